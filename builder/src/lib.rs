@@ -1,0 +1,1 @@
+//! Builds OCI images reproducibly, without a daemon.

@@ -1,0 +1,1 @@
+//! Distributes images to Kubernetes nodes over SSH, rolls the manifests out and verifies what runs.

@@ -1,0 +1,1 @@
+//! VirtualCluster's API types and workloads as typed Kubernetes objects.

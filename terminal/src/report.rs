@@ -1,0 +1,110 @@
+//! What a command prints when it ends: one JSON document on stdout, or an error on stderr.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use miette::Diagnostic;
+use serde::Serialize;
+
+/// What a command prints on stdout.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Text for people.
+    #[default]
+    Text,
+    /// One JSON document with stable keys.
+    Json,
+}
+
+/// Prints `error` on stderr: what was attempted, then each cause on its own line, then what to do about it.
+///
+/// A cause whose text its parent already ends with is left out, so that no reader meets the same words twice.
+pub fn report(error: &dyn Diagnostic) {
+    eprint!("{}", describe(error, style()));
+}
+
+/// Prints one JSON document and a newline on stdout.
+///
+/// # Errors
+/// When stdout cannot be written to.
+pub fn print_json<T: Serialize>(document: &T) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut stdout, document)?;
+    writeln!(stdout)
+}
+
+/// Sends log events to stderr: warnings by default, more with `-v` (`verbosity` 1 and up) or as `RUST_LOG` says.
+pub fn log_to_stderr(verbosity: u8) {
+    let level = match verbosity {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(style().is_some())
+        .without_time()
+        .with_target(false)
+        .finish();
+    // A second call in one process, as tests make, keeps the first subscriber.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Bold red and reset, where the terminal shows colours and the user has not set `NO_COLOR`.
+fn style() -> Option<(&'static str, &'static str)> {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || !io::stderr().is_terminal();
+    (!plain).then_some(("\u{1b}[1;31m", "\u{1b}[0m"))
+}
+
+fn describe(error: &dyn Diagnostic, style: Option<(&str, &str)>) -> String {
+    let (on, off) = style.unwrap_or_default();
+    let mut text = format!("{on}error:{off} {error}\n");
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        let words = this.to_string();
+        if !said.ends_with(&words) {
+            text += &format!("  because: {}\n", words.trim_end().replace('\n', "\n    "));
+            said = words;
+        }
+        cause = this.source();
+    }
+    if let Some(help) = error.help() {
+        text += &format!("  help: {}\n", help.to_string().trim_end().replace('\n', "\n    "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::describe;
+
+    #[derive(Debug)]
+    struct Boxed(&'static str, Option<Box<Boxed>>);
+    impl std::fmt::Display for Boxed {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+    impl std::error::Error for Boxed {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.1.as_deref().map(|e| e as _)
+        }
+    }
+    impl miette::Diagnostic for Boxed {
+        fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+            Some(Box::new("do this"))
+        }
+    }
+
+    #[test]
+    fn an_error_shows_its_causes_once_and_what_to_do() {
+        let error =
+            Boxed("reading a: not found", Some(Box::new(Boxed("not found", Some(Box::new(Boxed("ENOENT", None)))))));
+        assert_eq!(describe(&error, None), "error: reading a: not found\n  because: ENOENT\n  help: do this\n");
+    }
+}
