@@ -1,1 +1,3 @@
-//! Builds OCI images reproducibly, without a daemon.
+//! Builds OCI images reproducibly from pinned inputs, without a daemon.
+
+pub mod cli;

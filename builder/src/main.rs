@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! The `vcbuild` command.
+
+fn main() -> vcterminal::Exit {
+    vcbuild::cli::run()
+}

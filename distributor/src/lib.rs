@@ -1,1 +1,3 @@
 //! Distributes images to Kubernetes nodes over SSH, rolls the manifests out and verifies what runs.
+
+pub mod cli;

@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! The `vcdist` command.
+
+fn main() -> vcterminal::Exit {
+    vcdist::cli::run()
+}
