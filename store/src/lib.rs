@@ -1,1 +1,37 @@
-//! The content-addressed store that vcbuild and vcdist share: an OCI image layout with actions, roots and archives.
+//! The content-addressed store that vcbuild and vcdist share: a valid OCI image layout, with the actions that made its
+//! blobs beside it. No network and no processes here.
+//!
+//! - [`Store`] holds blobs by SHA-256; they appear whole or not at all, and are hashed on the way out.
+//! - [`Action`] names a step by all its inputs; [`Store::realise`] runs it once and remembers its outputs.
+//! - [`Tree`] and [`layer`] turn files into layers, [`Image`] reads what an image is made of.
+//! - [`archive`] moves images in and out of tar files.
+//! - [`Store::verify`] and [`Store::gc`] keep a store sound and small.
+
+mod action;
+pub mod archive;
+mod blob;
+mod compression;
+mod digest;
+mod error;
+mod gc;
+mod image;
+mod index;
+mod json;
+pub mod layer;
+mod store;
+mod tarball;
+mod tree;
+mod verify;
+
+pub use action::{Action, Outputs, Realised};
+pub use blob::{BlobReader, BlobWriter};
+pub use compression::{Compression, Decoder};
+pub use digest::{ActionKey, Blob, Digest, Hasher};
+pub use error::Error;
+pub use gc::{Collected, Keep};
+pub use image::{Image, Layer, Platform, PlatformImage};
+pub use json::canonical_json;
+pub use store::Store;
+pub use tarball::Writer as TarWriter;
+pub use tree::{Content, Entry, Kind, Tree};
+pub use verify::Verified;

@@ -1,0 +1,293 @@
+//! Actions: steps named by all their inputs. What an action yielded is remembered, so that the same step with the same
+//! inputs is never done twice.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+
+use crate::store::replace;
+use crate::{ActionKey, Blob, Error, Store, canonical_json};
+
+/// One step with all its inputs.
+///
+/// The key is the BLAKE3 of the canonical JSON of kind and inputs. The name is for people and stands outside the key: two
+/// components with the same inputs share an output.
+#[derive(Debug, Clone)]
+pub struct Action {
+    kind: String,
+    name: String,
+    inputs: BTreeMap<String, serde_json::Value>,
+}
+
+impl Action {
+    /// An action of this kind ("compile", "layer"), for this component or thing.
+    pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: kind.into(), name: name.into(), inputs: BTreeMap::new() }
+    }
+
+    /// Adds an input. Whatever can change the outputs must be one.
+    ///
+    /// # Errors
+    /// When the value cannot be serialised.
+    pub fn input<T: Serialize>(mut self, label: &str, value: T) -> Result<Self, Error> {
+        let what = format!("input {label} of action {} {}", self.kind, self.name);
+        let value = serde_json::to_value(value).map_err(|source| Error::Document { what, source })?;
+        self.inputs.insert(label.to_owned(), value);
+        Ok(self)
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The name for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What names the action.
+    ///
+    /// # Errors
+    /// When an input cannot be written as canonical JSON.
+    pub fn key(&self) -> Result<ActionKey, Error> {
+        Ok(ActionKey::of(&canonical_json(&serde_json::json!({"kind": self.kind, "inputs": self.inputs}))?))
+    }
+}
+
+/// What an action yields: blobs, and small texts recorded beside them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outputs {
+    blobs: BTreeMap<String, Blob>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    notes: BTreeMap<String, String>,
+}
+
+impl Outputs {
+    /// No outputs yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a blob that is in the store.
+    #[must_use]
+    pub fn with_blob(mut self, name: &str, blob: Blob) -> Self {
+        self.blobs.insert(name.to_owned(), blob);
+        self
+    }
+
+    /// Adds a text.
+    #[must_use]
+    pub fn with_note(mut self, name: &str, text: impl Into<String>) -> Self {
+        self.notes.insert(name.to_owned(), text.into());
+        self
+    }
+
+    /// The blob of this name.
+    #[must_use]
+    pub fn blob(&self, name: &str) -> Option<Blob> {
+        self.blobs.get(name).copied()
+    }
+
+    /// The text of this name.
+    #[must_use]
+    pub fn note(&self, name: &str) -> Option<&str> {
+        self.notes.get(name).map(String::as_str)
+    }
+
+    /// All blobs by name.
+    #[must_use]
+    pub fn blobs(&self) -> &BTreeMap<String, Blob> {
+        &self.blobs
+    }
+}
+
+/// An action's outputs, and whether it had to run for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realised {
+    /// What it yields.
+    pub outputs: Outputs,
+    /// Whether it ran; otherwise its outputs were in the store.
+    pub ran: bool,
+}
+
+/// What `actions/<key>` holds: the description too, so that a store explains itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    kind: String,
+    name: String,
+    inputs: BTreeMap<String, serde_json::Value>,
+    pub(crate) outputs: Outputs,
+}
+
+impl Store {
+    /// The outputs of `action`: from the store when it has them all, otherwise by `run`, whose outputs are then recorded.
+    ///
+    /// One process at a time runs one action; others that want it wait and find its outputs. A failed run records
+    /// nothing.
+    ///
+    /// # Errors
+    /// Whatever `run` fails with, or when the store cannot be read or written.
+    pub fn realise<E: From<Error>>(
+        &self,
+        action: &Action,
+        run: impl FnOnce() -> Result<Outputs, E>,
+    ) -> Result<Realised, E> {
+        let key = action.key()?;
+        if let Some(outputs) = self.recall(&key)? {
+            return Ok(Realised { outputs, ran: false });
+        }
+        let _lock = ActionLock::take(self, &key)?;
+        if let Some(outputs) = self.recall(&key)? {
+            return Ok(Realised { outputs, ran: false });
+        }
+        tracing::debug!(kind = action.kind, name = action.name, %key, "running");
+        let outputs = run()?;
+        let record = Record {
+            kind: action.kind.clone(),
+            name: action.name.clone(),
+            inputs: action.inputs.clone(),
+            outputs: outputs.clone(),
+        };
+        replace(&self.tmp(), &self.action_path(&key), &canonical_json(&record)?)?;
+        Ok(Realised { outputs, ran: true })
+    }
+
+    /// The recorded outputs of an action, if every one of them is in the store. A record that cannot be read counts as
+    /// none: the action runs again.
+    ///
+    /// # Errors
+    /// When the record is there and the disk will not give it.
+    pub fn recall(&self, key: &ActionKey) -> Result<Option<Outputs>, Error> {
+        let path = self.action_path(key);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("reading", &path)(error)),
+        };
+        let Ok(record) = serde_json::from_slice::<Record>(&bytes) else {
+            tracing::warn!(%path, "the record of an action is damaged: the action runs again");
+            return Ok(None);
+        };
+        let complete = record.outputs.blobs.values().all(|blob| self.size(&blob.digest) == Some(blob.size));
+        if complete {
+            // Garbage collection goes by when an action was last of use.
+            let _ = File::open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        }
+        Ok(complete.then_some(record.outputs))
+    }
+
+    pub(crate) fn action_path(&self, key: &ActionKey) -> Utf8PathBuf {
+        self.path().join("actions").join(key.to_string())
+    }
+}
+
+/// The right to run one action.
+struct ActionLock {
+    path: Utf8PathBuf,
+    _file: File,
+}
+
+impl ActionLock {
+    fn take(store: &Store, key: &ActionKey) -> Result<Self, Error> {
+        let path = store.tmp().join(format!("{key}.lock"));
+        loop {
+            let file = File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
+            file.lock().map_err(Error::io("locking", &path))?;
+            // Whoever held the lock before removed the file: then this is a lock on nothing, and a new one is needed.
+            let ours = file.metadata().map_err(Error::io("reading", &path))?;
+            if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for ActionLock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::{Action, Outputs};
+    use crate::Error;
+    use crate::store::tests::scratch;
+
+    fn action(source: &str) -> Action {
+        Action::new("compile", "manager").input("source", source).unwrap().input("flags", ["-s"]).unwrap()
+    }
+
+    #[test]
+    fn the_key_is_of_kind_and_inputs_in_any_order_and_not_of_the_name() {
+        let turned = Action::new("compile", "other").input("flags", ["-s"]).unwrap().input("source", "a").unwrap();
+        assert_eq!(turned.key().unwrap(), action("a").key().unwrap());
+        assert_ne!(action("b").key().unwrap(), action("a").key().unwrap());
+        let kind = Action::new("layer", "manager").input("source", "a").unwrap().input("flags", ["-s"]).unwrap();
+        assert_ne!(kind.key().unwrap(), action("a").key().unwrap());
+    }
+
+    #[test]
+    fn an_action_runs_once_and_again_only_when_an_output_is_gone() {
+        let (_folder, store) = scratch();
+        let runs = AtomicU32::new(0);
+        let realise = || {
+            store
+                .realise(&action("a"), || {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    Ok::<_, Error>(Outputs::new().with_blob("binary", store.put(b"binary")?).with_note("go", "1.26"))
+                })
+                .unwrap()
+        };
+        let first = realise();
+        assert!(first.ran);
+        let second = realise();
+        assert!(!second.ran && second.outputs == first.outputs);
+        assert_eq!(second.outputs.note("go"), Some("1.26"));
+        std::fs::remove_file(store.blob_path(&first.outputs.blob("binary").unwrap().digest)).unwrap();
+        assert!(realise().ran);
+        std::fs::write(store.action_path(&action("a").key().unwrap()), "{").unwrap();
+        assert!(realise().ran);
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn a_failed_run_records_nothing() {
+        let (_folder, store) = scratch();
+        let failed = store.realise(&action("a"), || Err(Error::Missing { digest: crate::Digest::of(b"x") }));
+        assert!(failed.is_err());
+        assert_eq!(store.recall(&action("a").key().unwrap()).unwrap(), None);
+        assert_eq!(std::fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn many_that_want_one_action_run_it_once() {
+        let (_folder, store) = scratch();
+        let runs = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    store
+                        .realise(&action("a"), || {
+                            runs.fetch_add(1, Ordering::SeqCst);
+                            std::thread::sleep(std::time::Duration::from_millis(20));
+                            Ok::<_, Error>(Outputs::new().with_blob("binary", store.put(b"binary")?))
+                        })
+                        .unwrap()
+                });
+            }
+        });
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        assert_eq!(std::fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+}

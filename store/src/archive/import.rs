@@ -1,0 +1,309 @@
+//! Reads images from archives that may be damaged or hostile: nothing an archive says is believed before it is checked,
+//! and no name in it ever becomes a path outside the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, ImageManifestBuilder, MediaType};
+use serde::Deserialize;
+
+use crate::image::{descriptor, digest_of, is_index, is_manifest};
+use crate::index::{bare, index_of, name_of};
+use crate::json::DOCUMENT_LIMIT;
+use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
+
+/// More entries than any image archive has.
+const ENTRY_LIMIT: usize = 100_000;
+
+/// An archive may unpack to this much whatever its size, and beyond it to so many times its size.
+const BOMB_FLOOR: u64 = 1 << 30;
+const BOMB_RATIO: u64 = 100;
+
+/// Reads the images at `path` into the store: the folder of an OCI image layout, or a tar file (as it is, gzip or zstd) that
+/// is one, or a docker-archive. The images are returned with the names they carry, and named in the store by
+/// [`Store::tag`] alone. What was read of an archive that turns out bad stays unreferenced until garbage is collected.
+///
+/// # Errors
+/// When it cannot be read, is no archive, lacks a blob, or has content that is not what its name says.
+pub fn import(store: &Store, path: &Utf8Path) -> Result<Vec<Image>, Error> {
+    let index = if path.is_dir() {
+        import_layout(store, path)?
+    } else {
+        let file = File::open(path).map_err(Error::io("opening", path))?;
+        import_tar(store, path, file)?
+    };
+    let images = index
+        .manifests()
+        .iter()
+        .map(|target| {
+            let name = name_of(target).unwrap_or_else(|| path.file_stem().unwrap_or("image").to_owned());
+            let image = Image::open(store, &name, &bare(target))?;
+            image.check_complete(store)?;
+            Ok(image)
+        })
+        .collect::<Result<Vec<_>, Error>>()
+        .map_err(|error| because(path, error))?;
+    if images.is_empty() { Err(bad(path, "it names no image")) } else { Ok(images) }
+}
+
+/// Copies what the layout's index leads to, each blob checked against its name.
+fn import_layout(store: &Store, path: &Utf8Path) -> Result<ImageIndex, Error> {
+    if !path.join("oci-layout").is_file() {
+        return Err(bad(path, "the folder has no oci-layout file"));
+    }
+    let index_path = path.join("index.json");
+    let file = File::open(&index_path).map_err(Error::io("opening", &index_path))?;
+    let index: ImageIndex = parse(path, "index.json", &read_document(path, "index.json", file)?)?;
+    let mut todo: Vec<Descriptor> = index.manifests().clone();
+    let mut seen = BTreeSet::new();
+    while let Some(target) = todo.pop() {
+        let digest = digest_of(&target, path.as_str())?;
+        if !seen.insert(digest) {
+            continue;
+        }
+        let from = path.join("blobs/sha256").join(digest.hex());
+        match File::open(&from) {
+            Ok(file) => take_blob(store, path, &digest, file)?,
+            // A layout may hold one platform of an index; what must be there is checked when all is read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io("opening", &from)(error)),
+        };
+        if is_index(target.media_type()) {
+            todo.extend(store.document::<ImageIndex>(&digest)?.manifests().iter().cloned());
+        } else if is_manifest(target.media_type()) {
+            let manifest: ImageManifest = store.document(&digest)?;
+            todo.extend(manifest.layers().iter().chain([manifest.config()]).cloned());
+        }
+    }
+    Ok(index)
+}
+
+/// What the files of a tar archive hold: small documents here, everything else in the store.
+#[derive(Default)]
+struct Members {
+    documents: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Blob>,
+    /// Old docker-archives link layers that images share.
+    links: BTreeMap<String, String>,
+}
+
+fn import_tar(store: &Store, path: &Utf8Path, file: File) -> Result<ImageIndex, Error> {
+    let members = read_members(store, path, file)?;
+    if let Some(bytes) = members.documents.get("index.json") {
+        return parse(path, "index.json", bytes);
+    }
+    let Some(bytes) = members.documents.get("manifest.json") else {
+        return Err(bad(path, "it has neither an index.json (OCI image layout) nor a manifest.json (docker-archive)"));
+    };
+    let entries: Vec<DockerManifest> = parse(path, "manifest.json", bytes)?;
+    let mut targets = Vec::new();
+    for entry in &entries {
+        let target = convert(store, path, &members, entry)?;
+        let names = entry.repo_tags.as_deref().unwrap_or_default();
+        if names.is_empty() {
+            targets.push(target);
+        } else {
+            targets.extend(names.iter().map(|name| crate::index::named(&target, &full_name(name), name)));
+        }
+    }
+    Ok(index_of(targets))
+}
+
+fn read_members(store: &Store, path: &Utf8Path, file: File) -> Result<Members, Error> {
+    let unreadable = |error: io::Error| bad(path, &error.to_string());
+    let size = file.metadata().map_err(Error::io("reading", path))?.len();
+    let limit = BOMB_FLOOR.max(size.saturating_mul(BOMB_RATIO));
+    let input = Decoder::new(file).map_err(unreadable)?;
+    let mut archive = tar::Archive::new(Bounded { input, left: limit });
+    let mut members = Members::default();
+    for (number, entry) in archive.entries().map_err(unreadable)?.enumerate() {
+        let entry = entry.map_err(unreadable)?;
+        if number >= ENTRY_LIMIT {
+            return Err(bad(path, &format!("it has more than {ENTRY_LIMIT} entries")));
+        }
+        let name = member_name(path, &entry.path_bytes())?;
+        match entry.header().entry_type() {
+            tar::EntryType::Directory => {}
+            tar::EntryType::Regular | tar::EntryType::Continuous => {
+                let known = members.documents.contains_key(&name) || members.files.contains_key(&name);
+                if known {
+                    return Err(bad(path, &format!("it has {name} twice")));
+                }
+                if matches!(name.as_str(), "index.json" | "manifest.json" | "oci-layout" | "repositories") {
+                    let document = read_document(path, &name, entry)?;
+                    members.documents.insert(name, document);
+                } else if let Some(hex) = name.strip_prefix("blobs/sha256/") {
+                    let digest = Digest::from_hex(hex).map_err(|error| bad(path, &error.to_string()))?;
+                    let blob = take_blob(store, path, &digest, entry)?;
+                    members.files.insert(name, blob);
+                } else {
+                    let blob = take_file(store, path, entry)?;
+                    members.files.insert(name, blob);
+                }
+            }
+            tar::EntryType::Symlink => {
+                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+                let target = resolve(&name, &String::from_utf8_lossy(&target))
+                    .ok_or_else(|| bad(path, &format!("its link {name} leads out of it")))?;
+                members.links.insert(name, target);
+            }
+            other => return Err(bad(path, &format!("{name} is {other:?}, which no image archive holds"))),
+        }
+    }
+    Ok(members)
+}
+
+/// An image of a docker-archive's `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerManifest {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Makes the OCI manifest that the docker-archive does not have.
+fn convert(store: &Store, path: &Utf8Path, members: &Members, entry: &DockerManifest) -> Result<Descriptor, Error> {
+    let find = |name: &str| {
+        let name = members.links.get(name).map_or(name, String::as_str);
+        members.files.get(name).copied().ok_or_else(|| bad(path, &format!("it has no {name}")))
+    };
+    let config_blob = find(&entry.config)?;
+    let config: ImageConfiguration = store.document(&config_blob.digest).map_err(|error| because(path, error))?;
+    let mut layers = Vec::new();
+    for (i, name) in entry.layers.iter().enumerate() {
+        let blob = find(name)?;
+        let compression = Decoder::new(store.reader(&blob.digest)?)
+            .map_err(Error::io("reading", store.blob_path(&blob.digest)))?
+            .compression();
+        let diff_id = config.rootfs().diff_ids().get(i);
+        if compression == Compression::None && diff_id != Some(&blob.digest.to_string()) {
+            return Err(bad(path, &format!("layer {name} is not the one that its configuration lists")));
+        }
+        layers.push(descriptor(compression.layer_media_type(), blob));
+    }
+    let config = descriptor("application/vnd.oci.image.config.v1+json", config_blob);
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageManifest)
+        .config(config)
+        .layers(layers)
+        .build()
+        .map_err(|error| bad(path, &error.to_string()))?;
+    Ok(descriptor("application/vnd.oci.image.manifest.v1+json", store.put_document(&manifest)?))
+}
+
+/// Takes in a blob under the name it has, if it is what the name says.
+fn take_blob(store: &Store, path: &Utf8Path, digest: &Digest, mut content: impl Read) -> Result<Blob, Error> {
+    let mut writer = store.writer()?;
+    copy(path, &mut content, &mut writer)?;
+    writer.commit_expecting(digest).map_err(|error| match error {
+        Error::DigestMismatch { expected, found, .. } => {
+            Error::DigestMismatch { what: format!("a blob of {path}"), expected, found }
+        }
+        other => other,
+    })
+}
+
+fn take_file(store: &Store, path: &Utf8Path, mut content: impl Read) -> Result<Blob, Error> {
+    let mut writer = store.writer()?;
+    copy(path, &mut content, &mut writer)?;
+    writer.commit()
+}
+
+/// Copies, and tells an archive that cannot be read from a store that cannot be written.
+fn copy(path: &Utf8Path, from: &mut impl Read, to: &mut crate::BlobWriter) -> Result<(), Error> {
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(bad(path, &error.to_string())),
+        };
+        io::Write::write_all(to, &buffer[..count]).map_err(Error::io("writing what was read from", path))?;
+    }
+}
+
+fn read_document(path: &Utf8Path, name: &str, content: impl Read) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    content.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| bad(path, &format!("{name}: {error}")))?;
+    if bytes.len() as u64 > DOCUMENT_LIMIT {
+        return Err(bad(path, &format!("{name} is larger than {DOCUMENT_LIMIT} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Utf8Path, name: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| bad(path, &format!("{name}: {error}")))
+}
+
+/// A member's name without a leading `./`; one that is absolute or leads upwards is refused.
+fn member_name(path: &Utf8Path, bytes: &[u8]) -> Result<String, Error> {
+    let name = std::str::from_utf8(bytes).map_err(|_| bad(path, "it has a name that is not UTF-8"))?;
+    normalise(name).ok_or_else(|| bad(path, &format!("the name {name:?} leads out of it")))
+}
+
+fn normalise(name: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    if name.starts_with('/') {
+        return None;
+    }
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    (name.split('/').all(|part| part != "..") || !parts.is_empty()).then(|| parts.join("/"))
+}
+
+/// Where a link at `name` leads, inside the archive.
+fn resolve(name: &str, target: &str) -> Option<String> {
+    let folder = Utf8PathBuf::from(name).parent().map(Utf8Path::to_owned).unwrap_or_default();
+    if target.starts_with('/') { None } else { normalise(folder.join(target).as_str()) }
+}
+
+/// Docker writes names without `docker.io` where that is the registry; everything here has full names.
+fn full_name(name: &str) -> String {
+    match name.split_once('/') {
+        None => format!("docker.io/library/{name}"),
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+    }
+}
+
+fn bad(path: &Utf8Path, why: &str) -> Error {
+    Error::BadArchive { path: path.to_owned(), why: why.to_owned() }
+}
+
+/// What is wrong inside an archive is the archive's fault; what is wrong with the store stays the store's.
+fn because(path: &Utf8Path, error: Error) -> Error {
+    match error {
+        Error::Io { .. } | Error::DigestMismatch { .. } => error,
+        Error::Missing { digest } => bad(path, &format!("it lacks {digest}")),
+        other => bad(path, &other.to_string()),
+    }
+}
+
+/// Stops a small file from unpacking into a full disk.
+struct Bounded<R> {
+    input: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(count as u64)
+            .ok_or_else(|| io::Error::other("it unpacks to far more than any image of its size holds"))?;
+        Ok(count)
+    }
+}

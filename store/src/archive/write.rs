@@ -1,0 +1,84 @@
+//! Writes an archive whose bytes depend on the images alone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read};
+
+use camino::Utf8Path;
+use serde_json::json;
+
+use crate::digest::Hashed;
+use crate::image::digest_of;
+use crate::index::{index_of, named};
+use crate::store::persist;
+use crate::{Blob, Digest, Error, Hasher, Image, Store, TarWriter, canonical_json};
+
+/// Writes `images` as one archive to `path`: at once whole, or not at all. Returns the file's hash and size.
+///
+/// # Errors
+/// When a blob is missing or damaged, or the file cannot be written.
+pub fn write(store: &Store, images: &[Image], path: &Utf8Path) -> Result<Blob, Error> {
+    let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
+    for image in images {
+        image.check_complete(store)?;
+        for blob in image.blobs() {
+            blobs.insert(digest_of(&blob, &image.name)?, blob.size());
+        }
+    }
+    let folder = path.parent().filter(|folder| !folder.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    std::fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("making a file in", folder))?;
+    let mut tar = TarWriter::new(BufWriter::with_capacity(256 << 10, Hashed::new(file)));
+
+    let index = index_of(images.iter().map(|image| named(&image.target, &image.name, tag(&image.name))));
+    let documents = [
+        ("oci-layout", canonical_json(&json!({"imageLayoutVersion": "1.0.0"}))?),
+        ("index.json", canonical_json(&index)?),
+        ("manifest.json", canonical_json(&images.iter().map(docker_manifest).collect::<Vec<_>>())?),
+    ];
+    for (name, content) in documents {
+        tar.file(name, content.len() as u64, content.as_slice()).map_err(Error::io("writing", path))?;
+    }
+    for folder in ["blobs", "blobs/sha256"] {
+        tar.dir(folder).map_err(Error::io("writing", path))?;
+    }
+    for (digest, size) in blobs {
+        let reader = store.reader(&digest)?;
+        tar.file(&format!("blobs/sha256/{}", digest.hex()), size, reader).map_err(Error::io("writing", path))?;
+    }
+    let Hashed { output: file, hasher } = tar
+        .finish()
+        .and_then(|buffer| buffer.into_inner().map_err(io::IntoInnerError::into_error))
+        .map_err(Error::io("writing", path))?;
+    persist(file, path)?;
+    Ok(hasher.finish())
+}
+
+/// Hashes a file: what [`write`] returned when it was written, if it is still the same.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash(path: &Utf8Path) -> Result<Blob, Error> {
+    let mut file = File::open(path).map_err(Error::io("opening", path))?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer).map_err(Error::io("reading", path))? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// The tag of a full name, which is what the OCI's reference name is.
+fn tag(name: &str) -> &str {
+    name.rsplit_once(':').map_or("latest", |(_, tag)| tag)
+}
+
+/// The image's entry in a docker-archive's `manifest.json`. That format has one platform an image: amd64's if there is one.
+fn docker_manifest(image: &Image) -> serde_json::Value {
+    let path = |digest: &str| format!("blobs/{}", digest.replacen(':', "/", 1));
+    let one = image.platform(&crate::Platform::default()).unwrap_or(&image.platforms[0]);
+    let layers: Vec<_> = one.layers.iter().map(|layer| path(&layer.digest.to_string())).collect();
+    json!({"Config": path(one.config.digest().as_ref()), "RepoTags": [image.name], "Layers": layers})
+}

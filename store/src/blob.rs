@@ -1,0 +1,186 @@
+//! Blobs in and out: written whole or not at all, hashed on the way in and on the way out.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use crate::digest::Hashed;
+use crate::store::persist;
+use crate::{Blob, Digest, Error, Hasher, Store};
+
+/// Reads a blob and checks its hash when its end is reached.
+///
+/// A blob whose content is not what its name says is moved to the store's quarantine, and the read at its end fails with
+/// [`io::ErrorKind::InvalidData`].
+#[derive(Debug)]
+pub struct BlobReader {
+    store: Store,
+    file: File,
+    digest: Digest,
+    size: u64,
+    hasher: Option<Hasher>,
+}
+
+impl BlobReader {
+    pub(crate) fn open(store: &Store, digest: &Digest) -> Result<Self, Error> {
+        let path = store.blob_path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Missing { digest: *digest }),
+            Err(error) => return Err(Error::io("opening", &path)(error)),
+        };
+        let size = file.metadata().map_err(Error::io("reading", &path))?.len();
+        Ok(Self { store: store.clone(), file, digest: *digest, size, hasher: Some(Hasher::default()) })
+    }
+
+    /// The size of the blob's file in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if count > 0 {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&buffer[..count]);
+            }
+        } else if !buffer.is_empty()
+            && let Some(hasher) = self.hasher.take()
+        {
+            let found = hasher.finish().digest;
+            if found != self.digest {
+                let moved = self.store.quarantine(&self.digest);
+                let aside = if moved.is_ok() { "; it was put aside and counts as missing" } else { "" };
+                let why = format!("blob {} is damaged: its content is {found}{aside}", self.digest);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Writes a blob into the store.
+#[derive(Debug)]
+pub struct BlobWriter {
+    store: Store,
+    file: Hashed<tempfile::NamedTempFile>,
+}
+
+impl BlobWriter {
+    pub(crate) fn create(store: &Store) -> Result<Self, Error> {
+        let tmp = store.tmp();
+        let file = tempfile::NamedTempFile::new_in(&tmp).map_err(Error::io("making a file in", &tmp))?;
+        Ok(Self { store: store.clone(), file: Hashed::new(file) })
+    }
+
+    /// Ends the blob: it is synced to disk and gets its name, unless the store has it already.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn commit(self) -> Result<Blob, Error> {
+        let blob = self.file.hasher.finish();
+        let path = self.store.blob_path(&blob.digest);
+        if self.store.size(&blob.digest) != Some(blob.size) {
+            persist(self.file.output, &path)?;
+        }
+        Ok(blob)
+    }
+
+    /// Ends the blob if its content is `expected`; otherwise nothing of it stays.
+    ///
+    /// # Errors
+    /// When the content is another, or it cannot be written.
+    pub fn commit_expecting(self, expected: &Digest) -> Result<Blob, Error> {
+        let found = self.file.hasher.clone().finish().digest;
+        if found == *expected {
+            self.commit()
+        } else {
+            Err(Error::DigestMismatch { what: "a new blob".to_owned(), expected: *expected, found })
+        }
+    }
+
+    /// How many bytes were written so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.file.hasher.size()
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.file.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use proptest::prelude::*;
+
+    use crate::store::tests::scratch;
+    use crate::{Digest, Error};
+
+    #[test]
+    fn a_dropped_writer_leaves_nothing() {
+        let (_folder, store) = scratch();
+        let mut writer = store.writer().unwrap();
+        writer.write_all(b"half a blob").unwrap();
+        drop(writer);
+        assert_eq!(std::fs::read_dir(store.tmp()).unwrap().count(), 0);
+        assert!(!store.contains(&Digest::of(b"half a blob")));
+    }
+
+    #[test]
+    fn content_other_than_expected_is_refused_and_leaves_nothing() {
+        let (_folder, store) = scratch();
+        let mut writer = store.writer().unwrap();
+        writer.write_all(b"a lie").unwrap();
+        let refused = writer.commit_expecting(&Digest::of(b"the truth"));
+        assert!(matches!(refused, Err(Error::DigestMismatch { .. })));
+        assert!(!store.contains(&Digest::of(b"a lie")) && !store.contains(&Digest::of(b"the truth")));
+    }
+
+    #[test]
+    fn a_damaged_blob_is_an_error_at_its_end_and_then_missing() {
+        let (_folder, store) = scratch();
+        let blob = store.put(b"sound").unwrap();
+        std::fs::write(store.blob_path(&blob.digest), b"found").unwrap();
+        let error = store.reader(&blob.digest).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("is damaged"), "{error}");
+        assert!(!store.contains(&blob.digest));
+        assert_eq!(store.put(b"sound").unwrap(), blob);
+        assert!(store.contains(&blob.digest));
+    }
+
+    #[test]
+    fn a_truncated_blob_is_written_anew() {
+        let (_folder, store) = scratch();
+        let blob = store.put(b"whole").unwrap();
+        std::fs::write(store.blob_path(&blob.digest), b"who").unwrap();
+        store.put(b"whole").unwrap();
+        assert_eq!(std::fs::read(store.blob_path(&blob.digest)).unwrap(), b"whole");
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..2000), 0..8)) {
+            let (_folder, store) = scratch();
+            let mut writer = store.writer().unwrap();
+            for piece in &pieces {
+                writer.write_all(piece).unwrap();
+            }
+            let whole = pieces.concat();
+            let blob = writer.commit_expecting(&Digest::of(&whole)).unwrap();
+            let mut read = Vec::new();
+            store.reader(&blob.digest).unwrap().read_to_end(&mut read).unwrap();
+            prop_assert_eq!(read, whole);
+        }
+    }
+}

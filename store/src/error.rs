@@ -1,0 +1,151 @@
+//! What can go wrong in a store, and what to do about it.
+
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::Digest;
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be used.
+    #[error("{attempt} {path}")]
+    #[diagnostic(help("{}", io_help(source)))]
+    Io {
+        /// What was attempted, as "writing".
+        attempt: &'static str,
+        /// On what.
+        path: Utf8PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The folder holds something, and that is no store.
+    #[error("opening the store {path}: the folder is not empty and holds no oci-layout file")]
+    #[diagnostic(help("name another folder with --store, or empty this one"))]
+    NotAStore {
+        /// The folder.
+        path: Utf8PathBuf,
+    },
+    /// The store has a layout version that this program does not read.
+    #[error("opening the store {path}: its image layout version is {found}, and this program reads 1.0.0")]
+    #[diagnostic(help("use a newer version of this program, or another store"))]
+    LayoutVersion {
+        /// The store.
+        path: Utf8PathBuf,
+        /// The version in its `oci-layout`.
+        found: String,
+    },
+    /// A blob is not there.
+    #[error("reading {digest}: the store has no such blob")]
+    #[diagnostic(help("build or import the image again: what is missing is made anew"))]
+    Missing {
+        /// The blob.
+        digest: Digest,
+    },
+    /// What was read or written does not have the digest it should have.
+    #[error("checking {what}: its content is {found}, and should be {expected}")]
+    #[diagnostic(help("the content is damaged or was tampered with: fetch or build it again"))]
+    DigestMismatch {
+        /// What was checked.
+        what: String,
+        /// The digest it should have.
+        expected: Digest,
+        /// The digest it has.
+        found: Digest,
+    },
+    /// A JSON document cannot be understood.
+    #[error("reading the document {what}")]
+    #[diagnostic(help("the document is damaged, or not what it is taken for"))]
+    Document {
+        /// Where it is from.
+        what: String,
+        /// Why it cannot be read.
+        source: serde_json::Error,
+    },
+    /// A document is larger than any real one.
+    #[error("reading the document {what}: it has {size} bytes, and a document may have {limit}")]
+    #[diagnostic(help("what is named is no manifest, index or configuration"))]
+    DocumentSize {
+        /// Where it is from.
+        what: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// No image has this name.
+    #[error("looking for image {name}: the store has no image of that name{}", list(known))]
+    #[diagnostic(help("build it with `vcbuild images`, or name an archive"))]
+    NoSuchImage {
+        /// The name asked for.
+        name: String,
+        /// The names the store has.
+        known: Vec<String>,
+    },
+    /// A short name fits several images.
+    #[error("looking for image {name}: the name fits several images{}", list(fits))]
+    #[diagnostic(help("give the full name"))]
+    AmbiguousImage {
+        /// The name asked for.
+        name: String,
+        /// The names it fits.
+        fits: Vec<String>,
+    },
+    /// A manifest, index or configuration breaks the specification.
+    #[error("reading image {image}: {why}")]
+    #[diagnostic(help("the image does not follow the OCI image specification: make it again with a tool that does"))]
+    BadImage {
+        /// The image.
+        image: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An archive cannot be read.
+    #[error("reading archive {path}: {why}")]
+    #[diagnostic(help("the file is truncated, damaged or not an image archive: copy or make it again"))]
+    BadArchive {
+        /// The archive.
+        path: Utf8PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A path cannot stand in a layer.
+    #[error("adding {path} to a layer: {why}")]
+    #[diagnostic(help("paths in a layer are relative, without '..', and stand below folders"))]
+    BadPath {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Wraps an I/O error with what was attempted and on what.
+    pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { attempt, path, source }
+    }
+}
+
+fn io_help(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk is full: make room, or use a store on another disk (--store)"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "check who may write there, or use another store (--store)"
+        }
+        io::ErrorKind::NotFound => "check that the path exists and is spelt right",
+        _ => "check the disk and the path",
+    }
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => " (it has none)".to_owned(),
+        names => format!(" (it has {})", names.join(", ")),
+    }
+}

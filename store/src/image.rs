@@ -1,0 +1,322 @@
+//! What an image is made of, read from its manifests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use serde::{Deserialize, Serialize};
+
+use crate::{Blob, Digest, Error, Store};
+
+/// An image and the platforms of it that the store has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its full name, as `docker.io/virtualcluster/manager-amd64:latest`.
+    pub name: String,
+    /// What the name points at: a manifest, or an index of several.
+    pub target: Descriptor,
+    /// Its platforms, in the order of the index. At least one.
+    pub platforms: Vec<PlatformImage>,
+}
+
+/// An image for one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlatformImage {
+    /// What it runs on.
+    pub platform: Platform,
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Its configuration.
+    pub config: Descriptor,
+    /// Its layers, the base's first.
+    pub layers: Vec<Layer>,
+}
+
+/// A layer, as stored and as unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Layer {
+    /// The digest of its blob.
+    pub digest: Digest,
+    /// The digest of its tar file uncompressed, which the configuration lists.
+    pub diff_id: Digest,
+    /// The size of its blob in bytes.
+    pub size: u64,
+    /// How its blob is encoded.
+    pub media_type: String,
+}
+
+/// An operating system and a processor, as `linux/amd64` or `linux/arm/v7`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Platform {
+    /// As Go's GOOS.
+    pub os: String,
+    /// As Go's GOARCH.
+    pub architecture: String,
+    /// The variant of the processor, as `v7`.
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// Linux on this architecture (as Go's GOARCH).
+    #[must_use]
+    pub fn linux(architecture: &str) -> Self {
+        Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
+    }
+}
+
+impl Default for Platform {
+    /// Linux on amd64, which VirtualCluster's own images are for.
+    fn default() -> Self {
+        Self::linux("amd64")
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variant = self.variant.as_deref().map(|variant| format!("/{variant}")).unwrap_or_default();
+        f.pad(&format!("{}/{}{variant}", self.os, self.architecture))
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let word = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
+        match parts.as_slice() {
+            [os, architecture, variant @ ..] if variant.len() <= 1 && parts.iter().all(word) => Ok(Self {
+                os: (*os).to_owned(),
+                architecture: (*architecture).to_owned(),
+                variant: variant.first().map(|variant| (*variant).to_owned()),
+            }),
+            _ => Err(format!("{text:?} is no platform such as linux/amd64")),
+        }
+    }
+}
+
+impl Serialize for Platform {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Platform {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Image {
+    /// Reads the image that `target` describes. Platforms of an index whose manifest the store lacks are left out: an
+    /// index stays whole when one platform of it was pulled.
+    ///
+    /// # Errors
+    /// When a document is missing or damaged, breaks the specification, or no platform is left.
+    pub fn open(store: &Store, name: &str, target: &Descriptor) -> Result<Self, Error> {
+        let mut platforms = Vec::new();
+        if is_index(target.media_type()) {
+            let index: ImageIndex = store.document(&digest_of(target, name)?)?;
+            for manifest in index.manifests() {
+                if is_manifest(manifest.media_type()) && store.contains(&digest_of(manifest, name)?) {
+                    let image = PlatformImage::open(store, name, manifest)?;
+                    // Attestations stand in an index as images for unknown/unknown.
+                    if image.platform.os != "unknown" {
+                        platforms.push(image);
+                    }
+                }
+            }
+        } else if is_manifest(target.media_type()) {
+            platforms.push(PlatformImage::open(store, name, target)?);
+        } else {
+            return Err(bad(name, format!("{} is neither a manifest nor an index", target.media_type())));
+        }
+        if platforms.is_empty() {
+            return Err(bad(name, "the store has none of the manifests of its index".to_owned()));
+        }
+        Ok(Self { name: name.to_owned(), target: target.clone(), platforms })
+    }
+
+    /// The digest that the name points at.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        known(&self.target)
+    }
+
+    /// The image for `platform`; a variant that was not asked for does not matter.
+    #[must_use]
+    pub fn platform(&self, platform: &Platform) -> Option<&PlatformImage> {
+        let fits = |image: &&PlatformImage| {
+            (&image.platform.os, &image.platform.architecture) == (&platform.os, &platform.architecture)
+                && (platform.variant.is_none() || image.platform.variant == platform.variant)
+        };
+        self.platforms.iter().find(fits)
+    }
+
+    /// Every blob of the image, none twice, each after those it names: layers and configuration, manifest, index.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<Descriptor> {
+        let mut seen = BTreeSet::new();
+        let parts = self.platforms.iter().flat_map(PlatformImage::blobs);
+        parts.chain([self.target.clone()]).filter(|blob| seen.insert(blob.digest().to_string())).collect()
+    }
+
+    /// Checks that every blob is there, in the size its descriptor says.
+    ///
+    /// # Errors
+    /// When one is missing or has another size.
+    pub fn check_complete(&self, store: &Store) -> Result<(), Error> {
+        for blob in self.blobs() {
+            let digest = digest_of(&blob, &self.name)?;
+            match store.size(&digest) {
+                None => return Err(Error::Missing { digest }),
+                Some(size) if size != blob.size() => {
+                    let why = format!("{digest} has {size} bytes, and its descriptor says {}", blob.size());
+                    return Err(bad(&self.name, why));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PlatformImage {
+    fn open(store: &Store, name: &str, descriptor: &Descriptor) -> Result<Self, Error> {
+        let manifest: ImageManifest = store.document(&digest_of(descriptor, name)?)?;
+        let config_digest = digest_of(manifest.config(), name)?;
+        let config: ImageConfiguration = store.document(&config_digest)?;
+        let diff_ids = config.rootfs().diff_ids();
+        if diff_ids.len() != manifest.layers().len() {
+            let (listed, has) = (diff_ids.len(), manifest.layers().len());
+            return Err(bad(name, format!("its configuration lists {listed} layers, and its manifest {has}")));
+        }
+        let layers = manifest
+            .layers()
+            .iter()
+            .zip(diff_ids)
+            .map(|(layer, diff_id)| {
+                let diff_id = diff_id.parse().map_err(|_| bad(name, format!("{diff_id:?} is no SHA-256 digest")))?;
+                let digest = digest_of(layer, name)?;
+                Ok(Layer { digest, diff_id, size: layer.size(), media_type: layer.media_type().to_string() })
+            })
+            .collect::<Result<_, Error>>()?;
+        let platform = Platform {
+            os: config.os().to_string(),
+            architecture: config.architecture().to_string(),
+            variant: config.variant().clone(),
+        };
+        Ok(Self { platform, manifest: descriptor.clone(), config: manifest.config().clone(), layers })
+    }
+
+    /// Every blob, each after those it names.
+    pub fn blobs(&self) -> impl Iterator<Item = Descriptor> {
+        let layers = self.layers.iter().map(Layer::descriptor);
+        layers.chain([self.config.clone(), self.manifest.clone()])
+    }
+}
+
+impl Layer {
+    /// The layer as a manifest lists it.
+    #[must_use]
+    pub fn descriptor(&self) -> Descriptor {
+        descriptor(&self.media_type, Blob { digest: self.digest, size: self.size })
+    }
+}
+
+/// A descriptor of `blob`.
+pub(crate) fn descriptor(media_type: &str, blob: Blob) -> Descriptor {
+    Descriptor::new(MediaType::from(media_type), blob.size, blob.digest)
+}
+
+/// The digest a descriptor names; only SHA-256 is used here, as everywhere.
+pub(crate) fn digest_of(descriptor: &Descriptor, image: &str) -> Result<Digest, Error> {
+    Digest::try_from(descriptor.digest()).map_err(|error| bad(image, error.to_string()))
+}
+
+/// The digest of a descriptor that [`Image::open`] has read through.
+fn known(descriptor: &Descriptor) -> Digest {
+    Digest::try_from(descriptor.digest()).unwrap_or_else(|_| unreachable!("the image was opened by this digest"))
+}
+
+pub(crate) fn bad(image: &str, why: String) -> Error {
+    Error::BadImage { image: image.to_owned(), why }
+}
+
+/// Whether a media type is that of an index, in the OCI's or Docker's words.
+pub(crate) fn is_index(media_type: &MediaType) -> bool {
+    let docker = "application/vnd.docker.distribution.manifest.list.v2+json";
+    *media_type == MediaType::ImageIndex || media_type.as_ref() == docker
+}
+
+/// Whether a media type is that of a manifest, in the OCI's or Docker's words.
+pub(crate) fn is_manifest(media_type: &MediaType) -> bool {
+    let docker = "application/vnd.docker.distribution.manifest.v2+json";
+    *media_type == MediaType::ImageManifest || media_type.as_ref() == docker
+}
+
+impl Store {
+    /// The image of this name: its full name, the name without registry or tag, or the last word of it ("manager" for
+    /// `docker.io/virtualcluster/manager-amd64:latest`).
+    ///
+    /// # Errors
+    /// When no image or several have the name, or the image cannot be read.
+    pub fn image(&self, name: &str) -> Result<Image, Error> {
+        let images = self.images()?;
+        let full = find(&images, name)?;
+        Image::open(self, full, &images[full])
+    }
+}
+
+fn find<'a>(images: &'a BTreeMap<String, Descriptor>, name: &str) -> Result<&'a str, Error> {
+    if let Some((full, _)) = images.get_key_value(name) {
+        return Ok(full);
+    }
+    let fits: Vec<&String> = images.keys().filter(|full| shortens(full, name)).collect();
+    let names = |names: Vec<&String>| names.into_iter().cloned().collect();
+    match fits.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Error::NoSuchImage { name: name.to_owned(), known: names(images.keys().collect()) }),
+        _ => Err(Error::AmbiguousImage { name: name.to_owned(), fits: names(fits) }),
+    }
+}
+
+/// Whether `name` is a shorter form of the full name.
+fn shortens(full: &str, name: &str) -> bool {
+    let repository = match full.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => full,
+    };
+    [full, repository, repository.rsplit_once('-').map_or(repository, |(stem, _)| stem)]
+        .iter()
+        .any(|long| long.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Platform, shortens};
+
+    #[test]
+    fn a_platform_is_written_and_read() {
+        for text in ["linux/amd64", "linux/arm/v7"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for bad in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/am d64"] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn short_names_stand_for_whole_words() {
+        let full = "docker.io/virtualcluster/manager-amd64:latest";
+        for name in [full, "virtualcluster/manager-amd64", "manager-amd64:latest", "manager-amd64", "manager"] {
+            assert!(shortens(full, name), "{name}");
+        }
+        for name in ["", "anager", "amd64", "latest", "virtualcluster", "manager:latest"] {
+            assert!(!shortens(full, name), "{name}");
+        }
+        assert!(shortens("localhost:5000/vn-agent-amd64:v1", "vn-agent"));
+        assert!(!shortens("localhost:5000/vn-agent-amd64:v1", "agent"));
+    }
+}

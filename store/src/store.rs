@@ -1,0 +1,310 @@
+//! The store's folder: an OCI image layout with actions, roots, caches and temporary files beside it.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::json::DOCUMENT_LIMIT;
+use crate::{Blob, BlobReader, BlobWriter, Digest, Error, canonical_json};
+
+/// The content of `oci-layout`, as the OCI image specification (image-layout.md) has it.
+const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// A content-addressed folder: blobs by SHA-256, images by name, actions by key.
+///
+/// Many processes use one store at once. As long as a `Store` lives it holds a shared lock on the folder, so that
+/// garbage collection, which takes the lock for itself, never removes what somebody is about to use.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: Utf8PathBuf,
+    lock: File,
+}
+
+impl Store {
+    /// Opens the store at `path`, which is made when it is absent or empty.
+    ///
+    /// # Errors
+    /// When the folder holds something else, cannot be made, or has a layout this program does not read.
+    pub fn open(path: &Utf8Path) -> Result<Self, Error> {
+        let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
+        let layout = path.join("oci-layout");
+        match fs::read_to_string(&layout) {
+            Ok(text) => check_layout(&path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(&path)?,
+            Err(error) => return Err(Error::io("reading", &layout)(error)),
+        }
+        let lock_path = path.join("lock");
+        let lock =
+            File::options().create(true).append(true).open(&lock_path).map_err(Error::io("opening", &lock_path))?;
+        lock.lock_shared().map_err(Error::io("locking", &lock_path))?;
+        Ok(Self(Arc::new(Inner { path, lock })))
+    }
+
+    /// Where the store is unless the user says otherwise: `$VCBUILD_STORE`, else `vcbuild/store` in the user's cache
+    /// folder (`$XDG_CACHE_HOME`, else `~/.cache`).
+    #[must_use]
+    pub fn default_path() -> Utf8PathBuf {
+        let folder = |name| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
+        folder("VCBUILD_STORE").unwrap_or_else(|| {
+            folder("XDG_CACHE_HOME")
+                .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+                .unwrap_or_else(|| Utf8PathBuf::from("/var/cache"))
+                .join("vcbuild/store")
+        })
+    }
+
+    /// The store's folder, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Utf8Path {
+        &self.0.path
+    }
+
+    /// A folder in the store's care for a compiler's own cache. It may be removed whenever nobody builds.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn cache_dir(&self, name: &str) -> Result<Utf8PathBuf, Error> {
+        let path = self.path().join("cache").join(name);
+        fs::create_dir_all(&path).map_err(Error::io("making", &path))?;
+        Ok(path)
+    }
+
+    /// A folder for work in progress on the store's own disk; it goes when dropped.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn temp_dir(&self) -> Result<tempfile::TempDir, Error> {
+        let path = self.tmp();
+        tempfile::TempDir::new_in(&path).map_err(Error::io("making a folder in", &path))
+    }
+
+    /// Where a blob is, or would be.
+    #[must_use]
+    pub fn blob_path(&self, digest: &Digest) -> Utf8PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    /// A blob's size in bytes; `None` when the store lacks it.
+    #[must_use]
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
+    }
+
+    /// Whether the store has a blob.
+    #[must_use]
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.size(digest).is_some()
+    }
+
+    /// Reads a blob. Its hash is checked while it is read: a damaged blob is an error at its end, never a silent one.
+    ///
+    /// # Errors
+    /// When the store lacks it.
+    pub fn reader(&self, digest: &Digest) -> Result<BlobReader, Error> {
+        BlobReader::open(self, digest)
+    }
+
+    /// Reads a JSON document, its digest checked.
+    ///
+    /// # Errors
+    /// When the store lacks it, or it is damaged, too large for a document, or another kind of document.
+    pub fn document<T: DeserializeOwned>(&self, digest: &Digest) -> Result<T, Error> {
+        serde_json::from_slice(&self.document_bytes(digest)?)
+            .map_err(|source| Error::Document { what: digest.to_string(), source })
+    }
+
+    /// The bytes of a JSON document, its digest checked.
+    ///
+    /// # Errors
+    /// When the store lacks it, or it is damaged or too large for a document.
+    pub fn document_bytes(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let mut reader = self.reader(digest)?;
+        if reader.size() > DOCUMENT_LIMIT {
+            let (what, size) = (digest.to_string(), reader.size());
+            return Err(Error::DocumentSize { what, size, limit: DOCUMENT_LIMIT });
+        }
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(Error::io("reading", self.blob_path(digest)))?;
+        Ok(bytes)
+    }
+
+    /// Begins a blob. It is in the store once it is committed; dropped before, nothing of it stays.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be made.
+    pub fn writer(&self) -> Result<BlobWriter, Error> {
+        BlobWriter::create(self)
+    }
+
+    /// Puts a small blob into the store.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put(&self, content: &[u8]) -> Result<Blob, Error> {
+        let blob = Blob { digest: Digest::of(content), size: content.len() as u64 };
+        if self.size(&blob.digest) == Some(blob.size) {
+            return Ok(blob);
+        }
+        let mut writer = self.writer()?;
+        writer.write_all(content).map_err(Error::io("writing", self.blob_path(&blob.digest)))?;
+        writer.commit()
+    }
+
+    /// Puts a document into the store, in canonical JSON.
+    ///
+    /// # Errors
+    /// When it cannot be serialised or written.
+    pub fn put_document<T: Serialize + ?Sized>(&self, document: &T) -> Result<Blob, Error> {
+        self.put(&canonical_json(document)?)
+    }
+
+    /// Takes a damaged blob out of the way; from now on it counts as missing.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub(crate) fn quarantine(&self, digest: &Digest) -> Result<(), Error> {
+        let folder = self.path().join("quarantine");
+        fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
+        let path = self.blob_path(digest);
+        match fs::rename(&path, folder.join(digest.hex())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("moving away", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn blobs(&self) -> Utf8PathBuf {
+        self.path().join("blobs/sha256")
+    }
+
+    pub(crate) fn tmp(&self) -> Utf8PathBuf {
+        self.path().join("tmp")
+    }
+
+    pub(crate) fn lock(&self) -> &File {
+        &self.0.lock
+    }
+}
+
+/// Writes `content` to `path` so that a reader sees the old file or the new one, also after a power cut.
+pub(crate) fn replace(tmp: &Utf8Path, path: &Utf8Path, content: &[u8]) -> Result<(), Error> {
+    let mut file = tempfile::NamedTempFile::new_in(tmp).map_err(Error::io("making a file in", tmp))?;
+    file.write_all(content).map_err(Error::io("writing", path))?;
+    persist(file, path)
+}
+
+/// Gives a finished temporary file its name: synced, readable by all, renamed, and its folder synced.
+pub(crate) fn persist(file: tempfile::NamedTempFile, path: &Utf8Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    let readable = fs::Permissions::from_mode(0o644);
+    file.as_file().set_permissions(readable).map_err(Error::io("setting the mode of", path))?;
+    file.as_file().sync_all().map_err(Error::io("syncing", path))?;
+    file.persist(path).map_err(|error| Error::io("writing", path)(error.error))?;
+    let folder = path.parent().unwrap_or(Utf8Path::new("/"));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("syncing", folder))
+}
+
+fn check_layout(path: &Utf8Path, text: &str) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        image_layout_version: String,
+    }
+    let what = path.join("oci-layout").into_string();
+    let layout: Layout = serde_json::from_str(text).map_err(|source| Error::Document { what, source })?;
+    if layout.image_layout_version == "1.0.0" {
+        Ok(())
+    } else {
+        Err(Error::LayoutVersion { path: path.to_owned(), found: layout.image_layout_version })
+    }
+}
+
+/// Makes an empty store. Several processes may do so at once: `oci-layout` comes last, and every step may find its work
+/// done.
+fn create(path: &Utf8Path) -> Result<(), Error> {
+    const OURS: [&str; 8] = ["actions", "blobs", "cache", "index.json", "lock", "oci-layout", "roots", "tmp"];
+    fs::create_dir_all(path).map_err(Error::io("making", path))?;
+    for entry in path.read_dir_utf8().map_err(Error::io("listing", path))? {
+        let entry = entry.map_err(Error::io("listing", path))?;
+        if !OURS.contains(&entry.file_name()) {
+            return Err(Error::NotAStore { path: path.to_owned() });
+        }
+    }
+    for folder in ["blobs/sha256", "actions", "roots", "tmp"] {
+        let folder = path.join(folder);
+        fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
+    }
+    let tmp = path.join("tmp");
+    let index = path.join("index.json");
+    if !index.exists() {
+        let mut file = tempfile::NamedTempFile::new_in(&tmp).map_err(Error::io("making a file in", &tmp))?;
+        file.write_all(crate::index::EMPTY.as_bytes()).map_err(Error::io("writing", &index))?;
+        // Another process may have made the index, and even named an image in it, since it was looked for.
+        match file.persist_noclobber(&index) {
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("writing", &index)(error.error));
+            }
+            _ => {}
+        }
+    }
+    replace(&tmp, &path.join("oci-layout"), OCI_LAYOUT.as_bytes())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use camino::Utf8PathBuf;
+
+    use super::Store;
+    use crate::Error;
+
+    /// A store in a folder of its own, which goes with the first value.
+    pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Utf8PathBuf::try_from(folder.path().join("store")).unwrap()).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn a_new_store_is_an_oci_image_layout() {
+        let (_folder, store) = scratch();
+        let layout = std::fs::read_to_string(store.path().join("oci-layout")).unwrap();
+        assert_eq!(layout, r#"{"imageLayoutVersion":"1.0.0"}"#);
+        assert!(store.images().unwrap().is_empty());
+        assert!(store.path().join("blobs/sha256").is_dir());
+    }
+
+    #[test]
+    fn a_folder_with_something_else_in_it_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("thesis.txt"), "years of work").unwrap();
+        let path = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
+        assert!(matches!(Store::open(&path), Err(Error::NotAStore { .. })));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_layout_of_another_version_is_refused() {
+        let (_folder, store) = scratch();
+        std::fs::write(store.path().join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+        assert!(matches!(Store::open(store.path()), Err(Error::LayoutVersion { .. })));
+    }
+
+    #[test]
+    fn many_openers_of_an_absent_store_all_succeed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::try_from(folder.path().join("store")).unwrap();
+        std::thread::scope(|scope| {
+            for i in 0..16u8 {
+                let path = &path;
+                scope.spawn(move || Store::open(path).unwrap().put(&[i]).unwrap());
+            }
+        });
+        assert_eq!(std::fs::read_dir(path.join("blobs/sha256")).unwrap().count(), 16);
+    }
+}

@@ -1,0 +1,176 @@
+//! Tar files whose bytes depend on their content alone: ustar headers, PAX records where those are too small, owner by
+//! number, no names, no wall-clock time, no sparse files.
+
+use std::io::{self, Read, Write};
+
+use tar::{EntryType, Header};
+
+use crate::tree::copy_exactly;
+
+/// Writes a tar file, entry by entry, in the order given.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    output: W,
+}
+
+/// What one entry's header says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member<'a> {
+    pub(crate) kind: EntryType,
+    pub(crate) path: &'a str,
+    pub(crate) link: Option<&'a str>,
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    pub(crate) mtime: u64,
+    pub(crate) size: u64,
+}
+
+impl<W: Write> Writer<W> {
+    /// A tar file that goes to `output`.
+    pub fn new(output: W) -> Self {
+        Self { output }
+    }
+
+    /// Adds a file owned by root, mode 0644, time 0, of exactly `size` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be written, or `content` has another size.
+    pub fn file(&mut self, path: &str, size: u64, content: impl Read) -> io::Result<()> {
+        let kind = EntryType::Regular;
+        self.member(&Member { kind, path, link: None, mode: 0o644, uid: 0, gid: 0, mtime: 0, size }, content)
+    }
+
+    /// Adds a folder owned by root, mode 0755, time 0.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn dir(&mut self, path: &str) -> io::Result<()> {
+        let kind = EntryType::Directory;
+        let member = Member { kind, path, link: None, mode: 0o755, uid: 0, gid: 0, mtime: 0, size: 0 };
+        self.member(&member, io::empty())
+    }
+
+    pub(crate) fn member(&mut self, member: &Member<'_>, content: impl Read) -> io::Result<()> {
+        let slash = if member.kind.is_dir() { "/" } else { "" };
+        let path = format!("{}{slash}", member.path);
+        let mut header = Header::new_ustar();
+        let mut records = Vec::new();
+        if header.set_path(&path).is_err() || !path.is_ascii() {
+            record(&mut records, "path", &path);
+            set_name(&mut header, &path);
+        }
+        if let Some(link) = member.link {
+            // The raw field, not `set_link_name`, which would tidy the target up.
+            let field = &mut header.as_old_mut().linkname;
+            if link.len() <= field.len() && link.is_ascii() {
+                field[..link.len()].copy_from_slice(link.as_bytes());
+            } else {
+                record(&mut records, "linkpath", link);
+            }
+        }
+        if !records.is_empty() {
+            let mut extension = Header::new_ustar();
+            set_name(&mut extension, "PaxHeaders/entry");
+            fill(
+                &mut extension,
+                &Member { kind: EntryType::XHeader, mode: 0o644, size: records.len() as u64, ..*member },
+            );
+            self.write(&extension, records.len() as u64, records.as_slice())?;
+        }
+        fill(&mut header, member);
+        self.write(&header, member.size, content)
+    }
+
+    /// Ends the tar file and gives back what was written to.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.output.write_all(&[0; 1024])?;
+        Ok(self.output)
+    }
+
+    fn write(&mut self, header: &Header, size: u64, content: impl Read) -> io::Result<()> {
+        self.output.write_all(header.as_bytes())?;
+        copy_exactly(content, &mut self.output, size)?;
+        let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
+        self.output.write_all(&[0; 512][..padding])
+    }
+}
+
+fn fill(header: &mut Header, member: &Member<'_>) {
+    header.set_entry_type(member.kind);
+    header.set_mode(member.mode);
+    header.set_uid(member.uid);
+    header.set_gid(member.gid);
+    header.set_mtime(member.mtime);
+    header.set_size(member.size);
+    header.set_cksum();
+}
+
+/// A name for readers that know no PAX: as much of it as fits, from the first byte that is ASCII to the last.
+fn set_name(header: &mut Header, path: &str) {
+    let field = &mut header.as_old_mut().name;
+    field.fill(0);
+    for (byte, char) in field.iter_mut().take(99).zip(path.chars()) {
+        *byte = u8::try_from(char).ok().filter(u8::is_ascii).unwrap_or(b'_');
+    }
+    if let Some(ustar) = header.as_ustar_mut() {
+        ustar.prefix.fill(0);
+    }
+}
+
+/// A PAX record (POSIX.1-2001, pax): its own length in decimal, a blank, `key=value` and a newline.
+fn record(records: &mut Vec<u8>, key: &str, value: &str) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    records.extend_from_slice(format!("{length} {key}={value}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use proptest::prelude::*;
+
+    use super::Writer;
+
+    #[test]
+    fn a_pax_record_counts_its_own_length() {
+        for size in [1, 2, 3, 88, 89, 90, 91, 92, 93, 990, 991, 9_990] {
+            let mut records = Vec::new();
+            super::record(&mut records, "path", &"x".repeat(size));
+            let text = String::from_utf8(records).unwrap();
+            let (length, _) = text.split_once(' ').unwrap();
+            assert_eq!(length.parse::<usize>().unwrap(), text.len());
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_refused() {
+        for content in ["short", "much too long"] {
+            assert!(Writer::new(Vec::new()).file("a", 8, content.as_bytes()).is_err());
+        }
+    }
+
+    proptest! {
+        // No newline in names: the reader used here splits PAX records at them, whatever their length says.
+        #[test]
+        fn any_name_and_content_are_read_back(name in "[^/\0\n.][^/\0\n]{0,300}", content in proptest::collection::vec(any::<u8>(), 0..1500)) {
+            let mut writer = Writer::new(Vec::new());
+            writer.file(&name, content.len() as u64, content.as_slice()).unwrap();
+            let bytes = writer.finish().unwrap();
+            prop_assert_eq!(bytes.len() % 512, 0);
+            let mut archive = tar::Archive::new(bytes.as_slice());
+            let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+            prop_assert_eq!(entry.path_bytes().into_owned(), name.as_bytes());
+            let mut read = Vec::new();
+            entry.read_to_end(&mut read).unwrap();
+            prop_assert_eq!(read, content);
+        }
+    }
+}
