@@ -154,3 +154,30 @@ impl Store {
         Ok(self.path().join("roots").join(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::image::tests::image;
+    use crate::store::tests::scratch;
+    use crate::{Compression, Keep, Store};
+
+    #[test]
+    fn garbage_collection_keeps_images_roots_and_what_is_in_use() {
+        let (_folder, store) = scratch();
+        let old = image(&store, Compression::Zstd, b"old");
+        let new = image(&store, Compression::Zstd, b"new");
+        store.put(b"stray").unwrap();
+        store.root("release-1", std::slice::from_ref(&old.target)).unwrap();
+        let keep = Keep { actions_used_within: std::time::Duration::ZERO };
+        let beside = Store::open(store.path()).unwrap();
+        assert_eq!(store.gc(keep).unwrap(), None, "somebody else uses the store");
+        drop(beside);
+        assert_eq!(store.gc(keep).unwrap().unwrap().blobs, 1, "the stray blob");
+        assert!(store.unroot("release-1").unwrap());
+        // The old image's own layer, configuration and manifest; the base layer is the new image's too.
+        assert_eq!(store.gc(keep).unwrap().unwrap().blobs, 3);
+        new.check_complete(&store).unwrap();
+        assert!(old.check_complete(&store).is_err());
+        assert!(store.root("../escape", &[]).is_err());
+    }
+}

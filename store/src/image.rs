@@ -294,8 +294,37 @@ fn shortens(full: &str, name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Platform, shortens};
+pub(crate) mod tests {
+    use oci_spec::image::Descriptor;
+    use serde_json::json;
+
+    use super::{Platform, descriptor, shortens};
+    use crate::{Compression, Content, Image, Store, Tree, layer};
+
+    pub(crate) const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
+
+    /// An image of two layers, one of them of these bytes, named in the store.
+    pub(crate) fn image(store: &Store, compression: Compression, content: &[u8]) -> Image {
+        let mut layers = Vec::new();
+        for bytes in [b"base", content] {
+            let mut tree = Tree::new();
+            tree.file("usr/local/bin/manager", 0o755, Content::Bytes(bytes.to_vec())).unwrap();
+            layers.push(layer::write(store, &tree, compression, 0).unwrap());
+        }
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+        let config =
+            json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+        let config = store.put_document(&config).unwrap();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", config),
+            "layers": layers.iter().map(crate::Layer::descriptor).collect::<Vec<Descriptor>>(),
+        });
+        let manifest = store.put_document(&manifest).unwrap();
+        store.tag(NAME, &descriptor("application/vnd.oci.image.manifest.v1+json", manifest)).unwrap();
+        store.image("manager").unwrap()
+    }
 
     #[test]
     fn a_platform_is_written_and_read() {

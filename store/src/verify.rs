@@ -70,3 +70,23 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Compression;
+    use crate::image::tests::image;
+    use crate::store::tests::scratch;
+
+    #[test]
+    fn verification_finds_damage_and_building_again_mends_it() {
+        let (_folder, store) = scratch();
+        let first = image(&store, Compression::Zstd, b"manager");
+        assert!(store.verify().unwrap().passed());
+        let layer = first.platforms[0].layers[1].digest;
+        std::fs::write(store.blob_path(&layer), b"rot").unwrap();
+        let verified = store.verify().unwrap();
+        assert_eq!((verified.damaged, verified.incomplete.len()), (vec![layer], 1));
+        image(&store, Compression::Zstd, b"manager");
+        assert!(store.verify().unwrap().passed());
+    }
+}

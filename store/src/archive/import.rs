@@ -18,7 +18,7 @@ use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
 const ENTRY_LIMIT: usize = 100_000;
 
 /// An archive may unpack to this much whatever its size, and beyond it to so many times its size.
-const BOMB_FLOOR: u64 = 1 << 30;
+pub(super) const BOMB_FLOOR: u64 = 1 << 30;
 const BOMB_RATIO: u64 = 100;
 
 /// Reads the images at `path` into the store: the folder of an OCI image layout, or a tar file (as it is, gzip or zstd) that

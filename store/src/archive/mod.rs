@@ -8,3 +8,159 @@ mod write;
 
 pub use import::import;
 pub use write::{hash, write};
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use camino::Utf8PathBuf;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::{hash, import, write};
+    use crate::image::tests::{NAME, image};
+    use crate::store::tests::scratch;
+    use crate::{Compression, Error, TarWriter};
+
+    fn archive_path(folder: &tempfile::TempDir) -> Utf8PathBuf {
+        Utf8PathBuf::try_from(folder.path().join("vc_manager-amd64.tar")).unwrap()
+    }
+
+    #[test]
+    fn an_archive_read_into_another_store_is_the_same_image_and_archive() {
+        for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
+            let (folder, store) = scratch();
+            let (other_folder, other) = scratch();
+            let image = image(&store, compression, b"manager");
+            let written = write(&store, std::slice::from_ref(&image), &archive_path(&folder)).unwrap();
+            assert_eq!(hash(&archive_path(&folder)).unwrap(), written);
+            assert_eq!(import(&other, &archive_path(&folder)).unwrap(), std::slice::from_ref(&image));
+            let again = write(&other, &[image], &archive_path(&other_folder)).unwrap();
+            assert_eq!(again, written);
+        }
+    }
+
+    #[test]
+    fn a_layout_folder_and_compressed_archives_are_read() {
+        let (folder, store) = scratch();
+        let image = image(&store, Compression::Zstd, b"manager");
+        let (_other_folder, other) = scratch();
+        assert_eq!(import(&other, store.path()).unwrap(), std::slice::from_ref(&image));
+        write(&store, std::slice::from_ref(&image), &archive_path(&folder)).unwrap();
+        let plain = std::fs::read(archive_path(&folder)).unwrap();
+        for compression in [Compression::Zstd, Compression::Gzip] {
+            let mut encoder = compression.encoder(Vec::new()).unwrap();
+            encoder.write_all(&plain).unwrap();
+            std::fs::write(archive_path(&folder), encoder.finish().unwrap()).unwrap();
+            let (_other_folder, other) = scratch();
+            assert_eq!(import(&other, &archive_path(&folder)).unwrap(), std::slice::from_ref(&image));
+        }
+    }
+
+    #[test]
+    fn what_docker_save_writes_becomes_an_oci_image() {
+        let (folder, store) = scratch();
+        let image = image(&store, Compression::None, b"manager");
+        let bytes = |digest| std::fs::read(store.blob_path(&digest)).unwrap();
+        let one = &image.platforms[0];
+        let config: crate::Digest = one.config.digest().as_ref().parse().unwrap();
+        let manifest = json!([{"Config": "config.json", "RepoTags": ["virtualcluster/manager-amd64:latest"],
+            "Layers": ["0/layer.tar", "1/layer.tar"]}]);
+        let members = [
+            ("config.json".to_owned(), bytes(config)),
+            ("0/layer.tar".to_owned(), bytes(one.layers[0].digest)),
+            ("1/layer.tar".to_owned(), bytes(one.layers[1].digest)),
+            ("manifest.json".to_owned(), serde_json::to_vec(&manifest).unwrap()),
+        ];
+        tarball(&archive_path(&folder), &members);
+        let (_other_folder, other) = scratch();
+        let read = import(&other, &archive_path(&folder)).unwrap();
+        assert_eq!((read[0].name.as_str(), &read[0].platforms[0].layers), (NAME, &one.layers));
+    }
+
+    fn tarball(path: &camino::Utf8Path, members: &[(String, Vec<u8>)]) {
+        let mut tar = TarWriter::new(std::fs::File::create(path).unwrap());
+        for (name, content) in members {
+            tar.file(name, content.len() as u64, content.as_slice()).unwrap();
+        }
+        tar.finish().unwrap();
+    }
+
+    #[test]
+    fn hostile_and_broken_archives_are_refused_in_words() {
+        let (folder, store) = scratch();
+        let path = archive_path(&folder);
+        let member = |name: &str, content: &[u8]| (name.to_owned(), content.to_vec());
+        let missing = json!({"schemaVersion": 2, "manifests": [{"size": 3, "mediaType":
+            "application/vnd.oci.image.manifest.v1+json", "digest": crate::Digest::of(b"absent")}]});
+        let missing = serde_json::to_vec(&missing).unwrap();
+        let empty = crate::index::EMPTY.as_bytes();
+        let cases = [
+            (vec![member("../../etc/passwd", b"root")], "leads out of it"),
+            (vec![member("/etc/passwd", b"root")], "leads out of it"),
+            (vec![member("readme", b"hello")], "neither an index.json"),
+            (vec![member("index.json", b"{")], "index.json:"),
+            (vec![member("index.json", empty), member("./index.json", empty)], "twice"),
+            (vec![member("index.json", empty)], "names no image"),
+            (vec![member("index.json", &missing)], "it lacks sha256:"),
+            (vec![member("blobs/sha256/nothex", b"")], "hexadecimal"),
+            (vec![member(&format!("blobs/sha256/{}", "0".repeat(64)), b"a lie")], "a blob of"),
+            (vec![member("manifest.json", br#"[{"Config":"c","Layers":[]}]"#)], "it has no c"),
+        ];
+        for (members, words) in cases {
+            tarball(&path, &members);
+            let error = import(&store, &path).unwrap_err().to_string();
+            assert!(error.contains(words), "{error:?} should say {words:?}");
+        }
+        std::fs::write(&path, vec![b'x'; 2000]).unwrap();
+        assert!(matches!(import(&store, &path), Err(Error::BadArchive { .. })));
+    }
+
+    #[test]
+    fn a_link_out_of_the_archive_is_refused() {
+        let (folder, store) = scratch();
+        for target in ["/etc/passwd", "../../etc/passwd", ".."] {
+            let mut builder = tar::Builder::new(std::fs::File::create(archive_path(&folder)).unwrap());
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            builder.append_link(&mut header, "1/layer.tar", target).unwrap();
+            builder.into_inner().unwrap();
+            let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
+            assert!(error.contains("leads out of it"), "{target}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_that_unpacks_to_a_full_disk_is_stopped() {
+        let (folder, store) = scratch();
+        let file = std::fs::File::create(archive_path(&folder)).unwrap();
+        let mut tar = TarWriter::new(Compression::Zstd.encoder(file).unwrap());
+        let size = super::import::BOMB_FLOOR + 1;
+        tar.file("bomb", size, std::io::Read::take(std::io::repeat(0), size)).unwrap();
+        tar.finish().unwrap().finish().unwrap();
+        let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
+        assert!(error.contains("far more than any image"), "{error}");
+        assert_eq!(store.verify().unwrap().bytes, 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_truncated_or_altered_archive_is_refused_or_still_the_same_image(cut in any::<prop::sample::Index>(), flip in any::<bool>()) {
+            let (folder, store) = scratch();
+            let image = image(&store, Compression::Zstd, b"manager");
+            write(&store, std::slice::from_ref(&image), &archive_path(&folder)).unwrap();
+            let mut bytes = std::fs::read(archive_path(&folder)).unwrap();
+            let at = cut.index(bytes.len());
+            if flip { bytes[at] ^= 0x40 } else { bytes.truncate(at) }
+            std::fs::write(archive_path(&folder), bytes).unwrap();
+            let (_other_folder, other) = scratch();
+            if let Ok(read) = import(&other, &archive_path(&folder)) {
+                // Padding, and names beside the content, can change without harm.
+                prop_assert_eq!(read[0].digest(), image.digest());
+            }
+            prop_assert!(other.verify().unwrap().passed());
+        }
+    }
+}
