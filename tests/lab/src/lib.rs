@@ -1,1 +1,38 @@
 //! A real Kubernetes cluster in network namespaces, for tests and the demo.
+//!
+//! A [`Lab`] is a control-plane node and some workers on one machine, each with namespaces of its own, a real sshd, a
+//! real containerd and a real kubelet; the control plane, kube-proxy and CoreDNS are Kubernetes' own. Nothing of it has
+//! a route out of the machine. It needs root, a few Debian packages ([`packages`]) and a Go compiler: the programs are
+//! compiled once from pinned modules ([`Binaries`]).
+//!
+//! ```no_run
+//! let lab = lab::Lab::up(&lab::Options::default())?.scoped();
+//! let nodes = lab.kubectl(&["get", "nodes"])?;
+//! # Ok::<(), lab::Error>(())
+//! ```
+
+mod binaries;
+mod bringup;
+mod cgroups;
+mod components;
+mod error;
+mod lab;
+mod network;
+mod node;
+pub mod packages;
+mod pause;
+mod pki;
+mod plan;
+mod process;
+mod ssh;
+mod state;
+mod teardown;
+
+pub use binaries::{Binaries, Containerd};
+pub use error::Error;
+pub use lab::{Lab, ScopedLab};
+pub use pause::IMAGE as PAUSE_IMAGE;
+pub use plan::{CONTROL_PLANE, DNS_ADDRESS, MOST_WORKERS, Node, Options, POD_RANGE, SERVICE_RANGE};
+pub use process::{Finished, Process};
+pub use ssh::ORDINARY_USER;
+pub use state::Daemon;

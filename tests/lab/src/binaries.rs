@@ -1,0 +1,315 @@
+//! The programs a lab runs: compiled once from Go modules that this folder pins, and kept by content in a cache folder.
+//! The key is the BLAKE3 of the module's files, the compiler's version and the flags: any change builds anew.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::process::Command;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::error::{Error, file};
+use crate::process::run;
+
+/// The longest that one module may take to compile.
+const COMPILE_LIMIT: Duration = Duration::from_secs(45 * 60);
+
+/// One Go module of this folder and what is built from it.
+struct Module {
+    /// Its folder's name, and its name in the cache.
+    name: &'static str,
+    /// Its files, as they are in the repository.
+    files: &'static [(&'static str, &'static str)],
+    /// Import paths of the programs.
+    packages: &'static [&'static str],
+    /// What the programs are called.
+    programs: &'static [&'static str],
+    /// Build tags, separated by commas.
+    tags: &'static str,
+    /// Linker flags beyond `-s -w`.
+    stamps: &'static str,
+    /// How long it takes on two cores, for people who wait.
+    duration: &'static str,
+}
+
+macro_rules! module_files {
+    ($name:literal: $($file:literal),+) => { &[$(($file, include_str!(concat!("../go/", $name, "/", $file)))),+] };
+}
+
+const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    files: module_files!("kubernetes": "go.mod", "go.sum", "tools.go"),
+    packages: &[
+        "k8s.io/kubernetes/cmd/kube-apiserver",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-scheduler",
+        "k8s.io/kubernetes/cmd/kubelet",
+        "k8s.io/kubernetes/cmd/kube-proxy",
+        "k8s.io/kubernetes/cmd/kubectl",
+    ],
+    programs: &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"],
+    tags: "",
+    stamps: "-X k8s.io/component-base/version.gitVersion=v1.34.4 -X k8s.io/component-base/version.gitMajor=1 \
+             -X k8s.io/component-base/version.gitMinor=34",
+    duration: "5 min",
+};
+
+const ETCD: Module = Module {
+    name: "etcd",
+    files: module_files!("etcd": "go.mod", "go.sum", "tools.go"),
+    packages: &["go.etcd.io/etcd/server/v3"],
+    programs: &["etcd"],
+    tags: "",
+    stamps: "",
+    duration: "20 s",
+};
+
+const COREDNS: Module = Module {
+    name: "coredns",
+    files: module_files!("coredns": "go.mod", "go.sum", "main.go"),
+    packages: &["."],
+    programs: &["coredns"],
+    tags: "",
+    stamps: "",
+    duration: "1 min",
+};
+
+const PAUSE: Module = Module {
+    name: "pause",
+    files: module_files!("pause": "go.mod", "main.go"),
+    packages: &["."],
+    programs: &["pause"],
+    tags: "",
+    stamps: "",
+    duration: "1 s",
+};
+
+const CONTAINERD_2: Module = Module {
+    name: "containerd",
+    files: module_files!("containerd": "go.mod", "go.sum", "tools.go"),
+    packages: &[
+        "github.com/containerd/containerd/v2/cmd/containerd",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        "github.com/containerd/containerd/v2/cmd/ctr",
+    ],
+    programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
+    tags: "no_btrfs,no_zfs,no_devmapper",
+    stamps: "-X github.com/containerd/containerd/v2/version.Version=v2.2.0",
+    duration: "1 min",
+};
+
+const CONTAINERD_1_7: Module = Module {
+    name: "containerd17",
+    files: module_files!("containerd17": "go.mod", "go.sum", "tools.go"),
+    packages: &[
+        "github.com/containerd/containerd/cmd/containerd",
+        "github.com/containerd/containerd/cmd/containerd-shim-runc-v2",
+        "github.com/containerd/containerd/cmd/ctr",
+    ],
+    programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
+    tags: "no_btrfs,no_zfs,no_devmapper,no_aufs",
+    stamps: "-X github.com/containerd/containerd/version.Version=v1.7.29",
+    duration: "1 min",
+};
+
+/// Which containerd the lab's nodes run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+pub enum Containerd {
+    /// 1.6, as Debian bookworm has it.
+    #[value(name = "1.6")]
+    V1_6,
+    /// 1.7, compiled from its Go module.
+    #[value(name = "1.7")]
+    V1_7,
+    /// 2.2, compiled from its Go module.
+    #[default]
+    #[value(name = "2")]
+    V2,
+}
+
+/// The folders of the compiled programs, by module name.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    folders: BTreeMap<&'static str, Utf8PathBuf>,
+    programs: BTreeMap<&'static str, &'static str>,
+}
+
+impl Binaries {
+    /// Compiles what is not in the cache yet, saying so on stderr, and returns where everything is.
+    ///
+    /// Several processes may call this at once: one compiles a module, the others wait for it.
+    ///
+    /// # Errors
+    /// No Go compiler, a module that does not compile, or a cache folder that cannot be written.
+    pub fn ensure(containerd: Containerd) -> Result<Self, Error> {
+        let compiler = compiler_version()?;
+        let cache = cache_folder();
+        fs::create_dir_all(&cache).map_err(file("creating", &cache))?;
+        let mut modules = vec![&KUBERNETES, &ETCD, &COREDNS, &PAUSE];
+        match containerd {
+            Containerd::V1_6 => {}
+            Containerd::V1_7 => modules.push(&CONTAINERD_1_7),
+            Containerd::V2 => modules.push(&CONTAINERD_2),
+        }
+        let mut binaries = Self { folders: BTreeMap::new(), programs: BTreeMap::new() };
+        for module in modules {
+            binaries.folders.insert(module.name, realise(module, &cache, &compiler)?);
+            binaries.programs.extend(module.programs.iter().map(|program| (*program, module.name)));
+        }
+        Ok(binaries)
+    }
+
+    /// Each module's folder, which holds its programs and nothing else.
+    pub(crate) fn folders(&self) -> &BTreeMap<&'static str, Utf8PathBuf> {
+        &self.folders
+    }
+
+    /// The module that each program is from, by the program's name.
+    pub(crate) fn programs(&self) -> &BTreeMap<&'static str, &'static str> {
+        &self.programs
+    }
+
+    /// Where a program is on this machine: the compiled one, else the one that the system's PATH has.
+    #[must_use]
+    pub fn path(&self, program: &str) -> Utf8PathBuf {
+        match self.programs.get(program).and_then(|module| self.folders.get(module)) {
+            Some(folder) => folder.join(program),
+            None => Utf8PathBuf::from(program),
+        }
+    }
+}
+
+/// `VCLAB_CACHE`, else `vcbuild/lab` in the user's cache folder: outside the target folder, so `cargo clean` keeps it.
+fn cache_folder() -> Utf8PathBuf {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
+    set("VCLAB_CACHE").unwrap_or_else(|| {
+        let home = || set("HOME").unwrap_or_else(|| "/root".into()).join(".cache");
+        set("XDG_CACHE_HOME").unwrap_or_else(home).join("vcbuild/lab")
+    })
+}
+
+fn compiler_version() -> Result<String, Error> {
+    let finished = run(go().arg("version"), b"", Duration::from_secs(60)).map_err(|error| match error {
+        Error::Start { source, .. } => Error::NoGo { source },
+        other => other,
+    })?;
+    Ok(finished.success("asking Go for its version")?.trim().to_owned())
+}
+
+/// The Go command in an environment where nothing but our own flags shapes the result.
+fn go() -> Command {
+    let mut command = Command::new("go");
+    for name in ["GOOS", "GOARCH", "GOAMD64", "GOARM64", "GOEXPERIMENT", "GODEBUG", "GO111MODULE"] {
+        command.env_remove(name);
+    }
+    // A set value also wins over what `go env -w` stored.
+    command.env("GOFLAGS", "-mod=readonly").env("GOTOOLCHAIN", "local").env("GOWORK", "off").env("CGO_ENABLED", "0");
+    command
+}
+
+fn build_arguments(module: &Module) -> Vec<String> {
+    let ldflags = format!("-s -w {}", module.stamps);
+    let mut arguments = vec!["build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags.trim_end()];
+    if !module.tags.is_empty() {
+        arguments.extend(["-tags", module.tags]);
+    }
+    arguments.into_iter().map(str::to_owned).collect()
+}
+
+fn key(module: &Module, compiler: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    add(compiler);
+    for (name, content) in module.files {
+        add(name);
+        add(content);
+    }
+    for argument in build_arguments(module) {
+        add(&argument);
+    }
+    for package in module.packages {
+        add(package);
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+fn realise(module: &Module, cache: &Utf8Path, compiler: &str) -> Result<Utf8PathBuf, Error> {
+    let folder = cache.join(format!("{}-{}", module.name, key(module, compiler)));
+    if folder.exists() {
+        return Ok(folder);
+    }
+    let lock_path = cache.join(format!("{}.lock", module.name));
+    let lock = File::create(&lock_path).map_err(file("creating", &lock_path))?;
+    lock.lock().map_err(file("locking", &lock_path))?;
+    if folder.exists() {
+        return Ok(folder); // Another process compiled it while this one waited.
+    }
+    eprintln!("building {} once: about {}", module.programs.join(", "), module.duration);
+    compile(module, cache, &folder)?;
+    Ok(folder)
+}
+
+/// Compiles in a temporary folder beside `folder` and gives it its name when it is complete.
+fn compile(module: &Module, cache: &Utf8Path, folder: &Utf8Path) -> Result<(), Error> {
+    let temporary = tempfile::Builder::new().prefix("building-").tempdir_in(cache).map_err(file("creating", cache))?;
+    let path = |name: &str| temporary.path().join(name);
+    let written = || -> std::io::Result<()> {
+        fs::create_dir(path("source"))?;
+        fs::create_dir(path("programs"))?;
+        module.files.iter().try_for_each(|(name, content)| fs::write(path("source").join(name), content))
+    };
+    written().map_err(file("writing into", cache))?;
+    let mut command = go();
+    command.args(build_arguments(module)).arg("-o").arg(path("programs")).args(module.packages);
+    let finished = run(command.current_dir(path("source")), b"", COMPILE_LIMIT)?;
+    finished.success("go build").map_err(|error| Error::Compile {
+        programs: module.programs.join(", "),
+        detail: error.to_string(),
+    })?;
+    // Go calls a program by the last part of its import path, which for a few is not the program's name.
+    if let &[program] = module.programs {
+        let built = fs::read_dir(path("programs")).and_then(|mut entries| {
+            entries.next().unwrap_or_else(|| Err(std::io::Error::other("the compiler left no program")))
+        });
+        let built = built.map_err(file("reading", cache))?;
+        fs::rename(built.path(), path("programs").join(program)).map_err(file("naming", folder))?;
+    }
+    fs::rename(path("programs"), folder).map_err(file("naming", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_depends_on_the_compiler_the_files_and_the_flags() {
+        let first = key(&PAUSE, "go1");
+        assert_eq!(first, key(&PAUSE, "go1"));
+        assert_ne!(first, key(&PAUSE, "go2"));
+        assert_ne!(first, key(&Module { tags: "x", ..PAUSE }, "go1"));
+        assert_ne!(first, key(&Module { stamps: "-X a=b", ..PAUSE }, "go1"));
+        assert_ne!(first, key(&Module { files: &[("go.mod", "module other")], ..PAUSE }, "go1"));
+        assert_ne!(first, key(&Module { packages: &["./x"], ..PAUSE }, "go1"));
+    }
+
+    #[test]
+    fn a_module_is_compiled_once_and_a_broken_one_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Utf8Path::from_path(folder.path()).unwrap();
+        let compiler = compiler_version().unwrap();
+        let built = realise(&PAUSE, cache, &compiler).unwrap();
+        let modified = || fs::metadata(built.join("pause")).unwrap().modified().unwrap();
+        let before = modified();
+        assert_eq!(realise(&PAUSE, cache, &compiler).unwrap(), built);
+        assert_eq!(modified(), before);
+
+        let broken = Module { files: &[("go.mod", "module m\n\ngo 1.21\n"), ("main.go", "package main\nfunc main() { x }\n")], ..PAUSE };
+        let error = realise(&broken, cache, &compiler).unwrap_err().to_string();
+        assert!(error.starts_with("compiling pause: ") && error.contains("undefined: x"), "{error}");
+        let left: Vec<_> = cache.read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
+        assert_eq!(left.len(), 2, "the lock and the good build: {left:?}");
+    }
+}

@@ -1,0 +1,205 @@
+//! What can keep a lab from running, and what to do about each.
+//! Where a component failed, the error carries the end of that component's own log.
+
+use std::io;
+
+use camino::Utf8PathBuf;
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// Why a lab could not be brought up, used or taken down.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// Network namespaces, mounts and cgroups need root.
+    #[error("a lab needs root: it makes network namespaces, mounts and cgroups")]
+    #[diagnostic(help("run the same command as root, for example through sudo -E"))]
+    NotRoot,
+
+    /// A name or folder that cannot be used in namespaces, cgroups and mount options.
+    #[error("{what} {value:?} cannot be used: {why}")]
+    #[diagnostic(help("choose another one"))]
+    BadOption {
+        /// Which option it is.
+        what: &'static str,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+
+    /// The folder holds something that no lab wrote.
+    #[error("the folder {path} is not empty and not a lab's")]
+    #[diagnostic(help("name an empty folder, or one that does not exist"))]
+    ForeignFolder {
+        /// The folder.
+        path: Utf8PathBuf,
+    },
+
+    /// No lab of that name is up.
+    #[error("there is no lab named {name}")]
+    #[diagnostic(help("`cargo xtask lab up --name {name}` starts one; `cargo xtask lab status` lists those there are"))]
+    NoSuchLab {
+        /// The name asked for.
+        name: String,
+    },
+
+    /// No node of that name is in the lab.
+    #[error("the lab {lab} has no node {node}; it has {nodes}")]
+    #[diagnostic(help("name one of these"))]
+    NoSuchNode {
+        /// The lab.
+        lab: String,
+        /// The node asked for.
+        node: String,
+        /// The nodes that exist, separated by commas.
+        nodes: String,
+    },
+
+    /// Another process is bringing the same lab up or down.
+    #[error("another process is bringing the lab {name} up or down, and did not finish within {seconds} s")]
+    #[diagnostic(help("wait for it, or choose another --name"))]
+    Busy {
+        /// The lab.
+        name: String,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
+
+    /// Every subnet that labs use is taken.
+    #[error("no subnet is free for another lab: all of 198.18.0.0 to 198.18.{last}.0 are taken or routed elsewhere")]
+    #[diagnostic(help("take a lab down: `cargo xtask lab status` lists them"))]
+    NoSubnet {
+        /// The last third octet tried.
+        last: u8,
+    },
+
+    /// Debian packages are missing and cannot be installed.
+    #[error("these Debian packages are missing: {packages}")]
+    #[diagnostic(help("install them: apt-get install --no-install-recommends {packages}"))]
+    MissingPackages {
+        /// Their names, separated by spaces.
+        packages: String,
+    },
+
+    /// There is no Go compiler.
+    #[error("the lab's Kubernetes is compiled from Go modules, and there is no go command")]
+    #[diagnostic(help("install Go 1.26 or newer and put it on PATH"))]
+    NoGo {
+        /// Why it could not be started.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A Go module does not compile.
+    #[error("compiling {programs}: {detail}")]
+    #[diagnostic(help("the Go compiler must be at least as new as the module asks for, and a module proxy reachable"))]
+    Compile {
+        /// The programs, separated by commas.
+        programs: String,
+        /// The end of what the compiler said.
+        detail: String,
+    },
+
+    /// A file or folder operation failed.
+    #[error("{action} {path}")]
+    #[diagnostic(help("check that the path is writable by root and its file system is not full"))]
+    File {
+        /// What was done, such as "writing".
+        action: &'static str,
+        /// On what.
+        path: Utf8PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A program could not be started at all.
+    #[error("starting {program}")]
+    #[diagnostic(help("check that it is installed and on PATH"))]
+    Start {
+        /// The program.
+        program: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A program that should succeed did not.
+    #[error("{what}: {detail}")]
+    #[diagnostic(help("the words above are the program's own"))]
+    Command {
+        /// What was attempted.
+        what: String,
+        /// Exit status and the end of what the program said.
+        detail: String,
+    },
+
+    /// A component ended while it was needed.
+    #[error("{component} on {node} ended while the lab was coming up; its log {log} ends with:\n{tail}")]
+    #[diagnostic(help("the cause is usually in the last lines above"))]
+    Ended {
+        /// The component, such as "kubelet".
+        component: String,
+        /// Its node.
+        node: String,
+        /// Its whole log.
+        log: Utf8PathBuf,
+        /// The log's end.
+        tail: String,
+    },
+
+    /// Something did not happen in time.
+    #[error("{what} did not happen within {seconds} s ({detail}); the log {log} ends with:\n{tail}")]
+    #[diagnostic(help("on a slow or busy machine set VCLAB_PATIENCE=3 to wait three times as long"))]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// How long, in seconds.
+        seconds: u64,
+        /// What was seen instead.
+        detail: String,
+        /// The log of the component that should have made it happen.
+        log: Utf8PathBuf,
+        /// The log's end.
+        tail: String,
+    },
+
+    /// A certificate or key could not be made.
+    #[error("making the certificate of {subject}")]
+    #[diagnostic(help("this is a defect of the lab: please report it"))]
+    Certificate {
+        /// Whose it is.
+        subject: String,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
+
+    /// The state file of a lab cannot be understood.
+    #[error("reading the state of the lab in {path}")]
+    #[diagnostic(help("take the lab down and bring it up again"))]
+    State {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+
+    /// Something of the lab could not be removed.
+    #[error("taking the lab {name} down left {left} behind")]
+    #[diagnostic(help("run the same command again; if it stays, something outside the lab uses it"))]
+    Leftover {
+        /// The lab.
+        name: String,
+        /// What is left.
+        left: String,
+    },
+}
+
+/// A closure that turns an I/O error into [`Error::File`], for `map_err`.
+pub(crate) fn file(action: &'static str, path: impl Into<Utf8PathBuf>) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::File { action, path, source }
+}

@@ -1,0 +1,155 @@
+//! The lab's network: one bridge in the control-plane node's namespace, a link from each worker to it, one from this
+//! machine, and no way out.
+//!
+//! This machine's own forwarding and routes stay as they are. Inside the lab every default route ends at the
+//! control-plane node, whose own is `unreachable`: a Service or pod address that nothing rewrites is refused at once
+//! and can never leave by this machine's default route.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::plan::{Plan, SERVICE_RANGE, netns_prefix, operator_link};
+use crate::process::run;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Makes the lab's namespaces and links.
+pub(crate) fn create(plan: &Plan) -> Result<(), Error> {
+    ip(&["-batch", "-"], &machine_batch(plan), "making the lab's network namespaces")?;
+    let control_plane = &plan.control_plane().netns;
+    ip(&["-n", control_plane, "-batch", "-"], &bridge_batch(plan), "making the lab's bridge")?;
+    for index in 1..plan.nodes.len() {
+        let netns = &plan.nodes[index].netns;
+        ip(&["-n", netns, "-batch", "-"], &worker_batch(plan, index), "making a worker's network")?;
+    }
+    Ok(())
+}
+
+/// Removes what [`create`] made for the lab of that name. Links go with their namespaces.
+pub(crate) fn remove(lab: &str) -> Result<(), Error> {
+    for netns in namespaces(lab)? {
+        ip(&["netns", "delete", &netns], "", "removing a network namespace")?;
+    }
+    Ok(())
+}
+
+/// This machine's end of a lab's link disappears together with the other end, which lives in a namespace that ends a
+/// little after its last process: asks for it by name, so that nothing is left when this returns.
+pub(crate) fn remove_link(slot: u8) -> Result<(), Error> {
+    let link = operator_link(slot);
+    let removed = run(Command::new("ip").args(["link", "delete", &link]), b"", LIMIT)?;
+    if removed.status.success() || removed.stderr.contains("Cannot find device") {
+        return Ok(());
+    }
+    removed.success(format!("removing the link {link}")).map(drop)
+}
+
+/// The lab's network namespaces that exist.
+pub(crate) fn namespaces(lab: &str) -> Result<Vec<String>, Error> {
+    let prefix = netns_prefix(lab);
+    let listed = ip(&["netns", "list"], "", "listing network namespaces")?;
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.filter(|name| name.starts_with(&prefix)).map(str::to_owned).collect())
+}
+
+/// The processes whose network namespace this is, by number.
+pub(crate) fn processes(netns: &str) -> Result<Vec<i32>, Error> {
+    let listed = ip(&["netns", "pids", netns], "", "listing the processes of a network namespace")?;
+    Ok(listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// Whether this machine has a route that overlaps the subnet of that number: neither a default route nor one of the
+/// few wide ones that stand in for it (a VPN's two halves).
+pub(crate) fn is_routed(slot: u8) -> Result<bool, Error> {
+    let routes = ip(&["-o", "-4", "route", "show", "table", "all"], "", "listing this machine's routes")?;
+    Ok(routes.lines().any(|route| overlaps(route, slot)))
+}
+
+/// Whether a line of `ip route` is for addresses of 198.18.SLOT.0/24.
+fn overlaps(route: &str, slot: u8) -> bool {
+    let types = ["unicast", "local", "broadcast", "multicast", "throw", "unreachable", "prohibit", "blackhole", "nat"];
+    let Some(destination) = route.split_whitespace().find(|word| !types.contains(word)) else { return false };
+    let (address, length) = destination.split_once('/').unwrap_or((destination, "32"));
+    let (Ok(address), Ok(length)) = (address.parse::<Ipv4Addr>(), length.parse::<u32>()) else { return false };
+    let mask = u32::MAX.checked_shl(32 - length.min(24)).unwrap_or(0);
+    length >= 8 && u32::from(address) & mask == u32::from(Ipv4Addr::new(198, 18, slot, 0)) & mask
+}
+
+fn machine_batch(plan: &Plan) -> String {
+    let mut batch = String::new();
+    for node in &plan.nodes {
+        line(&mut batch, format_args!("netns add {}", node.netns));
+    }
+    let (link, netns) = (operator_link(plan.slot), &plan.control_plane().netns);
+    line(&mut batch, format_args!("link add {link} type veth peer name operator netns {netns}"));
+    line(&mut batch, format_args!("addr add {}/24 dev {link}", plan.operator_address()));
+    line(&mut batch, format_args!("link set {link} up"));
+    batch
+}
+
+fn bridge_batch(plan: &Plan) -> String {
+    let mut batch = String::from("link set lo up\nlink add nodes type bridge\n");
+    line(&mut batch, format_args!("addr add {}/24 dev nodes", plan.control_plane().address));
+    batch += "link set nodes up\nlink set operator master nodes up\nroute add unreachable default\n";
+    // kube-proxy rewrites Service addresses on their way out; they only need a route to exist.
+    line(&mut batch, format_args!("route add {SERVICE_RANGE} dev nodes"));
+    for worker in &plan.nodes[1..] {
+        let name = &worker.name;
+        line(&mut batch, format_args!("link add {name} type veth peer name eth0 netns {}", worker.netns));
+        line(&mut batch, format_args!("link set {name} master nodes up"));
+        line(&mut batch, format_args!("route add {} via {}", worker.pod_subnet, worker.address));
+    }
+    batch
+}
+
+fn worker_batch(plan: &Plan, index: usize) -> String {
+    let worker = &plan.nodes[index];
+    let mut batch = String::from("link set lo up\n");
+    line(&mut batch, format_args!("addr add {}/24 dev eth0", worker.address));
+    batch += "link set eth0 up\n";
+    line(&mut batch, format_args!("route add default via {}", plan.control_plane().address));
+    for other in plan.nodes.iter().filter(|other| other.name != worker.name) {
+        line(&mut batch, format_args!("route add {} via {}", other.pod_subnet, other.address));
+    }
+    batch
+}
+
+fn line(batch: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(batch, "{arguments}");
+}
+
+fn ip(arguments: &[&str], input: &str, what: &str) -> Result<String, Error> {
+    run(Command::new("ip").args(arguments), input.as_bytes(), LIMIT)?.success(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Options;
+
+    #[test]
+    fn the_only_default_routes_end_at_an_unreachable_one() {
+        let plan = Plan::new(&Options::default(), 3);
+        assert!(!machine_batch(&plan).contains("route"), "this machine's routes are its own");
+        let defaults = |batch: &str| -> Vec<String> {
+            batch.lines().filter(|line| line.contains("default")).map(str::to_owned).collect()
+        };
+        assert_eq!(defaults(&bridge_batch(&plan)), ["route add unreachable default"]);
+        assert_eq!(defaults(&worker_batch(&plan, 1)), ["route add default via 198.18.3.1"]);
+    }
+
+    #[test]
+    fn a_subnet_that_is_routed_elsewhere_is_seen() {
+        assert!(overlaps("198.18.0.0/15 dev tun0 scope link", 3));
+        assert!(overlaps("local 198.18.3.254 dev vclab3 table local proto kernel", 3));
+        assert!(overlaps("unreachable 198.18.3.128/25 metric 9", 3));
+        assert!(!overlaps("128.0.0.0/1 dev tun0", 3));
+        assert!(!overlaps("198.18.4.0/24 dev vclab4", 3));
+        assert!(!overlaps("default via 10.0.0.1 dev eth0", 3));
+        assert!(!overlaps("10.0.0.0/24 dev eth0 proto kernel", 3));
+    }
+}

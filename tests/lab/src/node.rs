@@ -1,0 +1,177 @@
+//! A node as a machine: namespaces of its own for network, processes, mounts, host name, IPC and cgroups, held by one
+//! first process, and the ways to run something in them.
+//!
+//! The node sees this machine's programs, but `/run`, `/tmp`, `/root`, `/home`, `/var/lib` and `/var/log` are its own,
+//! and so is every change to `/etc`. So each node has its containerd, its kubelet and its users' caches at the places
+//! where they are on any machine, and whatever is started or mounted on it ends with its first process.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Instant;
+
+use camino::Utf8Path;
+
+use crate::binaries::Binaries;
+use crate::cgroups::Cgroups;
+use crate::error::{Error, file};
+use crate::plan::{Node, Plan};
+use crate::process::{Process, TICK, patience, start, tail};
+
+/// Folders of a node that it sees at the place named beside: all but the changes to `/etc`, which are an overlay.
+const OWN_FOLDERS: [(&str, &str); 6] = [
+    ("lib", "/var/lib"),
+    ("log", "/var/log"),
+    ("root", "/root"),
+    ("home", "/home"),
+    ("tmp", "/tmp"),
+    ("programs", "/usr/local/bin"),
+];
+
+/// The search path of the nodes' daemons: the lab's own programs come before this machine's.
+const PATH: &str = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Makes a node's folders, with links to the lab's programs. Its configuration is written into them afterwards.
+pub(crate) fn create_folders(node: &Node, binaries: &Binaries) -> Result<(), Error> {
+    let folder = |name: &str, mode: u32| {
+        let path = node.dir.join(name);
+        let made = fs::DirBuilder::new().recursive(true).mode(mode).create(&path);
+        // The mode that is asked for is masked by the caller's umask.
+        let made = made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)));
+        made.map_err(file("creating", path))
+    };
+    folder("", 0o755)?;
+    for name in ["etc", "etc-work", "lib/containerd", "lib/kubelet", "log", "home", "programs"] {
+        folder(name, 0o755)?;
+    }
+    folder("root", 0o700)?;
+    folder("tmp", 0o1777)?;
+    for (program, module) in binaries.programs() {
+        let link = node.dir.join("programs").join(program);
+        symlink(format!("/run/vclab/{module}/{program}"), &link).map_err(file("linking", link))?;
+    }
+    Ok(())
+}
+
+/// Starts a node: its namespaces, mounts and first process. Returns once it is ready for daemons.
+pub(crate) fn boot(plan: &Plan, node: &mut Node, binaries: &Binaries, cgroups: &Cgroups) -> Result<Child, Error> {
+    cgroups.create(&node.cgroup)?;
+    let script = |name: &str, text: String| {
+        let path = node.dir.join(name);
+        fs::write(&path, text).map_err(file("writing", &path)).map(|()| path)
+    };
+    let inside = script("inside.sh", inside_script(plan, node, binaries, cgroups))?;
+    // The cgroup namespace's root is where the process is that makes it; only then it moves to where daemons are.
+    let around = script("around.sh", around_script(node, cgroups, &inside))?;
+    let top = format!("set -e\n{}exec setsid unshare --cgroup -- sh {around}", cgroups.top_script(&node.cgroup));
+    let log = node.log("boot");
+    let mut shell = Command::new("sh");
+    let mut child = start(clean(&mut shell).args(["-c", &top]).current_dir("/"), &log)?;
+
+    let waited = patience(20);
+    let deadline = Instant::now() + waited;
+    loop {
+        let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        if let Some(init) = only_child(pid).filter(|init| is_ready(init.pid)) {
+            node.init = Some(init);
+            return Ok(child);
+        }
+        let ended = child.try_wait().map_err(file("waiting for", &log))?;
+        if ended.is_some() {
+            let (component, node) = ("the first process".to_owned(), node.name.clone());
+            return Err(Error::Ended { component, node, tail: tail(&log), log });
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill().and_then(|()| child.wait());
+            let (what, seconds) = (format!("the start of node {}", node.name), waited.as_secs());
+            return Err(Error::Timeout { what, seconds, detail: "not ready".to_owned(), tail: tail(&log), log });
+        }
+        thread::sleep(TICK);
+    }
+}
+
+/// A command that runs in a node's namespaces and cgroup, as root of the node in `/`, with a clean environment.
+pub(crate) fn enter<S: AsRef<str>>(node: &Node, cgroups: &Cgroups, detached: bool, program: &[S]) -> Command {
+    let init = node.init.map_or(0, |init| init.pid);
+    let session = if detached { "setsid " } else { "" };
+    let mut command = Command::new("sh");
+    clean(&mut command).args(["-c"]).arg(format!(
+        "set -e\n{}exec {session}nsenter --target {init} --mount --net --uts --ipc --pid --cgroup --root --wd -- \"$@\"",
+        cgroups.join_script(&node.cgroup)
+    ));
+    command.arg("sh").args(program.iter().map(AsRef::as_ref));
+    command
+}
+
+fn clean(command: &mut Command) -> &mut Command {
+    command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8")
+}
+
+/// From the caller's cgroup namespace into the node's: the rest of the namespaces, then the script inside.
+fn around_script(node: &Node, cgroups: &Cgroups, inside: &Utf8Path) -> String {
+    format!(
+        "set -e\n{}exec nsenter --net=/run/netns/{} unshare --mount --uts --ipc --pid --fork --kill-child sh {inside}\n",
+        cgroups.join_script(&node.cgroup),
+        node.netns
+    )
+}
+
+/// The first process of a node: mounts, host name, kernel settings; then it becomes `pause`, which reaps orphans.
+fn inside_script(plan: &Plan, node: &Node, binaries: &Binaries, cgroups: &Cgroups) -> String {
+    let mut script = String::from("set -e\nmount --make-rprivate /\nmount -t proc proc /proc\n");
+    script += &cgroups.mount_script();
+    // The node's folder may lie below one that is about to be covered: it stays reachable as /mnt meanwhile.
+    script += &format!("mount --bind {} /mnt\ncd /mnt\nmkdir run\nmount -t tmpfs -o mode=755 tmpfs run\n", node.dir);
+    script += "mkdir -p run/vclab run/sshd run/containerd run/lock run/netns\n";
+    for (module, folder) in binaries.folders() {
+        script += &format!("mkdir run/vclab/{module}\nmount --bind -o ro {folder} run/vclab/{module}\n");
+    }
+    script += "mount -t overlay -o lowerdir=/etc,upperdir=/mnt/etc,workdir=/mnt/etc-work overlay /etc\n";
+    if let (Some(size), false) = (plan.worker_disk, node.control_plane) {
+        script += &format!("mount -t tmpfs -o size={size},mode=711 tmpfs lib/containerd\n");
+    }
+    for (folder, place) in OWN_FOLDERS {
+        let _ = writeln!(script, "mount --rbind /mnt/{folder} {place}");
+    }
+    script += "mount -n --move /mnt/run /run\ncd /\numount -R /mnt\n";
+    // A peer group of its own: what pods ask to be propagated goes as far as the node and no further.
+    script += &format!("mount --make-rshared /\nhostname {}\n", node.name);
+    script += "cd /proc/sys/net\necho 1 > ipv4/ip_forward\n";
+    // Refusals are answered at once, each of them: a connection that cannot leave fails instead of hanging.
+    script += "echo 0 > ipv4/icmp_ratelimit\n";
+    script += "for conf in ipv6/conf/*; do [ ! -e $conf/accept_ra ] || echo 0 > $conf/accept_ra; done\n";
+    script += "cd /\ntouch /run/vclab/ready\nexec /run/vclab/pause/pause\n";
+    script
+}
+
+/// The process whose parent that is, when there is just one.
+fn only_child(pid: i32) -> Option<Process> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let mut children = children.split_whitespace().map(str::parse);
+    match (children.next(), children.next()) {
+        (Some(Ok(child)), None) => Process::of(child),
+        _ => None,
+    }
+}
+
+fn is_ready(init: i32) -> bool {
+    Utf8Path::new(&format!("/proc/{init}/root/run/vclab/ready")).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Options;
+
+    #[test]
+    fn a_command_keeps_its_words_apart() {
+        let mut node = Plan::new(&Options::default(), 0).nodes[1].clone();
+        node.init = Process::of(1);
+        let command = enter(&node, &Cgroups::V2("/cg".into()), false, &["echo", "two words", "$HOME"]);
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        assert_eq!(words[2..], ["sh", "echo", "two words", "$HOME"]);
+        assert!(words[1].starts_with("set -e\necho $$ > /cg/vclab-lab/worker1/init/cgroup.procs\nexec nsenter --target 1 "));
+    }
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask lab`: a real Kubernetes cluster in network namespaces, to try things on.
+
+use std::time::Instant;
+
+use ::lab::{Containerd, Error, Lab, Options};
+use camino::Utf8PathBuf;
+use clap::Subcommand;
+use vcterminal::{Exit, Table, seconds};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring a lab up; an earlier one of the same name is removed first
+    Up {
+        /// Its name; labs of different names can be up at once
+        #[arg(long, default_value = "lab")]
+        name: String,
+        /// How many workers it has, beside the control-plane node
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(::lab::MOST_WORKERS)))]
+        workers: u8,
+        /// Which containerd its nodes run: Debian's 1.6, or 1.7 or 2 compiled from their Go modules
+        #[arg(long, value_enum, default_value_t)]
+        containerd: Containerd,
+        /// Where its files are kept [default: /var/lib/vclab/NAME]
+        #[arg(long)]
+        dir: Option<Utf8PathBuf>,
+        /// Give each worker's containerd a disk of this many MiB, in memory
+        #[arg(long, value_name = "MIB")]
+        worker_disk: Option<u64>,
+    },
+    /// Take a lab down: its processes, namespaces, mounts, cgroups and files
+    Down {
+        /// Its name
+        #[arg(long, default_value = "lab")]
+        name: String,
+    },
+    /// Show the labs that there are, their nodes and which of their daemons run
+    Status,
+    /// Run a command on a node, as its root
+    Exec {
+        /// The lab's name
+        #[arg(long, default_value = "lab")]
+        name: String,
+        /// The node, such as worker1
+        node: String,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+pub(crate) fn run(command: Command) -> Result<Exit, Error> {
+    match command {
+        Command::Up { name, workers, containerd, dir, worker_disk } => {
+            let worker_disk = worker_disk.map(|mib| mib << 20);
+            up(&Options { name, workers, containerd, dir, worker_disk })
+        }
+        Command::Down { name } => {
+            let start = Instant::now();
+            let found = Lab::down_by_name(&name)?;
+            let what = if found { "is down" } else { "was not up" };
+            println!("lab {name} {what} ({})", seconds(start.elapsed()));
+            Ok(Exit::Done)
+        }
+        Command::Status => status(),
+        Command::Exec { name, node, command } => exec(&Lab::load(&name)?, &node, &command),
+    }
+}
+
+fn up(options: &Options) -> Result<Exit, Error> {
+    let start = Instant::now();
+    let lab = Lab::up_telling(options, &mut |step, elapsed| println!("{:>8}  {step}", seconds(elapsed)))?;
+    println!("{:>8}  in all: lab {} is up, {} workers\n", seconds(start.elapsed()), lab.name(), lab.workers().len());
+    println!("  export KUBECONFIG={}", lab.kubeconfig());
+    println!("  kubectl get nodes -o wide");
+    println!("  ssh -F {} worker1", lab.ssh_config());
+    println!("  cargo xtask lab down --name {}", lab.name());
+    Ok(Exit::Done)
+}
+
+fn status() -> Result<Exit, Error> {
+    let mut table = Table::new(["lab", "node", "address", "running", "ended"]);
+    for name in Lab::names()? {
+        let Ok(lab) = Lab::load(&name) else {
+            table.row([name.as_str(), "-", "-", "-", "incomplete: take it down"]);
+            continue;
+        };
+        for node in lab.nodes() {
+            let daemons = |alive: bool| {
+                let daemons = lab.daemons().iter().filter(|daemon| daemon.node == node.name);
+                let some = daemons.filter(|daemon| daemon.process.is_alive() == alive);
+                some.map(|daemon| daemon.component.as_str()).collect::<Vec<_>>().join(", ")
+            };
+            table.row([name.clone(), node.name.clone(), node.address.to_string(), daemons(true), daemons(false)]);
+        }
+    }
+    print!("{table}");
+    Ok(Exit::Done)
+}
+
+/// Ends with the command's own exit code, as a shell would.
+fn exec(lab: &Lab, node: &str, command: &[String]) -> Result<Exit, Error> {
+    let status = lab.command(node, command)?.status();
+    let status = status.map_err(|source| Error::Start { program: command.join(" "), source })?;
+    match status.code() {
+        Some(0) => Ok(Exit::Done),
+        code => std::process::exit(code.unwrap_or(i32::from(Exit::Failed.code()))),
+    }
+}
