@@ -1,13 +1,19 @@
 //! The project's tasks, as `cargo xtask TASK`.
 
+mod command;
+mod demo;
+mod dist;
+mod error;
 mod lab;
+mod packages;
+mod test;
 
 use clap::{Parser, Subcommand};
 use vcterminal::Exit;
 
 /// The project's tasks.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -15,6 +21,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Run the main job on a lab: build, push, deploy, verify, and again with one changed line
+    Demo(demo::Arguments),
+    /// Run every check: format, lints, documentation, unit, property and end-to-end tests
+    Test(test::Arguments),
+    /// Build vcbuild and vcdist as static binaries, which run on any Linux of this architecture
+    Dist(dist::Arguments),
     /// A real Kubernetes cluster in network namespaces on this machine
     #[command(subcommand)]
     Lab(lab::Command),
@@ -22,7 +34,10 @@ enum Task {
 
 fn main() -> Exit {
     let done = match Arguments::parse().task {
-        Task::Lab(command) => lab::run(command),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments).map(|_| Exit::Done),
+        Task::Lab(command) => lab::run(command).map_err(Into::into),
     };
     done.unwrap_or_else(|error| {
         vcterminal::report(&error);

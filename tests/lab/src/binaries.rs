@@ -265,10 +265,9 @@ fn compile(module: &Module, cache: &Utf8Path, folder: &Utf8Path) -> Result<(), E
     let mut command = go();
     command.args(build_arguments(module)).arg("-o").arg(path("programs")).args(module.packages);
     let finished = run(command.current_dir(path("source")), b"", COMPILE_LIMIT)?;
-    finished.success("go build").map_err(|error| Error::Compile {
-        programs: module.programs.join(", "),
-        detail: error.to_string(),
-    })?;
+    finished
+        .success("go build")
+        .map_err(|error| Error::Compile { programs: module.programs.join(", "), detail: error.to_string() })?;
     // Go calls a program by the last part of its import path, which for a few is not the program's name.
     if let &[program] = module.programs {
         let built = fs::read_dir(path("programs")).and_then(|mut entries| {
@@ -306,7 +305,10 @@ mod tests {
         assert_eq!(realise(&PAUSE, cache, &compiler).unwrap(), built);
         assert_eq!(modified(), before);
 
-        let broken = Module { files: &[("go.mod", "module m\n\ngo 1.21\n"), ("main.go", "package main\nfunc main() { x }\n")], ..PAUSE };
+        let broken = Module {
+            files: &[("go.mod", "module m\n\ngo 1.21\n"), ("main.go", "package main\nfunc main() { x }\n")],
+            ..PAUSE
+        };
         let error = realise(&broken, cache, &compiler).unwrap_err().to_string();
         assert!(error.starts_with("compiling pause: ") && error.contains("undefined: x"), "{error}");
         let left: Vec<_> = cache.read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();

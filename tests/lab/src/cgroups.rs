@@ -66,7 +66,9 @@ impl Cgroups {
                 let parent = path.clone();
                 path.push(part);
                 match fs::create_dir(&path) {
-                    Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(file("creating", &path)(error)),
+                    Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                        return Err(file("creating", &path)(error));
+                    }
                     _ => inherit_cpuset(&parent, &path)?,
                 }
             }
@@ -97,9 +99,8 @@ impl Cgroups {
     pub(crate) fn mount_script(&self) -> String {
         match self {
             Self::V1 { hierarchies, unified } => {
-                let again = |h: &Hierarchy| {
-                    format!("umount {0}\nmount -t cgroup -o {1} cgroup {0}\n", h.mount, h.options)
-                };
+                let again =
+                    |h: &Hierarchy| format!("umount {0}\nmount -t cgroup -o {1} cgroup {0}\n", h.mount, h.options);
                 let hide = unified.as_ref().map(|mount| format!("umount {mount}\n"));
                 hierarchies.iter().map(again).chain(hide).collect()
             }
@@ -190,7 +191,8 @@ fn parse(mountinfo: &str) -> Option<Cgroups> {
         let mut right = right.split(' ');
         match (right.next(), right.nth(1)) {
             (Some("cgroup"), Some(options)) => {
-                let parts = options.split(',').filter(|part| !matches!(*part, "rw" | "ro" | "xattr" | "clone_children"));
+                let parts =
+                    options.split(',').filter(|part| !matches!(*part, "rw" | "ro" | "xattr" | "clone_children"));
                 let parts: Vec<&str> = parts.filter(|part| !part.starts_with("release_agent=")).collect();
                 let named = parts.iter().any(|part| part.starts_with("name="));
                 let options = if named { format!("none,{}", parts.join(",")) } else { parts.join(",") };

@@ -38,7 +38,9 @@ pub enum Error {
 
     /// No lab of that name is up.
     #[error("there is no lab named {name}")]
-    #[diagnostic(help("`cargo xtask lab up --name {name}` starts one; `cargo xtask lab status` lists those there are"))]
+    #[diagnostic(help(
+        "`cargo xtask lab up --name {name}` starts one; `cargo xtask lab status` lists those there are"
+    ))]
     NoSuchLab {
         /// The name asked for.
         name: String,

@@ -172,6 +172,8 @@ mod tests {
         let command = enter(&node, &Cgroups::V2("/cg".into()), false, &["echo", "two words", "$HOME"]);
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         assert_eq!(words[2..], ["sh", "echo", "two words", "$HOME"]);
-        assert!(words[1].starts_with("set -e\necho $$ > /cg/vclab-lab/worker1/init/cgroup.procs\nexec nsenter --target 1 "));
+        assert!(
+            words[1].starts_with("set -e\necho $$ > /cg/vclab-lab/worker1/init/cgroup.procs\nexec nsenter --target 1 ")
+        );
     }
 }

@@ -156,6 +156,9 @@ mod tests {
         let pem = STANDARD.decode(config["users"][0]["user"]["client-certificate-data"].as_str().unwrap()).unwrap();
         assert!(pem.starts_with(b"-----BEGIN CERTIFICATE-----"));
         assert!(plan.nodes[1].etc("kubernetes/pki/kubelet.key").exists());
-        assert!(!plan.nodes[1].etc("kubernetes/pki/ca.key").exists(), "the authority's key stays with the control plane");
+        assert!(
+            !plan.nodes[1].etc("kubernetes/pki/ca.key").exists(),
+            "the authority's key stays with the control plane"
+        );
     }
 }

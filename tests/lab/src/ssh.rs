@@ -99,7 +99,8 @@ fn unlock_root(shadow: &str) -> String {
 }
 
 fn ssh_config(plan: &Plan) -> String {
-    let mut text = format!("# How to reach the nodes of the lab {}: ssh -F {}/ssh_config worker1\n", plan.name, plan.dir);
+    let mut text =
+        format!("# How to reach the nodes of the lab {}: ssh -F {}/ssh_config worker1\n", plan.name, plan.dir);
     for Node { name, address, .. } in &plan.nodes {
         let _ = write!(text, "Host {name} {address}\n    HostName {address}\n");
     }

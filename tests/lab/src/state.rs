@@ -97,10 +97,8 @@ pub(crate) fn names() -> Result<Vec<String>, Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(file("reading", FOLDER))?,
     };
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().strip_suffix(".json").map(str::to_owned))
-        .collect();
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().strip_suffix(".json").map(str::to_owned)).collect();
     names.sort();
     Ok(names)
 }

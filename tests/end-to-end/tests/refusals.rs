@@ -1,0 +1,93 @@
+//! What goes wrong at a site, and what vcdist says of it: each error names what was attempted, why it failed and what to
+//! do, and whoever is not concerned is served.
+#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
+
+use std::fs;
+
+use end_to_end::{Operator, run};
+use lab::{Containerd, Options};
+
+/// One lab serves all of these, one after the other: none of them leaves it changed.
+#[test]
+fn what_the_operator_got_wrong_is_said_and_nothing_is_half_done() {
+    let operator = Operator::with_lab("e2e-refusals", Containerd::V2);
+    let _ = operator.stage.images(&["--base", "scratch"]);
+    unknown_host_key(&operator);
+    unreachable_worker(&operator);
+    kubeconfig_missing(&operator);
+    kubeconfig_wrong(&operator);
+    not_enough_rights(&operator);
+    no_such_image(&operator);
+}
+
+fn unknown_host_key(operator: &Operator) {
+    let empty = operator.stage.path().join("known_hosts");
+    fs::write(&empty, "").unwrap();
+    let ended = run(operator.push().args(["--ssh-option", &format!("UserKnownHostsFile={empty}")]));
+    ended.refused(1, &["worker1", "host key", "help:"]);
+    let names = operator.on("worker1", &["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]);
+    assert!(!names.contains("virtualcluster"), "{names}");
+}
+
+fn unreachable_worker(operator: &Operator) {
+    let firewall = |change: &str| {
+        let _ = operator.on("worker2", &["iptables", change, "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"]);
+    };
+    firewall("-I");
+    let ended = run(operator.push().args(["--ssh-option", "ConnectTimeout=3"]));
+    firewall("-D");
+    assert!(ended.stderr.contains("worker2"), "{}", ended.stderr);
+    let pushed = ended.json(4);
+    let result = |i: usize| pushed["nodes"][i]["result"].as_str().unwrap().to_owned();
+    assert_eq!((result(0), result(1)), ("pushed".to_owned(), "failed".to_owned()), "{pushed}");
+    assert!(pushed["nodes"][1]["error"].as_str().is_some_and(|error| !error.is_empty()));
+}
+
+fn kubeconfig_missing(operator: &Operator) {
+    for subcommand in ["push", "deploy", "verify"] {
+        let ended = run(operator.stage.vcdist().args([subcommand, "--kubeconfig", "/no/such/kubeconfig"]));
+        ended.refused(1, &["/no/such/kubeconfig", "help:"]);
+    }
+}
+
+fn kubeconfig_wrong(operator: &Operator) {
+    let path = operator.stage.path().join("kubeconfig");
+    fs::write(&path, "this is: [no kubeconfig").unwrap();
+    run(operator.stage.vcdist().args(["verify", "--kubeconfig", path.as_str()])).refused(1, &["kubeconfig", "help:"]);
+    let right = fs::read_to_string(operator.lab.kubeconfig()).unwrap();
+    let server = right.lines().find(|line| line.contains("server:")).unwrap();
+    let nobody = right.replace(server, &server.replace(":6443", ":6444"));
+    fs::write(&path, nobody).unwrap();
+    run(operator.stage.vcdist().args(["verify", "--kubeconfig", path.as_str()])).refused(1, &[":6444", "help:"]);
+}
+
+fn not_enough_rights(operator: &Operator) {
+    let _ = operator.kubectl(&["create", "serviceaccount", "nobody"]);
+    let token = operator.kubectl(&["create", "token", "nobody"]);
+    let path = operator.stage.path().join("nobody.kubeconfig");
+    fs::copy(operator.lab.kubeconfig(), &path).unwrap();
+    let config = format!("--kubeconfig={path}");
+    let _ = operator.kubectl(&[&config, "config", "set-credentials", "nobody", &format!("--token={}", token.trim())]);
+    let _ = operator.kubectl(&[&config, "config", "set-context", "--current", "--user=nobody"]);
+    run(operator.stage.vcdist().args(["push", "--kubeconfig", path.as_str()])).refused(1, &["nodes", "list", "help:"]);
+    let ended = run(operator.stage.vcdist().args(["deploy", "--kubeconfig", path.as_str()]));
+    ended.refused(1, &["namespaces", "help:"]);
+}
+
+fn no_such_image(operator: &Operator) {
+    run(operator.push().arg("no-such-image")).refused(1, &["no-such-image", "help:"]);
+}
+
+#[test]
+fn a_full_disk_on_one_worker_is_said_before_a_byte_moves() {
+    let options =
+        Options { name: "e2e-full-disk".to_owned(), workers: 1, worker_disk: Some(16 << 20), ..Options::default() };
+    let operator = Operator::with(&options);
+    let _ = operator.stage.images(&["--base", "debian"]);
+    let ended = run(&mut operator.push());
+    assert!(ended.stderr.contains("worker1") && ended.stderr.contains("space"), "{}", ended.stderr);
+    let pushed = ended.json(1);
+    assert_eq!((&pushed["nodes"][0]["result"], &pushed["bytes_sent"]), (&"failed".into(), &0.into()));
+    let names = operator.on("worker1", &["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]);
+    assert!(!names.contains("virtualcluster"), "{names}");
+}

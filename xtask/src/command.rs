@@ -1,0 +1,55 @@
+//! Runs programs: their stderr goes to the terminal, a failure is an error with the whole command in it.
+
+use std::process::{Command, Stdio};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+/// The repository's root.
+pub(crate) fn root() -> Utf8PathBuf {
+    Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| Utf8PathBuf::from("."), Utf8Path::to_owned)
+}
+
+/// The cargo that runs this task.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command to its end; its output goes to the terminal.
+pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
+    let status = command.status().map_err(|source| Error::Start { program: program(command), source })?;
+    if status.success() { Ok(()) } else { Err(Error::Failed { command: text(command), status: status.to_string() }) }
+}
+
+/// Runs a command to its end and returns what it printed on stdout.
+pub(crate) fn capture(command: &mut Command) -> Result<String, Error> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| Error::Start { program: program(command), source })?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    eprint!("{stdout}");
+    Err(Error::Failed { command: text(command), status: output.status.to_string() })
+}
+
+/// Runs a command to its end and reads the JSON document it printed on stdout.
+pub(crate) fn json<T: DeserializeOwned>(command: &mut Command) -> Result<T, Error> {
+    let printed = capture(command)?;
+    serde_json::from_str(&printed).map_err(|source| Error::Printed { command: text(command), source })
+}
+
+fn program(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+fn text(command: &Command) -> String {
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy());
+    std::iter::once(command.get_program().to_string_lossy()).chain(arguments).collect::<Vec<_>>().join(" ")
+}

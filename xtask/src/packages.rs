@@ -1,0 +1,23 @@
+//! The Debian packages that building and testing need, beside what the lab installs for itself.
+
+use ::lab::packages::Package;
+
+/// What building the project needs beside Rust and Go.
+pub(crate) const BUILD: &[Package] = &[
+    Package { name: "gcc", provides: "cc", reason: "zstd and xz are C" },
+    Package { name: "protobuf-compiler", provides: "protoc", reason: "gRPC services are generated" },
+    Package {
+        name: "libprotobuf-dev",
+        provides: "/usr/include/google/protobuf/any.proto",
+        reason: "the types that containerd's services import",
+    },
+];
+
+/// What the tests need: the tools that our images must understand, and those we are measured against.
+pub(crate) const TEST: &[Package] = &[
+    Package { name: "docker-registry", provides: "docker-registry", reason: "a real registry to pull a base from" },
+    Package { name: "docker.io", provides: "dockerd", reason: "reads archives by docker load" },
+    Package { name: "mmdebstrap", provides: "mmdebstrap", reason: "the measure of the debian base" },
+    Package { name: "skopeo", provides: "skopeo", reason: "reads archives in both their forms" },
+    Package { name: "umoci", provides: "umoci", reason: "unpacks images" },
+];
