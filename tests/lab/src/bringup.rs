@@ -29,11 +29,19 @@ pub(crate) struct Bringup<'a> {
     pub(crate) children: Vec<Child>,
     cgroups: Cgroups,
     binaries: &'a Binaries,
+    /// Whether kube-proxy's rules see what passes between two pods of a node.
+    bridged: bool,
 }
 
 impl<'a> Bringup<'a> {
     pub(crate) fn new(state: State, binaries: &'a Binaries) -> Result<Self, Error> {
-        Ok(Self { state, children: Vec::new(), cgroups: Cgroups::detect()?, binaries })
+        Ok(Self {
+            state,
+            children: Vec::new(),
+            cgroups: Cgroups::detect()?,
+            binaries,
+            bridged: network::load_modules(),
+        })
     }
 
     /// Everything that is on disk before anything runs, and the network.
@@ -64,11 +72,11 @@ impl<'a> Bringup<'a> {
         for child in booted {
             self.children.push(child?);
         }
-        self.start(0, components::etcd())?;
-        self.start(0, components::api_server(&self.state.plan.nodes[0]))?;
+        self.start(0, &components::etcd())?;
+        self.start(0, &components::api_server(&self.state.plan.nodes[0]))?;
         for index in 0..self.state.plan.nodes.len() {
-            self.start(index, components::sshd())?;
-            self.start(index, components::containerd())?;
+            self.start(index, &components::sshd())?;
+            self.start(index, &components::containerd())?;
         }
         self.state.write()
     }
@@ -101,13 +109,13 @@ impl<'a> Bringup<'a> {
             let ready = this.kubectl(&["get", "--raw", "/readyz"], b"")?;
             Ok(ready.success("asking the API server").err().map(|error| error.to_string()))
         })?;
-        self.start(0, components::controller_manager())?;
-        self.start(0, components::scheduler())?;
+        self.start(0, &components::controller_manager())?;
+        self.start(0, &components::scheduler())?;
         for index in 0..self.state.plan.nodes.len() {
-            self.start(index, components::kubelet(&self.state.plan.nodes[index]))?;
-            self.start(index, components::kube_proxy(&self.state.plan.nodes[index]))?;
+            self.start(index, &components::kubelet(&self.state.plan.nodes[index]))?;
+            self.start(index, &components::kube_proxy(&self.state.plan.nodes[index], self.bridged))?;
         }
-        self.start(0, components::coredns())?;
+        self.start(0, &components::coredns())?;
         let objects = components::dns_objects(self.state.plan.control_plane()).to_string();
         self.kubectl(&["create", "-f", "-"], objects.as_bytes())?.success("making the DNS Service").map(drop)?;
         self.state.write()
@@ -139,7 +147,7 @@ impl<'a> Bringup<'a> {
         })
     }
 
-    fn start(&mut self, index: usize, component: Component) -> Result<(), Error> {
+    fn start(&mut self, index: usize, component: &Component) -> Result<(), Error> {
         let node = &self.state.plan.nodes[index];
         let log = node.log(component.name);
         let mut command = node::enter(node, &self.cgroups, true, &component.command);
@@ -149,7 +157,7 @@ impl<'a> Bringup<'a> {
         let (component, node) = (component.name.to_owned(), node.name.clone());
         match process {
             Some(process) => self.state.daemons.push(Daemon { component, node, process, log }),
-            None => return Err(Error::Ended { component, node, tail: tail(&log), log }),
+            None => return Err(Error::Ended { component, node, tail: tail(&log) }),
         }
         Ok(())
     }
@@ -177,12 +185,12 @@ impl<'a> Bringup<'a> {
         while let Some(detail) = probe(self)? {
             if let Some(ended) = self.state.daemons.iter().find(|daemon| !daemon.process.is_alive()) {
                 let Daemon { component, node, log, .. } = ended.clone();
-                return Err(Error::Ended { component, node, tail: tail(&log), log });
+                return Err(Error::Ended { component, node, tail: tail(&log) });
             }
             if Instant::now() > deadline {
-                let log = self.state.plan.nodes[index].log(component);
                 let (what, seconds) = (what.to_owned(), waited.as_secs());
-                return Err(Error::Timeout { what, seconds, detail, tail: tail(&log), log });
+                let (component, tail) = (component.to_owned(), tail(&self.state.plan.nodes[index].log(component)));
+                return Err(Error::Timeout { what, seconds, detail, component, tail });
             }
             thread::sleep(pause);
             pause = (pause * 2).min(TICK * 8);

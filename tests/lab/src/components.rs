@@ -84,12 +84,14 @@ pub(crate) fn kubelet(node: &Node) -> Component {
     component("kubelet", &command)
 }
 
-/// Runs beside the API server too, which calls webhooks by their Service address.
-pub(crate) fn kube_proxy(node: &Node) -> Component {
+/// Runs beside the API server too, which calls webhooks by their Service address. Where the kernel does not show it what
+/// passes between two pods of a node (`bridged`), answers have to come back through the node: it masquerades all then.
+pub(crate) fn kube_proxy(node: &Node, bridged: bool) -> Component {
     let command = format!(
         "kube-proxy --kubeconfig /etc/kubernetes/kube-proxy.conf --hostname-override {} --proxy-mode iptables \
-         --cluster-cidr {POD_RANGE} --conntrack-max-per-core 0",
-        node.name
+         --cluster-cidr {POD_RANGE} --conntrack-max-per-core 0 \
+         --masquerade-all={}",
+        node.name, !bridged
     );
     component("kube-proxy", &command)
 }
@@ -106,7 +108,7 @@ pub(crate) fn write(plan: &Plan, node: &Node) -> Result<(), Error> {
     put("hosts", format!("127.0.0.1 localhost\n::1 localhost\n{}", names.collect::<String>()))?;
     // No resolver of this machine is a resolver of the lab.
     put("resolv.conf", String::new())?;
-    put("containerd/config.toml", containerd_config(plan.containerd).to_owned())?;
+    put("containerd/config.toml", containerd_config(plan.containerd))?;
     put("cni/net.d/10-lab.conflist", format!("{:#}\n", network_config(node)))?;
     put("kubernetes/kubelet.json", format!("{:#}\n", kubelet_config(node)))?;
     if node.control_plane {

@@ -138,21 +138,19 @@ pub enum Error {
     },
 
     /// A component ended while it was needed.
-    #[error("{component} on {node} ended while the lab was coming up; its log {log} ends with:\n{tail}")]
+    #[error("{component} on {node} ended while the lab was coming up; its log ends with:\n{tail}")]
     #[diagnostic(help("the cause is usually in the last lines above"))]
     Ended {
         /// The component, such as "kubelet".
         component: String,
         /// Its node.
         node: String,
-        /// Its whole log.
-        log: Utf8PathBuf,
         /// The log's end.
         tail: String,
     },
 
     /// Something did not happen in time.
-    #[error("{what} did not happen within {seconds} s ({detail}); the log {log} ends with:\n{tail}")]
+    #[error("{what} did not happen within {seconds} s ({detail}); the log of {component} ends with:\n{tail}")]
     #[diagnostic(help("on a slow or busy machine set VCLAB_PATIENCE=3 to wait three times as long"))]
     Timeout {
         /// What was waited for.
@@ -161,8 +159,8 @@ pub enum Error {
         seconds: u64,
         /// What was seen instead.
         detail: String,
-        /// The log of the component that should have made it happen.
-        log: Utf8PathBuf,
+        /// The component that should have made it happen.
+        component: String,
         /// The log's end.
         tail: String,
     },

@@ -10,11 +10,21 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
+use camino::Utf8Path;
+
 use crate::error::Error;
 use crate::plan::{Plan, SERVICE_RANGE, netns_prefix, operator_link};
 use crate::process::run;
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Loads the kernel modules that nodes need, where they are not there yet; true when packets between two pods on one
+/// bridge pass the rules of kube-proxy.
+pub(crate) fn load_modules() -> bool {
+    // Kernels that have them built in, and machines without modprobe, need nothing loaded: what counts is what is there.
+    let _ = run(Command::new("modprobe").args(["--quiet", "--all", "overlay", "br_netfilter"]), b"", LIMIT);
+    Utf8Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
+}
 
 /// Makes the lab's namespaces and links.
 pub(crate) fn create(plan: &Plan) -> Result<(), Error> {

@@ -81,12 +81,13 @@ pub(crate) fn boot(plan: &Plan, node: &mut Node, binaries: &Binaries, cgroups: &
         let ended = child.try_wait().map_err(file("waiting for", &log))?;
         if ended.is_some() {
             let (component, node) = ("the first process".to_owned(), node.name.clone());
-            return Err(Error::Ended { component, node, tail: tail(&log), log });
+            return Err(Error::Ended { component, node, tail: tail(&log) });
         }
         if Instant::now() > deadline {
             let _ = child.kill().and_then(|()| child.wait());
             let (what, seconds) = (format!("the start of node {}", node.name), waited.as_secs());
-            return Err(Error::Timeout { what, seconds, detail: "not ready".to_owned(), tail: tail(&log), log });
+            let (detail, component) = ("not ready".to_owned(), "boot".to_owned());
+            return Err(Error::Timeout { what, seconds, detail, component, tail: tail(&log) });
         }
         thread::sleep(TICK);
     }
@@ -139,8 +140,10 @@ fn inside_script(plan: &Plan, node: &Node, binaries: &Binaries, cgroups: &Cgroup
     // A peer group of its own: what pods ask to be propagated goes as far as the node and no further.
     script += &format!("mount --make-rshared /\nhostname {}\n", node.name);
     script += "cd /proc/sys/net\necho 1 > ipv4/ip_forward\n";
-    // Refusals are answered at once, each of them: a connection that cannot leave fails instead of hanging.
+    // Without a limit on ICMP, a connection that cannot leave fails at once instead of trying again.
     script += "echo 0 > ipv4/icmp_ratelimit\n";
+    // kube-proxy's rules see what passes between two pods of a node: their answers would not be rewritten else.
+    script += "[ ! -e bridge ] || echo 1 > bridge/bridge-nf-call-iptables\n";
     script += "for conf in ipv6/conf/*; do [ ! -e $conf/accept_ra ] || echo 0 > $conf/accept_ra; done\n";
     script += "cd /\ntouch /run/vclab/ready\nexec /run/vclab/pause/pause\n";
     script

@@ -1,5 +1,7 @@
 //! Labs that come up for real: what a user of one may rely on, and that nothing stays of one that is gone.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps fails with the line that did")]
+
 mod common;
 
 use std::fs;
@@ -67,6 +69,7 @@ fn debians_containerd_runs_pods_on_a_disk_of_its_own_size() {
     let version = lab.kubectl(&["get", "node", "worker1", "-o", version]).unwrap();
     assert!(version.starts_with("containerd://1.6."), "{version}");
     assert_eq!(pods_on_workers(&lab).len(), 1);
+    pods_of_one_node_reach_each_other_by_their_service(&lab);
 
     let fill = ["dd", "if=/dev/zero", "of=/var/lib/containerd/fill", "bs=1M", "count=97"];
     let filled = lab.exec("worker1", &fill, LIMIT).unwrap();
@@ -140,6 +143,30 @@ fn names_resolve(lab: &Lab, node: &str, pod: i32) {
     assert!(answer.contains("10.96.0.1       kubernetes.default.svc.cluster.local"), "{answer}");
     assert!(answer.contains("10.96.0.10      kube-dns.kube-system.svc.cluster.local"), "{answer}");
     assert!(answer.ends_with("connected\n"), "{answer}");
+}
+
+/// Lets two pods answer (each has an sshd in its network) and asks them by their Service often enough that each has asked
+/// the other: that answer is rewritten on the bridge or not at all.
+fn pods_of_one_node_reach_each_other_by_their_service(lab: &Lab) {
+    let selector = serde_json::json!({"app": "answers"});
+    let container = serde_json::json!({"name": "answers", "image": lab::PAUSE_IMAGE, "args": ["answers"]});
+    let objects = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "answers"},
+         "spec": {"clusterIP": "10.96.0.77", "selector": selector, "ports": [{"port": 80, "targetPort": 22}]}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "answers"},
+         "spec": {"replicas": 2, "selector": {"matchLabels": selector}, "template": {
+            "metadata": {"labels": selector}, "spec": {"containers": [container]}}}},
+    ]});
+    lab.kubectl_with(&["create", "-f", "-"], &objects.to_string()).unwrap();
+    lab.kubectl(&["rollout", "status", "deployment/answers", "--timeout=50s"]).unwrap();
+    let script = "for pod in $(pgrep -f '^/pause answers$'); do \
+                      nsenter --target=$pod --net /usr/sbin/sshd -f /etc/ssh/sshd_config -o PidFile=/run/$pod.pid; done; \
+                  until [ \"$(iptables-save -t nat | grep -c '10.96.0.77/32.*dport 80')\" -gt 0 ]; do sleep 0.1; done; \
+                  for pod in $(pgrep -f '^/pause answers$'); do for time in 1 2 3 4 5 6 7 8; do \
+                      timeout 10 nsenter --target=$pod --net bash -c 'exec 3<>/dev/tcp/10.96.0.77/80; head -c 4 <&3; echo'; \
+                  done; done";
+    let asked = lab.exec("worker1", &["bash", "-c", script], LIMIT).unwrap();
+    assert_eq!(asked.stdout, "SSH-\n".repeat(16), "{}", asked.stderr);
 }
 
 /// From every namespace of the lab: no default route but to the control-plane node, where it is unreachable, and a
