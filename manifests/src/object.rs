@@ -1,0 +1,156 @@
+//! Any one object of an installation, and the stage of a rollout that it belongs to.
+//! Stages are ordered: what a later one holds depends on what an earlier one made.
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Serialize, Serializer};
+
+/// When an object is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The namespace that the others live in.
+    Namespace,
+    /// Custom resource definitions, which must be established before anything watches their objects.
+    Definitions,
+    /// Accounts, roles and secrets that pods need from their first moment.
+    Access,
+    /// What runs.
+    Workloads,
+}
+
+/// One typed Kubernetes object. Serialises as the object itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    /// v1 Namespace.
+    Namespace(Namespace),
+    /// apiextensions.k8s.io/v1 CustomResourceDefinition.
+    CustomResourceDefinition(Box<CustomResourceDefinition>),
+    /// v1 ServiceAccount.
+    ServiceAccount(ServiceAccount),
+    /// rbac.authorization.k8s.io/v1 ClusterRole.
+    ClusterRole(ClusterRole),
+    /// rbac.authorization.k8s.io/v1 ClusterRoleBinding.
+    ClusterRoleBinding(ClusterRoleBinding),
+    /// rbac.authorization.k8s.io/v1 Role.
+    Role(Role),
+    /// rbac.authorization.k8s.io/v1 RoleBinding.
+    RoleBinding(RoleBinding),
+    /// v1 Secret.
+    Secret(Secret),
+    /// apps/v1 Deployment.
+    Deployment(Box<Deployment>),
+    /// apps/v1 DaemonSet.
+    DaemonSet(Box<DaemonSet>),
+}
+
+/// Runs one expression on whichever object this is.
+macro_rules! each {
+    ($object:expr, $inner:ident => $result:expr) => {
+        match $object {
+            Object::Namespace($inner) => $result,
+            Object::CustomResourceDefinition(boxed) => {
+                let $inner = &**boxed;
+                $result
+            }
+            Object::ServiceAccount($inner) => $result,
+            Object::ClusterRole($inner) => $result,
+            Object::ClusterRoleBinding($inner) => $result,
+            Object::Role($inner) => $result,
+            Object::RoleBinding($inner) => $result,
+            Object::Secret($inner) => $result,
+            Object::Deployment(boxed) => {
+                let $inner = &**boxed;
+                $result
+            }
+            Object::DaemonSet(boxed) => {
+                let $inner = &**boxed;
+                $result
+            }
+        }
+    };
+}
+
+impl Object {
+    pub(crate) fn definition(definition: CustomResourceDefinition) -> Self {
+        Self::CustomResourceDefinition(Box::new(definition))
+    }
+
+    pub(crate) fn deployment(deployment: Deployment) -> Self {
+        Self::Deployment(Box::new(deployment))
+    }
+
+    pub(crate) fn daemon_set(daemon_set: DaemonSet) -> Self {
+        Self::DaemonSet(Box::new(daemon_set))
+    }
+
+    /// The object's kind, as its `kind` field has it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        each!(self, inner => kind_of(inner))
+    }
+
+    /// The object's API version, as its `apiVersion` field has it.
+    #[must_use]
+    pub fn api_version(&self) -> &'static str {
+        each!(self, inner => api_version_of(inner))
+    }
+
+    /// The plural name that requests use, `deployments`.
+    #[must_use]
+    pub fn plural(&self) -> &'static str {
+        each!(self, inner => plural_of(inner))
+    }
+
+    /// The object's name; empty for an object that the server is to name, which none of ours is.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// The object's namespace; none for what belongs to the cluster.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.metadata().namespace.as_deref()
+    }
+
+    /// The stage of a rollout that applies this object.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Namespace(_) => Stage::Namespace,
+            Self::CustomResourceDefinition(_) => Stage::Definitions,
+            Self::Deployment(_) | Self::DaemonSet(_) => Stage::Workloads,
+            Self::ServiceAccount(_)
+            | Self::ClusterRole(_)
+            | Self::ClusterRoleBinding(_)
+            | Self::Role(_)
+            | Self::RoleBinding(_)
+            | Self::Secret(_) => Stage::Access,
+        }
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        each!(self, inner => &inner.metadata)
+    }
+}
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        each!(self, inner => inner.serialize(serializer))
+    }
+}
+
+fn kind_of<K: k8s_openapi::Resource>(_: &K) -> &'static str {
+    K::KIND
+}
+
+fn api_version_of<K: k8s_openapi::Resource>(_: &K) -> &'static str {
+    K::API_VERSION
+}
+
+fn plural_of<K: k8s_openapi::Resource>(_: &K) -> &'static str {
+    K::URL_PATH_SEGMENT
+}

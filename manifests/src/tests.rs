@@ -1,0 +1,226 @@
+//! The whole installation: against upstream's manifests, as YAML, and as files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::{Component, Images, Object, Parameters, files, objects, yaml};
+
+/// The YAML documents of one of upstream's files; none, said aloud, where they are absent.
+pub(crate) fn upstream(file: &str) -> Option<Vec<Value>> {
+    let folder = std::env::var_os("VC_UPSTREAM_DATA").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/virtualcluster"),
+        PathBuf::from,
+    );
+    let path = folder.join(file);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(serde_saphyr::from_multiple(&text).unwrap()),
+        Err(error) => {
+            eprintln!("SKIPPED: no comparison with upstream: {}: {error}; set VC_UPSTREAM_DATA", path.display());
+            None
+        }
+    }
+}
+
+fn parameters() -> Parameters {
+    let image = |component: &str, digit: char| {
+        let digest = String::from(digit).repeat(64);
+        format!("docker.io/virtualcluster/{component}-amd64@sha256:{digest}").parse().unwrap()
+    };
+    Parameters::new(Images {
+        manager: image("manager", 'a'),
+        syncer: image("syncer", 'b'),
+        vn_agent: image("vn-agent", 'c'),
+    })
+}
+
+fn as_json(objects: &[Object]) -> BTreeMap<(String, String), Value> {
+    objects
+        .iter()
+        .map(|object| ((object.kind().to_owned(), object.name().to_owned()), serde_json::to_value(object).unwrap()))
+        .collect()
+}
+
+#[test]
+fn objects_come_in_dependency_order_and_say_what_they_are() {
+    let objects = objects(&parameters());
+    assert!(objects.is_sorted_by_key(Object::stage));
+    for object in &objects {
+        let json = serde_json::to_value(object).unwrap();
+        assert_eq!((&json["kind"], &json["apiVersion"]), (&object.kind().into(), &object.api_version().into()));
+        assert_eq!(json["metadata"]["name"], object.name());
+        assert_eq!(json["metadata"].get("namespace").and_then(Value::as_str), object.namespace());
+    }
+}
+
+#[test]
+fn everything_follows_the_namespace() {
+    let elsewhere = Parameters { namespace: "tenants".parse().unwrap(), ..parameters() };
+    let text = yaml(&objects(&elsewhere)).unwrap();
+    assert!(!text.contains("namespace: vc-manager") && !text.contains("vc-manager/"), "{text}");
+    assert!(text.contains("--vn-agent-namespace-name=tenants/vn-agent"));
+}
+
+#[test]
+fn upstreams_names_selectors_and_ports_are_kept() {
+    let Some(documents) = upstream("all_in_one.yaml") else { return };
+    let ours = as_json(&objects(&parameters()));
+    for theirs in documents {
+        let key = (text(&theirs["kind"]), text(&theirs["metadata"]["name"]));
+        let ours = ours.get(&key).unwrap_or_else(|| panic!("{key:?} is missing"));
+        assert_eq!(ours["apiVersion"], theirs["apiVersion"], "{key:?}");
+        assert_eq!(ours["metadata"].get("namespace"), theirs["metadata"].get("namespace"), "{key:?}");
+        for same in ["/spec/selector", "/spec/replicas", "/roleRef", "/subjects", "/data"] {
+            assert_eq!(ours.pointer(same), theirs.pointer(same), "{key:?} {same}");
+        }
+        let Some(pod) = theirs.pointer("/spec/template") else { continue };
+        let our_pod = &ours["spec"]["template"];
+        for (label, value) in pod["metadata"]["labels"].as_object().unwrap() {
+            assert_eq!(our_pod["metadata"]["labels"][label], *value, "{key:?}");
+        }
+        let (container, our_container) = (&pod["spec"]["containers"][0], &our_pod["spec"]["containers"][0]);
+        assert_eq!(our_container["name"], container["name"]);
+        assert_eq!(
+            our_container.get("livenessProbe").map(|probe| &probe["tcpSocket"]),
+            container.get("livenessProbe").map(|probe| &probe["tcpSocket"])
+        );
+        assert_eq!(our_pod["spec"]["hostNetwork"], pod["spec"]["hostNetwork"]);
+        let words = command_line(container);
+        assert!(words.is_subset(&command_line(our_container)), "{key:?} lacks a flag of {words:?}");
+    }
+}
+
+#[test]
+fn at_least_upstreams_rights_are_granted() {
+    let Some(documents) = upstream("all_in_one.yaml") else { return };
+    let ours = as_json(&objects(&parameters()));
+    let mut roles = 0;
+    for theirs in documents.iter().filter(|document| document["kind"] == "ClusterRole") {
+        let name = text(&theirs["metadata"]["name"]);
+        let missing: Vec<_> =
+            rights(theirs).difference(&rights(&ours[&("ClusterRole".to_owned(), name.clone())])).cloned().collect();
+        assert!(missing.is_empty(), "{name} lacks {missing:?}");
+        roles += 1;
+    }
+    assert_eq!(roles, 3);
+}
+
+#[test]
+fn every_pod_is_confined_and_runs_by_digest() {
+    let ours = as_json(&objects(&parameters()));
+    for component in Component::ALL {
+        let kind = if component == Component::VnAgent { "DaemonSet" } else { "Deployment" };
+        let pod = &ours[&(kind.to_owned(), component.workload().to_owned())]["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        let container = &pod["containers"][0];
+        assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+        assert!(text(&container["image"]).contains("@sha256:"));
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        for resource in ["cpu", "memory"] {
+            for bound in ["requests", "limits"] {
+                assert!(container["resources"][bound][resource].is_string(), "{component} {bound} {resource}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_for_reaches_the_pods() {
+    let asked = Parameters {
+        vn_agent_metrics_port: 9199,
+        tolerations: vec!["gpu:NoSchedule".parse().unwrap()],
+        ..parameters()
+    };
+    let ours = as_json(&objects(&asked));
+    let agent = &ours[&("DaemonSet".to_owned(), "vn-agent".to_owned())]["spec"]["template"]["spec"];
+    assert!(command_line(&agent["containers"][0]).contains("--metrics-addr=:9199"));
+    assert!(agent["containers"][0]["ports"].as_array().unwrap().iter().any(|port| port["hostPort"] == 9199));
+    assert_eq!(agent["tolerations"][0]["key"], "gpu");
+}
+
+#[test]
+fn the_installation_reads_as_people_expect() {
+    let files = files(&objects(&parameters())).unwrap();
+    let names: Vec<_> = files.keys().map(String::as_str).collect();
+    assert_eq!(names, ["all-in-one.yaml", "clusterversion-crd.yaml", "namespace.yaml", "virtualcluster-crd.yaml"]);
+    insta::assert_snapshot!("all-in-one", files["all-in-one.yaml"]);
+    for (name, part) in &files {
+        assert!(files["all-in-one.yaml"].contains(part.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn yaml_reads_back_as_the_same_objects() {
+    let objects = objects(&parameters());
+    let read: Vec<Value> = serde_saphyr::from_multiple(&yaml(&objects).unwrap()).unwrap();
+    let written: Vec<Value> = objects.iter().map(|object| serde_json::to_value(object).unwrap()).collect();
+    assert_eq!(read, written);
+}
+
+/// Strings that YAML 1.1, which Kubernetes reads, would take for booleans, numbers or nothing.
+#[test]
+fn strings_that_look_like_other_things_are_quoted() {
+    for word in [
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "true",
+        "null",
+        "~",
+        "",
+        "1",
+        "0644",
+        "1e3",
+        "1.0",
+        "1:30",
+        "0x1f",
+        "=",
+        "2001-01-01",
+    ] {
+        let text =
+            serde_saphyr::to_string_with_options(&BTreeMap::from([("key", word)]), crate::yaml::options()).unwrap();
+        assert!(text.starts_with("key: \"") || text.starts_with("key: '"), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_survives_yaml(value in "\\PC{0,80}", key in "[a-z][a-z0-9./-]{0,20}") {
+        let map = BTreeMap::from([(key, value)]);
+        let text = serde_saphyr::to_string_with_options(&map, crate::yaml::options()).unwrap();
+        prop_assert_eq!(serde_saphyr::from_str::<BTreeMap<String, String>>(&text).unwrap(), map);
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn command_line(container: &Value) -> BTreeSet<String> {
+    ["command", "args"].iter().filter_map(|field| container[field].as_array()).flatten().map(text).collect()
+}
+
+/// A role's rules as single rights: group, resource, resource name, verb.
+fn rights(role: &Value) -> BTreeSet<[String; 4]> {
+    let rules: Vec<PolicyRule> = serde_json::from_value(role["rules"].clone()).unwrap();
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        let any = vec![String::new()];
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                for name in rule.resource_names.as_ref().unwrap_or(&any) {
+                    for verb in &rule.verbs {
+                        rights.insert([group.clone(), resource.clone(), name.clone(), verb.clone()]);
+                    }
+                }
+            }
+        }
+    }
+    rights
+}

@@ -1,0 +1,72 @@
+//! What runs, and what it needs to run: namespace, access, Secret, two Deployments and a DaemonSet.
+//! Names and selectors are upstream's (selectors cannot change), so that an installation of upstream's can be taken over.
+
+mod access;
+mod manager;
+mod pod;
+mod syncer;
+mod vn_agent;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
+use crate::{Component, Parameters};
+
+pub use access::access;
+pub use manager::manager;
+pub use pod::CONTROL_PLANE_LABELS;
+pub use syncer::syncer;
+pub use vn_agent::{kubelet_client_secret, vn_agent};
+
+/// The namespace that every namespaced object lives in.
+#[must_use]
+pub fn namespace(parameters: &Parameters) -> Namespace {
+    Namespace {
+        metadata: ObjectMeta {
+            name: Some(parameters.namespace.to_string()),
+            labels: Some(labels(None)),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    }
+}
+
+/// The recommended labels of all our objects, with the component's where there is one.
+pub(crate) fn labels(component: Option<Component>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "virtualcluster".to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), "vcdist".to_owned()),
+    ]);
+    if let Some(component) = component {
+        labels.insert("app.kubernetes.io/component".to_owned(), component.name().to_owned());
+    }
+    labels
+}
+
+/// The label that selects a component's pods, upstream's.
+fn selector(component: Component) -> BTreeMap<String, String> {
+    BTreeMap::from([("app".to_owned(), component.workload().to_owned())])
+}
+
+fn label_selector(component: Component) -> LabelSelector {
+    LabelSelector { match_labels: Some(selector(component)), match_expressions: None }
+}
+
+/// The metadata of a component's namespaced object called `name`.
+fn metadata(parameters: &Parameters, component: Component, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(parameters.namespace.to_string()),
+        labels: Some(labels(Some(component))),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The metadata of a component's workload: upstream's label beside ours.
+fn workload_metadata(parameters: &Parameters, component: Component) -> ObjectMeta {
+    let mut metadata = metadata(parameters, component, component.workload());
+    metadata.labels.get_or_insert_default().extend(selector(component));
+    metadata
+}

@@ -1,0 +1,56 @@
+//! vc-syncer: a Deployment of one.
+//! Its health port opens once its caches have filled, so it is ready when that port accepts.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::core::v1::{ContainerPort, Probe, Sysctl};
+
+use crate::workloads::{label_selector, pod, workload_metadata};
+use crate::{Component, Parameters};
+
+/// Where `/healthz` answers.
+const HEALTH_PORT: i32 = 8080;
+/// Where `/metrics` answers.
+const METRICS_PORT: i32 = 80;
+
+/// vc-syncer's Deployment.
+#[must_use]
+pub fn syncer(parameters: &Parameters) -> Deployment {
+    let template = pod::template(parameters, Component::Syncer, BTreeMap::new(), |container, spec| {
+        container.args = Some(vec![
+            "--leader-elect-resource-lock=leases".to_owned(),
+            format!("--vn-agent-namespace-name={}/{}", parameters.namespace, Component::VnAgent.workload()),
+        ]);
+        container.ports = Some(vec![
+            ContainerPort { name: Some("health".to_owned()), container_port: HEALTH_PORT, ..ContainerPort::default() },
+            ContainerPort {
+                name: Some("metrics".to_owned()),
+                container_port: METRICS_PORT,
+                ..ContainerPort::default()
+            },
+        ]);
+        container.readiness_probe = Some(pod::tcp_probe(HEALTH_PORT, 5));
+        container.liveness_probe = Some(Probe { initial_delay_seconds: Some(30), ..pod::tcp_probe(HEALTH_PORT, 20) });
+        // The metrics port is a privileged one. Opening the pod's own port range takes less than a capability would,
+        // and Kubernetes counts this sysctl among the safe ones since 1.22.
+        if let Some(security) = &mut spec.security_context {
+            security.sysctls = Some(vec![Sysctl {
+                name: "net.ipv4.ip_unprivileged_port_start".to_owned(),
+                value: METRICS_PORT.to_string(),
+            }]);
+        }
+    });
+    Deployment {
+        metadata: workload_metadata(parameters, Component::Syncer),
+        spec: Some(DeploymentSpec {
+            replicas: Some(1),
+            selector: label_selector(Component::Syncer),
+            // One leads and a second would only wait for its lease: replacing is faster than rolling.
+            strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }),
+            template,
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}

@@ -1,0 +1,47 @@
+//! Objects as YAML, for people to read and for `kubectl apply` to take.
+//! Kubernetes reads YAML 1.1, so every string that 1.1 would take for something else is quoted.
+
+use std::collections::BTreeMap;
+
+use serde_saphyr::{SerializerOptions, ser_options};
+
+use crate::{Object, Stage};
+
+/// Objects as one YAML stream, a document each.
+///
+/// # Errors
+/// When an object cannot be serialised, which no object of this crate's own making meets.
+pub fn yaml<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Result<String, serde_saphyr::ser::Error> {
+    let mut stream = String::new();
+    for object in objects {
+        if !stream.is_empty() {
+            stream += "---\n";
+        }
+        stream += &serde_saphyr::to_string_with_options(object, options())?;
+    }
+    Ok(stream)
+}
+
+/// The files that stand for a whole installation, by name: the namespace and each definition on their own, as
+/// installers want them, and `all-in-one.yaml` with every object in dependency order.
+///
+/// # Errors
+/// As [`yaml()`].
+pub fn files(objects: &[Object]) -> Result<BTreeMap<String, String>, serde_saphyr::ser::Error> {
+    let mut files = BTreeMap::from([("all-in-one.yaml".to_owned(), yaml(objects)?)]);
+    for object in objects {
+        let name = match (object.stage(), object) {
+            (Stage::Namespace, _) => "namespace.yaml".to_owned(),
+            (_, Object::CustomResourceDefinition(definition)) => {
+                format!("{}-crd.yaml", definition.spec.names.kind.to_lowercase())
+            }
+            _ => continue,
+        };
+        files.insert(name, yaml([object])?);
+    }
+    Ok(files)
+}
+
+pub(crate) fn options() -> SerializerOptions {
+    ser_options! { yaml_12: false, prefer_block_scalars: false }
+}
