@@ -1,6 +1,13 @@
 //! The command line: one file a subcommand.
 
+mod deploy;
+mod duration;
+mod verify;
+
+use std::future::Future;
+
 use clap::{Parser, Subcommand};
+use miette::Diagnostic;
 use vcterminal::Exit;
 
 /// Distribute VirtualCluster's images to the nodes of a cluster, roll them out and verify what runs.
@@ -16,12 +23,33 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Deploy(deploy::Deploy),
+    Verify(verify::Verify),
+}
 
 /// Runs the command line of this process and returns how it ended.
 #[must_use]
 pub fn run() -> Exit {
     let cli = Cli::parse();
     vcterminal::log_to_stderr(cli.verbose);
-    match cli.command {}
+    match cli.command {
+        Command::Deploy(deploy) => ended(deploy.run()),
+        Command::Verify(verify) => ended(verify.run()),
+    }
+}
+
+/// Runs a command to its end and reports its error, if it ends with one.
+fn ended<E: Diagnostic>(command: impl Future<Output = Result<Exit, E>>) -> Exit {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: starting the threads that requests run on: {error}");
+            return Exit::Failed;
+        }
+    };
+    runtime.block_on(command).unwrap_or_else(|error| {
+        vcterminal::report(&error);
+        Exit::Failed
+    })
 }

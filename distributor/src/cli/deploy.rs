@@ -1,0 +1,230 @@
+//! `vcdist deploy`: makes the objects, writes them to files if asked, applies them and waits until they hold.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use miette::Diagnostic;
+use serde::Serialize;
+use thiserror::Error;
+use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, Toleration};
+use vcstore::Store;
+use vcterminal::{Exit, Output, seconds};
+
+use crate::cli::duration::duration;
+use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::rollout::{self, Change, Plan, Ready, Step, images, title};
+
+/// Apply VirtualCluster's namespace, definitions, roles and workloads, with images by digest, and wait until they run.
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// Images in the store to run [default: the manager's, syncer's and vn-agent's]
+    #[arg(value_name = "IMAGE")]
+    images: Vec<String>,
+
+    /// Run this image, which the nodes have already, and do not look for it in the store
+    #[arg(long = "image", value_name = "COMPONENT=NAME@DIGEST", value_parser = component_image)]
+    given: Vec<(Component, ImageReference)>,
+
+    /// The store to look images up in [default: $VCBUILD_STORE, or vcbuild/store in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    store: Option<Utf8PathBuf>,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    /// The namespace to deploy to
+    #[arg(short, long, value_name = "NAME", default_value_t)]
+    namespace: NamespaceName,
+
+    /// Also run on workers with this taint; may be given several times
+    #[arg(long, value_name = "KEY[=VALUE][:EFFECT]")]
+    tolerate: Vec<Toleration>,
+
+    /// The port on every worker for vn-agent's metrics; give another where node-exporter has this one
+    #[arg(long, value_name = "PORT", default_value_t = Parameters::METRICS_PORT)]
+    vn_agent_metrics_port: u16,
+
+    /// Take over fields that another manager (kubectl, helm, a person) has set
+    #[arg(long)]
+    force_conflicts: bool,
+
+    /// How long to wait until everything runs
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    timeout: Duration,
+
+    /// Ask the API server what would change, print that, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Write the objects to this folder too: namespace.yaml, clusterversion-crd.yaml, virtualcluster-crd.yaml and
+    /// all-in-one.yaml
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<Utf8PathBuf>,
+
+    /// Write the files and stop there: no cluster is needed
+    #[arg(long, requires = "output_dir", conflicts_with_all = ["dry_run", "kubeconfig", "context", "force_conflicts"])]
+    no_apply: bool,
+
+    /// What to print
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Output,
+}
+
+/// Why nothing was deployed, or not all.
+#[derive(Debug, Error, Diagnostic)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Images(#[from] images::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cluster(#[from] cluster::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Rollout(#[from] rollout::Error),
+
+    #[error("writing the objects as YAML")]
+    #[diagnostic(help("this is a defect: please report it"))]
+    Yaml { source: Box<dyn std::error::Error + Send + Sync> },
+
+    #[error("writing {path}")]
+    #[diagnostic(help("give a folder that can be written to with --output-dir"))]
+    Write { path: Utf8PathBuf, source: io::Error },
+
+    #[error("printing the result")]
+    Print(#[from] io::Error),
+}
+
+/// What `--output json` prints.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    namespace: &'a str,
+    dry_run: bool,
+    objects: Vec<Line<'a>>,
+    ready: &'a [Ready],
+    files: &'a [Utf8PathBuf],
+    elapsed_seconds: f64,
+}
+
+/// One object of the document.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    kind: &'static str,
+    name: &'a str,
+    namespace: Option<&'a str>,
+    #[serde(flatten)]
+    change: &'a Change,
+}
+
+impl Deploy {
+    pub(crate) async fn run(self) -> Result<Exit, Error> {
+        let started = Instant::now();
+        let objects = self.objects()?;
+        let files = self.write(&objects)?;
+        let text = self.output == Output::Text;
+        for file in files.iter().filter(|_| text) {
+            println!("wrote {file}");
+        }
+        let (plan, ready) = if self.no_apply { Default::default() } else { self.roll_out(objects, text).await? };
+        match self.output {
+            Output::Text if !self.no_apply => summary(&plan, &ready, self.dry_run, started.elapsed())?,
+            Output::Text => {}
+            Output::Json => vcterminal::print_json(&Document {
+                namespace: self.namespace.as_str(),
+                dry_run: self.dry_run,
+                objects: plan.steps.iter().map(line).collect(),
+                ready: &ready,
+                files: &files,
+                elapsed_seconds: started.elapsed().as_secs_f64(),
+            })?,
+        }
+        Ok(Exit::Done)
+    }
+
+    fn objects(&self) -> Result<Vec<Object>, Error> {
+        let store = self.store.clone().unwrap_or_else(Store::default_path);
+        let images = images::resolve(&self.given, &self.images, &store)?;
+        Ok(vcmanifests::objects(&Parameters {
+            namespace: self.namespace.clone(),
+            tolerations: self.tolerate.clone(),
+            vn_agent_metrics_port: self.vn_agent_metrics_port,
+            ..Parameters::new(images)
+        }))
+    }
+
+    fn write(&self, objects: &[Object]) -> Result<Vec<Utf8PathBuf>, Error> {
+        let Some(folder) = &self.output_dir else { return Ok(Vec::new()) };
+        let files = vcmanifests::files(objects).map_err(|error| Error::Yaml { source: error.into() })?;
+        std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
+        let mut written = Vec::new();
+        for (name, text) in files {
+            let path = folder.join(name);
+            std::fs::write(&path, text).map_err(|source| Error::Write { path: path.clone(), source })?;
+            written.push(path);
+        }
+        Ok(written)
+    }
+
+    async fn roll_out(&self, objects: Vec<Object>, text: bool) -> Result<(Plan, Vec<Ready>), Error> {
+        let cluster = Cluster::connect(&self.cluster).await?;
+        let plan = rollout::plan(&cluster, objects, self.force_conflicts).await?;
+        let show = |step: &Step| {
+            if text {
+                print!("{}", describe(step));
+            }
+        };
+        if self.dry_run {
+            plan.steps.iter().for_each(show);
+            return Ok((plan, Vec::new()));
+        }
+        let ready = rollout::run(&cluster, &plan, self.force_conflicts, self.timeout, show).await?;
+        Ok((plan, ready))
+    }
+}
+
+fn component_image(text: &str) -> Result<(Component, ImageReference), String> {
+    let (component, image) = text.split_once('=').ok_or("write COMPONENT=NAME@sha256:DIGEST")?;
+    let hint = |error: vcmanifests::Error| match error.help() {
+        Some(help) => format!("{error}: {help}"),
+        None => error.to_string(),
+    };
+    Ok((component.parse().map_err(hint)?, image.parse().map_err(hint)?))
+}
+
+/// One line for the object, and one below it for every field that differs.
+fn describe(step: &Step) -> String {
+    let title = title(&step.object);
+    match &step.change {
+        Change::Created => format!("{title} created\n"),
+        Change::Unchanged => format!("{title} unchanged\n"),
+        Change::Configured(fields) => {
+            let mut text = format!("{title} configured\n");
+            for field in fields {
+                let [from, to] = [&field.from, &field.to].map(|value| value.as_deref().unwrap_or("(none)"));
+                text += &format!("    {}: {from} -> {to}\n", field.field);
+            }
+            text
+        }
+    }
+}
+
+fn summary(plan: &Plan, ready: &[Ready], dry_run: bool, elapsed: Duration) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if dry_run {
+        let changes = plan.steps.iter().filter(|step| step.change != Change::Unchanged).count();
+        return writeln!(out, "{changes} of {} objects would change; nothing was", plan.steps.len());
+    }
+    for ready in ready.iter().filter(|ready| matches!(ready.kind, "Deployment" | "DaemonSet")) {
+        writeln!(out, "{}/{} is ready: {}", ready.kind.to_lowercase(), ready.name, ready.ready)?;
+    }
+    writeln!(out, "deployed in {}", seconds(elapsed))
+}
+
+fn line(step: &Step) -> Line<'_> {
+    let object = &step.object;
+    Line { kind: object.kind(), name: object.name(), namespace: object.namespace(), change: &step.change }
+}

@@ -1,0 +1,29 @@
+//! Durations as people write them on the command line: `90s`, `5m`, `1h30m`.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::SignedDuration;
+
+/// Reads a duration; a bare number is refused, for nobody knows its unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let read: Result<SignedDuration, _> = text.parse();
+    read.ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| "write a number and a unit, as in 90s, 5m or 1h30m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::duration;
+
+    #[test]
+    fn durations_have_units_and_are_not_negative() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["", "5", "5 parsecs", "-5m"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

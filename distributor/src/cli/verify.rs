@@ -1,0 +1,57 @@
+//! `vcdist verify`: asks five questions about an installation and prints the answers with their evidence.
+
+use std::io;
+use std::time::Duration;
+
+use clap::Args;
+use miette::Diagnostic;
+use thiserror::Error;
+use vcmanifests::NamespaceName;
+use vcterminal::{Exit, Output};
+
+use crate::cli::duration::duration;
+use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::verify::{fetch, verify};
+
+/// Check what runs: namespace, definitions, pods, vn-agent on every worker, no Warning events. Exits with 3 when a
+/// check fails.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    /// The namespace of the installation
+    #[arg(short, long, value_name = "NAME", default_value_t)]
+    namespace: NamespaceName,
+
+    /// How far back Warning events count; those of a pod that has been ready ever since never do
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    since: Duration,
+
+    /// What to print
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Output,
+}
+
+/// Why nothing could be checked.
+#[derive(Debug, Error, Diagnostic)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cluster(#[from] cluster::Error),
+
+    #[error("printing the report")]
+    Print(#[from] io::Error),
+}
+
+impl Verify {
+    pub(crate) async fn run(self) -> Result<Exit, Error> {
+        let cluster = Cluster::connect(&self.cluster).await?;
+        let report = verify(&fetch(&cluster, &self.namespace).await?, self.since);
+        match self.output {
+            Output::Text => print!("{report}"),
+            Output::Json => vcterminal::print_json(&report)?,
+        }
+        Ok(if report.passed { Exit::Done } else { Exit::Difference })
+    }
+}

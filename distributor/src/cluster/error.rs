@@ -1,0 +1,336 @@
+//! Why a cluster cannot be used, or refused a request, and what to do about it.
+//! The API server's refusals are read from its Status objects; their wording is part of no contract, so whatever is not
+//! understood is passed on as it is.
+
+use kube::core::Status;
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// Whatever the libraries below say.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A cluster that was not found, could not be reached, or said no.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no kubeconfig.
+    #[error("finding the cluster: no kubeconfig at {searched}")]
+    #[diagnostic(help("give --kubeconfig FILE, or set KUBECONFIG"))]
+    NoKubeconfig {
+        /// The files that were looked for.
+        searched: String,
+    },
+
+    /// The kubeconfig cannot be read or does not make sense.
+    #[error("reading the kubeconfig {path}")]
+    #[diagnostic(help("`kubectl config view --kubeconfig FILE` shows what kubectl makes of it"))]
+    BadKubeconfig {
+        /// The file, or the files that were merged.
+        path: String,
+        /// Why.
+        source: Cause,
+    },
+
+    /// The kubeconfig names no current context.
+    #[error("reading the kubeconfig {path}: it has no current context")]
+    #[diagnostic(help("give --context NAME; the contexts are: {known}"))]
+    NoContext {
+        /// The file.
+        path: String,
+        /// The contexts that it has.
+        known: String,
+    },
+
+    /// The kubeconfig lacks the context.
+    #[error("reading the kubeconfig {path}: it has no context {context:?}")]
+    #[diagnostic(help("the contexts are: {known}"))]
+    NoSuchContext {
+        /// What was asked for.
+        context: String,
+        /// The file.
+        path: String,
+        /// The contexts that it has.
+        known: String,
+    },
+
+    /// In a pod whose service account is not mounted.
+    #[error("finding the cluster: the pod's service account cannot be used")]
+    #[diagnostic(help("mount the account's token into the pod, or give --kubeconfig FILE"))]
+    Pod {
+        /// Why.
+        source: Cause,
+    },
+
+    /// The configuration was read and no client can be made from it.
+    #[error("using the configuration {configuration}")]
+    #[diagnostic(help("check the certificates, keys and login plugin that it names"))]
+    Unusable {
+        /// The kubeconfig.
+        configuration: String,
+        /// Why.
+        source: Cause,
+    },
+
+    /// No answer, or none that is an API server's.
+    #[error("{attempt}: {server} cannot be reached")]
+    #[diagnostic(help("{help}"))]
+    Unreachable {
+        /// What was attempted.
+        attempt: String,
+        /// The API server's address.
+        server: String,
+        /// What to do.
+        help: String,
+        /// Why.
+        source: Cause,
+    },
+
+    /// The API server does not know the user.
+    #[error("{attempt}: {server} does not accept the credentials of {configuration}")]
+    #[diagnostic(help(
+        "they may have expired or belong to another cluster: log in again, or choose another --kubeconfig or --context"
+    ))]
+    Unauthorised {
+        /// What was attempted.
+        attempt: String,
+        /// The API server's address.
+        server: String,
+        /// The kubeconfig.
+        configuration: String,
+        /// The server's words.
+        source: Cause,
+    },
+
+    /// The API server knows the user, and the user lacks a right.
+    #[error("{attempt}: {user} may not {right}")]
+    #[diagnostic(help("{help}"))]
+    Forbidden {
+        /// What was attempted.
+        attempt: String,
+        /// Who asked.
+        user: String,
+        /// What was refused: verb, resource, namespace.
+        right: String,
+        /// What to do.
+        help: String,
+        /// The server's words.
+        source: Cause,
+    },
+
+    /// The API server refused for another reason.
+    #[error("{attempt}: the API server refused")]
+    #[diagnostic(help("{help}"))]
+    Refused {
+        /// What was attempted.
+        attempt: String,
+        /// What to do.
+        help: String,
+        /// The server's words.
+        source: Cause,
+    },
+
+    /// The API server's answer was lost or makes no sense.
+    #[error("{attempt}: the request failed")]
+    #[diagnostic(help(
+        "check that `kubectl get namespaces` works with the same kubeconfig and context, then try again"
+    ))]
+    Request {
+        /// What was attempted.
+        attempt: String,
+        /// Why.
+        source: Cause,
+    },
+}
+
+/// A refusal's words, without the reason's keyword that the library adds to them.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct Words(String);
+
+pub(super) fn classify(attempt: String, error: kube::Error, server: &str, configuration: &str) -> Error {
+    let server = server.to_owned();
+    match error {
+        kube::Error::Api(status) => refused(attempt, &status, server, configuration),
+        kube::Error::Service(source) => {
+            let help = unreachable_help(source.as_ref());
+            Error::Unreachable { attempt, server, help, source: innermost(source) }
+        }
+        kube::Error::HyperError(source) => {
+            let help = unreachable_help(&source);
+            Error::Unreachable { attempt, server, help, source: innermost(Box::new(source)) }
+        }
+        kube::Error::Auth(source) => Error::Unusable { configuration: configuration.to_owned(), source: source.into() },
+        other => Error::Request { attempt, source: other.into() },
+    }
+}
+
+fn refused(attempt: String, status: &Status, server: String, configuration: &str) -> Error {
+    let source = Box::new(Words(status.message.clone()));
+    match status.code {
+        401 => Error::Unauthorised { attempt, server, configuration: configuration.to_owned(), source },
+        403 => match denied(&status.message) {
+            Some(Denied { user, right, check }) => {
+                let help = format!(
+                    "have a cluster administrator grant it, or choose another --kubeconfig or --context; to see whether \
+                     it is granted: {check}"
+                );
+                Error::Forbidden { attempt, user, right, help, source }
+            }
+            None if status.message.contains("attempting to grant RBAC permissions") => Error::Forbidden {
+                attempt,
+                user: quoted_after(&status.message, "user ").unwrap_or("this user").to_owned(),
+                right: "grant rights that it does not have itself".to_owned(),
+                help: "deploy as a cluster administrator: VirtualCluster's roles hold more rights than this user, and \
+                       Kubernetes lets nobody give away what they do not have"
+                    .to_owned(),
+                source,
+            },
+            None => Error::Refused { attempt, help: "see the server's words above".to_owned(), source },
+        },
+        422 => Error::Refused {
+            attempt,
+            help: "the server's rules differ from those of the versions this was made for, or an admission policy \
+                   forbids it: see its words above"
+                .to_owned(),
+            source,
+        },
+        429 | 500.. => Error::Refused {
+            attempt,
+            help: "the API server, or a webhook that it calls, is not well: try again when it is".to_owned(),
+            source,
+        },
+        _ => Error::Refused { attempt, help: "see the server's words above".to_owned(), source },
+    }
+}
+
+/// What an authoriser's refusal says.
+struct Denied {
+    user: String,
+    right: String,
+    check: String,
+}
+
+/// Reads `User "jane" cannot patch resource "deployments" in API group "apps" in the namespace "vc-manager"`
+/// (Kubernetes, `apiserver/pkg/endpoints/handlers/responsewriters/errors.go`).
+fn denied(message: &str) -> Option<Denied> {
+    let user = quoted_after(message, "User ")?;
+    let (_, rest) = message.split_once(" cannot ")?;
+    let (verb, rest) = rest.split_once(" resource ")?;
+    let resource = quoted_after(rest, "")?;
+    let group = quoted_after(rest, "in API group ").unwrap_or_default();
+    let namespace = quoted_after(rest, "in the namespace ");
+    let full = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+    let place = namespace.map_or("in the whole cluster".to_owned(), |name| format!("in the namespace {name}"));
+    let flag = namespace.map(|name| format!(" --namespace {name}")).unwrap_or_default();
+    Some(Denied {
+        user: user.to_owned(),
+        right: format!("{verb} {full} {place}"),
+        check: format!("kubectl auth can-i {verb} {full}{flag} --as {user}"),
+    })
+}
+
+/// The text between the two quotes that follow `before`.
+fn quoted_after<'a>(text: &'a str, before: &str) -> Option<&'a str> {
+    let start = text.find(&format!("{before}\""))? + before.len() + 1;
+    let length = text[start..].find('"')?;
+    Some(&text[start..start + length])
+}
+
+fn unreachable_help(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        words += &format!(": {this}");
+        cause = this.source();
+    }
+    let words = words.to_lowercase();
+    let advice = if words.contains("certificate") {
+        "the server's certificate is not the kubeconfig's: check certificate-authority and the server's address in it"
+    } else if words.contains("dns") || words.contains("lookup") || words.contains("name or service") {
+        "the server's name is not known here: check the server's address in the kubeconfig and this machine's DNS"
+    } else {
+        "check that the cluster runs and that the server's address in the kubeconfig is right and reachable from here"
+    };
+    advice.to_owned()
+}
+
+/// The innermost cause: the layers above it only say that something below failed.
+fn innermost(error: Cause) -> Cause {
+    let mut deepest = None;
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        deepest = Some(this.to_string());
+        cause = this.source();
+    }
+    match deepest {
+        Some(words) => Box::new(Words(words)),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use miette::Diagnostic;
+
+    use super::{Error, classify};
+
+    fn refused(code: u16, message: &str) -> Error {
+        let status = Status::failure(message, "").with_code(code);
+        classify("applying it".to_owned(), kube::Error::Api(status.boxed()), "https://host:6443", "/home/jane/config")
+    }
+
+    fn text(error: &Error) -> String {
+        let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        format!("{error}\nbecause: {cause}\nhelp: {help}")
+    }
+
+    #[test]
+    fn a_lacking_right_is_named_with_verb_resource_and_namespace() {
+        let error = refused(
+            403,
+            r#"deployments.apps "vc-manager" is forbidden: User "jane" cannot patch resource "deployments" in API group "apps" in the namespace "vc-manager""#,
+        );
+        insta::assert_snapshot!(text(&error), @r#"
+        applying it: jane may not patch deployments.apps in the namespace vc-manager
+        because: deployments.apps "vc-manager" is forbidden: User "jane" cannot patch resource "deployments" in API group "apps" in the namespace "vc-manager"
+        help: have a cluster administrator grant it, or choose another --kubeconfig or --context; to see whether it is granted: kubectl auth can-i patch deployments.apps --namespace vc-manager --as jane
+        "#);
+    }
+
+    #[test]
+    fn a_right_in_the_whole_cluster_names_no_namespace() {
+        let error = refused(
+            403,
+            r#"nodes is forbidden: User "system:serviceaccount:a:b" cannot list resource "nodes" in API group "" at the cluster scope"#,
+        );
+        assert_eq!(error.to_string(), "applying it: system:serviceaccount:a:b may not list nodes in the whole cluster");
+    }
+
+    #[test]
+    fn giving_away_rights_that_one_lacks_asks_for_an_administrator() {
+        let error = refused(
+            403,
+            "clusterroles.rbac.authorization.k8s.io \"vc-manager-role\" is forbidden: user \"jane\" (groups=[\"dev\"]) \
+             is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], …}",
+        );
+        assert_eq!(error.to_string(), "applying it: jane may not grant rights that it does not have itself");
+        assert!(text(&error).contains("help: deploy as a cluster administrator"));
+    }
+
+    #[test]
+    fn unknown_credentials_name_the_kubeconfig() {
+        insta::assert_snapshot!(text(&refused(401, "Unauthorized")), @r"
+        applying it: https://host:6443 does not accept the credentials of /home/jane/config
+        because: Unauthorized
+        help: they may have expired or belong to another cluster: log in again, or choose another --kubeconfig or --context
+        ");
+    }
+
+    #[test]
+    fn other_refusals_keep_the_servers_words() {
+        let error = refused(422, "Deployment.apps \"x\" is invalid: spec.replicas: too many");
+        assert!(text(&error).contains("because: Deployment.apps \"x\" is invalid: spec.replicas: too many"));
+    }
+}

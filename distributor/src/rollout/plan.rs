@@ -1,0 +1,213 @@
+//! What applying the objects would do, asked of the API server before anything is done.
+//! Each object is applied in a dry run; refusals and conflicts show here, while nothing has changed.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::{GroupVersionKind, Status};
+use serde::Serialize;
+use serde_json::Value;
+use vcmanifests::{Object, Stage};
+
+use super::diff::{FieldChange, diff};
+use super::error::Conflict;
+use super::ready::{self, Readiness};
+use super::{Error, FIELD_MANAGER};
+use crate::cluster::Cluster;
+
+/// Requests under way at once: enough to hide a long way to the API server, too few to be throttled.
+const AT_ONCE: usize = 8;
+
+/// What applying an object does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "change", content = "fields")]
+pub enum Change {
+    /// It is not there yet.
+    Created,
+    /// It is there and differs in these fields.
+    Configured(Vec<FieldChange>),
+    /// It is there, as it should be.
+    Unchanged,
+}
+
+/// What is to be done about one object.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The object.
+    pub object: Object,
+    /// What applying it does.
+    pub change: Change,
+    /// Whether applying can be left out: nothing would change, not even who owns which field.
+    pub settled: bool,
+}
+
+/// One step for every object, in dependency order.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// Asks what applying `objects` would do. With `force`, fields of other managers would be taken over.
+///
+/// # Errors
+/// When the API server cannot be asked, refuses an object, or another manager owns a field that would change.
+pub async fn plan(cluster: &Cluster, objects: Vec<Object>, force: bool) -> Result<Plan, Error> {
+    let namespace_exists = namespace_exists(cluster, &objects).await?;
+    let steps = stream::iter(objects)
+        .map(|object| step(cluster, object, force, namespace_exists))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(Plan { steps })
+}
+
+/// Applies one object for real, or in a dry run, and returns what the API server makes of it.
+pub(super) async fn apply(
+    cluster: &Cluster,
+    object: &Object,
+    force: bool,
+    dry_run: bool,
+) -> Result<DynamicObject, Error> {
+    let mut parameters = PatchParams::apply(FIELD_MANAGER).validation_strict();
+    parameters.force = force;
+    parameters.dry_run = dry_run;
+    let document = document(object)?;
+    let result = api(cluster, object).patch(object.name(), &parameters, &Patch::Apply(&document)).await;
+    result.map_err(|error| match &error {
+        kube::Error::Api(status) if status.is_conflict() && !conflicts(status).is_empty() => {
+            Error::Conflict { object: title(object), conflicts: conflicts(status) }
+        }
+        _ => cluster.failed(format!("applying {}", title(object)), error).into(),
+    })
+}
+
+/// When our own fields of an object last changed, by the API server's clock.
+pub(super) fn changed_at(object: &DynamicObject) -> Option<Time> {
+    ours(object)?.time.clone()
+}
+
+/// `deployment/vc-manager`.
+#[must_use]
+pub fn title(object: &Object) -> String {
+    format!("{}/{}", object.kind().to_lowercase(), object.name())
+}
+
+async fn namespace_exists(cluster: &Cluster, objects: &[Object]) -> Result<bool, Error> {
+    let Some(ours) = objects.iter().find(|object| object.stage() == Stage::Namespace) else { return Ok(true) };
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let found = api.get_opt(ours.name()).await;
+    let found = found.map_err(|error| cluster.failed(format!("reading {}", title(ours)), error))?;
+    if let Some(Readiness::Failed(why)) = found.as_ref().map(ready::namespace) {
+        return Err(Error::Unusable { object: title(ours), why });
+    }
+    Ok(found.is_some())
+}
+
+async fn step(cluster: &Cluster, object: Object, force: bool, namespace_exists: bool) -> Result<Step, Error> {
+    // Nothing can be in a namespace that is not there, nor be asked about: the server would only say so.
+    if object.namespace().is_some() && !namespace_exists {
+        return Ok(Step { object, change: Change::Created, settled: false });
+    }
+    let attempt = format!("reading {}", title(&object));
+    let before = api(cluster, &object).get_opt(object.name()).await.map_err(|error| cluster.failed(attempt, error))?;
+    let after = apply(cluster, &object, force, true).await?;
+    let Some(before) = before else { return Ok(Step { object, change: Change::Created, settled: false }) };
+    let fields = diff(&value(&object, &before)?, &value(&object, &after)?);
+    let settled = fields.is_empty() && owned(&before) == owned(&after);
+    let change = if fields.is_empty() { Change::Unchanged } else { Change::Configured(fields) };
+    Ok(Step { object, change, settled })
+}
+
+fn api(cluster: &Cluster, object: &Object) -> Api<DynamicObject> {
+    let resource = resource(object);
+    match object.namespace() {
+        Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &resource),
+        None => Api::all_with(cluster.client(), &resource),
+    }
+}
+
+fn resource(object: &Object) -> ApiResource {
+    let (group, version) = object.api_version().split_once('/').unwrap_or(("", object.api_version()));
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, object.kind()), object.plural())
+}
+
+/// The object as it is sent.
+///
+/// A Deployment that was rolling until now has the server's own `rollingUpdate` values, which nobody owns and which
+/// its validation refuses beside `Recreate`: they are taken away by a null, which the typed object cannot say.
+fn document(object: &Object) -> Result<Value, Error> {
+    let mut document =
+        serde_json::to_value(object).map_err(|source| Error::Prepare { object: title(object), source })?;
+    if let Some(strategy) = document.pointer_mut("/spec/strategy")
+        && strategy["type"] == "Recreate"
+    {
+        strategy["rollingUpdate"] = Value::Null;
+    }
+    Ok(document)
+}
+
+fn value(object: &Object, found: &DynamicObject) -> Result<Value, Error> {
+    serde_json::to_value(found).map_err(|source| Error::Prepare { object: title(object), source })
+}
+
+/// The fields of an object that are ours.
+fn owned(object: &DynamicObject) -> Option<&Value> {
+    ours(object)?.fields_v1.as_ref().map(|fields| &fields.0)
+}
+
+fn ours(object: &DynamicObject) -> Option<&ManagedFieldsEntry> {
+    object
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .find(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply"))
+}
+
+/// Reads the causes of a conflict: `conflict with "kubectl-client-side-apply" using apps/v1` at `.spec.replicas`.
+fn conflicts(status: &Status) -> Vec<Conflict> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| Conflict {
+            manager: cause.message.split('"').nth(1).unwrap_or(cause.message.as_str()).to_owned(),
+            field: cause.field.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::{Change, conflicts};
+    use crate::rollout::diff::FieldChange;
+    use crate::rollout::error::Conflict;
+
+    #[test]
+    fn a_conflicts_owner_and_field_are_read_from_the_servers_status() {
+        let status: Status = serde_json::from_value(json!({
+            "status": "Failure", "code": 409, "reason": "Conflict",
+            "message": "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using apps/v1: .spec.replicas",
+            "details": { "causes": [{ "reason": "FieldManagerConflict", "field": ".spec.replicas",
+                "message": "conflict with \"kubectl-client-side-apply\" using apps/v1" }] },
+        }))
+        .unwrap();
+        let expected = Conflict { manager: "kubectl-client-side-apply".to_owned(), field: ".spec.replicas".to_owned() };
+        assert_eq!(conflicts(&status), [expected]);
+    }
+
+    #[test]
+    fn changes_have_stable_words() {
+        let field = FieldChange { field: "spec.replicas".to_owned(), from: Some("1".to_owned()), to: None };
+        let words = |change: &Change| serde_json::to_string(change).unwrap();
+        assert_eq!(words(&Change::Created), r#"{"change":"created"}"#);
+        assert_eq!(
+            words(&Change::Configured(vec![field])),
+            r#"{"change":"configured","fields":[{"field":"spec.replicas","from":"1","to":null}]}"#
+        );
+    }
+}

@@ -1,0 +1,226 @@
+//! What a pod's status says, in the words that a person needs: where it runs, what it waits for, how it died.
+//! All functions of the pod alone, shared by the rollout's evidence and by verification.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// Restarts after which a crashing container is given up: the third comes about half a minute after the first, which is
+/// longer than any component takes to find what it depends on.
+const PATIENCE: i32 = 3;
+
+/// Waiting reasons that no amount of waiting changes. An image that cannot be pulled is among them: images are put on
+/// nodes before a rollout, so a pull is only tried where the push was forgotten.
+const HOPELESS: [&str; 6] = [
+    "ErrImageNeverPull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+
+/// The pod's name.
+#[must_use]
+pub fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The node the pod was given to.
+#[must_use]
+pub fn node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+/// The images the pod was asked to run.
+#[must_use]
+pub fn images(pod: &Pod) -> Vec<&str> {
+    pod.spec.iter().flat_map(|spec| &spec.containers).filter_map(|container| container.image.as_deref()).collect()
+}
+
+/// Whether the pod is one that counts: not being deleted, and not ended (an evicted pod stays as a record).
+#[must_use]
+pub fn is_current(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase(pod), "Failed" | "Succeeded")
+}
+
+/// Whether the pod is Running with every container ready.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    phase(pod) == "Running" && ready_since(pod).is_some()
+}
+
+/// Since when the pod has been ready, without a break.
+#[must_use]
+pub fn ready_since(pod: &Pod) -> Option<&Time> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
+    ready.last_transition_time.as_ref()
+}
+
+/// How often the pod's containers were restarted.
+#[must_use]
+pub fn restarts(pod: &Pod) -> i32 {
+    containers(pod).map(|container| container.restart_count).sum()
+}
+
+/// When a container of the pod last ended and was started again.
+#[must_use]
+pub fn last_restart(pod: &Pod) -> Option<&Time> {
+    containers(pod)
+        .filter(|container| container.restart_count > 0)
+        .filter_map(|container| container.last_state.as_ref()?.terminated.as_ref()?.finished_at.as_ref())
+        .max()
+}
+
+/// The pod in one line: `vc-manager-x on worker1: Running and ready`, or what it lacks.
+#[must_use]
+pub fn describe(pod: &Pod) -> String {
+    let place = node(pod).map_or_else(|| "on no node".to_owned(), |node| format!("on {node}"));
+    let restarts = match restarts(pod) {
+        0 => String::new(),
+        1 => ", restarted once".to_owned(),
+        n => format!(", restarted {n} times"),
+    };
+    format!("{} {place}: {}{restarts}", name(pod), state(pod))
+}
+
+/// Why the pod will not become ready, as far as that can be known.
+#[must_use]
+pub fn hopeless(pod: &Pod) -> Option<String> {
+    containers(pod).find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref()?;
+        let crashing = reason == "CrashLoopBackOff" && container.restart_count >= PATIENCE;
+        (HOPELESS.contains(&reason) || crashing).then(|| describe(pod))
+    })
+}
+
+/// The container that keeps the pod from being ready and has output to show, and whether that output is the previous
+/// run's.
+#[must_use]
+pub fn talkative(pod: &Pod) -> Option<(&str, bool)> {
+    containers(pod).filter(|container| !container.ready).find_map(|container| {
+        let state = container.state.as_ref()?;
+        if state.running.is_some() || state.terminated.is_some() {
+            return Some((container.name.as_str(), false));
+        }
+        (container.restart_count > 0).then_some((container.name.as_str(), true))
+    })
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Unknown")
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status.iter().flat_map(|status| {
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
+    })
+}
+
+fn state(pod: &Pod) -> String {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return "being deleted".to_owned();
+    }
+    if is_ready(pod) {
+        return "Running and ready".to_owned();
+    }
+    let waiting = containers(pod).find_map(|container| {
+        let state = container.state.as_ref()?;
+        if let Some(waiting) = &state.waiting {
+            return Some(with_message(waiting.reason.as_deref().unwrap_or("waiting"), waiting.message.as_deref()));
+        }
+        let ended = state.terminated.as_ref()?;
+        Some(with_message(&format!("ended with exit code {}", ended.exit_code), ended.message.as_deref()))
+    });
+    let unscheduled = || {
+        let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+        let condition = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+        Some(with_message(condition.reason.as_deref().unwrap_or("not scheduled"), condition.message.as_deref()))
+    };
+    let why = || {
+        let status = pod.status.as_ref()?;
+        Some(with_message(status.reason.as_deref()?, status.message.as_deref()))
+    };
+    waiting.or_else(unscheduled).or_else(why).unwrap_or_else(|| format!("{}, not ready", phase(pod)))
+}
+
+fn with_message(reason: &str, message: Option<&str>) -> String {
+    match message.map(str::trim).filter(|message| !message.is_empty()) {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, json};
+
+    use super::{describe, hopeless, is_current, last_restart, talkative};
+
+    /// A pod of `app` called `name` on `node`, with this status.
+    pub(crate) fn pod(app: &str, name: &str, node: &str, status: &Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "namespace": "vc-manager", "uid": format!("uid-{name}"), "labels": { "app": app } },
+            "spec": { "nodeName": node, "containers": [{ "name": app, "image": "docker.io/a/b@sha256:01" }] },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    /// The status of a pod that has been ready since `since`.
+    pub(crate) fn ready(since: &str) -> Value {
+        json!({
+            "phase": "Running",
+            "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": since }],
+            "containerStatuses": [{ "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "state": { "running": {} } }],
+        })
+    }
+
+    fn waiting(reason: &str, restarts: i32) -> Pod {
+        let status = json!({
+            "phase": "Pending",
+            "containerStatuses": [{ "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": restarts,
+                "state": { "waiting": { "reason": reason, "message": "the image is not there" } },
+                "lastState": { "terminated": { "exitCode": 2, "finishedAt": "2024-01-01T00:00:00Z" } } }],
+        });
+        pod("vc-manager", "vc-manager-1", "w1", &status)
+    }
+
+    #[test]
+    fn a_missing_image_is_hopeless_at_once_and_a_crash_after_some_patience() {
+        assert_eq!(
+            hopeless(&waiting("ErrImageNeverPull", 0)).unwrap(),
+            "vc-manager-1 on w1: ErrImageNeverPull: the image is not there"
+        );
+        assert_eq!(hopeless(&waiting("ContainerCreating", 0)), None);
+        assert_eq!(hopeless(&waiting("ErrImagePull", 0)), None, "the kubelet tries once more");
+        assert_eq!(hopeless(&waiting("CrashLoopBackOff", 2)), None);
+        assert!(hopeless(&waiting("CrashLoopBackOff", 3)).unwrap().ends_with(", restarted 3 times"));
+    }
+
+    #[test]
+    fn a_pod_says_what_it_lacks() {
+        assert_eq!(describe(&pod("a", "p", "w1", &ready("2024-01-01T00:00:00Z"))), "p on w1: Running and ready");
+        let unscheduled = json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/2 nodes are available" }] });
+        let mut pending = pod("a", "p", "", &unscheduled);
+        pending.spec.as_mut().unwrap().node_name = None;
+        assert_eq!(describe(&pending), "p on no node: Unschedulable: 0/2 nodes are available");
+        let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "disk pressure" });
+        let evicted = pod("a", "p", "w1", &evicted);
+        assert_eq!(describe(&evicted), "p on w1: Evicted: disk pressure");
+        assert!(!is_current(&evicted));
+    }
+
+    #[test]
+    fn logs_come_from_the_run_that_failed() {
+        assert_eq!(talkative(&waiting("CrashLoopBackOff", 1)), Some(("c", true)));
+        assert_eq!(talkative(&waiting("ErrImageNeverPull", 0)), None);
+        assert_eq!(talkative(&pod("a", "p", "w1", &ready("2024-01-01T00:00:00Z"))), None);
+        assert_eq!(last_restart(&waiting("CrashLoopBackOff", 1)).unwrap().0.to_string(), "2024-01-01T00:00:00Z");
+        assert_eq!(last_restart(&waiting("ContainerCreating", 0)), None);
+    }
+}

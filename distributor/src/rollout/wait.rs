@@ -1,0 +1,156 @@
+//! Waiting until what was applied does what it was applied for, by watching it.
+//! The wait ends early where waiting cannot help: a controller that gave up, a pod whose image is not on its node.
+
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Api, Resource};
+use kube::runtime::{WatchStreamExt, watcher};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use vcmanifests::Object;
+
+use super::error::{Error, Outcome};
+use super::evidence;
+use super::plan::title;
+use super::ready::{self, Readiness};
+use crate::cluster::Cluster;
+
+/// How long the API server keeps one watch open, in seconds. Less than the client's own patience with a silent
+/// connection, so that a quiet watch is not taken for a lost one.
+const WATCH_SECONDS: u32 = 25;
+/// How often the pods of what is not ready are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Something that was waited for and is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ready {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// How: `1/1`, `Established`.
+    pub ready: String,
+}
+
+/// Something to wait for.
+#[derive(Debug)]
+pub(super) struct Awaited<'a> {
+    /// What was applied.
+    pub(super) object: &'a Object,
+    /// When it was last changed, by the API server's clock: pods that are older are not of this change's making. None
+    /// where nothing changed, and every pod counts.
+    pub(super) since: Option<Time>,
+}
+
+/// Waits until every object is ready, at most until `timeout` after `started`.
+pub(super) async fn until_ready(
+    cluster: &Cluster,
+    awaited: &[Awaited<'_>],
+    started: Instant,
+    timeout: Duration,
+) -> Result<Vec<Ready>, Error> {
+    let watches: Vec<_> = awaited.iter().map(|awaited| watch(cluster, awaited.object)).collect();
+    let awaited: Vec<&Awaited<'_>> =
+        awaited.iter().zip(&watches).filter_map(|(awaited, watch)| watch.is_some().then_some(awaited)).collect();
+    let numbered = watches.into_iter().flatten().enumerate();
+    let mut watches = stream::select_all(numbered.map(|(i, watch)| watch.map_ok(move |now| (i, now)).boxed()));
+    let mut states = vec![Readiness::Waiting("it is not there yet".to_owned()); awaited.len()];
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let outcome = loop {
+        if states.iter().all(Readiness::is_ready) {
+            return Ok(awaited.iter().zip(states).map(|(awaited, state)| ready(awaited.object, &state)).collect());
+        }
+        if states.iter().any(|state| matches!(state, Readiness::Failed(_))) {
+            break Outcome::GaveUp(started.elapsed());
+        }
+        tokio::select! {
+            Some(update) = watches.next() => {
+                let (i, now) = update?;
+                tracing::debug!("{}: {now:?}", title(awaited[i].object));
+                states[i] = now;
+            }
+            _ = look.tick() => {
+                if evidence::any_hopeless(cluster, &unready(&awaited, &states)).await? {
+                    break Outcome::GaveUp(started.elapsed());
+                }
+            }
+            () = sleep_until((started + timeout).into()) => break Outcome::TimedOut(started.elapsed()),
+        }
+    };
+    Err(evidence::not_ready(cluster, &unready(&awaited, &states), outcome).await)
+}
+
+fn ready(object: &Object, state: &Readiness) -> Ready {
+    let (Readiness::Ready(text) | Readiness::Waiting(text) | Readiness::Failed(text)) = state;
+    Ready { kind: object.kind(), name: object.name().to_owned(), ready: text.clone() }
+}
+
+fn unready<'a>(awaited: &[&'a Awaited<'a>], states: &[Readiness]) -> Vec<(&'a Awaited<'a>, Readiness)> {
+    let pairs = awaited.iter().zip(states).filter(|(_, state)| !state.is_ready());
+    pairs.map(|(awaited, state)| (*awaited, state.clone())).collect()
+}
+
+type Watch<'a> = BoxStream<'a, Result<Readiness, Error>>;
+
+/// The object's readiness as it changes; none for a kind that is ready by being there.
+fn watch<'a>(cluster: &'a Cluster, object: &'a Object) -> Option<Watch<'a>> {
+    let namespace = object.namespace().unwrap_or_default();
+    let client = cluster.client();
+    Some(match object {
+        Object::Namespace(_) => watch_one(cluster, object, Api::<Namespace>::all(client), ready::namespace),
+        Object::CustomResourceDefinition(_) => {
+            watch_one(cluster, object, Api::<CustomResourceDefinition>::all(client), ready::crd)
+        }
+        Object::Deployment(_) => watch_one(cluster, object, Api::namespaced(client, namespace), ready::deployment),
+        Object::DaemonSet(_) => watch_one(cluster, object, Api::namespaced(client, namespace), ready::daemonset),
+        _ => return None,
+    })
+}
+
+fn watch_one<'a, K>(cluster: &'a Cluster, object: &'a Object, api: Api<K>, rule: fn(&K) -> Readiness) -> Watch<'a>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", object.name())).timeout(WATCH_SECONDS);
+    let events = watcher(api, config).default_backoff();
+    let states = events.filter_map(move |event| async move {
+        match event {
+            Ok(watcher::Event::Apply(found) | watcher::Event::InitApply(found)) => Some(Ok(rule(&found))),
+            Ok(watcher::Event::Delete(_)) => Some(Ok(Readiness::Failed("somebody deleted it".to_owned()))),
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+            Err(error) => lasting(cluster, object, error).map(Err),
+        }
+    });
+    states.boxed()
+}
+
+/// A watch recovers from lost connections by itself, and not from a refusal.
+fn lasting(cluster: &Cluster, object: &Object, error: watcher::Error) -> Option<Error> {
+    let cause = match error {
+        watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) => cause,
+        watcher::Error::WatchError(status) => kube::Error::Api(status),
+        other => {
+            tracing::debug!("watching {}: {other}", title(object));
+            return None;
+        }
+    };
+    match &cause {
+        kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+            Some(cluster.failed(format!("watching {}", title(object)), cause).into())
+        }
+        _ => {
+            tracing::debug!("watching {}: {cause}", title(object));
+            None
+        }
+    }
+}

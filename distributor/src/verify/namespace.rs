@@ -1,0 +1,14 @@
+//! Is the namespace there and active?
+
+use super::{Check, Snapshot};
+use crate::rollout::ready::{self, Readiness};
+
+pub(super) fn check(snapshot: &Snapshot) -> Check {
+    let name = &snapshot.name;
+    let (wrong, found) = match snapshot.namespace.as_ref().map(ready::namespace) {
+        None => (vec![format!("{name} does not exist")], vec![]),
+        Some(Readiness::Ready(state)) => (vec![], vec![format!("{name} is {state}")]),
+        Some(Readiness::Waiting(why) | Readiness::Failed(why)) => (vec![format!("{name}: {why}")], vec![]),
+    };
+    Check::of("namespace", wrong, found)
+}

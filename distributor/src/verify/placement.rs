@@ -1,0 +1,79 @@
+//! Does vn-agent run on every worker, and on nothing else?
+//! A worker is a node with neither the label nor the taint of a control plane.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+use vcmanifests::Component;
+use vcmanifests::workloads::CONTROL_PLANE_LABELS;
+
+use super::snapshot::pods_of;
+use super::{Check, Snapshot};
+use crate::rollout::pods;
+
+pub(super) fn check(snapshot: &Snapshot) -> Check {
+    let (mut wrong, mut found) = (Vec::new(), Vec::new());
+    let mut agents: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for pod in pods_of(snapshot, Component::VnAgent).filter(|pod| pods::is_current(pod)) {
+        if let Some(node) = pods::node(pod) {
+            agents.entry(node).or_default().push(pods::describe(pod));
+        }
+    }
+    let (workers, control_planes): (Vec<&Node>, Vec<&Node>) =
+        snapshot.nodes.iter().partition(|node| !is_control_plane(node));
+    if workers.is_empty() {
+        wrong.push("the cluster has no worker: every node has the label or taint of a control plane".to_owned());
+    }
+    for worker in &workers {
+        let name = name(worker);
+        match agents.get(name).map(Vec::as_slice) {
+            Some([one]) => found.push(format!("worker {name} has {one}")),
+            Some(several) => wrong.push(format!("worker {name} has {} pods of vn-agent", several.len())),
+            None => wrong.push(format!("worker {name} has no vn-agent{}", obstacle(worker))),
+        }
+    }
+    for node in &control_planes {
+        let name = name(node);
+        if let Some(there) = agents.get(name) {
+            wrong.push(format!("control-plane node {name} has {}", there.join(", ")));
+        } else {
+            found.push(format!("control-plane node {name} has none"));
+        }
+    }
+    let known: BTreeSet<&str> = snapshot.nodes.iter().map(name).collect();
+    for (node, there) in agents.iter().filter(|(node, _)| !known.contains(**node)) {
+        wrong.push(format!("{}, and the cluster has no node {node}", there.join(", ")));
+    }
+    Check::of("placement", wrong, found)
+}
+
+fn is_control_plane(node: &Node) -> bool {
+    let labelled = node.metadata.labels.iter().flatten().any(|(key, _)| CONTROL_PLANE_LABELS.contains(&key.as_str()));
+    labelled || taints(node).iter().any(|taint| CONTROL_PLANE_LABELS.contains(&taint.key.as_str()))
+}
+
+/// Taints of a worker that vn-agent may not tolerate, as the reason why it is not there.
+fn obstacle(node: &Node) -> String {
+    // The DaemonSet controller tolerates those that Kubernetes sets itself.
+    let foreign = taints(node).iter().filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
+    let words: Vec<String> = foreign
+        .filter(|taint| taint.effect != "PreferNoSchedule")
+        .map(|taint| match taint.value.as_deref().filter(|value| !value.is_empty()) {
+            Some(value) => format!("{}={value}:{}", taint.key, taint.effect),
+            None => format!("{}:{}", taint.key, taint.effect),
+        })
+        .collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!("; it is tainted {}: deploy with --tolerate to serve it", words.join(", "))
+    }
+}
+
+fn taints(node: &Node) -> &[Taint] {
+    node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+}
+
+fn name(node: &Node) -> &str {
+    node.metadata.name.as_deref().unwrap_or_default()
+}

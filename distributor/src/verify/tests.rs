@@ -1,0 +1,208 @@
+//! The checks on states of a cluster: one that is well, and what each may find wrong.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vcmanifests::Component;
+
+use super::{Check, Report, Snapshot, verify};
+use crate::rollout::pods::tests::{pod, ready};
+
+const IMAGE: &str = "docker.io/a/b@sha256:01";
+const READY: &str = "2024-01-01T12:00:00Z";
+
+fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn template() -> Value {
+    json!({ "spec": { "containers": [{ "name": "c", "image": IMAGE }] } })
+}
+
+/// An installation on two workers and a control plane that is well.
+fn healthy() -> Snapshot {
+    let deployment = |component: Component| {
+        object(json!({ "metadata": { "name": component.workload() },
+            "spec": { "replicas": 1, "selector": {}, "template": template() },
+            "status": { "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 } }))
+    };
+    let definition = |name: &str| {
+        object(json!({ "metadata": { "name": name },
+            "spec": { "group": "", "scope": "", "names": { "kind": "", "plural": "" },
+                "versions": [{ "name": "v1alpha1", "served": true, "storage": true }] },
+            "status": { "conditions": [{ "type": "Established", "status": "True" }] } }))
+    };
+    Snapshot {
+        name: "vc-manager".to_owned(),
+        namespace: Some(object(json!({ "status": { "phase": "Active" } }))),
+        definitions: super::definitions::NAMES.map(definition).to_vec(),
+        deployments: vec![deployment(Component::Manager), deployment(Component::Syncer)],
+        daemonsets: vec![object(
+            json!({ "metadata": { "name": "vn-agent" }, "spec": { "selector": {}, "template": template() },
+            "status": { "currentNumberScheduled": 2, "desiredNumberScheduled": 2, "numberMisscheduled": 0,
+                "numberReady": 2, "updatedNumberScheduled": 2, "numberAvailable": 2 } }),
+        )],
+        pods: vec![
+            pod("vc-manager", "vc-manager-1", "w1", &ready(READY)),
+            pod("vc-syncer", "vc-syncer-1", "w2", &ready(READY)),
+            pod("vn-agent", "vn-agent-1", "w1", &ready(READY)),
+            pod("vn-agent", "vn-agent-2", "w2", &ready(READY)),
+        ],
+        nodes: vec![
+            object(json!({ "metadata": { "name": "cp", "labels": { "node-role.kubernetes.io/control-plane": "" } } })),
+            object(json!({ "metadata": { "name": "w1" } })),
+            object(json!({ "metadata": { "name": "w2" } })),
+        ],
+        warnings: vec![],
+        now: "2024-01-01T12:05:00Z".parse().unwrap(),
+    }
+}
+
+fn report(snapshot: &Snapshot) -> Report {
+    verify(snapshot, Duration::from_secs(600))
+}
+
+/// The only check that fails.
+fn failure(snapshot: &Snapshot) -> Check {
+    let report = report(snapshot);
+    let failed: Vec<Check> = report.checks.into_iter().filter(|check| !check.passed).collect();
+    assert!(!report.passed);
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    failed[0].clone()
+}
+
+fn warning(kind: &str, name: &str, seen: &str) -> k8s_openapi::api::core::v1::Event {
+    object(json!({ "metadata": {}, "reason": "Unhealthy", "message": "connection refused", "lastTimestamp": seen,
+        "involvedObject": { "kind": kind, "name": name, "uid": format!("uid-{name}") } }))
+}
+
+#[test]
+fn a_healthy_installation_passes_with_evidence_for_each_answer() {
+    insta::assert_snapshot!(report(&healthy()), @"");
+}
+
+#[test]
+fn the_report_keeps_its_contract() {
+    let json = serde_json::to_value(report(&healthy())).unwrap();
+    assert_eq!(json["passed"], true);
+    let names: Vec<&Value> = json["checks"].as_array().unwrap().iter().map(|check| &check["name"]).collect();
+    assert_eq!(names, ["namespace", "crds", "pods", "placement", "events"]);
+    for check in json["checks"].as_array().unwrap() {
+        assert_eq!(check.as_object().unwrap().len(), 3);
+        assert!(check["passed"].is_boolean() && !check["evidence"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn an_empty_cluster_fails_with_what_is_missing() {
+    let empty = Snapshot {
+        namespace: None,
+        definitions: vec![],
+        deployments: vec![],
+        daemonsets: vec![],
+        pods: vec![],
+        ..healthy()
+    };
+    insta::assert_snapshot!(report(&empty), @"");
+}
+
+#[test]
+fn a_definition_that_is_not_established_fails() {
+    let mut snapshot = healthy();
+    snapshot.definitions[1].status = None;
+    assert_eq!(failure(&snapshot).evidence[0], "virtualclusters.tenancy.x-k8s.io: it is not established yet");
+}
+
+#[test]
+fn a_pod_that_is_not_ready_or_of_another_image_fails() {
+    let mut snapshot = healthy();
+    let starting = json!({ "phase": "Pending", "containerStatuses": [{ "name": "c", "image": "", "imageID": "",
+        "ready": false, "restartCount": 0, "state": { "waiting": { "reason": "ContainerCreating" } } }] });
+    snapshot.pods[0] = pod("vc-manager", "vc-manager-1", "w1", &starting);
+    assert_eq!(failure(&snapshot).evidence[0], format!("vc-manager-1 on w1: ContainerCreating, image {IMAGE}"));
+
+    let mut snapshot = healthy();
+    snapshot.pods[1].spec.as_mut().unwrap().containers[0].image = Some("old".to_owned());
+    let check = failure(&snapshot);
+    assert!(check.evidence[0].ends_with(&format!("image old, and deployment/vc-syncer names {IMAGE}")), "{check:?}");
+}
+
+#[test]
+fn a_workload_scaled_to_nothing_fails() {
+    let mut snapshot = healthy();
+    snapshot.deployments[0].spec.as_mut().unwrap().replicas = Some(0);
+    snapshot.deployments[0].status = None;
+    snapshot.pods.remove(0);
+    assert_eq!(failure(&snapshot).evidence[0], "deployment/vc-manager wants no pods");
+}
+
+#[test]
+fn an_evicted_pod_that_was_replaced_is_no_failure() {
+    let mut snapshot = healthy();
+    snapshot.pods.push(pod("vc-manager", "vc-manager-0", "w2", &json!({ "phase": "Failed", "reason": "Evicted" })));
+    assert!(report(&snapshot).passed);
+}
+
+#[test]
+fn vn_agent_must_be_on_every_worker_and_nowhere_else() {
+    let mut missing = healthy();
+    missing.nodes.push(object(json!({ "metadata": { "name": "w3" },
+        "spec": { "taints": [{ "key": "gpu", "value": "a", "effect": "NoSchedule" }] } })));
+    assert_eq!(
+        failure(&missing).evidence[0],
+        "worker w3 has no vn-agent; it is tainted gpu=a:NoSchedule: deploy with --tolerate to serve it"
+    );
+
+    let mut astray = healthy();
+    astray.nodes.push(object(json!({ "metadata": { "name": "cp2" },
+        "spec": { "taints": [{ "key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule" }] } })));
+    astray.pods.push(pod("vn-agent", "vn-agent-3", "cp2", &ready(READY)));
+    assert_eq!(failure(&astray).evidence[0], "control-plane node cp2 has vn-agent-3 on cp2: Running and ready");
+
+    let mut twice = healthy();
+    twice.pods.push(pod("vn-agent", "vn-agent-3", "w1", &ready(READY)));
+    assert_eq!(failure(&twice).evidence[0], "worker w1 has 2 pods of vn-agent");
+}
+
+#[test]
+fn a_cluster_without_workers_fails() {
+    let mut snapshot = healthy();
+    snapshot.nodes.truncate(1);
+    snapshot.pods.truncate(2);
+    assert!(failure(&snapshot).evidence[0].starts_with("the cluster has no worker"));
+}
+
+#[test]
+fn warnings_of_a_rollout_that_ended_well_are_over() {
+    let mut snapshot = healthy();
+    snapshot.warnings = vec![
+        warning("Pod", "vc-manager-1", "2024-01-01T11:59:58Z"),
+        warning("Pod", "vc-manager-0", "2024-01-01T12:04:00Z"),
+        warning("ReplicaSet", "vc-manager-abc", "2024-01-01T11:59:00Z"),
+        warning("Pod", "vc-syncer-1", "2024-01-01T11:40:00Z"),
+    ];
+    let report = report(&snapshot);
+    assert!(report.passed, "{report}");
+    assert_eq!(report.checks[4].evidence.len(), 4, "too old an event is not even shown: {report}");
+}
+
+#[test]
+fn a_warning_after_the_pod_got_ready_fails() {
+    let mut snapshot = healthy();
+    snapshot.warnings = vec![warning("Pod", "vc-manager-1", "2024-01-01T12:03:00Z")];
+    assert_eq!(failure(&snapshot).evidence, ["2024-01-01T12:03:00Z Unhealthy of pod/vc-manager-1: connection refused"]);
+    snapshot.warnings = vec![warning("DaemonSet", "vn-agent", "2024-01-01T12:03:00Z")];
+    assert!(!failure(&snapshot).passed);
+}
+
+#[test]
+fn a_pod_that_keeps_dying_between_moments_of_readiness_fails() {
+    let mut snapshot = healthy();
+    let mut status = ready(READY);
+    status["containerStatuses"][0]["restartCount"] = json!(4);
+    status["containerStatuses"][0]["lastState"] =
+        json!({ "terminated": { "exitCode": 1, "finishedAt": "2024-01-01T11:59:30Z" } });
+    snapshot.pods[0] = pod("vc-manager", "vc-manager-1", "w1", &status);
+    snapshot.warnings = vec![warning("Pod", "vc-manager-1", "2024-01-01T11:59:40Z")];
+    assert_eq!(failure(&snapshot).name, "events");
+}
