@@ -1,6 +1,20 @@
 //! Distributes images to Kubernetes nodes over SSH, rolls the manifests out and verifies what runs.
+//!
+//! A push goes [`nodes`] → [`session`] (over a [`transport`]) → [`inventory`] → [`plan`] → transfer, and on the node's
+//! side [`helper`] answers it. Then [`rollout`] applies the manifests, and [`verify`] asks whether they hold.
 
 pub mod cli;
 pub mod cluster;
+pub mod helper;
+pub mod inventory;
+pub mod nodes;
+pub mod plan;
+mod protocol;
+pub mod push;
+pub mod report;
 pub mod rollout;
+pub mod session;
+mod transfer;
+pub mod transport;
 pub mod verify;
+pub mod wanted;

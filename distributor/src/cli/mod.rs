@@ -2,6 +2,8 @@
 
 mod deploy;
 mod duration;
+mod helper;
+mod push;
 mod verify;
 
 use std::future::Future;
@@ -24,8 +26,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Push(Box<push::Push>),
     Deploy(deploy::Deploy),
     Verify(verify::Verify),
+    #[command(hide = true)]
+    Helper(helper::Helper),
 }
 
 /// Runs the command line of this process and returns how it ended.
@@ -34,8 +39,10 @@ pub fn run() -> Exit {
     let cli = Cli::parse();
     vcterminal::log_to_stderr(cli.verbose);
     match cli.command {
+        Command::Push(push) => ended(push.run()),
         Command::Deploy(deploy) => ended(deploy.run()),
         Command::Verify(verify) => ended(verify.run()),
+        Command::Helper(helper) => ended(helper.run()),
     }
 }
 
@@ -48,7 +55,10 @@ fn ended<E: Diagnostic>(command: impl Future<Output = Result<Exit, E>>) -> Exit 
             return Exit::Failed;
         }
     };
-    runtime.block_on(command).unwrap_or_else(|error| {
+    let ended = runtime.block_on(command);
+    // A thread may still wait for stdin to end, as the helper's does; nothing is left for it to do.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|error| {
         vcterminal::report(&error);
         Exit::Failed
     })

@@ -1,0 +1,8 @@
+//! Generates the code for the helper's protocol and for the part of the CRI that it uses.
+
+fn main() -> std::io::Result<()> {
+    tonic_prost_build::configure()
+        .bytes(".vcdist.helper.v1.WriteRequest")
+        .compile_protos(&["proto/helper.proto"], &["proto"])?;
+    tonic_prost_build::configure().build_server(false).compile_protos(&["proto/cri.proto"], &["proto"])
+}

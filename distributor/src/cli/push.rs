@@ -1,0 +1,210 @@
+//! `vcdist push`: images from the store to the nodes, only what each of them lacks.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use miette::Diagnostic;
+use thiserror::Error;
+use vcstore::{Image, Store};
+use vcterminal::{Exit, Output};
+
+use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::nodes::{self, Choice, Node};
+use crate::push::{self, Event};
+use crate::report::{self, PlanReport, PushReport};
+use crate::session::{self, Binary, Namespace, Settings, SocketPath};
+use crate::transport::{Ssh, SshOptions};
+
+/// The images of VirtualCluster, pushed when none are named.
+const IMAGES: [&str; 3] = ["manager", "syncer", "vn-agent"];
+
+/// Push images to the nodes of a cluster, sending only what each of them lacks.
+///
+/// Workers come from the Kubernetes API and are reached over SSH; each runs this program for the length of the push to
+/// work on its containerd. Exit codes: 0 every node has the images, 1 none could be served, 4 some could not.
+#[derive(Debug, Args)]
+pub(super) struct Push {
+    /// Images of the store, by name or short name, or archives to take into it first [default: manager, syncer and
+    /// vn-agent].
+    #[arg(value_name = "IMAGE|ARCHIVE")]
+    images: Vec<String>,
+
+    /// The store that has the images [default: $XDG_CACHE_HOME/vcbuild/store].
+    #[arg(long, value_name = "DIR", env = "VCBUILD_STORE")]
+    store: Option<Utf8PathBuf>,
+
+    #[command(flatten)]
+    nodes: Nodes,
+
+    #[command(flatten)]
+    ssh: SshArguments,
+
+    /// containerd's socket on the nodes [default: where containerd, k3s, rke2, k0s and microk8s have it].
+    #[arg(long, value_name = "PATH")]
+    containerd_address: Option<SocketPath>,
+
+    /// containerd's namespace.
+    #[arg(long, value_name = "NAME", default_value = "k8s.io")]
+    containerd_namespace: Namespace,
+
+    /// Nodes to work on at once.
+    #[arg(short = 'j', long, value_name = "N", default_value = "32")]
+    parallel: NonZeroUsize,
+
+    /// Say what would be sent, and send nothing.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+struct Nodes {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    /// These nodes only, whatever their role [default: all workers].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    nodes: Vec<String>,
+
+    /// Nodes with these labels only, as `kubectl -l` has them.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+
+    /// This host, without asking any API; may be repeated.
+    #[arg(long, value_name = "[USER@]HOST", conflicts_with_all = ["kubeconfig", "context", "nodes", "selector"])]
+    host: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "SSH")]
+struct SshArguments {
+    /// Login user on the nodes [default: as ssh's configuration says].
+    #[arg(long, value_name = "USER")]
+    ssh_user: Option<String>,
+
+    /// An option for ssh, as after its -o; may be repeated.
+    #[arg(long, value_name = "KEYWORD=VALUE")]
+    ssh_option: Vec<String>,
+
+    /// A configuration file for ssh in place of the user's.
+    #[arg(long, value_name = "FILE")]
+    ssh_config: Option<Utf8PathBuf>,
+}
+
+/// Why there was nothing to push, or nowhere to push to.
+#[derive(Debug, Error, Diagnostic)]
+pub(super) enum Error {
+    #[error("finding the images to push")]
+    #[diagnostic(transparent)]
+    Store(#[from] vcstore::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Nodes(#[from] nodes::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Helper(#[from] session::Error),
+    #[error("printing the report")]
+    Print(#[source] io::Error),
+}
+
+impl Push {
+    pub(super) async fn run(self) -> Result<Exit, Error> {
+        let begun = Instant::now();
+        let store = Store::open(&self.store.clone().unwrap_or_else(Store::default_path))?;
+        let images = find(&store, &self.images)?;
+        let nodes = self.nodes.find().await?;
+        let push = push::Push {
+            store,
+            images,
+            binary: Binary::this()?,
+            settings: Settings { namespace: self.containerd_namespace, address: self.containerd_address },
+            parallel: self.parallel.get(),
+            dry_run: self.dry_run,
+        };
+        let ssh = self.ssh.options();
+        let text = self.output == Output::Text;
+        let watch = |node: &Node, event: Event<'_>| {
+            if text {
+                eprintln!("{}: {}", node.name, words(event));
+            }
+        };
+        let outcomes = push.run(nodes, |node| Box::new(Ssh::new(&node.host, &ssh)), watch).await;
+        let pushed = PushReport::new(&outcomes, begun.elapsed());
+        match (self.output, self.dry_run) {
+            (Output::Json, false) => vcterminal::print_json(&pushed).map_err(Error::Print)?,
+            (Output::Json, true) => vcterminal::print_json(&PlanReport::new(&outcomes)).map_err(Error::Print)?,
+            (Output::Text, false) => print!("{}", pushed.table()),
+            (Output::Text, true) => print!("{}", PlanReport::new(&outcomes).table()),
+        }
+        for error in report::errors(&outcomes) {
+            vcterminal::report(&error);
+        }
+        Ok(report::exit(&outcomes))
+    }
+}
+
+impl Nodes {
+    async fn find(&self) -> Result<Vec<Node>, Error> {
+        if !self.host.is_empty() {
+            return Ok(self.host.iter().map(|host| nodes::from_host(host)).collect::<Result<_, _>>()?);
+        }
+        let cluster = Cluster::connect(&self.cluster).await?;
+        let choice = Choice { names: self.nodes.clone(), selector: self.selector.clone() };
+        Ok(nodes::from_api(&cluster, &choice).await?)
+    }
+}
+
+impl SshArguments {
+    fn options(&self) -> SshOptions {
+        SshOptions { user: self.ssh_user.clone(), options: self.ssh_option.clone(), config: self.ssh_config.clone() }
+    }
+}
+
+/// The images named, each once, in the order of their names on the command line.
+fn find(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
+    let mut images: Vec<Image> = Vec::new();
+    let defaults = IMAGES.map(str::to_owned);
+    let named = if named.is_empty() { &defaults[..] } else { named };
+    for name in named {
+        let found = if is_archive(name) {
+            vcstore::archive::import(store, Utf8Path::new(name))?
+        } else {
+            vec![store.image(name)?]
+        };
+        for image in found {
+            if images.iter().all(|known| known.name != image.name) {
+                images.push(image);
+            }
+        }
+    }
+    for image in &images {
+        image.check_complete(store)?;
+    }
+    Ok(images)
+}
+
+/// Whether an argument means a file: it looks like a path, or is one.
+fn is_archive(name: &str) -> bool {
+    let path = Utf8Path::new(name);
+    name.starts_with(['.', '/']) || path.extension() == Some("tar") || path.exists()
+}
+
+fn words(event: Event<'_>) -> String {
+    match event {
+        Event::Sending { blobs: 0, .. } => "has every blob; finishing the images".to_owned(),
+        Event::Sending { blobs, bytes, total } => {
+            format!("sending {blobs} blobs, {} of {}", vcterminal::bytes(bytes), vcterminal::bytes(total))
+        }
+        Event::Finished { image, unpacked } => format!("{image} is complete ({unpacked} layers unpacked)"),
+    }
+}

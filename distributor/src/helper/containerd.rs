@@ -1,0 +1,162 @@
+//! The node's containerd: found by its socket, spoken to in one namespace, under one lease where there is one.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::diff_client::DiffClient;
+use containerd_client::services::v1::images_client::ImagesClient;
+use containerd_client::services::v1::introspection_client::IntrospectionClient;
+use containerd_client::services::v1::leases_client::LeasesClient;
+use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
+use containerd_client::services::v1::version_client::VersionClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use crate::protocol::cri::image_service_client::ImageServiceClient;
+use crate::protocol::failure;
+
+/// Where containerd and the distributions that bring their own have the socket.
+const SOCKETS: [&str; 4] = [
+    "/run/containerd/containerd.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/run/k0s/containerd.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
+];
+
+/// A connection to containerd. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Containerd {
+    channel: Channel,
+    headers: Headers,
+    address: Utf8PathBuf,
+}
+
+/// What containerd reads from a request's metadata: the namespace, and the lease that holds what the request makes.
+#[derive(Debug, Clone)]
+pub(super) struct Headers {
+    namespace: MetadataValue<Ascii>,
+    lease: Option<MetadataValue<Ascii>>,
+}
+
+type Client = InterceptedService<Channel, Headers>;
+
+impl Containerd {
+    /// Connects to the socket at `address`, else to the first that answers among the known ones.
+    pub(super) async fn connect(address: Option<&Utf8Path>, namespace: &str) -> Result<Self, Status> {
+        let namespace = namespace
+            .parse()
+            .map_err(|_| Status::invalid_argument(format!("{namespace:?} cannot be a namespace of containerd")))?;
+        let headers = Headers { namespace, lease: None };
+        let candidates: Vec<&Utf8Path> = match address {
+            Some(address) => vec![address],
+            None => SOCKETS.iter().map(Utf8Path::new).filter(|socket| socket.exists()).collect(),
+        };
+        let mut said = String::new();
+        for address in &candidates {
+            match containerd_client::connect(address).await {
+                Ok(channel) => return Ok(Self { channel, headers, address: address.to_path_buf() }),
+                Err(error) => said = format!("connecting to containerd at {address}: {}", innermost(&error)),
+            }
+        }
+        if candidates.is_empty() {
+            said = format!("no containerd on this node: none of {} exists", SOCKETS.join(", "));
+        }
+        Err(failure(
+            Code::Unavailable,
+            said,
+            "check that containerd runs there, and name its socket with --containerd-address if it is elsewhere",
+        ))
+    }
+
+    /// The same connection, with everything that is made through it held by `lease`.
+    pub(super) fn under(&self, lease: &str) -> Result<Self, Status> {
+        let lease = lease.parse().map_err(|_| Status::internal("a lease needs a printable name"))?;
+        let headers = Headers { lease: Some(lease), ..self.headers.clone() };
+        Ok(Self { headers, ..self.clone() })
+    }
+
+    /// The socket in use.
+    pub(super) fn address(&self) -> &Utf8Path {
+        &self.address
+    }
+
+    pub(super) fn content(&self) -> ContentClient<Client> {
+        ContentClient::with_interceptor(self.channel.clone(), self.headers.clone())
+    }
+
+    pub(super) fn images(&self) -> ImagesClient<Client> {
+        ImagesClient::with_interceptor(self.channel.clone(), self.headers.clone())
+    }
+
+    pub(super) fn snapshots(&self) -> SnapshotsClient<Client> {
+        SnapshotsClient::with_interceptor(self.channel.clone(), self.headers.clone())
+    }
+
+    pub(super) fn diff(&self) -> DiffClient<Client> {
+        DiffClient::with_interceptor(self.channel.clone(), self.headers.clone())
+    }
+
+    pub(super) fn leases(&self) -> LeasesClient<Client> {
+        LeasesClient::with_interceptor(self.channel.clone(), self.headers.clone())
+    }
+
+    pub(super) fn introspection(&self) -> IntrospectionClient<Client> {
+        IntrospectionClient::with_interceptor(self.channel.clone(), self.headers.clone())
+    }
+
+    pub(super) fn version(&self) -> VersionClient<Channel> {
+        VersionClient::new(self.channel.clone())
+    }
+
+    /// The CRI that kubelet uses, which containerd serves on the same socket.
+    pub(super) fn cri_images(&self) -> ImageServiceClient<Channel> {
+        ImageServiceClient::new(self.channel.clone())
+    }
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("containerd-namespace", self.namespace.clone());
+        if let Some(lease) = &self.lease {
+            request.metadata_mut().insert("containerd-lease", lease.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Puts what was attempted before containerd's words, and help beside those that an operator can do something about.
+pub(super) fn refused(attempt: impl std::fmt::Display) -> impl FnOnce(Status) -> Status {
+    move |status| {
+        let message = format!("{attempt}: {}", status.message());
+        let help = match status.message() {
+            words if words.contains("no space left on device") => {
+                "the node's disk is full: free space where containerd keeps its content (usually /var/lib/containerd), \
+                 then push again; what has arrived is kept and not sent twice"
+            }
+            words if words.contains("read-only file system") => {
+                "the file system under containerd is read-only: look at the node's kernel log"
+            }
+            _ => "see containerd's log on the node (`journalctl -u containerd`)",
+        };
+        failure(status.code(), message, help)
+    }
+}
+
+/// `None` for what is not there.
+pub(super) fn found<T>(result: Result<T, Status>) -> Result<Option<T>, Status> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,189 @@
+//! The helper: this program on a node, for the length of a push. It answers one operator over stdin and stdout, works on
+//! the node's containerd, and ends when its stdin does, leaving no process, lease or half-made image behind.
+
+mod containerd;
+mod finish;
+mod lease;
+mod probe;
+mod stdio;
+mod write;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use futures::{StreamExt, stream};
+use miette::Diagnostic;
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, OnceCell};
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::protocol::proto::helper_server::{Helper, HelperServer};
+use crate::protocol::proto::{
+    FinishRequest, FinishResponse, HelloRequest, HelloResponse, HoldRequest, HoldResponse, InventoryRequest,
+    InventoryResponse, ReleaseRequest, ReleaseResponse, WriteRequest, WriteResponse,
+};
+use crate::protocol::{KEEP_ALIVE_SECONDS, KEEP_ALIVE_TIMEOUT_SECONDS, MARK, VERSION, WINDOW};
+use containerd::Containerd;
+use lease::Lease;
+use stdio::Stdio;
+use write::Unfinished;
+
+/// How long giving the lease back may take.
+const RELEASE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Blob bytes come in frames of this size at most, in bytes.
+const FRAME: u32 = 1 << 20;
+
+/// What the helper is told on its command line.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// containerd's socket; looked for when none is given.
+    pub address: Option<Utf8PathBuf>,
+    /// containerd's namespace.
+    pub namespace: String,
+}
+
+/// Why the helper could not serve.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// stdin or stdout cannot be used.
+    #[error("using stdin and stdout as a connection")]
+    #[diagnostic(help("`vcdist push` starts the helper on nodes; there is no other use for it"))]
+    Stdio(#[source] io::Error),
+    /// The protocol failed.
+    #[error("serving the push")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// Serves one push over stdin and stdout, until stdin ends.
+///
+/// # Errors
+/// When stdin and stdout are no connection.
+pub async fn serve(settings: Settings) -> Result<(), Error> {
+    let (mut stdio, closed) = Stdio::open().map_err(Error::Stdio)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Stdio)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Stdio)?;
+    stdio.write_all(format!("{MARK}ready {VERSION}\n").as_bytes()).await.map_err(Error::Stdio)?;
+    stdio.flush().await.map_err(Error::Stdio)?;
+
+    let push = Arc::new(Push::new(settings));
+    // The stream of connections never ends: its end would be taken for a wish to stop.
+    let connections = stream::once(async { Ok::<_, io::Error>(stdio) }).chain(stream::pending());
+    let ended = async {
+        tokio::select! {
+            _ = closed => {}
+            _ = hang_up.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let served = Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(FRAME)
+        .http2_keepalive_interval(Some(Duration::from_secs(KEEP_ALIVE_SECONDS)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(KEEP_ALIVE_TIMEOUT_SECONDS)))
+        .add_service(HelperServer::from_arc(Arc::clone(&push)))
+        .serve_with_incoming_shutdown(connections, ended)
+        .await;
+    match tokio::time::timeout(RELEASE_WITHIN, push.give_back()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(status)) => tracing::warn!("{}", status.message()),
+        Err(_) => tracing::warn!("containerd does not take the lease back; it expires by itself"),
+    }
+    served.map_err(Error::Serve)
+}
+
+/// One push, as the node sees it.
+struct Push {
+    settings: Settings,
+    containerd: OnceCell<Containerd>,
+    facts: OnceCell<HelloResponse>,
+    lease: Mutex<Option<Lease>>,
+    unfinished: Unfinished,
+    /// Images are finished one after another: they share layers, which are then unpacked once.
+    finishing: Mutex<()>,
+}
+
+impl Push {
+    fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            containerd: OnceCell::new(),
+            facts: OnceCell::new(),
+            lease: Mutex::new(None),
+            unfinished: Unfinished::default(),
+            finishing: Mutex::new(()),
+        }
+    }
+
+    async fn containerd(&self) -> Result<&Containerd, Status> {
+        let Settings { address, namespace } = &self.settings;
+        self.containerd.get_or_try_init(|| Containerd::connect(address.as_deref(), namespace)).await
+    }
+
+    async fn facts(&self) -> Result<&HelloResponse, Status> {
+        let containerd = self.containerd().await?;
+        self.facts.get_or_try_init(|| probe::hello(containerd)).await
+    }
+
+    async fn lease(&self) -> Result<Lease, Status> {
+        let lease = self.lease.lock().await;
+        lease.clone().ok_or_else(|| Status::failed_precondition("Hold comes before anything is changed"))
+    }
+
+    async fn give_back(&self) -> Result<(), Status> {
+        let lease = self.lease.lock().await.take();
+        match lease {
+            Some(lease) => lease.release(self.containerd().await?, &self.unfinished.take()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Helper for Push {
+    async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+        Ok(Response::new(self.facts().await?.clone()))
+    }
+
+    async fn inventory(&self, request: Request<InventoryRequest>) -> Result<Response<InventoryResponse>, Status> {
+        let (containerd, facts) = (self.containerd().await?, self.facts().await?);
+        let answer = probe::inventory(containerd, &facts.snapshotter, request.get_ref()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn hold(&self, request: Request<HoldRequest>) -> Result<Response<HoldResponse>, Status> {
+        let (containerd, facts) = (self.containerd().await?, self.facts().await?);
+        let mut lease = self.lease.lock().await;
+        let taken = match lease.take() {
+            Some(lease) => lease,
+            None => Lease::take(containerd).await?,
+        };
+        let answer = lease.insert(taken).hold(&facts.snapshotter, request.into_inner()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
+        let lease = self.lease().await?;
+        let answer = write::write(&lease.containerd, &self.unfinished, request.into_inner()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn finish(&self, request: Request<FinishRequest>) -> Result<Response<FinishResponse>, Status> {
+        let (lease, facts) = (self.lease().await?, self.facts().await?);
+        let _turn = self.finishing.lock().await;
+        let answer = finish::finish(&lease, &facts.snapshotter, request.get_ref()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn release(&self, _: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        self.give_back().await?;
+        Ok(Response::new(ReleaseResponse {}))
+    }
+}

@@ -1,0 +1,96 @@
+//! What a node has of the images that are to be pushed, as its helper says it: blobs, partial blobs, snapshots, records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vcstore::{Digest, Platform};
+
+use crate::protocol::proto::{HelloResponse, InventoryRequest, InventoryResponse};
+use crate::wanted::Wanted;
+
+/// A node's part of the truth, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// What the node runs.
+    pub platform: Platform,
+    /// The snapshotter its pods use.
+    pub snapshotter: String,
+    /// Free space where containerd keeps its content, where that is known.
+    pub disk: Option<Disk>,
+    /// Committed blobs.
+    pub blobs: BTreeMap<Digest, Present>,
+    /// Blobs that are begun: how many bytes are there.
+    pub partial: BTreeMap<Digest, u64>,
+    /// Chain ids of committed snapshots.
+    pub snapshots: BTreeSet<Digest>,
+    /// Image records by full name.
+    pub records: BTreeMap<String, Record>,
+}
+
+/// A blob on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Its size in bytes.
+    pub size: u64,
+    /// The digests and chain ids its labels keep from garbage collection.
+    pub keeps: BTreeSet<Digest>,
+}
+
+/// What a name stands for on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// What it points at; nothing where that is no SHA-256 digest.
+    pub target: Option<Digest>,
+    /// Whether kubelet's garbage collection passes it over.
+    pub pinned: bool,
+}
+
+/// The file system under containerd's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// A path on it.
+    pub path: String,
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Files that can still be made.
+    pub free_inodes: u64,
+}
+
+impl Inventory {
+    /// The question whose answer makes an inventory for these images.
+    pub(crate) fn question<'a>(wanted: impl IntoIterator<Item = &'a Wanted>) -> InventoryRequest {
+        let (mut digests, mut chains, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for image in wanted {
+            digests.extend(image.blobs.iter().map(|part| part.blob.digest));
+            chains.extend(image.layers.iter().map(|layer| layer.chain_id));
+            names.extend(image.names.iter().cloned());
+        }
+        let text = |digests: BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect();
+        InventoryRequest { digests: text(digests), chain_ids: text(chains), names: names.into_iter().collect() }
+    }
+
+    /// Reads the helper's answers. What is no SHA-256 digest is none of ours and is passed over.
+    pub(crate) fn read(hello: &HelloResponse, answer: InventoryResponse) -> Self {
+        let disk = hello.content_disk.as_ref().map(|disk| Disk {
+            path: disk.path.clone(),
+            free_bytes: disk.free_bytes,
+            free_inodes: disk.free_inodes,
+        });
+        let present = |blob: crate::protocol::proto::PresentBlob| {
+            let keeps = blob.keeps.iter().filter_map(|digest| digest.parse().ok()).collect();
+            Some((blob.digest.parse().ok()?, Present { size: blob.size, keeps }))
+        };
+        Self {
+            platform: Platform::linux(&hello.architecture),
+            snapshotter: hello.snapshotter.clone(),
+            disk,
+            blobs: answer.blobs.into_iter().filter_map(present).collect(),
+            partial: answer.partial.iter().filter_map(|part| Some((part.digest.parse().ok()?, part.offset))).collect(),
+            snapshots: answer.snapshots.iter().filter_map(|chain| chain.parse().ok()).collect(),
+            records: answer
+                .records
+                .into_iter()
+                .map(|record| (record.name, Record { target: record.target.parse().ok(), pinned: record.pinned }))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A push: every node at once, each on its own, so that what fails on one is nothing to another.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use camino::Utf8PathBuf;
+use futures::{StreamExt, stream};
+use miette::Diagnostic;
+use thiserror::Error;
+use vcstore::{Digest, Image, Store};
+
+use crate::inventory::Inventory;
+use crate::nodes::Node;
+use crate::plan::{self, Plan};
+use crate::session::{self, Binary, Session, Settings};
+use crate::transfer::{self, Sent};
+use crate::transport::{self, Transport};
+
+/// How often a plan is made anew because the node changed between inventory and lease.
+const ATTEMPTS: usize = 3;
+
+/// What is pushed, and how.
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// Where the blobs are.
+    pub store: Store,
+    /// The images, in the order they are sent.
+    pub images: Vec<Image>,
+    /// The program that becomes the helper.
+    pub binary: Binary,
+    /// How the helper finds containerd.
+    pub settings: Settings,
+    /// Nodes under way at once.
+    pub parallel: usize,
+    /// Stop once the plan is made.
+    pub dry_run: bool,
+}
+
+/// What happens on a node while it is pushed to.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// Blobs begin to move.
+    Sending {
+        /// How many.
+        blobs: usize,
+        /// Their bytes.
+        bytes: u64,
+        /// The bytes of everything, there or not.
+        total: u64,
+    },
+    /// An image is whole on the node, checked.
+    Finished {
+        /// Its name.
+        image: &'a str,
+        /// How many layers were unpacked.
+        unpacked: u32,
+    },
+}
+
+/// How it went on one node.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The node.
+    pub node: Node,
+    /// What was planned, where it came to that.
+    pub planned: Option<Planned>,
+    /// Blobs sent whole.
+    pub blobs_sent: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Why it failed, if it did.
+    pub error: Option<Error>,
+}
+
+/// The plan for a node, and what it was made from.
+#[derive(Debug)]
+pub struct Planned {
+    /// The first plan; a push may have had to send more when the node lost something meanwhile.
+    pub plan: Plan,
+    /// What was there.
+    pub inventory: Inventory,
+}
+
+/// Why a push failed on a node.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// The node's runtime is none that a push can serve.
+    #[error("its container runtime is {name} {version}, and images are pushed to containerd only")]
+    #[diagnostic(help("leave the node out (--nodes, --selector), or give it containerd"))]
+    Runtime {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+    },
+    /// No helper.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Session(#[from] session::Error),
+    /// No plan.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Plan(plan::Error),
+    /// The helper says why.
+    #[error("{message}")]
+    #[diagnostic(help("{help}"))]
+    Helper {
+        /// In its words.
+        message: String,
+        /// What to do.
+        help: String,
+        /// The node had a part of the blob that was bad.
+        retry_from_start: bool,
+    },
+    /// The connection to the helper failed.
+    #[error("speaking to the helper: {}", .0.message())]
+    #[diagnostic(help("run the push again: what has arrived is kept and not sent twice"))]
+    Connection(Box<tonic::Status>),
+    /// The node takes too long.
+    #[error("the node did not give {what} in time")]
+    #[diagnostic(help("see on the node whether containerd answers (`ctr version`), then push again"))]
+    Slow {
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// The node loses content as fast as it is counted.
+    #[error("the node lost blobs between inventory and lease, {ATTEMPTS} times over")]
+    #[diagnostic(help("something removes content there: see `journalctl -u containerd -u kubelet` on the node"))]
+    Unsteady,
+    /// The store lacks something.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(Box<vcstore::Error>),
+    /// A blob of the store is bad.
+    #[error("reading blob {digest} of the store {store}")]
+    #[diagnostic(help(
+        "nothing of it stands on the node; build or import the image again (`vcbuild images`), then push"
+    ))]
+    Blob {
+        /// The blob.
+        digest: Digest,
+        /// The store.
+        store: Utf8PathBuf,
+        /// Why it cannot be sent.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that reads a blob failed.
+    #[error("reading a blob of the store")]
+    Reader(#[source] io::Error),
+}
+
+impl Error {
+    pub(crate) fn slow(what: &'static str) -> Self {
+        Self::Slow { what }
+    }
+}
+
+impl Push {
+    /// Pushes to every node of `nodes`, reached by what `connect` makes, telling `watch` what happens meanwhile. The
+    /// outcomes are in the order of the nodes.
+    pub async fn run(
+        &self,
+        nodes: Vec<Node>,
+        connect: impl Fn(&Node) -> Box<dyn Transport> + Sync,
+        watch: impl Fn(&Node, Event<'_>) + Sync,
+    ) -> Vec<Outcome> {
+        let (connect, watch) = (&connect, &watch);
+        stream::iter(nodes)
+            .map(|node| async move { self.node(node, connect, watch).await })
+            .buffered(self.parallel.max(1))
+            .collect()
+            .await
+    }
+
+    async fn node(
+        &self,
+        node: Node,
+        connect: &(impl Fn(&Node) -> Box<dyn Transport> + Sync),
+        watch: &(impl Fn(&Node, Event<'_>) + Sync),
+    ) -> Outcome {
+        let (begun, sent) = (Instant::now(), Arc::new(Sent::default()));
+        let mut planned = None;
+        let say = |event: Event<'_>| watch(&node, event);
+        let error = self.to(&node, connect, &say, &sent, &mut planned).await.err();
+        Outcome { planned, blobs_sent: sent.blobs(), bytes_sent: sent.bytes(), elapsed: begun.elapsed(), error, node }
+    }
+
+    async fn to(
+        &self,
+        node: &Node,
+        connect: &(impl Fn(&Node) -> Box<dyn Transport> + Sync),
+        say: &(dyn Fn(Event<'_>) + Sync),
+        sent: &Arc<Sent>,
+        planned: &mut Option<Planned>,
+    ) -> Result<(), Error> {
+        if let Some(runtime) = node.runtime.as_ref().filter(|runtime| runtime.name != "containerd") {
+            return Err(Error::Runtime { name: runtime.name.clone(), version: runtime.version.clone() });
+        }
+        if node.ready == Some(false) {
+            tracing::warn!("{} is not Ready; pushing to it all the same", node.name);
+        }
+        let transport = connect(node);
+        let session = Session::open(transport.as_ref(), &self.binary, &self.settings).await?;
+        let result = self.with(&session, say, sent, planned).await;
+        match (result, session.close().await) {
+            // A connection that breaks is known here by its silence; ssh knows why.
+            (Err(Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
+            (result, Err(ended @ transport::Error::Command { .. })) if result.is_ok() => {
+                tracing::debug!("{}: {ended}", node.name);
+                result
+            }
+            (result, _) => result,
+        }
+    }
+
+    async fn with(
+        &self,
+        session: &Session,
+        say: &(dyn Fn(Event<'_>) + Sync),
+        sent: &Arc<Sent>,
+        planned: &mut Option<Planned>,
+    ) -> Result<(), Error> {
+        let client = session.client();
+        for _ in 0..ATTEMPTS {
+            let inventory = transfer::take_inventory(&client, &self.images).await?;
+            let plan = plan::plan(&self.images, &inventory)?;
+            let Planned { plan: first, .. } =
+                planned.get_or_insert_with(|| Planned { plan: plan.clone(), inventory: inventory.clone() });
+            tracing::debug!(blobs = first.sends().count(), bytes = first.bytes_to_send(), "planned");
+            if self.dry_run || plan.is_done() {
+                return Ok(());
+            }
+            plan.check_disk(&inventory)?;
+            if !transfer::hold(&client, &plan).await? {
+                tracing::info!("the node lost blobs since its inventory; planning anew");
+                continue;
+            }
+            let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
+            say(Event::Sending { blobs, bytes, total: plan.total_bytes });
+            transfer::carry_out(&client, &self.store, &plan, sent, say).await?;
+            return transfer::release(&client).await;
+        }
+        Err(Error::Unsteady)
+    }
+}

@@ -1,0 +1,327 @@
+//! What a push says when it is done: a table and errors for people, one document for programs.
+//! The document's keys are a contract.
+
+use std::time::Duration;
+
+use miette::Diagnostic;
+use serde::Serialize;
+use vcterminal::{Exit, Table};
+
+use crate::plan::{ImagePlan, State};
+use crate::push::{Error, Outcome};
+
+/// `vcdist push --output json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PushReport {
+    /// Every node, in the order they were asked for.
+    pub nodes: Vec<NodeReport>,
+    /// Bytes sent to all nodes.
+    pub bytes_sent: u64,
+    /// How long the push took.
+    pub elapsed_seconds: f64,
+}
+
+/// One node of a push.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeReport {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub result: NodeResult,
+    /// Blobs.
+    pub blobs: Blobs,
+    /// Bytes of blobs.
+    pub bytes: Bytes,
+    /// How long it took.
+    pub elapsed_seconds: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// How a push to a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeResult {
+    /// Something was done, and the images are whole.
+    Pushed,
+    /// Nothing had to be done.
+    UpToDate,
+    /// It failed.
+    Failed,
+}
+
+/// Blobs of a push to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Blobs {
+    /// How many the node lacked.
+    pub needed: u64,
+    /// How many were sent.
+    pub sent: u64,
+}
+
+/// Bytes of a push to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Bytes {
+    /// Of all blobs of the images, whether the node had them or not.
+    pub total: u64,
+    /// Sent.
+    pub sent: u64,
+}
+
+/// `vcdist push --dry-run --output json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlanReport {
+    /// Every node, in the order they were asked for.
+    pub nodes: Vec<NodePlan>,
+    /// Bytes to send to all nodes.
+    pub bytes_needed: u64,
+}
+
+/// The plan for one node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodePlan {
+    /// Its name.
+    pub name: String,
+    /// Every image.
+    pub images: Vec<ImageReport>,
+    /// Bytes free where containerd keeps its content, where that is known.
+    pub free_bytes: Option<u64>,
+    /// Why there is no plan, or why it cannot be carried out.
+    pub error: Option<String>,
+}
+
+/// The plan for one image on one node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageReport {
+    /// Its full name.
+    pub name: String,
+    /// How far it is there.
+    pub state: &'static str,
+    /// How many blobs it consists of.
+    pub blobs_total: u64,
+    /// How many are to be sent for it; a blob that several images share counts for the first.
+    pub blobs_needed: u64,
+    /// How many bytes.
+    pub bytes_needed: u64,
+}
+
+/// An error with the node it happened on.
+#[derive(Debug, thiserror::Error)]
+#[error("pushing to {node}: {source}")]
+pub struct NodeError<'a> {
+    node: &'a str,
+    source: &'a Error,
+}
+
+impl Diagnostic for NodeError<'_> {
+    fn help<'b>(&'b self) -> Option<Box<dyn std::fmt::Display + 'b>> {
+        self.source.help()
+    }
+}
+
+impl PushReport {
+    /// From how it went.
+    #[must_use]
+    pub fn new(outcomes: &[Outcome], elapsed: Duration) -> Self {
+        let nodes: Vec<NodeReport> = outcomes.iter().map(NodeReport::new).collect();
+        Self { bytes_sent: nodes.iter().map(|node| node.bytes.sent).sum(), nodes, elapsed_seconds: seconds(elapsed) }
+    }
+
+    /// The table for people.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(["node", "result", "blobs", "bytes", "of", "time"]);
+        for node in &self.nodes {
+            let result = match node.result {
+                NodeResult::Pushed => "pushed",
+                NodeResult::UpToDate => "up to date",
+                NodeResult::Failed => "failed",
+            };
+            table.row([
+                node.name.clone(),
+                result.into(),
+                format!("{}/{}", node.blobs.sent, node.blobs.needed),
+                vcterminal::bytes(node.bytes.sent),
+                vcterminal::bytes(node.bytes.total),
+                vcterminal::seconds(Duration::from_secs_f64(node.elapsed_seconds)),
+            ]);
+        }
+        table
+    }
+}
+
+impl NodeReport {
+    fn new(outcome: &Outcome) -> Self {
+        let plan = outcome.planned.as_ref().map(|planned| &planned.plan);
+        let result = match (&outcome.error, plan) {
+            (Some(_), _) | (None, None) => NodeResult::Failed,
+            (None, Some(plan)) if plan.is_done() => NodeResult::UpToDate,
+            (None, Some(_)) => NodeResult::Pushed,
+        };
+        Self {
+            name: outcome.node.name.clone(),
+            result,
+            blobs: Blobs { needed: plan.map_or(0, |plan| plan.sends().count() as u64), sent: outcome.blobs_sent },
+            bytes: Bytes { total: plan.map_or(0, |plan| plan.total_bytes), sent: outcome.bytes_sent },
+            elapsed_seconds: seconds(outcome.elapsed),
+            error: outcome.error.as_ref().map(words),
+        }
+    }
+}
+
+impl PlanReport {
+    /// From how planning went.
+    #[must_use]
+    pub fn new(outcomes: &[Outcome]) -> Self {
+        let nodes: Vec<NodePlan> = outcomes.iter().map(NodePlan::new).collect();
+        let bytes_needed = nodes.iter().flat_map(|node| &node.images).map(|image| image.bytes_needed).sum();
+        Self { nodes, bytes_needed }
+    }
+
+    /// The table for people.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(["node", "image", "state", "blobs", "bytes", "disk free after"]);
+        for node in &self.nodes {
+            let needed: u64 = node.images.iter().map(|image| image.bytes_needed).sum();
+            let after = node.free_bytes.map_or("unknown".into(), |free| vcterminal::bytes(free.saturating_sub(needed)));
+            for image in &node.images {
+                table.row([
+                    node.name.clone(),
+                    image.name.clone(),
+                    image.state.into(),
+                    format!("{}/{}", image.blobs_needed, image.blobs_total),
+                    vcterminal::bytes(image.bytes_needed),
+                    after.clone(),
+                ]);
+            }
+        }
+        table
+    }
+}
+
+impl NodePlan {
+    fn new(outcome: &Outcome) -> Self {
+        let planned = outcome.planned.as_ref();
+        let full = planned.and_then(|planned| planned.plan.check_disk(&planned.inventory).err());
+        Self {
+            name: outcome.node.name.clone(),
+            images: planned.map(|planned| planned.plan.images.iter().map(image).collect()).unwrap_or_default(),
+            free_bytes: planned.and_then(|planned| planned.inventory.disk.as_ref()).map(|disk| disk.free_bytes),
+            error: outcome.error.as_ref().map(words).or_else(|| full.map(|full| full.to_string())),
+        }
+    }
+}
+
+/// The errors of a push, each with its node.
+pub fn errors(outcomes: &[Outcome]) -> impl Iterator<Item = NodeError<'_>> {
+    outcomes.iter().filter_map(|outcome| Some(NodeError { node: &outcome.node.name, source: outcome.error.as_ref()? }))
+}
+
+/// How the command ends: failed when no node was served.
+#[must_use]
+pub fn exit(outcomes: &[Outcome]) -> Exit {
+    match errors(outcomes).count() {
+        0 => Exit::Done,
+        failed if failed == outcomes.len() => Exit::Failed,
+        _ => Exit::SomeNodes,
+    }
+}
+
+fn image(image: &ImagePlan) -> ImageReport {
+    ImageReport {
+        name: image.wanted.name().to_owned(),
+        state: match image.state {
+            State::UpToDate => "up-to-date",
+            State::Unfinished => "unfinished",
+            State::Incomplete => "incomplete",
+        },
+        blobs_total: image.wanted.blobs.len() as u64,
+        blobs_needed: image.send.len() as u64,
+        bytes_needed: image.send.iter().map(|sending| sending.blob.size - sending.offset).sum(),
+    }
+}
+
+/// An error and its causes on one line.
+fn words(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(this) = cause {
+        let words = this.to_string();
+        if !text.ends_with(&words) {
+            text += &format!(": {words}");
+        }
+        cause = this.source();
+    }
+    text
+}
+
+/// Whole milliseconds: what is measured is no finer.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::Node;
+
+    fn outcome(name: &str, error: Option<Error>) -> Outcome {
+        Outcome {
+            node: Node { name: name.into(), host: name.into(), ready: None, architecture: None, runtime: None },
+            planned: None,
+            blobs_sent: 3,
+            bytes_sent: 4_000,
+            elapsed: Duration::from_micros(1_234_567),
+            error,
+        }
+    }
+
+    fn failure() -> Error {
+        Error::Helper { message: "no containerd on this node".into(), help: "start it".into(), retry_from_start: false }
+    }
+
+    #[test]
+    fn the_document_has_the_keys_of_the_contract() {
+        let report = PushReport::new(&[outcome("w1", Some(failure()))], Duration::from_millis(1500));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&report).expect("JSON"), @r#"
+        {
+          "nodes": [
+            {
+              "name": "w1",
+              "result": "failed",
+              "blobs": {
+                "needed": 0,
+                "sent": 3
+              },
+              "bytes": {
+                "total": 0,
+                "sent": 4000
+              },
+              "elapsed_seconds": 1.235,
+              "error": "no containerd on this node"
+            }
+          ],
+          "bytes_sent": 4000,
+          "elapsed_seconds": 1.5
+        }
+        "#);
+        assert_eq!(serde_json::to_value(NodeResult::UpToDate).expect("JSON"), "up-to-date");
+    }
+
+    #[test]
+    fn the_exit_code_tells_some_from_all() {
+        let (good, bad) = (|| outcome("w1", None), || outcome("w2", Some(failure())));
+        assert_eq!(exit(&[good(), good()]), Exit::Done);
+        assert_eq!(exit(&[good(), bad()]), Exit::SomeNodes);
+        assert_eq!(exit(&[bad(), bad()]), Exit::Failed);
+    }
+
+    #[test]
+    fn an_error_names_its_node_and_keeps_its_help() {
+        let outcomes = [outcome("w1", Some(failure()))];
+        let error = errors(&outcomes).next().expect("an error");
+        assert_eq!(error.to_string(), "pushing to w1: no containerd on this node");
+        assert_eq!(error.help().expect("help").to_string(), "start it");
+    }
+}

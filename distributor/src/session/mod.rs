@@ -1,0 +1,237 @@
+//! A session is a helper running on a node for the length of one push: placed if need be, started, spoken to, ended.
+//! All of it takes one SSH connection, and one round trip more than a login where the helper is there already.
+
+mod binary;
+mod placement;
+
+use std::io;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use futures::future::BoxFuture;
+use miette::Diagnostic;
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+use tonic::transport::Channel;
+
+pub use binary::Binary;
+pub use placement::{Namespace, Settings, SocketPath};
+
+use crate::protocol::{self, proto};
+use crate::transport::{self, Duplex, Running, Transport};
+use placement::Answer;
+use proto::helper_client::HelperClient;
+
+/// How long a login and the start of the helper may take.
+const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// How much a login shell may print before our first word, in bytes.
+const NOISE: u64 = 256 << 10;
+
+/// A helper at work.
+pub(crate) struct Session {
+    client: HelperClient<Channel>,
+    ending: BoxFuture<'static, Result<(), transport::Error>>,
+}
+
+/// Why no helper could be started on a node.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Transport(#[from] transport::Error),
+    /// Our own program cannot be read.
+    #[error("reading {path}, the program that nodes run as their helper")]
+    #[diagnostic(help("vcdist places itself on nodes and so must be able to read its own file"))]
+    OwnBinary {
+        /// Its path.
+        path: Utf8PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The node is of another architecture than this program.
+    #[error("the node is {node} and this vcdist is built for {ours}")]
+    #[diagnostic(help("run a vcdist that is built for {node} (`cargo xtask dist` there), or leave the node out"))]
+    Architecture {
+        /// The node's, as `uname -m` says.
+        node: String,
+        /// This program's.
+        ours: &'static str,
+    },
+    /// The helper was placed and does not run.
+    #[error("the helper does not run on the node: {said}")]
+    #[diagnostic(help("{}", if *dynamic {
+        "this vcdist needs shared libraries, which the node lacks: use the static one that `cargo xtask dist` builds"
+    } else {
+        "see what keeps a program in the login user's cache folder from running: mount options, SELinux, AppArmor"
+    }))]
+    CannotRun {
+        /// The words of the attempt.
+        said: String,
+        /// Whether this program needs shared libraries.
+        dynamic: bool,
+    },
+    /// The node has no folder for the helper.
+    #[error("the node has no folder from which the helper could run")]
+    #[diagnostic(help(
+        "one of ~/.cache, /var/tmp, /run/user/UID and /dev/shm must be writable for the login user, on a file system \
+         that is not mounted noexec"
+    ))]
+    Nowhere,
+    /// The node has no `sha256sum`.
+    #[error("the node has no {tool}")]
+    #[diagnostic(help("install it (coreutils or busybox have it)"))]
+    Lacks {
+        /// The tool.
+        tool: String,
+    },
+    /// The helper's bytes did not arrive whole.
+    #[error("the helper did not arrive whole on the node")]
+    #[diagnostic(help("its file system may be full: the helper needs {size} bytes in the login user's cache folder"))]
+    Damaged {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// sudo asks for a password or forbids the command.
+    #[error("sudo does not let the login user run the helper: {said}")]
+    #[diagnostic(help(
+        "log in as root (--ssh-user root), or let the user run commands without a password: `USER ALL=(root) NOPASSWD: \
+         ALL` in a file under /etc/sudoers.d"
+    ))]
+    Sudo {
+        /// sudo's words.
+        said: String,
+    },
+    /// Neither answer nor end.
+    #[error("the node did not start the helper within {seconds} s")]
+    #[diagnostic(help("log in by hand and see what takes so long (`ssh {destination} true`)"))]
+    Slow {
+        /// How long was waited.
+        seconds: u64,
+        /// `[USER@]HOST`.
+        destination: String,
+    },
+    /// Something else answered.
+    #[error("the node answered something else than the helper: {said:?}")]
+    #[diagnostic(help("the login user needs a shell that runs commands (`ssh {destination} true`)"))]
+    Noise {
+        /// The last line that came.
+        said: String,
+        /// `[USER@]HOST`.
+        destination: String,
+    },
+    /// The node's helper speaks another version of the protocol.
+    #[error("the helper speaks version {theirs} of the protocol and this vcdist version {}", protocol::VERSION)]
+    Version {
+        /// Its version.
+        theirs: u32,
+    },
+    /// The stream is there, but no protocol.
+    #[error("speaking to the helper")]
+    Protocol(#[from] tonic::transport::Error),
+}
+
+impl Session {
+    /// Starts the helper on the node that `transport` reaches.
+    pub(crate) async fn open(transport: &dyn Transport, binary: &Binary, settings: &Settings) -> Result<Self, Error> {
+        let Running { stream, ending } = transport.run(&placement::command(binary, settings)).await?;
+        let mut stream = BufReader::new(stream);
+        match start(&mut stream, binary, transport.destination()).await {
+            Ok(()) => Ok(Self { client: protocol::connect(stream).await?, ending }),
+            Err(error) => {
+                drop(stream);
+                // How the command ended says more than that it ended.
+                match (error, ending.await) {
+                    (Error::Noise { .. }, Err(transport::Error::Command { said, .. })) if said.contains("sudo") => {
+                        Err(Error::Sudo { said })
+                    }
+                    (error @ Error::Noise { .. }, Err(ended)) => match (&error, &ended) {
+                        (Error::Noise { said, .. }, transport::Error::Command { .. }) if !said.is_empty() => Err(error),
+                        _ => Err(ended.into()),
+                    },
+                    (error, _) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// To speak to it; clones share the connection.
+    pub(crate) fn client(&self) -> HelperClient<Channel> {
+        self.client.clone()
+    }
+
+    /// Ends the helper and the connection. Every client must be dropped.
+    pub(crate) async fn close(self) -> Result<(), transport::Error> {
+        drop(self.client);
+        self.ending.await
+    }
+}
+
+/// Brings the helper to its first word.
+async fn start(stream: &mut BufReader<Box<dyn Duplex>>, binary: &Binary, destination: &str) -> Result<(), Error> {
+    let mut placed = false;
+    loop {
+        let Ok(answer) = timeout(START_WITHIN, answer(stream, destination)).await else {
+            return Err(Error::Slow { seconds: START_WITHIN.as_secs(), destination: destination.into() });
+        };
+        match answer? {
+            Answer::Ready(protocol::VERSION) => return Ok(()),
+            Answer::Ready(theirs) => return Err(Error::Version { theirs }),
+            Answer::Need(node) if !binary.elf.runs_on(&node) => {
+                return Err(Error::Architecture { node, ours: binary.elf.machine_name() });
+            }
+            Answer::Need(_) if !placed => {
+                tracing::info!(destination, bytes = binary.size, "placing the helper");
+                place(stream, binary, destination).await?;
+                placed = true;
+            }
+            Answer::Need(_) | Answer::Damaged => return Err(Error::Damaged { size: binary.size }),
+            Answer::CannotRun(said) => return Err(Error::CannotRun { said, dynamic: binary.elf.dynamic }),
+            Answer::Nowhere => return Err(Error::Nowhere),
+            Answer::Lacks(tool) => return Err(Error::Lacks { tool }),
+        }
+    }
+}
+
+/// The next answer among what the node prints.
+async fn answer(stream: &mut BufReader<Box<dyn Duplex>>, destination: &str) -> Result<Answer, Error> {
+    let mut last = String::new();
+    let mut stream = stream.take(NOISE);
+    loop {
+        let mut line = Vec::new();
+        let count = stream.read_until(b'\n', &mut line).await.unwrap_or(0);
+        let line = String::from_utf8_lossy(&line);
+        if let Some(answer) = Answer::parse(&line) {
+            return Ok(answer);
+        }
+        if count == 0 {
+            return Err(Error::Noise { said: last, destination: destination.into() });
+        }
+        last = line.trim().chars().take(200).collect();
+    }
+}
+
+/// Sends the program. That it is cut off shows in the answer that is missing.
+async fn place(stream: &mut BufReader<Box<dyn Duplex>>, binary: &Binary, destination: &str) -> Result<(), Error> {
+    let read = |source| Error::OwnBinary { path: binary.path.clone(), source };
+    let mut file = tokio::fs::File::open(&binary.path).await.map_err(read)?.take(binary.size);
+    let mut chunk = vec![0; 256 << 10];
+    loop {
+        let count = file.read(&mut chunk).await.map_err(read)?;
+        if count == 0 {
+            break;
+        }
+        match timeout(START_WITHIN, stream.write_all(&chunk[..count])).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Ok(()),
+            Err(_) => return Err(Error::Slow { seconds: START_WITHIN.as_secs(), destination: destination.into() }),
+        }
+    }
+    // As above: a broken stream shows when the answer is read.
+    let _ = stream.flush().await;
+    Ok(())
+}

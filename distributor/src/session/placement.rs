@@ -1,0 +1,176 @@
+//! The one shell line that a push sends to a node: run the helper that is there, or take it in and run it.
+//! It stands between single quotes for any login shell, so it has no single quote, backslash, `!` or newline.
+
+use camino::Utf8PathBuf;
+
+use super::binary::Binary;
+use crate::protocol::MARK;
+
+/// How the helper finds the node's containerd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// containerd's namespace.
+    pub namespace: Namespace,
+    /// Its socket; looked for where the distributions have it when none is given.
+    pub address: Option<SocketPath>,
+}
+
+/// A containerd namespace: letters, digits, `.`, `_` and `-` (containerd's identifiers).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace(String);
+
+impl std::str::FromStr for Namespace {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let good = starts && text.len() <= 76 && text.chars().all(fits);
+        if good { Ok(Self(text.into())) } else { Err("a namespace has letters, digits, '.', '_' and '-' only") }
+    }
+}
+
+impl std::fmt::Display for Namespace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An absolute path of a Unix socket on the node, of characters that no shell reads anything into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketPath(Utf8PathBuf);
+
+impl SocketPath {
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &camino::Utf8Path {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for SocketPath {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = text.strip_prefix("unix://").unwrap_or(text);
+        let fits = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
+        if !path.starts_with('/') {
+            return Err("a socket needs an absolute path");
+        }
+        if path.chars().all(fits) { Ok(Self(path.into())) } else { Err("this path has characters that shells read") }
+    }
+}
+
+/// What the shell line answers, after [`MARK`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The helper runs and speaks this version of the protocol.
+    Ready(u32),
+    /// No helper of this content is there; the machine as `uname -m` says. Its bytes are waited for.
+    Need(String),
+    /// What was sent did not arrive whole.
+    Damaged,
+    /// It is placed and does not run: the words of the attempt.
+    CannotRun(String),
+    /// No folder of the node's can take it.
+    Nowhere,
+    /// A tool is missing on the node.
+    Lacks(String),
+}
+
+impl Answer {
+    /// Reads a line, which may have other output before the mark.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let (_, answer) = line.rsplit_once(MARK)?;
+        let (word, rest) = answer.trim_end().split_once(' ').unwrap_or((answer.trim_end(), ""));
+        match word {
+            "ready" => rest.parse().ok().map(Self::Ready),
+            "need" => Some(Self::Need(rest.into())),
+            "damaged" => Some(Self::Damaged),
+            "cannot-run" => Some(Self::CannotRun(rest.into())),
+            "nowhere" => Some(Self::Nowhere),
+            "lacks" => Some(Self::Lacks(rest.into())),
+            _ => None,
+        }
+    }
+}
+
+/// The shell line for `binary` and `settings`.
+///
+/// The folder is the login user's alone (mode 0700, checked each time), so nobody can change a helper between the
+/// check of its hash and its start. The file is tried as a script before anything is sent: a file system mounted
+/// `noexec` refuses that, and the next folder is tried.
+pub(super) fn command(binary: &Binary, settings: &Settings) -> String {
+    let Binary { hash, size, .. } = binary;
+    let mut arguments = format!("helper --containerd-namespace {}", settings.namespace);
+    if let Some(address) = &settings.address {
+        arguments += &format!(" --containerd-address {}", address.0);
+    }
+    let folders = r#""${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/vcdist" "/var/tmp/vcdist-$u" "/run/user/$u/vcdist" "/dev/shm/vcdist-$u""#;
+    let script = [
+        r#"umask 077; u=$(id -u); as=; [ "$u" = 0 ] || as="sudo -n""#.to_owned(),
+        r#"ours() { [ -d "$1" ] && [ -O "$1" ] && case $(ls -ld "$1") in d*) chmod 700 "$1";; *) false;; esac; }"#.into(),
+        format!(r#"same() {{ case $(sha256sum <"$1") in {hash}*) ;; *) false;; esac; }}"#),
+        format!(r#"go() {{ exec $as "$1" {arguments}; }}"#),
+        format!(r#"say() {{ echo "{MARK}$1"; }}"#),
+        r#"command -v sha256sum >/dev/null || { say "lacks sha256sum"; exit 1; }"#.into(),
+        format!(
+            r#"for d in {folders}; do f=$d/helper-{hash}; if [ -x "$f" ] && ours "$d" && same "$f"; then go "$f"; fi; done"#
+        ),
+        r#"room() { mkdir -p "$1" && ours "$1" && t=$1/new.$$ && echo : >"$t" && chmod 700 "$t" && "$t"; }"#.into(),
+        format!(
+            r#"for d in {folders}; do if room "$d" 2>/dev/null; then f=$d/helper-{hash}; say "need $(uname -m)"; head -c {size} >"$t"; if same "$t"; then for o in "$d"/helper-*; do rm -f "$o"; done; mv -f "$t" "$f"; r=$("$f" --version 2>&1) || {{ say "cannot-run $r"; exit 1; }}; go "$f"; fi; rm -f "$t"; say damaged; exit 1; fi; done"#
+        ),
+        "say nowhere; exit 1".into(),
+    ]
+    .join("; ");
+    format!("exec sh -c '{script}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Namespace, Settings, SocketPath, command};
+    use crate::session::binary::Binary;
+
+    fn line() -> String {
+        let binary = Binary::this().expect("own program");
+        let address = Some("/run/containerd/containerd.sock".parse().expect("path"));
+        command(&binary, &Settings { namespace: "k8s.io".parse().expect("name"), address })
+    }
+
+    #[test]
+    fn the_line_is_one_word_for_any_login_shell() {
+        let line = line();
+        let script = line.strip_prefix("exec sh -c '").and_then(|rest| rest.strip_suffix('\'')).expect("quoted");
+        assert!(!script.contains(['\'', '\\', '!', '\n']), "{script}");
+    }
+
+    #[test]
+    fn shells_accept_the_line() {
+        let line = line();
+        for shell in ["sh", "bash"] {
+            let status = std::process::Command::new(shell).args(["-n", "-c", &line]).status().expect("a shell");
+            assert!(status.success(), "{shell}");
+        }
+    }
+
+    #[test]
+    fn nothing_a_shell_reads_gets_into_the_line() {
+        for bad in ["", "a b", "$(reboot)", "a;b", "-x", "é"] {
+            assert!(bad.parse::<Namespace>().is_err(), "{bad}");
+        }
+        for bad in ["run/x.sock", "/run/$(reboot)", "/run/a b", "/run/'x'", "/run/a;b"] {
+            assert!(bad.parse::<SocketPath>().is_err(), "{bad}");
+        }
+        assert_eq!("unix:///run/x.sock".parse::<SocketPath>().expect("path").path(), "/run/x.sock");
+    }
+
+    #[test]
+    fn answers_are_found_behind_other_output() {
+        assert_eq!(Answer::parse("::vcdist:ready 1\n"), Some(Answer::Ready(1)));
+        assert_eq!(Answer::parse("Welcome! ::vcdist:need x86_64\r\n"), Some(Answer::Need("x86_64".into())));
+        assert_eq!(Answer::parse("::vcdist:cannot-run sh: not found"), Some(Answer::CannotRun("sh: not found".into())));
+        assert_eq!(Answer::parse("Last login: today"), None);
+        assert_eq!(Answer::parse("::vcdist:ready soon"), None);
+    }
+}

@@ -1,0 +1,303 @@
+//! Carries a plan out on one node: what it counts on is held, blobs stream from the store, images are finished as soon as
+//! their last blob is there.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use prost::bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use vcstore::{Digest, Store};
+
+use crate::inventory::Inventory;
+use crate::plan::{self, ImagePlan, Plan, Sending, State};
+use crate::protocol::proto::helper_client::HelperClient;
+use crate::protocol::proto::write_request::Part;
+use crate::protocol::proto::{Abort, HelloRequest, HoldRequest, ReleaseRequest, WriteHeader, WriteRequest};
+use crate::protocol::{self, CHUNK};
+use crate::push::{Error, Event};
+use crate::wanted::Wanted;
+
+/// Blobs under way to one node at once: one is read and hashed while another waits for the node.
+const AT_ONCE: usize = 2;
+
+/// How long a node may take to say what it has.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a node may take to unpack and record one image.
+const FINISH_WITHIN: Duration = Duration::from_secs(1800);
+
+/// What was sent so far; kept when the transfer fails.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    blobs: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Sent {
+    /// Blobs that arrived whole.
+    pub(crate) fn blobs(&self) -> u64 {
+        self.blobs.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of blobs, whole or not.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Asks a node what it is and what it has of `images`, on whatever platform, in one round trip.
+pub(crate) async fn take_inventory(
+    client: &HelperClient<Channel>,
+    images: &[vcstore::Image],
+) -> Result<Inventory, Error> {
+    let wanted: Vec<Wanted> = images
+        .iter()
+        .flat_map(|image| image.platforms.iter().filter_map(|this| Wanted::new(image, &this.platform)))
+        .collect();
+    let (mut greeter, mut asker) = (client.clone(), client.clone());
+    let answers =
+        async { tokio::try_join!(greeter.hello(HelloRequest {}), asker.inventory(Inventory::question(&wanted))) };
+    let (hello, inventory) = timeout(ANSWER_WITHIN, answers).await.map_err(|_| Error::slow("its inventory"))??;
+    Ok(Inventory::read(hello.get_ref(), inventory.into_inner()))
+}
+
+/// Takes the push's lease and puts what the plan counts on under it; whether all of it is still there.
+pub(crate) async fn hold(client: &HelperClient<Channel>, plan: &Plan) -> Result<bool, Error> {
+    let text = |digests: &std::collections::BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect();
+    let request = HoldRequest { digests: text(&plan.kept), chain_ids: text(&plan.kept_snapshots) };
+    let answer = timeout(ANSWER_WITHIN, client.clone().hold(request)).await;
+    let held = answer.map_err(|_| Error::slow("a lease"))??.into_inner();
+    Ok(held.digests.len() == plan.kept.len() && held.chain_ids.len() == plan.kept_snapshots.len())
+}
+
+/// Sends and finishes every image of the plan that needs it.
+pub(crate) async fn carry_out(
+    client: &HelperClient<Channel>,
+    store: &Store,
+    plan: &Plan,
+    sent: &Arc<Sent>,
+    say: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<(), Error> {
+    // Two lanes: while one image is unpacked, the blobs of the next are on their way.
+    let (arrived, mut finishing) = mpsc::channel::<&ImagePlan>(plan.images.len().max(1));
+    let sending = async move {
+        for image in plan.images.iter().filter(|image| image.state != State::UpToDate) {
+            stream::iter(image.send.clone())
+                .map(|sending| async move { send(client, store, sending, sent).await })
+                .buffer_unordered(AT_ONCE)
+                .try_collect::<()>()
+                .await?;
+            if arrived.send(image).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let finishing = async {
+        while let Some(image) = finishing.recv().await {
+            let request = image.wanted.finish(|digest| image.absent.contains(digest));
+            let answer = timeout(FINISH_WITHIN, client.clone().finish(request)).await;
+            let answer = answer.map_err(|_| Error::slow("an unpacked image"))??;
+            say(Event::Finished { image: image.wanted.name(), unpacked: answer.get_ref().unpacked });
+        }
+        Ok(())
+    };
+    futures::try_join!(sending, finishing).map(|_: ((), ())| ())
+}
+
+/// Gives the lease back.
+pub(crate) async fn release(client: &HelperClient<Channel>) -> Result<(), Error> {
+    let answer = timeout(ANSWER_WITHIN, client.clone().release(ReleaseRequest {})).await;
+    answer.map_err(|_| Error::slow("the end of its lease"))??;
+    Ok(())
+}
+
+async fn send(client: &HelperClient<Channel>, store: &Store, sending: Sending, sent: &Arc<Sent>) -> Result<(), Error> {
+    let again = Sending { offset: 0, ..sending };
+    match send_once(client, store, sending, sent).await {
+        // What was there from an earlier attempt was bad: containerd has dropped it.
+        Err(Error::Helper { retry_from_start: true, .. }) if sending.offset > 0 => {
+            send_once(client, store, again, sent).await
+        }
+        result => result,
+    }
+}
+
+async fn send_once(
+    client: &HelperClient<Channel>,
+    store: &Store,
+    Sending { blob, offset }: Sending,
+    sent: &Arc<Sent>,
+) -> Result<(), Error> {
+    let (parts, queue) = mpsc::channel(1);
+    let header = WriteHeader { digest: blob.digest.to_string(), size: blob.size, offset };
+    let (store, counted) = (store.clone(), Arc::clone(sent));
+    let feeding = tokio::task::spawn_blocking(move || {
+        let feed = Feed { parts, sent: &counted, skip: offset };
+        feed.run(store.reader(&blob.digest)?, header).map_err(|source| Error::Blob {
+            digest: blob.digest,
+            store: store.path().to_owned(),
+            source,
+        })
+    });
+    let answer = client.clone().write(ReceiverStream::new(queue)).await;
+    // The reader ends first when it fails, and soon after the node when the node does.
+    let fed = feeding.await.map_err(|error| Error::Reader(io::Error::other(error)))?;
+    fed?;
+    answer?;
+    sent.blobs.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(digest = %blob.digest, size = blob.size, offset, "blob sent");
+    Ok(())
+}
+
+/// Reads a blob and feeds it to its stream, on a thread that may block.
+struct Feed<'a> {
+    parts: mpsc::Sender<WriteRequest>,
+    sent: &'a Sent,
+    /// Bytes at the start that the node has. They are read all the same: the hash is over the whole blob.
+    skip: u64,
+}
+
+impl Feed<'_> {
+    /// The last part is held back until the store has found the blob sound, so a damaged one is never whole on a node.
+    fn run(mut self, mut blob: impl Read, header: WriteHeader) -> io::Result<()> {
+        let size = header.size;
+        if !self.pass(Part::Header(header)) {
+            return Ok(());
+        }
+        let (mut held, mut total) = (Bytes::new(), 0);
+        loop {
+            let part = match read_part(&mut blob) {
+                Ok(part) => part,
+                Err(error) => {
+                    self.pass(Part::Abort(Abort {}));
+                    return Err(error);
+                }
+            };
+            let last = part.is_empty();
+            total += part.len() as u64;
+            if last && total != size {
+                self.pass(Part::Abort(Abort {}));
+                let why = format!("it has {total} bytes and should have {size}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+            let ready = std::mem::replace(&mut held, part);
+            if !self.data(ready) || last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Passes on what the node lacks of `data`; false when it wants no more.
+    fn data(&mut self, mut data: Bytes) -> bool {
+        let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(data.len());
+        self.skip -= known as u64;
+        let data = data.split_off(known);
+        let length = data.len() as u64;
+        let wanted = data.is_empty() || self.pass(Part::Data(data));
+        if wanted {
+            self.sent.bytes.fetch_add(length, Ordering::Relaxed);
+        }
+        wanted
+    }
+
+    fn pass(&self, part: Part) -> bool {
+        self.parts.blocking_send(WriteRequest { part: Some(part) }).is_ok()
+    }
+}
+
+/// Up to [`CHUNK`] bytes; none at the end.
+fn read_part(blob: &mut impl Read) -> io::Result<Bytes> {
+    let mut part = Vec::with_capacity(CHUNK);
+    blob.take(CHUNK as u64).read_to_end(&mut part)?;
+    Ok(part.into())
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        match protocol::details(&status) {
+            Some(details) => Self::Helper {
+                message: status.message().into(),
+                help: details.help,
+                retry_from_start: details.retry_from_start,
+            },
+            None => Self::Connection(Box::new(status)),
+        }
+    }
+}
+
+impl From<vcstore::Error> for Error {
+    fn from(error: vcstore::Error) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+impl From<plan::Error> for Error {
+    fn from(error: plan::Error) -> Self {
+        Self::Plan(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a feed passes on for a blob of these bytes, of which the node has `skip`.
+    fn fed(bytes: impl Read, size: u64, skip: u64) -> (io::Result<()>, Vec<Part>, u64) {
+        let (parts, mut queue) = mpsc::channel(64);
+        let sent = Sent::default();
+        let header = WriteHeader { digest: String::new(), size, offset: skip };
+        let result = Feed { parts, sent: &sent, skip }.run(bytes, header);
+        let mut passed = Vec::new();
+        while let Ok(request) = queue.try_recv() {
+            passed.extend(request.part);
+        }
+        (result, passed, sent.bytes())
+    }
+
+    fn data(parts: &[Part]) -> Vec<u8> {
+        let bytes = |part: &Part| if let Part::Data(data) = part { data.to_vec() } else { Vec::new() };
+        parts.iter().flat_map(bytes).collect()
+    }
+
+    #[test]
+    fn a_blob_is_fed_whole_or_from_its_offset() {
+        let blob: Vec<u8> = (0..3 * CHUNK + 17).map(|i| (i % 251) as u8).collect();
+        for skip in [0, 1, CHUNK, CHUNK + 5, blob.len() - 1, blob.len()] {
+            let (result, parts, sent) = fed(blob.as_slice(), blob.len() as u64, skip as u64);
+            result.expect("a sound blob");
+            assert_eq!(data(&parts), blob[skip..]);
+            assert_eq!(sent, (blob.len() - skip) as u64);
+        }
+    }
+
+    #[test]
+    fn a_blob_that_turns_out_bad_at_its_end_is_never_whole() {
+        struct Bad(usize);
+        impl Read for Bad {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                if self.0 == 0 {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "damaged"));
+                }
+                let count = self.0.min(buffer.len());
+                self.0 -= count;
+                Ok(count)
+            }
+        }
+        for size in [1, CHUNK, 2 * CHUNK + 3] {
+            let (result, parts, _) = fed(Bad(size), size as u64, 0);
+            assert_eq!(result.expect_err("damaged").to_string(), "damaged");
+            assert!(data(&parts).len() < size, "the end is held back");
+            assert!(matches!(parts.last(), Some(Part::Abort(_))));
+        }
+        let (result, parts, _) = fed(&b"short"[..], 6, 0);
+        assert_eq!(result.expect_err("too short").to_string(), "it has 5 bytes and should have 6");
+        assert!(matches!(parts.last(), Some(Part::Abort(_))));
+    }
+}

@@ -1,0 +1,168 @@
+//! How a command is run on a node: as a duplex byte stream, whatever carries it.
+//! One implementation today, the system's `ssh`; what is above this module knows none.
+
+mod diagnosis;
+mod ssh;
+
+use std::fmt::Debug;
+use std::io;
+
+use futures::future::BoxFuture;
+use miette::Diagnostic;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use ssh::{Ssh, SshOptions};
+
+/// Runs commands on one node.
+pub trait Transport: Debug + Send + Sync {
+    /// Where it goes, as a person would type it after `ssh`.
+    fn destination(&self) -> &str;
+
+    /// Starts `command`, one line for the login user's shell.
+    ///
+    /// # Errors
+    /// When it cannot be started here. What goes wrong further away is found when the stream ends: [`Running::ending`].
+    fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<Running, Error>>;
+}
+
+/// The two directions of a running command.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A command under way. Dropped, it is ended.
+pub struct Running {
+    /// Its stdin and stdout.
+    pub stream: Box<dyn Duplex>,
+    /// How it ended, once `stream` is dropped or read to its end. Waits a bounded time.
+    pub ending: BoxFuture<'static, Result<(), Error>>,
+}
+
+impl Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
+    }
+}
+
+/// Why a command could not be run on a node.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system has no `ssh`.
+    #[error("starting {program}")]
+    #[diagnostic(help("install the OpenSSH client (package openssh-client), so that `ssh HOST` works for you"))]
+    Start {
+        /// What was to be started.
+        program: String,
+        /// Why it was not.
+        #[source]
+        source: io::Error,
+    },
+    /// The node's host key is in no `known_hosts`.
+    #[error("the host key of {host} is not known: {said}")]
+    #[diagnostic(help(
+        "see its fingerprint with `{scan} | ssh-keygen -lf -`, compare it with `ssh-keygen -lf \
+         /etc/ssh/ssh_host_ed25519_key.pub` on the node, then add it with `{scan} >> ~/.ssh/known_hosts`"
+    ))]
+    UnknownHostKey {
+        /// The node.
+        host: String,
+        /// The command that fetches its keys.
+        scan: String,
+        /// ssh's words.
+        said: String,
+    },
+    /// The node's host key is not the one that is known.
+    #[error("the host key of {host} has changed: {said}")]
+    #[diagnostic(help(
+        "find out why before you go on: the node may have been installed anew, or another machine may answer in its \
+         place. If it is the node, forget the old key with `ssh-keygen -R {name}` and add the new one after comparing \
+         fingerprints (`{scan} | ssh-keygen -lf -`)"
+    ))]
+    ChangedHostKey {
+        /// The node.
+        host: String,
+        /// Its name in `known_hosts`.
+        name: String,
+        /// The command that fetches its keys.
+        scan: String,
+        /// ssh's words.
+        said: String,
+    },
+    /// The node does not accept the login.
+    #[error("{destination} does not let us in: {said}")]
+    #[diagnostic(help(
+        "`ssh {destination} true` must work without a password: check the user (--ssh-user), load the key into your \
+         agent (`ssh-add`) or name it (--ssh-option IdentityFile=PATH), and add it to the node with `ssh-copy-id`"
+    ))]
+    Denied {
+        /// `[USER@]HOST`.
+        destination: String,
+        /// ssh's words.
+        said: String,
+    },
+    /// The host name has no address.
+    #[error("{host} has no address: {said}")]
+    #[diagnostic(help("check the name, or give the node's address with --host"))]
+    Unresolvable {
+        /// The node.
+        host: String,
+        /// ssh's words.
+        said: String,
+    },
+    /// Nothing listens.
+    #[error("{host} refuses the connection: {said}")]
+    #[diagnostic(help("check that sshd runs there and on which port (--ssh-option Port=N)"))]
+    Refused {
+        /// The node.
+        host: String,
+        /// ssh's words.
+        said: String,
+    },
+    /// No answer, or no way there.
+    #[error("{host} cannot be reached: {said}")]
+    #[diagnostic(help("check that the node is up and that this machine can reach its address (`ssh {host} true`)"))]
+    Unreachable {
+        /// The node.
+        host: String,
+        /// ssh's words.
+        said: String,
+    },
+    /// The connection was there and broke.
+    #[error("the connection to {host} was lost: {said}")]
+    #[diagnostic(help("run the push again: what has arrived is kept and not sent twice"))]
+    Lost {
+        /// The node.
+        host: String,
+        /// ssh's words.
+        said: String,
+    },
+    /// ssh failed for a reason of its own: options, configuration, algorithms.
+    #[error("ssh to {destination} failed: {said}")]
+    #[diagnostic(help("`ssh {destination} true` must work; run it with -v to see more"))]
+    Ssh {
+        /// `[USER@]HOST`.
+        destination: String,
+        /// ssh's words.
+        said: String,
+    },
+    /// The command was run and failed.
+    #[error("the command on {host} ended with {status}: {said}")]
+    Command {
+        /// The node.
+        host: String,
+        /// Exit status.
+        status: i32,
+        /// What it wrote on stderr.
+        said: String,
+    },
+    /// The command or its connection did not end.
+    #[error("the command on {host} did not end within {seconds} s and was stopped")]
+    Hangs {
+        /// The node.
+        host: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
