@@ -1,5 +1,7 @@
 //! `cargo xtask lab`: a real Kubernetes cluster in network namespaces, to try things on.
 
+use std::fmt::Arguments;
+use std::io::{self, Write};
 use std::time::Instant;
 
 use ::lab::{Containerd, Error, Lab, Options};
@@ -58,7 +60,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Error> {
             let start = Instant::now();
             let found = Lab::down_by_name(&name)?;
             let what = if found { "is down" } else { "was not up" };
-            println!("lab {name} {what} ({})", seconds(start.elapsed()));
+            say(format_args!("lab {name} {what} ({})", seconds(start.elapsed())));
             Ok(Exit::Done)
         }
         Command::Status => status(),
@@ -68,12 +70,13 @@ pub(crate) fn run(command: Command) -> Result<Exit, Error> {
 
 fn up(options: &Options) -> Result<Exit, Error> {
     let start = Instant::now();
-    let lab = Lab::up_telling(options, &mut |step, elapsed| println!("{:>8}  {step}", seconds(elapsed)))?;
-    println!("{:>8}  in all: lab {} is up, {} workers\n", seconds(start.elapsed()), lab.name(), lab.workers().len());
-    println!("  export KUBECONFIG={}", lab.kubeconfig());
-    println!("  kubectl get nodes -o wide");
-    println!("  ssh -F {} worker1", lab.ssh_config());
-    println!("  cargo xtask lab down --name {}", lab.name());
+    let lab = Lab::up_telling(options, &mut |step, elapsed| say(format_args!("{:>8}  {step}", seconds(elapsed))))?;
+    let (name, elapsed) = (lab.name(), seconds(start.elapsed()));
+    say(format_args!("{elapsed:>8}  in all: lab {name} is up, {} workers\n", lab.workers().len()));
+    say(format_args!("  export KUBECONFIG={}", lab.kubeconfig()));
+    say(format_args!("  kubectl get nodes -o wide"));
+    say(format_args!("  ssh -F {} worker1", lab.ssh_config()));
+    say(format_args!("  cargo xtask lab down --name {name}"));
     Ok(Exit::Done)
 }
 
@@ -93,8 +96,13 @@ fn status() -> Result<Exit, Error> {
             table.row([name.clone(), node.name.clone(), node.address.to_string(), daemons(true), daemons(false)]);
         }
     }
-    print!("{table}");
+    say(format_args!("{}", table.to_string().trim_end()));
     Ok(Exit::Done)
+}
+
+/// Prints a line. A reader that has gone away, as `head` does, takes nothing from what is done.
+fn say(line: Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Ends with the command's own exit code, as a shell would.

@@ -41,6 +41,6 @@ fn main() -> Exit {
     };
     done.unwrap_or_else(|error| {
         vcterminal::report(&error);
-        Exit::Failed
+        if matches!(error, ::lab::Error::BadOption { .. }) { Exit::Usage } else { Exit::Failed }
     })
 }

@@ -45,11 +45,12 @@ impl Lab {
     pub fn up_telling(options: &Options, tell: &mut dyn FnMut(&str, Duration)) -> Result<Self, Error> {
         options.check()?;
         root_only()?;
-        packages::ensure(&packages::for_lab(options.containerd))?;
-        let binaries = Binaries::ensure(options.containerd)?;
-        let lock = Lock::of_lab(&options.name)?;
         let mut clock = Instant::now();
         let mut told = |step: &str| tell(step, std::mem::replace(&mut clock, Instant::now()).elapsed());
+        packages::ensure(&packages::for_lab(options.containerd))?;
+        let binaries = Binaries::ensure(options.containerd)?;
+        told("packages and programs");
+        let lock = Lock::of_lab(&options.name)?;
         if teardown::remove(&options.name)? {
             told("removed what an earlier lab left");
         }
