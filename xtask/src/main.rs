@@ -41,6 +41,7 @@ fn main() -> Exit {
     };
     done.unwrap_or_else(|error| {
         vcterminal::report(&error);
-        if matches!(error, ::lab::Error::BadOption { .. }) { Exit::Usage } else { Exit::Failed }
+        let usage = matches!(error, error::Error::Lab(::lab::Error::BadOption { .. }));
+        if usage { Exit::Usage } else { Exit::Failed }
     })
 }

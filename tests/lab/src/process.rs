@@ -21,7 +21,7 @@ const TAIL_BYTES: u64 = 8 * 1024;
 const TAIL_LINES: usize = 15;
 
 /// A process that can be told apart from a later one with the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Process {
     /// The process number in the machine's first PID namespace.
     pub pid: i32,

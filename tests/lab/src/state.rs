@@ -55,6 +55,12 @@ impl State {
         serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::State { path, source })
     }
 
+    /// Every process that was recorded: the nodes' first ones and the daemons.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = Process> {
+        let first = self.plan.nodes.iter().filter_map(|node| node.init);
+        first.chain(self.daemons.iter().map(|daemon| daemon.process))
+    }
+
     /// Writes the record, at once or not at all.
     pub(crate) fn write(&self) -> Result<(), Error> {
         let path = record(&self.plan.name);

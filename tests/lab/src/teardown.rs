@@ -30,15 +30,15 @@ pub(crate) fn remove(name: &str) -> Result<bool, Error> {
     let group = cgroup(name);
     let found = state.is_some() || !network::namespaces(name)?.is_empty() || !cgroups.existing(&group).is_empty();
 
-    end_processes(name, &cgroups)?;
+    let recorded = state.iter().flat_map(State::processes).collect::<Vec<_>>();
+    end_processes(name, &recorded, &cgroups)?;
     network::remove(name)?;
     if let Some(state) = &state {
         network::remove_link(state.plan.slot)?;
     }
     cgroups.remove(&group)?;
     let default = Options { name: name.to_owned(), ..Options::default() }.folder();
-    let recorded = state.map(|state| state.plan.dir);
-    for folder in recorded.into_iter().chain([default]) {
+    for folder in state.map(|state| state.plan.dir).into_iter().chain([default]) {
         remove_folder(&folder)?;
     }
     State::forget(name)?;
@@ -48,13 +48,13 @@ pub(crate) fn remove(name: &str) -> Result<bool, Error> {
     if left.is_empty() { Ok(found) } else { Err(Error::Leftover { name: name.to_owned(), left: left.join(", ") }) }
 }
 
-/// Ends the lab's processes: those in its network namespaces and in its cgroups. The end of a node's first process ends
+/// Ends the lab's processes: those in its network namespaces and cgroups, and those recorded. The end of a node's first process ends
 /// all others of the node, pods and their shims included, for they live in its PID namespace.
-fn end_processes(name: &str, cgroups: &Cgroups) -> Result<(), Error> {
+fn end_processes(name: &str, recorded: &[Process], cgroups: &Cgroups) -> Result<(), Error> {
     let waited = patience(30);
     let (start, mut signal) = (Instant::now(), Signal::TERM);
     loop {
-        let processes = processes(name, cgroups)?;
+        let processes = processes(name, recorded, cgroups)?;
         if processes.is_empty() {
             return Ok(());
         }
@@ -73,12 +73,16 @@ fn end_processes(name: &str, cgroups: &Cgroups) -> Result<(), Error> {
 }
 
 /// The lab's processes that run. Zombies are their parents' to bury and hold nothing.
-fn processes(name: &str, cgroups: &Cgroups) -> Result<Vec<Process>, Error> {
+fn processes(name: &str, recorded: &[Process], cgroups: &Cgroups) -> Result<Vec<Process>, Error> {
     let mut pids: BTreeSet<i32> = cgroups.processes(&cgroup(name));
     for netns in network::namespaces(name)? {
         pids.extend(network::processes(&netns)?);
     }
-    Ok(pids.into_iter().filter_map(Process::of).collect())
+    let mut found: Vec<Process> = pids.into_iter().filter_map(Process::of).collect();
+    found.extend(recorded.iter().filter(|process| process.is_alive()).copied());
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 /// Removes a lab's folder, if it exists and is one.
