@@ -62,7 +62,7 @@ pub(crate) fn boot(plan: &Plan, node: &mut Node, binaries: &Binaries, cgroups: &
         let path = node.dir.join(name);
         fs::write(&path, text).map_err(file("writing", &path)).map(|()| path)
     };
-    let inside = script("inside.sh", inside_script(plan, node, binaries, cgroups))?;
+    let inside = script("inside.sh", inside_script(plan, node, is_overlay(&node.dir)?, binaries, cgroups))?;
     // The cgroup namespace's root is where the process is that makes it; only then it moves to where daemons are.
     let around = script("around.sh", around_script(node, cgroups, &inside))?;
     let top = format!("set -e\n{}exec setsid unshare --cgroup -- sh {around}", cgroups.top_script(&node.cgroup));
@@ -119,8 +119,16 @@ fn around_script(node: &Node, cgroups: &Cgroups, inside: &Utf8Path) -> String {
     )
 }
 
+/// Whether a folder is on an overlay, as a container's root is. Neither the changes to `/etc` nor containerd's layers can
+/// be on one: such a node keeps both in memory.
+fn is_overlay(folder: &Utf8Path) -> Result<bool, Error> {
+    const OVERLAYFS_SUPER_MAGIC: u32 = 0x794c_7630;
+    let found = rustix::fs::statfs(folder.as_std_path()).map_err(|error| file("examining", folder)(error.into()))?;
+    Ok(u32::try_from(found.f_type).is_ok_and(|kind| kind == OVERLAYFS_SUPER_MAGIC))
+}
+
 /// The first process of a node: mounts, host name, kernel settings; then it becomes `pause`, which reaps orphans.
-fn inside_script(plan: &Plan, node: &Node, binaries: &Binaries, cgroups: &Cgroups) -> String {
+fn inside_script(plan: &Plan, node: &Node, on_overlay: bool, binaries: &Binaries, cgroups: &Cgroups) -> String {
     let mut script = String::from("set -e\nmount --make-rprivate /\nmount -t proc proc /proc\n");
     script += &cgroups.mount_script();
     // The node's folder may lie below one that is about to be covered: it stays reachable as /mnt meanwhile.
@@ -129,7 +137,15 @@ fn inside_script(plan: &Plan, node: &Node, binaries: &Binaries, cgroups: &Cgroup
     for (module, folder) in binaries.folders() {
         script += &format!("mkdir run/vclab/{module}\nmount --bind -o ro {folder} run/vclab/{module}\n");
     }
-    script += "mount -t overlay -o lowerdir=/etc,upperdir=/mnt/etc,workdir=/mnt/etc-work overlay /etc\n";
+    if on_overlay {
+        script += "mkdir memory\nmount -t tmpfs tmpfs memory\ncp -a etc etc-work lib memory\n";
+        script += "mount --bind memory/lib lib\n";
+    }
+    let changes = if on_overlay { "/mnt/memory" } else { "/mnt" };
+    let _ = writeln!(
+        script,
+        "mount -t overlay -o lowerdir=/etc,upperdir={changes}/etc,workdir={changes}/etc-work overlay /etc"
+    );
     if let (Some(size), false) = (plan.worker_disk, node.control_plane) {
         script += &format!("mount -t tmpfs -o size={size},mode=711 tmpfs lib/containerd\n");
     }

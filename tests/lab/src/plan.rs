@@ -37,7 +37,8 @@ pub struct Options {
     pub workers: u8,
     /// Which containerd its nodes run.
     pub containerd: Containerd,
-    /// Where its files are kept; `/var/lib/vclab/NAME` when not given. Must be on a real file system, not an overlay.
+    /// Where its files are kept; `/var/lib/vclab/NAME` when not given. Where that is on an overlay, as in a container, the
+    /// nodes keep containerd's layers in memory.
     pub dir: Option<Utf8PathBuf>,
     /// Gives each worker's containerd a disk of this many bytes (in memory), so that a full disk can be met.
     pub worker_disk: Option<u64>,

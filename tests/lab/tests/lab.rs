@@ -8,7 +8,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{KillOnDrop, assert_nothing_left, name, pods_on_workers, run, said};
+use common::{KillOnDrop, Overlay, assert_nothing_left, name, pods_on_workers, run, said};
 use lab::{CONTROL_PLANE, Containerd, DNS_ADDRESS, Lab, ORDINARY_USER, Options};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -61,9 +61,15 @@ fn a_cluster_of_two_workers_runs_pods_and_has_no_way_out() {
 
 #[test]
 fn debians_containerd_runs_pods_on_a_disk_of_its_own_size() {
-    let size = 96 << 20;
-    let options =
-        Options { name: name("old"), workers: 1, containerd: Containerd::V1_6, worker_disk: Some(size), dir: None };
+    // Its folder is on an overlay, as it is where the whole test runs in a container.
+    let (size, overlay) = (96 << 20, Overlay::new());
+    let options = Options {
+        name: name("old"),
+        workers: 1,
+        containerd: Containerd::V1_6,
+        worker_disk: Some(size),
+        dir: Some(overlay.path().join("lab")),
+    };
     let lab = Lab::up(&options).unwrap().scoped();
     let version = "jsonpath={.status.nodeInfo.containerRuntimeVersion}";
     let version = lab.kubectl(&["get", "node", "worker1", "-o", version]).unwrap();

@@ -22,6 +22,29 @@ impl Drop for KillOnDrop {
     }
 }
 
+/// An overlay, as a container's root file system is one, in a temporary folder.
+pub(crate) struct Overlay(tempfile::TempDir);
+
+impl Overlay {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script =
+            "mkdir upper work all && mount -t overlay -o lowerdir=/etc,upperdir=upper,workdir=work overlay all";
+        said(&run(Command::new("sh").args(["-c", script]).current_dir(folder.path())));
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self) -> Utf8PathBuf {
+        Utf8Path::from_path(self.0.path()).unwrap().join("all")
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
 pub(crate) fn run(command: &mut Command) -> Output {
     command.output().unwrap()
 }
