@@ -1,0 +1,175 @@
+//! Files of a mirror, over HTTP: several at once, tried again when the network fails, never taken unless they are what
+//! was promised.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io::Write;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use reqwest::{Client, Response, StatusCode};
+use vcstore::{Blob, Digest, Store};
+
+use super::Error;
+
+/// How often a file is asked for before it is given up.
+const ATTEMPTS: u32 = 4;
+
+/// How many packages are fetched at once: enough to hide a mirror's answer time, few enough not to be a nuisance.
+const AT_ONCE: usize = 8;
+
+/// A connection to mirrors, with the threads it runs on.
+pub(crate) struct Mirror {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+}
+
+/// Why one attempt failed, and whether another may succeed.
+enum Fault {
+    Final(Error),
+    Damaged(Error),
+    Network(String),
+}
+
+impl Mirror {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let network = |source: Box<dyn StdError + Send + Sync>| Error::Network { source };
+        // Another part of the program may have chosen already; then that choice stands.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().build().map_err(|error| network(error.into()))?;
+        let client = Client::builder()
+            .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(15))
+            .read_timeout(Duration::from_secs(30))
+            .build()
+            .map_err(|error| network(error.into()))?;
+        Ok(Self { runtime, client })
+    }
+
+    /// Runs a future to its end.
+    pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Fetches a file of at most `limit` bytes into memory.
+    pub(crate) async fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        self.attempts(url, async |response| {
+            let mut bytes = Vec::new();
+            let mut body = response.bytes_stream();
+            while let Some(piece) = body.try_next().await.map_err(|error| Fault::Network(causes(&error)))? {
+                bytes.extend_from_slice(&piece);
+                if bytes.len() as u64 > limit {
+                    return Err(Fault::Damaged(Error::repository(url, format!("it is longer than {limit} bytes"))));
+                }
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+
+    /// Fetches a file whose hash and size are known into memory.
+    pub(crate) async fn known_bytes(&self, url: &str, blob: Blob) -> Result<Vec<u8>, Error> {
+        let bytes = self.bytes(url, blob.size).await?;
+        let found = Digest::of(&bytes);
+        if found == blob.digest { Ok(bytes) } else { Err(Error::damaged(url, &found, &blob.digest)) }
+    }
+
+    /// Fetches files into the store; what the store has already is not fetched.
+    pub(crate) fn blobs(&self, store: &Store, wanted: &[(String, Blob)]) -> Result<(), Error> {
+        let missing = wanted.iter().filter(|(_, blob)| store.size(&blob.digest) != Some(blob.size));
+        let transfers = missing
+            .map(|(url, blob)| self.attempts(url, async |response| into_store(store, url, *blob, response).await));
+        self.run(futures::stream::iter(transfers).buffer_unordered(AT_ONCE).try_collect())
+    }
+
+    async fn attempts<T>(&self, url: &str, read: impl AsyncFn(Response) -> Result<T, Fault>) -> Result<T, Error> {
+        let mut attempt = 1;
+        loop {
+            let fault = match self.client.get(url).send().await {
+                Ok(response) => match fault(url, &response) {
+                    Some(fault) => fault,
+                    None => match read(response).await {
+                        Ok(done) => return Ok(done),
+                        Err(fault) => fault,
+                    },
+                },
+                Err(error) => Fault::Network(causes(&error)),
+            };
+            match fault {
+                Fault::Final(error) => return Err(error),
+                Fault::Damaged(error) if attempt == ATTEMPTS => return Err(error),
+                Fault::Network(why) if attempt == ATTEMPTS => {
+                    return Err(Error::Unreachable { url: url.to_owned(), attempts: ATTEMPTS, why });
+                }
+                Fault::Damaged(error) => tracing::warn!(%error, "trying again"),
+                Fault::Network(why) => tracing::debug!(url, why, "trying again"),
+            }
+            tokio::time::sleep(Duration::from_millis(250) * 2u32.pow(attempt)).await;
+            attempt += 1;
+        }
+    }
+}
+
+/// Whether the answer is an error, and whether asking again may help.
+fn fault(url: &str, response: &Response) -> Option<Fault> {
+    let status = response.status();
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => {
+            let help = if url.contains("/pool/") {
+                "mirrors drop a package when a newer version replaces it: make the lock anew, or use a mirror that keeps old packages"
+            } else {
+                "check the mirror's address and the suite; not every mirror has every suite and architecture"
+            };
+            Some(Fault::Final(Error::Gone { url: url.to_owned(), help }))
+        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+            Some(Fault::Network(format!("it answered {status}")))
+        }
+        status if status.is_success() => None,
+        status if status.is_server_error() => Some(Fault::Network(format!("it answered {status}"))),
+        status => {
+            let why = format!("it answered {status}");
+            Some(Fault::Final(Error::Unreachable { url: url.to_owned(), attempts: 1, why }))
+        }
+    }
+}
+
+async fn into_store(store: &Store, url: &str, blob: Blob, response: Response) -> Result<(), Fault> {
+    let disk = |error: vcstore::Error| Fault::Final(error.into());
+    let mut writer = store.writer().map_err(disk)?;
+    let mut body = response.bytes_stream();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| Fault::Network(causes(&error)))?;
+        let path = store.blob_path(&blob.digest);
+        writer.write_all(&piece).map_err(|error| Fault::Final(Error::io("writing", path)(error)))?;
+        if writer.size() > blob.size {
+            let why = format!("it is longer than the {} bytes it should have", blob.size);
+            return Err(Fault::Damaged(Error::repository(url, why)));
+        }
+    }
+    // Syncing to disk takes time in which other transfers should go on.
+    let committed = tokio::task::spawn_blocking(move || writer.commit_expecting(&blob.digest)).await;
+    match committed.map_err(|error| Fault::Final(Error::Network { source: error.into() }))? {
+        Ok(_) => Ok(()),
+        Err(vcstore::Error::DigestMismatch { found, expected, .. }) => {
+            Err(Fault::Damaged(Error::damaged(url, &found, &expected)))
+        }
+        Err(error) => Err(disk(error)),
+    }
+}
+
+/// An error and what it came from, in one line. The address is left out: it is in the message already.
+fn causes(error: &reqwest::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next: Option<&dyn StdError> = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        let text = text.split(" for url (").next().unwrap_or_default();
+        if words.last().is_none_or(|last| last != text) {
+            words.push(text.to_owned());
+        }
+        next = error.source();
+    }
+    words.join(": ")
+}

@@ -1,0 +1,184 @@
+//! Signatures of releases: a clearsigned `InRelease` must carry a good signature by a key of the keyring that may sign,
+//! has not expired and is not revoked. What is read afterwards is what was hashed, never the text around it.
+
+use std::time::{Duration, SystemTime};
+
+use camino::Utf8Path;
+use pgp::composed::{CleartextSignedMessage, PublicOrSecret, SignedPublicKey, SignedPublicSubKey};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{PublicKey, Signature, SignatureType};
+use pgp::types::{KeyDetails, Tag, Timestamp, VerifyingKey};
+
+use super::Error;
+use super::sources::Keyring;
+
+/// The keys that may sign releases.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    keys: Vec<SignedPublicKey>,
+    /// Where they are from, for messages.
+    pub(crate) origin: String,
+}
+
+impl Keys {
+    /// Reads a keyring: binary or armored, with any number of keys.
+    pub(crate) fn read(keyring: &Keyring) -> Result<Self, Error> {
+        let (origin, bytes) = match keyring {
+            Keyring::Text(text) => ("of the source of apt".to_owned(), text.clone().into_bytes()),
+            Keyring::Files(paths) => {
+                let first = paths.iter().find(|path| path.exists()).or(paths.first());
+                let path = first.map_or(Utf8Path::new(""), AsRef::as_ref);
+                let read = std::fs::read(path);
+                let bytes = read.map_err(|error| Error::Keyring { path: path.to_string(), why: error.to_string() })?;
+                (path.to_string(), bytes)
+            }
+        };
+        let bad = |why: String| Error::Keyring { path: origin.clone(), why };
+        let (found, _) = PublicOrSecret::from_reader_many(bytes.as_slice()).map_err(|error| bad(error.to_string()))?;
+        // A key of a kind that this program does not know must not make the others unusable.
+        let keys: Vec<_> = found
+            .filter_map(|key| match key {
+                Ok(PublicOrSecret::Public(key)) => Some(key),
+                Ok(PublicOrSecret::Secret(_)) => None,
+                Err(error) => {
+                    tracing::debug!(%error, %origin, "passing over a key");
+                    None
+                }
+            })
+            .collect();
+        if keys.is_empty() { Err(bad("it holds no public key".to_owned())) } else { Ok(Self { keys, origin }) }
+    }
+
+    /// Checks a clearsigned text and returns what was signed, or why it is not to be trusted.
+    pub(crate) fn verify(&self, text: &str, now: SystemTime) -> Result<String, String> {
+        let now = Timestamp::try_from(now).map_err(|_| "this machine's clock is before 1970".to_owned())?;
+        if !text.starts_with("-----BEGIN PGP SIGNED MESSAGE-----") {
+            return Err("it is not signed".to_owned());
+        }
+        let (message, _) = CleartextSignedMessage::from_string(text)
+            .map_err(|error| format!("it is not a well-formed signed message ({error})"))?;
+        let signed = message.signed_text();
+        let mut reasons = Vec::new();
+        for signature in message.signatures() {
+            match self.check(signature, signed.as_bytes(), now) {
+                Ok(()) => return Ok(signed.replace("\r\n", "\n")),
+                Err(why) => reasons.push(why),
+            }
+        }
+        Err(if reasons.is_empty() { "it holds no signature".to_owned() } else { reasons.join("; ") })
+    }
+
+    fn check(&self, signature: &Signature, signed: &[u8], now: Timestamp) -> Result<(), String> {
+        let strong = [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512];
+        if !signature.hash_alg().is_some_and(|hash| strong.contains(&hash)) {
+            return Err("a signature uses a hash that is not strong enough".to_owned());
+        }
+        if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
+            return Err("a signature is not one over a document".to_owned());
+        }
+        let within = |created: Option<Timestamp>| created.is_some_and(|created| created <= tomorrow(now));
+        if !within(signature.created()) || over(signature.created(), signature.signature_expiration_time(), now) {
+            return Err("a signature has expired, or is from the future".to_owned());
+        }
+        for key in &self.keys {
+            if made_by(signature, &key.primary_key) {
+                verify(signature, &key.primary_key, signed)?;
+                return primary_may_sign(key, now)
+                    .and_then(|may| if may { Ok(()) } else { Err(no_signing(&key.primary_key)) });
+            }
+            if let Some(subkey) = key.public_subkeys.iter().find(|subkey| made_by(signature, &subkey.key)) {
+                verify(signature, &subkey.key, signed)?;
+                primary_may_sign(key, now)?;
+                return subkey_may_sign(&key.primary_key, subkey, now);
+            }
+        }
+        let issuers: Vec<_> = signature.issuer_key_id().iter().map(|id| id.to_string().to_uppercase()).collect();
+        let issuers = if issuers.is_empty() { "unknown".to_owned() } else { issuers.join(" ") };
+        Err(format!("it is signed by key {issuers}, which is not in the keyring"))
+    }
+}
+
+fn verify(signature: &Signature, key: &impl VerifyingKey, signed: &[u8]) -> Result<(), String> {
+    let bad = |_| format!("the signature by key {} is bad: the text is not what was signed", name(key));
+    signature.verify(key, signed).map_err(bad)
+}
+
+fn made_by(signature: &Signature, key: &impl KeyDetails) -> bool {
+    signature.issuer_fingerprint().contains(&&key.fingerprint())
+        || signature.issuer_key_id().contains(&&key.legacy_key_id())
+}
+
+/// Whether a primary key is sound, and then whether it may sign itself: many only certify their subkeys.
+fn primary_may_sign(key: &SignedPublicKey, now: Timestamp) -> Result<bool, String> {
+    let primary = &key.primary_key;
+    if key.details.revocation_signatures.iter().any(|revocation| revocation.verify_key(primary).is_ok()) {
+        return Err(format!("key {} is revoked", name(primary)));
+    }
+    let certifications = key.details.users.iter().flat_map(|user| {
+        let good = |one: &&Signature| {
+            one.typ() != Some(SignatureType::CertRevocation)
+                && one.verify_certification(primary, Tag::UserId, &user.id).is_ok()
+        };
+        user.signatures.iter().filter(good)
+    });
+    let direct = key.details.direct_signatures.iter().filter(|one| one.verify_key(primary).is_ok());
+    // The latest word of the key about itself is what holds.
+    let latest = certifications.chain(direct).max_by_key(|one| one.created());
+    let latest = latest.ok_or_else(|| format!("key {} does not certify itself", name(primary)))?;
+    if over(Some(primary.created_at()), latest.key_expiration_time(), now) {
+        return Err(format!("key {} has expired", name(primary)));
+    }
+    Ok(latest.key_flags().sign())
+}
+
+fn subkey_may_sign(primary: &PublicKey, subkey: &SignedPublicSubKey, now: Timestamp) -> Result<(), String> {
+    let bound = |one: &&Signature| one.verify_subkey_binding(primary, &subkey.key).is_ok();
+    let mut revocations = subkey.signatures.iter().filter(|one| one.typ() == Some(SignatureType::SubkeyRevocation));
+    if revocations.any(|one| bound(&one)) {
+        return Err(format!("key {} is revoked", name(&subkey.key)));
+    }
+    let bindings = subkey.signatures.iter().filter(|one| one.typ() == Some(SignatureType::SubkeyBinding)).filter(bound);
+    let latest = bindings.max_by_key(|one| one.created());
+    let latest = latest.ok_or_else(|| format!("key {} is not bound to its primary key", name(&subkey.key)))?;
+    // The subkey must say so as well: else anyone could claim a stranger's subkey as his own.
+    let agrees =
+        latest.embedded_signature().is_some_and(|one| one.verify_primary_key_binding(&subkey.key, primary).is_ok());
+    if !latest.key_flags().sign() || !agrees {
+        return Err(no_signing(&subkey.key));
+    }
+    if over(Some(subkey.key.created_at()), latest.key_expiration_time(), now) {
+        return Err(format!("key {} has expired", name(&subkey.key)));
+    }
+    Ok(())
+}
+
+fn no_signing(key: &impl KeyDetails) -> String {
+    format!("key {} is not meant for signing", name(key))
+}
+
+fn name(key: &impl KeyDetails) -> String {
+    key.legacy_key_id().to_string().to_uppercase()
+}
+
+/// Whether a time to live, counted from `start`, has passed. None and zero mean for ever.
+fn over(start: Option<Timestamp>, life: Option<pgp::types::Duration>, now: Timestamp) -> bool {
+    let (start, life) = (start.map_or(0, Timestamp::as_secs), life.map_or(0, |life| life.as_secs()));
+    life != 0 && u64::from(start) + u64::from(life) <= u64::from(now.as_secs())
+}
+
+/// Clocks differ: a signature may be a day ahead of this machine's.
+fn tomorrow(now: Timestamp) -> Timestamp {
+    Timestamp::from_secs(now.as_secs().saturating_add(24 * 60 * 60))
+}
+
+/// A time from now on, in words.
+pub(crate) fn words(time: Duration) -> String {
+    let (hours, days) = (time.as_secs() / 3600, time.as_secs() / 86400);
+    match (days, hours) {
+        (0, 0) => format!("{} minutes", time.as_secs() / 60),
+        (0, 1) => "1 hour".to_owned(),
+        (0, hours) => format!("{hours} hours"),
+        (1, _) => "1 day".to_owned(),
+        (days, _) => format!("{days} days"),
+    }
+}

@@ -1,0 +1,189 @@
+//! Where packages come from: a mirror that was named, or the machine's own apt sources. No host name is built in, so
+//! the lock names no host either, and a site's mirror is honoured without being told twice.
+
+use apt_sources::signature::Signature;
+use apt_sources::{Repositories, Repository, RepositoryType};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{Error, Request};
+
+/// One suite at one address, and the keys its release must be signed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Archive {
+    /// The address that `dists/` and `pool/` are under, without a slash at its end.
+    pub(crate) uri: String,
+    /// The suite's name in the address: `bookworm-security`.
+    pub(crate) suite: String,
+    /// The keys.
+    pub(crate) keyring: Keyring,
+    /// Whether the suite may be missing: a mirror that was named need not have every suite beside the main one.
+    pub(crate) optional: bool,
+}
+
+/// Where keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Keyring {
+    /// In files, tried in order; the first that exists is used.
+    Files(Vec<Utf8PathBuf>),
+    /// In a source of apt.
+    Text(String),
+}
+
+/// Where Debian's keys are when nothing says otherwise: the names the package debian-archive-keyring gives the file.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+
+/// The archives for a request: the suite itself, its updates, and its security updates when they are wanted.
+pub(crate) fn archives(request: &Request) -> Result<Vec<Archive>, Error> {
+    let named = request.mirror.clone().or_else(|| std::env::var("VCBUILD_DEBIAN_MIRROR").ok());
+    match named.filter(|address| !address.is_empty()) {
+        Some(address) => mirror(request, &address),
+        None => machine(request, Utf8Path::new("/etc/apt")),
+    }
+}
+
+/// The layout of Debian's own mirrors: security updates are in a folder beside the main one.
+fn mirror(request: &Request, address: &str) -> Result<Vec<Archive>, Error> {
+    let uri = address.trim_end_matches('/');
+    if !(uri.starts_with("http://") || uri.starts_with("https://")) {
+        let why = "only http and https are spoken".to_owned();
+        return Err(Error::BadMirror { address: address.to_owned(), why });
+    }
+    let archive = |uri: String, suite: String, optional| {
+        let keyring = named_keyring(request).unwrap_or_else(default_keyring);
+        Archive { uri, suite, keyring, optional }
+    };
+    let mut archives = vec![
+        archive(uri.to_owned(), request.suite.clone(), false),
+        archive(uri.to_owned(), format!("{}-updates", request.suite), true),
+    ];
+    if request.security {
+        archives.push(archive(format!("{uri}-security"), format!("{}-security", request.suite), false));
+    }
+    Ok(archives)
+}
+
+/// What the machine's own apt would use.
+fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> {
+    let (repositories, errors) = Repositories::load_from_directory(folder.as_std_path());
+    for error in errors {
+        // As apt does: a source that cannot be read does not stop the others.
+        tracing::warn!(?error, "passing over a source of apt");
+    }
+    let mut suites = vec![request.suite.clone(), format!("{}-updates", request.suite)];
+    if request.security {
+        suites.push(format!("{}-security", request.suite));
+    }
+    let find = |suite: &String| {
+        let repository = repositories.iter().find(|repository| carries(repository, suite, request))?;
+        let uri = repository.uris().iter().find(|uri| matches!(uri.scheme(), "http" | "https"))?;
+        let keyring = named_keyring(request).unwrap_or_else(|| match &repository.signature {
+            Some(Signature::KeyPath(path)) => Keyring::Files(vec![path.to_string_lossy().into_owned().into()]),
+            Some(Signature::KeyBlock(text)) => Keyring::Text(key_block(text)),
+            None => default_keyring(),
+        });
+        let uri = uri.as_str().trim_end_matches('/').to_owned();
+        Some(Archive { uri, suite: suite.clone(), keyring, optional: false })
+    };
+    let archives: Vec<_> = suites.iter().filter_map(find).collect();
+    if archives.first().is_none_or(|first| first.suite != request.suite) {
+        let components = request.components.join(" ");
+        let why = format!("no source under {folder} carries it with {components} over http or https");
+        return Err(Error::NoMirror { suite: request.suite.clone(), why });
+    }
+    Ok(archives)
+}
+
+fn carries(repository: &Repository, suite: &str, request: &Request) -> bool {
+    let architectures = repository.architectures();
+    repository.enabled != Some(false)
+        && repository.types().contains(&RepositoryType::Binary)
+        && repository.suites().iter().any(|one| one.trim_end_matches('/') == suite)
+        && repository.components().is_some_and(|has| request.components.iter().all(|wanted| has.contains(wanted)))
+        && (architectures.is_empty() || architectures.contains(&request.architecture))
+}
+
+fn named_keyring(request: &Request) -> Option<Keyring> {
+    request.keyring.clone().map(|path| Keyring::Files(vec![path]))
+}
+
+fn default_keyring() -> Keyring {
+    Keyring::Files(KEYRINGS.map(Utf8PathBuf::from).to_vec())
+}
+
+/// A key as it stands in a source of apt: an empty line is written as one with a dot.
+fn key_block(text: &str) -> String {
+    text.lines().map(str::trim).map(|line| if line == "." { "" } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+
+    use super::{Archive, Keyring, machine, mirror};
+    use crate::base::debian::{Error, Request};
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sources.list.d")).unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn found(request: &Request, files: &[(&str, &str)]) -> Result<Vec<Archive>, Error> {
+        machine(request, Utf8Path::from_path(folder(files).path()).unwrap())
+    }
+
+    #[test]
+    fn sources_of_both_formats_are_read() {
+        let list = "deb [arch=amd64 signed-by=/keys/a.gpg] http://one.example/debian/ bookworm main contrib\n";
+        let sources = "Types: deb\n# a comment\nURIs: https://two.example/debian-security\nSuites: bookworm-security\n\
+                       Components: main\nSigned-By: /keys/b.gpg\n";
+        let files = [("sources.list", list), ("sources.list.d/security.sources", sources)];
+        let archives = found(&Request::default(), &files).unwrap();
+        let shown: Vec<_> = archives.iter().map(|one| (one.uri.as_str(), one.suite.as_str(), &one.keyring)).collect();
+        let key = |path: &str| Keyring::Files(vec![path.into()]);
+        let expected = [
+            ("http://one.example/debian", "bookworm", &key("/keys/a.gpg")),
+            ("https://two.example/debian-security", "bookworm-security", &key("/keys/b.gpg")),
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_source_that_does_not_fit_is_passed_over() {
+        let list = "deb-src http://a.example/debian bookworm main\n\
+                    deb http://b.example/debian trixie main\n\
+                    deb http://c.example/debian bookworm contrib\n\
+                    deb [arch=arm64] http://d.example/debian bookworm main\n\
+                    deb cdrom://e.example/debian bookworm main\n";
+        let error = found(&Request::default(), &[("sources.list", list)]).unwrap_err();
+        assert!(matches!(&error, Error::NoMirror { suite, .. } if suite == "bookworm"), "{error}");
+        assert!(error.to_string().contains("carries it with main over http or https"), "{error}");
+    }
+
+    #[test]
+    fn security_updates_can_be_left_out() {
+        let list = "deb http://a.example/debian bookworm main\ndeb http://a.example/s bookworm-security main\n";
+        let request = Request { security: false, ..Request::default() };
+        let suites: Vec<_> = found(&request, &[("sources.list", list)]).unwrap();
+        assert_eq!(suites.len(), 1);
+    }
+
+    #[test]
+    fn a_mirror_that_is_named_has_security_updates_beside_it() {
+        let request = Request { keyring: Some("/keys/mine.gpg".into()), ..Request::default() };
+        let archives = mirror(&request, "http://near.example/debian/").unwrap();
+        let shown: Vec<_> = archives.iter().map(|one| format!("{} {} {}", one.uri, one.suite, one.optional)).collect();
+        let expected = [
+            "http://near.example/debian bookworm false",
+            "http://near.example/debian bookworm-updates true",
+            "http://near.example/debian-security bookworm-security false",
+        ];
+        assert_eq!(shown, expected);
+        assert!(archives.iter().all(|one| one.keyring == Keyring::Files(vec!["/keys/mine.gpg".into()])));
+        assert!(matches!(mirror(&request, "ftp://near.example/debian"), Err(Error::BadMirror { .. })));
+    }
+}

@@ -1,0 +1,3 @@
+//! Bases: what a component's layer is stacked on.
+
+pub mod debian;
