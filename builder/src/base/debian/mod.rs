@@ -4,27 +4,47 @@
 //! [`lock`] goes from a signed release to exact packages; [`realise`] goes from exact packages to a layer, and the same
 //! packages always give the same layer. What differs from an installed system, and why, is in `docs/debian-base.md`.
 
+mod accounts;
+mod alternatives;
+mod deb;
+mod dpkg;
 mod error;
 mod fetch;
 mod index;
+mod pam;
 mod release;
 mod signature;
+mod slim;
 mod solve;
 mod sources;
+mod system;
+mod unpack;
 
-use std::time::SystemTime;
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::try_join_all;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use vcstore::Digest;
+use vcstore::{Blob, Compression, Digest, Layer, Store};
 
+use deb::Package;
 pub use error::Error;
 use fetch::Mirror;
 use index::Index;
 use release::Release;
 use signature::Keys;
 use sources::Archive;
+
+/// Changes whenever the same packages would give another layer: part of what names the action that makes one.
+pub const ASSEMBLY: u32 = 1;
+
+/// The environment of the base's configuration, as debian:bookworm-slim has it.
+pub const ENVIRONMENT: [&str; 1] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+
+/// The command of the base's configuration, as debian:bookworm-slim has it.
+pub const COMMAND: [&str; 1] = ["bash"];
 
 /// A release is some hundred kilobytes; one of this size is none.
 const RELEASE_LIMIT: u64 = 32 << 20;
@@ -109,6 +129,15 @@ pub struct Pin {
     pub suite: String,
 }
 
+/// A base, made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Its one layer, in the store.
+    pub layer: Layer,
+    /// The packages in it, by name.
+    pub packages: Vec<Pin>,
+}
+
 /// Finds the packages of a base: reads the signed releases and their indexes, and chooses.
 ///
 /// # Errors
@@ -190,4 +219,76 @@ async fn read(
     let (suite, sha256) = (archive.suite.clone(), Digest::of(&bytes));
     let release = PinnedRelease { suite, codename: release.codename, date: release.date, sha256 };
     Ok(Some((release, indexes)))
+}
+
+/// Makes the layer of a base from its packages, which are fetched unless the store has them.
+///
+/// The layer depends on the packages, the compression and [`ASSEMBLY`] alone; the request only says where a mirror is.
+///
+/// # Errors
+/// When a package cannot be fetched or is not what the lock says, is malformed, holds a file of another or a script that
+/// nothing stands in for, or the store cannot be written.
+pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: Compression) -> Result<Base, Error> {
+    let start = Instant::now();
+    for pin in &pinned.packages {
+        check(pin, &pinned.architecture)?;
+    }
+    fetch(store, pinned, request)?;
+    tracing::debug!(elapsed = ?start.elapsed(), "packages are in the store");
+    let folder = store.temp_dir()?;
+    let spools = Utf8Path::from_path(folder.path()).ok_or_else(|| Error::Io {
+        attempt: "using",
+        path: folder.path().to_string_lossy().into_owned().into(),
+        source: std::io::Error::other("its path is not UTF-8"),
+    })?;
+    let mut pins: Vec<_> = pinned.packages.iter().collect();
+    // The largest first, one at a time: the threads then end together.
+    pins.sort_by_key(|pin| (std::cmp::Reverse(pin.size), &pin.name));
+    let read = pins.into_par_iter().with_max_len(1).map(|pin| {
+        let spool = spools.join(&pin.name);
+        Ok((pin.name.as_str(), Package::read(store, pin, &spool, slim::keeps)?))
+    });
+    let packages = read.collect::<Result<BTreeMap<_, _>, Error>>()?;
+    tracing::debug!(elapsed = ?start.elapsed(), "packages are unpacked");
+    let mut tree = unpack::unpack(&packages)?;
+    slim::configure(&mut tree)?;
+    dpkg::database(&mut tree, &packages)?;
+    system::set_up(&mut tree)?;
+    let layer = vcstore::layer::write(store, &tree, compression, 0)?;
+    tracing::debug!(elapsed = ?start.elapsed(), "the layer is written");
+    Ok(Base { layer, packages: pinned.packages.clone() })
+}
+
+/// Refuses a pin that this program would not have made: names become paths, so they must be what Debian calls names.
+fn check(pin: &Pin, architecture: &str) -> Result<(), Error> {
+    let bad = |why: &str| Err(Error::BadPin { package: pin.name.clone(), why: why.to_owned() });
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+    if !pin.name.starts_with(|first: char| first.is_ascii_alphanumeric()) || !pin.name.bytes().all(plain) {
+        return bad("that is no name of a package");
+    }
+    if pin.architecture != architecture && pin.architecture != "all" {
+        return bad("it is for another architecture");
+    }
+    if pin.path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return bad("its path leads out of the mirror");
+    }
+    Ok(())
+}
+
+/// Brings the packages that the store lacks into it.
+fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Error> {
+    let missing = pinned.packages.iter().filter(|pin| store.size(&pin.sha256) != Some(pin.size));
+    let missing: Vec<_> = missing.collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let archives = sources::archives(request)?;
+    let wanted = missing.into_iter().map(|pin| {
+        let archive = archives.iter().find(|archive| archive.suite == pin.suite).ok_or_else(|| {
+            let why = format!("{} was locked from it, and no source carries it now", pin.name);
+            Error::NoMirror { suite: pin.suite.clone(), why }
+        })?;
+        Ok((format!("{}/{}", archive.uri, pin.path), Blob { digest: pin.sha256, size: pin.size }))
+    });
+    Mirror::new()?.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?)
 }

@@ -182,3 +182,96 @@ pub(crate) fn words(time: Duration) -> String {
         (days, _) => format!("{days} days"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::{Keys, words};
+    use crate::base::debian::Error;
+    use crate::base::debian::sources::Keyring;
+
+    // Keys made for these tests: a primary key that only certifies, valid for 2025 and 2026, and a subkey that signs,
+    // valid for 2025. The releases were signed on 2 January 2025.
+    const ARCHIVE: &str = include_str!("testdata/archive.asc");
+    const RELEASE: &str = include_str!("testdata/InRelease");
+
+    fn day(days_of_2025: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs((20089 + days_of_2025) * 86400)
+    }
+
+    fn keys(text: &str) -> Keys {
+        Keys::read(&Keyring::Text(text.to_owned())).unwrap()
+    }
+
+    fn refusal(keyring: &str, release: &str, day_of_2025: u64) -> String {
+        keys(keyring).verify(release, day(day_of_2025)).unwrap_err()
+    }
+
+    #[test]
+    fn a_good_signature_is_accepted_and_only_what_was_signed_is_returned() {
+        let signed = keys(ARCHIVE).verify(RELEASE, day(10)).unwrap();
+        assert!(signed.starts_with("Origin: Debian\nSuite: oldstable\n"), "{signed}");
+        assert!(signed.ends_with("main/binary-amd64/Packages.xz"), "{signed}");
+    }
+
+    #[test]
+    fn a_changed_text_is_refused() {
+        let why = refusal(ARCHIVE, &RELEASE.replace("e3b0c442", "00000000"), 10);
+        assert!(why.ends_with("is bad: the text is not what was signed"), "{why}");
+    }
+
+    #[test]
+    fn a_key_that_is_not_in_the_keyring_is_refused() {
+        let why = refusal(ARCHIVE, include_str!("testdata/InRelease.stranger"), 10);
+        assert!(why.ends_with("which is not in the keyring"), "{why}");
+    }
+
+    #[test]
+    fn an_unsigned_release_is_refused() {
+        let text = RELEASE.split("\n\n").nth(1).unwrap();
+        assert_eq!(refusal(ARCHIVE, text, 10), "it is not signed");
+        // Text before the signed part is no part of it.
+        assert_eq!(refusal(ARCHIVE, &format!("Codename: evil\n\n{RELEASE}"), 10), "it is not signed");
+        let why = refusal(ARCHIVE, &RELEASE[..RELEASE.len() - 120], 10);
+        assert!(why.starts_with("it is not a well-formed signed message"), "{why}");
+    }
+
+    #[test]
+    fn a_weak_hash_is_refused() {
+        let why = refusal(ARCHIVE, include_str!("testdata/InRelease.sha1"), 10);
+        assert_eq!(why, "a signature uses a hash that is not strong enough");
+    }
+
+    #[test]
+    fn keys_that_expired_or_are_revoked_are_refused() {
+        let subkey_expired = refusal(ARCHIVE, RELEASE, 366);
+        assert!(subkey_expired.ends_with("has expired"), "{subkey_expired}");
+        let all_expired = refusal(ARCHIVE, RELEASE, 800);
+        assert!(all_expired.ends_with("has expired") && all_expired != subkey_expired, "{all_expired}");
+        for revoked in
+            [include_str!("testdata/archive-revoked.asc"), include_str!("testdata/archive-revoked-subkey.asc")]
+        {
+            let why = refusal(revoked, RELEASE, 40);
+            assert!(why.ends_with("is revoked"), "{why}");
+        }
+        let early = keys(ARCHIVE).verify(RELEASE, UNIX_EPOCH + Duration::from_secs(20080 * 86400)).unwrap_err();
+        assert_eq!(early, "a signature has expired, or is from the future");
+    }
+
+    #[test]
+    fn a_keyring_without_keys_says_so() {
+        for text in ["", "not a key", RELEASE] {
+            assert!(matches!(Keys::read(&Keyring::Text(text.to_owned())), Err(Error::Keyring { .. })), "{text:?}");
+        }
+        let missing = Keyring::Files(vec!["/nonexistent/archive.gpg".into()]);
+        let error = Keys::read(&missing).unwrap_err().to_string();
+        assert!(error.starts_with("reading the keyring /nonexistent/archive.gpg: No such file"), "{error}");
+    }
+
+    #[test]
+    fn times_are_said_in_words() {
+        let shown = [59, 3600, 7200 * 2, 86400, 86400 * 9].map(|seconds| words(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["0 minutes", "1 hour", "4 hours", "1 day", "9 days"]);
+    }
+}

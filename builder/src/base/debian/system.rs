@@ -1,0 +1,240 @@
+//! What the packages' own scripts would do when they are installed and a user needs, done natively: each step with the
+//! package it stands in for. What is left out on purpose is listed in `docs/debian-base.md`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use vcstore::{Content, Entry, Kind, Tree};
+
+use super::{Error, accounts, alternatives, pam};
+
+/// A text of the system larger than this is none.
+const TEXT_LIMIT: u64 = 1 << 20;
+
+/// Sets the unpacked packages up.
+pub(crate) fn set_up(tree: &mut Tree) -> Result<(), Error> {
+    let mut system = System { tree };
+    let groups = accounts::set_up(&mut system)?;
+    base_files(&mut system, &groups)?;
+    defaults(&mut system)?;
+    shells(&mut system)?;
+    diversions(&mut system)?;
+    pam::set_up(&mut system)?;
+    alternatives::set_up(&mut system)
+}
+
+/// The tree of a system that is being set up.
+pub(crate) struct System<'a> {
+    tree: &'a mut Tree,
+}
+
+impl System<'_> {
+    /// The text of a file that a package holds; nothing when none does.
+    pub(crate) fn text(&self, path: &str) -> Result<Option<String>, Error> {
+        let bytes = match self.tree.get(path).map(|entry| &entry.kind) {
+            Some(Kind::File(Content::Bytes(bytes))) => bytes.clone(),
+            Some(Kind::File(Content::Slice { path: spool, offset, len })) => {
+                let mut bytes = Vec::new();
+                let mut file = File::open(spool).map_err(Error::io("opening", spool))?;
+                file.seek(SeekFrom::Start(*offset)).map_err(Error::io("reading", spool))?;
+                file.take((*len).min(TEXT_LIMIT)).read_to_end(&mut bytes).map_err(Error::io("reading", spool))?;
+                bytes
+            }
+            _ => return Ok(None),
+        };
+        let text = String::from_utf8(bytes);
+        text.map(Some).map_err(|_| Error::Setup { path: path.to_owned(), why: "it is not UTF-8".to_owned() })
+    }
+
+    /// The text of a file that a package must hold for `path` to be made from.
+    pub(crate) fn master(&self, master: &str, path: &str) -> Result<String, Error> {
+        let why = || format!("no package holds /{master}, which it is made from");
+        self.text(master)?.ok_or_else(|| Error::Setup { path: path.to_owned(), why: why() })
+    }
+
+    /// Whether a file or link is there.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.tree.get(path).is_some()
+    }
+
+    /// The names of the files in a folder, in byte order.
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
+        let prefix = format!("{folder}/");
+        let below = self.tree.iter().filter_map(|(path, _)| path.strip_prefix(&prefix));
+        below.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+    }
+
+    /// Makes a file, unless there is one: what a package holds is never overwritten.
+    pub(crate) fn file(&mut self, path: &str, mode: u32, gid: u64, text: impl Into<String>) -> Result<(), Error> {
+        let kind = Kind::File(Content::Bytes(text.into().into_bytes()));
+        self.entry(path, Entry { kind, mode, uid: 0, gid })
+    }
+
+    /// Makes a symbolic link, unless there is something.
+    pub(crate) fn link(&mut self, path: &str, target: &str) -> Result<(), Error> {
+        self.entry(path, Entry { kind: Kind::Symlink(target.to_owned()), mode: 0o777, uid: 0, gid: 0 })
+    }
+
+    /// Makes a folder, unless there is one.
+    pub(crate) fn folder(&mut self, path: &str, mode: u32, gid: u64) -> Result<(), Error> {
+        self.entry(path, Entry { kind: Kind::Directory, mode, uid: 0, gid })
+    }
+
+    fn entry(&mut self, path: &str, entry: Entry) -> Result<(), Error> {
+        if !self.has(path) {
+            self.tree.insert(path, entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// base-files: the files of root, the folders of the hierarchy standard, and the logs of logins.
+fn base_files(system: &mut System<'_>, groups: &BTreeMap<String, u64>) -> Result<(), Error> {
+    for (name, path) in [
+        ("dot.profile", "root/.profile"),
+        ("dot.bashrc", "root/.bashrc"),
+        ("profile", "etc/profile"),
+        ("motd", "etc/motd"),
+    ] {
+        let text = system.master(&format!("usr/share/base-files/{name}"), path)?;
+        system.file(path, 0o644, 0, text)?;
+    }
+    for folder in ["mnt", "srv", "opt", "etc/opt", "var/opt", "media"] {
+        system.folder(folder, 0o755, 0)?;
+    }
+    for folder in ["bin", "etc", "games", "include", "lib", "sbin", "share", "share/man", "src"] {
+        system.folder(&format!("usr/local/{folder}"), 0o755, 0)?;
+    }
+    let group = |name: &str| {
+        let why = || format!("base-passwd has no group {name}");
+        groups.get(name).copied().ok_or_else(|| Error::Setup { path: "etc/group".to_owned(), why: why() })
+    };
+    let (mail, utmp) = (group("mail")?, group("utmp")?);
+    system.folder("var/mail", 0o2775, mail)?;
+    system.folder("run/lock", 0o1777, 0)?;
+    for (path, target) in [
+        ("usr/local/man", "share/man"),
+        ("var/spool/mail", "../mail"),
+        ("var/run", "/run"),
+        ("var/lock", "/run/lock"),
+        ("etc/dpkg/origins/default", "debian"),
+    ] {
+        // The package holds /var/run and /var/lock as folders, and its script replaces them.
+        if matches!(path, "var/run" | "var/lock") {
+            system.tree.remove(path);
+        }
+        system.link(path, target)?;
+    }
+    for (name, mode) in [("wtmp", 0o664), ("btmp", 0o660), ("lastlog", 0o664)] {
+        system.file(&format!("var/log/{name}"), mode, utmp, "")?;
+    }
+    Ok(())
+}
+
+/// libc-bin: where names are looked up. libpam-modules: files that PAM expects. tzdata: the time zone. Each only where
+/// the package is there.
+fn defaults(system: &mut System<'_>) -> Result<(), Error> {
+    if let Some(text) = system.text("usr/share/libc-bin/nsswitch.conf")? {
+        system.file("etc/nsswitch.conf", 0o644, 0, text)?;
+    }
+    if system.has("etc/security") {
+        system.file("etc/security/opasswd", 0o600, 0, "")?;
+        system.file("etc/environment", 0o644, 0, "")?;
+    }
+    if system.has("usr/share/zoneinfo/Etc/UTC") {
+        system.link("etc/localtime", "/usr/share/zoneinfo/Etc/UTC")?;
+        system.file("etc/timezone", 0o644, 0, "Etc/UTC\n")?;
+    }
+    Ok(())
+}
+
+/// debianutils: the list of login shells, as update-shells makes it from what each package adds. A shell in a folder
+/// that is a link is listed under both its names.
+fn shells(system: &mut System<'_>) -> Result<(), Error> {
+    let folder = "usr/share/debianutils";
+    let Some(template) = system.text(&format!("{folder}/shells"))? else { return Ok(()) };
+    let mut packaged = Vec::new();
+    let added = system.names(&format!("{folder}/shells.d"));
+    let added = added.into_iter().map(|name| system.text(&format!("{folder}/shells.d/{name}")));
+    for text in std::iter::once(Ok(Some(template.clone()))).chain(added) {
+        for shell in text?.unwrap_or_default().lines().filter_map(|line| line.split('#').next()) {
+            let real = ["/bin/", "/sbin/"].iter().any(|top| shell.starts_with(top)).then(|| format!("/usr{shell}"));
+            packaged.extend((!shell.is_empty()).then(|| shell.to_owned()));
+            packaged.extend(real);
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    packaged.retain(|shell| seen.insert(shell.clone()));
+    let listed: Vec<_> = template.lines().collect();
+    let missing = packaged.iter().filter(|shell| !listed.contains(&shell.as_str()));
+    let text = missing.fold(template.clone(), |text, shell| format!("{text}{shell}\n"));
+    system.file("etc/shells", 0o644, 0, text)?;
+    // What update-shells added, so that it can tell what the owner took out.
+    let state = packaged.iter().fold(String::new(), |text, shell| format!("{text}{shell}\n"));
+    system.file("var/lib/shells.state", 0o644, 0, state)
+}
+
+/// dash: it claims /bin/sh, so that no other shell replaces it.
+fn diversions(system: &mut System<'_>) -> Result<(), Error> {
+    let claimed = if system.has("usr/bin/dash") { "/bin/sh\n/bin/sh.distrib\ndash\n" } else { "" };
+    system.file("var/lib/dpkg/diversions", 0o644, 0, claimed)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use vcstore::{Content, Kind, Tree};
+
+    use super::{System, base_files, defaults, shells};
+    use crate::base::debian::Error;
+
+    /// A tree of text files.
+    pub(crate) fn tree(files: &[(&str, &str)]) -> Tree {
+        let mut tree = Tree::new();
+        for (path, text) in files {
+            tree.file(path, 0o644, Content::Bytes(text.as_bytes().to_vec())).unwrap();
+        }
+        tree
+    }
+
+    /// The system in a tree.
+    pub(crate) fn system(tree: &mut Tree) -> System<'_> {
+        System { tree }
+    }
+
+    /// The text of a file in a tree.
+    pub(crate) fn text(tree: &Tree, path: &str) -> String {
+        match tree.get(path).map(|entry| &entry.kind) {
+            Some(Kind::File(Content::Bytes(bytes))) => String::from_utf8(bytes.clone()).unwrap(),
+            Some(Kind::Symlink(target)) => format!("-> {target}"),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn shells_are_listed_as_update_shells_does() {
+        let mut tree = tree(&[
+            ("usr/share/debianutils/shells", "# valid login shells\n/bin/sh\n"),
+            ("usr/share/debianutils/shells.d/bash", "/bin/bash\n/bin/rbash\n"),
+            ("usr/share/debianutils/shells.d/other", "/opt/shell # ours\n"),
+        ]);
+        shells(&mut system(&mut tree)).unwrap();
+        let expected = "# valid login shells\n/bin/sh\n/usr/bin/sh\n/bin/bash\n/usr/bin/bash\n/bin/rbash\n/usr/bin/rbash\n/opt/shell \n";
+        assert_eq!(text(&tree, "etc/shells"), expected);
+        assert!(text(&tree, "var/lib/shells.state").starts_with("/bin/sh\n/usr/bin/sh\n"));
+    }
+
+    #[test]
+    fn what_a_package_holds_is_not_overwritten() {
+        let mut tree = tree(&[("etc/nsswitch.conf", "mine"), ("usr/share/libc-bin/nsswitch.conf", "theirs")]);
+        defaults(&mut system(&mut tree)).unwrap();
+        assert_eq!(text(&tree, "etc/nsswitch.conf"), "mine");
+    }
+
+    #[test]
+    fn a_system_without_its_masters_is_refused() {
+        let mut tree = Tree::new();
+        let error = base_files(&mut system(&mut tree), &std::collections::BTreeMap::new()).unwrap_err();
+        assert!(matches!(&error, Error::Setup { path, .. } if path == "root/.profile"), "{error}");
+    }
+}
