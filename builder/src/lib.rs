@@ -1,4 +1,21 @@
 //! Builds OCI images reproducibly from pinned inputs, without a daemon.
+//!
+//! Data moves one way: a [`project`] says what to build from which [`source`]; [`go`] compiles exactly what a program is
+//! made of; each binary becomes a layer on a [`base`], and layer and base an [`image`]. Every step is an action of the
+//! store, so that nothing is done twice. [`build`] is the whole of it, [`cli`] its commands.
 
+mod atomic;
 pub mod base;
+mod build;
 pub mod cli;
+mod error;
+mod go;
+mod image;
+mod lock;
+mod platform;
+mod process;
+mod progress;
+mod project;
+mod source;
+
+pub(crate) use error::Error;

@@ -1,3 +1,181 @@
-//! Bases: what a component's layer is stacked on.
+//! Bases: the image that a component's layer is stacked on.
 
+mod archive;
 pub mod debian;
+mod from_packages;
+mod packages;
+mod registry;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use camino::Utf8PathBuf;
+use oci_client::Reference;
+use oci_spec::image::{Arch, Descriptor, ImageConfiguration, Os};
+use vcstore::{Compression, Digest, Image, Layer, Platform, PlatformImage, Store};
+
+pub(crate) use self::packages::{Package, packages};
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::{Error, image};
+
+/// The base of [`Spec::Registry`] where no reference is given, and of a build that says nothing about its base.
+pub(crate) const DEFAULT_REFERENCE: &str = "docker.io/library/debian:bookworm-slim";
+
+/// Which base, as `--base` says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Spec {
+    /// `debian`: packages of a Debian mirror.
+    Debian,
+    /// `registry` or a reference: an image that a registry has.
+    Registry(Reference),
+    /// `oci:PATH`: an OCI image layout, a folder or a tar file.
+    Oci(Utf8PathBuf),
+    /// `docker-archive:PATH`: what `docker save` writes.
+    DockerArchive(Utf8PathBuf),
+    /// `scratch`: nothing.
+    Scratch,
+}
+
+/// A base that is in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Base {
+    /// Its reference, where it has one that others know.
+    pub(crate) reference: Option<String>,
+    /// Its manifest, layers and platform.
+    pub(crate) image: PlatformImage,
+    /// Its configuration.
+    pub(crate) config: ImageConfiguration,
+}
+
+impl FromStr for Spec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = |why: String| Error::BadBase { base: text.to_owned(), why };
+        let path = |path: &str| match path {
+            "" => Err(bad("it names no file".to_owned())),
+            path => Ok(Utf8PathBuf::from(path)),
+        };
+        let reference = |text: &str| text.parse().map(Self::Registry).map_err(|why| bad(format!("{why}")));
+        match (text, text.split_once(':')) {
+            ("debian", _) => Ok(Self::Debian),
+            ("scratch", _) => Ok(Self::Scratch),
+            ("registry", _) => reference(DEFAULT_REFERENCE),
+            (_, Some(("oci", file))) => path(file).map(Self::Oci),
+            (_, Some(("docker-archive", file))) => path(file).map(Self::DockerArchive),
+            _ => reference(text),
+        }
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Debian => f.write_str("debian"),
+            Self::Registry(reference) => f.write_str(&reference.whole()),
+            Self::Oci(path) => write!(f, "oci:{path}"),
+            Self::DockerArchive(path) => write!(f, "docker-archive:{path}"),
+            Self::Scratch => f.write_str("scratch"),
+        }
+    }
+}
+
+impl Spec {
+    /// Gets the base into the store: what `lock` pins, or what it is now, which `lock` then pins. A base that is made here
+    /// is compressed as asked; one that others made stays as it is.
+    ///
+    /// # Errors
+    /// When it cannot be reached or read, is not what the lock pins, or does not exist for the platform.
+    pub(crate) fn realise(
+        &self,
+        platform: &Platform,
+        compression: Compression,
+        store: &Store,
+        lock: &mut Lock,
+        progress: &Progress,
+    ) -> Result<Base, Error> {
+        match self {
+            Self::Debian => from_packages::realise(platform, compression, store, lock, progress),
+            Self::Registry(reference) => registry::realise(reference, platform, store, lock, progress),
+            Self::Oci(path) | Self::DockerArchive(path) => {
+                archive::realise(&self.to_string(), path, platform, store, lock, progress)
+            }
+            Self::Scratch => scratch(platform, store),
+        }
+    }
+}
+
+impl Base {
+    /// Opens the manifest `target`, which is in the store with all that it names.
+    fn open(
+        store: &Store,
+        name: &str,
+        reference: Option<String>,
+        target: &Descriptor,
+        platform: &Platform,
+    ) -> Result<Self, Error> {
+        let image = Image::open(store, name, target)?;
+        let has = || image.platforms.iter().map(|one| one.platform.to_string()).collect();
+        let one = image.platform(platform).ok_or_else(|| Error::NoPlatform {
+            base: name.to_owned(),
+            platform: platform.clone(),
+            has: has(),
+        })?;
+        let config = digest(name, &one.config)?;
+        Ok(Self { reference, image: one.clone(), config: store.document(&config)? })
+    }
+
+    /// The digest of its manifest.
+    ///
+    /// # Errors
+    /// When the digest is no SHA-256.
+    pub(crate) fn digest(&self) -> Result<Digest, Error> {
+        digest("the base", &self.image.manifest)
+    }
+
+    /// Its layers, the lowest first.
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.image.layers
+    }
+}
+
+/// The digest that a descriptor names.
+fn digest(name: &str, descriptor: &Descriptor) -> Result<Digest, Error> {
+    Digest::try_from(descriptor.digest())
+        .map_err(|why| Error::BaseImage { base: name.to_owned(), why: why.to_string() })
+}
+
+/// An image without layers.
+fn scratch(platform: &Platform, store: &Store) -> Result<Base, Error> {
+    let mut config = ImageConfiguration::default();
+    config.set_os(Os::from(platform.os.as_str())).set_architecture(Arch::from(platform.architecture.as_str()));
+    let target = image::manifest_of(&image::put(store, &config, [], HashMap::new())?)?;
+    Base::open(store, "scratch", None, &target, platform)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DEFAULT_REFERENCE, Spec};
+
+    #[test]
+    fn a_base_is_named_in_one_of_six_ways() {
+        let cases = [
+            ("debian", "debian"),
+            ("registry", DEFAULT_REFERENCE),
+            ("debian:bookworm-slim", DEFAULT_REFERENCE),
+            ("alpine:3", "docker.io/library/alpine:3"),
+            ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
+            ("oci:a/b.tar", "oci:a/b.tar"),
+            ("docker-archive:/b.tar", "docker-archive:/b.tar"),
+            ("scratch", "scratch"),
+        ];
+        for (text, full) in cases {
+            assert_eq!(text.parse::<Spec>().unwrap().to_string(), full);
+        }
+        for bad in ["", "oci:", "docker-archive:", "A B"] {
+            assert!(bad.parse::<Spec>().is_err(), "{bad:?} must be refused");
+        }
+    }
+}

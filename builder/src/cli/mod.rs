@@ -1,7 +1,17 @@
 //! The command line: one file a subcommand.
 
-use clap::{Parser, Subcommand};
-use vcterminal::Exit;
+mod base;
+mod images;
+mod inspect;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand};
+use vcstore::{Platform, Store};
+use vcterminal::{Exit, Output};
+
+use crate::lock::{self, Lock};
+use crate::project::{self, Project};
+use crate::{Error, platform};
 
 /// Build VirtualCluster's container images reproducibly, without a daemon.
 #[derive(Debug, Parser)]
@@ -16,12 +26,93 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Build images from source: into the store, and as one archive a component.
+    Images(images::Arguments),
+    /// Get a base into the store and show its digest, size and packages.
+    Base(base::Arguments),
+    /// Show the layers, sizes and configuration of an image or an archive.
+    Inspect(inspect::Arguments),
+}
+
+/// Options that every subcommand has.
+#[derive(Debug, Args)]
+struct Common {
+    /// The store: a folder that vcbuild and vcdist share [default: $VCBUILD_STORE, else vcbuild/store in the cache folder].
+    #[arg(long, value_name = "DIR")]
+    store: Option<Utf8PathBuf>,
+
+    /// What to print on standard output.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+/// Where the project and its lock are.
+#[derive(Debug, Args)]
+struct ProjectFiles {
+    /// The project's file [default: vcbuild.toml in the current folder, else in --source-dir, else VirtualCluster's,
+    /// which is built in].
+    #[arg(long, value_name = "FILE")]
+    project: Option<Utf8PathBuf>,
+
+    /// The lock, which pins what bases and sources were resolved to [default: vcbuild.lock beside the project's file,
+    /// else in the current folder].
+    #[arg(long, value_name = "FILE")]
+    lock: Option<Utf8PathBuf>,
+
+    /// Resolve bases and sources anew instead of using what the lock pins, and pin what they are now.
+    #[arg(long)]
+    update: bool,
+}
 
 /// Runs the command line of this process and returns how it ended.
 #[must_use]
 pub fn run() -> Exit {
     let cli = Cli::parse();
     vcterminal::log_to_stderr(cli.verbose);
-    match cli.command {}
+    let result = match &cli.command {
+        Command::Images(arguments) => images::run(arguments),
+        Command::Base(arguments) => base::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
+    };
+    result.unwrap_or_else(|error| {
+        vcterminal::report(&error);
+        error.exit()
+    })
+}
+
+impl Common {
+    fn store(&self) -> Result<Store, Error> {
+        Ok(Store::open(&self.store.clone().unwrap_or_else(Store::default_path))?)
+    }
+}
+
+impl ProjectFiles {
+    /// The project: of the file that is named or found, or the built-in one.
+    fn project(&self, source_dir: Option<&Utf8PathBuf>) -> Result<Project, Error> {
+        let beside = [Some(Utf8PathBuf::new()), source_dir.cloned()].into_iter().flatten();
+        let mut found = beside.map(|folder| folder.join(project::FILE_NAME)).filter(|path| path.is_file());
+        match self.project.clone().or_else(|| found.next()) {
+            Some(path) => Project::read(&path),
+            None => Project::built_in(),
+        }
+    }
+
+    fn lock(&self, project: &Project) -> Result<Lock, Error> {
+        let beside = || project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned).join(lock::FILE_NAME);
+        Lock::open(&self.lock.clone().unwrap_or_else(beside), self.update)
+    }
+}
+
+/// The platforms to work for: those asked for, else the project's, else linux/amd64.
+fn platforms(asked: &[Platform], project: &Project) -> Vec<Platform> {
+    let mut platforms = if asked.is_empty() { project.platforms.clone() } else { asked.to_vec() };
+    platforms.sort();
+    platforms.dedup();
+    if platforms.is_empty() { vec![Platform::default()] } else { platforms }
+}
+
+/// Reads a platform for clap.
+fn parse_platform(text: &str) -> Result<Platform, String> {
+    platform::parse(text)
 }

@@ -1,0 +1,66 @@
+//! A base from a file: an OCI image layout or what `docker save` writes.
+
+use camino::Utf8Path;
+use oci_spec::image::{Descriptor, MediaType};
+use vcstore::{Action, Blob, Image, Outputs, Platform, Store};
+
+use super::{Base, digest};
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::source::hash_file;
+use crate::{Error, base};
+
+/// Reads the one image of the file into the store, unless the store has it.
+///
+/// # Errors
+/// When the file is damaged, holds several images, or is not what the lock pins.
+pub(super) fn realise(
+    name: &str,
+    path: &Utf8Path,
+    platform: &Platform,
+    store: &Store,
+    lock: &mut Lock,
+    progress: &Progress,
+) -> Result<Base, Error> {
+    // A layout's index names everything else in it by digest.
+    let content = if path.is_dir() { path.join("index.json") } else { path.to_owned() };
+    let action = Action::new("base", name).input("file", hash_file(&content)?)?;
+    let outputs = progress.realise(store, &action, || {
+        let images = vcstore::archive::import(store, path)?;
+        let image = one(name, &images)?;
+        let mut outputs = Outputs::new().with_note("media type", image.target.media_type().to_string());
+        for (number, blob) in image.blobs().iter().enumerate() {
+            let blob = Blob { digest: digest(name, blob)?, size: blob.size() };
+            outputs = outputs.with_blob(&format!("blob {number}"), blob);
+        }
+        let target = Blob { digest: image.digest(), size: image.target.size() };
+        Ok(outputs.with_blob("target", target))
+    })?;
+    let (Some(target), Some(media_type)) = (outputs.blob("target"), outputs.note("media type")) else {
+        return Err(Error::Internal(format!("the base {name} was recorded without its manifest")));
+    };
+    let target = Descriptor::new(MediaType::from(media_type), target.size, target.digest);
+    let base = base::Base::open(store, name, None, &target, platform)?;
+    let found = base.digest()?;
+    match lock.manifest(name, platform) {
+        Some(pinned) if pinned != found => {
+            let (base, platform, lock) = (name.to_owned(), platform.clone(), lock.path().to_owned());
+            Err(Error::BaseDrift { base, platform, lock, pinned, found })
+        }
+        _ => {
+            lock.pin_manifest(name, platform, found);
+            Ok(base)
+        }
+    }
+}
+
+/// The image of a file; one image may have several names there.
+fn one<'a>(name: &str, images: &'a [Image]) -> Result<&'a Image, Error> {
+    match images {
+        [first, others @ ..] if others.iter().all(|other| other.target == first.target) => Ok(first),
+        _ => {
+            let names = images.iter().map(|image| image.name.clone()).collect();
+            Err(Error::ManyImages { base: name.to_owned(), names })
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The Debian packages of an image, as its own dpkg status says.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+
+use serde::Serialize;
+use vcstore::{Decoder, Layer, Store};
+
+use crate::Error;
+
+/// A package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) architecture: String,
+}
+
+const STATUS: &str = "var/lib/dpkg/status";
+
+/// The packages that the uppermost layer with a dpkg status lists, sorted by name; none for an image that has no dpkg.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub(crate) fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, Error> {
+    for layer in layers.iter().rev() {
+        let path = store.blob_path(&layer.digest);
+        let unreadable = |error| Error::io("reading layer", &path)(error);
+        let decoder = Decoder::new(store.reader(&layer.digest)?).map_err(unreadable)?;
+        let mut archive = tar::Archive::new(decoder);
+        for entry in archive.entries().map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            if entry.path_bytes().strip_prefix(b"./").unwrap_or(&entry.path_bytes()) == STATUS.as_bytes() {
+                return parse(BufReader::new(entry)).map_err(unreadable);
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Reads the few fields that are asked for; dpkg writes each on a line of its own, and a blank line after each package.
+fn parse(status: impl BufRead) -> std::io::Result<Vec<Package>> {
+    let mut packages = Vec::new();
+    let mut fields: BTreeMap<String, String> = BTreeMap::new();
+    for line in status.lines().chain([Ok(String::new())]) {
+        let line = line?;
+        match line.split_once(": ") {
+            Some((name, value)) if !line.starts_with(' ') => {
+                fields.insert(name.to_owned(), value.to_owned());
+            }
+            _ if line.is_empty() => {
+                let mut field = |name| fields.remove(name).unwrap_or_default();
+                let (name, version, architecture) = (field("Package"), field("Version"), field("Architecture"));
+                if !name.is_empty() && field("Status").ends_with(" installed") {
+                    packages.push(Package { name, version, architecture });
+                }
+                fields.clear();
+            }
+            _ => {}
+        }
+    }
+    packages.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(packages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn installed_packages_are_listed_by_name() {
+        let status = "Package: tar\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.34+dfsg-1.2\n\
+                      Description: GNU tar\n Version: of a text\n\nPackage: gone\nStatus: deinstall ok config-files\n\
+                      Version: 1\n\nPackage: base-files\nStatus: install ok installed\nVersion: 12.4\n";
+        let packages = parse(status.as_bytes()).unwrap();
+        let seen: Vec<_> = packages.iter().map(|package| (package.name.as_str(), package.version.as_str())).collect();
+        assert_eq!(seen, [("base-files", "12.4"), ("tar", "1.34+dfsg-1.2")]);
+    }
+}

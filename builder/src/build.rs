@@ -1,0 +1,295 @@
+//! The whole way from a source to images and archives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
+use vcstore::{Action, Compression, Content, Digest, Image, Layer, Outputs, Platform, Store};
+
+use crate::base::{Base, Spec};
+use crate::go::{self, Closure, Go, Job, Linking, Module, Scope};
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::project::{Component, VersionTable, full_reference};
+use crate::source::{Source, Tree};
+use crate::{Error, image};
+
+/// What to build, every choice made.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) components: Vec<&'a Component>,
+    pub(crate) source: Source,
+    /// What stamps say.
+    pub(crate) version: VersionTable,
+    pub(crate) base: Spec,
+    pub(crate) platforms: Vec<Platform>,
+    pub(crate) compression: Compression,
+    /// The folder of the archives.
+    pub(crate) out: Utf8PathBuf,
+    /// The time in everything that is made, in seconds since 1970.
+    pub(crate) epoch: u64,
+    /// How many components are worked on at once.
+    pub(crate) jobs: usize,
+}
+
+/// An image that was built.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) component: String,
+    pub(crate) image: Image,
+    pub(crate) archive: Utf8PathBuf,
+}
+
+/// What a component was compiled to, for one platform.
+struct Part<'a> {
+    component: &'a Component,
+    platform: &'a Platform,
+    layer: Layer,
+}
+
+/// Builds the images of `request` into the store, names them there, and writes their archives.
+///
+/// # Errors
+/// When an input cannot be had, or a component does not compile. Of several failures the first component's is returned.
+pub(crate) fn images(
+    request: &Request<'_>,
+    store: &Store,
+    lock: &mut Lock,
+    progress: &Progress,
+) -> Result<Vec<Built>, Error> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(request.jobs).build();
+    let pool = pool.map_err(|why| Error::Internal(format!("starting {} threads: {why}", request.jobs)))?;
+    let names = Names::of(request)?;
+    // The base comes over the network while compilers use the processors.
+    let (parts, bases) = std::thread::scope(|scope| {
+        let bases = scope.spawn(|| bases(request, store, lock, progress));
+        let parts = pool.install(|| parts(request, store, progress));
+        let bases = bases.join().unwrap_or_else(|_| Err(Error::Internal("the base's thread failed".to_owned())));
+        (parts, bases)
+    });
+    let (parts, bases) = (parts?, bases?);
+    let manifest = |part: &Part<'_>| {
+        let base = &bases[part.platform];
+        image::assemble(store, part.component, part.platform, base, &part.layer, request.epoch, progress)
+            .map(|manifest| (part.platform.clone(), manifest))
+    };
+    let mut images = BTreeMap::new();
+    for (reference, (_, platforms)) in &names.images {
+        let wanted = |part: &&Part<'_>| {
+            platforms.contains(part.platform) && names.reference(part.component, part.platform) == Some(reference)
+        };
+        let manifests = parts.iter().filter(wanted).map(manifest).collect::<Result<Vec<_>, _>>()?;
+        let target = image::target(store, &manifests)?;
+        store.tag(reference, &target)?;
+        images.insert(reference.as_str(), Image::open(store, reference, &target)?);
+    }
+    let archives: Vec<_> = names.archives.iter().collect();
+    let write = |(name, references): &(&String, &BTreeSet<String>)| {
+        let images: Vec<_> = references.iter().map(|reference| images[reference.as_str()].clone()).collect();
+        archive(store, &images, &request.out.join(name), progress)
+    };
+    pool.install(|| archives.par_iter().map(write).collect::<Result<(), Error>>())?;
+    let built = names.images.iter().map(|(reference, (component, _))| Built {
+        component: component.clone(),
+        image: images[reference.as_str()].clone(),
+        archive: request.out.join(names.archive(reference)),
+    });
+    Ok(built.collect())
+}
+
+/// Which images and archives a request makes, before anything is made.
+struct Names {
+    /// The component and the platforms of each reference.
+    images: BTreeMap<String, (String, BTreeSet<Platform>)>,
+    /// The references in each archive.
+    archives: BTreeMap<String, BTreeSet<String>>,
+    references: BTreeMap<(String, Platform), String>,
+}
+
+impl Names {
+    fn of(request: &Request<'_>) -> Result<Self, Error> {
+        let mut names = Self { images: BTreeMap::new(), archives: BTreeMap::new(), references: BTreeMap::new() };
+        let version = request.version.version.as_deref().unwrap_or_default();
+        for component in &request.components {
+            for platform in &request.platforms {
+                let values = [("arch", platform.architecture.as_str()), ("version", version)];
+                let reference = full_reference(&component.image.fill(&values)).map_err(Error::Usage)?;
+                let archive = component.archive.fill(&values);
+                if archive.contains('/') {
+                    let why =
+                        format!("the archive of {} would be called {archive:?}, which is no file name", component.name);
+                    return Err(Error::Usage(why));
+                }
+                let entry = names.images.entry(reference.clone());
+                let (owner, platforms) = entry.or_insert_with(|| (component.name.clone(), BTreeSet::new()));
+                if *owner != component.name {
+                    let why = format!("components {owner} and {} would both be {reference}", component.name);
+                    return Err(Error::Usage(why));
+                }
+                platforms.insert(platform.clone());
+                names.archives.entry(archive).or_default().insert(reference.clone());
+                names.references.insert((component.name.clone(), platform.clone()), reference);
+            }
+        }
+        Ok(names)
+    }
+
+    fn reference(&self, component: &Component, platform: &Platform) -> Option<&String> {
+        self.references.get(&(component.name.clone(), platform.clone()))
+    }
+
+    /// The first archive that has the image.
+    fn archive(&self, reference: &str) -> &str {
+        let holds = |(_, references): &(&String, &BTreeSet<String>)| references.contains(reference);
+        self.archives.iter().find(holds).map_or("", |(name, _)| name)
+    }
+}
+
+/// The base for each platform; what was resolved for it is locked at once, whatever becomes of the build.
+fn bases(
+    request: &Request<'_>,
+    store: &Store,
+    lock: &mut Lock,
+    progress: &Progress,
+) -> Result<BTreeMap<Platform, Base>, Error> {
+    let bases = request
+        .platforms
+        .iter()
+        .map(|platform| Ok((platform.clone(), request.base.realise(platform, request.compression, store, lock, progress)?)))
+        .collect();
+    lock.save()?;
+    bases
+}
+
+/// Compiles every component for every platform, and makes the layers.
+fn parts<'a>(request: &'a Request<'a>, store: &Store, progress: &Progress) -> Result<Vec<Part<'a>>, Error> {
+    let go = Go::find(store, request.jobs)?;
+    let module = Module::read(&go, store, &request.source.dir)?;
+    let outside = [absolute(&request.out)?, store.path().to_owned()];
+    let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &outside)?;
+    let scopes = scopes(request);
+    let closures: Vec<BTreeMap<String, Closure>> = scopes
+        .par_iter()
+        .map(|scope| go::scan(&go, store, &module, &tree, scope, progress))
+        .collect::<Result<_, Error>>()?;
+    let mut jobs = Vec::new();
+    for component in &request.components {
+        for (scope, closures) in scopes.iter().zip(&closures).filter(|(scope, _)| scope.tags == component.tags) {
+            let linking = linking(component, &module, &request.version);
+            let closure = &closures[&component.package];
+            jobs.push((
+                *component,
+                Job { name: &component.name, package: &component.package, scope, closure, linking },
+            ));
+        }
+    }
+    let prepared = jobs.par_iter().map(|(_, job)| job.prepare(&go, &module, &tree)).collect::<Result<Vec<_>, _>>()?;
+    let mut missing = Vec::new();
+    for job in &prepared {
+        if job.must_run(store)? {
+            missing.push(job);
+        }
+    }
+    go::warm_up(&go, store, &module, &missing, progress)?;
+    let made: Vec<Result<Part<'a>, Error>> = jobs
+        .par_iter()
+        .zip(&prepared)
+        .map(|((component, job), prepared)| {
+            let binary = go::compile(&go, store, &module, prepared, progress)?;
+            let layer = layer(store, component, request, binary.digest, progress)?;
+            let platform = request.platforms.iter().find(|platform| **platform == job.scope.platform);
+            let platform =
+                platform.ok_or_else(|| Error::Internal("a job for a platform nobody asked for".to_owned()))?;
+            Ok(Part { component, platform, layer })
+        })
+        .collect();
+    made.into_iter().collect()
+}
+
+/// One scan looks at all components with the same build tags, for one platform.
+fn scopes(request: &Request<'_>) -> Vec<Scope> {
+    let mut packages: BTreeMap<(&Platform, &Vec<String>), BTreeSet<String>> = BTreeMap::new();
+    for component in &request.components {
+        for platform in &request.platforms {
+            packages.entry((platform, &component.tags)).or_default().insert(component.package.clone());
+        }
+    }
+    let scope = |((platform, tags), packages): ((&Platform, &Vec<String>), _)| Scope {
+        platform: platform.clone(),
+        tags: tags.clone(),
+        packages,
+    };
+    packages.into_iter().map(scope).collect()
+}
+
+fn linking(component: &Component, module: &Module, version: &VersionTable) -> Linking {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (version, commit, date) = (text(&version.version), text(&version.commit), text(&version.date));
+    let values = [("version", version.as_str()), ("commit", commit.as_str()), ("date", date.as_str())];
+    let module = [("module", module.path.as_str())];
+    let stamps = component.stamps.iter().map(|(name, value)| (name.fill(&module), value.fill(&values)));
+    Linking { flags: component.ldflags.clone(), stamps: stamps.collect() }
+}
+
+/// The layer that holds the binary alone. Equal binaries make equal layers, whatever they were compiled from.
+fn layer(
+    store: &Store,
+    component: &Component,
+    request: &Request<'_>,
+    binary: Digest,
+    progress: &Progress,
+) -> Result<Layer, Error> {
+    let path = component.binary.trim_start_matches('/');
+    let action = Action::new("layer", &component.name)
+        .input("binary", binary)?
+        .input("path", path)?
+        .input("compression", request.compression.identity())?
+        .input("epoch", request.epoch)?;
+    let outputs = progress.realise(store, &action, || {
+        let mut tree = vcstore::Tree::new();
+        tree.file(path, 0o755, Content::Blob(binary))?;
+        let layer = vcstore::layer::write(store, &tree, request.compression, request.epoch)?;
+        let blob = vcstore::Blob { digest: layer.digest, size: layer.size };
+        let outputs = Outputs::new().with_blob("layer", blob).with_note("diff_id", layer.diff_id.to_string());
+        Ok(outputs.with_note("media type", layer.media_type))
+    })?;
+    let read = || {
+        let (blob, media_type) = (outputs.blob("layer")?, outputs.note("media type")?.to_owned());
+        let diff_id = outputs.note("diff_id")?.parse().ok()?;
+        Some(Layer { digest: blob.digest, diff_id, size: blob.size, media_type })
+    };
+    read().ok_or_else(|| Error::Internal("a layer action without its layer".to_owned()))
+}
+
+/// Writes an archive, unless the file is there and is the one that was written.
+fn archive(store: &Store, images: &[Image], path: &Utf8Path, progress: &Progress) -> Result<(), Error> {
+    let start = Instant::now();
+    let content: BTreeMap<_, _> = images.iter().map(|image| (&image.name, image.digest())).collect();
+    let action = Action::new("archive", path.file_name().unwrap_or_default())
+        .input("writer", env!("CARGO_PKG_VERSION"))?
+        .input("images", content)?;
+    let recorded = store.recall(&action.key()?)?;
+    let known = recorded.as_ref().and_then(|outputs| outputs.note("archive"));
+    let size = recorded.as_ref().and_then(|outputs| outputs.note("size"));
+    let same_size = || std::fs::metadata(path).is_ok_and(|meta| Some(meta.len().to_string().as_str()) == size);
+    if let Some(known) = known
+        && same_size()
+        && vcstore::archive::hash(path)?.digest.to_string() == known
+    {
+        progress.reused(action.kind(), action.name());
+        return Ok(());
+    }
+    let written = vcstore::archive::write(store, images, path)?;
+    let outputs =
+        Outputs::new().with_note("archive", written.digest.to_string()).with_note("size", written.size.to_string());
+    store.realise(&action, || Ok::<_, Error>(outputs))?;
+    progress.ran(action.kind(), action.name(), start.elapsed());
+    Ok(())
+}
+
+fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
+    let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
+    // The source is named by its real path; a folder that is not there yet has none.
+    Ok(path.canonicalize_utf8().unwrap_or(path))
+}

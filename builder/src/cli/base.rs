@@ -1,0 +1,99 @@
+//! `vcbuild base`: a base alone.
+
+use clap::Args;
+use serde::Serialize;
+use vcstore::{Compression, Digest, Layer, Platform, Store};
+use vcterminal::{Exit, Output, Table};
+
+use super::{Common, ProjectFiles, parse_platform, platforms};
+use crate::Error;
+use crate::base::{Base, DEFAULT_REFERENCE, Package, Spec, packages};
+use crate::progress::Progress;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The base: `debian`, `registry` (debian:bookworm-slim), an image reference, `oci:PATH`, `docker-archive:PATH` or
+    /// `scratch` [default: the project's, else `registry`].
+    #[arg(value_name = "REF")]
+    base: Option<String>,
+
+    /// The platforms to get it for [default: the project's, else linux/amd64].
+    #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform)]
+    platform: Vec<Platform>,
+
+    /// How the layer of `debian` is compressed: `zstd`, `gzip` or `none` [default: the project's, else zstd].
+    #[arg(long)]
+    compression: Option<Compression>,
+
+    #[command(flatten)]
+    files: ProjectFiles,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document {
+    base: String,
+    platforms: Vec<PlatformDocument>,
+}
+
+#[derive(Serialize)]
+struct PlatformDocument {
+    platform: Platform,
+    /// Of the manifest.
+    digest: Digest,
+    /// Of all layers, as stored.
+    size: u64,
+    layers: Vec<Layer>,
+    packages: Vec<Package>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let progress = Progress::start();
+    let project = arguments.files.project(None)?;
+    let base = arguments.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
+    let spec: Spec = base.parse()?;
+    let compression = arguments.compression.or(project.compression).unwrap_or_default();
+    let store = arguments.common.store()?;
+    let mut lock = arguments.files.lock(&project)?;
+    let mut document = Document { base: spec.to_string(), platforms: Vec::new() };
+    for platform in platforms(&arguments.platform, &project) {
+        let base = spec.realise(&platform, compression, &store, &mut lock, &progress)?;
+        document.platforms.push(describe(platform, &base, &store)?);
+    }
+    lock.save()?;
+    match arguments.common.output {
+        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
+        Output::Text => print!("{}", text(&document)),
+    }
+    Ok(Exit::Done)
+}
+
+fn describe(platform: Platform, base: &Base, store: &Store) -> Result<PlatformDocument, Error> {
+    Ok(PlatformDocument {
+        platform,
+        digest: base.digest()?,
+        size: base.layers().iter().map(|layer| layer.size).sum(),
+        layers: base.layers().to_vec(),
+        packages: packages(store, base.layers())?,
+    })
+}
+
+fn text(document: &Document) -> String {
+    let mut text = String::new();
+    for one in &document.platforms {
+        let (base, platform) = (&document.base, &one.platform);
+        let (layers, size) = (one.layers.len(), vcterminal::bytes(one.size));
+        text += &format!("{base} for {platform}: {}, {size} in {layers} layers\n", one.digest);
+        if !one.packages.is_empty() {
+            let mut table = Table::new(["package", "version", "architecture"]);
+            for package in &one.packages {
+                table.row([package.name.as_str(), &package.version, &package.architecture]);
+            }
+            text += &format!("{table}{} packages\n", one.packages.len());
+        }
+    }
+    text
+}

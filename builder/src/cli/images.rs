@@ -1,0 +1,249 @@
+//! `vcbuild images`: from source to images and archives.
+
+use std::num::NonZeroUsize;
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use serde::Serialize;
+use vcstore::{Compression, Digest, Layer, Platform};
+use vcterminal::{Exit, Output, Table};
+
+use super::{Common, ProjectFiles, parse_platform, platforms};
+use crate::base::DEFAULT_REFERENCE;
+use crate::build::{self, Built, Request};
+use crate::progress::{Actions, Progress};
+use crate::project::{Project, SourceTable, VersionTable};
+use crate::source::Source;
+use crate::{Error, base};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The folder of the source [default: the project's, else the current folder].
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    source_dir: Option<Utf8PathBuf>,
+
+    /// The git repository of the source, cloned with your git.
+    #[arg(long, value_name = "URL", conflicts_with = "source_dir", help_heading = "Source")]
+    source_repo: Option<String>,
+
+    /// The branch, tag or commit of the repository. It is also what the binaries are stamped with.
+    #[arg(long, value_name = "REV", conflicts_with = "source_dir", help_heading = "Source")]
+    source_version: Option<String>,
+
+    /// The folder within the source that has the go.mod.
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    source_subdir: Option<Utf8PathBuf>,
+
+    /// What the binaries are stamped with, in the place of the project's or the revision's: version=…, commit=… or date=….
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_stamp, help_heading = "Source")]
+    stamp: Vec<(Stamp, String)>,
+
+    #[command(flatten, next_help_heading = "Source")]
+    files: ProjectFiles,
+
+    /// The components to build [default: all of the project].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    components: Vec<String>,
+
+    /// The base: `debian`, `registry` (debian:bookworm-slim), an image reference, `oci:PATH`, `docker-archive:PATH` or
+    /// `scratch` [default: the project's, else `registry`].
+    #[arg(long)]
+    base: Option<String>,
+
+    /// The platforms to build for [default: the project's, else linux/amd64].
+    #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform)]
+    platform: Vec<Platform>,
+
+    /// How layers are compressed: `zstd` (containerd 1.5, Docker 23.0 and newer), `gzip` or `none` [default: the
+    /// project's, else zstd].
+    #[arg(long)]
+    compression: Option<Compression>,
+
+    /// The folder that archives are written to.
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    out: Utf8PathBuf,
+
+    /// How many components, and compilers within each, are at work at once [default: one a processor].
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A value that stamps use.
+#[derive(Debug, Clone, Copy)]
+enum Stamp {
+    Version,
+    Commit,
+    Date,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    images: Vec<ImageDocument<'a>>,
+    actions: Actions,
+    elapsed_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct ImageDocument<'a> {
+    component: &'a str,
+    reference: &'a str,
+    digest: Digest,
+    archive: &'a Utf8PathBuf,
+    platforms: Vec<PlatformDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct PlatformDocument<'a> {
+    platform: &'a Platform,
+    manifest: String,
+    layers: &'a [Layer],
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let progress = Progress::start();
+    let project = arguments.files.project(arguments.source_dir.as_ref())?;
+    let components = project.select(&arguments.components)?;
+    let base = arguments.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
+    let base: base::Spec = base.parse()?;
+    let source = arguments.source(&project)?;
+    let epoch = epoch()?;
+    let store = arguments.common.store()?;
+    let mut lock = arguments.files.lock(&project)?;
+    let source = Source::open(&source, &store, &mut lock, &progress)?;
+    lock.save()?;
+    let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let request = Request {
+        components,
+        version: arguments.version(&project, &source),
+        source,
+        base,
+        platforms: platforms(&arguments.platform, &project),
+        compression: arguments.compression.or(project.compression).unwrap_or_default(),
+        out: arguments.out.clone(),
+        epoch,
+        jobs,
+    };
+    let built = build::images(&request, &store, &mut lock, &progress)?;
+    match arguments.common.output {
+        Output::Json => vcterminal::print_json(&document(&built, &progress)).map_err(Error::Print)?,
+        Output::Text => print!("{}", text(&built, &progress)),
+    }
+    Ok(Exit::Done)
+}
+
+impl Arguments {
+    /// Where the source is: as the command line says, else the project, else the project's own folder.
+    fn source(&self, project: &Project) -> Result<SourceTable, Error> {
+        let subdir = self.source_subdir.clone();
+        if self.source_dir.is_some() {
+            return Ok(SourceTable { dir: self.source_dir.clone(), subdir, ..SourceTable::default() });
+        }
+        if self.source_repo.is_some() {
+            let (repo, version) = (self.source_repo.clone(), self.source_version.clone());
+            return Ok(SourceTable { dir: None, repo, version, subdir });
+        }
+        let mut source = project.source.clone();
+        if self.source_version.is_some() {
+            if source.repo.is_none() {
+                return Err(Error::Usage(
+                    "--source-version is a version of a repository: give --source-repo".to_owned(),
+                ));
+            }
+            source.version.clone_from(&self.source_version);
+        }
+        if source.repo.is_none() && source.dir.is_none() {
+            source.dir = project.dir().map(ToOwned::to_owned);
+        }
+        source.subdir = subdir.or(source.subdir);
+        Ok(source)
+    }
+
+    /// What stamps say: as the command line has it, else the project, else the revision that was cloned. A folder's stamps
+    /// are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
+    fn version(&self, project: &Project, source: &Source) -> VersionTable {
+        let given = |wanted: fn(Stamp) -> bool| {
+            self.stamp.iter().rev().find(|(stamp, _)| wanted(*stamp)).map(|(_, value)| value.clone())
+        };
+        let revision = source.revision.as_ref();
+        let cloned = |text: fn(&crate::source::Revision) -> String, fixed: &str| {
+            Some(revision.map_or_else(|| fixed.to_owned(), text))
+        };
+        let known = &project.version;
+        VersionTable {
+            version: given(|stamp| matches!(stamp, Stamp::Version))
+                .or_else(|| known.version.clone())
+                .or_else(|| cloned(|revision| revision.version.clone(), "v0.0.0")),
+            commit: given(|stamp| matches!(stamp, Stamp::Commit))
+                .or_else(|| known.commit.clone())
+                .or_else(|| cloned(|revision| revision.commit.clone(), "unknown")),
+            date: given(|stamp| matches!(stamp, Stamp::Date))
+                .or_else(|| known.date.clone())
+                .or_else(|| Some("1970-01-01T00:00:00Z".to_owned())),
+        }
+    }
+}
+
+fn parse_stamp(text: &str) -> Result<(Stamp, String), String> {
+    let stamp = match text.split_once('=') {
+        Some(("version", value)) => (Stamp::Version, value),
+        Some(("commit", value)) => (Stamp::Commit, value),
+        Some(("date", value)) => (Stamp::Date, value),
+        _ => return Err("give version=VALUE, commit=VALUE or date=VALUE".to_owned()),
+    };
+    Ok((stamp.0, stamp.1.to_owned()))
+}
+
+/// The time in what is made: `SOURCE_DATE_EPOCH` (reproducible-builds.org) where it is set, else 1970.
+fn epoch() -> Result<u64, Error> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            text.parse().map_err(|_| Error::Usage(format!("SOURCE_DATE_EPOCH is {text:?}, and no number of seconds")))
+        }
+        _ => Ok(0),
+    }
+}
+
+fn document<'a>(built: &'a [Built], progress: &Progress) -> Document<'a> {
+    let images = built.iter().map(|built| ImageDocument {
+        component: &built.component,
+        reference: &built.image.name,
+        digest: built.image.digest(),
+        archive: &built.archive,
+        platforms: built
+            .image
+            .platforms
+            .iter()
+            .map(|one| PlatformDocument {
+                platform: &one.platform,
+                manifest: one.manifest.digest().to_string(),
+                layers: &one.layers,
+            })
+            .collect(),
+    });
+    Document {
+        images: images.collect(),
+        actions: progress.actions(),
+        elapsed_seconds: progress.elapsed().as_secs_f64(),
+    }
+}
+
+fn text(built: &[Built], progress: &Progress) -> String {
+    let mut table = Table::new(["component", "image", "digest", "size", "archive"]);
+    for built in built {
+        let size = built.image.platforms.iter().flat_map(|one| &one.layers).map(|layer| layer.size).sum();
+        let digest = built.image.digest().to_string();
+        table.row([
+            built.component.as_str(),
+            &built.image.name,
+            &digest[..19],
+            &vcterminal::bytes(size),
+            built.archive.as_str(),
+        ]);
+    }
+    let Actions { total, run, reused } = progress.actions();
+    format!("{table}{total} actions: {run} run, {reused} reused, {}\n", vcterminal::seconds(progress.elapsed()))
+}

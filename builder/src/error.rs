@@ -1,0 +1,184 @@
+//! What can go wrong in a build, and what to do about it.
+
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::{Digest, Platform};
+use vcterminal::Exit;
+
+use crate::process;
+
+/// An error of vcbuild.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum Error {
+    #[error("{attempt} {path}")]
+    #[diagnostic(help("check that the path exists, who may use it, and that the disk has room"))]
+    Io { attempt: &'static str, path: Utf8PathBuf, source: io::Error },
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] vcstore::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Debian(#[from] crate::base::debian::Error),
+
+    #[error("writing the result")]
+    #[diagnostic(help("standard output was closed or its disk is full"))]
+    Print(#[source] io::Error),
+
+    /// Two parts of this program do not agree.
+    #[error("internal error: {0}")]
+    #[diagnostic(help("this is a defect of vcbuild: please report it with the command that led here"))]
+    Internal(String),
+
+    #[error("reading project {path}")]
+    #[diagnostic(help("correct the line; docs/vcbuild.toml.md lists what a project file may say"))]
+    ProjectSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
+
+    #[error("reading project {path}: {why}")]
+    #[diagnostic(help("correct the file; docs/vcbuild.toml.md lists what a project file may say"))]
+    ProjectContent { path: Utf8PathBuf, why: String },
+
+    #[error("selecting component {name}: the project has {}", known.join(", "))]
+    #[diagnostic(help("name components that there are, or add this one to vcbuild.toml"))]
+    NoSuchComponent { name: String, known: Vec<String> },
+
+    #[error("{0}")]
+    #[diagnostic(help("`vcbuild help images` lists what can be said"))]
+    Usage(String),
+
+    #[error("opening the source {path}")]
+    #[diagnostic(help("name the folder of the source with --source-dir, and a folder within it with --source-subdir"))]
+    NoSource { path: Utf8PathBuf, source: io::Error },
+
+    #[error("opening the source {path}: the folder has no go.mod")]
+    #[diagnostic(help("{}", no_go_mod_help(modules)))]
+    NoGoMod { path: Utf8PathBuf, modules: Vec<Utf8PathBuf> },
+
+    #[error("opening the source {top}: its subfolder {subdir} leads out of it")]
+    #[diagnostic(help("--source-subdir names a folder within the source"))]
+    SubdirOutside { subdir: Utf8PathBuf, top: Utf8PathBuf },
+
+    #[error("reading {path}: the file changed while it was being built")]
+    #[diagnostic(help("run the command again when nothing writes to the source"))]
+    SourceChanged { path: Utf8PathBuf },
+
+    #[error("{attempt}: git is not installed")]
+    #[diagnostic(help("install git (Debian: apt-get install git), or clone by hand and use --source-dir"))]
+    NoGit { attempt: String },
+
+    #[error("{attempt}")]
+    #[diagnostic(help("check the address, the version and your access: git is run as you would run it"))]
+    Git { attempt: String, source: Box<process::Failure> },
+
+    #[error("looking for Go: there is no go command")]
+    #[diagnostic(help(
+        "install Go and put it on PATH: Debian's golang-go where it is new enough for the source's go.mod, else from \
+         go.dev/dl"
+    ))]
+    NoGo,
+
+    #[error("{attempt}")]
+    #[diagnostic(help("correct the source, or name other components with --components"))]
+    Go { attempt: String, source: Box<process::Failure> },
+
+    #[error("fetching the Go modules of the source")]
+    #[diagnostic(help(
+        "modules come from where your Go takes them (`go env GOPROXY`) and must be what go.sum says; behind a proxy set \
+         HTTPS_PROXY, without a network fill Go's module cache beforehand"
+    ))]
+    FetchModules { source: Box<process::Failure> },
+
+    #[error("linking component {component}: {why}")]
+    #[diagnostic(help("change its ldflags or stamps in vcbuild.toml, or --stamp"))]
+    Flag { component: String, why: String },
+
+    #[error("compiling {component} for {platform}")]
+    #[diagnostic(help("correct the source and run the command again: what was compiled already is kept"))]
+    Compile { component: String, platform: Platform, source: Box<process::Failure> },
+
+    #[error("reading base {base:?}: {why}")]
+    #[diagnostic(help(
+        "a base is debian, scratch, oci:PATH, docker-archive:PATH, registry, or an image reference such as \
+         docker.io/library/debian:bookworm-slim"
+    ))]
+    BadBase { base: String, why: String },
+
+    #[error("pulling base {reference} from {registry}")]
+    #[diagnostic(help(
+        "check the reference and the way to {registry} (proxies are taken from HTTPS_PROXY), or use --base debian, \
+         which needs no registry, or --base oci:PATH or docker-archive:PATH for an image you have as a file"
+    ))]
+    Registry { reference: String, registry: String, source: Box<dyn std::error::Error + Send + Sync> },
+
+    #[error("using base {base}: it has no image for {platform}{}", list_platforms(has))]
+    #[diagnostic(help("build for another --platform, or on another --base"))]
+    NoPlatform { base: String, platform: Platform, has: Vec<String> },
+
+    #[error("using base {base}: the file has {} images, and a base is one", names.len())]
+    #[diagnostic(help("save the one image into a file of its own; this file has {}", names.join(", ")))]
+    ManyImages { base: String, names: Vec<String> },
+
+    #[error("using base {base} for {platform}: {lock} pins it to {pinned}, and the file is {found}")]
+    #[diagnostic(help("if the new file is meant, pin it with `vcbuild base --update {base}`"))]
+    BaseDrift { base: String, platform: Platform, lock: Utf8PathBuf, pinned: Digest, found: Digest },
+
+    #[error("reading lock {path}")]
+    #[diagnostic(help("correct it, or remove it to have everything resolved anew"))]
+    LockSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
+
+    #[error("reading lock {path}: its version is {found}, and this program reads version {known}")]
+    #[diagnostic(help("use the vcbuild that wrote it, or remove it to have everything resolved anew"))]
+    LockVersion { path: Utf8PathBuf, found: u32, known: u32 },
+
+    #[error("reading base {base}: {why}")]
+    #[diagnostic(help("the image does not follow the OCI image specification: take another"))]
+    BaseImage { base: String, why: String },
+}
+
+impl Error {
+    /// How the process ends with this error.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::ProjectSyntax { .. }
+            | Self::ProjectContent { .. }
+            | Self::NoSuchComponent { .. }
+            | Self::Usage(_)
+            | Self::BadBase { .. }
+            | Self::LockSyntax { .. }
+            | Self::LockVersion { .. } => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Wraps an I/O error with what was attempted and on what.
+    pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { attempt, path, source }
+    }
+
+    /// Wraps the failure of a Go command with what it was run for.
+    pub(crate) fn go(attempt: &str) -> impl FnOnce(process::Failure) -> Self {
+        move |failure| Self::Go { attempt: attempt.to_owned(), source: Box::new(failure) }
+    }
+
+    /// Wraps the failure to fetch modules.
+    pub(crate) fn fetch_modules(failure: process::Failure) -> Self {
+        Self::FetchModules { source: Box::new(failure) }
+    }
+}
+
+fn no_go_mod_help(modules: &[Utf8PathBuf]) -> String {
+    match modules {
+        [] => "name the folder that has it with --source-dir, or with --source-subdir below the source".to_owned(),
+        modules => {
+            let ways: Vec<_> = modules.iter().map(|module| format!("--source-subdir {module}")).collect();
+            format!("folders below it have one: {}", ways.join(", "))
+        }
+    }
+}
+
+fn list_platforms(has: &[String]) -> String {
+    if has.is_empty() { String::new() } else { format!(" (it has {})", has.join(", ")) }
+}

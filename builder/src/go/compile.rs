@@ -1,0 +1,242 @@
+//! Compiles a program from exactly the files of its closure, in a folder that holds nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::{Action, Blob, Outputs, Store};
+
+use super::scan::{Scope, ensure_modules};
+use super::{Closure, Go, Home, Module};
+use crate::progress::Progress;
+use crate::source::{FileHash, Tree};
+use crate::{Error, platform, process};
+
+/// The longest that compiling one program may take.
+const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// A change in how this file compiles that can change a binary changes this number, and with it every key.
+const RECIPE: u32 = 1;
+
+/// A program to compile.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    /// For people: the component.
+    pub(crate) name: &'a str,
+    /// Its package, as `./cmd/manager`.
+    pub(crate) package: &'a str,
+    /// What the scan that found its closure looked at.
+    pub(crate) scope: &'a Scope,
+    pub(crate) closure: &'a Closure,
+    pub(crate) linking: Linking,
+}
+
+/// What Go's linker is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Linking {
+    pub(crate) flags: Vec<String>,
+    /// Values of Go variables by their full names.
+    pub(crate) stamps: BTreeMap<String, String>,
+}
+
+/// A job whose inputs are all known by their hashes.
+pub(crate) struct Prepared<'a> {
+    job: &'a Job<'a>,
+    files: BTreeMap<&'a Utf8Path, FileHash>,
+    ldflags: String,
+    action: Action,
+}
+
+impl<'a> Job<'a> {
+    /// Takes the hashes of all inputs.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a flag cannot be given to Go.
+    pub(crate) fn prepare(&'a self, go: &Go, module: &Module, tree: &Tree) -> Result<Prepared<'a>, Error> {
+        let hash = |path: &'a Utf8PathBuf| Ok((path.as_path(), tree.hash_of(&module.top.join(path))?));
+        let files: BTreeMap<_, _> = self.closure.files.iter().map(hash).collect::<Result<_, Error>>()?;
+        let ldflags = self.linking.ldflags().map_err(|why| Error::Flag { component: self.name.to_owned(), why })?;
+        let sums = module.dir.join("go.sum");
+        // An older Go does not tell the checksums of modules one by one: then all of them count.
+        let told = module.vendored || self.closure.modules.iter().all(|module| module.sum.is_some());
+        let sums = if told { None } else { Some(tree.hash_of(&sums)?) };
+        let action = Action::new("compile", format!("{} {}", self.name, self.scope.platform))
+            .input("recipe", RECIPE)?
+            .input("toolchain", go.toolchain.identity())?
+            .input("environment", platform::go_environment(&self.scope.platform))?
+            .input("tags", &self.scope.tags)?
+            .input("ldflags", &ldflags)?
+            .input("mod", module.mod_option())?
+            .input("package", self.package)?
+            .input("module", module.dir.strip_prefix(&module.top).unwrap_or(&module.dir))?
+            .input("files", &files)?
+            .input("modules", &self.closure.modules)?
+            .input("sums", sums)?;
+        Ok(Prepared { job: self, files, ldflags, action })
+    }
+}
+
+impl Prepared<'_> {
+    /// Whether the store lacks the binary.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn must_run(&self, store: &Store) -> Result<bool, Error> {
+        Ok(store.recall(&self.action.key()?)?.is_none())
+    }
+}
+
+/// The binary of a job: from the store, or compiled.
+///
+/// # Errors
+/// When it does not compile, in the compiler's own words.
+pub(crate) fn compile(
+    go: &Go,
+    store: &Store,
+    module: &Module,
+    prepared: &Prepared<'_>,
+    progress: &Progress,
+) -> Result<Blob, Error> {
+    let Prepared { job, files, ldflags, action } = prepared;
+    let outputs = progress.realise(store, action, || {
+        ensure_modules(go, store, module, job.scope, job.closure, progress)?;
+        let stage = Stage::fill(go, store, module, files)?;
+        let binary = stage.home.path.join("binary");
+        let mut command = stage.go_build(go, module, job.scope);
+        command.arg("-ldflags").arg(ldflags).arg("-o").arg(&binary).arg("--").arg(job.package);
+        process::run(&mut command, LIMIT).map_err(|failure| Error::Compile {
+            component: job.name.to_owned(),
+            platform: job.scope.platform.clone(),
+            source: Box::new(stage.without_its_path(failure)),
+        })?;
+        let mut writer = store.writer()?;
+        let copied = File::open(&binary).and_then(|mut file| io::copy(&mut file, &mut writer));
+        copied.map_err(Error::io("reading", &binary))?;
+        Ok(Outputs::new().with_blob("binary", writer.commit()?))
+    })?;
+    outputs.blob("binary").ok_or_else(|| Error::Internal("a compile action without a binary".to_owned()))
+}
+
+/// Compiles the packages that several of these jobs share once, into Go's cache, so that no two of them compile the same.
+/// Whether that works does not matter here: a job that cannot be compiled says so itself.
+///
+/// # Errors
+/// When the files cannot be read, or changed meanwhile.
+pub(crate) fn warm_up(
+    go: &Go,
+    store: &Store,
+    module: &Module,
+    jobs: &[&Prepared<'_>],
+    progress: &Progress,
+) -> Result<(), Error> {
+    let scopes: BTreeSet<&Scope> = jobs.iter().map(|prepared| prepared.job.scope).collect();
+    for scope in scopes {
+        let jobs = || jobs.iter().filter(|prepared| prepared.job.scope == scope);
+        let mut users: BTreeMap<&str, usize> = BTreeMap::new();
+        for package in jobs().flat_map(|prepared| &prepared.job.closure.packages) {
+            *users.entry(package).or_default() += 1;
+        }
+        let shared: Vec<_> = users.into_iter().filter_map(|(package, users)| (users > 1).then_some(package)).collect();
+        let Some(first) = jobs().next().filter(|_| !shared.is_empty()) else { continue };
+        ensure_modules(go, store, module, scope, first.job.closure, progress)?;
+        progress.say(&format!("compiling what the components share for {}", scope.platform));
+        let files = jobs().flat_map(|prepared| prepared.files.clone()).collect();
+        let stage = Stage::fill(go, store, module, &files)?;
+        let mut command = stage.go_build(go, module, scope);
+        if let Err(failure) = process::run(command.arg("--").args(shared), LIMIT) {
+            tracing::info!("compiling the shared packages: {failure}");
+        }
+    }
+    Ok(())
+}
+
+impl Linking {
+    /// The flags in one text, as Go splits it again: at spaces, but not within quotes.
+    fn ldflags(&self) -> Result<String, String> {
+        let stamps = self.stamps.iter().flat_map(|(name, value)| ["-X".to_owned(), format!("{name}={value}")]);
+        let quoted = self.flags.iter().cloned().chain(stamps).map(|word| match word {
+            word if !word.is_empty() && !word.contains([' ', '\t', '\n', '\r', '\'', '"']) => Ok(word),
+            word if !word.contains('\'') => Ok(format!("'{word}'")),
+            word if !word.contains('"') => Ok(format!("\"{word}\"")),
+            word => Err(format!("{word:?} has both kinds of quotes")),
+        });
+        Ok(quoted.collect::<Result<Vec<_>, _>>()?.join(" "))
+    }
+}
+
+/// A folder with the files of closures, as they lie in the source.
+struct Stage {
+    home: Home,
+    dir: Utf8PathBuf,
+}
+
+impl Stage {
+    /// Copies the files, and checks that they are still what their hashes say.
+    fn fill(go: &Go, store: &Store, module: &Module, files: &BTreeMap<&Utf8Path, FileHash>) -> Result<Self, Error> {
+        let home = go.home(store)?;
+        let top = home.path.join("source");
+        for (path, hash) in files {
+            let (from, to) = (module.top.join(path), top.join(path));
+            let content = fs::read(&from).map_err(Error::io("reading", &from))?;
+            if FileHash::of(&content) != *hash {
+                return Err(Error::SourceChanged { path: from });
+            }
+            write(&to, &content)?;
+        }
+        let dir = top.join(module.dir.strip_prefix(&module.top).unwrap_or(&module.dir));
+        // The checksums of the modules that are needed are among the inputs; those of others can only be missing.
+        let sums = module.dir.join("go.sum");
+        match fs::read(&sums) {
+            Ok(content) => write(&dir.join("go.sum"), &content)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("reading", &sums)(error)),
+        }
+        Ok(Self { home, dir })
+    }
+
+    fn go_build(&self, go: &Go, module: &Module, scope: &Scope) -> std::process::Command {
+        let mut command = go.command_for(&self.home.path, &scope.platform);
+        command
+            .current_dir(&self.dir)
+            .args(["build", "-trimpath", "-buildvcs=false", "-modcacherw", module.mod_option()])
+            .arg(format!("-p={}", go.jobs))
+            .arg(format!("-tags={}", scope.tags.join(",")));
+        command
+    }
+
+    /// What the compiler said, with paths as they are in the source.
+    fn without_its_path(&self, failure: process::Failure) -> process::Failure {
+        match failure {
+            process::Failure::Exit { program, status, words } => {
+                let words = words.replace(&format!("{}/", self.dir), "");
+                process::Failure::Exit { program, status, words }
+            }
+            other => other,
+        }
+    }
+}
+
+fn write(path: &Utf8Path, content: &[u8]) -> Result<(), Error> {
+    let parent = path.parent().unwrap_or(Utf8Path::new("/"));
+    fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
+    fs::write(path, content).map_err(Error::io("writing", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Linking;
+
+    #[test]
+    fn flags_survive_the_way_go_splits_them() {
+        let linking = |flags: &[&str], value: &str| Linking {
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            stamps: [("m/v.x".to_owned(), value.to_owned())].into(),
+        };
+        assert_eq!(linking(&["-s", "-w"], "v1").ldflags().unwrap(), "-s -w -X m/v.x=v1");
+        assert_eq!(linking(&[""], "a b").ldflags().unwrap(), "'' -X 'm/v.x=a b'");
+        assert_eq!(linking(&[], "it's").ldflags().unwrap(), "-X \"m/v.x=it's\"");
+        assert!(linking(&[], "'\"").ldflags().is_err());
+    }
+}

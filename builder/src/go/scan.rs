@@ -1,0 +1,263 @@
+//! Finds what a program is made of: the files of the source and the modules that its package needs, and no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use vcstore::{Action, Outputs, Platform, Store};
+
+use super::{Go, Module};
+use crate::progress::Progress;
+use crate::source::Tree;
+use crate::{Error, process};
+
+/// The longest that Go may take to look through packages, and to fetch modules.
+const LIST_LIMIT: Duration = Duration::from_secs(10 * 60);
+const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// What a program is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Closure {
+    /// Files of the source, below the module's top; without `go.sum`.
+    pub(super) files: BTreeSet<Utf8PathBuf>,
+    /// The import paths of the packages it needs, without Go's own and without its `main`.
+    pub(super) packages: BTreeSet<String>,
+    /// The modules it needs, without those of the source.
+    pub(super) modules: BTreeSet<Needed>,
+}
+
+/// A module that a program needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Needed {
+    pub(super) path: String,
+    pub(super) version: String,
+    /// Its checksum, as in `go.sum`; older versions of Go do not tell.
+    pub(super) sum: Option<String>,
+    /// Its folder below the module cache; none when it is vendored.
+    pub(super) dir: Option<Utf8PathBuf>,
+}
+
+/// What all closures of one scan have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Scope {
+    pub(crate) platform: Platform,
+    pub(crate) tags: Vec<String>,
+    /// The packages that are looked through, as `./cmd/manager`.
+    pub(crate) packages: BTreeSet<String>,
+}
+
+/// The closure of each package of `scope`.
+///
+/// # Errors
+/// When a package is not there, cannot be read, or needs a module that cannot be fetched; in Go's own words.
+pub(crate) fn scan(
+    go: &Go,
+    store: &Store,
+    module: &Module,
+    tree: &Tree,
+    scope: &Scope,
+    progress: &Progress,
+) -> Result<BTreeMap<String, Closure>, Error> {
+    let action = Action::new("scan", scope.platform.to_string())
+        .input("source", tree.hash(&module.top))?
+        .input("module", module.dir.strip_prefix(&module.top).unwrap_or(&module.dir))?
+        .input("toolchain", go.toolchain.identity())?
+        .input("platform", &scope.platform)?
+        .input("tags", &scope.tags)?
+        .input("packages", &scope.packages)?;
+    let outputs = progress.realise(store, &action, || {
+        let listing = list_or_fetch(go, store, module, scope, progress)?;
+        let mut outputs = Outputs::new();
+        for package in &scope.packages {
+            let closure = listing.closure(go, module, package)?;
+            outputs = outputs.with_blob(package, store.put_document(&closure)?);
+        }
+        Ok(outputs)
+    })?;
+    let read = |package: &String| {
+        let blob = outputs.blob(package).ok_or_else(|| Error::Internal(format!("the scan left out {package}")))?;
+        Ok((package.clone(), store.document(&blob.digest)?))
+    };
+    scope.packages.iter().map(read).collect()
+}
+
+/// Fetches the modules that `scope` needs if any of `closure` is gone from the cache, which its owner may empty.
+///
+/// # Errors
+/// When one cannot be fetched.
+pub(super) fn ensure_modules(
+    go: &Go,
+    store: &Store,
+    module: &Module,
+    scope: &Scope,
+    closure: &Closure,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let there = |dir: &Utf8PathBuf| go.modules.join(dir).is_dir();
+    if closure.modules.iter().filter_map(|module| module.dir.as_ref()).all(there) {
+        return Ok(());
+    }
+    progress.say("fetching Go modules");
+    list(go, store, module, scope, true).map(|_| ()).map_err(Error::fetch_modules)
+}
+
+fn list_or_fetch(
+    go: &Go,
+    store: &Store,
+    module: &Module,
+    scope: &Scope,
+    progress: &Progress,
+) -> Result<Listing, Error> {
+    let attempt = format!("reading the packages of {}", module.dir);
+    match list(go, store, module, scope, false) {
+        // Go's own words for a module that is not in the cache.
+        Err(failure) if failure.words().is_some_and(|words| words.contains("GOPROXY=off")) && !module.vendored => {
+            progress.say("fetching Go modules");
+            list(go, store, module, scope, true).map_err(Error::fetch_modules)
+        }
+        result => result.map_err(Error::go(&attempt)),
+    }
+}
+
+/// The fields of a package that are asked for: those of [`Package`].
+const FIELDS: &str = "Dir,ImportPath,Name,Standard,DepOnly,Module,Deps,GoFiles,CFiles,CXXFiles,MFiles,HFiles,FFiles,\
+                      SFiles,SwigFiles,SwigCXXFiles,SysoFiles,EmbedFiles";
+
+/// A package, as `go list -json` tells it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Package {
+    dir: Utf8PathBuf,
+    import_path: String,
+    name: String,
+    standard: bool,
+    dep_only: bool,
+    module: Option<ListedModule>,
+    deps: Vec<String>,
+    go_files: Vec<String>,
+    c_files: Vec<String>,
+    #[serde(rename = "CXXFiles")]
+    cxx_files: Vec<String>,
+    m_files: Vec<String>,
+    h_files: Vec<String>,
+    f_files: Vec<String>,
+    s_files: Vec<String>,
+    swig_files: Vec<String>,
+    #[serde(rename = "SwigCXXFiles")]
+    swig_cxx_files: Vec<String>,
+    syso_files: Vec<String>,
+    embed_files: Vec<String>,
+}
+
+/// A module, as `go list -json` tells it within a package.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedModule {
+    path: String,
+    #[serde(default)]
+    version: String,
+    dir: Option<Utf8PathBuf>,
+    sum: Option<String>,
+    replace: Option<Box<ListedModule>>,
+}
+
+/// All packages of a scope by import path, and which of them were asked for.
+struct Listing {
+    packages: BTreeMap<String, Package>,
+    asked: BTreeMap<Utf8PathBuf, String>,
+}
+
+fn list(go: &Go, store: &Store, module: &Module, scope: &Scope, fetch: bool) -> Result<Listing, process::Failure> {
+    let home = go.home(store).map_err(|why| process::Failure::Other(why.to_string()))?;
+    let mut command = go.command_for(&home.path, &scope.platform);
+    if fetch {
+        go.toolchain.let_fetch(&mut command);
+    }
+    command.current_dir(&module.dir).args(["list", "-deps", "-modcacherw", module.mod_option()]);
+    command.arg(format!("-json={FIELDS}")).arg(format!("-tags={}", scope.tags.join(","))).arg("--");
+    command.args(&scope.packages);
+    let output = process::run(&mut command, if fetch { FETCH_LIMIT } else { LIST_LIMIT })?;
+    let mut listing = Listing { packages: BTreeMap::new(), asked: BTreeMap::new() };
+    for package in serde_json::Deserializer::from_slice(&output).into_iter::<Package>() {
+        let package =
+            package.map_err(|why| process::Failure::Other(format!("what Go lists is not understood: {why}")))?;
+        if !package.dep_only {
+            listing.asked.insert(package.dir.clone(), package.import_path.clone());
+        }
+        listing.packages.insert(package.import_path.clone(), package);
+    }
+    Ok(listing)
+}
+
+impl Listing {
+    /// The closure of a package that was asked for.
+    fn closure(&self, go: &Go, module: &Module, asked: &str) -> Result<Closure, Error> {
+        let dir: Utf8PathBuf = module.dir.join(asked).components().filter(|part| part.as_str() != ".").collect();
+        let main = self.asked.get(&dir).and_then(|path| self.packages.get(path));
+        let main = main.filter(|package| package.name == "main").ok_or_else(|| {
+            let why = format!("{asked} is no program: its package is not called main");
+            Error::go(&format!("reading the packages of {}", module.dir))(process::Failure::Other(why))
+        })?;
+        let mut closure = Closure { files: BTreeSet::new(), packages: BTreeSet::new(), modules: BTreeSet::new() };
+        for path in &module.go_mods {
+            closure.add_file(module, path)?;
+        }
+        if module.vendored {
+            closure.add_file(module, &module.dir.join("vendor/modules.txt"))?;
+        }
+        // Go optimises by this profile when it is there.
+        let profile = main.dir.join("default.pgo");
+        if profile.is_file() {
+            closure.add_file(module, &profile)?;
+        }
+        let deps = main.deps.iter().filter_map(|path| self.packages.get(path)).filter(|package| !package.standard);
+        for package in deps {
+            closure.packages.insert(package.import_path.clone());
+            closure.add_package(go, module, package)?;
+        }
+        closure.add_package(go, module, main)?;
+        Ok(closure)
+    }
+}
+
+impl Closure {
+    fn add_package(&mut self, go: &Go, module: &Module, package: &Package) -> Result<(), Error> {
+        let in_source = !package.dir.starts_with(&go.modules) && package.dir.starts_with(&module.top);
+        if in_source {
+            for name in package.files() {
+                self.add_file(module, &package.dir.join(name))?;
+            }
+        }
+        let listed = package.module.as_ref().map(|listed| listed.replace.as_deref().unwrap_or(listed));
+        if let Some(listed) = listed.filter(|listed| !listed.version.is_empty()) {
+            let dir = listed.dir.as_deref().and_then(|dir| dir.strip_prefix(&go.modules).ok());
+            self.modules.insert(Needed {
+                path: listed.path.clone(),
+                version: listed.version.clone(),
+                sum: listed.sum.clone(),
+                dir: dir.map(Utf8Path::to_owned),
+            });
+        } else if !in_source {
+            let why = format!("package {} is in {}, outside of the source", package.import_path, package.dir);
+            return Err(Error::go(&format!("reading the packages of {}", module.dir))(process::Failure::Other(why)));
+        }
+        Ok(())
+    }
+
+    fn add_file(&mut self, module: &Module, path: &Utf8Path) -> Result<(), Error> {
+        let below = path.strip_prefix(&module.top);
+        let below = below.map_err(|_| Error::Internal(format!("{path} is not below {}", module.top)))?;
+        self.files.insert(below.to_owned());
+        Ok(())
+    }
+}
+
+impl Package {
+    /// The names of all files that the compiler may read.
+    fn files(&self) -> impl Iterator<Item = &String> {
+        let code = [&self.go_files, &self.c_files, &self.cxx_files, &self.m_files, &self.h_files, &self.f_files];
+        let more = [&self.s_files, &self.swig_files, &self.swig_cxx_files, &self.syso_files, &self.embed_files];
+        code.into_iter().chain(more).flatten()
+    }
+}

@@ -1,0 +1,172 @@
+//! Running other programs: bounded in time and in what is kept of their output, always waited for.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+/// How much of a program's standard error is kept: enough for any compiler's complaint that a person will read.
+const WORDS_LIMIT: usize = 256 << 10;
+
+/// What a program that ended well wrote to standard output.
+pub(crate) type Output = Vec<u8>;
+
+/// Why a program did not do what it was run for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The program is not there, or may not be run.
+    #[error("{program} cannot be run")]
+    Start { program: String, source: io::Error },
+    /// The program ended with an error; what it wrote to standard error says which.
+    #[error("{}", said(program, *status, words))]
+    Exit { program: String, status: ExitStatus, words: String },
+    /// The program took too long and was stopped.
+    #[error("{program} was stopped after {} s", limit.as_secs())]
+    Timeout { program: String, limit: Duration },
+    /// It did something else than it was asked for.
+    #[error("{0}")]
+    Other(String),
+    /// Its output could not be read.
+    #[error("reading what {program} writes")]
+    Read { program: String, source: io::Error },
+}
+
+impl Failure {
+    /// Whether the program is not installed.
+    pub(crate) fn is_missing_program(&self) -> bool {
+        matches!(self, Self::Start { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// What the program wrote to standard error, if it ended with an error.
+    pub(crate) fn words(&self) -> Option<&str> {
+        match self {
+            Self::Exit { words, .. } => Some(words),
+            _ => None,
+        }
+    }
+}
+
+/// Runs `command` to its end, at most for `limit`, without standard input, and gives what it wrote to standard output.
+///
+/// # Errors
+/// When the program cannot be run, does not end in time, or ends with anything but 0.
+pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Output, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    tracing::debug!(?command, "running");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| Failure::Start { program: program.clone(), source })?;
+    let deadline = Instant::now() + limit;
+    let ended = communicate(&mut child, deadline);
+    if !matches!(ended, Ok(Some(_))) {
+        // Killing what has just ended by itself fails, and that is as good.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    match ended {
+        Ok(Some((status, output, _))) if status.success() => Ok(output),
+        Ok(Some((status, _, words))) => Err(Failure::Exit { program, status, words }),
+        Ok(None) => Err(Failure::Timeout { program, limit }),
+        Err(source) => Err(Failure::Read { program, source }),
+    }
+}
+
+/// Reads both streams to their ends and waits for the program; `None` when the deadline came first.
+fn communicate(child: &mut Child, deadline: Instant) -> io::Result<Option<(ExitStatus, Output, String)>> {
+    let (sender, receiver) = mpsc::channel();
+    let stdout = read(child.stdout.take(), usize::MAX, sender.clone());
+    let stderr = read(child.stderr.take(), WORDS_LIMIT, sender);
+    for _ in 0..2 {
+        if receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
+            return Ok(None);
+        }
+    }
+    let join = |reader: thread::JoinHandle<io::Result<Vec<u8>>>| {
+        reader.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread failed")))
+    };
+    let (output, words) = (join(stdout)?, join(stderr)?);
+    // Both streams are closed, so the program ends now or closed them itself: then it gets the rest of its time.
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some((status, output, String::from_utf8_lossy(&words).into_owned())));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Reads a stream to its end on a thread of its own, keeps its first `limit` bytes, and tells when the end was reached.
+fn read(
+    stream: Option<impl Read + Send + 'static>,
+    limit: usize,
+    done: mpsc::Sender<()>,
+) -> thread::JoinHandle<io::Result<Vec<u8>>> {
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        let result = stream.map_or(Ok(0), |mut stream| {
+            stream.by_ref().take(limit as u64).read_to_end(&mut kept)?;
+            io::copy(&mut stream, &mut io::sink())
+        });
+        // Nobody listens any more after a timeout.
+        let _ = done.send(());
+        result.map(|_| kept)
+    })
+}
+
+fn said(program: &str, status: ExitStatus, words: &str) -> impl fmt::Display {
+    match words.trim() {
+        "" => format!("{program} ended with {status} and said nothing"),
+        words => words.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::{Failure, run};
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_and_words_are_kept_apart() {
+        assert_eq!(run(&mut sh("echo out; echo err >&2"), Duration::from_secs(10)).unwrap(), b"out\n");
+        let failure = run(&mut sh("echo out; echo err >&2; exit 3"), Duration::from_secs(10)).unwrap_err();
+        assert_eq!(failure.to_string(), "err");
+        let silent = run(&mut sh("exit 3"), Duration::from_secs(10)).unwrap_err();
+        assert_eq!(silent.to_string(), "sh ended with exit status: 3 and said nothing");
+    }
+
+    #[test]
+    fn more_output_than_a_pipe_holds_is_read_and_too_many_words_are_cut() {
+        let script = "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; exit 1";
+        let Err(Failure::Exit { words, .. }) = run(&mut sh(script), Duration::from_secs(10)) else {
+            panic!("must fail");
+        };
+        assert_eq!(words.len(), super::WORDS_LIMIT);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_stopped_and_what_is_absent_is_said_so() {
+        let start = Instant::now();
+        let failure = run(&mut sh("exec sleep 60"), Duration::from_millis(100)).unwrap_err();
+        assert!(matches!(failure, Failure::Timeout { .. }), "{failure}");
+        assert!(start.elapsed() < Duration::from_secs(30));
+        let failure = run(&mut Command::new("vcbuild-no-such-program"), Duration::from_secs(1)).unwrap_err();
+        assert!(failure.is_missing_program());
+    }
+}

@@ -1,0 +1,102 @@
+//! `vcbuild.toml` as it is written. Reading it checks names and types; [`super::Project`] checks what they say.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use serde::Deserialize;
+use vcstore::Compression;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// The base to build on where the command line names none.
+    pub(super) base: Option<String>,
+    /// The platforms to build for where the command line names none.
+    #[serde(default)]
+    pub(super) platforms: Vec<String>,
+    /// How layers are compressed where the command line does not say.
+    pub(super) compression: Option<Compression>,
+    /// Where the code is, where the command line does not say.
+    pub(super) source: Option<SourceTable>,
+    /// What the binaries are stamped with.
+    #[serde(default)]
+    pub(super) version: VersionTable,
+    /// What holds for every component that does not say otherwise.
+    #[serde(default)]
+    pub(super) defaults: ComponentTable,
+    /// The components by name.
+    #[serde(default)]
+    pub(super) components: BTreeMap<String, ComponentTable>,
+}
+
+/// `[source]`: a folder, or a git repository and a version of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceTable {
+    /// A folder; beside the project file when relative.
+    pub(crate) dir: Option<Utf8PathBuf>,
+    /// The address of a git repository.
+    pub(crate) repo: Option<String>,
+    /// A branch, tag or commit of `repo`.
+    pub(crate) version: Option<String>,
+    /// The folder with the code's `go.mod`, below the top of the source.
+    pub(crate) subdir: Option<Utf8PathBuf>,
+}
+
+/// `[version]`: the values that stamps use. Fixed unless somebody says otherwise, so that a binary depends on its code
+/// alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VersionTable {
+    /// `{version}`
+    pub(crate) version: Option<String>,
+    /// `{commit}`
+    pub(crate) commit: Option<String>,
+    /// `{date}`
+    pub(crate) date: Option<String>,
+}
+
+/// `[defaults]` or `[components.NAME]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ComponentTable {
+    pub(super) package: Option<String>,
+    pub(super) binary: Option<String>,
+    pub(super) image: Option<String>,
+    pub(super) archive: Option<String>,
+    pub(super) ldflags: Option<Vec<String>>,
+    pub(super) tags: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) stamps: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) cmd: Option<Vec<String>>,
+    pub(super) workdir: Option<String>,
+    pub(super) user: Option<String>,
+}
+
+impl ComponentTable {
+    /// This table, with what it does not say taken from `defaults`; maps are merged name by name.
+    pub(super) fn over(self, defaults: &Self) -> Self {
+        let merge = |ours: BTreeMap<_, _>, theirs: &BTreeMap<_, _>| theirs.clone().into_iter().chain(ours).collect();
+        Self {
+            package: self.package.or_else(|| defaults.package.clone()),
+            binary: self.binary.or_else(|| defaults.binary.clone()),
+            image: self.image.or_else(|| defaults.image.clone()),
+            archive: self.archive.or_else(|| defaults.archive.clone()),
+            ldflags: self.ldflags.or_else(|| defaults.ldflags.clone()),
+            tags: self.tags.or_else(|| defaults.tags.clone()),
+            stamps: merge(self.stamps, &defaults.stamps),
+            env: merge(self.env, &defaults.env),
+            labels: merge(self.labels, &defaults.labels),
+            entrypoint: self.entrypoint.or_else(|| defaults.entrypoint.clone()),
+            cmd: self.cmd.or_else(|| defaults.cmd.clone()),
+            workdir: self.workdir.or_else(|| defaults.workdir.clone()),
+            user: self.user.or_else(|| defaults.user.clone()),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The project: what components there are and how each becomes an image. From a `vcbuild.toml`, or built in.
+
+mod file;
+mod template;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use oci_client::Reference;
+use vcstore::{Compression, Platform};
+
+use self::file::{ComponentTable, File};
+pub(crate) use self::file::{SourceTable, VersionTable};
+pub(crate) use self::template::Template;
+use crate::{Error, platform};
+
+/// The name of a project's file.
+pub(crate) const FILE_NAME: &str = "vcbuild.toml";
+
+const BUILT_IN: &str = include_str!("virtualcluster.toml");
+
+/// What to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Project {
+    /// Its file; none for the built-in project.
+    pub(crate) path: Option<Utf8PathBuf>,
+    /// The base to build on where the command line names none.
+    pub(crate) base: Option<String>,
+    /// The platforms to build for where the command line names none.
+    pub(crate) platforms: Vec<Platform>,
+    /// How layers are compressed where the command line does not say.
+    pub(crate) compression: Option<Compression>,
+    /// Where the code is, where the command line does not say.
+    pub(crate) source: SourceTable,
+    /// What stamps say where the command line does not.
+    pub(crate) version: VersionTable,
+    /// The components by name. At least one.
+    pub(crate) components: BTreeMap<String, Component>,
+}
+
+/// A program of the project and its image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Component {
+    pub(crate) name: String,
+    /// The Go package of its `main`, as `./cmd/manager`.
+    pub(crate) package: String,
+    /// Where the binary is in the image; absolute.
+    pub(crate) binary: String,
+    /// The image's reference; of `{arch}` and `{version}`.
+    pub(crate) image: Template,
+    /// The archive's file name; of `{arch}` and `{version}`.
+    pub(crate) archive: Template,
+    /// Flags for Go's linker.
+    pub(crate) ldflags: Vec<String>,
+    /// Go variables (of `{module}`) that the linker sets, and their values (of `{version}`, `{commit}` and `{date}`).
+    pub(crate) stamps: BTreeMap<Template, Template>,
+    /// Go build tags.
+    pub(crate) tags: Vec<String>,
+    /// How a container of the image runs.
+    pub(crate) run: Run,
+}
+
+/// How a container runs: what an image says over its base.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Run {
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) cmd: Vec<String>,
+    pub(crate) workdir: Option<String>,
+    pub(crate) user: Option<String>,
+}
+
+impl Project {
+    /// The project of this file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or used; the message has the line.
+    pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io("reading", path))?;
+        let mut project = Self::parse(&text, path)?;
+        if let Some(dir) = &mut project.source.dir {
+            *dir = path.parent().unwrap_or(Utf8Path::new("")).join(&dir);
+        }
+        project.path = Some(path.to_owned());
+        Ok(project)
+    }
+
+    /// The built-in project: VirtualCluster.
+    ///
+    /// # Errors
+    /// None that a test would not have met.
+    pub(crate) fn built_in() -> Result<Self, Error> {
+        Self::parse(BUILT_IN, Utf8Path::new("virtualcluster.toml (built in)"))
+    }
+
+    /// The folder of its file; none for the built-in project.
+    pub(crate) fn dir(&self) -> Option<&Utf8Path> {
+        // The parent of a mere file name is empty, and stands for the current folder.
+        self.path.as_deref().and_then(Utf8Path::parent)
+    }
+
+    /// The components of these names, in the project's order; all of them when none is named.
+    ///
+    /// # Errors
+    /// When there is no such component; the message lists those there are.
+    pub(crate) fn select(&self, names: &[String]) -> Result<Vec<&Component>, Error> {
+        if let Some(name) = names.iter().find(|name| !self.components.contains_key(*name)) {
+            let known = self.components.keys().cloned().collect();
+            return Err(Error::NoSuchComponent { name: name.clone(), known });
+        }
+        let asked = |component: &&Component| names.is_empty() || names.contains(&component.name);
+        Ok(self.components.values().filter(asked).collect())
+    }
+
+    fn parse(text: &str, path: &Utf8Path) -> Result<Self, Error> {
+        let file: File = toml::from_str(text)
+            .map_err(|source| Error::ProjectSyntax { path: path.to_owned(), source: Box::new(source) })?;
+        let refuse = |why: String| Error::ProjectContent { path: path.to_owned(), why };
+        if file.components.is_empty() {
+            return Err(refuse("it has no [components.NAME]".to_owned()));
+        }
+        let source = file.source.unwrap_or_default();
+        check_source(&source).map_err(refuse)?;
+        let platforms = file.platforms.iter().map(|text| platform::parse(text)).collect::<Result<_, _>>();
+        let components = file
+            .components
+            .into_iter()
+            .map(|(name, table)| {
+                let component = Component::new(&name, table.over(&file.defaults));
+                component.map(|component| (name.clone(), component)).map_err(|why| format!("component {name}: {why}"))
+            })
+            .collect::<Result<_, _>>();
+        Ok(Self {
+            path: None,
+            base: file.base,
+            platforms: platforms.map_err(refuse)?,
+            compression: file.compression,
+            source,
+            version: file.version,
+            components: components.map_err(refuse)?,
+        })
+    }
+}
+
+impl Component {
+    fn new(name: &str, table: ComponentTable) -> Result<Self, String> {
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(word) {
+            return Err("its name may have letters, digits, '-', '_' and '.' only".to_owned());
+        }
+        let named = |text: Option<String>, default: &str| {
+            Template::parse(&text.unwrap_or_else(|| default.to_owned()), &["component"])
+                .map(|template| template.fill(&[("component", name)]))
+        };
+        let package = named(table.package, "./cmd/{component}")?;
+        if !(package == "." || package.starts_with("./")) || package.contains("...") {
+            return Err(format!("its package {package:?} is no folder of the source such as ./cmd/{name}"));
+        }
+        let binary = named(table.binary, "/usr/local/bin/{component}")?;
+        if !binary.starts_with('/') || binary[1..].split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(format!("its binary {binary:?} is no absolute path of a file"));
+        }
+        let outer = |text: &str| Template::parse(&text.replace("{component}", name), &["arch", "version"]);
+        let image = outer(&table.image.ok_or("it has no image, such as \"registry.example/name:tag\"")?)?;
+        full_reference(&image.fill(&[("arch", "amd64"), ("version", "v0")]))?;
+        let archive = outer(&table.archive.unwrap_or_else(|| format!("{name}-{{arch}}.tar")))?;
+        if archive.fill(&[]).contains('/') {
+            return Err("its archive is a file name without folders".to_owned());
+        }
+        let stamps = table
+            .stamps
+            .iter()
+            .map(|(variable, value)| {
+                let value = Template::parse(value, &["version", "commit", "date"])?;
+                Ok((Template::parse(variable, &["module"])?, value))
+            })
+            .collect::<Result<_, String>>()?;
+        if let Some(variable) = table.env.keys().find(|variable| variable.is_empty() || variable.contains('=')) {
+            return Err(format!("{variable:?} is no name of an environment variable"));
+        }
+        let run = Run {
+            env: table.env,
+            labels: table.labels,
+            entrypoint: table.entrypoint.unwrap_or_else(|| vec![binary.clone()]),
+            cmd: table.cmd.unwrap_or_default(),
+            workdir: table.workdir,
+            user: table.user,
+        };
+        let (ldflags, tags) = (table.ldflags.unwrap_or_default(), table.tags.unwrap_or_default());
+        Ok(Self { name: name.to_owned(), package, binary, image, archive, ldflags, stamps, tags, run })
+    }
+}
+
+/// The full form of an image reference: with its registry and its tag.
+///
+/// # Errors
+/// When it is no reference; the text says why.
+pub(crate) fn full_reference(text: &str) -> Result<String, String> {
+    let reference: Reference = text.parse().map_err(|why| format!("{text:?} is no image reference: {why}"))?;
+    Ok(reference.whole())
+}
+
+fn check_source(source: &SourceTable) -> Result<(), String> {
+    match source {
+        SourceTable { dir: Some(_), repo: Some(_), .. } => Err("[source] has a dir and a repo: take one".to_owned()),
+        SourceTable { repo: None, version: Some(_), .. } => Err("[source] has a version without a repo".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+
+    use super::{Project, full_reference};
+    use crate::Error;
+
+    fn parse(text: &str) -> Result<Project, Error> {
+        Project::parse(text, Utf8Path::new("vcbuild.toml"))
+    }
+
+    fn refused(text: &str) -> String {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.exit(), vcterminal::Exit::Usage);
+        std::error::Error::source(&error).map_or_else(|| error.to_string(), |why| format!("{error}: {why}"))
+    }
+
+    #[test]
+    fn the_built_in_project_is_virtualcluster() {
+        let project = Project::built_in().unwrap();
+        assert_eq!(project.components.keys().collect::<Vec<_>>(), ["manager", "syncer", "vn-agent"]);
+        let agent = &project.components["vn-agent"];
+        assert_eq!((agent.package.as_str(), agent.binary.as_str()), ("./cmd/vn-agent", "/usr/local/bin/vn-agent"));
+        let arm = [("arch", "arm64")];
+        assert_eq!(agent.image.fill(&arm), "docker.io/virtualcluster/vn-agent-arm64:latest");
+        assert_eq!(agent.archive.fill(&arm), "vc_vn-agent-arm64.tar");
+        assert_eq!(agent.run.entrypoint, ["/usr/local/bin/vn-agent"]);
+        let stamps: Vec<_> = agent.stamps.keys().map(|name| name.fill(&[("module", "m")])).collect();
+        assert_eq!(stamps, ["m/pkg/version.buildDate", "m/pkg/version.gitCommit", "m/pkg/version.gitVersion"]);
+    }
+
+    #[test]
+    fn a_component_says_what_differs_from_the_defaults() {
+        let project = parse(
+            r#"
+            base = "scratch"
+            platforms = ["linux/arm64"]
+            compression = "gzip"
+            [defaults]
+            image = "registry.example/{component}:{version}"
+            ldflags = ["-s"]
+            env = { A = "1", B = "1" }
+            [components.web]
+            package = "./web"
+            env = { B = "2" }
+            entrypoint = []
+            cmd = ["web", "--serve"]
+            user = "65532"
+            "#,
+        )
+        .unwrap();
+        let web = &project.components["web"];
+        assert_eq!(web.image.fill(&[("version", "v1")]), "registry.example/web:v1");
+        assert_eq!(web.archive.fill(&[("arch", "arm64")]), "web-arm64.tar");
+        assert_eq!((web.run.env["A"].as_str(), web.run.env["B"].as_str()), ("1", "2"));
+        assert_eq!((web.run.entrypoint.len(), web.run.cmd.len()), (0, 2));
+        assert_eq!(project.platforms[0].to_string(), "linux/arm64");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_its_place() {
+        let image = "[components.web]\nimage = \"x/web\"\n";
+        let unknown = refused(&format!("{image}binray = \"/web\"\n"));
+        assert!(unknown.contains("line 3") && unknown.contains("binray"), "{unknown}");
+        let cases = [
+            ("", "it has no [components.NAME]"),
+            ("[components.web]", "component web: it has no image"),
+            ("[components.\"a b\"]\nimage = \"x\"", "component a b: its name may have letters"),
+            ("[components.web]\nimage = \"X Y\"", "\"X Y\" is no image reference"),
+            (&format!("{image}package = \"github.com/x\""), "its package \"github.com/x\" is no folder of the source"),
+            (&format!("{image}binary = \"bin/web\""), "its binary \"bin/web\" is no absolute path"),
+            (&format!("{image}archive = \"a/{{arch}}\""), "its archive is a file name without folders"),
+            (&format!("{image}stamps = {{ \"main.v\" = \"{{time}}\" }}"), "only {version}, {commit}, {date} can"),
+            (&format!("platforms = [\"linux/mips\"]\n{image}"), "\"linux/mips\" is none of the platforms"),
+            (&format!("{image}[source]\nversion = \"v1\""), "[source] has a version without a repo"),
+        ];
+        for (text, why) in cases {
+            let said = refused(text);
+            assert!(said.contains(why), "{text:?} gave {said:?}, not {why:?}");
+        }
+    }
+
+    #[test]
+    fn only_components_there_are_can_be_selected() {
+        let project = Project::built_in().unwrap();
+        let names = |selected: Vec<&super::Component>| selected.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(project.select(&[]).unwrap()).len(), 3);
+        let asked = ["vn-agent".to_owned(), "manager".to_owned()];
+        assert_eq!(names(project.select(&asked).unwrap()), ["manager", "vn-agent"]);
+        let error = project.select(&["agent".to_owned()]).unwrap_err();
+        assert_eq!(error.to_string(), "selecting component agent: the project has manager, syncer, vn-agent");
+    }
+
+    #[test]
+    fn references_are_written_in_full() {
+        assert_eq!(full_reference("manager").unwrap(), "docker.io/library/manager:latest");
+        assert_eq!(full_reference("localhost:5000/a:v1").unwrap(), "localhost:5000/a:v1");
+    }
+}

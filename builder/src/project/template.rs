@@ -1,0 +1,71 @@
+//! Texts of a project with `{names}` in them, checked when they are read.
+
+/// A text in which `{name}` stands for a value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Template(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Piece {
+    Text(String),
+    Name(String),
+}
+
+impl Template {
+    /// Reads a template that may use these names.
+    ///
+    /// # Errors
+    /// When it uses another name, or a brace has no partner; the text says what is wrong.
+    pub(crate) fn parse(text: &str, names: &[&str]) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(start) = rest.find(['{', '}']) {
+            let (before, brace) = rest.split_at(start);
+            let Some((name, after)) = brace.strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
+                return Err(format!("{text:?} has a brace without its partner"));
+            };
+            if !names.contains(&name) {
+                return Err(format!("{text:?} has {{{name}}}, and only {} can stand there", list(names)));
+            }
+            pieces.extend([Piece::Text(before.to_owned()), Piece::Name(name.to_owned())]);
+            rest = after;
+        }
+        pieces.push(Piece::Text(rest.to_owned()));
+        Ok(Self(pieces))
+    }
+
+    /// The text, with the values in the place of their names. A name without a value is left out.
+    pub(crate) fn fill(&self, values: &[(&str, &str)]) -> String {
+        let value = |name: &str| values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
+        self.0
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) => text,
+                Piece::Name(name) => value(name),
+            })
+            .collect()
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Template;
+
+    #[test]
+    fn names_give_way_to_values() {
+        let template = Template::parse("vc_{component}-{arch}.tar", &["component", "arch"]).unwrap();
+        assert_eq!(template.fill(&[("arch", "arm64"), ("component", "vn-agent")]), "vc_vn-agent-arm64.tar");
+        assert_eq!(Template::parse("plain", &[]).unwrap().fill(&[]), "plain");
+    }
+
+    #[test]
+    fn what_cannot_stand_there_is_refused_by_name() {
+        let refused = |text| Template::parse(text, &["component", "arch"]).unwrap_err();
+        assert_eq!(refused("{os}.tar"), r#""{os}.tar" has {os}, and only {component}, {arch} can stand there"#);
+        assert_eq!(refused("a}"), r#""a}" has a brace without its partner"#);
+        assert_eq!(refused("{arch"), r#""{arch" has a brace without its partner"#);
+    }
+}

@@ -1,0 +1,134 @@
+//! Clones a revision with the system's git, so that whatever the user's git can reach is reached the user's way.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::Store;
+
+use super::process;
+use crate::Error;
+use crate::progress::Progress;
+
+/// The longest that one git command may take.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// The folder with the files of `version` of the repository at `url`, and the commit it is. A pinned commit that was
+/// cloned before needs no network.
+///
+/// # Errors
+/// When git is not installed, or fails; the message has git's own words.
+pub(super) fn clone(
+    url: &str,
+    version: &str,
+    pinned: Option<&str>,
+    store: &Store,
+    progress: &Progress,
+) -> Result<(Utf8PathBuf, String), Error> {
+    let home = store.cache_dir("git")?.join(&blake3::hash(url.as_bytes()).to_hex()[..32]);
+    let folder = |commit: &str| home.join("files").join(commit);
+    if let Some(commit) = pinned
+        && folder(commit).is_dir()
+    {
+        return Ok((folder(commit), commit.to_owned()));
+    }
+    let start = Instant::now();
+    let repository = Repository { url, dir: home.join("repository") };
+    let commit = repository.fetch(pinned.unwrap_or(version))?;
+    if let Some(pinned) = pinned
+        && commit != pinned
+    {
+        return Err(Error::Git {
+            attempt: format!("cloning {url} at {version}, pinned to {pinned}"),
+            source: Box::new(process::Failure::Other(format!("git fetched {commit} instead"))),
+        });
+    }
+    if !folder(&commit).is_dir() {
+        repository.check_out(&commit, &folder(&commit), store)?;
+    }
+    progress.ran("clone", &format!("{url} {version} at {}", &commit[..12]), start.elapsed());
+    Ok((folder(&commit), commit))
+}
+
+/// A bare repository in the store's care.
+struct Repository<'a> {
+    url: &'a str,
+    dir: Utf8PathBuf,
+}
+
+impl Repository<'_> {
+    /// Fetches a branch, tag or commit, without its history where the server lets us, and returns the commit.
+    fn fetch(&self, version: &str) -> Result<String, Error> {
+        if version.starts_with('-') || self.url.starts_with('-') {
+            let why = process::Failure::Other("neither may begin with a dash".to_owned());
+            return Err(self.failed(version)(why));
+        }
+        fs::create_dir_all(&self.dir).map_err(Error::io("making", &self.dir))?;
+        self.git(&["init", "--quiet", "--bare"]).map_err(self.failed(version))?;
+        let shallow = self.git(&["fetch", "--quiet", "--depth=1", "--no-tags", "--force", self.url, version]);
+        let name = match shallow {
+            Ok(_) => "FETCH_HEAD".to_owned(),
+            Err(failure) if failure.is_missing_program() => return Err(self.failed(version)(failure)),
+            // A short commit name cannot be fetched by itself, nor can every server give any commit: then fetch all.
+            Err(failure) => {
+                let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+                let unshallow: &[&str] = if self.dir.join("shallow").exists() { &["--unshallow"] } else { &[] };
+                let fetch = [&["fetch", "--quiet", "--force"], unshallow, &[self.url], &all].concat();
+                self.git(&fetch).map_err(self.failed(version))?;
+                let known = self.git(&["rev-parse", "--quiet", "--verify", &format!("{version}^{{commit}}")]);
+                // What git said first names the version that cannot be found.
+                return known.map(|output| line(&output)).map_err(|_| self.failed(version)(failure));
+            }
+        };
+        let commit = self.git(&["rev-parse", "--verify", &format!("{name}^{{commit}}")]);
+        commit.map(|output| line(&output)).map_err(self.failed(version))
+    }
+
+    /// Writes the files of a commit into `folder`: at once whole, or not at all.
+    fn check_out(&self, commit: &str, folder: &Utf8Path, store: &Store) -> Result<(), Error> {
+        let temporary = store.temp_dir()?;
+        let files = temporary.path().join("files");
+        fs::create_dir(&files).map_err(Error::io("making", folder))?;
+        let mut command = self.command();
+        command
+            .env("GIT_INDEX_FILE", temporary.path().join("index"))
+            .arg("--work-tree")
+            .arg(&files)
+            .args(["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false"])
+            .args(["checkout", "--quiet", "--force", commit, "--", "."]);
+        process::run(&mut command, LIMIT).map_err(self.failed(commit))?;
+        let parent = folder.parent().unwrap_or(&self.dir);
+        fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
+        match fs::rename(&files, folder) {
+            // Another process may have been faster.
+            Err(_) if folder.is_dir() => Ok(()),
+            result => result.map_err(Error::io("writing", folder)),
+        }
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<process::Output, process::Failure> {
+        process::run(self.command().args(arguments), LIMIT)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("git");
+        // A question for a password would wait for an answer that nobody gives.
+        command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").arg("--git-dir").arg(&self.dir);
+        command
+    }
+
+    fn failed(&self, version: &str) -> impl Fn(process::Failure) -> Error {
+        let attempt = format!("cloning {} at {version}", self.url);
+        move |failure| {
+            if failure.is_missing_program() {
+                return Error::NoGit { attempt: attempt.clone() };
+            }
+            Error::Git { attempt: attempt.clone(), source: Box::new(failure) }
+        }
+    }
+}
+
+fn line(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).trim().to_owned()
+}

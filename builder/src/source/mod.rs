@@ -1,0 +1,80 @@
+//! Where code comes from: a folder, or a git repository.
+
+mod git;
+mod tree;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::Store;
+
+pub(crate) use self::tree::{FileHash, Tree, hash_file};
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::project::SourceTable;
+use crate::{Error, process};
+
+/// A source that is there to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The folder with the code's `go.mod`; absolute.
+    pub(crate) dir: Utf8PathBuf,
+    /// The revision it was cloned at.
+    pub(crate) revision: Option<Revision>,
+}
+
+/// What was cloned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Revision {
+    /// The branch, tag or commit that was asked for.
+    pub(crate) version: String,
+    /// The commit, 40 hexadecimal digits.
+    pub(crate) commit: String,
+}
+
+impl Source {
+    /// Opens the source that `asked` says: the current folder when it says nothing. A repository is cloned into the
+    /// store's care, at the commit that `lock` pins or that the version is now.
+    ///
+    /// # Errors
+    /// When the folder is not there or has no `go.mod`, or git fails.
+    pub(crate) fn open(
+        asked: &SourceTable,
+        store: &Store,
+        lock: &mut Lock,
+        progress: &Progress,
+    ) -> Result<Self, Error> {
+        let (top, revision) = match &asked.repo {
+            None => (asked.dir.clone().unwrap_or_else(|| Utf8PathBuf::from(".")), None),
+            Some(url) => {
+                let version = asked.version.as_deref().unwrap_or("HEAD");
+                let (folder, commit) = git::clone(url, version, lock.commit(url, version), store, progress)?;
+                lock.pin_commit(url, version, &commit);
+                (folder, Some(Revision { version: version.to_owned(), commit }))
+            }
+        };
+        let named = asked.subdir.as_ref().map_or_else(|| top.clone(), |subdir| top.join(subdir));
+        let dir = named.canonicalize_utf8().map_err(|source| Error::NoSource { path: named.clone(), source })?;
+        if let Some(subdir) = &asked.subdir
+            && !dir.starts_with(top.canonicalize_utf8().map_err(Error::io("finding", &top))?)
+        {
+            return Err(Error::SubdirOutside { subdir: subdir.clone(), top });
+        }
+        if !dir.join("go.mod").is_file() {
+            return Err(Error::NoGoMod { modules: modules_below(&dir), path: named });
+        }
+        Ok(Self { dir, revision })
+    }
+}
+
+/// The folders at most two levels below `dir` that have a `go.mod`: what the user may have meant.
+fn modules_below(dir: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let mut found: Vec<_> = walkdir::WalkDir::new(dir)
+        .min_depth(2)
+        .max_depth(3)
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name() == "go.mod")
+        .filter_map(|entry| Some(Utf8Path::from_path(entry.path())?.parent()?.strip_prefix(dir).ok()?.to_owned()))
+        .collect();
+    found.sort();
+    found
+}

@@ -1,0 +1,176 @@
+//! What a source's files are, as cheaply as can be: the names of all, and the hashes of those that Go reads.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
+
+use crate::Error;
+
+/// The endings of the files whose content says what a package imports, or whether it is built at all: those of
+/// `go help packages`, without tests, which no image holds.
+const CODE: [&str; 20] = [
+    "c", "cc", "cpp", "cxx", "m", "h", "hh", "hpp", "hxx", "f", "F", "for", "f90", "s", "S", "sx", "swig", "swigcxx",
+    "syso", "go",
+];
+
+/// The files beside them by which Go finds its modules.
+const MODULE: [&str; 4] = ["go.mod", "go.sum", "go.work", "modules.txt"];
+
+/// The BLAKE3 hash of a file's content, written in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct FileHash(String);
+
+/// The files below some folders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tree {
+    /// By absolute path; the hash for files that Go reads while it looks for packages.
+    files: BTreeMap<Utf8PathBuf, Option<FileHash>>,
+}
+
+impl Tree {
+    /// Reads the folders. What is below `.git` or any of `without` is none of the source.
+    ///
+    /// # Errors
+    /// When a folder or file cannot be read, or has a name that is not UTF-8.
+    pub(crate) fn read<'a>(
+        folders: impl IntoIterator<Item = &'a Utf8Path>,
+        without: &[Utf8PathBuf],
+    ) -> Result<Self, Error> {
+        let mut paths = Vec::new();
+        for folder in folders {
+            let keep = |entry: &walkdir::DirEntry| {
+                entry.file_name() != ".git" && !without.iter().any(|folder| entry.path() == folder.as_std_path())
+            };
+            for entry in WalkDir::new(folder).into_iter().filter_entry(keep) {
+                let entry = entry.map_err(|error| Error::io("reading", folder)(error.into()))?;
+                // A link to a file is the file to Go; a link to a folder is nothing to it.
+                if entry.file_type().is_file() || (entry.path_is_symlink() && entry.path().is_file()) {
+                    paths.push(utf8(entry.into_path())?);
+                }
+            }
+        }
+        let hashed = |path: Utf8PathBuf| {
+            let hash = is_code(&path).then(|| hash_file(&path)).transpose()?;
+            Ok((path, hash))
+        };
+        Ok(Self { files: paths.into_par_iter().map(hashed).collect::<Result<_, Error>>()? })
+    }
+
+    /// A hash of all names and of what Go reads while it looks for packages; paths count from `top`, so that it is the
+    /// same wherever the source is.
+    pub(crate) fn hash(&self, top: &Utf8Path) -> FileHash {
+        let mut hasher = blake3::Hasher::new();
+        for (path, hash) in &self.files {
+            let path = path.strip_prefix(top).unwrap_or(path);
+            hasher.update(path.as_str().as_bytes());
+            hasher.update(&[0]);
+            hasher.update(hash.as_ref().map_or("", |hash| &hash.0).as_bytes());
+            hasher.update(&[0]);
+        }
+        FileHash(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The hash of a file, read now if it was not when the tree was.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn hash_of(&self, path: &Utf8Path) -> Result<FileHash, Error> {
+        match self.files.get(path) {
+            Some(Some(hash)) => Ok(hash.clone()),
+            _ => hash_file(path),
+        }
+    }
+}
+
+impl FileHash {
+    /// The hash of this content.
+    pub(crate) fn of(content: &[u8]) -> Self {
+        Self(blake3::hash(content).to_hex().to_string())
+    }
+}
+
+/// Hashes a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn hash_file(path: &Utf8Path) -> Result<FileHash, Error> {
+    /// Below this a file is read faster than it is mapped.
+    const SMALL: u64 = 128 << 10;
+    let hash = || -> io::Result<blake3::Hash> {
+        if fs::metadata(path)?.len() < SMALL {
+            return Ok(blake3::hash(&fs::read(path)?));
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_mmap_rayon(path)?;
+        Ok(hasher.finalize())
+    };
+    Ok(FileHash(hash().map_err(Error::io("reading", path))?.to_hex().to_string()))
+}
+
+fn is_code(path: &Utf8Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let code = path.extension().is_some_and(|extension| CODE.contains(&extension)) && !name.ends_with("_test.go");
+    code || MODULE.contains(&name)
+}
+
+fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
+    Utf8PathBuf::try_from(path).map_err(|error| {
+        let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
+        Error::io("reading", &path)(io::Error::other("its name is not UTF-8"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use camino::{Utf8Path, Utf8PathBuf};
+
+    use super::{FileHash, Tree};
+
+    fn write(top: &Utf8Path, files: &[(&str, &str)]) {
+        for (path, content) in files {
+            let path = top.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+    }
+
+    fn hash(top: &Utf8Path) -> FileHash {
+        Tree::read([top], &[top.join("out")]).unwrap().hash(top)
+    }
+
+    #[test]
+    fn names_and_code_count_and_nothing_else_does() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [one, two] = [0, 1].map(|i| Utf8PathBuf::try_from(folders[i].path().to_owned()).unwrap());
+        let files =
+            [("go.mod", "module m"), ("a/a.go", "package a"), ("a/a.txt", "text"), ("a/a_test.go", "package a")];
+        write(&one, &files);
+        write(&two, &files);
+        let first = hash(&one);
+        assert_eq!(first, hash(&two), "where the source is does not count");
+        write(&one, &[("a/a.txt", "other"), ("a/a_test.go", "other"), (".git/HEAD", "x"), ("out/a.go", "package out")]);
+        assert_eq!(first, hash(&one), "nor do data, tests, git's files and outputs");
+        write(&one, &[("a/b.txt", "")]);
+        assert_ne!(first, hash(&one), "a new name counts: it may be embedded");
+        write(&two, &[("a/a.go", "package a // changed")]);
+        assert_ne!(first, hash(&two), "and so does changed code");
+    }
+
+    #[test]
+    fn large_files_hash_as_small_ones_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
+        let content = "x".repeat(1 << 20);
+        write(&top, &[("large.go", &content), ("link.txt", "")]);
+        let tree = Tree::read([top.as_path()], &[]).unwrap();
+        assert_eq!(tree.hash_of(&top.join("large.go")).unwrap(), FileHash::of(content.as_bytes()));
+        assert_eq!(tree.hash_of(&top.join("link.txt")).unwrap(), FileHash::of(b""));
+    }
+}
