@@ -156,7 +156,9 @@ fn bases(
     let bases = request
         .platforms
         .iter()
-        .map(|platform| Ok((platform.clone(), request.base.realise(platform, request.compression, store, lock, progress)?)))
+        .map(|platform| {
+            Ok((platform.clone(), request.base.realise(platform, request.compression, store, lock, progress)?))
+        })
         .collect();
     lock.save()?;
     bases

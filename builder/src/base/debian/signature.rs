@@ -162,7 +162,7 @@ fn name(key: &impl KeyDetails) -> String {
 
 /// Whether a time to live, counted from `start`, has passed. None and zero mean for ever.
 fn over(start: Option<Timestamp>, life: Option<pgp::types::Duration>, now: Timestamp) -> bool {
-    let (start, life) = (start.map_or(0, Timestamp::as_secs), life.map_or(0, |life| life.as_secs()));
+    let (start, life) = (start.map_or(0, Timestamp::as_secs), life.map_or(0, pgp::types::Duration::as_secs));
     life != 0 && u64::from(start) + u64::from(life) <= u64::from(now.as_secs())
 }
 
