@@ -12,7 +12,7 @@ use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, 
 use vcstore::Store;
 use vcterminal::{Exit, Output, seconds};
 
-use crate::cli::duration::duration;
+use crate::cli::values::{component_image, duration, namespace, toleration};
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::rollout::{self, Change, Plan, Ready, Step, images, title};
 
@@ -35,11 +35,11 @@ pub(crate) struct Deploy {
     cluster: ClusterArgs,
 
     /// The namespace to deploy to
-    #[arg(short, long, value_name = "NAME", default_value_t)]
+    #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
 
     /// Also run on workers with this taint; may be given several times
-    #[arg(long, value_name = "KEY[=VALUE][:EFFECT]")]
+    #[arg(long, value_name = "KEY[=VALUE][:EFFECT]", value_parser = toleration)]
     tolerate: Vec<Toleration>,
 
     /// The port on every worker for vn-agent's metrics; give another where node-exporter has this one
@@ -184,15 +184,6 @@ impl Deploy {
         let ready = rollout::run(&cluster, &plan, self.force_conflicts, self.timeout, show).await?;
         Ok((plan, ready))
     }
-}
-
-fn component_image(text: &str) -> Result<(Component, ImageReference), String> {
-    let (component, image) = text.split_once('=').ok_or("write COMPONENT=NAME@sha256:DIGEST")?;
-    let hint = |error: vcmanifests::Error| match error.help() {
-        Some(help) => format!("{error}: {help}"),
-        None => error.to_string(),
-    };
-    Ok((component.parse().map_err(hint)?, image.parse().map_err(hint)?))
 }
 
 /// One line for the object, and one below it for every field that differs.

@@ -1,9 +1,9 @@
 //! The command line: one file a subcommand.
 
 mod deploy;
-mod duration;
 mod helper;
 mod push;
+mod values;
 mod verify;
 
 use std::future::Future;

@@ -9,7 +9,7 @@ use thiserror::Error;
 use vcmanifests::NamespaceName;
 use vcterminal::{Exit, Output};
 
-use crate::cli::duration::duration;
+use crate::cli::values::{duration, namespace};
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::verify::{fetch, verify};
 
@@ -21,7 +21,7 @@ pub(crate) struct Verify {
     cluster: ClusterArgs,
 
     /// The namespace of the installation
-    #[arg(short, long, value_name = "NAME", default_value_t)]
+    #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
 
     /// How far back Warning events count; those of a pod that has been ready ever since never do

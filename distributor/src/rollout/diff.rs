@@ -19,6 +19,9 @@ pub struct FieldChange {
 const BOOKKEEPING: [&str; 6] =
     ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"];
 
+/// Annotations in which the server and its controllers count.
+const COUNTERS: [&str; 2] = ["deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"];
+
 /// The fields in which `new` differs from `old`, both as the server returns them.
 #[must_use]
 pub(super) fn diff(old: &Value, new: &Value) -> Vec<FieldChange> {
@@ -40,9 +43,8 @@ fn stripped(object: &Value) -> Value {
         fields.remove("status");
         if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.retain(|name, _| !BOOKKEEPING.contains(&name.as_str()));
-            // The Deployment controller counts its revisions here.
             if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-                annotations.remove("deployment.kubernetes.io/revision");
+                annotations.retain(|name, _| !COUNTERS.contains(&name.as_str()));
             }
         }
     }

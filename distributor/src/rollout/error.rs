@@ -19,14 +19,12 @@ pub enum Error {
     Cluster(#[from] cluster::Error),
 
     /// Other field managers own fields that would change.
-    #[error("applying {object}: {}", list(conflicts))]
-    #[diagnostic(help("nothing was changed; if these fields are yours to set, take them over with --force-conflicts"))]
-    Conflict {
-        /// The object, `deployment/vc-manager`.
-        object: String,
-        /// Who owns what.
-        conflicts: Vec<Conflict>,
-    },
+    #[error("applying the objects: {}", fields(.0))]
+    #[diagnostic(help(
+        "nothing was changed; see what would change with --dry-run --force-conflicts, and take the fields over with \
+         --force-conflicts"
+    ))]
+    Conflict(#[source] Conflicts),
 
     /// The namespace or a definition is on its way out.
     #[error("{object} cannot be used: {why}")]
@@ -66,11 +64,17 @@ pub enum Error {
 /// A field that another field manager owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
+    /// The object, `deployment/vc-manager`.
+    pub object: String,
     /// The other manager, as in `kubectl-client-side-apply`.
     pub manager: String,
     /// The field, as in `.spec.replicas`.
     pub field: String,
 }
+
+/// Every field of a rollout that other field managers own.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct Conflicts(pub Vec<Conflict>);
 
 /// How a wait ended without success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,24 +104,41 @@ impl fmt::Display for Evidence {
     }
 }
 
-fn list(conflicts: &[Conflict]) -> String {
-    let each = conflicts.iter().map(|conflict| format!("{} belongs to {:?}", conflict.field, conflict.manager));
-    each.collect::<Vec<_>>().join(", ")
+impl fmt::Display for Conflicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each = self.0.iter().map(|one| format!("{}: {} belongs to {:?}", one.object, one.field, one.manager));
+        f.write_str(&each.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn fields(conflicts: &Conflicts) -> String {
+    match conflicts.0.len() {
+        1 => "a field would change that belongs to another manager".to_owned(),
+        n => format!("{n} fields would change that belong to other managers"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
     use std::time::Duration;
 
-    use super::{Conflict, Error, Outcome};
+    use super::{Conflict, Conflicts, Error, Outcome};
 
     #[test]
-    fn a_conflict_names_field_and_owner() {
-        let error = Error::Conflict {
+    fn a_conflict_names_object_field_and_owner() {
+        let conflict = |field: &str| Conflict {
             object: "deployment/vc-manager".to_owned(),
-            conflicts: vec![Conflict { manager: "kubectl".to_owned(), field: ".spec.replicas".to_owned() }],
+            manager: "kubectl".to_owned(),
+            field: field.to_owned(),
         };
-        assert_eq!(error.to_string(), "applying deployment/vc-manager: .spec.replicas belongs to \"kubectl\"");
+        let error = Error::Conflict(Conflicts(vec![conflict(".spec.replicas"), conflict(".spec.paused")]));
+        assert_eq!(error.to_string(), "applying the objects: 2 fields would change that belong to other managers");
+        assert_eq!(
+            error.source().unwrap().to_string(),
+            "deployment/vc-manager: .spec.replicas belongs to \"kubectl\"\n\
+             deployment/vc-manager: .spec.paused belongs to \"kubectl\""
+        );
     }
 
     #[test]

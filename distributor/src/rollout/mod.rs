@@ -18,7 +18,7 @@ use vcmanifests::Stage;
 use crate::cluster::Cluster;
 
 pub use diff::FieldChange;
-pub use error::{Conflict, Error, Evidence, Outcome};
+pub use error::{Conflict, Conflicts, Error, Evidence, Outcome};
 pub use plan::{Change, Plan, Step, plan, title};
 use wait::Awaited;
 pub use wait::Ready;

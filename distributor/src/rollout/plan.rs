@@ -1,7 +1,7 @@
 //! What applying the objects would do, asked of the API server before anything is done.
 //! Each object is applied in a dry run; refusals and conflicts show here, while nothing has changed.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use vcmanifests::{Object, Stage};
 
 use super::diff::{FieldChange, diff};
-use super::error::Conflict;
+use super::error::{Conflict, Conflicts};
 use super::ready::{self, Readiness};
 use super::{Error, FIELD_MANAGER};
 use crate::cluster::Cluster;
@@ -55,12 +55,20 @@ pub struct Plan {
 /// When the API server cannot be asked, refuses an object, or another manager owns a field that would change.
 pub async fn plan(cluster: &Cluster, objects: Vec<Object>, force: bool) -> Result<Plan, Error> {
     let namespace_exists = namespace_exists(cluster, &objects).await?;
-    let steps = stream::iter(objects)
+    let answers: Vec<Result<Step, Error>> = stream::iter(objects)
         .map(|object| step(cluster, object, force, namespace_exists))
         .buffered(AT_ONCE)
-        .try_collect()
-        .await?;
-    Ok(Plan { steps })
+        .collect()
+        .await;
+    let (mut steps, mut conflicts) = (Vec::new(), Vec::new());
+    for answer in answers {
+        match answer {
+            Ok(step) => steps.push(step),
+            Err(Error::Conflict(found)) => conflicts.extend(found.0),
+            Err(other) => return Err(other),
+        }
+    }
+    if conflicts.is_empty() { Ok(Plan { steps }) } else { Err(Error::Conflict(Conflicts(conflicts))) }
 }
 
 /// Applies one object for real, or in a dry run, and returns what the API server makes of it.
@@ -73,11 +81,10 @@ pub(super) async fn apply(
     let mut parameters = PatchParams::apply(FIELD_MANAGER).validation_strict();
     parameters.force = force;
     parameters.dry_run = dry_run;
-    let document = document(object)?;
-    let result = api(cluster, object).patch(object.name(), &parameters, &Patch::Apply(&document)).await;
+    let result = api(cluster, object).patch(object.name(), &parameters, &Patch::Apply(object)).await;
     result.map_err(|error| match &error {
-        kube::Error::Api(status) if status.is_conflict() && !conflicts(status).is_empty() => {
-            Error::Conflict { object: title(object), conflicts: conflicts(status) }
+        kube::Error::Api(status) if status.is_conflict() && !conflicts(object, status).is_empty() => {
+            Error::Conflict(Conflicts(conflicts(object, status)))
         }
         _ => cluster.failed(format!("applying {}", title(object)), error).into(),
     })
@@ -133,21 +140,6 @@ fn resource(object: &Object) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, object.kind()), object.plural())
 }
 
-/// The object as it is sent.
-///
-/// A Deployment that was rolling until now has the server's own `rollingUpdate` values, which nobody owns and which
-/// its validation refuses beside `Recreate`: they are taken away by a null, which the typed object cannot say.
-fn document(object: &Object) -> Result<Value, Error> {
-    let mut document =
-        serde_json::to_value(object).map_err(|source| Error::Prepare { object: title(object), source })?;
-    if let Some(strategy) = document.pointer_mut("/spec/strategy")
-        && strategy["type"] == "Recreate"
-    {
-        strategy["rollingUpdate"] = Value::Null;
-    }
-    Ok(document)
-}
-
 fn value(object: &Object, found: &DynamicObject) -> Result<Value, Error> {
     serde_json::to_value(found).map_err(|source| Error::Prepare { object: title(object), source })
 }
@@ -167,11 +159,12 @@ fn ours(object: &DynamicObject) -> Option<&ManagedFieldsEntry> {
 }
 
 /// Reads the causes of a conflict: `conflict with "kubectl-client-side-apply" using apps/v1` at `.spec.replicas`.
-fn conflicts(status: &Status) -> Vec<Conflict> {
+fn conflicts(object: &Object, status: &Status) -> Vec<Conflict> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes
         .filter(|cause| cause.reason == "FieldManagerConflict")
         .map(|cause| Conflict {
+            object: title(object),
             manager: cause.message.split('"').nth(1).unwrap_or(cause.message.as_str()).to_owned(),
             field: cause.field.clone(),
         })
@@ -182,6 +175,7 @@ fn conflicts(status: &Status) -> Vec<Conflict> {
 mod tests {
     use kube::core::Status;
     use serde_json::json;
+    use vcmanifests::Object;
 
     use super::{Change, conflicts};
     use crate::rollout::diff::FieldChange;
@@ -196,8 +190,14 @@ mod tests {
                 "message": "conflict with \"kubectl-client-side-apply\" using apps/v1" }] },
         }))
         .unwrap();
-        let expected = Conflict { manager: "kubectl-client-side-apply".to_owned(), field: ".spec.replicas".to_owned() };
-        assert_eq!(conflicts(&status), [expected]);
+        let object =
+            Object::Namespace(serde_json::from_value(json!({ "metadata": { "name": "vc-manager" } })).unwrap());
+        let expected = Conflict {
+            object: "namespace/vc-manager".to_owned(),
+            manager: "kubectl-client-side-apply".to_owned(),
+            field: ".spec.replicas".to_owned(),
+        };
+        assert_eq!(conflicts(&object, &status), [expected]);
     }
 
     #[test]

@@ -84,6 +84,35 @@ pub fn describe(pod: &Pod) -> String {
     format!("{} {place}: {}{restarts}", name(pod), state(pod))
 }
 
+/// What the pod does, or what it waits for.
+#[must_use]
+pub fn state(pod: &Pod) -> String {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return "being deleted".to_owned();
+    }
+    if is_ready(pod) {
+        return "Running and ready".to_owned();
+    }
+    let waiting = containers(pod).find_map(|container| {
+        let state = container.state.as_ref()?;
+        if let Some(waiting) = &state.waiting {
+            return Some(with_message(waiting.reason.as_deref().unwrap_or("waiting"), waiting.message.as_deref()));
+        }
+        let ended = state.terminated.as_ref()?;
+        Some(with_message(&format!("ended with exit code {}", ended.exit_code), ended.message.as_deref()))
+    });
+    let unscheduled = || {
+        let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+        let condition = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+        Some(with_message(condition.reason.as_deref().unwrap_or("not scheduled"), condition.message.as_deref()))
+    };
+    let why = || {
+        let status = pod.status.as_ref()?;
+        Some(with_message(status.reason.as_deref()?, status.message.as_deref()))
+    };
+    waiting.or_else(unscheduled).or_else(why).unwrap_or_else(|| format!("{}, not ready", phase(pod)))
+}
+
 /// Why the pod will not become ready, as far as that can be known.
 #[must_use]
 pub fn hopeless(pod: &Pod) -> Option<String> {
@@ -116,33 +145,6 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.iter().flat_map(|status| {
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
     })
-}
-
-fn state(pod: &Pod) -> String {
-    if pod.metadata.deletion_timestamp.is_some() {
-        return "being deleted".to_owned();
-    }
-    if is_ready(pod) {
-        return "Running and ready".to_owned();
-    }
-    let waiting = containers(pod).find_map(|container| {
-        let state = container.state.as_ref()?;
-        if let Some(waiting) = &state.waiting {
-            return Some(with_message(waiting.reason.as_deref().unwrap_or("waiting"), waiting.message.as_deref()));
-        }
-        let ended = state.terminated.as_ref()?;
-        Some(with_message(&format!("ended with exit code {}", ended.exit_code), ended.message.as_deref()))
-    });
-    let unscheduled = || {
-        let conditions = pod.status.as_ref()?.conditions.as_deref()?;
-        let condition = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
-        Some(with_message(condition.reason.as_deref().unwrap_or("not scheduled"), condition.message.as_deref()))
-    };
-    let why = || {
-        let status = pod.status.as_ref()?;
-        Some(with_message(status.reason.as_deref()?, status.message.as_deref()))
-    };
-    waiting.or_else(unscheduled).or_else(why).unwrap_or_else(|| format!("{}, not ready", phase(pod)))
 }
 
 fn with_message(reason: &str, message: Option<&str>) -> String {

@@ -12,7 +12,7 @@ use kube::api::{Api, Resource};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 use vcmanifests::Object;
 
 use super::error::{Error, Outcome};
@@ -61,7 +61,7 @@ pub(super) async fn until_ready(
     let numbered = watches.into_iter().flatten().enumerate();
     let mut watches = stream::select_all(numbered.map(|(i, watch)| watch.map_ok(move |now| (i, now)).boxed()));
     let mut states = vec![Readiness::Waiting("it is not there yet".to_owned()); awaited.len()];
-    let mut look = interval(LOOK);
+    let mut look = interval_at(tokio::time::Instant::now() + LOOK, LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     let outcome = loop {
@@ -139,8 +139,8 @@ fn lasting(cluster: &Cluster, object: &Object, error: watcher::Error) -> Option<
         | watcher::Error::WatchStartFailed(cause)
         | watcher::Error::WatchFailed(cause) => cause,
         watcher::Error::WatchError(status) => kube::Error::Api(status),
-        other => {
-            tracing::debug!("watching {}: {other}", title(object));
+        watcher::Error::NoResourceVersion => {
+            tracing::debug!("watching {}: the API server gave no resource version", title(object));
             return None;
         }
     };

@@ -78,7 +78,28 @@ fn warning(kind: &str, name: &str, seen: &str) -> k8s_openapi::api::core::v1::Ev
 
 #[test]
 fn a_healthy_installation_passes_with_evidence_for_each_answer() {
-    insta::assert_snapshot!(report(&healthy()), @"");
+    insta::assert_snapshot!(report(&healthy()), @r"
+    ✓ namespace
+        vc-manager is Active
+    ✓ crds
+        clusterversions.tenancy.x-k8s.io is Established, serving v1alpha1
+        virtualclusters.tenancy.x-k8s.io is Established, serving v1alpha1
+    ✓ pods
+        deployment/vc-manager has 1/1 pods up to date and available
+        vc-manager-1 on w1: Running and ready, image docker.io/a/b@sha256:01
+        deployment/vc-syncer has 1/1 pods up to date and available
+        vc-syncer-1 on w2: Running and ready, image docker.io/a/b@sha256:01
+        daemonset/vn-agent has 2/2 pods up to date and available
+        vn-agent-1 on w1: Running and ready, image docker.io/a/b@sha256:01
+        vn-agent-2 on w2: Running and ready, image docker.io/a/b@sha256:01
+    ✓ placement
+        worker w1 has vn-agent-1: Running and ready
+        worker w2 has vn-agent-2: Running and ready
+        control-plane node cp has none
+    ✓ events
+        no Warning event of the last 10m is still of concern
+    all 5 checks passed
+    ");
 }
 
 #[test]
@@ -103,7 +124,24 @@ fn an_empty_cluster_fails_with_what_is_missing() {
         pods: vec![],
         ..healthy()
     };
-    insta::assert_snapshot!(report(&empty), @"");
+    insta::assert_snapshot!(report(&empty), @r"
+    ✗ namespace
+        vc-manager does not exist
+    ✗ crds
+        clusterversions.tenancy.x-k8s.io does not exist
+        virtualclusters.tenancy.x-k8s.io does not exist
+    ✗ pods
+        deployment/vc-manager does not exist
+        deployment/vc-syncer does not exist
+        daemonset/vn-agent does not exist
+    ✗ placement
+        worker w1 has no vn-agent
+        worker w2 has no vn-agent
+        control-plane node cp has none
+    ✓ events
+        no Warning event of the last 10m is still of concern
+    4 of 5 checks failed
+    ");
 }
 
 #[test]
@@ -157,7 +195,7 @@ fn vn_agent_must_be_on_every_worker_and_nowhere_else() {
     astray.nodes.push(object(json!({ "metadata": { "name": "cp2" },
         "spec": { "taints": [{ "key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule" }] } })));
     astray.pods.push(pod("vn-agent", "vn-agent-3", "cp2", &ready(READY)));
-    assert_eq!(failure(&astray).evidence[0], "control-plane node cp2 has vn-agent-3 on cp2: Running and ready");
+    assert_eq!(failure(&astray).evidence[0], "control-plane node cp2 has vn-agent-3: Running and ready");
 
     let mut twice = healthy();
     twice.pods.push(pod("vn-agent", "vn-agent-3", "w1", &ready(READY)));

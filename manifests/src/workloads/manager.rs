@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::ContainerPort;
 
 use crate::workloads::{label_selector, pod, workload_metadata};
@@ -45,7 +45,7 @@ pub fn manager(parameters: &Parameters) -> Deployment {
             replicas: Some(1),
             selector: label_selector(Component::Manager),
             // Every start replaces the webhook's certificate in the cluster: a second one would cut off the first.
-            strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }),
+            strategy: Some(pod::one_at_a_time()),
             template,
             ..DeploymentSpec::default()
         }),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::{DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, EmptyDirVolumeSource, NodeAffinity, NodeSelector, NodeSelectorRequirement,
     NodeSelectorTerm, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecurityContext,
@@ -66,6 +67,20 @@ pub(super) fn template(
     labels.extend(selector(component));
     labels.extend(extra_labels);
     PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }), spec: Some(spec) }
+}
+
+/// Replaces a Deployment's one pod without a second beside it: the old one goes first.
+///
+/// `Recreate` says the same in one word, but cannot be applied server-side over a Deployment that was rolling until
+/// now, as upstream's is: the rolling values that the server filled in belong to nobody, stay, and are refused beside it.
+pub(super) fn one_at_a_time() -> DeploymentStrategy {
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(IntOrString::Int(0)),
+            max_unavailable: Some(IntOrString::Int(1)),
+        }),
+    }
 }
 
 /// Tries to connect to `port`; ready or alive when something accepts.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{ContainerPort, Probe, Sysctl};
 
 use crate::workloads::{label_selector, pod, workload_metadata};
@@ -46,8 +46,8 @@ pub fn syncer(parameters: &Parameters) -> Deployment {
         spec: Some(DeploymentSpec {
             replicas: Some(1),
             selector: label_selector(Component::Syncer),
-            // One leads and a second would only wait for its lease: replacing is faster than rolling.
-            strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }),
+            // One leads, and a second would only wait for its lease.
+            strategy: Some(pod::one_at_a_time()),
             template,
             ..DeploymentSpec::default()
         }),
