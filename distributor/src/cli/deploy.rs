@@ -195,11 +195,20 @@ fn describe(step: &Step) -> String {
         Change::Configured(fields) => {
             let mut text = format!("{title} configured\n");
             for field in fields {
-                let [from, to] = [&field.from, &field.to].map(|value| value.as_deref().unwrap_or("(none)"));
+                let [from, to] = [&field.from, &field.to].map(|value| short(value.as_deref().unwrap_or("(none)")));
                 text += &format!("    {}: {from} -> {to}\n", field.field);
             }
             text
         }
+    }
+}
+
+/// A value on a terminal: whole rules and schemas would bury the lines around them. JSON has them in full.
+fn short(value: &str) -> String {
+    const WIDTH: usize = 120;
+    match value.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
     }
 }
 
@@ -218,4 +227,44 @@ fn summary(plan: &Plan, ready: &[Ready], dry_run: bool, elapsed: Duration) -> io
 fn line(step: &Step) -> Line<'_> {
     let object = &step.object;
     Line { kind: object.kind(), name: object.name(), namespace: object.namespace(), change: &step.change }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+    use vcmanifests::Object;
+
+    use super::{Change, Deploy, Step, describe};
+    use crate::rollout::FieldChange;
+
+    fn step(change: Change) -> Step {
+        let namespace = serde_json::from_value(json!({ "metadata": { "name": "vc-manager" } })).unwrap();
+        Step { object: Object::Namespace(namespace), change, settled: false }
+    }
+
+    #[test]
+    fn each_object_has_a_line_and_each_field_one_below_it() {
+        let field = |to: &str| FieldChange { field: "a.b".to_owned(), from: None, to: Some(to.to_owned()) };
+        assert_eq!(describe(&step(Change::Created)), "namespace/vc-manager created\n");
+        assert_eq!(describe(&step(Change::Unchanged)), "namespace/vc-manager unchanged\n");
+        assert_eq!(
+            describe(&step(Change::Configured(vec![field("x"), field(&"ü".repeat(200))]))),
+            format!("namespace/vc-manager configured\n    a.b: (none) -> x\n    a.b: (none) -> {}…\n", "ü".repeat(120))
+        );
+    }
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        deploy: Deploy,
+    }
+
+    #[test]
+    fn files_alone_need_a_folder_and_no_cluster() {
+        let parse = |arguments: &[&str]| Command::try_parse_from([&["deploy"], arguments].concat());
+        assert!(parse(&["--no-apply"]).is_err());
+        assert!(parse(&["--no-apply", "--output-dir", "x", "--dry-run"]).is_err());
+        assert!(parse(&["--no-apply", "--output-dir", "x"]).unwrap().deploy.no_apply);
+    }
 }

@@ -72,7 +72,7 @@ pub(super) fn template(
 /// Replaces a Deployment's one pod without a second beside it: the old one goes first.
 ///
 /// `Recreate` says the same in one word, but cannot be applied server-side over a Deployment that was rolling until
-/// now, as upstream's is: the rolling values that the server filled in belong to nobody, stay, and are refused beside it.
+/// now, as upstream's is: the rolling values that the server filled in stay, and are refused beside it.
 pub(super) fn one_at_a_time() -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
