@@ -14,7 +14,7 @@ use vcterminal::{Exit, Output, seconds};
 
 use crate::cli::values::{component_image, duration, namespace, toleration};
 use crate::cluster::{self, Cluster, ClusterArgs};
-use crate::rollout::{self, Change, Plan, Ready, Step, images, title};
+use crate::rollout::{self, Change, Outcomes, Plan, Progress, Ready, Step, images, title};
 
 /// Apply VirtualCluster's namespace, definitions, roles and workloads, with images by digest, and wait until they run.
 #[derive(Debug, Args)]
@@ -106,6 +106,7 @@ struct Document<'a> {
     dry_run: bool,
     objects: Vec<Line<'a>>,
     ready: &'a [Ready],
+    restarted: &'a [String],
     files: &'a [Utf8PathBuf],
     elapsed_seconds: f64,
 }
@@ -129,15 +130,16 @@ impl Deploy {
         for file in files.iter().filter(|_| text) {
             println!("wrote {file}");
         }
-        let (plan, ready) = if self.no_apply { Default::default() } else { self.roll_out(objects, text).await? };
+        let (plan, outcomes) = if self.no_apply { Default::default() } else { self.roll_out(objects, text).await? };
         match self.output {
-            Output::Text if !self.no_apply => summary(&plan, &ready, self.dry_run, started.elapsed())?,
+            Output::Text if !self.no_apply => summary(&plan, &outcomes.ready, self.dry_run, started.elapsed())?,
             Output::Text => {}
             Output::Json => vcterminal::print_json(&Document {
                 namespace: self.namespace.as_str(),
                 dry_run: self.dry_run,
                 objects: plan.steps.iter().map(line).collect(),
-                ready: &ready,
+                ready: &outcomes.ready,
+                restarted: &outcomes.restarted,
                 files: &files,
                 elapsed_seconds: started.elapsed().as_secs_f64(),
             })?,
@@ -169,20 +171,20 @@ impl Deploy {
         Ok(written)
     }
 
-    async fn roll_out(&self, objects: Vec<Object>, text: bool) -> Result<(Plan, Vec<Ready>), Error> {
+    async fn roll_out(&self, objects: Vec<Object>, text: bool) -> Result<(Plan, Outcomes), Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
         let plan = rollout::plan(&cluster, objects, self.force_conflicts).await?;
-        let show = |step: &Step| {
-            if text {
-                print!("{}", describe(step));
-            }
+        let show = |progress: Progress<'_>| match progress {
+            Progress::Applied(step) if text => print!("{}", describe(step)),
+            Progress::Restarted(stuck) if text => println!("pod restarted: {stuck}"),
+            Progress::Applied(_) | Progress::Restarted(_) => {}
         };
         if self.dry_run {
-            plan.steps.iter().for_each(show);
-            return Ok((plan, Vec::new()));
+            plan.steps.iter().map(Progress::Applied).for_each(show);
+            return Ok((plan, Outcomes::default()));
         }
-        let ready = rollout::run(&cluster, &plan, self.force_conflicts, self.timeout, show).await?;
-        Ok((plan, ready))
+        let outcomes = rollout::run(&cluster, &plan, self.force_conflicts, self.timeout, show).await?;
+        Ok((plan, outcomes))
     }
 }
 

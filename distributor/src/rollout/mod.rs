@@ -9,6 +9,7 @@ pub mod images;
 mod plan;
 pub mod pods;
 pub mod ready;
+mod unstick;
 mod wait;
 
 use std::time::{Duration, Instant};
@@ -26,8 +27,26 @@ pub use wait::Ready;
 /// The name that our fields are owned by (Kubernetes, "Server-Side Apply").
 pub const FIELD_MANAGER: &str = "vcdist";
 
+/// Something that a rollout has just done.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// It has taken this step.
+    Applied(&'a Step),
+    /// It has had a pod made anew that was stuck, as the text says.
+    Restarted(&'a str),
+}
+
+/// What a rollout came to.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    /// What was waited for, in the plan's order, and how it is ready.
+    pub ready: Vec<Ready>,
+    /// The pods that were made anew, and what they were stuck in.
+    pub restarted: Vec<String>,
+}
+
 /// Applies the steps of a plan that change anything and waits for each stage, within `timeout` in all.
-/// Returns the workloads with how they are ready, in the plan's order.
+/// Pods of an earlier attempt that are stuck are made anew.
 ///
 /// # Errors
 /// When the API server refuses an object, or one does not get ready in time or ever.
@@ -36,10 +55,10 @@ pub async fn run(
     plan: &Plan,
     force: bool,
     timeout: Duration,
-    mut applied: impl FnMut(&Step),
-) -> Result<Vec<Ready>, Error> {
+    mut progress: impl FnMut(Progress<'_>),
+) -> Result<Outcomes, Error> {
     let started = Instant::now();
-    let mut ready = Vec::new();
+    let mut outcomes = Outcomes::default();
     for stage in [Stage::Namespace, Stage::Definitions, Stage::Access, Stage::Workloads] {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.object.stage() == stage).collect();
         let mut awaited = Vec::new();
@@ -49,10 +68,14 @@ pub async fn run(
             } else {
                 plan::changed_at(&plan::apply(cluster, &step.object, force, false).await?)
             };
-            applied(step);
+            progress(Progress::Applied(step));
+            for stuck in unstick::unstick(cluster, &step.object).await? {
+                progress(Progress::Restarted(&stuck));
+                outcomes.restarted.push(stuck);
+            }
             awaited.push(Awaited { object: &step.object, since });
         }
-        ready.extend(wait::until_ready(cluster, &awaited, started, timeout).await?);
+        outcomes.ready.extend(wait::until_ready(cluster, &awaited, started, timeout).await?);
     }
-    Ok(ready)
+    Ok(outcomes)
 }

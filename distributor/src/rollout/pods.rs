@@ -19,6 +19,9 @@ const HOPELESS: [&str; 6] = [
     "RunContainerError",
 ];
 
+/// Waiting reasons that mean: the image is not on the node.
+pub(super) const NO_IMAGE: [&str; 3] = ["ErrImageNeverPull", "ImagePullBackOff", "ErrImagePull"];
+
 /// The pod's name.
 #[must_use]
 pub fn name(pod: &Pod) -> &str {
@@ -85,8 +88,7 @@ pub fn describe(pod: &Pod) -> String {
 }
 
 /// What the pod does, or what it waits for.
-#[must_use]
-pub fn state(pod: &Pod) -> String {
+fn state(pod: &Pod) -> String {
     if pod.metadata.deletion_timestamp.is_some() {
         return "being deleted".to_owned();
     }
@@ -96,7 +98,8 @@ pub fn state(pod: &Pod) -> String {
     let waiting = containers(pod).find_map(|container| {
         let state = container.state.as_ref()?;
         if let Some(waiting) = &state.waiting {
-            return Some(with_message(waiting.reason.as_deref().unwrap_or("waiting"), waiting.message.as_deref()));
+            let (reason, message) = (waiting.reason.as_deref().unwrap_or("waiting"), waiting.message.as_deref());
+            return Some(missing_image(pod, reason, message).unwrap_or_else(|| with_message(reason, message)));
         }
         let ended = state.terminated.as_ref()?;
         Some(with_message(&format!("ended with exit code {}", ended.exit_code), ended.message.as_deref()))
@@ -147,6 +150,18 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     })
 }
 
+/// Of a failed pull, the runtime's message names the image four times over; its last clause is the cause.
+fn missing_image(pod: &Pod, reason: &str, message: Option<&str>) -> Option<String> {
+    if !NO_IMAGE.contains(&reason) {
+        return None;
+    }
+    let image = images(pod).join(", ");
+    let cause = message.and_then(|message| message.rsplit(": ").next()).filter(|cause| !cause.contains(&image));
+    let cause = if reason == "ErrImageNeverPull" { None } else { cause };
+    let pull = cause.map(|cause| format!(", and pulling it fails: {cause}")).unwrap_or_default();
+    Some(format!("{reason}: {image} is not on the node{pull}"))
+}
+
 fn with_message(reason: &str, message: Option<&str>) -> String {
     match message.map(str::trim).filter(|message| !message.is_empty()) {
         Some(message) => format!("{reason}: {message}"),
@@ -195,7 +210,17 @@ pub(crate) mod tests {
     fn a_missing_image_is_hopeless_at_once_and_a_crash_after_some_patience() {
         assert_eq!(
             hopeless(&waiting("ErrImageNeverPull", 0)).unwrap(),
-            "vc-manager-1 on w1: ErrImageNeverPull: the image is not there"
+            "vc-manager-1 on w1: ErrImageNeverPull: docker.io/a/b@sha256:01 is not on the node"
+        );
+        let mut pull = waiting("ImagePullBackOff", 0);
+        let containers = pull.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+        containers[0].state.as_mut().unwrap().waiting.as_mut().unwrap().message = Some(
+            "Back-off pulling image \"docker.io/a/b@sha256:01\": ErrImagePull: dial tcp: connection refused".to_owned(),
+        );
+        assert_eq!(
+            hopeless(&pull).unwrap(),
+            "vc-manager-1 on w1: ImagePullBackOff: docker.io/a/b@sha256:01 is not on the node, and pulling it fails: \
+             connection refused"
         );
         assert_eq!(hopeless(&waiting("ContainerCreating", 0)), None);
         assert_eq!(hopeless(&waiting("ErrImagePull", 0)), None, "the kubelet tries once more");

@@ -16,7 +16,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
     let mut agents: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for pod in pods_of(snapshot, Component::VnAgent).filter(|pod| pods::is_current(pod)) {
         if let Some(node) = pods::node(pod) {
-            agents.entry(node).or_default().push(format!("{}: {}", pods::name(pod), pods::state(pod)));
+            agents.entry(node).or_default().push(pods::name(pod).to_owned());
         }
     }
     let (workers, control_planes): (Vec<&Node>, Vec<&Node>) =

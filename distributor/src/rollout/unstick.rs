@@ -1,0 +1,60 @@
+//! Pods of an earlier attempt that wait for the kubelet's next try: deleted, so that the try comes now.
+//! The kubelet waits up to five minutes between tries. Whoever sends a missing image and deploys again should not.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams, Preconditions};
+use vcmanifests::Object;
+
+use super::plan::title;
+use super::{Error, pods};
+use crate::cluster::Cluster;
+
+/// Deletes the workload's pods that will not get ready as they are; its controller makes others.
+/// Returns what they were stuck in.
+pub(super) async fn unstick(cluster: &Cluster, object: &Object) -> Result<Vec<String>, Error> {
+    let (Some(namespace), Some(selector)) = (object.namespace(), selector(object)) else { return Ok(Vec::new()) };
+    let api: Api<Pod> = Api::namespaced(cluster.client(), namespace);
+    let found = api.list(&ListParams::default().labels(&selector)).await;
+    let found = found.map_err(|error| cluster.failed(format!("listing the pods of {}", title(object)), error))?;
+    let mut restarted = Vec::new();
+    for pod in found.items.iter().filter(|pod| pods::is_current(pod)) {
+        let Some(why) = pods::hopeless(pod) else { continue };
+        // Only this very pod: one of the same name that came after it is none of ours to judge.
+        let only = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+        let deleted = api.delete(pods::name(pod), &DeleteParams::default().preconditions(only)).await;
+        match deleted {
+            Ok(_) => restarted.push(why),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            Err(error) => {
+                return Err(cluster.failed(format!("restarting pod/{}", pods::name(pod)), error).into());
+            }
+        }
+    }
+    Ok(restarted)
+}
+
+/// The label selector of a workload's pods; none for what has no pods.
+pub(super) fn selector(object: &Object) -> Option<String> {
+    let selector = match object {
+        Object::Deployment(deployment) => &deployment.spec.as_ref()?.selector,
+        Object::DaemonSet(daemonset) => &daemonset.spec.as_ref()?.selector,
+        _ => return None,
+    };
+    let labels = selector.match_labels.as_ref()?;
+    Some(labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use vcmanifests::{Images, Parameters};
+
+    use super::selector;
+
+    #[test]
+    fn workloads_are_asked_for_their_pods_and_nothing_else_is() {
+        let image = |name: &str| format!("docker.io/a/{name}@sha256:{}", "0".repeat(64)).parse().unwrap();
+        let images = Images { manager: image("manager"), syncer: image("syncer"), vn_agent: image("vn-agent") };
+        let selectors: Vec<_> = vcmanifests::objects(&Parameters::new(images)).iter().filter_map(selector).collect();
+        assert_eq!(selectors, ["app=vc-manager", "app=vc-syncer", "app=vn-agent"]);
+    }
+}
