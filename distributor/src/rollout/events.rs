@@ -17,6 +17,9 @@ pub fn last_seen(event: &Event) -> Option<Timestamp> {
     times.into_iter().flatten().max()
 }
 
+/// Characters of an event's message that are shown: some runtimes repeat an image's name in it four times over.
+const MESSAGE: usize = 240;
+
 /// The event in one line: `FailedMount of pod/vc-manager-x, 3 times: the reason`.
 #[must_use]
 pub fn describe(event: &Event) -> String {
@@ -26,7 +29,11 @@ pub fn describe(event: &Event) -> String {
     let count = event.series.as_ref().and_then(|series| series.count).or(event.count).unwrap_or(1);
     let times = if count > 1 { format!(", {count} times") } else { String::new() };
     let reason = event.reason.as_deref().unwrap_or("Warning");
-    let message = event.message.as_deref().unwrap_or_default().trim().replace('\n', " ");
+    let mut message = event.message.as_deref().unwrap_or_default().trim().replace('\n', " ");
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
     format!("{reason} of {kind}/{name}{times}: {message}")
 }
 
@@ -59,5 +66,7 @@ mod tests {
         assert_eq!(describe(&new), "Failed of pod/p, 7 times: Error: no image");
         assert_eq!(describe(&event(&json!({}))), "Failed of pod/p: Error: no image");
         assert_eq!(last_seen(&event(&json!({}))), None);
+        let long = describe(&event(&json!({ "message": "ü".repeat(300) })));
+        assert_eq!(long, format!("Failed of pod/p: {}…", "ü".repeat(240)));
     }
 }

@@ -27,6 +27,9 @@ const WATCH_SECONDS: u32 = 25;
 /// How often the pods of what is not ready are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// At how many looks in a row a pod must seem beyond help. Some of the reasons pass within seconds on a busy node.
+const LOOKS: u32 = 3;
+
 /// Something that was waited for and is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ready {
@@ -64,6 +67,8 @@ pub(super) async fn until_ready(
     let mut look = interval_at(tokio::time::Instant::now() + LOOK, LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+    let mut hopeless_looks = 0;
+
     let outcome = loop {
         if states.iter().all(Readiness::is_ready) {
             return Ok(awaited.iter().zip(states).map(|(awaited, state)| ready(awaited.object, &state)).collect());
@@ -78,7 +83,9 @@ pub(super) async fn until_ready(
                 states[i] = now;
             }
             _ = look.tick() => {
-                if evidence::any_hopeless(cluster, &unready(&awaited, &states)).await? {
+                let hopeless = evidence::any_hopeless(cluster, &unready(&awaited, &states)).await?;
+                hopeless_looks = if hopeless { hopeless_looks + 1 } else { 0 };
+                if hopeless_looks == LOOKS {
                     break Outcome::GaveUp(started.elapsed());
                 }
             }
