@@ -72,11 +72,25 @@ fn compare(path: &str, old: &Value, new: &Value, changes: &mut Vec<FieldChange>)
                         compare(&format!("{path}[{name}]"), &find(&old, name), &find(&new, name), changes);
                     }
                 }
-                _ => changes.push(change(path, &Value::Array(old.clone()), &Value::Array(new.clone()))),
+                _ => compare_items(path, old, new, changes),
             }
         }
         _ => changes.push(change(path, old, new)),
     }
+}
+
+/// A list of plain words, as arguments are, by what left it and what came; any other as a whole.
+fn compare_items(path: &str, old: &[Value], new: &[Value], changes: &mut Vec<FieldChange>) {
+    let plain = |list: &[Value]| list.iter().all(|item| !item.is_object() && !item.is_array());
+    let gone: Vec<&Value> = old.iter().filter(|item| !new.contains(item)).collect();
+    let come: Vec<&Value> = new.iter().filter(|item| !old.contains(item)).collect();
+    if !plain(old) || !plain(new) || (gone.is_empty() && come.is_empty()) {
+        changes.push(change(path, &Value::Array(old.to_vec()), &Value::Array(new.to_vec())));
+        return;
+    }
+    let path = format!("{path}[]");
+    changes.extend(gone.into_iter().map(|item| change(&path, item, &Value::Null)));
+    changes.extend(come.into_iter().map(|item| change(&path, &Value::Null, item)));
 }
 
 /// A list whose items each have a name of their own, as containers and volumes do, by those names.
@@ -119,12 +133,12 @@ mod tests {
     fn fields_are_found_by_name_and_bookkeeping_is_passed_over() {
         let old = json!({
             "metadata": { "name": "x", "resourceVersion": "1", "labels": { "app": "a", "example.com/b": "1" } },
-            "spec": { "containers": [{ "name": "a", "image": "i:1" }, { "name": "b" }], "args": ["x"] },
+            "spec": { "containers": [{ "name": "a", "image": "i:1" }, { "name": "b" }], "args": ["x", "z"], "order": [1, 2] },
             "status": { "replicas": 1 },
         });
         let new = json!({
             "metadata": { "name": "x", "resourceVersion": "2", "labels": { "app": "a" } },
-            "spec": { "containers": [{ "name": "a", "image": "i:2" }], "args": ["x", "y"], "replicas": 2 },
+            "spec": { "containers": [{ "name": "a", "image": "i:2" }], "args": ["y", "z"], "order": [2, 1], "replicas": 2 },
             "status": { "replicas": 2 },
         });
         let changes: Vec<String> = diff(&old, &new)
@@ -135,9 +149,11 @@ mod tests {
             changes,
             [
                 r#"metadata.labels[example.com/b]: Some("1") -> None"#,
-                r#"spec.args: Some("[\"x\"]") -> Some("[\"x\",\"y\"]")"#,
+                r#"spec.args[]: Some("x") -> None"#,
+                r#"spec.args[]: None -> Some("y")"#,
                 r#"spec.containers[a].image: Some("i:1") -> Some("i:2")"#,
                 r#"spec.containers[b]: Some("{\"name\":\"b\"}") -> None"#,
+                r#"spec.order: Some("[1,2]") -> Some("[2,1]")"#,
                 r#"spec.replicas: None -> Some("2")"#,
             ]
         );
