@@ -12,13 +12,12 @@ use vcstore::Store;
 #[non_exhaustive]
 pub enum Error {
     /// There is no store to look in.
-    #[error("looking for the {component}'s image: there is no store at {path}")]
+    #[error("looking for images: there is no store at {path}")]
     #[diagnostic(help(
-        "build the images with `vcbuild images`, give --store DIR, or name what the nodes have: --image {component}=NAME@sha256:DIGEST"
+        "build the images with `vcbuild images`, give --store DIR, or name what the nodes have: \
+         --image COMPONENT=NAME@sha256:DIGEST for each of manager, syncer and vn-agent"
     ))]
     NoStore {
-        /// The component.
-        component: Component,
         /// Where a store was looked for.
         path: Utf8PathBuf,
     },
@@ -86,20 +85,18 @@ pub fn resolve(given: &[(Component, ImageReference)], names: &[String], store: &
         add(&mut found, *component, image.clone())?;
     }
     for name in names {
-        let (full, digest) = look_up(store, name).map_err(|source| Error::Store { name: name.clone(), source })?;
+        let failed = |source| Error::Store { name: name.clone(), source };
+        let (full, digest) = look_up(there(store)?, name).map_err(failed)?;
         let component = Component::of_image(&full)
             .ok_or_else(|| Error::NoComponent { name: full.clone(), digest: digest.clone() })?;
         add(&mut found, component, ImageReference::new(&full, &digest)?)?;
     }
-    let mut of = |component: Component| {
+    let mut of = |component: Component| -> Result<ImageReference, Error> {
         if let Some(at) = found.iter().position(|(other, _)| *other == component) {
             return Ok(found.swap_remove(at).1);
         }
-        if !store.join("oci-layout").exists() {
-            return Err(Error::NoStore { component, path: store.to_owned() });
-        }
         let missing = |source| Error::Missing { component, path: store.to_owned(), source };
-        let (full, digest) = look_up(store, component.name()).map_err(missing)?;
+        let (full, digest) = look_up(there(store)?, component.name()).map_err(missing)?;
         Ok(ImageReference::new(&full, &digest)?)
     };
     Ok(Images { manager: of(Component::Manager)?, syncer: of(Component::Syncer)?, vn_agent: of(Component::VnAgent)? })
@@ -115,9 +112,102 @@ fn add(found: &mut Vec<(Component, ImageReference)>, component: Component, image
     }
 }
 
+/// The store's folder, where there is a store: opening it would make one, and only a build should.
+fn there(store: &Utf8Path) -> Result<&Utf8Path, Error> {
+    if store.join("oci-layout").exists() { Ok(store) } else { Err(Error::NoStore { path: store.to_owned() }) }
+}
+
 /// The full name and digest of an image in the store.
 fn look_up(store: &Utf8Path, name: &str) -> Result<(String, String), vcstore::Error> {
     let image = Store::open(store)?.image(name)?;
     let digest = image.digest().to_string();
     Ok((image.name, digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+    use miette::Diagnostic;
+    use oci_spec::image::{Descriptor, MediaType};
+    use serde_json::json;
+    use vcmanifests::{Component, ImageReference};
+    use vcstore::Store;
+
+    use super::{Error, resolve};
+
+    /// A store with an image without layers under each name.
+    fn store(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(path(&folder)).unwrap();
+        let config = store
+            .put_document(
+                &json!({ "os": "linux", "architecture": "amd64", "rootfs": { "type": "layers", "diff_ids": [] } }),
+            )
+            .unwrap();
+        let manifest = store
+            .put_document(&json!({ "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "layers": [],
+                "config": Descriptor::new(MediaType::ImageConfig, config.size, config.digest) }))
+            .unwrap();
+        for name in names {
+            store.tag(name, &Descriptor::new(MediaType::ImageManifest, manifest.size, manifest.digest)).unwrap();
+        }
+        folder
+    }
+
+    fn path(folder: &tempfile::TempDir) -> &Utf8Path {
+        Utf8Path::from_path(folder.path()).unwrap()
+    }
+
+    fn given(component: Component) -> (Component, ImageReference) {
+        (component, format!("docker.io/elsewhere/x@sha256:{}", "0".repeat(64)).parse().unwrap())
+    }
+
+    fn help(error: &Error) -> String {
+        error.help().map(|help| help.to_string()).unwrap_or_default()
+    }
+
+    const MANAGER: &str = "docker.io/virtualcluster/manager-amd64:latest";
+    const SYNCER: &str = "docker.io/virtualcluster/syncer-amd64:latest";
+    const VN_AGENT: &str = "docker.io/virtualcluster/vn-agent-amd64:latest";
+
+    #[test]
+    fn what_is_named_by_hand_comes_before_the_store() {
+        let folder = store(&[MANAGER, SYNCER, VN_AGENT]);
+        let images = resolve(&[given(Component::Syncer)], &[], path(&folder)).unwrap();
+        assert_eq!(images.syncer.repository(), "docker.io/elsewhere/x");
+        assert_eq!(images.manager.repository(), "docker.io/virtualcluster/manager-amd64");
+        let digest = Store::open(path(&folder)).unwrap().image(MANAGER).unwrap().digest().to_string();
+        assert_eq!(images.manager.digest(), digest);
+        assert_eq!(resolve(&[given(Component::Syncer)], &["manager".to_owned()], path(&folder)).unwrap(), images);
+    }
+
+    #[test]
+    fn with_every_image_named_no_store_is_needed_and_none_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = path(&folder).join("store");
+        assert!(resolve(&Component::ALL.map(given), &[], &nowhere).is_ok());
+        for names in [vec![], vec![MANAGER.to_owned()]] {
+            let error = resolve(&[], &names, &nowhere).unwrap_err();
+            assert_eq!(error.to_string(), format!("looking for images: there is no store at {nowhere}"));
+            assert!(help(&error).contains("vcbuild images"));
+        }
+        assert!(!nowhere.exists());
+    }
+
+    #[test]
+    fn a_component_that_was_not_built_is_named_with_the_command_that_builds_it() {
+        let folder = store(&[MANAGER, VN_AGENT]);
+        let error = resolve(&[], &[], path(&folder)).unwrap_err();
+        assert_eq!(error.to_string(), format!("looking for the syncer's image in the store {}", path(&folder)));
+        assert!(help(&error).contains("vcbuild images --components syncer"));
+    }
+
+    #[test]
+    fn an_image_of_no_component_and_two_of_one_are_refused() {
+        let folder = store(&[MANAGER, SYNCER, VN_AGENT, "docker.io/library/etcd:3"]);
+        let error = resolve(&[], &["etcd:3".to_owned()], path(&folder)).unwrap_err();
+        assert_eq!(error.to_string(), "the image docker.io/library/etcd:3 is none of manager, syncer and vn-agent");
+        let error = resolve(&[given(Component::Manager)], &[MANAGER.to_owned()], path(&folder)).unwrap_err();
+        assert!(error.to_string().starts_with("two images are named for the manager: docker.io/elsewhere/x@"));
+    }
 }
