@@ -7,11 +7,9 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, NodeAddress};
 use kube::api::{Api, ListParams};
 use miette::Diagnostic;
 use thiserror::Error;
+use vcmanifests::workloads::CONTROL_PLANE_LABELS;
 
 use crate::cluster::{self, Cluster};
-
-/// Labels and taints that mark a control-plane node, today's and the one before Kubernetes 1.24.
-const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
 /// The addresses a node is reached at, best first.
 const ADDRESS_TYPES: [&str; 3] = ["InternalIP", "ExternalIP", "Hostname"];
@@ -128,10 +126,11 @@ fn choose(items: &[ApiNode], choice: &Choice) -> Result<Vec<Node>, Error> {
     if nodes.is_empty() { Err(Error::NoWorker { selector: choice.selector.clone() }) } else { Ok(nodes) }
 }
 
-fn is_control_plane(node: &ApiNode) -> bool {
-    let labelled = node.metadata.labels.iter().flatten().any(|(key, _)| CONTROL_PLANE.contains(&key.as_str()));
+/// Whether a node is one of the control plane, by its labels or its taints: today's, or those before Kubernetes 1.24.
+pub(crate) fn is_control_plane(node: &ApiNode) -> bool {
+    let labelled = node.metadata.labels.iter().flatten().any(|(key, _)| CONTROL_PLANE_LABELS.contains(&key.as_str()));
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    labelled || taints.into_iter().any(|taint| CONTROL_PLANE.contains(&taint.key.as_str()))
+    labelled || taints.into_iter().any(|taint| CONTROL_PLANE_LABELS.contains(&taint.key.as_str()))
 }
 
 fn read(node: &ApiNode) -> Node {

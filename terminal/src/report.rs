@@ -41,8 +41,9 @@ pub fn log_to_stderr(verbosity: u8) {
         2 => "debug",
         _ => "trace",
     };
+    // The Kubernetes client logs each failed request as an error; ours says the same, with what it was for.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},kube_client=off")));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use vcmanifests::Component;
-use vcmanifests::workloads::CONTROL_PLANE_LABELS;
 
 use super::snapshot::pods_of;
 use super::{Check, Snapshot};
+use crate::nodes::is_control_plane;
 use crate::rollout::pods;
 
 pub(super) fn check(snapshot: &Snapshot) -> Check {
@@ -45,11 +45,6 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
         wrong.push(format!("{}, and the cluster has no node {node}", there.join(", ")));
     }
     Check::of("placement", wrong, found)
-}
-
-fn is_control_plane(node: &Node) -> bool {
-    let labelled = node.metadata.labels.iter().flatten().any(|(key, _)| CONTROL_PLANE_LABELS.contains(&key.as_str()));
-    labelled || taints(node).iter().any(|taint| CONTROL_PLANE_LABELS.contains(&taint.key.as_str()))
 }
 
 /// Taints of a worker that vn-agent may not tolerate, as the reason why it is not there.
