@@ -265,10 +265,10 @@ mod tests {
         Ok((package, std::fs::read_to_string(spool).unwrap()))
     }
 
-    fn sound(control: Vec<u8>, data: Vec<u8>) -> Vec<u8> {
-        let zstd = zstd::encode_all(control.as_slice(), 1).unwrap();
+    fn sound(control: &[u8], data: &[u8]) -> Vec<u8> {
+        let zstd = zstd::encode_all(control, 1).unwrap();
         let mut xz = Vec::new();
-        std::io::copy(&mut liblzma::read::XzEncoder::new(data.as_slice(), 1), &mut xz).unwrap();
+        std::io::copy(&mut liblzma::read::XzEncoder::new(data, 1), &mut xz).unwrap();
         deb(&[
             ("debian-binary", b"2.0\n".to_vec()),
             ("control.tar.zst", zstd),
@@ -288,7 +288,7 @@ mod tests {
             (b"./usr/bin/test", "binary"),
             (b"./usr/bin/alias", "-> test"),
         ]);
-        let (package, spool) = read(&sound(control, data)).unwrap();
+        let (package, spool) = read(&sound(&control, &data)).unwrap();
         assert_eq!(package.control["control"].content, b"Package: test\n");
         assert_eq!(
             package.conffiles,
@@ -319,10 +319,10 @@ mod tests {
             (deb(&[("debian-binary", b"9.0\n".to_vec())]), "its format is \"9.0\\n\", not 2"),
             (deb(&[("data.tar.rar", Vec::new())]), "the compression of data.tar.rar is not known"),
             (deb(&[("data.tar.xz", b"no xz".to_vec())]), ""),
-            (sound(control(), tar(&[(b"../etc/passwd", "")])), "the path \"../etc/passwd\" leads out of the package"),
-            (sound(control(), tar(&[(b"/etc/passwd", "")])), "the path \"/etc/passwd\" leads out of the package"),
-            (sound(control(), tar(&[(b"./a\xff", "")])), "is not UTF-8"),
-            (sound(tar(&[(b"./sub/control", "")]), Vec::new()), "its control file sub/control is not a plain file"),
+            (sound(&control(), &tar(&[(b"../etc/passwd", "")])), "the path \"../etc/passwd\" leads out of the package"),
+            (sound(&control(), &tar(&[(b"/etc/passwd", "")])), "the path \"/etc/passwd\" leads out of the package"),
+            (sound(&control(), &tar(&[(b"./a\xff", "")])), "is not UTF-8"),
+            (sound(&tar(&[(b"./sub/control", "")]), &[]), "its control file sub/control is not a plain file"),
         ];
         for (bytes, why) in cases {
             let error = read(&bytes).unwrap_err();
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_package_cut_short_is_refused() {
-        let whole = sound(tar(&[(b"./control", "Package: test\n")]), tar(&[(b"./a", "content")]));
+        let whole = sound(&tar(&[(b"./control", "Package: test\n")]), &tar(&[(b"./a", "content")]));
         assert!(read(&whole).is_ok());
         for end in [20, 100, whole.len() / 2, whole.len() - 100] {
             assert!(read(&whole[..end]).is_err(), "cut at {end} of {}", whole.len());
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_damaged_blob_is_noticed_although_all_of_it_was_unpacked() {
-        let bytes = sound(tar(&[(b"./control", "Package: test\n")]), tar(&[(b"./a", "content")]));
+        let bytes = sound(&tar(&[(b"./control", "Package: test\n")]), &tar(&[(b"./a", "content")]));
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(folder.path()).unwrap();
         let store = Store::open(&path.join("store")).unwrap();

@@ -33,9 +33,7 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
         let enabled: Vec<_> = profiles.iter().filter(wanted).collect();
         let primary = modules(&enabled, kind, "Primary");
         let additional = modules(&enabled, kind, "Additional");
-        let text = template
-            .replace(&format!("${kind}_primary\n"), &stack(kind, &primary, true))
-            .replace(&format!("${kind}_additional\n"), &stack(kind, &additional, false));
+        let text = fill(&template, [&stack(kind, &primary, true), &stack(kind, &additional, false)]);
         system.file(&format!("etc/pam.d/common-{file}"), 0o644, 0, text)?;
         let mut state = String::new();
         if primary.is_empty() {
@@ -49,6 +47,12 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// The lines of a template between which pam-auth-update writes the modules, first and last of each block.
+const BLOCKS: [[&str; 2]; 2] = [
+    ["# here are the per-package modules (the \"Primary\" block)", "# here's the fallback if no module succeeds"],
+    ["# and here are more per-package modules (the \"Additional\" block)", "# end of pam-auth-update config"],
+];
 
 /// What stands where no profile has a module: it lets the stack go on.
 const NO_MODULE: &str = "[default=1]\t\t\tpam_permit.so";
@@ -69,6 +73,28 @@ fn profile(text: &str) -> Profile {
         }
     }
     profile
+}
+
+/// A template with its blocks filled in. What stood in them, a variable's name, goes.
+fn fill(template: &str, blocks: [&str; 2]) -> String {
+    let mut text = String::new();
+    let mut inside: Option<&str> = None;
+    for line in template.lines() {
+        if inside.is_some_and(|end| line.starts_with(end)) {
+            inside = None;
+        }
+        if inside.is_none() {
+            text.push_str(line);
+            text.push('\n');
+        }
+        for ([start, end], modules) in BLOCKS.into_iter().zip(blocks) {
+            if line.starts_with(start) {
+                text.push_str(modules);
+                inside = Some(end);
+            }
+        }
+    }
+    text
 }
 
 /// The modules of a kind that profiles put into a block, with the profile's name.
@@ -103,7 +129,7 @@ fn stack(kind: &str, modules: &[(&str, &str)], primary: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::set_up;
+    use super::{BLOCKS, set_up};
     use crate::base::debian::system::tests::{system, text, tree};
 
     const UNIX: &str = "Name: Unix\nDefault: yes\nPriority: 256\nAuth-Type: Primary\nAuth:\n\
@@ -115,20 +141,34 @@ mod tests {
 
     #[test]
     fn profiles_that_are_on_are_stacked_by_priority() {
+        let template = |kind: &str| {
+            let [[primary, fallback], [additional, end]] = BLOCKS;
+            format!("# top\n{primary}\n${kind}_primary\n{fallback}\n{additional}\n${kind}_additional\n{end}\n")
+        };
         let mut tree = tree(&[
             ("usr/share/pam-configs/unix", UNIX),
             ("usr/share/pam-configs/other", OTHER),
             ("usr/share/pam-configs/off", OFF),
-            ("usr/share/pam/common-auth", "# top\n$auth_primary\n# more\n$auth_additional\n# end\n"),
-            ("usr/share/pam/common-session", "$session_primary\n$session_additional\n"),
-            ("usr/share/pam/common-session-noninteractive", "$session_primary\n$session_additional\n"),
+            ("usr/share/pam/common-auth", &template("auth")),
+            ("usr/share/pam/common-session", &template("session")),
+            ("usr/share/pam/common-session-noninteractive", &template("session_nonint")),
         ]);
         set_up(&mut system(&mut tree)).unwrap();
-        let auth = "# top\nauth\t[success=2 default=ignore]\tpam_unix.so nullok\nauth\t[success=1]\tpam_other.so x\n# more\n# end\n";
-        assert_eq!(text(&tree, "etc/pam.d/common-auth"), auth);
-        let permit = "session\t[default=1]\t\t\tpam_permit.so\nsession\trequired\tpam_unix.so \n";
-        assert_eq!(text(&tree, "etc/pam.d/common-session"), format!("{permit}session\toptional\tpam_other.so \n"));
-        assert_eq!(text(&tree, "etc/pam.d/common-session-noninteractive"), permit);
+        // The lines that are no comments.
+        let modules = |file: &str| {
+            let text = text(&tree, &format!("etc/pam.d/common-{file}"));
+            assert_eq!(text.lines().filter(|line| line.starts_with('#')).count(), 5, "{text}");
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let auth = ["auth\t[success=2 default=ignore]\tpam_unix.so nullok", "auth\t[success=1]\tpam_other.so x"];
+        assert_eq!(modules("auth"), auth);
+        let session = [
+            "session\t[default=1]\t\t\tpam_permit.so",
+            "session\trequired\tpam_unix.so ",
+            "session\toptional\tpam_other.so ",
+        ];
+        assert_eq!(modules("session"), session);
+        assert_eq!(modules("session-noninteractive"), session[..2]);
         assert_eq!(text(&tree, "var/lib/pam/seen"), "off\nunix\nother\n");
         assert!(
             text(&tree, "var/lib/pam/session")

@@ -73,6 +73,9 @@ struct Set {
     shown: String,
 }
 
+/// Packages that provide a name, by their own names, by their numbers.
+type Providers<'a> = BTreeMap<&'a str, Vec<usize>>;
+
 impl VersionSet for Set {
     type V = Record;
 }
@@ -137,9 +140,9 @@ impl Debian<'_> {
     }
 
     /// The packages a relation names: those of that name, and those that provide it, by their names.
-    fn matching(&self, relation: &Relation) -> Result<(Vec<usize>, BTreeMap<&str, Vec<usize>>), BadRelation> {
+    fn matching(&self, relation: &Relation) -> Result<(Vec<usize>, Providers<'_>), BadRelation> {
         let mut real = Vec::new();
-        let mut providers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut providers = Providers::new();
         let foreign =
             relation.archqual.as_deref().is_some_and(|one| !["any", "native", self.architecture].contains(&one));
         if foreign {

@@ -1,0 +1,190 @@
+//! Mirrors as they should be, and mirrors as they should not: what a user is told, and that nothing bad is kept.
+
+use camino::Utf8Path;
+use miette::Diagnostic;
+use vcbuild::base::debian::{Error, Pinned, Request, lock, realise};
+use vcstore::{Compression, Store};
+
+use crate::mirror::{BASE, Mirror, Package};
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&Utf8Path::from_path(folder.path()).unwrap().join("store")).unwrap();
+    (folder, store)
+}
+
+fn realised(pinned: &Pinned, request: &Request) -> Result<String, Error> {
+    let (_folder, store) = store();
+    realise(&store, pinned, request, Compression::Zstd).map(|base| base.layer.digest.to_string())
+}
+
+/// The message, with the mirror's changing port taken out.
+fn said(mirror: &Mirror, error: &Error) -> String {
+    error.to_string().replace(&mirror.address(), "http://mirror/debian")
+}
+
+fn lock_error(mirror: &Mirror) -> String {
+    said(mirror, &lock(&mirror.request()).unwrap_err())
+}
+
+#[test]
+fn a_sound_mirror_yields_a_layer_and_is_asked_once() {
+    let mirror = Mirror::new(&BASE);
+    let pinned = lock(&mirror.request()).unwrap();
+    let names: Vec<_> = pinned.packages.iter().map(|pin| (pin.name.as_str(), pin.suite.as_str())).collect();
+    assert_eq!(names, [("base-files", "bookworm"), ("base-passwd", "bookworm")]);
+    assert_eq!((pinned.releases.len(), pinned.releases[0].codename.as_str()), (1, "bookworm"));
+
+    let (_folder, store) = store();
+    let first = realise(&store, &pinned, &mirror.request(), Compression::Zstd).unwrap();
+    assert_eq!(mirror.packages_asked(), 2);
+    let again = realise(&store, &pinned, &mirror.request(), Compression::Zstd).unwrap();
+    assert_eq!((first.layer.digest, mirror.packages_asked()), (again.layer.digest, 2));
+    assert_eq!(realised(&pinned, &mirror.request()).unwrap(), first.layer.digest.to_string());
+
+    let layer = zstd::decode_all(store.reader(&first.layer.digest).unwrap()).unwrap();
+    let mut layer = tar::Archive::new(layer.as_slice());
+    let paths: Vec<_> =
+        layer.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
+    for path in ["bin", "usr/bin/tool", "root/.profile", "etc/shadow", "var/lib/dpkg/info/base-files.list"] {
+        assert!(paths.iter().any(|one| one == path), "{path} is missing of {paths:?}");
+    }
+}
+
+#[test]
+fn the_lock_survives_being_written_down() {
+    let mirror = Mirror::new(&BASE);
+    let pinned = lock(&mirror.request()).unwrap();
+    let text = serde_json::to_string(&pinned).unwrap();
+    assert_eq!(serde_json::from_str::<Pinned>(&text).unwrap(), pinned);
+    assert!(!text.contains("127.0.0.1"), "the lock names no mirror: {text}");
+}
+
+#[test]
+fn a_tampered_release_is_refused() {
+    let mirror = Mirror::new(&BASE);
+    let text = std::fs::read_to_string(mirror.path("dists/bookworm/InRelease")).unwrap();
+    mirror.write("dists/bookworm/InRelease", text.replace("Packages.xz", "Packages.gz").as_bytes());
+    let said = lock_error(&mirror);
+    assert!(said.starts_with("checking the signature of http://mirror/debian/dists/bookworm/InRelease: "), "{said}");
+    assert!(said.ends_with("is bad: the text is not what was signed"), "{said}");
+}
+
+#[test]
+fn a_release_signed_by_another_key_or_not_at_all_is_refused() {
+    let (mirror, other) = (Mirror::new(&BASE), Mirror::new(&BASE));
+    mirror.write("dists/bookworm/InRelease", &std::fs::read(other.path("dists/bookworm/InRelease")).unwrap());
+    let said = lock_error(&mirror);
+    assert!(said.ends_with("which is not in the keyring"), "{said}");
+    mirror.write("dists/bookworm/InRelease", b"Codename: bookworm\n");
+    assert!(lock_error(&mirror).ends_with("it is not signed"));
+}
+
+#[test]
+fn a_stale_release_is_refused() {
+    let mirror = Mirror::new(&BASE);
+    mirror.release(
+        "Codename: bookworm\nDate: Sat, 11 Jul 2020 10:16:37 UTC\nValid-Until: Sat, 18 Jul 2020 10:16:37 UTC\nSHA256:\n",
+    );
+    let said = lock_error(&mirror);
+    assert!(said.contains("it was valid until Sat, 18 Jul 2020 10:16:37 UTC, which is "), "{said}");
+}
+
+#[test]
+fn an_index_that_is_not_the_signed_one_is_refused() {
+    let mirror = Mirror::new(&BASE);
+    let path = "dists/bookworm/main/binary-amd64/Packages.xz";
+    let mut index = std::fs::read(mirror.path(path)).unwrap();
+    index[20] ^= 1;
+    mirror.write(path, &index);
+    let said = lock_error(&mirror);
+    assert!(said.starts_with(&format!("fetching http://mirror/debian/{path}: its content is sha256:")), "{said}");
+}
+
+#[test]
+fn a_package_that_is_not_the_locked_one_is_refused_and_not_kept() {
+    let mirror = Mirror::new(&BASE);
+    let pinned = lock(&mirror.request()).unwrap();
+    let mut package = std::fs::read(mirror.path("pool/base-files.deb")).unwrap();
+    *package.last_mut().unwrap() ^= 1;
+    mirror.write("pool/base-files.deb", &package);
+    let (_folder, store) = store();
+    let error = realise(&store, &pinned, &mirror.request(), Compression::Zstd).unwrap_err();
+    let said = said(&mirror, &error);
+    assert!(said.starts_with("fetching http://mirror/debian/pool/base-files.deb: its content is sha256:"), "{said}");
+    assert!(!store.contains(&pinned.packages[0].sha256));
+}
+
+#[test]
+fn a_package_that_the_mirror_dropped_is_said_to_be_gone() {
+    let mirror = Mirror::new(&BASE);
+    let pinned = lock(&mirror.request()).unwrap();
+    std::fs::remove_file(mirror.path("pool/base-passwd.deb")).unwrap();
+    let error = realised(&pinned, &mirror.request()).unwrap_err();
+    assert_eq!(
+        said(&mirror, &error),
+        "fetching http://mirror/debian/pool/base-passwd.deb: the mirror does not have it"
+    );
+    assert!(error.help().unwrap().to_string().contains("make the lock anew"));
+}
+
+#[test]
+fn an_architecture_that_the_mirror_lacks_is_named() {
+    let mirror = Mirror::new(&BASE);
+    let request = Request { architecture: "arm64".to_owned(), ..mirror.request() };
+    let said = said(&mirror, &lock(&request).unwrap_err());
+    assert!(said.ends_with("it lists no main/binary-arm64/Packages.xz"), "{said}");
+}
+
+#[test]
+fn a_mirror_that_recovers_is_forgiven() {
+    let mirror = Mirror::new(&BASE);
+    mirror.fail("dists/bookworm/InRelease", 1);
+    mirror.fail("pool/base-files.deb", 1);
+    let pinned = lock(&mirror.request()).unwrap();
+    realised(&pinned, &mirror.request()).unwrap();
+    assert_eq!(mirror.packages_asked(), 3);
+}
+
+#[test]
+fn a_mirror_that_cannot_be_reached_is_named_with_the_reason() {
+    let mirror = Mirror::new(&BASE);
+    let request = mirror.request();
+    let (address, keyring) = (mirror.address(), std::fs::read(mirror.path("keyring.asc")).unwrap());
+    drop(mirror);
+    let folder = tempfile::tempdir().unwrap();
+    let path = Utf8Path::from_path(folder.path()).unwrap().join("keyring.asc");
+    std::fs::write(&path, keyring).unwrap();
+    let error = lock(&Request { keyring: Some(path), ..request }).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("fetching {address}/dists/bookworm")), "{error}");
+    assert!(error.contains("attempts failed") && error.contains("Connection refused"), "{error}");
+}
+
+#[test]
+fn a_package_with_a_script_of_its_own_is_refused() {
+    const CRON: Package =
+        ("cron", "Priority: optional\n", &[("postinst", "#!/bin/sh\nadduser cron\n"), ("etc/crontab", "")]);
+    let mirror = Mirror::new(&[BASE[0], BASE[1], CRON]);
+    let request = Request { include: vec!["cron".to_owned()], ..mirror.request() };
+    let pinned = lock(&request).unwrap();
+    let said = realised(&pinned, &request).unwrap_err().to_string();
+    assert_eq!(said, "unpacking cron: it is set up by a script of its own (postinst), and this base runs none");
+}
+
+#[test]
+fn a_lock_that_leads_out_of_its_folders_is_refused() {
+    let mirror = Mirror::new(&BASE);
+    let pinned = lock(&mirror.request()).unwrap();
+    let spoilt = |spoil: &dyn Fn(&mut Pinned)| {
+        let mut pinned = pinned.clone();
+        spoil(&mut pinned);
+        realised(&pinned, &mirror.request()).unwrap_err().to_string()
+    };
+    let said = spoilt(&|pinned| pinned.packages[0].name = "../base-files".to_owned());
+    assert_eq!(said, "using the locked package ../base-files: that is no name of a package");
+    let said = spoilt(&|pinned| pinned.packages[0].path = "pool/../../secret".to_owned());
+    assert_eq!(said, "using the locked package base-files: its path leads out of the mirror");
+    let said = spoilt(&|pinned| pinned.packages[1].architecture = "arm64".to_owned());
+    assert_eq!(said, "using the locked package base-passwd: it is for another architecture");
+    assert_eq!(mirror.packages_asked(), 0);
+}

@@ -1,0 +1,212 @@
+//! The base made from the real mirror: it works, it is the same every time, and it differs from what mmdebstrap installs
+//! only in what `docs/debian-base.md` lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+use vcbuild::base::debian::{Base, Pinned, Request, lock, realise};
+use vcstore::{Compression, Digest, Store};
+
+fn store(folder: &Path) -> Store {
+    Store::open(&Utf8Path::from_path(folder).unwrap().join("store")).unwrap()
+}
+
+fn made(folder: &Path) -> (Store, Pinned, Base) {
+    let (store, request) = (store(folder), Request::default());
+    let pinned = lock(&request).unwrap();
+    let base = realise(&store, &pinned, &request, Compression::None).unwrap();
+    (store, pinned, base)
+}
+
+#[test]
+fn it_is_the_same_from_two_empty_stores_and_works() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (first, pinned, base) = made(folders[0].path());
+    let second = realise(&store(folders[1].path()), &pinned, &Request::default(), Compression::None).unwrap();
+    assert_eq!(base.layer, second.layer);
+
+    let root = folders[1].path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let layer = first.blob_path(&base.layer.digest);
+    let extracted = Command::new("tar").arg("-xf").arg(layer).arg("-C").arg(&root).status().unwrap();
+    assert!(extracted.success(), "extracting a base needs root, as running it does");
+    let inside = |command: &str| {
+        let mut bash = Command::new("unshare");
+        bash.args(["--mount", "--pid", "--fork", "--ipc", "--uts", "--root"]).arg(&root);
+        let output =
+            bash.args(["/bin/bash", "-c", command]).env_clear().env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{command}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    let listed = inside("dpkg -l");
+    let installed: Vec<_> = listed.lines().filter_map(|line| line.strip_prefix("ii ")).collect();
+    assert_eq!(installed.len(), base.packages.len(), "{listed}");
+    assert_eq!(inside("dpkg --audit"), "");
+    let expected = pinned.packages.iter().find(|pin| pin.name == "bash").map(|pin| pin.version.clone());
+    assert_eq!(Some(inside("dpkg-query -W -f '${Version}' bash")), expected);
+    assert_eq!(inside("dpkg --verify | grep -v /usr/share/ || true"), "", "a file differs from its package's hash");
+    assert!(inside("apt-get --version").starts_with("apt "));
+    assert!(inside("apt-cache policy bash").contains("Installed: "));
+    assert_eq!(inside("apt-get check -qq"), "");
+    assert_eq!(inside("echo one two | awk '{ print $2 }' | pager"), "two\n");
+    assert_eq!(inside("which ls && perl -e 'print 6 * 7'"), "/usr/bin/ls\n42");
+    assert_eq!(inside("su nobody -s /bin/sh -c 'id -un'"), "nobody\n");
+    assert_eq!(inside("useradd --create-home someone && id -u someone"), "1000\n");
+    assert_eq!(
+        inside("pam-auth-update --package && update-alternatives --query awk | grep Value"),
+        "Value: /usr/bin/mawk\n"
+    );
+    assert!(inside("DEBIAN_FRONTEND=noninteractive dpkg-reconfigure tzdata 2>&1").contains("'Etc/UTC'"));
+}
+
+/// What mmdebstrap has and the base has not, and why. A slash at the end stands for all that is in the folder.
+const LEFT_OUT: [(&str, &str); 30] = [
+    ("dev/", "a container's runtime makes the devices"),
+    ("etc/fstab", "a container mounts no disks"),
+    ("etc/hostname", "a container's runtime writes it"),
+    ("etc/resolv.conf", "a container's runtime writes it"),
+    ("etc/apt/sources.list", "it would name a mirror"),
+    ("etc/dpkg/dpkg.cfg.d/99mmdebstrap", "this test's own, see `mmdebstrap`"),
+    ("etc/ld.so.cache", "an index of the standard folders; the loader finds libraries without it"),
+    ("etc/rc0.d/", "links that stop services with the machine"),
+    ("etc/rc6.d/", "links that stop services with the machine"),
+    ("etc/rcS.d/", "links that start services with the machine"),
+    ("etc/systemd/system/", "links that start timers with the machine"),
+    ("var/lib/systemd/deb-systemd-helper-enabled", "the state of those links"),
+    ("var/lib/systemd/deb-systemd-helper-enabled/", "the state of those links"),
+    ("etc/.pwd.lock", "a lock"),
+    ("etc/passwd-", "a backup"),
+    ("etc/group-", "a backup"),
+    ("usr/share/info/dir", "the list of manuals, which a slim base does not have"),
+    ("var/cache/apt/archives/lock", "a lock"),
+    ("var/cache/debconf/config.dat", "answers to questions; debconf asks anew what it needs"),
+    ("var/cache/debconf/config.dat-old", "a backup"),
+    ("var/cache/debconf/passwords.dat", "answers to questions"),
+    ("var/cache/debconf/templates.dat", "a copy of what is in the packages' own files"),
+    ("var/cache/debconf/templates.dat-old", "a backup"),
+    ("var/lib/apt/extended_states", "which packages came for another's sake: here each is part of the base"),
+    ("var/lib/apt/lists/lock", "a lock"),
+    ("var/lib/dpkg/arch", "the native architecture, which dpkg knows"),
+    ("var/lib/dpkg/lock", "a lock"),
+    ("var/lib/dpkg/lock-frontend", "a lock"),
+    ("var/lib/dpkg/status-old", "a backup"),
+    ("var/lib/dpkg/triggers/Lock", "a lock"),
+];
+
+/// What both have, with another content or other permissions.
+const DIFFERENT: [(&str, &str); 5] = [
+    ("etc/shadow", "the day of the last change would be the day of the build"),
+    ("etc/shells", "the same shells in another order, as the package usrmerge adds some last"),
+    ("var/lib/dpkg/status", "fewer packages"),
+    ("var/cache/apt/archives/partial", "apt gives it to its user when it runs first"),
+    ("var/lib/apt/lists/partial", "as the other"),
+];
+
+/// A file as it is in a tar: kind, permissions, owner, group, target, hash of the content.
+type Seen = (tar::EntryType, u32, u64, u64, String, Digest);
+
+fn files(archive: impl Read) -> BTreeMap<String, (Seen, Vec<u8>)> {
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(archive).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+        let path = path.trim_start_matches("./").trim_end_matches('/').to_owned();
+        let target = String::from_utf8(entry.link_name_bytes().unwrap_or_default().into_owned()).unwrap();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        let head = entry.header();
+        let mode = if head.entry_type().is_symlink() { 0 } else { head.mode().unwrap() & 0o7777 };
+        let target = target.trim_start_matches("./").to_owned();
+        let seen = (head.entry_type(), mode, head.uid().unwrap(), head.gid().unwrap(), target, Digest::of(&content));
+        if !path.is_empty() {
+            files.insert(path, (seen, content));
+        }
+    }
+    // Which of a file's several names is the file and which are the links is the archiver's choice.
+    let first = files.iter().find(|(_, (seen, _))| seen.0.is_hard_link()).map(|(path, _)| path.clone());
+    assert!(first.is_some(), "perl has two names at least");
+    let links: Vec<_> = files
+        .iter()
+        .filter(|(_, (seen, _))| seen.0.is_hard_link())
+        .map(|(path, (seen, _))| (path.clone(), seen.4.clone()))
+        .collect();
+    for (path, target) in links {
+        let file = files[&target].clone();
+        files.insert(path, file);
+    }
+    files
+}
+
+/// Runs mmdebstrap, slim as the base is, and returns how long it took.
+fn mmdebstrap(output: &Path) -> Duration {
+    let start = Instant::now();
+    let mut command = Command::new("timeout");
+    command.args(["900", "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]);
+    for folder in ["doc", "groff", "info", "linda", "lintian/overrides", "locale", "man"] {
+        command.arg(format!("--dpkgopt=path-exclude=/usr/share/{folder}/*"));
+    }
+    command.arg("--dpkgopt=path-include=/usr/share/doc/*/copyright");
+    command.arg("--dpkgopt=path-include=/usr/share/locale/locale.alias");
+    let done = command.arg("bookworm").arg(output).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    start.elapsed()
+}
+
+#[test]
+fn it_differs_from_what_mmdebstrap_installs_only_as_documented_and_takes_less_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let (store, pinned, base) = made(folder.path());
+    let ours_took = start.elapsed();
+    let archive = folder.path().join("mmdebstrap.tar");
+    let theirs_took = mmdebstrap(&archive);
+    println!("vcbuild {:.1} s, mmdebstrap {:.1} s", ours_took.as_secs_f64(), theirs_took.as_secs_f64());
+    assert!(ours_took < theirs_took, "{ours_took:?} against {theirs_took:?}");
+
+    let ours = files(store.reader(&base.layer.digest).unwrap());
+    let theirs = files(std::fs::File::open(&archive).unwrap());
+    // apt takes usrmerge, which converts a system, with all of Perl, where the base takes usr-is-merged.
+    let names: BTreeSet<_> = pinned.packages.iter().map(|pin| pin.name.as_str()).collect();
+    let mut extra = BTreeSet::new();
+    for (path, (_, content)) in &theirs {
+        let Some(name) = path.strip_prefix("var/lib/dpkg/info/").and_then(|name| name.strip_suffix(".list")) else {
+            continue;
+        };
+        if !names.contains(name.split(':').next().unwrap()) {
+            let list = String::from_utf8(content.clone()).unwrap();
+            extra.extend(list.lines().map(|line| line.trim_start_matches('/').to_owned()));
+            extra.extend(theirs.keys().filter(|path| path.starts_with(&format!("var/lib/dpkg/info/{name}."))).cloned());
+        }
+    }
+    let listed = |path: &str, list: &[(&str, &str)]| {
+        list.iter().any(|(one, _)| *one == path || (one.ends_with('/') && path.starts_with(one)))
+    };
+    // Documentation is left out with the folders that held nothing else.
+    let emptied = |path: &str| path.starts_with("usr/share/doc/") && theirs[path].0.0.is_dir();
+    let missing: Vec<_> = theirs
+        .keys()
+        .filter(|path| {
+            !ours.contains_key(*path) && !extra.contains(*path) && !listed(path, &LEFT_OUT) && !emptied(path)
+        })
+        .collect();
+    assert_eq!(missing, Vec::<&String>::new(), "files of mmdebstrap that the base lacks");
+    let added: Vec<_> = ours
+        .keys()
+        .filter(|path| !theirs.contains_key(*path))
+        .filter(|path| !path.contains("/usr-is-merged"))
+        .collect();
+    assert_eq!(added, ["etc/dpkg/dpkg.cfg.d/docker"], "files of the base that mmdebstrap lacks");
+    let different: Vec<_> = ours
+        .iter()
+        .filter(|(path, (seen, _))| {
+            theirs.get(*path).is_some_and(|(other, _)| other != seen) && !listed(path, &DIFFERENT)
+        })
+        .map(|(path, (seen, _))| format!("{path}: {seen:?}, not {:?}", theirs[path].0))
+        .collect();
+    assert_eq!(different, Vec::<String>::new(), "files that differ");
+}
