@@ -186,8 +186,8 @@ fn it_differs_from_what_mmdebstrap_installs_only_as_documented_and_takes_less_ti
     let listed = |path: &str, list: &[(&str, &str)]| {
         list.iter().any(|(one, _)| *one == path || (one.ends_with('/') && path.starts_with(one)))
     };
-    // Documentation is left out with the folders that held nothing else.
-    let emptied = |path: &str| path.starts_with("usr/share/doc/") && theirs[path].0.0.is_dir();
+    // Documentation is left out with the folders and links that led to nothing else.
+    let emptied = |path: &str| path.starts_with("usr/share/doc/") && !theirs[path].0.0.is_file();
     let missing: Vec<_> = theirs
         .keys()
         .filter(|path| {
