@@ -61,10 +61,11 @@ pub(crate) fn images(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(request.jobs).build();
     let pool = pool.map_err(|why| Error::Internal(format!("starting {} threads: {why}", request.jobs)))?;
     let names = Names::of(request)?;
+    let lock_path = lock.path().to_owned();
     // The base comes over the network while compilers use the processors.
     let (parts, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
-        let parts = pool.install(|| parts(request, store, progress));
+        let parts = pool.install(|| parts(request, store, &lock_path, progress));
         let bases = bases.join().unwrap_or_else(|_| Err(Error::Internal("the base's thread failed".to_owned())));
         (parts, bases)
     });
@@ -164,11 +165,16 @@ fn bases(
     bases
 }
 
-/// Compiles every component for every platform, and makes the layers.
-fn parts<'a>(request: &'a Request<'a>, store: &Store, progress: &Progress) -> Result<Vec<Part<'a>>, Error> {
+/// Compiles every component for every platform, and makes the layers. What is written meanwhile is no part of the source.
+fn parts<'a>(
+    request: &'a Request<'a>,
+    store: &Store,
+    lock: &Utf8Path,
+    progress: &Progress,
+) -> Result<Vec<Part<'a>>, Error> {
     let go = Go::find(store, request.jobs)?;
     let module = Module::read(&go, store, &request.source.dir)?;
-    let outside = [absolute(&request.out)?, store.path().to_owned()];
+    let outside = [absolute(&request.out)?, absolute(lock)?, store.path().to_owned()];
     let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &outside)?;
     let scopes = scopes(request);
     let closures: Vec<BTreeMap<String, Closure>> = scopes
@@ -290,8 +296,9 @@ fn archive(store: &Store, images: &[Image], path: &Utf8Path, progress: &Progress
     Ok(())
 }
 
+/// The real path of a file or folder that may not be there yet, in a folder that may be named by a link.
 fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
-    // The source is named by its real path; a folder that is not there yet has none.
-    Ok(path.canonicalize_utf8().unwrap_or(path))
+    let real = path.parent().and_then(|folder| folder.canonicalize_utf8().ok()).zip(path.file_name());
+    Ok(path.canonicalize_utf8().ok().or(real.map(|(folder, name)| folder.join(name))).unwrap_or(path))
 }

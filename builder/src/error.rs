@@ -3,7 +3,7 @@
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use vcstore::{Digest, Platform};
+use vcstore::Platform;
 use vcterminal::Exit;
 
 use crate::process;
@@ -122,7 +122,7 @@ pub(crate) enum Error {
 
     #[error("using base {base} for {platform}: {lock} pins it to {pinned}, and the file is {found}")]
     #[diagnostic(help("if the new file is meant, pin it with `vcbuild base --update {base}`"))]
-    BaseDrift { base: String, platform: Platform, lock: Utf8PathBuf, pinned: Digest, found: Digest },
+    BaseDrift { base: String, platform: String, lock: Utf8PathBuf, pinned: String, found: String },
 
     #[error("reading lock {path}")]
     #[diagnostic(help("correct it, or remove it to have everything resolved anew"))]

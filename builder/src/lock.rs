@@ -179,7 +179,20 @@ mod tests {
         lock.pin_manifest("docker.io/library/debian:bookworm-slim", &Platform::linux("amd64"), Digest::of(b"1"));
         lock.pin_commit("https://example.org/a.git", "v1", "4b825dc642cb6eb9a060e54bf8d69288fbee4904");
         lock.save().unwrap();
-        insta::assert_snapshot!(std::fs::read_to_string(&path).unwrap(), @"");
+        insta::assert_snapshot!(std::fs::read_to_string(&path).unwrap(), @r#"
+        # What the inputs of this project's images were resolved to. vcbuild writes this file and builds from what it pins:
+        # commit it. To resolve an input anew, remove its entry, or run `vcbuild base --update`.
+        version = 1
+
+        [source."https://example.org/a.git".v1]
+        commit = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+        [image."docker.io/library/debian:bookworm-slim"."linux/amd64"]
+        manifest = "sha256:6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+
+        [image."docker.io/library/debian:bookworm-slim"."linux/arm64"]
+        manifest = "sha256:d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35"
+        "#);
         let read = Lock::open(&path, false).unwrap();
         let image = "docker.io/library/debian:bookworm-slim";
         assert_eq!(read.manifest(image, &Platform::linux("amd64")), Some(Digest::of(b"1")));

@@ -1,5 +1,6 @@
 //! What a build tells while it runs, and the count of its actions: every action is realised through here.
 
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,8 @@ impl Progress {
 
     /// Prints one line on standard error.
     pub(crate) fn say(&self, line: &str) {
-        eprintln!("{line}");
+        // Who closed standard error does not want to be told.
+        let _ = writeln!(io::stderr(), "{line}");
     }
 
     /// The count so far.

@@ -43,10 +43,13 @@ pub(super) fn realise(
     let base = base::Base::open(store, name, None, &target, platform)?;
     let found = base.digest()?;
     match lock.manifest(name, platform) {
-        Some(pinned) if pinned != found => {
-            let (base, platform, lock) = (name.to_owned(), platform.clone(), lock.path().to_owned());
-            Err(Error::BaseDrift { base, platform, lock, pinned, found })
-        }
+        Some(pinned) if pinned != found => Err(Error::BaseDrift {
+            base: name.to_owned(),
+            platform: platform.to_string(),
+            lock: lock.path().to_owned(),
+            pinned: pinned.to_string(),
+            found: found.to_string(),
+        }),
         _ => {
             lock.pin_manifest(name, platform, found);
             Ok(base)

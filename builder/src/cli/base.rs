@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     lock.save()?;
     match arguments.common.output {
         Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => print!("{}", text(&document)),
+        Output::Text => super::print(&text(&document))?,
     }
     Ok(Exit::Done)
 }

@@ -130,7 +130,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let built = build::images(&request, &store, &mut lock, &progress)?;
     match arguments.common.output {
         Output::Json => vcterminal::print_json(&document(&built, &progress)).map_err(Error::Print)?,
-        Output::Text => print!("{}", text(&built, &progress)),
+        Output::Text => super::print(&text(&built, &progress))?,
     }
     Ok(Exit::Done)
 }

@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let document = Document { images };
     match arguments.common.output {
         Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => print!("{}", text(&document)),
+        Output::Text => super::print(&text(&document))?,
     }
     Ok(Exit::Done)
 }

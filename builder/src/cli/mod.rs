@@ -4,6 +4,8 @@ mod base;
 mod images;
 mod inspect;
 
+use std::io::{self, Write};
+
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 use vcstore::{Platform, Store};
@@ -110,6 +112,11 @@ fn platforms(asked: &[Platform], project: &Project) -> Vec<Platform> {
     platforms.sort();
     platforms.dedup();
     if platforms.is_empty() { vec![Platform::default()] } else { platforms }
+}
+
+/// Prints what a command found.
+fn print(text: &str) -> Result<(), Error> {
+    io::stdout().lock().write_all(text.as_bytes()).map_err(Error::Print)
 }
 
 /// Reads a platform for clap.

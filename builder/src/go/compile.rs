@@ -139,8 +139,12 @@ pub(crate) fn warm_up(
             *users.entry(package).or_default() += 1;
         }
         let shared: Vec<_> = users.into_iter().filter_map(|(package, users)| (users > 1).then_some(package)).collect();
-        let Some(first) = jobs().next().filter(|_| !shared.is_empty()) else { continue };
-        ensure_modules(go, store, module, scope, first.job.closure, progress)?;
+        if shared.is_empty() {
+            continue;
+        }
+        for prepared in jobs() {
+            ensure_modules(go, store, module, scope, prepared.job.closure, progress)?;
+        }
         progress.say(&format!("compiling what the components share for {}", scope.platform));
         let files = jobs().flat_map(|prepared| prepared.files.clone()).collect();
         let stage = Stage::fill(go, store, module, &files)?;
@@ -154,9 +158,12 @@ pub(crate) fn warm_up(
 
 impl Linking {
     /// The flags in one text, as Go splits it again: at spaces, but not within quotes.
+    ///
+    /// Go's build ID is left empty: it has a hash of the sources, so that a changed comment would make another binary.
     fn ldflags(&self) -> Result<String, String> {
         let stamps = self.stamps.iter().flat_map(|(name, value)| ["-X".to_owned(), format!("{name}={value}")]);
-        let quoted = self.flags.iter().cloned().chain(stamps).map(|word| match word {
+        let words = ["-buildid=".to_owned()].into_iter().chain(self.flags.iter().cloned()).chain(stamps);
+        let quoted = words.map(|word| match word {
             word if !word.is_empty() && !word.contains([' ', '\t', '\n', '\r', '\'', '"']) => Ok(word),
             word if !word.contains('\'') => Ok(format!("'{word}'")),
             word if !word.contains('"') => Ok(format!("\"{word}\"")),
@@ -234,9 +241,9 @@ mod tests {
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             stamps: [("m/v.x".to_owned(), value.to_owned())].into(),
         };
-        assert_eq!(linking(&["-s", "-w"], "v1").ldflags().unwrap(), "-s -w -X m/v.x=v1");
-        assert_eq!(linking(&[""], "a b").ldflags().unwrap(), "'' -X 'm/v.x=a b'");
-        assert_eq!(linking(&[], "it's").ldflags().unwrap(), "-X \"m/v.x=it's\"");
+        assert_eq!(linking(&["-s", "-w"], "v1").ldflags().unwrap(), "-buildid= -s -w -X m/v.x=v1");
+        assert_eq!(linking(&[""], "a b").ldflags().unwrap(), "-buildid= '' -X 'm/v.x=a b'");
+        assert_eq!(linking(&[], "it's").ldflags().unwrap(), "-buildid= -X \"m/v.x=it's\"");
         assert!(linking(&[], "'\"").ldflags().is_err());
     }
 }

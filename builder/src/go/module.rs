@@ -56,7 +56,7 @@ impl Module {
     /// # Errors
     /// When Go cannot read it, or it leads to folders that cannot be part of a source.
     pub(crate) fn read(go: &Go, store: &Store, dir: &Utf8Path) -> Result<Self, Error> {
-        let attempt = format!("reading {}/go.mod", dir);
+        let attempt = format!("reading {dir}/go.mod");
         let home = go.home(store)?;
         let mut command = go.command(&home.path);
         command.current_dir(dir).args(["mod", "edit", "-json"]);

@@ -174,7 +174,7 @@ fn list(go: &Go, store: &Store, module: &Module, scope: &Scope, fetch: bool) -> 
     if fetch {
         go.toolchain.let_fetch(&mut command);
     }
-    command.current_dir(&module.dir).args(["list", "-deps", "-modcacherw", module.mod_option()]);
+    command.current_dir(&module.dir).args(["list", "-deps", "-buildvcs=false", "-modcacherw", module.mod_option()]);
     command.arg(format!("-json={FIELDS}")).arg(format!("-tags={}", scope.tags.join(","))).arg("--");
     command.args(&scope.packages);
     let output = process::run(&mut command, if fetch { FETCH_LIMIT } else { LIST_LIMIT })?;

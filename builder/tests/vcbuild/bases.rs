@@ -1,0 +1,141 @@
+//! Bases: pulled from a real registry, read from files, pinned by the lock.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Registry, digests, text, untar};
+
+/// A bench with an image of its own as a base in a registry: `one` of the small project, on `scratch`.
+fn with_registry() -> (Bench, Registry) {
+    let bench = Bench::with_hello();
+    bench.json(&["images", "--source-dir", "hello", "--compression", "gzip", "--out", "bases"]);
+    let registry = Registry::start(&bench);
+    (bench, registry)
+}
+
+fn push(bench: &Bench, archive: &str, reference: &str, format: &str) {
+    let (from, to) = (format!("oci-archive:bases/{archive}"), format!("docker://{reference}"));
+    bench.tool("skopeo", &["copy", "--quiet", "--dest-tls-verify=false", "--format", format, &from, &to]);
+}
+
+#[test]
+fn a_base_is_pulled_once_and_pinned() {
+    let (bench, registry) = with_registry();
+    let reference = format!("{}/hello/base:v1", registry.address);
+    push(&bench, "one-amd64.tar", &reference, "oci");
+    let build = ["images", "--source-dir", "hello", "--components", "two", "--base", &reference];
+    let first = bench.json(&build);
+    let layers = first["images"][0]["platforms"][0]["layers"].as_array().unwrap().clone();
+    assert_eq!(layers.len(), 2, "the base's layer and ours");
+    let base = bench.json(&["inspect", "bases/one-amd64.tar"])["images"][0].clone();
+    assert_eq!(layers[0], base["platforms"][0]["layers"][0], "the base's layer as it is");
+    let lock = bench.read("hello/vcbuild.lock");
+    let pinned = format!("[image.\"{reference}\".\"linux/amd64\"]\nmanifest = \"{}\"\n", text(&base["digest"]));
+    assert!(lock.ends_with(&pinned), "{lock}");
+    let manifest = text(&first["images"][0]["digest"]).replacen(':', "/", 1);
+    let manifest: Value = serde_json::from_str(&bench.read(&format!("store/blobs/{manifest}"))).unwrap();
+    let annotations = json!({
+        "org.opencontainers.image.base.digest": base["digest"],
+        "org.opencontainers.image.base.name": reference,
+    });
+    assert_eq!(manifest["annotations"], annotations);
+
+    push(&bench, "two-amd64.tar", &reference, "oci");
+    let again = bench.json(&build);
+    assert_eq!(
+        (digests(&again), &again["actions"]["run"]),
+        (digests(&first), &json!(0)),
+        "the tag moved; the lock did not"
+    );
+    let lock_file = ["--lock", "hello/vcbuild.lock"];
+    let updated = bench.json(&[&["base", &reference, "--update"][..], &lock_file].concat());
+    assert_ne!(updated["platforms"][0]["digest"], base["digest"]);
+    assert_ne!(digests(&bench.json(&build)), digests(&first));
+
+    drop(registry);
+    assert_eq!(bench.json(&build)["actions"]["run"], 0, "a store that has the base needs no registry");
+}
+
+#[test]
+fn layers_in_dockers_words_are_named_in_the_ocis() {
+    let (bench, registry) = with_registry();
+    let reference = format!("{}/hello/docker:v1", registry.address);
+    push(&bench, "one-amd64.tar", &reference, "v2s2");
+    let build = ["images", "--source-dir", "hello", "--components", "two", "--base", &reference];
+    let layers = bench.json(&build)["images"][0]["platforms"][0]["layers"].clone();
+    assert_eq!(layers[0]["media_type"], "application/vnd.oci.image.layer.v1.tar+gzip");
+    let seen = bench.tool("skopeo", &["inspect", "oci-archive:out/two-amd64.tar"]);
+    assert_eq!(serde_json::from_str::<Value>(&seen).unwrap()["Layers"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn an_index_has_a_base_for_each_platform() {
+    let bench = Bench::with_hello();
+    bench.edit("hello/vcbuild.toml", "{component}-{arch}:v1", "{component}:v1");
+    bench.edit("hello/vcbuild.toml", "[components.one]", "[components.one]\narchive = \"one.tar\"");
+    let arguments = ["images", "--source-dir", "hello", "--components", "one", "--out", "bases"];
+    let both = bench.json(&[&arguments[..], &["--platform", "linux/amd64,linux/arm64"]].concat());
+    let registry = Registry::start(&bench);
+    let reference = format!("{}/hello/index:v1", registry.address);
+    let to = format!("docker://{reference}");
+    bench.tool("skopeo", &["copy", "--quiet", "--all", "--dest-tls-verify=false", "oci-archive:bases/one.tar", &to]);
+    let base = bench.json(&["base", &reference, "--platform", "linux/arm64,linux/amd64"]);
+    let manifests = |platforms: &Value, name: &str| {
+        platforms.as_array().unwrap().iter().map(|one| text(&one[name])).collect::<Vec<_>>()
+    };
+    let expected = manifests(&both["images"][0]["platforms"], "manifest");
+    assert_eq!(manifests(&base["platforms"], "digest"), expected);
+
+    bench.json(&[&arguments[..], &["--platform", "linux/arm64"]].concat());
+    let lonely = format!("{}/hello/lonely:v1", registry.address);
+    let to = format!("docker://{lonely}");
+    bench.tool("skopeo", &["copy", "--quiet", "--all", "--dest-tls-verify=false", "oci-archive:bases/one.tar", &to]);
+    let words = [&format!("using base {lonely}: it has no image for linux/amd64 (it has linux/arm64)")[..]];
+    bench.run(&["base", &lonely]).failed(1, &words);
+}
+
+#[test]
+fn a_base_is_read_from_a_file_or_a_folder_and_watched_by_the_lock() {
+    let bench = Bench::with_hello();
+    bench.json(&["images", "--source-dir", "hello", "--compression", "gzip", "--out", "bases"]);
+    bench.tool(
+        "skopeo",
+        &["copy", "--quiet", "oci-archive:bases/one-amd64.tar", "docker-archive:bases/docker.tar:a/b:v1"],
+    );
+    untar(&bench.path("bases/one-amd64.tar"), &bench.path("bases/layout"));
+    let build = |base: &str| bench.json(&["images", "--source-dir", "hello", "--components", "two", "--base", base]);
+    let from_file = build("oci:bases/one-amd64.tar");
+    let layers = from_file["images"][0]["platforms"][0]["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 2);
+    assert_eq!(digests(&build("oci:bases/layout")), digests(&from_file));
+    let from_docker = build("docker-archive:bases/docker.tar");
+    assert_eq!(from_docker["images"][0]["platforms"][0]["layers"][0]["diff_id"], layers[0]["diff_id"]);
+    assert_eq!(build("docker-archive:bases/docker.tar")["actions"]["run"], 0);
+
+    fs::copy(bench.path("bases/two-amd64.tar"), bench.path("bases/one-amd64.tar")).unwrap();
+    let changed = bench.run(&["images", "--source-dir", "hello", "--base", "oci:bases/one-amd64.tar"]);
+    let words =
+        ["using base oci:bases/one-amd64.tar for linux/amd64: hello/vcbuild.lock pins it to sha256:", "--update"];
+    changed.failed(1, &words);
+    let arguments = ["images", "--source-dir", "hello", "--base", "oci:bases/one-amd64.tar", "--update"];
+    assert_eq!(bench.json(&arguments)["images"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_damaged_archive_is_no_base() {
+    let bench = Bench::with_hello();
+    bench.json(&["images", "--source-dir", "hello", "--components", "one", "--compression", "none", "--out", "bases"]);
+    let archive = fs::read(bench.path("bases/one-amd64.tar")).unwrap();
+    fs::write(bench.path("cut.tar"), &archive[..archive.len() / 2]).unwrap();
+    let middle = archive.len() / 2;
+    let damaged = [&archive[..middle], &[archive[middle] ^ 1], &archive[middle + 1..]].concat();
+    fs::write(bench.path("damaged.tar"), damaged).unwrap();
+    for file in ["cut.tar", "damaged.tar"] {
+        let run = bench.run(&["base", &format!("oci:{file}")]);
+        run.failed(1, &[&format!("error: checking a blob of {file}: its content is sha256:"), "help: "]);
+    }
+    fs::write(bench.path("stub.tar"), &archive[..700]).unwrap();
+    bench.run(&["base", "oci:stub.tar"]).failed(1, &["error: reading archive stub.tar: ", "truncated", "help: "]);
+    bench.run(&["base", "oci:absent.tar"]).failed(1, &["reading absent.tar", "because: No such file"]);
+}

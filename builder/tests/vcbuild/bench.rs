@@ -1,0 +1,223 @@
+//! A place to run `vcbuild` in: a folder of its own with sources, a store and archives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A folder that goes with everything in it.
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// The sources of a small project of two programs that share a package.
+const HELLO: [(&str, &str); 6] = [
+    ("go.mod", "module example.org/hello\n\ngo 1.21\n"),
+    (
+        "pkg/version/version.go",
+        "package version\n\nvar gitVersion, gitCommit, buildDate string\n\n\
+         func String() string { return gitVersion + \" \" + gitCommit + \" \" + buildDate }\n",
+    ),
+    (
+        "cmd/one/main.go",
+        "package main\n\nimport \"example.org/hello/pkg/version\"\n\nfunc main() { println(\"one\", version.String()) }\n",
+    ),
+    (
+        "cmd/two/main.go",
+        "package main\n\nimport \"example.org/hello/pkg/version\"\n\nfunc main() { println(\"two\", version.String()) }\n",
+    ),
+    ("README.md", "Hello.\n"),
+    (
+        "vcbuild.toml",
+        "base = \"scratch\"\n[defaults]\nimage = \"registry.example/hello/{component}-{arch}:v1\"\nldflags = [\"-s\", \"-w\"]\n\
+         [defaults.stamps]\n\"{module}/pkg/version.gitVersion\" = \"{version}\"\n\
+         \"{module}/pkg/version.gitCommit\" = \"{commit}\"\n\"{module}/pkg/version.buildDate\" = \"{date}\"\n\
+         [components.one]\n[components.two]\n",
+    ),
+];
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        // Go's own packages are compiled once for all benches: its cache goes by the content of all inputs.
+        let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-build");
+        fs::create_dir_all(&shared).unwrap();
+        fs::create_dir_all(bench.path("store/cache")).unwrap();
+        std::os::unix::fs::symlink(shared, bench.path("store/cache/go-build")).unwrap();
+        bench
+    }
+
+    /// A bench with the small project in its folder `hello`.
+    pub(crate) fn with_hello() -> Self {
+        let bench = Self::new();
+        for (path, content) in HELLO {
+            bench.write(&format!("hello/{path}"), content);
+        }
+        bench
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    pub(crate) fn write(&self, path: &str, content: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub(crate) fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    /// Replaces the one place where `from` stands in a file.
+    pub(crate) fn edit(&self, path: &str, from: &str, to: &str) {
+        let text = self.read(path);
+        assert_eq!(text.matches(from).count(), 1, "{from:?} in {path}");
+        fs::write(self.path(path), text.replace(from, to)).unwrap();
+    }
+
+    /// `vcbuild` in the bench's folder with the bench's store, whatever the environment of the tests says.
+    pub(crate) fn vcbuild(&self, arguments: &[&str]) -> Command {
+        self.around(Command::new(env!("CARGO_BIN_EXE_vcbuild")), arguments)
+    }
+
+    /// A command in the bench's folder and environment.
+    pub(crate) fn around(&self, mut command: Command, arguments: &[&str]) -> Command {
+        for name in ["SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "RUST_LOG"] {
+            command.env_remove(name);
+        }
+        command.current_dir(self.folder.path()).env("VCBUILD_STORE", self.path("store")).args(arguments);
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(&mut self.vcbuild(arguments))
+    }
+
+    /// Runs `vcbuild … --output json`, which must succeed, and returns what it printed.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        self.run(&[arguments, &["--output", "json"]].concat()).json()
+    }
+
+    /// Runs another program, which must succeed, and returns what it printed.
+    pub(crate) fn tool(&self, program: &str, arguments: &[&str]) -> String {
+        let run = Run::of(&mut self.around(Command::new(program), arguments));
+        assert_eq!(run.code, Some(0), "{program} {arguments:?}: {run:?}");
+        run.stdout
+    }
+}
+
+impl Run {
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+
+    /// Checks that the run failed with this exit code and said each of these.
+    #[track_caller]
+    pub(crate) fn failed(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stdout, "");
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is not in\n{}", self.stderr);
+        }
+    }
+
+    /// How many actions of this kind ran, by what was told of them.
+    pub(crate) fn ran(&self, kind: &str) -> usize {
+        self.stderr.lines().filter(|line| line.split_whitespace().next() == Some(kind)).count()
+    }
+}
+
+/// The digests of a build's images by component.
+pub(crate) fn digests(document: &Value) -> BTreeMap<String, String> {
+    let images = document["images"].as_array().unwrap().iter();
+    images.map(|image| (text(&image["component"]), text(&image["digest"]))).collect()
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+/// Copies a folder of plain files.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.unwrap();
+        let to = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(to).unwrap();
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// A registry on a free port of the loopback address; it goes when dropped.
+pub(crate) struct Registry {
+    process: Child,
+    pub(crate) address: String,
+}
+
+impl Registry {
+    pub(crate) fn start(bench: &Bench) -> Self {
+        // The port is free again once the listener is gone; nothing else asks for that one in between.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let root = bench.path("registry");
+        let config = format!(
+            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: {address} }}\n",
+            root.display()
+        );
+        bench.write("registry.yml", &config);
+        let mut command = bench.around(Command::new("docker-registry"), &["serve", "registry.yml"]);
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut registry = Self { process: process.expect("Debian's docker-registry is installed"), address };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(&registry.address).is_err() {
+            assert!(registry.process.try_wait().unwrap().is_none(), "the registry ended");
+            assert!(Instant::now() < deadline, "the registry does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        registry
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// Unpacks a tar file.
+pub(crate) fn untar(archive: &Path, to: &Path) {
+    tar::Archive::new(fs::File::open(archive).unwrap()).unpack(to).unwrap();
+}
+
+/// The SHA-256 of a file.
+pub(crate) fn sha256(path: &Path) -> String {
+    let mut content = Vec::new();
+    fs::File::open(path).unwrap().read_to_end(&mut content).unwrap();
+    vcstore::Digest::of(&content).to_string()
+}
