@@ -1,5 +1,7 @@
 //! `vcbuild` as its users run it: the real program on real sources, read by other people's tools.
 
+#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
+
 mod bases;
 mod bench;
 mod errors;
