@@ -104,6 +104,9 @@ pub(super) enum Error {
     #[error("finding the images to push")]
     #[diagnostic(transparent)]
     Store(#[from] vcstore::Error),
+    #[error("{name:?} is no full image name, and kubelet would not find it")]
+    #[diagnostic(help("name the image in full where it is built, as docker.io/virtualcluster/manager-amd64:latest"))]
+    Unqualified { name: String },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cluster(#[from] cluster::Error),
@@ -170,18 +173,24 @@ impl SshArguments {
     }
 }
 
-/// The images named, each once, in the order of their names on the command line.
+/// The images named, each once, in the order of their names on the command line. What an archive brings is named in the
+/// store as it is in the archive.
 fn find(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
     let mut images: Vec<Image> = Vec::new();
     let defaults = IMAGES.map(str::to_owned);
     let named = if named.is_empty() { &defaults[..] } else { named };
     for name in named {
         let found = if is_archive(name) {
-            vcstore::archive::import(store, Utf8Path::new(name))?
+            let brought = vcstore::archive::import(store, Utf8Path::new(name))?;
+            brought
+                .iter()
+                .try_for_each(|image| is_full(image).and_then(|()| Ok(store.tag(&image.name, &image.target)?)))?;
+            brought
         } else {
             vec![store.image(name)?]
         };
         for image in found {
+            is_full(&image)?;
             if images.iter().all(|known| known.name != image.name) {
                 images.push(image);
             }
@@ -191,6 +200,15 @@ fn find(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
         image.check_complete(store)?;
     }
     Ok(images)
+}
+
+/// Names begin with a registry's host, or the container runtime looks for another one.
+fn is_full(image: &Image) -> Result<(), Error> {
+    let full = |(host, _): (&str, &str)| host.contains(['.', ':']) || host == "localhost";
+    match image.name.split_once('/').is_some_and(full) {
+        true => Ok(()),
+        false => Err(Error::Unqualified { name: image.name.clone() }),
+    }
 }
 
 /// Whether an argument means a file: it looks like a path, or is one.

@@ -42,11 +42,19 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
     if has(&["Connection refused"]) {
         return Error::Refused { host, said: last_line(stderr, &["Connection refused"]) };
     }
-    let unreachable = ["timed out", "No route to host", "Network is unreachable", "Host is down"];
+    let unreachable = [
+        "Connection timed out",
+        "Operation timed out",
+        "during banner exchange",
+        "No route to host",
+        "Network is unreachable",
+        "Host is down",
+    ];
     if has(&unreachable) {
         return Error::Unreachable { host, said: last_line(stderr, &unreachable) };
     }
-    let lost = ["not responding", "Connection reset", "Connection closed", "closed by remote", "Broken pipe"];
+    let lost =
+        ["not responding", " timed out", "Connection reset", "Connection closed", "closed by remote", "Broken pipe"];
     if has(&lost) || status.is_none() {
         return Error::Lost { host, said: last_line(stderr, &lost) };
     }

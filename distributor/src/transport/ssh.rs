@@ -101,7 +101,7 @@ fn arguments(destination: &str, options: &SshOptions) -> Vec<String> {
         "ForwardX11=no",
         "PermitLocalCommand=no",
         "EscapeChar=none",
-        "LogLevel=ERROR",
+        "LogLevel=INFO",
     ];
     let defaults = ["ConnectTimeout=10", "ServerAliveInterval=15", "ServerAliveCountMax=4"];
     let said = options.options.iter().map(String::as_str);

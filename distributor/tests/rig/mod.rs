@@ -4,7 +4,8 @@
 //! containerd is Debian's; `VCDIST_TEST_CONTAINERD` names a folder with another one (and its `ctr`).
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -162,6 +163,23 @@ impl Rig {
     /// Where its sshd listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// A port that leads to its sshd and closes once it has carried `limit` bytes there.
+    pub(crate) fn link(&self, limit: u64) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (here, there) = (listener.local_addr().expect("its address").port(), self.port);
+        std::thread::spawn(move || {
+            let (near, _) = listener.accept().expect("a connection");
+            let far = TcpStream::connect(("127.0.0.1", there)).expect("sshd");
+            let (mut answers, mut back) = (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
+            let returning = std::thread::spawn(move || io::copy(&mut answers, &mut back));
+            // Either side may close first: then there is nothing left to carry.
+            let _ = io::copy(&mut (&near).take(limit), &mut &far);
+            let _ = (near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both));
+            let _ = returning.join();
+        });
+        here
     }
 
     fn wait(&self) {
