@@ -30,7 +30,7 @@ pub(super) async fn hello(containerd: &Containerd) -> Result<HelloResponse, Stat
     let version = containerd.version().version(()).await.map_err(refused("asking containerd for its version"))?;
     let plugins = Plugins::ask(containerd).await?;
     let snapshotter = plugins.snapshotter(containerd).await;
-    let content_disk = plugins.content.as_deref().and_then(disk);
+    let content_disk = plugins.content().as_deref().and_then(disk);
     Ok(HelloResponse {
         architecture: architecture().into(),
         containerd_version: version.into_inner().version,
@@ -146,6 +146,15 @@ impl Plugins {
             }
         }
         Ok(this)
+    }
+
+    /// Where blobs are. containerd 2 does not say it of its content store; its plugins' folders stand beside each other.
+    fn content(&self) -> Option<Utf8PathBuf> {
+        let beside = |(_, root): &(String, Option<Utf8PathBuf>)| {
+            let folder = root.as_ref()?.parent()?.join("io.containerd.content.v1.content");
+            folder.is_dir().then_some(folder)
+        };
+        self.content.clone().or_else(|| self.snapshotters.iter().find_map(beside))
     }
 
     /// The snapshotter that kubelet's pods use: the one whose folder the CRI names; containerd's default where no CRI

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use containerd_client::services::v1::{AbortRequest, WriteAction, WriteContentRequest, WriteContentResponse};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
@@ -21,6 +21,9 @@ const TURN_WITHIN: Duration = Duration::from_secs(300);
 
 /// How long a stream that was cut may take to let go of its ingest.
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long containerd may take to write one message to disk.
+const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 
 /// Messages on their way to containerd that it has not yet answered.
 const UNANSWERED: usize = 3;
@@ -204,7 +207,7 @@ impl Ingest {
     async fn close(self) {
         let Self { requests, mut answers, .. } = self;
         drop(requests);
-        while let Ok(Some(_)) = answers.message().await {}
+        while let Ok(Ok(Some(_))) = timeout(ANSWER_WITHIN, answers.message()).await {}
     }
 
     async fn send(&mut self, request: WriteContentRequest) -> Result<(), Status> {
@@ -223,7 +226,9 @@ impl Ingest {
     }
 
     async fn answer(&mut self) -> Result<(), Status> {
-        self.answers.message().await?.ok_or_else(|| Status::unavailable("containerd closed the blob"))?;
+        let answer = timeout(ANSWER_WITHIN, self.answers.message()).await;
+        let answer = answer.map_err(|_| Status::deadline_exceeded("containerd does not answer"))?;
+        answer?.ok_or_else(|| Status::unavailable("containerd closed the blob"))?;
         self.unanswered -= 1;
         Ok(())
     }

@@ -109,9 +109,7 @@ impl Rig {
         command.arg("--ssh-config").arg(path.join("ssh_config"));
         command.arg("--containerd-address").arg(path.join("containerd.sock"));
         command.arg("--store").arg(path.join("store"));
-        for host in hosts {
-            command.args(["--host", host]);
-        }
+        command.args(hosts.iter().flat_map(|host| ["--host", host]));
         command.args(arguments).env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }
