@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rig::{Peculiar, Rig, image, noise};
+use rig::{Login, Peculiar, Rig, image, noise};
 use serde_json::json;
 
 const MB: usize = 1_000_000;
@@ -114,6 +114,28 @@ fn what_a_login_shell_prints_is_passed_over() {
         assert_eq!(rig.push(&["manager"]).node()["result"], "pushed");
         assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
     }
+}
+
+#[test]
+fn an_ordinary_user_pushes_through_sudo() {
+    let rig = Rig::with(&Peculiar { login: Login::Sudo, ..Default::default() });
+    three(&rig);
+    assert_eq!(rig.push(&[]).node()["blobs"]["sent"], 10);
+    assert_eq!(rig.push(&[]).node()["result"], "up-to-date");
+    assert!(!rig.helper_runs(), "the helper ends with the push");
+    let [helper] = &rig.helpers()[..] else { panic!("one helper: {:?}", rig.helpers()) };
+    assert_eq!(fs::metadata(helper).expect("a file").permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn sudo_that_wants_a_password_is_said() {
+    let rig = Rig::with(&Peculiar { login: Login::SudoWithPassword, ..Default::default() });
+    image(&rig.store(), "manager", b"base", b"own");
+    let refused = rig.push(&["manager"]);
+    assert_eq!(refused.code(), 1);
+    let said = refused.stderr();
+    assert!(said.contains("sudo does not let the login user run the helper: sudo: a password is required"), "{said}");
+    assert!(said.contains("help: log in as root (--ssh-user root), or let the user run commands"), "{said}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -29,7 +29,29 @@ pub(crate) struct Peculiar {
     pub(crate) disk: Option<u64>,
     /// The login user's cache folder is on a file system mounted noexec.
     pub(crate) noexec: bool,
+    /// Who logs in.
+    pub(crate) login: Login,
 }
+
+/// Who logs in to a node.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    #[default]
+    Root,
+    /// An ordinary user whom sudo asks for no password.
+    Sudo,
+    /// An ordinary user whom sudo asks for a password.
+    SudoWithPassword,
+}
+
+impl Login {
+    fn user(self) -> &'static str {
+        if self == Self::Root { "root" } else { "operator" }
+    }
+}
+
+/// The ordinary user's number.
+const ORDINARY_ID: u32 = 10_001;
 
 /// A node and an operator's folder.
 pub(crate) struct Rig {
@@ -38,6 +60,7 @@ pub(crate) struct Rig {
     containerd: Daemon,
     port: u16,
     mounts: Vec<Utf8PathBuf>,
+    login: Login,
 }
 
 /// A process that is ended with the rig.
@@ -74,8 +97,8 @@ impl Rig {
             mounts.push(tmpfs(&path.join("cache"), "noexec"));
         }
         let containerd = containerd(&path);
-        let (sshd, port) = sshd(&path, peculiar.noise);
-        let rig = Self { folder, sshd, containerd, port, mounts };
+        let (sshd, port) = sshd(&path, peculiar);
+        let rig = Self { folder, sshd, containerd, port, mounts, login: peculiar.login };
         rig.wait();
         rig
     }
@@ -105,7 +128,7 @@ impl Rig {
     pub(crate) fn command(&self, hosts: &[&str], arguments: &[&str]) -> Command {
         let path = self.path();
         let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
-        command.arg("push").args(["--ssh-user", "root", "--output", "json"]);
+        command.arg("push").args(["--ssh-user", self.login.user(), "--output", "json"]);
         command.arg("--ssh-config").arg(path.join("ssh_config"));
         command.arg("--containerd-address").arg(path.join("containerd.sock"));
         command.arg("--store").arg(path.join("store"));
@@ -311,7 +334,7 @@ disable = true
 }
 
 /// An sshd that lets root in with a key made here, and takes the login user's cache folder to be the rig's.
-fn sshd(path: &Utf8Path, noise: Option<&str>) -> (Daemon, u16) {
+fn sshd(path: &Utf8Path, peculiar: &Peculiar) -> (Daemon, u16) {
     fs::create_dir_all("/run/sshd").expect("sshd's folder");
     for key in ["host_key", "user_key"] {
         let mut keygen = Command::new("ssh-keygen");
@@ -325,7 +348,7 @@ fn sshd(path: &Utf8Path, noise: Option<&str>) -> (Daemon, u16) {
          PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nMaxStartups 100\n\
          SetEnv XDG_CACHE_HOME={path}/cache\n"
     );
-    if let Some(noise) = noise {
+    if let Some(noise) = peculiar.noise {
         let script = format!("#!/bin/sh\nprintf '%s' '{noise}'\nexec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n");
         fs::write(path.join("login"), script).expect("a login script");
         fs::set_permissions(path.join("login"), fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -339,8 +362,33 @@ fn sshd(path: &Utf8Path, noise: Option<&str>) -> (Daemon, u16) {
          GlobalKnownHostsFile none\nConnectTimeout 3\n"
     );
     fs::write(path.join("ssh_config"), client).expect("a configuration");
-    let mut command = Command::new("/usr/sbin/sshd");
-    command.args(["-D", "-e", "-f", path.join("sshd_config").as_str()]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &with_user(path, peculiar.login)]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(path.join("sshd.log")).expect("a log"));
     (Daemon(command.process_group(0).spawn().expect("sshd starts")), port)
+}
+
+/// The command that runs sshd where the ordinary user exists, and nowhere else.
+fn with_user(path: &Utf8Path, login: Login) -> String {
+    let sshd = format!("exec /usr/sbin/sshd -D -e -f {path}/sshd_config");
+    let rule = match login {
+        Login::Root => return sshd,
+        Login::Sudo => "NOPASSWD: ALL",
+        Login::SudoWithPassword => "ALL",
+    };
+    let etc = path.join("etc");
+    fs::create_dir_all(etc.join("sudoers.d")).expect("a folder");
+    let user = format!("operator:x:{ORDINARY_ID}:{ORDINARY_ID}::{path}/home:/bin/sh\n");
+    for (file, line) in [("passwd", user.as_str()), ("shadow", "operator:*:19000::::::\n")] {
+        let own = fs::read_to_string(format!("/etc/{file}")).expect("the machine's users");
+        fs::write(etc.join(file), own + line).expect("users");
+    }
+    let rules = etc.join("sudoers.d/operator");
+    fs::write(&rules, format!("operator ALL=(root) {rule}\n")).expect("sudo's rules");
+    fs::set_permissions(&rules, fs::Permissions::from_mode(0o440)).expect("their mode");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the rig's mode");
+    fs::create_dir_all(path.join("cache")).expect("a folder");
+    chown(path.join("cache"), Some(ORDINARY_ID), Some(ORDINARY_ID)).expect("its owner");
+    let bind = |file: &str| format!("mount --bind {etc}/{file} /etc/{file} && ");
+    ["passwd", "shadow", "sudoers.d"].map(bind).concat() + &sshd
 }
