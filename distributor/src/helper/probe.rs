@@ -30,7 +30,7 @@ pub(super) async fn hello(containerd: &Containerd) -> Result<HelloResponse, Stat
     let version = containerd.version().version(()).await.map_err(refused("asking containerd for its version"))?;
     let plugins = Plugins::ask(containerd).await?;
     let snapshotter = plugins.snapshotter(containerd).await;
-    let content_disk = plugins.content().as_deref().and_then(disk);
+    let content_disk = plugins.content.as_deref().and_then(disk);
     Ok(HelloResponse {
         architecture: architecture().into(),
         containerd_version: version.into_inner().version,
@@ -148,15 +148,6 @@ impl Plugins {
         Ok(this)
     }
 
-    /// Where blobs are. containerd 2 does not say it of its content store; its plugins' folders stand beside each other.
-    fn content(&self) -> Option<Utf8PathBuf> {
-        let beside = |(_, root): &(String, Option<Utf8PathBuf>)| {
-            let folder = root.as_ref()?.parent()?.join("io.containerd.content.v1.content");
-            folder.is_dir().then_some(folder)
-        };
-        self.content.clone().or_else(|| self.snapshotters.iter().find_map(beside))
-    }
-
     /// The snapshotter that kubelet's pods use: the one whose folder the CRI names; containerd's default where no CRI
     /// answers.
     async fn snapshotter(&self, containerd: &Containerd) -> String {
@@ -186,7 +177,9 @@ impl Plugins {
     }
 }
 
+/// The file system under `path`, which containerd 2 makes when it has its first blob.
 fn disk(path: &Utf8Path) -> Option<Disk> {
+    let path = path.ancestors().find(|folder| folder.exists())?;
     let found = rustix::fs::statvfs(path.as_std_path());
     let stat = found.map_err(|error| tracing::debug!("no free space known for {path}: {error}")).ok()?;
     Some(Disk {
