@@ -42,32 +42,32 @@ pub(super) struct Arguments {
     files: ProjectFiles,
 
     /// The components to build [default: all of the project].
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Images")]
     components: Vec<String>,
 
     /// The base: `debian`, `registry` (debian:bookworm-slim), an image reference, `oci:PATH`, `docker-archive:PATH` or
     /// `scratch` [default: the project's, else `registry`].
-    #[arg(long)]
+    #[arg(long, help_heading = "Images")]
     base: Option<String>,
 
     /// The platforms to build for [default: the project's, else linux/amd64].
-    #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform)]
+    #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform, help_heading = "Images")]
     platform: Vec<Platform>,
 
     /// How layers are compressed: `zstd` (containerd 1.5, Docker 23.0 and newer), `gzip` or `none` [default: the
     /// project's, else zstd].
-    #[arg(long)]
+    #[arg(long, help_heading = "Images")]
     compression: Option<Compression>,
 
     /// The folder that archives are written to.
-    #[arg(long, value_name = "DIR", default_value = "out")]
+    #[arg(long, value_name = "DIR", default_value = "out", help_heading = "Images")]
     out: Utf8PathBuf,
 
     /// How many components, and compilers within each, are at work at once [default: one a processor].
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", help_heading = "Images")]
     jobs: Option<NonZeroUsize>,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options")]
     common: Common,
 }
 
