@@ -6,6 +6,9 @@ use clap::ValueEnum;
 use miette::Diagnostic;
 use serde::Serialize;
 
+/// The crates whose log `-v` is about.
+const OURS: [&str; 3] = ["vcbuild", "vcdist", "vcstore"];
+
 /// What a command prints on stdout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -41,9 +44,11 @@ pub fn log_to_stderr(verbosity: u8) {
         2 => "debug",
         _ => "trace",
     };
-    // The Kubernetes client logs each failed request as an error; ours says the same, with what it was for.
+    // What the libraries below log is for their authors; the Kubernetes client even calls a failed request an error, which
+    // ours says again with what it was for.
+    let ours = OURS.map(|name| format!("{name}={level}")).join(",");
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},kube_client=off")));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("warn,kube_client=off,{ours}")));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
