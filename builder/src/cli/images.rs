@@ -67,7 +67,7 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "N", help_heading = "Images")]
     jobs: Option<NonZeroUsize>,
 
-    #[command(flatten, next_help_heading = "Options")]
+    #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
 }
 
