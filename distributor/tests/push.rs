@@ -327,6 +327,18 @@ fn containerd_that_does_not_answer_is_said() {
 }
 
 #[test]
+fn looking_for_an_image_makes_no_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+    let output = command.args(["push", "manager", "--host", "127.0.0.1", "--store", "nowhere"]).current_dir(&folder);
+    let output = output.output().expect("vcdist runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("error: finding the images to push: there is no store at nowhere"), "{said}");
+    assert!(!folder.path().join("nowhere").exists());
+}
+
+#[test]
 fn an_archive_is_taken_into_the_store_and_pushed() {
     let rig = Rig::up();
     let other = vcstore::Store::open(&rig.path().join("other")).expect("a store");

@@ -104,6 +104,9 @@ pub(super) enum Error {
     #[error("finding the images to push")]
     #[diagnostic(transparent)]
     Store(#[from] vcstore::Error),
+    #[error("finding the images to push: there is no store at {path}")]
+    #[diagnostic(help("build the images with `vcbuild images`, give --store DIR, or name an archive"))]
+    NoStore { path: Utf8PathBuf },
     #[error("{name:?} is no full image name, and kubelet would not find it")]
     #[diagnostic(help("name the image in full where it is built, as docker.io/virtualcluster/manager-amd64:latest"))]
     Unqualified { name: String },
@@ -123,7 +126,12 @@ pub(super) enum Error {
 impl Push {
     pub(super) async fn run(self) -> Result<Exit, Error> {
         let begun = Instant::now();
-        let store = Store::open(&self.store.clone().unwrap_or_else(Store::default_path))?;
+        let path = self.store.clone().unwrap_or_else(Store::default_path);
+        // Opening makes a store where there is none, and only what is put into it should.
+        if !path.join("oci-layout").exists() && !self.images.iter().any(|name| is_archive(name)) {
+            return Err(Error::NoStore { path });
+        }
+        let store = Store::open(&path)?;
         let images = find(&store, &self.images)?;
         let nodes = self.nodes.find().await?;
         let push = push::Push {
