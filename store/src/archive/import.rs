@@ -1,9 +1,11 @@
 //! Reads images from archives that may be damaged or hostile: nothing an archive says is believed before it is checked,
 //! and no name in it ever becomes a path outside the store.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
+use std::rc::Rc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, ImageManifestBuilder, MediaType};
@@ -16,6 +18,9 @@ use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
 
 /// More entries than any image archive has.
 const ENTRY_LIMIT: usize = 100_000;
+
+/// The longest names and links of one entry.
+const HEADER_LIMIT: u64 = 1 << 20;
 
 /// An archive may unpack to this much whatever its size, and beyond it to so many times its size.
 pub(super) const BOMB_FLOOR: u64 = 1 << 30;
@@ -116,9 +121,15 @@ fn read_members(store: &Store, path: &Utf8Path, file: File) -> Result<Members, E
     let size = file.metadata().map_err(Error::io("reading", path))?.len();
     let limit = BOMB_FLOOR.max(size.saturating_mul(BOMB_RATIO));
     let input = Decoder::new(file).map_err(unreadable)?;
-    let mut archive = tar::Archive::new(Bounded { input, left: limit });
+    let headers = Rc::new(Cell::new(u64::MAX));
+    let mut archive = tar::Archive::new(Bounded { input, left: limit, headers: Rc::clone(&headers) });
     let mut members = Members::default();
-    for (number, entry) in archive.entries().map_err(unreadable)?.enumerate() {
+    let mut entries = archive.entries().map_err(unreadable)?;
+    for number in 0.. {
+        // Long names are read whole into memory before an entry is seen.
+        headers.set(HEADER_LIMIT);
+        let Some(entry) = entries.next() else { break };
+        headers.set(u64::MAX);
         let entry = entry.map_err(unreadable)?;
         if number >= ENTRY_LIMIT {
             return Err(bad(path, &format!("it has more than {ENTRY_LIMIT} entries")));
@@ -291,10 +302,12 @@ fn because(path: &Utf8Path, error: Error) -> Error {
     }
 }
 
-/// Stops a small file from unpacking into a full disk.
+/// Stops a small file from unpacking into a full disk, or into all memory.
 struct Bounded<R> {
     input: R,
     left: u64,
+    /// How much may still be read before the next entry's content.
+    headers: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -304,6 +317,8 @@ impl<R: Read> Read for Bounded<R> {
             .left
             .checked_sub(count as u64)
             .ok_or_else(|| io::Error::other("it unpacks to far more than any image of its size holds"))?;
+        let headers = self.headers.get().checked_sub(count as u64);
+        self.headers.set(headers.ok_or_else(|| io::Error::other("its names are longer than any archive's"))?);
         Ok(count)
     }
 }

@@ -132,6 +132,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_fills_memory_is_stopped() {
+        let (folder, store) = scratch();
+        let file = std::fs::File::create(archive_path(&folder)).unwrap();
+        let mut output = Compression::Zstd.encoder(file).unwrap();
+        let size = 64 << 20;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(size);
+        header.set_cksum();
+        output.write_all(header.as_bytes()).unwrap();
+        std::io::copy(&mut std::io::Read::take(std::io::repeat(b'x'), size), &mut output).unwrap();
+        TarWriter::new(output).file("y", 0, &[][..]).unwrap();
+        let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
+        assert!(error.contains("longer than any archive's"), "{error}");
+    }
+
+    #[test]
     fn a_small_file_that_unpacks_to_a_full_disk_is_stopped() {
         let (folder, store) = scratch();
         let file = std::fs::File::create(archive_path(&folder)).unwrap();
