@@ -65,7 +65,7 @@ pub(crate) fn images(
     // The base comes over the network while compilers use the processors.
     let (parts, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
-        let parts = pool.install(|| parts(request, store, &lock_path, progress));
+        let parts = pool.install(|| parts(request, store, &lock_path, names.archives.keys(), progress));
         let bases = bases.join().unwrap_or_else(|_| Err(Error::Internal("the base's thread failed".to_owned())));
         (parts, bases)
     });
@@ -170,11 +170,16 @@ fn parts<'a>(
     request: &'a Request<'a>,
     store: &Store,
     lock: &Utf8Path,
+    archives: impl Iterator<Item = &'a String>,
     progress: &Progress,
 ) -> Result<Vec<Part<'a>>, Error> {
     let go = Go::find(store, request.jobs)?;
     let module = Module::read(&go, store, &request.source.dir)?;
-    let outside = [absolute(&request.out)?, absolute(lock)?, store.path().to_owned()];
+    let mut outside = vec![absolute(lock)?, store.path().to_owned()];
+    // The archives alone: the folder they go to may be the source itself.
+    for archive in archives {
+        outside.push(absolute(&request.out.join(archive))?);
+    }
     let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &outside)?;
     let scopes = scopes(request);
     let closures: Vec<BTreeMap<String, Closure>> = scopes

@@ -48,6 +48,10 @@ pub(crate) enum Error {
     #[diagnostic(help("`vcbuild help images` lists what can be said"))]
     Usage(String),
 
+    #[error("opening the source: its address has a login in it, which the lock and messages would carry on")]
+    #[diagnostic(help("leave it out, and let a git credential helper give it (`git help credentials`)"))]
+    SecretInAddress,
+
     #[error("opening the source {path}")]
     #[diagnostic(help("name the folder of the source with --source-dir, and a folder within it with --source-subdir"))]
     NoSource { path: Utf8PathBuf, source: io::Error },
@@ -146,6 +150,7 @@ impl Error {
             | Self::NoSuchComponent { .. }
             | Self::Usage(_)
             | Self::BadBase { .. }
+            | Self::SecretInAddress
             | Self::LockSyntax { .. }
             | Self::LockVersion { .. } => Exit::Usage,
             _ => Exit::Failed,

@@ -54,7 +54,8 @@ impl Failure {
 /// When the program cannot be run, does not end in time, or ends with anything but 0.
 pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Output, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
-    tracing::debug!(?command, "running");
+    // Its arguments alone: what its environment holds, such as the address of a proxy, may be secret.
+    tracing::debug!(program, arguments = ?command.get_args(), "running");
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

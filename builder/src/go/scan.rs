@@ -47,6 +47,9 @@ pub(crate) struct Scope {
     pub(crate) packages: BTreeSet<String>,
 }
 
+/// A change in what a closure holds changes this number, and with it every key.
+const RECIPE: u32 = 1;
+
 /// The closure of each package of `scope`.
 ///
 /// # Errors
@@ -60,6 +63,7 @@ pub(crate) fn scan(
     progress: &Progress,
 ) -> Result<BTreeMap<String, Closure>, Error> {
     let action = Action::new("scan", scope.platform.to_string())
+        .input("recipe", RECIPE)?
         .input("source", tree.hash(&module.top))?
         .input("module", module.dir.strip_prefix(&module.top).unwrap_or(&module.dir))?
         .input("toolchain", go.toolchain.identity())?

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::source::{FileHash, hash_file};
@@ -120,6 +121,7 @@ struct Stat {
 fn identify(settings: &Settings, cache: &Utf8Path) -> Result<FileHash, Error> {
     let tools = ["compile", "link", "asm"].map(|tool| settings.tools.join(tool));
     let paths = [settings.root.join("VERSION"), settings.root.join("bin/go")].into_iter().chain(tools);
+    let paths = paths.chain(library(&settings.root)?);
     let stat = |path: Utf8PathBuf| {
         let meta = fs::metadata(&path).map_err(Error::io("reading", &path))?;
         Ok((path, Stat { inode: meta.ino(), size: meta.len(), changed: (meta.ctime(), meta.ctime_nsec()) }))
@@ -132,12 +134,32 @@ fn identify(settings: &Settings, cache: &Utf8Path) -> Result<FileHash, Error> {
     {
         return Ok(known.identity);
     }
-    let mut content = String::new();
-    for path in files.keys() {
-        content += &serde_json::to_string(&hash_file(path)?).unwrap_or_default();
-    }
+    let hashes: Vec<FileHash> =
+        files.keys().collect::<Vec<_>>().into_par_iter().map(|path| hash_file(path)).collect::<Result<_, _>>()?;
+    let content = files.keys().zip(hashes).fold(String::new(), |mut content, (path, hash)| {
+        content += path.strip_prefix(&settings.root).unwrap_or(path).as_str();
+        content += &serde_json::to_string(&hash).unwrap_or_default();
+        content
+    });
     let known = Known { files, identity: FileHash::of(content.as_bytes()) };
     // What cannot be remembered is found again.
     let _ = crate::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
     Ok(known.identity)
+}
+
+/// The standard library that programs are compiled with, and the settings that come with the toolchain.
+fn library(root: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Error> {
+    let keep = |entry: &walkdir::DirEntry| !matches!(entry.file_name().to_str(), Some("testdata" | "cmd"));
+    let mut found = Vec::new();
+    for folder in [root.join("src"), root.join("pkg/include")].iter().filter(|folder| folder.is_dir()) {
+        for entry in walkdir::WalkDir::new(folder).into_iter().filter_entry(keep) {
+            let entry = entry.map_err(|error| Error::io("reading", folder)(error.into()))?;
+            let test = entry.file_name().to_str().is_some_and(|name| name.ends_with("_test.go"));
+            if entry.file_type().is_file() && !test {
+                found.extend(Utf8PathBuf::from_path_buf(entry.into_path()).ok());
+            }
+        }
+    }
+    let settings = root.join("go.env");
+    Ok(found.into_iter().chain(settings.is_file().then_some(settings)).collect())
 }

@@ -1,6 +1,6 @@
 //! Clones a revision with the system's git, so that whatever the user's git can reach is reached the user's way.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,11 @@ pub(super) fn clone(
     }
     let start = Instant::now();
     let repository = Repository { url, dir: home.join("repository") };
+    // Fetching says what it found in a file of the repository, so one process fetches at a time.
+    fs::create_dir_all(&home).map_err(Error::io("making", &home))?;
+    let lock_path = home.join("lock");
+    let lock = File::options().create(true).append(true).open(&lock_path).map_err(Error::io("opening", &lock_path))?;
+    lock.lock().map_err(Error::io("locking", &lock_path))?;
     let commit = repository.fetch(pinned.unwrap_or(version))?;
     if let Some(pinned) = pinned
         && commit != pinned

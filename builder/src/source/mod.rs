@@ -44,6 +44,7 @@ impl Source {
     ) -> Result<Self, Error> {
         let (top, revision) = match &asked.repo {
             None => (asked.dir.clone().unwrap_or_else(|| Utf8PathBuf::from(".")), None),
+            Some(url) if has_secret(url) => return Err(Error::SecretInAddress),
             Some(url) => {
                 let version = asked.version.as_deref().unwrap_or("HEAD");
                 let (folder, commit) = git::clone(url, version, lock.commit(url, version), store, progress)?;
@@ -63,6 +64,12 @@ impl Source {
         }
         Ok(Self { dir, revision })
     }
+}
+
+/// Whether an address has a password or token in it: the lock, which is committed, and messages would carry it on.
+fn has_secret(url: &str) -> bool {
+    let address = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http")).map(|(_, address)| address);
+    address.is_some_and(|address| address.split('/').next().is_some_and(|host| host.contains('@')))
 }
 
 /// The folders at most two levels below `dir` that have a `go.mod`: what the user may have meant.

@@ -46,10 +46,16 @@ impl Tree {
             let keep = |entry: &walkdir::DirEntry| {
                 entry.file_name() != ".git" && !without.iter().any(|folder| entry.path() == folder.as_std_path())
             };
-            for entry in WalkDir::new(folder).into_iter().filter_entry(keep) {
-                let entry = entry.map_err(|error| Error::io("reading", folder)(error.into()))?;
-                // A link to a file is the file to Go; a link to a folder is nothing to it.
-                if entry.file_type().is_file() || (entry.path_is_symlink() && entry.path().is_file()) {
+            for entry in WalkDir::new(folder).follow_links(true).into_iter().filter_entry(keep) {
+                // Go follows links to files, and to folders that are imported by name. One that leads nowhere, or back to
+                // where it stands, it cannot follow either.
+                let entry = match entry {
+                    Err(error) if error.depth() > 0 && (error.loop_ancestor().is_some() || is_dangling(&error)) => {
+                        continue;
+                    }
+                    entry => entry.map_err(|error| Error::io("reading", folder)(error.into()))?,
+                };
+                if entry.file_type().is_file() {
                     paths.push(utf8(entry.into_path())?);
                 }
             }
@@ -123,6 +129,12 @@ fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
         let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
         Error::io("reading", &path)(io::Error::other("its name is not UTF-8"))
     })
+}
+
+/// Whether what could not be read is a link to nothing.
+fn is_dangling(error: &walkdir::Error) -> bool {
+    let missing = error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    missing && error.path().is_some_and(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()))
 }
 
 #[cfg(test)]

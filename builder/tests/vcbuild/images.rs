@@ -79,6 +79,17 @@ fn nothing_is_done_twice() {
 }
 
 #[test]
+fn archives_beside_the_code_hide_none_of_it() {
+    let bench = Bench::with_hello();
+    let build = || bench.run(&["images", "--source-dir", "hello", "--out", "hello", "--output", "json"]);
+    build().json();
+    assert_eq!(build().json()["actions"]["run"], 0, "an archive is no part of the source");
+    bench.write("hello/cmd/one/more.go", "package main\n\nfunc init() { println(\"more\") }\n");
+    let more = build();
+    assert_eq!((more.ran("scan"), more.ran("compile")), (1, 1), "{more:?}");
+}
+
+#[test]
 fn what_is_printed_is_a_contract() {
     let bench = Bench::with_hello();
     let document = bench.json(&["images", "--source-dir", "hello", "--components", "two", "--compression", "none"]);

@@ -129,3 +129,12 @@ fn a_repository_is_cloned_at_the_commit_that_is_pinned() {
     let gone = bench.run(&["images", "--source-repo", "file:///nowhere.git"]);
     gone.failed(1, &["cloning file:///nowhere.git at HEAD", "/nowhere.git"]);
 }
+
+#[test]
+fn an_address_with_a_login_is_refused_and_not_repeated() {
+    let bench = Bench::new();
+    let run = bench.run(&["images", "--source-repo", "https://me:secret@127.0.0.1:1/r.git"]);
+    run.failed(2, &["has a login in it", "credential helper"]);
+    assert!(!run.stderr.contains("secret"), "{run:?}");
+    assert!(!bench.path("vcbuild.lock").exists());
+}

@@ -168,7 +168,7 @@ pub enum Error {
     },
     /// The lock holds something that was not made by this program.
     #[error("using the locked package {package}: {why}")]
-    #[diagnostic(help("the lock was edited or damaged: make it anew with `vcbuild lock`"))]
+    #[diagnostic(help("the lock was edited or damaged: make it anew with `vcbuild base debian --update`"))]
     BadPin {
         /// Its name.
         package: String,
