@@ -232,10 +232,13 @@ impl Push {
             let Planned { plan: first, .. } =
                 planned.get_or_insert_with(|| Planned { plan: plan.clone(), inventory: inventory.clone() });
             tracing::debug!(blobs = first.sends().count(), bytes = first.bytes_to_send(), "planned");
-            if self.dry_run || plan.is_done() {
+            if plan.is_done() {
                 return Ok(());
             }
             plan.check_disk(&inventory)?;
+            if self.dry_run {
+                return Ok(());
+            }
             if !transfer::hold(&client, &plan).await? {
                 tracing::info!("the node lost blobs since its inventory; planning anew");
                 continue;

@@ -222,7 +222,8 @@ fn is_full(image: &Image) -> Result<(), Error> {
 /// Whether an argument means a file: it looks like a path, or is one.
 fn is_archive(name: &str) -> bool {
     let path = Utf8Path::new(name);
-    name.starts_with(['.', '/']) || path.extension() == Some("tar") || path.exists()
+    // A plain word is an image, also where a folder or program of that name stands beside.
+    name.starts_with(['.', '/']) || path.extension() == Some("tar") || (name.contains('/') && path.exists())
 }
 
 fn words(event: Event<'_>) -> String {

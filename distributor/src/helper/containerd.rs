@@ -1,5 +1,7 @@
 //! The node's containerd: found by its socket, spoken to in one namespace, under one lease where there is one.
 
+use std::time::Duration;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::diff_client::DiffClient;
@@ -15,7 +17,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::protocol::cri::image_service_client::ImageServiceClient;
-use crate::protocol::failure;
+use crate::protocol::{cri, failure};
 
 /// Where containerd and the distributions that bring their own have the socket.
 const SOCKETS: [&str; 4] = [
@@ -40,6 +42,9 @@ pub(super) struct Headers {
     lease: Option<MetadataValue<Ascii>>,
 }
 
+/// A containerd whose CRI does not answer within this serves no kubelet.
+const CRI_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
 type Client = InterceptedService<Channel, Headers>;
 
 impl Containerd {
@@ -54,11 +59,33 @@ impl Containerd {
             None => SOCKETS.iter().map(Utf8Path::new).filter(|socket| socket.exists()).collect(),
         };
         let mut said = String::new();
+        let mut answering = Vec::new();
         for address in &candidates {
             match containerd_client::connect(address).await {
-                Ok(channel) => return Ok(Self { channel, headers, address: address.to_path_buf() }),
+                Ok(channel) => {
+                    answering.push(Self { channel, headers: headers.clone(), address: address.to_path_buf() });
+                }
                 Err(error) => said = format!("connecting to containerd at {address}: {}", innermost(&error)),
             }
+        }
+        // Where several answer, one may be Docker's, which the kubelet never asks: its CRI is off.
+        if answering.len() > 1 {
+            for one in &answering {
+                let mut client = one.cri_images();
+                let asked = client.image_fs_info(cri::ImageFsInfoRequest {});
+                if matches!(tokio::time::timeout(CRI_ANSWERS_WITHIN, asked).await, Ok(Ok(_))) {
+                    return Ok(one.clone());
+                }
+            }
+            let known: Vec<_> = answering.iter().map(|one| one.address.as_str()).collect();
+            return Err(failure(
+                Code::Unavailable,
+                format!("choosing among the containerds at {}: none of them serves Kubernetes", known.join(", ")),
+                "name the socket of the kubelet's containerd with --containerd-address",
+            ));
+        }
+        if let Some(only) = answering.pop() {
+            return Ok(only);
         }
         if candidates.is_empty() {
             said = format!("no containerd on this node: none of {} exists", SOCKETS.join(", "));

@@ -48,7 +48,7 @@ pub enum Error {
 
     /// The store cannot be used.
     #[error("reading the image {name}")]
-    #[diagnostic(help("`vcbuild store verify` finds what is damaged"))]
+    #[diagnostic(help("build or import the image again (`vcbuild images`)"))]
     Store {
         /// The image asked for.
         name: String,

@@ -27,7 +27,7 @@ const WATCH_SECONDS: u32 = 25;
 /// How often the pods of what is not ready are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// At how many looks in a row a pod must seem beyond help. Some of the reasons pass within seconds on a busy node.
+/// At how many looks in a row something must seem beyond help. Some of the reasons pass within seconds on a busy node.
 const LOOKS: u32 = 3;
 
 /// Something that was waited for and is ready.
@@ -73,9 +73,6 @@ pub(super) async fn until_ready(
         if states.iter().all(Readiness::is_ready) {
             return Ok(awaited.iter().zip(states).map(|(awaited, state)| ready(awaited.object, &state)).collect());
         }
-        if states.iter().any(|state| matches!(state, Readiness::Failed(_))) {
-            break Outcome::GaveUp(started.elapsed());
-        }
         tokio::select! {
             Some(update) = watches.next() => {
                 let (i, now) = update?;
@@ -83,7 +80,9 @@ pub(super) async fn until_ready(
                 states[i] = now;
             }
             _ = look.tick() => {
-                let hopeless = evidence::any_hopeless(cluster, &unready(&awaited, &states)).await?;
+                // What the last attempt left behind, such as a Deployment past its deadline, passes within seconds too.
+                let failed = states.iter().any(|state| matches!(state, Readiness::Failed(_)));
+                let hopeless = failed || evidence::any_hopeless(cluster, &unready(&awaited, &states)).await?;
                 hopeless_looks = if hopeless { hopeless_looks + 1 } else { 0 };
                 if hopeless_looks == LOOKS {
                     break Outcome::GaveUp(started.elapsed());

@@ -119,7 +119,7 @@ pub(super) fn command(binary: &Binary, settings: &Settings) -> String {
         ),
         r#"room() { mkdir -p "$1" && ours "$1" && t=$1/new.$$ && echo : >"$t" && chmod 700 "$t" && "$t"; }"#.into(),
         format!(
-            r#"for d in {folders}; do if room "$d" 2>/dev/null; then f=$d/helper-{hash}; say "need $(uname -m)"; head -c {size} >"$t"; if same "$t"; then for o in "$d"/helper-*; do rm -f "$o"; done; mv -f "$t" "$f"; r=$("$f" --version 2>&1) || {{ say "cannot-run $r"; exit 1; }}; go "$f"; fi; rm -f "$t"; say damaged; exit 1; fi; done"#
+            r#"for d in {folders}; do if room "$d" 2>/dev/null; then f=$d/helper-{hash}; say "need $(uname -m)"; head -c {size} >"$t"; if same "$t"; then for o in "$d"/helper-*; do [ "$o" = "$f" ] || rm -f "$o"; done; mv -f "$t" "$f"; r=$("$f" --version 2>&1) || {{ say "cannot-run $r"; exit 1; }}; go "$f"; fi; rm -f "$t"; say damaged; exit 1; fi; done"#
         ),
         "say nowhere; exit 1".into(),
     ]
@@ -148,9 +148,14 @@ mod tests {
     #[test]
     fn shells_accept_the_line() {
         let line = line();
+        let script = line.strip_prefix("exec sh -c '").and_then(|rest| rest.strip_suffix('\'')).expect("quoted");
         for shell in ["sh", "bash"] {
-            let status = std::process::Command::new(shell).args(["-n", "-c", &line]).status().expect("a shell");
-            assert!(status.success(), "{shell}");
+            let accepts = |script: &str| {
+                let output = std::process::Command::new(shell).args(["-n", "-c", script]).output().expect("a shell");
+                output.status.success()
+            };
+            // The script itself: to the outer shell it is one word, whatever it says.
+            assert!(accepts(script) && !accepts(&format!("{script}; done")), "{shell}");
         }
     }
 
