@@ -45,13 +45,20 @@ impl Step {
             ),
             Self::Unit => {
                 run_command(go().args(["test", "./..."]))?;
-                run_command(cargo().args(["test", "--workspace", "--exclude", "end-to-end", "--quiet"]))
+                run_command(cargo().args([
+                    "test",
+                    "--workspace",
+                    "--exclude",
+                    "end-to-end",
+                    "--no-fail-fast",
+                    "--quiet",
+                ]))
             }
             Self::EndToEnd => {
                 let binaries = dist::build()?;
                 run_command(
                     cargo()
-                        .args(["test", "--package", "end-to-end", "--", "--test-threads=1"])
+                        .args(["test", "--package", "end-to-end", "--no-fail-fast", "--", "--test-threads=1"])
                         .env("VCBUILD", binaries.vcbuild)
                         .env("VCDIST", binaries.vcdist),
                 )

@@ -67,7 +67,7 @@ fn docker_loads_a_gzip_archive_and_runs_it() {
         let loaded = run(docker.command().args(["load", "--input", archive(&stage, component).as_str()])).expect(0);
         assert!(loaded.contains(&format!("virtualcluster/{component}-amd64:latest")), "{loaded}");
         let reference = built["images"][i]["reference"].as_str().unwrap();
-        let arguments = ["run", "--rm", "--network", "none", reference, component, "--version"];
+        let arguments = ["run", "--rm", "--network", "none", reference, "--version"];
         let version = run(docker.command().args(arguments)).expect(0);
         assert!(version.contains("1970-01-01T00:00:00Z"), "{version}");
     }
