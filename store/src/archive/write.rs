@@ -54,7 +54,7 @@ pub fn write(store: &Store, images: &[Image], path: &Utf8Path) -> Result<Blob, E
     Ok(hasher.finish())
 }
 
-/// Hashes a file: what [`write`] returned when it was written, if it is still the same.
+/// Hashes a file: what [`write()`] returned when it was written, if it is still the same.
 ///
 /// # Errors
 /// When it cannot be read.
