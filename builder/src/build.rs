@@ -15,6 +15,9 @@ use crate::project::{Component, VersionTable, full_reference};
 use crate::source::{Source, Tree};
 use crate::{Error, image};
 
+/// A change in how a layer is made of a binary changes this number, and with it every key.
+const LAYER_RECIPE: u32 = 1;
+
 /// What to build, every choice made.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
@@ -255,6 +258,7 @@ fn layer(
 ) -> Result<Layer, Error> {
     let path = component.binary.trim_start_matches('/');
     let action = Action::new("layer", &component.name)
+        .input("recipe", LAYER_RECIPE)?
         .input("binary", binary)?
         .input("path", path)?
         .input("compression", request.compression.identity())?
