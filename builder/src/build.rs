@@ -5,18 +5,18 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
-use vcstore::{Action, Compression, Content, Digest, Image, Layer, Outputs, Platform, Store};
+use vcstore::{Action, Compression, Content, Image, Layer, Outputs, Platform, Store};
 
 use crate::base::{Base, Spec};
-use crate::go::{self, Closure, Go, Job, Linking, Module, Scope};
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::project::{Component, VersionTable, full_reference};
-use crate::source::{Source, Tree};
-use crate::{Error, image};
+use crate::project::{Component, Kind, VersionTable, full_reference};
+use crate::site::{Made, MadeFile, Site, Wanted};
+use crate::source::Source;
+use crate::{Error, go, image};
 
-/// A change in how a layer is made of a binary changes this number, and with it every key.
-const LAYER_RECIPE: u32 = 1;
+/// A change in how a layer is made of a component's files changes this number, and with it every key.
+const LAYER_RECIPE: u32 = 2;
 
 /// What to build, every choice made.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Built {
     pub(crate) archive: Utf8PathBuf,
 }
 
-/// What a component was compiled to, for one platform.
+/// What a component adds to its base, for one platform.
 struct Part<'a> {
     component: &'a Component,
     platform: &'a Platform,
@@ -64,11 +64,18 @@ pub(crate) fn images(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(request.jobs).build();
     let pool = pool.map_err(|why| Error::Internal(format!("starting {} threads: {why}", request.jobs)))?;
     let names = Names::of(request)?;
-    let lock_path = lock.path().to_owned();
+    let site = Site {
+        source: &request.source,
+        version: &request.version,
+        store,
+        outside: outside(request, store, lock, names.archives.keys())?,
+        jobs: request.jobs,
+        progress,
+    };
     // The base comes over the network while compilers use the processors.
     let (parts, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
-        let parts = pool.install(|| parts(request, store, &lock_path, names.archives.keys(), progress));
+        let parts = pool.install(|| parts(request, &site));
         let bases = bases.join().unwrap_or_else(|_| Err(Error::Internal("the base's thread failed".to_owned())));
         (parts, bases)
     });
@@ -168,104 +175,60 @@ fn bases(
     bases
 }
 
-/// Compiles every component for every platform, and makes the layers. What is written meanwhile is no part of the source.
-fn parts<'a>(
-    request: &'a Request<'a>,
+/// What is written while the source is read, and is no part of it.
+fn outside<'a>(
+    request: &Request<'_>,
     store: &Store,
-    lock: &Utf8Path,
+    lock: &Lock,
     archives: impl Iterator<Item = &'a String>,
-    progress: &Progress,
-) -> Result<Vec<Part<'a>>, Error> {
-    let go = Go::find(store, request.jobs)?;
-    let module = Module::read(&go, store, &request.source.dir)?;
-    let mut outside = vec![absolute(lock)?, store.path().to_owned()];
+) -> Result<Vec<Utf8PathBuf>, Error> {
+    let mut outside = vec![absolute(lock.path())?, store.path().to_owned()];
     // The archives alone: the folder they go to may be the source itself.
     for archive in archives {
         outside.push(absolute(&request.out.join(archive))?);
     }
-    let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &outside)?;
-    let scopes = scopes(request);
-    let closures: Vec<BTreeMap<String, Closure>> = scopes
-        .par_iter()
-        .map(|scope| go::scan(&go, store, &module, &tree, scope, progress))
-        .collect::<Result<_, Error>>()?;
-    let mut jobs = Vec::new();
-    for component in &request.components {
-        for (scope, closures) in scopes.iter().zip(&closures).filter(|(scope, _)| scope.tags == component.tags) {
-            let linking = linking(component, &module, &request.version);
-            let closure = &closures[&component.package];
-            jobs.push((
-                *component,
-                Job { name: &component.name, package: &component.package, scope, closure, linking },
-            ));
-        }
-    }
-    let prepared = jobs.par_iter().map(|(_, job)| job.prepare(&go, &module, &tree)).collect::<Result<Vec<_>, _>>()?;
-    let mut missing = Vec::new();
-    for job in &prepared {
-        if job.must_run(store)? {
-            missing.push(job);
-        }
-    }
-    go::warm_up(&go, store, &module, &missing, progress)?;
-    let made: Vec<Result<Part<'a>, Error>> = jobs
-        .par_iter()
-        .zip(&prepared)
-        .map(|((component, job), prepared)| {
-            let binary = go::compile(&go, store, &module, prepared, progress)?;
-            let layer = layer(store, component, request, binary.digest, progress)?;
-            let platform = request.platforms.iter().find(|platform| **platform == job.scope.platform);
-            let platform =
-                platform.ok_or_else(|| Error::Internal("a job for a platform nobody asked for".to_owned()))?;
-            Ok(Part { component, platform, layer })
-        })
-        .collect();
-    made.into_iter().collect()
+    Ok(outside)
 }
 
-/// One scan looks at all components with the same build tags, for one platform.
-fn scopes(request: &Request<'_>) -> Vec<Scope> {
-    let mut packages: BTreeMap<(&Platform, &Vec<String>), BTreeSet<String>> = BTreeMap::new();
-    for component in &request.components {
+/// Has every component's files made for every platform, each by the builder of its kind, and makes the layers.
+fn parts<'a>(request: &'a Request<'a>, site: &Site<'_>) -> Result<Vec<Part<'a>>, Error> {
+    let mut go = Vec::new();
+    for &component in &request.components {
         for platform in &request.platforms {
-            packages.entry((platform, &component.tags)).or_default().insert(component.package.clone());
+            match &component.kind {
+                Kind::Go(program) => go.push(Wanted { component, platform, program }),
+            }
         }
     }
-    let scope = |((platform, tags), packages): ((&Platform, &Vec<String>), _)| Scope {
-        platform: platform.clone(),
-        tags: tags.clone(),
-        packages,
+    let made = go::build(&go, site)?;
+    let part = |Made { component, platform, files }: &Made<'a>| {
+        let layer = layer(site.store, component, request, files, site.progress)?;
+        Ok(Part { component, platform, layer })
     };
-    packages.into_iter().map(scope).collect()
+    let parts: Vec<Result<Part<'a>, Error>> = made.par_iter().map(part).collect();
+    parts.into_iter().collect()
 }
 
-fn linking(component: &Component, module: &Module, version: &VersionTable) -> Linking {
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (version, commit, date) = (text(&version.version), text(&version.commit), text(&version.date));
-    let values = [("version", version.as_str()), ("commit", commit.as_str()), ("date", date.as_str())];
-    let module = [("module", module.path.as_str())];
-    let stamps = component.stamps.iter().map(|(name, value)| (name.fill(&module), value.fill(&values)));
-    Linking { flags: component.ldflags.clone(), stamps: stamps.collect() }
-}
-
-/// The layer that holds the binary alone. Equal binaries make equal layers, whatever they were compiled from.
+/// The layer that holds a component's files and nothing else. Equal files make equal layers, whatever they were made of.
 fn layer(
     store: &Store,
     component: &Component,
     request: &Request<'_>,
-    binary: Digest,
+    files: &[MadeFile],
     progress: &Progress,
 ) -> Result<Layer, Error> {
-    let path = component.binary.trim_start_matches('/');
+    let described: BTreeMap<&str, _> =
+        files.iter().map(|file| (in_layer(file), (file.mode, file.content.digest))).collect();
     let action = Action::new("layer", &component.name)
         .input("recipe", LAYER_RECIPE)?
-        .input("binary", binary)?
-        .input("path", path)?
+        .input("files", described)?
         .input("compression", request.compression.identity())?
         .input("epoch", request.epoch)?;
     let outputs = progress.realise(store, &action, || {
         let mut tree = vcstore::Tree::new();
-        tree.file(path, 0o755, Content::Blob(binary))?;
+        for file in files {
+            tree.file(in_layer(file), file.mode, Content::Blob(file.content.digest))?;
+        }
         let layer = vcstore::layer::write(store, &tree, request.compression, request.epoch)?;
         let blob = vcstore::Blob { digest: layer.digest, size: layer.size };
         let outputs = Outputs::new().with_blob("layer", blob).with_note("diff_id", layer.diff_id.to_string());
@@ -277,6 +240,11 @@ fn layer(
         Some(Layer { digest: blob.digest, diff_id, size: blob.size, media_type })
     };
     read().ok_or_else(|| Error::Internal("a layer action without its layer".to_owned()))
+}
+
+/// The file's path as a layer has it: relative to the root.
+fn in_layer(file: &MadeFile) -> &str {
+    file.path.trim_start_matches('/')
 }
 
 /// Writes an archive, unless the file is there and is the one that was written.

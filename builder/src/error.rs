@@ -56,9 +56,9 @@ pub(crate) enum Error {
     #[diagnostic(help("name the folder of the source with --source-dir, and a folder within it with --source-subdir"))]
     NoSource { path: Utf8PathBuf, source: io::Error },
 
-    #[error("opening the source {path}: the folder has no go.mod")]
-    #[diagnostic(help("{}", no_go_mod_help(modules)))]
-    NoGoMod { path: Utf8PathBuf, modules: Vec<Utf8PathBuf> },
+    #[error("opening the source {path}: the folder has no {file}")]
+    #[diagnostic(help("{}", not_there_help(folders)))]
+    NotThere { path: Utf8PathBuf, file: &'static str, folders: Vec<Utf8PathBuf> },
 
     #[error("opening the source {top}: its subfolder {subdir} leads out of it")]
     #[diagnostic(help("--source-subdir names a folder within the source"))]
@@ -174,11 +174,11 @@ impl Error {
     }
 }
 
-fn no_go_mod_help(modules: &[Utf8PathBuf]) -> String {
-    match modules {
+fn not_there_help(folders: &[Utf8PathBuf]) -> String {
+    match folders {
         [] => "name the folder that has it with --source-dir, or with --source-subdir below the source".to_owned(),
-        modules => {
-            let ways: Vec<_> = modules.iter().map(|module| format!("--source-subdir {module}")).collect();
+        folders => {
+            let ways: Vec<_> = folders.iter().map(|folder| format!("--source-subdir {folder}")).collect();
             format!("folders below it have one: {}", ways.join(", "))
         }
     }

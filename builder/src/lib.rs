@@ -1,8 +1,8 @@
 //! Builds OCI images reproducibly from pinned inputs, without a daemon.
 //!
-//! Data moves one way: a `project` says what to build from which `source`; `go` compiles exactly what a program is
-//! made of; each binary becomes a layer on a `base`, and layer and base an `image`. Every step is an action of the
-//! store, so that nothing is done twice. `build` is the whole of it, `cli` its commands.
+//! Data moves one way: a `project` says what to build from which `source`; the builder of each component's kind, such as
+//! `go`, makes its files, of exactly what they need; the files become a layer on a `base`, and layer and base an `image`.
+//! Every step is an action of the store, so that nothing is done twice. `build` is the whole of it, `cli` its commands.
 
 mod atomic;
 pub mod base;
@@ -16,6 +16,7 @@ mod platform;
 mod process;
 mod progress;
 mod project;
+mod site;
 mod source;
 
 pub(crate) use error::Error;

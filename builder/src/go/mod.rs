@@ -1,6 +1,7 @@
 //! Go, as a compiler whose every input is known: the toolchain by its content, an environment that is the same
 //! everywhere, modules by their checksums.
 
+mod build;
 mod compile;
 mod module;
 mod scan;
@@ -11,9 +12,9 @@ use std::process::Command;
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::{Platform, Store};
 
-pub(crate) use self::compile::{Job, Linking, compile, warm_up};
-pub(crate) use self::module::Module;
-pub(crate) use self::scan::{Closure, Scope, scan};
+pub(crate) use self::build::build;
+use self::module::Module;
+use self::scan::Closure;
 use self::toolchain::Toolchain;
 use crate::{Error, platform};
 

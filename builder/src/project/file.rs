@@ -57,6 +57,14 @@ pub(crate) struct VersionTable {
     pub(crate) date: Option<String>,
 }
 
+impl VersionTable {
+    /// The values by the names that stand for them in templates.
+    pub(crate) fn values(&self) -> [(&'static str, &str); 3] {
+        let named = [("version", &self.version), ("commit", &self.commit), ("date", &self.date)];
+        named.map(|(name, value)| (name, value.as_deref().unwrap_or_default()))
+    }
+}
+
 /// `[defaults]` or `[components.NAME]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,7 @@
 //! The project: what components there are and how each becomes an image. From a `vcbuild.toml`, or built in.
 
 mod file;
+mod kind;
 mod template;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use vcstore::{Compression, Platform};
 
 use self::file::{ComponentTable, File};
 pub(crate) use self::file::{SourceTable, VersionTable};
+pub(crate) use self::kind::{GoProgram, Kind};
 pub(crate) use self::template::Template;
 use crate::{Error, platform};
 
@@ -43,20 +45,14 @@ pub(crate) struct Project {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Component {
     pub(crate) name: String,
-    /// The Go package of its `main`, as `./cmd/manager`.
-    pub(crate) package: String,
-    /// Where the binary is in the image; absolute.
+    /// How its files come to be.
+    pub(crate) kind: Kind,
+    /// Where its program is in the image; absolute.
     pub(crate) binary: String,
     /// The image's reference; of `{arch}` and `{version}`.
     pub(crate) image: Template,
     /// The archive's file name; of `{arch}` and `{version}`.
     pub(crate) archive: Template,
-    /// Flags for Go's linker.
-    pub(crate) ldflags: Vec<String>,
-    /// Go variables (of `{module}`) that the linker sets, and their values (of `{version}`, `{commit}` and `{date}`).
-    pub(crate) stamps: BTreeMap<Template, Template>,
-    /// Go build tags.
-    pub(crate) tags: Vec<String>,
     /// How a container of the image runs.
     pub(crate) run: Run,
 }
@@ -150,15 +146,8 @@ impl Component {
         if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(word) {
             return Err("its name may have letters, digits, '-', '_' and '.' only".to_owned());
         }
-        let named = |text: Option<String>, default: &str| {
-            Template::parse(&text.unwrap_or_else(|| default.to_owned()), &["component"])
-                .map(|template| template.fill(&[("component", name)]))
-        };
-        let package = named(table.package, "./cmd/{component}")?;
-        if !(package == "." || package.starts_with("./")) || package.contains("...") {
-            return Err(format!("its package {package:?} is no folder of the source such as ./cmd/{name}"));
-        }
-        let binary = named(table.binary, "/usr/local/bin/{component}")?;
+        let kind = Kind::new(name, &table)?;
+        let binary = named(name, table.binary.as_deref().unwrap_or("/usr/local/bin/{component}"))?;
         if !binary.starts_with('/') || binary[1..].split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(format!("its binary {binary:?} is no absolute path of a file"));
         }
@@ -169,14 +158,6 @@ impl Component {
         if archive.fill(&[]).contains('/') {
             return Err("its archive is a file name without folders".to_owned());
         }
-        let stamps = table
-            .stamps
-            .iter()
-            .map(|(variable, value)| {
-                let value = Template::parse(value, &["version", "commit", "date"])?;
-                Ok((Template::parse(variable, &["module"])?, value))
-            })
-            .collect::<Result<_, String>>()?;
         if let Some(variable) = table.env.keys().find(|variable| variable.is_empty() || variable.contains('=')) {
             return Err(format!("{variable:?} is no name of an environment variable"));
         }
@@ -188,9 +169,13 @@ impl Component {
             workdir: table.workdir,
             user: table.user,
         };
-        let (ldflags, tags) = (table.ldflags.unwrap_or_default(), table.tags.unwrap_or_default());
-        Ok(Self { name: name.to_owned(), package, binary, image, archive, ldflags, stamps, tags, run })
+        Ok(Self { name: name.to_owned(), kind, binary, image, archive, run })
     }
+}
+
+/// A text of component `name`, in which `{component}` stands for the name.
+fn named(name: &str, text: &str) -> Result<String, String> {
+    Template::parse(text, &["component"]).map(|template| template.fill(&[("component", name)]))
 }
 
 /// The full form of an image reference: with its registry and its tag.
@@ -214,7 +199,7 @@ fn check_source(source: &SourceTable) -> Result<(), String> {
 mod tests {
     use camino::Utf8Path;
 
-    use super::{Project, full_reference};
+    use super::{Kind, Project, full_reference};
     use crate::Error;
 
     fn parse(text: &str) -> Result<Project, Error> {
@@ -232,12 +217,13 @@ mod tests {
         let project = Project::built_in().unwrap();
         assert_eq!(project.components.keys().collect::<Vec<_>>(), ["manager", "syncer", "vn-agent"]);
         let agent = &project.components["vn-agent"];
-        assert_eq!((agent.package.as_str(), agent.binary.as_str()), ("./cmd/vn-agent", "/usr/local/bin/vn-agent"));
+        let Kind::Go(program) = &agent.kind;
+        assert_eq!((program.package.as_str(), agent.binary.as_str()), ("./cmd/vn-agent", "/usr/local/bin/vn-agent"));
         let arm = [("arch", "arm64")];
         assert_eq!(agent.image.fill(&arm), "docker.io/virtualcluster/vn-agent-arm64:latest");
         assert_eq!(agent.archive.fill(&arm), "vc_vn-agent-arm64.tar");
         assert_eq!(agent.run.entrypoint, ["/usr/local/bin/vn-agent"]);
-        let stamps: Vec<_> = agent.stamps.keys().map(|name| name.fill(&[("module", "m")])).collect();
+        let stamps: Vec<_> = program.stamps.keys().map(|name| name.fill(&[("module", "m")])).collect();
         assert_eq!(stamps, ["m/pkg/version.buildDate", "m/pkg/version.gitCommit", "m/pkg/version.gitVersion"]);
     }
 

@@ -15,8 +15,10 @@ use crate::{Error, process};
 /// A source that is there to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// The folder with the code's `go.mod`; absolute.
+    /// The folder with the code; absolute.
     pub(crate) dir: Utf8PathBuf,
+    /// The same as its user names it.
+    named: Utf8PathBuf,
     /// The revision it was cloned at.
     pub(crate) revision: Option<Revision>,
 }
@@ -35,7 +37,7 @@ impl Source {
     /// store's care, at the commit that `lock` pins or that the version is now.
     ///
     /// # Errors
-    /// When the folder is not there or has no `go.mod`, or git fails.
+    /// When the folder is not there, or git fails.
     pub(crate) fn open(
         asked: &SourceTable,
         store: &Store,
@@ -59,10 +61,18 @@ impl Source {
         {
             return Err(Error::SubdirOutside { subdir: subdir.clone(), top });
         }
-        if !dir.join("go.mod").is_file() {
-            return Err(Error::NoGoMod { modules: modules_below(&dir), path: named });
+        Ok(Self { dir, named, revision })
+    }
+
+    /// Checks that the source's folder has this file, by which its kind is known.
+    ///
+    /// # Errors
+    /// When it has not; the message has the folders below it that do.
+    pub(crate) fn must_have(&self, file: &'static str) -> Result<(), Error> {
+        if self.dir.join(file).is_file() {
+            return Ok(());
         }
-        Ok(Self { dir, revision })
+        Err(Error::NotThere { path: self.named.clone(), file, folders: folders_with(file, &self.dir) })
     }
 }
 
@@ -72,14 +82,14 @@ fn has_secret(url: &str) -> bool {
     address.is_some_and(|address| address.split('/').next().is_some_and(|host| host.contains('@')))
 }
 
-/// The folders at most two levels below `dir` that have a `go.mod`: what the user may have meant.
-fn modules_below(dir: &Utf8Path) -> Vec<Utf8PathBuf> {
+/// The folders at most two levels below `dir` that have this file: what the user may have meant.
+fn folders_with(file: &str, dir: &Utf8Path) -> Vec<Utf8PathBuf> {
     let mut found: Vec<_> = walkdir::WalkDir::new(dir)
         .min_depth(2)
         .max_depth(3)
         .into_iter()
         .filter_map(Result::ok)
-        .filter(|entry| entry.file_name() == "go.mod")
+        .filter(|entry| entry.file_name() == file)
         .filter_map(|entry| Some(Utf8Path::from_path(entry.path())?.parent()?.strip_prefix(dir).ok()?.to_owned()))
         .collect();
     found.sort();

@@ -1,0 +1,84 @@
+//! All programs of a Go module that a build wants, from one look at the module.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::Utf8PathBuf;
+use rayon::prelude::*;
+use vcstore::Platform;
+
+use super::compile::{Job, Linking, compile, warm_up};
+use super::scan::{Closure, Scope, scan};
+use super::{Go, Module};
+use crate::Error;
+use crate::project::{GoProgram, VersionTable};
+use crate::site::{Made, MadeFile, Site, Wanted};
+use crate::source::Tree;
+
+/// Compiles every program that is wanted.
+///
+/// # Errors
+/// When there is no Go, a module cannot be had, or a program does not compile. Of several failures the first program's is
+/// returned; the others are compiled all the same, and kept.
+pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Result<Vec<Made<'a>>, Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Site { store, progress, .. } = *site;
+    site.source.must_have("go.mod")?;
+    let go = Go::find(store, site.jobs)?;
+    let module = Module::read(&go, store, &site.source.dir)?;
+    let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &site.outside)?;
+    let scopes = scopes(wanted);
+    let closures: Vec<BTreeMap<String, Closure>> = scopes
+        .par_iter()
+        .map(|scope| scan(&go, store, &module, &tree, scope, progress))
+        .collect::<Result<_, Error>>()?;
+    let mut jobs = Vec::new();
+    for one in wanted {
+        let looks_at_it = |scope: &Scope| scope.platform == *one.platform && scope.tags == one.program.tags;
+        for (scope, closures) in scopes.iter().zip(&closures).filter(|(scope, _)| looks_at_it(scope)) {
+            let (name, package) = (one.component.name.as_str(), one.program.package.as_str());
+            let linking = linking(one.program, &module, site.version);
+            jobs.push((one, Job { name, package, scope, closure: &closures[package], linking }));
+        }
+    }
+    let prepared = jobs.par_iter().map(|(_, job)| job.prepare(&go, &module, &tree)).collect::<Result<Vec<_>, _>>()?;
+    let mut missing = Vec::new();
+    for job in &prepared {
+        if job.must_run(store)? {
+            missing.push(job);
+        }
+    }
+    warm_up(&go, store, &module, &missing, progress)?;
+    let made: Vec<_> = jobs
+        .par_iter()
+        .zip(&prepared)
+        .map(|((one, _), prepared)| {
+            let content = compile(&go, store, &module, prepared, progress)?;
+            let binary = MadeFile { path: one.component.binary.clone(), mode: 0o755, content };
+            Ok(Made { component: one.component, platform: one.platform, files: vec![binary] })
+        })
+        .collect();
+    made.into_iter().collect()
+}
+
+/// One scan looks at all programs with the same build tags, for one platform.
+fn scopes(wanted: &[Wanted<'_, GoProgram>]) -> Vec<Scope> {
+    let mut packages: BTreeMap<(&Platform, &Vec<String>), BTreeSet<String>> = BTreeMap::new();
+    for one in wanted {
+        packages.entry((one.platform, &one.program.tags)).or_default().insert(one.program.package.clone());
+    }
+    let scope = |((platform, tags), packages): ((&Platform, &Vec<String>), _)| Scope {
+        platform: platform.clone(),
+        tags: tags.clone(),
+        packages,
+    };
+    packages.into_iter().map(scope).collect()
+}
+
+fn linking(program: &GoProgram, module: &Module, version: &VersionTable) -> Linking {
+    let values = version.values();
+    let module = [("module", module.path.as_str())];
+    let stamps = program.stamps.iter().map(|(name, value)| (name.fill(&module), value.fill(&values)));
+    Linking { flags: program.ldflags.clone(), stamps: stamps.collect() }
+}

@@ -1,0 +1,45 @@
+//! What every kind of builder is given to build with, and what it gives back.
+
+use camino::Utf8PathBuf;
+use vcstore::{Blob, Platform, Store};
+
+use crate::progress::Progress;
+use crate::project::{Component, VersionTable};
+use crate::source::Source;
+
+/// Where building takes place.
+pub(crate) struct Site<'a> {
+    pub(crate) source: &'a Source,
+    /// What stamps say.
+    pub(crate) version: &'a VersionTable,
+    pub(crate) store: &'a Store,
+    /// Files and folders that vcbuild writes meanwhile, wherever they are: they are no part of the source. Absolute.
+    pub(crate) outside: Vec<Utf8PathBuf>,
+    /// How many compilers may be at work at once.
+    pub(crate) jobs: usize,
+    pub(crate) progress: &'a Progress,
+}
+
+/// A component whose files are wanted for a platform; `program` is what its kind says of it.
+pub(crate) struct Wanted<'a, Program> {
+    pub(crate) component: &'a Component,
+    pub(crate) platform: &'a Platform,
+    pub(crate) program: &'a Program,
+}
+
+/// The files of a component for a platform: outputs of actions, in the store.
+pub(crate) struct Made<'a> {
+    pub(crate) component: &'a Component,
+    pub(crate) platform: &'a Platform,
+    pub(crate) files: Vec<MadeFile>,
+}
+
+/// A file that was made for an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MadeFile {
+    /// Where it is in the image; absolute.
+    pub(crate) path: String,
+    /// Its permissions.
+    pub(crate) mode: u32,
+    pub(crate) content: Blob,
+}
