@@ -5,18 +5,16 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
-use vcstore::{Action, Compression, Content, Image, Layer, Outputs, Platform, Store};
+use vcstore::{Action, Compression, Image, Layer, Outputs, Platform, Store};
 
 use crate::base::{Base, Spec};
+use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::{Component, Kind, VersionTable, full_reference};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
 use crate::{Error, go, image};
-
-/// A change in how a layer is made of a component's files changes this number, and with it every key.
-const LAYER_RECIPE: u32 = 2;
 
 /// What to build, every choice made.
 #[derive(Debug)]
@@ -217,34 +215,11 @@ fn layer(
     files: &[MadeFile],
     progress: &Progress,
 ) -> Result<Layer, Error> {
-    let described: BTreeMap<&str, _> =
-        files.iter().map(|file| (in_layer(file), (file.mode, file.content.digest))).collect();
-    let action = Action::new("layer", &component.name)
-        .input("recipe", LAYER_RECIPE)?
-        .input("files", described)?
-        .input("compression", request.compression.identity())?
-        .input("epoch", request.epoch)?;
-    let outputs = progress.realise(store, &action, || {
-        let mut tree = vcstore::Tree::new();
-        for file in files {
-            tree.file(in_layer(file), file.mode, Content::Blob(file.content.digest))?;
-        }
-        let layer = vcstore::layer::write(store, &tree, request.compression, request.epoch)?;
-        let blob = vcstore::Blob { digest: layer.digest, size: layer.size };
-        let outputs = Outputs::new().with_blob("layer", blob).with_note("diff_id", layer.diff_id.to_string());
-        Ok(outputs.with_note("media type", layer.media_type))
-    })?;
-    let read = || {
-        let (blob, media_type) = (outputs.blob("layer")?, outputs.note("media type")?.to_owned());
-        let diff_id = outputs.note("diff_id")?.parse().ok()?;
-        Some(Layer { digest: blob.digest, diff_id, size: blob.size, media_type })
-    };
-    read().ok_or_else(|| Error::Internal("a layer action without its layer".to_owned()))
-}
-
-/// The file's path as a layer has it: relative to the root.
-fn in_layer(file: &MadeFile) -> &str {
-    file.path.trim_start_matches('/')
+    let mut contents = Contents::new();
+    for file in files {
+        contents.blob(&file.path, file.mode, file.content.digest);
+    }
+    contents.layer(store, &component.name, request.compression, request.epoch, progress)
 }
 
 /// Writes an archive, unless the file is there and is the one that was written.

@@ -11,6 +11,7 @@ pub mod cli;
 mod error;
 mod go;
 mod image;
+mod layer;
 mod lock;
 mod platform;
 mod process;

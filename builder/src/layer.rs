@@ -1,0 +1,168 @@
+//! Layers of an image: from what a component is made of, file by file, to a blob in the store.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use serde::Serialize;
+use vcstore::{Action, Blob, Compression, Content, Digest, Entry, Kind, Layer, Outputs, Store, Tree};
+
+use crate::Error;
+use crate::progress::Progress;
+use crate::source::{FileHash, hash_file};
+
+/// A change in how a layer is made of files changes this number, and with it every key.
+const RECIPE: u32 = 2;
+
+/// What goes into a layer, by its path in the image, without a slash at its beginning.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Contents {
+    items: BTreeMap<String, Item>,
+}
+
+/// One file, folder or link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Item {
+    what: What,
+    mode: u32,
+    owner: Owner,
+}
+
+/// Who a file belongs to, by numbers: an image's names are the image's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Owner {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
+/// What stands at a path. It serialises without the places of this machine: layers of the same files have one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum What {
+    Blob(Digest),
+    File {
+        hash: FileHash,
+        #[serde(skip)]
+        from: Utf8PathBuf,
+    },
+    Folder,
+    Link(String),
+}
+
+impl Contents {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Adds a file of root's whose content the store has.
+    pub(crate) fn blob(&mut self, path: &str, mode: u32, content: Digest) {
+        self.put(path, What::Blob(content), mode, Owner::default());
+    }
+
+    /// Adds a file of this machine.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn file(&mut self, path: &str, mode: u32, owner: Owner, from: Utf8PathBuf) -> Result<(), Error> {
+        self.put(path, What::File { hash: hash_file(&from)?, from }, mode, owner);
+        Ok(())
+    }
+
+    /// Adds a folder.
+    pub(crate) fn folder(&mut self, path: &str, mode: u32, owner: Owner) {
+        self.put(path, What::Folder, mode, owner);
+    }
+
+    /// Adds a symbolic link.
+    pub(crate) fn link(&mut self, path: &str, target: &str, owner: Owner) {
+        self.put(path, What::Link(target.to_owned()), 0o777, owner);
+    }
+
+    fn put(&mut self, path: &str, what: What, mode: u32, owner: Owner) {
+        self.items.insert(path.trim_start_matches('/').to_owned(), Item { what, mode, owner });
+    }
+
+    /// The layer that holds just this. Equal contents make equal layers, wherever they came from.
+    ///
+    /// # Errors
+    /// When a file changes meanwhile, a path leads through something that is no folder, or the store cannot be used.
+    pub(crate) fn layer(
+        &self,
+        store: &Store,
+        name: &str,
+        compression: Compression,
+        epoch: u64,
+        progress: &Progress,
+    ) -> Result<Layer, Error> {
+        let action = Action::new("layer", name)
+            .input("recipe", RECIPE)?
+            .input("contents", self)?
+            .input("compression", compression.identity())?
+            .input("epoch", epoch)?;
+        let outputs = progress.realise(store, &action, || {
+            let layer = vcstore::layer::write(store, &self.tree()?, compression, epoch)?;
+            self.check_unchanged()?;
+            let blob = Blob { digest: layer.digest, size: layer.size };
+            let outputs = Outputs::new().with_blob("layer", blob).with_note("diff_id", layer.diff_id.to_string());
+            Ok(outputs.with_note("media type", layer.media_type))
+        })?;
+        let read = || {
+            let (blob, media_type) = (outputs.blob("layer")?, outputs.note("media type")?.to_owned());
+            let diff_id = outputs.note("diff_id")?.parse().ok()?;
+            Some(Layer { digest: blob.digest, diff_id, size: blob.size, media_type })
+        };
+        read().ok_or_else(|| Error::Internal("a layer action without its layer".to_owned()))
+    }
+
+    fn tree(&self) -> Result<Tree, Error> {
+        let mut tree = Tree::new();
+        for (path, Item { what, mode, owner }) in &self.items {
+            let kind = match what {
+                What::Blob(digest) => Kind::File(Content::Blob(*digest)),
+                What::File { from, .. } => Kind::File(Content::Path(from.clone())),
+                What::Folder => Kind::Directory,
+                What::Link(target) => Kind::Symlink(target.clone()),
+            };
+            tree.insert(path, Entry { kind, mode: *mode, uid: owner.user.into(), gid: owner.group.into() })?;
+        }
+        Ok(tree)
+    }
+
+    /// The key names files by what they held before they were written: what was written must be that.
+    fn check_unchanged(&self) -> Result<(), Error> {
+        for item in self.items.values() {
+            if let What::File { hash, from } = &item.what
+                && hash_file(from)? != *hash
+            {
+                return Err(Error::SourceChanged { path: from.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vcstore::Digest;
+
+    use super::{Contents, Owner};
+
+    #[test]
+    fn what_names_a_layer_names_no_place_of_this_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = camino::Utf8PathBuf::try_from(folder.path().join("a")).unwrap();
+        std::fs::write(&from, "abc").unwrap();
+        let mut contents = Contents::new();
+        contents.blob("/usr/bin/x", 0o755, Digest::of(b"x"));
+        contents.file("etc/a", 0o644, Owner { user: 1, group: 2 }, from).unwrap();
+        contents.link("etc/b", "a", Owner::default());
+        contents.folder("data", 0o700, Owner::default());
+        insta::assert_snapshot!(serde_json::to_string(&contents).unwrap(), @"");
+    }
+}
