@@ -3,14 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::store::replace;
-use crate::{ActionKey, Blob, Error, Store, canonical_json};
+use crate::{ActionKey, Blob, Error, Record, Store, canonical_json};
 
 /// One step with all its inputs.
 ///
@@ -52,12 +50,24 @@ impl Action {
         &self.name
     }
 
+    /// The inputs by label.
+    #[must_use]
+    pub fn inputs(&self) -> &BTreeMap<String, serde_json::Value> {
+        &self.inputs
+    }
+
     /// What names the action.
     ///
     /// # Errors
     /// When an input cannot be written as canonical JSON.
     pub fn key(&self) -> Result<ActionKey, Error> {
-        Ok(ActionKey::of(&canonical_json(&serde_json::json!({"kind": self.kind, "inputs": self.inputs}))?))
+        ActionKey::of_action(&self.kind, &self.inputs)
+    }
+}
+
+impl ActionKey {
+    pub(crate) fn of_action(kind: &str, inputs: &BTreeMap<String, serde_json::Value>) -> Result<Self, Error> {
+        Ok(Self::of(&canonical_json(&serde_json::json!({"kind": kind, "inputs": inputs}))?))
     }
 }
 
@@ -102,6 +112,12 @@ impl Outputs {
         self.notes.get(name).map(String::as_str)
     }
 
+    /// All texts by name.
+    #[must_use]
+    pub fn notes(&self) -> &BTreeMap<String, String> {
+        &self.notes
+    }
+
     /// All blobs by name.
     #[must_use]
     pub fn blobs(&self) -> &BTreeMap<String, Blob> {
@@ -116,15 +132,6 @@ pub struct Realised {
     pub outputs: Outputs,
     /// Whether it ran; otherwise its outputs were in the store.
     pub ran: bool,
-}
-
-/// What `actions/<key>` holds: the description too, so that a store explains itself.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
-    kind: String,
-    name: String,
-    inputs: BTreeMap<String, serde_json::Value>,
-    pub(crate) outputs: Outputs,
 }
 
 impl Store {
@@ -150,13 +157,7 @@ impl Store {
         }
         tracing::debug!(kind = action.kind, name = action.name, %key, "running");
         let outputs = run()?;
-        let record = Record {
-            kind: action.kind.clone(),
-            name: action.name.clone(),
-            inputs: action.inputs.clone(),
-            outputs: outputs.clone(),
-        };
-        replace(&self.tmp(), &self.action_path(&key), &canonical_json(&record)?)?;
+        self.put_record(&Record::new(action, outputs.clone()))?;
         Ok(Realised { outputs, ran: true })
     }
 
@@ -166,26 +167,13 @@ impl Store {
     /// # Errors
     /// When the record is there and the disk will not give it.
     pub fn recall(&self, key: &ActionKey) -> Result<Option<Outputs>, Error> {
-        let path = self.action_path(key);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("reading", &path)(error)),
-        };
-        let Ok(record) = serde_json::from_slice::<Record>(&bytes) else {
-            tracing::warn!(%path, "the record of an action is damaged: the action runs again");
-            return Ok(None);
-        };
-        let complete = record.outputs.blobs.values().all(|blob| self.size(&blob.digest) == Some(blob.size));
+        let Some(record) = self.record(key)? else { return Ok(None) };
+        let complete = self.has_outputs(&record);
         if complete {
             // Garbage collection goes by when an action was last of use.
-            let _ = File::open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+            let _ = File::open(self.action_path(key)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
         }
-        Ok(complete.then_some(record.outputs))
-    }
-
-    pub(crate) fn action_path(&self, key: &ActionKey) -> Utf8PathBuf {
-        self.path().join("actions").join(key.to_string())
+        Ok(complete.then(|| record.outputs().clone()))
     }
 }
 

@@ -9,10 +9,9 @@ use camino::Utf8PathBuf;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Serialize;
 
-use crate::action::Record;
 use crate::image::{digest_of, is_index, is_manifest};
 use crate::store::replace;
-use crate::{Digest, Error, Store};
+use crate::{Digest, Error, Record, Store};
 
 /// What garbage collection keeps besides images with a name and roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +97,7 @@ impl Store {
             let used = fs::metadata(&path).and_then(|meta| meta.modified()).map_err(Error::io("reading", &path))?;
             let recent = now.duration_since(used).unwrap_or_default() <= keep.actions_used_within;
             let outputs: BTreeSet<Digest> = serde_json::from_slice::<Record>(&bytes)
-                .map(|record| record.outputs.blobs().values().map(|blob| blob.digest).collect())
+                .map(|record| record.outputs().blobs().values().map(|blob| blob.digest).collect())
                 .unwrap_or_default();
             if recent {
                 live.extend(&outputs);
