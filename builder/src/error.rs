@@ -23,6 +23,16 @@ pub(crate) enum Error {
     #[diagnostic(transparent)]
     Debian(#[from] crate::base::debian::Error),
 
+    /// A program failed whose words are in a file.
+    #[error("{error}")]
+    #[diagnostic(help("{}the whole output is in {log}", error.help().map(|help| format!("{help}\n")).unwrap_or_default()))]
+    Action {
+        error: Box<Error>,
+        #[source]
+        shown: crate::words::Shown,
+        log: Utf8PathBuf,
+    },
+
     #[error("writing the result")]
     #[diagnostic(help("standard output was closed or its disk is full"))]
     Print(#[source] io::Error),
@@ -153,6 +163,7 @@ impl Error {
             | Self::SecretInAddress
             | Self::LockSyntax { .. }
             | Self::LockVersion { .. } => Exit::Usage,
+            Self::Action { error, .. } => error.exit(),
             _ => Exit::Failed,
         }
     }

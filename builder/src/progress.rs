@@ -1,20 +1,22 @@
 //! What a build tells while it runs, and the count of its actions: every action is realised through here.
 
-use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use vcstore::{Action, Outputs, Store};
 
-use crate::Error;
+use crate::display::{Display, Running};
+use crate::journal::{Outcome, Step};
+use crate::{Error, words};
 
-/// Realises actions, says on standard error which ones ran and how long they took, and counts them.
+/// Realises actions, says on standard error which ones are running and which ran, how long they took, and counts them.
 #[derive(Debug)]
 pub(crate) struct Progress {
     start: Instant,
-    run: AtomicUsize,
-    reused: AtomicUsize,
+    began: SystemTime,
+    display: Display,
+    steps: Mutex<Vec<Step>>,
 }
 
 /// How many actions a build had, how many of them ran, and for how many the store had the outputs.
@@ -28,13 +30,19 @@ pub(crate) struct Actions {
 impl Progress {
     /// Begins to count and to measure.
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now(), run: AtomicUsize::new(0), reused: AtomicUsize::new(0) }
+        Self {
+            start: Instant::now(),
+            began: SystemTime::now(),
+            display: Display::on_stderr(),
+            steps: Mutex::new(Vec::new()),
+        }
     }
 
     /// The outputs of `action`, by `run` when the store lacks them.
     ///
     /// # Errors
-    /// Whatever `run` fails with, or when the store cannot be used.
+    /// Whatever `run` fails with, with the whole of what the program it ran said in a file of the store; or when the store
+    /// cannot be used.
     pub(crate) fn realise(
         &self,
         store: &Store,
@@ -42,41 +50,89 @@ impl Progress {
         run: impl FnOnce() -> Result<Outputs, Error>,
     ) -> Result<Outputs, Error> {
         let start = Instant::now();
-        let realised = store.realise(action, run)?;
-        if realised.ran {
-            self.ran(action.kind(), action.name(), start.elapsed());
-        } else {
-            self.reused(action.kind(), action.name());
+        let realised = store.realise(action, || {
+            let _line = self.display.running(action.kind(), action.name());
+            run()
+        });
+        let (kind, name, took) = (action.kind(), action.name(), start.elapsed());
+        match realised {
+            Ok(realised) if realised.ran => {
+                self.note(kind, name, Some(action), took, Outcome::Run);
+                self.say_ran(kind, name, took);
+                Ok(realised.outputs)
+            }
+            Ok(realised) => {
+                self.note(kind, name, Some(action), took, Outcome::Reused);
+                tracing::info!("{kind} {name}: reused");
+                Ok(realised.outputs)
+            }
+            Err(error) => {
+                self.note(kind, name, Some(action), took, Outcome::Failed);
+                Err(words::kept(store, action, error))
+            }
         }
-        Ok(realised.outputs)
     }
 
-    /// Counts an action that ran.
+    /// Counts a step that ran and is no action of the store, and took so long until now.
     pub(crate) fn ran(&self, kind: &str, name: &str, took: Duration) {
-        self.run.fetch_add(1, Ordering::Relaxed);
-        self.say(&format!("{kind:<8}{name}  {}", vcterminal::seconds(took)));
+        self.note(kind, name, None, took, Outcome::Run);
+        self.say_ran(kind, name, took);
     }
 
-    /// Counts an action whose outputs were there.
+    /// Counts a step whose result was there.
     pub(crate) fn reused(&self, kind: &str, name: &str) {
-        self.reused.fetch_add(1, Ordering::Relaxed);
+        self.note(kind, name, None, Duration::ZERO, Outcome::Reused);
         tracing::info!("{kind} {name}: reused");
     }
 
     /// Prints one line on standard error.
     pub(crate) fn say(&self, line: &str) {
-        // Who closed standard error does not want to be told.
-        let _ = writeln!(io::stderr(), "{line}");
+        self.display.line(line);
+    }
+
+    /// Says that something begins which is no action, and shows it as running until what is returned is dropped.
+    pub(crate) fn step(&self, line: &str) -> Running {
+        self.say(line);
+        self.display.running("", line)
     }
 
     /// The count so far.
     pub(crate) fn actions(&self) -> Actions {
-        let (run, reused) = (self.run.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed));
+        let steps = self.steps();
+        let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count();
+        let (run, reused) = (count(Outcome::Run), count(Outcome::Reused));
         Actions { total: run + reused, run, reused }
+    }
+
+    /// All actions so far, in the order they ended in.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When the build began.
+    pub(crate) fn began(&self) -> SystemTime {
+        self.began
     }
 
     /// The time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn say_ran(&self, kind: &str, name: &str, took: Duration) {
+        self.say(&format!("{kind:<8}{name}  {}", vcterminal::seconds(took)));
+    }
+
+    fn note(&self, kind: &str, name: &str, action: Option<&Action>, took: Duration, outcome: Outcome) {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let step = Step {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            key: action.and_then(|action| action.key().ok()).map(|key| key.to_string()),
+            start: milliseconds(self.elapsed().saturating_sub(took)),
+            took: milliseconds(took),
+            outcome,
+        };
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
     }
 }

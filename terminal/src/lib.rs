@@ -6,5 +6,5 @@ mod report;
 mod text;
 
 pub use exit::Exit;
-pub use report::{Output, log_to_stderr, print_json, report};
+pub use report::{Output, around_log, log_to_stderr, print_json, report};
 pub use text::{Table, bytes, seconds};

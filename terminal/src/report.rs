@@ -1,6 +1,7 @@
 //! What a command prints when it ends: one JSON document on stdout, or an error on stderr.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use miette::Diagnostic;
@@ -51,13 +52,43 @@ pub fn log_to_stderr(verbosity: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("warn,kube_client=off,{ours}")));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Log)
         .with_ansi(style().is_some())
         .without_time()
         .with_target(false)
         .finish();
     // A second call in one process, as tests make, keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// What has to be done around a line of the log: whoever draws on the terminal makes room for it.
+type Around = dyn Fn(&mut dyn FnMut()) + Send + Sync;
+
+static AROUND: OnceLock<Box<Around>> = OnceLock::new();
+
+/// From now on lines of the log are written by calling the given function within `around`. The first call in a process
+/// counts.
+pub fn around_log(around: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static) {
+    let _ = AROUND.set(Box::new(around));
+}
+
+/// Standard error, for the log.
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let mut written = Ok(0);
+        let mut write = || written = io::stderr().write(buffer);
+        match AROUND.get() {
+            Some(around) => around(&mut write),
+            None => write(),
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Bold red and reset, where the terminal shows colours and the user has not set `NO_COLOR`.

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use camino::Utf8PathBuf;
 use clap::Args;
 use serde::Serialize;
-use vcstore::{Compression, Digest, Layer, Platform};
+use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
 use super::{Common, ProjectFiles, parse_platform, platforms};
@@ -14,7 +14,7 @@ use crate::build::{self, Built, Request};
 use crate::progress::{Actions, Progress};
 use crate::project::{Project, SourceTable, VersionTable};
 use crate::source::Source;
-use crate::{Error, base};
+use crate::{Error, base, journal};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -127,7 +127,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         epoch,
         jobs,
     };
-    let built = build::images(&request, &store, &mut lock, &progress)?;
+    let built = build::images(&request, &store, &mut lock, &progress);
+    note(&store, &progress, built.as_deref().ok());
+    let built = built?;
     match arguments.common.output {
         Output::Json => vcterminal::print_json(&document(&built, &progress)).map_err(Error::Print)?,
         Output::Text => super::print(&text(&built, &progress))?,
@@ -195,6 +197,21 @@ fn parse_stamp(text: &str) -> Result<(Stamp, String), String> {
         _ => return Err("give version=VALUE, commit=VALUE or date=VALUE".to_owned()),
     };
     Ok((stamp.0, stamp.1.to_owned()))
+}
+
+/// Notes the build in the store's journal. A build is as good without.
+fn note(store: &Store, progress: &Progress, built: Option<&[Built]>) {
+    let image = |built: &Built| (built.image.name.clone(), built.image.target.clone());
+    let build = journal::Build {
+        began: journal::milliseconds(progress.began()),
+        took: u64::try_from(progress.elapsed().as_millis()).unwrap_or(u64::MAX),
+        succeeded: built.is_some(),
+        images: built.unwrap_or_default().iter().map(image).collect(),
+        steps: progress.steps(),
+    };
+    if let Err(error) = journal::add(store, &build) {
+        tracing::warn!("the build is not noted in the journal: {error}");
+    }
 }
 
 /// The time in what is made: `SOURCE_DATE_EPOCH` (reproducible-builds.org) where it is set, else 1970.

@@ -145,7 +145,7 @@ pub(crate) fn warm_up(
         for prepared in jobs() {
             ensure_modules(go, store, module, scope, prepared.job.closure, progress)?;
         }
-        progress.say(&format!("compiling what the components share for {}", scope.platform));
+        let _step = progress.step(&format!("compiling what the components share for {}", scope.platform));
         let files = jobs().flat_map(|prepared| prepared.files.clone()).collect();
         let stage = Stage::fill(go, store, module, &files)?;
         let mut command = stage.go_build(go, module, scope);

@@ -1,0 +1,154 @@
+//! The journal: what each build did and when, beside the store's actions. It is for people who look back; nothing that is
+//! built depends on it, and a build whose entry is lost is as good.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use camino::Utf8PathBuf;
+use oci_spec::image::Descriptor;
+use serde::{Deserialize, Serialize};
+use vcstore::Store;
+
+use crate::Error;
+
+/// How many builds are remembered.
+const KEPT: usize = 100;
+
+/// One build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Build {
+    /// When it began, in milliseconds since 1970.
+    pub(crate) began: u64,
+    /// How long it took, in milliseconds.
+    pub(crate) took: u64,
+    /// Whether it made what it was asked for.
+    pub(crate) succeeded: bool,
+    /// What each image's name pointed at when it was done.
+    pub(crate) images: BTreeMap<String, Descriptor>,
+    /// Its actions, in the order they ended in.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One action of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    /// The action's key; none for a step that is no action of the store.
+    pub(crate) key: Option<String>,
+    /// When it began, in milliseconds since the build did.
+    pub(crate) start: u64,
+    /// How long it took, in milliseconds.
+    pub(crate) took: u64,
+    pub(crate) outcome: Outcome,
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// It ran.
+    Run,
+    /// The store had its outputs.
+    Reused,
+    /// It did not do what it was run for.
+    Failed,
+}
+
+/// Adds a build, and forgets those that are more than [`KEPT`] builds ago.
+///
+/// # Errors
+/// When the store cannot be written.
+pub(crate) fn add(store: &Store, build: &Build) -> Result<(), Error> {
+    let folder = folder(store);
+    fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
+    // Two builds that begin in one millisecond are told apart by their processes.
+    let path = folder.join(format!("{:015}-{}.json", build.began, std::process::id()));
+    let text = serde_json::to_vec(build).map_err(|why| Error::Internal(format!("writing {path}: {why}")))?;
+    crate::atomic::replace(&path, &text).map_err(Error::io("writing", &path))?;
+    let files = files(store)?;
+    for old in files.iter().rev().skip(KEPT) {
+        match fs::remove_file(old) {
+            // Another build forgot it first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(Error::io("removing", old))?,
+        }
+    }
+    Ok(())
+}
+
+/// The builds of a store, the oldest first.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn builds(store: &Store) -> Result<Vec<Build>, Error> {
+    let mut builds = Vec::new();
+    for path in files(store)? {
+        match fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(build) => builds.push(build),
+                Err(why) => tracing::warn!("{path} is no entry of a journal and is left out: {why}"),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("reading", &path)(error)),
+        }
+    }
+    Ok(builds)
+}
+
+/// A time as the journal has it: milliseconds since 1970.
+pub(crate) fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn folder(store: &Store) -> Utf8PathBuf {
+    store.path().join("builds")
+}
+
+/// The entries' files by name, which is by time.
+fn files(store: &Store) -> Result<Vec<Utf8PathBuf>, Error> {
+    let folder = folder(store);
+    let entries = match folder.read_dir_utf8() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("listing", &folder)(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("listing", &folder))?.into_path();
+        if path.extension() == Some("json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8PathBuf;
+    use vcstore::Store;
+
+    use super::{Build, KEPT, add, builds};
+
+    fn build(began: u64) -> Build {
+        Build { began, took: 1, succeeded: true, images: [].into(), steps: Vec::new() }
+    }
+
+    #[test]
+    fn builds_are_read_in_their_order_and_the_oldest_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Utf8PathBuf::try_from(folder.path().join("store")).unwrap()).unwrap();
+        assert_eq!(builds(&store).unwrap(), []);
+        for began in (0..KEPT as u64 + 3).rev() {
+            add(&store, &build(began + 999_999)).unwrap();
+        }
+        std::fs::write(store.path().join("builds/000000009999999-1.json"), "{").unwrap();
+        let seen: Vec<_> = builds(&store).unwrap().iter().map(|build| build.began).collect();
+        assert_eq!(seen.len(), KEPT, "the newest, without the one that is damaged");
+        assert_eq!((seen[0], seen[KEPT - 1]), (999_999 + 3, 999_999 + KEPT as u64 + 2));
+    }
+}

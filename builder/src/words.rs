@@ -1,0 +1,84 @@
+//! What a failed program said: all of it in a file of the store, and as much of it in the error as a person reads.
+
+use std::fs;
+
+use vcstore::{Action, Store};
+
+use crate::{Error, process};
+
+/// Of more lines than both together, the first and the last so many are shown.
+const FIRST: usize = 40;
+const LAST: usize = 20;
+
+/// The part of a program's words that an error shows.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Shown(String);
+
+/// The error, naming a file with everything that the program said which failed; as it is when no program did.
+pub(crate) fn kept(store: &Store, action: &Action, error: Error) -> Error {
+    let Some(words) = said(&error) else { return error };
+    let path = store.path().join("logs").join(format!("{}.log", file_stem(action)));
+    let folder = path.parent().unwrap_or(store.path());
+    let written = fs::create_dir_all(folder).and_then(|()| crate::atomic::replace(&path, words.as_bytes()));
+    match written {
+        Ok(()) => {
+            let shown = Shown(shorten(words.trim_end()));
+            Error::Action { error: Box::new(error), shown, log: path }
+        }
+        Err(why) => {
+            // The words themselves are more important than the file.
+            tracing::warn!("writing {path}: {why}");
+            error
+        }
+    }
+}
+
+/// Everything that the program said whose failure is among the causes.
+fn said(error: &Error) -> Option<String> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(this) = cause {
+        let boxed = this.downcast_ref::<Box<process::Failure>>().map(AsRef::as_ref);
+        if let Some(failure) = boxed.or_else(|| this.downcast_ref::<process::Failure>()) {
+            return failure.words().filter(|words| !words.trim().is_empty()).map(ToOwned::to_owned);
+        }
+        cause = this.source();
+    }
+    None
+}
+
+/// A file name for people: one for each action, whatever its key, so that the newest failure stands in the older one's
+/// place and the folder stays small.
+fn file_stem(action: &Action) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    format!("{} {}", action.kind(), action.name()).chars().map(plain).take(120).collect()
+}
+
+fn shorten(words: &str) -> String {
+    let lines: Vec<&str> = words.lines().collect();
+    if lines.len() <= FIRST + LAST {
+        return words.to_owned();
+    }
+    let left_out = lines.len() - FIRST - LAST;
+    format!("{}\n… {left_out} lines …\n{}", lines[..FIRST].join("\n"), lines[lines.len() - LAST..].join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{file_stem, shorten};
+
+    #[test]
+    fn few_lines_are_shown_whole_and_of_many_the_ends() {
+        let lines = |count: usize| (1..=count).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n");
+        assert_eq!(shorten(&lines(60)), lines(60));
+        let shown = shorten(&lines(1000));
+        assert!(shown.starts_with("line 1\nline 2\n") && shown.ends_with("\nline 999\nline 1000"), "{shown}");
+        assert!(shown.contains("\nline 40\n… 940 lines …\nline 981\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_log_is_named_for_its_action_and_stays_in_its_folder() {
+        let action = vcstore::Action::new("compile", "../../etc/a b linux/amd64");
+        assert_eq!(file_stem(&action), "compile-..-..-etc-a-b-linux-amd64");
+    }
+}
