@@ -11,7 +11,7 @@ use crate::base::{Base, Spec};
 use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::project::{Component, Kind, VersionTable, full_reference};
+use crate::project::{Component, GoProgram, Kind, VersionTable, full_reference};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
 use crate::{Error, go, image};
@@ -56,20 +56,13 @@ struct Part<'a> {
 pub(crate) fn images(
     request: &Request<'_>,
     store: &Store,
-    lock: &mut Lock,
+    lock: &Lock,
     progress: &Progress,
 ) -> Result<Vec<Built>, Error> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(request.jobs).build();
     let pool = pool.map_err(|why| Error::Internal(format!("starting {} threads: {why}", request.jobs)))?;
     let names = Names::of(request)?;
-    let site = Site {
-        source: &request.source,
-        version: &request.version,
-        store,
-        outside: outside(request, store, lock, names.archives.keys())?,
-        jobs: request.jobs,
-        progress,
-    };
+    let site = site(request, &names, store, lock, progress)?;
     // The base comes over the network while compilers use the processors.
     let (parts, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
@@ -105,6 +98,48 @@ pub(crate) fn images(
         archive: request.out.join(names.archive(reference)),
     });
     Ok(built.collect())
+}
+
+/// Pins all inputs of `request`, and builds nothing.
+///
+/// # Errors
+/// When an input cannot be had, or is not what the lock says.
+pub(crate) fn pin(request: &Request<'_>, store: &Store, lock: &Lock, progress: &Progress) -> Result<(), Error> {
+    for platform in &request.platforms {
+        request.base.resolve(platform, store, lock, progress)?;
+    }
+    go::pin(&Programs::of(request).go, &site(request, &Names::of(request)?, store, lock, progress)?)
+}
+
+fn site<'a>(
+    request: &'a Request<'_>,
+    names: &Names,
+    store: &'a Store,
+    lock: &'a Lock,
+    progress: &'a Progress,
+) -> Result<Site<'a>, Error> {
+    let Request { source, version, jobs, .. } = request;
+    let outside = outside(request, store, lock, names.archives.keys())?;
+    Ok(Site { source, version, store, lock, outside, jobs: *jobs, progress })
+}
+
+/// The components of a request for all its platforms, by the builder of their kind.
+struct Programs<'a> {
+    go: Vec<Wanted<'a, GoProgram>>,
+}
+
+impl<'a> Programs<'a> {
+    fn of(request: &'a Request<'a>) -> Self {
+        let mut programs = Self { go: Vec::new() };
+        for &component in &request.components {
+            for platform in &request.platforms {
+                match &component.kind {
+                    Kind::Go(program) => programs.go.push(Wanted { component, platform, program }),
+                }
+            }
+        }
+        programs
+    }
 }
 
 /// Which images and archives a request makes, before anything is made.
@@ -159,7 +194,7 @@ impl Names {
 fn bases(
     request: &Request<'_>,
     store: &Store,
-    lock: &mut Lock,
+    lock: &Lock,
     progress: &Progress,
 ) -> Result<BTreeMap<Platform, Base>, Error> {
     let bases = request
@@ -190,15 +225,7 @@ fn outside<'a>(
 
 /// Has every component's files made for every platform, each by the builder of its kind, and makes the layers.
 fn parts<'a>(request: &'a Request<'a>, site: &Site<'_>) -> Result<Vec<Part<'a>>, Error> {
-    let mut go = Vec::new();
-    for &component in &request.components {
-        for platform in &request.platforms {
-            match &component.kind {
-                Kind::Go(program) => go.push(Wanted { component, platform, program }),
-            }
-        }
-    }
-    let made = go::build(&go, site)?;
+    let made = go::build(&Programs::of(request).go, site)?;
     let part = |Made { component, platform, files }: &Made<'a>| {
         let layer = layer(site.store, component, request, files, site.progress)?;
         Ok(Part { component, platform, layer })

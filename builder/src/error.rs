@@ -32,6 +32,13 @@ pub(crate) enum Error {
         shown: crate::words::Shown,
         log: Utf8PathBuf,
     },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] crate::lock::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Offline(#[from] crate::network::Offline),
 
     #[error("writing the result")]
     #[diagnostic(help("standard output was closed or its disk is full"))]
@@ -138,14 +145,6 @@ pub(crate) enum Error {
     #[diagnostic(help("if the new file is meant, pin it with `vcbuild base --update {base}`"))]
     BaseDrift { base: String, platform: String, lock: Utf8PathBuf, pinned: String, found: String },
 
-    #[error("reading lock {path}")]
-    #[diagnostic(help("correct it, or remove it to have everything resolved anew"))]
-    LockSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
-
-    #[error("reading lock {path}: its version is {found}, and this program reads version {known}")]
-    #[diagnostic(help("use the vcbuild that wrote it, or remove it to have everything resolved anew"))]
-    LockVersion { path: Utf8PathBuf, found: u32, known: u32 },
-
     #[error("reading base {base}: {why}")]
     #[diagnostic(help("the image does not follow the OCI image specification: take another"))]
     BaseImage { base: String, why: String },
@@ -160,9 +159,8 @@ impl Error {
             | Self::NoSuchComponent { .. }
             | Self::Usage(_)
             | Self::BadBase { .. }
-            | Self::SecretInAddress
-            | Self::LockSyntax { .. }
-            | Self::LockVersion { .. } => Exit::Usage,
+            | Self::SecretInAddress => Exit::Usage,
+            Self::Lock(error) => error.exit(),
             Self::Action { error, .. } => error.exit(),
             _ => Exit::Failed,
         }

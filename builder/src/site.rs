@@ -3,6 +3,7 @@
 use camino::Utf8PathBuf;
 use vcstore::{Blob, Platform, Store};
 
+use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::{Component, VersionTable};
 use crate::source::Source;
@@ -13,6 +14,8 @@ pub(crate) struct Site<'a> {
     /// What stamps say.
     pub(crate) version: &'a VersionTable,
     pub(crate) store: &'a Store,
+    /// What inputs are pinned to, and whether the network may be used for them.
+    pub(crate) lock: &'a Lock,
     /// Files and folders that vcbuild writes meanwhile, wherever they are: they are no part of the source. Absolute.
     pub(crate) outside: Vec<Utf8PathBuf>,
     /// How many compilers may be at work at once.

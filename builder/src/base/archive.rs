@@ -19,7 +19,7 @@ pub(super) fn realise(
     path: &Utf8Path,
     platform: &Platform,
     store: &Store,
-    lock: &mut Lock,
+    lock: &Lock,
     progress: &Progress,
 ) -> Result<Base, Error> {
     // A layout's index names everything else in it by digest.
@@ -42,7 +42,7 @@ pub(super) fn realise(
     let target = Descriptor::new(MediaType::from(media_type), target.size, target.digest);
     let base = base::Base::open(store, name, None, &target, platform)?;
     let found = base.digest()?;
-    match lock.manifest(name, platform) {
+    match lock.manifest(name, platform)? {
         Some(pinned) if pinned != found => Err(Error::BaseDrift {
             base: name.to_owned(),
             platform: platform.to_string(),

@@ -22,24 +22,10 @@ pub(super) fn realise(
     platform: &Platform,
     compression: Compression,
     store: &Store,
-    lock: &mut Lock,
+    lock: &Lock,
     progress: &Progress,
 ) -> Result<Base, Error> {
-    let request = debian::Request {
-        suite: SUITE.to_owned(),
-        components: COMPONENTS.map(str::to_owned).to_vec(),
-        // The processors that images are built for have the same names in Debian.
-        architecture: platform.architecture.clone(),
-        mirror: None,
-        keyring: None,
-        include: Vec::new(),
-        security: true,
-    };
-    let pinned = match lock.packages(SUITE, platform) {
-        Some(pinned) => pinned.clone(),
-        None => debian::lock(&request)?,
-    };
-    lock.pin_packages(SUITE, platform, pinned.clone());
+    let (request, pinned) = resolve(platform, lock)?;
     let action = Action::new("base", format!("debian {SUITE} {platform}"))
         .input("assembly", debian::ASSEMBLY)?
         .input("packages", &pinned.packages)?
@@ -52,6 +38,30 @@ pub(super) fn realise(
         Ok(outputs.with_blob("layer", Blob { digest: base.layer.digest, size: base.layer.size }))
     })?;
     Base::open(store, "debian", None, &image::manifest_of(&outputs)?, platform)
+}
+
+/// The packages that are pinned, or those that are current and that `lock` then pins; and where they come from.
+///
+/// # Errors
+/// As [`debian::lock`].
+pub(super) fn resolve(platform: &Platform, lock: &Lock) -> Result<(debian::Request, debian::Pinned), Error> {
+    let request = debian::Request {
+        suite: SUITE.to_owned(),
+        components: COMPONENTS.map(str::to_owned).to_vec(),
+        // The processors that images are built for have the same names in Debian.
+        architecture: platform.architecture.clone(),
+        mirror: None,
+        keyring: None,
+        include: Vec::new(),
+        security: true,
+        network: lock.network(),
+    };
+    let pinned = match lock.packages(SUITE, platform)? {
+        Some(pinned) => pinned,
+        None => debian::lock(&request)?,
+    };
+    lock.pin_packages(SUITE, platform, pinned.clone());
+    Ok((request, pinned))
 }
 
 /// What debian:bookworm-slim says of how it runs.

@@ -93,7 +93,7 @@ impl Spec {
         platform: &Platform,
         compression: Compression,
         store: &Store,
-        lock: &mut Lock,
+        lock: &Lock,
         progress: &Progress,
     ) -> Result<Base, Error> {
         match self {
@@ -103,6 +103,29 @@ impl Spec {
                 archive::realise(&self.to_string(), path, platform, store, lock, progress)
             }
             Self::Scratch => scratch(platform, store),
+        }
+    }
+}
+
+impl Spec {
+    /// Pins the base in `lock`, if it is not, without getting it: a file alone is read to know what it is.
+    ///
+    /// # Errors
+    /// As [`Spec::realise`].
+    pub(crate) fn resolve(
+        &self,
+        platform: &Platform,
+        store: &Store,
+        lock: &Lock,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Debian => from_packages::resolve(platform, lock).map(|_| ()),
+            Self::Registry(reference) => registry::resolve(reference, platform, lock).map(|_| ()),
+            Self::Oci(path) | Self::DockerArchive(path) => {
+                archive::realise(&self.to_string(), path, platform, store, lock, progress).map(|_| ())
+            }
+            Self::Scratch => Ok(()),
         }
     }
 }

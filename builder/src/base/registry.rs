@@ -15,6 +15,7 @@ use vcstore::{Action, Blob, Digest, Outputs, Platform, Store};
 use super::{Base, digest};
 use crate::Error;
 use crate::lock::Lock;
+use crate::network::Network;
 use crate::progress::Progress;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -39,23 +40,33 @@ pub(super) fn realise(
     reference: &Reference,
     platform: &Platform,
     store: &Store,
-    lock: &mut Lock,
+    lock: &Lock,
     progress: &Progress,
 ) -> Result<Base, Error> {
     let name = reference.whole();
-    let manifest = match lock.manifest(&name, platform) {
-        Some(pinned) => pinned,
-        None => Registry::connect(reference)?.resolve(platform)?,
-    };
+    let manifest = resolve(reference, platform, lock)?;
     let action = Action::new("base", format!("{name} {platform}")).input("manifest", manifest)?;
-    let outputs = progress.realise(store, &action, || Registry::connect(reference)?.pull(&manifest, store))?;
+    let outputs =
+        progress.realise(store, &action, || Registry::connect(reference, lock.network())?.pull(&manifest, store))?;
     let (Some(blob), Some(media_type)) = (outputs.blob("manifest"), outputs.note("media type")) else {
         return Err(Error::Internal(format!("the base {name} was recorded without its manifest")));
     };
     let target = Descriptor::new(MediaType::from(media_type), blob.size, blob.digest);
-    let base = Base::open(store, &name, Some(name.clone()), &target, platform)?;
+    Base::open(store, &name, Some(name.clone()), &target, platform)
+}
+
+/// The manifest that is pinned, or that the reference names now and that `lock` then pins.
+///
+/// # Errors
+/// When the registry cannot be reached, refuses, or has no such image.
+pub(super) fn resolve(reference: &Reference, platform: &Platform, lock: &Lock) -> Result<Digest, Error> {
+    let name = reference.whole();
+    let manifest = match lock.manifest(&name, platform)? {
+        Some(pinned) => pinned,
+        None => Registry::connect(reference, lock.network())?.resolve(platform)?,
+    };
     lock.pin_manifest(&name, platform, manifest);
-    Ok(base)
+    Ok(manifest)
 }
 
 /// A registry, and the image in it that is asked for.
@@ -66,7 +77,8 @@ struct Registry<'a> {
 }
 
 impl<'a> Registry<'a> {
-    fn connect(reference: &'a Reference) -> Result<Self, Error> {
+    fn connect(reference: &'a Reference, network: Network) -> Result<Self, Error> {
+        network.permit(format!("pulling base {}", reference.whole()))?;
         // Of several providers in one program the first one stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let protocol =

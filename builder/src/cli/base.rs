@@ -5,6 +5,7 @@ use serde::Serialize;
 use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
+use super::inputs::Freedom;
 use super::{Common, ProjectFiles, parse_platform, platforms};
 use crate::Error;
 use crate::base::{Base, DEFAULT_REFERENCE, Package, Spec, packages};
@@ -28,7 +29,14 @@ pub(super) struct Arguments {
     #[command(flatten)]
     files: ProjectFiles,
 
+    /// Resolve the base anew instead of using what the lock pins, and pin what it is now.
+    #[arg(long, help_heading = "Lock and network")]
+    update: bool,
+
     #[command(flatten)]
+    freedom: Freedom,
+
+    #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
 }
 
@@ -57,10 +65,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let spec: Spec = base.parse()?;
     let compression = arguments.compression.or(project.compression).unwrap_or_default();
     let store = arguments.common.store()?;
-    let mut lock = arguments.files.lock(&project)?;
+    let lock = arguments.files.lock(&project, &arguments.freedom, arguments.update.then_some(&[][..]))?;
     let mut document = Document { base: spec.to_string(), platforms: Vec::new() };
     for platform in platforms(&arguments.platform, &project) {
-        let base = spec.realise(&platform, compression, &store, &mut lock, &progress)?;
+        let base = spec.realise(&platform, compression, &store, &lock, &progress)?;
         document.platforms.push(describe(platform, &base, &store)?);
     }
     lock.save()?;

@@ -8,51 +8,26 @@ use serde::Serialize;
 use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
-use super::{Common, ProjectFiles, parse_platform, platforms};
-use crate::base::DEFAULT_REFERENCE;
+use super::inputs::{Freedom, Inputs};
+use super::{Common, platforms};
 use crate::build::{self, Built, Request};
 use crate::progress::{Actions, Progress};
-use crate::project::{Project, SourceTable, VersionTable};
+use crate::project::{Project, VersionTable};
 use crate::source::Source;
-use crate::{Error, base, journal};
+use crate::{Error, journal};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The folder of the source [default: the project's, else the current folder].
-    #[arg(long, value_name = "DIR", help_heading = "Source")]
-    source_dir: Option<Utf8PathBuf>,
-
-    /// The git repository of the source, cloned with your git.
-    #[arg(long, value_name = "URL", conflicts_with = "source_dir", help_heading = "Source")]
-    source_repo: Option<String>,
-
-    /// The branch, tag or commit of the repository. It is also what the binaries are stamped with.
-    #[arg(long, value_name = "REV", conflicts_with = "source_dir", help_heading = "Source")]
-    source_version: Option<String>,
-
-    /// The folder within the source that has the go.mod.
-    #[arg(long, value_name = "DIR", help_heading = "Source")]
-    source_subdir: Option<Utf8PathBuf>,
-
     /// What the binaries are stamped with, in the place of the project's or the revision's: version=…, commit=… or date=….
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_stamp, help_heading = "Source")]
     stamp: Vec<(Stamp, String)>,
 
-    #[command(flatten, next_help_heading = "Source")]
-    files: ProjectFiles,
+    #[command(flatten)]
+    inputs: Inputs,
 
     /// The components to build [default: all of the project].
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Images")]
     components: Vec<String>,
-
-    /// The base: `debian`, `registry` (debian:bookworm-slim), an image reference, `oci:PATH`, `docker-archive:PATH` or
-    /// `scratch` [default: the project's, else `registry`].
-    #[arg(long, help_heading = "Images")]
-    base: Option<String>,
-
-    /// The platforms to build for [default: the project's, else linux/amd64].
-    #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform, help_heading = "Images")]
-    platform: Vec<Platform>,
 
     /// How layers are compressed: `zstd` (containerd 1.5, Docker 23.0 and newer), `gzip` or `none` [default: the
     /// project's, else zstd].
@@ -66,6 +41,13 @@ pub(super) struct Arguments {
     /// How many components, and compilers within each, are at work at once [default: one a processor].
     #[arg(short, long, value_name = "N", help_heading = "Images")]
     jobs: Option<NonZeroUsize>,
+
+    /// Resolve bases and sources anew instead of using what the lock pins, and pin what they are now.
+    #[arg(long, help_heading = "Lock and network")]
+    update: bool,
+
+    #[command(flatten)]
+    freedom: Freedom,
 
     #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
@@ -105,15 +87,16 @@ struct PlatformDocument<'a> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
-    let project = arguments.files.project(arguments.source_dir.as_ref())?;
+    let inputs = &arguments.inputs;
+    let project = inputs.files.project(inputs.source_dir.as_ref())?;
     let components = project.select(&arguments.components)?;
-    let base = arguments.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
-    let base: base::Spec = base.parse()?;
-    let source = arguments.source(&project)?;
+    let base = inputs.base(&project)?;
+    let source = inputs.source(&project)?;
     let epoch = epoch()?;
     let store = arguments.common.store()?;
-    let mut lock = arguments.files.lock(&project)?;
-    let source = Source::open(&source, &store, &mut lock, &progress)?;
+    let update = arguments.update.then_some(&[][..]);
+    let lock = inputs.files.lock(&project, &arguments.freedom, update)?;
+    let source = Source::open(&source, &store, &lock, &progress)?;
     lock.save()?;
     let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let request = Request {
@@ -121,13 +104,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         version: arguments.version(&project, &source),
         source,
         base,
-        platforms: platforms(&arguments.platform, &project),
+        platforms: platforms(&inputs.platform, &project),
         compression: arguments.compression.or(project.compression).unwrap_or_default(),
         out: arguments.out.clone(),
         epoch,
         jobs,
     };
-    let built = build::images(&request, &store, &mut lock, &progress);
+    let built = build::images(&request, &store, &lock, &progress);
     note(&store, &progress, built.as_deref().ok());
     let built = built?;
     match arguments.common.output {
@@ -138,32 +121,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 }
 
 impl Arguments {
-    /// Where the source is: as the command line says, else the project, else the project's own folder.
-    fn source(&self, project: &Project) -> Result<SourceTable, Error> {
-        let subdir = self.source_subdir.clone();
-        if self.source_dir.is_some() {
-            return Ok(SourceTable { dir: self.source_dir.clone(), subdir, ..SourceTable::default() });
-        }
-        if self.source_repo.is_some() {
-            let (repo, version) = (self.source_repo.clone(), self.source_version.clone());
-            return Ok(SourceTable { dir: None, repo, version, subdir });
-        }
-        let mut source = project.source.clone();
-        if self.source_version.is_some() {
-            if source.repo.is_none() {
-                return Err(Error::Usage(
-                    "--source-version is a version of a repository: give --source-repo".to_owned(),
-                ));
-            }
-            source.version.clone_from(&self.source_version);
-        }
-        if source.repo.is_none() && source.dir.is_none() {
-            source.dir = project.dir().map(ToOwned::to_owned);
-        }
-        source.subdir = subdir.or(source.subdir);
-        Ok(source)
-    }
-
     /// What stamps say: as the command line has it, else the project, else the revision that was cloned. A folder's stamps
     /// are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
     fn version(&self, project: &Project, source: &Source) -> VersionTable {

@@ -2,7 +2,9 @@
 
 mod base;
 mod images;
+mod inputs;
 mod inspect;
+mod lock;
 
 use std::io::{self, Write};
 
@@ -11,7 +13,6 @@ use clap::{Args, Parser, Subcommand};
 use vcstore::{Platform, Store};
 use vcterminal::{Exit, Output};
 
-use crate::lock::{self, Lock};
 use crate::project::{self, Project};
 use crate::{Error, platform};
 
@@ -33,6 +34,8 @@ enum Command {
     Images(images::Arguments),
     /// Get a base into the store and show its digest, size and packages.
     Base(base::Arguments),
+    /// Pin what the inputs of the images are now, and show what changed.
+    Lock(lock::Arguments),
     /// Show the layers, sizes and configuration of an image or an archive.
     Inspect(inspect::Arguments),
 }
@@ -61,10 +64,6 @@ struct ProjectFiles {
     /// else in the current folder].
     #[arg(long, value_name = "FILE")]
     lock: Option<Utf8PathBuf>,
-
-    /// Resolve bases and sources anew instead of using what the lock pins, and pin what they are now.
-    #[arg(long)]
-    update: bool,
 }
 
 /// Runs the command line of this process and returns how it ended.
@@ -75,6 +74,7 @@ pub fn run() -> Exit {
     let result = match &cli.command {
         Command::Images(arguments) => images::run(arguments),
         Command::Base(arguments) => base::run(arguments),
+        Command::Lock(arguments) => lock::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
     };
     result.unwrap_or_else(|error| {
@@ -98,11 +98,6 @@ impl ProjectFiles {
             Some(path) => Project::read(&path),
             None => Project::built_in(),
         }
-    }
-
-    fn lock(&self, project: &Project) -> Result<Lock, Error> {
-        let beside = || project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned).join(lock::FILE_NAME);
-        Lock::open(&self.lock.clone().unwrap_or_else(beside), self.update)
     }
 }
 

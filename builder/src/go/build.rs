@@ -10,29 +10,47 @@ use super::compile::{Job, Linking, compile, warm_up};
 use super::scan::{Closure, Scope, scan};
 use super::{Go, Module};
 use crate::Error;
+use crate::lock::PinnedModule;
 use crate::project::{GoProgram, VersionTable};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Tree;
 
+/// A module, and what its programs are made of.
+struct Look {
+    go: Go,
+    module: Module,
+    tree: Tree,
+    scopes: Vec<Scope>,
+    /// For each scope, the closures of its packages.
+    closures: Vec<BTreeMap<String, Closure>>,
+}
+
+/// Pins the modules that all programs of a project need, and nothing else.
+///
+/// # Errors
+/// When there is no Go, a module cannot be had, or is not what the lock says.
+pub(crate) fn pin(wanted: &[Wanted<'_, GoProgram>], site: &Site<'_>) -> Result<(), Error> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let look = Look::at(wanted, site)?;
+    Ok(site.lock.pin_modules(&look.module.path, look.pins()?, true)?)
+}
+
 /// Compiles every program that is wanted.
 ///
 /// # Errors
-/// When there is no Go, a module cannot be had, or a program does not compile. Of several failures the first program's is
-/// returned; the others are compiled all the same, and kept.
+/// When there is no Go, a module cannot be had or is not what the lock says, or a program does not compile. Of several
+/// failures the first program's is returned; the others are compiled all the same, and kept.
 pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Result<Vec<Made<'a>>, Error> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     let Site { store, progress, .. } = *site;
-    site.source.must_have("go.mod")?;
-    let go = Go::find(store, site.jobs)?;
-    let module = Module::read(&go, store, &site.source.dir)?;
-    let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &site.outside)?;
-    let scopes = scopes(wanted);
-    let closures: Vec<BTreeMap<String, Closure>> = scopes
-        .par_iter()
-        .map(|scope| scan(&go, store, &module, &tree, scope, progress))
-        .collect::<Result<_, Error>>()?;
+    let look = Look::at(wanted, site)?;
+    site.lock.pin_modules(&look.module.path, look.pins()?, false)?;
+    site.lock.save()?;
+    let Look { go, module, tree, scopes, closures } = look;
     let mut jobs = Vec::new();
     for one in wanted {
         let looks_at_it = |scope: &Scope| scope.platform == *one.platform && scope.tags == one.program.tags;
@@ -60,6 +78,28 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Re
         })
         .collect();
     made.into_iter().collect()
+}
+
+impl Look {
+    fn at(wanted: &[Wanted<'_, GoProgram>], site: &Site<'_>) -> Result<Self, Error> {
+        let Site { store, progress, .. } = *site;
+        site.source.must_have("go.mod")?;
+        let go = Go::find(store, site.lock.network(), site.jobs)?;
+        let module = Module::read(&go, store, &site.source.dir)?;
+        let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &site.outside)?;
+        let scopes = scopes(wanted);
+        let closures: Vec<BTreeMap<String, Closure>> = scopes
+            .par_iter()
+            .map(|scope| scan(&go, store, &module, &tree, scope, progress))
+            .collect::<Result<_, Error>>()?;
+        Ok(Self { go, module, tree, scopes, closures })
+    }
+
+    /// The modules of all closures, as the lock pins them.
+    fn pins(&self) -> Result<Vec<PinnedModule>, Error> {
+        let closures = self.closures.iter().flat_map(BTreeMap::values);
+        Ok(closures.map(|closure| closure.pins(&self.module)).collect::<Result<Vec<_>, _>>()?.concat())
+    }
 }
 
 /// One scan looks at all programs with the same build tags, for one platform.

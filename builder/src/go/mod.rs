@@ -12,10 +12,11 @@ use std::process::Command;
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::{Platform, Store};
 
-pub(crate) use self::build::build;
+pub(crate) use self::build::{build, pin};
 use self::module::Module;
 use self::scan::Closure;
 use self::toolchain::Toolchain;
+use crate::network::Network;
 use crate::{Error, platform};
 
 /// Go, ready to run.
@@ -26,6 +27,8 @@ pub(crate) struct Go {
     modules: Utf8PathBuf,
     /// Go's own cache of compiled packages, by the content of everything that went into them.
     packages: Utf8PathBuf,
+    /// Whether modules may be fetched.
+    network: Network,
     /// How many compilers one Go command runs at once.
     jobs: usize,
 }
@@ -35,9 +38,10 @@ impl Go {
     ///
     /// # Errors
     /// When there is none, or it does not work.
-    pub(crate) fn find(store: &Store, jobs: usize) -> Result<Self, Error> {
+    pub(crate) fn find(store: &Store, network: Network, jobs: usize) -> Result<Self, Error> {
         let toolchain = Toolchain::find(&store.cache_dir("toolchain")?)?;
-        Ok(Self { toolchain, modules: store.cache_dir("gomod")?, packages: store.cache_dir("go-build")?, jobs })
+        let (modules, packages) = (store.cache_dir("gomod")?, store.cache_dir("go-build")?);
+        Ok(Self { toolchain, modules, packages, network, jobs })
     }
 
     /// A Go command that sees nothing of the user's environment and reaches no network. `home` is an empty folder.

@@ -1,6 +1,7 @@
 //! Finds what a program is made of: the files of the source and the modules that its package needs, and no others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use vcstore::{Action, Outputs, Platform, Store};
 
 use super::{Go, Module};
+use crate::lock::PinnedModule;
+use crate::network::Permit;
 use crate::progress::Progress;
 use crate::source::Tree;
 use crate::{Error, process};
@@ -102,8 +105,7 @@ pub(super) fn ensure_modules(
     if closure.modules.iter().filter_map(|module| module.dir.as_ref()).all(there) {
         return Ok(());
     }
-    progress.say("fetching Go modules");
-    list(go, store, module, scope, true).map(|_| ()).map_err(Error::fetch_modules)
+    fetch(go, store, module, scope, progress).map(|_| ())
 }
 
 fn list_or_fetch(
@@ -114,14 +116,39 @@ fn list_or_fetch(
     progress: &Progress,
 ) -> Result<Listing, Error> {
     let attempt = format!("reading the packages of {}", module.dir);
-    match list(go, store, module, scope, false) {
+    match list(go, store, module, scope, Modules::Missing) {
         // Go's own words for a module that is not in the cache.
         Err(failure) if failure.words().is_some_and(|words| words.contains("GOPROXY=off")) && !module.vendored => {
-            progress.say("fetching Go modules");
-            list(go, store, module, scope, true).map_err(Error::fetch_modules)
+            fetch(go, store, module, scope, progress)
         }
         result => result.map_err(Error::go(&attempt)),
     }
+}
+
+/// Lists the packages with whatever modules they lack: over the network, or where it may not be used from those that the
+/// user's own Go has.
+fn fetch(go: &Go, store: &Store, module: &Module, scope: &Scope, progress: &Progress) -> Result<Listing, Error> {
+    match go.network.permit(format!("fetching the Go modules of {}", module.path)) {
+        Ok(permit) => {
+            progress.say("fetching Go modules");
+            list(go, store, module, scope, Modules::Fetched(permit)).map_err(Error::fetch_modules)
+        }
+        Err(offline) => list(go, store, module, scope, Modules::Copied).map_err(|failure| {
+            tracing::info!("looking for the modules where the user's Go has its own: {failure}");
+            offline.into()
+        }),
+    }
+}
+
+/// Where modules come from that are not in the store's care.
+#[derive(Debug, Clone, Copy)]
+enum Modules {
+    /// From nowhere.
+    Missing,
+    /// From the cache of the user's own Go.
+    Copied,
+    /// From there, and from where the user's Go takes them.
+    Fetched(Permit),
 }
 
 /// The fields of a package that are asked for: those of [`Package`].
@@ -172,16 +199,19 @@ struct Listing {
     asked: BTreeMap<Utf8PathBuf, String>,
 }
 
-fn list(go: &Go, store: &Store, module: &Module, scope: &Scope, fetch: bool) -> Result<Listing, process::Failure> {
+fn list(go: &Go, store: &Store, module: &Module, scope: &Scope, modules: Modules) -> Result<Listing, process::Failure> {
     let home = go.home(store).map_err(|why| process::Failure::Other(why.to_string()))?;
     let mut command = go.command_for(&home.path, &scope.platform);
-    if fetch {
-        go.toolchain.let_fetch(&mut command);
+    match modules {
+        Modules::Missing => {}
+        Modules::Copied => go.toolchain.let_copy(&mut command),
+        Modules::Fetched(permit) => go.toolchain.let_fetch(&mut command, permit),
     }
     command.current_dir(&module.dir).args(["list", "-deps", "-buildvcs=false", "-modcacherw", module.mod_option()]);
     command.arg(format!("-json={FIELDS}")).arg(format!("-tags={}", scope.tags.join(","))).arg("--");
     command.args(&scope.packages);
-    let output = process::run(&mut command, if fetch { FETCH_LIMIT } else { LIST_LIMIT })?;
+    let output =
+        process::run(&mut command, if matches!(modules, Modules::Missing) { LIST_LIMIT } else { FETCH_LIMIT })?;
     let mut listing = Listing { packages: BTreeMap::new(), asked: BTreeMap::new() };
     for package in serde_json::Deserializer::from_slice(&output).into_iter::<Package>() {
         let package =
@@ -226,6 +256,27 @@ impl Listing {
 }
 
 impl Closure {
+    /// The modules it needs, as the lock pins them; a vendored module is part of the source.
+    ///
+    /// # Errors
+    /// When the checksum of one is nowhere.
+    pub(crate) fn pins(&self, module: &Module) -> Result<Vec<PinnedModule>, Error> {
+        // An older Go does not tell the checksums of modules one by one.
+        let sums = fs::read_to_string(module.dir.join("go.sum")).unwrap_or_default();
+        let listed = |one: &Needed| {
+            let line = format!("{} {} ", one.path, one.version);
+            sums.lines().find_map(|text| text.strip_prefix(&line)).map(str::to_owned)
+        };
+        let pin = |one: &Needed| {
+            let sum = one.sum.clone().or_else(|| listed(one)).ok_or_else(|| {
+                let why = format!("go.sum has no checksum of {} {}: run `go mod tidy`", one.path, one.version);
+                Error::go(&format!("reading {}/go.sum", module.dir))(process::Failure::Other(why))
+            })?;
+            Ok(PinnedModule { path: one.path.clone(), version: one.version.clone(), sum })
+        };
+        self.modules.iter().filter(|one| one.dir.is_some()).map(pin).collect()
+    }
+
     fn add_package(&mut self, go: &Go, module: &Module, package: &Package) -> Result<(), Error> {
         let in_source = !package.dir.starts_with(&go.modules) && package.dir.starts_with(&module.top);
         if in_source {

@@ -10,6 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::network::Permit;
 use crate::source::{FileHash, hash_file};
 use crate::{Error, process};
 
@@ -91,15 +92,27 @@ impl Toolchain {
     }
 
     /// Opens `command` to the network, as the user's own Go is, with the modules the user has already before it.
-    pub(super) fn let_fetch(&self, command: &mut Command) {
+    pub(super) fn let_fetch(&self, command: &mut Command, _permit: Permit) {
         command.envs(FETCH_ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.envs(&self.settings.others);
-        let downloads = self.settings.modules.join("cache/download");
-        let known = downloads.is_dir().then(|| reqwest::Url::from_file_path(&downloads).ok()).flatten();
         let proxy = self.settings.others.get("GOPROXY").map_or("", String::as_str);
-        if let Some(known) = known {
-            command.env("GOPROXY", [known.as_str().trim_end_matches('/'), proxy].join(","));
+        if let Some(known) = self.downloads() {
+            command.env("GOPROXY", [&known, proxy].join(","));
         }
+    }
+
+    /// Opens `command` to the modules the user has already; `go.sum` says whether they are the right ones.
+    pub(super) fn let_copy(&self, command: &mut Command) {
+        if let Some(known) = self.downloads() {
+            command.env("GOPROXY", known);
+        }
+    }
+
+    /// The address of the modules that the user's own Go fetched.
+    fn downloads(&self) -> Option<String> {
+        let downloads = self.settings.modules.join("cache/download");
+        let known = downloads.is_dir().then(|| reqwest::Url::from_file_path(&downloads).ok()).flatten()?;
+        Some(known.as_str().trim_end_matches('/').to_owned())
     }
 }
 

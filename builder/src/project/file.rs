@@ -44,6 +44,13 @@ pub(crate) struct SourceTable {
     pub(crate) subdir: Option<Utf8PathBuf>,
 }
 
+impl SourceTable {
+    /// Whether it names no place at all.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.dir.is_none() && self.repo.is_none()
+    }
+}
+
 /// `[version]`: the values that stamps use. Fixed unless somebody says otherwise, so that a binary depends on its code
 /// alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

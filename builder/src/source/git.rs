@@ -9,29 +9,33 @@ use vcstore::Store;
 
 use super::process;
 use crate::Error;
+use crate::lock::PinnedCommit;
+use crate::network::{Network, Permit};
 use crate::progress::Progress;
 
 /// The longest that one git command may take.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// The folder with the files of `version` of the repository at `url`, and the commit it is. A pinned commit that was
-/// cloned before needs no network.
+/// The folder with the files of `version` of the repository at `url`, and the commit and tree it is. A pinned commit that
+/// was cloned before needs no network.
 ///
 /// # Errors
-/// When git is not installed, or fails; the message has git's own words.
+/// When git is not installed, or fails; the message has git's own words. When what the repository has is not what is pinned.
 pub(super) fn clone(
     url: &str,
     version: &str,
-    pinned: Option<&str>,
+    pinned: Option<&PinnedCommit>,
+    network: Network,
     store: &Store,
     progress: &Progress,
-) -> Result<(Utf8PathBuf, String), Error> {
+) -> Result<(Utf8PathBuf, PinnedCommit), Error> {
     let home = store.cache_dir("git")?.join(&blake3::hash(url.as_bytes()).to_hex()[..32]);
     let folder = |commit: &str| home.join("files").join(commit);
-    if let Some(commit) = pinned
-        && folder(commit).is_dir()
+    if let Some(pinned) = pinned
+        && pinned.tree.is_some()
+        && folder(&pinned.commit).is_dir()
     {
-        return Ok((folder(commit), commit.to_owned()));
+        return Ok((folder(&pinned.commit), pinned.clone()));
     }
     let start = Instant::now();
     let repository = Repository { url, dir: home.join("repository") };
@@ -40,20 +44,27 @@ pub(super) fn clone(
     let lock_path = home.join("lock");
     let lock = File::options().create(true).append(true).open(&lock_path).map_err(Error::io("opening", &lock_path))?;
     lock.lock().map_err(Error::io("locking", &lock_path))?;
-    let commit = repository.fetch(pinned.unwrap_or(version))?;
+    let wanted = pinned.map_or(version, |pinned| pinned.commit.as_str());
+    let found = match pinned.and_then(|pinned| repository.find(&pinned.commit)) {
+        Some(found) => found,
+        None => {
+            let commit = repository.fetch(wanted, network.permit(format!("cloning {url} at {version}"))?)?;
+            repository.find(&commit).ok_or_else(|| repository.failed(version)(unreadable(&commit)))?
+        }
+    };
     if let Some(pinned) = pinned
-        && commit != pinned
+        && (found.commit != pinned.commit || pinned.tree.as_ref().is_some_and(|tree| found.tree.as_ref() != Some(tree)))
     {
-        return Err(Error::Git {
-            attempt: format!("cloning {url} at {version}, pinned to {pinned}"),
-            source: Box::new(process::Failure::Other(format!("git fetched {commit} instead"))),
-        });
+        let text = |one: &PinnedCommit| format!("{} (tree {})", one.commit, one.tree.as_deref().unwrap_or("unknown"));
+        let why = format!("{} is pinned, and git fetched {}", text(pinned), text(&found));
+        return Err(repository.failed(version)(process::Failure::Other(why)));
     }
-    if !folder(&commit).is_dir() {
-        repository.check_out(&commit, &folder(&commit), store)?;
+    let folder = folder(&found.commit);
+    if !folder.is_dir() {
+        repository.check_out(&found.commit, &folder, store)?;
+        progress.ran("clone", &format!("{url} {version} at {}", &found.commit[..12]), start.elapsed());
     }
-    progress.ran("clone", &format!("{url} {version} at {}", &commit[..12]), start.elapsed());
-    Ok((folder(&commit), commit))
+    Ok((folder, found))
 }
 
 /// A bare repository in the store's care.
@@ -63,8 +74,14 @@ struct Repository<'a> {
 }
 
 impl Repository<'_> {
+    /// The commit and its tree, if the repository has them here.
+    fn find(&self, commit: &str) -> Option<PinnedCommit> {
+        let tree = self.git(&["rev-parse", "--quiet", "--verify", &format!("{commit}^{{tree}}")]).ok()?;
+        Some(PinnedCommit { commit: commit.to_owned(), tree: Some(line(&tree)) })
+    }
+
     /// Fetches a branch, tag or commit, without its history where the server lets us, and returns the commit.
-    fn fetch(&self, version: &str) -> Result<String, Error> {
+    fn fetch(&self, version: &str, _permit: Permit) -> Result<String, Error> {
         if version.starts_with('-') || self.url.starts_with('-') {
             let why = process::Failure::Other("neither may begin with a dash".to_owned());
             return Err(self.failed(version)(why));
@@ -132,6 +149,10 @@ impl Repository<'_> {
             Error::Git { attempt: attempt.clone(), source: Box::new(failure) }
         }
     }
+}
+
+fn unreadable(commit: &str) -> process::Failure {
+    process::Failure::Other(format!("git fetched {commit}, and cannot read its tree"))
 }
 
 fn line(output: &[u8]) -> String {

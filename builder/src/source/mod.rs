@@ -38,20 +38,16 @@ impl Source {
     ///
     /// # Errors
     /// When the folder is not there, or git fails.
-    pub(crate) fn open(
-        asked: &SourceTable,
-        store: &Store,
-        lock: &mut Lock,
-        progress: &Progress,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open(asked: &SourceTable, store: &Store, lock: &Lock, progress: &Progress) -> Result<Self, Error> {
         let (top, revision) = match &asked.repo {
             None => (asked.dir.clone().unwrap_or_else(|| Utf8PathBuf::from(".")), None),
             Some(url) if has_secret(url) => return Err(Error::SecretInAddress),
             Some(url) => {
                 let version = asked.version.as_deref().unwrap_or("HEAD");
-                let (folder, commit) = git::clone(url, version, lock.commit(url, version), store, progress)?;
-                lock.pin_commit(url, version, &commit);
-                (folder, Some(Revision { version: version.to_owned(), commit }))
+                let pinned = lock.commit(url, version)?;
+                let (folder, found) = git::clone(url, version, pinned.as_ref(), lock.network(), store, progress)?;
+                lock.pin_commit(url, version, found.clone());
+                (folder, Some(Revision { version: version.to_owned(), commit: found.commit }))
             }
         };
         let named = asked.subdir.as_ref().map_or_else(|| top.clone(), |subdir| top.join(subdir));

@@ -193,6 +193,10 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Something would have to be fetched, and may not be.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Offline(#[from] crate::network::Offline),
     /// The store failed.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -11,6 +11,7 @@ use reqwest::{Client, Response, StatusCode};
 use vcstore::{Blob, Digest, Store};
 
 use super::Error;
+use crate::network::Permit;
 
 /// How often a file is asked for before it is given up.
 const ATTEMPTS: u32 = 4;
@@ -32,7 +33,7 @@ enum Fault {
 }
 
 impl Mirror {
-    pub(crate) fn new() -> Result<Self, Error> {
+    pub(crate) fn new(_permit: Permit) -> Result<Self, Error> {
         let network = |source: Box<dyn StdError + Send + Sync>| Error::Network { source };
         // Another part of the program may have chosen already; then that choice stands.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -117,7 +118,8 @@ fn fault(url: &str, response: &Response) -> Option<Fault> {
     match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => {
             let help = if url.contains("/pool/") {
-                "mirrors drop a package when a newer version replaces it: make the lock anew, or use a mirror that keeps old packages"
+                "mirrors drop a package when a newer version replaces it: make the lock anew (`vcbuild lock --update debian`), or \
+                 name an archive that keeps old packages (VCBUILD_DEBIAN_SNAPSHOT)"
             } else {
                 "check the mirror's address and the suite; not every mirror has every suite and architecture"
             };

@@ -15,6 +15,7 @@ mod pam;
 mod release;
 mod signature;
 mod slim;
+mod snapshot;
 mod solve;
 mod sources;
 mod system;
@@ -36,6 +37,8 @@ use index::Index;
 use release::Release;
 use signature::Keys;
 use sources::Archive;
+
+use crate::network::Network;
 
 /// Changes whenever the same packages would give another layer: part of what names the action that makes one.
 pub const ASSEMBLY: u32 = 1;
@@ -67,6 +70,9 @@ pub struct Request {
     pub include: Vec<String>,
     /// Whether security updates are taken.
     pub security: bool,
+    /// Whether mirrors may be asked.
+    #[serde(skip)]
+    pub network: Network,
 }
 
 impl Default for Request {
@@ -80,6 +86,7 @@ impl Default for Request {
             keyring: None,
             include: Vec::new(),
             security: true,
+            network: Network::Open,
         }
     }
 }
@@ -144,8 +151,9 @@ pub struct Base {
 /// When no mirror is known or it cannot be reached, a release is not signed by a trusted key, is stale or malformed, or
 /// no set of packages satisfies their relations.
 pub fn lock(request: &Request) -> Result<Pinned, Error> {
+    let permit = request.network.permit(format!("choosing the packages of Debian {}", request.suite))?;
     let archives = sources::archives(request)?;
-    let mirror = Mirror::new()?;
+    let mirror = Mirror::new(permit)?;
     let now = SystemTime::now();
     let read = mirror.run(try_join_all(archives.iter().map(|archive| read(&mirror, archive, request, now))))?;
     let mut index = Index::default();
@@ -282,13 +290,25 @@ fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Error>
     if missing.is_empty() {
         return Ok(());
     }
+    let attempt = format!("fetching {} of {} Debian packages", missing.len(), pinned.packages.len());
+    let permit = request.network.permit(attempt)?;
     let archives = sources::archives(request)?;
-    let wanted = missing.into_iter().map(|pin| {
+    let wanted = missing.iter().map(|pin| {
         let archive = archives.iter().find(|archive| archive.suite == pin.suite).ok_or_else(|| {
             let why = format!("{} was locked from it, and no source carries it now", pin.name);
             Error::NoMirror { suite: pin.suite.clone(), why }
         })?;
         Ok((format!("{}/{}", archive.uri, pin.path), Blob { digest: pin.sha256, size: pin.size }))
     });
-    Mirror::new()?.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?)
+    let mirror = Mirror::new(permit)?;
+    match (mirror.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?), snapshot::Snapshot::configured()?) {
+        (Err(Error::Gone { url, .. }), Some(snapshot)) => {
+            tracing::warn!(url, "the mirror has it no more: asking the snapshot");
+            let missing = missing.into_iter().filter(|pin| store.size(&pin.sha256) != Some(pin.size));
+            let wanted =
+                missing.map(|pin| Ok((snapshot.url(pinned, pin)?, Blob { digest: pin.sha256, size: pin.size })));
+            mirror.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?)
+        }
+        (result, _) => result,
+    }
 }

@@ -1,0 +1,135 @@
+//! The options that say what goes into images: shared by the commands that build them and that lock their inputs.
+
+use std::collections::BTreeSet;
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use vcstore::Platform;
+
+use super::{ProjectFiles, parse_platform};
+use crate::base::{self, DEFAULT_REFERENCE};
+use crate::lock::Policy;
+use crate::network::Network;
+use crate::project::{Project, SourceTable};
+use crate::{Error, lock};
+
+/// Where the code is, what it is stacked on and compiled with.
+#[derive(Debug, Args)]
+pub(super) struct Inputs {
+    /// The folder of the source [default: the project's, else the current folder].
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    pub(super) source_dir: Option<Utf8PathBuf>,
+
+    /// The git repository of the source, cloned with your git.
+    #[arg(long, value_name = "URL", conflicts_with = "source_dir", help_heading = "Source")]
+    source_repo: Option<String>,
+
+    /// The branch, tag or commit of the repository. It is also what the binaries are stamped with.
+    #[arg(long, value_name = "REV", conflicts_with = "source_dir", help_heading = "Source")]
+    source_version: Option<String>,
+
+    /// The folder within the source that has the go.mod.
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    source_subdir: Option<Utf8PathBuf>,
+
+    #[command(flatten, next_help_heading = "Source")]
+    pub(super) files: ProjectFiles,
+
+    /// The base: `debian`, `registry` (debian:bookworm-slim), an image reference, `oci:PATH`, `docker-archive:PATH` or
+    /// `scratch` [default: the project's, else `registry`].
+    #[arg(long, help_heading = "Images")]
+    base: Option<String>,
+
+    /// The platforms to build for [default: the project's, else linux/amd64].
+    #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform, help_heading = "Images")]
+    pub(super) platform: Vec<Platform>,
+}
+
+/// What may be resolved and fetched.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Lock and network")]
+pub(super) struct Freedom {
+    /// Fail where the lock lacks something or would change [default where CI is set].
+    #[arg(long, conflicts_with = "no_locked")]
+    locked: bool,
+
+    /// Let the lock change, although CI is set.
+    #[arg(long)]
+    no_locked: bool,
+
+    /// Open no connection: everything comes from the store, or the command fails.
+    #[arg(long)]
+    pub(super) offline: bool,
+}
+
+impl Inputs {
+    /// The base that is asked for.
+    pub(super) fn base(&self, project: &Project) -> Result<base::Spec, Error> {
+        self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str).parse()
+    }
+
+    /// Where the source is: as the command line says, else the project, else the project's own folder.
+    pub(super) fn source(&self, project: &Project) -> Result<SourceTable, Error> {
+        let subdir = self.source_subdir.clone();
+        if self.source_dir.is_some() {
+            return Ok(SourceTable { dir: self.source_dir.clone(), subdir, ..SourceTable::default() });
+        }
+        if self.source_repo.is_some() {
+            let (repo, version) = (self.source_repo.clone(), self.source_version.clone());
+            return Ok(SourceTable { repo, version, subdir, ..SourceTable::default() });
+        }
+        let mut source = project.source.clone();
+        if self.source_version.is_some() {
+            if source.repo.is_none() {
+                return Err(Error::Usage(
+                    "--source-version is a version of a repository: give --source-repo".to_owned(),
+                ));
+            }
+            source.version.clone_from(&self.source_version);
+        }
+        if source.is_nowhere() {
+            source.dir = project.dir().map(ToOwned::to_owned);
+        }
+        source.subdir = subdir.or(source.subdir);
+        Ok(source)
+    }
+}
+
+impl Freedom {
+    /// What may be resolved; `update` says which inputs are asked to be resolved anew: none, all (no name), or some.
+    pub(super) fn policy(&self, update: Option<&[String]>) -> Result<Policy, Error> {
+        let asked = |flag: &str| Err(Error::Usage(format!("--update changes the lock, and {flag} forbids it")));
+        match update {
+            Some(_) if self.locked => asked("--locked"),
+            Some(_) if self.offline => asked("--offline, which asks nobody,"),
+            Some([]) => Ok(Policy::Update),
+            Some(names) => Ok(Policy::UpdateNamed(BTreeSet::from_iter(names.iter().cloned()))),
+            None if self.locked || (is_ci() && !self.no_locked) => Ok(Policy::Locked),
+            None => Ok(Policy::Fill),
+        }
+    }
+
+    /// The network of this run.
+    pub(super) fn network(&self) -> Network {
+        Network::new(self.offline)
+    }
+}
+
+/// Whether this runs where changes are checked, and nobody would see what a lock came to be.
+fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
+}
+
+impl ProjectFiles {
+    /// Opens the lock of a project.
+    pub(super) fn lock(
+        &self,
+        project: &Project,
+        freedom: &Freedom,
+        update: Option<&[String]>,
+    ) -> Result<lock::Lock, Error> {
+        let beside = || project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned).join(lock::FILE_NAME);
+        let path = self.lock.clone().unwrap_or_else(beside);
+        lock::Lock::open(&path, freedom.policy(update)?, freedom.network())
+    }
+}

@@ -1,0 +1,73 @@
+//! `vcbuild lock`: what the inputs are, pinned; nothing is built.
+
+use std::num::NonZeroUsize;
+
+use camino::Utf8Path;
+use clap::Args;
+use serde::Serialize;
+use vcterminal::{Exit, Output};
+
+use super::inputs::{Freedom, Inputs};
+use super::{Common, platforms};
+use crate::Error;
+use crate::build::{self, Request};
+use crate::lock::Changes;
+use crate::progress::Progress;
+use crate::source::Source;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    inputs: Inputs,
+
+    /// Resolve these inputs anew, or all of them when none is named. An input has the name that the lock has for it:
+    /// `debian`, `source`, `go`, `image`, an image's reference, a repository's address …
+    #[arg(long, value_name = "INPUT", num_args = 0.., help_heading = "Lock and network")]
+    update: Option<Vec<String>>,
+
+    #[command(flatten)]
+    freedom: Freedom,
+
+    #[command(flatten, next_help_heading = "Store and output")]
+    common: Common,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    lock: &'a Utf8Path,
+    written: bool,
+    changes: &'a Changes,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let progress = Progress::start();
+    let inputs = &arguments.inputs;
+    let project = inputs.files.project(inputs.source_dir.as_ref())?;
+    let store = arguments.common.store()?;
+    let lock = inputs.files.lock(&project, &arguments.freedom, arguments.update.as_deref())?;
+    let request = Request {
+        components: project.select(&[])?,
+        source: Source::open(&inputs.source(&project)?, &store, &lock, &progress)?,
+        version: project.version.clone(),
+        base: inputs.base(&project)?,
+        platforms: platforms(&inputs.platform, &project),
+        compression: project.compression.unwrap_or_default(),
+        out: "out".into(),
+        epoch: 0,
+        jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+    };
+    build::pin(&request, &store, &lock, &progress)?;
+    lock.tidy();
+    let changes = lock.changes();
+    let written = lock.save()?;
+    match arguments.common.output {
+        Output::Json => {
+            let document = Document { lock: lock.path(), written, changes: &changes };
+            vcterminal::print_json(&document).map_err(Error::Print)?;
+        }
+        Output::Text if changes.is_empty() => super::print(&format!("{}: nothing changed\n", lock.path()))?,
+        Output::Text => super::print(&format!("{changes}\n"))?,
+    }
+    Ok(Exit::Done)
+}

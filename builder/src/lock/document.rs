@@ -1,0 +1,279 @@
+//! The lock's file: what stands in it, how it is written, and all of it as one list of pinned things.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use camino::Utf8Path;
+use serde::{Deserialize, Serialize};
+use vcstore::{Digest, Platform};
+
+use super::Error;
+use crate::base::debian;
+
+/// The version of the file that is written. Version 1 lacked trees, Go modules and toolchains; it is read as it is.
+const VERSION: u32 = 2;
+
+const HEADER: &str = "\
+# What the inputs of this project's images were resolved to. vcbuild writes this file and builds from what it pins:
+# commit it. `vcbuild lock --update` resolves inputs anew and says what changed.
+";
+
+/// The file, in the order it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    version: u32,
+    /// Sources by address and version.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) source: BTreeMap<String, BTreeMap<String, PinnedSource>>,
+    /// Go toolchains by the version asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) go: BTreeMap<String, PinnedGo>,
+    /// The Go modules that the programs of a main module need.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) modules: BTreeMap<String, BTreeSet<PinnedModule>>,
+    /// Images by reference or file, and platform.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) image: BTreeMap<String, BTreeMap<Platform, PinnedImage>>,
+    /// Debian packages by suite and platform.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) debian: BTreeMap<String, BTreeMap<Platform, debian::Pinned>>,
+}
+
+/// A source that others keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum PinnedSource {
+    /// A revision of a git repository.
+    Git(PinnedCommit),
+    /// A Go module.
+    Module(PinnedVersion),
+}
+
+/// A revision of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PinnedCommit {
+    /// The commit, in hexadecimal digits.
+    pub(crate) commit: String,
+    /// Its tree: the files alone, whatever their history. A lock of version 1 does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tree: Option<String>,
+}
+
+/// A version of a Go module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PinnedVersion {
+    /// The exact version.
+    pub(crate) version: String,
+    /// The `h1:` checksum of its files.
+    pub(crate) sum: String,
+}
+
+/// A Go toolchain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PinnedGo {
+    /// The exact version, as `1.26.3`.
+    pub(crate) version: String,
+    /// The `h1:` checksum for each machine that compiles.
+    pub(crate) sums: BTreeMap<Platform, String>,
+}
+
+/// A Go module that a program needs; written as in `go.sum`: path, version and checksum.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct PinnedModule {
+    pub(crate) path: String,
+    pub(crate) version: String,
+    pub(crate) sum: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PinnedImage {
+    pub(super) manifest: Digest,
+}
+
+/// A thing of the lock that is looked up as one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Input {
+    Source(String, String),
+    Go(String),
+    Modules(String),
+    Image(String, Platform),
+    Debian(String, Platform),
+}
+
+/// What is pinned of something: for people, and exactly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pin {
+    pub(super) version: String,
+    pub(super) content: String,
+}
+
+impl Document {
+    pub(super) fn empty() -> Self {
+        Self {
+            version: VERSION,
+            source: BTreeMap::new(),
+            go: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            image: BTreeMap::new(),
+            debian: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Self, Error> {
+        /// The version, whatever else the file has.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let syntax = |source| Error::Syntax { path: path.to_owned(), source: Box::new(source) };
+        let found = toml::from_str::<Versioned>(text).map_err(syntax)?.version;
+        if !(1..=VERSION).contains(&found) {
+            return Err(Error::Version { path: path.to_owned(), found, known: VERSION });
+        }
+        Ok(Self { version: VERSION, ..toml::from_str(text).map_err(syntax)? })
+    }
+
+    pub(super) fn to_text(&self) -> Result<String, toml::ser::Error> {
+        Ok(format!("{HEADER}{}", toml::to_string_pretty(self)?))
+    }
+
+    /// Every input.
+    pub(super) fn inputs(&self) -> BTreeSet<Input> {
+        let sources = self.source.iter().flat_map(|(address, versions)| {
+            versions.keys().map(|version| Input::Source(address.clone(), version.clone()))
+        });
+        let images = self.image.iter().flat_map(|(image, platforms)| {
+            platforms.keys().map(|platform| Input::Image(image.clone(), platform.clone()))
+        });
+        let suites = self.debian.iter().flat_map(|(suite, platforms)| {
+            platforms.keys().map(|platform| Input::Debian(suite.clone(), platform.clone()))
+        });
+        let go = self.go.keys().cloned().map(Input::Go);
+        let modules = self.modules.keys().cloned().map(Input::Modules);
+        sources.chain(go).chain(modules).chain(images).chain(suites).collect()
+    }
+
+    /// Leaves an input out.
+    pub(super) fn remove(&mut self, input: &Input) {
+        match input {
+            Input::Source(address, version) => remove(&mut self.source, address, version),
+            Input::Image(image, platform) => remove(&mut self.image, image, platform),
+            Input::Debian(suite, platform) => remove(&mut self.debian, suite, platform),
+            Input::Go(wanted) => drop(self.go.remove(wanted)),
+            Input::Modules(main) => drop(self.modules.remove(main)),
+        }
+    }
+
+    /// Everything that is pinned, by input and by its name within the input.
+    pub(super) fn pins(&self) -> BTreeMap<(Input, String), Pin> {
+        let mut pins = BTreeMap::new();
+        for input in self.inputs() {
+            for (name, version, content) in self.pins_of(&input) {
+                match pins.entry((input.clone(), name)) {
+                    Entry::Vacant(entry) => drop(entry.insert(Pin { version, content })),
+                    // A module that takes the place of two others may do so in two versions.
+                    Entry::Occupied(mut entry) => {
+                        entry.get_mut().version += &format!(", {version}");
+                        entry.get_mut().content += &content;
+                    }
+                }
+            }
+        }
+        pins
+    }
+
+    fn pins_of(&self, input: &Input) -> Vec<(String, String, String)> {
+        match input {
+            Input::Source(address, version) => match &self.source[address][version] {
+                PinnedSource::Git(PinnedCommit { commit, tree }) => {
+                    let named = [("commit", Some(commit)), ("tree", tree.as_ref())].into_iter();
+                    let named = named.filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
+                    named.map(|(name, value)| (name, value.clone(), value)).collect()
+                }
+                PinnedSource::Module(PinnedVersion { version, sum }) => {
+                    vec![("version".to_owned(), version.clone(), sum.clone())]
+                }
+            },
+            Input::Go(wanted) => {
+                let PinnedGo { version, sums } = &self.go[wanted];
+                sums.iter().map(|(host, sum)| (host.to_string(), version.clone(), sum.clone())).collect()
+            }
+            Input::Modules(main) => {
+                let pin = |one: &PinnedModule| (one.path.clone(), one.version.clone(), one.sum.clone());
+                self.modules[main].iter().map(pin).collect()
+            }
+            Input::Image(image, platform) => {
+                let manifest = self.image[image][platform].manifest.to_string();
+                vec![("manifest".to_owned(), manifest.clone(), manifest)]
+            }
+            Input::Debian(suite, platform) => {
+                let debian::Pinned { releases, packages, .. } = &self.debian[suite][platform];
+                let release = |one: &debian::PinnedRelease| {
+                    (format!("release {}", one.suite), one.date.clone(), one.sha256.to_string())
+                };
+                let package = |pin: &debian::Pin| (pin.name.clone(), pin.version.clone(), pin.sha256.to_string());
+                releases.iter().map(release).chain(packages.iter().map(package)).collect()
+            }
+        }
+    }
+}
+
+fn remove<K: Ord, L: Ord, V>(outer: &mut BTreeMap<K, BTreeMap<L, V>>, key: &K, inner_key: &L) {
+    if let Some(inner) = outer.get_mut(key) {
+        inner.remove(inner_key);
+        if inner.is_empty() {
+            outer.remove(key);
+        }
+    }
+}
+
+impl Input {
+    /// The words that `--update` names it by. Modules follow the source's `go.mod`, and have none.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Source(address, _) => vec!["source", address],
+            Self::Go(wanted) => vec!["go", wanted],
+            Self::Modules(_) => Vec::new(),
+            Self::Image(image, _) => vec!["image", image],
+            Self::Debian(suite, _) => vec!["debian", suite],
+        }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(address, version) => write!(f, "source {address} {version}"),
+            Self::Go(wanted) => write!(f, "go {wanted}"),
+            Self::Modules(main) => write!(f, "modules of {main}"),
+            Self::Image(image, platform) => write!(f, "image {image} {platform}"),
+            Self::Debian(suite, platform) => write!(f, "debian {suite} {platform}"),
+        }
+    }
+}
+
+impl From<PinnedModule> for String {
+    fn from(PinnedModule { path, version, sum }: PinnedModule) -> Self {
+        format!("{path} {version} {sum}")
+    }
+}
+
+impl TryFrom<String> for PinnedModule {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split(' ').collect::<Vec<_>>()[..] {
+            [path, version, sum] if sum.starts_with("h1:") => {
+                Ok(Self { path: path.to_owned(), version: version.to_owned(), sum: sum.to_owned() })
+            }
+            _ => Err(format!("{text:?} is no module: its path, version and h1: checksum")),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+use std::fs;
+
+use camino::Utf8PathBuf;
+use proptest::prelude::*;
+use vcstore::{Digest, Platform};
+
+use super::{Error, Lock, PinnedCommit, PinnedGo, PinnedModule, PinnedVersion, Policy};
+use crate::network::Network;
+
+const IMAGE: &str = "docker.io/library/debian:bookworm-slim";
+const GIT: &str = "https://example.org/a.git";
+
+fn scratch() -> (tempfile::TempDir, Utf8PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Utf8PathBuf::try_from(folder.path().join("vcbuild.lock")).unwrap();
+    (folder, path)
+}
+
+fn open(path: &Utf8PathBuf, policy: Policy) -> Lock {
+    Lock::open(path, policy, Network::Open).unwrap()
+}
+
+fn refused(path: &Utf8PathBuf, policy: Policy) -> Error {
+    match Lock::open(path, policy, Network::Open).unwrap_err() {
+        crate::Error::Lock(error) => error,
+        other => panic!("{other}"),
+    }
+}
+
+fn commit(digit: &str) -> PinnedCommit {
+    PinnedCommit { commit: digit.repeat(40), tree: Some("e".repeat(40)) }
+}
+
+fn module(path: &str, version: &str, sum: &str) -> PinnedModule {
+    PinnedModule { path: path.to_owned(), version: version.to_owned(), sum: format!("h1:{sum}=") }
+}
+
+/// A lock with one of each, written.
+fn filled(path: &Utf8PathBuf) -> Lock {
+    let lock = open(path, Policy::Fill);
+    lock.pin_manifest(IMAGE, &Platform::linux("arm64"), Digest::of(b"2"));
+    lock.pin_manifest(IMAGE, &Platform::linux("amd64"), Digest::of(b"1"));
+    lock.pin_commit(GIT, "v1", commit("4"));
+    let version = PinnedVersion { version: "v3.6.5".to_owned(), sum: "h1:a=".to_owned() };
+    lock.pin_version("example.org/m", "latest", version);
+    let sums = [(Platform::linux("amd64"), "h1:g=".to_owned())].into();
+    lock.pin_go("1.26.x", PinnedGo { version: "1.26.3".to_owned(), sums });
+    lock.pin_modules(
+        "example.org/main",
+        [module("b.example/b", "v1.0.0", "b"), module("a.example/a", "v0.1.0", "a")],
+        false,
+    )
+    .unwrap();
+    assert!(lock.save().unwrap());
+    lock
+}
+
+#[test]
+fn what_is_pinned_is_written_for_people_and_read_back() {
+    let (_folder, path) = scratch();
+    filled(&path);
+    insta::assert_snapshot!(fs::read_to_string(&path).unwrap(), @"");
+    let read = open(&path, Policy::Locked);
+    assert_eq!(read.manifest(IMAGE, &Platform::linux("amd64")).unwrap(), Some(Digest::of(b"1")));
+    assert_eq!(read.commit(GIT, "v1").unwrap(), Some(commit("4")));
+    assert_eq!(read.version("example.org/m", "latest").unwrap().unwrap().version, "v3.6.5");
+    assert_eq!(read.go("1.26.x").unwrap().unwrap().version, "1.26.3");
+    let module = module("a.example/a", "v0.1.0", "a");
+    read.pin_modules("example.org/main", [module], false).unwrap();
+    assert!(!read.save().unwrap(), "a part of what is pinned is nothing new");
+}
+
+#[test]
+fn a_lock_of_version_1_is_read() {
+    let (_folder, path) = scratch();
+    let digits = "4".repeat(40);
+    fs::write(&path, format!("version = 1\n\n[source.\"{GIT}\".v1]\ncommit = \"{digits}\"\n")).unwrap();
+    let lock = open(&path, Policy::Fill);
+    assert_eq!(lock.commit(GIT, "v1").unwrap(), Some(PinnedCommit { commit: digits, tree: None }));
+    assert!(!lock.save().unwrap(), "it is not written anew for its version alone");
+    lock.pin_commit(GIT, "v1", commit("4"));
+    assert!(lock.save().unwrap());
+    assert!(fs::read_to_string(&path).unwrap().contains("version = 2\n"));
+}
+
+#[test]
+fn a_lock_without_news_is_not_written() {
+    let (_folder, path) = scratch();
+    assert!(!open(&path, Policy::Fill).save().unwrap());
+    assert!(!path.exists(), "nothing pinned, nothing written");
+    filled(&path);
+    let lock = open(&path, Policy::Update);
+    assert_eq!(lock.commit(GIT, "v1").unwrap(), None, "it is to be resolved anew");
+    lock.pin_commit(GIT, "v1", commit("4"));
+    assert_eq!(lock.commit(GIT, "v1").unwrap(), Some(commit("4")), "and once is enough");
+    assert!(!lock.save().unwrap());
+}
+
+#[test]
+fn only_what_is_named_is_resolved_anew() {
+    let (_folder, path) = scratch();
+    filled(&path);
+    for (name, moved) in [(GIT, true), ("source", true), (IMAGE, false), ("go", false)] {
+        let lock = open(&path, Policy::UpdateNamed([name.to_owned()].into()));
+        assert_eq!(lock.commit(GIT, "v1").unwrap().is_none(), moved, "{name}");
+    }
+    let error = refused(&path, Policy::UpdateNamed(["debain".to_owned()].into()));
+    insta::assert_snapshot!(help(&error), @"");
+    let error = refused(&path, Policy::UpdateNamed(["a.example/a".to_owned()].into()));
+    insta::assert_snapshot!(help(&error), @"");
+}
+
+#[test]
+fn a_locked_lock_gives_what_it_has_and_takes_nothing() {
+    let (_folder, path) = scratch();
+    filled(&path);
+    let lock = open(&path, Policy::Locked);
+    let missing = lock.commit(GIT, "v2").unwrap_err();
+    assert_eq!(missing.to_string(), format!("using lock {path}: it does not pin source {GIT} v2"));
+    lock.pin_commit(GIT, "v1", commit("5"));
+    lock.pin_modules("example.org/main", [module("a.example/a", "v0.2.0", "c")], true).unwrap();
+    let drift = lock.save().unwrap_err();
+    assert_eq!(drift.exit(), vcterminal::Exit::Usage);
+    let said = drift.to_string().replace(path.as_str(), "vcbuild.lock");
+    insta::assert_snapshot!(said, @"");
+    assert!(fs::read_to_string(&path).unwrap().contains(&"4".repeat(40)), "the file is as it was");
+}
+
+#[test]
+fn one_version_of_a_module_has_one_checksum() {
+    let (_folder, path) = scratch();
+    let lock = filled(&path);
+    let error = lock.pin_modules("example.org/main", [module("a.example/a", "v0.1.0", "x")], false).unwrap_err();
+    assert_eq!(error.exit(), vcterminal::Exit::Failed);
+    assert!(error.to_string().ends_with("it pins Go module a.example/a v0.1.0 to h1:a=, and what was found is h1:x="));
+}
+
+#[test]
+fn what_is_used_no_more_is_left_out_when_the_lock_is_tidied() {
+    let (_folder, path) = scratch();
+    filled(&path);
+    let lock = open(&path, Policy::Fill);
+    lock.manifest(IMAGE, &Platform::linux("amd64")).unwrap();
+    lock.tidy();
+    insta::assert_snapshot!(lock.changes(), @"");
+    assert_eq!(serde_json::to_value(lock.changes()).unwrap()[0]["to"], serde_json::Value::Null);
+    lock.save().unwrap();
+    assert!(!fs::read_to_string(&path).unwrap().contains("arm64"));
+}
+
+#[test]
+fn a_lock_that_is_not_understood_is_refused() {
+    let (_folder, path) = scratch();
+    fs::write(&path, "version = 9\nnew = 1\n").unwrap();
+    assert!(matches!(refused(&path, Policy::Fill), Error::Version { found: 9, .. }));
+    for bad in ["new = 1", "modules.m = [\"a v1\"]", "source.a.b.tree = \"x\""] {
+        fs::write(&path, format!("version = 2\n{bad}\n")).unwrap();
+        assert!(matches!(refused(&path, Policy::Fill), Error::Syntax { .. }), "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_pinned_is_read_back(
+        names in proptest::collection::vec("[ -~]{1,20}", 1..8),
+        commits in proptest::collection::vec("[0-9a-f]{40}", 8),
+    ) {
+        let (_folder, path) = scratch();
+        let lock = open(&path, Policy::Fill);
+        for (name, digits) in names.iter().zip(&commits) {
+            lock.pin_commit(name, name, PinnedCommit { commit: digits.clone(), tree: Some(digits.clone()) });
+        }
+        lock.save().unwrap();
+        let read = open(&path, Policy::Locked);
+        for name in &names {
+            prop_assert_eq!(read.commit(name, name).unwrap(), lock.commit(name, name).unwrap());
+        }
+    }
+}
+
+/// The message and what it says to do, with the lock's path as it mostly is.
+fn help(error: &Error) -> String {
+    let help = miette::Diagnostic::help(error).map(|help| help.to_string()).unwrap_or_default();
+    let text = format!("{error}\n{help}");
+    match text.split_once("lock /") {
+        Some((before, after)) => {
+            format!("{before}lock vcbuild.lock:{}", after.split_once(':').map_or("", |(_, rest)| rest))
+        }
+        None => text,
+    }
+}
