@@ -1,5 +1,6 @@
 //! A push: every node at once, each on its own, so that what fails on one is nothing to another.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,12 @@ use crate::transport::{self, Transport};
 /// How often a plan is made anew because the node changed between inventory and lease.
 const ATTEMPTS: usize = 3;
 
+/// How long to wait before a node is tried again, the first time; twice as long each time after.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long to wait at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// What is pushed, and how.
 #[derive(Debug, Clone)]
 pub struct Push {
@@ -33,6 +40,8 @@ pub struct Push {
     pub settings: Settings,
     /// Nodes under way at once.
     pub parallel: usize,
+    /// How often a node is tried again whose connection broke.
+    pub retries: u32,
     /// Stop once the plan is made.
     pub dry_run: bool,
 }
@@ -48,6 +57,13 @@ pub enum Event<'a> {
         bytes: u64,
         /// The bytes of everything, there or not.
         total: u64,
+    },
+    /// The connection broke; the push goes on where it stopped after a pause.
+    Retrying {
+        /// What happened.
+        why: &'a Error,
+        /// How long the pause is.
+        pause: Duration,
     },
     /// An image is whole on the node, checked.
     Finished {
@@ -113,8 +129,8 @@ pub enum Error {
         message: String,
         /// What to do.
         help: String,
-        /// The node had a part of the blob that was bad.
-        retry_from_start: bool,
+        /// Whether another attempt can succeed.
+        again: Again,
     },
     /// The connection to the helper failed.
     #[error("speaking to the helper: {}", .0.message())]
@@ -154,10 +170,44 @@ pub enum Error {
     Reader(#[source] io::Error),
 }
 
+/// Whether what the helper could not do can succeed if it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Not by itself.
+    No,
+    /// At once: the node had a part of the blob that was bad, and has dropped it.
+    FromStart,
+    /// A little later: its containerd was away.
+    Later,
+}
+
 impl Error {
     pub(crate) fn slow(what: &'static str) -> Self {
         Self::Slow { what }
     }
+
+    /// Whether it may well be over in a moment: what was there and broke. A node that was never reached (`reached` is
+    /// false) is more likely to have another name, or to be off.
+    fn passes(&self, reached: bool) -> bool {
+        match self {
+            Self::Connection(_) => true,
+            Self::Helper { again, .. } => reached && *again == Again::Later,
+            Self::Session(session::Error::Transport(error)) => match error {
+                transport::Error::Lost { .. } | transport::Error::Hangs { .. } => true,
+                transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => reached,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// How long to wait before the attempt after this many. Nodes that broke off together come back one after another.
+fn pause(node: &str, attempts: u32) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    node.hash(&mut hasher);
+    let spread = Duration::from_millis(hasher.finish() % 500);
+    FIRST_PAUSE.saturating_mul(1 << attempts.min(16)).min(LONGEST_PAUSE) + spread
 }
 
 impl Push {
@@ -186,7 +236,19 @@ impl Push {
         let (begun, sent) = (Instant::now(), Arc::new(Sent::default()));
         let mut planned = None;
         let say = |event: Event<'_>| watch(&node, event);
-        let error = self.to(&node, connect, &say, &sent, &mut planned).await.err();
+        let mut attempts = 0;
+        let error = loop {
+            match self.to(&node, connect, &say, &sent, &mut planned).await {
+                Ok(()) => break None,
+                Err(why) if attempts < self.retries && why.passes(planned.is_some()) => {
+                    let pause = pause(&node.name, attempts);
+                    say(Event::Retrying { why: &why, pause });
+                    tokio::time::sleep(pause).await;
+                    attempts += 1;
+                }
+                Err(error) => break Some(error),
+            }
+        };
         Outcome { planned, blobs_sent: sent.blobs(), bytes_sent: sent.bytes(), elapsed: begun.elapsed(), error, node }
     }
 
@@ -249,5 +311,32 @@ impl Push {
             return transfer::release(&client).await;
         }
         Err(Error::Unsteady)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_broke_is_tried_again_and_what_was_never_there_is_not() {
+        let transport = |error| Error::from(session::Error::Transport(error));
+        let (host, said) = (|| "w1".to_owned(), || "words".to_owned());
+        let lost = transport(transport::Error::Lost { host: host(), said: said() });
+        let refused = transport(transport::Error::Refused { host: host(), said: said() });
+        let denied = transport(transport::Error::Denied { destination: host(), said: said() });
+        let away = Error::Helper { message: said(), help: said(), again: Again::Later };
+        let passes = |error: &Error| (error.passes(false), error.passes(true));
+        assert_eq!(passes(&lost), (true, true));
+        assert_eq!(passes(&refused), (false, true));
+        assert_eq!(passes(&away), (false, true));
+        assert_eq!(passes(&denied), (false, false));
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ_between_nodes() {
+        let whole = |attempts| pause("w1", attempts).as_secs();
+        assert_eq!([0, 1, 2, 3, 4, 5, 60].map(whole), [1, 2, 4, 8, 16, 30, 30]);
+        assert_ne!(pause("w1", 0), pause("w2", 0));
     }
 }

@@ -264,11 +264,12 @@ fn seconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nodes::Node;
+    use crate::nodes::{Node, Reach};
+    use crate::push::Again;
 
     fn outcome(name: &str, error: Option<Error>) -> Outcome {
         Outcome {
-            node: Node { name: name.into(), host: name.into(), ready: None, architecture: None, runtime: None },
+            node: Node { name: name.into(), reach: Reach::Local, ready: None, architecture: None, runtime: None },
             planned: None,
             blobs_sent: 3,
             bytes_sent: 4_000,
@@ -278,7 +279,7 @@ mod tests {
     }
 
     fn failure() -> Error {
-        Error::Helper { message: "no containerd on this node".into(), help: "start it".into(), retry_from_start: false }
+        Error::Helper { message: "no containerd on this node".into(), help: "start it".into(), again: Again::No }
     }
 
     #[test]

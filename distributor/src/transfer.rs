@@ -20,7 +20,7 @@ use crate::protocol::proto::helper_client::HelperClient;
 use crate::protocol::proto::write_request::Part;
 use crate::protocol::proto::{Abort, HelloRequest, HoldRequest, ReleaseRequest, WriteHeader, WriteRequest};
 use crate::protocol::{self, CHUNK};
-use crate::push::{Error, Event};
+use crate::push::{Again, Error, Event};
 use crate::wanted::Wanted;
 
 /// Blobs under way to one node at once: one is read and hashed while another waits for the node.
@@ -122,7 +122,7 @@ async fn send(client: &HelperClient<Channel>, store: &Store, sending: Sending, s
     let again = Sending { offset: 0, ..sending };
     match send_once(client, store, sending, sent).await {
         // What was there from an earlier attempt was bad: containerd has dropped it.
-        Err(Error::Helper { retry_from_start: true, .. }) if sending.offset > 0 => {
+        Err(Error::Helper { again: Again::FromStart, .. }) if sending.offset > 0 => {
             send_once(client, store, again, sent).await
         }
         result => result,
@@ -225,7 +225,11 @@ impl From<tonic::Status> for Error {
             Some(details) => Self::Helper {
                 message: status.message().into(),
                 help: details.help,
-                retry_from_start: details.retry_from_start,
+                again: match status.code() {
+                    _ if details.retry_from_start => Again::FromStart,
+                    tonic::Code::Unavailable => Again::Later,
+                    _ => Again::No,
+                },
             },
             None => Self::Connection(Box::new(status)),
         }

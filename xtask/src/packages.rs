@@ -15,8 +15,10 @@ pub(crate) const BUILD: &[Package] = &[
 
 /// What the tests need: the tools that our images must understand, and those we are measured against.
 pub(crate) const TEST: &[Package] = &[
+    Package { name: "csh", provides: "/bin/csh", reason: "a login shell unlike sh" },
     Package { name: "docker-registry", provides: "docker-registry", reason: "a real registry to pull a base from" },
     Package { name: "docker.io", provides: "dockerd", reason: "reads archives by docker load" },
+    Package { name: "fish", provides: "/usr/bin/fish", reason: "a login shell unlike sh" },
     Package { name: "mmdebstrap", provides: "mmdebstrap", reason: "the measure of the debian base" },
     Package { name: "skopeo", provides: "skopeo", reason: "reads archives in both their forms" },
     Package { name: "umoci", provides: "umoci", reason: "unpacks images" },

@@ -2,6 +2,7 @@
 
 mod deploy;
 mod helper;
+mod nodes;
 mod push;
 mod values;
 mod verify;

@@ -11,12 +11,13 @@ use thiserror::Error;
 use vcstore::{Image, Store};
 use vcterminal::{Exit, Output};
 
-use crate::cluster::{self, Cluster, ClusterArgs};
-use crate::nodes::{self, Choice, Node};
+use crate::cli::nodes::{Nodes, Ssh};
+use crate::cluster;
+use crate::nodes::{self, Node};
 use crate::push::{self, Event};
 use crate::report::{self, PlanReport, PushReport};
 use crate::session::{self, Binary, Namespace, Settings, SocketPath};
-use crate::transport::{Ssh, SshOptions};
+use crate::transport;
 
 /// The images of VirtualCluster, pushed when none are named.
 const IMAGES: [&str; 3] = ["manager", "syncer", "vn-agent"];
@@ -40,7 +41,7 @@ pub(super) struct Push {
     nodes: Nodes,
 
     #[command(flatten)]
-    ssh: SshArguments,
+    ssh: Ssh,
 
     /// containerd's socket on the nodes [default: where containerd, k3s, rke2, k0s and microk8s have it].
     #[arg(long, value_name = "PATH")]
@@ -54,6 +55,10 @@ pub(super) struct Push {
     #[arg(short = 'j', long, value_name = "N", default_value = "32")]
     parallel: NonZeroUsize,
 
+    /// How often to go on with a node whose connection broke.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    retries: u32,
+
     /// Say what would be sent, and send nothing.
     #[arg(long)]
     dry_run: bool,
@@ -61,41 +66,6 @@ pub(super) struct Push {
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Nodes")]
-struct Nodes {
-    #[command(flatten)]
-    cluster: ClusterArgs,
-
-    /// These nodes only, whatever their role [default: all workers].
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    nodes: Vec<String>,
-
-    /// Nodes with these labels only, as `kubectl -l` has them.
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    selector: Option<String>,
-
-    /// This host, without asking any API; may be repeated.
-    #[arg(long, value_name = "[USER@]HOST", conflicts_with_all = ["kubeconfig", "context", "nodes", "selector"])]
-    host: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "SSH")]
-struct SshArguments {
-    /// Login user on the nodes [default: as ssh's configuration says].
-    #[arg(long, value_name = "USER")]
-    ssh_user: Option<String>,
-
-    /// An option for ssh, as after its -o; may be repeated.
-    #[arg(long, value_name = "KEYWORD=VALUE")]
-    ssh_option: Vec<String>,
-
-    /// A configuration file for ssh in place of the user's.
-    #[arg(long, value_name = "FILE")]
-    ssh_config: Option<Utf8PathBuf>,
 }
 
 /// Why there was nothing to push, or nowhere to push to.
@@ -133,13 +103,14 @@ impl Push {
         }
         let store = Store::open(&path)?;
         let images = find(&store, &self.images)?;
-        let nodes = self.nodes.find().await?;
+        let nodes = self.nodes.find(&self.ssh).await?;
         let push = push::Push {
             store,
             images,
             binary: Binary::this()?,
             settings: Settings { namespace: self.containerd_namespace, address: self.containerd_address },
             parallel: self.parallel.get(),
+            retries: self.retries,
             dry_run: self.dry_run,
         };
         let ssh = self.ssh.options();
@@ -149,7 +120,7 @@ impl Push {
                 eprintln!("{}: {}", node.name, words(event));
             }
         };
-        let outcomes = push.run(nodes, |node| Box::new(Ssh::new(&node.host, &ssh)), watch).await;
+        let outcomes = push.run(nodes, |node| transport::to(&node.reach, &ssh), watch).await;
         let pushed = PushReport::new(&outcomes, begun.elapsed());
         match (self.output, self.dry_run) {
             (Output::Json, false) => vcterminal::print_json(&pushed).map_err(Error::Print)?,
@@ -161,23 +132,6 @@ impl Push {
             vcterminal::report(&error);
         }
         Ok(report::exit(&outcomes))
-    }
-}
-
-impl Nodes {
-    async fn find(&self) -> Result<Vec<Node>, Error> {
-        if !self.host.is_empty() {
-            return Ok(self.host.iter().map(|host| nodes::from_host(host)).collect::<Result<_, _>>()?);
-        }
-        let cluster = Cluster::connect(&self.cluster).await?;
-        let choice = Choice { names: self.nodes.clone(), selector: self.selector.clone() };
-        Ok(nodes::from_api(&cluster, &choice).await?)
-    }
-}
-
-impl SshArguments {
-    fn options(&self) -> SshOptions {
-        SshOptions { user: self.ssh_user.clone(), options: self.ssh_option.clone(), config: self.ssh_config.clone() }
     }
 }
 
@@ -232,6 +186,7 @@ fn words(event: Event<'_>) -> String {
         Event::Sending { blobs, bytes, total } => {
             format!("sending {blobs} blobs, {} of {}", vcterminal::bytes(bytes), vcterminal::bytes(total))
         }
+        Event::Retrying { why, pause } => format!("{why}; going on in {}", vcterminal::seconds(pause)),
         Event::Finished { image, unpacked } => format!("{image} is complete ({unpacked} layers unpacked)"),
     }
 }

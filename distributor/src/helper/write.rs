@@ -129,7 +129,7 @@ impl Ingest {
                 }
                 Err(status) if is_locked(&status) => {
                     return Err(failure(
-                        Code::Unavailable,
+                        Code::ResourceExhausted,
                         format!("another push has been writing blob {} for {} s", header.digest, within.as_secs()),
                         "wait until it has ended, then push again",
                     ));

@@ -106,6 +106,13 @@ pub enum Error {
         /// sudo's words.
         said: String,
     },
+    /// There is no sudo.
+    #[error("the login user is not root, and the node has no sudo")]
+    #[diagnostic(help(
+        "log in as root (--ssh-user root), or install sudo there and let the user run commands without a password: `USER \
+         ALL=(root) NOPASSWD: ALL` in a file under /etc/sudoers.d"
+    ))]
+    NoSudo,
     /// Neither answer nor end.
     #[error("the node did not start the helper within {seconds} s")]
     #[diagnostic(help("log in by hand and see what takes so long (`ssh {destination} true`)"))]
@@ -138,8 +145,12 @@ pub enum Error {
 impl Session {
     /// Starts the helper on the node that `transport` reaches.
     pub(crate) async fn open(transport: &dyn Transport, binary: &Binary, settings: &Settings) -> Result<Self, Error> {
-        let Running { stream, ending } = transport.run(&placement::command(binary, settings)).await?;
+        let placement::Command { line, script } = placement::command(binary, settings);
+        let Running { stream, ending } = transport.run(&line).await?;
         let mut stream = BufReader::new(stream);
+        // A stream that is broken already shows when the answer is read.
+        let _ = stream.write_all(script.as_bytes()).await;
+        let _ = stream.flush().await;
         match start(&mut stream, binary, transport.destination()).await {
             Ok(()) => Ok(Self { client: protocol::connect(stream).await?, ending }),
             Err(error) => {
@@ -193,6 +204,7 @@ async fn start(stream: &mut BufReader<Box<dyn Duplex>>, binary: &Binary, destina
             Answer::CannotRun(said) => return Err(Error::CannotRun { said, dynamic: binary.elf.dynamic }),
             Answer::Nowhere => return Err(Error::Nowhere),
             Answer::Lacks(tool) => return Err(Error::Lacks { tool }),
+            Answer::NoSudo => return Err(Error::NoSudo),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The one shell line that a push sends to a node: run the helper that is there, or take it in and run it.
-//! It stands between single quotes for any login shell, so it has no single quote, backslash, `!` or newline.
+//! The one script that a push sends to a node: run the helper that is there, or take it in and run it.
 
 use camino::Utf8PathBuf;
 
@@ -76,6 +75,24 @@ pub(super) enum Answer {
     Nowhere,
     /// A tool is missing on the node.
     Lacks(String),
+    /// The login user is not root, and the node has no sudo.
+    NoSudo,
+}
+
+/// What is run on a node: a line for the login user's shell, and what its stdin begins with.
+///
+/// Login shells differ in what they make of quotes, and some take no long lines: the line has only what they all take
+/// alike, and the script comes behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Command {
+    pub(super) line: String,
+    pub(super) script: String,
+}
+
+impl Command {
+    fn new(script: String) -> Self {
+        Self { line: format!("exec sh -c 'eval \"$(head -c {})\"'", script.len()), script }
+    }
 }
 
 impl Answer {
@@ -90,17 +107,18 @@ impl Answer {
             "cannot-run" => Some(Self::CannotRun(rest.into())),
             "nowhere" => Some(Self::Nowhere),
             "lacks" => Some(Self::Lacks(rest.into())),
+            "no-sudo" => Some(Self::NoSudo),
             _ => None,
         }
     }
 }
 
-/// The shell line for `binary` and `settings`.
+/// What brings the helper to run for `binary` and `settings`.
 ///
 /// The folder is the login user's alone (mode 0700, checked each time), so nobody can change a helper between the
 /// check of its hash and its start. The file is tried as a script before anything is sent: a file system mounted
 /// `noexec` refuses that, and the next folder is tried.
-pub(super) fn command(binary: &Binary, settings: &Settings) -> String {
+pub(super) fn command(binary: &Binary, settings: &Settings) -> Command {
     let Binary { hash, size, .. } = binary;
     let mut arguments = format!("helper --containerd-namespace {}", settings.namespace);
     if let Some(address) = &settings.address {
@@ -114,6 +132,7 @@ pub(super) fn command(binary: &Binary, settings: &Settings) -> String {
         format!(r#"go() {{ exec $as "$1" {arguments}; }}"#),
         format!(r#"say() {{ echo "{MARK}$1"; }}"#),
         r#"command -v sha256sum >/dev/null || { say "lacks sha256sum"; exit 1; }"#.into(),
+        r#"[ -z "$as" ] || command -v sudo >/dev/null || { say no-sudo; exit 1; }"#.into(),
         format!(
             r#"for d in {folders}; do f=$d/helper-{hash}; if [ -x "$f" ] && ours "$d" && same "$f"; then go "$f"; fi; done"#
         ),
@@ -123,39 +142,38 @@ pub(super) fn command(binary: &Binary, settings: &Settings) -> String {
         ),
         "say nowhere; exit 1".into(),
     ]
-    .join("; ");
-    format!("exec sh -c '{script}'")
+    .join("\n");
+    Command::new(script + "\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Namespace, Settings, SocketPath, command};
+    use super::{Answer, Command, Namespace, Settings, SocketPath, command};
     use crate::session::binary::Binary;
 
-    fn line() -> String {
+    fn both() -> Command {
         let binary = Binary::this().expect("own program");
         let address = Some("/run/containerd/containerd.sock".parse().expect("path"));
         command(&binary, &Settings { namespace: "k8s.io".parse().expect("name"), address })
     }
 
     #[test]
-    fn the_line_is_one_word_for_any_login_shell() {
-        let line = line();
-        let script = line.strip_prefix("exec sh -c '").and_then(|rest| rest.strip_suffix('\'')).expect("quoted");
-        assert!(!script.contains(['\'', '\\', '!', '\n']), "{script}");
+    fn the_line_is_short_and_quoted_alike_for_any_login_shell() {
+        let Command { line, script } = both();
+        let inner = line.strip_prefix("exec sh -c '").and_then(|rest| rest.strip_suffix('\'')).expect("quoted");
+        assert!(!inner.contains(['\'', '\\', '!', '\n']) && line.len() < 60, "{line}");
+        assert!(inner.contains(&format!("head -c {})", script.len())), "{line}");
     }
 
     #[test]
-    fn shells_accept_the_line() {
-        let line = line();
-        let script = line.strip_prefix("exec sh -c '").and_then(|rest| rest.strip_suffix('\'')).expect("quoted");
+    fn shells_accept_the_script() {
+        let Command { script, .. } = both();
         for shell in ["sh", "bash"] {
             let accepts = |script: &str| {
                 let output = std::process::Command::new(shell).args(["-n", "-c", script]).output().expect("a shell");
                 output.status.success()
             };
-            // The script itself: to the outer shell it is one word, whatever it says.
-            assert!(accepts(script) && !accepts(&format!("{script}; done")), "{shell}");
+            assert!(accepts(&script) && !accepts(&format!("{script}; done")), "{shell}");
         }
     }
 

@@ -1,7 +1,9 @@
 //! How a command is run on a node: as a duplex byte stream, whatever carries it.
-//! One implementation today, the system's `ssh`; what is above this module knows none.
+//! What is above this module knows no implementation.
 
+mod child;
 mod diagnosis;
+mod local;
 mod ssh;
 
 use std::fmt::Debug;
@@ -12,7 +14,19 @@ use miette::Diagnostic;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use ssh::{Ssh, SshOptions};
+pub use local::Local;
+pub use ssh::{HostKeys, Ssh, SshOptions};
+
+use crate::nodes::Reach;
+
+/// The way to a node.
+#[must_use]
+pub fn to(reach: &Reach, options: &SshOptions) -> Box<dyn Transport> {
+    match reach {
+        Reach::Ssh(address) => Box::new(Ssh::new(address, options)),
+        Reach::Local => Box::new(Local),
+    }
+}
 
 /// Runs commands on one node.
 pub trait Transport: Debug + Send + Sync {
@@ -49,9 +63,13 @@ impl Debug for Running {
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
-    /// The system has no `ssh`.
+    /// A program of this machine's, as its `ssh`, cannot be started.
     #[error("starting {program}")]
-    #[diagnostic(help("install the OpenSSH client (package openssh-client), so that `ssh HOST` works for you"))]
+    #[diagnostic(help("{}", if program == "ssh" {
+        "install the OpenSSH client (package openssh-client), so that `ssh HOST` works for you"
+    } else {
+        "look at this machine's limits on processes and open files (`ulimit -a`)"
+    }))]
     Start {
         /// What was to be started.
         program: String,
@@ -63,7 +81,8 @@ pub enum Error {
     #[error("the host key of {host} is not known: {said}")]
     #[diagnostic(help(
         "see its fingerprint with `{scan} | ssh-keygen -lf -`, compare it with `ssh-keygen -lf \
-         /etc/ssh/ssh_host_ed25519_key.pub` on the node, then add it with `{scan} >> ~/.ssh/known_hosts`"
+         /etc/ssh/ssh_host_ed25519_key.pub` on the node, then add it with `{scan} >> ~/.ssh/known_hosts`, or have it \
+         learned on this first use with --host-keys scan"
     ))]
     UnknownHostKey {
         /// The node.
@@ -113,7 +132,7 @@ pub enum Error {
     },
     /// Nothing listens.
     #[error("{host} refuses the connection: {said}")]
-    #[diagnostic(help("check that sshd runs there and on which port (--ssh-option Port=N)"))]
+    #[diagnostic(help("check that sshd runs there and on which port (--ssh-option Port=N, or --host HOST:N)"))]
     Refused {
         /// The node.
         host: String,

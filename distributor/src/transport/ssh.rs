@@ -1,29 +1,34 @@
 //! The system's `ssh`: whatever its user has set up (configuration, agent, jump hosts, certificates) works here too.
-//! It never asks anything and never checks less of a host key than its user's configuration does.
+//! It never asks anything, and checks host keys as it is told on our command line and nowhere else.
 
-use std::collections::VecDeque;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::process::Command;
 
 use super::diagnosis::{Peer, diagnose};
-use super::{Error, Running, Transport};
+use super::{Error, Running, Transport, child};
+use crate::nodes::Address;
 
-/// How long a command may take to end once its stream is closed.
-const END_WITHIN: Duration = Duration::from_secs(15);
+/// How often ssh asks whether the other end is there before it gives up.
+const ALIVE_QUESTIONS: u32 = 4;
 
-/// How much of ssh's and the command's stderr is kept: its end, which says why.
-const STDERR_KEPT: usize = 16 << 10;
+/// What is asked of a node's host key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum HostKeys {
+    /// It is in `known_hosts` already.
+    #[default]
+    Strict,
+    /// One that is not known is learned, and said; one that changed is refused.
+    Scan,
+    /// Nothing: whoever answers is trusted.
+    Insecure,
+}
 
 /// What the user says about SSH, the same for every node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshOptions {
     /// Login user, where the host does not name one.
     pub user: Option<String>,
@@ -31,6 +36,12 @@ pub struct SshOptions {
     pub options: Vec<String>,
     /// Configuration file in place of the user's.
     pub config: Option<Utf8PathBuf>,
+    /// What is asked of host keys.
+    pub host_keys: HostKeys,
+    /// How long a connection may take to come about.
+    pub connect_timeout: Duration,
+    /// How long a connection may be silent before it counts as lost.
+    pub stall_timeout: Duration,
 }
 
 /// The system's `ssh` to one host.
@@ -38,22 +49,25 @@ pub struct SshOptions {
 pub struct Ssh {
     arguments: Vec<String>,
     peer: Peer,
+    host_keys: HostKeys,
 }
 
 impl Ssh {
-    /// To `host`, which may be `USER@HOST`.
+    /// To `address`.
     #[must_use]
-    pub fn new(host: &str, options: &SshOptions) -> Self {
-        let (user, host) = match host.rsplit_once('@') {
-            Some((user, host)) => (Some(user.to_owned()), host),
-            None => (options.user.clone(), host),
-        };
-        let destination = user.as_ref().map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
-        let port = options.options.iter().find_map(|option| {
-            let (key, value) = option.split_once(['=', ' '])?;
-            key.trim().eq_ignore_ascii_case("port").then(|| value.trim().parse().ok()).flatten()
+    pub fn new(address: &Address, options: &SshOptions) -> Self {
+        let destination = address.destination(options.user.as_deref());
+        let port = address.port.or_else(|| {
+            options.options.iter().find_map(|option| {
+                let (key, value) = option.split_once(['=', ' '])?;
+                key.trim().eq_ignore_ascii_case("port").then(|| value.trim().parse().ok()).flatten()
+            })
         });
-        Self { arguments: arguments(&destination, options), peer: Peer { destination, host: host.to_owned(), port } }
+        Self {
+            arguments: arguments(&destination, address, options),
+            peer: Peer { destination, host: address.host.clone(), port },
+            host_keys: options.host_keys,
+        }
     }
 }
 
@@ -62,32 +76,55 @@ impl Transport for Ssh {
         &self.peer.destination
     }
 
-    fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<Running, Error>> {
+    fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<Running, Error>> {
         async move {
             tracing::debug!(arguments = ?self.arguments, "starting ssh");
-            let start = |source| Error::Start { program: "ssh".into(), source };
-            let mut child = Command::new("ssh")
-                .args(&self.arguments)
-                .arg(command)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .kill_on_drop(true)
-                .spawn()
-                .map_err(start)?;
-            let missing = || start(std::io::Error::other("its pipes are missing"));
-            let stdin = child.stdin.take().ok_or_else(missing)?;
-            let stdout = child.stdout.take().ok_or_else(missing)?;
-            let stderr = child.stderr.take().ok_or_else(missing)?;
-            let ending = end(child, Stderr::follow(stderr), self.peer.clone()).boxed();
-            Ok(Running { stream: Box::new(tokio::io::join(stdout, stdin)), ending })
+            let mut command = Command::new("ssh");
+            command.args(&self.arguments).arg(line);
+            let (peer, host) = (self.peer.clone(), self.peer.host.clone());
+            if self.host_keys == HostKeys::Insecure {
+                tracing::warn!("the host key of {host} is not checked: whoever answers there is trusted");
+            }
+            let mut listener = Listener { host: host.clone(), fingerprint: None };
+            child::start(
+                command,
+                host,
+                move |line| listener.hear(line),
+                move |status, said| {
+                    if status.success() { Ok(()) } else { Err(diagnose(&peer, status.code(), said)) }
+                },
+            )
         }
         .boxed()
     }
 }
 
-/// ssh takes the first value it is given for a keyword: first what must hold, then what the user says, then defaults.
-fn arguments(destination: &str, options: &SshOptions) -> Vec<String> {
+/// Hears what ssh says of a host key that it learns.
+struct Listener {
+    host: String,
+    fingerprint: Option<String>,
+}
+
+impl Listener {
+    /// Hears a line; whether it is more than ssh's account of its own doings.
+    fn hear(&mut self, line: &str) -> bool {
+        if let Some(key) = line.strip_prefix("debug1: Server host key: ") {
+            self.fingerprint = Some(key.to_owned());
+        }
+        if line.starts_with("Warning: Permanently added")
+            && let Some(fingerprint) = &self.fingerprint
+        {
+            tracing::warn!("learned the host key of {}: {fingerprint}", self.host);
+        }
+        !["debug1: ", "Authenticated to ", "Transferred: ", "Bytes per second: "]
+            .iter()
+            .any(|own| line.starts_with(own))
+    }
+}
+
+/// ssh takes the first value it is given for a keyword: first what must hold, then what is said of this host, then what is
+/// said of all, then defaults.
+fn arguments(destination: &str, address: &Address, options: &SshOptions) -> Vec<String> {
     let mut arguments = Vec::new();
     if let Some(config) = &options.config {
         arguments.extend(["-F".to_owned(), config.to_string()]);
@@ -101,80 +138,78 @@ fn arguments(destination: &str, options: &SshOptions) -> Vec<String> {
         "ForwardX11=no",
         "PermitLocalCommand=no",
         "EscapeChar=none",
-        "LogLevel=INFO",
     ];
-    let defaults = ["ConnectTimeout=10", "ServerAliveInterval=15", "ServerAliveCountMax=4"];
-    let said = options.options.iter().map(String::as_str);
-    for option in must.into_iter().chain(said).chain(defaults) {
-        arguments.extend(["-o".to_owned(), option.to_owned()]);
-    }
+    let host_keys: &[&str] = match options.host_keys {
+        HostKeys::Strict => &["LogLevel=INFO", "StrictHostKeyChecking=yes"],
+        // At this level ssh says the fingerprint of every key it is shown.
+        HostKeys::Scan => &["LogLevel=DEBUG1", "StrictHostKeyChecking=accept-new"],
+        HostKeys::Insecure => &[
+            "LogLevel=INFO",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "GlobalKnownHostsFile=/dev/null",
+        ],
+    };
+    let port = address.port.map(|port| format!("Port={port}"));
+    let identity = address.identity.as_ref().map(|path| format!("IdentityFile={path}"));
+    let defaults = [
+        format!("ConnectTimeout={}", options.connect_timeout.as_secs().max(1)),
+        format!("ServerAliveInterval={}", (options.stall_timeout / ALIVE_QUESTIONS).as_secs().max(1)),
+        format!("ServerAliveCountMax={ALIVE_QUESTIONS}"),
+    ];
+    let option = |option: &str| ["-o".to_owned(), option.to_owned()];
+    arguments.extend(must.iter().chain(host_keys).flat_map(|must| option(must)));
+    arguments.extend(port.iter().chain(&identity).chain(&options.options).flat_map(|said| option(said)));
+    arguments.extend(address.arguments.iter().cloned());
+    arguments.extend(defaults.iter().flat_map(|default| option(default)));
     arguments.extend(["--".to_owned(), destination.to_owned()]);
     arguments
 }
 
-/// Waits for ssh to end and says how.
-async fn end(mut child: Child, stderr: Stderr, peer: Peer) -> Result<(), Error> {
-    let status = match timeout(END_WITHIN, child.wait()).await {
-        Ok(status) => status.map_err(|source| Error::Start { program: "ssh".into(), source })?,
-        Err(_) => {
-            // Killed and waited for; that it is gone already is no concern here.
-            let _ = child.kill().await;
-            return Err(Error::Hangs { host: peer.host, seconds: END_WITHIN.as_secs() });
-        }
-    };
-    let said = stderr.text().await;
-    if status.success() { Ok(()) } else { Err(diagnose(&peer, status.code(), &said)) }
-}
-
-/// Follows a stderr to its end, keeping the last of it.
-struct Stderr {
-    kept: Arc<Mutex<VecDeque<u8>>>,
-    reader: tokio::task::JoinHandle<()>,
-}
-
-impl Stderr {
-    fn follow(mut stream: impl AsyncRead + Send + Unpin + 'static) -> Self {
-        let kept = Arc::new(Mutex::new(VecDeque::new()));
-        let keep = Arc::clone(&kept);
-        let reader = tokio::spawn(async move {
-            let mut chunk = vec![0; 4096];
-            while let Ok(count @ 1..) = stream.read(&mut chunk).await {
-                tracing::debug!("{}", String::from_utf8_lossy(&chunk[..count]).trim_end());
-                let mut kept = keep.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.extend(&chunk[..count]);
-                let excess = kept.len().saturating_sub(STDERR_KEPT);
-                kept.drain(..excess);
-            }
-        });
-        Self { kept, reader }
-    }
-
-    /// What was said. A grandchild (a shared connection's master) may hold the stream open: not waited for.
-    async fn text(self) -> String {
-        let _ = timeout(Duration::from_secs(1), self.reader).await;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(kept.make_contiguous()).into_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Ssh, SshOptions, Transport};
+    use std::time::Duration;
 
-    #[test]
-    fn the_users_words_come_before_our_defaults_and_after_what_must_hold() {
-        let options = SshOptions {
+    use super::{HostKeys, Ssh, SshOptions, Transport};
+    use crate::nodes::Address;
+
+    fn options() -> SshOptions {
+        SshOptions {
             user: Some("ops".into()),
             options: vec!["ConnectTimeout=3".into(), "port = 2222".into()],
             config: Some("/etc/ssh/other".into()),
-        };
-        let ssh = Ssh::new("10.0.0.5", &options);
-        assert_eq!(ssh.destination(), "ops@10.0.0.5");
-        let line = ssh.arguments.join(" ");
+            host_keys: HostKeys::Strict,
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(60),
+        }
+    }
+
+    fn line(address: &Address, options: &SshOptions) -> String {
+        Ssh::new(address, options).arguments.join(" ")
+    }
+
+    #[test]
+    fn the_users_words_come_before_our_defaults_and_after_what_must_hold() {
+        let address = Address::of("10.0.0.5".into());
+        assert_eq!(Ssh::new(&address, &options()).destination(), "ops@10.0.0.5");
+        let line = line(&address, &options());
         assert!(line.starts_with("-F /etc/ssh/other -o BatchMode=yes "), "{line}");
+        assert!(line.find("StrictHostKeyChecking=yes") < line.find("ConnectTimeout=3"), "{line}");
         assert!(line.find("ConnectTimeout=3") < line.find("ConnectTimeout=10"), "{line}");
-        assert!(line.ends_with(" -- ops@10.0.0.5"), "{line}");
-        assert!(!line.contains("StrictHostKeyChecking"), "host key checking is the user's: {line}");
-        assert_eq!(Ssh::new("root@10.0.0.5", &options).destination(), "root@10.0.0.5");
+        assert!(line.ends_with("-o ServerAliveInterval=15 -o ServerAliveCountMax=4 -- ops@10.0.0.5"), "{line}");
+    }
+
+    #[test]
+    fn what_is_said_of_one_host_comes_before_what_is_said_of_all() {
+        let address = Address {
+            identity: Some("/keys/site".into()),
+            arguments: ["-o", "StrictHostKeyChecking=no", "-C"].map(str::to_owned).to_vec(),
+            ..Address::parse("root@10.0.0.5:2200").expect("a host")
+        };
+        let line = line(&address, &options());
+        assert!(line.find("Port=2200") < line.find("port = 2222"), "{line}");
+        assert!(line.contains(" -o IdentityFile=/keys/site "), "{line}");
+        assert!(line.find("StrictHostKeyChecking=yes") < line.find("StrictHostKeyChecking=no -C"), "{line}");
+        assert!(line.ends_with(" -- root@10.0.0.5"), "{line}");
     }
 }

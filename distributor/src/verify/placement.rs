@@ -1,5 +1,5 @@
 //! Does vn-agent run on every worker, and on nothing else?
-//! A worker is a node with neither the label nor the taint of a control plane.
+//! A worker is a node that runs Linux and has neither the label nor the taint of a control plane.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use vcmanifests::Component;
 
 use super::snapshot::pods_of;
 use super::{Check, Snapshot};
-use crate::nodes::is_control_plane;
+use crate::nodes::{Role, role};
 use crate::rollout::pods;
 
 pub(super) fn check(snapshot: &Snapshot) -> Check {
@@ -19,12 +19,12 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
             agents.entry(node).or_default().push(pods::name(pod).to_owned());
         }
     }
-    let (workers, control_planes): (Vec<&Node>, Vec<&Node>) =
-        snapshot.nodes.iter().partition(|node| !is_control_plane(node));
-    if workers.is_empty() {
-        wrong.push("the cluster has no worker: every node has the label or taint of a control plane".to_owned());
+    if !snapshot.nodes.iter().any(|node| role(node) == Role::Worker) {
+        wrong.push(
+            "the cluster has no worker: no node runs linux without the label or taint of a control plane".to_owned(),
+        );
     }
-    for worker in &workers {
+    for worker in snapshot.nodes.iter().filter(|node| role(node) == Role::Worker) {
         let name = name(worker);
         match agents.get(name).map(Vec::as_slice) {
             Some([one]) => found.push(format!("worker {name} has {one}")),
@@ -32,12 +32,15 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
             None => wrong.push(format!("worker {name} has no vn-agent{}", obstacle(worker))),
         }
     }
-    for node in &control_planes {
-        let name = name(node);
-        if let Some(there) = agents.get(name) {
-            wrong.push(format!("control-plane node {name} has {}", there.join(", ")));
-        } else {
-            found.push(format!("control-plane node {name} has none"));
+    for node in &snapshot.nodes {
+        let what = match role(node) {
+            Role::Worker => continue,
+            Role::ControlPlane => format!("control-plane node {}", name(node)),
+            Role::Foreign(os) => format!("{os} node {}", name(node)),
+        };
+        match agents.get(name(node)) {
+            Some(there) => wrong.push(format!("{what} has {}", there.join(", "))),
+            None => found.push(format!("{what} has none")),
         }
     }
     let known: BTreeSet<&str> = snapshot.nodes.iter().map(name).collect();

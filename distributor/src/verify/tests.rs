@@ -244,3 +244,14 @@ fn a_pod_that_keeps_dying_between_moments_of_readiness_fails() {
     snapshot.warnings = vec![warning("Pod", "vc-manager-1", "2024-01-01T11:59:40Z")];
     assert_eq!(failure(&snapshot).name, "events");
 }
+
+#[test]
+fn a_node_that_runs_windows_needs_no_agent() {
+    let mut mixed = healthy();
+    mixed.nodes.push(object(json!({ "metadata": { "name": "win", "labels": { "kubernetes.io/os": "windows" } } })));
+    let report = report(&mixed);
+    let placement = report.checks.iter().find(|check| check.name == "placement").unwrap();
+    assert!(report.passed && placement.evidence.contains(&"windows node win has none".to_owned()), "{placement:?}");
+    mixed.pods.push(pod("vn-agent", "vn-agent-3", "win", &ready(READY)));
+    assert_eq!(failure(&mixed).evidence[0], "windows node win has vn-agent-3");
+}

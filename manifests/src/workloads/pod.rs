@@ -19,6 +19,9 @@ use crate::{Component, Parameters};
 /// The labels that mark a control-plane node; a node with either is no worker. The second is the older name.
 pub const CONTROL_PLANE_LABELS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
+/// The label in which kubelet names a node's operating system, as Go does: `linux`, `windows`.
+pub const OS_LABEL: &str = "kubernetes.io/os";
+
 /// The user and group that the components run as; the number that distroless images call nonroot.
 const USER: i64 = 65532;
 
@@ -108,18 +111,24 @@ pub(super) fn scratch(name: &str, path: &str) -> (Volume, VolumeMount) {
     (volume, mount)
 }
 
-/// vn-agent must not run on control-plane nodes, and the other two cannot: images are sent to workers.
+/// vn-agent must not run on control-plane nodes, and the other two cannot: images are sent to workers. Those that run
+/// Windows have no use for our images, which are for Linux.
 fn workers_only() -> Affinity {
     let absent = |label: &str| NodeSelectorRequirement {
         key: label.to_owned(),
         operator: "DoesNotExist".to_owned(),
         values: None,
     };
+    let linux = NodeSelectorRequirement {
+        key: OS_LABEL.to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec!["linux".to_owned()]),
+    };
     Affinity {
         node_affinity: Some(NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {
                 node_selector_terms: vec![NodeSelectorTerm {
-                    match_expressions: Some(CONTROL_PLANE_LABELS.map(absent).to_vec()),
+                    match_expressions: Some([linux].into_iter().chain(CONTROL_PLANE_LABELS.map(absent)).collect()),
                     match_fields: None,
                 }],
             }),

@@ -1,14 +1,13 @@
 //! `vcdist push` to a node of real parts: sshd, containerd, and this very program as the helper there.
 
-mod rig;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rig::{Login, Peculiar, Rig, image, noise};
 use serde_json::json;
+
+use crate::rig::{Fate, Login, Peculiar, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
@@ -223,9 +222,9 @@ fn a_push_that_was_cut_goes_on_where_it_stopped() {
     rig.push(&["syncer"]).report(0);
     // A link that carries so many bytes and breaks, while the layer is on its way: more than the streams' windows and the
     // sockets can have in flight, which containerd has not seen yet and which is rightly sent again.
-    let port = format!("Port={}", rig.link(40_000_000));
+    let port = format!("Port={}", rig.link(Fate::BreaksAfter(40_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
-    let cut = rig.push(&["manager", "--ssh-option", &port, "--ssh-option", &alias]);
+    let cut = rig.push(&["manager", "--ssh-option", &port, "--ssh-option", &alias, "--retries", "0"]);
     assert_eq!(cut.code(), 1);
     assert!(cut.stderr().contains("the connection to 127.0.0.1 was lost"), "{}", cut.stderr());
     let deadline = Instant::now() + Duration::from_secs(20);

@@ -1,0 +1,135 @@
+//! The options of every command that works on nodes: which they are, and how SSH gets there.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use clap::Args;
+
+use crate::cli::values::duration;
+use crate::cluster::{Cluster, ClusterArgs};
+use crate::nodes::{self, Choice, Error, Node, ansible};
+use crate::transport::{HostKeys, SshOptions};
+
+/// Which nodes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+pub(super) struct Nodes {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    /// These nodes only, whatever their role [default: all workers].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    nodes: Vec<String>,
+
+    /// Nodes with these labels only, as `kubectl -l` has them.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+
+    /// Not these nodes.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    exclude: Vec<String>,
+
+    /// The nodes of the control plane too.
+    #[arg(long)]
+    include_control_plane: bool,
+
+    /// This host, without asking any API; may be repeated.
+    #[arg(
+        long,
+        value_name = "[USER@]HOST[:PORT]",
+        conflicts_with_all = ["kubeconfig", "context", "nodes", "selector", "exclude", "include_control_plane"]
+    )]
+    host: Vec<String>,
+
+    /// The hosts of this inventory of Ansible's (INI or YAML), without asking any API.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["kubeconfig", "context", "selector", "include_control_plane", "host"]
+    )]
+    inventory: Option<Utf8PathBuf>,
+
+    /// The group of the inventory that is meant.
+    #[arg(long, value_name = "NAME", default_value = "all", requires = "inventory")]
+    group: String,
+}
+
+/// How SSH gets there.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "SSH")]
+pub(super) struct Ssh {
+    /// Login user on the nodes [default: as the inventory or ssh's configuration says].
+    #[arg(long, value_name = "USER")]
+    ssh_user: Option<String>,
+
+    /// An option for ssh, as after its -o; may be repeated.
+    #[arg(long, value_name = "KEYWORD=VALUE", value_parser = ssh_option)]
+    ssh_option: Vec<String>,
+
+    /// A configuration file for ssh in place of the user's.
+    #[arg(long, value_name = "FILE")]
+    ssh_config: Option<Utf8PathBuf>,
+
+    /// What is asked of the nodes' host keys.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    host_keys: HostKeys,
+
+    /// How long a connection may take to come about.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    connect_timeout: Duration,
+
+    /// How long a connection may be silent before it counts as lost.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    stall_timeout: Duration,
+}
+
+impl Nodes {
+    /// The nodes that are meant.
+    pub(super) async fn find(&self, ssh: &Ssh) -> Result<Vec<Node>, Error> {
+        if !self.host.is_empty() {
+            return self.host.iter().map(|host| nodes::from_host(host, ssh.is_unsaid())).collect();
+        }
+        let choice = Choice {
+            names: self.nodes.clone(),
+            exclude: self.exclude.clone(),
+            selector: self.selector.clone(),
+            include_control_plane: self.include_control_plane,
+        };
+        if let Some(path) = &self.inventory {
+            let ansible::Hosts { hosts, notes } = ansible::read(path, &self.group)?;
+            for note in notes {
+                tracing::warn!("{path}: {note}");
+            }
+            return nodes::from_inventory(hosts, &choice);
+        }
+        nodes::from_api(&Cluster::connect(&self.cluster).await?, &choice).await
+    }
+}
+
+impl Ssh {
+    /// What it comes to for the transport.
+    pub(super) fn options(&self) -> SshOptions {
+        SshOptions {
+            user: self.ssh_user.clone(),
+            options: self.ssh_option.clone(),
+            config: self.ssh_config.clone(),
+            host_keys: self.host_keys,
+            connect_timeout: self.connect_timeout,
+            stall_timeout: self.stall_timeout,
+        }
+    }
+
+    /// Whether nothing is said that would give a host's name another meaning than its own.
+    fn is_unsaid(&self) -> bool {
+        self.ssh_user.is_none() && self.ssh_option.is_empty() && self.ssh_config.is_none()
+    }
+}
+
+/// An option that ssh takes after `-o`, unless another of ours says it.
+fn ssh_option(text: &str) -> Result<String, String> {
+    let keyword = text.split(['=', ' ']).next().unwrap_or_default().trim();
+    if keyword.eq_ignore_ascii_case("StrictHostKeyChecking") {
+        return Err("say how host keys are checked with --host-keys".to_owned());
+    }
+    if keyword.is_empty() { Err("write KEYWORD=VALUE".to_owned()) } else { Ok(text.to_owned()) }
+}

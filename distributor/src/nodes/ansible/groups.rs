@@ -1,0 +1,174 @@
+//! Groups, their hosts, children and variables, and which variable wins for a host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Variables by name, in the words of the file.
+pub(super) type Vars = BTreeMap<String, String>;
+
+/// The group of every host.
+pub(super) const ALL: &str = "all";
+
+/// The group of hosts that are in no other.
+const UNGROUPED: &str = "ungrouped";
+
+/// The variable that orders groups of one depth.
+const PRIORITY: &str = "ansible_group_priority";
+
+/// An inventory's groups and hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Groups {
+    groups: BTreeMap<String, Group>,
+    /// Every host, in the order of the file.
+    hosts: Vec<String>,
+    /// What the inventory file says of each host.
+    host_vars: BTreeMap<String, Vars>,
+    /// What files beside it say of groups and hosts, which wins over the inventory file's.
+    beside_groups: BTreeMap<String, Vars>,
+    beside_hosts: BTreeMap<String, Vars>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Group {
+    hosts: Vec<String>,
+    children: Vec<String>,
+    vars: Vars,
+    /// Whether a section of it was seen, and not only its name among another's children.
+    declared: bool,
+}
+
+impl Groups {
+    /// Declares a group, which may be known already.
+    pub(super) fn declare(&mut self, group: &str) {
+        self.group(group).declared = true;
+    }
+
+    /// Puts a host into a group.
+    pub(super) fn add_host(&mut self, group: &str, host: &str, vars: impl IntoIterator<Item = (String, String)>) {
+        if !self.hosts.iter().any(|known| known == host) {
+            self.hosts.push(host.to_owned());
+        }
+        let members = &mut self.group(group).hosts;
+        if !members.iter().any(|known| known == host) {
+            members.push(host.to_owned());
+        }
+        self.host_vars.entry(host.to_owned()).or_default().extend(vars);
+    }
+
+    /// Puts a group under another.
+    pub(super) fn add_child(&mut self, group: &str, child: &str) {
+        self.group(child);
+        self.group(group).children.push(child.to_owned());
+    }
+
+    /// Sets a variable of a group.
+    pub(super) fn set(&mut self, group: &str, name: &str, value: String) {
+        self.group(group).vars.insert(name.to_owned(), value);
+    }
+
+    /// Adds what a file under `group_vars` says.
+    pub(super) fn beside_group(&mut self, group: &str, vars: Vars) {
+        self.beside_groups.entry(group.to_owned()).or_default().extend(vars);
+    }
+
+    /// Adds what a file under `host_vars` says.
+    pub(super) fn beside_host(&mut self, host: &str, vars: Vars) {
+        self.beside_hosts.entry(host.to_owned()).or_default().extend(vars);
+    }
+
+    /// What does not fit together, if anything.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if let Some((name, _)) = self.groups.iter().find(|(name, group)| !group.declared && *name != ALL) {
+            return Err(format!("the group {name} is named among children and declared nowhere"));
+        }
+        for name in self.groups.keys() {
+            if self.below(name).skip(1).any(|below| below == name) {
+                return Err(format!("the group {name} is a child of its own"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of all groups.
+    pub(super) fn names(&self) -> Vec<String> {
+        let every = self.groups.keys().cloned().chain([ALL.to_owned()]);
+        every.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Every host's name.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// The hosts of a group and of its children, in the order of the file; nothing when there is no such group.
+    pub(super) fn members(&self, group: &str) -> Option<Vec<String>> {
+        if group == ALL {
+            return Some(self.hosts.clone());
+        }
+        if !self.groups.contains_key(group) {
+            return None;
+        }
+        let below: BTreeSet<&str> = self.below(group).collect();
+        let is_in = |host: &&String| below.iter().any(|name| self.groups[*name].hosts.contains(host));
+        Some(self.hosts.iter().filter(is_in).cloned().collect())
+    }
+
+    /// What holds for a host. The further from `all` a group is, the later it speaks; among those equally far, the one of
+    /// the higher priority, then of the later name. Files beside the inventory win over it, the host over its groups.
+    pub(super) fn vars_of(&self, host: &str) -> Vars {
+        let mut of: Vec<(usize, i64, &str)> = self
+            .groups
+            .iter()
+            .filter(|(name, _)| *name != ALL && self.below(name).any(|below| self.has(below, host)))
+            .map(|(name, group)| {
+                let priority = group.vars.get(PRIORITY).and_then(|text| text.parse().ok()).unwrap_or(1);
+                (self.depth(name), priority, name.as_str())
+            })
+            .collect();
+        of.sort_unstable();
+        let order = || [ALL].into_iter().chain(of.iter().map(|(_, _, name)| *name));
+        let mut vars = Vars::new();
+        vars.extend(order().filter_map(|name| self.groups.get(name)).flat_map(|group| group.vars.clone()));
+        vars.extend(order().filter_map(|name| self.beside_groups.get(name)).flatten().map(own));
+        vars.extend(self.host_vars.get(host).into_iter().flatten().map(own));
+        vars.extend(self.beside_hosts.get(host).into_iter().flatten().map(own));
+        vars
+    }
+
+    fn group(&mut self, name: &str) -> &mut Group {
+        // These two are there without being declared.
+        let group = self.groups.entry(name.to_owned()).or_default();
+        group.declared |= name == ALL || name == UNGROUPED;
+        group
+    }
+
+    fn has(&self, group: &str, host: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| group.hosts.iter().any(|known| known == host))
+    }
+
+    /// The group itself, then every group below it; one that is below itself comes again at the end.
+    fn below<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a str> {
+        let (mut seen, mut queue, mut found) = (BTreeSet::new(), vec![group], vec![group]);
+        while let Some(name) = queue.pop() {
+            for child in self.groups.get(name).iter().flat_map(|group| &group.children) {
+                if seen.insert(child.as_str()) {
+                    queue.push(child);
+                    found.push(child);
+                }
+            }
+        }
+        found.into_iter()
+    }
+
+    /// How many groups stand between it and `all`, on the longest way. There are no circles: [`Groups::check`].
+    fn depth(&self, group: &str) -> usize {
+        let parents = self
+            .groups
+            .iter()
+            .filter(|(name, parent)| *name != ALL && parent.children.iter().any(|child| child == group));
+        parents.map(|(name, _)| self.depth(name) + 1).max().unwrap_or(0)
+    }
+}
+
+fn own((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
+}

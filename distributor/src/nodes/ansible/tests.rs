@@ -1,0 +1,186 @@
+//! Inventories as sites have them, in both forms, and the messages for those that cannot be read.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use miette::Diagnostic;
+
+use super::super::{Address, Reach};
+use super::{Error, Hosts, read};
+
+const INI: &str = r#"
+# a cluster as kubespray has it
+jump ansible_host=192.0.2.1
+
+[masters]
+cp1 ansible_host=192.0.2.10   # the only one
+
+[workers]
+worker[1:3] ansible_port=2222
+192.0.2.44:2200
+
+[kube_node:children]
+workers
+edge
+
+[edge]
+edge-a ansible_user=admin ansible_ssh_common_args='-o ProxyCommand="ssh -W %h:%p jump" -C'
+
+[kube_node:vars]
+ansible_user = ops
+ansible_ssh_private_key_file=/keys/site   
+
+[edge:vars]
+ansible_user="nobody"
+ansible_port=22 # the usual one
+"#;
+
+const YAML: &str = "
+all:
+  vars: {ansible_user: ops}
+  hosts:
+    jump: {ansible_host: 192.0.2.1}
+  children:
+    kube_node:
+      vars: {ansible_ssh_private_key_file: /keys/site}
+      children:
+        workers:
+          hosts:
+            worker[1:3]: {ansible_port: 2222}
+            '192.0.2.44:2200':
+        edge:
+          hosts:
+            edge-a:
+              ansible_user: admin
+              ansible_ssh_common_args: '-o ProxyCommand=\"ssh -W %h:%p jump\" -C'
+";
+
+/// An inventory and the files beside it, by name.
+fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Utf8PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = Utf8Path::from_path(folder.path()).expect("UTF-8").to_owned();
+    for (name, text) in files {
+        let file = path.join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        std::fs::write(file, text).expect("a file");
+    }
+    (folder, path)
+}
+
+fn hosts(name: &str, text: &str, group: &str) -> Result<Hosts, Error> {
+    let (_folder, path) = folder(&[(name, text)]);
+    read(&path.join(name), group)
+}
+
+/// `NAME=[USER@]HOST[:PORT]` for each.
+fn addresses(hosts: &Hosts) -> Vec<String> {
+    let words = |address: &Address| {
+        address.destination(None) + &address.port.map(|port| format!(":{port}")).unwrap_or_default()
+    };
+    hosts
+        .hosts
+        .iter()
+        .map(|host| match &host.reach {
+            Reach::Ssh(address) => format!("{}={}", host.name, words(address)),
+            Reach::Local => format!("{}=local", host.name),
+        })
+        .collect()
+}
+
+fn address(hosts: &Hosts, name: &str) -> Address {
+    match hosts.hosts.iter().find(|host| host.name == name).map(|host| &host.reach) {
+        Some(Reach::Ssh(address)) => address.clone(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn both_forms_are_read_as_ansible_reads_them() {
+    let expected = [
+        "worker1=ops@worker1:2222",
+        "worker2=ops@worker2:2222",
+        "worker3=ops@worker3:2222",
+        "192.0.2.44=ops@192.0.2.44:2200",
+    ];
+    let among = |found: &Hosts, one: &str| addresses(found).iter().any(|address| address == one);
+    for (name, text) in [("hosts", INI), ("hosts.yml", YAML)] {
+        let found = hosts(name, text, "kube_node").expect("an inventory");
+        assert_eq!(found.notes, [""; 0]);
+        assert!(
+            found.hosts.len() == 5 && expected.iter().all(|one| among(&found, one)),
+            "{name}: {:?}",
+            addresses(&found)
+        );
+        let edge = address(&found, "edge-a");
+        assert_eq!(edge.user.as_deref(), Some("admin"), "the host's own word wins");
+        assert_eq!(edge.arguments, ["-o", "ProxyCommand=ssh -W %h:%p jump", "-C"]);
+        assert_eq!(edge.identity.as_deref(), Some(Utf8Path::new("/keys/site")));
+    }
+    let every = hosts("hosts.ini", INI, "all").expect("an inventory");
+    assert_eq!(addresses(&every)[..2], ["jump=192.0.2.1", "cp1=192.0.2.10"]);
+    assert_eq!(address(&every, "edge-a").port, Some(22));
+    assert_eq!(addresses(&hosts("hosts", INI, "ungrouped").expect("one")), ["jump=192.0.2.1"]);
+}
+
+#[test]
+fn the_nearer_group_wins_and_priority_decides_between_equals() {
+    let text = "[b]\nw\n[a]\nw\n[top:children]\na\nb\n[all:vars]\nansible_user=all\n[top:vars]\nansible_user=top\n\
+                [a:vars]\nansible_user=a\n[b:vars]\nansible_user=b\n";
+    assert_eq!(addresses(&hosts("hosts", text, "all").expect("one")), ["w=b@w"]);
+    let urgent = format!("{text}[a:vars]\nansible_group_priority=10\n");
+    assert_eq!(addresses(&hosts("hosts", &urgent, "all").expect("one")), ["w=a@w"]);
+}
+
+#[test]
+fn files_beside_the_inventory_win_over_it() {
+    let (_folder, path) = folder(&[
+        ("hosts", "[workers]\nw1\nw2\nw3 ansible_user=own\n[workers:vars]\nansible_user=file\nansible_port=1\n"),
+        ("group_vars/all.yml", "ansible_port: 2\n"),
+        ("group_vars/workers/login.yml", "ansible_user: beside\nlist: [1, 2]\n"),
+        ("group_vars/workers/secret.yml", "$ANSIBLE_VAULT;1.1;AES256\n6162\n"),
+        ("host_vars/w2.yaml", "---\nansible_host: 192.0.2.2\nansible_user: host\n"),
+    ]);
+    let found = read(&path.join("hosts"), "workers").expect("an inventory");
+    assert_eq!(addresses(&found), ["w1=beside@w1:2", "w2=host@192.0.2.2:2", "w3=own@w3:2"]);
+}
+
+#[test]
+fn what_cannot_be_honoured_is_said_once_with_its_hosts() {
+    let text = "[w]\nw1\nw2 ansible_become_user=admin\nw3 ansible_connection=local\n[w:vars]\nansible_password=x\n";
+    let found = hosts("hosts", text, "w").expect("an inventory");
+    assert_eq!(addresses(&found), ["w1=w1", "w2=w2", "w3=local"]);
+    assert_eq!(
+        found.notes,
+        [
+            "ansible_become_user=admin is not honoured: work on containerd is done by root (w2)",
+            "ansible_password is not honoured: logins are by key: load it into your agent or set \
+             ansible_ssh_private_key_file (w1, w2)",
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_said_with_its_place() {
+    let said = |name: &str, text: &str| hosts(name, text, "w").expect_err("refused").to_string();
+    let end = |error: String| error.rsplit_once("hosts").map(|(_, end)| end.to_owned()).expect("the file is named");
+    assert_eq!(end(said("hosts", "[w]\nw1 nonsense\n")), ", line 2: \"nonsense\" is no KEY=VALUE");
+    assert_eq!(end(said("hosts", "[w]\nw[3:1]\n")), ", line 2: [3:1] is no range");
+    assert_eq!(end(said("hosts", "[w:children]\nx\n")), ": the group x is named among children and declared nowhere");
+    assert_eq!(end(said("hosts", "[w:children]\nx\n[x:children]\nw\n")), ": the group w is a child of its own");
+    assert_eq!(end(said("hosts", "[x]\nw1\n")), " has no group w");
+    assert_eq!(end(said("hosts", "[w]\n")), " has no host in w");
+    assert_eq!(end(said("hosts", "#!/bin/sh\n")), " is a program, which only Ansible can run");
+    assert_eq!(
+        end(said("hosts.yml", "plugin: aws_ec2\n")),
+        ".yml is a plugin's configuration, which only Ansible can run"
+    );
+    assert_eq!(
+        said("hosts", "[w]\nw1 ansible_host='{{ ip }}'\n"),
+        "the inventory says of w1: ansible_host={{ ip }}, a template that only Ansible can fill in"
+    );
+    assert_eq!(
+        said("hosts", "[w]\nw1 ansible_connection=winrm\n"),
+        "the inventory says of w1: ansible_connection=winrm, and vcdist reaches nodes over SSH alone"
+    );
+    let error = hosts("hosts.yml", "w: [w1]\n", "w").expect_err("no mapping");
+    assert!(error.to_string().ends_with("hosts.yml: w is no mapping"), "{error}");
+    assert!(error.help().expect("help").to_string().contains("ansible-inventory -i "));
+}

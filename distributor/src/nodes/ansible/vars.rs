@@ -1,0 +1,69 @@
+//! The variables of files beside an inventory: `group_vars/GROUP` and `host_vars/HOST`, each a YAML file or a folder of
+//! them.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+
+use super::groups::{Groups, Vars};
+use super::{Error, yaml};
+
+/// How encrypted files begin. None of what decides how a host is reached is worth a secret.
+const VAULT: &str = "$ANSIBLE_VAULT";
+
+/// Adds what the files beside the inventory at `path` say.
+pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Utf8Path::new(""));
+    for group in groups.names() {
+        for file in files(&folder.join("group_vars"), &group)? {
+            let vars = read(&file)?;
+            groups.beside_group(&group, vars);
+        }
+    }
+    for host in groups.hosts().to_vec() {
+        for file in files(&folder.join("host_vars"), &host)? {
+            let vars = read(&file)?;
+            groups.beside_host(&host, vars);
+        }
+    }
+    Ok(())
+}
+
+/// The files that speak of `name`, in the order in which Ansible reads them.
+fn files(folder: &Utf8Path, name: &str) -> Result<Vec<Utf8PathBuf>, Error> {
+    let mut found = Vec::new();
+    for candidate in [name.to_owned(), format!("{name}.yml"), format!("{name}.yaml"), format!("{name}.json")] {
+        let path = folder.join(candidate);
+        if path.is_file() {
+            found.push(path);
+        } else if path.is_dir() {
+            let failed = |source| Error::Read { path: path.clone(), source };
+            let mut inside = Vec::new();
+            for entry in path.read_dir_utf8().map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let read = matches!(entry.path().extension(), None | Some("yml" | "yaml" | "json"));
+                let hidden = entry.file_name().starts_with('.') || entry.file_name().ends_with('~');
+                if read && !hidden && entry.path().is_file() {
+                    inside.push(entry.into_path());
+                }
+            }
+            inside.sort();
+            found.extend(inside);
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: &Utf8Path) -> Result<Vars, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    if text.starts_with(VAULT) {
+        tracing::info!("{path} is encrypted and passed over");
+        return Ok(Vars::new());
+    }
+    let document: Value =
+        serde_saphyr::from_str(&text).map_err(|error| Error::Yaml { path: path.to_owned(), why: error.to_string() })?;
+    match document {
+        Value::Object(map) => Ok(yaml::vars(&map)),
+        Value::Null => Ok(Vars::new()),
+        _ => Err(Error::Yaml { path: path.to_owned(), why: "it is no mapping of variables".into() }),
+    }
+}

@@ -1,0 +1,82 @@
+//! Inventories in YAML: groups with `hosts`, `vars` and `children`.
+
+use camino::Utf8Path;
+use serde_json::{Map, Value};
+
+use super::Error;
+use super::groups::{Groups, Vars};
+use super::ranges::expand;
+
+/// More groups within groups than any inventory has: a bound for a file that is none.
+const DEEPEST: usize = 64;
+
+/// Reads an inventory; nothing when the file configures a plugin that would make one.
+pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Option<Groups>, Error> {
+    let wrong = |why| Error::Yaml { path: path.to_owned(), why };
+    let document: Value = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    let Value::Object(top) = document else { return Err(wrong("it has no groups".into())) };
+    if top.get("plugin").is_some_and(Value::is_string) {
+        return Ok(None);
+    }
+    let mut groups = Groups::default();
+    for (name, group) in &top {
+        take(&mut groups, name, group, 0).map_err(wrong)?;
+    }
+    Ok(Some(groups))
+}
+
+/// The variables of a YAML mapping, in the words they would have in an INI file; those that are no scalars are left out,
+/// for none that matters here is one.
+pub(super) fn vars(map: &Map<String, Value>) -> Vars {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    map.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
+}
+
+fn take(groups: &mut Groups, name: &str, group: &Value, depth: usize) -> Result<(), String> {
+    if depth > DEEPEST {
+        return Err(format!("its groups are nested more than {DEEPEST} deep"));
+    }
+    groups.declare(name);
+    for (key, value) in &mapping(name, group)? {
+        match key.as_str() {
+            "hosts" => {
+                for (pattern, vars) in &mapping("hosts", value)? {
+                    let (names, port) = expand(pattern)?;
+                    let mut vars = self::vars(&mapping(pattern, vars)?);
+                    if let Some(port) = port {
+                        vars.entry("ansible_port".into()).or_insert_with(|| port.to_string());
+                    }
+                    for host in names {
+                        groups.add_host(name, &host, vars.clone());
+                    }
+                }
+            }
+            "vars" => {
+                for (key, value) in vars(&mapping("vars", value)?) {
+                    groups.set(name, &key, value);
+                }
+            }
+            "children" => {
+                for (child, group) in &mapping("children", value)? {
+                    groups.add_child(name, child);
+                    take(groups, child, group, depth + 1)?;
+                }
+            }
+            other => return Err(format!("{name} has {other:?}, which is none of hosts, vars and children")),
+        }
+    }
+    Ok(())
+}
+
+/// A mapping; nothing at all is an empty one.
+fn mapping(what: &str, value: &Value) -> Result<Map<String, Value>, String> {
+    match value {
+        Value::Object(map) => Ok(map.clone()),
+        Value::Null => Ok(Map::new()),
+        _ => Err(format!("{what} is no mapping")),
+    }
+}

@@ -1,0 +1,437 @@
+//! Which nodes a push goes to, and how each is reached: read from the Kubernetes API, from an inventory of Ansible's, or
+//! given by hand. Choosing among them is a function of what was read alone.
+
+pub mod ansible;
+mod here;
+mod reach;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Node as ApiNode, NodeAddress};
+use kube::api::{Api, ListParams};
+use miette::Diagnostic;
+use thiserror::Error;
+use vcmanifests::workloads::{CONTROL_PLANE_LABELS, OS_LABEL};
+
+use crate::cluster::{self, Cluster};
+pub use reach::{Address, Reach};
+
+/// The addresses a node is reached at, best first.
+const ADDRESS_TYPES: [&str; 3] = ["InternalIP", "ExternalIP", "Hostname"];
+
+/// The operating system our images are for.
+const LINUX: &str = "linux";
+
+/// A Kubernetes node as a push sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name: the API's, the inventory's, or the host as it was given.
+    pub name: String,
+    /// How commands get there.
+    pub reach: Reach,
+    /// Whether the API calls it Ready; unknown for a host given by hand.
+    pub ready: Option<bool>,
+    /// Its processor as OCI names it, where the API says it.
+    pub architecture: Option<String>,
+    /// Its container runtime, where the API says it.
+    pub runtime: Option<Runtime>,
+}
+
+/// A container runtime, from a node's status (`containerd://1.6.20`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// `containerd`, `cri-o`, `docker`.
+    pub name: String,
+    /// Its version as it says it.
+    pub version: String,
+}
+
+/// Which of the nodes are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// These only, whatever their role; all workers when empty.
+    pub names: Vec<String>,
+    /// Not these.
+    pub exclude: Vec<String>,
+    /// Those a label selector of Kubernetes picks.
+    pub selector: Option<String>,
+    /// The control plane's nodes too.
+    pub include_control_plane: bool,
+}
+
+/// What a node is to VirtualCluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Our images and workloads go there.
+    Worker,
+    /// Marked as one of the control plane.
+    ControlPlane,
+    /// It runs this operating system, for which there are no images of ours.
+    Foreign(String),
+}
+
+/// Why there are no nodes to push to.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// The API does not list its nodes.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    List(#[from] cluster::Error),
+    /// The inventory cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Inventory(#[from] ansible::Error),
+    /// A name was given that there is no node of.
+    #[error("there is no node {}", missing.join(", "))]
+    #[diagnostic(help("there are {}", known.join(", ")))]
+    Missing {
+        /// The names given.
+        missing: Vec<String>,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A node was named that the selector leaves out.
+    #[error("{} {} not match {selector}", names.join(", "), if names.len() == 1 { "does" } else { "do" })]
+    #[diagnostic(help("with --nodes and --selector a node must satisfy both: see `kubectl get nodes --show-labels`"))]
+    Unselected {
+        /// The nodes.
+        names: Vec<String>,
+        /// The selector.
+        selector: String,
+    },
+    /// A node was named that our images do not run on.
+    #[error("{name} runs {os}, and the images are for linux")]
+    #[diagnostic(help("leave it out of --nodes"))]
+    Foreign {
+        /// The node.
+        name: String,
+        /// Its operating system.
+        os: String,
+    },
+    /// Nothing is left to push to.
+    #[error("no worker {}", match selector {
+        Some(selector) => format!("matches {selector}"),
+        None => "is left".to_owned(),
+    })]
+    #[diagnostic(help(
+        "nodes of the control plane are left out unless --include-control-plane is given or they are named with \
+         --nodes, and those that do not run linux always; --exclude leaves out more"
+    ))]
+    NoWorker {
+        /// The selector that was asked for.
+        selector: Option<String>,
+    },
+    /// A host that ssh would take for something else.
+    #[error("{host:?} is no host")]
+    #[diagnostic(help(
+        "give an address or a name that ssh knows, as [USER@]HOST[:PORT]; an IPv6 address with a port as [::1]:22"
+    ))]
+    BadHost {
+        /// What was given.
+        host: String,
+    },
+}
+
+/// Asks the API for the nodes that `choice` means.
+///
+/// # Errors
+/// When the API does not answer, a name is unknown, or no node is left.
+pub async fn from_api(cluster: &Cluster, choice: &Choice) -> Result<Vec<Node>, Error> {
+    let api: Api<ApiNode> = Api::all(cluster.client());
+    let failed = |error| cluster.failed("listing the cluster's nodes", error);
+    // All of them, whatever is selected: a node that is named and not selected is there nonetheless.
+    let all = api.list(&ListParams::default()).await.map_err(failed)?;
+    let selected = match &choice.selector {
+        Some(selector) => {
+            let list = api.list(&ListParams::default().labels(selector)).await.map_err(failed)?;
+            Some(list.items.iter().map(name).collect())
+        }
+        None => None,
+    };
+    let mut nodes = choose(&all.items, selected.as_ref(), choice)?;
+    for node in &mut nodes {
+        let api = all.items.iter().find(|api| name(api) == node.name);
+        if api.is_some_and(|api| here::is_this_node(node, boot_id(api))) {
+            tracing::info!("{} is this machine", node.name);
+            node.reach = Reach::Local;
+        }
+    }
+    Ok(nodes)
+}
+
+/// The node behind a host given by hand. `bare` says that nothing else was said about how to reach hosts: only then does a
+/// loopback address mean this machine, for it may as well be a forwarded port.
+///
+/// # Errors
+/// When ssh would not take it for a host.
+pub fn from_host(host: &str, bare: bool) -> Result<Node, Error> {
+    let address = Address::parse(host).ok_or_else(|| Error::BadHost { host: host.into() })?;
+    Ok(from_address(address.host.clone(), address, bare))
+}
+
+/// The hosts of an inventory that `choice` means, by its names alone: an inventory says nothing of roles and labels.
+///
+/// # Errors
+/// When a name is unknown or nothing is left.
+pub fn from_inventory(hosts: Vec<ansible::Host>, choice: &Choice) -> Result<Vec<Node>, Error> {
+    let known: BTreeSet<String> = hosts.iter().map(|host| host.name.clone()).collect();
+    check_names(&known, choice)?;
+    let meant = |host: &ansible::Host| choice.names.is_empty() || choice.names.contains(&host.name);
+    let nodes: Vec<Node> = hosts
+        .into_iter()
+        .filter(|host| meant(host) && !choice.exclude.contains(&host.name))
+        .map(|host| match host.reach {
+            Reach::Ssh(address) => from_address(host.name, address, false),
+            Reach::Local => by_hand(host.name, Reach::Local),
+        })
+        .collect();
+    if nodes.is_empty() { Err(Error::NoWorker { selector: None }) } else { Ok(nodes) }
+}
+
+fn from_address(name: String, address: Address, bare: bool) -> Node {
+    let here = here::is_this_machine(&address, bare);
+    by_hand(name, if here { Reach::Local } else { Reach::Ssh(address) })
+}
+
+fn by_hand(name: String, reach: Reach) -> Node {
+    Node { name, reach, ready: None, architecture: None, runtime: None }
+}
+
+fn choose(items: &[ApiNode], selected: Option<&BTreeSet<String>>, choice: &Choice) -> Result<Vec<Node>, Error> {
+    let known: BTreeSet<String> = items.iter().map(name).collect();
+    check_names(&known, choice)?;
+    if let (Some(selected), Some(selector)) = (selected, &choice.selector) {
+        let names: Vec<String> = choice.names.iter().filter(|name| !selected.contains(*name)).cloned().collect();
+        if !names.is_empty() {
+            return Err(Error::Unselected { names, selector: selector.clone() });
+        }
+    }
+    let mut nodes = Vec::new();
+    for item in items.iter().filter(|item| !choice.exclude.contains(&name(item))) {
+        let named = choice.names.contains(&name(item));
+        let meant = match role(item) {
+            Role::Foreign(os) if named => return Err(Error::Foreign { name: name(item), os }),
+            Role::Foreign(_) => false,
+            _ if !choice.names.is_empty() => named,
+            Role::Worker => true,
+            Role::ControlPlane => choice.include_control_plane,
+        };
+        if meant && selected.is_none_or(|selected| selected.contains(&name(item))) {
+            nodes.push(read(item));
+        }
+    }
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    if nodes.is_empty() { Err(Error::NoWorker { selector: choice.selector.clone() }) } else { Ok(nodes) }
+}
+
+fn check_names(known: &BTreeSet<String>, choice: &Choice) -> Result<(), Error> {
+    let named = choice.names.iter().chain(&choice.exclude);
+    let missing: Vec<String> = named.filter(|name| !known.contains(*name)).cloned().collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::Missing { missing, known: known.iter().cloned().collect() }) }
+}
+
+/// What a node is to us, by its labels, its taints (today's, or those before Kubernetes 1.24) and its operating system.
+pub(crate) fn role(node: &ApiNode) -> Role {
+    let label = node.metadata.labels.iter().flatten().find(|(key, _)| *key == OS_LABEL).map(|(_, os)| os.as_str());
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    let os = label.or(info.map(|info| info.operating_system.as_str())).filter(|os| !os.is_empty());
+    if let Some(os) = os.filter(|os| *os != LINUX) {
+        return Role::Foreign(os.to_owned());
+    }
+    let labelled = node.metadata.labels.iter().flatten().any(|(key, _)| CONTROL_PLANE_LABELS.contains(&key.as_str()));
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    if labelled || taints.any(|taint| CONTROL_PLANE_LABELS.contains(&taint.key.as_str())) {
+        Role::ControlPlane
+    } else {
+        Role::Worker
+    }
+}
+
+fn read(node: &ApiNode) -> Node {
+    let name = name(node);
+    let status = node.status.as_ref();
+    let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let info = status.and_then(|status| status.node_info.as_ref());
+    Node {
+        reach: Reach::Ssh(Address::of(address(addresses).unwrap_or_else(|| name.clone()))),
+        ready: Some(conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")),
+        architecture: info.map(|info| info.architecture.clone()),
+        runtime: info
+            .and_then(|info| info.container_runtime_version.split_once("://"))
+            .map(|(name, version)| Runtime { name: name.into(), version: version.into() }),
+        name,
+    }
+}
+
+fn name(node: &ApiNode) -> String {
+    node.metadata.name.clone().unwrap_or_default()
+}
+
+fn boot_id(node: &ApiNode) -> &str {
+    node.status.as_ref().and_then(|status| status.node_info.as_ref()).map_or("", |info| &info.boot_id)
+}
+
+fn address(addresses: &[NodeAddress]) -> Option<String> {
+    ADDRESS_TYPES.iter().find_map(|kind| addresses.iter().find(|a| a.type_ == *kind)).map(|a| a.address.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Node as ApiNode;
+    use serde_json::{Value, json};
+
+    use super::{Address, Choice, Error, Node, Reach, choose, from_host, from_inventory};
+
+    fn node(name: &str, addresses: &Value, extra: &Value) -> ApiNode {
+        let mut node = json!({
+            "metadata": {"name": name},
+            "status": {
+                "addresses": addresses,
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "nodeInfo": {
+                    "architecture": "amd64", "containerRuntimeVersion": "containerd://1.6.20~ds1", "bootID": "",
+                    "kernelVersion": "", "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "",
+                    "operatingSystem": "linux", "osImage": "", "systemUUID": "",
+                },
+            },
+        });
+        for (key, value) in extra.as_object().expect("an object") {
+            node["metadata"][key] = value.clone();
+            if key == "taints" {
+                node["spec"]["taints"] = value.clone();
+            }
+        }
+        serde_json::from_value(node).expect("a node")
+    }
+
+    fn cluster() -> Vec<ApiNode> {
+        let ip = |ip: &str| json!([{"type": "Hostname", "address": "h"}, {"type": "InternalIP", "address": ip}]);
+        vec![
+            node("w2", &ip("10.0.0.3"), &json!({})),
+            node(
+                "w1",
+                &json!([{"type": "Hostname", "address": "w1.lan"}, {"type": "ExternalIP", "address": "8.8.4.4"}]),
+                &json!({}),
+            ),
+            node("cp", &ip("10.0.0.1"), &json!({"labels": {"node-role.kubernetes.io/control-plane": ""}})),
+            node("old", &ip("10.0.0.9"), &json!({"labels": {"node-role.kubernetes.io/master": ""}})),
+            node(
+                "hidden",
+                &ip("10.0.0.8"),
+                &json!({"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}),
+            ),
+        ]
+    }
+
+    fn host(node: &Node) -> &str {
+        match &node.reach {
+            Reach::Ssh(address) => &address.host,
+            Reach::Local => "here",
+        }
+    }
+
+    fn all(items: &[ApiNode], choice: &Choice) -> Result<Vec<String>, Error> {
+        choose(items, None, choice).map(|nodes| nodes.into_iter().map(|node| node.name).collect())
+    }
+
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn workers_are_the_nodes_without_the_control_planes_labels_and_taints() {
+        let nodes = choose(&cluster(), None, &Choice::default()).expect("workers");
+        let seen: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), host(node))).collect();
+        assert_eq!(seen, [("w1", "8.8.4.4"), ("w2", "10.0.0.3")]);
+        let runtime = nodes[0].runtime.clone().expect("runtime");
+        assert_eq!((runtime.name.as_str(), runtime.version.as_str()), ("containerd", "1.6.20~ds1"));
+        assert_eq!(nodes[0].ready, Some(true));
+    }
+
+    #[test]
+    fn a_node_that_is_named_is_meant_whatever_its_role() {
+        let names = |names: &[&str]| Choice { names: strings(names), ..Choice::default() };
+        assert_eq!(all(&cluster(), &names(&["cp"])).expect("the control plane"), ["cp"]);
+        match all(&cluster(), &names(&["w1", "w7"])) {
+            Err(Error::Missing { missing, known }) => assert_eq!((missing.len(), known.len()), (1, 5)),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(all(&cluster()[2..], &Choice::default()), Err(Error::NoWorker { .. })));
+    }
+
+    #[test]
+    fn nodes_are_left_out_and_the_control_plane_is_taken_in_on_request() {
+        let exclude = Choice { exclude: strings(&["w1"]), ..Choice::default() };
+        assert_eq!(all(&cluster(), &exclude).expect("workers"), ["w2"]);
+        let every = Choice { include_control_plane: true, ..exclude.clone() };
+        assert_eq!(all(&cluster(), &every).expect("nodes"), ["cp", "hidden", "old", "w2"]);
+        let unknown = all(&cluster(), &Choice { exclude: strings(&["w7"]), ..Choice::default() });
+        assert_eq!(unknown.expect_err("unknown").to_string(), "there is no node w7");
+        let none = all(&cluster(), &Choice { exclude: strings(&["w1", "w2"]), ..Choice::default() });
+        assert_eq!(none.expect_err("none").to_string(), "no worker is left");
+    }
+
+    #[test]
+    fn a_named_node_that_the_selector_leaves_out_is_said_to_be_so_and_not_absent() {
+        let selected = strings(&["w2", "cp"]).into_iter().collect();
+        let choice =
+            |names: &[&str]| Choice { names: strings(names), selector: Some("a=b".into()), ..Choice::default() };
+        let names = |nodes: Vec<Node>| nodes.into_iter().map(|node| node.name).collect::<Vec<_>>();
+        assert_eq!(names(choose(&cluster(), Some(&selected), &choice(&[])).expect("one")), ["w2"]);
+        assert_eq!(names(choose(&cluster(), Some(&selected), &choice(&["cp"])).expect("one")), ["cp"]);
+        let error = choose(&cluster(), Some(&selected), &choice(&["w1", "w2"])).expect_err("w1 is not selected");
+        assert_eq!(error.to_string(), "w1 does not match a=b");
+        let nowhere = std::collections::BTreeSet::new();
+        let error = choose(&cluster(), Some(&nowhere), &choice(&[])).expect_err("none");
+        assert_eq!(error.to_string(), "no worker matches a=b");
+    }
+
+    #[test]
+    fn nodes_that_run_windows_are_no_workers() {
+        let mut nodes = cluster();
+        nodes.push(node("win", &json!([]), &json!({"labels": {"kubernetes.io/os": "windows"}})));
+        let mut unlabelled = node("win2", &json!([]), &json!({}));
+        unlabelled.status.as_mut().and_then(|status| status.node_info.as_mut()).expect("info").operating_system =
+            "windows".into();
+        nodes.push(unlabelled);
+        let every = Choice { include_control_plane: true, ..Choice::default() };
+        assert_eq!(all(&nodes, &Choice::default()).expect("workers"), ["w1", "w2"]);
+        assert_eq!(all(&nodes, &every).expect("nodes").len(), 5);
+        let named = all(&nodes, &Choice { names: strings(&["win2"]), ..Choice::default() });
+        assert_eq!(named.expect_err("windows").to_string(), "win2 runs windows, and the images are for linux");
+    }
+
+    #[test]
+    fn hosts_of_an_inventory_are_chosen_by_name() {
+        let host = |name: &str| crate::nodes::ansible::Host {
+            name: name.into(),
+            reach: Reach::Ssh(Address::of("192.0.2.7".into())),
+        };
+        let hosts = || vec![host("b"), host("a")];
+        let names = |choice: &Choice| {
+            from_inventory(hosts(), choice).map(|nodes| nodes.into_iter().map(|node| node.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&Choice::default()).expect("all"), ["b", "a"]);
+        assert_eq!(names(&Choice { exclude: strings(&["b"]), ..Choice::default() }).expect("one"), ["a"]);
+        assert!(names(&Choice { names: strings(&["c"]), ..Choice::default() }).is_err());
+    }
+
+    #[test]
+    fn a_node_without_addresses_is_reached_by_its_name() {
+        let nodes = choose(&[node("alone", &json!([]), &json!({}))], None, &Choice::default()).expect("a worker");
+        assert_eq!(host(&nodes[0]), "alone");
+    }
+
+    #[test]
+    fn hosts_that_ssh_would_read_as_options_are_refused() {
+        for bad in ["", "-oProxyCommand=x", "ops@-x", "@host", "ops@", "a b", "host:", "host:x", "host:0", "[::1]x"] {
+            assert!(matches!(from_host(bad, true), Err(Error::BadHost { .. })), "{bad}");
+        }
+        let node = from_host("ops@192.0.2.5:2222", true).expect("a host");
+        assert_eq!(node.name, "192.0.2.5");
+        let Reach::Ssh(address) = node.reach else { panic!("far away") };
+        assert_eq!((address.destination(None), address.port), ("ops@192.0.2.5".to_owned(), Some(2222)));
+    }
+}

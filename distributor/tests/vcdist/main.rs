@@ -1,0 +1,5 @@
+//! `vcdist` on nodes of real parts: sshd, containerd, and this very program as the helper there.
+
+mod push;
+mod reach;
+mod rig;

@@ -1,0 +1,133 @@
+//! What a node is made of: an sshd and a containerd, and what they read.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{Login, Peculiar};
+
+/// The ordinary user's number.
+const ORDINARY_ID: u32 = 10_001;
+
+/// A process that is ended with the rig.
+pub(super) struct Daemon(Child);
+
+impl Daemon {
+    pub(super) fn end(&mut self) {
+        let id = self.0.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline && self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            sleep(Duration::from_millis(20));
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(super) fn tool(name: &str) -> PathBuf {
+    std::env::var_os("VCDIST_TEST_CONTAINERD").map_or_else(|| name.into(), |folder| PathBuf::from(folder).join(name))
+}
+
+pub(super) fn tmpfs(path: &Utf8Path, options: &str) -> Utf8PathBuf {
+    fs::create_dir_all(path).expect("a folder");
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs", path.as_str()]).status();
+    assert!(status.expect("mount runs").success(), "mounting needs root");
+    path.to_owned()
+}
+
+pub(super) fn containerd(path: &Utf8Path) -> Daemon {
+    let config = format!(
+        r#"
+version = 2
+root = "{path}/root"
+state = "{path}/state"
+[grpc]
+address = "{path}/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+restrict_oom_score_adj = true
+disable_apparmor = true
+stream_server_port = "0"
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = "{path}/cni"
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
+"#
+    );
+    fs::write(path.join("containerd.toml"), config).expect("a configuration");
+    let log = fs::File::create(path.join("containerd.log")).expect("a log");
+    let mut command = Command::new(tool("containerd"));
+    command.arg("--config").arg(path.join("containerd.toml")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    Daemon(command.process_group(0).spawn().expect("containerd starts"))
+}
+
+/// An sshd that lets root in with a key made here, and takes the login user's cache folder to be the rig's.
+pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar) -> (Daemon, u16) {
+    fs::create_dir_all("/run/sshd").expect("sshd's folder");
+    for key in ["host_key", "user_key"] {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", path.join(key).as_str()]);
+        assert!(keygen.status().expect("ssh-keygen runs").success());
+    }
+    fs::copy(path.join("user_key.pub"), path.join("authorized_keys")).expect("a key");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let mut config = format!(
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {path}/host_key\nAuthorizedKeysFile {path}/authorized_keys\n\
+         PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nMaxStartups 100\n\
+         SetEnv XDG_CACHE_HOME={path}/cache\n"
+    );
+    if let Some(noise) = peculiar.noise {
+        let script = format!("#!/bin/sh\nprintf '%s' '{noise}'\nexec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n");
+        fs::write(path.join("login"), script).expect("a login script");
+        fs::set_permissions(path.join("login"), fs::Permissions::from_mode(0o755)).expect("its mode");
+        config += &format!("ForceCommand {path}/login\n");
+    }
+    fs::write(path.join("sshd_config"), config).expect("a configuration");
+    let host_key = fs::read_to_string(path.join("host_key.pub")).expect("a host key");
+    fs::write(path.join("known_hosts"), format!("[127.0.0.1]:{port} {host_key}")).expect("known_hosts");
+    let client = format!(
+        "Port {port}\nIdentityFile {path}/user_key\nIdentitiesOnly yes\nUserKnownHostsFile {path}/known_hosts\n\
+         GlobalKnownHostsFile none\nConnectTimeout 3\n"
+    );
+    fs::write(path.join("ssh_config"), client).expect("a configuration");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &with_user(path, peculiar)]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(path.join("sshd.log")).expect("a log"));
+    (Daemon(command.process_group(0).spawn().expect("sshd starts")), port)
+}
+
+/// The command that runs sshd where the ordinary user exists, and nowhere else.
+fn with_user(path: &Utf8Path, peculiar: &Peculiar) -> String {
+    let sshd = format!("exec /usr/sbin/sshd -D -e -f {path}/sshd_config");
+    let rule = match peculiar.login {
+        Login::Root => return sshd,
+        Login::Sudo | Login::NoSudo => "NOPASSWD: ALL",
+        Login::SudoWithPassword => "ALL",
+    };
+    let etc = path.join("etc");
+    fs::create_dir_all(etc.join("sudoers.d")).expect("a folder");
+    let shell = peculiar.shell.unwrap_or("/bin/sh");
+    let user = format!("operator:x:{ORDINARY_ID}:{ORDINARY_ID}::{path}/home:{shell}\n");
+    for (file, line) in [("passwd", user.as_str()), ("shadow", "operator:*:19000::::::\n")] {
+        let own = fs::read_to_string(format!("/etc/{file}")).expect("the machine's users");
+        fs::write(etc.join(file), own + line).expect("users");
+    }
+    let rules = etc.join("sudoers.d/operator");
+    fs::write(&rules, format!("operator ALL=(root) {rule}\n")).expect("sudo's rules");
+    fs::set_permissions(&rules, fs::Permissions::from_mode(0o440)).expect("their mode");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the rig's mode");
+    for folder in ["cache", "home"] {
+        fs::create_dir_all(path.join(folder)).expect("a folder");
+        chown(path.join(folder), Some(ORDINARY_ID), Some(ORDINARY_ID)).expect("its owner");
+    }
+    let bind = |file: &str| format!("mount --bind {etc}/{file} /etc/{file} && ");
+    let hide = if peculiar.login == Login::NoSudo { "mount --bind /dev/null /usr/bin/sudo && " } else { "" };
+    ["passwd", "shadow", "sudoers.d"].map(bind).concat() + hide + &sshd
+}

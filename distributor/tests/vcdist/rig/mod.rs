@@ -1,0 +1,248 @@
+//! A node to push to, of real parts on the loopback interface: an sshd with keys of its own, and a containerd with
+//! folders and a socket of its own. It needs root. Everything goes when it is dropped.
+//!
+//! containerd is Debian's; `VCDIST_TEST_CONTAINERD` names a folder with another one (and its `ctr`).
+
+mod daemons;
+mod images;
+mod link;
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+use vcstore::Store;
+
+use daemons::{Daemon, containerd, sshd, tmpfs, tool};
+pub(crate) use images::{image, noise};
+pub(crate) use link::Fate;
+
+/// How long a daemon may take to answer.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is peculiar about a node.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Peculiar {
+    /// sshd prints this on stdout before any command.
+    pub(crate) noise: Option<&'static str>,
+    /// containerd's content lies on a file system of this many bytes.
+    pub(crate) disk: Option<u64>,
+    /// The login user's cache folder is on a file system mounted noexec.
+    pub(crate) noexec: bool,
+    /// Who logs in.
+    pub(crate) login: Login,
+    /// The ordinary user's login shell.
+    pub(crate) shell: Option<&'static str>,
+}
+
+/// Who logs in to a node.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    #[default]
+    Root,
+    /// An ordinary user whom sudo asks for no password.
+    Sudo,
+    /// An ordinary user whom sudo asks for a password.
+    SudoWithPassword,
+    /// An ordinary user on a node without sudo.
+    NoSudo,
+}
+
+impl Login {
+    fn user(self) -> &'static str {
+        if self == Self::Root { "root" } else { "operator" }
+    }
+}
+
+/// A node and an operator's folder.
+pub(crate) struct Rig {
+    folder: tempfile::TempDir,
+    sshd: Daemon,
+    containerd: Daemon,
+    port: u16,
+    mounts: Vec<Utf8PathBuf>,
+    login: Login,
+}
+
+impl Rig {
+    /// A node as any other.
+    pub(crate) fn up() -> Self {
+        Self::with(&Peculiar::default())
+    }
+
+    /// A node with something peculiar about it.
+    pub(crate) fn with(peculiar: &Peculiar) -> Self {
+        let folder = tempfile::Builder::new().prefix("vcdist-rig-").tempdir().expect("a folder");
+        let path = Utf8PathBuf::try_from(folder.path().to_owned()).expect("UTF-8");
+        let mut mounts = Vec::new();
+        if let Some(bytes) = peculiar.disk {
+            mounts.push(tmpfs(&path.join("root"), &format!("size={bytes}")));
+        }
+        if peculiar.noexec {
+            mounts.push(tmpfs(&path.join("cache"), "noexec"));
+        }
+        let containerd = containerd(&path);
+        let (sshd, port) = sshd(&path, peculiar);
+        let rig = Self { folder, sshd, containerd, port, mounts, login: peculiar.login };
+        rig.wait();
+        rig
+    }
+
+    /// The rig's folder.
+    pub(crate) fn path(&self) -> &Utf8Path {
+        Utf8Path::from_path(self.folder.path()).expect("UTF-8")
+    }
+
+    /// The operator's store.
+    pub(crate) fn store(&self) -> Store {
+        Store::open(&self.path().join("store")).expect("a store")
+    }
+
+    /// `vcdist push ARGUMENTS` to this node.
+    pub(crate) fn push(&self, arguments: &[&str]) -> Pushed {
+        self.push_to(&["127.0.0.1"], arguments)
+    }
+
+    /// `vcdist push ARGUMENTS` to these hosts, which all get this node's port.
+    pub(crate) fn push_to(&self, hosts: &[&str], arguments: &[&str]) -> Pushed {
+        let output = self.command(hosts, arguments).output().expect("vcdist runs");
+        Pushed(output)
+    }
+
+    /// The command behind [`Rig::push_to`].
+    pub(crate) fn command(&self, hosts: &[&str], arguments: &[&str]) -> Command {
+        let mut command = self.vcdist("push", arguments);
+        command.args(["--output", "json", "--ssh-user", self.login.user()]);
+        command.arg("--ssh-config").arg(self.path().join("ssh_config"));
+        command.args(hosts.iter().flat_map(|host| ["--host", host]));
+        command
+    }
+
+    /// `vcdist SUBCOMMAND ARGUMENTS` with the rig's store and containerd, and no nodes named.
+    pub(crate) fn vcdist(&self, subcommand: &str, arguments: &[&str]) -> Command {
+        let path = self.path();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+        command.arg(subcommand).arg("--containerd-address").arg(path.join("containerd.sock"));
+        command.arg("--store").arg(path.join("store"));
+        command.args(arguments).env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
+        // Where a helper on this machine goes when no SSH is between.
+        command.env("XDG_CACHE_HOME", path.join("cache"));
+        command
+    }
+
+    /// `ctr -n k8s.io ARGUMENTS`, which must succeed; its stdout.
+    pub(crate) fn ctr(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(tool("ctr"));
+        command.arg("-a").arg(self.path().join("containerd.sock")).args(["-n", "k8s.io"]).args(arguments);
+        let output = command.output().expect("ctr runs");
+        assert!(output.status.success(), "ctr {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Has containerd collect garbage, and waits for it.
+    pub(crate) fn collect_garbage(&self) {
+        let lease = self.ctr(&["leases", "create"]);
+        self.ctr(&["leases", "delete", "--sync", lease.trim()]);
+    }
+
+    /// `ssh NODE true`, and how long it took.
+    pub(crate) fn ssh_true(&self) -> Duration {
+        let begun = Instant::now();
+        let mut command = Command::new("ssh");
+        command.arg("-F").arg(self.path().join("ssh_config")).args(["root@127.0.0.1", "true"]);
+        assert!(command.status().expect("ssh runs").success());
+        begun.elapsed()
+    }
+
+    /// The helpers that are placed.
+    pub(crate) fn helpers(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path().join("cache/vcdist")).into_iter().flatten();
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// Whether any helper of this rig runs.
+    pub(crate) fn helper_runs(&self) -> bool {
+        let ours = |entry: fs::DirEntry| {
+            fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe.starts_with(self.path().join("cache")))
+        };
+        fs::read_dir("/proc").expect("/proc").flatten().any(ours)
+    }
+
+    /// Replaces what `known_hosts` says of this node.
+    pub(crate) fn know_host(&self, key: Option<&str>) {
+        let line = key.map(|key| format!("[127.0.0.1]:{} {key}\n", self.port)).unwrap_or_default();
+        fs::write(self.path().join("known_hosts"), line).expect("known_hosts");
+    }
+
+    /// Where its sshd listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A port that leads to its sshd.
+    pub(crate) fn link(&self, fate: Fate) -> u16 {
+        link::to(self.port, fate)
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + UP_WITHIN;
+        let socket = self.path().join("containerd.sock");
+        let answers = || {
+            let mut ctr = Command::new(tool("ctr"));
+            ctr.args(["-a", socket.as_str(), "version"]).stdout(Stdio::null()).stderr(Stdio::null());
+            socket.exists() && ctr.status().is_ok_and(|status| status.success())
+        };
+        while !answers() || TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let log = || fs::read_to_string(self.path().join("containerd.log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "the node does not come up: {}", log());
+            sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.sshd.end();
+        self.containerd.end();
+        for mount in &self.mounts {
+            let _ = Command::new("umount").arg(mount).status();
+        }
+    }
+}
+
+/// What `vcdist push` did.
+pub(crate) struct Pushed(Output);
+
+impl From<Output> for Pushed {
+    fn from(output: Output) -> Self {
+        Self(output)
+    }
+}
+
+impl Pushed {
+    /// Its exit code.
+    pub(crate) fn code(&self) -> i32 {
+        self.0.status.code().expect("an exit code")
+    }
+
+    /// What it said on stderr.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    /// Its report; the push must have ended with `code`.
+    pub(crate) fn report(&self, code: i32) -> Value {
+        assert_eq!(self.code(), code, "{}", self.stderr());
+        serde_json::from_slice(&self.0.stdout).expect("one JSON document")
+    }
+
+    /// The first node of its report; the push must have succeeded.
+    pub(crate) fn node(&self) -> Value {
+        self.report(0)["nodes"][0].clone()
+    }
+}
