@@ -40,6 +40,14 @@ pub(crate) enum Error {
     #[diagnostic(transparent)]
     Offline(#[from] crate::network::Offline),
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] crate::sandbox::Error),
+
+    #[error("running the program")]
+    #[diagnostic(help("{}", source.advice().unwrap_or_else(|| "`vcbuild sandbox --help` lists what it can be given".to_owned())))]
+    Program { source: Box<process::Failure> },
+
     #[error("writing the result")]
     #[diagnostic(help("standard output was closed or its disk is full"))]
     Print(#[source] io::Error),
@@ -116,7 +124,7 @@ pub(crate) enum Error {
     Flag { component: String, why: String },
 
     #[error("compiling {component} for {platform}")]
-    #[diagnostic(help("correct the source and run the command again: what was compiled already is kept"))]
+    #[diagnostic(help("{}", compile_help(source)))]
     Compile { component: String, platform: Platform, source: Box<process::Failure> },
 
     #[error("reading base {base:?}: {why}")]
@@ -181,6 +189,11 @@ impl Error {
     pub(crate) fn fetch_modules(failure: process::Failure) -> Self {
         Self::FetchModules { source: Box::new(failure) }
     }
+}
+
+fn compile_help(failure: &process::Failure) -> String {
+    let known = "correct the source and run the command again: what was compiled already is kept";
+    failure.advice().unwrap_or_else(|| known.to_owned())
 }
 
 fn not_there_help(folders: &[Utf8PathBuf]) -> String {

@@ -21,6 +21,7 @@ mod process;
 mod progress;
 mod project;
 mod site;
+mod sandbox;
 mod source;
 mod words;
 

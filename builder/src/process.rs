@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use crate::sandbox::Wanted;
+
 /// How much of a program's standard error is kept: enough for any compiler's complaint that a person will read.
 const WORDS_LIMIT: usize = 256 << 10;
 
@@ -21,7 +23,10 @@ pub(crate) enum Failure {
     Start { program: String, source: io::Error },
     /// The program ended with an error; what it wrote to standard error says which.
     #[error("{}", said(program, *status, words))]
-    Exit { program: String, status: ExitStatus, words: String },
+    Exit { program: String, status: ExitStatus, words: String, wanted: Vec<Wanted> },
+    /// The program went over a limit and was stopped.
+    #[error("{program} was stopped: {limit}{}", after(words))]
+    Limit { program: String, limit: String, option: &'static str, words: String },
     /// The program took too long and was stopped.
     #[error("{program} was stopped after {} s", limit.as_secs())]
     Timeout { program: String, limit: Duration },
@@ -46,6 +51,33 @@ impl Failure {
             _ => None,
         }
     }
+
+    /// What to do about it, where that is known better than what the program was run for tells.
+    pub(crate) fn advice(&self) -> Option<String> {
+        match self {
+            Self::Exit { wanted, .. } if !wanted.is_empty() => {
+                let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+                Some(format!(
+                    "it runs in a sandbox, which has only what is declared, and its words name {}: make that an input of \
+                     the source, or have the build do without (--sandbox off shows whether that was it)",
+                    wanted.join(", ")
+                ))
+            }
+            Self::Limit { option, .. } => {
+                Some(format!("raise the limit with --{option}, or `{option}` in vcbuild.toml, if that much is meant"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A program that ended, well or not.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: Output,
+    /// What it wrote to standard error; no more than a person will read.
+    pub(crate) words: String,
 }
 
 /// Runs `command` to its end, at most for `limit`, without standard input, and gives what it wrote to standard output.
@@ -56,29 +88,42 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Output, Fail
     let program = command.get_program().to_string_lossy().into_owned();
     // Its arguments alone: what its environment holds, such as the address of a proxy, may be secret.
     tracing::debug!(program, arguments = ?command.get_args(), "running");
+    let Ended { status, output, words } = run_to_end(command.stdin(Stdio::null()), &program, limit, || Ok(()))?;
+    if status.success() { Ok(output) } else { Err(Failure::Exit { program, status, words, wanted: Vec::new() }) }
+}
+
+/// Runs `command` to its end, whatever that is, at most for `limit`. `started` is called once when it runs.
+///
+/// # Errors
+/// When the program cannot be run, or does not end in time.
+pub(crate) fn run_to_end(
+    command: &mut Command,
+    program: &str,
+    limit: Duration,
+    started: impl FnOnce() -> io::Result<()>,
+) -> Result<Ended, Failure> {
+    let program = program.to_owned();
     let mut child = command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|source| Failure::Start { program: program.clone(), source })?;
     let deadline = Instant::now() + limit;
-    let ended = communicate(&mut child, deadline);
+    let ended = started().and_then(|()| communicate(&mut child, deadline));
     if !matches!(ended, Ok(Some(_))) {
         // Killing what has just ended by itself fails, and that is as good.
         let _ = child.kill();
         let _ = child.wait();
     }
     match ended {
-        Ok(Some((status, output, _))) if status.success() => Ok(output),
-        Ok(Some((status, _, words))) => Err(Failure::Exit { program, status, words }),
+        Ok(Some(ended)) => Ok(ended),
         Ok(None) => Err(Failure::Timeout { program, limit }),
         Err(source) => Err(Failure::Read { program, source }),
     }
 }
 
 /// Reads both streams to their ends and waits for the program; `None` when the deadline came first.
-fn communicate(child: &mut Child, deadline: Instant) -> io::Result<Option<(ExitStatus, Output, String)>> {
+fn communicate(child: &mut Child, deadline: Instant) -> io::Result<Option<Ended>> {
     let (sender, receiver) = mpsc::channel();
     let stdout = read(child.stdout.take(), usize::MAX, sender.clone());
     let stderr = read(child.stderr.take(), WORDS_LIMIT, sender);
@@ -95,7 +140,7 @@ fn communicate(child: &mut Child, deadline: Instant) -> io::Result<Option<(ExitS
     let mut pause = Duration::from_micros(200);
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(Some((status, output, String::from_utf8_lossy(&words).into_owned())));
+            return Ok(Some(Ended { status, output, words: String::from_utf8_lossy(&words).into_owned() }));
         }
         if Instant::now() >= deadline {
             return Ok(None);
@@ -121,6 +166,14 @@ fn read(
         let _ = done.send(());
         result.map(|_| kept)
     })
+}
+
+/// The last words of a program that was stopped.
+fn after(words: &str) -> String {
+    match words.trim() {
+        "" => String::new(),
+        words => format!("; before that it said:\n{words}"),
+    }
 }
 
 fn said(program: &str, status: ExitStatus, words: &str) -> impl fmt::Display {

@@ -5,6 +5,7 @@ mod images;
 mod inputs;
 mod inspect;
 mod lock;
+mod sandbox;
 
 use std::io::{self, Write};
 
@@ -38,6 +39,9 @@ enum Command {
     Lock(lock::Arguments),
     /// Show the layers, sizes and configuration of an image or an archive.
     Inspect(inspect::Arguments),
+    /// Run a program as the programs of actions are run.
+    #[command(hide = true)]
+    Sandbox(sandbox::Arguments),
 }
 
 /// Options that every subcommand has.
@@ -76,6 +80,7 @@ pub fn run() -> Exit {
         Command::Base(arguments) => base::run(arguments),
         Command::Lock(arguments) => lock::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Sandbox(arguments) => sandbox::run(arguments),
     };
     result.unwrap_or_else(|error| {
         vcterminal::report(&error);

@@ -216,9 +216,9 @@ impl Stage {
     /// What the compiler said, with paths as they are in the source.
     fn without_its_path(&self, failure: process::Failure) -> process::Failure {
         match failure {
-            process::Failure::Exit { program, status, words } => {
+            process::Failure::Exit { program, status, words, wanted } => {
                 let words = words.replace(&format!("{}/", self.dir), "");
-                process::Failure::Exit { program, status, words }
+                process::Failure::Exit { program, status, words, wanted }
             }
             other => other,
         }

@@ -1,0 +1,10 @@
+//! Why an action cannot be confined.
+
+/// An error of the sandbox itself; what a program in it does is a [`crate::process::Failure`].
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum Error {
+    /// The machine forbids what the sandbox is made of.
+    #[error("making a sandbox: cannot {attempt}")]
+    #[diagnostic(help("{}", super::probe::advice()))]
+    Forbidden { attempt: String, source: std::io::Error },
+}

@@ -1,0 +1,38 @@
+//! The first process of a sandbox: starts the program and reaps what its processes leave. With it, all of them end.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::run::{Stage, self_as};
+use super::spec::{Obstacle, Report};
+
+/// Waits for the program's end and tells of it.
+pub(super) fn init(socket: &UnixStream) -> Result<Report, Obstacle> {
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(Obstacle::of("end with the supervisor"))?;
+    // The supervisor's word to begin, a blank before the message to the program's process; its end if it died before that.
+    let mut word = [0];
+    (&*socket).read_exact(&mut word).map_err(Obstacle::on("hear from the supervisor"))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(Obstacle::of("make a mount namespace"))?;
+    let theirs = socket.try_clone().map_err(Obstacle::on("use a socket"))?;
+    let child = self_as(Stage::Enter).stdin(OwnedFd::from(theirs)).spawn();
+    let child = Pid::from_raw(child.map_err(Obstacle::on("start a process"))?.id().cast_signed());
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == child => {
+                return Ok(Report::Ended { status: code << 8, exceeded: None });
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
+                return Ok(Report::Ended { status: signal as i32, exceeded: None });
+            }
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(Obstacle::of("wait for the program")(error)),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Where programs run that make outputs: they see what was declared and nothing else of the machine.
+//!
+//! A [`Step`] declares what a program gets; [`Sandbox::run`] runs it in user, mount, pid, network, ipc and uts namespaces
+//! of its own. No code here runs between fork and exec. Instead this program starts itself again, three times over:
+//! `supervisor` watches the limits from outside and cleans up, `init` is the first process within and reaps what others
+//! leave, `enter` builds the file system and becomes the program. Where the machine has no namespaces for us, the
+//! supervisor runs the program as it is, and that is recorded.
+
+mod cgroup;
+mod enter;
+mod error;
+mod explain;
+mod init;
+mod mounts;
+mod probe;
+mod run;
+mod spec;
+mod step;
+mod supervisor;
+mod usage;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+pub(crate) use self::error::Error;
+pub(crate) use self::explain::Wanted;
+pub(crate) use self::run::{Stage, stage};
+pub(crate) use self::spec::Limits;
+pub(crate) use self::step::Step;
+
+/// Whether programs that make outputs are confined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// Confined, or the build fails.
+    Required,
+    /// Confined where the machine lets us; where not, that is said and recorded.
+    #[default]
+    Auto,
+    /// Not confined.
+    Off,
+}
+
+impl Default for Limits {
+    /// Two hours, all of the memory, and more processes than any compiler starts.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        Self { time: Duration::from_secs(2 * 60 * 60), memory: None, processes: Some((512 * processors).max(4096)) }
+    }
+}
+
+/// What every program sees of the world beside its inputs. Fixed, except where a check changes it on purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// The folder that work is done in.
+    pub(crate) build: &'static str,
+    pub(crate) hostname: &'static str,
+    pub(crate) timezone: &'static str,
+    pub(crate) locale: &'static str,
+    pub(crate) umask: u32,
+    pub(crate) processors: Option<usize>,
+}
+
+impl Surroundings {
+    /// Those of every build.
+    pub(crate) const FIXED: Self =
+        Self { build: "/build", hostname: "vcbuild", timezone: "UTC", locale: "C", umask: 0o022, processors: None };
+}
+
+/// Runs steps.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    mode: Mode,
+    limits: Limits,
+    surroundings: Surroundings,
+    /// Whether namespaces can be had, once it is known.
+    ability: OnceLock<Result<(), spec::Obstacle>>,
+}
+
+impl Sandbox {
+    /// A sandbox that confines as `mode` says. Whether the machine lets it is found out when a step first asks.
+    pub(crate) fn find(mode: Mode, limits: Limits) -> Self {
+        Self { mode, limits, surroundings: Surroundings::FIXED, ability: OnceLock::new() }
+    }
+
+    /// The same in other surroundings.
+    pub(crate) fn with_surroundings(self, surroundings: Surroundings) -> Self {
+        Self { surroundings, ..self }
+    }
+
+    /// A step that declares nothing yet; `name` is for people.
+    ///
+    /// # Errors
+    /// When steps must be confined and cannot be.
+    pub(crate) fn step(&self, name: &str) -> Result<Step, crate::Error> {
+        Step::new(name, self.is_confined()?, &self.surroundings)
+    }
+
+    /// Whether programs are confined here.
+    ///
+    /// # Errors
+    /// When they must be and cannot be.
+    pub(crate) fn is_confined(&self) -> Result<bool, crate::Error> {
+        if self.mode == Mode::Off {
+            return Ok(false);
+        }
+        let ability = self.ability.get_or_init(|| {
+            let ability = probe::probe();
+            if let (Mode::Auto, Err(obstacle)) = (self.mode, &ability) {
+                probe::warn(obstacle);
+            }
+            ability
+        });
+        match ability {
+            Ok(()) => Ok(true),
+            Err(_) if self.mode == Mode::Auto => Ok(false),
+            Err(obstacle) => {
+                Err(Error::Forbidden { attempt: obstacle.attempt.clone(), source: obstacle.error() }.into())
+            }
+        }
+    }
+
+    /// What confines programs here, for an action's record.
+    ///
+    /// # Errors
+    /// When they must be confined and cannot be.
+    pub(crate) fn confinement(&self) -> Result<String, crate::Error> {
+        Ok(match (self.is_confined()?, self.ability.get()) {
+            (true, _) => "user, mount, pid, network, ipc and uts namespaces".to_owned(),
+            (false, Some(Err(obstacle))) => format!("none: cannot {}: {}", obstacle.attempt, obstacle.why),
+            (false, _) => "none: turned off".to_owned(),
+        })
+    }
+
+    /// Where a compiler's own cache of this name is, in the store's care. What was made unconfined is never used by a
+    /// confined program: nobody knows what went into it.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub(crate) fn cache(&self, store: &vcstore::Store, name: &str) -> Result<camino::Utf8PathBuf, crate::Error> {
+        let confinement = if self.is_confined()? { "confined" } else { "unconfined" };
+        Ok(store.cache_dir(&format!("{name}/{confinement}"))?)
+    }
+}

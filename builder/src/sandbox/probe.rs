@@ -1,0 +1,57 @@
+//! Whether this machine lets us make a sandbox, and what to do where it does not.
+
+use std::fs;
+
+use super::Surroundings;
+use super::run;
+use super::spec::{Limits, Obstacle, Report, Spec};
+
+/// Makes a sandbox with nothing in it.
+pub(super) fn probe() -> Result<(), Obstacle> {
+    let spec = Spec {
+        confined: true,
+        program: None,
+        mounts: Vec::new(),
+        links: Vec::new(),
+        hostname: Surroundings::FIXED.hostname.to_owned(),
+        umask: Surroundings::FIXED.umask,
+        processors: None,
+        limits: Limits { time: std::time::Duration::from_secs(30), memory: None, processes: None },
+    };
+    let other = |why: String| Obstacle { attempt: "start it".to_owned(), errno: None, why };
+    match run::run(&spec, "vcbuild sandbox") {
+        Err(failure) => Err(other(failure.to_string())),
+        Ok((Report::Failed(obstacle), _)) => Err(obstacle),
+        Ok((Report::Ended { status: 0, .. }, _)) => Ok(()),
+        Ok((Report::Ended { .. }, ended)) => Err(other(ended.words)),
+    }
+}
+
+/// Says once that programs run unconfined.
+pub(super) fn warn(obstacle: &Obstacle) {
+    tracing::warn!(
+        "programs run without a sandbox: cannot {}: {} (recorded with each action; --sandbox off silences this; {})",
+        obstacle.attempt,
+        obstacle.why,
+        advice()
+    );
+}
+
+/// What the machine's settings say of namespaces, as a way to allow them.
+pub(super) fn advice() -> String {
+    let setting = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|text| text.trim().to_owned());
+    let is = |name: &str, value: &str| setting(name).as_deref() == Some(value);
+    if is("user/max_user_namespaces", "0") {
+        "allow user namespaces: sysctl user.max_user_namespaces=15000".to_owned()
+    } else if is("kernel/unprivileged_userns_clone", "0") {
+        "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1".to_owned()
+    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for vcbuild \
+         with the rule `userns,`"
+            .to_owned()
+    } else {
+        "where this is a container, its seccomp or AppArmor profile forbids it: run the container with \
+         `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`, or build outside of it"
+            .to_owned()
+    }
+}

@@ -1,0 +1,132 @@
+//! The outer end of a sandbox: starts its supervisor, hands it what to run, and says how it ended.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use super::explain::explain;
+use super::spec::{self, Exceeded, Obstacle, Report, Spec};
+use super::{Sandbox, Step, enter, init, supervisor};
+use crate::process::{self, Ended, Failure};
+
+/// How long a supervisor that must have ended by itself is waited for.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// This very program, also after its file was replaced.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// The processes of a sandbox, each of which is this program again.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Stage {
+    /// Outside: makes the namespaces, watches the limits.
+    Supervisor,
+    /// The first process within.
+    Init,
+    /// Builds the file system, becomes the program.
+    Enter,
+}
+
+impl Sandbox {
+    /// Runs the program of a step to its end; gives what it wrote to standard output.
+    ///
+    /// # Errors
+    /// When it cannot be run, goes over a limit, or ends with anything but 0.
+    pub(crate) fn run(&self, step: Step) -> Result<process::Output, Failure> {
+        let limits = self.limits;
+        let (spec, program, _folder) = step.into_spec(&self.surroundings, limits);
+        let (report, Ended { output, words, .. }) = run(&spec, &program)?;
+        match report {
+            Report::Failed(obstacle) => Err(Failure::Start { source: obstacle.error(), program: obstacle.attempt }),
+            Report::Ended { exceeded: Some(exceeded), .. } => {
+                Err(Failure::Limit { program, limit: limits.describe(exceeded), option: exceeded.option(), words })
+            }
+            Report::Ended { status: 0, .. } => Ok(output),
+            Report::Ended { status, .. } => {
+                let status = ExitStatus::from_raw(status);
+                let wanted = if spec.confined { explain(&words, &spec) } else { Vec::new() };
+                Err(Failure::Exit { program, status, words, wanted })
+            }
+        }
+    }
+}
+
+/// Runs `spec`; besides the report there is what the program wrote.
+pub(super) fn run(spec: &Spec, name: &str) -> Result<(Report, Ended), Failure> {
+    let start = |source| Failure::Start { program: name.to_owned(), source };
+    let (ours, theirs) = UnixStream::pair().map_err(start)?;
+    let mut command = self_as(Stage::Supervisor);
+    // In a process group of its own: Ctrl-C ends this program, and the supervisor then cleans up.
+    command.stdin(OwnedFd::from(theirs)).process_group(0);
+    ours.set_write_timeout(Some(GRACE)).map_err(start)?;
+    let ended = process::run_to_end(&mut command, name, spec.limits.time + GRACE, || spec::send(&ours, spec))?;
+    ours.set_read_timeout(Some(GRACE)).map_err(start)?;
+    match spec::receive(&ours) {
+        Ok(Some(report)) => Ok((report, ended)),
+        Ok(None) => {
+            let why = format!("the sandbox of {name} ended without a word ({}): {}", ended.status, ended.words);
+            Err(Failure::Other(why))
+        }
+        Err(source) => Err(Failure::Read { program: name.to_owned(), source }),
+    }
+}
+
+/// Does the work of one process of a sandbox, which the process with the other end of standard input asked for.
+pub(crate) fn stage(stage: Stage) -> vcterminal::Exit {
+    let asked = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
+    let done = asked.map_err(Obstacle::on("use standard input")).and_then(|socket| {
+        let done = match stage {
+            Stage::Supervisor => supervisor::supervise(&socket).map(Some),
+            Stage::Init => init::init(&socket).map(Some),
+            Stage::Enter => enter::enter(&socket).map(|()| None),
+        };
+        let report = done.unwrap_or_else(|obstacle| Some(Report::Failed(obstacle)));
+        report.map_or(Ok(()), |report| spec::send(&socket, &report)).map_err(Obstacle::on("answer"))
+    });
+    match done {
+        Ok(()) => vcterminal::Exit::Done,
+        Err(obstacle) => {
+            eprintln!("a process of vcbuild's sandbox cannot {}: {}", obstacle.attempt, obstacle.why);
+            vcterminal::Exit::Failed
+        }
+    }
+}
+
+/// A command that runs this program as a process of a sandbox; what it is to do comes over standard input.
+pub(super) fn self_as(stage: Stage) -> Command {
+    let mut command = Command::new(THIS_PROGRAM);
+    let name = match stage {
+        Stage::Supervisor => "supervisor",
+        Stage::Init => "init",
+        Stage::Enter => "enter",
+    };
+    command.arg0("vcbuild").args(["sandbox", "--stage", name]).env_clear();
+    command
+}
+
+impl Exceeded {
+    /// The option that raises the limit.
+    fn option(self) -> &'static str {
+        match self {
+            Self::Time => "timeout",
+            Self::Memory => "max-memory",
+            Self::Processes => "max-processes",
+        }
+    }
+}
+
+impl spec::Limits {
+    /// What was too much, with the limit.
+    fn describe(&self, exceeded: Exceeded) -> String {
+        match exceeded {
+            Exceeded::Time => format!("it took longer than {} s", self.time.as_secs()),
+            Exceeded::Memory => {
+                format!("it used more memory than {}", vcterminal::bytes(self.memory.unwrap_or_default()))
+            }
+            Exceeded::Processes => {
+                format!("it had more than {} processes and threads", self.processes.unwrap_or_default())
+            }
+        }
+    }
+}

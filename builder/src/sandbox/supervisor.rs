@@ -1,0 +1,212 @@
+//! The process outside: makes the namespaces, starts the program, stops it at its limits, and leaves nothing behind.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getegid, geteuid, setgroups};
+
+use super::cgroup::Group;
+use super::run::{Stage, self_as};
+use super::spec::{Exceeded, Obstacle, Report, Spec, receive, send};
+use super::usage::Usage;
+
+/// How often limits are looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How long what was killed may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs what is asked for and tells how it ended.
+pub(super) fn supervise(asked: &UnixStream) -> Result<Report, Obstacle> {
+    close_inherited()?;
+    let spec: Spec = receive(asked).map_err(Obstacle::on("read what to run"))?.ok_or_else(gone)?;
+    asked.set_nonblocking(true).map_err(Obstacle::on("use standard input"))?;
+    let group = Group::make(&spec.limits);
+    if spec.confined {
+        separate()?;
+    } else {
+        // What the program leaves behind becomes a child of this process, which ends it.
+        prctl::set_child_subreaper(true).map_err(Obstacle::of("adopt orphans"))?;
+    }
+    let (ours, theirs) = UnixStream::pair().map_err(Obstacle::on("make a socket"))?;
+    let stage = if spec.confined { Stage::Init } else { Stage::Enter };
+    let child = self_as(stage).stdin(OwnedFd::from(theirs)).spawn().map_err(Obstacle::on("start a process"))?;
+    let mut run = Run { spec: &spec, group, child, asked, deadline: Instant::now() + spec.limits.time };
+    let result = run.watch(&ours);
+    let gone = run.end();
+    result.and_then(|report| gone.map(|()| report))
+}
+
+/// A running program.
+struct Run<'a> {
+    spec: &'a Spec,
+    group: Group,
+    /// The first process: init in a sandbox, the program itself without one.
+    child: Child,
+    asked: &'a UnixStream,
+    deadline: Instant,
+}
+
+impl Run<'_> {
+    /// Waits for the end, at most until a limit is met or nobody is interested any more.
+    fn watch(&mut self, socket: &UnixStream) -> Result<Report, Obstacle> {
+        let pid = self.pid();
+        self.group.add(pid).map_err(Obstacle::on("put the program into its control group"))?;
+        // Only now may it begin, at the blank: its children are in the group too.
+        let mut writer = socket;
+        let told = writer.write_all(b" ").and_then(|()| send(socket, self.spec));
+        told.map_err(Obstacle::on("tell the program's process what to do"))?;
+        socket.set_read_timeout(Some(TICK)).map_err(Obstacle::on("use a socket"))?;
+        loop {
+            match receive::<Report>(socket) {
+                Ok(Some(Report::Ended { status, exceeded })) => {
+                    return Ok(Report::Ended { status, exceeded: exceeded.or(self.group.exceeded()) });
+                }
+                Ok(Some(report)) => return Ok(report),
+                // Without an init nobody tells how the program ended: its own end does.
+                Ok(None) => return self.ended(),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(error) => return Err(Obstacle::on("hear of the program's end")(error)),
+            }
+            if let Some(exceeded) = self.exceeded() {
+                return Ok(Report::Ended { status: Signal::SIGKILL as i32, exceeded: Some(exceeded) });
+            }
+            if is_closed(self.asked) {
+                return Err(gone());
+            }
+        }
+    }
+
+    /// The end of the first process, which closed its socket: it became the program, or died.
+    fn ended(&mut self) -> Result<Report, Obstacle> {
+        loop {
+            let status = match waitpid(self.pid(), Some(WaitPidFlag::WNOHANG)).map_err(Obstacle::of("wait"))? {
+                WaitStatus::Exited(_, code) => code << 8,
+                WaitStatus::Signaled(_, signal, _) => signal as i32,
+                _ => {
+                    if let Some(exceeded) = self.exceeded() {
+                        return Ok(Report::Ended { status: Signal::SIGKILL as i32, exceeded: Some(exceeded) });
+                    }
+                    if is_closed(self.asked) {
+                        return Err(gone());
+                    }
+                    std::thread::sleep(TICK / 10);
+                    continue;
+                }
+            };
+            return Ok(Report::Ended { status, exceeded: self.group.exceeded() });
+        }
+    }
+
+    fn exceeded(&self) -> Option<Exceeded> {
+        if Instant::now() >= self.deadline {
+            return Some(Exceeded::Time);
+        }
+        let limits = &self.spec.limits;
+        let memory = limits.memory.filter(|_| !self.group.limits_memory());
+        let processes = limits.processes.filter(|_| !self.group.limits_processes());
+        if memory.is_some() || processes.is_some() {
+            // Of a machine that does not tell, nothing is known to be too much.
+            let usage = Usage::of(self.pid()).unwrap_or_default();
+            if memory.is_some_and(|limit| usage.memory > limit) {
+                return Some(Exceeded::Memory);
+            }
+            if processes.is_some_and(|limit| usage.tasks > limit) {
+                return Some(Exceeded::Processes);
+            }
+        }
+        self.group.exceeded()
+    }
+
+    /// Ends everything that still runs, and removes the control group.
+    fn end(&mut self) -> Result<(), Obstacle> {
+        let deadline = Instant::now() + PATIENCE;
+        // Killing what has ended fails, and that is as good. The kernel ends all of a sandbox with its init.
+        let _ = kill(self.pid(), Signal::SIGKILL);
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Err(nix::Error::ECHILD) => break,
+                Err(error) => return Err(Obstacle::of("wait for the program's end")(error)),
+                Ok(WaitStatus::StillAlive) => {
+                    let left = Usage::of(Pid::this()).map(|usage| usage.pids).unwrap_or_default();
+                    for pid in left {
+                        let _ = kill(pid, Signal::SIGKILL);
+                    }
+                    std::thread::sleep(TICK / 50);
+                }
+                Ok(_) => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(Obstacle::on("end the program")(io::Error::from(io::ErrorKind::TimedOut)));
+            }
+        }
+        self.group.remove(deadline).map_err(Obstacle::on("remove the control group"))
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+}
+
+/// Goes into namespaces of its own. Of the pid namespace only children are members; the mount namespace comes later, since
+/// this process still needs the machine's `/proc` and control groups.
+fn separate() -> Result<(), Obstacle> {
+    let (user, group) = (geteuid(), getegid());
+    if user.is_root() {
+        // Of no use in there, and root of a container may not be allowed to.
+        let _ = setgroups(&[]);
+    }
+    let flags = [
+        CloneFlags::CLONE_NEWUSER,
+        CloneFlags::CLONE_NEWPID,
+        CloneFlags::CLONE_NEWNET,
+        CloneFlags::CLONE_NEWIPC,
+        CloneFlags::CLONE_NEWUTS,
+    ];
+    let flags = flags.into_iter().collect();
+    unshare(flags).map_err(Obstacle::of("make user, pid, network, ipc and uts namespaces"))?;
+    map_user("/proc/self", (0, user.as_raw()), (0, group.as_raw())).map_err(Obstacle::on("map the user"))
+}
+
+/// Says who this process is in its new user namespace: `(inside, outside)`. `process` is its folder in `/proc`.
+pub(super) fn map_user(process: &str, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
+    fs::write(format!("{process}/setgroups"), "deny")?;
+    fs::write(format!("{process}/uid_map"), format!("{} {} 1", user.0, user.1))?;
+    fs::write(format!("{process}/gid_map"), format!("{} {} 1", group.0, group.1))
+}
+
+/// Closes what whoever started vcbuild left open: through a folder's descriptor a program could leave the sandbox.
+fn close_inherited() -> Result<(), Obstacle> {
+    let attempt = "list open files";
+    let names = fs::read_dir("/proc/self/fd").map_err(Obstacle::on(attempt))?;
+    let numbers: Vec<i32> = names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    // Of those above 2, the one of standard input's clone is ours and closed on exec; so are those of the listing.
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        let path = format!("/proc/self/fdinfo/{number}");
+        let Ok(info) = fs::read_to_string(&path) else { continue };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        let kept_on_exec = flags.is_some_and(|flags| flags & nix::libc::O_CLOEXEC as u32 == 0);
+        if kept_on_exec {
+            nix::unistd::close(number).map_err(Obstacle::of("close an open file"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the other end is closed; nothing more is ever sent over it.
+fn is_closed(mut socket: &UnixStream) -> bool {
+    !matches!(socket.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn gone() -> Obstacle {
+    Obstacle::on("go on")(io::Error::other("vcbuild is gone"))
+}
