@@ -12,6 +12,7 @@ use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::{Component, GoProgram, Kind, VersionTable, full_reference};
+use crate::sandbox::Sandbox;
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
 use crate::{Error, go, image};
@@ -32,6 +33,8 @@ pub(crate) struct Request<'a> {
     pub(crate) epoch: u64,
     /// How many components are worked on at once.
     pub(crate) jobs: usize,
+    /// Where programs run that make files.
+    pub(crate) sandbox: Sandbox,
 }
 
 /// An image that was built.
@@ -118,9 +121,9 @@ fn site<'a>(
     lock: &'a Lock,
     progress: &'a Progress,
 ) -> Result<Site<'a>, Error> {
-    let Request { source, version, jobs, .. } = request;
+    let Request { source, version, jobs, sandbox, .. } = request;
     let outside = outside(request, store, lock, names.archives.keys())?;
-    Ok(Site { source, version, store, lock, outside, jobs: *jobs, progress })
+    Ok(Site { source, version, store, lock, outside, jobs: *jobs, sandbox, progress })
 }
 
 /// The components of a request for all its platforms, by the builder of their kind.

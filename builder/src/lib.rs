@@ -20,8 +20,8 @@ mod platform;
 mod process;
 mod progress;
 mod project;
-mod site;
 mod sandbox;
+mod site;
 mod source;
 mod words;
 

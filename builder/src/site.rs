@@ -6,6 +6,7 @@ use vcstore::{Blob, Platform, Store};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::{Component, VersionTable};
+use crate::sandbox::Sandbox;
 use crate::source::Source;
 
 /// Where building takes place.
@@ -20,6 +21,8 @@ pub(crate) struct Site<'a> {
     pub(crate) outside: Vec<Utf8PathBuf>,
     /// How many compilers may be at work at once.
     pub(crate) jobs: usize,
+    /// Where programs run that make files.
+    pub(crate) sandbox: &'a Sandbox,
     pub(crate) progress: &'a Progress,
 }
 

@@ -9,6 +9,7 @@ use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
 use super::inputs::{Freedom, Inputs};
+use super::sandbox::SandboxOptions;
 use super::{Common, platforms};
 use crate::build::{self, Built, Request};
 use crate::progress::{Actions, Progress};
@@ -48,6 +49,9 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     freedom: Freedom,
+
+    #[command(flatten, next_help_heading = "Sandbox")]
+    sandbox: SandboxOptions,
 
     #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
@@ -109,6 +113,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         out: arguments.out.clone(),
         epoch,
         jobs,
+        sandbox: arguments.sandbox.sandbox(),
     };
     let built = build::images(&request, &store, &lock, &progress);
     note(&store, &progress, built.as_deref().ok());

@@ -13,6 +13,7 @@ use crate::Error;
 use crate::build::{self, Request};
 use crate::lock::Changes;
 use crate::progress::Progress;
+use crate::sandbox::{Limits, Mode, Sandbox};
 use crate::source::Source;
 
 #[derive(Debug, Args)]
@@ -56,6 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         out: "out".into(),
         epoch: 0,
         jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        sandbox: Sandbox::find(Mode::default(), Limits::default()),
     };
     build::pin(&request, &store, &lock, &progress)?;
     lock.tidy();

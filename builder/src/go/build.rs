@@ -46,7 +46,7 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Re
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let Site { store, progress, .. } = *site;
+    let store = site.store;
     let look = Look::at(wanted, site)?;
     site.lock.pin_modules(&look.module.path, look.pins()?, false)?;
     site.lock.save()?;
@@ -67,12 +67,12 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Re
             missing.push(job);
         }
     }
-    warm_up(&go, store, &module, &missing, progress)?;
+    warm_up(&go, site, &module, &missing)?;
     let made: Vec<_> = jobs
         .par_iter()
         .zip(&prepared)
         .map(|((one, _), prepared)| {
-            let content = compile(&go, store, &module, prepared, progress)?;
+            let content = compile(&go, site, &module, prepared)?;
             let binary = MadeFile { path: one.component.binary.clone(), mode: 0o755, content };
             Ok(Made { component: one.component, platform: one.platform, files: vec![binary] })
         })

@@ -3,19 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
-use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::{Action, Blob, Outputs, Store};
 
 use super::scan::{Scope, ensure_modules};
 use super::{Closure, Go, Home, Module};
-use crate::progress::Progress;
+use crate::sandbox::Step;
+use crate::site::Site;
 use crate::source::{FileHash, Tree};
 use crate::{Error, platform, process};
-
-/// The longest that compiling one program may take.
-const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
 const RECIPE: u32 = 1;
@@ -92,29 +89,24 @@ impl Prepared<'_> {
 ///
 /// # Errors
 /// When it does not compile, in the compiler's own words.
-pub(crate) fn compile(
-    go: &Go,
-    store: &Store,
-    module: &Module,
-    prepared: &Prepared<'_>,
-    progress: &Progress,
-) -> Result<Blob, Error> {
+pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prepared<'_>) -> Result<Blob, Error> {
+    let Site { store, sandbox, progress, .. } = *site;
     let Prepared { job, files, ldflags, action } = prepared;
     let outputs = progress.realise(store, action, || {
         ensure_modules(go, store, module, job.scope, job.closure, progress)?;
-        let stage = Stage::fill(go, store, module, files)?;
+        let stage = Stage::fill(site, module, files)?;
         let binary = stage.home.path.join("binary");
-        let mut command = stage.go_build(go, module, job.scope);
-        command.arg("-ldflags").arg(ldflags).arg("-o").arg(&binary).arg("--").arg(job.package);
-        process::run(&mut command, LIMIT).map_err(|failure| Error::Compile {
+        let GoBuild { mut step, home, dir } = stage.go_build(go, site, module, job.scope)?;
+        step.arguments(["-ldflags", ldflags, "-o", home.join("binary").as_str(), "--", job.package]);
+        sandbox.run(step).map_err(|failure| Error::Compile {
             component: job.name.to_owned(),
             platform: job.scope.platform.clone(),
-            source: Box::new(stage.without_its_path(failure)),
+            source: Box::new(without_path(failure, &dir)),
         })?;
         let mut writer = store.writer()?;
         let copied = File::open(&binary).and_then(|mut file| io::copy(&mut file, &mut writer));
         copied.map_err(Error::io("reading", &binary))?;
-        Ok(Outputs::new().with_blob("binary", writer.commit()?))
+        Ok(Outputs::new().with_blob("binary", writer.commit()?).with_note("sandbox", sandbox.confinement()?))
     })?;
     outputs.blob("binary").ok_or_else(|| Error::Internal("a compile action without a binary".to_owned()))
 }
@@ -124,13 +116,8 @@ pub(crate) fn compile(
 ///
 /// # Errors
 /// When the files cannot be read, or changed meanwhile.
-pub(crate) fn warm_up(
-    go: &Go,
-    store: &Store,
-    module: &Module,
-    jobs: &[&Prepared<'_>],
-    progress: &Progress,
-) -> Result<(), Error> {
+pub(crate) fn warm_up(go: &Go, site: &Site<'_>, module: &Module, jobs: &[&Prepared<'_>]) -> Result<(), Error> {
+    let Site { store, sandbox, progress, .. } = *site;
     let scopes: BTreeSet<&Scope> = jobs.iter().map(|prepared| prepared.job.scope).collect();
     for scope in scopes {
         let jobs = || jobs.iter().filter(|prepared| prepared.job.scope == scope);
@@ -147,9 +134,11 @@ pub(crate) fn warm_up(
         }
         let _step = progress.step(&format!("compiling what the components share for {}", scope.platform));
         let files = jobs().flat_map(|prepared| prepared.files.clone()).collect();
-        let stage = Stage::fill(go, store, module, &files)?;
-        let mut command = stage.go_build(go, module, scope);
-        if let Err(failure) = process::run(command.arg("--").args(shared), LIMIT) {
+        let stage = Stage::fill(site, module, &files)?;
+        let mut step = stage.go_build(go, site, module, scope)?.step;
+        step.argument("--");
+        step.arguments(shared);
+        if let Err(failure) = sandbox.run(step) {
             tracing::info!("compiling the shared packages: {failure}");
         }
     }
@@ -176,52 +165,59 @@ impl Linking {
 /// A folder with the files of closures, as they lie in the source.
 struct Stage {
     home: Home,
+    /// The module's folder, below the home.
+    dir: Utf8PathBuf,
+}
+
+/// A step that runs `go build`, with the names that the stage's folders have in it.
+struct GoBuild {
+    step: Step,
+    home: Utf8PathBuf,
     dir: Utf8PathBuf,
 }
 
 impl Stage {
     /// Copies the files, and checks that they are still what their hashes say.
-    fn fill(go: &Go, store: &Store, module: &Module, files: &BTreeMap<&Utf8Path, FileHash>) -> Result<Self, Error> {
-        let home = go.home(store)?;
-        let top = home.path.join("source");
-        for (path, hash) in files {
-            let (from, to) = (module.top.join(path), top.join(path));
+    fn fill(site: &Site<'_>, module: &Module, files: &BTreeMap<&Utf8Path, FileHash>) -> Result<Self, Error> {
+        let home = Home::in_folder(site.sandbox.workplace(site.store)?)?;
+        let top = Utf8Path::new("source");
+        for (path, hash) in site.sandbox.ordered(files) {
+            let from = module.top.join(path);
             let content = fs::read(&from).map_err(Error::io("reading", &from))?;
             if FileHash::of(&content) != *hash {
                 return Err(Error::SourceChanged { path: from });
             }
-            write(&to, &content)?;
+            write(&home.path.join(top).join(path), &content)?;
         }
         let dir = top.join(module.dir.strip_prefix(&module.top).unwrap_or(&module.dir));
         // The checksums of the modules that are needed are among the inputs; those of others can only be missing.
         let sums = module.dir.join("go.sum");
         match fs::read(&sums) {
-            Ok(content) => write(&dir.join("go.sum"), &content)?,
+            Ok(content) => write(&home.path.join(&dir).join("go.sum"), &content)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io("reading", &sums)(error)),
         }
         Ok(Self { home, dir })
     }
 
-    fn go_build(&self, go: &Go, module: &Module, scope: &Scope) -> std::process::Command {
-        let mut command = go.command_for(&self.home.path, &scope.platform);
-        command
-            .current_dir(&self.dir)
-            .args(["build", "-trimpath", "-buildvcs=false", "-modcacherw", module.mod_option()])
-            .arg(format!("-p={}", go.jobs))
-            .arg(format!("-tags={}", scope.tags.join(",")));
-        command
+    fn go_build(&self, go: &Go, site: &Site<'_>, module: &Module, scope: &Scope) -> Result<GoBuild, Error> {
+        let (mut step, home) = go.step(site.sandbox, site.store, &self.home.path, &scope.platform)?;
+        let dir = home.join(&self.dir);
+        step.dir(&dir);
+        step.arguments(["build", "-trimpath", "-buildvcs=false", "-modcacherw", module.mod_option()]);
+        step.arguments([format!("-p={}", go.jobs), format!("-tags={}", scope.tags.join(","))]);
+        Ok(GoBuild { step, home, dir })
     }
+}
 
-    /// What the compiler said, with paths as they are in the source.
-    fn without_its_path(&self, failure: process::Failure) -> process::Failure {
-        match failure {
-            process::Failure::Exit { program, status, words, wanted } => {
-                let words = words.replace(&format!("{}/", self.dir), "");
-                process::Failure::Exit { program, status, words, wanted }
-            }
-            other => other,
+/// What the compiler said, with paths as they are in the source, which is at `dir`.
+fn without_path(failure: process::Failure, dir: &Utf8Path) -> process::Failure {
+    match failure {
+        process::Failure::Exit { program, status, words, wanted } => {
+            let words = words.replace(&format!("{dir}/"), "");
+            process::Failure::Exit { program, status, words, wanted }
         }
+        other => other,
     }
 }
 

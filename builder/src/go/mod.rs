@@ -17,6 +17,7 @@ use self::module::Module;
 use self::scan::Closure;
 use self::toolchain::Toolchain;
 use crate::network::Network;
+use crate::sandbox::{Sandbox, Step};
 use crate::{Error, platform};
 
 /// Go, ready to run.
@@ -25,8 +26,10 @@ pub(crate) struct Go {
     toolchain: Toolchain,
     /// Modules, unpacked; only Go writes there, and it checks them against `go.sum`.
     modules: Utf8PathBuf,
-    /// Go's own cache of compiled packages, by the content of everything that went into them.
-    packages: Utf8PathBuf,
+    /// The name of Go's own caches of compiled packages, which go by the content of everything that went into them.
+    packages: String,
+    /// The one for what Go does unconfined: it looks through packages there, and compiles none.
+    looked_at: Utf8PathBuf,
     /// Whether modules may be fetched.
     network: Network,
     /// How many compilers one Go command runs at once.
@@ -40,30 +43,19 @@ impl Go {
     /// When there is none, or it does not work.
     pub(crate) fn find(store: &Store, network: Network, jobs: usize) -> Result<Self, Error> {
         let toolchain = Toolchain::find(&store.cache_dir("toolchain")?)?;
-        let (modules, packages) = (store.cache_dir("gomod")?, store.cache_dir("go-build")?);
-        Ok(Self { toolchain, modules, packages, network, jobs })
+        let packages = format!("go-build/{}", toolchain.identity());
+        let (modules, looked_at) = (store.cache_dir("gomod")?, store.cache_dir(&format!("{packages}/looked-at"))?);
+        Ok(Self { toolchain, modules, packages, looked_at, network, jobs })
     }
 
     /// A Go command that sees nothing of the user's environment and reaches no network. `home` is an empty folder.
+    ///
+    /// It runs no code of the source, and needs to see the source where it is: it is not confined.
     fn command(&self, home: &Utf8Path) -> Command {
-        let mut command = self.toolchain.command();
-        command
-            .env_clear()
-            .env("PATH", self.toolchain.root().join("bin"))
-            .env("HOME", home)
-            .env("TMPDIR", home)
-            .env("GOPATH", home.join("go"))
-            .env("GOMODCACHE", &self.modules)
-            .env("GOCACHE", &self.packages)
-            .env("GOPROXY", "off")
-            .env("GOSUMDB", "off")
-            .env("GOTOOLCHAIN", "local")
-            .env("GOENV", "off")
-            .env("GOWORK", "off")
-            .env("GO111MODULE", "on")
-            .env("CGO_ENABLED", "0")
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC");
+        let root = self.toolchain.root();
+        let mut command = Command::new(root.join("bin/go"));
+        let places = Places { root, home, modules: &self.modules, packages: &self.looked_at };
+        command.env_clear().envs(places.environment()).env("LC_ALL", "C").env("TZ", "UTC");
         command
     }
 
@@ -74,21 +66,78 @@ impl Go {
         command
     }
 
-    /// A folder that stands for the user's home: it holds nothing but the wish not to count what Go does.
+    /// A step that runs Go for a platform, in the sandbox, and what `home`, which it works in, is called there.
+    fn step(
+        &self,
+        sandbox: &Sandbox,
+        store: &Store,
+        home: &Utf8Path,
+        platform: &Platform,
+    ) -> Result<(Step, Utf8PathBuf), Error> {
+        let mut step = sandbox.step("go")?;
+        let root = step.read_only(self.toolchain.root(), "/go")?;
+        let modules = step.read_only(&self.modules, "/gomod")?;
+        let packages = step.writable(&sandbox.cache(store, &self.packages)?, "/go-build")?;
+        let home = step.writable(home, "/build")?;
+        step.program(root.join("bin/go"));
+        let places = Places { root: &root, home: &home, modules: &modules, packages: &packages };
+        step.envs(places.environment());
+        step.envs(platform::go_environment(platform));
+        Ok((step, home))
+    }
+
+    /// A folder that stands for the user's home.
     fn home(&self, store: &Store) -> Result<Home, Error> {
-        let folder = store.temp_dir()?;
+        Home::in_folder(store.temp_dir()?)
+    }
+}
+
+/// What a Go command works with, as it is to call it.
+struct Places<'a> {
+    root: &'a Utf8Path,
+    home: &'a Utf8Path,
+    modules: &'a Utf8Path,
+    packages: &'a Utf8Path,
+}
+
+impl Places<'_> {
+    /// The variables that fix where Go finds everything, and that it fetches nothing.
+    fn environment(&self) -> [(&'static str, String); 14] {
+        let path = |path: &Utf8Path| path.as_str().to_owned();
+        [
+            ("GOROOT", path(self.root)),
+            ("PATH", path(&self.root.join("bin"))),
+            ("HOME", path(self.home)),
+            ("TMPDIR", path(self.home)),
+            ("GOPATH", path(&self.home.join("go"))),
+            ("GOMODCACHE", path(self.modules)),
+            ("GOCACHE", path(self.packages)),
+            ("GOPROXY", "off".to_owned()),
+            ("GOSUMDB", "off".to_owned()),
+            ("GOTOOLCHAIN", "local".to_owned()),
+            ("GOENV", "off".to_owned()),
+            ("GOWORK", "off".to_owned()),
+            ("GO111MODULE", "on".to_owned()),
+            ("CGO_ENABLED", "0".to_owned()),
+        ]
+    }
+}
+
+/// A folder that stands for the user's home and goes when it is dropped.
+struct Home {
+    path: Utf8PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Home {
+    /// Holds nothing but the wish not to count what Go does.
+    fn in_folder(folder: tempfile::TempDir) -> Result<Self, Error> {
         let path = utf8(folder.path())?;
         let telemetry = path.join(".config/go/telemetry");
         std::fs::create_dir_all(&telemetry).map_err(Error::io("making", &telemetry))?;
         std::fs::write(telemetry.join("mode"), "off").map_err(Error::io("writing", &telemetry))?;
-        Ok(Home { path, _folder: folder })
+        Ok(Self { path, _folder: folder })
     }
-}
-
-/// A folder that goes when it is dropped.
-struct Home {
-    path: Utf8PathBuf,
-    _folder: tempfile::TempDir,
 }
 
 fn utf8(path: &std::path::Path) -> Result<Utf8PathBuf, Error> {

@@ -87,10 +87,6 @@ impl Toolchain {
         &self.identity
     }
 
-    pub(super) fn command(&self) -> Command {
-        Command::new(self.settings.root.join("bin/go"))
-    }
-
     /// Opens `command` to the network, as the user's own Go is, with the modules the user has already before it.
     pub(super) fn let_fetch(&self, command: &mut Command, _permit: Permit) {
         command.envs(FETCH_ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));

@@ -28,6 +28,9 @@ pub(crate) use self::run::{Stage, stage};
 pub(crate) use self::spec::Limits;
 pub(crate) use self::step::Step;
 
+/// A folder in memory, which lists files by when they were made.
+const MEMORY: &str = "/dev/shm";
+
 /// Whether programs that make outputs are confined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,12 +62,21 @@ pub(crate) struct Surroundings {
     pub(crate) locale: &'static str,
     pub(crate) umask: u32,
     pub(crate) processors: Option<usize>,
+    /// Whether files are staged in the reverse of their order, where a folder lists them in the order they were made in.
+    pub(crate) reversed: bool,
 }
 
 impl Surroundings {
     /// Those of every build.
-    pub(crate) const FIXED: Self =
-        Self { build: "/build", hostname: "vcbuild", timezone: "UTC", locale: "C", umask: 0o022, processors: None };
+    pub(crate) const FIXED: Self = Self {
+        build: "/build",
+        hostname: "vcbuild",
+        timezone: "UTC",
+        locale: "C",
+        umask: 0o022,
+        processors: None,
+        reversed: false,
+    };
 }
 
 /// Runs steps.
@@ -140,5 +152,24 @@ impl Sandbox {
     pub(crate) fn cache(&self, store: &vcstore::Store, name: &str) -> Result<camino::Utf8PathBuf, crate::Error> {
         let confinement = if self.is_confined()? { "confined" } else { "unconfined" };
         Ok(store.cache_dir(&format!("{name}/{confinement}"))?)
+    }
+
+    /// A folder to stage a step's files in; it goes when dropped.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn workplace(&self, store: &vcstore::Store) -> Result<tempfile::TempDir, crate::Error> {
+        // Disks list a folder in an order of their own, which staging in another order does not change.
+        let memory = self.surroundings.reversed.then(|| tempfile::TempDir::new_in(MEMORY));
+        Ok(memory.and_then(Result::ok).map_or_else(|| store.temp_dir(), Ok)?)
+    }
+
+    /// Files in the order to stage them in.
+    pub(crate) fn ordered<T>(&self, files: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+        let mut files: Vec<T> = files.into_iter().collect();
+        if self.surroundings.reversed {
+            files.reverse();
+        }
+        files.into_iter()
     }
 }

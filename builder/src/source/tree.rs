@@ -25,6 +25,12 @@ const MODULE: [&str; 4] = ["go.mod", "go.sum", "go.work", "modules.txt"];
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct FileHash(String);
 
+impl std::fmt::Display for FileHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The files below some folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tree {
