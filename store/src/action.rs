@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use crate::session::Use;
 use crate::{ActionKey, Blob, Error, Record, Store, canonical_json};
 
 /// One step with all its inputs.
@@ -167,6 +168,7 @@ impl Store {
     /// # Errors
     /// When the record is there and the disk will not give it.
     pub fn recall(&self, key: &ActionKey) -> Result<Option<Outputs>, Error> {
+        self.hold([Use::Action(*key)])?;
         let Some(record) = self.record(key)? else { return Ok(None) };
         let complete = self.has_outputs(&record);
         if complete {
@@ -185,7 +187,7 @@ struct ActionLock {
 
 impl ActionLock {
     fn take(store: &Store, key: &ActionKey) -> Result<Self, Error> {
-        let path = store.tmp().join(format!("{key}.lock"));
+        let path = store.locks().join(format!("{key}.lock"));
         loop {
             let file = File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
             file.lock().map_err(Error::io("locking", &path))?;
@@ -255,7 +257,7 @@ mod tests {
         let failed = store.realise(&action("a"), || Err(Error::Missing { digest: crate::Digest::of(b"x") }));
         assert!(failed.is_err());
         assert_eq!(store.recall(&action("a").key().unwrap()).unwrap(), None);
-        assert_eq!(std::fs::read_dir(store.tmp()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(store.locks()).unwrap().count(), 0);
     }
 
     #[test]
@@ -276,6 +278,6 @@ mod tests {
             }
         });
         assert_eq!(runs.load(Ordering::SeqCst), 1);
-        assert_eq!(std::fs::read_dir(store.tmp()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(store.locks()).unwrap().count(), 0);
     }
 }

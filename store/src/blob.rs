@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use crate::digest::Hashed;
-use crate::store::persist;
+use crate::session::Use;
+use crate::store::{sync, sync_folder};
 use crate::{Blob, Digest, Error, Hasher, Store};
 
 /// Reads a blob and checks its hash when its end is reached.
@@ -18,10 +19,18 @@ pub struct BlobReader {
     digest: Digest,
     size: u64,
     hasher: Option<Hasher>,
+    /// Whether a damaged blob is put aside.
+    quarantine: bool,
 }
 
 impl BlobReader {
     pub(crate) fn open(store: &Store, digest: &Digest) -> Result<Self, Error> {
+        store.hold([Use::Blob(*digest)])?;
+        Self::open_now(store, digest)
+    }
+
+    /// Opens a blob that garbage collection may take meanwhile: what is open is read to its end all the same.
+    pub(crate) fn open_now(store: &Store, digest: &Digest) -> Result<Self, Error> {
         let path = store.blob_path(digest);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -29,7 +38,20 @@ impl BlobReader {
             Err(error) => return Err(Error::io("opening", &path)(error)),
         };
         let size = file.metadata().map_err(Error::io("reading", &path))?.len();
-        Ok(Self { store: store.clone(), file, digest: *digest, size, hasher: Some(Hasher::default()) })
+        Ok(Self {
+            store: store.clone(),
+            file,
+            digest: *digest,
+            size,
+            hasher: Some(Hasher::default()),
+            quarantine: true,
+        })
+    }
+
+    /// Leaves a damaged blob where it is: for who keeps everybody else out of the store, and would wait for itself.
+    pub(crate) fn without_quarantine(mut self) -> Self {
+        self.quarantine = false;
+        self
     }
 
     /// The size of the blob's file in bytes.
@@ -51,8 +73,8 @@ impl Read for BlobReader {
         {
             let found = hasher.finish().digest;
             if found != self.digest {
-                let moved = self.store.quarantine(&self.digest);
-                let aside = if moved.is_ok() { "; it was put aside and counts as missing" } else { "" };
+                let moved = self.quarantine && self.store.quarantine(&self.digest, &self.file).is_ok();
+                let aside = if moved { "; it was put aside and counts as missing" } else { "" };
                 let why = format!("blob {} is damaged: its content is {found}{aside}", self.digest);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
@@ -82,9 +104,15 @@ impl BlobWriter {
     pub fn commit(self) -> Result<Blob, Error> {
         let blob = self.file.hasher.finish();
         let path = self.store.blob_path(&blob.digest);
-        if self.store.size(&blob.digest) != Some(blob.size) {
-            persist(self.file.output, &path)?;
+        if self.store.size(&blob.digest) == Some(blob.size) {
+            return Ok(blob);
         }
+        let file = self.file.output;
+        sync(&file, &path)?;
+        let entered = self.store.session().enter().map_err(Error::io("locking", self.store.path()))?;
+        file.persist(&path).map_err(|error| Error::io("writing", &path)(error.error))?;
+        drop(entered);
+        sync_folder(&path)?;
         Ok(blob)
     }
 

@@ -111,6 +111,13 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A root cannot have this name.
+    #[error("keeping a root called {name:?}: that is no plain file name")]
+    #[diagnostic(help("a root's name has no slash and does not begin with a dot, as \"release-1.2\""))]
+    RootName {
+        /// The name.
+        name: String,
+    },
     /// A path cannot stand in a layer.
     #[error("adding {path} to a layer: {why}")]
     #[diagnostic(help("paths in a layer are relative, without '..', and stand below folders"))]

@@ -50,7 +50,7 @@ impl Store {
     }
 
     fn change_index<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Descriptor>) -> T) -> Result<T, Error> {
-        let lock_path = self.tmp().join("index.lock");
+        let lock_path = self.locks().join("index.lock");
         let lock =
             File::options().create(true).append(true).open(&lock_path).map_err(Error::io("opening", &lock_path))?;
         lock.lock().map_err(Error::io("locking", &lock_path))?;

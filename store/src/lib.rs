@@ -5,7 +5,8 @@
 //! - [`Action`] names a step by all its inputs; [`Store::realise`] runs it once and remembers its outputs.
 //! - [`Tree`] and [`layer`] turn files into layers, [`Image`] reads what an image is made of.
 //! - [`archive`] moves images in and out of tar files.
-//! - [`Store::verify`] and [`Store::gc`] keep a store sound and small.
+//! - [`Store::verify`] and [`Store::gc`] keep a store sound and small, beside others who use it; [`Store::usage`] says
+//!   what takes how much.
 
 mod action;
 pub mod archive;
@@ -19,9 +20,13 @@ mod index;
 mod json;
 pub mod layer;
 mod record;
+mod remove;
+mod roots;
+mod session;
 mod store;
 mod tarball;
 mod tree;
+mod usage;
 mod verify;
 
 pub use action::{Action, Outputs, Realised};
@@ -29,11 +34,12 @@ pub use blob::{BlobReader, BlobWriter};
 pub use compression::{Compression, Decoder};
 pub use digest::{ActionKey, Blob, Digest, Hasher};
 pub use error::Error;
-pub use gc::{Collected, Keep};
+pub use gc::{Busy, Collected, CollectedCache, Keep};
 pub use image::{Image, Layer, Platform, PlatformImage};
 pub use json::canonical_json;
 pub use record::Record;
 pub use store::Store;
 pub use tarball::Writer as TarWriter;
 pub use tree::{Content, Entry, Kind, Tree};
+pub use usage::{Amount, Cache, ImageUsage, Remembered, Usage};
 pub use verify::Verified;

@@ -2,13 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::json::DOCUMENT_LIMIT;
+use crate::session::{self, Session, Use};
 use crate::{Blob, BlobReader, BlobWriter, Digest, Error, canonical_json};
 
 /// The content of `oci-layout`, as the OCI image specification (image-layout.md) has it.
@@ -16,15 +19,15 @@ const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// A content-addressed folder: blobs by SHA-256, images by name, actions by key.
 ///
-/// Many processes use one store at once. As long as a `Store` lives it holds a shared lock on the folder, so that
-/// garbage collection, which takes the lock for itself, never removes what somebody is about to use.
+/// Many processes use one store at once, and garbage collection beside them: as long as a `Store` lives, every blob that
+/// it wrote, found or read stays.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     path: Utf8PathBuf,
-    lock: File,
+    session: Session,
 }
 
 impl Store {
@@ -40,11 +43,8 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(&path)?,
             Err(error) => return Err(Error::io("reading", &layout)(error)),
         }
-        let lock_path = path.join("lock");
-        let lock =
-            File::options().create(true).append(true).open(&lock_path).map_err(Error::io("opening", &lock_path))?;
-        lock.lock_shared().map_err(Error::io("locking", &lock_path))?;
-        Ok(Self(Arc::new(Inner { path, lock })))
+        let session = Session::begin(&path)?;
+        Ok(Self(Arc::new(Inner { path, session })))
     }
 
     /// Where the store is unless the user says otherwise: `$VCBUILD_STORE`, else `vcbuild/store` in the user's cache
@@ -66,17 +66,23 @@ impl Store {
         &self.0.path
     }
 
-    /// A folder in the store's care for a compiler's own cache. It may be removed whenever nobody builds.
+    /// A folder in the store's care for a compiler's own cache. Garbage collection may remove it, at the user's wish, once
+    /// no `Store` lives that asked for it.
     ///
     /// # Errors
     /// When the folder cannot be made.
     pub fn cache_dir(&self, name: &str) -> Result<Utf8PathBuf, Error> {
-        let path = self.path().join("cache").join(name);
+        let top = name.split('/').next().unwrap_or(name);
+        self.hold([Use::Cache(top.to_owned())])?;
+        let caches = self.caches();
+        let path = caches.join(name);
         fs::create_dir_all(&path).map_err(Error::io("making", &path))?;
+        // Garbage collection goes by when a cache was last of use; its own files need not show that.
+        let _ = File::open(caches.join(top)).and_then(|folder| folder.set_modified(SystemTime::now()));
         Ok(path)
     }
 
-    /// A folder for work in progress on the store's own disk; it goes when dropped.
+    /// A folder for work in progress on the store's own disk; it goes when dropped, or when this process is gone.
     ///
     /// # Errors
     /// When the folder cannot be made.
@@ -91,10 +97,11 @@ impl Store {
         self.blobs().join(digest.hex())
     }
 
-    /// A blob's size in bytes; `None` when the store lacks it.
+    /// A blob's size in bytes; `None` when the store lacks it. A blob that is there stays as long as this `Store` lives.
     #[must_use]
     pub fn size(&self, digest: &Digest) -> Option<u64> {
-        fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
+        // What cannot be held counts as missing: writing it anew then says why.
+        self.hold([Use::Blob(*digest)]).ok().and_then(|()| self.size_now(digest))
     }
 
     /// Whether the store has a blob.
@@ -165,30 +172,58 @@ impl Store {
         self.put(&canonical_json(document)?)
     }
 
-    /// Takes a damaged blob out of the way; from now on it counts as missing.
+    /// Takes a damaged blob out of the way, if its file is still the `damaged` one; from now on it counts as missing.
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub(crate) fn quarantine(&self, digest: &Digest) -> Result<(), Error> {
-        let folder = self.path().join("quarantine");
+    pub(crate) fn quarantine(&self, digest: &Digest, damaged: &File) -> Result<(), Error> {
+        let folder = self.quarantined();
         fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
         let path = self.blob_path(digest);
-        match fs::rename(&path, folder.join(digest.hex())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("moving away", &path)(error)),
-            _ => Ok(()),
+        // Somebody may be writing it anew right now, and that file is not damaged.
+        let excluded = session::exclude(self.path())?;
+        let known = damaged.metadata().map_err(Error::io("reading", &path))?;
+        if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (known.dev(), known.ino())) {
+            fs::rename(&path, folder.join(digest.hex())).map_err(Error::io("moving away", &path))?;
         }
+        drop(excluded);
+        Ok(())
+    }
+
+    /// A blob's size in bytes at this moment: unlike after [`Store::size`], garbage collection may take it the next.
+    pub(crate) fn size_now(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
+    }
+
+    /// Has garbage collection leave these as long as this `Store` lives, those of them that are there.
+    pub(crate) fn hold(&self, uses: impl IntoIterator<Item = Use>) -> Result<(), Error> {
+        self.0.session.hold(uses).map_err(Error::io("noting what is used in", self.path()))
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.0.session
     }
 
     pub(crate) fn blobs(&self) -> Utf8PathBuf {
         self.path().join("blobs/sha256")
     }
 
-    pub(crate) fn tmp(&self) -> Utf8PathBuf {
-        self.path().join("tmp")
+    pub(crate) fn caches(&self) -> Utf8PathBuf {
+        self.path().join("cache")
     }
 
-    pub(crate) fn lock(&self) -> &File {
-        &self.0.lock
+    pub(crate) fn quarantined(&self) -> Utf8PathBuf {
+        self.path().join("quarantine")
+    }
+
+    /// This process's own folder for temporary files.
+    pub(crate) fn tmp(&self) -> Utf8PathBuf {
+        self.0.session.folder().to_owned()
+    }
+
+    /// The folder of the locks that all processes share.
+    pub(crate) fn locks(&self) -> Utf8PathBuf {
+        session::locks(self.path())
     }
 }
 
@@ -201,11 +236,20 @@ pub(crate) fn replace(tmp: &Utf8Path, path: &Utf8Path, content: &[u8]) -> Result
 
 /// Gives a finished temporary file its name: synced, readable by all, renamed, and its folder synced.
 pub(crate) fn persist(file: tempfile::NamedTempFile, path: &Utf8Path) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
+    sync(&file, path)?;
+    file.persist(path).map_err(|error| Error::io("writing", path)(error.error))?;
+    sync_folder(path)
+}
+
+/// Brings a temporary file to disk, readable by all: `path` is what it will be.
+pub(crate) fn sync(file: &tempfile::NamedTempFile, path: &Utf8Path) -> Result<(), Error> {
     let readable = fs::Permissions::from_mode(0o644);
     file.as_file().set_permissions(readable).map_err(Error::io("setting the mode of", path))?;
-    file.as_file().sync_all().map_err(Error::io("syncing", path))?;
-    file.persist(path).map_err(|error| Error::io("writing", path)(error.error))?;
+    file.as_file().sync_all().map_err(Error::io("syncing", path))
+}
+
+/// Brings the name of `path` to disk.
+pub(crate) fn sync_folder(path: &Utf8Path) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Utf8Path::new("/"));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("syncing", folder))
 }

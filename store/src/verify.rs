@@ -1,81 +1,123 @@
-//! Verification: every blob is hashed again, and what does not hold is put aside.
+//! Verification: every blob is hashed again, every record read, and what does not hold is put aside.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 
+use camino::Utf8Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{Digest, Error, Store};
+use crate::{ActionKey, Amount, BlobReader, Digest, Error, Record, Store};
 
 /// What verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// How many blobs were hashed.
-    pub blobs: u64,
-    /// Their size in bytes.
-    pub bytes: u64,
+    /// The blobs that are sound.
+    pub blobs: Amount,
+    /// How many records of actions are sound.
+    pub actions: u64,
     /// Damaged blobs, put aside in the store's quarantine: they count as missing, and are built or fetched again.
-    pub damaged: Vec<Digest>,
-    /// Names of images that lack a blob, with the reason.
-    pub incomplete: Vec<(String, String)>,
+    pub damaged_blobs: Vec<Digest>,
+    /// Damaged records of actions, put aside as well: the actions run again.
+    pub damaged_actions: Vec<String>,
+    /// Named images that lack something or cannot be read, with the reason.
+    pub broken_images: BTreeMap<String, String>,
 }
 
 impl Verified {
     /// Whether everything was in order.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.damaged.is_empty() && self.incomplete.is_empty()
+        self.damaged_blobs.is_empty() && self.damaged_actions.is_empty() && self.broken_images.is_empty()
     }
 }
 
+/// How one file was found.
+enum Found<T> {
+    Sound(T),
+    Damaged,
+    /// Garbage collection took it meanwhile.
+    Gone,
+}
+
 impl Store {
-    /// Hashes every blob, on all cores, and checks that every named image is complete.
+    /// Hashes every blob, on all cores, checks the records of actions against their names, and that every named image is
+    /// complete. Others may use the store meanwhile.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, or what is damaged cannot be put aside.
     pub fn verify(&self) -> Result<Verified, Error> {
-        let folder = self.blobs();
-        let names = folder
-            .read_dir_utf8()
-            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name().to_owned())).collect())
-            .map_err(Error::io("listing", &folder))?;
-        let names: Vec<String> = names;
-        let digests = names.iter().filter_map(|name| Digest::from_hex(name).ok());
-        let digests: Vec<Digest> = digests.collect();
-        let found: Vec<(Digest, Option<u64>)> =
-            digests.into_par_iter().map(|digest| Ok((digest, self.rehash(&digest)?))).collect::<Result<_, Error>>()?;
-        let mut verified = Verified { blobs: found.len() as u64, ..Verified::default() };
-        for (digest, size) in found {
-            match size {
-                Some(size) => verified.bytes += size,
-                None => verified.damaged.push(digest),
+        let mut verified = Verified::default();
+        let names = self.files("blobs/sha256")?.into_iter();
+        let digests: Vec<Digest> = names.filter_map(|path| Digest::from_hex(path.file_name()?).ok()).collect();
+        let rehash = |digest: Digest| Ok((digest, self.rehash(&digest)?));
+        let found: Vec<_> = digests.into_par_iter().with_max_len(1).map(rehash).collect::<Result<_, Error>>()?;
+        for (digest, found) in found {
+            match found {
+                Found::Sound(size) => verified.blobs.add(size),
+                Found::Damaged => verified.damaged_blobs.push(digest),
+                Found::Gone => {}
             }
         }
-        verified.damaged.sort();
+        verified.damaged_blobs.sort();
+        for path in self.files("actions")? {
+            match self.reread(&path)? {
+                Found::Sound(()) => verified.actions += 1,
+                Found::Damaged => verified.damaged_actions.push(path.file_name().unwrap_or_default().to_owned()),
+                Found::Gone => {}
+            }
+        }
+        verified.damaged_actions.sort();
         for (name, target) in self.images()? {
             let whole = crate::Image::open(self, &name, &target).and_then(|image| image.check_complete(self));
             if let Err(error) = whole {
-                verified.incomplete.push((name, error.to_string()));
+                verified.broken_images.insert(name, error.to_string());
             }
         }
         Ok(verified)
     }
 
-    /// A blob's size, or `None` when it was damaged.
-    fn rehash(&self, digest: &Digest) -> Result<Option<u64>, Error> {
-        match io::copy(&mut self.reader(digest)?, &mut io::sink()) {
-            Ok(size) => Ok(Some(size)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+    /// Hashes a blob; a damaged one is put aside.
+    fn rehash(&self, digest: &Digest) -> Result<Found<u64>, Error> {
+        let mut reader = match BlobReader::open_now(self, digest) {
+            Ok(reader) => reader,
+            Err(Error::Missing { .. }) => return Ok(Found::Gone),
+            Err(error) => return Err(error),
+        };
+        match io::copy(&mut reader, &mut io::sink()) {
+            Ok(size) => Ok(Found::Sound(size)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Found::Damaged),
             Err(error) => Err(Error::io("reading", self.blob_path(digest))(error)),
+        }
+    }
+
+    /// Reads the record of an action; one that is not what its name says is put aside.
+    fn reread(&self, path: &Utf8Path) -> Result<Found<()>, Error> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
+            Err(error) => return Err(Error::io("reading", path)(error)),
+        };
+        let name = path.file_name().unwrap_or_default();
+        let key = serde_json::from_slice::<Record>(&bytes).ok().and_then(|record| record.key().ok());
+        if key.is_some() && name.parse::<ActionKey>().ok() == key {
+            return Ok(Found::Sound(()));
+        }
+        let folder = self.quarantined();
+        fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
+        match fs::rename(path, folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("moving away", path)(error)),
+            _ => Ok(Found::Damaged),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::Compression;
     use crate::image::tests::image;
     use crate::store::tests::scratch;
+    use crate::{Action, Compression, Error, Outputs};
 
     #[test]
     fn verification_finds_damage_and_building_again_mends_it() {
@@ -85,8 +127,25 @@ mod tests {
         let layer = first.platforms[0].layers[1].digest;
         std::fs::write(store.blob_path(&layer), b"rot").unwrap();
         let verified = store.verify().unwrap();
-        assert_eq!((verified.damaged, verified.incomplete.len()), (vec![layer], 1));
+        assert_eq!((verified.damaged_blobs, verified.broken_images.len()), (vec![layer], 1));
+        assert_eq!(std::fs::read(store.quarantined().join(layer.hex())).unwrap(), b"rot");
         image(&store, Compression::Zstd, b"manager");
+        assert!(store.verify().unwrap().passed());
+    }
+
+    #[test]
+    fn a_record_that_is_not_what_its_name_says_is_put_aside() {
+        let (_folder, store) = scratch();
+        let [one, other] = ["one", "other"].map(|name| Action::new("scan", name).input("of", name).unwrap());
+        for action in [&one, &other] {
+            store.realise(action, || Ok::<_, Error>(Outputs::new().with_note("found", "much"))).unwrap();
+        }
+        assert_eq!(store.verify().unwrap().actions, 2);
+        let [path, swapped] = [&one, &other].map(|action| store.action_path(&action.key().unwrap()));
+        std::fs::copy(&path, &swapped).unwrap();
+        let verified = store.verify().unwrap();
+        assert_eq!((verified.actions, verified.damaged_actions), (1, vec![other.key().unwrap().to_string()]));
+        assert_eq!(store.recall(&other.key().unwrap()).unwrap(), None);
         assert!(store.verify().unwrap().passed());
     }
 }

@@ -158,7 +158,7 @@ mod tests {
         tar.finish().unwrap().finish().unwrap();
         let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
         assert!(error.contains("far more than any image"), "{error}");
-        assert_eq!(store.verify().unwrap().bytes, 0);
+        assert_eq!(store.verify().unwrap().blobs.bytes, 0);
     }
 
     proptest! {

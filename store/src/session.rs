@@ -1,0 +1,258 @@
+//! A process's use of a store: where its temporary files are, and what garbage collection must leave it.
+//!
+//! Nix calls this temporary roots. Whoever opens a store has a file `tmp/<session>.uses`, locked as long as it lives, and
+//! names in it every blob, action and cache it relies on *before* it looks whether they are there. It writes there under
+//! a shared lock on the store's `lock`; garbage collection holds that lock for itself while it reads all these files and
+//! takes away what nothing names. So both run side by side: a build waits for the moment of the collection, never for a
+//! lock of its own, and nothing it has made or found goes before it ends. A file that nobody locks is of a process that
+//! is gone, however it went.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::{ActionKey, Digest, Error};
+
+/// What a session's file is called, after the session's name.
+const USES: &str = ".uses";
+
+/// What its folder of temporary files is called.
+const FOLDER: &str = ".d";
+
+/// The folder of locks on actions and on the index, which all processes share.
+const LOCKS: &str = "locks";
+
+/// Something that a process relies on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Use {
+    Blob(Digest),
+    Action(ActionKey),
+    /// A compiler's own cache, by the name of its folder.
+    Cache(String),
+}
+
+impl Use {
+    fn line(&self) -> String {
+        match self {
+            Self::Blob(digest) => format!("{digest}\n"),
+            Self::Action(key) => format!("action {key}\n"),
+            Self::Cache(name) => format!("cache {name}\n"),
+        }
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        match line.split_once(' ') {
+            None => line.parse().ok().map(Self::Blob),
+            Some(("action", key)) => key.parse().ok().map(Self::Action),
+            Some(("cache", name)) => Some(Self::Cache(name.to_owned())),
+            Some(_) => None,
+        }
+    }
+}
+
+/// This process's use of one store, for as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// For temporary files.
+    folder: Utf8PathBuf,
+    uses_path: Utf8PathBuf,
+    uses: Mutex<Uses>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Uses {
+    /// Locked for this process alone, which is how others know that it lives.
+    file: File,
+    /// The store's `lock`, opened here: such a lock belongs to who opened the file, not to the process.
+    gate: File,
+    known: HashSet<Use>,
+}
+
+/// The right to give something in the store its name: garbage collection waits until it is dropped.
+pub(crate) struct Entered<'a>(MutexGuard<'a, Uses>);
+
+impl Session {
+    /// Begins to use the store at `store`. What processes that are gone left in `tmp` is cleared on the way.
+    pub(crate) fn begin(store: &Utf8Path) -> Result<Self, Error> {
+        let tmp = store.join("tmp");
+        let locks = tmp.join(LOCKS);
+        fs::create_dir_all(&locks).map_err(Error::io("making", &locks))?;
+        for stale in stale(&tmp)? {
+            stale.remove();
+        }
+        let gate = open_gate(store)?;
+        gate.lock_shared().map_err(Error::io("locking", store.join("lock")))?;
+        let begun = Self::create(&tmp, &gate);
+        gate.unlock().map_err(Error::io("unlocking", store.join("lock")))?;
+        let (folder, uses_path, file) = begun?;
+        Ok(Self { folder, uses_path, uses: Mutex::new(Uses { file, gate, known: HashSet::new() }) })
+    }
+
+    /// The file is locked before it has its name, so that nobody ever sees it without its owner.
+    fn create(tmp: &Utf8Path, _entered: &File) -> Result<(Utf8PathBuf, Utf8PathBuf, File), Error> {
+        let file = tempfile::Builder::new()
+            .prefix(&format!("{}-", std::process::id()))
+            .tempfile_in(tmp)
+            .map_err(Error::io("making a file in", tmp))?;
+        file.as_file().try_lock().map_err(|error| Error::io("locking a new file in", tmp)(error.into()))?;
+        let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let (folder, uses_path) = (tmp.join(format!("{name}{FOLDER}")), tmp.join(format!("{name}{USES}")));
+        let file = file.persist(&uses_path).map_err(|error| Error::io("writing", &uses_path)(error.error))?;
+        fs::create_dir(&folder).map_err(Error::io("making", &folder))?;
+        Ok((folder, uses_path, file))
+    }
+
+    /// The folder for this session's temporary files.
+    pub(crate) fn folder(&self) -> &Utf8Path {
+        &self.folder
+    }
+
+    /// Has garbage collection leave these until this session ends. Only afterwards may it be relied on that they are there.
+    pub(crate) fn hold(&self, uses: impl IntoIterator<Item = Use>) -> io::Result<()> {
+        let mut mine = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<Use> = uses.into_iter().filter(|one| !mine.known.contains(one)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let lines: String = new.iter().map(Use::line).collect();
+        mine.gate.lock_shared()?;
+        let written = mine.file.write_all(lines.as_bytes());
+        mine.gate.unlock()?;
+        written?;
+        mine.known.extend(new);
+        Ok(())
+    }
+
+    /// Keeps garbage collection, and whoever puts damaged blobs aside, out until the returned value is dropped.
+    pub(crate) fn enter(&self) -> io::Result<Entered<'_>> {
+        let mine = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        mine.gate.lock_shared()?;
+        Ok(Entered(mine))
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // Nothing but a lost descriptor can make this fail, and with that the lock is lost as well.
+        let _ = self.0.gate.unlock();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A folder that is not empty has something in it that outlives this value; it goes when nobody uses it.
+        let _ = fs::remove_dir(&self.folder);
+        let _ = fs::remove_file(&self.uses_path);
+    }
+}
+
+/// The folder of locks in a store.
+pub(crate) fn locks(store: &Utf8Path) -> Utf8PathBuf {
+    store.join("tmp").join(LOCKS)
+}
+
+/// Waits until nobody is in the store between naming what it relies on and relying on it, and keeps everybody out until
+/// the returned file is closed.
+pub(crate) fn exclude(store: &Utf8Path) -> Result<File, Error> {
+    let gate = open_gate(store)?;
+    gate.lock().map_err(Error::io("locking", store.join("lock")))?;
+    Ok(gate)
+}
+
+fn open_gate(store: &Utf8Path) -> Result<File, Error> {
+    let path = store.join("lock");
+    File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))
+}
+
+/// A session that lives.
+#[derive(Debug)]
+pub(crate) struct Living {
+    name: String,
+    /// The process it is of.
+    pub(crate) process: u32,
+    pub(crate) uses: BTreeSet<Use>,
+}
+
+impl Living {
+    /// Whether this file or folder in `tmp` is the session's.
+    pub(crate) fn owns(&self, file: &str) -> bool {
+        file.strip_suffix(USES).or_else(|| file.strip_suffix(FOLDER)) == Some(&self.name)
+    }
+}
+
+/// The sessions that live, while everybody is kept out of the store at `store`.
+pub(crate) fn living(store: &Utf8Path, _excluded: &File) -> Result<Vec<Living>, Error> {
+    let mut living = Vec::new();
+    for path in files(&store.join("tmp"))? {
+        if lock_dead(&path)?.is_some() {
+            continue;
+        }
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io("reading", &path)(error)),
+        };
+        let name = path.file_name().and_then(|name| name.strip_suffix(USES)).unwrap_or_default().to_owned();
+        let process = name.split('-').next().and_then(|process| process.parse().ok()).unwrap_or_default();
+        living.push(Living { name, process, uses: text.lines().filter_map(Use::parse).collect() });
+    }
+    Ok(living)
+}
+
+/// What a process that is gone left: its file, locked now, and its folder.
+struct Stale {
+    path: Utf8PathBuf,
+    _lock: File,
+}
+
+impl Stale {
+    /// Removes it as far as that goes: what cannot be removed now is tried again later.
+    fn remove(self) {
+        let name = self.path.as_str().strip_suffix(USES).unwrap_or(self.path.as_str());
+        if crate::remove::tree(Utf8Path::new(&format!("{name}{FOLDER}"))).is_ok() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What processes that are gone left in `tmp`.
+fn stale(tmp: &Utf8Path) -> Result<Vec<Stale>, Error> {
+    let mut stale = Vec::new();
+    for path in files(tmp)? {
+        if let Some(lock) = lock_dead(&path)? {
+            stale.push(Stale { path, _lock: lock });
+        }
+    }
+    Ok(stale)
+}
+
+fn files(tmp: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Error> {
+    let mut files = Vec::new();
+    for entry in tmp.read_dir_utf8().map_err(Error::io("listing", tmp))? {
+        let entry = entry.map_err(Error::io("listing", tmp))?;
+        if entry.file_name().ends_with(USES) {
+            files.push(entry.into_path());
+        }
+    }
+    Ok(files)
+}
+
+/// The file of a session, locked, if nobody else locks it.
+fn lock_dead(path: &Utf8Path) -> Result<Option<File>, Error> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        // It ended between the listing and now; another user's is left to that user.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(Error::io("opening", path)(error)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(Error::io("locking", path)(error)),
+    }
+}
