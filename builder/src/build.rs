@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
-use vcstore::{Action, Compression, Image, Layer, Outputs, Platform, Store};
+use vcstore::{Action, Compression, Image, Outputs, Platform, Store};
 
 use crate::base::{Base, Spec};
+use crate::files::Places;
+use crate::image::{self, About, Assembly, OwnLayer};
 use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
@@ -15,7 +17,7 @@ use crate::project::{Component, GoProgram, Kind, VersionTable, full_reference};
 use crate::sandbox::Sandbox;
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
-use crate::{Error, go, image};
+use crate::{Error, files, go};
 
 /// What to build, every choice made.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub(crate) struct Request<'a> {
     pub(crate) compression: Compression,
     /// The folder of the archives.
     pub(crate) out: Utf8PathBuf,
+    /// Where files that are added to images come from.
+    pub(crate) project_dir: Utf8PathBuf,
+    /// What images say of what they were made from.
+    pub(crate) about: About,
     /// The time in everything that is made, in seconds since 1970.
     pub(crate) epoch: u64,
     /// How many components are worked on at once.
@@ -49,7 +55,7 @@ pub(crate) struct Built {
 struct Part<'a> {
     component: &'a Component,
     platform: &'a Platform,
-    layer: Layer,
+    layers: Vec<OwnLayer>,
 }
 
 /// Builds the images of `request` into the store, names them there, and writes their archives.
@@ -75,17 +81,18 @@ pub(crate) fn images(
     });
     let (parts, bases) = (parts?, bases?);
     let manifest = |part: &Part<'_>| {
-        let base = &bases[part.platform];
-        image::assemble(store, part.component, part.platform, base, &part.layer, request.epoch, progress)
-            .map(|manifest| (part.platform.clone(), manifest))
+        let (component, platform, layers) = (part.component, part.platform, part.layers.as_slice());
+        let (base, about, epoch) = (&bases[platform], &request.about, request.epoch);
+        let assembly = Assembly { component, platform, base, layers, about, epoch };
+        assembly.realise(store, progress).map(|manifest| (platform.clone(), manifest))
     };
     let mut images = BTreeMap::new();
-    for (reference, (_, platforms)) in &names.images {
+    for (reference, (component, platforms)) in &names.images {
         let wanted = |part: &&Part<'_>| {
             platforms.contains(part.platform) && names.reference(part.component, part.platform) == Some(reference)
         };
         let manifests = parts.iter().filter(wanted).map(manifest).collect::<Result<Vec<_>, _>>()?;
-        let target = image::target(store, &manifests)?;
+        let target = image::target(store, component, &request.about, &manifests)?;
         store.tag(reference, &target)?;
         images.insert(reference.as_str(), Image::open(store, reference, &target)?);
     }
@@ -96,7 +103,7 @@ pub(crate) fn images(
     };
     pool.install(|| archives.par_iter().map(write).collect::<Result<(), Error>>())?;
     let built = names.images.iter().map(|(reference, (component, _))| Built {
-        component: component.clone(),
+        component: component.name.clone(),
         image: images[reference.as_str()].clone(),
         archive: request.out.join(names.archive(reference)),
     });
@@ -146,16 +153,16 @@ impl<'a> Programs<'a> {
 }
 
 /// Which images and archives a request makes, before anything is made.
-struct Names {
+struct Names<'a> {
     /// The component and the platforms of each reference.
-    images: BTreeMap<String, (String, BTreeSet<Platform>)>,
+    images: BTreeMap<String, (&'a Component, BTreeSet<Platform>)>,
     /// The references in each archive.
     archives: BTreeMap<String, BTreeSet<String>>,
     references: BTreeMap<(String, Platform), String>,
 }
 
-impl Names {
-    fn of(request: &Request<'_>) -> Result<Self, Error> {
+impl<'a> Names<'a> {
+    fn of(request: &Request<'a>) -> Result<Self, Error> {
         let mut names = Self { images: BTreeMap::new(), archives: BTreeMap::new(), references: BTreeMap::new() };
         let version = request.version.version.as_deref().unwrap_or_default();
         for component in &request.components {
@@ -169,9 +176,9 @@ impl Names {
                     return Err(Error::Usage(why));
                 }
                 let entry = names.images.entry(reference.clone());
-                let (owner, platforms) = entry.or_insert_with(|| (component.name.clone(), BTreeSet::new()));
-                if *owner != component.name {
-                    let why = format!("components {owner} and {} would both be {reference}", component.name);
+                let (owner, platforms) = entry.or_insert_with(|| (*component, BTreeSet::new()));
+                if owner.name != component.name {
+                    let why = format!("components {} and {} would both be {reference}", owner.name, component.name);
                     return Err(Error::Usage(why));
                 }
                 platforms.insert(platform.clone());
@@ -230,26 +237,33 @@ fn outside<'a>(
 fn parts<'a>(request: &'a Request<'a>, site: &Site<'_>) -> Result<Vec<Part<'a>>, Error> {
     let made = go::build(&Programs::of(request).go, site)?;
     let part = |Made { component, platform, files }: &Made<'a>| {
-        let layer = layer(site.store, component, request, files, site.progress)?;
-        Ok(Part { component, platform, layer })
+        Ok(Part { component, platform, layers: layers(component, platform, request, files, site)? })
     };
     let parts: Vec<Result<Part<'a>, Error>> = made.par_iter().map(part).collect();
     parts.into_iter().collect()
 }
 
-/// The layer that holds a component's files and nothing else. Equal files make equal layers, whatever they were made of.
-fn layer(
-    store: &Store,
+/// The layers of a component: what the project adds, which changes less often, below what was made. What was made is a layer
+/// of its own, so that nothing else travels when it changes.
+fn layers(
     component: &Component,
+    platform: &Platform,
     request: &Request<'_>,
-    files: &[MadeFile],
-    progress: &Progress,
-) -> Result<Layer, Error> {
-    let mut contents = Contents::new();
-    for file in files {
-        contents.blob(&file.path, file.mode, file.content.digest);
+    made: &[MadeFile],
+    site: &Site<'_>,
+) -> Result<Vec<OwnLayer>, Error> {
+    let places = Places { project: &request.project_dir, source: &request.source.dir };
+    let added = files::contents(component, platform, places)?;
+    let mut program = Contents::new();
+    for file in made {
+        program.blob(&file.path, file.mode, file.content.digest);
     }
-    contents.layer(store, &component.name, request.compression, request.epoch, progress)
+    let named = [(added, "files".to_owned()), (program, component.binary.clone())];
+    let layers = named.into_iter().filter(|(contents, _)| !contents.is_empty()).map(|(contents, holds)| {
+        let layer = contents.layer(site.store, &component.name, request.compression, request.epoch, site.progress)?;
+        Ok(OwnLayer { layer, holds })
+    });
+    layers.collect()
 }
 
 /// Writes an archive, unless the file is there and is the one that was written.

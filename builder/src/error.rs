@@ -48,6 +48,10 @@ pub(crate) enum Error {
     #[diagnostic(help("{}", source.advice().unwrap_or_else(|| "`vcbuild sandbox --help` lists what it can be given".to_owned())))]
     Program { source: Box<process::Failure> },
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Files(#[from] crate::files::FilesError),
+
     #[error("writing the result")]
     #[diagnostic(help("standard output was closed or its disk is full"))]
     Print(#[source] io::Error),

@@ -10,6 +10,7 @@ mod build;
 pub mod cli;
 mod display;
 mod error;
+mod files;
 mod go;
 mod image;
 mod journal;

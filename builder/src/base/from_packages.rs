@@ -8,7 +8,7 @@ use vcstore::{Action, Blob, Compression, Layer, Platform, Store};
 use super::{Base, debian};
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::{Error, image};
+use crate::{Error, image, platform};
 
 /// The suite and the components that the base comes from: those of debian:bookworm-slim.
 const SUITE: &str = "bookworm";
@@ -49,7 +49,7 @@ pub(super) fn resolve(platform: &Platform, lock: &Lock) -> Result<(debian::Reque
         suite: SUITE.to_owned(),
         components: COMPONENTS.map(str::to_owned).to_vec(),
         // The processors that images are built for have the same names in Debian.
-        architecture: platform.architecture.clone(),
+        architecture: platform::debian_architecture(platform).to_owned(),
         mirror: None,
         keyring: None,
         include: Vec::new(),
@@ -77,6 +77,7 @@ fn configuration(platform: &Platform, layer: &Layer) -> Result<ImageConfiguratio
     config
         .set_os(Os::from(platform.os.as_str()))
         .set_architecture(Arch::from(platform.architecture.as_str()))
+        .set_variant(platform.variant.clone())
         .set_config(Some(run))
         .set_rootfs(rootfs);
     Ok(config)

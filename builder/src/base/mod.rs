@@ -173,7 +173,10 @@ fn digest(name: &str, descriptor: &Descriptor) -> Result<Digest, Error> {
 /// An image without layers.
 fn scratch(platform: &Platform, store: &Store) -> Result<Base, Error> {
     let mut config = ImageConfiguration::default();
-    config.set_os(Os::from(platform.os.as_str())).set_architecture(Arch::from(platform.architecture.as_str()));
+    config
+        .set_os(Os::from(platform.os.as_str()))
+        .set_architecture(Arch::from(platform.architecture.as_str()))
+        .set_variant(platform.variant.clone());
     let target = image::manifest_of(&image::put(store, &config, [], HashMap::new())?)?;
     Base::open(store, "scratch", None, &target, platform)
 }

@@ -12,8 +12,9 @@ use super::inputs::{Freedom, Inputs};
 use super::sandbox::SandboxOptions;
 use super::{Common, platforms};
 use crate::build::{self, Built, Request};
+use crate::image::About;
 use crate::progress::{Actions, Progress};
-use crate::project::{Project, VersionTable};
+use crate::project::{Project, SourceTable, VersionTable};
 use crate::source::Source;
 use crate::{Error, journal};
 
@@ -100,13 +101,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let store = arguments.common.store()?;
     let update = arguments.update.then_some(&[][..]);
     let lock = inputs.files.lock(&project, &arguments.freedom, update)?;
-    let source = Source::open(&source, &store, &lock, &progress)?;
+    let opened = Source::open(&source, &store, &lock, &progress)?;
     lock.save()?;
     let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let request = Request {
         components,
-        version: arguments.version(&project, &source),
-        source,
+        project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
+        about: arguments.about(&project, &opened, &source),
+        version: arguments.version(&project, &opened),
+        source: opened,
         base,
         platforms: platforms(&inputs.platform, &project),
         compression: arguments.compression.or(project.compression).unwrap_or_default(),
@@ -126,25 +129,43 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 }
 
 impl Arguments {
+    /// What images say of their source: nothing that is not known.
+    fn about(&self, project: &Project, source: &Source, asked: &SourceTable) -> About {
+        let revision = source.revision.as_ref();
+        let cloned = revision.map(|revision| revision.version.clone()).filter(|version| version != "HEAD");
+        let commit = revision.map(|revision| revision.commit.clone());
+        let known = &project.version;
+        About {
+            source: asked.repo.as_deref().and_then(About::address),
+            revision: self.stamp(|stamp| matches!(stamp, Stamp::Commit)).or_else(|| known.commit.clone()).or(commit),
+            version: self.stamp(|stamp| matches!(stamp, Stamp::Version)).or_else(|| known.version.clone()).or(cloned),
+        }
+    }
+
+    /// What the command line stamps with; the last word counts.
+    fn stamp(&self, wanted: fn(Stamp) -> bool) -> Option<String> {
+        self.stamp.iter().rev().find(|(stamp, _)| wanted(*stamp)).map(|(_, value)| value.clone())
+    }
+
     /// What stamps say: as the command line has it, else the project, else the revision that was cloned. A folder's stamps
     /// are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
     fn version(&self, project: &Project, source: &Source) -> VersionTable {
-        let given = |wanted: fn(Stamp) -> bool| {
-            self.stamp.iter().rev().find(|(stamp, _)| wanted(*stamp)).map(|(_, value)| value.clone())
-        };
         let revision = source.revision.as_ref();
         let cloned = |text: fn(&crate::source::Revision) -> String, fixed: &str| {
             Some(revision.map_or_else(|| fixed.to_owned(), text))
         };
         let known = &project.version;
         VersionTable {
-            version: given(|stamp| matches!(stamp, Stamp::Version))
+            version: self
+                .stamp(|stamp| matches!(stamp, Stamp::Version))
                 .or_else(|| known.version.clone())
                 .or_else(|| cloned(|revision| revision.version.clone(), "v0.0.0")),
-            commit: given(|stamp| matches!(stamp, Stamp::Commit))
+            commit: self
+                .stamp(|stamp| matches!(stamp, Stamp::Commit))
                 .or_else(|| known.commit.clone())
                 .or_else(|| cloned(|revision| revision.commit.clone(), "unknown")),
-            date: given(|stamp| matches!(stamp, Stamp::Date))
+            date: self
+                .stamp(|stamp| matches!(stamp, Stamp::Date))
                 .or_else(|| known.date.clone())
                 .or_else(|| Some("1970-01-01T00:00:00Z".to_owned())),
         }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
 use vcterminal::{Exit, Output};
@@ -11,6 +11,7 @@ use super::inputs::{Freedom, Inputs};
 use super::{Common, platforms};
 use crate::Error;
 use crate::build::{self, Request};
+use crate::image::About;
 use crate::lock::Changes;
 use crate::progress::Progress;
 use crate::sandbox::{Limits, Mode, Sandbox};
@@ -55,6 +56,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         platforms: platforms(&inputs.platform, &project),
         compression: project.compression.unwrap_or_default(),
         out: "out".into(),
+        project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
+        about: About::default(),
         epoch: 0,
         jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
         sandbox: Sandbox::find(Mode::default(), Limits::default()),

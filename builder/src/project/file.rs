@@ -6,6 +6,8 @@ use camino::Utf8PathBuf;
 use serde::Deserialize;
 use vcstore::Compression;
 
+use super::files::FileTable;
+
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,16 +90,25 @@ pub(super) struct ComponentTable {
     pub(super) env: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) annotations: BTreeMap<String, String>,
     pub(super) entrypoint: Option<Vec<String>>,
     pub(super) cmd: Option<Vec<String>>,
+    pub(super) ports: Option<Vec<String>>,
+    pub(super) volumes: Option<Vec<String>>,
     pub(super) workdir: Option<String>,
     pub(super) user: Option<String>,
+    pub(super) stop_signal: Option<String>,
+    #[serde(default)]
+    pub(super) files: BTreeMap<String, FileTable>,
 }
 
 impl ComponentTable {
     /// This table, with what it does not say taken from `defaults`; maps are merged name by name.
     pub(super) fn over(self, defaults: &Self) -> Self {
-        let merge = |ours: BTreeMap<_, _>, theirs: &BTreeMap<_, _>| theirs.clone().into_iter().chain(ours).collect();
+        fn merge<T: Clone>(ours: BTreeMap<String, T>, theirs: &BTreeMap<String, T>) -> BTreeMap<String, T> {
+            theirs.clone().into_iter().chain(ours).collect()
+        }
         Self {
             package: self.package.or_else(|| defaults.package.clone()),
             binary: self.binary.or_else(|| defaults.binary.clone()),
@@ -108,10 +119,15 @@ impl ComponentTable {
             stamps: merge(self.stamps, &defaults.stamps),
             env: merge(self.env, &defaults.env),
             labels: merge(self.labels, &defaults.labels),
+            annotations: merge(self.annotations, &defaults.annotations),
             entrypoint: self.entrypoint.or_else(|| defaults.entrypoint.clone()),
             cmd: self.cmd.or_else(|| defaults.cmd.clone()),
+            ports: self.ports.or_else(|| defaults.ports.clone()),
+            volumes: self.volumes.or_else(|| defaults.volumes.clone()),
             workdir: self.workdir.or_else(|| defaults.workdir.clone()),
             user: self.user.or_else(|| defaults.user.clone()),
+            stop_signal: self.stop_signal.or_else(|| defaults.stop_signal.clone()),
+            files: merge(self.files, &defaults.files),
         }
     }
 }

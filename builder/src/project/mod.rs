@@ -1,7 +1,9 @@
 //! The project: what components there are and how each becomes an image. From a `vcbuild.toml`, or built in.
 
 mod file;
+mod files;
 mod kind;
+mod run;
 mod template;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,9 @@ use vcstore::{Compression, Platform};
 
 use self::file::{ComponentTable, File};
 pub(crate) use self::file::{SourceTable, VersionTable};
+pub(crate) use self::files::{Added, AddedKind, Place};
 pub(crate) use self::kind::{GoProgram, Kind};
+pub(crate) use self::run::Run;
 pub(crate) use self::template::Template;
 use crate::{Error, platform};
 
@@ -55,17 +59,8 @@ pub(crate) struct Component {
     pub(crate) archive: Template,
     /// How a container of the image runs.
     pub(crate) run: Run,
-}
-
-/// How a container runs: what an image says over its base.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Run {
-    pub(crate) env: BTreeMap<String, String>,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) entrypoint: Vec<String>,
-    pub(crate) cmd: Vec<String>,
-    pub(crate) workdir: Option<String>,
-    pub(crate) user: Option<String>,
+    /// What the project adds to the image, by absolute path.
+    pub(crate) files: BTreeMap<String, Added>,
 }
 
 impl Project {
@@ -148,9 +143,11 @@ impl Component {
         }
         let kind = Kind::new(name, &table)?;
         let binary = named(name, table.binary.as_deref().unwrap_or("/usr/local/bin/{component}"))?;
-        if !binary.starts_with('/') || binary[1..].split('/').any(|part| matches!(part, "" | "." | "..")) {
+        if !is_absolute(&binary) {
             return Err(format!("its binary {binary:?} is no absolute path of a file"));
         }
+        let run = Run::new(&table, &binary)?;
+        let files = files::files(name, &table.files)?;
         let outer = |text: &str| Template::parse(&text.replace("{component}", name), &["arch", "version"]);
         let image = outer(&table.image.ok_or("it has no image, such as \"registry.example/name:tag\"")?)?;
         full_reference(&image.fill(&[("arch", "amd64"), ("version", "v0")]))?;
@@ -158,24 +155,18 @@ impl Component {
         if archive.fill(&[]).contains('/') {
             return Err("its archive is a file name without folders".to_owned());
         }
-        if let Some(variable) = table.env.keys().find(|variable| variable.is_empty() || variable.contains('=')) {
-            return Err(format!("{variable:?} is no name of an environment variable"));
-        }
-        let run = Run {
-            env: table.env,
-            labels: table.labels,
-            entrypoint: table.entrypoint.unwrap_or_else(|| vec![binary.clone()]),
-            cmd: table.cmd.unwrap_or_default(),
-            workdir: table.workdir,
-            user: table.user,
-        };
-        Ok(Self { name: name.to_owned(), kind, binary, image, archive, run })
+        Ok(Self { name: name.to_owned(), kind, binary, image, archive, run, files })
     }
 }
 
 /// A text of component `name`, in which `{component}` stands for the name.
 fn named(name: &str, text: &str) -> Result<String, String> {
     Template::parse(text, &["component"]).map(|template| template.fill(&[("component", name)]))
+}
+
+/// Whether a text is an absolute path, with no part that would lead elsewhere than it says.
+fn is_absolute(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
 /// The full form of an image reference: with its registry and its tag.
@@ -269,6 +260,13 @@ mod tests {
             (&format!("{image}binary = \"bin/web\""), "its binary \"bin/web\" is no absolute path"),
             (&format!("{image}archive = \"a/{{arch}}\""), "its archive is a file name without folders"),
             (&format!("{image}stamps = {{ \"main.v\" = \"{{time}}\" }}"), "only {version}, {commit}, {date} can"),
+            (&format!("{image}user = \"a b\""), "\"a b\" is no user such as"),
+            (&format!("{image}workdir = \"srv\""), "\"srv\" is no absolute path of a folder to work in"),
+            (&format!("{image}volumes = [\"data\"]"), "its volume \"data\" is no absolute path"),
+            (&format!("{image}ports = [\"http\"]"), "\"http\" is no port such as"),
+            (&format!("{image}stop_signal = \"INT\""), "\"INT\" is no signal such as"),
+            (&format!("{image}labels = {{ \"\" = \"x\" }}"), "a label or an annotation has no name"),
+            (&format!("{image}files.\"a\" = {{ from = \"x\" }}"), "component web: its file \"a\": that is no"),
             (&format!("platforms = [\"linux/mips\"]\n{image}"), "\"linux/mips\" is none of the platforms"),
             (&format!("{image}[source]\nversion = \"v1\""), "[source] has a version without a repo"),
         ];

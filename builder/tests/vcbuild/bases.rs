@@ -36,6 +36,7 @@ fn a_base_is_pulled_once_and_pinned() {
     let manifest = text(&first["images"][0]["digest"]).replacen(':', "/", 1);
     let manifest: Value = serde_json::from_str(&bench.read(&format!("store/blobs/{manifest}"))).unwrap();
     let annotations = json!({
+        "org.opencontainers.image.title": "two",
         "org.opencontainers.image.base.digest": base["digest"],
         "org.opencontainers.image.base.name": reference,
     });
@@ -138,4 +139,85 @@ fn a_damaged_archive_is_no_base() {
     fs::write(bench.path("stub.tar"), &archive[..700]).unwrap();
     bench.run(&["base", "oci:stub.tar"]).failed(1, &["error: reading archive stub.tar: ", "truncated", "help: "]);
     bench.run(&["base", "oci:absent.tar"]).failed(1, &["reading absent.tar", "because: No such file"]);
+}
+
+/// An image as Docker builds them: gzip layers of another encoder, a history with steps that made no layer, and words beyond
+/// the image specification. A layout in a folder; returns what its layers and configuration are.
+fn foreign_base(bench: &Bench) -> (Vec<Value>, Value) {
+    let blob = |bytes: &[u8]| {
+        let digest = vcstore::Digest::of(bytes).to_string();
+        let path = bench.path(&format!("foreign/blobs/{}", digest.replacen(':', "/", 1)));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        (digest, bytes.len())
+    };
+    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+    for name in ["first", "second"] {
+        bench.write(&format!("tree/{name}"), name);
+        bench.tool("tar", &["-cf", "layer.tar", "--owner=7", "-C", "tree", name]);
+        diff_ids.push(vcstore::Digest::of(&fs::read(bench.path("layer.tar")).unwrap()).to_string());
+        bench.tool("gzip", &["-1", "-f", "layer.tar"]);
+        let (digest, size) = blob(&fs::read(bench.path("layer.tar.gz")).unwrap());
+        let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
+        layers.push(json!({"mediaType": media_type, "digest": digest, "size": size}));
+    }
+    let config = json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2024-01-02T03:04:05.678Z",
+        "config": {
+            "Env": ["PATH=/bin", "LANG=C"],
+            "Cmd": ["bash"],
+            "Labels": {"maintainer": "them"},
+            "ExposedPorts": {"80/tcp": {}},
+            "Healthcheck": {"Test": ["CMD", "/bin/true"]},
+        },
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "history": [
+            {"created": "2024-01-02T03:04:05Z", "created_by": "ADD file:1 in /"},
+            {"created": "2024-01-02T03:04:05Z", "created_by": "ENV LANG=C", "empty_layer": true},
+            {"created": "2024-01-02T03:04:05.678Z", "created_by": "RUN make", "comment": "buildkit", "author": "them"},
+        ],
+    });
+    let (digest, size) = blob(config.to_string().as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": size},
+        "layers": layers,
+    });
+    let (digest, size) = blob(manifest.to_string().as_bytes());
+    let target = json!({"mediaType": manifest["mediaType"], "digest": digest, "size": size,
+        "annotations": {"org.opencontainers.image.ref.name": "v1"}});
+    bench.write("foreign/index.json", &json!({"schemaVersion": 2, "manifests": [target]}).to_string());
+    bench.write("foreign/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    (layers, config)
+}
+
+#[test]
+fn the_history_and_the_layers_of_a_base_stay_as_they_are() {
+    let bench = Bench::with_hello();
+    let (layers, config) = foreign_base(&bench);
+    let build = ["images", "--source-dir", "hello", "--components", "two", "--base", "oci:foreign"];
+    let built = bench.json(&build)["images"][0]["platforms"][0].clone();
+    for (number, layer) in layers.iter().enumerate() {
+        assert_eq!(
+            (&built["layers"][number]["digest"], &built["layers"][number]["size"]),
+            (&layer["digest"], &layer["size"])
+        );
+    }
+    let raw = bench.tool("skopeo", &["inspect", "--config", "--raw", "oci-archive:out/two-amd64.tar"]);
+    let ours: Value = serde_json::from_str(&raw).unwrap();
+    let history = config["history"].as_array().unwrap();
+    assert_eq!(&ours["history"].as_array().unwrap()[..3], history.as_slice());
+    let last = json!({"created": "1970-01-01T00:00:00Z", "created_by": "vcbuild: /usr/local/bin/two"});
+    assert_eq!((ours["history"].as_array().unwrap().len(), &ours["history"][3]), (4, &last));
+    let expected = json!({
+        "Env": ["PATH=/bin", "LANG=C"],
+        "Entrypoint": ["/usr/local/bin/two"],
+        "Labels": {"maintainer": "them"},
+        "ExposedPorts": {"80/tcp": {}},
+        "Healthcheck": {"Test": ["CMD", "/bin/true"]},
+    });
+    assert_eq!(ours["config"], expected);
 }

@@ -173,6 +173,7 @@ fn platforms_have_their_own_images_or_share_an_index() {
     let platforms: Vec<_> = image["platforms"].as_array().unwrap().iter().map(|one| text(&one["platform"])).collect();
     assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
     assert_eq!(shared["actions"]["run"], 1, "the programs and manifests are those of before; the archive is new");
+    assert_eq!(annotation(&bench, &image["digest"], "org.opencontainers.image.title"), "one", "an index says it, too");
     for (platform, architecture) in [("amd64", "amd64"), ("arm64", "arm64")] {
         let arguments = ["--override-arch", platform, "inspect", "oci-archive:out/one.tar"];
         let seen: Value = serde_json::from_str(&bench.tool("skopeo", &arguments)).unwrap();
@@ -187,4 +188,170 @@ fn the_time_in_an_image_is_the_one_asked_for() {
     assert_eq!(Run::of(command.env("SOURCE_DATE_EPOCH", "1700000000")).code, Some(0));
     let image = bench.json(&["inspect", "one"]);
     assert_eq!(image["images"][0]["platforms"][0]["config"]["created"], "2023-11-14T22:13:20Z");
+}
+
+/// An annotation of a manifest or index of the store.
+fn annotation(bench: &Bench, digest: &Value, name: &str) -> Value {
+    let path = format!("store/blobs/{}", text(digest).replacen(':', "/", 1));
+    serde_json::from_str::<Value>(&bench.read(&path)).unwrap()["annotations"][name].clone()
+}
+
+#[test]
+fn a_processor_with_a_variant_has_it_in_program_manifest_and_index() {
+    let bench = Bench::with_hello();
+    bench.edit("hello/vcbuild.toml", "{component}-{arch}:v1", "{component}:v1");
+    let arguments =
+        ["images", "--source-dir", "hello", "--components", "one", "--platform", "linux/arm/v7,linux/amd64"];
+    let image = bench.json(&arguments)["images"][0].clone();
+    assert_eq!(image["platforms"][1]["platform"], "linux/arm/v7");
+    let index = format!("store/blobs/{}", text(&image["digest"]).replacen(':', "/", 1));
+    let index: Value = serde_json::from_str(&bench.read(&index)).unwrap();
+    let platform = json!({"architecture": "arm", "os": "linux", "variant": "v7"});
+    assert_eq!(index["manifests"][1]["platform"], platform);
+    let inspected = bench.json(&["inspect", "one"]);
+    assert_eq!(inspected["images"][0]["platforms"][1]["config"]["variant"], "v7");
+    bench.tool(
+        "skopeo",
+        &[
+            "--override-arch",
+            "arm",
+            "--override-variant",
+            "v7",
+            "copy",
+            "--quiet",
+            "oci:store:registry.example/hello/one:v1",
+            "dir:arm",
+        ],
+    );
+}
+
+#[test]
+fn an_image_says_how_it_runs_and_what_it_is() {
+    let bench = Bench::with_hello();
+    bench.edit(
+        "hello/vcbuild.toml",
+        "[components.one]",
+        "[components.one]\nuser = \"65532:65532\"\nworkdir = \"/srv\"\nports = [\"8080\", \"53/udp\"]\nvolumes = [\"/data\"]\n\
+         stop_signal = \"SIGINT\"\nenv = { A = \"1\" }\nlabels = { team = \"red\" }\ncmd = [\"--serve\"]\n\
+         annotations = { \"org.opencontainers.image.vendor\" = \"us\", \"org.opencontainers.image.title\" = \"\" }",
+    );
+    let built = bench.json(&["images", "--source-dir", "hello", "--stamp", "version=v1.2", "--stamp", "commit=abc"]);
+    let config = bench.json(&["inspect", "one"])["images"][0]["platforms"][0]["config"]["config"].clone();
+    let expected = json!({
+        "User": "65532:65532",
+        "WorkingDir": "/srv",
+        "ExposedPorts": {"53/udp": {}, "8080/tcp": {}},
+        "Volumes": {"/data": {}},
+        "StopSignal": "SIGINT",
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "A=1"],
+        "Labels": {"team": "red"},
+        "Entrypoint": ["/usr/local/bin/one"],
+        "Cmd": ["--serve"],
+    });
+    assert_eq!(config, expected);
+    let images = built["images"].as_array().unwrap();
+    let said = |image: &Value| {
+        let path = format!("store/blobs/{}", text(&image["digest"]).replacen(':', "/", 1));
+        serde_json::from_str::<Value>(&bench.read(&path)).unwrap()["annotations"].clone()
+    };
+    let expected = json!({
+        "org.opencontainers.image.revision": "abc",
+        "org.opencontainers.image.version": "v1.2",
+        "org.opencontainers.image.vendor": "us",
+    });
+    assert_eq!(said(&images[0]), expected, "the title was taken away");
+    assert_eq!(said(&images[1])["org.opencontainers.image.title"], "two");
+    let folder = bench.json(&["images", "--source-dir", "hello", "--components", "two"]);
+    let expected = json!({"org.opencontainers.image.title": "two"});
+    assert_eq!(said(&folder["images"][0]), expected, "of a folder nothing else is known");
+}
+
+#[test]
+fn files_of_the_project_and_the_source_are_in_the_image() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let bench = Bench::with_hello();
+    bench.write("project/vcbuild.toml", &bench.read("hello/vcbuild.toml").replace(
+        "[components.one]",
+        "[components.one]\n[components.one.files]\n\"/etc/one.conf\" = { from = \"conf/{component}-{arch}.conf\", mode = \"0640\", owner = \"1:2\" }\n\
+         \"/usr/share/web\" = { from = \"web\" }\n\"/usr/share/README\" = { from = \"README.md\", in = \"source\" }\n\
+         \"/usr/bin/one\" = { link = \"/usr/local/bin/one\" }\n\"/data\" = { mode = \"0700\", owner = \"65532\" }",
+    ));
+    bench.write("project/conf/one-amd64.conf", "amd64");
+    bench.write("project/web/z.html", "z");
+    bench.write("project/web/a/run", "#!/bin/sh");
+    fs::set_permissions(bench.path("project/web/a/run"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(bench.path("project/web/z.html"), fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("../z.html", bench.path("project/web/a/link")).unwrap();
+    let build = || {
+        bench.run(&[
+            "images",
+            "--project",
+            "project/vcbuild.toml",
+            "--source-dir",
+            "hello",
+            "--components",
+            "one",
+            "--compression",
+            "none",
+            "--output",
+            "json",
+        ])
+    };
+    let first = build().json();
+    let layers = first["images"][0]["platforms"][0]["layers"].as_array().unwrap().clone();
+    assert_eq!(layers.len(), 2, "the files, and above them the program");
+    let layer =
+        fs::read(bench.path(&format!("store/blobs/{}", text(&layers[0]["digest"]).replacen(':', "/", 1)))).unwrap();
+    let listed: Vec<_> = tar::Archive::new(layer.as_slice())
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let mut entry = entry.unwrap();
+            let (path, link) = (entry.path().unwrap().display().to_string(), entry.link_name().unwrap());
+            let link = link.map(|link| format!(" -> {}", link.display())).unwrap_or_default();
+            let head = entry.header().clone();
+            assert_eq!(head.mtime().unwrap(), 0);
+            let (mode, uid, gid) = (head.mode().unwrap(), head.uid().unwrap(), head.gid().unwrap());
+            let mut content = String::new();
+            std::io::Read::read_to_string(&mut entry, &mut content).unwrap();
+            format!("{mode:o} {uid}:{gid} {path}{link} {}", content.trim_end())
+        })
+        .collect();
+    let expected = [
+        "700 65532:65532 data/ ",
+        "755 0:0 etc/ ",
+        "640 1:2 etc/one.conf amd64",
+        "755 0:0 usr/ ",
+        "755 0:0 usr/bin/ ",
+        "777 0:0 usr/bin/one -> /usr/local/bin/one ",
+        "755 0:0 usr/share/ ",
+        "644 0:0 usr/share/README Hello.",
+        "755 0:0 usr/share/web/ ",
+        "755 0:0 usr/share/web/a/ ",
+        "777 0:0 usr/share/web/a/link -> ../z.html ",
+        "755 0:0 usr/share/web/a/run #!/bin/sh",
+        "644 0:0 usr/share/web/z.html z",
+    ];
+    assert_eq!(listed, expected);
+
+    assert_eq!(build().json()["actions"]["run"], 0, "nothing changed");
+    fs::set_permissions(bench.path("project/web/z.html"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(build().json()["actions"]["run"], 0, "who may read a file here is not told there");
+    bench.write("project/web/z.html", "changed");
+    let changed = build();
+    assert_eq!((changed.ran("compile"), changed.ran("layer"), changed.ran("image")), (0, 1, 1), "{changed:?}");
+    let above = &changed.json()["images"][0]["platforms"][0]["layers"][1];
+    assert_eq!(*above, layers[1], "the program's layer is as it was");
+
+    symlink("../../secret", bench.path("project/web/out")).unwrap();
+    let words = ["adding /usr/share/web to one: ", "project/web/out leads out of ", "say `link` in vcbuild.toml"];
+    build().failed(1, &words);
+    fs::remove_file(bench.path("project/web/out")).unwrap();
+    symlink("/etc/passwd", bench.path("project/web/out")).unwrap();
+    build().failed(1, &["project/web/out leads out of "]);
+    fs::remove_file(bench.path("project/web/out")).unwrap();
+    fs::remove_file(bench.path("project/conf/one-amd64.conf")).unwrap();
+    build().failed(1, &["adding /etc/one.conf to one: there is no conf/one-amd64.conf in ", "No such file"]);
+    symlink("/etc/passwd", bench.path("project/conf/one-amd64.conf")).unwrap();
+    build().failed(1, &["adding /etc/one.conf to one: conf/one-amd64.conf leads out of "]);
 }

@@ -1,0 +1,192 @@
+//! The files that a project adds to an image: found, checked, and listed as the contents of a layer.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
+use vcstore::Platform;
+use walkdir::WalkDir;
+
+use crate::Error;
+use crate::layer::{Contents, Owner};
+use crate::project::{Added, AddedKind, Component, Place};
+
+/// The permissions of a folder whose entry says nothing of them.
+const FOLDER: u32 = 0o755;
+
+/// The folders that files come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places<'a> {
+    /// That of the project's file.
+    pub(crate) project: &'a Utf8Path,
+    /// That of the source.
+    pub(crate) source: &'a Utf8Path,
+}
+
+/// An error of a file that a project adds.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum FilesError {
+    #[error("adding {path} to {component}: there is no {from} in {place}")]
+    #[diagnostic(help("correct `from` in vcbuild.toml; `in = \"source\"` takes it from the source"))]
+    Missing { component: String, path: String, from: Utf8PathBuf, place: Utf8PathBuf, source: std::io::Error },
+
+    #[error("adding {path} to {component}: {link} leads out of {folder}")]
+    #[diagnostic(help(
+        "an image cannot hold a link to a place of this machine: copy the file there, or say `link` in vcbuild.toml for a \
+         link within the image"
+    ))]
+    LeadsOut { component: String, path: String, link: Utf8PathBuf, folder: Utf8PathBuf },
+
+    #[error("adding {path} to {component}: {from} is neither file, folder nor link")]
+    #[diagnostic(help("an image holds no sockets, pipes and devices: take it out of the folder"))]
+    Special { component: String, path: String, from: Utf8PathBuf },
+}
+
+/// What the project adds to `component` for `platform`. A file keeps only whether its owner may run it: other permissions
+/// depend on who checked it out. A link of a folder stays a link and must stay within the folder.
+///
+/// # Errors
+/// When a file is not there, cannot be read, or leads out of where it may be.
+pub(crate) fn contents(component: &Component, platform: &Platform, places: Places<'_>) -> Result<Contents, Error> {
+    let mut contents = Contents::new();
+    for (path, added) in &component.files {
+        match &added.what {
+            AddedKind::Folder => contents.folder(path, added.mode.unwrap_or(FOLDER), added.owner),
+            AddedKind::Link(target) => contents.link(path, target, added.owner),
+            AddedKind::Copy { from, place } => {
+                let place = match place {
+                    Place::Project => places.project,
+                    Place::Source => places.source,
+                };
+                let from = from.fill(&[("arch", &platform.architecture)]);
+                Copy { component: &component.name, path, added }.list(&from, place, &mut contents)?;
+            }
+        }
+    }
+    Ok(contents)
+}
+
+/// One entry that copies.
+struct Copy<'a> {
+    component: &'a str,
+    path: &'a str,
+    added: &'a Added,
+}
+
+impl Copy<'_> {
+    fn list(&self, from: &str, place: &Utf8Path, contents: &mut Contents) -> Result<(), Error> {
+        // The folder of a mere file name is empty, and stands for the current folder.
+        let place = if place.as_str().is_empty() { Utf8Path::new(".") } else { place };
+        let place = place.canonicalize_utf8().map_err(Error::io("finding", place))?;
+        let top = place.join(from).canonicalize_utf8().map_err(|source| FilesError::Missing {
+            component: self.component.to_owned(),
+            path: self.path.to_owned(),
+            from: from.into(),
+            place: place.clone(),
+            source,
+        })?;
+        if !top.starts_with(&place) {
+            return Err(self.leads_out(from.into(), &place));
+        }
+        for entry in WalkDir::new(&top).follow_links(false).sort_by_file_name() {
+            let entry = entry.map_err(|error| Error::io("reading", &top)(error.into()))?;
+            let from = Utf8PathBuf::from_path_buf(entry.path().to_owned()).map_err(|path| {
+                let why = std::io::Error::other("its name is not UTF-8");
+                Error::io("reading", path.to_string_lossy().as_ref())(why)
+            })?;
+            let below = from.strip_prefix(&top).unwrap_or(Utf8Path::new(""));
+            let path = if below.as_str().is_empty() { self.path.to_owned() } else { format!("{}/{below}", self.path) };
+            self.put(&path, from, &top, entry.file_type(), contents)?;
+        }
+        Ok(())
+    }
+
+    fn put(
+        &self,
+        path: &str,
+        from: Utf8PathBuf,
+        top: &Utf8Path,
+        kind: fs::FileType,
+        contents: &mut Contents,
+    ) -> Result<(), Error> {
+        let Added { mode, owner, .. } = *self.added;
+        if kind.is_dir() {
+            contents.folder(path, mode.map_or(FOLDER, searchable), owner);
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&from).map_err(Error::io("reading the link", &from))?;
+            let target = Utf8PathBuf::from_path_buf(target)
+                .map_err(|_| Error::io("reading the link", &from)(std::io::Error::other("its target is not UTF-8")))?;
+            if !stays_within(&from, &target, top) {
+                return Err(self.leads_out(from, top));
+            }
+            contents.link(path, target.as_str(), owner);
+        } else if kind.is_file() {
+            self.file(path, from, owner, contents)?;
+        } else {
+            let (component, path) = (self.component.to_owned(), self.path.to_owned());
+            return Err(FilesError::Special { component, path, from }.into());
+        }
+        Ok(())
+    }
+
+    fn file(&self, path: &str, from: Utf8PathBuf, owner: Owner, contents: &mut Contents) -> Result<(), Error> {
+        let mode = match self.added.mode {
+            Some(mode) => mode,
+            None => {
+                let own = fs::metadata(&from).map_err(Error::io("reading", &from))?.permissions().mode();
+                if own & 0o100 == 0 { 0o644 } else { 0o755 }
+            }
+        };
+        contents.file(path, mode, owner, from)
+    }
+
+    fn leads_out(&self, link: Utf8PathBuf, folder: &Utf8Path) -> Error {
+        let (component, path) = (self.component.to_owned(), self.path.to_owned());
+        FilesError::LeadsOut { component, path, link, folder: folder.to_owned() }.into()
+    }
+}
+
+/// The permissions of a folder whose files have `mode`: who may read them may enter it.
+fn searchable(mode: u32) -> u32 {
+    mode | (mode & 0o444) >> 2
+}
+
+/// Whether a link leads to somewhere below `top`, by its words alone: what it leads to need not be there.
+fn stays_within(link: &Utf8Path, target: &Utf8Path, top: &Utf8Path) -> bool {
+    let Some(folder) = link.parent().and_then(|folder| folder.strip_prefix(top).ok()) else { return false };
+    let mut depth = folder.components().count();
+    for part in target.components() {
+        match part {
+            Utf8Component::Normal(_) => depth += 1,
+            Utf8Component::CurDir => {}
+            Utf8Component::ParentDir if depth > 0 => depth -= 1,
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+
+    use super::{searchable, stays_within};
+
+    #[test]
+    fn a_link_stays_within_its_folder_or_is_refused() {
+        let within = |link: &str, target: &str| stays_within(Utf8Path::new(link), Utf8Path::new(target), "/top".into());
+        for (link, target) in [("/top/a", "b"), ("/top/d/a", "../b"), ("/top/a", "./d/../b"), ("/top/d/a", "..")] {
+            assert!(within(link, target), "{link} to {target}");
+        }
+        for (link, target) in [("/top/a", "/top/b"), ("/top/a", "../b"), ("/top/d/a", "../../b"), ("/top", "b")] {
+            assert!(!within(link, target), "{link} to {target}");
+        }
+    }
+
+    #[test]
+    fn who_may_read_files_may_enter_their_folder() {
+        for (files, folder) in [(0o644, 0o755), (0o600, 0o700), (0o640, 0o750), (0o755, 0o755)] {
+            assert_eq!(searchable(files), folder);
+        }
+    }
+}

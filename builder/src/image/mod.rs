@@ -1,0 +1,188 @@
+//! Puts a component's layers on its base: the configuration and the manifest of the image.
+
+mod annotations;
+mod run;
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, SecondsFormat};
+use oci_spec::image::{
+    Arch, Descriptor, History, ImageConfiguration, ImageIndex, ImageManifestBuilder, MediaType, Os, PlatformBuilder,
+    RootFs,
+};
+use serde::Serialize;
+use serde_json::Value;
+use vcstore::{Action, Blob, Digest, Layer, Outputs, Platform, Store};
+
+pub(crate) use self::annotations::About;
+use crate::Error;
+use crate::base::Base;
+use crate::progress::Progress;
+use crate::project::Component;
+
+/// A change in how this file writes documents changes this number, and with it every key.
+const RECIPE: u32 = 2;
+
+/// A layer of a component, and what it holds in a word, for the image's history.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct OwnLayer {
+    pub(crate) layer: Layer,
+    pub(crate) holds: String,
+}
+
+/// What an image is assembled from, for one platform.
+#[derive(Debug)]
+pub(crate) struct Assembly<'a> {
+    pub(crate) component: &'a Component,
+    pub(crate) platform: &'a Platform,
+    pub(crate) base: &'a Base,
+    /// The layers that are stacked on the base's, the lowest first.
+    pub(crate) layers: &'a [OwnLayer],
+    pub(crate) about: &'a About,
+    /// The only time in the image, in seconds since 1970.
+    pub(crate) epoch: u64,
+}
+
+impl Assembly<'_> {
+    /// The manifest of the image.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(crate) fn realise(&self, store: &Store, progress: &Progress) -> Result<Descriptor, Error> {
+        let Self { component, platform, base, .. } = self;
+        let action = Action::new("image", format!("{} {platform}", component.name))
+            .input("recipe", RECIPE)?
+            .input("title", &component.name)?
+            .input("base", base.digest()?)?
+            .input("reference", &base.reference)?
+            .input("layers", self.layers)?
+            .input("run", &component.run)?
+            .input("about", self.about)?
+            .input("platform", platform)?
+            .input("epoch", self.epoch)?;
+        let outputs = progress.realise(store, &action, || {
+            let of_base: Value = store.document(&config_of(base)?)?;
+            let config = serde_json::to_value(self.configuration());
+            let mut config = config.map_err(|why| Error::Internal(format!("writing a configuration: {why}")))?;
+            run::inherit(&mut config, &of_base);
+            let layers = base.layers().iter().chain(self.layers.iter().map(|own| &own.layer));
+            put(store, &config, layers, self.about.annotations(component, Some(base))?)
+        })?;
+        manifest_of(&outputs)
+    }
+
+    fn configuration(&self) -> ImageConfiguration {
+        let Self { component, platform, base, .. } = self;
+        let created = i64::try_from(self.epoch).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+        let created = created.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
+        let own = || self.layers.iter();
+        let diff_ids = base.layers().iter().chain(own().map(|own| &own.layer)).map(|layer| layer.diff_id.to_string());
+        let mut rootfs = RootFs::default();
+        rootfs.set_typ("layers".to_owned()).set_diff_ids(diff_ids.collect());
+        let history = |own: &OwnLayer| {
+            let mut history = History::default();
+            history.set_created(created.clone()).set_created_by(Some(format!("vcbuild: {}", own.holds)));
+            history
+        };
+        let mut image = ImageConfiguration::default();
+        image
+            .set_created(created.clone())
+            .set_os(Os::from(platform.os.as_str()))
+            .set_architecture(Arch::from(platform.architecture.as_str()))
+            .set_variant(platform.variant.clone().or_else(|| base.config.variant().clone()))
+            .set_os_version(base.config.os_version().clone())
+            .set_config(Some(run::over(&component.run, base.config.config().clone().unwrap_or_default())))
+            .set_rootfs(rootfs)
+            .set_history(base_history(base).map(|theirs| theirs.into_iter().chain(own().map(history)).collect()));
+        image
+    }
+}
+
+/// Puts the configuration and the manifest of an image with these layers into the store.
+///
+/// # Errors
+/// When the store cannot be written.
+pub(crate) fn put<'a>(
+    store: &Store,
+    config: &impl Serialize,
+    layers: impl IntoIterator<Item = &'a Layer>,
+    annotations: HashMap<String, String>,
+) -> Result<Outputs, Error> {
+    let config = store.put_document(config)?;
+    let layers = layers.into_iter().map(|layer| {
+        let media_type = MediaType::from(in_oci_words(&layer.media_type));
+        Descriptor::new(media_type, layer.size, layer.digest)
+    });
+    let mut manifest = ImageManifestBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageManifest)
+        .config(Descriptor::new(MediaType::ImageConfig, config.size, config.digest))
+        .layers(layers.collect::<Vec<_>>())
+        .build()
+        .map_err(|why| Error::Internal(format!("making a manifest: {why}")))?;
+    manifest.set_annotations((!annotations.is_empty()).then_some(annotations));
+    Ok(Outputs::new().with_blob("config", config).with_blob("manifest", store.put_document(&manifest)?))
+}
+
+/// The manifest among an image's outputs.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn manifest_of(outputs: &Outputs) -> Result<Descriptor, Error> {
+    let manifest = outputs.blob("manifest");
+    let manifest = manifest.ok_or_else(|| Error::Internal("an image without a manifest".to_owned()))?;
+    Ok(Descriptor::new(MediaType::ImageManifest, manifest.size, manifest.digest))
+}
+
+/// What a reference points at: the one manifest, or an index of several in the order of their platforms.
+///
+/// # Errors
+/// When the store cannot be written.
+pub(crate) fn target(
+    store: &Store,
+    component: &Component,
+    about: &About,
+    manifests: &[(Platform, Descriptor)],
+) -> Result<Descriptor, Error> {
+    if let [(_, one)] = manifests {
+        return Ok(one.clone());
+    }
+    let listed = manifests.iter().map(|(platform, manifest)| {
+        let mut manifest = manifest.clone();
+        let mut listed = PlatformBuilder::default()
+            .os(Os::from(platform.os.as_str()))
+            .architecture(Arch::from(platform.architecture.as_str()));
+        if let Some(variant) = &platform.variant {
+            listed = listed.variant(variant.as_str());
+        }
+        manifest.set_platform(listed.build().ok());
+        manifest
+    });
+    let mut index = ImageIndex::default();
+    index.set_schema_version(2).set_media_type(Some(MediaType::ImageIndex)).set_manifests(listed.collect());
+    let annotations = about.annotations(component, None)?;
+    index.set_annotations((!annotations.is_empty()).then_some(annotations));
+    let Blob { digest, size } = store.put_document(&index)?;
+    Ok(Descriptor::new(MediaType::ImageIndex, size, digest))
+}
+
+/// The base's history as it is; none if it does not fit the base's layers, because then nothing could be added to it.
+fn base_history(base: &Base) -> Option<Vec<History>> {
+    let history = base.config.history().clone().unwrap_or_default();
+    let layers = history.iter().filter(|entry| entry.empty_layer() != Some(true)).count();
+    (layers == base.layers().len()).then_some(history)
+}
+
+/// The digest of the base's configuration.
+fn config_of(base: &Base) -> Result<Digest, Error> {
+    Digest::try_from(base.image.config.digest()).map_err(|why| Error::Internal(why.to_string()))
+}
+
+/// A layer's media type in the OCI's words: Docker's layers are the same bytes, and one manifest speaks one language.
+fn in_oci_words(media_type: &str) -> &str {
+    match media_type {
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar" => "application/vnd.oci.image.layer.v1.tar",
+        other => other,
+    }
+}
