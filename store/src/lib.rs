@@ -11,6 +11,7 @@
 mod action;
 pub mod archive;
 mod blob;
+mod bounded;
 mod compression;
 mod digest;
 mod error;
@@ -31,6 +32,7 @@ mod verify;
 
 pub use action::{Action, Outputs, Realised};
 pub use blob::{BlobReader, BlobWriter};
+pub use bounded::{Bounded, Headers};
 pub use compression::{Compression, Decoder};
 pub use digest::{ActionKey, Blob, Digest, Hasher};
 pub use error::Error;

@@ -1,11 +1,13 @@
 //! The command line: one file a subcommand.
 
 mod base;
+mod diff;
 mod images;
 mod inputs;
 mod inspect;
 mod lock;
 mod sandbox;
+mod opened;
 
 use std::io::{self, Write};
 
@@ -42,6 +44,8 @@ enum Command {
     /// Run a program as the programs of actions are run.
     #[command(hide = true)]
     Sandbox(sandbox::Arguments),
+    /// Show what differs between two images: files, packages, configuration and layers.
+    Diff(diff::Arguments),
 }
 
 /// Options that every subcommand has.
@@ -81,6 +85,7 @@ pub fn run() -> Exit {
         Command::Lock(arguments) => lock::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
+        Command::Diff(arguments) => diff::run(arguments),
     };
     result.unwrap_or_else(|error| {
         vcterminal::report(&error);

@@ -1,16 +1,15 @@
 //! Reads images from archives that may be damaged or hostile: nothing an archive says is believed before it is checked,
 //! and no name in it ever becomes a path outside the store.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::rc::Rc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, ImageManifestBuilder, MediaType};
 use serde::Deserialize;
 
+use crate::bounded::Bounded;
 use crate::image::{descriptor, digest_of, is_index, is_manifest};
 use crate::index::{bare, index_of, name_of};
 use crate::json::DOCUMENT_LIMIT;
@@ -18,13 +17,6 @@ use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
 
 /// More entries than any image archive has.
 const ENTRY_LIMIT: usize = 100_000;
-
-/// The longest names and links of one entry.
-const HEADER_LIMIT: u64 = 1 << 20;
-
-/// An archive may unpack to this much whatever its size, and beyond it to so many times its size.
-pub(super) const BOMB_FLOOR: u64 = 1 << 30;
-const BOMB_RATIO: u64 = 100;
 
 /// Reads the images at `path` into the store: the folder of an OCI image layout, or a tar file (as it is, gzip or zstd) that
 /// is one, or a docker-archive. The images are returned with the names they carry, and named in the store by
@@ -119,17 +111,14 @@ fn import_tar(store: &Store, path: &Utf8Path, file: File) -> Result<ImageIndex, 
 fn read_members(store: &Store, path: &Utf8Path, file: File) -> Result<Members, Error> {
     let unreadable = |error: io::Error| bad(path, &error.to_string());
     let size = file.metadata().map_err(Error::io("reading", path))?.len();
-    let limit = BOMB_FLOOR.max(size.saturating_mul(BOMB_RATIO));
-    let input = Decoder::new(file).map_err(unreadable)?;
-    let headers = Rc::new(Cell::new(u64::MAX));
-    let mut archive = tar::Archive::new(Bounded { input, left: limit, headers: Rc::clone(&headers) });
+    let (input, headers) = Bounded::new(Decoder::new(file).map_err(unreadable)?, size);
+    let mut archive = tar::Archive::new(input);
     let mut members = Members::default();
     let mut entries = archive.entries().map_err(unreadable)?;
     for number in 0.. {
-        // Long names are read whole into memory before an entry is seen.
-        headers.set(HEADER_LIMIT);
+        headers.begin();
         let Some(entry) = entries.next() else { break };
-        headers.set(u64::MAX);
+        headers.end();
         let entry = entry.map_err(unreadable)?;
         if number >= ENTRY_LIMIT {
             return Err(bad(path, &format!("it has more than {ENTRY_LIMIT} entries")));
@@ -299,26 +288,5 @@ fn because(path: &Utf8Path, error: Error) -> Error {
         Error::Io { .. } | Error::DigestMismatch { .. } => error,
         Error::Missing { digest } => bad(path, &format!("it lacks {digest}")),
         other => bad(path, &other.to_string()),
-    }
-}
-
-/// Stops a small file from unpacking into a full disk, or into all memory.
-struct Bounded<R> {
-    input: R,
-    left: u64,
-    /// How much may still be read before the next entry's content.
-    headers: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::other("it unpacks to far more than any image of its size holds"))?;
-        let headers = self.headers.get().checked_sub(count as u64);
-        self.headers.set(headers.ok_or_else(|| io::Error::other("its names are longer than any archive's"))?);
-        Ok(count)
     }
 }

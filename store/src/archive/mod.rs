@@ -153,7 +153,7 @@ mod tests {
         let (folder, store) = scratch();
         let file = std::fs::File::create(archive_path(&folder)).unwrap();
         let mut tar = TarWriter::new(Compression::Zstd.encoder(file).unwrap());
-        let size = super::import::BOMB_FLOOR + 1;
+        let size = crate::bounded::BOMB_FLOOR + 1;
         tar.file("bomb", size, std::io::Read::take(std::io::repeat(0), size)).unwrap();
         tar.finish().unwrap().finish().unwrap();
         let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();

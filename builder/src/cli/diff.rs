@@ -1,0 +1,203 @@
+//! `vcbuild diff`: what differs between two images.
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use vcterminal::{Exit, Output};
+
+use super::Common;
+use super::opened::Opened;
+use crate::Error;
+use crate::compare::{self, Change, ImageChanges, PlatformChanges, Presence, Shape, Side};
+use crate::contents::Layers;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The image before: of the store, by its full name or a part of it; or a file or folder, as for `inspect`.
+    #[arg(value_name = "BEFORE")]
+    before: String,
+
+    /// The image after.
+    #[arg(value_name = "AFTER")]
+    after: String,
+
+    /// End with exit code 3 when the images differ.
+    #[arg(long)]
+    exit_code: bool,
+
+    /// How many files of each kind are listed as text; 0 lists all. JSON always has all.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document {
+    identical: bool,
+    images: Vec<ImageChanges>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let before = Opened::open(&arguments.before, &arguments.common)?;
+    let after = Opened::open(&arguments.after, &arguments.common)?;
+    let layers = Layers::default();
+    let images = pairs(arguments, &before, &after)?
+        .into_iter()
+        .map(|(old, new)| compare::images(old, new, &layers))
+        .collect::<Result<Vec<_>, _>>()?;
+    let document = Document { identical: images.iter().all(|one| one.identical), images };
+    match arguments.common.output {
+        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
+        Output::Text => {
+            let limit = if arguments.limit == 0 { usize::MAX } else { arguments.limit };
+            super::print(&document.images.iter().map(|one| text(one, limit)).collect::<String>())?;
+        }
+    }
+    Ok(if arguments.exit_code && !document.identical { Exit::Difference } else { Exit::Done })
+}
+
+/// Which image is compared with which: the one with the other, and of files that hold several those of one name.
+fn pairs<'a>(arguments: &Arguments, before: &'a Opened, after: &'a Opened) -> Result<Vec<(Side<'a>, Side<'a>)>, Error> {
+    let side = |opened: &'a Opened, image| Side { store: &opened.store, image };
+    if let ([old], [new]) = (before.images.as_slice(), after.images.as_slice()) {
+        return Ok(vec![(side(before, old), side(after, new))]);
+    }
+    let find = |name: &str| after.images.iter().find(|image| image.name == name);
+    let pairs: Vec<_> =
+        before.images.iter().filter_map(|old| Some((side(before, old), side(after, find(&old.name)?)))).collect();
+    if pairs.is_empty() {
+        let names =
+            |opened: &Opened| opened.images.iter().map(|image| image.name.clone()).collect::<Vec<_>>().join(", ");
+        return Err(Error::Usage(format!(
+            "{} has {}, and {} has {}: no image of one is of a name in the other",
+            arguments.before,
+            names(before),
+            arguments.after,
+            names(after)
+        )));
+    }
+    Ok(pairs)
+}
+
+fn text(changes: &ImageChanges, limit: usize) -> String {
+    let mut text = format!(
+        "--- {} {}\n+++ {} {}\n",
+        changes.before.name, changes.before.digest, changes.after.name, changes.after.digest
+    );
+    if changes.identical {
+        return text + "identical\n";
+    }
+    for one in &changes.platforms {
+        text += &platform_text(one, limit);
+    }
+    text
+}
+
+fn platform_text(changes: &PlatformChanges, limit: usize) -> String {
+    let size = |size: Option<u64>| size.map_or("not there".to_owned(), vcterminal::bytes);
+    let mut text =
+        format!("{}: {}\n", changes.platform, from_to(&size(changes.size.before), &size(changes.size.after)));
+    text += "  layers\n";
+    for layer in &changes.layers {
+        let (sign, size) = match layer.change {
+            Presence::Same => ("=", layer.size.after),
+            Presence::Removed => ("-", layer.size.before),
+            Presence::Added => ("+", layer.size.after),
+        };
+        let digest = layer.digest.after.or(layer.digest.before).unwrap_or(layer.diff_id);
+        let packed = layer.change == Presence::Same && layer.digest.before != layer.digest.after;
+        let note = if packed { "  compressed otherwise" } else { "" };
+        text += &format!("  {sign} {digest}  {}{note}\n", vcterminal::bytes(size.unwrap_or(0)));
+    }
+    section(
+        &mut text,
+        "configuration",
+        changes.config.iter().map(|setting| {
+            let (name, before, after) = (&setting.name, words(&setting.before), words(&setting.after));
+            match (&setting.before, &setting.after) {
+                (Value::Null, _) => format!("+ {name}  {after}"),
+                (_, Value::Null) => format!("- {name}  {before}"),
+                _ => format!("~ {name}  {before} → {after}"),
+            }
+        }),
+        usize::MAX,
+    );
+    let packages = &changes.packages;
+    let removed = packages.removed.iter().map(|one| format!("- {} {}", one.name, one.version));
+    let added = packages.added.iter().map(|one| format!("+ {} {}", one.name, one.version));
+    let changed =
+        packages.changed.iter().map(|one| format!("~ {}  {} → {}", one.name, one.version.before, one.version.after));
+    section(&mut text, "packages", removed.chain(added).chain(changed), usize::MAX);
+    let files = &changes.files;
+    let (in_time_alone, others): (Vec<_>, Vec<_>) =
+        files.changed.iter().partition(|change| change.changes == [Change::Time]);
+    section(&mut text, "files removed", files.removed.iter().map(|shape| format!("- {}", shape_text(shape))), limit);
+    section(&mut text, "files added", files.added.iter().map(|shape| format!("+ {}", shape_text(shape))), limit);
+    section(
+        &mut text,
+        "files changed",
+        others.iter().map(|change| {
+            let (old, new) = (&change.shape.before, &change.shape.after);
+            let what = change.changes.iter().map(|what| match what {
+                Change::Kind => from_to(&old.kind, &new.kind),
+                Change::Content if old.size == new.size => format!("content, {}", vcterminal::bytes(new.size)),
+                Change::Content => {
+                    format!("content, {}", from_to(&vcterminal::bytes(old.size), &vcterminal::bytes(new.size)))
+                }
+                Change::Target => from_to(old.target.as_deref().unwrap_or(""), new.target.as_deref().unwrap_or("")),
+                Change::Mode => from_to(&old.mode, &new.mode),
+                Change::Owner => from_to(&old.owner, &new.owner),
+                Change::Attributes => "extended attributes".to_owned(),
+                Change::Time => "time".to_owned(),
+            });
+            format!("~ {}  {}", change.path, what.collect::<Vec<_>>().join("; "))
+        }),
+        limit,
+    );
+    if !in_time_alone.is_empty() {
+        text += &format!("  {} files differ in their time alone\n", in_time_alone.len());
+    }
+    if changes.size.before.is_some() && changes.size.after.is_some() && files.is_empty() && packages.is_empty() {
+        text += "  every file is the same\n";
+    }
+    text
+}
+
+fn section(text: &mut String, title: &str, lines: impl Iterator<Item = String>, limit: usize) {
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() {
+        return;
+    }
+    *text += &format!("  {title}\n");
+    for line in lines.iter().take(limit) {
+        *text += &format!("  {line}\n");
+    }
+    if lines.len() > limit {
+        *text += &format!("  … {} more (--limit 0 shows all)\n", lines.len() - limit);
+    }
+}
+
+fn shape_text(shape: &Shape) -> String {
+    let target = shape.target.as_ref().map(|target| format!(" → {target}")).unwrap_or_default();
+    match shape.kind.as_str() {
+        "file" => format!("{}  {}  {}", shape.path, shape.mode, vcterminal::bytes(shape.size)),
+        "directory" => format!("{}/  {}", shape.path, shape.mode),
+        _ => format!("{}{target}", shape.path),
+    }
+}
+
+fn from_to(before: &str, after: &str) -> String {
+    if before == after { before.to_owned() } else { format!("{before} → {after}") }
+}
+
+/// A setting's value as people write it.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}

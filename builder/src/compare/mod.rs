@@ -1,0 +1,254 @@
+//! What differs between two images: layers, configuration, packages and files.
+
+mod config;
+mod files;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
+
+pub(crate) use self::config::Setting;
+pub(crate) use self::files::{Change, FileChanges, Shape};
+use crate::Error;
+use crate::base::{Package, packages};
+use crate::contents::Layers;
+
+/// An image in a store: two that are compared may be in different ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Side<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) image: &'a Image,
+}
+
+/// What differs between two images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ImageChanges {
+    pub(crate) before: Named,
+    pub(crate) after: Named,
+    /// Whether they are the same image, byte for byte.
+    pub(crate) identical: bool,
+    pub(crate) platforms: Vec<PlatformChanges>,
+}
+
+/// An image by its name and digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+}
+
+/// What differs for one platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct PlatformChanges {
+    pub(crate) platform: Platform,
+    /// Of all layers as stored; none where the image is not for this platform.
+    pub(crate) size: Pair<Option<u64>>,
+    pub(crate) layers: Vec<LayerChange>,
+    pub(crate) config: Vec<Setting>,
+    pub(crate) packages: PackageChanges,
+    pub(crate) files: FileChanges,
+}
+
+/// What something was and is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Pair<T> {
+    pub(crate) before: T,
+    pub(crate) after: T,
+}
+
+/// A layer of one image or both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LayerChange {
+    pub(crate) change: Presence,
+    /// Of what it unpacks to.
+    pub(crate) diff_id: Digest,
+    /// As stored; two digests where only the compression differs.
+    pub(crate) digest: Pair<Option<Digest>>,
+    pub(crate) size: Pair<Option<u64>>,
+}
+
+/// In which of two images something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Presence {
+    Same,
+    Removed,
+    Added,
+}
+
+/// The Debian packages of one image and not of the other, or in another version.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct PackageChanges {
+    pub(crate) added: Vec<Package>,
+    pub(crate) removed: Vec<Package>,
+    pub(crate) changed: Vec<PackageChange>,
+}
+
+/// A package in two versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct PackageChange {
+    pub(crate) name: String,
+    pub(crate) architecture: String,
+    pub(crate) version: Pair<String>,
+}
+
+/// Compares two images, platform by platform. Each layer is read once, and none where the layers are the same.
+///
+/// # Errors
+/// When a blob is missing or damaged.
+pub(crate) fn images(before: Side<'_>, after: Side<'_>, layers: &Layers) -> Result<ImageChanges, Error> {
+    let named = |side: Side<'_>| Named { name: side.image.name.clone(), digest: side.image.digest() };
+    let identical = before.image.digest() == after.image.digest();
+    let mut all: BTreeMap<&Platform, (Option<&PlatformImage>, Option<&PlatformImage>)> = BTreeMap::new();
+    for one in &before.image.platforms {
+        all.entry(&one.platform).or_default().0 = Some(one);
+    }
+    for one in &after.image.platforms {
+        all.entry(&one.platform).or_default().1 = Some(one);
+    }
+    let compare = |(platform, (old, new))| platform_changes(platform, (before.store, old), (after.store, new), layers);
+    let platforms = all.into_iter().map(compare).collect::<Result<_, _>>()?;
+    Ok(ImageChanges { before: named(before), after: named(after), identical, platforms })
+}
+
+/// An image for a platform that may lack it.
+type Half<'a> = (&'a Store, Option<&'a PlatformImage>);
+
+fn platform_changes(
+    platform: &Platform,
+    before: Half<'_>,
+    after: Half<'_>,
+    layers: &Layers,
+) -> Result<PlatformChanges, Error> {
+    let list = |half: Half<'_>| half.1.map(|one| one.layers.clone()).unwrap_or_default();
+    let size = |half: Half<'_>| half.1.map(|one| one.layers.iter().map(|layer| layer.size).sum());
+    let (old, new) = (list(before), list(after));
+    let same = old.iter().map(|layer| layer.diff_id).eq(new.iter().map(|layer| layer.diff_id));
+    let (files, packages) = if same || before.1.is_none() || after.1.is_none() {
+        // Of a platform that only one has, every file would be new: its layers say as much.
+        (FileChanges::default(), PackageChanges::default())
+    } else {
+        let files = files::compare(&layers.files(before.0, &old)?, &layers.files(after.0, &new)?);
+        let packages = compare_packages(packages(before.0, &old)?, packages(after.0, &new)?);
+        (files, packages)
+    };
+    let config = match (before.1, after.1) {
+        (Some(old), Some(new)) => config::compare((before.0, old), (after.0, new))?,
+        _ => Vec::new(),
+    };
+    Ok(PlatformChanges {
+        platform: platform.clone(),
+        size: Pair { before: size(before), after: size(after) },
+        layers: compare_layers(&old, &new),
+        config,
+        packages,
+        files,
+    })
+}
+
+/// The layers of both in the order of the new image, with those that went before those that came in their place.
+fn compare_layers(old: &[Layer], new: &[Layer]) -> Vec<LayerChange> {
+    let mut changes = Vec::new();
+    let mut rest = old;
+    for layer in new {
+        match rest.iter().position(|known| known.diff_id == layer.diff_id) {
+            Some(place) => {
+                changes.extend(rest[..place].iter().map(removed));
+                changes.push(change(Presence::Same, Some(&rest[place]), Some(layer), layer.diff_id));
+                rest = &rest[place + 1..];
+            }
+            None => changes.push(change(Presence::Added, None, Some(layer), layer.diff_id)),
+        }
+    }
+    changes.extend(rest.iter().map(removed));
+    changes
+}
+
+fn removed(layer: &Layer) -> LayerChange {
+    change(Presence::Removed, Some(layer), None, layer.diff_id)
+}
+
+fn change(change: Presence, old: Option<&Layer>, new: Option<&Layer>, diff_id: Digest) -> LayerChange {
+    LayerChange {
+        change,
+        diff_id,
+        digest: Pair { before: old.map(|layer| layer.digest), after: new.map(|layer| layer.digest) },
+        size: Pair { before: old.map(|layer| layer.size), after: new.map(|layer| layer.size) },
+    }
+}
+
+fn compare_packages(old: Vec<Package>, new: Vec<Package>) -> PackageChanges {
+    let by_name = |packages: Vec<Package>| -> BTreeMap<(String, String), String> {
+        packages.into_iter().map(|one| ((one.name, one.architecture), one.version)).collect()
+    };
+    let (old, mut new) = (by_name(old), by_name(new));
+    let mut changes = PackageChanges::default();
+    for ((name, architecture), before) in old {
+        match new.remove(&(name.clone(), architecture.clone())) {
+            None => changes.removed.push(Package { name, version: before, architecture }),
+            Some(after) if after != before => {
+                changes.changed.push(PackageChange { name, architecture, version: Pair { before, after } });
+            }
+            Some(_) => {}
+        }
+    }
+    let added = new.into_iter().map(|((name, architecture), version)| Package { name, version, architecture });
+    changes.added = added.collect();
+    changes
+}
+
+impl PackageChanges {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vcstore::{Digest, Layer};
+
+    use super::{Presence, compare_layers, compare_packages};
+    use crate::base::Package;
+
+    fn layers(names: &str) -> Vec<Layer> {
+        let layer = |name: char| {
+            let digest = Digest::of(name.to_string().as_bytes());
+            Layer { digest, diff_id: digest, size: 1, media_type: String::new() }
+        };
+        names.chars().map(layer).collect()
+    }
+
+    #[test]
+    fn layers_are_listed_in_order_and_those_of_both_once() {
+        let shown = |old: &str, new: &str| {
+            let names = ["a", "b", "c", "x"].map(|name| (Digest::of(name.as_bytes()), name));
+            let name = |digest| names.iter().find(|(known, _)| *known == digest).unwrap().1;
+            let sign = |change| match change {
+                Presence::Same => "=",
+                Presence::Removed => "-",
+                Presence::Added => "+",
+            };
+            let changes = compare_layers(&layers(old), &layers(new));
+            changes.iter().map(|one| format!("{}{}", sign(one.change), name(one.diff_id))).collect::<String>()
+        };
+        assert_eq!(shown("abc", "abc"), "=a=b=c");
+        assert_eq!(shown("abc", "abx"), "=a=b+x-c");
+        assert_eq!(shown("abc", "c"), "-a-b=c");
+        assert_eq!(shown("ab", "ba"), "-a=b+a");
+        assert_eq!(shown("", "aa"), "+a+a");
+    }
+
+    #[test]
+    fn packages_come_go_and_move() {
+        let package = |text: &str| {
+            let (name, version) = text.split_once(' ').unwrap();
+            Package { name: name.to_owned(), version: version.to_owned(), architecture: "amd64".to_owned() }
+        };
+        let list = |lines: &[&str]| lines.iter().map(|line| package(line)).collect::<Vec<_>>();
+        let changes = compare_packages(list(&["bash 5", "dash 1", "tar 1"]), list(&["bash 5", "gzip 1", "tar 2"]));
+        assert_eq!((changes.removed, changes.added), (list(&["dash 1"]), list(&["gzip 1"])));
+        let [one] = changes.changed.as_slice() else { panic!() };
+        assert_eq!((one.name.as_str(), one.version.before.as_str(), one.version.after.as_str()), ("tar", "1", "2"));
+    }
+}

@@ -1,0 +1,167 @@
+//! What one layer holds: every entry with its attributes and the hash of its content, read in one pass.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use vcstore::{Bounded, Decoder, Digest, Hasher, Layer, Store};
+
+use crate::Error;
+
+/// More entries than any layer has.
+const ENTRY_LIMIT: usize = 2_000_000;
+
+/// The prefix of an entry that takes another away, and the entry that takes away all of a folder's (layer.md, "Whiteouts").
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// Extended attributes, as PAX records carry them.
+const XATTR: &str = "SCHILY.xattr.";
+
+/// A layer's entries, and what it takes away of the layers below.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct LayerContents {
+    /// By path, without a leading slash.
+    pub(crate) entries: BTreeMap<String, Entry>,
+    /// Paths that are taken away.
+    pub(crate) whiteouts: Vec<String>,
+    /// Folders whose content is taken away.
+    pub(crate) opaque: Vec<String>,
+}
+
+/// A file, folder or link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    /// The permission bits.
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    /// In seconds since 1970.
+    pub(crate) mtime: u64,
+    /// Hashes of extended attributes by name.
+    pub(crate) xattrs: BTreeMap<String, Digest>,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File {
+        size: u64,
+        digest: Digest,
+    },
+    Directory,
+    Symlink(String),
+    /// Another name of a file.
+    HardLink(String),
+    /// A device or a pipe.
+    Special(String),
+}
+
+/// Reads a layer. Nothing of it is written anywhere, and no file of it is held in memory.
+///
+/// # Errors
+/// When the layer is missing, damaged, or no tar file.
+pub(crate) fn read(store: &Store, layer: &Layer) -> Result<LayerContents, Error> {
+    let path = store.blob_path(&layer.digest);
+    let blob = store.reader(&layer.digest)?;
+    read_tar(blob, layer.size).map_err(Error::io("reading layer", &path))
+}
+
+fn read_tar(blob: impl Read, size: u64) -> io::Result<LayerContents> {
+    let (input, headers) = Bounded::new(Decoder::new(blob)?, size);
+    let mut archive = tar::Archive::new(input);
+    let mut contents = LayerContents::default();
+    let mut buffer = vec![0; 128 << 10];
+    let mut entries = archive.entries()?;
+    for number in 0.. {
+        headers.begin();
+        let Some(entry) = entries.next() else { break };
+        headers.end();
+        if number >= ENTRY_LIMIT {
+            return Err(io::Error::other(format!("it has more than {ENTRY_LIMIT} entries")));
+        }
+        contents.add(entry?, &mut buffer)?;
+    }
+    headers.end();
+    // To its very end, where its hash is checked.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    Ok(contents)
+}
+
+impl LayerContents {
+    fn add(&mut self, mut entry: tar::Entry<'_, impl Read>, buffer: &mut [u8]) -> io::Result<()> {
+        let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        if name == OPAQUE {
+            self.opaque.push(folder.to_owned());
+            return Ok(());
+        }
+        if let Some(name) = name.strip_prefix(WHITEOUT) {
+            self.whiteouts.push(if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") });
+            return Ok(());
+        }
+        if path.is_empty() {
+            return Ok(());
+        }
+        let xattrs = xattrs(&mut entry)?;
+        let link = |entry: &tar::Entry<'_, _>| {
+            String::from_utf8_lossy(&entry.link_name_bytes().unwrap_or_default()).into_owned()
+        };
+        let kind = match entry.header().entry_type() {
+            tar::EntryType::Directory => Kind::Directory,
+            tar::EntryType::Symlink => Kind::Symlink(link(&entry)),
+            tar::EntryType::Link => Kind::HardLink(normal(&link(&entry))),
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                let (size, digest) = hash(&mut entry, buffer)?;
+                Kind::File { size, digest }
+            }
+            tar::EntryType::Char => Kind::Special(device("character device", entry.header())),
+            tar::EntryType::Block => Kind::Special(device("block device", entry.header())),
+            tar::EntryType::Fifo => Kind::Special("pipe".to_owned()),
+            // What else there is says something about the archive and is no file.
+            _ => return Ok(()),
+        };
+        let header = entry.header();
+        let (mode, uid, gid, mtime) = (header.mode()? & 0o7777, header.uid()?, header.gid()?, header.mtime()?);
+        self.entries.insert(path, Entry { kind, mode, uid, gid, mtime, xattrs });
+        Ok(())
+    }
+}
+
+/// A path without what does not matter in it.
+fn normal(path: &str) -> String {
+    path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
+}
+
+fn xattrs(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<BTreeMap<String, Digest>> {
+    let mut found = BTreeMap::new();
+    if let Some(records) = entry.pax_extensions()? {
+        for record in records {
+            let record = record?;
+            let key = String::from_utf8_lossy(record.key_bytes());
+            if let Some(name) = key.strip_prefix(XATTR) {
+                found.insert(name.to_owned(), Digest::of(record.value_bytes()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn hash(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<(u64, Digest)> {
+    let mut hasher = Hasher::default();
+    loop {
+        match content.read(buffer) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let blob = hasher.finish();
+    Ok((blob.size, blob.digest))
+}
+
+fn device(kind: &str, header: &tar::Header) -> String {
+    let number = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or(0);
+    format!("{kind} {}:{}", number(header.device_major()), number(header.device_minor()))
+}

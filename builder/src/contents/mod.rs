@@ -1,0 +1,239 @@
+//! What is in an image: the files of its layers, one over the other, as a container sees them.
+
+mod layer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+use vcstore::{Digest, Layer, Store};
+
+pub(crate) use self::layer::{Entry, Kind, LayerContents};
+use crate::Error;
+
+/// Layers that were read, by the digest of what they unpack to: images share them, and each is read once.
+#[derive(Debug, Default)]
+pub(crate) struct Layers(Mutex<HashMap<Digest, Arc<LayerContents>>>);
+
+/// The file system of an image.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// By path, without a leading slash.
+    pub(crate) entries: BTreeMap<String, Placed>,
+}
+
+/// An entry, and the layer it is from: 0 is the lowest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) entry: Entry,
+    pub(crate) layer: usize,
+}
+
+impl Layers {
+    /// The contents of these layers, in their order; several are read at once.
+    ///
+    /// # Errors
+    /// When one is missing or damaged.
+    pub(crate) fn read(&self, store: &Store, layers: &[Layer]) -> Result<Vec<Arc<LayerContents>>, Error> {
+        layers.par_iter().map(|layer| self.one(store, layer)).collect()
+    }
+
+    /// The file system that these layers make.
+    ///
+    /// # Errors
+    /// When one is missing or damaged.
+    pub(crate) fn files(&self, store: &Store, layers: &[Layer]) -> Result<Files, Error> {
+        Ok(Files::of(self.read(store, layers)?.iter().map(AsRef::as_ref)))
+    }
+
+    fn one(&self, store: &Store, layer: &Layer) -> Result<Arc<LayerContents>, Error> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(contents) = known().get(&layer.diff_id) {
+            return Ok(Arc::clone(contents));
+        }
+        let contents = Arc::new(layer::read(store, layer)?);
+        known().insert(layer.diff_id, Arc::clone(&contents));
+        Ok(contents)
+    }
+}
+
+impl Files {
+    /// Puts layers one over the other, the lowest first.
+    pub(crate) fn of<'a>(layers: impl IntoIterator<Item = &'a LayerContents>) -> Self {
+        let mut files = Self::default();
+        for (number, layer) in layers.into_iter().enumerate() {
+            for path in &layer.opaque {
+                files.remove_below(path);
+            }
+            for path in &layer.whiteouts {
+                files.entries.remove(path);
+                files.remove_below(path);
+            }
+            for (path, entry) in &layer.entries {
+                if entry.kind != Kind::Directory {
+                    files.remove_below(path);
+                }
+                files.entries.insert(path.clone(), Placed { entry: entry.clone(), layer: number });
+            }
+            files.resolve_hard_links(layer);
+        }
+        files
+    }
+
+    /// The entry at a path, which may begin with a slash and lead through links, and its true path.
+    pub(crate) fn find(&self, path: &str) -> Option<(String, &Placed)> {
+        /// As many links as the kernel follows.
+        const LINKS: usize = 40;
+        let mut todo: Vec<String> = path.split('/').rev().map(ToOwned::to_owned).collect();
+        let mut at = String::new();
+        let mut followed = 0;
+        while let Some(part) = todo.pop() {
+            match part.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    at = at.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+                    continue;
+                }
+                _ => {}
+            }
+            let next = if at.is_empty() { part } else { format!("{at}/{part}") };
+            match self.entries.get(&next).map(|placed| &placed.entry.kind) {
+                // The last link is what was asked for.
+                Some(Kind::Symlink(target)) if !todo.is_empty() => {
+                    followed += 1;
+                    if followed > LINKS {
+                        return None;
+                    }
+                    if target.starts_with('/') {
+                        at.clear();
+                    }
+                    todo.extend(target.split('/').rev().map(ToOwned::to_owned));
+                }
+                _ => at = next,
+            }
+        }
+        let placed = self.entries.get(&at)?;
+        Some((at, placed))
+    }
+
+    fn remove_below(&mut self, path: &str) {
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let start = self.entries.range(prefix.clone()..);
+        let below: Vec<_> =
+            start.take_while(|(path, _)| path.starts_with(&prefix)).map(|(path, _)| path.clone()).collect();
+        for path in below {
+            self.entries.remove(&path);
+        }
+    }
+
+    /// A hard link is the file that it is another name of.
+    fn resolve_hard_links(&mut self, layer: &LayerContents) {
+        for (path, entry) in &layer.entries {
+            if let Kind::HardLink(target) = &entry.kind
+                && let Some(target) = self.entries.get(target).map(|placed| placed.entry.clone())
+                && let Some(placed) = self.entries.get_mut(path)
+            {
+                placed.entry = target;
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// Its size as a file; 0 for what is none.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::File { size, .. } => *size,
+            _ => 0,
+        }
+    }
+
+    /// What it is, in a word.
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Directory => "directory",
+            Self::Symlink(_) => "symlink",
+            Self::HardLink(_) => "hardlink",
+            Self::Special(_) => "special",
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use vcstore::Digest;
+
+    use super::{Entry, Files, Kind, LayerContents};
+
+    /// A layer of files (`path content`), folders (`path/`), links (`path -> target`, `path => target`) and whiteouts
+    /// (`-path`, `-path/` for a folder's content).
+    pub(crate) fn layer(lines: &[&str]) -> LayerContents {
+        let mut layer = LayerContents::default();
+        for line in lines {
+            if let Some(path) = line.strip_prefix('-') {
+                match path.strip_suffix('/') {
+                    Some(folder) => layer.opaque.push(folder.to_owned()),
+                    None => layer.whiteouts.push(path.to_owned()),
+                }
+                continue;
+            }
+            let file =
+                |content: &str| Kind::File { size: content.len() as u64, digest: Digest::of(content.as_bytes()) };
+            let (path, kind) = if let Some((path, target)) = line.split_once(" -> ") {
+                (path, Kind::Symlink(target.to_owned()))
+            } else if let Some((path, target)) = line.split_once(" => ") {
+                (path, Kind::HardLink(target.to_owned()))
+            } else if let Some(path) = line.strip_suffix('/') {
+                (path, Kind::Directory)
+            } else {
+                let (path, content) = line.split_once(' ').unwrap();
+                (path, file(content))
+            };
+            let entry = Entry { kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
+            layer.entries.insert(path.to_owned(), entry);
+        }
+        layer
+    }
+
+    fn paths(files: &Files) -> Vec<String> {
+        files.entries.iter().map(|(path, placed)| format!("{path} {}", placed.layer)).collect()
+    }
+
+    #[test]
+    fn upper_layers_stand_over_lower_ones_and_take_away() {
+        let lower = layer(&["a/", "a/1 one", "a/2 two", "b/", "b/c/", "b/c/3 three", "d/", "d/4 four"]);
+        let upper = layer(&["-a/1", "-b/", "b/new new", "d file", "a/2 changed"]);
+        assert_eq!(paths(&Files::of([&lower, &upper])), ["a 0", "a/2 1", "b 0", "b/new 1", "d 1"]);
+    }
+
+    #[test]
+    fn a_hard_link_is_its_file_wherever_that_is() {
+        let lower = layer(&["z one"]);
+        let upper = layer(&["a => z", "b => nowhere"]);
+        let files = Files::of([&lower, &upper]);
+        assert_eq!(files.entries["a"].entry.kind, files.entries["z"].entry.kind);
+        assert_eq!(files.entries["b"].entry.kind, Kind::HardLink("nowhere".to_owned()));
+    }
+
+    #[test]
+    fn a_path_is_found_through_links_and_never_without_end() {
+        let files = Files::of([&layer(&[
+            "bin -> usr/bin",
+            "usr/",
+            "usr/bin/",
+            "usr/bin/sh -> dash",
+            "usr/bin/dash x",
+            "loop -> loop/a",
+            "up -> ../../usr",
+        ])]);
+        let found = |path: &str| files.find(path).map(|(path, _)| path);
+        assert_eq!(found("/bin/dash").unwrap(), "usr/bin/dash");
+        assert_eq!(found("/bin/sh").unwrap(), "usr/bin/sh");
+        assert_eq!(found("up/./bin//dash").unwrap(), "usr/bin/dash");
+        assert_eq!(found("/usr/bin/../bin").unwrap(), "usr/bin");
+        assert_eq!((found("/loop/b"), found("/nowhere"), found("/")), (None, None, None));
+    }
+}

@@ -1,0 +1,99 @@
+//! Graphs in the languages that others draw: Graphviz's DOT, and Mermaid, which forges show in Markdown.
+
+use std::fmt::Write as _;
+
+use super::{Graph, NodeKind};
+
+/// The graph in DOT.
+pub(crate) fn dot(graph: &Graph) -> String {
+    let mut text = "digraph vcbuild {\n  rankdir=LR;\n  node [fontname=\"sans-serif\", fontsize=10];\n  \
+                    edge [fontname=\"sans-serif\", fontsize=8, color=\"#808080\"];\n"
+        .to_owned();
+    for (id, node) in &graph.nodes {
+        let look = match node.kind {
+            NodeKind::Input => "shape=note, style=filled, fillcolor=\"#f1f3f5\"",
+            NodeKind::Action => "shape=box, style=\"filled,rounded\", fillcolor=\"#d0ebff\"",
+            NodeKind::Image => "shape=box3d, style=filled, fillcolor=\"#d3f9d8\"",
+        };
+        let _ = writeln!(text, "  {id} [label=\"{}\\n{}\", {look}];", quoted(&node.title), quoted(&node.detail));
+    }
+    for edge in &graph.edges {
+        let _ = writeln!(text, "  {} -> {} [label=\"{}\"];", edge.from, edge.to, quoted(&edge.label));
+    }
+    text + "}\n"
+}
+
+/// The graph in Mermaid.
+pub(crate) fn mermaid(graph: &Graph) -> String {
+    let mut text = "flowchart LR\n".to_owned();
+    for (id, node) in &graph.nodes {
+        let (open, close, class) = match node.kind {
+            NodeKind::Input => ("[/", "/]", "input"),
+            NodeKind::Action => ("[", "]", "action"),
+            NodeKind::Image => ("[[", "]]", "image"),
+        };
+        let _ = writeln!(
+            text,
+            "  {id}{open}\"{}<br/>{}\"{close}:::{class}",
+            escaped(&node.title),
+            escaped(&node.detail)
+        );
+    }
+    for edge in &graph.edges {
+        let _ = writeln!(text, "  {} -->|\"{}\"| {}", edge.from, escaped(&edge.label), edge.to);
+    }
+    text + "  classDef input fill:#f1f3f5,stroke:#868e96,color:#212529\n  \
+            classDef action fill:#d0ebff,stroke:#1971c2,color:#212529\n  \
+            classDef image fill:#d3f9d8,stroke:#2f9e44,color:#212529\n"
+}
+
+/// A text within DOT's quotes.
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ")
+}
+
+/// A text within Mermaid's quotes: entities stand for what would end it, or would be markup.
+fn escaped(text: &str) -> String {
+    let entity = |c: char| match c {
+        '#' => "#35;".to_owned(),
+        '"' => "#quot;".to_owned(),
+        '<' => "#lt;".to_owned(),
+        '>' => "#gt;".to_owned(),
+        '&' => "#amp;".to_owned(),
+        '`' => "#96;".to_owned(),
+        '\n' => " ".to_owned(),
+        other => other.to_string(),
+    };
+    text.chars().map(entity).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{dot, mermaid};
+    use crate::graph::{Edge, Graph, Node, NodeKind};
+
+    fn graph() -> Graph {
+        let node = |kind, title: &str, detail: &str| Node { kind, title: title.to_owned(), detail: detail.to_owned() };
+        Graph {
+            nodes: [
+                ("input_1".to_owned(), node(NodeKind::Input, "files", "2")),
+                ("action_1".to_owned(), node(NodeKind::Action, "compile", "a \"quoted\" \\ <name>")),
+                ("image_1".to_owned(), node(NodeKind::Image, "registry.example/a:v1", "0123")),
+            ]
+            .into(),
+            edges: [("input_1", "action_1", "files"), ("action_1", "image_1", "linux/amd64")]
+                .map(|(from, to, label)| Edge { from: from.to_owned(), to: to.to_owned(), label: label.to_owned() })
+                .into(),
+        }
+    }
+
+    #[test]
+    fn graphviz_reads_it() {
+        insta::assert_snapshot!(dot(&graph()), @r##""##);
+    }
+
+    #[test]
+    fn mermaid_reads_it() {
+        insta::assert_snapshot!(mermaid(&graph()), @r##""##);
+    }
+}

@@ -1,0 +1,140 @@
+//! What led to an image: inputs, actions and images as a graph, from the records of a store.
+
+mod draw;
+mod records;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+use vcstore::{ActionKey, Digest, Image, Record};
+
+pub(crate) use self::draw::{dot, mermaid};
+pub(crate) use self::records::{Records, digests, is_content};
+use crate::Error;
+
+/// A graph whose edges lead from what was needed to what was made of it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Graph {
+    /// By their ids, which are the same for the same thing in every graph.
+    pub(crate) nodes: BTreeMap<String, Node>,
+    pub(crate) edges: BTreeSet<Edge>,
+}
+
+/// Something that was needed or made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Node {
+    pub(crate) kind: NodeKind,
+    /// What it is: the kind of an action, the label of an input, the name of an image.
+    pub(crate) title: String,
+    /// Which one it is.
+    pub(crate) detail: String,
+}
+
+/// What a node stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NodeKind {
+    Input,
+    Action,
+    Image,
+}
+
+/// That something was needed for something.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Edge {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// As what it was needed: the label of the input.
+    pub(crate) label: String,
+}
+
+impl Graph {
+    /// The graph of these images.
+    ///
+    /// # Errors
+    /// When a manifest's digest is no SHA-256.
+    pub(crate) fn of(images: &[Image], records: &Records) -> Result<Self, Error> {
+        let mut graph = Self::default();
+        for image in images {
+            let id = format!("image_{}", id_of(image.name.as_bytes()));
+            let detail = short(&image.digest().to_string());
+            graph.nodes.insert(id.clone(), Node { kind: NodeKind::Image, title: image.name.clone(), detail });
+            for one in &image.platforms {
+                let manifest = one.manifest.digest();
+                let manifest = Digest::try_from(manifest).map_err(|why| Error::Internal(why.to_string()))?;
+                let from = match records.maker(&manifest) {
+                    Some((key, _)) => action_id(key),
+                    None => graph.input("manifest", &Value::from(manifest.to_string())),
+                };
+                for (key, record) in records.made(&manifest) {
+                    graph.action(key, record, records);
+                }
+                graph.edge(from, id.clone(), &one.platform.to_string());
+            }
+        }
+        Ok(graph)
+    }
+
+    fn action(&mut self, key: &ActionKey, record: &Record, records: &Records) {
+        let id = action_id(key);
+        let (title, detail) = (record.kind().to_owned(), record.name().to_owned());
+        self.nodes.insert(id.clone(), Node { kind: NodeKind::Action, title, detail });
+        let needs = records.needs(key);
+        for (label, needed) in &needs {
+            self.edge(action_id(needed), id.clone(), label);
+        }
+        let made = |label: &str| needs.iter().any(|(known, _)| *known == label);
+        for (label, value) in record.inputs().iter().filter(|(label, value)| !made(label) && is_content(value)) {
+            let from = self.input(label, value);
+            self.edge(from, id.clone(), label);
+        }
+    }
+
+    /// The node of something that no action of the store made. The same content is one node, however many need it.
+    fn input(&mut self, label: &str, value: &Value) -> String {
+        let id = format!("input_{}", id_of(format!("{label} {value}").as_bytes()));
+        let node = Node { kind: NodeKind::Input, title: label.to_owned(), detail: summary(value) };
+        self.nodes.insert(id.clone(), node);
+        id
+    }
+
+    fn edge(&mut self, from: String, to: String, label: &str) {
+        self.edges.insert(Edge { from, to, label: label.to_owned() });
+    }
+}
+
+/// What an input is, in a few words.
+pub(crate) fn summary(value: &Value) -> String {
+    match value {
+        Value::String(text) => short(text),
+        Value::Array(list) if list.len() == 1 => named(&list[0]).unwrap_or_else(|| "1".to_owned()),
+        Value::Array(list) => list.len().to_string(),
+        Value::Object(fields) => match fields.get("digest").and_then(Value::as_str) {
+            Some(digest) => short(digest),
+            None => fields.len().to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// The name and version of something that has them.
+fn named(value: &Value) -> Option<String> {
+    let text = |name| value.get(name).and_then(Value::as_str);
+    Some(format!("{} {}", text("name").or(text("path"))?, text("version")?))
+}
+
+/// A hash as people tell one from another: its first digits.
+pub(crate) fn short(text: &str) -> String {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let hash = hex.len() >= 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if hash { hex[..12].to_owned() } else { text.to_owned() }
+}
+
+fn action_id(key: &ActionKey) -> String {
+    format!("action_{}", &key.to_string()[..12])
+}
+
+fn id_of(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..12].to_owned()
+}

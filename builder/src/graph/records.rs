@@ -1,0 +1,188 @@
+//! The records of a store, looked at from their outputs: what made a blob, and what it was made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use vcstore::{ActionKey, Digest, Record, Store};
+
+use crate::Error;
+
+/// All records of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    all: BTreeMap<ActionKey, Record>,
+    /// Which actions yielded a blob, the one that was last of use at the end: several may, such as two revisions of a
+    /// source that compile to the same program.
+    makers: BTreeMap<Digest, Vec<ActionKey>>,
+}
+
+impl Records {
+    /// Reads the records.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn read(store: &Store) -> Result<Self, Error> {
+        let mut used = BTreeMap::new();
+        let mut records = Self::default();
+        for key in store.recorded()? {
+            let Some(record) = store.record(&key)? else { continue };
+            let path = store.path().join("actions").join(key.to_string());
+            // A record that was collected as garbage meanwhile was not of use lately.
+            let time = fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            used.insert(key, time);
+            records.all.insert(key, record);
+        }
+        for (key, record) in &records.all {
+            for blob in record.outputs().blobs().values() {
+                records.makers.entry(blob.digest).or_default().push(*key);
+            }
+        }
+        for makers in records.makers.values_mut() {
+            makers.sort_by_key(|key| (used.get(key).copied(), *key));
+            makers.dedup();
+        }
+        Ok(records)
+    }
+
+    /// The record of an action.
+    pub(crate) fn get(&self, key: &ActionKey) -> Option<&Record> {
+        self.all.get(key)
+    }
+
+    /// All records.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ActionKey, &Record)> {
+        self.all.iter()
+    }
+
+    /// The action that yielded a blob; of several the one that was last of use.
+    pub(crate) fn maker(&self, digest: &Digest) -> Option<(&ActionKey, &Record)> {
+        self.all.get_key_value(self.makers.get(digest)?.last()?)
+    }
+
+    /// The actions whose outputs an action takes as inputs, with the label of the input, in the order of the labels.
+    pub(crate) fn needs(&self, key: &ActionKey) -> Vec<(&str, &ActionKey)> {
+        let Some(record) = self.all.get(key) else { return Vec::new() };
+        let mut found = Vec::new();
+        for (label, value) in record.inputs() {
+            let makers: BTreeSet<_> = digests(value).iter().filter_map(|digest| Some(self.maker(digest)?.0)).collect();
+            // What is taken from elsewhere by its digest, such as a base, is what it yields.
+            found.extend(makers.into_iter().filter(|maker| *maker != key).map(|maker| (label.as_str(), maker)));
+        }
+        found
+    }
+
+    /// The actions that made a blob, each after those whose outputs it took.
+    pub(crate) fn made(&self, digest: &Digest) -> Vec<(&ActionKey, &Record)> {
+        let mut order = Vec::new();
+        let mut seen = BTreeSet::new();
+        // Each action is met twice: when it is found, and when all that it needs is in the list.
+        let mut todo: Vec<(&ActionKey, bool)> = self.maker(digest).map(|(key, _)| (key, false)).into_iter().collect();
+        while let Some((key, complete)) = todo.pop() {
+            if complete {
+                order.extend(self.all.get_key_value(key));
+            } else if seen.insert(key) {
+                todo.push((key, true));
+                todo.extend(self.needs(key).into_iter().rev().map(|(_, needed)| (needed, false)));
+            }
+        }
+        order
+    }
+}
+
+/// The digests of blobs that a value names, wherever they stand in it.
+pub(crate) fn digests(value: &Value) -> BTreeSet<Digest> {
+    let mut found = BTreeSet::new();
+    walk(value, &mut |text| found.extend(text.parse::<Digest>()));
+    found
+}
+
+/// Whether a value says by hash what it is: content, and no mere setting.
+pub(crate) fn is_content(value: &Value) -> bool {
+    let mut content = false;
+    walk(value, &mut |text| content |= is_hash(text));
+    content
+}
+
+fn is_hash(text: &str) -> bool {
+    let hex = |text: &str| text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.starts_with("h1:") || hex(text.strip_prefix("sha256:").unwrap_or(text))
+}
+
+fn walk(value: &Value, see: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => see(text),
+        Value::Array(values) => values.iter().for_each(|value| walk(value, see)),
+        Value::Object(fields) => fields.values().for_each(|value| walk(value, see)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use camino::Utf8PathBuf;
+    use serde_json::json;
+    use vcstore::{Action, Blob, Outputs, Store};
+
+    use super::{Records, is_content};
+    use crate::Error;
+
+    /// A store in a folder of its own, which goes with the first value.
+    pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Utf8PathBuf::try_from(folder.path().join("store")).unwrap()).unwrap();
+        (folder, store)
+    }
+
+    /// Records an action that took `inputs` and yielded a blob with the content `output`.
+    pub(crate) fn record(store: &Store, kind: &str, inputs: &serde_json::Value, output: &str) -> Blob {
+        let mut action = Action::new(kind, "x");
+        for (label, value) in inputs.as_object().unwrap() {
+            action = action.input(label, value).unwrap();
+        }
+        let blob = store.put(output.as_bytes()).unwrap();
+        store.realise(&action, || Ok::<_, Error>(Outputs::new().with_blob("it", blob))).unwrap();
+        blob
+    }
+
+    #[test]
+    fn what_made_a_blob_is_found_through_all_that_was_needed() {
+        let (_folder, store) = scratch();
+        let binary = record(&store, "compile", &json!({"files": {"a.go": "0".repeat(64)}}), "binary");
+        let layer = record(&store, "layer", &json!({"binary": binary.digest, "path": "x"}), "layer");
+        let base = store.put(b"base").unwrap();
+        record(&store, "base", &json!({"manifest": base.digest}), "base");
+        let image = record(&store, "image", &json!({"layer": {"digest": layer.digest}, "base": base.digest}), "image");
+        record(&store, "layer", &json!({"binary": "other"}), "another layer");
+        let records = Records::read(&store).unwrap();
+        let kinds: Vec<_> = records.made(&image.digest).iter().map(|(_, record)| record.kind().to_owned()).collect();
+        assert_eq!(kinds, ["base", "compile", "layer", "image"]);
+        assert_eq!(records.made(&vcstore::Digest::of(b"nothing")).len(), 0);
+    }
+
+    #[test]
+    fn of_two_that_made_the_same_the_last_used_counts() {
+        let (_folder, store) = scratch();
+        let same = record(&store, "compile", &json!({"source": "one"}), "binary");
+        record(&store, "compile", &json!({"source": "two"}), "binary");
+        for (source, seconds) in [("one", 2000), ("two", 1000)] {
+            let key = Action::new("compile", "x").input("source", source).unwrap().key().unwrap();
+            let file = std::fs::File::open(store.path().join("actions").join(key.to_string())).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        }
+        let records = Records::read(&store).unwrap();
+        assert_eq!(records.maker(&same.digest).unwrap().1.inputs()["source"], "one");
+    }
+
+    #[test]
+    fn content_is_told_from_settings() {
+        let hash = "0123456789abcdef".repeat(4);
+        for content in [json!(hash), json!({"a": hash}), json!([{"sum": "h1:x"}]), json!(format!("sha256:{hash}"))] {
+            assert!(is_content(&content), "{content}");
+        }
+        for setting in [json!("linux/amd64"), json!(1), json!([]), json!([["GOOS", "linux"]]), json!(null)] {
+            assert!(!is_content(&setting), "{setting}");
+        }
+    }
+}
