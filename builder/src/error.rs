@@ -157,6 +157,13 @@ pub(crate) enum Error {
     #[diagnostic(help("if the new file is meant, pin it with `vcbuild base --update {base}`"))]
     BaseDrift { base: String, platform: String, lock: Utf8PathBuf, pinned: String, found: String },
 
+    #[error("looking for {what}: no image that was looked at has it{}", list(images))]
+    #[diagnostic(help(
+        "give a file's path from /, a Debian package, a Go module or package, or a digest; `vcbuild inspect` and \
+         `vcbuild base` show what there is"
+    ))]
+    NotInImages { what: String, images: Vec<String> },
+
     #[error("reading base {base}: {why}")]
     #[diagnostic(help("the image does not follow the OCI image specification: take another"))]
     BaseImage { base: String, why: String },
@@ -208,6 +215,10 @@ fn not_there_help(folders: &[Utf8PathBuf]) -> String {
             format!("folders below it have one: {}", ways.join(", "))
         }
     }
+}
+
+fn list(images: &[String]) -> String {
+    if images.is_empty() { " (the store has no image)".to_owned() } else { format!(" (of {})", images.join(", ")) }
 }
 
 fn list_platforms(has: &[String]) -> String {

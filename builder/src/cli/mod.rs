@@ -2,18 +2,20 @@
 
 mod base;
 mod diff;
+mod graph;
 mod images;
 mod inputs;
 mod inspect;
 mod lock;
 mod sandbox;
 mod opened;
+mod why;
 
 use std::io::{self, Write};
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
-use vcstore::{Platform, Store};
+use vcstore::{Image, Platform, Store};
 use vcterminal::{Exit, Output};
 
 use crate::project::{self, Project};
@@ -46,6 +48,10 @@ enum Command {
     Sandbox(sandbox::Arguments),
     /// Show what differs between two images: files, packages, configuration and layers.
     Diff(diff::Arguments),
+    /// Draw what led to images: inputs, actions and images as a graph.
+    Graph(graph::Arguments),
+    /// Show what pulled a file, a package or a blob into an image.
+    Why(why::Arguments),
 }
 
 /// Options that every subcommand has.
@@ -86,6 +92,8 @@ pub fn run() -> Exit {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
+        Command::Graph(arguments) => graph::run(arguments),
+        Command::Why(arguments) => why::run(arguments),
     };
     result.unwrap_or_else(|error| {
         vcterminal::report(&error);
@@ -117,6 +125,14 @@ fn platforms(asked: &[Platform], project: &Project) -> Vec<Platform> {
     platforms.sort();
     platforms.dedup();
     if platforms.is_empty() { vec![Platform::default()] } else { platforms }
+}
+
+/// The image of this name, or all images of the store.
+fn images_of(store: &Store, name: Option<&str>) -> Result<Vec<Image>, Error> {
+    match name {
+        Some(name) => Ok(vec![store.image(name)?]),
+        None => store.images()?.iter().map(|(name, target)| Ok(Image::open(store, name, target)?)).collect(),
+    }
 }
 
 /// Prints what a command found.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use vcstore::{Bounded, Decoder, Digest, Hasher, Layer, Store};
+use vcstore::{BlobReader, Bounded, Decoder, Digest, Hasher, Layer, Store};
 
 use crate::Error;
 
@@ -62,16 +62,51 @@ pub(crate) enum Kind {
 /// # Errors
 /// When the layer is missing, damaged, or no tar file.
 pub(crate) fn read(store: &Store, layer: &Layer) -> Result<LayerContents, Error> {
-    let path = store.blob_path(&layer.digest);
-    let blob = store.reader(&layer.digest)?;
-    read_tar(blob, layer.size).map_err(Error::io("reading layer", &path))
-}
-
-fn read_tar(blob: impl Read, size: u64) -> io::Result<LayerContents> {
-    let (input, headers) = Bounded::new(Decoder::new(blob)?, size);
-    let mut archive = tar::Archive::new(input);
     let mut contents = LayerContents::default();
     let mut buffer = vec![0; 128 << 10];
+    let blob = store.reader(&layer.digest)?;
+    walk(blob, layer.size, |entry| contents.add(entry, &mut buffer))
+        .map_err(Error::io("reading layer", store.blob_path(&layer.digest)))?;
+    Ok(contents)
+}
+
+/// The contents of the files of a layer that `wanted` names by their paths; of the same path the last.
+///
+/// # Errors
+/// As [`read`], or when one is larger than `limit` bytes.
+pub(crate) fn texts(
+    store: &Store,
+    layer: &Layer,
+    limit: u64,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let mut found = BTreeMap::new();
+    let see = |mut entry: TarEntry<'_>| {
+        let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
+        if wanted(&path) && entry.header().entry_type().is_file() {
+            if entry.size() > limit {
+                return Err(io::Error::other(format!("{path} is larger than any file of its kind")));
+            }
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            found.insert(path, content);
+        } else {
+            // Now, because what is read before the next entry counts as its header.
+            io::copy(&mut entry, &mut io::sink())?;
+        }
+        Ok(())
+    };
+    let blob = store.reader(&layer.digest)?;
+    walk(blob, layer.size, see).map_err(Error::io("reading layer", store.blob_path(&layer.digest)))?;
+    Ok(found)
+}
+
+type TarEntry<'a> = tar::Entry<'a, Bounded<Decoder<BlobReader>>>;
+
+/// Shows every entry of a layer to `see`, and reads on to the very end, where the layer's hash is checked.
+fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>) -> io::Result<()>) -> io::Result<()> {
+    let (input, headers) = Bounded::new(Decoder::new(blob)?, size);
+    let mut archive = tar::Archive::new(input);
     let mut entries = archive.entries()?;
     for number in 0.. {
         headers.begin();
@@ -80,16 +115,15 @@ fn read_tar(blob: impl Read, size: u64) -> io::Result<LayerContents> {
         if number >= ENTRY_LIMIT {
             return Err(io::Error::other(format!("it has more than {ENTRY_LIMIT} entries")));
         }
-        contents.add(entry?, &mut buffer)?;
+        see(entry?)?;
     }
     headers.end();
-    // To its very end, where its hash is checked.
     io::copy(&mut archive.into_inner(), &mut io::sink())?;
-    Ok(contents)
+    Ok(())
 }
 
 impl LayerContents {
-    fn add(&mut self, mut entry: tar::Entry<'_, impl Read>, buffer: &mut [u8]) -> io::Result<()> {
+    fn add(&mut self, mut entry: TarEntry<'_>, buffer: &mut [u8]) -> io::Result<()> {
         let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
         if name == OPAQUE {
@@ -104,9 +138,8 @@ impl LayerContents {
             return Ok(());
         }
         let xattrs = xattrs(&mut entry)?;
-        let link = |entry: &tar::Entry<'_, _>| {
-            String::from_utf8_lossy(&entry.link_name_bytes().unwrap_or_default()).into_owned()
-        };
+        let link =
+            |entry: &TarEntry<'_>| String::from_utf8_lossy(&entry.link_name_bytes().unwrap_or_default()).into_owned();
         let kind = match entry.header().entry_type() {
             tar::EntryType::Directory => Kind::Directory,
             tar::EntryType::Symlink => Kind::Symlink(link(&entry)),

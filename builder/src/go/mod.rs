@@ -15,6 +15,7 @@ use vcstore::{Platform, Store};
 pub(crate) use self::build::{build, pin};
 use self::module::Module;
 use self::scan::Closure;
+pub(crate) use self::scan::{IMPORTS, Imports};
 use self::toolchain::Toolchain;
 use crate::network::Network;
 use crate::sandbox::{Sandbox, Step};

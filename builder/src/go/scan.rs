@@ -51,7 +51,19 @@ pub(crate) struct Scope {
 }
 
 /// A change in what a closure holds changes this number, and with it every key.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
+
+/// The output of a scan that is no closure: an [`Imports`].
+pub(crate) const IMPORTS: &str = "imports";
+
+/// Which package imports which, so that people can be told why a program needs a module. Nothing is built from it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Imports {
+    /// The import path of each program, by its package as `./cmd/manager`.
+    pub(crate) programs: BTreeMap<String, String>,
+    /// The packages that a package imports, without Go's own.
+    pub(crate) imports: BTreeMap<String, Vec<String>>,
+}
 
 /// The closure of each package of `scope`.
 ///
@@ -75,7 +87,8 @@ pub(crate) fn scan(
         .input("packages", &scope.packages)?;
     let outputs = progress.realise(store, &action, || {
         let listing = list_or_fetch(go, store, module, scope, progress)?;
-        let mut outputs = Outputs::new();
+        let imports = listing.imports(module, scope);
+        let mut outputs = Outputs::new().with_blob(IMPORTS, store.put_document(&imports)?);
         for package in &scope.packages {
             let closure = listing.closure(go, module, package)?;
             outputs = outputs.with_blob(package, store.put_document(&closure)?);
@@ -152,7 +165,7 @@ enum Modules {
 }
 
 /// The fields of a package that are asked for: those of [`Package`].
-const FIELDS: &str = "Dir,ImportPath,Name,Standard,DepOnly,Module,Deps,GoFiles,CFiles,CXXFiles,MFiles,HFiles,FFiles,\
+const FIELDS: &str = "Dir,ImportPath,Name,Standard,DepOnly,Module,Imports,Deps,GoFiles,CFiles,CXXFiles,MFiles,HFiles,FFiles,\
                       SFiles,SwigFiles,SwigCXXFiles,SysoFiles,EmbedFiles";
 
 /// A package, as `go list -json` tells it.
@@ -165,6 +178,7 @@ struct Package {
     standard: bool,
     dep_only: bool,
     module: Option<ListedModule>,
+    imports: Vec<String>,
     deps: Vec<String>,
     go_files: Vec<String>,
     c_files: Vec<String>,
@@ -225,11 +239,25 @@ fn list(go: &Go, store: &Store, module: &Module, scope: &Scope, modules: Modules
 }
 
 impl Listing {
+    fn asked(&self, module: &Module, asked: &str) -> Option<&Package> {
+        let dir: Utf8PathBuf = module.dir.join(asked).components().filter(|part| part.as_str() != ".").collect();
+        self.asked.get(&dir).and_then(|path| self.packages.get(path))
+    }
+
+    fn imports(&self, module: &Module, scope: &Scope) -> Imports {
+        let program = |asked: &String| Some((asked.clone(), self.asked(module, asked)?.import_path.clone()));
+        let ours = |path: &&String| self.packages.get(*path).is_some_and(|package| !package.standard);
+        let imports = |package: &Package| package.imports.iter().filter(ours).cloned().collect();
+        let packages = self.packages.values().filter(|package| !package.standard);
+        Imports {
+            programs: scope.packages.iter().filter_map(program).collect(),
+            imports: packages.map(|package| (package.import_path.clone(), imports(package))).collect(),
+        }
+    }
+
     /// The closure of a package that was asked for.
     fn closure(&self, go: &Go, module: &Module, asked: &str) -> Result<Closure, Error> {
-        let dir: Utf8PathBuf = module.dir.join(asked).components().filter(|part| part.as_str() != ".").collect();
-        let main = self.asked.get(&dir).and_then(|path| self.packages.get(path));
-        let main = main.filter(|package| package.name == "main").ok_or_else(|| {
+        let main = self.asked(module, asked).filter(|package| package.name == "main").ok_or_else(|| {
             let why = format!("{asked} is no program: its package is not called main");
             Error::go(&format!("reading the packages of {}", module.dir))(process::Failure::Other(why))
         })?;

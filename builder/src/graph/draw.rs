@@ -32,12 +32,8 @@ pub(crate) fn mermaid(graph: &Graph) -> String {
             NodeKind::Action => ("[", "]", "action"),
             NodeKind::Image => ("[[", "]]", "image"),
         };
-        let _ = writeln!(
-            text,
-            "  {id}{open}\"{}<br/>{}\"{close}:::{class}",
-            escaped(&node.title),
-            escaped(&node.detail)
-        );
+        let _ =
+            writeln!(text, "  {id}{open}\"{}<br/>{}\"{close}:::{class}", escaped(&node.title), escaped(&node.detail));
     }
     for edge in &graph.edges {
         let _ = writeln!(text, "  {} -->|\"{}\"| {}", edge.from, escaped(&edge.label), edge.to);

@@ -1,7 +1,10 @@
 //! What led to an image: inputs, actions and images as a graph, from the records of a store.
 
+mod chain;
+mod debian;
 mod draw;
 mod records;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +13,9 @@ use serde_json::Value;
 use vcstore::{ActionKey, Digest, Image, Record};
 
 pub(crate) use self::draw::{dot, mermaid};
-pub(crate) use self::records::{Records, digests, is_content};
+pub(crate) use self::records::Records;
+use self::records::is_content;
+pub(crate) use self::why::{Asker, Reason, What};
 use crate::Error;
 
 /// A graph whose edges lead from what was needed to what was made of it.

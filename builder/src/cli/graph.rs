@@ -1,0 +1,43 @@
+//! `vcbuild graph`: inputs, actions and images as a graph.
+
+use clap::{Args, ValueEnum};
+use vcterminal::{Exit, Output};
+
+use super::Common;
+use crate::Error;
+use crate::graph::{Graph, Records, dot, mermaid};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The image, by its full name or a part of it [default: all images of the store].
+    #[arg(value_name = "IMAGE")]
+    image: Option<String>,
+
+    /// The language of the graph.
+    #[arg(long, value_name = "FORMAT", default_value = "dot")]
+    format: Format,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A language that graphs are drawn from.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// Graphviz: `vcbuild graph | dot -Tsvg > graph.svg`.
+    Dot,
+    /// Mermaid, which forges show in Markdown.
+    Mermaid,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let store = arguments.common.store()?;
+    let images = super::images_of(&store, arguments.image.as_deref())?;
+    let graph = Graph::of(&images, &Records::read(&store)?)?;
+    match (arguments.common.output, arguments.format) {
+        (Output::Json, _) => vcterminal::print_json(&graph).map_err(Error::Print)?,
+        (Output::Text, Format::Dot) => super::print(&dot(&graph))?,
+        (Output::Text, Format::Mermaid) => super::print(&mermaid(&graph))?,
+    }
+    Ok(Exit::Done)
+}

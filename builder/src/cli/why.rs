@@ -1,0 +1,63 @@
+//! `vcbuild why`: what pulled a file, a package or a blob into an image.
+
+use clap::Args;
+use serde::Serialize;
+use vcstore::Image;
+use vcterminal::{Exit, Output};
+
+use super::Common;
+use crate::Error;
+use crate::contents::Layers;
+use crate::graph::{Asker, Reason, Records, What};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// A file by its absolute path, a Debian package, a Go module or package, or a digest (12 digits of it are enough).
+    #[arg(value_name = "PATH|PACKAGE|DIGEST")]
+    what: String,
+
+    /// The image, by its full name or a part of it [default: all images of the store].
+    #[arg(value_name = "IMAGE")]
+    image: Option<String>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    what: &'a str,
+    reasons: Vec<Reason>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let store = arguments.common.store()?;
+    let images = super::images_of(&store, arguments.image.as_deref())?;
+    let (records, layers) = (Records::read(&store)?, Layers::default());
+    let asker = Asker { store: &store, records: &records, layers: &layers };
+    let what = What::parse(&arguments.what);
+    let mut reasons = Vec::new();
+    for image in &images {
+        reasons.extend(asker.reasons(image, &what)?);
+    }
+    if reasons.is_empty() {
+        let images = images.iter().map(|image: &Image| image.name.clone()).collect();
+        return Err(Error::NotInImages { what: arguments.what.clone(), images });
+    }
+    let document = Document { what: &arguments.what, reasons };
+    match arguments.common.output {
+        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
+        Output::Text => super::print(&document.reasons.iter().map(text).collect::<String>())?,
+    }
+    Ok(Exit::Done)
+}
+
+fn text(reason: &Reason) -> String {
+    let mut text = format!("{} ({})\n", reason.image, reason.platform);
+    for link in &reason.chain {
+        let line = format!("  {:<9}{}  {}", link.kind, link.name, link.detail);
+        text += &format!("{}\n", line.trim_end());
+    }
+    text
+}

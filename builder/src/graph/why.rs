@@ -1,0 +1,374 @@
+//! Why something is in an image: the chain from the image to it, each link there because of the one before.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use vcstore::{ActionKey, Digest, Image, Layer, Platform, PlatformImage, Record, Store};
+
+use super::chain::shortest;
+use super::debian::Installed;
+use super::records::digests;
+use super::{Records, short};
+use crate::Error;
+use crate::contents::{Files, Kind, Layers, texts};
+use crate::go::{IMPORTS, Imports};
+
+/// dpkg's own files are some megabytes at most.
+const DPKG_LIMIT: u64 = 64 << 20;
+const DPKG_STATUS: &str = "var/lib/dpkg/status";
+const DPKG_LISTS: &str = "var/lib/dpkg/info/";
+
+/// The fewest digits of a hash that stand for it.
+const DIGITS: usize = 12;
+
+/// What is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A file, by its absolute path.
+    Path(String),
+    /// A blob, a layer or a file's content, by its hash or the first digits of it.
+    Digest(String),
+    /// A Debian package, a Go module or package, or whatever else an action lists with a version.
+    Package(String),
+}
+
+/// A chain from an image to what was asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Reason {
+    pub(crate) image: String,
+    pub(crate) platform: Platform,
+    pub(crate) chain: Vec<Link>,
+}
+
+/// A link of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Link {
+    /// `layer`, `action`, `package`, `import`, `module`, `file`, …
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) detail: String,
+}
+
+/// Looks for reasons in images of a store.
+pub(crate) struct Asker<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) records: &'a Records,
+    /// Layers that were read.
+    pub(crate) layers: &'a Layers,
+}
+
+impl What {
+    /// Tells a path, a hash and a name apart by their looks.
+    pub(crate) fn parse(text: &str) -> Self {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        if text.starts_with('/') {
+            Self::Path(text.to_owned())
+        } else if hex.len() >= DIGITS && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            Self::Digest(hex.to_owned())
+        } else {
+            Self::Package(text.to_owned())
+        }
+    }
+}
+
+impl Asker<'_> {
+    /// Why `what` is in `image`: a chain for each platform and each way it came in; none when it is not there.
+    ///
+    /// # Errors
+    /// When a blob is missing or damaged.
+    pub(crate) fn reasons(&self, image: &Image, what: &What) -> Result<Vec<Reason>, Error> {
+        let mut reasons = Vec::new();
+        for one in &image.platforms {
+            let chains = match what {
+                What::Path(path) => Vec::from_iter(self.path(one, path)?),
+                What::Digest(hex) => Vec::from_iter(self.digest(image, one, hex)?),
+                What::Package(name) => {
+                    let mut chains = self.listed(one, name)?;
+                    chains.extend(self.debian(one, name)?);
+                    chains
+                }
+            };
+            let reason = |chain| Reason { image: image.name.clone(), platform: one.platform.clone(), chain };
+            reasons.extend(chains.into_iter().map(reason));
+        }
+        Ok(reasons)
+    }
+
+    fn path(&self, one: &PlatformImage, path: &str) -> Result<Option<Vec<Link>>, Error> {
+        let files = self.layers.files(self.store, &one.layers)?;
+        let Some((path, placed)) = files.find(path) else { return Ok(None) };
+        let mut chain = self.layer(one, placed.layer);
+        if let Some(package) = self.owner(&one.layers, &files, &path)? {
+            chain.extend(self.installed(one)?.and_then(|installed| packages(&installed, &package)).unwrap_or_default());
+        }
+        chain.push(file(&path, &placed.entry.kind, placed.entry.mode));
+        Ok(Some(chain))
+    }
+
+    fn digest(&self, image: &Image, one: &PlatformImage, hex: &str) -> Result<Option<Vec<Link>>, Error> {
+        let is = |text: &str| text.strip_prefix("sha256:").unwrap_or(text).starts_with(hex);
+        let parts = [
+            (image.target.digest().to_string(), "image"),
+            (one.manifest.digest().to_string(), "manifest"),
+            (one.config.digest().to_string(), "config"),
+        ];
+        if let Some((digest, kind)) = parts.into_iter().find(|(digest, _)| is(digest)) {
+            let mut chain = self.actions(&self.made_image(one)?);
+            chain.push(Link { kind: kind.to_owned(), name: digest, detail: String::new() });
+            return Ok(Some(chain));
+        }
+        if let Some(number) =
+            one.layers.iter().position(|layer| is(&layer.digest.to_string()) || is(&layer.diff_id.to_string()))
+        {
+            return Ok(Some(self.layer(one, number)));
+        }
+        // What an action took or yielded on the way.
+        let made = self.made_image(one)?;
+        for (key, record) in &made {
+            let blobs = record.outputs().blobs().iter().map(|(name, blob)| (name, blob.digest));
+            let named = record
+                .inputs()
+                .iter()
+                .flat_map(|(label, value)| digests(value).into_iter().map(move |digest| (label, digest)));
+            let seen = blobs.chain(named).find(|(_, digest)| is(&digest.to_string()));
+            if let Some((name, digest)) = seen {
+                let mut chain = self.way_to(key, &made);
+                chain.push(Link { kind: "blob".to_owned(), name: digest.to_string(), detail: name.clone() });
+                return Ok(Some(chain));
+            }
+        }
+        // The content of a file.
+        let files = self.layers.files(self.store, &one.layers)?;
+        let holds = |kind: &Kind| matches!(kind, Kind::File { digest, .. } if is(&digest.to_string()));
+        match files.entries.iter().find(|(_, placed)| holds(&placed.entry.kind)) {
+            Some((path, _)) => self.path(one, &format!("/{path}")),
+            None => Ok(None),
+        }
+    }
+
+    /// What the actions that made the image list by this name, such as a module.
+    fn listed(&self, one: &PlatformImage, name: &str) -> Result<Vec<Vec<Link>>, Error> {
+        let made = self.made_image(one)?;
+        let mut chains = Vec::new();
+        for (key, record) in &made {
+            for (label, value) in record.inputs() {
+                let Some(found) = listed(value, name) else { continue };
+                // Debian's packages have a chain of their own.
+                if label == "packages" {
+                    continue;
+                }
+                let mut chain = self.way_to(key, &made);
+                chain.extend(self.imports(record, name)?);
+                chain.push(Link { kind: label.trim_end_matches('s').to_owned(), name: found.0, detail: found.1 });
+                chains.push(chain);
+            }
+        }
+        Ok(chains)
+    }
+
+    /// The imports from a Go program to a package of the module.
+    fn imports(&self, compile: &Record, name: &str) -> Result<Vec<Link>, Error> {
+        let Some(program) = compile.inputs().get("package").and_then(Value::as_str) else { return Ok(Vec::new()) };
+        let Some(imports) = self.scan_of(compile, program)? else { return Ok(Vec::new()) };
+        let Some(root) = imports.programs.get(program) else { return Ok(Vec::new()) };
+        let modules = compile.inputs().get("modules").map(paths).unwrap_or_default();
+        let module = modules.iter().copied().filter(|module| within(name, module)).max_by_key(|module| module.len());
+        let found = |package: &str| {
+            // Of modules within one another the longest has the package.
+            let owner =
+                modules.iter().copied().filter(|module| within(package, module)).max_by_key(|module| module.len());
+            if Some(name) == module { owner == module } else { package == name }
+        };
+        let needs = |package: &str| {
+            imports.imports.get(package).map(|all| all.iter().map(String::as_str).collect()).unwrap_or_default()
+        };
+        let chain = shortest([root.as_str()], needs, found).unwrap_or_default();
+        let link = |package: &str| Link { kind: "import".to_owned(), name: package.to_owned(), detail: String::new() };
+        Ok(chain.into_iter().map(link).collect())
+    }
+
+    /// The imports that the scan saw which found what this compile action was given.
+    fn scan_of(&self, compile: &Record, program: &str) -> Result<Option<Imports>, Error> {
+        for (_, scan) in self.records.iter().filter(|(_, record)| record.kind() == "scan") {
+            let (Some(closure), Some(imports)) = (scan.outputs().blob(program), scan.outputs().blob(IMPORTS)) else {
+                continue;
+            };
+            // What garbage collection took is no longer known.
+            if !self.store.contains(&closure.digest) || !self.store.contains(&imports.digest) {
+                continue;
+            }
+            let closure: Value = self.store.document(&closure.digest)?;
+            let files = |value: &Value| value.get("files").map(names).unwrap_or_default();
+            let given = serde_json::json!({"files": compile.inputs().get("files")});
+            if closure.get("modules") == compile.inputs().get("modules") && files(&closure) == files(&given) {
+                return Ok(Some(self.store.document(&imports.digest)?));
+            }
+        }
+        Ok(None)
+    }
+
+    fn debian(&self, one: &PlatformImage, name: &str) -> Result<Option<Vec<Link>>, Error> {
+        let Some(installed) = self.installed(one)?.filter(|installed| installed.has(name)) else { return Ok(None) };
+        let files = self.layers.files(self.store, &one.layers)?;
+        let list = |path: &&String| {
+            path.strip_prefix(DPKG_LISTS)
+                .and_then(|file| file.strip_suffix(".list"))
+                .is_some_and(|stem| stem.split(':').next() == Some(name))
+        };
+        let status = files.entries.get(DPKG_STATUS);
+        let placed = files.entries.iter().find(|(path, _)| list(path)).map(|(_, placed)| placed).or(status);
+        let mut chain = placed.map(|placed| self.layer(one, placed.layer)).unwrap_or_default();
+        chain.extend(packages(&installed, name).unwrap_or_default());
+        Ok(Some(chain))
+    }
+
+    /// The packages of the image: none where it has no dpkg.
+    fn installed(&self, one: &PlatformImage) -> Result<Option<Installed>, Error> {
+        for layer in one.layers.iter().rev() {
+            let found = texts(self.store, layer, DPKG_LIMIT, |path| path == DPKG_STATUS)?;
+            if let Some(status) = found.get(DPKG_STATUS) {
+                return Ok(Some(Installed::read(&String::from_utf8_lossy(status))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The Debian package that installed a path.
+    fn owner(&self, layers: &[Layer], files: &Files, path: &str) -> Result<Option<String>, Error> {
+        if !files.entries.contains_key(DPKG_STATUS) {
+            return Ok(None);
+        }
+        // Where /bin is a link to /usr/bin, packages still have files in /bin.
+        let names = [format!("/{path}"), format!("/{}", path.strip_prefix("usr/").unwrap_or(path))];
+        for layer in layers.iter().rev() {
+            let lists =
+                texts(self.store, layer, DPKG_LIMIT, |path| path.starts_with(DPKG_LISTS) && path.ends_with(".list"))?;
+            for (list, content) in lists {
+                let content = String::from_utf8_lossy(&content);
+                if content.lines().any(|line| names.iter().any(|name| name == line)) {
+                    let stem = list.trim_start_matches(DPKG_LISTS).trim_end_matches(".list");
+                    return Ok(stem.split(':').next().map(ToOwned::to_owned));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A layer of the image, and the actions that made it.
+    fn layer(&self, one: &PlatformImage, number: usize) -> Vec<Link> {
+        let Some(layer) = one.layers.get(number) else { return Vec::new() };
+        let detail = format!("{} of {}, {}", number + 1, one.layers.len(), vcterminal::bytes(layer.size));
+        let mut chain = vec![Link { kind: "layer".to_owned(), name: layer.digest.to_string(), detail }];
+        let mut made = self.records.made(&layer.digest);
+        made.reverse();
+        chain.extend(made.into_iter().map(|(key, record)| action(key, record)));
+        chain
+    }
+
+    fn made_image(&self, one: &PlatformImage) -> Result<Vec<(&ActionKey, &Record)>, Error> {
+        let manifest = one.manifest.digest();
+        Ok(self.records.made(&Digest::try_from(manifest).map_err(|why| Error::Internal(why.to_string()))?))
+    }
+
+    fn actions(&self, made: &[(&ActionKey, &Record)]) -> Vec<Link> {
+        made.last().map(|(key, record)| action(key, record)).into_iter().collect()
+    }
+
+    /// The actions from the one that made the image, which is the last of `made`, to one that it needed.
+    fn way_to(&self, key: &ActionKey, made: &[(&ActionKey, &Record)]) -> Vec<Link> {
+        let names: BTreeMap<String, &ActionKey> = made.iter().map(|(key, _)| (key.to_string(), *key)).collect();
+        let name_of = |key: &ActionKey| names.get_key_value(&key.to_string()).map(|(name, _)| name.as_str());
+        let needs = |name: &str| {
+            let needed = names.get(name).map(|key| self.records.needs(key)).unwrap_or_default();
+            needed.into_iter().filter_map(|(_, key)| name_of(key)).collect()
+        };
+        let root = made.last().and_then(|(key, _)| name_of(key));
+        let chain = shortest(root, needs, |name| *name == key.to_string()).unwrap_or_default();
+        let link = |name: &str| Some(action(names.get(name)?, self.records.get(names.get(name)?)?));
+        chain.into_iter().filter_map(link).collect()
+    }
+}
+
+fn action(key: &ActionKey, record: &Record) -> Link {
+    let name = format!("{} {}", record.kind(), record.name());
+    Link { kind: "action".to_owned(), name, detail: short(&key.to_string()) }
+}
+
+fn packages(installed: &Installed, name: &str) -> Option<Vec<Link>> {
+    let link = |one: super::debian::Needed| {
+        let architecture = one.architecture;
+        let why = one.why.map(|why| format!("; {why}")).unwrap_or_default();
+        Link {
+            kind: "package".to_owned(),
+            name: format!("{} {}", one.name, one.version),
+            detail: format!("{architecture}{why}"),
+        }
+    };
+    Some(installed.chain(name)?.into_iter().map(link).collect())
+}
+
+fn file(path: &str, kind: &Kind, mode: u32) -> Link {
+    let detail = match kind {
+        Kind::File { size, .. } => format!("{mode:04o}, {}", vcterminal::bytes(*size)),
+        Kind::Symlink(target) => format!("→ {target}"),
+        other => other.word().to_owned(),
+    };
+    Link { kind: "file".to_owned(), name: format!("/{path}"), detail }
+}
+
+/// The entry of a list that has this name, or is the module of a package of this name: its name and version.
+fn listed(value: &Value, name: &str) -> Option<(String, String)> {
+    let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).map(ToOwned::to_owned);
+    let entries = value.as_array()?.iter().filter_map(|entry| {
+        let known = text(entry, "path").or_else(|| text(entry, "name"))?;
+        Some((known, text(entry, "version")?))
+    });
+    entries.filter(|(known, _)| within(name, known)).max_by_key(|(known, _)| known.len())
+}
+
+/// Whether a package is of a module, by its path.
+fn within(package: &str, module: &str) -> bool {
+    package.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn paths(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(|entry| entry.get("path")?.as_str()).collect()
+}
+
+/// The names in a list of names, or the keys of a table.
+fn names(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(list) => list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
+        Value::Object(fields) => fields.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{What, listed};
+
+    #[test]
+    fn a_path_a_hash_and_a_name_are_told_apart() {
+        let hash = "0123456789ab".to_owned();
+        assert_eq!(What::parse("/bin/sh"), What::Path("/bin/sh".to_owned()));
+        assert_eq!(What::parse("sha256:0123456789ab"), What::Digest(hash.clone()));
+        assert_eq!(What::parse("0123456789ab"), What::Digest(hash));
+        for name in ["bash", "golang.org/x/net", "libc6", "deadbeef"] {
+            assert_eq!(What::parse(name), What::Package(name.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_package_is_of_the_module_with_the_longest_path() {
+        let modules = serde_json::json!([
+            {"path": "example.org/a", "version": "v1"}, {"path": "example.org/a/b", "version": "v2"}, {"name": "c", "version": "3"}
+        ]);
+        let found = |name: &str| listed(&modules, name).map(|(name, version)| format!("{name} {version}"));
+        assert_eq!(found("example.org/a/b/c").unwrap(), "example.org/a/b v2");
+        assert_eq!(found("example.org/a/bc").unwrap(), "example.org/a v1");
+        assert_eq!(found("c").unwrap(), "c 3");
+        assert_eq!(found("example.org"), None);
+    }
+}
