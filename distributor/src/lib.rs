@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod fallback;
 pub mod helper;
 pub mod inventory;
 pub mod nodes;

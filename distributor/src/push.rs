@@ -11,6 +11,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 use vcstore::{Digest, Image, Store};
 
+use crate::fallback::{self, Ctr};
 use crate::inventory::Inventory;
 use crate::nodes::Node;
 use crate::plan::{self, Plan};
@@ -42,8 +43,41 @@ pub struct Push {
     pub parallel: usize,
     /// How often a node is tried again whose connection broke.
     pub retries: u32,
+    /// Whether nodes run the helper.
+    pub helper: UseHelper,
     /// Stop once the plan is made.
     pub dry_run: bool,
+}
+
+/// Whether nodes run the helper.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum UseHelper {
+    /// Wherever it can run; where it cannot, the node's `ctr` does the work.
+    #[default]
+    Auto,
+    /// Nowhere: every node's `ctr` does the work.
+    Never,
+}
+
+/// By which way a node was worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// The helper, on containerd's own interface.
+    Helper,
+    /// The node's `ctr`.
+    Ctr,
+}
+
+impl Via {
+    /// Its name, as reports have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Helper => "helper",
+            Self::Ctr => "ctr",
+        }
+    }
 }
 
 /// What happens on a node while it is pushed to.
@@ -57,6 +91,11 @@ pub enum Event<'a> {
         bytes: u64,
         /// The bytes of everything, there or not.
         total: u64,
+    },
+    /// No helper runs there; its `ctr` does the work.
+    WithoutHelper {
+        /// Why.
+        why: &'a session::Error,
     },
     /// The connection broke; the push goes on where it stopped after a pause.
     Retrying {
@@ -81,6 +120,8 @@ pub struct Outcome {
     pub node: Node,
     /// What was planned, where it came to that.
     pub planned: Option<Planned>,
+    /// By which way it was worked on, where it came to that.
+    pub via: Option<Via>,
     /// Blobs sent whole.
     pub blobs_sent: u64,
     /// Bytes sent.
@@ -117,6 +158,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Session(#[from] session::Error),
+    /// No way without a helper either.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fallback(#[from] fallback::Error),
     /// No plan.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -192,11 +237,13 @@ impl Error {
         match self {
             Self::Connection(_) => true,
             Self::Helper { again, .. } => reached && *again == Again::Later,
-            Self::Session(session::Error::Transport(error)) => match error {
-                transport::Error::Lost { .. } | transport::Error::Hangs { .. } => true,
-                transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => reached,
-                _ => false,
-            },
+            Self::Session(session::Error::Transport(error)) | Self::Fallback(fallback::Error::Transport(error)) => {
+                match error {
+                    transport::Error::Lost { .. } | transport::Error::Hangs { .. } => true,
+                    transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => reached,
+                    _ => false,
+                }
+            }
             _ => false,
         }
     }
@@ -234,13 +281,13 @@ impl Push {
         watch: &(impl Fn(&Node, Event<'_>) + Sync),
     ) -> Outcome {
         let (begun, sent) = (Instant::now(), Arc::new(Sent::default()));
-        let mut planned = None;
+        let mut progress = Progress::default();
         let say = |event: Event<'_>| watch(&node, event);
         let mut attempts = 0;
         let error = loop {
-            match self.to(&node, connect, &say, &sent, &mut planned).await {
+            match self.to(&node, connect, &say, &sent, &mut progress).await {
                 Ok(()) => break None,
-                Err(why) if attempts < self.retries && why.passes(planned.is_some()) => {
+                Err(why) if attempts < self.retries && why.passes(progress.planned.is_some()) => {
                     let pause = pause(&node.name, attempts);
                     say(Event::Retrying { why: &why, pause });
                     tokio::time::sleep(pause).await;
@@ -249,7 +296,16 @@ impl Push {
                 Err(error) => break Some(error),
             }
         };
-        Outcome { planned, blobs_sent: sent.blobs(), bytes_sent: sent.bytes(), elapsed: begun.elapsed(), error, node }
+        let Progress { planned, via } = progress;
+        Outcome {
+            planned,
+            via,
+            blobs_sent: sent.blobs(),
+            bytes_sent: sent.bytes(),
+            elapsed: begun.elapsed(),
+            error,
+            node,
+        }
     }
 
     async fn to(
@@ -258,7 +314,7 @@ impl Push {
         connect: &(impl Fn(&Node) -> Box<dyn Transport> + Sync),
         say: &(dyn Fn(Event<'_>) + Sync),
         sent: &Arc<Sent>,
-        planned: &mut Option<Planned>,
+        progress: &mut Progress,
     ) -> Result<(), Error> {
         if let Some(runtime) = node.runtime.as_ref().filter(|runtime| runtime.name != "containerd") {
             return Err(Error::Runtime { name: runtime.name.clone(), version: runtime.version.clone() });
@@ -267,8 +323,19 @@ impl Push {
             tracing::warn!("{} is not Ready; pushing to it all the same", node.name);
         }
         let transport = connect(node);
-        let session = Session::open(transport.as_ref(), &self.binary, &self.settings).await?;
-        let result = self.with(&session, say, sent, planned).await;
+        let transport = transport.as_ref();
+        if self.helper == UseHelper::Never {
+            return self.without_helper(transport, say, sent, progress).await;
+        }
+        let session = match Session::open(transport, &self.binary, &self.settings).await {
+            Ok(session) => session,
+            Err(why) if why.means_no_helper() => {
+                say(Event::WithoutHelper { why: &why });
+                return self.without_helper(transport, say, sent, progress).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let result = self.with(&session, say, sent, progress).await;
         match (result, session.close().await) {
             // A connection that breaks is known here by its silence; ssh knows why.
             (Err(Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
@@ -285,22 +352,12 @@ impl Push {
         session: &Session,
         say: &(dyn Fn(Event<'_>) + Sync),
         sent: &Arc<Sent>,
-        planned: &mut Option<Planned>,
+        progress: &mut Progress,
     ) -> Result<(), Error> {
         let client = session.client();
         for _ in 0..ATTEMPTS {
             let inventory = transfer::take_inventory(&client, &self.images).await?;
-            let plan = plan::plan(&self.images, &inventory)?;
-            let Planned { plan: first, .. } =
-                planned.get_or_insert_with(|| Planned { plan: plan.clone(), inventory: inventory.clone() });
-            tracing::debug!(blobs = first.sends().count(), bytes = first.bytes_to_send(), "planned");
-            if plan.is_done() {
-                return Ok(());
-            }
-            plan.check_disk(&inventory)?;
-            if self.dry_run {
-                return Ok(());
-            }
+            let Some(plan) = self.plan(&inventory, Via::Helper, progress)? else { return Ok(()) };
             if !transfer::hold(&client, &plan).await? {
                 tracing::info!("the node lost blobs since its inventory; planning anew");
                 continue;
@@ -312,6 +369,45 @@ impl Push {
         }
         Err(Error::Unsteady)
     }
+
+    async fn without_helper(
+        &self,
+        transport: &dyn Transport,
+        say: &(dyn Fn(Event<'_>) + Sync),
+        sent: &Arc<Sent>,
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let (ctr, inventory) = Ctr::probe(transport, &self.images, &self.settings).await?;
+            let Some(plan) = self.plan(&inventory, Via::Ctr, progress)? else { return Ok(()) };
+            let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
+            say(Event::Sending { blobs, bytes, total: plan.total_bytes });
+            if ctr.import(&self.store, &plan, &inventory, sent, say).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Unsteady)
+    }
+
+    /// What is to be done on a node that has this; nothing when nothing is.
+    fn plan(&self, inventory: &Inventory, via: Via, progress: &mut Progress) -> Result<Option<Plan>, Error> {
+        let plan = plan::plan(&self.images, inventory)?;
+        progress.via = Some(via);
+        progress.planned.get_or_insert_with(|| Planned { plan: plan.clone(), inventory: inventory.clone() });
+        tracing::debug!(blobs = plan.sends().count(), bytes = plan.bytes_to_send(), "planned");
+        if plan.is_done() {
+            return Ok(None);
+        }
+        plan.check_disk(inventory)?;
+        Ok((!self.dry_run).then_some(plan))
+    }
+}
+
+/// How far a push to one node has come.
+#[derive(Debug, Default)]
+struct Progress {
+    planned: Option<Planned>,
+    via: Option<Via>,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use vcterminal::{Exit, Table};
 
 use crate::plan::{ImagePlan, State};
-use crate::push::{Error, Outcome};
+use crate::push::{Error, Outcome, Via};
 
 /// `vcdist push --output json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +28,8 @@ pub struct NodeReport {
     pub name: String,
     /// How it ended.
     pub result: NodeResult,
+    /// By which way it was worked on; null where it was not reached.
+    pub via: Option<Via>,
     /// Blobs.
     pub blobs: Blobs,
     /// Bytes of blobs.
@@ -130,7 +132,7 @@ impl PushReport {
     /// The table for people.
     #[must_use]
     pub fn table(&self) -> Table {
-        let mut table = Table::new(["node", "result", "blobs", "bytes", "of", "time"]);
+        let mut table = Table::new(["node", "result", "via", "blobs", "bytes", "of", "time"]);
         for node in &self.nodes {
             let result = match node.result {
                 NodeResult::Pushed => "pushed",
@@ -140,6 +142,7 @@ impl PushReport {
             table.row([
                 node.name.clone(),
                 result.into(),
+                node.via.map_or("-", Via::name).into(),
                 format!("{}/{}", node.blobs.sent, node.blobs.needed),
                 vcterminal::bytes(node.bytes.sent),
                 vcterminal::bytes(node.bytes.total),
@@ -161,6 +164,7 @@ impl NodeReport {
         Self {
             name: outcome.node.name.clone(),
             result,
+            via: outcome.via,
             blobs: Blobs { needed: plan.map_or(0, |plan| plan.sends().count() as u64), sent: outcome.blobs_sent },
             bytes: Bytes { total: plan.map_or(0, |plan| plan.total_bytes), sent: outcome.bytes_sent },
             elapsed_seconds: seconds(outcome.elapsed),
@@ -271,6 +275,7 @@ mod tests {
         Outcome {
             node: Node { name: name.into(), reach: Reach::Local, ready: None, architecture: None, runtime: None },
             planned: None,
+            via: None,
             blobs_sent: 3,
             bytes_sent: 4_000,
             elapsed: Duration::from_micros(1_234_567),
@@ -291,6 +296,7 @@ mod tests {
             {
               "name": "w1",
               "result": "failed",
+              "via": null,
               "blobs": {
                 "needed": 0,
                 "sent": 3

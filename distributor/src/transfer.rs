@@ -40,6 +40,12 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
+    /// Counts a blob that goes as one.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.blobs.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Blobs that arrived whole.
     pub(crate) fn blobs(&self) -> u64 {
         self.blobs.load(Ordering::Relaxed)

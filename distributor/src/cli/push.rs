@@ -14,7 +14,7 @@ use vcterminal::{Exit, Output};
 use crate::cli::nodes::{Nodes, Ssh};
 use crate::cluster;
 use crate::nodes::{self, Node};
-use crate::push::{self, Event};
+use crate::push::{self, Event, UseHelper};
 use crate::report::{self, PlanReport, PushReport};
 use crate::session::{self, Binary, Namespace, Settings, SocketPath};
 use crate::transport;
@@ -54,6 +54,10 @@ pub(super) struct Push {
     /// Nodes to work on at once.
     #[arg(short = 'j', long, value_name = "N", default_value = "32")]
     parallel: NonZeroUsize,
+
+    /// Whether nodes run this program as their helper; where they do not, their ctr does the work.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    helper: UseHelper,
 
     /// How often to go on with a node whose connection broke.
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -111,6 +115,7 @@ impl Push {
             settings: Settings { namespace: self.containerd_namespace, address: self.containerd_address },
             parallel: self.parallel.get(),
             retries: self.retries,
+            helper: self.helper,
             dry_run: self.dry_run,
         };
         let ssh = self.ssh.options();
@@ -186,6 +191,7 @@ fn words(event: Event<'_>) -> String {
         Event::Sending { blobs, bytes, total } => {
             format!("sending {blobs} blobs, {} of {}", vcterminal::bytes(bytes), vcterminal::bytes(total))
         }
+        Event::WithoutHelper { why } => format!("{why}; working through its ctr"),
         Event::Retrying { why, pause } => format!("{why}; going on in {}", vcterminal::seconds(pause)),
         Event::Finished { image, unpacked } => format!("{image} is complete ({unpacked} layers unpacked)"),
     }

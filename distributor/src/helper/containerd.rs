@@ -20,7 +20,7 @@ use crate::protocol::cri::image_service_client::ImageServiceClient;
 use crate::protocol::{cri, failure};
 
 /// Where containerd and the distributions that bring their own have the socket.
-const SOCKETS: [&str; 4] = [
+pub(crate) const SOCKETS: [&str; 4] = [
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
     "/run/k0s/containerd.sock",

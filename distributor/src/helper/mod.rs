@@ -28,6 +28,8 @@ use crate::protocol::proto::{
     InventoryResponse, ReleaseRequest, ReleaseResponse, WriteRequest, WriteResponse,
 };
 use crate::protocol::{KEEP_ALIVE_SECONDS, KEEP_ALIVE_TIMEOUT_SECONDS, MARK, VERSION, WINDOW};
+pub(crate) use containerd::SOCKETS;
+
 use containerd::Containerd;
 use lease::Lease;
 use stdio::Stdio;

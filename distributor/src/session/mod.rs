@@ -142,6 +142,13 @@ pub enum Error {
     Protocol(#[from] tonic::transport::Error),
 }
 
+impl Error {
+    /// Whether the node is reached well enough, and no helper can run there.
+    pub(crate) fn means_no_helper(&self) -> bool {
+        matches!(self, Self::Architecture { .. } | Self::CannotRun { .. } | Self::Nowhere | Self::Lacks { .. })
+    }
+}
+
 impl Session {
     /// Starts the helper on the node that `transport` reaches.
     pub(crate) async fn open(transport: &dyn Transport, binary: &Binary, settings: &Settings) -> Result<Self, Error> {

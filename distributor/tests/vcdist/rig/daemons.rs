@@ -20,6 +20,13 @@ const ORDINARY_ID: u32 = 10_001;
 pub(super) struct Daemon(Child);
 
 impl Daemon {
+    /// Has it read its configuration again.
+    pub(super) fn reload(&self) {
+        let status = Command::new("kill").args(["-HUP", &self.0.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+        sleep(Duration::from_millis(300));
+    }
+
     pub(super) fn end(&mut self) {
         let id = self.0.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &id]).status();

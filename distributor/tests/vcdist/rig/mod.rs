@@ -179,6 +179,17 @@ impl Rig {
         fs::write(self.path().join("known_hosts"), line).expect("known_hosts");
     }
 
+    /// Logins find programs in `folder` before any other.
+    pub(crate) fn prefer_programs_in(&self, folder: &Utf8Path) {
+        let config = self.path().join("sshd_config");
+        let text = fs::read_to_string(&config).expect("a configuration");
+        let path = format!("SetEnv XDG_CACHE_HOME={}/cache PATH={folder}:/usr/bin:/bin:/usr/sbin:/sbin", self.path());
+        let line = text.lines().find(|line| line.starts_with("SetEnv")).expect("its environment").to_owned();
+        fs::write(&config, text.replace(&line, &path)).expect("a configuration");
+        // sshd reads it again for every connection after this.
+        self.sshd.reload();
+    }
+
     /// Where its sshd listens.
     pub(crate) fn port(&self) -> u16 {
         self.port

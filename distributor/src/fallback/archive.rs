@@ -1,0 +1,164 @@
+//! The archive that `ctr images import` takes: an OCI layout with every name, and of the blobs those that the node lacks.
+
+use std::io::{self, Read, Write};
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use vcstore::{Blob, Store, TarWriter};
+
+use super::shell::Piece;
+use crate::plan::Plan;
+use crate::wanted::Wanted;
+
+/// What containerd calls an image by, on its descriptor in an index.
+const NAME: &str = "io.containerd.image.name";
+
+/// Bytes that are handed on at once.
+const PIECE: usize = 256 << 10;
+
+/// A plan's archive: the images that need something, and the blobs that are sent.
+#[derive(Debug, Clone)]
+pub(super) struct Archive {
+    index: Vec<u8>,
+    blobs: Vec<Blob>,
+}
+
+impl Archive {
+    pub(super) fn of<'a>(plan: &Plan, images: impl Iterator<Item = &'a Wanted>) -> Self {
+        let named = |image: &Wanted| -> Vec<serde_json::Value> {
+            let target = &image.target;
+            let descriptor = |name: &String| {
+                json!({
+                    "mediaType": target.media_type, "digest": target.blob.digest, "size": target.blob.size,
+                    "annotations": {NAME: name},
+                })
+            };
+            image.names.iter().map(descriptor).collect()
+        };
+        let manifests: Vec<_> = images.flat_map(named).collect();
+        let index = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests,
+        });
+        Self { index: index.to_string().into_bytes(), blobs: plan.sends().map(|sending| sending.blob).collect() }
+    }
+
+    /// Its length in bytes.
+    pub(super) fn length(&self) -> io::Result<u64> {
+        let mut length = Length(0);
+        self.write(&mut length, |blob| Ok(io::repeat(0).take(blob.size)))?;
+        Ok(length.0)
+    }
+
+    /// Sends it in pieces, on a thread that may block; whole only when every blob of the store is sound.
+    pub(super) fn send(
+        &self,
+        store: &Store,
+        pieces: &mpsc::Sender<Piece>,
+        mut count: impl FnMut(&Blob),
+    ) -> io::Result<()> {
+        let mut output = Pieces { pieces, buffer: Vec::with_capacity(PIECE) };
+        let open = |blob: Blob| {
+            count(&blob);
+            store.reader(&blob.digest).map_err(io::Error::other)
+        };
+        let written = self.write(&mut output, open).and_then(|()| output.flush());
+        if written.is_err() {
+            // A node that is gone needs not be told.
+            let _ = pieces.blocking_send(None);
+        }
+        written
+    }
+
+    fn write<R: Read>(&self, output: impl Write, mut open: impl FnMut(Blob) -> io::Result<R>) -> io::Result<()> {
+        let mut tar = TarWriter::new(output);
+        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        tar.file("oci-layout", layout.len() as u64, layout.as_slice())?;
+        tar.file("index.json", self.index.len() as u64, self.index.as_slice())?;
+        for folder in ["blobs", "blobs/sha256"] {
+            tar.dir(folder)?;
+        }
+        for blob in &self.blobs {
+            tar.file(&format!("blobs/sha256/{}", blob.digest.hex()), blob.size, open(*blob)?)?;
+        }
+        tar.finish()?;
+        Ok(())
+    }
+}
+
+struct Length(u64);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Pieces<'a> {
+    pieces: &'a mpsc::Sender<Piece>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        self.pieces.blocking_send(Some(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use vcstore::Platform;
+
+    use super::*;
+    use crate::inventory::Inventory;
+    use crate::wanted::tests::image;
+
+    #[test]
+    fn its_length_is_known_beforehand() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(camino::Utf8Path::from_path(folder.path()).expect("UTF-8")).expect("a store");
+        let image = image("docker.io/vc/manager:v1", &["base", "manager"], &["amd64"]);
+        for content in ["base", "manager"] {
+            store.put(content.as_bytes()).expect("a blob");
+        }
+        let inventory = Inventory {
+            platform: Platform::default(),
+            snapshotter: "overlayfs".into(),
+            disk: None,
+            blobs: BTreeMap::new(),
+            partial: BTreeMap::new(),
+            snapshots: BTreeSet::new(),
+            records: BTreeMap::new(),
+        };
+        let mut plan = crate::plan::plan(&[image], &inventory).expect("a plan");
+        // The test's manifest and configuration are none.
+        plan.images[0].send.truncate(2);
+        let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.wanted));
+        let (pieces, mut queue) = mpsc::channel(64);
+        let mut counted = 0;
+        archive.send(&store, &pieces, |_| counted += 1).expect("sound blobs");
+        let mut sent = Vec::new();
+        while let Ok(Some(piece)) = queue.try_recv() {
+            sent.extend_from_slice(&piece);
+        }
+        assert_eq!((sent.len() as u64, counted), (archive.length().expect("a length"), 2));
+        let index: serde_json::Value = serde_json::from_slice(&archive.index).expect("JSON");
+        assert_eq!(index["manifests"][0]["annotations"][NAME], "docker.io/vc/manager:v1");
+        assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2));
+    }
+}

@@ -1,0 +1,197 @@
+//! A push where no helper can run: through the `ctr` that the node has, with what that allows of the same guarantees. What
+//! is there is asked first; an archive of what is missing goes in one stream; what counts on being kept is rooted meanwhile;
+//! a name whose image is not whole is taken away again.
+
+mod archive;
+mod probe;
+mod shell;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use miette::Diagnostic;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use vcstore::{Image, Store};
+
+use crate::inventory::Inventory;
+use crate::plan::{ImagePlan, Plan, State};
+use crate::push::Event;
+use crate::session::{self, Settings};
+use crate::transfer::Sent;
+use crate::transport::{self, Transport};
+use crate::wanted::Wanted;
+use archive::Archive;
+use probe::Probed;
+
+/// The label that keeps an image from kubelet's garbage collection, as `ctr` takes it.
+const PINNED: &str = "io.cri-containerd.pinned=pinned";
+
+/// The label that keeps a blob from containerd's garbage collection by itself.
+const ROOT: &str = "containerd.io/gc.root";
+
+/// How long a node may take to say what it has.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long an import may take in all.
+const IMPORT_WITHIN: Duration = Duration::from_secs(6 * 3600);
+
+/// Why a push without a helper failed.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Transport(#[from] transport::Error),
+    /// The login user cannot become root.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Session(#[from] session::Error),
+    /// The script ended with a failure.
+    #[error("working through the node's ctr: {error}")]
+    #[diagnostic(help(
+        "`ctr version` must work on the node, for root or by `sudo -n`; name containerd's socket with \
+         --containerd-address if it is elsewhere"
+    ))]
+    Script {
+        /// What it said before.
+        said: Vec<String>,
+        /// How it ended.
+        error: transport::Error,
+    },
+    /// The script ended early, without a word.
+    #[error("the shell of {destination} ended before its work was done")]
+    #[diagnostic(help("run the push again: what has arrived is not sent twice"))]
+    Cut {
+        /// Where.
+        destination: String,
+    },
+    /// The script does not end.
+    #[error("{destination} does not answer in time")]
+    #[diagnostic(help("see on the node whether containerd answers (`ctr version`), then push again"))]
+    Slow {
+        /// Where.
+        destination: String,
+    },
+    /// The answers are none.
+    #[error("the node's ctr answers in a way that is not understood")]
+    #[diagnostic(help("push with the helper (--helper auto), or report what `ctr content ls` prints there"))]
+    Answers,
+    /// An image is not whole after the import.
+    #[error("{} not whole on the node after the import, and got no name: {said}", list(names))]
+    #[diagnostic(help("see containerd's log on the node (`journalctl -u containerd`), then push again"))]
+    Incomplete {
+        /// Their names.
+        names: Vec<String>,
+        /// ctr's words.
+        said: String,
+    },
+    /// A blob of the store cannot be read.
+    #[error("reading the images from the store")]
+    #[diagnostic(help("build or import the image again (`vcbuild images`), then push"))]
+    Store(#[source] std::io::Error),
+}
+
+/// What a node without a helper has, and how its `ctr` is called.
+#[derive(Debug)]
+pub(crate) struct Ctr<'a> {
+    transport: &'a dyn Transport,
+    call: String,
+}
+
+impl<'a> Ctr<'a> {
+    /// Asks the node what it has of `images`.
+    pub(crate) async fn probe(
+        transport: &'a dyn Transport,
+        images: &[Image],
+        settings: &Settings,
+    ) -> Result<(Self, Inventory), Error> {
+        let said = shell::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
+        let wanted: Vec<Wanted> = images
+            .iter()
+            .flat_map(|image| image.platforms.iter().filter_map(|this| Wanted::new(image, &this.platform)))
+            .collect();
+        let Probed { ctr, inventory } = probe::read(&said, &wanted).ok_or(Error::Answers)?;
+        Ok((Self { transport, call: ctr }, inventory))
+    }
+
+    /// Imports what the plan sends; false when something it counts on went away since it was made.
+    pub(crate) async fn import(
+        &self,
+        store: &Store,
+        plan: &Plan,
+        inventory: &Inventory,
+        sent: &Arc<Sent>,
+        say: &(dyn Fn(Event<'_>) + Sync),
+    ) -> Result<bool, Error> {
+        let open: Vec<&ImagePlan> = plan.images.iter().filter(|image| image.state != State::UpToDate).collect();
+        let archive = Archive::of(plan, open.iter().map(|image| &image.wanted));
+        let script = self.script(plan, &open, inventory, archive.length().map_err(Error::Store)?);
+        let (pieces, input) = mpsc::channel(2);
+        let (store, counted) = (store.clone(), Arc::clone(sent));
+        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &pieces, |blob| counted.add(blob.size)));
+        let said = shell::run(self.transport, &script, Some(input), IMPORT_WITHIN).await;
+        let fed = feeding.await.map_err(|error| Error::Store(std::io::Error::other(error)))?;
+        match (said, fed) {
+            // What could not be read here is why the rest failed, unless the node stopped listening first.
+            (Err(_), Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Store(error)),
+            (Err(Error::Script { said, .. }), _) if said.iter().any(|words| words == "gone") => Ok(false),
+            (Err(error), _) => Err(error),
+            (Ok(said), _) => {
+                let word = |word: &str| -> Vec<String> {
+                    said.iter().filter_map(|said| said.words.strip_prefix(word)).map(str::to_owned).collect()
+                };
+                let names = word("incomplete ");
+                if !names.is_empty() {
+                    return Err(Error::Incomplete { names, said: word("failed ").join("; ") });
+                }
+                for image in open {
+                    let unpacked = image.wanted.layers.iter().filter(|l| !inventory.snapshots.contains(&l.chain_id));
+                    let unpacked = u32::try_from(unpacked.count()).unwrap_or(u32::MAX);
+                    say(Event::Finished { image: image.wanted.name(), unpacked });
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// The script that roots, imports, pins and checks. It goes on when its connection breaks, so that no name is left whose
+    /// image is not whole.
+    fn script(&self, plan: &Plan, open: &[&ImagePlan], inventory: &Inventory, length: u64) -> String {
+        let kept: Vec<String> = plan.kept.iter().map(ToString::to_string).collect();
+        let snapshotter = &inventory.snapshotter;
+        let mut lines = vec![
+            "trap : HUP INT TERM PIPE".to_owned(),
+            format!("kept=\"{}\"", kept.join(" ")),
+            format!("x=\"$as {}\"", self.call),
+            format!("root() {{ r=0; for d in $kept; do $x content label $d {ROOT}=$1 >/dev/null || r=1; done; return $r; }}"),
+            // Also when another signal ends it.
+            "trap \"root\" EXIT".to_owned(),
+            "root vcdist || { say gone; exit 1; }".to_owned(),
+            format!("head -c {length} | (e=$($x images import --snapshotter {snapshotter} - 2>&1) || say \"failed $e\")"),
+            format!(
+                r#"row() {{ $x images check --snapshotter {snapshotter} "name==\"$1\"" 2>/dev/null | tail -n 1; }}"#
+            ),
+            r#"whole() { l=$(row "$1"); case $l in *" true"*) ;; *) return 1;; esac; n=${l#*"complete ("}; n=${n%%/*}; [ "$n" -ge "$2" ] 2>/dev/null; }"#.to_owned(),
+        ];
+        for image in open {
+            // ctr counts the configuration and the layers, of which some may be dropped for good.
+            let layers: Vec<_> = image.wanted.layers.iter().collect();
+            let least = 1 + layers.iter().filter(|layer| !image.absent.contains(&layer.digest)).count();
+            for name in image.wanted.names.iter().collect::<BTreeSet<_>>() {
+                let name = shlex::try_quote(name).unwrap_or_default();
+                lines.push(format!(
+                    r#"n={name}; $x images label "$n" {PINNED} >/dev/null 2>&1; whole "$n" {least} || {{ $x images rm "$n" >/dev/null 2>&1; say "incomplete $n"; }}"#
+                ));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+fn list(names: &[String]) -> String {
+    let are = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {are}", names.join(", "))
+}

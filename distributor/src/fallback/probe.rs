@@ -1,0 +1,162 @@
+//! What a node has, asked of its `ctr`: an inventory like the helper's, as far as `ctr` tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vcstore::{Digest, Platform};
+
+use super::shell::Said;
+use crate::helper::SOCKETS;
+use crate::inventory::{Disk, Inventory, Present, Record};
+use crate::session::Settings;
+use crate::wanted::Wanted;
+
+/// Where `ctr` is, beside the login user's `PATH`.
+const PROGRAMS: &str =
+    "ctr /usr/local/bin/ctr /usr/bin/ctr /opt/bin/ctr /var/lib/rancher/rke2/bin/ctr k3s /usr/local/bin/k3s";
+
+/// What the node is, and what it has.
+#[derive(Debug)]
+pub(super) struct Probed {
+    /// How `ctr` is called there, socket and namespace included.
+    pub(super) ctr: String,
+    pub(super) inventory: Inventory,
+}
+
+/// The script that asks.
+pub(super) fn script(settings: &Settings) -> String {
+    let sockets = match &settings.address {
+        Some(address) => address.path().to_string(),
+        None => SOCKETS.join(" "),
+    };
+    let namespace = &settings.namespace;
+    [
+        &format!(r#"a=; for s in {sockets}; do if $as test -S "$s"; then a=$s; break; fi; done"#),
+        r#"[ -n "$a" ] || { echo "no containerd on this node: no socket at $s" >&2; exit 1; }"#,
+        r#"has() { command -v "$1" >/dev/null 2>&1 || $as test -x "$1" 2>/dev/null; }"#,
+        &format!(r#"c=; for p in {PROGRAMS}; do if has "$p"; then c=$p; break; fi; done"#),
+        r#"case $c in "") echo "the node has no ctr" >&2; exit 1;; *k3s) c="$c ctr";; esac"#,
+        &format!(r#"x="$c -a $a -n {namespace}"; say "ctr $x"; say "machine $(uname -m)""#),
+        "say plugins; $as $x plugins ls || exit 1",
+        r#"r=$($as $x plugins ls -d id==content | sed -n "s/^ *root  *//p" | head -n 1)"#,
+        r#"while [ -n "$r" ] && ! $as test -e "$r"; do r=${r%/*}; done"#,
+        r#"say disk; if [ -n "$r" ]; then echo "$r"; $as df -Pk "$r" | tail -n 1; $as df -Pi "$r" | tail -n 1; fi"#,
+        "say content; $as $x content ls || exit 1",
+        "say images; $as $x images ls || exit 1",
+        "for s in overlayfs native; do say \"snapshots $s\"; $as $x snapshots --snapshotter $s ls 2>/dev/null; done",
+    ]
+    .join("\n")
+}
+
+/// Reads the answers. `ctr` does not tell the exact sizes of blobs: containerd checked them when they came, so a blob that is
+/// there has the size it should.
+pub(super) fn read<'a>(said: &[Said], wanted: impl IntoIterator<Item = &'a Wanted>) -> Option<Probed> {
+    let after = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
+    let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+    let sizes: BTreeMap<Digest, u64> =
+        wanted.into_iter().flat_map(|image| &image.blobs).map(|part| (part.blob.digest, part.blob.size)).collect();
+    let snapshotter = snapshotter(lines("plugins"));
+    let committed = |line: &String| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.last().filter(|kind| **kind == "Committed").and_then(|_| words.first()?.parse().ok())
+    };
+    let snapshots = lines(&format!("snapshots {snapshotter}")).iter().filter_map(committed).collect();
+    let inventory = Inventory {
+        platform: Platform::linux(architecture(after("machine ")?)),
+        snapshotter,
+        disk: disk(lines("disk")),
+        blobs: lines("content").iter().filter_map(|line| blob(line, &sizes)).collect(),
+        partial: BTreeMap::new(),
+        snapshots,
+        records: lines("images").iter().filter_map(|line| record(line)).collect(),
+    };
+    Some(Probed { ctr: after("ctr ")?.to_owned(), inventory })
+}
+
+/// `DIGEST SIZE AGE LABEL=VALUE,…`: the labels are the last word.
+fn blob(line: &str, sizes: &BTreeMap<Digest, u64>) -> Option<(Digest, Present)> {
+    let digest: Digest = line.split_whitespace().next()?.parse().ok()?;
+    let labels = line.split_whitespace().next_back()?.split(',').filter_map(|label| label.split_once('='));
+    let keeps: BTreeSet<Digest> = labels
+        .filter(|(key, _)| key.starts_with("containerd.io/gc.ref."))
+        .filter_map(|(_, value)| value.parse().ok())
+        .collect();
+    Some((digest, Present { size: *sizes.get(&digest)?, keeps }))
+}
+
+/// `NAME TYPE DIGEST SIZE PLATFORMS LABEL=VALUE,…`.
+fn record(line: &str) -> Option<(String, Record)> {
+    let mut words = line.split_whitespace();
+    let name = words.next()?.to_owned();
+    let target = words.nth(1)?.parse().ok()?;
+    let pinned = words.next_back()?.split(',').any(|label| label == super::PINNED);
+    Some((name, Record { target: Some(target), pinned }))
+}
+
+/// containerd's default where it works, else the one that works everywhere.
+fn snapshotter(plugins: &[String]) -> String {
+    let works = |line: &String| line.contains(" overlayfs ") && line.trim_end().ends_with(" ok");
+    if plugins.iter().any(works) { "overlayfs".into() } else { "native".into() }
+}
+
+/// A path, then `df`'s lines for its bytes (in units of 1024) and for its inodes.
+fn disk(lines: &[String]) -> Option<Disk> {
+    let [path, bytes, inodes] = lines else { return None };
+    let free = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+    let free_bytes = free(bytes)?.parse::<u64>().ok()?.saturating_mul(1024);
+    let total: u64 = inodes.split_whitespace().nth(1).and_then(|total| total.parse().ok()).unwrap_or(0);
+    let free_inodes = if total == 0 { u64::MAX } else { free(inodes)?.parse().ok()? };
+    Some(Disk { path: path.clone(), free_bytes, free_inodes })
+}
+
+/// A machine of `uname -m` as OCI (and Go) names it.
+fn architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "loongarch64" => "loong64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYER: &str = "sha256:8f2e9da746e8710a4ddb79f3dfc1faa05d21984121269c5da32bc5186feb0770";
+    const CONFIG: &str = "sha256:4a5b61bb9532698d89ae0391cb25c9caffe9d231eb5215eb5b1c39a8d9faf432";
+
+    #[test]
+    fn ctrs_tables_are_read() {
+        let digest = |text: &str| -> Digest { text.parse().expect("a digest") };
+        let sizes = [(digest(CONFIG), 163)].into();
+        let line = format!("{CONFIG}\t163B\tLess than a second\tcontainerd.io/gc.ref.snapshot.overlayfs={LAYER},a=b");
+        let (config, present) = blob(&line, &sizes).expect("a blob of ours");
+        assert_eq!((config, present.size), (digest(CONFIG), 163));
+        assert_eq!(present.keeps, [digest(LAYER)].into());
+        assert_eq!(blob(&format!("{LAYER}\t10.24kB\t2 hours\t-"), &sizes), None);
+        assert_eq!(blob("DIGEST SIZE AGE LABELS", &sizes), None);
+
+        let line =
+            format!("docker.io/a:v1 application/x {LAYER} 10.5 KiB linux/amd64 a=b,io.cri-containerd.pinned=pinned ");
+        let record = record(&line).expect("a record");
+        assert_eq!(record, ("docker.io/a:v1".into(), Record { target: Some(digest(LAYER)), pinned: true }));
+    }
+
+    #[test]
+    fn free_space_is_read_from_df() {
+        let lines = ["/var", "/dev/vda1 1000 400 600 40% /", "/dev/vda1 64000 1000 63000 2% /"].map(str::to_owned);
+        let found = disk(&lines).expect("a disk");
+        assert_eq!((found.free_bytes, found.free_inodes), (600 * 1024, 63000));
+        let without = ["/var", "x 1000 400 600 40% /", "x 0 0 0 - /"].map(str::to_owned);
+        assert_eq!(disk(&without).expect("a disk").free_inodes, u64::MAX);
+        assert_eq!(disk(&[]), None);
+    }
+
+    #[test]
+    fn the_snapshotter_is_the_one_that_works() {
+        let plugins =
+            |state: &str| [format!("io.containerd.snapshotter.v1    overlayfs    linux/amd64    {state}      ")];
+        assert_eq!(snapshotter(&plugins("ok")), "overlayfs");
+        assert_eq!(snapshotter(&plugins("error")), "native");
+    }
+}

@@ -1,0 +1,122 @@
+//! Nodes where no helper runs: the `ctr` they have does the work.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::rig::{Fate, Login, Peculiar, Rig, image, noise};
+
+const MB: usize = 1_000_000;
+const NEVER: [&str; 2] = ["--helper", "never"];
+
+fn three(rig: &Rig) {
+    for (name, seed) in [("manager", 2), ("syncer", 3), ("vn-agent", 4)] {
+        image(&rig.store(), name, &noise(1, 4 * MB), &noise(seed, MB));
+    }
+}
+
+fn lines(listing: &str) -> usize {
+    listing.lines().filter(|line| line.starts_with("docker.io/virtualcluster/")).count()
+}
+
+fn rooted(rig: &Rig) -> bool {
+    rig.ctr(&["content", "ls"]).contains("containerd.io/gc.root")
+}
+
+#[test]
+fn ctr_takes_in_what_is_missing_and_nothing_twice() {
+    for login in [Login::Root, Login::Sudo] {
+        let rig = Rig::with(&Peculiar { login, ..Default::default() });
+        three(&rig);
+        let plan = rig.push(&[&NEVER[..], &["--dry-run"]].concat()).report(0);
+        assert_eq!(plan["nodes"][0]["images"][1]["blobs_needed"], 3, "the base goes once");
+        let cold = rig.push(&NEVER).node();
+        assert_eq!((&cold["result"], &cold["via"]), (&json!("pushed"), &json!("ctr")));
+        assert_eq!(cold["blobs"], json!({"needed": 10, "sent": 10}));
+        assert_eq!(cold["bytes"]["sent"], cold["bytes"]["total"]);
+        assert!(rig.helpers().is_empty(), "no helper is placed");
+        let checked = rig.ctr(&["images", "check"]);
+        let whole = checked.lines().filter(|l| l.contains("complete (3/3)") && l.trim_end().ends_with("true"));
+        assert!(lines(&checked) == 6 && whole.count() >= 6, "{checked}");
+        let listed = rig.ctr(&["images", "ls"]);
+        let pinned = listed.lines().filter(|l| l.starts_with("docker.io/virt") && l.contains("pinned=pinned")).count();
+        assert_eq!(pinned, 6, "{listed}");
+
+        rig.collect_garbage();
+        let again = rig.push(&NEVER).node();
+        assert_eq!((&again["result"], &again["bytes"]["sent"]), (&json!("up-to-date"), &json!(0)));
+        assert_eq!(rig.push(&[]).node()["result"], "up-to-date", "the helper finds nothing to do either");
+
+        image(&rig.store(), "manager", &noise(1, 4 * MB), &noise(9, MB));
+        assert_eq!(rig.push(&NEVER).node()["blobs"], json!({"needed": 3, "sent": 3}));
+        assert!(!rooted(&rig), "what was held is let go");
+        rig.collect_garbage();
+        assert_eq!(rig.push(&[]).node()["result"], "up-to-date");
+    }
+}
+
+#[test]
+fn a_node_that_runs_no_helper_is_served_through_ctr() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    // A stand-in for a machine of another architecture.
+    let uname = rig.path().join("bin/uname");
+    fs::create_dir_all(rig.path().join("bin")).expect("a folder");
+    fs::write(&uname, "#!/bin/sh\n[ -e \"$0.said\" ] && exec /bin/uname \"$@\"; touch \"$0.said\"; echo s390x\n")
+        .expect("a program");
+    fs::set_permissions(&uname, fs::Permissions::from_mode(0o755)).expect("its mode");
+    rig.prefer_programs_in(&rig.path().join("bin"));
+    let node = rig.push(&["manager"]).node();
+    assert_eq!((&node["result"], &node["via"]), (&json!("pushed"), &json!("ctr")));
+}
+
+#[test]
+fn an_import_that_is_cut_leaves_no_name() {
+    let rig = Rig::up();
+    three(&rig);
+    let port = format!("Port={}", rig.link(Fate::BreaksAfter(5_000_000)));
+    let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
+    let options = ["--ssh-option", &port, "--ssh-option", &alias, "--retries", "0"];
+    // The probe passes through the link whole, and the import in part.
+    let cut = rig.push(&[&NEVER[..], &options].concat());
+    assert_eq!(cut.code(), 1, "{}", cut.stderr());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while lines(&rig.ctr(&["images", "ls", "-q"])) > 0 || rooted(&rig) {
+        assert!(Instant::now() < deadline, "a name is left: {}", rig.ctr(&["images", "check"]));
+        sleep(Duration::from_millis(100));
+    }
+    assert_eq!(rig.push(&NEVER).node()["result"], "pushed");
+}
+
+#[test]
+fn a_corrupt_blob_leaves_no_name() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", &noise(1, MB), &noise(2, MB));
+    let layer = rig.store().image("manager").expect("an image").platforms[0].layers[1].clone();
+    let path = rig.store().blob_path(&layer.digest);
+    let mut bytes = fs::read(&path).expect("a blob");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its mode");
+    fs::write(&path, bytes).expect("damage");
+    let refused = rig.push(&[&NEVER[..], &["manager"]].concat());
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr().contains("reading the images from the store"), "{}", refused.stderr());
+    assert!(refused.stderr().contains("is damaged"), "{}", refused.stderr());
+    sleep(Duration::from_secs(1));
+    assert_eq!(lines(&rig.ctr(&["images", "ls", "-q"])), 0);
+}
+
+#[test]
+fn a_node_without_containerd_is_said() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    let nowhere = rig.path().join("nowhere.sock");
+    fs::rename(rig.path().join("containerd.sock"), &nowhere).expect("it moves");
+    let refused = rig.push(&[&NEVER[..], &["manager"]].concat());
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr().contains("no containerd on this node: no socket at "), "{}", refused.stderr());
+}
