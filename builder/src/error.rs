@@ -69,6 +69,14 @@ pub(crate) enum Error {
     #[diagnostic(help("correct the file; docs/vcbuild.toml.md lists what a project file may say"))]
     ProjectContent { path: Utf8PathBuf, why: String },
 
+    #[error("opening the store {path}: there is none")]
+    #[diagnostic(help("name the folder of a store with --store or VCBUILD_STORE; `vcbuild images` makes one"))]
+    NoStore { path: Utf8PathBuf },
+
+    #[error("removing root {name}: the store has {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    #[diagnostic(help("`vcbuild store list` lists images and roots"))]
+    NoRoot { name: String, known: Vec<String> },
+
     #[error("selecting component {name}: the project has {}", known.join(", "))]
     #[diagnostic(help("name components that there are, or add this one to vcbuild.toml"))]
     NoSuchComponent { name: String, known: Vec<String> },

@@ -267,6 +267,14 @@ impl Store {
         let full = find(&images, name)?;
         Image::open(self, full, &images[full])
     }
+
+    /// The full name of the image of this name, which need not be readable.
+    ///
+    /// # Errors
+    /// When no image or several have the name.
+    pub fn full_name(&self, name: &str) -> Result<String, Error> {
+        find(&self.images()?, name).map(ToOwned::to_owned)
+    }
 }
 
 fn find<'a>(images: &'a BTreeMap<String, Descriptor>, name: &str) -> Result<&'a str, Error> {

@@ -3,6 +3,7 @@
 mod base;
 mod diff;
 mod graph;
+mod gc;
 mod images;
 mod inputs;
 mod inspect;
@@ -10,6 +11,7 @@ mod lock;
 mod sandbox;
 mod opened;
 mod why;
+mod store;
 
 use std::io::{self, Write};
 
@@ -52,6 +54,11 @@ enum Command {
     Graph(graph::Arguments),
     /// Show what pulled a file, a package or a blob into an image.
     Why(why::Arguments),
+    /// Say what the store holds and how much of the disk it takes, check it, and let images go.
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Remove from the store what no image, root, recent action or running build leads to.
+    Gc(gc::Arguments),
 }
 
 /// Options that every subcommand has.
@@ -94,6 +101,8 @@ pub fn run() -> Exit {
         Command::Diff(arguments) => diff::run(arguments),
         Command::Graph(arguments) => graph::run(arguments),
         Command::Why(arguments) => why::run(arguments),
+        Command::Store(command) => store::run(command),
+        Command::Gc(arguments) => gc::run(arguments),
     };
     result.unwrap_or_else(|error| {
         vcterminal::report(&error);
@@ -104,6 +113,12 @@ pub fn run() -> Exit {
 impl Common {
     fn store(&self) -> Result<Store, Error> {
         Ok(Store::open(&self.store.clone().unwrap_or_else(Store::default_path))?)
+    }
+
+    /// The store, for commands that have nothing to do in a new one.
+    fn existing_store(&self) -> Result<Store, Error> {
+        let path = self.store.clone().unwrap_or_else(Store::default_path);
+        if path.join("oci-layout").is_file() { Ok(Store::open(&path)?) } else { Err(Error::NoStore { path }) }
     }
 }
 
@@ -138,6 +153,12 @@ fn images_of(store: &Store, name: Option<&str>) -> Result<Vec<Image>, Error> {
 /// Prints what a command found.
 fn print(text: &str) -> Result<(), Error> {
     io::stdout().lock().write_all(text.as_bytes()).map_err(Error::Print)
+}
+
+/// Prints one line on standard error.
+fn say(line: &str) {
+    // Who closed standard error does not want to be told.
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Reads a platform for clap.

@@ -1,0 +1,171 @@
+//! `vcbuild gc`: makes room in the store.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use vcstore::{Busy, Collected, Keep, Store};
+use vcterminal::{Exit, Output};
+
+use super::{Common, print, say};
+use crate::Error;
+
+/// The longest that is waited for builds to be done with a cache.
+const WAIT_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Actions unused for so long go, with what they yielded: a number and s, m, h, d or w. Images with a name, roots and
+    /// what running builds use stay.
+    #[arg(long, value_name = "AGE", default_value = "14d", value_parser = parse_age)]
+    older_than: Duration,
+
+    /// Beyond this size the actions go that have not been used for the longest: a number and kB, MB, GB, TB, KiB, MiB, GiB
+    /// or TiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+
+    /// Treat compilers' own caches as actions are; otherwise they stay.
+    #[arg(long)]
+    caches: bool,
+
+    /// Leave a cache that a running build uses instead of waiting for the build to end.
+    #[arg(long, requires = "caches")]
+    no_wait: bool,
+
+    /// Say what would go, and remove nothing.
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document {
+    dry_run: bool,
+    /// All that was freed.
+    bytes: u64,
+    #[serde(flatten)]
+    collected: Collected,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let store = arguments.common.existing_store()?;
+    let (used_within, max_size) = (arguments.older_than, arguments.max_size);
+    let keep = Keep { used_within, max_size, caches: arguments.caches };
+    let mut collected = store.gc(&keep, arguments.dry_run)?;
+    if !arguments.dry_run && !arguments.no_wait {
+        wait_for_caches(&store, &keep, &mut collected)?;
+    }
+    for Busy { name, processes } in &collected.busy {
+        say(&format!("the cache {name} stays: {} use it", list(processes)));
+    }
+    if let Some(limit) = max_size.filter(|limit| collected.kept.bytes > *limit) {
+        let (kept, limit) = (vcterminal::bytes(collected.kept.bytes), vcterminal::bytes(limit));
+        say(&format!(
+            "images, roots and running builds alone take {kept}, more than {limit}: `vcbuild store untag` lets an image go"
+        ));
+    }
+    let document = Document { dry_run: arguments.dry_run, bytes: collected.bytes(), collected };
+    match arguments.common.output {
+        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
+        Output::Text => print(&text(&document))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Collects again until no cache that should go is in use.
+fn wait_for_caches(store: &Store, keep: &Keep, collected: &mut Collected) -> Result<(), Error> {
+    let deadline = Instant::now() + WAIT_LIMIT;
+    let mut pause = Duration::from_millis(250);
+    let mut said = None;
+    while !collected.busy.is_empty() && Instant::now() < deadline {
+        if said.as_ref() != Some(&collected.busy) {
+            for Busy { name, processes } in &collected.busy {
+                say(&format!("waiting for {} to be done with the cache {name} (--no-wait leaves it)", list(processes)));
+            }
+            said = Some(collected.busy.clone());
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(15));
+        collected.then(store.gc(keep, false)?);
+    }
+    Ok(())
+}
+
+fn list(processes: &std::collections::BTreeSet<u32>) -> String {
+    let numbers: Vec<String> = processes.iter().map(ToString::to_string).collect();
+    match numbers.as_slice() {
+        [one] => format!("process {one}"),
+        many => format!("processes {}", many.join(", ")),
+    }
+}
+
+fn text(document: &Document) -> String {
+    let Document { dry_run, bytes, collected } = document;
+    let (remove, free) = if *dry_run { ("would remove", "would free") } else { ("removed", "freed") };
+    let size = vcterminal::bytes;
+    let mut text = String::new();
+    if collected.blobs.count > 0 || collected.actions > 0 {
+        let (blobs, actions) = (collected.blobs, collected.actions);
+        text +=
+            &format!("{remove} {} blobs, {}, and the records of {actions} actions\n", blobs.count, size(blobs.bytes));
+    }
+    for cache in &collected.caches {
+        text += &format!("{remove} the cache {}, {}\n", cache.name, size(cache.bytes));
+    }
+    if collected.temporary.count > 0 {
+        text += &format!("{remove} what builds that were cut off left, {}\n", size(collected.temporary.bytes));
+    }
+    if collected.quarantined.count > 0 {
+        let damaged = collected.quarantined;
+        text += &format!("{remove} {} damaged files that were put aside, {}\n", damaged.count, size(damaged.bytes));
+    }
+    let kept = collected.kept;
+    text + &format!("{free} {}; {} blobs, {}, stay\n", size(*bytes), kept.count, size(kept.bytes))
+}
+
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60), ("w", 7 * 24 * 60 * 60)];
+    number(text, &units).map(Duration::from_secs).ok_or_else(|| format!("{text:?} is no age such as 12h or 14d"))
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let decimal = [("B", 1), ("kB", 1_000), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    let more = [("TB", 1_000_000_000_000), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    number(text, &[&decimal[..], &more].concat()).ok_or_else(|| format!("{text:?} is no size such as 500MB or 10GiB"))
+}
+
+/// A whole number with one of these units.
+fn number(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor = units.iter().find(|(name, _)| *name == unit.trim_start()).map(|(_, factor)| *factor)?;
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{parse_age, parse_size};
+
+    #[test]
+    fn ages_and_sizes_have_a_unit() {
+        for (text, seconds) in [("0s", 0), ("90m", 5_400), ("14d", 1_209_600), ("2w", 1_209_600)] {
+            assert_eq!(parse_age(text), Ok(Duration::from_secs(seconds)));
+        }
+        for (text, bytes) in [("0B", 0), ("10GB", 10_000_000_000), ("1 GiB", 1 << 30), ("500kB", 500_000)] {
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for bad in ["", "d", "14", "-1d", "1.5d", "14 days", "99999999999999999999s", "99999999999999999w"] {
+            assert!(parse_age(bad).is_err(), "{bad:?} must be refused");
+        }
+        for bad in ["", "GB", "10", "10gb", "-1GB", "99999999999TB"] {
+            assert!(parse_size(bad).is_err(), "{bad:?} must be refused");
+        }
+    }
+}

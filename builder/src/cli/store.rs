@@ -1,0 +1,411 @@
+//! `vcbuild store`: what the store holds, whether it is sound, and what it keeps.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use vcstore::{ActionKey, Amount, Cache, Digest, Image, Platform, Remembered, Store, Usage, Verified};
+use vcterminal::{Exit, Output, Table};
+
+use super::{Common, print};
+use crate::Error;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Hash everything again and put aside what is damaged; exit code 3 when something was.
+    Verify(Arguments),
+    /// List images, roots and actions, with their sizes and when they were last of use.
+    List(ListArguments),
+    /// Say how much of the disk each image, each kind of blob and each cache takes.
+    Du(Arguments),
+    /// Print the store's folder, an OCI image layout.
+    Path(Arguments),
+    /// Take names from images: garbage collection then removes what nothing else leads to.
+    Untag(NamesArguments),
+    /// Keep images whatever becomes of their names.
+    #[command(subcommand)]
+    Root(RootCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RootCommand {
+    /// Keep what these images are now, also when their names move on.
+    Add(RootArguments),
+    /// Let go of a root.
+    Remove(RemoveArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// List actions one by one, too. JSON always has them.
+    #[arg(long)]
+    actions: bool,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NamesArguments {
+    /// Images by their full names or a part of them such as "manager".
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RootArguments {
+    /// What to call the root, as "release-1.2". One of the same name is replaced.
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    /// Images by their full names or a part of them such as "manager".
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveArguments {
+    /// The root.
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) fn run(command: &Command) -> Result<Exit, Error> {
+    match command {
+        Command::Verify(arguments) => verify(&arguments.common),
+        Command::List(arguments) => list(arguments),
+        Command::Du(arguments) => du(&arguments.common),
+        Command::Path(arguments) => path(&arguments.common),
+        Command::Untag(arguments) => untag(arguments),
+        Command::Root(RootCommand::Add(arguments)) => add_root(arguments),
+        Command::Root(RootCommand::Remove(arguments)) => remove_root(arguments),
+    }
+}
+
+/// Prints what a command found, as asked.
+fn show<T: Serialize>(common: &Common, document: &T, text: impl FnOnce(&T) -> String) -> Result<(), Error> {
+    match common.output {
+        Output::Json => vcterminal::print_json(document).map_err(Error::Print),
+        Output::Text => print(&text(document)),
+    }
+}
+
+#[derive(Serialize)]
+struct VerifyDocument {
+    passed: bool,
+    #[serde(flatten)]
+    verified: Verified,
+}
+
+fn verify(common: &Common) -> Result<Exit, Error> {
+    let verified = common.existing_store()?.verify()?;
+    let document = VerifyDocument { passed: verified.passed(), verified };
+    show(common, &document, |document| {
+        let Verified { blobs, actions, damaged_blobs, damaged_actions, broken_images } = &document.verified;
+        let mut text = String::new();
+        for digest in damaged_blobs {
+            text += &format!("damaged blob {digest}: put aside\n");
+        }
+        for key in damaged_actions {
+            text += &format!("damaged record of action {key}: put aside\n");
+        }
+        for (name, why) in broken_images {
+            text += &format!("broken image {name}: {why}\n");
+        }
+        if !document.passed {
+            text += "what was put aside counts as missing: build or import it again, and it is made anew\n";
+        }
+        text + &format!("{} blobs, {}, and {actions} actions are sound\n", blobs.count, vcterminal::bytes(blobs.bytes))
+    })?;
+    Ok(if document.passed { Exit::Done } else { Exit::Difference })
+}
+
+#[derive(Serialize)]
+struct ListDocument {
+    images: Vec<ImageDocument>,
+    roots: Vec<RootDocument>,
+    actions: Vec<ActionDocument>,
+}
+
+#[derive(Serialize)]
+struct ImageDocument {
+    name: String,
+    digest: String,
+    platforms: Vec<Platform>,
+    /// Of all its blobs.
+    size: u64,
+    /// When the action that made it was last of use; none for one that came from elsewhere.
+    used: Option<u64>,
+    /// Why it cannot be used.
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RootDocument {
+    name: String,
+    targets: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ActionDocument {
+    key: ActionKey,
+    kind: String,
+    name: String,
+    /// Of its outputs.
+    size: u64,
+    used: u64,
+}
+
+fn list(arguments: &ListArguments) -> Result<Exit, Error> {
+    let store = arguments.common.existing_store()?;
+    let actions = store.actions()?;
+    let mut made: BTreeMap<Digest, u64> = BTreeMap::new();
+    // Those used last come first, and stay.
+    for action in &actions {
+        for blob in action.outputs.values() {
+            made.entry(blob.digest).or_insert_with(|| seconds(action.used));
+        }
+    }
+    let images = store.images()?;
+    let roots = store.roots()?.into_iter().map(|(name, targets)| RootDocument {
+        name,
+        targets: targets.iter().map(|target| target.digest().to_string()).collect(),
+    });
+    let document = ListDocument {
+        images: images.iter().map(|(name, target)| image(&store, name, target, &made)).collect(),
+        roots: roots.collect(),
+        actions: actions.into_iter().map(action).collect(),
+    };
+    show(&arguments.common, &document, |document| list_text(document, arguments.actions))?;
+    Ok(Exit::Done)
+}
+
+fn image(
+    store: &Store,
+    name: &str,
+    target: &oci_spec::image::Descriptor,
+    made: &BTreeMap<Digest, u64>,
+) -> ImageDocument {
+    let opened = Image::open(store, name, target);
+    let opened = opened.and_then(|image| image.check_complete(store).map(|()| image));
+    let error = opened.as_ref().err().map(ToString::to_string);
+    let image = opened.ok();
+    let manifests = image.iter().flat_map(|image| &image.platforms).map(|one| &one.manifest);
+    let used = manifests.chain([target]).filter_map(|part| made.get(&Digest::try_from(part.digest()).ok()?)).max();
+    ImageDocument {
+        name: name.to_owned(),
+        digest: target.digest().to_string(),
+        used: used.copied(),
+        size: image.iter().flat_map(Image::blobs).map(|blob| blob.size()).sum(),
+        platforms: image.iter().flat_map(|image| &image.platforms).map(|one| one.platform.clone()).collect(),
+        error,
+    }
+}
+
+fn action(action: Remembered) -> ActionDocument {
+    let (size, used) = (action.outputs.values().map(|blob| blob.size).sum(), seconds(action.used));
+    ActionDocument { key: action.key, kind: action.kind, name: action.name, size, used }
+}
+
+fn list_text(document: &ListDocument, every_action: bool) -> String {
+    let mut table = Table::new(["image", "digest", "platforms", "size", "used"]);
+    for image in &document.images {
+        let platforms: Vec<_> = image.platforms.iter().map(ToString::to_string).collect();
+        let size = image.error.as_ref().map_or_else(|| vcterminal::bytes(image.size), |_| "broken".to_owned());
+        let used = image.used.map(ago).unwrap_or_default();
+        table.row([image.name.as_str(), short(&image.digest), &platforms.join(","), &size, &used]);
+    }
+    let mut text = table.to_string();
+    for image in &document.images {
+        text += &image.error.as_ref().map(|why| format!("{} is broken: {why}\n", image.name)).unwrap_or_default();
+    }
+    if !document.roots.is_empty() {
+        let mut table = Table::new(["root", "targets"]);
+        for root in &document.roots {
+            let targets: Vec<_> = root.targets.iter().map(|target| short(target)).collect();
+            table.row([root.name.clone(), targets.join(",")]);
+        }
+        text += &format!("\n{table}");
+    }
+    if every_action {
+        let mut table = Table::new(["action", "kind", "name", "size", "used"]);
+        for action in &document.actions {
+            let key = action.key.to_string();
+            table.row([&key[..12], &action.kind, &action.name, &vcterminal::bytes(action.size), &ago(action.used)]);
+        }
+        text += &format!("\n{table}");
+    } else {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for action in &document.actions {
+            *kinds.entry(&action.kind).or_default() += 1;
+        }
+        let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        text += &format!("\n{} actions: {}\n", document.actions.len(), kinds.join(", "));
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct DuDocument {
+    /// Of everything.
+    bytes: u64,
+    blobs: Amount,
+    images: Vec<ImageUsageDocument>,
+    kinds: BTreeMap<String, Amount>,
+    caches: Vec<CacheDocument>,
+    records: Amount,
+    temporary: Amount,
+    quarantined: Amount,
+}
+
+#[derive(Serialize)]
+struct ImageUsageDocument {
+    name: String,
+    total: u64,
+    own: u64,
+    shared: u64,
+}
+
+#[derive(Serialize)]
+struct CacheDocument {
+    name: String,
+    count: u64,
+    bytes: u64,
+    used: u64,
+}
+
+fn du(common: &Common) -> Result<Exit, Error> {
+    let usage = common.existing_store()?.usage()?;
+    let (bytes, blobs) = (usage.bytes(), usage.blobs());
+    let Usage { images, kinds, caches, records, temporary, quarantined } = usage;
+    let images = images.into_iter().map(|image| ImageUsageDocument {
+        name: image.name,
+        total: image.total.bytes,
+        own: image.own.bytes,
+        shared: image.total.bytes - image.own.bytes,
+    });
+    let cache = |cache: Cache| CacheDocument {
+        name: cache.name,
+        count: cache.amount.count,
+        bytes: cache.amount.bytes,
+        used: seconds(cache.used),
+    };
+    let (images, caches) = (images.collect(), caches.into_iter().map(cache).collect());
+    let document = DuDocument { bytes, blobs, images, kinds, caches, records, temporary, quarantined };
+    show(common, &document, du_text)?;
+    Ok(Exit::Done)
+}
+
+fn du_text(document: &DuDocument) -> String {
+    let size = vcterminal::bytes;
+    let mut images = Table::new(["image", "size", "own", "shared"]);
+    for image in &document.images {
+        images.row([image.name.clone(), size(image.total), size(image.own), size(image.shared)]);
+    }
+    let mut parts = Table::new(["part", "files", "size", "used"]);
+    for (kind, amount) in &document.kinds {
+        parts.row([format!("blobs: {kind}"), amount.count.to_string(), size(amount.bytes)]);
+    }
+    for cache in &document.caches {
+        parts.row([format!("cache: {}", cache.name), cache.count.to_string(), size(cache.bytes), ago(cache.used)]);
+    }
+    let others =
+        [("records", document.records), ("temporary", document.temporary), ("put aside", document.quarantined)];
+    for (name, amount) in others {
+        if amount.count > 0 {
+            parts.row([name.to_owned(), amount.count.to_string(), size(amount.bytes)]);
+        }
+    }
+    format!("{images}\n{parts}\n{} in all\n", size(document.bytes))
+}
+
+#[derive(Serialize)]
+struct PathDocument {
+    path: String,
+}
+
+fn path(common: &Common) -> Result<Exit, Error> {
+    let document = PathDocument { path: common.existing_store()?.path().to_string() };
+    show(common, &document, |document| format!("{}\n", document.path))?;
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct UntagDocument {
+    untagged: Vec<String>,
+}
+
+fn untag(arguments: &NamesArguments) -> Result<Exit, Error> {
+    let store = arguments.common.existing_store()?;
+    // All are found before one goes: a name that fits none or several changes nothing.
+    let mut untagged =
+        arguments.images.iter().map(|name| store.full_name(name)).collect::<Result<Vec<_>, vcstore::Error>>()?;
+    untagged.sort();
+    untagged.dedup();
+    for name in &untagged {
+        store.untag(name)?;
+    }
+    show(&arguments.common, &UntagDocument { untagged }, |document| {
+        document.untagged.iter().map(|name| format!("untagged {name}\n")).collect()
+    })?;
+    Ok(Exit::Done)
+}
+
+fn add_root(arguments: &RootArguments) -> Result<Exit, Error> {
+    let store = arguments.common.existing_store()?;
+    let mut targets = Vec::new();
+    for name in &arguments.images {
+        let image = store.image(name)?;
+        image.check_complete(&store)?;
+        targets.push(image.target);
+    }
+    store.root(&arguments.name, &targets)?;
+    let targets = targets.iter().map(|target| target.digest().to_string()).collect();
+    show(&arguments.common, &RootDocument { name: arguments.name.clone(), targets }, |root| {
+        root.targets.iter().map(|target| format!("{} keeps {target}\n", root.name)).collect()
+    })?;
+    Ok(Exit::Done)
+}
+
+fn remove_root(arguments: &RemoveArguments) -> Result<Exit, Error> {
+    let store = arguments.common.existing_store()?;
+    if !store.unroot(&arguments.name)? {
+        return Err(Error::NoRoot { name: arguments.name.clone(), known: store.roots()?.into_keys().collect() });
+    }
+    let root = RootDocument { name: arguments.name.clone(), targets: Vec::new() };
+    show(&arguments.common, &root, |root| format!("{} keeps nothing any more\n", root.name))?;
+    Ok(Exit::Done)
+}
+
+/// The algorithm and the first digits of a digest.
+fn short(digest: &str) -> &str {
+    digest.get(..19).unwrap_or(digest)
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// How long ago a time in seconds since 1970 was, for people.
+fn ago(used: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(24 * 60 * 60, "d"), (60 * 60, "h"), (60, "min")];
+    let passed = seconds(SystemTime::now()).saturating_sub(used);
+    let unit = UNITS.iter().find(|(length, _)| passed >= *length);
+    unit.map_or_else(|| "now".to_owned(), |(length, name)| format!("{} {name} ago", passed / length))
+}
