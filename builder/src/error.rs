@@ -77,6 +77,16 @@ pub(crate) enum Error {
     #[diagnostic(help("`vcbuild store list` lists images and roots"))]
     NoRoot { name: String, known: Vec<String> },
 
+    #[error("writing project {path}: the file is there already")]
+    #[diagnostic(help("keep it, or have it replaced with --force"))]
+    ProjectExists { path: Utf8PathBuf },
+
+    #[error("writing a project for {dir}: no Go program was found in it")]
+    #[diagnostic(help(
+        "name the folder that has the go.mod, or write VirtualCluster's project with --preset virtualcluster and change it"
+    ))]
+    NoPrograms { dir: Utf8PathBuf },
+
     #[error("selecting component {name}: the project has {}", known.join(", "))]
     #[diagnostic(help("name components that there are, or add this one to vcbuild.toml"))]
     NoSuchComponent { name: String, known: Vec<String> },
@@ -185,6 +195,7 @@ impl Error {
             | Self::ProjectContent { .. }
             | Self::NoSuchComponent { .. }
             | Self::Usage(_)
+            | Self::ProjectExists { .. }
             | Self::BadBase { .. }
             | Self::SecretInAddress => Exit::Usage,
             Self::Lock(error) => error.exit(),

@@ -1,14 +1,17 @@
 //! `vcbuild inspect`: what an image is made of.
 
-use camino::Utf8Path;
+use std::collections::BTreeSet;
+
 use clap::Args;
-use oci_spec::image::ImageConfiguration;
+use oci_spec::image::{Descriptor, ImageConfiguration};
 use serde::Serialize;
 use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
 use vcterminal::{Exit, Output, Table};
 
 use super::Common;
+use super::opened::Opened;
 use crate::Error;
+use crate::graph::{Records, Step, provenance};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -42,24 +45,17 @@ struct PlatformDocument {
     size: u64,
     layers: Vec<Layer>,
     config: ImageConfiguration,
+    /// The actions that made it, as this store has recorded them.
+    provenance: Vec<Step>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
-    let path = Utf8Path::new(&arguments.image);
-    let images = if path.exists() {
-        // An archive is looked at in a store of its own, which goes again.
-        let folder = tempfile::tempdir().map_err(Error::io("making a folder in", "the folder for temporary files"))?;
-        let place = Utf8Path::from_path(folder.path()).ok_or_else(|| {
-            Error::io("using", folder.path().to_string_lossy().as_ref())(std::io::Error::other("its name is not UTF-8"))
-        })?;
-        let store = Store::open(place)?;
-        let images = vcstore::archive::import(&store, path)?;
-        images.iter().map(|image| describe(image, &store)).collect::<Result<_, _>>()?
-    } else {
-        let store = arguments.common.store()?;
-        vec![describe(&store.image(&arguments.image)?, &store)?]
-    };
-    let document = Document { images };
+    let opened = Opened::open(&arguments.image, &arguments.common)?;
+    // What made the image of a file is known where the file was made.
+    let records =
+        arguments.common.existing_store()?.map(|store| Records::read(&store)).transpose()?.unwrap_or_default();
+    let images = opened.images.iter().map(|image| describe(image, &opened.store, &records));
+    let document = Document { images: images.collect::<Result<_, _>>()? };
     match arguments.common.output {
         Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
         Output::Text => super::print(&text(&document))?,
@@ -67,19 +63,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn describe(image: &Image, store: &Store) -> Result<ImageDocument, Error> {
-    let platforms = image.platforms.iter().map(|one| platform(one, store)).collect::<Result<_, _>>()?;
+fn describe(image: &Image, store: &Store, records: &Records) -> Result<ImageDocument, Error> {
+    let platforms = image.platforms.iter().map(|one| platform(one, store, records)).collect::<Result<_, _>>()?;
     Ok(ImageDocument { name: image.name.clone(), digest: image.digest(), platforms })
 }
 
-fn platform(one: &PlatformImage, store: &Store) -> Result<PlatformDocument, Error> {
-    let config = Digest::try_from(one.config.digest()).map_err(|why| Error::Internal(why.to_string()))?;
+fn platform(one: &PlatformImage, store: &Store, records: &Records) -> Result<PlatformDocument, Error> {
+    let digest =
+        |descriptor: &Descriptor| Digest::try_from(descriptor.digest()).map_err(|why| Error::Internal(why.to_string()));
     Ok(PlatformDocument {
         platform: one.platform.clone(),
         manifest: one.manifest.digest().to_string(),
         size: one.layers.iter().map(|layer| layer.size).sum(),
         layers: one.layers.clone(),
-        config: store.document(&config)?,
+        config: store.document(&digest(&one.config)?)?,
+        provenance: provenance(&digest(&one.manifest)?, records),
     })
 }
 
@@ -125,8 +123,19 @@ fn platform_text(one: &PlatformDocument) -> String {
         let size = vcterminal::bytes(layer.size);
         table.row([layer.digest.to_string(), size, layer.media_type.clone(), layer.diff_id.to_string()]);
     }
-    for line in table.to_string().lines() {
+    let mut made = Table::new(["made by", "of", "action"]);
+    for step in &one.provenance {
+        let key = step.key.to_string();
+        made.row([format!("{} {}", step.kind, step.name), step.of(&one.provenance), key[..12].to_owned()]);
+    }
+    let made = if one.provenance.is_empty() { String::new() } else { made.to_string() };
+    for line in table.to_string().lines().chain(made.lines()) {
         text += &format!("  {line}\n");
+    }
+    // What confined each compiler, once where it was the same for all.
+    let confined: BTreeSet<_> = one.provenance.iter().filter_map(|step| step.notes.get("sandbox")).collect();
+    for sandbox in confined {
+        text += &format!("  sandbox: {sandbox}\n");
     }
     text
 }

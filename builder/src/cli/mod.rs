@@ -5,11 +5,13 @@ mod diff;
 mod graph;
 mod gc;
 mod images;
+mod init;
 mod inputs;
 mod inspect;
 mod lock;
-mod sandbox;
 mod opened;
+mod sandbox;
+mod schema;
 mod why;
 mod store;
 
@@ -48,6 +50,10 @@ enum Command {
     /// Run a program as the programs of actions are run.
     #[command(hide = true)]
     Sandbox(sandbox::Arguments),
+    /// Write a vcbuild.toml for the project in a folder.
+    Init(init::Arguments),
+    /// Print the JSON Schema of vcbuild.toml, for editors.
+    Schema(schema::Arguments),
     /// Show what differs between two images: files, packages, configuration and layers.
     Diff(diff::Arguments),
     /// Draw what led to images: inputs, actions and images as a graph.
@@ -98,6 +104,8 @@ pub fn run() -> Exit {
         Command::Lock(arguments) => lock::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
+        Command::Init(arguments) => init::run(arguments),
+        Command::Schema(arguments) => schema::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
         Command::Graph(arguments) => graph::run(arguments),
         Command::Why(arguments) => why::run(arguments),
@@ -119,6 +127,10 @@ impl Common {
     fn existing_store(&self) -> Result<Store, Error> {
         let path = self.store.clone().unwrap_or_else(Store::default_path);
         if path.join("oci-layout").is_file() { Ok(Store::open(&path)?) } else { Err(Error::NoStore { path }) }
+    /// The store, if there is one: none is made by looking.
+    fn existing_store(&self) -> Result<Option<Store>, Error> {
+        let path = self.store.clone().unwrap_or_else(Store::default_path);
+        if path.join("oci-layout").is_file() { Ok(Some(Store::open(&path)?)) } else { Ok(None) }
     }
 }
 

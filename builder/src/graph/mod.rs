@@ -3,6 +3,7 @@
 mod chain;
 mod debian;
 mod draw;
+mod provenance;
 mod records;
 mod why;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 use vcstore::{ActionKey, Digest, Image, Record};
 
 pub(crate) use self::draw::{dot, mermaid};
+pub(crate) use self::provenance::{Step, provenance};
 pub(crate) use self::records::Records;
 use self::records::is_content;
 pub(crate) use self::why::{Asker, Reason, What};

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use vcstore::Compression;
 
 use super::files::FileTable;
 
-/// The whole file.
-#[derive(Debug, Deserialize)]
+/// The whole file: what `vcbuild images` builds.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     /// The base to build on where the command line names none.
@@ -18,6 +19,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) platforms: Vec<String>,
     /// How layers are compressed where the command line does not say.
+    #[schemars(with = "Option<super::schema::Compression>")]
     pub(super) compression: Option<Compression>,
     /// Where the code is, where the command line does not say.
     pub(super) source: Option<SourceTable>,
@@ -33,16 +35,18 @@ pub(super) struct File {
 }
 
 /// `[source]`: a folder, or a git repository and a version of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceTable {
     /// A folder; beside the project file when relative.
+    #[schemars(with = "Option<String>")]
     pub(crate) dir: Option<Utf8PathBuf>,
     /// The address of a git repository.
     pub(crate) repo: Option<String>,
     /// A branch, tag or commit of `repo`.
     pub(crate) version: Option<String>,
     /// The folder with the code's `go.mod`, below the top of the source.
+    #[schemars(with = "Option<String>")]
     pub(crate) subdir: Option<Utf8PathBuf>,
 }
 
@@ -55,7 +59,7 @@ impl SourceTable {
 
 /// `[version]`: the values that stamps use. Fixed unless somebody says otherwise, so that a binary depends on its code
 /// alone.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VersionTable {
     /// `{version}`
@@ -75,30 +79,48 @@ impl VersionTable {
 }
 
 /// `[defaults]` or `[components.NAME]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ComponentTable {
+    /// The folder of the Go program, with `{component}` [without it `./cmd/{component}`].
     pub(super) package: Option<String>,
+    /// Where the binary is in the image, with `{component}` [without it `/usr/local/bin/{component}`].
     pub(super) binary: Option<String>,
+    /// The image's reference, with `{component}`, `{arch}` and `{version}`. Must be there.
     pub(super) image: Option<String>,
+    /// The archive's file name, with `{component}`, `{arch}` and `{version}` [without it `{component}-{arch}.tar`].
     pub(super) archive: Option<String>,
+    /// Flags for Go's linker, one a word.
     pub(super) ldflags: Option<Vec<String>>,
+    /// Go build tags.
     pub(super) tags: Option<Vec<String>>,
+    /// Go variables (with `{module}`) that the linker sets, and their values (with `{version}`, `{commit}`, `{date}`).
     #[serde(default)]
     pub(super) stamps: BTreeMap<String, String>,
+    /// Environment variables, over those of the base.
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
+    /// Labels, over those of the base.
     #[serde(default)]
     pub(super) labels: BTreeMap<String, String>,
+    /// Annotations of the manifest.
     #[serde(default)]
     pub(super) annotations: BTreeMap<String, String>,
+    /// The program and its first arguments [without it the binary]; an empty list keeps the base's.
     pub(super) entrypoint: Option<Vec<String>>,
+    /// The arguments after the entrypoint; an entrypoint takes the base's away.
     pub(super) cmd: Option<Vec<String>>,
+    /// Ports that are listened on, as `8080/tcp`.
     pub(super) ports: Option<Vec<String>>,
+    /// Folders that hold data.
     pub(super) volumes: Option<Vec<String>>,
+    /// The folder that the program starts in [without it the base's].
     pub(super) workdir: Option<String>,
+    /// Who the program runs as, as `65532` or `65532:65532` [without it the base's].
     pub(super) user: Option<String>,
+    /// The signal that stops the program, as `SIGTERM`.
     pub(super) stop_signal: Option<String>,
+    /// Files, folders and links that are put into the image, by their paths in it.
     #[serde(default)]
     pub(super) files: BTreeMap<String, FileTable>,
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::template::Template;
 use crate::layer::Owner;
 
 /// One entry of `files`: what is put at a path of the image.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileTable {
     /// The file or folder that is copied; `{component}`, `{arch}`.
@@ -26,7 +27,7 @@ pub(super) struct FileTable {
 }
 
 /// A folder that files come from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Place {
     /// The folder of the project's file.

@@ -2,8 +2,10 @@
 
 mod file;
 mod files;
+mod found;
 mod kind;
 mod run;
+mod schema;
 mod template;
 
 use std::collections::BTreeMap;
@@ -16,15 +18,17 @@ use vcstore::{Compression, Platform};
 use self::file::{ComponentTable, File};
 pub(crate) use self::file::{SourceTable, VersionTable};
 pub(crate) use self::files::{Added, AddedKind, Place};
+pub(crate) use self::found::{Found, find};
 pub(crate) use self::kind::{GoProgram, Kind};
 pub(crate) use self::run::Run;
+pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
 use crate::{Error, platform};
 
 /// The name of a project's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.toml";
 
-const BUILT_IN: &str = include_str!("virtualcluster.toml");
+pub(crate) const BUILT_IN: &str = include_str!("virtualcluster.toml");
 
 /// What to build.
 #[derive(Debug, Clone, PartialEq, Eq)]

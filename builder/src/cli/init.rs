@@ -1,0 +1,142 @@
+//! `vcbuild init`: a first `vcbuild.toml`.
+
+use std::io::Write as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use vcterminal::{Exit, Output};
+
+use crate::Error;
+use crate::project::{BUILT_IN, FILE_NAME, Found, Project, find};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The folder of the project, with its go.mod.
+    #[arg(value_name = "DIR", default_value = ".")]
+    dir: Utf8PathBuf,
+
+    /// Write this project, whatever the folder has.
+    #[arg(long, value_name = "NAME")]
+    preset: Option<Preset>,
+
+    /// Replace the file that is there.
+    #[arg(long)]
+    force: bool,
+
+    /// What to print on standard output.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+/// A project that is known.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Preset {
+    /// VirtualCluster's manager, syncer and vn-agent.
+    Virtualcluster,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    path: &'a Utf8Path,
+    components: Vec<&'a String>,
+}
+
+/// The settings that most projects come to want, to be uncommented.
+const MORE: &str = r#"
+# What else can be said, for every component here or for one in its own table (docs/vcbuild.toml.md):
+# user = "65532"                      # who the program runs as
+# env = { GOMAXPROCS = "2" }          # the environment, over the base's
+# cmd = ["--help"]                    # arguments after the entrypoint
+# labels = { team = "example" }
+"#;
+
+const TOP: &str = r#"# What `vcbuild images` builds here. `vcbuild schema` prints this file's JSON Schema, docs/vcbuild.toml.md describes it.
+
+# What images stand on: "debian" (Debian's signed packages, no registry needed), "registry" (debian:bookworm-slim), an image
+# reference, "oci:PATH", "docker-archive:PATH", or "scratch" for nothing at all.
+base = "debian"
+
+# Which processors images are for: linux/amd64, linux/arm64.
+platforms = ["linux/amd64"]
+
+# How layers are compressed: zstd (containerd 1.5 and newer), gzip (anything) or none.
+compression = "zstd"
+"#;
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let path = arguments.dir.join(FILE_NAME);
+    let text = match arguments.preset {
+        Some(Preset::Virtualcluster) => preset(),
+        None => match find(&arguments.dir)?.filter(|found| !found.programs.is_empty()) {
+            Some(found) if is_virtualcluster(&found) => preset(),
+            Some(found) => project(&found),
+            None => return Err(Error::NoPrograms { dir: arguments.dir.clone() }),
+        },
+    };
+    write(&path, &text, arguments.force)?;
+    let project = Project::read(&path)?;
+    let document = Document { path: &path, components: project.components.keys().collect() };
+    match arguments.output {
+        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
+        Output::Text => {
+            let names = document.components.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            super::print(&format!(
+                "wrote {path}: {names}\nnext: look through it, then run `vcbuild images` beside it\n"
+            ))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Whether the programs are those of the built-in project.
+fn is_virtualcluster(found: &Found) -> bool {
+    ["manager", "syncer", "vn-agent"].iter().all(|name| found.programs.get(*name) == Some(&format!("./cmd/{name}")))
+}
+
+/// The built-in project, to be changed.
+fn preset() -> String {
+    let (_, tables) = BUILT_IN.split_once("\n\n").unwrap_or(("", BUILT_IN));
+    format!(
+        "{TOP}\n# VirtualCluster's components, built as its own build does and named as its users name them.\n{tables}"
+    )
+}
+
+/// A project of the programs that were found.
+fn project(found: &Found) -> String {
+    let name = found.module.rsplit('/').find(|part| !is_major(part)).unwrap_or("project").to_lowercase();
+    let mut text = format!(
+        "{TOP}\n# What holds for every component. {{component}}, {{arch}} and {{version}} stand for their values.\n[defaults]\n\
+         image = \"registry.example/{name}/{{component}}-{{arch}}:{{version}}\"  # change this to your registry\n\
+         ldflags = [\"-s\", \"-w\"]  # no symbols and no debugger's data: smaller binaries\n{MORE}"
+    );
+    for (component, package) in &found.programs {
+        text += &format!("\n[components.{}]\npackage = \"{package}\"\n", key(component));
+    }
+    text
+}
+
+/// Whether a part of a module's path is its major version.
+fn is_major(part: &str) -> bool {
+    part.strip_prefix('v').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A name as a key of TOML.
+fn key(name: &str) -> String {
+    if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() }
+}
+
+/// Writes the file; over one that is there only when that is asked for.
+fn write(path: &Utf8Path, text: &str, force: bool) -> Result<(), Error> {
+    if force {
+        return crate::atomic::replace(path, text.as_bytes()).map_err(Error::io("writing", path));
+    }
+    match std::fs::File::create_new(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map_err(Error::io("writing", path)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Error::ProjectExists { path: path.to_owned() })
+        }
+        Err(error) => Err(Error::io("writing", path)(error)),
+    }
+}
