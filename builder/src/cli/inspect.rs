@@ -52,8 +52,7 @@ struct PlatformDocument {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let opened = Opened::open(&arguments.image, &arguments.common)?;
     // What made the image of a file is known where the file was made.
-    let records =
-        arguments.common.existing_store()?.map(|store| Records::read(&store)).transpose()?.unwrap_or_default();
+    let records = arguments.common.store_if_any()?.map(|store| Records::read(&store)).transpose()?.unwrap_or_default();
     let images = opened.images.iter().map(|image| describe(image, &opened.store, &records));
     let document = Document { images: images.collect::<Result<_, _>>()? };
     match arguments.common.output {

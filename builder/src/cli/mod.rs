@@ -2,8 +2,8 @@
 
 mod base;
 mod diff;
-mod graph;
 mod gc;
+mod graph;
 mod images;
 mod init;
 mod inputs;
@@ -12,8 +12,8 @@ mod lock;
 mod opened;
 mod sandbox;
 mod schema;
-mod why;
 mod store;
+mod why;
 
 use std::io::{self, Write};
 
@@ -120,17 +120,22 @@ pub fn run() -> Exit {
 
 impl Common {
     fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(&self.store.clone().unwrap_or_else(Store::default_path))?)
+        Ok(Store::open(&self.path())?)
+    }
+
+    /// The store, if there is one: none is made by looking.
+    fn store_if_any(&self) -> Result<Option<Store>, Error> {
+        let path = self.path();
+        if path.join("oci-layout").is_file() { Ok(Some(Store::open(&path)?)) } else { Ok(None) }
     }
 
     /// The store, for commands that have nothing to do in a new one.
     fn existing_store(&self) -> Result<Store, Error> {
-        let path = self.store.clone().unwrap_or_else(Store::default_path);
-        if path.join("oci-layout").is_file() { Ok(Store::open(&path)?) } else { Err(Error::NoStore { path }) }
-    /// The store, if there is one: none is made by looking.
-    fn existing_store(&self) -> Result<Option<Store>, Error> {
-        let path = self.store.clone().unwrap_or_else(Store::default_path);
-        if path.join("oci-layout").is_file() { Ok(Some(Store::open(&path)?)) } else { Ok(None) }
+        self.store_if_any()?.ok_or_else(|| Error::NoStore { path: self.path() })
+    }
+
+    fn path(&self) -> Utf8PathBuf {
+        self.store.clone().unwrap_or_else(Store::default_path)
     }
 }
 
