@@ -24,6 +24,8 @@ use crate::{Error, files, go};
 pub(crate) struct Request<'a> {
     pub(crate) components: Vec<&'a Component>,
     pub(crate) source: Source,
+    /// The version of Go to compile with; the installed one when nothing is said.
+    pub(crate) go: Option<String>,
     /// What stamps say.
     pub(crate) version: VersionTable,
     pub(crate) base: Spec,
@@ -128,9 +130,10 @@ fn site<'a>(
     lock: &'a Lock,
     progress: &'a Progress,
 ) -> Result<Site<'a>, Error> {
-    let Request { source, version, jobs, sandbox, .. } = request;
+    let Request { source, go, version, jobs, sandbox, .. } = request;
     let outside = outside(request, store, lock, names.archives.keys())?;
-    Ok(Site { source, version, store, lock, outside, jobs: *jobs, sandbox, progress })
+    let (go, jobs) = (go.as_deref(), *jobs);
+    Ok(Site { source, go, version, store, lock, outside, jobs, sandbox, progress })
 }
 
 /// The components of a request for all its platforms, by the builder of their kind.

@@ -38,6 +38,14 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
+    Source(#[from] crate::source::SourceError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Toolchain(#[from] crate::go::ToolchainError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Offline(#[from] crate::network::Offline),
 
     #[error(transparent)]
@@ -125,8 +133,8 @@ pub(crate) enum Error {
 
     #[error("looking for Go: there is no go command")]
     #[diagnostic(help(
-        "install Go and put it on PATH: Debian's golang-go where it is new enough for the source's go.mod, else from \
-         go.dev/dl"
+        "name a version to have it fetched (--go 1.26.x, or go = \"1.26.x\" in vcbuild.toml), or install Go and put it on \
+         PATH"
     ))]
     NoGo,
 

@@ -16,7 +16,7 @@ pub enum Network {
 pub struct Permit(());
 
 /// Something that is not at hand, and that may not be fetched.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
 #[error("{attempt}: it is not at hand, and --offline forbids to fetch it")]
 #[diagnostic(help("run the command once without --offline: what it fetches stays in the store"))]
 pub struct Offline {

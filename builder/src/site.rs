@@ -12,6 +12,8 @@ use crate::source::Source;
 /// Where building takes place.
 pub(crate) struct Site<'a> {
     pub(crate) source: &'a Source,
+    /// The version of Go to compile with; the installed one when nothing is said.
+    pub(crate) go: Option<&'a str>,
     /// What stamps say.
     pub(crate) version: &'a VersionTable,
     pub(crate) store: &'a Store,

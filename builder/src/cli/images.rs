@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let project = inputs.files.project(inputs.source_dir.as_ref())?;
     let components = project.select(&arguments.components)?;
     let base = inputs.base(&project)?;
-    let source = inputs.source(&project)?;
+    let source = inputs.source(&project, &arguments.out)?;
     let epoch = epoch()?;
     let store = arguments.common.store()?;
     let update = arguments.update.then_some(&[][..]);
@@ -107,9 +107,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let request = Request {
         components,
         project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
-        about: arguments.about(&project, &opened, &source),
+        about: arguments.about(&project, &opened, &source.table),
         version: arguments.version(&project, &opened),
         source: opened,
+        go: inputs.go(&project),
         base,
         platforms: platforms(&inputs.platform, &project),
         compression: arguments.compression.or(project.compression).unwrap_or_default(),
@@ -133,7 +134,7 @@ impl Arguments {
     fn about(&self, project: &Project, source: &Source, asked: &SourceTable) -> About {
         let revision = source.revision.as_ref();
         let cloned = revision.map(|revision| revision.version.clone()).filter(|version| version != "HEAD");
-        let commit = revision.map(|revision| revision.commit.clone());
+        let commit = revision.and_then(|revision| revision.commit.clone());
         let known = &project.version;
         About {
             source: asked.repo.as_deref().and_then(About::address),
@@ -151,15 +152,15 @@ impl Arguments {
     /// are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
     fn version(&self, project: &Project, source: &Source) -> VersionTable {
         let revision = source.revision.as_ref();
-        let cloned = |text: fn(&crate::source::Revision) -> String, fixed: &str| {
-            Some(revision.map_or_else(|| fixed.to_owned(), text))
+        let cloned = |text: fn(&crate::source::Revision) -> Option<String>, fixed: &str| {
+            Some(revision.and_then(text).unwrap_or_else(|| fixed.to_owned()))
         };
         let known = &project.version;
         VersionTable {
             version: self
                 .stamp(|stamp| matches!(stamp, Stamp::Version))
                 .or_else(|| known.version.clone())
-                .or_else(|| cloned(|revision| revision.version.clone(), "v0.0.0")),
+                .or_else(|| cloned(|revision| Some(revision.version.clone()), "v0.0.0")),
             commit: self
                 .stamp(|stamp| matches!(stamp, Stamp::Commit))
                 .or_else(|| known.commit.clone())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use vcstore::Platform;
 
@@ -11,7 +11,8 @@ use crate::base::{self, DEFAULT_REFERENCE};
 use crate::lock::Policy;
 use crate::network::Network;
 use crate::project::{Project, SourceTable};
-use crate::{Error, lock};
+use crate::source::Asked;
+use crate::{Error, go, lock};
 
 /// Where the code is, what it is stacked on and compiled with.
 #[derive(Debug, Args)]
@@ -31,6 +32,11 @@ pub(super) struct Inputs {
     /// The folder within the source that has the go.mod.
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     source_subdir: Option<Utf8PathBuf>,
+
+    /// The version of Go to compile with, as 1.26.3, or 1.26.x for the newest of 1.26: fetched, checked and pinned [default:
+    /// the project's, else the Go that is installed].
+    #[arg(long, value_name = "VERSION", value_parser = go::parse_version, help_heading = "Source")]
+    go: Option<String>,
 
     #[command(flatten, next_help_heading = "Source")]
     pub(super) files: ProjectFiles,
@@ -68,8 +74,24 @@ impl Inputs {
         self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str).parse()
     }
 
+    /// The version of Go that is asked for.
+    pub(super) fn go(&self, project: &Project) -> Option<String> {
+        self.go.clone().or_else(|| project.go.clone())
+    }
+
+    /// The source that is asked for; archives in the folder `out` are no part of it, nor is the lock.
+    pub(super) fn source(&self, project: &Project, out: &Utf8Path) -> Result<Asked, Error> {
+        let table = self.place(project)?;
+        let mut outside = vec![self.files.lock_path(project)];
+        // A folder that is the source itself, or holds it, has more in it than archives.
+        if out != "." && !out.as_str().is_empty() && table.dir.as_deref() != Some(out) {
+            outside.push(out.to_owned());
+        }
+        Ok(Asked { table, edits: project.edits.clone(), go: self.go(project), outside })
+    }
+
     /// Where the source is: as the command line says, else the project, else the project's own folder.
-    pub(super) fn source(&self, project: &Project) -> Result<SourceTable, Error> {
+    fn place(&self, project: &Project) -> Result<SourceTable, Error> {
         let subdir = self.source_subdir.clone();
         if self.source_dir.is_some() {
             return Ok(SourceTable { dir: self.source_dir.clone(), subdir, ..SourceTable::default() });
@@ -128,8 +150,11 @@ impl ProjectFiles {
         freedom: &Freedom,
         update: Option<&[String]>,
     ) -> Result<lock::Lock, Error> {
+        lock::Lock::open(&self.lock_path(project), freedom.policy(update)?, freedom.network())
+    }
+
+    fn lock_path(&self, project: &Project) -> Utf8PathBuf {
         let beside = || project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned).join(lock::FILE_NAME);
-        let path = self.lock.clone().unwrap_or_else(beside);
-        lock::Lock::open(&path, freedom.policy(update)?, freedom.network())
+        self.lock.clone().unwrap_or_else(beside)
     }
 }

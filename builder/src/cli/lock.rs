@@ -34,6 +34,9 @@ pub(super) struct Arguments {
     common: Common,
 }
 
+/// The folder that archives are written to where nothing else is said; they are no part of the source.
+const OUT: &str = "out";
+
 /// What `--output json` prints.
 #[derive(Serialize)]
 struct Document<'a> {
@@ -50,12 +53,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let lock = inputs.files.lock(&project, &arguments.freedom, arguments.update.as_deref())?;
     let request = Request {
         components: project.select(&[])?,
-        source: Source::open(&inputs.source(&project)?, &store, &lock, &progress)?,
+        source: Source::open(&inputs.source(&project, OUT.into())?, &store, &lock, &progress)?,
+        go: inputs.go(&project),
         version: project.version.clone(),
         base: inputs.base(&project)?,
         platforms: platforms(&inputs.platform, &project),
         compression: project.compression.unwrap_or_default(),
-        out: "out".into(),
+        out: OUT.into(),
         project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
         about: About::default(),
         epoch: 0,

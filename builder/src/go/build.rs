@@ -84,8 +84,8 @@ impl Look {
     fn at(wanted: &[Wanted<'_, GoProgram>], site: &Site<'_>) -> Result<Self, Error> {
         let Site { store, progress, .. } = *site;
         site.source.must_have("go.mod")?;
-        let go = Go::find(store, site.lock.network(), site.jobs)?;
-        let module = Module::read(&go, store, &site.source.dir)?;
+        let go = Go::find(site.go, store, site.lock, site.jobs, progress)?;
+        let module = Module::read(&go, store, site.source)?;
         let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &site.outside)?;
         let scopes = scopes(wanted);
         let closures: Vec<BTreeMap<String, Closure>> = scopes

@@ -101,12 +101,13 @@ pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prep
         sandbox.run(step).map_err(|failure| Error::Compile {
             component: job.name.to_owned(),
             platform: job.scope.platform.clone(),
-            source: Box::new(without_path(failure, &dir)),
+            source: Box::new(module.explain(without_path(failure, &dir))),
         })?;
         let mut writer = store.writer()?;
         let copied = File::open(&binary).and_then(|mut file| io::copy(&mut file, &mut writer));
         copied.map_err(Error::io("reading", &binary))?;
-        Ok(Outputs::new().with_blob("binary", writer.commit()?).with_note("sandbox", sandbox.confinement()?))
+        let outputs = Outputs::new().with_note("toolchain", go.toolchain.origin());
+        Ok(outputs.with_blob("binary", writer.commit()?).with_note("sandbox", sandbox.confinement()?))
     })?;
     outputs.blob("binary").ok_or_else(|| Error::Internal("a compile action without a binary".to_owned()))
 }

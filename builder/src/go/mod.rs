@@ -3,9 +3,15 @@
 
 mod build;
 mod compile;
+mod error;
 mod module;
+mod module_source;
+mod proxy;
+mod release;
 mod scan;
+mod sumdb;
 mod toolchain;
+mod unpack;
 
 use std::process::Command;
 
@@ -13,11 +19,17 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::{Platform, Store};
 
 pub(crate) use self::build::{build, pin};
+pub(crate) use self::error::Error as ToolchainError;
 use self::module::Module;
+pub(crate) use self::module::folders_beside;
+pub(crate) use self::module_source::module_source;
+pub(crate) use self::release::parse_version;
 use self::scan::Closure;
 pub(crate) use self::scan::{IMPORTS, Imports};
 use self::toolchain::Toolchain;
+use crate::lock::Lock;
 use crate::network::Network;
+use crate::progress::Progress;
 use crate::sandbox::{Sandbox, Step};
 use crate::{Error, platform};
 
@@ -38,12 +50,23 @@ pub(crate) struct Go {
 }
 
 impl Go {
-    /// Finds the Go that is installed; its caches are in the store's care.
+    /// Finds the Go of this version, which is fetched as `lock` pins it, or the one that is installed; its caches are in the
+    /// store's care.
     ///
     /// # Errors
-    /// When there is none, or it does not work.
-    pub(crate) fn find(store: &Store, network: Network, jobs: usize) -> Result<Self, Error> {
-        let toolchain = Toolchain::find(&store.cache_dir("toolchain")?)?;
+    /// When there is none, it does not work, or it is not what the lock says.
+    pub(crate) fn find(
+        version: Option<&str>,
+        store: &Store,
+        lock: &Lock,
+        jobs: usize,
+        progress: &Progress,
+    ) -> Result<Self, Error> {
+        let toolchain = match version {
+            Some(version) => Toolchain::pinned(version, store, lock, progress)?,
+            None => Toolchain::installed(&store.cache_dir("toolchain")?)?,
+        };
+        let network = lock.network();
         let packages = format!("go-build/{}", toolchain.identity());
         let (modules, looked_at) = (store.cache_dir("gomod")?, store.cache_dir(&format!("{packages}/looked-at"))?);
         Ok(Self { toolchain, modules, packages, looked_at, network, jobs })

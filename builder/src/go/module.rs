@@ -1,5 +1,7 @@
 //! The main module of a source, and the folders beside it that its `go.mod` puts in the place of other modules.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -7,6 +9,7 @@ use serde::Deserialize;
 use vcstore::Store;
 
 use super::Go;
+use crate::source::Source;
 use crate::{Error, process};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -26,6 +29,10 @@ pub(crate) struct Module {
     pub(super) go_mods: Vec<Utf8PathBuf>,
     /// Whether the modules it needs are in its `vendor` folder.
     pub(super) vendored: bool,
+    /// Its folder as its user names it.
+    pub(super) named: Utf8PathBuf,
+    /// Code beside it that is none of the source.
+    left_out: Vec<Utf8PathBuf>,
 }
 
 /// What `go mod edit -json` tells of a `go.mod`.
@@ -51,12 +58,13 @@ struct Replace {
 }
 
 impl Module {
-    /// Reads the `go.mod` in `dir`.
+    /// Reads the `go.mod` of a source.
     ///
     /// # Errors
     /// When Go cannot read it, or it leads to folders that cannot be part of a source.
-    pub(crate) fn read(go: &Go, store: &Store, dir: &Utf8Path) -> Result<Self, Error> {
-        let attempt = format!("reading {dir}/go.mod");
+    pub(crate) fn read(go: &Go, store: &Store, source: &Source) -> Result<Self, Error> {
+        let Source { dir, named, left_out, .. } = source;
+        let attempt = format!("reading {named}/go.mod");
         let home = go.home(store)?;
         let mut command = go.command(&home.path);
         command.current_dir(dir).args(["mod", "edit", "-json"]);
@@ -88,13 +96,45 @@ impl Module {
         let holds_all = |top: &&Utf8Path| dirs.iter().all(|folder| folder.starts_with(top));
         let top = dir.ancestors().find(holds_all).unwrap_or(Utf8Path::new("/")).to_owned();
         let vendored = dir.join("vendor/modules.txt").is_file() && go_mod.go.as_deref().is_some_and(vendors);
-        Ok(Self { path, dir: dir.to_owned(), dirs, top, go_mods, vendored })
+        let (named, left_out) = (named.clone(), left_out.clone());
+        Ok(Self { path, dir: dir.clone(), dirs, top, go_mods, vendored, named, left_out })
     }
 
     /// The option that fixes where modules come from: never from a changed `go.mod`.
     pub(super) fn mod_option(&self) -> &'static str {
         if self.vendored { "-mod=vendor" } else { "-mod=readonly" }
     }
+
+    /// What Go said, and what it may have missed: code that is there, but is none of the source.
+    pub(super) fn explain(&self, failure: process::Failure) -> process::Failure {
+        /// How many files are named.
+        const SHOWN: usize = 10;
+        match failure {
+            process::Failure::Exit { program, status, words, wanted } if !self.left_out.is_empty() => {
+                let names: Vec<_> = self.left_out.iter().take(SHOWN).map(|file| file.as_str()).collect();
+                let more = self.left_out.len().saturating_sub(SHOWN);
+                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+                let words = format!(
+                    "{}\nnot part of the source, because git does not track them (`git add` does): {}{more}",
+                    words.trim_end(),
+                    names.join(", ")
+                );
+                process::Failure::Exit { program, status, words, wanted }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The folders outside of `top` that the `go.mod` in `dir` puts in the place of modules, as far as they are there; `top` is
+/// the source's own.
+pub(crate) fn folders_beside(dir: &Utf8Path, top: &Utf8Path) -> BTreeSet<Utf8PathBuf> {
+    let text = fs::read_to_string(dir.join("go.mod")).unwrap_or_default();
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let replacements = code.filter_map(|line| line.split_once("=>")?.1.split_whitespace().next());
+    let folders = replacements.map(|folder| folder.trim_matches('"')).filter(|folder| folder.starts_with('.'));
+    let real = folders.filter_map(|folder| dir.join(folder).canonicalize_utf8().ok());
+    real.filter(|folder| !folder.starts_with(top)).collect()
 }
 
 /// Whether a module of this Go version uses its `vendor` folder without being asked to (since 1.14).

@@ -128,13 +128,13 @@ fn list_or_fetch(
     scope: &Scope,
     progress: &Progress,
 ) -> Result<Listing, Error> {
-    let attempt = format!("reading the packages of {}", module.dir);
+    let attempt = format!("reading the packages of {}", module.named);
     match list(go, store, module, scope, Modules::Missing) {
         // Go's own words for a module that is not in the cache.
         Err(failure) if failure.words().is_some_and(|words| words.contains("GOPROXY=off")) && !module.vendored => {
             fetch(go, store, module, scope, progress)
         }
-        result => result.map_err(Error::go(&attempt)),
+        result => result.map_err(|failure| Error::go(&attempt)(module.explain(failure))),
     }
 }
 
@@ -259,7 +259,7 @@ impl Listing {
     fn closure(&self, go: &Go, module: &Module, asked: &str) -> Result<Closure, Error> {
         let main = self.asked(module, asked).filter(|package| package.name == "main").ok_or_else(|| {
             let why = format!("{asked} is no program: its package is not called main");
-            Error::go(&format!("reading the packages of {}", module.dir))(process::Failure::Other(why))
+            Error::go(&format!("reading the packages of {}", module.named))(process::Failure::Other(why))
         })?;
         let mut closure = Closure { files: BTreeSet::new(), packages: BTreeSet::new(), modules: BTreeSet::new() };
         for path in &module.go_mods {
@@ -298,7 +298,7 @@ impl Closure {
         let pin = |one: &Needed| {
             let sum = one.sum.clone().or_else(|| listed(one)).ok_or_else(|| {
                 let why = format!("go.sum has no checksum of {} {}: run `go mod tidy`", one.path, one.version);
-                Error::go(&format!("reading {}/go.sum", module.dir))(process::Failure::Other(why))
+                Error::go(&format!("reading {}/go.sum", module.named))(process::Failure::Other(why))
             })?;
             Ok(PinnedModule { path: one.path.clone(), version: one.version.clone(), sum })
         };
@@ -323,7 +323,7 @@ impl Closure {
             });
         } else if !in_source {
             let why = format!("package {} is in {}, outside of the source", package.import_path, package.dir);
-            return Err(Error::go(&format!("reading the packages of {}", module.dir))(process::Failure::Other(why)));
+            return Err(Error::go(&format!("reading the packages of {}", module.named))(process::Failure::Other(why)));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The Go that is installed: where it is, what it is, and how its user has it fetch modules.
+//! A Go, installed or pinned: where it is, what it is, and how its user has it fetch modules.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +9,12 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use vcstore::Store;
 
+use super::release::{self, Release};
+use crate::lock::Lock;
 use crate::network::Permit;
+use crate::progress::Progress;
 use crate::source::{FileHash, hash_file};
 use crate::{Error, process};
 
@@ -40,51 +44,56 @@ const FETCH_ENVIRONMENT: [&str; 16] = [
     "no_proxy",
 ];
 
-/// An installed Go.
+/// A Go, ready to run.
 #[derive(Debug)]
 pub(super) struct Toolchain {
     settings: Settings,
-    identity: FileHash,
+    identity: String,
+    origin: String,
 }
 
 /// What `go env` tells.
 #[derive(Debug, Deserialize)]
-struct Settings {
+pub(super) struct Settings {
     #[serde(rename = "GOROOT")]
     root: Utf8PathBuf,
-    #[serde(rename = "GOTOOLDIR")]
-    tools: Utf8PathBuf,
+    #[serde(rename = "GOVERSION")]
+    version: String,
     #[serde(rename = "GOMODCACHE")]
-    modules: Utf8PathBuf,
+    pub(super) modules: Utf8PathBuf,
     #[serde(flatten)]
-    others: BTreeMap<String, String>,
+    pub(super) others: BTreeMap<String, String>,
 }
 
 impl Toolchain {
-    /// Finds `go` and takes its identity, which `cache` remembers for as long as its files stay as they are.
-    pub(super) fn find(cache: &Utf8Path) -> Result<Self, Error> {
-        let mut command = Command::new("go");
-        command
-            .env("GOTOOLCHAIN", "local")
-            .args(["env", "-json", "GOROOT", "GOTOOLDIR", "GOMODCACHE"])
-            .args(FETCH_SETTINGS);
-        let attempt = "asking the installed Go for its settings";
-        let output = process::run(&mut command, LIMIT)
-            .map_err(|failure| if failure.is_missing_program() { Error::NoGo } else { Error::go(attempt)(failure) })?;
-        let settings: Settings = serde_json::from_slice(&output).map_err(|why| {
-            Error::go(attempt)(process::Failure::Other(format!("its answer is not understood: {why}")))
-        })?;
-        let identity = identify(&settings, cache)?;
-        Ok(Self { settings, identity })
+    /// Finds the `go` that is installed and takes its identity, which `cache` remembers for as long as its files stay as
+    /// they are.
+    pub(super) fn installed(cache: &Utf8Path) -> Result<Self, Error> {
+        let settings = ask("go")?;
+        let identity = identify(&settings.root, cache)?;
+        let origin = format!("{}, as installed", settings.version);
+        Ok(Self { settings, identity, origin })
+    }
+
+    /// The toolchain of this version, as the lock pins it.
+    pub(super) fn pinned(version: &str, store: &Store, lock: &Lock, progress: &Progress) -> Result<Self, Error> {
+        let Release { root, sum, version } = release::realise(version, store, lock, progress)?;
+        let settings = ask(root.join("bin/go").as_str())?;
+        Ok(Self { settings, identity: sum, origin: format!("go{version}, pinned") })
     }
 
     pub(super) fn root(&self) -> &Utf8Path {
         &self.settings.root
     }
 
-    /// The hash of the compiler: its version and the programs that make binaries.
-    pub(super) fn identity(&self) -> &FileHash {
+    /// What it is by its content: the checksum of a pinned one, else a hash of the programs and files that make binaries.
+    pub(super) fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// Its version and where it is from, for people. An installed Go is what its machine made it.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Opens `command` to the network, as the user's own Go is, with the modules the user has already before it.
@@ -116,7 +125,7 @@ impl Toolchain {
 #[derive(Serialize, Deserialize)]
 struct Known {
     files: BTreeMap<Utf8PathBuf, Stat>,
-    identity: FileHash,
+    identity: String,
 }
 
 /// By this a file is taken for unchanged, as make and git do.
@@ -127,16 +136,33 @@ struct Stat {
     changed: (i64, i64),
 }
 
-fn identify(settings: &Settings, cache: &Utf8Path) -> Result<FileHash, Error> {
-    let tools = ["compile", "link", "asm"].map(|tool| settings.tools.join(tool));
-    let paths = [settings.root.join("VERSION"), settings.root.join("bin/go")].into_iter().chain(tools);
-    let paths = paths.chain(library(&settings.root)?);
+/// Asks a `go` program for its settings, as its user has set them.
+pub(super) fn ask(program: &str) -> Result<Settings, Error> {
+    let mut command = Command::new(program);
+    command
+        .env("GOTOOLCHAIN", "local")
+        // Which Go it is says the program alone.
+        .env_remove("GOROOT")
+        .args(["env", "-json", "GOROOT", "GOVERSION", "GOMODCACHE"])
+        .args(FETCH_SETTINGS);
+    let attempt = format!("asking {program} for its settings");
+    let output = process::run(&mut command, LIMIT)
+        .map_err(|failure| if failure.is_missing_program() { Error::NoGo } else { Error::go(&attempt)(failure) })?;
+    serde_json::from_slice(&output)
+        .map_err(|why| Error::go(&attempt)(process::Failure::Other(format!("its answer is not understood: {why}"))))
+}
+
+/// The hash of the programs and files of a Go that make binaries.
+pub(super) fn identify(root: &Utf8Path, cache: &Utf8Path) -> Result<String, Error> {
+    let tools = ["compile", "link", "asm"].map(|tool| tools(root).join(tool));
+    let paths = [root.join("VERSION"), root.join("bin/go")].into_iter().chain(tools);
+    let paths = paths.chain(library(root)?);
     let stat = |path: Utf8PathBuf| {
         let meta = fs::metadata(&path).map_err(Error::io("reading", &path))?;
         Ok((path, Stat { inode: meta.ino(), size: meta.len(), changed: (meta.ctime(), meta.ctime_nsec()) }))
     };
     let files: BTreeMap<_, _> = paths.map(stat).collect::<Result<_, Error>>()?;
-    let memory = cache.join(blake3::hash(settings.root.as_str().as_bytes()).to_hex().as_str());
+    let memory = cache.join(blake3::hash(root.as_str().as_bytes()).to_hex().as_str());
     let known = fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<Known>(&bytes).ok());
     if let Some(known) = known
         && known.files == files
@@ -146,14 +172,20 @@ fn identify(settings: &Settings, cache: &Utf8Path) -> Result<FileHash, Error> {
     let hashes: Vec<FileHash> =
         files.keys().collect::<Vec<_>>().into_par_iter().map(|path| hash_file(path)).collect::<Result<_, _>>()?;
     let content = files.keys().zip(hashes).fold(String::new(), |mut content, (path, hash)| {
-        content += path.strip_prefix(&settings.root).unwrap_or(path).as_str();
+        content += path.strip_prefix(root).unwrap_or(path).as_str();
         content += &serde_json::to_string(&hash).unwrap_or_default();
         content
     });
-    let known = Known { files, identity: FileHash::of(content.as_bytes()) };
+    let known = Known { files, identity: FileHash::of(content.as_bytes()).to_string() };
     // What cannot be remembered is found again.
     let _ = crate::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
     Ok(known.identity)
+}
+
+/// The folder of a Go's own compilers.
+fn tools(root: &Utf8Path) -> Utf8PathBuf {
+    let host = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    root.join("pkg/tool").join(format!("{}_{host}", std::env::consts::OS))
 }
 
 /// The standard library that programs are compiled with, and the settings that come with the toolchain.

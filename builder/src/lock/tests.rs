@@ -59,7 +59,37 @@ fn filled(path: &Utf8PathBuf) -> Lock {
 fn what_is_pinned_is_written_for_people_and_read_back() {
     let (_folder, path) = scratch();
     filled(&path);
-    insta::assert_snapshot!(fs::read_to_string(&path).unwrap(), @"");
+    insta::assert_snapshot!(fs::read_to_string(&path).unwrap(), @r#"
+    # What the inputs of this project's images were resolved to. vcbuild writes this file and builds from what it pins:
+    # commit it. `vcbuild lock --update` resolves inputs anew and says what changed.
+    version = 2
+
+    [source."example.org/m".latest]
+    version = "v3.6.5"
+    sum = "h1:a="
+
+    [source."https://example.org/a.git".v1]
+    commit = "4444444444444444444444444444444444444444"
+    tree = "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+
+    [go."1.26.x"]
+    version = "1.26.3"
+
+    [go."1.26.x".sums]
+    "linux/amd64" = "h1:g="
+
+    [modules]
+    "example.org/main" = [
+        "a.example/a v0.1.0 h1:a=",
+        "b.example/b v1.0.0 h1:b=",
+    ]
+
+    [image."docker.io/library/debian:bookworm-slim"."linux/amd64"]
+    manifest = "sha256:6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+
+    [image."docker.io/library/debian:bookworm-slim"."linux/arm64"]
+    manifest = "sha256:d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35"
+    "#);
     let read = open(&path, Policy::Locked);
     assert_eq!(read.manifest(IMAGE, &Platform::linux("amd64")).unwrap(), Some(Digest::of(b"1")));
     assert_eq!(read.commit(GIT, "v1").unwrap(), Some(commit("4")));
@@ -105,9 +135,15 @@ fn only_what_is_named_is_resolved_anew() {
         assert_eq!(lock.commit(GIT, "v1").unwrap().is_none(), moved, "{name}");
     }
     let error = refused(&path, Policy::UpdateNamed(["debain".to_owned()].into()));
-    insta::assert_snapshot!(help(&error), @"");
+    insta::assert_snapshot!(help(&error), @r#"
+    updating lock vcbuild.lock: it has no input debain
+    it has 1.26.x, docker.io/library/debian:bookworm-slim, example.org/m, go, https://example.org/a.git, image, source
+    "#);
     let error = refused(&path, Policy::UpdateNamed(["a.example/a".to_owned()].into()));
-    insta::assert_snapshot!(help(&error), @"");
+    insta::assert_snapshot!(help(&error), @r#"
+    updating lock vcbuild.lock: Go module a.example/a is what the source's go.mod asks for
+    move it there (`go get a.example/a@VERSION`), and run `vcbuild lock`: the lock follows
+    "#);
 }
 
 #[test]
@@ -122,7 +158,14 @@ fn a_locked_lock_gives_what_it_has_and_takes_nothing() {
     let drift = lock.save().unwrap_err();
     assert_eq!(drift.exit(), vcterminal::Exit::Usage);
     let said = drift.to_string().replace(path.as_str(), "vcbuild.lock");
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r#"
+    using lock vcbuild.lock: it is not what the inputs are now
+    source https://example.org/a.git v1
+      commit 4444444444444444444444444444444444444444 -> 5555555555555555555555555555555555555555
+    modules of example.org/main
+      a.example/a v0.1.0 -> v0.2.0
+      - b.example/b v1.0.0
+    "#);
     assert!(fs::read_to_string(&path).unwrap().contains(&"4".repeat(40)), "the file is as it was");
 }
 
@@ -142,7 +185,20 @@ fn what_is_used_no_more_is_left_out_when_the_lock_is_tidied() {
     let lock = open(&path, Policy::Fill);
     lock.manifest(IMAGE, &Platform::linux("amd64")).unwrap();
     lock.tidy();
-    insta::assert_snapshot!(lock.changes(), @"");
+    insta::assert_snapshot!(lock.changes(), @r#"
+    source example.org/m latest
+      - version v3.6.5
+    source https://example.org/a.git v1
+      - commit 4444444444444444444444444444444444444444
+      - tree eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee
+    go 1.26.x
+      - linux/amd64 1.26.3
+    modules of example.org/main
+      - a.example/a v0.1.0
+      - b.example/b v1.0.0
+    image docker.io/library/debian:bookworm-slim linux/arm64
+      - manifest sha256:d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35
+    "#);
     assert_eq!(serde_json::to_value(lock.changes()).unwrap()[0]["to"], serde_json::Value::Null);
     lock.save().unwrap();
     assert!(!fs::read_to_string(&path).unwrap().contains("arm64"));

@@ -23,6 +23,11 @@ pub(super) struct File {
     pub(super) compression: Option<Compression>,
     /// Where the code is, where the command line does not say.
     pub(super) source: Option<SourceTable>,
+    /// What is changed in the source before it is built.
+    #[serde(default)]
+    pub(super) edits: Vec<EditTable>,
+    /// The version of Go to compile with, `1.26.3` or `1.26.x`; the installed one where nothing is said.
+    pub(super) go: Option<String>,
     /// What the binaries are stamped with.
     #[serde(default)]
     pub(super) version: VersionTable,
@@ -34,7 +39,7 @@ pub(super) struct File {
     pub(super) components: BTreeMap<String, ComponentTable>,
 }
 
-/// `[source]`: a folder, or a git repository and a version of it.
+/// `[source]`: a folder, a git repository and a version of it, or a Go module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceTable {
@@ -45,6 +50,8 @@ pub(crate) struct SourceTable {
     pub(crate) repo: Option<String>,
     /// A branch, tag or commit of `repo`.
     pub(crate) version: Option<String>,
+    /// A Go module and its version, as `example.org/module@v1.2.3`.
+    pub(crate) module: Option<String>,
     /// The folder with the code's `go.mod`, below the top of the source.
     #[schemars(with = "Option<String>")]
     pub(crate) subdir: Option<Utf8PathBuf>,
@@ -53,8 +60,24 @@ pub(crate) struct SourceTable {
 impl SourceTable {
     /// Whether it names no place at all.
     pub(crate) fn is_nowhere(&self) -> bool {
-        self.dir.is_none() && self.repo.is_none()
+        self.dir.is_none() && self.repo.is_none() && self.module.is_none()
     }
+}
+
+/// `[[edits]]`: a patch, or a text in a file and what takes its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EditTable {
+    /// A file with a unified diff; beside the project file when relative.
+    #[schemars(with = "Option<String>")]
+    pub(super) patch: Option<Utf8PathBuf>,
+    /// A file of the source.
+    #[schemars(with = "Option<String>")]
+    pub(super) file: Option<Utf8PathBuf>,
+    /// The text in `file` that is replaced: it stands there exactly once.
+    pub(super) find: Option<String>,
+    /// The text in its place.
+    pub(super) replace: Option<String>,
 }
 
 /// `[version]`: the values that stamps use. Fixed unless somebody says otherwise, so that a binary depends on its code

@@ -15,7 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use oci_client::Reference;
 use vcstore::{Compression, Platform};
 
-use self::file::{ComponentTable, File};
+use self::file::{ComponentTable, EditTable, File};
 pub(crate) use self::file::{SourceTable, VersionTable};
 pub(crate) use self::files::{Added, AddedKind, Place};
 pub(crate) use self::found::{Found, find};
@@ -23,7 +23,8 @@ pub(crate) use self::kind::{GoProgram, Kind};
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
-use crate::{Error, platform};
+use crate::source::Edit;
+use crate::{Error, go, platform};
 
 /// The name of a project's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.toml";
@@ -43,6 +44,10 @@ pub(crate) struct Project {
     pub(crate) compression: Option<Compression>,
     /// Where the code is, where the command line does not say.
     pub(crate) source: SourceTable,
+    /// What is changed in the source before it is built.
+    pub(crate) edits: Vec<Edit>,
+    /// The version of Go to compile with; the installed one where it does not say.
+    pub(crate) go: Option<String>,
     /// What stamps say where the command line does not.
     pub(crate) version: VersionTable,
     /// The components by name. At least one.
@@ -75,8 +80,14 @@ impl Project {
     pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io("reading", path))?;
         let mut project = Self::parse(&text, path)?;
+        let beside = path.parent().unwrap_or(Utf8Path::new(""));
+        for edit in &mut project.edits {
+            if let Edit::Patch(patch) = edit {
+                *patch = beside.join(&patch);
+            }
+        }
         if let Some(dir) = &mut project.source.dir {
-            *dir = path.parent().unwrap_or(Utf8Path::new("")).join(&dir);
+            *dir = beside.join(&dir);
         }
         project.path = Some(path.to_owned());
         Ok(project)
@@ -118,6 +129,8 @@ impl Project {
         }
         let source = file.source.unwrap_or_default();
         check_source(&source).map_err(refuse)?;
+        let edits = file.edits.into_iter().map(edit).collect::<Result<_, _>>().map_err(refuse)?;
+        let go = file.go.map(|version| go::parse_version(&version)).transpose().map_err(refuse)?;
         let platforms = file.platforms.iter().map(|text| platform::parse(text)).collect::<Result<_, _>>();
         let components = file
             .components
@@ -133,6 +146,8 @@ impl Project {
             platforms: platforms.map_err(refuse)?,
             compression: file.compression,
             source,
+            edits,
+            go,
             version: file.version,
             components: components.map_err(refuse)?,
         })
@@ -183,10 +198,30 @@ pub(crate) fn full_reference(text: &str) -> Result<String, String> {
 }
 
 fn check_source(source: &SourceTable) -> Result<(), String> {
-    match source {
-        SourceTable { dir: Some(_), repo: Some(_), .. } => Err("[source] has a dir and a repo: take one".to_owned()),
-        SourceTable { repo: None, version: Some(_), .. } => Err("[source] has a version without a repo".to_owned()),
+    let SourceTable { dir, repo, version, module, .. } = source;
+    let places = [("a dir", dir.is_some()), ("a repo", repo.is_some()), ("a module", module.is_some())];
+    let named: Vec<_> = places.iter().filter_map(|(name, there)| there.then_some(*name)).collect();
+    if named.len() > 1 {
+        return Err(format!("[source] has {}: take one", named.join(" and ")));
+    }
+    if version.is_some() && repo.is_none() {
+        return Err("[source] has a version without a repo".to_owned());
+    }
+    match module {
+        Some(module) if !module.contains('@') => {
+            Err(format!("[source] has module {module:?} without its version, as {module}@v1.2.3"))
+        }
         _ => Ok(()),
+    }
+}
+
+fn edit(table: EditTable) -> Result<Edit, String> {
+    match table {
+        EditTable { patch: Some(patch), file: None, find: None, replace: None } => Ok(Edit::Patch(patch)),
+        EditTable { patch: None, file: Some(file), find: Some(find), replace: Some(replace) } if !find.is_empty() => {
+            Ok(Edit::Replace { file, find, replace })
+        }
+        _ => Err("[[edits]] has either a patch, or a file, what to find in it and what to replace it by".to_owned()),
     }
 }
 
@@ -273,6 +308,10 @@ mod tests {
             (&format!("{image}files.\"a\" = {{ from = \"x\" }}"), "component web: its file \"a\": that is no"),
             (&format!("platforms = [\"linux/mips\"]\n{image}"), "\"linux/mips\" is none of the platforms"),
             (&format!("{image}[source]\nversion = \"v1\""), "[source] has a version without a repo"),
+            (&format!("{image}[source]\ndir = \"a\"\nmodule = \"b@v1\""), "[source] has a dir and a module: take one"),
+            (&format!("{image}[source]\nmodule = \"m\""), "[source] has module \"m\" without its version"),
+            (&format!("{image}[[edits]]\nfile = \"a\"\nfind = \"b\""), "[[edits]] has either a patch, or a file"),
+            (&format!("go = \"1.26\"\n{image}"), "\"1.26\" is no version of Go such as 1.26.3 or 1.26.x"),
         ];
         for (text, why) in cases {
             let said = refused(text);

@@ -1,74 +1,163 @@
-//! Where code comes from: a folder, or a git repository.
+//! Where code comes from: a folder, a git repository, or a Go module.
 
+mod edits;
+mod error;
 mod git;
+mod stage;
+mod tracked;
 mod tree;
+
+use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Store;
 
+pub(crate) use self::edits::Edit;
+pub(crate) use self::error::Error as SourceError;
+use self::error::Error;
+use self::stage::Stage;
 pub(crate) use self::tree::{FileHash, Tree, hash_file};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::SourceTable;
-use crate::{Error, process};
+use crate::{go, process};
 
 /// A source that is there to be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Source {
     /// The folder with the code; absolute.
     pub(crate) dir: Utf8PathBuf,
     /// The same as its user names it.
-    named: Utf8PathBuf,
-    /// The revision it was cloned at.
+    pub(crate) named: Utf8PathBuf,
+    /// The revision it was fetched at.
     pub(crate) revision: Option<Revision>,
+    /// Files beside it with code in them that are none of the source, because git does not track them.
+    pub(crate) left_out: Vec<Utf8PathBuf>,
+    /// What `dir` is in, where it is a copy.
+    _stage: Option<Stage>,
 }
 
-/// What was cloned.
+/// What was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Revision {
-    /// The branch, tag or commit that was asked for.
+    /// The branch, tag, commit or version that was asked for.
     pub(crate) version: String,
-    /// The commit, 40 hexadecimal digits.
-    pub(crate) commit: String,
+    /// The commit, 40 hexadecimal digits; a Go module has none.
+    pub(crate) commit: Option<String>,
+}
+
+/// What source is asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    pub(crate) table: SourceTable,
+    pub(crate) edits: Vec<Edit>,
+    /// The version of Go that a module is fetched with, where one is asked for.
+    pub(crate) go: Option<String>,
+    /// Files and folders that vcbuild writes: they are no part of the source.
+    pub(crate) outside: Vec<Utf8PathBuf>,
+}
+
+/// A folder of a source: its top, or one beside it that its modules lead to.
+struct Part {
+    dir: Utf8PathBuf,
+    /// What git tracks of it; none where git does not know it, and all of it is source.
+    tracked: Option<BTreeSet<Utf8PathBuf>>,
+    /// What else is there.
+    untracked: BTreeSet<Utf8PathBuf>,
 }
 
 impl Source {
-    /// Opens the source that `asked` says: the current folder when it says nothing. A repository is cloned into the
-    /// store's care, at the commit that `lock` pins or that the version is now.
+    /// Opens the source that `asked` says: the current folder when it says nothing. What others keep is fetched into the
+    /// store's care, as `lock` pins it or as it is now. Of a folder that git knows, what git tracks is the source. Where
+    /// that is not all of the folder, or something is edited, the source is a copy.
     ///
     /// # Errors
-    /// When the folder is not there, or git fails.
-    pub(crate) fn open(asked: &SourceTable, store: &Store, lock: &Lock, progress: &Progress) -> Result<Self, Error> {
-        let (top, revision) = match &asked.repo {
-            None => (asked.dir.clone().unwrap_or_else(|| Utf8PathBuf::from(".")), None),
-            Some(url) if has_secret(url) => return Err(Error::SecretInAddress),
-            Some(url) => {
-                let version = asked.version.as_deref().unwrap_or("HEAD");
-                let pinned = lock.commit(url, version)?;
-                let (folder, found) = git::clone(url, version, pinned.as_ref(), lock.network(), store, progress)?;
-                lock.pin_commit(url, version, found.clone());
-                (folder, Some(Revision { version: version.to_owned(), commit: found.commit }))
-            }
-        };
-        let named = asked.subdir.as_ref().map_or_else(|| top.clone(), |subdir| top.join(subdir));
-        let dir = named.canonicalize_utf8().map_err(|source| Error::NoSource { path: named.clone(), source })?;
-        if let Some(subdir) = &asked.subdir
-            && !dir.starts_with(top.canonicalize_utf8().map_err(Error::io("finding", &top))?)
+    /// When the folder is not there, git or Go fails, or an edit does not fit.
+    pub(crate) fn open(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Self, crate::Error> {
+        let Asked { table, edits, outside, .. } = asked;
+        let (top, revision) = fetch(asked, store, lock, progress)?;
+        let named = table.subdir.as_ref().map_or_else(|| top.clone(), |subdir| top.join(subdir));
+        let dir = named.canonicalize_utf8().map_err(|source| crate::Error::NoSource { path: named.clone(), source })?;
+        let real_top = top.canonicalize_utf8().map_err(crate::Error::io("finding", &top))?;
+        if let Some(subdir) = &table.subdir
+            && !dir.starts_with(&real_top)
         {
-            return Err(Error::SubdirOutside { subdir: subdir.clone(), top });
+            return Err(crate::Error::SubdirOutside { subdir: subdir.clone(), top });
         }
-        Ok(Self { dir, named, revision })
+        let mut without = vec![store.path().to_owned()];
+        for path in outside {
+            without.push(camino::absolute_utf8(path).map_err(crate::Error::io("finding", path))?);
+        }
+        let folders = [real_top.clone()].into_iter().chain(go::folders_beside(&dir, &real_top));
+        // Only a folder of the user's own may be known to git; the others are in the store's care.
+        let mine = revision.is_none();
+        let parts: Vec<Part> = folders.map(|folder| Part::read(folder, mine, &without)).collect::<Result<_, _>>()?;
+        let left_out = parts.iter().flat_map(|part| part.left_out(&real_top)).collect();
+        if edits.is_empty() && parts.iter().all(|part| part.untracked.is_empty()) {
+            return Ok(Self { dir, named, revision, left_out, _stage: None });
+        }
+        let stage = Stage::new(store)?;
+        for Part { dir, tracked, .. } in parts {
+            stage.copy(&dir, &tracked.map_or_else(|| tracked::files(&dir, &without), Ok)?)?;
+        }
+        edits::apply(edits, &stage.place(&real_top))?;
+        Ok(Self { dir: stage.place(&dir), named, revision, left_out, _stage: Some(stage) })
     }
 
     /// Checks that the source's folder has this file, by which its kind is known.
     ///
     /// # Errors
     /// When it has not; the message has the folders below it that do.
-    pub(crate) fn must_have(&self, file: &'static str) -> Result<(), Error> {
+    pub(crate) fn must_have(&self, file: &'static str) -> Result<(), crate::Error> {
         if self.dir.join(file).is_file() {
             return Ok(());
         }
-        Err(Error::NotThere { path: self.named.clone(), file, folders: folders_with(file, &self.dir) })
+        Err(crate::Error::NotThere { path: self.named.clone(), file, folders: folders_with(file, &self.dir) })
+    }
+}
+
+impl Part {
+    fn read(dir: Utf8PathBuf, mine: bool, without: &[Utf8PathBuf]) -> Result<Self, crate::Error> {
+        let tracked = if mine { tracked::tracked(&dir)? } else { None };
+        let untracked = match &tracked {
+            Some(tracked) => tracked::files(&dir, without)?.difference(tracked).cloned().collect(),
+            None => BTreeSet::new(),
+        };
+        Ok(Self { dir, tracked, untracked })
+    }
+
+    /// The code that is there and none of the source, as a path below `top` or a whole one.
+    fn left_out(&self, top: &Utf8Path) -> impl Iterator<Item = Utf8PathBuf> {
+        let code = self.untracked.iter().filter(|file| tree::is_code(file));
+        code.map(move |file| if self.dir == top { file.clone() } else { self.dir.join(file) })
+    }
+}
+
+/// The folder of the source, and the revision it was fetched at when it was.
+fn fetch(
+    asked: &Asked,
+    store: &Store,
+    lock: &Lock,
+    progress: &Progress,
+) -> Result<(Utf8PathBuf, Option<Revision>), crate::Error> {
+    let SourceTable { dir, repo, version, module, .. } = &asked.table;
+    if let Some(module) = module {
+        let (path, version) = module
+            .split_once('@')
+            .ok_or_else(|| Error::Module { module: module.clone(), why: "it names no version".to_owned() })?;
+        let (folder, version) = go::module_source(path, version, asked.go.as_deref(), store, lock, progress)?;
+        return Ok((folder, Some(Revision { version, commit: None })));
+    }
+    match repo {
+        None => Ok((dir.clone().unwrap_or_else(|| Utf8PathBuf::from(".")), None)),
+        Some(url) if has_secret(url) => Err(crate::Error::SecretInAddress),
+        Some(url) => {
+            let version = version.as_deref().unwrap_or("HEAD");
+            let pinned = lock.commit(url, version)?;
+            let (folder, found) = git::clone(url, version, pinned.as_ref(), lock.network(), store, progress)?;
+            lock.pin_commit(url, version, found.clone());
+            Ok((folder, Some(Revision { version: version.to_owned(), commit: Some(found.commit) })))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a source's files are, as cheaply as can be: the names of all, and the hashes of those that Go reads.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 
@@ -24,12 +25,6 @@ const MODULE: [&str; 4] = ["go.mod", "go.sum", "go.work", "modules.txt"];
 /// The BLAKE3 hash of a file's content, written in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct FileHash(String);
-
-impl std::fmt::Display for FileHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The files below some folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +101,12 @@ impl FileHash {
     }
 }
 
+impl fmt::Display for FileHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Hashes a file.
 ///
 /// # Errors
@@ -124,13 +125,13 @@ pub(crate) fn hash_file(path: &Utf8Path) -> Result<FileHash, Error> {
     Ok(FileHash(hash().map_err(Error::io("reading", path))?.to_hex().to_string()))
 }
 
-fn is_code(path: &Utf8Path) -> bool {
+pub(super) fn is_code(path: &Utf8Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let code = path.extension().is_some_and(|extension| CODE.contains(&extension)) && !name.ends_with("_test.go");
     code || MODULE.contains(&name)
 }
 
-fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
+pub(super) fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
     Utf8PathBuf::try_from(path).map_err(|error| {
         let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
         Error::io("reading", &path)(io::Error::other("its name is not UTF-8"))

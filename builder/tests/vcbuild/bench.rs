@@ -97,7 +97,7 @@ impl Bench {
 
     /// A command in the bench's folder and environment.
     pub(crate) fn around(&self, mut command: Command, arguments: &[&str]) -> Command {
-        for name in ["SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "RUST_LOG"] {
+        for name in ["SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "RUST_LOG", "CI"] {
             command.env_remove(name);
         }
         command.current_dir(self.folder.path()).env("VCBUILD_STORE", self.path("store")).args(arguments);

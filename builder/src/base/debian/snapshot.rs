@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn a_package_is_looked_for_on_the_day_its_release_was_made() {
         let sha256 = Digest::of(b"");
-        let text = String::from;
+        let text = |text: &str| text.to_owned();
         let pin = |suite: &str| Pin {
             name: text("a"),
             version: text("1"),

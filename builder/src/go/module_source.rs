@@ -1,0 +1,170 @@
+//! A Go module as a source: fetched by Go, as its user has it fetch modules, and made a main module of its own.
+
+use std::fs;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Deserialize;
+use vcstore::{Platform, Store};
+
+use super::{Go, Home};
+use crate::lock::{Lock, PinnedVersion};
+use crate::progress::Progress;
+use crate::{Error, process};
+
+const LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// A change in how a module is made a main module changes this number.
+const RECIPE: u32 = 1;
+
+/// What `go mod download -json` tells.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Downloaded {
+    version: String,
+    dir: Utf8PathBuf,
+    sum: String,
+}
+
+/// A `replace` of a `go.mod`, as `go mod edit -json` tells it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Replace {
+    old: Named,
+    new: Named,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Named {
+    path: String,
+    #[serde(default)]
+    version: String,
+}
+
+/// The folder of a module, and its exact version: the one that `lock` pins for the version asked for (`v1.2.3`, `latest`),
+/// or that it is now. What is at hand is not fetched.
+///
+/// Its own `replace` directives hold, but for those that lead to folders: a module that is fetched has none beside it.
+///
+/// # Errors
+/// When Go cannot be had or cannot fetch the module, or the module is not what is pinned.
+pub(crate) fn module_source(
+    module: &str,
+    asked: &str,
+    go: Option<&str>,
+    store: &Store,
+    lock: &Lock,
+    progress: &Progress,
+) -> Result<(Utf8PathBuf, String), Error> {
+    let pinned = lock.version(module, asked)?;
+    let cache = store.cache_dir("module")?;
+    if let Some(pinned) = &pinned
+        && place(&cache, &pinned.sum).is_dir()
+    {
+        lock.pin_version(module, asked, pinned.clone());
+        return Ok((place(&cache, &pinned.sum), pinned.version.clone()));
+    }
+    let go = Go::find(go, store, lock, 1, progress)?;
+    let query = format!("{module}@{}", pinned.as_ref().map_or(asked, |pinned| pinned.version.as_str()));
+    progress.say(&format!("fetching {query}"));
+    let found = download(&go, store, &query, lock)?;
+    if let Some(pinned) = pinned.filter(|pinned| pinned.sum != found.sum) {
+        return Err(crate::lock::Error::Checksum {
+            path: lock.path().to_owned(),
+            input: format!("Go module {query}"),
+            pinned: pinned.sum,
+            found: found.sum,
+        }
+        .into());
+    }
+    let place = place(&cache, &found.sum);
+    if !place.is_dir() {
+        let folder = store.temp_dir()?;
+        let copy = super::utf8(folder.path())?.join("module");
+        copy_writable(&found.dir, &copy)?;
+        make_main(&go, store, &query, &copy, lock)?;
+        match fs::rename(&copy, &place) {
+            // Another process may have been faster.
+            Err(_) if place.is_dir() => {}
+            result => result.map_err(Error::io("writing", &place))?,
+        }
+    }
+    lock.pin_version(module, asked, PinnedVersion { version: found.version.clone(), sum: found.sum });
+    Ok((place, found.version))
+}
+
+fn place(cache: &Utf8Path, sum: &str) -> Utf8PathBuf {
+    cache.join(&blake3::hash(format!("{RECIPE} {sum}").as_bytes()).to_hex()[..32])
+}
+
+/// Has Go fetch a module, check it by the checksum database where its user has it do so, and unpack it.
+fn download(go: &Go, store: &Store, query: &str, lock: &Lock) -> Result<Downloaded, Error> {
+    let attempt = format!("fetching {query}");
+    let home = go.home(store)?;
+    let mut command = go.command(&home.path);
+    go.toolchain.let_fetch(&mut command, lock.network().permit(&attempt)?);
+    command.current_dir(&home.path).args(["mod", "download", "-modcacherw", "-json", query]);
+    let output = process::run(&mut command, LIMIT).map_err(Error::fetch_modules)?;
+    serde_json::from_slice(&output)
+        .map_err(|why| Error::go(&attempt)(process::Failure::Other(format!("what Go tells is not understood: {why}"))))
+}
+
+/// Takes out of `go.mod` what holds beside other folders alone, and has Go complete `go.sum` for what then takes its place.
+fn make_main(go: &Go, store: &Store, query: &str, dir: &Utf8Path, lock: &Lock) -> Result<(), Error> {
+    let attempt = format!("reading the go.mod of {query}");
+    let home = go.home(store)?;
+    if !dir.join("go.mod").is_file() {
+        let why = format!("{query} is from before Go had modules: it has no go.mod");
+        return Err(Error::go(&attempt)(process::Failure::Other(why)));
+    }
+    let edit = |arguments: &[&str]| {
+        let mut command = go.command(&home.path);
+        command.current_dir(dir).args(["mod", "edit"]).args(arguments);
+        process::run(&mut command, LIMIT).map_err(Error::go(&attempt))
+    };
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct GoMod {
+        replace: Option<Vec<Replace>>,
+    }
+    let go_mod: GoMod = serde_json::from_slice(&edit(&["-json"])?)
+        .map_err(|why| Error::go(&attempt)(process::Failure::Other(why.to_string())))?;
+    let is_folder = |one: &Replace| one.new.path.starts_with('.') || one.new.path.starts_with('/');
+    let folders: Vec<_> = go_mod.replace.unwrap_or_default().into_iter().filter(is_folder).collect();
+    if folders.is_empty() {
+        return Ok(());
+    }
+    for Replace { old: Named { path, version }, .. } in &folders {
+        let version = if version.is_empty() { String::new() } else { format!("@{version}") };
+        edit(&[&format!("-dropreplace={path}{version}")])?;
+    }
+    for architecture in ["amd64", "arm64"] {
+        complete(go, &home, query, dir, &Platform::linux(architecture), lock)?;
+    }
+    Ok(())
+}
+
+fn complete(go: &Go, home: &Home, query: &str, dir: &Utf8Path, platform: &Platform, lock: &Lock) -> Result<(), Error> {
+    let mut command = go.command_for(&home.path, platform);
+    go.toolchain.let_fetch(&mut command, lock.network().permit(format!("fetching the Go modules of {query}"))?);
+    command.current_dir(dir).args(["list", "-mod=mod", "-modcacherw", "-deps", "-f", "{{.Name}}", "./..."]);
+    process::run(&mut command, LIMIT).map(|_| ()).map_err(Error::fetch_modules)
+}
+
+/// Copies a folder of the module cache, where nothing can be written.
+fn copy_writable(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.map_err(|error| Error::io("reading", from)(error.into()))?;
+        let path = super::utf8(entry.path())?;
+        let to = to.join(path.strip_prefix(from).unwrap_or(&path));
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(&to).map_err(Error::io("making", &to))?;
+        } else {
+            fs::copy(&path, &to).map_err(Error::io("copying", &path))?;
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o644)).map_err(Error::io("writing", &to))?;
+        }
+    }
+    Ok(())
+}

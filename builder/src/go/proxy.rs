@@ -1,0 +1,259 @@
+//! Go module proxies, as `go help goproxy` has them: a list of places that are asked in turn. This is for what is fetched
+//! before there is a Go; whatever else is fetched, Go fetches.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use reqwest::{Client, StatusCode};
+
+use super::error::Error;
+use crate::network::{Network, Offline};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+
+/// The longest that a proxy may be silent in the middle of an answer.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a place is asked before it is given up.
+const ATTEMPTS: u32 = 4;
+
+/// The places that are asked, in turn.
+pub(super) struct Proxies {
+    places: Vec<Place>,
+    /// Why places that need the network are not asked.
+    offline: Option<Offline>,
+    client: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    address: Address,
+    /// Whether the next place is asked whatever goes wrong with this one, and not only when this one has not what is asked
+    /// for.
+    any_failure: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Address {
+    Folder(Utf8PathBuf),
+    Web(String),
+}
+
+/// Why a place did not give something.
+enum Fault {
+    Missing,
+    /// Asking again may help.
+    Network(String),
+    Final(String),
+}
+
+impl Proxies {
+    /// The proxies of a `GOPROXY`. Offline, folders alone are asked.
+    pub(super) fn new(setting: &str, network: Network) -> Result<Self, crate::Error> {
+        let internal = |why: &dyn std::fmt::Display| crate::Error::Internal(format!("setting up the network: {why}"));
+        // Of several providers in one program the first one stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(SILENCE_LIMIT)
+            .build()
+            .map_err(|why| internal(&why))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let offline = network.permit("fetching Go").err();
+        Ok(Self { places: places(setting)?, offline, client, runtime: runtime.map_err(|why| internal(&why))? })
+    }
+
+    /// A small file; nothing when no place has it.
+    pub(super) fn get(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, crate::Error> {
+        let mut bytes = Vec::new();
+        Ok(self.fetch(path, limit, &mut bytes, Vec::clear)?.then_some(bytes))
+    }
+
+    /// The same from an address that is no proxy's.
+    pub(super) fn get_from(&self, address: &str, path: &str, limit: u64) -> Result<Option<Vec<u8>>, crate::Error> {
+        let mut bytes = Vec::new();
+        let place = Place { address: Address::Web(address.to_owned()), any_failure: false };
+        Ok(self.fetch_from(&place, path, limit, &mut bytes, &Vec::clear)?.then_some(bytes))
+    }
+
+    /// A large file, into `file`.
+    pub(super) fn download(&self, path: &str, limit: u64, file: &mut File) -> Result<(), crate::Error> {
+        let again = |file: &mut File| {
+            // What cannot be cut is noticed when its checksum is taken.
+            let _ = file.set_len(0).and_then(|()| io::Seek::rewind(file));
+        };
+        if self.fetch(path, limit, file, again)? {
+            return Ok(());
+        }
+        Err(Error::NotThere { path: path.to_owned() }.into())
+    }
+
+    fn fetch<W: Write>(
+        &self,
+        path: &str,
+        limit: u64,
+        to: &mut W,
+        again: impl Fn(&mut W),
+    ) -> Result<bool, crate::Error> {
+        for place in &self.places {
+            match self.fetch_from(place, path, limit, to, &again) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) if place.any_failure => tracing::warn!(%error, "asking the next proxy"),
+                Err(error) => return Err(error),
+            }
+        }
+        match &self.offline {
+            Some(offline) => Err(offline.clone().into()),
+            None => Ok(false),
+        }
+    }
+
+    fn fetch_from<W: Write>(
+        &self,
+        place: &Place,
+        path: &str,
+        limit: u64,
+        to: &mut W,
+        again: &impl Fn(&mut W),
+    ) -> Result<bool, crate::Error> {
+        let (name, mut attempt) = (place.address.to_string(), 0);
+        loop {
+            attempt += 1;
+            again(to);
+            let fault = match &place.address {
+                Address::Folder(folder) => copy(&folder.join(path), limit, to),
+                Address::Web(_) if self.offline.is_some() => Err(Fault::Missing),
+                Address::Web(address) => self.runtime.block_on(self.answer(&format!("{address}/{path}"), limit, to)),
+            };
+            let why = match fault {
+                Ok(()) => return Ok(true),
+                Err(Fault::Missing) => return Ok(false),
+                Err(Fault::Network(why)) if attempt < ATTEMPTS => {
+                    tracing::debug!(path, why, "trying again");
+                    std::thread::sleep(Duration::from_millis(250) * 2u32.pow(attempt));
+                    continue;
+                }
+                Err(Fault::Network(why) | Fault::Final(why)) => why,
+            };
+            return Err(Error::Fetch { path: path.to_owned(), place: name, why }.into());
+        }
+    }
+
+    async fn answer(&self, url: &str, limit: u64, to: &mut impl Write) -> Result<(), Fault> {
+        let network = |error: reqwest::Error| Fault::Network(causes(&error));
+        let mut response = self.client.get(url).send().await.map_err(network)?;
+        match response.status() {
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Fault::Missing),
+            status if status.is_success() => {}
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Fault::Network(format!("it answered {status}")));
+            }
+            status => return Err(Fault::Final(format!("it answered {status}"))),
+        }
+        let mut size = 0;
+        while let Some(piece) = response.chunk().await.map_err(network)? {
+            size += piece.len() as u64;
+            if size > limit {
+                return Err(Fault::Final(format!("it is longer than {limit} bytes")));
+            }
+            to.write_all(&piece).map_err(|why| Fault::Final(why.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Address {
+    /// The place without a login that its address may have.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(folder) => f.write_str(folder.as_str()),
+            Self::Web(address) => match address.split_once("://").and_then(|(scheme, rest)| {
+                let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+                Some((scheme, host.rsplit_once('@')?.1, path))
+            }) {
+                Some((scheme, host, path)) => write!(f, "{scheme}://{host}/{path}"),
+                None => f.write_str(address),
+            },
+        }
+    }
+}
+
+/// Reads a `GOPROXY`. `direct` stands for what Go fetches from the repositories themselves: toolchains are in none.
+fn places(setting: &str) -> Result<Vec<Place>, Error> {
+    let mut places = Vec::new();
+    for one in setting.split_inclusive([',', '|']) {
+        let place = one.trim_end_matches([',', '|']).trim().trim_end_matches('/');
+        let address = match place {
+            "" => continue,
+            "direct" | "off" => break,
+            place if place.starts_with("https://") || place.starts_with("http://") => Address::Web(place.to_owned()),
+            place => {
+                let folder = reqwest::Url::parse(place).ok().filter(|url| url.scheme() == "file");
+                let folder = folder.and_then(|url| url.to_file_path().ok()).and_then(|path| path.try_into().ok());
+                Address::Folder(folder.ok_or_else(|| Error::BadProxy { place: place.to_owned() })?)
+            }
+        };
+        places.push(Place { address, any_failure: one.ends_with('|') });
+    }
+    Ok(places)
+}
+
+fn copy(path: &Utf8PathBuf, limit: u64, to: &mut impl Write) -> Result<(), Fault> {
+    let other = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Fault::Missing,
+        _ => Fault::Final(error.to_string()),
+    };
+    let file = File::open(path).map_err(other)?;
+    if file.metadata().map_err(other)?.len() > limit {
+        return Err(Fault::Final(format!("it is longer than {limit} bytes")));
+    }
+    io::copy(&mut io::Read::take(file, limit), to).map(|_| ()).map_err(other)
+}
+
+/// An error and what it came from, in one line, without its address.
+fn causes(error: &reqwest::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        words.push(error.to_string().split(" for url (").next().unwrap_or_default().to_owned());
+        next = error.source();
+    }
+    words.dedup();
+    words.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, Place, Proxies, places};
+    use crate::network::Network;
+
+    #[test]
+    fn a_list_of_proxies_is_read_as_go_reads_it() {
+        let web = |address: &str, any_failure| Place { address: Address::Web(address.to_owned()), any_failure };
+        let found = places("https://a.example/,http://b.example|file:///c%20d,direct,https://e.example").unwrap();
+        let folder = Place { address: Address::Folder("/c d".into()), any_failure: false };
+        assert_eq!(found, [web("https://a.example", false), web("http://b.example", true), folder]);
+        assert_eq!(places("off").unwrap(), []);
+        assert!(places("a.example").is_err());
+        assert_eq!(web("https://me:secret@a.example/x", false).address.to_string(), "https://a.example/x");
+    }
+
+    #[test]
+    fn offline_folders_alone_are_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("here"), "x").unwrap();
+        let setting = format!("http://192.0.2.1|file://{}", folder.path().display());
+        let proxies = Proxies::new(&setting, Network::Offline).unwrap();
+        assert_eq!(proxies.get("here", 10).unwrap(), Some(b"x".to_vec()));
+        assert!(proxies.get("gone", 10).unwrap_err().to_string().contains("--offline forbids to fetch it"));
+        let open = Proxies::new(&setting.replace("http://192.0.2.1|", ""), Network::Open).unwrap();
+        assert_eq!(open.get("gone", 10).unwrap(), None);
+        std::fs::write(folder.path().join("long"), "x".repeat(11)).unwrap();
+        assert!(open.get("long", 10).unwrap_err().to_string().ends_with("it is longer than 10 bytes"));
+    }
+}

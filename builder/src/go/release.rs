@@ -1,0 +1,235 @@
+//! A Go toolchain of a version, as an input like any other: fetched from the module proxy, checked by its checksum,
+//! unpacked in the store's care. No Go need be installed for it.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::{Platform, Store};
+
+use super::error::Error;
+use super::proxy::Proxies;
+use super::sumdb::Database;
+use super::toolchain::{Settings, ask, identify};
+use super::unpack;
+use crate::lock::{Lock, PinnedGo};
+use crate::progress::Progress;
+
+/// Go's toolchains are the versions of this module.
+const MODULE: &str = "golang.org/toolchain";
+
+/// The machines that toolchains are pinned for, by Rust's and by Go's name: those that vcbuild runs on.
+const HOSTS: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
+
+/// The list of all toolchains is some 100 KB; a toolchain has grown to 80 MB.
+const LIST_LIMIT: u64 = 16 << 20;
+const ARCHIVE_LIMIT: u64 = 1 << 30;
+
+/// A toolchain that is there.
+pub(super) struct Release {
+    /// Its `GOROOT`.
+    pub(super) root: Utf8PathBuf,
+    /// Its `h1:` checksum.
+    pub(super) sum: String,
+    /// Its version, as `1.26.3`.
+    pub(super) version: String,
+}
+
+/// Reads a version that may be asked for: `1.26.3`, `1.27rc1`, or `1.26.x` for the newest of 1.26.
+///
+/// # Errors
+/// When it is none; the text says so.
+pub(crate) fn parse_version(text: &str) -> Result<String, String> {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let known = match text.split('.').collect::<Vec<_>>()[..] {
+        ["1", minor, patch] => number(minor) && (number(patch) || patch == "x"),
+        ["1", minor] => ["rc", "beta"]
+            .iter()
+            .any(|kind| minor.split_once(kind).is_some_and(|(minor, candidate)| number(minor) && number(candidate))),
+        _ => false,
+    };
+    if known { Ok(text.to_owned()) } else { Err(format!("{text:?} is no version of Go such as 1.26.3 or 1.26.x")) }
+}
+
+/// The toolchain that `lock` pins for the version asked for; the one that it is now, where nothing is pinned.
+///
+/// # Errors
+/// When it cannot be had, or is not what it should be.
+pub(super) fn realise(asked: &str, store: &Store, lock: &Lock, progress: &Progress) -> Result<Release, crate::Error> {
+    let host = host()?;
+    let pinned = lock.go(asked)?;
+    let cache = store.cache_dir("toolchain")?;
+    if let Some(go) = &pinned
+        && let Some(sum) = go.sums.get(&host)
+        && let Some(root) = at_hand(&cache, &go.version, &host, sum)?
+    {
+        lock.pin_go(asked, go.clone());
+        return Ok(Release { root, sum: sum.clone(), version: go.version.clone() });
+    }
+    let user = User::find(asked)?;
+    let proxies = Proxies::new(&user.proxies, lock.network())?;
+    let (version, known) = match pinned {
+        Some(PinnedGo { version, sums }) => (version, sums),
+        None => (resolve(asked, &host, &proxies)?, BTreeMap::new()),
+    };
+    let mut sums = known;
+    if !sums.contains_key(&host) && !user.trusts {
+        let database = user.database.as_deref().ok_or_else(|| Error::NoDatabase { version: version.clone() })?;
+        let database = Database::parse(database)?;
+        for (_, architecture) in HOSTS {
+            let host = Platform::linux(architecture);
+            let sum = database.sum(MODULE, &module_version(&version, &host), &proxies)?;
+            sums.insert(host, sum);
+        }
+    }
+    progress.say(&format!("fetching Go {version}"));
+    let expected = sums.get(&host).map(String::as_str);
+    let (root, sum) = fetch(&version, &host, expected, &cache, store, &proxies)?;
+    if expected.is_none() {
+        tracing::warn!("GOSUMDB is off: Go {version} is trusted as it was fetched, and pinned");
+    }
+    sums.insert(host, sum.clone());
+    lock.pin_go(asked, PinnedGo { version: version.clone(), sums });
+    Ok(Release { root, sum, version })
+}
+
+/// How this machine fetches Go modules, from its Go where it has one and from the environment where not.
+struct User {
+    proxies: String,
+    database: Option<String>,
+    /// Whether the user does without a database.
+    trusts: bool,
+}
+
+impl User {
+    fn find(version: &str) -> Result<Self, crate::Error> {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (proxies, database, modules) = match ask("go") {
+            Ok(Settings { modules, others, .. }) => {
+                let other = |name: &str| others.get(name).cloned().filter(|value| !value.is_empty());
+                (other("GOPROXY"), other("GOSUMDB"), Some(modules))
+            }
+            Err(crate::Error::NoGo) => (set("GOPROXY"), set("GOSUMDB"), set("GOMODCACHE").map(Utf8PathBuf::from)),
+            Err(error) => return Err(error),
+        };
+        let mut proxies = proxies.ok_or_else(|| Error::NoProxy { version: version.to_owned() })?;
+        // What Go fetched already need not be fetched again.
+        let downloads = modules.map(|modules| modules.join("cache/download")).filter(|folder| folder.is_dir());
+        if let Some(folder) = downloads.and_then(|folder| reqwest::Url::from_file_path(folder).ok()) {
+            proxies = format!("{folder},{proxies}");
+        }
+        let trusts = database.as_deref() == Some("off");
+        Ok(Self { proxies, database, trusts })
+    }
+}
+
+/// This machine, as Go names it.
+fn host() -> Result<Platform, Error> {
+    let (os, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
+    let known = HOSTS.iter().find(|(rust, _)| os == "linux" && *rust == architecture);
+    known.map(|(_, go)| Platform::linux(go)).ok_or(Error::NoHost { os, architecture })
+}
+
+/// The version of the module that has Go's version for a machine.
+fn module_version(version: &str, host: &Platform) -> String {
+    format!("v0.0.1-go{version}.{}-{}", host.os, host.architecture)
+}
+
+/// The exact version of one asked for.
+fn resolve(asked: &str, host: &Platform, proxies: &Proxies) -> Result<String, crate::Error> {
+    let Some(minor) = asked.strip_suffix(".x") else { return Ok(asked.to_owned()) };
+    let path = format!("{MODULE}/@v/list");
+    let list = proxies.get(&path, LIST_LIMIT)?.ok_or(Error::NotThere { path })?;
+    let list = String::from_utf8_lossy(&list).into_owned();
+    let newest = newest(&list, minor, host);
+    Ok(newest.ok_or_else(|| Error::NoRelease { version: asked.to_owned(), host: host.clone() })?)
+}
+
+fn newest(list: &str, minor: &str, host: &Platform) -> Option<String> {
+    let patch = |line: &str| {
+        let version =
+            line.trim().strip_prefix("v0.0.1-go")?.strip_suffix(&format!(".{}-{}", host.os, host.architecture))?;
+        version.strip_prefix(minor)?.strip_prefix('.')?.parse::<u32>().ok()
+    };
+    list.lines().filter_map(patch).max().map(|patch| format!("{minor}.{patch}"))
+}
+
+/// Where a toolchain is unpacked: named by what it should be.
+fn place(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Utf8PathBuf {
+    let hash = blake3::hash(sum.as_bytes()).to_hex();
+    cache.join(format!("go{version}-{}-{}", host.architecture, &hash[..16]))
+}
+
+/// The toolchain if it is unpacked and as it was when it was checked.
+fn at_hand(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Result<Option<Utf8PathBuf>, crate::Error> {
+    let place = place(cache, version, host, sum);
+    let root = place.join("go");
+    let Ok(recorded) = fs::read_to_string(place.join("identity")) else { return Ok(None) };
+    if root.is_dir() && identify(&root, cache)? == recorded {
+        return Ok(Some(root));
+    }
+    tracing::warn!(%root, "the toolchain was changed since it was unpacked: it is fetched anew");
+    fs::remove_dir_all(&place).map_err(crate::Error::io("removing", &place))?;
+    Ok(None)
+}
+
+/// Fetches a toolchain, checks it, and puts it in its place; returns its root and checksum.
+fn fetch(
+    version: &str,
+    host: &Platform,
+    expected: Option<&str>,
+    cache: &Utf8Path,
+    store: &Store,
+    proxies: &Proxies,
+) -> Result<(Utf8PathBuf, String), crate::Error> {
+    let name = module_version(version, host);
+    let folder = store.temp_dir()?;
+    let folder = super::utf8(folder.path()).map(|path| (path, folder))?;
+    let (path, _kept) = &folder;
+    let archive = path.join("toolchain.zip");
+    let mut file = fs::File::create(&archive).map_err(crate::Error::io("making", &archive))?;
+    proxies.download(&format!("{MODULE}/@v/{name}.zip"), ARCHIVE_LIMIT, &mut file)?;
+    let unpacked = path.join("unpacked");
+    let sum = unpack::unpack(&archive, &format!("{MODULE}@{name}/"), &unpacked.join("go"))?;
+    if let Some(expected) = expected.filter(|expected| *expected != sum) {
+        let (version, expected) = (version.to_owned(), expected.to_owned());
+        return Err(Error::Checksum { version, host: host.clone(), expected, found: sum }.into());
+    }
+    let place = place(cache, version, host, &sum);
+    match fs::rename(&unpacked, &place) {
+        // Another process may have been faster.
+        Err(_) if place.join("identity").is_file() => {}
+        result => {
+            result.map_err(crate::Error::io("writing", &place))?;
+            let identity = identify(&place.join("go"), cache)?;
+            let path = place.join("identity");
+            crate::atomic::replace(&path, identity.as_bytes()).map_err(crate::Error::io("writing", &path))?;
+        }
+    }
+    Ok((place.join("go"), sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use vcstore::Platform;
+
+    use super::{newest, parse_version};
+
+    #[test]
+    fn a_version_is_exact_or_the_newest_of_a_release() {
+        for good in ["1.26.3", "1.26.x", "1.27rc1", "1.21.13", "1.22beta2"] {
+            assert_eq!(parse_version(good).unwrap(), good);
+        }
+        for bad in ["", "1", "1.26", "2.0.0", "go1.26.3", "1.x", "1.26.3.1", "1.26.", "1.26.-1", "1.rc1"] {
+            assert!(parse_version(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_of_a_release_is_the_highest_number_for_the_machine() {
+        let list = "v0.0.1-go1.26.9.linux-amd64\nv0.0.1-go1.26.10.linux-amd64\nv0.0.1-go1.26.11.linux-arm64\n\
+                    v0.0.1-go1.26rc1.linux-amd64\nv0.0.1-go1.2.99.linux-amd64\nv0.0.1-go1.261.50.linux-amd64\n";
+        assert_eq!(newest(list, "1.26", &Platform::linux("amd64")).unwrap(), "1.26.10");
+        assert_eq!(newest(list, "1.27", &Platform::linux("amd64")), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! Edits of a source: patches, and texts that take the place of others. Each must fit exactly, or nothing is built.
+
+use std::fs;
+
+use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
+use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
+use diffy::{Line, Patch};
+
+use super::Error;
+
+/// An edit of a source. The paths of files count from its top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Edit {
+    /// The patch in this file.
+    Patch(Utf8PathBuf),
+    /// A text in a file, and the text in its place.
+    Replace { file: Utf8PathBuf, find: String, replace: String },
+}
+
+/// Makes the edits, in their order, to the files in the folder `top`.
+///
+/// # Errors
+/// When one does not fit; then the folder is half edited, and of no use.
+pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<(), crate::Error> {
+    for edit in edits {
+        match edit {
+            Edit::Patch(path) => patch(path, top)?,
+            Edit::Replace { file, find, replace } => {
+                let text = read(top, file)?;
+                let found = text.matches(find.as_str()).count();
+                if found != 1 {
+                    return Err(Error::Matches { file: file.clone(), found, find: find.clone() }.into());
+                }
+                write(top, file, &text.replacen(find.as_str(), replace, 1))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
+    let bad = |why: String| Error::Patch { path: path.to_owned(), why };
+    let text = fs::read_to_string(path).map_err(crate::Error::io("reading", path))?;
+    let git = text.lines().any(|line| line.starts_with("diff --git "));
+    let options = if git { ParseOptions::gitdiff() } else { ParseOptions::unidiff() };
+    let mut files = 0;
+    for one in PatchSet::parse(&text, options) {
+        let one = one.map_err(|why| bad(why.to_string()))?;
+        let patch = one.patch().as_text().ok_or_else(|| bad("it changes a file that is not text".to_owned()))?;
+        match one.operation() {
+            FileOperation::Modify { original, modified } => {
+                let file = stripped(original);
+                if file != stripped(modified) {
+                    return Err(bad(format!("it names {original} and {modified} for one file")).into());
+                }
+                write(top, &file, &patched(path, &file, &read(top, &file)?, patch)?)?;
+            }
+            FileOperation::Create(name) => {
+                let file = stripped(name);
+                if inside(top, &file)?.symlink_metadata().is_ok() {
+                    return Err(bad(format!("it makes {file}, which is there already")).into());
+                }
+                write(top, &file, &patched(path, &file, "", patch)?)?;
+            }
+            FileOperation::Delete(name) => {
+                let file = stripped(name);
+                if !patched(path, &file, &read(top, &file)?, patch)?.is_empty() {
+                    return Err(bad(format!("it removes {file}, and not all that is in it")).into());
+                }
+                let place = inside(top, &file)?;
+                fs::remove_file(&place).map_err(crate::Error::io("removing", &place))?;
+            }
+            _ => return Err(bad("it renames or copies a file: make it with `git diff --no-renames`".to_owned()).into()),
+        }
+        files += 1;
+    }
+    if files == 0 { Err(bad("it changes nothing".to_owned()).into()) } else { Ok(()) }
+}
+
+/// The text after the patch. Unlike patch(1) this looks for a hunk where the patch says it is, and nowhere else: a place
+/// that merely looks alike may mean something else.
+fn patched(path: &Utf8Path, file: &Utf8Path, text: &str, patch: &Patch<'_, str>) -> Result<String, Error> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut out = String::new();
+    let mut done = 0;
+    for (number, hunk) in patch.hunks().iter().enumerate() {
+        let range = hunk.old_range();
+        let no_match = || Error::Hunk {
+            path: path.to_owned(),
+            file: file.to_owned(),
+            hunk: number + 1,
+            place: format!("line {}", range.start()),
+        };
+        // A hunk that only adds names the line before it; others name their first one, counted from 1.
+        let start = if range.is_empty() { range.start() } else { range.start().saturating_sub(1) };
+        out.extend(lines.get(done..start).ok_or_else(no_match)?.iter().copied());
+        done = start;
+        for line in hunk.lines() {
+            match line {
+                Line::Insert(new) => out.push_str(new),
+                Line::Context(old) | Line::Delete(old) => {
+                    if lines.get(done) != Some(old) {
+                        return Err(no_match());
+                    }
+                    if matches!(line, Line::Context(_)) {
+                        out.push_str(old);
+                    }
+                    done += 1;
+                }
+            }
+        }
+    }
+    out.extend(lines[done..].iter().copied());
+    Ok(out)
+}
+
+/// The path in a patch without the `a/` or `b/` that git and most people put before it.
+fn stripped(path: &str) -> Utf8PathBuf {
+    path.strip_prefix("a/").or_else(|| path.strip_prefix("b/")).unwrap_or(path).into()
+}
+
+fn read(top: &Utf8Path, file: &Utf8Path) -> Result<String, crate::Error> {
+    let path = inside(top, file)?;
+    let refused = |why: &str| Error::File { file: file.to_owned(), why: why.to_owned() };
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => return Err(refused("it is no plain file").into()),
+        Err(_) => return Err(refused("the source has no such file").into()),
+    }
+    let bytes = fs::read(&path).map_err(crate::Error::io("reading", &path))?;
+    Ok(String::from_utf8(bytes).map_err(|_| refused("it is not text"))?)
+}
+
+fn write(top: &Utf8Path, file: &Utf8Path, text: &str) -> Result<(), crate::Error> {
+    let path = inside(top, file)?;
+    let folder = path.parent().unwrap_or(top);
+    fs::create_dir_all(folder).map_err(crate::Error::io("making", folder))?;
+    fs::write(&path, text).map_err(crate::Error::io("writing", &path))
+}
+
+/// The path of a file below `top`, which no folder on the way leads out of.
+fn inside(top: &Utf8Path, file: &Utf8Path) -> Result<Utf8PathBuf, Error> {
+    let refused = |why: &str| Err(Error::File { file: file.to_owned(), why: why.to_owned() });
+    if file.as_str().is_empty() || !file.components().all(|part| matches!(part, Utf8Component::Normal(_))) {
+        return refused("it is no path below the top of the source");
+    }
+    let mut folder = top.to_owned();
+    for part in file.parent().into_iter().flat_map(Utf8Path::components) {
+        folder.push(part);
+        if folder.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+            return refused(&format!("{part} on the way is no folder"));
+        }
+    }
+    Ok(top.join(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::{Utf8Path, Utf8PathBuf};
+    use proptest::prelude::*;
+
+    use super::{Edit, apply};
+
+    /// A folder with this file `a.txt`, and a patch beside it.
+    fn folder(text: &str, patch: &str) -> (tempfile::TempDir, Utf8PathBuf, Vec<Edit>) {
+        let folder = tempfile::tempdir().unwrap();
+        let top = Utf8PathBuf::try_from(folder.path().join("top")).unwrap();
+        std::fs::create_dir(&top).unwrap();
+        std::fs::write(top.join("a.txt"), text).unwrap();
+        let path = top.with_file_name("x.patch");
+        std::fs::write(&path, patch).unwrap();
+        (folder, top, vec![Edit::Patch(path)])
+    }
+
+    fn read(top: &Utf8Path, file: &str) -> String {
+        std::fs::read_to_string(top.join(file)).unwrap()
+    }
+
+    fn said(result: Result<(), crate::Error>, top: &Utf8Path) -> String {
+        result.unwrap_err().to_string().replace(top.parent().unwrap().as_str(), "")
+    }
+
+    fn replace(file: &str, find: &str) -> [Edit; 1] {
+        [Edit::Replace { file: file.into(), find: find.to_owned(), replace: "X".to_owned() }]
+    }
+
+    #[test]
+    fn a_text_is_replaced_where_it_stands_once() {
+        let (_folder, top, _) = folder("one two\ntwo\n", "");
+        apply(&replace("a.txt", "one"), &top).unwrap();
+        assert_eq!(read(&top, "a.txt"), "X two\ntwo\n");
+        let cases = [
+            ("a.txt", "one", "editing a.txt: \"one\" is not in it"),
+            ("a.txt", "two", "editing a.txt: \"two\" is in it 2 times"),
+            ("b.txt", "one", "editing b.txt: the source has no such file"),
+            ("../x.patch", "one", "editing ../x.patch: it is no path below the top of the source"),
+            ("/etc/passwd", "one", "editing /etc/passwd: it is no path below the top of the source"),
+        ];
+        for (file, find, why) in cases {
+            assert_eq!(said(apply(&replace(file, find), &top), &top), why);
+        }
+        std::os::unix::fs::symlink("..", top.join("out")).unwrap();
+        std::os::unix::fs::symlink("../x.patch", top.join("link")).unwrap();
+        let led = said(apply(&replace("out/x.patch", ""), &top), &top);
+        assert_eq!(led, "editing out/x.patch: out on the way is no folder");
+        assert_eq!(said(apply(&replace("link", ""), &top), &top), "editing link: it is no plain file");
+    }
+
+    #[test]
+    fn a_patch_changes_makes_and_removes_files() {
+        let text = "--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n\
+                    --- /dev/null\n+++ b/new/b.txt\n@@ -0,0 +1 @@\n+new\n";
+        let (_folder, top, edits) = folder("one\ntwo\nthree\n", text);
+        apply(&edits, &top).unwrap();
+        assert_eq!((read(&top, "a.txt"), read(&top, "new/b.txt")), ("one\nTWO\nthree\n".into(), "new\n".into()));
+        assert_eq!(
+            said(apply(&edits, &top), &top),
+            "applying patch /x.patch: a.txt is not what the patch was made for: hunk 1 (line 1) does not match"
+        );
+
+        let removes = "diff --git a/a.txt b/a.txt\ndeleted file mode 100644\nindex 5626abf..0000000\n--- a/a.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-one\n";
+        let (_folder, top, edits) = folder("one\n", removes);
+        apply(&edits, &top).unwrap();
+        assert!(!top.join("a.txt").exists());
+    }
+
+    #[test]
+    fn a_patch_that_would_fit_elsewhere_does_not_fit() {
+        let text = "--- a.txt\n+++ a.txt\n@@ -1 +1 @@\n-two\n+TWO\n";
+        let (_folder, top, edits) = folder("one\ntwo\n", text);
+        assert!(said(apply(&edits, &top), &top).ends_with("hunk 1 (line 1) does not match"));
+        let (_folder, top, edits) = folder("one\n", "no patch at all\n");
+        assert!(said(apply(&edits, &top), &top).starts_with("reading patch /x.patch: "));
+        let (_folder, top, edits) = folder("one\n", &text.replace("a.txt", "../x.patch"));
+        assert!(said(apply(&edits, &top), &top).contains("no path below the top"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_diff_finds_patch_makes(old in "([ab]\n?){0,20}", new in "([ab]\n?){0,20}") {
+            prop_assume!(old != new && !old.is_empty() && !new.is_empty());
+            let patch = diffy::DiffOptions::new().set_original_filename("a/a.txt").set_modified_filename("b/a.txt").create_patch(&old, &new).to_string();
+            let (_folder, top, edits) = folder(&old, &patch);
+            apply(&edits, &top).unwrap();
+            prop_assert_eq!(read(&top, "a.txt"), new);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What of a folder is source: what git tracks, where the folder is one that git knows; else all of it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::process;
+use crate::Error;
+
+const LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// The variables by which git takes another repository than the one a folder is in.
+const ELSEWHERE: [&str; 4] = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
+
+/// The files below `folder` that git tracks, submodules' among them, as paths below it; none when git tracks nothing
+/// there. What is tracked counts as it is in the folder, committed or not.
+///
+/// # Errors
+/// When the folder is in a repository and git cannot be asked.
+pub(super) fn tracked(folder: &Utf8Path) -> Result<Option<BTreeSet<Utf8PathBuf>>, Error> {
+    if !folder.ancestors().any(|above| above.join(".git").exists()) {
+        return Ok(None);
+    }
+    let mut git = Command::new("git");
+    for name in ELSEWHERE {
+        git.env_remove(name);
+    }
+    // The index alone is read. The repository may be another user's: nothing that it could have git run is run.
+    git.env("LC_ALL", "C")
+        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", folder.as_str()])
+        .args(["ls-files", "-z", "--cached", "--recurse-submodules"]);
+    let attempt = || format!("asking git what it tracks of {folder}");
+    let listed = match process::run(&mut git, LIMIT) {
+        Ok(listed) => listed,
+        Err(failure) if failure.is_missing_program() => return Err(Error::NoGit { attempt: attempt() }),
+        Err(failure) if failure.words().is_some_and(|words| words.contains("not a git repository")) => return Ok(None),
+        Err(failure) => return Err(Error::Git { attempt: attempt(), source: Box::new(failure) }),
+    };
+    let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let paths = names.map(|name| match std::str::from_utf8(name) {
+        Ok(name) => Ok(Utf8PathBuf::from(name)),
+        Err(_) => {
+            let path = folder.join(String::from_utf8_lossy(name).as_ref());
+            Err(Error::io("reading", path)(std::io::Error::other("its name is not UTF-8")))
+        }
+    });
+    let paths: BTreeSet<_> = paths.collect::<Result<_, _>>()?;
+    Ok((!paths.is_empty()).then_some(paths))
+}
+
+/// The files below `folder`, as paths below it: all but git's own and those in `without`. Links are files here.
+///
+/// # Errors
+/// When a folder cannot be read, or a name is not UTF-8.
+pub(super) fn files(folder: &Utf8Path, without: &[Utf8PathBuf]) -> Result<BTreeSet<Utf8PathBuf>, Error> {
+    let keep =
+        |path: &Path, name: &std::ffi::OsStr| name != ".git" && !without.iter().any(|one| one.as_std_path() == path);
+    let mut found = BTreeSet::new();
+    for entry in walkdir::WalkDir::new(folder).into_iter().filter_entry(|entry| keep(entry.path(), entry.file_name())) {
+        let entry = entry.map_err(|error| Error::io("reading", folder)(error.into()))?;
+        if entry.file_type().is_dir() {
+            continue;
+        }
+        let path = super::tree::utf8(entry.into_path())?;
+        found.extend(path.strip_prefix(folder).ok().map(Utf8Path::to_owned));
+    }
+    Ok(found)
+}
