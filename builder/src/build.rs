@@ -17,7 +17,7 @@ use crate::project::{Component, GoProgram, Kind, VersionTable, full_reference};
 use crate::sandbox::Sandbox;
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
-use crate::{Error, files, go};
+use crate::{Error, files, go, substituter};
 
 /// What to build, every choice made.
 #[derive(Debug)]
@@ -104,6 +104,7 @@ pub(crate) fn images(
         archive(store, &images, &request.out.join(name), progress)
     };
     pool.install(|| archives.par_iter().map(write).collect::<Result<(), Error>>())?;
+    substituter::remember(store, images.values(), progress.used())?;
     let built = names.images.iter().map(|(reference, (component, _))| Built {
         component: component.name.clone(),
         image: images[reference.as_str()].clone(),
@@ -284,14 +285,14 @@ fn archive(store: &Store, images: &[Image], path: &Utf8Path, progress: &Progress
         && same_size()
         && vcstore::archive::hash(path)?.digest.to_string() == known
     {
-        progress.reused(action.kind(), action.name());
+        progress.reused(&action);
         return Ok(());
     }
     let written = vcstore::archive::write(store, images, path)?;
     let outputs =
         Outputs::new().with_note("archive", written.digest.to_string()).with_note("size", written.size.to_string());
     store.realise(&action, || Ok::<_, Error>(outputs))?;
-    progress.ran(action.kind(), action.name(), start.elapsed());
+    progress.done(&action, start.elapsed());
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Platform;
 use vcterminal::Exit;
 
-use crate::process;
+use crate::{process, registry};
 
 /// An error of vcbuild.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -166,10 +166,23 @@ pub(crate) enum Error {
 
     #[error("pulling base {reference} from {registry}")]
     #[diagnostic(help(
-        "check the reference and the way to {registry} (proxies are taken from HTTPS_PROXY), or use --base debian, \
-         which needs no registry, or --base oci:PATH or docker-archive:PATH for an image you have as a file"
+        "{}; or use --base debian, which needs no registry, or --base oci:PATH or docker-archive:PATH for an image you \
+         have as a file",
+        miette::Diagnostic::help(source.as_ref()).map(|help| help.to_string()).unwrap_or_default()
     ))]
-    Registry { reference: String, registry: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Pull { reference: String, registry: String, source: Box<registry::Error> },
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Registry(#[from] registry::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cache(#[from] crate::substituter::Error),
+
+    #[error("reading the settings {path}")]
+    #[diagnostic(help("correct the line; docs/caches.md lists what the file may say"))]
+    ConfigSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
 
     #[error("using base {base}: it has no image for {platform}{}", list_platforms(has))]
     #[diagnostic(help("build for another --platform, or on another --base"))]
@@ -205,8 +218,10 @@ impl Error {
             | Self::Usage(_)
             | Self::ProjectExists { .. }
             | Self::BadBase { .. }
-            | Self::SecretInAddress => Exit::Usage,
+            | Self::SecretInAddress
+            | Self::ConfigSyntax { .. } => Exit::Usage,
             Self::Lock(error) => error.exit(),
+            Self::Cache(error) if error.is_usage() => Exit::Usage,
             Self::Action { error, .. } => error.exit(),
             _ => Exit::Failed,
         }

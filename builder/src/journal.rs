@@ -53,6 +53,8 @@ pub(crate) enum Outcome {
     Run,
     /// The store had its outputs.
     Reused,
+    /// A cache had its outputs.
+    Substituted,
     /// It did not do what it was run for.
     Failed,
 }

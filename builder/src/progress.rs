@@ -1,10 +1,11 @@
 //! What a build tells while it runs, and the count of its actions: every action is realised through here.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use vcstore::{Action, Outputs, Store};
+use vcstore::{Action, ActionKey, Origin, Outputs, Store};
 
 use crate::display::{Display, Running};
 use crate::journal::{Outcome, Step};
@@ -19,12 +20,13 @@ pub(crate) struct Progress {
     steps: Mutex<Vec<Step>>,
 }
 
-/// How many actions a build had, how many of them ran, and for how many the store had the outputs.
+/// How many actions a build had, how many of them ran, and for how many the store or a cache had the outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Actions {
     pub(crate) total: usize,
     pub(crate) run: usize,
     pub(crate) reused: usize,
+    pub(crate) substituted: usize,
 }
 
 impl Progress {
@@ -38,7 +40,7 @@ impl Progress {
         }
     }
 
-    /// The outputs of `action`, by `run` when the store lacks them.
+    /// The outputs of `action`, by `run` when neither the store nor its caches have them.
     ///
     /// # Errors
     /// Whatever `run` fails with, with the whole of what the program it ran said in a file of the store; or when the store
@@ -56,14 +58,15 @@ impl Progress {
         });
         let (kind, name, took) = (action.kind(), action.name(), start.elapsed());
         match realised {
-            Ok(realised) if realised.ran => {
-                self.note(kind, name, Some(action), took, Outcome::Run);
-                self.say_ran(kind, name, took);
-                Ok(realised.outputs)
-            }
             Ok(realised) => {
-                self.note(kind, name, Some(action), took, Outcome::Reused);
-                tracing::info!("{kind} {name}: reused");
+                match realised.origin {
+                    Origin::Ran => self.done(action, took),
+                    Origin::Stored => self.reused(action),
+                    Origin::Substituted => {
+                        self.note(kind, name, Some(action), took, Outcome::Substituted);
+                        self.say(&format!("fetched {kind} {name}"));
+                    }
+                }
                 Ok(realised.outputs)
             }
             Err(error) => {
@@ -79,9 +82,16 @@ impl Progress {
         self.say_ran(kind, name, took);
     }
 
-    /// Counts a step whose result was there.
-    pub(crate) fn reused(&self, kind: &str, name: &str) {
-        self.note(kind, name, None, Duration::ZERO, Outcome::Reused);
+    /// Counts an action that ran, and took so long until now.
+    pub(crate) fn done(&self, action: &Action, took: Duration) {
+        self.note(action.kind(), action.name(), Some(action), took, Outcome::Run);
+        self.say_ran(action.kind(), action.name(), took);
+    }
+
+    /// Counts an action whose outputs were there.
+    pub(crate) fn reused(&self, action: &Action) {
+        let (kind, name) = (action.kind(), action.name());
+        self.note(kind, name, Some(action), Duration::ZERO, Outcome::Reused);
         tracing::info!("{kind} {name}: reused");
     }
 
@@ -100,13 +110,18 @@ impl Progress {
     pub(crate) fn actions(&self) -> Actions {
         let steps = self.steps();
         let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count();
-        let (run, reused) = (count(Outcome::Run), count(Outcome::Reused));
-        Actions { total: run + reused, run, reused }
+        let [run, reused, substituted] = [Outcome::Run, Outcome::Reused, Outcome::Substituted].map(count);
+        Actions { total: run + reused + substituted, run, reused, substituted }
     }
 
     /// All actions so far, in the order they ended in.
     pub(crate) fn steps(&self) -> Vec<Step> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The actions of the store that were asked for so far.
+    pub(crate) fn used(&self) -> BTreeSet<ActionKey> {
+        self.steps().iter().filter_map(|step| step.key.as_ref()?.parse().ok()).collect()
     }
 
     /// When the build began.

@@ -126,19 +126,31 @@ impl Outputs {
     }
 }
 
-/// An action's outputs, and whether it had to run for them.
+/// An action's outputs, and where they are from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Realised {
     /// What it yields.
     pub outputs: Outputs,
-    /// Whether it ran; otherwise its outputs were in the store.
-    pub ran: bool,
+    /// Where they are from.
+    pub origin: Origin,
+}
+
+/// Where the outputs of an action are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The action ran.
+    Ran,
+    /// The store had them from before.
+    Stored,
+    /// A substituter gave them, now or earlier in this process.
+    Substituted,
 }
 
 impl Store {
-    /// The outputs of `action`: from the store when it has them all, otherwise by `run`, whose outputs are then recorded.
+    /// The outputs of `action`: from the store when it has them all, else from its substituter, otherwise by `run`, whose
+    /// outputs are then recorded.
     ///
-    /// One process at a time runs one action; others that want it wait and find its outputs. A failed run records
+    /// One process at a time realises one action; others that want it wait and find its outputs. A failed run records
     /// nothing.
     ///
     /// # Errors
@@ -149,33 +161,59 @@ impl Store {
         run: impl FnOnce() -> Result<Outputs, E>,
     ) -> Result<Realised, E> {
         let key = action.key()?;
-        if let Some(outputs) = self.recall(&key)? {
-            return Ok(Realised { outputs, ran: false });
+        if let Some(realised) = self.stored(&key)? {
+            return Ok(realised);
         }
         let _lock = ActionLock::take(self, &key)?;
-        if let Some(outputs) = self.recall(&key)? {
-            return Ok(Realised { outputs, ran: false });
+        if let Some(realised) = self.stored(&key)? {
+            return Ok(realised);
+        }
+        if let Some(realised) = self.substituted(&key)? {
+            return Ok(realised);
         }
         tracing::debug!(kind = action.kind, name = action.name, %key, "running");
         let outputs = run()?;
         self.put_record(&Record::new(action, outputs.clone()))?;
-        Ok(Realised { outputs, ran: true })
+        Ok(Realised { outputs, origin: Origin::Ran })
     }
 
-    /// The recorded outputs of an action, if every one of them is in the store. A record that cannot be read counts as
-    /// none: the action runs again.
+    /// The outputs of an action that need not run for them: those of the store, if every one of them is there, else those
+    /// of its substituter. A record that cannot be read counts as none.
     ///
     /// # Errors
-    /// When the record is there and the disk will not give it.
+    /// When the store cannot be read or written.
     pub fn recall(&self, key: &ActionKey) -> Result<Option<Outputs>, Error> {
         self.hold([Use::Action(*key)])?;
-        let Some(record) = self.record(key)? else { return Ok(None) };
-        let complete = self.has_outputs(&record);
-        if complete {
-            // Garbage collection goes by when an action was last of use.
-            let _ = File::open(self.action_path(key)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        let mut found = self.stored(key)?;
+        if found.is_none() && self.substituter().is_some() {
+            let _lock = ActionLock::take(self, key)?;
+            found = match self.stored(key)? {
+                None => self.substituted(key)?,
+                stored => stored,
+            };
         }
-        Ok(complete.then(|| record.outputs().clone()))
+        Ok(found.map(|realised| realised.outputs))
+    }
+
+    fn stored(&self, key: &ActionKey) -> Result<Option<Realised>, Error> {
+        let Some(record) = self.record(key)?.filter(|record| self.has_outputs(record)) else { return Ok(None) };
+        // Garbage collection goes by when an action was last of use.
+        let _ = File::open(self.action_path(key)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        let given = self.substituter().is_some_and(|substituter| substituter.gave(key));
+        let origin = if given { Origin::Substituted } else { Origin::Stored };
+        Ok(Some(Realised { outputs: record.outputs().clone(), origin }))
+    }
+
+    fn substituted(&self, key: &ActionKey) -> Result<Option<Realised>, Error> {
+        let Some(record) = self.substituter().and_then(|substituter| substituter.substitute(key, self)) else {
+            return Ok(None);
+        };
+        if record.key()? != *key || !self.has_outputs(&record) {
+            tracing::warn!(%key, "a substituter gave something else than was asked for: the action runs");
+            return Ok(None);
+        }
+        self.put_record(&record)?;
+        Ok(Some(Realised { outputs: record.outputs().clone(), origin: Origin::Substituted }))
     }
 }
 
@@ -210,9 +248,9 @@ impl Drop for ActionLock {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use super::{Action, Outputs};
-    use crate::Error;
+    use super::{Action, Origin, Outputs};
     use crate::store::tests::scratch;
+    use crate::{ActionKey, Blob, Digest, Error, Record, Store, Substituter};
 
     fn action(source: &str) -> Action {
         Action::new("compile", "manager").input("source", source).unwrap().input("flags", ["-s"]).unwrap()
@@ -240,14 +278,14 @@ mod tests {
                 .unwrap()
         };
         let first = realise();
-        assert!(first.ran);
+        assert_eq!(first.origin, Origin::Ran);
         let second = realise();
-        assert!(!second.ran && second.outputs == first.outputs);
+        assert!(second.origin == Origin::Stored && second.outputs == first.outputs);
         assert_eq!(second.outputs.note("go"), Some("1.26"));
         std::fs::remove_file(store.blob_path(&first.outputs.blob("binary").unwrap().digest)).unwrap();
-        assert!(realise().ran);
+        assert_eq!(realise().origin, Origin::Ran);
         std::fs::write(store.action_path(&action("a").key().unwrap()), "{").unwrap();
-        assert!(realise().ran);
+        assert_eq!(realise().origin, Origin::Ran);
         assert_eq!(runs.load(Ordering::SeqCst), 3);
     }
 
@@ -279,5 +317,44 @@ mod tests {
         });
         assert_eq!(runs.load(Ordering::SeqCst), 1);
         assert_eq!(std::fs::read_dir(store.locks()).unwrap().count(), 0);
+    }
+
+    /// Gives one record, and puts `blob` into the store for it.
+    #[derive(Debug)]
+    struct Gives(Record, &'static [u8], std::sync::Mutex<Vec<ActionKey>>);
+
+    impl Substituter for Gives {
+        fn substitute(&self, key: &ActionKey, store: &Store) -> Option<Record> {
+            self.2.lock().unwrap().push(*key);
+            store.put(self.1).unwrap();
+            Some(self.0.clone())
+        }
+
+        fn gave(&self, key: &ActionKey) -> bool {
+            self.2.lock().unwrap().contains(key)
+        }
+    }
+
+    #[test]
+    fn what_a_substituter_gives_is_not_run() {
+        let binary = Blob { digest: Digest::of(b"binary"), size: 6 };
+        let record = Record::new(&action("a"), Outputs::new().with_blob("binary", binary));
+        let gives = |blob| std::sync::Arc::new(Gives(record.clone(), blob, std::sync::Mutex::default()));
+        let run = || Err(Error::Missing { digest: Digest::of(b"it ran") });
+
+        let (_folder, store) = scratch();
+        let given = store.clone().with_substituter(gives(b"binary"));
+        assert_eq!(given.realise(&action("a"), run).unwrap().origin, Origin::Substituted);
+        assert_eq!(given.realise(&action("a"), run).unwrap().origin, Origin::Substituted, "earlier in this process");
+        assert_eq!(store.realise(&action("a"), run).unwrap().origin, Origin::Stored);
+        let (_folder, store) = scratch();
+        let asked = store.with_substituter(gives(b"binary"));
+        assert!(asked.recall(&action("a").key().unwrap()).unwrap().is_some());
+
+        let (_folder, store) = scratch();
+        let liar = store.clone().with_substituter(gives(b"other"));
+        assert!(liar.realise(&action("a"), run).is_err(), "without its blobs a record is worth nothing");
+        assert!(liar.realise(&action("b"), run).is_err(), "nor is that of another action");
+        assert!(store.recorded().unwrap().is_empty());
     }
 }

@@ -1,6 +1,7 @@
-//! Records: what `actions/<key>` holds of an action.
+//! Records: what `actions/<key>` holds of an action, and what caches exchange of it, signed by who vouches for the outputs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 
 use camino::Utf8PathBuf;
@@ -10,6 +11,9 @@ use serde_json::Value;
 use crate::store::replace;
 use crate::{Action, ActionKey, Error, Outputs, Store, canonical_json};
 
+/// What a signature covers begins with these words, so that it says nothing of any other document.
+const DOMAIN: &str = "vcbuild record 1";
+
 /// An action that was done: the description too, so that a store explains itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -17,12 +21,25 @@ pub struct Record {
     name: String,
     inputs: BTreeMap<String, Value>,
     outputs: Outputs,
+    /// Signatures in base64, by the names of their keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    signatures: BTreeMap<String, String>,
+}
+
+/// Somewhere else that may have what actions yielded, such as a cache that others fill.
+pub trait Substituter: fmt::Debug + Send + Sync {
+    /// Finds the record of `key` and gets its blobs into `store`; `None` when it is nowhere to be had. Whom to believe is
+    /// the substituter's to know. What goes wrong is its to tell: a build never fails because a cache does.
+    fn substitute(&self, key: &ActionKey, store: &Store) -> Option<Record>;
+
+    /// Whether it was [`Substituter::substitute`] that gave the outputs of `key`, earlier in this process.
+    fn gave(&self, key: &ActionKey) -> bool;
 }
 
 impl Record {
     pub(crate) fn new(action: &Action, outputs: Outputs) -> Self {
         let (kind, name, inputs) = (action.kind().to_owned(), action.name().to_owned(), action.inputs().clone());
-        Self { kind, name, inputs, outputs }
+        Self { kind, name, inputs, outputs, signatures: BTreeMap::new() }
     }
 
     /// The kind of the action.
@@ -49,12 +66,34 @@ impl Record {
         &self.outputs
     }
 
+    /// The signatures in base64, by the names of their keys.
+    #[must_use]
+    pub fn signatures(&self) -> &BTreeMap<String, String> {
+        &self.signatures
+    }
+
+    /// The record with one more signature, or with another by the same key.
+    #[must_use]
+    pub fn with_signature(mut self, key_name: &str, signature: String) -> Self {
+        self.signatures.insert(key_name.to_owned(), signature);
+        self
+    }
+
     /// The key of the action, computed from the kind and the inputs that the record has.
     ///
     /// # Errors
     /// When an input cannot be written as canonical JSON.
     pub fn key(&self) -> Result<ActionKey, Error> {
         ActionKey::of_action(&self.kind, &self.inputs)
+    }
+
+    /// What a signature of the record is made over: the action's key, and everything in the record but signatures.
+    ///
+    /// # Errors
+    /// When it cannot be written as canonical JSON.
+    pub fn signed_bytes(&self) -> Result<Vec<u8>, Error> {
+        let bare = Self { signatures: BTreeMap::new(), ..self.clone() };
+        Ok([format!("{DOMAIN}\n{}\n", self.key()?).into_bytes(), canonical_json(&bare)?].concat())
     }
 }
 
@@ -117,17 +156,34 @@ impl Store {
 mod tests {
     use super::Record;
     use crate::store::tests::scratch;
-    use crate::{Action, Outputs};
+    use crate::{Action, Outputs, canonical_json};
+
+    fn record(source: &str, note: &str) -> Record {
+        let action = Action::new("compile", "manager").input("source", source).unwrap();
+        Record::new(&action, Outputs::new().with_note("go", note))
+    }
 
     #[test]
-    fn records_are_kept_by_their_keys() {
+    fn what_is_signed_covers_key_and_outputs_and_no_signature() {
+        let one = record("a", "1");
+        let signed = one.clone().with_signature("k", "x".to_owned());
+        assert_eq!(one.signed_bytes().unwrap(), signed.signed_bytes().unwrap());
+        assert_eq!(one.key().unwrap(), signed.key().unwrap());
+        for other in [record("b", "1"), record("a", "2")] {
+            assert_ne!(one.signed_bytes().unwrap(), other.signed_bytes().unwrap());
+        }
+        let read: Record = serde_json::from_slice(&canonical_json(&signed).unwrap()).unwrap();
+        assert_eq!(read.signed_bytes().unwrap(), one.signed_bytes().unwrap(), "reading and writing loses nothing");
+    }
+
+    #[test]
+    fn records_are_kept_with_their_signatures() {
         let (_folder, store) = scratch();
-        let action = |source| Action::new("compile", "manager").input("source", source).unwrap();
-        let record = Record::new(&action("a"), Outputs::new().with_note("go", "1"));
-        store.put_record(&record).unwrap();
-        assert_eq!(record.key().unwrap(), action("a").key().unwrap());
-        assert_eq!(store.recorded().unwrap(), [record.key().unwrap()]);
-        assert_eq!(store.record(&record.key().unwrap()).unwrap(), Some(record));
-        assert_eq!(store.record(&action("b").key().unwrap()).unwrap(), None);
+        let signed = record("a", "1").with_signature("k", "x".to_owned());
+        store.put_record(&signed).unwrap();
+        let key = signed.key().unwrap();
+        assert_eq!(store.recorded().unwrap(), [key]);
+        assert_eq!(store.record(&key).unwrap(), Some(signed));
+        assert_eq!(store.record(&record("b", "1").key().unwrap()).unwrap(), None);
     }
 }

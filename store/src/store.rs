@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::json::DOCUMENT_LIMIT;
 use crate::session::{self, Session, Use};
-use crate::{Blob, BlobReader, BlobWriter, Digest, Error, canonical_json};
+use crate::{Blob, BlobReader, BlobWriter, Digest, Error, Substituter, canonical_json};
 
 /// The content of `oci-layout`, as the OCI image specification (image-layout.md) has it.
 const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -22,7 +22,7 @@ const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Many processes use one store at once, and garbage collection beside them: as long as a `Store` lives, every blob that
 /// it wrote, found or read stays.
 #[derive(Debug, Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Inner>, Option<Arc<dyn Substituter>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -44,7 +44,13 @@ impl Store {
             Err(error) => return Err(Error::io("reading", &layout)(error)),
         }
         let session = Session::begin(&path)?;
-        Ok(Self(Arc::new(Inner { path, session })))
+        Ok(Self(Arc::new(Inner { path, session }), None))
+    }
+
+    /// The same store, whose actions are looked for in `substituter` before they run.
+    #[must_use]
+    pub fn with_substituter(self, substituter: Arc<dyn Substituter>) -> Self {
+        Self(self.0, Some(substituter))
     }
 
     /// Where the store is unless the user says otherwise: `$VCBUILD_STORE`, else `vcbuild/store` in the user's cache
@@ -224,6 +230,10 @@ impl Store {
     /// The folder of the locks that all processes share.
     pub(crate) fn locks(&self) -> Utf8PathBuf {
         session::locks(self.path())
+    }
+
+    pub(crate) fn substituter(&self) -> Option<&Arc<dyn Substituter>> {
+        self.1.as_ref()
     }
 }
 

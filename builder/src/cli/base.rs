@@ -5,6 +5,7 @@ use serde::Serialize;
 use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
+use super::caches::CacheOptions;
 use super::inputs::Freedom;
 use super::{Common, ProjectFiles, parse_platform, platforms};
 use crate::Error;
@@ -32,6 +33,9 @@ pub(super) struct Arguments {
     /// Resolve the base anew instead of using what the lock pins, and pin what it is now.
     #[arg(long, help_heading = "Lock and network")]
     update: bool,
+
+    #[command(flatten, next_help_heading = "Caches")]
+    caches: CacheOptions,
 
     #[command(flatten)]
     freedom: Freedom,
@@ -64,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let base = arguments.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
     let spec: Spec = base.parse()?;
     let compression = arguments.compression.or(project.compression).unwrap_or_default();
-    let store = arguments.common.store()?;
+    let store = arguments.caches.attach(arguments.common.store()?, &project)?;
     let lock = arguments.files.lock(&project, &arguments.freedom, arguments.update.then_some(&[][..]))?;
     let mut document = Document { base: spec.to_string(), platforms: Vec::new() };
     for platform in platforms(&arguments.platform, &project) {

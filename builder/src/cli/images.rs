@@ -8,6 +8,7 @@ use serde::Serialize;
 use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
+use super::caches::CacheOptions;
 use super::inputs::{Freedom, Inputs};
 use super::sandbox::SandboxOptions;
 use super::{Common, platforms};
@@ -54,6 +55,9 @@ pub(super) struct Arguments {
     #[command(flatten, next_help_heading = "Sandbox")]
     sandbox: SandboxOptions,
 
+    #[command(flatten, next_help_heading = "Caches")]
+    caches: CacheOptions,
+
     #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
 }
@@ -98,7 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let base = inputs.base(&project)?;
     let source = inputs.source(&project, &arguments.out)?;
     let epoch = epoch()?;
-    let store = arguments.common.store()?;
+    let store = arguments.caches.attach(arguments.common.store()?, &project)?;
     let update = arguments.update.then_some(&[][..]);
     let lock = inputs.files.lock(&project, &arguments.freedom, update)?;
     let opened = Source::open(&source, &store, &lock, &progress)?;
@@ -245,6 +249,8 @@ fn text(built: &[Built], progress: &Progress) -> String {
             built.archive.as_str(),
         ]);
     }
-    let Actions { total, run, reused } = progress.actions();
-    format!("{table}{total} actions: {run} run, {reused} reused, {}\n", vcterminal::seconds(progress.elapsed()))
+    let Actions { total, run, reused, substituted } = progress.actions();
+    let fetched = if substituted > 0 { format!("{substituted} fetched, ") } else { String::new() };
+    let elapsed = vcterminal::seconds(progress.elapsed());
+    format!("{table}{total} actions: {run} run, {fetched}{reused} reused, {elapsed}\n")
 }

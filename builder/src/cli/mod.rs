@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod base;
+mod caches;
 mod diff;
 mod gc;
 mod graph;
@@ -8,8 +9,10 @@ mod images;
 mod init;
 mod inputs;
 mod inspect;
+mod key;
 mod lock;
 mod opened;
+mod push;
 mod sandbox;
 mod schema;
 mod store;
@@ -65,6 +68,10 @@ enum Command {
     Store(store::Command),
     /// Remove from the store what no image, root, recent action or running build leads to.
     Gc(gc::Arguments),
+    /// Push images to registries, or what they were made of to a cache.
+    Push(push::Arguments),
+    /// Make the keys that vouch for what is in caches.
+    Key(key::Arguments),
 }
 
 /// Options that every subcommand has.
@@ -111,6 +118,8 @@ pub fn run() -> Exit {
         Command::Why(arguments) => why::run(arguments),
         Command::Store(command) => store::run(command),
         Command::Gc(arguments) => gc::run(arguments),
+        Command::Push(arguments) => push::run(arguments),
+        Command::Key(arguments) => key::run(arguments),
     };
     result.unwrap_or_else(|error| {
         vcterminal::report(&error);

@@ -61,12 +61,9 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Re
         }
     }
     let prepared = jobs.par_iter().map(|(_, job)| job.prepare(&go, &module, &tree)).collect::<Result<Vec<_>, _>>()?;
-    let mut missing = Vec::new();
-    for job in &prepared {
-        if job.must_run(store)? {
-            missing.push(job);
-        }
-    }
+    // All at once: what the store lacks is looked for in caches, which takes its time.
+    let must_run = prepared.par_iter().map(|job| job.must_run(store)).collect::<Result<Vec<_>, _>>()?;
+    let missing: Vec<_> = prepared.iter().zip(must_run).filter_map(|(job, must)| must.then_some(job)).collect();
     warm_up(&go, site, &module, &missing)?;
     let made: Vec<_> = jobs
         .par_iter()

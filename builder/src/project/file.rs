@@ -28,6 +28,9 @@ pub(super) struct File {
     pub(super) edits: Vec<EditTable>,
     /// The version of Go to compile with, `1.26.3` or `1.26.x`; the installed one where nothing is said.
     pub(super) go: Option<String>,
+    /// Caches of what this project is built of.
+    #[serde(default)]
+    pub(super) caches: CachesTable,
     /// What the binaries are stamped with.
     #[serde(default)]
     pub(super) version: VersionTable,
@@ -78,6 +81,15 @@ pub(super) struct EditTable {
     pub(super) find: Option<String>,
     /// The text in its place.
     pub(super) replace: Option<String>,
+}
+
+/// `[caches]`: where others may have built this project. Whose word is taken for it is not the project's to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CachesTable {
+    /// Addresses of caches, which are asked if the user trusts a key.
+    #[serde(default)]
+    pub(super) substituters: Vec<String>,
 }
 
 /// `[version]`: the values that stamps use. Fixed unless somebody says otherwise, so that a binary depends on its code

@@ -48,6 +48,8 @@ pub(crate) struct Project {
     pub(crate) edits: Vec<Edit>,
     /// The version of Go to compile with; the installed one where it does not say.
     pub(crate) go: Option<String>,
+    /// Addresses of caches that may have what the project is built of.
+    pub(crate) substituters: Vec<String>,
     /// What stamps say where the command line does not.
     pub(crate) version: VersionTable,
     /// The components by name. At least one.
@@ -148,6 +150,7 @@ impl Project {
             source,
             edits,
             go,
+            substituters: file.caches.substituters,
             version: file.version,
             components: components.map_err(refuse)?,
         })

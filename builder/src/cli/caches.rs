@@ -1,0 +1,72 @@
+//! The options of every command that builds: which caches are asked, and whose word is taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use vcstore::Store;
+
+use crate::Error;
+use crate::config::{self, Config};
+use crate::project::Project;
+use crate::substituter::{self, Address, Caches, Keyring, PublicKey, SecretKey, TIMEOUT};
+
+#[derive(Debug, Args)]
+pub(super) struct CacheOptions {
+    /// A cache that is asked before an action runs: file:///PATH, https://HOST/PATH, ssh://USER@HOST/PATH or
+    /// oci://HOST/REPOSITORY. May be given several times; those of vcbuild.toml and of config.toml are asked, too.
+    #[arg(long, value_name = "URL")]
+    substituter: Vec<String>,
+
+    /// A public key whose records are taken, as NAME:BASE64 or a file of it, besides those of config.toml.
+    #[arg(long, value_name = "KEY")]
+    trust_key: Vec<String>,
+
+    /// Ask no cache.
+    #[arg(long, conflicts_with = "substituter")]
+    no_substituters: bool,
+
+    /// How many seconds a cache may be silent before it is left out [default: config.toml's, else 10].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    cache_timeout: Option<u64>,
+}
+
+impl CacheOptions {
+    /// The store with the caches that it is to ask.
+    pub(super) fn attach(&self, store: Store, project: &Project) -> Result<Store, Error> {
+        if self.no_substituters {
+            return Ok(store);
+        }
+        let config = Config::of_user()?;
+        let trusted = self.trust_key.iter().chain(&config.caches.trusted_keys).map(|key| PublicKey::of(key));
+        let trusted = Keyring::new(trusted.collect::<Result<Vec<_>, _>>()?);
+        let mut addresses = parse(self.substituter.iter().chain(&config.caches.substituters))?;
+        if trusted.is_empty() && addresses.is_empty() && !project.substituters.is_empty() {
+            let caches = project.substituters.join(", ");
+            tracing::info!("the project names caches that are not asked, because no key is trusted: {caches}");
+            return Ok(store);
+        }
+        for address in parse(&project.substituters)? {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return Ok(store);
+        }
+        let timeout = self.cache_timeout.or(config.caches.timeout).map_or(TIMEOUT, Duration::from_secs);
+        Ok(store.with_substituter(Arc::new(Caches::new(addresses, trusted, timeout, &config)?)))
+    }
+}
+
+/// The key that signs what is pushed, if any: of this file, else of the user's settings.
+pub(super) fn sign_key(file: Option<&Utf8PathBuf>, caches: &config::Caches) -> Result<Option<SecretKey>, Error> {
+    Ok(file.or(caches.sign_key.as_ref()).map(|path| SecretKey::read(path)).transpose()?)
+}
+
+/// The addresses of caches.
+pub(super) fn parse<'a>(texts: impl IntoIterator<Item = &'a String>) -> Result<Vec<Address>, Error> {
+    let address = |text: &String| text.parse().map_err(|why| Error::from(substituter::Error::BadAddress(why)));
+    texts.into_iter().map(address).collect()
+}

@@ -1,0 +1,66 @@
+//! `vcbuild key`: the keys that vouch for records.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use vcterminal::{Exit, Output};
+
+use crate::Error;
+use crate::substituter::SecretKey;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What to print on standard output.
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a key: NAME.key, which signs and is for its owner alone, and NAME.pub, which others trust.
+    Generate {
+        /// The name, which says whose key it is, such as cache.example.org-1.
+        name: String,
+        /// The folder for both files.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: Utf8PathBuf,
+    },
+    /// Print the public key that belongs to a secret one.
+    Public {
+        /// The file of the secret key.
+        file: Utf8PathBuf,
+    },
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document {
+    name: String,
+    public_key: String,
+    /// The files that were made.
+    files: Vec<Utf8PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let (key, files) = match &arguments.command {
+        Command::Generate { name, dir } => generate(name, dir)?,
+        Command::Public { file } => (SecretKey::read(file)?, Vec::new()),
+    };
+    let document = Document { name: key.name().to_owned(), public_key: key.public().to_string(), files };
+    match arguments.output {
+        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
+        Output::Text => super::print(&format!("{}\n", document.public_key))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn generate(name: &str, dir: &Utf8Path) -> Result<(SecretKey, Vec<Utf8PathBuf>), Error> {
+    let key = SecretKey::generate(name)?;
+    let (secret, public) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.pub")));
+    key.write(&secret)?;
+    crate::atomic::replace(&public, format!("{}\n", key.public()).as_bytes()).map_err(Error::io("writing", &public))?;
+    Ok((key, vec![secret, public]))
+}

@@ -1,0 +1,210 @@
+//! `vcbuild push`: images to registries, or what they were made of to a cache.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use oci_client::Reference;
+use serde::Serialize;
+use vcstore::{ActionKey, Digest, Image, Record, Store};
+use vcterminal::{Exit, Output, Table};
+
+use super::Common;
+use super::caches::{parse, sign_key};
+use crate::Error;
+use crate::config::Config;
+use crate::registry::{self, Patience, Repository, Tally, push_image};
+use crate::substituter::{self, Pushed};
+
+/// The annotation that names an image's base (image specification, annotations.md).
+const BASE_NAME: &str = "org.opencontainers.image.base.name";
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Images of the store, by full name or a part of it such as "manager". Each goes to the registry and the tag that its
+    /// name says; with --to, the records and blobs that it was built of go to a cache.
+    #[arg(value_name = "IMAGE", required_unless_present = "to", conflicts_with = "all")]
+    images: Vec<String>,
+
+    /// Push the one image under this reference instead of its name.
+    #[arg(long = "as", value_name = "REFERENCE", conflicts_with_all = ["to", "all"])]
+    reference: Option<String>,
+
+    /// Push to a cache: file:///PATH, https://HOST/PATH (a server that takes PUT), ssh://USER@HOST/PATH or
+    /// oci://HOST/REPOSITORY. Without an image, what all images of the store were built of.
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+
+    /// Push every record of the store to the cache, whatever it is of.
+    #[arg(long, requires = "to")]
+    all: bool,
+
+    /// The secret key that signs the records, as `vcbuild key generate` makes it [default: config.toml's]. Nobody takes
+    /// records that no key has signed.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    sign_key: Option<Utf8PathBuf>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `--output json` prints of images.
+#[derive(Serialize)]
+struct ImagesDocument {
+    images: Vec<ImageDocument>,
+}
+
+#[derive(Serialize)]
+struct ImageDocument {
+    name: String,
+    reference: String,
+    digest: Digest,
+    blobs: Tally,
+}
+
+/// What `--output json` prints of a cache.
+#[derive(Serialize)]
+struct CacheDocument {
+    cache: String,
+    #[serde(flatten)]
+    pushed: Pushed,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let store = arguments.common.store()?;
+    let config = Config::of_user()?;
+    match &arguments.to {
+        Some(to) => to_cache(arguments, to, &store, &config),
+        None => to_registries(arguments, &store, &config),
+    }
+}
+
+fn to_cache(arguments: &Arguments, to: &String, store: &Store, config: &Config) -> Result<Exit, Error> {
+    let key = sign_key(arguments.sign_key.as_ref(), &config.caches)?;
+    if key.is_none() {
+        tracing::warn!("no key signs what is pushed (--sign-key): only records that are signed already will be taken");
+    }
+    let actions = if arguments.all { complete(store)? } else { closures(&arguments.images, store)? };
+    let address = parse([to])?.remove(0);
+    let pushed = substituter::push(&address, &actions, key.as_ref(), store, config)?;
+    let document = CacheDocument { cache: address.to_string(), pushed };
+    match arguments.common.output {
+        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
+        Output::Text => super::print(&cache_text(&document))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Every action whose record and outputs the store has.
+fn complete(store: &Store) -> Result<BTreeSet<ActionKey>, Error> {
+    let mut actions = BTreeSet::new();
+    for key in store.recorded()? {
+        if store.record(&key)?.is_some_and(|record| store.has_outputs(&record)) {
+            actions.insert(key);
+        }
+    }
+    Ok(actions)
+}
+
+/// The actions that these images were built by; those of all images that were built here, when none is named.
+fn closures(names: &[String], store: &Store) -> Result<BTreeSet<ActionKey>, Error> {
+    let images = if names.is_empty() {
+        store.images()?.into_keys().collect()
+    } else {
+        names.iter().map(|name| Ok(store.image(name)?.name)).collect::<Result<Vec<_>, Error>>()?
+    };
+    let mut actions = BTreeSet::new();
+    for image in images {
+        match store.closure(&image)? {
+            Some(closure) => {
+                let mut records: BTreeMap<ActionKey, Record> = BTreeMap::new();
+                for key in &closure.actions {
+                    records.extend(store.record(key)?.map(|record| (*key, record)));
+                }
+                actions.extend(closure.of(&image, &records));
+            }
+            // Without a name all that can go goes: an image that was imported has nothing to give.
+            None if names.is_empty() => {}
+            None => return Err(substituter::Error::NoClosure { image }.into()),
+        }
+    }
+    Ok(actions)
+}
+
+fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Result<Exit, Error> {
+    if arguments.reference.is_some() && arguments.images.len() > 1 {
+        return Err(Error::Usage("--as names one image: push the others by a command of their own".to_owned()));
+    }
+    let images = arguments.images.iter().map(|name| Ok(store.image(name)?)).collect::<Result<Vec<_>, Error>>()?;
+    let runtime = registry::runtime()?;
+    let mut done: Vec<ImageDocument> = Vec::new();
+    let mut pushed: Vec<Reference> = Vec::new();
+    for image in images {
+        let reference = parse_reference(arguments.reference.as_ref().unwrap_or(&image.name))?;
+        let bases = image_bases(&image, store)?;
+        // What was pushed a moment ago shares most with it, and after that its base.
+        let neighbour = pushed
+            .iter()
+            .rev()
+            .chain(&bases)
+            .find(|one| one.registry() == reference.registry() && one.repository() != reference.repository());
+        let neighbour = neighbour.map(Reference::repository);
+        let (registry, name) = (reference.registry(), reference.repository());
+        let repository = Repository::to_write(registry, name, neighbour, config, Patience::MUCH)?;
+        let tag = reference.tag().unwrap_or("latest");
+        let blobs = runtime.block_on(push_image(&repository, tag, &image, neighbour, store))?;
+        let digest = image.digest();
+        done.push(ImageDocument { name: image.name, reference: reference.whole(), digest, blobs });
+        pushed.push(reference);
+    }
+    match arguments.common.output {
+        Output::Json => vcterminal::print_json(&ImagesDocument { images: done }).map_err(Error::Print)?,
+        Output::Text => super::print(&images_text(&done))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn parse_reference(text: &str) -> Result<Reference, Error> {
+    let reference: Reference =
+        text.parse().map_err(|why| Error::Usage(format!("{text:?} is no image reference: {why}")))?;
+    if reference.digest().is_some() {
+        return Err(Error::Usage(format!("{text:?} has a digest: what is pushed has its own; give a tag")));
+    }
+    Ok(reference)
+}
+
+/// The references of the bases that the image's manifests name.
+fn image_bases(image: &Image, store: &Store) -> Result<Vec<Reference>, Error> {
+    #[derive(serde::Deserialize)]
+    struct Manifest {
+        #[serde(default)]
+        annotations: BTreeMap<String, String>,
+    }
+    let mut bases = Vec::new();
+    for one in &image.platforms {
+        let digest = Digest::try_from(one.manifest.digest()).map_err(|why| Error::Internal(why.to_string()))?;
+        let manifest: Manifest = store.document(&digest)?;
+        bases.extend(manifest.annotations.get(BASE_NAME).and_then(|name| name.parse::<Reference>().ok()));
+    }
+    Ok(bases)
+}
+
+fn images_text(images: &[ImageDocument]) -> String {
+    let mut table = Table::new(["image", "digest", "sent", "mounted", "there"]);
+    for one in images {
+        let Tally { blobs, bytes, there, mounted } = one.blobs;
+        let sent = format!("{blobs} blobs, {}", vcterminal::bytes(bytes));
+        let digest = one.digest.to_string();
+        table.row([one.reference.as_str(), &digest[..19], &sent, &mounted.to_string(), &there.to_string()]);
+    }
+    table.to_string()
+}
+
+fn cache_text(document: &CacheDocument) -> String {
+    let Pushed { records, records_there, blobs: Tally { blobs, bytes, there, .. } } = &document.pushed;
+    format!(
+        "{}: {records} records and {blobs} blobs ({}) sent; {records_there} records and {there} blobs were there\n",
+        document.cache,
+        vcterminal::bytes(*bytes)
+    )
+}

@@ -1,0 +1,116 @@
+//! The user's own settings: which caches and keys are trusted, and how registries are reached. A project's file cannot say
+//! these things: whoever wrote it would decide what other projects' builds are made of.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+use camino::Utf8PathBuf;
+use serde::Deserialize;
+
+use crate::Error;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Caches of records and blobs.
+    #[serde(default)]
+    pub(crate) caches: Caches,
+    /// How registries are reached, by the host in an image's reference.
+    #[serde(default)]
+    pub(crate) registries: BTreeMap<String, Registry>,
+}
+
+/// `[caches]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Caches {
+    /// Addresses of caches that are asked before an action runs.
+    #[serde(default)]
+    pub(crate) substituters: Vec<String>,
+    /// Public keys whose records are taken.
+    #[serde(default)]
+    pub(crate) trusted_keys: Vec<String>,
+    /// The file of the secret key that signs what is pushed.
+    pub(crate) sign_key: Option<Utf8PathBuf>,
+    /// How many seconds a cache may be silent before it is left out for the rest of a run.
+    pub(crate) timeout: Option<u64>,
+}
+
+/// `[registries."HOST"]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Registry {
+    /// Whether it is spoken to without TLS. Loopback addresses are unless this says false.
+    pub(crate) plain_http: Option<bool>,
+    /// Registries, as HOST or HOST/PREFIX, that are asked before it.
+    #[serde(default)]
+    pub(crate) mirrors: Vec<String>,
+    /// A file of certificates that vouch for it besides the system's.
+    pub(crate) ca: Option<Utf8PathBuf>,
+}
+
+impl Config {
+    /// The settings of the user who runs this: of `$VCBUILD_CONFIG`, else of `vcbuild/config.toml` in the configuration
+    /// folder (`$XDG_CONFIG_HOME`, else `~/.config`). None are as good as an empty file, unless they were named.
+    ///
+    /// # Errors
+    /// When the file cannot be read or used; the message has the line.
+    pub(crate) fn of_user() -> Result<Self, Error> {
+        let named = variable("VCBUILD_CONFIG");
+        let Some(path) = named.clone().or_else(|| Some(config_folder()?.join("vcbuild/config.toml"))) else {
+            return Ok(Self::default());
+        };
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => return Ok(Self::default()),
+            Err(error) => return Err(Error::io("reading", &path)(error)),
+        };
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|source| Error::ConfigSyntax { path: path.clone(), source: Box::new(source) })?;
+        // What the file names lies beside it.
+        let beside = |file: &mut Option<Utf8PathBuf>| {
+            *file = file.take().map(|file| path.parent().map_or_else(|| file.clone(), |folder| folder.join(&file)));
+        };
+        beside(&mut config.caches.sign_key);
+        config.registries.values_mut().for_each(|registry| beside(&mut registry.ca));
+        Ok(config)
+    }
+}
+
+/// `$XDG_CONFIG_HOME`, else `~/.config`.
+pub(crate) fn config_folder() -> Option<Utf8PathBuf> {
+    variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))
+}
+
+/// A variable that holds a path; an empty one counts as none.
+pub(crate) fn variable(name: &str) -> Option<Utf8PathBuf> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn what_a_user_may_set() {
+        let config: Config = toml::from_str(
+            r#"
+            [caches]
+            substituters = ["https://cache.example"]
+            trusted-keys = ["cache-1:AAAA"]
+            sign-key = "cache.key"
+            timeout = 5
+            [registries."registry.example:5000"]
+            plain-http = true
+            mirrors = ["mirror.example/prefix"]
+            ca = "ca.pem"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.caches.timeout, Some(5));
+        assert_eq!(config.registries["registry.example:5000"].mirrors, ["mirror.example/prefix"]);
+        assert!(toml::from_str::<Config>("[caches]\ntrust = []").is_err(), "a name that means nothing is refused");
+    }
+}

@@ -1,0 +1,291 @@
+//! Logins, from where Docker and Podman keep them: their files and credential helpers.
+//!
+//! docker_credential is not used: it knows neither Podman's entries for a single repository nor several files at once, and
+//! waits for a credential helper for ever.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Deserialize;
+
+use super::Error;
+use crate::config::{config_folder, variable};
+
+/// How long a credential helper may take: it may ask its user to unlock a keyring.
+const HELPER_LIMIT: Duration = Duration::from_secs(60);
+
+/// The most that a helper may answer.
+const ANSWER_LIMIT: u64 = 64 << 10;
+
+/// Who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Login {
+    /// A name and a password.
+    Password(String, String),
+    /// A token that is exchanged for others (OAuth 2 refresh token).
+    Identity(String),
+}
+
+/// A login and where it is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) login: Login,
+    /// The file, or the helper that a file names.
+    pub(crate) from: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password(..) => "a password",
+            Self::Identity(_) => "an identity token",
+        })
+    }
+}
+
+/// Docker's `config.json` and Podman's `auth.json`, as far as logins go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+    creds_store: Option<String>,
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
+/// The login for a repository of a registry: the first that a file has. Podman's `auth.json` and Docker's `config.json` are
+/// read where those programs read them.
+///
+/// # Errors
+/// When a file is no such file, or a credential helper fails.
+pub(crate) fn find(host: &str, repository: &str) -> Result<Option<Credentials>, Error> {
+    for path in files() {
+        let bad = |why: String| Error::Credentials { host: host.to_owned(), path: path.clone(), why };
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(error) => return Err(bad(error.to_string())),
+        };
+        let file: File = serde_json::from_slice(&text).map_err(|why| bad(why.to_string()))?;
+        if let Some(credentials) = file.find(host, repository, &path).map_err(bad)? {
+            return Ok(Some(credentials));
+        }
+    }
+    Ok(None)
+}
+
+/// Where logins may be, in the order in which they count.
+fn files() -> Vec<Utf8PathBuf> {
+    if let Some(named) = variable("REGISTRY_AUTH_FILE") {
+        return vec![named];
+    }
+    let docker = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")));
+    [
+        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        config_folder().map(|folder| folder.join("containers/auth.json")),
+        docker.map(|folder| folder.join("config.json")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+impl File {
+    fn find(&self, host: &str, repository: &str, path: &Utf8Path) -> Result<Option<Credentials>, String> {
+        if let Some(helper) = self.cred_helpers.get(host).filter(|helper| !helper.is_empty()) {
+            return ask(helper, host);
+        }
+        for name in names(host, repository) {
+            let fits = |(key, _): &(&String, &Entry)| stripped(key) == name;
+            let Some((_, entry)) = self.auths.iter().find(fits) else { continue };
+            if let Some(login) = entry.login()? {
+                return Ok(Some(Credentials { login, from: path.to_string() }));
+            }
+        }
+        match &self.creds_store {
+            Some(helper) if !helper.is_empty() => ask(helper, helpers_name(host)),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Entry {
+    /// The login; none for an entry that only says that a helper has it.
+    fn login(&self) -> Result<Option<Login>, String> {
+        if let Some(token) = self.identitytoken.as_ref().filter(|token| !token.is_empty()) {
+            return Ok(Some(Login::Identity(token.clone())));
+        }
+        if let Some(auth) = self.auth.as_ref().filter(|auth| !auth.is_empty()) {
+            let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+            let decoded = GeneralPurpose::new(&base64::alphabet::STANDARD, lenient).decode(auth.trim());
+            let decoded = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let (name, password) = decoded
+                .as_deref()
+                .and_then(|text| text.split_once(':'))
+                .ok_or("its \"auth\" is no base64 of NAME:PASSWORD")?;
+            // Docker pads what it encodes with zero bytes.
+            return Ok(Some(Login::Password(name.to_owned(), password.trim_end_matches('\0').to_owned())));
+        }
+        Ok(self.username.clone().zip(self.password.clone()).map(|(name, password)| Login::Password(name, password)))
+    }
+}
+
+/// The names under which a login may stand, the narrowest first: the repository, what it is in, the registry.
+fn names(host: &str, repository: &str) -> Vec<String> {
+    let host = plain_name(host);
+    let mut names = Vec::new();
+    let mut path = repository;
+    while !path.is_empty() {
+        names.push(format!("{host}/{path}"));
+        path = path.rsplit_once('/').map_or("", |(above, _)| above);
+    }
+    names.push(host.to_owned());
+    names
+}
+
+/// A key of a file, as [`names`] has it: Docker writes addresses, and one of its own for its Hub.
+fn stripped(key: &str) -> String {
+    let (address, bare) = match key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")) {
+        Some(bare) => (true, bare),
+        None => (false, key),
+    };
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    match path.trim_end_matches('/') {
+        "" | "v1" | "v2" => plain_name(host).to_owned(),
+        _ if address => plain_name(host).to_owned(),
+        path => format!("{}/{path}", plain_name(host)),
+    }
+}
+
+/// Docker's registry has several names.
+fn plain_name(host: &str) -> &str {
+    match host {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    }
+}
+
+/// The name by which helpers know a registry.
+fn helpers_name(host: &str) -> &str {
+    if plain_name(host) == "docker.io" { "https://index.docker.io/v1/" } else { host }
+}
+
+/// Asks a credential helper; a helper that knows nothing of the registry is no error.
+fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        username: String,
+        secret: String,
+    }
+    let program = format!("docker-credential-{helper}");
+    if helper.contains('/') {
+        return Err(format!("{program:?} is no name of a credential helper"));
+    }
+    let (ended, answer) = run(&program, host).map_err(|why| format!("{program} cannot be run: {why}"))?;
+    if !ended {
+        let words = String::from_utf8_lossy(&answer);
+        let nothing = words.contains("credentials not found");
+        return if nothing { Ok(None) } else { Err(format!("{program} failed: {}", words.trim())) };
+    }
+    let answer: Answer =
+        serde_json::from_slice(&answer).map_err(|_| format!("{program} answered something else than a login"))?;
+    let login = match answer.username.as_str() {
+        "<token>" => Login::Identity(answer.secret),
+        _ => Login::Password(answer.username, answer.secret),
+    };
+    Ok(Some(Credentials { login, from: program }))
+}
+
+/// Runs `PROGRAM get`; whether it ended well, and what it wrote to standard output.
+fn run(program: &str, input: &str) -> io::Result<(bool, Vec<u8>)> {
+    let mut child =
+        Command::new(program).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    // A helper that reads nothing does not have to.
+    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+    let stdout = child.stdout.take();
+    let reader = std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        stdout.map_or(Ok(0), |stdout| stdout.take(ANSWER_LIMIT).read_to_end(&mut answer)).map(|_| answer)
+    });
+    let deadline = Instant::now() + HELPER_LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", HELPER_LIMIT.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let answer = reader.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread failed")))?;
+    Ok((status.success(), answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+
+    use super::{File, Login};
+
+    fn find(json: &str, host: &str, repository: &str) -> Option<Login> {
+        let file: File = serde_json::from_str(json).unwrap();
+        file.find(host, repository, Utf8Path::new("auth.json")).unwrap().map(|found| found.login)
+    }
+
+    fn password(name: &str) -> Option<Login> {
+        Some(Login::Password(name.to_owned(), "secret".to_owned()))
+    }
+
+    #[test]
+    fn the_narrowest_entry_counts() {
+        // user:secret, team:secret, app:secret
+        let json = r#"{"auths": {
+            "registry.example:5000": {"auth": "dXNlcjpzZWNyZXQ="},
+            "registry.example:5000/team": {"auth": "dGVhbTpzZWNyZXQ"},
+            "registry.example:5000/team/app": {"username": "app", "password": "secret"}
+        }}"#;
+        let host = "registry.example:5000";
+        assert_eq!(find(json, host, "other/app"), password("user"));
+        assert_eq!(find(json, host, "team/web"), password("team"));
+        assert_eq!(find(json, host, "team/app"), password("app"));
+        assert_eq!(find(json, "registry.example", "team/app"), None, "another port is another registry");
+    }
+
+    #[test]
+    fn dockers_own_registry_is_known_by_all_its_names() {
+        let json = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "dXNlcjpzZWNyZXQ="}}}"#;
+        for host in ["docker.io", "index.docker.io"] {
+            assert_eq!(find(json, host, "library/debian"), password("user"));
+        }
+        let token = r#"{"auths": {"https://registry.example": {"auth": "", "identitytoken": "t"}}}"#;
+        assert_eq!(find(token, "registry.example", "a"), Some(Login::Identity("t".to_owned())));
+        assert_eq!(find(r#"{"auths": {"registry.example": {}}}"#, "registry.example", "a"), None);
+    }
+
+    #[test]
+    fn what_is_no_login_is_refused_without_repeating_it() {
+        let file: File = serde_json::from_str(r#"{"auths": {"r.example": {"auth": "c2VjcmV0"}}}"#).unwrap();
+        let why = file.find("r.example", "a", Utf8Path::new("auth.json")).unwrap_err();
+        assert!(why.contains("no base64 of NAME:PASSWORD") && !why.contains("c2VjcmV0"), "{why}");
+        assert!(!format!("{:?}", Login::Password("user".into(), "secret".into())).contains("secret"));
+    }
+}

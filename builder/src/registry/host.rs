@@ -1,0 +1,177 @@
+//! How a registry's host is reached: with TLS or without, whose certificates count, which mirrors are asked before it.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use reqwest::{Certificate, Client, Identity};
+
+use super::Error;
+use super::error::Cause;
+use crate::config::{Config, Registry, config_folder};
+
+/// How patient a client is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// The longest that a connection may take to be made.
+    pub(crate) connect: Duration,
+    /// The longest that a server may be silent in the middle of an answer.
+    pub(crate) silence: Duration,
+    /// How often something is asked for before it is given up.
+    pub(crate) attempts: u32,
+}
+
+impl Patience {
+    /// Enough for what must be had.
+    pub(crate) const MUCH: Self =
+        Self { connect: Duration::from_secs(20), silence: Duration::from_secs(60), attempts: 5 };
+}
+
+/// A host, and how it is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    /// As an image's reference has it.
+    pub(crate) name: String,
+    /// What stands before the repository there, as `prefix/`.
+    pub(crate) prefix: String,
+    pub(crate) scheme: &'static str,
+    ca: Option<Utf8PathBuf>,
+}
+
+impl Host {
+    /// The hosts that have what `registry` has: its mirrors, and it at the end.
+    pub(crate) fn all(registry: &str, config: &Config) -> Vec<Self> {
+        let settings = |name: &str| config.registries.get(name).cloned().unwrap_or_default();
+        let mirrors = settings(registry).mirrors;
+        let mirrors = mirrors.iter().map(|mirror| {
+            let (name, prefix) = mirror.split_once('/').unwrap_or((mirror, ""));
+            let prefix = prefix.trim_matches('/');
+            let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+            Self::new(name, prefix, &settings(name))
+        });
+        mirrors.chain([Self::new(registry, String::new(), &settings(registry))]).collect()
+    }
+
+    fn new(name: &str, prefix: String, settings: &Registry) -> Self {
+        let plain = settings.plain_http.unwrap_or_else(|| is_loopback(name));
+        let scheme = if plain { "http" } else { "https" };
+        Self { name: name.to_owned(), prefix, scheme, ca: settings.ca.clone() }
+    }
+
+    /// The address of its API (distribution specification, "Endpoints").
+    pub(crate) fn api(&self) -> String {
+        let host = if self.name == "docker.io" { "index.docker.io" } else { &self.name };
+        format!("{}://{host}/v2/", self.scheme)
+    }
+
+    /// A client for it alone: certificates of one registry vouch for no other.
+    pub(crate) fn client(&self, patience: Patience) -> Result<Client, Error> {
+        // Of several providers in one program the first one stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut client = Client::builder()
+            .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(patience.connect)
+            .read_timeout(patience.silence);
+        if self.scheme == "https" {
+            let (authorities, identity) = self.certificates()?;
+            if !authorities.is_empty() {
+                client = client.tls_certs_merge(authorities);
+            }
+            if let Some(identity) = identity {
+                client = client.identity(identity);
+            }
+        }
+        client.build().map_err(|error| Error::Start(Box::new(Cause(super::error::causes(&error)))))
+    }
+
+    /// What Docker, Podman and the user's settings say of the host: `*.crt` are authorities, `NAME.cert` with `NAME.key` is
+    /// who this machine is.
+    fn certificates(&self) -> Result<(Vec<Certificate>, Option<Identity>), Error> {
+        let mut authorities = Vec::new();
+        let mut identity = None;
+        if let Some(path) = &self.ca {
+            authorities.extend(read_authorities(path)?);
+        }
+        let folders = [
+            config_folder().map(|folder| folder.join("containers/certs.d")),
+            Some("/etc/containers/certs.d".into()),
+            Some("/etc/docker/certs.d".into()),
+        ];
+        for folder in folders.into_iter().flatten().map(|folder| folder.join(&self.name)) {
+            let Ok(entries) = folder.read_dir_utf8() else { continue };
+            for entry in entries {
+                let path = entry.map_err(unreadable(&folder))?.into_path();
+                match path.extension() {
+                    Some("crt") => authorities.extend(read_authorities(&path)?),
+                    Some("cert") if identity.is_none() => {
+                        let pair = [read(&path)?, read(&path.with_extension("key"))?].concat();
+                        identity = Some(Identity::from_pem(&pair).map_err(|why| bad(&path, &why.to_string()))?);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok((authorities, identity))
+    }
+}
+
+fn read_authorities(path: &Utf8PathBuf) -> Result<Vec<Certificate>, Error> {
+    match Certificate::from_pem_bundle(&read(path)?) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(bad(path, "it holds no certificate")),
+        Err(why) => Err(bad(path, &why.to_string())),
+    }
+}
+
+fn read(path: &Utf8PathBuf) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(unreadable(path))
+}
+
+fn unreadable(path: &Utf8PathBuf) -> impl Fn(io::Error) -> Error {
+    move |error| bad(path, &error.to_string())
+}
+
+fn bad(path: &Utf8PathBuf, why: &str) -> Error {
+    Error::Certificates { path: path.clone(), why: why.to_owned() }
+}
+
+/// Whether a registry's address is this machine's own, where no one can listen in: only there is plain HTTP spoken unless
+/// the user says otherwise.
+fn is_loopback(registry: &str) -> bool {
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Host, is_loopback};
+    use crate::config::Config;
+
+    #[test]
+    fn plain_http_is_spoken_to_this_machine_only() {
+        for registry in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.1.2.3", "[::1]:5000"] {
+            assert!(is_loopback(registry), "{registry}");
+        }
+        for registry in ["index.docker.io", "localhost.example:5000", "10.0.0.1:5000", "[2001:db8::1]:5000"] {
+            assert!(!is_loopback(registry), "{registry}");
+        }
+    }
+
+    #[test]
+    fn mirrors_are_asked_first_and_each_in_its_own_way() {
+        let config: Config = toml::from_str(
+            "[registries.\"docker.io\"]\nmirrors = [\"mirror.example/hub\", \"10.0.0.1:5000\"]\n\
+             [registries.\"10.0.0.1:5000\"]\nplain-http = true\n[registries.localhost]\nplain-http = false\n",
+        )
+        .unwrap();
+        let apis = |registry: &str| {
+            let hosts = Host::all(registry, &config);
+            hosts.iter().map(|host| host.api() + &host.prefix).collect::<Vec<_>>()
+        };
+        let expected = ["https://mirror.example/v2/hub/", "http://10.0.0.1:5000/v2/", "https://index.docker.io/v2/"];
+        assert_eq!(apis("docker.io"), expected);
+        assert_eq!(apis("localhost"), ["https://localhost/v2/"]);
+    }
+}

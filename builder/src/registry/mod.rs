@@ -1,0 +1,220 @@
+//! Registries, over the OCI distribution protocol: logins, mirrors and certificates as Docker and Podman have them; answers
+//! bounded in size, asked for again when the network fails, resumed where they were cut.
+//!
+//! oci-client is not used for this: it reads documents of any size into memory, asks nothing twice, and tells neither what
+//! it was asked to wait nor which of 401, 403 and 404 it met.
+
+mod challenge;
+mod credentials;
+mod endpoint;
+mod error;
+mod host;
+mod push;
+
+use std::future::Future;
+
+use futures::{StreamExt, TryStreamExt};
+use reqwest::header::{ACCEPT, CONTENT_RANGE, RANGE};
+use reqwest::{Method, StatusCode};
+use vcstore::{Blob, Digest, Store};
+
+pub(crate) use self::endpoint::Access;
+use self::endpoint::Endpoint;
+pub(crate) use self::error::{Cause, Error, causes};
+use self::host::Host;
+pub(crate) use self::host::Patience;
+pub(crate) use self::push::{Sent, Tally, push_image};
+use crate::config::Config;
+use crate::download::{self, Body, Failure, Persistence};
+
+/// The largest manifest or index that is read, as registries have it themselves.
+const DOCUMENT_LIMIT: u64 = 4 << 20;
+
+/// The media types of manifests and indexes, in the OCI's and in Docker's words.
+pub(crate) const MANIFESTS: [&str; 2] =
+    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+pub(crate) const INDEXES: [&str; 2] =
+    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+
+/// A repository, at the mirrors of its registry and at the registry itself.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    /// Its registry and its name there, as `registry.example/team/app`.
+    name: String,
+    /// The registry itself comes last.
+    endpoints: Vec<Endpoint>,
+}
+
+/// A manifest or an index, as the registry has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) media_type: String,
+}
+
+impl Repository {
+    /// Prepares to read a repository; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When logins or certificates on this machine cannot be read.
+    pub(crate) fn to_read(registry: &str, name: &str, config: &Config, patience: Patience) -> Result<Self, Error> {
+        let hosts = Host::all(registry, config).into_iter();
+        let endpoints =
+            hosts.map(|host| Endpoint::new(host, name, patience, Access::Pull)).collect::<Result<_, _>>()?;
+        Ok(Self { name: format!("{registry}/{name}"), endpoints })
+    }
+
+    /// Prepares to write to a repository, which may mount blobs from another of the registry. Mirrors are left out: what is
+    /// written to one would be nowhere else.
+    ///
+    /// # Errors
+    /// When logins or certificates on this machine cannot be read.
+    pub(crate) fn to_write(
+        registry: &str,
+        name: &str,
+        mounted: Option<&str>,
+        config: &Config,
+        patience: Patience,
+    ) -> Result<Self, Error> {
+        let hosts = Host::all(registry, config).pop().into_iter();
+        let endpoint = |host| Ok(Endpoint::new(host, name, patience, Access::Push)?.mounting(mounted));
+        let endpoints = hosts.map(endpoint).collect::<Result<_, Error>>()?;
+        Ok(Self { name: format!("{registry}/{name}"), endpoints })
+    }
+
+    /// The manifest or index of this tag or digest. Its content has the digest, where it was asked for by one.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(crate) async fn document(&self, reference: &str) -> Result<Document, Error> {
+        self.first(async |endpoint: &Endpoint| {
+            let attempt = format!("pulling {reference} of {} from", self.name);
+            let url = endpoint.url(&format!("manifests/{reference}"))?;
+            let accepted = [MANIFESTS, INDEXES].concat().join(", ");
+            let response =
+                endpoint.send(&attempt, Method::GET, &url, |request| request.header(ACCEPT, &accepted)).await?;
+            let bytes = endpoint.body(&attempt, response, DOCUMENT_LIMIT).await?;
+            if reference.parse::<Digest>().is_ok_and(|digest| digest != Digest::of(&bytes)) {
+                return Err(endpoint.answer(&attempt, format!("it gives {} instead", Digest::of(&bytes))));
+            }
+            let media_type = media_type(&bytes).map_err(|why| endpoint.answer(&attempt, why.to_string()))?;
+            Ok(Document { bytes, media_type })
+        })
+        .await
+    }
+
+    /// Pulls a blob into the store, unless the store has it.
+    ///
+    /// # Errors
+    /// When it cannot be had, or is something else than its digest says.
+    pub(crate) async fn pull_blob(&self, blob: Blob, store: &Store) -> Result<(), Error> {
+        self.first(async |endpoint: &Endpoint| {
+            let attempt = format!("pulling {} of {} from", blob.digest, self.name);
+            let Patience { attempts, silence, .. } = endpoint.patience();
+            let persistence = Persistence { attempts, silence, outlast_silence: true };
+            let open = async |offset| open(endpoint, &attempt, &blob.digest, offset).await;
+            download::download(store, blob, persistence, open).await.map_err(|failure| match failure {
+                Failure::Refused(error) => error,
+                Failure::Store(error) => error.into(),
+                Failure::Cut(why) | Failure::Lie(why) => endpoint.answer(&attempt, why),
+            })
+        })
+        .await
+    }
+
+    /// The content of a blob from an offset on, from the first host that has it.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(crate) async fn open_blob(&self, digest: &Digest, offset: u64) -> Result<Body, Error> {
+        let attempt = format!("pulling {digest} of {} from", self.name);
+        self.first(async |endpoint: &Endpoint| open(endpoint, &attempt, digest, offset).await).await
+    }
+
+    /// What the first host gives that gives something; the error is that of the registry itself.
+    async fn first<T>(&self, read: impl AsyncFn(&Endpoint) -> Result<T, Error>) -> Result<T, Error> {
+        let mut last = None;
+        for endpoint in &self.endpoints {
+            if let Some(error) = last.take() {
+                tracing::debug!(error = causes(&error), "asking the next host");
+            }
+            match read(endpoint).await {
+                Ok(found) => return Ok(found),
+                Err(Error::Store(error)) => return Err(Error::Store(error)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::Start(Box::new(Cause("no host is known".to_owned())))))
+    }
+}
+
+/// The threads that networks are waited for on.
+///
+/// # Errors
+/// When the system gives none.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| Error::Start(Box::new(error)))
+}
+
+/// Waits for several transfers of one kind at once.
+///
+/// # Errors
+/// The first that any of them ends with.
+pub(crate) async fn several<F: Future<Output = Result<(), E>>, E>(
+    at_once: usize,
+    transfers: impl Iterator<Item = F>,
+) -> Result<(), E> {
+    futures::stream::iter(transfers).buffer_unordered(at_once).try_collect().await
+}
+
+async fn open(endpoint: &Endpoint, attempt: &str, digest: &Digest, offset: u64) -> Result<Body, Error> {
+    let url = endpoint.url(&format!("blobs/{digest}"))?;
+    let range = |request: reqwest::RequestBuilder| match offset {
+        0 => request,
+        offset => request.header(RANGE, format!("bytes={offset}-")),
+    };
+    let response = endpoint.send(attempt, Method::GET, &url, range).await?;
+    body_of(response, offset).map_err(|why| endpoint.answer(attempt, why))
+}
+
+/// The body of a successful answer to a request for what follows `offset` (RFC 9110, section 14).
+///
+/// # Errors
+/// When it is a part that was not asked for.
+pub(crate) fn body_of(response: reqwest::Response, offset: u64) -> Result<Body, String> {
+    let start = if response.status() == StatusCode::PARTIAL_CONTENT {
+        let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+        let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+        start.filter(|start| *start == offset).ok_or("it sends another part than was asked for")?
+    } else {
+        0
+    };
+    Ok(Body { start, bytes: response.bytes_stream().map_err(|error| causes(&error)).boxed() })
+}
+
+/// What a document says it is; the specification lets it leave that out, and then what it holds tells as well.
+fn media_type(bytes: &[u8]) -> Result<String, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Kind {
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    let kind: Kind = serde_json::from_slice(bytes)?;
+    let implied = if kind.manifests.is_some() { INDEXES[0] } else { MANIFESTS[0] };
+    Ok(kind.media_type.unwrap_or_else(|| implied.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::media_type;
+
+    #[test]
+    fn a_document_tells_what_it_is_one_way_or_the_other() {
+        assert_eq!(media_type(br#"{"mediaType": "a/b", "manifests": []}"#).unwrap(), "a/b");
+        assert_eq!(media_type(br#"{"manifests": []}"#).unwrap(), super::INDEXES[0]);
+        assert_eq!(media_type(br#"{"layers": []}"#).unwrap(), super::MANIFESTS[0]);
+        assert!(media_type(b"<html>").is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! Writing to a registry: only what it lacks, taken from its other repositories where they have it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use oci_spec::image::Descriptor;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use reqwest::{Body, Method, StatusCode};
+use tokio_util::bytes::Bytes;
+use vcstore::{Blob, Digest, Image, Store};
+
+use super::endpoint::{Endpoint, backoff};
+use super::{Error, Repository, several};
+use crate::download;
+
+/// How many blobs are pushed at once.
+const AT_ONCE: usize = 4;
+
+/// What was done with a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The repository had it.
+    There,
+    /// Another repository of the registry had it.
+    Mounted,
+    /// Its bytes were sent.
+    Uploaded,
+}
+
+/// What a push sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Tally {
+    /// Blobs that were sent.
+    pub(crate) blobs: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Blobs that were there already.
+    pub(crate) there: u64,
+    /// Blobs that the registry took from another of its repositories.
+    pub(crate) mounted: u64,
+}
+
+impl Tally {
+    /// Counts a blob.
+    pub(crate) fn count(&mut self, blob: Blob, sent: Sent) {
+        match sent {
+            Sent::There => self.there += 1,
+            Sent::Mounted => self.mounted += 1,
+            Sent::Uploaded => {
+                self.blobs += 1;
+                self.bytes += blob.size;
+            }
+        }
+    }
+}
+
+/// Pushes an image: its blobs, the manifest of each platform, and last what `tag` is to name. `neighbour` is a repository of
+/// the same registry that may have some of its blobs.
+///
+/// # Errors
+/// When the store lacks a blob, or the registry refuses.
+pub(crate) async fn push_image(
+    repository: &Repository,
+    tag: &str,
+    image: &Image,
+    neighbour: Option<&str>,
+    store: &Store,
+) -> Result<Tally, Error> {
+    let tally = Mutex::new(Tally::default());
+    let mut seen = BTreeSet::new();
+    let parts = image
+        .platforms
+        .iter()
+        .flat_map(|one| one.layers.iter().map(vcstore::Layer::descriptor).chain([one.config.clone()]));
+    let blobs = parts.map(|part| blob_of(&part)).collect::<Result<Vec<_>, _>>()?;
+    let blobs = blobs.into_iter().filter(|blob| seen.insert(blob.digest));
+    let sends = blobs.map(|blob| {
+        let tally = &tally;
+        async move {
+            let sent = repository.push_blob(blob, neighbour, store).await?;
+            tally.lock().unwrap_or_else(PoisonError::into_inner).count(blob, sent);
+            Ok::<_, Error>(())
+        }
+    });
+    several(AT_ONCE, sends).await?;
+    for one in &image.platforms {
+        repository.push_document(one.manifest.digest().as_ref(), &one.manifest, store).await?;
+    }
+    repository.push_document(tag, &image.target, store).await?;
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Repository {
+    /// Pushes a blob of the store, unless the repository has it.
+    ///
+    /// # Errors
+    /// When the store lacks it, or the registry refuses.
+    pub(crate) async fn push_blob(&self, blob: Blob, neighbour: Option<&str>, store: &Store) -> Result<Sent, Error> {
+        // A blob that is not there is told as that, and not as a transfer that was cut.
+        drop(store.reader(&blob.digest)?);
+        let content = || match download::upload(store, &blob.digest) {
+            Ok(content) => Body::wrap_stream(content),
+            Err(error) => Body::wrap_stream(futures::stream::once(async { Err::<Bytes, _>(io::Error::other(error)) })),
+        };
+        self.push(blob, neighbour, content).await
+    }
+
+    /// Pushes a few bytes as a blob, unless the repository has it.
+    ///
+    /// # Errors
+    /// When the registry refuses.
+    pub(crate) async fn push_bytes(&self, bytes: &[u8]) -> Result<Blob, Error> {
+        let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
+        self.push(blob, None, || Body::from(bytes.to_vec())).await.map(|_| blob)
+    }
+
+    async fn push(&self, blob: Blob, neighbour: Option<&str>, content: impl Fn() -> Body) -> Result<Sent, Error> {
+        let endpoint = self.itself()?;
+        let attempt = format!("pushing {} to {} at", blob.digest, self.name);
+        if self.has(endpoint, &attempt, &blob.digest).await? {
+            return Ok(Sent::There);
+        }
+        let mut count = 1;
+        loop {
+            let mut url = endpoint.url("blobs/uploads/")?;
+            if let Some(neighbour) = neighbour {
+                url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", neighbour);
+            }
+            let begun =
+                endpoint.send(&attempt, Method::POST, &url, |request| request.header(CONTENT_LENGTH, 0)).await?;
+            if begun.status() == StatusCode::CREATED {
+                return Ok(Sent::Mounted);
+            }
+            let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            let location = location.and_then(|location| url.join(location).ok());
+            let mut location = location.ok_or_else(|| endpoint.answer(&attempt, "it does not say where to send it"))?;
+            location.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+            let dress = |request: reqwest::RequestBuilder| {
+                let request = request.header(CONTENT_LENGTH, blob.size);
+                request.header(CONTENT_TYPE, "application/octet-stream").body(content())
+            };
+            match endpoint.send_once(&attempt, Method::PUT, &location, dress).await {
+                Ok(_) => return Ok(Sent::Uploaded),
+                Err(error @ Error::Unreachable { .. }) if count < endpoint.patience().attempts => {
+                    tracing::debug!(%error, "sending it again");
+                    tokio::time::sleep(backoff(count)).await;
+                    count += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Pushes the manifest or index that the store has under `target`'s digest, unless it is there under this reference.
+    ///
+    /// # Errors
+    /// When the store lacks it, or the registry refuses.
+    pub(crate) async fn push_document(&self, reference: &str, target: &Descriptor, store: &Store) -> Result<(), Error> {
+        let bytes = store.document_bytes(&blob_of(target)?.digest)?;
+        self.put_document(reference, target.media_type().as_ref(), &bytes).await
+    }
+
+    /// Puts a manifest or index under a tag or its digest.
+    ///
+    /// # Errors
+    /// When the registry refuses.
+    pub(crate) async fn put_document(&self, reference: &str, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
+        let endpoint = self.itself()?;
+        let attempt = format!("pushing {reference} of {} to", self.name);
+        let url = endpoint.url(&format!("manifests/{reference}"))?;
+        let put = |request: reqwest::RequestBuilder| request.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
+        endpoint.send(&attempt, Method::PUT, &url, put).await.map(drop)
+    }
+
+    async fn has(&self, endpoint: &Endpoint, attempt: &str, digest: &Digest) -> Result<bool, Error> {
+        let url = endpoint.url(&format!("blobs/{digest}"))?;
+        match endpoint.send(attempt, Method::HEAD, &url, |request| request).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The registry itself, which comes after its mirrors.
+    fn itself(&self) -> Result<&Endpoint, Error> {
+        let none = || Error::Start(Box::new(super::Cause("no host is known".to_owned())));
+        self.endpoints.last().ok_or_else(none)
+    }
+}
+
+fn blob_of(descriptor: &Descriptor) -> Result<Blob, Error> {
+    let digest = Digest::try_from(descriptor.digest())
+        .map_err(|why| vcstore::Error::BadImage { image: descriptor.digest().to_string(), why: why.to_string() })?;
+    Ok(Blob { digest, size: descriptor.size() })
+}

@@ -1,0 +1,133 @@
+//! One cache: a place with records and blobs, whatever it is reached by.
+
+use std::time::Duration;
+
+use vcstore::{ActionKey, Blob, Digest, Record, Store};
+
+use super::Error;
+use super::address::Address;
+use super::file::FileCache;
+use super::http::HttpCache;
+use super::oci::OciCache;
+use super::ssh::SshCache;
+use crate::config::Config;
+use crate::download::Body;
+use crate::registry::Sent;
+
+/// The largest record that is read: one lists every file that a program was compiled from.
+pub(super) const RECORD_LIMIT: u64 = 32 << 20;
+
+/// A cache, by how it is reached.
+#[derive(Debug)]
+pub(crate) enum Cache {
+    File(FileCache),
+    Http(HttpCache),
+    Ssh(SshCache),
+    Oci(OciCache),
+}
+
+/// Why something is not had from a cache.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It has no such thing.
+    Absent,
+    /// It cannot be used: why, in one line.
+    Broken(String),
+}
+
+/// What is done with a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Read,
+    Write,
+}
+
+impl Cache {
+    /// Prepares to use a cache; nothing is asked yet. `timeout` is how long it may be silent.
+    ///
+    /// # Errors
+    /// When logins or certificates on this machine cannot be read.
+    pub(crate) fn open(address: &Address, purpose: Purpose, timeout: Duration, config: &Config) -> Result<Self, Error> {
+        Ok(match address {
+            Address::File(path) => Self::File(FileCache::at(path)),
+            Address::Http(url) => Self::Http(HttpCache::at(url, timeout)?),
+            Address::Ssh { host, user, port, path } => {
+                Self::Ssh(SshCache::at(host, user.as_deref(), *port, path, timeout))
+            }
+            Address::Oci { registry, repository } => {
+                Self::Oci(OciCache::at(registry, repository, purpose, timeout, config)?)
+            }
+        })
+    }
+
+    /// The record of an action as the cache has it, which is nobody's word yet.
+    pub(crate) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+        match self {
+            Self::File(cache) => cache.record(key).await,
+            Self::Http(cache) => cache.record(key).await,
+            Self::Ssh(cache) => cache.record(key).await,
+            Self::Oci(cache) => cache.record(key).await,
+        }
+    }
+
+    /// The content of a blob from an offset on.
+    pub(crate) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+        match self {
+            Self::File(cache) => cache.blob(digest, offset).await,
+            Self::Http(cache) => cache.blob(digest, offset).await,
+            Self::Ssh(cache) => cache.blob(digest, offset).await,
+            Self::Oci(cache) => cache.blob(digest, offset).await,
+        }
+    }
+
+    /// Puts a blob there, unless the cache has it.
+    pub(crate) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+        match self {
+            Self::File(cache) => cache.put_blob(blob, store).await,
+            Self::Http(cache) => cache.put_blob(blob, store).await,
+            Self::Ssh(cache) => cache.put_blob(blob, store).await,
+            Self::Oci(cache) => cache.put_blob(blob, store).await,
+        }
+    }
+
+    /// Puts a record there, whose blobs the cache has, in the place of the one it may have.
+    pub(crate) async fn put_record(&self, key: &ActionKey, record: &Record, bytes: Vec<u8>) -> Result<(), Fault> {
+        match self {
+            Self::File(cache) => cache.put_record(key, &bytes).await,
+            Self::Http(cache) => cache.put_record(key, bytes).await,
+            Self::Ssh(cache) => cache.put_record(key, &bytes).await,
+            Self::Oci(cache) => cache.put_record(key, record, &bytes).await,
+        }
+    }
+}
+
+/// Where a folder has the record of an action.
+pub(super) fn record_path(key: &ActionKey) -> String {
+    format!("records/{key}")
+}
+
+/// Where a folder has a blob, as an OCI image layout has it.
+pub(super) fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// Reads the whole of what is no longer than a record may be.
+pub(super) async fn whole(mut body: Body) -> Result<Vec<u8>, Fault> {
+    use futures::TryStreamExt;
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.bytes.try_next().await.map_err(Fault::Broken)? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() as u64 > RECORD_LIMIT {
+            return Err(Fault::Broken(format!("it has a record of more than {RECORD_LIMIT} bytes")));
+        }
+    }
+    Ok(bytes)
+}
+
+impl Fault {
+    /// It cannot be used, for this reason.
+    #[expect(clippy::needless_pass_by_value, reason = "errors come by value to where it stands: map_err")]
+    pub(super) fn broken(why: impl ToString) -> Self {
+        Self::Broken(why.to_string())
+    }
+}

@@ -1,0 +1,67 @@
+//! What can go wrong with caches when it is the user's to mend. What goes wrong with a cache in a build is only told.
+
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// An error of caches.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum Error {
+    #[error("{attempt} {path}")]
+    #[diagnostic(help("check that the path exists, who may use it, and that the disk has room"))]
+    Io { attempt: &'static str, path: Utf8PathBuf, source: io::Error },
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] vcstore::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Registry(#[from] crate::registry::Error),
+
+    #[error("naming a key {name:?}: {why}")]
+    #[diagnostic(help("give a name that says whose it is, such as cache.example.org-1"))]
+    KeyName { name: String, why: String },
+
+    #[error("reading the key {what}: {why}")]
+    #[diagnostic(help(
+        "a public key is written NAME:BASE64, as in the .pub file that `vcbuild key generate NAME` makes"
+    ))]
+    BadKey { what: String, why: String },
+
+    #[error("using the cache {0}")]
+    #[diagnostic(help("an address of a cache is as `vcbuild help push` lists them"))]
+    BadAddress(String),
+
+    #[error("using caches: no key is trusted, so nothing that they have would be taken")]
+    #[diagnostic(help(
+        "name the public key of who fills them: --trust-key NAME:BASE64, or trusted-keys under [caches] in vcbuild's \
+         config.toml"
+    ))]
+    NoKey,
+
+    #[error("pushing to {cache}: {why}")]
+    #[diagnostic(help("check the address, and that you may write there"))]
+    Write { cache: String, why: String },
+
+    #[error("pushing {image} to a cache: no build of this store is known to have made it")]
+    #[diagnostic(help("build it with `vcbuild images`, or push every record of the store with --all"))]
+    NoClosure { image: String },
+
+    #[error("pushing {what} to a cache: its outputs are no longer all in the store")]
+    #[diagnostic(help("build it again with `vcbuild images`"))]
+    Incomplete { what: String },
+}
+
+impl Error {
+    /// Wraps an I/O error with what was attempted and on what.
+    pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { attempt, path, source }
+    }
+
+    /// Whether the command line or a file says something that cannot be used.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::KeyName { .. } | Self::BadKey { .. } | Self::BadAddress(_) | Self::NoKey)
+    }
+}

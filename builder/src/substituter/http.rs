@@ -1,0 +1,98 @@
+//! A cache behind a web server: any that serves files is read; one that takes PUT is written to.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_LENGTH, RANGE};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use vcstore::{ActionKey, Blob, Digest, Store};
+
+use super::Error;
+use super::cache::{Fault, blob_path, record_path, whole};
+use crate::download::{self, Body};
+use crate::registry::{Sent, body_of, causes};
+
+/// A web server's folder.
+#[derive(Debug)]
+pub(crate) struct HttpCache {
+    /// It ends in a slash.
+    url: Url,
+    client: Client,
+}
+
+impl HttpCache {
+    pub(super) fn at(url: &Url, timeout: Duration) -> Result<Self, Error> {
+        // Of several providers in one program the first one stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client =
+            Client::builder().user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION"))).connect_timeout(timeout);
+        let client = client.build().map_err(|error| crate::registry::Error::Start(Box::new(error)))?;
+        Ok(Self { url: url.clone(), client })
+    }
+
+    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+        whole(self.get(&record_path(key), 0).await?).await
+    }
+
+    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+        self.get(&blob_path(digest), offset).await
+    }
+
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+        let path = blob_path(&blob.digest);
+        let there = self.send(self.request(Method::HEAD, &path)?).await;
+        match there {
+            Ok(response) if length(&response) == Some(blob.size) => return Ok(Sent::There),
+            Ok(_) | Err(Fault::Absent) => {}
+            Err(fault) => return Err(fault),
+        }
+        let content = reqwest::Body::wrap_stream(download::upload(store, &blob.digest).map_err(Fault::broken)?);
+        let put = self.request(Method::PUT, &path)?.header(CONTENT_LENGTH, blob.size).body(content);
+        self.write(put).await.map(|()| Sent::Uploaded)
+    }
+
+    pub(super) async fn put_record(&self, key: &ActionKey, bytes: Vec<u8>) -> Result<(), Fault> {
+        self.write(self.request(Method::PUT, &record_path(key))?.body(bytes)).await
+    }
+
+    async fn write(&self, put: reqwest::RequestBuilder) -> Result<(), Fault> {
+        match self.send(put).await {
+            Ok(_) => Ok(()),
+            Err(Fault::Absent) => {
+                Err(Fault::broken("the server takes no files (PUT): fill its folder by file:// or ssh://"))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn get(&self, path: &str, offset: u64) -> Result<Body, Fault> {
+        let mut request = self.request(Method::GET, path)?;
+        if offset > 0 {
+            request = request.header(RANGE, format!("bytes={offset}-"));
+        }
+        body_of(self.send(request).await?, offset).map_err(Fault::Broken)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<reqwest::RequestBuilder, Fault> {
+        Ok(self.client.request(method, self.url.join(path).map_err(Fault::broken)?))
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Fault> {
+        let response = request.send().await.map_err(|error| Fault::Broken(causes(&error)))?;
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            // Object stores answer 403 for what is not there to those who may not list what is; servers of plain files
+            // answer 405 or 501 to who wants to write.
+            StatusCode::NOT_FOUND
+            | StatusCode::GONE
+            | StatusCode::FORBIDDEN
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED => Err(Fault::Absent),
+            status => Err(Fault::Broken(format!("it answers {status}"))),
+        }
+    }
+}
+
+/// The size that a server gives for what it was not asked to send.
+fn length(response: &Response) -> Option<u64> {
+    response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

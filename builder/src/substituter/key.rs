@@ -1,0 +1,263 @@
+//! The keys that vouch for records: ed25519, written `NAME:BASE64` as Nix writes them, so that its keys serve here too.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use camino::Utf8Path;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use vcstore::Record;
+
+use super::Error;
+
+/// A key that signs records. Its file is for its owner's eyes alone.
+pub(crate) struct SecretKey {
+    name: String,
+    key: SigningKey,
+}
+
+/// A key that is trusted: whatever its owner signed is taken for the outputs of an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublicKey {
+    name: String,
+    key: VerifyingKey,
+}
+
+/// The keys that are trusted, by their names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Keyring(BTreeMap<String, Vec<VerifyingKey>>);
+
+/// Why a record is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Distrust {
+    /// It has no signature.
+    Unsigned,
+    /// It is signed by these keys, none of which is trusted.
+    Unknown(Vec<String>),
+    /// It has a signature by the name of this trusted key, and that is not the key's.
+    Forged(String),
+}
+
+impl SecretKey {
+    /// A new key of this name.
+    ///
+    /// # Errors
+    /// When the name is none, or the system gives no random bytes.
+    pub(crate) fn generate(name: &str) -> Result<Self, Error> {
+        check_name(name).map_err(|why| Error::KeyName { name: name.to_owned(), why })?;
+        let mut seed = [0; 32];
+        fs::File::open("/dev/urandom")
+            .and_then(|mut source| std::io::Read::read_exact(&mut source, &mut seed))
+            .map_err(Error::io("reading", "/dev/urandom"))?;
+        Ok(Self { name: name.to_owned(), key: SigningKey::from_bytes(&seed) })
+    }
+
+    /// Reads the key of a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no secret key.
+    pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io("reading", path))?;
+        let bad = |why: &str| Error::BadKey { what: path.to_string(), why: why.to_owned() };
+        let (name, bytes) = split(text.trim()).map_err(|why| bad(&why))?;
+        let bytes: [u8; 64] = bytes.try_into().map_err(|_| bad("it is no secret key: 64 bytes in base64"))?;
+        let key = SigningKey::from_keypair_bytes(&bytes).map_err(|_| bad("its two halves do not belong together"))?;
+        Ok(Self { name, key })
+    }
+
+    /// Writes the key into a new file that only its owner may read.
+    ///
+    /// # Errors
+    /// When there is a file of this name, or it cannot be written.
+    pub(crate) fn write(&self, path: &Utf8Path) -> Result<(), Error> {
+        let line = format!("{}:{}\n", self.name, STANDARD.encode(self.key.to_keypair_bytes()));
+        let file = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(Error::io("writing", path))
+    }
+
+    /// The name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key that others trust it by.
+    pub(crate) fn public(&self) -> PublicKey {
+        PublicKey { name: self.name.clone(), key: self.key.verifying_key() }
+    }
+
+    /// The record with this key's signature.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub(crate) fn sign(&self, record: Record) -> Result<Record, Error> {
+        let signature = STANDARD.encode(self.key.sign(&record.signed_bytes()?).to_bytes());
+        Ok(record.with_signature(&self.name, signature))
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretKey").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, STANDARD.encode(self.key.as_bytes()))
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, bytes) = split(text.trim())?;
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| "it is no public key: 32 bytes in base64".to_owned())?;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| "its bytes are no ed25519 key".to_owned())?;
+        if key.is_weak() {
+            return Err("it is a weak key: anybody could sign for it".to_owned());
+        }
+        Ok(Self { name, key })
+    }
+}
+
+impl PublicKey {
+    /// The key that `text` is, or that the file of this name holds.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub(crate) fn of(text: &str) -> Result<Self, Error> {
+        let bad = |why| Error::BadKey { what: text.to_owned(), why };
+        if text.contains(':') && !Utf8Path::new(text).is_file() {
+            return text.parse().map_err(bad);
+        }
+        fs::read_to_string(text).map_err(Error::io("reading", text))?.parse().map_err(bad)
+    }
+}
+
+impl Keyring {
+    /// Trusts these keys.
+    pub(crate) fn new(keys: impl IntoIterator<Item = PublicKey>) -> Self {
+        let mut names: BTreeMap<String, Vec<VerifyingKey>> = BTreeMap::new();
+        for PublicKey { name, key } in keys {
+            names.entry(name).or_default().push(key);
+        }
+        Self(names)
+    }
+
+    /// Whether no key is trusted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name of a trusted key that signed the record.
+    ///
+    /// # Errors
+    /// When none did.
+    pub(crate) fn check(&self, record: &Record) -> Result<String, Distrust> {
+        if record.signatures().is_empty() {
+            return Err(Distrust::Unsigned);
+        }
+        let signed = record.signed_bytes().map_err(|_| Distrust::Unsigned)?;
+        let mut forged = None;
+        for (name, signature) in record.signatures() {
+            let Some(keys) = self.0.get(name) else { continue };
+            let signature = STANDARD.decode(signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
+            match signature {
+                Some(signature) if keys.iter().any(|key| key.verify_strict(&signed, &signature).is_ok()) => {
+                    return Ok(name.clone());
+                }
+                _ => forged = Some(name.clone()),
+            }
+        }
+        Err(forged.map_or_else(|| Distrust::Unknown(record.signatures().keys().cloned().collect()), Distrust::Forged))
+    }
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsigned => f.write_str("it is not signed"),
+            // The names are a stranger's words: none of them may move the terminal's cursor.
+            Self::Unknown(names) => write!(f, "it is signed by {:?}, and that key is not trusted", names.join(", ")),
+            Self::Forged(name) => write!(f, "its signature is not that of the trusted key {name}"),
+        }
+    }
+}
+
+fn split(text: &str) -> Result<(String, Vec<u8>), String> {
+    let (name, encoded) = text.split_once(':').ok_or("a key is written NAME:BASE64")?;
+    check_name(name)?;
+    let bytes = STANDARD.decode(encoded).map_err(|_| "what follows its name is no base64".to_owned())?;
+    Ok((name.to_owned(), bytes))
+}
+
+/// A name goes into file names and into lists: it is one word.
+fn check_name(name: &str) -> Result<(), String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '@');
+    if name.is_empty() || name.len() > 128 || name.starts_with(['.', '-']) || !name.chars().all(word) {
+        return Err("a key's name has letters, digits, '.', '-', '_', '+' and '@' only".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use camino::Utf8PathBuf;
+    use vcstore::{Action, Outputs, Record, Store};
+
+    use super::{Distrust, Keyring, PublicKey, SecretKey};
+
+    fn record(note: &str) -> Record {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Utf8PathBuf::try_from(folder.path().join("store")).unwrap()).unwrap();
+        let action = Action::new("compile", "manager").input("source", "a").unwrap();
+        store.realise(&action, || Ok::<_, vcstore::Error>(Outputs::new().with_note("go", note))).unwrap();
+        store.record(&action.key().unwrap()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_record_is_trusted_for_a_trusted_keys_signature_and_for_nothing_else() {
+        let (ours, theirs) = (SecretKey::generate("ours-1").unwrap(), SecretKey::generate("theirs").unwrap());
+        let ring = Keyring::new([ours.public()]);
+        assert_eq!(ring.check(&record("1")), Err(Distrust::Unsigned));
+        let foreign = theirs.sign(record("1")).unwrap();
+        assert_eq!(ring.check(&foreign), Err(Distrust::Unknown(vec!["theirs".to_owned()])));
+        let good = ours.sign(foreign).unwrap();
+        assert_eq!(ring.check(&good), Ok("ours-1".to_owned()));
+        let moved = record("2").with_signature("ours-1", good.signatures()["ours-1"].clone());
+        assert_eq!(ring.check(&moved), Err(Distrust::Forged("ours-1".to_owned())));
+        let namesake = SecretKey::generate("ours-1").unwrap().sign(record("1")).unwrap();
+        assert_eq!(ring.check(&namesake), Err(Distrust::Forged("ours-1".to_owned())));
+    }
+
+    #[test]
+    fn keys_are_written_and_read_and_kept_from_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::try_from(folder.path().join("k.key")).unwrap();
+        let key = SecretKey::generate("cache.example-1").unwrap();
+        key.write(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(key.write(&path).is_err(), "a key is never replaced");
+        assert_eq!(SecretKey::read(&path).unwrap().public(), key.public());
+        assert_eq!(key.public().to_string().parse::<PublicKey>().unwrap(), key.public());
+        assert!(!format!("{key:?}").contains(&std::fs::read_to_string(&path).unwrap()[20..40]));
+        for bad in ["", "name", "name:", "name:AAAA", "a b:AAAA", &format!(":{}", "A".repeat(43))] {
+            assert!(bad.parse::<PublicKey>().is_err(), "{bad:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn nixs_keys_are_read() {
+        // Made by nix-store --generate-binary-cache-key.
+        let public = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+        assert_eq!(public.parse::<PublicKey>().unwrap().to_string(), public);
+    }
+}

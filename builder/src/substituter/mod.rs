@@ -1,0 +1,214 @@
+//! Substituters: caches that others fill with records and blobs, asked before an action runs.
+//!
+//! A record is taken when its inputs are those of the action that was asked for and a trusted key signed it, and a blob when
+//! it is what the record says: so a cache can refuse to serve, and nothing else. All caches are asked at once; one that is
+//! dead, hangs or lies is told of and left out for the rest of the run.
+
+mod address;
+mod cache;
+mod error;
+mod file;
+mod http;
+mod key;
+mod oci;
+mod push;
+mod ssh;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use vcstore::{ActionKey, Blob, Record, Store, Substituter};
+
+pub(crate) use self::address::Address;
+use self::cache::{Cache, Fault, Purpose};
+pub(crate) use self::error::Error;
+pub(crate) use self::key::{Keyring, PublicKey, SecretKey};
+pub(crate) use self::push::{Pushed, push, remember};
+use crate::config::Config;
+use crate::download::{self, Failure, Persistence};
+use crate::registry;
+
+/// How long a cache may be silent unless the user says otherwise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many bytes a second a cache must send at least, over the whole of a blob: one that sends a byte now and then would
+/// take longer than any build.
+const LEAST_RATE: u64 = 32 << 10;
+
+/// How often in a row a blob may be cut.
+const ATTEMPTS: u32 = 3;
+
+/// How many blobs of one record are fetched at once.
+const AT_ONCE: usize = 4;
+
+/// The caches of a run.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    members: Vec<Member>,
+    trusted: Keyring,
+    timeout: Duration,
+    runtime: Runtime,
+    given: Mutex<BTreeSet<ActionKey>>,
+    /// What was warned of already, so that each thing is said once.
+    warned: Mutex<BTreeSet<String>>,
+}
+
+/// A cache, and what is known of it in this run.
+#[derive(Debug)]
+struct Member {
+    address: Address,
+    cache: Cache,
+    /// It is left out from when this is cancelled.
+    out: CancellationToken,
+    /// Actions that it has no record of.
+    lacks: Mutex<BTreeSet<ActionKey>>,
+}
+
+impl Caches {
+    /// Prepares to ask these caches for what these keys vouch for; none is asked yet.
+    ///
+    /// # Errors
+    /// When no key is trusted, or logins or certificates on this machine cannot be read.
+    pub(crate) fn new(
+        addresses: Vec<Address>,
+        trusted: Keyring,
+        timeout: Duration,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        if trusted.is_empty() {
+            return Err(Error::NoKey);
+        }
+        let member = |address: Address| {
+            let cache = Cache::open(&address, Purpose::Read, timeout, config)?;
+            Ok(Member { address, cache, out: CancellationToken::new(), lacks: Mutex::default() })
+        };
+        let members = addresses.into_iter().map(member).collect::<Result<_, Error>>()?;
+        let (given, warned) = (Mutex::default(), Mutex::default());
+        Ok(Self { members, trusted, timeout, runtime: registry::runtime()?, given, warned })
+    }
+
+    /// Asks all caches at once and takes the first record that is trusted and whose blobs can be had.
+    async fn find(&self, key: &ActionKey, store: &Store) -> Option<Record> {
+        let asked = self.members.iter().filter(|member| !member.out.is_cancelled() && !member.lacks(key));
+        let mut answers: FuturesUnordered<_> =
+            asked.map(|member| async move { (member, self.ask(member, key).await) }).collect();
+        while let Some((member, answer)) = answers.next().await {
+            let Some(record) = answer else { continue };
+            if self.fetch(member, &record, store).await {
+                tracing::debug!(cache = %member.address, kind = record.kind(), name = record.name(), "substituted");
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// The trusted record that a cache has of an action.
+    async fn ask(&self, member: &Member, key: &ActionKey) -> Option<Record> {
+        let answer = tokio::select! {
+            // Somebody else waited in vain: that is enough.
+            () = member.out.cancelled() => return None,
+            answer = tokio::time::timeout(self.timeout, member.cache.record(key)) => answer,
+        };
+        match answer {
+            Ok(Ok(bytes)) => match self.check(key, &bytes) {
+                Ok(record) => return Some(record),
+                Err(why) => self.warn(member, &format!("a record is not taken: {why}")),
+            },
+            Ok(Err(Fault::Absent)) => {}
+            Ok(Err(Fault::Broken(why))) => self.leave_out(member, &why),
+            Err(_) => self.leave_out(member, &format!("no answer in {} s", self.timeout.as_secs_f32())),
+        }
+        member.lacks.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
+        None
+    }
+
+    /// What makes a cache's bytes the record of an action.
+    fn check(&self, key: &ActionKey, bytes: &[u8]) -> Result<Record, String> {
+        let record: Record = serde_json::from_slice(bytes).map_err(|_| "it cannot be read".to_owned())?;
+        if record.key().map_err(|error| error.to_string())? != *key {
+            return Err("it is of another action than was asked for".to_owned());
+        }
+        self.trusted.check(&record).map_err(|distrust| distrust.to_string())?;
+        Ok(record)
+    }
+
+    /// Gets the blobs of a record; whether all of them are in the store now.
+    async fn fetch(&self, member: &Member, record: &Record, store: &Store) -> bool {
+        let blobs = record.outputs().blobs().values().copied();
+        let fetches = blobs.map(|blob| self.fetch_blob(member, blob, store));
+        let result = tokio::select! {
+            () = member.out.cancelled() => return false,
+            result = registry::several(AT_ONCE, fetches) => result,
+        };
+        match result {
+            Ok(()) => true,
+            Err(Failure::Refused(Fault::Absent)) => {
+                self.warn(member, "it has a record without the blobs");
+                false
+            }
+            Err(Failure::Refused(Fault::Broken(why)) | Failure::Cut(why)) => {
+                self.leave_out(member, &why);
+                false
+            }
+            Err(Failure::Lie(why)) => {
+                self.leave_out(member, &format!("a blob is not what its record says: {why}"));
+                false
+            }
+            Err(Failure::Store(error)) => {
+                tracing::warn!(%error, "what a cache has cannot be kept");
+                false
+            }
+        }
+    }
+
+    async fn fetch_blob(&self, member: &Member, blob: Blob, store: &Store) -> Result<(), Failure<Fault>> {
+        let limit = self.timeout + Duration::from_secs(blob.size / LEAST_RATE);
+        let persistence = Persistence { attempts: ATTEMPTS, silence: self.timeout, outlast_silence: false };
+        let open = async |offset| {
+            let opened = tokio::time::timeout(self.timeout, member.cache.blob(&blob.digest, offset)).await;
+            opened.unwrap_or_else(|_| Err(Fault::Broken(format!("no blob in {} s", self.timeout.as_secs_f32()))))
+        };
+        let download = download::download(store, blob, persistence, open);
+        match tokio::time::timeout(limit, download).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Cut(format!("{} bytes took more than {} s", blob.size, limit.as_secs()))),
+        }
+    }
+
+    fn leave_out(&self, member: &Member, why: &str) {
+        if !member.out.is_cancelled() {
+            member.out.cancel();
+            self.warn(member, &format!("it is left out from here on: {why}"));
+        }
+    }
+
+    fn warn(&self, member: &Member, what: &str) {
+        let warning = format!("cache {}: {what}", member.address);
+        if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.clone()) {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
+impl Substituter for Caches {
+    fn substitute(&self, key: &ActionKey, store: &Store) -> Option<Record> {
+        let record = self.runtime.block_on(self.find(key, store))?;
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
+        Some(record)
+    }
+
+    fn gave(&self, key: &ActionKey) -> bool {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+}
+
+impl Member {
+    fn lacks(&self, key: &ActionKey) -> bool {
+        self.lacks.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+}

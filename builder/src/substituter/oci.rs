@@ -1,0 +1,105 @@
+//! A cache in a repository of a registry: each record is an artifact tagged `rec-KEY`, whose configuration is the record and
+//! whose layers are the blobs (image specification, "Guidelines for Artifact Usage").
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use vcstore::{ActionKey, Blob, Digest, Record, Store};
+
+use super::Error;
+use super::cache::{Fault, Purpose, RECORD_LIMIT, whole};
+use crate::config::Config;
+use crate::download::Body;
+use crate::registry::{self, MANIFESTS, Patience, Repository, Sent, causes};
+
+/// What a record is called among artifacts.
+const RECORD_TYPE: &str = "application/vnd.vcbuild.record.v1+json";
+
+/// What a blob is called: only its record knows what it is.
+const BLOB_TYPE: &str = "application/octet-stream";
+
+/// The empty document that stands where an artifact has nothing (image specification, "Guidance for an Empty Descriptor").
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+const EMPTY: &[u8] = b"{}";
+
+/// A repository.
+#[derive(Debug)]
+pub(crate) struct OciCache {
+    repository: Repository,
+}
+
+impl OciCache {
+    pub(super) fn at(
+        registry: &str,
+        name: &str,
+        purpose: Purpose,
+        timeout: Duration,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let repository = match purpose {
+            // Silence is measured by whoever reads; here it only has to be longer.
+            Purpose::Read => {
+                let patience = Patience { connect: timeout, silence: timeout * 2, attempts: 2 };
+                Repository::to_read(registry, name, config, patience)?
+            }
+            Purpose::Write => Repository::to_write(registry, name, None, config, Patience::MUCH)?,
+        };
+        Ok(Self { repository })
+    }
+
+    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+        #[derive(Deserialize)]
+        struct Manifest {
+            config: Config,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Config {
+            media_type: String,
+            digest: Digest,
+            size: u64,
+        }
+        let document = self.repository.document(&tag(key)).await.map_err(|error| fault(&error))?;
+        let manifest: Manifest = serde_json::from_slice(&document.bytes).map_err(Fault::broken)?;
+        let Config { media_type, digest, size } = manifest.config;
+        if media_type != RECORD_TYPE || size > RECORD_LIMIT {
+            return Err(Fault::Broken(format!("{} is {media_type} of {size} bytes, and no record", tag(key))));
+        }
+        whole(self.blob(&digest, 0).await?).await
+    }
+
+    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+        self.repository.open_blob(digest, offset).await.map_err(|error| fault(&error))
+    }
+
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+        self.repository.push_blob(blob, None, store).await.map_err(|error| fault(&error))
+    }
+
+    pub(super) async fn put_record(&self, key: &ActionKey, record: &Record, bytes: &[u8]) -> Result<(), Fault> {
+        let of = |kind: &str, blob: Blob| json!({"mediaType": kind, "digest": blob.digest, "size": blob.size});
+        let config = of(RECORD_TYPE, self.repository.push_bytes(bytes).await.map_err(|error| fault(&error))?);
+        let mut layers: Vec<_> = record.outputs().blobs().values().map(|blob| of(BLOB_TYPE, *blob)).collect();
+        if layers.is_empty() {
+            layers.push(of(EMPTY_TYPE, self.repository.push_bytes(EMPTY).await.map_err(|error| fault(&error))?));
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFESTS[0],
+            "artifactType": RECORD_TYPE,
+            "config": config,
+            "layers": layers,
+        });
+        let manifest = vcstore::canonical_json(&manifest).map_err(Fault::broken)?;
+        self.repository.put_document(&tag(key), MANIFESTS[0], &manifest).await.map_err(|error| fault(&error))
+    }
+}
+
+fn tag(key: &ActionKey) -> String {
+    format!("rec-{key}")
+}
+
+fn fault(error: &registry::Error) -> Fault {
+    if error.is_not_found() { Fault::Absent } else { Fault::Broken(causes(error)) }
+}

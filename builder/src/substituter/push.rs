@@ -1,0 +1,129 @@
+//! Filling a cache: records signed, their blobs first, nothing sent that is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use vcstore::{ActionKey, Blob, Closure, Digest, Image, PlatformImage, Record, Store};
+
+use super::cache::{Cache, Fault, Purpose};
+use super::{Address, Error, SecretKey};
+use crate::config::Config;
+use crate::registry::{self, Sent, Tally, several};
+
+/// How many blobs or records are sent at once.
+const AT_ONCE: usize = 4;
+
+/// The longest that a connection to a cache that is written to may take to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+
+/// What a push sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Pushed {
+    /// Records that were written.
+    pub(crate) records: u64,
+    /// Records that were there already, with the same outputs and signatures.
+    pub(crate) records_there: u64,
+    pub(crate) blobs: Tally,
+}
+
+/// Remembers by which actions a build made its images, for when they are to be pushed.
+///
+/// # Errors
+/// When the store cannot be written.
+pub(crate) fn remember<'a>(
+    store: &Store,
+    images: impl Iterator<Item = &'a Image>,
+    actions: BTreeSet<ActionKey>,
+) -> Result<(), vcstore::Error> {
+    let manifest = |one: &PlatformImage| {
+        let bad = |why: vcstore::ParseDigestError| vcstore::Error::BadImage {
+            image: one.manifest.digest().to_string(),
+            why: why.to_string(),
+        };
+        Digest::try_from(one.manifest.digest()).map_err(bad)
+    };
+    let manifests = |image: &Image| image.platforms.iter().map(manifest).collect::<Result<BTreeSet<_>, _>>();
+    let images = images.map(|image| Ok((image.name.clone(), manifests(image)?)));
+    store.remember(&Closure { images: images.collect::<Result<_, vcstore::Error>>()?, actions })
+}
+
+/// Sends the records of these actions and their blobs to a cache. With a key they are signed, here too.
+///
+/// # Errors
+/// When a record or an output is not in the store, or the cache cannot be written to.
+pub(crate) fn push(
+    address: &Address,
+    actions: &BTreeSet<ActionKey>,
+    key: Option<&SecretKey>,
+    store: &Store,
+    config: &Config,
+) -> Result<Pushed, Error> {
+    let mut records = BTreeMap::new();
+    for action in actions {
+        let incomplete = |what: String| Error::Incomplete { what };
+        let mut record = store.record(action)?.ok_or_else(|| incomplete(format!("action {action}")))?;
+        if !store.has_outputs(&record) {
+            return Err(incomplete(format!("{} {}", record.kind(), record.name())));
+        }
+        if let Some(key) = key {
+            let signed = key.sign(record.clone())?;
+            if signed != record {
+                store.put_record(&signed)?;
+                record = signed;
+            }
+        }
+        records.insert(*action, record);
+    }
+    let blobs: BTreeSet<Blob> =
+        records.values().flat_map(|record| record.outputs().blobs().values().copied()).collect();
+    let cache = Cache::open(address, Purpose::Write, CONNECT_LIMIT, config)?;
+    let runtime = registry::runtime()?;
+    let tally = Mutex::new(Pushed { records: 0, records_there: 0, blobs: Tally::default() });
+    let locked = || tally.lock().unwrap_or_else(PoisonError::into_inner);
+    let write = |fault| match fault {
+        Fault::Absent => Error::Write { cache: address.to_string(), why: "there is no such place".to_owned() },
+        Fault::Broken(why) => Error::Write { cache: address.to_string(), why },
+    };
+    // A record comes last: whoever finds it finds its blobs.
+    let sends = blobs.iter().map(|blob| async {
+        let sent: Sent = cache.put_blob(*blob, store).await?;
+        locked().blobs.count(*blob, sent);
+        Ok(())
+    });
+    runtime.block_on(several(AT_ONCE, sends)).map_err(write)?;
+    let sends = records.iter().map(|(action, record)| async {
+        match put_record(&cache, action, record).await? {
+            true => locked().records += 1,
+            false => locked().records_there += 1,
+        }
+        Ok(())
+    });
+    runtime.block_on(several(AT_ONCE, sends)).map_err(write)?;
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Writes a record, with the signatures that others gave the same outputs; whether the cache lacked anything of it.
+async fn put_record(cache: &Cache, action: &ActionKey, record: &Record) -> Result<bool, Fault> {
+    let known = match cache.record(action).await {
+        Ok(bytes) => serde_json::from_slice::<Record>(&bytes).ok(),
+        Err(Fault::Absent) => None,
+        Err(fault) => return Err(fault),
+    };
+    let mut merged = record.clone();
+    if let Some(known) = &known
+        && known.signed_bytes().ok() == record.signed_bytes().ok()
+    {
+        for (name, signature) in known.signatures() {
+            if !merged.signatures().contains_key(name) {
+                merged = merged.with_signature(name, signature.clone());
+            }
+        }
+    }
+    if known.as_ref() == Some(&merged) {
+        return Ok(false);
+    }
+    let bytes = vcstore::canonical_json(&merged).map_err(Fault::broken)?;
+    cache.put_record(action, &merged, bytes).await.map(|()| true)
+}

@@ -1,0 +1,274 @@
+//! A cache in a folder of another machine, read and written through the system's ssh. The other machine needs nothing but a
+//! shell, `cat`, `wc`, `tail`, `mkdir` and `mv`; who may log in, and whose host key counts, is ssh's to know.
+
+use std::io;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio_util::bytes::Bytes;
+use vcstore::{ActionKey, Blob, Digest, Store};
+
+use super::cache::{Fault, blob_path, record_path, whole};
+use crate::config::variable;
+use crate::download::{self, Body};
+use crate::registry::Sent;
+
+/// What the other side says before it answers: what a login script may have printed comes before it.
+const READY: &str = "vcbuild-cache-1 ready";
+
+/// The most that a login script may print.
+const NOISE_LIMIT: u64 = 64 << 10;
+
+/// How much is read at once.
+const PIECE: usize = 128 << 10;
+
+/// A folder on another machine.
+#[derive(Debug)]
+pub(crate) struct SshCache {
+    host: String,
+    options: Vec<String>,
+    folder: String,
+    /// Sessions that nobody uses now.
+    idle: Arc<Mutex<Vec<Session>>>,
+}
+
+/// A shell on the other machine that answers one question after the other.
+#[derive(Debug)]
+struct Session {
+    /// It ends with the session.
+    _process: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    words: ChildStderr,
+}
+
+impl SshCache {
+    pub(super) fn at(host: &str, user: Option<&str>, port: Option<u16>, folder: &str, timeout: Duration) -> Self {
+        let mut options: Vec<String> = ["-T", "-o", "BatchMode=yes", "-o"].map(str::to_owned).to_vec();
+        options.push(format!("ConnectTimeout={}", timeout.as_secs().max(1)));
+        if let Some(file) = variable("VCBUILD_SSH_CONFIG") {
+            options.extend(["-F".to_owned(), file.into_string()]);
+        }
+        options.extend(user.into_iter().flat_map(|user| ["-l".to_owned(), user.to_owned()]));
+        options.extend(port.into_iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
+        Self { host: host.to_owned(), options, folder: folder.to_owned(), idle: Arc::default() }
+    }
+
+    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+        whole(self.read(&record_path(key), 0).await?).await
+    }
+
+    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+        self.read(&blob_path(digest), offset).await
+    }
+
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+        let path = blob_path(&blob.digest);
+        let (size, session) = self.ask("size", &path, 0).await?;
+        self.idle(session);
+        if size == Some(blob.size) {
+            return Ok(Sent::There);
+        }
+        let content = download::upload(store, &blob.digest).map_err(Fault::broken)?;
+        self.write(&path, blob.size, content).await.map(|()| Sent::Uploaded)
+    }
+
+    pub(super) async fn put_record(&self, key: &ActionKey, bytes: &[u8]) -> Result<(), Fault> {
+        let content = futures::stream::iter([Ok(Bytes::copy_from_slice(bytes))]);
+        self.write(&record_path(key), bytes.len() as u64, content).await
+    }
+
+    async fn read(&self, path: &str, offset: u64) -> Result<Body, Fault> {
+        let (size, session) = self.ask("get", path, offset).await?;
+        let Some(size) = size else {
+            self.idle(session);
+            return Err(Fault::Absent);
+        };
+        let left = size.saturating_sub(offset);
+        let bytes = futures::stream::try_unfold(Some((session, left, self.idle.clone())), next_piece);
+        Ok(Body { start: offset, bytes: bytes.boxed() })
+    }
+
+    /// Asks a session for a file, and has its size: none when there is no such file.
+    async fn ask(&self, verb: &str, path: &str, offset: u64) -> Result<(Option<u64>, Session), Fault> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(mut session) = idle
+            && let Ok(size) = session.size(verb, path, offset).await
+        {
+            return Ok((size, session));
+        }
+        // A session that was idle for long may have been closed: that says nothing of the next one.
+        let mut session = self.begin().await?;
+        Ok((session.size(verb, path, offset).await?, session))
+    }
+
+    async fn begin(&self) -> Result<Session, Fault> {
+        let folder = quoted(&self.folder);
+        let script = format!(
+            "cd -- {folder} 2>/dev/null || cd / ; here=$(pwd)\n\
+             printf '\\n%s\\n' '{READY}'\n\
+             while read -r verb name offset; do\n\
+               if [ \"$here\" != / ] && [ -f \"$name\" ]; then\n\
+                 size=$(wc -c <\"$name\") || exit 1; echo $((size))\n\
+                 if [ \"$verb\" = get ]; then tail -c +$((offset + 1)) -- \"$name\" && printf '\\nend\\n' || exit 1; fi\n\
+               else echo -1; fi\n\
+             done"
+        );
+        let mut process =
+            self.command(&script).spawn().map_err(|error| Fault::Broken(format!("running ssh: {error}")))?;
+        let (Some(questions), Some(answers), Some(words)) =
+            (process.stdin.take(), process.stdout.take(), process.stderr.take())
+        else {
+            return Err(Fault::broken("ssh has no standard input and output"));
+        };
+        let answers = BufReader::with_capacity(PIECE, answers);
+        let mut session = Session { _process: process, questions, answers, words };
+        let mut seen = 0;
+        loop {
+            let line = session.line().await?;
+            seen += line.len() as u64;
+            if line.trim_end() == READY {
+                return Ok(session);
+            }
+            if seen > NOISE_LIMIT {
+                return Err(session.failed("its login script says too much".to_owned()).await);
+            }
+        }
+    }
+
+    /// Writes a file under another name, and gives it its own once all of it is there.
+    async fn write(
+        &self,
+        path: &str,
+        size: u64,
+        content: impl Stream<Item = io::Result<Bytes>> + Send,
+    ) -> Result<(), Fault> {
+        let file = quoted(&format!("{}/{path}", self.folder));
+        let script = format!(
+            "file={file}; new=\"$file.incoming-$$\"; umask 022; mkdir -p -- \"${{file%/*}}\" || exit 1\n\
+             cat >\"$new\" && [ \"$(($(wc -c <\"$new\")))\" -eq {size} ] && mv -f -- \"$new\" \"$file\" && exit 0\n\
+             rm -f -- \"$new\"; exit 1"
+        );
+        let mut process =
+            self.command(&script).spawn().map_err(|error| Fault::Broken(format!("running ssh: {error}")))?;
+        let mut content = std::pin::pin!(content);
+        if let Some(mut stdin) = process.stdin.take() {
+            while let Some(piece) = content.next().await {
+                // A program that ended early says why on its own; a blob that is damaged must not look whole.
+                if stdin.write_all(&piece.map_err(Fault::broken)?).await.is_err() {
+                    break;
+                }
+            }
+        }
+        let ended = process.wait_with_output().await.map_err(Fault::broken)?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&ended.stderr);
+        Err(Fault::Broken(format!("writing {path} there: {}: {}", ended.status, plain(&words))))
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(&self.options).arg("--").arg(&self.host).arg(format!("exec sh -c {}", quoted(script)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// Keeps a session for the next question.
+    fn idle(&self, session: Session) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+}
+
+impl Session {
+    /// Asks for a file; its size, or none when there is no such file. What was asked for follows.
+    async fn size(&mut self, verb: &str, path: &str, offset: u64) -> Result<Option<u64>, Fault> {
+        let question = format!("{verb} {path} {offset}\n");
+        self.questions.write_all(question.as_bytes()).await.map_err(Fault::broken)?;
+        let answer = self.line().await?;
+        match answer.trim().parse::<i64>() {
+            Ok(size) => Ok(u64::try_from(size).ok()),
+            Err(_) => Err(self.failed(format!("it answers {:?} for a size", answer.trim())).await),
+        }
+    }
+
+    /// One line of at most as many bytes as a login script may print.
+    async fn line(&mut self) -> Result<String, Fault> {
+        let mut line = Vec::new();
+        let read = (&mut self.answers).take(NOISE_LIMIT).read_until(b'\n', &mut line).await;
+        match read {
+            Ok(_) if line.ends_with(b"\n") => Ok(String::from_utf8_lossy(&line).into_owned()),
+            Ok(_) => Err(self.failed("the connection ended".to_owned()).await),
+            Err(error) => Err(self.failed(error.to_string()).await),
+        }
+    }
+
+    /// What went wrong, with what ssh said about it.
+    async fn failed(&mut self, why: String) -> Fault {
+        let mut words = Vec::new();
+        let mut said = (&mut self.words).take(4 << 10);
+        // A connection that is still there says nothing.
+        let _ = tokio::time::timeout(Duration::from_millis(500), said.read_to_end(&mut words)).await;
+        let words = plain(&String::from_utf8_lossy(&words));
+        Fault::Broken(if words.is_empty() { why } else { format!("{why}: {words}") })
+    }
+}
+
+/// What is being read: nothing once the end was seen.
+type Reading = Option<(Session, u64, Arc<Mutex<Vec<Session>>>)>;
+
+/// The next piece of a file. With its last byte the session is idle again, whether or not anybody asks for more.
+async fn next_piece(reading: Reading) -> Result<Option<(Bytes, Reading)>, String> {
+    let Some((mut session, left, idle)) = reading else { return Ok(None) };
+    let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE).min(PIECE)];
+    let count =
+        if left == 0 { 0 } else { session.answers.read(&mut piece).await.map_err(|error| error.to_string())? };
+    if left > 0 && count == 0 {
+        return Err("the connection ended".to_owned());
+    }
+    piece.truncate(count);
+    let left = left - count as u64;
+    if left > 0 {
+        return Ok(Some((Bytes::from(piece), Some((session, left, idle)))));
+    }
+    let end = [session.line().await, session.line().await];
+    if !matches!(&end, [Ok(blank), Ok(end)] if blank == "\n" && end == "end\n") {
+        return Err("the file changed while it was read".to_owned());
+    }
+    idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    Ok((count > 0).then(|| (Bytes::from(piece), None)))
+}
+
+/// `text` as one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A stranger's words in one line that moves no cursor.
+fn plain(words: &str) -> String {
+    let words = words.trim().lines().collect::<Vec<_>>().join("; ");
+    words.chars().filter(|letter| !letter.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::quoted;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_shell_reads_a_quoted_word_as_it_was(word in "[^\0]{0,40}") {
+            let script = format!("printf %s {}", quoted(&word));
+            let nested = format!("exec sh -c {}", quoted(&script));
+            let output = std::process::Command::new("sh").args(["-c", &nested]).output().unwrap();
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+}
