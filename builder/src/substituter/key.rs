@@ -257,7 +257,11 @@ mod tests {
     #[test]
     fn nixs_keys_are_read() {
         // Made by nix-store --generate-binary-cache-key.
-        let public = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
-        assert_eq!(public.parse::<PublicKey>().unwrap().to_string(), public);
+        let secret = "test.example-1:3jD+cdaBaDpb0KY0Dc5Pwt9ppcPmy3IRbwoXFRE/iozhcx80WoGROppJZT6wUlPoNyp1KneID2ls3JR9VW55zQ==";
+        let public = "test.example-1:4XMfNFqBkTqaSWU+sFJT6DcqdSp3iA9pbNyUfVVuec0=";
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::try_from(folder.path().join("k.key")).unwrap();
+        std::fs::write(&path, secret).unwrap();
+        assert_eq!(SecretKey::read(&path).unwrap().public().to_string(), public);
     }
 }
