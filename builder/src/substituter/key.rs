@@ -257,7 +257,8 @@ mod tests {
     #[test]
     fn nixs_keys_are_read() {
         // Made by nix-store --generate-binary-cache-key.
-        let secret = "test.example-1:3jD+cdaBaDpb0KY0Dc5Pwt9ppcPmy3IRbwoXFRE/iozhcx80WoGROppJZT6wUlPoNyp1KneID2ls3JR9VW55zQ==";
+        let secret =
+            "test.example-1:3jD+cdaBaDpb0KY0Dc5Pwt9ppcPmy3IRbwoXFRE/iozhcx80WoGROppJZT6wUlPoNyp1KneID2ls3JR9VW55zQ==";
         let public = "test.example-1:4XMfNFqBkTqaSWU+sFJT6DcqdSp3iA9pbNyUfVVuec0=";
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::try_from(folder.path().join("k.key")).unwrap();

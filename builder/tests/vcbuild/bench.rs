@@ -100,6 +100,8 @@ impl Bench {
         for name in ["SOURCE_DATE_EPOCH", "XDG_CACHE_HOME", "RUST_LOG", "CI"] {
             command.env_remove(name);
         }
+        // Nor whatever who runs the tests has set up for themselves.
+        command.env("XDG_CONFIG_HOME", self.path("config"));
         command.current_dir(self.folder.path()).env("VCBUILD_STORE", self.path("store")).args(arguments);
         command
     }

@@ -1,0 +1,230 @@
+//! Pull and push against a real registry: logins, TLS, mirrors, and what is said when they are not right.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Registry, Run, digests, text};
+use crate::gate::{Gate, Rule};
+use crate::site::{Site, built};
+
+/// A registry that speaks TLS with a certificate of its own authority, and lets in `user` with the password `open sesame`.
+struct Private {
+    process: Child,
+    address: String,
+}
+
+impl Private {
+    fn start(bench: &Bench) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "an authority of our own");
+        let certificate = authority.self_signed(&authority_key).unwrap();
+        bench.write("tls/ca.pem", &certificate.pem());
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own =
+            rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        bench.write("tls/own.pem", &own.pem());
+        bench.write("tls/own.key", &key.serialize_pem());
+        // bcrypt of "open sesame".
+        bench.write("htpasswd", "user:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n");
+        let config = format!(
+            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {root} }} }}\n\
+             http: {{ addr: {address}, tls: {{ certificate: {tls}/own.pem, key: {tls}/own.key }} }}\n\
+             auth: {{ htpasswd: {{ realm: ours, path: {htpasswd} }} }}\n",
+            root = bench.path("private").display(),
+            tls = bench.path("tls").display(),
+            htpasswd = bench.path("htpasswd").display()
+        );
+        bench.write("private.yml", &config);
+        let mut command = bench.around(std::process::Command::new("docker-registry"), &["serve", "private.yml"]);
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let private = Self { process, address };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(&private.address).is_err() {
+            assert!(Instant::now() < deadline, "the registry does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        private
+    }
+
+    /// Settings that say how the registry is reached: on this machine TLS is not taken for granted.
+    fn settings(&self, site: &Site, more: &str) {
+        let settings = format!("[registries.\"{}\"]\nplain-http = false\n{more}", self.address);
+        site.bench.write("config/vcbuild/config.toml", &settings);
+    }
+
+    /// A login in Docker's file.
+    fn log_in(&self, site: &Site, password: &str) {
+        use base64::Engine;
+        let auth = base64::engine::general_purpose::STANDARD.encode(format!("user:{password}"));
+        site.bench.write("docker/config.json", &json!({"auths": {&self.address: {"auth": auth}}}).to_string());
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
+    let site = Site::with_the_built_store();
+    let private = Private::start(&site.bench);
+    let reference = format!("{}/team/one:v1", private.address);
+    let push = ["push", "hello/one", "--as", &reference];
+
+    private.settings(&site, "");
+    let strange = site.run(&push);
+    strange.failed(1, &["no TLS connection", "UnknownIssuer", "SSL_CERT_FILE", "certs.d"]);
+    let ca = format!("ca = {:?}\n", site.bench.path("tls/ca.pem"));
+    private.settings(&site, &ca);
+    site.run(&push).failed(1, &["it wants to know who asks (401)", "log in first (`docker login 127.0.0.1:"]);
+    private.log_in(&site, "guess");
+    site.run(&push).failed(1, &["(401)", "the login of ", "docker/config.json is not taken"]);
+    private.log_in(&site, "open sesame");
+    let pushed = site.run(&[&push[..], &["--output", "json"]].concat()).json()["images"][0].clone();
+    assert_eq!(
+        (text(&pushed["reference"]), text(&pushed["digest"])),
+        (reference.clone(), digests(built())["one"].clone())
+    );
+    assert_eq!(pushed["blobs"]["blobs"], 2, "a layer and a configuration: {pushed}");
+    let again = site.run(&[&push[..], &["--output", "json"]].concat()).json()["images"][0]["blobs"].clone();
+    assert_eq!((&again["blobs"], &again["there"]), (&json!(0), &json!(2)), "{again}");
+
+    // Another program finds the very image there.
+    fs::create_dir_all(site.bench.path("certs")).unwrap();
+    fs::copy(site.bench.path("tls/ca.pem"), site.bench.path("certs/ca.crt")).unwrap();
+    let arguments = ["inspect", "--creds", "user:open sesame", "--cert-dir", "certs"];
+    let seen = site.bench.tool("skopeo", &[&arguments[..], &[&format!("docker://{reference}")]].concat());
+    let seen: Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!(text(&seen["Digest"]), digests(built())["one"]);
+
+    // The authority may come from the environment or from where Podman has it, the login from Podman's file or a helper.
+    let other = Site::new();
+    private.settings(&other, "");
+    let pull = ["base", &reference, "--output", "json"];
+    let auth = json!({"auths": {format!("{}/team", private.address): {"username": "user", "password": "open sesame"}}});
+    other.bench.write("auth.json", &auth.to_string());
+    let mut command = other.command(&pull);
+    command
+        .env("SSL_CERT_FILE", site.bench.path("tls/ca.pem"))
+        .env("REGISTRY_AUTH_FILE", other.bench.path("auth.json"));
+    assert_eq!(text(&Run::of(&mut command).json()["platforms"][0]["digest"]), digests(built())["one"]);
+
+    let third = Site::new();
+    private.settings(&third, "");
+    let authority = fs::read_to_string(site.bench.path("tls/ca.pem")).unwrap();
+    third.bench.write(&format!("config/containers/certs.d/{}/ours.crt", private.address), &authority);
+    third.bench.write("docker/config.json", &json!({"credHelpers": {&private.address: "ours"}}).to_string());
+    let helper = "#!/bin/sh\nread -r host\nprintf '{\"ServerURL\": \"%s\", \"Username\": \"user\", \"Secret\": \"open sesame\"}' \"$host\"\n";
+    third.bench.write("bin/docker-credential-ours", helper);
+    fs::set_permissions(third.bench.path("bin/docker-credential-ours"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", third.bench.path("bin").display(), std::env::var("PATH").unwrap());
+    let mut command = third.command(&pull);
+    assert_eq!(text(&Run::of(command.env("PATH", path)).json()["platforms"][0]["digest"]), digests(built())["one"]);
+    third
+        .run(&["base", &format!("{}/team/one:v2", private.address)])
+        .failed(1, &["looking for the login of ", "docker-credential-ours cannot be run"]);
+
+    // The same login and authority serve a cache there.
+    let cache = format!("oci://{}/cache", private.address);
+    site.run(&["push", "--to", &cache, "--sign-key", "good-1.key"]).succeeded();
+    let user = Site::new();
+    private.settings(&user, &ca);
+    private.log_in(&user, "open sesame");
+    assert_eq!(user.build(&[&cache]).counts(), (0, 9));
+}
+
+/// A registry with the image `team/one:v1`, and a site with its store.
+fn with_image() -> (Site, Registry) {
+    let site = Site::with_the_built_store();
+    let registry = Registry::start(&site.bench);
+    site.run(&["push", "hello/one", "--as", &format!("{}/team/one:v1", registry.address)]).succeeded();
+    (site, registry)
+}
+
+#[test]
+fn a_registry_that_gives_tokens_is_answered() {
+    let (site, registry) = with_image();
+    let gate = Gate::before(&registry.address, Rule::Token);
+    let to = format!("{}/team/other:v1", gate.address);
+    site.run(&["push", "hello/two", "--as", &to])
+        .failed(1, &["logging in for pushing ", "(401): who are you?", "log in first"]);
+    let logins = json!({"auths": {&gate.address: {"auth": "dXNlcjpzZWNyZXQ="}}});
+    site.bench.write("docker/config.json", &logins.to_string());
+    site.run(&["push", "hello/two", "--as", &to]).succeeded();
+    let tokens: Vec<_> = gate.requests().into_iter().filter(|request| request.starts_with("GET /token")).collect();
+    assert!(tokens[0].contains("service=the+gate&scope=repository%3Ateam%2Fother%3Apull%2Cpush"), "{tokens:?}");
+
+    let empty = Site::new();
+    empty.bench.write("docker/config.json", &logins.to_string());
+    let pulled = empty.run(&["base", &to, "--output", "json"]).json();
+    assert_eq!(text(&pulled["platforms"][0]["digest"]), digests(built())["two"]);
+}
+
+#[test]
+fn a_busy_registry_is_asked_again_and_a_cut_blob_goes_on() {
+    let (_site, registry) = with_image();
+    for rule in [Rule::Busy(3), Rule::Cuts(100_000)] {
+        let gate = Gate::before(&registry.address, rule);
+        let pulled = Site::new().run(&["base", &format!("{}/team/one:v1", gate.address), "--output", "json"]).json();
+        assert_eq!(text(&pulled["platforms"][0]["digest"]), digests(built())["one"], "{rule:?}");
+        let resumed = gate.requests().iter().any(|request| request.contains(" bytes="));
+        assert_eq!(resumed, rule != Rule::Busy(3), "{:?}", gate.requests());
+    }
+}
+
+#[test]
+fn each_refusal_says_what_to_do() {
+    let (_site, registry) = with_image();
+    let site = Site::new();
+    let gate = Gate::before(&registry.address, Rule::Denies);
+    let denied = site.run(&["base", &format!("{}/team/one:v1", gate.address)]);
+    denied.failed(
+        1,
+        &["pulling base 127.0.0.1:", "it refuses (403): not for you", "ask its owner for access", "--base debian"],
+    );
+    let absent = site.run(&["base", &format!("{}/team/one:v9", registry.address)]);
+    absent.failed(1, &["there is no such thing (404): manifest unknown", "check the spelling"]);
+    let full = Site::with_the_built_store();
+    full.run(&["push", "hello/one", "hello/two", "--as", "x/y:v1"]).failed(2, &["--as names one image"]);
+    full.run(&["push"]).failed(2, &["<IMAGE>"]);
+}
+
+#[test]
+fn mirrors_are_asked_before_the_registry() {
+    let (_site, registry) = with_image();
+    let site = Site::new();
+    let settings = format!(
+        "[registries.\"registry.invalid\"]\nmirrors = [\"127.0.0.1:1\", {:?}]\n",
+        format!("{}/team", registry.address)
+    );
+    site.bench.write("config/vcbuild/config.toml", &settings);
+    let pulled = site.run(&["base", "registry.invalid/one:v1", "--output", "json"]).json();
+    assert_eq!(text(&pulled["platforms"][0]["digest"]), digests(built())["one"]);
+    let lock = site.bench.read("vcbuild.lock");
+    assert!(lock.contains("[image.\"registry.invalid/one:v1\".\"linux/amd64\"]"), "{lock}");
+}
+
+#[test]
+fn a_base_is_mounted_from_its_own_repository() {
+    let (site, registry) = with_image();
+    let base = format!("{}/team/one:v1", registry.address);
+    site.run(&["images", "--source-dir", "hello", "--components", "two", "--base", &base]).succeeded();
+    let to = format!("{}/other/two:v1", registry.address);
+    let pushed = site.run(&["push", "hello/two", "--as", &to, "--output", "json"]).json()["images"][0].clone();
+    assert_eq!((&pushed["blobs"]["mounted"], &pushed["blobs"]["blobs"]), (&json!(1), &json!(2)), "{pushed}");
+    let seen = site.bench.tool("skopeo", &["inspect", "--tls-verify=false", &format!("docker://{to}")]);
+    assert_eq!(text(&serde_json::from_str::<Value>(&seen).unwrap()["Digest"]), text(&pushed["digest"]));
+}

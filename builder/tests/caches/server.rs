@@ -1,0 +1,149 @@
+//! A web server for one folder, which may misbehave.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// How a server treats what it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As it should.
+    Honest,
+    /// Takes the connection and never answers.
+    Hangs,
+    /// Answers records, and begins blobs that it never goes on with.
+    HangsInBlobs,
+    /// Sends zeros without an end for every blob.
+    Endless,
+    /// Ends the first answer for each blob after this many bytes.
+    Cuts(usize),
+    /// Answers 500.
+    Broken,
+}
+
+/// A server on a free port of the loopback address. Its threads end with the process of the test.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    served: Arc<Served>,
+}
+
+struct Served {
+    folder: PathBuf,
+    manner: Manner,
+    /// Every request as "METHOD PATH RANGE".
+    requests: Mutex<Vec<String>>,
+    sent: AtomicU64,
+}
+
+impl Server {
+    pub(crate) fn start(folder: PathBuf, manner: Manner) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let served = Arc::new(Served { folder, manner, requests: Mutex::default(), sent: AtomicU64::new(0) });
+        let shared = served.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let served = shared.clone();
+                // Who hangs up early is no concern of the server's.
+                std::thread::spawn(move || served.answer(stream));
+            }
+        });
+        Self { url, served }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.served.requests.lock().unwrap().clone()
+    }
+
+    /// How many bytes of bodies were sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.served.sent.load(Ordering::SeqCst)
+    }
+}
+
+impl Served {
+    fn answer(&self, mut stream: TcpStream) -> Option<()> {
+        let mut reader = BufReader::new(stream.try_clone().ok()?);
+        let (mut line, mut range, mut length) = (String::new(), None, 0);
+        reader.read_line(&mut line).ok()?;
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header).ok()?;
+            let header = header.trim().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(value) = header.strip_prefix("range: bytes=") {
+                range = value.trim_end_matches('-').parse::<usize>().ok();
+            }
+            if let Some(value) = header.strip_prefix("content-length: ") {
+                length = value.parse().ok()?;
+            }
+        }
+        let mut words = line.split_whitespace();
+        let (method, path) = (words.next()?, words.next()?);
+        let request = format!("{method} {path} {}", range.map(|start| start.to_string()).unwrap_or_default());
+        let first = {
+            let mut requests = self.requests.lock().unwrap();
+            let first = !requests.iter().any(|seen| seen.contains(path));
+            requests.push(request.trim_end().to_owned());
+            first
+        };
+        let blob = path.contains("/blobs/");
+        let head = |stream: &mut TcpStream, status: &str, length: Option<usize>| {
+            let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+            write!(stream, "HTTP/1.1 {status}\r\n{length}Connection: close\r\n\r\n").ok()
+        };
+        match self.manner {
+            Manner::Hangs => hang(),
+            Manner::Broken => return head(&mut stream, "500 Internal Server Error", Some(0)),
+            Manner::Endless if blob => {
+                head(&mut stream, "200 OK", None)?;
+                loop {
+                    stream.write_all(&[0; 4096]).ok()?;
+                    self.sent.fetch_add(4096, Ordering::SeqCst);
+                }
+            }
+            _ => {}
+        }
+        let file = self.folder.join(path.trim_start_matches('/'));
+        if method == "PUT" {
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).ok()?;
+            fs::create_dir_all(file.parent()?).unwrap();
+            fs::write(&file, body).unwrap();
+            return head(&mut stream, "201 Created", Some(0));
+        }
+        let Ok(content) = fs::read(&file) else { return head(&mut stream, "404 Not Found", Some(0)) };
+        let start = range.unwrap_or(0).min(content.len());
+        let content = &content[start..];
+        if range.is_some() {
+            let (last, whole) = (start + content.len() - 1, start + content.len());
+            write!(stream, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{last}/{whole}\r\n").ok()?;
+            write!(stream, "Content-Length: {}\r\nConnection: close\r\n\r\n", content.len()).ok()?;
+        } else {
+            head(&mut stream, "200 OK", Some(content.len()))?;
+        }
+        if method == "HEAD" {
+            return Some(());
+        }
+        let until = match self.manner {
+            Manner::Cuts(limit) if blob && first => limit.min(content.len()),
+            Manner::HangsInBlobs if blob => content.len() / 2,
+            _ => content.len(),
+        };
+        stream.write_all(&content[..until]).ok()?;
+        self.sent.fetch_add(until as u64, Ordering::SeqCst);
+        if self.manner == Manner::HangsInBlobs && blob {
+            hang();
+        }
+        Some(())
+    }
+}
+
+fn hang() {
+    std::thread::sleep(std::time::Duration::from_secs(600));
+}
