@@ -27,6 +27,7 @@ mod process;
 mod progress;
 mod project;
 mod registry;
+mod report;
 mod sandbox;
 mod site;
 mod source;

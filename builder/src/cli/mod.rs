@@ -13,6 +13,7 @@ mod key;
 mod lock;
 mod opened;
 mod push;
+mod report;
 mod sandbox;
 mod schema;
 mod store;
@@ -61,6 +62,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Draw what led to images: inputs, actions and images as a graph.
     Graph(graph::Arguments),
+    /// Write a page about the images: what is in each, what changed, how the last build went.
+    Report(report::Arguments),
     /// Show what pulled a file, a package or a blob into an image.
     Why(why::Arguments),
     /// Say what the store holds and how much of the disk it takes, check it, and let images go.
@@ -115,6 +118,7 @@ pub fn run() -> Exit {
         Command::Schema(arguments) => schema::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
         Command::Graph(arguments) => graph::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Why(arguments) => why::run(arguments),
         Command::Store(command) => store::run(command),
         Command::Gc(arguments) => gc::run(arguments),

@@ -1,0 +1,55 @@
+//! `vcbuild report`: a page about the images of the store.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use serde::Serialize;
+use vcterminal::{Exit, Output};
+
+use super::Common;
+use crate::Error;
+use crate::report::{Report, page};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The image, by its full name or a part of it [default: all images of the store].
+    #[arg(value_name = "IMAGE")]
+    image: Option<String>,
+
+    /// The file that is written: one HTML page that opens without a network.
+    #[arg(long, value_name = "FILE", default_value = "vcbuild-report.html")]
+    out: Utf8PathBuf,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    path: &'a Utf8Path,
+    size: usize,
+    images: Vec<&'a str>,
+    builds: usize,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let store = arguments.common.store()?;
+    let images = super::images_of(&store, arguments.image.as_deref())?;
+    let report = Report::of(&store, &images)?;
+    let html = page(&report);
+    crate::atomic::replace(&arguments.out, html.as_bytes()).map_err(Error::io("writing", &arguments.out))?;
+    let document = Document {
+        path: &arguments.out,
+        size: html.len(),
+        images: images.iter().map(|image| image.name.as_str()).collect(),
+        builds: report.builds.len(),
+    };
+    match arguments.common.output {
+        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
+        Output::Text => {
+            let (count, size) = (document.images.len(), vcterminal::bytes(document.size as u64));
+            super::print(&format!("wrote {}: {count} images, {} builds, {size}\n", arguments.out, document.builds))?;
+        }
+    }
+    Ok(Exit::Done)
+}
