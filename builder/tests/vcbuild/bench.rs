@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -104,6 +104,53 @@ impl Bench {
         command.env("XDG_CONFIG_HOME", self.path("config"));
         command.current_dir(self.folder.path()).env("VCBUILD_STORE", self.path("store")).args(arguments);
         command
+    }
+
+    /// Publishes a module in the proxy that is the bench's folder `proxy`, and returns its lines of `go.sum`.
+    pub(crate) fn publish(&self, module: &str, version: &str, files: &[(&str, &str)]) -> String {
+        let at = self.path("proxy").join(module).join("@v");
+        fs::create_dir_all(&at).unwrap();
+        let go_mod = format!("module {module}\n\ngo 1.21\n");
+        let mut files: BTreeMap<&str, &str> = files.iter().copied().collect();
+        files.entry("go.mod").or_insert(&go_mod);
+        let mut zip = zip::ZipWriter::new(fs::File::create(at.join(format!("{version}.zip"))).unwrap());
+        for (name, content) in &files {
+            let name = format!("{module}@{version}/{name}");
+            zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            zip.write_all(content.as_bytes()).unwrap();
+        }
+        zip.finish().unwrap();
+        fs::write(at.join(format!("{version}.mod")), files["go.mod"]).unwrap();
+        fs::write(at.join(format!("{version}.info")), format!("{{\"Version\":\"{version}\"}}")).unwrap();
+        let mut versions = fs::read_to_string(at.join("list")).unwrap_or_default();
+        versions += &format!("{version}\n");
+        fs::write(at.join("list"), versions).unwrap();
+        let whole = h1(files.iter().map(|(name, content)| (format!("{module}@{version}/{name}"), *content)));
+        let alone = h1([("go.mod".to_owned(), files["go.mod"])]);
+        format!("{module} {version} {whole}\n{module} {version}/go.mod {alone}\n")
+    }
+
+    /// Has the user's Go take modules from the bench's proxy alone.
+    pub(crate) fn with_proxy(&self, mut command: Command) -> Command {
+        command
+            .env("GOPROXY", format!("file://{}", self.path("proxy").display()))
+            .env("GONOSUMDB", "*")
+            .env("GOPATH", self.path("gopath"))
+            .env_remove("GOMODCACHE");
+        command
+    }
+
+    /// Makes a folder a git repository with all of it in one commit, and returns the commit.
+    pub(crate) fn commit(&self, folder: &str) -> String {
+        self.git(folder, &["init", "--quiet", "--initial-branch=main"]);
+        self.git(folder, &["add", "."]);
+        self.git(folder, &["commit", "--quiet", "--allow-empty", "-m", "change"]);
+        self.git(folder, &["rev-parse", "HEAD"])
+    }
+
+    pub(crate) fn git(&self, folder: &str, arguments: &[&str]) -> String {
+        let who = ["-C", folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"];
+        self.tool("git", &[&who[..], arguments].concat()).trim().to_owned()
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
@@ -210,6 +257,20 @@ impl Drop for Registry {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
+}
+
+/// The `h1:` checksum of files.
+fn h1<'a>(files: impl IntoIterator<Item = (String, &'a str)>) -> String {
+    use base64::Engine;
+    use sha2::{Digest, Sha256};
+    let mut files: Vec<_> = files.into_iter().collect();
+    files.sort();
+    let lines = files.into_iter().map(|(name, content)| {
+        let hash: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{hash}  {name}\n")
+    });
+    let sum = Sha256::digest(lines.collect::<String>());
+    format!("h1:{}", base64::engine::general_purpose::STANDARD.encode(sum))
 }
 
 /// Unpacks a tar file.

@@ -6,4 +6,6 @@ mod bases;
 mod bench;
 mod errors;
 mod images;
+mod lock;
+mod offline;
 mod sources;

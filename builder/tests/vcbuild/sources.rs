@@ -1,6 +1,6 @@
 //! Sources: modules beside the module, embedded files, modules from a proxy, git repositories.
 
-use crate::bench::{Bench, Run, digests};
+use crate::bench::{Bench, Run, digests, untar};
 
 /// A program that embeds a file and uses a module in a folder beside it.
 fn with_app() -> Bench {
@@ -50,31 +50,10 @@ fn a_program_is_made_of_its_embedded_files_and_of_modules_beside_it() {
 #[test]
 fn modules_are_fetched_through_the_users_proxy_and_checked_against_go_sum() {
     let bench = with_app();
-    bench.write("zip/go.mod", "module zip\n\ngo 1.21\n");
-    bench.write("zip/main.go", include_str!("zip.go.txt"));
-    let tool = |arguments: &[&str]| {
-        let mut go = bench.around(std::process::Command::new("go"), arguments);
-        Run::of(
-            go.env("GOFLAGS", "-mod=mod")
-                .env("GOPATH", bench.path("gopath"))
-                .env("GOPROXY", "off")
-                .current_dir(bench.path("zip")),
-        )
-    };
-    // The folder lib as a proxy has it.
-    let made = tool(&["run", ".", "../lib", "example.org/lib", "v1.0.0", "../proxy"]);
-    assert_eq!(made.code, Some(0), "{made:?}");
-    let sums = made.stdout;
+    let greet = "package greet\n\nfunc Hello(name string) string { return \"hello \" + name }\n";
+    let sums = bench.publish("example.org/lib", "v1.0.0", &[("greet/greet.go", greet)]);
     bench.write("app/go.mod", "module example.org/app\n\ngo 1.21\n\nrequire example.org/lib v1.0.0\n");
-    let build = |proxy: &str| {
-        let mut command = bench.vcbuild(&["images"]);
-        command
-            .env("GOPROXY", proxy)
-            .env("GONOSUMDB", "*")
-            .env("GOPATH", bench.path("gopath"))
-            .env_remove("GOMODCACHE");
-        Run::of(&mut command)
-    };
+    let build = |proxy: &str| Run::of(bench.with_proxy(bench.vcbuild(&["images"])).env("GOPROXY", proxy));
     let proxy = format!("file://{}", bench.path("proxy").display());
     bench.write("app/go.sum", &sums.replace("h1:", "h1:A"));
     build(&proxy).failed(1, &["example.org/lib"]);
@@ -94,15 +73,10 @@ fn modules_are_fetched_through_the_users_proxy_and_checked_against_go_sum() {
 #[test]
 fn a_repository_is_cloned_at_the_commit_that_is_pinned() {
     let bench = Bench::with_hello();
-    let git = |arguments: &[&str]| {
-        let who = ["-C", "hello", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"];
-        bench.tool("git", &[&who[..], arguments].concat()).trim().to_owned()
-    };
-    git(&["init", "--quiet", "--initial-branch=main"]);
-    git(&["add", "."]);
-    git(&["commit", "--quiet", "-m", "first"]);
+    let git = |arguments: &[&str]| bench.git("hello", arguments);
+    let first = bench.commit("hello");
     git(&["tag", "v1"]);
-    let first = git(&["rev-parse", "HEAD"]);
+    let tree = git(&["rev-parse", "HEAD^{tree}"]);
     let url = format!("file://{}", bench.path("hello").display());
     let build = |version: &str, more: &[&str]| {
         let project = ["images", "--project", "hello/vcbuild.toml", "--lock", "vcbuild.lock", "--source-repo", &url];
@@ -110,7 +84,7 @@ fn a_repository_is_cloned_at_the_commit_that_is_pinned() {
     };
     let main = build("main", &[]).json();
     let lock = bench.read("vcbuild.lock");
-    assert!(lock.contains(&format!("[source.\"{url}\".main]\ncommit = \"{first}\"\n")), "{lock}");
+    assert!(lock.contains(&format!("[source.\"{url}\".main]\ncommit = \"{first}\"\ntree = \"{tree}\"\n")), "{lock}");
 
     bench.edit("hello/cmd/one/main.go", "\"one\"", "\"ONE\"");
     git(&["commit", "--quiet", "-am", "second"]);
@@ -137,4 +111,126 @@ fn an_address_with_a_login_is_refused_and_not_repeated() {
     run.failed(2, &["has a login in it", "credential helper"]);
     assert!(!run.stderr.contains("secret"), "{run:?}");
     assert!(!bench.path("vcbuild.lock").exists());
+}
+
+#[test]
+fn of_a_folder_that_git_knows_what_it_tracks_is_the_source() {
+    let bench = Bench::with_hello();
+    let build = || bench.run(&["images", "--source-dir", "hello", "--output", "json"]);
+    let plain = build().json();
+    bench.write("hello/.gitignore", "*.log\ngenerated.go\n");
+    bench.commit("hello");
+    // What is changed counts, committed or not; what is untracked or ignored does not.
+    bench.write("hello/cmd/one/debug.go", "package main\n\nfunc init() { println(\"debug\") }\n");
+    bench.write("hello/cmd/one/generated.go", "package broken\n");
+    bench.write("hello/build.log", "");
+    let tracked = build();
+    assert_eq!(digests(&tracked.json()), digests(&plain), "{tracked:?}");
+    assert_eq!(bench.read("hello/cmd/one/debug.go").lines().count(), 3, "the folder is as it was");
+    bench.edit("hello/cmd/one/main.go", "\"one\"", "\"ONE\"");
+    assert_ne!(digests(&build().json()), digests(&plain));
+    // Where Go misses what is not tracked, that is said.
+    bench.edit("hello/cmd/one/main.go", "func main() {", "func main() {\n\tdebug()");
+    bench.write("hello/cmd/one/debug.go", "package main\n\nfunc debug() {}\n");
+    let missing = build();
+    let why = "not part of the source, because git does not track them (`git add` does): cmd/one/debug.go, cmd/one/generated.go";
+    missing.failed(1, &["cmd/one/main.go:6:2: undefined: debug", why]);
+    bench.git("hello", &["add", "cmd/one/debug.go"]);
+    assert_eq!(build().code, Some(0));
+}
+
+#[test]
+fn submodules_and_folders_beside_are_source_too() {
+    let bench = with_app();
+    bench.commit("lib");
+    bench.commit("app");
+    let from = bench.path("lib").display().to_string();
+    bench.git("app", &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &from, "sub"]);
+    bench.edit("app/go.mod", "=> ../lib", "=> ./sub");
+    let with_submodule = bench.json(&["images"]);
+    bench.write("app/sub/greet/untracked.go", "package broken\n");
+    assert_eq!(digests(&bench.json(&["images"])), digests(&with_submodule));
+
+    // The folder beside is a repository of its own.
+    bench.edit("app/go.mod", "=> ./sub", "=> ../lib");
+    bench.write("lib/greet/untracked.go", "package broken\n");
+    let beside = bench.run(&["images"]);
+    assert_eq!(beside.code, Some(0), "{beside:?}");
+    bench.git("lib", &["add", "."]);
+    bench.run(&["images"]).failed(1, &["found packages", "broken"]);
+}
+
+#[test]
+fn edits_are_made_to_a_copy_and_must_fit() {
+    let bench = Bench::with_hello();
+    let build = || bench.run(&["images", "--source-dir", "hello", "--components", "one", "--output", "json"]);
+    let plain = build().json();
+    bench.write(
+        "hello/one.patch",
+        "--- a/cmd/one/main.go\n+++ b/cmd/one/main.go\n@@ -4 +4 @@\n \n-func main() { println(\"one\", version.String()) }\n\
+         +func main() { println(\"ONE\", version.String()) }\n",
+    );
+    let edits =
+        "[[edits]]\npatch = \"one.patch\"\n[[edits]]\nfile = \"cmd/one/main.go\"\nfind = \"ONE\"\nreplace = \"uno\"\n";
+    let project = bench.read("hello/vcbuild.toml");
+    // The hunk is where its header says, or the patch does not fit.
+    bench.write("hello/vcbuild.toml", &(project.clone() + edits));
+    build().failed(1, &["applying patch hello/one.patch: cmd/one/main.go", "hunk 1 (line 4) does not match"]);
+    bench.edit("hello/one.patch", "@@ -4 +4 @@", "@@ -4,2 +4,2 @@");
+    let edited = build();
+    assert_ne!(digests(&edited.json()), digests(&plain));
+    assert!(bench.read("hello/cmd/one/main.go").contains("\"one\""), "the folder is as it was");
+    assert_eq!(build().json()["actions"]["run"], 0, "the same edits make the same source");
+
+    bench.edit("hello/vcbuild.toml", "find = \"ONE\"", "find = \"n\"");
+    build().failed(1, &["editing cmd/one/main.go: \"n\" is in it ", "times", "exactly once"]);
+    bench.edit("hello/vcbuild.toml", "find = \"n\"", "find = \"two\"");
+    build().failed(1, &["editing cmd/one/main.go: \"two\" is not in it"]);
+    bench.edit("hello/vcbuild.toml", "file = \"cmd/one/main.go\"", "file = \"../one.go\"");
+    build().failed(1, &["editing ../one.go: it is no path below the top of the source"]);
+    bench.write("hello/cmd/one/main.go", "package main\n\nfunc main() { println(\"uno\") }\n");
+    bench.write("hello/vcbuild.toml", &project);
+    assert_eq!(build().code, Some(0));
+}
+
+#[test]
+fn a_module_of_a_proxy_is_its_own_main_module() {
+    let bench = Bench::new();
+    let main = "package main\n\nimport (\n\t\"example.org/lib\"\n\t\"example.org/old\"\n)\n\n\
+                func main() { println(lib.Name, old.Name) }\n";
+    let go_mod = "module example.org/tool\n\ngo 1.21\n\nrequire (\n\texample.org/lib v1.0.0\n\texample.org/old v1.0.0\n)\n\n\
+                  replace example.org/lib => ../lib\n\nreplace example.org/old => example.org/fork v1.2.0\n";
+    let name = |package: &str, name: &str| format!("package {package}\n\nconst Name = \"{name}\"\n");
+    bench.publish("example.org/lib", "v1.0.0", &[("lib.go", &name("lib", "lib"))]);
+    bench.publish("example.org/old", "v1.0.0", &[("old.go", &name("old", "old"))]);
+    let fork = bench.publish("example.org/fork", "v1.2.0", &[("old.go", &name("old", "fork"))]);
+    bench.publish("example.org/tool", "v0.9.0", &[("main.go", main), ("go.mod", go_mod), ("go.sum", &fork)]);
+    bench.publish("example.org/tool", "v1.0.0", &[("main.go", main), ("go.mod", go_mod), ("go.sum", &fork)]);
+    bench.write(
+        "vcbuild.toml",
+        "base = \"scratch\"\n[source]\nmodule = \"example.org/tool@latest\"\n[components.tool]\npackage = \".\"\n\
+         image = \"registry.example/tool:{version}\"\n",
+    );
+    let build = |more: &[&str]| {
+        Run::of(&mut bench.with_proxy(bench.vcbuild(&[&["images", "--output", "json"], more].concat())))
+    };
+    let built = build(&[]);
+    assert_eq!(built.json()["images"][0]["reference"], "registry.example/tool:v1.0.0", "{built:?}");
+    untar(&bench.path("out/tool-amd64.tar"), &bench.path("layout"));
+    bench.tool("umoci", &["unpack", "--rootless", "--image", "layout:v1.0.0", "bundle"]);
+    let said = Run::of(&mut std::process::Command::new(bench.path("bundle/rootfs/usr/local/bin/tool")));
+    assert_eq!(said.stderr, "lib fork\n", "the folder that it would be replaced by is not there; the fork is");
+    let lock = bench.read("vcbuild.lock");
+    assert!(lock.contains("[source.\"example.org/tool\".latest]\nversion = \"v1.0.0\"\nsum = \"h1:"), "{lock}");
+    assert!(lock.contains("    \"example.org/fork v1.2.0 h1:") && !lock.contains("example.org/old"), "{lock}");
+
+    // A newer version is there; the lock did not move. Nothing is asked of the proxy for what is pinned.
+    bench.publish("example.org/tool", "v1.1.0", &[("main.go", main), ("go.mod", go_mod), ("go.sum", &fork)]);
+    let again = build(&["--offline", "--locked"]);
+    assert_eq!((digests(&again.json()), &again.json()["actions"]["run"]), (digests(&built.json()), &0.into()));
+    let moved = Run::of(&mut bench.with_proxy(bench.vcbuild(&["lock", "--update", "example.org/tool"])));
+    assert_eq!(moved.stdout, "source example.org/tool latest\n  version v1.0.0 -> v1.1.0\n", "{moved:?}");
+
+    bench.edit("vcbuild.lock", "sum = \"h1:", "sum = \"h1:A");
+    build(&[]).failed(1, &["it pins Go module example.org/tool@v1.1.0 to h1:A", "never has other content"]);
 }
