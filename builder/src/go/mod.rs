@@ -67,7 +67,8 @@ impl Go {
             None => Toolchain::installed(&store.cache_dir("toolchain")?)?,
         };
         let network = lock.network();
-        let packages = format!("go-build/{}", toolchain.identity());
+        // An identity may have characters that a path cannot.
+        let packages = format!("go-build/{}", &blake3::hash(toolchain.identity().as_bytes()).to_hex()[..32]);
         let (modules, looked_at) = (store.cache_dir("gomod")?, store.cache_dir(&format!("{packages}/looked-at"))?);
         Ok(Self { toolchain, modules, packages, looked_at, network, jobs })
     }
