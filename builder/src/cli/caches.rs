@@ -9,6 +9,7 @@ use vcstore::Store;
 
 use crate::Error;
 use crate::config::{self, Config};
+use crate::network::Network;
 use crate::project::Project;
 use crate::substituter::{self, Address, Caches, Keyring, PublicKey, SecretKey, TIMEOUT};
 
@@ -33,8 +34,8 @@ pub(super) struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// The store with the caches that it is to ask.
-    pub(super) fn attach(&self, store: Store, project: &Project) -> Result<Store, Error> {
+    /// The store with the caches that it is to ask; offline, those in folders.
+    pub(super) fn attach(&self, store: Store, project: &Project, network: Network) -> Result<Store, Error> {
         if self.no_substituters {
             return Ok(store);
         }
@@ -52,6 +53,7 @@ impl CacheOptions {
                 addresses.push(address);
             }
         }
+        addresses.retain(|address| address.is_folder() || network == Network::Open);
         if addresses.is_empty() {
             return Ok(store);
         }

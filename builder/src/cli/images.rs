@@ -9,7 +9,7 @@ use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
 use super::caches::CacheOptions;
-use super::inputs::{Freedom, Inputs};
+use super::inputs::{Freedom, Inputs, unstamped};
 use super::sandbox::SandboxOptions;
 use super::{Common, platforms};
 use crate::build::{self, Built, Request};
@@ -102,7 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let base = inputs.base(&project)?;
     let source = inputs.source(&project, &arguments.out)?;
     let epoch = epoch()?;
-    let store = arguments.caches.attach(arguments.common.store()?, &project)?;
+    let store = arguments.caches.attach(arguments.common.store()?, &project, arguments.freedom.network())?;
     let update = arguments.update.then_some(&[][..]);
     let lock = inputs.files.lock(&project, &arguments.freedom, update)?;
     let opened = Source::open(&source, &store, &lock, &progress)?;
@@ -152,27 +152,13 @@ impl Arguments {
         self.stamp.iter().rev().find(|(stamp, _)| wanted(*stamp)).map(|(_, value)| value.clone())
     }
 
-    /// What stamps say: as the command line has it, else the project, else the revision that was cloned. A folder's stamps
-    /// are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
+    /// What stamps say: as the command line has it, else what is known without it.
     fn version(&self, project: &Project, source: &Source) -> VersionTable {
-        let revision = source.revision.as_ref();
-        let cloned = |text: fn(&crate::source::Revision) -> Option<String>, fixed: &str| {
-            Some(revision.and_then(text).unwrap_or_else(|| fixed.to_owned()))
-        };
-        let known = &project.version;
+        let known = unstamped(project, source);
         VersionTable {
-            version: self
-                .stamp(|stamp| matches!(stamp, Stamp::Version))
-                .or_else(|| known.version.clone())
-                .or_else(|| cloned(|revision| Some(revision.version.clone()), "v0.0.0")),
-            commit: self
-                .stamp(|stamp| matches!(stamp, Stamp::Commit))
-                .or_else(|| known.commit.clone())
-                .or_else(|| cloned(|revision| revision.commit.clone(), "unknown")),
-            date: self
-                .stamp(|stamp| matches!(stamp, Stamp::Date))
-                .or_else(|| known.date.clone())
-                .or_else(|| Some("1970-01-01T00:00:00Z".to_owned())),
+            version: self.stamp(|stamp| matches!(stamp, Stamp::Version)).or(known.version),
+            commit: self.stamp(|stamp| matches!(stamp, Stamp::Commit)).or(known.commit),
+            date: self.stamp(|stamp| matches!(stamp, Stamp::Date)).or(known.date),
         }
     }
 }

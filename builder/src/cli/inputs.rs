@@ -10,8 +10,8 @@ use super::{ProjectFiles, parse_platform};
 use crate::base::{self, DEFAULT_REFERENCE};
 use crate::lock::Policy;
 use crate::network::Network;
-use crate::project::{Project, SourceTable};
-use crate::source::Asked;
+use crate::project::{Project, SourceTable, VersionTable};
+use crate::source::{Asked, Source};
 use crate::{Error, go, lock};
 
 /// Where the code is, what it is stacked on and compiled with.
@@ -134,6 +134,19 @@ impl Freedom {
     /// The network of this run.
     pub(super) fn network(&self) -> Network {
         Network::new(self.offline)
+    }
+}
+
+/// What stamps say unless the command line does: as the project has it, else the revision that was fetched. A folder's
+/// stamps are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
+pub(super) fn unstamped(project: &Project, source: &Source) -> VersionTable {
+    let (known, revision) = (&project.version, source.revision.as_ref());
+    let version = || revision.map_or_else(|| "v0.0.0".to_owned(), |revision| revision.version.clone());
+    let commit = || revision.and_then(|revision| revision.commit.clone()).unwrap_or_else(|| "unknown".to_owned());
+    VersionTable {
+        version: Some(known.version.clone().unwrap_or_else(version)),
+        commit: Some(known.commit.clone().unwrap_or_else(commit)),
+        date: Some(known.date.clone().unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())),
     }
 }
 

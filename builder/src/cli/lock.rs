@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use vcterminal::{Exit, Output};
 
-use super::inputs::{Freedom, Inputs};
+use super::inputs::{Freedom, Inputs, unstamped};
 use super::{Common, platforms};
 use crate::Error;
 use crate::build::{self, Request};
@@ -51,11 +51,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let project = inputs.files.project(inputs.source_dir.as_ref())?;
     let store = arguments.common.store()?;
     let lock = inputs.files.lock(&project, &arguments.freedom, arguments.update.as_deref())?;
+    let source = Source::open(&inputs.source(&project, OUT.into())?, &store, &lock, &progress)?;
     let request = Request {
         components: project.select(&[])?,
-        source: Source::open(&inputs.source(&project, OUT.into())?, &store, &lock, &progress)?,
         go: inputs.go(&project),
-        version: project.version.clone(),
+        version: unstamped(&project, &source),
+        source,
         base: inputs.base(&project)?,
         platforms: platforms(&inputs.platform, &project),
         compression: project.compression.unwrap_or_default(),

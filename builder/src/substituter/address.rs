@@ -40,6 +40,13 @@ impl FromStr for Address {
     }
 }
 
+impl Address {
+    /// Whether it is on this machine, so that asking it needs no network.
+    pub(crate) fn is_folder(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

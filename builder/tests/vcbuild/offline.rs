@@ -56,6 +56,24 @@ fn what_is_not_at_hand_is_named_and_how_to_get_it() {
 }
 
 #[test]
+fn caches_that_need_a_network_are_not_asked() {
+    let bench = Bench::with_hello();
+    let cache = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    cache.set_nonblocking(true).unwrap();
+    bench.run(&["key", "generate", "mine"]);
+    let (address, key) = (format!("http://{}", cache.local_addr().unwrap()), "mine.pub");
+    let hello = ["images", "--source-dir", "hello", "--components", "one", "--cache-timeout", "1"];
+    let asking = ["--substituter", &address, "--trust-key", key];
+    let offline = bench.run(&[&hello[..], &asking, &["--offline"]].concat());
+    assert_eq!(offline.code, Some(0), "{offline:?}");
+    assert!(cache.accept().is_err(), "a connection was opened");
+    std::fs::remove_dir_all(bench.path("store/actions")).unwrap();
+    std::fs::create_dir(bench.path("store/actions")).unwrap();
+    bench.run(&[&hello[..], &asking].concat());
+    assert!(cache.accept().is_ok(), "online the cache is asked");
+}
+
+#[test]
 fn modules_that_the_users_go_has_need_no_network() {
     let bench = Bench::new();
     let sums = bench.publish("example.org/lib", "v1.0.0", &[("lib.go", "package lib\n\nconst Name = \"lib\"\n")]);
