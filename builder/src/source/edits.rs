@@ -43,7 +43,7 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
     let text = fs::read_to_string(path).map_err(crate::Error::io("reading", path))?;
     let git = text.lines().any(|line| line.starts_with("diff --git "));
     let options = if git { ParseOptions::gitdiff() } else { ParseOptions::unidiff() };
-    let mut files = 0;
+    let (mut files, mut changed) = (0, 0);
     for one in PatchSet::parse(&text, options) {
         let one = one.map_err(|why| bad(why.to_string()))?;
         let patch = one.patch().as_text().ok_or_else(|| bad("it changes a file that is not text".to_owned()))?;
@@ -73,8 +73,35 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
             _ => return Err(bad("it renames or copies a file: make it with `git diff --no-renames`".to_owned()).into()),
         }
         files += 1;
+        let lines = patch.hunks().iter().flat_map(|hunk| hunk.lines());
+        changed += lines.filter(|line| !matches!(line, Line::Context(_))).count();
     }
-    if files == 0 { Err(bad("it changes nothing".to_owned()).into()) } else { Ok(()) }
+    if files == 0 {
+        return Err(bad("it changes nothing".to_owned()).into());
+    }
+    match changed_lines(&text).saturating_sub(changed) {
+        0 => Ok(()),
+        lost => Err(bad(format!("{lost} changed lines are beyond what its @@ lines count")).into()),
+    }
+}
+
+/// How many lines a patch seems to add and remove. A reader goes by the numbers in the `@@` lines and passes over what
+/// follows: a wrong number would silently leave out a part of the patch.
+fn changed_lines(text: &str) -> usize {
+    let (mut count, mut in_hunk) = (0, false);
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let header = line.starts_with("--- ") && lines.peek().is_some_and(|next| next.starts_with("+++ "));
+        if line.starts_with("@@ ") {
+            in_hunk = true;
+        } else if header || line == "-- " || !(line.is_empty() || line.starts_with([' ', '+', '-', '\\'])) {
+            // The next file, the end of a mail, or the words of the next one.
+            in_hunk = false;
+        } else if in_hunk && line.starts_with(['+', '-']) {
+            count += 1;
+        }
+    }
+    count
 }
 
 /// The text after the patch. Unlike patch(1) this looks for a hunk where the patch says it is, and nowhere else: a place
@@ -229,6 +256,8 @@ mod tests {
         let text = "--- a.txt\n+++ a.txt\n@@ -1 +1 @@\n-two\n+TWO\n";
         let (_folder, top, edits) = folder("one\ntwo\n", text);
         assert!(said(apply(&edits, &top), &top).ends_with("hunk 1 (line 1) does not match"));
+        let (_folder, top, edits) = folder("one\ntwo\n", "--- a.txt\n+++ a.txt\n@@ -1 +1 @@\n one\n-two\n+TWO\n");
+        assert!(said(apply(&edits, &top), &top).ends_with("2 changed lines are beyond what its @@ lines count"));
         let (_folder, top, edits) = folder("one\n", "no patch at all\n");
         assert!(said(apply(&edits, &top), &top).starts_with("reading patch /x.patch: "));
         let (_folder, top, edits) = folder("one\n", &text.replace("a.txt", "../x.patch"));

@@ -149,7 +149,8 @@ fn fetch(
         return Ok((folder, Some(Revision { version, commit: None })));
     }
     match repo {
-        None => Ok((dir.clone().unwrap_or_else(|| Utf8PathBuf::from(".")), None)),
+        // The folder of a project file that is named without one is the current folder, and empty.
+        None => Ok((dir.clone().filter(|dir| !dir.as_str().is_empty()).unwrap_or_else(|| ".".into()), None)),
         Some(url) if has_secret(url) => Err(crate::Error::SecretInAddress),
         Some(url) => {
             let version = version.as_deref().unwrap_or("HEAD");

@@ -107,6 +107,9 @@ impl Bench {
     }
 
     /// Publishes a module in the proxy that is the bench's folder `proxy`, and returns its lines of `go.sum`.
+    ///
+    /// Go's cache, which all benches share, goes by path and version for what a module has in it: each test has modules
+    /// of its own.
     pub(crate) fn publish(&self, module: &str, version: &str, files: &[(&str, &str)]) -> String {
         let at = self.path("proxy").join(module).join("@v");
         fs::create_dir_all(&at).unwrap();

@@ -11,7 +11,7 @@ fn with_modules() -> Bench {
     let bench = Bench::new();
     let greet = "package greet\n\nfunc Hello() string { return \"hello\" }\n";
     let sums: String = [("v1.0.0", ""), ("v1.1.0", "// newer\n")]
-        .map(|(version, more)| bench.publish("example.org/lib", version, &[("greet.go", &(greet.to_owned() + more))]))
+        .map(|(version, more)| bench.publish("example.org/words", version, &[("greet.go", &(greet.to_owned() + more))]))
         .concat();
     let arm = bench.publish("example.org/arm", "v0.1.0", &[("arm.go", "package arm\n")]);
     let unused = bench.publish("example.org/unused", "v0.1.0", &[("unused.go", "package unused\n")]);
@@ -19,7 +19,7 @@ fn with_modules() -> Bench {
     require(&bench, "v1.0.0");
     bench.write(
         "main.go",
-        "package main\n\nimport greet \"example.org/lib\"\n\nfunc main() { println(greet.Hello()) }\n",
+        "package main\n\nimport greet \"example.org/words\"\n\nfunc main() { println(greet.Hello()) }\n",
     );
     bench.write("arm_arm64.go", "package main\n\nimport _ \"example.org/arm\"\n");
     bench.write(
@@ -34,7 +34,7 @@ fn require(bench: &Bench, version: &str) {
     bench.write(
         "go.mod",
         &format!(
-            "module example.org/app\n\ngo 1.21\n\nrequire (\n\texample.org/arm v0.1.0\n\texample.org/lib {version}\n\t\
+            "module example.org/app\n\ngo 1.21\n\nrequire (\n\texample.org/arm v0.1.0\n\texample.org/words {version}\n\t\
              example.org/unused v0.1.0\n)\n"
         ),
     );
@@ -50,7 +50,7 @@ fn the_modules_that_programs_need_are_pinned_and_told_when_they_move() {
     let created = run(&bench, &["lock"]);
     assert_eq!(
         (created.code, created.stdout.as_str()),
-        (Some(0), "modules of example.org/app\n  + example.org/arm v0.1.0\n  + example.org/lib v1.0.0\n"),
+        (Some(0), "modules of example.org/app\n  + example.org/arm v0.1.0\n  + example.org/words v1.0.0\n"),
         "{created:?}"
     );
     assert!(!bench.path("out").exists() && created.ran("compile") == 0, "nothing is built");
@@ -60,11 +60,14 @@ fn the_modules_that_programs_need_are_pinned_and_told_when_they_move() {
 
     require(&bench, "v1.1.0");
     let drift = run(&bench, &["images", "--locked"]);
-    drift.failed(2, &["using lock vcbuild.lock: it is not what", "  example.org/lib v1.0.0 -> v1.1.0", "vcbuild lock"]);
+    drift.failed(
+        2,
+        &["using lock vcbuild.lock: it is not what", "  example.org/words v1.0.0 -> v1.1.0", "vcbuild lock"],
+    );
     assert_eq!(drift.ran("compile"), 0, "{drift:?}");
     let moved = run(&bench, &["lock", "--output", "json"]).json();
     let change = json!({
-        "input": "modules of example.org/app", "name": "example.org/lib", "from": "v1.0.0", "to": "v1.1.0", "content": false,
+        "input": "modules of example.org/app", "name": "example.org/words", "from": "v1.0.0", "to": "v1.1.0", "content": false,
     });
     assert_eq!(moved, json!({"lock": "vcbuild.lock", "written": true, "changes": [change]}));
     // Part of a project needs part of what is pinned, and that is no drift.
@@ -75,8 +78,8 @@ fn the_modules_that_programs_need_are_pinned_and_told_when_they_move() {
     // The same version with another content was changed by somebody.
     bench.edit("vcbuild.lock", "lib v1.1.0 h1:", "lib v1.1.0 h1:A");
     run(&bench, &["images"])
-        .failed(1, &["it pins Go module example.org/lib v1.1.0 to h1:A", "never has other content"]);
-    run(&bench, &["lock", "--update", "example.org/lib"])
+        .failed(1, &["it pins Go module example.org/words v1.1.0 to h1:A", "never has other content"]);
+    run(&bench, &["lock", "--update", "example.org/words"])
         .failed(2, &["is what the source's go.mod asks for", "go get"]);
 }
 

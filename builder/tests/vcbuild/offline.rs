@@ -76,10 +76,10 @@ fn caches_that_need_a_network_are_not_asked() {
 #[test]
 fn modules_that_the_users_go_has_need_no_network() {
     let bench = Bench::new();
-    let sums = bench.publish("example.org/lib", "v1.0.0", &[("lib.go", "package lib\n\nconst Name = \"lib\"\n")]);
-    bench.write("go.mod", "module example.org/app\n\ngo 1.21\n\nrequire example.org/lib v1.0.0\n");
+    let sums = bench.publish("example.org/far", "v1.0.0", &[("lib.go", "package lib\n\nconst Name = \"lib\"\n")]);
+    bench.write("go.mod", "module example.org/app\n\ngo 1.21\n\nrequire example.org/far v1.0.0\n");
     bench.write("go.sum", &sums);
-    bench.write("main.go", "package main\n\nimport \"example.org/lib\"\n\nfunc main() { println(lib.Name) }\n");
+    bench.write("main.go", "package main\n\nimport \"example.org/far\"\n\nfunc main() { println(lib.Name) }\n");
     bench.write(
         "vcbuild.toml",
         "base = \"scratch\"\n[components.app]\npackage = \".\"\nimage = \"registry.example/app:v1\"\n",

@@ -51,14 +51,15 @@ fn a_program_is_made_of_its_embedded_files_and_of_modules_beside_it() {
 fn modules_are_fetched_through_the_users_proxy_and_checked_against_go_sum() {
     let bench = with_app();
     let greet = "package greet\n\nfunc Hello(name string) string { return \"hello \" + name }\n";
-    let sums = bench.publish("example.org/lib", "v1.0.0", &[("greet/greet.go", greet)]);
-    bench.write("app/go.mod", "module example.org/app\n\ngo 1.21\n\nrequire example.org/lib v1.0.0\n");
+    let sums = bench.publish("example.org/fetched", "v1.0.0", &[("greet/greet.go", greet)]);
+    bench.edit("app/main.go", "example.org/lib/greet", "example.org/fetched/greet");
+    bench.write("app/go.mod", "module example.org/app\n\ngo 1.21\n\nrequire example.org/fetched v1.0.0\n");
     let build = |proxy: &str| Run::of(bench.with_proxy(bench.vcbuild(&["images"])).env("GOPROXY", proxy));
     let proxy = format!("file://{}", bench.path("proxy").display());
     bench.write("app/go.sum", &sums.replace("h1:", "h1:A"));
-    build(&proxy).failed(1, &["example.org/lib"]);
+    build(&proxy).failed(1, &["example.org/fetched"]);
     bench.write("app/go.sum", &sums);
-    build("off").failed(1, &["fetching the Go modules of the source", "example.org/lib", "go env GOPROXY"]);
+    build("off").failed(1, &["fetching the Go modules of the source", "example.org/fetched", "go env GOPROXY"]);
     let built = build(&proxy);
     assert_eq!((built.code, built.stderr.contains("fetching Go modules")), (Some(0), true), "{built:?}");
 
@@ -130,7 +131,7 @@ fn of_a_folder_that_git_knows_what_it_tracks_is_the_source() {
     bench.edit("hello/cmd/one/main.go", "\"one\"", "\"ONE\"");
     assert_ne!(digests(&build().json()), digests(&plain));
     // Where Go misses what is not tracked, that is said.
-    bench.edit("hello/cmd/one/main.go", "func main() {", "func main() {\n\tdebug()");
+    bench.edit("hello/cmd/one/main.go", "func main() {", "func main() {\n\tdebug()\n\t");
     bench.write("hello/cmd/one/debug.go", "package main\n\nfunc debug() {}\n");
     let missing = build();
     let why = "not part of the source, because git does not track them (`git add` does): cmd/one/debug.go, cmd/one/generated.go";
@@ -173,10 +174,12 @@ fn edits_are_made_to_a_copy_and_must_fit() {
     let edits =
         "[[edits]]\npatch = \"one.patch\"\n[[edits]]\nfile = \"cmd/one/main.go\"\nfind = \"ONE\"\nreplace = \"uno\"\n";
     let project = bench.read("hello/vcbuild.toml");
-    // The hunk is where its header says, or the patch does not fit.
     bench.write("hello/vcbuild.toml", &(project.clone() + edits));
-    build().failed(1, &["applying patch hello/one.patch: cmd/one/main.go", "hunk 1 (line 4) does not match"]);
-    bench.edit("hello/one.patch", "@@ -4 +4 @@", "@@ -4,2 +4,2 @@");
+    build().failed(1, &["reading patch hello/one.patch: 2 changed lines are beyond what its @@ lines count"]);
+    // The hunk is where its header says, or the patch does not fit.
+    bench.edit("hello/one.patch", "@@ -4 +4 @@", "@@ -3,2 +3,2 @@");
+    build().failed(1, &["applying patch hello/one.patch: cmd/one/main.go", "hunk 1 (line 3) does not match"]);
+    bench.edit("hello/one.patch", "@@ -3,2 +3,2 @@", "@@ -4,2 +4,2 @@");
     let edited = build();
     assert_ne!(digests(&edited.json()), digests(&plain));
     assert!(bench.read("hello/cmd/one/main.go").contains("\"one\""), "the folder is as it was");
@@ -196,12 +199,12 @@ fn edits_are_made_to_a_copy_and_must_fit() {
 #[test]
 fn a_module_of_a_proxy_is_its_own_main_module() {
     let bench = Bench::new();
-    let main = "package main\n\nimport (\n\t\"example.org/lib\"\n\t\"example.org/old\"\n)\n\n\
-                func main() { println(lib.Name, old.Name) }\n";
-    let go_mod = "module example.org/tool\n\ngo 1.21\n\nrequire (\n\texample.org/lib v1.0.0\n\texample.org/old v1.0.0\n)\n\n\
-                  replace example.org/lib => ../lib\n\nreplace example.org/old => example.org/fork v1.2.0\n";
+    let main = "package main\n\nimport (\n\t\"example.org/part\"\n\t\"example.org/old\"\n)\n\n\
+                func main() { println(part.Name, old.Name) }\n";
+    let go_mod = "module example.org/tool\n\ngo 1.21\n\nrequire (\n\texample.org/part v1.0.0\n\texample.org/old v1.0.0\n)\n\n\
+                  replace example.org/part => ../part\n\nreplace example.org/old => example.org/fork v1.2.0\n";
     let name = |package: &str, name: &str| format!("package {package}\n\nconst Name = \"{name}\"\n");
-    bench.publish("example.org/lib", "v1.0.0", &[("lib.go", &name("lib", "lib"))]);
+    bench.publish("example.org/part", "v1.0.0", &[("part.go", &name("part", "part"))]);
     bench.publish("example.org/old", "v1.0.0", &[("old.go", &name("old", "old"))]);
     let fork = bench.publish("example.org/fork", "v1.2.0", &[("old.go", &name("old", "fork"))]);
     bench.publish("example.org/tool", "v0.9.0", &[("main.go", main), ("go.mod", go_mod), ("go.sum", &fork)]);
@@ -212,14 +215,17 @@ fn a_module_of_a_proxy_is_its_own_main_module() {
          image = \"registry.example/tool:{version}\"\n",
     );
     let build = |more: &[&str]| {
-        Run::of(&mut bench.with_proxy(bench.vcbuild(&[&["images", "--output", "json"], more].concat())))
+        Run::of(
+            &mut bench
+                .with_proxy(bench.vcbuild(&[&["images", "--compression", "gzip", "--output", "json"], more].concat())),
+        )
     };
     let built = build(&[]);
     assert_eq!(built.json()["images"][0]["reference"], "registry.example/tool:v1.0.0", "{built:?}");
     untar(&bench.path("out/tool-amd64.tar"), &bench.path("layout"));
     bench.tool("umoci", &["unpack", "--rootless", "--image", "layout:v1.0.0", "bundle"]);
     let said = Run::of(&mut std::process::Command::new(bench.path("bundle/rootfs/usr/local/bin/tool")));
-    assert_eq!(said.stderr, "lib fork\n", "the folder that it would be replaced by is not there; the fork is");
+    assert_eq!(said.stderr, "part fork\n", "the folder that it would be replaced by is not there; the fork is");
     let lock = bench.read("vcbuild.lock");
     assert!(lock.contains("[source.\"example.org/tool\".latest]\nversion = \"v1.0.0\"\nsum = \"h1:"), "{lock}");
     assert!(lock.contains("    \"example.org/fork v1.2.0 h1:") && !lock.contains("example.org/old"), "{lock}");
