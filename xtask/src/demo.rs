@@ -147,7 +147,7 @@ impl Tools<'_> {
     fn images(&self) -> Result<(Images, String), Error> {
         let built: Images = command::json(
             Command::new(&self.binaries.vcbuild)
-                .args(["images", "--base", "debian", "--output", "json"])
+                .args(["images", "--base", "debian", "--no-locked", "--output", "json"])
                 .args(["--source-dir", self.source.as_str(), "--out", self.work.join("out").as_str()])
                 .current_dir(self.work),
         )?;

@@ -76,7 +76,7 @@ fn the_modules_that_programs_need_are_pinned_and_told_when_they_move() {
     assert_eq!(run(&bench, &["images", "--locked"]).code, Some(0));
 
     // The same version with another content was changed by somebody.
-    bench.edit("vcbuild.lock", "lib v1.1.0 h1:", "lib v1.1.0 h1:A");
+    bench.edit("vcbuild.lock", "words v1.1.0 h1:", "words v1.1.0 h1:A");
     run(&bench, &["images"])
         .failed(1, &["it pins Go module example.org/words v1.1.0 to h1:A", "never has other content"]);
     run(&bench, &["lock", "--update", "example.org/words"])
