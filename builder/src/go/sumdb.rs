@@ -23,6 +23,9 @@ const HEIGHT: u32 = 8;
 
 type Hash = [u8; 32];
 
+/// Reads a file of a database, if it is there.
+type Read<'a> = dyn Fn(&str) -> Result<Option<Vec<u8>>, crate::Error> + 'a;
+
 /// A database, as `GOSUMDB` names it.
 pub(super) struct Database {
     name: String,
@@ -121,7 +124,7 @@ impl Database {
 struct Tiles<'a> {
     size: u64,
     known: BTreeMap<(u32, u64), Vec<u8>>,
-    read: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, crate::Error>,
+    read: &'a Read<'a>,
 }
 
 impl Tiles<'_> {

@@ -89,7 +89,7 @@ impl Lock {
     /// Here and in all that look something up: when nothing may be resolved, and this is not pinned.
     pub(crate) fn commit(&self, url: &str, version: &str) -> Result<Option<PinnedCommit>, Error> {
         let input = Input::Source(url.to_owned(), version.to_owned());
-        self.find(input, |now| match now.source.get(url)?.get(version)? {
+        self.find(&input, |now| match now.source.get(url)?.get(version)? {
             PinnedSource::Git(commit) => Some(commit.clone()),
             PinnedSource::Module(_) => None,
         })
@@ -103,7 +103,7 @@ impl Lock {
     /// The version of a Go module that a version asked for, such as `latest`, is pinned to.
     pub(crate) fn version(&self, module: &str, asked: &str) -> Result<Option<PinnedVersion>, Error> {
         let input = Input::Source(module.to_owned(), asked.to_owned());
-        self.find(input, |now| match now.source.get(module)?.get(asked)? {
+        self.find(&input, |now| match now.source.get(module)?.get(asked)? {
             PinnedSource::Module(version) => Some(version.clone()),
             PinnedSource::Git(_) => None,
         })
@@ -116,7 +116,7 @@ impl Lock {
 
     /// The Go toolchain that a version asked for, such as `1.26.x`, is pinned to.
     pub(crate) fn go(&self, asked: &str) -> Result<Option<PinnedGo>, Error> {
-        self.find(Input::Go(asked.to_owned()), |now| now.go.get(asked).cloned())
+        self.find(&Input::Go(asked.to_owned()), |now| now.go.get(asked).cloned())
     }
 
     /// Pins a Go toolchain.
@@ -127,7 +127,7 @@ impl Lock {
     /// The manifest that an image is pinned to.
     pub(crate) fn manifest(&self, image: &str, platform: &Platform) -> Result<Option<Digest>, Error> {
         let input = Input::Image(image.to_owned(), platform.clone());
-        self.find(input, |now| now.image.get(image)?.get(platform).map(|pinned| pinned.manifest))
+        self.find(&input, |now| now.image.get(image)?.get(platform).map(|pinned| pinned.manifest))
     }
 
     /// Pins an image.
@@ -140,7 +140,7 @@ impl Lock {
     /// The packages that a suite is pinned to.
     pub(crate) fn packages(&self, suite: &str, platform: &Platform) -> Result<Option<Pinned>, Error> {
         let input = Input::Debian(suite.to_owned(), platform.clone());
-        self.find(input, |now| now.debian.get(suite)?.get(platform).cloned())
+        self.find(&input, |now| now.debian.get(suite)?.get(platform).cloned())
     }
 
     /// Pins the packages of a suite.
@@ -233,7 +233,7 @@ impl Lock {
         });
     }
 
-    fn find<T>(&self, input: Input, get: impl FnOnce(&Document) -> Option<T>) -> Result<Option<T>, Error> {
+    fn find<T>(&self, input: &Input, get: impl FnOnce(&Document) -> Option<T>) -> Result<Option<T>, Error> {
         let mut state = self.state();
         state.used.insert(input.clone());
         let anew = match &self.policy {
@@ -241,7 +241,7 @@ impl Lock {
             Policy::Update => true,
             Policy::UpdateNamed(names) => input.names().iter().any(|name| names.contains(*name)),
         };
-        let found = if anew && !state.pinned.contains(&input) { None } else { get(&state.now) };
+        let found = if anew && !state.pinned.contains(input) { None } else { get(&state.now) };
         if found.is_none() && self.policy == Policy::Locked {
             return Err(Error::Missing { path: self.path.clone(), input: input.to_string() });
         }

@@ -73,7 +73,7 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
             _ => return Err(bad("it renames or copies a file: make it with `git diff --no-renames`".to_owned()).into()),
         }
         files += 1;
-        let lines = patch.hunks().iter().flat_map(|hunk| hunk.lines());
+        let lines = patch.hunks().iter().flat_map(diffy::Hunk::lines);
         changed += lines.filter(|line| !matches!(line, Line::Context(_))).count();
     }
     if files == 0 {
