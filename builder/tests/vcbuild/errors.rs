@@ -60,7 +60,14 @@ fn a_program_that_does_not_compile_is_shown_in_the_compilers_words_and_leaves_no
 fn without_go_it_says_what_to_install() {
     let bench = Bench::with_hello();
     let run = Run::of(bench.vcbuild(&["images", "--source-dir", "hello"]).env("PATH", bench.path("")));
-    run.failed(1, &["looking for Go: there is no go command", "help: install Go"]);
+    run.failed(
+        1,
+        &[
+            "looking for Go: there is no go command",
+            "help: name a version to have it fetched (--go 1.26.x",
+            "install Go",
+        ],
+    );
 }
 
 #[test]
