@@ -25,7 +25,7 @@ pub(crate) struct Patience {
 impl Patience {
     /// Enough for what must be had.
     pub(crate) const MUCH: Self =
-        Self { connect: Duration::from_secs(20), silence: Duration::from_secs(60), attempts: 5 };
+        Self { connect: Duration::from_secs(20), silence: Duration::from_secs(60), attempts: 4 };
 }
 
 /// A host, and how it is reached.

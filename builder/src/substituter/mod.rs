@@ -52,7 +52,8 @@ pub(crate) struct Caches {
     members: Vec<Member>,
     trusted: Keyring,
     timeout: Duration,
-    runtime: Runtime,
+    /// Taken when the run ends.
+    runtime: Option<Runtime>,
     given: Mutex<BTreeSet<ActionKey>>,
     /// What was warned of already, so that each thing is said once.
     warned: Mutex<BTreeSet<String>>,
@@ -89,7 +90,7 @@ impl Caches {
         };
         let members = addresses.into_iter().map(member).collect::<Result<_, Error>>()?;
         let (given, warned) = (Mutex::default(), Mutex::default());
-        Ok(Self { members, trusted, timeout, runtime: registry::runtime()?, given, warned })
+        Ok(Self { members, trusted, timeout, runtime: Some(registry::runtime()?), given, warned })
     }
 
     /// Asks all caches at once and takes the first record that is trusted and whose blobs can be had.
@@ -167,7 +168,8 @@ impl Caches {
     }
 
     async fn fetch_blob(&self, member: &Member, blob: Blob, store: &Store) -> Result<(), Failure<Fault>> {
-        let limit = self.timeout + Duration::from_secs(blob.size / LEAST_RATE);
+        // Silence is noticed before this: it is for who sends too little to be silent.
+        let limit = self.timeout * 2 + Duration::from_secs(blob.size / LEAST_RATE);
         let persistence = Persistence { attempts: ATTEMPTS, silence: self.timeout, outlast_silence: false };
         let open = async |offset| {
             let opened = tokio::time::timeout(self.timeout, member.cache.blob(&blob.digest, offset)).await;
@@ -197,13 +199,22 @@ impl Caches {
 
 impl Substituter for Caches {
     fn substitute(&self, key: &ActionKey, store: &Store) -> Option<Record> {
-        let record = self.runtime.block_on(self.find(key, store))?;
+        let record = self.runtime.as_ref()?.block_on(self.find(key, store))?;
         self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
         Some(record)
     }
 
     fn gave(&self, key: &ActionKey) -> bool {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+}
+
+impl Drop for Caches {
+    fn drop(&mut self) {
+        // A look-up of a name or a disk that hangs holds its thread: the end of the run does not wait for it.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

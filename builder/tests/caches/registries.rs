@@ -143,7 +143,7 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     let user = Site::new();
     private.settings(&user, &ca);
     private.log_in(&user, "open sesame");
-    assert_eq!(user.build(&[&cache]).counts(), (0, 9));
+    assert_eq!(user.build(&[&cache]).counts(), (0, 7));
 }
 
 /// A registry with the image `team/one:v1`, and a site with its store.
