@@ -61,10 +61,11 @@ struct Image<'a> {
 
 impl<'a> Image<'a> {
     fn at(reference: &'a Reference, network: Network) -> Result<Self, Error> {
-        network.permit(format!("pulling base {}", reference.whole()))?;
+        let permit = network.permit(format!("pulling base {}", reference.whole()))?;
         let config = Config::of_user()?;
         let (registry, name) = (reference.registry(), reference.repository());
-        let repository = Repository::to_read(registry, name, &config, Patience::MUCH).map_err(failed(reference))?;
+        let repository = Repository::to_read(registry, name, &config, Patience::MUCH, permit);
+        let repository = repository.map_err(failed(reference))?;
         Ok(Self { reference, repository, runtime: registry::runtime().map_err(failed(reference))? })
     }
 

@@ -58,7 +58,7 @@ impl CacheOptions {
             return Ok(store);
         }
         let timeout = self.cache_timeout.or(config.caches.timeout).map_or(TIMEOUT, Duration::from_secs);
-        Ok(store.with_substituter(Arc::new(Caches::new(addresses, trusted, timeout, &config)?)))
+        Ok(store.with_substituter(Arc::new(Caches::new(addresses, trusted, timeout, network, &config)?)))
     }
 }
 

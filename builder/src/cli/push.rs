@@ -13,6 +13,7 @@ use super::Common;
 use super::caches::{parse, sign_key};
 use crate::Error;
 use crate::config::Config;
+use crate::network::Network;
 use crate::registry::{self, Patience, Repository, Tally, push_image};
 use crate::substituter::{self, Pushed};
 
@@ -150,7 +151,8 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
             .find(|one| one.registry() == reference.registry() && one.repository() != reference.repository());
         let neighbour = neighbour.map(Reference::repository);
         let (registry, name) = (reference.registry(), reference.repository());
-        let repository = Repository::to_write(registry, name, neighbour, config, Patience::MUCH)?;
+        let permit = Network::Open.permit(format!("pushing {}", image.name))?;
+        let repository = Repository::to_write(registry, name, neighbour, config, Patience::MUCH, permit)?;
         let tag = reference.tag().unwrap_or("latest");
         let blobs = runtime.block_on(push_image(&repository, tag, &image, neighbour, store))?;
         let digest = image.digest();

@@ -26,6 +26,7 @@ pub(crate) use self::host::Patience;
 pub(crate) use self::push::{Sent, Tally, push_image};
 use crate::config::Config;
 use crate::download::{self, Body, Failure, Persistence};
+use crate::network::Permit;
 
 /// The largest manifest or index that is read, as registries have it themselves.
 const DOCUMENT_LIMIT: u64 = 4 << 20;
@@ -57,7 +58,13 @@ impl Repository {
     ///
     /// # Errors
     /// When logins or certificates on this machine cannot be read.
-    pub(crate) fn to_read(registry: &str, name: &str, config: &Config, patience: Patience) -> Result<Self, Error> {
+    pub(crate) fn to_read(
+        registry: &str,
+        name: &str,
+        config: &Config,
+        patience: Patience,
+        _permit: Permit,
+    ) -> Result<Self, Error> {
         let hosts = Host::all(registry, config).into_iter();
         let endpoints =
             hosts.map(|host| Endpoint::new(host, name, patience, Access::Pull)).collect::<Result<_, _>>()?;
@@ -75,6 +82,7 @@ impl Repository {
         mounted: Option<&str>,
         config: &Config,
         patience: Patience,
+        _permit: Permit,
     ) -> Result<Self, Error> {
         let hosts = Host::all(registry, config).pop().into_iter();
         let endpoint = |host| Ok(Endpoint::new(host, name, patience, Access::Push)?.mounting(mounted));

@@ -12,6 +12,7 @@ use super::oci::OciCache;
 use super::ssh::SshCache;
 use crate::config::Config;
 use crate::download::Body;
+use crate::network::Network;
 use crate::registry::Sent;
 
 /// The largest record that is read: one lists every file that a program was compiled from.
@@ -46,16 +47,23 @@ impl Cache {
     /// Prepares to use a cache; nothing is asked yet. `timeout` is how long it may be silent.
     ///
     /// # Errors
-    /// When logins or certificates on this machine cannot be read.
-    pub(crate) fn open(address: &Address, purpose: Purpose, timeout: Duration, config: &Config) -> Result<Self, Error> {
+    /// When it is behind a network that may not be used, or logins or certificates on this machine cannot be read.
+    pub(crate) fn open(
+        address: &Address,
+        purpose: Purpose,
+        timeout: Duration,
+        network: Network,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let permit = || network.permit(format!("using the cache {address}"));
         Ok(match address {
             Address::File(path) => Self::File(FileCache::at(path)),
-            Address::Http(url) => Self::Http(HttpCache::at(url, timeout)?),
+            Address::Http(url) => Self::Http(HttpCache::at(url, timeout, permit()?)?),
             Address::Ssh { host, user, port, path } => {
-                Self::Ssh(SshCache::at(host, user.as_deref(), *port, path, timeout))
+                Self::Ssh(SshCache::at(host, user.as_deref(), *port, path, timeout, permit()?))
             }
             Address::Oci { registry, repository } => {
-                Self::Oci(OciCache::at(registry, repository, purpose, timeout, config)?)
+                Self::Oci(OciCache::at(registry, repository, purpose, timeout, config, permit()?)?)
             }
         })
     }

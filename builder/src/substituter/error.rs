@@ -19,6 +19,10 @@ pub(crate) enum Error {
     #[diagnostic(transparent)]
     Registry(#[from] crate::registry::Error),
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Offline(#[from] crate::network::Offline),
+
     #[error("naming a key {name:?}: {why}")]
     #[diagnostic(help("give a name that says whose it is, such as cache.example.org-1"))]
     KeyName { name: String, why: String },

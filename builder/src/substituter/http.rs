@@ -9,6 +9,7 @@ use vcstore::{ActionKey, Blob, Digest, Store};
 use super::Error;
 use super::cache::{Fault, blob_path, record_path, whole};
 use crate::download::{self, Body};
+use crate::network::Permit;
 use crate::registry::{Sent, body_of, causes};
 
 /// A web server's folder.
@@ -20,7 +21,7 @@ pub(crate) struct HttpCache {
 }
 
 impl HttpCache {
-    pub(super) fn at(url: &Url, timeout: Duration) -> Result<Self, Error> {
+    pub(super) fn at(url: &Url, timeout: Duration, _permit: Permit) -> Result<Self, Error> {
         // Of several providers in one program the first one stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client =

@@ -31,6 +31,7 @@ pub(crate) use self::key::{Keyring, PublicKey, SecretKey};
 pub(crate) use self::push::{Pushed, push, remember};
 use crate::config::Config;
 use crate::download::{self, Failure, Persistence};
+use crate::network::Network;
 use crate::registry;
 
 /// How long a cache may be silent unless the user says otherwise.
@@ -71,7 +72,8 @@ struct Member {
 }
 
 impl Caches {
-    /// Prepares to ask these caches for what these keys vouch for; none is asked yet.
+    /// Prepares to ask these caches for what these keys vouch for; none is asked yet. Those behind a network that may not be
+    /// used are left out.
     ///
     /// # Errors
     /// When no key is trusted, or logins or certificates on this machine cannot be read.
@@ -79,16 +81,22 @@ impl Caches {
         addresses: Vec<Address>,
         trusted: Keyring,
         timeout: Duration,
+        network: Network,
         config: &Config,
     ) -> Result<Self, Error> {
         if trusted.is_empty() {
             return Err(Error::NoKey);
         }
-        let member = |address: Address| {
-            let cache = Cache::open(&address, Purpose::Read, timeout, config)?;
-            Ok(Member { address, cache, out: CancellationToken::new(), lacks: Mutex::default() })
-        };
-        let members = addresses.into_iter().map(member).collect::<Result<_, Error>>()?;
+        let mut members = Vec::new();
+        for address in addresses {
+            match Cache::open(&address, Purpose::Read, timeout, network, config) {
+                Ok(cache) => {
+                    members.push(Member { address, cache, out: CancellationToken::new(), lacks: Mutex::default() });
+                }
+                Err(Error::Offline(why)) => tracing::info!("{why}"),
+                Err(error) => return Err(error),
+            }
+        }
         let (given, warned) = (Mutex::default(), Mutex::default());
         Ok(Self { members, trusted, timeout, runtime: Some(registry::runtime()?), given, warned })
     }

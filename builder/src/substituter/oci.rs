@@ -11,6 +11,7 @@ use super::Error;
 use super::cache::{Fault, Purpose, RECORD_LIMIT, whole};
 use crate::config::Config;
 use crate::download::Body;
+use crate::network::Permit;
 use crate::registry::{self, MANIFESTS, Patience, Repository, Sent, causes};
 
 /// What a record is called among artifacts.
@@ -36,14 +37,15 @@ impl OciCache {
         purpose: Purpose,
         timeout: Duration,
         config: &Config,
+        permit: Permit,
     ) -> Result<Self, Error> {
         let repository = match purpose {
             // Silence is measured by whoever reads; here it only has to be longer.
             Purpose::Read => {
                 let patience = Patience { connect: timeout, silence: timeout * 2, attempts: 2 };
-                Repository::to_read(registry, name, config, patience)?
+                Repository::to_read(registry, name, config, patience, permit)?
             }
-            Purpose::Write => Repository::to_write(registry, name, None, config, Patience::MUCH)?,
+            Purpose::Write => Repository::to_write(registry, name, None, config, Patience::MUCH, permit)?,
         };
         Ok(Self { repository })
     }

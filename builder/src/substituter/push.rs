@@ -10,6 +10,7 @@ use vcstore::{ActionKey, Blob, Closure, Digest, Image, PlatformImage, Record, St
 use super::cache::{Cache, Fault, Purpose};
 use super::{Address, Error, SecretKey};
 use crate::config::Config;
+use crate::network::Network;
 use crate::registry::{self, Sent, Tally, several};
 
 /// How many blobs or records are sent at once.
@@ -78,7 +79,7 @@ pub(crate) fn push(
     }
     let blobs: BTreeSet<Blob> =
         records.values().flat_map(|record| record.outputs().blobs().values().copied()).collect();
-    let cache = Cache::open(address, Purpose::Write, CONNECT_LIMIT, config)?;
+    let cache = Cache::open(address, Purpose::Write, CONNECT_LIMIT, Network::Open, config)?;
     let runtime = registry::runtime()?;
     let tally = Mutex::new(Pushed { records: 0, records_there: 0, blobs: Tally::default() });
     let locked = || tally.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,7 @@ use vcstore::{ActionKey, Blob, Digest, Store};
 use super::cache::{Fault, blob_path, record_path, whole};
 use crate::config::variable;
 use crate::download::{self, Body};
+use crate::network::Permit;
 use crate::registry::Sent;
 
 /// What the other side says before it answers: what a login script may have printed comes before it.
@@ -47,7 +48,14 @@ struct Session {
 }
 
 impl SshCache {
-    pub(super) fn at(host: &str, user: Option<&str>, port: Option<u16>, folder: &str, timeout: Duration) -> Self {
+    pub(super) fn at(
+        host: &str,
+        user: Option<&str>,
+        port: Option<u16>,
+        folder: &str,
+        timeout: Duration,
+        _permit: Permit,
+    ) -> Self {
         let mut options: Vec<String> = ["-T", "-o", "BatchMode=yes", "-o"].map(str::to_owned).to_vec();
         options.push(format!("ConnectTimeout={}", timeout.as_secs().max(1)));
         if let Some(file) = variable("VCBUILD_SSH_CONFIG") {

@@ -148,6 +148,18 @@ fn a_project_names_caches_and_its_user_whom_to_believe() {
 }
 
 #[test]
+fn offline_only_folders_are_asked() {
+    let site = Site::new();
+    let server = Server::start(site.cache(), Manner::Honest);
+    let (url, key) = (site.cache_url(), public_key("good-1"));
+    let arguments = ["images", "--source-dir", "hello", "--offline", "--trust-key", &key, "--output", "json"];
+    let run = site.run(&[&arguments[..], &["--substituter", &server.url]].concat());
+    assert_eq!((run.counts().1, server.requests().len()), (0, 0), "{run:?}");
+    let run = Site::new().run(&[&arguments[..], &["--substituter", &server.url, "--substituter", &url]].concat());
+    assert_eq!((run.counts(), server.requests().len()), ((0, 7), 0), "{run:?}");
+}
+
+#[test]
 fn keys_are_made_shown_and_kept() {
     let site = Site::new();
     let made = site.run(&["key", "generate", "mine-1", "--output", "json"]).json();
