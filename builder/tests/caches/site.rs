@@ -91,8 +91,9 @@ impl Site {
 
     /// Whether no file of a download is left over.
     pub(crate) fn nothing_is_half_done(&self) -> bool {
-        let left = fs::read_dir(self.bench.path("store/tmp")).unwrap().map(|entry| entry.unwrap().path());
-        left.filter(|path| path.extension().is_none_or(|extension| extension != "lock")).count() == 0
+        let tmp = walkdir::WalkDir::new(self.bench.path("store/tmp")).into_iter().map(Result::unwrap);
+        // Locks are empty, and no download's.
+        tmp.filter(|entry| entry.file_type().is_file() && entry.metadata().unwrap().len() > 0).count() == 0
     }
 
     /// Runs vcbuild here, with nobody's own settings.
