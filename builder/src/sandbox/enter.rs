@@ -16,6 +16,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, sethostname, setsid};
 
 use super::mounts;
+use super::run::RUNNING;
 use super::spec::{Obstacle, Program, Spec, receive};
 
 /// Who programs are within the sandbox.
@@ -38,6 +39,9 @@ pub(super) fn enter(socket: &UnixStream) -> Result<(), Obstacle> {
     }
     // No program of ours is better understood by its dump.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Obstacle::of("turn off core dumps"))?;
+    if let Some(most) = spec.most_tasks {
+        setrlimit(Resource::RLIMIT_NPROC, most, most).map_err(Obstacle::of("limit processes"))?;
+    }
     umask(Mode::from_bits_truncate(spec.umask));
     prctl::set_no_new_privs().map_err(Obstacle::of("give up privileges"))?;
     spec.program.as_ref().map_or(Ok(()), become_program)
@@ -75,5 +79,5 @@ fn become_program(program: &Program) -> Result<(), Obstacle> {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments).env_clear().envs(&program.environment).current_dir(&program.dir);
     let error = command.stdin(Stdio::null()).exec();
-    Err(Obstacle::on(format!("run {}", program.path))(error))
+    Err(Obstacle::on(format!("{RUNNING}{}", program.path))(error))
 }

@@ -7,4 +7,9 @@ pub(crate) enum Error {
     #[error("making a sandbox: cannot {attempt}")]
     #[diagnostic(help("{}", super::probe::advice()))]
     Forbidden { attempt: String, source: std::io::Error },
+
+    /// It cannot be known what the machine forbids.
+    #[error("making a sandbox: {why}")]
+    #[diagnostic(help("run the command again; if it stays so, --sandbox off goes without, which is recorded"))]
+    Broken { why: String },
 }

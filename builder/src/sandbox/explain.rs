@@ -100,6 +100,7 @@ mod tests {
             umask: 0,
             processors: None,
             limits: Limits::default(),
+            most_tasks: None,
         }
     }
 

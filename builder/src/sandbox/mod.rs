@@ -24,6 +24,7 @@ use std::time::Duration;
 
 pub(crate) use self::error::Error;
 pub(crate) use self::explain::Wanted;
+use self::probe::Refusal;
 pub(crate) use self::run::{Stage, stage};
 pub(crate) use self::spec::Limits;
 pub(crate) use self::step::Step;
@@ -86,7 +87,7 @@ pub(crate) struct Sandbox {
     limits: Limits,
     surroundings: Surroundings,
     /// Whether namespaces can be had, once it is known.
-    ability: OnceLock<Result<(), spec::Obstacle>>,
+    ability: OnceLock<Result<(), probe::Refusal>>,
 }
 
 impl Sandbox {
@@ -118,17 +119,19 @@ impl Sandbox {
         }
         let ability = self.ability.get_or_init(|| {
             let ability = probe::probe();
-            if let (Mode::Auto, Err(obstacle)) = (self.mode, &ability) {
+            if let (Mode::Auto, Err(Refusal::Forbidden(obstacle))) = (self.mode, &ability) {
                 probe::warn(obstacle);
             }
             ability
         });
         match ability {
             Ok(()) => Ok(true),
-            Err(_) if self.mode == Mode::Auto => Ok(false),
-            Err(obstacle) => {
+            Err(Refusal::Forbidden(_)) if self.mode == Mode::Auto => Ok(false),
+            Err(Refusal::Forbidden(obstacle)) => {
                 Err(Error::Forbidden { attempt: obstacle.attempt.clone(), source: obstacle.error() }.into())
             }
+            // Nothing says that the machine has no namespaces for us: to go on without would be a guess.
+            Err(Refusal::Broken(why)) => Err(Error::Broken { why: why.clone() }.into()),
         }
     }
 
@@ -139,7 +142,9 @@ impl Sandbox {
     pub(crate) fn confinement(&self) -> Result<String, crate::Error> {
         Ok(match (self.is_confined()?, self.ability.get()) {
             (true, _) => "user, mount, pid, network, ipc and uts namespaces".to_owned(),
-            (false, Some(Err(obstacle))) => format!("none: cannot {}: {}", obstacle.attempt, obstacle.why),
+            (false, Some(Err(Refusal::Forbidden(obstacle)))) => {
+                format!("none: cannot {}: {}", obstacle.attempt, obstacle.why)
+            }
             (false, _) => "none: turned off".to_owned(),
         })
     }

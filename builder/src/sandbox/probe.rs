@@ -1,13 +1,25 @@
 //! Whether this machine lets us make a sandbox, and what to do where it does not.
 
 use std::fs;
+use std::time::Duration;
 
-use super::Surroundings;
-use super::run;
 use super::spec::{Limits, Obstacle, Report, Spec};
+use super::{Surroundings, run};
+
+/// What takes milliseconds may take long on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Why there is no sandbox.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The machine does not let us.
+    Forbidden(Obstacle),
+    /// It went wrong otherwise.
+    Broken(String),
+}
 
 /// Makes a sandbox with nothing in it.
-pub(super) fn probe() -> Result<(), Obstacle> {
+pub(super) fn probe() -> Result<(), Refusal> {
     let spec = Spec {
         confined: true,
         program: None,
@@ -16,14 +28,16 @@ pub(super) fn probe() -> Result<(), Obstacle> {
         hostname: Surroundings::FIXED.hostname.to_owned(),
         umask: Surroundings::FIXED.umask,
         processors: None,
-        limits: Limits { time: std::time::Duration::from_secs(30), memory: None, processes: None },
+        limits: Limits { time: LIMIT, memory: None, processes: None },
+        most_tasks: None,
     };
-    let other = |why: String| Obstacle { attempt: "start it".to_owned(), errno: None, why };
     match run::run(&spec, "vcbuild sandbox") {
-        Err(failure) => Err(other(failure.to_string())),
-        Ok((Report::Failed(obstacle), _)) => Err(obstacle),
+        Err(failure) => Err(Refusal::Broken(failure.to_string())),
+        Ok((Report::Failed(obstacle), _)) => Err(Refusal::Forbidden(obstacle)),
         Ok((Report::Ended { status: 0, .. }, _)) => Ok(()),
-        Ok((Report::Ended { .. }, ended)) => Err(other(ended.words)),
+        Ok((Report::Ended { status, .. }, ended)) => {
+            Err(Refusal::Broken(format!("it ended with status {status}: {}", ended.words)))
+        }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::process::{self, Ended, Failure};
 /// How long a supervisor that must have ended by itself is waited for.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// How the attempt begins that comes last.
+pub(super) const RUNNING: &str = "run ";
+
 /// This very program, also after its file was replaced.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
@@ -38,7 +41,13 @@ impl Sandbox {
         let (spec, program, _folder) = step.into_spec(&self.surroundings, limits);
         let (report, Ended { output, words, .. }) = run(&spec, &program)?;
         match report {
-            Report::Failed(obstacle) => Err(Failure::Start { source: obstacle.error(), program: obstacle.attempt }),
+            Report::Failed(obstacle) if obstacle.attempt.starts_with(RUNNING) => {
+                let program = obstacle.attempt[RUNNING.len()..].to_owned();
+                Err(Failure::Start { program, source: obstacle.error() })
+            }
+            Report::Failed(Obstacle { attempt, why, .. }) => {
+                Err(Failure::Other(format!("making the sandbox of {program}: cannot {attempt}: {why}")))
+            }
             Report::Ended { exceeded: Some(exceeded), .. } => {
                 Err(Failure::Limit { program, limit: limits.describe(exceeded), option: exceeded.option(), words })
             }
@@ -61,6 +70,8 @@ pub(super) fn run(spec: &Spec, name: &str) -> Result<(Report, Ended), Failure> {
     command.stdin(OwnedFd::from(theirs)).process_group(0);
     ours.set_write_timeout(Some(GRACE)).map_err(start)?;
     let ended = process::run_to_end(&mut command, name, spec.limits.time + GRACE, || spec::send(&ours, spec))?;
+    // It holds the other end too: only without it is a supervisor that died seen to be gone.
+    drop(command);
     ours.set_read_timeout(Some(GRACE)).map_err(start)?;
     match spec::receive(&ours) {
         Ok(Some(report)) => Ok((report, ended)),

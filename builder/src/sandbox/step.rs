@@ -143,6 +143,7 @@ impl Step {
             umask: surroundings.umask,
             processors: surroundings.processors,
             limits,
+            most_tasks: None,
         };
         (spec, name, folder)
     }

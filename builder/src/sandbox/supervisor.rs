@@ -16,10 +16,13 @@ use nix::unistd::{Pid, getegid, geteuid, setgroups};
 use super::cgroup::Group;
 use super::run::{Stage, self_as};
 use super::spec::{Exceeded, Obstacle, Report, Spec, receive, send};
-use super::usage::Usage;
+use super::usage::{self, Usage};
 
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How many tasks above its limit a program can have before it is seen and stopped.
+const MARGIN: u64 = 64;
 
 /// How long what was killed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,9 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs what is asked for and tells how it ended.
 pub(super) fn supervise(asked: &UnixStream) -> Result<Report, Obstacle> {
     close_inherited()?;
-    let spec: Spec = receive(asked).map_err(Obstacle::on("read what to run"))?.ok_or_else(gone)?;
+    let mut spec: Spec = receive(asked).map_err(Obstacle::on("read what to run"))?.ok_or_else(gone)?;
     asked.set_nonblocking(true).map_err(Obstacle::on("use standard input"))?;
     let group = Group::make(&spec.limits);
+    if let Some(limit) = spec.limits.processes.filter(|_| !group.limits_processes()) {
+        // Kernels before 5.14 count all that the user has on the machine, so that only a bomb may be kept from forking.
+        let others = usage::tasks().map_err(Obstacle::on("count processes"))?;
+        spec.most_tasks = Some(limit.saturating_add(others).saturating_add(MARGIN));
+    }
     if spec.confined {
         separate()?;
     } else {

@@ -48,6 +48,15 @@ impl Usage {
     }
 }
 
+/// How many processes and threads there are on the machine, as far as it shows them.
+pub(super) fn tasks() -> io::Result<u64> {
+    let count = |entry: io::Result<fs::DirEntry>| {
+        let stat = fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        Some(parse_stat(&stat)?.threads)
+    };
+    Ok(fs::read_dir("/proc")?.filter_map(count).sum())
+}
+
 /// The parent and the number of threads, from `/proc/PID/stat` (proc_pid_stat(5)). The name before them may hold anything.
 fn parse_stat(stat: &str) -> Option<Process> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

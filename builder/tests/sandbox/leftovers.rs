@@ -1,0 +1,78 @@
+//! Nothing stays behind, however a run ends.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::run::{GROUPS, Run, User, left_groups, runs, sandbox, shared_folder};
+
+/// Waits for something that comes a moment later.
+#[track_caller]
+fn soon(what: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !what() {
+        assert!(Instant::now() < deadline, "it never came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// An argument of `sleep` that no other process has.
+fn mark(number: usize) -> String {
+    format!("{}.{}{number}", 7200, std::process::id())
+}
+
+#[test]
+fn a_daemon_ends_with_the_program() {
+    let _groups = GROUPS.read();
+    for (number, (user, mode)) in ways().enumerate() {
+        let mark = mark(number);
+        let script = format!("(setsid setsid sleep {mark} >/dev/null 2>&1 &) ; sleep 0.1; echo done");
+        let run = Run::of(sandbox(user, &["--sandbox", mode, "--system", "--"]).args(["bash", "-c", &script]));
+        assert_eq!(run.printed(), "done\n");
+        assert!(!runs(&mark), "{user:?} {mode}");
+    }
+    assert_eq!(left_groups(), [""; 0]);
+}
+
+#[test]
+fn killing_vcbuild_ends_everything() {
+    let _groups = GROUPS.read();
+    for (number, (user, mode)) in ways().enumerate() {
+        let (mark, folder) = (mark(100 + number), shared_folder());
+        let place = format!("{}:/build", folder.path().display());
+        let script = format!("(setsid sleep {mark} &); sleep {mark}");
+        let options = ["--sandbox", mode, "--max-memory", "1G", "--write", &place, "--system", "--"];
+        let mut child = sandbox(user, &options).args(["bash", "-c", &script]).spawn().unwrap();
+        soon(|| runs(&mark));
+        // As kill -9 has it: the process that the user started, which cannot do anything about it.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        soon(|| !runs(&mark));
+        soon(|| left_groups().is_empty());
+    }
+}
+
+#[test]
+fn killing_the_supervisor_ends_a_sandbox_and_its_group_goes_with_the_next() {
+    let _groups = GROUPS.write();
+    let mark = mark(200);
+    // Within a script: vcbuild's own arguments do not have it.
+    let script = format!("sleep {mark}; true");
+    let options = ["--max-memory", "1G", "--system", "--", "bash", "-c", &script];
+    let mut child = sandbox(User::Same, &options).stderr(Stdio::piped()).spawn().unwrap();
+    soon(|| runs(&mark));
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    let supervisor = children.split_whitespace().next().unwrap().to_owned();
+    assert!(std::process::Command::new("kill").args(["-9", &supervisor]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let mut words = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+    assert!(words.contains("the sandbox of bash ended without a word (signal: 9 (SIGKILL))"), "{words}");
+    soon(|| !runs(&mark));
+    Run::of(&mut sandbox(User::Same, &["--max-memory", "1G", "--system", "--", "true"])).printed();
+    soon(|| left_groups().is_empty());
+}
+
+fn ways() -> impl Iterator<Item = (User, &'static str)> {
+    User::all().into_iter().flat_map(|user| ["required", "off"].map(|mode| (user, mode)))
+}
