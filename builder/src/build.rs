@@ -1,6 +1,7 @@
 //! The whole way from a source to images and archives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,7 +15,7 @@ use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::{Component, GoProgram, Kind, VersionTable, full_reference};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, Surroundings};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
 use crate::{Error, files, go, substituter};
@@ -23,7 +24,7 @@ use crate::{Error, files, go, substituter};
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) components: Vec<&'a Component>,
-    pub(crate) source: Source,
+    pub(crate) source: Arc<Source>,
     /// The version of Go to compile with; the installed one when nothing is said.
     pub(crate) go: Option<String>,
     /// What stamps say.
@@ -43,6 +44,27 @@ pub(crate) struct Request<'a> {
     pub(crate) jobs: usize,
     /// Where programs run that make files.
     pub(crate) sandbox: Sandbox,
+}
+
+impl<'a> Request<'a> {
+    /// The same, to be built in other surroundings and by one compiler at a time; archives go to the folder `out`.
+    pub(crate) fn elsewhere(&self, surroundings: Surroundings, out: Utf8PathBuf) -> Request<'a> {
+        Request {
+            components: self.components.clone(),
+            source: Arc::clone(&self.source),
+            go: self.go.clone(),
+            version: self.version.clone(),
+            base: self.base.clone(),
+            platforms: self.platforms.clone(),
+            compression: self.compression,
+            out,
+            project_dir: self.project_dir.clone(),
+            about: self.about.clone(),
+            epoch: self.epoch,
+            jobs: 1,
+            sandbox: self.sandbox.elsewhere(surroundings),
+        }
+    }
 }
 
 /// An image that was built.

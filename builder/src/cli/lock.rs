@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         components: project.select(&[])?,
         go: inputs.go(&project),
         version: unstamped(&project, &source),
-        source,
+        source: source.into(),
         base: inputs.base(&project)?,
         platforms: platforms(&inputs.platform, &project),
         compression: project.compression.unwrap_or_default(),

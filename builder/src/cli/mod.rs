@@ -2,6 +2,8 @@
 
 mod base;
 mod caches;
+mod check;
+mod choices;
 mod diff;
 mod gc;
 mod graph;
@@ -49,6 +51,8 @@ enum Command {
     Base(base::Arguments),
     /// Pin what the inputs of the images are now, and show what changed.
     Lock(lock::Arguments),
+    /// Build again in other surroundings and compare: which outputs depend on more than their inputs.
+    Check(check::Arguments),
     /// Show the layers, sizes and configuration of an image or an archive.
     Inspect(inspect::Arguments),
     /// Run a program as the programs of actions are run.
@@ -112,6 +116,7 @@ pub fn run() -> Exit {
         Command::Images(arguments) => images::run(arguments),
         Command::Base(arguments) => base::run(arguments),
         Command::Lock(arguments) => lock::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
         Command::Init(arguments) => init::run(arguments),

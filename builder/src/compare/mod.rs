@@ -1,6 +1,8 @@
 //! What differs between two images: layers, configuration, packages and files.
 
+pub(crate) mod bytes;
 mod config;
+pub(crate) mod elf;
 mod files;
 
 use std::collections::BTreeMap;

@@ -97,8 +97,8 @@ impl Sandbox {
     }
 
     /// The same in other surroundings.
-    pub(crate) fn with_surroundings(self, surroundings: Surroundings) -> Self {
-        Self { surroundings, ..self }
+    pub(crate) fn elsewhere(&self, surroundings: Surroundings) -> Self {
+        Self { mode: self.mode, limits: self.limits, surroundings, ability: self.ability.clone() }
     }
 
     /// A step that declares nothing yet; `name` is for people.

@@ -10,7 +10,7 @@ use super::{Surroundings, run};
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Why there is no sandbox.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Refusal {
     /// The machine does not let us.
     Forbidden(Obstacle),

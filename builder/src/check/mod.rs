@@ -1,0 +1,73 @@
+//! Rebuild and compare: every action that makes something runs again, elsewhere and otherwise, and must make the same.
+
+mod difference;
+mod shadow;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use vcstore::{ActionKey, Store};
+
+pub(crate) use self::difference::Difference;
+use self::shadow::Shadow;
+use crate::Error;
+use crate::build::{self, Request};
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::sandbox::Surroundings;
+
+/// Surroundings that differ from those of a build in all that a program can tell, and that its outputs must not.
+pub(crate) const OTHER: Surroundings = Surroundings {
+    build: "/elsewhere/to-build-again",
+    hostname: "elsewhere",
+    timezone: "ABC-13:45",
+    locale: "tr_TR.UTF-8",
+    umask: 0o027,
+    processors: Some(1),
+    reversed: true,
+};
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Checked {
+    /// How many actions ran again.
+    pub(crate) actions: usize,
+    pub(crate) differences: Vec<Difference>,
+}
+
+/// Builds, and builds again in other surroundings without any record or cache of the first time; compares what each action
+/// made. The records of `store` stay as they are.
+///
+/// # Errors
+/// When a build fails.
+pub(crate) fn check(
+    first: &Request<'_>,
+    again: &Request<'_>,
+    store: &Store,
+    lock: &Lock,
+    progress: &Progress,
+) -> Result<Checked, Error> {
+    build::images(first, store, lock, progress)?;
+    let before = keys(progress);
+    let _step = progress.step("building again, elsewhere and from nothing");
+    let shadow = Shadow::of(store)?;
+    let second = Progress::start();
+    build::images(again, &shadow.store, lock, &second)?;
+    let ran = keys(&second);
+    let mut differences = Vec::new();
+    // An action whose inputs another's difference changed has another key: only where it began is told.
+    for key in ran.intersection(&before) {
+        differences.extend(difference::between(key, store, &shadow.store)?);
+    }
+    if differences.is_empty()
+        && let Some(key) = ran.difference(&before).next()
+    {
+        differences.extend(difference::of_inputs(key, &shadow.store)?);
+    }
+    Ok(Checked { actions: ran.len(), differences })
+}
+
+/// The actions of a build.
+fn keys(progress: &Progress) -> BTreeSet<ActionKey> {
+    progress.steps().iter().filter_map(|step| step.key.as_ref()?.parse().ok()).collect()
+}

@@ -1,0 +1,61 @@
+//! A store beside another: it has what was fetched, and nothing that was made.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+
+use camino::Utf8PathBuf;
+use vcstore::{Record, Store};
+
+use crate::Error;
+
+/// The caches of what was fetched and is checked by its hash. Any other is a compiler's own, of which a check uses none: what
+/// is in there was made.
+const FETCHED: [&str; 5] = ["git", "gomod", "inputs", "module", "toolchain"];
+
+/// A store of its own that goes when dropped.
+pub(super) struct Shadow {
+    pub(super) store: Store,
+    _folder: tempfile::TempDir,
+}
+
+impl Shadow {
+    /// Makes a store with the inputs of `of`. What is made in it is nowhere else.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub(super) fn of(of: &Store) -> Result<Self, Error> {
+        let folder = of.temp_dir()?;
+        let path = Utf8PathBuf::try_from(folder.path().to_owned())
+            .map_err(|error| Error::io("using", of.path())(io::Error::other(error.to_string())))?;
+        let blobs = path.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(Error::io("making", &blobs))?;
+        let known = of.path().join("blobs/sha256");
+        for entry in known.read_dir_utf8().map_err(Error::io("listing", &known))? {
+            let entry = entry.map_err(Error::io("listing", &known))?;
+            match fs::hard_link(entry.path(), blobs.join(entry.file_name())) {
+                // Garbage collection took it meanwhile: then nothing needs it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                linked => linked.map_err(Error::io("linking", entry.path()))?,
+            }
+        }
+        let cache = path.join("cache");
+        fs::create_dir_all(&cache).map_err(Error::io("making", &cache))?;
+        for name in FETCHED {
+            let known = of.cache_dir(name)?;
+            symlink(&known, cache.join(name)).map_err(Error::io("linking", &known))?;
+        }
+        let store = Store::open(&path)?;
+        for key in of.recorded()? {
+            if let Some(record) = of.record(&key)?.filter(was_fetched) {
+                store.put_record(&record)?;
+            }
+        }
+        Ok(Self { store, _folder: folder })
+    }
+}
+
+/// Whether an action got something from elsewhere, which getting it again would only get again: a base that others made.
+fn was_fetched(record: &Record) -> bool {
+    record.kind() == "base" && !record.inputs().contains_key("assembly")
+}

@@ -1,0 +1,156 @@
+//! What goes into images and how they are built, as the command line says: shared by the commands that build them.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use vcstore::{Compression, Store};
+
+use super::caches::CacheOptions;
+use super::inputs::{Freedom, Inputs, unstamped};
+use super::sandbox::SandboxOptions;
+use super::{Common, platforms};
+use crate::Error;
+use crate::build::Request;
+use crate::image::About;
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::project::{Project, SourceTable, VersionTable};
+use crate::source::Source;
+
+/// Everything but which components, and where archives go.
+#[derive(Debug, Args)]
+pub(super) struct Choices {
+    /// What the binaries are stamped with, in the place of the project's or the revision's: version=…, commit=… or date=….
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_stamp, help_heading = "Source")]
+    stamp: Vec<(Stamp, String)>,
+
+    #[command(flatten)]
+    inputs: Inputs,
+
+    /// How layers are compressed: `zstd` (containerd 1.5, Docker 23.0 and newer), `gzip` or `none` [default: the
+    /// project's, else zstd].
+    #[arg(long, help_heading = "Images")]
+    compression: Option<Compression>,
+
+    /// How many components, and compilers within each, are at work at once [default: one a processor].
+    #[arg(short, long, value_name = "N", help_heading = "Images")]
+    jobs: Option<NonZeroUsize>,
+
+    /// Resolve bases and sources anew instead of using what the lock pins, and pin what they are now.
+    #[arg(long, help_heading = "Lock and network")]
+    update: bool,
+
+    #[command(flatten)]
+    freedom: Freedom,
+
+    #[command(flatten, next_help_heading = "Sandbox")]
+    sandbox: SandboxOptions,
+
+    #[command(flatten, next_help_heading = "Caches")]
+    caches: CacheOptions,
+
+    #[command(flatten, next_help_heading = "Store and output")]
+    pub(super) common: Common,
+}
+
+/// A value that stamps use.
+#[derive(Debug, Clone, Copy)]
+enum Stamp {
+    Version,
+    Commit,
+    Date,
+}
+
+impl Choices {
+    /// The project that is to be built.
+    pub(super) fn project(&self) -> Result<Project, Error> {
+        self.inputs.files.project(self.inputs.source_dir.as_ref())
+    }
+
+    /// What to build of `project`, with its source opened, where and with which lock. Archives go to the folder `out`.
+    pub(super) fn request<'a>(
+        &self,
+        project: &'a Project,
+        components: &[String],
+        out: &Utf8Path,
+        progress: &Progress,
+    ) -> Result<(Request<'a>, Store, Lock), Error> {
+        let inputs = &self.inputs;
+        let components = project.select(components)?;
+        let base = inputs.base(project)?;
+        let source = inputs.source(project, out)?;
+        let epoch = epoch()?;
+        let store = self.caches.attach(self.common.store()?, project, self.freedom.network())?;
+        let update = self.update.then_some(&[][..]);
+        let lock = inputs.files.lock(project, &self.freedom, update)?;
+        let opened = Source::open(&source, &store, &lock, &progress)?;
+        lock.save()?;
+        let jobs = self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let request = Request {
+            components,
+            project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
+            about: self.about(project, &opened, &source.table),
+            version: self.version(project, &opened),
+            source: Arc::new(opened),
+            go: inputs.go(project),
+            base,
+            platforms: platforms(&inputs.platform, project),
+            compression: self.compression.or(project.compression).unwrap_or_default(),
+            out: out.to_owned(),
+            epoch,
+            jobs,
+            sandbox: self.sandbox.sandbox(),
+        };
+        Ok((request, store, lock))
+    }
+
+    /// What images say of their source: nothing that is not known.
+    fn about(&self, project: &Project, source: &Source, asked: &SourceTable) -> About {
+        let revision = source.revision.as_ref();
+        let cloned = revision.map(|revision| revision.version.clone()).filter(|version| version != "HEAD");
+        let commit = revision.and_then(|revision| revision.commit.clone());
+        let known = &project.version;
+        About {
+            source: asked.repo.as_deref().and_then(About::address),
+            revision: self.stamp(|stamp| matches!(stamp, Stamp::Commit)).or_else(|| known.commit.clone()).or(commit),
+            version: self.stamp(|stamp| matches!(stamp, Stamp::Version)).or_else(|| known.version.clone()).or(cloned),
+        }
+    }
+
+    /// What the command line stamps with; the last word counts.
+    fn stamp(&self, wanted: fn(Stamp) -> bool) -> Option<String> {
+        self.stamp.iter().rev().find(|(stamp, _)| wanted(*stamp)).map(|(_, value)| value.clone())
+    }
+
+    /// What stamps say: as the command line has it, else what is known without it.
+    fn version(&self, project: &Project, source: &Source) -> VersionTable {
+        let known = unstamped(project, source);
+        VersionTable {
+            version: self.stamp(|stamp| matches!(stamp, Stamp::Version)).or(known.version),
+            commit: self.stamp(|stamp| matches!(stamp, Stamp::Commit)).or(known.commit),
+            date: self.stamp(|stamp| matches!(stamp, Stamp::Date)).or(known.date),
+        }
+    }
+}
+
+fn parse_stamp(text: &str) -> Result<(Stamp, String), String> {
+    let stamp = match text.split_once('=') {
+        Some(("version", value)) => (Stamp::Version, value),
+        Some(("commit", value)) => (Stamp::Commit, value),
+        Some(("date", value)) => (Stamp::Date, value),
+        _ => return Err("give version=VALUE, commit=VALUE or date=VALUE".to_owned()),
+    };
+    Ok((stamp.0, stamp.1.to_owned()))
+}
+
+/// The time in what is made: `SOURCE_DATE_EPOCH` (reproducible-builds.org) where it is set, else 1970.
+fn epoch() -> Result<u64, Error> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            text.parse().map_err(|_| Error::Usage(format!("SOURCE_DATE_EPOCH is {text:?}, and no number of seconds")))
+        }
+        _ => Ok(0),
+    }
+}
