@@ -1,84 +1,122 @@
-//! The `debian` base as the other bases are: an image in the store, its packages pinned by the lock.
+//! The `debian` and `static` bases as the other bases are: an image in the store, its packages pinned by the lock.
 
 use std::collections::HashMap;
 
 use oci_spec::image::{Arch, ConfigBuilder, ImageConfiguration, Os, RootFs};
 use vcstore::{Action, Blob, Compression, Layer, Platform, Store};
 
-use super::{Base, debian};
+use super::Base;
+use super::debian::{self, Layering, Options, Pin, Pinned, Request, Selection};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::{Error, image, platform};
 
-/// The suite and the components that the base comes from: those of debian:bookworm-slim.
-const SUITE: &str = "bookworm";
-const COMPONENTS: [&str; 1] = ["main"];
-
-/// Makes the base of the packages that the lock pins, or of those that are current, which the lock then pins.
-///
-/// # Errors
-/// As [`debian::lock`] and [`debian::realise`].
-pub(super) fn realise(
-    platform: &Platform,
-    compression: Compression,
-    store: &Store,
-    lock: &Lock,
-    progress: &Progress,
-) -> Result<Base, Error> {
-    let (request, pinned) = resolve(platform, lock)?;
-    let action = Action::new("base", format!("debian {SUITE} {platform}"))
-        .input("assembly", debian::ASSEMBLY)?
-        .input("packages", &pinned.packages)?
-        .input("platform", platform)?
-        .input("compression", compression.identity())?;
-    let outputs = progress.realise(store, &action, || {
-        let base = debian::realise(store, &pinned, &request, compression)?;
-        let config = configuration(platform, &base.layer)?;
-        let outputs = image::put(store, &config, [&base.layer], HashMap::new())?;
-        Ok(outputs.with_blob("layer", Blob { digest: base.layer.digest, size: base.layer.size }))
-    })?;
-    Base::open(store, "debian", None, &image::manifest_of(&outputs)?, platform)
+/// A base that is made here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FromPackages<'a> {
+    pub(super) options: &'a Options,
+    pub(super) selection: Selection,
+    pub(super) platform: &'a Platform,
 }
 
-/// The packages that are pinned, or those that are current and that `lock` then pins; and where they come from.
-///
-/// # Errors
-/// As [`debian::lock`].
-pub(super) fn resolve(platform: &Platform, lock: &Lock) -> Result<(debian::Request, debian::Pinned), Error> {
-    let request = debian::Request {
-        suite: SUITE.to_owned(),
-        components: COMPONENTS.map(str::to_owned).to_vec(),
-        // The processors that images are built for have the same names in Debian.
-        architecture: platform::debian_architecture(platform).to_owned(),
-        mirror: None,
-        keyring: None,
-        include: Vec::new(),
-        security: true,
-        network: lock.network(),
-    };
-    let pinned = match lock.packages(SUITE, platform)? {
-        Some(pinned) => pinned,
-        None => debian::lock(&request)?,
-    };
-    lock.pin_packages(SUITE, platform, pinned.clone());
-    Ok((request, pinned))
+impl FromPackages<'_> {
+    /// Makes the base of the packages that the lock pins, or of those that are current, which the lock then pins.
+    ///
+    /// # Errors
+    /// As [`debian::lock`] and [`debian::realise`].
+    pub(super) fn realise(
+        &self,
+        compression: Compression,
+        store: &Store,
+        lock: &Lock,
+        progress: &Progress,
+    ) -> Result<Base, Error> {
+        let (request, pinned) = self.resolve(lock)?;
+        let name = format!("{} {} {}", self.name(), self.options.suite, self.platform);
+        // Which package brought another matters only where it decides on a layer.
+        let sets = match (self.selection, self.options.layers) {
+            (Selection::System, Layering::PerPackageSet) => Some(sets(&pinned)),
+            _ => None,
+        };
+        let packages: Vec<_> = pinned.packages.iter().map(|pin| Pin { set: None, ..pin.clone() }).collect();
+        let action = Action::new("base", name)
+            .input("assembly", debian::ASSEMBLY)?
+            .input("selection", self.selection)?
+            .input("packages", &packages)?
+            .input("sets", &sets)?
+            .input("platform", self.platform)?
+            .input("compression", compression.identity())?;
+        let outputs = progress.realise(store, &action, || {
+            let base = debian::realise(store, &pinned, &request, compression)?;
+            let config = self.configuration(&base.layers)?;
+            let mut outputs = image::put(store, &config, &base.layers, HashMap::new())?;
+            for (number, layer) in base.layers.iter().enumerate() {
+                let blob = Blob { digest: layer.digest, size: layer.size };
+                outputs = outputs.with_blob(&format!("layer {number}"), blob);
+            }
+            Ok(outputs)
+        })?;
+        Base::open(store, self.name(), None, &image::manifest_of(&outputs)?, self.platform)
+    }
+
+    /// The packages that are pinned, or those that are current and that `lock` then pins; and where they come from. Where the
+    /// lock pins packages for another list of them, those that stay keep their versions.
+    ///
+    /// # Errors
+    /// As [`debian::lock`].
+    pub(super) fn resolve(&self, lock: &Lock) -> Result<(Request, Pinned), Error> {
+        let request = Request {
+            options: self.options.clone(),
+            selection: self.selection,
+            architecture: platform::debian_architecture(self.platform).to_owned(),
+            network: lock.network(),
+        };
+        let suite = &self.options.suite;
+        let key = match self.selection {
+            Selection::System => suite.clone(),
+            Selection::Static => format!("{suite} static"),
+        };
+        let pinned = match lock.packages(&key, self.platform)? {
+            Some(pinned) if pinned.answers(&request) => pinned,
+            before => debian::lock(&request, before.as_ref())?,
+        };
+        lock.pin_packages(&key, self.platform, pinned.clone());
+        Ok((request, pinned))
+    }
+
+    fn name(&self) -> &'static str {
+        match self.selection {
+            Selection::System => "debian",
+            Selection::Static => "static",
+        }
+    }
+
+    /// What debian:bookworm-slim says of how it runs; of `static`, which has no program, where things are.
+    fn configuration(&self, layers: &[Layer]) -> Result<ImageConfiguration, Error> {
+        let environment = debian::ENVIRONMENT.map(str::to_owned);
+        let run = match self.selection {
+            Selection::System => ConfigBuilder::default().env(environment).cmd(debian::COMMAND.map(str::to_owned)),
+            Selection::Static => {
+                ConfigBuilder::default().env([environment.to_vec(), vec![debian::CERTIFICATES.to_owned()]].concat())
+            }
+        };
+        let run = run.build().map_err(|why| Error::Internal(format!("making the base's configuration: {why}")))?;
+        let mut rootfs = RootFs::default();
+        let diff_ids = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        rootfs.set_typ("layers".to_owned()).set_diff_ids(diff_ids);
+        let mut config = ImageConfiguration::default();
+        config
+            .set_os(Os::from(self.platform.os.as_str()))
+            .set_architecture(Arch::from(self.platform.architecture.as_str()))
+            .set_variant(self.platform.variant.clone())
+            .set_config(Some(run))
+            .set_rootfs(rootfs);
+        Ok(config)
+    }
 }
 
-/// What debian:bookworm-slim says of how it runs.
-fn configuration(platform: &Platform, layer: &Layer) -> Result<ImageConfiguration, Error> {
-    let run = ConfigBuilder::default()
-        .env(debian::ENVIRONMENT.map(str::to_owned))
-        .cmd(debian::COMMAND.map(str::to_owned))
-        .build()
-        .map_err(|why| Error::Internal(format!("making the base's configuration: {why}")))?;
-    let mut rootfs = RootFs::default();
-    rootfs.set_typ("layers".to_owned()).set_diff_ids(vec![layer.diff_id.to_string()]);
-    let mut config = ImageConfiguration::default();
-    config
-        .set_os(Os::from(platform.os.as_str()))
-        .set_architecture(Arch::from(platform.architecture.as_str()))
-        .set_variant(platform.variant.clone())
-        .set_config(Some(run))
-        .set_rootfs(rootfs);
-    Ok(config)
+/// What decides on the layers: the order of the packages asked for, and which of them brought each package.
+fn sets(pinned: &Pinned) -> (&[String], Vec<(&str, Option<&str>)>) {
+    let set_of = pinned.packages.iter().map(|pin| (pin.name.as_str(), pin.set.as_deref()));
+    (&pinned.include, set_of.collect())
 }

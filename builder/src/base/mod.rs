@@ -15,6 +15,8 @@ use oci_client::Reference;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, Os};
 use vcstore::{Compression, Digest, Image, Layer, Platform, PlatformImage, Store};
 
+use self::debian::{Options, Selection};
+use self::from_packages::FromPackages;
 pub(crate) use self::packages::{Package, packages};
 use crate::lock::Lock;
 use crate::progress::Progress;
@@ -27,7 +29,9 @@ pub(crate) const DEFAULT_REFERENCE: &str = "docker.io/library/debian:bookworm-sl
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Spec {
     /// `debian`: packages of a Debian mirror.
-    Debian,
+    Debian(Box<Options>),
+    /// `static`: the files of such packages that a static program needs.
+    Static(Box<Options>),
     /// `registry` or a reference: an image that a registry has.
     Registry(Reference),
     /// `oci:PATH`: an OCI image layout, a folder or a tar file.
@@ -60,7 +64,8 @@ impl FromStr for Spec {
         };
         let reference = |text: &str| text.parse().map(Self::Registry).map_err(|why| bad(format!("{why}")));
         match (text, text.split_once(':')) {
-            ("debian", _) => Ok(Self::Debian),
+            ("debian", _) => Ok(Self::Debian(Box::default())),
+            ("static", _) => Ok(Self::Static(Box::default())),
             ("scratch", _) => Ok(Self::Scratch),
             ("registry", _) => reference(DEFAULT_REFERENCE),
             (_, Some(("oci", file))) => path(file).map(Self::Oci),
@@ -73,7 +78,8 @@ impl FromStr for Spec {
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Debian => f.write_str("debian"),
+            Self::Debian(_) => f.write_str("debian"),
+            Self::Static(_) => f.write_str("static"),
             Self::Registry(reference) => f.write_str(&reference.whole()),
             Self::Oci(path) => write!(f, "oci:{path}"),
             Self::DockerArchive(path) => write!(f, "docker-archive:{path}"),
@@ -83,6 +89,23 @@ impl fmt::Display for Spec {
 }
 
 impl Spec {
+    /// The base, with what is said of Debian's packages where it is made of some.
+    ///
+    /// # Errors
+    /// When something is said that does not hold for this base.
+    pub(crate) fn with_debian(self, options: Options) -> Result<Self, Error> {
+        match self {
+            Self::Debian(_) => Ok(Self::Debian(Box::new(options))),
+            Self::Static(_) if !options.packages.is_empty() => {
+                let why =
+                    "the base static has files of certain packages and no more: leave packages out, or take debian";
+                Err(Error::Usage(why.to_owned()))
+            }
+            Self::Static(_) => Ok(Self::Static(Box::new(options))),
+            other => Ok(other),
+        }
+    }
+
     /// Gets the base into the store: what `lock` pins, or what it is now, which `lock` then pins. A base that is made here
     /// is compressed as asked; one that others made stays as it is.
     ///
@@ -97,7 +120,8 @@ impl Spec {
         progress: &Progress,
     ) -> Result<Base, Error> {
         match self {
-            Self::Debian => from_packages::realise(platform, compression, store, lock, progress),
+            Self::Debian(options) => system(options, platform).realise(compression, store, lock, progress),
+            Self::Static(options) => files(options, platform).realise(compression, store, lock, progress),
             Self::Registry(reference) => registry::realise(reference, platform, store, lock, progress),
             Self::Oci(path) | Self::DockerArchive(path) => {
                 archive::realise(&self.to_string(), path, platform, store, lock, progress)
@@ -120,7 +144,8 @@ impl Spec {
         progress: &Progress,
     ) -> Result<(), Error> {
         match self {
-            Self::Debian => from_packages::resolve(platform, lock).map(|_| ()),
+            Self::Debian(options) => system(options, platform).resolve(lock).map(|_| ()),
+            Self::Static(options) => files(options, platform).resolve(lock).map(|_| ()),
             Self::Registry(reference) => registry::resolve(reference, platform, lock).map(|_| ()),
             Self::Oci(path) | Self::DockerArchive(path) => {
                 archive::realise(&self.to_string(), path, platform, store, lock, progress).map(|_| ())
@@ -164,6 +189,14 @@ impl Base {
     }
 }
 
+fn system<'a>(options: &'a Options, platform: &'a Platform) -> FromPackages<'a> {
+    FromPackages { options, selection: Selection::System, platform }
+}
+
+fn files<'a>(options: &'a Options, platform: &'a Platform) -> FromPackages<'a> {
+    FromPackages { options, selection: Selection::Static, platform }
+}
+
 /// The digest that a descriptor names.
 fn digest(name: &str, descriptor: &Descriptor) -> Result<Digest, Error> {
     Digest::try_from(descriptor.digest())
@@ -186,9 +219,10 @@ mod tests {
     use super::{DEFAULT_REFERENCE, Spec};
 
     #[test]
-    fn a_base_is_named_in_one_of_six_ways() {
+    fn a_base_is_named_in_one_of_seven_ways() {
         let cases = [
             ("debian", "debian"),
+            ("static", "static"),
             ("registry", DEFAULT_REFERENCE),
             ("debian:bookworm-slim", DEFAULT_REFERENCE),
             ("alpine:3", "docker.io/library/alpine:3"),

@@ -18,11 +18,16 @@ pub(crate) struct Package {
 
 const STATUS: &str = "var/lib/dpkg/status";
 
-/// The packages that the uppermost layer with a dpkg status lists, sorted by name; none for an image that has no dpkg.
+/// Where images without dpkg say what they have files of: a file for each package.
+const STATUS_FOLDER: &str = "var/lib/dpkg/status.d/";
+
+/// The packages that the uppermost layer with a dpkg status lists, sorted by name; for an image that has no dpkg those whose
+/// files it says to have, if any.
 ///
 /// # Errors
 /// When a layer cannot be read.
 pub(crate) fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, Error> {
+    let mut of_files = BTreeMap::new();
     for layer in layers.iter().rev() {
         let path = store.blob_path(&layer.digest);
         let unreadable = |error| Error::io("reading layer", &path)(error);
@@ -30,12 +35,19 @@ pub(crate) fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, 
         let mut archive = tar::Archive::new(decoder);
         for entry in archive.entries().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            if entry.path_bytes().strip_prefix(b"./").unwrap_or(&entry.path_bytes()) == STATUS.as_bytes() {
+            let path = entry.path_bytes().into_owned();
+            let path = path.strip_prefix(b"./").unwrap_or(&path);
+            if path == STATUS.as_bytes() {
                 return parse(BufReader::new(entry)).map_err(unreadable);
+            }
+            if path.starts_with(STATUS_FOLDER.as_bytes()) && entry.header().entry_type().is_file() {
+                for package in parse(BufReader::new(entry)).map_err(unreadable)? {
+                    of_files.entry(package.name.clone()).or_insert(package);
+                }
             }
         }
     }
-    Ok(Vec::new())
+    Ok(of_files.into_values().collect())
 }
 
 /// Reads the few fields that are asked for; dpkg writes each on a line of its own, and a blank line after each package.

@@ -6,6 +6,7 @@ use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
 use super::caches::CacheOptions;
+use super::debian::DebianOptions;
 use super::inputs::Freedom;
 use super::{Common, ProjectFiles, parse_platform, platforms};
 use crate::Error;
@@ -14,8 +15,8 @@ use crate::progress::Progress;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The base: `debian`, `registry` (debian:bookworm-slim), an image reference, `oci:PATH`, `docker-archive:PATH` or
-    /// `scratch` [default: the project's, else `registry`].
+    /// The base: `debian`, `static` (certificates, zone data, accounts), `registry` (debian:bookworm-slim), an image
+    /// reference, `oci:PATH`, `docker-archive:PATH` or `scratch` [default: the project's, else `registry`].
     #[arg(value_name = "REF")]
     base: Option<String>,
 
@@ -23,9 +24,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform)]
     platform: Vec<Platform>,
 
-    /// How the layer of `debian` is compressed: `zstd`, `gzip` or `none` [default: the project's, else zstd].
+    /// How the layers of `debian` and `static` are compressed: `zstd`, `gzip` or `none` [default: the project's, else zstd].
     #[arg(long)]
     compression: Option<Compression>,
+
+    #[command(flatten)]
+    debian: DebianOptions,
 
     #[command(flatten)]
     files: ProjectFiles,
@@ -66,7 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
     let project = arguments.files.project(None)?;
     let base = arguments.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
-    let spec: Spec = base.parse()?;
+    let spec = base.parse::<Spec>()?.with_debian(arguments.debian.over(&project.debian)?)?;
     let compression = arguments.compression.or(project.compression).unwrap_or_default();
     let store = arguments.caches.attach(arguments.common.store()?, &project, arguments.freedom.network())?;
     let lock = arguments.files.lock(&project, &arguments.freedom, arguments.update.then_some(&[][..]))?;

@@ -6,6 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use vcstore::Platform;
 
+use super::debian::DebianOptions;
 use super::{ProjectFiles, parse_platform};
 use crate::base::{self, DEFAULT_REFERENCE};
 use crate::lock::Policy;
@@ -41,10 +42,13 @@ pub(super) struct Inputs {
     #[command(flatten, next_help_heading = "Source")]
     pub(super) files: ProjectFiles,
 
-    /// The base: `debian`, `registry` (debian:bookworm-slim), an image reference, `oci:PATH`, `docker-archive:PATH` or
-    /// `scratch` [default: the project's, else `registry`].
+    /// The base: `debian`, `static` (certificates, zone data, accounts), `registry` (debian:bookworm-slim), an image
+    /// reference, `oci:PATH`, `docker-archive:PATH` or `scratch` [default: the project's, else `registry`].
     #[arg(long, help_heading = "Images")]
     base: Option<String>,
+
+    #[command(flatten)]
+    debian: DebianOptions,
 
     /// The platforms to build for [default: the project's, else linux/amd64].
     #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform, help_heading = "Images")]
@@ -71,7 +75,8 @@ pub(super) struct Freedom {
 impl Inputs {
     /// The base that is asked for.
     pub(super) fn base(&self, project: &Project) -> Result<base::Spec, Error> {
-        self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str).parse()
+        let base = self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
+        base.parse::<base::Spec>()?.with_debian(self.debian.over(&project.debian)?)
     }
 
     /// The version of Go that is asked for.

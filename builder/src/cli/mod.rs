@@ -4,6 +4,7 @@ mod base;
 mod caches;
 mod check;
 mod choices;
+mod debian;
 mod diff;
 mod gc;
 mod graph;

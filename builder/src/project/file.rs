@@ -8,6 +8,7 @@ use serde::Deserialize;
 use vcstore::Compression;
 
 use super::files::FileTable;
+use crate::base::debian::Options;
 
 /// The whole file: what `vcbuild images` builds.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -15,6 +16,9 @@ use super::files::FileTable;
 pub(super) struct File {
     /// The base to build on where the command line names none.
     pub(super) base: Option<String>,
+    /// What bases of Debian's packages are made of.
+    #[serde(default)]
+    pub(super) debian: Options,
     /// The platforms to build for where the command line names none.
     #[serde(default)]
     pub(super) platforms: Vec<String>,

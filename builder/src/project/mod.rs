@@ -23,6 +23,7 @@ pub(crate) use self::kind::{GoProgram, Kind};
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
+use crate::base::debian::Options;
 use crate::source::Edit;
 use crate::{Error, go, platform};
 
@@ -38,6 +39,8 @@ pub(crate) struct Project {
     pub(crate) path: Option<Utf8PathBuf>,
     /// The base to build on where the command line names none.
     pub(crate) base: Option<String>,
+    /// What bases of Debian's packages are made of where the command line does not say.
+    pub(crate) debian: Options,
     /// The platforms to build for where the command line names none.
     pub(crate) platforms: Vec<Platform>,
     /// How layers are compressed where the command line does not say.
@@ -91,6 +94,9 @@ impl Project {
         if let Some(dir) = &mut project.source.dir {
             *dir = beside.join(&dir);
         }
+        if let Some(keyring) = &mut project.debian.keyring {
+            *keyring = beside.join(&keyring);
+        }
         project.path = Some(path.to_owned());
         Ok(project)
     }
@@ -133,6 +139,7 @@ impl Project {
         check_source(&source).map_err(refuse)?;
         let edits = file.edits.into_iter().map(edit).collect::<Result<_, _>>().map_err(refuse)?;
         let go = file.go.map(|version| go::parse_version(&version)).transpose().map_err(refuse)?;
+        file.debian.check().map_err(|why| refuse(format!("[debian]: {why}")))?;
         let platforms = file.platforms.iter().map(|text| platform::parse(text)).collect::<Result<_, _>>();
         let components = file
             .components
@@ -145,6 +152,7 @@ impl Project {
         Ok(Self {
             path: None,
             base: file.base,
+            debian: file.debian,
             platforms: platforms.map_err(refuse)?,
             compression: file.compression,
             source,
@@ -302,6 +310,7 @@ mod tests {
             (&format!("{image}binary = \"bin/web\""), "its binary \"bin/web\" is no absolute path"),
             (&format!("{image}archive = \"a/{{arch}}\""), "its archive is a file name without folders"),
             (&format!("{image}stamps = {{ \"main.v\" = \"{{time}}\" }}"), "only {version}, {commit}, {date} can"),
+            (&format!("{image}[debian]\npackages = [\"a b\"]"), "[debian]: \"a b\" is no name of a package"),
             (&format!("{image}user = \"a b\""), "\"a b\" is no user such as"),
             (&format!("{image}workdir = \"srv\""), "\"srv\" is no absolute path of a folder to work in"),
             (&format!("{image}volumes = [\"data\"]"), "its volume \"data\" is no absolute path"),

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use camino::Utf8PathBuf;
 use pgp::composed::{ArmorOptions, CleartextSignedMessage, KeyType, SecretKeyParamsBuilder, SignedSecretKey};
 use pgp::types::Password;
-use vcbuild::base::debian::Request;
+use vcbuild::base::debian::{Options, Request};
 use vcstore::Digest;
 
 /// A package: name, further fields, and files with their content.
@@ -82,22 +82,28 @@ impl Mirror {
         let mirror = Self { folder, port, state, server: Some(server), key };
         let public = mirror.key.to_public_key().to_armored_string(ArmorOptions::default()).unwrap();
         mirror.write("keyring.asc", public.as_bytes());
+        mirror.publish(packages, "1");
+        mirror
+    }
+
+    /// Has these packages from now on, in this version; the files of others stay.
+    pub(crate) fn publish(&self, packages: &[Package], version: &str) {
         let mut index = String::new();
         for (name, fields, files) in packages {
-            let control = format!("Package: {name}\nVersion: 1\nArchitecture: amd64\n{fields}Description: test\n");
+            let control =
+                format!("Package: {name}\nVersion: {version}\nArchitecture: amd64\n{fields}Description: test\n");
             let bytes = deb(&control, files);
-            mirror.write(&format!("pool/{name}.deb"), &bytes);
+            self.write(&format!("pool/{name}_{version}.deb"), &bytes);
             let (digest, size) = (Digest::of(&bytes).hex(), bytes.len());
-            index += &format!("{control}Filename: pool/{name}.deb\nSize: {size}\nSHA256: {digest}\n\n");
+            index += &format!("{control}Filename: pool/{name}_{version}.deb\nSize: {size}\nSHA256: {digest}\n\n");
         }
         let mut xz = Vec::new();
         liblzma::read::XzEncoder::new(index.as_bytes(), 1).read_to_end(&mut xz).unwrap();
-        mirror.write("dists/bookworm/main/binary-amd64/Packages.xz", &xz);
+        self.write("dists/bookworm/main/binary-amd64/Packages.xz", &xz);
         let (digest, size) = (Digest::of(&xz).hex(), xz.len());
-        mirror.release(&format!(
+        self.release(&format!(
             "Codename: bookworm\nDate: Sat, 11 Jul 2026 10:16:37 UTC\nSHA256:\n {digest} {size} main/binary-amd64/Packages.xz\n"
         ));
-        mirror
     }
 
     /// Signs a release.
@@ -111,7 +117,8 @@ impl Mirror {
     pub(crate) fn request(&self) -> Request {
         let keyring = Utf8PathBuf::from_path_buf(self.path("keyring.asc")).unwrap();
         let (mirror, keyring) = (Some(self.address()), Some(keyring));
-        Request { mirror, keyring, security: false, ..Request::default() }
+        let options = Options { mirror, keyring, security: false, ..Options::default() };
+        Request { options, ..Request::default() }
     }
 
     /// Its address.

@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use miette::Diagnostic;
-use vcbuild::base::debian::{Error, Pinned, Request, lock, realise};
+use vcbuild::base::debian::{Error, Layering, Options, Pinned, Request, Selection, lock, realise};
 use vcstore::{Compression, Store};
 
 use crate::mirror::{BASE, Mirror, Package};
@@ -15,7 +15,14 @@ fn store() -> (tempfile::TempDir, Store) {
 
 fn realised(pinned: &Pinned, request: &Request) -> Result<String, Error> {
     let (_folder, store) = store();
-    realise(&store, pinned, request, Compression::Zstd).map(|base| base.layer.digest.to_string())
+    realise(&store, pinned, request, Compression::Zstd).map(|base| base.layers[0].digest.to_string())
+}
+
+/// A request for packages beyond the base.
+fn asking_for(mirror: &Mirror, packages: &[&str]) -> Request {
+    let mut request = mirror.request();
+    request.options.packages = packages.iter().map(|&name| name.to_owned()).collect();
+    request
 }
 
 /// The message, with the mirror's changing port taken out.
@@ -24,13 +31,13 @@ fn said(mirror: &Mirror, error: &Error) -> String {
 }
 
 fn lock_error(mirror: &Mirror) -> String {
-    said(mirror, &lock(&mirror.request()).unwrap_err())
+    said(mirror, &lock(&mirror.request(), None).unwrap_err())
 }
 
 #[test]
 fn a_sound_mirror_yields_a_layer_and_is_asked_once() {
     let mirror = Mirror::new(&BASE);
-    let pinned = lock(&mirror.request()).unwrap();
+    let pinned = lock(&mirror.request(), None).unwrap();
     let names: Vec<_> = pinned.packages.iter().map(|pin| (pin.name.as_str(), pin.suite.as_str())).collect();
     assert_eq!(names, [("base-files", "bookworm"), ("base-passwd", "bookworm")]);
     assert_eq!((pinned.releases.len(), pinned.releases[0].codename.as_str()), (1, "bookworm"));
@@ -39,10 +46,10 @@ fn a_sound_mirror_yields_a_layer_and_is_asked_once() {
     let first = realise(&store, &pinned, &mirror.request(), Compression::Zstd).unwrap();
     assert_eq!(mirror.packages_asked(), 2);
     let again = realise(&store, &pinned, &mirror.request(), Compression::Zstd).unwrap();
-    assert_eq!((first.layer.digest, mirror.packages_asked()), (again.layer.digest, 2));
-    assert_eq!(realised(&pinned, &mirror.request()).unwrap(), first.layer.digest.to_string());
+    assert_eq!((first.layers[0].digest, mirror.packages_asked()), (again.layers[0].digest, 2));
+    assert_eq!(realised(&pinned, &mirror.request()).unwrap(), first.layers[0].digest.to_string());
 
-    let layer = zstd::decode_all(store.reader(&first.layer.digest).unwrap()).unwrap();
+    let layer = zstd::decode_all(store.reader(&first.layers[0].digest).unwrap()).unwrap();
     let mut layer = tar::Archive::new(layer.as_slice());
     let paths: Vec<_> =
         layer.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
@@ -54,7 +61,7 @@ fn a_sound_mirror_yields_a_layer_and_is_asked_once() {
 #[test]
 fn the_lock_survives_being_written_down() {
     let mirror = Mirror::new(&BASE);
-    let pinned = lock(&mirror.request()).unwrap();
+    let pinned = lock(&mirror.request(), None).unwrap();
     let text = serde_json::to_string(&pinned).unwrap();
     assert_eq!(serde_json::from_str::<Pinned>(&text).unwrap(), pinned);
     assert!(!text.contains("127.0.0.1"), "the lock names no mirror: {text}");
@@ -104,26 +111,26 @@ fn an_index_that_is_not_the_signed_one_is_refused() {
 #[test]
 fn a_package_that_is_not_the_locked_one_is_refused_and_not_kept() {
     let mirror = Mirror::new(&BASE);
-    let pinned = lock(&mirror.request()).unwrap();
-    let mut package = std::fs::read(mirror.path("pool/base-files.deb")).unwrap();
+    let pinned = lock(&mirror.request(), None).unwrap();
+    let mut package = std::fs::read(mirror.path("pool/base-files_1.deb")).unwrap();
     *package.last_mut().unwrap() ^= 1;
-    mirror.write("pool/base-files.deb", &package);
+    mirror.write("pool/base-files_1.deb", &package);
     let (_folder, store) = store();
     let error = realise(&store, &pinned, &mirror.request(), Compression::Zstd).unwrap_err();
     let said = said(&mirror, &error);
-    assert!(said.starts_with("fetching http://mirror/debian/pool/base-files.deb: its content is sha256:"), "{said}");
+    assert!(said.starts_with("fetching http://mirror/debian/pool/base-files_1.deb: its content is sha256:"), "{said}");
     assert!(!store.contains(&pinned.packages[0].sha256));
 }
 
 #[test]
 fn a_package_that_the_mirror_dropped_is_said_to_be_gone() {
     let mirror = Mirror::new(&BASE);
-    let pinned = lock(&mirror.request()).unwrap();
-    std::fs::remove_file(mirror.path("pool/base-passwd.deb")).unwrap();
+    let pinned = lock(&mirror.request(), None).unwrap();
+    std::fs::remove_file(mirror.path("pool/base-passwd_1.deb")).unwrap();
     let error = realised(&pinned, &mirror.request()).unwrap_err();
     assert_eq!(
         said(&mirror, &error),
-        "fetching http://mirror/debian/pool/base-passwd.deb: the mirror does not have it"
+        "fetching http://mirror/debian/pool/base-passwd_1.deb: the mirror does not have it"
     );
     assert!(error.help().unwrap().to_string().contains("make the lock anew"));
 }
@@ -132,7 +139,7 @@ fn a_package_that_the_mirror_dropped_is_said_to_be_gone() {
 fn an_architecture_that_the_mirror_lacks_is_named() {
     let mirror = Mirror::new(&BASE);
     let request = Request { architecture: "arm64".to_owned(), ..mirror.request() };
-    let said = said(&mirror, &lock(&request).unwrap_err());
+    let said = said(&mirror, &lock(&request, None).unwrap_err());
     assert!(said.ends_with("it lists no main/binary-arm64/Packages.xz"), "{said}");
 }
 
@@ -140,8 +147,8 @@ fn an_architecture_that_the_mirror_lacks_is_named() {
 fn a_mirror_that_recovers_is_forgiven() {
     let mirror = Mirror::new(&BASE);
     mirror.fail("dists/bookworm/InRelease", 1);
-    mirror.fail("pool/base-files.deb", 1);
-    let pinned = lock(&mirror.request()).unwrap();
+    mirror.fail("pool/base-files_1.deb", 1);
+    let pinned = lock(&mirror.request(), None).unwrap();
     realised(&pinned, &mirror.request()).unwrap();
     assert_eq!(mirror.packages_asked(), 3);
 }
@@ -155,7 +162,8 @@ fn a_mirror_that_cannot_be_reached_is_named_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let path = Utf8Path::from_path(folder.path()).unwrap().join("keyring.asc");
     std::fs::write(&path, keyring).unwrap();
-    let error = lock(&Request { keyring: Some(path), ..request }).unwrap_err().to_string();
+    let options = Options { keyring: Some(path), ..request.options.clone() };
+    let error = lock(&Request { options, ..request }, None).unwrap_err().to_string();
     assert!(error.starts_with(&format!("fetching {address}/dists/bookworm")), "{error}");
     assert!(error.contains("attempts failed") && error.contains("Connection refused"), "{error}");
 }
@@ -165,8 +173,8 @@ fn a_package_with_a_script_of_its_own_is_refused() {
     const CRON: Package =
         ("cron", "Priority: optional\n", &[("postinst", "#!/bin/sh\nadduser cron\n"), ("etc/crontab", "")]);
     let mirror = Mirror::new(&[BASE[0], BASE[1], CRON]);
-    let request = Request { include: vec!["cron".to_owned()], ..mirror.request() };
-    let pinned = lock(&request).unwrap();
+    let request = asking_for(&mirror, &["cron"]);
+    let pinned = lock(&request, None).unwrap();
     let said = realised(&pinned, &request).unwrap_err().to_string();
     assert_eq!(said, "unpacking cron: it is set up by a script of its own (postinst), and this base runs none");
 }
@@ -174,7 +182,7 @@ fn a_package_with_a_script_of_its_own_is_refused() {
 #[test]
 fn a_lock_that_leads_out_of_its_folders_is_refused() {
     let mirror = Mirror::new(&BASE);
-    let pinned = lock(&mirror.request()).unwrap();
+    let pinned = lock(&mirror.request(), None).unwrap();
     let spoilt = |spoil: &dyn Fn(&mut Pinned)| {
         let mut pinned = pinned.clone();
         spoil(&mut pinned);
@@ -187,4 +195,102 @@ fn a_lock_that_leads_out_of_its_folders_is_refused() {
     let said = spoilt(&|pinned| pinned.packages[1].architecture = "arm64".to_owned());
     assert_eq!(said, "using the locked package base-passwd: it is for another architecture");
     assert_eq!(mirror.packages_asked(), 0);
+}
+
+/// The paths in a layer.
+fn paths(store: &Store, layer: &vcstore::Layer) -> Vec<String> {
+    let bytes = zstd::decode_all(store.reader(&layer.digest).unwrap()).unwrap();
+    let mut layer = tar::Archive::new(bytes.as_slice());
+    let paths = layer.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    paths.map(|path| path.trim_end_matches('/').to_owned()).collect()
+}
+
+const MORE: [Package; 4] = [
+    BASE[0],
+    BASE[1],
+    ("editor", "Priority: optional\nDepends: library\n", &[("usr/bin/editor", "an editor")]),
+    ("library", "Priority: optional\n", &[("usr/lib/library", "a library")]),
+];
+
+#[test]
+fn each_package_asked_for_has_a_layer_of_its_own_if_wanted() {
+    let mirror =
+        Mirror::new(&[&MORE[..], &[("viewer", "Depends: library\n", &[("usr/bin/viewer", "a viewer")])]].concat());
+    let (_folder, store) = store();
+    let layers = |packages: &[&str], before: Option<&Pinned>, layering| {
+        let mut request = asking_for(&mirror, packages);
+        request.options.layers = layering;
+        let pinned = lock(&request, before).unwrap();
+        let layers = realise(&store, &pinned, &request, Compression::Zstd).unwrap().layers;
+        (pinned, layers)
+    };
+    let (_, base) = layers(&[], None, Layering::PerPackageSet);
+    let (pinned, one) = layers(&["editor"], None, Layering::PerPackageSet);
+    let (_, two) = layers(&["editor", "viewer"], Some(&pinned), Layering::PerPackageSet);
+    assert_eq!((base.len(), one.len(), two.len()), (1, 2, 3));
+    assert_eq!(two[..2], one[..], "what was there is as it was");
+    assert_eq!(one[0], base[0]);
+    let expected = [
+        "usr",
+        "usr/bin",
+        "usr/bin/editor",
+        "usr/lib",
+        "usr/lib/library",
+        "var",
+        "var/lib",
+        "var/lib/dpkg",
+        "var/lib/dpkg/info",
+        "var/lib/dpkg/info/editor.list",
+        "var/lib/dpkg/info/library.list",
+        "var/lib/dpkg/status",
+    ];
+    assert_eq!(paths(&store, &one[1]), expected);
+    assert!(paths(&store, &two[2]).contains(&"usr/bin/viewer".to_owned()));
+    assert!(!paths(&store, &two[2]).contains(&"usr/lib/library".to_owned()));
+
+    let (_, together) = layers(&["editor", "viewer"], None, Layering::One);
+    let mut apart: Vec<_> = two.iter().flat_map(|layer| paths(&store, layer)).collect();
+    apart.sort();
+    apart.dedup();
+    let mut whole = paths(&store, &together[0]);
+    whole.sort();
+    assert_eq!((together.len(), apart), (1, whole));
+    let sets: Vec<_> = pinned.packages.iter().map(|pin| (pin.name.as_str(), pin.set.as_deref())).collect();
+    let editor = Some("editor");
+    assert_eq!(sets, [("base-files", None), ("base-passwd", None), ("editor", editor), ("library", editor)]);
+    let spoilt = Pinned { include: vec!["viewer".to_owned()], ..pinned };
+    let request = Request { selection: Selection::System, ..asking_for(&mirror, &["viewer"]) };
+    let options = Options { layers: Layering::PerPackageSet, ..request.options };
+    let error = realise(&store, &spoilt, &Request { options, ..request }, Compression::Zstd).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "using the locked package editor: the package that brought it, \"editor\", was not asked for"
+    );
+}
+
+#[test]
+fn what_is_locked_keeps_its_version_when_a_package_is_added() {
+    let mirror = Mirror::new(&MORE);
+    let before = lock(&mirror.request(), None).unwrap();
+    mirror.publish(
+        &[&MORE[..2], &[("editor", "Priority: optional\n", &[("usr/bin/editor", "a new editor")])]].concat(),
+        "2",
+    );
+    let request = asking_for(&mirror, &["editor"]);
+    let versions = |pinned: &Pinned| {
+        let versions = pinned.packages.iter().map(|pin| format!("{} {}", pin.name, pin.version));
+        versions.collect::<Vec<_>>()
+    };
+    let added = lock(&request, Some(&before)).unwrap();
+    assert_eq!(versions(&added), ["base-files 1", "base-passwd 1", "editor 2"]);
+    assert_eq!(added.packages[0], before.packages[0]);
+    assert_eq!(versions(&lock(&request, None).unwrap()), ["base-files 2", "base-passwd 2", "editor 2"]);
+    let mut elsewhere = request.clone();
+    elsewhere.options.updates = false;
+    let moved = lock(&elsewhere, Some(&before)).unwrap();
+    assert_eq!(versions(&moved)[0], "base-files 2", "another place to look is asked what it has");
+    let mut unknown = request;
+    unknown.options.packages = vec!["nonesuch".to_owned()];
+    let said = lock(&unknown, Some(&before)).unwrap_err().to_string();
+    assert_eq!(said, "looking for package nonesuch: bookworm has none of that name for amd64");
 }

@@ -258,6 +258,7 @@ mod tests {
             sha256: blob.digest,
             size: blob.size,
             suite: "bookworm".to_owned(),
+            set: None,
         };
         let spool = path.join("spool");
         let package = Package::read(&store, &pin, &spool, |path, _| !path.starts_with("usr/share/man/"));
@@ -360,6 +361,7 @@ mod tests {
             sha256: blob.digest,
             size: blob.size,
             suite: "bookworm".to_owned(),
+            set: None,
         };
         let error = Package::read(&store, &pin, &path.join("spool"), |_, _| true).unwrap_err();
         assert!(error.to_string().contains("is damaged"), "{error}");

@@ -39,12 +39,13 @@ const FIELDS: [&str; 25] = [
 
 /// The packages that set something up by a script when they are installed, and whose part is done by this program
 /// (`system.rs`) or is nothing on a new system. A package with a script that is not here is refused.
-const SETTLED: [&str; 28] = [
+const SETTLED: [&str; 35] = [
     "adduser",
     "apt",
     "base-files",
     "base-passwd",
     "bash",
+    "ca-certificates",
     "coreutils",
     "dash",
     "debconf",
@@ -53,6 +54,8 @@ const SETTLED: [&str; 28] = [
     "dpkg",
     "e2fsprogs",
     "init-system-helpers",
+    "iproute2",
+    "kmod",
     "libc-bin",
     "libc6",
     "libgcrypt20",
@@ -61,8 +64,12 @@ const SETTLED: [&str; 28] = [
     "libpam0g",
     "login",
     "mawk",
+    "netbase",
+    "nftables",
+    "openssl",
     "passwd",
     "perl-base",
+    "procps",
     "tar",
     "tzdata",
     "usr-is-merged",
@@ -80,13 +87,7 @@ pub(crate) fn database(tree: &mut Tree, packages: &BTreeMap<&str, Package>) -> R
         {
             return Err(Error::Script { package: name.to_owned(), script: script.to_owned() });
         }
-        let control = package.control.get("control").ok_or_else(|| Error::package(name, "it has no control file"))?;
-        let control =
-            std::str::from_utf8(&control.content).map_err(|_| Error::package(name, "its control file is not UTF-8"))?;
-        let fields = fields(control);
-        if fields.get("Package").map(|value| value.trim()) != Some(name) {
-            return Err(Error::package(name, "it calls itself by another name"));
-        }
+        let (control, fields) = control(name, package)?;
         status += &paragraph(control, &fields, package);
         let same = fields.get("Multi-Arch").is_some_and(|value| value.trim() == "same");
         let architecture = fields.get("Architecture").map_or("", |value| value.trim());
@@ -106,6 +107,24 @@ pub(crate) fn database(tree: &mut Tree, packages: &BTreeMap<&str, Package>) -> R
         tree.dir(&format!("var/lib/dpkg/{folder}"), 0o755)?;
     }
     Ok(())
+}
+
+/// What the status file would say of a package.
+pub(crate) fn described(name: &str, package: &Package) -> Result<String, Error> {
+    let (control, fields) = control(name, package)?;
+    Ok(paragraph(control, &fields, package))
+}
+
+/// The control file of the package `name`, and its fields.
+fn control<'a>(name: &str, package: &'a Package) -> Result<(&'a str, BTreeMap<&'a str, &'a str>), Error> {
+    let control = package.control.get("control").ok_or_else(|| Error::package(name, "it has no control file"))?;
+    let control =
+        std::str::from_utf8(&control.content).map_err(|_| Error::package(name, "its control file is not UTF-8"))?;
+    let fields = fields(control);
+    if fields.get("Package").map(|value| value.trim()) != Some(name) {
+        return Err(Error::package(name, "it calls itself by another name"));
+    }
+    Ok((control, fields))
 }
 
 /// The fields of a control file, each value with its further lines as they stand.

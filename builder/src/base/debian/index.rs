@@ -8,7 +8,7 @@ use debian_control::lossy::{Relation, Relations};
 use debversion::Version;
 use vcstore::{Blob, Digest};
 
-use super::Error;
+use super::{Error, Pin};
 
 /// A package in an index.
 #[derive(Debug, Clone)]
@@ -95,6 +95,32 @@ impl Index {
     /// The packages that provide a name, by number, and which version of it they provide if they say.
     pub(crate) fn providing(&self, name: &str) -> &[(usize, Option<Version>)] {
         self.providers.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Sees to it that a pinned package is there, although the archive may have a newer one by now: that one says of its
+    /// relations what this one did. Returns its number; nothing when no package has the name any more.
+    pub(crate) fn hold(&mut self, pin: &Pin, archive: usize) -> Option<usize> {
+        let named = self.named(&pin.name);
+        let same = |one: &&usize| self.candidates[**one].blob.digest == pin.sha256;
+        if let Some(known) = named.iter().find(same) {
+            return Some(*known);
+        }
+        let like = named.iter().copied().max_by_key(|&one| self.candidates[one].version().ok())?;
+        let number = self.candidates.len();
+        self.candidates.push(Candidate {
+            version: pin.version.clone(),
+            architecture: pin.architecture.clone(),
+            path: pin.path.clone(),
+            blob: Blob { digest: pin.sha256, size: pin.size },
+            archive,
+            ..self.candidates[like].clone()
+        });
+        for providers in self.providers.values_mut() {
+            let provided = providers.iter().find(|(one, _)| *one == like).map(|(_, version)| version.clone());
+            providers.extend(provided.map(|version| (number, version)));
+        }
+        self.names.entry(pin.name.clone()).or_default().push(number);
+        Some(number)
     }
 
     fn insert(&mut self, candidate: Candidate) -> Result<(), BadRelation> {

@@ -1,16 +1,21 @@
-//! The `debian` base: what debian:bookworm-slim holds, made as one layer from a mirror's packages. No root, no daemon,
-//! and no script of any package is run.
+//! The `debian` base: what debian:bookworm-slim holds, made from a mirror's packages; and the `static`
+//! base, of the few files that a static program needs. No root, no daemon, and no script of any package is run.
 //!
-//! [`lock`] goes from a signed release to exact packages; [`realise`] goes from exact packages to a layer, and the same
-//! packages always give the same layer. What differs from an installed system, and why, is in `docs/debian-base.md`.
+//! [`lock`] goes from a signed release to exact packages; [`realise`] goes from exact packages to layers, and the same
+//! packages always give the same layers. What differs from an installed system, and why, is in `docs/debian-base.md`.
 
 mod accounts;
 mod alternatives;
+mod certificates;
+mod choose;
 mod deb;
 mod dpkg;
 mod error;
 mod fetch;
 mod index;
+mod layers;
+mod minimal;
+mod options;
 mod pam;
 mod release;
 mod signature;
@@ -24,16 +29,17 @@ mod unpack;
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use futures::future::try_join_all;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use vcstore::{Blob, Compression, Digest, Layer, Store};
+use vcstore::{Blob, Compression, Digest, Layer, Store, Tree};
 
 use deb::Package;
 pub use error::Error;
 use fetch::Mirror;
 use index::Index;
+pub use options::{Layering, Options};
 use release::Release;
 use signature::Keys;
 use sources::Archive;
@@ -41,10 +47,13 @@ use sources::Archive;
 use crate::network::Network;
 
 /// Changes whenever the same packages would give another layer: part of what names the action that makes one.
-pub const ASSEMBLY: u32 = 1;
+pub const ASSEMBLY: u32 = 2;
 
 /// The environment of the base's configuration, as debian:bookworm-slim has it.
 pub const ENVIRONMENT: [&str; 1] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+
+/// What the environment of `static` has beside it: programs that know OpenSSL's places alone find the certificates, too.
+pub const CERTIFICATES: &str = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt";
 
 /// The command of the base's configuration, as debian:bookworm-slim has it.
 pub const COMMAND: [&str; 1] = ["bash"];
@@ -53,39 +62,35 @@ pub const COMMAND: [&str; 1] = ["bash"];
 const RELEASE_LIMIT: u64 = 32 << 20;
 
 /// What base is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The suite: `bookworm`.
-    pub suite: String,
-    /// The components packages may come from: `main`.
-    pub components: Vec<String>,
-    /// Debian's name of the architecture: `amd64`, `arm64`.
+    /// What was said of it.
+    pub options: Options,
+    /// What it is made of.
+    pub selection: Selection,
+    /// Debian's name of the architecture: `amd64`, `arm64`, `armhf`.
     pub architecture: String,
-    /// The mirror's address. Without one, `VCBUILD_DEBIAN_MIRROR`; without that, the machine's apt sources.
-    pub mirror: Option<String>,
-    /// The file with the keys that releases must be signed with. Without one, what the apt source says; without that,
-    /// Debian's own keys.
-    pub keyring: Option<Utf8PathBuf>,
-    /// Packages beyond the base.
-    pub include: Vec<String>,
-    /// Whether security updates are taken.
-    pub security: bool,
     /// Whether mirrors may be asked.
-    #[serde(skip)]
     pub network: Network,
+}
+
+/// What a base is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Selection {
+    /// A system: the packages every installation has, those asked for, and what they need, set up.
+    System,
+    /// What a static program needs: certificates, zone data, accounts. No program, and no package is installed.
+    Static,
 }
 
 impl Default for Request {
     /// Bookworm for amd64, with security updates.
     fn default() -> Self {
         Self {
-            suite: "bookworm".to_owned(),
-            components: vec!["main".to_owned()],
+            options: Options::default(),
+            selection: Selection::System,
             architecture: "amd64".to_owned(),
-            mirror: None,
-            keyring: None,
-            include: Vec::new(),
-            security: true,
             network: Network::Open,
         }
     }
@@ -98,6 +103,18 @@ pub struct Pinned {
     pub suite: String,
     /// Debian's name of the architecture.
     pub architecture: String,
+    /// The components packages may come from.
+    #[serde(default = "main_alone")]
+    pub components: Vec<String>,
+    /// Packages asked for beyond the base, in the order they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Whether security updates were looked at.
+    #[serde(default = "yes")]
+    pub security: bool,
+    /// Whether the updates between point releases were looked at.
+    #[serde(default = "yes")]
+    pub updates: bool,
     /// The signed releases that the packages were found through.
     pub releases: Vec<PinnedRelease>,
     /// The packages, by name.
@@ -134,24 +151,51 @@ pub struct Pin {
     pub size: u64,
     /// The suite it is from: the mirror of that suite has it.
     pub suite: String,
+    /// The package asked for that brought it; none for those every base has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+}
+
+fn main_alone() -> Vec<String> {
+    Options::default().components
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Pinned {
+    /// Whether this is what `request` comes to.
+    pub(crate) fn answers(&self, request: &Request) -> bool {
+        self.include == request.options.packages && self.is_from_where(request)
+    }
+
+    /// Whether `request` looks at the same suites and components.
+    fn is_from_where(&self, request: &Request) -> bool {
+        let Options { suite, components, security, updates, .. } = &request.options;
+        (&self.suite, &self.architecture, &self.components) == (suite, &request.architecture, components)
+            && (self.security, self.updates) == (*security, *updates)
+    }
 }
 
 /// A base, made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    /// Its one layer, in the store.
-    pub layer: Layer,
+    /// Its layers, in the store, the lowest first.
+    pub layers: Vec<Layer>,
     /// The packages in it, by name.
     pub packages: Vec<Pin>,
 }
 
-/// Finds the packages of a base: reads the signed releases and their indexes, and chooses.
+/// Finds the packages of a base: reads the signed releases and their indexes, and chooses. Where `before` was found in the same
+/// suites, its packages keep their versions: only what is asked for anew is new.
 ///
 /// # Errors
 /// When no mirror is known or it cannot be reached, a release is not signed by a trusted key, is stale or malformed, or
 /// no set of packages satisfies their relations.
-pub fn lock(request: &Request) -> Result<Pinned, Error> {
-    let permit = request.network.permit(format!("choosing the packages of Debian {}", request.suite))?;
+pub fn lock(request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error> {
+    let options = &request.options;
+    let permit = request.network.permit(format!("choosing the packages of Debian {}", options.suite))?;
     let archives = sources::archives(request)?;
     let mirror = Mirror::new(permit)?;
     let now = SystemTime::now();
@@ -166,9 +210,17 @@ pub fn lock(request: &Request) -> Result<Pinned, Error> {
             index.add(number, &url, text)?;
         }
     }
-    let chosen = solve::solve(&index, &request.suite, &request.architecture, &request.include)?;
-    let packages = chosen.into_iter().map(|number| {
-        let one = &index.candidates[number];
+    let mut held = BTreeMap::new();
+    for pin in before.into_iter().filter(|before| before.is_from_where(request)).flat_map(|before| &before.packages) {
+        if let Some(archive) = archives.iter().position(|archive| archive.suite == pin.suite)
+            && let Some(number) = index.hold(pin, archive)
+        {
+            held.insert(pin.name.clone(), number);
+        }
+    }
+    let chosen = choose::choose(&index, request, &held)?;
+    let packages = chosen.into_iter().map(|choice| {
+        let one = &index.candidates[choice.number];
         Pin {
             name: one.name.clone(),
             version: one.version.clone(),
@@ -177,10 +229,19 @@ pub fn lock(request: &Request) -> Result<Pinned, Error> {
             sha256: one.blob.digest,
             size: one.blob.size,
             suite: archives[one.archive].suite.clone(),
+            set: choice.set,
         }
     });
-    let (suite, architecture) = (request.suite.clone(), request.architecture.clone());
-    Ok(Pinned { suite, architecture, releases, packages: packages.collect() })
+    Ok(Pinned {
+        suite: options.suite.clone(),
+        architecture: request.architecture.clone(),
+        components: options.components.clone(),
+        include: options.packages.clone(),
+        security: options.security,
+        updates: options.updates,
+        releases,
+        packages: packages.collect(),
+    })
 }
 
 /// Indexes of an archive, compressed, by their addresses.
@@ -207,7 +268,7 @@ async fn read(
     let text = std::str::from_utf8(&bytes).map_err(|_| refused("it is not text".to_owned()))?;
     let signed = keys.verify(text, now).map_err(refused)?;
     let release = Release::read(&signed, &url, &archive.suite, now)?;
-    let indexes = request.components.iter().map(|component| {
+    let indexes = request.options.components.iter().map(|component| {
         let (folder, url, release) = (&folder, &url, &release);
         async move {
             let path = format!("{component}/binary-{}", request.architecture);
@@ -229,9 +290,10 @@ async fn read(
     Ok(Some((release, indexes)))
 }
 
-/// Makes the layer of a base from its packages, which are fetched unless the store has them.
+/// Makes the layers of a base from its packages, which are fetched unless the store has them.
 ///
-/// The layer depends on the packages, the compression and [`ASSEMBLY`] alone; the request only says where a mirror is.
+/// The layers depend on the packages, the selection and layering, the compression and [`ASSEMBLY`] alone; the rest of the
+/// request only says where a mirror is.
 ///
 /// # Errors
 /// When a package cannot be fetched or is not what the lock says, is malformed, holds a file of another or a script that
@@ -249,22 +311,37 @@ pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: C
         path: folder.path().to_string_lossy().into_owned().into(),
         source: std::io::Error::other("its path is not UTF-8"),
     })?;
+    let keep = match request.selection {
+        Selection::System => slim::keeps,
+        Selection::Static => minimal::keeps,
+    };
     let mut pins: Vec<_> = pinned.packages.iter().collect();
     // The largest first, one at a time: the threads then end together.
     pins.sort_by_key(|pin| (std::cmp::Reverse(pin.size), &pin.name));
     let read = pins.into_par_iter().with_max_len(1).map(|pin| {
         let spool = spools.join(&pin.name);
-        Ok((pin.name.as_str(), Package::read(store, pin, &spool, slim::keeps)?))
+        Ok((pin.name.as_str(), Package::read(store, pin, &spool, keep)?))
     });
     let packages = read.collect::<Result<BTreeMap<_, _>, Error>>()?;
     tracing::debug!(elapsed = ?start.elapsed(), "packages are unpacked");
-    let mut tree = unpack::unpack(&packages)?;
+    let trees = match (request.selection, request.options.layers) {
+        (Selection::Static, _) => vec![minimal::tree(&packages)?],
+        (Selection::System, Layering::One) => vec![system_of(&packages)?],
+        (Selection::System, Layering::PerPackageSet) => layers::per_set(pinned, packages, system_of)?,
+    };
+    let layers = trees.par_iter().map(|tree| Ok(vcstore::layer::write(store, tree, compression, 0)?));
+    let layers = layers.collect::<Result<_, Error>>()?;
+    tracing::debug!(elapsed = ?start.elapsed(), "the layers are written");
+    Ok(Base { layers, packages: pinned.packages.clone() })
+}
+
+/// The files of a system of these packages, set up.
+fn system_of(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> {
+    let mut tree = unpack::unpack(packages)?;
     slim::configure(&mut tree)?;
-    dpkg::database(&mut tree, &packages)?;
+    dpkg::database(&mut tree, packages)?;
     system::set_up(&mut tree)?;
-    let layer = vcstore::layer::write(store, &tree, compression, 0)?;
-    tracing::debug!(elapsed = ?start.elapsed(), "the layer is written");
-    Ok(Base { layer, packages: pinned.packages.clone() })
+    Ok(tree)
 }
 
 /// Refuses a pin that this program would not have made: names become paths, so they must be what Debian calls names.

@@ -68,10 +68,20 @@ mod tests {
             sha256,
             size: 0,
             suite: text(suite),
+            set: None,
         };
         let date = text("Sat, 11 Jul 2026 10:16:37 UTC");
         let releases = vec![PinnedRelease { suite: text("s-security"), codename: text("s"), date, sha256 }];
-        let pinned = Pinned { suite: text("s"), architecture: text("amd64"), releases, packages: Vec::new() };
+        let pinned = Pinned {
+            suite: text("s"),
+            architecture: text("amd64"),
+            components: Vec::new(),
+            include: Vec::new(),
+            security: true,
+            updates: true,
+            releases,
+            packages: Vec::new(),
+        };
         let snapshot = Snapshot::new("https://old.example/archive/{archive}/{timestamp}/").unwrap();
         let url = snapshot.url(&pinned, &pin("s-security")).unwrap();
         assert_eq!(url, "https://old.example/archive/debian-security/20260711T101637Z/pool/a.deb");

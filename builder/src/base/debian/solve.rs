@@ -25,7 +25,14 @@ use super::index::{BadRelation, Candidate, Index};
 const ALWAYS: [&str; 2] = ["apt", "usr-is-merged"];
 
 /// Chooses packages. Returns their numbers in the index, by name.
-pub(crate) fn solve(index: &Index, suite: &str, architecture: &str, include: &[String]) -> Result<Vec<usize>, Error> {
+/// Packages that are `held` keep their version wherever it will do.
+pub(crate) fn solve(
+    index: &Index,
+    suite: &str,
+    architecture: &str,
+    include: &[String],
+    held: &BTreeMap<String, usize>,
+) -> Result<Vec<usize>, Error> {
     let mut wanted: BTreeSet<&str> =
         index.candidates.iter().filter(|one| one.base).map(|one| one.name.as_str()).collect();
     wanted.extend(ALWAYS.into_iter().filter(|name| !index.named(name).is_empty()));
@@ -36,7 +43,7 @@ pub(crate) fn solve(index: &Index, suite: &str, architecture: &str, include: &[S
         }
         wanted.insert(name);
     }
-    let debian = Debian { index, architecture, pool: Pool::default() };
+    let debian = Debian { index, architecture, held, pool: Pool::default() };
     let requirements = wanted.into_iter().map(|name| debian.all_of(name).into()).collect();
     let mut solver = Solver::new(debian);
     let unsolvable = |why: String| Error::Unsolvable { suite: suite.to_owned(), why };
@@ -52,6 +59,38 @@ pub(crate) fn solve(index: &Index, suite: &str, architecture: &str, include: &[S
         }
         Err(UnsolvableOrCancelled::Cancelled(_)) => Err(unsolvable("the search was broken off".to_owned())),
     }
+}
+
+/// Those of the packages that were chosen together which `root` needs, and itself.
+pub(crate) fn needs(
+    index: &Index,
+    suite: &str,
+    architecture: &str,
+    chosen: &[usize],
+    root: &str,
+) -> Result<BTreeSet<usize>, Error> {
+    let debian = Debian { index, architecture, held: &BTreeMap::new(), pool: Pool::default() };
+    let bad = |why: BadRelation| Error::Unsolvable { suite: suite.to_owned(), why };
+    let mut needed = BTreeSet::new();
+    let mut next: Vec<usize> = chosen.iter().copied().filter(|&one| index.candidates[one].name == root).collect();
+    while let Some(number) = next.pop() {
+        if !needed.insert(number) {
+            continue;
+        }
+        for group in index.candidates[number].depends().map_err(bad)? {
+            // The first alternative that was chosen is the one that it was chosen for.
+            for relation in &group {
+                let (real, providers) = debian.matching(relation).map_err(bad)?;
+                let candidates = real.into_iter().chain(providers.into_values().flatten());
+                let meant: Vec<_> = candidates.filter(|one| chosen.contains(one)).collect();
+                if !meant.is_empty() {
+                    next.extend(meant);
+                    break;
+                }
+            }
+        }
+    }
+    Ok(needed)
 }
 
 /// A package of the index, as the solver shows it.
@@ -83,6 +122,7 @@ impl VersionSet for Set {
 struct Debian<'a> {
     index: &'a Index,
     architecture: &'a str,
+    held: &'a BTreeMap<String, usize>,
     pool: Pool<Set, String>,
 }
 
@@ -229,8 +269,10 @@ impl DependencyProvider for Debian<'_> {
     async fn get_candidates(&self, name: NameId) -> Option<Candidates> {
         let numbers = self.index.named(self.pool.resolve_package_name(name));
         let record = |&number: &usize| Record { number, version: self.index.candidates[number].version.clone() };
-        let candidates = numbers.iter().map(|number| self.pool.intern_solvable(name, record(number))).collect();
-        Some(Candidates { candidates, ..Candidates::default() })
+        let candidates: Vec<_> = numbers.iter().map(|number| self.pool.intern_solvable(name, record(number))).collect();
+        let held = self.held.get(self.pool.resolve_package_name(name));
+        let favored = held.and_then(|held| Some(candidates[numbers.iter().position(|number| number == held)?]));
+        Some(Candidates { candidates, favored, ..Candidates::default() })
     }
 
     async fn sort_candidates(&self, _: &SolverCache<Self>, solvables: &mut [SolvableId]) {
@@ -247,13 +289,15 @@ impl DependencyProvider for Debian<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
     use super::solve;
     use crate::base::debian::Error;
     use crate::base::debian::index::Index;
 
     /// An index of packages given as `name version`, `Field: value` lines following.
-    fn index(packages: &[(&str, &str)]) -> Index {
+    pub(crate) fn index(packages: &[(&str, &str)]) -> Index {
         let mut text = String::new();
         for (package, fields) in packages {
             let (name, version) = package.split_once(' ').unwrap();
@@ -270,7 +314,7 @@ mod tests {
     fn chosen(packages: &[(&str, &str)], include: &[&str]) -> Result<Vec<String>, Error> {
         let index = index(packages);
         let include: Vec<_> = include.iter().map(|&name| name.to_owned()).collect();
-        let numbers = solve(&index, "bookworm", "amd64", &include)?;
+        let numbers = solve(&index, "bookworm", "amd64", &include, &BTreeMap::new())?;
         let shown = numbers.into_iter().map(|one| &index.candidates[one]);
         Ok(shown.map(|one| format!("{} {}", one.name, one.version)).collect())
     }

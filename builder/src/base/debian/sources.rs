@@ -35,7 +35,7 @@ const KEYRINGS: [&str; 2] =
 
 /// The archives for a request: the suite itself, its updates, and its security updates when they are wanted.
 pub(crate) fn archives(request: &Request) -> Result<Vec<Archive>, Error> {
-    let named = request.mirror.clone().or_else(|| std::env::var("VCBUILD_DEBIAN_MIRROR").ok());
+    let named = request.options.mirror.clone().or_else(|| std::env::var("VCBUILD_DEBIAN_MIRROR").ok());
     match named.filter(|address| !address.is_empty()) {
         Some(address) => mirror(request, &address),
         None => machine(request, Utf8Path::new("/etc/apt")),
@@ -53,12 +53,12 @@ fn mirror(request: &Request, address: &str) -> Result<Vec<Archive>, Error> {
         let keyring = named_keyring(request).unwrap_or_else(default_keyring);
         Archive { uri, suite, keyring, optional }
     };
-    let mut archives = vec![
-        archive(uri.to_owned(), request.suite.clone(), false),
-        archive(uri.to_owned(), format!("{}-updates", request.suite), true),
-    ];
-    if request.security {
-        archives.push(archive(format!("{uri}-security"), format!("{}-security", request.suite), false));
+    let mut archives = vec![archive(uri.to_owned(), request.options.suite.clone(), false)];
+    if request.options.updates {
+        archives.push(archive(uri.to_owned(), format!("{}-updates", request.options.suite), true));
+    }
+    if request.options.security {
+        archives.push(archive(format!("{uri}-security"), format!("{}-security", request.options.suite), false));
     }
     Ok(archives)
 }
@@ -70,10 +70,11 @@ fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> 
         // As apt does: a source that cannot be read does not stop the others.
         tracing::warn!(?error, "passing over a source of apt");
     }
-    let mut suites = vec![request.suite.clone(), format!("{}-updates", request.suite)];
-    if request.security {
-        suites.push(format!("{}-security", request.suite));
-    }
+    let mut suites = vec![request.options.suite.clone()];
+    let pockets = [("updates", request.options.updates), ("security", request.options.security)];
+    suites.extend(
+        pockets.iter().filter(|(_, wanted)| *wanted).map(|(one, _)| format!("{}-{one}", request.options.suite)),
+    );
     let find = |suite: &String| {
         let repository = repositories.iter().find(|repository| carries(repository, suite, request))?;
         let uri = repository.uris().iter().find(|uri| matches!(uri.scheme(), "http" | "https"))?;
@@ -86,10 +87,13 @@ fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> 
         Some(Archive { uri, suite: suite.clone(), keyring, optional: false })
     };
     let archives: Vec<_> = suites.iter().filter_map(find).collect();
-    if archives.first().is_none_or(|first| first.suite != request.suite) {
-        let components = request.components.join(" ");
+    if archives.first().is_none_or(|first| first.suite != request.options.suite) {
+        let components = request.options.components.join(" ");
         let why = format!("no source under {folder} carries it with {components} over http or https");
-        return Err(Error::NoMirror { suite: request.suite.clone(), why });
+        return Err(Error::NoMirror { suite: request.options.suite.clone(), why });
+    }
+    for suite in suites.iter().filter(|suite| archives.iter().all(|archive| archive.suite != **suite)) {
+        tracing::warn!(suite, "no source of apt carries it: its packages are left out");
     }
     Ok(archives)
 }
@@ -99,12 +103,14 @@ fn carries(repository: &Repository, suite: &str, request: &Request) -> bool {
     repository.enabled != Some(false)
         && repository.types().contains(&RepositoryType::Binary)
         && repository.suites().iter().any(|one| one.trim_end_matches('/') == suite)
-        && repository.components().is_some_and(|has| request.components.iter().all(|wanted| has.contains(wanted)))
+        && repository
+            .components()
+            .is_some_and(|has| request.options.components.iter().all(|wanted| has.contains(wanted)))
         && (architectures.is_empty() || architectures.contains(&request.architecture))
 }
 
 fn named_keyring(request: &Request) -> Option<Keyring> {
-    request.keyring.clone().map(|path| Keyring::Files(vec![path]))
+    request.options.keyring.clone().map(|path| Keyring::Files(vec![path]))
 }
 
 fn default_keyring() -> Keyring {
@@ -121,7 +127,7 @@ mod tests {
     use camino::Utf8Path;
 
     use super::{Archive, Keyring, machine, mirror};
-    use crate::base::debian::{Error, Request};
+    use crate::base::debian::{Error, Options, Request};
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -166,15 +172,16 @@ mod tests {
 
     #[test]
     fn security_updates_can_be_left_out() {
-        let list = "deb http://a.example/debian bookworm main\ndeb http://a.example/s bookworm-security main\n";
-        let request = Request { security: false, ..Request::default() };
-        let suites: Vec<_> = found(&request, &[("sources.list", list)]).unwrap();
+        let list = "deb http://a.example/debian bookworm main\ndeb http://a.example/s bookworm-security bookworm-updates main\n";
+        let options = Options { security: false, updates: false, ..Options::default() };
+        let suites: Vec<_> = found(&Request { options, ..Request::default() }, &[("sources.list", list)]).unwrap();
         assert_eq!(suites.len(), 1);
     }
 
     #[test]
     fn a_mirror_that_is_named_has_security_updates_beside_it() {
-        let request = Request { keyring: Some("/keys/mine.gpg".into()), ..Request::default() };
+        let options = Options { keyring: Some("/keys/mine.gpg".into()), ..Options::default() };
+        let request = Request { options, ..Request::default() };
         let archives = mirror(&request, "http://near.example/debian/").unwrap();
         let shown: Vec<_> = archives.iter().map(|one| format!("{} {} {}", one.uri, one.suite, one.optional)).collect();
         let expected = [

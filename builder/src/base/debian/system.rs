@@ -7,19 +7,42 @@ use std::io::{Read, Seek, SeekFrom};
 
 use vcstore::{Content, Entry, Kind, Tree};
 
-use super::{Error, accounts, alternatives, pam};
+use super::{Error, accounts, alternatives, certificates, pam};
 
 /// A text of the system larger than this is none.
 const TEXT_LIMIT: u64 = 1 << 20;
 
+/// The words of netbase's script.
+const HOSTS: &str = "\
+127.0.0.1\tlocalhost
+::1\t\tlocalhost ip6-localhost ip6-loopback
+ff02::1\t\tip6-allnodes
+ff02::2\t\tip6-allrouters
+
+";
+
+const NETWORKS: &str = "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n\n";
+
+/// The words of kmod's script.
+const MODULES: &str = "\
+# /etc/modules: kernel modules to load at boot time.
+#
+# This file contains the names of kernel modules that should be loaded
+# at boot time, one per line. Lines beginning with \"#\" are ignored.
+# Parameters can be specified after the module name.
+
+";
+
 /// Sets the unpacked packages up.
 pub(crate) fn set_up(tree: &mut Tree) -> Result<(), Error> {
-    let mut system = System { tree };
+    let mut system = System::of(tree);
     let groups = accounts::set_up(&mut system)?;
     base_files(&mut system, &groups)?;
     defaults(&mut system)?;
     shells(&mut system)?;
     diversions(&mut system)?;
+    network(&mut system)?;
+    certificates::set_up(&mut system)?;
     pam::set_up(&mut system)?;
     alternatives::set_up(&mut system)
 }
@@ -29,7 +52,12 @@ pub(crate) struct System<'a> {
     tree: &'a mut Tree,
 }
 
-impl System<'_> {
+impl<'a> System<'a> {
+    /// The system in a tree.
+    pub(crate) fn of(tree: &'a mut Tree) -> Self {
+        Self { tree }
+    }
+
     /// The text of a file that a package holds; nothing when none does.
     pub(crate) fn text(&self, path: &str) -> Result<Option<String>, Error> {
         let bytes = match self.tree.get(path).map(|entry| &entry.kind) {
@@ -63,6 +91,17 @@ impl System<'_> {
         let prefix = format!("{folder}/");
         let below = self.tree.iter().filter_map(|(path, _)| path.strip_prefix(&prefix));
         below.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+    }
+
+    /// The paths of all that is below a folder, from there, in byte order.
+    pub(crate) fn below(&self, folder: &str) -> Vec<String> {
+        let prefix = format!("{folder}/");
+        self.tree.iter().filter_map(|(path, _)| path.strip_prefix(&prefix)).map(str::to_owned).collect()
+    }
+
+    /// The permissions and the group of what is at a path.
+    pub(crate) fn permissions(&self, path: &str) -> Option<(u32, u64)> {
+        self.tree.get(path).map(|entry| (entry.mode, entry.gid))
     }
 
     /// Makes a file, unless there is one: what a package holds is never overwritten.
@@ -181,6 +220,18 @@ fn diversions(system: &mut System<'_>) -> Result<(), Error> {
     system.file("var/lib/dpkg/diversions", 0o644, 0, claimed)
 }
 
+/// netbase: the names of this machine and of networks. kmod: an empty list of kernel modules.
+fn network(system: &mut System<'_>) -> Result<(), Error> {
+    if system.has("etc/protocols") {
+        system.file("etc/hosts", 0o644, 0, HOSTS)?;
+        system.file("etc/networks", 0o644, 0, NETWORKS)?;
+    }
+    if system.has("usr/bin/kmod") {
+        system.file("etc/modules", 0o644, 0, MODULES)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use vcstore::{Content, Kind, Tree};
@@ -199,7 +250,7 @@ pub(crate) mod tests {
 
     /// The system in a tree.
     pub(crate) fn system(tree: &mut Tree) -> System<'_> {
-        System { tree }
+        System::of(tree)
     }
 
     /// The text of a file in a tree.

@@ -1,0 +1,45 @@
+//! The options about bases that are made of Debian's packages.
+
+use clap::Args;
+
+use crate::Error;
+use crate::base::debian::Options;
+
+/// What the command line says in the place of `[debian]` in the project's file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Debian packages (--base debian or static)")]
+pub(super) struct DebianOptions {
+    /// The suite of Debian [default: the project's, else bookworm].
+    #[arg(long, value_name = "SUITE")]
+    debian_suite: Option<String>,
+
+    /// Packages beyond the base, as ca-certificates [default: the project's, else none].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    debian_packages: Vec<String>,
+
+    /// The mirror, as http://HOST/debian [default: the project's, else $VCBUILD_DEBIAN_MIRROR, else this machine's apt
+    /// sources].
+    #[arg(long, value_name = "URL")]
+    debian_mirror: Option<String>,
+}
+
+impl DebianOptions {
+    /// The project's options, and over them what the command line says.
+    ///
+    /// # Errors
+    /// When something of it cannot be used.
+    pub(super) fn over(&self, project: &Options) -> Result<Options, Error> {
+        let mut options = project.clone();
+        if let Some(suite) = &self.debian_suite {
+            options.suite.clone_from(suite);
+        }
+        if !self.debian_packages.is_empty() {
+            options.packages.clone_from(&self.debian_packages);
+        }
+        if self.debian_mirror.is_some() {
+            options.mirror.clone_from(&self.debian_mirror);
+        }
+        options.check().map_err(Error::Usage)?;
+        Ok(options)
+    }
+}
