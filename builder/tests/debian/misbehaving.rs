@@ -144,6 +144,22 @@ fn an_architecture_that_the_mirror_lacks_is_named() {
 }
 
 #[test]
+fn an_index_that_is_not_kept_by_its_hash_is_taken_by_its_name() {
+    let mirror = Mirror::new(&BASE);
+    let release = std::fs::read_to_string(mirror.path("dists/bookworm/InRelease")).unwrap();
+    let hashes = release.lines().find(|line| line.ends_with("Packages.xz")).unwrap().to_owned();
+    let date = "Date: Sat, 11 Jul 2026 10:16:37 UTC";
+    mirror.release(&format!("Codename: bookworm\n{date}\nAcquire-By-Hash: yes\nSHA256:\n{hashes}\n"));
+    assert_eq!(lock(&mirror.request(), None).unwrap().packages.len(), 2);
+    let path = "dists/bookworm/main/binary-amd64";
+    let digest = hashes.split_whitespace().next().unwrap();
+    std::fs::create_dir_all(mirror.path(&format!("{path}/by-hash/SHA256"))).unwrap();
+    let named = mirror.path(&format!("{path}/Packages.xz"));
+    std::fs::rename(named, mirror.path(&format!("{path}/by-hash/SHA256/{digest}"))).unwrap();
+    assert_eq!(lock(&mirror.request(), None).unwrap().packages.len(), 2, "by its hash alone");
+}
+
+#[test]
 fn a_mirror_that_recovers_is_forgiven() {
     let mirror = Mirror::new(&BASE);
     mirror.fail("dists/bookworm/InRelease", 1);
@@ -231,6 +247,7 @@ fn each_package_asked_for_has_a_layer_of_its_own_if_wanted() {
     assert_eq!(two[..2], one[..], "what was there is as it was");
     assert_eq!(one[0], base[0]);
     let expected = [
+        "lib",
         "usr",
         "usr/bin",
         "usr/bin/editor",

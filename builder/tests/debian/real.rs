@@ -72,6 +72,43 @@ fn it_is_the_same_from_two_empty_stores_and_works() {
     assert!(inside("DEBIAN_FRONTEND=noninteractive dpkg-reconfigure tzdata 2>&1").contains("'Etc/UTC'"));
 }
 
+#[test]
+fn it_is_made_for_another_processor_without_an_emulator() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let request = Request { architecture: "arm64".to_owned(), ..Request::default() };
+    let pinned = lock(&request, None).unwrap();
+    assert!(pinned.packages.iter().all(|pin| ["arm64", "all"].contains(&pin.architecture.as_str())));
+    let base = realise(&store, &pinned, &request, Compression::None).unwrap();
+    let files = files(store.reader(&base.layers[0].digest).unwrap());
+    // The machine in the header of an ELF file; 183 is AArch64.
+    let machine = |path: &str| u16::from_le_bytes(files[path].1[18..20].try_into().unwrap());
+    assert_eq!([machine("usr/bin/bash"), machine("usr/bin/dpkg")], [183, 183]);
+    assert!(!files.contains_key("lib64"), "arm64 has its loader in lib");
+    // This machine's dpkg understands the database, whatever processor it is of.
+    let database = folder.path().join("dpkg");
+    for (path, (seen, content)) in files.iter().filter(|(path, _)| path.starts_with("var/lib/dpkg/")) {
+        let to = database.join(path.strip_prefix("var/lib/dpkg/").unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        match seen.0 {
+            tar::EntryType::Directory => std::fs::create_dir_all(to).unwrap(),
+            _ => std::fs::write(to, content).unwrap(),
+        }
+    }
+    let dpkg = |arguments: &[&str]| {
+        let mut command = Command::new("dpkg-query");
+        let output = command.arg("--admindir").arg(&database).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = dpkg(&["-W", "-f", "${db:Status-Abbrev}${Architecture} ${Version} ${Package}\n"]);
+    let expected = pinned.packages.iter().map(|pin| format!("ii {} {} {}", pin.architecture, pin.version, pin.name));
+    assert_eq!(
+        listed.lines().collect::<BTreeSet<_>>(),
+        expected.collect::<Vec<_>>().iter().map(String::as_str).collect()
+    );
+}
+
 /// What mmdebstrap has and the base has not, and why. A slash at the end stands for all that is in the folder.
 const LEFT_OUT: [(&str, &str); 30] = [
     ("dev/", "a container's runtime makes the devices"),

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Registry, digests, text, untar};
+use crate::bench::{Bench, Registry, Run, digests, text, untar};
 
 /// A bench with an image of its own as a base in a registry: `one` of the small project, on `scratch`.
 fn with_registry() -> (Bench, Registry) {
@@ -220,4 +220,109 @@ fn the_history_and_the_layers_of_a_base_stay_as_they_are() {
         "Healthcheck": {"Test": ["CMD", "/bin/true"]},
     });
     assert_eq!(ours["config"], expected);
+}
+
+/// A program that needs what the `static` base has: it checks certificates against the system's, and looks up accounts, zones
+/// and services.
+const NEEDY: &str = r#"package main
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"time"
+)
+
+func main() {
+	bundle, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
+	check(err)
+	verified := 0
+	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		check(err)
+		// Without roots of its own, this goes by the system's.
+		options := x509.VerifyOptions{CurrentTime: certificate.NotBefore.Add(time.Hour), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+		_, err = certificate.Verify(options)
+		check(err)
+		verified++
+	}
+	zone, err := time.LoadLocation("Europe/Berlin")
+	check(err)
+	me, err := user.Current()
+	check(err)
+	port, err := net.LookupPort("tcp", "https")
+	check(err)
+	check(os.WriteFile("/tmp/file", nil, 0o600))
+	check(os.WriteFile(me.HomeDir+"/file", nil, 0o600))
+	_, err = os.ReadDir("/root")
+	fmt.Println(verified > 100, time.Unix(0, 0).In(zone).Format("15:04"), me.Username, me.Uid, port, os.IsPermission(err))
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+"#;
+
+#[test]
+fn a_static_program_finds_what_it_needs_on_the_static_base() {
+    let bench = Bench::with_hello();
+    bench.write("hello/cmd/one/main.go", NEEDY);
+    bench.edit("hello/vcbuild.toml", "[components.one]", "[components.one]\nuser = \"65532:65532\"");
+    let arguments = ["--source-dir", "hello", "--components", "one", "--base", "static", "--compression", "none"];
+    let built = bench.json(&[&["images"][..], &arguments].concat());
+    let layers = built["images"][0]["platforms"][0]["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 2);
+    assert!(layers[0]["size"].as_u64().unwrap() < 4 << 20, "{layers:?}");
+    for layer in layers {
+        let blob = bench.path(&format!("store/blobs/{}", text(&layer["digest"]).replacen(':', "/", 1)));
+        bench.tool("tar", &["--numeric-owner", "-xpf", blob.to_str().unwrap(), "--one-top-level=root"]);
+    }
+    let root = bench.path("root");
+    // The program runs as the image says, with nothing of this machine but the processor and the kernel.
+    let said = bench.tool(
+        "env",
+        &[
+            "-i",
+            "PATH=/usr/sbin:/usr/bin",
+            "chroot",
+            "--userspec=65532:65532",
+            root.to_str().unwrap(),
+            "/usr/local/bin/one",
+        ],
+    );
+    assert_eq!(said, "true 01:00 nonroot 65532 443 true\n");
+
+    let base = bench.json(&["base", "static", "--lock", "hello/vcbuild.lock", "--compression", "none"]);
+    assert_eq!(base["platforms"][0]["layers"][0], layers[0]);
+    let names: Vec<_> =
+        base["platforms"][0]["packages"].as_array().unwrap().iter().map(|one| text(&one["name"])).collect();
+    assert_eq!(names, ["base-files", "ca-certificates", "netbase", "tzdata"]);
+    assert!(bench.read("hello/vcbuild.lock").contains("[debian.\"bookworm static\".\"linux/amd64\"]"));
+    let arm = bench.json(&["base", "static", "--platform", "linux/arm64,linux/arm/v7"]);
+    let platforms: Vec<_> = arm["platforms"].as_array().unwrap().iter().map(|one| text(&one["platform"])).collect();
+    assert_eq!(platforms, ["linux/arm/v7", "linux/arm64"]);
+    let more = bench.run(&["base", "static", "--debian-packages", "curl"]);
+    more.failed(2, &["the base static has files of certain packages and no more"]);
+}
+
+#[test]
+fn what_is_said_of_debian_is_checked_before_anything_is_done() {
+    let bench = Bench::with_hello();
+    let base = |arguments: &[&str]| {
+        let mut command = bench.vcbuild(&[&["base", "debian"], arguments].concat());
+        Run::of(command.env_remove("VCBUILD_DEBIAN_MIRROR"))
+    };
+    base(&["--debian-suite", "../etc"]).failed(2, &["\"../etc\" is no suite of Debian such as \"bookworm\""]);
+    base(&["--debian-packages", "a b"]).failed(2, &["\"a b\" is no name of a package such as"]);
+    base(&["--debian-mirror", "ftp://mirror.example/debian"]).failed(1, &["only http and https are spoken"]);
+    base(&["--debian-suite", "nonesuch"])
+        .failed(1, &["looking for a mirror of Debian nonesuch", "VCBUILD_DEBIAN_MIRROR"]);
+    bench.write("own/vcbuild.toml", &format!("{}[debian]\nlayers = \"many\"\n", bench.read("hello/vcbuild.toml")));
+    let run = bench.run(&["base", "debian", "--project", "own/vcbuild.toml"]);
+    run.failed(2, &["reading project own/vcbuild.toml", "unknown variant `many`", "per-package-set"]);
 }

@@ -274,12 +274,15 @@ async fn read(
             let path = format!("{component}/binary-{}", request.architecture);
             let blob = release.indexes.get(&format!("{path}/Packages.xz")).copied();
             let blob = blob.ok_or_else(|| Error::repository(url, format!("it lists no {path}/Packages.xz")))?;
-            let name = if release.by_hash {
-                format!("by-hash/SHA256/{}", blob.digest.hex())
-            } else {
-                "Packages.xz".to_owned()
-            };
-            let url = format!("{folder}/{path}/{name}");
+            let url = format!("{folder}/{path}/Packages.xz");
+            if release.by_hash {
+                let url = format!("{folder}/{path}/by-hash/SHA256/{}", blob.digest.hex());
+                match mirror.known_bytes(&url, blob).await {
+                    // As apt does: not every mirror keeps by its hash what it is said to.
+                    Err(Error::Gone { .. }) => {}
+                    bytes => return Ok((url, bytes?)),
+                }
+            }
             let bytes = mirror.known_bytes(&url, blob).await?;
             Ok::<_, Error>((url, bytes))
         }
