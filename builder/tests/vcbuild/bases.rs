@@ -278,22 +278,17 @@ fn a_static_program_finds_what_it_needs_on_the_static_base() {
     let layers = built["images"][0]["platforms"][0]["layers"].as_array().unwrap();
     assert_eq!(layers.len(), 2);
     assert!(layers[0]["size"].as_u64().unwrap() < 4 << 20, "{layers:?}");
+    let root = bench.path("root");
+    fs::create_dir(&root).unwrap();
+    let root = root.to_str().unwrap();
     for layer in layers {
         let blob = bench.path(&format!("store/blobs/{}", text(&layer["digest"]).replacen(':', "/", 1)));
-        bench.tool("tar", &["--numeric-owner", "-xpf", blob.to_str().unwrap(), "--one-top-level=root"]);
+        bench.tool("tar", &["--numeric-owner", "-xpf", blob.to_str().unwrap(), "-C", root]);
     }
-    let root = bench.path("root");
     // The program runs as the image says, with nothing of this machine but the processor and the kernel.
     let said = bench.tool(
         "env",
-        &[
-            "-i",
-            "PATH=/usr/sbin:/usr/bin",
-            "chroot",
-            "--userspec=65532:65532",
-            root.to_str().unwrap(),
-            "/usr/local/bin/one",
-        ],
+        &["-i", "PATH=/usr/sbin:/usr/bin", "chroot", "--userspec=65532:65532", root, "/usr/local/bin/one"],
     );
     assert_eq!(said, "true 01:00 nonroot 65532 443 true\n");
 
@@ -303,9 +298,8 @@ fn a_static_program_finds_what_it_needs_on_the_static_base() {
         base["platforms"][0]["packages"].as_array().unwrap().iter().map(|one| text(&one["name"])).collect();
     assert_eq!(names, ["base-files", "ca-certificates", "netbase", "tzdata"]);
     assert!(bench.read("hello/vcbuild.lock").contains("[debian.\"bookworm static\".\"linux/amd64\"]"));
-    let arm = bench.json(&["base", "static", "--platform", "linux/arm64,linux/arm/v7"]);
-    let platforms: Vec<_> = arm["platforms"].as_array().unwrap().iter().map(|one| text(&one["platform"])).collect();
-    assert_eq!(platforms, ["linux/arm/v7", "linux/arm64"]);
+    let arm = bench.json(&["base", "static", "--platform", "linux/arm64"]);
+    assert_eq!(arm["platforms"][0]["platform"], "linux/arm64");
     let more = bench.run(&["base", "static", "--debian-packages", "curl"]);
     more.failed(2, &["the base static has files of certain packages and no more"]);
 }
