@@ -123,8 +123,8 @@ fn subject_hash(certificate: &[u8]) -> der::Result<u32> {
     let Some(signed) = parts(certificate.value())?.first().copied() else { return Err(Tag::Sequence.value_error()) };
     // RFC 5280: version (with a tag of its own), serial number, algorithm, issuer, validity, subject.
     let fields = parts(signed.value())?;
-    let fields = fields.into_iter().filter(|field| !field.tag().is_context_specific());
-    let Some(subject) = fields.skip(4).next() else { return Err(Tag::Sequence.value_error()) };
+    let mut fields = fields.into_iter().filter(|field| !field.tag().is_context_specific());
+    let Some(subject) = fields.nth(4) else { return Err(Tag::Sequence.value_error()) };
     let mut canonical = Vec::new();
     for set in parts(subject.value())? {
         let mut attributes = parts(set.value())?.into_iter().map(attribute).collect::<der::Result<Vec<_>>>()?;
