@@ -163,6 +163,14 @@ mod tests {
         contents.file("etc/a", 0o644, Owner { user: 1, group: 2 }, from).unwrap();
         contents.link("etc/b", "a", Owner::default());
         contents.folder("data", 0o700, Owner::default());
-        insta::assert_snapshot!(serde_json::to_string(&contents).unwrap(), @"");
+        let owner = |user, group| serde_json::json!({"user": user, "group": group});
+        let hash = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
+        let expected = serde_json::json!({
+            "data": {"what": "folder", "mode": 0o700, "owner": owner(0, 0)},
+            "etc/a": {"what": {"file": {"hash": hash}}, "mode": 0o644, "owner": owner(1, 2)},
+            "etc/b": {"what": {"link": "a"}, "mode": 0o777, "owner": owner(0, 0)},
+            "usr/bin/x": {"what": {"blob": Digest::of(b"x")}, "mode": 0o755, "owner": owner(0, 0)},
+        });
+        assert_eq!(serde_json::to_value(&contents).unwrap(), expected);
     }
 }
