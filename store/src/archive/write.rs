@@ -1,7 +1,7 @@
 //! Writes an archive whose bytes depend on the images alone.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read};
 
 use camino::Utf8Path;
@@ -12,6 +12,9 @@ use crate::image::digest_of;
 use crate::index::{index_of, named};
 use crate::store::persist;
 use crate::{Blob, Digest, Error, Hasher, Image, Store, TarWriter, canonical_json};
+
+/// How a file that is being written ends.
+const PARTIAL: &str = ".partial";
 
 /// Writes `images` as one archive to `path`: at once whole, or not at all. Returns the file's hash and size.
 ///
@@ -27,7 +30,7 @@ pub fn write(store: &Store, images: &[Image], path: &Utf8Path) -> Result<Blob, E
     }
     let folder = path.parent().filter(|folder| !folder.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("making a file in", folder))?;
+    let file = begin(folder, path)?;
     let mut tar = TarWriter::new(BufWriter::with_capacity(256 << 10, Hashed::new(file)));
 
     let index = index_of(images.iter().map(|image| named(&image.target, &image.name, tag(&image.name))));
@@ -52,6 +55,32 @@ pub fn write(store: &Store, images: &[Image], path: &Utf8Path) -> Result<Blob, E
         .map_err(Error::io("writing", path))?;
     persist(file, path)?;
     Ok(hasher.finish())
+}
+
+/// A file beside `path` that becomes it. It is locked as long as it is written: what a killed process left is not, and is
+/// cleared here.
+fn begin(folder: &Utf8Path, path: &Utf8Path) -> Result<tempfile::NamedTempFile, Error> {
+    let prefix = format!(".{}.", path.file_name().unwrap_or("archive"));
+    let ours = |name: &str| name.starts_with(&prefix) && name.ends_with(PARTIAL);
+    for entry in folder.read_dir_utf8().map_err(Error::io("listing", folder))? {
+        let entry = entry.map_err(Error::io("listing", folder))?;
+        if ours(entry.file_name()) && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            // What stays is in nobody's way, and the next write tries again.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    loop {
+        let file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .suffix(PARTIAL)
+            .tempfile_in(folder)
+            .map_err(Error::io("making a file in", folder))?;
+        file.as_file().lock_shared().map_err(Error::io("locking a new file in", folder))?;
+        // Another writer of the same archive may have taken it for left over, just before it was locked.
+        if file.path().exists() {
+            return Ok(file);
+        }
+    }
 }
 
 /// Hashes a file: what [`write()`] returned when it was written, if it is still the same.
