@@ -69,16 +69,27 @@ impl<W: Write> Writer<W> {
                 record(&mut records, "linkpath", link);
             }
         }
+        // The other way to write large numbers, in binary, is GNU's own.
+        let mut fits = |key, number: u64, digits: u32| {
+            if number < 1 << (3 * digits) {
+                return number;
+            }
+            record(&mut records, key, &number.to_string());
+            0
+        };
+        let (uid, gid) = (fits("uid", member.uid, 7), fits("gid", member.gid, 7));
+        let (mtime, size) = (fits("mtime", member.mtime, 11), fits("size", member.size, 11));
+        let short = Member { uid, gid, mtime, size, ..*member };
         if !records.is_empty() {
             let mut extension = Header::new_ustar();
             set_name(&mut extension, "PaxHeaders/entry");
             fill(
                 &mut extension,
-                &Member { kind: EntryType::XHeader, mode: 0o644, size: records.len() as u64, ..*member },
+                &Member { kind: EntryType::XHeader, mode: 0o644, size: records.len() as u64, ..short },
             );
             self.write(&extension, records.len() as u64, records.as_slice())?;
         }
-        fill(&mut header, member);
+        fill(&mut header, &short);
         self.write(&header, member.size, content)
     }
 
@@ -148,6 +159,20 @@ mod tests {
             let (length, _) = text.split_once(' ').unwrap();
             assert_eq!(length.parse::<usize>().unwrap(), text.len());
         }
+    }
+
+    #[test]
+    fn numbers_too_large_for_their_field_stand_in_records() {
+        let mut writer = Writer::new(Vec::new());
+        let kind = tar::EntryType::Directory;
+        let (uid, gid, mtime) = ((1 << 21) - 1, 1 << 21, 1 << 33);
+        let member = super::Member { kind, path: "a", link: None, mode: 0o755, uid, gid, mtime, size: 0 };
+        writer.member(&member, std::io::empty()).unwrap();
+        let bytes = writer.finish().unwrap();
+        let records = b"15 gid=2097152\n20 mtime=8589934592\n";
+        assert_eq!(&bytes[512..512 + records.len()], records);
+        let header = &bytes[1024..1536];
+        assert_eq!((&header[108..116], &header[116..124]), (&b"7777777\0"[..], &b"0000000\0"[..]));
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
 /// More entries than any image archive has.
 const ENTRY_LIMIT: usize = 100_000;
 
+/// More images than any archive names. Each is read on its own, whatever it shares with others.
+const IMAGE_LIMIT: usize = 1_000;
+
 /// Reads the images at `path` into the store: the folder of an OCI image layout, or a tar file (as it is, gzip or zstd) that
 /// is one, or a docker-archive. The images are returned with the names they carry, and named in the store by
 /// [`Store::tag`] alone. What was read of an archive that turns out bad stays unreferenced until garbage is collected.
@@ -31,6 +34,9 @@ pub fn import(store: &Store, path: &Utf8Path) -> Result<Vec<Image>, Error> {
         let file = File::open(path).map_err(Error::io("opening", path))?;
         import_tar(store, path, file)?
     };
+    if index.manifests().len() > IMAGE_LIMIT {
+        return Err(bad(path, &format!("it names more than {IMAGE_LIMIT} images")));
+    }
     let images = index
         .manifests()
         .iter()
@@ -95,6 +101,9 @@ fn import_tar(store: &Store, path: &Utf8Path, file: File) -> Result<ImageIndex, 
         return Err(bad(path, "it has neither an index.json (OCI image layout) nor a manifest.json (docker-archive)"));
     };
     let entries: Vec<DockerManifest> = parse(path, "manifest.json", bytes)?;
+    if entries.len() > IMAGE_LIMIT {
+        return Err(bad(path, &format!("it names more than {IMAGE_LIMIT} images")));
+    }
     let mut targets = Vec::new();
     for entry in &entries {
         let target = convert(store, path, &members, entry)?;
@@ -172,6 +181,10 @@ fn convert(store: &Store, path: &Utf8Path, members: &Members, entry: &DockerMani
     };
     let config_blob = find(&entry.config)?;
     let config: ImageConfiguration = store.document(&config_blob.digest).map_err(|error| because(path, error))?;
+    let (listed, has) = (config.rootfs().diff_ids().len(), entry.layers.len());
+    if listed != has {
+        return Err(bad(path, &format!("its configuration lists {listed} layers, and its manifest {has}")));
+    }
     let mut layers = Vec::new();
     for (i, name) in entry.layers.iter().enumerate() {
         let blob = find(name)?;

@@ -94,6 +94,10 @@ mod tests {
         let missing = json!({"schemaVersion": 2, "manifests": [{"size": 3, "mediaType":
             "application/vnd.oci.image.manifest.v1+json", "digest": crate::Digest::of(b"absent")}]});
         let missing = serde_json::to_vec(&missing).unwrap();
+        let many = serde_json::to_vec(&json!([{"Config": "c", "Layers": vec!["l"; 500_000]}])).unwrap();
+        let config = br#"{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}"#;
+        let names: Vec<_> = (0..1_001).map(|number| format!("a/b:{number}")).collect();
+        let named = serde_json::to_vec(&json!([{"Config": "c", "Layers": [], "RepoTags": names}])).unwrap();
         let empty = crate::index::EMPTY.as_bytes();
         let cases = [
             (vec![member("../../etc/passwd", b"root")], "leads out of it"),
@@ -106,6 +110,8 @@ mod tests {
             (vec![member("blobs/sha256/nothex", b"")], "hexadecimal"),
             (vec![member(&format!("blobs/sha256/{}", "0".repeat(64)), b"a lie")], "a blob of"),
             (vec![member("manifest.json", br#"[{"Config":"c","Layers":[]}]"#)], "it has no c"),
+            (vec![member("c", config), member("manifest.json", &many)], "lists 0 layers, and its manifest 500000"),
+            (vec![member("c", config), member("manifest.json", &named)], "more than 1000 images"),
         ];
         for (members, words) in cases {
             tarball(&path, &members);
