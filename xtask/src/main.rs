@@ -1,5 +1,6 @@
 //! The project's tasks, as `cargo xtask TASK`.
 
+mod bench;
 mod command;
 mod demo;
 mod dist;
@@ -25,6 +26,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Run every check: format, lints, documentation, unit, property and end-to-end tests
     Test(test::Arguments),
+    /// Measure the store and the layers beside programs that do the same
+    Bench(bench::Arguments),
     /// Build vcbuild and vcdist as static binaries, which run on any Linux of this architecture
     Dist(dist::Arguments),
     /// A real Kubernetes cluster in network namespaces on this machine
@@ -36,6 +39,7 @@ fn main() -> Exit {
     let done = match Arguments::parse().task {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments).map(|_| Exit::Done),
         Task::Lab(command) => lab::run(command).map_err(Into::into),
     };

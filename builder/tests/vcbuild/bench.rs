@@ -186,6 +186,12 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap()
     }
 
+    /// Checks that the run succeeded.
+    #[track_caller]
+    pub(crate) fn ok(&self) {
+        assert_eq!(self.code, Some(0), "{self:?}");
+    }
+
     /// Checks that the run failed with this exit code and said each of these.
     #[track_caller]
     pub(crate) fn failed(&self, code: i32, words: &[&str]) {

@@ -8,4 +8,6 @@ mod errors;
 mod images;
 mod lock;
 mod offline;
+mod memory;
 mod sources;
+mod store;

@@ -1,0 +1,29 @@
+//! `cargo xtask bench`: how fast the store writes and reads, beside programs that do the same.
+
+use ::lab::packages::Package;
+use vcterminal::Exit;
+
+use crate::command::{cargo, run as run_command};
+use crate::error::Error;
+
+/// What the store is measured against.
+const PEERS: &[Package] = &[
+    Package { name: "skopeo", provides: "skopeo", reason: "copies images" },
+    Package { name: "zstd", provides: "zstd", reason: "compresses" },
+];
+
+/// Measure the store.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Measure only what has this in its name, as "layers" or "blob::read"
+    filter: Option<String>,
+}
+
+/// The task.
+pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    ::lab::packages::ensure(PEERS)?;
+    let mut command = cargo();
+    command.args(["bench", "--quiet", "--package", "vcstore", "--bench", "store", "--"]);
+    run_command(command.args(&arguments.filter))?;
+    Ok(Exit::Done)
+}
