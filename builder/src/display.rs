@@ -45,13 +45,25 @@ impl Display {
         let _ = written;
     }
 
-    /// Shows a step as being at work: a spinner, its words, and how long it has been running.
+    /// Shows something without a name of its own as being at work; where there are no live lines it is said once.
+    pub(crate) fn step(&self, text: &str) -> Running {
+        if self.live.is_none() {
+            self.line(text);
+        }
+        self.show(String::new(), text)
+    }
+
+    /// Shows an action as being at work: a spinner, its words, and how long it has been running.
     pub(crate) fn running(&self, kind: &str, name: &str) -> Running {
+        self.show(format!("{kind:<8}"), name)
+    }
+
+    fn show(&self, prefix: String, message: &str) -> Running {
         let line = self.live.as_ref().map(|lines| {
             let line = lines.add(ProgressBar::new_spinner());
             line.set_style(style());
-            line.set_prefix(format!("{kind:<8}"));
-            line.set_message(name.to_owned());
+            line.set_prefix(prefix);
+            line.set_message(message.to_owned());
             line.enable_steady_tick(TICK);
             line
         });

@@ -100,10 +100,9 @@ impl Progress {
         self.display.line(line);
     }
 
-    /// Says that something begins which is no action, and shows it as running until what is returned is dropped.
+    /// Says that something begins which is no action; a terminal shows it until what is returned is dropped.
     pub(crate) fn step(&self, line: &str) -> Running {
-        self.say(line);
-        self.display.running("", line)
+        self.display.step(line)
     }
 
     /// The count so far.

@@ -20,6 +20,11 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "docker.io", provides: "dockerd", reason: "reads archives by docker load" },
     Package { name: "fish", provides: "/usr/bin/fish", reason: "a login shell unlike sh" },
     Package { name: "mmdebstrap", provides: "mmdebstrap", reason: "the measure of the debian base" },
+    Package {
+        name: "python3-jsonschema",
+        provides: "/usr/lib/python3/dist-packages/jsonschema/__init__.py",
+        reason: "checks project files by the schema",
+    },
     Package { name: "skopeo", provides: "skopeo", reason: "reads archives in both their forms" },
     Package { name: "umoci", provides: "umoci", reason: "unpacks images" },
 ];

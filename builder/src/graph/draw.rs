@@ -85,11 +85,32 @@ mod tests {
 
     #[test]
     fn graphviz_reads_it() {
-        insta::assert_snapshot!(dot(&graph()), @r##""##);
+        insta::assert_snapshot!(dot(&graph()), @r##"
+        digraph vcbuild {
+          rankdir=LR;
+          node [fontname="sans-serif", fontsize=10];
+          edge [fontname="sans-serif", fontsize=8, color="#808080"];
+          action_1 [label="compile\na \"quoted\" \\ <name>", shape=box, style="filled,rounded", fillcolor="#d0ebff"];
+          image_1 [label="registry.example/a:v1\n0123", shape=box3d, style=filled, fillcolor="#d3f9d8"];
+          input_1 [label="files\n2", shape=note, style=filled, fillcolor="#f1f3f5"];
+          action_1 -> image_1 [label="linux/amd64"];
+          input_1 -> action_1 [label="files"];
+        }
+        "##);
     }
 
     #[test]
     fn mermaid_reads_it() {
-        insta::assert_snapshot!(mermaid(&graph()), @r##""##);
+        insta::assert_snapshot!(mermaid(&graph()), @r##"
+        flowchart LR
+          action_1["compile<br/>a #quot;quoted#quot; \ #lt;name#gt;"]:::action
+          image_1[["registry.example/a:v1<br/>0123"]]:::image
+          input_1[/"files<br/>2"/]:::input
+          action_1 -->|"linux/amd64"| image_1
+          input_1 -->|"files"| action_1
+          classDef input fill:#f1f3f5,stroke:#868e96,color:#212529
+          classDef action fill:#d0ebff,stroke:#1971c2,color:#212529
+          classDef image fill:#d3f9d8,stroke:#2f9e44,color:#212529
+        "##);
     }
 }

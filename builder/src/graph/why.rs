@@ -84,8 +84,10 @@ impl Asker<'_> {
                 What::Path(path) => Vec::from_iter(self.path(one, path)?),
                 What::Digest(hex) => Vec::from_iter(self.digest(image, one, hex)?),
                 What::Package(name) => {
-                    let mut chains = self.listed(one, name)?;
-                    chains.extend(self.debian(one, name)?);
+                    let debian = self.debian(one, name)?;
+                    // Debian's packages have a chain of their own, where the image says itself what is installed.
+                    let mut chains = self.listed(one, name, |label| debian.is_none() || label != "packages")?;
+                    chains.extend(debian);
                     chains
                 }
             };
@@ -147,17 +149,13 @@ impl Asker<'_> {
         }
     }
 
-    /// What the actions that made the image list by this name, such as a module.
-    fn listed(&self, one: &PlatformImage, name: &str) -> Result<Vec<Vec<Link>>, Error> {
+    /// What the actions that made the image list by this name, such as a module, in the inputs that are `wanted`.
+    fn listed(&self, one: &PlatformImage, name: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Vec<Link>>, Error> {
         let made = self.made_image(one)?;
         let mut chains = Vec::new();
         for (key, record) in &made {
-            for (label, value) in record.inputs() {
+            for (label, value) in record.inputs().iter().filter(|(label, _)| wanted(label)) {
                 let Some(found) = listed(value, name) else { continue };
-                // Debian's packages have a chain of their own.
-                if label == "packages" {
-                    continue;
-                }
                 let mut chain = self.way_to(key, &made);
                 chain.extend(self.imports(record, name)?);
                 chain.push(Link { kind: label.trim_end_matches('s').to_owned(), name: found.0, detail: found.1 });

@@ -228,13 +228,14 @@ fn builds(builds: &[Build], html: &mut String) {
         None => *html += "<p class=\"quiet\">The timeline of a build is drawn here once there is one.</p>\n",
         Some(build) => {
             let count = |outcome| build.steps.iter().filter(|step| step.outcome == outcome).count();
-            let failed = match count(Outcome::Failed) {
+            let more = |outcome, word| match count(outcome) {
                 0 => String::new(),
-                failed => format!(", {failed} failed"),
+                count => format!(", {count} {word}"),
             };
+            let others = more(Outcome::Substituted, "came from a cache") + &more(Outcome::Failed, "failed");
             let _ = writeln!(
                 html,
-                "<p>{}: {} actions ran and {} were reused{failed}, in {}.</p>",
+                "<p>{}: {} actions ran, {} were reused{others}, in {}.</p>",
                 timeline::when(build.began),
                 count(Outcome::Run),
                 count(Outcome::Reused),

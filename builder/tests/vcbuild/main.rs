@@ -11,3 +11,7 @@ mod offline;
 mod memory;
 mod sources;
 mod store;
+mod projects;
+mod see;
+mod sources;
+mod told;
