@@ -16,6 +16,8 @@ pub struct Inventory {
     pub snapshotter: String,
     /// Free space where containerd keeps its content, where that is known.
     pub disk: Option<Disk>,
+    /// Free space where it unpacks layers, where that is known and another file system.
+    pub snapshot_disk: Option<Disk>,
     /// Committed blobs.
     pub blobs: BTreeMap<Digest, Present>,
     /// Blobs that are begun: how many bytes are there.
@@ -33,6 +35,8 @@ pub struct Present {
     pub size: u64,
     /// The digests and chain ids its labels keep from garbage collection.
     pub keeps: BTreeSet<Digest>,
+    /// Whether its file was found not to be what containerd takes it for.
+    pub damaged: bool,
 }
 
 /// What a name stands for on a node.
@@ -44,7 +48,7 @@ pub struct Record {
     pub pinned: bool,
 }
 
-/// The file system under containerd's content.
+/// A file system that containerd writes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// A path on it.
@@ -70,19 +74,24 @@ impl Inventory {
 
     /// Reads the helper's answers. What is no SHA-256 digest is none of ours and is passed over.
     pub(crate) fn read(hello: &HelloResponse, answer: InventoryResponse) -> Self {
-        let disk = hello.content_disk.as_ref().map(|disk| Disk {
+        let read = |disk: &crate::protocol::proto::Disk| Disk {
             path: disk.path.clone(),
             free_bytes: disk.free_bytes,
             free_inodes: disk.free_inodes,
-        });
+        };
+        let (content, snapshots) = (hello.content_disk.as_ref(), hello.snapshot_disk.as_ref());
+        let device = content.map(|disk| disk.device);
+        let snapshot_disk = snapshots.filter(|disk| Some(disk.device) != device).map(read);
+        let disk = content.map(read);
         let present = |blob: crate::protocol::proto::PresentBlob| {
             let keeps = blob.keeps.iter().filter_map(|digest| digest.parse().ok()).collect();
-            Some((blob.digest.parse().ok()?, Present { size: blob.size, keeps }))
+            Some((blob.digest.parse().ok()?, Present { size: blob.size, keeps, damaged: blob.damaged }))
         };
         Self {
             platform: Platform::linux(&hello.architecture),
             snapshotter: hello.snapshotter.clone(),
             disk,
+            snapshot_disk,
             blobs: answer.blobs.into_iter().filter_map(present).collect(),
             partial: answer.partial.iter().filter_map(|part| Some((part.digest.parse().ok()?, part.offset))).collect(),
             snapshots: answer.snapshots.iter().filter_map(|chain| chain.parse().ok()).collect(),

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod fallback;
+pub mod footprint;
 pub mod helper;
 pub mod inventory;
 pub mod nodes;

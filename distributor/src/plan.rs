@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use miette::Diagnostic;
 use thiserror::Error;
-use vcstore::{Blob, Digest, Image};
+use vcstore::{Blob, Digest, Image, Platform};
 
-use crate::inventory::Inventory;
+use crate::footprint::{Footprint, Footprints};
+use crate::inventory::{Disk, Inventory};
 use crate::wanted::{Part, Wanted};
 
 /// What a push does on one node.
@@ -21,6 +22,10 @@ pub struct Plan {
     pub kept: BTreeSet<Digest>,
     /// Snapshots likewise.
     pub kept_snapshots: BTreeSet<Digest>,
+    /// Blobs that are damaged on the node: dropped there, and sent.
+    pub damaged: BTreeSet<Digest>,
+    /// What the layers that are yet to be unpacked take there.
+    pub unpacks_to: Footprint,
 }
 
 /// What a push does about one image.
@@ -73,9 +78,10 @@ pub enum Error {
     },
     /// The node's disk cannot take it.
     #[error(
-        "{path} has {} free and {} have to be sent",
+        "{path} has {} free and {} have to be sent, which unpack to {}",
         vcterminal::bytes(*free),
-        vcterminal::bytes(*needed)
+        vcterminal::bytes(*needed),
+        vcterminal::bytes(*unpacked)
     )]
     #[diagnostic(help("free space on the node, then push again; nothing was sent"))]
     DiskFull {
@@ -85,9 +91,11 @@ pub enum Error {
         free: u64,
         /// Bytes to send.
         needed: u64,
+        /// Bytes of the files they unpack to.
+        unpacked: u64,
     },
     /// The node's file system has no room for more files.
-    #[error("{path} has room for {free} more files and {needed} blobs have to be sent")]
+    #[error("{path} has room for {free} more files and {needed} are needed")]
     #[diagnostic(help(
         "the file system is out of inodes: remove files on the node, then push again; nothing was sent"
     ))]
@@ -96,24 +104,43 @@ pub enum Error {
         path: String,
         /// Inodes free.
         free: u64,
-        /// Blobs to send.
+        /// Files of blobs and layers.
         needed: u64,
     },
 }
 
-/// What of `images` has to go to the node that `inventory` describes.
+/// The layers of `images` that the node which `inventory` describes has yet to unpack, by their digests.
+#[must_use]
+pub fn layers_to_unpack(images: &[Image], inventory: &Inventory) -> BTreeSet<Digest> {
+    let wanted = images.iter().filter_map(|image| Wanted::new(image, &inventory.platform));
+    let layers = wanted.flat_map(|image| image.layers);
+    layers.filter(|layer| !inventory.snapshots.contains(&layer.chain_id)).map(|layer| layer.digest).collect()
+}
+
+/// What of `images` has to go to the node that `inventory` describes. `footprints` are those of the layers that it has yet
+/// to unpack.
 ///
 /// # Errors
 /// When an image has nothing for the node's platform.
-pub fn plan(images: &[Image], inventory: &Inventory) -> Result<Plan, Error> {
-    let wanted = images.iter().map(|image| {
-        Wanted::new(image, &inventory.platform).ok_or_else(|| Error::Platform {
+pub fn plan(images: &[Image], inventory: &Inventory, footprints: &Footprints) -> Result<Plan, Error> {
+    check_platform(images, &inventory.platform)?;
+    let wanted = images.iter().filter_map(|image| Wanted::new(image, &inventory.platform));
+    Ok(of(wanted.collect(), inventory, footprints))
+}
+
+/// Checks that every image has something for this platform.
+///
+/// # Errors
+/// When one has not.
+pub fn check_platform(images: &[Image], platform: &Platform) -> Result<(), Error> {
+    let lacking = images.iter().find(|image| image.platform(platform).is_none());
+    lacking.map_or(Ok(()), |image| {
+        Err(Error::Platform {
             image: image.name.clone(),
-            platform: inventory.platform.to_string(),
+            platform: platform.to_string(),
             has: image.platforms.iter().map(|has| has.platform.to_string()).collect::<Vec<_>>().join(", "),
         })
-    });
-    Ok(of(wanted.collect::<Result<_, _>>()?, inventory))
+    })
 }
 
 impl Plan {
@@ -134,32 +161,49 @@ impl Plan {
         self.images.iter().all(|image| image.state == State::UpToDate)
     }
 
-    /// Checks that what is to be sent fits.
+    /// Checks that what is to be sent fits, and what it unpacks to.
     ///
     /// # Errors
     /// When it does not.
     pub fn check_disk(&self, inventory: &Inventory) -> Result<(), Error> {
-        let Some(disk) = &inventory.disk else { return Ok(()) };
-        let (path, needed) = (disk.path.clone(), self.bytes_to_send());
-        if needed > disk.free_bytes {
-            return Err(Error::DiskFull { path, free: disk.free_bytes, needed });
+        let (sent, blobs, unpacked) = (self.bytes_to_send(), self.sends().count() as u64, self.unpacks_to);
+        let fits = |disk: &Disk, sent: u64, unpacked: u64, files: u64| {
+            let (path, free) = (disk.path.clone(), disk.free_bytes);
+            if sent.saturating_add(unpacked) > free {
+                return Err(Error::DiskFull { path, free, needed: sent, unpacked });
+            }
+            if files > disk.free_inodes {
+                return Err(Error::InodesFull { path, free: disk.free_inodes, needed: files });
+            }
+            Ok(())
+        };
+        match (&inventory.disk, &inventory.snapshot_disk) {
+            (Some(disk), None) => fits(disk, sent, unpacked.bytes, blobs + unpacked.files),
+            (Some(disk), Some(snapshots)) => {
+                fits(disk, sent, 0, blobs).and_then(|()| fits(snapshots, 0, unpacked.bytes, unpacked.files))
+            }
+            (None, _) => Ok(()),
         }
-        let needed = self.sends().count() as u64;
-        if needed > disk.free_inodes {
-            return Err(Error::InodesFull { path, free: disk.free_inodes, needed });
-        }
-        Ok(())
     }
 }
 
-fn of(wanted: Vec<Wanted>, inventory: &Inventory) -> Plan {
+fn of(wanted: Vec<Wanted>, inventory: &Inventory, footprints: &Footprints) -> Plan {
     let all: BTreeMap<Digest, u64> =
         wanted.iter().flat_map(|image| &image.blobs).map(|part| (part.blob.digest, part.blob.size)).collect();
     let mut sent = BTreeSet::new();
     let images: Vec<ImagePlan> = wanted.into_iter().map(|image| of_image(image, inventory, &mut sent)).collect();
     let kept = all.iter().filter(|(digest, size)| has_blob(inventory, digest, **size)).map(|(digest, _)| *digest);
-    let chains = images.iter().flat_map(|image| &image.wanted.layers).map(|layer| layer.chain_id);
+    let damaged =
+        all.keys().filter(|digest| inventory.blobs.contains_key(digest) && !has_blob(inventory, digest, all[digest]));
+    let layers = || images.iter().flat_map(|image| &image.wanted.layers);
+    let chains = layers().map(|layer| layer.chain_id);
+    let missing: BTreeMap<Digest, Digest> = layers()
+        .filter(|layer| !inventory.snapshots.contains(&layer.chain_id))
+        .map(|layer| (layer.chain_id, layer.digest))
+        .collect();
     Plan {
+        damaged: damaged.copied().collect(),
+        unpacks_to: missing.values().filter_map(|digest| footprints.get(digest)).sum(),
         kept: kept.collect(),
         kept_snapshots: chains.filter(|chain| inventory.snapshots.contains(chain)).collect(),
         total_bytes: all.values().sum(),
@@ -215,7 +259,7 @@ fn is_finished(wanted: &Wanted, inventory: &Inventory, unpacked: bool, absent: &
 }
 
 fn has_blob(inventory: &Inventory, digest: &Digest, size: u64) -> bool {
-    inventory.blobs.get(digest).is_some_and(|blob| blob.size == size)
+    inventory.blobs.get(digest).is_some_and(|blob| blob.size == size && !blob.damaged)
 }
 
 fn points_at(inventory: &Inventory, name: &str, target: &Digest) -> bool {
@@ -224,18 +268,17 @@ fn points_at(inventory: &Inventory, name: &str, target: &Digest) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use vcstore::Platform;
-
     use super::*;
     use crate::inventory::{Disk, Present, Record};
     use crate::wanted::tests::image;
+    use proptest::prelude::*;
 
     fn empty() -> Inventory {
         Inventory {
             platform: Platform::default(),
             snapshotter: "overlayfs".into(),
             disk: None,
+            snapshot_disk: None,
             blobs: BTreeMap::new(),
             partial: BTreeMap::new(),
             snapshots: BTreeSet::new(),
@@ -277,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_empty_node_gets_everything_and_shared_layers_once() {
-        let plan = plan(&two(), &empty()).expect("a plan");
+        let plan = plan(&two(), &empty(), &Footprints::new()).expect("a plan");
         let digests: BTreeSet<_> = plan.sends().map(|sending| sending.blob.digest).collect();
         assert_eq!(plan.sends().count(), 7, "base, 2 layers, 2 configs, 2 manifests");
         assert_eq!(digests.len(), 7);
@@ -288,8 +331,8 @@ mod tests {
     #[test]
     fn a_full_node_gets_nothing() {
         let before = empty();
-        let first = plan(&two(), &before).expect("a plan");
-        let again = plan(&two(), &carry_out(&first, &before)).expect("a plan");
+        let first = plan(&two(), &before, &Footprints::new()).expect("a plan");
+        let again = plan(&two(), &carry_out(&first, &before), &Footprints::new()).expect("a plan");
         assert!(again.is_done());
         assert_eq!((again.sends().count(), again.bytes_to_send()), (0, 0));
     }
@@ -297,10 +340,10 @@ mod tests {
     #[test]
     fn one_changed_layer_sends_that_layer_its_config_and_its_manifest() {
         let before = empty();
-        let after = carry_out(&plan(&two(), &before).expect("a plan"), &before);
+        let after = carry_out(&plan(&two(), &before, &Footprints::new()).expect("a plan"), &before);
         let mut images = two();
         images[0] = image("docker.io/vc/manager:v1", &["base", "manager 2"], &["amd64"]);
-        let changed = plan(&images, &after).expect("a plan");
+        let changed = plan(&images, &after, &Footprints::new()).expect("a plan");
         assert_eq!(changed.sends().count(), 3);
         assert_eq!(changed.images[1].state, State::UpToDate);
         assert_eq!(changed.kept_snapshots.len(), 2, "the base's snapshot and the syncer's");
@@ -309,11 +352,11 @@ mod tests {
     #[test]
     fn what_is_there_but_not_finished_is_finished_without_sending() {
         let before = empty();
-        let whole = carry_out(&plan(&two(), &before).expect("a plan"), &before);
+        let whole = carry_out(&plan(&two(), &before, &Footprints::new()).expect("a plan"), &before);
         let unfinished = |change: &dyn Fn(&mut Inventory)| {
             let mut node = whole.clone();
             change(&mut node);
-            let plan = plan(&two(), &node).expect("a plan");
+            let plan = plan(&two(), &node, &Footprints::new()).expect("a plan");
             assert_eq!(plan.sends().count(), 0);
             assert_eq!(plan.images[0].state, State::Unfinished);
         };
@@ -329,25 +372,25 @@ mod tests {
     #[test]
     fn layers_dropped_after_unpacking_are_not_missed_where_the_image_is_recorded() {
         let before = empty();
-        let mut node = carry_out(&plan(&two(), &before).expect("a plan"), &before);
+        let mut node = carry_out(&plan(&two(), &before, &Footprints::new()).expect("a plan"), &before);
         let wanted = Wanted::new(&two()[0], &Platform::default()).expect("its platform");
         for layer in &wanted.layers {
             node.blobs.remove(&layer.digest);
         }
-        let done = plan(&two()[..1], &node).expect("a plan");
+        let done = plan(&two()[..1], &node, &Footprints::new()).expect("a plan");
         assert!(done.is_done());
         assert_eq!(done.images[0].absent.len(), 2);
         node.records.clear();
-        let again = plan(&two()[..1], &node).expect("a plan");
+        let again = plan(&two()[..1], &node, &Footprints::new()).expect("a plan");
         assert_eq!(again.sends().count(), 2, "without a record nothing says that the image was whole");
     }
 
     #[test]
     fn a_blob_of_another_size_is_sent_again() {
         let before = empty();
-        let mut node = carry_out(&plan(&two(), &before).expect("a plan"), &before);
+        let mut node = carry_out(&plan(&two(), &before, &Footprints::new()).expect("a plan"), &before);
         node.blobs.get_mut(&Digest::of(b"base")).expect("base").size = 1;
-        let plan = plan(&two(), &node).expect("a plan");
+        let plan = plan(&two(), &node, &Footprints::new()).expect("a plan");
         assert_eq!(plan.sends().map(|sending| sending.blob.digest).collect::<Vec<_>>(), [Digest::of(b"base")]);
     }
 
@@ -356,14 +399,14 @@ mod tests {
         let mut node = empty();
         node.disk = Some(Disk { path: "/var/lib/containerd".into(), free_bytes: 10, free_inodes: 1_000 });
         let images = two();
-        let this = plan(&images, &node).expect("a plan");
+        let this = plan(&images, &node, &Footprints::new()).expect("a plan");
         let error = this.check_disk(&node).expect_err("too little").to_string();
         assert_eq!(error, format!("/var/lib/containerd has 10 B free and {} B have to be sent", this.bytes_to_send()));
         node.disk = Some(Disk { path: "/var/lib/containerd".into(), free_bytes: 1_000_000, free_inodes: 3 });
         let error = this.check_disk(&node).expect_err("too few").to_string();
         assert_eq!(error, "/var/lib/containerd has room for 3 more files and 7 blobs have to be sent");
         node.platform = Platform::linux("arm64");
-        let error = plan(&images, &node).expect_err("another platform").to_string();
+        let error = plan(&images, &node, &Footprints::new()).expect_err("another platform").to_string();
         assert_eq!(error, "docker.io/vc/manager:v1 has nothing for linux/arm64, only linux/amd64");
     }
 
@@ -377,7 +420,7 @@ mod tests {
 
     /// A node that has any part of these images, right or wrong.
     fn any_node(images: &[Image]) -> impl Strategy<Value = Inventory> + use<> {
-        let whole = carry_out(&of(all_wanted(images), &empty()), &empty());
+        let whole = carry_out(&of(all_wanted(images), &empty(), &Footprints::new()), &empty());
         let picks = prop::collection::vec(any::<u8>(), 64);
         picks.prop_map(move |picks| {
             let mut picks = picks.into_iter().cycle();
@@ -413,7 +456,7 @@ mod tests {
                 (Just(images), node)
             })
         ) {
-            let this = plan(&images, &node).expect("a plan");
+            let this = plan(&images, &node, &Footprints::new()).expect("a plan");
             let sent: Vec<Digest> = this.sends().map(|sending| sending.blob.digest).collect();
             let unique: BTreeSet<Digest> = sent.iter().copied().collect();
             prop_assert_eq!(sent.len(), unique.len());
@@ -430,7 +473,7 @@ mod tests {
                 }
             }
             let after = carry_out(&this, &node);
-            prop_assert!(plan(&images, &after).expect("a plan").is_done());
+            prop_assert!(plan(&images, &after, &Footprints::new()).expect("a plan").is_done());
         }
     }
 }

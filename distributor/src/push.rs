@@ -9,9 +9,10 @@ use camino::Utf8PathBuf;
 use futures::{StreamExt, stream};
 use miette::Diagnostic;
 use thiserror::Error;
-use vcstore::{Digest, Image, Store};
+use vcstore::{Digest, Image, Platform, Store};
 
 use crate::fallback::{self, Ctr};
+use crate::footprint;
 use crate::inventory::Inventory;
 use crate::nodes::Node;
 use crate::plan::{self, Plan};
@@ -45,6 +46,8 @@ pub struct Push {
     pub retries: u32,
     /// Whether nodes run the helper.
     pub helper: UseHelper,
+    /// What layers unpack to, as far as it is known.
+    pub(crate) footprints: footprint::Known,
     /// Stop once the plan is made.
     pub dry_run: bool,
 }
@@ -319,6 +322,9 @@ impl Push {
         if let Some(runtime) = node.runtime.as_ref().filter(|runtime| runtime.name != "containerd") {
             return Err(Error::Runtime { name: runtime.name.clone(), version: runtime.version.clone() });
         }
+        if let Some(architecture) = &node.architecture {
+            plan::check_platform(&self.images, &Platform::linux(architecture))?;
+        }
         if node.ready == Some(false) {
             tracing::warn!("{} is not Ready; pushing to it all the same", node.name);
         }
@@ -357,15 +363,20 @@ impl Push {
         let client = session.client();
         for _ in 0..ATTEMPTS {
             let inventory = transfer::take_inventory(&client, &self.images).await?;
-            let Some(plan) = self.plan(&inventory, Via::Helper, progress)? else { return Ok(()) };
+            let Some(plan) = self.plan(&inventory, Via::Helper, progress).await? else { return Ok(()) };
             if !transfer::hold(&client, &plan).await? {
                 tracing::info!("the node lost blobs since its inventory; planning anew");
                 continue;
             }
             let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
             say(Event::Sending { blobs, bytes, total: plan.total_bytes });
-            transfer::carry_out(&client, &self.store, &plan, sent, say).await?;
-            return transfer::release(&client).await;
+            match transfer::carry_out(&client, &self.store, &plan, sent, say).await {
+                Ok(()) => return transfer::release(&client).await,
+                Err(Error::Helper { message, again: Again::FromStart, .. }) => {
+                    tracing::warn!("{message}; sending it again");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Err(Error::Unsteady)
     }
@@ -379,7 +390,7 @@ impl Push {
     ) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             let (ctr, inventory) = Ctr::probe(transport, &self.images, &self.settings).await?;
-            let Some(plan) = self.plan(&inventory, Via::Ctr, progress)? else { return Ok(()) };
+            let Some(plan) = self.plan(&inventory, Via::Ctr, progress).await? else { return Ok(()) };
             let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
             say(Event::Sending { blobs, bytes, total: plan.total_bytes });
             if ctr.import(&self.store, &plan, &inventory, sent, say).await? {
@@ -390,8 +401,9 @@ impl Push {
     }
 
     /// What is to be done on a node that has this; nothing when nothing is.
-    fn plan(&self, inventory: &Inventory, via: Via, progress: &mut Progress) -> Result<Option<Plan>, Error> {
-        let plan = plan::plan(&self.images, inventory)?;
+    async fn plan(&self, inventory: &Inventory, via: Via, progress: &mut Progress) -> Result<Option<Plan>, Error> {
+        let footprints = self.footprints.of(&self.store, plan::layers_to_unpack(&self.images, inventory)).await;
+        let plan = plan::plan(&self.images, inventory, &footprints)?;
         progress.via = Some(via);
         progress.planned.get_or_insert_with(|| Planned { plan: plan.clone(), inventory: inventory.clone() });
         tracing::debug!(blobs = plan.sends().count(), bytes = plan.bytes_to_send(), "planned");

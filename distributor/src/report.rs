@@ -84,10 +84,18 @@ pub struct PlanReport {
 pub struct NodePlan {
     /// Its name.
     pub name: String,
+    /// Whether the API calls it Ready; null where no API was asked.
+    pub ready: Option<bool>,
+    /// By which way it was asked, and would be worked on; null where it was not reached.
+    pub via: Option<Via>,
     /// Every image.
     pub images: Vec<ImageReport>,
+    /// Bytes that the layers yet to be unpacked take.
+    pub bytes_unpacked: u64,
     /// Bytes free where containerd keeps its content, where that is known.
     pub free_bytes: Option<u64>,
+    /// Bytes free there when all is sent and, on one file system, unpacked.
+    pub free_bytes_after: Option<u64>,
     /// Why there is no plan, or why it cannot be carried out.
     pub error: Option<String>,
 }
@@ -103,7 +111,9 @@ pub struct ImageReport {
     pub blobs_total: u64,
     /// How many are to be sent for it; a blob that several images share counts for the first.
     pub blobs_needed: u64,
-    /// How many bytes.
+    /// How many bytes it consists of.
+    pub bytes_total: u64,
+    /// How many bytes are to be sent for it.
     pub bytes_needed: u64,
 }
 
@@ -185,19 +195,22 @@ impl PlanReport {
     /// The table for people.
     #[must_use]
     pub fn table(&self) -> Table {
-        let mut table = Table::new(["node", "image", "state", "blobs", "bytes", "disk free after"]);
+        let mut table = Table::new(["node", "image", "state", "have", "need", "bytes", "disk free after"]);
         for node in &self.nodes {
-            let needed: u64 = node.images.iter().map(|image| image.bytes_needed).sum();
-            let after = node.free_bytes.map_or("unknown".into(), |free| vcterminal::bytes(free.saturating_sub(needed)));
+            let after = node.free_bytes_after.map_or("unknown".into(), vcterminal::bytes);
             for image in &node.images {
                 table.row([
                     node.name.clone(),
                     image.name.clone(),
                     image.state.into(),
-                    format!("{}/{}", image.blobs_needed, image.blobs_total),
+                    (image.blobs_total - image.blobs_needed).to_string(),
+                    image.blobs_needed.to_string(),
                     vcterminal::bytes(image.bytes_needed),
                     after.clone(),
                 ]);
+            }
+            if node.images.is_empty() {
+                table.row([&node.name, "-", "unknown", "-", "-", "-", "-"]);
             }
         }
         table
@@ -207,12 +220,22 @@ impl PlanReport {
 impl NodePlan {
     fn new(outcome: &Outcome) -> Self {
         let planned = outcome.planned.as_ref();
-        let full = planned.and_then(|planned| planned.plan.check_disk(&planned.inventory).err());
+        let unpacked = planned.map_or(0, |planned| planned.plan.unpacks_to.bytes);
+        let free = planned.and_then(|planned| planned.inventory.disk.as_ref()).map(|disk| disk.free_bytes);
+        let after = planned.zip(free).map(|(planned, free)| {
+            let beside = planned.inventory.snapshot_disk.is_some();
+            let taken = planned.plan.bytes_to_send() + if beside { 0 } else { unpacked };
+            free.saturating_sub(taken)
+        });
         Self {
             name: outcome.node.name.clone(),
+            ready: outcome.node.ready,
+            via: outcome.via,
             images: planned.map(|planned| planned.plan.images.iter().map(image).collect()).unwrap_or_default(),
-            free_bytes: planned.and_then(|planned| planned.inventory.disk.as_ref()).map(|disk| disk.free_bytes),
-            error: outcome.error.as_ref().map(words).or_else(|| full.map(|full| full.to_string())),
+            bytes_unpacked: unpacked,
+            free_bytes: free,
+            free_bytes_after: after,
+            error: outcome.error.as_ref().map(words),
         }
     }
 }
@@ -242,6 +265,7 @@ fn image(image: &ImagePlan) -> ImageReport {
         },
         blobs_total: image.wanted.blobs.len() as u64,
         blobs_needed: image.send.len() as u64,
+        bytes_total: image.wanted.blobs.iter().map(|part| part.blob.size).sum(),
         bytes_needed: image.send.iter().map(|sending| sending.blob.size - sending.offset).sum(),
     }
 }

@@ -76,7 +76,8 @@ pub(crate) async fn take_inventory(
 /// Takes the push's lease and puts what the plan counts on under it; whether all of it is still there.
 pub(crate) async fn hold(client: &HelperClient<Channel>, plan: &Plan) -> Result<bool, Error> {
     let text = |digests: &std::collections::BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect();
-    let request = HoldRequest { digests: text(&plan.kept), chain_ids: text(&plan.kept_snapshots) };
+    let request =
+        HoldRequest { digests: text(&plan.kept), chain_ids: text(&plan.kept_snapshots), drop: text(&plan.damaged) };
     let answer = timeout(ANSWER_WITHIN, client.clone().hold(request)).await;
     let held = answer.map_err(|_| Error::slow("a lease"))??.into_inner();
     Ok(held.digests.len() == plan.kept.len() && held.chain_ids.len() == plan.kept_snapshots.len())

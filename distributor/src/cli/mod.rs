@@ -2,6 +2,7 @@
 
 mod deploy;
 mod helper;
+mod images;
 mod nodes;
 mod push;
 mod values;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Push(Box<push::Push>),
+    Plan(Box<push::Plan>),
     Deploy(deploy::Deploy),
     Verify(verify::Verify),
     #[command(hide = true)]
@@ -41,6 +43,7 @@ pub fn run() -> Exit {
     vcterminal::log_to_stderr(cli.verbose);
     match cli.command {
         Command::Push(push) => ended(push.run()),
+        Command::Plan(plan) => ended(plan.run()),
         Command::Deploy(deploy) => ended(deploy.run()),
         Command::Verify(verify) => ended(verify.run()),
         Command::Helper(helper) => ended(helper.run()),

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::cli::values::duration;
 use crate::cluster::{Cluster, ClusterArgs};
 use crate::nodes::{self, Choice, Error, Node, ansible};
+use crate::session::{Namespace, Settings, SocketPath};
 use crate::transport::{HostKeys, SshOptions};
 
 /// Which nodes.
@@ -81,6 +82,26 @@ pub(super) struct Ssh {
     /// How long a connection may be silent before it counts as lost.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     stall_timeout: Duration,
+}
+
+/// Where containerd is on the nodes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "containerd")]
+pub(super) struct Containerd {
+    /// containerd's socket on the nodes [default: where containerd, k3s, rke2, k0s and microk8s have it].
+    #[arg(long, value_name = "PATH")]
+    containerd_address: Option<SocketPath>,
+
+    /// containerd's namespace.
+    #[arg(long, value_name = "NAME", default_value = "k8s.io")]
+    containerd_namespace: Namespace,
+}
+
+impl Containerd {
+    /// What it comes to for the helper.
+    pub(super) fn settings(&self) -> Settings {
+        Settings { namespace: self.containerd_namespace.clone(), address: self.containerd_address.clone() }
+    }
 }
 
 impl Nodes {

@@ -140,12 +140,13 @@ mod tests {
             platform: Platform::default(),
             snapshotter: "overlayfs".into(),
             disk: None,
+            snapshot_disk: None,
             blobs: BTreeMap::new(),
             partial: BTreeMap::new(),
             snapshots: BTreeSet::new(),
             records: BTreeMap::new(),
         };
-        let mut plan = crate::plan::plan(&[image], &inventory).expect("a plan");
+        let mut plan = crate::plan::plan(&[image], &inventory, &BTreeMap::new()).expect("a plan");
         // The test's manifest and configuration are none.
         plan.images[0].send.truncate(2);
         let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.wanted));

@@ -64,6 +64,7 @@ pub(super) fn read<'a>(said: &[Said], wanted: impl IntoIterator<Item = &'a Wante
         platform: Platform::linux(architecture(after("machine ")?)),
         snapshotter,
         disk: disk(lines("disk")),
+        snapshot_disk: None,
         blobs: lines("content").iter().filter_map(|line| blob(line, &sizes)).collect(),
         partial: BTreeMap::new(),
         snapshots,
@@ -80,7 +81,7 @@ fn blob(line: &str, sizes: &BTreeMap<Digest, u64>) -> Option<(Digest, Present)> 
         .filter(|(key, _)| key.starts_with("containerd.io/gc.ref."))
         .filter_map(|(_, value)| value.parse().ok())
         .collect();
-    Some((digest, Present { size: *sizes.get(&digest)?, keeps }))
+    Some((digest, Present { size: *sizes.get(&digest)?, keeps, damaged: false }))
 }
 
 /// `NAME TYPE DIGEST SIZE PLATFORMS LABEL=VALUE,…`.

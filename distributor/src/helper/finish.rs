@@ -14,8 +14,9 @@ use tonic::{Code, Status};
 use super::containerd::{Containerd, found, refused};
 use super::lease::Lease;
 use super::probe::{self, PINNED};
-use crate::protocol::failure;
+use super::repair;
 use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, Layer};
+use crate::protocol::{failure, retry_from_start};
 
 /// Finishes the image on this node.
 pub(super) async fn finish(lease: &Lease, snapshotter: &str, image: &FinishRequest) -> Result<FinishResponse, Status> {
@@ -96,10 +97,15 @@ async fn unpack_layer(lease: &Lease, snapshotter: &str, parent: &str, layer: &La
         }
         other => other,
     };
-    if result.is_err() {
-        remove(&lease.containerd, snapshotter, &key).await;
+    let Err(why) = result else { return Ok(()) };
+    remove(&lease.containerd, snapshotter, &key).await;
+    let blob = layer.descriptor.as_ref().map(|descriptor| descriptor.digest.as_str()).unwrap_or_default();
+    // What cannot be unpacked may have gone bad on the node's disk.
+    if repair::is_sound(&lease.containerd, blob).await? {
+        return Err(why);
     }
-    result
+    repair::drop(&lease.containerd, &[blob.to_owned()]).await?;
+    Err(retry_from_start(format!("layer {blob} was damaged on the node")))
 }
 
 async fn fill_snapshot(lease: &Lease, snapshotter: &str, parent: &str, layer: &Layer, key: &str) -> Result<(), Status> {

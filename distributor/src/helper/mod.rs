@@ -5,6 +5,7 @@ mod containerd;
 mod finish;
 mod lease;
 mod probe;
+mod repair;
 mod stdio;
 mod write;
 
@@ -156,7 +157,8 @@ impl Helper for Push {
 
     async fn inventory(&self, request: Request<InventoryRequest>) -> Result<Response<InventoryResponse>, Status> {
         let (containerd, facts) = (self.containerd().await?, self.facts().await?);
-        let answer = probe::inventory(containerd, &facts.snapshotter, request.get_ref()).await?;
+        let files = probe::blob_files(containerd).await?;
+        let answer = probe::inventory(containerd, &facts.snapshotter, files.as_deref(), request.get_ref()).await?;
         Ok(Response::new(answer))
     }
 
@@ -167,7 +169,10 @@ impl Helper for Push {
             Some(lease) => lease,
             None => Lease::take(containerd).await?,
         };
+        let damaged = request.get_ref().drop.clone();
         let answer = lease.insert(taken).hold(&facts.snapshotter, request.into_inner()).await?;
+        // Only now: what hung on a damaged manifest would go with it.
+        repair::drop(containerd, &damaged).await?;
         Ok(Response::new(answer))
     }
 

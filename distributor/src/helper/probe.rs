@@ -8,6 +8,7 @@ use containerd_client::services::v1::{GetImageRequest, Image};
 use containerd_client::services::v1::{Info, InfoRequest, ListStatusesRequest, PluginsRequest};
 use futures::{StreamExt, TryStreamExt, stream};
 use tonic::Status;
+use vcstore::Digest;
 
 use super::containerd::{Containerd, found, refused};
 use super::write::ingest_ref;
@@ -22,6 +23,9 @@ pub(super) const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 /// Labels that keep children alive start so.
 const KEEPS: &str = "containerd.io/gc.ref.";
 
+/// A manifest or configuration is no larger, in bytes; what is no larger is looked at each time.
+const DOCUMENT: u64 = 256 << 10;
+
 /// Questions under way at once.
 const AT_ONCE: usize = 16;
 
@@ -31,26 +35,37 @@ pub(super) async fn hello(containerd: &Containerd) -> Result<HelloResponse, Stat
     let plugins = Plugins::ask(containerd).await?;
     let snapshotter = plugins.snapshotter(containerd).await;
     let content_disk = plugins.content.as_deref().and_then(disk);
+    let unpacks_to =
+        plugins.snapshotters.iter().find(|(id, _)| *id == snapshotter).and_then(|(_, root)| root.as_deref());
+    let snapshot_disk = unpacks_to.and_then(disk);
     Ok(HelloResponse {
         architecture: architecture().into(),
         containerd_version: version.into_inner().version,
         containerd_address: containerd.address().to_string(),
         snapshotter,
         content_disk,
+        snapshot_disk,
     })
+}
+
+/// The folder under which containerd keeps the files of blobs, where it says so and this program sees it.
+pub(super) async fn blob_files(containerd: &Containerd) -> Result<Option<Utf8PathBuf>, Status> {
+    let folder = Plugins::ask(containerd).await?.content.map(|root| root.join("blobs/sha256"));
+    Ok(folder.filter(|folder| folder.is_dir()))
 }
 
 /// Says which of the things asked for are there.
 pub(super) async fn inventory(
     containerd: &Containerd,
     snapshotter: &str,
+    files: Option<&Utf8Path>,
     asked: &InventoryRequest,
 ) -> Result<InventoryResponse, Status> {
     let blobs = stream::iter(asked.digests.clone())
         .map(|digest| async move { blob(containerd, &digest).await })
         .buffer_unordered(AT_ONCE)
         .try_filter_map(|info| async move { Ok(info) })
-        .map_ok(present)
+        .map_ok(|info| present(info, files))
         .try_collect();
     let snapshots = stream::iter(asked.chain_ids.clone())
         .map(|chain| async move { Ok(has_snapshot(containerd, snapshotter, &chain).await?.then_some(chain)) })
@@ -95,10 +110,25 @@ pub(super) fn keeps(labels: &HashMap<String, String>) -> impl Iterator<Item = &S
     labels.iter().filter(|(key, _)| key.starts_with(KEEPS)).map(|(_, value)| value)
 }
 
-fn present(info: Info) -> PresentBlob {
+fn present(info: Info, files: Option<&Utf8Path>) -> PresentBlob {
+    let damaged = files.is_some_and(|files| is_damaged(files, &info));
     let mut keeps: Vec<String> = keeps(&info.labels).cloned().collect();
     keeps.sort();
-    PresentBlob { digest: info.digest, size: u64::try_from(info.size).unwrap_or(0), keeps }
+    PresentBlob { digest: info.digest, size: u64::try_from(info.size).unwrap_or(0), keeps, damaged }
+}
+
+/// Whether a blob's file is missing, of another size, or (manifests and configurations) of another content. That of a layer
+/// shows when it is unpacked.
+fn is_damaged(files: &Utf8Path, info: &Info) -> bool {
+    let Ok(digest) = info.digest.parse::<Digest>() else { return false };
+    let path = files.join(digest.hex());
+    let size = u64::try_from(info.size).unwrap_or(0);
+    match path.metadata() {
+        Ok(file) if file.len() != size => true,
+        Ok(_) if size <= DOCUMENT => std::fs::read(&path).is_ok_and(|content| Digest::of(&content) != digest),
+        Ok(_) => false,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
 }
 
 /// The record as a push sees it.
@@ -188,6 +218,7 @@ fn disk(path: &Utf8Path) -> Option<Disk> {
         total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
         // File systems without a fixed number of inodes say 0 of 0.
         free_inodes: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+        device: std::os::unix::fs::MetadataExt::dev(&path.metadata().ok()?),
     })
 }
 

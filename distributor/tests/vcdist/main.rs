@@ -1,6 +1,8 @@
 //! `vcdist` on nodes of real parts: sshd, containerd, and this very program as the helper there.
 
+mod damage;
 mod fallback;
+mod plan;
 mod push;
 mod reach;
 mod rig;
