@@ -13,11 +13,14 @@ use vcstore::{Digest, Image, Platform, Store};
 
 use crate::fallback::{self, Ctr};
 use crate::footprint;
+use crate::interrupt::Interrupt;
 use crate::inventory::Inventory;
 use crate::nodes::Node;
 use crate::plan::{self, Plan};
+use crate::rate::{Limits, Rate};
 use crate::session::{self, Binary, Session, Settings};
-use crate::transfer::{self, Sent};
+use crate::transfer;
+pub use crate::transfer::Sent;
 use crate::transport::{self, Transport};
 
 /// How often a plan is made anew because the node changed between inventory and lease.
@@ -48,6 +51,10 @@ pub struct Push {
     pub helper: UseHelper,
     /// What layers unpack to, as far as it is known.
     pub(crate) footprints: footprint::Known,
+    /// How fast blobs may leave for all nodes together.
+    pub rate: Option<Rate>,
+    /// How fast blobs may leave for each node.
+    pub rate_per_node: Option<Rate>,
     /// Stop once the plan is made.
     pub dry_run: bool,
 }
@@ -85,6 +92,7 @@ impl Via {
 
 /// What happens on a node while it is pushed to.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// Blobs begin to move.
     Sending {
@@ -94,6 +102,8 @@ pub enum Event<'a> {
         bytes: u64,
         /// The bytes of everything, there or not.
         total: u64,
+        /// What of them has gone: counts on.
+        sent: &'a Arc<Sent>,
     },
     /// No helper runs there; its `ctr` does the work.
     WithoutHelper {
@@ -113,6 +123,11 @@ pub enum Event<'a> {
         image: &'a str,
         /// How many layers were unpacked.
         unpacked: u32,
+    },
+    /// Nothing more happens on the node.
+    Ended {
+        /// Whether the images are there.
+        succeeded: bool,
     },
 }
 
@@ -195,6 +210,10 @@ pub enum Error {
     #[error("the node lost blobs between inventory and lease, {ATTEMPTS} times over")]
     #[diagnostic(help("something removes content there: see `journalctl -u containerd -u kubelet` on the node"))]
     Unsteady,
+    /// The operator stopped it.
+    #[error("stopped before all was done")]
+    #[diagnostic(help("run the push again: what has arrived is kept and not sent twice"))]
+    Interrupted,
     /// The store lacks something.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -252,6 +271,15 @@ impl Error {
     }
 }
 
+/// Does `work`, unless it is interrupted: then it is dropped under way, which ends its connection, and the node puts itself
+/// in order.
+async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::select! {
+        result = work => result,
+        () = interrupt.wait() => Err(Error::Interrupted),
+    }
+}
+
 /// How long to wait before the attempt after this many. Nodes that broke off together come back one after another.
 fn pause(node: &str, attempts: u32) -> Duration {
     let mut hasher = DefaultHasher::new();
@@ -268,10 +296,14 @@ impl Push {
         nodes: Vec<Node>,
         connect: impl Fn(&Node) -> Box<dyn Transport> + Sync,
         watch: impl Fn(&Node, Event<'_>) + Sync,
+        interrupt: &Interrupt,
     ) -> Vec<Outcome> {
-        let (connect, watch) = (&connect, &watch);
+        let (connect, watch, limits) = (&connect, &watch, &Limits::default().and(self.rate));
         stream::iter(nodes)
-            .map(|node| async move { self.node(node, connect, watch).await })
+            .map(|node| async move {
+                let sent = Arc::new(Sent::within(limits.and(self.rate_per_node)));
+                self.node(node, connect, watch, sent, interrupt).await
+            })
             .buffered(self.parallel.max(1))
             .collect()
             .await
@@ -282,23 +314,28 @@ impl Push {
         node: Node,
         connect: &(impl Fn(&Node) -> Box<dyn Transport> + Sync),
         watch: &(impl Fn(&Node, Event<'_>) + Sync),
+        sent: Arc<Sent>,
+        interrupt: &Interrupt,
     ) -> Outcome {
-        let (begun, sent) = (Instant::now(), Arc::new(Sent::default()));
+        let begun = Instant::now();
         let mut progress = Progress::default();
         let say = |event: Event<'_>| watch(&node, event);
         let mut attempts = 0;
         let error = loop {
-            match self.to(&node, connect, &say, &sent, &mut progress).await {
+            match self.to(&node, connect, &say, &sent, &mut progress, interrupt).await {
                 Ok(()) => break None,
                 Err(why) if attempts < self.retries && why.passes(progress.planned.is_some()) => {
                     let pause = pause(&node.name, attempts);
                     say(Event::Retrying { why: &why, pause });
-                    tokio::time::sleep(pause).await;
-                    attempts += 1;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => attempts += 1,
+                        () = interrupt.wait() => break Some(Error::Interrupted),
+                    }
                 }
                 Err(error) => break Some(error),
             }
         };
+        say(Event::Ended { succeeded: error.is_none() });
         let Progress { planned, via } = progress;
         Outcome {
             planned,
@@ -318,6 +355,7 @@ impl Push {
         say: &(dyn Fn(Event<'_>) + Sync),
         sent: &Arc<Sent>,
         progress: &mut Progress,
+        interrupt: &Interrupt,
     ) -> Result<(), Error> {
         if let Some(runtime) = node.runtime.as_ref().filter(|runtime| runtime.name != "containerd") {
             return Err(Error::Runtime { name: runtime.name.clone(), version: runtime.version.clone() });
@@ -331,17 +369,24 @@ impl Push {
         let transport = connect(node);
         let transport = transport.as_ref();
         if self.helper == UseHelper::Never {
-            return self.without_helper(transport, say, sent, progress).await;
+            return unless(interrupt, self.without_helper(transport, say, sent, progress)).await;
         }
-        let session = match Session::open(transport, &self.binary, &self.settings).await {
+        let opening = async { Ok(Session::open(transport, &self.binary, &self.settings).await) };
+        let session = match unless(interrupt, opening).await? {
             Ok(session) => session,
             Err(why) if why.means_no_helper() => {
                 say(Event::WithoutHelper { why: &why });
-                return self.without_helper(transport, say, sent, progress).await;
+                return unless(interrupt, self.without_helper(transport, say, sent, progress)).await;
             }
             Err(error) => return Err(error.into()),
         };
-        let result = self.with(&session, say, sent, progress).await;
+        let result = unless(interrupt, self.with(&session, say, sent, progress)).await;
+        if matches!(result, Err(Error::Interrupted)) {
+            // The helper gives its lease back anyway when it is left; asked for, it has done so before this ends.
+            if let Err(error) = transfer::release(&session.client()).await {
+                tracing::debug!("{}: {error}", node.name);
+            }
+        }
         match (result, session.close().await) {
             // A connection that breaks is known here by its silence; ssh knows why.
             (Err(Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
@@ -369,7 +414,7 @@ impl Push {
                 continue;
             }
             let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
-            say(Event::Sending { blobs, bytes, total: plan.total_bytes });
+            say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
             match transfer::carry_out(&client, &self.store, &plan, sent, say).await {
                 Ok(()) => return transfer::release(&client).await,
                 Err(Error::Helper { message, again: Again::FromStart, .. }) => {
@@ -392,7 +437,7 @@ impl Push {
             let (ctr, inventory) = Ctr::probe(transport, &self.images, &self.settings).await?;
             let Some(plan) = self.plan(&inventory, Via::Ctr, progress).await? else { return Ok(()) };
             let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
-            say(Event::Sending { blobs, bytes, total: plan.total_bytes });
+            say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
             if ctr.import(&self.store, &plan, &inventory, sent, say).await? {
                 return Ok(());
             }

@@ -21,6 +21,7 @@ use crate::protocol::proto::write_request::Part;
 use crate::protocol::proto::{Abort, HelloRequest, HoldRequest, ReleaseRequest, WriteHeader, WriteRequest};
 use crate::protocol::{self, CHUNK};
 use crate::push::{Again, Error, Event};
+use crate::rate::Limits;
 use crate::wanted::Wanted;
 
 /// Blobs under way to one node at once: one is read and hashed while another waits for the node.
@@ -32,14 +33,25 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node may take to unpack and record one image.
 const FINISH_WITHIN: Duration = Duration::from_secs(1800);
 
-/// What was sent so far; kept when the transfer fails.
+/// What was sent so far to one node; kept when the transfer fails.
 #[derive(Debug, Default)]
-pub(crate) struct Sent {
+pub struct Sent {
     blobs: AtomicU64,
     bytes: AtomicU64,
+    limits: Limits,
 }
 
 impl Sent {
+    /// Nothing yet, to go no faster than this.
+    pub(crate) fn within(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Waits until so many bytes may go. On a thread that may block.
+    pub(crate) fn wait(&self, bytes: usize) {
+        self.limits.wait(bytes);
+    }
+
     /// Counts a blob that goes as one.
     pub(crate) fn add(&self, bytes: u64) {
         self.blobs.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +64,8 @@ impl Sent {
     }
 
     /// Bytes of blobs, whole or not.
-    pub(crate) fn bytes(&self) -> u64 {
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 }
@@ -207,6 +220,7 @@ impl Feed<'_> {
         self.skip -= known as u64;
         let data = data.split_off(known);
         let length = data.len() as u64;
+        self.sent.wait(data.len());
         let wanted = data.is_empty() || self.pass(Part::Data(data));
         if wanted {
             self.sent.bytes.fetch_add(length, Ordering::Relaxed);

@@ -4,6 +4,7 @@ mod deploy;
 mod helper;
 mod images;
 mod nodes;
+mod progress;
 mod push;
 mod values;
 mod verify;

@@ -1,6 +1,7 @@
 //! `vcdist push`: images from the store to the nodes, only what each of them lacks. `vcdist plan`: the same, but for moving
 //! anything.
 
+use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -8,13 +9,17 @@ use std::time::Instant;
 use clap::Args;
 use miette::Diagnostic;
 use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use vcterminal::{Exit, Output};
 
 use crate::cli::images::{self, Images};
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
+use crate::cli::progress::Progress;
 use crate::footprint;
-use crate::nodes::{self, Node};
-use crate::push::{self, Event, UseHelper};
+use crate::interrupt::{Interrupt, Interrupter};
+use crate::nodes;
+use crate::push::{self, UseHelper};
+use crate::rate::Rate;
 use crate::report::{self, PlanReport, PushReport};
 use crate::session::{self, Binary};
 use crate::transport;
@@ -27,6 +32,14 @@ use crate::transport;
 pub(super) struct Push {
     #[command(flatten)]
     work: Work,
+
+    /// How fast blobs may leave for all nodes together, in bytes a second (500k, 10M) or bits (100Mbit).
+    #[arg(long, value_name = "RATE")]
+    limit_rate: Option<Rate>,
+
+    /// How fast blobs may leave for each node.
+    #[arg(long, value_name = "RATE")]
+    limit_rate_per_node: Option<Rate>,
 
     /// Say what would be sent, and send nothing: `vcdist plan`.
     #[arg(long)]
@@ -90,20 +103,27 @@ pub(super) enum Error {
     Print(#[source] io::Error),
 }
 
+/// How fast blobs may leave.
+#[derive(Debug, Clone, Copy, Default)]
+struct Speed {
+    all: Option<Rate>,
+    per_node: Option<Rate>,
+}
+
 impl Push {
     pub(super) async fn run(self) -> Result<Exit, Error> {
-        self.work.run(self.dry_run).await
+        self.work.run(Speed { all: self.limit_rate, per_node: self.limit_rate_per_node }, self.dry_run).await
     }
 }
 
 impl Plan {
     pub(super) async fn run(self) -> Result<Exit, Error> {
-        self.work.run(true).await
+        self.work.run(Speed::default(), true).await
     }
 }
 
 impl Work {
-    async fn run(self, dry_run: bool) -> Result<Exit, Error> {
+    async fn run(self, speed: Speed, dry_run: bool) -> Result<Exit, Error> {
         let begun = Instant::now();
         let (store, images) = self.images.find()?;
         let nodes = self.nodes.find(&self.ssh).await?;
@@ -116,16 +136,25 @@ impl Work {
             retries: self.retries,
             helper: self.helper,
             footprints: footprint::Known::default(),
+            rate: speed.all,
+            rate_per_node: speed.per_node,
             dry_run,
         };
         let ssh = self.ssh.options();
-        let text = self.output == Output::Text;
-        let watch = |node: &Node, event: Event<'_>| {
-            if text {
-                eprintln!("{}: {}", node.name, words(event));
-            }
+        let progress = Progress::new(self.output);
+        let (interrupter, interrupt) = Interrupt::new();
+        let pushing = push.run(
+            nodes,
+            |node| transport::to(&node.reach, &ssh),
+            |node, event| progress.show(node, event),
+            &interrupt,
+        );
+        let outcomes = tokio::select! {
+            outcomes = pushing => outcomes,
+            never = progress.draw() => match never {},
+            never = heed_signals(&interrupter) => match never {},
         };
-        let outcomes = push.run(nodes, |node| transport::to(&node.reach, &ssh), watch).await;
+        progress.end();
         let pushed = PushReport::new(&outcomes, begun.elapsed());
         match (self.output, dry_run) {
             (Output::Json, false) => vcterminal::print_json(&pushed).map_err(Error::Print)?,
@@ -140,14 +169,31 @@ impl Work {
     }
 }
 
-fn words(event: Event<'_>) -> String {
-    match event {
-        Event::Sending { blobs: 0, .. } => "has every blob; finishing the images".to_owned(),
-        Event::Sending { blobs, bytes, total } => {
-            format!("sending {blobs} blobs, {} of {}", vcterminal::bytes(bytes), vcterminal::bytes(total))
+/// Hears Ctrl-C and a polite kill: the first stops the push in good order, the second at once.
+async fn heed_signals(interrupter: &Interrupter) -> Infallible {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let mut count = 0;
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = received(&mut terminate) => {}
         }
-        Event::WithoutHelper { why } => format!("{why}; working through its ctr"),
-        Event::Retrying { why, pause } => format!("{why}; going on in {}", vcterminal::seconds(pause)),
-        Event::Finished { image, unpacked } => format!("{image} is complete ({unpacked} layers unpacked)"),
+        count += 1;
+        if count > 1 {
+            // As shells count a command that SIGINT ended.
+            std::process::exit(130);
+        }
+        eprintln!("stopping: leases are given back and what has arrived is kept; once more to stop at once");
+        interrupter.interrupt();
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    let heard = match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if heard.is_none() {
+        std::future::pending().await
     }
 }

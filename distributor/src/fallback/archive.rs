@@ -54,9 +54,10 @@ impl Archive {
         &self,
         store: &Store,
         pieces: &mpsc::Sender<Piece>,
+        wait: &dyn Fn(usize),
         mut count: impl FnMut(&Blob),
     ) -> io::Result<()> {
-        let mut output = Pieces { pieces, buffer: Vec::with_capacity(PIECE) };
+        let mut output = Pieces { pieces, wait, buffer: Vec::with_capacity(PIECE) };
         let open = |blob: Blob| {
             count(&blob);
             store.reader(&blob.digest).map_err(io::Error::other)
@@ -100,6 +101,8 @@ impl Write for Length {
 
 struct Pieces<'a> {
     pieces: &'a mpsc::Sender<Piece>,
+    /// Waits until so many bytes may go.
+    wait: &'a dyn Fn(usize),
     buffer: Vec<u8>,
 }
 
@@ -113,6 +116,7 @@ impl Write for Pieces<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        (self.wait)(self.buffer.len());
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
         self.pieces.blocking_send(Some(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
@@ -152,7 +156,7 @@ mod tests {
         let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.wanted));
         let (pieces, mut queue) = mpsc::channel(64);
         let mut counted = 0;
-        archive.send(&store, &pieces, |_| counted += 1).expect("sound blobs");
+        archive.send(&store, &pieces, &|_| (), |_| counted += 1).expect("sound blobs");
         let mut sent = Vec::new();
         while let Ok(Some(piece)) = queue.try_recv() {
             sent.extend_from_slice(&piece);

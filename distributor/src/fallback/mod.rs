@@ -131,7 +131,9 @@ impl<'a> Ctr<'a> {
         let script = self.script(plan, &open, inventory, archive.length().map_err(Error::Store)?);
         let (pieces, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
-        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &pieces, |blob| counted.add(blob.size)));
+        let feeding = tokio::task::spawn_blocking(move || {
+            archive.send(&store, &pieces, &|bytes| counted.wait(bytes), |blob| counted.add(blob.size))
+        });
         let said = shell::run(self.transport, &script, Some(input), IMPORT_WITHIN).await;
         let fed = feeding.await.map_err(|error| Error::Store(std::io::Error::other(error)))?;
         match (said, fed) {

@@ -32,6 +32,8 @@ pub(super) fn start(
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let failed = |source| Error::Start { program: program.clone(), source };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // A Ctrl-C at the terminal is for us, who end the child when its work is put in order.
+    command.process_group(0);
     let mut child = command.spawn().map_err(failed)?;
     let missing = || failed(std::io::Error::other("its pipes are missing"));
     let stdin = child.stdin.take().ok_or_else(missing)?;

@@ -6,3 +6,4 @@ mod plan;
 mod push;
 mod reach;
 mod rig;
+mod under_way;

@@ -1,0 +1,107 @@
+//! How fast blobs may leave: a bound for each node, a bound for all of them together.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(u64);
+
+impl std::str::FromStr for Rate {
+    type Err = &'static str;
+
+    /// Reads `500k`, `10M`, `1G` (bytes a second, in steps of a thousand) and `100Mbit` (an eighth of that).
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const HOW: &str = "write bytes a second as 500k, 10M or 1G, or bits as 100Mbit";
+        let (text, bits) = match text.strip_suffix("bit") {
+            Some(text) => (text, 8),
+            None => (text, 1),
+        };
+        let (number, unit) = match text.trim_end_matches(['k', 'K', 'M', 'G']) {
+            number if number.len() == text.len() => (number, 1),
+            number => match &text[number.len()..] {
+                "k" | "K" => (number, 1_000),
+                "M" => (number, 1_000_000),
+                "G" => (number, 1_000_000_000),
+                _ => return Err(HOW),
+            },
+        };
+        let count: u64 = number.parse().map_err(|_| HOW)?;
+        match count.saturating_mul(unit) / bits {
+            0 => Err(HOW),
+            rate => Ok(Self(rate)),
+        }
+    }
+}
+
+/// Hands out the right to send, no faster than its rates. Clones share what they hand out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Limits(Vec<Arc<Limiter>>);
+
+#[derive(Debug)]
+struct Limiter {
+    rate: Rate,
+    /// When the next byte may go.
+    next: Mutex<Option<Instant>>,
+}
+
+impl Limits {
+    /// These limits, and one more for whoever gets the result.
+    pub(crate) fn and(&self, rate: Option<Rate>) -> Self {
+        let more = rate.map(|rate| Arc::new(Limiter { rate, next: Mutex::new(None) }));
+        Self(self.0.iter().cloned().chain(more).collect())
+    }
+
+    /// Waits until `bytes` may go. On a thread that may block.
+    pub(crate) fn wait(&self, bytes: usize) {
+        for limiter in &self.0 {
+            std::thread::sleep(limiter.reserve(bytes, Instant::now()));
+        }
+    }
+}
+
+impl Limiter {
+    /// Takes its turn for `bytes`, and says how long it is until then.
+    fn reserve(&self, bytes: usize, now: Instant) -> Duration {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = next.map_or(now, |next| next.max(now));
+        let nanoseconds = u128::from(bytes as u64) * 1_000_000_000 / u128::from(self.rate.0);
+        *next = Some(begin + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)));
+        begin - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rates_are_read_with_their_units() {
+        let read = |text: &str| text.parse::<Rate>().map(|rate| rate.0);
+        assert_eq!(read("500k"), Ok(500_000));
+        assert_eq!(read("10M"), Ok(10_000_000));
+        assert_eq!(read("100Mbit"), Ok(12_500_000));
+        assert_eq!(read("4096"), Ok(4096));
+        for bad in ["", "0", "M", "10 M", "-1k", "10MM", "7bit", "10Mb"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_goes_than_the_rate_allows(rate in 1u64..1_000_000, pieces in prop::collection::vec(1usize..300_000, 1..40)) {
+            let limiter = Limiter { rate: Rate(rate), next: Mutex::new(None) };
+            let now = Instant::now();
+            let mut before = 0u64;
+            for piece in pieces {
+                // A piece begins when all before it have had their time.
+                let waited = limiter.reserve(piece, now).as_secs_f64();
+                let due = before as f64 / rate as f64;
+                prop_assert!((waited - due).abs() < 1e-3 * (1.0 + due), "{} {}", waited, due);
+                before += piece as u64;
+            }
+        }
+    }
+}
