@@ -18,6 +18,7 @@ pub mod rate;
 pub mod report;
 pub mod rollout;
 pub mod session;
+pub mod status;
 mod transfer;
 pub mod transport;
 pub mod verify;

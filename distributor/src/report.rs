@@ -271,7 +271,7 @@ fn image(image: &ImagePlan) -> ImageReport {
 }
 
 /// An error and its causes on one line.
-fn words(error: &Error) -> String {
+pub(crate) fn words(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(this) = cause {

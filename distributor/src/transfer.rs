@@ -19,7 +19,7 @@ use crate::plan::{self, ImagePlan, Plan, Sending, State};
 use crate::protocol::proto::helper_client::HelperClient;
 use crate::protocol::proto::write_request::Part;
 use crate::protocol::proto::{Abort, HelloRequest, HoldRequest, ReleaseRequest, WriteHeader, WriteRequest};
-use crate::protocol::{self, CHUNK};
+use crate::protocol::{self, CHUNK, proto};
 use crate::push::{Again, Error, Event};
 use crate::rate::Limits;
 use crate::wanted::Wanted;
@@ -84,6 +84,12 @@ pub(crate) async fn take_inventory(
         async { tokio::try_join!(greeter.hello(HelloRequest {}), asker.inventory(Inventory::question(&wanted))) };
     let (hello, inventory) = timeout(ANSWER_WITHIN, answers).await.map_err(|_| Error::slow("its inventory"))??;
     Ok(Inventory::read(hello.get_ref(), inventory.into_inner()))
+}
+
+/// Asks a node which containers run there.
+pub(crate) async fn list_containers(client: &HelperClient<Channel>) -> Result<Vec<proto::Container>, Error> {
+    let answer = timeout(ANSWER_WITHIN, client.clone().containers(proto::ContainersRequest {})).await;
+    Ok(answer.map_err(|_| Error::slow("its containers"))??.into_inner().containers)
 }
 
 /// Takes the push's lease and puts what the plan counts on under it; whether all of it is still there.

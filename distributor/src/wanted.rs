@@ -151,11 +151,16 @@ const GC_REF: &str = "containerd.io/gc.ref.content.";
 
 /// `NAME@DIGEST` for `NAME:TAG`, the other name under which kubelet looks an image up.
 fn by_digest(name: &str, digest: &Digest) -> String {
-    let repository = match name.rsplit_once(':') {
+    format!("{}@{digest}", repository(name))
+}
+
+/// An image's name without its tag and digest.
+pub(crate) fn repository(name: &str) -> &str {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => repository,
         _ => name,
-    };
-    format!("{repository}@{digest}")
+    }
 }
 
 fn chain(image: &PlatformImage) -> Vec<WantedLayer> {
@@ -265,6 +270,7 @@ pub(crate) mod tests {
     #[test]
     fn a_name_without_a_tag_or_with_a_port_gets_its_digest() {
         let digest = Digest::of(b"");
+        assert_eq!(repository(&format!("docker.io/a/b:v1@{digest}")), "docker.io/a/b");
         assert_eq!(by_digest("localhost:5000/a/b", &digest), format!("localhost:5000/a/b@{digest}"));
         assert_eq!(by_digest("localhost:5000/a/b:v1", &digest), format!("localhost:5000/a/b@{digest}"));
     }

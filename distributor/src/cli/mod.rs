@@ -6,6 +6,7 @@ mod images;
 mod nodes;
 mod progress;
 mod push;
+mod status;
 mod values;
 mod verify;
 
@@ -31,6 +32,7 @@ struct Cli {
 enum Command {
     Push(Box<push::Push>),
     Plan(Box<push::Plan>),
+    Status(Box<status::Status>),
     Deploy(deploy::Deploy),
     Verify(verify::Verify),
     #[command(hide = true)]
@@ -45,6 +47,7 @@ pub fn run() -> Exit {
     match cli.command {
         Command::Push(push) => ended(push.run()),
         Command::Plan(plan) => ended(plan.run()),
+        Command::Status(status) => ended(status.run()),
         Command::Deploy(deploy) => ended(deploy.run()),
         Command::Verify(verify) => ended(verify.run()),
         Command::Helper(helper) => ended(helper.run()),

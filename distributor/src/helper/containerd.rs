@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::diff_client::DiffClient;
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::introspection_client::IntrospectionClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
+use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::version_client::VersionClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -127,6 +129,14 @@ impl Containerd {
 
     pub(super) fn leases(&self) -> LeasesClient<Client> {
         LeasesClient::with_interceptor(self.channel.clone(), self.headers.clone())
+    }
+
+    pub(super) fn containers(&self) -> ContainersClient<Client> {
+        ContainersClient::with_interceptor(self.channel.clone(), self.headers.clone())
+    }
+
+    pub(super) fn tasks(&self) -> TasksClient<Client> {
+        TasksClient::with_interceptor(self.channel.clone(), self.headers.clone())
     }
 
     pub(super) fn introspection(&self) -> IntrospectionClient<Client> {

@@ -7,6 +7,7 @@ mod lease;
 mod probe;
 mod repair;
 mod stdio;
+mod usage;
 mod write;
 
 use std::io;
@@ -25,8 +26,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::protocol::proto::helper_server::{Helper, HelperServer};
 use crate::protocol::proto::{
-    FinishRequest, FinishResponse, HelloRequest, HelloResponse, HoldRequest, HoldResponse, InventoryRequest,
-    InventoryResponse, ReleaseRequest, ReleaseResponse, WriteRequest, WriteResponse,
+    ContainersRequest, ContainersResponse, FinishRequest, FinishResponse, HelloRequest, HelloResponse, HoldRequest,
+    HoldResponse, InventoryRequest, InventoryResponse, ReleaseRequest, ReleaseResponse, WriteRequest, WriteResponse,
 };
 use crate::protocol::{KEEP_ALIVE_SECONDS, KEEP_ALIVE_TIMEOUT_SECONDS, MARK, VERSION, WINDOW};
 pub(crate) use containerd::SOCKETS;
@@ -160,6 +161,10 @@ impl Helper for Push {
         let files = probe::blob_files(containerd).await?;
         let answer = probe::inventory(containerd, &facts.snapshotter, files.as_deref(), request.get_ref()).await?;
         Ok(Response::new(answer))
+    }
+
+    async fn containers(&self, _: Request<ContainersRequest>) -> Result<Response<ContainersResponse>, Status> {
+        Ok(Response::new(usage::containers(self.containerd().await?).await?))
     }
 
     async fn hold(&self, request: Request<HoldRequest>) -> Result<Response<HoldResponse>, Status> {

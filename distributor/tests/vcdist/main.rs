@@ -6,4 +6,5 @@ mod plan;
 mod push;
 mod reach;
 mod rig;
+mod status;
 mod under_way;

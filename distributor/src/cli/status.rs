@@ -1,0 +1,83 @@
+//! `vcdist status`: how the images stand on the nodes, against the store.
+
+use std::io;
+use std::num::NonZeroUsize;
+
+use clap::Args;
+use miette::Diagnostic;
+use thiserror::Error;
+use vcterminal::{Exit, Output};
+
+use crate::cli::images::{self, Images};
+use crate::cli::nodes::{Containerd, Nodes, Ssh};
+use crate::nodes;
+use crate::session::{self, Binary};
+use crate::status::{self, Question, StatusReport};
+use crate::transport;
+
+/// Say of each node and image whether it is present, complete, unpacked and pinned, and which pods run it.
+///
+/// The images are compared with the store's, as a push would send them. Exit codes: 0 all is as it should be, 1 no node
+/// could be asked, 3 something differs, 4 some nodes could not be asked.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    images: Images,
+
+    #[command(flatten)]
+    nodes: Nodes,
+
+    #[command(flatten)]
+    ssh: Ssh,
+
+    #[command(flatten)]
+    containerd: Containerd,
+
+    /// Nodes to ask at once.
+    #[arg(short = 'j', long, value_name = "N", default_value = "32")]
+    parallel: NonZeroUsize,
+
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Why nothing could be asked.
+#[derive(Debug, Error, Diagnostic)]
+pub(super) enum Error {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Images(#[from] images::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Nodes(#[from] nodes::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Helper(#[from] session::Error),
+    #[error("printing the report")]
+    Print(#[source] io::Error),
+}
+
+impl Status {
+    pub(super) async fn run(self) -> Result<Exit, Error> {
+        let (_, images) = self.images.find()?;
+        let nodes = self.nodes.find(&self.ssh).await?;
+        let question = Question {
+            images,
+            binary: Binary::this()?,
+            settings: self.containerd.settings(),
+            parallel: self.parallel.get(),
+        };
+        let ssh = self.ssh.options();
+        let answers = question.ask(nodes, |node| transport::to(&node.reach, &ssh)).await;
+        let report = StatusReport::new(&answers);
+        match self.output {
+            Output::Json => vcterminal::print_json(&report).map_err(Error::Print)?,
+            Output::Text => print!("{}", report.table()),
+        }
+        for error in status::errors(&answers) {
+            vcterminal::report(&error);
+        }
+        Ok(status::exit(&answers))
+    }
+}

@@ -1,0 +1,96 @@
+//! How images stand on a node: as pushed, changed there, changed in the store, running.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, image, noise};
+
+const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
+
+fn command(rig: &Rig) -> Command {
+    let config = rig.path().join("ssh_config");
+    rig.vcdist("status", &["manager", "--ssh-config", config.as_str(), "--ssh-user", "root", "--host", "127.0.0.1"])
+}
+
+/// What it prints of the image; it must end with `code`.
+fn status(rig: &Rig, code: i32) -> Value {
+    let output = command(rig).args(["--output", "json"]).output().expect("vcdist runs");
+    assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["drift"], code == 3, "{report}");
+    report["nodes"][0]["images"][0].clone()
+}
+
+#[test]
+fn an_image_is_as_it_was_pushed_until_something_changes() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    let absent = status(&rig, 3);
+    assert_eq!(absent["found"], Value::Null);
+    assert_eq!(
+        (&absent["present"], &absent["complete"], &absent["drift"]),
+        (&json!(false), &json!(false), &json!(true))
+    );
+
+    rig.push(&["manager"]).report(0);
+    let pushed = status(&rig, 0);
+    for key in ["present", "complete", "unpacked", "pinned"] {
+        assert_eq!(pushed[key], true, "{key}: {pushed}");
+    }
+    assert_eq!((&pushed["found"], &pushed["running"]), (&pushed["digest"], &json!([])));
+
+    rig.ctr(&["images", "label", NAME, "io.cri-containerd.pinned=no"]);
+    let unpinned = status(&rig, 3);
+    assert_eq!((&unpinned["pinned"], &unpinned["complete"]), (&json!(false), &json!(true)));
+    rig.push(&["manager"]).report(0);
+    assert_eq!(status(&rig, 0)["pinned"], true);
+
+    image(&rig.store(), "manager", b"base", &noise(1, 1000));
+    let changed = status(&rig, 3);
+    assert_eq!((&changed["present"], &changed["found"]), (&json!(false), &pushed["digest"]));
+    let table = command(&rig).output().expect("vcdist runs");
+    let table = String::from_utf8(table.stdout).expect("UTF-8");
+    let row: Vec<&str> = table.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!(row, ["127.0.0.1", NAME, "NO", "NO", "NO", "NO", "nowhere"], "{table}");
+    assert_eq!(rig.ctr(&["leases", "ls", "-q"]), "", "nothing is changed by asking");
+}
+
+#[test]
+fn a_node_that_cannot_be_asked_is_said() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    std::fs::write(rig.path().join("authorized_keys"), "").expect("no keys");
+    let output = command(&rig).output().expect("vcdist runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("error: asking 127.0.0.1: root@127.0.0.1 does not let us in"), "{said}");
+}
+
+#[test]
+fn the_pods_that_run_an_image_are_named_and_one_that_runs_another_is_drift() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    rig.push(&["manager"]).report(0);
+    let labels =
+        ["io.cri-containerd.kind=container", "io.kubernetes.pod.namespace=vc", "io.kubernetes.pod.name=manager-0"];
+    // The image has no program that would wait: the machine's own does.
+    let mounts = ["/usr", "/lib", "/lib64"].map(|path| format!("type=bind,src={path},dst={path},options=rbind:ro"));
+    let by_digest =
+        format!("{}@{}", NAME.trim_end_matches(":latest"), rig.store().image("manager").expect("one").digest());
+    let mut run = vec!["run", "--detach"];
+    run.extend(labels.iter().flat_map(|label| ["--label", label]));
+    run.extend(mounts.iter().flat_map(|mount| ["--mount", mount]));
+    run.extend([by_digest.as_str(), "one", "/usr/bin/sleep", "600"]);
+    rig.ctr(&run);
+    let running = status(&rig, 0);
+    image(&rig.store(), "manager", b"base", b"another");
+    rig.push(&["manager"]).report(0);
+    let other = status(&rig, 3);
+    rig.ctr(&["tasks", "kill", "--signal", "SIGKILL", "one"]);
+    rig.ctr(&["tasks", "delete", "--force", "one"]);
+    rig.ctr(&["containers", "delete", "one"]);
+    assert_eq!((&running["running"], &running["running_other"]), (&json!(["vc/manager-0"]), &json!([])));
+    assert_eq!((&other["running"], &other["running_other"]), (&json!([]), &json!(["vc/manager-0"])));
+    assert_eq!(status(&rig, 0)["drift"], false);
+}
