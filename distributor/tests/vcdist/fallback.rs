@@ -77,7 +77,7 @@ fn a_node_that_runs_no_helper_is_served_through_ctr() {
 fn an_import_that_is_cut_leaves_no_name() {
     let rig = Rig::up();
     three(&rig);
-    let port = format!("Port={}", rig.link(Fate::BreaksAfter(5_000_000)));
+    let port = format!("Port={}", rig.link(Fate::Breaks(5_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     let options = ["--ssh-option", &port, "--ssh-option", &alias, "--retries", "0"];
     // The probe passes through the link whole, and the import in part.

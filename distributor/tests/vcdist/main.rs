@@ -8,3 +8,4 @@ mod reach;
 mod rig;
 mod status;
 mod under_way;
+mod wire;

@@ -222,7 +222,7 @@ fn a_push_that_was_cut_goes_on_where_it_stopped() {
     rig.push(&["syncer"]).report(0);
     // A link that carries so many bytes and breaks, while the layer is on its way: more than the streams' windows and the
     // sockets can have in flight, which containerd has not seen yet and which is rightly sent again.
-    let port = format!("Port={}", rig.link(Fate::BreaksAfter(40_000_000)));
+    let port = format!("Port={}", rig.link(Fate::Breaks(40_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     let cut = rig.push(&["manager", "--ssh-option", &port, "--ssh-option", &alias, "--retries", "0"]);
     assert_eq!(cut.code(), 1);

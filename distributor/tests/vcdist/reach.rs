@@ -128,7 +128,7 @@ fn a_connection_that_breaks_is_taken_up_again_where_it_stopped() {
     image(&rig.store(), "manager", b"base", &noise(3, 64 * MB));
     image(&rig.store(), "syncer", b"base", b"small");
     rig.push(&["syncer"]).report(0);
-    let port = format!("Port={}", rig.link(Fate::BreaksOnceAfter(40_000_000)));
+    let port = format!("Port={}", rig.link(Fate::BreaksOnce(40_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     let node = rig.push(&["manager", "--ssh-option", &port, "--ssh-option", &alias]).node();
     assert_eq!(node["result"], "pushed");
@@ -145,7 +145,7 @@ fn a_connection_that_breaks_is_taken_up_again_where_it_stopped() {
 fn a_connection_that_is_silent_for_too_long_is_given_up() {
     let rig = Rig::up();
     image(&rig.store(), "manager", b"base", &noise(3, 16 * MB));
-    let port = format!("Port={}", rig.link(Fate::HangsAfter(4_000_000)));
+    let port = format!("Port={}", rig.link(Fate::Hangs(4_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     let begun = Instant::now();
     let options = ["--ssh-option", &port, "--ssh-option", &alias, "--stall-timeout", "4s", "--retries", "0"];

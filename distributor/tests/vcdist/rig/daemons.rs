@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::network::Network;
 use super::{Login, Peculiar};
 
 /// The ordinary user's number.
@@ -76,7 +77,7 @@ disable = true
 }
 
 /// An sshd that lets root in with a key made here, and takes the login user's cache folder to be the rig's.
-pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar) -> (Daemon, u16) {
+pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Network>) -> (Daemon, u16) {
     fs::create_dir_all("/run/sshd").expect("sshd's folder");
     for key in ["host_key", "user_key"] {
         let mut keygen = Command::new("ssh-keygen");
@@ -85,8 +86,9 @@ pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar) -> (Daemon, u16) {
     }
     fs::copy(path.join("user_key.pub"), path.join("authorized_keys")).expect("a key");
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let address = network.map_or_else(|| "127.0.0.1".to_owned(), Network::address);
     let mut config = format!(
-        "Port {port}\nListenAddress 127.0.0.1\nHostKey {path}/host_key\nAuthorizedKeysFile {path}/authorized_keys\n\
+        "Port {port}\nListenAddress {address}\nHostKey {path}/host_key\nAuthorizedKeysFile {path}/authorized_keys\n\
          PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nMaxStartups 100\n\
          SetEnv XDG_CACHE_HOME={path}/cache\n"
     );
@@ -98,14 +100,17 @@ pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar) -> (Daemon, u16) {
     }
     fs::write(path.join("sshd_config"), config).expect("a configuration");
     let host_key = fs::read_to_string(path.join("host_key.pub")).expect("a host key");
-    fs::write(path.join("known_hosts"), format!("[127.0.0.1]:{port} {host_key}")).expect("known_hosts");
+    fs::write(path.join("known_hosts"), format!("[{address}]:{port} {host_key}")).expect("known_hosts");
     let client = format!(
         "Port {port}\nIdentityFile {path}/user_key\nIdentitiesOnly yes\nUserKnownHostsFile {path}/known_hosts\n\
          GlobalKnownHostsFile none\nConnectTimeout 3\n"
     );
     fs::write(path.join("ssh_config"), client).expect("a configuration");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &with_user(path, peculiar)]);
+    let mut command = match network {
+        Some(network) => network.enter(),
+        None => Command::new("env"),
+    };
+    command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", &with_user(path, peculiar)]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(path.join("sshd.log")).expect("a log"));
     (Daemon(command.process_group(0).spawn().expect("sshd starts")), port)
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It breaks for good once it has carried so many bytes there.
-    BreaksAfter(u64),
+    Breaks(u64),
     /// Its first connection breaks once it has carried so many bytes there; later ones hold.
-    BreaksOnceAfter(u64),
+    BreaksOnce(u64),
     /// It carries nothing more in either direction once it has carried so many bytes there, and stays open.
-    HangsAfter(u64),
+    Hangs(u64),
 }
 
 /// A port that leads to `port`.
@@ -25,13 +25,13 @@ pub(super) fn to(port: u16, fate: Fate) -> u16 {
             let this = fate.take();
             let carried = std::thread::spawn(move || carry(&near, port, this));
             match this {
-                Some(Fate::BreaksAfter(_) | Fate::HangsAfter(_)) => {
+                Some(Fate::Breaks(_) | Fate::Hangs(_)) => {
                     // Nobody is let in any more.
                     drop(listener);
                     let _ = carried.join();
                     return;
                 }
-                Some(Fate::BreaksOnceAfter(_)) | None => {}
+                Some(Fate::BreaksOnce(_)) | None => {}
             }
         }
     });
@@ -41,14 +41,14 @@ pub(super) fn to(port: u16, fate: Fate) -> u16 {
 fn carry(near: &TcpStream, port: u16, fate: Option<Fate>) {
     let far = TcpStream::connect(("127.0.0.1", port)).expect("sshd");
     let limit = match fate {
-        Some(Fate::BreaksAfter(limit) | Fate::BreaksOnceAfter(limit) | Fate::HangsAfter(limit)) => limit,
+        Some(Fate::Breaks(limit) | Fate::BreaksOnce(limit) | Fate::Hangs(limit)) => limit,
         None => u64::MAX,
     };
     let (mut answers, mut back) = (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
     let returning = std::thread::spawn(move || io::copy(&mut answers, &mut back));
     // Either side may close first: then there is nothing left to carry.
     let _ = io::copy(&mut near.take(limit), &mut &far);
-    if matches!(fate, Some(Fate::HangsAfter(_))) {
+    if matches!(fate, Some(Fate::Hangs(_))) {
         let _ = far.shutdown(Shutdown::Both);
         // Longer than any test waits for it.
         std::thread::sleep(Duration::from_secs(600));

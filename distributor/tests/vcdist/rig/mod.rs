@@ -6,6 +6,7 @@
 mod daemons;
 mod images;
 mod link;
+mod network;
 
 use std::fs;
 use std::net::TcpStream;
@@ -21,6 +22,7 @@ use vcstore::Store;
 use daemons::{Daemon, containerd, sshd, tmpfs, tool};
 pub(crate) use images::{image, noise};
 pub(crate) use link::Fate;
+use network::Network;
 
 /// How long a daemon may take to answer.
 const UP_WITHIN: Duration = Duration::from_secs(60);
@@ -36,6 +38,8 @@ pub(crate) struct Peculiar {
     pub(crate) noexec: bool,
     /// Who logs in.
     pub(crate) login: Login,
+    /// It has a network namespace of its own, and a link to it.
+    pub(crate) network: bool,
     /// The ordinary user's login shell.
     pub(crate) shell: Option<&'static str>,
 }
@@ -67,6 +71,7 @@ pub(crate) struct Rig {
     port: u16,
     mounts: Vec<Utf8PathBuf>,
     login: Login,
+    network: Option<Network>,
 }
 
 impl Rig {
@@ -87,8 +92,9 @@ impl Rig {
             mounts.push(tmpfs(&path.join("cache"), "noexec"));
         }
         let containerd = containerd(&path);
-        let (sshd, port) = sshd(&path, peculiar);
-        let rig = Self { folder, sshd, containerd, port, mounts, login: peculiar.login };
+        let network = peculiar.network.then(Network::up);
+        let (sshd, port) = sshd(&path, peculiar, network.as_ref());
+        let rig = Self { folder, sshd, containerd, port, mounts, login: peculiar.login, network };
         rig.wait();
         rig
     }
@@ -105,7 +111,7 @@ impl Rig {
 
     /// `vcdist push ARGUMENTS` to this node.
     pub(crate) fn push(&self, arguments: &[&str]) -> Pushed {
-        self.push_to(&["127.0.0.1"], arguments)
+        self.push_to(&[&self.address()], arguments)
     }
 
     /// `vcdist push ARGUMENTS` to these hosts, which all get this node's port.
@@ -190,6 +196,16 @@ impl Rig {
         self.sshd.reload();
     }
 
+    /// The node's address.
+    pub(crate) fn address(&self) -> String {
+        self.network.as_ref().map_or_else(|| "127.0.0.1".to_owned(), Network::address)
+    }
+
+    /// The link to the node.
+    pub(crate) fn network(&self) -> &Network {
+        self.network.as_ref().expect("a node with a network of its own")
+    }
+
     /// Where its sshd listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
@@ -208,7 +224,7 @@ impl Rig {
             ctr.args(["-a", socket.as_str(), "version"]).stdout(Stdio::null()).stderr(Stdio::null());
             socket.exists() && ctr.status().is_ok_and(|status| status.success())
         };
-        while !answers() || TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while !answers() || TcpStream::connect((self.address(), self.port)).is_err() {
             let log = || fs::read_to_string(self.path().join("containerd.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "the node does not come up: {}", log());
             sleep(Duration::from_millis(100));

@@ -1,0 +1,82 @@
+//! A network namespace with one link to it, which can be counted at and cut. It has no route out.
+
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Namespaces made by this process.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// A namespace and this end of its link.
+pub(crate) struct Network {
+    name: String,
+    subnet: String,
+}
+
+impl Network {
+    /// Makes it.
+    pub(super) fn up() -> Self {
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        // Benchmarking addresses (RFC 2544), the half that labs leave alone.
+        let subnet = format!("198.19.{}.{}", process % 256, number * 4 % 256);
+        let this = Self { name: format!("vcr{process:x}-{number}"), subnet };
+        let Self { name, .. } = &this;
+        let (here, there) = (this.end(1), this.end(2));
+        ip(&["netns", "add", name]);
+        ip(&["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name]);
+        ip(&["addr", "add", &format!("{here}/30"), "dev", name]);
+        ip(&["link", "set", name, "up"]);
+        ip(&["-n", name, "addr", "add", &format!("{there}/30"), "dev", "eth0"]);
+        ip(&["-n", name, "link", "set", "eth0", "up"]);
+        ip(&["-n", name, "link", "set", "lo", "up"]);
+        this
+    }
+
+    /// The node's address.
+    pub(crate) fn address(&self) -> String {
+        self.end(2)
+    }
+
+    /// What runs a command inside, its arguments still to come.
+    pub(super) fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name));
+        command
+    }
+
+    /// Bytes that the link carried in both directions so far, frames included.
+    pub(crate) fn carried(&self) -> u64 {
+        let count = |direction: &str| -> u64 {
+            let path = format!("/sys/class/net/{}/statistics/{direction}_bytes", self.name);
+            fs::read_to_string(path).expect("a count").trim().parse().expect("a number")
+        };
+        count("tx") + count("rx")
+    }
+
+    /// Cuts the link, or mends it.
+    pub(crate) fn set(&self, up: bool) {
+        ip(&["link", "set", &self.name, if up { "up" } else { "down" }]);
+    }
+
+    fn end(&self, number: u32) -> String {
+        let (net, last) = self.subnet.rsplit_once('.').expect("an address");
+        format!("{net}.{}", last.parse::<u32>().expect("a number") + number)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "delete", &self.name]).status();
+        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    run(Command::new("ip").args(arguments));
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
