@@ -29,7 +29,7 @@ fn main_job(operator: &Operator, base: &[&str]) {
     assert_contract(&pushed, &["nodes", "bytes_sent", "elapsed_seconds"]);
     assert_eq!(names(&pushed), ["worker1", "worker2"], "control-plane nodes are left out");
     for node in pushed["nodes"].as_array().unwrap() {
-        assert_contract(node, &["name", "result", "blobs", "bytes", "elapsed_seconds", "error"]);
+        assert_contract(node, &["name", "result", "via", "blobs", "bytes", "elapsed_seconds", "error"]);
         assert_eq!((&node["result"], &node["error"]), (&Value::from("pushed"), &Value::Null));
         assert_eq!(node["blobs"]["sent"], node["blobs"]["needed"]);
         assert_eq!(node["blobs"]["sent"], distinct_blobs(&built));
