@@ -14,11 +14,11 @@ use crate::image::{self, About, Assembly, OwnLayer};
 use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::project::{Component, GoProgram, Kind, VersionTable, full_reference};
+use crate::project::{CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, full_reference};
 use crate::sandbox::{Sandbox, Surroundings};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
-use crate::{Error, files, go, substituter};
+use crate::{Error, command, files, go, prebuilt, substituter};
 
 /// What to build, every choice made.
 #[derive(Debug)]
@@ -96,10 +96,11 @@ pub(crate) fn images(
     let pool = pool.map_err(|why| Error::Internal(format!("starting {} threads: {why}", request.jobs)))?;
     let names = Names::of(request)?;
     let site = site(request, &names, store, lock, progress)?;
+    let programs = Programs::of(request);
     // The base comes over the network while compilers use the processors.
     let (parts, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
-        let parts = pool.install(|| parts(request, &site));
+        let parts = pool.install(|| parts(request, &programs, &site));
         let bases = bases.join().unwrap_or_else(|_| Err(Error::Internal("the base's thread failed".to_owned())));
         (parts, bases)
     });
@@ -143,7 +144,10 @@ pub(crate) fn pin(request: &Request<'_>, store: &Store, lock: &Lock, progress: &
     for platform in &request.platforms {
         request.base.resolve(platform, store, lock, progress)?;
     }
-    go::pin(&Programs::of(request).go, &site(request, &Names::of(request)?, store, lock, progress)?)
+    let site = site(request, &Names::of(request)?, store, lock, progress)?;
+    let programs = Programs::of(request);
+    prebuilt::pin(&programs.prebuilt, &site)?;
+    go::pin(&programs.go, &site)
 }
 
 fn site<'a>(
@@ -160,17 +164,22 @@ fn site<'a>(
 }
 
 /// The components of a request for all its platforms, by the builder of their kind.
+#[derive(Default)]
 struct Programs<'a> {
     go: Vec<Wanted<'a, GoProgram>>,
+    command: Vec<Wanted<'a, CommandBuild>>,
+    prebuilt: Vec<Wanted<'a, Prebuilt>>,
 }
 
 impl<'a> Programs<'a> {
     fn of(request: &'a Request<'a>) -> Self {
-        let mut programs = Self { go: Vec::new() };
+        let mut programs = Self::default();
         for &component in &request.components {
             for platform in &request.platforms {
                 match &component.kind {
                     Kind::Go(program) => programs.go.push(Wanted { component, platform, program }),
+                    Kind::Command(program) => programs.command.push(Wanted { component, platform, program }),
+                    Kind::Prebuilt(program) => programs.prebuilt.push(Wanted { component, platform, program }),
                 }
             }
         }
@@ -260,8 +269,10 @@ fn outside<'a>(
 }
 
 /// Has every component's files made for every platform, each by the builder of its kind, and makes the layers.
-fn parts<'a>(request: &'a Request<'a>, site: &Site<'_>) -> Result<Vec<Part<'a>>, Error> {
-    let made = go::build(&Programs::of(request).go, site)?;
+fn parts<'a>(request: &Request<'_>, programs: &'a Programs<'a>, site: &Site<'_>) -> Result<Vec<Part<'a>>, Error> {
+    let mut made = prebuilt::build(&programs.prebuilt, site)?;
+    made.extend(go::build(&programs.go, site)?);
+    made.extend(command::build(&programs.command, site)?);
     let part = |Made { component, platform, files }: &Made<'a>| {
         Ok(Part { component, platform, layers: layers(component, platform, request, files, site)? })
     };

@@ -55,7 +55,7 @@ impl Display {
 
     /// Shows an action as being at work: a spinner, its words, and how long it has been running.
     pub(crate) fn running(&self, kind: &str, name: &str) -> Running {
-        self.show(format!("{kind:<8}"), name)
+        self.show(format!("{kind:<9}"), name)
     }
 
     fn show(&self, prefix: String, message: &str) -> Running {

@@ -60,6 +60,14 @@ pub(crate) enum Error {
     #[diagnostic(transparent)]
     Files(#[from] crate::files::FilesError),
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Command(#[from] crate::command::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Prebuilt(#[from] crate::prebuilt::Error),
+
     #[error("writing the result")]
     #[diagnostic(help("standard output was closed or its disk is full"))]
     Print(#[source] io::Error),

@@ -40,6 +40,11 @@ pub(crate) fn parse(text: &str) -> Result<Platform, String> {
     })
 }
 
+/// The processors that images are built for, by their names.
+pub(crate) fn architectures() -> impl Iterator<Item = &'static str> {
+    PROCESSORS.iter().map(|known| known.name)
+}
+
 /// The variables that make Go compile for `platform`.
 pub(crate) fn go_environment(platform: &Platform) -> Vec<(&'static str, String)> {
     let level = Processor::of(platform).map(|known| (known.go.0, known.go.1.to_owned()));

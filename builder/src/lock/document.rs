@@ -39,6 +39,9 @@ pub(super) struct Document {
     /// Debian packages by suite and platform.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) debian: BTreeMap<String, BTreeMap<Platform, debian::Pinned>>,
+    /// Files of the source that are taken as they are, by their paths in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) prebuilt: BTreeMap<String, PinnedFile>,
 }
 
 /// A source that others keep.
@@ -97,6 +100,12 @@ pub(super) struct PinnedImage {
     pub(super) manifest: Digest,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PinnedFile {
+    pub(super) content: Digest,
+}
+
 /// A thing of the lock that is looked up as one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Input {
@@ -105,6 +114,7 @@ pub(super) enum Input {
     Modules(String),
     Image(String, Platform),
     Debian(String, Platform),
+    Prebuilt(String),
 }
 
 /// What is pinned of something: for people, and exactly.
@@ -123,6 +133,7 @@ impl Document {
             modules: BTreeMap::new(),
             image: BTreeMap::new(),
             debian: BTreeMap::new(),
+            prebuilt: BTreeMap::new(),
         }
     }
 
@@ -157,7 +168,8 @@ impl Document {
         });
         let go = self.go.keys().cloned().map(Input::Go);
         let modules = self.modules.keys().cloned().map(Input::Modules);
-        sources.chain(go).chain(modules).chain(images).chain(suites).collect()
+        let files = self.prebuilt.keys().cloned().map(Input::Prebuilt);
+        sources.chain(go).chain(modules).chain(images).chain(suites).chain(files).collect()
     }
 
     /// Leaves an input out.
@@ -168,6 +180,7 @@ impl Document {
             Input::Debian(suite, platform) => remove(&mut self.debian, suite, platform),
             Input::Go(wanted) => drop(self.go.remove(wanted)),
             Input::Modules(main) => drop(self.modules.remove(main)),
+            Input::Prebuilt(file) => drop(self.prebuilt.remove(file)),
         }
     }
 
@@ -213,6 +226,10 @@ impl Document {
                 let manifest = self.image[image][platform].manifest.to_string();
                 vec![("manifest".to_owned(), manifest.clone(), manifest)]
             }
+            Input::Prebuilt(file) => {
+                let content = self.prebuilt[file].content.to_string();
+                vec![("content".to_owned(), content.clone(), content)]
+            }
             Input::Debian(suite, platform) => {
                 let debian::Pinned { releases, packages, .. } = &self.debian[suite][platform];
                 let release = |one: &debian::PinnedRelease| {
@@ -243,6 +260,7 @@ impl Input {
             Self::Modules(_) => Vec::new(),
             Self::Image(image, _) => vec!["image", image],
             Self::Debian(suite, _) => vec!["debian", suite],
+            Self::Prebuilt(file) => vec!["prebuilt", file],
         }
     }
 }
@@ -255,6 +273,7 @@ impl fmt::Display for Input {
             Self::Modules(main) => write!(f, "modules of {main}"),
             Self::Image(image, platform) => write!(f, "image {image} {platform}"),
             Self::Debian(suite, platform) => write!(f, "debian {suite} {platform}"),
+            Self::Prebuilt(file) => write!(f, "prebuilt {file}"),
         }
     }
 }

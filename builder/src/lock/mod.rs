@@ -13,7 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::{Digest, Platform};
 
 pub(crate) use self::changes::Changes;
-use self::document::{Document, Input, PinnedImage, PinnedSource};
+use self::document::{Document, Input, PinnedFile, PinnedImage, PinnedSource};
 pub(crate) use self::document::{PinnedCommit, PinnedGo, PinnedModule, PinnedVersion};
 pub(crate) use self::error::Error;
 use crate::base::debian::Pinned;
@@ -147,6 +147,19 @@ impl Lock {
     pub(crate) fn pin_packages(&self, suite: &str, platform: &Platform, packages: Pinned) {
         self.pin(Input::Debian(suite.to_owned(), platform.clone()), |now| {
             now.debian.entry(suite.to_owned()).or_default().insert(platform.clone(), packages);
+        });
+    }
+
+    /// The content that a file of the source is pinned to.
+    pub(crate) fn prebuilt(&self, file: &Utf8Path) -> Result<Option<Digest>, Error> {
+        let input = Input::Prebuilt(file.to_string());
+        self.find(input, |now| now.prebuilt.get(file.as_str()).map(|pinned| pinned.content))
+    }
+
+    /// Pins a file of the source.
+    pub(crate) fn pin_prebuilt(&self, file: &Utf8Path, content: Digest) {
+        self.pin(Input::Prebuilt(file.to_string()), |now| {
+            now.prebuilt.insert(file.to_string(), PinnedFile { content });
         });
     }
 

@@ -162,6 +162,28 @@ pub(super) struct ComponentTable {
     /// Files, folders and links that are put into the image, by their paths in it.
     #[serde(default)]
     pub(super) files: BTreeMap<String, FileTable>,
+    /// The command that makes the files, a word an item, with `{component}`, `{arch}`, `{version}`, `{commit}` and `{date}`.
+    pub(super) command: Option<Vec<String>>,
+    /// Variables of the command's environment, with the same.
+    #[serde(default)]
+    pub(super) build_env: BTreeMap<String, String>,
+    /// Files or folders that the command makes in the source's folder (with `{component}` and `{arch}`), by their paths in
+    /// the image.
+    #[serde(default)]
+    pub(super) outputs: BTreeMap<String, String>,
+    /// Files and folders of this machine that the command may read, by where it finds them.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) inputs: BTreeMap<String, Utf8PathBuf>,
+    /// Whether the command may read the machine's programs and libraries [without it: it may].
+    pub(super) system: Option<bool>,
+    /// Files in the source's folder that are taken as they are (with `{component}` and `{arch}`), by their paths in the
+    /// image.
+    #[serde(default)]
+    pub(super) prebuilt: BTreeMap<String, String>,
+    /// What prebuilt files must be: their SHA-256 in hexadecimal digits, by their paths in the source's folder.
+    #[serde(default)]
+    pub(super) sha256: BTreeMap<String, String>,
 }
 
 impl ComponentTable {
@@ -189,6 +211,13 @@ impl ComponentTable {
             user: self.user.or_else(|| defaults.user.clone()),
             stop_signal: self.stop_signal.or_else(|| defaults.stop_signal.clone()),
             files: merge(self.files, &defaults.files),
+            command: self.command.or_else(|| defaults.command.clone()),
+            build_env: merge(self.build_env, &defaults.build_env),
+            outputs: merge(self.outputs, &defaults.outputs),
+            inputs: defaults.inputs.clone().into_iter().chain(self.inputs).collect(),
+            system: self.system.or(defaults.system),
+            prebuilt: merge(self.prebuilt, &defaults.prebuilt),
+            sha256: merge(self.sha256, &defaults.sha256),
         }
     }
 }

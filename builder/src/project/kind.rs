@@ -1,15 +1,25 @@
 //! The kinds of components: what a component's files are made of, and by what.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::Digest;
 
 use super::file::ComponentTable;
 use super::template::Template;
+use super::{is_absolute, is_relative, named};
+use crate::platform;
 
 /// How a component's files come to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Go compiles them.
     Go(GoProgram),
+    /// A command makes them.
+    Command(CommandBuild),
+    /// They are there.
+    Prebuilt(Prebuilt),
 }
 
 /// A program of the source's Go module.
@@ -25,16 +35,125 @@ pub(crate) struct GoProgram {
     pub(crate) tags: Vec<String>,
 }
 
+/// A command that is run in the source's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommandBuild {
+    /// The program and its arguments; of `{arch}`, `{version}`, `{commit}` and `{date}`.
+    pub(crate) command: Vec<Template>,
+    /// Variables of its environment; of the same.
+    pub(crate) env: BTreeMap<String, Template>,
+    /// The files or folders it makes (of `{arch}`), by their paths in the image.
+    pub(crate) outputs: BTreeMap<String, Template>,
+    /// Files and folders of this machine that it may read, by where it finds them.
+    pub(crate) inputs: BTreeMap<String, Utf8PathBuf>,
+    /// Whether it may read the machine's programs and libraries.
+    pub(crate) system: bool,
+}
+
+/// Files of the source that are taken as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prebuilt {
+    /// Paths in the source (of `{arch}`) by paths in the image.
+    pub(crate) files: BTreeMap<String, Template>,
+    /// What some of the files must be, by their paths in the source.
+    pub(crate) sha256: BTreeMap<Utf8PathBuf, Digest>,
+}
+
+/// A kind by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Go,
+    Command,
+    Prebuilt,
+}
+
 impl Kind {
-    /// Reads what `table` says of the files of component `name`.
-    pub(super) fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
-        GoProgram::new(name, table).map(Self::Go)
+    /// Reads what `table` says of the files of component `name`; also the table, with what it does not say taken from
+    /// `defaults`. The defaults may speak of several kinds, and a component takes those of its own.
+    pub(super) fn new(
+        name: &str,
+        table: ComponentTable,
+        defaults: &ComponentTable,
+    ) -> Result<(Self, ComponentTable), String> {
+        let kind = match (decides(&table)?, decides(defaults)?) {
+            (Some(kind), _) | (None, Some(kind)) => kind,
+            (None, None) => Name::Go,
+        };
+        if let Some((field, of)) = said(&table).into_iter().find(|(_, of)| *of != kind) {
+            return Err(format!("its `{field}` is for {of}, and it is made of {kind}"));
+        }
+        let table = table.over(defaults);
+        let kind = match kind {
+            Name::Go => Self::Go(GoProgram::new(name, &table)?),
+            Name::Command => Self::Command(CommandBuild::new(name, &table)?),
+            Name::Prebuilt => Self::Prebuilt(Prebuilt::new(name, &table)?),
+        };
+        Ok((kind, table))
     }
+
+    /// Takes relative paths of this machine from `folder`.
+    pub(super) fn look_in(&mut self, folder: &Utf8Path) {
+        if let Self::Command(build) = self {
+            build.inputs.values_mut().for_each(|host| *host = folder.join(&host));
+        }
+    }
+
+    /// Which file of the image is the component's program: `binary` where it is compiled to there, or is a file of it; else
+    /// its only file.
+    pub(super) fn program(&self, binary: String, table: &ComponentTable) -> Result<String, String> {
+        let files: Vec<&String> = match self {
+            Self::Go(_) => return Ok(binary),
+            Self::Command(build) => build.outputs.keys().collect(),
+            Self::Prebuilt(prebuilt) => prebuilt.files.keys().collect(),
+        };
+        // An output may be a folder that the program is in.
+        let in_folder = |path: &str| {
+            let below = binary.strip_prefix(path).is_some_and(|below| below.starts_with('/'));
+            below && matches!(self, Self::Command(_))
+        };
+        match files.as_slice() {
+            files if files.iter().any(|path| **path == binary || in_folder(path)) => Ok(binary),
+            _ if table.binary.is_some() => Err(format!("its binary {binary} is none of its files")),
+            [only] => Ok((*only).clone()),
+            // What runs is said elsewhere.
+            [first, ..] if table.entrypoint.is_some() => Ok((*first).clone()),
+            _ => Err(format!("it has several files and none is {binary}: say with `binary` which is its program")),
+        }
+    }
+}
+
+/// The kind that a table decides for, if it does.
+fn decides(table: &ComponentTable) -> Result<Option<Name>, String> {
+    let deciding = ["package", "command", "prebuilt"];
+    let said: Vec<_> = said(table).into_iter().filter(|(field, _)| deciding.contains(field)).collect();
+    match said.as_slice() {
+        [] => Ok(None),
+        [(_, kind)] => Ok(Some(*kind)),
+        [(one, _), (other, _), ..] => Err(format!("`{one}` and `{other}` are two ways to make its files: take one")),
+    }
+}
+
+/// What a table says that only one kind can use.
+fn said(table: &ComponentTable) -> Vec<(&'static str, Name)> {
+    let fields = [
+        ("package", Name::Go, table.package.is_some()),
+        ("ldflags", Name::Go, table.ldflags.is_some()),
+        ("stamps", Name::Go, !table.stamps.is_empty()),
+        ("tags", Name::Go, table.tags.is_some()),
+        ("command", Name::Command, table.command.is_some()),
+        ("build_env", Name::Command, !table.build_env.is_empty()),
+        ("outputs", Name::Command, !table.outputs.is_empty()),
+        ("inputs", Name::Command, !table.inputs.is_empty()),
+        ("system", Name::Command, table.system.is_some()),
+        ("prebuilt", Name::Prebuilt, !table.prebuilt.is_empty()),
+        ("sha256", Name::Prebuilt, !table.sha256.is_empty()),
+    ];
+    fields.into_iter().filter(|(_, _, said)| *said).map(|(field, kind, _)| (field, kind)).collect()
 }
 
 impl GoProgram {
     fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
-        let package = super::named(name, table.package.as_deref().unwrap_or("./cmd/{component}"))?;
+        let package = named(name, table.package.as_deref().unwrap_or("./cmd/{component}"))?;
         if !(package == "." || package.starts_with("./")) || package.contains("...") {
             return Err(format!("its package {package:?} is no folder of the source such as ./cmd/{name}"));
         }
@@ -48,5 +167,155 @@ impl GoProgram {
             stamps: table.stamps.iter().map(stamp).collect::<Result<_, String>>()?,
             tags: table.tags.clone().unwrap_or_default(),
         })
+    }
+}
+
+impl CommandBuild {
+    fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
+        let text = |text: &String| {
+            Template::with_own_braces(&text.replace("{component}", name), &["arch", "version", "commit", "date"])
+        };
+        let command: Vec<_> = table.command.iter().flatten().map(text).collect();
+        if command.first().is_none_or(|program| program.fill(&[]).is_empty()) {
+            return Err("its command names no program".to_owned());
+        }
+        if let Some(variable) = table.build_env.keys().find(|name| name.is_empty() || name.contains('=')) {
+            return Err(format!("{variable:?} is no name of an environment variable"));
+        }
+        let outputs = mapping(name, &table.outputs)?;
+        if outputs.is_empty() {
+            return Err("its command has no `outputs`, such as { \"/usr/local/bin/x\" = \"bin/x\" }".to_owned());
+        }
+        if let Some(inside) = table.inputs.keys().find(|inside| !is_absolute(inside)) {
+            return Err(format!("its input {inside:?} is no absolute path to find it at"));
+        }
+        Ok(Self {
+            command,
+            env: table.build_env.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+            outputs,
+            inputs: table.inputs.clone(),
+            system: table.system.unwrap_or(true),
+        })
+    }
+}
+
+impl Prebuilt {
+    fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
+        let files = mapping(name, &table.prebuilt)?;
+        let sha256 = table.sha256.iter().map(|(file, sum)| {
+            let file = Utf8PathBuf::from(named(name, file)?);
+            let sum = Digest::from_hex(sum).map_err(|why| format!("its sha256 of {file}: {why}"))?;
+            let known =
+                platform::architectures().any(|arch| files.values().any(|known| known.fill(&[("arch", arch)]) == file));
+            if known { Ok((file, sum)) } else { Err(format!("its sha256 names {file}, which is none of its files")) }
+        });
+        Ok(Self { sha256: sha256.collect::<Result<_, String>>()?, files })
+    }
+}
+
+/// Reads a table of paths below the source's folder (of `{component}` and `{arch}`) by absolute paths in the image (of
+/// `{component}`).
+fn mapping(name: &str, table: &BTreeMap<String, String>) -> Result<BTreeMap<String, Template>, String> {
+    let read = |(path, file): (&String, &String)| {
+        let path = named(name, path)?;
+        if !is_absolute(&path) {
+            return Err(format!("{path:?} is no absolute path of a file in the image"));
+        }
+        let file = Template::parse(&file.replace("{component}", name), &["arch"])?;
+        if !is_relative(&file.fill(&[("arch", "amd64")])) {
+            return Err(format!("{:?} is no path below the source's folder", file.fill(&[("arch", "amd64")])));
+        }
+        Ok((path, file))
+    };
+    table.iter().map(read).collect()
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Go => "a Go program",
+            Self::Command => "what a command makes",
+            Self::Prebuilt => "prebuilt files",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+
+    use super::Kind;
+    use crate::project::Project;
+
+    fn parse(text: &str) -> Result<Project, String> {
+        let text = format!("[defaults]\nimage = \"x/{{component}}\"\n{text}");
+        let error = |error| match error {
+            crate::Error::ProjectContent { why, .. } => why,
+            other => format!("{other:?}"),
+        };
+        Project::parse(&text, Utf8Path::new("vcbuild.toml")).map_err(error)
+    }
+
+    #[test]
+    fn a_component_is_of_the_kind_that_it_or_else_the_defaults_decide_for() {
+        let defaults =
+            "ldflags = [\"-s\"]\nprebuilt = { \"/usr/local/bin/{component}\" = \"bin/{component}-{arch}\" }\n";
+        let project = parse(&format!("{defaults}[components.a]\n[components.b]\npackage = \".\"\n")).unwrap();
+        let Kind::Prebuilt(a) = &project.components["a"].kind else { panic!("{project:?}") };
+        assert_eq!(a.files["/usr/local/bin/a"].fill(&[("arch", "arm64")]), "bin/a-arm64");
+        let Kind::Go(b) = &project.components["b"].kind else { panic!("{project:?}") };
+        assert_eq!((b.package.as_str(), b.ldflags.as_slice()), (".", &["-s".to_owned()][..]));
+        assert!(matches!(parse("[components.a]").unwrap().components["a"].kind, Kind::Go(_)));
+    }
+
+    #[test]
+    fn the_program_is_named_or_the_only_file_or_called_as_the_component() {
+        let binary = |text: &str| parse(text).map(|project| project.components["a"].binary.clone());
+        let one = "[components.a]\nprebuilt = { \"/opt/x\" = \"x\" }\n";
+        assert_eq!(binary(one).unwrap(), "/opt/x");
+        assert_eq!(
+            binary(&format!("{one}binary = \"/y\"")).unwrap_err(),
+            "component a: its binary /y is none of its files"
+        );
+        let two = "[components.a]\nprebuilt = { \"/opt/x\" = \"x\", \"/opt/y\" = \"y\" }\n";
+        assert_eq!(binary(&format!("{two}binary = \"/opt/y\"")).unwrap(), "/opt/y");
+        assert_eq!(binary(&format!("{two}entrypoint = [\"/opt/y\", \"-v\"]")).unwrap(), "/opt/x");
+        assert!(binary(two).unwrap_err().contains("none is /usr/local/bin/a: say with `binary`"));
+        let folder = "[components.a]\ncommand = [\"make\"]\noutputs = { \"/opt\" = \"out\", \"/etc/x\" = \"x\" }\n";
+        assert_eq!(binary(&format!("{folder}binary = \"/opt/bin/a\"")).unwrap(), "/opt/bin/a");
+        assert!(binary(&format!("{folder}binary = \"/optional\"")).is_err());
+        let called = "[components.a]\nprebuilt = { \"/opt/x\" = \"x\", \"/usr/local/bin/a\" = \"y\" }\n";
+        assert_eq!(binary(called).unwrap(), "/usr/local/bin/a");
+    }
+
+    #[test]
+    fn what_does_not_fit_a_kind_is_refused() {
+        let sum = "0".repeat(64);
+        let prebuilt = "prebuilt = { \"/x\" = \"x-{arch}\" }\n";
+        let cases = [
+            (format!("{prebuilt}package = \".\""), "`package` and `prebuilt` are two ways to make its files: take one"),
+            (format!("{prebuilt}tags = [\"a\"]"), "its `tags` is for a Go program, and it is made of prebuilt files"),
+            (
+                format!("sha256 = {{ x = \"{sum}\" }}"),
+                "its `sha256` is for prebuilt files, and it is made of a Go program",
+            ),
+            (format!("{prebuilt}sha256 = {{ x = \"{sum}\" }}"), "its sha256 names x, which is none of its files"),
+            (format!("{prebuilt}sha256 = {{ x-arm64 = \"0\" }}"), "its sha256 of x-arm64: "),
+            ("command = []\noutputs = { \"/x\" = \"x\" }".to_owned(), "its command names no program"),
+            ("command = [\"make\"]".to_owned(), "its command has no `outputs`"),
+            ("inputs = { \"/x\" = \"x\" }".to_owned(), "its `inputs` is for what a command makes"),
+            (
+                "command = [\"make\"]\noutputs = { \"/x\" = \"x\" }\ninputs = { x = \"x\" }".to_owned(),
+                "its input \"x\" is no",
+            ),
+            ("prebuilt = { \"x\" = \"x\" }".to_owned(), "\"x\" is no absolute path of a file in the image"),
+            ("prebuilt = { \"/x\" = \"../x\" }".to_owned(), "\"../x\" is no path below the source's folder"),
+            ("prebuilt = { \"/x\" = \"/x\" }".to_owned(), "\"/x\" is no path below the source's folder"),
+            ("prebuilt = { \"/x\" = \"{os}\" }".to_owned(), "only {arch} can stand there"),
+        ];
+        for (text, why) in cases {
+            let said = parse(&format!("[components.a]\n{text}")).unwrap_err();
+            assert!(said.contains(why), "{text:?} gave {said:?}, not {why:?}");
+        }
     }
 }

@@ -19,7 +19,7 @@ use self::file::{ComponentTable, EditTable, File};
 pub(crate) use self::file::{SourceTable, VersionTable};
 pub(crate) use self::files::{Added, AddedKind, Place};
 pub(crate) use self::found::{Found, find};
-pub(crate) use self::kind::{GoProgram, Kind};
+pub(crate) use self::kind::{CommandBuild, GoProgram, Kind, Prebuilt};
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
@@ -97,6 +97,9 @@ impl Project {
         if let Some(keyring) = &mut project.debian.keyring {
             *keyring = beside.join(&keyring);
         }
+        for component in project.components.values_mut() {
+            component.kind.look_in(beside);
+        }
         project.path = Some(path.to_owned());
         Ok(project)
     }
@@ -145,7 +148,7 @@ impl Project {
             .components
             .into_iter()
             .map(|(name, table)| {
-                let component = Component::new(&name, table.over(&file.defaults));
+                let component = Component::new(&name, table, &file.defaults);
                 component.map(|component| (name.clone(), component)).map_err(|why| format!("component {name}: {why}"))
             })
             .collect::<Result<_, _>>();
@@ -166,16 +169,17 @@ impl Project {
 }
 
 impl Component {
-    fn new(name: &str, table: ComponentTable) -> Result<Self, String> {
+    fn new(name: &str, table: ComponentTable, defaults: &ComponentTable) -> Result<Self, String> {
         let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(word) {
             return Err("its name may have letters, digits, '-', '_' and '.' only".to_owned());
         }
-        let kind = Kind::new(name, &table)?;
+        let (kind, table) = Kind::new(name, table, defaults)?;
         let binary = named(name, table.binary.as_deref().unwrap_or("/usr/local/bin/{component}"))?;
         if !is_absolute(&binary) {
             return Err(format!("its binary {binary:?} is no absolute path of a file"));
         }
+        let binary = kind.program(binary, &table)?;
         let run = Run::new(&table, &binary)?;
         let files = files::files(name, &table.files)?;
         let outer = |text: &str| Template::parse(&text.replace("{component}", name), &["arch", "version"]);
@@ -189,14 +193,19 @@ impl Component {
     }
 }
 
+/// Whether a text is an absolute path, with no part that would lead elsewhere than it says.
+fn is_absolute(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(is_relative)
+}
+
+/// Whether a text is a relative path, with no part that would lead elsewhere than it says.
+fn is_relative(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
 /// A text of component `name`, in which `{component}` stands for the name.
 fn named(name: &str, text: &str) -> Result<String, String> {
     Template::parse(text, &["component"]).map(|template| template.fill(&[("component", name)]))
-}
-
-/// Whether a text is an absolute path, with no part that would lead elsewhere than it says.
-fn is_absolute(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
 /// The full form of an image reference: with its registry and its tag.
@@ -258,7 +267,7 @@ mod tests {
         let project = Project::built_in().unwrap();
         assert_eq!(project.components.keys().collect::<Vec<_>>(), ["manager", "syncer", "vn-agent"]);
         let agent = &project.components["vn-agent"];
-        let Kind::Go(program) = &agent.kind;
+        let Kind::Go(program) = &agent.kind else { panic!("{agent:?}") };
         assert_eq!((program.package.as_str(), agent.binary.as_str()), ("./cmd/vn-agent", "/usr/local/bin/vn-agent"));
         let arm = [("arch", "arm64")];
         assert_eq!(agent.image.fill(&arm), "docker.io/virtualcluster/vn-agent-arm64:latest");

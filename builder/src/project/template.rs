@@ -33,6 +33,23 @@ impl Template {
         Ok(Self(pieces))
     }
 
+    /// Reads a text in which these names stand for values, and any other brace for itself: a shell's, for one.
+    pub(crate) fn with_own_braces(text: &str, names: &[&str]) -> Self {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        let first = |text: &str| {
+            let places = names.iter().filter_map(|name| Some((text.find(&format!("{{{name}}}"))?, (*name).to_owned())));
+            places.min()
+        };
+        while let Some((start, name)) = first(rest) {
+            pieces.push(Piece::Text(rest[..start].to_owned()));
+            rest = &rest[start + name.len() + 2..];
+            pieces.push(Piece::Name(name));
+        }
+        pieces.push(Piece::Text(rest.to_owned()));
+        Self(pieces)
+    }
+
     /// The text, with the values in the place of their names. A name without a value is left out.
     pub(crate) fn fill(&self, values: &[(&str, &str)]) -> String {
         let value = |name: &str| values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
@@ -59,6 +76,12 @@ mod tests {
         let template = Template::parse("vc_{component}-{arch}.tar", &["component", "arch"]).unwrap();
         assert_eq!(template.fill(&[("arch", "arm64"), ("component", "vn-agent")]), "vc_vn-agent-arm64.tar");
         assert_eq!(Template::parse("plain", &[]).unwrap().fill(&[]), "plain");
+    }
+
+    #[test]
+    fn braces_of_others_stay() {
+        let template = Template::with_own_braces("echo ${HOME} {arch}{arch} }{ {archive}", &["arch", "version"]);
+        assert_eq!(template.fill(&[("arch", "{version}")]), "echo ${HOME} {version}{version} }{ {archive}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) use self::explain::Wanted;
 use self::probe::Refusal;
 pub(crate) use self::run::{Stage, stage};
 pub(crate) use self::spec::Limits;
-pub(crate) use self::step::Step;
+pub(crate) use self::step::{SYSTEM_FOLDERS, Step};
 
 /// A folder in memory, which lists files by when they were made.
 const MEMORY: &str = "/dev/shm";

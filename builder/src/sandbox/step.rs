@@ -9,7 +9,8 @@ use super::spec::{Limits, Link, Mount, Program, Spec};
 use crate::Error;
 
 /// The folders of a system that its programs and their libraries are in.
-const SYSTEM_FOLDERS: [&str; 7] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives"];
+pub(crate) const SYSTEM_FOLDERS: [&str; 8] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives"];
 
 /// What a program is run with. Paths are given as they are on the host; what is returned is what to call them in
 /// arguments: their place in the sandbox, or the host's own where programs are not confined.
@@ -76,7 +77,6 @@ impl Step {
     /// # Errors
     /// When they are not there.
     pub(crate) fn system(&mut self) -> Result<(), Error> {
-        self.read_only(Utf8Path::new("/usr"), "/usr")?;
         for folder in SYSTEM_FOLDERS.map(Utf8Path::new) {
             match fs::symlink_metadata(folder) {
                 Ok(meta) if meta.is_symlink() => {

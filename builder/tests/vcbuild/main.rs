@@ -4,6 +4,7 @@
 
 mod bases;
 mod bench;
+mod command;
 mod errors;
 mod images;
 mod lock;
@@ -11,6 +12,7 @@ mod memory;
 mod offline;
 mod projects;
 mod see;
+mod prebuilt;
 mod sources;
 mod store;
 mod told;

@@ -1,0 +1,52 @@
+//! What can go wrong with a command that makes files.
+
+use camino::Utf8PathBuf;
+use vcstore::Platform;
+
+use crate::process;
+
+/// An error of a component's command.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum Error {
+    #[error("running `{command}` of {component} for {platform}")]
+    #[diagnostic(help("{}", help(source)))]
+    Failed { command: String, component: String, platform: Platform, source: Box<process::Failure> },
+
+    #[error("running `{command}` of {component} for {platform}: it did not make {output}")]
+    #[diagnostic(help(
+        "correct `outputs` in vcbuild.toml: its files are named from the source's folder, in which the command runs"
+    ))]
+    NotMade { command: String, component: String, platform: Platform, output: String },
+
+    #[error("running `{command}` of {component} for {platform}: its output {output} {why}")]
+    #[diagnostic(help("have the command make plain files, or folders of them, in the source's folder"))]
+    Unusable { command: String, component: String, platform: Platform, output: Utf8PathBuf, why: String },
+
+    #[error("running `{command}` of {component} for {platform}: its output {output} is a program for {found}")]
+    #[diagnostic(help(
+        "have the command make a program for {}: `{{arch}}` in `command` and `build_env` stands for the processor",
+        platform.architecture
+    ))]
+    Machine { command: String, component: String, platform: Platform, output: Utf8PathBuf, found: String },
+
+    #[error(
+        "running the command of {component}: it has {host} as its input {inside}, and commands are not confined here"
+    )]
+    #[diagnostic(help(
+        "an input can be somewhere else than it is on this machine in the sandbox alone: give it its own path in \
+         vcbuild.toml, or let vcbuild confine commands (`--sandbox required` says what stands in the way)"
+    ))]
+    NeedsSandbox { component: String, host: Utf8PathBuf, inside: String },
+
+    #[error("running the command of {component}: its input {host} cannot be used")]
+    #[diagnostic(help("correct `inputs` in vcbuild.toml: its values are files or folders of this machine"))]
+    Input { component: String, host: Utf8PathBuf, source: Box<crate::Error> },
+}
+
+fn help(failure: &process::Failure) -> String {
+    failure.advice().unwrap_or_else(|| {
+        "a command sees the source, the machine's programs and its `inputs`, and no network: correct the source, or the \
+         component in vcbuild.toml"
+            .to_owned()
+    })
+}

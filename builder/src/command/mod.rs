@@ -1,0 +1,173 @@
+//! Files that a command makes, whatever it is, of the source and of what is declared.
+
+mod error;
+mod outputs;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
+use vcstore::{Action, Outputs, Platform};
+
+pub(crate) use self::error::Error;
+use crate::host;
+use crate::listing::Listing;
+use crate::project::CommandBuild;
+use crate::sandbox::Step;
+use crate::site::{Made, Site, Wanted};
+
+/// A change in how commands are run that can change what they make changes this number, and with it every key.
+const RECIPE: u32 = 1;
+
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is run: components with the same are made by one run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Invocation {
+    platform: Platform,
+    command: Vec<String>,
+    env: BTreeMap<String, String>,
+    /// Files and folders of this machine by where the command finds them.
+    inputs: BTreeMap<String, Utf8PathBuf>,
+    /// Whether it sees the machine's programs.
+    system: bool,
+}
+
+/// An invocation, for whom, and which files or folders of the source's folder it must make.
+struct Task<'a> {
+    invocation: Invocation,
+    components: Vec<&'a Wanted<'a, CommandBuild>>,
+    outputs: BTreeSet<String>,
+}
+
+/// Runs every command that is wanted, each once.
+///
+/// # Errors
+/// When a command fails, does not make what it should, or an input is not there.
+pub(crate) fn build<'a>(
+    wanted: &'a [Wanted<'a, CommandBuild>],
+    site: &Site<'_>,
+) -> Result<Vec<Made<'a>>, crate::Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listing = Listing::of_source(&site.source.dir, &site.outside)?;
+    let source = listing.hash();
+    let made: Vec<Result<Vec<Made<'a>>, crate::Error>> = tasks(wanted, site)
+        .into_par_iter()
+        .map(|task| {
+            let outputs =
+                site.progress.realise(site.store, &task.action(site, &source)?, || task.run(site, &listing))?;
+            task.components.iter().map(|one| task.made(one, &outputs)).collect()
+        })
+        .collect();
+    Ok(made.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+fn tasks<'a>(wanted: &'a [Wanted<'a, CommandBuild>], site: &Site<'_>) -> Vec<Task<'a>> {
+    let mut tasks: BTreeMap<Invocation, Task<'a>> = BTreeMap::new();
+    for one in wanted {
+        let invocation = Invocation::of(one, site);
+        let task = tasks.entry(invocation.clone()).or_insert_with(|| Task {
+            invocation,
+            components: Vec::new(),
+            outputs: BTreeSet::new(),
+        });
+        task.outputs.extend(outputs::wanted(one).into_values());
+        task.components.push(one);
+    }
+    tasks.into_values().collect()
+}
+
+impl Invocation {
+    fn of(wanted: &Wanted<'_, CommandBuild>, site: &Site<'_>) -> Self {
+        let values = site.version.values().into_iter().chain([("arch", wanted.platform.architecture.as_str())]);
+        let values: Vec<_> = values.collect();
+        let CommandBuild { command, env, inputs, system, .. } = wanted.program;
+        Self {
+            platform: wanted.platform.clone(),
+            command: command.iter().map(|word| word.fill(&values)).collect(),
+            env: env.iter().map(|(name, value)| (name.clone(), value.fill(&values))).collect(),
+            inputs: inputs.clone(),
+            system: *system,
+        }
+    }
+}
+
+impl<'a> Task<'a> {
+    /// The action, by all that the command sees.
+    fn action(&self, site: &Site<'_>, source: &crate::source::FileHash) -> Result<Action, crate::Error> {
+        let Invocation { platform, command, env, inputs, system } = &self.invocation;
+        let identity = |(inside, host): (&String, &Utf8PathBuf)| {
+            let known = host::content(host, site.store).map_err(|source| Error::Input {
+                component: self.component(),
+                host: host.clone(),
+                source: Box::new(source),
+            });
+            Ok((inside.clone(), known?))
+        };
+        let inputs: BTreeMap<_, _> = inputs.iter().map(identity).collect::<Result<_, Error>>()?;
+        let action = Action::new("command", format!("{} {platform}", self.component()))
+            .input("recipe", RECIPE)?
+            .input("source", source)?
+            .input("platform", platform)?
+            .input("command", command)?
+            .input("environment", env)?
+            .input("inputs", inputs)?
+            .input("system", if *system { Some(host::system()?) } else { None })?
+            .input("outputs", &self.outputs)?;
+        Ok(action)
+    }
+
+    /// Runs the command in a copy of the source, and keeps what it must make.
+    fn run(&self, site: &Site<'_>, listing: &Listing) -> Result<Outputs, crate::Error> {
+        let sandbox = site.sandbox;
+        let folder = sandbox.workplace(site.store)?;
+        let work = Utf8PathBuf::from_path_buf(folder.path().to_owned())
+            .map_err(|path| crate::Error::Internal(format!("{} is not UTF-8", path.display())))?;
+        listing.bring_to(&work.join("source"), sandbox)?;
+        let step = self.step(site, &work)?;
+        sandbox.run(step).map_err(|failure| Error::Failed {
+            command: self.command(),
+            component: self.component(),
+            platform: self.invocation.platform.clone(),
+            source: Box::new(failure),
+        })?;
+        let outputs = self.keep(site.store, &work.join("source"))?;
+        Ok(outputs.with_note("sandbox", sandbox.confinement()?))
+    }
+
+    fn step(&self, site: &Site<'_>, work: &Utf8Path) -> Result<Step, crate::Error> {
+        let Invocation { command, env, inputs, system, .. } = &self.invocation;
+        let (program, arguments) = command.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+        let mut step = site.sandbox.step(program)?;
+        if *system {
+            step.system()?;
+        }
+        for (inside, host) in inputs {
+            let place = step.read_only(host, inside)?;
+            if place != *inside {
+                let (component, host, inside) = (self.component(), host.clone(), inside.clone());
+                return Err(Error::NeedsSandbox { component, host, inside }.into());
+            }
+        }
+        let work = step.writable(work, "/build")?;
+        step.dir(work.join("source"));
+        step.env("PATH", PATH);
+        step.envs(env);
+        step.program(program);
+        step.arguments(arguments);
+        Ok(step)
+    }
+
+    /// Who it is run for.
+    fn component(&self) -> String {
+        self.components.iter().map(|one| one.component.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The command, for people.
+    fn command(&self) -> String {
+        self.invocation.command.join(" ")
+    }
+}

@@ -1,0 +1,119 @@
+//! What a command made: found in the folder it ran in, kept in the store, and given to the components that want it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::{Outputs, Store};
+use walkdir::WalkDir;
+
+use super::{Error, Task};
+use crate::machine::Machine;
+use crate::project::CommandBuild;
+use crate::site::{Made, MadeFile, Wanted};
+
+/// The permissions of a kept file are a note of this name and the file's path.
+const MODE: &str = "mode ";
+
+/// The files or folders that the command of a component must make, by their paths in the image.
+pub(super) fn wanted<'a>(wanted: &Wanted<'a, CommandBuild>) -> BTreeMap<&'a str, String> {
+    let arch = [("arch", wanted.platform.architecture.as_str())];
+    wanted.program.outputs.iter().map(|(path, output)| (path.as_str(), output.fill(&arch))).collect()
+}
+
+impl<'a> Task<'a> {
+    /// Takes what the command must have made in the folder `from` into the store.
+    pub(super) fn keep(&self, store: &Store, from: &Utf8Path) -> Result<Outputs, crate::Error> {
+        let mut outputs = Outputs::new();
+        for output in &self.outputs {
+            for path in self.files(from, output)? {
+                let from = from.join(&path);
+                let runs = self.runs(&from, &path)?;
+                let mut writer = store.writer()?;
+                let copied = File::open(&from).and_then(|mut file| io::copy(&mut file, &mut writer));
+                copied.map_err(crate::Error::io("reading", &from))?;
+                outputs = outputs.with_blob(path.as_str(), writer.commit()?);
+                outputs = outputs.with_note(&format!("{MODE}{path}"), if runs { "755" } else { "644" });
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// The files of a component among those that were made.
+    pub(super) fn made(&self, one: &Wanted<'a, CommandBuild>, outputs: &Outputs) -> Result<Made<'a>, crate::Error> {
+        let mut files = Vec::new();
+        for (path, output) in wanted(one) {
+            for (made, content) in outputs.blobs() {
+                let Ok(below) = Utf8Path::new(made).strip_prefix(&output) else { continue };
+                let path = if below.as_str().is_empty() { path.to_owned() } else { format!("{path}/{below}") };
+                let mode = outputs.note(&format!("{MODE}{made}")).and_then(|mode| u32::from_str_radix(mode, 8).ok());
+                let mode = mode.ok_or_else(|| crate::Error::Internal(format!("no permissions of {made}")))?;
+                files.push(MadeFile { path, mode, content: *content });
+            }
+        }
+        Ok(Made { component: one.component, platform: one.platform, files })
+    }
+
+    /// The file that an output is, or the files of the folder that it is, by their paths below `from`.
+    fn files(&self, from: &Utf8Path, output: &str) -> Result<Vec<Utf8PathBuf>, crate::Error> {
+        let top = from.join(output);
+        let real = top.canonicalize_utf8().map_err(|_| Error::NotMade {
+            command: self.command(),
+            component: self.component(),
+            platform: self.invocation.platform.clone(),
+            output: output.to_owned(),
+        })?;
+        let unusable = |output: &Utf8Path, why: &str| Error::Unusable {
+            command: self.command(),
+            component: self.component(),
+            platform: self.invocation.platform.clone(),
+            output: output.to_owned(),
+            why: why.to_owned(),
+        };
+        if !real.starts_with(from.canonicalize_utf8().map_err(crate::Error::io("finding", from))?) {
+            return Err(unusable(output.into(), "is a link out of the source's folder").into());
+        }
+        let mut files = Vec::new();
+        for entry in WalkDir::new(&real).sort_by_file_name() {
+            let entry = entry.map_err(|error| crate::Error::io("reading", &real)(error.into()))?;
+            let name = |path: &std::path::Path| Utf8PathBuf::from(path.to_string_lossy().into_owned());
+            let path = Utf8Path::from_path(entry.path()).and_then(|path| path.strip_prefix(&real).ok());
+            let path = path.ok_or_else(|| unusable(&name(entry.path()), "has a name that is not UTF-8"))?;
+            let path = if path.as_str().is_empty() { output.into() } else { Utf8Path::new(output).join(path) };
+            match entry.file_type() {
+                kind if kind.is_file() => files.push(path),
+                kind if kind.is_dir() => {}
+                kind if kind.is_symlink() => {
+                    return Err(unusable(&path, "is a link, which would lead elsewhere").into());
+                }
+                _ => return Err(unusable(&path, "is neither file nor folder").into()),
+            }
+        }
+        if files.is_empty() {
+            return Err(unusable(output.into(), "is an empty folder").into());
+        }
+        Ok(files)
+    }
+
+    /// Whether a file may be run; a program must be one that the platform can run.
+    fn runs(&self, from: &Utf8Path, output: &Utf8Path) -> Result<bool, crate::Error> {
+        let platform = &self.invocation.platform;
+        match File::open(from).and_then(Machine::read).map_err(crate::Error::io("reading", from))? {
+            machine @ Machine::Elf(_) if machine.runs_on(platform) => Ok(true),
+            Machine::Elf(found) => Err(Error::Machine {
+                command: self.command(),
+                component: self.component(),
+                platform: platform.clone(),
+                output: output.to_owned(),
+                found,
+            }
+            .into()),
+            Machine::NoProgram => {
+                let meta = fs::metadata(from).map_err(crate::Error::io("reading", from))?;
+                Ok(meta.permissions().mode() & 0o100 != 0)
+            }
+        }
+    }
+}

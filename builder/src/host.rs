@@ -1,0 +1,137 @@
+//! What a build takes from this machine, by its identity: what is made with it depends on the machine, and its key says so.
+
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use camino::Utf8Path;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use vcstore::Store;
+
+use crate::Error;
+use crate::listing::Listing;
+use crate::sandbox::SYSTEM_FOLDERS;
+use crate::source::FileHash;
+
+/// What programs leave beside others when they run, and is made anew when it is gone.
+const LEFT_BEHIND: &str = "__pycache__";
+
+/// The identity of the machine's programs and libraries: the names, sizes, permissions and times of all that a step with the
+/// system in it can see. Their content would take minutes to read.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub(crate) fn system() -> Result<FileHash, Error> {
+    static KNOWN: OnceLock<FileHash> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
+    let mut hasher = blake3::Hasher::new();
+    for folder in SYSTEM_FOLDERS.map(Utf8Path::new) {
+        if fs::symlink_metadata(folder).is_ok() {
+            // A new copy of a file, with the same time, is the same: inodes and times of change are left out.
+            let state = |meta: &Metadata| [i64::from(meta.mode()), meta.mtime(), 0];
+            let hash = describe(folder.as_std_path(), &|name| name != LEFT_BEHIND, &state);
+            hasher.update(folder.as_str().as_bytes()).update(hash.map_err(Error::io("reading", folder))?.as_bytes());
+        }
+    }
+    let identity = FileHash::of(hasher.finalize().as_bytes());
+    Ok(KNOWN.get_or_init(|| identity).clone())
+}
+
+/// The hash of all content of a file or folder of this machine, which the store remembers for as long as no file changes.
+///
+/// # Errors
+/// When it is not there or cannot be read.
+pub(crate) fn content(path: &Utf8Path, store: &Store) -> Result<FileHash, Error> {
+    /// What is remembered.
+    #[derive(Serialize, Deserialize)]
+    struct Known {
+        state: FileHash,
+        content: FileHash,
+    }
+    let path = path.canonicalize_utf8().map_err(Error::io("finding", path))?;
+    let state = |meta: &Metadata| [meta.ino().cast_signed(), meta.ctime(), meta.ctime_nsec()];
+    let state = describe(path.as_std_path(), &|_| true, &state).map_err(Error::io("reading", &path))?;
+    let state = FileHash::of(state.as_bytes());
+    let memory = store.cache_dir("inputs")?.join(blake3::hash(path.as_str().as_bytes()).to_hex().as_str());
+    let known = fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<Known>(&bytes).ok());
+    if let Some(known) = known.filter(|known| known.state == state) {
+        return Ok(known.content);
+    }
+    let content = Listing::all(&path)?.hash();
+    // What cannot be remembered is found again.
+    let known = Known { state, content: content.clone() };
+    let _ = crate::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
+    Ok(content)
+}
+
+/// A hash of the names, sizes and links of everything that is to be kept at and below `path`, and of `more`.
+fn describe(
+    path: &Path,
+    keep: &(impl Fn(&OsStr) -> bool + Sync),
+    more: &(impl Fn(&Metadata) -> [i64; 3] + Sync),
+) -> io::Result<blake3::Hash> {
+    let meta = fs::symlink_metadata(path)?;
+    let mut hasher = blake3::Hasher::new();
+    if meta.is_symlink() {
+        hasher.update(b"link").update(fs::read_link(path)?.as_os_str().as_encoded_bytes());
+    } else if meta.is_dir() {
+        let mut names: Vec<_> = match fs::read_dir(path) {
+            // What this process may not look into, no program that it starts can.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Vec::new(),
+            entries => entries?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?,
+        };
+        names.retain(|name| keep(name));
+        names.sort();
+        let hashes: Vec<_> =
+            names.par_iter().map(|name| describe(&path.join(name), keep, more)).collect::<io::Result<_>>()?;
+        for (name, hash) in names.iter().zip(hashes) {
+            hasher.update(&name.len().to_le_bytes()).update(name.as_encoded_bytes()).update(hash.as_bytes());
+        }
+    } else {
+        hasher.update(b"file").update(&meta.len().to_le_bytes());
+        for number in more(&meta) {
+            hasher.update(&number.to_le_bytes());
+        }
+    }
+    Ok(hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use camino::Utf8PathBuf;
+    use vcstore::Store;
+
+    use super::content;
+
+    #[test]
+    fn an_input_is_known_by_its_content_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
+        let store = Store::open(&top.join("store")).unwrap();
+        for name in ["one", "two"] {
+            fs::create_dir(top.join(name)).unwrap();
+            fs::write(top.join(name).join("a"), "a").unwrap();
+        }
+        let first = content(&top.join("one"), &store).unwrap();
+        assert_eq!(first, content(&top.join("two"), &store).unwrap());
+        fs::write(top.join("one/a"), "b").unwrap();
+        let changed = content(&top.join("one"), &store).unwrap();
+        assert_ne!(first, changed);
+        fs::write(top.join("one/a"), "a").unwrap();
+        assert_eq!(content(&top.join("one"), &store).unwrap(), first, "and not by when it was written");
+        assert!(content(&top.join("three"), &store).is_err());
+    }
+
+    #[test]
+    fn the_system_is_what_it_was_a_moment_ago() {
+        assert_eq!(super::system().unwrap(), super::system().unwrap());
+    }
+}

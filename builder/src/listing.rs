@@ -1,0 +1,213 @@
+//! All of a source, file by file, and folders to work in that hold just that.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
+use serde::Serialize;
+use walkdir::WalkDir;
+
+use crate::Error;
+use crate::sandbox::Sandbox;
+use crate::source::{FileHash, hash_file};
+
+/// The files below a folder.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    top: Utf8PathBuf,
+    entries: BTreeMap<Utf8PathBuf, Entry>,
+}
+
+/// A file or a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Entry {
+    File { hash: FileHash, executable: bool },
+    Link(Utf8PathBuf),
+}
+
+impl Listing {
+    /// Reads the files of a source at `top`: git's own are none of them, nor is what is below any of `without`.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is neither file nor link, or has a name that is not UTF-8.
+    pub(crate) fn of_source(top: &Utf8Path, without: &[Utf8PathBuf]) -> Result<Self, Error> {
+        Self::read(top, |entry| {
+            entry.file_name() != ".git" && !without.iter().any(|path| entry.path() == path.as_std_path())
+        })
+    }
+
+    /// Reads all files below `top`.
+    ///
+    /// # Errors
+    /// As [`Listing::of_source`].
+    pub(crate) fn all(top: &Utf8Path) -> Result<Self, Error> {
+        Self::read(top, |_| true)
+    }
+
+    fn read(top: &Utf8Path, keep: impl FnMut(&walkdir::DirEntry) -> bool) -> Result<Self, Error> {
+        let mut paths = Vec::new();
+        for entry in WalkDir::new(top).into_iter().filter_entry(keep) {
+            let entry = entry.map_err(|error| Error::io("reading", top)(error.into()))?;
+            if !entry.file_type().is_dir() {
+                paths.push(utf8(entry.into_path())?);
+            }
+        }
+        let read = |path: Utf8PathBuf| {
+            let entry = Entry::read(&path)?;
+            Ok((path.strip_prefix(top).unwrap_or(&path).to_owned(), entry))
+        };
+        Ok(Self { top: top.to_owned(), entries: paths.into_par_iter().map(read).collect::<Result<_, Error>>()? })
+    }
+
+    /// A hash of all names, contents and links, and of which files may be run: the same wherever the folder is.
+    pub(crate) fn hash(&self) -> FileHash {
+        let mut text = Vec::new();
+        for (path, entry) in &self.entries {
+            text.extend_from_slice(path.as_str().as_bytes());
+            text.push(0);
+            // Neither a hash nor a path of a link can fail to serialise.
+            text.extend(serde_json::to_vec(entry).unwrap_or_default());
+            text.push(0);
+        }
+        FileHash::of(&text)
+    }
+
+    /// Makes `to` hold these files and nothing else. A file that is there already, and is the same, stays as it is: tools
+    /// that go by the times of files find it unchanged.
+    ///
+    /// # Errors
+    /// When a file has changed since it was listed, or cannot be copied.
+    pub(crate) fn bring_to(&self, to: &Utf8Path, sandbox: &Sandbox) -> Result<(), Error> {
+        fs::create_dir_all(to).map_err(Error::io("making", to))?;
+        self.remove_others(to)?;
+        let missing: Vec<_> = sandbox
+            .ordered(&self.entries)
+            .filter(|(path, entry)| Entry::read(&to.join(path)).ok().as_ref() != Some(*entry))
+            .collect();
+        for (path, entry) in missing {
+            self.copy(path, entry, to)?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of `to` what is none of the source, such as what was renamed since, or what a build left.
+    fn remove_others(&self, to: &Utf8Path) -> Result<(), Error> {
+        for entry in WalkDir::new(to).min_depth(1).contents_first(true) {
+            let entry = entry.map_err(|error| Error::io("reading", to)(error.into()))?;
+            let is_dir = entry.file_type().is_dir();
+            let path = utf8(entry.into_path())?;
+            let known = self.entries.contains_key(path.strip_prefix(to).unwrap_or(&path));
+            match (is_dir, known) {
+                // A folder with something of the source in it stays: it cannot be removed.
+                (true, false) => drop(fs::remove_dir(&path)),
+                (true, true) => fs::remove_dir_all(&path).map_err(Error::io("removing", &path))?,
+                (false, false) => fs::remove_file(&path).map_err(Error::io("removing", &path))?,
+                (false, true) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, path: &Utf8Path, entry: &Entry, to: &Utf8Path) -> Result<(), Error> {
+        let (from, to) = (self.top.join(path), to.join(path));
+        let parent = to.parent().unwrap_or(Utf8Path::new("/"));
+        fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
+        match fs::remove_file(&to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("removing", &to)(error)),
+            _ => {}
+        }
+        match entry {
+            Entry::Link(target) => symlink(target, &to).map_err(Error::io("making the link", &to)),
+            Entry::File { hash, executable } => {
+                let mut content = fs::File::open(&from).map_err(Error::io("reading", &from))?;
+                let mut copy = fs::File::create(&to).map_err(Error::io("writing", &to))?;
+                io::copy(&mut content, &mut copy).map_err(Error::io("writing", &to))?;
+                // Whatever the umask is, and whatever permissions the file has beyond being run.
+                let mode = if *executable { 0o755 } else { 0o644 };
+                fs::set_permissions(&to, Permissions::from_mode(mode)).map_err(Error::io("writing", &to))?;
+                if hash_file(&to)? == *hash { Ok(()) } else { Err(Error::SourceChanged { path: from }) }
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn read(path: &Utf8Path) -> Result<Self, Error> {
+        let meta = fs::symlink_metadata(path).map_err(Error::io("reading", path))?;
+        if meta.is_symlink() {
+            return Ok(Self::Link(path.read_link_utf8().map_err(Error::io("reading", path))?));
+        }
+        if !meta.is_file() {
+            return Err(Error::io("reading", path)(io::Error::other("it is neither file, folder nor link")));
+        }
+        Ok(Self::File { hash: hash_file(path)?, executable: meta.permissions().mode() & 0o100 != 0 })
+    }
+}
+
+fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
+    Utf8PathBuf::try_from(path).map_err(|error| {
+        let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
+        Error::io("reading", &path)(io::Error::other("its name is not UTF-8"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use camino::{Utf8Path, Utf8PathBuf};
+
+    use super::Listing;
+    use crate::Error;
+    use crate::sandbox::{Limits, Mode, Sandbox};
+
+    fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
+        (folder, path)
+    }
+
+    fn write(top: &Utf8Path, path: &str, content: &str) {
+        fs::create_dir_all(top.join(path).parent().unwrap()).unwrap();
+        fs::write(top.join(path), content).unwrap();
+    }
+
+    #[test]
+    fn a_copy_holds_the_same_and_keeps_the_times_of_what_is_the_same() {
+        let (_one, from) = folder();
+        let (_two, to) = folder();
+        let sandbox = Sandbox::find(Mode::Off, Limits::default());
+        write(&from, "a", "a");
+        write(&from, "d/run", "#!/bin/sh\n");
+        fs::set_permissions(from.join("d/run"), fs::Permissions::from_mode(0o700)).unwrap();
+        symlink("../a", from.join("d/link")).unwrap();
+        write(&from, ".git/HEAD", "x");
+        write(&from, "out/x", "x");
+        let list = |top: &Utf8Path| Listing::of_source(top, &[top.join("out")]).unwrap();
+        list(&from).bring_to(&to, &sandbox).unwrap();
+        assert_eq!(list(&from).hash(), list(&to).hash());
+        assert!(!to.join(".git").exists() && !to.join("out").exists());
+        assert_eq!(fs::metadata(to.join("d/run")).unwrap().mode() & 0o777, 0o755);
+
+        let before = fs::metadata(to.join("a")).unwrap().ino();
+        write(&from, "d/run", "#!/bin/bash\n");
+        write(&to, "d/left/behind", "x");
+        fs::remove_file(from.join("d/link")).unwrap();
+        write(&from, "d/link/now/a/folder", "x");
+        let changed = list(&from);
+        assert_ne!(changed.hash(), list(&to).hash());
+        changed.bring_to(&to, &sandbox).unwrap();
+        assert_eq!(changed.hash(), list(&to).hash());
+        assert_eq!(fs::metadata(to.join("a")).unwrap().ino(), before, "what is the same stays");
+        assert!(!to.join("d/left").exists());
+
+        write(&from, "a", "changed meanwhile");
+        fs::remove_file(to.join("a")).unwrap();
+        assert!(matches!(changed.bring_to(&to, &sandbox), Err(Error::SourceChanged { .. })));
+    }
+}

@@ -1,0 +1,34 @@
+//! What can be wrong with a file that is taken as it is.
+
+use camino::Utf8PathBuf;
+use vcstore::{Digest, Platform};
+
+/// An error of prebuilt files.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum Error {
+    #[error("using the prebuilt {file} of {component}: it is not in the source {source_dir}")]
+    #[diagnostic(help(
+        "correct `prebuilt` in vcbuild.toml (its files are in the source's folder, {{arch}} is amd64 or arm64), or put the \
+         file there"
+    ))]
+    Missing { component: String, file: Utf8PathBuf, source_dir: Utf8PathBuf, source: std::io::Error },
+
+    #[error("using the prebuilt {file} of {component}: it {why}")]
+    #[diagnostic(help("name a plain file in the source's folder in vcbuild.toml"))]
+    Unusable { component: String, file: Utf8PathBuf, why: String },
+
+    #[error("using the prebuilt {file} of {component}: vcbuild.toml says it is {declared}, and it is {found}")]
+    #[diagnostic(help("take the file that was meant, or correct its `sha256` in vcbuild.toml"))]
+    Undeclared { component: String, file: Utf8PathBuf, declared: Digest, found: Digest },
+
+    #[error("using the prebuilt {file} of {component}: {lock} pins it to {pinned}, and it is {found}")]
+    #[diagnostic(help("if the new file is meant, pin it with `vcbuild lock --update {file}`"))]
+    Drift { component: String, file: Utf8PathBuf, lock: Utf8PathBuf, pinned: Digest, found: Digest },
+
+    #[error("using the prebuilt {file} of {component} for {platform}: it is a program for {found}")]
+    #[diagnostic(help(
+        "name a program for {} in vcbuild.toml ({{arch}} stands for the processor), or build for another --platform",
+        platform.architecture
+    ))]
+    Machine { component: String, file: Utf8PathBuf, platform: Platform, found: String },
+}

@@ -1,0 +1,154 @@
+//! Files that are there already: checked against what was declared or pinned, and taken as they are.
+
+mod error;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
+use vcstore::{Action, Blob, Outputs, Platform, Store};
+
+pub(crate) use self::error::Error;
+use crate::machine::Machine;
+use crate::project::Prebuilt;
+use crate::site::{Made, MadeFile, Site, Wanted};
+use crate::source::Source;
+
+/// A change in how files are taken changes this number, and with it every key.
+const RECIPE: u32 = 1;
+
+/// The prebuilt files of a component for a platform: all of them are what they should be.
+pub(crate) struct Checked<'a> {
+    wanted: &'a Wanted<'a, Prebuilt>,
+    /// By their paths in the image.
+    files: BTreeMap<&'a str, Found>,
+}
+
+/// A file, as it was when it was checked.
+struct Found {
+    path: Utf8PathBuf,
+    mode: u32,
+    content: Blob,
+}
+
+/// Pins the files that are wanted, and takes none.
+///
+/// # Errors
+/// When a file is not there, is not what it should be, or is a program that its platform cannot run.
+pub(crate) fn pin(wanted: &[Wanted<'_, Prebuilt>], site: &Site<'_>) -> Result<(), crate::Error> {
+    wanted.iter().try_for_each(|wanted| check(wanted, site).map(drop))
+}
+
+/// Takes every file that is wanted into the store.
+///
+/// # Errors
+/// As [`pin`]; also when a file changes meanwhile, or the store cannot be written.
+pub(crate) fn build<'a>(wanted: &'a [Wanted<'a, Prebuilt>], site: &Site<'_>) -> Result<Vec<Made<'a>>, crate::Error> {
+    let checked = wanted.iter().map(|wanted| check(wanted, site)).collect::<Result<Vec<_>, _>>()?;
+    site.lock.save()?;
+    let made: Vec<Result<_, crate::Error>> = checked.par_iter().map(|one| one.take(site)).collect();
+    made.into_iter().collect()
+}
+
+/// Checks files by the checksums that the project declares, else by those that the lock pins. What neither has is pinned
+/// now; the version of a source that was fetched pins its files already.
+fn check<'a>(wanted: &'a Wanted<'a, Prebuilt>, site: &Site<'_>) -> Result<Checked<'a>, crate::Error> {
+    let mut files = BTreeMap::new();
+    for (path, file) in &wanted.program.files {
+        let file = Utf8PathBuf::from(file.fill(&[("arch", &wanted.platform.architecture)]));
+        let component = || wanted.component.name.clone();
+        let found = find(wanted, site.source, &file)?;
+        let digest = found.content.digest;
+        if let Some(&declared) = wanted.program.sha256.get(&file) {
+            if declared != digest {
+                return Err(Error::Undeclared { component: component(), file, declared, found: digest }.into());
+            }
+        } else if site.source.revision.is_none() {
+            if let Some(pinned) = site.lock.prebuilt(&file)?.filter(|pinned| *pinned != digest) {
+                let lock = site.lock.path().to_owned();
+                return Err(Error::Drift { component: component(), file, lock, pinned, found: digest }.into());
+            }
+            site.lock.pin_prebuilt(&file, digest);
+        }
+        files.insert(path.as_str(), found);
+    }
+    Ok(Checked { wanted, files })
+}
+
+impl<'a> Checked<'a> {
+    fn take(&self, site: &Site<'_>) -> Result<Made<'a>, crate::Error> {
+        let Wanted { component, platform, .. } = *self.wanted;
+        let digests: BTreeMap<_, _> = self.files.iter().map(|(path, found)| (path, found.content.digest)).collect();
+        let action = Action::new("prebuilt", format!("{} {platform}", component.name))
+            .input("recipe", RECIPE)?
+            .input("files", digests)?;
+        site.progress.realise(site.store, &action, || {
+            let mut outputs = Outputs::new();
+            for (path, found) in &self.files {
+                outputs = outputs.with_blob(path, found.copy(site.store)?);
+            }
+            Ok(outputs)
+        })?;
+        let file = |(path, found): (&&str, &Found)| MadeFile {
+            path: (*path).to_owned(),
+            mode: found.mode,
+            content: found.content,
+        };
+        Ok(Made { component, platform, files: self.files.iter().map(file).collect() })
+    }
+}
+
+impl Found {
+    fn copy(&self, store: &Store) -> Result<Blob, crate::Error> {
+        let mut writer = store.writer()?;
+        let copied = File::open(&self.path).and_then(|mut file| io::copy(&mut file, &mut writer));
+        copied.map_err(crate::Error::io("reading", &self.path))?;
+        let changed = || crate::Error::SourceChanged { path: self.path.clone() };
+        match writer.commit_expecting(&self.content.digest) {
+            Err(vcstore::Error::DigestMismatch { .. }) => Err(changed()),
+            committed => Ok(committed?),
+        }
+    }
+}
+
+/// Reads a file of the source, which must be below its folder and fit the platform.
+fn find(wanted: &Wanted<'_, Prebuilt>, source: &Source, file: &Utf8Path) -> Result<Found, crate::Error> {
+    let (component, platform) = (wanted.component.name.as_str(), wanted.platform);
+    // Where its user keeps it: git seldom tracks what was built, and its checksum says what it is.
+    let top = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
+    let path = top.join(file).canonicalize_utf8().map_err(|why| Error::Missing {
+        component: component.to_owned(),
+        file: file.to_owned(),
+        source_dir: top.clone(),
+        source: why,
+    })?;
+    let unusable =
+        |why: &str| Error::Unusable { component: component.to_owned(), file: file.to_owned(), why: why.into() };
+    if !path.starts_with(&top) {
+        return Err(unusable("leads out of the source").into());
+    }
+    let meta = fs::metadata(&path).map_err(crate::Error::io("reading", &path))?;
+    if !meta.is_file() {
+        return Err(unusable("is no plain file").into());
+    }
+    let machine = File::open(&path).and_then(Machine::read).map_err(crate::Error::io("reading", &path))?;
+    check_machine(component, platform, file, &machine)?;
+    // A program may have lost the permission to run on its way here.
+    let runs = machine != Machine::NoProgram || meta.permissions().mode() & 0o100 != 0;
+    Ok(Found { content: vcstore::archive::hash(&path)?, path, mode: if runs { 0o755 } else { 0o644 } })
+}
+
+fn check_machine(component: &str, platform: &Platform, file: &Utf8Path, machine: &Machine) -> Result<(), Error> {
+    match machine {
+        Machine::Elf(found) if !machine.runs_on(platform) => Err(Error::Machine {
+            component: component.to_owned(),
+            file: file.to_owned(),
+            platform: platform.clone(),
+            found: found.clone(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,166 @@
+//! Components that a command makes: sandboxed, keyed by all it sees, and held to what it declares.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::bench::{Bench, Run, copy, digests, text, untar};
+
+/// A project of two components that one run of a makefile makes, with an input of this machine.
+const PROJECT: &str = r#"
+base = "scratch"
+compression = "gzip"
+[defaults]
+image = "registry.example/{component}-{arch}:v1"
+command = ["make", "-s", "all", "WHERE=out/{arch}"]
+build_env = { GREETING = "hello ${NAME} {version}" }
+outputs = { "/usr/local/bin/{component}" = "out/{arch}/{component}" }
+inputs = { "/inputs/name" = "../name.txt" }
+[components.one]
+outputs = { "/usr/share/one" = "out/{arch}/share" }
+[components.two]
+"#;
+
+const MAKEFILE: &str = r#"
+all:
+	mkdir -p $(WHERE)/share/deep
+	for name in one two; do \
+	  printf '#!/bin/sh\necho %s: %s %s\n' $$name "$$GREETING" "$$(cat /inputs/name)" > $(WHERE)/$$name; \
+	  chmod 700 $(WHERE)/$$name; \
+	done
+	cat src/data > $(WHERE)/share/deep/data
+"#;
+
+fn with_makefile(folder: &str) -> Bench {
+    let bench = Bench::new();
+    bench.write(&format!("{folder}/vcbuild.toml"), PROJECT);
+    bench.write(&format!("{folder}/Makefile"), MAKEFILE);
+    bench.write(&format!("{folder}/src/data"), "data\n");
+    bench.write("name.txt", "world");
+    bench
+}
+
+/// A project of one component that this script makes.
+fn with_script(script: &str) -> Bench {
+    let bench = Bench::new();
+    let project = format!(
+        "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\noutputs = {{ \"/x\" = \"x\" }}\n\
+         command = [\"bash\", \"-c\", '''{script}''']\n"
+    );
+    bench.write("vcbuild.toml", &project);
+    bench
+}
+
+#[test]
+fn a_command_makes_the_files_of_components_that_share_it_in_one_run() {
+    let bench = with_makefile("app");
+    let build = || bench.run(&["images", "--source-dir", "app", "--output", "json"]);
+    let first = build();
+    let digest = digests(&first.json());
+    assert_eq!((first.ran("command"), first.ran("layer")), (1, 2), "{first:?}");
+    assert_eq!(build().json()["actions"]["run"], 0);
+
+    untar(&bench.path("out/one-amd64.tar"), &bench.path("layout"));
+    bench.tool("umoci", &["unpack", "--rootless", "--image", "layout:v1", "bundle"]);
+    let made = |path: &str| bench.path("bundle/rootfs").join(path);
+    let script = fs::read_to_string(made("usr/local/bin/one")).unwrap();
+    assert_eq!(script, "#!/bin/sh\necho one: hello ${NAME} v0.0.0 world\n");
+    assert_eq!(fs::read_to_string(made("usr/share/one/deep/data")).unwrap(), "data\n");
+    let mode = |path: &str| fs::metadata(made(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("usr/local/bin/one"), mode("usr/share/one/deep/data")), (0o755, 0o644));
+
+    // What it does not read counts too, because nobody knows that; but it makes no other image.
+    bench.write("app/README.md", "Hello.\n");
+    let readme = build();
+    assert_eq!((readme.ran("command"), readme.ran("layer"), digests(&readme.json())), (1, 0, digest.clone()));
+    bench.write("name.txt", "moon");
+    let input = build();
+    assert_eq!((input.ran("command"), input.ran("layer")), (1, 2), "{input:?}");
+    bench.write("name.txt", "world");
+    bench.write("app/src/data", "other\n");
+    let source = build();
+    assert_eq!((source.ran("command"), source.ran("layer")), (1, 1), "{source:?}");
+    let after = digests(&source.json());
+    assert!(after["one"] != digest["one"] && after["two"] == digest["two"]);
+    assert!(!bench.path("app/out").exists(), "the source stays as it is");
+}
+
+#[test]
+fn a_command_makes_the_same_elsewhere_and_unconfined() {
+    let bench = with_makefile("app");
+    let here = bench.json(&["images", "--source-dir", "app"]);
+    copy(&bench.path("app"), &bench.path("some/where/else"));
+    bench.write("some/where/name.txt", "world");
+    let mut there = bench.vcbuild(&["images", "--source-dir", "some/where/else", "--output", "json"]);
+    there.env("VCBUILD_STORE", bench.path("other")).env("GREETING", "not this").env("LC_ALL", "tr_TR.UTF-8");
+    assert_eq!(digests(&Run::of(&mut there).json()), digests(&here));
+
+    let off = bench.run(&["images", "--source-dir", "app", "--sandbox", "off", "--store", "unconfined"]);
+    off.failed(1, &["name.txt as its input /inputs/name, and commands are not confined", "give it its own path"]);
+    let place = fs::canonicalize(bench.path("name.txt")).unwrap();
+    for file in ["vcbuild.toml", "Makefile"] {
+        let changed = bench.read(&format!("app/{file}")).replace("/inputs/name", place.to_str().unwrap());
+        bench.write(&format!("app/{file}"), &changed);
+    }
+    let off = bench.json(&["images", "--source-dir", "app", "--sandbox", "off", "--store", "unconfined"]);
+    let confined = bench.json(&["images", "--source-dir", "app", "--sandbox", "required"]);
+    assert_eq!((digests(&off), digests(&confined)), (digests(&here), digests(&here)));
+}
+
+#[test]
+fn a_command_that_does_not_do_what_it_declares_is_named_with_why() {
+    let fails = |script: &str, words: &[&str]| {
+        let bench = with_script(script);
+        let run = bench.run(&["images"]);
+        run.failed(1, words);
+        assert_eq!(fs::read_dir(bench.path("store/tmp")).unwrap().count(), 0, "{script}");
+        run
+    };
+    fails("true", &["running `bash -c true` of x for linux/amd64: it did not make x", "correct `outputs`"]);
+    fails("echo no such luck >&2; exit 3", &["running `bash -c ", "no such luck", "no network"]);
+    fails("mkdir x", &["its output x is an empty folder"]);
+    fails("mkdir x; ln -s /etc x/y", &["its output x/y is a link"]);
+    fails("ln -s /usr/bin/env x", &["its output x is a link out of the source's folder"]);
+    fails("mkfifo x", &["its output x is neither file nor folder"]);
+    fails("head -c 18 /bin/true > x; printf '\\xb7' >> x; tail -c +20 /bin/true >> x", &["x is a program for arm64"]);
+}
+
+#[test]
+fn a_command_sees_and_changes_nothing_that_is_not_declared() {
+    let fails = |script: &str, words: &[&str]| with_script(script).run(&["images"]).failed(1, words);
+    fails("cp /etc/hostname x", &["/etc/hostname", "its words name /etc/hostname"]);
+    fails("echo > x; echo > /usr/share/mine", &["/usr/share/mine: Read-only file system"]);
+    fails("echo > x; exec 3<>/dev/tcp/192.0.2.1/80", &["Network is unreachable"]);
+    let none = with_script("cp /etc/hostname x");
+    none.edit("vcbuild.toml", "[components.x]\n", "[components.x]\nsystem = false\n");
+    none.run(&["images"]).failed(1, &["running `bash -c ", "bash"]);
+    none.edit("vcbuild.toml", "command", "inputs = { \"/etc/hostname\" = \"nowhere\" }\ncommand");
+    none.run(&["images"])
+        .failed(1, &["running the command of x: its input nowhere cannot be used", "correct `inputs`"]);
+}
+
+#[test]
+fn a_command_without_the_machines_programs_is_made_of_its_inputs_alone() {
+    let bench = with_script("");
+    // A static program needs nothing else: the tests' own Go makes one.
+    bench.write("tool/go.mod", "module example.org/tool\n\ngo 1.21\n");
+    bench.write(
+        "tool/main.go",
+        "package main\n\nimport \"os\"\n\nfunc main() { if os.WriteFile(os.Args[1], []byte(\"made\"), 0o644) != nil { os.Exit(1) } }\n",
+    );
+    let mut go = bench.around(std::process::Command::new("go"), &["build", "-o", "../made-by", "."]);
+    go.env("CGO_ENABLED", "0").env("GOCACHE", bench.path("store/cache/go-build")).current_dir(bench.path("tool"));
+    let compiled = Run::of(&mut go);
+    assert_eq!(compiled.code, Some(0), "{compiled:?}");
+    let project = "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\noutputs = { \"/x\" = \"x\" }\n\
+                   system = false\ninputs = { \"/tool\" = \"made-by\" }\ncommand = [\"/tool\", \"x\"]\n[source]\ndir = \"src\"\n";
+    bench.write("vcbuild.toml", project);
+    bench.write("src/a", "a");
+    let built = bench.json(&["images"]);
+    let records = bench.json(&["inspect", "registry.example/x:v1"]);
+    assert_eq!(text(&records["images"][0]["name"]), text(&built["images"][0]["reference"]));
+    let record = fs::read_dir(bench.path("store/actions"))
+        .unwrap()
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let command = record.into_iter().find(|record| record.contains("\"kind\":\"command\"")).unwrap();
+    assert!(command.contains("\"system\":null") && command.contains("\"/tool\":"), "{command}");
+}
