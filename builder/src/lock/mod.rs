@@ -153,7 +153,7 @@ impl Lock {
     /// The content that a file of the source is pinned to.
     pub(crate) fn prebuilt(&self, file: &Utf8Path) -> Result<Option<Digest>, Error> {
         let input = Input::Prebuilt(file.to_string());
-        self.find(input, |now| now.prebuilt.get(file.as_str()).map(|pinned| pinned.content))
+        self.find(&input, |now| now.prebuilt.get(file.as_str()).map(|pinned| pinned.content))
     }
 
     /// Pins a file of the source.
