@@ -85,7 +85,7 @@ impl Choices {
         let store = self.caches.attach(self.common.store()?, project, self.freedom.network())?;
         let update = self.update.then_some(&[][..]);
         let lock = inputs.files.lock(project, &self.freedom, update)?;
-        let opened = Source::open(&source, &store, &lock, &progress)?;
+        let opened = Source::open(&source, &store, &lock, progress)?;
         lock.save()?;
         let jobs = self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let request = Request {

@@ -39,12 +39,13 @@ fn a_program_that_does_not_compile_is_shown_in_the_compilers_words_and_leaves_no
     bench.edit("hello/cmd/one/main.go", "version.String()", "version.Text()");
     let run = bench.run(&["images", "--source-dir", "hello"]);
     run.failed(1, &["error: compiling one for linux/amd64", "cmd/one/main.go:5:38: undefined: version.Text", "help: "]);
-    assert!(!run.stderr.contains(bench.path("").to_str().unwrap()), "paths are the source's:\n{}", run.stderr);
+    assert!(!run.stderr.contains(bench.path("store/tmp").to_str().unwrap()), "paths are the source's:\n{}", run.stderr);
     let recorded = actions(&bench.path("store"));
     assert!(recorded.contains(&"compile two linux/amd64".to_owned()), "{recorded:?}");
     assert!(!recorded.iter().any(|action| action.contains("one")), "{recorded:?}");
     assert!(!bench.path("out").exists());
-    assert_eq!(fs::read_dir(bench.path("store/tmp")).unwrap().count(), 0);
+    let left = walkdir::WalkDir::new(bench.path("store/tmp")).into_iter().map(Result::unwrap);
+    assert_eq!(left.filter(|entry| entry.file_type().is_file()).count(), 0);
 
     bench.write("hello/cmd/one/main.go", "package main\n\nfunc main() {\n");
     let syntax = bench.run(&["images", "--source-dir", "hello"]);
