@@ -220,7 +220,7 @@ pub(super) mod tests {
                 let part = if hashes.len() == 256 { String::new() } else { format!(".p/{}", hashes.len()) };
                 put(format!("tile/8/{row}/{}{part}", in_thousands(tile as u64)), &hashes.concat());
             }
-            level = level.chunks_exact(256).map(|tile| tree(tile)).collect();
+            level = level.chunks_exact(256).map(tree).collect();
         }
         let text = format!("go.sum database tree\n{size}\n{}\n", STANDARD.encode(tree(&leaves)));
         let signature = STANDARD.encode([key_hash, key.sign(text.as_bytes()).to_bytes().as_slice()].concat());
