@@ -1,12 +1,13 @@
 //! The Debian packages of an image, as its own dpkg status says.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 
 use serde::Serialize;
-use vcstore::{Decoder, Layer, Store};
+use vcstore::{Layer, Store};
 
 use crate::Error;
+use crate::contents::texts;
 
 /// A package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,6 +22,9 @@ const STATUS: &str = "var/lib/dpkg/status";
 /// Where images without dpkg say what they have files of: a file for each package.
 const STATUS_FOLDER: &str = "var/lib/dpkg/status.d/";
 
+/// The status of some thousands of packages is a few megabytes.
+const STATUS_LIMIT: u64 = 64 << 20;
+
 /// The packages that the uppermost layer with a dpkg status lists, sorted by name; for an image that has no dpkg those whose
 /// files it says to have, if any.
 ///
@@ -29,21 +33,15 @@ const STATUS_FOLDER: &str = "var/lib/dpkg/status.d/";
 pub(crate) fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, Error> {
     let mut of_files = BTreeMap::new();
     for layer in layers.iter().rev() {
-        let path = store.blob_path(&layer.digest);
-        let unreadable = |error| Error::io("reading layer", &path)(error);
-        let decoder = Decoder::new(store.reader(&layer.digest)?).map_err(unreadable)?;
-        let mut archive = tar::Archive::new(decoder);
-        for entry in archive.entries().map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let path = entry.path_bytes().into_owned();
-            let path = path.strip_prefix(b"./").unwrap_or(&path);
-            if path == STATUS.as_bytes() {
-                return parse(BufReader::new(entry)).map_err(unreadable);
-            }
-            if path.starts_with(STATUS_FOLDER.as_bytes()) && entry.header().entry_type().is_file() {
-                for package in parse(BufReader::new(entry)).map_err(unreadable)? {
-                    of_files.entry(package.name.clone()).or_insert(package);
-                }
+        let wanted = |path: &str| path == STATUS || path.starts_with(STATUS_FOLDER);
+        let found = texts(store, layer, STATUS_LIMIT, wanted)?;
+        let unreadable = |error| Error::io("reading layer", store.blob_path(&layer.digest))(error);
+        if let Some(status) = found.get(STATUS) {
+            return parse(status.as_slice()).map_err(unreadable);
+        }
+        for status in found.values() {
+            for package in parse(status.as_slice()).map_err(unreadable)? {
+                of_files.entry(package.name.clone()).or_insert(package);
             }
         }
     }

@@ -101,12 +101,12 @@ pub(crate) fn texts(
     Ok(found)
 }
 
-type TarEntry<'a> = tar::Entry<'a, Bounded<Decoder<BlobReader>>>;
+type TarEntry<'a> = tar::Entry<'a, Padded<Bounded<Decoder<BlobReader>>>>;
 
 /// Shows every entry of a layer to `see`, and reads on to the very end, where the layer's hash is checked.
 fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>) -> io::Result<()>) -> io::Result<()> {
     let (input, headers) = Bounded::new(Decoder::new(blob)?, size);
-    let mut archive = tar::Archive::new(input);
+    let mut archive = tar::Archive::new(Padded { input, read: 0 });
     let mut entries = archive.entries()?;
     for number in 0.. {
         headers.begin();
@@ -120,6 +120,27 @@ fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>) -> io::Re
     headers.end();
     io::copy(&mut archive.into_inner(), &mut io::sink())?;
     Ok(())
+}
+
+/// A tar file up to the end of its last block, which some tools leave out (umoci does); containerd and Docker take such
+/// layers, so there are images of them.
+struct Padded<R> {
+    input: R,
+    read: u64,
+}
+
+impl<R: Read> Read for Padded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        const BLOCK: u64 = 512;
+        let mut count = self.input.read(buffer)?;
+        if count == 0 {
+            let missing = usize::try_from(self.read.next_multiple_of(BLOCK) - self.read).unwrap_or(0);
+            count = missing.min(buffer.len());
+            buffer[..count].fill(0);
+        }
+        self.read += count as u64;
+        Ok(count)
+    }
 }
 
 impl LayerContents {
@@ -197,4 +218,36 @@ fn hash(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<(u64, Digest)>
 fn device(kind: &str, header: &tar::Header) -> String {
     let number = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or(0);
     format!("{kind} {}:{}", number(header.device_major()), number(header.device_minor()))
+}
+
+#[cfg(test)]
+mod tests {
+    use vcstore::{Layer, TarWriter};
+
+    use super::{Kind, read, texts};
+    use crate::graph::tests::scratch;
+
+    #[test]
+    fn a_layer_without_its_last_padding_is_read_and_one_cut_short_is_not() {
+        let (_folder, store) = scratch();
+        let mut writer = TarWriter::new(Vec::new());
+        writer.file("./etc/motd", 3, &b"hi\n"[..]).unwrap();
+        let whole = writer.finish().unwrap();
+        let layer = |bytes: &[u8]| {
+            let blob = store.put(bytes).unwrap();
+            Layer { digest: blob.digest, diff_id: blob.digest, size: blob.size, media_type: String::new() }
+        };
+        for end in [whole.len(), 1024, 515] {
+            let contents = read(&store, &layer(&whole[..end])).unwrap();
+            assert_eq!(contents.entries["etc/motd"].kind.size(), 3, "{end} bytes");
+            assert!(matches!(contents.entries["etc/motd"].kind, Kind::File { .. }));
+            assert_eq!(
+                texts(&store, &layer(&whole[..end]), 3, |path| path == "etc/motd").unwrap()["etc/motd"],
+                b"hi\n"
+            );
+        }
+        assert!(texts(&store, &layer(&whole), 2, |_| true).is_err(), "larger than is read into memory");
+        assert!(read(&store, &layer(&whole[..400])).is_err());
+        assert!(read(&store, &layer(b"no tar file at all, but long enough to be one header's beginning")).is_err());
+    }
 }

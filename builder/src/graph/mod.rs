@@ -17,6 +17,8 @@ pub(crate) use self::draw::{dot, mermaid};
 pub(crate) use self::provenance::{Step, provenance};
 pub(crate) use self::records::Records;
 use self::records::is_content;
+#[cfg(test)]
+pub(crate) use self::records::tests;
 pub(crate) use self::why::{Asker, Reason, What};
 use crate::Error;
 

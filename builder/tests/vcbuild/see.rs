@@ -17,7 +17,9 @@ fn diff_names_what_other_tools_did_to_an_image() {
     bench.json(&["images", "--source-dir", "hello", "--components", "one", "--compression", "gzip"]);
     untar(&bench.path("out/one-amd64.tar"), &bench.path("layout"));
     bench.write("motd", "hello\n");
-    bench.tool("umoci", &["insert", "--rootless", "--image", "layout:v1", "motd", "/etc/motd"]);
+    for path in ["/etc/motd", "/etc/issue"] {
+        bench.tool("umoci", &["insert", "--rootless", "--image", "layout:v1", "motd", path]);
+    }
     bench.tool("umoci", &["insert", "--rootless", "--image", "layout:v1", "--whiteout", "/usr/local/bin/one"]);
     bench.tool("umoci", &["config", "--image", "layout:v1", "--config.env", "COLOUR=blue", "--config.user", "65532"]);
 
@@ -25,7 +27,7 @@ fn diff_names_what_other_tools_did_to_an_image() {
     assert_eq!(document["identical"], false);
     let changes = &document["images"][0]["platforms"][0];
     let layers = list(&changes["layers"], "change");
-    assert_eq!(layers, ["same", "added", "added"], "what is below stays as it is");
+    assert_eq!(layers, ["same", "added", "added", "added"], "what is below stays as it is");
     let files = &changes["files"];
     assert_eq!(list(&files["removed"], "path"), ["/usr/local/bin/one"]);
     assert_eq!((list(&files["added"], "path").pop(), &files["changed"]), (Some("/etc/motd"), &json!([])));
@@ -200,7 +202,7 @@ fn the_report_is_one_page_that_needs_nothing_else() {
     assert!(page.contains("prefers-color-scheme: dark"));
 
     // A build that fails is part of the story.
-    bench.edit("hello/cmd/two/main.go", "func main() {", "func main() { undefined()");
+    bench.edit("hello/cmd/two/main.go", "func main() {", "func main() { undefined();");
     assert_eq!(bench.run(&["images", "--source-dir", "hello"]).code, Some(1));
     bench.json(&["report", "one"]);
     let page = bench.read("vcbuild-report.html");

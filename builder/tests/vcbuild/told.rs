@@ -35,6 +35,7 @@ fn a_terminal_sees_what_is_running_and_others_see_plain_lines() {
         assert!(!told.contains('\u{1b}') && !told.contains('⠋'), "{told:?}");
         change("dumb");
     }
+    change("file");
     let told = bench.run(&["images", "--source-dir", "hello"]);
     assert!(!told.stderr.contains('\u{1b}') && told.ran("compile") == 2, "{told:?}");
     let summary = told.stdout.lines().last().unwrap().to_owned();
@@ -44,7 +45,7 @@ fn a_terminal_sees_what_is_running_and_others_see_plain_lines() {
 #[test]
 fn what_a_compiler_said_is_kept_whole() {
     let bench = Bench::with_hello();
-    bench.edit("hello/cmd/one/main.go", "func main() {", "func main() { undefinedThing()");
+    bench.edit("hello/cmd/one/main.go", "func main() {", "func main() { undefinedThing();");
     let run = bench.run(&["images", "--source-dir", "hello", "--components", "one"]);
     run.failed(
         1,
