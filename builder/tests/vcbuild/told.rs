@@ -22,7 +22,7 @@ fn a_terminal_sees_what_is_running_and_others_see_plain_lines() {
         |what: &str| bench.write("hello/pkg/version/more.go", &format!("package version\n\nvar More = \"{what}\"\n"));
     let live = on_terminal(&bench, build, &[]);
     assert!(live.contains("\u{1b}[") && live.contains("⠋"), "{live:?}");
-    let lines = |text: &str| text.lines().filter(|line| line.contains("compile one linux/amd64  ")).count();
+    let lines = |text: &str| text.lines().filter(|line| line.contains("compile  one linux/amd64  ")).count();
     assert!(lines(&live) >= 1, "{live:?}");
     assert!(live.contains("COMPONENT "), "{live:?}");
 
