@@ -63,9 +63,9 @@ impl Failure {
                     wanted.join(", ")
                 ))
             }
-            Self::Limit { option, .. } => {
-                Some(format!("raise the limit with --{option}, or `{option}` in vcbuild.toml, if that much is meant"))
-            }
+            Self::Limit { option, .. } => Some(format!(
+                "raise the limit with --{option}, or `{option}` in vcbuild.toml's [sandbox], if that much is meant"
+            )),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ mod difference;
 mod shadow;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
 use vcstore::{ActionKey, Store};
@@ -27,6 +28,8 @@ pub(crate) const OTHER: Surroundings = Surroundings {
     reversed: true,
 };
 
+const A_SECOND: Duration = Duration::from_millis(1001);
+
 /// What came of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Checked {
@@ -49,6 +52,8 @@ pub(crate) fn check(
 ) -> Result<Checked, Error> {
     build::images(first, store, lock, progress)?;
     let before = keys(progress);
+    // An output that has the second of its making has another one then.
+    std::thread::sleep(A_SECOND);
     let _step = progress.step("building again, elsewhere and from nothing");
     let shadow = Shadow::of(store)?;
     let second = Progress::start();

@@ -101,7 +101,7 @@ impl Choices {
             out: out.to_owned(),
             epoch,
             jobs,
-            sandbox: self.sandbox.sandbox(),
+            sandbox: self.sandbox.settings().over(project.sandbox).sandbox(),
         };
         Ok((request, store, lock))
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use vcterminal::Exit;
 
 use crate::Error;
-use crate::sandbox::{self, Limits, Mode, Sandbox, Stage};
+use crate::sandbox::{self, Mode, Settings, Stage, parse_size, parse_time};
 
 /// How programs that make outputs are confined.
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     if let Some(stage) = arguments.stage {
         return Ok(sandbox::stage(stage));
     }
-    let sandbox = arguments.options.sandbox();
+    let sandbox = arguments.options.settings().sandbox();
     let [program, rest @ ..] = arguments.program.as_slice() else {
         return Err(Error::Usage("name a program to run".to_owned()));
     };
@@ -104,47 +104,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 }
 
 impl SandboxOptions {
-    /// The sandbox that the command line asks for.
-    pub(super) fn sandbox(&self) -> Sandbox {
-        let known = Limits::default();
-        let limits = Limits {
-            time: self.timeout.unwrap_or(known.time),
-            memory: self.max_memory.or(known.memory),
-            processes: self.max_processes.or(known.processes),
-        };
-        Sandbox::find(self.sandbox.unwrap_or_default(), limits)
-    }
-}
-
-/// Reads a time: seconds, or a number with s, m or h.
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let units = [("s", 1), ("m", 60), ("h", 60 * 60)];
-    let (number, factor) =
-        units.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor))).unwrap_or((text, 1));
-    let seconds = number.parse::<u64>().ok().filter(|number| *number > 0).and_then(|number| number.checked_mul(factor));
-    seconds.map(Duration::from_secs).ok_or_else(|| "give a number of seconds, or a number with s, m or h".to_owned())
-}
-
-/// Reads a size: bytes, or a number with K, M, G or T, each 1024 of the one before.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let units = [("K", 10), ("M", 20), ("G", 30), ("T", 40)];
-    let (number, shift) =
-        units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift))).unwrap_or((text, 0));
-    let bytes =
-        number.parse::<u64>().ok().filter(|number| *number > 0).and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| "give a number of bytes, or a number with K, M, G or T".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{parse_size, parse_time};
-
-    #[test]
-    fn times_and_sizes_have_units() {
-        let seconds = |text| parse_time(text).map(|time| time.as_secs());
-        assert_eq!([seconds("90"), seconds("90s"), seconds("2m"), seconds("1h")], [Ok(90), Ok(90), Ok(120), Ok(3600)]);
-        assert!(seconds("0").is_err() && seconds("soon").is_err() && seconds("99999999999999999999h").is_err());
-        assert_eq!([parse_size("5"), parse_size("1K"), parse_size("2G")], [Ok(5), Ok(1024), Ok(2 << 30)]);
-        assert!(parse_size("99999999999T").is_err() && parse_size("M").is_err());
+    /// What the command line says of sandboxes.
+    pub(super) fn settings(&self) -> Settings {
+        let (mode, time, memory, processes) = (self.sandbox, self.timeout, self.max_memory, self.max_processes);
+        Settings { mode, time, memory, processes }
     }
 }

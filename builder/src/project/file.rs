@@ -9,6 +9,7 @@ use vcstore::Compression;
 
 use super::files::FileTable;
 use crate::base::debian::Options;
+use crate::sandbox::{Mode, Settings, parse_size, parse_time};
 
 /// The whole file: what `vcbuild images` builds.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -35,6 +36,9 @@ pub(super) struct File {
     /// Caches of what this project is built of.
     #[serde(default)]
     pub(super) caches: CachesTable,
+    /// How compilers and build commands are confined.
+    #[serde(default)]
+    pub(super) sandbox: SandboxTable,
     /// What the binaries are stamped with.
     #[serde(default)]
     pub(super) version: VersionTable,
@@ -94,6 +98,36 @@ pub(super) struct CachesTable {
     /// Addresses of caches, which are asked if the user trusts a key.
     #[serde(default)]
     pub(super) substituters: Vec<String>,
+}
+
+/// `[sandbox]`: how compilers and build commands are confined, where the command line does not say.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct SandboxTable {
+    /// Whether they are.
+    mode: Option<Mode>,
+    /// The longest that one may take: `90m`.
+    timeout: Option<String>,
+    /// The memory that one may use: `8G`.
+    max_memory: Option<String>,
+    /// How many processes and threads one may have.
+    #[schemars(range(min = 1))]
+    max_processes: Option<u64>,
+}
+
+impl SandboxTable {
+    /// What it says.
+    pub(super) fn settings(&self) -> Result<Settings, String> {
+        if self.max_processes == Some(0) {
+            return Err("its max-processes is none".to_owned());
+        }
+        Ok(Settings {
+            mode: self.mode,
+            time: self.timeout.as_deref().map(parse_time).transpose()?,
+            memory: self.max_memory.as_deref().map(parse_size).transpose()?,
+            processes: self.max_processes,
+        })
+    }
 }
 
 /// `[version]`: the values that stamps use. Fixed unless somebody says otherwise, so that a binary depends on its code

@@ -24,6 +24,7 @@ pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
 use crate::base::debian::Options;
+use crate::sandbox::Settings;
 use crate::source::Edit;
 use crate::{Error, go, platform};
 
@@ -53,6 +54,8 @@ pub(crate) struct Project {
     pub(crate) go: Option<String>,
     /// Addresses of caches that may have what the project is built of.
     pub(crate) substituters: Vec<String>,
+    /// How programs that make outputs are confined, where the command line does not say.
+    pub(crate) sandbox: Settings,
     /// What stamps say where the command line does not.
     pub(crate) version: VersionTable,
     /// The components by name. At least one.
@@ -143,6 +146,7 @@ impl Project {
         let edits = file.edits.into_iter().map(edit).collect::<Result<_, _>>().map_err(refuse)?;
         let go = file.go.map(|version| go::parse_version(&version)).transpose().map_err(refuse)?;
         file.debian.check().map_err(|why| refuse(format!("[debian]: {why}")))?;
+        let sandbox = file.sandbox.settings().map_err(|why| refuse(format!("[sandbox]: {why}")))?;
         let platforms = file.platforms.iter().map(|text| platform::parse(text)).collect::<Result<_, _>>();
         let components = file
             .components
@@ -162,6 +166,7 @@ impl Project {
             edits,
             go,
             substituters: file.caches.substituters,
+            sandbox,
             version: file.version,
             components: components.map_err(refuse)?,
         })

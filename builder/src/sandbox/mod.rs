@@ -14,6 +14,7 @@ mod init;
 mod mounts;
 mod probe;
 mod run;
+mod settings;
 mod spec;
 mod step;
 mod supervisor;
@@ -26,6 +27,7 @@ pub(crate) use self::error::Error;
 pub(crate) use self::explain::Wanted;
 use self::probe::Refusal;
 pub(crate) use self::run::{Stage, stage};
+pub(crate) use self::settings::{Settings, parse_size, parse_time};
 pub(crate) use self::spec::Limits;
 pub(crate) use self::step::{SYSTEM_FOLDERS, Step};
 
@@ -33,7 +35,7 @@ pub(crate) use self::step::{SYSTEM_FOLDERS, Step};
 const MEMORY: &str = "/dev/shm";
 
 /// Whether programs that make outputs are confined.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// Confined, or the build fails.

@@ -4,6 +4,7 @@
 
 mod bases;
 mod bench;
+mod check;
 mod command;
 mod errors;
 mod images;
