@@ -34,6 +34,8 @@ pub(crate) struct Request<'a> {
     pub(crate) compression: Compression,
     /// The folder of the archives.
     pub(crate) out: Utf8PathBuf,
+    /// Folders that are no part of the source, besides those that are written to.
+    pub(crate) outside: Vec<Utf8PathBuf>,
     /// Where files that are added to images come from.
     pub(crate) project_dir: Utf8PathBuf,
     /// What images say of what they were made from.
@@ -47,8 +49,9 @@ pub(crate) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The same, to be built in other surroundings and by one compiler at a time; archives go to the folder `out`.
-    pub(crate) fn elsewhere(&self, surroundings: Surroundings, out: Utf8PathBuf) -> Request<'a> {
+    /// The same, to be built in another store than `store`, in other surroundings and by one compiler at a time; archives go
+    /// to the folder `out`.
+    pub(crate) fn elsewhere(&self, store: &Store, surroundings: Surroundings, out: Utf8PathBuf) -> Request<'a> {
         Request {
             components: self.components.clone(),
             source: Arc::clone(&self.source),
@@ -58,6 +61,8 @@ impl<'a> Request<'a> {
             platforms: self.platforms.clone(),
             compression: self.compression,
             out,
+            // It may be in the source, of which it is no part.
+            outside: vec![store.path().to_owned()],
             project_dir: self.project_dir.clone(),
             about: self.about.clone(),
             epoch: self.epoch,
@@ -261,6 +266,7 @@ fn outside<'a>(
     archives: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<Utf8PathBuf>, Error> {
     let mut outside = vec![absolute(lock.path())?, store.path().to_owned()];
+    outside.extend(request.outside.iter().cloned());
     // The archives alone: the folder they go to may be the source itself.
     for archive in archives {
         outside.push(absolute(&request.out.join(archive))?);

@@ -5,7 +5,9 @@ use clap::Args;
 use vcterminal::{Exit, Output};
 
 use super::choices::Choices;
+use super::lock::OUT;
 use crate::Error;
+use crate::build::Request;
 use crate::check::{self, Checked, Difference};
 use crate::progress::Progress;
 
@@ -27,9 +29,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let out = Utf8PathBuf::try_from(folder.path().to_owned()).map_err(|error| {
         Error::io("using", folder.path().to_string_lossy().as_ref())(std::io::Error::other(error.to_string()))
     })?;
-    let (request, store, lock) =
-        arguments.choices.request(&project, &arguments.components, &out.join("first"), &progress)?;
-    let again = request.elsewhere(check::OTHER, out.join("again"));
+    // Of the source as `vcbuild images` builds it: without the archives that it writes.
+    let (request, store, lock) = arguments.choices.request(&project, &arguments.components, OUT.into(), &progress)?;
+    let request = Request { out: out.join("first"), ..request };
+    let again = request.elsewhere(&store, check::OTHER, out.join("again"));
     let checked = check::check(&request, &again, &store, &lock, &progress)?;
     match arguments.choices.common.output {
         Output::Json => vcterminal::print_json(&checked).map_err(Error::Print)?,

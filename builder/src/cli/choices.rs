@@ -99,6 +99,7 @@ impl Choices {
             platforms: platforms(&inputs.platform, project),
             compression: self.compression.or(project.compression).unwrap_or_default(),
             out: out.to_owned(),
+            outside: Vec::new(),
             epoch,
             jobs,
             sandbox: self.sandbox.settings().over(project.sandbox).sandbox(),

@@ -7,6 +7,7 @@ use vcstore::{Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
 use super::choices::Choices;
+use super::lock::OUT;
 use crate::build::{self, Built};
 use crate::progress::{Actions, Progress};
 use crate::{Error, journal};
@@ -18,7 +19,7 @@ pub(super) struct Arguments {
     components: Vec<String>,
 
     /// The folder that archives are written to.
-    #[arg(long, value_name = "DIR", default_value = "out", help_heading = "Images")]
+    #[arg(long, value_name = "DIR", default_value = OUT, help_heading = "Images")]
     out: Utf8PathBuf,
 
     #[command(flatten)]

@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 }
 
 /// The folder that archives are written to where nothing else is said; they are no part of the source.
-const OUT: &str = "out";
+pub(super) const OUT: &str = "out";
 
 /// What `--output json` prints.
 #[derive(Serialize)]
@@ -61,6 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         platforms: platforms(&inputs.platform, &project),
         compression: project.compression.unwrap_or_default(),
         out: OUT.into(),
+        outside: Vec::new(),
         project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
         about: About::default(),
         epoch: 0,
