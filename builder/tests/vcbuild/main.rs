@@ -6,6 +6,7 @@ mod bases;
 mod bench;
 mod check;
 mod command;
+mod confined;
 mod errors;
 mod images;
 mod lock;

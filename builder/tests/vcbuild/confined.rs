@@ -1,0 +1,49 @@
+//! Builds in the sandbox: the same images as without it, what is recorded of it, and a project's say in it.
+
+use crate::bench::{Bench, digests};
+
+#[test]
+fn images_are_the_same_with_and_without_it_and_what_confined_them_is_recorded() {
+    let (confined, free) = (Bench::with_hello(), Bench::with_hello());
+    let build = |bench: &Bench, mode: &str| {
+        digests(&bench.json(&["images", "--source-dir", "hello", "--components", "one", "--sandbox", mode]))
+    };
+    assert_eq!(build(&confined, "required"), build(&free, "off"));
+    let note = |bench: &Bench| bench.tool("sh", &["-c", "grep -ho '\"sandbox\":\"[^\"]*\"' store/actions/*"]);
+    assert_eq!(note(&confined), "\"sandbox\":\"user, mount, pid, network, ipc and uts namespaces\"\n");
+    assert_eq!(note(&free), "\"sandbox\":\"none: turned off\"\n");
+}
+
+#[test]
+fn a_project_says_how_it_is_confined_and_the_command_line_says_otherwise() {
+    let bench = Bench::new();
+    let project = "base = \"scratch\"\n[sandbox]\nmode = \"required\"\ntimeout = \"1s\"\n[components.x]\n\
+                   image = \"registry.example/x:v1\"\noutputs = { \"/x\" = \"x\" }\n\
+                   command = [\"bash\", \"-c\", \"sleep 2; uname -n > x\"]\n";
+    bench.write("vcbuild.toml", project);
+    bench.run(&["images"]).failed(
+        1,
+        &[
+            "bash was stopped: it took longer than 1 s",
+            "raise the limit with --timeout, or `timeout` in vcbuild.toml's [sandbox]",
+        ],
+    );
+    assert_eq!(bench.json(&["images", "--timeout", "1m"])["actions"]["run"], 4);
+    bench.edit("vcbuild.toml", "\"1s\"", "\"soon\"");
+    bench.run(&["images"]).failed(2, &["[sandbox]: \"soon\" is no number of seconds, nor one with s, m or h"]);
+}
+
+#[test]
+fn a_command_that_wants_what_it_did_not_declare_is_told_what() {
+    let bench = Bench::new();
+    let project = "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\noutputs = { \"/x\" = \"x\" }\n\
+                   command = [\"cp\", \"/etc/hostname\", \"x\"]\n";
+    bench.write("vcbuild.toml", project);
+    bench.run(&["images", "--sandbox", "required"]).failed(
+        1,
+        &[
+            "cannot stat '/etc/hostname'",
+            "it runs in a sandbox, which has only what is declared, and its words name /etc/hostname",
+        ],
+    );
+}
