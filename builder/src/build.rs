@@ -14,11 +14,11 @@ use crate::image::{self, About, Assembly, OwnLayer};
 use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::project::{CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, full_reference};
+use crate::project::{CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, full_reference};
 use crate::sandbox::{Sandbox, Surroundings};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
-use crate::{Error, command, files, go, prebuilt, substituter};
+use crate::{Error, cargo, command, files, go, prebuilt, substituter};
 
 /// What to build, every choice made.
 #[derive(Debug)]
@@ -172,6 +172,7 @@ fn site<'a>(
 #[derive(Default)]
 struct Programs<'a> {
     go: Vec<Wanted<'a, GoProgram>>,
+    cargo: Vec<Wanted<'a, CargoProgram>>,
     command: Vec<Wanted<'a, CommandBuild>>,
     prebuilt: Vec<Wanted<'a, Prebuilt>>,
 }
@@ -183,6 +184,7 @@ impl<'a> Programs<'a> {
             for platform in &request.platforms {
                 match &component.kind {
                     Kind::Go(program) => programs.go.push(Wanted { component, platform, program }),
+                    Kind::Cargo(program) => programs.cargo.push(Wanted { component, platform, program }),
                     Kind::Command(program) => programs.command.push(Wanted { component, platform, program }),
                     Kind::Prebuilt(program) => programs.prebuilt.push(Wanted { component, platform, program }),
                 }
@@ -278,6 +280,7 @@ fn outside<'a>(
 fn parts<'a>(request: &Request<'_>, programs: &'a Programs<'a>, site: &Site<'_>) -> Result<Vec<Part<'a>>, Error> {
     let mut made = prebuilt::build(&programs.prebuilt, site)?;
     made.extend(go::build(&programs.go, site)?);
+    made.extend(cargo::build(&programs.cargo, site)?);
     made.extend(command::build(&programs.command, site)?);
     let part = |Made { component, platform, files }: &Made<'a>| {
         Ok(Part { component, platform, layers: layers(component, platform, request, files, site)? })

@@ -62,7 +62,15 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
+    Cargo(#[from] crate::cargo::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Command(#[from] crate::command::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Host(#[from] crate::host::HostError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -1,5 +1,6 @@
 //! What a build takes from this machine, by its identity: what is made with it depends on the machine, and its key says so.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
@@ -7,15 +8,33 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vcstore::Store;
 
 use crate::Error;
 use crate::listing::Listing;
-use crate::sandbox::SYSTEM_FOLDERS;
+use crate::sandbox::{SYSTEM_FOLDERS, Step};
 use crate::source::FileHash;
+
+/// Where the machine's programs are looked for.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// An error of a component's inputs of this machine.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum HostError {
+    #[error("building {component}: its input {host} cannot be used")]
+    #[diagnostic(help("correct `inputs` in vcbuild.toml: its values are files or folders of this machine"))]
+    Input { component: String, host: Utf8PathBuf, source: Box<Error> },
+
+    #[error("building {component}: it finds {host} at {inside}, and commands are not confined here")]
+    #[diagnostic(help(
+        "an input can be somewhere else than it is on this machine in the sandbox alone: give it its own path in \
+         vcbuild.toml, or let vcbuild confine commands (`--sandbox required` says what stands in the way)"
+    ))]
+    NeedsSandbox { component: String, host: Utf8PathBuf, inside: String },
+}
 
 /// What programs leave beside others when they run, and is made anew when it is gone.
 const LEFT_BEHIND: &str = "__pycache__";
@@ -41,6 +60,39 @@ pub(crate) fn system() -> Result<FileHash, Error> {
     }
     let identity = FileHash::of(hasher.finalize().as_bytes());
     Ok(KNOWN.get_or_init(|| identity).clone())
+}
+
+/// What the inputs of `component` are, each by where it is found in the sandbox.
+///
+/// # Errors
+/// When one is not there or cannot be read.
+pub(crate) fn identities(
+    inputs: &BTreeMap<String, Utf8PathBuf>,
+    component: &str,
+    store: &Store,
+) -> Result<BTreeMap<String, FileHash>, Error> {
+    let identity = |(inside, host): (&String, &Utf8PathBuf)| {
+        let known = content(host, store).map_err(|source| {
+            let (component, host, source) = (component.to_owned(), host.clone(), Box::new(source));
+            HostError::Input { component, host, source }
+        });
+        Ok((inside.clone(), known?))
+    };
+    inputs.iter().map(identity).collect()
+}
+
+/// Lets a step of `component` read its inputs.
+///
+/// # Errors
+/// When one is not there, or cannot be where it should be found.
+pub(crate) fn give(inputs: &BTreeMap<String, Utf8PathBuf>, component: &str, step: &mut Step) -> Result<(), Error> {
+    for (inside, host) in inputs {
+        if step.read_only(host, inside)? != *inside {
+            let (component, host, inside) = (component.to_owned(), host.clone(), inside.clone());
+            return Err(HostError::NeedsSandbox { component, host, inside }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The hash of all content of a file or folder of this machine, which the store remembers for as long as no file changes.

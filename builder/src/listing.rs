@@ -148,7 +148,11 @@ impl Entry {
     }
 }
 
-fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
+/// A path of the system, as all paths are here.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub(crate) fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
     Utf8PathBuf::try_from(path).map_err(|error| {
         let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
         Error::io("reading", &path)(io::Error::other("its name is not UTF-8"))

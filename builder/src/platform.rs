@@ -11,12 +11,32 @@ struct Processor {
     go: (&'static str, &'static str),
     /// What Debian calls it.
     debian: &'static str,
+    /// The Rust target with Debian's C library.
+    rust: &'static str,
 }
 
 const PROCESSORS: [Processor; 3] = [
-    Processor { name: "amd64", variant: None, go: ("GOAMD64", "v1"), debian: "amd64" },
-    Processor { name: "arm64", variant: None, go: ("GOARM64", "v8.0"), debian: "arm64" },
-    Processor { name: "arm", variant: Some("v7"), go: ("GOARM", "7"), debian: "armhf" },
+    Processor {
+        name: "amd64",
+        variant: None,
+        go: ("GOAMD64", "v1"),
+        debian: "amd64",
+        rust: "x86_64-unknown-linux-gnu",
+    },
+    Processor {
+        name: "arm64",
+        variant: None,
+        go: ("GOARM64", "v8.0"),
+        debian: "arm64",
+        rust: "aarch64-unknown-linux-gnu",
+    },
+    Processor {
+        name: "arm",
+        variant: Some("v7"),
+        go: ("GOARM", "7"),
+        debian: "armhf",
+        rust: "armv7-unknown-linux-gnueabihf",
+    },
 ];
 
 impl Processor {
@@ -43,6 +63,11 @@ pub(crate) fn parse(text: &str) -> Result<Platform, String> {
 /// The processors that images are built for, by their names.
 pub(crate) fn architectures() -> impl Iterator<Item = &'static str> {
     PROCESSORS.iter().map(|known| known.name)
+}
+
+/// The Rust target that compiles for `platform`.
+pub(crate) fn rust_target(platform: &Platform) -> Option<&'static str> {
+    Processor::of(platform).map(|known| known.rust)
 }
 
 /// The variables that make Go compile for `platform`.

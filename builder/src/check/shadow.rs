@@ -11,7 +11,7 @@ use crate::Error;
 
 /// The caches of what was fetched and is checked by its hash. Any other is a compiler's own, of which a check uses none: what
 /// is in there was made.
-const FETCHED: [&str; 5] = ["git", "gomod", "inputs", "module", "toolchain"];
+const FETCHED: [&str; 6] = ["crates", "git", "gomod", "inputs", "module", "toolchain"];
 
 /// A store of its own that goes when dropped.
 pub(super) struct Shadow {

@@ -28,19 +28,6 @@ pub(crate) enum Error {
         platform.architecture
     ))]
     Machine { command: String, component: String, platform: Platform, output: Utf8PathBuf, found: String },
-
-    #[error(
-        "running the command of {component}: it has {host} as its input {inside}, and commands are not confined here"
-    )]
-    #[diagnostic(help(
-        "an input can be somewhere else than it is on this machine in the sandbox alone: give it its own path in \
-         vcbuild.toml, or let vcbuild confine commands (`--sandbox required` says what stands in the way)"
-    ))]
-    NeedsSandbox { component: String, host: Utf8PathBuf, inside: String },
-
-    #[error("running the command of {component}: its input {host} cannot be used")]
-    #[diagnostic(help("correct `inputs` in vcbuild.toml: its values are files or folders of this machine"))]
-    Input { component: String, host: Utf8PathBuf, source: Box<crate::Error> },
 }
 
 fn help(failure: &process::Failure) -> String {

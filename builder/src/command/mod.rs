@@ -11,16 +11,13 @@ use vcstore::{Action, Outputs, Platform};
 
 pub(crate) use self::error::Error;
 use crate::host;
-use crate::listing::Listing;
+use crate::listing::{self, Listing};
 use crate::project::CommandBuild;
 use crate::sandbox::Step;
 use crate::site::{Made, Site, Wanted};
 
 /// A change in how commands are run that can change what they make changes this number, and with it every key.
 const RECIPE: u32 = 1;
-
-/// Where programs are looked for.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is run: components with the same are made by one run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,34 +96,24 @@ impl<'a> Task<'a> {
     /// The action, by all that the command sees.
     fn action(&self, site: &Site<'_>, source: &crate::source::FileHash) -> Result<Action, crate::Error> {
         let Invocation { platform, command, env, inputs, system } = &self.invocation;
-        let identity = |(inside, host): (&String, &Utf8PathBuf)| {
-            let known = host::content(host, site.store).map_err(|source| Error::Input {
-                component: self.component(),
-                host: host.clone(),
-                source: Box::new(source),
-            });
-            Ok((inside.clone(), known?))
-        };
-        let inputs: BTreeMap<_, _> = inputs.iter().map(identity).collect::<Result<_, Error>>()?;
         let action = Action::new("command", format!("{} {platform}", self.component()))
             .input("recipe", RECIPE)?
             .input("source", source)?
             .input("platform", platform)?
             .input("command", command)?
             .input("environment", env)?
-            .input("inputs", inputs)?
+            .input("inputs", host::identities(inputs, &self.component(), site.store)?)?
             .input("system", if *system { Some(host::system()?) } else { None })?
             .input("outputs", &self.outputs)?;
         Ok(action)
     }
 
     /// Runs the command in a copy of the source, and keeps what it must make.
-    fn run(&self, site: &Site<'_>, listing: &Listing) -> Result<Outputs, crate::Error> {
+    fn run(&self, site: &Site<'_>, files: &Listing) -> Result<Outputs, crate::Error> {
         let sandbox = site.sandbox;
         let folder = sandbox.workplace(site.store)?;
-        let work = Utf8PathBuf::from_path_buf(folder.path().to_owned())
-            .map_err(|path| crate::Error::Internal(format!("{} is not UTF-8", path.display())))?;
-        listing.bring_to(&work.join("source"), sandbox)?;
+        let work = listing::utf8(folder.path().to_owned())?;
+        files.bring_to(&work.join("source"), sandbox)?;
         let step = self.step(site, &work)?;
         sandbox.run(step).map_err(|failure| Error::Failed {
             command: self.command(),
@@ -145,16 +132,10 @@ impl<'a> Task<'a> {
         if *system {
             step.system()?;
         }
-        for (inside, host) in inputs {
-            let place = step.read_only(host, inside)?;
-            if place != *inside {
-                let (component, host, inside) = (self.component(), host.clone(), inside.clone());
-                return Err(Error::NeedsSandbox { component, host, inside }.into());
-            }
-        }
+        host::give(inputs, &self.component(), &mut step)?;
         let work = step.writable(work, "/build")?;
         step.dir(work.join("source"));
-        step.env("PATH", PATH);
+        step.env("PATH", host::PATH);
         step.envs(env);
         step.program(program);
         step.arguments(arguments);

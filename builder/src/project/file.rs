@@ -196,16 +196,29 @@ pub(super) struct ComponentTable {
     /// Files, folders and links that are put into the image, by their paths in it.
     #[serde(default)]
     pub(super) files: BTreeMap<String, FileTable>,
+    /// The Cargo binary, or `PACKAGE/BINARY`, with `{component}`.
+    pub(super) bin: Option<String>,
+    /// Features of its package.
+    pub(super) features: Option<Vec<String>>,
+    /// Whether its package's default features are on [without it: they are].
+    pub(super) default_features: Option<bool>,
+    /// The Cargo profile [without it `release`].
+    pub(super) profile: Option<String>,
+    /// Further flags for rustc, one a word.
+    pub(super) rustflags: Option<Vec<String>>,
+    /// Whether a Cargo binary is linked with the C library, so that it runs on any base [without it: it is].
+    pub(super) link_static: Option<bool>,
     /// The command that makes the files, a word an item, with `{component}`, `{arch}`, `{version}`, `{commit}` and `{date}`.
     pub(super) command: Option<Vec<String>>,
-    /// Variables of the command's environment, with the same.
+    /// Variables of the environment that the command or Cargo runs in, with `{component}`, `{arch}`, `{version}`, `{commit}`
+    /// and `{date}`.
     #[serde(default)]
     pub(super) build_env: BTreeMap<String, String>,
     /// Files or folders that the command makes in the source's folder (with `{component}` and `{arch}`), by their paths in
     /// the image.
     #[serde(default)]
     pub(super) outputs: BTreeMap<String, String>,
-    /// Files and folders of this machine that the command may read, by where it finds them.
+    /// Files and folders of this machine that the command or Cargo may read, by where it finds them.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     pub(super) inputs: BTreeMap<String, Utf8PathBuf>,
@@ -245,6 +258,12 @@ impl ComponentTable {
             user: self.user.or_else(|| defaults.user.clone()),
             stop_signal: self.stop_signal.or_else(|| defaults.stop_signal.clone()),
             files: merge(self.files, &defaults.files),
+            bin: self.bin.or_else(|| defaults.bin.clone()),
+            features: self.features.or_else(|| defaults.features.clone()),
+            default_features: self.default_features.or(defaults.default_features),
+            profile: self.profile.or_else(|| defaults.profile.clone()),
+            rustflags: self.rustflags.or_else(|| defaults.rustflags.clone()),
+            link_static: self.link_static.or(defaults.link_static),
             command: self.command.or_else(|| defaults.command.clone()),
             build_env: merge(self.build_env, &defaults.build_env),
             outputs: merge(self.outputs, &defaults.outputs),

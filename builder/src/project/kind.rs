@@ -16,6 +16,8 @@ use crate::platform;
 pub(crate) enum Kind {
     /// Go compiles them.
     Go(GoProgram),
+    /// Cargo compiles them.
+    Cargo(CargoProgram),
     /// A command makes them.
     Command(CommandBuild),
     /// They are there.
@@ -33,6 +35,25 @@ pub(crate) struct GoProgram {
     pub(crate) stamps: BTreeMap<Template, Template>,
     /// Go build tags.
     pub(crate) tags: Vec<String>,
+}
+
+/// A program of the source's Cargo workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CargoProgram {
+    /// The package that has it, where that is said.
+    pub(crate) package: Option<String>,
+    pub(crate) bin: String,
+    pub(crate) features: Vec<String>,
+    pub(crate) default_features: bool,
+    pub(crate) profile: String,
+    /// Further flags for rustc.
+    pub(crate) rustflags: Vec<String>,
+    /// Whether it is linked with the C library.
+    pub(crate) link_static: bool,
+    /// Variables of Cargo's environment; of `{arch}`, `{version}`, `{commit}` and `{date}`.
+    pub(crate) env: BTreeMap<String, Template>,
+    /// Files and folders of this machine that Cargo may read, by where it finds them.
+    pub(crate) inputs: BTreeMap<String, Utf8PathBuf>,
 }
 
 /// A command that is run in the source's folder.
@@ -63,6 +84,7 @@ pub(crate) struct Prebuilt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Go,
+    Cargo,
     Command,
     Prebuilt,
 }
@@ -79,12 +101,14 @@ impl Kind {
             (Some(kind), _) | (None, Some(kind)) => kind,
             (None, None) => Name::Go,
         };
-        if let Some((field, of)) = said(&table).into_iter().find(|(_, of)| *of != kind) {
+        if let Some((field, of)) = said(&table).into_iter().find(|(_, of)| !of.contains(&kind)) {
+            let of = of.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
             return Err(format!("its `{field}` is for {of}, and it is made of {kind}"));
         }
         let table = table.over(defaults);
         let kind = match kind {
             Name::Go => Self::Go(GoProgram::new(name, &table)?),
+            Name::Cargo => Self::Cargo(CargoProgram::new(name, &table)?),
             Name::Command => Self::Command(CommandBuild::new(name, &table)?),
             Name::Prebuilt => Self::Prebuilt(Prebuilt::new(name, &table)?),
         };
@@ -93,16 +117,19 @@ impl Kind {
 
     /// Takes relative paths of this machine from `folder`.
     pub(super) fn look_in(&mut self, folder: &Utf8Path) {
-        if let Self::Command(build) = self {
-            build.inputs.values_mut().for_each(|host| *host = folder.join(&host));
-        }
+        let inputs = match self {
+            Self::Cargo(program) => &mut program.inputs,
+            Self::Command(build) => &mut build.inputs,
+            Self::Go(_) | Self::Prebuilt(_) => return,
+        };
+        inputs.values_mut().for_each(|host| *host = folder.join(&host));
     }
 
     /// Which file of the image is the component's program: `binary` where it is compiled to there, or is a file of it; else
     /// its only file.
     pub(super) fn program(&self, binary: String, table: &ComponentTable) -> Result<String, String> {
         let files: Vec<&String> = match self {
-            Self::Go(_) => return Ok(binary),
+            Self::Go(_) | Self::Cargo(_) => return Ok(binary),
             Self::Command(build) => build.outputs.keys().collect(),
             Self::Prebuilt(prebuilt) => prebuilt.files.keys().collect(),
         };
@@ -124,31 +151,37 @@ impl Kind {
 
 /// The kind that a table decides for, if it does.
 fn decides(table: &ComponentTable) -> Result<Option<Name>, String> {
-    let deciding = ["package", "command", "prebuilt"];
+    let deciding = ["package", "bin", "command", "prebuilt"];
     let said: Vec<_> = said(table).into_iter().filter(|(field, _)| deciding.contains(field)).collect();
     match said.as_slice() {
         [] => Ok(None),
-        [(_, kind)] => Ok(Some(*kind)),
+        [(_, kinds)] => Ok(kinds.first().copied()),
         [(one, _), (other, _), ..] => Err(format!("`{one}` and `{other}` are two ways to make its files: take one")),
     }
 }
 
-/// What a table says that only one kind can use.
-fn said(table: &ComponentTable) -> Vec<(&'static str, Name)> {
-    let fields = [
-        ("package", Name::Go, table.package.is_some()),
-        ("ldflags", Name::Go, table.ldflags.is_some()),
-        ("stamps", Name::Go, !table.stamps.is_empty()),
-        ("tags", Name::Go, table.tags.is_some()),
-        ("command", Name::Command, table.command.is_some()),
-        ("build_env", Name::Command, !table.build_env.is_empty()),
-        ("outputs", Name::Command, !table.outputs.is_empty()),
-        ("inputs", Name::Command, !table.inputs.is_empty()),
-        ("system", Name::Command, table.system.is_some()),
-        ("prebuilt", Name::Prebuilt, !table.prebuilt.is_empty()),
-        ("sha256", Name::Prebuilt, !table.sha256.is_empty()),
+/// What a table says that only some kinds can use.
+fn said(table: &ComponentTable) -> Vec<(&'static str, &'static [Name])> {
+    let fields: [(_, &[Name], _); 17] = [
+        ("package", &[Name::Go], table.package.is_some()),
+        ("ldflags", &[Name::Go], table.ldflags.is_some()),
+        ("stamps", &[Name::Go], !table.stamps.is_empty()),
+        ("tags", &[Name::Go], table.tags.is_some()),
+        ("bin", &[Name::Cargo], table.bin.is_some()),
+        ("features", &[Name::Cargo], table.features.is_some()),
+        ("default_features", &[Name::Cargo], table.default_features.is_some()),
+        ("profile", &[Name::Cargo], table.profile.is_some()),
+        ("rustflags", &[Name::Cargo], table.rustflags.is_some()),
+        ("link_static", &[Name::Cargo], table.link_static.is_some()),
+        ("command", &[Name::Command], table.command.is_some()),
+        ("outputs", &[Name::Command], !table.outputs.is_empty()),
+        ("system", &[Name::Command], table.system.is_some()),
+        ("build_env", &[Name::Cargo, Name::Command], !table.build_env.is_empty()),
+        ("inputs", &[Name::Cargo, Name::Command], !table.inputs.is_empty()),
+        ("prebuilt", &[Name::Prebuilt], !table.prebuilt.is_empty()),
+        ("sha256", &[Name::Prebuilt], !table.sha256.is_empty()),
     ];
-    fields.into_iter().filter(|(_, _, said)| *said).map(|(field, kind, _)| (field, kind)).collect()
+    fields.into_iter().filter(|(_, _, said)| *said).map(|(field, kinds, _)| (field, kinds)).collect()
 }
 
 impl GoProgram {
@@ -170,32 +203,69 @@ impl GoProgram {
     }
 }
 
+impl CargoProgram {
+    fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
+        let bin = named(name, table.bin.as_deref().unwrap_or("{component}"))?;
+        let (package, bin) = match bin.split_once('/') {
+            Some((package, bin)) => (Some(package.to_owned()), bin.to_owned()),
+            None => (None, bin),
+        };
+        // What Cargo takes for a name; anything else would be an option or a path to it.
+        let word = |text: &str| {
+            let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+            !text.is_empty() && !text.starts_with('-') && text.chars().all(fits)
+        };
+        let profile = table.profile.clone().unwrap_or_else(|| "release".to_owned());
+        for (text, what) in [(Some(&bin), "binary"), (package.as_ref(), "package"), (Some(&profile), "profile")] {
+            if let Some(text) = text.filter(|text| !word(text)) {
+                return Err(format!("{text:?} is no name of a Cargo {what}"));
+            }
+        }
+        Ok(Self {
+            package,
+            bin,
+            features: table.features.clone().unwrap_or_default(),
+            default_features: table.default_features.unwrap_or(true),
+            profile,
+            rustflags: table.rustflags.clone().unwrap_or_default(),
+            link_static: table.link_static.unwrap_or(true),
+            env: environment(name, table)?,
+            inputs: inputs(table)?,
+        })
+    }
+}
+
 impl CommandBuild {
     fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
-        let text = |text: &String| {
-            Template::with_own_braces(&text.replace("{component}", name), &["arch", "version", "commit", "date"])
-        };
-        let command: Vec<_> = table.command.iter().flatten().map(text).collect();
+        let command: Vec<_> = table.command.iter().flatten().map(|word| build_text(name, word)).collect();
         if command.first().is_none_or(|program| program.fill(&[]).is_empty()) {
             return Err("its command names no program".to_owned());
-        }
-        if let Some(variable) = table.build_env.keys().find(|name| name.is_empty() || name.contains('=')) {
-            return Err(format!("{variable:?} is no name of an environment variable"));
         }
         let outputs = mapping(name, &table.outputs)?;
         if outputs.is_empty() {
             return Err("its command has no `outputs`, such as { \"/usr/local/bin/x\" = \"bin/x\" }".to_owned());
         }
-        if let Some(inside) = table.inputs.keys().find(|inside| !is_absolute(inside)) {
-            return Err(format!("its input {inside:?} is no absolute path to find it at"));
-        }
-        Ok(Self {
-            command,
-            env: table.build_env.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-            outputs,
-            inputs: table.inputs.clone(),
-            system: table.system.unwrap_or(true),
-        })
+        let (env, inputs) = (environment(name, table)?, inputs(table)?);
+        Ok(Self { command, env, outputs, inputs, system: table.system.unwrap_or(true) })
+    }
+}
+
+/// A text that a command or its environment has.
+fn build_text(name: &str, text: &str) -> Template {
+    Template::with_own_braces(&text.replace("{component}", name), &["arch", "version", "commit", "date"])
+}
+
+fn environment(name: &str, table: &ComponentTable) -> Result<BTreeMap<String, Template>, String> {
+    if let Some(variable) = table.build_env.keys().find(|name| name.is_empty() || name.contains('=')) {
+        return Err(format!("{variable:?} is no name of an environment variable"));
+    }
+    Ok(table.build_env.iter().map(|(variable, value)| (variable.clone(), build_text(name, value))).collect())
+}
+
+fn inputs(table: &ComponentTable) -> Result<BTreeMap<String, Utf8PathBuf>, String> {
+    match table.inputs.keys().find(|inside| !is_absolute(inside)) {
+        Some(inside) => Err(format!("its input {inside:?} is no absolute path to find it at")),
+        None => Ok(table.inputs.clone()),
     }
 }
 
@@ -234,6 +304,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Go => "a Go program",
+            Self::Cargo => "a Cargo program",
             Self::Command => "what a command makes",
             Self::Prebuilt => "prebuilt files",
         })
@@ -303,7 +374,10 @@ mod tests {
             (format!("{prebuilt}sha256 = {{ x-arm64 = \"0\" }}"), "its sha256 of x-arm64: "),
             ("command = []\noutputs = { \"/x\" = \"x\" }".to_owned(), "its command names no program"),
             ("command = [\"make\"]".to_owned(), "its command has no `outputs`"),
-            ("inputs = { \"/x\" = \"x\" }".to_owned(), "its `inputs` is for what a command makes"),
+            ("inputs = { \"/x\" = \"x\" }".to_owned(), "its `inputs` is for a Cargo program or what a command makes"),
+            ("bin = \"a/b/c\"".to_owned(), "\"b/c\" is no name of a Cargo binary"),
+            ("bin = \"--all\"".to_owned(), "\"--all\" is no name of a Cargo binary"),
+            ("profile = \"dev\"".to_owned(), "its `profile` is for a Cargo program, and it is made of a Go program"),
             (
                 "command = [\"make\"]\noutputs = { \"/x\" = \"x\" }\ninputs = { x = \"x\" }".to_owned(),
                 "its input \"x\" is no",

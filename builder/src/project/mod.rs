@@ -19,7 +19,7 @@ use self::file::{ComponentTable, EditTable, File};
 pub(crate) use self::file::{SourceTable, VersionTable};
 pub(crate) use self::files::{Added, AddedKind, Place};
 pub(crate) use self::found::{Found, find};
-pub(crate) use self::kind::{CommandBuild, GoProgram, Kind, Prebuilt};
+pub(crate) use self::kind::{CargoProgram, CommandBuild, GoProgram, Kind, Prebuilt};
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;

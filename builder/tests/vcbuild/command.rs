@@ -95,7 +95,7 @@ fn a_command_makes_the_same_elsewhere_and_unconfined() {
     assert_eq!(digests(&Run::of(&mut there).json()), digests(&here));
 
     let off = bench.run(&["images", "--source-dir", "app", "--sandbox", "off", "--store", "unconfined"]);
-    off.failed(1, &["name.txt as its input /inputs/name, and commands are not confined", "give it its own path"]);
+    off.failed(1, &["name.txt at /inputs/name, and commands are not confined", "give it its own path"]);
     let place = fs::canonicalize(bench.path("name.txt")).unwrap();
     for file in ["vcbuild.toml", "Makefile"] {
         let changed = bench.read(&format!("app/{file}")).replace("/inputs/name", place.to_str().unwrap());
@@ -135,8 +135,7 @@ fn a_command_sees_and_changes_nothing_that_is_not_declared() {
     none.edit("vcbuild.toml", "[components.x]\n", "[components.x]\nsystem = false\n");
     none.run(&["images"]).failed(1, &["running `bash -c ", "bash"]);
     none.edit("vcbuild.toml", "command", "inputs = { \"/etc/hostname\" = \"nowhere\" }\ncommand");
-    none.run(&["images"])
-        .failed(1, &["running the command of x: its input nowhere cannot be used", "correct `inputs`"]);
+    none.run(&["images"]).failed(1, &["building x: its input nowhere cannot be used", "correct `inputs`"]);
 }
 
 #[test]

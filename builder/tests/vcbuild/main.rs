@@ -4,6 +4,7 @@
 
 mod bases;
 mod bench;
+mod cargo;
 mod check;
 mod command;
 mod confined;

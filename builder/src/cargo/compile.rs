@@ -1,0 +1,209 @@
+//! Compiles a binary of a Cargo workspace in the sandbox, with what Cargo compiled before where nothing else changed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::{Action, Blob, Outputs};
+
+use super::Error;
+use super::toolchain::{Target, Toolchain};
+use super::workspace::{Crates, PLACE};
+use crate::host;
+use crate::listing::{self, Listing};
+use crate::machine::Machine;
+use crate::project::CargoProgram;
+use crate::sandbox::Step;
+use crate::site::{Site, Wanted};
+use crate::source::FileHash;
+
+/// A change in how this file compiles that can change a binary changes this number, and with it every key.
+const RECIPE: u32 = 1;
+
+/// What all binaries of a workspace are compiled with.
+pub(super) struct Workshop<'a> {
+    pub(super) site: &'a Site<'a>,
+    pub(super) toolchain: Toolchain,
+    pub(super) listing: Listing,
+    pub(super) crates: Option<Crates>,
+    /// The identity of the machine's programs, the linker among them.
+    pub(super) system: FileHash,
+}
+
+/// A binary to compile.
+pub(super) struct Job<'a> {
+    pub(super) wanted: &'a Wanted<'a, CargoProgram>,
+    pub(super) package: &'a str,
+    pub(super) target: Target,
+}
+
+/// The folders of one run, as Cargo is to call them.
+struct Places {
+    source: Utf8PathBuf,
+    target: Utf8PathBuf,
+    home: Utf8PathBuf,
+    crates: Option<Utf8PathBuf>,
+    rust: Utf8PathBuf,
+}
+
+/// The places as they are called in programs, wherever they are: those of the sandbox.
+const SOURCE: &str = "/build/source";
+const TARGET: &str = "/build/target";
+const HOME: &str = "/build/cargo";
+const CRATES: &str = "/crates";
+
+impl Workshop<'_> {
+    /// The binary: from the store, or compiled.
+    pub(super) fn realise(&self, job: &Job<'_>) -> Result<Blob, crate::Error> {
+        let outputs = self.site.progress.realise(self.site.store, &self.action(job)?, || self.compile(job))?;
+        outputs.blob("binary").ok_or_else(|| crate::Error::Internal("a compile action without a binary".to_owned()))
+    }
+
+    fn action(&self, job: &Job<'_>) -> Result<Action, crate::Error> {
+        let Wanted { component, platform, program } = *job.wanted;
+        let action = Action::new("compile", format!("{} {platform}", component.name))
+            .input("recipe", RECIPE)?
+            .input("source", self.listing.hash())?
+            .input("toolchain", self.toolchain.identity())?
+            .input("system", &self.system)?
+            .input("target", job.target.triple)?
+            .input("package", job.package)?
+            .input("bin", &program.bin)?
+            .input("features", (&program.features, program.default_features))?
+            .input("profile", &program.profile)?
+            .input("rustflags", (&program.rustflags, program.link_static))?
+            .input("environment", self.environment(job))?
+            .input("inputs", host::identities(&program.inputs, &component.name, self.site.store)?)?;
+        Ok(action)
+    }
+
+    /// The variables that the project gives Cargo.
+    fn environment(&self, job: &Job<'_>) -> Vec<(String, String)> {
+        let values = self.site.version.values().into_iter();
+        let values: Vec<_> = values.chain([("arch", job.wanted.platform.architecture.as_str())]).collect();
+        job.wanted.program.env.iter().map(|(name, value)| (name.clone(), value.fill(&values))).collect()
+    }
+
+    fn compile(&self, job: &Job<'_>) -> Result<Outputs, crate::Error> {
+        let Site { store, sandbox, .. } = *self.site;
+        let Wanted { component, platform, program } = *job.wanted;
+        let cache = self.cache()?;
+        // Cargo goes by the times of files: one build at a time writes them, and compiles.
+        let lock = File::create(cache.join("lock")).map_err(crate::Error::io("opening", cache.join("lock")))?;
+        lock.lock().map_err(crate::Error::io("locking", &cache))?;
+        let (source, target) = (cache.join("source"), cache.join("target"));
+        fs::create_dir_all(&target).map_err(crate::Error::io("making", &target))?;
+        self.listing.bring_to(&source, sandbox)?;
+        let folder = sandbox.workplace(store)?;
+        let home = listing::utf8(folder.path().to_owned())?;
+        let (mut step, places) = self.step(&source, &target, &home)?;
+        if let (Some(crates), Some(place)) = (&self.crates, &places.crates) {
+            let config = crates.config.replace(PLACE, place.as_str());
+            fs::write(home.join("config.toml"), config).map_err(crate::Error::io("writing", &home))?;
+        }
+        host::give(&program.inputs, &component.name, &mut step)?;
+        self.order(job, &places, &mut step);
+        sandbox.run(step).map_err(|failure| Error::Compile {
+            component: component.name.clone(),
+            platform: platform.clone(),
+            source: Box::new(failure),
+        })?;
+        // Cargo's own name for the folder of a profile.
+        let folder = if program.profile == "dev" { "debug" } else { &program.profile };
+        let binary = target.join(job.target.triple).join(folder).join(&program.bin);
+        let reading = || crate::Error::io("reading", &binary);
+        let machine = File::open(&binary).and_then(Machine::read).map_err(reading())?;
+        if let Machine::Elf(found) = &machine
+            && !machine.runs_on(platform)
+        {
+            let (component, platform, found) = (component.name.clone(), platform.clone(), found.clone());
+            return Err(Error::Machine { component, platform, found }.into());
+        }
+        let mut writer = store.writer()?;
+        let copied = File::open(&binary).and_then(|mut file| io::copy(&mut file, &mut writer));
+        copied.map_err(reading())?;
+        Ok(Outputs::new().with_blob("binary", writer.commit()?).with_note("sandbox", sandbox.confinement()?))
+    }
+
+    /// The folder of the source and of what Cargo compiled of it, in the store's care: one for each source, for one state of
+    /// all that Cargo does not look at itself. What it compiled in another state is of no use, and goes.
+    fn cache(&self) -> Result<Utf8PathBuf, crate::Error> {
+        let Site { store, sandbox, source, .. } = *self.site;
+        let named = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
+        let state = serde_json::to_string(&(self.toolchain.identity(), &self.system));
+        let state = state.map_err(|why| crate::Error::Internal(format!("describing Rust: {why}")))?;
+        let short = |text: &str| blake3::hash(text.as_bytes()).to_hex()[..32].to_owned();
+        let of_source = sandbox.cache(store, &format!("cargo/{}", short(named.as_str())))?;
+        let current = of_source.join(short(&state));
+        fs::create_dir_all(&current).map_err(crate::Error::io("making", &current))?;
+        for entry in of_source.read_dir_utf8().map_err(crate::Error::io("reading", &of_source))? {
+            let path = entry.map_err(crate::Error::io("reading", &of_source))?.into_path();
+            if path != current && is_unused(path.as_std_path()) {
+                fs::remove_dir_all(&path).map_err(crate::Error::io("removing", &path))?;
+            }
+        }
+        Ok(current)
+    }
+
+    fn step(&self, source: &Utf8Path, target: &Utf8Path, home: &Utf8Path) -> Result<(Step, Places), crate::Error> {
+        let mut step = self.site.sandbox.step("cargo")?;
+        step.system()?;
+        let crates = self.crates.as_ref().map(|crates| step.read_only(&crates.dir, CRATES)).transpose()?;
+        let places = Places {
+            source: step.writable(source, SOURCE)?,
+            target: step.writable(target, TARGET)?,
+            home: step.writable(home, HOME)?,
+            crates,
+            rust: self.toolchain.give(&mut step)?,
+        };
+        Ok((step, places))
+    }
+
+    /// Tells Cargo what to compile, and how.
+    fn order(&self, job: &Job<'_>, places: &Places, step: &mut Step) {
+        let CargoProgram { bin, features, default_features, profile, .. } = job.wanted.program;
+        let Target { triple, linker } = &job.target;
+        step.dir(&places.source);
+        step.program(places.rust.join("bin/cargo"));
+        step.env("PATH", format!("{}:{}", places.rust.join("bin"), host::PATH));
+        step.env("CARGO_HOME", places.home.as_str());
+        step.env("CARGO_TARGET_DIR", places.target.as_str());
+        step.env("CARGO_INCREMENTAL", "0");
+        step.env("CARGO_TERM_COLOR", "never");
+        step.env("CARGO_ENCODED_RUSTFLAGS", self.flags(job, places).join("\u{1f}"));
+        if let Some(linker) = linker {
+            let variable = triple.to_uppercase().replace('-', "_");
+            step.env(format!("CARGO_TARGET_{variable}_LINKER"), linker);
+        }
+        step.envs(self.environment(job));
+        step.arguments(["build", "--frozen", "--quiet", "--profile", profile, "--target", triple]);
+        step.arguments(["--package", job.package, "--bin", bin]);
+        step.arguments([format!("--jobs={}", self.site.jobs), format!("--features={}", features.join(","))]);
+        if !default_features {
+            step.argument("--no-default-features");
+        }
+    }
+
+    /// The flags that make rustc's output depend on its inputs alone: no place of this machine in it, no symbols of where
+    /// things are, and no build ID, which is a hash of what was stripped, too.
+    fn flags(&self, job: &Job<'_>, places: &Places) -> Vec<String> {
+        let Places { source, target, home, crates, rust } = places;
+        let crates = crates.iter().map(|crates| (crates.to_string(), CRATES.to_owned()));
+        let named = [(source, SOURCE), (target, TARGET), (home, HOME)];
+        let named = named.map(|(place, name)| (place.to_string(), name.to_owned())).into_iter();
+        let remap = named.chain(crates).chain(self.toolchain.library_sources(rust));
+        let mut flags: Vec<_> = remap.map(|(place, name)| format!("--remap-path-prefix={place}={name}")).collect();
+        flags.extend(["-Cstrip=symbols", "-Clink-arg=-Wl,--build-id=none"].map(str::to_owned));
+        if job.wanted.program.link_static {
+            flags.push("-Ctarget-feature=+crt-static".to_owned());
+        }
+        flags.extend(job.wanted.program.rustflags.iter().cloned());
+        flags
+    }
+}
+
+/// Whether no build works in this folder.
+fn is_unused(folder: &Path) -> bool {
+    File::open(folder.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
+}

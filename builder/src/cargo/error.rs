@@ -1,0 +1,75 @@
+//! What can go wrong between a Cargo workspace and its binaries.
+
+use camino::Utf8PathBuf;
+use vcstore::Platform;
+
+use crate::process;
+
+/// An error of Cargo components.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum Error {
+    #[error("looking for Rust: there is no rustc command")]
+    #[diagnostic(help(
+        "install Rust and put it on PATH: with rustup, or Debian's rustc and cargo where they are new enough"
+    ))]
+    NoRust,
+
+    #[error("asking the installed Rust what it is")]
+    #[diagnostic(help(
+        "run `rustc -vV` in the source's folder: a rust-toolchain.toml there may ask for a Rust to install"
+    ))]
+    Rust { source: Box<process::Failure> },
+
+    #[error("looking for Cargo: the Rust in {sysroot} has none")]
+    #[diagnostic(help("install the Cargo of the same Rust (rustup component add cargo, or Debian's cargo)"))]
+    NoCargo { sysroot: Utf8PathBuf },
+
+    #[error("compiling for {platform}: the Rust in {sysroot} cannot compile for {target}")]
+    #[diagnostic(help(
+        "install its standard library (rustup target add {target}), and a C compiler to link with \
+         (Debian: apt-get install gcc-{})",
+        target.replace("unknown-linux-", "linux-").replace('_', "-")
+    ))]
+    NoTarget { platform: Platform, sysroot: Utf8PathBuf, target: String },
+
+    #[error("compiling for {platform}: no Rust target is known for it")]
+    #[diagnostic(help("build Cargo programs for linux/amd64, linux/arm64 or linux/arm/v7"))]
+    NoTriple { platform: Platform },
+
+    #[error("reading the Cargo workspace {dir}")]
+    #[diagnostic(help("correct the manifest: `cargo metadata --no-deps` in that folder says the same"))]
+    Metadata { dir: Utf8PathBuf, source: Box<process::Failure> },
+
+    #[error("reading the Cargo workspace {dir}: it is a part of the workspace in {root}")]
+    #[diagnostic(help("name the folder of the whole workspace as the source"))]
+    InnerFolder { dir: Utf8PathBuf, root: Utf8PathBuf },
+
+    #[error("compiling {component}: the workspace has no binary {bin}")]
+    #[diagnostic(help("say with `bin` in vcbuild.toml which it is; the workspace has {}", known.join(", ")))]
+    NoBinary { component: String, bin: String, known: Vec<String> },
+
+    #[error("compiling {component}: several packages have a binary {bin}")]
+    #[diagnostic(help("say with `bin` in vcbuild.toml which it is: {}", known.join(" or ")))]
+    ManyBinaries { component: String, bin: String, known: Vec<String> },
+
+    #[error("fetching the crates of {dir}")]
+    #[diagnostic(help(
+        "crates come from where your Cargo takes them and must be what Cargo.lock says; a lock that is old is brought up to \
+         date with `cargo generate-lockfile` or `cargo update --workspace`"
+    ))]
+    Fetch { dir: Utf8PathBuf, source: Box<process::Failure> },
+
+    #[error("compiling {component} for {platform}")]
+    #[diagnostic(help("{}", help(source)))]
+    Compile { component: String, platform: Platform, source: Box<process::Failure> },
+
+    #[error("compiling {component} for {platform}: what Cargo made is a program for {found}")]
+    #[diagnostic(help("check `rustflags` in vcbuild.toml: the target is vcbuild's to choose"))]
+    Machine { component: String, platform: Platform, found: String },
+}
+
+fn help(failure: &process::Failure) -> String {
+    failure
+        .advice()
+        .unwrap_or_else(|| "correct the source and run the command again: what was compiled already is kept".to_owned())
+}

@@ -1,0 +1,50 @@
+//! Cargo workspaces: binaries of exactly the source, the crates that its lock pins, and the Rust that is installed.
+
+mod compile;
+mod error;
+mod toolchain;
+mod workspace;
+
+use self::compile::{Job, Workshop};
+pub(crate) use self::error::Error;
+use self::toolchain::Toolchain;
+use self::workspace::{Crates, Workspace};
+use crate::host;
+use crate::listing::Listing;
+use crate::project::CargoProgram;
+use crate::site::{Made, MadeFile, Site, Wanted};
+
+/// Compiles every binary that is wanted, one after another: each keeps all processors busy, and they share what they are
+/// compiled with.
+///
+/// # Errors
+/// When there is no Rust, a crate cannot be had, or a binary does not compile. Of several failures the first binary's is
+/// returned; the others are compiled all the same, and kept.
+pub(crate) fn build<'a>(wanted: &[Wanted<'a, CargoProgram>], site: &Site<'_>) -> Result<Vec<Made<'a>>, crate::Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    site.source.must_have("Cargo.toml")?;
+    site.source.must_have("Cargo.lock")?;
+    let dir = &site.source.dir;
+    let toolchain = Toolchain::find(dir, site.store)?;
+    let workspace = Workspace::read(&toolchain, dir)?;
+    let mut jobs = Vec::new();
+    for one in wanted {
+        let (package, target) = (workspace.package(one)?, toolchain.target(one.platform)?);
+        jobs.push(Job { wanted: one, package, target });
+    }
+    let crates = Crates::of(&toolchain, dir, site)?;
+    let without = [site.outside.as_slice(), std::slice::from_ref(&workspace.target_dir)].concat();
+    let listing = Listing::of_source(dir, &without)?;
+    let workshop = Workshop { site, toolchain, listing, crates, system: host::system()? };
+    let made: Vec<_> = wanted
+        .iter()
+        .zip(&jobs)
+        .map(|(&Wanted { component, platform, .. }, job)| {
+            let binary = MadeFile { path: component.binary.clone(), mode: 0o755, content: workshop.realise(job)? };
+            Ok(Made { component, platform, files: vec![binary] })
+        })
+        .collect();
+    made.into_iter().collect()
+}

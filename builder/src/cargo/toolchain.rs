@@ -1,0 +1,117 @@
+//! The Rust that is installed: where it is, and what it is.
+
+use std::process::Command;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Serialize;
+use vcstore::{Platform, Store};
+
+use super::Error;
+use crate::sandbox::{SYSTEM_FOLDERS, Step};
+use crate::source::FileHash;
+use crate::{host, platform, process};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The folder in the sandbox of a Rust that is not among the machine's programs.
+const INSIDE: &str = "/rust";
+
+/// An installed Rust.
+#[derive(Debug)]
+pub(super) struct Toolchain {
+    sysroot: Utf8PathBuf,
+    /// The Rust target of the machine.
+    host: String,
+    /// The commit of the compiler, by which the standard library's sources are named in programs.
+    commit: Option<String>,
+    identity: Identity,
+}
+
+/// What a Rust is: by its own words, and by its content where it is not among the machine's programs, which count as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Identity {
+    version: String,
+    content: Vec<FileHash>,
+}
+
+/// A Rust target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) triple: &'static str,
+    /// The C compiler that links for it, where it is not the machine's own.
+    pub(super) linker: Option<String>,
+}
+
+impl Toolchain {
+    /// Finds the Rust that is used in `dir`, which may name one in its `rust-toolchain.toml`.
+    pub(super) fn find(dir: &Utf8Path, store: &Store) -> Result<Self, crate::Error> {
+        let version = rustc(dir, &["-vV"])?;
+        let sysroot = Utf8PathBuf::from(rustc(dir, &["--print", "sysroot"])?.trim());
+        if !sysroot.join("bin/cargo").is_file() {
+            return Err(Error::NoCargo { sysroot }.into());
+        }
+        let told = |name: &str| version.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+        let (host, commit) = (told("host:").unwrap_or_default(), told("commit-hash:").filter(|hash| hash != "unknown"));
+        let mut content = Vec::new();
+        if !is_system(&sysroot) {
+            for part in ["bin/cargo", "bin/rustc", "lib"] {
+                content.push(host::content(&sysroot.join(part), store)?);
+            }
+        }
+        Ok(Self { sysroot, host, commit, identity: Identity { version, content } })
+    }
+
+    /// What it is.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The target that stands for `platform`, when this Rust can compile for it.
+    pub(super) fn target(&self, platform: &Platform) -> Result<Target, Error> {
+        let triple = platform::rust_target(platform).ok_or_else(|| Error::NoTriple { platform: platform.clone() })?;
+        let library = self.sysroot.join("lib/rustlib").join(triple).join("lib");
+        if !library.is_dir() {
+            let (platform, sysroot, target) = (platform.clone(), self.sysroot.clone(), triple.to_owned());
+            return Err(Error::NoTarget { platform, sysroot, target });
+        }
+        let linker = (triple != self.host).then(|| format!("{}-gcc", triple.replace("-unknown-linux-", "-linux-")));
+        Ok(Target { triple, linker })
+    }
+
+    /// Cargo, to be run where it finds everything as its user's does.
+    pub(super) fn cargo(&self, dir: &Utf8Path) -> Command {
+        let mut command = Command::new(self.sysroot.join("bin/cargo"));
+        command.current_dir(dir).env("RUSTC", self.sysroot.join("bin/rustc")).env("CARGO_TERM_COLOR", "never");
+        command
+    }
+
+    /// Gives it to a step, and returns its folder there.
+    pub(super) fn give(&self, step: &mut Step) -> Result<Utf8PathBuf, crate::Error> {
+        if is_system(&self.sysroot) {
+            return Ok(self.sysroot.clone());
+        }
+        step.read_only(&self.sysroot, INSIDE)
+    }
+
+    /// Where the sources of the standard library would be in `sysroot`, and what they are called in programs everywhere.
+    pub(super) fn library_sources(&self, sysroot: &Utf8Path) -> Option<(String, String)> {
+        let commit = self.commit.as_ref()?;
+        Some((format!("{sysroot}/lib/rustlib/src/rust"), format!("/rustc/{commit}")))
+    }
+}
+
+/// Whether a folder is among the machine's programs, which every step of Cargo sees.
+fn is_system(folder: &Utf8Path) -> bool {
+    SYSTEM_FOLDERS.iter().any(|system| folder.starts_with(system))
+}
+
+fn rustc(dir: &Utf8Path, arguments: &[&str]) -> Result<String, Error> {
+    let mut command = Command::new("rustc");
+    command.current_dir(dir).args(arguments);
+    match process::run(&mut command, LIMIT) {
+        Ok(output) => Ok(String::from_utf8_lossy(&output).into_owned()),
+        Err(failure) if failure.is_missing_program() => Err(Error::NoRust),
+        Err(failure) => Err(Error::Rust { source: Box::new(failure) }),
+    }
+}

@@ -1,0 +1,122 @@
+//! A Cargo workspace: which binaries it has, and the crates that its lock pins, fetched before the sandbox closes.
+
+use std::fs::{self, File};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use cargo_metadata::{Metadata, TargetKind};
+use vcstore::Store;
+
+use super::Error;
+use super::toolchain::Toolchain;
+use crate::project::CargoProgram;
+use crate::site::{Site, Wanted};
+use crate::source::FileHash;
+use crate::{listing, process};
+
+const METADATA_LIMIT: Duration = Duration::from_secs(120);
+const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// A workspace.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    /// Where Cargo would compile to: none of the source.
+    pub(super) target_dir: Utf8PathBuf,
+    /// Its binaries, by package and name.
+    binaries: Vec<(String, String)>,
+}
+
+/// The crates that a workspace needs from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Crates {
+    /// Their folder.
+    pub(super) dir: Utf8PathBuf,
+    /// The settings by which Cargo takes them from there, with [`PLACE`] for the folder.
+    pub(super) config: String,
+}
+
+/// What stands for the folder of crates in their settings.
+pub(super) const PLACE: &str = "{crates}";
+
+/// The file of the settings, beside the crates.
+const CONFIG: &str = "config.toml";
+
+impl Workspace {
+    /// Reads the manifests of the workspace in `dir`. No code of it runs, and nothing is fetched.
+    pub(super) fn read(toolchain: &Toolchain, dir: &Utf8Path) -> Result<Self, Error> {
+        let failed = |failure| Error::Metadata { dir: dir.to_owned(), source: Box::new(failure) };
+        let mut command = toolchain.cargo(dir);
+        command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+        let output = process::run(&mut command, METADATA_LIMIT).map_err(failed)?;
+        let metadata: Metadata = serde_json::from_slice(&output)
+            .map_err(|why| failed(process::Failure::Other(format!("what Cargo tells is not understood: {why}"))))?;
+        if metadata.workspace_root != dir {
+            return Err(Error::InnerFolder { dir: dir.to_owned(), root: metadata.workspace_root });
+        }
+        let binaries = metadata.packages.iter().flat_map(|package| {
+            let binaries = package.targets.iter().filter(|target| target.kind.contains(&TargetKind::Bin));
+            binaries.map(|target| (package.name.to_string(), target.name.clone()))
+        });
+        let binaries = binaries.collect();
+        Ok(Self { target_dir: metadata.target_directory, binaries })
+    }
+
+    /// The package of the binary that is wanted.
+    pub(super) fn package(&self, wanted: &Wanted<'_, CargoProgram>) -> Result<&str, Error> {
+        let CargoProgram { package, bin, .. } = wanted.program;
+        let fits = |of: &str| package.as_ref().is_none_or(|package| package == of);
+        let found: Vec<_> = self.binaries.iter().filter(|(of, name)| name == bin && fits(of)).collect();
+        let list = |binaries: &mut dyn Iterator<Item = &(String, String)>| {
+            binaries.map(|(package, bin)| format!("{package}/{bin}")).collect::<Vec<_>>()
+        };
+        let (component, bin) = (wanted.component.name.clone(), bin.clone());
+        match found.as_slice() {
+            [(package, _)] => Ok(package),
+            [] => Err(Error::NoBinary { component, bin, known: list(&mut self.binaries.iter()) }),
+            many => Err(Error::ManyBinaries { component, bin, known: list(&mut many.iter().copied()) }),
+        }
+    }
+}
+
+impl Crates {
+    /// The crates that the lock of the workspace in `dir` pins: as they were fetched before, or fetched now as its user's
+    /// Cargo fetches, which checks them. None when it needs none.
+    pub(super) fn of(toolchain: &Toolchain, dir: &Utf8Path, site: &Site<'_>) -> Result<Option<Self>, crate::Error> {
+        let path = dir.join("Cargo.lock");
+        let lock = fs::read_to_string(&path).map_err(crate::Error::io("reading", &path))?;
+        // A package of the workspace itself has no source.
+        if !lock.lines().any(|line| line.starts_with("source = ")) {
+            return Ok(None);
+        }
+        let home = site.store.cache_dir("crates")?;
+        let known = home.join(FileHash::of(lock.as_bytes()).to_string());
+        let guard_path = home.join("lock");
+        let guard = File::options().create(true).append(true).open(&guard_path);
+        let guard = guard.map_err(crate::Error::io("opening", &guard_path))?;
+        guard.lock().map_err(crate::Error::io("locking", &guard_path))?;
+        if !known.join(CONFIG).is_file() {
+            site.lock.network().permit(format!("fetching the crates of {dir}"))?;
+            let _step = site.progress.step("fetching crates");
+            fetch(toolchain, dir, site.store, &known)?;
+        }
+        let config = known.join(CONFIG);
+        let config = fs::read_to_string(&config).map_err(crate::Error::io("reading", &config))?;
+        Ok(Some(Self { dir: known.join("crates"), config }))
+    }
+}
+
+/// Has Cargo bring all crates of the lock, and the settings to use them, into the folder `to`: at once whole, or not at all.
+fn fetch(toolchain: &Toolchain, dir: &Utf8Path, store: &Store, to: &Utf8Path) -> Result<(), crate::Error> {
+    let temporary = store.temp_dir()?;
+    let folder = listing::utf8(temporary.path().join("fetched"))?;
+    let crates = folder.join("crates");
+    fs::create_dir_all(&crates).map_err(crate::Error::io("making", &crates))?;
+    let mut command = toolchain.cargo(dir);
+    // Not --quiet: Cargo would keep the settings to itself, too.
+    command.args(["vendor", "--locked", "--versioned-dirs", "--respect-source-config"]).arg(&crates);
+    let config = process::run(&mut command, FETCH_LIMIT)
+        .map_err(|failure| Error::Fetch { dir: dir.to_owned(), source: Box::new(failure) })?;
+    let config = String::from_utf8_lossy(&config).replace(crates.as_str(), PLACE);
+    fs::write(folder.join(CONFIG), config).map_err(crate::Error::io("writing", folder.join(CONFIG)))?;
+    fs::rename(&folder, to).map_err(crate::Error::io("writing", to))
+}

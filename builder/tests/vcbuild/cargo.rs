@@ -1,0 +1,164 @@
+//! Cargo workspaces: compiled from the lock and the source alone, the same wherever that is.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::bench::{Bench, Run, copy, digests, sha256, untar};
+
+/// Both programs of the fixture.
+const PROJECT: &str = "base = \"scratch\"\ncompression = \"gzip\"\n[defaults]\nimage = \"registry.example/{component}:v1\"\n\
+                       bin = \"{component}\"\nbuild_env = { HELLO_VERSION = \"{version}\" }\n\
+                       [components.hello]\n[components.goodbye]\n";
+
+fn with_workspace(folder: &str) -> Bench {
+    let bench = Bench::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/cargo");
+    copy(&fixture, &bench.path(folder));
+    bench.write(&format!("{folder}/vcbuild.toml"), PROJECT);
+    bench
+}
+
+/// Builds with nothing of the Cargo that runs this test.
+fn build(bench: &Bench, arguments: &[&str]) -> Command {
+    let mut command = bench.vcbuild(&[&["images", "--output", "json"], arguments].concat());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME") {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Whether a program asks for the loader of shared libraries.
+fn needs_libraries(bench: &Bench, program: &Path) -> bool {
+    bench.tool("readelf", &["--program-headers", program.to_str().unwrap()]).contains("INTERP")
+}
+
+#[test]
+fn a_workspace_is_compiled_once_and_to_the_same_wherever_it_is() {
+    let bench = with_workspace("here");
+    let run = |arguments: &[&str]| Run::of(&mut build(&bench, &[&["--source-dir", "here"], arguments].concat()));
+    let first = run(&[]);
+    let digest = digests(&first.json());
+    assert_eq!((first.ran("compile"), first.ran("layer")), (2, 2), "{first:?}");
+    assert_eq!(run(&[]).json()["actions"]["run"], 0);
+
+    untar(&bench.path("out/hello-amd64.tar"), &bench.path("layout"));
+    bench.tool("umoci", &["unpack", "--rootless", "--image", "layout:v1", "bundle"]);
+    let program = bench.path("bundle/rootfs/usr/local/bin/hello");
+    assert_eq!(Run::of(&mut Command::new(&program)).stdout, "hello to all 1! v0.0.0\n");
+    // It needs no library of a base, and names no place of this machine, not even in what it says of a failure.
+    let content = fs::read(&program).unwrap();
+    let has = |text: &str| content.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(!needs_libraries(&bench, &program), "a static binary");
+    assert!(!has(bench.path("").to_str().unwrap()) && !has("/.cargo/"), "{}", program.display());
+    assert!(has("greet/src/lib.rs"));
+
+    // Elsewhere, in another store, with other settings, unconfined: the same.
+    copy(&bench.path("here"), &bench.path("some/where/else"));
+    bench.write("some/where/else/target/debug/left", "not mine");
+    let mut there = build(&bench, &["--source-dir", "some/where/else", "--sandbox", "off", "--jobs", "1"]);
+    there.env("VCBUILD_STORE", bench.path("other")).env("RUSTFLAGS", "-g").env("HELLO_VERSION", "not this");
+    assert_eq!(digests(&Run::of(&mut there).json()), digest);
+
+    // What is compiled already stays in the store's care, and a changed file is all that is compiled again.
+    let mark = bench.path("store/cache/cargo");
+    let library = || {
+        let find = walkdir::WalkDir::new(&mark).into_iter().map(Result::unwrap);
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        let rlib = |path: &Path| name(path).starts_with("libitoa") && path.extension().is_some_and(|ext| ext == "rlib");
+        let found = find.map(walkdir::DirEntry::into_path).find(|path| rlib(path)).unwrap();
+        (fs::metadata(&found).unwrap().modified().unwrap(), sha256(&found))
+    };
+    let before = library();
+    bench.edit("here/hello/src/bin/goodbye.rs", "goodbye after", "goodbye, after");
+    let changed = run(&[]);
+    assert_eq!((changed.ran("compile"), changed.ran("layer")), (2, 1), "{changed:?}");
+    let after = digests(&changed.json());
+    assert!(after["hello"] == digest["hello"] && after["goodbye"] != digest["goodbye"]);
+    assert_eq!(library(), before);
+    // Back again: from the store, and nothing is compiled.
+    bench.edit("here/hello/src/bin/goodbye.rs", "goodbye, after", "goodbye after");
+    assert_eq!((run(&[]).ran("compile"), digests(&run(&[]).json())), (0, digest));
+}
+
+#[test]
+fn features_profiles_and_flags_reach_the_compiler() {
+    let bench = with_workspace("here");
+    let says = || {
+        let mut command = build(&bench, &["--source-dir", "here", "--components", "hello"]);
+        let made = Run::of(&mut command);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        let _ = fs::remove_dir_all(bench.path("layout"));
+        let _ = fs::remove_dir_all(bench.path("bundle"));
+        untar(&bench.path("out/hello-amd64.tar"), &bench.path("layout"));
+        bench.tool("umoci", &["unpack", "--rootless", "--image", "layout:v1", "bundle"]);
+        let program = bench.path("bundle/rootfs/usr/local/bin/hello");
+        (Run::of(&mut Command::new(&program)).stdout, needs_libraries(&bench, &program))
+    };
+    bench.edit(
+        "here/vcbuild.toml",
+        "[components.hello]\n",
+        "[components.hello]\nbin = \"hello/hello\"\nprofile = \"dev\"\ndefault_features = false\n",
+    );
+    let (said, quiet) = says();
+    assert_eq!(said, "hello to all 1. v0.0.0\n");
+    bench.edit(
+        "here/vcbuild.toml",
+        "false\n",
+        "false\nfeatures = [\"loud\"]\nlink_static = false\nrustflags = [\"-Copt-level=1\"]\n",
+    );
+    let (said, loud) = says();
+    assert_eq!(said, "hello to all 1! v0.0.0\n");
+    assert!(!quiet && loud, "the second needs the C library of its base");
+}
+
+#[test]
+fn what_cannot_be_compiled_is_named() {
+    let bench = with_workspace("here");
+    let fails = |words: &[&str]| Run::of(&mut build(&bench, &["--source-dir", "here"])).failed(1, words);
+    bench.edit("here/vcbuild.toml", "[components.goodbye]", "[components.adieu]");
+    fails(&["compiling adieu: the workspace has no binary adieu", "hello/goodbye, hello/hello"]);
+    bench.edit("here/vcbuild.toml", "[components.adieu]", "[components.adieu]\nbin = \"goodbye\"");
+    bench.edit("here/greet/src/lib.rs", "itoa::Buffer", "itoa::Puffer");
+    fails(&["error: compiling adieu for linux/amd64", "cannot find", "Puffer", "greet/src/lib.rs"]);
+    bench.edit("here/greet/src/lib.rs", "itoa::Puffer", "itoa::Buffer");
+    // A build script is code as any other: it has no network, and sees what is declared.
+    let script = bench.read("here/hello/build.rs");
+    bench.edit(
+        "here/hello/build.rs",
+        "fn main() {",
+        "fn main() {\n    std::net::TcpStream::connect(\"192.0.2.1:80\").unwrap();",
+    );
+    fails(&["compiling adieu", "NetworkUnreachable"]);
+    bench.write("here/hello/build.rs", &script);
+    bench.edit("here/hello/build.rs", "fn main() {", "fn main() {\n    std::fs::read(\"/etc/hostname\").unwrap();");
+    fails(&["compiling adieu", "No such file or directory"]);
+    bench.write("here/hello/build.rs", &script);
+
+    let lock = bench.read("here/Cargo.lock");
+    bench.write("here/Cargo.lock", &lock.replace("checksum = \"", "checksum = \"0000"));
+    fails(&["fetching the crates of ", "itoa"]);
+    fs::remove_file(bench.path("here/Cargo.lock")).unwrap();
+    fails(&["opening the source here: the folder has no Cargo.lock"]);
+    bench.write("here/Cargo.lock", &lock);
+    let mut none = build(&bench, &["--source-dir", "here"]);
+    Run::of(none.env("PATH", bench.path("")))
+        .failed(1, &["looking for Rust: there is no rustc command", "install Rust"]);
+    let mut offline = build(&bench, &["--source-dir", "here", "--offline", "--store", "empty"]);
+    Run::of(&mut offline).failed(1, &["fetching the crates of ", "--offline forbids"]);
+    let mut inner = build(&bench, &["--source-dir", "here", "--source-subdir", "hello"]);
+    bench.write("here/hello/Cargo.lock", &lock);
+    Run::of(&mut inner).failed(1, &["it is a part of the workspace in ", "the whole workspace"]);
+}
+
+#[test]
+fn a_platform_that_rust_cannot_compile_for_is_named() {
+    let installed =
+        Run::of(Command::new("rustc").args(["--print", "target-libdir", "--target", "aarch64-unknown-linux-gnu"]));
+    if Path::new(installed.stdout.trim()).is_dir() {
+        return;
+    }
+    let bench = with_workspace("here");
+    let run = Run::of(&mut build(&bench, &["--source-dir", "here", "--platform", "linux/arm64"]));
+    run.failed(1, &["compiling for linux/arm64: the Rust in ", "rustup target add aarch64-unknown-linux-gnu"]);
+}
