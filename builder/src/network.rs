@@ -1,6 +1,8 @@
 //! Whether this run may use the network. Whatever opens a connection asks for a [`Permit`] first, and cannot be made
 //! without one: so nothing can forget `--offline`.
 
+use std::error::Error as StdError;
+
 /// The network, as this run may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Network {
@@ -40,6 +42,22 @@ impl Network {
             Self::Offline => Err(Offline { attempt: attempt.into() }),
         }
     }
+}
+
+/// What a failed request failed with and what that came from, in one line. The address is left out: whoever tells has said it
+/// already.
+pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        let text = text.split(" for url (").next().unwrap_or_default();
+        if words.last().is_none_or(|last| last != text) {
+            words.push(text.to_owned());
+        }
+        next = error.source();
+    }
+    words.join(": ")
 }
 
 #[cfg(test)]

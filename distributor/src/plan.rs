@@ -267,13 +267,14 @@ fn points_at(inventory: &Inventory, name: &str, target: &Digest) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::inventory::{Disk, Present, Record};
     use crate::wanted::tests::image;
     use proptest::prelude::*;
 
-    fn empty() -> Inventory {
+    /// What a node without images has.
+    pub(crate) fn empty() -> Inventory {
         Inventory {
             platform: Platform::default(),
             snapshotter: "overlayfs".into(),

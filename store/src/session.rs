@@ -8,7 +8,7 @@
 //! is gone, however it went.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -187,7 +187,7 @@ impl Living {
 pub(crate) fn living(store: &Utf8Path, _excluded: &File) -> Result<Vec<Living>, Error> {
     let mut living = Vec::new();
     for path in files(&store.join("tmp"))? {
-        if lock_dead(&path)?.is_some() {
+        if lock_if_free(&path, File::options().read(true))?.is_some() {
             continue;
         }
         let text = match fs::read_to_string(&path) {
@@ -222,7 +222,7 @@ impl Stale {
 fn stale(tmp: &Utf8Path) -> Result<Vec<Stale>, Error> {
     let mut stale = Vec::new();
     for path in files(tmp)? {
-        if let Some(lock) = lock_dead(&path)? {
+        if let Some(lock) = lock_if_free(&path, File::options().read(true))? {
             stale.push(Stale { path, _lock: lock });
         }
     }
@@ -240,11 +240,11 @@ fn files(tmp: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Error> {
     Ok(files)
 }
 
-/// The file of a session, locked, if nobody else locks it.
-fn lock_dead(path: &Utf8Path) -> Result<Option<File>, Error> {
-    let file = match File::open(path) {
+/// A file opened so, and locked, if nobody else locks it.
+pub(crate) fn lock_if_free(path: &Utf8Path, how: &OpenOptions) -> Result<Option<File>, Error> {
+    let file = match how.open(path) {
         Ok(file) => file,
-        // It ended between the listing and now; another user's is left to that user.
+        // It went between the listing and now; another user's is left to that user.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
             return Ok(None);
         }

@@ -9,7 +9,7 @@ use camino::Utf8PathBuf;
 use reqwest::{Client, StatusCode};
 
 use super::error::Error;
-use crate::network::{Network, Offline};
+use crate::network::{Network, Offline, causes};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -213,18 +213,6 @@ fn copy(path: &Utf8PathBuf, limit: u64, to: &mut impl Write) -> Result<(), Fault
         return Err(Fault::Final(format!("it is longer than {limit} bytes")));
     }
     io::copy(&mut io::Read::take(file, limit), to).map(|_| ()).map_err(other)
-}
-
-/// An error and what it came from, in one line, without its address.
-fn causes(error: &reqwest::Error) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut next: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = next {
-        words.push(error.to_string().split(" for url (").next().unwrap_or_default().to_owned());
-        next = error.source();
-    }
-    words.dedup();
-    words.join(": ")
 }
 
 #[cfg(test)]

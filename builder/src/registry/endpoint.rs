@@ -10,8 +10,9 @@ use tokio::sync::Mutex;
 use super::Error;
 use super::challenge::{Challenge, Token};
 use super::credentials::{self, Credentials, Login};
-use super::error::{Cause, causes, is_tls};
+use super::error::{Cause, is_tls};
 use super::host::{Host, Patience};
+use crate::network::causes;
 
 /// The most of an error's or a token server's answer that is read.
 const WORDS_LIMIT: u64 = 64 << 10;

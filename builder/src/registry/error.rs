@@ -72,21 +72,6 @@ impl Error {
 #[error("{0}")]
 pub(crate) struct Cause(pub(crate) String);
 
-/// An error and what it came from, in one line.
-pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        let text = text.split(" for url (").next().unwrap_or_default();
-        if words.last().is_none_or(|last| last != text) {
-            words.push(text.to_owned());
-        }
-        next = error.source();
-    }
-    words.join(": ")
-}
-
 /// Whether TLS failed, and not what lies below or above it.
 pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);

@@ -10,6 +10,7 @@ use reqwest::{Certificate, Client, Identity};
 use super::Error;
 use super::error::Cause;
 use crate::config::{Config, Registry, config_folder};
+use crate::network::causes;
 
 /// How patient a client is.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +83,7 @@ impl Host {
                 client = client.identity(identity);
             }
         }
-        client.build().map_err(|error| Error::Start(Box::new(Cause(super::error::causes(&error)))))
+        client.build().map_err(|error| Error::Start(Box::new(Cause(causes(&error)))))
     }
 
     /// What Docker, Podman and the user's settings say of the host: `*.crt` are authorities, `NAME.cert` with `NAME.key` is

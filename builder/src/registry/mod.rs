@@ -20,13 +20,13 @@ use vcstore::{Blob, Digest, Store};
 
 pub(crate) use self::endpoint::Access;
 use self::endpoint::Endpoint;
-pub(crate) use self::error::{Cause, Error, causes};
+pub(crate) use self::error::{Cause, Error};
 use self::host::Host;
 pub(crate) use self::host::Patience;
 pub(crate) use self::push::{Sent, Tally, push_image};
 use crate::config::Config;
 use crate::download::{self, Body, Failure, Persistence};
-use crate::network::Permit;
+use crate::network::{Permit, causes};
 
 /// The largest manifest or index that is read, as registries have it themselves.
 const DOCUMENT_LIMIT: u64 = 4 << 20;

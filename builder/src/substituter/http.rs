@@ -9,8 +9,8 @@ use vcstore::{ActionKey, Blob, Digest, Store};
 use super::Error;
 use super::cache::{Fault, blob_path, record_path, whole};
 use crate::download::{self, Body};
-use crate::network::Permit;
-use crate::registry::{Sent, body_of, causes};
+use crate::network::{Permit, causes};
+use crate::registry::{Sent, body_of};
 
 /// A web server's folder.
 #[derive(Debug)]

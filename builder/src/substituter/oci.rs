@@ -11,8 +11,8 @@ use super::Error;
 use super::cache::{Fault, Purpose, RECORD_LIMIT, whole};
 use crate::config::Config;
 use crate::download::Body;
-use crate::network::Permit;
-use crate::registry::{self, MANIFESTS, Patience, Repository, Sent, causes};
+use crate::network::{Permit, causes};
+use crate::registry::{self, MANIFESTS, Patience, Repository, Sent};
 
 /// What a record is called among artifacts.
 const RECORD_TYPE: &str = "application/vnd.vcbuild.record.v1+json";

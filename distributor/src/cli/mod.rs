@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod deploy;
+mod error;
 mod helper;
 mod images;
 mod nodes;

@@ -2,26 +2,23 @@
 //! anything.
 
 use std::convert::Infallible;
-use std::io;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::Args;
-use miette::Diagnostic;
-use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vcterminal::{Exit, Output};
 
-use crate::cli::images::{self, Images};
+use crate::cli::error::Error;
+use crate::cli::images::Images;
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::cli::progress::Progress;
 use crate::footprint;
 use crate::interrupt::{Interrupt, Interrupter};
-use crate::nodes;
 use crate::push::{self, UseHelper};
 use crate::rate::Rate;
 use crate::report::{self, PlanReport, PushReport};
-use crate::session::{self, Binary};
+use crate::session::Binary;
 use crate::transport;
 
 /// Push images to the nodes of a cluster, sending only what each of them lacks.
@@ -85,22 +82,6 @@ struct Work {
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
-}
-
-/// Why there was nothing to push, or nowhere to push to.
-#[derive(Debug, Error, Diagnostic)]
-pub(super) enum Error {
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Images(#[from] images::Error),
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Nodes(#[from] nodes::Error),
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Helper(#[from] session::Error),
-    #[error("printing the report")]
-    Print(#[source] io::Error),
 }
 
 /// How fast blobs may leave.

@@ -1,17 +1,14 @@
 //! `vcdist status`: how the images stand on the nodes, against the store.
 
-use std::io;
 use std::num::NonZeroUsize;
 
 use clap::Args;
-use miette::Diagnostic;
-use thiserror::Error;
 use vcterminal::{Exit, Output};
 
-use crate::cli::images::{self, Images};
+use crate::cli::error::Error;
+use crate::cli::images::Images;
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
-use crate::nodes;
-use crate::session::{self, Binary};
+use crate::session::Binary;
 use crate::status::{self, Question, StatusReport};
 use crate::transport;
 
@@ -40,22 +37,6 @@ pub(super) struct Status {
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
-}
-
-/// Why nothing could be asked.
-#[derive(Debug, Error, Diagnostic)]
-pub(super) enum Error {
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Images(#[from] images::Error),
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Nodes(#[from] nodes::Error),
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Helper(#[from] session::Error),
-    #[error("printing the report")]
-    Print(#[source] io::Error),
 }
 
 impl Status {

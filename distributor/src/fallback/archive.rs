@@ -124,12 +124,9 @@ impl Write for Pieces<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use vcstore::Platform;
+    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::inventory::Inventory;
     use crate::wanted::tests::image;
 
     #[test]
@@ -140,16 +137,7 @@ mod tests {
         for content in ["base", "manager"] {
             store.put(content.as_bytes()).expect("a blob");
         }
-        let inventory = Inventory {
-            platform: Platform::default(),
-            snapshotter: "overlayfs".into(),
-            disk: None,
-            snapshot_disk: None,
-            blobs: BTreeMap::new(),
-            partial: BTreeMap::new(),
-            snapshots: BTreeSet::new(),
-            records: BTreeMap::new(),
-        };
+        let inventory = crate::plan::tests::empty();
         let mut plan = crate::plan::plan(&[image], &inventory, &BTreeMap::new()).expect("a plan");
         // The test's manifest and configuration are none.
         plan.images[0].send.truncate(2);

@@ -96,12 +96,7 @@ fn a_corrupt_blob_leaves_no_name() {
     let rig = Rig::up();
     image(&rig.store(), "manager", &noise(1, MB), &noise(2, MB));
     let layer = rig.store().image("manager").expect("an image").platforms[0].layers[1].clone();
-    let path = rig.store().blob_path(&layer.digest);
-    let mut bytes = fs::read(&path).expect("a blob");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its mode");
-    fs::write(&path, bytes).expect("damage");
+    rig.damage_in_store(&layer.digest);
     let refused = rig.push(&[&NEVER[..], &["manager"]].concat());
     assert_eq!(refused.code(), 1);
     assert!(refused.stderr().contains("reading the images from the store"), "{}", refused.stderr());

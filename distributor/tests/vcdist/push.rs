@@ -188,12 +188,7 @@ fn a_corrupt_blob_is_refused_before_a_name_appears() {
     let rig = Rig::up();
     image(&rig.store(), "manager", &noise(1, MB), &noise(2, MB));
     let layer = rig.store().image("manager").expect("an image").platforms[0].layers[1].clone();
-    let path = rig.store().blob_path(&layer.digest);
-    let mut bytes = fs::read(&path).expect("a blob");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its mode");
-    fs::write(&path, bytes).expect("damage");
+    rig.damage_in_store(&layer.digest);
     let refused = rig.push(&["manager"]);
     assert_eq!(refused.code(), 1);
     let said = refused.stderr();

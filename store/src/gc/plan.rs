@@ -1,15 +1,14 @@
 //! Decides what goes and what stays, and touches nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::time::SystemTime;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
 use super::reach::Reach;
 use super::{Busy, Collected, CollectedCache, Keep};
-use crate::session::{Living, Use};
+use crate::session::{Living, Use, lock_if_free};
 use crate::usage::{Cache, Remembered};
 use crate::{Amount, Digest, Error, Store, remove};
 
@@ -141,7 +140,7 @@ impl Plan {
         for path in store.files("tmp/locks")? {
             // The index's own is taken again and again; an action's goes with who took it, unless that was killed.
             if path.file_name() != Some("index.lock")
-                && let Some(lock) = lock_unused(&path)?
+                && let Some(lock) = lock_if_free(&path, File::options().append(true))?
             {
                 self.locks.push((path, lock));
             }
@@ -190,22 +189,5 @@ impl Staying<'_> {
             self.bytes += bytes;
         }
         !self.full
-    }
-}
-
-/// The lock of an action, locked, if nobody else has it. Whoever waits for it then finds it gone and makes a new one.
-fn lock_unused(path: &Utf8Path) -> Result<Option<File>, Error> {
-    let file = match File::options().append(true).open(path) {
-        Ok(file) => file,
-        // It went meanwhile; another user's is left to that user.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(Error::io("opening", path)(error)),
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(Error::io("locking", path)(error)),
     }
 }

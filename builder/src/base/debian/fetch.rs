@@ -11,7 +11,7 @@ use reqwest::{Client, Response, StatusCode};
 use vcstore::{Blob, Digest, Store};
 
 use super::Error;
-use crate::network::Permit;
+use crate::network::{Permit, causes};
 
 /// How often a file is asked for before it is given up.
 const ATTEMPTS: u32 = 4;
@@ -159,19 +159,4 @@ async fn into_store(store: &Store, url: &str, blob: Blob, response: Response) ->
         }
         Err(error) => Err(disk(error)),
     }
-}
-
-/// An error and what it came from, in one line. The address is left out: it is in the message already.
-fn causes(error: &reqwest::Error) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut next: Option<&dyn StdError> = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        let text = text.split(" for url (").next().unwrap_or_default();
-        if words.last().is_none_or(|last| last != text) {
-            words.push(text.to_owned());
-        }
-        next = error.source();
-    }
-    words.join(": ")
 }

@@ -10,6 +10,7 @@ mod network;
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
-use vcstore::Store;
+use vcstore::{Digest, Store};
 
 use daemons::{Daemon, containerd, sshd, tmpfs, tool};
 pub(crate) use images::{image, noise};
@@ -107,6 +108,16 @@ impl Rig {
     /// The operator's store.
     pub(crate) fn store(&self) -> Store {
         Store::open(&self.path().join("store")).expect("a store")
+    }
+
+    /// Turns a bit in the middle of a blob of the store.
+    pub(crate) fn damage_in_store(&self, digest: &Digest) {
+        let path = self.store().blob_path(digest);
+        let mut bytes = fs::read(&path).expect("a blob");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its mode");
+        fs::write(&path, bytes).expect("damage");
     }
 
     /// `vcdist push ARGUMENTS` to this node.
