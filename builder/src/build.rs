@@ -118,9 +118,7 @@ pub(crate) fn images(
     };
     let mut images = BTreeMap::new();
     for (reference, (component, platforms)) in &names.images {
-        let wanted = |part: &&Part<'_>| {
-            platforms.contains(part.platform) && names.reference(part.component, part.platform) == Some(reference)
-        };
+        let wanted = |part: &&Part<'_>| part.component.name == component.name && platforms.contains(part.platform);
         let manifests = parts.iter().filter(wanted).map(manifest).collect::<Result<Vec<_>, _>>()?;
         let target = image::target(store, component, &request.about, &manifests)?;
         store.tag(reference, &target)?;
@@ -200,12 +198,11 @@ struct Names<'a> {
     images: BTreeMap<String, (&'a Component, BTreeSet<Platform>)>,
     /// The references in each archive.
     archives: BTreeMap<String, BTreeSet<String>>,
-    references: BTreeMap<(String, Platform), String>,
 }
 
 impl<'a> Names<'a> {
     fn of(request: &Request<'a>) -> Result<Self, Error> {
-        let mut names = Self { images: BTreeMap::new(), archives: BTreeMap::new(), references: BTreeMap::new() };
+        let mut names = Self { images: BTreeMap::new(), archives: BTreeMap::new() };
         let version = request.version.version.as_deref().unwrap_or_default();
         for component in &request.components {
             for platform in &request.platforms {
@@ -224,15 +221,10 @@ impl<'a> Names<'a> {
                     return Err(Error::Usage(why));
                 }
                 platforms.insert(platform.clone());
-                names.archives.entry(archive).or_default().insert(reference.clone());
-                names.references.insert((component.name.clone(), platform.clone()), reference);
+                names.archives.entry(archive).or_default().insert(reference);
             }
         }
         Ok(names)
-    }
-
-    fn reference(&self, component: &Component, platform: &Platform) -> Option<&String> {
-        self.references.get(&(component.name.clone(), platform.clone()))
     }
 
     /// The first archive that has the image.

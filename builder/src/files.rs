@@ -10,6 +10,7 @@ use walkdir::WalkDir;
 use crate::Error;
 use crate::layer::{Contents, Owner};
 use crate::project::{Added, AddedKind, Component, Place};
+use crate::source::utf8;
 
 /// The permissions of a folder whose entry says nothing of them.
 const FOLDER: u32 = 0o755;
@@ -90,10 +91,7 @@ impl Copy<'_> {
         }
         for entry in WalkDir::new(&top).follow_links(false).sort_by_file_name() {
             let entry = entry.map_err(|error| Error::io("reading", &top)(error.into()))?;
-            let from = Utf8PathBuf::from_path_buf(entry.path().to_owned()).map_err(|path| {
-                let why = std::io::Error::other("its name is not UTF-8");
-                Error::io("reading", path.to_string_lossy().as_ref())(why)
-            })?;
+            let from = utf8("reading", entry.path())?;
             let below = from.strip_prefix(&top).unwrap_or(Utf8Path::new(""));
             let path = if below.as_str().is_empty() { self.path.to_owned() } else { format!("{}/{below}", self.path) };
             self.put(&path, from, &top, entry.file_type(), contents)?;

@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 
 use crate::Error;
 use crate::sandbox::Sandbox;
-use crate::source::{FileHash, hash_file};
+use crate::source::{FileHash, hash_file, is_source, utf8};
 
 /// The files below a folder.
 #[derive(Debug)]
@@ -35,9 +35,7 @@ impl Listing {
     /// # Errors
     /// When a file cannot be read, is neither file nor link, or has a name that is not UTF-8.
     pub(crate) fn of_source(top: &Utf8Path, without: &[Utf8PathBuf]) -> Result<Self, Error> {
-        Self::read(top, |entry| {
-            entry.file_name() != ".git" && !without.iter().any(|path| entry.path() == path.as_std_path())
-        })
+        Self::read(top, |entry| is_source(entry, without))
     }
 
     /// Reads all files below `top`.
@@ -53,7 +51,7 @@ impl Listing {
         for entry in WalkDir::new(top).into_iter().filter_entry(keep) {
             let entry = entry.map_err(|error| Error::io("reading", top)(error.into()))?;
             if !entry.file_type().is_dir() {
-                paths.push(utf8(entry.into_path())?);
+                paths.push(utf8("reading", entry.path())?);
             }
         }
         let read = |path: Utf8PathBuf| {
@@ -99,7 +97,7 @@ impl Listing {
         for entry in WalkDir::new(to).min_depth(1).contents_first(true) {
             let entry = entry.map_err(|error| Error::io("reading", to)(error.into()))?;
             let is_dir = entry.file_type().is_dir();
-            let path = utf8(entry.into_path())?;
+            let path = utf8("reading", entry.path())?;
             let known = self.entries.contains_key(path.strip_prefix(to).unwrap_or(&path));
             match (is_dir, known) {
                 // A folder with something of the source in it stays: it cannot be removed.
@@ -146,17 +144,6 @@ impl Entry {
         }
         Ok(Self::File { hash: hash_file(path)?, executable: meta.permissions().mode() & 0o100 != 0 })
     }
-}
-
-/// A path of the system, as all paths are here.
-///
-/// # Errors
-/// When it is not UTF-8.
-pub(crate) fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
-    Utf8PathBuf::try_from(path).map_err(|error| {
-        let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
-        Error::io("reading", &path)(io::Error::other("its name is not UTF-8"))
-    })
 }
 
 #[cfg(test)]

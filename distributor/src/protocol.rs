@@ -31,6 +31,11 @@ pub(crate) const VERSION: u32 = 3;
 /// Starts every line that is meant for us among whatever a login shell prints first.
 pub(crate) const MARK: &str = "::vcdist:";
 
+/// The line that has any login shell read `script`, which must come behind it, and run it.
+pub(crate) fn line_before(script: &str) -> String {
+    format!("exec sh -c 'eval \"$(head -c {})\"'", script.len())
+}
+
 /// Blob bytes a message carries at most: enough to make framing free, and little enough that many nodes at once cost
 /// little memory.
 pub(crate) const CHUNK: usize = 256 << 10;

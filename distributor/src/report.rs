@@ -119,10 +119,12 @@ pub struct ImageReport {
 
 /// An error with the node it happened on.
 #[derive(Debug, thiserror::Error)]
-#[error("pushing to {node}: {source}")]
+#[error("{doing} {node}: {source}")]
 pub struct NodeError<'a> {
-    node: &'a str,
-    source: &'a Error,
+    /// What was done with the node: "pushing to", "asking".
+    pub(crate) doing: &'static str,
+    pub(crate) node: &'a str,
+    pub(crate) source: &'a Error,
 }
 
 impl Diagnostic for NodeError<'_> {
@@ -242,7 +244,9 @@ impl NodePlan {
 
 /// The errors of a push, each with its node.
 pub fn errors(outcomes: &[Outcome]) -> impl Iterator<Item = NodeError<'_>> {
-    outcomes.iter().filter_map(|outcome| Some(NodeError { node: &outcome.node.name, source: outcome.error.as_ref()? }))
+    outcomes.iter().filter_map(|outcome| {
+        Some(NodeError { doing: "pushing to", node: &outcome.node.name, source: outcome.error.as_ref()? })
+    })
 }
 
 /// How the command ends: failed when no node was served.

@@ -1,7 +1,6 @@
 //! How images stand on the nodes: what a push would find, and what runs there.
 
 use futures::{StreamExt, stream};
-use miette::Diagnostic;
 use serde::Serialize;
 use vcstore::{Image, Platform};
 use vcterminal::{Exit, Table};
@@ -13,6 +12,7 @@ use crate::nodes::Node;
 use crate::plan::{self, ImagePlan, State};
 use crate::protocol::proto::Container;
 use crate::push::{Error, Via};
+use crate::report::NodeError;
 use crate::session::{Binary, Session, Settings};
 use crate::transfer;
 use crate::transport::Transport;
@@ -85,20 +85,6 @@ pub struct ImageStatus {
     pub running_other: Option<Vec<String>>,
     /// Whether a push would change something, or another image of that name runs.
     pub drift: bool,
-}
-
-/// An error with the node it is about.
-#[derive(Debug, thiserror::Error)]
-#[error("asking {node}: {source}")]
-pub struct NodeError<'a> {
-    node: &'a str,
-    source: &'a Error,
-}
-
-impl Diagnostic for NodeError<'_> {
-    fn help<'b>(&'b self) -> Option<Box<dyn std::fmt::Display + 'b>> {
-        self.source.help()
-    }
 }
 
 impl Question {
@@ -192,6 +178,17 @@ impl StatusReport {
         Self { drift: nodes.iter().flat_map(|node| &node.images).any(|image| image.drift), nodes }
     }
 
+    /// How the command ends: nodes that could not be asked come before what was found on the others.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self.nodes.iter().filter(|node| node.error.is_some()).count() {
+            0 if self.drift => Exit::Difference,
+            0 => Exit::Done,
+            failed if failed == self.nodes.len() => Exit::Failed,
+            _ => Exit::SomeNodes,
+        }
+    }
+
     /// The table for people.
     #[must_use]
     pub fn table(&self) -> Table {
@@ -226,18 +223,7 @@ impl StatusReport {
 
 /// The errors, each with its node.
 pub fn errors(answers: &[Answer]) -> impl Iterator<Item = NodeError<'_>> {
-    answers
-        .iter()
-        .filter_map(|answer| Some(NodeError { node: &answer.node.name, source: answer.images.as_ref().err()? }))
-}
-
-/// How the command ends: nodes that could not be asked come before what was found on the others.
-#[must_use]
-pub fn exit(answers: &[Answer]) -> Exit {
-    match errors(answers).count() {
-        0 if StatusReport::new(answers).drift => Exit::Difference,
-        0 => Exit::Done,
-        failed if failed == answers.len() => Exit::Failed,
-        _ => Exit::SomeNodes,
-    }
+    answers.iter().filter_map(|answer| {
+        Some(NodeError { doing: "asking", node: &answer.node.name, source: answer.images.as_ref().err()? })
+    })
 }

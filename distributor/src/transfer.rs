@@ -75,10 +75,7 @@ pub(crate) async fn take_inventory(
     client: &HelperClient<Channel>,
     images: &[vcstore::Image],
 ) -> Result<Inventory, Error> {
-    let wanted: Vec<Wanted> = images
-        .iter()
-        .flat_map(|image| image.platforms.iter().filter_map(|this| Wanted::new(image, &this.platform)))
-        .collect();
+    let wanted = Wanted::on_any_platform(images);
     let (mut greeter, mut asker) = (client.clone(), client.clone());
     let answers =
         async { tokio::try_join!(greeter.hello(HelloRequest {}), asker.inventory(Inventory::question(&wanted))) };

@@ -49,6 +49,15 @@ pub struct WantedLayer {
 }
 
 impl Wanted {
+    /// These images as they should be on nodes of every platform that they are for.
+    #[must_use]
+    pub fn on_any_platform(images: &[Image]) -> Vec<Self> {
+        let every = |image: &Image| -> Vec<Self> {
+            image.platforms.iter().filter_map(|this| Self::new(image, &this.platform)).collect()
+        };
+        images.iter().flat_map(every).collect()
+    }
+
     /// `image` as it should be on a node of `platform`; nothing when the image has no such platform.
     #[must_use]
     pub fn new(image: &Image, platform: &Platform) -> Option<Self> {

@@ -37,7 +37,7 @@ impl Closure {
             while let Some(digest) = wanted.pop() {
                 for key in makers.get(&digest).into_iter().flatten() {
                     if reached.insert(**key) {
-                        records[*key].inputs().values().for_each(|input| digests(input, &mut wanted));
+                        wanted.extend(records[*key].input_digests());
                     }
                 }
             }
@@ -58,6 +58,9 @@ impl Store {
         let bytes = canonical_json(closure)?;
         for image in closure.images.keys() {
             let path = self.closure_path(image);
+            if fs::read(&path).is_ok_and(|known| known == bytes) {
+                continue;
+            }
             let folder = path.parent().unwrap_or(self.path());
             fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
             replace(&self.tmp(), &path, &bytes)?;
@@ -83,16 +86,6 @@ impl Store {
     /// An image's name is no file name.
     fn closure_path(&self, image: &str) -> Utf8PathBuf {
         self.path().join("closures").join(ActionKey::of(image.as_bytes()).to_string())
-    }
-}
-
-/// The digests that a document names, wherever in it.
-fn digests(value: &serde_json::Value, found: &mut Vec<Digest>) {
-    match value {
-        serde_json::Value::String(text) => found.extend(text.parse::<Digest>()),
-        serde_json::Value::Array(values) => values.iter().for_each(|value| digests(value, found)),
-        serde_json::Value::Object(fields) => fields.values().for_each(|value| digests(value, found)),
-        _ => {}
     }
 }
 

@@ -63,6 +63,13 @@ impl Platform {
     pub fn linux(architecture: &str) -> Self {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
     }
+
+    /// Whether what is for this platform is for the one wanted; a variant that was not asked for does not matter.
+    #[must_use]
+    pub fn serves(&self, wanted: &Self) -> bool {
+        (&self.os, &self.architecture) == (&wanted.os, &wanted.architecture)
+            && (wanted.variant.is_none() || self.variant == wanted.variant)
+    }
 }
 
 impl Default for Platform {
@@ -147,11 +154,7 @@ impl Image {
     /// The image for `platform`; a variant that was not asked for does not matter.
     #[must_use]
     pub fn platform(&self, platform: &Platform) -> Option<&PlatformImage> {
-        let fits = |image: &&PlatformImage| {
-            (&image.platform.os, &image.platform.architecture) == (&platform.os, &platform.architecture)
-                && (platform.variant.is_none() || image.platform.variant == platform.variant)
-        };
-        self.platforms.iter().find(fits)
+        self.platforms.iter().find(|image| image.platform.serves(platform))
     }
 
     /// Every blob of the image, none twice, each after those it names: layers and configuration, manifest, index.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::store::replace;
-use crate::{Action, ActionKey, Error, Outputs, Store, canonical_json};
+use crate::{Action, ActionKey, Digest, Error, Outputs, Store, canonical_json};
 
 /// What a signature covers begins with these words, so that it says nothing of any other document.
 const DOMAIN: &str = "vcbuild record 1";
@@ -58,6 +58,11 @@ impl Record {
     #[must_use]
     pub fn inputs(&self) -> &BTreeMap<String, Value> {
         &self.inputs
+    }
+
+    /// Every digest that its inputs name, wherever it stands in them.
+    pub(crate) fn input_digests(&self) -> impl Iterator<Item = Digest> {
+        self.inputs.values().flat_map(digests)
     }
 
     /// What the action yielded.
@@ -149,6 +154,16 @@ impl Store {
 
     pub(crate) fn action_path(&self, key: &ActionKey) -> Utf8PathBuf {
         self.path().join("actions").join(key.to_string())
+    }
+}
+
+/// Every digest that stands somewhere in a document.
+fn digests(value: &serde_json::Value) -> Vec<Digest> {
+    match value {
+        serde_json::Value::String(text) => text.parse().into_iter().collect(),
+        serde_json::Value::Array(values) => values.iter().flat_map(digests).collect(),
+        serde_json::Value::Object(fields) => fields.values().flat_map(digests).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -138,7 +138,7 @@ impl Store {
                 used,
                 kind: record.kind().to_owned(),
                 name: record.name().to_owned(),
-                inputs: record.inputs().values().flat_map(digests).collect(),
+                inputs: record.input_digests().collect(),
                 outputs: record.outputs().blobs().clone(),
             }))
         };
@@ -234,16 +234,6 @@ impl Store {
         let folder = self.path().join(folder);
         let entries = folder.read_dir_utf8().map_err(Error::io("listing", &folder))?;
         entries.map(|entry| entry.map(camino::Utf8DirEntry::into_path).map_err(Error::io("listing", &folder))).collect()
-    }
-}
-
-/// Every digest that stands somewhere in a document.
-fn digests(value: &serde_json::Value) -> Vec<Digest> {
-    match value {
-        serde_json::Value::String(text) => text.parse().into_iter().collect(),
-        serde_json::Value::Array(values) => values.iter().flat_map(digests).collect(),
-        serde_json::Value::Object(fields) => fields.values().flat_map(digests).collect(),
-        _ => Vec::new(),
     }
 }
 

@@ -84,12 +84,7 @@ impl<'a> Image<'a> {
                 variant: one.variant().clone(),
             })
         };
-        let fits = |manifest: &&Descriptor| {
-            of(manifest).is_some_and(|one| {
-                (&one.os, &one.architecture) == (&platform.os, &platform.architecture)
-                    && (platform.variant.is_none() || one.variant == platform.variant)
-            })
-        };
+        let fits = |manifest: &&Descriptor| of(manifest).is_some_and(|one| one.serves(platform));
         let Some(found) = index.manifests().iter().find(fits) else {
             // Attestations stand in an index as images for unknown/unknown.
             let has = index.manifests().iter().filter_map(of).filter(|one| one.os != "unknown");

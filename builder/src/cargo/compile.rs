@@ -1,7 +1,6 @@
 //! Compiles a binary of a Cargo workspace in the sandbox, with what Cargo compiled before where nothing else changed.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::Path;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -11,12 +10,12 @@ use super::Error;
 use super::toolchain::{Target, Toolchain};
 use super::workspace::{Crates, PLACE};
 use crate::host;
-use crate::listing::{self, Listing};
+use crate::listing::Listing;
 use crate::machine::Machine;
 use crate::project::CargoProgram;
 use crate::sandbox::Step;
-use crate::site::{Site, Wanted};
-use crate::source::FileHash;
+use crate::site::{self, Site, Wanted};
+use crate::source::{FileHash, utf8};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
 const RECIPE: u32 = 1;
@@ -25,6 +24,8 @@ const RECIPE: u32 = 1;
 pub(super) struct Workshop<'a> {
     pub(super) site: &'a Site<'a>,
     pub(super) toolchain: Toolchain,
+    /// The hash of `listing`.
+    pub(super) source: FileHash,
     pub(super) listing: Listing,
     pub(super) crates: Option<Crates>,
     /// The identity of the machine's programs, the linker among them.
@@ -64,7 +65,7 @@ impl Workshop<'_> {
         let Wanted { component, platform, program } = *job.wanted;
         let action = Action::new("compile", format!("{} {platform}", component.name))
             .input("recipe", RECIPE)?
-            .input("source", self.listing.hash())?
+            .input("source", &self.source)?
             .input("toolchain", self.toolchain.identity())?
             .input("system", &self.system)?
             .input("target", job.target.triple)?
@@ -96,7 +97,7 @@ impl Workshop<'_> {
         fs::create_dir_all(&target).map_err(crate::Error::io("making", &target))?;
         self.listing.bring_to(&source, sandbox)?;
         let folder = sandbox.workplace(store)?;
-        let home = listing::utf8(folder.path().to_owned())?;
+        let home = utf8("reading", folder.path())?;
         let (mut step, places) = self.step(&source, &target, &home)?;
         if let (Some(crates), Some(place)) = (&self.crates, &places.crates) {
             let config = crates.config.replace(PLACE, place.as_str());
@@ -112,18 +113,15 @@ impl Workshop<'_> {
         // Cargo's own name for the folder of a profile.
         let folder = if program.profile == "dev" { "debug" } else { &program.profile };
         let binary = target.join(job.target.triple).join(folder).join(&program.bin);
-        let reading = || crate::Error::io("reading", &binary);
-        let machine = File::open(&binary).and_then(Machine::read).map_err(reading())?;
+        let machine = File::open(&binary).and_then(Machine::read).map_err(crate::Error::io("reading", &binary))?;
         if let Machine::Elf(found) = &machine
             && !machine.runs_on(platform)
         {
             let (component, platform, found) = (component.name.clone(), platform.clone(), found.clone());
             return Err(Error::Machine { component, platform, found }.into());
         }
-        let mut writer = store.writer()?;
-        let copied = File::open(&binary).and_then(|mut file| io::copy(&mut file, &mut writer));
-        copied.map_err(reading())?;
-        Ok(Outputs::new().with_blob("binary", writer.commit()?).with_note("sandbox", sandbox.confinement()?))
+        let binary = site::taken(store, &binary)?.commit()?;
+        Ok(Outputs::new().with_blob("binary", binary).with_note("sandbox", sandbox.confinement()?))
     }
 
     /// The folder of the source and of what Cargo compiled of it, in the store's care: one for each source, for one state of

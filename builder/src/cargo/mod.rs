@@ -37,7 +37,7 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, CargoProgram>], site: &Site<'_>) ->
     let crates = Crates::of(&toolchain, dir, site)?;
     let without = [site.outside.as_slice(), std::slice::from_ref(&workspace.target_dir)].concat();
     let listing = Listing::of_source(dir, &without)?;
-    let workshop = Workshop { site, toolchain, listing, crates, system: host::system()? };
+    let workshop = Workshop { site, toolchain, source: listing.hash(), listing, crates, system: host::system()? };
     let made: Vec<_> = wanted
         .iter()
         .zip(&jobs)

@@ -9,10 +9,10 @@ use vcstore::Store;
 
 use super::Error;
 use super::toolchain::Toolchain;
+use crate::process;
 use crate::project::CargoProgram;
 use crate::site::{Site, Wanted};
-use crate::source::FileHash;
-use crate::{listing, process};
+use crate::source::{FileHash, utf8};
 
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -108,7 +108,7 @@ impl Crates {
 /// Has Cargo bring all crates of the lock, and the settings to use them, into the folder `to`: at once whole, or not at all.
 fn fetch(toolchain: &Toolchain, dir: &Utf8Path, store: &Store, to: &Utf8Path) -> Result<(), crate::Error> {
     let temporary = store.temp_dir()?;
-    let folder = listing::utf8(temporary.path().join("fetched"))?;
+    let folder = utf8("reading", &temporary.path().join("fetched"))?;
     let crates = folder.join("crates");
     fs::create_dir_all(&crates).map_err(crate::Error::io("making", &crates))?;
     let mut command = toolchain.cargo(dir);

@@ -115,12 +115,15 @@ fn closures(names: &[String], store: &Store) -> Result<BTreeSet<ActionKey>, Erro
         names.iter().map(|name| Ok(store.image(name)?.name)).collect::<Result<Vec<_>, Error>>()?
     };
     let mut actions = BTreeSet::new();
+    // Images that were built together were built by the same actions.
+    let mut records: BTreeMap<ActionKey, Record> = BTreeMap::new();
     for image in images {
         match store.closure(&image)? {
             Some(closure) => {
-                let mut records: BTreeMap<ActionKey, Record> = BTreeMap::new();
                 for key in &closure.actions {
-                    records.extend(store.record(key)?.map(|record| (*key, record)));
+                    if !records.contains_key(key) {
+                        records.extend(store.record(key)?.map(|record| (*key, record)));
+                    }
                 }
                 actions.extend(closure.of(&image, &records));
             }

@@ -11,10 +11,11 @@ use vcstore::{Action, Outputs, Platform};
 
 pub(crate) use self::error::Error;
 use crate::host;
-use crate::listing::{self, Listing};
+use crate::listing::Listing;
 use crate::project::CommandBuild;
 use crate::sandbox::Step;
 use crate::site::{Made, Site, Wanted};
+use crate::source::utf8;
 
 /// A change in how commands are run that can change what they make changes this number, and with it every key.
 const RECIPE: u32 = 1;
@@ -112,7 +113,7 @@ impl<'a> Task<'a> {
     fn run(&self, site: &Site<'_>, files: &Listing) -> Result<Outputs, crate::Error> {
         let sandbox = site.sandbox;
         let folder = sandbox.workplace(site.store)?;
-        let work = listing::utf8(folder.path().to_owned())?;
+        let work = utf8("reading", folder.path())?;
         files.bring_to(&work.join("source"), sandbox)?;
         let step = self.step(site, &work)?;
         sandbox.run(step).map_err(|failure| Error::Failed {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -12,7 +11,7 @@ use walkdir::WalkDir;
 use super::{Error, Task};
 use crate::machine::Machine;
 use crate::project::CommandBuild;
-use crate::site::{Made, MadeFile, Wanted};
+use crate::site::{self, Made, MadeFile, Wanted};
 
 /// The permissions of a kept file are a note of this name and the file's path.
 const MODE: &str = "mode ";
@@ -31,10 +30,7 @@ impl<'a> Task<'a> {
             for path in self.files(from, output)? {
                 let from = from.join(&path);
                 let runs = self.runs(&from, &path)?;
-                let mut writer = store.writer()?;
-                let copied = File::open(&from).and_then(|mut file| io::copy(&mut file, &mut writer));
-                copied.map_err(crate::Error::io("reading", &from))?;
-                outputs = outputs.with_blob(path.as_str(), writer.commit()?);
+                outputs = outputs.with_blob(path.as_str(), site::taken(store, &from)?.commit()?);
                 outputs = outputs.with_note(&format!("{MODE}{path}"), if runs { "755" } else { "644" });
             }
         }

@@ -1,7 +1,7 @@
 //! Compiles a program from exactly the files of its closure, in a folder that holds nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,7 +10,7 @@ use vcstore::{Action, Blob, Outputs, Store};
 use super::scan::{Scope, ensure_modules};
 use super::{Closure, Go, Home, Module};
 use crate::sandbox::Step;
-use crate::site::Site;
+use crate::site::{self, Site};
 use crate::source::{FileHash, Tree};
 use crate::{Error, platform, process};
 
@@ -103,11 +103,9 @@ pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prep
             platform: job.scope.platform.clone(),
             source: Box::new(module.explain(without_path(failure, &dir))),
         })?;
-        let mut writer = store.writer()?;
-        let copied = File::open(&binary).and_then(|mut file| io::copy(&mut file, &mut writer));
-        copied.map_err(Error::io("reading", &binary))?;
+        let binary = site::taken(store, &binary)?.commit()?;
         let outputs = Outputs::new().with_note("toolchain", go.toolchain.origin());
-        Ok(outputs.with_blob("binary", writer.commit()?).with_note("sandbox", sandbox.confinement()?))
+        Ok(outputs.with_blob("binary", binary).with_note("sandbox", sandbox.confinement()?))
     })?;
     outputs.blob("binary").ok_or_else(|| Error::Internal("a compile action without a binary".to_owned()))
 }

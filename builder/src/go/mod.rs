@@ -31,6 +31,7 @@ use crate::lock::Lock;
 use crate::network::Network;
 use crate::progress::Progress;
 use crate::sandbox::{Sandbox, Step};
+use crate::source::utf8;
 use crate::{Error, platform};
 
 /// Go, ready to run.
@@ -157,17 +158,10 @@ struct Home {
 impl Home {
     /// Holds nothing but the wish not to count what Go does.
     fn in_folder(folder: tempfile::TempDir) -> Result<Self, Error> {
-        let path = utf8(folder.path())?;
+        let path = utf8("using", folder.path())?;
         let telemetry = path.join(".config/go/telemetry");
         std::fs::create_dir_all(&telemetry).map_err(Error::io("making", &telemetry))?;
         std::fs::write(telemetry.join("mode"), "off").map_err(Error::io("writing", &telemetry))?;
         Ok(Self { path, _folder: folder })
     }
-}
-
-fn utf8(path: &std::path::Path) -> Result<Utf8PathBuf, Error> {
-    Utf8PathBuf::try_from(path.to_owned()).map_err(|error| {
-        let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
-        Error::io("using", &path)(std::io::Error::other("its name is not UTF-8"))
-    })
 }

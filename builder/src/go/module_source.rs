@@ -10,6 +10,7 @@ use vcstore::{Platform, Store};
 use super::{Go, Home};
 use crate::lock::{Lock, PinnedVersion};
 use crate::progress::Progress;
+use crate::source::utf8;
 use crate::{Error, process};
 
 const LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -81,7 +82,7 @@ pub(crate) fn module_source(
     let place = place(&cache, &found.sum);
     if !place.is_dir() {
         let folder = store.temp_dir()?;
-        let copy = super::utf8(folder.path())?.join("module");
+        let copy = utf8("using", folder.path())?.join("module");
         copy_writable(&found.dir, &copy)?;
         make_main(&go, store, &query, &copy, lock)?;
         match fs::rename(&copy, &place) {
@@ -157,7 +158,7 @@ fn copy_writable(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
     for entry in walkdir::WalkDir::new(from) {
         let entry = entry.map_err(|error| Error::io("reading", from)(error.into()))?;
-        let path = super::utf8(entry.path())?;
+        let path = utf8("using", entry.path())?;
         let to = to.join(path.strip_prefix(from).unwrap_or(&path));
         if entry.file_type().is_dir() {
             fs::create_dir_all(&to).map_err(Error::io("making", &to))?;

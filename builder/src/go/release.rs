@@ -14,6 +14,7 @@ use super::toolchain::{Settings, ask, identify};
 use super::unpack;
 use crate::lock::{Lock, PinnedGo};
 use crate::progress::Progress;
+use crate::source::utf8;
 
 /// Go's toolchains are the versions of this module.
 const MODULE: &str = "golang.org/toolchain";
@@ -184,7 +185,7 @@ fn fetch(
 ) -> Result<(Utf8PathBuf, String), crate::Error> {
     let name = module_version(version, host);
     let folder = store.temp_dir()?;
-    let folder = super::utf8(folder.path()).map(|path| (path, folder))?;
+    let folder = utf8("using", folder.path()).map(|path| (path, folder))?;
     let (path, _kept) = &folder;
     let archive = path.join("toolchain.zip");
     let mut file = fs::File::create(&archive).map_err(crate::Error::io("making", &archive))?;

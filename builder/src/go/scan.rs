@@ -1,5 +1,6 @@
 //! Finds what a program is made of: the files of the source and the modules that its package needs, and no others.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
@@ -290,7 +291,7 @@ impl Closure {
     /// When the checksum of one is nowhere.
     pub(crate) fn pins(&self, module: &Module) -> Result<Vec<PinnedModule>, Error> {
         // An older Go does not tell the checksums of modules one by one.
-        let sums = fs::read_to_string(module.dir.join("go.sum")).unwrap_or_default();
+        let sums = LazyCell::new(|| fs::read_to_string(module.dir.join("go.sum")).unwrap_or_default());
         let listed = |one: &Needed| {
             let line = format!("{} {} ", one.path, one.version);
             sums.lines().find_map(|text| text.strip_prefix(&line)).map(str::to_owned)

@@ -26,7 +26,7 @@ pub(crate) const FILE_NAME: &str = "vcbuild.lock";
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: Utf8PathBuf,
-    on_disk: Option<Document>,
+    on_disk: Document,
     policy: Policy,
     network: Network,
     state: Mutex<State>,
@@ -61,11 +61,11 @@ impl Lock {
     /// When the file is there and cannot be read or understood, or an input to be resolved anew is not in it.
     pub(crate) fn open(path: &Utf8Path, policy: Policy, network: Network) -> Result<Self, crate::Error> {
         let on_disk = match fs::read_to_string(path) {
-            Ok(text) => Some(Document::parse(path, &text)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(text) => Document::parse(path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Document::empty(),
             Err(error) => return Err(crate::Error::io("reading", path)(error)),
         };
-        let now = on_disk.clone().unwrap_or_else(Document::empty);
+        let now = on_disk.clone();
         if let Policy::UpdateNamed(names) = &policy {
             check_names(path, &now, names)?;
         }
@@ -211,8 +211,7 @@ impl Lock {
 
     /// What the lock says otherwise than its file.
     pub(crate) fn changes(&self) -> Changes {
-        let old = self.on_disk.clone().unwrap_or_else(Document::empty);
-        Changes::between(&old, &self.state().now)
+        Changes::between(&self.on_disk, &self.state().now)
     }
 
     /// Writes the lock if it says something new. Returns whether it did.
@@ -222,12 +221,12 @@ impl Lock {
     pub(crate) fn save(&self) -> Result<bool, crate::Error> {
         // Held to the end: who writes later writes what was pinned later.
         let state = self.state();
-        let (before, now) = (self.on_disk.clone().unwrap_or_else(Document::empty), &state.now);
-        if before == *now {
+        let (before, now) = (&self.on_disk, &state.now);
+        if before == now {
             return Ok(false);
         }
         if self.policy == Policy::Locked {
-            let changes = Changes::between(&before, now).to_string();
+            let changes = Changes::between(before, now).to_string();
             return Err(Error::Drift { path: self.path.clone(), changes }.into());
         }
         let internal = |why| crate::Error::Internal(format!("writing {}: {why}", self.path));

@@ -4,7 +4,6 @@ mod error;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,7 +13,7 @@ use vcstore::{Action, Blob, Outputs, Platform, Store};
 pub(crate) use self::error::Error;
 use crate::machine::Machine;
 use crate::project::Prebuilt;
-use crate::site::{Made, MadeFile, Site, Wanted};
+use crate::site::{self, Made, MadeFile, Site, Wanted};
 use crate::source::Source;
 
 /// A change in how files are taken changes this number, and with it every key.
@@ -103,11 +102,8 @@ impl<'a> Checked<'a> {
 
 impl Found {
     fn copy(&self, store: &Store) -> Result<Blob, crate::Error> {
-        let mut writer = store.writer()?;
-        let copied = File::open(&self.path).and_then(|mut file| io::copy(&mut file, &mut writer));
-        copied.map_err(crate::Error::io("reading", &self.path))?;
         let changed = || crate::Error::SourceChanged { path: self.path.clone() };
-        match writer.commit_expecting(&self.content.digest) {
+        match site::taken(store, &self.path)?.commit_expecting(&self.content.digest) {
             Err(vcstore::Error::DigestMismatch { .. }) => Err(changed()),
             committed => Ok(committed?),
         }

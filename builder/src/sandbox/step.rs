@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::Surroundings;
 use super::spec::{Limits, Link, Mount, Program, Spec};
 use crate::Error;
+use crate::source::utf8;
 
 /// The folders of a system that its programs and their libraries are in.
 pub(crate) const SYSTEM_FOLDERS: [&str; 8] =
@@ -34,7 +35,7 @@ impl Step {
         } else {
             let folder = tempfile::tempdir()
                 .map_err(Error::io("making a folder in", "the folder for temporary files ($TMPDIR)"))?;
-            let path = utf8(folder.path())?;
+            let path = utf8("using", folder.path())?;
             for name in ["home", "tmp"] {
                 fs::create_dir(path.join(name)).map_err(Error::io("making", path.join(name)))?;
             }
@@ -161,11 +162,4 @@ impl Step {
         self.mounts.push(Mount { host, inside: inside.clone(), writable });
         Ok(inside)
     }
-}
-
-fn utf8(path: &std::path::Path) -> Result<Utf8PathBuf, Error> {
-    Utf8PathBuf::try_from(path.to_owned()).map_err(|error| {
-        let path = error.as_path().to_string_lossy().into_owned();
-        Error::io("using", path)(std::io::Error::other("its name is not UTF-8"))
-    })
 }

@@ -16,7 +16,7 @@ pub(crate) use self::edits::Edit;
 pub(crate) use self::error::Error as SourceError;
 use self::error::Error;
 use self::stage::Stage;
-pub(crate) use self::tree::{FileHash, Tree, hash_file};
+pub(crate) use self::tree::{FileHash, Tree, hash_file, is_source, utf8};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::SourceTable;

@@ -22,7 +22,7 @@ impl Stage {
     /// An empty stage.
     pub(super) fn new(store: &Store) -> Result<Self, Error> {
         let folder = store.temp_dir()?;
-        let path = super::tree::utf8(folder.path().to_owned())?;
+        let path = super::utf8("reading", folder.path())?;
         Ok(Self { path, _folder: folder })
     }
 

@@ -1,7 +1,6 @@
 //! What of a folder is source: what git tracks, where the folder is one that git knows; else all of it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -56,15 +55,13 @@ pub(super) fn tracked(folder: &Utf8Path) -> Result<Option<BTreeSet<Utf8PathBuf>>
 /// # Errors
 /// When a folder cannot be read, or a name is not UTF-8.
 pub(super) fn files(folder: &Utf8Path, without: &[Utf8PathBuf]) -> Result<BTreeSet<Utf8PathBuf>, Error> {
-    let keep =
-        |path: &Path, name: &std::ffi::OsStr| name != ".git" && !without.iter().any(|one| one.as_std_path() == path);
     let mut found = BTreeSet::new();
-    for entry in walkdir::WalkDir::new(folder).into_iter().filter_entry(|entry| keep(entry.path(), entry.file_name())) {
+    for entry in walkdir::WalkDir::new(folder).into_iter().filter_entry(|entry| super::is_source(entry, without)) {
         let entry = entry.map_err(|error| Error::io("reading", folder)(error.into()))?;
         if entry.file_type().is_dir() {
             continue;
         }
-        let path = super::tree::utf8(entry.into_path())?;
+        let path = super::utf8("reading", entry.path())?;
         found.extend(path.strip_prefix(folder).ok().map(Utf8Path::to_owned));
     }
     Ok(found)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
@@ -44,10 +45,8 @@ impl Tree {
     ) -> Result<Self, Error> {
         let mut paths = Vec::new();
         for folder in folders {
-            let keep = |entry: &walkdir::DirEntry| {
-                entry.file_name() != ".git" && !without.iter().any(|folder| entry.path() == folder.as_std_path())
-            };
-            for entry in WalkDir::new(folder).follow_links(true).into_iter().filter_entry(keep) {
+            let entries = WalkDir::new(folder).follow_links(true).into_iter();
+            for entry in entries.filter_entry(|entry| is_source(entry, without)) {
                 // Go follows links to files, and to folders that are imported by name. One that leads nowhere, or back to
                 // where it stands, it cannot follow either.
                 let entry = match entry {
@@ -57,7 +56,7 @@ impl Tree {
                     entry => entry.map_err(|error| Error::io("reading", folder)(error.into()))?,
                 };
                 if entry.file_type().is_file() {
-                    paths.push(utf8(entry.into_path())?);
+                    paths.push(utf8("reading", entry.path())?);
                 }
             }
         }
@@ -131,10 +130,19 @@ pub(super) fn is_code(path: &Utf8Path) -> bool {
     code || MODULE.contains(&name)
 }
 
-pub(super) fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Error> {
-    Utf8PathBuf::try_from(path).map_err(|error| {
+/// Whether something that a walk of a source meets is part of it: neither git's own nor any of `without`.
+pub(crate) fn is_source(entry: &walkdir::DirEntry, without: &[Utf8PathBuf]) -> bool {
+    entry.file_name() != ".git" && !without.iter().any(|path| entry.path() == path.as_std_path())
+}
+
+/// A path as text.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub(crate) fn utf8(attempt: &'static str, path: &Path) -> Result<Utf8PathBuf, Error> {
+    Utf8PathBuf::try_from(path.to_owned()).map_err(|error| {
         let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
-        Error::io("reading", &path)(io::Error::other("its name is not UTF-8"))
+        Error::io(attempt, &path)(io::Error::other("its name is not UTF-8"))
     })
 }
 

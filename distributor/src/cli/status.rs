@@ -59,6 +59,6 @@ impl Status {
         for error in status::errors(&answers) {
             vcterminal::report(&error);
         }
-        Ok(status::exit(&answers))
+        Ok(report.exit())
     }
 }

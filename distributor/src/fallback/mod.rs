@@ -109,10 +109,7 @@ impl<'a> Ctr<'a> {
         settings: &Settings,
     ) -> Result<(Self, Inventory), Error> {
         let said = shell::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
-        let wanted: Vec<Wanted> = images
-            .iter()
-            .flat_map(|image| image.platforms.iter().filter_map(|this| Wanted::new(image, &this.platform)))
-            .collect();
+        let wanted = Wanted::on_any_platform(images);
         let Probed { ctr, inventory } = probe::read(&said, &wanted).ok_or(Error::Answers)?;
         Ok((Self { transport, call: ctr }, inventory))
     }

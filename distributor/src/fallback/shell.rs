@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Error;
-use crate::protocol::MARK;
+use crate::protocol::{MARK, line_before};
 use crate::transport::{Running, Transport};
 
 /// How much a script may answer, in bytes: a node with ten thousand blobs says less.
@@ -38,8 +38,7 @@ pub(super) async fn run(
     within: Duration,
 ) -> Result<Vec<Said>, Error> {
     let script = format!("say() {{ echo \"{MARK}$1\"; }}\n{PROLOGUE}{script}\nsay {END}\n");
-    let line = format!("exec sh -c 'eval \"$(head -c {})\"'", script.len());
-    let Running { stream, ending } = transport.run(&line).await?;
+    let Running { stream, ending } = transport.run(&line_before(&script)).await?;
     let (reader, mut writer) = tokio::io::split(stream);
     let writing = async {
         // A stream that breaks shows in what is read.

@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 
 use super::binary::Binary;
-use crate::protocol::MARK;
+use crate::protocol::{MARK, line_before};
 
 /// How the helper finds the node's containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub(super) struct Command {
 
 impl Command {
     fn new(script: String) -> Self {
-        Self { line: format!("exec sh -c 'eval \"$(head -c {})\"'", script.len()), script }
+        Self { line: line_before(&script), script }
     }
 }
 
