@@ -2,15 +2,18 @@
 //! lines alone.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// How often live lines are drawn anew: often enough that they look alive, seldom enough to cost nothing.
 const TICK: Duration = Duration::from_millis(120);
 
+/// From when on what a step took is worth a line.
+const LONG: Duration = Duration::from_secs(1);
+
 /// Where lines go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Display {
     live: Option<MultiProgress>,
 }
@@ -19,6 +22,15 @@ pub(crate) struct Display {
 #[derive(Debug)]
 pub(crate) struct Running {
     line: Option<ProgressBar>,
+    told: Option<Told>,
+}
+
+/// What is said of a step when it ends: it is no action, whose line would say it.
+#[derive(Debug)]
+struct Told {
+    display: Display,
+    text: String,
+    start: Instant,
 }
 
 impl Display {
@@ -45,12 +57,16 @@ impl Display {
         let _ = written;
     }
 
-    /// Shows something without a name of its own as being at work; where there are no live lines it is said once.
+    /// Shows something without a name of its own as being at work; where there are no live lines it is said once. What it took
+    /// is said at its end, if that was long.
     pub(crate) fn step(&self, text: &str) -> Running {
         if self.live.is_none() {
             self.line(text);
         }
-        self.show(String::new(), text)
+        let told = Told { display: self.clone(), text: text.to_owned(), start: Instant::now() };
+        let mut running = self.show(String::new(), text);
+        running.told = Some(told);
+        running
     }
 
     /// Shows an action as being at work: a spinner, its words, and how long it has been running.
@@ -67,7 +83,7 @@ impl Display {
             line.enable_steady_tick(TICK);
             line
         });
-        Running { line }
+        Running { line, told: None }
     }
 }
 
@@ -75,6 +91,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(line) = &self.line {
             line.finish_and_clear();
+        }
+        if let Some(Told { display, text, start }) = &self.told
+            && start.elapsed() >= LONG
+        {
+            display.line(&format!("{text}: {}", vcterminal::duration(start.elapsed())));
         }
     }
 }

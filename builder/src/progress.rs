@@ -134,7 +134,7 @@ impl Progress {
     }
 
     fn say_ran(&self, kind: &str, name: &str, took: Duration) {
-        self.say(&format!("{kind:<9}{name}  {}", vcterminal::seconds(took)));
+        self.say(&format!("{kind:<9}{name}  {}", vcterminal::duration(took)));
     }
 
     fn note(&self, kind: &str, name: &str, action: Option<&Action>, took: Duration, outcome: Outcome) {

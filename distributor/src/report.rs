@@ -158,7 +158,7 @@ impl PushReport {
                 format!("{}/{}", node.blobs.sent, node.blobs.needed),
                 vcterminal::bytes(node.bytes.sent),
                 vcterminal::bytes(node.bytes.total),
-                vcterminal::seconds(Duration::from_secs_f64(node.elapsed_seconds)),
+                vcterminal::duration(Duration::from_secs_f64(node.elapsed_seconds)),
             ]);
         }
         table

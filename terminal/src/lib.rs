@@ -7,4 +7,4 @@ mod text;
 
 pub use exit::Exit;
 pub use report::{Output, around_log, log_to_stderr, print_json, report};
-pub use text::{Table, bytes, seconds};
+pub use text::{Table, bytes, duration};

@@ -27,13 +27,14 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
-/// A duration for people: milliseconds below a second, seconds with two decimals above.
+/// A duration for people: milliseconds below a second, seconds with two decimals above, minutes and seconds from a minute on.
 #[must_use]
-pub fn seconds(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{} ms", duration.as_millis())
-    } else {
-        format!("{:.2} s", duration.as_secs_f64())
+pub fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{:.2} s", time.as_secs_f64()),
+        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
     }
 }
 
@@ -75,7 +76,9 @@ impl fmt::Display for Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{Table, bytes};
+    use std::time::Duration;
+
+    use super::{Table, bytes, duration};
 
     #[test]
     fn byte_counts_keep_three_figures_and_change_unit_without_rounding_to_1000() {
@@ -86,6 +89,14 @@ mod tests {
         assert_eq!(bytes(999_500), "1.00 MB");
         assert_eq!(bytes(489_000_000), "489 MB");
         assert_eq!(bytes(u64::MAX), "18.4 EB");
+    }
+
+    #[test]
+    fn durations_change_unit_as_they_grow() {
+        let cases = [(0, "0 ms"), (999, "999 ms"), (1_230, "1.23 s"), (60_000, "1 min"), (7_265_900, "121 min 5 s")];
+        for (milliseconds, text) in cases {
+            assert_eq!(duration(Duration::from_millis(milliseconds)), text);
+        }
     }
 
     #[test]

@@ -119,6 +119,6 @@ fn text(built: &[Built], progress: &Progress) -> String {
     }
     let Actions { total, run, reused, substituted } = progress.actions();
     let fetched = if substituted > 0 { format!("{substituted} fetched, ") } else { String::new() };
-    let elapsed = vcterminal::seconds(progress.elapsed());
+    let elapsed = vcterminal::duration(progress.elapsed());
     format!("{table}{total} actions: {run} run, {fetched}{reused} reused, {elapsed}\n")
 }

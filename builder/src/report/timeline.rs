@@ -123,7 +123,7 @@ pub(super) fn when(milliseconds: u64) -> String {
 
 /// A duration of a journal as people write it.
 pub(super) fn took(milliseconds: u64) -> String {
-    vcterminal::seconds(Duration::from_millis(milliseconds))
+    vcterminal::duration(Duration::from_millis(milliseconds))
 }
 
 /// The class by which a kind of action has its colour; kinds that are not known share one.

@@ -141,7 +141,7 @@ fn words(event: Event<'_>) -> Option<String> {
             format!("sending {blobs} blobs, {} of {}", vcterminal::bytes(bytes), vcterminal::bytes(total))
         }
         Event::WithoutHelper { why } => format!("{why}; working through its ctr"),
-        Event::Retrying { why, pause } => format!("{why}; going on in {}", vcterminal::seconds(pause)),
+        Event::Retrying { why, pause } => format!("{why}; going on in {}", vcterminal::duration(pause)),
         Event::Finished { image, unpacked } => format!("{image} is complete ({unpacked} layers unpacked)"),
         Event::Ended { succeeded: true } => "done".to_owned(),
         Event::Ended { succeeded: false } => "failed".to_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use miette::Diagnostic;
 use thiserror::Error;
-use vcterminal::seconds;
+use vcterminal::duration;
 
 use crate::cluster;
 
@@ -92,8 +92,10 @@ pub struct Evidence(pub Vec<String>);
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TimedOut(after) => write!(f, "not ready after {}", seconds(*after)),
-            Self::GaveUp(after) => write!(f, "given up after {}, for it will not get ready by itself", seconds(*after)),
+            Self::TimedOut(after) => write!(f, "not ready after {}", duration(*after)),
+            Self::GaveUp(after) => {
+                write!(f, "given up after {}, for it will not get ready by itself", duration(*after))
+            }
         }
     }
 }
@@ -143,6 +145,6 @@ mod tests {
 
     #[test]
     fn an_outcome_says_how_long_was_waited() {
-        assert_eq!(Outcome::TimedOut(Duration::from_secs(300)).to_string(), "not ready after 300.00 s");
+        assert_eq!(Outcome::TimedOut(Duration::from_secs(300)).to_string(), "not ready after 5 min");
     }
 }
