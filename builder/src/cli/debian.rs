@@ -9,7 +9,7 @@ use crate::base::debian::Options;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Debian packages (--base debian or static)")]
 pub(super) struct DebianOptions {
-    /// The suite of Debian [default: the project's, else bookworm].
+    /// The suite of Debian, bookworm or trixie [default: the project's, else bookworm].
     #[arg(long, value_name = "SUITE")]
     debian_suite: Option<String>,
 

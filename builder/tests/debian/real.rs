@@ -18,13 +18,13 @@ fn store(folder: &Path) -> Store {
 /// What the base may be asked for: packages whose scripts this program stands in for.
 const PACKAGES: [&str; 6] = ["ca-certificates", "iproute2", "kmod", "netbase", "nftables", "procps"];
 
-fn request() -> Request {
+fn request(suite: &str) -> Request {
     let packages = PACKAGES.map(str::to_owned).to_vec();
-    Request { options: Options { packages, ..Options::default() }, ..Request::default() }
+    Request { options: Options { suite: suite.to_owned(), packages, ..Options::default() }, ..Request::default() }
 }
 
-fn made(folder: &Path) -> (Store, Pinned, Base) {
-    let (store, request) = (store(folder), request());
+fn made(suite: &str, folder: &Path) -> (Store, Pinned, Base) {
+    let (store, request) = (store(folder), request(suite));
     let pinned = lock(&request, None).unwrap();
     let base = realise(&store, &pinned, &request, Compression::None).unwrap();
     (store, pinned, base)
@@ -33,8 +33,8 @@ fn made(folder: &Path) -> (Store, Pinned, Base) {
 #[test]
 fn it_is_the_same_from_two_empty_stores_and_works() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let (first, pinned, base) = made(folders[0].path());
-    let second = realise(&store(folders[1].path()), &pinned, &request(), Compression::None).unwrap();
+    let (first, pinned, base) = made("bookworm", folders[0].path());
+    let second = realise(&store(folders[1].path()), &pinned, &request("bookworm"), Compression::None).unwrap();
     assert_eq!(base.layers, second.layers);
 
     let root = folders[1].path().join("root");
@@ -110,7 +110,7 @@ fn it_is_made_for_another_processor_without_an_emulator() {
 }
 
 /// What mmdebstrap has and the base has not, and why. A slash at the end stands for all that is in the folder.
-const LEFT_OUT: [(&str, &str); 30] = [
+const LEFT_OUT: [(&str, &str); 32] = [
     ("dev/", "a container's runtime makes the devices"),
     ("etc/fstab", "a container mounts no disks"),
     ("etc/hostname", "a container's runtime writes it"),
@@ -137,6 +137,8 @@ const LEFT_OUT: [(&str, &str); 30] = [
     ("var/lib/apt/extended_states", "which packages came for another's sake: here each is part of the base"),
     ("var/lib/apt/lists/lock", "a lock"),
     ("var/lib/dpkg/arch", "the native architecture, which dpkg knows"),
+    ("var/lib/dpkg/arch-native", "as the other"),
+    ("var/lib/dpkg/diversions-old", "a backup"),
     ("var/lib/dpkg/lock", "a lock"),
     ("var/lib/dpkg/lock-frontend", "a lock"),
     ("var/lib/dpkg/status-old", "a backup"),
@@ -187,8 +189,19 @@ fn files(archive: impl Read) -> BTreeMap<String, (Seen, Vec<u8>)> {
     files
 }
 
+/// Where this machine's apt has Debian and its security updates from.
+fn mirrors() -> [String; 2] {
+    let listed = Command::new("apt-get").args(["indextargets", "--format", "$(SITE) $(CODENAME)"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    ["", "-security"].map(|pocket| {
+        let of = |suite: &str| ["bookworm", "trixie"].iter().any(|name| suite == format!("{name}{pocket}"));
+        let mut sites = listed.lines().filter_map(|line| line.split_once(' '));
+        sites.find(|(_, suite)| of(suite)).expect("a source of Debian").0.to_owned()
+    })
+}
+
 /// Runs mmdebstrap, slim as the base is, and returns how long it took.
-fn mmdebstrap(output: &Path) -> Duration {
+fn mmdebstrap(suite: &str, output: &Path) -> Duration {
     let start = Instant::now();
     let mut command = Command::new("timeout");
     command.args(["900", "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]);
@@ -198,19 +211,31 @@ fn mmdebstrap(output: &Path) -> Duration {
     command.arg("--dpkgopt=path-include=/usr/share/doc/*/copyright");
     command.arg("--dpkgopt=path-include=/usr/share/locale/locale.alias");
     command.arg(format!("--include={}", PACKAGES.join(",")));
-    let done = command.arg("bookworm").arg(output).output().unwrap();
+    command.arg(suite).arg(output);
+    let [main, security] = mirrors();
+    command.arg(format!("deb {main} {suite} main")).arg(format!("deb {main} {suite}-updates main"));
+    let done = command.arg(format!("deb {security} {suite}-security main")).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     start.elapsed()
 }
 
 #[test]
 fn it_differs_from_what_mmdebstrap_installs_only_as_documented_and_takes_less_time() {
+    differs_only_as_documented("bookworm", &[]);
+}
+
+#[test]
+fn trixie_differs_from_what_mmdebstrap_installs_only_as_documented() {
+    differs_only_as_documented("trixie", &[("var/lib/dpkg/diversions", "the same in another order")]);
+}
+
+fn differs_only_as_documented(suite: &str, also: &[(&str, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     let start = Instant::now();
-    let (store, pinned, base) = made(folder.path());
+    let (store, pinned, base) = made(suite, folder.path());
     let ours_took = start.elapsed();
     let archive = folder.path().join("mmdebstrap.tar");
-    let theirs_took = mmdebstrap(&archive);
+    let theirs_took = mmdebstrap(suite, &archive);
     println!("vcbuild {:.1} s, mmdebstrap {:.1} s", ours_took.as_secs_f64(), theirs_took.as_secs_f64());
     assert!(ours_took < theirs_took, "{ours_took:?} against {theirs_took:?}");
 
@@ -247,10 +272,17 @@ fn it_differs_from_what_mmdebstrap_installs_only_as_documented_and_takes_less_ti
         .filter(|path| !path.contains("/usr-is-merged"))
         .collect();
     assert_eq!(added, ["etc/dpkg/dpkg.cfg.d/docker"], "files of the base that mmdebstrap lacks");
+    let diverted = |files: &BTreeMap<String, (Seen, Vec<u8>)>| -> BTreeSet<Vec<String>> {
+        let text = String::from_utf8(files["var/lib/dpkg/diversions"].1.clone()).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>().chunks(3).map(<[String]>::to_vec).collect()
+    };
+    assert_eq!(diverted(&ours), diverted(&theirs));
     let different: Vec<_> = ours
         .iter()
         .filter(|(path, (seen, _))| {
-            theirs.get(*path).is_some_and(|(other, _)| other != seen) && !listed(path, &DIFFERENT)
+            theirs.get(*path).is_some_and(|(other, _)| other != seen)
+                && !listed(path, &DIFFERENT)
+                && !listed(path, also)
         })
         .map(|(path, (seen, _))| format!("{path}: {seen:?}, not {:?}", theirs[path].0))
         .collect();

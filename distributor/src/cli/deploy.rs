@@ -10,7 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, Toleration};
 use vcstore::Store;
-use vcterminal::{Exit, Output, duration};
+use vcterminal::{Exit, Output};
 
 use crate::cli::values::{component_image, duration, namespace, toleration};
 use crate::cluster::{self, Cluster, ClusterArgs};
@@ -223,7 +223,7 @@ fn summary(plan: &Plan, ready: &[Ready], dry_run: bool, elapsed: Duration) -> io
     for ready in ready.iter().filter(|ready| matches!(ready.kind, "Deployment" | "DaemonSet")) {
         writeln!(out, "{}/{} is ready: {}", ready.kind.to_lowercase(), ready.name, ready.ready)?;
     }
-    writeln!(out, "deployed in {}", duration(elapsed))
+    writeln!(out, "deployed in {}", vcterminal::duration(elapsed))
 }
 
 fn line(step: &Step) -> Line<'_> {

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::Error;
+use super::suite::Suite;
 use super::system::System;
 
 /// Makes the account files. Returns the groups with their numbers.
-pub(crate) fn set_up(system: &mut System<'_>) -> Result<BTreeMap<String, u64>, Error> {
+pub(crate) fn set_up(system: &mut System<'_>, suite: Suite) -> Result<BTreeMap<String, u64>, Error> {
     let users = system.master("usr/share/base-passwd/passwd.master", "etc/passwd")?;
     let groups = system.master("usr/share/base-passwd/group.master", "etc/group")?;
     let malformed = |path: &str, line: &str| Error::Setup {
@@ -36,9 +37,12 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<BTreeMap<String, u64>, E
     system.file("etc/group", 0o644, 0, group)?;
     system.file("etc/shadow", 0o640, readers, shadow)?;
     system.file("etc/gshadow", 0o640, readers, gshadow)?;
-    // login: no ranges for user namespaces yet, and no failed logins.
-    for path in ["etc/subuid", "etc/subgid", "var/log/faillog"] {
+    // login, later base-passwd: no ranges for user namespaces yet.
+    for path in ["etc/subuid", "etc/subgid"] {
         system.file(path, 0o644, 0, "")?;
+    }
+    if suite == Suite::Bookworm {
+        system.file("var/log/faillog", 0o644, 0, "")?;
     }
     Ok(numbers)
 }
@@ -51,6 +55,7 @@ fn parts(line: &str) -> Option<[&str; 3]> {
 #[cfg(test)]
 mod tests {
     use super::set_up;
+    use crate::base::debian::suite::Suite;
     use crate::base::debian::system::tests::{system, text, tree};
 
     #[test]
@@ -62,7 +67,7 @@ mod tests {
             ),
             ("usr/share/base-passwd/group.master", "root:*:0:\nshadow:*:42:\n"),
         ]);
-        let groups = set_up(&mut system(&mut tree)).unwrap();
+        let groups = set_up(&mut system(&mut tree), Suite::Bookworm).unwrap();
         assert_eq!(groups["shadow"], 42);
         let passwd = "root:x:0:0:root:/root:/bin/bash\n_apt:x:42:65534::/nonexistent:/usr/sbin/nologin\n";
         assert_eq!(text(&tree, "etc/passwd"), passwd);
@@ -78,7 +83,7 @@ mod tests {
         for (users, groups) in [("root\n", "shadow:*:42:\n"), ("", "shadow:*:many:\n"), ("", "root:*:0:\n")] {
             let files =
                 [("usr/share/base-passwd/passwd.master", users), ("usr/share/base-passwd/group.master", groups)];
-            assert!(set_up(&mut system(&mut tree(&files))).is_err(), "{users:?} {groups:?}");
+            assert!(set_up(&mut system(&mut tree(&files)), Suite::Trixie).is_err(), "{users:?} {groups:?}");
         }
     }
 }

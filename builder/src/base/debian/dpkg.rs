@@ -38,8 +38,9 @@ const FIELDS: [&str; 25] = [
 ];
 
 /// The packages that set something up by a script when they are installed, and whose part is done by this program
-/// (`system.rs`) or is nothing on a new system. A package with a script that is not here is refused.
-const SETTLED: [&str; 36] = [
+/// (`system.rs`) or is nothing on a new system, in every suite of `suite.rs`. A package with a script that is not here is
+/// refused.
+const SETTLED: [&str; 41] = [
     "adduser",
     "apt",
     "base-files",
@@ -53,6 +54,7 @@ const SETTLED: [&str; 36] = [
     "debianutils",
     "dpkg",
     "e2fsprogs",
+    "gzip",
     "init-system-helpers",
     "iproute2",
     "kmod",
@@ -61,9 +63,13 @@ const SETTLED: [&str; 36] = [
     "libgcrypt20",
     "libgssapi-krb5-2",
     "libpam-modules",
+    "libpam-modules-bin",
     "libpam-runtime",
     "libpam0g",
+    "libselinux1",
+    "libtirpc3t64",
     "login",
+    "login.defs",
     "mawk",
     "netbase",
     "nftables",

@@ -146,6 +146,15 @@ pub enum Error {
         /// Which script.
         script: String,
     },
+    /// A system of a suite is asked for whose packages nobody looked at.
+    #[error("making a base of Debian {codename}: what its packages do when they are installed is not known")]
+    #[diagnostic(help(
+        "make it of bookworm or trixie, or use an image of {codename} as the base: --base registry:REFERENCE"
+    ))]
+    UnknownSuite {
+        /// Its name.
+        codename: String,
+    },
     /// Two packages hold the same file.
     #[error("unpacking {second}: /{path} is in {first} already")]
     #[diagnostic(help("leave one of the two packages out"))]

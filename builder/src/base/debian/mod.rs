@@ -23,6 +23,7 @@ mod slim;
 mod snapshot;
 mod solve;
 mod sources;
+mod suite;
 mod system;
 mod unpack;
 
@@ -43,6 +44,7 @@ pub use options::{Layering, Options};
 use release::Release;
 use signature::Keys;
 use sources::Archive;
+use suite::Suite;
 
 use crate::network::Network;
 
@@ -204,6 +206,9 @@ pub fn lock(request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error>
     let mut releases = Vec::new();
     for (number, found) in read.into_iter().enumerate() {
         let Some((release, indexes)) = found else { continue };
+        if releases.is_empty() && request.selection == Selection::System {
+            Suite::named(&release.codename)?;
+        }
         releases.push(release);
         for (url, bytes) in indexes {
             let text = std::io::BufReader::with_capacity(1 << 20, liblzma::read::XzDecoder::new(bytes.as_slice()));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// The suite: `bookworm`.
+    /// The suite: `bookworm` or `trixie`; for `static` any.
     pub suite: String,
     /// The components packages may come from: `main`.
     pub components: Vec<String>,

@@ -76,7 +76,11 @@ fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> 
         pockets.iter().filter(|(_, wanted)| *wanted).map(|(one, _)| format!("{}-{one}", request.options.suite)),
     );
     let find = |suite: &String| {
-        let repository = repositories.iter().find(|repository| carries(repository, suite, request))?;
+        let same = |one: &str| one == suite;
+        // Where Debian's mirrors have one suite, they have the others.
+        let related = |one: &str| pocket(one).is_some_and(|one| Some(one) == pocket(suite));
+        let of = |fits: &dyn Fn(&str) -> bool| repositories.iter().find(|one| carries(one, fits, request));
+        let repository = of(&same).or_else(|| of(&related))?;
         let uri = repository.uris().iter().find(|uri| matches!(uri.scheme(), "http" | "https"))?;
         let keyring = named_keyring(request).unwrap_or_else(|| match &repository.signature {
             Some(Signature::KeyPath(path)) => Keyring::Files(vec![path.to_string_lossy().into_owned().into()]),
@@ -98,11 +102,19 @@ fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> 
     Ok(archives)
 }
 
-fn carries(repository: &Repository, suite: &str, request: &Request) -> bool {
+/// The suites of Debian's mirrors, by the names that do not move.
+const SUITES: [&str; 6] = ["bullseye", "bookworm", "trixie", "forky", "duke", "sid"];
+
+/// What a name says beside the suite: `-security` of `bookworm-security`. Nothing when it is none of Debian's suites.
+fn pocket(suite: &str) -> Option<&str> {
+    SUITES.iter().find_map(|name| suite.strip_prefix(name)).filter(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+fn carries(repository: &Repository, fits: &dyn Fn(&str) -> bool, request: &Request) -> bool {
     let architectures = repository.architectures();
     repository.enabled != Some(false)
         && repository.types().contains(&RepositoryType::Binary)
-        && repository.suites().iter().any(|one| one.trim_end_matches('/') == suite)
+        && repository.suites().iter().any(|one| fits(one.trim_end_matches('/')))
         && repository
             .components()
             .is_some_and(|has| request.options.components.iter().all(|wanted| has.contains(wanted)))
@@ -161,13 +173,29 @@ mod tests {
     #[test]
     fn a_source_that_does_not_fit_is_passed_over() {
         let list = "deb-src http://a.example/debian bookworm main\n\
-                    deb http://b.example/debian trixie main\n\
+                    deb http://b.example/debian stable main\n\
                     deb http://c.example/debian bookworm contrib\n\
                     deb [arch=arm64] http://d.example/debian bookworm main\n\
                     deb cdrom://e.example/debian bookworm main\n";
         let error = found(&Request::default(), &[("sources.list", list)]).unwrap_err();
         assert!(matches!(&error, Error::NoMirror { suite, .. } if suite == "bookworm"), "{error}");
         assert!(error.to_string().contains("carries it with main over http or https"), "{error}");
+    }
+
+    #[test]
+    fn a_mirror_of_another_suite_has_this_one_too() {
+        let list = "deb http://a.example/other bookworm/sub main\ndeb http://a.example/debian trixie main\n\
+                    deb http://a.example/debian trixie-updates main\n\
+                    deb [signed-by=/keys/s.gpg] http://a.example/s trixie-security main\n";
+        let archives = found(&Request::default(), &[("sources.list", list)]).unwrap();
+        let shown: Vec<_> = archives.iter().map(|one| format!("{} {}", one.uri, one.suite)).collect();
+        let expected = [
+            "http://a.example/debian bookworm",
+            "http://a.example/debian bookworm-updates",
+            "http://a.example/s bookworm-security",
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(archives[2].keyring, Keyring::Files(vec!["/keys/s.gpg".into()]));
     }
 
     #[test]

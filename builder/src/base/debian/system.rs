@@ -7,6 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use vcstore::{Content, Entry, Kind, Tree};
 
+use super::suite::Suite;
 use super::{Error, accounts, alternatives, certificates, pam};
 
 /// A text of the system larger than this is none.
@@ -33,15 +34,23 @@ const MODULES: &str = "\
 
 ";
 
+const MODULES_OBSOLETE: &str = "\
+# /etc/modules is obsolete and has been replaced by /etc/modules-load.d/.
+# Please see modules-load.d(5) and modprobe.d(5) for details.
+#
+# Updating this file still works, but it is undocumented and unsupported.
+";
+
 /// Sets the unpacked packages up.
 pub(crate) fn set_up(tree: &mut Tree) -> Result<(), Error> {
     let mut system = System::of(tree);
-    let groups = accounts::set_up(&mut system)?;
-    base_files(&mut system, &groups)?;
-    defaults(&mut system)?;
+    let suite = Suite::of(&system)?;
+    let groups = accounts::set_up(&mut system, suite)?;
+    base_files(&mut system, suite, &groups)?;
+    defaults(&mut system, suite)?;
     shells(&mut system)?;
-    diversions(&mut system)?;
-    network(&mut system)?;
+    diversions(&mut system, suite)?;
+    network(&mut system, suite)?;
     certificates::set_up(&mut system)?;
     pam::set_up(&mut system)?;
     alternatives::set_up(&mut system)
@@ -129,7 +138,7 @@ impl<'a> System<'a> {
 }
 
 /// base-files: the files of root, the folders of the hierarchy standard, and the logs of logins.
-fn base_files(system: &mut System<'_>, groups: &BTreeMap<String, u64>) -> Result<(), Error> {
+fn base_files(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<String, u64>) -> Result<(), Error> {
     for (name, path) in [
         ("dot.profile", "root/.profile"),
         ("dot.bashrc", "root/.bashrc"),
@@ -144,6 +153,9 @@ fn base_files(system: &mut System<'_>, groups: &BTreeMap<String, u64>) -> Result
     }
     for folder in ["bin", "etc", "games", "include", "lib", "sbin", "share", "share/man", "src"] {
         system.folder(&format!("usr/local/{folder}"), 0o755, 0)?;
+    }
+    if suite == Suite::Trixie {
+        system.folder("usr/local/libexec", 0o755, 0)?;
     }
     let group = |name: &str| {
         let why = || format!("base-passwd has no group {name}");
@@ -173,7 +185,7 @@ fn base_files(system: &mut System<'_>, groups: &BTreeMap<String, u64>) -> Result
 
 /// libc-bin: where names are looked up. libpam-modules: files that PAM expects. tzdata: the time zone. Each only where
 /// the package is there.
-fn defaults(system: &mut System<'_>) -> Result<(), Error> {
+fn defaults(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     if let Some(text) = system.text("usr/share/libc-bin/nsswitch.conf")? {
         system.file("etc/nsswitch.conf", 0o644, 0, text)?;
     }
@@ -183,7 +195,9 @@ fn defaults(system: &mut System<'_>) -> Result<(), Error> {
     }
     if system.has("usr/share/zoneinfo/Etc/UTC") {
         system.link("etc/localtime", "/usr/share/zoneinfo/Etc/UTC")?;
-        system.file("etc/timezone", 0o644, 0, "Etc/UTC\n")?;
+        if suite == Suite::Bookworm {
+            system.file("etc/timezone", 0o644, 0, "Etc/UTC\n")?;
+        }
     }
     Ok(())
 }
@@ -214,20 +228,48 @@ fn shells(system: &mut System<'_>) -> Result<(), Error> {
     system.file("var/lib/shells.state", 0o644, 0, state)
 }
 
-/// dash: it claims /bin/sh, so that no other shell replaces it.
-fn diversions(system: &mut System<'_>) -> Result<(), Error> {
-    let claimed = if system.has("usr/bin/dash") { "/bin/sh\n/bin/sh.distrib\ndash\n" } else { "" };
-    system.file("var/lib/dpkg/diversions", 0o644, 0, claimed)
+/// What no other package may replace. In bookworm dash claims /bin/sh. In trixie it is the names that files were packaged by
+/// before their folders became links: a package that is older, or for another word size, would take the files away with them.
+fn diversions(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
+    let text = match suite {
+        Suite::Bookworm if system.has("usr/bin/dash") => "/bin/sh\n/bin/sh.distrib\ndash\n".to_owned(),
+        Suite::Bookworm => String::new(),
+        Suite::Trixie => {
+            let folders =
+                ["lib32", "libo32", "libx32"].map(|name| format!("/{name}\n/.{name}.usr-is-merged\nbase-files\n"));
+            let files = UNMERGED.iter().filter(|(path, _)| system.has(&format!("usr/{path}")));
+            let files = files.map(|(path, package)| format!("/{path}\n/{path}.usr-is-merged\n{package}\n"));
+            folders.into_iter().chain(files).collect()
+        }
+    };
+    system.file("var/lib/dpkg/diversions", 0o644, 0, text)
 }
 
+/// Files that trixie's packages claim by their old names, on each processor, and the package.
+const UNMERGED: [(&str, &str); 9] = [
+    ("lib/aarch64-linux-gnu/libtirpc.so.3", "libtirpc3t64"),
+    ("lib/aarch64-linux-gnu/libtirpc.so.3.0.0", "libtirpc3t64"),
+    ("lib/arm-linux-gnueabihf/libtirpc.so.3", "libtirpc3t64"),
+    ("lib/arm-linux-gnueabihf/libtirpc.so.3.0.0", "libtirpc3t64"),
+    ("lib/ld-linux-aarch64.so.1", "libc6"),
+    ("lib/ld-linux-armhf.so.3", "libc6"),
+    ("lib/x86_64-linux-gnu/libtirpc.so.3", "libtirpc3t64"),
+    ("lib/x86_64-linux-gnu/libtirpc.so.3.0.0", "libtirpc3t64"),
+    ("lib64/ld-linux-x86-64.so.2", "libc6"),
+];
+
 /// netbase: the names of this machine and of networks. kmod: an empty list of kernel modules.
-fn network(system: &mut System<'_>) -> Result<(), Error> {
+fn network(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     if system.has("etc/protocols") {
         system.file("etc/hosts", 0o644, 0, HOSTS)?;
         system.file("etc/networks", 0o644, 0, NETWORKS)?;
     }
     if system.has("usr/bin/kmod") {
-        system.file("etc/modules", 0o644, 0, MODULES)?;
+        let text = match suite {
+            Suite::Bookworm => MODULES,
+            Suite::Trixie => MODULES_OBSOLETE,
+        };
+        system.file("etc/modules", 0o644, 0, text)?;
     }
     Ok(())
 }
@@ -236,8 +278,9 @@ fn network(system: &mut System<'_>) -> Result<(), Error> {
 pub(crate) mod tests {
     use vcstore::{Content, Kind, Tree};
 
-    use super::{System, base_files, defaults, shells};
+    use super::{System, base_files, defaults, diversions, shells};
     use crate::base::debian::Error;
+    use crate::base::debian::suite::Suite;
 
     /// A tree of text files.
     pub(crate) fn tree(files: &[(&str, &str)]) -> Tree {
@@ -278,14 +321,29 @@ pub(crate) mod tests {
     #[test]
     fn what_a_package_holds_is_not_overwritten() {
         let mut tree = tree(&[("etc/nsswitch.conf", "mine"), ("usr/share/libc-bin/nsswitch.conf", "theirs")]);
-        defaults(&mut system(&mut tree)).unwrap();
+        defaults(&mut system(&mut tree), Suite::Trixie).unwrap();
         assert_eq!(text(&tree, "etc/nsswitch.conf"), "mine");
+    }
+
+    #[test]
+    fn files_are_claimed_as_the_packages_of_each_suite_do() {
+        let files = [("usr/bin/dash", ""), ("usr/lib/ld-linux-aarch64.so.1", "")];
+        let claimed = |suite| {
+            let mut tree = tree(&files);
+            diversions(&mut system(&mut tree), suite).unwrap();
+            text(&tree, "var/lib/dpkg/diversions")
+        };
+        assert_eq!(claimed(Suite::Bookworm), "/bin/sh\n/bin/sh.distrib\ndash\n");
+        let loader = "/lib/ld-linux-aarch64.so.1\n/lib/ld-linux-aarch64.so.1.usr-is-merged\nlibc6\n";
+        assert!(claimed(Suite::Trixie).starts_with("/lib32\n/.lib32.usr-is-merged\nbase-files\n"));
+        assert!(claimed(Suite::Trixie).ends_with(loader) && !claimed(Suite::Trixie).contains("x86-64"));
     }
 
     #[test]
     fn a_system_without_its_masters_is_refused() {
         let mut tree = Tree::new();
-        let error = base_files(&mut system(&mut tree), &std::collections::BTreeMap::new()).unwrap_err();
+        let error =
+            base_files(&mut system(&mut tree), Suite::Bookworm, &std::collections::BTreeMap::new()).unwrap_err();
         assert!(matches!(&error, Error::Setup { path, .. } if path == "root/.profile"), "{error}");
     }
 }
