@@ -5,10 +5,20 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use zstd::zstd_safe::CParameter;
 
 /// The level of both encoders: their own default, a good balance for layers that are made more often than they are kept.
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
+
+/// How much zstd compresses as one piece, in bytes, and how much of what is before a piece it looks back at: 8 is half of the
+/// window of two mebibytes. A buffer of a piece's size is held twice a thread, so a small piece is what keeps an encoder to some
+/// ten mebibytes where its own choice takes fifty; to look back that far makes up for what is lost between pieces.
+const ZSTD_PIECE: u32 = 1 << 20;
+const ZSTD_OVERLAP: u32 = 8;
+
+/// More threads than this would wait for the one that reads and hashes what they compress.
+const ZSTD_THREADS: usize = 4;
 
 /// How a layer is compressed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,8 +49,11 @@ impl Compression {
     #[must_use]
     pub fn identity(self) -> String {
         match self {
-            // One job size whatever the number of threads: the bytes do not depend on the machine.
-            Self::Zstd => format!("zstd {} level {ZSTD_LEVEL} mt", zstd::zstd_safe::version_string()),
+            // Pieces of one size whatever the number of threads: the bytes do not depend on the machine.
+            Self::Zstd => {
+                let version = zstd::zstd_safe::version_string();
+                format!("zstd {version} level {ZSTD_LEVEL} pieces of {ZSTD_PIECE} overlap {ZSTD_OVERLAP}")
+            }
             Self::Gzip => format!("zlib-rs 0.6 level {GZIP_LEVEL}"),
             Self::None => "none".to_owned(),
         }
@@ -50,12 +63,8 @@ impl Compression {
     pub(crate) fn encoder<W: Write>(self, output: W) -> io::Result<Encoder<W>> {
         Ok(match self {
             Self::Zstd => {
-                let mut encoder = zstd::Encoder::new(output, ZSTD_LEVEL)?;
-                encoder.include_checksum(true)?;
-                // Never 0: without workers the encoder takes another path and writes other bytes.
                 let threads = std::thread::available_parallelism().map_or(1, usize::from);
-                encoder.multithread(u32::try_from(threads.clamp(1, 8)).unwrap_or(1))?;
-                Encoder::Zstd(encoder)
+                Encoder::Zstd(zstd_encoder(output, threads.clamp(1, ZSTD_THREADS))?)
             }
             Self::Gzip => Encoder::Gzip(flate2::write::GzEncoder::new(output, flate2::Compression::new(GZIP_LEVEL))),
             Self::None => Encoder::None(output),
@@ -82,6 +91,16 @@ impl FromStr for Compression {
             .find(|compression| compression.to_string() == text)
             .ok_or_else(|| format!("{text:?} is none of zstd, gzip, none"))
     }
+}
+
+/// An encoder with this many threads: at least one, for without any it takes another path and writes other bytes.
+fn zstd_encoder<W: Write>(output: W, threads: usize) -> io::Result<zstd::Encoder<'static, W>> {
+    let mut encoder = zstd::Encoder::new(output, ZSTD_LEVEL)?;
+    encoder.include_checksum(true)?;
+    encoder.multithread(u32::try_from(threads).unwrap_or(1))?;
+    encoder.set_parameter(CParameter::JobSize(ZSTD_PIECE))?;
+    encoder.set_parameter(CParameter::OverlapSizeLog(ZSTD_OVERLAP))?;
+    Ok(encoder)
 }
 
 /// A writer that compresses.
@@ -211,7 +230,7 @@ mod tests {
         let digest = |compression| Digest::of(&compress(compression, &sample())).hex()[..16].to_owned();
         let identities = ALL.map(|compression| (compression.identity(), digest(compression)));
         let expected = [
-            ("zstd 1.5.7 level 3 mt", "b8f2f59dd8f20b90"),
+            ("zstd 1.5.7 level 3 pieces of 1048576 overlap 8", "63fbcbd993e3575e"),
             ("zlib-rs 0.6 level 6", "665ef33014a499c7"),
             ("none", "4098b4ad3494b9ff"),
         ];
@@ -221,12 +240,12 @@ mod tests {
     #[test]
     fn zstd_bytes_do_not_depend_on_the_number_of_threads() {
         let with = |threads| {
-            let mut encoder = zstd::Encoder::new(Vec::new(), super::ZSTD_LEVEL).unwrap();
-            encoder.include_checksum(true).unwrap();
-            encoder.multithread(threads).unwrap();
+            let mut encoder = super::zstd_encoder(Vec::new(), threads).unwrap();
             encoder.write_all(&sample()).unwrap();
             encoder.finish().unwrap()
         };
+        assert!(sample().len() > 2 * super::ZSTD_PIECE as usize, "there are several pieces");
+        assert_eq!(with(1), with(2));
         assert_eq!(with(1), with(4));
     }
 }

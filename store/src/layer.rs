@@ -1,6 +1,7 @@
 //! Layers: a tree becomes a tar file, compressed and hashed in one streaming pass.
 
 use std::io::{self, BufWriter};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camino::Utf8PathBuf;
 use tar::EntryType;
@@ -17,6 +18,7 @@ use crate::{BlobWriter, Compression, Error, Hasher, Kind, Layer, Store, Tree};
 /// When a file cannot be read, changes meanwhile, or the store cannot be written.
 pub fn write(store: &Store, tree: &Tree, compression: Compression, mtime: u64) -> Result<Layer, Error> {
     let blobs = store.blobs();
+    let _turn = turn(compression);
     let output = BufWriter::with_capacity(256 << 10, store.writer()?);
     let encoder = compression.encoder(output).map_err(Error::io("compressing a layer into", &blobs))?;
     // Small writes, such as headers, are gathered before they are hashed and compressed.
@@ -71,6 +73,13 @@ pub fn write(store: &Store, tree: &Tree, compression: Compression, mtime: u64) -
         size: blob.size,
         media_type: compression.layer_media_type().to_owned(),
     })
+}
+
+/// Waits until no other layer is being written that takes all processors by itself: one after the other they are done as soon,
+/// and memory holds the buffers of one.
+fn turn(compression: Compression) -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    (compression == Compression::Zstd).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]
