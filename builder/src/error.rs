@@ -50,6 +50,10 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
+    Carry(#[from] crate::carry::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
 
     #[error("running the program")]

@@ -7,6 +7,7 @@
 mod atomic;
 pub mod base;
 mod build;
+mod carry;
 mod cargo;
 mod check;
 pub mod cli;

@@ -3,14 +3,20 @@
 
 use std::error::Error as StdError;
 
+use camino::Utf8PathBuf;
+
+use crate::carry::Folder;
+
 /// The network, as this run may use it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Network {
     /// It may be used.
     #[default]
     Open,
     /// Nothing is fetched: what is not at hand is missing.
     Offline,
+    /// Nothing is fetched: what is not at hand is in this folder of inputs, or missing.
+    Inputs(Utf8PathBuf),
 }
 
 /// The right to open connections.
@@ -19,27 +25,44 @@ pub struct Permit(());
 
 /// Something that is not at hand, and that may not be fetched.
 #[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
-#[error("{attempt}: it is not at hand, and --offline forbids to fetch it")]
-#[diagnostic(help("run the command once without --offline: what it fetches stays in the store"))]
-pub struct Offline {
-    attempt: String,
+pub enum Offline {
+    /// Nothing may.
+    #[error("{attempt}: it is not at hand, and --offline forbids to fetch it")]
+    #[diagnostic(help("run the command once without --offline: what it fetches stays in the store"))]
+    Forbidden {
+        /// What for.
+        attempt: String,
+    },
+    /// All was to be in a folder.
+    #[error("{attempt}: it is not among the inputs in {folder}")]
+    #[diagnostic(help("make the folder anew with `vcbuild fetch`, for this lock, source, base and platform"))]
+    NotCarried {
+        /// What for.
+        attempt: String,
+        /// The folder.
+        folder: Utf8PathBuf,
+    },
 }
 
 impl Network {
-    /// The network of a command line.
-    #[must_use]
-    pub fn new(offline: bool) -> Self {
-        if offline { Self::Offline } else { Self::Open }
-    }
-
     /// The right to open connections, for what is attempted ("pulling base debian:bookworm-slim").
     ///
     /// # Errors
     /// When the network may not be used.
-    pub fn permit(self, attempt: impl Into<String>) -> Result<Permit, Offline> {
+    pub fn permit(&self, attempt: impl Into<String>) -> Result<Permit, Offline> {
+        let attempt = attempt.into();
         match self {
             Self::Open => Ok(Permit(())),
-            Self::Offline => Err(Offline { attempt: attempt.into() }),
+            Self::Offline => Err(Offline::Forbidden { attempt }),
+            Self::Inputs(folder) => Err(Offline::NotCarried { attempt, folder: folder.clone() }),
+        }
+    }
+
+    /// The folder that inputs come from instead.
+    pub(crate) fn folder(&self) -> Option<Folder<'_>> {
+        match self {
+            Self::Inputs(path) => Some(Folder::at(path)),
+            Self::Open | Self::Offline => None,
         }
     }
 }
@@ -66,8 +89,10 @@ mod tests {
 
     #[test]
     fn offline_gives_no_permit_and_says_for_what() {
-        assert!(Network::new(false).permit("x").is_ok());
-        let refused = Network::new(true).permit("fetching a").unwrap_err();
-        assert_eq!(refused.to_string(), "fetching a: it is not at hand, and --offline forbids to fetch it");
+        let refusal = |network: &Network| network.permit("fetching a").unwrap_err().to_string();
+        assert!(Network::Open.permit("x").is_ok());
+        assert_eq!(refusal(&Network::Offline), "fetching a: it is not at hand, and --offline forbids to fetch it");
+        let inputs = Network::Inputs("in".into());
+        assert_eq!(refusal(&inputs), "fetching a: it is not among the inputs in in");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use oci_spec::image::{Arch, ConfigBuilder, ImageConfiguration, Os, RootFs};
-use vcstore::{Action, Blob, Compression, Layer, Platform, Store};
+use vcstore::{Action, Blob, Compression, Digest, Layer, Platform, Store};
 
 use super::Base;
 use super::debian::{self, Layering, Options, Pin, Pinned, Request, Selection};
@@ -47,6 +47,10 @@ impl FromPackages<'_> {
             .input("platform", self.platform)?
             .input("compression", compression.identity())?;
         let outputs = progress.realise(store, &action, || {
+            if let Some(folder) = lock.network().folder() {
+                let attempt = |pin: &Pin| format!("taking Debian package {} {}", pin.name, pin.version);
+                pinned.packages.iter().try_for_each(|pin| folder.take(&pin.sha256, store, &attempt(pin)))?;
+            }
             let base = debian::realise(store, &pinned, &request, compression)?;
             let config = self.configuration(&base.layers)?;
             let mut outputs = image::put(store, &config, &base.layers, HashMap::new())?;
@@ -59,6 +63,16 @@ impl FromPackages<'_> {
         Base::open(store, self.name(), None, &image::manifest_of(&outputs)?, self.platform)
     }
 
+    /// Fetches the packages that the lock pins, or those that are current, and makes nothing of them; returns their files.
+    ///
+    /// # Errors
+    /// As [`debian::lock`] and [`debian::fetch`].
+    pub(super) fn fetch(&self, store: &Store, lock: &Lock) -> Result<Vec<Digest>, Error> {
+        let (request, pinned) = self.resolve(lock)?;
+        debian::fetch(store, &pinned, &request)?;
+        Ok(pinned.packages.iter().map(|pin| pin.sha256).collect())
+    }
+
     /// The packages that are pinned, or those that are current and that `lock` then pins; and where they come from. Where the
     /// lock pins packages for another list of them, those that stay keep their versions.
     ///
@@ -69,7 +83,7 @@ impl FromPackages<'_> {
             options: self.options.clone(),
             selection: self.selection,
             architecture: platform::debian_architecture(self.platform).to_owned(),
-            network: lock.network(),
+            network: lock.network().clone(),
         };
         let suite = &self.options.suite;
         let key = match self.selection {

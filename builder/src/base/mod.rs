@@ -155,6 +155,33 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// Fetches what the base is made of, pinned as [`Spec::resolve`] pins it, and makes nothing of it; returns the blobs that
+    /// came over a network.
+    ///
+    /// # Errors
+    /// As [`Spec::realise`].
+    pub(crate) fn fetch(
+        &self,
+        platform: &Platform,
+        store: &Store,
+        lock: &Lock,
+        progress: &Progress,
+    ) -> Result<Vec<Digest>, Error> {
+        match self {
+            Self::Debian(options) => system(options, platform).fetch(store, lock),
+            Self::Static(options) => files(options, platform).fetch(store, lock),
+            Self::Registry(reference) => {
+                let base = registry::realise(reference, platform, store, lock, progress)?;
+                let image = &base.image;
+                let layers = image.layers.iter().map(|layer| layer.digest);
+                Ok(layers.chain([base.digest()?, digest(&reference.whole(), &image.config)?]).collect())
+            }
+            Self::Oci(_) | Self::DockerArchive(_) | Self::Scratch => Ok(Vec::new()),
+        }
+    }
+}
+
 impl Base {
     /// Opens the manifest `target`, which is in the store with all that it names.
     fn open(

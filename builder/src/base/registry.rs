@@ -7,6 +7,7 @@ use vcstore::{Action, Blob, Digest, Outputs, Platform, Store};
 
 use super::{Base, digest};
 use crate::Error;
+use crate::carry::Folder;
 use crate::config::Config;
 use crate::lock::Lock;
 use crate::network::Network;
@@ -30,7 +31,10 @@ pub(super) fn realise(
     let name = reference.whole();
     let manifest = resolve(reference, platform, lock)?;
     let action = Action::new("base", format!("{name} {platform}")).input("manifest", manifest)?;
-    let outputs = progress.realise(store, &action, || Image::at(reference, lock.network())?.pull(&manifest, store))?;
+    let outputs = progress.realise(store, &action, || match lock.network().folder() {
+        Some(folder) => take(reference, &manifest, folder, store),
+        None => Image::at(reference, lock.network())?.pull(&manifest, store),
+    })?;
     let (Some(blob), Some(media_type)) = (outputs.blob("manifest"), outputs.note("media type")) else {
         return Err(Error::Internal(format!("the base {name} was recorded without its manifest")));
     };
@@ -60,7 +64,7 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    fn at(reference: &'a Reference, network: Network) -> Result<Self, Error> {
+    fn at(reference: &'a Reference, network: &Network) -> Result<Self, Error> {
         let permit = network.permit(format!("pulling base {}", reference.whole()))?;
         let config = Config::of_user()?;
         let (registry, name) = (reference.registry(), reference.repository());
@@ -97,21 +101,10 @@ impl<'a> Image<'a> {
     /// Pulls a manifest and everything it names.
     fn pull(&self, manifest: &Digest, store: &Store) -> Result<Outputs, Error> {
         let Document { bytes, media_type } = self.document(&manifest.to_string())?;
-        if !MANIFESTS.contains(&media_type.as_str()) {
-            return Err(self.bad(format!("{manifest} is {media_type}, and no image")));
-        }
-        let parsed: ImageManifest = serde_json::from_slice(&bytes).map_err(|why| self.bad(why.to_string()))?;
-        let blob = |blob: &Descriptor| {
-            Ok::<_, Error>(Blob { digest: digest(&self.reference.whole(), blob)?, size: blob.size() })
-        };
-        let blobs = parsed.layers().iter().chain([parsed.config()]).map(blob).collect::<Result<Vec<_>, _>>()?;
+        let blobs = blobs(self.reference, &bytes, &media_type)?;
         let pulls = blobs.iter().map(|blob| self.repository.pull_blob(*blob, store));
         self.runtime.block_on(registry::several(AT_ONCE, pulls)).map_err(failed(self.reference))?;
-        let mut outputs = Outputs::new().with_note("media type", media_type);
-        for (number, blob) in blobs.into_iter().enumerate() {
-            outputs = outputs.with_blob(&format!("blob {number}"), blob);
-        }
-        Ok(outputs.with_blob("manifest", store.put(&bytes)?))
+        outputs(&bytes, media_type, blobs, store)
     }
 
     fn document(&self, digest_or_tag: &str) -> Result<Document, Error> {
@@ -119,8 +112,41 @@ impl<'a> Image<'a> {
     }
 
     fn bad(&self, why: String) -> Error {
-        Error::BaseImage { base: self.reference.whole(), why }
+        bad(self.reference, why)
     }
+}
+
+/// Takes a manifest and everything it names from a folder of inputs.
+fn take(reference: &Reference, manifest: &Digest, folder: Folder<'_>, store: &Store) -> Result<Outputs, Error> {
+    let attempt = format!("taking base {}", reference.whole());
+    let bytes = folder.read(manifest, registry::DOCUMENT_LIMIT, &attempt)?;
+    let media_type = registry::media_type(&bytes).map_err(|why| bad(reference, why.to_string()))?;
+    let blobs = blobs(reference, &bytes, &media_type)?;
+    blobs.iter().try_for_each(|blob| folder.take(&blob.digest, store, &attempt))?;
+    outputs(&bytes, media_type, blobs, store)
+}
+
+/// The blobs that a manifest names.
+fn blobs(reference: &Reference, manifest: &[u8], media_type: &str) -> Result<Vec<Blob>, Error> {
+    if !MANIFESTS.contains(&media_type) {
+        return Err(bad(reference, format!("{} is {media_type}, and no image", Digest::of(manifest))));
+    }
+    let parsed: ImageManifest = serde_json::from_slice(manifest).map_err(|why| bad(reference, why.to_string()))?;
+    let blob = |blob: &Descriptor| Ok(Blob { digest: digest(&reference.whole(), blob)?, size: blob.size() });
+    parsed.layers().iter().chain([parsed.config()]).map(blob).collect()
+}
+
+/// What is recorded of an image whose blobs are in the store.
+fn outputs(manifest: &[u8], media_type: String, blobs: Vec<Blob>, store: &Store) -> Result<Outputs, Error> {
+    let mut outputs = Outputs::new().with_note("media type", media_type);
+    for (number, blob) in blobs.into_iter().enumerate() {
+        outputs = outputs.with_blob(&format!("blob {number}"), blob);
+    }
+    Ok(outputs.with_blob("manifest", store.put(manifest)?))
+}
+
+fn bad(reference: &Reference, why: String) -> Error {
+    Error::BaseImage { base: reference.whole(), why }
 }
 
 fn failed(reference: &Reference) -> impl Fn(registry::Error) -> Error {

@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let base = arguments.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
     let spec = base.parse::<Spec>()?.with_debian(arguments.debian.over(&project.debian)?)?;
     let compression = arguments.compression.or(project.compression).unwrap_or_default();
-    let store = arguments.caches.attach(arguments.common.store()?, &project, arguments.freedom.network())?;
+    let store = arguments.caches.attach(arguments.common.store()?, &project, &arguments.freedom.network()?)?;
     let lock = arguments.files.lock(&project, &arguments.freedom, arguments.update.then_some(&[][..]))?;
     let mut document = Document { base: spec.to_string(), platforms: Vec::new() };
     for platform in platforms(&arguments.platform, &project) {

@@ -35,7 +35,7 @@ pub(super) struct CacheOptions {
 
 impl CacheOptions {
     /// The store with the caches that it is to ask; offline, those in folders.
-    pub(super) fn attach(&self, store: Store, project: &Project, network: Network) -> Result<Store, Error> {
+    pub(super) fn attach(&self, store: Store, project: &Project, network: &Network) -> Result<Store, Error> {
         if self.no_substituters {
             return Ok(store);
         }
@@ -53,7 +53,7 @@ impl CacheOptions {
                 addresses.push(address);
             }
         }
-        addresses.retain(|address| address.is_folder() || network == Network::Open);
+        addresses.retain(|address| address.is_folder() || *network == Network::Open);
         if addresses.is_empty() {
             return Ok(store);
         }

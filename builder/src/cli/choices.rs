@@ -82,7 +82,7 @@ impl Choices {
         let base = inputs.base(project)?;
         let source = inputs.source(project, out)?;
         let epoch = epoch()?;
-        let store = self.caches.attach(self.common.store()?, project, self.freedom.network())?;
+        let store = self.caches.attach(self.common.store()?, project, &self.freedom.network()?)?;
         let update = self.update.then_some(&[][..]);
         let lock = inputs.files.lock(project, &self.freedom, update)?;
         let opened = Source::open(&source, &store, &lock, progress)?;

@@ -1,17 +1,22 @@
 //! The options that say what goes into images: shared by the commands that build them and that lock their inputs.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use vcstore::Platform;
 
 use super::debian::DebianOptions;
-use super::{ProjectFiles, parse_platform};
+use super::{ProjectFiles, parse_platform, platforms};
 use crate::base::{self, DEFAULT_REFERENCE};
+use crate::build::Request;
+use crate::carry::Folder;
+use crate::image::About;
 use crate::lock::Policy;
 use crate::network::Network;
 use crate::project::{Project, SourceTable, VersionTable};
+use crate::sandbox::{Limits, Mode, Sandbox};
 use crate::source::{Asked, Source};
 use crate::{Error, go, lock};
 
@@ -55,10 +60,10 @@ pub(super) struct Inputs {
     pub(super) platform: Vec<Platform>,
 }
 
-/// What may be resolved and fetched.
-#[derive(Debug, Args)]
+/// What may be resolved.
+#[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Lock and network")]
-pub(super) struct Freedom {
+pub(super) struct Drift {
     /// Fail where the lock lacks something or would change [default where CI is set].
     #[arg(long, conflicts_with = "no_locked")]
     locked: bool,
@@ -66,10 +71,22 @@ pub(super) struct Freedom {
     /// Let the lock change, although CI is set.
     #[arg(long)]
     no_locked: bool,
+}
+
+/// What may be resolved and fetched.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Lock and network")]
+pub(super) struct Freedom {
+    #[command(flatten)]
+    pub(super) drift: Drift,
 
     /// Open no connection: everything comes from the store, or the command fails.
     #[arg(long)]
     pub(super) offline: bool,
+
+    /// Open no connection: what the store lacks comes from this folder, which `vcbuild fetch` made, or the command fails.
+    #[arg(long, value_name = "DIR")]
+    pub(super) inputs: Option<Utf8PathBuf>,
 }
 
 impl Inputs {
@@ -93,6 +110,26 @@ impl Inputs {
             outside.push(out.to_owned());
         }
         Ok(Asked { table, edits: project.edits.clone(), go: self.go(project), outside })
+    }
+
+    /// A request for all components that is only to say what they are made of.
+    pub(super) fn request<'a>(&self, project: &'a Project, source: Source) -> Result<Request<'a>, Error> {
+        Ok(Request {
+            components: project.select(&[])?,
+            go: self.go(project),
+            version: unstamped(project, &source),
+            source: source.into(),
+            base: self.base(project)?,
+            platforms: platforms(&self.platform, project),
+            compression: project.compression.unwrap_or_default(),
+            out: super::lock::OUT.into(),
+            outside: Vec::new(),
+            project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
+            about: About::default(),
+            epoch: 0,
+            jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            sandbox: Sandbox::find(Mode::default(), Limits::default()),
+        })
     }
 
     /// Where the source is: as the command line says, else the project, else the project's own folder.
@@ -127,18 +164,26 @@ impl Freedom {
     pub(super) fn policy(&self, update: Option<&[String]>) -> Result<Policy, Error> {
         let asked = |flag: &str| Err(Error::Usage(format!("--update changes the lock, and {flag} forbids it")));
         match update {
-            Some(_) if self.locked => asked("--locked"),
+            Some(_) if self.drift.locked => asked("--locked"),
             Some(_) if self.offline => asked("--offline, which asks nobody,"),
+            Some(_) if self.inputs.is_some() => asked("--inputs, which has what was pinned,"),
             Some([]) => Ok(Policy::Update),
             Some(names) => Ok(Policy::UpdateNamed(BTreeSet::from_iter(names.iter().cloned()))),
-            None if self.locked || (is_ci() && !self.no_locked) => Ok(Policy::Locked),
+            None if self.drift.locked || (is_ci() && !self.drift.no_locked) => Ok(Policy::Locked),
             None => Ok(Policy::Fill),
         }
     }
 
     /// The network of this run.
-    pub(super) fn network(&self) -> Network {
-        Network::new(self.offline)
+    pub(super) fn network(&self) -> Result<Network, Error> {
+        match &self.inputs {
+            Some(path) => {
+                Folder::at(path).check()?;
+                Ok(Network::Inputs(path.clone()))
+            }
+            None if self.offline => Ok(Network::Offline),
+            None => Ok(Network::Open),
+        }
     }
 }
 
@@ -168,7 +213,7 @@ impl ProjectFiles {
         freedom: &Freedom,
         update: Option<&[String]>,
     ) -> Result<lock::Lock, Error> {
-        lock::Lock::open(&self.lock_path(project), freedom.policy(update)?, freedom.network())
+        lock::Lock::open(&self.lock_path(project), freedom.policy(update)?, freedom.network()?)
     }
 
     fn lock_path(&self, project: &Project) -> Utf8PathBuf {

@@ -1,20 +1,16 @@
 //! `vcbuild lock`: what the inputs are, pinned; nothing is built.
 
-use std::num::NonZeroUsize;
-
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use clap::Args;
 use serde::Serialize;
 use vcterminal::{Exit, Output};
 
-use super::inputs::{Freedom, Inputs, unstamped};
-use super::{Common, platforms};
+use super::Common;
+use super::inputs::{Freedom, Inputs};
 use crate::Error;
-use crate::build::{self, Request};
-use crate::image::About;
+use crate::build;
 use crate::lock::Changes;
 use crate::progress::Progress;
-use crate::sandbox::{Limits, Mode, Sandbox};
 use crate::source::Source;
 
 #[derive(Debug, Args)]
@@ -52,22 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let store = arguments.common.store()?;
     let lock = inputs.files.lock(&project, &arguments.freedom, arguments.update.as_deref())?;
     let source = Source::open(&inputs.source(&project, OUT.into())?, &store, &lock, &progress)?;
-    let request = Request {
-        components: project.select(&[])?,
-        go: inputs.go(&project),
-        version: unstamped(&project, &source),
-        source: source.into(),
-        base: inputs.base(&project)?,
-        platforms: platforms(&inputs.platform, &project),
-        compression: project.compression.unwrap_or_default(),
-        out: OUT.into(),
-        outside: Vec::new(),
-        project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
-        about: About::default(),
-        epoch: 0,
-        jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        sandbox: Sandbox::find(Mode::default(), Limits::default()),
-    };
+    let request = inputs.request(&project, source)?;
     build::pin(&request, &store, &lock, &progress)?;
     lock.tidy();
     let changes = lock.changes();

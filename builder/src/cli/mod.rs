@@ -6,6 +6,7 @@ mod check;
 mod choices;
 mod debian;
 mod diff;
+mod fetch;
 mod gc;
 mod graph;
 mod images;
@@ -52,6 +53,8 @@ enum Command {
     Base(base::Arguments),
     /// Pin what the inputs of the images are now, and show what changed.
     Lock(lock::Arguments),
+    /// Fetch every input that the lock pins into one folder, which `images --inputs` builds from without a network.
+    Fetch(fetch::Arguments),
     /// Build again in other surroundings and compare: which outputs depend on more than their inputs.
     Check(check::Arguments),
     /// Show the layers, sizes and configuration of an image or an archive.
@@ -117,6 +120,7 @@ pub fn run() -> Exit {
         Command::Images(arguments) => images::run(arguments),
         Command::Base(arguments) => base::run(arguments),
         Command::Lock(arguments) => lock::run(arguments),
+        Command::Fetch(arguments) => fetch::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),

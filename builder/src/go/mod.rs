@@ -23,7 +23,7 @@ pub(crate) use self::error::Error as ToolchainError;
 use self::module::Module;
 pub(crate) use self::module::folders_beside;
 pub(crate) use self::module_source::module_source;
-pub(crate) use self::release::parse_version;
+pub(crate) use self::release::{carry_toolchain, parse_version};
 use self::scan::Closure;
 pub(crate) use self::scan::{IMPORTS, Imports};
 use self::toolchain::Toolchain;
@@ -32,7 +32,7 @@ use crate::network::Network;
 use crate::progress::Progress;
 use crate::sandbox::{Sandbox, Step};
 use crate::source::utf8;
-use crate::{Error, platform};
+use crate::{Error, platform, process};
 
 /// Go, ready to run.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Go {
             Some(version) => Toolchain::pinned(version, store, lock, progress)?,
             None => Toolchain::installed(&store.cache_dir("toolchain")?)?,
         };
-        let network = lock.network();
+        let network = lock.network().clone();
         // An identity may have characters that a path cannot.
         let packages = format!("go-build/{}", &blake3::hash(toolchain.identity().as_bytes()).to_hex()[..32]);
         let (modules, looked_at) = (store.cache_dir("gomod")?, store.cache_dir(&format!("{packages}/looked-at"))?);
@@ -90,6 +90,25 @@ impl Go {
         let mut command = self.command(home);
         command.envs(platform::go_environment(platform));
         command
+    }
+
+    /// Opens a command to where modules come from: the network as its user's own Go uses it, or a folder of inputs. `attempt`
+    /// says what for.
+    fn let_fetch(&self, command: &mut Command, attempt: &str) -> Result<(), Error> {
+        if let Some(folder) = self.network.folder() {
+            command.env("GOPROXY", folder.go_proxy()?);
+        } else {
+            self.toolchain.let_fetch(command, self.network.permit(attempt)?);
+        }
+        Ok(())
+    }
+
+    /// What Go said when it could not fetch modules.
+    fn fetch_failed(&self, failure: process::Failure) -> Error {
+        match self.network.folder() {
+            Some(folder) => folder.modules_failed(failure),
+            None => Error::fetch_modules(failure),
+        }
     }
 
     /// A step that runs Go for a platform, in the sandbox, and what `home`, which it works in, is called there.

@@ -69,7 +69,7 @@ pub(crate) fn module_source(
     let go = Go::find(go, store, lock, 1, progress)?;
     let query = format!("{module}@{}", pinned.as_ref().map_or(asked, |pinned| pinned.version.as_str()));
     progress.say(&format!("fetching {query}"));
-    let found = download(&go, store, &query, lock)?;
+    let found = download(&go, store, &query)?;
     if let Some(pinned) = pinned.filter(|pinned| pinned.sum != found.sum) {
         return Err(crate::lock::Error::Checksum {
             path: lock.path().to_owned(),
@@ -84,7 +84,7 @@ pub(crate) fn module_source(
         let folder = store.temp_dir()?;
         let copy = utf8("using", folder.path())?.join("module");
         copy_writable(&found.dir, &copy)?;
-        make_main(&go, store, &query, &copy, lock)?;
+        make_main(&go, store, &query, &copy)?;
         match fs::rename(&copy, &place) {
             // Another process may have been faster.
             Err(_) if place.is_dir() => {}
@@ -100,19 +100,19 @@ fn place(cache: &Utf8Path, sum: &str) -> Utf8PathBuf {
 }
 
 /// Has Go fetch a module, check it by the checksum database where its user has it do so, and unpack it.
-fn download(go: &Go, store: &Store, query: &str, lock: &Lock) -> Result<Downloaded, Error> {
+fn download(go: &Go, store: &Store, query: &str) -> Result<Downloaded, Error> {
     let attempt = format!("fetching {query}");
     let home = go.home(store)?;
     let mut command = go.command(&home.path);
-    go.toolchain.let_fetch(&mut command, lock.network().permit(&attempt)?);
+    go.let_fetch(&mut command, &attempt)?;
     command.current_dir(&home.path).args(["mod", "download", "-modcacherw", "-json", query]);
-    let output = process::run(&mut command, LIMIT).map_err(Error::fetch_modules)?;
+    let output = process::run(&mut command, LIMIT).map_err(|failure| go.fetch_failed(failure))?;
     serde_json::from_slice(&output)
         .map_err(|why| Error::go(&attempt)(process::Failure::Other(format!("what Go tells is not understood: {why}"))))
 }
 
 /// Takes out of `go.mod` what holds beside other folders alone, and has Go complete `go.sum` for what then takes its place.
-fn make_main(go: &Go, store: &Store, query: &str, dir: &Utf8Path, lock: &Lock) -> Result<(), Error> {
+fn make_main(go: &Go, store: &Store, query: &str, dir: &Utf8Path) -> Result<(), Error> {
     let attempt = format!("reading the go.mod of {query}");
     let home = go.home(store)?;
     if !dir.join("go.mod").is_file() {
@@ -141,16 +141,16 @@ fn make_main(go: &Go, store: &Store, query: &str, dir: &Utf8Path, lock: &Lock) -
         edit(&[&format!("-dropreplace={path}{version}")])?;
     }
     for architecture in ["amd64", "arm64"] {
-        complete(go, &home, query, dir, &Platform::linux(architecture), lock)?;
+        complete(go, &home, query, dir, &Platform::linux(architecture))?;
     }
     Ok(())
 }
 
-fn complete(go: &Go, home: &Home, query: &str, dir: &Utf8Path, platform: &Platform, lock: &Lock) -> Result<(), Error> {
+fn complete(go: &Go, home: &Home, query: &str, dir: &Utf8Path, platform: &Platform) -> Result<(), Error> {
     let mut command = go.command_for(&home.path, platform);
-    go.toolchain.let_fetch(&mut command, lock.network().permit(format!("fetching the Go modules of {query}"))?);
+    go.let_fetch(&mut command, &format!("fetching the Go modules of {query}"))?;
     command.current_dir(dir).args(["list", "-mod=mod", "-modcacherw", "-deps", "-f", "{{.Name}}", "./..."]);
-    process::run(&mut command, LIMIT).map(|_| ()).map_err(Error::fetch_modules)
+    process::run(&mut command, LIMIT).map(|_| ()).map_err(|failure| go.fetch_failed(failure))
 }
 
 /// Copies a folder of the module cache, where nothing can be written.

@@ -52,7 +52,7 @@ enum Fault {
 
 impl Proxies {
     /// The proxies of a `GOPROXY`. Offline, folders alone are asked.
-    pub(super) fn new(setting: &str, network: Network) -> Result<Self, crate::Error> {
+    pub(super) fn new(setting: &str, network: &Network) -> Result<Self, crate::Error> {
         let internal = |why: &dyn std::fmt::Display| crate::Error::Internal(format!("setting up the network: {why}"));
         // Of several providers in one program the first one stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -236,10 +236,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("here"), "x").unwrap();
         let setting = format!("http://192.0.2.1|file://{}", folder.path().display());
-        let proxies = Proxies::new(&setting, Network::Offline).unwrap();
+        let proxies = Proxies::new(&setting, &Network::Offline).unwrap();
         assert_eq!(proxies.get("here", 10).unwrap(), Some(b"x".to_vec()));
         assert!(proxies.get("gone", 10).unwrap_err().to_string().contains("--offline forbids to fetch it"));
-        let open = Proxies::new(&setting.replace("http://192.0.2.1|", ""), Network::Open).unwrap();
+        let open = Proxies::new(&setting.replace("http://192.0.2.1|", ""), &Network::Open).unwrap();
         assert_eq!(open.get("gone", 10).unwrap(), None);
         std::fs::write(folder.path().join("long"), "x".repeat(11)).unwrap();
         assert!(open.get("long", 10).unwrap_err().to_string().ends_with("it is longer than 10 bytes"));

@@ -52,11 +52,37 @@ pub(crate) fn parse_version(text: &str) -> Result<String, String> {
     if known { Ok(text.to_owned()) } else { Err(format!("{text:?} is no version of Go such as 1.26.3 or 1.26.x")) }
 }
 
+/// Fetches the toolchain that `lock` pins for the version asked for into a `store` that lacks it, and puts the archive below
+/// the folder `proxy`, where a proxy has it.
+///
+/// # Errors
+/// When it cannot be had, or is not what it should be.
+pub(crate) fn carry_toolchain(
+    asked: &str,
+    proxy: &Utf8Path,
+    store: &Store,
+    lock: &Lock,
+    progress: &Progress,
+) -> Result<(), crate::Error> {
+    obtain(asked, store, lock, progress, Some(proxy)).map(drop)
+}
+
 /// The toolchain that `lock` pins for the version asked for; the one that it is now, where nothing is pinned.
 ///
 /// # Errors
 /// When it cannot be had, or is not what it should be.
 pub(super) fn realise(asked: &str, store: &Store, lock: &Lock, progress: &Progress) -> Result<Release, crate::Error> {
+    obtain(asked, store, lock, progress, None)
+}
+
+/// The toolchain; what is fetched for it is kept below the folder `keep`.
+fn obtain(
+    asked: &str,
+    store: &Store,
+    lock: &Lock,
+    progress: &Progress,
+    keep: Option<&Utf8Path>,
+) -> Result<Release, crate::Error> {
     let host = host()?;
     let pinned = lock.go(asked)?;
     let cache = store.cache_dir("toolchain")?;
@@ -67,7 +93,10 @@ pub(super) fn realise(asked: &str, store: &Store, lock: &Lock, progress: &Progre
         lock.pin_go(asked, go.clone());
         return Ok(Release { root, sum: sum.clone(), version: go.version.clone() });
     }
-    let user = User::find(asked)?;
+    let user = match lock.network().folder() {
+        Some(folder) => User { proxies: folder.go_proxy()?, database: None, trusts: false },
+        None => User::find(asked)?,
+    };
     let proxies = Proxies::new(&user.proxies, lock.network())?;
     let (version, known) = match pinned {
         Some(PinnedGo { version, sums }) => (version, sums),
@@ -85,7 +114,7 @@ pub(super) fn realise(asked: &str, store: &Store, lock: &Lock, progress: &Progre
     }
     progress.say(&format!("fetching Go {version}"));
     let expected = sums.get(&host).map(String::as_str);
-    let (root, sum) = fetch(&version, &host, expected, &cache, store, &proxies)?;
+    let (root, sum) = fetch(&version, &host, expected, &cache, store, &proxies, keep)?;
     if expected.is_none() {
         tracing::warn!("GOSUMDB is off: Go {version} is trusted as it was fetched, and pinned");
     }
@@ -182,6 +211,7 @@ fn fetch(
     cache: &Utf8Path,
     store: &Store,
     proxies: &Proxies,
+    keep: Option<&Utf8Path>,
 ) -> Result<(Utf8PathBuf, String), crate::Error> {
     let name = module_version(version, host);
     let folder = store.temp_dir()?;
@@ -189,12 +219,18 @@ fn fetch(
     let (path, _kept) = &folder;
     let archive = path.join("toolchain.zip");
     let mut file = fs::File::create(&archive).map_err(crate::Error::io("making", &archive))?;
-    proxies.download(&format!("{MODULE}/@v/{name}.zip"), ARCHIVE_LIMIT, &mut file)?;
+    let served = format!("{MODULE}/@v/{name}.zip");
+    proxies.download(&served, ARCHIVE_LIMIT, &mut file)?;
     let unpacked = path.join("unpacked");
     let sum = unpack::unpack(&archive, &format!("{MODULE}@{name}/"), &unpacked.join("go"))?;
     if let Some(expected) = expected.filter(|expected| *expected != sum) {
         let (version, expected) = (version.to_owned(), expected.to_owned());
         return Err(Error::Checksum { version, host: host.clone(), expected, found: sum }.into());
+    }
+    if let Some(kept) = keep.map(|folder| folder.join(&served)) {
+        let parent = kept.parent().unwrap_or(&kept);
+        fs::create_dir_all(parent).map_err(crate::Error::io("making", parent))?;
+        fs::copy(&archive, &kept).map_err(crate::Error::io("copying", &archive))?;
     }
     let place = place(cache, version, host, &sum);
     match fs::rename(&unpacked, &place) {

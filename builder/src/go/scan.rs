@@ -139,9 +139,13 @@ fn list_or_fetch(
     }
 }
 
-/// Lists the packages with whatever modules they lack: over the network, or where it may not be used from those that the
-/// user's own Go has.
+/// Lists the packages with whatever modules they lack: over the network, from a folder of inputs, or where neither may be used
+/// from those that the user's own Go has.
 fn fetch(go: &Go, store: &Store, module: &Module, scope: &Scope, progress: &Progress) -> Result<Listing, Error> {
+    if let Some(folder) = go.network.folder() {
+        let proxy = folder.go_proxy()?;
+        return list(go, store, module, scope, Modules::Carried(&proxy)).map_err(|why| folder.modules_failed(why));
+    }
     match go.network.permit(format!("fetching the Go modules of {}", module.path)) {
         Ok(permit) => {
             progress.say("fetching Go modules");
@@ -156,9 +160,11 @@ fn fetch(go: &Go, store: &Store, module: &Module, scope: &Scope, progress: &Prog
 
 /// Where modules come from that are not in the store's care.
 #[derive(Debug, Clone, Copy)]
-enum Modules {
+enum Modules<'a> {
     /// From nowhere.
     Missing,
+    /// From a proxy that is a folder of inputs.
+    Carried(&'a str),
     /// From the cache of the user's own Go.
     Copied,
     /// From there, and from where the user's Go takes them.
@@ -214,11 +220,18 @@ struct Listing {
     asked: BTreeMap<Utf8PathBuf, String>,
 }
 
-fn list(go: &Go, store: &Store, module: &Module, scope: &Scope, modules: Modules) -> Result<Listing, process::Failure> {
+fn list(
+    go: &Go,
+    store: &Store,
+    module: &Module,
+    scope: &Scope,
+    modules: Modules<'_>,
+) -> Result<Listing, process::Failure> {
     let home = go.home(store).map_err(|why| process::Failure::Other(why.to_string()))?;
     let mut command = go.command_for(&home.path, &scope.platform);
     match modules {
         Modules::Missing => {}
+        Modules::Carried(proxy) => drop(command.env("GOPROXY", proxy)),
         Modules::Copied => go.toolchain.let_copy(&mut command),
         Modules::Fetched(permit) => go.toolchain.let_fetch(&mut command, permit),
     }

@@ -253,7 +253,7 @@ pub(super) mod tests {
     }
 
     fn ask(folder: &Path, setting: &str, version: &str) -> Result<String, crate::Error> {
-        let proxies = Proxies::new(&format!("file://{}", folder.display()), Network::Open).unwrap();
+        let proxies = Proxies::new(&format!("file://{}", folder.display()), &Network::Open).unwrap();
         // An address where nothing listens: the proxy has all.
         let setting = format!("{setting} http://127.0.0.1:1");
         Database::parse(&setting)?.sum("m.example/m", version, &proxies)

@@ -79,8 +79,8 @@ impl Lock {
     }
 
     /// The network, for those who resolve and fetch what is pinned here.
-    pub(crate) fn network(&self) -> Network {
-        self.network
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The commit that a version of a repository is pinned to; none when it is to be resolved.

@@ -29,7 +29,7 @@ use crate::download::{self, Body, Failure, Persistence};
 use crate::network::{Permit, causes};
 
 /// The largest manifest or index that is read, as registries have it themselves.
-const DOCUMENT_LIMIT: u64 = 4 << 20;
+pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
 
 /// The media types of manifests and indexes, in the OCI's and in Docker's words.
 pub(crate) const MANIFESTS: [&str; 2] =
@@ -202,7 +202,7 @@ pub(crate) fn body_of(response: reqwest::Response, offset: u64) -> Result<Body, 
 }
 
 /// What a document says it is; the specification lets it leave that out, and then what it holds tells as well.
-fn media_type(bytes: &[u8]) -> Result<String, serde_json::Error> {
+pub(crate) fn media_type(bytes: &[u8]) -> Result<String, serde_json::Error> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Kind {

@@ -13,6 +13,9 @@ use crate::lock::PinnedCommit;
 use crate::network::{Network, Permit};
 use crate::progress::Progress;
 
+/// The version where none is asked for.
+pub(super) const NEWEST: &str = "HEAD";
+
 /// The longest that one git command may take.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
@@ -25,7 +28,7 @@ pub(super) fn clone(
     url: &str,
     version: &str,
     pinned: Option<&PinnedCommit>,
-    network: Network,
+    network: &Network,
     store: &Store,
     progress: &Progress,
 ) -> Result<(Utf8PathBuf, PinnedCommit), Error> {
@@ -36,6 +39,9 @@ pub(super) fn clone(
         && folder(&pinned.commit).is_dir()
     {
         return Ok((folder(&pinned.commit), pinned.clone()));
+    }
+    if let (Some(pinned), Some(carried)) = (pinned, network.folder()) {
+        return Ok((carried.commit(url, pinned)?, pinned.clone()));
     }
     let start = Instant::now();
     let repository = Repository { url, dir: home.join("repository") };

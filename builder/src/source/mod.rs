@@ -17,7 +17,7 @@ pub(crate) use self::error::Error as SourceError;
 use self::error::Error;
 use self::stage::Stage;
 pub(crate) use self::tree::{FileHash, Tree, hash_file, is_source, utf8};
-use crate::lock::Lock;
+use crate::lock::{Lock, PinnedCommit};
 use crate::progress::Progress;
 use crate::project::SourceTable;
 use crate::{go, process};
@@ -64,6 +64,40 @@ struct Part {
     tracked: Option<BTreeSet<Utf8PathBuf>>,
     /// What else is there.
     untracked: BTreeSet<Utf8PathBuf>,
+}
+
+/// A commit of a repository, checked out.
+pub(crate) struct Commit {
+    /// The address of the repository.
+    pub(crate) url: String,
+    /// The commit and its tree.
+    pub(crate) pinned: PinnedCommit,
+    /// The folder with its files, as they are without edits.
+    pub(crate) files: Utf8PathBuf,
+}
+
+impl Commit {
+    /// The commit that is asked for, cloned unless the store has it; none where the source is no repository.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub(crate) fn of(
+        asked: &Asked,
+        store: &Store,
+        lock: &Lock,
+        progress: &Progress,
+    ) -> Result<Option<Self>, crate::Error> {
+        let SourceTable { repo, version, .. } = &asked.table;
+        let Some(url) = repo else { return Ok(None) };
+        if has_secret(url) {
+            return Err(crate::Error::SecretInAddress);
+        }
+        let version = version.as_deref().unwrap_or(git::NEWEST);
+        let pinned = lock.commit(url, version)?;
+        let (files, pinned) = git::clone(url, version, pinned.as_ref(), lock.network(), store, progress)?;
+        lock.pin_commit(url, version, pinned.clone());
+        Ok(Some(Self { url: url.clone(), pinned, files }))
+    }
 }
 
 impl Source {
@@ -140,7 +174,7 @@ fn fetch(
     lock: &Lock,
     progress: &Progress,
 ) -> Result<(Utf8PathBuf, Option<Revision>), crate::Error> {
-    let SourceTable { dir, repo, version, module, .. } = &asked.table;
+    let SourceTable { dir, version, module, .. } = &asked.table;
     if let Some(module) = module {
         let (path, version) = module
             .split_once('@')
@@ -148,18 +182,12 @@ fn fetch(
         let (folder, version) = go::module_source(path, version, asked.go.as_deref(), store, lock, progress)?;
         return Ok((folder, Some(Revision { version, commit: None })));
     }
-    match repo {
-        // The folder of a project file that is named without one is the current folder, and empty.
-        None => Ok((dir.clone().filter(|dir| !dir.as_str().is_empty()).unwrap_or_else(|| ".".into()), None)),
-        Some(url) if has_secret(url) => Err(crate::Error::SecretInAddress),
-        Some(url) => {
-            let version = version.as_deref().unwrap_or("HEAD");
-            let pinned = lock.commit(url, version)?;
-            let (folder, found) = git::clone(url, version, pinned.as_ref(), lock.network(), store, progress)?;
-            lock.pin_commit(url, version, found.clone());
-            Ok((folder, Some(Revision { version: version.to_owned(), commit: Some(found.commit) })))
-        }
+    if let Some(Commit { pinned, files, .. }) = Commit::of(asked, store, lock, progress)? {
+        let version = version.clone().unwrap_or_else(|| git::NEWEST.to_owned());
+        return Ok((files, Some(Revision { version, commit: Some(pinned.commit) })));
     }
+    // The folder of a project file that is named without one is the current folder, and empty.
+    Ok((dir.clone().filter(|dir| !dir.as_str().is_empty()).unwrap_or_else(|| ".".into()), None))
 }
 
 /// Whether an address has a password or token in it: the lock, which is committed, and messages would carry it on.

@@ -52,7 +52,7 @@ impl Cache {
         address: &Address,
         purpose: Purpose,
         timeout: Duration,
-        network: Network,
+        network: &Network,
         config: &Config,
     ) -> Result<Self, Error> {
         let permit = || network.permit(format!("using the cache {address}"));

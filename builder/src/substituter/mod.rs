@@ -81,7 +81,7 @@ impl Caches {
         addresses: Vec<Address>,
         trusted: Keyring,
         timeout: Duration,
-        network: Network,
+        network: &Network,
         config: &Config,
     ) -> Result<Self, Error> {
         if trusted.is_empty() {

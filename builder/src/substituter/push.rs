@@ -79,7 +79,7 @@ pub(crate) fn push(
     }
     let blobs: BTreeSet<Blob> =
         records.values().flat_map(|record| record.outputs().blobs().values().copied()).collect();
-    let cache = Cache::open(address, Purpose::Write, CONNECT_LIMIT, Network::Open, config)?;
+    let cache = Cache::open(address, Purpose::Write, CONNECT_LIMIT, &Network::Open, config)?;
     let runtime = registry::runtime()?;
     let tally = Mutex::new(Pushed { records: 0, records_there: 0, blobs: Tally::default() });
     let locked = || tally.lock().unwrap_or_else(PoisonError::into_inner);

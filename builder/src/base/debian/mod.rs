@@ -369,7 +369,10 @@ fn check(pin: &Pin, architecture: &str) -> Result<(), Error> {
 }
 
 /// Brings the packages that the store lacks into it.
-fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Error> {
+///
+/// # Errors
+/// When a package cannot be fetched or is not what the lock says.
+pub fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Error> {
     let missing = pinned.packages.iter().filter(|pin| store.size(&pin.sha256) != Some(pin.size));
     let missing: Vec<_> = missing.collect();
     if missing.is_empty() {

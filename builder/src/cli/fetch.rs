@@ -1,0 +1,61 @@
+//! `vcbuild fetch`: every input that the lock pins, in one folder that a build elsewhere takes them from.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use serde::Serialize;
+use vcterminal::{Exit, Output};
+
+use super::Common;
+use super::inputs::{Drift, Freedom, Inputs};
+use crate::Error;
+use crate::carry::{Carried, Filling};
+use crate::progress::Progress;
+use crate::source::Source;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The folder to make. It must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    to: Utf8PathBuf,
+
+    #[command(flatten)]
+    inputs: Inputs,
+
+    #[command(flatten)]
+    drift: Drift,
+
+    #[command(flatten, next_help_heading = "Store and output")]
+    common: Common,
+}
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    folder: &'a Utf8Path,
+    #[serde(flatten)]
+    carried: Carried,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    let progress = Progress::start();
+    let Arguments { to, inputs, drift, common } = arguments;
+    let project = inputs.files.project(inputs.source_dir.as_ref())?;
+    let freedom = Freedom { drift: *drift, offline: false, inputs: None };
+    let lock = inputs.files.lock(&project, &freedom, None)?;
+    let filling = Filling::begin(to, &common.store()?)?;
+    if let Some(version) = inputs.go(&project) {
+        filling.toolchain(&version, &lock, &progress)?;
+    }
+    let asked = inputs.source(&project, super::lock::OUT.into())?;
+    let request = inputs.request(&project, Source::open(&asked, &filling.store, &lock, &progress)?)?;
+    let carried = filling.finish(&asked, &request, &lock, &progress)?;
+    lock.save()?;
+    match common.output {
+        Output::Json => vcterminal::print_json(&Document { folder: to, carried }).map_err(Error::Print)?,
+        Output::Text => {
+            let Carried { files, bytes } = carried;
+            super::print(&format!("{to}: {files} files, {}\n", vcterminal::bytes(bytes)))?;
+        }
+    }
+    Ok(Exit::Done)
+}
