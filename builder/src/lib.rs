@@ -7,8 +7,8 @@
 mod atomic;
 pub mod base;
 mod build;
-mod carry;
 mod cargo;
+mod carry;
 mod check;
 pub mod cli;
 mod command;

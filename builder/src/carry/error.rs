@@ -17,11 +17,15 @@ pub(crate) enum Error {
     Version { folder: Utf8PathBuf, found: u32, known: u32 },
 
     #[error("{attempt}: {path} is something else: its content is {found}")]
-    #[diagnostic(help("nothing of it was used: the folder is damaged or tampered with; make it anew with `vcbuild fetch`"))]
+    #[diagnostic(help(
+        "nothing of it was used: the folder is damaged or tampered with; make it anew with `vcbuild fetch`"
+    ))]
     Blob { attempt: String, path: Utf8PathBuf, found: Digest },
 
     #[error("{attempt}: the files in {folder} are of tree {found}, and the lock pins tree {expected}")]
-    #[diagnostic(help("nothing of it was used: the folder is damaged or tampered with; make it anew with `vcbuild fetch`"))]
+    #[diagnostic(help(
+        "nothing of it was used: the folder is damaged or tampered with; make it anew with `vcbuild fetch`"
+    ))]
     Tree { attempt: String, folder: Utf8PathBuf, expected: String, found: String },
 
     #[error("taking Go modules from the inputs in {folder}")]

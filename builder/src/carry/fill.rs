@@ -35,15 +35,17 @@ pub(crate) struct Filling {
     /// The store that everything is fetched into.
     pub(crate) store: Store,
     _folders: [TempDir; 2],
+    /// The store in whose care that one is: without it the folder would be anybody's to remove.
+    outer: Store,
 }
 
 impl Filling {
-    /// Begins to fill the folder `to`, which must be new or empty; `store` is where there is room for what is needed
-    /// meanwhile.
+    /// Begins to fill the folder `to`, which must be new or empty; what is needed meanwhile is
+    /// put down in `outer`.
     ///
     /// # Errors
     /// When it is not, or nothing can be written there.
-    pub(crate) fn begin(to: &Utf8Path, store: &Store) -> Result<Self, crate::Error> {
+    pub(crate) fn begin(to: &Utf8Path, outer: Store) -> Result<Self, crate::Error> {
         if to.read_dir_utf8().is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(Error::NotEmpty { to: to.to_owned() }.into());
         }
@@ -53,9 +55,9 @@ impl Filling {
         let folder = folder.map_err(crate::Error::io("making a folder in", parent))?;
         let new = utf8("using", folder.path())?.join("inputs");
         fs::create_dir(&new).map_err(crate::Error::io("making", &new))?;
-        let scratch = store.temp_dir()?;
+        let scratch = outer.temp_dir()?;
         let store = Store::open(&utf8("using", scratch.path())?)?;
-        Ok(Self { to: to.to_owned(), new, store, _folders: [folder, scratch] })
+        Ok(Self { to: to.to_owned(), new, store, _folders: [folder, scratch], outer })
     }
 
     /// Brings the toolchain of a version of Go.
@@ -72,6 +74,16 @@ impl Filling {
     /// When an input cannot be had, is not what the lock says, or cannot be carried.
     pub(crate) fn finish(
         self,
+        asked: &Asked,
+        request: &Request<'_>,
+        lock: &Lock,
+        progress: &Progress,
+    ) -> Result<Carried, crate::Error> {
+        self.fill(asked, request, lock, progress).map_err(|error| self.with_log(error))
+    }
+
+    fn fill(
+        &self,
         asked: &Asked,
         request: &Request<'_>,
         lock: &Lock,
@@ -98,6 +110,20 @@ impl Filling {
         let carried = Carried::of(&self.new)?;
         fs::rename(&self.new, &self.to).map_err(crate::Error::io("writing", &self.to))?;
         Ok(carried)
+    }
+
+    /// An error whose log outlasts the store that it was written in.
+    fn with_log(&self, error: crate::Error) -> crate::Error {
+        let crate::Error::Action { error, shown, log } = error else { return error };
+        let kept = self.outer.path().join("logs").join(log.file_name().unwrap_or_default());
+        let folder = kept.parent().unwrap_or(&kept);
+        match fs::create_dir_all(folder).and_then(|()| fs::copy(&log, &kept)) {
+            Ok(_) => crate::Error::Action { error, shown, log: kept },
+            Err(why) => {
+                tracing::warn!("writing {kept}: {why}");
+                *error
+            }
+        }
     }
 
     /// What a proxy serves of a folder of Go's downloads; what Go keeps for itself is left out.

@@ -18,6 +18,7 @@ use vcstore::{Digest, Store};
 pub(crate) use self::error::Error;
 pub(crate) use self::fill::{Carried, Filling};
 use crate::lock::PinnedCommit;
+use crate::site;
 
 /// Blobs by their SHA-256, as an OCI image layout has them: Debian packages, and images of registries in parts.
 const BLOBS: &str = "blobs/sha256";
@@ -80,10 +81,8 @@ impl<'a> Folder<'a> {
         if store.contains(digest) {
             return Ok(());
         }
-        let (path, mut file) = self.open(digest, attempt)?;
-        let mut writer = store.writer()?;
-        io::copy(&mut file, &mut writer).map_err(crate::Error::io("reading", &path))?;
-        match writer.commit_expecting(digest) {
+        let path = self.blob(digest, attempt)?;
+        match site::taken(store, &path)?.commit_expecting(digest) {
             Err(vcstore::Error::DigestMismatch { found, .. }) => {
                 Err(Error::Blob { attempt: attempt.to_owned(), path, found }.into())
             }
@@ -96,9 +95,11 @@ impl<'a> Folder<'a> {
     /// # Errors
     /// As [`Folder::take`].
     pub(crate) fn read(self, digest: &Digest, limit: u64, attempt: &str) -> Result<Vec<u8>, crate::Error> {
-        let (path, file) = self.open(digest, attempt)?;
+        let path = self.blob(digest, attempt)?;
         let mut bytes = Vec::new();
-        file.take(limit).read_to_end(&mut bytes).map_err(crate::Error::io("reading", &path))?;
+        File::open(&path)
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .map_err(crate::Error::io("reading", &path))?;
         let found = Digest::of(&bytes);
         if found == *digest { Ok(bytes) } else { Err(Error::Blob { attempt: attempt.to_owned(), path, found }.into()) }
     }
@@ -135,12 +136,10 @@ impl<'a> Folder<'a> {
         Error::Modules { folder: self.path.to_owned(), source: Box::new(failure) }.into()
     }
 
-    fn open(self, digest: &Digest, attempt: &str) -> Result<(Utf8PathBuf, File), crate::Error> {
+    /// Where a blob is.
+    fn blob(self, digest: &Digest, attempt: &str) -> Result<Utf8PathBuf, crate::Error> {
         let path = self.path.join(BLOBS).join(digest.hex());
-        match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.missing(attempt.to_owned())),
-            file => Ok((path.clone(), file.map_err(crate::Error::io("opening", path))?)),
-        }
+        if path.is_file() { Ok(path) } else { Err(self.missing(attempt.to_owned())) }
     }
 
     fn missing(self, attempt: String) -> crate::Error {

@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let project = inputs.files.project(inputs.source_dir.as_ref())?;
     let freedom = Freedom { drift: *drift, offline: false, inputs: None };
     let lock = inputs.files.lock(&project, &freedom, None)?;
-    let filling = Filling::begin(to, &common.store()?)?;
+    let filling = Filling::begin(to, common.store()?)?;
     if let Some(version) = inputs.go(&project) {
         filling.toolchain(&version, &lock, &progress)?;
     }

@@ -31,6 +31,13 @@ pub(crate) enum Error {
     #[diagnostic(help("check the network and GOPROXY; HTTPS_PROXY is honoured"))]
     Fetch { path: String, place: String, why: String },
 
+    #[error("preparing to ask Go module proxies: {why}")]
+    #[diagnostic(help(
+        "a machine without certificates can check nobody's: install them (Debian: apt-get install ca-certificates), or name \
+         their file with SSL_CERT_FILE"
+    ))]
+    Client { why: String },
+
     #[error("looking for the newest Go {version}: there is none for {host}")]
     #[diagnostic(help("check the version: 1.26.x is the newest of 1.26"))]
     NoRelease { version: String, host: Platform },

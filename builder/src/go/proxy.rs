@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use reqwest::{Client, StatusCode};
 
 use super::error::Error;
-use crate::network::{Network, Offline, causes};
+use crate::network::{Network, Offline, Permit, causes};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -22,9 +23,10 @@ const ATTEMPTS: u32 = 4;
 /// The places that are asked, in turn.
 pub(super) struct Proxies {
     places: Vec<Place>,
-    /// Why places that need the network are not asked.
-    offline: Option<Offline>,
-    client: Client,
+    /// Whether places that need the network are asked.
+    permit: Result<Permit, Offline>,
+    /// What they are asked by: made when one is, for it cannot be made on a machine that has no certificates.
+    client: OnceLock<Client>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -53,18 +55,10 @@ enum Fault {
 impl Proxies {
     /// The proxies of a `GOPROXY`. Offline, folders alone are asked.
     pub(super) fn new(setting: &str, network: &Network) -> Result<Self, crate::Error> {
-        let internal = |why: &dyn std::fmt::Display| crate::Error::Internal(format!("setting up the network: {why}"));
-        // Of several providers in one program the first one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(SILENCE_LIMIT)
-            .build()
-            .map_err(|why| internal(&why))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let offline = network.permit("fetching Go").err();
-        Ok(Self { places: places(setting)?, offline, client, runtime: runtime.map_err(|why| internal(&why))? })
+        let runtime = runtime.map_err(|why| crate::Error::Internal(format!("setting up the network: {why}")))?;
+        let (permit, client) = (network.permit("fetching Go"), OnceLock::new());
+        Ok(Self { places: places(setting)?, permit, client, runtime })
     }
 
     /// A small file; nothing when no place has it.
@@ -107,9 +101,9 @@ impl Proxies {
                 Err(error) => return Err(error),
             }
         }
-        match &self.offline {
-            Some(offline) => Err(offline.clone().into()),
-            None => Ok(false),
+        match &self.permit {
+            Err(offline) => Err(offline.clone().into()),
+            Ok(_) => Ok(false),
         }
     }
 
@@ -125,10 +119,13 @@ impl Proxies {
         loop {
             attempt += 1;
             again(to);
-            let fault = match &place.address {
-                Address::Folder(folder) => copy(&folder.join(path), limit, to),
-                Address::Web(_) if self.offline.is_some() => Err(Fault::Missing),
-                Address::Web(address) => self.runtime.block_on(self.answer(&format!("{address}/{path}"), limit, to)),
+            let fault = match (&place.address, &self.permit) {
+                (Address::Folder(folder), _) => copy(&folder.join(path), limit, to),
+                (Address::Web(_), Err(_)) => Err(Fault::Missing),
+                (Address::Web(address), Ok(permit)) => {
+                    let client = self.client(*permit)?;
+                    self.runtime.block_on(answer(client, &format!("{address}/{path}"), limit, to))
+                }
             };
             let why = match fault {
                 Ok(()) => return Ok(true),
@@ -144,27 +141,42 @@ impl Proxies {
         }
     }
 
-    async fn answer(&self, url: &str, limit: u64, to: &mut impl Write) -> Result<(), Fault> {
-        let network = |error: reqwest::Error| Fault::Network(causes(&error));
-        let mut response = self.client.get(url).send().await.map_err(network)?;
-        match response.status() {
-            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Fault::Missing),
-            status if status.is_success() => {}
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Fault::Network(format!("it answered {status}")));
-            }
-            status => return Err(Fault::Final(format!("it answered {status}"))),
+    fn client(&self, _permit: Permit) -> Result<&Client, Error> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
         }
-        let mut size = 0;
-        while let Some(piece) = response.chunk().await.map_err(network)? {
-            size += piece.len() as u64;
-            if size > limit {
-                return Err(Fault::Final(format!("it is longer than {limit} bytes")));
-            }
-            to.write_all(&piece).map_err(|why| Fault::Final(why.to_string()))?;
-        }
-        Ok(())
+        // Of several providers in one program the first one stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(SILENCE_LIMIT)
+            .build()
+            .map_err(|why| Error::Client { why: causes(&why) })?;
+        Ok(self.client.get_or_init(|| client))
     }
+}
+
+async fn answer(client: &Client, url: &str, limit: u64, to: &mut impl Write) -> Result<(), Fault> {
+    let network = |error: reqwest::Error| Fault::Network(causes(&error));
+    let mut response = client.get(url).send().await.map_err(network)?;
+    match response.status() {
+        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Fault::Missing),
+        status if status.is_success() => {}
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            return Err(Fault::Network(format!("it answered {status}")));
+        }
+        status => return Err(Fault::Final(format!("it answered {status}"))),
+    }
+    let mut size = 0;
+    while let Some(piece) = response.chunk().await.map_err(network)? {
+        size += piece.len() as u64;
+        if size > limit {
+            return Err(Fault::Final(format!("it is longer than {limit} bytes")));
+        }
+        to.write_all(&piece).map_err(|why| Fault::Final(why.to_string()))?;
+    }
+    Ok(())
 }
 
 impl std::fmt::Display for Address {

@@ -5,6 +5,7 @@
 mod bases;
 mod bench;
 mod cargo;
+mod carried;
 mod check;
 mod command;
 mod confined;
