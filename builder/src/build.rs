@@ -6,15 +6,17 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
-use vcstore::{Action, Compression, Image, Outputs, Platform, Store};
+use vcstore::{Action, Compression, Digest, Image, Outputs, Platform, Store};
 
 use crate::base::{Base, Spec};
 use crate::files::Places;
+use crate::graph::Records;
 use crate::image::{self, About, Assembly, OwnLayer};
 use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::{CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, full_reference};
+use crate::provenance::{self, Provenance, Recipe};
 use crate::sandbox::{Sandbox, Surroundings};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
@@ -40,6 +42,8 @@ pub(crate) struct Request<'a> {
     pub(crate) project_dir: Utf8PathBuf,
     /// What images say of what they were made from.
     pub(crate) about: About,
+    /// What archives say of how their images were made, as far as it is known.
+    pub(crate) recipe: Recipe,
     /// The time in everything that is made, in seconds since 1970.
     pub(crate) epoch: u64,
     /// How many components are worked on at once.
@@ -65,6 +69,7 @@ impl<'a> Request<'a> {
             outside: vec![store.path().to_owned()],
             project_dir: self.project_dir.clone(),
             about: self.about.clone(),
+            recipe: self.recipe.clone(),
             epoch: self.epoch,
             jobs: 1,
             sandbox: self.sandbox.elsewhere(surroundings),
@@ -125,9 +130,12 @@ pub(crate) fn images(
         images.insert(reference.as_str(), Image::open(store, reference, &target)?);
     }
     let archives: Vec<_> = names.archives.iter().collect();
+    let records = Records::of(store, progress.used())?;
     let write = |(name, references): &(&String, &BTreeSet<String>)| {
+        let components = references.iter().map(|reference| names.images[reference].0.name.as_str()).collect();
         let images: Vec<_> = references.iter().map(|reference| images[reference.as_str()].clone()).collect();
-        archive(store, &images, &request.out.join(name), progress)
+        let provenance = Provenance::of(request, &images, &components, lock, &records)?.to_bytes()?;
+        archive(store, &images, &provenance, &request.out.join(name), progress)
     };
     pool.install(|| archives.par_iter().map(write).collect::<Result<(), Error>>())?;
     substituter::remember(store, images.values(), progress.used())?;
@@ -305,12 +313,19 @@ fn layers(
 }
 
 /// Writes an archive, unless the file is there and is the one that was written.
-fn archive(store: &Store, images: &[Image], path: &Utf8Path, progress: &Progress) -> Result<(), Error> {
+fn archive(
+    store: &Store,
+    images: &[Image],
+    provenance: &[u8],
+    path: &Utf8Path,
+    progress: &Progress,
+) -> Result<(), Error> {
     let start = Instant::now();
     let content: BTreeMap<_, _> = images.iter().map(|image| (&image.name, image.digest())).collect();
     let action = Action::new("archive", path.file_name().unwrap_or_default())
         .input("writer", env!("CARGO_PKG_VERSION"))?
-        .input("images", content)?;
+        .input("images", content)?
+        .input("provenance", Digest::of(provenance))?;
     let recorded = store.recall(&action.key()?)?;
     let known = recorded.as_ref().and_then(|outputs| outputs.note("archive"));
     let size = recorded.as_ref().and_then(|outputs| outputs.note("size"));
@@ -322,7 +337,7 @@ fn archive(store: &Store, images: &[Image], path: &Utf8Path, progress: &Progress
         progress.reused(&action);
         return Ok(());
     }
-    let written = vcstore::archive::write(store, images, path)?;
+    let written = vcstore::archive::write(store, images, &[(provenance::NAME, provenance)], path)?;
     let outputs =
         Outputs::new().with_note("archive", written.digest.to_string()).with_note("size", written.size.to_string());
     store.realise(&action, || Ok::<_, Error>(outputs))?;

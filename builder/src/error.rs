@@ -78,6 +78,10 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
+    Provenance(#[from] crate::provenance::ProvenanceError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Prebuilt(#[from] crate::prebuilt::Error),
 
     #[error("writing the result")]
@@ -242,6 +246,7 @@ impl Error {
             | Self::ConfigSyntax { .. } => Exit::Usage,
             Self::Lock(error) => error.exit(),
             Self::Cache(error) if error.is_usage() => Exit::Usage,
+            Self::Provenance(error) if error.is_usage() => Exit::Usage,
             Self::Action { error, .. } => error.exit(),
             _ => Exit::Failed,
         }

@@ -34,6 +34,7 @@ mod prebuilt;
 mod process;
 mod progress;
 mod project;
+mod provenance;
 mod registry;
 mod report;
 mod sandbox;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::Serialize;
-use vcstore::{ActionKey, Blob, Digest, Store};
+use vcstore::{ActionKey, Digest, Store};
 
 use crate::compare::bytes::{ByteDifference, first_difference};
 use crate::compare::elf::{self, Place};
@@ -52,18 +52,12 @@ pub(super) fn between(key: &ActionKey, before: &Store, after: &Store) -> Result<
         if was == is {
             continue;
         }
-        let mut difference = Difference {
-            action: format!("{} {}", old.kind(), old.name()),
-            output: name.clone(),
-            before: was.map(|blob| blob.digest),
-            after: is.map(|blob| blob.digest),
-            files: Vec::new(),
-            first: None,
-            place: None,
-            diffoscope: None,
-        };
+        let mut difference = Difference::of(format!("{} {}", old.kind(), old.name()), name.clone());
+        difference.before = was.map(|blob| blob.digest);
+        difference.after = is.map(|blob| blob.digest);
         if let (Some(was), Some(is)) = (was, is) {
-            difference.look_into((before, was), (after, is))?;
+            difference.look_into((before, was.digest), (after, is.digest))?;
+            difference.files = files(before, was.digest)?;
         }
         found.push(difference);
     }
@@ -73,27 +67,28 @@ pub(super) fn between(key: &ActionKey, before: &Store, after: &Store) -> Result<
 /// An action of the second build that the first did not have, though nothing that was made before it differs: what it was
 /// given depends on where it ran.
 pub(super) fn of_inputs(key: &ActionKey, after: &Store) -> Result<Option<Difference>, Error> {
-    let difference = |record: vcstore::Record| Difference {
-        action: format!("{} {}", record.kind(), record.name()),
-        output: "inputs".to_owned(),
-        before: None,
-        after: None,
-        files: Vec::new(),
-        first: None,
-        place: None,
-        diffoscope: None,
-    };
+    let difference =
+        |record: vcstore::Record| Difference::of(format!("{} {}", record.kind(), record.name()), "inputs".to_owned());
     Ok(after.record(key)?.map(difference))
 }
 
 impl Difference {
-    fn look_into(&mut self, before: (&Store, Blob), after: (&Store, Blob)) -> Result<(), Error> {
-        let path = before.0.blob_path(&before.1.digest);
-        let (old, new) = (before.0.reader(&before.1.digest)?, after.0.reader(&after.1.digest)?);
+    /// Nothing is known of it yet.
+    pub(super) fn of(action: String, output: String) -> Self {
+        let (before, after, first, place, diffoscope) = Default::default();
+        Self { action, output, before, after, files: Vec::new(), first, place, diffoscope }
+    }
+
+    /// Finds where two blobs begin to differ, and what is there.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub(super) fn look_into(&mut self, before: (&Store, Digest), after: (&Store, Digest)) -> Result<(), Error> {
+        let path = before.0.blob_path(&before.1);
+        let (old, new) = (before.0.reader(&before.1)?, after.0.reader(&after.1)?);
         self.first = first_difference(old, new).map_err(Error::io("reading", &path))?;
         self.place = self.first.as_ref().and_then(|first| elf::place(&path, first.offset));
-        self.files = files(before.0, before.1.digest)?;
-        self.diffoscope = diffoscope(&path, &after.0.blob_path(&after.1.digest));
+        self.diffoscope = diffoscope(&path, &after.0.blob_path(&after.1));
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Rebuild and compare: every action that makes something runs again, elsewhere and otherwise, and must make the same.
 
+mod archive;
 mod difference;
 mod shadow;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use vcstore::{ActionKey, Store};
 
+pub(crate) use self::archive::{CheckedArchive, Otherwise, check_archive};
 pub(crate) use self::difference::Difference;
 use self::shadow::Shadow;
 use crate::Error;

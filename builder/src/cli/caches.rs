@@ -34,6 +34,17 @@ pub(super) struct CacheOptions {
 }
 
 impl CacheOptions {
+    /// An option that was given, if any was.
+    pub(super) fn decisive(&self) -> Option<&'static str> {
+        let given = [
+            ("--substituter", !self.substituter.is_empty()),
+            ("--trust-key", !self.trust_key.is_empty()),
+            ("--no-substituters", self.no_substituters),
+            ("--cache-timeout", self.cache_timeout.is_some()),
+        ];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
     /// The store with the caches that it is to ask; offline, those in folders.
     pub(super) fn attach(&self, store: Store, project: &Project, network: &Network) -> Result<Store, Error> {
         if self.no_substituters {

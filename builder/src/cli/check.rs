@@ -1,6 +1,6 @@
 //! `vcbuild check`: builds again in other surroundings, and compares.
 
-use camino::Utf8PathBuf;
+use camino::Utf8Path;
 use clap::Args;
 use vcterminal::{Exit, Output};
 
@@ -8,14 +8,20 @@ use super::choices::Choices;
 use super::lock::OUT;
 use crate::Error;
 use crate::build::Request;
-use crate::check::{self, Checked, Difference};
+use crate::check::{self, Checked, CheckedArchive, Difference, Otherwise};
 use crate::progress::Progress;
+use crate::provenance::Provenance;
+
+/// How many files of a kind are listed of an image that differs.
+const LISTED: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The components to check [default: all of the project].
-    #[arg(value_name = "COMPONENT")]
-    components: Vec<String>,
+    /// The components to check [default: all of the project]; or one archive that `vcbuild images` wrote, whose images are
+    /// made again as it says that they were made, and compared. What an archive has run is run in a sandbox, unless
+    /// --sandbox says otherwise.
+    #[arg(value_name = "COMPONENT|ARCHIVE")]
+    checked: Vec<String>,
 
     #[command(flatten)]
     choices: Choices,
@@ -23,14 +29,18 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
-    let project = arguments.choices.project()?;
     // The archives are compared as everything else is, and go again.
     let folder = tempfile::tempdir().map_err(Error::io("making a folder in", "the folder for temporary files"))?;
-    let out = Utf8PathBuf::try_from(folder.path().to_owned()).map_err(|error| {
-        Error::io("using", folder.path().to_string_lossy().as_ref())(std::io::Error::other(error.to_string()))
-    })?;
+    let out = crate::source::utf8("using", folder.path())?;
+    if let [one] = arguments.checked.as_slice()
+        && Utf8Path::new(one).is_file()
+        && !arguments.choices.project().is_ok_and(|project| project.components.contains_key(one))
+    {
+        return archive(Utf8Path::new(one), &arguments.choices, &out, &progress);
+    }
+    let project = arguments.choices.project()?;
     // Of the source as `vcbuild images` builds it: without the archives that it writes.
-    let (request, store, lock) = arguments.choices.request(&project, &arguments.components, OUT.into(), &progress)?;
+    let (request, store, lock) = arguments.choices.request(&project, &arguments.checked, OUT.into(), &progress)?;
     let request = Request { out: out.join("first"), ..request };
     let again = request.elsewhere(&store, check::OTHER, out.join("again"));
     let checked = check::check(&request, &again, &store, &lock, &progress)?;
@@ -39,6 +49,33 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         Output::Text => super::print(&text(&checked))?,
     }
     Ok(if checked.differences.is_empty() { Exit::Done } else { Exit::Difference })
+}
+
+/// Checks an archive; `folder` is one for what is written meanwhile.
+fn archive(path: &Utf8Path, choices: &Choices, folder: &Utf8Path, progress: &Progress) -> Result<Exit, Error> {
+    let claimed = Provenance::read(path)?;
+    let project = claimed.project(path, folder)?;
+    let (request, store, lock) = choices.again(path, &claimed, &project, folder, progress)?;
+    let checked = check::check_archive(path, &claimed, &request, &store, &lock, progress)?;
+    match choices.common.output {
+        Output::Json => vcterminal::print_json(&checked).map_err(Error::Print)?,
+        Output::Text => super::print(&archive_text(&checked))?,
+    }
+    Ok(if checked.is_same() { Exit::Done } else { Exit::Difference })
+}
+
+fn archive_text(checked: &CheckedArchive) -> String {
+    let mut text: String = checked.differences.iter().map(difference).collect();
+    text += &checked.images.iter().map(|changes| super::diff::text(changes, LISTED)).collect::<String>();
+    for name in &checked.not_made {
+        text += &format!("{name} is in {}, and is not made by what it says\n", checked.archive);
+    }
+    for Otherwise { action, inputs } in &checked.otherwise {
+        text += &format!("{action} was given otherwise: {}\n", inputs.join(", "));
+    }
+    let (archive, actions) = (&checked.archive, checked.actions);
+    let outcome = if checked.is_same() { "the same images" } else { "other images" };
+    text + &format!("{archive}: {actions} actions ran as it says: {outcome}\n")
 }
 
 fn text(checked: &Checked) -> String {

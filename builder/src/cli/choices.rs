@@ -9,15 +9,19 @@ use vcstore::{Compression, Store};
 
 use super::caches::CacheOptions;
 use super::inputs::{Freedom, Inputs, unstamped};
+use super::lock::OUT;
 use super::sandbox::SandboxOptions;
 use super::{Common, platforms};
 use crate::Error;
+use crate::base::{self, DEFAULT_REFERENCE};
 use crate::build::Request;
 use crate::image::About;
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::progress::Progress;
 use crate::project::{Project, SourceTable, VersionTable};
-use crate::source::Source;
+use crate::provenance::{Provenance, ProvenanceError, Recipe};
+use crate::sandbox::{Mode, Settings};
+use crate::source::{Asked, Source};
 
 /// Everything but which components, and where archives go.
 #[derive(Debug, Args)]
@@ -87,7 +91,6 @@ impl Choices {
         let lock = inputs.files.lock(project, &self.freedom, update)?;
         let opened = Source::open(&source, &store, &lock, progress)?;
         lock.save()?;
-        let jobs = self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let request = Request {
             components,
             project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
@@ -95,16 +98,77 @@ impl Choices {
             version: self.version(project, &opened),
             source: Arc::new(opened),
             go: inputs.go(project),
+            recipe: Recipe::of(project, &source.table)?,
             base,
             platforms: platforms(&inputs.platform, project),
             compression: self.compression.or(project.compression).unwrap_or_default(),
             out: out.to_owned(),
             outside: Vec::new(),
             epoch,
-            jobs,
+            jobs: self.jobs(),
             sandbox: self.sandbox.settings().over(project.sandbox).sandbox(),
         };
         Ok((request, store, lock))
+    }
+
+    /// What to build to make the images of `archive` again, as it claims that they were made; `project` is what it says of
+    /// that, and `folder` one for what is written meanwhile.
+    ///
+    /// Whoever made the archive may have it run any command: without the user's word that is done in a sandbox alone.
+    pub(super) fn again<'a>(
+        &self,
+        archive: &Utf8Path,
+        claimed: &Provenance,
+        project: &'a Project,
+        folder: &Utf8Path,
+        progress: &Progress,
+    ) -> Result<(Request<'a>, Store, Lock), Error> {
+        if let Some(option) = self.decisive() {
+            return Err(Error::Usage(format!("checking {archive}: {option} is for the archive to say")));
+        }
+        let no_folder = || ProvenanceError::NoFolder { archive: archive.to_string() };
+        let source = self.inputs.source_again(&claimed.source).ok_or_else(no_folder)?;
+        let source = Asked { edits: project.edits.clone(), go: project.go.clone(), ..source };
+        let base = project.base.as_deref().unwrap_or(DEFAULT_REFERENCE).parse::<base::Spec>()?;
+        let store = self.common.store()?;
+        let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.freedom.network())?;
+        let opened = Source::open(&source, &store, &lock, progress)?;
+        let beside = self.inputs.files.project.as_ref().and_then(|file| file.parent()).or(source.table.dir.as_deref());
+        let trusting = Settings { mode: Some(Mode::Required), ..Settings::default() };
+        let request = Request {
+            components: project.select(&[])?,
+            project_dir: beside.unwrap_or(folder).to_owned(),
+            about: claimed.about.clone(),
+            recipe: Recipe::of(project, &source.table)?,
+            version: project.version.clone(),
+            // What the build that is repeated may have left beside the source.
+            outside: vec![store.path().to_owned(), opened.dir.join(lock::FILE_NAME), opened.dir.join(OUT)],
+            source: Arc::new(opened),
+            go: project.go.clone(),
+            base: base.with_debian(self.inputs.debian.over(&project.debian)?)?,
+            platforms: platforms(&[], project),
+            compression: project.compression.unwrap_or_default(),
+            out: folder.join("again"),
+            epoch: claimed.epoch,
+            jobs: self.jobs(),
+            sandbox: self.sandbox.settings().over(trusting).sandbox(),
+        };
+        Ok((request, store, lock))
+    }
+
+    /// An option that says what images are made of, if any was given: of an archive that is made again, it says so itself.
+    fn decisive(&self) -> Option<&'static str> {
+        let given = [
+            ("--stamp", !self.stamp.is_empty()),
+            ("--compression", self.compression.is_some()),
+            ("--update", self.update),
+        ];
+        let given = given.into_iter().find_map(|(name, given)| given.then_some(name));
+        given.or(self.inputs.decisive()).or(self.freedom.decisive()).or(self.caches.decisive())
+    }
+
+    fn jobs(&self) -> usize {
+        self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
     }
 
     /// What images say of their source: nothing that is not known.

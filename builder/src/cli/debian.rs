@@ -24,6 +24,13 @@ pub(super) struct DebianOptions {
 }
 
 impl DebianOptions {
+    /// An option that says what is in the base, if any was given.
+    pub(super) fn decisive(&self) -> Option<&'static str> {
+        let given =
+            [("--debian-suite", self.debian_suite.is_some()), ("--debian-packages", !self.debian_packages.is_empty())];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
     /// The project's options, and over them what the command line says.
     ///
     /// # Errors

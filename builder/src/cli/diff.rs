@@ -82,7 +82,7 @@ fn pairs<'a>(arguments: &Arguments, before: &'a Opened, after: &'a Opened) -> Re
     Ok(pairs)
 }
 
-fn text(changes: &ImageChanges, limit: usize) -> String {
+pub(super) fn text(changes: &ImageChanges, limit: usize) -> String {
     let mut text = format!(
         "--- {} {}\n+++ {} {}\n",
         changes.before.name, changes.before.digest, changes.after.name, changes.after.digest

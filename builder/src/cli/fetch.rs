@@ -47,7 +47,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         filling.toolchain(&version, &lock, &progress)?;
     }
     let asked = inputs.source(&project, super::lock::OUT.into())?;
-    let request = inputs.request(&project, Source::open(&asked, &filling.store, &lock, &progress)?)?;
+    let source = Source::open(&asked, &filling.store, &lock, &progress)?;
+    let request = inputs.request(&project, &asked, source)?;
     let carried = filling.finish(&asked, &request, &lock, &progress)?;
     lock.save()?;
     match common.output {

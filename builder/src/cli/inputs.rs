@@ -8,6 +8,7 @@ use clap::Args;
 use vcstore::Platform;
 
 use super::debian::DebianOptions;
+use super::lock::OUT;
 use super::{ProjectFiles, parse_platform, platforms};
 use crate::base::{self, DEFAULT_REFERENCE};
 use crate::build::Request;
@@ -16,6 +17,7 @@ use crate::image::About;
 use crate::lock::Policy;
 use crate::network::Network;
 use crate::project::{Project, SourceTable, VersionTable};
+use crate::provenance::Recipe;
 use crate::sandbox::{Limits, Mode, Sandbox};
 use crate::source::{Asked, Source};
 use crate::{Error, go, lock};
@@ -53,7 +55,7 @@ pub(super) struct Inputs {
     base: Option<String>,
 
     #[command(flatten)]
-    debian: DebianOptions,
+    pub(super) debian: DebianOptions,
 
     /// The platforms to build for [default: the project's, else linux/amd64].
     #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform, help_heading = "Images")]
@@ -90,6 +92,32 @@ pub(super) struct Freedom {
 }
 
 impl Inputs {
+    /// An option that says what goes into images, other than where the source is, if any was given.
+    pub(super) fn decisive(&self) -> Option<&'static str> {
+        let given = [
+            ("--source-repo", self.source_repo.is_some()),
+            ("--source-version", self.source_version.is_some()),
+            ("--go", self.go.is_some()),
+            ("--lock", self.files.lock.is_some()),
+            ("--base", self.base.is_some()),
+            ("--platform", !self.platform.is_empty()),
+        ];
+        given.into_iter().find_map(|(name, given)| given.then_some(name)).or(self.debian.decisive())
+    }
+
+    /// The source that `claimed` names, or the folder that the command line does; none when neither names any.
+    pub(super) fn source_again(&self, claimed: &SourceTable) -> Option<Asked> {
+        let subdir = self.source_subdir.clone().or_else(|| claimed.subdir.clone());
+        let table = match &self.source_dir {
+            Some(dir) => SourceTable { dir: Some(dir.clone()), subdir, ..SourceTable::default() },
+            None if claimed.is_nowhere() => return None,
+            None => SourceTable { subdir, ..claimed.clone() },
+        };
+        // What the build that is repeated may have left there.
+        let left = table.dir.iter().flat_map(|dir| [dir.join(lock::FILE_NAME), dir.join(OUT)]);
+        Some(Asked { outside: left.collect(), table, edits: Vec::new(), go: None })
+    }
+
     /// The base that is asked for.
     pub(super) fn base(&self, project: &Project) -> Result<base::Spec, Error> {
         let base = self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
@@ -113,7 +141,7 @@ impl Inputs {
     }
 
     /// A request for all components that is only to say what they are made of.
-    pub(super) fn request<'a>(&self, project: &'a Project, source: Source) -> Result<Request<'a>, Error> {
+    pub(super) fn request<'a>(&self, project: &'a Project, asked: &Asked, source: Source) -> Result<Request<'a>, Error> {
         Ok(Request {
             components: project.select(&[])?,
             go: self.go(project),
@@ -122,10 +150,11 @@ impl Inputs {
             base: self.base(project)?,
             platforms: platforms(&self.platform, project),
             compression: project.compression.unwrap_or_default(),
-            out: super::lock::OUT.into(),
+            out: OUT.into(),
             outside: Vec::new(),
             project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
             about: About::default(),
+            recipe: Recipe::of(project, &asked.table)?,
             epoch: 0,
             jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             sandbox: Sandbox::find(Mode::default(), Limits::default()),
@@ -160,6 +189,12 @@ impl Inputs {
 }
 
 impl Freedom {
+    /// An option that says what the lock may be, if any was given.
+    pub(super) fn decisive(&self) -> Option<&'static str> {
+        let given = [("--locked", self.locked), ("--no-locked", self.no_locked)];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
     /// What may be resolved; `update` says which inputs are asked to be resolved anew: none, all (no name), or some.
     pub(super) fn policy(&self, update: Option<&[String]>) -> Result<Policy, Error> {
         let asked = |flag: &str| Err(Error::Usage(format!("--update changes the lock, and {flag} forbids it")));

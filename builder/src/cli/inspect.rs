@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use camino::Utf8Path;
 use clap::Args;
 use oci_spec::image::{Descriptor, ImageConfiguration};
 use serde::Serialize;
@@ -11,7 +12,8 @@ use vcterminal::{Exit, Output, Table};
 use super::Common;
 use super::opened::Opened;
 use crate::Error;
-use crate::graph::{Records, Step, provenance};
+use crate::graph::{self, Records, Step, provenance};
+use crate::provenance::Provenance;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -45,7 +47,7 @@ struct PlatformDocument {
     size: u64,
     layers: Vec<Layer>,
     config: ImageConfiguration,
-    /// The actions that made it, as this store has recorded them.
+    /// The actions that made it, as this store has recorded them, or as the archive says.
     provenance: Vec<Step>,
 }
 
@@ -53,7 +55,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let opened = Opened::open(&arguments.image, &arguments.common)?;
     // What made the image of a file is known where the file was made.
     let records = arguments.common.store_if_any()?.map(|store| Records::read(&store)).transpose()?.unwrap_or_default();
-    let images = opened.images.iter().map(|image| describe(image, &opened.store, &records));
+    let path = Utf8Path::new(&arguments.image);
+    let claimed = if path.exists() { Provenance::of_archive(path)?.map(|claimed| claimed.actions) } else { None };
+    let claimed = claimed.unwrap_or_default();
+    let images = opened.images.iter().map(|image| describe(image, &opened.store, &records, &claimed));
     let document = Document { images: images.collect::<Result<_, _>>()? };
     match arguments.common.output {
         Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
@@ -62,21 +67,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn describe(image: &Image, store: &Store, records: &Records) -> Result<ImageDocument, Error> {
-    let platforms = image.platforms.iter().map(|one| platform(one, store, records)).collect::<Result<_, _>>()?;
+fn describe(image: &Image, store: &Store, records: &Records, claimed: &[Step]) -> Result<ImageDocument, Error> {
+    let platforms =
+        image.platforms.iter().map(|one| platform(one, store, records, claimed)).collect::<Result<_, _>>()?;
     Ok(ImageDocument { name: image.name.clone(), digest: image.digest(), platforms })
 }
 
-fn platform(one: &PlatformImage, store: &Store, records: &Records) -> Result<PlatformDocument, Error> {
+fn platform(
+    one: &PlatformImage,
+    store: &Store,
+    records: &Records,
+    claimed: &[Step],
+) -> Result<PlatformDocument, Error> {
     let digest =
         |descriptor: &Descriptor| Digest::try_from(descriptor.digest()).map_err(|why| Error::Internal(why.to_string()));
+    let manifest = digest(&one.manifest)?;
+    let known = provenance(&manifest, records);
     Ok(PlatformDocument {
         platform: one.platform.clone(),
         manifest: one.manifest.digest().to_string(),
         size: one.layers.iter().map(|layer| layer.size).sum(),
         layers: one.layers.clone(),
         config: store.document(&digest(&one.config)?)?,
-        provenance: provenance(&digest(&one.manifest)?, records),
+        provenance: if known.is_empty() { graph::made(&manifest, claimed) } else { known },
     })
 }
 

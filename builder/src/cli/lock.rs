@@ -47,8 +47,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let project = inputs.files.project(inputs.source_dir.as_ref())?;
     let store = arguments.common.store()?;
     let lock = inputs.files.lock(&project, &arguments.freedom, arguments.update.as_deref())?;
-    let source = Source::open(&inputs.source(&project, OUT.into())?, &store, &lock, &progress)?;
-    let request = inputs.request(&project, source)?;
+    let asked = inputs.source(&project, OUT.into())?;
+    let source = Source::open(&asked, &store, &lock, &progress)?;
+    let request = inputs.request(&project, &asked, source)?;
     build::pin(&request, &store, &lock, &progress)?;
     lock.tidy();
     let changes = lock.changes();

@@ -11,7 +11,7 @@ use serde::Serialize;
 use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
 
 pub(crate) use self::config::Setting;
-pub(crate) use self::files::{Change, FileChanges, Shape};
+pub(crate) use self::files::{Change, FileChange, FileChanges, Shape};
 use crate::Error;
 use crate::base::{Package, packages};
 use crate::contents::Layers;

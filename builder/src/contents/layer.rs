@@ -101,6 +101,26 @@ pub(crate) fn texts(
     Ok(found)
 }
 
+/// Puts the contents of the files of a layer that `wanted` names by their paths into the store `into`.
+///
+/// # Errors
+/// As [`read`], or when the store cannot be written.
+pub(crate) fn extract(store: &Store, layer: &Layer, into: &Store, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
+    let see = |mut entry: TarEntry<'_>| {
+        let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
+        if wanted(&path) && entry.header().entry_type().is_file() {
+            let mut writer = into.writer().map_err(io::Error::other)?;
+            io::copy(&mut entry, &mut writer)?;
+            writer.commit().map_err(io::Error::other)?;
+        } else {
+            io::copy(&mut entry, &mut io::sink())?;
+        }
+        Ok(())
+    };
+    let blob = store.reader(&layer.digest)?;
+    walk(blob, layer.size, see).map_err(Error::io("reading layer", store.blob_path(&layer.digest)))
+}
+
 type TarEntry<'a> = tar::Entry<'a, Padded<Bounded<Decoder<BlobReader>>>>;
 
 /// Shows every entry of a layer to `see`, and reads on to the very end, where the layer's hash is checked.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 use vcstore::{Digest, Layer, Store};
 
-pub(crate) use self::layer::{Entry, Kind, LayerContents, texts};
+pub(crate) use self::layer::{Entry, Kind, LayerContents, extract, texts};
 use crate::Error;
 
 /// Layers that were read, by the digest of what they unpack to: images share them, and each is read once.

@@ -14,11 +14,11 @@ use serde_json::Value;
 use vcstore::{ActionKey, Digest, Image, Record};
 
 pub(crate) use self::draw::{dot, mermaid};
-pub(crate) use self::provenance::{Step, provenance};
-pub(crate) use self::records::Records;
+pub(crate) use self::provenance::{Step, made, provenance};
 use self::records::is_content;
 #[cfg(test)]
 pub(crate) use self::records::tests;
+pub(crate) use self::records::{Records, digests};
 pub(crate) use self::why::{Asker, Reason, What};
 use crate::Error;
 

@@ -1,15 +1,15 @@
 //! Which actions made an image, and of what: what `vcbuild inspect` tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vcstore::{ActionKey, Blob, Digest};
 
 use super::{Records, is_content, summary};
 
 /// An action that an image came of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Step {
     pub(crate) key: ActionKey,
     pub(crate) kind: String,
@@ -18,6 +18,7 @@ pub(crate) struct Step {
     pub(crate) inputs: BTreeMap<String, Value>,
     pub(crate) outputs: BTreeMap<String, Blob>,
     /// What was noted when the action ran, such as what confined it.
+    #[serde(default)]
     pub(crate) notes: BTreeMap<String, String>,
 }
 
@@ -32,6 +33,21 @@ pub(crate) fn provenance(manifest: &Digest, records: &Records) -> Vec<Step> {
         notes: record.outputs().notes().clone(),
     };
     records.made(manifest).into_iter().map(step).collect()
+}
+
+/// The steps of `steps` that made a manifest, in their order: of those that made several.
+pub(crate) fn made(manifest: &Digest, steps: &[Step]) -> Vec<Step> {
+    let mut wanted = BTreeSet::from([*manifest]);
+    let mut found = Vec::new();
+    // Each comes after those whose outputs it took.
+    for step in steps.iter().rev() {
+        if step.outputs.values().any(|blob| wanted.contains(&blob.digest)) {
+            wanted.extend(step.inputs.values().flat_map(super::records::digests));
+            found.push(step.clone());
+        }
+    }
+    found.reverse();
+    found
 }
 
 impl Step {

@@ -24,9 +24,17 @@ impl Records {
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn read(store: &Store) -> Result<Self, Error> {
+        Self::of(store, store.recorded()?)
+    }
+
+    /// Reads the records of these actions.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn of(store: &Store, keys: impl IntoIterator<Item = ActionKey>) -> Result<Self, Error> {
         let mut used = BTreeMap::new();
         let mut records = Self::default();
-        for key in store.recorded()? {
+        for key in keys {
             let Some(record) = store.record(&key)? else { continue };
             let path = store.path().join("actions").join(key.to_string());
             // A record that was collected as garbage meanwhile was not of use lately.

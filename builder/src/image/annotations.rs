@@ -7,7 +7,7 @@ use crate::base::Base;
 use crate::project::Component;
 
 /// What is known of what an image was made from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct About {
     /// The address of the code, where others can reach it.
     pub(crate) source: Option<String>,

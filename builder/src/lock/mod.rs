@@ -73,6 +73,43 @@ impl Lock {
         Ok(Self { path: path.to_owned(), on_disk, policy, network, state })
     }
 
+    /// A lock that pins what `excerpt` says, and is to be kept at `path`.
+    ///
+    /// # Errors
+    /// When it is no excerpt of a lock.
+    pub(crate) fn of_excerpt(
+        excerpt: serde_json::Value,
+        path: &Utf8Path,
+        network: Network,
+    ) -> Result<Self, serde_json::Error> {
+        let now: Document = serde_json::from_value(excerpt)?;
+        let (on_disk, state) = (now.clone(), State { now, pinned: BTreeSet::new(), used: BTreeSet::new() });
+        Ok(Self { path: path.to_owned(), on_disk, policy: Policy::Fill, network, state: Mutex::new(state) })
+    }
+
+    /// What the lock pins of the source, and of bases for these platforms, that this run had use for; with `go`, of Go's
+    /// toolchains too. Modules are left out: the source's own checksums pin them.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub(crate) fn excerpt(&self, platforms: &BTreeSet<&Platform>, go: bool) -> Result<serde_json::Value, crate::Error> {
+        let state = self.state();
+        let mut excerpt = state.now.clone();
+        for input in excerpt.inputs() {
+            let wanted = state.used.contains(&input)
+                && match &input {
+                    Input::Source(..) => true,
+                    Input::Go(_) => go,
+                    Input::Image(_, platform) | Input::Debian(_, platform) => platforms.contains(platform),
+                    Input::Modules(_) | Input::Prebuilt(_) => false,
+                };
+            if !wanted {
+                excerpt.remove(&input);
+            }
+        }
+        serde_json::to_value(excerpt).map_err(|why| crate::Error::Internal(format!("writing pins: {why}")))
+    }
+
     /// Where the lock is.
     pub(crate) fn path(&self) -> &Utf8Path {
         &self.path

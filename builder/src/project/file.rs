@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use vcstore::Compression;
 
 use super::files::FileTable;
@@ -51,20 +51,25 @@ pub(super) struct File {
 }
 
 /// `[source]`: a folder, a git repository and a version of it, or a Go module.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceTable {
     /// A folder; beside the project file when relative.
     #[schemars(with = "Option<String>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dir: Option<Utf8PathBuf>,
     /// The address of a git repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) repo: Option<String>,
     /// A branch, tag or commit of `repo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<String>,
     /// A Go module and its version, as `example.org/module@v1.2.3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) module: Option<String>,
     /// The folder with the code's `go.mod`, below the top of the source.
     #[schemars(with = "Option<String>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) subdir: Option<Utf8PathBuf>,
 }
 
@@ -132,14 +137,17 @@ impl SandboxTable {
 
 /// `[version]`: the values that stamps use. Fixed unless somebody says otherwise, so that a binary depends on its code
 /// alone.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VersionTable {
     /// `{version}`
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<String>,
     /// `{commit}`
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) commit: Option<String>,
     /// `{date}`
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) date: Option<String>,
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Project {
     pub(crate) version: VersionTable,
     /// The components by name. At least one.
     pub(crate) components: BTreeMap<String, Component>,
+    /// Its file as it is written, without comments.
+    pub(crate) table: serde_json::Value,
 }
 
 /// A program of the project and its image.
@@ -135,8 +137,21 @@ impl Project {
     }
 
     fn parse(text: &str, path: &Utf8Path) -> Result<Self, Error> {
-        let file: File = toml::from_str(text)
-            .map_err(|source| Error::ProjectSyntax { path: path.to_owned(), source: Box::new(source) })?;
+        let syntax = |source| Error::ProjectSyntax { path: path.to_owned(), source: Box::new(source) };
+        let file: File = toml::from_str(text).map_err(syntax)?;
+        Self::of_file(file, toml::from_str(text).map_err(syntax)?, path)
+    }
+
+    /// The project of a file's table, which stands in the file at `path`.
+    ///
+    /// # Errors
+    /// When it is no project's.
+    pub(crate) fn of_table(table: serde_json::Value, path: &Utf8Path) -> Result<Self, Error> {
+        let refuse = |why: serde_json::Error| Error::ProjectContent { path: path.to_owned(), why: why.to_string() };
+        Self::of_file(serde_json::from_value(table.clone()).map_err(refuse)?, table, path)
+    }
+
+    fn of_file(file: File, table: serde_json::Value, path: &Utf8Path) -> Result<Self, Error> {
         let refuse = |why: String| Error::ProjectContent { path: path.to_owned(), why };
         if file.components.is_empty() {
             return Err(refuse("it has no [components.NAME]".to_owned()));
@@ -169,6 +184,7 @@ impl Project {
             sandbox,
             version: file.version,
             components: components.map_err(refuse)?,
+            table,
         })
     }
 }

@@ -145,7 +145,7 @@ fn first(found: &Value) -> (u64, String, String) {
 
 /// Puts another binary in the place of what was compiled, as a cache that lies would: one byte of its code is another. Gives
 /// the place of that byte, and the layer that has the true binary.
-fn poison(bench: &Bench) -> (usize, String) {
+pub(crate) fn poison(bench: &Bench) -> (usize, String) {
     let store = Store::open(bench.path("store").as_path().try_into().unwrap()).unwrap();
     let record = |kind: &str| {
         let mut keys = store.recorded().unwrap().into_iter();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
+mod archives;
 mod bases;
 mod bench;
 mod cargo;

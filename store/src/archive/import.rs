@@ -16,7 +16,7 @@ use crate::json::DOCUMENT_LIMIT;
 use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
 
 /// More entries than any image archive has.
-const ENTRY_LIMIT: usize = 100_000;
+pub(super) const ENTRY_LIMIT: usize = 100_000;
 
 /// More images than any archive names. Each is read on its own, whatever it shares with others.
 const IMAGE_LIMIT: usize = 1_000;
@@ -291,7 +291,7 @@ fn full_name(name: &str) -> String {
     }
 }
 
-fn bad(path: &Utf8Path, why: &str) -> Error {
+pub(super) fn bad(path: &Utf8Path, why: &str) -> Error {
     Error::BadArchive { path: path.to_owned(), why: why.to_owned() }
 }
 

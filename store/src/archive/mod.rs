@@ -3,9 +3,11 @@
 //! What [`write()`] makes is an OCI image layout (image-layout.md) and a docker-archive (`docker save`) in one tar file, over
 //! the same blobs: containerd, Docker, Podman and skopeo read it, each in its own way.
 
+mod document;
 mod import;
 mod write;
 
+pub use document::document;
 pub use import::import;
 pub use write::{hash, write};
 
@@ -17,7 +19,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{hash, import, write};
+    use super::{document, hash, import, write};
     use crate::image::tests::{NAME, image};
     use crate::store::tests::scratch;
     use crate::{Compression, Error, TarWriter};
@@ -32,12 +34,42 @@ mod tests {
             let (folder, store) = scratch();
             let (other_folder, other) = scratch();
             let image = image(&store, compression, b"manager");
-            let written = write(&store, std::slice::from_ref(&image), &archive_path(&folder)).unwrap();
+            let written = write(&store, std::slice::from_ref(&image), &[], &archive_path(&folder)).unwrap();
             assert_eq!(hash(&archive_path(&folder)).unwrap(), written);
             assert_eq!(import(&other, &archive_path(&folder)).unwrap(), std::slice::from_ref(&image));
-            let again = write(&other, &[image], &archive_path(&other_folder)).unwrap();
+            let again = write(&other, &[image], &[], &archive_path(&other_folder)).unwrap();
             assert_eq!(again, written);
         }
+    }
+
+    #[test]
+    fn a_document_beside_the_images_is_read_back_and_changes_no_image() {
+        let (folder, store) = scratch();
+        let image = image(&store, Compression::Zstd, b"manager");
+        let path = archive_path(&folder);
+        let beside: &[(&str, &[u8])] = &[("about.json", br#"{"a":1}"#)];
+        write(&store, std::slice::from_ref(&image), beside, &path).unwrap();
+        assert_eq!(document(&path, "about.json", 100).unwrap().unwrap(), br#"{"a":1}"#);
+        assert_eq!(document(&path, "other.json", 100).unwrap(), None);
+        let (_other_folder, other) = scratch();
+        assert_eq!(import(&other, &path).unwrap(), std::slice::from_ref(&image));
+
+        let layout = Utf8PathBuf::try_from(folder.path().join("layout")).unwrap();
+        tar::Archive::new(std::fs::File::open(&path).unwrap()).unpack(&layout).unwrap();
+        assert_eq!(document(&layout, "about.json", 100).unwrap().unwrap(), br#"{"a":1}"#);
+        assert_eq!(document(&layout, "other.json", 100).unwrap(), None);
+        for name in ["../about.json", "blobs/sha256/x"] {
+            assert_eq!(document(&layout, name, 100).unwrap(), None, "{name} is no document at the top");
+        }
+    }
+
+    #[test]
+    fn a_document_that_fills_memory_is_refused() {
+        let (folder, _store) = scratch();
+        let path = archive_path(&folder);
+        tarball(&path, &[("about.json".to_owned(), vec![b' '; 101])]);
+        let error = document(&path, "about.json", 100).unwrap_err().to_string();
+        assert!(error.contains("about.json is larger than 100 bytes"), "{error}");
     }
 
     #[test]
@@ -46,7 +78,7 @@ mod tests {
         let image = image(&store, Compression::Zstd, b"manager");
         let (_other_folder, other) = scratch();
         assert_eq!(import(&other, store.path()).unwrap(), std::slice::from_ref(&image));
-        write(&store, std::slice::from_ref(&image), &archive_path(&folder)).unwrap();
+        write(&store, std::slice::from_ref(&image), &[], &archive_path(&folder)).unwrap();
         let plain = std::fs::read(archive_path(&folder)).unwrap();
         for compression in [Compression::Zstd, Compression::Gzip] {
             let mut encoder = compression.encoder(Vec::new()).unwrap();
@@ -173,7 +205,7 @@ mod tests {
         fn a_truncated_or_altered_archive_is_refused_or_still_the_same_image(cut in any::<prop::sample::Index>(), flip in any::<bool>()) {
             let (folder, store) = scratch();
             let image = image(&store, Compression::Zstd, b"manager");
-            write(&store, std::slice::from_ref(&image), &archive_path(&folder)).unwrap();
+            write(&store, std::slice::from_ref(&image), &[], &archive_path(&folder)).unwrap();
             let mut bytes = std::fs::read(archive_path(&folder)).unwrap();
             let at = cut.index(bytes.len());
             if flip { bytes[at] ^= 0x40 } else { bytes.truncate(at) }

@@ -18,9 +18,12 @@ const PARTIAL: &str = ".partial";
 
 /// Writes `images` as one archive to `path`: at once whole, or not at all. Returns the file's hash and size.
 ///
+/// `beside` are documents about the images by name, which stand at the archive's top: importers pass over them, and
+/// [`super::document`] reads them.
+///
 /// # Errors
 /// When a blob is missing or damaged, or the file cannot be written.
-pub fn write(store: &Store, images: &[Image], path: &Utf8Path) -> Result<Blob, Error> {
+pub fn write(store: &Store, images: &[Image], beside: &[(&str, &[u8])], path: &Utf8Path) -> Result<Blob, Error> {
     let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
     for image in images {
         image.check_complete(store)?;
@@ -39,8 +42,9 @@ pub fn write(store: &Store, images: &[Image], path: &Utf8Path) -> Result<Blob, E
         ("index.json", canonical_json(&index)?),
         ("manifest.json", canonical_json(&images.iter().map(docker_manifest).collect::<Vec<_>>())?),
     ];
-    for (name, content) in documents {
-        tar.file(name, content.len() as u64, content.as_slice()).map_err(Error::io("writing", path))?;
+    let documents = documents.iter().map(|(name, content)| (*name, content.as_slice()));
+    for (name, content) in documents.chain(beside.iter().copied()) {
+        tar.file(name, content.len() as u64, content).map_err(Error::io("writing", path))?;
     }
     for folder in ["blobs", "blobs/sha256"] {
         tar.dir(folder).map_err(Error::io("writing", path))?;

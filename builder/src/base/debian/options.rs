@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The choices, and what holds where nothing is said: debian:bookworm-slim.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// The suite: `bookworm` or `trixie`; for `static` any.
@@ -19,10 +19,12 @@ pub struct Options {
     /// Whether the updates between point releases are taken.
     pub updates: bool,
     /// The mirror's address. Without one, `VCBUILD_DEBIAN_MIRROR`; without that, the machine's apt sources.
+    #[serde(skip_serializing)]
     pub mirror: Option<String>,
     /// The file with the keys that releases must be signed with; beside the project's file when relative. Without one, what
     /// the apt source says; without that, Debian's own keys.
     #[schemars(with = "Option<String>")]
+    #[serde(skip_serializing)]
     pub keyring: Option<Utf8PathBuf>,
     /// How packages are spread over layers.
     pub layers: Layering,

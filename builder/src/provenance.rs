@@ -1,0 +1,282 @@
+//! What an archive says of how its images were made: all that somebody else needs to make them again and compare. It
+//! stands beside the images, changes none of them, and names no place and no time of the machine that made them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use camino::Utf8Path;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vcstore::{ActionKey, Digest, Image, Platform, Record};
+
+use crate::Error;
+use crate::base::Spec;
+use crate::build::Request;
+use crate::graph::{self, Records, Step};
+use crate::image::About;
+use crate::lock::Lock;
+use crate::network::Network;
+use crate::project::{Kind, Project, SourceTable};
+use crate::source::Edit;
+
+/// The document's name in an archive.
+pub(crate) const NAME: &str = "provenance.json";
+
+/// The version of the document.
+const FORMAT: u32 = 1;
+
+/// The largest document that is read: it lists every file that a program was compiled from.
+const LIMIT: u64 = 32 << 20;
+
+/// An error of an archive's provenance.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum ProvenanceError {
+    #[error("checking {archive}: it does not say how its images were made")]
+    #[diagnostic(help(
+        "archives that `vcbuild images` writes say so in their {NAME}; of one that something else wrote, check the component \
+         where its source is: `vcbuild check COMPONENT`"
+    ))]
+    None { archive: String },
+
+    #[error("checking {archive}: its {NAME} cannot be read: {why}")]
+    #[diagnostic(help("it was made by another version of vcbuild ({made_by}), or was changed: this is {}", env!("CARGO_PKG_VERSION")))]
+    Unreadable { archive: String, made_by: String, why: String },
+
+    #[error("checking {archive}: its images were made of a folder, and no folder is named")]
+    #[diagnostic(help("name the folder of the source with --source-dir"))]
+    NoFolder { archive: String },
+
+    #[error("checking {archive}: the source is not the one that its images were made of: {}", differing.join(", "))]
+    #[diagnostic(help("name the folder of the source, as it was then, with --source-dir"))]
+    OtherSource { archive: String, differing: Vec<String> },
+}
+
+/// How images came to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Provenance {
+    format: u32,
+    /// The version of the vcbuild that made them.
+    vcbuild: String,
+    /// The project's file, with what the command line chose in it, and without what other images are made of.
+    project: Value,
+    /// The patches that the project's edits name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    patches: BTreeMap<String, String>,
+    /// Where the source is from; a folder when it says nothing.
+    pub(crate) source: SourceTable,
+    /// What inputs were resolved to, as in a lock.
+    pins: Value,
+    pub(crate) about: About,
+    pub(crate) epoch: u64,
+    /// What made the images, each action after those whose outputs it took.
+    pub(crate) actions: Vec<Step>,
+}
+
+/// The part of it that is known before anything is built.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    project: Value,
+    patches: BTreeMap<String, String>,
+    source: SourceTable,
+}
+
+impl Recipe {
+    /// What `project`, read with the choices of a command line, is built by.
+    ///
+    /// # Errors
+    /// When a patch cannot be read.
+    pub(crate) fn of(project: &Project, place: &SourceTable) -> Result<Self, Error> {
+        let mut table = project.table.clone();
+        // Neither where things are on this machine, nor how it builds.
+        for name in ["source", "caches", "sandbox"] {
+            remove(&mut table, name);
+        }
+        let mut patches = BTreeMap::new();
+        for (number, edit) in project.edits.iter().enumerate() {
+            if let Edit::Patch(path) = edit {
+                let name = format!("{number}.patch");
+                patches.insert(name.clone(), fs::read_to_string(path).map_err(Error::io("reading", path))?);
+                table["edits"][number]["patch"] = Value::String(name);
+            }
+        }
+        let source = SourceTable { dir: None, ..place.clone() };
+        Ok(Self { project: table, patches, source })
+    }
+}
+
+impl Provenance {
+    /// The provenance of `images`, which `request` asked for and actions of `records` made.
+    ///
+    /// # Errors
+    /// When something of it cannot be written as JSON.
+    pub(crate) fn of(
+        request: &Request<'_>,
+        images: &[Image],
+        components: &BTreeSet<&str>,
+        lock: &Lock,
+        records: &Records,
+    ) -> Result<Self, Error> {
+        let platforms: BTreeSet<&Platform> =
+            images.iter().flat_map(|image| &image.platforms).map(|one| &one.platform).collect();
+        let mut project = request.recipe.project.clone();
+        if let Some(tables) = project.get_mut("components").and_then(Value::as_object_mut) {
+            tables.retain(|name, _| components.contains(name.as_str()));
+        }
+        set(&mut project, "base", &request.base.to_string())?;
+        match &request.base {
+            Spec::Debian(options) | Spec::Static(options) => set(&mut project, "debian", options)?,
+            Spec::Registry(_) | Spec::Oci(_) | Spec::DockerArchive(_) | Spec::Scratch => remove(&mut project, "debian"),
+        }
+        set(&mut project, "platforms", &platforms.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        set(&mut project, "compression", &request.compression)?;
+        set(&mut project, "version", &request.version)?;
+        let is_go =
+            |name: &&str| request.components.iter().any(|one| one.name == **name && matches!(one.kind, Kind::Go(_)));
+        let go = components.iter().any(is_go);
+        match request.go.as_ref().filter(|_| go) {
+            Some(go) => set(&mut project, "go", go)?,
+            None => remove(&mut project, "go"),
+        }
+        let mut actions: Vec<Step> = Vec::new();
+        for manifest in images.iter().flat_map(|image| &image.platforms).map(|one| one.manifest.digest()) {
+            let digest = Digest::try_from(manifest).map_err(|why| Error::Internal(why.to_string()))?;
+            for step in graph::provenance(&digest, records) {
+                if !actions.iter().any(|known| known.key == step.key) {
+                    // What was noted, such as what confined the compiler, is of the machine.
+                    actions.push(Step { notes: BTreeMap::new(), ..step });
+                }
+            }
+        }
+        Ok(Self {
+            format: FORMAT,
+            vcbuild: env!("CARGO_PKG_VERSION").to_owned(),
+            project,
+            patches: request.recipe.patches.clone(),
+            source: request.recipe.source.clone(),
+            pins: lock.excerpt(&platforms, go)?,
+            about: request.about.clone(),
+            epoch: request.epoch,
+            actions,
+        })
+    }
+
+    /// The bytes of the document.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        Ok(vcstore::canonical_json(self)?)
+    }
+
+    /// What the archive at `path` says, which is nobody's word.
+    ///
+    /// # Errors
+    /// When the archive cannot be read, or says nothing that can be understood.
+    pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
+        let none = || ProvenanceError::None { archive: path.to_string() };
+        Ok(Self::of_archive(path)?.ok_or_else(none)?)
+    }
+
+    /// The same, where an archive may say nothing.
+    ///
+    /// # Errors
+    /// When the archive cannot be read, or says what cannot be understood.
+    pub(crate) fn of_archive(path: &Utf8Path) -> Result<Option<Self>, Error> {
+        /// Who made it, whatever else it has.
+        #[derive(Deserialize)]
+        struct Made {
+            format: u32,
+            vcbuild: String,
+        }
+        let Some(bytes) = vcstore::archive::document(path, NAME, LIMIT)? else { return Ok(None) };
+        let refuse = |made_by: &str, why: String| ProvenanceError::Unreadable {
+            archive: path.to_string(),
+            made_by: made_by.to_owned(),
+            why,
+        };
+        let made: Made = serde_json::from_slice(&bytes).map_err(|error| refuse("unknown", error.to_string()))?;
+        if made.format != FORMAT {
+            let why = format!("it is of format {}, and {FORMAT} is known here", made.format);
+            return Err(refuse(&made.vcbuild, why).into());
+        }
+        Ok(Some(serde_json::from_slice(&bytes).map_err(|error| refuse(&made.vcbuild, error.to_string()))?))
+    }
+
+    /// The project, with the patches that it names in `folder`.
+    ///
+    /// # Errors
+    /// When it is none, or the patches cannot be written.
+    pub(crate) fn project(&self, archive: &Utf8Path, folder: &Utf8Path) -> Result<Project, Error> {
+        let project = Project::of_table(self.project.clone(), archive)?;
+        let mut edits = Vec::new();
+        for edit in project.edits {
+            edits.push(match edit {
+                Edit::Patch(name) => {
+                    let unknown = || ProvenanceError::Unreadable {
+                        archive: archive.to_string(),
+                        made_by: self.vcbuild.clone(),
+                        why: format!("it lacks the patch {name}"),
+                    };
+                    let text = self.patches.get(name.as_str()).ok_or_else(unknown)?;
+                    // Its name is the archive's, and is made no path.
+                    let path = folder.join(format!("{}.patch", edits.len()));
+                    fs::write(&path, text).map_err(Error::io("writing", &path))?;
+                    Edit::Patch(path)
+                }
+                other => other,
+            });
+        }
+        Ok(Project { edits, ..project })
+    }
+
+    /// The lock that pins what was used, to be kept at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be understood.
+    pub(crate) fn lock(&self, archive: &Utf8Path, path: &Utf8Path, network: Network) -> Result<Lock, Error> {
+        let unreadable = |why: serde_json::Error| ProvenanceError::Unreadable {
+            archive: archive.to_string(),
+            made_by: self.vcbuild.clone(),
+            why: format!("its pins: {why}"),
+        };
+        Ok(Lock::of_excerpt(self.pins.clone(), path, network).map_err(unreadable)?)
+    }
+
+    /// The actions of `others` that do the same for the same component as one of these, and were given something else that
+    /// no other of these made: by kind and name, with the labels of the inputs that differ.
+    pub(crate) fn otherwise<'a>(&'a self, others: &[(ActionKey, &'a Record)]) -> Vec<(String, Vec<&'a str>)> {
+        let mut found = Vec::new();
+        for step in &self.actions {
+            let taken: BTreeSet<Digest> = step.inputs.values().flat_map(graph::digests).collect();
+            let follows = self.actions.iter().any(|one| one.outputs.values().any(|blob| taken.contains(&blob.digest)));
+            let same = |record: &&Record| record.kind() == step.kind && record.name() == step.name;
+            let other = others.iter().map(|(_, record)| *record).find(same);
+            let Some(other) = other.filter(|_| !follows && others.iter().all(|(key, _)| *key != step.key)) else {
+                continue;
+            };
+            let labels: BTreeSet<&str> = step.inputs.keys().chain(other.inputs().keys()).map(String::as_str).collect();
+            let differs = |label: &&str| step.inputs.get(*label) != other.inputs().get(*label);
+            found.push((format!("{} {}", step.kind, step.name), labels.into_iter().filter(differs).collect()));
+        }
+        found
+    }
+}
+
+impl ProvenanceError {
+    /// Whether the command line lacks something.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::NoFolder { .. })
+    }
+}
+
+fn set<T: Serialize + ?Sized>(table: &mut Value, name: &str, value: &T) -> Result<(), Error> {
+    let value = serde_json::to_value(value).map_err(|why| Error::Internal(format!("writing {name}: {why}")))?;
+    table[name] = value;
+    Ok(())
+}
+
+fn remove(table: &mut Value, name: &str) {
+    if let Some(table) = table.as_object_mut() {
+        table.remove(name);
+    }
+}
