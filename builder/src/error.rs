@@ -56,6 +56,10 @@ pub(crate) enum Error {
     #[diagnostic(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    BuildHost(#[from] crate::sandbox::remote::Error),
+
     #[error("running the program")]
     #[diagnostic(help("{}", source.advice().unwrap_or_else(|| "`vcbuild sandbox --help` lists what it can be given".to_owned())))]
     Program { source: Box<process::Failure> },
@@ -242,6 +246,7 @@ impl Error {
             | Self::Usage(_)
             | Self::ProjectExists { .. }
             | Self::BadBase { .. }
+            | Self::BuildHost(crate::sandbox::remote::Error::BadAddress(_))
             | Self::SecretInAddress
             | Self::ConfigSyntax { .. } => Exit::Usage,
             Self::Lock(error) => error.exit(),

@@ -6,10 +6,12 @@ use serde::Serialize;
 use vcstore::{Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Output, Table};
 
+use super::build_host::BuildHostOptions;
 use super::choices::Choices;
 use super::lock::OUT;
-use crate::build::{self, Built};
+use crate::build::{self, Built, Request};
 use crate::progress::{Actions, Progress};
+use crate::sandbox::remote;
 use crate::{Error, journal};
 
 #[derive(Debug, Args)]
@@ -24,6 +26,9 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     choices: Choices,
+
+    #[command(flatten)]
+    build_host: BuildHostOptions,
 }
 
 /// What `--output json` prints.
@@ -32,6 +37,9 @@ struct Document<'a> {
     images: Vec<ImageDocument<'a>>,
     actions: Actions,
     elapsed_seconds: f64,
+    /// What the build host did, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_host: Option<remote::Done>,
 }
 
 #[derive(Serialize)]
@@ -55,11 +63,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let project = arguments.choices.project()?;
     let (request, store, lock) =
         arguments.choices.request(&project, &arguments.components, &arguments.out, &progress)?;
-    let built = build::images(&request, &store, &lock, &progress);
+    let (sandbox, host) = arguments.build_host.attach(request.sandbox, &store, lock.network())?;
+    let built = build::images(&Request { sandbox, ..request }, &store, &lock, &progress);
+    let done = host.map(|host| host.done());
+    if let Some(remote::Done { address, steps, sent, received }) = &done {
+        let [sent, received] = [sent, received].map(|bytes| vcterminal::bytes(*bytes));
+        progress.say(&format!("{address} ran {steps} programs: {sent} sent, {received} received"));
+    }
     note(&store, &progress, built.as_deref().ok());
     let built = built?;
     match arguments.choices.common.output {
-        Output::Json => vcterminal::print_json(&document(&built, &progress)).map_err(Error::Print)?,
+        Output::Json => vcterminal::print_json(&document(&built, &progress, done)).map_err(Error::Print)?,
         Output::Text => super::print(&text(&built, &progress))?,
     }
     Ok(Exit::Done)
@@ -80,7 +94,7 @@ fn note(store: &Store, progress: &Progress, built: Option<&[Built]>) {
     }
 }
 
-fn document<'a>(built: &'a [Built], progress: &Progress) -> Document<'a> {
+fn document<'a>(built: &'a [Built], progress: &Progress, build_host: Option<remote::Done>) -> Document<'a> {
     let images = built.iter().map(|built| ImageDocument {
         component: &built.component,
         reference: &built.image.name,
@@ -101,6 +115,7 @@ fn document<'a>(built: &'a [Built], progress: &Progress) -> Document<'a> {
         images: images.collect(),
         actions: progress.actions(),
         elapsed_seconds: progress.elapsed().as_secs_f64(),
+        build_host,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod base;
+mod build_host;
 mod caches;
 mod check;
 mod choices;
@@ -62,6 +63,9 @@ enum Command {
     /// Run a program as the programs of actions are run.
     #[command(hide = true)]
     Sandbox(sandbox::Arguments),
+    /// Run the programs of actions for the vcbuild of another machine.
+    #[command(hide = true)]
+    BuildHost(build_host::Arguments),
     /// Write a vcbuild.toml for the project in a folder.
     Init(init::Arguments),
     /// Print the JSON Schema of vcbuild.toml, for editors.
@@ -124,6 +128,7 @@ pub fn run() -> Exit {
         Command::Check(arguments) => check::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
+        Command::BuildHost(arguments) => build_host::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Schema(arguments) => schema::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),

@@ -122,7 +122,7 @@ impl Go {
         let mut step = sandbox.step("go")?;
         let root = step.read_only(self.toolchain.root(), "/go")?;
         let modules = step.read_only(&self.modules, "/gomod")?;
-        let packages = step.writable(&sandbox.cache(store, &self.packages)?, "/go-build")?;
+        let packages = step.cache(sandbox, store, &self.packages, "/go-build")?;
         let home = step.writable(home, "/build")?;
         step.program(root.join("bin/go"));
         let places = Places { root: &root, home: &home, modules: &modules, packages: &packages };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use camino::Utf8Path;
+use serde::{Deserialize, Serialize};
 
 use super::spec::Spec;
 
@@ -29,7 +30,7 @@ const NO_NETWORK: [&str; 3] =
     ["Network is unreachable", "network is unreachable", "Temporary failure in name resolution"];
 
 /// Something that was not declared.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Wanted {
     /// A path that the machine has and the sandbox has not.
     Path(String),

@@ -13,6 +13,7 @@ mod explain;
 mod init;
 mod mounts;
 mod probe;
+pub(crate) mod remote;
 mod run;
 mod settings;
 mod spec;
@@ -20,8 +21,10 @@ mod step;
 mod supervisor;
 mod usage;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::error::Error;
 pub(crate) use self::explain::Wanted;
@@ -35,7 +38,7 @@ pub(crate) use self::step::{SYSTEM_FOLDERS, Step};
 const MEMORY: &str = "/dev/shm";
 
 /// Whether programs that make outputs are confined.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// Confined, or the build fails.
@@ -90,17 +93,25 @@ pub(crate) struct Sandbox {
     surroundings: Surroundings,
     /// Whether namespaces can be had, once it is known.
     ability: OnceLock<Result<(), probe::Refusal>>,
+    /// Where programs run, when that is not here.
+    host: Option<Arc<remote::Host>>,
 }
 
 impl Sandbox {
     /// A sandbox that confines as `mode` says. Whether the machine lets it is found out when a step first asks.
     pub(crate) fn find(mode: Mode, limits: Limits) -> Self {
-        Self { mode, limits, surroundings: Surroundings::FIXED, ability: OnceLock::new() }
+        Self { mode, limits, surroundings: Surroundings::FIXED, ability: OnceLock::new(), host: None }
     }
 
     /// The same in other surroundings.
     pub(crate) fn elsewhere(&self, surroundings: Surroundings) -> Self {
-        Self { mode: self.mode, limits: self.limits, surroundings, ability: self.ability.clone() }
+        let (mode, limits, ability, host) = (self.mode, self.limits, self.ability.clone(), self.host.clone());
+        Self { mode, limits, surroundings, ability, host }
+    }
+
+    /// Whether and how programs are to be confined.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// A step that declares nothing yet; `name` is for people.
@@ -108,7 +119,8 @@ impl Sandbox {
     /// # Errors
     /// When steps must be confined and cannot be.
     pub(crate) fn step(&self, name: &str) -> Result<Step, crate::Error> {
-        Step::new(name, self.is_confined()?, &self.surroundings)
+        let session = self.host.as_ref().map(|host| host.session()).transpose()?;
+        Step::new(name, self.is_confined()?, &self.surroundings, session)
     }
 
     /// Whether programs are confined here.
@@ -116,6 +128,9 @@ impl Sandbox {
     /// # Errors
     /// When they must be and cannot be.
     pub(crate) fn is_confined(&self) -> Result<bool, crate::Error> {
+        if let Some(host) = &self.host {
+            return Ok(host.is_confined());
+        }
         if self.mode == Mode::Off {
             return Ok(false);
         }
@@ -142,6 +157,9 @@ impl Sandbox {
     /// # Errors
     /// When they must be confined and cannot be.
     pub(crate) fn confinement(&self) -> Result<String, crate::Error> {
+        if let Some(host) = &self.host {
+            return Ok(host.confinement());
+        }
         Ok(match (self.is_confined()?, self.ability.get()) {
             (true, _) => "user, mount, pid, network, ipc and uts namespaces".to_owned(),
             (false, Some(Err(Refusal::Forbidden(obstacle)))) => {

@@ -7,7 +7,9 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use super::explain::explain;
+use super::remote::Outcome;
 use super::spec::{self, Exceeded, Obstacle, Report, Spec};
+use super::step::Ready;
 use super::{Sandbox, Step, enter, init, supervisor};
 use crate::process::{self, Ended, Failure};
 
@@ -38,8 +40,17 @@ impl Sandbox {
     /// When it cannot be run, goes over a limit, or ends with anything but 0.
     pub(crate) fn run(&self, step: Step) -> Result<process::Output, Failure> {
         let limits = self.limits;
-        let (spec, program, _folder) = step.into_spec(&self.surroundings, limits);
-        let (report, Ended { output, words, .. }) = run(&spec, &program)?;
+        let Ready { spec, program, _folder, elsewhere } = step.ready(&self.surroundings, limits);
+        let Outcome { report, output, words, wanted } = match (&self.host, elsewhere) {
+            (Some(host), Some((session, caches))) => {
+                host.run(session, spec, &program, &caches).map_err(Failure::Other)?
+            }
+            _ => {
+                let (report, Ended { output, words, .. }) = run(&spec, &program)?;
+                let wanted = if spec.confined { explain(&words, &spec) } else { Vec::new() };
+                Outcome { report, output, words, wanted }
+            }
+        };
         match report {
             Report::Failed(obstacle) if obstacle.attempt.starts_with(RUNNING) => {
                 let program = obstacle.attempt[RUNNING.len()..].to_owned();
@@ -54,7 +65,6 @@ impl Sandbox {
             Report::Ended { status: 0, .. } => Ok(output),
             Report::Ended { status, .. } => {
                 let status = ExitStatus::from_raw(status);
-                let wanted = if spec.confined { explain(&words, &spec) } else { Vec::new() };
                 Err(Failure::Exit { program, status, words, wanted })
             }
         }

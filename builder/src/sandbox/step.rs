@@ -1,11 +1,14 @@
 //! One program to run, and all that it gets.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::Store;
 
-use super::Surroundings;
+use super::remote::{self, Session};
 use super::spec::{Limits, Link, Mount, Program, Spec};
+use super::{Sandbox, Surroundings};
 use crate::Error;
 use crate::source::utf8;
 
@@ -26,12 +29,34 @@ pub(crate) struct Step {
     program: Program,
     /// An empty home and a place for temporary files, where there is no sandbox that has them.
     folder: Option<tempfile::TempDir>,
+    /// The connection to the machine that it runs on, when that is not this one.
+    session: Option<Session>,
+    /// The caches among the mounts of a step that runs elsewhere, by their places there.
+    caches: BTreeMap<Utf8PathBuf, String>,
+}
+
+/// What is run, and what is needed for it.
+pub(super) struct Ready {
+    pub(super) spec: Spec,
+    /// For people.
+    pub(super) program: String,
+    /// It must outlive the program.
+    pub(super) _folder: Option<tempfile::TempDir>,
+    /// Where it is run, when that is not here, and which mounts are caches of that machine's own.
+    pub(super) elsewhere: Option<(Session, BTreeMap<Utf8PathBuf, String>)>,
 }
 
 impl Step {
-    pub(super) fn new(name: &str, confined: bool, surroundings: &Surroundings) -> Result<Self, Error> {
+    pub(super) fn new(
+        name: &str,
+        confined: bool,
+        surroundings: &Surroundings,
+        session: Option<Session>,
+    ) -> Result<Self, Error> {
         let (folder, outer) = if confined {
             (None, Utf8PathBuf::from("/"))
+        } else if let Some(session) = &session {
+            (None, Utf8PathBuf::from(session.place()))
         } else {
             let folder = tempfile::tempdir()
                 .map_err(Error::io("making a folder in", "the folder for temporary files ($TMPDIR)"))?;
@@ -54,7 +79,8 @@ impl Step {
         let program =
             Program { path: Utf8PathBuf::new(), arguments: Vec::new(), environment: environment.into(), dir: outer };
         let (mounts, links) = (Vec::new(), Vec::new());
-        Ok(Self { name: name.to_owned(), confined, build: surroundings.build, mounts, links, program, folder })
+        let (name, caches) = (name.to_owned(), BTreeMap::new());
+        Ok(Self { name, confined, build: surroundings.build, mounts, links, program, folder, session, caches })
     }
 
     /// Lets the program read a file or folder, with everything mounted below it.
@@ -73,11 +99,34 @@ impl Step {
         self.mount(host, inside, true)
     }
 
+    /// Lets the program write to a compiler's own cache of this name: that of the machine that it runs on.
+    ///
+    /// # Errors
+    /// When the cache cannot be made.
+    pub(crate) fn cache(
+        &mut self,
+        sandbox: &Sandbox,
+        store: &Store,
+        name: &str,
+        inside: &str,
+    ) -> Result<Utf8PathBuf, Error> {
+        if self.session.is_none() {
+            return self.writable(&sandbox.cache(store, name)?, inside);
+        }
+        self.caches.insert(Utf8PathBuf::from(inside), name.to_owned());
+        self.mounts.push(Mount { host: Utf8PathBuf::new(), inside: Utf8PathBuf::from(inside), writable: true });
+        Ok(self.called(Utf8Path::new(inside)))
+    }
+
     /// Lets the program read the programs and libraries of this machine: whoever asks for it depends on the machine.
     ///
     /// # Errors
-    /// When they are not there.
+    /// When they are not there, or it runs on another machine.
     pub(crate) fn system(&mut self) -> Result<(), Error> {
+        if let Some(session) = &self.session {
+            let (address, program) = (session.address().to_string(), self.name.clone());
+            return Err(remote::Error::System { address, program }.into());
+        }
         for folder in SYSTEM_FOLDERS.map(Utf8Path::new) {
             match fs::symlink_metadata(folder) {
                 Ok(meta) if meta.is_symlink() => {
@@ -125,13 +174,9 @@ impl Step {
         self.program.arguments.extend(arguments.into_iter().map(Into::into));
     }
 
-    /// What is run, the name for people, and a folder that must outlive it.
-    pub(super) fn into_spec(
-        self,
-        surroundings: &Surroundings,
-        limits: Limits,
-    ) -> (Spec, String, Option<tempfile::TempDir>) {
-        let Self { name, confined, mut mounts, mut links, program, folder, .. } = self;
+    /// All that it was given.
+    pub(super) fn ready(self, surroundings: &Surroundings, limits: Limits) -> Ready {
+        let Self { name, confined, mut mounts, mut links, program, folder, session, caches, .. } = self;
         // What is within another comes after it.
         mounts.sort_by(|a, b| a.inside.cmp(&b.inside));
         links.sort_by(|a, b| a.inside.cmp(&b.inside));
@@ -146,12 +191,22 @@ impl Step {
             limits,
             most_tasks: None,
         };
-        (spec, name, folder)
+        Ready { spec, program: name, _folder: folder, elsewhere: session.map(|session| (session, caches)) }
+    }
+
+    /// What to call a place of the sandbox.
+    fn called(&self, inside: &Utf8Path) -> Utf8PathBuf {
+        match &self.session {
+            Some(session) if !self.confined => {
+                Utf8Path::new(session.place()).join(inside.strip_prefix("/").unwrap_or(inside))
+            }
+            _ => inside.to_owned(),
+        }
     }
 
     fn mount(&mut self, host: &Utf8Path, inside: &str, writable: bool) -> Result<Utf8PathBuf, Error> {
         let host = host.canonicalize_utf8().map_err(Error::io("finding", host))?;
-        if !self.confined {
+        if !self.confined && self.session.is_none() {
             return Ok(host);
         }
         let inside = Utf8Path::new(inside);
@@ -159,7 +214,8 @@ impl Step {
             |_| inside.to_owned(),
             |below| Utf8Path::new(self.build).components().chain(below.components()).collect(),
         );
-        self.mounts.push(Mount { host, inside: inside.clone(), writable });
-        Ok(inside)
+        let called = self.called(&inside);
+        self.mounts.push(Mount { host, inside, writable });
+        Ok(called)
     }
 }

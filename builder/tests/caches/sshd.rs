@@ -13,6 +13,8 @@ pub(crate) enum Login {
     Plain,
     /// Its login script prints something before every command.
     Noisy,
+    /// Programs that it runs are told that it is another machine.
+    Machine(&'static str),
 }
 
 /// A running sshd; it ends when dropped.
@@ -40,8 +42,13 @@ impl Sshd {
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {path}/host_key\nAuthorizedKeysFile {path}/authorized_keys\n\
              PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\n"
         );
-        if login == Login::Noisy {
-            let script = "#!/bin/sh\necho 'Welcome!'; printf 'no newline'\nexec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n";
+        let script = match login {
+            Login::Plain => None,
+            Login::Noisy => Some("echo 'Welcome!'; printf 'no newline'\nexec".to_owned()),
+            Login::Machine(machine) => Some(format!("exec setarch {machine}")),
+        };
+        if let Some(script) = script {
+            let script = format!("#!/bin/sh\n{script} /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n");
             fs::write(folder.path().join("login"), script).unwrap();
             fs::set_permissions(folder.path().join("login"), fs::Permissions::from_mode(0o755)).unwrap();
             config += &format!("ForceCommand {path}/login\n");

@@ -1,0 +1,108 @@
+//! What is run on a build host: this very program, which is sent there once and goes by its content.
+
+use std::fs::File;
+use std::io;
+
+use camino::Utf8Path;
+use vcstore::Blob;
+
+use super::address::Address;
+use super::error::{Error, this_machine};
+
+/// What precedes every answer, since a login script may print something before it.
+pub(super) const MARK: &str = "::vcbuild-host:";
+
+/// This program, also after its file was replaced.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// What the other side answers after [`MARK`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The program is there and runs.
+    Ready,
+    /// It is not there; its bytes are waited for.
+    Need,
+    /// It did not arrive whole.
+    Damaged,
+    /// It is another machine: `uname -sm`.
+    Machine(String),
+    /// The folder cannot be used.
+    Nowhere(String),
+}
+
+impl Answer {
+    /// Reads a line.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let (_, answer) = line.rsplit_once(MARK)?;
+        let (word, rest) = answer.trim_end().split_once(' ').unwrap_or((answer.trim_end(), ""));
+        Some(match word {
+            "ready" => Self::Ready,
+            "need" => Self::Need,
+            "damaged" => Self::Damaged,
+            "machine" => Self::Machine(rest.to_owned()),
+            "nowhere" => Self::Nowhere(rest.to_owned()),
+            _ => return None,
+        })
+    }
+}
+
+/// This program: its bytes, and what they are.
+pub(super) fn program() -> Result<(File, Blob), Error> {
+    let own = |error: vcstore::Error| Error::OwnProgram(io::Error::other(error));
+    let blob = vcstore::archive::hash(Utf8Path::new(THIS_PROGRAM)).map_err(own)?;
+    Ok((File::open(THIS_PROGRAM).map_err(Error::OwnProgram)?, blob))
+}
+
+/// One line for the shell of the host. Its folder is its user's alone, so that nobody changes the program between the check
+/// of its hash and its start.
+pub(super) fn script(address: &Address, program: Blob) -> String {
+    let folder = match &address.folder {
+        Some(folder) => quoted(folder),
+        None => "\"${XDG_CACHE_HOME:-$HOME/.cache}/vcbuild\"".to_owned(),
+    };
+    let (hash, size, machine) = (program.digest.hex(), program.size, this_machine());
+    let parts = [
+        format!("say() {{ printf \"\\n{MARK}%s\\n\" \"$1\"; }}"),
+        format!("m=$(uname -sm); [ \"$m\" = \"{machine}\" ] || {{ say \"machine $m\"; exit 0; }}"),
+        format!("umask 077; d={folder}; p=$d/host"),
+        "mkdir -p \"$p\" && [ -O \"$p\" ] && chmod 700 \"$p\" || { say \"nowhere $p\"; exit 0; }".to_owned(),
+        format!("f=$p/vcbuild-{hash}"),
+        format!("same() {{ case $(sha256sum <\"$f\") in {hash}*) true;; *) false;; esac; }}"),
+        format!(
+            "[ -x \"$f\" ] && same || {{ say need; n=$p/new.$$; head -c {size} >\"$n\" && chmod 700 \"$n\" && mv -f \"$n\" \
+             \"$f\"; same || {{ rm -f \"$f\" \"$n\"; say damaged; exit 0; }}; for o in \"$p\"/vcbuild-*; do [ \"$o\" = \
+             \"$f\" ] || rm -f \"$o\"; done; }}"
+        ),
+        "exec \"$f\" build-host --store \"$d/store\"".to_owned(),
+    ];
+    format!("exec sh -c {}", quoted(&parts.join("; ")))
+}
+
+/// `text` as one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, program, script};
+
+    #[test]
+    fn answers_are_found_behind_what_a_login_script_says() {
+        assert_eq!(Answer::parse("::vcbuild-host:ready\n"), Some(Answer::Ready));
+        let other = Answer::Machine("Linux aarch64".to_owned());
+        assert_eq!(Answer::parse("Welcome! ::vcbuild-host:machine Linux aarch64\r\n"), Some(other));
+        assert_eq!(Answer::parse("Last login: today"), None);
+    }
+
+    #[test]
+    fn shells_accept_the_line() {
+        for address in ["ssh://a", "ssh://a/srv/it's"] {
+            let script = script(&address.parse().unwrap(), program().unwrap().1);
+            for shell in ["sh", "bash"] {
+                let checked = std::process::Command::new(shell).args(["-n", "-c", &script]).status().unwrap();
+                assert!(checked.success(), "{shell}: {script}");
+            }
+        }
+    }
+}

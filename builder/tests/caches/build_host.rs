@@ -1,0 +1,182 @@
+//! A build host: an sshd on the loopback address, and a folder of its own for what vcbuild keeps there.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::bench::{Bench, Run, digests, text};
+use crate::sshd::{Login, Sshd};
+
+/// What a shell of Debian's needs of its machine, where a command finds it.
+const SHELL: [(&str, &str); 4] = [
+    ("/bin/sh", "/bin/dash"),
+    ("/bin/sleep", "/bin/sleep"),
+    ("/lib64/ld-linux-x86-64.so.2", "/lib64/ld-linux-x86-64.so.2"),
+    ("/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libc.so.6"),
+];
+
+/// Writes a project whose one component a script makes, with nothing of the machine but a shell.
+fn write(bench: &Bench, script: &str) {
+    let inputs: Vec<_> = SHELL.iter().map(|(inside, host)| format!("\"{inside}\" = \"{host}\"")).collect();
+    let project = format!(
+        "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\noutputs = {{ \"/x\" = \"x\" }}\n\
+         system = false\ninputs = {{ {} }}\ncommand = [\"/bin/sh\", \"-c\", '''{script}''']\n",
+        inputs.join(", ")
+    );
+    bench.write("app/vcbuild.toml", &project);
+    bench.write("app/data", "data\n");
+}
+
+/// Builds on the host, into a store of its own.
+fn build(bench: &Bench, sshd: &Sshd, store: &str, more: &[&str]) -> Run {
+    Run::of(&mut on_host(bench, sshd, store, more))
+}
+
+fn on_host(bench: &Bench, sshd: &Sshd, store: &str, more: &[&str]) -> Command {
+    let host = format!("ssh://127.0.0.1:{}{}", sshd.port, bench.path("host").display());
+    let images = ["images", "--store", store, "--build-host", &host, "--output", "json"];
+    let mut command = bench.vcbuild(&[&images[..], more].concat());
+    command.env("VCBUILD_SSH_CONFIG", sshd.client_config());
+    command
+}
+
+fn number(document: &Value, name: &str) -> u64 {
+    document["build_host"][name].as_u64().unwrap()
+}
+
+#[test]
+fn a_host_makes_the_same_is_sent_only_what_it_lacks_and_gives_only_what_is_lacked() {
+    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Noisy));
+    write(&bench, "read line < data; echo $line $line > x");
+    let source = ["--source-dir", "app"];
+    let here = digests(&bench.json(&[&["images"][..], &source].concat()));
+
+    let first = build(&bench, &sshd, "one", &source);
+    let document = first.json();
+    assert_eq!(digests(&document), here);
+    assert_eq!(number(&document, "steps"), 1);
+    assert!(number(&document, "sent") > 1_000_000 && number(&document, "received") == 10, "{document}");
+    let second = build(&bench, &sshd, "two", &source).json();
+    assert_eq!((digests(&second), number(&second, "sent"), number(&second, "received")), (here.clone(), 0, 10));
+    let known = build(&bench, &sshd, "one", &source).json();
+    assert_eq!((digests(&known), number(&known, "steps")), (here, 0), "what was made is not made again");
+
+    // A changed file alone goes there, and what this store has does not come back.
+    bench.write("app/data", "data\nmore\n");
+    let changed = build(&bench, &sshd, "one", &source).json();
+    assert_eq!((number(&changed, "steps"), number(&changed, "sent"), number(&changed, "received")), (1, 10, 0));
+    let inspected = bench.json(&["inspect", "x", "--store", "one"]);
+    let notes = &inspected["images"][0]["platforms"][0]["provenance"][0]["notes"];
+    let sandbox = text(&notes["sandbox"]);
+    assert!(sandbox.contains("namespaces, on ssh://127.0.0.1:"), "{sandbox}");
+    bench.run(&["store", "verify", "--store", "host/store"]).ok();
+}
+
+#[test]
+fn what_fails_on_a_host_is_told_as_it_is_here() {
+    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    let source = ["--source-dir", "app"];
+    write(&bench, "echo no such luck >&2; exit 3");
+    let run = build(&bench, &sshd, "one", &source);
+    run.failed(1, &["running `/bin/sh -c ", "no such luck", "the whole output is in "]);
+    write(&bench, "while :; do :; done");
+    let run = build(&bench, &sshd, "one", &["--source-dir", "app", "--timeout", "1"]);
+    run.failed(1, &["it took longer than 1 s", "--timeout"]);
+    write(&bench, "read line < /etc/hostname && echo $line > x");
+    build(&bench, &sshd, "one", &source).failed(1, &["/etc/hostname", "make that an input"]);
+    bench.edit("app/vcbuild.toml", "system = false", "system = true");
+    let run = build(&bench, &sshd, "one", &source);
+    run.failed(1, &["running /bin/sh on ssh://127.0.0.1:", "this machine's own programs, which are not sent"]);
+    assert_eq!(fs::read_dir(bench.path("one/actions")).map_or(0, Iterator::count), 0);
+}
+
+#[test]
+fn a_host_that_cannot_be_used_is_named_with_why() {
+    let bench = Bench::new();
+    write(&bench, "echo > x");
+    let on = |host: &str, more: &[&str]| {
+        bench.run(&[&["images", "--source-dir", "app", "--build-host", host][..], more].concat())
+    };
+    on("builder", &[])
+        .failed(2, &["using a build host: \"builder\" is no address", "ssh://[USER@]HOST[:PORT][/FOLDER]"]);
+    on("ssh://a", &["--offline"]).failed(1, &["using build host ssh://a", "--offline forbids"]);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("ssh://127.0.0.1:{closed}");
+    let refused = on(&address, &[]);
+    refused
+        .failed(1, &[&format!("connecting to build host {address}: "), "Connection refused", "`ssh 127.0.0.1 true`"]);
+
+    let sshd = Sshd::start(Login::Machine("i686"));
+    let run = build(&bench, &sshd, "one", &["--source-dir", "app"]);
+    run.failed(1, &["it is a Linux i686, and this is a Linux x86_64", "take a host of the same kind"]);
+    sshd.know_host(false);
+    let run = build(&bench, &sshd, "one", &["--source-dir", "app"]);
+    run.failed(1, &["connecting to build host ssh://127.0.0.1:", "ost key verification failed"]);
+    assert!(!bench.path("host").exists());
+}
+
+#[test]
+fn a_build_that_is_cut_leaves_nothing_running_and_both_stores_right() {
+    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    // By no other's time is this one's known.
+    let seconds = format!("300.{}", std::process::id());
+    write(&bench, &format!("sleep {seconds}; echo > x"));
+    let mut process = on_host(&bench, &sshd, "one", &["--source-dir", "app"]).spawn().unwrap();
+    wait("the command runs", || running(&seconds));
+    process.kill().unwrap();
+    process.wait().unwrap();
+    wait("the command ends", || !running(&seconds));
+    write(&bench, "echo > x");
+    let after = build(&bench, &sshd, "one", &["--source-dir", "app"]).json();
+    assert_eq!(digests(&after), digests(&bench.json(&["images", "--source-dir", "app"])));
+    for store in ["one", "host/store"] {
+        bench.run(&["store", "verify", "--store", store]).ok();
+    }
+    // Whoever uses a store next clears what the dead left.
+    wait("the host's folders go", || fs::read_dir(bench.path("host/store/tmp")).unwrap().count() <= 1);
+}
+
+#[test]
+fn go_compiles_on_a_host_that_has_none() {
+    let (bench, sshd) = (Bench::with_hello(), Sshd::start(Login::Plain));
+    let source = ["--source-dir", "hello"];
+    let here = digests(&bench.json(&[&["images"][..], &source].concat()));
+    // Go's own packages are compiled once for all benches.
+    fs::create_dir_all(bench.path("host/store/cache")).unwrap();
+    symlink(Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-build"), bench.path("host/store/cache/go-build")).unwrap();
+    let first = build(&bench, &sshd, "one", &source).json();
+    assert_eq!(digests(&first), here);
+    assert!(!bench.path("one/cache/go-build").join("confined").exists());
+    bench.edit("hello/cmd/one/main.go", "\"one\"", "\"1\"");
+    let changed = build(&bench, &sshd, "one", &source).json();
+    assert_eq!(digests(&changed)["two"], here["two"]);
+    // The changed file, and Go's own few that say of a home that it is new.
+    assert!(number(&changed, "sent") < 1000, "{changed}");
+    bench.edit("hello/cmd/one/main.go", "println(\"1\"", "printn(\"1\"");
+    build(&bench, &sshd, "one", &source)
+        .failed(1, &["compiling one for linux/amd64", "cmd/one/main.go:5", "undefined: printn"]);
+    bench.edit("hello/cmd/one/main.go", "printn(\"1\"", "println(\"one\"");
+    let unconfined = build(&bench, &sshd, "off", &["--source-dir", "hello", "--sandbox", "off"]).json();
+    assert_eq!(digests(&unconfined), here);
+}
+
+/// Whether a process on this machine sleeps so long.
+fn running(seconds: &str) -> bool {
+    let wanted = format!("/bin/sleep\0{seconds}\0");
+    let short = format!("sleep\0{seconds}\0");
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let mut lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.any(|line| line == wanted.as_bytes() || line == short.as_bytes())
+}
+
+fn wait(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}: not in a minute");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
