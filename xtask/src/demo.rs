@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ::lab::{Containerd, Lab, Options};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
-use vcterminal::{Exit, Table, bytes, seconds};
+use vcterminal::{Exit, Table, bytes, duration};
 
 use crate::command::{self, root};
 use crate::dist::{self, Binaries};
@@ -212,8 +212,8 @@ impl Report {
         let begun = Instant::now();
         let (value, said) = step()?;
         let time: Duration = begun.elapsed();
-        println!("   {said} ({})", seconds(time));
-        self.table.row([name.to_owned(), seconds(time), said]);
+        println!("   {said} ({})", duration(time));
+        self.table.row([name.to_owned(), duration(time), said]);
         Ok(value)
     }
 }

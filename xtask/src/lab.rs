@@ -7,7 +7,7 @@ use std::time::Instant;
 use ::lab::{Containerd, Error, Lab, Options};
 use camino::Utf8PathBuf;
 use clap::Subcommand;
-use vcterminal::{Exit, Table, seconds};
+use vcterminal::{Exit, Table, duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -60,7 +60,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Error> {
             let start = Instant::now();
             let found = Lab::down_by_name(&name)?;
             let what = if found { "is down" } else { "was not up" };
-            say(format_args!("lab {name} {what} ({})", seconds(start.elapsed())));
+            say(format_args!("lab {name} {what} ({})", duration(start.elapsed())));
             Ok(Exit::Done)
         }
         Command::Status => status(),
@@ -70,8 +70,8 @@ pub(crate) fn run(command: Command) -> Result<Exit, Error> {
 
 fn up(options: &Options) -> Result<Exit, Error> {
     let start = Instant::now();
-    let lab = Lab::up_telling(options, &mut |step, elapsed| say(format_args!("{:>8}  {step}", seconds(elapsed))))?;
-    let (name, elapsed) = (lab.name(), seconds(start.elapsed()));
+    let lab = Lab::up_telling(options, &mut |step, elapsed| say(format_args!("{:>8}  {step}", duration(elapsed))))?;
+    let (name, elapsed) = (lab.name(), duration(start.elapsed()));
     say(format_args!("{elapsed:>8}  in all: lab {name} is up, {} workers\n", lab.workers().len()));
     say(format_args!("  export KUBECONFIG={}", lab.kubeconfig()));
     say(format_args!("  kubectl get nodes -o wide"));

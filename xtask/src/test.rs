@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use vcterminal::{Exit, Table, seconds};
+use vcterminal::{Exit, Table, duration};
 
 use crate::command::{cargo, root, run as run_command};
 use crate::error::Error;
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         let begun = Instant::now();
         // One failed step never hides what the next would find.
         let result = step.run();
-        table.row([name, if result.is_ok() { "passed" } else { "FAILED" }.to_owned(), seconds(begun.elapsed())]);
+        table.row([name, if result.is_ok() { "passed" } else { "FAILED" }.to_owned(), duration(begun.elapsed())]);
         if let Err(error) = result {
             vcterminal::report(&error);
             exit = Exit::Failed;

@@ -17,7 +17,7 @@ use crate::sandbox::remote::{self, Host};
 pub(super) struct BuildHostOptions {
     /// Have compilers and commands run on another machine, ssh://[USER@]HOST[:PORT][/FOLDER], which is sent what it lacks and
     /// sends back what is made. It needs an SSH server and a shell.
-    #[arg(long, value_name = "URL", help_heading = "Sandbox")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["offline", "inputs"], help_heading = "Sandbox")]
     build_host: Option<String>,
 }
 
@@ -35,7 +35,7 @@ impl BuildHostOptions {
         &self,
         sandbox: Sandbox,
         store: &Store,
-        network: Network,
+        network: &Network,
     ) -> Result<(Sandbox, Option<Arc<Host>>), Error> {
         let Some(text) = &self.build_host else { return Ok((sandbox, None)) };
         let address: remote::Address = text.parse().map_err(remote::Error::BadAddress)?;

@@ -131,7 +131,7 @@ impl Choices {
         let source = Asked { edits: project.edits.clone(), go: project.go.clone(), ..source };
         let base = project.base.as_deref().unwrap_or(DEFAULT_REFERENCE).parse::<base::Spec>()?;
         let store = self.common.store()?;
-        let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.freedom.network())?;
+        let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.freedom.network()?)?;
         let opened = Source::open(&source, &store, &lock, progress)?;
         let beside = self.inputs.files.project.as_ref().and_then(|file| file.parent()).or(source.table.dir.as_deref());
         let trusting = Settings { mode: Some(Mode::Required), ..Settings::default() };

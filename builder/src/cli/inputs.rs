@@ -141,7 +141,12 @@ impl Inputs {
     }
 
     /// A request for all components that is only to say what they are made of.
-    pub(super) fn request<'a>(&self, project: &'a Project, asked: &Asked, source: Source) -> Result<Request<'a>, Error> {
+    pub(super) fn request<'a>(
+        &self,
+        project: &'a Project,
+        asked: &Asked,
+        source: Source,
+    ) -> Result<Request<'a>, Error> {
         Ok(Request {
             components: project.select(&[])?,
             go: self.go(project),
@@ -191,7 +196,7 @@ impl Inputs {
 impl Freedom {
     /// An option that says what the lock may be, if any was given.
     pub(super) fn decisive(&self) -> Option<&'static str> {
-        let given = [("--locked", self.locked), ("--no-locked", self.no_locked)];
+        let given = [("--locked", self.drift.locked), ("--no-locked", self.drift.no_locked)];
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 

@@ -338,7 +338,7 @@ fn an_archive_is_taken_into_the_store_and_pushed() {
     let other = vcstore::Store::open(&rig.path().join("other")).expect("a store");
     let name = image(&other, "manager", b"base", b"own");
     let archive = rig.path().join("vc_manager-amd64.tar");
-    vcstore::archive::write(&other, &[other.image("manager").expect("an image")], &archive).expect("an archive");
+    vcstore::archive::write(&other, &[other.image("manager").expect("an image")], &[], &archive).expect("an archive");
     assert_eq!(rig.push(&[archive.as_str()]).node()["result"], "pushed");
     assert!(rig.ctr(&["images", "ls", "-q"]).contains(&name));
     let missing = rig.push(&["syncer"]);
@@ -347,7 +347,7 @@ fn an_archive_is_taken_into_the_store_and_pushed() {
 
     let nameless = rig.path().join("nameless.tar");
     let anonymous = vcstore::Image { name: "nameless".into(), ..other.image("manager").expect("an image") };
-    vcstore::archive::write(&other, &[anonymous], &nameless).expect("an archive");
+    vcstore::archive::write(&other, &[anonymous], &[], &nameless).expect("an archive");
     let refused = rig.push(&[nameless.as_str()]);
     assert_eq!(refused.code(), 1);
     assert!(refused.stderr().contains("is no full image name"), "{}", refused.stderr());
