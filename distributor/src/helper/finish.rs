@@ -13,20 +13,20 @@ use tonic::{Code, Status};
 
 use super::containerd::{Containerd, found, refused};
 use super::lease::Lease;
-use super::probe::{self, PINNED};
+use super::probe::{self, Facts, PINNED};
 use super::repair;
 use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, Layer};
 use crate::protocol::{failure, retry_from_start};
 
 /// Finishes the image on this node.
-pub(super) async fn finish(lease: &Lease, snapshotter: &str, image: &FinishRequest) -> Result<FinishResponse, Status> {
-    let containerd = &lease.containerd;
+pub(super) async fn finish(lease: &Lease, facts: &Facts, image: &FinishRequest) -> Result<FinishResponse, Status> {
+    let (containerd, snapshotter) = (&lease.containerd, facts.snapshotter());
     let target = image.target.as_ref().ok_or_else(|| Status::invalid_argument("an image needs a target"))?;
     for blob in &image.blobs {
         check_blob(containerd, blob).await?;
         label(containerd, &blob.digest, blob.labels.clone()).await?;
     }
-    let unpacked = unpack(lease, snapshotter, &image.layers).await?;
+    let unpacked = unpack(lease, facts, &image.layers).await?;
     if let Some(top) = image.layers.last() {
         let key = format!("containerd.io/gc.ref.snapshot.{snapshotter}");
         label(containerd, &image.config, [(key, top.chain_id.clone())].into()).await?;
@@ -71,7 +71,8 @@ async fn label(
 }
 
 /// Unpacks the layers whose snapshots are missing; how many.
-async fn unpack(lease: &Lease, snapshotter: &str, layers: &[Layer]) -> Result<u32, Status> {
+async fn unpack(lease: &Lease, facts: &Facts, layers: &[Layer]) -> Result<u32, Status> {
+    let snapshotter = facts.snapshotter();
     // The top of a chain stands on all below it, so the highest that is there is where to begin.
     let mut begin = layers.len();
     while begin > 0 && !probe::has_snapshot(&lease.containerd, snapshotter, &layers[begin - 1].chain_id).await? {
@@ -80,13 +81,14 @@ async fn unpack(lease: &Lease, snapshotter: &str, layers: &[Layer]) -> Result<u3
     let mut unpacked = 0;
     for index in begin..layers.len() {
         let parent = index.checked_sub(1).map_or("", |below| layers[below].chain_id.as_str());
-        unpack_layer(lease, snapshotter, parent, &layers[index]).await?;
+        unpack_layer(lease, facts, parent, &layers[index]).await?;
         unpacked += 1;
     }
     Ok(unpacked)
 }
 
-async fn unpack_layer(lease: &Lease, snapshotter: &str, parent: &str, layer: &Layer) -> Result<(), Status> {
+async fn unpack_layer(lease: &Lease, facts: &Facts, parent: &str, layer: &Layer) -> Result<(), Status> {
+    let snapshotter = facts.snapshotter();
     let key = format!("{} {}", lease.id(), layer.chain_id);
     let result = fill_snapshot(lease, snapshotter, parent, layer, &key).await;
     let result = match result {
@@ -104,7 +106,7 @@ async fn unpack_layer(lease: &Lease, snapshotter: &str, parent: &str, layer: &La
     if repair::is_sound(&lease.containerd, blob).await? {
         return Err(why);
     }
-    repair::drop(&lease.containerd, &[blob.to_owned()]).await?;
+    repair::drop(&lease.containerd, facts, &[blob.to_owned()]).await?;
     Err(retry_from_start(format!("layer {blob} was damaged on the node")))
 }
 

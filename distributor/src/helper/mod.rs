@@ -34,6 +34,7 @@ pub(crate) use containerd::SOCKETS;
 
 use containerd::Containerd;
 use lease::Lease;
+use probe::Facts;
 use stdio::Stdio;
 use write::Unfinished;
 
@@ -107,7 +108,7 @@ pub async fn serve(settings: Settings) -> Result<(), Error> {
 struct Push {
     settings: Settings,
     containerd: OnceCell<Containerd>,
-    facts: OnceCell<HelloResponse>,
+    facts: OnceCell<Facts>,
     lease: Mutex<Option<Lease>>,
     unfinished: Unfinished,
     /// Images are finished one after another: they share layers, which are then unpacked once.
@@ -131,9 +132,9 @@ impl Push {
         self.containerd.get_or_try_init(|| Containerd::connect(address.as_deref(), namespace)).await
     }
 
-    async fn facts(&self) -> Result<&HelloResponse, Status> {
+    async fn facts(&self) -> Result<&Facts, Status> {
         let containerd = self.containerd().await?;
-        self.facts.get_or_try_init(|| probe::hello(containerd)).await
+        self.facts.get_or_try_init(|| probe::facts(containerd)).await
     }
 
     async fn lease(&self) -> Result<Lease, Status> {
@@ -153,13 +154,12 @@ impl Push {
 #[tonic::async_trait]
 impl Helper for Push {
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
-        Ok(Response::new(self.facts().await?.clone()))
+        Ok(Response::new(self.facts().await?.hello.clone()))
     }
 
     async fn inventory(&self, request: Request<InventoryRequest>) -> Result<Response<InventoryResponse>, Status> {
         let (containerd, facts) = (self.containerd().await?, self.facts().await?);
-        let files = probe::blob_files(containerd).await?;
-        let answer = probe::inventory(containerd, &facts.snapshotter, files.as_deref(), request.get_ref()).await?;
+        let answer = probe::inventory(containerd, facts, request.get_ref()).await?;
         Ok(Response::new(answer))
     }
 
@@ -175,9 +175,9 @@ impl Helper for Push {
             None => Lease::take(containerd).await?,
         };
         let damaged = request.get_ref().drop.clone();
-        let answer = lease.insert(taken).hold(&facts.snapshotter, request.into_inner()).await?;
+        let answer = lease.insert(taken).hold(facts.snapshotter(), request.into_inner()).await?;
         // Only now: what hung on a damaged manifest would go with it.
-        repair::drop(containerd, &damaged).await?;
+        repair::drop(containerd, facts, &damaged).await?;
         Ok(Response::new(answer))
     }
 
@@ -190,7 +190,7 @@ impl Helper for Push {
     async fn finish(&self, request: Request<FinishRequest>) -> Result<Response<FinishResponse>, Status> {
         let (lease, facts) = (self.lease().await?, self.facts().await?);
         let _turn = self.finishing.lock().await;
-        let answer = finish::finish(&lease, &facts.snapshotter, request.get_ref()).await?;
+        let answer = finish::finish(&lease, facts, request.get_ref()).await?;
         Ok(Response::new(answer))
     }
 

@@ -29,8 +29,29 @@ const DOCUMENT: u64 = 256 << 10;
 /// Questions under way at once.
 const AT_ONCE: usize = 16;
 
-/// Says what the node is.
-pub(super) async fn hello(containerd: &Containerd) -> Result<HelloResponse, Status> {
+/// What a push needs to know of the node again and again, asked once.
+pub(super) struct Facts {
+    /// The answer to Hello.
+    pub(super) hello: HelloResponse,
+    /// The folder under which containerd says it keeps its content.
+    content: Option<Utf8PathBuf>,
+}
+
+impl Facts {
+    /// The snapshotter that the node's pods use.
+    pub(super) fn snapshotter(&self) -> &str {
+        &self.hello.snapshotter
+    }
+
+    /// The folder of the files of blobs, where this program sees it: containerd 2 makes it with the first of them.
+    pub(super) fn blob_files(&self) -> Option<Utf8PathBuf> {
+        let folder = self.content.as_ref().map(|root| root.join("blobs/sha256"));
+        folder.filter(|folder| folder.is_dir())
+    }
+}
+
+/// Finds out what the node is.
+pub(super) async fn facts(containerd: &Containerd) -> Result<Facts, Status> {
     let version = containerd.version().version(()).await.map_err(refused("asking containerd for its version"))?;
     let plugins = Plugins::ask(containerd).await?;
     let snapshotter = plugins.snapshotter(containerd).await;
@@ -38,29 +59,25 @@ pub(super) async fn hello(containerd: &Containerd) -> Result<HelloResponse, Stat
     let unpacks_to =
         plugins.snapshotters.iter().find(|(id, _)| *id == snapshotter).and_then(|(_, root)| root.as_deref());
     let snapshot_disk = unpacks_to.and_then(disk);
-    Ok(HelloResponse {
+    let hello = HelloResponse {
         architecture: architecture().into(),
         containerd_version: version.into_inner().version,
         containerd_address: containerd.address().to_string(),
         snapshotter,
         content_disk,
         snapshot_disk,
-    })
-}
-
-/// The folder under which containerd keeps the files of blobs, where it says so and this program sees it.
-pub(super) async fn blob_files(containerd: &Containerd) -> Result<Option<Utf8PathBuf>, Status> {
-    let folder = Plugins::ask(containerd).await?.content.map(|root| root.join("blobs/sha256"));
-    Ok(folder.filter(|folder| folder.is_dir()))
+    };
+    Ok(Facts { hello, content: plugins.content })
 }
 
 /// Says which of the things asked for are there.
 pub(super) async fn inventory(
     containerd: &Containerd,
-    snapshotter: &str,
-    files: Option<&Utf8Path>,
+    facts: &Facts,
     asked: &InventoryRequest,
 ) -> Result<InventoryResponse, Status> {
+    let (snapshotter, files) = (facts.snapshotter(), facts.blob_files());
+    let files = files.as_deref();
     let blobs = stream::iter(asked.digests.clone())
         .map(|digest| async move { blob(containerd, &digest).await })
         .buffer_unordered(AT_ONCE)

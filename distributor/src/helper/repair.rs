@@ -5,12 +5,12 @@ use tonic::{Code, Status};
 use vcstore::{Digest, Hasher};
 
 use super::containerd::{Containerd, found, refused};
-use super::probe;
+use super::probe::Facts;
 use crate::protocol::failure;
 
 /// Drops these blobs. containerd only forgets a blob that is deleted; its file goes with the next garbage collection, and
 /// until then a blob of that digest would be taken for the same file: so garbage is collected at once.
-pub(super) async fn drop(containerd: &Containerd, digests: &[String]) -> Result<(), Status> {
+pub(super) async fn drop(containerd: &Containerd, facts: &Facts, digests: &[String]) -> Result<(), Status> {
     if digests.is_empty() {
         return Ok(());
     }
@@ -23,7 +23,7 @@ pub(super) async fn drop(containerd: &Containerd, digests: &[String]) -> Result<
     let create = CreateRequest { id: id.clone(), ..Default::default() };
     containerd.leases().create(create).await.map_err(refused("collecting garbage"))?;
     containerd.leases().delete(DeleteRequest { id, sync: true }).await.map_err(refused("collecting garbage"))?;
-    let files = probe::blob_files(containerd).await?;
+    let files = facts.blob_files();
     let left = |digest: &&String| {
         let file = digest.parse::<Digest>().ok().zip(files.as_ref()).map(|(digest, files)| files.join(digest.hex()));
         file.is_some_and(|file| file.exists())
