@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vcstore::{Digest, Platform};
 
 use crate::protocol::proto::{HelloResponse, InventoryRequest, InventoryResponse};
+use crate::pushed::Pushed;
 use crate::wanted::Wanted;
 
 /// A node's part of the truth, at one moment.
@@ -40,12 +41,22 @@ pub struct Present {
 }
 
 /// What a name stands for on a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// What it points at; nothing where that is no SHA-256 digest.
     pub target: Option<Digest>,
     /// Whether kubelet's garbage collection passes it over.
     pub pinned: bool,
+    /// What the push noted on it that made it; nothing where it is none of ours.
+    pub pushed: Option<Pushed>,
+}
+
+impl Record {
+    /// From the helper's words.
+    pub(crate) fn read(wire: &crate::protocol::proto::Record) -> Self {
+        let pushed = wire.pushed.as_ref().and_then(Pushed::read);
+        Self { target: wire.target.parse().ok(), pinned: wire.pinned, pushed }
+    }
 }
 
 /// A file system that containerd writes to.
@@ -95,11 +106,7 @@ impl Inventory {
             blobs: answer.blobs.into_iter().filter_map(present).collect(),
             partial: answer.partial.iter().filter_map(|part| Some((part.digest.parse().ok()?, part.offset))).collect(),
             snapshots: answer.snapshots.iter().filter_map(|chain| chain.parse().ok()).collect(),
-            records: answer
-                .records
-                .into_iter()
-                .map(|record| (record.name, Record { target: record.target.parse().ok(), pinned: record.pinned }))
-                .collect(),
+            records: answer.records.into_iter().map(|record| (record.name.clone(), Record::read(&record))).collect(),
         }
     }
 }

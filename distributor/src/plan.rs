@@ -246,9 +246,12 @@ fn of_image(wanted: Wanted, inventory: &Inventory, sent: &mut BTreeSet<Digest>) 
 
 /// Whether names, labels and snapshots of an image whose blobs are there are as they should be.
 fn is_finished(wanted: &Wanted, inventory: &Inventory, unpacked: bool, absent: &BTreeSet<Digest>) -> bool {
+    let target = wanted.target.blob.digest;
     let named = wanted.names.iter().all(|name| {
-        let pinned = inventory.records.get(name).is_some_and(|record| record.pinned);
-        pinned && points_at(inventory, name, &wanted.target.blob.digest)
+        inventory.records.get(name).is_some_and(|record| {
+            let noted = record.pushed.as_ref().is_some_and(|it| it.digest == target && it.name == wanted.name());
+            record.pinned && noted && record.target == Some(target)
+        })
     });
     let keeps = |digest: &Digest, child: &Digest| {
         inventory.blobs.get(digest).is_some_and(|blob| blob.keeps.contains(child)) || absent.contains(child)
@@ -270,6 +273,7 @@ fn points_at(inventory: &Inventory, name: &str, target: &Digest) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::inventory::{Disk, Present, Record};
+    use crate::pushed::Time;
     use crate::wanted::tests::image;
     use proptest::prelude::*;
 
@@ -313,7 +317,8 @@ pub(crate) mod tests {
             }
             for name in &image.wanted.names {
                 let target = Some(image.wanted.target.blob.digest);
-                after.records.insert(name.clone(), Record { target, pinned: true });
+                let pushed = Some(image.wanted.pushed(Time::now()));
+                after.records.insert(name.clone(), Record { target, pinned: true, pushed });
             }
         }
         after

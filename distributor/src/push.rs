@@ -17,6 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::inventory::Inventory;
 use crate::nodes::Node;
 use crate::plan::{self, Plan};
+use crate::pushed::Time;
 use crate::rate::{Limits, Rate};
 use crate::session::{self, Binary, Session, Settings};
 use crate::transfer;
@@ -55,6 +56,8 @@ pub struct Push {
     pub rate: Option<Rate>,
     /// How fast blobs may leave for each node.
     pub rate_per_node: Option<Rate>,
+    /// When it began, by the operator's clock: noted on the nodes.
+    pub at: Time,
     /// Stop once the plan is made.
     pub dry_run: bool,
 }
@@ -176,6 +179,13 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Session(#[from] session::Error),
+    /// No helper, for what nothing else can do.
+    #[error("images are removed by the helper alone, and none can run there")]
+    #[diagnostic(help(
+        "remove them by hand on the node: `ctr -n k8s.io images ls 'labels.\"vcdist.name\"'` lists what was pushed, \
+         `ctr -n k8s.io images rm --sync NAME` removes it"
+    ))]
+    NeedsHelper(#[source] session::Error),
     /// No way without a helper either.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -415,7 +425,7 @@ impl Push {
             }
             let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
             say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
-            match transfer::carry_out(&client, &self.store, &plan, sent, say).await {
+            match transfer::carry_out(&client, &self.store, &plan, self.at, sent, say).await {
                 Ok(()) => return transfer::release(&client).await,
                 Err(Error::Helper { message, again: Again::FromStart, .. }) => {
                     tracing::warn!("{message}; sending it again");
@@ -438,7 +448,7 @@ impl Push {
             let Some(plan) = self.plan(&inventory, Via::Ctr, progress).await? else { return Ok(()) };
             let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
             say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
-            if ctr.import(&self.store, &plan, &inventory, sent, say).await? {
+            if ctr.import(&self.store, &plan, &inventory, self.at, sent, say).await? {
                 return Ok(());
             }
         }

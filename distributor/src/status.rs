@@ -1,4 +1,6 @@
-//! How images stand on the nodes: what a push would find, and what runs there.
+//! How images stand on the nodes: against what was pushed last, which the nodes themselves say, and against the store.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 use serde::Serialize;
@@ -12,16 +14,17 @@ use crate::nodes::Node;
 use crate::plan::{self, ImagePlan, State};
 use crate::protocol::proto::Container;
 use crate::push::{Error, Via};
+use crate::pushed::{self, Pushed, Standing};
 use crate::report::NodeError;
 use crate::session::{Binary, Session, Settings};
 use crate::transfer;
 use crate::transport::Transport;
-use crate::wanted::repository;
+use crate::wanted::{by_digest, repository};
 
 /// What is asked about, and how.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// The images as they should be.
+    /// The images as the store has them; none of them where there is no store.
     pub images: Vec<Image>,
     /// The program that becomes the helper.
     pub binary: Binary,
@@ -31,13 +34,26 @@ pub struct Question {
     pub parallel: usize,
 }
 
-/// How a node stands, or why that is not known.
+/// What a node says, or why it says nothing.
 #[derive(Debug)]
 pub struct Answer {
     /// The node.
     pub node: Node,
-    /// By which way it was asked, and every image.
-    pub images: Result<(Via, Vec<ImageStatus>), Error>,
+    /// What it says.
+    pub says: Result<Says, Error>,
+}
+
+/// What a node says.
+#[derive(Debug)]
+pub struct Says {
+    /// By which way it was asked.
+    pub via: Via,
+    /// Every image of the question.
+    images: Vec<ImageStatus>,
+    /// Every image that was pushed to it.
+    pushes: Vec<Standing>,
+    /// Its containers, where they are known.
+    containers: Option<Vec<Container>>,
 }
 
 /// `vcdist status --output json`.
@@ -67,8 +83,10 @@ pub struct NodeStatus {
 pub struct ImageStatus {
     /// Its full name.
     pub name: String,
-    /// The digest it should have.
+    /// The digest it should have: the store's, or else the one that was pushed last.
     pub digest: String,
+    /// What was pushed last by that name, to any of the nodes; null where nothing was.
+    pub pushed: Option<LastPush>,
     /// The digest the name stands for on the node.
     pub found: Option<String>,
     /// Whether the name is there and stands for the right digest.
@@ -83,8 +101,17 @@ pub struct ImageStatus {
     pub running: Option<Vec<String>>,
     /// The pods that run another image of that name; null where containers are not known.
     pub running_other: Option<Vec<String>>,
-    /// Whether a push would change something, or another image of that name runs.
+    /// Whether it is not what was pushed last, a push would change something, or another image of that name runs.
     pub drift: bool,
+}
+
+/// A push that was the last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastPush {
+    /// What was pushed.
+    pub digest: String,
+    /// When.
+    pub at: pushed::Time,
 }
 
 impl Question {
@@ -92,13 +119,13 @@ impl Question {
     pub async fn ask(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Answer> {
         let connect = &connect;
         stream::iter(nodes)
-            .map(|node| async move { Answer { images: self.node(&node, connect(&node).as_ref()).await, node } })
+            .map(|node| async move { Answer { says: self.node(&node, connect(&node).as_ref()).await, node } })
             .buffered(self.parallel.max(1))
             .collect()
             .await
     }
 
-    async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<(Via, Vec<ImageStatus>), Error> {
+    async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<Says, Error> {
         if let Some(architecture) = &node.architecture {
             plan::check_platform(&self.images, &Platform::linux(architecture))?;
         }
@@ -108,21 +135,20 @@ impl Question {
                 let asked = async {
                     tokio::try_join!(
                         transfer::take_inventory(&client, &self.images),
+                        transfer::list_pushes(&client),
                         transfer::list_containers(&client)
                     )
                 };
                 let asked = asked.await;
                 drop(client);
-                let ended = session.close().await;
-                let (inventory, containers) = match (asked, ended) {
-                    (Err(Error::Connection(_)), Err(ended)) => return Err(crate::session::Error::from(ended).into()),
-                    (asked, _) => asked?,
-                };
-                Ok((Via::Helper, self.read(&inventory, Some(&containers))?))
+                let (inventory, pushes, containers) = transfer::ended(session, asked).await?;
+                let images = self.read(&inventory, Some(&containers))?;
+                Ok(Says { via: Via::Helper, images, pushes, containers: Some(containers) })
             }
             Err(why) if why.means_no_helper() => {
-                let (_, inventory) = Ctr::probe(transport, &self.images, &self.settings).await?;
-                Ok((Via::Ctr, self.read(&inventory, None)?))
+                let (ctr, inventory) = Ctr::probe(transport, &self.images, &self.settings).await?;
+                let images = self.read(&inventory, None)?;
+                Ok(Says { via: Via::Ctr, images, pushes: ctr.pushes(), containers: None })
             }
             Err(error) => Err(error.into()),
         }
@@ -130,49 +156,98 @@ impl Question {
 
     fn read(&self, inventory: &Inventory, containers: Option<&[Container]>) -> Result<Vec<ImageStatus>, Error> {
         let plan = plan::plan(&self.images, inventory, &Footprints::new())?;
-        Ok(plan.images.iter().map(|image| status(image, inventory, containers)).collect())
+        Ok(plan.images.iter().map(|image| of_store(image, inventory, containers)).collect())
     }
 }
 
-fn status(image: &ImagePlan, inventory: &Inventory, containers: Option<&[Container]>) -> ImageStatus {
+/// How an image stands against the store.
+fn of_store(image: &ImagePlan, inventory: &Inventory, containers: Option<&[Container]>) -> ImageStatus {
     let (wanted, target) = (&image.wanted, image.wanted.target.blob.digest);
     let found = inventory.records.get(wanted.name()).and_then(|record| record.target);
-    let pods = |of: &dyn Fn(&Container) -> bool| {
-        let name =
-            |container: &Container| if container.pod.is_empty() { &container.id } else { &container.pod }.clone();
-        let mut pods: Vec<String> = containers?.iter().filter(|container| of(container)).map(name).collect();
-        pods.sort();
-        pods.dedup();
-        Some(pods)
-    };
-    let runs = |container: &Container| container.target == target.to_string();
-    let ours = |container: &Container| repository(&container.image) == repository(wanted.name());
-    let running_other = pods(&|container| ours(container) && !runs(container));
+    let chain = wanted.top().map(|top| top.to_string()).unwrap_or_default();
+    let (running, running_other) = running(wanted.name(), &wanted.config.to_string(), &chain, containers);
     ImageStatus {
         name: wanted.name().to_owned(),
         digest: target.to_string(),
+        pushed: None,
         found: found.map(|digest| digest.to_string()),
         present: found == Some(target),
         complete: image.state != State::Incomplete,
         unpacked: wanted.top().is_none_or(|top| inventory.snapshots.contains(&top)),
         pinned: wanted.names.iter().all(|name| inventory.records.get(name).is_some_and(|record| record.pinned)),
-        running: pods(&runs),
+        running,
         drift: image.state != State::UpToDate || running_other.as_ref().is_some_and(|pods| !pods.is_empty()),
         running_other,
     }
 }
 
+/// How an image that the store does not tell of stands against what was pushed last.
+fn of_push(last: &Pushed, says: &Says) -> ImageStatus {
+    let record = |name: &str| says.pushes.iter().find(|one| one.name == name);
+    let named = record(&last.name);
+    let found = named.and_then(|record| record.target);
+    let both = [named, record(&by_digest(&last.name, &last.digest))]
+        .map(|one| one.filter(|it| it.target == Some(last.digest)));
+    let standing = both.iter().flatten().next();
+    let (config, chain) = standing.map_or(("", ""), |it| (it.config.as_str(), it.chain.as_str()));
+    let (running, running_other) = running(&last.name, config, chain, says.containers.as_deref());
+    let (present, complete) = (found == Some(last.digest), standing.is_some_and(|it| it.complete));
+    let (unpacked, pinned) =
+        (standing.is_some_and(|it| it.unpacked), both.iter().all(|it| it.is_some_and(|it| it.pinned)));
+    let others = running_other.as_ref().is_some_and(|pods| !pods.is_empty());
+    ImageStatus {
+        name: last.name.clone(),
+        digest: last.digest.to_string(),
+        pushed: None,
+        found: found.map(|digest| digest.to_string()),
+        present,
+        complete,
+        unpacked,
+        pinned,
+        running,
+        running_other,
+        drift: !(present && complete && unpacked && pinned) || others,
+    }
+}
+
+/// The pods that run the image with this configuration and chain id, and those that run another of its name. The name that a
+/// container was made by tells neither: it may have been given to another image since.
+fn running(
+    name: &str,
+    config: &str,
+    chain: &str,
+    containers: Option<&[Container]>,
+) -> (Option<Vec<String>>, Option<Vec<String>>) {
+    let runs = |container: &Container| match container.config.as_str() {
+        "" => !chain.is_empty() && container.chain_id == chain,
+        made_from => made_from == config,
+    };
+    let pods = |of: &dyn Fn(&Container) -> bool| {
+        let name =
+            |container: &Container| if container.pod.is_empty() { &container.id } else { &container.pod }.clone();
+        let pods: BTreeSet<String> = containers?.iter().filter(|it| it.running && of(it)).map(name).collect();
+        Some(pods.into_iter().collect())
+    };
+    let ours = |container: &Container| repository(&container.image) == repository(name);
+    (pods(&runs), pods(&|container| ours(container) && !runs(container)))
+}
+
 impl StatusReport {
-    /// From what the nodes answered.
+    /// From what the nodes answered: every image of the question, and beside them every image that was pushed to any of the
+    /// nodes by a name that is `meant`.
     #[must_use]
-    pub fn new(answers: &[Answer]) -> Self {
+    pub fn new(answers: &[Answer], meant: impl Fn(&str) -> bool) -> Self {
+        let said = answers.iter().filter_map(|answer| answer.says.as_ref().ok());
+        let all: Vec<&Pushed> =
+            said.flat_map(|says| &says.pushes).map(|it| &it.pushed).filter(|it| meant(&it.name)).collect();
+        let last = pushed::last(all);
         let nodes: Vec<NodeStatus> = answers
             .iter()
             .map(|answer| NodeStatus {
                 name: answer.node.name.clone(),
-                via: answer.images.as_ref().ok().map(|(via, _)| *via),
-                images: answer.images.as_ref().map(|(_, images)| images.clone()).unwrap_or_default(),
-                error: answer.images.as_ref().err().map(crate::report::words),
+                via: answer.says.as_ref().ok().map(|says| says.via),
+                images: answer.says.as_ref().map(|says| images(says, &last)).unwrap_or_default(),
+                error: answer.says.as_ref().err().map(crate::report::words),
             })
             .collect();
         Self { drift: nodes.iter().flat_map(|node| &node.images).any(|image| image.drift), nodes }
@@ -189,10 +264,16 @@ impl StatusReport {
         }
     }
 
+    /// The names of the images it tells of.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().flat_map(|node| &node.images).map(|image| image.name.as_str())
+    }
+
     /// The table for people.
     #[must_use]
     pub fn table(&self) -> Table {
-        let mut table = Table::new(["node", "image", "present", "complete", "unpacked", "pinned", "running"]);
+        let mut table =
+            Table::new(["node", "image", "last push", "present", "complete", "unpacked", "pinned", "running"]);
         let word = |yes: bool| if yes { "yes" } else { "NO" }.to_owned();
         for node in &self.nodes {
             for image in &node.images {
@@ -206,6 +287,7 @@ impl StatusReport {
                 table.row([
                     node.name.clone(),
                     image.name.clone(),
+                    image.last_push().to_owned(),
                     word(image.present),
                     word(image.complete),
                     word(image.unpacked),
@@ -214,16 +296,45 @@ impl StatusReport {
                 ]);
             }
             if node.images.is_empty() {
-                table.row([&node.name, "-", "unknown", "unknown", "unknown", "unknown", "unknown"]);
+                table.row([&node.name, "-", "unknown", "unknown", "unknown", "unknown", "unknown", "unknown"]);
             }
         }
         table
     }
 }
 
+impl ImageStatus {
+    /// Whether what is on the node is what was pushed last, and that what the store has.
+    fn last_push(&self) -> &'static str {
+        match &self.pushed {
+            None => "NEVER",
+            Some(last) if self.found.as_deref() != Some(&last.digest) => "LOST",
+            Some(last) if last.digest != self.digest => "OLDER",
+            Some(_) => "yes",
+        }
+    }
+}
+
+/// Every image of a node, by what the store has and what was pushed last to any.
+fn images(says: &Says, last: &BTreeMap<&str, &Pushed>) -> Vec<ImageStatus> {
+    let known = |name: &str| says.images.iter().any(|image| image.name == name);
+    let pushed_only = last.values().filter(|last| !known(&last.name)).map(|last| of_push(last, says));
+    says.images
+        .iter()
+        .cloned()
+        .chain(pushed_only)
+        .map(|mut image| {
+            image.pushed =
+                last.get(image.name.as_str()).map(|last| LastPush { digest: last.digest.to_string(), at: last.at });
+            image.drift |= image.pushed.as_ref().is_some_and(|last| image.found.as_ref() != Some(&last.digest));
+            image
+        })
+        .collect()
+}
+
 /// The errors, each with its node.
 pub fn errors(answers: &[Answer]) -> impl Iterator<Item = NodeError<'_>> {
     answers.iter().filter_map(|answer| {
-        Some(NodeError { doing: "asking", node: &answer.node.name, source: answer.images.as_ref().err()? })
+        Some(NodeError { doing: "asking", node: &answer.node.name, source: answer.says.as_ref().err()? })
     })
 }

@@ -21,7 +21,9 @@ use crate::protocol::proto::write_request::Part;
 use crate::protocol::proto::{Abort, HelloRequest, HoldRequest, ReleaseRequest, WriteHeader, WriteRequest};
 use crate::protocol::{self, CHUNK, proto};
 use crate::push::{Again, Error, Event};
+use crate::pushed::{Standing, Time};
 use crate::rate::Limits;
+use crate::session::{self, Session};
 use crate::wanted::Wanted;
 
 /// Blobs under way to one node at once: one is read and hashed while another waits for the node.
@@ -29,6 +31,9 @@ const AT_ONCE: usize = 2;
 
 /// How long a node may take to say what it has.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a node may take to collect its garbage.
+const REMOVED_WITHIN: Duration = Duration::from_secs(600);
 
 /// How long a node may take to unpack and record one image.
 const FINISH_WITHIN: Duration = Duration::from_secs(1800);
@@ -89,6 +94,31 @@ pub(crate) async fn list_containers(client: &HelperClient<Channel>) -> Result<Ve
     Ok(answer.map_err(|_| Error::slow("its containers"))??.into_inner().containers)
 }
 
+/// Ends a session in which no client is left. Of a connection that broke, its end tells why.
+pub(crate) async fn ended<T>(session: Session, asked: Result<T, Error>) -> Result<T, Error> {
+    match (asked, session.close().await) {
+        (Err(Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
+        (asked, _) => asked,
+    }
+}
+
+/// Asks a node which images were pushed to it.
+pub(crate) async fn list_pushes(client: &HelperClient<Channel>) -> Result<Vec<Standing>, Error> {
+    let answer = timeout(ANSWER_WITHIN, client.clone().pushes(proto::PushesRequest {})).await;
+    let images = answer.map_err(|_| Error::slow("its images"))??.into_inner().images;
+    Ok(images.into_iter().filter_map(Standing::read).collect())
+}
+
+/// Removes these records of ours on a node, unless a container needs them; or says what that would come to.
+pub(crate) async fn remove(
+    client: &HelperClient<Channel>,
+    names: Vec<String>,
+    dry_run: bool,
+) -> Result<proto::RemoveResponse, Error> {
+    let answer = timeout(REMOVED_WITHIN, client.clone().remove(proto::RemoveRequest { names, dry_run })).await;
+    Ok(answer.map_err(|_| Error::slow("the end of its garbage collection"))??.into_inner())
+}
+
 /// Takes the push's lease and puts what the plan counts on under it; whether all of it is still there.
 pub(crate) async fn hold(client: &HelperClient<Channel>, plan: &Plan) -> Result<bool, Error> {
     let text = |digests: &std::collections::BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect();
@@ -104,6 +134,7 @@ pub(crate) async fn carry_out(
     client: &HelperClient<Channel>,
     store: &Store,
     plan: &Plan,
+    at: Time,
     sent: &Arc<Sent>,
     say: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<(), Error> {
@@ -124,7 +155,7 @@ pub(crate) async fn carry_out(
     };
     let finishing = async {
         while let Some(image) = finishing.recv().await {
-            let request = image.wanted.finish(|digest| image.absent.contains(digest));
+            let request = image.wanted.finish(at, |digest| image.absent.contains(digest));
             let answer = timeout(FINISH_WITHIN, client.clone().finish(request)).await;
             let answer = answer.map_err(|_| Error::slow("an unpacked image"))??;
             say(Event::Finished { image: image.wanted.name(), unpacked: answer.get_ref().unpacked });

@@ -7,6 +7,7 @@ use oci_spec::image::Descriptor;
 use vcstore::{Blob, Digest, Image, Platform, PlatformImage};
 
 use crate::protocol::proto;
+use crate::pushed::{Pushed, Time};
 
 /// Labels by key.
 pub type Labels = BTreeMap<String, String>;
@@ -100,8 +101,14 @@ impl Wanted {
         self.layers.last().map(|layer| layer.chain_id)
     }
 
-    /// What the helper is asked to finish. Blobs that are `absent` on purpose are left out.
-    pub(crate) fn finish(&self, absent: impl Fn(&Digest) -> bool) -> proto::FinishRequest {
+    /// What a push that began `at` this time notes on its records.
+    pub(crate) fn pushed(&self, at: Time) -> Pushed {
+        Pushed { name: self.name().to_owned(), digest: self.target.blob.digest, at }
+    }
+
+    /// What the helper is asked to finish, for a push that began `at` this time. Blobs that are `absent` on purpose are left
+    /// out.
+    pub(crate) fn finish(&self, at: Time, absent: impl Fn(&Digest) -> bool) -> proto::FinishRequest {
         let media_types: BTreeMap<Digest, &Part> = self.blobs.iter().map(|part| (part.blob.digest, part)).collect();
         let blobs = self.blobs.iter().filter(|part| !absent(&part.blob.digest));
         proto::FinishRequest {
@@ -115,6 +122,7 @@ impl Wanted {
                 })
                 .collect(),
             config: self.config.to_string(),
+            pushed: Some(self.pushed(at).wire()),
             layers: self
                 .layers
                 .iter()
@@ -159,7 +167,7 @@ impl Part {
 const GC_REF: &str = "containerd.io/gc.ref.content.";
 
 /// `NAME@DIGEST` for `NAME:TAG`, the other name under which kubelet looks an image up.
-fn by_digest(name: &str, digest: &Digest) -> String {
+pub(crate) fn by_digest(name: &str, digest: &Digest) -> String {
     format!("{}@{digest}", repository(name))
 }
 

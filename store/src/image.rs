@@ -293,6 +293,12 @@ fn find<'a>(images: &'a BTreeMap<String, Descriptor>, name: &str) -> Result<&'a 
     }
 }
 
+/// Whether `name` stands for the image of this full name, as [`Store::image`] takes it.
+#[must_use]
+pub fn is_short_for(full: &str, name: &str) -> bool {
+    full == name || shortens(full, name)
+}
+
 /// Whether `name` is a shorter form of the full name.
 fn shortens(full: &str, name: &str) -> bool {
     let repository = match full.rsplit_once(':') {

@@ -107,6 +107,7 @@ struct Document<'a> {
     objects: Vec<Line<'a>>,
     ready: &'a [Ready],
     restarted: &'a [String],
+    revision: Option<i64>,
     files: &'a [Utf8PathBuf],
     elapsed_seconds: f64,
 }
@@ -132,7 +133,7 @@ impl Deploy {
         }
         let (plan, outcomes) = if self.no_apply { Default::default() } else { self.roll_out(objects, text).await? };
         match self.output {
-            Output::Text if !self.no_apply => summary(&plan, &outcomes.ready, self.dry_run, started.elapsed())?,
+            Output::Text if !self.no_apply => summary(&plan, &outcomes, self.dry_run, started.elapsed())?,
             Output::Text => {}
             Output::Json => vcterminal::print_json(&Document {
                 namespace: self.namespace.as_str(),
@@ -140,6 +141,7 @@ impl Deploy {
                 objects: plan.steps.iter().map(line).collect(),
                 ready: &outcomes.ready,
                 restarted: &outcomes.restarted,
+                revision: outcomes.revision,
                 files: &files,
                 elapsed_seconds: started.elapsed().as_secs_f64(),
             })?,
@@ -214,14 +216,17 @@ fn short(value: &str) -> String {
     }
 }
 
-fn summary(plan: &Plan, ready: &[Ready], dry_run: bool, elapsed: Duration) -> io::Result<()> {
+fn summary(plan: &Plan, outcomes: &Outcomes, dry_run: bool, elapsed: Duration) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if dry_run {
         let changes = plan.steps.iter().filter(|step| step.change != Change::Unchanged).count();
         return writeln!(out, "{changes} of {} objects would change; nothing was", plan.steps.len());
     }
-    for ready in ready.iter().filter(|ready| matches!(ready.kind, "Deployment" | "DaemonSet")) {
+    for ready in outcomes.ready.iter().filter(|ready| matches!(ready.kind, "Deployment" | "DaemonSet")) {
         writeln!(out, "{}/{} is ready: {}", ready.kind.to_lowercase(), ready.name, ready.ready)?;
+    }
+    if let Some(revision) = outcomes.revision {
+        writeln!(out, "recorded as revision {revision}")?;
     }
     writeln!(out, "deployed in {}", vcterminal::duration(elapsed))
 }

@@ -6,7 +6,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::images;
-use crate::{nodes, session};
+use crate::{cluster, nodes, session};
 
 /// Why there were no images, no nodes, or no result.
 #[derive(Debug, Error, Diagnostic)]
@@ -20,6 +20,15 @@ pub(super) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Helper(#[from] session::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error("no cluster is named that could say which images it needs")]
+    #[diagnostic(help(
+        "name the nodes through the API (--kubeconfig, --nodes), or say --ignore-cluster: then images go that revisions \
+         name, and only containers on the nodes keep them"
+    ))]
+    NoCluster,
     #[error("printing the report")]
     Print(#[source] io::Error),
 }

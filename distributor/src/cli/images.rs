@@ -31,6 +31,11 @@ pub(super) enum Error {
     #[error("finding the images to push: there is no store at {path}")]
     #[diagnostic(help("build the images with `vcbuild images`, give --store DIR, or name an archive"))]
     NoStore { path: Utf8PathBuf },
+    #[error("there is no image {}: the store has none of that name, and none was pushed", names.join(", "))]
+    #[diagnostic(help(
+        "`vcdist status` without names lists every image that was pushed; `vcbuild images` builds them"
+    ))]
+    Unknown { names: Vec<String> },
     #[error("{name:?} is no full image name, and kubelet would not find it")]
     #[diagnostic(help("name the image in full where it is built, as docker.io/virtualcluster/manager-amd64:latest"))]
     Unqualified { name: String },
@@ -48,6 +53,41 @@ impl Images {
         let images = find_in(&store, &self.images)?;
         Ok((store, images))
     }
+
+    /// The images of the store that are meant, as far as there are any: others may know of the rest.
+    pub(super) fn known(&self) -> Result<Vec<Image>, Error> {
+        let path = self.store.clone().unwrap_or_else(Store::default_path);
+        if !path.join("oci-layout").exists() && !self.images.iter().any(|name| is_archive(name)) {
+            return Ok(Vec::new());
+        }
+        let store = Store::open(&path)?;
+        let defaults = IMAGES.map(str::to_owned);
+        known_in(&store, if self.images.is_empty() { &defaults } else { &self.images })
+    }
+
+    /// Those named that stand for no image of this name, full or short.
+    pub(super) fn unknown<'a>(&'a self, known: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        let names = self.images.iter().map(String::as_str).filter(|name| !is_archive(name));
+        names.filter(|name| !known.iter().any(|full| vcstore::is_short_for(full, name)))
+    }
+
+    /// Whether an image of this full name is meant.
+    pub(super) fn mean(&self, full: &str) -> bool {
+        self.images.is_empty() || self.images.iter().any(|name| vcstore::is_short_for(full, name))
+    }
+}
+
+/// The images of the store that are named, as far as it has them; those that it lacks are passed over.
+fn known_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
+    let mut images = Vec::new();
+    for name in named {
+        match find_in(store, std::slice::from_ref(name)) {
+            Ok(found) => images.extend(found),
+            Err(Error::Store(vcstore::Error::NoSuchImage { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(images)
 }
 
 /// The images named, each once, in the order of their names on the command line. What an archive brings is named in the

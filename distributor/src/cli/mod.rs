@@ -6,6 +6,7 @@ mod helper;
 mod images;
 mod nodes;
 mod progress;
+mod prune;
 mod push;
 mod status;
 mod values;
@@ -34,6 +35,7 @@ enum Command {
     Push(Box<push::Push>),
     Plan(Box<push::Plan>),
     Status(Box<status::Status>),
+    Prune(Box<prune::Prune>),
     Deploy(deploy::Deploy),
     Verify(verify::Verify),
     #[command(hide = true)]
@@ -49,6 +51,7 @@ pub fn run() -> Exit {
         Command::Push(push) => ended(push.run()),
         Command::Plan(plan) => ended(plan.run()),
         Command::Status(status) => ended(status.run()),
+        Command::Prune(prune) => ended(prune.run()),
         Command::Deploy(deploy) => ended(deploy.run()),
         Command::Verify(verify) => ended(verify.run()),
         Command::Helper(helper) => ended(helper.run()),

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 
 use crate::cli::values::duration;
-use crate::cluster::{Cluster, ClusterArgs};
+use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::nodes::{self, Choice, Error, Node, ansible};
 use crate::session::{Namespace, Settings, SocketPath};
 use crate::transport::{HostKeys, SshOptions};
@@ -105,6 +105,14 @@ impl Containerd {
 }
 
 impl Nodes {
+    /// The cluster they are of; nothing where they are named without one.
+    pub(super) async fn cluster(&self) -> Result<Option<Cluster>, cluster::Error> {
+        if !self.host.is_empty() || self.inventory.is_some() {
+            return Ok(None);
+        }
+        Cluster::connect(&self.cluster).await.map(Some)
+    }
+
     /// The nodes that are meant.
     pub(super) async fn find(&self, ssh: &Ssh) -> Result<Vec<Node>, Error> {
         if !self.host.is_empty() {

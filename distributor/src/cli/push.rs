@@ -16,6 +16,7 @@ use crate::cli::progress::Progress;
 use crate::footprint;
 use crate::interrupt::{Interrupt, Interrupter};
 use crate::push::{self, UseHelper};
+use crate::pushed::Time;
 use crate::rate::Rate;
 use crate::report::{self, PlanReport, PushReport};
 use crate::session::Binary;
@@ -119,6 +120,7 @@ impl Work {
             footprints: footprint::Known::default(),
             rate: speed.all,
             rate_per_node: speed.per_node,
+            at: Time::now(),
             dry_run,
         };
         let ssh = self.ssh.options();

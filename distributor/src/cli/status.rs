@@ -1,4 +1,4 @@
-//! `vcdist status`: how the images stand on the nodes, against the store.
+//! `vcdist status`: how the images stand on the nodes, against what was pushed last and against the store.
 
 use std::num::NonZeroUsize;
 
@@ -6,7 +6,7 @@ use clap::Args;
 use vcterminal::{Exit, Output};
 
 use crate::cli::error::Error;
-use crate::cli::images::Images;
+use crate::cli::images::{self, Images};
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::session::Binary;
 use crate::status::{self, Question, StatusReport};
@@ -14,8 +14,9 @@ use crate::transport;
 
 /// Say of each node and image whether it is present, complete, unpacked and pinned, and which pods run it.
 ///
-/// The images are compared with the store's, as a push would send them. Exit codes: 0 all is as it should be, 1 no node
-/// could be asked, 3 something differs, 4 some nodes could not be asked.
+/// What was pushed last the nodes say themselves, so it does not matter who pushed; images that the store has are compared
+/// with it too, as a push would send them. Without names, every image that was pushed is meant. Exit codes: 0 all is as it
+/// should be, 1 no node could be asked, 3 something differs, 4 some nodes could not be asked.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
@@ -41,7 +42,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(self) -> Result<Exit, Error> {
-        let (_, images) = self.images.find()?;
+        let images = self.images.known()?;
         let nodes = self.nodes.find(&self.ssh).await?;
         let question = Question {
             images,
@@ -51,7 +52,14 @@ impl Status {
         };
         let ssh = self.ssh.options();
         let answers = question.ask(nodes, |node| transport::to(&node.reach, &ssh)).await;
-        let report = StatusReport::new(&answers);
+        let report = StatusReport::new(&answers, |name| self.images.mean(name));
+        if report.nodes.iter().all(|node| node.error.is_none()) {
+            let known: Vec<&str> = report.names().collect();
+            let names: Vec<String> = self.images.unknown(&known).map(str::to_owned).collect();
+            if !names.is_empty() {
+                return Err(images::Error::Unknown { names }.into());
+            }
+        }
         match self.output {
             Output::Json => vcterminal::print_json(&report).map_err(Error::Print)?,
             Output::Text => print!("{}", report.table()),

@@ -18,6 +18,7 @@ use vcstore::{Image, Store};
 use crate::inventory::Inventory;
 use crate::plan::{ImagePlan, Plan, State};
 use crate::push::Event;
+use crate::pushed::{Standing, Time};
 use crate::session::{self, Settings};
 use crate::transfer::Sent;
 use crate::transport::{self, Transport};
@@ -99,6 +100,7 @@ pub enum Error {
 pub(crate) struct Ctr<'a> {
     transport: &'a dyn Transport,
     call: String,
+    pushes: Vec<Standing>,
 }
 
 impl<'a> Ctr<'a> {
@@ -110,8 +112,13 @@ impl<'a> Ctr<'a> {
     ) -> Result<(Self, Inventory), Error> {
         let said = shell::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
         let wanted = Wanted::on_any_platform(images);
-        let Probed { ctr, inventory } = probe::read(&said, &wanted).ok_or(Error::Answers)?;
-        Ok((Self { transport, call: ctr }, inventory))
+        let Probed { ctr, inventory, pushes } = probe::read(&said, &wanted).ok_or(Error::Answers)?;
+        Ok((Self { transport, call: ctr, pushes }, inventory))
+    }
+
+    /// The images that were pushed to the node.
+    pub(crate) fn pushes(self) -> Vec<Standing> {
+        self.pushes
     }
 
     /// Imports what the plan sends; false when something it counts on went away since it was made.
@@ -120,12 +127,13 @@ impl<'a> Ctr<'a> {
         store: &Store,
         plan: &Plan,
         inventory: &Inventory,
+        at: Time,
         sent: &Arc<Sent>,
         say: &(dyn Fn(Event<'_>) + Sync),
     ) -> Result<bool, Error> {
         let open: Vec<&ImagePlan> = plan.images.iter().filter(|image| image.state != State::UpToDate).collect();
         let archive = Archive::of(plan, open.iter().map(|image| &image.wanted));
-        let script = self.script(plan, &open, inventory, archive.length().map_err(Error::Store)?);
+        let script = self.script(plan, &open, inventory, at, archive.length().map_err(Error::Store)?);
         let (pieces, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
         let feeding = tokio::task::spawn_blocking(move || {
@@ -158,7 +166,7 @@ impl<'a> Ctr<'a> {
 
     /// The script that roots, imports, pins and checks. It goes on when its connection breaks, so that no name is left whose
     /// image is not whole.
-    fn script(&self, plan: &Plan, open: &[&ImagePlan], inventory: &Inventory, length: u64) -> String {
+    fn script(&self, plan: &Plan, open: &[&ImagePlan], inventory: &Inventory, at: Time, length: u64) -> String {
         let kept: Vec<String> = plan.kept.iter().map(ToString::to_string).collect();
         let snapshotter = &inventory.snapshotter;
         let mut lines = vec![
@@ -179,10 +187,12 @@ impl<'a> Ctr<'a> {
             // ctr counts the configuration and the layers, of which some may be dropped for good.
             let layers: Vec<_> = image.wanted.layers.iter().collect();
             let least = 1 + layers.iter().filter(|layer| !image.absent.contains(&layer.digest)).count();
+            let noted = image.wanted.pushed(at).labels().map(|(key, value)| format!("{key}={value}"));
+            let noted = shlex::try_join(noted.iter().map(String::as_str)).unwrap_or_default();
             for name in image.wanted.names.iter().collect::<BTreeSet<_>>() {
                 let name = shlex::try_quote(name).unwrap_or_default();
                 lines.push(format!(
-                    r#"n={name}; $x images label "$n" {PINNED} >/dev/null 2>&1; whole "$n" {least} || {{ $x images rm "$n" >/dev/null 2>&1; say "incomplete $n"; }}"#
+                    r#"n={name}; $x images label "$n" {PINNED} {noted} >/dev/null 2>&1; whole "$n" {least} || {{ $x images rm "$n" >/dev/null 2>&1; say "incomplete $n"; }}"#
                 ));
             }
         }

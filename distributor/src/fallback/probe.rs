@@ -1,12 +1,14 @@
 //! What a node has, asked of its `ctr`: an inventory like the helper's, as far as `ctr` tells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vcstore::{Digest, Platform};
 
 use super::shell::Said;
+use crate::graph::{self, Graph};
 use crate::helper::SOCKETS;
 use crate::inventory::{Disk, Inventory, Present, Record};
+use crate::pushed::{Pushed, Standing};
 use crate::session::Settings;
 use crate::wanted::Wanted;
 
@@ -20,6 +22,8 @@ pub(super) struct Probed {
     /// How `ctr` is called there, socket and namespace included.
     pub(super) ctr: String,
     pub(super) inventory: Inventory,
+    /// The images that were pushed to it.
+    pub(super) pushes: Vec<Standing>,
 }
 
 /// The script that asks.
@@ -70,14 +74,48 @@ pub(super) fn read<'a>(said: &[Said], wanted: impl IntoIterator<Item = &'a Wante
         snapshots,
         records: lines("images").iter().filter_map(|line| record(line)).collect(),
     };
-    Some(Probed { ctr: after("ctr ")?.to_owned(), inventory })
+    let graph = graph(lines("content"), lines(&format!("snapshots {}", inventory.snapshotter)), &inventory.snapshotter);
+    let standing = |(name, record): (&String, &Record)| {
+        let (target, pushed) = (record.target?, record.pushed.clone()?);
+        let graph::Standing { complete, unpacked, config, chain } = graph.standing(&target.to_string());
+        let (name, pinned) = (name.clone(), record.pinned);
+        Some(Standing { name, pushed, target: Some(target), pinned, complete, unpacked, config, chain })
+    };
+    let pushes = inventory.records.iter().filter_map(standing).collect();
+    Some(Probed { ctr: after("ctr ")?.to_owned(), inventory, pushes })
+}
+
+/// Everything that `ctr` lists, and what of it keeps what.
+fn graph(content: &[String], snapshots: &[String], snapshotter: &str) -> Graph {
+    let mut graph = Graph::default();
+    for line in content {
+        let mut words = line.split_whitespace();
+        if let Some(digest) = words.next().filter(|word| word.parse::<Digest>().is_ok()) {
+            let labels = labels(words.next_back().unwrap_or_default());
+            let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            graph.blob(digest.to_owned(), 0, labels, snapshotter);
+        }
+    }
+    // `KEY PARENT KIND`, where the bottom of a chain has no parent.
+    for line in snapshots {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (Some(key), Some(kind)) = (words.first(), words.last()) else { continue };
+        let parent = words.get(1).filter(|_| words.len() == 3).copied().unwrap_or_default();
+        graph.snapshot((*key).to_owned(), parent.to_owned(), *kind == "Committed", &HashMap::new());
+    }
+    graph
+}
+
+/// Labels as `ctr` lists them.
+fn labels(text: &str) -> BTreeMap<&str, &str> {
+    text.split(',').filter_map(|label| label.split_once('=')).collect()
 }
 
 /// `DIGEST SIZE AGE LABEL=VALUE,…`: the labels are the last word.
 fn blob(line: &str, sizes: &BTreeMap<Digest, u64>) -> Option<(Digest, Present)> {
     let digest: Digest = line.split_whitespace().next()?.parse().ok()?;
-    let labels = line.split_whitespace().next_back()?.split(',').filter_map(|label| label.split_once('='));
-    let keeps: BTreeSet<Digest> = labels
+    let keeps: BTreeSet<Digest> = labels(line.split_whitespace().next_back()?)
+        .into_iter()
         .filter(|(key, _)| key.starts_with("containerd.io/gc.ref."))
         .filter_map(|(_, value)| value.parse().ok())
         .collect();
@@ -89,8 +127,10 @@ fn record(line: &str) -> Option<(String, Record)> {
     let mut words = line.split_whitespace();
     let name = words.next()?.to_owned();
     let target = words.nth(1)?.parse().ok()?;
-    let pinned = words.next_back()?.split(',').any(|label| label == super::PINNED);
-    Some((name, Record { target: Some(target), pinned }))
+    let labels = labels(words.next_back()?);
+    let pinned = super::PINNED.split_once('=').is_some_and(|(key, value)| labels.get(key) == Some(&value));
+    let pushed = Pushed::of(|key| labels.get(key).copied());
+    Some((name, Record { target: Some(target), pinned, pushed }))
 }
 
 /// containerd's default where it works, else the one that works everywhere.
@@ -139,8 +179,15 @@ mod tests {
 
         let line =
             format!("docker.io/a:v1 application/x {LAYER} 10.5 KiB linux/amd64 a=b,io.cri-containerd.pinned=pinned ");
-        let record = record(&line).expect("a record");
-        assert_eq!(record, ("docker.io/a:v1".into(), Record { target: Some(digest(LAYER)), pinned: true }));
+        let (name, found) = record(&line).expect("a record");
+        assert_eq!((name.as_str(), found.target, found.pinned), ("docker.io/a:v1", Some(digest(LAYER)), true));
+        assert_eq!(found.pushed, None);
+        let noted =
+            Pushed { name: name.clone(), digest: digest(LAYER), at: "2026-11-23T13:10:05Z".parse().expect("a time") };
+        let labels = noted.labels().map(|(key, value)| format!("{key}={value}")).join(",");
+        let (_, found) =
+            record(&format!("{} {labels}", line.trim_end().rsplit_once(' ').expect("labels").0)).expect("ours");
+        assert_eq!((found.pinned, found.pushed), (false, Some(noted)));
     }
 
     #[test]

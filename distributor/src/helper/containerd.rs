@@ -47,6 +47,9 @@ pub(super) struct Headers {
 /// A containerd whose CRI does not answer within this serves no kubelet.
 const CRI_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
+/// What containerd sends in one message at most, in bytes.
+const LONGEST_ANSWER: usize = 16 << 20;
+
 type Client = InterceptedService<Channel, Headers>;
 
 impl Containerd {
@@ -117,6 +120,7 @@ impl Containerd {
 
     pub(super) fn images(&self) -> ImagesClient<Client> {
         ImagesClient::with_interceptor(self.channel.clone(), self.headers.clone())
+            .max_decoding_message_size(LONGEST_ANSWER)
     }
 
     pub(super) fn snapshots(&self) -> SnapshotsClient<Client> {
@@ -132,7 +136,9 @@ impl Containerd {
     }
 
     pub(super) fn containers(&self) -> ContainersClient<Client> {
-        ContainersClient::with_interceptor(self.channel.clone(), self.headers.clone())
+        let client = ContainersClient::with_interceptor(self.channel.clone(), self.headers.clone());
+        // Each container comes with all that it was made by: a few hundred are more than gRPC takes unasked.
+        client.max_decoding_message_size(LONGEST_ANSWER)
     }
 
     pub(super) fn tasks(&self) -> TasksClient<Client> {

@@ -1,6 +1,8 @@
 //! Makes an image usable once its blobs are there: labels, snapshots, then the image records, then a check of it all.
 //! The records come last, so a name never stands for an image that is not whole.
 
+use std::collections::HashMap;
+
 use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
 };
@@ -15,8 +17,9 @@ use super::containerd::{Containerd, found, refused};
 use super::lease::Lease;
 use super::probe::{self, Facts, PINNED};
 use super::repair;
-use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, Layer};
+use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, Layer, Pushed};
 use crate::protocol::{failure, retry_from_start};
+use crate::pushed;
 
 /// Finishes the image on this node.
 pub(super) async fn finish(lease: &Lease, facts: &Facts, image: &FinishRequest) -> Result<FinishResponse, Status> {
@@ -32,7 +35,7 @@ pub(super) async fn finish(lease: &Lease, facts: &Facts, image: &FinishRequest) 
         label(containerd, &image.config, [(key, top.chain_id.clone())].into()).await?;
     }
     for name in &image.names {
-        set_record(containerd, name, target).await?;
+        set_record(containerd, name, target, image.pushed.as_ref()).await?;
     }
     check(containerd, snapshotter, image, target).await?;
     Ok(FinishResponse { unpacked })
@@ -55,11 +58,7 @@ async fn check_blob(containerd: &Containerd, blob: &Blob) -> Result<Info, Status
 }
 
 /// Adds labels to a blob, leaving its others.
-async fn label(
-    containerd: &Containerd,
-    digest: &str,
-    labels: std::collections::HashMap<String, String>,
-) -> Result<(), Status> {
+async fn label(containerd: &Containerd, digest: &str, labels: HashMap<String, String>) -> Result<(), Status> {
     if labels.is_empty() {
         return Ok(());
     }
@@ -152,19 +151,24 @@ async fn remove(containerd: &Containerd, snapshotter: &str, key: &str) {
     }
 }
 
-/// Points a name at the image and pins it, leaving other labels of an existing record (the CRI's own among them).
-async fn set_record(containerd: &Containerd, name: &str, target: &Descriptor) -> Result<(), Status> {
-    let image = Image {
-        name: name.into(),
-        target: Some(wire(target)),
-        labels: [(PINNED.0.to_owned(), PINNED.1.to_owned())].into(),
-        ..Default::default()
-    };
+/// Points a name at the image, pins it and notes the push on it, leaving other labels of an existing record (the CRI's own among them).
+async fn set_record(
+    containerd: &Containerd,
+    name: &str,
+    target: &Descriptor,
+    pushed: Option<&Pushed>,
+) -> Result<(), Status> {
+    let mut labels = HashMap::from([(PINNED.0.to_owned(), PINNED.1.to_owned())]);
+    if let Some(pushed) = pushed {
+        let said = [(pushed::NAME, &pushed.name), (pushed::DIGEST, &pushed.digest), (pushed::AT, &pushed.at)];
+        labels.extend(said.map(|(key, value)| (key.to_owned(), value.clone())));
+    }
+    let paths: Vec<String> = labels.keys().map(|key| format!("labels.{key}")).chain(["target".into()]).collect();
+    let image = Image { name: name.into(), target: Some(wire(target)), labels, ..Default::default() };
     let mut images = containerd.images();
     let create = CreateImageRequest { image: Some(image.clone()), source_date_epoch: None };
     match images.create(create).await {
         Err(status) if status.code() == Code::AlreadyExists => {
-            let paths = vec!["target".into(), format!("labels.{}", PINNED.0)];
             let update = UpdateImageRequest {
                 image: Some(image),
                 update_mask: Some(FieldMask { paths }),
@@ -198,7 +202,9 @@ async fn check(
     }
     for name in &image.names {
         let record = probe::image(containerd, name).await?.map(probe::record);
-        if !record.is_some_and(|record| record.target == target.digest && record.pinned) {
+        if !record
+            .is_some_and(|record| record.target == target.digest && record.pinned && record.pushed == image.pushed)
+        {
             return Err(changed(format!("image {name} is not the one that was recorded")));
         }
     }

@@ -5,6 +5,7 @@ mod containerd;
 mod finish;
 mod lease;
 mod probe;
+mod removal;
 mod repair;
 mod stdio;
 mod usage;
@@ -27,7 +28,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::protocol::proto::helper_server::{Helper, HelperServer};
 use crate::protocol::proto::{
     ContainersRequest, ContainersResponse, FinishRequest, FinishResponse, HelloRequest, HelloResponse, HoldRequest,
-    HoldResponse, InventoryRequest, InventoryResponse, ReleaseRequest, ReleaseResponse, WriteRequest, WriteResponse,
+    HoldResponse, InventoryRequest, InventoryResponse, PushesRequest, PushesResponse, ReleaseRequest, ReleaseResponse,
+    RemoveRequest, RemoveResponse, WriteRequest, WriteResponse,
 };
 use crate::protocol::{KEEP_ALIVE_SECONDS, KEEP_ALIVE_TIMEOUT_SECONDS, MARK, VERSION, WINDOW};
 pub(crate) use containerd::SOCKETS;
@@ -165,6 +167,17 @@ impl Helper for Push {
 
     async fn containers(&self, _: Request<ContainersRequest>) -> Result<Response<ContainersResponse>, Status> {
         Ok(Response::new(usage::containers(self.containerd().await?).await?))
+    }
+
+    async fn pushes(&self, _: Request<PushesRequest>) -> Result<Response<PushesResponse>, Status> {
+        let (containerd, facts) = (self.containerd().await?, self.facts().await?);
+        Ok(Response::new(removal::pushes(containerd, facts).await?))
+    }
+
+    async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
+        let (containerd, facts) = (self.containerd().await?, self.facts().await?);
+        let _turn = self.finishing.lock().await;
+        Ok(Response::new(removal::remove(containerd, facts, request.get_ref()).await?))
     }
 
     async fn hold(&self, request: Request<HoldRequest>) -> Result<Response<HoldResponse>, Status> {

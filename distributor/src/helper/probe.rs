@@ -16,6 +16,7 @@ use crate::protocol::cri;
 use crate::protocol::proto::{
     Disk, HelloResponse, InventoryRequest, InventoryResponse, PartialBlob, PresentBlob, Record,
 };
+use crate::pushed::Pushed;
 
 /// The label that keeps an image from kubelet's garbage collection.
 pub(super) const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
@@ -27,7 +28,7 @@ const KEEPS: &str = "containerd.io/gc.ref.";
 const DOCUMENT: u64 = 256 << 10;
 
 /// Questions under way at once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// What a push needs to know of the node again and again, asked once.
 pub(super) struct Facts {
@@ -150,10 +151,12 @@ fn is_damaged(files: &Utf8Path, info: &Info) -> bool {
 
 /// The record as a push sees it.
 pub(super) fn record(image: Image) -> Record {
+    let pushed = Pushed::of(|key| image.labels.get(key).map(String::as_str));
     Record {
         name: image.name,
         target: image.target.map(|target| target.digest).unwrap_or_default(),
         pinned: image.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1),
+        pushed: pushed.map(|pushed| pushed.wire()),
     }
 }
 

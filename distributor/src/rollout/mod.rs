@@ -9,7 +9,9 @@ pub mod images;
 mod plan;
 pub mod pods;
 pub mod ready;
+mod revision;
 mod unstick;
+mod used;
 mod wait;
 
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use crate::cluster::Cluster;
 pub use diff::FieldChange;
 pub use error::{Conflict, Conflicts, Error, Evidence, Outcome};
 pub use plan::{Change, Plan, Step, plan, title};
+pub use used::Used;
 use wait::Awaited;
 pub use wait::Ready;
 
@@ -43,6 +46,8 @@ pub struct Outcomes {
     pub ready: Vec<Ready>,
     /// The pods that were made anew, and what they were stuck in.
     pub restarted: Vec<String>,
+    /// The revision that says which images run.
+    pub revision: Option<i64>,
 }
 
 /// Applies the steps of a plan that change anything and waits for each stage, within `timeout` in all.
@@ -76,6 +81,23 @@ pub async fn run(
             awaited.push(Awaited { object: &step.object, since });
         }
         outcomes.ready.extend(wait::until_ready(cluster, &awaited, started, timeout).await?);
+        if stage == Stage::Namespace {
+            // Before anything runs: from here on, nobody may take its images away.
+            outcomes.revision = record(cluster, plan).await?;
+        }
     }
     Ok(outcomes)
+}
+
+/// Records the images of a plan in the namespace it makes; nothing for a plan that makes none.
+async fn record(cluster: &Cluster, plan: &Plan) -> Result<Option<i64>, Error> {
+    let Some(namespace) = plan.steps.iter().find(|step| step.object.stage() == Stage::Namespace) else {
+        return Ok(None);
+    };
+    let value = |step: &Step| {
+        let prepared = |source| Error::Prepare { object: title(&step.object), source };
+        serde_json::to_value(&step.object).map_err(prepared)
+    };
+    let objects = plan.steps.iter().map(value).collect::<Result<Vec<_>, _>>()?;
+    revision::record(cluster, namespace.object.name(), &objects).await.map(Some)
 }

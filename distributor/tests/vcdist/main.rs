@@ -3,6 +3,7 @@
 mod damage;
 mod fallback;
 mod plan;
+mod prune;
 mod push;
 mod reach;
 mod rig;

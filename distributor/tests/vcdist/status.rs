@@ -52,7 +52,7 @@ fn an_image_is_as_it_was_pushed_until_something_changes() {
     let table = command(&rig).output().expect("vcdist runs");
     let table = String::from_utf8(table.stdout).expect("UTF-8");
     let row: Vec<&str> = table.lines().nth(1).expect("a row").split_whitespace().collect();
-    assert_eq!(row, ["127.0.0.1", NAME, "NO", "NO", "NO", "NO", "nowhere"], "{table}");
+    assert_eq!(row, ["127.0.0.1", NAME, "OLDER", "NO", "NO", "NO", "NO", "nowhere"], "{table}");
     assert_eq!(rig.ctr(&["leases", "ls", "-q"]), "", "nothing is changed by asking");
 }
 
@@ -76,12 +76,11 @@ fn the_pods_that_run_an_image_are_named_and_one_that_runs_another_is_drift() {
         ["io.cri-containerd.kind=container", "io.kubernetes.pod.namespace=vc", "io.kubernetes.pod.name=manager-0"];
     // The image has no program that would wait: the machine's own does.
     let mounts = ["/usr", "/lib", "/lib64"].map(|path| format!("type=bind,src={path},dst={path},options=rbind:ro"));
-    let by_digest =
-        format!("{}@{}", NAME.trim_end_matches(":latest"), rig.store().image("manager").expect("one").digest());
     let mut run = vec!["run", "--detach"];
     run.extend(labels.iter().flat_map(|label| ["--label", label]));
     run.extend(mounts.iter().flat_map(|mount| ["--mount", mount]));
-    run.extend([by_digest.as_str(), "one", "/usr/bin/sleep", "600"]);
+    // The CRI makes containers by tag, which moves with the next push; this one still runs what it was made from.
+    run.extend([NAME, "one", "/usr/bin/sleep", "600"]);
     rig.ctr(&run);
     let running = status(&rig, 0);
     image(&rig.store(), "manager", b"base", b"another");
@@ -93,4 +92,50 @@ fn the_pods_that_run_an_image_are_named_and_one_that_runs_another_is_drift() {
     assert_eq!((&running["running"], &running["running_other"]), (&json!(["vc/manager-0"]), &json!([])));
     assert_eq!((&other["running"], &other["running_other"]), (&json!([]), &json!(["vc/manager-0"])));
     assert_eq!(status(&rig, 0)["drift"], false);
+}
+
+#[test]
+fn what_was_pushed_last_is_known_without_the_store_that_it_came_from() {
+    let rig = Rig::up();
+    let syncer = image(&rig.store(), "syncer", b"base", &noise(2, 1000));
+    image(&rig.store(), "manager", b"base", b"own");
+    let config = rig.path().join("ssh_config");
+    // Another operator, who has no store.
+    let other = |arguments: &[&str], code: i32| -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+        command.args(["status", "--host", "127.0.0.1", "--ssh-user", "root", "--output", "json", "--ssh-config"]);
+        command.arg(&config).arg("--containerd-address").arg(rig.path().join("containerd.sock"));
+        command.args(["--store", "nowhere"]).args(arguments).current_dir(rig.path());
+        let output = command.output().expect("vcdist runs");
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    };
+    assert_eq!(other(&[], 0)["nodes"][0]["images"], json!([]), "nothing was pushed");
+    other(&["manager"], 1);
+    for helper in ["auto", "never"] {
+        rig.push(&["manager", "syncer", "--helper", helper]).report(0);
+        let images = other(&[], 0)["nodes"][0]["images"].clone();
+        let names: Vec<&Value> = images.as_array().expect("images").iter().map(|image| &image["name"]).collect();
+        assert_eq!(names, [NAME, &syncer]);
+        for key in ["present", "complete", "unpacked", "pinned"] {
+            assert_eq!(images[1][key], true, "{key}: {images}");
+        }
+        assert_eq!((&images[0]["pushed"]["digest"], &images[0]["running"]), (&images[0]["found"], &json!([])));
+        rig.ctr(&["images", "rm", NAME]);
+        let lost = other(&["manager"], 3)["nodes"][0]["images"].clone();
+        assert_eq!(lost.as_array().map(Vec::len), Some(1));
+        assert_eq!((&lost[0]["found"], &lost[0]["digest"]), (&Value::Null, &images[0]["digest"]));
+        assert_eq!(
+            (&lost[0]["complete"], &lost[0]["unpacked"]),
+            (&json!(true), &json!(true)),
+            "its other name is there"
+        );
+        other(&["syncer"], 0);
+    }
+    // Somebody gives the name to another image: neither the store nor what is there says so.
+    rig.push(&["manager"]).report(0);
+    rig.ctr(&["images", "tag", "--force", &syncer, NAME]);
+    let moved = other(&["manager"], 3)["nodes"][0]["images"][0].clone();
+    assert_eq!((&moved["present"], &moved["complete"]), (&json!(false), &json!(true)));
+    assert_ne!(moved["found"], moved["pushed"]["digest"]);
 }

@@ -1,0 +1,348 @@
+//! Removes from the nodes the images that were pushed there and that nothing needs any more: no revision, no workload, no
+//! container, and that are not what was pushed last. What others brought is never touched.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, stream};
+use serde::Serialize;
+use vcstore::Digest;
+use vcterminal::{Exit, Table};
+
+use crate::nodes::Node;
+use crate::protocol::proto::{Container, RemoveResponse};
+use crate::push::Error;
+use crate::pushed::Standing;
+use crate::report::{self, NodeError};
+use crate::rollout::Used;
+use crate::session::{Binary, Session, Settings};
+use crate::transfer;
+use crate::transport::Transport;
+
+/// What is removed, and how.
+#[derive(Debug, Clone)]
+pub struct Prune {
+    /// What the cluster's revisions and workloads name.
+    pub used: Used,
+    /// Whether what was pushed last goes too where nothing uses it.
+    pub all: bool,
+    /// Whether nothing is changed.
+    pub dry_run: bool,
+    /// The program that becomes the helper.
+    pub binary: Binary,
+    /// How the helper finds containerd.
+    pub settings: Settings,
+    /// Nodes under way at once.
+    pub parallel: usize,
+}
+
+/// How it went on one node.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The node.
+    pub node: Node,
+    /// What went and what stayed.
+    pub result: Result<Pruned, Error>,
+}
+
+/// What went from a node, and what stayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruned {
+    /// Every image that was pushed there.
+    pub images: Vec<Decision>,
+    /// Blobs that garbage collection took.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// The bytes of the unpacked layers that it took.
+    pub unpacked_bytes: u64,
+}
+
+/// What becomes of one image on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// The name it was pushed by.
+    pub name: String,
+    /// Its digest.
+    pub digest: String,
+    /// The records that stand for it.
+    pub records: Vec<String>,
+    /// Whether it is removed.
+    pub removed: bool,
+    /// What keeps it; null where nothing does.
+    pub kept_by: Option<String>,
+}
+
+/// `vcdist prune --output json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PruneReport {
+    /// Every node, in the order they were asked for.
+    pub nodes: Vec<NodePruned>,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Bytes freed on all nodes.
+    pub bytes_freed: u64,
+}
+
+/// One node of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodePruned {
+    /// Its name.
+    pub name: String,
+    /// Every image that was pushed there.
+    pub images: Vec<Decision>,
+    /// Blobs freed.
+    pub blobs_freed: u64,
+    /// Bytes of blobs freed.
+    pub blob_bytes_freed: u64,
+    /// Bytes of unpacked layers freed.
+    pub unpacked_bytes_freed: u64,
+    /// Why nothing is known of it.
+    pub error: Option<String>,
+}
+
+impl Prune {
+    /// Works on every node, reached by what `connect` makes. The outcomes are in the order of the nodes.
+    pub async fn run(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Outcome> {
+        let connect = &connect;
+        stream::iter(nodes)
+            .map(|node| async move { Outcome { result: self.node(connect(&node).as_ref()).await, node } })
+            .buffered(self.parallel.max(1))
+            .collect()
+            .await
+    }
+
+    async fn node(&self, transport: &dyn Transport) -> Result<Pruned, Error> {
+        let session = match Session::open(transport, &self.binary, &self.settings).await {
+            Err(why) if why.means_no_helper() => return Err(Error::NeedsHelper(why)),
+            opened => opened?,
+        };
+        let client = session.client();
+        let pruning = async {
+            let (pushes, containers) =
+                tokio::try_join!(transfer::list_pushes(&client), transfer::list_containers(&client))?;
+            let decisions = decide(&pushes, &containers, &self.used, self.all);
+            let going = decisions.iter().filter(|it| it.removed).flat_map(|it| it.records.clone()).collect();
+            let answer = transfer::remove(&client, going, self.dry_run).await?;
+            Ok(Pruned::new(decisions, &answer))
+        };
+        let pruned = pruning.await;
+        drop(client);
+        transfer::ended(session, pruned).await
+    }
+}
+
+/// What becomes of each image that was pushed to a node: by its digest, whatever names stand for it.
+fn decide(pushes: &[Standing], containers: &[Container], used: &Used, all: bool) -> Vec<Decision> {
+    let mut images: BTreeMap<(&str, Option<Digest>), Vec<&Standing>> = BTreeMap::new();
+    for one in pushes {
+        images.entry((&one.pushed.name, one.target)).or_default().push(one);
+    }
+    let decision = |((name, target), records): ((&str, Option<Digest>), Vec<&Standing>)| {
+        let named = records.iter().any(|one| one.name == name);
+        let by = || {
+            let by_cluster =
+                target.and_then(|digest| used.digest(&digest)).or_else(|| used.name(name).filter(|_| named));
+            by_cluster.map(str::to_owned).or_else(|| container_of(&records, containers))
+        };
+        let kept_by = by().or_else(|| (named && !all).then(|| "the last push".to_owned()));
+        Decision {
+            name: name.to_owned(),
+            digest: target.map(|digest| digest.to_string()).unwrap_or_default(),
+            records: records.iter().map(|one| one.name.clone()).collect(),
+            removed: kept_by.is_none(),
+            kept_by,
+        }
+    };
+    images.into_iter().map(decision).collect()
+}
+
+/// A container that was made from an image, whether it runs or not: its pod may start it again.
+fn container_of(records: &[&Standing], containers: &[Container]) -> Option<String> {
+    let made_from = |container: &&Container| {
+        records.iter().any(|one| {
+            container.image == one.name && container.config.is_empty() && container.chain_id.is_empty()
+                || !one.config.is_empty() && container.config == one.config
+                || !one.chain.is_empty() && container.chain_id == one.chain
+        })
+    };
+    containers.iter().find(made_from).map(|container| match container.pod.as_str() {
+        "" => format!("container {}", container.id),
+        pod => format!("pod {pod}"),
+    })
+}
+
+impl Pruned {
+    fn new(mut images: Vec<Decision>, answer: &RemoveResponse) -> Self {
+        for image in images.iter_mut().filter(|image| image.removed) {
+            if image.records.iter().any(|record| answer.refused.contains(record)) {
+                image.removed = false;
+                image.kept_by = Some("a container made meanwhile".to_owned());
+            }
+        }
+        Self { images, blobs: answer.blobs, blob_bytes: answer.blob_bytes, unpacked_bytes: answer.snapshot_bytes }
+    }
+}
+
+impl PruneReport {
+    /// From how it went.
+    #[must_use]
+    pub fn new(outcomes: &[Outcome], dry_run: bool) -> Self {
+        let nodes: Vec<NodePruned> = outcomes
+            .iter()
+            .map(|outcome| {
+                let pruned = outcome.result.as_ref().ok();
+                NodePruned {
+                    name: outcome.node.name.clone(),
+                    images: pruned.map(|pruned| pruned.images.clone()).unwrap_or_default(),
+                    blobs_freed: pruned.map_or(0, |pruned| pruned.blobs),
+                    blob_bytes_freed: pruned.map_or(0, |pruned| pruned.blob_bytes),
+                    unpacked_bytes_freed: pruned.map_or(0, |pruned| pruned.unpacked_bytes),
+                    error: outcome.result.as_ref().err().map(report::words),
+                }
+            })
+            .collect();
+        Self {
+            bytes_freed: nodes.iter().map(|node| node.blob_bytes_freed + node.unpacked_bytes_freed).sum(),
+            nodes,
+            dry_run,
+        }
+    }
+
+    /// The table for people.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(["node", "image", "digest", "result", "kept by"]);
+        for node in &self.nodes {
+            for image in &node.images {
+                let result = match (image.removed, self.dry_run) {
+                    (true, true) => "would go",
+                    (true, false) => "removed",
+                    (false, _) => "kept",
+                };
+                let digest = image.digest.trim_start_matches("sha256:").chars().take(12).collect();
+                let kept_by = image.kept_by.clone().unwrap_or_else(|| "-".to_owned());
+                table.row([node.name.clone(), image.name.clone(), digest, result.to_owned(), kept_by]);
+            }
+            if node.images.is_empty() {
+                let nothing = if node.error.is_some() { "unknown" } else { "nothing of ours" };
+                table.row([&node.name, "-", "-", nothing, "-"]);
+            }
+        }
+        table
+    }
+
+    /// One line for each node that something went from.
+    pub fn freed(&self) -> impl Iterator<Item = String> {
+        let would = if self.dry_run { "would free" } else { "freed" };
+        self.nodes.iter().filter(|node| node.images.iter().any(|image| image.removed)).map(move |node| {
+            let (blobs, unpacked) =
+                (vcterminal::bytes(node.blob_bytes_freed), vcterminal::bytes(node.unpacked_bytes_freed));
+            format!("{}: {would} {blobs} of {} blobs and {unpacked} of unpacked layers", node.name, node.blobs_freed)
+        })
+    }
+}
+
+/// The errors, each with its node.
+pub fn errors(outcomes: &[Outcome]) -> impl Iterator<Item = NodeError<'_>> {
+    outcomes.iter().filter_map(|outcome| {
+        Some(NodeError { doing: "pruning", node: &outcome.node.name, source: outcome.result.as_ref().err()? })
+    })
+}
+
+/// How the command ends: failed when no node was served.
+#[must_use]
+pub fn exit(outcomes: &[Outcome]) -> Exit {
+    match errors(outcomes).count() {
+        0 => Exit::Done,
+        failed if failed == outcomes.len() => Exit::Failed,
+        _ => Exit::SomeNodes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pushed::Pushed;
+    use crate::wanted::by_digest;
+
+    const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
+
+    fn digest(content: &str) -> Digest {
+        Digest::of(content.as_bytes())
+    }
+
+    /// The records of an image of this content: by digest, and by its tag where that points at it.
+    fn image(content: &str, tagged: bool) -> Vec<Standing> {
+        let pushed =
+            Pushed { name: NAME.into(), digest: digest(content), at: "2026-11-23T13:10:05Z".parse().expect("a time") };
+        let by_tag = tagged.then(|| NAME.to_owned());
+        by_tag
+            .into_iter()
+            .chain([by_digest(NAME, &digest(content))])
+            .map(|name| Standing {
+                name,
+                target: Some(digest(content)),
+                pushed: pushed.clone(),
+                pinned: true,
+                complete: true,
+                unpacked: true,
+                config: format!("config {content}"),
+                chain: format!("chain {content}"),
+            })
+            .collect()
+    }
+
+    fn kept(pushes: &[Vec<Standing>], containers: &[Container], used: &Used, all: bool) -> Vec<Option<String>> {
+        let decisions = decide(&pushes.concat(), containers, used, all);
+        let of = |content: &str| {
+            let it = decisions.iter().find(|it| it.digest == digest(content).to_string()).expect("a decision");
+            assert_eq!(it.removed, it.kept_by.is_none());
+            it.kept_by.clone()
+        };
+        ["old", "new"].map(of).to_vec()
+    }
+
+    #[test]
+    fn what_nothing_uses_goes_and_the_last_push_stays_unless_all_goes() {
+        let pushes = [image("old", false), image("new", true)];
+        assert_eq!(kept(&pushes, &[], &Used::default(), false), [None, Some("the last push".into())]);
+        assert_eq!(kept(&pushes, &[], &Used::default(), true), [None, None]);
+    }
+
+    #[test]
+    fn what_the_cluster_names_stays() {
+        let pushes = [image("old", false), image("new", true)];
+        let mut used = Used::default();
+        used.add(&by_digest(NAME, &digest("old")), "revision 1");
+        used.add("virtualcluster/manager-amd64", "pod a/b");
+        assert_eq!(kept(&pushes, &[], &used, true), [Some("revision 1".into()), Some("pod a/b".into())]);
+    }
+
+    #[test]
+    fn what_a_container_was_made_from_stays_whatever_its_name_stands_for_now() {
+        let pushes = [image("old", false), image("new", true)];
+        let container = |config: &str, chain: &str| Container {
+            id: "c".into(),
+            image: NAME.into(),
+            config: config.into(),
+            chain_id: chain.into(),
+            ..Default::default()
+        };
+        let none = Used::default();
+        let of_cri = Container { pod: "vc/manager-0".into(), ..container("config old", "") };
+        assert_eq!(kept(&pushes, &[of_cri], &none, true), [Some("pod vc/manager-0".into()), None]);
+        assert_eq!(kept(&pushes, &[container("", "chain old")], &none, true), [Some("container c".into()), None]);
+        assert_eq!(kept(&pushes, &[container("", "")], &none, true), [None, Some("container c".into())]);
+        assert_eq!(kept(&pushes, &[container("config other", "chain other")], &none, true), [None, None]);
+    }
+
+    #[test]
+    fn a_container_that_came_in_between_keeps_its_image() {
+        let pushes = image("old", false);
+        let decisions = decide(&pushes, &[], &Used::default(), false);
+        let refused = RemoveResponse { refused: vec![by_digest(NAME, &digest("old"))], ..Default::default() };
+        let pruned = Pruned::new(decisions, &refused);
+        assert_eq!(pruned.images[0].kept_by.as_deref(), Some("a container made meanwhile"));
+        assert!(!pruned.images[0].removed);
+    }
+}

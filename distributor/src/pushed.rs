@@ -1,0 +1,167 @@
+//! What a push notes on every image record it makes on a node: by which name, as what, and when. So each node says for itself
+//! what was pushed to it last, to whoever asks, and a record of ours is told from all others.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use k8s_openapi::jiff;
+use serde::{Serialize, Serializer};
+use vcstore::Digest;
+
+use crate::protocol::proto;
+
+/// The label with the name an image was pushed by. Records that have it are ours.
+pub(crate) const NAME: &str = "vcdist.name";
+/// The label with the digest an image was pushed as.
+pub(crate) const DIGEST: &str = "vcdist.digest";
+/// The label with the time of the push.
+pub(crate) const AT: &str = "vcdist.pushed-at";
+
+/// The note on a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// The name with its tag, also where the record is named by digest.
+    pub name: String,
+    /// What was pushed by that name.
+    pub digest: Digest,
+    /// When the push began that last changed it there.
+    pub at: Time,
+}
+
+/// A moment by the operator's clock, in whole milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(jiff::Timestamp);
+
+impl Time {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = jiff::Timestamp::now();
+        Self(jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Time {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        text.parse().map(Self)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Pushed {
+    /// Reads the labels of a record; nothing where they are not ours, or none that we could have written.
+    pub(crate) fn of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
+        Some(Self { name: label(NAME)?.to_owned(), digest: label(DIGEST)?.parse().ok()?, at: label(AT)?.parse().ok()? })
+    }
+
+    /// The labels that say it.
+    pub(crate) fn labels(&self) -> [(&'static str, String); 3] {
+        [(NAME, self.name.clone()), (DIGEST, self.digest.to_string()), (AT, self.at.to_string())]
+    }
+
+    /// As the helper is told it.
+    pub(crate) fn wire(&self) -> proto::Pushed {
+        proto::Pushed { name: self.name.clone(), digest: self.digest.to_string(), at: self.at.to_string() }
+    }
+
+    /// As the helper tells it.
+    pub(crate) fn read(wire: &proto::Pushed) -> Option<Self> {
+        Some(Self { name: wire.name.clone(), digest: wire.digest.parse().ok()?, at: wire.at.parse().ok()? })
+    }
+}
+
+/// An image record of ours on a node, and how it stands by what the node itself knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The record's name, by tag or by digest.
+    pub name: String,
+    /// What the push noted on it.
+    pub pushed: Pushed,
+    /// What it points at by now.
+    pub target: Option<Digest>,
+    /// Whether kubelet's garbage collection passes it over.
+    pub pinned: bool,
+    /// Whether everything is there that it consists of.
+    pub complete: bool,
+    /// Whether its layers are unpacked.
+    pub unpacked: bool,
+    /// Its configuration's digest; empty where that is not there.
+    pub config: String,
+    /// The chain id of its layers; empty where they are not unpacked.
+    pub chain: String,
+}
+
+impl Standing {
+    /// From the helper's words; nothing for a record that is none of ours.
+    pub(crate) fn read(wire: proto::PushedImage) -> Option<Self> {
+        let record = wire.record?;
+        Some(Self {
+            pushed: Pushed::read(record.pushed.as_ref()?)?,
+            target: record.target.parse().ok(),
+            name: record.name,
+            pinned: record.pinned,
+            complete: wire.complete,
+            unpacked: wire.unpacked,
+            config: wire.config,
+            chain: wire.chain_id,
+        })
+    }
+}
+
+/// What was pushed last by each name, of what the nodes say.
+pub(crate) fn last<'a>(said: impl IntoIterator<Item = &'a Pushed>) -> BTreeMap<&'a str, &'a Pushed> {
+    let mut last: BTreeMap<&str, &Pushed> = BTreeMap::new();
+    for pushed in said {
+        let known = last.entry(&pushed.name).or_insert(pushed);
+        // The digest decides what one millisecond holds, so that everybody finds the same.
+        if (pushed.at, pushed.digest) > (known.at, known.digest) {
+            *known = pushed;
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pushed(name: &str, content: &str, at: &str) -> Pushed {
+        Pushed { name: name.into(), digest: Digest::of(content.as_bytes()), at: at.parse().expect("a time") }
+    }
+
+    #[test]
+    fn the_last_push_counts_whatever_its_time_looks_like_as_text() {
+        let all = [
+            pushed("a", "1", "2026-11-23T13:10:05Z"),
+            pushed("a", "2", "2026-11-23T13:10:05.123Z"),
+            pushed("b", "3", "2026-11-23T13:10:06Z"),
+            pushed("a", "1", "2026-11-23T13:10:04.999Z"),
+        ];
+        let last = last(&all);
+        assert_eq!(last.keys().copied().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(last["a"], &all[1]);
+    }
+
+    #[test]
+    fn labels_are_read_as_they_were_written_and_others_are_none_of_ours() {
+        let one = Pushed { at: Time::now(), ..pushed("docker.io/vc/manager:v1", "1", "2026-01-01T00:00:00Z") };
+        let labels: BTreeMap<&str, String> = one.labels().into();
+        assert_eq!(Pushed::of(|key| labels.get(key).map(String::as_str)), Some(one.clone()));
+        assert_eq!(Pushed::read(&one.wire()), Some(one));
+        assert_eq!(Pushed::of(|key| (key == NAME).then_some("docker.io/vc/manager:v1")), None);
+    }
+}
