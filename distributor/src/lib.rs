@@ -26,3 +26,4 @@ mod transfer;
 pub mod transport;
 pub mod verify;
 pub mod wanted;
+pub mod watch;

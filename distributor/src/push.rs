@@ -308,25 +308,29 @@ impl Push {
         watch: impl Fn(&Node, Event<'_>) + Sync,
         interrupt: &Interrupt,
     ) -> Vec<Outcome> {
-        let (connect, watch, limits) = (&connect, &watch, &Limits::default().and(self.rate));
+        let (connect, watch, limits) = (&connect, &watch, &self.limits());
         stream::iter(nodes)
-            .map(|node| async move {
-                let sent = Arc::new(Sent::within(limits.and(self.rate_per_node)));
-                self.node(node, connect, watch, sent, interrupt).await
-            })
+            .map(|node| self.one(node, limits, connect, watch, interrupt))
             .buffered(self.parallel.max(1))
             .collect()
             .await
     }
 
-    async fn node(
+    /// What bounds blobs on their way to all nodes together.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits::default().and(self.rate)
+    }
+
+    /// Pushes to one node, within what all share.
+    pub(crate) async fn one(
         &self,
         node: Node,
+        limits: &Limits,
         connect: &(impl Fn(&Node) -> Box<dyn Transport> + Sync),
         watch: &(impl Fn(&Node, Event<'_>) + Sync),
-        sent: Arc<Sent>,
         interrupt: &Interrupt,
     ) -> Outcome {
+        let sent = Arc::new(Sent::within(limits.and(self.rate_per_node)));
         let begun = Instant::now();
         let mut progress = Progress::default();
         let say = |event: Event<'_>| watch(&node, event);

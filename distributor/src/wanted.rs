@@ -279,7 +279,7 @@ pub(crate) mod tests {
         let image = image(NAME, &["empty", "app", "empty"], &["amd64"]);
         let wanted = Wanted::new(&image, &Platform::default()).expect("its platform");
         assert_eq!((wanted.blobs.len(), wanted.layers.len()), (4, 3));
-        let request = wanted.finish(|_| false);
+        let request = wanted.finish(Time::now(), |_| false);
         assert_eq!((request.blobs.len(), request.layers.len()), (4, 3));
         assert!(request.layers.iter().all(|layer| layer.descriptor.is_some()));
     }

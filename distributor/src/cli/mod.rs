@@ -11,6 +11,7 @@ mod push;
 mod status;
 mod values;
 mod verify;
+mod watched;
 
 use std::future::Future;
 

@@ -105,6 +105,16 @@ impl Containerd {
 }
 
 impl Nodes {
+    /// Which of a cluster's nodes are meant.
+    pub(super) fn choice(&self) -> Choice {
+        Choice {
+            names: self.nodes.clone(),
+            exclude: self.exclude.clone(),
+            selector: self.selector.clone(),
+            include_control_plane: self.include_control_plane,
+        }
+    }
+
     /// The cluster they are of; nothing where they are named without one.
     pub(super) async fn cluster(&self) -> Result<Option<Cluster>, cluster::Error> {
         if !self.host.is_empty() || self.inventory.is_some() {
@@ -118,12 +128,7 @@ impl Nodes {
         if !self.host.is_empty() {
             return self.host.iter().map(|host| nodes::from_host(host, ssh.is_unsaid())).collect();
         }
-        let choice = Choice {
-            names: self.nodes.clone(),
-            exclude: self.exclude.clone(),
-            selector: self.selector.clone(),
-            include_control_plane: self.include_control_plane,
-        };
+        let choice = self.choice();
         if let Some(path) = &self.inventory {
             let ansible::Hosts { hosts, notes } = ansible::read(path, &self.group)?;
             for note in notes {

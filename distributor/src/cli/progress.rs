@@ -134,7 +134,7 @@ fn bar(name: &str) -> ProgressBar {
 }
 
 /// An event in words, where it is worth any.
-fn words(event: Event<'_>) -> Option<String> {
+pub(super) fn words(event: Event<'_>) -> Option<String> {
     Some(match event {
         Event::Sending { blobs: 0, .. } => "has every blob; finishing the images".to_owned(),
         Event::Sending { blobs, bytes, total, .. } => {

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,14 +13,18 @@ use crate::cli::error::Error;
 use crate::cli::images::Images;
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::cli::progress::Progress;
+use crate::cli::values::duration;
+use crate::cli::watched;
 use crate::footprint;
 use crate::interrupt::{Interrupt, Interrupter};
-use crate::push::{self, UseHelper};
+use crate::nodes;
+use crate::push::{self, Outcome, UseHelper};
 use crate::pushed::Time;
 use crate::rate::Rate;
 use crate::report::{self, PlanReport, PushReport};
 use crate::session::Binary;
 use crate::transport;
+use crate::watch::Watch;
 
 /// Push images to the nodes of a cluster, sending only what each of them lacks.
 ///
@@ -42,6 +46,14 @@ pub(super) struct Push {
     /// Say what would be sent, and send nothing: `vcdist plan`.
     #[arg(long)]
     dry_run: bool,
+
+    /// Go on until Ctrl-C: nodes that join later, become Ready or lose an image get what they lack.
+    #[arg(long, conflicts_with_all = ["dry_run", "host", "inventory"])]
+    watch: bool,
+
+    /// How long until a watched node is looked at again of which nothing is heard.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "watch")]
+    recheck: Duration,
 }
 
 /// Say what a push would send to each node, and send nothing.
@@ -94,7 +106,8 @@ struct Speed {
 
 impl Push {
     pub(super) async fn run(self) -> Result<Exit, Error> {
-        self.work.run(Speed { all: self.limit_rate, per_node: self.limit_rate_per_node }, self.dry_run).await
+        let speed = Speed { all: self.limit_rate, per_node: self.limit_rate_per_node };
+        if self.watch { self.work.watch(speed, self.recheck).await } else { self.work.run(speed, self.dry_run).await }
     }
 }
 
@@ -107,22 +120,8 @@ impl Plan {
 impl Work {
     async fn run(self, speed: Speed, dry_run: bool) -> Result<Exit, Error> {
         let begun = Instant::now();
-        let (store, images) = self.images.find()?;
+        let push = self.push(speed, dry_run)?;
         let nodes = self.nodes.find(&self.ssh).await?;
-        let push = push::Push {
-            store,
-            images,
-            binary: Binary::this()?,
-            settings: self.containerd.settings(),
-            parallel: self.parallel.get(),
-            retries: self.retries,
-            helper: self.helper,
-            footprints: footprint::Known::default(),
-            rate: speed.all,
-            rate_per_node: speed.per_node,
-            at: Time::now(),
-            dry_run,
-        };
         let ssh = self.ssh.options();
         let progress = Progress::new(self.output);
         let (interrupter, interrupt) = Interrupt::new();
@@ -138,17 +137,60 @@ impl Work {
             never = heed_signals(&interrupter) => match never {},
         };
         progress.end();
-        let pushed = PushReport::new(&outcomes, begun.elapsed());
+        self.report(&outcomes, begun.elapsed(), dry_run)
+    }
+
+    async fn watch(self, speed: Speed, recheck: Duration) -> Result<Exit, Error> {
+        let begun = Instant::now();
+        let push = self.push(speed, false)?;
+        // Names that are wrong are said at once; that no node is there yet is no reason not to wait for one.
+        match self.nodes.find(&self.ssh).await {
+            Ok(_) | Err(nodes::Error::NoWorker { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let cluster = self.nodes.cluster().await?.ok_or(Error::NoCluster)?;
+        let choice = self.nodes.choice();
+        let watch = Watch { push: &push, cluster: &cluster, choice: &choice, recheck };
+        let ssh = self.ssh.options();
+        let (interrupter, interrupt) = Interrupt::new();
+        let watching = watch.run(|node| transport::to(&node.reach, &ssh), |heard| watched::tell(&heard), &interrupt);
+        let outcomes = tokio::select! {
+            outcomes = watching => outcomes,
+            never = heed_signals(&interrupter) => match never {},
+        };
+        self.report(&outcomes, begun.elapsed(), false)
+    }
+
+    fn push(&self, speed: Speed, dry_run: bool) -> Result<push::Push, Error> {
+        let (store, images) = self.images.find()?;
+        Ok(push::Push {
+            store,
+            images,
+            binary: Binary::this()?,
+            settings: self.containerd.settings(),
+            parallel: self.parallel.get(),
+            retries: self.retries,
+            helper: self.helper,
+            footprints: footprint::Known::default(),
+            rate: speed.all,
+            rate_per_node: speed.per_node,
+            at: Time::now(),
+            dry_run,
+        })
+    }
+
+    fn report(&self, outcomes: &[Outcome], elapsed: Duration, dry_run: bool) -> Result<Exit, Error> {
+        let pushed = PushReport::new(outcomes, elapsed);
         match (self.output, dry_run) {
             (Output::Json, false) => vcterminal::print_json(&pushed).map_err(Error::Print)?,
-            (Output::Json, true) => vcterminal::print_json(&PlanReport::new(&outcomes)).map_err(Error::Print)?,
+            (Output::Json, true) => vcterminal::print_json(&PlanReport::new(outcomes)).map_err(Error::Print)?,
             (Output::Text, false) => print!("{}", pushed.table()),
-            (Output::Text, true) => print!("{}", PlanReport::new(&outcomes).table()),
+            (Output::Text, true) => print!("{}", PlanReport::new(outcomes).table()),
         }
-        for error in report::errors(&outcomes) {
+        for error in report::errors(outcomes) {
             vcterminal::report(&error);
         }
-        Ok(report::exit(&outcomes))
+        Ok(report::exit(outcomes))
     }
 }
 

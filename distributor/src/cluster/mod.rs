@@ -20,6 +20,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is silent for this long in the middle of an answer is lost. Longer than any watch lasts.
 const READ_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// How long the API server keeps one watch open, in seconds. Less than the client's own patience with a silent
+/// connection, so that a quiet watch is not taken for a lost one.
+pub(crate) const WATCH_SECONDS: u32 = 25;
+
 /// Which cluster: the options of every command that talks to one.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ClusterArgs {

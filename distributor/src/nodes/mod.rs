@@ -151,13 +151,39 @@ pub async fn from_api(cluster: &Cluster, choice: &Choice) -> Result<Vec<Node>, E
     };
     let mut nodes = choose(&all.items, selected.as_ref(), choice)?;
     for node in &mut nodes {
-        let api = all.items.iter().find(|api| name(api) == node.name);
-        if api.is_some_and(|api| here::is_this_node(node, boot_id(api))) {
-            tracing::info!("{} is this machine", node.name);
-            node.reach = Reach::Local;
+        if let Some(api) = all.items.iter().find(|api| name(api) == node.name) {
+            place(node, api);
         }
     }
     Ok(nodes)
+}
+
+/// The node that the API tells of, where `choice` means it; its selector is not looked at.
+pub(crate) fn meant(api: &ApiNode, choice: &Choice) -> Option<Node> {
+    let role = role(api);
+    let chosen = !matches!(role, Role::Foreign(_)) && !choice.exclude.contains(&name(api)) && means(choice, api, &role);
+    chosen.then(|| {
+        let mut node = read(api);
+        place(&mut node, api);
+        node
+    })
+}
+
+/// Notes whether a node is the machine this runs on.
+fn place(node: &mut Node, api: &ApiNode) {
+    if here::is_this_node(node, boot_id(api)) {
+        tracing::info!("{} is this machine", node.name);
+        node.reach = Reach::Local;
+    }
+}
+
+/// Whether a node for our images is one of those that are named, or else of the role that is meant.
+fn means(choice: &Choice, node: &ApiNode, role: &Role) -> bool {
+    if choice.names.is_empty() {
+        *role == Role::Worker || choice.include_control_plane
+    } else {
+        choice.names.contains(&name(node))
+    }
 }
 
 /// The node behind a host given by hand. `bare` says that nothing else was said about how to reach hosts: only then does a
@@ -213,9 +239,7 @@ fn choose(items: &[ApiNode], selected: Option<&BTreeSet<String>>, choice: &Choic
         let meant = match role(item) {
             Role::Foreign(os) if named => return Err(Error::Foreign { name: name(item), os }),
             Role::Foreign(_) => false,
-            _ if !choice.names.is_empty() => named,
-            Role::Worker => true,
-            Role::ControlPlane => choice.include_control_plane,
+            role => means(choice, item, &role),
         };
         if meant && selected.is_none_or(|selected| selected.contains(&name(item))) {
             nodes.push(read(item));

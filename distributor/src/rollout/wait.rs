@@ -19,11 +19,8 @@ use super::error::{Error, Outcome};
 use super::evidence;
 use super::plan::title;
 use super::ready::{self, Readiness};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, WATCH_SECONDS};
 
-/// How long the API server keeps one watch open, in seconds. Less than the client's own patience with a silent
-/// connection, so that a quiet watch is not taken for a lost one.
-const WATCH_SECONDS: u32 = 25;
 /// How often the pods of what is not ready are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 

@@ -1,0 +1,322 @@
+//! A push that goes on: nodes that join later, become Ready, move or lose an image get what they lack. The API server says
+//! what becomes of nodes; all of them are looked at again from time to time, for it does not say everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Node as ApiNode;
+use kube::api::Api;
+use kube::runtime::watcher::Event as NodeEvent;
+use kube::runtime::{WatchStreamExt, watcher};
+use vcstore::Digest;
+
+use crate::cluster::{Cluster, WATCH_SECONDS};
+use crate::interrupt::Interrupt;
+use crate::nodes::{self, Choice, Node, Reach};
+use crate::push::{self, Event, Outcome, Push};
+use crate::transport::Transport;
+
+/// How long a node rests after a push that failed, the first time; twice as long each time after.
+const FIRST_REST: Duration = Duration::from_secs(15);
+
+/// How long it rests at most.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// A node's status lists so many images at most, the largest; then one that is not listed may be there all the same.
+const LISTED_AT_MOST: usize = 50;
+
+/// What is watched, and what is done about it.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    /// What nodes get.
+    pub push: &'a Push,
+    /// Whose nodes.
+    pub cluster: &'a Cluster,
+    /// Which of them.
+    pub choice: &'a Choice,
+    /// How long until a node is looked at again of which nothing is heard.
+    pub recheck: Duration,
+}
+
+/// Why a node is pushed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It is there, and was not before.
+    Joined,
+    /// It has become Ready.
+    Ready,
+    /// It is reached in another way than before.
+    Moved,
+    /// An image of ours is not there any more.
+    Lost,
+    /// The last push failed.
+    Again,
+    /// Nothing was heard of it for a while.
+    Check,
+}
+
+/// What is told while it is watched.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Heard<'a> {
+    /// A node is pushed to.
+    Begins(&'a Node, Why),
+    /// A node is not Ready: it is waited for.
+    Waits(&'a Node),
+    /// Something happens on a node.
+    Push(&'a Node, Event<'a>),
+    /// A push to a node has ended; where it failed, it is tried again after a rest.
+    Ended(&'a Outcome, Why, Option<Duration>),
+    /// A node is gone.
+    Left(&'a str),
+    /// The API server does not say what becomes of nodes; it is asked again.
+    Deaf(&'a watcher::Error),
+}
+
+/// What is known of a node.
+#[derive(Debug)]
+struct Known {
+    seen: Seen,
+    node: Node,
+    /// When it is pushed to next, and why; nothing while it is waited for or pushed to.
+    due: Option<(Instant, Why)>,
+    busy: bool,
+    failures: u32,
+    last: Option<Outcome>,
+}
+
+/// What the API says of a node, as far as it is a reason to push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    uid: String,
+    ready: bool,
+    reach: Reach,
+    /// The images of ours that it lists; nothing where its list may not be whole.
+    lists: Option<BTreeSet<Digest>>,
+}
+
+impl Watch<'_> {
+    /// Watches until it is interrupted. What became of each node that is left, by their names.
+    pub async fn run(
+        &self,
+        connect: impl Fn(&Node) -> Box<dyn Transport> + Sync,
+        tell: impl Fn(Heard<'_>) + Sync,
+        interrupt: &Interrupt,
+    ) -> Vec<Outcome> {
+        let targets: BTreeSet<Digest> = self.push.images.iter().filter_map(|image| target(image)).collect();
+        let limits = self.push.limits();
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        let config = self.choice.selector.iter().fold(config, |config, selector| config.labels(selector));
+        let events = watcher(Api::<ApiNode>::all(self.cluster.client()), config).default_backoff();
+        tokio::pin!(events);
+        let mut known: BTreeMap<String, Known> = BTreeMap::new();
+        let mut under_way = FuturesUnordered::new();
+        // Those that a list has named so far: who is not among them when it ends has left meanwhile.
+        let mut listed: BTreeSet<String> = BTreeSet::new();
+        let (connect, tell) = (&connect, &tell);
+        loop {
+            while under_way.len() < self.push.parallel.max(1) {
+                let Some((node, why)) = next(&mut known, Instant::now()) else { break };
+                tell(Heard::Begins(&node, why));
+                let limits = &limits;
+                under_way.push(async move {
+                    let say = |node: &Node, event: Event<'_>| tell(Heard::Push(node, event));
+                    (self.push.one(node, limits, connect, &say, interrupt).await, why)
+                });
+            }
+            let soonest = known.values().filter(|node| !node.busy).filter_map(|node| node.due).map(|(at, _)| at).min();
+            tokio::select! {
+                () = interrupt.wait() => break,
+                Some((outcome, why)) = under_way.next(), if !under_way.is_empty() => {
+                    self.ended(&mut known, outcome, why, tell);
+                }
+                event = events.try_next() => match event {
+                    Ok(Some(NodeEvent::Init)) => listed.clear(),
+                    Ok(Some(NodeEvent::InitApply(node))) => {
+                        listed.insert(node.metadata.name.clone().unwrap_or_default());
+                        self.applied(&mut known, &node, &targets, tell);
+                    }
+                    Ok(Some(NodeEvent::Apply(node))) => self.applied(&mut known, &node, &targets, tell),
+                    Ok(Some(NodeEvent::Delete(node))) => left(&mut known, &node.metadata.name.unwrap_or_default(), tell),
+                    Ok(Some(NodeEvent::InitDone)) => {
+                        let gone: Vec<String> = known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                        gone.iter().for_each(|name| left(&mut known, name, tell));
+                    }
+                    Ok(None) => break,
+                    Err(error) => tell(Heard::Deaf(&error)),
+                },
+                () = sleep_until(soonest), if soonest.is_some() && under_way.len() < self.push.parallel.max(1) => {}
+            }
+        }
+        // They have heard it too, and put their nodes in order.
+        while let Some((outcome, why)) = under_way.next().await {
+            self.ended(&mut known, outcome, why, tell);
+        }
+        known.into_values().filter_map(|node| node.last).collect()
+    }
+
+    /// Takes in what the API says of a node by now.
+    fn applied(
+        &self,
+        known: &mut BTreeMap<String, Known>,
+        api: &ApiNode,
+        targets: &BTreeSet<Digest>,
+        tell: &impl Fn(Heard<'_>),
+    ) {
+        let Some(node) = nodes::meant(api, self.choice) else {
+            return left(known, api.metadata.name.as_deref().unwrap_or_default(), tell);
+        };
+        let seen = Seen::of(api, &node, targets);
+        let before = known.get(&node.name);
+        let why = seen.reason(before.map(|known| &known.seen));
+        let waits = !seen.ready && before.is_none_or(|known| known.seen.ready || known.seen.uid != seen.uid);
+        if waits {
+            tell(Heard::Waits(&node));
+        }
+        let fresh = |node| Known { seen: seen.clone(), node, due: None, busy: false, failures: 0, last: None };
+        let this = known.entry(node.name.clone()).or_insert_with(|| fresh(node.clone()));
+        this.node = node;
+        match why {
+            Some(why) => this.due = Some((Instant::now(), why)),
+            None if !seen.ready => this.due = None,
+            None => {}
+        }
+        this.seen = seen;
+    }
+
+    /// Takes in how a push ended.
+    fn ended(&self, known: &mut BTreeMap<String, Known>, outcome: Outcome, why: Why, tell: &impl Fn(Heard<'_>)) {
+        let Some(this) = known.get_mut(&outcome.node.name) else { return };
+        this.busy = false;
+        this.failures = if outcome.error.is_some() { this.failures + 1 } else { 0 };
+        let (pause, next) = match this.failures {
+            0 => (self.recheck, Why::Check),
+            failures => (rest(failures), Why::Again),
+        };
+        // What was heard meanwhile comes first.
+        if this.due.is_none() && this.seen.ready {
+            this.due = Some((Instant::now() + pause, next));
+        }
+        let stopped = matches!(outcome.error, None | Some(push::Error::Interrupted));
+        tell(Heard::Ended(&outcome, why, (!stopped).then_some(pause)));
+        this.last = Some(outcome);
+    }
+}
+
+/// How long a node rests after so many failures in a row.
+fn rest(failures: u32) -> Duration {
+    FIRST_REST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_REST)
+}
+
+/// Takes the node that is due first, if one is by `now`.
+fn next(known: &mut BTreeMap<String, Known>, now: Instant) -> Option<(Node, Why)> {
+    let due = |known: &Known| known.due.filter(|(at, _)| !known.busy && *at <= now).map(|(at, _)| at);
+    let this = known.values_mut().filter(|node| due(node).is_some()).min_by_key(|node| due(node))?;
+    let (_, why) = this.due.take()?;
+    this.busy = true;
+    Some((this.node.clone(), why))
+}
+
+fn left(known: &mut BTreeMap<String, Known>, name: &str, tell: &impl Fn(Heard<'_>)) {
+    if known.remove(name).is_some() {
+        tell(Heard::Left(name));
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment.into()).await;
+    }
+}
+
+fn target(image: &vcstore::Image) -> Option<Digest> {
+    Digest::try_from(image.target.digest()).ok()
+}
+
+impl Seen {
+    fn of(api: &ApiNode, node: &Node, targets: &BTreeSet<Digest>) -> Self {
+        let images = api.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default();
+        let digest = |name: &str| name.split_once('@').and_then(|(_, digest)| digest.parse().ok());
+        let named = images.iter().flat_map(|image| image.names.iter().flatten()).filter_map(|name| digest(name));
+        let lists = (images.len() < LISTED_AT_MOST).then(|| named.filter(|digest| targets.contains(digest)).collect());
+        Self {
+            uid: api.metadata.uid.clone().unwrap_or_default(),
+            ready: node.ready == Some(true),
+            reach: node.reach.clone(),
+            lists,
+        }
+    }
+
+    /// Why the node should be pushed to, now that it looks so and not as `before`.
+    fn reason(&self, before: Option<&Self>) -> Option<Why> {
+        if !self.ready {
+            return None;
+        }
+        let Some(before) = before.filter(|before| before.uid == self.uid) else { return Some(Why::Joined) };
+        let lost = |(before, now): (&BTreeSet<Digest>, &BTreeSet<Digest>)| !before.is_subset(now);
+        if !before.ready {
+            Some(Why::Ready)
+        } else if before.reach != self.reach {
+            Some(Why::Moved)
+        } else if before.lists.as_ref().zip(self.lists.as_ref()).is_some_and(lost) {
+            Some(Why::Lost)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::Address;
+
+    fn seen(uid: &str, ready: bool, host: &str, lists: Option<&[&str]>) -> Seen {
+        let lists = lists.map(|all| all.iter().map(|one| Digest::of(one.as_bytes())).collect());
+        Seen { uid: uid.into(), ready, reach: Reach::Ssh(Address::of(host.into())), lists }
+    }
+
+    #[test]
+    fn a_node_is_pushed_to_when_it_may_lack_something_and_not_for_any_other_change() {
+        let node = seen("1", true, "a", Some(&["x", "y"]));
+        assert_eq!(node.reason(None), Some(Why::Joined));
+        assert_eq!(node.reason(Some(&node)), None);
+        assert_eq!(node.reason(Some(&seen("1", false, "a", None))), Some(Why::Ready));
+        assert_eq!(node.reason(Some(&seen("2", true, "a", None))), Some(Why::Joined), "registered anew");
+        assert_eq!(node.reason(Some(&seen("1", true, "b", None))), Some(Why::Moved));
+        assert_eq!(node.reason(Some(&seen("1", true, "a", Some(&["x"])))), None, "it has come");
+        assert_eq!(seen("1", true, "a", Some(&["x"])).reason(Some(&node)), Some(Why::Lost));
+        assert_eq!(seen("1", true, "a", None).reason(Some(&node)), None, "a list that is not whole tells nothing");
+        assert_eq!(seen("1", false, "b", Some(&[])).reason(Some(&node)), None, "it is waited for");
+        assert_eq!(seen("1", false, "b", None).reason(None), None);
+    }
+
+    #[test]
+    fn nodes_take_turns_by_when_they_are_due_and_rest_longer_after_each_failure() {
+        let now = Instant::now();
+        let node = |name: &str, due: Option<(Instant, Why)>, busy: bool| {
+            let reach = Reach::Ssh(Address::of(name.into()));
+            let node = Node { name: name.into(), reach, ready: None, architecture: None, runtime: None };
+            let seen = seen("1", true, name, None);
+            (name.to_owned(), Known { seen, node, due, busy, failures: 0, last: None })
+        };
+        let (first, second) = (now - Duration::from_secs(2), now - Duration::from_secs(1));
+        let mut known: BTreeMap<String, Known> = [
+            node("a", Some((second, Why::Joined)), false),
+            node("b", Some((first, Why::Again)), false),
+            node("c", Some((first, Why::Lost)), true),
+            node("d", Some((now + Duration::from_secs(1), Why::Check)), false),
+            node("e", None, false),
+        ]
+        .into();
+        let mut turns = Vec::new();
+        while let Some((node, why)) = next(&mut known, now) {
+            turns.push((node.name, why));
+        }
+        assert_eq!(turns, [("b".to_owned(), Why::Again), ("a".to_owned(), Why::Joined)]);
+        assert!(known["a"].busy && known["a"].due.is_none());
+        assert_eq!([1, 2, 3, 6, 7, 40].map(|failures| rest(failures).as_secs()), [15, 30, 60, 480, 600, 600]);
+    }
+}

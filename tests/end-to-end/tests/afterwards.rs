@@ -1,0 +1,153 @@
+//! What comes after a push: nodes that join later get the images, and images that nothing needs any more go.
+#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use end_to_end::{Operator, run};
+use lab::Containerd;
+use serde_json::Value;
+
+/// How long anything here may take.
+const WITHIN: Duration = Duration::from_secs(90);
+
+#[test]
+fn nodes_that_join_later_get_the_images_and_what_no_revision_needs_goes() {
+    let operator = Operator::with_lab("e2e-after", Containerd::V2);
+    let built = operator.stage.images(&["--base", "scratch"]);
+    a_watched_push_serves_who_comes_and_who_loses_something(&operator);
+    images_go_when_neither_revision_nor_workload_names_them(&operator, &built);
+}
+
+fn a_watched_push_serves_who_comes_and_who_loses_something(operator: &Operator) {
+    let node: Value = serde_json::from_str(&operator.kubectl(&["get", "node", "worker2", "-o", "json"])).unwrap();
+    let _ = operator.kubectl(&["delete", "node", "worker2"]);
+    let mut watched = Watched::start(operator.push().args(["--watch", "--recheck", "5s"]));
+    watched.wait_for("worker1: there; pushing");
+    watched.wait_for("worker1: done: ");
+
+    let _ = operator.lab.kubectl_with(&["create", "-f", "-"], &anew(node)).unwrap();
+    watched.wait_for("worker2: done: ");
+    assert_eq!(images(operator, "worker2").len(), 6, "three images by two names each");
+
+    let lost = images(operator, "worker1").remove(0);
+    let _ = operator.on("worker1", &["ctr", "--namespace", "k8s.io", "images", "rm", &lost]);
+    watched.wait_for("worker1: done: 0 blobs");
+    assert!(images(operator, "worker1").contains(&lost));
+
+    let report = watched.interrupt();
+    let names: Vec<&Value> = report["nodes"].as_array().unwrap().iter().map(|node| &node["name"]).collect();
+    assert_eq!(names, ["worker1", "worker2"], "{report}");
+    for worker in ["worker1", "worker2"] {
+        assert_eq!(operator.on(worker, &["ctr", "--namespace", "k8s.io", "leases", "ls", "-q"]), "");
+    }
+}
+
+fn images_go_when_neither_revision_nor_workload_names_them(operator: &Operator, built: &Value) {
+    assert_eq!(deployed(operator)["revision"], 1);
+    assert_eq!(deployed(operator)["revision"], 1, "the same images are the same revision");
+    operator.stage.change("syncer");
+    let _ = operator.stage.images(&["--base", "scratch"]);
+    let _ = operator.pushed();
+    let of = |report: &Value, component: &str| {
+        let is = |image: &&Value| image["component"] == component;
+        let digest = &built["images"].as_array().unwrap().iter().find(is).unwrap()["digest"];
+        let images = report["nodes"][0]["images"].as_array().unwrap();
+        images.iter().find(|image| image["digest"] == *digest).cloned().unwrap_or_default()
+    };
+    let before = prune(operator, &[]);
+    assert_eq!(of(&before, "syncer")["removed"], false, "its pods run: {before}");
+    assert_eq!(deployed(operator)["revision"], 2);
+
+    // Its pod, and the container on the node, take a moment to go.
+    let deadline = Instant::now() + WITHIN;
+    let kept_by = loop {
+        let kept_by = of(&prune(operator, &["--dry-run"]), "syncer")["kept_by"].as_str().unwrap().to_owned();
+        if kept_by.starts_with("revision") || Instant::now() > deadline {
+            break kept_by;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    assert_eq!(kept_by, "revision 1 in vc-manager");
+    let pruned = prune(operator, &["--revisions", "1"]);
+    assert_eq!((&of(&pruned, "syncer")["removed"], &of(&pruned, "manager")["removed"]), (&true.into(), &false.into()));
+    assert!(pruned["bytes_freed"].as_u64().unwrap() > 0, "{pruned}");
+    assert_eq!(of(&prune(operator, &[]), "syncer"), Value::Null, "it is gone");
+    assert_eq!(operator.verify(0)["passed"], true);
+
+    // An operator who has no store sees what was pushed last.
+    let status = |code: i32| {
+        let mut command = operator.vcdist("status");
+        command.args(["--store", "nowhere", "--output", "json", "--ssh-config", operator.lab.ssh_config().as_str()]);
+        run(&mut command).json(code)
+    };
+    let fine = status(0);
+    let running = fine["nodes"].as_array().unwrap().iter().flat_map(|node| node["images"].as_array().unwrap());
+    assert!(running.clone().count() == 6 && running.clone().any(|image| image["running"] != Value::Array(vec![])));
+    let lost = images(operator, "worker2").remove(0);
+    let _ = operator.on("worker2", &["ctr", "--namespace", "k8s.io", "images", "rm", &lost]);
+    assert_eq!(status(3)["drift"], true);
+}
+
+fn deployed(operator: &Operator) -> Value {
+    run(operator.vcdist("deploy").args(["--timeout", "120s", "--output", "json"])).json(0)
+}
+
+fn prune(operator: &Operator, arguments: &[&str]) -> Value {
+    let mut command = operator.vcdist("prune");
+    command.args(["--output", "json", "--ssh-config", operator.lab.ssh_config().as_str()]).args(arguments);
+    run(&mut command).json(0)
+}
+
+fn images(operator: &Operator, worker: &str) -> Vec<String> {
+    let listed = operator.on(worker, &["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]);
+    listed.lines().filter(|name| name.contains("virtualcluster")).map(str::to_owned).collect()
+}
+
+/// A node as one that registers itself: without what the API server gave it.
+fn anew(mut node: Value) -> String {
+    for key in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+        node["metadata"].as_object_mut().unwrap().remove(key);
+    }
+    node.to_string()
+}
+
+/// A push under way.
+struct Watched {
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Watched {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines, said: Vec::new() }
+    }
+
+    /// Waits until it says this, anew.
+    fn wait_for(&mut self, words: &str) {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(words) => return self.said.push(line),
+                Ok(line) => self.said.push(line),
+                Err(_) => panic!("it does not say {words:?}: {:#?}", self.said),
+            }
+        }
+    }
+
+    /// Ctrl-C; what it prints at its end.
+    fn interrupt(self) -> Value {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let output = self.child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{:#?}", self.said);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
