@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod engine;
 pub mod fallback;
 pub mod footprint;
 mod graph;

@@ -42,7 +42,7 @@ pub struct ImagePlan {
 }
 
 /// How far an image is on a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Whole: nothing to do.
     UpToDate,
@@ -126,6 +126,47 @@ pub fn plan(images: &[Image], inventory: &Inventory, footprints: &Footprints) ->
     check_platform(images, &inventory.platform)?;
     let wanted = images.iter().filter_map(|image| Wanted::new(image, &inventory.platform));
     Ok(of(wanted.collect(), inventory, footprints))
+}
+
+/// What of `images` has to go to a node that says only of whole images whether it `has` them: of one that it lacks, every
+/// blob but those that its inventory names.
+///
+/// # Errors
+/// When an image has nothing for the node's platform.
+pub(crate) fn for_engine(
+    images: &[Image],
+    inventory: &Inventory,
+    has: impl Fn(&Wanted) -> bool,
+    footprints: &Footprints,
+) -> Result<Plan, Error> {
+    check_platform(images, &inventory.platform)?;
+    let wanted = images.iter().filter_map(|image| Wanted::new(image, &inventory.platform));
+    let (there, lacking): (Vec<Wanted>, Vec<Wanted>) = wanted.partition(has);
+    let blobs = there.iter().chain(&lacking).flat_map(|image| &image.blobs);
+    let all: BTreeMap<Digest, u64> = blobs.map(|part| (part.blob.digest, part.blob.size)).collect();
+    let done = there.into_iter().map(|wanted| ImagePlan {
+        wanted,
+        state: State::UpToDate,
+        send: Vec::new(),
+        absent: BTreeSet::new(),
+    });
+    let mut plan = of(lacking, inventory, footprints);
+    // Blobs that are there may still be lacking a name.
+    plan.images.iter_mut().for_each(|image| image.state = image.state.max(State::Unfinished));
+    plan.images.extend(done);
+    let place = |image: &ImagePlan| images.iter().position(|one| one.name == image.wanted.name());
+    plan.images.sort_by_key(place);
+    plan.total_bytes = all.values().sum();
+    Ok(plan)
+}
+
+/// The images that a node of this platform lacks.
+pub(crate) fn lacking<'a>(
+    images: &'a [Image],
+    platform: &'a Platform,
+    has: impl Fn(&Wanted) -> bool + 'a,
+) -> impl Iterator<Item = &'a Image> {
+    images.iter().filter(move |image| Wanted::new(image, platform).is_some_and(|wanted| !has(&wanted)))
 }
 
 /// Checks that every image has something for this platform.

@@ -75,12 +75,18 @@ where
 
 /// A status that carries what to do about it.
 pub(crate) fn failure(code: Code, message: impl Into<String>, help: impl Into<String>) -> Status {
-    with_details(code, message, &proto::Failure { help: help.into(), retry_from_start: false })
+    with_details(code, message, &proto::Failure { help: help.into(), ..Default::default() })
 }
 
 /// A status that says: what was there of this blob was bad and is gone, send it again from its start.
 pub(crate) fn retry_from_start(message: impl Into<String>) -> Status {
-    with_details(Code::DataLoss, message, &proto::Failure { help: String::new(), retry_from_start: true })
+    with_details(Code::DataLoss, message, &proto::Failure { retry_from_start: true, ..Default::default() })
+}
+
+/// A status that says: there is no containerd here, and what to do about that.
+pub(crate) fn no_containerd(message: impl Into<String>, help: impl Into<String>) -> Status {
+    let failure = proto::Failure { help: help.into(), no_containerd: true, ..Default::default() };
+    with_details(Code::Unavailable, message, &failure)
 }
 
 /// What [`failure`] and [`retry_from_start`] put into a status; nothing for any other status.

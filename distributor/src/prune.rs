@@ -9,7 +9,7 @@ use vcstore::Digest;
 use vcterminal::{Exit, Table};
 
 use crate::nodes::Node;
-use crate::protocol::proto::{Container, RemoveResponse};
+use crate::protocol::proto::{Container, RemoveRequest, RemoveResponse};
 use crate::push::Error;
 use crate::pushed::Standing;
 use crate::report::{self, NodeError};
@@ -21,8 +21,8 @@ use crate::transport::Transport;
 /// What is removed, and how.
 #[derive(Debug, Clone)]
 pub struct Prune {
-    /// What the cluster's revisions and workloads name.
-    pub used: Used,
+    /// What the cluster's revisions and workloads name; nothing where no cluster is asked.
+    pub used: Option<Used>,
     /// Whether what was pushed last goes too where nothing uses it.
     pub all: bool,
     /// Whether nothing is changed.
@@ -120,9 +120,13 @@ impl Prune {
         let pruning = async {
             let (pushes, containers) =
                 tokio::try_join!(transfer::list_pushes(&client), transfer::list_containers(&client))?;
-            let decisions = decide(&pushes, &containers, &self.used, self.all);
-            let going = decisions.iter().filter(|it| it.removed).flat_map(|it| it.records.clone()).collect();
-            let answer = transfer::remove(&client, going, self.dry_run).await?;
+            // What has ended may start again while its pod is there, which only the cluster tells.
+            let running_only = self.used.is_some();
+            let containers: Vec<Container> = containers.into_iter().filter(|it| it.running || !running_only).collect();
+            let decisions = decide(&pushes, &containers, self.used.as_ref(), self.all);
+            let names = decisions.iter().filter(|it| it.removed).flat_map(|it| it.records.clone()).collect();
+            let request = RemoveRequest { names, dry_run: self.dry_run, running_only };
+            let answer = transfer::remove(&client, request).await?;
             Ok(Pruned::new(decisions, &answer))
         };
         let pruned = pruning.await;
@@ -132,7 +136,7 @@ impl Prune {
 }
 
 /// What becomes of each image that was pushed to a node: by its digest, whatever names stand for it.
-fn decide(pushes: &[Standing], containers: &[Container], used: &Used, all: bool) -> Vec<Decision> {
+fn decide(pushes: &[Standing], containers: &[Container], used: Option<&Used>, all: bool) -> Vec<Decision> {
     let mut images: BTreeMap<(&str, Option<Digest>), Vec<&Standing>> = BTreeMap::new();
     for one in pushes {
         images.entry((&one.pushed.name, one.target)).or_default().push(one);
@@ -140,8 +144,8 @@ fn decide(pushes: &[Standing], containers: &[Container], used: &Used, all: bool)
     let decision = |((name, target), records): ((&str, Option<Digest>), Vec<&Standing>)| {
         let named = records.iter().any(|one| one.name == name);
         let by = || {
-            let by_cluster =
-                target.and_then(|digest| used.digest(&digest)).or_else(|| used.name(name).filter(|_| named));
+            let by_digest = || used?.digest(&target?);
+            let by_cluster = by_digest().or_else(|| used?.name(name).filter(|_| named));
             by_cluster.map(str::to_owned).or_else(|| container_of(&records, containers))
         };
         let kept_by = by().or_else(|| (named && !all).then(|| "the last push".to_owned()));
@@ -156,7 +160,7 @@ fn decide(pushes: &[Standing], containers: &[Container], used: &Used, all: bool)
     images.into_iter().map(decision).collect()
 }
 
-/// A container that was made from an image, whether it runs or not: its pod may start it again.
+/// A container that was made from an image.
 fn container_of(records: &[&Standing], containers: &[Container]) -> Option<String> {
     let made_from = |container: &&Container| {
         records.iter().any(|one| {
@@ -293,7 +297,7 @@ mod tests {
     }
 
     fn kept(pushes: &[Vec<Standing>], containers: &[Container], used: &Used, all: bool) -> Vec<Option<String>> {
-        let decisions = decide(&pushes.concat(), containers, used, all);
+        let decisions = decide(&pushes.concat(), containers, Some(used), all);
         let of = |content: &str| {
             let it = decisions.iter().find(|it| it.digest == digest(content).to_string()).expect("a decision");
             assert_eq!(it.removed, it.kept_by.is_none());
@@ -339,7 +343,7 @@ mod tests {
     #[test]
     fn a_container_that_came_in_between_keeps_its_image() {
         let pushes = image("old", false);
-        let decisions = decide(&pushes, &[], &Used::default(), false);
+        let decisions = decide(&pushes, &[], None, false);
         let refused = RemoveResponse { refused: vec![by_digest(NAME, &digest("old"))], ..Default::default() };
         let pruned = Pruned::new(decisions, &refused);
         assert_eq!(pruned.images[0].kept_by.as_deref(), Some("a container made meanwhile"));

@@ -11,11 +11,12 @@ use miette::Diagnostic;
 use thiserror::Error;
 use vcstore::{Digest, Image, Platform, Store};
 
+use crate::engine::{self, Engine};
 use crate::fallback::{self, Ctr};
 use crate::footprint;
 use crate::interrupt::Interrupt;
 use crate::inventory::Inventory;
-use crate::nodes::Node;
+use crate::nodes::{Node, Runtime};
 use crate::plan::{self, Plan};
 use crate::pushed::Time;
 use crate::rate::{Limits, Rate};
@@ -23,6 +24,7 @@ use crate::session::{self, Binary, Session, Settings};
 use crate::transfer;
 pub use crate::transfer::Sent;
 use crate::transport::{self, Transport};
+use crate::wanted::Wanted;
 
 /// How often a plan is made anew because the node changed between inventory and lease.
 const ATTEMPTS: usize = 3;
@@ -80,6 +82,12 @@ pub enum Via {
     Helper,
     /// The node's `ctr`.
     Ctr,
+    /// The node's `docker load`.
+    Docker,
+    /// The node's skopeo.
+    Skopeo,
+    /// The node's podman.
+    Podman,
 }
 
 impl Via {
@@ -89,6 +97,9 @@ impl Via {
         match self {
             Self::Helper => "helper",
             Self::Ctr => "ctr",
+            Self::Docker => "docker load",
+            Self::Skopeo => "skopeo",
+            Self::Podman => "podman",
         }
     }
 }
@@ -167,8 +178,8 @@ pub struct Planned {
 #[non_exhaustive]
 pub enum Error {
     /// The node's runtime is none that a push can serve.
-    #[error("its container runtime is {name} {version}, and images are pushed to containerd only")]
-    #[diagnostic(help("leave the node out (--nodes, --selector), or give it containerd"))]
+    #[error("its container runtime is {name} {version}, and images are pushed to containerd, Docker and CRI-O only")]
+    #[diagnostic(help("leave the node out (--exclude, --selector), or give it one of these"))]
     Runtime {
         /// Its name.
         name: String,
@@ -190,6 +201,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Fallback(#[from] fallback::Error),
+    /// No way through Docker or CRI-O.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Engine(#[from] engine::Error),
     /// No plan.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -256,6 +271,8 @@ pub enum Again {
     FromStart,
     /// A little later: its containerd was away.
     Later,
+    /// In another way: there is no containerd, and may be another runtime.
+    OtherRuntime,
 }
 
 impl Error {
@@ -371,9 +388,7 @@ impl Push {
         progress: &mut Progress,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        if let Some(runtime) = node.runtime.as_ref().filter(|runtime| runtime.name != "containerd") {
-            return Err(Error::Runtime { name: runtime.name.clone(), version: runtime.version.clone() });
-        }
+        let engine = engine_of(node)?;
         if let Some(architecture) = &node.architecture {
             plan::check_platform(&self.images, &Platform::linux(architecture))?;
         }
@@ -382,6 +397,9 @@ impl Push {
         }
         let transport = connect(node);
         let transport = transport.as_ref();
+        if let Some(engine) = engine {
+            return unless(interrupt, self.through(engine, transport, say, sent, progress)).await;
+        }
         if self.helper == UseHelper::Never {
             return unless(interrupt, self.without_helper(transport, say, sent, progress)).await;
         }
@@ -402,6 +420,12 @@ impl Push {
             }
         }
         match (result, session.close().await) {
+            (Err(why @ Error::Helper { again: Again::OtherRuntime, .. }), _) => {
+                match unless(interrupt, async { Ok(Engine::found(transport).await?) }).await? {
+                    Some(engine) => unless(interrupt, self.through(engine, transport, say, sent, progress)).await,
+                    None => Err(why),
+                }
+            }
             // A connection that breaks is known here by its silence; ssh knows why.
             (Err(Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
             (result, Err(ended @ transport::Error::Command { .. })) if result.is_ok() => {
@@ -459,10 +483,40 @@ impl Push {
         Err(Error::Unsteady)
     }
 
+    async fn through(
+        &self,
+        engine: Engine,
+        transport: &dyn Transport,
+        say: &(dyn Fn(Event<'_>) + Sync),
+        sent: &Arc<Sent>,
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
+        let node = engine::Node::probe(transport, engine, &self.images).await?;
+        let has = |wanted: &Wanted| node.has(wanted);
+        let lacking: Vec<Image> = plan::lacking(&self.images, &node.inventory.platform, has).cloned().collect();
+        let layers = plan::layers_to_unpack(&lacking, &node.inventory);
+        let footprints = self.footprints.of(&self.store, layers).await;
+        let plan = plan::for_engine(&self.images, &node.inventory, has, &footprints)?;
+        let Some(plan) = self.planned(plan, &node.inventory, node.via(), progress)? else { return Ok(()) };
+        let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
+        say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
+        Ok(node.load(&self.store, &plan, sent, say).await?)
+    }
+
     /// What is to be done on a node that has this; nothing when nothing is.
     async fn plan(&self, inventory: &Inventory, via: Via, progress: &mut Progress) -> Result<Option<Plan>, Error> {
         let footprints = self.footprints.of(&self.store, plan::layers_to_unpack(&self.images, inventory)).await;
-        let plan = plan::plan(&self.images, inventory, &footprints)?;
+        self.planned(plan::plan(&self.images, inventory, &footprints)?, inventory, via, progress)
+    }
+
+    /// Notes a plan; nothing is left of it where nothing is to be done.
+    fn planned(
+        &self,
+        plan: Plan,
+        inventory: &Inventory,
+        via: Via,
+        progress: &mut Progress,
+    ) -> Result<Option<Plan>, Error> {
         progress.via = Some(via);
         progress.planned.get_or_insert_with(|| Planned { plan: plan.clone(), inventory: inventory.clone() });
         tracing::debug!(blobs = plan.sends().count(), bytes = plan.bytes_to_send(), "planned");
@@ -471,6 +525,17 @@ impl Push {
         }
         plan.check_disk(inventory)?;
         Ok((!self.dry_run).then_some(plan))
+    }
+}
+
+/// What the API says that a node's kubelet uses in containerd's place; nothing where it says nothing.
+pub(crate) fn engine_of(node: &Node) -> Result<Option<Engine>, Error> {
+    match &node.runtime {
+        Some(Runtime { name, version }) if name != "containerd" => {
+            let unknown = || Error::Runtime { name: name.clone(), version: version.clone() };
+            Engine::named(name).map(Some).ok_or_else(unknown)
+        }
+        _ => Ok(None),
     }
 }
 

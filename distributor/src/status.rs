@@ -7,19 +7,20 @@ use serde::Serialize;
 use vcstore::{Image, Platform};
 use vcterminal::{Exit, Table};
 
+use crate::engine::{self, Engine};
 use crate::fallback::Ctr;
 use crate::footprint::Footprints;
 use crate::inventory::Inventory;
 use crate::nodes::Node;
 use crate::plan::{self, ImagePlan, State};
 use crate::protocol::proto::Container;
-use crate::push::{Error, Via};
+use crate::push::{Again, Error, Via, engine_of};
 use crate::pushed::{self, Pushed, Standing};
 use crate::report::NodeError;
 use crate::session::{Binary, Session, Settings};
 use crate::transfer;
 use crate::transport::Transport;
-use crate::wanted::{by_digest, repository};
+use crate::wanted::{Wanted, by_digest, repository};
 
 /// What is asked about, and how.
 #[derive(Debug, Clone)]
@@ -129,6 +130,9 @@ impl Question {
         if let Some(architecture) = &node.architecture {
             plan::check_platform(&self.images, &Platform::linux(architecture))?;
         }
+        if let Some(engine) = engine_of(node)? {
+            return self.engine(transport, engine).await;
+        }
         match Session::open(transport, &self.binary, &self.settings).await {
             Ok(session) => {
                 let client = session.client();
@@ -141,7 +145,13 @@ impl Question {
                 };
                 let asked = asked.await;
                 drop(client);
-                let (inventory, pushes, containers) = transfer::ended(session, asked).await?;
+                let (inventory, pushes, containers) = match transfer::ended(session, asked).await {
+                    Err(why @ Error::Helper { again: Again::OtherRuntime, .. }) => {
+                        let engine = Engine::found(transport).await?.ok_or(why)?;
+                        return self.engine(transport, engine).await;
+                    }
+                    asked => asked?,
+                };
                 let images = self.read(&inventory, Some(&containers))?;
                 Ok(Says { via: Via::Helper, images, pushes, containers: Some(containers) })
             }
@@ -152,6 +162,15 @@ impl Question {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Docker and CRI-O keep no notes of ours: the store alone says what should be there.
+    async fn engine(&self, transport: &dyn Transport, engine: Engine) -> Result<Says, Error> {
+        let node = engine::Node::probe(transport, engine, &self.images).await?;
+        plan::check_platform(&self.images, &node.inventory.platform)?;
+        let wanted = self.images.iter().filter_map(|image| Wanted::new(image, &node.inventory.platform));
+        let images = wanted.map(|wanted| of_engine(&wanted, &node)).collect();
+        Ok(Says { via: node.via(), images, pushes: Vec::new(), containers: None })
     }
 
     fn read(&self, inventory: &Inventory, containers: Option<&[Container]>) -> Result<Vec<ImageStatus>, Error> {
@@ -178,6 +197,24 @@ fn of_store(image: &ImagePlan, inventory: &Inventory, containers: Option<&[Conta
         running,
         drift: image.state != State::UpToDate || running_other.as_ref().is_some_and(|pods| !pods.is_empty()),
         running_other,
+    }
+}
+
+/// How an image stands that Docker or CRI-O keeps, which have it whole or not at all.
+fn of_engine(wanted: &Wanted, node: &engine::Node<'_>) -> ImageStatus {
+    let has = node.has(wanted);
+    ImageStatus {
+        name: wanted.name().to_owned(),
+        digest: wanted.target.blob.digest.to_string(),
+        pushed: None,
+        found: has.then(|| wanted.target.blob.digest.to_string()),
+        present: has,
+        complete: has,
+        unpacked: has,
+        pinned: false,
+        running: None,
+        running_other: None,
+        drift: !has,
     }
 }
 
@@ -318,7 +355,8 @@ impl ImageStatus {
 /// Every image of a node, by what the store has and what was pushed last to any.
 fn images(says: &Says, last: &BTreeMap<&str, &Pushed>) -> Vec<ImageStatus> {
     let known = |name: &str| says.images.iter().any(|image| image.name == name);
-    let pushed_only = last.values().filter(|last| !known(&last.name)).map(|last| of_push(last, says));
+    let pushed_only =
+        last.values().filter(|last| keeps_notes(says.via) && !known(&last.name)).map(|last| of_push(last, says));
     says.images
         .iter()
         .cloned()
@@ -326,10 +364,16 @@ fn images(says: &Says, last: &BTreeMap<&str, &Pushed>) -> Vec<ImageStatus> {
         .map(|mut image| {
             image.pushed =
                 last.get(image.name.as_str()).map(|last| LastPush { digest: last.digest.to_string(), at: last.at });
-            image.drift |= image.pushed.as_ref().is_some_and(|last| image.found.as_ref() != Some(&last.digest));
+            let moved = |last: &LastPush| image.found.as_ref() != Some(&last.digest);
+            image.drift |= keeps_notes(says.via) && image.pushed.as_ref().is_some_and(moved);
             image
         })
         .collect()
+}
+
+/// Whether what was pushed to a node can be read there.
+fn keeps_notes(via: Via) -> bool {
+    matches!(via, Via::Helper | Via::Ctr)
 }
 
 /// The errors, each with its node.

@@ -112,10 +112,9 @@ pub(crate) async fn list_pushes(client: &HelperClient<Channel>) -> Result<Vec<St
 /// Removes these records of ours on a node, unless a container needs them; or says what that would come to.
 pub(crate) async fn remove(
     client: &HelperClient<Channel>,
-    names: Vec<String>,
-    dry_run: bool,
+    request: proto::RemoveRequest,
 ) -> Result<proto::RemoveResponse, Error> {
-    let answer = timeout(REMOVED_WITHIN, client.clone().remove(proto::RemoveRequest { names, dry_run })).await;
+    let answer = timeout(REMOVED_WITHIN, client.clone().remove(request)).await;
     Ok(answer.map_err(|_| Error::slow("the end of its garbage collection"))??.into_inner())
 }
 
@@ -282,6 +281,7 @@ impl From<tonic::Status> for Error {
                 help: details.help,
                 again: match status.code() {
                     _ if details.retry_from_start => Again::FromStart,
+                    _ if details.no_containerd => Again::OtherRuntime,
                     tonic::Code::Unavailable => Again::Later,
                     _ => Again::No,
                 },

@@ -14,8 +14,8 @@ use crate::transport;
 
 /// Remove images from the nodes that were pushed there and that nothing uses any more.
 ///
-/// An image stays that a revision names (each `vcdist deploy` records one), or a workload of the cluster, or that a container
-/// on the node was made from, whether it runs or not; and what was pushed last by its name. Images that others brought are
+/// An image stays that a revision names (each `vcdist deploy` records one), or a pod or workload of the cluster, or that a
+/// container on the node runs; and what was pushed last by its name. Images that others brought are
 /// never touched. Exit codes: 0 done, 1 no node could be served, 4 some could not.
 #[derive(Debug, Args)]
 pub(super) struct Prune {
@@ -36,7 +36,8 @@ pub(super) struct Prune {
     #[arg(long, value_name = "N")]
     revisions: Option<NonZeroUsize>,
 
-    /// Do not ask the cluster what its revisions and workloads name: containers on the nodes alone keep images.
+    /// Do not ask the cluster what its revisions and workloads name: containers on the nodes alone keep images, also those
+    /// that have ended.
     ///
     /// Needed with --host and --inventory, which know no cluster.
     #[arg(long, conflicts_with = "revisions")]
@@ -58,8 +59,10 @@ pub(super) struct Prune {
 impl Prune {
     pub(super) async fn run(self) -> Result<Exit, Error> {
         let used = match (self.ignore_cluster, self.nodes.cluster().await?) {
-            (true, _) => Used::default(),
-            (false, Some(cluster)) => Used::by(&cluster, self.revisions.map_or(usize::MAX, NonZeroUsize::get)).await?,
+            (true, _) => None,
+            (false, Some(cluster)) => {
+                Some(Used::by(&cluster, self.revisions.map_or(usize::MAX, NonZeroUsize::get)).await?)
+            }
             (false, None) => return Err(Error::NoCluster),
         };
         let nodes = self.nodes.find(&self.ssh).await?;

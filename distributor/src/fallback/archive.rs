@@ -57,15 +57,14 @@ impl Archive {
         wait: &dyn Fn(usize),
         mut count: impl FnMut(&Blob),
     ) -> io::Result<()> {
-        let mut output = Pieces { pieces, wait, buffer: Vec::with_capacity(PIECE) };
+        let mut output = Pieces::new(pieces, wait);
         let open = |blob: Blob| {
             count(&blob);
             store.reader(&blob.digest).map_err(io::Error::other)
         };
         let written = self.write(&mut output, open).and_then(|()| output.flush());
         if written.is_err() {
-            // A node that is gone needs not be told.
-            let _ = pieces.blocking_send(None);
+            output.break_off();
         }
         written
     }
@@ -86,7 +85,8 @@ impl Archive {
     }
 }
 
-struct Length(u64);
+/// Counts what is written.
+pub(crate) struct Length(pub(crate) u64);
 
 impl Write for Length {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -99,11 +99,25 @@ impl Write for Length {
     }
 }
 
-struct Pieces<'a> {
+/// Hands on what is written, in pieces.
+pub(crate) struct Pieces<'a> {
     pieces: &'a mpsc::Sender<Piece>,
     /// Waits until so many bytes may go.
     wait: &'a dyn Fn(usize),
     buffer: Vec<u8>,
+}
+
+impl<'a> Pieces<'a> {
+    /// Nothing yet; `wait` is asked before so many bytes go.
+    pub(crate) fn new(pieces: &'a mpsc::Sender<Piece>, wait: &'a dyn Fn(usize)) -> Self {
+        Self { pieces, wait, buffer: Vec::with_capacity(PIECE) }
+    }
+
+    /// Says that what came so far is nothing.
+    pub(crate) fn break_off(self) {
+        // A node that is gone needs not be told.
+        let _ = self.pieces.blocking_send(None);
+    }
 }
 
 impl Write for Pieces<'_> {

@@ -26,6 +26,10 @@ use crate::wanted::Wanted;
 use archive::Archive;
 use probe::Probed;
 
+pub(crate) use archive::{Length, Pieces};
+pub(crate) use probe::{architecture, disk};
+pub(crate) use shell::{Piece, Said, run};
+
 /// The label that keeps an image from kubelet's garbage collection, as `ctr` takes it.
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
 

@@ -140,7 +140,7 @@ fn snapshotter(plugins: &[String]) -> String {
 }
 
 /// A path, then `df`'s lines for its bytes (in units of 1024) and for its inodes.
-fn disk(lines: &[String]) -> Option<Disk> {
+pub(crate) fn disk(lines: &[String]) -> Option<Disk> {
     let [path, bytes, inodes] = lines else { return None };
     let free = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
     let free_bytes = free(bytes)?.parse::<u64>().ok()?.saturating_mul(1024);
@@ -150,7 +150,7 @@ fn disk(lines: &[String]) -> Option<Disk> {
 }
 
 /// A machine of `uname -m` as OCI (and Go) names it.
-fn architecture(machine: &str) -> &str {
+pub(crate) fn architecture(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -27,11 +27,11 @@ const PROLOGUE: &str = concat!(
 const END: &str = "end";
 
 /// Some of what goes to a script; nothing when its source broke off.
-pub(super) type Piece = Option<Bytes>;
+pub(crate) type Piece = Option<Bytes>;
 
 /// Runs `script`, which says things by `say WORDS`, to its end; each thing it says with the lines it prints below it. What
 /// comes through `input` is written behind the script.
-pub(super) async fn run(
+pub(crate) async fn run(
     transport: &dyn Transport,
     script: &str,
     mut input: Option<mpsc::Receiver<Piece>>,
@@ -92,9 +92,9 @@ pub(super) async fn run(
 
 /// Something a script said, and what it printed after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) words: String,
-    pub(super) lines: Vec<String>,
+pub(crate) struct Said {
+    pub(crate) words: String,
+    pub(crate) lines: Vec<String>,
 }
 
 async fn receive(input: &mut Option<mpsc::Receiver<Piece>>) -> Option<Piece> {

@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::protocol::cri::image_service_client::ImageServiceClient;
-use crate::protocol::{cri, failure};
+use crate::protocol::{cri, failure, no_containerd};
 
 /// Where containerd and the distributions that bring their own have the socket.
 pub(crate) const SOCKETS: [&str; 4] = [
@@ -49,6 +49,10 @@ const CRI_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What containerd sends in one message at most, in bytes.
 const LONGEST_ANSWER: usize = 16 << 20;
+
+/// What to do where no containerd answers.
+const CHECK: &str =
+    "check that containerd runs there, and name its socket with --containerd-address if it is elsewhere";
 
 type Client = InterceptedService<Channel, Headers>;
 
@@ -93,13 +97,10 @@ impl Containerd {
             return Ok(only);
         }
         if candidates.is_empty() {
-            said = format!("no containerd on this node: none of {} exists", SOCKETS.join(", "));
+            let said = format!("no containerd on this node: none of {} exists", SOCKETS.join(", "));
+            return Err(no_containerd(said, CHECK));
         }
-        Err(failure(
-            Code::Unavailable,
-            said,
-            "check that containerd runs there, and name its socket with --containerd-address if it is elsewhere",
-        ))
+        Err(failure(Code::Unavailable, said, CHECK))
     }
 
     /// The same connection, with everything that is made through it held by `lease`.

@@ -38,8 +38,10 @@ pub(super) async fn remove(
     asked: &RemoveRequest,
 ) -> Result<RemoveResponse, Status> {
     let graph = everything(containerd, facts.snapshotter()).await?;
-    let containers = usage::containers(containerd).await?.containers;
-    let going = choose(images(containerd).await?, &asked.names, &containers, &graph);
+    let mut containers = usage::containers(containerd).await?.containers;
+    let ended: Vec<String> = containers.iter().filter(|it| !it.running).map(|it| it.chain_id.clone()).collect();
+    containers.retain(|container| container.running || !asked.running_only);
+    let going = choose(images(containerd).await?, &asked.names, &containers, &ended, &graph);
     let snapshot_bytes = sizes(containerd, facts.snapshotter(), &going.frees.snapshots).await?;
     let mut answer = RemoveResponse {
         removed: going.records.iter().filter(|image| is_ours(image)).map(|image| image.name.clone()).collect(),
@@ -74,7 +76,8 @@ struct Going {
     frees: Kept,
 }
 
-fn choose(images: Vec<Image>, names: &[String], containers: &[Container], graph: &Graph) -> Going {
+/// What goes of `names`, with these containers keeping images and those that have `ended` their snapshots alone.
+fn choose(images: Vec<Image>, names: &[String], containers: &[Container], ended: &[String], graph: &Graph) -> Going {
     let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let used = |image: &Image| {
         let Standing { config, chain, .. } = graph.standing(target(image));
@@ -101,7 +104,8 @@ fn choose(images: Vec<Image>, names: &[String], containers: &[Container], graph:
     going.records.extend(gone_by_id);
     let (rooted, held) = graph.roots();
     let targets = staying.iter().copied().chain(&kept_by_id).map(target).chain(rooted);
-    let stays = graph.kept(targets, held.chain(containers.iter().map(|container| container.chain_id.as_str())));
+    let stood_on = containers.iter().map(|container| &container.chain_id).chain(ended).map(String::as_str);
+    let stays = graph.kept(targets, held.chain(stood_on));
     let frees = graph.kept(going.records.iter().map(target), []);
     going.frees = Kept {
         blobs: frees.blobs.difference(&stays.blobs).cloned().collect(),

@@ -1,6 +1,7 @@
 //! `vcdist` on nodes of real parts: sshd, containerd, and this very program as the helper there.
 
 mod damage;
+mod engine;
 mod fallback;
 mod plan;
 mod prune;

@@ -28,6 +28,11 @@ impl Daemon {
         sleep(Duration::from_millis(300));
     }
 
+    /// Its number.
+    pub(super) fn id(&self) -> String {
+        self.0.id().to_string()
+    }
+
     pub(super) fn end(&mut self) {
         let id = self.0.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &id]).status();

@@ -207,6 +207,21 @@ impl Rig {
         self.sshd.reload();
     }
 
+    /// Logins have these variables too, `NAME=VALUE`.
+    pub(crate) fn add_to_environment(&self, variables: &str) {
+        let config = self.path().join("sshd_config");
+        let text = fs::read_to_string(&config).expect("a configuration");
+        let line = text.lines().find(|line| line.starts_with("SetEnv")).expect("its environment").to_owned();
+        fs::write(&config, text.replace(&line, &format!("{line} {variables}"))).expect("a configuration");
+        self.sshd.reload();
+    }
+
+    /// Runs a script where logins run: what it mounts, they alone see.
+    pub(crate) fn within(&self, script: &str) {
+        let status = Command::new("nsenter").args(["-m", "-t", &self.sshd.id(), "sh", "-ec", script]).status();
+        assert!(status.expect("nsenter runs").success(), "{script}");
+    }
+
     /// The node's address.
     pub(crate) fn address(&self) -> String {
         self.network.as_ref().map_or_else(|| "127.0.0.1".to_owned(), Network::address)
