@@ -55,7 +55,8 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
     }
     let lost =
         ["not responding", " timed out", "Connection reset", "Connection closed", "closed by remote", "Broken pipe"];
-    if has(&lost) || status.is_none() {
+    // Without a word: what ran there was killed, as it is by a node that is out of memory.
+    if has(&lost) || status.is_none() || stderr.trim().is_empty() {
         return Error::Lost { host, said: last_line(stderr, &lost) };
     }
     Error::Ssh { destination, said: last_line(stderr, &[]) }
@@ -150,7 +151,9 @@ mod tests {
             message(Some(127), "sh: 1: sudo: not found\n"),
             "the command on 10.0.0.5 ended with 127: sh: 1: sudo: not found"
         );
-        assert_eq!(message(None, ""), "the connection to 10.0.0.5 was lost: no reason given");
+        for status in [None, Some(255)] {
+            assert_eq!(message(status, ""), "the connection to 10.0.0.5 was lost: no reason given");
+        }
     }
 
     #[test]
