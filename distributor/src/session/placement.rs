@@ -136,7 +136,9 @@ pub(super) fn command(binary: &Binary, settings: &Settings) -> Command {
         format!(
             r#"for d in {folders}; do f=$d/helper-{hash}; if [ -x "$f" ] && ours "$d" && same "$f"; then go "$f"; fi; done"#
         ),
-        r#"room() { mkdir -p "$1" && ours "$1" && t=$1/new.$$ && echo : >"$t" && chmod 700 "$t" && "$t"; }"#.into(),
+        r#"room() { mkdir -p "$1" && ours "$1" && t=$1/new.$$ && echo : >"$t" && chmod 700 "$t" && "$t" && fits "$1"; }"#.into(),
+        // What `df` says in words that are no number is no reason against a folder.
+        format!(r#"fits() {{ set -- $(df -Pk "$1" | tail -n 1); ! [ "$4" -lt {} ]; }}"#, size.div_ceil(1024)),
         format!(
             r#"for d in {folders}; do if room "$d" 2>/dev/null; then f=$d/helper-{hash}; say "need $(uname -m)"; head -c {size} >"$t"; if same "$t"; then for o in "$d"/helper-*; do [ "$o" = "$f" ] || rm -f "$o"; done; mv -f "$t" "$f"; r=$("$f" --version 2>&1) || {{ say "cannot-run $r"; exit 1; }}; go "$f"; fi; rm -f "$t"; say damaged; exit 1; fi; done"#
         ),
