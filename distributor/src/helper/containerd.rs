@@ -184,7 +184,9 @@ pub(super) fn refused(attempt: impl std::fmt::Display) -> impl FnOnce(Status) ->
             }
             _ => "see containerd's log on the node (`journalctl -u containerd`)",
         };
-        failure(status.code(), message, help)
+        // A connection that broke carries its cause; what containerd answers carries none.
+        let broke = std::error::Error::source(&status).is_some();
+        failure(if broke { Code::Unavailable } else { status.code() }, message, help)
     }
 }
 

@@ -21,6 +21,9 @@ use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, La
 use crate::protocol::{failure, retry_from_start};
 use crate::pushed;
 
+/// How many folders in the way of one snapshot are passed.
+const LEFTOVERS: usize = 8;
+
 /// Finishes the image on this node.
 pub(super) async fn finish(lease: &Lease, facts: &Facts, image: &FinishRequest) -> Result<FinishResponse, Status> {
     let (containerd, snapshotter) = (&lease.containerd, facts.snapshotter());
@@ -118,7 +121,14 @@ async fn fill_snapshot(lease: &Lease, snapshotter: &str, parent: &str, layer: &L
         parent: parent.into(),
         ..Default::default()
     };
-    let prepared = containerd.snapshots().prepare(request).await;
+    let mut prepared = containerd.snapshots().prepare(request.clone()).await;
+    for _ in 0..LEFTOVERS {
+        if !prepared.as_ref().is_err_and(|status| status.message().ends_with(": file exists")) {
+            break;
+        }
+        // A containerd that was killed left a folder in the way; the attempt that it foiled has removed it.
+        prepared = containerd.snapshots().prepare(request.clone()).await;
+    }
     let mounts = prepared.map_err(refused(format_args!("preparing a snapshot for {}", layer.chain_id)))?;
     let request =
         ApplyRequest { diff: Some(wire(descriptor)), mounts: mounts.into_inner().mounts, ..Default::default() };
