@@ -1,9 +1,12 @@
 //! `vcdist helper`: what `vcdist push` runs on a node. Not for people.
 
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 use clap::Args;
 use vcterminal::Exit;
 
+use crate::cli::values::duration;
 use crate::helper::{self, Settings};
 
 /// Serve one push over stdin and stdout.
@@ -16,11 +19,19 @@ pub(super) struct Helper {
     /// containerd's namespace.
     #[arg(long, value_name = "NAME", default_value = "k8s.io")]
     containerd_namespace: String,
+
+    /// How long the connection may be silent before the push counts as gone.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    stall_timeout: Duration,
 }
 
 impl Helper {
     pub(super) async fn run(self) -> Result<Exit, helper::Error> {
-        let settings = Settings { address: self.containerd_address, namespace: self.containerd_namespace };
+        let settings = Settings {
+            address: self.containerd_address,
+            namespace: self.containerd_namespace,
+            stall_timeout: self.stall_timeout,
+        };
         helper::serve(settings).await.map(|()| Exit::Done)
     }
 }

@@ -99,8 +99,12 @@ pub(super) struct Containerd {
 
 impl Containerd {
     /// What it comes to for the helper.
-    pub(super) fn settings(&self) -> Settings {
-        Settings { namespace: self.containerd_namespace.clone(), address: self.containerd_address.clone() }
+    pub(super) fn settings(&self, ssh: &Ssh) -> Settings {
+        Settings {
+            namespace: self.containerd_namespace.clone(),
+            address: self.containerd_address.clone(),
+            stall_timeout: ssh.stall_timeout,
+        }
     }
 }
 

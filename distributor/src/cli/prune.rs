@@ -71,7 +71,7 @@ impl Prune {
             all: self.all,
             dry_run: self.dry_run,
             binary: Binary::this()?,
-            settings: self.containerd.settings(),
+            settings: self.containerd.settings(&self.ssh),
             parallel: self.parallel.get(),
         };
         let ssh = self.ssh.options();

@@ -167,7 +167,7 @@ impl Work {
             store,
             images,
             binary: Binary::this()?,
-            settings: self.containerd.settings(),
+            settings: self.containerd.settings(&self.ssh),
             parallel: self.parallel.get(),
             retries: self.retries,
             helper: self.helper,

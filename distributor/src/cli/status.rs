@@ -47,7 +47,7 @@ impl Status {
         let question = Question {
             images,
             binary: Binary::this()?,
-            settings: self.containerd.settings(),
+            settings: self.containerd.settings(&self.ssh),
             parallel: self.parallel.get(),
         };
         let ssh = self.ssh.options();

@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, OnceCell};
+use tokio::time::{sleep, timeout};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -31,17 +32,23 @@ use crate::protocol::proto::{
     HoldResponse, InventoryRequest, InventoryResponse, PushesRequest, PushesResponse, ReleaseRequest, ReleaseResponse,
     RemoveRequest, RemoveResponse, WriteRequest, WriteResponse,
 };
-use crate::protocol::{KEEP_ALIVE_SECONDS, KEEP_ALIVE_TIMEOUT_SECONDS, MARK, VERSION, WINDOW};
+use crate::protocol::{MARK, VERSION, WINDOW};
 pub(crate) use containerd::SOCKETS;
 
 use containerd::Containerd;
 use lease::Lease;
 use probe::Facts;
 use stdio::Stdio;
-use write::Unfinished;
+use write::Log;
 
-/// How long giving the lease back may take.
-const RELEASE_WITHIN: Duration = Duration::from_secs(20);
+/// How long giving the lease back may take: a containerd that was killed is back within a few seconds.
+const RELEASE_WITHIN: Duration = Duration::from_secs(12);
+
+/// How long until it is tried again.
+const RELEASE_AGAIN_AFTER: Duration = Duration::from_millis(300);
+
+/// The part of the time of silence after which an end asks whether the other is there.
+const QUESTION_AFTER: u32 = 4;
 
 /// Blob bytes come in frames of this size at most, in bytes.
 const FRAME: u32 = 1 << 20;
@@ -53,6 +60,8 @@ pub struct Settings {
     pub address: Option<Utf8PathBuf>,
     /// containerd's namespace.
     pub namespace: String,
+    /// How long the connection may be silent before the push counts as gone.
+    pub stall_timeout: Duration,
 }
 
 /// Why the helper could not serve.
@@ -79,6 +88,7 @@ pub async fn serve(settings: Settings) -> Result<(), Error> {
     stdio.write_all(format!("{MARK}ready {VERSION}\n").as_bytes()).await.map_err(Error::Stdio)?;
     stdio.flush().await.map_err(Error::Stdio)?;
 
+    let stall_timeout = settings.stall_timeout;
     let push = Arc::new(Push::new(settings));
     // The stream of connections never ends: its end would be taken for a wish to stop.
     let connections = stream::once(async { Ok::<_, io::Error>(stdio) }).chain(stream::pending());
@@ -93,15 +103,20 @@ pub async fn serve(settings: Settings) -> Result<(), Error> {
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
-        .http2_keepalive_interval(Some(Duration::from_secs(KEEP_ALIVE_SECONDS)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(KEEP_ALIVE_TIMEOUT_SECONDS)))
+        // Asked after a part of the time, the other end has all of it to answer: on a slow link that queues behind megabytes.
+        .http2_keepalive_interval(Some(stall_timeout / QUESTION_AFTER))
+        .http2_keepalive_timeout(Some(stall_timeout))
         .add_service(HelperServer::from_arc(Arc::clone(&push)))
         .serve_with_incoming_shutdown(connections, ended)
         .await;
-    match tokio::time::timeout(RELEASE_WITHIN, push.give_back()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(status)) => tracing::warn!("{}", status.message()),
-        Err(_) => tracing::warn!("containerd does not take the lease back; it expires by itself"),
+    let giving_back = async {
+        while let Err(status) = push.give_back().await {
+            tracing::warn!("{}", status.message());
+            sleep(RELEASE_AGAIN_AFTER).await;
+        }
+    };
+    if timeout(RELEASE_WITHIN, giving_back).await.is_err() {
+        tracing::warn!("containerd does not take the lease back; it expires by itself");
     }
     served.map_err(Error::Serve)
 }
@@ -112,7 +127,7 @@ struct Push {
     containerd: OnceCell<Containerd>,
     facts: OnceCell<Facts>,
     lease: Mutex<Option<Lease>>,
-    unfinished: Unfinished,
+    arrivals: Log,
     /// Images are finished one after another: they share layers, which are then unpacked once.
     finishing: Mutex<()>,
 }
@@ -124,13 +139,13 @@ impl Push {
             containerd: OnceCell::new(),
             facts: OnceCell::new(),
             lease: Mutex::new(None),
-            unfinished: Unfinished::default(),
+            arrivals: Log::default(),
             finishing: Mutex::new(()),
         }
     }
 
     async fn containerd(&self) -> Result<&Containerd, Status> {
-        let Settings { address, namespace } = &self.settings;
+        let Settings { address, namespace, .. } = &self.settings;
         self.containerd.get_or_try_init(|| Containerd::connect(address.as_deref(), namespace)).await
     }
 
@@ -144,12 +159,14 @@ impl Push {
         lease.clone().ok_or_else(|| Status::failed_precondition("Hold comes before anything is changed"))
     }
 
+    /// Gives the lease back. One that containerd does not take is still held.
     async fn give_back(&self) -> Result<(), Status> {
-        let lease = self.lease.lock().await.take();
-        match lease {
-            Some(lease) => lease.release(self.containerd().await?, &self.unfinished.take()).await,
-            None => Ok(()),
+        let mut held = self.lease.lock().await;
+        if let Some(lease) = held.as_ref() {
+            lease.release(self.containerd().await?, &self.arrivals.so_far()).await?;
+            *held = None;
         }
+        Ok(())
     }
 }
 
@@ -196,7 +213,7 @@ impl Helper for Push {
 
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
         let lease = self.lease().await?;
-        let answer = write::write(&lease.containerd, &self.unfinished, request.into_inner()).await?;
+        let answer = write::write(&lease.containerd, &self.arrivals, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 
@@ -204,6 +221,7 @@ impl Helper for Push {
         let (lease, facts) = (self.lease().await?, self.facts().await?);
         let _turn = self.finishing.lock().await;
         let answer = finish::finish(&lease, facts, request.get_ref()).await?;
+        self.arrivals.finished(request.get_ref().blobs.iter().map(|blob| &blob.digest));
         Ok(Response::new(answer))
     }
 

@@ -2,7 +2,7 @@
 //! right. What came before a cut stays as a partial ingest.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use containerd_client::services::v1::{AbortRequest, WriteAction, WriteContentRequest, WriteContentResponse};
@@ -28,22 +28,52 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 /// Messages on their way to containerd that it has not yet answered.
 const UNANSWERED: usize = 3;
 
-/// The ingests of a push that are begun and not committed, by name.
+/// What a push has brought so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Arrivals {
+    /// The blobs that are begun and not known to be committed.
+    pub(super) begun: BTreeSet<String>,
+    /// The blobs that are committed and that no image refers to.
+    pub(super) whole: BTreeSet<String>,
+    /// The blobs of the images that are finished.
+    pub(super) used: BTreeSet<String>,
+}
+
+/// [`Arrivals`] that several streams write down.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished(Mutex<BTreeSet<String>>);
+pub(super) struct Log(Mutex<Arrivals>);
 
-impl Unfinished {
-    /// Their names; none are unfinished afterwards.
-    pub(super) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
+impl Log {
+    /// What has arrived.
+    pub(super) fn so_far(&self) -> Arrivals {
+        self.arrivals().clone()
     }
 
-    fn begin(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into());
+    /// An image of these blobs is finished.
+    pub(super) fn finished<'a>(&self, digests: impl Iterator<Item = &'a String>) {
+        let mut arrivals = self.arrivals();
+        for digest in digests {
+            arrivals.whole.remove(digest);
+            arrivals.used.insert(digest.clone());
+        }
     }
 
-    fn end(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    fn begin(&self, digest: &str) {
+        self.arrivals().begun.insert(digest.into());
+    }
+
+    fn given_up(&self, digest: &str) {
+        self.arrivals().begun.remove(digest);
+    }
+
+    fn whole(&self, digest: &str) {
+        let mut arrivals = self.arrivals();
+        arrivals.begun.remove(digest);
+        arrivals.whole.insert(digest.into());
+    }
+
+    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,7 +86,7 @@ pub(super) fn ingest_ref(digest: &str) -> String {
 /// Takes one blob in.
 pub(super) async fn write(
     containerd: &Containerd,
-    unfinished: &Unfinished,
+    log: &Log,
     mut parts: Streaming<WriteRequest>,
 ) -> Result<WriteResponse, Status> {
     let Some(WriteRequest { part: Some(Part::Header(header)) }) = parts.message().await? else {
@@ -66,7 +96,7 @@ pub(super) async fn write(
     let Some(mut ingest) = Ingest::open(containerd, &header, TURN_WITHIN).await? else {
         return Ok(WriteResponse { already_there: true });
     };
-    unfinished.begin(&name);
+    log.begin(&header.digest);
     let already_there = ingest.offset == header.size && header.offset < header.size;
     if ingest.offset < header.offset {
         return Err(retry_from_start(format!("only {} bytes of blob {} are there", ingest.offset, header.digest)));
@@ -83,7 +113,7 @@ pub(super) async fn write(
                 }
                 Some(Part::Abort(_)) => {
                     ingest.abort(containerd, &name).await?;
-                    unfinished.end(&name);
+                    log.given_up(&header.digest);
                     return Err(Status::aborted(format!("blob {} was given up by its sender", header.digest)));
                 }
                 Some(Part::Header(_)) => return Err(Status::invalid_argument("a stream carries one blob")),
@@ -92,19 +122,21 @@ pub(super) async fn write(
         }
     }
     ingest.finish(containerd, &header).await?;
-    unfinished.end(&name);
+    log.whole(&header.digest);
     Ok(WriteResponse { already_there })
 }
 
 /// Lets containerd keep an unfinished blob although no lease holds it. Opening it without one makes containerd note
-/// when it may be removed: after a day.
-pub(super) async fn leave(unheld: &Containerd, name: &str) -> Result<(), Status> {
-    let digest = name.trim_start_matches("vcdist-").to_owned();
-    let header = WriteHeader { digest, size: 0, offset: 0 };
-    if let Some(ingest) = Ingest::open(unheld, &header, LET_GO_WITHIN).await? {
+/// when it may be removed: after a day. False when the blob turns out to be whole: a cut can come between its last byte and
+/// containerd's answer.
+pub(super) async fn leave(unheld: &Containerd, digest: &str) -> Result<bool, Status> {
+    let header = WriteHeader { digest: digest.to_owned(), size: 0, offset: 0 };
+    let ingest = Ingest::open(unheld, &header, LET_GO_WITHIN).await?;
+    let is_begun = ingest.is_some();
+    if let Some(ingest) = ingest {
         ingest.close().await;
     }
-    Ok(())
+    Ok(is_begun)
 }
 
 /// A blob being written, containerd's side.

@@ -1,17 +1,21 @@
 //! The one script that a push sends to a node: run the helper that is there, or take it in and run it.
 
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 
 use super::binary::Binary;
 use crate::protocol::{MARK, line_before};
 
-/// How the helper finds the node's containerd.
+/// What the helper is told: how it finds the node's containerd, and when it is alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// containerd's namespace.
     pub namespace: Namespace,
     /// Its socket; looked for where the distributions have it when none is given.
     pub address: Option<SocketPath>,
+    /// How long the connection may be silent before the helper ends: the node hears nothing of a link that is gone.
+    pub stall_timeout: Duration,
 }
 
 /// A containerd namespace: letters, digits, `.`, `_` and `-` (containerd's identifiers).
@@ -120,7 +124,9 @@ impl Answer {
 /// `noexec` refuses that, and the next folder is tried.
 pub(super) fn command(binary: &Binary, settings: &Settings) -> Command {
     let Binary { hash, size, .. } = binary;
-    let mut arguments = format!("helper --containerd-namespace {}", settings.namespace);
+    let Settings { namespace, stall_timeout, .. } = settings;
+    let seconds = stall_timeout.as_secs().max(1);
+    let mut arguments = format!("helper --containerd-namespace {namespace} --stall-timeout {seconds}s");
     if let Some(address) = &settings.address {
         arguments += &format!(" --containerd-address {}", address.0);
     }
@@ -156,7 +162,8 @@ mod tests {
     fn both() -> Command {
         let binary = Binary::this().expect("own program");
         let address = Some("/run/containerd/containerd.sock".parse().expect("path"));
-        command(&binary, &Settings { namespace: "k8s.io".parse().expect("name"), address })
+        let stall_timeout = std::time::Duration::from_secs(60);
+        command(&binary, &Settings { namespace: "k8s.io".parse().expect("name"), address, stall_timeout })
     }
 
     #[test]
