@@ -18,6 +18,7 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "csh", provides: "/bin/csh", reason: "a login shell unlike sh" },
     Package { name: "docker-registry", provides: "docker-registry", reason: "a real registry to pull a base from" },
     Package { name: "docker.io", provides: "dockerd", reason: "reads archives by docker load" },
+    Package { name: "faketime", provides: "faketime", reason: "a clock that is off by a year" },
     Package { name: "fish", provides: "/usr/bin/fish", reason: "a login shell unlike sh" },
     Package { name: "mmdebstrap", provides: "mmdebstrap", reason: "the measure of the debian base" },
     Package {

@@ -1,7 +1,6 @@
 //! Blobs that went bad on a node's disk: found, dropped and sent again.
 
 use std::fs::{self, OpenOptions};
-use std::path::PathBuf;
 
 use serde_json::json;
 use vcstore::Digest;
@@ -10,13 +9,8 @@ use crate::rig::{Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
-/// The file behind a blob on the node.
-fn file(rig: &Rig, digest: &Digest) -> PathBuf {
-    rig.path().join("root/io.containerd.content.v1.content/blobs/sha256").join(digest.hex()).into()
-}
-
 fn flip(rig: &Rig, digest: &Digest) {
-    let path = file(rig, digest);
+    let path = rig.blob_file(digest);
     let mut bytes = fs::read(&path).expect("a blob");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x20;
@@ -24,7 +18,7 @@ fn flip(rig: &Rig, digest: &Digest) {
 }
 
 fn is_sound(rig: &Rig, digest: &Digest) -> bool {
-    Digest::of(&fs::read(file(rig, digest)).expect("a blob")) == *digest
+    Digest::of(&fs::read(rig.blob_file(digest)).expect("a blob")) == *digest
 }
 
 #[test]
@@ -36,7 +30,7 @@ fn what_went_bad_on_a_node_is_sent_again() {
     let digest = |descriptor: &oci_spec::image::Descriptor| Digest::try_from(descriptor.digest()).expect("a digest");
     let (manifest, config, layer) = (digest(&this.manifest), digest(&this.config), this.layers[1].digest);
 
-    let shorten = OpenOptions::new().write(true).open(file(&rig, &layer)).expect("a blob");
+    let shorten = OpenOptions::new().write(true).open(rig.blob_file(&layer)).expect("a blob");
     shorten.set_len(1000).expect("damage");
     flip(&rig, &config);
     flip(&rig, &manifest);
@@ -45,6 +39,21 @@ fn what_went_bad_on_a_node_is_sent_again() {
     assert!([manifest, config, layer].iter().all(|digest| is_sound(&rig, digest)));
     assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
     assert_eq!(rig.ctr(&["leases", "ls", "-q"]), "");
+}
+
+#[test]
+fn folders_that_a_killed_containerd_left_are_not_in_the_way() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    rig.push(&["manager"]).report(0);
+    let snapshots = rig.path().join("root/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    let numbers = fs::read_dir(&snapshots).expect("snapshots").flatten();
+    let last = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max().expect("a snapshot");
+    // It names folders by the next number, and a number is free again when what was under way is undone.
+    (1..=4)
+        .for_each(|next| fs::create_dir_all(snapshots.join((last + next).to_string()).join("fs")).expect("a folder"));
+    image(&rig.store(), "manager", b"base", b"another");
+    assert_eq!(rig.push(&["manager"]).node()["result"], "pushed");
 }
 
 #[test]

@@ -275,19 +275,21 @@ fn a_full_disk_is_said_before_a_byte_moves() {
 }
 
 #[test]
-fn a_cache_folder_that_runs_nothing_is_passed_over() {
-    let rig = Rig::with(&Peculiar { noexec: true, ..Default::default() });
-    image(&rig.store(), "manager", b"base", b"own");
+fn a_cache_folder_that_runs_nothing_or_takes_nothing_is_passed_over() {
     let other = std::path::Path::new("/var/tmp/vcdist-0");
     let was_there = other.exists();
-    let pushed = rig.push(&["manager"]).node();
-    let placed = other.exists();
-    if !was_there {
-        fs::remove_dir_all(other).expect("the helper's folder");
+    for home in ["noexec", "ro", "size=1m"] {
+        let rig = Rig::with(&Peculiar { home: Some(home), ..Default::default() });
+        image(&rig.store(), "manager", b"base", b"own");
+        let pushed = rig.push(&["manager"]);
+        let placed = other.exists();
+        if !was_there && placed {
+            fs::remove_dir_all(other).expect("the helper's folder");
+        }
+        assert_eq!(pushed.node()["result"], "pushed", "{home}");
+        assert!(placed, "the next folder is used: {home}");
+        assert!(rig.helpers().iter().all(|path| !path.to_string_lossy().contains("helper-")), "{:?}", rig.helpers());
     }
-    assert_eq!(pushed["result"], "pushed");
-    assert!(placed, "the next folder is used");
-    assert!(rig.helpers().iter().all(|path| !path.to_string_lossy().contains("helper-")), "{:?}", rig.helpers());
 }
 
 #[test]

@@ -127,6 +127,27 @@ pub enum Containerd {
     V2,
 }
 
+impl Containerd {
+    /// The folder of its programs and nothing else, compiled if need be; none for Debian's, which are the machine's.
+    ///
+    /// # Errors
+    /// As [`Binaries::ensure`].
+    pub fn folder(self) -> Result<Option<Utf8PathBuf>, Error> {
+        let Some(module) = self.module() else { return Ok(None) };
+        let cache = cache_folder();
+        fs::create_dir_all(&cache).map_err(file("creating", &cache))?;
+        realise(module, &cache, &compiler_version()?).map(Some)
+    }
+
+    fn module(self) -> Option<&'static Module> {
+        match self {
+            Self::V1_6 => None,
+            Self::V1_7 => Some(&CONTAINERD_1_7),
+            Self::V2 => Some(&CONTAINERD_2),
+        }
+    }
+}
+
 /// The folders of the compiled programs, by module name.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -146,11 +167,7 @@ impl Binaries {
         let cache = cache_folder();
         fs::create_dir_all(&cache).map_err(file("creating", &cache))?;
         let mut modules = vec![&KUBERNETES, &ETCD, &COREDNS, &PAUSE];
-        match containerd {
-            Containerd::V1_6 => {}
-            Containerd::V1_7 => modules.push(&CONTAINERD_1_7),
-            Containerd::V2 => modules.push(&CONTAINERD_2),
-        }
+        modules.extend(containerd.module());
         let mut binaries = Self { folders: BTreeMap::new(), programs: BTreeMap::new() };
         for module in modules {
             binaries.folders.insert(module.name, realise(module, &cache, &compiler)?);

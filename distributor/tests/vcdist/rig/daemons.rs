@@ -4,7 +4,6 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::network::Network;
-use super::{Login, Peculiar};
+use super::{Login, Peculiar, processes};
 
 /// The ordinary user's number.
 const ORDINARY_ID: u32 = 10_001;
@@ -33,6 +32,14 @@ impl Daemon {
         self.0.id().to_string()
     }
 
+    /// Ends it without warning, and the processes it started itself.
+    pub(super) fn kill(&mut self) {
+        let children = processes::children(self.0.id());
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+        children.into_iter().for_each(|child| processes::signal(child, "KILL"));
+    }
+
     pub(super) fn end(&mut self) {
         let id = self.0.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &id]).status();
@@ -45,8 +52,9 @@ impl Daemon {
     }
 }
 
-pub(super) fn tool(name: &str) -> PathBuf {
-    std::env::var_os("VCDIST_TEST_CONTAINERD").map_or_else(|| name.into(), |folder| PathBuf::from(folder).join(name))
+/// A program of containerd's: of the one in `folder`, else of the machine's.
+pub(super) fn tool(name: &str, folder: Option<&Utf8Path>) -> Utf8PathBuf {
+    folder.map_or_else(|| name.into(), |folder| folder.join(name))
 }
 
 pub(super) fn tmpfs(path: &Utf8Path, options: &str) -> Utf8PathBuf {
@@ -56,7 +64,8 @@ pub(super) fn tmpfs(path: &Utf8Path, options: &str) -> Utf8PathBuf {
     path.to_owned()
 }
 
-pub(super) fn containerd(path: &Utf8Path) -> Daemon {
+/// A containerd with folders and a socket of its own.
+pub(super) fn containerd(path: &Utf8Path, folder: Option<&Utf8Path>) -> Daemon {
     let config = format!(
         r#"
 version = 2
@@ -75,14 +84,15 @@ disable = true
 "#
     );
     fs::write(path.join("containerd.toml"), config).expect("a configuration");
-    let log = fs::File::create(path.join("containerd.log")).expect("a log");
-    let mut command = Command::new(tool("containerd"));
+    let log = fs::File::options().create(true).append(true).open(path.join("containerd.log")).expect("a log");
+    let mut command = Command::new(tool("containerd", folder));
     command.arg("--config").arg(path.join("containerd.toml")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     Daemon(command.process_group(0).spawn().expect("containerd starts"))
 }
 
-/// An sshd that lets root in with a key made here, and takes the login user's cache folder to be the rig's.
-pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Network>) -> (Daemon, u16) {
+/// Writes what [`sshd`] reads: keys, a configuration that takes the login user's cache folder to be the rig's, and the
+/// operator's configuration. The port it will listen on.
+pub(super) fn write_sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Network>) -> u16 {
     fs::create_dir_all("/run/sshd").expect("sshd's folder");
     for key in ["host_key", "user_key"] {
         let mut keygen = Command::new("ssh-keygen");
@@ -111,18 +121,25 @@ pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Networ
          GlobalKnownHostsFile none\nConnectTimeout 3\n"
     );
     fs::write(path.join("ssh_config"), client).expect("a configuration");
+    port
+}
+
+/// An sshd that lets root in with the key made for it.
+pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Network>) -> Daemon {
     let mut command = match network {
         Some(network) => network.enter(),
         None => Command::new("env"),
     };
     command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", &with_user(path, peculiar)]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(path.join("sshd.log")).expect("a log"));
-    (Daemon(command.process_group(0).spawn().expect("sshd starts")), port)
+    let log = fs::File::options().create(true).append(true).open(path.join("sshd.log")).expect("a log");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    Daemon(command.process_group(0).spawn().expect("sshd starts"))
 }
 
 /// The command that runs sshd where the ordinary user exists, and nowhere else.
 fn with_user(path: &Utf8Path, peculiar: &Peculiar) -> String {
-    let sshd = format!("exec /usr/sbin/sshd -D -e -f {path}/sshd_config");
+    let alias = peculiar.alias.as_ref().map(|alias| format!("mount --bind {path} {alias} && ")).unwrap_or_default();
+    let sshd = format!("{alias}exec /usr/sbin/sshd -D -e -f {path}/sshd_config");
     let rule = match peculiar.login {
         Login::Root => return sshd,
         Login::Sudo | Login::NoSudo => "NOPASSWD: ALL",

@@ -1,18 +1,21 @@
 //! A node to push to, of real parts on the loopback interface: an sshd with keys of its own, and a containerd with
 //! folders and a socket of its own. It needs root. Everything goes when it is dropped.
-//!
-//! containerd is Debian's; `VCDIST_TEST_CONTAINERD` names a folder with another one (and its `ctr`).
+//! containerd is Debian's unless a test asks for another.
 
+mod content;
 mod daemons;
+mod fleet;
 mod images;
 mod link;
 mod network;
+mod processes;
 
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,8 +23,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 use vcstore::{Digest, Store};
 
-use daemons::{Daemon, containerd, sshd, tmpfs, tool};
-pub(crate) use images::{image, noise};
+use daemons::{Daemon, containerd, sshd, tmpfs, tool, write_sshd};
+pub(crate) use fleet::Fleet;
+pub(crate) use images::{image, noise, program};
 pub(crate) use link::Fate;
 use network::Network;
 
@@ -35,14 +39,18 @@ pub(crate) struct Peculiar {
     pub(crate) noise: Option<&'static str>,
     /// containerd's content lies on a file system of this many bytes.
     pub(crate) disk: Option<u64>,
-    /// The login user's cache folder is on a file system mounted noexec.
-    pub(crate) noexec: bool,
     /// Who logs in.
     pub(crate) login: Login,
     /// It has a network namespace of its own, and a link to it.
     pub(crate) network: bool,
     /// The ordinary user's login shell.
     pub(crate) shell: Option<&'static str>,
+    /// A folder with the programs of another containerd than the machine's.
+    pub(crate) containerd: Option<Utf8PathBuf>,
+    /// Where whoever logs in finds the rig's folder as well.
+    pub(crate) alias: Option<Utf8PathBuf>,
+    /// The login user's cache folder is on a file system mounted with these options.
+    pub(crate) home: Option<&'static str>,
 }
 
 /// Who logs in to a node.
@@ -71,8 +79,22 @@ pub(crate) struct Rig {
     containerd: Daemon,
     port: u16,
     mounts: Vec<Utf8PathBuf>,
-    login: Login,
+    peculiar: Peculiar,
     network: Option<Network>,
+}
+
+/// vcdist, without what debuggers read: it is placed on every node, and hashed for every push.
+fn vcdist() -> &'static Utf8Path {
+    static PROGRAM: OnceLock<Utf8PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let folder = Utf8Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (own, shared) = (folder.join(format!("vcdist.{}", std::process::id())), folder.join("vcdist"));
+        let mut strip = Command::new("strip");
+        strip.args(["-o", own.as_str(), env!("CARGO_BIN_EXE_vcdist")]);
+        assert!(strip.status().expect("strip runs").success());
+        fs::rename(own, &shared).expect("a name");
+        shared
+    })
 }
 
 impl Rig {
@@ -89,13 +111,14 @@ impl Rig {
         if let Some(bytes) = peculiar.disk {
             mounts.push(tmpfs(&path.join("root"), &format!("size={bytes}")));
         }
-        if peculiar.noexec {
-            mounts.push(tmpfs(&path.join("cache"), "noexec"));
+        if let Some(options) = peculiar.home {
+            mounts.push(tmpfs(&path.join("cache"), options));
         }
-        let containerd = containerd(&path);
+        let containerd = containerd(&path, peculiar.containerd.as_deref());
         let network = peculiar.network.then(Network::up);
-        let (sshd, port) = sshd(&path, peculiar, network.as_ref());
-        let rig = Self { folder, sshd, containerd, port, mounts, login: peculiar.login, network };
+        let port = write_sshd(&path, peculiar, network.as_ref());
+        let sshd = sshd(&path, peculiar, network.as_ref());
+        let rig = Self { folder, sshd, containerd, port, mounts, peculiar: peculiar.clone(), network };
         rig.wait();
         rig
     }
@@ -134,7 +157,7 @@ impl Rig {
     /// The command behind [`Rig::push_to`].
     pub(crate) fn command(&self, hosts: &[&str], arguments: &[&str]) -> Command {
         let mut command = self.vcdist("push", arguments);
-        command.args(["--output", "json", "--ssh-user", self.login.user()]);
+        command.args(["--output", "json", "--ssh-user", self.peculiar.login.user()]);
         command.arg("--ssh-config").arg(self.path().join("ssh_config"));
         command.args(hosts.iter().flat_map(|host| ["--host", host]));
         command
@@ -143,7 +166,7 @@ impl Rig {
     /// `vcdist SUBCOMMAND ARGUMENTS` with the rig's store and containerd, and no nodes named.
     pub(crate) fn vcdist(&self, subcommand: &str, arguments: &[&str]) -> Command {
         let path = self.path();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+        let mut command = Command::new(vcdist());
         command.arg(subcommand).arg("--containerd-address").arg(path.join("containerd.sock"));
         command.arg("--store").arg(path.join("store"));
         command.args(arguments).env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
@@ -154,11 +177,15 @@ impl Rig {
 
     /// `ctr -n k8s.io ARGUMENTS`, which must succeed; its stdout.
     pub(crate) fn ctr(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(tool("ctr"));
+        let mut command = self.ctr_program();
         command.arg("-a").arg(self.path().join("containerd.sock")).args(["-n", "k8s.io"]).args(arguments);
         let output = command.output().expect("ctr runs");
         assert!(output.status.success(), "ctr {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    fn ctr_program(&self) -> Command {
+        Command::new(tool("ctr", self.peculiar.containerd.as_deref()))
     }
 
     /// Has containerd collect garbage, and waits for it.
@@ -184,10 +211,27 @@ impl Rig {
 
     /// Whether any helper of this rig runs.
     pub(crate) fn helper_runs(&self) -> bool {
-        let ours = |entry: fs::DirEntry| {
-            fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe.starts_with(self.path().join("cache")))
-        };
-        fs::read_dir("/proc").expect("/proc").flatten().any(ours)
+        !processes::of_programs_in(&self.path().join("cache")).is_empty()
+    }
+
+    /// Sends every helper of this rig a signal: KILL, STOP, CONT.
+    pub(crate) fn signal_helpers(&self, name: &str) {
+        let helpers = processes::of_programs_in(&self.path().join("cache"));
+        helpers.into_iter().for_each(|helper| processes::signal(helper, name));
+    }
+
+    /// Ends sshd and all it lets in without warning, and starts it again.
+    pub(crate) fn kill_sshd(&mut self) {
+        self.sshd.kill();
+        self.sshd = sshd(self.path(), &self.peculiar, self.network.as_ref());
+        self.wait();
+    }
+
+    /// Ends containerd without warning, and starts it again.
+    pub(crate) fn kill_containerd(&mut self) {
+        self.containerd.kill();
+        self.containerd = containerd(self.path(), self.peculiar.containerd.as_deref());
+        self.wait();
     }
 
     /// Replaces what `known_hosts` says of this node.
@@ -242,11 +286,12 @@ impl Rig {
         link::to(self.port, fate)
     }
 
-    fn wait(&self) {
+    /// Waits until sshd and containerd answer.
+    pub(crate) fn wait(&self) {
         let deadline = Instant::now() + UP_WITHIN;
         let socket = self.path().join("containerd.sock");
         let answers = || {
-            let mut ctr = Command::new(tool("ctr"));
+            let mut ctr = self.ctr_program();
             ctr.args(["-a", socket.as_str(), "version"]).stdout(Stdio::null()).stderr(Stdio::null());
             socket.exists() && ctr.status().is_ok_and(|status| status.success())
         };

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Namespaces made by this process.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -19,7 +21,7 @@ impl Network {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         // Benchmarking addresses (RFC 2544), the half that labs leave alone.
-        let subnet = format!("198.19.{}.{}", process % 256, number * 4 % 256);
+        let subnet = format!("198.19.{}.{}", (process + number / 64) % 256, number % 64 * 4);
         let this = Self { name: format!("vcr{process:x}-{number}"), subnet };
         let Self { name, .. } = &this;
         let (here, there) = (this.end(1), this.end(2));
@@ -30,6 +32,8 @@ impl Network {
         ip(&["-n", name, "addr", "add", &format!("{there}/30"), "dev", "eth0"]);
         ip(&["-n", name, "link", "set", "eth0", "up"]);
         ip(&["-n", name, "link", "set", "lo", "up"]);
+        // While the link is gone, nothing for the node may leave this machine another way.
+        ip(&["route", "add", "unreachable", &format!("{}/30", this.subnet), "metric", "4096"]);
         this
     }
 
@@ -56,7 +60,13 @@ impl Network {
 
     /// Cuts the link, or mends it.
     pub(crate) fn set(&self, up: bool) {
-        ip(&["link", "set", &self.name, if up { "up" } else { "down" }]);
+        let state = if up { "up" } else { "down" };
+        ip(&["-n", &self.name, "link", "set", "eth0", state]);
+        // This end notices a little later.
+        let noticed = || fs::read_to_string(format!("/sys/class/net/{}/operstate", self.name)).expect("a state");
+        while noticed().trim().replace("lowerlayer", "") != state {
+            sleep(Duration::from_millis(5));
+        }
     }
 
     fn end(&self, number: u32) -> String {
@@ -67,6 +77,8 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        let route = format!("{}/30", self.subnet);
+        let _ = Command::new("ip").args(["route", "delete", "unreachable", &route, "metric", "4096"]).status();
         let _ = Command::new("ip").args(["link", "delete", &self.name]).status();
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
     }

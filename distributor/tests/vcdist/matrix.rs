@@ -1,0 +1,69 @@
+//! Every containerd, by every way, for every login: all of it cold, again with nothing to do, again with one new layer; and
+//! what came is run.
+
+use lab::Containerd;
+use serde_json::json;
+
+use crate::rig::{Login, Peculiar, Rig, image, noise, program};
+
+const MB: usize = 1_000_000;
+
+/// How a push asks for the system's ssh.
+const SYSTEM_SSH: &[&str] = &[];
+
+const NAMES: [&str; 3] = ["manager", "syncer", "vn-agent"];
+
+#[test]
+fn containerd_1_6() {
+    serves(Containerd::V1_6, SYSTEM_SSH);
+}
+
+#[test]
+fn containerd_1_7() {
+    serves(Containerd::V1_7, SYSTEM_SSH);
+}
+
+#[test]
+fn containerd_2() {
+    serves(Containerd::V2, SYSTEM_SSH);
+}
+
+fn serves(containerd: Containerd, transport: &[&str]) {
+    let folder = containerd.folder().expect("its programs");
+    for login in [Login::Root, Login::Sudo] {
+        let rig = Rig::with(&Peculiar { containerd: folder.clone(), login, ..Default::default() });
+        for (way, via) in [("auto", "helper"), ("never", "ctr")] {
+            let push = || rig.push(&[&["--helper", way], transport].concat()).node();
+            for name in NAMES {
+                image(&rig.store(), name, &noise(1, 2 * MB), &program(&format!("{name} by {via}")));
+            }
+            let cold = push();
+            assert_eq!((&cold["result"], &cold["via"]), (&json!("pushed"), &json!(via)));
+            assert_eq!(cold["blobs"], json!({"needed": 10, "sent": 10}));
+            for name in NAMES {
+                assert_eq!(run(&rig, name), format!("{name} by {via}"));
+            }
+            let again = push();
+            assert_eq!((&again["result"], &again["bytes"]["sent"]), (&json!("up-to-date"), &json!(0)));
+
+            image(&rig.store(), "manager", &noise(1, 2 * MB), &program("a new one"));
+            assert_eq!(push()["blobs"], json!({"needed": 3, "sent": 3}));
+            assert_eq!(run(&rig, "manager"), "a new one");
+            rig.assert_names_are_whole();
+            wipe(&rig);
+        }
+    }
+}
+
+/// What an image's program prints in a container of its own.
+fn run(rig: &Rig, name: &str) -> String {
+    let full = format!("docker.io/virtualcluster/{name}-amd64:latest");
+    rig.ctr(&["run", "--rm", &full, name, &format!("/usr/local/bin/{name}")])
+}
+
+/// Leaves the node without any image.
+fn wipe(rig: &Rig) {
+    let names = rig.ctr(&["images", "ls", "-q"]);
+    rig.ctr(&[&["images", "rm"], &names.lines().collect::<Vec<_>>()[..]].concat());
+    rig.collect_garbage();
+}
