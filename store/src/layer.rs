@@ -1,14 +1,20 @@
 //! Layers: a tree becomes a tar file, compressed and hashed in one streaming pass.
 
 use std::io::{self, BufWriter};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 
 use camino::Utf8PathBuf;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use tar::EntryType;
 
 use crate::digest::Hashed;
 use crate::tarball::{Member, Writer};
 use crate::{BlobWriter, Compression, Error, Hasher, Kind, Layer, Store, Tree};
+
+/// Where layers are written whose encoder takes all processors by itself: one after the other they are done as soon as beside
+/// each other, and on one thread the memory of one serves the next.
+static ONE_BY_ONE: LazyLock<Result<ThreadPool, ThreadPoolBuildError>> =
+    LazyLock::new(|| ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "layers".to_owned()).build());
 
 /// Writes `tree` as a layer into the store. Every entry gets the time `mtime`, in seconds since 1970.
 ///
@@ -17,8 +23,14 @@ use crate::{BlobWriter, Compression, Error, Hasher, Kind, Layer, Store, Tree};
 /// # Errors
 /// When a file cannot be read, changes meanwhile, or the store cannot be written.
 pub fn write(store: &Store, tree: &Tree, compression: Compression, mtime: u64) -> Result<Layer, Error> {
+    match (compression, &*ONE_BY_ONE) {
+        (Compression::Zstd, Ok(thread)) => thread.install(|| write_here(store, tree, compression, mtime)),
+        _ => write_here(store, tree, compression, mtime),
+    }
+}
+
+fn write_here(store: &Store, tree: &Tree, compression: Compression, mtime: u64) -> Result<Layer, Error> {
     let blobs = store.blobs();
-    let _turn = turn(compression);
     let output = BufWriter::with_capacity(256 << 10, store.writer()?);
     let encoder = compression.encoder(output).map_err(Error::io("compressing a layer into", &blobs))?;
     // Small writes, such as headers, are gathered before they are hashed and compressed.
@@ -73,13 +85,6 @@ pub fn write(store: &Store, tree: &Tree, compression: Compression, mtime: u64) -
         size: blob.size,
         media_type: compression.layer_media_type().to_owned(),
     })
-}
-
-/// Waits until no other layer is being written that takes all processors by itself: one after the other they are done as soon,
-/// and memory holds the buffers of one.
-fn turn(compression: Compression) -> Option<MutexGuard<'static, ()>> {
-    static TURN: Mutex<()> = Mutex::new(());
-    (compression == Compression::Zstd).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl FromPackages<'_> {
         lock: &Lock,
         progress: &Progress,
     ) -> Result<Base, Error> {
-        let (request, pinned) = self.resolve(lock)?;
+        let (request, pinned) = self.resolve(store, lock)?;
         let name = format!("{} {} {}", self.name(), self.options.suite, self.platform);
         // Which package brought another matters only where it decides on a layer.
         let sets = match (self.selection, self.options.layers) {
@@ -78,7 +78,7 @@ impl FromPackages<'_> {
     ///
     /// # Errors
     /// As [`debian::lock`].
-    pub(super) fn resolve(&self, lock: &Lock) -> Result<(Request, Pinned), Error> {
+    pub(super) fn resolve(&self, store: &Store, lock: &Lock) -> Result<(Request, Pinned), Error> {
         let request = Request {
             options: self.options.clone(),
             selection: self.selection,
@@ -92,7 +92,7 @@ impl FromPackages<'_> {
         };
         let pinned = match lock.packages(&key, self.platform)? {
             Some(pinned) if pinned.answers(&request) => pinned,
-            before => debian::lock(&request, before.as_ref())?,
+            before => debian::lock(store, &request, before.as_ref())?,
         };
         lock.pin_packages(&key, self.platform, pinned.clone());
         Ok((request, pinned))

@@ -144,8 +144,8 @@ impl Spec {
         progress: &Progress,
     ) -> Result<(), Error> {
         match self {
-            Self::Debian(options) => system(options, platform).resolve(lock).map(|_| ()),
-            Self::Static(options) => files(options, platform).resolve(lock).map(|_| ()),
+            Self::Debian(options) => system(options, platform).resolve(store, lock).map(|_| ()),
+            Self::Static(options) => files(options, platform).resolve(store, lock).map(|_| ()),
             Self::Registry(reference) => registry::resolve(reference, platform, lock).map(|_| ()),
             Self::Oci(path) | Self::DockerArchive(path) => {
                 archive::realise(&self.to_string(), path, platform, store, lock, progress).map(|_| ())

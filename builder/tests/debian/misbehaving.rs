@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use miette::Diagnostic;
-use vcbuild::base::debian::{Error, Layering, Options, Pinned, Request, Selection, lock, realise};
+use vcbuild::base::debian::{self, Error, Layering, Options, Pinned, Request, Selection, realise};
 use vcstore::{Compression, Store};
 
 use crate::mirror::{BASE, Mirror, Package};
@@ -11,6 +11,12 @@ fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&Utf8Path::from_path(folder.path()).unwrap().join("store")).unwrap();
     (folder, store)
+}
+
+/// What is chosen by who has nothing yet.
+fn lock(request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error> {
+    let (_folder, store) = store();
+    debian::lock(&store, request, before)
 }
 
 fn realised(pinned: &Pinned, request: &Request) -> Result<String, Error> {

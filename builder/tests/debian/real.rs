@@ -25,7 +25,7 @@ fn request(suite: &str) -> Request {
 
 fn made(suite: &str, folder: &Path) -> (Store, Pinned, Base) {
     let (store, request) = (store(folder), request(suite));
-    let pinned = lock(&request, None).unwrap();
+    let pinned = lock(&store, &request, None).unwrap();
     let base = realise(&store, &pinned, &request, Compression::None).unwrap();
     (store, pinned, base)
 }
@@ -77,7 +77,7 @@ fn it_is_made_for_another_processor_without_an_emulator() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let request = Request { architecture: "arm64".to_owned(), ..Request::default() };
-    let pinned = lock(&request, None).unwrap();
+    let pinned = lock(&store, &request, None).unwrap();
     assert!(pinned.packages.iter().all(|pin| ["arm64", "all"].contains(&pin.architecture.as_str())));
     let base = realise(&store, &pinned, &request, Compression::None).unwrap();
     let files = files(store.reader(&base.layers[0].digest).unwrap());

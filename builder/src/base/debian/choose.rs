@@ -1,6 +1,6 @@
 //! What a request comes to: which packages, and which of those asked for brought each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::index::Index;
 use super::{Error, Request, Selection, minimal, solve};
@@ -31,15 +31,16 @@ fn system(index: &Index, request: &Request, held: &BTreeMap<String, usize>) -> R
     if include.is_empty() {
         return Ok(base.into_iter().map(|number| Choice { number, set: None }).collect());
     }
-    let name = |number: &usize| index.candidates[*number].name.clone();
+    let unreadable = |why| Error::Unsolvable { suite: suite.to_owned(), why };
+    let name = |number: usize| index.candidate(number).map(|one| one.name.clone()).map_err(unreadable);
+    let base = base.into_iter().map(|number| Ok((name(number)?, number))).collect::<Result<BTreeMap<_, _>, Error>>()?;
     let mut held = held.clone();
-    held.extend(base.iter().map(|number| (name(number), *number)));
+    held.extend(base.clone());
     let all = solve::solve(index, suite, architecture, include, &held)?;
-    let names: BTreeSet<_> = base.iter().map(name).collect();
     let mut sets: BTreeMap<usize, String> = BTreeMap::new();
     for root in include {
         for number in solve::needs(index, suite, architecture, &all, root)? {
-            if !names.contains(&name(&number)) {
+            if !base.contains_key(&name(number)?) {
                 sets.entry(number).or_insert_with(|| root.clone());
             }
         }
@@ -49,10 +50,11 @@ fn system(index: &Index, request: &Request, held: &BTreeMap<String, usize>) -> R
 
 /// The newest package of a name, without what it depends on.
 fn newest(index: &Index, request: &Request, held: &BTreeMap<String, usize>, name: &str) -> Result<Choice, Error> {
-    let newest = || index.named(name).iter().copied().max_by_key(|&one| index.candidates[one].version().ok());
-    let number = held.get(name).copied().or_else(newest).ok_or_else(|| Error::NoSuchPackage {
+    let suite = &request.options.suite;
+    let newest = index.newest(name).map_err(|why| Error::Unsolvable { suite: suite.clone(), why })?;
+    let number = held.get(name).copied().or(newest).ok_or_else(|| Error::NoSuchPackage {
         name: name.to_owned(),
-        suite: request.options.suite.clone(),
+        suite: suite.clone(),
         architecture: request.architecture.clone(),
     })?;
     Ok(Choice { number, set: None })
@@ -82,13 +84,13 @@ mod tests {
         let held: BTreeMap<_, _> = held
             .iter()
             .map(|(name, version)| {
-                let number = index.named(name).iter().find(|&&one| index.candidates[one].version == *version);
-                ((*name).to_owned(), *number.unwrap())
+                let is = |&one: &usize| index.candidate(one).unwrap().version == *version;
+                ((*name).to_owned(), index.named(name).unwrap().into_iter().find(is).unwrap())
             })
             .collect();
         let choices = choose(&index, &Request { options, ..Request::default() }, &held).unwrap();
         let shown = choices.into_iter().map(|choice| {
-            let one = &index.candidates[choice.number];
+            let one = index.candidate(choice.number).unwrap();
             format!("{} {}{}", one.name, one.version, choice.set.map(|set| format!(" for {set}")).unwrap_or_default())
         });
         shown.collect()

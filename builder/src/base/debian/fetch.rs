@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use reqwest::{Client, Response, StatusCode};
-use vcstore::{Blob, Digest, Store};
+use vcstore::{Blob, Store};
 
 use super::Error;
 use crate::network::{Permit, causes};
@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 4;
 /// How many packages are fetched at once: enough to hide a mirror's answer time, few enough not to be a nuisance.
 const AT_ONCE: usize = 8;
 
-/// A connection to mirrors, with the threads it runs on.
+/// A connection to mirrors. One thread is quick enough to hash what the fastest of them sends.
 pub(crate) struct Mirror {
     runtime: tokio::runtime::Runtime,
     client: Client,
@@ -37,8 +37,8 @@ impl Mirror {
         let network = |source: Box<dyn StdError + Send + Sync>| Error::Network { source };
         // Another part of the program may have chosen already; then that choice stands.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(2).enable_all().build().map_err(|error| network(error.into()))?;
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().map_err(|error| network(error.into()))?;
         let client = Client::builder()
             .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(15))
@@ -69,18 +69,17 @@ impl Mirror {
         .await
     }
 
-    /// Fetches a file whose hash and size are known into memory.
-    pub(crate) async fn known_bytes(&self, url: &str, blob: Blob) -> Result<Vec<u8>, Error> {
-        let bytes = self.bytes(url, blob.size).await?;
-        let found = Digest::of(&bytes);
-        if found == blob.digest { Ok(bytes) } else { Err(Error::damaged(url, &found, &blob.digest)) }
+    /// Fetches a file into the store, unless the store has it already.
+    pub(crate) async fn blob(&self, store: &Store, url: &str, blob: Blob) -> Result<(), Error> {
+        if store.size(&blob.digest) == Some(blob.size) {
+            return Ok(());
+        }
+        self.attempts(url, async |response| into_store(store, url, blob, response).await).await
     }
 
     /// Fetches files into the store; what the store has already is not fetched.
     pub(crate) fn blobs(&self, store: &Store, wanted: &[(String, Blob)]) -> Result<(), Error> {
-        let missing = wanted.iter().filter(|(_, blob)| store.size(&blob.digest) != Some(blob.size));
-        let transfers = missing
-            .map(|(url, blob)| self.attempts(url, async |response| into_store(store, url, *blob, response).await));
+        let transfers = wanted.iter().map(|(url, blob)| self.blob(store, url, *blob));
         self.run(futures::stream::iter(transfers).buffer_unordered(AT_ONCE).try_collect())
     }
 

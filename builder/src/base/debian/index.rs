@@ -1,9 +1,14 @@
-//! The packages a suite has, read from its `Packages` index: of each only what choosing and fetching it needs.
+//! The packages a suite has, read from its `Packages` index: of those that are asked for, what choosing and fetching needs.
 
-use std::collections::HashMap;
-use std::io::{self, BufRead};
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, BufRead, BufWriter, Write};
+use std::os::unix::fs::FileExt;
 
-use deb822_fast::borrowed::{BorrowedParagraph, iter_paragraphs_borrowed};
+use camino::{Utf8Path, Utf8PathBuf};
+use deb822_fast::borrowed::iter_paragraphs_borrowed;
 use debian_control::lossy::{Relation, Relations};
 use debversion::Version;
 use vcstore::{Blob, Digest};
@@ -29,25 +34,25 @@ pub(crate) struct Candidate {
     provides: Option<Box<str>>,
 }
 
-/// A relation field could not be read: which, and why.
-pub(crate) type BadRelation = String;
+/// What the index says of a package could not be read: what of it, and why.
+pub(crate) type Unreadable = String;
 
 impl Candidate {
     /// What it needs: all of these groups, of each any one.
-    pub(crate) fn depends(&self) -> Result<Vec<Vec<Relation>>, BadRelation> {
+    pub(crate) fn depends(&self) -> Result<Vec<Vec<Relation>>, Unreadable> {
         self.relations(self.depends.iter().flatten())
     }
 
     /// What it cannot be with.
-    pub(crate) fn conflicts(&self) -> Result<Vec<Relation>, BadRelation> {
+    pub(crate) fn conflicts(&self) -> Result<Vec<Relation>, Unreadable> {
         Ok(self.relations(self.conflicts.iter().flatten())?.into_iter().flatten().collect())
     }
 
-    fn provides(&self) -> Result<Vec<Relation>, BadRelation> {
+    fn provides(&self) -> Result<Vec<Relation>, Unreadable> {
         Ok(self.relations(self.provides.iter())?.into_iter().flatten().collect())
     }
 
-    fn relations<'a>(&self, fields: impl Iterator<Item = &'a Box<str>>) -> Result<Vec<Vec<Relation>>, BadRelation> {
+    fn relations<'a>(&self, fields: impl Iterator<Item = &'a Box<str>>) -> Result<Vec<Vec<Relation>>, Unreadable> {
         let mut groups = Vec::new();
         for field in fields {
             let Relations(more) = field.parse().map_err(|why| format!("{}: {field:?}: {why}", self.name))?;
@@ -56,88 +61,175 @@ impl Candidate {
         Ok(groups)
     }
 
-    pub(crate) fn version(&self) -> Result<Version, BadRelation> {
+    pub(crate) fn version(&self) -> Result<Version, Unreadable> {
         self.version.parse().map_err(|error| format!("{}: {error}", self.name))
     }
 }
 
-/// All packages of all archives, by name and by what they provide.
-#[derive(Debug, Default)]
+/// All packages of all archives, by name and by what they provide. A suite has tens of thousands, of which few are ever looked
+/// at: in memory is where the text of each stands in a file, and it is read when it is asked for.
+#[derive(Debug)]
 pub(crate) struct Index {
-    pub(crate) candidates: Vec<Candidate>,
-    names: HashMap<String, Vec<usize>>,
-    providers: HashMap<String, Vec<(usize, Option<Version>)>>,
+    /// The texts, one after the other, and where they are.
+    spool: File,
+    path: Utf8PathBuf,
+    packages: Vec<Package>,
+    /// How many of the packages are of the archives, the first ones; those after them are held.
+    listed: usize,
+    /// Packages by the hash of their name, and by those of the names they provide. Other names may share a hash.
+    names: BTreeSet<(u64, usize)>,
+    providers: BTreeSet<(u64, usize)>,
+    base: Vec<usize>,
+}
+
+/// Where a package stands in the spool.
+#[derive(Debug)]
+struct Package {
+    offset: u64,
+    size: usize,
+    archive: usize,
+    read: OnceCell<Box<Candidate>>,
 }
 
 impl Index {
+    /// An index of nothing yet, which will keep its texts in a file in `folder`.
+    pub(crate) fn new(folder: &Utf8Path) -> Result<Self, Error> {
+        let path = folder.join("packages");
+        let spool = File::options().read(true).append(true).create_new(true).open(&path);
+        let (names, providers) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self {
+            spool: spool.map_err(Error::io("making", &path))?,
+            path,
+            packages: Vec::new(),
+            listed: 0,
+            names,
+            providers,
+            base: Vec::new(),
+        })
+    }
+
     /// Adds the packages of one archive, from its decompressed index.
     pub(crate) fn add(&mut self, archive: usize, url: &str, mut text: impl BufRead) -> Result<(), Error> {
+        let path = self.path.clone();
+        let mut offset = self.spool.metadata().map_err(Error::io("reading", &path))?.len();
+        let spool = self.spool.try_clone().map_err(Error::io("opening", &path))?;
+        let mut spool = BufWriter::with_capacity(256 << 10, spool);
         let mut paragraph = String::new();
-        loop {
-            let more =
+        let mut more = true;
+        while more {
+            more =
                 next_paragraph(&mut text, &mut paragraph).map_err(|error| Error::repository(url, error.to_string()))?;
-            for fields in iter_paragraphs_borrowed(&paragraph) {
-                let fields = fields.map_err(|error| Error::repository(url, error.to_string()))?;
-                let candidate = candidate(&fields, archive).map_err(|why| Error::repository(url, why))?;
-                self.insert(candidate).map_err(|why| Error::repository(url, why))?;
-            }
-            if !more {
-                return Ok(());
+            if let Some(candidate) = candidate(&paragraph, archive).map_err(|why| Error::repository(url, why))? {
+                self.enter(self.packages.len(), &candidate).map_err(|why| Error::repository(url, why))?;
+                let size = paragraph.len();
+                self.packages.push(Package { offset, size, archive, read: OnceCell::new() });
+                spool.write_all(paragraph.as_bytes()).map_err(Error::io("writing", &path))?;
+                offset += size as u64;
             }
         }
+        self.listed = self.packages.len();
+        spool.flush().map_err(Error::io("writing", &path))
+    }
+
+    /// The package of a number.
+    pub(crate) fn candidate(&self, number: usize) -> Result<&Candidate, Unreadable> {
+        let package = &self.packages[number];
+        if let Some(read) = package.read.get() {
+            return Ok(read);
+        }
+        let mut text = vec![0; package.size];
+        self.spool.read_exact_at(&mut text, package.offset).map_err(|why| format!("reading {}: {why}", self.path))?;
+        let candidate = candidate(&String::from_utf8_lossy(&text), package.archive)?;
+        let candidate = candidate.ok_or_else(|| format!("{} was changed while it was read", self.path))?;
+        Ok(package.read.get_or_init(|| Box::new(candidate)))
+    }
+
+    /// The packages that every installation has.
+    pub(crate) fn base(&self) -> impl Iterator<Item = Result<&Candidate, Unreadable>> {
+        self.base.iter().map(|&number| self.candidate(number))
     }
 
     /// The packages of a name, by number.
-    pub(crate) fn named(&self, name: &str) -> &[usize] {
-        self.names.get(name).map_or(&[], Vec::as_slice)
+    pub(crate) fn named(&self, name: &str) -> Result<Vec<usize>, Unreadable> {
+        let mut named: Vec<(usize, &Candidate)> = Vec::new();
+        for number in entered(&self.names, name) {
+            let candidate = self.candidate(number)?;
+            // The same version in a second archive is the same package.
+            let known = || named.iter().any(|(_, one)| one.version == candidate.version);
+            if candidate.name == name && (number >= self.listed || !known()) {
+                named.push((number, candidate));
+            }
+        }
+        Ok(named.into_iter().map(|(number, _)| number).collect())
+    }
+
+    /// The newest package of a name, by number. A version that cannot be read is the last to be taken.
+    pub(crate) fn newest(&self, name: &str) -> Result<Option<usize>, Unreadable> {
+        let version = |number: usize| Ok((self.candidate(number)?.version().ok(), number));
+        let versions = self.named(name)?.into_iter().map(version).collect::<Result<Vec<_>, Unreadable>>()?;
+        Ok(versions.into_iter().max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, number)| number))
     }
 
     /// The packages that provide a name, by number, and which version of it they provide if they say.
-    pub(crate) fn providing(&self, name: &str) -> &[(usize, Option<Version>)] {
-        self.providers.get(name).map_or(&[], Vec::as_slice)
+    pub(crate) fn providing(&self, name: &str) -> Result<Vec<(usize, Option<Version>)>, Unreadable> {
+        let mut providing = Vec::new();
+        for number in entered(&self.providers, name) {
+            let candidate = self.candidate(number)?;
+            let provided = candidate.provides()?.into_iter().filter(|provided| provided.name == name);
+            let versions: Vec<_> = provided.map(|provided| provided.version.map(|(_, version)| version)).collect();
+            if !versions.is_empty() && self.named(&candidate.name)?.contains(&number) {
+                providing.extend(versions.into_iter().map(|version| (number, version)));
+            }
+        }
+        Ok(providing)
     }
 
     /// Sees to it that a pinned package is there, although the archive may have a newer one by now: that one says of its
     /// relations what this one did. Returns its number; nothing when no package has the name any more.
-    pub(crate) fn hold(&mut self, pin: &Pin, archive: usize) -> Option<usize> {
-        let named = self.named(&pin.name);
-        let same = |one: &&usize| self.candidates[**one].blob.digest == pin.sha256;
-        if let Some(known) = named.iter().find(same) {
-            return Some(*known);
+    pub(crate) fn hold(&mut self, pin: &Pin, archive: usize) -> Result<Option<usize>, Unreadable> {
+        for number in self.named(&pin.name)? {
+            if self.candidate(number)?.blob.digest == pin.sha256 {
+                return Ok(Some(number));
+            }
         }
-        let like = named.iter().copied().max_by_key(|&one| self.candidates[one].version().ok())?;
-        let number = self.candidates.len();
-        self.candidates.push(Candidate {
+        let Some(like) = self.newest(&pin.name)? else { return Ok(None) };
+        let candidate = Candidate {
             version: pin.version.clone(),
             architecture: pin.architecture.clone(),
             path: pin.path.clone(),
             blob: Blob { digest: pin.sha256, size: pin.size },
             archive,
-            ..self.candidates[like].clone()
-        });
-        for providers in self.providers.values_mut() {
-            let provided = providers.iter().find(|(one, _)| *one == like).map(|(_, version)| version.clone());
-            providers.extend(provided.map(|version| (number, version)));
-        }
-        self.names.entry(pin.name.clone()).or_default().push(number);
-        Some(number)
+            ..self.candidate(like)?.clone()
+        };
+        let number = self.packages.len();
+        self.enter(number, &candidate)?;
+        let (Package { offset, size, .. }, read) = (&self.packages[like], OnceCell::from(Box::new(candidate)));
+        self.packages.push(Package { offset: *offset, size: *size, archive, read });
+        Ok(Some(number))
     }
 
-    fn insert(&mut self, candidate: Candidate) -> Result<(), BadRelation> {
-        let known = self.names.entry(candidate.name.clone()).or_default();
-        // The same version in a second archive is the same package.
-        if known.iter().any(|&one| self.candidates[one].version == candidate.version) {
-            return Ok(());
-        }
-        let number = self.candidates.len();
-        known.push(number);
+    fn enter(&mut self, number: usize, candidate: &Candidate) -> Result<(), Unreadable> {
+        self.names.insert((hash(&candidate.name), number));
         for provided in candidate.provides()? {
-            let version = provided.version.map(|(_, version)| version);
-            self.providers.entry(provided.name).or_default().push((number, version));
+            self.providers.insert((hash(&provided.name), number));
         }
-        self.candidates.push(candidate);
+        if candidate.base {
+            self.base.push(number);
+        }
         Ok(())
     }
+}
+
+/// The packages that were entered under a name, or under another of its hash, in order.
+fn entered(packages: &BTreeSet<(u64, usize)>, name: &str) -> impl Iterator<Item = usize> {
+    let hash = hash(name);
+    packages.range((hash, 0)..=(hash, usize::MAX)).map(|(_, number)| *number)
+}
+
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Reads up to an empty line. Returns whether more may follow.
@@ -154,7 +246,10 @@ fn next_paragraph(text: &mut impl BufRead, paragraph: &mut String) -> io::Result
     }
 }
 
-fn candidate(fields: &BorrowedParagraph<'_>, archive: usize) -> Result<Candidate, String> {
+/// The package that a paragraph describes; none in an empty one.
+fn candidate(paragraph: &str, archive: usize) -> Result<Option<Candidate>, Unreadable> {
+    let Some(fields) = iter_paragraphs_borrowed(paragraph).next() else { return Ok(None) };
+    let fields = fields.map_err(|error| error.to_string())?;
     let name = fields.get_single("Package").ok_or("a package has no name")?;
     let field = |field: &str| fields.get_single(field).ok_or_else(|| format!("{name} has no {field}"));
     let relation = |field: &str| fields.get(field).map(|lines| lines.join(" ").into_boxed_str());
@@ -164,7 +259,7 @@ fn candidate(fields: &BorrowedParagraph<'_>, archive: usize) -> Result<Candidate
     }
     let digest = Digest::from_hex(field("SHA256")?).map_err(|error| format!("{name}: {error}"))?;
     let size = field("Size")?.parse().map_err(|_| format!("the size of {name} is no number"))?;
-    Ok(Candidate {
+    Ok(Some(Candidate {
         name: name.to_owned(),
         version: field("Version")?.to_owned(),
         architecture: field("Architecture")?.to_owned(),
@@ -175,5 +270,5 @@ fn candidate(fields: &BorrowedParagraph<'_>, archive: usize) -> Result<Candidate
         depends: [relation("Pre-Depends"), relation("Depends")],
         conflicts: [relation("Conflicts"), relation("Breaks")],
         provides: relation("Provides"),
-    })
+    }))
 }

@@ -28,12 +28,15 @@ mod system;
 mod unpack;
 
 use std::collections::BTreeMap;
+use std::io::{self, BufReader};
 use std::time::{Instant, SystemTime};
 
 use camino::Utf8Path;
 use futures::future::try_join_all;
+use liblzma::read::XzDecoder;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 use vcstore::{Blob, Compression, Digest, Layer, Store, Tree};
 
 use deb::Package;
@@ -195,14 +198,28 @@ pub struct Base {
 /// # Errors
 /// When no mirror is known or it cannot be reached, a release is not signed by a trusted key, is stale or malformed, or
 /// no set of packages satisfies their relations.
-pub fn lock(request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error> {
+pub fn lock(store: &Store, request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error> {
     let options = &request.options;
     let permit = request.network.permit(format!("choosing the packages of Debian {}", options.suite))?;
     let archives = sources::archives(request)?;
     let mirror = Mirror::new(permit)?;
     let now = SystemTime::now();
-    let read = mirror.run(try_join_all(archives.iter().map(|archive| read(&mirror, archive, request, now))))?;
-    let mut index = Index::default();
+    let read = mirror.run(try_join_all(archives.iter().map(|archive| read(store, &mirror, archive, request, now))))?;
+    // On a thread that unpacks packages later: the allocator gives it the memory again that this took.
+    rayon::scope(|_| pin(store, request, &archives, read, before))
+}
+
+/// Chooses from the releases and indexes that were read of `archives`.
+fn pin(
+    store: &Store,
+    request: &Request,
+    archives: &[Archive],
+    read: Vec<Option<(PinnedRelease, Indexes)>>,
+    before: Option<&Pinned>,
+) -> Result<Pinned, Error> {
+    let options = &request.options;
+    let folder = store.temp_dir()?;
+    let mut index = Index::new(utf8(&folder)?)?;
     let mut releases = Vec::new();
     for (number, found) in read.into_iter().enumerate() {
         let Some((release, indexes)) = found else { continue };
@@ -210,23 +227,27 @@ pub fn lock(request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error>
             Suite::named(&release.codename)?;
         }
         releases.push(release);
-        for (url, bytes) in indexes {
-            let text = std::io::BufReader::with_capacity(1 << 20, liblzma::read::XzDecoder::new(bytes.as_slice()));
-            index.add(number, &url, text)?;
+        for (url, digest) in indexes {
+            let mut text = BufReader::with_capacity(256 << 10, XzDecoder::new(store.reader(&digest)?));
+            index.add(number, &url, &mut text)?;
+            // The store checks the hash when the end is read.
+            let rest = io::copy(&mut text.into_inner().into_inner(), &mut io::sink());
+            rest.map_err(|error| Error::repository(&url, error.to_string()))?;
         }
     }
+    let unreadable = |why| Error::Unsolvable { suite: options.suite.clone(), why };
     let mut held = BTreeMap::new();
     for pin in before.into_iter().filter(|before| before.is_from_where(request)).flat_map(|before| &before.packages) {
         if let Some(archive) = archives.iter().position(|archive| archive.suite == pin.suite)
-            && let Some(number) = index.hold(pin, archive)
+            && let Some(number) = index.hold(pin, archive).map_err(unreadable)?
         {
             held.insert(pin.name.clone(), number);
         }
     }
     let chosen = choose::choose(&index, request, &held)?;
     let packages = chosen.into_iter().map(|choice| {
-        let one = &index.candidates[choice.number];
-        Pin {
+        let one = index.candidate(choice.number).map_err(unreadable)?;
+        Ok(Pin {
             name: one.name.clone(),
             version: one.version.clone(),
             architecture: one.architecture.clone(),
@@ -235,7 +256,7 @@ pub fn lock(request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error>
             size: one.blob.size,
             suite: archives[one.archive].suite.clone(),
             set: choice.set,
-        }
+        })
     });
     Ok(Pinned {
         suite: options.suite.clone(),
@@ -245,15 +266,16 @@ pub fn lock(request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error>
         security: options.security,
         updates: options.updates,
         releases,
-        packages: packages.collect(),
+        packages: packages.collect::<Result<_, Error>>()?,
     })
 }
 
-/// Indexes of an archive, compressed, by their addresses.
-type Indexes = Vec<(String, Vec<u8>)>;
+/// Indexes of an archive, compressed and in the store, by their addresses.
+type Indexes = Vec<(String, Digest)>;
 
 /// The release of an archive and its indexes; nothing when the archive may be missing, and is.
 async fn read(
+    store: &Store,
     mirror: &Mirror,
     archive: &Archive,
     request: &Request,
@@ -282,14 +304,14 @@ async fn read(
             let url = format!("{folder}/{path}/Packages.xz");
             if release.by_hash {
                 let url = format!("{folder}/{path}/by-hash/SHA256/{}", blob.digest.hex());
-                match mirror.known_bytes(&url, blob).await {
+                match mirror.blob(store, &url, blob).await {
                     // As apt does: not every mirror keeps by its hash what it is said to.
                     Err(Error::Gone { .. }) => {}
-                    bytes => return Ok((url, bytes?)),
+                    fetched => return fetched.map(|()| (url, blob.digest)),
                 }
             }
-            let bytes = mirror.known_bytes(&url, blob).await?;
-            Ok::<_, Error>((url, bytes))
+            mirror.blob(store, &url, blob).await?;
+            Ok::<_, Error>((url, blob.digest))
         }
     });
     let indexes = try_join_all(indexes).await?;
@@ -314,11 +336,7 @@ pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: C
     fetch(store, pinned, request)?;
     tracing::debug!(elapsed = ?start.elapsed(), "packages are in the store");
     let folder = store.temp_dir()?;
-    let spools = Utf8Path::from_path(folder.path()).ok_or_else(|| Error::Io {
-        attempt: "using",
-        path: folder.path().to_string_lossy().into_owned().into(),
-        source: std::io::Error::other("its path is not UTF-8"),
-    })?;
+    let spools = utf8(&folder)?;
     let keep = match request.selection {
         Selection::System => slim::keeps,
         Selection::Static => minimal::keeps,
@@ -341,6 +359,14 @@ pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: C
     let layers = layers.collect::<Result<_, Error>>()?;
     tracing::debug!(elapsed = ?start.elapsed(), "the layers are written");
     Ok(Base { layers, packages: pinned.packages.clone() })
+}
+
+fn utf8(folder: &TempDir) -> Result<&Utf8Path, Error> {
+    Utf8Path::from_path(folder.path()).ok_or_else(|| Error::Io {
+        attempt: "using",
+        path: folder.path().to_string_lossy().into_owned().into(),
+        source: io::Error::other("its path is not UTF-8"),
+    })
 }
 
 /// The files of a system of these packages, set up.

@@ -3,13 +3,15 @@
 //! A SAT solver (resolvo) chooses; this file says in its words what Debian's relations mean (Debian policy, chapter 7).
 //! Recommended packages are not taken.
 
+use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 
 use debian_control::lossy::Relation;
 use debian_control::relations::VersionConstraint;
 use debversion::Version;
-use resolvo::utils::{Pool, VersionSet};
+use resolvo::utils::{Pool, Solvable, VersionSet};
 use resolvo::{
     Candidates, Condition, ConditionId, ConditionalRequirement, Dependencies, DependencyProvider, Interner,
     KnownDependencies, NameId, Problem, Requirement, SolvableId, Solver, SolverCache, StringId, UnsolvableOrCancelled,
@@ -17,7 +19,7 @@ use resolvo::{
 };
 
 use super::Error;
-use super::index::{BadRelation, Candidate, Index};
+use super::index::{Candidate, Index, Unreadable};
 
 /// What a base has beyond the essential and required packages, where the suite has it. `apt`, as debian:bookworm-slim
 /// does; and `usr-is-merged`, because this base is laid out that way from the start and must not get the package that
@@ -33,25 +35,35 @@ pub(crate) fn solve(
     include: &[String],
     held: &BTreeMap<String, usize>,
 ) -> Result<Vec<usize>, Error> {
-    let mut wanted: BTreeSet<&str> =
-        index.candidates.iter().filter(|one| one.base).map(|one| one.name.as_str()).collect();
-    wanted.extend(ALWAYS.into_iter().filter(|name| !index.named(name).is_empty()));
+    let unsolvable = |why: String| Error::Unsolvable { suite: suite.to_owned(), why };
+    let base = index.base().map(|one| Ok(one.map_err(unsolvable)?.name.as_str()));
+    let mut wanted = base.collect::<Result<BTreeSet<&str>, Error>>()?;
+    for name in ALWAYS {
+        if !index.named(name).map_err(unsolvable)?.is_empty() {
+            wanted.insert(name);
+        }
+    }
     for name in include {
-        if index.named(name).is_empty() {
+        if index.named(name).map_err(unsolvable)?.is_empty() {
             let (name, suite, architecture) = (name.clone(), suite.to_owned(), architecture.to_owned());
             return Err(Error::NoSuchPackage { name, suite, architecture });
         }
         wanted.insert(name);
     }
-    let debian = Debian { index, architecture, held, pool: Pool::default() };
-    let requirements = wanted.into_iter().map(|name| debian.all_of(name).into()).collect();
+    let debian = Debian::new(index, architecture, held);
+    let requirements = wanted.into_iter().map(|name| Ok(debian.all_of(name)?.into()));
+    let requirements = requirements.collect::<Result<_, _>>().map_err(unsolvable)?;
     let mut solver = Solver::new(debian);
-    let unsolvable = |why: String| Error::Unsolvable { suite: suite.to_owned(), why };
-    match solver.solve(Problem::new().requirements(requirements)) {
+    let result = solver.solve(Problem::new().requirements(requirements));
+    if let Some(why) = solver.provider().unreadable.take() {
+        return Err(unsolvable(why));
+    }
+    match result {
         Ok(solution) => {
             let pool = &solver.provider().pool;
-            let numbers = solution.into_iter().map(|id| pool.resolve_solvable(id).record.number);
-            let by_name: BTreeMap<_, _> = numbers.map(|number| (&index.candidates[number].name, number)).collect();
+            let number = |id| pool.resolve_solvable(id).record.number;
+            let named = solution.into_iter().map(|id| Ok((&index.candidate(number(id))?.name, number(id))));
+            let by_name = named.collect::<Result<BTreeMap<_, _>, _>>().map_err(unsolvable)?;
             Ok(by_name.into_values().collect())
         }
         Err(UnsolvableOrCancelled::Unsolvable(conflict)) => {
@@ -69,15 +81,17 @@ pub(crate) fn needs(
     chosen: &[usize],
     root: &str,
 ) -> Result<BTreeSet<usize>, Error> {
-    let debian = Debian { index, architecture, held: &BTreeMap::new(), pool: Pool::default() };
-    let bad = |why: BadRelation| Error::Unsolvable { suite: suite.to_owned(), why };
+    let held = BTreeMap::new();
+    let debian = Debian::new(index, architecture, &held);
+    let bad = |why: Unreadable| Error::Unsolvable { suite: suite.to_owned(), why };
     let mut needed = BTreeSet::new();
-    let mut next: Vec<usize> = chosen.iter().copied().filter(|&one| index.candidates[one].name == root).collect();
+    let mut next = index.named(root).map_err(bad)?;
+    next.retain(|one| chosen.contains(one));
     while let Some(number) = next.pop() {
         if !needed.insert(number) {
             continue;
         }
-        for group in index.candidates[number].depends().map_err(bad)? {
+        for group in index.candidate(number).and_then(Candidate::depends).map_err(bad)? {
             // The first alternative that was chosen is the one that it was chosen for.
             for relation in &group {
                 let (real, providers) = debian.matching(relation).map_err(bad)?;
@@ -124,18 +138,24 @@ struct Debian<'a> {
     architecture: &'a str,
     held: &'a BTreeMap<String, usize>,
     pool: Pool<Set, String>,
+    /// What could not be read of the index, where the solver cannot be told: what it finds then counts for nothing.
+    unreadable: RefCell<Option<Unreadable>>,
 }
 
-impl Debian<'_> {
-    fn all_of(&self, name: &str) -> VersionSetId {
-        self.set(name, self.index.named(name).to_vec(), String::new())
+impl<'a> Debian<'a> {
+    fn new(index: &'a Index, architecture: &'a str, held: &'a BTreeMap<String, usize>) -> Self {
+        Self { index, architecture, held, pool: Pool::default(), unreadable: RefCell::default() }
+    }
+
+    fn all_of(&self, name: &str) -> Result<VersionSetId, Unreadable> {
+        Ok(self.set(name, self.index.named(name)?, String::new()))
     }
 
     fn set(&self, name: &str, members: Vec<usize>, shown: String) -> VersionSetId {
         self.pool.intern_version_set(self.pool.intern_package_name(name), Set { members, shown })
     }
 
-    fn dependencies(&self, candidate: &Candidate) -> Result<KnownDependencies, BadRelation> {
+    fn dependencies(&self, candidate: &Candidate) -> Result<KnownDependencies, Unreadable> {
         let mut known = KnownDependencies::default();
         for group in candidate.depends()? {
             known.requirements.extend(self.requirement(&group)?);
@@ -147,7 +167,7 @@ impl Debian<'_> {
     }
 
     /// Any of the alternatives, in their order; each is the package of that name or one that provides it.
-    fn requirement(&self, alternatives: &[Relation]) -> Result<Option<ConditionalRequirement>, BadRelation> {
+    fn requirement(&self, alternatives: &[Relation]) -> Result<Option<ConditionalRequirement>, Unreadable> {
         let mut sets = Vec::new();
         for relation in alternatives {
             let shown =
@@ -168,19 +188,20 @@ impl Debian<'_> {
 
     /// What of each package remains allowed when the relation's packages are not. A package does not conflict with
     /// itself, though it may provide what it conflicts with.
-    fn constraints(&self, candidate: &Candidate, relation: &Relation) -> Result<Vec<VersionSetId>, BadRelation> {
+    fn constraints(&self, candidate: &Candidate, relation: &Relation) -> Result<Vec<VersionSetId>, Unreadable> {
         let (real, mut providers) = self.matching(relation)?;
         providers.entry(&relation.name).or_default().extend(real);
         let others = providers.into_iter().filter(|(name, members)| *name != candidate.name && !members.is_empty());
         let allowed = others.map(|(name, barred)| {
-            let rest = self.index.named(name).iter().copied().filter(|one| !barred.contains(one)).collect();
-            self.set(name, rest, format!("(that {} does not conflict with)", candidate.name))
+            let mut rest = self.index.named(name)?;
+            rest.retain(|one| !barred.contains(one));
+            Ok(self.set(name, rest, format!("(that {} does not conflict with)", candidate.name)))
         });
-        Ok(allowed.collect())
+        allowed.collect()
     }
 
     /// The packages a relation names: those of that name, and those that provide it, by their names.
-    fn matching(&self, relation: &Relation) -> Result<(Vec<usize>, Providers<'_>), BadRelation> {
+    fn matching(&self, relation: &Relation) -> Result<(Vec<usize>, Providers<'_>), Unreadable> {
         let mut real = Vec::new();
         let mut providers = Providers::new();
         let foreign =
@@ -189,25 +210,30 @@ impl Debian<'_> {
             return Ok((real, providers));
         }
         let wanted = relation.version.as_ref();
-        for &number in self.index.named(&relation.name) {
-            if wanted.is_none() || satisfies(&self.index.candidates[number].version()?, wanted) {
+        for number in self.index.named(&relation.name)? {
+            if wanted.is_none() || satisfies(&self.index.candidate(number)?.version()?, wanted) {
                 real.push(number);
             }
         }
-        for (number, version) in self.index.providing(&relation.name) {
+        for (number, version) in self.index.providing(&relation.name)? {
             // A relation with a version is satisfied only by what provides a version (policy 7.5).
             if wanted.is_none() || version.as_ref().is_some_and(|version| satisfies(version, wanted)) {
-                let name = self.index.candidates[*number].name.as_str();
+                let name = self.index.candidate(number)?.name.as_str();
                 if name != relation.name {
-                    providers.entry(name).or_default().push(*number);
+                    providers.entry(name).or_default().push(number);
                 }
             }
         }
         Ok((real, providers))
     }
 
-    fn candidate(&self, id: SolvableId) -> &Candidate {
-        &self.index.candidates[self.pool.resolve_solvable(id).record.number]
+    fn candidate(&self, id: SolvableId) -> Result<&Candidate, Unreadable> {
+        self.index.candidate(self.pool.resolve_solvable(id).record.number)
+    }
+
+    /// What was read; nothing when it could not be, which is told when the search is over.
+    fn read<T>(&self, result: Result<T, Unreadable>) -> Option<T> {
+        result.map_err(|why| self.unreadable.replace(Some(why))).ok()
     }
 }
 
@@ -226,8 +252,8 @@ impl Interner for Debian<'_> {
     type SolvableId = SolvableId;
 
     fn display_solvable(&self, solvable: SolvableId) -> impl Display + '_ {
-        let candidate = self.candidate(solvable);
-        format!("{} {}", candidate.name, candidate.version)
+        let Solvable { name, record } = self.pool.resolve_solvable(solvable);
+        format!("{} {record}", self.pool.resolve_package_name(*name))
     }
 
     fn display_name(&self, name: NameId) -> impl Display + '_ {
@@ -267,9 +293,10 @@ impl DependencyProvider for Debian<'_> {
     }
 
     async fn get_candidates(&self, name: NameId) -> Option<Candidates> {
-        let numbers = self.index.named(self.pool.resolve_package_name(name));
-        let record = |&number: &usize| Record { number, version: self.index.candidates[number].version.clone() };
-        let candidates: Vec<_> = numbers.iter().map(|number| self.pool.intern_solvable(name, record(number))).collect();
+        let numbers = self.read(self.index.named(self.pool.resolve_package_name(name)))?;
+        let record = |number: usize| Ok(Record { number, version: self.index.candidate(number)?.version.clone() });
+        let records = self.read(numbers.iter().map(|&number| record(number)).collect::<Result<Vec<_>, _>>())?;
+        let candidates: Vec<_> = records.into_iter().map(|record| self.pool.intern_solvable(name, record)).collect();
         let held = self.held.get(self.pool.resolve_package_name(name));
         let favored = held.and_then(|held| Some(candidates[numbers.iter().position(|number| number == held)?]));
         Some(Candidates { candidates, favored, ..Candidates::default() })
@@ -277,11 +304,11 @@ impl DependencyProvider for Debian<'_> {
 
     async fn sort_candidates(&self, _: &SolverCache<Self>, solvables: &mut [SolvableId]) {
         // The newest first. A version that cannot be read is the last to be taken.
-        solvables.sort_by_cached_key(|&id| std::cmp::Reverse(self.candidate(id).version().ok()));
+        solvables.sort_by_cached_key(|&id| Reverse(self.candidate(id).and_then(Candidate::version).ok()));
     }
 
     async fn get_dependencies(&self, solvable: SolvableId) -> Dependencies {
-        match self.dependencies(self.candidate(solvable)) {
+        match self.candidate(solvable).and_then(|candidate| self.dependencies(candidate)) {
             Ok(known) => Dependencies::Known(known),
             Err(why) => Dependencies::Unknown(self.pool.intern_string(why)),
         }
@@ -291,6 +318,8 @@ impl DependencyProvider for Debian<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::collections::BTreeMap;
+
+    use camino::Utf8Path;
 
     use super::solve;
     use crate::base::debian::Error;
@@ -306,7 +335,8 @@ pub(crate) mod tests {
                  SHA256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\n"
             );
         }
-        let mut index = Index::default();
+        let folder = tempfile::tempdir().unwrap();
+        let mut index = Index::new(Utf8Path::from_path(folder.path()).unwrap()).unwrap();
         index.add(0, "test", text.replace("\n\nFilename", "\nFilename").as_bytes()).unwrap();
         index
     }
@@ -315,7 +345,7 @@ pub(crate) mod tests {
         let index = index(packages);
         let include: Vec<_> = include.iter().map(|&name| name.to_owned()).collect();
         let numbers = solve(&index, "bookworm", "amd64", &include, &BTreeMap::new())?;
-        let shown = numbers.into_iter().map(|one| &index.candidates[one]);
+        let shown = numbers.into_iter().map(|one| index.candidate(one).unwrap());
         Ok(shown.map(|one| format!("{} {}", one.name, one.version)).collect())
     }
 
