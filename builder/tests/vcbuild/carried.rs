@@ -209,7 +209,13 @@ fn a_machine_without_certificates_is_told_so_when_it_needs_them() {
     let bench = Bench::with_hello();
     let build = |proxies: &str| {
         let mut command = bench.vcbuild(&["images", "--source-dir", "hello", "--go", "1.26.0"]);
-        Run::of(command.env("GOPROXY", proxies).env("GOSUMDB", "off").env("SSL_CERT_FILE", "/dev/null"))
+        Run::of(
+            command
+                .env("GOPROXY", proxies)
+                .env("GOSUMDB", "off")
+                .env("SSL_CERT_FILE", "/nowhere")
+                .env("SSL_CERT_DIR", "/nowhere"),
+        )
     };
     let nowhere = format!("file://{}", bench.path("proxy").display());
     build(&nowhere).failed(1, &["none of the proxies in GOPROXY has it"]);
