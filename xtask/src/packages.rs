@@ -21,6 +21,7 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "faketime", provides: "faketime", reason: "a clock that is off by a year" },
     Package { name: "fish", provides: "/usr/bin/fish", reason: "a login shell unlike sh" },
     Package { name: "mmdebstrap", provides: "mmdebstrap", reason: "the measure of the debian base" },
+    Package { name: "nix-bin", provides: "nix", reason: "builds images as derivations" },
     Package {
         name: "python3-jsonschema",
         provides: "/usr/lib/python3/dist-packages/jsonschema/__init__.py",
