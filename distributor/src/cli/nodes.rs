@@ -9,7 +9,7 @@ use crate::cli::values::duration;
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::nodes::{self, Choice, Error, Node, ansible};
 use crate::session::{Namespace, Settings, SocketPath};
-use crate::transport::{HostKeys, SshOptions};
+use crate::transport::{Client, HostKeys, Keyring, SshOptions};
 
 /// Which nodes.
 #[derive(Debug, Args)]
@@ -59,6 +59,10 @@ pub(super) struct Nodes {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "SSH")]
 pub(super) struct Ssh {
+    /// Whose SSH is used: the system's where there is one, or this program's own.
+    #[arg(long = "ssh", value_enum, value_name = "WHOSE", default_value_t)]
+    client: Client,
+
     /// Login user on the nodes [default: as the inventory or ssh's configuration says].
     #[arg(long, value_name = "USER")]
     ssh_user: Option<String>,
@@ -148,12 +152,14 @@ impl Ssh {
     /// What it comes to for the transport.
     pub(super) fn options(&self) -> SshOptions {
         SshOptions {
+            client: self.client,
             user: self.ssh_user.clone(),
             options: self.ssh_option.clone(),
             config: self.ssh_config.clone(),
             host_keys: self.host_keys,
             connect_timeout: self.connect_timeout,
             stall_timeout: self.stall_timeout,
+            keyring: Keyring::default(),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{Error, Running};
 
 /// How long a command may take to end once its stream is closed.
-const END_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const END_WITHIN: Duration = Duration::from_secs(15);
 
 /// How much of a stderr is kept: its end, which says why.
 const STDERR_KEPT: usize = 16 << 10;
@@ -58,13 +58,13 @@ async fn wait(child: &mut Child, program: &str, host: String) -> Result<ExitStat
 }
 
 /// Follows a stderr to its end, keeping the last of it.
-struct Stderr {
+pub(super) struct Stderr {
     kept: Arc<Mutex<VecDeque<u8>>>,
     reader: tokio::task::JoinHandle<()>,
 }
 
 impl Stderr {
-    fn follow(
+    pub(super) fn follow(
         stream: impl AsyncRead + Send + Unpin + 'static,
         mut listen: impl FnMut(&str) -> bool + Send + 'static,
     ) -> Self {
@@ -89,7 +89,7 @@ impl Stderr {
     }
 
     /// What was said. A grandchild (a shared connection's master) may hold the stream open: not waited for.
-    async fn text(self) -> String {
+    pub(super) async fn text(self) -> String {
         let _ = timeout(Duration::from_secs(1), self.reader).await;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(kept.make_contiguous()).into_owned()

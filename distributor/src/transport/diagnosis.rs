@@ -4,7 +4,7 @@
 use super::Error;
 
 /// Exit status with which ssh reports a failure of its own.
-const SSH_FAILED: i32 = 255;
+pub(super) const SSH_FAILED: i32 = 255;
 
 /// Whom ssh was asked to reach, for messages.
 #[derive(Debug, Clone)]
@@ -63,14 +63,16 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
 }
 
 impl Peer {
-    fn keyscan(&self) -> String {
+    /// The command that fetches its host keys.
+    pub(super) fn keyscan(&self) -> String {
         match self.port {
             Some(port) => format!("ssh-keyscan -p {port} {}", self.host),
             None => format!("ssh-keyscan {}", self.host),
         }
     }
 
-    fn known_hosts_name(&self) -> String {
+    /// What `ssh-keygen -R` calls it.
+    pub(super) fn known_hosts_name(&self) -> String {
         match self.port {
             Some(port) => format!("'[{}]:{port}'", self.host),
             None => self.host.clone(),

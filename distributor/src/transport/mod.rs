@@ -3,6 +3,7 @@
 
 mod child;
 mod diagnosis;
+pub mod embedded;
 mod local;
 mod ssh;
 
@@ -14,8 +15,9 @@ use miette::Diagnostic;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use embedded::{Embedded, Keyring};
 pub use local::Local;
-pub use ssh::{HostKeys, Ssh, SshOptions};
+pub use ssh::{Client, HostKeys, Ssh, SshOptions};
 
 use crate::nodes::Reach;
 
@@ -23,6 +25,7 @@ use crate::nodes::Reach;
 #[must_use]
 pub fn to(reach: &Reach, options: &SshOptions) -> Box<dyn Transport> {
     match reach {
+        Reach::Ssh(address) if options.client.is_embedded() => Box::new(Embedded::new(address, options)),
         Reach::Ssh(address) => Box::new(Ssh::new(address, options)),
         Reach::Local => Box::new(Local),
     }
@@ -36,7 +39,8 @@ pub trait Transport: Debug + Send + Sync {
     /// Starts `command`, one line for the login user's shell.
     ///
     /// # Errors
-    /// When it cannot be started here. What goes wrong further away is found when the stream ends: [`Running::ending`].
+    /// When it cannot be started. What goes wrong further away may be found only when the stream ends:
+    /// [`Running::ending`].
     fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<Running, Error>>;
 }
 
@@ -66,7 +70,8 @@ pub enum Error {
     /// A program of this machine's, as its `ssh`, cannot be started.
     #[error("starting {program}")]
     #[diagnostic(help("{}", if program == "ssh" {
-        "install the OpenSSH client (package openssh-client), so that `ssh HOST` works for you"
+        "install the OpenSSH client (package openssh-client), so that `ssh HOST` works for you, or use this program's own \
+         (--ssh embedded)"
     } else {
         "look at this machine's limits on processes and open files (`ulimit -a`)"
     }))]
@@ -176,6 +181,10 @@ pub enum Error {
         /// What it wrote on stderr.
         said: String,
     },
+    /// The embedded SSH cannot begin.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Embedded(#[from] embedded::Error),
     /// The command or its connection did not end.
     #[error("the command on {host} did not end within {seconds} s and was stopped")]
     Hangs {

@@ -6,14 +6,15 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use nix::unistd::AccessFlags;
 use tokio::process::Command;
 
 use super::diagnosis::{Peer, diagnose};
-use super::{Error, Running, Transport, child};
+use super::{Error, Keyring, Running, Transport, child};
 use crate::nodes::Address;
 
 /// How often ssh asks whether the other end is there before it gives up.
-const ALIVE_QUESTIONS: u32 = 4;
+pub(super) const ALIVE_QUESTIONS: u32 = 4;
 
 /// What is asked of a node's host key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -27,9 +28,40 @@ pub enum HostKeys {
     Insecure,
 }
 
+/// Whose SSH is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Client {
+    /// The system's where there is an `ssh` on the PATH, else the embedded one.
+    #[default]
+    Auto,
+    /// The system's.
+    System,
+    /// This program's own.
+    Embedded,
+}
+
+impl Client {
+    /// Whether it comes to the embedded one.
+    #[must_use]
+    pub fn is_embedded(self) -> bool {
+        match self {
+            Self::Auto => !is_installed("ssh"),
+            Self::System => false,
+            Self::Embedded => true,
+        }
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| nix::unistd::access(&folder.join(program), AccessFlags::X_OK).is_ok())
+}
+
 /// What the user says about SSH, the same for every node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SshOptions {
+    /// Whose SSH is used.
+    pub client: Client,
     /// Login user, where the host does not name one.
     pub user: Option<String>,
     /// `KEYWORD=VALUE` as ssh takes after `-o`.
@@ -42,6 +74,8 @@ pub struct SshOptions {
     pub connect_timeout: Duration,
     /// How long a connection may be silent before it counts as lost.
     pub stall_timeout: Duration,
+    /// The keys whose passphrases the embedded SSH was told.
+    pub keyring: Keyring,
 }
 
 /// The system's `ssh` to one host.
@@ -170,17 +204,19 @@ fn arguments(destination: &str, address: &Address, options: &SshOptions) -> Vec<
 mod tests {
     use std::time::Duration;
 
-    use super::{HostKeys, Ssh, SshOptions, Transport};
+    use super::{Client, HostKeys, Keyring, Ssh, SshOptions, Transport};
     use crate::nodes::Address;
 
     fn options() -> SshOptions {
         SshOptions {
+            client: Client::System,
             user: Some("ops".into()),
             options: vec!["ConnectTimeout=3".into(), "port = 2222".into()],
             config: Some("/etc/ssh/other".into()),
             host_keys: HostKeys::Strict,
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
+            keyring: Keyring::default(),
         }
     }
 

@@ -2,16 +2,18 @@
 
 mod cuts;
 mod damage;
+mod embedded;
 mod engine;
 mod fallback;
 mod garbage;
 mod hostile;
 mod many;
 mod matrix;
+mod over_embedded;
+mod over_system;
+mod placement;
 mod plan;
 mod prune;
-mod push;
-mod reach;
 mod rig;
 mod status;
 mod under_way;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::SSH;
 use crate::rig::{Fate, Login, Peculiar, Rig, image, noise};
 
 const MB: usize = 1_000_000;
@@ -32,7 +33,7 @@ fn pinned(rig: &Rig) -> usize {
 
 #[test]
 fn a_node_gets_what_it_lacks_and_nothing_twice() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     let names = three(&rig);
 
     let plan = rig.push(&["--dry-run"]).report(0);
@@ -75,7 +76,7 @@ fn a_node_gets_what_it_lacks_and_nothing_twice() {
 
 #[test]
 fn a_repeated_push_costs_little_more_than_a_login() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     three(&rig);
     rig.push(&[]).report(0);
     // The best of a few: other tests run at the same time.
@@ -93,7 +94,7 @@ fn a_repeated_push_costs_little_more_than_a_login() {
 
 #[test]
 fn names_pins_and_labels_that_got_lost_are_put_back_without_sending() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     let names = three(&rig);
     rig.push(&[]).report(0);
     rig.ctr(&["images", "rm", &names[0]]);
@@ -108,7 +109,7 @@ fn names_pins_and_labels_that_got_lost_are_put_back_without_sending() {
 #[test]
 fn what_a_login_shell_prints_is_passed_over() {
     for noise in ["Welcome!\nLast login: today\n", "no newline at the end ", "\u{1b}[31mcolours\r\n\n\n"] {
-        let rig = Rig::with(&Peculiar { noise: Some(noise), ..Default::default() });
+        let rig = Rig::with(&Peculiar { ssh: SSH, noise: Some(noise), ..Default::default() });
         image(&rig.store(), "manager", b"base", b"own");
         assert_eq!(rig.push(&["manager"]).node()["result"], "pushed");
         assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
@@ -117,7 +118,7 @@ fn what_a_login_shell_prints_is_passed_over() {
 
 #[test]
 fn an_ordinary_user_pushes_through_sudo() {
-    let rig = Rig::with(&Peculiar { login: Login::Sudo, ..Default::default() });
+    let rig = Rig::with(&Peculiar { ssh: SSH, login: Login::Sudo, ..Default::default() });
     three(&rig);
     assert_eq!(rig.push(&[]).node()["blobs"]["sent"], 10);
     assert_eq!(rig.push(&[]).node()["result"], "up-to-date");
@@ -128,7 +129,7 @@ fn an_ordinary_user_pushes_through_sudo() {
 
 #[test]
 fn sudo_that_wants_a_password_is_said() {
-    let rig = Rig::with(&Peculiar { login: Login::SudoWithPassword, ..Default::default() });
+    let rig = Rig::with(&Peculiar { ssh: SSH, login: Login::SudoWithPassword, ..Default::default() });
     image(&rig.store(), "manager", b"base", b"own");
     let refused = rig.push(&["manager"]);
     assert_eq!(refused.code(), 1);
@@ -139,7 +140,7 @@ fn sudo_that_wants_a_password_is_said() {
 
 #[test]
 fn a_host_key_that_is_unknown_or_changed_is_refused() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", b"own");
     rig.know_host(None);
     let unknown = rig.push(&["manager"]);
@@ -159,7 +160,7 @@ fn a_host_key_that_is_unknown_or_changed_is_refused() {
 
 #[test]
 fn a_node_that_fails_stops_no_other() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", b"own");
     // Nothing listens at the second address.
     let pushed = rig.push_to(&["127.0.0.1", "127.0.0.2"], &["manager"]);
@@ -175,7 +176,7 @@ fn a_node_that_fails_stops_no_other() {
 
 #[test]
 fn a_login_that_is_denied_is_said() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", b"own");
     fs::write(rig.path().join("authorized_keys"), "").expect("no keys");
     let denied = rig.push(&["manager"]);
@@ -185,7 +186,7 @@ fn a_login_that_is_denied_is_said() {
 
 #[test]
 fn a_corrupt_blob_is_refused_before_a_name_appears() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", &noise(1, MB), &noise(2, MB));
     let layer = rig.store().image("manager").expect("an image").platforms[0].layers[1].clone();
     rig.damage_in_store(&layer.digest);
@@ -205,7 +206,7 @@ fn a_corrupt_blob_is_refused_before_a_name_appears() {
 
 #[test]
 fn a_push_that_was_cut_goes_on_where_it_stopped() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", &noise(3, 64 * MB));
     let layer = rig.store().image("manager").expect("an image").platforms[0].layers[1].clone();
     let begun = || {
@@ -239,7 +240,7 @@ fn a_push_that_was_cut_goes_on_where_it_stopped() {
 
 #[test]
 fn a_killed_push_leaves_no_helper_and_no_name() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", &noise(3, 64 * MB));
     let mut push = rig.command(&["127.0.0.1"], &["manager"]).spawn().expect("vcdist starts");
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -259,7 +260,7 @@ fn a_killed_push_leaves_no_helper_and_no_name() {
 
 #[test]
 fn a_full_disk_is_said_before_a_byte_moves() {
-    let rig = Rig::with(&Peculiar { disk: Some(24_000_000), ..Default::default() });
+    let rig = Rig::with(&Peculiar { ssh: SSH, disk: Some(24_000_000), ..Default::default() });
     image(&rig.store(), "manager", b"base", &noise(3, 32 * MB));
     let full = rig.push(&["manager"]);
     assert_eq!(full.report(1)["bytes_sent"], 0);
@@ -275,39 +276,8 @@ fn a_full_disk_is_said_before_a_byte_moves() {
 }
 
 #[test]
-fn a_cache_folder_that_runs_nothing_or_takes_nothing_is_passed_over() {
-    let other = std::path::Path::new("/var/tmp/vcdist-0");
-    let was_there = other.exists();
-    for home in ["noexec", "ro", "size=1m"] {
-        let rig = Rig::with(&Peculiar { home: Some(home), ..Default::default() });
-        image(&rig.store(), "manager", b"base", b"own");
-        let pushed = rig.push(&["manager"]);
-        let placed = other.exists();
-        if !was_there && placed {
-            fs::remove_dir_all(other).expect("the helper's folder");
-        }
-        assert_eq!(pushed.node()["result"], "pushed", "{home}");
-        assert!(placed, "the next folder is used: {home}");
-        assert!(rig.helpers().iter().all(|path| !path.to_string_lossy().contains("helper-")), "{:?}", rig.helpers());
-    }
-}
-
-#[test]
-fn a_helper_that_was_tampered_with_is_never_run() {
-    let rig = Rig::up();
-    image(&rig.store(), "manager", b"base", b"own");
-    rig.push(&["manager"]).report(0);
-    let helper = rig.helpers().remove(0);
-    let marker = rig.path().join("ran");
-    fs::write(&helper, format!("#!/bin/sh\ntouch {marker}\n")).expect("tampering");
-    assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
-    assert!(!marker.exists());
-    assert!(fs::metadata(&helper).expect("a file").len() > 1_000_000, "it is placed anew");
-}
-
-#[test]
 fn containerd_that_does_not_answer_is_said() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", b"own");
     let nowhere = rig.path().join("nowhere.sock");
     let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
@@ -336,7 +306,7 @@ fn looking_for_an_image_makes_no_store() {
 
 #[test]
 fn an_archive_is_taken_into_the_store_and_pushed() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     let other = vcstore::Store::open(&rig.path().join("other")).expect("a store");
     let name = image(&other, "manager", b"base", b"own");
     let archive = rig.path().join("vc_manager-amd64.tar");

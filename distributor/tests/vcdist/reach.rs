@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::SSH;
 use crate::rig::{Fate, Login, Peculiar, Pushed, Rig, image, noise};
 
 const MB: usize = 1_000_000;
@@ -22,7 +23,7 @@ fn fingerprint(rig: &Rig) -> String {
 
 #[test]
 fn this_machine_needs_no_ssh() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", b"own");
     fs::write(rig.path().join("authorized_keys"), "").expect("nobody gets in");
     let push = || pushed(&mut rig.vcdist("push", &["manager", "--host", "localhost"])).node();
@@ -33,7 +34,7 @@ fn this_machine_needs_no_ssh() {
 
 #[test]
 fn hosts_of_an_inventory_are_reached_as_it_says() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", b"own");
     let (path, port) = (rig.path(), rig.port());
     let inventory = format!(
@@ -63,7 +64,7 @@ fn hosts_of_an_inventory_are_reached_as_it_says() {
 
 #[test]
 fn a_host_key_is_learned_on_first_use_and_its_change_is_refused() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", b"own");
     rig.know_host(None);
     let scan = || rig.push(&["manager", "--host-keys", "scan"]);
@@ -96,7 +97,7 @@ fn a_host_key_is_learned_on_first_use_and_its_change_is_refused() {
 fn any_login_shell_will_do() {
     let greetings = [("/bin/csh", ".cshrc"), ("/usr/bin/fish", ".config/fish/config.fish"), ("/bin/bash", ".bashrc")];
     for (shell, greeting) in greetings {
-        let rig = Rig::with(&Peculiar { login: Login::Sudo, shell: Some(shell), ..Default::default() });
+        let rig = Rig::with(&Peculiar { ssh: SSH, login: Login::Sudo, shell: Some(shell), ..Default::default() });
         let greeting = rig.path().join("home").join(greeting);
         fs::create_dir_all(greeting.parent().expect("a folder")).expect("a folder");
         fs::write(&greeting, "echo Welcome to this machine\n").expect("a greeting");
@@ -115,16 +116,17 @@ fn a_user_without_a_shell_or_sudo_is_said() {
         assert_eq!(refused.code(), 1);
         refused.stderr()
     };
-    let nologin = said(&Peculiar { login: Login::Sudo, shell: Some("/usr/sbin/nologin"), ..Default::default() });
+    let nologin =
+        said(&Peculiar { ssh: SSH, login: Login::Sudo, shell: Some("/usr/sbin/nologin"), ..Default::default() });
     assert!(nologin.contains("This account is currently not available."), "{nologin}");
     assert!(nologin.contains("help: the login user needs a shell that runs commands"), "{nologin}");
-    let nosudo = said(&Peculiar { login: Login::NoSudo, ..Default::default() });
+    let nosudo = said(&Peculiar { ssh: SSH, login: Login::NoSudo, ..Default::default() });
     assert!(nosudo.contains("the login user is not root, and the node has no sudo"), "{nosudo}");
 }
 
 #[test]
 fn a_connection_that_breaks_is_taken_up_again_where_it_stopped() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", &noise(3, 64 * MB));
     image(&rig.store(), "syncer", b"base", b"small");
     rig.push(&["syncer"]).report(0);
@@ -143,7 +145,7 @@ fn a_connection_that_breaks_is_taken_up_again_where_it_stopped() {
 
 #[test]
 fn a_connection_that_is_silent_for_too_long_is_given_up() {
-    let rig = Rig::up();
+    let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", &noise(3, 16 * MB));
     let port = format!("Port={}", rig.link(Fate::Hangs(4_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());

@@ -103,7 +103,7 @@ pub(super) fn write_sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let address = network.map_or_else(|| "127.0.0.1".to_owned(), Network::address);
     let mut config = format!(
-        "Port {port}\nListenAddress {address}\nHostKey {path}/host_key\nAuthorizedKeysFile {path}/authorized_keys\n\
+        "Port {port}\nListenAddress {address}\nListenAddress 127.0.0.1\nHostKey {path}/host_key\nAuthorizedKeysFile {path}/authorized_keys\n\
          PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nMaxStartups 100\n\
          SetEnv XDG_CACHE_HOME={path}/cache\n"
     );
@@ -115,7 +115,8 @@ pub(super) fn write_sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&
     }
     fs::write(path.join("sshd_config"), config).expect("a configuration");
     let host_key = fs::read_to_string(path.join("host_key.pub")).expect("a host key");
-    fs::write(path.join("known_hosts"), format!("[{address}]:{port} {host_key}")).expect("known_hosts");
+    fs::write(path.join("known_hosts"), format!("[{address}]:{port},[127.0.0.1]:{port} {host_key}"))
+        .expect("known_hosts");
     let client = format!(
         "Port {port}\nIdentityFile {path}/user_key\nIdentitiesOnly yes\nUserKnownHostsFile {path}/known_hosts\n\
          GlobalKnownHostsFile none\nConnectTimeout 3\n"

@@ -51,6 +51,8 @@ pub(crate) struct Peculiar {
     pub(crate) alias: Option<Utf8PathBuf>,
     /// The login user's cache folder is on a file system mounted with these options.
     pub(crate) home: Option<&'static str>,
+    /// Whose SSH goes there, as `--ssh` has it; when empty, nothing is said.
+    pub(crate) ssh: &'static str,
 }
 
 /// Who logs in to a node.
@@ -101,6 +103,11 @@ impl Rig {
     /// A node as any other.
     pub(crate) fn up() -> Self {
         Self::with(&Peculiar::default())
+    }
+
+    /// A node as any other, reached by this SSH.
+    pub(crate) fn over(ssh: &'static str) -> Self {
+        Self::with(&Peculiar { ssh, ..Default::default() })
     }
 
     /// A node with something peculiar about it.
@@ -169,6 +176,9 @@ impl Rig {
         let mut command = Command::new(vcdist());
         command.arg(subcommand).arg("--containerd-address").arg(path.join("containerd.sock"));
         command.arg("--store").arg(path.join("store"));
+        if !self.peculiar.ssh.is_empty() {
+            command.args(["--ssh", self.peculiar.ssh]);
+        }
         command.args(arguments).env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
         // Where a helper on this machine goes when no SSH is between.
         command.env("XDG_CACHE_HOME", path.join("cache"));
@@ -238,6 +248,14 @@ impl Rig {
     pub(crate) fn know_host(&self, key: Option<&str>) {
         let line = key.map(|key| format!("[127.0.0.1]:{} {key}\n", self.port)).unwrap_or_default();
         fs::write(self.path().join("known_hosts"), line).expect("known_hosts");
+    }
+
+    /// Has sshd heed further lines of configuration, for every connection after this.
+    pub(crate) fn configure_sshd(&self, lines: &str) {
+        let config = self.path().join("sshd_config");
+        let text = fs::read_to_string(&config).expect("a configuration");
+        fs::write(&config, text + lines).expect("a configuration");
+        self.sshd.reload();
     }
 
     /// Logins find programs in `folder` before any other.

@@ -1,0 +1,36 @@
+//! Where the helper is placed on a node, and that nobody can put another in its place.
+
+use std::fs;
+
+use crate::rig::{Peculiar, Rig, image};
+
+#[test]
+fn a_cache_folder_that_runs_nothing_or_takes_nothing_is_passed_over() {
+    let other = std::path::Path::new("/var/tmp/vcdist-0");
+    let was_there = other.exists();
+    for home in ["noexec", "ro", "size=1m"] {
+        let rig = Rig::with(&Peculiar { home: Some(home), ..Default::default() });
+        image(&rig.store(), "manager", b"base", b"own");
+        let pushed = rig.push(&["manager"]);
+        let placed = other.exists();
+        if !was_there && placed {
+            fs::remove_dir_all(other).expect("the helper's folder");
+        }
+        assert_eq!(pushed.node()["result"], "pushed", "{home}");
+        assert!(placed, "the next folder is used: {home}");
+        assert!(rig.helpers().iter().all(|path| !path.to_string_lossy().contains("helper-")), "{:?}", rig.helpers());
+    }
+}
+
+#[test]
+fn a_helper_that_was_tampered_with_is_never_run() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    rig.push(&["manager"]).report(0);
+    let helper = rig.helpers().remove(0);
+    let marker = rig.path().join("ran");
+    fs::write(&helper, format!("#!/bin/sh\ntouch {marker}\n")).expect("tampering");
+    assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
+    assert!(!marker.exists());
+    assert!(fs::metadata(&helper).expect("a file").len() > 1_000_000, "it is placed anew");
+}
