@@ -68,7 +68,7 @@ impl FromPackages<'_> {
     /// # Errors
     /// As [`debian::lock`] and [`debian::fetch`].
     pub(super) fn fetch(&self, store: &Store, lock: &Lock) -> Result<Vec<Digest>, Error> {
-        let (request, pinned) = self.resolve(lock)?;
+        let (request, pinned) = self.resolve(store, lock)?;
         debian::fetch(store, &pinned, &request)?;
         Ok(pinned.packages.iter().map(|pin| pin.sha256).collect())
     }

@@ -6,11 +6,12 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vcterminal::Output;
 
 use crate::nodes::Node;
 use crate::push::{Event, Sent};
+use crate::transport::Keyring;
 
 /// How often bars are drawn anew.
 const EVERY: Duration = Duration::from_millis(200);
@@ -67,6 +68,20 @@ impl Progress {
             }
             Self::Bars(bars) => bars.show(&node.name, event),
         }
+    }
+
+    /// Who asks for passphrases: on a terminal with bars, these go out of the way first.
+    pub(super) fn keyring(&self) -> Keyring {
+        let Self::Bars(Bars { all, .. }) = self else { return Keyring::default() };
+        let all = all.clone();
+        Keyring::asking(move |words| {
+            // That nothing can be cleared is no reason not to ask.
+            let _ = all.clear();
+            all.set_draw_target(ProgressDrawTarget::hidden());
+            let answer = rpassword::prompt_password(words);
+            all.set_draw_target(ProgressDrawTarget::stderr());
+            answer
+        })
     }
 
     /// Draws bars anew for as long as it is polled.

@@ -23,7 +23,7 @@ use crate::pushed::Time;
 use crate::rate::Rate;
 use crate::report::{self, PlanReport, PushReport};
 use crate::session::Binary;
-use crate::transport;
+use crate::transport::{self, SshOptions};
 use crate::watch::Watch;
 
 /// Push images to the nodes of a cluster, sending only what each of them lacks.
@@ -122,8 +122,8 @@ impl Work {
         let begun = Instant::now();
         let push = self.push(speed, dry_run)?;
         let nodes = self.nodes.find(&self.ssh).await?;
-        let ssh = self.ssh.options();
         let progress = Progress::new(self.output);
+        let ssh = SshOptions { keyring: progress.keyring(), ..self.ssh.options() };
         let (interrupter, interrupt) = Interrupt::new();
         let pushing = push.run(
             nodes,

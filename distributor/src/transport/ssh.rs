@@ -17,7 +17,7 @@ use crate::nodes::Address;
 pub(super) const ALIVE_QUESTIONS: u32 = 4;
 
 /// What is asked of a node's host key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum HostKeys {
     /// It is in `known_hosts` already.
     #[default]
@@ -29,7 +29,7 @@ pub enum HostKeys {
 }
 
 /// Whose SSH is used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum Client {
     /// The system's where there is an `ssh` on the PATH, else the embedded one.
     #[default]

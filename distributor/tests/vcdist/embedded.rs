@@ -2,10 +2,11 @@
 //! host, and what it refuses.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
@@ -67,7 +68,7 @@ fn agent(rig: &Rig, keys: &[&Utf8PathBuf]) -> (Agent, String) {
     command.args(["-D", "-a", socket.as_str()]).stdout(Stdio::null()).stderr(Stdio::null());
     let agent = Agent(command.spawn().expect("ssh-agent starts"));
     while !socket.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     for key in keys {
         let mut add = Command::new("ssh-add");
@@ -222,7 +223,7 @@ fn host_keys_are_known_in_every_form() {
 }
 
 /// Runs a push on a terminal of its own, with these lines typed there.
-fn typing(rig: &Rig, lines: &str, arguments: &[&str]) -> String {
+fn typing(rig: &Rig, lines: &[&str], arguments: &[&str]) -> String {
     let mut push = rig.command(&["127.0.0.1", "localhost"], &[&["manager", "--ssh", "embedded"], arguments].concat());
     push.arg("--output=text");
     let words: Vec<_> = push.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -232,8 +233,20 @@ fn typing(rig: &Rig, lines: &str, arguments: &[&str]) -> String {
     let mut terminal = Command::new("script");
     terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::piped());
     let mut terminal = terminal.stdout(Stdio::piped()).spawn().expect("script runs");
-    terminal.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("it is typed");
-    String::from_utf8_lossy(&terminal.wait_with_output().expect("it ends").stdout).into_owned()
+    let (mut typed, mut screen) = (terminal.stdin.take().expect("a pipe"), terminal.stdout.take().expect("a pipe"));
+    let (mut shown, mut chunk, mut lines) = (String::new(), [0; 4096], lines.iter());
+    while let Ok(count @ 1..) = screen.read(&mut chunk) {
+        let before = shown.matches("Enter passphrase").count();
+        shown += &String::from_utf8_lossy(&chunk[..count]);
+        for _ in before..shown.matches("Enter passphrase").count() {
+            // Only then is what is typed not shown.
+            std::thread::sleep(Duration::from_millis(200));
+            let line = lines.next().expect("no more questions than answers");
+            typed.write_all(format!("{line}\n").as_bytes()).expect("it is typed");
+        }
+    }
+    terminal.wait().expect("it ends");
+    shown
 }
 
 #[test]
@@ -248,7 +261,7 @@ fn a_passphrase_is_asked_for_once_on_a_terminal_and_nowhere_else() {
         keygen(&[&["-N", "open sesame", "-f", path.as_str()], *kind].concat());
         let_in(&rig, &path);
         let option = format!("IdentityFile={path}");
-        let shown = typing(&rig, "wrong\nopen sesame\n", &["--ssh-option", &option]);
+        let shown = typing(&rig, &["wrong", "open sesame"], &["--ssh-option", &option]);
         assert_eq!(shown.matches("up to date").count(), 2, "{shown}");
         assert_eq!(shown.matches("Enter passphrase for key").count(), 2, "a wrong one and a right one: {shown}");
         assert!(!shown.contains("sesame"), "{shown}");
@@ -256,7 +269,7 @@ fn a_passphrase_is_asked_for_once_on_a_terminal_and_nowhere_else() {
     let path = rig.path().join("locked0");
     let_in(&rig, &path);
     let option = format!("IdentityFile={path}");
-    let wrong = typing(&rig, "a\nb\nc\na\nb\nc\n", &["--ssh-option", &option]);
+    let wrong = typing(&rig, &["a", "b", "c", "d", "e", "f"], &["--ssh-option", &option]);
     assert!(wrong.contains(&format!("3 wrong passphrases for the key {path}")), "{wrong}");
 
     let detached = rig.command(&["127.0.0.1"], &["manager", "--ssh", "embedded", "--ssh-option", &option]);

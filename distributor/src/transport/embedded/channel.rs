@@ -32,8 +32,9 @@ pub(super) async fn run(connection: Arc<Connection>, line: &str) -> Result<Runni
     let stderr = Stderr::follow(words, |_| true);
     let (left, leaving) = oneshot::channel();
     let (wanted, unwanted) = oneshot::channel();
-    let stream = Stream { input: near, output: Box::pin(write.make_writer()), left: Some(left), ended: false };
-    let pump = Pump { read, write, output: Some(output), said, status: None, refused: false };
+    let (runs, gone) = oneshot::channel();
+    let stream = Stream { input: near, output: Box::pin(write.make_writer()), left: Some(left), gone, ended: false };
+    let pump = Pump { read, write, output: Some(output), said, status: None, refused: false, _runs: runs };
     let pumping = tokio::spawn(pump.run(leaving, unwanted));
     let ending = async move {
         let _wanted: oneshot::Sender<()> = wanted;
@@ -66,6 +67,8 @@ struct Stream {
     output: Pin<Box<dyn AsyncWrite + Send>>,
     /// Says that it is dropped, and whether the end of stdin was sent before.
     left: Option<oneshot::Sender<bool>>,
+    /// Resolves when nothing takes anything any more: the library wakes nobody who waits for room on a connection that broke.
+    gone: oneshot::Receiver<()>,
     ended: bool,
 }
 
@@ -88,6 +91,9 @@ impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
+        }
+        if self.gone.is_terminated() || self.gone.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         self.output.as_mut().poll_write(cx, buf)
     }
@@ -125,6 +131,8 @@ struct Pump {
     said: DuplexStream,
     status: Option<i32>,
     refused: bool,
+    /// Dropped when it ends.
+    _runs: oneshot::Sender<()>,
 }
 
 impl Pump {

@@ -38,7 +38,8 @@ pub(super) struct KeyFile {
     pub(super) path: Utf8PathBuf,
     /// What a server is offered; not known of some locked keys that have no `.pub` beside them.
     pub(super) public: Option<PublicKey>,
-    text: String,
+    /// Nothing where the private half is elsewhere, as in an agent.
+    secret: Option<String>,
     open: Option<Arc<PrivateKey>>,
 }
 
@@ -63,7 +64,7 @@ impl Keyring {
             let path = file.path.clone();
             let asked = tokio::task::spawn_blocking(move || {
                 let passphrase = ask(&format!("Enter passphrase for key '{}': ", file.path))?;
-                io::Result::Ok(decode_secret_key(&file.text, Some(&passphrase)).ok())
+                io::Result::Ok(file.secret.and_then(|secret| decode_secret_key(&secret, Some(&passphrase)).ok()))
             });
             let answer = asked.await.unwrap_or_else(|error| Err(io::Error::other(error)));
             match answer {
@@ -95,20 +96,37 @@ impl Debug for Keyring {
 impl KeyFile {
     /// Reads a key file; says why it cannot be used.
     pub(super) fn read(path: &Utf8Path) -> io::Result<Self> {
-        let data = std::fs::metadata(path)?;
+        let data = match std::fs::metadata(path) {
+            // The public half says which key of an agent's is meant.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return beside(path).map(|key| Self::public_half(path, key)).ok_or(error);
+            }
+            data => data?,
+        };
         if data.len() > LARGEST || !data.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no private key"));
+        }
+        let text = std::fs::read_to_string(path)?;
+        if let Ok(key) = PublicKey::from_openssh(&text) {
+            return Ok(Self::public_half(path, key));
         }
         if data.mode() & 0o077 != 0 && data.uid() == nix::unistd::getuid().as_raw() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may read it: ssh takes no such key"));
         }
-        let text = std::fs::read_to_string(path)?;
         let open = decode_secret_key(&text, None).ok().filter(|key| !key.is_encrypted()).map(Arc::new);
         // The format that ssh-keygen writes has the public key in the open.
-        let beside = || PublicKey::read_openssh_file(format!("{path}.pub")).ok();
         let inside = || PrivateKey::from_openssh(&text).ok().map(|key| key.public_key().clone());
-        let public = open.as_ref().map(|key| key.public_key().clone()).or_else(inside).or_else(beside);
-        Ok(Self { path: path.to_owned(), public, text, open })
+        let public = open.as_ref().map(|key| key.public_key().clone()).or_else(inside).or_else(|| beside(path));
+        Ok(Self { path: path.to_owned(), public, secret: Some(text), open })
+    }
+
+    fn public_half(path: &Utf8Path, key: PublicKey) -> Self {
+        Self { path: path.to_owned(), public: Some(key), secret: None, open: None }
+    }
+
+    /// Whether it can sign, be it once a passphrase is given.
+    pub(super) fn is_private(&self) -> bool {
+        self.secret.is_some()
     }
 
     /// Whether nobody is asked for a passphrase.
@@ -120,6 +138,11 @@ impl KeyFile {
     pub(super) fn certificate(&self) -> Option<Certificate> {
         Certificate::read_file(format!("{}-cert.pub", self.path).as_ref()).ok()
     }
+}
+
+/// The public key that lies beside a private one.
+fn beside(path: &Utf8Path) -> Option<PublicKey> {
+    PublicKey::read_openssh_file(format!("{path}.pub")).ok()
 }
 
 /// Signs what a server is to see signed: `data` with the signature behind it, as the protocol has it (RFC 4252, section 7).

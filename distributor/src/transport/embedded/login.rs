@@ -51,7 +51,7 @@ pub(super) async fn log_in(
     {
         return Ok(());
     }
-    for file in &files {
+    for file in files.iter().filter(|file| file.is_private()) {
         if login.with_file(file, &settings.certificates).await? {
             return Ok(());
         }
