@@ -139,7 +139,7 @@ mod archives {
         let image = image(&store, Compression::None);
         let path = place.path("archive.tar");
         bencher.counter(BytesCount::new(SIZE)).bench_local(|| {
-            archive::write(&store, std::slice::from_ref(&image), &path).unwrap();
+            archive::write(&store, std::slice::from_ref(&image), &[], &path).unwrap();
         });
     }
 
@@ -148,7 +148,7 @@ mod archives {
         let from = Place::new();
         let store = from.store();
         let path = from.path("archive.tar");
-        archive::write(&store, &[image(&store, Compression::None)], &path).unwrap();
+        archive::write(&store, &[image(&store, Compression::None)], &[], &path).unwrap();
         bencher.counter(BytesCount::new(SIZE)).with_inputs(Place::new).bench_local_values(|place| {
             archive::import(&place.store(), &path).unwrap();
             place

@@ -111,7 +111,7 @@ fn seeds(place: &Place) -> Vec<Vec<u8>> {
     let name = "docker.io/a/b:v1";
     store.tag(name, &target).unwrap();
     let image = store.image(name).unwrap();
-    archive::write(store, std::slice::from_ref(&image), &place.archive).unwrap();
+    archive::write(store, std::slice::from_ref(&image), &[], &place.archive).unwrap();
     let ours = fs::read(&place.archive).unwrap();
     assert_eq!(place.read(&ours).unwrap().unwrap(), [image]);
 

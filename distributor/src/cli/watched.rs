@@ -47,7 +47,7 @@ fn ended(outcome: &Outcome, why: Why, rest: Option<Duration>) -> Option<String> 
         None if done && why == Why::Check => return None,
         None if done => "has everything".to_owned(),
         None => {
-            let (bytes, time) = (vcterminal::bytes(outcome.bytes_sent), vcterminal::seconds(outcome.elapsed));
+            let (bytes, time) = (vcterminal::bytes(outcome.bytes_sent), vcterminal::duration(outcome.elapsed));
             format!("done: {} blobs, {bytes} in {time}", outcome.blobs_sent)
         }
     })

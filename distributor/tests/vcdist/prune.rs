@@ -90,7 +90,7 @@ fn what_others_named_stays() {
     let other = vcstore::Store::open(&rig.path().join("other")).expect("a store");
     image(&other, "syncer", b"base", b"theirs");
     let archive = rig.path().join("theirs.tar");
-    vcstore::archive::write(&other, &[other.image("syncer").expect("an image")], &archive).expect("an archive");
+    vcstore::archive::write(&other, &[other.image("syncer").expect("an image")], &[], &archive).expect("an archive");
     rig.ctr(&["images", "import", archive.as_str()]);
     let pruned = prune(&rig, &["--all"])["nodes"][0].clone();
     assert_eq!(pruned["images"].as_array().map(Vec::len), Some(1), "{pruned}");
