@@ -4,6 +4,7 @@ mod file;
 mod files;
 mod found;
 mod kind;
+mod reference;
 mod run;
 mod schema;
 mod template;
@@ -12,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use oci_client::Reference;
 use vcstore::{Compression, Platform};
 
 use self::file::{ComponentTable, EditTable, File};
@@ -20,6 +20,7 @@ pub(crate) use self::file::{SourceTable, VersionTable};
 pub(crate) use self::files::{Added, AddedKind, Place};
 pub(crate) use self::found::{Found, find};
 pub(crate) use self::kind::{CargoProgram, CommandBuild, GoProgram, Kind, Prebuilt};
+pub(crate) use self::reference::full_reference;
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
@@ -229,15 +230,6 @@ fn named(name: &str, text: &str) -> Result<String, String> {
     Template::parse(text, &["component"]).map(|template| template.fill(&[("component", name)]))
 }
 
-/// The full form of an image reference: with its registry and its tag.
-///
-/// # Errors
-/// When it is no reference; the text says why.
-pub(crate) fn full_reference(text: &str) -> Result<String, String> {
-    let reference: Reference = text.parse().map_err(|why| format!("{text:?} is no image reference: {why}"))?;
-    Ok(reference.whole())
-}
-
 fn check_source(source: &SourceTable) -> Result<(), String> {
     let SourceTable { dir, repo, version, module, .. } = source;
     let places = [("a dir", dir.is_some()), ("a repo", repo.is_some()), ("a module", module.is_some())];
@@ -270,7 +262,7 @@ fn edit(table: EditTable) -> Result<Edit, String> {
 mod tests {
     use camino::Utf8Path;
 
-    use super::{Kind, Project, full_reference};
+    use super::{Kind, Project};
     use crate::Error;
 
     fn parse(text: &str) -> Result<Project, Error> {
@@ -370,11 +362,5 @@ mod tests {
         assert_eq!(names(project.select(&asked).unwrap()), ["manager", "vn-agent"]);
         let error = project.select(&["agent".to_owned()]).unwrap_err();
         assert_eq!(error.to_string(), "selecting component agent: the project has manager, syncer, vn-agent");
-    }
-
-    #[test]
-    fn references_are_written_in_full() {
-        assert_eq!(full_reference("manager").unwrap(), "docker.io/library/manager:latest");
-        assert_eq!(full_reference("localhost:5000/a:v1").unwrap(), "localhost:5000/a:v1");
     }
 }
