@@ -29,12 +29,14 @@ mod unpack;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
+use std::sync::LazyLock;
 use std::time::{Instant, SystemTime};
 
 use camino::Utf8Path;
 use futures::future::try_join_all;
 use liblzma::read::XzDecoder;
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use vcstore::{Blob, Compression, Digest, Layer, Store, Tree};
@@ -205,8 +207,18 @@ pub fn lock(store: &Store, request: &Request, before: Option<&Pinned>) -> Result
     let mirror = Mirror::new(permit)?;
     let now = SystemTime::now();
     let read = mirror.run(try_join_all(archives.iter().map(|archive| read(store, &mirror, archive, request, now))))?;
-    // On a thread that unpacks packages later: the allocator gives it the memory again that this took.
-    rayon::scope(|_| pin(store, request, &archives, read, before))
+    two_at_once(|| pin(store, request, &archives, read, before))
+}
+
+/// Runs what reads indexes and packages on two threads, whatever the machine has: each takes a decoder of nine mebibytes. They
+/// are the same two every time, for the allocator gives a thread the memory again that it had.
+fn two_at_once<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    static THREADS: LazyLock<Result<ThreadPool, ThreadPoolBuildError>> =
+        LazyLock::new(|| ThreadPoolBuilder::new().num_threads(2).thread_name(|_| "packages".to_owned()).build());
+    match &*THREADS {
+        Ok(threads) => threads.install(work),
+        Err(_) => work(),
+    }
 }
 
 /// Chooses from the releases and indexes that were read of `archives`.
@@ -348,7 +360,7 @@ pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: C
         let spool = spools.join(&pin.name);
         Ok((pin.name.as_str(), Package::read(store, pin, &spool, keep)?))
     });
-    let packages = read.collect::<Result<BTreeMap<_, _>, Error>>()?;
+    let packages = two_at_once(|| read.collect::<Result<BTreeMap<_, _>, Error>>())?;
     tracing::debug!(elapsed = ?start.elapsed(), "packages are unpacked");
     let trees = match (request.selection, request.options.layers) {
         (Selection::Static, _) => vec![minimal::tree(&packages)?],
