@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Store;
 
-use super::process;
+use super::{process, submodules};
 use crate::Error;
 use crate::lock::PinnedCommit;
 use crate::network::{Network, Permit};
@@ -32,8 +32,8 @@ pub(super) fn clone(
     store: &Store,
     progress: &Progress,
 ) -> Result<(Utf8PathBuf, PinnedCommit), Error> {
-    let home = store.cache_dir("git")?.join(&blake3::hash(url.as_bytes()).to_hex()[..32]);
-    let folder = |commit: &str| home.join("files").join(commit);
+    let repository = Repository::of(url, true, store)?;
+    let folder = |commit: &str| repository.home.join("source").join(commit);
     if let Some(pinned) = pinned
         && pinned.tree.is_some()
         && folder(&pinned.commit).is_dir()
@@ -44,20 +44,7 @@ pub(super) fn clone(
         return Ok((carried.commit(url, pinned)?, pinned.clone()));
     }
     let start = Instant::now();
-    let repository = Repository { url, dir: home.join("repository") };
-    // Fetching says what it found in a file of the repository, so one process fetches at a time.
-    fs::create_dir_all(&home).map_err(Error::io("making", &home))?;
-    let lock_path = home.join("lock");
-    let lock = File::options().create(true).append(true).open(&lock_path).map_err(Error::io("opening", &lock_path))?;
-    lock.lock().map_err(Error::io("locking", &lock_path))?;
-    let wanted = pinned.map_or(version, |pinned| pinned.commit.as_str());
-    let found = match pinned.and_then(|pinned| repository.find(&pinned.commit)) {
-        Some(found) => found,
-        None => {
-            let commit = repository.fetch(wanted, network.permit(format!("cloning {url} at {version}"))?)?;
-            repository.find(&commit).ok_or_else(|| repository.failed(version)(unreadable(&commit)))?
-        }
-    };
+    let found = repository.get(pinned.map_or(version, |pinned| pinned.commit.as_str()), network)?;
     if let Some(pinned) = pinned
         && (found.commit != pinned.commit || pinned.tree.as_ref().is_some_and(|tree| found.tree.as_ref() != Some(tree)))
     {
@@ -67,19 +54,44 @@ pub(super) fn clone(
     }
     let folder = folder(&found.commit);
     if !folder.is_dir() {
-        repository.check_out(&found.commit, &folder, store)?;
+        repository.check_out(&found.commit, &folder, network, store)?;
         progress.ran("clone", &format!("{url} {version} at {}", &found.commit[..12]), start.elapsed());
     }
     Ok((folder, found))
 }
 
 /// A bare repository in the store's care.
-struct Repository<'a> {
-    url: &'a str,
+pub(super) struct Repository<'a> {
+    pub(super) url: &'a str,
+    /// Whether the user named it, and not what was fetched.
+    named: bool,
+    /// What is kept of it.
+    home: Utf8PathBuf,
     dir: Utf8PathBuf,
 }
 
-impl Repository<'_> {
+impl<'a> Repository<'a> {
+    /// The one that holds what is fetched from `url`.
+    pub(super) fn of(url: &'a str, named: bool, store: &Store) -> Result<Self, Error> {
+        let home = store.cache_dir("git")?.join(&blake3::hash(url.as_bytes()).to_hex()[..32]);
+        Ok(Self { url, named, dir: home.join("repository"), home })
+    }
+
+    /// The commit that `wanted` names, fetched unless it is a commit that is here.
+    pub(super) fn get(&self, wanted: &str, network: &Network) -> Result<PinnedCommit, Error> {
+        // Fetching says what it found in a file of the repository, so one process fetches at a time.
+        fs::create_dir_all(&self.home).map_err(Error::io("making", &self.home))?;
+        let path = self.home.join("lock");
+        let lock = File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
+        lock.lock().map_err(Error::io("locking", &path))?;
+        let is_commit = wanted.len() >= 40 && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(found) = is_commit.then(|| self.find(wanted)).flatten() {
+            return Ok(found);
+        }
+        let commit = self.fetch(wanted, network.permit(format!("cloning {} at {wanted}", self.url))?)?;
+        self.find(&commit).ok_or_else(|| self.failed(wanted)(unreadable(&commit)))
+    }
+
     /// The commit and its tree, if the repository has them here.
     fn find(&self, commit: &str) -> Option<PinnedCommit> {
         let tree = self.git(&["rev-parse", "--quiet", "--verify", &format!("{commit}^{{tree}}")]).ok()?;
@@ -113,19 +125,12 @@ impl Repository<'_> {
         commit.map(|output| line(&output)).map_err(self.failed(version))
     }
 
-    /// Writes the files of a commit into `folder`: at once whole, or not at all.
-    fn check_out(&self, commit: &str, folder: &Utf8Path, store: &Store) -> Result<(), Error> {
+    /// Writes the files of a commit and of its submodules into `folder`: at once whole, or not at all.
+    fn check_out(&self, commit: &str, folder: &Utf8Path, network: &Network, store: &Store) -> Result<(), Error> {
         let temporary = store.temp_dir()?;
-        let files = temporary.path().join("files");
+        let files = super::utf8("using", &temporary.path().join("files"))?;
         fs::create_dir(&files).map_err(Error::io("making", folder))?;
-        let mut command = self.command();
-        command
-            .env("GIT_INDEX_FILE", temporary.path().join("index"))
-            .arg("--work-tree")
-            .arg(&files)
-            .args(["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false"])
-            .args(["checkout", "--quiet", "--force", commit, "--", "."]);
-        process::run(&mut command, LIMIT).map_err(self.failed(commit))?;
+        submodules::lay(self, commit, &files, network, store)?;
         let parent = folder.parent().unwrap_or(&self.dir);
         fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
         match fs::rename(&files, folder) {
@@ -135,7 +140,20 @@ impl Repository<'_> {
         }
     }
 
-    fn git(&self, arguments: &[&str]) -> Result<process::Output, process::Failure> {
+    /// Writes the files of a commit into a folder, those of submodules excepted.
+    pub(super) fn lay(&self, commit: &str, files: &Utf8Path, store: &Store) -> Result<(), Error> {
+        let temporary = store.temp_dir()?;
+        let mut command = self.command();
+        command
+            .env("GIT_INDEX_FILE", temporary.path().join("index"))
+            .arg("--work-tree")
+            .arg(files)
+            .args(["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false"])
+            .args(["checkout", "--quiet", "--force", commit, "--", "."]);
+        process::run(&mut command, LIMIT).map_err(self.failed(commit)).map(drop)
+    }
+
+    pub(super) fn git(&self, arguments: &[&str]) -> Result<process::Output, process::Failure> {
         process::run(self.command().args(arguments), LIMIT)
     }
 
@@ -143,10 +161,14 @@ impl Repository<'_> {
         let mut command = Command::new("git");
         // A question for a password would wait for an answer that nobody gives.
         command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").arg("--git-dir").arg(&self.dir);
+        if !self.named {
+            // What a repository names may be no path of this machine, nor a program, unless git's settings say so.
+            command.env("GIT_PROTOCOL_FROM_USER", "0");
+        }
         command
     }
 
-    fn failed(&self, version: &str) -> impl Fn(process::Failure) -> Error {
+    pub(super) fn failed(&self, version: &str) -> impl Fn(process::Failure) -> Error {
         let attempt = format!("cloning {} at {version}", self.url);
         move |failure| {
             if failure.is_missing_program() {

@@ -4,6 +4,7 @@ mod edits;
 mod error;
 mod git;
 mod stage;
+mod submodules;
 mod tracked;
 mod tree;
 

@@ -1,6 +1,6 @@
 //! Sources: modules beside the module, embedded files, modules from a proxy, git repositories.
 
-use crate::bench::{Bench, Run, digests, untar};
+use crate::bench::{Bench, Run, digests, text, untar};
 
 /// A program that embeds a file and uses a module in a folder beside it.
 fn with_app() -> Bench {
@@ -103,6 +103,43 @@ fn a_repository_is_cloned_at_the_commit_that_is_pinned() {
     run.failed(1, &[&format!("cloning {url} at v9"), "because: fatal: ", "v9"]);
     let gone = bench.run(&["images", "--source-repo", "file:///nowhere.git"]);
     gone.failed(1, &["cloning file:///nowhere.git at HEAD", "/nowhere.git"]);
+}
+
+#[test]
+fn submodules_are_checked_out_at_the_commits_that_the_revision_names() {
+    let bench = Bench::new();
+    for name in ["deep", "lib", "app"] {
+        bench.write(&format!("{name}/{name}.txt"), &format!("{name}\n"));
+    }
+    let project = "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\noutputs = { \"/x\" = \"x\" }\n\
+        command = [\"sh\", \"-c\", \"cat app.txt parts/lib/lib.txt parts/lib/deep/deep.txt > x\"]\n";
+    bench.write("app/vcbuild.toml", project);
+    let files = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add"];
+    bench.commit("deep");
+    bench.commit("lib");
+    bench.git("lib", &[&files[..], &["../deep", "deep"]].concat());
+    bench.commit("lib");
+    bench.commit("app");
+    let lib = format!("file://{}", bench.path("lib").display());
+    bench.git("app", &[&files[..], &[&lib, "parts/lib"]].concat());
+    bench.commit("app");
+    // What the submodule's branch has now is not what the revision names.
+    bench.write("lib/lib.txt", "later\n");
+    bench.commit("lib");
+    let url = format!("file://{}", bench.path("app").display());
+    let arguments = ["images", "--project", "app/vcbuild.toml", "--lock", "vcbuild.lock", "--source-repo", &url];
+    let refused = bench.run(&arguments);
+    refused.failed(1, &[&format!("cloning {lib} at "), "transport 'file' not allowed"]);
+    let mut command = bench.vcbuild(&arguments);
+    command
+        .env("GIT_CONFIG_COUNT", "1")
+        .env("GIT_CONFIG_KEY_0", "protocol.file.allow")
+        .env("GIT_CONFIG_VALUE_0", "always");
+    Run::of(&mut command).ok();
+    untar(&bench.path("out/x-amd64.tar"), &bench.path("layout"));
+    let layer = bench.json(&["inspect", "x"])["images"][0]["platforms"][0]["layers"][0]["digest"].clone();
+    let blob = format!("layout/blobs/sha256/{}", text(&layer).strip_prefix("sha256:").unwrap());
+    assert_eq!(bench.tool("tar", &["--zstd", "-xOf", &blob, "x"]), "app\nlib\ndeep\n");
 }
 
 #[test]
