@@ -117,9 +117,9 @@ pub(crate) enum Error {
     #[diagnostic(help("keep it, or have it replaced with --force"))]
     ProjectExists { path: Utf8PathBuf },
 
-    #[error("writing a project for {dir}: no Go program was found in it")]
+    #[error("writing a project for {dir}: no Go program and no binary of Cargo was found in it")]
     #[diagnostic(help(
-        "name the folder that has the go.mod, or write VirtualCluster's project with --preset virtualcluster and change it"
+        "name the folder that has the go.mod or Cargo.toml, or write VirtualCluster's project with --preset virtualcluster and change it"
     ))]
     NoPrograms { dir: Utf8PathBuf },
 

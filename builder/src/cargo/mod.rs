@@ -5,6 +5,8 @@ mod error;
 mod toolchain;
 mod workspace;
 
+use camino::Utf8Path;
+
 use self::compile::{Job, Workshop};
 pub(crate) use self::error::Error;
 use self::toolchain::Toolchain;
@@ -13,6 +15,14 @@ use crate::host;
 use crate::listing::Listing;
 use crate::project::CargoProgram;
 use crate::site::{Made, MadeFile, Site, Wanted};
+
+/// The binaries of the Cargo workspace in `dir`, each by its package and name; none where there is no `Cargo.toml`.
+///
+/// # Errors
+/// When there is no Cargo, or it does not understand the workspace.
+pub(crate) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, crate::Error> {
+    if dir.join("Cargo.toml").is_file() { Ok(Workspace::binaries(dir)?) } else { Ok(Vec::new()) }
+}
 
 /// Compiles every binary that is wanted, one after another: each keeps all processors busy, and they share what they are
 /// compiled with.

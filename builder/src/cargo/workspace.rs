@@ -1,6 +1,7 @@
 //! A Cargo workspace: which binaries it has, and the crates that its lock pins, fetched before the sandbox closes.
 
 use std::fs::{self, File};
+use std::process::Command;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -44,10 +45,25 @@ const CONFIG: &str = "config.toml";
 impl Workspace {
     /// Reads the manifests of the workspace in `dir`. No code of it runs, and nothing is fetched.
     pub(super) fn read(toolchain: &Toolchain, dir: &Utf8Path) -> Result<Self, Error> {
+        Self::told(&mut toolchain.cargo(dir), dir)
+    }
+
+    /// The binaries of the workspace in `dir`, by package and name, as the Cargo that is installed tells them.
+    pub(super) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, Error> {
+        // Cargo tells where things are without links.
+        let dir = dir.canonicalize_utf8().unwrap_or_else(|_| dir.to_owned());
+        let mut command = Command::new("cargo");
+        command.current_dir(&dir);
+        match Self::told(&mut command, &dir) {
+            Err(Error::Metadata { source, .. }) if source.is_missing_program() => Err(Error::NoRust),
+            told => Ok(told?.binaries),
+        }
+    }
+
+    fn told(command: &mut Command, dir: &Utf8Path) -> Result<Self, Error> {
         let failed = |failure| Error::Metadata { dir: dir.to_owned(), source: Box::new(failure) };
-        let mut command = toolchain.cargo(dir);
         command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
-        let output = process::run(&mut command, METADATA_LIMIT).map_err(failed)?;
+        let output = process::run(command, METADATA_LIMIT).map_err(failed)?;
         let metadata: Metadata = serde_json::from_slice(&output)
             .map_err(|why| failed(process::Failure::Other(format!("what Cargo tells is not understood: {why}"))))?;
         if metadata.workspace_root != dir {

@@ -8,11 +8,12 @@ use serde::Serialize;
 use vcterminal::{Exit, Output};
 
 use crate::Error;
+use crate::cargo;
 use crate::project::{BUILT_IN, FILE_NAME, Found, Project, find};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The folder of the project, with its go.mod.
+    /// The folder of the project, with its go.mod or Cargo.toml.
     #[arg(value_name = "DIR", default_value = ".")]
     dir: Utf8PathBuf,
 
@@ -72,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         None => match find(&arguments.dir)?.filter(|found| !found.programs.is_empty()) {
             Some(found) if is_virtualcluster(&found) => preset(),
             Some(found) => project(&found),
-            None => return Err(Error::NoPrograms { dir: arguments.dir.clone() }),
+            None => workspace(&arguments.dir, &cargo::binaries(&arguments.dir)?)?,
         },
     };
     write(&path, &text, arguments.force)?;
@@ -106,15 +107,43 @@ fn preset() -> String {
 /// A project of the programs that were found.
 fn project(found: &Found) -> String {
     let name = found.module.rsplit('/').find(|part| !is_major(part)).unwrap_or("project").to_lowercase();
-    let mut text = format!(
-        "{TOP}\n# What holds for every component. {{component}}, {{arch}} and {{version}} stand for their values.\n[defaults]\n\
-         image = \"registry.example/{name}/{{component}}-{{arch}}:{{version}}\"  # change this to your registry\n\
-         ldflags = [\"-s\", \"-w\"]  # no symbols and no debugger's data: smaller binaries\n{MORE}"
-    );
+    let smaller = "ldflags = [\"-s\", \"-w\"]  # no symbols and no debugger's data: smaller binaries\n";
+    let mut text = format!("{TOP}\n{}{smaller}{MORE}", defaults(&name));
     for (component, package) in &found.programs {
         text += &format!("\n[components.{}]\npackage = \"{package}\"\n", key(component));
     }
     text
+}
+
+/// A project of the binaries of a Cargo workspace, each by its package and name.
+fn workspace(dir: &Utf8Path, binaries: &[(String, String)]) -> Result<String, Error> {
+    if binaries.is_empty() {
+        return Err(Error::NoPrograms { dir: dir.to_owned() });
+    }
+    let real = dir.canonicalize_utf8().map_err(Error::io("finding", dir))?;
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    let name: String = real.file_name().unwrap_or("project").chars().map(plain).collect();
+    let name = match name.trim_matches('-') {
+        "" => "project",
+        name => name,
+    };
+    let mut text = format!("{TOP}\n{}{MORE}", defaults(name));
+    for (package, bin) in binaries {
+        // Two packages may each have a binary of this name.
+        let several = binaries.iter().filter(|(_, other)| other == bin).count() > 1;
+        let (component, bin) =
+            if several { (format!("{package}-{bin}"), format!("{package}/{bin}")) } else { (bin.clone(), bin.clone()) };
+        text += &format!("\n[components.{}]\nbin = \"{bin}\"\n", key(&component));
+    }
+    Ok(text)
+}
+
+/// What holds for every component of the project `name`.
+fn defaults(name: &str) -> String {
+    format!(
+        "# What holds for every component. {{component}}, {{arch}} and {{version}} stand for their values.\n[defaults]\n\
+         image = \"registry.example/{name}/{{component}}-{{arch}}:{{version}}\"  # change this to your registry\n"
+    )
 }
 
 /// Whether a part of a module's path is its major version.

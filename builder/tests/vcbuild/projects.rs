@@ -21,10 +21,32 @@ fn init_writes_a_project_that_builds() {
     assert_eq!(bench.read("hello/vcbuild.toml"), "mine");
     assert_eq!(bench.json(&["init", "hello", "--force"])["components"], serde_json::json!(["one", "two"]));
     fs::create_dir(bench.path("empty")).unwrap();
-    bench.run(&["init", "empty"]).failed(1, &["writing a project for empty: no Go program", "--preset virtualcluster"]);
+    bench
+        .run(&["init", "empty"])
+        .failed(1, &["writing a project for empty: no Go program and no binary of Cargo", "--preset virtualcluster"]);
     assert!(!bench.path("empty/vcbuild.toml").exists());
     let preset = bench.json(&["init", "empty", "--preset", "virtualcluster"]);
     assert_eq!(preset["components"], serde_json::json!(["manager", "syncer", "vn-agent"]));
+}
+
+#[test]
+fn init_writes_a_project_of_cargos_binaries() {
+    let bench = Bench::new();
+    bench.write("Tools/Cargo.toml", "[workspace]\nmembers = [\"a\", \"b\"]\nresolver = \"2\"\n");
+    for (package, more) in [("a", "\n[[bin]]\nname = \"tool\"\npath = \"src/tool.rs\"\n"), ("b", "")] {
+        let manifest = format!("[package]\nname = \"{package}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{more}");
+        bench.write(&format!("Tools/{package}/Cargo.toml"), &manifest);
+        for file in ["main", "tool", "bin/same"] {
+            bench.write(&format!("Tools/{package}/src/{file}.rs"), "fn main() { println!(\"hello\"); }\n");
+        }
+    }
+    let printed = bench.run(&["init", "Tools"]);
+    assert!(printed.stdout.starts_with("wrote Tools/vcbuild.toml: a, a-same, b, b-same, tool\n"), "{printed:?}");
+    bench.tool("cargo", &["generate-lockfile", "--offline", "--manifest-path", "Tools/Cargo.toml"]);
+    let built = bench.json(&["images", "--source-dir", "Tools", "--base", "scratch", "--components", "b-same"]);
+    assert_eq!(built["images"][0]["reference"], "registry.example/tools/b-same-amd64:v0.0.0");
+    bench.write("Tools/Cargo.toml", "[workspace]\nmembers = [\"none\"]\n");
+    bench.run(&["init", "Tools", "--force"]).failed(1, &["Tools", "none"]);
 }
 
 #[test]
