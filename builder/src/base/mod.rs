@@ -131,6 +131,20 @@ impl Spec {
     }
 }
 
+/// Gets an image of a registry into the store.
+///
+/// # Errors
+/// When the registry cannot be reached, or has no such image for the platform.
+pub(crate) fn pull(
+    reference: &Reference,
+    platform: &Platform,
+    store: &Store,
+    lock: &Lock,
+    progress: &Progress,
+) -> Result<PlatformImage, Error> {
+    registry::realise(reference, platform, store, lock, progress).map(|base| base.image)
+}
+
 impl Spec {
     /// Pins the base in `lock`, if it is not, without getting it: a file alone is read to know what it is.
     ///

@@ -13,7 +13,8 @@ use crate::contents::Layers;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The image before: of the store, by its full name or a part of it; or a file or folder, as for `inspect`.
+    /// The image before: of the store, by its full name or a part of it; a file or folder, as for `inspect`; or
+    /// docker://REFERENCE, an image of a registry for linux/amd64.
     #[arg(value_name = "BEFORE")]
     before: String,
 

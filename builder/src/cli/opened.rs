@@ -1,10 +1,17 @@
-//! Images that a command line names: of the store, or of a file, which is read into a store of its own.
+//! Images that a command line names: of the store, or of a file or a registry, which is read into a store of its own.
 
 use camino::Utf8Path;
-use vcstore::{Image, Store};
+use vcstore::{Image, Platform, Store};
 
 use super::Common;
 use crate::Error;
+use crate::base;
+use crate::lock::{self, Lock, Policy};
+use crate::network::Network;
+use crate::progress::Progress;
+
+/// What the name of a registry's image begins with, as other tools have it.
+const REGISTRY: &str = "docker://";
 
 /// Images and the store they are in.
 #[derive(Debug)]
@@ -16,13 +23,15 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens what `name` is: a file or folder of this name, which is checked whole, else an image of the store.
+    /// Opens what `name` is: an image of a registry after [`REGISTRY`], a file or folder of this name, which is checked whole,
+    /// else an image of the store.
     ///
     /// # Errors
-    /// When there is neither, or it is damaged.
+    /// When there is none of them, or it is damaged.
     pub(super) fn open(name: &str, common: &Common) -> Result<Self, Error> {
         let path = Utf8Path::new(name);
-        if !path.exists() {
+        let remote = name.strip_prefix(REGISTRY);
+        if remote.is_none() && !path.exists() {
             let store = common.store()?;
             let images = vec![store.image(name)?];
             return Ok(Self { store, images, _folder: None });
@@ -32,7 +41,19 @@ impl Opened {
             Error::io("using", folder.path().to_string_lossy().as_ref())(std::io::Error::other("its name is not UTF-8"))
         })?;
         let store = Store::open(place)?;
-        let images = vcstore::archive::import(&store, path)?;
+        let images = match remote {
+            Some(reference) => vec![pull(reference, &store)?],
+            None => vcstore::archive::import(&store, path)?,
+        };
         Ok(Self { store, images, _folder: Some(folder) })
     }
+}
+
+/// Pulls an image for linux/amd64 into a store of its own.
+fn pull(reference: &str, store: &Store) -> Result<Image, Error> {
+    let bad = |why| Error::Usage(format!("{REGISTRY}{reference} is no image of a registry: {why}"));
+    let reference = reference.parse().map_err(|why: oci_client::ParseError| bad(why.to_string()))?;
+    let lock = Lock::open(&store.path().join(lock::FILE_NAME), Policy::Fill, Network::Open)?;
+    let image = base::pull(&reference, &Platform::default(), store, &lock, &Progress::start())?;
+    Ok(Image::open(store, &reference.whole(), &image.manifest)?)
 }

@@ -155,6 +155,19 @@ fn with_image() -> (Site, Registry) {
 }
 
 #[test]
+fn an_image_of_a_registry_is_compared_with_one_that_was_built() {
+    let (site, registry) = with_image();
+    let there = format!("docker://{}/team/one:v1", registry.address);
+    let same = site.run(&["diff", &there, "out/one-amd64.tar", "--output", "json"]).json();
+    assert_eq!((&same["identical"], &same["images"][0]["before"]["name"]), (&json!(true), &json!(there[9..])));
+    let shown = site.run(&["inspect", &there, "--output", "json"]).json();
+    assert_eq!(shown["images"][0]["digest"], same["images"][0]["after"]["digest"]);
+    let absent = format!("docker://{}/team/two:v1", registry.address);
+    site.run(&["diff", &absent, "out/one-amd64.tar"]).failed(1, &["team/two:v1", &registry.address]);
+    site.run(&["diff", "docker://A B", "out/one-amd64.tar"]).failed(2, &["docker://A B is no image of a registry"]);
+}
+
+#[test]
 fn a_registry_that_gives_tokens_is_answered() {
     let (site, registry) = with_image();
     let gate = Gate::before(&registry.address, Rule::Token);
