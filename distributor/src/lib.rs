@@ -19,6 +19,7 @@ pub mod prune;
 pub mod push;
 pub mod pushed;
 pub mod rate;
+pub mod relay;
 pub mod report;
 pub mod rollout;
 pub mod session;

@@ -3,16 +3,13 @@
 
 use std::io;
 
-use futures::TryFutureExt;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
-use proto::helper_client::HelperClient;
-
-/// What both ends say, generated from `proto/helper.proto`.
+/// What both ends say, generated from `proto/helper.proto` and `proto/relay.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 pub(crate) mod proto {
     tonic::include_proto!("vcdist.helper.v1");
@@ -53,7 +50,7 @@ pub(crate) const KEEP_ALIVE_TIMEOUT_SECONDS: u64 = 120;
 ///
 /// # Errors
 /// When the other side does not speak HTTP/2.
-pub(crate) async fn connect<S>(stream: S) -> Result<HelperClient<Channel>, tonic::transport::Error>
+pub(crate) async fn connect<S>(stream: S) -> Result<Channel, tonic::transport::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -69,7 +66,6 @@ where
         .http2_keep_alive_interval(std::time::Duration::from_secs(KEEP_ALIVE_SECONDS))
         .keep_alive_timeout(std::time::Duration::from_secs(KEEP_ALIVE_TIMEOUT_SECONDS))
         .connect_with_connector(connector)
-        .map_ok(HelperClient::new)
         .await
 }
 

@@ -65,7 +65,7 @@ pub struct Push {
 }
 
 /// Whether nodes run the helper.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum UseHelper {
     /// Wherever it can run; where it cannot, the node's `ctr` does the work.
     #[default]
@@ -75,7 +75,7 @@ pub enum UseHelper {
 }
 
 /// By which way a node was worked on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Via {
     /// The helper, on containerd's own interface.
@@ -122,12 +122,12 @@ pub enum Event<'a> {
     /// No helper runs there; its `ctr` does the work.
     WithoutHelper {
         /// Why.
-        why: &'a session::Error,
+        why: &'a str,
     },
     /// The connection broke; the push goes on where it stopped after a pause.
     Retrying {
         /// What happened.
-        why: &'a Error,
+        why: &'a str,
         /// How long the pause is.
         pause: Duration,
     },
@@ -282,7 +282,7 @@ impl Error {
 
     /// Whether it may well be over in a moment: what was there and broke. A node that was never reached (`reached` is
     /// false) is more likely to have another name, or to be off.
-    fn passes(&self, reached: bool) -> bool {
+    pub(crate) fn passes(&self, reached: bool) -> bool {
         match self {
             Self::Connection(_) => true,
             Self::Helper { again, .. } => reached && *again == Again::Later,
@@ -300,7 +300,7 @@ impl Error {
 
 /// Does `work`, unless it is interrupted: then it is dropped under way, which ends its connection, and the node puts itself
 /// in order.
-async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::select! {
         result = work => result,
         () = interrupt.wait() => Err(Error::Interrupted),
@@ -308,7 +308,7 @@ async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = Result<T, E
 }
 
 /// How long to wait before the attempt after this many. Nodes that broke off together come back one after another.
-fn pause(node: &str, attempts: u32) -> Duration {
+pub(crate) fn pause(node: &str, attempts: u32) -> Duration {
     let mut hasher = DefaultHasher::new();
     node.hash(&mut hasher);
     let spread = Duration::from_millis(hasher.finish() % 500);
@@ -357,7 +357,7 @@ impl Push {
                 Ok(()) => break None,
                 Err(why) if attempts < self.retries && why.passes(progress.planned.is_some()) => {
                     let pause = pause(&node.name, attempts);
-                    say(Event::Retrying { why: &why, pause });
+                    say(Event::Retrying { why: &why.to_string(), pause });
                     tokio::select! {
                         () = tokio::time::sleep(pause) => attempts += 1,
                         () = interrupt.wait() => break Some(Error::Interrupted),
@@ -407,7 +407,7 @@ impl Push {
         let session = match unless(interrupt, opening).await? {
             Ok(session) => session,
             Err(why) if why.means_no_helper() => {
-                say(Event::WithoutHelper { why: &why });
+                say(Event::WithoutHelper { why: &why.to_string() });
                 return unless(interrupt, self.without_helper(transport, say, sent, progress)).await;
             }
             Err(error) => return Err(error.into()),

@@ -1,10 +1,11 @@
 //! What a push says when it is done: a table and errors for people, one document for programs.
 //! The document's keys are a contract.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use miette::Diagnostic;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vcterminal::{Exit, Table};
 
 use crate::plan::{ImagePlan, State};
@@ -17,12 +18,26 @@ pub struct PushReport {
     pub nodes: Vec<NodeReport>,
     /// Bytes sent to all nodes.
     pub bytes_sent: u64,
+    /// The relay they went through, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayReport>,
     /// How long the push took.
     pub elapsed_seconds: f64,
 }
 
+/// The relay of a push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RelayReport {
+    /// Its name.
+    pub name: String,
+    /// Blobs that its cache lacked and that were sent to it.
+    pub blobs_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+}
+
 /// One node of a push.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeReport {
     /// Its name.
     pub name: String,
@@ -41,7 +56,7 @@ pub struct NodeReport {
 }
 
 /// How a push to a node ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeResult {
     /// Something was done, and the images are whole.
@@ -53,7 +68,7 @@ pub enum NodeResult {
 }
 
 /// Blobs of a push to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blobs {
     /// How many the node lacked.
     pub needed: u64,
@@ -62,7 +77,7 @@ pub struct Blobs {
 }
 
 /// Bytes of a push to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bytes {
     /// Of all blobs of the images, whether the node had them or not.
     pub total: u64,
@@ -80,7 +95,7 @@ pub struct PlanReport {
 }
 
 /// The plan for one node.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodePlan {
     /// Its name.
     pub name: String,
@@ -101,12 +116,12 @@ pub struct NodePlan {
 }
 
 /// The plan for one image on one node.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageReport {
     /// Its full name.
     pub name: String,
     /// How far it is there.
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// How many blobs it consists of.
     pub blobs_total: u64,
     /// How many are to be sent for it; a blob that several images share counts for the first.
@@ -137,8 +152,13 @@ impl PushReport {
     /// From how it went.
     #[must_use]
     pub fn new(outcomes: &[Outcome], elapsed: Duration) -> Self {
-        let nodes: Vec<NodeReport> = outcomes.iter().map(NodeReport::new).collect();
-        Self { bytes_sent: nodes.iter().map(|node| node.bytes.sent).sum(), nodes, elapsed_seconds: seconds(elapsed) }
+        Self::of(outcomes.iter().map(NodeReport::new).collect(), None, elapsed)
+    }
+
+    /// Of nodes that were pushed to by way of `relay`.
+    pub(crate) fn of(nodes: Vec<NodeReport>, relay: Option<RelayReport>, elapsed: Duration) -> Self {
+        let bytes_sent = nodes.iter().map(|node| node.bytes.sent).sum();
+        Self { bytes_sent, nodes, relay, elapsed_seconds: seconds(elapsed) }
     }
 
     /// The table for people.
@@ -166,7 +186,7 @@ impl PushReport {
 }
 
 impl NodeReport {
-    fn new(outcome: &Outcome) -> Self {
+    pub(crate) fn new(outcome: &Outcome) -> Self {
         let plan = outcome.planned.as_ref().map(|planned| &planned.plan);
         let result = match (&outcome.error, plan) {
             (Some(_), _) | (None, None) => NodeResult::Failed,
@@ -189,7 +209,10 @@ impl PlanReport {
     /// From how planning went.
     #[must_use]
     pub fn new(outcomes: &[Outcome]) -> Self {
-        let nodes: Vec<NodePlan> = outcomes.iter().map(NodePlan::new).collect();
+        Self::of(outcomes.iter().map(NodePlan::new).collect())
+    }
+
+    pub(crate) fn of(nodes: Vec<NodePlan>) -> Self {
         let bytes_needed = nodes.iter().flat_map(|node| &node.images).map(|image| image.bytes_needed).sum();
         Self { nodes, bytes_needed }
     }
@@ -204,7 +227,7 @@ impl PlanReport {
                 table.row([
                     node.name.clone(),
                     image.name.clone(),
-                    image.state.into(),
+                    image.state.clone().into_owned(),
                     (image.blobs_total - image.blobs_needed).to_string(),
                     image.blobs_needed.to_string(),
                     vcterminal::bytes(image.bytes_needed),
@@ -220,7 +243,7 @@ impl PlanReport {
 }
 
 impl NodePlan {
-    fn new(outcome: &Outcome) -> Self {
+    pub(crate) fn new(outcome: &Outcome) -> Self {
         let planned = outcome.planned.as_ref();
         let unpacked = planned.map_or(0, |planned| planned.plan.unpacks_to.bytes);
         let free = planned.and_then(|planned| planned.inventory.disk.as_ref()).map(|disk| disk.free_bytes);
@@ -266,7 +289,8 @@ fn image(image: &ImagePlan) -> ImageReport {
             State::UpToDate => "up-to-date",
             State::Unfinished => "unfinished",
             State::Incomplete => "incomplete",
-        },
+        }
+        .into(),
         blobs_total: image.wanted.blobs.len() as u64,
         blobs_needed: image.send.len() as u64,
         bytes_total: image.wanted.blobs.iter().map(|part| part.blob.size).sum(),

@@ -63,6 +63,11 @@ impl Sent {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Counts what another counted: so many bytes are gone by now.
+    pub(crate) fn reach(&self, bytes: u64) {
+        self.bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
     /// Blobs that arrived whole.
     pub(crate) fn blobs(&self) -> u64 {
         self.blobs.load(Ordering::Relaxed)
@@ -185,8 +190,19 @@ async fn send(client: &HelperClient<Channel>, store: &Store, sending: Sending, s
 async fn send_once(
     client: &HelperClient<Channel>,
     store: &Store,
+    sending: Sending,
+    sent: &Arc<Sent>,
+) -> Result<(), Error> {
+    let mut client = client.clone();
+    stream_blob(store, sending, sent, async |parts| client.write(parts).await.map(|_| ())).await
+}
+
+/// Streams a blob of the store to whoever takes it with `write`.
+pub(crate) async fn stream_blob(
+    store: &Store,
     Sending { blob, offset }: Sending,
     sent: &Arc<Sent>,
+    write: impl AsyncFnOnce(ReceiverStream<WriteRequest>) -> Result<(), tonic::Status>,
 ) -> Result<(), Error> {
     let (parts, queue) = mpsc::channel(1);
     let header = WriteHeader { digest: blob.digest.to_string(), size: blob.size, offset };
@@ -199,7 +215,7 @@ async fn send_once(
             source,
         })
     });
-    let answer = client.clone().write(ReceiverStream::new(queue)).await;
+    let answer = write(ReceiverStream::new(queue)).await;
     // The reader ends first when it fails, and soon after the node when the node does.
     let fed = feeding.await.map_err(|error| Error::Reader(io::Error::other(error)))?;
     fed?;

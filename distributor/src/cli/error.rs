@@ -6,7 +6,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::images;
-use crate::{cluster, nodes, session};
+use crate::{cluster, nodes, relay, session};
 
 /// Why there were no images, no nodes, or no result.
 #[derive(Debug, Error, Diagnostic)]
@@ -29,6 +29,9 @@ pub(super) enum Error {
          name, and only containers on the nodes keep them"
     ))]
     NoCluster,
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Relay(#[from] relay::Error),
     #[error("printing the report")]
     Print(#[source] io::Error),
 }

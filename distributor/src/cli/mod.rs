@@ -8,9 +8,11 @@ mod nodes;
 mod progress;
 mod prune;
 mod push;
+mod relay;
 mod status;
 mod values;
 mod verify;
+mod via;
 mod watched;
 
 use std::future::Future;
@@ -41,6 +43,8 @@ enum Command {
     Verify(verify::Verify),
     #[command(hide = true)]
     Helper(helper::Helper),
+    #[command(hide = true)]
+    Relay(relay::Relay),
 }
 
 /// Runs the command line of this process and returns how it ended.
@@ -56,6 +60,7 @@ pub fn run() -> Exit {
         Command::Deploy(deploy) => ended(deploy.run()),
         Command::Verify(verify) => ended(verify.run()),
         Command::Helper(helper) => ended(helper.run()),
+        Command::Relay(relay) => ended(relay.run()),
     }
 }
 

@@ -148,6 +148,20 @@ impl Nodes {
     }
 }
 
+impl Nodes {
+    /// One node by its name, whatever its role; a host where no API and no inventory is asked.
+    pub(super) async fn find_one(&self, name: &str, ssh: &Ssh) -> Result<Node, Error> {
+        let choice = Choice { names: vec![name.to_owned()], ..Choice::default() };
+        let found = match &self.inventory {
+            Some(path) => nodes::from_inventory(ansible::read(path, "all")?.hosts, &choice)?,
+            None if !self.host.is_empty() => vec![nodes::from_host(name, ssh.is_unsaid())?],
+            None => nodes::from_api(&Cluster::connect(&self.cluster).await?, &choice).await?,
+        };
+        let missing = || Error::Missing { missing: vec![name.to_owned()], known: Vec::new() };
+        found.into_iter().next().ok_or_else(missing)
+    }
+}
+
 impl Ssh {
     /// What it comes to for the transport.
     pub(super) fn options(&self) -> SshOptions {
@@ -170,7 +184,7 @@ impl Ssh {
 }
 
 /// An option that ssh takes after `-o`, unless another of ours says it.
-fn ssh_option(text: &str) -> Result<String, String> {
+pub(super) fn ssh_option(text: &str) -> Result<String, String> {
     let keyword = text.split(['=', ' ']).next().unwrap_or_default().trim();
     if keyword.eq_ignore_ascii_case("StrictHostKeyChecking") {
         return Err("say how host keys are checked with --host-keys".to_owned());

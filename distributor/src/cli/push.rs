@@ -14,14 +14,16 @@ use crate::cli::images::Images;
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::cli::progress::Progress;
 use crate::cli::values::duration;
+use crate::cli::via::Via;
 use crate::cli::watched;
 use crate::footprint;
 use crate::interrupt::{Interrupt, Interrupter};
-use crate::nodes;
-use crate::push::{self, Outcome, UseHelper};
+use crate::nodes::{self, Node};
+use crate::push::{self, Event, UseHelper};
 use crate::pushed::Time;
 use crate::rate::Rate;
-use crate::report::{self, PlanReport, PushReport};
+use crate::relay::{self, Relayed};
+use crate::report;
 use crate::session::Binary;
 use crate::transport::{self, SshOptions};
 use crate::watch::Watch;
@@ -48,7 +50,7 @@ pub(super) struct Push {
     dry_run: bool,
 
     /// Go on until Ctrl-C: nodes that join later, become Ready or lose an image get what they lack.
-    #[arg(long, conflicts_with_all = ["dry_run", "host", "inventory"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "host", "inventory", "via"])]
     watch: bool,
 
     /// How long until a watched node is looked at again of which nothing is heard.
@@ -76,6 +78,9 @@ struct Work {
 
     #[command(flatten)]
     ssh: Ssh,
+
+    #[command(flatten)]
+    via: Via,
 
     #[command(flatten)]
     containerd: Containerd,
@@ -125,19 +130,24 @@ impl Work {
         let progress = Progress::new(self.output);
         let ssh = SshOptions { keyring: progress.keyring(), ..self.ssh.options() };
         let (interrupter, interrupt) = Interrupt::new();
-        let pushing = push.run(
-            nodes,
-            |node| transport::to(&node.reach, &ssh),
-            |node, event| progress.show(node, event),
-            &interrupt,
-        );
-        let outcomes = tokio::select! {
-            outcomes = pushing => outcomes,
+        let via = self.via.find(&self.nodes, &self.ssh).await?;
+        let watch = |node: &Node, event: Event<'_>| progress.show(node, event);
+        let pushing = async {
+            match &via {
+                Some(via) => relay::push(&push, via, nodes, &ssh, watch, &interrupt).await,
+                None => {
+                    let outcomes = push.run(nodes, |node| transport::to(&node.reach, &ssh), watch, &interrupt).await;
+                    Ok(Relayed::without(outcomes, begun.elapsed()))
+                }
+            }
+        };
+        let relayed = tokio::select! {
+            relayed = pushing => relayed,
             never = progress.draw() => match never {},
             never = heed_signals(&interrupter) => match never {},
         };
         progress.end();
-        self.report(&outcomes, begun.elapsed(), dry_run)
+        self.report(&relayed?, dry_run)
     }
 
     async fn watch(self, speed: Speed, recheck: Duration) -> Result<Exit, Error> {
@@ -158,7 +168,7 @@ impl Work {
             outcomes = watching => outcomes,
             never = heed_signals(&interrupter) => match never {},
         };
-        self.report(&outcomes, begun.elapsed(), false)
+        self.report(&Relayed::without(outcomes, begun.elapsed()), false)
     }
 
     fn push(&self, speed: Speed, dry_run: bool) -> Result<push::Push, Error> {
@@ -179,13 +189,12 @@ impl Work {
         })
     }
 
-    fn report(&self, outcomes: &[Outcome], elapsed: Duration, dry_run: bool) -> Result<Exit, Error> {
-        let pushed = PushReport::new(outcomes, elapsed);
+    fn report(&self, Relayed { outcomes, pushed, planned }: &Relayed, dry_run: bool) -> Result<Exit, Error> {
         match (self.output, dry_run) {
-            (Output::Json, false) => vcterminal::print_json(&pushed).map_err(Error::Print)?,
-            (Output::Json, true) => vcterminal::print_json(&PlanReport::new(outcomes)).map_err(Error::Print)?,
+            (Output::Json, false) => vcterminal::print_json(pushed).map_err(Error::Print)?,
+            (Output::Json, true) => vcterminal::print_json(planned).map_err(Error::Print)?,
             (Output::Text, false) => print!("{}", pushed.table()),
-            (Output::Text, true) => print!("{}", PlanReport::new(outcomes).table()),
+            (Output::Text, true) => print!("{}", planned.table()),
         }
         for error in report::errors(outcomes) {
             vcterminal::report(&error);

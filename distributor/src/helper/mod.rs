@@ -7,7 +7,7 @@ mod lease;
 mod probe;
 mod removal;
 mod repair;
-mod stdio;
+pub(crate) mod stdio;
 mod usage;
 mod write;
 
@@ -16,14 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use futures::{StreamExt, stream};
 use miette::Diagnostic;
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{sleep, timeout};
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::protocol::proto::helper_server::{Helper, HelperServer};
@@ -32,13 +29,11 @@ use crate::protocol::proto::{
     HoldResponse, InventoryRequest, InventoryResponse, PushesRequest, PushesResponse, ReleaseRequest, ReleaseResponse,
     RemoveRequest, RemoveResponse, WriteRequest, WriteResponse,
 };
-use crate::protocol::{MARK, VERSION, WINDOW};
 pub(crate) use containerd::SOCKETS;
 
 use containerd::Containerd;
 use lease::Lease;
 use probe::Facts;
-use stdio::Stdio;
 use write::Log;
 
 /// How long giving the lease back may take: a containerd that was killed is back within a few seconds.
@@ -46,12 +41,6 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(12);
 
 /// How long until it is tried again.
 const RELEASE_AGAIN_AFTER: Duration = Duration::from_millis(300);
-
-/// The part of the time of silence after which an end asks whether the other is there.
-const QUESTION_AFTER: u32 = 4;
-
-/// Blob bytes come in frames of this size at most, in bytes.
-const FRAME: u32 = 1 << 20;
 
 /// What the helper is told on its command line.
 #[derive(Debug, Clone)]
@@ -82,33 +71,9 @@ pub enum Error {
 /// # Errors
 /// When stdin and stdout are no connection.
 pub async fn serve(settings: Settings) -> Result<(), Error> {
-    let (mut stdio, closed) = Stdio::open().map_err(Error::Stdio)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Stdio)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Stdio)?;
-    stdio.write_all(format!("{MARK}ready {VERSION}\n").as_bytes()).await.map_err(Error::Stdio)?;
-    stdio.flush().await.map_err(Error::Stdio)?;
-
     let stall_timeout = settings.stall_timeout;
     let push = Arc::new(Push::new(settings));
-    // The stream of connections never ends: its end would be taken for a wish to stop.
-    let connections = stream::once(async { Ok::<_, io::Error>(stdio) }).chain(stream::pending());
-    let ended = async {
-        tokio::select! {
-            _ = closed => {}
-            _ = hang_up.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
-    let served = Server::builder()
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_frame_size(FRAME)
-        // Asked after a part of the time, the other end has all of it to answer: on a slow link that queues behind megabytes.
-        .http2_keepalive_interval(Some(stall_timeout / QUESTION_AFTER))
-        .http2_keepalive_timeout(Some(stall_timeout))
-        .add_service(HelperServer::from_arc(Arc::clone(&push)))
-        .serve_with_incoming_shutdown(connections, ended)
-        .await;
+    let served = stdio::serve(Routes::new(HelperServer::from_arc(Arc::clone(&push))), stall_timeout).await;
     let giving_back = async {
         while let Err(status) = push.give_back().await {
             tracing::warn!("{}", status.message());
@@ -118,7 +83,7 @@ pub async fn serve(settings: Settings) -> Result<(), Error> {
     if timeout(RELEASE_WITHIN, giving_back).await.is_err() {
         tracing::warn!("containerd does not take the lease back; it expires by itself");
     }
-    served.map_err(Error::Serve)
+    served
 }
 
 /// One push, as the node sees it.

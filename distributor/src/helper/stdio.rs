@@ -1,19 +1,63 @@
-//! stdin and stdout as the one connection the helper serves. It tells when the server has let go of it.
+//! stdin and stdout as the one connection that is served: the server ends when the other side lets go of it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use rustix::fs::FileType;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tonic::service::Routes;
+use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
+use super::Error;
+use crate::protocol::{MARK, VERSION, WINDOW};
+
+/// Blob bytes come in frames of this size at most, in bytes.
+const FRAME: u32 = 1 << 20;
+
+/// The part of the time of silence after which an end asks whether the other is there.
+const QUESTION_AFTER: u32 = 4;
+
+/// Says that it is ready, and serves until stdin ends, is silent for too long, or somebody wants this process to end.
+pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(), Error> {
+    let (mut stdio, closed) = Stdio::open().map_err(Error::Stdio)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Stdio)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Stdio)?;
+    stdio.write_all(format!("{MARK}ready {VERSION}\n").as_bytes()).await.map_err(Error::Stdio)?;
+    stdio.flush().await.map_err(Error::Stdio)?;
+
+    // The stream of connections never ends: its end would be taken for a wish to stop.
+    let connections = stream::once(async { Ok::<_, io::Error>(stdio) }).chain(stream::pending());
+    let ended = async {
+        tokio::select! {
+            _ = closed => {}
+            _ = hang_up.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(FRAME)
+        // Asked after a part of the time, the other end has all of it to answer: on a slow link that queues behind megabytes.
+        .http2_keepalive_interval(Some(stall_timeout / QUESTION_AFTER))
+        .http2_keepalive_timeout(Some(stall_timeout))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(connections, ended)
+        .await
+        .map_err(Error::Serve)
+}
+
 /// The two streams; dropped, it wakes whoever waits for its end.
-pub(super) struct Stdio {
+struct Stdio {
     input: Box<dyn AsyncRead + Send + Unpin>,
     output: Box<dyn AsyncWrite + Send + Unpin>,
     _closes: oneshot::Sender<()>,
@@ -21,7 +65,7 @@ pub(super) struct Stdio {
 
 impl Stdio {
     /// The streams of this process, and what resolves when they are dropped.
-    pub(super) fn open() -> io::Result<(Self, oneshot::Receiver<()>)> {
+    fn open() -> io::Result<(Self, oneshot::Receiver<()>)> {
         let (closes, closed) = oneshot::channel();
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let input: Box<dyn AsyncRead + Send + Unpin> = match socket(&input)? {

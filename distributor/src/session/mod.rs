@@ -16,12 +16,14 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 
 pub use binary::Binary;
-pub use placement::{Namespace, Settings, SocketPath};
+pub(crate) use placement::Job;
+pub use placement::{CachePath, Namespace, Settings, SocketPath};
 
 use crate::protocol::{self, proto};
 use crate::transport::{self, Duplex, Running, Transport};
 use placement::Answer;
 use proto::helper_client::HelperClient;
+use proto::relay_client::RelayClient;
 
 /// How long a login and the start of the helper may take.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -31,7 +33,7 @@ const NOISE: u64 = 256 << 10;
 
 /// A helper at work.
 pub(crate) struct Session {
-    client: HelperClient<Channel>,
+    channel: Channel,
     ending: BoxFuture<'static, Result<(), transport::Error>>,
 }
 
@@ -152,14 +154,19 @@ impl Error {
 impl Session {
     /// Starts the helper on the node that `transport` reaches.
     pub(crate) async fn open(transport: &dyn Transport, binary: &Binary, settings: &Settings) -> Result<Self, Error> {
-        let placement::Command { line, script } = placement::command(binary, settings);
+        Self::begin(transport, binary, Job::Help(settings)).await
+    }
+
+    /// Starts the program on the node that `transport` reaches, for `job`.
+    pub(crate) async fn begin(transport: &dyn Transport, binary: &Binary, job: Job<'_>) -> Result<Self, Error> {
+        let placement::Command { line, script } = placement::command(binary, job);
         let Running { stream, ending } = transport.run(&line).await?;
         let mut stream = BufReader::new(stream);
         // A stream that is broken already shows when the answer is read.
         let _ = stream.write_all(script.as_bytes()).await;
         let _ = stream.flush().await;
         match start(&mut stream, binary, transport.destination()).await {
-            Ok(()) => Ok(Self { client: protocol::connect(stream).await?, ending }),
+            Ok(()) => Ok(Self { channel: protocol::connect(stream).await?, ending }),
             Err(error) => {
                 drop(stream);
                 // How the command ended says more than that it ended.
@@ -179,12 +186,17 @@ impl Session {
 
     /// To speak to it; clones share the connection.
     pub(crate) fn client(&self) -> HelperClient<Channel> {
-        self.client.clone()
+        HelperClient::new(self.channel.clone())
+    }
+
+    /// To speak to a relay; clones share the connection.
+    pub(crate) fn relay(&self) -> RelayClient<Channel> {
+        RelayClient::new(self.channel.clone())
     }
 
     /// Ends the helper and the connection. Every client must be dropped.
     pub(crate) async fn close(self) -> Result<(), transport::Error> {
-        drop(self.client);
+        drop(self.channel);
         self.ending.await
     }
 }

@@ -18,6 +18,20 @@ pub struct Settings {
     pub stall_timeout: Duration,
 }
 
+/// What the program is run for on a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Job<'a> {
+    /// To work on its containerd, as root.
+    Help(&'a Settings),
+    /// To push on to other nodes, as the login user.
+    Relay {
+        /// Its cache; where it is by default if none is named.
+        cache: Option<&'a CachePath>,
+        /// How long the connection may be silent before it ends.
+        stall_timeout: Duration,
+    },
+}
+
 /// A containerd namespace: letters, digits, `.`, `_` and `-` (containerd's identifiers).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);
@@ -43,6 +57,21 @@ impl std::fmt::Display for Namespace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketPath(Utf8PathBuf);
 
+/// An absolute path of a folder on a relay, of characters that no shell reads anything into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachePath(Utf8PathBuf);
+
+impl std::str::FromStr for CachePath {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match plain_path(text) {
+            Some(path) => path.map(Self),
+            None => Err("a cache needs an absolute path"),
+        }
+    }
+}
+
 impl SocketPath {
     /// The path.
     #[must_use]
@@ -56,12 +85,19 @@ impl std::str::FromStr for SocketPath {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let path = text.strip_prefix("unix://").unwrap_or(text);
-        let fits = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
-        if !path.starts_with('/') {
-            return Err("a socket needs an absolute path");
+        match plain_path(path) {
+            Some(path) => path.map(Self),
+            None => Err("a socket needs an absolute path"),
         }
-        if path.chars().all(fits) { Ok(Self(path.into())) } else { Err("this path has characters that shells read") }
     }
+}
+
+/// An absolute path, if it has no characters that shells read anything into; nothing for a relative one.
+fn plain_path(path: &str) -> Option<Result<Utf8PathBuf, &'static str>> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
+    let plain =
+        || if path.chars().all(fits) { Ok(path.into()) } else { Err("this path has characters that shells read") };
+    path.starts_with('/').then(plain)
 }
 
 /// What the shell line answers, after [`MARK`].
@@ -117,22 +153,31 @@ impl Answer {
     }
 }
 
-/// What brings the helper to run for `binary` and `settings`.
+/// What brings `binary` to run for `job`.
 ///
 /// The folder is the login user's alone (mode 0700, checked each time), so nobody can change a helper between the
 /// check of its hash and its start. The file is tried as a script before anything is sent: a file system mounted
 /// `noexec` refuses that, and the next folder is tried.
-pub(super) fn command(binary: &Binary, settings: &Settings) -> Command {
+pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
     let Binary { hash, size, .. } = binary;
-    let Settings { namespace, stall_timeout, .. } = settings;
-    let seconds = stall_timeout.as_secs().max(1);
-    let mut arguments = format!("helper --containerd-namespace {namespace} --stall-timeout {seconds}s");
-    if let Some(address) = &settings.address {
-        arguments += &format!(" --containerd-address {}", address.0);
-    }
+    let seconds = |time: Duration| time.as_secs().max(1);
+    let arguments = match job {
+        Job::Help(Settings { namespace, address, stall_timeout }) => {
+            let at = address.as_ref().map(|path| format!(" --containerd-address {}", path.0)).unwrap_or_default();
+            format!("helper --containerd-namespace {namespace} --stall-timeout {}s{at}", seconds(*stall_timeout))
+        }
+        Job::Relay { cache, stall_timeout } => {
+            let cache = cache.map(|path| format!(" --cache {}", path.0)).unwrap_or_default();
+            format!("relay --stall-timeout {}s{cache}", seconds(stall_timeout))
+        }
+    };
+    let root = match job {
+        Job::Help(_) => r#"[ "$u" = 0 ] || as="sudo -n""#,
+        Job::Relay { .. } => ":",
+    };
     let folders = r#""${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/vcdist" "/var/tmp/vcdist-$u" "/run/user/$u/vcdist" "/dev/shm/vcdist-$u""#;
     let script = [
-        r#"umask 077; u=$(id -u); as=; [ "$u" = 0 ] || as="sudo -n""#.to_owned(),
+        format!("umask 077; u=$(id -u); as=; {root}"),
         r#"ours() { [ -d "$1" ] && [ -O "$1" ] && case $(ls -ld "$1") in d*) chmod 700 "$1";; *) false;; esac; }"#.into(),
         format!(r#"same() {{ case $(sha256sum <"$1") in {hash}*) ;; *) false;; esac; }}"#),
         format!(r#"go() {{ exec $as "$1" {arguments}; }}"#),
@@ -156,14 +201,17 @@ pub(super) fn command(binary: &Binary, settings: &Settings) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Command, Namespace, Settings, SocketPath, command};
+    use std::time::Duration;
+
+    use super::{Answer, CachePath, Command, Job, Namespace, Settings, SocketPath, command};
     use crate::session::binary::Binary;
 
     fn both() -> Command {
         let binary = Binary::this().expect("own program");
         let address = Some("/run/containerd/containerd.sock".parse().expect("path"));
-        let stall_timeout = std::time::Duration::from_secs(60);
-        command(&binary, &Settings { namespace: "k8s.io".parse().expect("name"), address, stall_timeout })
+        let stall_timeout = Duration::from_secs(60);
+        let settings = Settings { namespace: "k8s.io".parse().expect("name"), address, stall_timeout };
+        command(&binary, Job::Help(&settings))
     }
 
     #[test]
@@ -187,12 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_is_run_as_whoever_logs_in() {
+        let binary = Binary::this().expect("own program");
+        let cache: CachePath = "/var/cache/vc".parse().expect("a path");
+        let relay = command(&binary, Job::Relay(Some(&cache))).script;
+        assert!(
+            relay.contains(r#"exec $as "$1" relay --cache /var/cache/vc; "#) && !relay.contains("sudo -n"),
+            "{relay}"
+        );
+        assert!(both().script.contains("sudo -n"));
+    }
+
+    #[test]
     fn nothing_a_shell_reads_gets_into_the_line() {
         for bad in ["", "a b", "$(reboot)", "a;b", "-x", "é"] {
             assert!(bad.parse::<Namespace>().is_err(), "{bad}");
         }
         for bad in ["run/x.sock", "/run/$(reboot)", "/run/a b", "/run/'x'", "/run/a;b"] {
-            assert!(bad.parse::<SocketPath>().is_err(), "{bad}");
+            assert!(bad.parse::<SocketPath>().is_err() && bad.parse::<CachePath>().is_err(), "{bad}");
         }
         assert_eq!("unix:///run/x.sock".parse::<SocketPath>().expect("path").path(), "/run/x.sock");
     }

@@ -1,5 +1,7 @@
 //! `vcdist` on nodes of real parts: sshd, containerd, and this very program as the helper there.
 
+#![expect(clippy::duplicate_mod, reason = "what must hold over every SSH is one text, compiled once for each")]
+
 mod cuts;
 mod damage;
 mod embedded;
@@ -14,6 +16,7 @@ mod over_system;
 mod placement;
 mod plan;
 mod prune;
+mod relay;
 mod rig;
 mod status;
 mod under_way;

@@ -180,7 +180,7 @@ impl Pump {
             }
             ChannelMsg::Eof => self.output = None,
             ChannelMsg::ExitStatus { exit_status } => {
-                self.status = Some(i32::try_from(exit_status).unwrap_or(i32::MAX))
+                self.status = Some(i32::try_from(exit_status).unwrap_or(i32::MAX));
             }
             // As shells count what a signal ended; ssh names signals and has no numbers for them.
             ChannelMsg::ExitSignal { signal_name, .. } => self.status = Some(128 + number(&signal_name)),

@@ -67,7 +67,7 @@ mod tests {
             let (from, to) = (from.min(to), from.max(to));
             let pattern = format!("{}*{}", &text[..from], &text[to..]);
             prop_assert!(fits(&pattern, &text), "{} {}", pattern, text);
-            let longer = format!("{}x", text);
+            let longer = format!("{text}x");
             prop_assert!(!fits(&text, &longer));
         }
     }

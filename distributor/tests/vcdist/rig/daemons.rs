@@ -13,6 +13,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::network::Network;
 use super::{Login, Peculiar, processes};
 
+/// Where a rig is for whoever logs in to it.
+pub(crate) const INSIDE: &str = "/mnt";
+
 /// The ordinary user's number.
 const ORDINARY_ID: u32 = 10_001;
 
@@ -131,7 +134,9 @@ pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Networ
         Some(network) => network.enter(),
         None => Command::new("env"),
     };
-    command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", &with_user(path, peculiar)]);
+    // Whoever logs in finds the rig in one place, on whatever node that is.
+    let line = format!("mount --bind {path} {INSIDE} && {}", with_user(path, peculiar));
+    command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", &line]);
     let log = fs::File::options().create(true).append(true).open(path.join("sshd.log")).expect("a log");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     Daemon(command.process_group(0).spawn().expect("sshd starts"))

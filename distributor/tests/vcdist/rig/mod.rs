@@ -23,6 +23,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 use vcstore::{Digest, Store};
 
+pub(crate) use daemons::INSIDE;
 use daemons::{Daemon, containerd, sshd, tmpfs, tool, write_sshd};
 pub(crate) use fleet::Fleet;
 pub(crate) use images::{image, noise, program};
@@ -110,8 +111,19 @@ impl Rig {
         Self::with(&Peculiar { ssh, ..Default::default() })
     }
 
+    /// A node that is reached from this one alone, and that lets this one in.
+    pub(crate) fn behind(&self) -> Self {
+        let rig = Self::at(&Peculiar::default(), Some(self.network().behind()));
+        fs::copy(self.path().join("user_key.pub"), rig.path().join("authorized_keys")).expect("a key");
+        rig
+    }
+
     /// A node with something peculiar about it.
     pub(crate) fn with(peculiar: &Peculiar) -> Self {
+        Self::at(peculiar, peculiar.network.then(Network::up))
+    }
+
+    fn at(peculiar: &Peculiar, network: Option<Network>) -> Self {
         let folder = tempfile::Builder::new().prefix("vcdist-rig-").tempdir().expect("a folder");
         let path = Utf8PathBuf::try_from(folder.path().to_owned()).expect("UTF-8");
         let mut mounts = Vec::new();
@@ -122,7 +134,6 @@ impl Rig {
             mounts.push(tmpfs(&path.join("cache"), options));
         }
         let containerd = containerd(&path, peculiar.containerd.as_deref());
-        let network = peculiar.network.then(Network::up);
         let port = write_sshd(&path, peculiar, network.as_ref());
         let sshd = sshd(&path, peculiar, network.as_ref());
         let rig = Self { folder, sshd, containerd, port, mounts, peculiar: peculiar.clone(), network };
@@ -313,7 +324,12 @@ impl Rig {
             ctr.args(["-a", socket.as_str(), "version"]).stdout(Stdio::null()).stderr(Stdio::null());
             socket.exists() && ctr.status().is_ok_and(|status| status.success())
         };
-        while !answers() || TcpStream::connect((self.address(), self.port)).is_err() {
+        let listens = || match self.network.as_ref().is_some_and(Network::is_behind) {
+            // Nothing gets there from here.
+            true => fs::read_to_string(self.path().join("sshd.log")).is_ok_and(|log| log.contains("Server listening")),
+            false => TcpStream::connect((self.address(), self.port)).is_ok(),
+        };
+        while !answers() || !listens() {
             let log = || fs::read_to_string(self.path().join("containerd.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "the node does not come up: {}", log());
             sleep(Duration::from_millis(100));

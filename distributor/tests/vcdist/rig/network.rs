@@ -13,28 +13,46 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Network {
     name: String,
     subnet: String,
+    /// The namespace of this end of the link, where that is not the machine's own.
+    from: Option<String>,
 }
 
 impl Network {
-    /// Makes it.
+    /// Makes it, with a link from here.
     pub(super) fn up() -> Self {
+        Self::from(None)
+    }
+
+    /// Makes another, with a link from this one alone.
+    pub(super) fn behind(&self) -> Self {
+        Self::from(Some(self.name.clone()))
+    }
+
+    fn from(from: Option<String>) -> Self {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         // Benchmarking addresses (RFC 2544), the half that labs leave alone.
         let subnet = format!("198.19.{}.{}", (process + number / 64) % 256, number % 64 * 4);
-        let this = Self { name: format!("vcr{process:x}-{number}"), subnet };
-        let Self { name, .. } = &this;
+        let this = Self { name: format!("vcr{process:x}-{number}"), subnet, from };
+        let Self { name, from, .. } = &this;
+        let near: Vec<&str> = from.iter().flat_map(|from| ["-n", from.as_str()]).collect();
+        let near = |arguments: &[&str]| ip(&[&near[..], arguments].concat());
         let (here, there) = (this.end(1), this.end(2));
         ip(&["netns", "add", name]);
-        ip(&["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name]);
-        ip(&["addr", "add", &format!("{here}/30"), "dev", name]);
-        ip(&["link", "set", name, "up"]);
+        near(&["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name]);
+        near(&["addr", "add", &format!("{here}/30"), "dev", name]);
+        near(&["link", "set", name, "up"]);
         ip(&["-n", name, "addr", "add", &format!("{there}/30"), "dev", "eth0"]);
         ip(&["-n", name, "link", "set", "eth0", "up"]);
         ip(&["-n", name, "link", "set", "lo", "up"]);
         // While the link is gone, nothing for the node may leave this machine another way.
         ip(&["route", "add", "unreachable", &format!("{}/30", this.subnet), "metric", "4096"]);
         this
+    }
+
+    /// Whether its link is from another namespace.
+    pub(super) fn is_behind(&self) -> bool {
+        self.from.is_some()
     }
 
     /// The node's address.
@@ -79,7 +97,10 @@ impl Drop for Network {
     fn drop(&mut self) {
         let route = format!("{}/30", self.subnet);
         let _ = Command::new("ip").args(["route", "delete", "unreachable", &route, "metric", "4096"]).status();
-        let _ = Command::new("ip").args(["link", "delete", &self.name]).status();
+        if self.from.is_none() {
+            let _ = Command::new("ip").args(["link", "delete", &self.name]).status();
+        }
+        // The ends of its links go with it.
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
     }
 }

@@ -1,0 +1,28 @@
+//! `vcdist relay`: what `vcdist push --via` runs on a relay. Not for people.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use vcterminal::Exit;
+
+use crate::cli::values::duration;
+use crate::{helper, relay};
+
+/// Relay one push over stdin and stdout.
+#[derive(Debug, Args)]
+pub(super) struct Relay {
+    /// The folder of the cache [default: vcdist-relay in the user's cache folder].
+    #[arg(long, value_name = "DIR")]
+    cache: Option<Utf8PathBuf>,
+
+    /// How long the connection may be silent before it counts as lost.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    stall_timeout: Duration,
+}
+
+impl Relay {
+    pub(super) async fn run(self) -> Result<Exit, helper::Error> {
+        relay::serve(self.cache, self.stall_timeout).await.map(|()| Exit::Done)
+    }
+}

@@ -1,0 +1,39 @@
+//! The options of a push by way of a relay.
+
+use clap::Args;
+
+use crate::cli::nodes::{Nodes, Ssh, ssh_option};
+use crate::nodes::Error;
+use crate::relay;
+use crate::session::CachePath;
+
+/// Which way the blobs go.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Relay")]
+pub(super) struct Via {
+    /// Send the blobs once, to this node, which pushes them on to the others with its own SSH keys: they need be
+    /// reachable from it alone.
+    #[arg(long, value_name = "NODE")]
+    via: Option<String>,
+
+    /// The folder on the relay where it keeps the blobs [default: ~/.cache/vcdist-relay].
+    #[arg(long, value_name = "DIR", requires = "via")]
+    relay_cache: Option<CachePath>,
+
+    /// An option for the relay's ssh, as after its -o; may be repeated. Options of --ssh-option hold for the way to the
+    /// relay only.
+    #[arg(long, value_name = "KEYWORD=VALUE", requires = "via", value_parser = ssh_option)]
+    relay_ssh_option: Vec<String>,
+}
+
+impl Via {
+    /// The relay, where one is asked for.
+    pub(super) async fn find(&self, nodes: &Nodes, ssh: &Ssh) -> Result<Option<relay::Via>, Error> {
+        let Some(name) = &self.via else { return Ok(None) };
+        Ok(Some(relay::Via {
+            node: nodes.find_one(name, ssh).await?,
+            cache: self.relay_cache.clone(),
+            ssh_options: self.relay_ssh_option.clone(),
+        }))
+    }
+}

@@ -1,0 +1,345 @@
+//! A push by way of a relay: one node takes the blobs once, keeps them in a cache, and pushes them on to the others, which
+//! need be reachable from it alone. The relay runs this very program as its login user, and logs in to the others with
+//! what it has itself: its keys, its `known_hosts`, its configuration. No agent is forwarded to it.
+
+mod cache;
+mod order;
+mod serve;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use miette::Diagnostic;
+use oci_spec::image::Descriptor;
+use thiserror::Error;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use vcstore::{Blob, Digest, Image};
+
+use crate::interrupt::Interrupt;
+use crate::nodes::Node;
+use crate::plan::Sending;
+use crate::protocol::proto::relay_client::RelayClient;
+use crate::protocol::proto::{CachedBlob, InterruptRequest, PrepareRequest, PushRequest};
+use crate::push::{self, Again, Event, Push, Sent};
+use crate::rate::Limits;
+use crate::report::{PlanReport, PushReport, RelayReport};
+use crate::session::{self, CachePath, Job, Session};
+use crate::transfer;
+use crate::transport::{self, SshOptions};
+use order::{Hop, Named, Order, Outcome, Target, Told, What};
+pub use serve::serve;
+
+/// Blobs under way to the relay at once.
+const AT_ONCE: usize = 2;
+
+/// How long the relay may take to say what it lacks.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a push on the relay may take to stop in good order.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// The relay, and what it is told beside the push.
+#[derive(Debug, Clone)]
+pub struct Via {
+    /// The node.
+    pub node: Node,
+    /// The folder of its cache; the login user's own where none is named.
+    pub cache: Option<CachePath>,
+    /// `KEYWORD=VALUE` for the relay's ssh, as after its `-o`.
+    pub ssh_options: Vec<String>,
+}
+
+/// How a push by way of a relay went.
+#[derive(Debug)]
+pub struct Relayed {
+    /// How it went on each node.
+    pub outcomes: Vec<push::Outcome>,
+    /// The report of a push.
+    pub pushed: PushReport,
+    /// The report of a plan.
+    pub planned: PlanReport,
+}
+
+impl Relayed {
+    /// Of a push without a relay.
+    pub(crate) fn without(outcomes: Vec<push::Outcome>, elapsed: Duration) -> Self {
+        let (pushed, planned) = (PushReport::new(&outcomes, elapsed), PlanReport::new(&outcomes));
+        Self { outcomes, pushed, planned }
+    }
+}
+
+/// Why nothing could be pushed by way of a relay.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A node that the relay cannot reach as this machine does.
+    #[error("{node} cannot be pushed to by way of a relay: {why}")]
+    Node {
+        /// The node.
+        node: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The relay itself fails.
+    #[error("relaying through {name}: {source}")]
+    Relay {
+        /// The relay.
+        name: String,
+        /// Why.
+        source: Box<push::Error>,
+    },
+}
+
+impl Diagnostic for Error {
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        match self {
+            Self::Node { .. } => Some(Box::new("leave the node out (--exclude), and push to it without --via")),
+            // What to do about a node is what to do about a relay.
+            Self::Relay { source, .. } => source.help(),
+        }
+    }
+}
+
+/// Pushes to `nodes` by way of `via`, telling `watch` what happens to the relay and to the nodes.
+///
+/// # Errors
+/// When a node cannot be reached by way of a relay, or the relay fails. What fails on a node is in its outcome.
+pub async fn push(
+    push: &Push,
+    via: &Via,
+    nodes: Vec<Node>,
+    ssh: &SshOptions,
+    watch: impl Fn(&Node, Event<'_>),
+    interrupt: &Interrupt,
+) -> Result<Relayed, Error> {
+    let begun = Instant::now();
+    let order = order(push, via, &nodes, ssh)?;
+    let sent = Arc::new(Sent::within(Limits::default().and(push.rate)));
+    let relay = Relaying { push, via, nodes: &nodes, order: &order, watch: &watch, interrupt, sent: &sent };
+    let mut attempts = 0;
+    let told = loop {
+        let why = match relay.once(ssh).await {
+            Ok(told) => break told,
+            Err(error) => error,
+        };
+        let failed = |source| Error::Relay { name: via.node.name.clone(), source: Box::new(source) };
+        if attempts >= push.retries || !why.passes(sent.bytes() > 0) {
+            return Err(failed(why));
+        }
+        let pause = push::pause(&via.node.name, attempts);
+        watch(&via.node, Event::Retrying { why: &why.to_string(), pause });
+        tokio::select! {
+            () = tokio::time::sleep(pause) => attempts += 1,
+            () = interrupt.wait() => return Err(failed(push::Error::Interrupted)),
+        }
+    };
+    watch(&via.node, Event::Ended { succeeded: true });
+    let relayed = RelayReport { name: via.node.name.clone(), blobs_sent: sent.blobs(), bytes_sent: sent.bytes() };
+    let (reports, plans) = told.iter().map(|told| (told.report.clone(), told.plan.clone())).unzip();
+    Ok(Relayed {
+        pushed: PushReport::of(reports, Some(relayed), begun.elapsed()),
+        planned: PlanReport::of(plans),
+        outcomes: nodes.into_iter().zip(told).map(|(node, told)| told.of(node)).collect(),
+    })
+}
+
+fn order(push: &Push, via: &Via, nodes: &[Node], ssh: &SshOptions) -> Result<Order, Error> {
+    let target = |node: &Node| Target::of(node).map_err(|why| Error::Node { node: node.name.clone(), why });
+    Ok(Order {
+        images: push
+            .images
+            .iter()
+            .map(|image| Named { name: image.name.clone(), target: image.target.clone() })
+            .collect(),
+        nodes: nodes.iter().map(target).collect::<Result<_, _>>()?,
+        ssh: Hop::of(ssh, &via.ssh_options),
+        containerd_namespace: push.settings.namespace.to_string(),
+        containerd_address: push.settings.address.as_ref().map(|address| address.path().to_string()),
+        parallel: push.parallel,
+        retries: push.retries,
+        helper: push.helper,
+        rate: push.rate,
+        rate_per_node: push.rate_per_node,
+        at: push.at.to_string(),
+        dry_run: push.dry_run,
+    })
+}
+
+impl Outcome {
+    fn of(self, node: Node) -> push::Outcome {
+        let error = self.error.map(|(message, help)| {
+            let help = help.unwrap_or_else(|| "log in to the relay, and from there to the node".into());
+            push::Error::Helper { message, help, again: Again::No }
+        });
+        push::Outcome {
+            node,
+            planned: None,
+            via: self.report.via,
+            blobs_sent: self.blobs_sent,
+            bytes_sent: self.report.bytes.sent,
+            elapsed: self.elapsed,
+            error,
+        }
+    }
+}
+
+/// A push by way of a relay, under way.
+struct Relaying<'a, W> {
+    push: &'a Push,
+    via: &'a Via,
+    nodes: &'a [Node],
+    order: &'a Order,
+    watch: &'a W,
+    interrupt: &'a Interrupt,
+    sent: &'a Arc<Sent>,
+}
+
+impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
+    async fn once(&self, ssh: &SshOptions) -> Result<Vec<Outcome>, push::Error> {
+        let transport = transport::to(&self.via.node.reach, ssh);
+        let job = Job::Relay { cache: self.via.cache.as_ref(), stall_timeout: self.push.settings.stall_timeout };
+        let opening = async { Ok(Session::begin(transport.as_ref(), &self.push.binary, job).await?) };
+        let session = push::unless(self.interrupt, opening).await?;
+        let result = self.with(&session.relay()).await;
+        match (result, session.close().await) {
+            // A connection that breaks is known here by its silence; ssh knows why.
+            (Err(push::Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
+            (result, _) => result,
+        }
+    }
+
+    async fn with(&self, client: &RelayClient<Channel>) -> Result<Vec<Outcome>, push::Error> {
+        push::unless(self.interrupt, self.fill(client)).await?;
+        let order = serde_json::to_vec(self.order).map_err(|error| push::Error::Reader(error.into()))?;
+        let mut events = client.clone().push(PushRequest { order }).await?.into_inner();
+        let mut hearing = Hearing::new(self.nodes);
+        let mut interrupted = None;
+        loop {
+            let stopping = async {
+                match interrupted {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => self.interrupt.wait().await,
+                }
+            };
+            tokio::select! {
+                event = events.message() => match event? {
+                    Some(event) => hearing.hear(&event.told, self.watch)?,
+                    None => break,
+                },
+                () = stopping => {
+                    if interrupted.is_some() {
+                        return Err(push::Error::Interrupted);
+                    }
+                    interrupted = Some(tokio::time::Instant::now() + STOP_WITHIN);
+                    let asked = timeout(ANSWER_WITHIN, client.clone().interrupt(InterruptRequest {})).await;
+                    asked.map_err(|_| push::Error::slow("an answer"))??;
+                }
+            }
+        }
+        hearing.end()
+    }
+
+    /// Sends what the relay's cache lacks.
+    async fn fill(&self, client: &RelayClient<Channel>) -> Result<(), push::Error> {
+        let wanted = wanted(&self.push.images, self.nodes, self.push.dry_run);
+        let total = wanted.values().sum();
+        let blobs =
+            wanted.iter().map(|(digest, size)| CachedBlob { digest: digest.to_string(), size: *size }).collect();
+        let answer = timeout(ANSWER_WITHIN, client.clone().prepare(PrepareRequest { blobs })).await;
+        let answer = answer.map_err(|_| push::Error::slow("what its cache lacks"))??.into_inner();
+        let lacking: Vec<Sending> = answer
+            .lacking
+            .iter()
+            .filter_map(|part| {
+                let digest = part.digest.parse().ok()?;
+                Some(Sending { blob: Blob { digest, size: *wanted.get(&digest)? }, offset: part.offset })
+            })
+            .collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let bytes = lacking.iter().map(|sending| sending.blob.size - sending.offset).sum();
+        (self.watch)(&self.via.node, Event::Sending { blobs: lacking.len(), bytes, total, sent: self.sent });
+        stream::iter(lacking)
+            .map(|sending| async move {
+                let once = |sending| async move {
+                    let mut client = client.clone();
+                    let fill = async |parts| client.fill(parts).await.map(|_| ());
+                    transfer::stream_blob(&self.push.store, sending, self.sent, fill).await
+                };
+                match once(sending).await {
+                    // What was there from an earlier attempt was bad, and is gone.
+                    Err(push::Error::Helper { again: Again::FromStart, .. }) if sending.offset > 0 => {
+                        once(Sending { offset: 0, ..sending }).await
+                    }
+                    result => result,
+                }
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+}
+
+/// The blobs that the relay needs for these nodes, with their sizes: every document, and the layers for the nodes'
+/// processors as far as they are known. A plan needs no layers.
+fn wanted(images: &[Image], nodes: &[Node], dry_run: bool) -> BTreeMap<Digest, u64> {
+    let processors: Option<BTreeSet<&str>> = nodes.iter().map(|node| node.architecture.as_deref()).collect();
+    let mut wanted = BTreeMap::new();
+    for image in images {
+        let mut add = |descriptor: &Descriptor| {
+            wanted.extend(Digest::try_from(descriptor.digest()).ok().map(|digest| (digest, descriptor.size())));
+        };
+        add(&image.target);
+        for platform in &image.platforms {
+            add(&platform.manifest);
+            add(&platform.config);
+        }
+        let meant = |platform: &str| processors.as_ref().is_none_or(|known| known.contains(platform));
+        for platform in image.platforms.iter().filter(|one| !dry_run && meant(&one.platform.architecture)) {
+            wanted.extend(platform.layers.iter().map(|layer| (layer.digest, layer.size)));
+        }
+    }
+    wanted
+}
+
+/// What is heard from the relay about the nodes.
+struct Hearing<'a> {
+    nodes: &'a [Node],
+    sent: Vec<Arc<Sent>>,
+    outcomes: Vec<Option<Outcome>>,
+}
+
+impl<'a> Hearing<'a> {
+    fn new(nodes: &'a [Node]) -> Self {
+        Self {
+            nodes,
+            sent: nodes.iter().map(|_| Arc::default()).collect(),
+            outcomes: nodes.iter().map(|_| None).collect(),
+        }
+    }
+
+    fn hear(&mut self, told: &[u8], watch: &impl Fn(&Node, Event<'_>)) -> Result<(), push::Error> {
+        let Told { node: place, what } =
+            serde_json::from_slice(told).map_err(|error| push::Error::Reader(error.into()))?;
+        let (Some(node), Some(sent)) = (self.nodes.get(place), self.sent.get(place)) else { return Ok(()) };
+        match what {
+            What::Sending { blobs, bytes, total } => watch(node, Event::Sending { blobs, bytes, total, sent }),
+            What::Sent(bytes) => sent.reach(bytes),
+            What::WithoutHelper { why } => watch(node, Event::WithoutHelper { why: &why }),
+            What::Retrying { why, pause } => watch(node, Event::Retrying { why: &why, pause }),
+            What::Finished { image, unpacked } => watch(node, Event::Finished { image: &image, unpacked }),
+            What::Ended { succeeded } => watch(node, Event::Ended { succeeded }),
+            What::Outcome(outcome) => self.outcomes[place] = Some(*outcome),
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<Vec<Outcome>, push::Error> {
+        let whole: Option<Vec<Outcome>> = self.outcomes.into_iter().collect();
+        whole.ok_or_else(|| push::Error::slow("the outcome of its push"))
+    }
+}

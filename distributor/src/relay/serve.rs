@@ -1,0 +1,277 @@
+//! The relay's side: it takes blobs into its cache, and pushes from there to the nodes it is told, over its own SSH.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use futures::{Stream, StreamExt};
+use miette::Diagnostic;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::service::Routes;
+use tonic::{Code, Request, Response, Status, Streaming};
+use vcstore::Digest;
+
+use super::cache::{Cache, Error, Part};
+use super::order::{Order, Outcome, Told, What};
+use crate::footprint;
+use crate::helper::{self, stdio};
+use crate::interrupt::{Interrupt, Interrupter};
+use crate::nodes::Node;
+use crate::protocol::proto::relay_server::{Relay, RelayServer};
+use crate::protocol::proto::write_request::Part as Piece;
+use crate::protocol::proto::{
+    InterruptRequest, InterruptResponse, PartialBlob, PrepareRequest, PrepareResponse, PushEvent, PushRequest,
+    WriteRequest, WriteResponse,
+};
+use crate::protocol::{failure, retry_from_start};
+use crate::push::{self, Event, Sent};
+use crate::report::{self, NodePlan, NodeReport};
+use crate::session::{Binary, Settings};
+use crate::transport;
+
+/// How often the operator is told how many bytes have gone to each node.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a push may take to stop in good order once its operator is gone.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// Relays one push over stdin and stdout, until stdin ends.
+///
+/// # Errors
+/// When stdin and stdout are no connection.
+pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Result<(), helper::Error> {
+    let relaying = Arc::new(Relaying { cache, opened: Mutex::default(), push: Mutex::default() });
+    let served = stdio::serve(Routes::new(RelayServer::from_arc(Arc::clone(&relaying))), stall_timeout).await;
+    if let Some(push) = relaying.running() {
+        push.interrupter.interrupt();
+        if tokio::time::timeout(STOP_WITHIN, push.ended).await.is_err() {
+            tracing::warn!("the push does not stop; its helpers give their leases back when they are left");
+        }
+    }
+    served
+}
+
+struct Relaying {
+    cache: Option<Utf8PathBuf>,
+    opened: Mutex<Option<Cache>>,
+    push: Mutex<Option<Running>>,
+}
+
+/// A push under way.
+struct Running {
+    interrupter: Arc<Interrupter>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Relaying {
+    /// The cache, opened when it is first asked for: what is wrong with it can then be said.
+    fn cache(&self) -> Result<Cache, Status> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cache) = &*opened {
+            return Ok(cache.clone());
+        }
+        let cache = Cache::open(self.cache.clone()).map_err(|error| told(&error))?;
+        Ok(opened.insert(cache).clone())
+    }
+
+    fn running(&self) -> Option<Running> {
+        self.push.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[tonic::async_trait]
+impl Relay for Relaying {
+    async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        let cache = self.cache()?;
+        let mut needed = 0;
+        let mut lacking = Vec::new();
+        for blob in request.into_inner().blobs {
+            if let Some(offset) = cache.lacks(&digest(&blob.digest)?) {
+                needed += blob.size.saturating_sub(offset);
+                lacking.push(PartialBlob { digest: blob.digest, offset: offset.min(blob.size) });
+            }
+        }
+        cache.check_room(needed).map_err(|error| told(&error))?;
+        Ok(Response::new(PrepareResponse { lacking }))
+    }
+
+    async fn fill(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
+        let (cache, mut pieces) = (self.cache()?, request.into_inner());
+        let first = pieces.message().await?.and_then(|request| request.part);
+        let Some(Piece::Header(header)) = first else { return Err(Status::invalid_argument("the header comes first")) };
+        let digest = digest(&header.digest)?;
+        let (sender, mut queue) = mpsc::channel::<Piece>(1);
+        let writing = tokio::task::spawn_blocking(move || -> io::Result<Option<bool>> {
+            let mut part: Part = cache.part_from(digest, header.size, header.offset)?;
+            while let Some(piece) = queue.blocking_recv() {
+                match piece {
+                    Piece::Data(bytes) => part.add(&bytes)?,
+                    Piece::Abort(_) => return part.abandon().map(|()| None),
+                    Piece::Header(_) => return Err(io::Error::other("a second header")),
+                }
+            }
+            cache.take(part).map(Some)
+        });
+        // A stream that breaks leaves what came of it; one that ends is whole.
+        while let Some(request) = pieces.message().await? {
+            let Some(piece) = request.part else { continue };
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        let written = writing.await.map_err(|error| Status::internal(error.to_string()))?;
+        match written {
+            Ok(there) => Ok(Response::new(WriteResponse { already_there: there.unwrap_or(false) })),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(retry_from_start(format!("the relay has a bad part of blob {digest}: {error}")))
+            }
+            Err(error) => Err(failure(
+                Code::ResourceExhausted,
+                format!("writing blob {digest} into the relay's cache: {error}"),
+                "look at the relay's disk, or name a folder on another one with --relay-cache",
+            )),
+        }
+    }
+
+    type PushStream = Pin<Box<dyn Stream<Item = Result<PushEvent, Status>> + Send>>;
+
+    async fn push(&self, request: Request<PushRequest>) -> Result<Response<Self::PushStream>, Status> {
+        let order: Order = serde_json::from_slice(&request.get_ref().order)
+            .map_err(|error| Status::invalid_argument(format!("reading the order: {error}")))?;
+        let cache = self.cache()?;
+        let (telling, events) = mpsc::unbounded_channel();
+        let (interrupter, interrupt) = Interrupt::new();
+        let (done, ended) = oneshot::channel();
+        let running = Running { interrupter: Arc::new(interrupter), ended };
+        *self.push.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        let runtime = tokio::runtime::Handle::current();
+        // On a thread of its own: a push moves between threads no more than an operator's does.
+        tokio::task::spawn_blocking(move || {
+            let pushed = runtime.block_on(carry_out(order, cache, &telling, &interrupt));
+            if let Err(status) = pushed {
+                // Nobody may be left to hear it.
+                let _ = telling.send(Err(status));
+            }
+            let _ = done.send(());
+        });
+        Ok(Response::new(UnboundedReceiverStream::new(events).boxed()))
+    }
+
+    async fn interrupt(&self, _: Request<InterruptRequest>) -> Result<Response<InterruptResponse>, Status> {
+        let push = self.push.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(push) = &*push {
+            push.interrupter.interrupt();
+        }
+        Ok(Response::new(InterruptResponse {}))
+    }
+}
+
+type Telling = mpsc::UnboundedSender<Result<PushEvent, Status>>;
+
+async fn carry_out(order: Order, cache: Cache, telling: &Telling, interrupt: &Interrupt) -> Result<(), Status> {
+    let store = cache.store.clone();
+    let mut images = Vec::new();
+    for named in &order.images {
+        store.tag(&named.name, &named.target).map_err(|error| told(&Error::from(error)))?;
+        images.push(store.image(&named.name).map_err(|error| told(&Error::from(error)))?);
+    }
+    let unread = |words: &str| Status::invalid_argument(words.to_owned());
+    let settings = Settings {
+        namespace: order.containerd_namespace.parse().map_err(unread)?,
+        address: order.containerd_address.as_deref().map(str::parse).transpose().map_err(unread)?,
+        stall_timeout: order.ssh.stall_timeout,
+    };
+    let push = push::Push {
+        store,
+        images,
+        binary: Binary::this().map_err(|error| told(&error))?,
+        settings,
+        parallel: order.parallel,
+        retries: order.retries,
+        helper: order.helper,
+        footprints: footprint::Known::default(),
+        rate: order.rate,
+        rate_per_node: order.rate_per_node,
+        at: order.at.parse().map_err(|error| unread(&format!("reading when the push began: {error}")))?,
+        dry_run: order.dry_run,
+    };
+    let ssh = order.ssh.options();
+    let nodes: Vec<Node> = order.nodes.into_iter().map(super::order::Target::node).collect();
+    let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+    let counters: Mutex<Vec<Option<Arc<Sent>>>> = Mutex::new(vec![None; names.len()]);
+    let watch = |node: &Node, event: Event<'_>| {
+        let Some(place) = names.iter().position(|name| *name == node.name) else { return };
+        if let Event::Sending { sent, .. } = event {
+            counters.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(Arc::clone(sent));
+        }
+        tell(telling, place, what(event));
+    };
+    let counting = async {
+        loop {
+            tokio::time::sleep(TELL_EVERY).await;
+            let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+            for (place, sent) in counters.iter().enumerate() {
+                if let Some(sent) = sent {
+                    tell(telling, place, What::Sent(sent.bytes()));
+                }
+            }
+        }
+    };
+    let outcomes = tokio::select! {
+        outcomes = push.run(nodes, |node| transport::to(&node.reach, &ssh), watch, interrupt) => outcomes,
+        () = counting => Vec::new(),
+    };
+    for (place, outcome) in outcomes.iter().enumerate() {
+        let error =
+            outcome.error.as_ref().map(|error| (report::words(error), error.help().map(|help| help.to_string())));
+        let outcome = Outcome {
+            report: NodeReport::new(outcome),
+            plan: NodePlan::new(outcome),
+            blobs_sent: outcome.blobs_sent,
+            elapsed: outcome.elapsed,
+            error,
+        };
+        tell(telling, place, What::Outcome(Box::new(outcome)));
+    }
+    let cleared = tokio::task::spawn_blocking(move || cache.clear()).await;
+    if let Ok(Err(error)) = cleared {
+        tracing::warn!("{error}");
+    }
+    Ok(())
+}
+
+fn what(event: Event<'_>) -> What {
+    match event {
+        Event::Sending { blobs, bytes, total, .. } => What::Sending { blobs, bytes, total },
+        Event::WithoutHelper { why } => What::WithoutHelper { why: why.into() },
+        Event::Retrying { why, pause } => What::Retrying { why: why.into(), pause },
+        Event::Finished { image, unpacked } => What::Finished { image: image.into(), unpacked },
+        Event::Ended { succeeded } => What::Ended { succeeded },
+    }
+}
+
+fn tell(telling: &Telling, node: usize, what: What) {
+    let told = serde_json::to_vec(&Told { node, what }).map_err(|error| Status::internal(error.to_string()));
+    // The operator may be gone: then nobody is told.
+    let _ = telling.send(told.map(|told| PushEvent { told }));
+}
+
+fn digest(text: &str) -> Result<Digest, Status> {
+    text.parse().map_err(|_| Status::invalid_argument(format!("{text} is no digest")))
+}
+
+/// An error as a status that carries what to do about it.
+fn told(error: &(impl Diagnostic + ?Sized)) -> Status {
+    let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        message += &format!(": {this}");
+        cause = this.source();
+    }
+    failure(Code::FailedPrecondition, message, help)
+}
