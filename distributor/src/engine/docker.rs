@@ -1,6 +1,7 @@
 //! Docker: asked by `docker image inspect`, filled by `docker load`. It knows images by their tags alone.
 
 use super::{first, quoted};
+use crate::fallback::END;
 use crate::wanted::Wanted;
 
 /// The first Docker that reads layers compressed with zstd.
@@ -10,12 +11,14 @@ const READS_ZSTD: u32 = 23;
 pub(super) fn probe(wanted: &[Wanted]) -> String {
     let mut lines = vec![
         first("docker /usr/bin/docker /usr/local/bin/docker /snap/bin/docker"),
-        r#"[ -n "$c" ] || { say "no-docker there is no docker in the login user's PATH"; exit 0; }"#.to_owned(),
+        format!(r#"stop() {{ say "$1"; say {END}; exit 0; }}"#),
+        r#"[ -n "$c" ] || stop "no-docker there is none in the login user's PATH""#.to_owned(),
         r#"x="$as $c"; say "call $c"; say "machine $(uname -m)""#.to_owned(),
-        r#"v=$($x version --format '{{.Server.Version}}' 2>&1) || { say "no-docker $(echo "$v" | tail -n 1)"; exit 0; }"#
+        r#"v=$($x version --format '{{.Server.Version}}' 2>&1) || stop "no-docker $(echo "$v" | tail -n 1)""#
             .to_owned(),
         r#"say "version $v"; r=$($x info --format '{{.DockerRootDir}}')"#.to_owned(),
-        r#"say disk; if [ -n "$r" ]; then echo "$r"; $as df -Pk "$r" | tail -n 1; $as df -Pi "$r" | tail -n 1; fi"#.to_owned(),
+        r#"say disk; if [ -n "$r" ]; then echo "$r"; $as df -Pk "$r" | tail -n 1; $as df -Pi "$r" | tail -n 1; fi"#
+            .to_owned(),
     ];
     lines.extend(wanted.iter().map(inspect));
     lines.join("\n")

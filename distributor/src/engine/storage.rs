@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use vcstore::Digest;
 
 use super::{first, quoted};
+use crate::fallback::END;
 use crate::inventory::Present;
 use crate::wanted::Wanted;
 
@@ -16,7 +17,7 @@ const ROOT: &str = "/var/lib/containers/storage";
 pub(super) fn probe(wanted: &[Wanted]) -> String {
     let mut lines = vec![
         first("skopeo /usr/bin/skopeo podman /usr/bin/podman"),
-        r#"[ -n "$c" ] || { say no-tool; exit 0; }"#.to_owned(),
+        format!(r#"[ -n "$c" ] || {{ say no-tool; say {END}; exit 0; }}"#),
         r#"x="$as $c"; say "call $c"; say "machine $(uname -m)""#.to_owned(),
         // As its configuration has it; the first that says so is the one that counts.
         format!(
@@ -74,7 +75,8 @@ pub(super) fn pull(call: &str, length: u64, open: &[&Wanted]) -> String {
 fn unpack(call: &str, length: u64) -> Vec<String> {
     vec![
         format!("x=\"$as {call}\""),
-        r#"d=$($as mktemp -d /var/tmp/vcdist-XXXXXX) || exit 1; trap '$as rm -rf "$d"' EXIT"#.to_owned(),
+        // podman makes a name of the path, which may have no capitals.
+        r#"d=/var/tmp/vcdist-$$-$(date +%s); $as mkdir -m 700 "$d" || exit 1; trap '$as rm -rf "$d"' EXIT"#.to_owned(),
         // Nothing is taken in of a layout that did not come whole.
         format!(r#"head -c {length} | $as tar -xf - -C "$d" || exit 1"#),
     ]

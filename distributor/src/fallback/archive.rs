@@ -1,6 +1,7 @@
-//! The archive that `ctr images import` takes: an OCI layout with every name, and of the blobs those that the node lacks.
+//! What a node's `ctr` is fed: each blob that the node lacks as it is, then the archive that `ctr images import` takes, an OCI
+//! layout of every name without a blob. A blob that came whole need not come again, wherever the rest is cut.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ const NAME: &str = "io.containerd.image.name";
 /// Bytes that are handed on at once.
 const PIECE: usize = 256 << 10;
 
-/// A plan's archive: the images that need something, and the blobs that are sent.
+/// What is fed for a plan: the blobs that are sent, and the images that need something.
 #[derive(Debug, Clone)]
 pub(super) struct Archive {
     index: Vec<u8>,
@@ -42,14 +43,19 @@ impl Archive {
         Self { index: index.to_string().into_bytes(), blobs: plan.sends().map(|sending| sending.blob).collect() }
     }
 
-    /// Its length in bytes.
-    pub(super) fn length(&self) -> io::Result<u64> {
+    /// The blobs, in the order they go.
+    pub(super) fn blobs(&self) -> &[Blob] {
+        &self.blobs
+    }
+
+    /// The length of what follows the blobs, in bytes.
+    pub(super) fn layout_length(&self) -> io::Result<u64> {
         let mut length = Length(0);
-        self.write(&mut length, |blob| Ok(io::repeat(0).take(blob.size)))?;
+        self.write_layout(&mut length)?;
         Ok(length.0)
     }
 
-    /// Sends it in pieces, on a thread that may block; whole only when every blob of the store is sound.
+    /// Sends it all in pieces, on a thread that may block; whole only when every blob of the store is sound.
     pub(super) fn send(
         &self,
         store: &Store,
@@ -58,28 +64,31 @@ impl Archive {
         mut count: impl FnMut(&Blob),
     ) -> io::Result<()> {
         let mut output = Pieces::new(pieces, wait);
-        let open = |blob: Blob| {
-            count(&blob);
-            store.reader(&blob.digest).map_err(io::Error::other)
-        };
-        let written = self.write(&mut output, open).and_then(|()| output.flush());
+        let written = self.write_blobs(store, &mut output, &mut count).and_then(|()| self.write_layout(&mut output));
+        let written = written.and_then(|()| output.flush());
         if written.is_err() {
             output.break_off();
         }
         written
     }
 
-    fn write<R: Read>(&self, output: impl Write, mut open: impl FnMut(Blob) -> io::Result<R>) -> io::Result<()> {
+    fn write_blobs(&self, store: &Store, output: &mut impl Write, count: &mut impl FnMut(&Blob)) -> io::Result<()> {
+        for blob in &self.blobs {
+            count(blob);
+            let copied = io::copy(&mut store.reader(&blob.digest).map_err(io::Error::other)?, output)?;
+            if copied != blob.size {
+                let why = format!("{} has {copied} bytes and should have {}", blob.digest, blob.size);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_layout(&self, output: impl Write) -> io::Result<()> {
         let mut tar = TarWriter::new(output);
         let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
         tar.file("oci-layout", layout.len() as u64, layout.as_slice())?;
         tar.file("index.json", self.index.len() as u64, self.index.as_slice())?;
-        for folder in ["blobs", "blobs/sha256"] {
-            tar.dir(folder)?;
-        }
-        for blob in &self.blobs {
-            tar.file(&format!("blobs/sha256/{}", blob.digest.hex()), blob.size, open(*blob)?)?;
-        }
         tar.finish()?;
         Ok(())
     }
@@ -144,7 +153,7 @@ mod tests {
     use crate::wanted::tests::image;
 
     #[test]
-    fn its_length_is_known_beforehand() {
+    fn blobs_go_as_they_are_and_the_layouts_length_is_known_beforehand() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(camino::Utf8Path::from_path(folder.path()).expect("UTF-8")).expect("a store");
         let image = image("docker.io/vc/manager:v1", &["base", "manager"], &["amd64"]);
@@ -163,7 +172,9 @@ mod tests {
         while let Ok(Some(piece)) = queue.try_recv() {
             sent.extend_from_slice(&piece);
         }
-        assert_eq!((sent.len() as u64, counted), (archive.length().expect("a length"), 2));
+        let (blobs, layout) = sent.split_at("base".len() + "manager".len());
+        assert_eq!((blobs, counted), (&b"basemanager"[..], 2));
+        assert_eq!(layout.len() as u64, archive.layout_length().expect("a length"));
         let index: serde_json::Value = serde_json::from_slice(&archive.index).expect("JSON");
         assert_eq!(index["manifests"][0]["annotations"][NAME], "docker.io/vc/manager:v1");
         assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2));

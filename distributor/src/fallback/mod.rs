@@ -13,7 +13,7 @@ use std::time::Duration;
 use miette::Diagnostic;
 use thiserror::Error;
 use tokio::sync::mpsc;
-use vcstore::{Image, Store};
+use vcstore::{Digest, Image, Store};
 
 use crate::inventory::Inventory;
 use crate::plan::{ImagePlan, Plan, State};
@@ -28,7 +28,7 @@ use probe::Probed;
 
 pub(crate) use archive::{Length, Pieces};
 pub(crate) use probe::{architecture, disk};
-pub(crate) use shell::{Piece, Said, run};
+pub(crate) use shell::{END, Piece, Said, run};
 
 /// The label that keeps an image from kubelet's garbage collection, as `ctr` takes it.
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
@@ -137,7 +137,7 @@ impl<'a> Ctr<'a> {
     ) -> Result<bool, Error> {
         let open: Vec<&ImagePlan> = plan.images.iter().filter(|image| image.state != State::UpToDate).collect();
         let archive = Archive::of(plan, open.iter().map(|image| &image.wanted));
-        let script = self.script(plan, &open, inventory, at, archive.length().map_err(Error::Store)?);
+        let script = self.script(plan, &open, inventory, at, &archive)?;
         let (pieces, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
         let feeding = tokio::task::spawn_blocking(move || {
@@ -168,39 +168,62 @@ impl<'a> Ctr<'a> {
         }
     }
 
-    /// The script that roots, imports, pins and checks. It goes on when its connection breaks, so that no name is left whose
-    /// image is not whole.
-    fn script(&self, plan: &Plan, open: &[&ImagePlan], inventory: &Inventory, at: Time, length: u64) -> String {
-        let kept: Vec<String> = plan.kept.iter().map(ToString::to_string).collect();
-        let snapshotter = &inventory.snapshotter;
+    /// The script that roots, takes blobs in, imports, checks and pins. It goes on when its connection breaks, so that no name
+    /// is left whose image is not whole; blobs that came stay rooted for the next push then.
+    fn script(
+        &self,
+        plan: &Plan,
+        open: &[&ImagePlan],
+        inventory: &Inventory,
+        at: Time,
+        archive: &Archive,
+    ) -> Result<String, Error> {
+        let words = |digests: &BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let (kept, snapshots) = (words(&plan.kept), words(&plan.kept_snapshots));
+        let (snapshotter, length) = (&inventory.snapshotter, archive.layout_length().map_err(Error::Store)?);
         let mut lines = vec![
             "trap : HUP INT TERM PIPE".to_owned(),
-            format!("kept=\"{}\"", kept.join(" ")),
-            format!("x=\"$as {}\"", self.call),
-            format!("root() {{ r=0; for d in $kept; do $x content label $d {ROOT}=$1 >/dev/null || r=1; done; return $r; }}"),
+            format!("x=\"$as {}\"; kept=\"{kept}\"; snapshots=\"{snapshots}\"; came=; ok=1; done=0; now=$(date +%s)", self.call),
+            format!("label() {{ $x content label \"$1\" \"{ROOT}=$2\" >/dev/null; }}"),
+            format!("label_snapshot() {{ $x snapshots --snapshotter {snapshotter} label \"$1\" \"{ROOT}=$2\" >/dev/null; }}"),
+            "hold() { r=0; for d in $kept; do label $d \"$1\" || r=1; done; for s in $snapshots; do label_snapshot $s \"$1\" || r=1; \
+             done; return $r; }"
+                .to_owned(),
             // Also when another signal ends it.
-            "trap \"root\" EXIT".to_owned(),
-            "root vcdist || { say gone; exit 1; }".to_owned(),
-            format!("head -c {length} | (e=$($x images import --snapshotter {snapshotter} - 2>&1) || say \"failed $e\")"),
-            format!(
-                r#"row() {{ $x images check --snapshotter {snapshotter} "name==\"$1\"" 2>/dev/null | tail -n 1; }}"#
-            ),
-            r#"whole() { l=$(row "$1"); case $l in *" true"*) ;; *) return 1;; esac; n=${l#*"complete ("}; n=${n%%/*}; [ "$n" -ge "$2" ] 2>/dev/null; }"#.to_owned(),
+            "leave() { [ $done = 1 ] && left= || left=vcdist-$now; for d in $kept; do label $d $left; done; for s in $snapshots; do \
+             label_snapshot $s; done; }; trap leave EXIT"
+                .to_owned(),
+            "hold vcdist || { say gone; exit 1; }".to_owned(),
+            // What ctr does not read of a blob must not be taken for the next one.
+            r#"take() { head -c $2 | (e=$($x content ingest --expected-size $2 --expected-digest $1 vcdist-$$-$1 2>&1); r=$?; cat >/dev/null; [ $r = 0 ] || say "failed $e"; exit $r) && label $1 vcdist-$now && came="$came $1" || ok=0; }"#.to_owned(),
         ];
+        lines.extend(archive.blobs().iter().map(|blob| format!("take {} {}", blob.digest, blob.size)));
+        lines.extend([
+            format!("[ $ok = 0 ] || head -c {length} | (e=$($x images import --snapshotter {snapshotter} - 2>&1) || say \"failed $e\")"),
+            format!(r#"row() {{ $x images check --snapshotter {snapshotter} "name==\"$1\"" 2>/dev/null | tail -n 1; }}"#),
+            r#"whole() { case $l in *" true"*) ;; *) return 1;; esac; n=${l#*"complete ("}; n=${n%%/*}; [ "$n" -ge "$1" ] 2>/dev/null; }"#.to_owned(),
+            // A name that still stands for another image is left as it is.
+            format!(
+                r#"name() {{ l=$(row "$1"); case $l in *"$2"*) ;; *) say "incomplete $1"; ok=0; return;; esac; if whole $3; then $x images label "$1" {PINNED} $4 >/dev/null 2>&1; else $x images rm "$1" >/dev/null 2>&1; say "incomplete $1"; ok=0; fi; }}"#
+            ),
+        ]);
         for image in open {
             // ctr counts the configuration and the layers, of which some may be dropped for good.
             let layers: Vec<_> = image.wanted.layers.iter().collect();
             let least = 1 + layers.iter().filter(|layer| !image.absent.contains(&layer.digest)).count();
-            let noted = image.wanted.pushed(at).labels().map(|(key, value)| format!("{key}={value}"));
-            let noted = shlex::try_join(noted.iter().map(String::as_str)).unwrap_or_default();
+            let target = image.wanted.target.blob.digest;
+            let noted = image.wanted.pushed(at).labels().map(|(key, value)| format!("{key}={value}")).join(" ");
             for name in image.wanted.names.iter().collect::<BTreeSet<_>>() {
-                let name = shlex::try_quote(name).unwrap_or_default();
-                lines.push(format!(
-                    r#"n={name}; $x images label "$n" {PINNED} {noted} >/dev/null 2>&1; whole "$n" {least} || {{ $x images rm "$n" >/dev/null 2>&1; say "incomplete $n"; }}"#
-                ));
+                let line = shlex::try_join(["name", name, &target.to_string(), &least.to_string(), &noted]);
+                lines.push(line.unwrap_or_default());
             }
         }
-        lines.join("\n")
+        // The images keep it now. What an earlier push left and none came for is let go after a day.
+        lines.push("[ $ok = 0 ] || { done=1; for d in $came; do label $d; done; }".to_owned());
+        lines.push(format!(
+            r"$x content ls | sed -n 's|^\(sha256:[0-9a-f]*\).*{ROOT}=vcdist-\([0-9]*\).*|\1 \2|p' | while read -r d t; do [ $((now - t)) -lt 86400 ] || label $d; done"
+        ));
+        Ok(lines.join("\n"))
     }
 }
 

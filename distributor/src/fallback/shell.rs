@@ -24,7 +24,7 @@ const PROLOGUE: &str = concat!(
 );
 
 /// The answer that means: all was done.
-const END: &str = "end";
+pub(crate) const END: &str = "end";
 
 /// Some of what goes to a script; nothing when its source broke off.
 pub(crate) type Piece = Option<Bytes>;

@@ -25,7 +25,12 @@ pub(super) fn to(port: u16, fate: Fate) -> u16 {
             let this = fate.take();
             let carried = std::thread::spawn(move || carry(&near, port, this));
             match this {
-                Some(Fate::Breaks(_) | Fate::Hangs(_)) => {
+                // One connection after another, as long as there is something left to carry.
+                Some(Fate::Breaks(limit)) => match limit - carried.join().expect("a link") {
+                    0 => return,
+                    left => fate = Some(Fate::Breaks(left)),
+                },
+                Some(Fate::Hangs(_)) => {
                     // Nobody is let in any more.
                     drop(listener);
                     let _ = carried.join();
@@ -38,7 +43,8 @@ pub(super) fn to(port: u16, fate: Fate) -> u16 {
     here
 }
 
-fn carry(near: &TcpStream, port: u16, fate: Option<Fate>) {
+/// Carries a connection to its end; how many bytes there.
+fn carry(near: &TcpStream, port: u16, fate: Option<Fate>) -> u64 {
     let far = TcpStream::connect(("127.0.0.1", port)).expect("sshd");
     let limit = match fate {
         Some(Fate::Breaks(limit) | Fate::BreaksOnce(limit) | Fate::Hangs(limit)) => limit,
@@ -47,7 +53,9 @@ fn carry(near: &TcpStream, port: u16, fate: Option<Fate>) {
     let (mut answers, mut back) = (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
     let returning = std::thread::spawn(move || io::copy(&mut answers, &mut back));
     // Either side may close first: then there is nothing left to carry.
-    let _ = io::copy(&mut near.take(limit), &mut &far);
+    let mut there = near.take(limit);
+    let _ = io::copy(&mut there, &mut &far);
+    let carried = limit - there.limit();
     if matches!(fate, Some(Fate::Hangs(_))) {
         let _ = far.shutdown(Shutdown::Both);
         // Longer than any test waits for it.
@@ -55,4 +63,5 @@ fn carry(near: &TcpStream, port: u16, fate: Option<Fate>) {
     }
     let _ = (near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both));
     let _ = returning.join();
+    carried
 }
