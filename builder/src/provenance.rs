@@ -223,7 +223,7 @@ impl Provenance {
                     fs::write(&path, text).map_err(Error::io("writing", &path))?;
                     Edit::Patch(path)
                 }
-                other => other,
+                other @ Edit::Replace { .. } => other,
             });
         }
         Ok(Project { edits, ..project })

@@ -105,7 +105,7 @@ impl Watch<'_> {
         tell: impl Fn(Heard<'_>) + Sync,
         interrupt: &Interrupt,
     ) -> Vec<Outcome> {
-        let targets: BTreeSet<Digest> = self.push.images.iter().filter_map(|image| target(image)).collect();
+        let targets: BTreeSet<Digest> = self.push.images.iter().filter_map(target).collect();
         let limits = self.push.limits();
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
         let config = self.choice.selector.iter().fold(config, |config, selector| config.labels(selector));

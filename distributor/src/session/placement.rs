@@ -238,9 +238,10 @@ mod tests {
     fn a_relay_is_run_as_whoever_logs_in() {
         let binary = Binary::this().expect("own program");
         let cache: CachePath = "/var/cache/vc".parse().expect("a path");
-        let relay = command(&binary, Job::Relay(Some(&cache))).script;
+        let relay = command(&binary, Job::Relay { cache: Some(&cache), stall_timeout: Duration::from_secs(60) }).script;
         assert!(
-            relay.contains(r#"exec $as "$1" relay --cache /var/cache/vc; "#) && !relay.contains("sudo -n"),
+            relay.contains(r#"exec $as "$1" relay --stall-timeout 60s --cache /var/cache/vc; "#)
+                && !relay.contains("sudo -n"),
             "{relay}"
         );
         assert!(both().script.contains("sudo -n"));

@@ -61,7 +61,7 @@ impl Session {
         });
         let (to, from) = (BufWriter::with_capacity(PIECE, to), BufReader::with_capacity(PIECE, from));
         let mut session = Self { process, to, from, words, listener, place: String::new(), address: address.clone() };
-        session.start(address, file, blob)?;
+        session.start(address, &file, blob)?;
         let hello = protocol::send(&mut session.to, &Open { mode }).and_then(|()| protocol::receive(&mut session.from));
         let hello: Hello = hello.map_err(|error| session.cannot_run(address, &error.to_string()))?;
         if let Some(why) = hello.refusal {
@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// Brings this program to run there.
-    fn start(&mut self, address: &Address, file: File, blob: Blob) -> Result<(), Error> {
+    fn start(&mut self, address: &Address, file: &File, blob: Blob) -> Result<(), Error> {
         let mut sent = false;
         let mut seen = 0;
         while seen < NOISE_LIMIT {
@@ -99,7 +99,7 @@ impl Session {
                 Some(Answer::Ready) => return Ok(()),
                 Some(Answer::Need) if !sent => {
                     sent = true;
-                    let copied = file.try_clone().and_then(|file| io::copy(&mut file.take(blob.size), &mut self.to));
+                    let copied = io::copy(&mut file.take(blob.size), &mut self.to);
                     if copied.and_then(|_| self.to.flush()).is_err() {
                         return Err(Error::CannotRun { address: address(), why: self.ended("it was not taken") });
                     }
