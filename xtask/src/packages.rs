@@ -16,6 +16,7 @@ pub(crate) const BUILD: &[Package] = &[
 /// What the tests need: the tools that our images must understand, and those we are measured against.
 pub(crate) const TEST: &[Package] = &[
     Package { name: "csh", provides: "/bin/csh", reason: "a login shell unlike sh" },
+    Package { name: "diffoscope-minimal", provides: "diffoscope", reason: "says how outputs of a check differ" },
     Package { name: "docker-registry", provides: "docker-registry", reason: "a real registry to pull a base from" },
     Package { name: "docker.io", provides: "dockerd", reason: "reads archives by docker load" },
     Package { name: "faketime", provides: "faketime", reason: "a clock that is off by a year" },

@@ -41,6 +41,8 @@ fn what_depends_on_time_is_found() {
     assert_eq!(found["files"][0]["path"], "/x");
     // Only the last digits of two times close to each other differ.
     assert!(found["first"]["offset"].as_u64().unwrap() > 3, "{found}");
+    let told = found["diffoscope"].as_str().expect("Debian's diffoscope-minimal is installed");
+    assert!(told.starts_with("--- ") && told.contains("\n@@ -1 +1 @@\n"), "{told}");
 }
 
 #[test]
