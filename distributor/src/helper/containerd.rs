@@ -29,6 +29,9 @@ pub(crate) const SOCKETS: [&str; 4] = [
     "/var/snap/microk8s/common/run/containerd.sock",
 ];
 
+/// Docker's own socket.
+const DOCKER: &str = "/run/docker.sock";
+
 /// A connection to containerd. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Containerd {
@@ -94,6 +97,10 @@ impl Containerd {
             ));
         }
         if let Some(only) = answering.pop() {
+            if address.is_none() && only.is_dockers().await {
+                let said = format!("the containerd at {} is Docker's, and serves no Kubernetes", only.address);
+                return Err(no_containerd(said, "name the kubelet's containerd with --containerd-address"));
+            }
             return Ok(only);
         }
         if candidates.is_empty() {
@@ -101,6 +108,14 @@ impl Containerd {
             return Err(no_containerd(said, CHECK));
         }
         Err(failure(Code::Unavailable, said, CHECK))
+    }
+
+    /// Whether Docker is there, and this containerd has no CRI that a kubelet could ask.
+    async fn is_dockers(&self) -> bool {
+        let mut client = self.cri_images();
+        let asked = client.image_fs_info(cri::ImageFsInfoRequest {});
+        let Ok(answer) = tokio::time::timeout(CRI_ANSWERS_WITHIN, asked).await else { return false };
+        Utf8Path::new(DOCKER).exists() && answer.is_err_and(|status| status.code() == Code::Unimplemented)
     }
 
     /// The same connection, with everything that is made through it held by `lease`.

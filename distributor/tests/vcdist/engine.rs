@@ -113,6 +113,12 @@ impl Drop for Docker {
 fn docker_loads_what_it_lacks_whole_and_nothing_twice() {
     let rig = without_containerd();
     let docker = Docker::up(&rig);
+    // Docker's own containerd is where a kubelet's would be, and no kubelet ever asks it.
+    let folder = rig.path().join("docker");
+    rig.within(&format!(
+        "mkdir /run/containerd; ln -s {folder}/exec/containerd/containerd.sock /run/containerd/containerd.sock; \
+         ln -s {folder}/docker.sock /run/docker.sock"
+    ));
     two(&rig);
     let images = ["manager", "syncer"];
     let plan = push(&rig, &["manager", "syncer", "--dry-run"]).report(0);
