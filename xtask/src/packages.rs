@@ -29,5 +29,6 @@ pub(crate) const TEST: &[Package] = &[
         reason: "checks project files by the schema",
     },
     Package { name: "skopeo", provides: "skopeo", reason: "reads archives in both their forms" },
+    Package { name: "socat", provides: "socat", reason: "a long, slow line to a node" },
     Package { name: "umoci", provides: "umoci", reason: "unpacks images" },
 ];

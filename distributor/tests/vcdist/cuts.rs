@@ -121,17 +121,11 @@ fn sum([a, b]: [u64; 2], [c, d]: [u64; 2]) -> [u64; 2] {
     [a + c, b + d]
 }
 
-/// Asserts that pushes gave their leases back: one that keeps what arrived of unfinished images may be left.
-fn assert_given_back(rig: &Rig) {
-    let leases = rig.leases();
-    assert!(leases.iter().all(|lease| lease.starts_with("vcdist-unfinished ")), "{leases:?}");
-}
-
 #[test]
 fn sshd_is_killed() {
     let mut rig = at_every_point(&ONCE, |push| push.rig.kill_sshd());
     gets_through(&mut rig, |push| push.rig.kill_sshd());
-    assert_given_back(&rig);
+    rig.assert_leases_are_given_back();
 }
 
 #[test]
@@ -145,14 +139,14 @@ fn the_helper_is_killed() {
 fn containerd_is_killed() {
     let mut rig = at_every_point(&ONCE, |push| push.rig.kill_containerd());
     gets_through(&mut rig, |push| push.rig.kill_containerd());
-    assert_given_back(&rig);
+    rig.assert_leases_are_given_back();
 }
 
 #[test]
 fn vcdist_is_killed() {
     // It may have ended by itself at the last point.
     let rig = at_every_point(&ONCE, |push| drop(push.child.kill()));
-    assert_given_back(&rig);
+    rig.assert_leases_are_given_back();
 }
 
 /// Each point once, on several nodes at the same time: most of it is waiting.
@@ -162,7 +156,7 @@ fn on_nodes(what: impl Fn(&mut Rig, u64) -> [u64; 2] + Sync) {
         let mut rig = rig();
         let points = points.clone().filter(|point| point % nodes == node);
         let kept = points.map(|point| what(&mut rig, point)).fold([0, 0], sum);
-        assert_given_back(&rig);
+        rig.assert_leases_are_given_back();
         kept
     };
     let [kept, all] = scope(|scope| {

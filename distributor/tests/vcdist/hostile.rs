@@ -56,7 +56,7 @@ fn two_pushes_of_the_same_images_to_one_node_both_succeed() {
     }
     rig.collect_garbage();
     rig.assert_names_are_whole();
-    assert_eq!(rig.leases(), Vec::<String>::new());
+    rig.assert_leases_are_given_back();
     assert_eq!(rig.push(&images).node()["result"], "up-to-date");
 }
 
@@ -85,7 +85,7 @@ fn two_operators_with_images_of_their_own_do_not_disturb_each_other() {
     }
     rig.collect_garbage();
     rig.assert_names_are_whole();
-    assert_eq!(rig.leases(), Vec::<String>::new());
+    rig.assert_leases_are_given_back();
     let listed = rig.ctr(&["images", "ls", "-q"]);
     assert!(listed.contains("/manager-amd64:") && listed.contains("/syncer-amd64:"), "{listed}");
 }

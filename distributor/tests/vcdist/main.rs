@@ -18,6 +18,7 @@ mod plan;
 mod prune;
 mod relay;
 mod rig;
+mod slow;
 mod status;
 mod under_way;
 mod wire;

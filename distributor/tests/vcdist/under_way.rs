@@ -38,10 +38,6 @@ fn signal(push: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, "--", &group]).status().expect("kill runs").success());
 }
 
-fn leases(rig: &Rig) -> String {
-    rig.ctr(&["leases", "ls", "-q"])
-}
-
 #[test]
 fn ctrl_c_gives_the_lease_back_and_keeps_what_came() {
     let rig = Rig::up();
@@ -54,7 +50,8 @@ fn ctrl_c_gives_the_lease_back_and_keeps_what_came() {
     let output = push.wait_with_output().expect("it ends");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(leases(&rig), "", "at once, and not when the helper notices that it is left");
+    // At once, and not when the helper notices that it is left.
+    rig.assert_leases_are_given_back();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("stopping: leases are given back"), "{said}");
     assert!(said.contains("pushing to 127.0.0.1: stopped before all was done"), "{said}");
@@ -111,7 +108,7 @@ fn a_disk_that_fills_up_meanwhile_is_said_and_leaves_no_name() {
     assert!(said.contains("no space left on device") && said.contains("help: the node's disk is full"), "{said}");
     fs::remove_file(rig.path().join("root/filler")).expect("it was written");
     assert_eq!(rig.ctr(&["images", "ls", "-q"]), "", "no name without its image");
-    assert_eq!(leases(&rig), "");
+    rig.assert_leases_are_given_back();
     assert_eq!(rig.push(&["manager"]).node()["result"], "pushed");
 }
 

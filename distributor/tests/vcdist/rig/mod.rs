@@ -6,6 +6,7 @@ mod content;
 mod daemons;
 mod fleet;
 mod images;
+mod line;
 mod link;
 mod network;
 mod processes;
@@ -27,6 +28,7 @@ pub(crate) use daemons::INSIDE;
 use daemons::{Daemon, containerd, sshd, tmpfs, tool, write_sshd};
 pub(crate) use fleet::Fleet;
 pub(crate) use images::{image, noise, program};
+pub(crate) use line::Line;
 pub(crate) use link::Fate;
 use network::Network;
 
@@ -44,6 +46,8 @@ pub(crate) struct Peculiar {
     pub(crate) login: Login,
     /// It has a network namespace of its own, and a link to it.
     pub(crate) network: bool,
+    /// That link is long and slow.
+    pub(crate) line: Option<Line>,
     /// The ordinary user's login shell.
     pub(crate) shell: Option<&'static str>,
     /// A folder with the programs of another containerd than the machine's.
@@ -120,7 +124,7 @@ impl Rig {
 
     /// A node with something peculiar about it.
     pub(crate) fn with(peculiar: &Peculiar) -> Self {
-        Self::at(peculiar, peculiar.network.then(Network::up))
+        Self::at(peculiar, peculiar.network.then(|| Network::up(peculiar.line)))
     }
 
     fn at(peculiar: &Peculiar, network: Option<Network>) -> Self {
@@ -228,6 +232,15 @@ impl Rig {
     pub(crate) fn helpers(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path().join("cache/vcdist")).into_iter().flatten();
         entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// Places the helper as a push would, without a byte on the link.
+    pub(crate) fn place_helper(&self) {
+        let hash = Digest::of(&fs::read(vcdist()).expect("the program")).hex();
+        let folder = self.path().join("cache/vcdist");
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::copy(vcdist(), folder.join(format!("helper-{hash}"))).expect("the helper");
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("its mode");
     }
 
     /// Whether any helper of this rig runs.

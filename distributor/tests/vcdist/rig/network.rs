@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::line::{Ends, Line};
+
 /// Namespaces made by this process.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -15,38 +17,44 @@ pub(crate) struct Network {
     subnet: String,
     /// The namespace of this end of the link, where that is not the machine's own.
     from: Option<String>,
+    /// What stands in for the wire where the link is long.
+    line: Option<Ends>,
 }
 
 impl Network {
-    /// Makes it, with a link from here.
-    pub(super) fn up() -> Self {
-        Self::from(None)
+    /// Makes it, with a link from here: a long one where a line is given.
+    pub(super) fn up(line: Option<Line>) -> Self {
+        Self::from(None, line)
     }
 
     /// Makes another, with a link from this one alone.
     pub(super) fn behind(&self) -> Self {
-        Self::from(Some(self.name.clone()))
+        Self::from(Some(self.name.clone()), None)
     }
 
-    fn from(from: Option<String>) -> Self {
+    fn from(from: Option<String>, line: Option<Line>) -> Self {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         // Benchmarking addresses (RFC 2544), the half that labs leave alone.
         let subnet = format!("198.19.{}.{}", (process + number / 64) % 256, number % 64 * 4);
-        let this = Self { name: format!("vcr{process:x}-{number}"), subnet, from };
+        let mut this = Self { name: format!("vcr{process:x}-{number}"), subnet, from, line: None };
+        let (here, there) = (this.end(1), this.end(2));
+        ip(&["netns", "add", &this.name]);
+        ip(&["-n", &this.name, "link", "set", "lo", "up"]);
+        // While the link is gone, nothing for the node may leave this machine another way.
+        ip(&["route", "add", "unreachable", &format!("{}/30", this.subnet), "metric", "4096"]);
+        if let Some(line) = line {
+            this.line = Some(line.lay(&this.name, this.enter(), [&here, &there]));
+            return this;
+        }
         let Self { name, from, .. } = &this;
         let near: Vec<&str> = from.iter().flat_map(|from| ["-n", from.as_str()]).collect();
         let near = |arguments: &[&str]| ip(&[&near[..], arguments].concat());
-        let (here, there) = (this.end(1), this.end(2));
-        ip(&["netns", "add", name]);
         near(&["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name]);
         near(&["addr", "add", &format!("{here}/30"), "dev", name]);
         near(&["link", "set", name, "up"]);
         ip(&["-n", name, "addr", "add", &format!("{there}/30"), "dev", "eth0"]);
         ip(&["-n", name, "link", "set", "eth0", "up"]);
-        ip(&["-n", name, "link", "set", "lo", "up"]);
-        // While the link is gone, nothing for the node may leave this machine another way.
-        ip(&["route", "add", "unreachable", &format!("{}/30", this.subnet), "metric", "4096"]);
         this
     }
 
@@ -69,6 +77,9 @@ impl Network {
 
     /// Bytes that the link carried in both directions so far, frames included.
     pub(crate) fn carried(&self) -> u64 {
+        if let Some(line) = &self.line {
+            return line.arrived();
+        }
         let count = |direction: &str| -> u64 {
             let path = format!("/sys/class/net/{}/statistics/{direction}_bytes", self.name);
             fs::read_to_string(path).expect("a count").trim().parse().expect("a number")
