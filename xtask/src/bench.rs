@@ -5,6 +5,7 @@ use vcterminal::Exit;
 
 use crate::command::{cargo, run as run_command};
 use crate::error::Error;
+use crate::push_bench;
 
 /// What the store is measured against.
 const PEERS: &[Package] = &[
@@ -17,10 +18,17 @@ const PEERS: &[Package] = &[
 pub(crate) struct Arguments {
     /// Measure only what has this in its name, as "layers" or "blob::read"
     filter: Option<String>,
+
+    /// Measure pushes to a lab instead, beside the way of the role that vcdist replaces
+    #[arg(long, conflicts_with = "filter")]
+    push: bool,
 }
 
 /// The task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    if arguments.push {
+        return push_bench::run();
+    }
     ::lab::packages::ensure(PEERS)?;
     let mut command = cargo();
     command.args(["bench", "--quiet", "--package", "vcstore", "--bench", "store", "--"]);

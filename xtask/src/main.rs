@@ -7,6 +7,7 @@ mod dist;
 mod error;
 mod lab;
 mod packages;
+mod push_bench;
 mod test;
 
 use clap::{Parser, Subcommand};

@@ -1,0 +1,218 @@
+//! `cargo xtask bench --push`: pushes to a lab's two workers beside a login, a bare import, and the role's way that vcdist
+//! replaces. Everything is measured in one run on one machine: the ratios count, and not the times.
+
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use ::lab::packages::Package;
+use ::lab::{Lab, Options};
+use camino::{Utf8Path, Utf8PathBuf};
+use vcterminal::{Exit, Table};
+
+use crate::command::{capture, root, run as run_command};
+use crate::dist::{self, Binaries};
+use crate::error::Error;
+
+/// What the role needs beside what a lab does.
+const PEERS: &[Package] =
+    &[Package { name: "docker.io", provides: "dockerd", reason: "the role saves images with it" }];
+
+/// How often what is quick is measured, and what is slow: the best of them counts.
+const TIMES: (usize, usize) = (7, 3);
+
+/// How long a command on a node, and Docker's start, may take.
+const WITHIN: Duration = Duration::from_secs(120);
+
+const COMPONENTS: [&str; 3] = ["manager", "syncer", "vn-agent"];
+
+const WORKERS: [&str; 2] = ["worker1", "worker2"];
+
+/// The task.
+pub(crate) fn run() -> Result<Exit, Error> {
+    ::lab::packages::ensure(PEERS)?;
+    let binaries = dist::build()?;
+    let folder = tempfile::tempdir().map_err(Error::io("making a folder in", "/tmp"))?;
+    let path = Utf8PathBuf::try_from(folder.path().to_owned())
+        .map_err(|error| Error::Unexpected { step: "making a folder", why: error.to_string() })?;
+    let lab = Lab::up(&Options { name: "bench".to_owned(), ..Options::default() })?;
+    let table = Bench { binaries, path, lab: &lab }.measure();
+    lab.down()?;
+    println!("{}", table?);
+    Ok(Exit::Done)
+}
+
+struct Bench<'a> {
+    binaries: Binaries,
+    path: Utf8PathBuf,
+    lab: &'a Lab,
+}
+
+impl Bench<'_> {
+    fn measure(&self) -> Result<Table, Error> {
+        let store = self.path.join("store");
+        self.images("zstd")?;
+        // The whole store as one archive: what a node lacks that has nothing.
+        let archive = self.path.join("all.tar");
+        run_command(Command::new("tar").args(["-C", store.as_str(), "-cf", archive.as_str()]).args([
+            "oci-layout",
+            "index.json",
+            "blobs",
+        ]))?;
+        self.copy(&archive, WORKERS[0])?;
+        // The helper is placed once for all.
+        capture(&mut self.vcdist("plan"))?;
+
+        let login = best(TIMES.0, || timed(|| self.ssh(WORKERS[0], "true")))?;
+        let cold = best(TIMES.1, || {
+            self.wipe()?;
+            timed(|| capture(&mut self.vcdist("push")).map(drop))
+        })?;
+        let again = best(TIMES.0, || timed(|| capture(&mut self.vcdist("push")).map(drop)))?;
+        let import = best(TIMES.1, || {
+            self.wipe()?;
+            timed(|| self.ssh(WORKERS[0], "ctr -n k8s.io images import /root/all.tar"))
+        })?;
+        let role = self.role()?;
+
+        let mut table = Table::new(["what", "time", "beside", "time", "ratio", "goal"]);
+        let mut row = |what: &str, this: Duration, beside: &str, other: Duration, ratio: f64, goal: &str| {
+            let time = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+            table.row([what, &time(this), beside, &time(other), &format!("{ratio:.2}"), goal]);
+        };
+        let over = |one: Duration, other: Duration| one.as_secs_f64() / other.as_secs_f64();
+        row("push again to 2", again, "ssh HOST true", login, over(again, login), "at most 2.0");
+        row("first push to 2", cold, "ctr images import on 1", import, over(cold, import), "at most 1.3");
+        row("first push to 2", cold, "the role's way to 2", role, over(role, cold), "at least 4 times");
+        Ok(table)
+    }
+
+    /// Builds the images on a Debian base, with an archive of each.
+    fn images(&self, compression: &str) -> Result<(), Error> {
+        let mut command = Command::new(&self.binaries.vcbuild);
+        // Where a lock may be written.
+        command.current_dir(&self.path);
+        command.args(["images", "--base", "debian", "--compression", compression, "--source-dir"]);
+        command.arg(root().join("fixtures/virtualcluster")).arg("--out").arg(self.path.join(compression));
+        capture(command.arg("--store").arg(self.path.join("store"))).map(drop)
+    }
+
+    fn vcdist(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.binaries.vcdist);
+        command.arg(subcommand).arg("--store").arg(self.path.join("store"));
+        command.args(["--output", "json", "--kubeconfig", self.lab.kubeconfig().as_str()]);
+        command.args(["--ssh-config", self.lab.ssh_config().as_str()]).stderr(Stdio::null());
+        command
+    }
+
+    /// The role's way: each image saved whole; then one worker after the other, one image after the other.
+    fn role(&self) -> Result<Duration, Error> {
+        self.images("gzip")?;
+        let docker = Docker::start(&self.path)?;
+        for component in COMPONENTS {
+            let archive = self.path.join("gzip").join(format!("vc_{component}-amd64.tar"));
+            capture(docker.command().args(["load", "--input", archive.as_str()]))?;
+        }
+        self.wipe()?;
+        timed(|| {
+            let saved = |component: &str| self.path.join(format!("saved-{component}.tar"));
+            for component in COMPONENTS {
+                let name = format!("virtualcluster/{component}-amd64:latest");
+                capture(docker.command().args(["save", "--output", saved(component).as_str(), &name]))?;
+            }
+            for (worker, component) in WORKERS.iter().flat_map(|worker| COMPONENTS.map(|component| (worker, component)))
+            {
+                self.copy(&saved(component), worker)?;
+                self.ssh(worker, &format!("ctr -n k8s.io images import /root/saved-{component}.tar"))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn ssh(&self, worker: &str, line: &str) -> Result<(), Error> {
+        let mut command = Command::new("ssh");
+        command.args(["-n", "-F", self.lab.ssh_config().as_str(), &format!("root@{worker}"), line]);
+        capture(&mut command).map(drop)
+    }
+
+    fn copy(&self, file: &Utf8Path, worker: &str) -> Result<(), Error> {
+        let config = self.lab.ssh_config();
+        run_command(Command::new("scp").args([
+            "-q",
+            "-F",
+            config.as_str(),
+            file.as_str(),
+            &format!("root@{worker}:/root/"),
+        ]))
+    }
+
+    /// Leaves the workers without any image but the one that pods stand on, and without any of their blobs and snapshots.
+    fn wipe(&self) -> Result<(), Error> {
+        // The CRI names an image anew when it hears of it: again until there is none.
+        let script = "c='ctr -n k8s.io'; for i in 1 2 3 4 5; do n=$($c images ls -q | grep -v pause) || break; \
+                      $c images rm $n >/dev/null; sleep 0.3; done; $c leases delete --sync $($c leases create)";
+        for worker in WORKERS {
+            self.lab
+                .exec(worker, &["sh", "-c", script], WITHIN)?
+                .success(format!("removing the images of {worker}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A Docker daemon of the benchmark's own.
+struct Docker {
+    daemon: Child,
+    socket: String,
+}
+
+impl Docker {
+    fn start(folder: &Utf8Path) -> Result<Self, Error> {
+        let path = |name: &str| folder.join(name).into_string();
+        let socket = format!("unix://{}", path("docker.sock"));
+        let log = File::create(path("docker.log")).map_err(Error::io("writing", path("docker.log")))?;
+        let mut command = Command::new("dockerd");
+        command.args(["--iptables=false", "--bridge=none", "--host", &socket, "--pidfile", &path("docker.pid")]);
+        command.args(["--data-root", &path("docker-data"), "--exec-root", &path("docker-run")]);
+        let daemon = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let daemon = daemon.map_err(|source| Error::Start { program: "dockerd".to_owned(), source })?;
+        let this = Self { daemon, socket };
+        let deadline = Instant::now() + WITHIN;
+        let mut version = this.command();
+        version.arg("version").stdout(Stdio::null()).stderr(Stdio::null());
+        while !version.status().is_ok_and(|status| status.success()) {
+            if Instant::now() > deadline {
+                let why = format!("dockerd does not answer; its log is {}", path("docker.log"));
+                return Err(Error::Unexpected { step: "starting Docker", why });
+            }
+            sleep(Duration::from_millis(200));
+        }
+        Ok(this)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["--host", &self.socket]);
+        command
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // Asked to, it ends its containerd and unmounts what it mounted.
+        let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn timed(work: impl FnOnce() -> Result<(), Error>) -> Result<Duration, Error> {
+    let begun = Instant::now();
+    work()?;
+    Ok(begun.elapsed())
+}
+
+fn best(times: usize, measure: impl Fn() -> Result<Duration, Error>) -> Result<Duration, Error> {
+    let measured = (0..times).map(|_| measure()).collect::<Result<Vec<_>, _>>()?;
+    Ok(measured.into_iter().min().unwrap_or_default())
+}
