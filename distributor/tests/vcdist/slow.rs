@@ -14,7 +14,7 @@ const RATE: f64 = 10e6;
 fn a_push_makes_of_a_long_slow_line_what_ssh_makes_of_it() {
     // Round trip in milliseconds, whether one packet of a hundred is lost, and bytes that take some seconds.
     let lines =
-        [(20, None, 7_000_000), (150, None, 9_000_000), (20, Some(100), 5_000_000), (150, Some(100), 2_500_000)];
+        [(20, None, 7_000_000), (150, None, 9_000_000), (20, Some(100), 5_000_000), (150, Some(100), 6_000_000)];
     scope(|scope| {
         for (milliseconds, one_lost_of, size) in lines {
             scope.spawn(move || {
