@@ -8,10 +8,11 @@ use crate::Error;
 /// The largest document that is read: containerd and the registries take manifests of up to 4 MiB.
 pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
 
-/// `document` in canonical JSON, without a newline at its end.
+/// `document` in canonical JSON, without a newline at its end. Whole numbers have all their digits, beyond what RFC 8785 can
+/// write, too; a number that is not finite is `null`.
 ///
 /// # Errors
-/// When the document cannot be serialised: a map key that is no text, or a number that is not finite.
+/// When the document cannot be serialised, as with a map key that is no text.
 pub fn canonical_json<T: Serialize + ?Sized>(document: &T) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, CanonicalFormatter::new());
@@ -23,23 +24,154 @@ pub fn canonical_json<T: Serialize + ?Sized>(document: &T) -> Result<Vec<u8>, Er
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use proptest::prelude::*;
+    use serde::Serialize;
+    use serde::de::IgnoredAny;
+    use serde::ser::{SerializeMap, Serializer};
+    use serde_json::{Value, json};
 
     use super::canonical_json;
 
+    /// Any document, its objects in any order.
+    #[derive(Debug, Clone)]
+    enum Document {
+        Plain(Value),
+        List(Vec<Document>),
+        Object(Vec<(String, Document)>),
+    }
+
+    impl Serialize for Document {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::Plain(value) => value.serialize(serializer),
+                Self::List(list) => list.serialize(serializer),
+                Self::Object(entries) => {
+                    let mut map = serializer.serialize_map(None)?;
+                    entries.iter().try_for_each(|(key, value)| map.serialize_entry(key, value))?;
+                    map.end()
+                }
+            }
+        }
+    }
+
+    impl Document {
+        /// The same with all objects the other way round.
+        fn turned(&self) -> Self {
+            match self {
+                Self::Plain(value) => Self::Plain(value.clone()),
+                Self::List(list) => Self::List(list.iter().map(Self::turned).collect()),
+                Self::Object(entries) => {
+                    Self::Object(entries.iter().rev().map(|(key, value)| (key.clone(), value.turned())).collect())
+                }
+            }
+        }
+
+        fn value(&self) -> Value {
+            match self {
+                Self::Plain(value) => value.clone(),
+                Self::List(list) => list.iter().map(Self::value).collect(),
+                Self::Object(entries) => entries.iter().map(|(key, value)| (key.clone(), value.value())).collect(),
+            }
+        }
+    }
+
+    fn document() -> impl Strategy<Value = Document> {
+        let plain = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        plain.prop_map(Document::Plain).prop_recursive(4, 48, 6, |inner| {
+            let keys = prop_oneof!["[a-c]{0,2}", any::<String>(), "[\u{e000}-\u{10ffff}]{1,2}"];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Document::List),
+                proptest::collection::hash_map(keys, inner, 0..6)
+                    .prop_map(|entries| Document::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
         #[test]
-        fn equal_content_has_equal_bytes_whatever_its_order(
-            pairs in proptest::collection::hash_map(".*", any::<i32>(), 0..20),
-        ) {
-            let mut turned: Vec<_> = pairs.clone().into_iter().collect();
-            turned.reverse();
-            let other: HashMap<String, i32> = turned.into_iter().collect();
-            let bytes = canonical_json(&pairs).unwrap();
-            prop_assert_eq!(&bytes, &canonical_json(&other).unwrap());
-            prop_assert_eq!(serde_json::from_slice::<HashMap<String, i32>>(&bytes).unwrap(), pairs);
+        fn equal_content_has_equal_bytes_which_say_it_all(document in document()) {
+            let bytes = canonical_json(&document).unwrap();
+            prop_assert_eq!(&bytes, &canonical_json(&document.turned()).unwrap());
+            let read: Value = serde_json::from_slice(&bytes).unwrap();
+            prop_assert_eq!(&read, &document.value());
+            prop_assert_eq!(&bytes, &canonical_json(&read).unwrap());
+            prop_assert_eq!(bytes.len(), serde_json::to_vec(&read).unwrap().len(), "there is no blank in it");
         }
+
+        #[test]
+        fn other_content_has_other_bytes(one in document(), other in document()) {
+            let same = canonical_json(&one).unwrap() == canonical_json(&other).unwrap();
+            prop_assert_eq!(same, one.value() == other.value());
+        }
+
+        #[test]
+        fn keys_are_in_the_order_of_utf_16(keys in proptest::collection::hash_set(any::<String>(), 0..8)) {
+            let object = Document::Object(keys.into_iter().map(|key| (key, Document::Plain(json!(0)))).collect());
+            let bytes = canonical_json(&object).unwrap();
+            let written: Vec<Vec<u16>> = ordered(&bytes).iter().map(|key| key.encode_utf16().collect()).collect();
+            prop_assert!(written.is_sorted(), "{}", String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn fractions_are_written_once(number in any::<i32>()) {
+            let fraction = f64::from(number) / 8.0;
+            let bytes = canonical_json(&fraction).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<f64>(&bytes).unwrap(), fraction);
+            prop_assert_eq!(&bytes, &canonical_json(&json!({"a": fraction})).unwrap()[5..bytes.len() + 5]);
+        }
+    }
+
+    /// The keys of an object as they stand there.
+    fn ordered(bytes: &[u8]) -> Vec<String> {
+        struct Keys;
+        impl<'de> serde::de::Visitor<'de> for Keys {
+            type Value = Vec<String>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, IgnoredAny)) = map.next_entry()? {
+                    keys.push(key);
+                }
+                Ok(keys)
+            }
+        }
+        serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_slice(bytes), Keys).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_written_as_rfc_8785_says() {
+        let cases = [
+            (json!(1.0), "1"),
+            (json!(-0.0), "0"),
+            (json!(1e21), "1e+21"),
+            (json!(1e20), "100000000000000000000"),
+            (json!(0.000_001), "0.000001"),
+            (json!(1e-7), "1e-7"),
+            (json!(u64::MAX), "18446744073709551615"),
+            (json!(i64::MIN), "-9223372036854775808"),
+            (json!("\u{1f}\n\"é"), "\"\\u001f\\n\\\"é\""),
+        ];
+        for (value, text) in cases {
+            assert_eq!(String::from_utf8(canonical_json(&value).unwrap()).unwrap(), text);
+        }
+        for none in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(canonical_json(&none).unwrap(), b"null");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_no_text_is_refused() {
+        let keys = std::collections::BTreeMap::from([(vec![1], 1)]);
+        assert!(canonical_json(&keys).is_err());
     }
 }
