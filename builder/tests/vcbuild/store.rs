@@ -1,7 +1,9 @@
 //! `vcbuild store` and `vcbuild gc`: what a store holds, whether it is sound, and what goes from it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 
 use camino::Utf8PathBuf;
@@ -149,4 +151,50 @@ fn a_compilers_cache_goes_once_no_build_uses_it() {
     let done = waiting.wait_with_output().unwrap();
     assert!(String::from_utf8(done.stdout).unwrap().contains("removed the cache go-try, 8 B"));
     assert!(!bench.path("store/cache/go-try").exists());
+}
+
+/// The keys that `docs/output.md` gives for a command.
+fn documented(command: &str) -> BTreeSet<String> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/output.md")).unwrap();
+    let heading = format!("`vcbuild {command}`");
+    let mut lines = page.lines().skip_while(|line| !(line.starts_with("## ") && line.contains(&heading))).skip(1);
+    let shape: String =
+        lines.by_ref().take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with("    ")).collect();
+    shape.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The keys of all objects in a document but of those that are named by what they hold.
+fn keys(value: &Value, named: &[&str]) -> BTreeSet<String> {
+    match value {
+        Value::Array(list) => list.iter().flat_map(|one| keys(one, named)).collect(),
+        Value::Object(object) => {
+            let below = object.iter().flat_map(|(key, value)| match value.as_object() {
+                Some(entries) if named.contains(&key.as_str()) => {
+                    entries.values().flat_map(|one| keys(one, named)).collect()
+                }
+                _ => keys(value, named),
+            });
+            below.chain(object.keys().cloned()).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+#[test]
+fn documents_have_the_keys_that_are_documented() {
+    let bench = built();
+    bench.json(&["store", "root", "add", "kept", "one"]);
+    for command in [&["store", "list"][..], &["store", "verify"], &["store", "du"]] {
+        let printed = keys(&bench.json(command), &["kinds", "broken_images"]);
+        assert_eq!(printed, documented(&command.join(" ")), "{command:?}");
+    }
+    let shared = documented("store path");
+    let mut printed = keys(&bench.json(&["store", "path"]), &[]);
+    printed.extend(keys(&bench.json(&["store", "root", "remove", "kept"]), &[]));
+    printed.extend(keys(&bench.json(&["store", "untag", "one"]), &[]));
+    assert_eq!(printed, shared);
+    // No cache goes, and none is in use.
+    let caches = ["name", "processes"].map(str::to_owned);
+    let documented = &documented("gc") - &BTreeSet::from(caches);
+    assert_eq!(keys(&bench.json(&["gc", "--dry-run"]), &[]), documented);
 }
