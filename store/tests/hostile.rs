@@ -3,7 +3,8 @@
 //!
 //! Seeds are archives of every shape that is read, and of shapes that are not; each is changed in the ways that find defects
 //! in readers of tar files, most often so that its checksums hold again. `VCSTORE_HOSTILE_SECONDS` says for how long
-//! (5 by default), and `VCSTORE_HOSTILE_SEED` repeats the run of the number that a failed one printed.
+//! (5 by default), and `VCSTORE_HOSTILE_SEED` repeats the run of the number that a failed one printed. Among the seeds is the
+//! corpus of the fuzzer (`cargo xtask fuzz`), which is led by what it reaches in the code.
 
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
@@ -26,7 +27,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[test]
 fn any_archive_is_an_image_or_an_error_and_leaves_a_sound_store() {
     let place = Place::new();
-    let seeds = seeds(&place);
+    let mut seeds = seeds(&place);
+    seeds.extend(corpus());
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("VCSTORE_HOSTILE_SEED").unwrap_or_else(rand::random);
     let mut random = StdRng::seed_from_u64(seed);
@@ -52,6 +54,27 @@ fn any_archive_is_an_image_or_an_error_and_leaves_a_sound_store() {
     let verified = place.store.verify().unwrap();
     assert!(verified.passed(), "seed {seed}: {verified:?}");
     assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 2, "the store and the archive, and nothing beside");
+}
+
+#[test]
+fn the_corpus_of_the_fuzzer_is_read_or_refused() {
+    let place = Place::new();
+    let (mut read, mut refused) = (0, 0);
+    for bytes in corpus() {
+        match place.read(&bytes) {
+            Ok(Ok(_)) => read += 1,
+            Ok(Err(Error::BadArchive { .. } | Error::DigestMismatch { .. })) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+        assert!(place.store.verify().unwrap().passed());
+    }
+    assert!(read > 0 && refused > 0, "{read} were read and {refused} refused: both must be met");
+}
+
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/archive");
+    let files = folder.read_dir_utf8().unwrap().map(|file| file.unwrap().into_path());
+    files.map(|file| fs::read(file).unwrap()).collect()
 }
 
 /// A store and an archive, in memory where that is possible: thousands of blobs are brought to disk.

@@ -5,6 +5,7 @@ mod command;
 mod demo;
 mod dist;
 mod error;
+mod fuzz;
 mod lab;
 mod packages;
 mod push_bench;
@@ -29,6 +30,8 @@ enum Task {
     Test(test::Arguments),
     /// Measure the store and the layers beside programs that do the same
     Bench(bench::Arguments),
+    /// Give the archive reader what a fuzzer makes of its corpus, for a while
+    Fuzz(fuzz::Arguments),
     /// Build vcbuild and vcdist as static binaries, which run on any Linux of this architecture
     Dist(dist::Arguments),
     /// A real Kubernetes cluster in network namespaces on this machine
@@ -41,6 +44,7 @@ fn main() -> Exit {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments).map(|_| Exit::Done),
         Task::Lab(command) => lab::run(command).map_err(Into::into),
     };
