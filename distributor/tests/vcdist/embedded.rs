@@ -6,9 +6,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use vcdist::nodes::{Address, Reach};
+use vcdist::transport::{self, Client, HostKeys, Keyring, SshOptions};
 
 use crate::rig::{Peculiar, Pushed, Rig, image};
 
@@ -338,4 +341,57 @@ fn what_is_wrong_with_a_command_is_said_alike() {
     let said = BOTH.map(|ssh| is_refused(&rig, ssh, &[]));
     assert!(said[0].contains("the command on 127.0.0.1 ended with 7: out of order"), "{}", said[0]);
     assert_eq!(said[0], said[1]);
+}
+
+/// Bytes that this process ever had in memory at once.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+fn bytes_flow_about_as_fast_as_through_the_systems_ssh() {
+    const SIZE: usize = 192 << 20;
+    let rig = Rig::up();
+    let options = |client| SshOptions {
+        client,
+        user: Some("root".into()),
+        options: Vec::new(),
+        config: Some(rig.path().join("ssh_config")),
+        host_keys: HostKeys::Strict,
+        connect_timeout: Duration::from_secs(10),
+        stall_timeout: Duration::from_secs(60),
+        keyring: Keyring::default(),
+    };
+    let reach = Reach::Ssh(Address::of("127.0.0.1".into()));
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let flow = |client| {
+        let transport = transport::to(&reach, &options(client));
+        let begun = Instant::now();
+        runtime.block_on(async {
+            let mut running = transport.run(&format!("head -c {SIZE} | wc -c")).await.expect("it starts");
+            let piece = vec![7; 256 << 10];
+            for _ in 0..SIZE / piece.len() {
+                running.stream.write_all(&piece).await.expect("it flows");
+            }
+            running.stream.flush().await.expect("it flows");
+            let mut counted = String::new();
+            running.stream.read_to_string(&mut counted).await.expect("a count");
+            assert_eq!(counted.trim(), SIZE.to_string());
+            drop(running.stream);
+            running.ending.await.expect("it ends well");
+        });
+        begun.elapsed()
+    };
+    // The best of a few: other tests run at the same time.
+    let best = |client| (0..3).map(|_| flow(client)).min().expect("three");
+    let system = best(Client::System);
+    let before = peak();
+    let embedded = best(Client::Embedded);
+    let grown = peak() - before;
+    let rate = |time: Duration| SIZE as f64 / time.as_secs_f64() / 1e6;
+    println!("system {:.0} MB/s, embedded {:.0} MB/s, {grown} bytes of memory", rate(system), rate(embedded));
+    assert!(embedded < system * 3, "{embedded:?} against {system:?}");
+    assert!(grown < 48 << 20, "{grown} bytes for a stream");
 }
