@@ -54,7 +54,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Error> {
     match command {
         Command::Up { name, workers, containerd, dir, worker_disk } => {
             let worker_disk = worker_disk.map(|mib| mib << 20);
-            up(&Options { name, workers, containerd, dir, worker_disk })
+            up(&Options { name, workers, containerd, dir, worker_disk, ..Options::default() })
         }
         Command::Down { name } => {
             let start = Instant::now();

@@ -112,7 +112,7 @@ pub(crate) fn write(plan: &Plan, node: &Node) -> Result<(), Error> {
     put("resolv.conf", String::new())?;
     put("containerd/config.toml", containerd_config(plan.containerd))?;
     put("cni/net.d/10-lab.conflist", format!("{:#}\n", network_config(node)))?;
-    put("kubernetes/kubelet.json", format!("{:#}\n", kubelet_config(node)))?;
+    put("kubernetes/kubelet.json", format!("{:#}\n", kubelet_config(plan, node)))?;
     if node.control_plane {
         put("coredns/Corefile", corefile(node))?;
     }
@@ -152,8 +152,10 @@ fn network_config(node: &Node) -> serde_json::Value {
     ]})
 }
 
-fn kubelet_config(node: &Node) -> serde_json::Value {
+fn kubelet_config(plan: &Plan, node: &Node) -> serde_json::Value {
     let taint = json!({"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"});
+    // The nodes share this machine's disk: how full it is says nothing about them.
+    let room = if plan.collect_images && !node.control_plane { "99.99%" } else { "1Mi" };
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -172,10 +174,10 @@ fn kubelet_config(node: &Node) -> serde_json::Value {
         "clusterDNS": [DNS_ADDRESS.to_string()],
         "clusterDomain": "cluster.local",
         "registerWithTaints": if node.control_plane { vec![taint] } else { vec![] },
-        // The nodes share this machine's disk: how full it is says nothing about them.
         "imageGCHighThresholdPercent": 100,
+        "imageMinimumGCAge": "1s",
         "evictionHard": {
-            "memory.available": "1Mi", "nodefs.available": "1Mi", "imagefs.available": "1Mi",
+            "memory.available": "1Mi", "nodefs.available": room, "imagefs.available": room,
             "nodefs.inodesFree": "1", "imagefs.inodesFree": "1",
         },
     })
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn only_the_control_plane_is_tainted() {
         let plan = Plan::new(&Options::default(), 0);
-        let taints = |node: &Node| kubelet_config(node)["registerWithTaints"].clone();
+        let taints = |node: &Node| kubelet_config(&plan, node)["registerWithTaints"].clone();
         assert_eq!(taints(&plan.nodes[0])[0]["key"], "node-role.kubernetes.io/control-plane");
         assert_eq!(taints(&plan.nodes[1]), json!([]));
     }

@@ -42,11 +42,20 @@ pub struct Options {
     pub dir: Option<Utf8PathBuf>,
     /// Gives each worker's containerd a disk of this many bytes (in memory), so that a full disk can be met.
     pub worker_disk: Option<u64>,
+    /// The workers' kubelets take their disks for full: whatever images they may remove, they do. No pod is scheduled there.
+    pub collect_images: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { name: "lab".to_owned(), workers: 2, containerd: Containerd::default(), dir: None, worker_disk: None }
+        Self {
+            name: "lab".to_owned(),
+            workers: 2,
+            containerd: Containerd::default(),
+            dir: None,
+            worker_disk: None,
+            collect_images: false,
+        }
     }
 }
 
@@ -143,6 +152,7 @@ pub(crate) struct Plan {
     pub(crate) dir: Utf8PathBuf,
     pub(crate) containerd: Containerd,
     pub(crate) worker_disk: Option<u64>,
+    pub(crate) collect_images: bool,
     /// The control-plane node first.
     pub(crate) nodes: Vec<Node>,
 }
@@ -168,6 +178,7 @@ impl Plan {
             slot,
             containerd: options.containerd,
             worker_disk: options.worker_disk,
+            collect_images: options.collect_images,
             nodes: (0..=options.workers).map(node).collect(),
             dir,
         }

@@ -69,6 +69,7 @@ fn debians_containerd_runs_pods_on_a_disk_of_its_own_size() {
         containerd: Containerd::V1_6,
         worker_disk: Some(size),
         dir: Some(overlay.path().join("lab")),
+        ..Options::default()
     };
     let lab = Lab::up(&options).unwrap().scoped();
     let version = "jsonpath={.status.nodeInfo.containerRuntimeVersion}";
