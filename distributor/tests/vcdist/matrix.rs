@@ -1,4 +1,4 @@
-//! Every containerd, by every way, for every login: all of it cold, again with nothing to do, again with one new layer; and
+//! Every containerd, by every way, over every SSH, for every login: all of it cold, again with nothing to do, again with one new layer; and
 //! what came is run.
 
 use lab::Containerd;
@@ -8,40 +8,38 @@ use crate::rig::{Login, Peculiar, Rig, image, noise, program};
 
 const MB: usize = 1_000_000;
 
-/// How a push asks for the system's ssh.
-const SYSTEM_SSH: &[&str] = &[];
-
 const NAMES: [&str; 3] = ["manager", "syncer", "vn-agent"];
 
 #[test]
 fn containerd_1_6() {
-    serves(Containerd::V1_6, SYSTEM_SSH);
+    serves(Containerd::V1_6);
 }
 
 #[test]
 fn containerd_1_7() {
-    serves(Containerd::V1_7, SYSTEM_SSH);
+    serves(Containerd::V1_7);
 }
 
 #[test]
 fn containerd_2() {
-    serves(Containerd::V2, SYSTEM_SSH);
+    serves(Containerd::V2);
 }
 
-fn serves(containerd: Containerd, transport: &[&str]) {
+fn serves(containerd: Containerd) {
     let folder = containerd.folder().expect("its programs");
     for login in [Login::Root, Login::Sudo] {
         let rig = Rig::with(&Peculiar { containerd: folder.clone(), login, ..Default::default() });
-        for (way, via) in [("auto", "helper"), ("never", "ctr")] {
-            let push = || rig.push(&[&["--helper", way], transport].concat()).node();
+        let ways = [("auto", "helper"), ("never", "ctr")];
+        for (ssh, (way, via)) in ["system", "embedded"].into_iter().flat_map(|ssh| ways.map(|way| (ssh, way))) {
+            let push = || rig.push(&["--ssh", ssh, "--helper", way]).node();
             for name in NAMES {
-                image(&rig.store(), name, &noise(1, 2 * MB), &program(&format!("{name} by {via}")));
+                image(&rig.store(), name, &noise(1, 2 * MB), &program(&format!("{name} by {via} over {ssh}")));
             }
             let cold = push();
             assert_eq!((&cold["result"], &cold["via"]), (&json!("pushed"), &json!(via)));
             assert_eq!(cold["blobs"], json!({"needed": 10, "sent": 10}));
             for name in NAMES {
-                assert_eq!(run(&rig, name), format!("{name} by {via}"));
+                assert_eq!(run(&rig, name), format!("{name} by {via} over {ssh}"));
             }
             let again = push();
             assert_eq!((&again["result"], &again["bytes"]["sent"]), (&json!("up-to-date"), &json!(0)));
