@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use camino::Utf8PathBuf;
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, Os};
 use vcstore::{Compression, Digest, Image, Layer, Platform, PlatformImage, Store};
 

@@ -1,7 +1,7 @@
 //! A base from a registry. Pinned by the digest of its manifest; every byte is checked against the digest that names it, so
 //! that no registry and no proxy on the way has to be believed.
 
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use vcstore::{Action, Blob, Digest, Outputs, Platform, Store};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 use clap::Args;
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 use serde::Serialize;
 use vcstore::{ActionKey, Digest, Image, Record, Store};
 use vcterminal::{Exit, Output, Table};

@@ -62,7 +62,7 @@ fn is_component(part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use oci_client::Reference;
+    use oci_spec::distribution::Reference;
     use proptest::prelude::*;
 
     use super::full_reference;

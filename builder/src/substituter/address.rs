@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use camino::Utf8PathBuf;
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 use reqwest::Url;
 
 /// A cache's address.

@@ -22,6 +22,7 @@ pub(crate) const BASE: [Package; 2] = [
         "base-files",
         "Essential: yes\nPre-Depends: base-passwd\n",
         &[
+            ("usr/lib/os-release", "VERSION_CODENAME=bookworm\n"),
             ("usr/share/base-files/dot.profile", "# profile of root\n"),
             ("usr/share/base-files/dot.bashrc", ""),
             ("usr/share/base-files/profile", ""),
