@@ -36,6 +36,9 @@ const PINNED: &str = "io.cri-containerd.pinned=pinned";
 /// The label that keeps a blob from containerd's garbage collection by itself.
 const ROOT: &str = "containerd.io/gc.root";
 
+/// The label by which a blob keeps another.
+const REFERENCE: &str = "containerd.io/gc.ref.content";
+
 /// How long a node may take to say what it has.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
@@ -183,7 +186,7 @@ impl<'a> Ctr<'a> {
         let (snapshotter, length) = (&inventory.snapshotter, archive.layout_length().map_err(Error::Store)?);
         let mut lines = vec![
             "trap : HUP INT TERM PIPE".to_owned(),
-            format!("x=\"$as {}\"; kept=\"{kept}\"; snapshots=\"{snapshots}\"; came=; ok=1; done=0; now=$(date +%s)", self.call),
+            format!("x=\"$as {}\"; kept=\"{kept}\"; snapshots=\"{snapshots}\"; ok=1; done=0; now=$(date +%s)", self.call),
             format!("label() {{ $x content label \"$1\" \"{ROOT}=$2\" >/dev/null; }}"),
             format!("label_snapshot() {{ $x snapshots --snapshotter {snapshotter} label \"$1\" \"{ROOT}=$2\" >/dev/null; }}"),
             "hold() { r=0; for d in $kept; do label $d \"$1\" || r=1; done; for s in $snapshots; do label_snapshot $s \"$1\" || r=1; \
@@ -195,8 +198,10 @@ impl<'a> Ctr<'a> {
                 .to_owned(),
             "hold vcdist || { say gone; exit 1; }".to_owned(),
             // What ctr does not read of a blob must not be taken for the next one.
-            r#"take() { head -c $2 | (e=$($x content ingest --expected-size $2 --expected-digest $1 vcdist-$$-$1 2>&1); r=$?; cat >/dev/null; [ $r = 0 ] || say "failed $e"; exit $r) && label $1 vcdist-$now && came="$came $1" || ok=0; }"#.to_owned(),
+            r#"take() { head -c $2 | (e=$($x content ingest --expected-size $2 --expected-digest $1 vcdist-$$-$1 2>&1); r=$?; cat >/dev/null; [ $r = 0 ] || say "failed $e"; exit $r) || ok=0; }"#.to_owned(),
         ];
+        let anchor = anchor(open, archive);
+        lines.extend(anchor.as_ref().map(|(_, script)| script.clone()));
         lines.extend(archive.blobs().iter().map(|blob| format!("take {} {}", blob.digest, blob.size)));
         lines.extend([
             format!("[ $ok = 0 ] || head -c {length} | (e=$($x images import --snapshotter {snapshotter} - 2>&1) || say \"failed $e\")"),
@@ -219,12 +224,31 @@ impl<'a> Ctr<'a> {
             }
         }
         // The images keep it now. What an earlier push left and none came for is let go after a day.
-        lines.push("[ $ok = 0 ] || { done=1; for d in $came; do label $d; done; }".to_owned());
+        let let_go = anchor.map(|(digest, _)| format!("label {digest}; ")).unwrap_or_default();
+        lines.push(format!("[ $ok = 0 ] || {{ done=1; {let_go}}}"));
         lines.push(format!(
             r"$x content ls | sed -n 's|^\(sha256:[0-9a-f]*\).*{ROOT}=vcdist-\([0-9]*\).*|\1 \2|p' | while read -r d t; do [ $((now - t)) -lt 86400 ] || label $d; done"
         ));
         Ok(lines.join("\n"))
     }
+}
+
+/// What keeps blobs from the moment they come: a blob of a few bytes that is rooted and refers to all of them before any is
+/// there, for between a blob's arrival and a label of its own it could be collected. Its digest, and the part of the script that
+/// makes it; nothing where no blob goes. A later push of the same images has the same one, and lets go of it.
+fn anchor(open: &[&ImagePlan], archive: &Archive) -> Option<(Digest, String)> {
+    let targets: BTreeSet<_> = open.iter().map(|image| image.wanted.target.blob.digest.to_string()).collect();
+    let text = format!("vcdist {}", targets.into_iter().collect::<Vec<_>>().join(" "));
+    let (digest, size) = (Digest::of(text.as_bytes()), text.len());
+    let refer = |digest: &Digest| format!(" {REFERENCE}.{}={digest}", &digest.hex()[..16]);
+    let references: String = archive.blobs().iter().map(|blob| refer(&blob.digest)).collect();
+    // It may itself be collected before it is labelled: then it is made again.
+    let script = format!(
+        "anchor() {{ n=0; while [ $n -lt 50 ]; do printf %s '{text}' | $x content ingest --expected-size {size} \
+         --expected-digest {digest} vcdist-$$-anchor >/dev/null 2>&1; $x content label {digest} \"{ROOT}=vcdist-$now\"{references} \
+         >/dev/null 2>&1 && return; n=$((n + 1)); done; return 1; }}; anchor || {{ say gone; exit 1; }}"
+    );
+    (!archive.blobs().is_empty()).then_some((digest, script))
 }
 
 fn list(names: &[String]) -> String {

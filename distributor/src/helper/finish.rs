@@ -212,9 +212,11 @@ async fn check(
     }
     for name in &image.names {
         let record = probe::image(containerd, name).await?.map(probe::record);
-        if !record
-            .is_some_and(|record| record.target == target.digest && record.pinned && record.pushed == image.pushed)
-        {
+        // Another push of the same image may have written its own time.
+        let what = |pushed: &Option<Pushed>| pushed.as_ref().map(|one| (one.name.clone(), one.digest.clone()));
+        if !record.is_some_and(|record| {
+            record.target == target.digest && record.pinned && what(&record.pushed) == what(&image.pushed)
+        }) {
             return Err(changed(format!("image {name} is not the one that was recorded")));
         }
     }

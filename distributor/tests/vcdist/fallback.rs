@@ -97,8 +97,8 @@ fn an_import_that_is_cut_leaves_no_name_and_sends_what_came_no_more() {
     assert_eq!(cut.code(), 1, "{}", cut.stderr());
     let deadline = Instant::now() + Duration::from_secs(20);
     let base = rig.store().image("manager").expect("an image").platforms[0].layers[0].digest.to_string();
-    let kept = || rig.ctr(&["content", "ls"]).lines().any(|l| l.starts_with(&base) && l.contains("gc.root=vcdist-"));
-    while !kept() || script_runs(&rig) {
+    let came = || rig.ctr(&["content", "ls"]).lines().any(|line| line.starts_with(&base));
+    while !came() || script_runs(&rig) {
         assert!(Instant::now() < deadline, "the base came: {}", rig.ctr(&["content", "ls"]));
         sleep(Duration::from_millis(100));
     }

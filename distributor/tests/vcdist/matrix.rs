@@ -56,7 +56,9 @@ fn serves(containerd: Containerd) {
 /// What an image's program prints in a container of its own.
 fn run(rig: &Rig, name: &str) -> String {
     let full = format!("docker.io/virtualcluster/{name}-amd64:latest");
-    rig.ctr(&["run", "--rm", &full, name, &format!("/usr/local/bin/{name}")])
+    // Containers of all rigs share runc's folder of states.
+    let id = format!("{name}-{}", rig.port());
+    rig.ctr(&["run", "--rm", &full, &id, &format!("/usr/local/bin/{name}")])
 }
 
 /// Leaves the node without any image.
