@@ -1,5 +1,4 @@
 //! The kubelet removes images when a disk fills up: those that were pushed stay.
-#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -18,7 +17,6 @@ const WITHIN: Duration = Duration::from_secs(120);
 fn images_that_were_pushed_stay_when_the_kubelet_makes_room() {
     let options = Options { name: "e2e-kubelet".to_owned(), workers: 1, collect_images: true, ..Options::default() };
     let operator = Operator::with(&options);
-    let ctr = |arguments: &[&str]| [&["ctr", "--namespace", "k8s.io", "images"], arguments].concat();
 
     let built = operator.stage.images(&["--base", "scratch"]);
     let syncer = built["images"].as_array().unwrap().iter().find(|image| image["component"] == "syncer").unwrap();
@@ -44,4 +42,8 @@ fn images_that_were_pushed_stay_when_the_kubelet_makes_room() {
     let status = run(status.args(["--output", "json", "--ssh-config", operator.lab.ssh_config().as_str()])).json(0);
     let images = status["nodes"][0]["images"].as_array().unwrap();
     assert!(images.len() == 3 && images.iter().all(|image| image["pinned"] == true), "{status}");
+}
+
+fn ctr<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [&["ctr", "--namespace", "k8s.io", "images"], arguments].concat()
 }
