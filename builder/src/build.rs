@@ -158,6 +158,7 @@ pub(crate) fn pin(request: &Request<'_>, store: &Store, lock: &Lock, progress: &
     let site = site(request, &Names::of(request)?, store, lock, progress)?;
     let programs = Programs::of(request);
     prebuilt::pin(&programs.prebuilt, &site)?;
+    cargo::pin(&programs.cargo, &site)?;
     go::pin(&programs.go, &site)
 }
 

@@ -44,6 +44,10 @@ pub(crate) enum Error {
     #[diagnostic(help("name the folder of the whole workspace as the source"))]
     InnerFolder { dir: Utf8PathBuf, root: Utf8PathBuf },
 
+    #[error("reading {path}")]
+    #[diagnostic(help("have Cargo write it anew (`cargo generate-lockfile`), or take it from the source's history"))]
+    Lock { path: Utf8PathBuf, source: Box<toml::de::Error> },
+
     #[error("compiling {component}: the workspace has no binary {bin}")]
     #[diagnostic(help("say with `bin` in vcbuild.toml which it is; the workspace has {}", known.join(", ")))]
     NoBinary { component: String, bin: String, known: Vec<String> },

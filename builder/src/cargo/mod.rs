@@ -24,6 +24,18 @@ pub(crate) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, crate::E
     if dir.join("Cargo.toml").is_file() { Ok(Workspace::binaries(dir)?) } else { Ok(Vec::new()) }
 }
 
+/// Pins the crates that the workspace of a project takes from elsewhere, as its own lock does.
+///
+/// # Errors
+/// When that cannot be read, or a crate is not what the lock says.
+pub(crate) fn pin(wanted: &[Wanted<'_, CargoProgram>], site: &Site<'_>) -> Result<(), crate::Error> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    site.source.must_have("Cargo.lock")?;
+    Ok(site.lock.pin_crates(workspace::pins(&site.source.dir)?)?)
+}
+
 /// Compiles every binary that is wanted, one after another: each keeps all processors busy, and they share what they are
 /// compiled with.
 ///
@@ -36,6 +48,8 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, CargoProgram>], site: &Site<'_>) ->
     }
     site.source.must_have("Cargo.toml")?;
     site.source.must_have("Cargo.lock")?;
+    pin(wanted, site)?;
+    site.lock.save()?;
     let dir = &site.source.dir;
     let toolchain = Toolchain::find(dir, site.store)?;
     let workspace = Workspace::read(&toolchain, dir)?;

@@ -1,15 +1,18 @@
 //! A Cargo workspace: which binaries it has, and the crates that its lock pins, fetched before the sandbox closes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use cargo_metadata::{Metadata, TargetKind};
+use serde::Deserialize;
 use vcstore::Store;
 
 use super::Error;
 use super::toolchain::Toolchain;
+use crate::lock::PinnedCrate;
 use crate::process;
 use crate::project::CargoProgram;
 use crate::site::{Site, Wanted};
@@ -121,6 +124,35 @@ impl Crates {
     }
 }
 
+/// The crates that the `Cargo.lock` of the workspace in `dir` takes from elsewhere.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error> {
+    /// What is read of the file.
+    #[derive(Deserialize)]
+    struct Locked {
+        #[serde(default)]
+        package: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        version: String,
+        source: Option<String>,
+        checksum: Option<String>,
+    }
+    let path = dir.join("Cargo.lock");
+    let text = fs::read_to_string(&path).map_err(crate::Error::io("reading", &path))?;
+    let locked: Locked = toml::from_str(&text).map_err(|why| Error::Lock { path, source: Box::new(why) })?;
+    let pin = |Package { name, version, source, checksum }| {
+        // A package of the workspace itself has no source; one of a repository has no checksum, but its commit there.
+        let content = checksum.map(|sum| format!("sha256:{sum}")).or(source)?;
+        Some(PinnedCrate { name, version, content })
+    };
+    Ok(locked.package.into_iter().filter_map(pin).collect())
+}
+
 /// Has Cargo bring all crates of the lock, and the settings to use them, into the folder `to`: at once whole, or not at all.
 fn fetch(toolchain: &Toolchain, dir: &Utf8Path, store: &Store, to: &Utf8Path) -> Result<(), crate::Error> {
     let temporary = store.temp_dir()?;
@@ -135,4 +167,29 @@ fn fetch(toolchain: &Toolchain, dir: &Utf8Path, store: &Store, to: &Utf8Path) ->
     let config = String::from_utf8_lossy(&config).replace(crates.as_str(), PLACE);
     fs::write(folder.join(CONFIG), config).map_err(crate::Error::io("writing", folder.join(CONFIG)))?;
     fs::rename(&folder, to).map_err(crate::Error::io("writing", to))
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+
+    use super::pins;
+
+    #[test]
+    fn crates_from_elsewhere_are_pinned_by_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(folder.path()).unwrap();
+        std::fs::write(
+            dir.join("Cargo.lock"),
+            "version = 4\n[[package]]\nname = \"own\"\nversion = \"0.1.0\"\n\
+             [[package]]\nname = \"a\"\nversion = \"1.2.0\"\nsource = \"registry+https://r.example/i\"\nchecksum = \"12ab\"\n\
+             [[package]]\nname = \"b\"\nversion = \"0.3.0\"\nsource = \"git+https://g.example/b#77\"\n",
+        )
+        .unwrap();
+        let shown: Vec<String> = pins(dir).unwrap().into_iter().map(Into::into).collect();
+        assert_eq!(shown, ["a 1.2.0 sha256:12ab", "b 0.3.0 git+https://g.example/b#77"]);
+        std::fs::write(dir.join("Cargo.lock"), "package = 1").unwrap();
+        let error = pins(dir).unwrap_err().to_string();
+        assert!(error.starts_with("reading ") && error.ends_with("Cargo.lock"), "{error}");
+    }
 }

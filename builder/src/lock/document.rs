@@ -33,6 +33,9 @@ pub(super) struct Document {
     /// The Go modules that the programs of a main module need.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) modules: BTreeMap<String, BTreeSet<PinnedModule>>,
+    /// The crates that a Cargo workspace takes from elsewhere.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) crates: BTreeSet<PinnedCrate>,
     /// Images by reference or file, and platform.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) image: BTreeMap<String, BTreeMap<Platform, PinnedImage>>,
@@ -94,6 +97,16 @@ pub(crate) struct PinnedModule {
     pub(crate) sum: String,
 }
 
+/// A crate: its name, its version, and what it is by content: `sha256:` and the checksum in a registry, else the address with the
+/// commit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct PinnedCrate {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) content: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PinnedImage {
@@ -112,6 +125,7 @@ pub(super) enum Input {
     Source(String, String),
     Go(String),
     Modules(String),
+    Crates,
     Image(String, Platform),
     Debian(String, Platform),
     Prebuilt(String),
@@ -131,6 +145,7 @@ impl Document {
             source: BTreeMap::new(),
             go: BTreeMap::new(),
             modules: BTreeMap::new(),
+            crates: BTreeSet::new(),
             image: BTreeMap::new(),
             debian: BTreeMap::new(),
             prebuilt: BTreeMap::new(),
@@ -169,7 +184,8 @@ impl Document {
         let go = self.go.keys().cloned().map(Input::Go);
         let modules = self.modules.keys().cloned().map(Input::Modules);
         let files = self.prebuilt.keys().cloned().map(Input::Prebuilt);
-        sources.chain(go).chain(modules).chain(images).chain(suites).chain(files).collect()
+        let crates = (!self.crates.is_empty()).then_some(Input::Crates);
+        sources.chain(go).chain(modules).chain(crates).chain(images).chain(suites).chain(files).collect()
     }
 
     /// Leaves an input out.
@@ -180,6 +196,7 @@ impl Document {
             Input::Debian(suite, platform) => remove(&mut self.debian, suite, platform),
             Input::Go(wanted) => drop(self.go.remove(wanted)),
             Input::Modules(main) => drop(self.modules.remove(main)),
+            Input::Crates => self.crates.clear(),
             Input::Prebuilt(file) => drop(self.prebuilt.remove(file)),
         }
     }
@@ -222,6 +239,10 @@ impl Document {
                 let pin = |one: &PinnedModule| (one.path.clone(), one.version.clone(), one.sum.clone());
                 self.modules[main].iter().map(pin).collect()
             }
+            Input::Crates => {
+                let pin = |one: &PinnedCrate| (one.name.clone(), one.version.clone(), one.content.clone());
+                self.crates.iter().map(pin).collect()
+            }
             Input::Image(image, platform) => {
                 let manifest = self.image[image][platform].manifest.to_string();
                 vec![("manifest".to_owned(), manifest.clone(), manifest)]
@@ -252,12 +273,13 @@ fn remove<K: Ord, L: Ord, V>(outer: &mut BTreeMap<K, BTreeMap<L, V>>, key: &K, i
 }
 
 impl Input {
-    /// The words that `--update` names it by. Modules follow the source's `go.mod`, and have none.
+    /// The words that `--update` names it by. Modules follow the source's `go.mod` and crates its
+    /// `Cargo.lock`: they have none.
     pub(super) fn names(&self) -> Vec<&str> {
         match self {
             Self::Source(address, _) => vec!["source", address],
             Self::Go(wanted) => vec!["go", wanted],
-            Self::Modules(_) => Vec::new(),
+            Self::Modules(_) | Self::Crates => Vec::new(),
             Self::Image(image, _) => vec!["image", image],
             Self::Debian(suite, _) => vec!["debian", suite],
             Self::Prebuilt(file) => vec!["prebuilt", file],
@@ -271,6 +293,7 @@ impl fmt::Display for Input {
             Self::Source(address, version) => write!(f, "source {address} {version}"),
             Self::Go(wanted) => write!(f, "go {wanted}"),
             Self::Modules(main) => write!(f, "modules of {main}"),
+            Self::Crates => write!(f, "crates"),
             Self::Image(image, platform) => write!(f, "image {image} {platform}"),
             Self::Debian(suite, platform) => write!(f, "debian {suite} {platform}"),
             Self::Prebuilt(file) => write!(f, "prebuilt {file}"),
@@ -293,6 +316,25 @@ impl TryFrom<String> for PinnedModule {
                 Ok(Self { path: path.to_owned(), version: version.to_owned(), sum: sum.to_owned() })
             }
             _ => Err(format!("{text:?} is no module: its path, version and h1: checksum")),
+        }
+    }
+}
+
+impl From<PinnedCrate> for String {
+    fn from(PinnedCrate { name, version, content }: PinnedCrate) -> Self {
+        format!("{name} {version} {content}")
+    }
+}
+
+impl TryFrom<String> for PinnedCrate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split(' ').collect::<Vec<_>>()[..] {
+            [name, version, content] if !content.is_empty() => {
+                Ok(Self { name: name.to_owned(), version: version.to_owned(), content: content.to_owned() })
+            }
+            _ => Err(format!("{text:?} is no crate: its name, version and checksum")),
         }
     }
 }

@@ -14,7 +14,7 @@ use vcstore::{Digest, Platform};
 
 pub(crate) use self::changes::Changes;
 use self::document::{Document, Input, PinnedFile, PinnedImage, PinnedSource};
-pub(crate) use self::document::{PinnedCommit, PinnedGo, PinnedModule, PinnedVersion};
+pub(crate) use self::document::{PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion};
 pub(crate) use self::error::Error;
 use crate::base::debian::Pinned;
 use crate::network::Network;
@@ -101,7 +101,7 @@ impl Lock {
                     Input::Source(..) => true,
                     Input::Go(_) => go,
                     Input::Image(_, platform) | Input::Debian(_, platform) => platforms.contains(platform),
-                    Input::Modules(_) | Input::Prebuilt(_) => false,
+                    Input::Modules(_) | Input::Crates | Input::Prebuilt(_) => false,
                 };
             if !wanted {
                 excerpt.remove(&input);
@@ -234,6 +234,28 @@ impl Lock {
                 now.modules.insert(main.to_owned(), modules);
             }
         });
+        Ok(())
+    }
+
+    /// Pins the crates of a Cargo workspace: exactly these. Which versions they are says the source; that a version is what it
+    /// was says the lock.
+    ///
+    /// # Errors
+    /// When a version that is pinned is something else now.
+    pub(crate) fn pin_crates(&self, crates: BTreeSet<PinnedCrate>) -> Result<(), Error> {
+        let known = self.state().now.crates.clone();
+        for one in &crates {
+            let same = |other: &&PinnedCrate| (&other.name, &other.version) == (&one.name, &one.version);
+            if let Some(other) = known.iter().find(same).filter(|_| !known.contains(one)) {
+                return Err(Error::Checksum {
+                    path: self.path.clone(),
+                    input: format!("crate {} {}", one.name, one.version),
+                    pinned: other.content.clone(),
+                    found: one.content.clone(),
+                });
+            }
+        }
+        self.pin(Input::Crates, |now| now.crates = crates);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use proptest::prelude::*;
 use vcstore::{Digest, Platform};
 
-use super::{Error, Lock, PinnedCommit, PinnedGo, PinnedModule, PinnedVersion, Policy};
+use super::{Error, Lock, PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion, Policy};
 use crate::network::Network;
 
 const IMAGE: &str = "docker.io/library/debian:bookworm-slim";
@@ -243,5 +243,27 @@ fn help(error: &Error) -> String {
             format!("{before}lock vcbuild.lock:{}", after.split_once(':').map_or("", |(_, rest)| rest))
         }
         None => text,
+    }
+}
+
+#[test]
+fn one_version_of_a_crate_is_one_content() {
+    let (_folder, path) = scratch();
+    let lock = open(&path, Policy::Fill);
+    let crates = |content: &str| {
+        let [name, version] = ["a", "1.0.0"].map(str::to_owned);
+        [PinnedCrate { name, version, content: content.to_owned() }].into()
+    };
+    lock.pin_crates(crates("sha256:1")).unwrap();
+    assert!(lock.save().unwrap());
+    assert!(fs::read_to_string(&path).unwrap().contains("crates = [\"a 1.0.0 sha256:1\"]"));
+    let again = open(&path, Policy::Locked);
+    again.pin_crates(crates("sha256:1")).unwrap();
+    assert!(!again.save().unwrap());
+    let error = again.pin_crates(crates("sha256:2")).unwrap_err().to_string();
+    assert!(error.ends_with("it pins crate a 1.0.0 to sha256:1, and what was found is sha256:2"), "{error}");
+    for bad in ["crates = [\"a 1\"]", "crates = [\"a 1 sha256:1 x\"]"] {
+        fs::write(&path, format!("version = 2\n{bad}\n")).unwrap();
+        assert!(Lock::open(&path, Policy::Fill, Network::Open).is_err(), "{bad}");
     }
 }

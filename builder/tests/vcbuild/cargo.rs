@@ -137,7 +137,10 @@ fn what_cannot_be_compiled_is_named() {
 
     let lock = bench.read("here/Cargo.lock");
     bench.write("here/Cargo.lock", &lock.replace("checksum = \"", "checksum = \"0000"));
+    fails(&["here/vcbuild.lock: it pins crate itoa ", ", and what was found is sha256:0000"]);
+    fs::remove_file(bench.path("here/vcbuild.lock")).unwrap();
     fails(&["fetching the crates of ", "itoa"]);
+    fs::remove_file(bench.path("here/vcbuild.lock")).unwrap();
     fs::remove_file(bench.path("here/Cargo.lock")).unwrap();
     fails(&["opening the source here: the folder has no Cargo.lock"]);
     bench.write("here/Cargo.lock", &lock);
