@@ -186,7 +186,7 @@ impl<'a> Ctr<'a> {
         let (snapshotter, length) = (&inventory.snapshotter, archive.layout_length().map_err(Error::Store)?);
         let mut lines = vec![
             "trap : HUP INT TERM PIPE".to_owned(),
-            format!("x=\"$as {}\"; kept=\"{kept}\"; snapshots=\"{snapshots}\"; ok=1; done=0; now=$(date +%s)", self.call),
+            format!("x=\"$as {}\"; kept=\"{kept}\"; snapshots=\"{snapshots}\"; ok=1; done=0; anchor=; came=; now=$(date +%s)", self.call),
             format!("label() {{ $x content label \"$1\" \"{ROOT}=$2\" >/dev/null; }}"),
             format!("label_snapshot() {{ $x snapshots --snapshotter {snapshotter} label \"$1\" \"{ROOT}=$2\" >/dev/null; }}"),
             "hold() { r=0; for d in $kept; do label $d \"$1\" || r=1; done; for s in $snapshots; do label_snapshot $s \"$1\" || r=1; \
@@ -194,11 +194,11 @@ impl<'a> Ctr<'a> {
                 .to_owned(),
             // Also when another signal ends it.
             "leave() { [ $done = 1 ] && left= || left=vcdist-$now; for d in $kept; do label $d $left; done; for s in $snapshots; do \
-             label_snapshot $s; done; }; trap leave EXIT"
+             label_snapshot $s; done; [ -z \"$anchor\" ] || [ -n \"$came\" ] || label $anchor; }; trap leave EXIT"
                 .to_owned(),
             "hold vcdist || { say gone; exit 1; }".to_owned(),
             // What ctr does not read of a blob must not be taken for the next one.
-            r#"take() { head -c $2 | (e=$($x content ingest --expected-size $2 --expected-digest $1 vcdist-$$-$1 2>&1); r=$?; cat >/dev/null; [ $r = 0 ] || say "failed $e"; exit $r) || ok=0; }"#.to_owned(),
+            r#"take() { head -c $2 | (e=$($x content ingest --expected-size $2 --expected-digest $1 vcdist-$$-$1 2>&1); r=$?; cat >/dev/null; [ $r = 0 ] || say "failed $e"; exit $r) && came=1 || ok=0; }"#.to_owned(),
         ];
         let anchor = anchor(open, archive);
         lines.extend(anchor.as_ref().map(|(_, script)| script.clone()));
@@ -244,7 +244,7 @@ fn anchor(open: &[&ImagePlan], archive: &Archive) -> Option<(Digest, String)> {
     let references: String = archive.blobs().iter().map(|blob| refer(&blob.digest)).collect();
     // It may itself be collected before it is labelled: then it is made again.
     let script = format!(
-        "anchor() {{ n=0; while [ $n -lt 50 ]; do printf %s '{text}' | $x content ingest --expected-size {size} \
+        "anchor={digest}; anchor() {{ n=0; while [ $n -lt 50 ]; do printf %s '{text}' | $x content ingest --expected-size {size} \
          --expected-digest {digest} vcdist-$$-anchor >/dev/null 2>&1; $x content label {digest} \"{ROOT}=vcdist-$now\"{references} \
          >/dev/null 2>&1 && return; n=$((n + 1)); done; return 1; }}; anchor || {{ say gone; exit 1; }}"
     );
