@@ -24,23 +24,29 @@ impl Records {
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn read(store: &Store) -> Result<Self, Error> {
-        Self::of(store, store.recorded()?)
+        let mut records = Self::of(store, store.recorded()?)?;
+        let used = |key: &ActionKey| {
+            let path = store.path().join("actions").join(key.to_string());
+            // A record that was collected as garbage meanwhile was not of use lately.
+            fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+        };
+        for makers in records.makers.values_mut().filter(|makers| makers.len() > 1) {
+            makers.sort_by_cached_key(|key| (used(key), *key));
+        }
+        Ok(records)
     }
 
-    /// Reads the records of these actions.
+    /// Reads the records of these actions. Those of one build are all of use: of several that yielded a blob their keys decide,
+    /// for what an archive says of it must not depend on which was the sooner.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn of(store: &Store, keys: impl IntoIterator<Item = ActionKey>) -> Result<Self, Error> {
-        let mut used = BTreeMap::new();
         let mut records = Self::default();
         for key in keys {
-            let Some(record) = store.record(&key)? else { continue };
-            let path = store.path().join("actions").join(key.to_string());
-            // A record that was collected as garbage meanwhile was not of use lately.
-            let time = fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            used.insert(key, time);
-            records.all.insert(key, record);
+            if let Some(record) = store.record(&key)? {
+                records.all.insert(key, record);
+            }
         }
         for (key, record) in &records.all {
             for blob in record.outputs().blobs().values() {
@@ -48,7 +54,6 @@ impl Records {
             }
         }
         for makers in records.makers.values_mut() {
-            makers.sort_by_key(|key| (used.get(key).copied(), *key));
             makers.dedup();
         }
         Ok(records)

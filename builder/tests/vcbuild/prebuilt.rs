@@ -34,7 +34,7 @@ fn prebuilt_files_become_images_and_are_pinned() {
     assert_eq!(first.json()["images"].as_array().unwrap().len(), 2);
     assert_eq!((first.ran("prebuilt"), first.ran("layer")), (2, 2), "{first:?}");
     let again = build(&platforms);
-    assert_eq!((again.ran("prebuilt"), again.ran("layer"), again.ran("image")), (0, 0, 0), "{again:?}");
+    assert_eq!(again.json()["actions"]["run"], 0, "{again:?}");
     let sum = sha256(&bench.path("bin/true-arm64"));
     let lock = bench.read("vcbuild.lock");
     assert!(lock.contains(&format!("[prebuilt.\"bin/true-arm64\"]\ncontent = \"{sum}\"\n")), "{lock}");
