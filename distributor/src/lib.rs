@@ -3,6 +3,7 @@
 //! A push goes [`nodes`] → [`session`] (over a [`transport`]) → [`inventory`] → [`plan`] → transfer, and on the node's
 //! side [`helper`] answers it. Then [`rollout`] applies the manifests, and [`verify`] asks whether they hold.
 
+mod assembly;
 pub mod cli;
 pub mod cluster;
 pub mod engine;
@@ -12,6 +13,7 @@ mod graph;
 pub mod helper;
 pub mod interrupt;
 pub mod inventory;
+mod lines;
 pub mod nodes;
 pub mod plan;
 mod protocol;

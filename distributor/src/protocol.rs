@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
-/// What both ends say, generated from `proto/helper.proto` and `proto/relay.proto`.
+/// What both ends say, generated from `proto/helper.proto`, `proto/relay.proto` and `proto/connections.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 pub(crate) mod proto {
     tonic::include_proto!("vcdist.helper.v1");
@@ -23,7 +23,7 @@ pub(crate) mod cri {
 
 /// The version of the protocol. The helper is placed by content hash, so a difference means a node that runs something
 /// else under its name.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// Starts every line that is meant for us among whatever a login shell prints first.
 pub(crate) const MARK: &str = "::vcdist:";

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::fallback::{self, Ctr};
 use crate::footprint;
 use crate::interrupt::Interrupt;
 use crate::inventory::Inventory;
+use crate::lines::{self, Way};
 use crate::nodes::{Node, Runtime};
 use crate::plan::{self, Plan};
 use crate::pushed::Time;
@@ -56,6 +58,8 @@ pub struct Push {
     pub(crate) footprints: footprint::Known,
     /// How fast blobs may leave for all nodes together.
     pub rate: Option<Rate>,
+    /// How many connections may go to each node; as many as pay, where it is not said.
+    pub connections: Option<NonZeroUsize>,
     /// How fast blobs may leave for each node.
     pub rate_per_node: Option<Rate>,
     /// When it began, by the operator's clock: noted on the nodes.
@@ -325,31 +329,35 @@ impl Push {
         watch: impl Fn(&Node, Event<'_>) + Sync,
         interrupt: &Interrupt,
     ) -> Vec<Outcome> {
-        let (connect, watch, limits) = (&connect, &watch, &self.limits());
+        let (connect, watch, share) = (&connect, &watch, &self.share(nodes.len()));
         stream::iter(nodes)
-            .map(|node| self.one(node, limits, connect, watch, interrupt))
+            .map(|node| self.one(node, share, connect, watch, interrupt))
             .buffered(self.parallel.max(1))
             .collect()
             .await
     }
 
-    /// What bounds blobs on their way to all nodes together.
-    pub(crate) fn limits(&self) -> Limits {
-        Limits::default().and(self.rate)
+    /// What each of so many nodes has of what all share.
+    pub(crate) fn share(&self, nodes: usize) -> Share {
+        let fair = || lines::most(nodes.min(self.parallel));
+        Share {
+            limits: Limits::default().and(self.rate),
+            connections: self.connections.map_or_else(fair, NonZeroUsize::get),
+        }
     }
 
     /// Pushes to one node, within what all share.
     pub(crate) async fn one(
         &self,
         node: Node,
-        limits: &Limits,
+        share: &Share,
         connect: &(impl Fn(&Node) -> Box<dyn Transport> + Sync),
         watch: &(impl Fn(&Node, Event<'_>) + Sync),
         interrupt: &Interrupt,
     ) -> Outcome {
-        let sent = Arc::new(Sent::within(limits.and(self.rate_per_node)));
+        let sent = Arc::new(Sent::within(share.limits.and(self.rate_per_node)));
         let begun = Instant::now();
-        let mut progress = Progress::default();
+        let mut progress = Progress { connections: share.connections, ..Progress::default() };
         let say = |event: Event<'_>| watch(&node, event);
         let mut attempts = 0;
         let error = loop {
@@ -362,12 +370,14 @@ impl Push {
                         () = tokio::time::sleep(pause) => attempts += 1,
                         () = interrupt.wait() => break Some(Error::Interrupted),
                     }
+                    // It may have been one too many.
+                    progress.connections /= 2;
                 }
                 Err(error) => break Some(error),
             }
         };
         say(Event::Ended { succeeded: error.is_none() });
-        let Progress { planned, via } = progress;
+        let Progress { planned, via, .. } = progress;
         Outcome {
             planned,
             via,
@@ -412,7 +422,7 @@ impl Push {
             }
             Err(error) => return Err(error.into()),
         };
-        let result = unless(interrupt, self.with(&session, say, sent, progress)).await;
+        let result = unless(interrupt, self.with(&session, transport, say, sent, progress)).await;
         if matches!(result, Err(Error::Interrupted)) {
             // The helper gives its lease back anyway when it is left; asked for, it has done so before this ends.
             if let Err(error) = transfer::release(&session.client()).await {
@@ -439,11 +449,13 @@ impl Push {
     async fn with(
         &self,
         session: &Session,
+        transport: &dyn Transport,
         say: &(dyn Fn(Event<'_>) + Sync),
         sent: &Arc<Sent>,
         progress: &mut Progress,
     ) -> Result<(), Error> {
         let client = session.client();
+        let way = Way { session, transport, binary: &self.binary, most: progress.connections };
         for _ in 0..ATTEMPTS {
             let inventory = transfer::take_inventory(&client, &self.images).await?;
             let Some(plan) = self.plan(&inventory, Via::Helper, progress).await? else { return Ok(()) };
@@ -453,7 +465,7 @@ impl Push {
             }
             let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
             say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
-            match transfer::carry_out(&client, &self.store, &plan, self.at, sent, say).await {
+            match transfer::carry_out(way, &self.store, &plan, self.at, sent, say).await {
                 Ok(()) => return transfer::release(&client).await,
                 Err(Error::Helper { message, again: Again::FromStart, .. }) => {
                     tracing::warn!("{message}; sending it again");
@@ -528,6 +540,15 @@ impl Push {
     }
 }
 
+/// What a node has of what all nodes share.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// What bounds blobs on their way to all nodes together.
+    limits: Limits,
+    /// How many connections it may have.
+    connections: usize,
+}
+
 /// What the API says that a node's kubelet uses in containerd's place; nothing where it says nothing.
 pub(crate) fn engine_of(node: &Node) -> Result<Option<Engine>, Error> {
     match &node.runtime {
@@ -544,6 +565,8 @@ pub(crate) fn engine_of(node: &Node) -> Result<Option<Engine>, Error> {
 struct Progress {
     planned: Option<Planned>,
     via: Option<Via>,
+    /// How many connections it may have.
+    connections: usize,
 }
 
 #[cfg(test)]

@@ -52,6 +52,11 @@ impl Limits {
         Self(self.0.iter().cloned().chain(more).collect())
     }
 
+    /// Whether there is any limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Waits until `bytes` may go. On a thread that may block.
     pub(crate) fn wait(&self, bytes: usize) {
         for limiter in &self.0 {

@@ -1,24 +1,27 @@
 //! Carries a plan out on one node: what it counts on is held, blobs stream from the store, images are finished as soon as
 //! their last blob is there.
 
+use std::convert::Infallible;
 use std::io::{self, Read};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::{self, BoxStream, FuturesUnordered};
+use futures::{Stream, StreamExt, TryStreamExt};
 use prost::bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use vcstore::{Digest, Store};
 
 use crate::inventory::Inventory;
+use crate::lines::{Lines, Way};
 use crate::plan::{self, ImagePlan, Plan, Sending, State};
 use crate::protocol::proto::helper_client::HelperClient;
 use crate::protocol::proto::write_request::Part;
-use crate::protocol::proto::{Abort, HelloRequest, HoldRequest, ReleaseRequest, WriteHeader, WriteRequest};
+use crate::protocol::proto::{Abort, Data, HelloRequest, HoldRequest, ReleaseRequest, WriteHeader, WriteRequest};
 use crate::protocol::{self, CHUNK, proto};
 use crate::push::{Again, Error, Event};
 use crate::pushed::{Standing, Time};
@@ -28,6 +31,9 @@ use crate::wanted::Wanted;
 
 /// Blobs under way to one node at once: one is read and hashed while another waits for the node.
 const AT_ONCE: usize = 2;
+
+/// Bytes of a blob from which on it goes over all the connections there are.
+const DIVIDED_FROM: u64 = 1 << 20;
 
 /// How long a node may take to say what it has.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -55,6 +61,11 @@ impl Sent {
     /// Waits until so many bytes may go. On a thread that may block.
     pub(crate) fn wait(&self, bytes: usize) {
         self.limits.wait(bytes);
+    }
+
+    /// Whether it may go no faster than some rate.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limits.is_limited()
     }
 
     /// Counts a blob that goes as one.
@@ -135,19 +146,20 @@ pub(crate) async fn hold(client: &HelperClient<Channel>, plan: &Plan) -> Result<
 
 /// Sends and finishes every image of the plan that needs it.
 pub(crate) async fn carry_out(
-    client: &HelperClient<Channel>,
+    way: Way<'_>,
     store: &Store,
     plan: &Plan,
     at: Time,
     sent: &Arc<Sent>,
     say: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<(), Error> {
+    let (client, lines) = (&way.session.client(), &Lines::new(way.session));
     // Two lanes: while one image is unpacked, the blobs of the next are on their way.
     let (arrived, mut finishing) = mpsc::channel::<&ImagePlan>(plan.images.len().max(1));
     let sending = async move {
         for image in plan.images.iter().filter(|image| image.state != State::UpToDate) {
             stream::iter(image.send.clone())
-                .map(|sending| async move { send(client, store, sending, sent).await })
+                .map(|sending| async move { send(lines, store, sending, sent).await })
                 .buffer_unordered(AT_ONCE)
                 .try_collect::<()>()
                 .await?;
@@ -166,7 +178,11 @@ pub(crate) async fn carry_out(
         }
         Ok(())
     };
-    futures::try_join!(sending, finishing).map(|_: ((), ())| ())
+    let work = async { futures::try_join!(sending, finishing).map(|_: ((), ())| ()) };
+    tokio::select! {
+        done = work => done,
+        never = lines.widen(way, plan.bytes_to_send(), sent) => match never {},
+    }
 }
 
 /// Gives the lease back.
@@ -176,70 +192,123 @@ pub(crate) async fn release(client: &HelperClient<Channel>) -> Result<(), Error>
     Ok(())
 }
 
-async fn send(client: &HelperClient<Channel>, store: &Store, sending: Sending, sent: &Arc<Sent>) -> Result<(), Error> {
+async fn send(lines: &Lines, store: &Store, sending: Sending, sent: &Arc<Sent>) -> Result<(), Error> {
+    let write = |channel, parts| async move { HelperClient::new(channel).write(parts).await.map(drop) };
+    send_blob(lines, store, sending, sent, write).await
+}
+
+/// Sends a blob of the store to whoever takes it with `write`; from its start, where what was there of it was bad.
+pub(crate) async fn send_blob<W, A>(
+    lines: &Lines,
+    store: &Store,
+    sending: Sending,
+    sent: &Arc<Sent>,
+    write: W,
+) -> Result<(), Error>
+where
+    W: Fn(Channel, Requests) -> A,
+    A: Future<Output = Result<(), tonic::Status>>,
+{
     let again = Sending { offset: 0, ..sending };
-    match send_once(client, store, sending, sent).await {
-        // What was there from an earlier attempt was bad: containerd has dropped it.
+    match stream_blob(lines, store, sending, sent, &write).await {
         Err(Error::Helper { again: Again::FromStart, .. }) if sending.offset > 0 => {
-            send_once(client, store, again, sent).await
+            stream_blob(lines, store, again, sent, &write).await
         }
         result => result,
     }
 }
 
-async fn send_once(
-    client: &HelperClient<Channel>,
-    store: &Store,
-    sending: Sending,
-    sent: &Arc<Sent>,
-) -> Result<(), Error> {
-    let mut client = client.clone();
-    stream_blob(store, sending, sent, async |parts| client.write(parts).await.map(|_| ())).await
-}
+/// The messages that carry a blob over one connection.
+pub(crate) type Requests = BoxStream<'static, WriteRequest>;
 
-/// Streams a blob of the store to whoever takes it with `write`.
-pub(crate) async fn stream_blob(
+/// Streams a blob: every connection takes the next part when it has room for one.
+async fn stream_blob<W, A>(
+    lines: &Lines,
     store: &Store,
     Sending { blob, offset }: Sending,
     sent: &Arc<Sent>,
-    write: impl AsyncFnOnce(ReceiverStream<WriteRequest>) -> Result<(), tonic::Status>,
-) -> Result<(), Error> {
+    write: W,
+) -> Result<(), Error>
+where
+    W: Fn(Channel, Requests) -> A,
+    A: Future<Output = Result<(), tonic::Status>>,
+{
     let (parts, queue) = mpsc::channel(1);
-    let header = WriteHeader { digest: blob.digest.to_string(), size: blob.size, offset };
+    let queue = Queue(Arc::new(Mutex::new(queue)));
+    let header = |further| WriteHeader { digest: blob.digest.to_string(), size: blob.size, offset, further };
     let (store, counted) = (store.clone(), Arc::clone(sent));
-    let feeding = tokio::task::spawn_blocking(move || {
-        let feed = Feed { parts, sent: &counted, skip: offset };
-        feed.run(store.reader(&blob.digest)?, header).map_err(|source| Error::Blob {
+    let mut feeding = tokio::task::spawn_blocking(move || {
+        let feed = Feed { parts, sent: &counted, skip: offset, reached: 0 };
+        feed.run(store.reader(&blob.digest)?, blob.size).map_err(|source| Error::Blob {
             digest: blob.digest,
             store: store.path().to_owned(),
             source,
         })
     });
-    let answer = write(ReceiverStream::new(queue)).await;
+    // The first connection's stream ends last: its end says that every part is there.
+    let (hold, held) = oneshot::channel::<Infallible>();
+    let (mut hold, held) = (Some(hold), stream::once(held).filter_map(async |_| None));
+    let mut lines = lines.one_by_one();
+    let first = write(lines.next().await, queue.requests(header(false)).chain(held).boxed());
+    let (mut first, mut further) = (pin!(first), FuturesUnordered::<A>::new());
+    let mut fed = None;
+    let answer = loop {
+        if fed.is_some() && further.is_empty() {
+            hold = None;
+        }
+        tokio::select! {
+            answer = &mut first => break answer,
+            Some(answer) = further.next() => match answer {
+                // The blob is taken in no more: the first connection is told why, which may be that it is there by now.
+                Err(status) if status.code() == tonic::Code::Cancelled => {}
+                answer => answer?,
+            },
+            end = &mut feeding, if fed.is_none() => fed = Some(end),
+            channel = lines.next(), if fed.is_none() && blob.size - offset >= DIVIDED_FROM => {
+                further.push(write(channel, queue.requests(header(true)).boxed()));
+            }
+        }
+    };
+    drop((hold, further, queue));
     // The reader ends first when it fails, and soon after the node when the node does.
-    let fed = feeding.await.map_err(|error| Error::Reader(io::Error::other(error)))?;
-    fed?;
+    let fed = match fed {
+        Some(fed) => fed,
+        None => feeding.await,
+    };
+    fed.map_err(|error| Error::Reader(io::Error::other(error)))??;
     answer?;
     sent.blobs.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(digest = %blob.digest, size = blob.size, offset, "blob sent");
     Ok(())
 }
 
-/// Reads a blob and feeds it to its stream, on a thread that may block.
+/// The parts of a blob, for whichever connection has room for the next.
+struct Queue(Arc<Mutex<mpsc::Receiver<Part>>>);
+
+impl Queue {
+    /// The header, and then what this connection gets of the parts.
+    fn requests(&self, header: WriteHeader) -> impl Stream<Item = WriteRequest> + Send + use<> {
+        let parts = stream::unfold(Arc::clone(&self.0), async |queue| {
+            let part = queue.lock().await.recv().await?;
+            Some((part, queue))
+        });
+        stream::iter([Part::Header(header)]).chain(parts).map(|part| WriteRequest { part: Some(part) })
+    }
+}
+
+/// Reads a blob and feeds it to its streams, on a thread that may block.
 struct Feed<'a> {
-    parts: mpsc::Sender<WriteRequest>,
+    parts: mpsc::Sender<Part>,
     sent: &'a Sent,
     /// Bytes at the start that the node has. They are read all the same: the hash is over the whole blob.
     skip: u64,
+    /// The place of the part that is next.
+    reached: u64,
 }
 
 impl Feed<'_> {
     /// The last part is held back until the store has found the blob sound, so a damaged one is never whole on a node.
-    fn run(mut self, mut blob: impl Read, header: WriteHeader) -> io::Result<()> {
-        let size = header.size;
-        if !self.pass(Part::Header(header)) {
-            return Ok(());
-        }
+    fn run(mut self, mut blob: impl Read, size: u64) -> io::Result<()> {
         let (mut held, mut total) = (Bytes::new(), 0);
         loop {
             let part = match read_part(&mut blob) {
@@ -265,12 +334,13 @@ impl Feed<'_> {
 
     /// Passes on what the node lacks of `data`; false when it wants no more.
     fn data(&mut self, mut data: Bytes) -> bool {
-        let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(data.len());
-        self.skip -= known as u64;
-        let data = data.split_off(known);
-        let length = data.len() as u64;
-        self.sent.wait(data.len());
-        let wanted = data.is_empty() || self.pass(Part::Data(data));
+        let known = usize::try_from(self.skip - self.reached.min(self.skip)).unwrap_or(usize::MAX).min(data.len());
+        self.reached += known as u64;
+        let bytes = data.split_off(known);
+        let (length, offset) = (bytes.len() as u64, self.reached);
+        self.reached += length;
+        self.sent.wait(bytes.len());
+        let wanted = bytes.is_empty() || self.pass(Part::Data(Data { offset, bytes }));
         if wanted {
             self.sent.bytes.fetch_add(length, Ordering::Relaxed);
         }
@@ -278,7 +348,7 @@ impl Feed<'_> {
     }
 
     fn pass(&self, part: Part) -> bool {
-        self.parts.blocking_send(WriteRequest { part: Some(part) }).is_ok()
+        self.parts.blocking_send(part).is_ok()
     }
 }
 
@@ -327,17 +397,16 @@ mod tests {
     fn fed(bytes: impl Read, size: u64, skip: u64) -> (io::Result<()>, Vec<Part>, u64) {
         let (parts, mut queue) = mpsc::channel(64);
         let sent = Sent::default();
-        let header = WriteHeader { digest: String::new(), size, offset: skip };
-        let result = Feed { parts, sent: &sent, skip }.run(bytes, header);
+        let result = Feed { parts, sent: &sent, skip, reached: 0 }.run(bytes, size);
         let mut passed = Vec::new();
-        while let Ok(request) = queue.try_recv() {
-            passed.extend(request.part);
+        while let Ok(part) = queue.try_recv() {
+            passed.push(part);
         }
         (result, passed, sent.bytes())
     }
 
     fn data(parts: &[Part]) -> Vec<u8> {
-        let bytes = |part: &Part| if let Part::Data(data) = part { data.to_vec() } else { Vec::new() };
+        let bytes = |part: &Part| if let Part::Data(data) = part { data.bytes.to_vec() } else { Vec::new() };
         parts.iter().flat_map(bytes).collect()
     }
 
@@ -349,6 +418,12 @@ mod tests {
             result.expect("a sound blob");
             assert_eq!(data(&parts), blob[skip..]);
             assert_eq!(sent, (blob.len() - skip) as u64);
+            let mut next = skip as u64;
+            for part in parts {
+                let Part::Data(Data { offset, bytes }) = part else { panic!("{part:?}") };
+                assert_eq!(offset, next);
+                next += bytes.len() as u64;
+            }
         }
     }
 

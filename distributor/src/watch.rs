@@ -106,7 +106,7 @@ impl Watch<'_> {
         interrupt: &Interrupt,
     ) -> Vec<Outcome> {
         let targets: BTreeSet<Digest> = self.push.images.iter().filter_map(target).collect();
-        let limits = self.push.limits();
+        let share = self.push.share(self.push.parallel);
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
         let config = self.choice.selector.iter().fold(config, |config, selector| config.labels(selector));
         let events = watcher(Api::<ApiNode>::all(self.cluster.client()), config).default_backoff();
@@ -120,10 +120,10 @@ impl Watch<'_> {
             while under_way.len() < self.push.parallel.max(1) {
                 let Some((node, why)) = next(&mut known, Instant::now()) else { break };
                 tell(Heard::Begins(&node, why));
-                let limits = &limits;
+                let share = &share;
                 under_way.push(async move {
                     let say = |node: &Node, event: Event<'_>| tell(Heard::Push(node, event));
-                    (self.push.one(node, limits, connect, &say, interrupt).await, why)
+                    (self.push.one(node, share, connect, &say, interrupt).await, why)
                 });
             }
             let soonest = known.values().filter(|node| !node.busy).filter_map(|node| node.due).map(|(at, _)| at).min();

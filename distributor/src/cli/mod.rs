@@ -4,6 +4,7 @@ mod deploy;
 mod error;
 mod helper;
 mod images;
+mod join;
 mod nodes;
 mod progress;
 mod prune;
@@ -44,6 +45,8 @@ enum Command {
     #[command(hide = true)]
     Helper(helper::Helper),
     #[command(hide = true)]
+    Join(join::Join),
+    #[command(hide = true)]
     Relay(relay::Relay),
 }
 
@@ -60,6 +63,7 @@ pub fn run() -> Exit {
         Command::Deploy(deploy) => ended(deploy.run()),
         Command::Verify(verify) => ended(verify.run()),
         Command::Helper(helper) => ended(helper.run()),
+        Command::Join(join) => ended(join.run()),
         Command::Relay(relay) => ended(relay.run()),
     }
 }

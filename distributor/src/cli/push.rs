@@ -45,6 +45,10 @@ pub(super) struct Push {
     #[arg(long, value_name = "RATE")]
     limit_rate_per_node: Option<Rate>,
 
+    /// Connections to each node at most, opened while they pay [default: 4, fewer where many nodes are served at once].
+    #[arg(long, value_name = "N")]
+    connections: Option<NonZeroUsize>,
+
     /// Say what would be sent, and send nothing: `vcdist plan`.
     #[arg(long)]
     dry_run: bool,
@@ -102,16 +106,21 @@ struct Work {
     output: Output,
 }
 
-/// How fast blobs may leave.
+/// How fast blobs may leave, and over how many connections.
 #[derive(Debug, Clone, Copy, Default)]
 struct Speed {
     all: Option<Rate>,
     per_node: Option<Rate>,
+    connections: Option<NonZeroUsize>,
 }
 
 impl Push {
     pub(super) async fn run(self) -> Result<Exit, Error> {
-        let speed = Speed { all: self.limit_rate, per_node: self.limit_rate_per_node };
+        let speed = Speed {
+            all: self.limit_rate,
+            per_node: self.limit_rate_per_node,
+            connections: self.connections,
+        };
         if self.watch { self.work.watch(speed, self.recheck).await } else { self.work.run(speed, self.dry_run).await }
     }
 }
@@ -183,6 +192,7 @@ impl Work {
             helper: self.helper,
             footprints: footprint::Known::default(),
             rate: speed.all,
+            connections: speed.connections,
             rate_per_node: speed.per_node,
             at: Time::now(),
             dry_run,

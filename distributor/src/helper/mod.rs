@@ -3,6 +3,7 @@
 
 mod containerd;
 mod finish;
+pub(crate) mod joined;
 mod lease;
 mod probe;
 mod removal;
@@ -23,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::assembly::Assemblies;
 use crate::protocol::proto::helper_server::{Helper, HelperServer};
 use crate::protocol::proto::{
     ContainersRequest, ContainersResponse, FinishRequest, FinishResponse, HelloRequest, HelloResponse, HoldRequest,
@@ -61,6 +63,16 @@ pub enum Error {
     #[error("using stdin and stdout as a connection")]
     #[diagnostic(help("`vcdist push` starts the helper on nodes; there is no other use for it"))]
     Stdio(#[source] io::Error),
+    /// Nobody takes a further connection.
+    #[error("joining {name}")]
+    #[diagnostic(help("`vcdist push` joins the helpers it has started; there is no other use for it"))]
+    Join {
+        /// What was to be joined.
+        name: String,
+        /// Why it was not.
+        #[source]
+        source: io::Error,
+    },
     /// The protocol failed.
     #[error("serving the push")]
     Serve(#[source] tonic::transport::Error),
@@ -93,6 +105,7 @@ struct Push {
     facts: OnceCell<Facts>,
     lease: Mutex<Option<Lease>>,
     arrivals: Log,
+    arriving: Assemblies,
     /// Images are finished one after another: they share layers, which are then unpacked once.
     finishing: Mutex<()>,
 }
@@ -105,6 +118,7 @@ impl Push {
             facts: OnceCell::new(),
             lease: Mutex::new(None),
             arrivals: Log::default(),
+            arriving: Assemblies::default(),
             finishing: Mutex::new(()),
         }
     }
@@ -178,7 +192,10 @@ impl Helper for Push {
 
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
         let lease = self.lease().await?;
-        let answer = write::write(&lease.containerd, &self.arrivals, request.into_inner()).await?;
+        let answer = match self.arriving.receive(request.into_inner()).await? {
+            Some((header, parts)) => write::write(&lease.containerd, &self.arrivals, &header, parts).await?,
+            None => WriteResponse::default(),
+        };
         Ok(Response::new(answer))
     }
 

@@ -13,11 +13,14 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::Error;
+use super::joined::Offers;
+use crate::protocol::proto::connections_server::ConnectionsServer;
 use crate::protocol::{MARK, VERSION, WINDOW};
 
 /// Blob bytes come in frames of this size at most, in bytes.
@@ -26,7 +29,8 @@ const FRAME: u32 = 1 << 20;
 /// The part of the time of silence after which an end asks whether the other is there.
 const QUESTION_AFTER: u32 = 4;
 
-/// Says that it is ready, and serves until stdin ends, is silent for too long, or somebody wants this process to end.
+/// Says that it is ready, and serves until stdin ends, is silent for too long, or somebody wants this process to end. Further
+/// connections join it meanwhile.
 pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(), Error> {
     let (mut stdio, closed) = Stdio::open().map_err(Error::Stdio)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Stdio)?;
@@ -34,8 +38,10 @@ pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(),
     stdio.write_all(format!("{MARK}ready {VERSION}\n").as_bytes()).await.map_err(Error::Stdio)?;
     stdio.flush().await.map_err(Error::Stdio)?;
 
+    let (offers, joined) = Offers::new();
+    let joined = ReceiverStream::new(joined).map(Stdio::over);
     // The stream of connections never ends: its end would be taken for a wish to stop.
-    let connections = stream::once(async { Ok::<_, io::Error>(stdio) }).chain(stream::pending());
+    let connections = stream::once(async { stdio }).chain(joined).chain(stream::pending()).map(Ok::<_, io::Error>);
     let ended = async {
         tokio::select! {
             _ = closed => {}
@@ -50,22 +56,22 @@ pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(),
         // Asked after a part of the time, the other end has all of it to answer: on a slow link that queues behind megabytes.
         .http2_keepalive_interval(Some(stall_timeout / QUESTION_AFTER))
         .http2_keepalive_timeout(Some(stall_timeout))
-        .add_routes(routes)
+        .add_routes(routes.add_service(ConnectionsServer::new(offers)))
         .serve_with_incoming_shutdown(connections, ended)
         .await
         .map_err(Error::Serve)
 }
 
-/// The two streams; dropped, it wakes whoever waits for its end.
-struct Stdio {
+/// The two directions of a connection; dropped, it wakes whoever waits for its end.
+pub(super) struct Stdio {
     input: Box<dyn AsyncRead + Send + Unpin>,
     output: Box<dyn AsyncWrite + Send + Unpin>,
-    _closes: oneshot::Sender<()>,
+    _closes: Option<oneshot::Sender<()>>,
 }
 
 impl Stdio {
     /// The streams of this process, and what resolves when they are dropped.
-    fn open() -> io::Result<(Self, oneshot::Receiver<()>)> {
+    pub(super) fn open() -> io::Result<(Self, oneshot::Receiver<()>)> {
         let (closes, closed) = oneshot::channel();
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let input: Box<dyn AsyncRead + Send + Unpin> = match socket(&input)? {
@@ -77,7 +83,13 @@ impl Stdio {
             Some(socket) => Box::new(socket),
             None => Box::new(pipe::Sender::from_owned_fd(output)?),
         };
-        Ok((Self { input, output, _closes: closes }, closed))
+        Ok((Self { input, output, _closes: Some(closes) }, closed))
+    }
+
+    /// A socket in their place, whose end nobody waits for.
+    fn over(socket: UnixStream) -> Self {
+        let (input, output) = socket.into_split();
+        Self { input: Box::new(input), output: Box::new(output), _closes: None }
     }
 }
 

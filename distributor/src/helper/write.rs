@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::containerd::{Containerd, found, refused};
-use crate::protocol::proto::write_request::Part;
+use crate::assembly::{Parts, Piece};
 use crate::protocol::proto::{WriteHeader, WriteRequest, WriteResponse};
 use crate::protocol::{failure, retry_from_start};
 
@@ -87,13 +87,11 @@ pub(super) fn ingest_ref(digest: &str) -> String {
 pub(super) async fn write(
     containerd: &Containerd,
     log: &Log,
-    mut parts: Streaming<WriteRequest>,
+    header: &WriteHeader,
+    mut parts: Parts<Streaming<WriteRequest>>,
 ) -> Result<WriteResponse, Status> {
-    let Some(WriteRequest { part: Some(Part::Header(header)) }) = parts.message().await? else {
-        return Err(Status::invalid_argument("a blob begins with its header"));
-    };
     let name = ingest_ref(&header.digest);
-    let Some(mut ingest) = Ingest::open(containerd, &header, TURN_WITHIN).await? else {
+    let Some(mut ingest) = Ingest::open(containerd, header, TURN_WITHIN).await? else {
         return Ok(WriteResponse { already_there: true });
     };
     log.begin(&header.digest);
@@ -104,24 +102,23 @@ pub(super) async fn write(
     if !already_there {
         let mut position = header.offset;
         while position < header.size {
-            match parts.message().await?.and_then(|request| request.part) {
-                Some(Part::Data(data)) => {
+            match parts.next().await? {
+                Some(Piece::Data(data)) => {
                     // containerd may have more than the sender knew of: that much is passed over.
                     let known = ingest.offset.saturating_sub(position).min(data.len() as u64);
                     position += data.len() as u64;
                     ingest.write(data.slice(usize::try_from(known).unwrap_or(usize::MAX)..).into()).await?;
                 }
-                Some(Part::Abort(_)) => {
+                Some(Piece::GivenUp) => {
                     ingest.abort(containerd, &name).await?;
                     log.given_up(&header.digest);
                     return Err(Status::aborted(format!("blob {} was given up by its sender", header.digest)));
                 }
-                Some(Part::Header(_)) => return Err(Status::invalid_argument("a stream carries one blob")),
                 None => return Err(Status::cancelled(format!("blob {} did not come to its end", header.digest))),
             }
         }
     }
-    ingest.finish(containerd, &header).await?;
+    ingest.finish(containerd, header).await?;
     log.whole(&header.digest);
     Ok(WriteResponse { already_there })
 }
@@ -130,7 +127,7 @@ pub(super) async fn write(
 /// when it may be removed: after a day. False when the blob turns out to be whole: a cut can come between its last byte and
 /// containerd's answer.
 pub(super) async fn leave(unheld: &Containerd, digest: &str) -> Result<bool, Status> {
-    let header = WriteHeader { digest: digest.to_owned(), size: 0, offset: 0 };
+    let header = WriteHeader { digest: digest.to_owned(), size: 0, ..Default::default() };
     let ingest = Ingest::open(unheld, &header, LET_GO_WITHIN).await?;
     let is_begun = ingest.is_some();
     if let Some(ingest) = ingest {

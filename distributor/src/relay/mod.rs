@@ -7,6 +7,7 @@ mod order;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,10 @@ use miette::Diagnostic;
 use oci_spec::image::Descriptor;
 use thiserror::Error;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 use vcstore::{Blob, Digest, Image};
 
 use crate::interrupt::Interrupt;
+use crate::lines::{self, Lines, Way};
 use crate::nodes::Node;
 use crate::plan::Sending;
 use crate::protocol::proto::relay_client::RelayClient;
@@ -121,7 +122,7 @@ pub async fn push(
     let relay = Relaying { push, via, nodes: &nodes, order: &order, watch: &watch, interrupt, sent: &sent };
     let mut attempts = 0;
     let told = loop {
-        let why = match relay.once(ssh).await {
+        let why = match relay.once(ssh, attempts).await {
             Ok(told) => break told,
             Err(error) => error,
         };
@@ -163,6 +164,7 @@ fn order(push: &Push, via: &Via, nodes: &[Node], ssh: &SshOptions) -> Result<Ord
         helper: push.helper,
         rate: push.rate,
         rate_per_node: push.rate_per_node,
+        connections: push.connections,
         at: push.at.to_string(),
         dry_run: push.dry_run,
     })
@@ -198,12 +200,15 @@ struct Relaying<'a, W> {
 }
 
 impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
-    async fn once(&self, ssh: &SshOptions) -> Result<Vec<Outcome>, push::Error> {
+    async fn once(&self, ssh: &SshOptions, attempts: u32) -> Result<Vec<Outcome>, push::Error> {
         let transport = transport::to(&self.via.node.reach, ssh);
         let job = Job::Relay { cache: self.via.cache.as_ref(), stall_timeout: self.push.settings.stall_timeout };
         let opening = async { Ok(Session::begin(transport.as_ref(), &self.push.binary, job).await?) };
         let session = push::unless(self.interrupt, opening).await?;
-        let result = self.with(&session.relay()).await;
+        let connections = self.push.connections.map_or_else(|| lines::most(1), NonZeroUsize::get);
+        let most = (connections >> attempts).max(1);
+        let way = Way { session: &session, transport: transport.as_ref(), binary: &self.push.binary, most };
+        let result = self.with(way).await;
         match (result, session.close().await) {
             // A connection that breaks is known here by its silence; ssh knows why.
             (Err(push::Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
@@ -211,8 +216,9 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         }
     }
 
-    async fn with(&self, client: &RelayClient<Channel>) -> Result<Vec<Outcome>, push::Error> {
-        push::unless(self.interrupt, self.fill(client)).await?;
+    async fn with(&self, way: Way<'_>) -> Result<Vec<Outcome>, push::Error> {
+        push::unless(self.interrupt, self.fill(way)).await?;
+        let client = way.session.relay();
         let order = serde_json::to_vec(self.order).map_err(|error| push::Error::Reader(error.into()))?;
         let mut events = client.clone().push(PushRequest { order }).await?.into_inner();
         let mut hearing = Hearing::new(self.nodes);
@@ -243,12 +249,12 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
     }
 
     /// Sends what the relay's cache lacks.
-    async fn fill(&self, client: &RelayClient<Channel>) -> Result<(), push::Error> {
+    async fn fill(&self, way: Way<'_>) -> Result<(), push::Error> {
         let wanted = wanted(&self.push.images, self.nodes, self.push.dry_run);
         let total = wanted.values().sum();
         let blobs =
             wanted.iter().map(|(digest, size)| CachedBlob { digest: digest.to_string(), size: *size }).collect();
-        let answer = timeout(ANSWER_WITHIN, client.clone().prepare(PrepareRequest { blobs })).await;
+        let answer = timeout(ANSWER_WITHIN, way.session.relay().prepare(PrepareRequest { blobs })).await;
         let answer = answer.map_err(|_| push::Error::slow("what its cache lacks"))??.into_inner();
         let lacking: Vec<Sending> = answer
             .lacking
@@ -263,24 +269,18 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         }
         let bytes = lacking.iter().map(|sending| sending.blob.size - sending.offset).sum();
         (self.watch)(&self.via.node, Event::Sending { blobs: lacking.len(), bytes, total, sent: self.sent });
-        stream::iter(lacking)
+        let lines = &Lines::new(way.session);
+        let sending = stream::iter(lacking)
             .map(|sending| async move {
-                let once = |sending| async move {
-                    let mut client = client.clone();
-                    let fill = async |parts| client.fill(parts).await.map(|_| ());
-                    transfer::stream_blob(&self.push.store, sending, self.sent, fill).await
-                };
-                match once(sending).await {
-                    // What was there from an earlier attempt was bad, and is gone.
-                    Err(push::Error::Helper { again: Again::FromStart, .. }) if sending.offset > 0 => {
-                        once(Sending { offset: 0, ..sending }).await
-                    }
-                    result => result,
-                }
+                let fill = |channel, parts| async move { RelayClient::new(channel).fill(parts).await.map(drop) };
+                transfer::send_blob(lines, &self.push.store, sending, self.sent, fill).await
             })
             .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await
+            .try_collect();
+        tokio::select! {
+            done = sending => done,
+            never = lines.widen(way, bytes, self.sent) => match never {},
+        }
     }
 }
 

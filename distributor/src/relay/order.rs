@@ -1,6 +1,7 @@
 //! What an operator has a relay do, and what the relay tells while it does. Both ends are the same program, found by its
 //! content, so plain JSON will do.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use oci_spec::image::Descriptor;
@@ -26,6 +27,7 @@ pub(crate) struct Order {
     pub(crate) helper: UseHelper,
     pub(crate) rate: Option<Rate>,
     pub(crate) rate_per_node: Option<Rate>,
+    pub(crate) connections: Option<NonZeroUsize>,
     /// When the push began, by the operator's clock.
     pub(crate) at: String,
     pub(crate) dry_run: bool,

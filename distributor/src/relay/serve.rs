@@ -16,12 +16,12 @@ use vcstore::Digest;
 
 use super::cache::{Cache, Error, Part};
 use super::order::{Order, Outcome, Told, What};
+use crate::assembly::{Assemblies, Piece};
 use crate::footprint;
 use crate::helper::{self, stdio};
 use crate::interrupt::{Interrupt, Interrupter};
 use crate::nodes::Node;
 use crate::protocol::proto::relay_server::{Relay, RelayServer};
-use crate::protocol::proto::write_request::Part as Piece;
 use crate::protocol::proto::{
     InterruptRequest, InterruptResponse, PartialBlob, PrepareRequest, PrepareResponse, PushEvent, PushRequest,
     WriteRequest, WriteResponse,
@@ -43,7 +43,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When stdin and stdout are no connection.
 pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Result<(), helper::Error> {
-    let relaying = Arc::new(Relaying { cache, opened: Mutex::default(), push: Mutex::default() });
+    let relaying = Arc::new(Relaying { cache, opened: Mutex::default(), push: Mutex::default(), arriving: Assemblies::default() });
     let served = stdio::serve(Routes::new(RelayServer::from_arc(Arc::clone(&relaying))), stall_timeout).await;
     if let Some(push) = relaying.running() {
         push.interrupter.interrupt();
@@ -58,6 +58,7 @@ struct Relaying {
     cache: Option<Utf8PathBuf>,
     opened: Mutex<Option<Cache>>,
     push: Mutex<Option<Running>>,
+    arriving: Assemblies,
 }
 
 /// A push under way.
@@ -99,9 +100,10 @@ impl Relay for Relaying {
     }
 
     async fn fill(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
-        let (cache, mut pieces) = (self.cache()?, request.into_inner());
-        let first = pieces.message().await?.and_then(|request| request.part);
-        let Some(Piece::Header(header)) = first else { return Err(Status::invalid_argument("the header comes first")) };
+        let cache = self.cache()?;
+        let Some((header, mut parts)) = self.arriving.receive(request.into_inner()).await? else {
+            return Ok(Response::new(WriteResponse::default()));
+        };
         let digest = digest(&header.digest)?;
         let (sender, mut queue) = mpsc::channel::<Piece>(1);
         let writing = tokio::task::spawn_blocking(move || -> io::Result<Option<bool>> {
@@ -109,15 +111,13 @@ impl Relay for Relaying {
             while let Some(piece) = queue.blocking_recv() {
                 match piece {
                     Piece::Data(bytes) => part.add(&bytes)?,
-                    Piece::Abort(_) => return part.abandon().map(|()| None),
-                    Piece::Header(_) => return Err(io::Error::other("a second header")),
+                    Piece::GivenUp => return part.abandon().map(|()| None),
                 }
             }
             cache.take(part).map(Some)
         });
         // A stream that breaks leaves what came of it; one that ends is whole.
-        while let Some(request) = pieces.message().await? {
-            let Some(piece) = request.part else { continue };
+        while let Some(piece) = parts.next().await? {
             if sender.send(piece).await.is_err() {
                 break;
             }
@@ -195,6 +195,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, interrupt: &In
         helper: order.helper,
         footprints: footprint::Known::default(),
         rate: order.rate,
+        connections: order.connections,
         rate_per_node: order.rate_per_node,
         at: order.at.parse().map_err(|error| unread(&format!("reading when the push began: {error}")))?,
         dry_run: order.dry_run,

@@ -1,5 +1,6 @@
 //! A session is a helper running on a node for the length of one push: placed if need be, started, spoken to, ended.
-//! All of it takes one SSH connection, and one round trip more than a login where the helper is there already.
+//! All of it takes one SSH connection, and one round trip more than a login where the helper is there already; further
+//! connections may join it.
 
 mod binary;
 mod placement;
@@ -22,6 +23,8 @@ pub use placement::{CachePath, Namespace, Settings, SocketPath};
 use crate::protocol::{self, proto};
 use crate::transport::{self, Duplex, Running, Transport};
 use placement::Answer;
+use proto::OfferRequest;
+use proto::connections_client::ConnectionsClient;
 use proto::helper_client::HelperClient;
 use proto::relay_client::RelayClient;
 
@@ -34,6 +37,8 @@ const NOISE: u64 = 256 << 10;
 /// A helper at work.
 pub(crate) struct Session {
     channel: Channel,
+    /// Whether its process runs as root, whoever logs in.
+    as_root: bool,
     ending: BoxFuture<'static, Result<(), transport::Error>>,
 }
 
@@ -166,7 +171,7 @@ impl Session {
         let _ = stream.write_all(script.as_bytes()).await;
         let _ = stream.flush().await;
         match start(&mut stream, binary, transport.destination()).await {
-            Ok(()) => Ok(Self { channel: protocol::connect(stream).await?, ending }),
+            Ok(()) => Ok(Self { channel: protocol::connect(stream).await?, as_root: job.is_as_root(), ending }),
             Err(error) => {
                 drop(stream);
                 // How the command ended says more than that it ended.
@@ -184,14 +189,30 @@ impl Session {
         }
     }
 
+    /// Has the helper take further connections: the name to join it by.
+    pub(crate) async fn offer(&self) -> Result<String, tonic::Status> {
+        let answer = timeout(START_WITHIN, ConnectionsClient::new(self.channel()).offer(OfferRequest {})).await;
+        Ok(answer.map_err(|_| tonic::Status::deadline_exceeded("no offer"))??.into_inner().name)
+    }
+
+    /// Opens a further connection to the helper that offered itself by `name`, over another `transport`.
+    pub(crate) async fn join(&self, name: &str, transport: &dyn Transport, binary: &Binary) -> Result<Self, Error> {
+        Self::begin(transport, binary, Job::Join { name, as_root: self.as_root }).await
+    }
+
+    /// The connection; clones share it.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// To speak to it; clones share the connection.
     pub(crate) fn client(&self) -> HelperClient<Channel> {
-        HelperClient::new(self.channel.clone())
+        HelperClient::new(self.channel())
     }
 
     /// To speak to a relay; clones share the connection.
     pub(crate) fn relay(&self) -> RelayClient<Channel> {
-        RelayClient::new(self.channel.clone())
+        RelayClient::new(self.channel())
     }
 
     /// Ends the helper and the connection. Every client must be dropped.

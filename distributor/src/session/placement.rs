@@ -30,6 +30,24 @@ pub(crate) enum Job<'a> {
         /// How long the connection may be silent before it ends.
         stall_timeout: Duration,
     },
+    /// To join a process that is there already with this connection.
+    Join {
+        /// By what it offers itself.
+        name: &'a str,
+        /// Whether it runs as root.
+        as_root: bool,
+    },
+}
+
+impl Job<'_> {
+    /// Whether root does it, whoever logs in.
+    pub(super) fn is_as_root(&self) -> bool {
+        match self {
+            Self::Help(_) => true,
+            Self::Relay { .. } => false,
+            Self::Join { as_root, .. } => *as_root,
+        }
+    }
 }
 
 /// A containerd namespace: letters, digits, `.`, `_` and `-` (containerd's identifiers).
@@ -170,11 +188,13 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
             let cache = cache.map(|path| format!(" --cache {}", path.0)).unwrap_or_default();
             format!("relay --stall-timeout {}s{cache}", seconds(stall_timeout))
         }
+        // The node made the name; whatever it is, no shell reads anything into it.
+        Job::Join { name, .. } => {
+            let fits = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+            format!("join {}", name.chars().filter(fits).collect::<String>())
+        }
     };
-    let root = match job {
-        Job::Help(_) => r#"[ "$u" = 0 ] || as="sudo -n""#,
-        Job::Relay { .. } => ":",
-    };
+    let root = if job.is_as_root() { r#"[ "$u" = 0 ] || as="sudo -n""# } else { ":" };
     let folders = r#""${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/vcdist" "/var/tmp/vcdist-$u" "/run/user/$u/vcdist" "/dev/shm/vcdist-$u""#;
     let script = [
         format!("umask 077; u=$(id -u); as=; {root}"),
@@ -245,6 +265,9 @@ mod tests {
             "{relay}"
         );
         assert!(both().script.contains("sudo -n"));
+        let joining = |as_root| command(&binary, Job::Join { name: "vcdist-1;reboot", as_root }).script;
+        assert!(joining(false).contains(r#"exec $as "$1" join vcdist-1reboot; "#) && !joining(false).contains("sudo -n"));
+        assert!(joining(true).contains("sudo -n"));
     }
 
     #[test]

@@ -39,6 +39,10 @@ impl Transport for Local {
         }
         .boxed()
     }
+
+    fn apart(&self) -> Option<Box<dyn Transport>> {
+        None
+    }
 }
 
 fn signal(status: std::process::ExitStatus) -> i32 {

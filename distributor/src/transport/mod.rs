@@ -42,6 +42,10 @@ pub trait Transport: Debug + Send + Sync {
     /// When it cannot be started. What goes wrong further away may be found only when the stream ends:
     /// [`Running::ending`].
     fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<Running, Error>>;
+
+    /// Another way to the same login on the same node, over a connection that this one does not use; nothing where there is
+    /// none, or none is needed.
+    fn apart(&self) -> Option<Box<dyn Transport>>;
 }
 
 /// The two directions of a running command.

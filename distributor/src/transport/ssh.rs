@@ -131,6 +131,13 @@ impl Transport for Ssh {
         }
         .boxed()
     }
+
+    fn apart(&self) -> Option<Box<dyn Transport>> {
+        // The first value of a keyword counts. A connection that the user's configuration shares would be the same one.
+        let unshared = ["ControlMaster=no", "ControlPath=none"];
+        let arguments = unshared.iter().flat_map(|option| option_of(option)).chain(self.arguments.clone()).collect();
+        Some(Box::new(Self { arguments, ..self.clone() }))
+    }
 }
 
 /// Hears what ssh says of a host key that it learns.
@@ -191,13 +198,16 @@ fn arguments(destination: &str, address: &Address, options: &SshOptions) -> Vec<
         format!("ServerAliveInterval={}", (options.stall_timeout / ALIVE_QUESTIONS).as_secs().max(1)),
         format!("ServerAliveCountMax={ALIVE_QUESTIONS}"),
     ];
-    let option = |option: &str| ["-o".to_owned(), option.to_owned()];
-    arguments.extend(must.iter().chain(host_keys).flat_map(|must| option(must)));
-    arguments.extend(port.iter().chain(&identity).chain(&options.options).flat_map(|said| option(said)));
+    arguments.extend(must.iter().chain(host_keys).flat_map(|must| option_of(must)));
+    arguments.extend(port.iter().chain(&identity).chain(&options.options).flat_map(|said| option_of(said)));
     arguments.extend(address.arguments.iter().cloned());
-    arguments.extend(defaults.iter().flat_map(|default| option(default)));
+    arguments.extend(defaults.iter().flat_map(|default| option_of(default)));
     arguments.extend(["--".to_owned(), destination.to_owned()]);
     arguments
+}
+
+fn option_of(option: &str) -> [String; 2] {
+    ["-o".to_owned(), option.to_owned()]
 }
 
 #[cfg(test)]

@@ -28,16 +28,50 @@ fn a_push_makes_of_a_long_slow_line_what_ssh_makes_of_it() {
     });
 }
 
-/// How long so many bytes flow by ssh, and as a layer of a push.
-fn measure(line: Line, size: usize) -> (Duration, Duration) {
+/// Where packets get lost, TCP takes it for a line that is full, and goes slower than the line does.
+#[test]
+fn several_connections_make_more_of_a_line_that_loses_packets() {
+    let line = Line { round_trip: Duration::from_millis(150), rate: RATE, one_lost_of: Some(100) };
+    let over = |connections: &'static [&'static str]| {
+        let rig = on(line);
+        layer(&rig, 5_000_000);
+        let began = Instant::now();
+        let mut command = rig.command(&[&rig.address()], &["manager"]);
+        let pushed: Pushed = command.arg("-v").args(connections).output().expect("vcdist starts").into();
+        assert_eq!(pushed.node()["result"], "pushed");
+        (began.elapsed(), pushed.stderr().matches(" connection ").count())
+    };
+    let ((one, further), (several, others)) = scope(|scope| {
+        let one = scope.spawn(|| over(&["--connections", "1"]));
+        let several = over(&[]);
+        (one.join().expect("one"), several)
+    });
+    println!("{line:?}: over one connection {one:?}, over 1 + {others} {several:?}");
+    assert_eq!((further, others), (0, 3));
+    assert!(several * 3 < one * 2, "over one connection {one:?}, over several {several:?}");
+}
+
+/// A node behind this line, with the helper, and an image of which only one layer will change.
+fn on(line: Line) -> Rig {
     let rig = Rig::with(&Peculiar { network: true, line: Some(line), ..Default::default() });
     image(&rig.store(), "manager", b"base", b"own");
     rig.place_helper();
     rig.push(&["manager"]).report(0);
+    rig
+}
+
+/// Changes the layer to so many bytes, and gives them.
+fn layer(rig: &Rig, size: usize) -> Vec<u8> {
     let bytes = noise(1, size);
-    let raw = rig.path().join("raw");
-    fs::write(&raw, &bytes).expect("a file");
     image(&rig.store(), "manager", b"base", &bytes);
+    bytes
+}
+
+/// How long so many bytes flow by ssh, and as a layer of a push.
+fn measure(line: Line, size: usize) -> (Duration, Duration) {
+    let rig = on(line);
+    let raw = rig.path().join("raw");
+    fs::write(&raw, layer(&rig, size)).expect("a file");
 
     let mut command = Command::new("ssh");
     command.arg("-F").arg(rig.path().join("ssh_config")).arg(format!("root@{}", rig.address())).arg("cat >/dev/null");

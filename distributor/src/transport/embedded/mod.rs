@@ -87,6 +87,10 @@ impl Transport for Embedded {
     fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<Running, super::Error>> {
         async move { channel::run(self.connection().await?, line).await }.boxed()
     }
+
+    fn apart(&self) -> Option<Box<dyn Transport>> {
+        Some(Box::new(Self::new(&self.address, &self.options)))
+    }
 }
 
 /// The options behind arguments of ssh's command line, as an inventory has them.
