@@ -323,7 +323,8 @@ mod tests {
         let abort = || WriteRequest { part: Some(Part::Abort(Abort {})) };
         let assemblies = Assemblies::default();
         let open = || stream::pending().boxed();
-        let streams = vec![stream_of(vec![header(false, 0)]).chain(open()).boxed(), stream_of(vec![header(true, 0), abort()])];
+        let streams =
+            vec![stream_of(vec![header(false, 0)]).chain(open()).boxed(), stream_of(vec![header(true, 0), abort()])];
         assert_eq!(taken(&assemblies, streams).await.expect_err("given up").code(), tonic::Code::Aborted);
         assert!(taken(&assemblies, vec![stream_of(vec![header(false, 0), abort()])]).await.is_err());
         // The next attempt begins anew.

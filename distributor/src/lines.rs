@@ -4,8 +4,10 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
 use crate::push::Error;
@@ -19,10 +21,10 @@ const IN_ALL: usize = 8;
 /// How many to one node.
 const TO_ONE: usize = 4;
 
-/// How long what flows is watched before another connection is thought of.
-const LOOK_FOR: Duration = Duration::from_secs(1);
+/// How often it is asked whether another connection pays.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long what is left must take at the present rate for another connection to pay: a login takes some round trips and
+/// How long what is left must take at the present rate for each connection more to pay: a login takes some round trips and
 /// some time of the processors at both ends.
 const PAYS_FROM: Duration = Duration::from_secs(3);
 
@@ -58,30 +60,36 @@ impl Lines {
 
     /// Opens further ones while they pay, with `bytes` to be sent as of now. They are closed when this is dropped.
     pub(crate) async fn widen(&self, way: Way<'_>, bytes: u64, sent: &Sent) -> Infallible {
-        let last = sent.bytes() + bytes;
         let mut further = Vec::new();
-        while 1 + further.len() < way.most && !sent.is_limited() {
-            let before = sent.bytes();
-            sleep(LOOK_FOR).await;
-            let now = sent.bytes();
-            if !pays(now - before, last.saturating_sub(now)) {
-                continue;
-            }
-            let session = match self.join(way).await {
-                Ok(Some(session)) => session,
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::debug!("no further connection to {}: {error}", way.transport.destination());
-                    break;
-                }
-            };
-            tracing::info!("connection {} to {}", 2 + further.len(), way.transport.destination());
-            self.0.send_modify(|open| open.push(session.channel()));
-            further.push(session);
+        if let Err(error) = self.open(way, bytes, sent, &mut further).await {
+            tracing::debug!("no further connection to {}: {error}", way.transport.destination());
         }
         std::future::pending().await
     }
 
+    async fn open(&self, way: Way<'_>, bytes: u64, sent: &Sent, further: &mut Vec<Session>) -> Result<(), Error> {
+        let last = sent.bytes() + bytes;
+        let (mut since, mut before) = (Instant::now(), sent.bytes());
+        while 1 + further.len() < way.most && !sent.is_limited() {
+            sleep(LOOK_EVERY).await;
+            let now = sent.bytes();
+            let more = pay(now - before, since.elapsed(), last.saturating_sub(now)).min(way.most - 1 - further.len());
+            if more == 0 {
+                continue;
+            }
+            let mut joining: FuturesUnordered<_> = (0..more).map(|_| self.join(way)).collect();
+            while let Some(joined) = joining.next().await {
+                let Some(session) = joined? else { return Ok(()) };
+                self.0.send_modify(|open| open.push(session.channel()));
+                further.push(session);
+                tracing::info!("another connection to {}", way.transport.destination());
+            }
+            (since, before) = (Instant::now(), sent.bytes());
+        }
+        Ok(())
+    }
+
+    /// Another connection; nothing where there is none to be had.
     async fn join(&self, way: Way<'_>) -> Result<Option<Session>, Error> {
         let Some(transport) = way.transport.apart() else { return Ok(None) };
         let name = way.session.offer().await?;
@@ -89,10 +97,14 @@ impl Lines {
     }
 }
 
-/// Whether another connection pays where so many bytes went in [`LOOK_FOR`] and so many are left. Where none went, no more
+/// How many connections more pay where so many bytes went `within` a time and so many are left. Where none went, no more
 /// would over another.
-fn pays(went: u64, left: u64) -> bool {
-    went > 0 && u128::from(left) * LOOK_FOR.as_millis() > u128::from(went) * PAYS_FROM.as_millis()
+fn pay(went: u64, within: Duration, left: u64) -> usize {
+    if went == 0 {
+        return 0;
+    }
+    let milliseconds = u128::from(left) * within.as_millis() / u128::from(went);
+    usize::try_from(milliseconds / PAYS_FROM.as_millis()).unwrap_or(usize::MAX)
 }
 
 /// Connections one after another.
@@ -119,14 +131,17 @@ impl OneByOne {
 
 #[cfg(test)]
 mod tests {
-    use super::{most, pays};
+    use std::time::Duration;
+
+    use super::{most, pay};
 
     #[test]
-    fn another_connection_pays_where_much_is_left_and_some_flows() {
-        assert!(pays(100_000, 1_000_000));
-        assert!(!pays(100_000, 300_000) && !pays(100_000_000, 200_000_000));
-        assert!(!pays(0, 1_000_000), "a link that is down");
-        assert!(pays(u64::MAX / 4, u64::MAX));
+    fn connections_pay_where_much_is_left_and_some_flows() {
+        let pay = |went, left| pay(went, Duration::from_secs(2), left);
+        assert_eq!([0, 299_999, 300_000, 1_000_000].map(|left| pay(200_000, left)), [0, 0, 1, 3]);
+        assert_eq!(pay(200_000_000, 200_000_000), 0);
+        assert_eq!(pay(0, 1_000_000), 0, "a link that is down");
+        assert_eq!(pay(u64::MAX, u64::MAX), 0);
     }
 
     #[test]

@@ -116,11 +116,7 @@ struct Speed {
 
 impl Push {
     pub(super) async fn run(self) -> Result<Exit, Error> {
-        let speed = Speed {
-            all: self.limit_rate,
-            per_node: self.limit_rate_per_node,
-            connections: self.connections,
-        };
+        let speed = Speed { all: self.limit_rate, per_node: self.limit_rate_per_node, connections: self.connections };
         if self.watch { self.work.watch(speed, self.recheck).await } else { self.work.run(speed, self.dry_run).await }
     }
 }

@@ -43,7 +43,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When stdin and stdout are no connection.
 pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Result<(), helper::Error> {
-    let relaying = Arc::new(Relaying { cache, opened: Mutex::default(), push: Mutex::default(), arriving: Assemblies::default() });
+    let relaying =
+        Arc::new(Relaying { cache, opened: Mutex::default(), push: Mutex::default(), arriving: Assemblies::default() });
     let served = stdio::serve(Routes::new(RelayServer::from_arc(Arc::clone(&relaying))), stall_timeout).await;
     if let Some(push) = relaying.running() {
         push.interrupter.interrupt();

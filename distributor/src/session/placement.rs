@@ -266,7 +266,9 @@ mod tests {
         );
         assert!(both().script.contains("sudo -n"));
         let joining = |as_root| command(&binary, Job::Join { name: "vcdist-1;reboot", as_root }).script;
-        assert!(joining(false).contains(r#"exec $as "$1" join vcdist-1reboot; "#) && !joining(false).contains("sudo -n"));
+        assert!(
+            joining(false).contains(r#"exec $as "$1" join vcdist-1reboot; "#) && !joining(false).contains("sudo -n")
+        );
         assert!(joining(true).contains("sudo -n"));
     }
 

@@ -14,7 +14,7 @@ const RATE: f64 = 10e6;
 fn a_push_makes_of_a_long_slow_line_what_ssh_makes_of_it() {
     // Round trip in milliseconds, whether one packet of a hundred is lost, and bytes that take some seconds.
     let lines =
-        [(20, None, 7_000_000), (150, None, 9_000_000), (20, Some(100), 5_000_000), (150, Some(100), 6_000_000)];
+        [(20, None, 7_000_000), (150, None, 9_000_000), (20, Some(100), 5_000_000), (150, Some(100), 9_000_000)];
     scope(|scope| {
         for (milliseconds, one_lost_of, size) in lines {
             scope.spawn(move || {
@@ -34,12 +34,13 @@ fn several_connections_make_more_of_a_line_that_loses_packets() {
     let line = Line { round_trip: Duration::from_millis(150), rate: RATE, one_lost_of: Some(100) };
     let over = |connections: &'static [&'static str]| {
         let rig = on(line);
-        layer(&rig, 5_000_000);
+        rig.network().heed_losses();
+        layer(&rig, 4_000_000);
         let began = Instant::now();
         let mut command = rig.command(&[&rig.address()], &["manager"]);
         let pushed: Pushed = command.arg("-v").args(connections).output().expect("vcdist starts").into();
         assert_eq!(pushed.node()["result"], "pushed");
-        (began.elapsed(), pushed.stderr().matches(" connection ").count())
+        (began.elapsed(), pushed.stderr().matches("another connection to").count())
     };
     let ((one, further), (several, others)) = scope(|scope| {
         let one = scope.spawn(|| over(&["--connections", "1"]));
@@ -47,7 +48,7 @@ fn several_connections_make_more_of_a_line_that_loses_packets() {
         (one.join().expect("one"), several)
     });
     println!("{line:?}: over one connection {one:?}, over 1 + {others} {several:?}");
-    assert_eq!((further, others), (0, 3));
+    assert!(further == 0 && others > 0, "{further} and {others} more");
     assert!(several * 3 < one * 2, "over one connection {one:?}, over several {several:?}");
 }
 
