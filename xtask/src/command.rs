@@ -25,6 +25,24 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     if status.success() { Ok(()) } else { Err(Error::Failed { command: text(command), status: status.to_string() }) }
 }
 
+/// Runs a command to its end beside others that come first: it takes of the machine what they leave. What it printed is told
+/// in one piece, and only when it failed.
+pub(crate) fn run_beside(command: &Command) -> Result<(), Error> {
+    let mut nice = Command::new("nice");
+    nice.arg("-n19").arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    nice.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        nice.current_dir(folder);
+    }
+    let output = nice.output().map_err(|source| Error::Start { program: program(&nice), source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let printed = [output.stdout, output.stderr].concat();
+    eprint!("{}", String::from_utf8_lossy(&printed));
+    Err(Error::Failed { command: text(command), status: output.status.to_string() })
+}
+
 /// Runs a command to its end and returns what it printed on stdout.
 pub(crate) fn capture(command: &mut Command) -> Result<String, Error> {
     let output = command

@@ -2,6 +2,8 @@
 //!
 //! vcdist places itself on nodes whose C library nobody knows, so what is shipped depends on none.
 
+use std::process::Command;
+
 use camino::Utf8PathBuf;
 
 use crate::command::{self, cargo, root};
@@ -22,18 +24,27 @@ pub(crate) struct Binaries {
 /// Builds both and says where they are.
 pub(crate) fn build() -> Result<Binaries, Error> {
     ::lab::packages::ensure(packages::BUILD)?;
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    command::run(&mut build_command())?;
     let target_dir = match std::env::var("CARGO_TARGET_DIR") {
         Ok(folder) => root().join(folder),
         Err(_) => root().join("target"),
     };
-    command::run(
-        cargo()
-            .args(["build", "--release", "--package", "vcbuild", "--package", "vcdist", "--target", &target])
-            .args(["--config".to_owned(), format!(r#"target.{target}.rustflags=["-C","target-feature=+crt-static"]"#)]),
-    )?;
-    let folder = target_dir.join(target).join("release");
+    let folder = target_dir.join(target()).join("release");
     Ok(Binaries { vcbuild: folder.join("vcbuild"), vcdist: folder.join("vcdist") })
+}
+
+/// What builds both.
+pub(crate) fn build_command() -> Command {
+    let target = target();
+    let mut command = cargo();
+    command
+        .args(["build", "--release", "--package", "vcbuild", "--package", "vcdist", "--target", &target])
+        .args(["--config".to_owned(), format!(r#"target.{target}.rustflags=["-C","target-feature=+crt-static"]"#)]);
+    command
+}
+
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
 /// The task.

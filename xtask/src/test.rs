@@ -1,12 +1,14 @@
 //! `cargo xtask test`: every check of the project, each one a step with its time.
+//!
+//! Two lanes run beside each other. Tests have the machine; what only compiles takes what they leave while they wait.
 
-use std::process::Command;
-use std::time::Instant;
+use std::thread::scope;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use vcterminal::{Exit, Table, duration};
 
-use crate::command::{cargo, root, run as run_command};
+use crate::command::{cargo, root, run as run_command, run_beside};
 use crate::error::Error;
 use crate::{dist, packages};
 
@@ -22,48 +24,68 @@ pub(crate) struct Arguments {
 enum Step {
     /// The code is formatted
     Format,
+    /// Unit, property and integration tests, in Rust and Go
+    Unit,
+    /// The two commands build as they are released; the end-to-end tests run these
+    Dist,
     /// No lint speaks, in Rust or Go
     Lint,
     /// The documentation builds, without a dead link
     Doc,
-    /// Unit, property and integration tests, in Rust and Go
-    Unit,
     /// The whole path on a real cluster
     EndToEnd,
+}
+
+/// Steps that have the machine.
+const FIRST: &[Step] = &[Step::Format, Step::Unit];
+/// Steps that run beside them. The one whose folder no other step compiles into comes first: cargo has the others wait for
+/// those.
+const BESIDE: &[Step] = &[Step::Dist, Step::Lint, Step::Doc];
+/// Steps that come after both.
+const LAST: &[Step] = &[Step::EndToEnd];
+
+/// A step, whether it passed, and how long it took.
+struct Done {
+    step: Step,
+    result: Result<(), Error>,
+    elapsed: Duration,
 }
 
 impl Step {
     fn run(self) -> Result<(), Error> {
         match self {
             Self::Format => run_command(cargo().args(["fmt", "--all", "--check"])),
-            Self::Lint => {
-                run_command(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-Dwarnings"]))?;
-                run_command(go().args(["vet", "./..."]))
+            Self::Unit => {
+                // All that is compiled for tests, once: with another choice of packages cargo would choose other features of
+                // what they depend on.
+                run_command(cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
+                run_command(go().args(["test", "./..."]))?;
+                let all = ["test", "--workspace", "--exclude", "end-to-end", "--no-fail-fast", "--quiet"];
+                run_command(cargo().args(all))
             }
-            Self::Doc => run_command(
+            Self::Dist => run_beside(&dist::build_command()),
+            Self::Lint => {
+                run_beside(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-Dwarnings"]))?;
+                run_beside(go().args(["vet", "./..."]))
+            }
+            Self::Doc => run_beside(
                 cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-Dwarnings"),
             ),
-            Self::Unit => {
-                run_command(go().args(["test", "./..."]))?;
-                run_command(cargo().args([
-                    "test",
-                    "--workspace",
-                    "--exclude",
-                    "end-to-end",
-                    "--no-fail-fast",
-                    "--quiet",
-                ]))
-            }
             Self::EndToEnd => {
                 let binaries = dist::build()?;
                 run_command(
                     cargo()
-                        .args(["test", "--package", "end-to-end", "--no-fail-fast", "--", "--test-threads=1"])
+                        // Two clusters at once: most of the time they come up, and wait.
+                        .args(["test", "--workspace", "--test", "end-to-end", "--", "--test-threads=2"])
                         .env("VCBUILD", binaries.vcbuild)
                         .env("VCDIST", binaries.vcdist),
                 )
             }
         }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
@@ -72,26 +94,48 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     ::lab::packages::ensure(packages::BUILD)?;
     ::lab::packages::ensure(packages::TEST)?;
     let steps = if arguments.steps.is_empty() { Step::value_variants() } else { &arguments.steps };
+    let begun = Instant::now();
+    let lane = |of: &[Step]| of.iter().filter(|step| steps.contains(step)).map(|step| done(*step)).collect::<Vec<_>>();
+    let (first, beside) = scope(|scope| {
+        let beside = scope.spawn(|| lane(BESIDE));
+        let first = lane(FIRST);
+        (first, beside.join())
+    });
+    let beside = beside.map_err(|_| Error::Unexpected { step: "the second lane", why: "it panicked".to_owned() })?;
+    let last = lane(LAST);
+
     let mut table = Table::new(["step", "result", "time"]);
     let mut exit = Exit::Done;
-    for step in steps {
-        let name = step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        eprintln!("\n── {name}");
-        let begun = Instant::now();
-        // One failed step never hides what the next would find.
-        let result = step.run();
-        table.row([name, if result.is_ok() { "passed" } else { "FAILED" }.to_owned(), duration(begun.elapsed())]);
-        if let Err(error) = result {
-            vcterminal::report(&error);
+    for Done { step, result, elapsed } in first.into_iter().chain(beside).chain(last) {
+        if result.is_err() {
             exit = Exit::Failed;
         }
+        let result = if result.is_ok() { "passed" } else { "FAILED" };
+        table.row([step.name(), result.to_owned(), duration(elapsed)]);
     }
+    table.row(["in all".to_owned(), String::new(), duration(begun.elapsed())]);
     println!("\n{table}");
     Ok(exit)
 }
 
-fn go() -> Command {
-    let mut command = Command::new("go");
+/// Runs a step to its end. One that failed never hides what the next would find.
+fn done(step: Step) -> Done {
+    eprintln!("\n── {} begins", step.name());
+    let begun = Instant::now();
+    let result = step.run();
+    let elapsed = begun.elapsed();
+    match &result {
+        Ok(()) => eprintln!("\n── {} passed ({})", step.name(), duration(elapsed)),
+        Err(error) => {
+            eprintln!("\n── {} FAILED ({})", step.name(), duration(elapsed));
+            vcterminal::report(error);
+        }
+    }
+    Done { step, result, elapsed }
+}
+
+fn go() -> std::process::Command {
+    let mut command = std::process::Command::new("go");
     command.current_dir(root().join("fixtures/virtualcluster"));
     command
 }
