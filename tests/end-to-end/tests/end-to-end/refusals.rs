@@ -1,6 +1,5 @@
 //! What goes wrong at a site, and what vcdist says of it: each error names what was attempted, why it failed and what to
 //! do, and whoever is not concerned is served.
-#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 use std::fs;
 

@@ -1,5 +1,4 @@
 //! The main job on real clusters: build, push, deploy, verify; again with nothing to send; again with one changed line.
-#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};

@@ -1,7 +1,6 @@
 //! The Nix derivations, on Debian's Nix with its sandbox on: the images are those that `vcbuild images` makes anywhere else.
 //!
 //! nixpkgs cannot be had on every machine that tests: the flake is evaluated and built with the stand-in in `nixpkgs/`.
-#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,4 @@
 //! Our archives in other tools' hands: skopeo reads both of their forms, umoci unpacks them, Docker loads and runs them.
-#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,5 +1,4 @@
 //! What comes after a push: nodes that join later get the images, and images that nothing needs any more go.
-#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -1,0 +1,10 @@
+//! The two commands on real parts, from source to a cluster that runs what was built.
+
+#![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
+
+mod afterwards;
+mod archives;
+mod kubelet;
+mod main_job;
+mod nix;
+mod refusals;
