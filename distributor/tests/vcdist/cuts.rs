@@ -101,12 +101,27 @@ fn survive(rig: &mut Rig, point: u64, arguments: &[&str], cut: impl Fn(&mut Push
     (pushed, [missing - left, missing])
 }
 
-/// Cuts a push at every point by `cut`. Of what was sent before, much must have been kept. The node in the end.
-fn at_every_point(arguments: &[&str], cut: impl Fn(&mut Push<'_>)) -> Rig {
-    let mut rig = rig();
-    let [kept, all] = (0..POINTS).map(|point| survive(&mut rig, point, arguments, &cut).1).fold([0, 0], sum);
+/// Each point once, on several nodes at the same time: most of it is waiting. Of what was sent before the cuts, much must have
+/// been kept. The nodes in the end.
+fn at_every_point(nodes: u64, what: impl Fn(&mut Rig, u64) -> [u64; 2] + Sync) -> Vec<Rig> {
+    let on_node = |node: u64| {
+        let mut rig = rig();
+        let points = (0..POINTS).filter(|point| point % nodes == node);
+        let kept = points.map(|point| what(&mut rig, point)).fold([0, 0], sum);
+        (rig, kept)
+    };
+    let (rigs, kept): (Vec<_>, Vec<_>) = scope(|scope| {
+        let nodes: Vec<_> = (0..nodes).map(|node| scope.spawn(move || on_node(node))).collect();
+        nodes.into_iter().map(|node| node.join().expect("a node's points")).unzip()
+    });
+    let [kept, all] = kept.into_iter().fold([0, 0], sum);
     assert!(kept * 4 > all, "of {all} bytes {kept} were kept");
-    rig
+    rigs
+}
+
+/// Cuts a push at every point by `cut`. The nodes in the end.
+fn cut_by(cut: impl Fn(&mut Push<'_>) + Sync) -> Vec<Rig> {
+    at_every_point(2, |rig, point| survive(rig, point, &ONCE, &cut).1)
 }
 
 /// Cuts a push at some points by `cut`. It must get through all the same.
@@ -123,52 +138,35 @@ fn sum([a, b]: [u64; 2], [c, d]: [u64; 2]) -> [u64; 2] {
 
 #[test]
 fn sshd_is_killed() {
-    let mut rig = at_every_point(&ONCE, |push| push.rig.kill_sshd());
-    gets_through(&mut rig, |push| push.rig.kill_sshd());
-    rig.assert_leases_are_given_back();
+    let mut rigs = cut_by(|push| push.rig.kill_sshd());
+    gets_through(&mut rigs[0], |push| push.rig.kill_sshd());
+    rigs.iter().for_each(Rig::assert_leases_are_given_back);
 }
 
 #[test]
 fn the_helper_is_killed() {
     // Nobody gives its leases back: they expire.
-    let mut rig = at_every_point(&ONCE, |push| push.rig.signal_helpers("KILL"));
-    gets_through(&mut rig, |push| push.rig.signal_helpers("KILL"));
+    let mut rigs = cut_by(|push| push.rig.signal_helpers("KILL"));
+    gets_through(&mut rigs[0], |push| push.rig.signal_helpers("KILL"));
 }
 
 #[test]
 fn containerd_is_killed() {
-    let mut rig = at_every_point(&ONCE, |push| push.rig.kill_containerd());
-    gets_through(&mut rig, |push| push.rig.kill_containerd());
-    rig.assert_leases_are_given_back();
+    let mut rigs = cut_by(|push| push.rig.kill_containerd());
+    gets_through(&mut rigs[0], |push| push.rig.kill_containerd());
+    rigs.iter().for_each(Rig::assert_leases_are_given_back);
 }
 
 #[test]
 fn vcdist_is_killed() {
     // It may have ended by itself at the last point.
-    let rig = at_every_point(&ONCE, |push| drop(push.child.kill()));
-    rig.assert_leases_are_given_back();
-}
-
-/// Each point once, on several nodes at the same time: most of it is waiting.
-fn on_nodes(what: impl Fn(&mut Rig, u64) -> [u64; 2] + Sync) {
-    let (nodes, points) = (5, 0..POINTS);
-    let on_node = |node: u64| {
-        let mut rig = rig();
-        let points = points.clone().filter(|point| point % nodes == node);
-        let kept = points.map(|point| what(&mut rig, point)).fold([0, 0], sum);
-        rig.assert_leases_are_given_back();
-        kept
-    };
-    let [kept, all] = scope(|scope| {
-        let nodes: Vec<_> = (0..nodes).map(|node| scope.spawn(move || on_node(node))).collect();
-        nodes.into_iter().map(|node| node.join().expect("a node's points")).fold([0, 0], sum)
-    });
-    assert!(kept * 4 > all, "of {all} bytes {kept} were kept");
+    let rigs = cut_by(|push| drop(push.child.kill()));
+    rigs.iter().for_each(Rig::assert_leases_are_given_back);
 }
 
 #[test]
 fn the_link_is_down_for_five_seconds() {
-    on_nodes(|rig, point| {
+    let rigs = at_every_point(5, |rig, point| {
         let (pushed, kept) = survive(rig, point, &[], |push| {
             push.rig.network().set(false);
             sleep(Duration::from_secs(5));
@@ -177,15 +175,17 @@ fn the_link_is_down_for_five_seconds() {
         assert_eq!(pushed.node()["bytes"]["sent"], kept[1], "point {point}: nothing is sent twice");
         kept
     });
+    rigs.iter().for_each(Rig::assert_leases_are_given_back);
 }
 
 #[test]
 fn the_link_is_down_for_good() {
     let arguments = [&["--stall-timeout", "4s"], &ONCE[..]].concat();
-    on_nodes(|rig, point| {
+    let rigs = at_every_point(5, |rig, point| {
         let (pushed, kept) = survive(rig, point, &arguments, |push| push.rig.network().set(false));
         assert_eq!(pushed.code(), 1, "point {point}");
         assert!(pushed.stderr().contains("lost: ") || pushed.stderr().contains("reached: "), "{}", pushed.stderr());
         kept
     });
+    rigs.iter().for_each(Rig::assert_leases_are_given_back);
 }

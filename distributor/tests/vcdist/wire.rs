@@ -45,8 +45,12 @@ fn a_link_that_is_down_for_a_while_holds_a_push_up_and_no_more() {
     rig.push(&["syncer"]).report(0);
     image(&rig.store(), "manager", b"base", &noise(5, 12 * MB));
     let mut command = rig.command(&[&rig.address()], &["manager", "--limit-rate", "3M"]);
-    let push = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vcdist starts");
-    sleep(Duration::from_secs(2));
+    let before = rig.network().carried();
+    let mut push = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vcdist starts");
+    while rig.network().carried() - before < 4 * MB as u64 {
+        assert!(push.try_wait().expect("a child").is_none(), "it ends before it has sent much");
+        sleep(Duration::from_millis(5));
+    }
     rig.network().set(false);
     sleep(Duration::from_secs(5));
     rig.network().set(true);

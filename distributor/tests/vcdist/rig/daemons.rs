@@ -23,11 +23,16 @@ const ORDINARY_ID: u32 = 10_001;
 pub(super) struct Daemon(Child);
 
 impl Daemon {
-    /// Has it read its configuration again.
-    pub(super) fn reload(&self) {
+    /// Has it read its configuration again, and waits until its log has said so.
+    pub(super) fn reload(&self, log: &Utf8Path, words: &str) {
+        let said = || fs::read_to_string(log).expect("its log").matches(words).count();
+        let (before, deadline) = (said(), Instant::now() + Duration::from_secs(20));
         let status = Command::new("kill").args(["-HUP", &self.0.id().to_string()]).status().expect("kill runs");
         assert!(status.success());
-        sleep(Duration::from_millis(300));
+        while said() == before {
+            assert!(Instant::now() < deadline, "it does not read its configuration again");
+            sleep(Duration::from_millis(10));
+        }
     }
 
     /// Its number.

@@ -35,6 +35,9 @@ use network::Network;
 /// How long a daemon may take to answer.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 
+/// What sshd says of itself in its log when it takes connections.
+const LISTENS: &str = "Server listening";
+
 /// What is peculiar about a node.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Peculiar {
@@ -279,7 +282,7 @@ impl Rig {
         let config = self.path().join("sshd_config");
         let text = fs::read_to_string(&config).expect("a configuration");
         fs::write(&config, text + lines).expect("a configuration");
-        self.sshd.reload();
+        self.reload_sshd();
     }
 
     /// Logins find programs in `folder` before any other.
@@ -289,8 +292,7 @@ impl Rig {
         let path = format!("SetEnv XDG_CACHE_HOME={}/cache PATH={folder}:/usr/bin:/bin:/usr/sbin:/sbin", self.path());
         let line = text.lines().find(|line| line.starts_with("SetEnv")).expect("its environment").to_owned();
         fs::write(&config, text.replace(&line, &path)).expect("a configuration");
-        // sshd reads it again for every connection after this.
-        self.sshd.reload();
+        self.reload_sshd();
     }
 
     /// Logins have these variables too, `NAME=VALUE`.
@@ -299,7 +301,13 @@ impl Rig {
         let text = fs::read_to_string(&config).expect("a configuration");
         let line = text.lines().find(|line| line.starts_with("SetEnv")).expect("its environment").to_owned();
         fs::write(&config, text.replace(&line, &format!("{line} {variables}"))).expect("a configuration");
-        self.sshd.reload();
+        self.reload_sshd();
+    }
+
+    /// Has sshd read its configuration again, for every connection after this.
+    fn reload_sshd(&self) {
+        self.sshd.reload(&self.path().join("sshd.log"), LISTENS);
+        self.wait();
     }
 
     /// Runs a script where logins run: what it mounts, they alone see.
@@ -339,7 +347,7 @@ impl Rig {
         };
         let listens = || match self.network.as_ref().is_some_and(Network::is_behind) {
             // Nothing gets there from here.
-            true => fs::read_to_string(self.path().join("sshd.log")).is_ok_and(|log| log.contains("Server listening")),
+            true => fs::read_to_string(self.path().join("sshd.log")).is_ok_and(|log| log.contains(LISTENS)),
             false => TcpStream::connect((self.address(), self.port)).is_ok(),
         };
         while !answers() || !listens() {
