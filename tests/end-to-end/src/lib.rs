@@ -36,8 +36,10 @@ impl Stage {
     pub fn new() -> Self {
         let stage = Self { folder: tempfile::tempdir().unwrap() };
         copy_tree(&repository().join("fixtures/virtualcluster"), &stage.source());
-        // Go's own packages are compiled once for all stages: its cache goes by the content of all inputs.
-        let shared = repository().join("target/end-to-end/go-build");
+        // Go's own packages are compiled once for all stages and for vcbuild's own tests, which keep them there: its cache
+        // goes by the content of all inputs. This program is in the target folder's `debug/deps`.
+        let program = Utf8PathBuf::try_from(std::env::current_exe().unwrap()).unwrap();
+        let shared = program.ancestors().nth(3).unwrap().join("tmp/go-build");
         fs::create_dir_all(&shared).unwrap();
         fs::create_dir_all(stage.path().join("store/cache")).unwrap();
         std::os::unix::fs::symlink(shared, stage.path().join("store/cache/go-build")).unwrap();
