@@ -92,9 +92,13 @@ fn survive(rig: &mut Rig, point: u64, arguments: &[&str], cut: impl Fn(&mut Push
     rig.assert_names_are_whole();
 
     let (left, before) = (rig.missing(), rig.network().carried());
-    let again = rig.push(&[]).node();
+    let next = rig.push(&[]);
+    let (again, said) = (next.node(), next.stderr());
     let carried = rig.network().carried() - before;
-    assert_eq!(again["bytes"]["sent"], left, "point {point}: what is missing is sent, and nothing else: {again}");
+    assert_eq!(
+        again["bytes"]["sent"], left,
+        "point {point}: what is missing is sent, and nothing else: {again} {said}"
+    );
     assert!(carried < left + left * 3 / 100 + TALK, "point {point}: {left} bytes take {carried}");
     rig.assert_names_are_whole();
     assert_eq!(rig.missing(), 0);
