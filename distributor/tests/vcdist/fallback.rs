@@ -22,16 +22,6 @@ fn lines(listing: &str) -> usize {
     listing.lines().filter(|line| line.starts_with("docker.io/virtualcluster/")).count()
 }
 
-/// Whether anything still runs that a login began.
-fn script_runs(rig: &Rig) -> bool {
-    let variable = format!("XDG_CACHE_HOME={}/cache", rig.path());
-    let of_login = |entry: fs::DirEntry| {
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        String::from_utf8_lossy(&environment).contains(&variable)
-    };
-    fs::read_dir("/proc").expect("/proc").flatten().any(of_login)
-}
-
 fn rooted(rig: &Rig) -> bool {
     rig.ctr(&["content", "ls"]).contains("containerd.io/gc.root")
 }
@@ -98,7 +88,7 @@ fn an_import_that_is_cut_leaves_no_name_and_sends_what_came_no_more() {
     let deadline = Instant::now() + Duration::from_secs(20);
     let base = rig.store().image("manager").expect("an image").platforms[0].layers[0].digest.to_string();
     let came = || rig.ctr(&["content", "ls"]).lines().any(|line| line.starts_with(&base));
-    while !came() || script_runs(&rig) {
+    while !came() || rig.script_runs() {
         assert!(Instant::now() < deadline, "the base came: {}", rig.ctr(&["content", "ls"]));
         sleep(Duration::from_millis(100));
     }
@@ -122,7 +112,7 @@ fn a_name_that_stands_for_a_whole_image_is_not_taken_away_by_a_push_that_fails()
     rig.damage_in_store(&layer);
     assert_eq!(rig.push(&[&NEVER[..], &["manager"]].concat()).code(), 1);
     let deadline = Instant::now() + Duration::from_secs(20);
-    while script_runs(&rig) {
+    while rig.script_runs() {
         assert!(Instant::now() < deadline, "it ends with its connection");
         sleep(Duration::from_millis(100));
     }

@@ -251,6 +251,16 @@ impl Rig {
         !processes::of_programs_in(&self.path().join("cache")).is_empty()
     }
 
+    /// Whether anything still runs that a login began.
+    pub(crate) fn script_runs(&self) -> bool {
+        let variable = format!("XDG_CACHE_HOME={}/cache", self.path());
+        let of_login = |entry: fs::DirEntry| {
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains(&variable)
+        };
+        fs::read_dir("/proc").expect("/proc").flatten().any(of_login)
+    }
+
     /// Sends every helper of this rig a signal: KILL, STOP, CONT.
     pub(crate) fn signal_helpers(&self, name: &str) {
         let helpers = processes::of_programs_in(&self.path().join("cache"));
