@@ -34,7 +34,7 @@ struct Snapshot {
 }
 
 /// What is kept by something.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) blobs: BTreeSet<String>,
     pub(crate) snapshots: BTreeSet<String>,
@@ -132,6 +132,11 @@ impl Graph {
     /// The bytes of these blobs.
     pub(crate) fn bytes<'a>(&self, blobs: impl IntoIterator<Item = &'a String>) -> u64 {
         blobs.into_iter().filter_map(|digest| self.blobs.get(digest)).map(|blob| blob.size).sum()
+    }
+
+    /// The snapshot that this one stands on; nothing where it is not there.
+    pub(crate) fn parent(&self, name: &str) -> Option<&str> {
+        self.snapshots.get(name).map(|snapshot| snapshot.parent.as_str())
     }
 
     /// Whether a blob is there.

@@ -22,6 +22,7 @@ pub mod push;
 pub mod pushed;
 pub mod rate;
 pub mod relay;
+mod removal;
 pub mod report;
 pub mod rollout;
 pub mod session;

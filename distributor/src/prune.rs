@@ -8,15 +8,19 @@ use serde::Serialize;
 use vcstore::Digest;
 use vcterminal::{Exit, Table};
 
+use crate::fallback::{self, Ctr};
 use crate::nodes::Node;
 use crate::protocol::proto::{Container, RemoveRequest, RemoveResponse};
-use crate::push::Error;
+use crate::push::{Error, Via};
 use crate::pushed::Standing;
 use crate::report::{self, NodeError};
 use crate::rollout::Used;
 use crate::session::{Binary, Session, Settings};
 use crate::transfer;
 use crate::transport::Transport;
+
+/// How often it is decided anew because the node changed meanwhile.
+const ATTEMPTS: usize = 3;
 
 /// What is removed, and how.
 #[derive(Debug, Clone)]
@@ -47,6 +51,8 @@ pub struct Outcome {
 /// What went from a node, and what stayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pruned {
+    /// By which way.
+    pub via: Via,
     /// Every image that was pushed there.
     pub images: Vec<Decision>,
     /// Blobs that garbage collection took.
@@ -88,6 +94,8 @@ pub struct PruneReport {
 pub struct NodePruned {
     /// Its name.
     pub name: String,
+    /// By which way it was worked on; null where it was not reached.
+    pub via: Option<Via>,
     /// Every image that was pushed there.
     pub images: Vec<Decision>,
     /// Blobs freed.
@@ -113,30 +121,58 @@ impl Prune {
 
     async fn node(&self, transport: &dyn Transport) -> Result<Pruned, Error> {
         let session = match Session::open(transport, &self.binary, &self.settings).await {
-            Err(why) if why.means_no_helper() => return Err(Error::NeedsHelper(why)),
+            Err(why) if why.means_no_helper() => return self.through_ctr(transport).await,
             opened => opened?,
         };
         let client = session.client();
         let pruning = async {
             let (pushes, containers) =
                 tokio::try_join!(transfer::list_pushes(&client), transfer::list_containers(&client))?;
-            // What has ended may start again while its pod is there, which only the cluster tells.
-            let running_only = self.used.is_some();
-            let containers: Vec<Container> = containers.into_iter().filter(|it| it.running || !running_only).collect();
-            let decisions = decide(&pushes, &containers, self.used.as_ref(), self.all);
-            let names = decisions.iter().filter(|it| it.removed).flat_map(|it| it.records.clone()).collect();
-            let request = RemoveRequest { names, dry_run: self.dry_run, running_only };
+            let decisions = self.decide(&pushes, &containers);
+            let names = going(&decisions);
+            let request = RemoveRequest { names, dry_run: self.dry_run, running_only: self.running_only() };
             let answer = transfer::remove(&client, request).await?;
-            Ok(Pruned::new(decisions, &answer))
+            Ok(Pruned::new(Via::Helper, decisions, &answer))
         };
         let pruned = pruning.await;
         drop(client);
         transfer::ended(session, pruned).await
     }
+
+    /// Where no helper runs, the node's `ctr` does the work.
+    async fn through_ctr(&self, transport: &dyn Transport) -> Result<Pruned, Error> {
+        for _ in 0..ATTEMPTS {
+            let (ctr, _) = Ctr::probe(transport, &[], &self.settings).await?;
+            let containers = ctr.containers().await?;
+            let decisions = self.decide(ctr.pushes(), &containers.all);
+            let removed = ctr.remove(&going(&decisions), containers, self.running_only(), self.dry_run).await?;
+            if let Some(answer) = removed {
+                return Ok(Pruned::new(Via::Ctr, decisions, &answer));
+            }
+        }
+        Err(fallback::Error::Changing { times: ATTEMPTS }.into())
+    }
+
+    /// Whether containers that have ended keep nothing: what has ended may start again while its pod is there, which only the
+    /// cluster tells.
+    fn running_only(&self) -> bool {
+        self.used.is_some()
+    }
+
+    fn decide(&self, pushes: &[Standing], containers: &[Container]) -> Vec<Decision> {
+        let containers: Vec<&Container> =
+            containers.iter().filter(|container| container.running || !self.running_only()).collect();
+        decide(pushes, &containers, self.used.as_ref(), self.all)
+    }
+}
+
+/// The records that go.
+fn going(decisions: &[Decision]) -> Vec<String> {
+    decisions.iter().filter(|it| it.removed).flat_map(|it| it.records.clone()).collect()
 }
 
 /// What becomes of each image that was pushed to a node: by its digest, whatever names stand for it.
-fn decide(pushes: &[Standing], containers: &[Container], used: Option<&Used>, all: bool) -> Vec<Decision> {
+fn decide(pushes: &[Standing], containers: &[&Container], used: Option<&Used>, all: bool) -> Vec<Decision> {
     let mut images: BTreeMap<(&str, Option<Digest>), Vec<&Standing>> = BTreeMap::new();
     for one in pushes {
         images.entry((&one.pushed.name, one.target)).or_default().push(one);
@@ -161,8 +197,8 @@ fn decide(pushes: &[Standing], containers: &[Container], used: Option<&Used>, al
 }
 
 /// A container that was made from an image.
-fn container_of(records: &[&Standing], containers: &[Container]) -> Option<String> {
-    let made_from = |container: &&Container| {
+fn container_of(records: &[&Standing], containers: &[&Container]) -> Option<String> {
+    let made_from = |container: &&&Container| {
         records.iter().any(|one| {
             container.image == one.name && container.config.is_empty() && container.chain_id.is_empty()
                 || !one.config.is_empty() && container.config == one.config
@@ -176,14 +212,14 @@ fn container_of(records: &[&Standing], containers: &[Container]) -> Option<Strin
 }
 
 impl Pruned {
-    fn new(mut images: Vec<Decision>, answer: &RemoveResponse) -> Self {
+    fn new(via: Via, mut images: Vec<Decision>, answer: &RemoveResponse) -> Self {
         for image in images.iter_mut().filter(|image| image.removed) {
             if image.records.iter().any(|record| answer.refused.contains(record)) {
                 image.removed = false;
                 image.kept_by = Some("a container made meanwhile".to_owned());
             }
         }
-        Self { images, blobs: answer.blobs, blob_bytes: answer.blob_bytes, unpacked_bytes: answer.snapshot_bytes }
+        Self { via, images, blobs: answer.blobs, blob_bytes: answer.blob_bytes, unpacked_bytes: answer.snapshot_bytes }
     }
 }
 
@@ -197,6 +233,7 @@ impl PruneReport {
                 let pruned = outcome.result.as_ref().ok();
                 NodePruned {
                     name: outcome.node.name.clone(),
+                    via: pruned.map(|pruned| pruned.via),
                     images: pruned.map(|pruned| pruned.images.clone()).unwrap_or_default(),
                     blobs_freed: pruned.map_or(0, |pruned| pruned.blobs),
                     blob_bytes_freed: pruned.map_or(0, |pruned| pruned.blob_bytes),
@@ -297,7 +334,8 @@ mod tests {
     }
 
     fn kept(pushes: &[Vec<Standing>], containers: &[Container], used: &Used, all: bool) -> Vec<Option<String>> {
-        let decisions = decide(&pushes.concat(), containers, Some(used), all);
+        let containers: Vec<&Container> = containers.iter().collect();
+        let decisions = decide(&pushes.concat(), &containers, Some(used), all);
         let of = |content: &str| {
             let it = decisions.iter().find(|it| it.digest == digest(content).to_string()).expect("a decision");
             assert_eq!(it.removed, it.kept_by.is_none());
@@ -345,7 +383,7 @@ mod tests {
         let pushes = image("old", false);
         let decisions = decide(&pushes, &[], None, false);
         let refused = RemoveResponse { refused: vec![by_digest(NAME, &digest("old"))], ..Default::default() };
-        let pruned = Pruned::new(decisions, &refused);
+        let pruned = Pruned::new(Via::Helper, decisions, &refused);
         assert_eq!(pruned.images[0].kept_by.as_deref(), Some("a container made meanwhile"));
         assert!(!pruned.images[0].removed);
     }

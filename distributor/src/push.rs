@@ -194,13 +194,6 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Session(#[from] session::Error),
-    /// No helper, for what nothing else can do.
-    #[error("images are removed by the helper alone, and none can run there")]
-    #[diagnostic(help(
-        "remove them by hand on the node: `ctr -n k8s.io images ls 'labels.\"vcdist.name\"'` lists what was pushed, \
-         `ctr -n k8s.io images rm --sync NAME` removes it"
-    ))]
-    NeedsHelper(#[source] session::Error),
     /// No way without a helper either.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -158,7 +158,7 @@ impl Question {
             Err(why) if why.means_no_helper() => {
                 let (ctr, inventory) = Ctr::probe(transport, &self.images, &self.settings).await?;
                 let images = self.read(&inventory, None)?;
-                Ok(Says { via: Via::Ctr, images, pushes: ctr.pushes(), containers: None })
+                Ok(Says { via: Via::Ctr, images, pushes: ctr.pushes().to_vec(), containers: None })
             }
             Err(error) => Err(error.into()),
         }

@@ -1,9 +1,11 @@
 //! A push where no helper can run: through the `ctr` that the node has, with what that allows of the same guarantees. What
 //! is there is asked first; an archive of what is missing goes in one stream; what counts on being kept is rooted meanwhile;
-//! a name whose image is not whole is taken away again.
+//! a name whose image is not whole is taken away again. What was pushed is removed by it as well.
 
 mod archive;
+mod containers;
 mod probe;
+mod removal;
 mod shell;
 
 use std::collections::BTreeSet;
@@ -15,10 +17,12 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use vcstore::{Digest, Image, Store};
 
+use crate::graph::Graph;
 use crate::inventory::Inventory;
 use crate::plan::{ImagePlan, Plan, State};
 use crate::push::Event;
 use crate::pushed::{Standing, Time};
+use crate::removal::Named;
 use crate::session::{self, Settings};
 use crate::transfer::Sent;
 use crate::transport::{self, Transport};
@@ -96,6 +100,22 @@ pub enum Error {
         /// ctr's words.
         said: String,
     },
+    /// The node changes as fast as it is asked.
+    #[error("what runs on the node, or its images, changed between question and removal, {times} times over")]
+    #[diagnostic(help("prune again when the node has come to rest: nothing was removed"))]
+    Changing {
+        /// How often it was asked.
+        times: usize,
+    },
+    /// A name is still there that was removed.
+    #[error("{} still on the node after the removal: {said}", list(names))]
+    #[diagnostic(help("see containerd's log on the node (`journalctl -u containerd`), then prune again"))]
+    Left {
+        /// Their names.
+        names: Vec<String>,
+        /// ctr's words.
+        said: String,
+    },
     /// A blob of the store cannot be read.
     #[error("reading the images from the store")]
     #[diagnostic(help("build or import the image again (`vcbuild images`), then push"))]
@@ -107,6 +127,11 @@ pub enum Error {
 pub(crate) struct Ctr<'a> {
     transport: &'a dyn Transport,
     call: String,
+    /// Every image record, whoever made it.
+    images: Vec<Named>,
+    /// Everything there is, and what of it keeps what.
+    graph: Graph,
+    snapshotter: String,
     pushes: Vec<Standing>,
 }
 
@@ -119,13 +144,14 @@ impl<'a> Ctr<'a> {
     ) -> Result<(Self, Inventory), Error> {
         let said = shell::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
         let wanted = Wanted::on_any_platform(images);
-        let Probed { ctr, inventory, pushes } = probe::read(&said, &wanted).ok_or(Error::Answers)?;
-        Ok((Self { transport, call: ctr, pushes }, inventory))
+        let Probed { ctr, inventory, images, graph, pushes } = probe::read(&said, &wanted).ok_or(Error::Answers)?;
+        let snapshotter = inventory.snapshotter.clone();
+        Ok((Self { transport, call: ctr, images, graph, snapshotter, pushes }, inventory))
     }
 
     /// The images that were pushed to the node.
-    pub(crate) fn pushes(self) -> Vec<Standing> {
-        self.pushes
+    pub(crate) fn pushes(&self) -> &[Standing] {
+        &self.pushes
     }
 
     /// Imports what the plan sends; false when something it counts on went away since it was made.

@@ -9,6 +9,7 @@ use crate::graph::{self, Graph};
 use crate::helper::SOCKETS;
 use crate::inventory::{Disk, Inventory, Present, Record};
 use crate::pushed::{Pushed, Standing};
+use crate::removal::Named;
 use crate::session::Settings;
 use crate::wanted::Wanted;
 
@@ -22,6 +23,10 @@ pub(super) struct Probed {
     /// How `ctr` is called there, socket and namespace included.
     pub(super) ctr: String,
     pub(super) inventory: Inventory,
+    /// Every image record.
+    pub(super) images: Vec<Named>,
+    /// Everything that it lists.
+    pub(super) graph: Graph,
     /// The images that were pushed to it.
     pub(super) pushes: Vec<Standing>,
 }
@@ -82,18 +87,30 @@ pub(super) fn read<'a>(said: &[Said], wanted: impl IntoIterator<Item = &'a Wante
         Some(Standing { name, pushed, target: Some(target), pinned, complete, unpacked, config, chain })
     };
     let pushes = inventory.records.iter().filter_map(standing).collect();
-    Some(Probed { ctr: after("ctr ")?.to_owned(), inventory, pushes })
+    let images = named(lines("images"));
+    Some(Probed { ctr: after("ctr ")?.to_owned(), inventory, images, graph, pushes })
+}
+
+/// The image records that `ctr` lists, whoever made them.
+pub(super) fn named(lines: &[String]) -> Vec<Named> {
+    let named = |(name, record): (String, Record)| Named {
+        target: record.target.map(|target| target.to_string()).unwrap_or_default(),
+        ours: record.pushed.is_some(),
+        name,
+    };
+    lines.iter().filter_map(|line| record(line)).map(named).collect()
 }
 
 /// Everything that `ctr` lists, and what of it keeps what.
-fn graph(content: &[String], snapshots: &[String], snapshotter: &str) -> Graph {
+pub(super) fn graph(content: &[String], snapshots: &[String], snapshotter: &str) -> Graph {
     let mut graph = Graph::default();
     for line in content {
         let mut words = line.split_whitespace();
         if let Some(digest) = words.next().filter(|word| word.parse::<Digest>().is_ok()) {
             let labels = labels(words.next_back().unwrap_or_default());
             let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            graph.blob(digest.to_owned(), 0, labels, snapshotter);
+            let size = words.next().and_then(size).unwrap_or(0);
+            graph.blob(digest.to_owned(), size, labels, snapshotter);
         }
     }
     // `KEY PARENT KIND`, where the bottom of a chain has no parent.
@@ -104,6 +121,16 @@ fn graph(content: &[String], snapshots: &[String], snapshotter: &str) -> Graph {
         graph.snapshot((*key).to_owned(), parent.to_owned(), *kind == "Committed", &HashMap::new());
     }
     graph
+}
+
+/// A size as `ctr` rounds it for people, `10.24kB`, in bytes.
+fn size(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
+    let power = ["B", "kB", "MB", "GB", "TB"].iter().position(|known| *known == unit)?;
+    let bytes = number.parse::<f64>().ok()? * 1000_f64.powi(i32::try_from(power).ok()?);
+    // What a blob takes is far below where this is not exact.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size is no negative number")]
+    Some(bytes.round() as u64)
 }
 
 /// Labels as `ctr` lists them.
@@ -188,6 +215,12 @@ mod tests {
         let (_, found) =
             record(&format!("{} {labels}", line.trim_end().rsplit_once(' ').expect("labels").0)).expect("ours");
         assert_eq!((found.pinned, found.pushed), (false, Some(noted)));
+    }
+
+    #[test]
+    fn sizes_are_read_as_ctr_rounds_them() {
+        let read = ["163B", "30.72kB", "1.001MB", "12.5GB", "-", "x", "5parsecs"].map(size);
+        assert_eq!(read, [Some(163), Some(30_720), Some(1_001_000), Some(12_500_000_000), None, None, None]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod probe;
 mod removal;
 mod repair;
 pub(crate) mod stdio;
-mod usage;
+pub(crate) mod usage;
 mod write;
 
 use std::io;

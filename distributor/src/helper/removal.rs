@@ -13,12 +13,10 @@ use tonic::{Code, Status};
 use super::containerd::{Containerd, found, refused};
 use super::probe::{self, Facts, PINNED};
 use super::usage;
-use crate::graph::{Graph, Kept, Standing};
-use crate::protocol::proto::{Container, PushedImage, PushesResponse, RemoveRequest, RemoveResponse};
+use crate::graph::{Graph, Standing};
+use crate::protocol::proto::{PushedImage, PushesResponse, RemoveRequest, RemoveResponse};
 use crate::pushed::NAME;
-
-/// How the CRI names the record it makes for every image, before the digest of its configuration.
-const BY_ID: &str = "sha256:";
+use crate::removal::{Named, choose};
 
 /// Says which images were pushed to the node.
 pub(super) async fn pushes(containerd: &Containerd, facts: &Facts) -> Result<PushesResponse, Status> {
@@ -41,20 +39,26 @@ pub(super) async fn remove(
     let mut containers = usage::containers(containerd).await?.containers;
     let ended: Vec<String> = containers.iter().filter(|it| !it.running).map(|it| it.chain_id.clone()).collect();
     containers.retain(|container| container.running || !asked.running_only);
-    let going = choose(images(containerd).await?, &asked.names, &containers, &ended, &graph);
+    let mut images: BTreeMap<String, Image> =
+        images(containerd).await?.into_iter().map(|image| (image.name.clone(), image)).collect();
+    let named = images.values().map(|image| Named {
+        name: image.name.clone(),
+        target: target(image).to_owned(),
+        ours: is_ours(image),
+    });
+    let going = choose(named.collect(), &asked.names, &containers, &ended, &graph);
     let snapshot_bytes = sizes(containerd, facts.snapshotter(), &going.frees.snapshots).await?;
-    let mut answer = RemoveResponse {
-        removed: going.records.iter().filter(|image| is_ours(image)).map(|image| image.name.clone()).collect(),
-        refused: going.refused,
-        ..Default::default()
-    };
+    let mut answer =
+        RemoveResponse { removed: going.ours().map(|record| record.name.clone()).collect(), ..Default::default() };
+    let records: Vec<Image> = going.records.iter().filter_map(|record| images.remove(&record.name)).collect();
+    answer.refused = going.refused;
     let mut freed = going.frees;
-    if !asked.dry_run && !going.records.is_empty() {
-        for image in &going.records {
+    if !asked.dry_run && !records.is_empty() {
+        for image in &records {
             unpin(containerd, image).await?;
         }
-        for (index, image) in going.records.iter().enumerate() {
-            delete(containerd, image, index + 1 == going.records.len()).await?;
+        for (index, image) in records.iter().enumerate() {
+            delete(containerd, image, index + 1 == records.len()).await?;
         }
         // A lease or another namespace may keep what nothing here does.
         let left = everything(containerd, facts.snapshotter()).await?;
@@ -66,52 +70,6 @@ pub(super) async fn remove(
     answer.snapshots = freed.snapshots.len() as u64;
     answer.snapshot_bytes = freed.snapshots.iter().filter_map(|name| snapshot_bytes.get(name)).sum();
     Ok(answer)
-}
-
-/// What goes, and what it frees.
-#[derive(Debug, Default)]
-struct Going {
-    records: Vec<Image>,
-    refused: Vec<String>,
-    frees: Kept,
-}
-
-/// What goes of `names`, with these containers keeping images and those that have `ended` their snapshots alone.
-fn choose(images: Vec<Image>, names: &[String], containers: &[Container], ended: &[String], graph: &Graph) -> Going {
-    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let used = |image: &Image| {
-        let Standing { config, chain, .. } = graph.standing(target(image));
-        let made_from = |container: &Container| {
-            (!config.is_empty() && container.config == config) || (!chain.is_empty() && container.chain_id == chain)
-        };
-        containers.iter().any(|container| container.image == image.name || made_from(container))
-    };
-    let mut going = Going::default();
-    let (named, others): (Vec<Image>, Vec<Image>) =
-        images.into_iter().partition(|image| names.contains(image.name.as_str()));
-    let (going_by_name, refused): (Vec<Image>, Vec<Image>) =
-        named.into_iter().partition(|image| is_ours(image) && !used(image));
-    going.refused = refused.iter().map(|image| image.name.clone()).collect();
-    going.records = going_by_name;
-    // The CRI's own record of an image is of use for as long as another name leads to it.
-    let gone: BTreeSet<String> = going.records.iter().map(|image| target(image).to_owned()).collect();
-    let (by_id, named): (Vec<Image>, Vec<Image>) =
-        others.into_iter().partition(|image| image.name.starts_with(BY_ID) && gone.contains(target(image)));
-    let staying: Vec<&Image> = named.iter().chain(&refused).collect();
-    let reached = graph.kept(staying.iter().map(|image| target(image)), []);
-    let (kept_by_id, gone_by_id): (Vec<Image>, Vec<Image>) =
-        by_id.into_iter().partition(|image| reached.blobs.contains(&image.name));
-    going.records.extend(gone_by_id);
-    let (rooted, held) = graph.roots();
-    let targets = staying.iter().copied().chain(&kept_by_id).map(target).chain(rooted);
-    let stood_on = containers.iter().map(|container| &container.chain_id).chain(ended).map(String::as_str);
-    let stays = graph.kept(targets, held.chain(stood_on));
-    let frees = graph.kept(going.records.iter().map(target), []);
-    going.frees = Kept {
-        blobs: frees.blobs.difference(&stays.blobs).cloned().collect(),
-        snapshots: frees.snapshots.difference(&stays.snapshots).cloned().collect(),
-    };
-    going
 }
 
 /// Everything that containerd has in the namespace.

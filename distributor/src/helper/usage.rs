@@ -14,10 +14,10 @@ use super::probe::AT_ONCE;
 use crate::protocol::proto::{Container, ContainersResponse};
 
 /// The label that tells a container from the sandbox around it, and its value for the latter.
-const SANDBOX: (&str, &str) = ("io.cri-containerd.kind", "sandbox");
+pub(crate) const SANDBOX: (&str, &str) = ("io.cri-containerd.kind", "sandbox");
 
 /// Under this name the CRI keeps what it knows of a container.
-const METADATA: &str = "io.cri-containerd.container.metadata";
+pub(crate) const METADATA: &str = "io.cri-containerd.container.metadata";
 
 /// What the CRI keeps of a container, as far as it is of use here.
 #[derive(Debug, Deserialize)]
@@ -74,12 +74,12 @@ async fn below(containerd: &Containerd, made: &Made) -> Result<String, Status> {
 }
 
 /// The image that the CRI has noted; nothing where it has noted none in a way that is understood.
-fn config(metadata: &[u8]) -> String {
+pub(crate) fn config(metadata: &[u8]) -> String {
     serde_json::from_slice(metadata).map(|known: Versioned| known.metadata.image).unwrap_or_default()
 }
 
 /// The pod that the CRI made a container for.
-fn pod(labels: &HashMap<String, String>) -> String {
+pub(crate) fn pod(labels: &HashMap<String, String>) -> String {
     let label = |name: &str| labels.get(&format!("io.kubernetes.pod.{name}"));
     label("namespace").zip(label("name")).map(|(namespace, name)| format!("{namespace}/{name}")).unwrap_or_default()
 }
