@@ -20,6 +20,11 @@ pub(super) struct Via {
     #[arg(long, value_name = "DIR", requires = "via")]
     relay_cache: Option<CachePath>,
 
+    /// How much the relay's cache may hold: a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB. Beyond it, images go that were
+    /// pushed longest ago; those of this push stay.
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = vcterminal::parse_bytes)]
+    relay_cache_limit: u64,
+
     /// An option for the relay's ssh, as after its -o; may be repeated. Options of --ssh-option hold for the way to the
     /// relay only.
     #[arg(long, value_name = "KEYWORD=VALUE", requires = "via", value_parser = ssh_option)]
@@ -33,6 +38,7 @@ impl Via {
         Ok(Some(relay::Via {
             node: nodes.find_one(name, ssh).await?,
             cache: self.relay_cache.clone(),
+            cache_limit: self.relay_cache_limit,
             ssh_options: self.relay_ssh_option.clone(),
         }))
     }

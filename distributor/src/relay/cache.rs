@@ -20,7 +20,10 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
     pub(super) store: Store,
-    partial: Utf8PathBuf,
+    /// The folder of blobs that have come in part.
+    pub(super) partial: Utf8PathBuf,
+    /// The folder that says when each image was last pushed.
+    pub(super) used: Utf8PathBuf,
 }
 
 /// Why the cache cannot be used.
@@ -47,9 +50,11 @@ impl Cache {
         let failed = |source| Error::Io { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed)?;
         check(&path)?;
-        let partial = path.join("partial");
-        DirBuilder::new().recursive(true).mode(0o700).create(&partial).map_err(failed)?;
-        let cache = Self { store: Store::open(&path.join("store"))?, partial };
+        let (partial, used) = (path.join("partial"), path.join("used"));
+        for folder in [&partial, &used] {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        }
+        let cache = Self { store: Store::open(&path.join("store"))?, partial, used };
         cache.forget_old_parts().map_err(failed)?;
         Ok(cache)
     }

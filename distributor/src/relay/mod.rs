@@ -4,6 +4,7 @@
 
 mod cache;
 mod order;
+mod room;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,8 @@ pub struct Via {
     pub node: Node,
     /// The folder of its cache; the login user's own where none is named.
     pub cache: Option<CachePath>,
+    /// How many bytes it may keep beside the images of the push.
+    pub cache_limit: u64,
     /// `KEYWORD=VALUE` for the relay's ssh, as after its `-o`.
     pub ssh_options: Vec<String>,
 }
@@ -167,6 +170,7 @@ fn order(push: &Push, via: &Via, nodes: &[Node], ssh: &SshOptions) -> Result<Ord
         connections: push.connections,
         at: push.at.to_string(),
         dry_run: push.dry_run,
+        cache_limit: via.cache_limit,
     })
 }
 
@@ -254,7 +258,9 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         let total = wanted.values().sum();
         let blobs =
             wanted.iter().map(|(digest, size)| CachedBlob { digest: digest.to_string(), size: *size }).collect();
-        let answer = timeout(ANSWER_WITHIN, way.session.relay().prepare(PrepareRequest { blobs })).await;
+        let names = self.push.images.iter().map(|image| image.name.clone()).collect();
+        let request = PrepareRequest { blobs, names, cache_limit: self.via.cache_limit };
+        let answer = timeout(ANSWER_WITHIN, way.session.relay().prepare(request)).await;
         let answer = answer.map_err(|_| push::Error::slow("what its cache lacks"))??.into_inner();
         let lacking: Vec<Sending> = answer
             .lacking

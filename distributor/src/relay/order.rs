@@ -31,6 +31,8 @@ pub(crate) struct Order {
     /// When the push began, by the operator's clock.
     pub(crate) at: String,
     pub(crate) dry_run: bool,
+    /// How many bytes the relay's cache may have in the end, in which the images of this push count and stay.
+    pub(crate) cache_limit: u64,
 }
 
 /// An image by name.

@@ -16,6 +16,7 @@ use vcstore::Digest;
 
 use super::cache::{Cache, Error, Part};
 use super::order::{Order, Outcome, Told, What};
+use super::room::Held;
 use crate::assembly::{Assemblies, Piece};
 use crate::footprint;
 use crate::helper::{self, stdio};
@@ -43,8 +44,14 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When stdin and stdout are no connection.
 pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Result<(), helper::Error> {
-    let relaying =
-        Arc::new(Relaying { cache, opened: Mutex::default(), push: Mutex::default(), arriving: Assemblies::default() });
+    let relaying = Relaying {
+        cache,
+        opened: Mutex::default(),
+        held: Mutex::default(),
+        push: Mutex::default(),
+        arriving: Assemblies::default(),
+    };
+    let relaying = Arc::new(relaying);
     let served = stdio::serve(Routes::new(RelayServer::from_arc(Arc::clone(&relaying))), stall_timeout).await;
     if let Some(push) = relaying.running() {
         push.interrupter.interrupt();
@@ -58,6 +65,8 @@ pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Resul
 struct Relaying {
     cache: Option<Utf8PathBuf>,
     opened: Mutex<Option<Cache>>,
+    /// The images of the push, until this process ends.
+    held: Mutex<Option<Held>>,
     push: Mutex<Option<Running>>,
     arriving: Assemblies,
 }
@@ -88,15 +97,22 @@ impl Relaying {
 impl Relay for Relaying {
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
         let cache = self.cache()?;
+        let PrepareRequest { blobs, names, cache_limit } = request.into_inner();
         let mut needed = 0;
         let mut lacking = Vec::new();
-        for blob in request.into_inner().blobs {
+        for blob in blobs {
             if let Some(offset) = cache.lacks(&digest(&blob.digest)?) {
                 needed += blob.size.saturating_sub(offset);
                 lacking.push(PartialBlob { digest: blob.digest, offset: offset.min(blob.size) });
             }
         }
-        cache.check_room(needed).map_err(|error| told(&error))?;
+        let making = tokio::task::spawn_blocking(move || {
+            let held = cache.hold(&names)?;
+            cache.make_room(cache_limit, needed)?;
+            cache.check_room(needed).map(|()| held)
+        });
+        let held = making.await.map_err(|error| Status::internal(error.to_string()))?.map_err(|error| told(&error))?;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         Ok(Response::new(PrepareResponse { lacking }))
     }
 
@@ -239,7 +255,11 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, interrupt: &In
         };
         tell(telling, place, What::Outcome(Box::new(outcome)));
     }
-    let cleared = tokio::task::spawn_blocking(move || cache.clear()).await;
+    let cleared = tokio::task::spawn_blocking(move || {
+        cache.make_room(order.cache_limit, 0)?;
+        cache.clear()
+    });
+    let cleared = cleared.await;
     if let Ok(Err(error)) = cleared {
         tracing::warn!("{error}");
     }

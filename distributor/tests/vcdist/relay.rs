@@ -128,6 +128,11 @@ fn blobs_leave_the_operator_once_and_reach_every_worker() {
     image(&store, "manager", &noise(1, MB), &noise(3, MB));
     site.push(&["manager"]).report(0);
     assert_eq!(cached(), before, "what a name stood for before goes");
+
+    site.push(&["manager", "--relay-cache-limit", "1MB"]).report(0);
+    assert_eq!(cached(), before - 3, "all goes that the syncer has for itself");
+    assert_eq!(site.push(&["syncer"]).report(0)["relay"]["blobs_sent"], 3);
+    assert_eq!(cached(), before, "there is room again");
     site.calm();
 }
 
