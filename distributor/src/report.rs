@@ -26,7 +26,7 @@ pub struct PushReport {
 }
 
 /// The relay of a push.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RelayReport {
     /// Its name.
     pub name: String,

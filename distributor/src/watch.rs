@@ -15,8 +15,10 @@ use vcstore::Digest;
 use crate::cluster::{Cluster, WATCH_SECONDS};
 use crate::interrupt::Interrupt;
 use crate::nodes::{self, Choice, Node, Reach};
-use crate::push::{self, Event, Outcome, Push};
-use crate::transport::Transport;
+use crate::push::{self, Event, Outcome, Push, Share};
+use crate::relay::{self, Relayed, Via};
+use crate::report::{NodeReport, NodeResult, PlanReport, PushReport, RelayReport};
+use crate::transport::{self, SshOptions};
 
 /// How long a node rests after a push that failed, the first time; twice as long each time after.
 const FIRST_REST: Duration = Duration::from_secs(15);
@@ -36,6 +38,10 @@ pub struct Watch<'a> {
     pub cluster: &'a Cluster,
     /// Which of them.
     pub choice: &'a Choice,
+    /// How SSH gets there, or to the relay.
+    pub ssh: &'a SshOptions,
+    /// The relay, where there is one. It serves all nodes that are due at once; who comes meanwhile waits until it is done.
+    pub via: Option<&'a Via>,
     /// How long until a node is looked at again of which nothing is heard.
     pub recheck: Duration,
 }
@@ -68,12 +74,24 @@ pub enum Heard<'a> {
     /// Something happens on a node.
     Push(&'a Node, Event<'a>),
     /// A push to a node has ended; where it failed, it is tried again after a rest.
-    Ended(&'a Outcome, Why, Option<Duration>),
+    Ended(&'a Served, Why, Option<Duration>),
     /// A node is gone.
     Left(&'a str),
     /// The API server does not say what becomes of nodes; it is asked again.
     Deaf(&'a watcher::Error),
 }
+
+/// How a push to a node went.
+#[derive(Debug)]
+pub struct Served {
+    /// How it went.
+    pub outcome: Outcome,
+    /// What is reported of it.
+    pub report: NodeReport,
+}
+
+/// How pushes to some nodes went, and what went to the relay for them.
+type Round = (Vec<(Served, Why)>, Option<RelayReport>);
 
 /// What is known of a node.
 #[derive(Debug)]
@@ -84,7 +102,7 @@ struct Known {
     due: Option<(Instant, Why)>,
     busy: bool,
     failures: u32,
-    last: Option<Outcome>,
+    last: Option<Served>,
 }
 
 /// What the API says of a node, as far as it is a reason to push.
@@ -99,12 +117,8 @@ struct Seen {
 
 impl Watch<'_> {
     /// Watches until it is interrupted. What became of each node that is left, by their names.
-    pub async fn run(
-        &self,
-        connect: impl Fn(&Node) -> Box<dyn Transport> + Sync,
-        tell: impl Fn(Heard<'_>) + Sync,
-        interrupt: &Interrupt,
-    ) -> Vec<Outcome> {
+    pub async fn run(&self, tell: impl Fn(Heard<'_>) + Sync, interrupt: &Interrupt) -> Relayed {
+        let begun = Instant::now();
         let targets: BTreeSet<Digest> = self.push.images.iter().filter_map(target).collect();
         let share = self.push.share(self.push.parallel);
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
@@ -115,25 +129,34 @@ impl Watch<'_> {
         let mut under_way = FuturesUnordered::new();
         // Those that a list has named so far: who is not among them when it ends has left meanwhile.
         let mut listed: BTreeSet<String> = BTreeSet::new();
-        let (connect, tell) = (&connect, &tell);
+        let mut lists = true;
+        let mut relayed = self.via.map(|via| RelayReport { name: via.node.name.clone(), ..RelayReport::default() });
+        let (tell, share) = (&tell, &share);
         loop {
-            while under_way.len() < self.push.parallel.max(1) {
-                let Some((node, why)) = next(&mut known, Instant::now()) else { break };
-                tell(Heard::Begins(&node, why));
-                let share = &share;
-                under_way.push(async move {
-                    let say = |node: &Node, event: Event<'_>| tell(Heard::Push(node, event));
-                    (self.push.one(node, share, connect, &say, interrupt).await, why)
-                });
+            // A relay is given all that a list names at once.
+            let most = if self.via.is_some() { 1 } else { self.push.parallel.max(1) };
+            let waits = self.via.is_some() && lists;
+            while under_way.len() < most && !waits {
+                let take = if self.via.is_some() { usize::MAX } else { 1 };
+                let due: Vec<(Node, Why)> =
+                    std::iter::from_fn(|| next(&mut known, Instant::now())).take(take).collect();
+                if due.is_empty() {
+                    break;
+                }
+                due.iter().for_each(|(node, why)| tell(Heard::Begins(node, *why)));
+                under_way.push(self.serve(due, share, tell, interrupt));
             }
             let soonest = known.values().filter(|node| !node.busy).filter_map(|node| node.due).map(|(at, _)| at).min();
             tokio::select! {
                 () = interrupt.wait() => break,
-                Some((outcome, why)) = under_way.next(), if !under_way.is_empty() => {
-                    self.ended(&mut known, outcome, why, tell);
+                Some(round) = under_way.next(), if !under_way.is_empty() => {
+                    self.ended(&mut known, round, &mut relayed, tell, false);
                 }
                 event = events.try_next() => match event {
-                    Ok(Some(NodeEvent::Init)) => listed.clear(),
+                    Ok(Some(NodeEvent::Init)) => {
+                        listed.clear();
+                        lists = true;
+                    }
                     Ok(Some(NodeEvent::InitApply(node))) => {
                         listed.insert(node.metadata.name.clone().unwrap_or_default());
                         self.applied(&mut known, &node, &targets, tell);
@@ -141,20 +164,93 @@ impl Watch<'_> {
                     Ok(Some(NodeEvent::Apply(node))) => self.applied(&mut known, &node, &targets, tell),
                     Ok(Some(NodeEvent::Delete(node))) => left(&mut known, &node.metadata.name.unwrap_or_default(), tell),
                     Ok(Some(NodeEvent::InitDone)) => {
+                        lists = false;
                         let gone: Vec<String> = known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
                         gone.iter().for_each(|name| left(&mut known, name, tell));
                     }
                     Ok(None) => break,
-                    Err(error) => tell(Heard::Deaf(&error)),
+                    Err(error) => {
+                        // What is known has to do until it answers again.
+                        lists = false;
+                        tell(Heard::Deaf(&error));
+                    }
                 },
-                () = sleep_until(soonest), if soonest.is_some() && under_way.len() < self.push.parallel.max(1) => {}
+                () = sleep_until(soonest), if soonest.is_some() && under_way.len() < most && !waits => {}
             }
         }
         // They have heard it too, and put their nodes in order.
-        while let Some((outcome, why)) = under_way.next().await {
-            self.ended(&mut known, outcome, why, tell);
+        while let Some(round) = under_way.next().await {
+            self.ended(&mut known, round, &mut relayed, tell, true);
         }
-        known.into_values().filter_map(|node| node.last).collect()
+        let (reports, outcomes) =
+            known.into_values().filter_map(|node| node.last).map(|served| (served.report, served.outcome)).unzip();
+        let pushed = PushReport::of(reports, relayed, begun.elapsed());
+        Relayed { outcomes, pushed, planned: PlanReport::of(Vec::new()) }
+    }
+
+    /// Pushes to these nodes: to one, or by way of the relay to all.
+    async fn serve(
+        &self,
+        due: Vec<(Node, Why)>,
+        share: &Share,
+        tell: &(impl Fn(Heard<'_>) + Sync),
+        interrupt: &Interrupt,
+    ) -> Round {
+        let say = |node: &Node, event: Event<'_>| tell(Heard::Push(node, event));
+        if let Some(via) = self.via {
+            return self.relay(via, due, &say, interrupt).await;
+        }
+        let connect = |node: &Node| transport::to(&node.reach, self.ssh);
+        let one = |(node, why)| async move {
+            let outcome = self.push.one(node, share, &connect, &say, interrupt).await;
+            (Served { report: NodeReport::new(&outcome), outcome }, why)
+        };
+        (futures::future::join_all(due.into_iter().map(one)).await, None)
+    }
+
+    /// Pushes to these nodes by way of the relay. One that it cannot serve is nothing to the others.
+    async fn relay(
+        &self,
+        via: &Via,
+        due: Vec<(Node, Why)>,
+        say: &impl Fn(&Node, Event<'_>),
+        interrupt: &Interrupt,
+    ) -> Round {
+        let begun = Instant::now();
+        let fail = |(node, why): (Node, Why), error: &relay::Error| {
+            let outcome = Outcome {
+                node,
+                planned: None,
+                via: None,
+                blobs_sent: 0,
+                bytes_sent: 0,
+                elapsed: begun.elapsed(),
+                error: Some(error.of_node()),
+            };
+            (Served { report: NodeReport::new(&outcome), outcome }, why)
+        };
+        let (mut round, mut meant) = (Vec::new(), Vec::new());
+        for (node, why) in due {
+            match relay::check(&node) {
+                Ok(()) => meant.push((node, why)),
+                Err(error) => round.push(fail((node, why), &error)),
+            }
+        }
+        if meant.is_empty() {
+            return (round, None);
+        }
+        let nodes = meant.iter().map(|(node, _)| node.clone()).collect();
+        match relay::push(self.push, via, nodes, self.ssh, say, interrupt).await {
+            Ok(Relayed { outcomes, pushed, .. }) => {
+                let served = outcomes.into_iter().zip(pushed.nodes).zip(meant);
+                round.extend(served.map(|((outcome, report), (_, why))| (Served { outcome, report }, why)));
+                (round, pushed.relay)
+            }
+            Err(error) => {
+                round.extend(meant.into_iter().map(|one| fail(one, &error)));
+                (round, None)
+            }
+        }
     }
 
     /// Takes in what the API says of a node by now.
@@ -186,22 +282,36 @@ impl Watch<'_> {
         this.seen = seen;
     }
 
-    /// Takes in how a push ended.
-    fn ended(&self, known: &mut BTreeMap<String, Known>, outcome: Outcome, why: Why, tell: &impl Fn(Heard<'_>)) {
-        let Some(this) = known.get_mut(&outcome.node.name) else { return };
-        this.busy = false;
-        this.failures = if outcome.error.is_some() { this.failures + 1 } else { 0 };
-        let (pause, next) = match this.failures {
-            0 => (self.recheck, Why::Check),
-            failures => (rest(failures), Why::Again),
-        };
-        // What was heard meanwhile comes first.
-        if this.due.is_none() && this.seen.ready {
-            this.due = Some((Instant::now() + pause, next));
+    /// Takes in how pushes ended; none is repeated when all `stops`.
+    fn ended(
+        &self,
+        known: &mut BTreeMap<String, Known>,
+        (round, sent): Round,
+        relayed: &mut Option<RelayReport>,
+        tell: &impl Fn(Heard<'_>),
+        stops: bool,
+    ) {
+        if let (Some(all), Some(sent)) = (relayed.as_mut(), sent) {
+            all.blobs_sent += sent.blobs_sent;
+            all.bytes_sent += sent.bytes_sent;
         }
-        let stopped = matches!(outcome.error, None | Some(push::Error::Interrupted));
-        tell(Heard::Ended(&outcome, why, (!stopped).then_some(pause)));
-        this.last = Some(outcome);
+        for (served, why) in round {
+            let outcome = &served.outcome;
+            let Some(this) = known.get_mut(&outcome.node.name) else { continue };
+            this.busy = false;
+            this.failures = if outcome.error.is_some() { this.failures + 1 } else { 0 };
+            let (pause, next) = match this.failures {
+                0 => (self.recheck, Why::Check),
+                failures => (rest(failures), Why::Again),
+            };
+            // What was heard meanwhile comes first.
+            if this.due.is_none() && this.seen.ready {
+                this.due = Some((Instant::now() + pause, next));
+            }
+            let is_over = stops || matches!(outcome.error, None | Some(push::Error::Interrupted));
+            tell(Heard::Ended(&served, why, (!is_over).then_some(pause)));
+            this.last = Some(served);
+        }
     }
 }
 
@@ -233,6 +343,14 @@ async fn sleep_until(moment: Option<Instant>) {
 
 fn target(image: &vcstore::Image) -> Option<Digest> {
     Digest::try_from(image.target.digest()).ok()
+}
+
+impl Served {
+    /// Whether nothing had to be done.
+    #[must_use]
+    pub fn was_done(&self) -> bool {
+        self.report.result == NodeResult::UpToDate
+    }
 }
 
 impl Seen {

@@ -54,7 +54,7 @@ pub(super) struct Push {
     dry_run: bool,
 
     /// Go on until Ctrl-C: nodes that join later, become Ready or lose an image get what they lack.
-    #[arg(long, conflicts_with_all = ["dry_run", "host", "inventory", "via"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "host", "inventory"])]
     watch: bool,
 
     /// How long until a watched node is looked at again of which nothing is heard.
@@ -156,7 +156,6 @@ impl Work {
     }
 
     async fn watch(self, speed: Speed, recheck: Duration) -> Result<Exit, Error> {
-        let begun = Instant::now();
         let push = self.push(speed, false)?;
         // Names that are wrong are said at once; that no node is there yet is no reason not to wait for one.
         match self.nodes.find(&self.ssh).await {
@@ -165,15 +164,16 @@ impl Work {
         }
         let cluster = self.nodes.cluster().await?.ok_or(Error::NoCluster)?;
         let choice = self.nodes.choice();
-        let watch = Watch { push: &push, cluster: &cluster, choice: &choice, recheck };
+        let via = self.via.find(&self.nodes, &self.ssh).await?;
         let ssh = self.ssh.options();
+        let watch = Watch { push: &push, cluster: &cluster, choice: &choice, ssh: &ssh, via: via.as_ref(), recheck };
         let (interrupter, interrupt) = Interrupt::new();
-        let watching = watch.run(|node| transport::to(&node.reach, &ssh), |heard| watched::tell(&heard), &interrupt);
-        let outcomes = tokio::select! {
-            outcomes = watching => outcomes,
+        let watching = watch.run(|heard| watched::tell(&heard), &interrupt);
+        let watched = tokio::select! {
+            watched = watching => watched,
             never = heed_signals(&interrupter) => match never {},
         };
-        self.report(&Relayed::without(outcomes, begun.elapsed()), false)
+        self.report(&watched, false)
     }
 
     fn push(&self, speed: Speed, dry_run: bool) -> Result<push::Push, Error> {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::cli::progress;
-use crate::push::{Event, Outcome};
+use crate::push::Event;
 use crate::report;
-use crate::watch::{Heard, Why};
+use crate::watch::{Heard, Served, Why};
 
 /// Says what was heard, where it is worth a line.
 pub(super) fn tell(heard: &Heard<'_>) {
@@ -20,7 +20,7 @@ fn line(heard: &Heard<'_>) -> Option<String> {
         Heard::Begins(node, why) => format!("{}: {}", node.name, begins(*why)),
         Heard::Waits(node) => format!("{}: not Ready; waiting until it is", node.name),
         Heard::Push(node, event) => format!("{}: {}", node.name, progress::words(*event)?),
-        Heard::Ended(outcome, why, rest) => format!("{}: {}", outcome.node.name, ended(outcome, *why, *rest)?),
+        Heard::Ended(served, why, rest) => format!("{}: {}", served.outcome.node.name, ended(served, *why, *rest)?),
         Heard::Left(node) => format!("{node}: gone"),
         Heard::Deaf(error) => format!("watching the cluster's nodes: {error}; asking again"),
     })
@@ -37,8 +37,8 @@ fn begins(why: Why) -> &'static str {
     }
 }
 
-fn ended(outcome: &Outcome, why: Why, rest: Option<Duration>) -> Option<String> {
-    let done = outcome.planned.as_ref().is_some_and(|planned| planned.plan.is_done());
+fn ended(served: &Served, why: Why, rest: Option<Duration>) -> Option<String> {
+    let (outcome, done) = (&served.outcome, served.was_done());
     Some(match &outcome.error {
         Some(error) => {
             let again = rest.map(|rest| format!("; trying again in {} s", rest.as_secs())).unwrap_or_default();
@@ -57,26 +57,34 @@ fn ended(outcome: &Outcome, why: Why, rest: Option<Duration>) -> Option<String> 
 mod tests {
     use super::*;
     use crate::nodes::{Node, Reach};
+    use crate::push::{Error, Outcome};
+    use crate::report::{NodeReport, NodeResult};
 
     #[test]
     fn each_thing_that_happens_has_a_line_and_a_look_that_finds_nothing_has_none() {
         let node = Node { name: "w1".into(), reach: Reach::Local, ready: None, architecture: None, runtime: None };
-        let outcome = Outcome {
-            node: node.clone(),
-            planned: None,
-            via: None,
-            blobs_sent: 3,
-            bytes_sent: 4_000,
-            elapsed: Duration::from_millis(1500),
-            error: None,
+        let served = |result: NodeResult, error: Option<Error>| {
+            let outcome = Outcome {
+                node: node.clone(),
+                planned: None,
+                via: None,
+                blobs_sent: 3,
+                bytes_sent: 4_000,
+                elapsed: Duration::from_millis(1500),
+                error,
+            };
+            Served { report: NodeReport { result, ..NodeReport::new(&outcome) }, outcome }
         };
+        let (pushed, same) = (served(NodeResult::Pushed, None), served(NodeResult::UpToDate, None));
         let said = |heard: Heard<'_>| line(&heard).unwrap_or_default();
         assert_eq!(said(Heard::Begins(&node, Why::Joined)), "w1: there; pushing");
         assert_eq!(said(Heard::Begins(&node, Why::Check)), "");
         assert_eq!(said(Heard::Waits(&node)), "w1: not Ready; waiting until it is");
         assert_eq!(said(Heard::Push(&node, Event::Ended { succeeded: true })), "");
-        assert_eq!(said(Heard::Ended(&outcome, Why::Check, None)), "w1: done: 3 blobs, 4.00 kB in 1.50 s");
-        let failed = Outcome { error: Some(crate::push::Error::Interrupted), ..outcome };
+        assert_eq!(said(Heard::Ended(&pushed, Why::Check, None)), "w1: done: 3 blobs, 4.00 kB in 1.50 s");
+        assert_eq!(said(Heard::Ended(&same, Why::Check, None)), "");
+        assert_eq!(said(Heard::Ended(&same, Why::Joined, None)), "w1: has everything");
+        let failed = served(NodeResult::Failed, Some(Error::Interrupted));
         assert_eq!(said(Heard::Ended(&failed, Why::Joined, None)), "w1: stopped before all was done");
         let again = said(Heard::Ended(&failed, Why::Joined, Some(Duration::from_secs(15))));
         assert_eq!(again, "w1: stopped before all was done; trying again in 15 s");

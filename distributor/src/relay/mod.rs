@@ -107,6 +107,28 @@ impl Diagnostic for Error {
     }
 }
 
+impl Error {
+    /// As what a push to one of the nodes failed by.
+    pub(crate) fn of_node(&self) -> push::Error {
+        match self {
+            Self::Relay { source, .. } if matches!(**source, push::Error::Interrupted) => push::Error::Interrupted,
+            _ => push::Error::Helper {
+                message: self.to_string(),
+                help: self.help().map(|help| help.to_string()).unwrap_or_default(),
+                again: Again::No,
+            },
+        }
+    }
+}
+
+/// Whether a relay can be told of this node.
+///
+/// # Errors
+/// When this machine alone can reach it as it is.
+pub(crate) fn check(node: &Node) -> Result<(), Error> {
+    target(node).map(drop)
+}
+
 /// Pushes to `nodes` by way of `via`, telling `watch` what happens to the relay and to the nodes.
 ///
 /// # Errors
@@ -150,8 +172,11 @@ pub async fn push(
     })
 }
 
+fn target(node: &Node) -> Result<Target, Error> {
+    Target::of(node).map_err(|why| Error::Node { node: node.name.clone(), why })
+}
+
 fn order(push: &Push, via: &Via, nodes: &[Node], ssh: &SshOptions) -> Result<Order, Error> {
-    let target = |node: &Node| Target::of(node).map_err(|why| Error::Node { node: node.name.clone(), why });
     Ok(Order {
         images: push
             .images

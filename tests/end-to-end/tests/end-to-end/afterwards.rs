@@ -17,6 +17,7 @@ fn nodes_that_join_later_get_the_images_and_what_no_revision_needs_goes() {
     let operator = Operator::with_lab("e2e-after", Containerd::V2);
     let built = operator.stage.images(&["--base", "scratch"]);
     a_watched_push_serves_who_comes_and_who_loses_something(&operator);
+    a_watched_push_serves_them_by_way_of_a_relay_too(&operator);
     images_go_when_neither_revision_nor_workload_names_them(&operator, &built);
 }
 
@@ -42,6 +43,44 @@ fn a_watched_push_serves_who_comes_and_who_loses_something(operator: &Operator) 
     for worker in ["worker1", "worker2"] {
         assert_eq!(operator.on(worker, &["ctr", "--namespace", "k8s.io", "leases", "ls", "-q"]), "");
     }
+}
+
+fn a_watched_push_serves_them_by_way_of_a_relay_too(operator: &Operator) {
+    let lab = &operator.lab;
+    for name in images(operator, "worker1") {
+        let _ = operator.on("worker1", &["ctr", "--namespace", "k8s.io", "images", "rm", "--sync", &name]);
+    }
+    let node: Value = serde_json::from_str(&operator.kubectl(&["get", "node", "worker2", "-o", "json"])).unwrap();
+    let _ = operator.kubectl(&["delete", "node", "worker2"]);
+    // The relay logs in to the others with what it has itself.
+    for (name, file) in [("key", lab.ssh_key()), ("known_hosts", lab.known_hosts())] {
+        let content = std::fs::read_to_string(file).unwrap();
+        let line = format!("umask 077; mkdir -p /run/relay; printf '%s' '{content}' > /run/relay/{name}");
+        let _ = operator.on(lab::CONTROL_PLANE, &["sh", "-c", &line]);
+    }
+    let mut command = operator.push();
+    command.args(["--watch", "--recheck", "5s", "--via", lab::CONTROL_PLANE, "--relay-cache", "/run/relay/cache"]);
+    command.arg("--relay-ssh-option=IdentityFile=/run/relay/key");
+    command.arg("--relay-ssh-option=UserKnownHostsFile=/run/relay/known_hosts");
+    let mut watched = Watched::start(&mut command);
+    watched.wait_for(&format!("{}: sending ", lab::CONTROL_PLANE));
+    watched.wait_for("worker1: done: ");
+    assert_eq!(images(operator, "worker1").len(), 6, "three images by two names each");
+
+    let _ = lab.kubectl_with(&["create", "-f", "-"], &anew(node)).unwrap();
+    watched.wait_for("worker2: has everything");
+    let lost = images(operator, "worker2").remove(0);
+    let _ = operator.on("worker2", &["ctr", "--namespace", "k8s.io", "images", "rm", &lost]);
+    watched.wait_for("worker2: done: 0 blobs");
+    assert!(images(operator, "worker2").contains(&lost));
+
+    let said = watched.said.join("\n");
+    assert_eq!(said.matches(&format!("{}: sending ", lab::CONTROL_PLANE)).count(), 1, "blobs go there once: {said}");
+    let report = watched.interrupt();
+    assert_eq!(report["relay"]["name"], lab::CONTROL_PLANE, "{report}");
+    assert!(report["relay"]["bytes_sent"].as_u64().unwrap() > 0, "{report}");
+    let failed = |node: &&Value| node["result"] == "failed";
+    assert_eq!(report["nodes"].as_array().unwrap().iter().filter(failed).count(), 0, "{report}");
 }
 
 fn images_go_when_neither_revision_nor_workload_names_them(operator: &Operator, built: &Value) {
