@@ -8,10 +8,11 @@ use serde::Serialize;
 use vcstore::Digest;
 use vcterminal::{Exit, Table};
 
+use crate::engine::{Engine, Keeper};
 use crate::fallback::{self, Ctr};
 use crate::nodes::Node;
 use crate::protocol::proto::{Container, RemoveRequest, RemoveResponse};
-use crate::push::{Error, Via};
+use crate::push::{Again, Error, Via, engine_of};
 use crate::pushed::Standing;
 use crate::report::{self, NodeError};
 use crate::rollout::Used;
@@ -78,6 +79,33 @@ pub struct Decision {
     pub kept_by: Option<String>,
 }
 
+/// A name on a node of what was pushed there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// The name.
+    pub(crate) name: String,
+    /// The name it was pushed by.
+    pub(crate) pushed: String,
+    /// What it stands for.
+    pub(crate) target: Option<Digest>,
+    /// The digest of the image's configuration, where it is known.
+    pub(crate) config: String,
+    /// The chain id of its layers, where it is known.
+    pub(crate) chain: String,
+}
+
+impl Record {
+    fn of(standing: &Standing) -> Self {
+        Self {
+            name: standing.name.clone(),
+            pushed: standing.pushed.name.clone(),
+            target: standing.target,
+            config: standing.config.clone(),
+            chain: standing.chain.clone(),
+        }
+    }
+}
+
 /// `vcdist prune --output json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PruneReport {
@@ -113,13 +141,16 @@ impl Prune {
     pub async fn run(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Outcome> {
         let connect = &connect;
         stream::iter(nodes)
-            .map(|node| async move { Outcome { result: self.node(connect(&node).as_ref()).await, node } })
+            .map(|node| async move { Outcome { result: self.node(&node, connect(&node).as_ref()).await, node } })
             .buffered(self.parallel.max(1))
             .collect()
             .await
     }
 
-    async fn node(&self, transport: &dyn Transport) -> Result<Pruned, Error> {
+    async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<Pruned, Error> {
+        if let Some(engine) = engine_of(node)? {
+            return self.engine(transport, engine).await;
+        }
         let session = match Session::open(transport, &self.binary, &self.settings).await {
             Err(why) if why.means_no_helper() => return self.through_ctr(transport).await,
             opened => opened?,
@@ -136,7 +167,31 @@ impl Prune {
         };
         let pruned = pruning.await;
         drop(client);
-        transfer::ended(session, pruned).await
+        match transfer::ended(session, pruned).await {
+            Err(why @ Error::Helper { again: Again::OtherRuntime, .. }) => {
+                let engine = Engine::found(transport).await?.ok_or(why)?;
+                self.engine(transport, engine).await
+            }
+            pruned => pruned,
+        }
+    }
+
+    /// Docker and CRI-O: what was pushed is told by notes, and containers that have ended keep their images too.
+    async fn engine(&self, transport: &dyn Transport, engine: Engine) -> Result<Pruned, Error> {
+        for _ in 0..ATTEMPTS {
+            let keeper = Keeper::ask(transport, engine).await?;
+            let containers: Vec<&Container> = keeper.holding.containers.iter().collect();
+            let mut decisions = decide(&keeper.records(), &containers, self.used.as_ref(), self.all);
+            let meant = going(&decisions);
+            for decision in decisions.iter_mut().filter(|it| it.removed) {
+                decision.kept_by = keeper.kept_by(&meant, &decision.records);
+                decision.removed = decision.kept_by.is_none();
+            }
+            if let Some(answer) = keeper.remove(&going(&decisions), self.dry_run).await? {
+                return Ok(Pruned::new(keeper.via, decisions, &answer));
+            }
+        }
+        Err(fallback::Error::Changing { times: ATTEMPTS }.into())
     }
 
     /// Where no helper runs, the node's `ctr` does the work.
@@ -162,7 +217,8 @@ impl Prune {
     fn decide(&self, pushes: &[Standing], containers: &[Container]) -> Vec<Decision> {
         let containers: Vec<&Container> =
             containers.iter().filter(|container| container.running || !self.running_only()).collect();
-        decide(pushes, &containers, self.used.as_ref(), self.all)
+        let records: Vec<Record> = pushes.iter().map(Record::of).collect();
+        decide(&records, &containers, self.used.as_ref(), self.all)
     }
 }
 
@@ -172,12 +228,12 @@ fn going(decisions: &[Decision]) -> Vec<String> {
 }
 
 /// What becomes of each image that was pushed to a node: by its digest, whatever names stand for it.
-fn decide(pushes: &[Standing], containers: &[&Container], used: Option<&Used>, all: bool) -> Vec<Decision> {
-    let mut images: BTreeMap<(&str, Option<Digest>), Vec<&Standing>> = BTreeMap::new();
+fn decide(pushes: &[Record], containers: &[&Container], used: Option<&Used>, all: bool) -> Vec<Decision> {
+    let mut images: BTreeMap<(&str, Option<Digest>), Vec<&Record>> = BTreeMap::new();
     for one in pushes {
-        images.entry((&one.pushed.name, one.target)).or_default().push(one);
+        images.entry((&one.pushed, one.target)).or_default().push(one);
     }
-    let decision = |((name, target), records): ((&str, Option<Digest>), Vec<&Standing>)| {
+    let decision = |((name, target), records): ((&str, Option<Digest>), Vec<&Record>)| {
         let named = records.iter().any(|one| one.name == name);
         let by = || {
             let by_digest = || used?.digest(&target?);
@@ -197,7 +253,7 @@ fn decide(pushes: &[Standing], containers: &[&Container], used: Option<&Used>, a
 }
 
 /// A container that was made from an image.
-fn container_of(records: &[&Standing], containers: &[&Container]) -> Option<String> {
+fn container_of(records: &[&Record], containers: &[&Container]) -> Option<String> {
     let made_from = |container: &&&Container| {
         records.iter().any(|one| {
             container.image == one.name && container.config.is_empty() && container.chain_id.is_empty()
@@ -303,7 +359,6 @@ pub fn exit(outcomes: &[Outcome]) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pushed::Pushed;
     use crate::wanted::by_digest;
 
     const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
@@ -313,27 +368,22 @@ mod tests {
     }
 
     /// The records of an image of this content: by digest, and by its tag where that points at it.
-    fn image(content: &str, tagged: bool) -> Vec<Standing> {
-        let pushed =
-            Pushed { name: NAME.into(), digest: digest(content), at: "2026-11-23T13:10:05Z".parse().expect("a time") };
+    fn image(content: &str, tagged: bool) -> Vec<Record> {
         let by_tag = tagged.then(|| NAME.to_owned());
         by_tag
             .into_iter()
             .chain([by_digest(NAME, &digest(content))])
-            .map(|name| Standing {
+            .map(|name| Record {
                 name,
+                pushed: NAME.into(),
                 target: Some(digest(content)),
-                pushed: pushed.clone(),
-                pinned: true,
-                complete: true,
-                unpacked: true,
                 config: format!("config {content}"),
                 chain: format!("chain {content}"),
             })
             .collect()
     }
 
-    fn kept(pushes: &[Vec<Standing>], containers: &[Container], used: &Used, all: bool) -> Vec<Option<String>> {
+    fn kept(pushes: &[Vec<Record>], containers: &[Container], used: &Used, all: bool) -> Vec<Option<String>> {
         let containers: Vec<&Container> = containers.iter().collect();
         let decisions = decide(&pushes.concat(), &containers, Some(used), all);
         let of = |content: &str| {

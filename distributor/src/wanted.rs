@@ -180,6 +180,17 @@ pub(crate) fn repository(name: &str) -> &str {
     }
 }
 
+/// The name that container runtimes make of what a pod says: with a registry, and with a tag.
+pub(crate) fn full_name(name: &str) -> String {
+    let host = |(host, _): &(&str, &str)| host.contains(['.', ':']) || *host == "localhost";
+    let name = match name.split_once('/').filter(host) {
+        Some(_) => name.to_owned(),
+        None if name.contains('/') => format!("docker.io/{name}"),
+        None => format!("docker.io/library/{name}"),
+    };
+    if repository(&name) == name { format!("{name}:latest") } else { name }
+}
+
 fn chain(image: &PlatformImage) -> Vec<WantedLayer> {
     let mut below: Option<Digest> = None;
     image

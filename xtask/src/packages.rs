@@ -23,6 +23,7 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "fish", provides: "/usr/bin/fish", reason: "a login shell unlike sh" },
     Package { name: "mmdebstrap", provides: "mmdebstrap", reason: "the measure of the debian base" },
     Package { name: "nix-bin", provides: "nix", reason: "builds images as derivations" },
+    Package { name: "podman", provides: "/usr/bin/podman", reason: "fills CRI-O's storage where there is no skopeo" },
     Package {
         name: "python3-jsonschema",
         provides: "/usr/lib/python3/dist-packages/jsonschema/__init__.py",

@@ -1,8 +1,11 @@
 //! Pushes to nodes whose kubelet uses no containerd of its own: Docker takes archives by `docker load`, CRI-O's storage is
-//! filled by skopeo or podman. The node's own programs do the work, and no helper runs.
+//! filled by skopeo or podman. The node's own programs do the work, and no helper runs. What was pushed is removed by them too.
 
 mod archive;
 mod docker;
+mod holding;
+mod note;
+mod removal;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -22,6 +25,8 @@ use crate::transfer::Sent;
 use crate::transport::Transport;
 use crate::wanted::Wanted;
 use archive::Archive;
+
+pub(crate) use removal::Keeper;
 
 /// How long a node may take to say what it has.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
@@ -50,6 +55,21 @@ pub enum Error {
     #[error("its container runtime is CRI-O, and the node has neither skopeo nor podman to take images in")]
     #[diagnostic(help("install skopeo on the node (its package is called so on every distribution), then push again"))]
     NoTool,
+    /// CRI-O, and nothing that takes images from its storage.
+    #[error("its container runtime is CRI-O, and the node has neither podman nor skopeo to remove images with")]
+    #[diagnostic(help("install podman on the node, which removes single names too, or skopeo; then prune again"))]
+    NoRemover,
+    /// A name is still there that was removed.
+    #[error("{} still on the node after the removal: {said}", names.join(", "))]
+    #[diagnostic(help(
+        "see what the node's runtime says of them (`docker images`, `crictl images`), then prune again"
+    ))]
+    Left {
+        /// The names.
+        names: Vec<String>,
+        /// The program's words.
+        said: String,
+    },
     /// Docker does not answer.
     #[error("its container runtime is Docker, and its docker does not answer: {said}")]
     #[diagnostic(help("`docker version` must work on the node, for root or by `sudo -n`; then push again"))]
@@ -208,6 +228,9 @@ impl<'a> Node<'a> {
         if !names.is_empty() {
             let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
             return Err(Error::Incomplete { names, said: words.collect::<Vec<_>>().join("; ") });
+        }
+        for name in said.iter().filter_map(|said| said.words.strip_prefix("unnoted ")) {
+            tracing::warn!("it could not be noted on the node that {name} was pushed; vcdist prune will not know it");
         }
         for wanted in open {
             say(Event::Finished {

@@ -3,15 +3,45 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use vcstore::Digest;
 
-use super::{first, quoted};
-use crate::fallback::END;
+use super::holding::{Held, Holding, container};
+use super::{first, note, quoted};
+use crate::fallback::{END, Said};
 use crate::inventory::Present;
 use crate::wanted::Wanted;
 
 /// Where the storage is unless its configuration says otherwise.
 const ROOT: &str = "/var/lib/containers/storage";
+
+/// Where what ends with the machine's run is kept unless its configuration says otherwise.
+const RUN: &str = "/run/containers/storage";
+
+/// An image, as the storage lists it.
+#[derive(Debug, Deserialize)]
+struct ListedImage {
+    id: String,
+    names: Option<Vec<String>>,
+    layer: Option<String>,
+}
+
+/// A layer.
+#[derive(Debug, Deserialize)]
+struct ListedLayer {
+    id: String,
+    parent: Option<String>,
+    #[serde(rename = "diff-size")]
+    size: Option<i64>,
+}
+
+/// A container.
+#[derive(Debug, Deserialize)]
+struct ListedContainer {
+    id: String,
+    image: Option<String>,
+}
 
 /// The script that asks.
 pub(super) fn probe(wanted: &[Wanted]) -> String {
@@ -19,16 +49,87 @@ pub(super) fn probe(wanted: &[Wanted]) -> String {
         first("skopeo /usr/bin/skopeo podman /usr/bin/podman"),
         format!(r#"[ -n "$c" ] || {{ say no-tool; say {END}; exit 0; }}"#),
         r#"x="$as $c"; say "call $c"; say "machine $(uname -m)""#.to_owned(),
-        // As its configuration has it; the first that says so is the one that counts.
-        format!(
-            r#"r=$($as sed -n 's/^ *graphroot *= *"\(.*\)"/\1/p' "${{CONTAINERS_STORAGE_CONF:-/etc/containers/storage.conf}}" /usr/share/containers/storage.conf 2>/dev/null | head -n 1); r=${{r:-{ROOT}}}"#
-        ),
+        set("r", "graphroot", ROOT),
         r#"d=$r; while ! $as test -e "$d"; do d=${d%/*}; d=${d:-/}; done"#.to_owned(),
         r#"say disk; echo "$d"; $as df -Pk "$d" | tail -n 1; $as df -Pi "$d" | tail -n 1"#.to_owned(),
         r#"say layers; $as sh -c 'cat "$1"/*-layers/layers.json' - "$r" 2>/dev/null | tr ',{' '\n\n' | sed -n 's/^ *"compressed-diff-digest": *"\(.*\)".*/\1/p'"#.to_owned(),
     ];
     lines.extend(wanted.iter().map(inspect));
     lines.join("\n")
+}
+
+/// The script that asks for every image, layer and container, of the storage's own lists. podman comes first here: skopeo takes
+/// images away with all their names.
+pub(super) fn holding() -> String {
+    let state = state();
+    let list =
+        |name: &str, files: &str| format!("say {name}; $as sh -c 'cat {files} 2>/dev/null' - \"$r\" \"$u\"; echo");
+    [
+        first("podman /usr/bin/podman skopeo /usr/bin/skopeo"),
+        format!(r#"[ -n "$c" ] || {{ say no-tool; say {END}; exit 0; }}"#),
+        format!("say \"call $c\"; {state}; say \"state $(state)\""),
+        list("images", IMAGES),
+        list("layers", r#""$1"/*-layers/layers.json "$2"/*-layers/volatile-layers.json"#),
+        list("containers", CONTAINERS),
+    ]
+    .join("\n")
+}
+
+const IMAGES: &str = r#""$1"/*-images/images.json"#;
+const CONTAINERS: &str = r#""$1"/*-containers/containers.json "$2"/*-containers/volatile-containers.json"#;
+
+/// What defines `state`: the names of all images, and all containers.
+fn state() -> String {
+    let (root, run) = (set("r", "graphroot", ROOT), set("u", "runroot", RUN));
+    format!(
+        "{root}; {run}; state() {{ $as sh -c 'cat {IMAGES} {CONTAINERS} 2>/dev/null' - \"$r\" \"$u\" | sha256sum; }}"
+    )
+}
+
+/// Reads the answers; nothing when they are not understood.
+pub(super) fn held(said: &[Said]) -> Option<Holding> {
+    let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
+    let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+    let layers: Vec<ListedLayer> = listed(lines("layers"))?;
+    let layers: BTreeMap<&str, &ListedLayer> = layers.iter().map(|layer| (layer.id.as_str(), layer)).collect();
+    let of_image = |top: Option<&str>| {
+        let mut found = BTreeMap::new();
+        let mut next = top;
+        while let Some(layer) = next.and_then(|id| layers.get(id)).filter(|layer| !found.contains_key(&layer.id)) {
+            found.insert(layer.id.clone(), layer.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0));
+            next = layer.parent.as_deref();
+        }
+        found
+    };
+    let id = |hex: &str| format!("sha256:{hex}");
+    let images = listed::<ListedImage>(lines("images"))?.into_iter().map(|image| Held {
+        id: id(&image.id),
+        names: image.names.unwrap_or_default(),
+        layers: of_image(image.layer.as_deref()),
+    });
+    let containers = listed::<ListedContainer>(lines("containers"))?;
+    let made = |made: ListedContainer| made.image.map(|image| container(&made.id, &id(&image), ""));
+    Some(Holding {
+        call: word("call ")?.to_owned(),
+        images: images.collect(),
+        containers: containers.into_iter().filter_map(made).collect(),
+        state: word("state ")?.to_owned(),
+        state_script: state(),
+    })
+}
+
+/// Every entry of the lists that were printed one after another, as each driver has its own.
+fn listed<T: DeserializeOwned>(lines: &[String]) -> Option<Vec<T>> {
+    let text = lines.join("\n");
+    let lists = serde_json::Deserializer::from_str(&text).into_iter::<Vec<T>>().collect::<Result<Vec<_>, _>>();
+    lists.ok().map(|lists| lists.into_iter().flatten().collect())
+}
+
+/// What sets a variable to what the storage's configuration says; the first that says so is the one that counts.
+fn set(variable: &str, key: &str, default: &str) -> String {
+    format!(
+        r#"{variable}=$($as sed -n 's/^ *{key} *= *"\(.*\)"/\1/p' "${{CONTAINERS_STORAGE_CONF:-/etc/containers/storage.conf}}" /usr/share/containers/storage.conf 2>/dev/null | head -n 1); {variable}=${{{variable}:-{default}}}"#
+    )
 }
 
 /// The layers of `wanted` that the storage has, of those it lists.
@@ -48,12 +149,15 @@ pub(super) fn layers(lines: &[String], wanted: &[Wanted]) -> BTreeMap<Digest, Pr
 pub(super) fn copy(call: &str, length: u64, open: &[&Wanted]) -> String {
     let mut lines = unpack(call, length);
     for (number, wanted) in open.iter().enumerate() {
-        for name in &wanted.names {
+        let copy = |name: &str, otherwise: &str| {
             let name = quoted(name);
-            lines.push(format!(
-                r#"e=$($x copy --insecure-policy --quiet oci:"$d":{number} containers-storage:{name} 2>&1) || say "failed $(echo "$e" | tail -n 1)""#
-            ));
-        }
+            format!(
+                r#"e=$($x copy --insecure-policy --quiet oci:"$d":{number} containers-storage:{name} 2>&1) || say {otherwise}"#
+            )
+        };
+        lines.extend(wanted.names.iter().map(|name| copy(name, r#""failed $(echo "$e" | tail -n 1)""#)));
+        let note = note::of(wanted.name(), &wanted.target.blob.digest);
+        lines.push(copy(&note, &format!("\"unnoted \"{}", quoted(wanted.name()))));
     }
     lines.extend(open.iter().map(|wanted| inspect(wanted)));
     lines.join("\n")
@@ -62,10 +166,16 @@ pub(super) fn copy(call: &str, length: u64, open: &[&Wanted]) -> String {
 /// The script by which podman takes a layout of `length` bytes in.
 pub(super) fn pull(call: &str, length: u64, open: &[&Wanted]) -> String {
     let mut lines = unpack(call, length);
+    // podman calls what it takes from a folder by the folder's name.
+    lines.push(
+        r#"unnamed() { for t in $($x image inspect --format '{{range .RepoTags}}{{.}} {{end}}' "$i"); do case $t in localhost$d:*) $x untag "$i" "$t";; esac; done; }"#
+            .to_owned(),
+    );
     for (number, wanted) in open.iter().enumerate() {
         let name = quoted(wanted.name());
+        let note = quoted(&note::of(wanted.name(), &wanted.target.blob.digest));
         lines.push(format!(
-            r#"if e=$($x pull --quiet oci:"$d":{number} 2>&1); then $x tag "$(echo "$e" | tail -n 1)" {name}; else say "failed $(echo "$e" | tail -n 1)"; fi"#
+            r#"if e=$($x pull --quiet oci:"$d":{number} 2>&1); then i=$(echo "$e" | tail -n 1); $x tag "$i" {name}; $x tag "$i" {note} || say "unnoted "{name}; unnamed; else say "failed $(echo "$e" | tail -n 1)"; fi"#
         ));
     }
     lines.extend(open.iter().map(|wanted| inspect(wanted)));

@@ -16,7 +16,7 @@ use vcstore::Digest;
 
 use super::revision;
 use crate::cluster::{self, Cluster};
-use crate::wanted::repository;
+use crate::wanted::full_name;
 
 /// Objects asked for at once.
 const PAGE: u32 = 200;
@@ -138,17 +138,6 @@ where
             None => return Ok(()),
         }
     }
-}
-
-/// The name that container runtimes make of what a pod says: with a registry, and with a tag.
-fn full_name(name: &str) -> String {
-    let host = |(host, _): &(&str, &str)| host.contains(['.', ':']) || *host == "localhost";
-    let name = match name.split_once('/').filter(host) {
-        Some(_) => name.to_owned(),
-        None if name.contains('/') => format!("docker.io/{name}"),
-        None => format!("docker.io/library/{name}"),
-    };
-    if repository(&name) == name { format!("{name}:latest") } else { name }
 }
 
 #[cfg(test)]

@@ -53,6 +53,75 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
 }
 
+/// Prunes as these arguments have it, asking no cluster; the report on the node.
+fn prune(rig: &Rig, arguments: &[&str]) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+    command.args(["prune", "--host", "127.0.0.1", "--ssh-user", "root", "--ignore-cluster", "--output", "json"]);
+    command.arg("--ssh-config").arg(rig.path().join("ssh_config")).args(arguments).env("NO_COLOR", "1");
+    let pruned: Pushed = command.output().expect("vcdist runs").into();
+    pruned.node()
+}
+
+/// The image of this digest in a report, and whether it went.
+fn of<'a>(node: &'a Value, digest: &str) -> &'a Value {
+    let images = node["images"].as_array().expect("images");
+    images.iter().find(|image| image["digest"] == digest).unwrap_or_else(|| panic!("{digest} in {node}"))
+}
+
+fn digest(rig: &Rig) -> String {
+    rig.store().image("manager").expect("an image").digest().to_string()
+}
+
+/// What the rig's manager has for itself, in bytes.
+fn freed(node: &Value) -> u64 {
+    assert_eq!((&node["blobs_freed"], &node["blob_bytes_freed"]), (&json!(0), &json!(0)));
+    node["unpacked_bytes_freed"].as_u64().expect("bytes")
+}
+
+/// A node with CRI-O's socket and a storage of the rig's own, on which these programs are not there.
+fn crio(rig: &Rig, lacks: &[&str]) -> Storage {
+    let socket = rig.path().join("crio.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let conf = rig.path().join("storage.conf");
+    let (root, run) = (rig.path().join("storage"), rig.path().join("storage-run"));
+    fs::write(&conf, format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{root}\"\nrunroot = \"{run}\"\n"))
+        .expect("a file");
+    rig.within(&format!("ln -s {socket} /run/crio/crio.sock"));
+    rig.add_to_environment(&format!("CONTAINERS_STORAGE_CONF={conf}"));
+    let storage = Storage { _listener: listener, conf };
+    storage.hide(rig, lacks);
+    storage
+}
+
+/// The storage of CRI-O.
+struct Storage {
+    _listener: UnixListener,
+    conf: camino::Utf8PathBuf,
+}
+
+impl Storage {
+    /// Takes programs away from the node.
+    fn hide(&self, rig: &Rig, programs: &[&str]) {
+        for program in programs {
+            rig.within(&format!("test ! -e /usr/bin/{program} || mount --bind /dev/null /usr/bin/{program}"));
+        }
+    }
+
+    /// What a program prints that works on it.
+    fn printed(&self, program: &str, arguments: &[&str]) -> String {
+        printed(Command::new(program).args(arguments).env("CONTAINERS_STORAGE_CONF", &self.conf))
+    }
+
+    /// Every name in it that is no note.
+    fn names(&self) -> Vec<String> {
+        let listed = fs::read(self.conf.with_file_name("storage").join("vfs-images/images.json")).expect("images");
+        let images: Value = serde_json::from_slice(&listed).expect("JSON");
+        let names = images.as_array().expect("images").iter().flat_map(|image| image["names"].as_array().cloned());
+        let names = names.flatten().map(|name| name.as_str().expect("a name").to_owned());
+        names.filter(|name| !name.starts_with("vcdist.invalid/")).collect()
+    }
+}
+
 /// A Docker of the rig's own, by the name of `docker` where logins look first.
 struct Docker {
     daemon: Child,
@@ -162,14 +231,8 @@ fn a_damaged_blob_leaves_docker_without_the_image() {
 #[test]
 fn skopeo_fills_the_storage_of_crio_with_what_it_lacks() {
     let rig = without_containerd();
-    let socket = rig.path().join("crio.sock");
-    let _listener = UnixListener::bind(&socket).expect("a socket");
-    let conf = rig.path().join("storage.conf");
-    let (root, run) = (rig.path().join("storage"), rig.path().join("storage-run"));
-    fs::write(&conf, format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{root}\"\nrunroot = \"{run}\"\n"))
-        .expect("a file");
-    rig.within(&format!("ln -s {socket} /run/crio/crio.sock"));
-    rig.add_to_environment(&format!("CONTAINERS_STORAGE_CONF={conf}"));
+    let storage = crio(&rig, &[]);
+    let conf = storage.conf.clone();
     two(&rig);
     let images = ["manager", "syncer"];
     let cold = push(&rig, &images).node();
@@ -192,10 +255,119 @@ fn skopeo_fills_the_storage_of_crio_with_what_it_lacks() {
     assert_eq!(left, "0", "the folder it went through is gone");
 
     // A CRI-O node with nothing that could take images in.
-    rig.within("for p in skopeo podman; do test ! -e /usr/bin/$p || mount --bind /dev/null /usr/bin/$p; done");
+    storage.hide(&rig, &["skopeo", "podman"]);
     let refused = push(&rig, &["manager"]);
     assert_eq!(refused.code(), 1);
     let said = refused.stderr();
     assert!(said.contains("its container runtime is CRI-O, and the node has neither skopeo nor podman"), "{said}");
     assert!(said.contains("help: install skopeo on the node"), "{said}");
+}
+
+#[test]
+fn docker_loses_what_was_pushed_and_nothing_needs() {
+    let rig = without_containerd();
+    let docker = Docker::up(&rig);
+    image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(2, MB));
+    let old = digest(&rig);
+    push(&rig, &["manager"]).report(0);
+    let old_id = docker.id(NAME);
+    let _ = printed(&mut docker.command(&["create", "--name", "made", NAME, "/none"]));
+    image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(3, MB));
+    let new = digest(&rig);
+    push(&rig, &["manager"]).report(0);
+    // Somebody else's image of the very same name, which no push of ours brought.
+    let _ = printed(&mut docker.command(&["tag", &old_id, "docker.io/others/theirs:v1"]));
+
+    let used = prune(&rig, &[]);
+    assert_eq!((&used["via"], &of(&used, &new)["kept_by"]), (&json!("docker"), &json!("the last push")));
+    let kept_by = of(&used, &old)["kept_by"].as_str().expect("a container").to_owned();
+    assert!(kept_by.starts_with("container ") && freed(&used) == 0, "{used}");
+    let _ = printed(&mut docker.command(&["rm", "made"]));
+
+    let named = prune(&rig, &[]);
+    assert_eq!((&of(&named, &old)["removed"], freed(&named)), (&json!(true), 0), "the other name keeps it");
+    assert_eq!(docker.id("docker.io/others/theirs:v1"), old_id);
+
+    let listed = || -> Vec<String> {
+        let listed = printed(&mut docker.command(&["image", "ls", "-a", "--format", "{{.Repository}}:{{.Tag}}"]));
+        let mut names: Vec<String> = listed.lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let before = listed();
+    let dry = prune(&rig, &["--all", "--dry-run"]);
+    assert_eq!(listed(), before, "a dry run changes nothing");
+    assert_eq!(dry["images"].as_array().map(Vec::len), Some(1), "the old one is theirs now");
+    let all = prune(&rig, &["--all"]);
+    assert_eq!(all, dry);
+    assert_eq!(of(&all, &new)["records"].as_array().map(Vec::len), Some(2), "its name and the note");
+    assert_eq!(freed(&all), MB as u64, "the base is the other's too: {all}");
+    let left = listed();
+    assert!(left == ["docker.io/others/theirs:v1"] || left == ["others/theirs:v1"], "{left:?}");
+}
+
+#[test]
+fn podman_fills_the_storage_of_crio_and_removes_single_names() {
+    let rig = without_containerd();
+    let storage = crio(&rig, &["skopeo"]);
+    image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(2, MB));
+    let cold = push(&rig, &["manager"]).node();
+    assert_eq!((&cold["result"], &cold["via"]), (&json!("pushed"), &json!("podman")), "{cold}");
+    assert_eq!(push(&rig, &["manager"]).node()["result"], "up-to-date");
+    let id = storage.printed("podman", &["image", "inspect", "--format", "{{.Id}}", NAME]);
+    assert_eq!(format!("sha256:{id}"), config(&rig));
+    let old = digest(&rig);
+    assert_eq!(storage.names(), [NAME], "podman's own name for the folder it came from is gone");
+
+    image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(3, MB));
+    let new = digest(&rig);
+    push(&rig, &["manager"]).report(0);
+    let _ = storage.printed("podman", &["create", "--name", "made", &id, "/none"]);
+    let used = prune(&rig, &[]);
+    assert_eq!((&used["via"], &of(&used, &new)["kept_by"]), (&json!("podman"), &json!("the last push")));
+    assert!(of(&used, &old)["kept_by"].as_str().is_some_and(|by| by.starts_with("container ")), "{used}");
+    let _ = storage.printed("podman", &["rm", "made"]);
+
+    let _ = storage.printed("podman", &["tag", &id, "docker.io/others/theirs:v1"]);
+    let dry = prune(&rig, &["--dry-run"]);
+    let named = prune(&rig, &[]);
+    assert_eq!((&named, &of(&named, &old)["removed"], freed(&named)), (&dry, &json!(true), 0));
+    assert_eq!(
+        storage.printed("podman", &["image", "inspect", "--format", "{{.Id}}", "docker.io/others/theirs:v1"]),
+        id
+    );
+    assert_eq!(storage.names().len(), 2, "{:?}", storage.names());
+    let all = prune(&rig, &["--all"]);
+    assert!(freed(&all) > MB as u64 && freed(&all) < MB as u64 + 10_000, "the base is the other's too: {all}");
+    assert_eq!(storage.names(), ["docker.io/others/theirs:v1"]);
+}
+
+#[test]
+fn skopeo_removes_what_nobody_else_has_named() {
+    let rig = without_containerd();
+    let storage = crio(&rig, &["podman"]);
+    image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(2, MB));
+    let old = digest(&rig);
+    push(&rig, &["manager"]).report(0);
+    image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(3, MB));
+    push(&rig, &["manager"]).report(0);
+    let theirs = ["containers-storage:docker.io/others/theirs:v1"];
+    let copy = ["copy", "--insecure-policy", "--quiet"];
+    let from = format!("containers-storage:docker.io/virtualcluster/manager-amd64@{old}");
+    let _ = storage.printed("skopeo", &[&copy[..], &[&from], &theirs].concat());
+    let kept = prune(&rig, &[]);
+    assert_eq!(kept["via"], "skopeo");
+    assert_eq!(of(&kept, &old)["kept_by"], "the name docker.io/others/theirs:v1", "skopeo would take it away too");
+    assert_eq!(storage.names().len(), 4);
+
+    let all = prune(&rig, &["--all"]);
+    assert!(freed(&all) > MB as u64 && freed(&all) < MB as u64 + 10_000, "the base is the other's too: {all}");
+    assert_eq!(storage.names().len(), 2, "{:?}", storage.names());
+    storage.hide(&rig, &["skopeo"]);
+    let mut refused = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+    refused.args(["prune", "--host", "127.0.0.1", "--ssh-user", "root", "--ignore-cluster", "--ssh-config"]);
+    let refused: Pushed = refused.arg(rig.path().join("ssh_config")).output().expect("vcdist runs").into();
+    assert_eq!(refused.code(), 1);
+    let said = refused.stderr();
+    assert!(said.contains("the node has neither podman nor skopeo to remove images with"), "{said}");
 }

@@ -16,7 +16,8 @@ pub(crate) fn image(store: &Store, name: &str, base: &[u8], own: &[u8]) -> Strin
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
     let descriptor = |kind: &str, blob: Blob| json!({"mediaType": kind, "digest": blob.digest, "size": blob.size});
     let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {}, "history": [],
+        "architecture": "amd64", "os": "linux", "config": {},
+        "history": [{"created_by": "base"}, {"created_by": name}],
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = store.put_document(&config).expect("a config");
