@@ -8,5 +8,5 @@ mod text;
 
 pub use exit::Exit;
 pub use quantity::{parse_bytes, parse_number};
-pub use report::{Output, around_log, log_to_stderr, print_json, report};
+pub use report::{Output, around_log, log_to_stderr, print_json, print_text, report};
 pub use text::{Table, bytes, duration};

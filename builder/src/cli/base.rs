@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use vcstore::{Compression, Digest, Layer, Platform, Store};
-use vcterminal::{Exit, Output, Table};
+use vcterminal::{Exit, Table};
 
 use super::caches::CacheOptions;
 use super::debian::DebianOptions;
@@ -80,10 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         document.platforms.push(describe(platform, &base, &store)?);
     }
     lock.save()?;
-    match arguments.common.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => super::print(&text(&document))?,
-    }
+    super::show(arguments.common.output, &document, text)?;
     Ok(Exit::Done)
 }
 

@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use clap::Args;
-use vcterminal::{Exit, Output};
+use vcterminal::Exit;
 
 use super::choices::Choices;
 use super::lock::OUT;
@@ -44,10 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let request = Request { out: out.join("first"), ..request };
     let again = request.elsewhere(&store, check::OTHER, out.join("again"));
     let checked = check::check(&request, &again, &store, &lock, &progress)?;
-    match arguments.choices.common.output {
-        Output::Json => vcterminal::print_json(&checked).map_err(Error::Print)?,
-        Output::Text => super::print(&text(&checked))?,
-    }
+    super::show(arguments.choices.common.output, &checked, text)?;
     Ok(if checked.differences.is_empty() { Exit::Done } else { Exit::Difference })
 }
 
@@ -57,10 +54,7 @@ fn archive(path: &Utf8Path, choices: &Choices, folder: &Utf8Path, progress: &Pro
     let project = claimed.project(path, folder)?;
     let (request, store, lock) = choices.again(path, &claimed, &project, folder, progress)?;
     let checked = check::check_archive(path, &claimed, &request, &store, &lock, progress)?;
-    match choices.common.output {
-        Output::Json => vcterminal::print_json(&checked).map_err(Error::Print)?,
-        Output::Text => super::print(&archive_text(&checked))?,
-    }
+    super::show(choices.common.output, &checked, archive_text)?;
     Ok(if checked.is_same() { Exit::Done } else { Exit::Difference })
 }
 

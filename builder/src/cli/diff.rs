@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use vcterminal::{Exit, Output};
+use vcterminal::Exit;
 
 use super::Common;
 use super::opened::Opened;
@@ -50,13 +50,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         .map(|(old, new)| compare::images(old, new, &layers))
         .collect::<Result<Vec<_>, _>>()?;
     let document = Document { identical: images.iter().all(|one| one.identical), images };
-    match arguments.common.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => {
-            let limit = if arguments.limit == 0 { usize::MAX } else { arguments.limit };
-            super::print(&document.images.iter().map(|one| text(one, limit)).collect::<String>())?;
-        }
-    }
+    let limit = if arguments.limit == 0 { usize::MAX } else { arguments.limit };
+    super::show(arguments.common.output, &document, |document| {
+        document.images.iter().map(|one| text(one, limit)).collect()
+    })?;
     Ok(if arguments.exit_code && !document.identical { Exit::Difference } else { Exit::Done })
 }
 

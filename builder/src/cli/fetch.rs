@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
-use vcterminal::{Exit, Output};
+use vcterminal::Exit;
 
 use super::Common;
 use super::inputs::{Drift, Freedom, Inputs};
@@ -51,12 +51,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let request = inputs.request(&project, &asked, source)?;
     let carried = filling.finish(&asked, &request, &lock, &progress)?;
     lock.save()?;
-    match common.output {
-        Output::Json => vcterminal::print_json(&Document { folder: to, carried }).map_err(Error::Print)?,
-        Output::Text => {
-            let Carried { files, bytes } = carried;
-            super::print(&format!("{to}: {files} files, {}\n", vcterminal::bytes(bytes)))?;
-        }
-    }
+    super::show(common.output, &Document { folder: to, carried }, |Document { folder, carried }| {
+        format!("{folder}: {} files, {}\n", carried.files, vcterminal::bytes(carried.bytes))
+    })?;
     Ok(Exit::Done)
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 use vcstore::{Busy, Collected, Keep, Store};
-use vcterminal::{Exit, Output};
+use vcterminal::Exit;
 
-use super::{Common, print, say};
+use super::{Common, say};
 use crate::Error;
 
 /// The longest that is waited for builds to be done with a cache.
@@ -70,10 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         ));
     }
     let document = Document { dry_run: arguments.dry_run, bytes: collected.bytes(), collected };
-    match arguments.common.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => print(&text(&document))?,
-    }
+    super::show(arguments.common.output, &document, text)?;
     Ok(Exit::Done)
 }
 

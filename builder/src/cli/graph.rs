@@ -1,7 +1,7 @@
 //! `vcbuild graph`: inputs, actions and images as a graph.
 
 use clap::{Args, ValueEnum};
-use vcterminal::{Exit, Output};
+use vcterminal::Exit;
 
 use super::Common;
 use crate::Error;
@@ -34,10 +34,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let store = arguments.common.store()?;
     let images = super::images_of(&store, arguments.image.as_deref())?;
     let graph = Graph::of(&images, &Records::read(&store)?)?;
-    match (arguments.common.output, arguments.format) {
-        (Output::Json, _) => vcterminal::print_json(&graph).map_err(Error::Print)?,
-        (Output::Text, Format::Dot) => super::print(&dot(&graph))?,
-        (Output::Text, Format::Mermaid) => super::print(&mermaid(&graph))?,
-    }
+    super::show(arguments.common.output, &graph, |graph| match arguments.format {
+        Format::Dot => dot(graph),
+        Format::Mermaid => mermaid(graph),
+    })?;
     Ok(Exit::Done)
 }

@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use serde::Serialize;
 use vcstore::{Digest, Layer, Platform, Store};
-use vcterminal::{Exit, Output, Table};
+use vcterminal::{Exit, Table};
 
 use super::build_host::BuildHostOptions;
 use super::choices::Choices;
@@ -72,10 +72,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     }
     note(&store, &progress, built.as_deref().ok());
     let built = built?;
-    match arguments.choices.common.output {
-        Output::Json => vcterminal::print_json(&document(&built, &progress, done)).map_err(Error::Print)?,
-        Output::Text => super::print(&text(&built, &progress))?,
-    }
+    let document = document(&built, &progress, done);
+    super::show(arguments.choices.common.output, &document, |_| text(&built, &progress))?;
     Ok(Exit::Done)
 }
 

@@ -79,15 +79,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     write(&path, &text, arguments.force)?;
     let project = Project::read(&path)?;
     let document = Document { path: &path, components: project.components.keys().collect() };
-    match arguments.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => {
-            let names = document.components.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-            super::print(&format!(
-                "wrote {path}: {names}\nnext: look through it, then run `vcbuild images` beside it\n"
-            ))?;
-        }
-    }
+    super::show(arguments.output, &document, |Document { path, components }| {
+        let names = components.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        format!("wrote {path}: {names}\nnext: look through it, then run `vcbuild images` beside it\n")
+    })?;
     Ok(Exit::Done)
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use oci_spec::image::{Descriptor, ImageConfiguration};
 use serde::Serialize;
 use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
-use vcterminal::{Exit, Output, Table};
+use vcterminal::{Exit, Table};
 
 use super::Common;
 use super::opened::Opened;
@@ -61,10 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let claimed = claimed.unwrap_or_default();
     let images = opened.images.iter().map(|image| describe(image, &opened.store, &records, &claimed));
     let document = Document { images: images.collect::<Result<_, _>>()? };
-    match arguments.common.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => super::print(&text(&document))?,
-    }
+    super::show(arguments.common.output, &document, text)?;
     Ok(Exit::Done)
 }
 

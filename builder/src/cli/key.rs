@@ -50,10 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         Command::Public { file } => (SecretKey::read(file)?, Vec::new()),
     };
     let document = Document { name: key.name().to_owned(), public_key: key.public().to_string(), files };
-    match arguments.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => super::print(&format!("{}\n", document.public_key))?,
-    }
+    super::show(arguments.output, &document, |document| format!("{}\n", document.public_key))?;
     Ok(Exit::Done)
 }
 

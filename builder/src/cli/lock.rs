@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 use clap::Args;
 use serde::Serialize;
-use vcterminal::{Exit, Output};
+use vcterminal::Exit;
 
 use super::Common;
 use super::inputs::{Freedom, Inputs};
@@ -54,13 +54,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     lock.tidy();
     let changes = lock.changes();
     let written = lock.save()?;
-    match arguments.common.output {
-        Output::Json => {
-            let document = Document { lock: lock.path(), written, changes: &changes };
-            vcterminal::print_json(&document).map_err(Error::Print)?;
-        }
-        Output::Text if changes.is_empty() => super::print(&format!("{}: nothing changed\n", lock.path()))?,
-        Output::Text => super::print(&format!("{changes}\n"))?,
-    }
+    let document = Document { lock: lock.path(), written, changes: &changes };
+    super::show(arguments.common.output, &document, |Document { lock, changes, .. }| {
+        if changes.is_empty() { format!("{lock}: nothing changed\n") } else { format!("{changes}\n") }
+    })?;
     Ok(Exit::Done)
 }

@@ -28,6 +28,7 @@ use std::io::{self, Write};
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 use vcstore::{Image, Platform, Store};
 use vcterminal::{Exit, Output};
 
@@ -195,9 +196,9 @@ fn images_of(store: &Store, name: Option<&str>) -> Result<Vec<Image>, Error> {
     }
 }
 
-/// Prints what a command found.
-fn print(text: &str) -> Result<(), Error> {
-    io::stdout().lock().write_all(text.as_bytes()).map_err(Error::Print)
+/// Prints what a command found, as it was asked to.
+fn show<T: Serialize>(output: Output, document: &T, text: impl FnOnce(&T) -> String) -> Result<(), Error> {
+    output.print(document, text).map_err(Error::Print)
 }
 
 /// Prints one line on standard error.

@@ -7,7 +7,7 @@ use clap::Args;
 use oci_spec::distribution::Reference;
 use serde::Serialize;
 use vcstore::{ActionKey, Digest, Image, Record, Store};
-use vcterminal::{Exit, Output, Table};
+use vcterminal::{Exit, Table};
 
 use super::Common;
 use super::caches::{parse, sign_key};
@@ -89,10 +89,7 @@ fn to_cache(arguments: &Arguments, to: &String, store: &Store, config: &Config) 
     let address = parse([to])?.remove(0);
     let pushed = substituter::push(&address, &actions, key.as_ref(), store, config)?;
     let document = CacheDocument { cache: address.to_string(), pushed };
-    match arguments.common.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => super::print(&cache_text(&document))?,
-    }
+    super::show(arguments.common.output, &document, cache_text)?;
     Ok(Exit::Done)
 }
 
@@ -162,10 +159,7 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
         done.push(ImageDocument { name: image.name, reference: reference.whole(), digest, blobs });
         pushed.push(reference);
     }
-    match arguments.common.output {
-        Output::Json => vcterminal::print_json(&ImagesDocument { images: done }).map_err(Error::Print)?,
-        Output::Text => super::print(&images_text(&done))?,
-    }
+    super::show(arguments.common.output, &ImagesDocument { images: done }, |document| images_text(&document.images))?;
     Ok(Exit::Done)
 }
 

@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
-use vcterminal::{Exit, Output};
+use vcterminal::Exit;
 
 use super::Common;
 use crate::Error;
@@ -44,12 +44,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         images: images.iter().map(|image| image.name.as_str()).collect(),
         builds: report.builds.len(),
     };
-    match arguments.common.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => {
-            let (count, size) = (document.images.len(), vcterminal::bytes(document.size as u64));
-            super::print(&format!("wrote {}: {count} images, {} builds, {size}\n", arguments.out, document.builds))?;
-        }
-    }
+    super::show(arguments.common.output, &document, |document| {
+        let (count, size) = (document.images.len(), vcterminal::bytes(document.size as u64));
+        format!("wrote {}: {count} images, {} builds, {size}\n", arguments.out, document.builds)
+    })?;
     Ok(Exit::Done)
 }

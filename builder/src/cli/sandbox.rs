@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     step.program(program.as_str());
     step.arguments(rest);
     let output = sandbox.run(step).map_err(|failure| Error::Program { source: Box::new(failure) })?;
-    super::print(&String::from_utf8_lossy(&output))?;
+    vcterminal::print_text(&String::from_utf8_lossy(&output)).map_err(Error::Print)?;
     Ok(Exit::Done)
 }
 

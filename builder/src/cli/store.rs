@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use vcstore::{ActionKey, Amount, Cache, Digest, Image, Platform, Remembered, Store, Usage, Verified};
-use vcterminal::{Exit, Output, Table};
+use vcterminal::{Exit, Table};
 
-use super::{Common, print};
+use super::Common;
 use crate::Error;
 
 #[derive(Debug, Subcommand)]
@@ -98,14 +98,6 @@ pub(super) fn run(command: &Command) -> Result<Exit, Error> {
     }
 }
 
-/// Prints what a command found, as asked.
-fn show<T: Serialize>(common: &Common, document: &T, text: impl FnOnce(&T) -> String) -> Result<(), Error> {
-    match common.output {
-        Output::Json => vcterminal::print_json(document).map_err(Error::Print),
-        Output::Text => print(&text(document)),
-    }
-}
-
 #[derive(Serialize)]
 struct VerifyDocument {
     passed: bool,
@@ -116,7 +108,7 @@ struct VerifyDocument {
 fn verify(common: &Common) -> Result<Exit, Error> {
     let verified = common.existing_store()?.verify()?;
     let document = VerifyDocument { passed: verified.passed(), verified };
-    show(common, &document, |document| {
+    super::show(common.output, &document, |document| {
         let Verified { blobs, actions, damaged_blobs, damaged_actions, broken_images } = &document.verified;
         let mut text = String::new();
         for digest in damaged_blobs {
@@ -192,7 +184,7 @@ fn list(arguments: &ListArguments) -> Result<Exit, Error> {
         roots: roots.collect(),
         actions: actions.into_iter().map(action).collect(),
     };
-    show(&arguments.common, &document, |document| list_text(document, arguments.actions))?;
+    super::show(arguments.common.output, &document, |document| list_text(document, arguments.actions))?;
     Ok(Exit::Done)
 }
 
@@ -308,7 +300,7 @@ fn du(common: &Common) -> Result<Exit, Error> {
     };
     let (images, caches) = (images.collect(), caches.into_iter().map(cache).collect());
     let document = DuDocument { bytes, blobs, images, kinds, caches, records, temporary, quarantined };
-    show(common, &document, du_text)?;
+    super::show(common.output, &document, du_text)?;
     Ok(Exit::Done)
 }
 
@@ -342,7 +334,7 @@ struct PathDocument {
 
 fn path(common: &Common) -> Result<Exit, Error> {
     let document = PathDocument { path: common.existing_store()?.path().to_string() };
-    show(common, &document, |document| format!("{}\n", document.path))?;
+    super::show(common.output, &document, |document| format!("{}\n", document.path))?;
     Ok(Exit::Done)
 }
 
@@ -361,7 +353,7 @@ fn untag(arguments: &NamesArguments) -> Result<Exit, Error> {
     for name in &untagged {
         store.untag(name)?;
     }
-    show(&arguments.common, &UntagDocument { untagged }, |document| {
+    super::show(arguments.common.output, &UntagDocument { untagged }, |document| {
         document.untagged.iter().map(|name| format!("untagged {name}\n")).collect()
     })?;
     Ok(Exit::Done)
@@ -377,7 +369,7 @@ fn add_root(arguments: &RootArguments) -> Result<Exit, Error> {
     }
     store.root(&arguments.name, &targets)?;
     let targets = targets.iter().map(|target| target.digest().to_string()).collect();
-    show(&arguments.common, &RootDocument { name: arguments.name.clone(), targets }, |root| {
+    super::show(arguments.common.output, &RootDocument { name: arguments.name.clone(), targets }, |root| {
         root.targets.iter().map(|target| format!("{} keeps {target}\n", root.name)).collect()
     })?;
     Ok(Exit::Done)
@@ -389,7 +381,7 @@ fn remove_root(arguments: &RemoveArguments) -> Result<Exit, Error> {
         return Err(Error::NoRoot { name: arguments.name.clone(), known: store.roots()?.into_keys().collect() });
     }
     let root = RootDocument { name: arguments.name.clone(), targets: Vec::new() };
-    show(&arguments.common, &root, |root| format!("{} keeps nothing any more\n", root.name))?;
+    super::show(arguments.common.output, &root, |root| format!("{} keeps nothing any more\n", root.name))?;
     Ok(Exit::Done)
 }
 

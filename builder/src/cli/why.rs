@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use vcstore::Image;
-use vcterminal::{Exit, Output};
+use vcterminal::Exit;
 
 use super::Common;
 use crate::Error;
@@ -46,10 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         return Err(Error::NotInImages { what: arguments.what.clone(), images });
     }
     let document = Document { what: &arguments.what, reasons };
-    match arguments.common.output {
-        Output::Json => vcterminal::print_json(&document).map_err(Error::Print)?,
-        Output::Text => super::print(&document.reasons.iter().map(text).collect::<String>())?,
-    }
+    super::show(arguments.common.output, &document, |document| document.reasons.iter().map(text).collect())?;
     Ok(Exit::Done)
 }
 
