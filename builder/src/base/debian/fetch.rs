@@ -1,6 +1,7 @@
 //! Files of a mirror, over HTTP: several at once, tried again when the network fails, never taken unless they are what
 //! was promised.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io::Write;
@@ -77,10 +78,16 @@ impl Mirror {
         self.attempts(url, async |response| into_store(store, url, blob, response).await).await
     }
 
-    /// Fetches files into the store; what the store has already is not fetched.
-    pub(crate) fn blobs(&self, store: &Store, wanted: &[(String, Blob)]) -> Result<(), Error> {
-        let transfers = wanted.iter().map(|(url, blob)| self.blob(store, url, *blob));
-        self.run(futures::stream::iter(transfers).buffer_unordered(AT_ONCE).try_collect())
+    /// Fetches files into the store; what the store has already is not fetched. Returns those that are gone from the mirror,
+    /// by their places in `wanted`, each with the error that says so.
+    pub(crate) fn blobs(&self, store: &Store, wanted: &[(String, Blob)]) -> Result<BTreeMap<usize, Error>, Error> {
+        let transfers =
+            wanted.iter().enumerate().map(async |(place, (url, blob))| match self.blob(store, url, *blob).await {
+                Err(gone @ Error::Gone { .. }) => Ok(Some((place, gone))),
+                fetched => fetched.map(|()| None),
+            });
+        let ended = futures::stream::iter(transfers).buffer_unordered(AT_ONCE);
+        self.run(ended.try_filter_map(async |gone| Ok(gone)).try_collect())
     }
 
     async fn attempts<T>(&self, url: &str, read: impl AsyncFn(Response) -> Result<T, Fault>) -> Result<T, Error> {

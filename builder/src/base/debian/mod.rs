@@ -413,6 +413,7 @@ fn check(pin: &Pin, architecture: &str) -> Result<(), Error> {
 pub fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Error> {
     let missing = pinned.packages.iter().filter(|pin| store.size(&pin.sha256) != Some(pin.size));
     let missing: Vec<_> = missing.collect();
+    let of = |pin: &Pin| Blob { digest: pin.sha256, size: pin.size };
     if missing.is_empty() {
         return Ok(());
     }
@@ -424,17 +425,16 @@ pub fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Er
             let why = format!("{} was locked from it, and no source carries it now", pin.name);
             Error::NoMirror { suite: pin.suite.clone(), why }
         })?;
-        Ok((format!("{}/{}", archive.uri, pin.path), Blob { digest: pin.sha256, size: pin.size }))
+        Ok((format!("{}/{}", archive.uri, pin.path), of(pin)))
     });
     let mirror = Mirror::new(permit)?;
-    match (mirror.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?), snapshot::Snapshot::configured()?) {
-        (Err(Error::Gone { url, .. }), Some(snapshot)) => {
-            tracing::warn!(url, "the mirror has it no more: asking the snapshot");
-            let missing = missing.into_iter().filter(|pin| store.size(&pin.sha256) != Some(pin.size));
-            let wanted =
-                missing.map(|pin| Ok((snapshot.url(pinned, pin)?, Blob { digest: pin.sha256, size: pin.size })));
-            mirror.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?)
-        }
-        (result, _) => result,
+    let mut gone = mirror.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?)?;
+    if let (false, Some(snapshot)) = (gone.is_empty(), snapshot::Snapshot::configured()?) {
+        let lost: Vec<&Pin> = gone.keys().map(|place| missing[*place]).collect();
+        let names: Vec<_> = lost.iter().map(|pin| pin.name.as_str()).collect();
+        tracing::warn!("the mirror has {} no more: asking the snapshot", names.join(", "));
+        let wanted = lost.iter().map(|pin| Ok((snapshot.url(pinned, pin)?, of(pin))));
+        gone = mirror.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?)?;
     }
+    gone.into_values().next().map_or(Ok(()), Err)
 }
