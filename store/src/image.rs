@@ -57,6 +57,20 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+impl PlatformImage {
+    /// The digest of its manifest.
+    #[must_use]
+    pub fn manifest_digest(&self) -> Digest {
+        known(&self.manifest)
+    }
+
+    /// The digest of its configuration.
+    #[must_use]
+    pub fn config_digest(&self) -> Digest {
+        known(&self.config)
+    }
+}
+
 impl Platform {
     /// Linux on this architecture (as Go's GOARCH).
     #[must_use]

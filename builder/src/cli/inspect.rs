@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use camino::Utf8Path;
 use clap::Args;
-use oci_spec::image::{Descriptor, ImageConfiguration};
+use oci_spec::image::ImageConfiguration;
 use serde::Serialize;
 use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
 use vcterminal::{Exit, Table};
@@ -77,16 +77,14 @@ fn platform(
     records: &Records,
     claimed: &[Step],
 ) -> Result<PlatformDocument, Error> {
-    let digest =
-        |descriptor: &Descriptor| Digest::try_from(descriptor.digest()).map_err(|why| Error::Internal(why.to_string()));
-    let manifest = digest(&one.manifest)?;
+    let manifest = one.manifest_digest();
     let known = provenance(&manifest, records);
     Ok(PlatformDocument {
         platform: one.platform.clone(),
-        manifest: one.manifest.digest().to_string(),
+        manifest: manifest.to_string(),
         size: one.layers.iter().map(|layer| layer.size).sum(),
         layers: one.layers.clone(),
-        config: store.document(&digest(&one.config)?)?,
+        config: store.document(&one.config_digest())?,
         provenance: if known.is_empty() { graph::made(&manifest, claimed) } else { known },
     })
 }

@@ -181,8 +181,7 @@ fn image_bases(image: &Image, store: &Store) -> Result<Vec<Reference>, Error> {
     }
     let mut bases = Vec::new();
     for one in &image.platforms {
-        let digest = Digest::try_from(one.manifest.digest()).map_err(|why| Error::Internal(why.to_string()))?;
-        let manifest: Manifest = store.document(&digest)?;
+        let manifest: Manifest = store.document(&one.manifest_digest())?;
         bases.extend(manifest.annotations.get(BASE_NAME).and_then(|name| name.parse::<Reference>().ok()));
     }
     Ok(bases)

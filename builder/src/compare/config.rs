@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
-use vcstore::{Digest, PlatformImage, Store};
+use vcstore::{PlatformImage, Store};
 
 use crate::Error;
 
@@ -45,18 +45,15 @@ fn differences(before: &BTreeMap<String, Value>, mut after: BTreeMap<String, Val
 
 /// All settings of an image by their names.
 fn settings(store: &Store, image: &PlatformImage) -> Result<BTreeMap<String, Value>, Error> {
-    let read = |digest: &oci_spec::image::Digest| -> Result<Value, Error> {
-        let digest = Digest::try_from(digest).map_err(|why| Error::Internal(why.to_string()))?;
-        Ok(store.document(&digest)?)
-    };
     let mut settings = BTreeMap::new();
-    let mut config = read(image.config.digest())?;
+    let mut config: Value = store.document(&image.config_digest())?;
     if let Some(config) = config.as_object_mut() {
         // The layers are compared by themselves.
         config.remove("rootfs");
     }
     flatten("", &config, &mut settings);
-    if let Some(annotations) = read(image.manifest.digest())?.get("annotations") {
+    let manifest: Value = store.document(&image.manifest_digest())?;
+    if let Some(annotations) = manifest.get("annotations") {
         flatten("annotations", annotations, &mut settings);
     }
     Ok(settings)

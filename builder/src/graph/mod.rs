@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
-use vcstore::{ActionKey, Digest, Image, Record};
+use vcstore::{ActionKey, Image, Record};
 
 pub(crate) use self::draw::{dot, mermaid};
 pub(crate) use self::provenance::{Step, made, provenance};
@@ -70,8 +70,7 @@ impl Graph {
             let detail = short(&image.digest().to_string());
             graph.nodes.insert(id.clone(), Node { kind: NodeKind::Image, title: image.name.clone(), detail });
             for one in &image.platforms {
-                let manifest = one.manifest.digest();
-                let manifest = Digest::try_from(manifest).map_err(|why| Error::Internal(why.to_string()))?;
+                let manifest = one.manifest_digest();
                 let from = match records.maker(&manifest) {
                     Some((key, _)) => action_id(key),
                     None => graph.input("manifest", &Value::from(manifest.to_string())),

@@ -12,7 +12,7 @@ use oci_spec::image::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use vcstore::{Action, Blob, Digest, Layer, Outputs, Platform, Store};
+use vcstore::{Action, Blob, Layer, Outputs, Platform, Store};
 
 pub(crate) use self::annotations::About;
 use crate::Error;
@@ -61,7 +61,7 @@ impl Assembly<'_> {
             .input("platform", platform)?
             .input("epoch", self.epoch)?;
         let outputs = progress.realise(store, &action, || {
-            let of_base: Value = store.document(&config_of(base)?)?;
+            let of_base: Value = store.document(&base.image.config_digest())?;
             let config = serde_json::to_value(self.configuration());
             let mut config = config.map_err(|why| Error::Internal(format!("writing a configuration: {why}")))?;
             run::inherit(&mut config, &of_base);
@@ -171,11 +171,6 @@ fn base_history(base: &Base) -> Option<Vec<History>> {
     let history = base.config.history().clone().unwrap_or_default();
     let layers = history.iter().filter(|entry| entry.empty_layer() != Some(true)).count();
     (layers == base.layers().len()).then_some(history)
-}
-
-/// The digest of the base's configuration.
-fn config_of(base: &Base) -> Result<Digest, Error> {
-    Digest::try_from(base.image.config.digest()).map_err(|why| Error::Internal(why.to_string()))
 }
 
 /// A layer's media type in the OCI's words: Docker's layers are the same bytes, and one manifest speaks one language.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use vcstore::{ActionKey, Blob, Closure, Digest, Image, PlatformImage, Record, Store};
+use vcstore::{ActionKey, Blob, Closure, Image, PlatformImage, Record, Store};
 
 use super::cache::{Cache, Fault, Purpose};
 use super::{Address, Error, SecretKey};
@@ -38,16 +38,9 @@ pub(crate) fn remember<'a>(
     images: impl Iterator<Item = &'a Image>,
     actions: BTreeSet<ActionKey>,
 ) -> Result<(), vcstore::Error> {
-    let manifest = |one: &PlatformImage| {
-        let bad = |why: vcstore::ParseDigestError| vcstore::Error::BadImage {
-            image: one.manifest.digest().to_string(),
-            why: why.to_string(),
-        };
-        Digest::try_from(one.manifest.digest()).map_err(bad)
-    };
-    let manifests = |image: &Image| image.platforms.iter().map(manifest).collect::<Result<BTreeSet<_>, _>>();
-    let images = images.map(|image| Ok((image.name.clone(), manifests(image)?)));
-    store.remember(&Closure { images: images.collect::<Result<_, vcstore::Error>>()?, actions })
+    let manifests = |image: &Image| image.platforms.iter().map(PlatformImage::manifest_digest).collect();
+    let images = images.map(|image| (image.name.clone(), manifests(image))).collect();
+    store.remember(&Closure { images, actions })
 }
 
 /// Sends the records of these actions and their blobs to a cache. With a key they are signed, here too.
