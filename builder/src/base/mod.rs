@@ -17,7 +17,7 @@ use vcstore::{Compression, Digest, Image, Layer, Platform, PlatformImage, Store}
 
 use self::debian::{Options, Selection};
 use self::from_packages::FromPackages;
-pub(crate) use self::packages::{Package, packages};
+pub(crate) use self::packages::{Package, described_in, packages, status};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::{Error, image};

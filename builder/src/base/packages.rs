@@ -1,7 +1,6 @@
 //! The Debian packages of an image, as its own dpkg status says.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
 
 use serde::Serialize;
 use vcstore::{Layer, Store};
@@ -25,43 +24,51 @@ const STATUS_FOLDER: &str = "var/lib/dpkg/status.d/";
 /// The status of some thousands of packages is a few megabytes.
 const STATUS_LIMIT: u64 = 64 << 20;
 
-/// The packages that the uppermost layer with a dpkg status lists, sorted by name; for an image that has no dpkg those whose
-/// files it says to have, if any.
+/// The packages of an image, sorted by name.
 ///
 /// # Errors
 /// When a layer cannot be read.
 pub(crate) fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, Error> {
-    let mut of_files = BTreeMap::new();
+    Ok(parse(&status(store, layers)?))
+}
+
+/// What the uppermost layer with a dpkg status says of packages, a paragraph each; for an image that has no dpkg what it says
+/// of those whose files it has, if any.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub(crate) fn status(store: &Store, layers: &[Layer]) -> Result<String, Error> {
+    let mut of_files: BTreeMap<String, String> = BTreeMap::new();
     for layer in layers.iter().rev() {
         let wanted = |path: &str| path == STATUS || path.starts_with(STATUS_FOLDER);
         let found = texts(store, layer, STATUS_LIMIT, wanted)?;
-        let unreadable = |error| Error::io("reading layer", store.blob_path(&layer.digest))(error);
         if let Some(status) = found.get(STATUS) {
-            return parse(status.as_slice()).map_err(unreadable);
+            return Ok(String::from_utf8_lossy(status).into_owned());
         }
-        for status in found.values() {
-            for package in parse(status.as_slice()).map_err(unreadable)? {
-                of_files.entry(package.name.clone()).or_insert(package);
-            }
+        for (path, text) in found {
+            of_files.entry(path).or_insert_with(|| String::from_utf8_lossy(&text).trim_end().to_owned() + "\n\n");
         }
     }
     Ok(of_files.into_values().collect())
 }
 
+/// Where the file is in which an image without dpkg describes a package.
+pub(crate) fn described_in(package: &str) -> String {
+    format!("{STATUS_FOLDER}{package}")
+}
+
 /// Reads the few fields that are asked for; dpkg writes each on a line of its own, and a blank line after each package.
-fn parse(status: impl BufRead) -> std::io::Result<Vec<Package>> {
+fn parse(status: &str) -> Vec<Package> {
     let mut packages = Vec::new();
-    let mut fields: BTreeMap<String, String> = BTreeMap::new();
-    for line in status.lines().chain([Ok(String::new())]) {
-        let line = line?;
+    let mut fields: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in status.lines().chain([""]) {
         match line.split_once(": ") {
-            Some((name, value)) if !line.starts_with(' ') => {
-                fields.insert(name.to_owned(), value.to_owned());
-            }
+            Some((name, value)) if !line.starts_with(' ') => drop(fields.insert(name, value)),
             _ if line.is_empty() => {
-                let mut field = |name| fields.remove(name).unwrap_or_default();
+                let field = |name| fields.get(name).copied().unwrap_or_default().to_owned();
                 let (name, version, architecture) = (field("Package"), field("Version"), field("Architecture"));
-                if !name.is_empty() && field("Status").ends_with(" installed") {
+                // What has no state is there: the image has no dpkg to give it one.
+                if !name.is_empty() && fields.get("Status").is_none_or(|state| state.ends_with(" installed")) {
                     packages.push(Package { name, version, architecture });
                 }
                 fields.clear();
@@ -70,7 +77,7 @@ fn parse(status: impl BufRead) -> std::io::Result<Vec<Package>> {
         }
     }
     packages.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(packages)
+    packages
 }
 
 #[cfg(test)]
@@ -78,11 +85,11 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn installed_packages_are_listed_by_name() {
+    fn packages_that_are_there_are_listed_by_name() {
         let status = "Package: tar\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.34+dfsg-1.2\n\
                       Description: GNU tar\n Version: of a text\n\nPackage: gone\nStatus: deinstall ok config-files\n\
-                      Version: 1\n\nPackage: base-files\nStatus: install ok installed\nVersion: 12.4\n";
-        let packages = parse(status.as_bytes()).unwrap();
+                      Version: 1\n\nPackage: base-files\nVersion: 12.4\n";
+        let packages = parse(status);
         let seen: Vec<_> = packages.iter().map(|package| (package.name.as_str(), package.version.as_str())).collect();
         assert_eq!(seen, [("base-files", "12.4"), ("tar", "1.34+dfsg-1.2")]);
     }

@@ -73,7 +73,7 @@ pub(crate) fn read(store: &Store, layer: &Layer) -> Result<LayerContents, Error>
 /// The contents of the files of a layer that `wanted` names by their paths; of the same path the last.
 ///
 /// # Errors
-/// As [`read`], or when one is larger than `limit` bytes.
+/// As [`read`], or when they are larger than `limit` bytes together.
 pub(crate) fn texts(
     store: &Store,
     layer: &Layer,
@@ -81,12 +81,13 @@ pub(crate) fn texts(
     wanted: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     let mut found = BTreeMap::new();
+    let mut left = limit;
     let see = |mut entry: TarEntry<'_>| {
         let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
         if wanted(&path) && entry.header().entry_type().is_file() {
-            if entry.size() > limit {
-                return Err(io::Error::other(format!("{path} is larger than any file of its kind")));
-            }
+            left = left.checked_sub(entry.size()).ok_or_else(|| {
+                io::Error::other(format!("{path} and those like it are larger than any files of their kind"))
+            })?;
             let mut content = Vec::new();
             entry.read_to_end(&mut content)?;
             found.insert(path, content);
@@ -267,6 +268,13 @@ mod tests {
             );
         }
         assert!(texts(&store, &layer(&whole), 2, |_| true).is_err(), "larger than is read into memory");
+        let mut writer = TarWriter::new(Vec::new());
+        for name in ["a", "b"] {
+            writer.file(name, 3, &b"hi\n"[..]).unwrap();
+        }
+        let two = layer(&writer.finish().unwrap());
+        assert!(texts(&store, &two, 5, |_| true).is_err(), "larger together than is read into memory");
+        assert_eq!(texts(&store, &two, 6, |_| true).unwrap().len(), 2);
         assert!(read(&store, &layer(&whole[..400])).is_err());
         assert!(read(&store, &layer(b"no tar file at all, but long enough to be one header's beginning")).is_err());
     }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
-use vcstore::{ActionKey, Digest, Image, Layer, Platform, PlatformImage, Record, Store};
+use vcstore::{ActionKey, Image, Layer, Platform, PlatformImage, Record, Store};
 
 use super::chain::shortest;
 use super::debian::Installed;
 use super::records::digests;
 use super::{Records, short};
 use crate::Error;
+use crate::base;
 use crate::contents::{Files, Kind, Layers, texts};
 use crate::go::{IMPORTS, Imports};
 
@@ -116,7 +117,7 @@ impl Asker<'_> {
             (one.config.digest().to_string(), "config"),
         ];
         if let Some((digest, kind)) = parts.into_iter().find(|(digest, _)| is(digest)) {
-            let mut chain = self.actions(&self.made_image(one)?);
+            let mut chain = self.actions(&self.made_image(one));
             chain.push(Link { kind: kind.to_owned(), name: digest, detail: String::new() });
             return Ok(Some(chain));
         }
@@ -126,7 +127,7 @@ impl Asker<'_> {
             return Ok(Some(self.layer(one, number)));
         }
         // What an action took or yielded on the way.
-        let made = self.made_image(one)?;
+        let made = self.made_image(one);
         for (key, record) in &made {
             let blobs = record.outputs().blobs().iter().map(|(name, blob)| (name, blob.digest));
             let named = record
@@ -151,7 +152,7 @@ impl Asker<'_> {
 
     /// What the actions that made the image list by this name, such as a module, in the inputs that are `wanted`.
     fn listed(&self, one: &PlatformImage, name: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Vec<Link>>, Error> {
-        let made = self.made_image(one)?;
+        let made = self.made_image(one);
         let mut chains = Vec::new();
         for (key, record) in &made {
             for (label, value) in record.inputs().iter().filter(|(label, _)| wanted(label)) {
@@ -214,22 +215,17 @@ impl Asker<'_> {
                 .and_then(|file| file.strip_suffix(".list"))
                 .is_some_and(|stem| stem.split(':').next() == Some(name))
         };
-        let status = files.entries.get(DPKG_STATUS);
+        let status = [DPKG_STATUS, &base::described_in(name)].into_iter().find_map(|path| files.entries.get(path));
         let placed = files.entries.iter().find(|(path, _)| list(path)).map(|(_, placed)| placed).or(status);
         let mut chain = placed.map(|placed| self.layer(one, placed.layer)).unwrap_or_default();
         chain.extend(packages(&installed, name).unwrap_or_default());
         Ok(Some(chain))
     }
 
-    /// The packages of the image: none where it has no dpkg.
+    /// The packages of the image: none where it says nothing of them.
     fn installed(&self, one: &PlatformImage) -> Result<Option<Installed>, Error> {
-        for layer in one.layers.iter().rev() {
-            let found = texts(self.store, layer, DPKG_LIMIT, |path| path == DPKG_STATUS)?;
-            if let Some(status) = found.get(DPKG_STATUS) {
-                return Ok(Some(Installed::read(&String::from_utf8_lossy(status))));
-            }
-        }
-        Ok(None)
+        let status = base::status(self.store, &one.layers)?;
+        Ok((!status.is_empty()).then(|| Installed::read(&status)))
     }
 
     /// The Debian package that installed a path.
@@ -264,9 +260,8 @@ impl Asker<'_> {
         chain
     }
 
-    fn made_image(&self, one: &PlatformImage) -> Result<Vec<(&ActionKey, &Record)>, Error> {
-        let manifest = one.manifest.digest();
-        Ok(self.records.made(&Digest::try_from(manifest).map_err(|why| Error::Internal(why.to_string()))?))
+    fn made_image(&self, one: &PlatformImage) -> Vec<(&ActionKey, &Record)> {
+        self.records.made(&one.manifest_digest())
     }
 
     fn actions(&self, made: &[(&ActionKey, &Record)]) -> Vec<Link> {
