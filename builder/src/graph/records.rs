@@ -189,6 +189,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn of_two_of_one_build_that_made_the_same_their_keys_decide() {
+        let (_folder, store) = scratch();
+        let same = record(&store, "compile", &json!({"source": "one"}), "binary");
+        record(&store, "compile", &json!({"source": "two"}), "binary");
+        let mut keys = store.recorded().unwrap();
+        keys.sort();
+        let greatest = *keys.last().unwrap();
+        // Whichever was of use last, and in whatever order they are given.
+        for (earlier, later) in [(0, 1), (1, 0)] {
+            for (place, seconds) in [(earlier, 1000), (later, 2000)] {
+                let file = std::fs::File::open(store.path().join("actions").join(keys[place].to_string())).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+            }
+            let records = Records::of(&store, [keys[later], keys[earlier]]).unwrap();
+            assert_eq!(*records.maker(&same.digest).unwrap().0, greatest);
+        }
+    }
+
+    #[test]
     fn content_is_told_from_settings() {
         let hash = "0123456789abcdef".repeat(4);
         for content in [json!(hash), json!({"a": hash}), json!([{"sum": "h1:x"}]), json!(format!("sha256:{hash}"))] {
