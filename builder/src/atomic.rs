@@ -1,19 +1,33 @@
-//! Files outside the store that are replaced whole: a reader sees the old one or the new one.
+//! Files outside the store that appear whole: a reader sees all of it, or what was there before.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 
 use camino::Utf8Path;
+use tempfile::NamedTempFile;
 
 /// Gives the file at `path` this content.
 ///
 /// # Errors
 /// When it cannot be written; then it is as it was.
 pub(crate) fn replace(path: &Utf8Path, content: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+    written(path, content, 0o644)?.persist(path).map(|_| ()).map_err(|error| error.error)
+}
+
+/// Makes a file with this content and these permissions.
+///
+/// # Errors
+/// When there is one, which stays as it is, or it cannot be written; then there is none.
+pub(crate) fn create(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()> {
+    written(path, content, mode)?.persist_noclobber(path).map(|_| ()).map_err(|error| error.error)
+}
+
+fn written(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = NamedTempFile::new_in(folder)?;
     file.write_all(content)?;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    file.persist(path).map(|_| ()).map_err(|error| error.error)
+    Ok(file)
 }

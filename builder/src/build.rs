@@ -15,7 +15,9 @@ use crate::image::{self, About, Assembly, OwnLayer};
 use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::project::{CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, full_reference};
+use crate::project::{
+    CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, full_reference, is_file_name,
+};
 use crate::provenance::{self, Provenance, Recipe};
 use crate::sandbox::{Sandbox, Surroundings};
 use crate::site::{Made, MadeFile, Site, Wanted};
@@ -92,7 +94,7 @@ struct Part<'a> {
     layers: Vec<OwnLayer>,
 }
 
-/// Builds the images of `request` into the store, names them there, and writes their archives.
+/// Builds the images of `request` into the store, where nothing is named yet by their names, and writes their archives.
 ///
 /// # Errors
 /// When an input cannot be had, or a component does not compile. Of several failures the first component's is returned.
@@ -126,7 +128,6 @@ pub(crate) fn images(
         let wanted = |part: &&Part<'_>| part.component.name == component.name && platforms.contains(part.platform);
         let manifests = parts.iter().filter(wanted).map(manifest).collect::<Result<Vec<_>, _>>()?;
         let target = image::target(store, component, &request.about, &manifests)?;
-        store.tag(reference, &target)?;
         images.insert(reference.as_str(), Image::open(store, reference, &target)?);
     }
     let archives: Vec<_> = names.archives.iter().collect();
@@ -218,7 +219,7 @@ impl<'a> Names<'a> {
                 let values = [("arch", platform.architecture.as_str()), ("version", version)];
                 let reference = full_reference(&component.image.fill(&values)).map_err(Error::Usage)?;
                 let archive = component.archive.fill(&values);
-                if archive.contains('/') {
+                if !is_file_name(&archive) {
                     let why =
                         format!("the archive of {} would be called {archive:?}, which is no file name", component.name);
                     return Err(Error::Usage(why));

@@ -2,13 +2,12 @@
 //! these things: whoever wrote it would decide what other projects' builds are made of.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 
 use camino::Utf8PathBuf;
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{Error, text};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -62,10 +61,10 @@ impl Config {
         let Some(path) = named.clone().or_else(|| Some(config_folder()?.join("vcbuild/config.toml"))) else {
             return Ok(Self::default());
         };
-        let text = match fs::read_to_string(&path) {
+        let text = match text::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => return Ok(Self::default()),
-            Err(error) => return Err(Error::io("reading", &path)(error)),
+            Err(error) => return Err(Error::unreadable("the settings", &path)(error)),
         };
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| Error::ConfigSyntax { path: path.clone(), source: Box::new(source) })?;

@@ -1,5 +1,6 @@
 //! What can go wrong in a build, and what to do about it.
 
+use std::ffi::OsString;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -96,6 +97,15 @@ pub(crate) enum Error {
     #[error("internal error: {0}")]
     #[diagnostic(help("this is a defect of vcbuild: please report it with the command that led here"))]
     Internal(String),
+
+    #[error("using {name}: {value:?} is not UTF-8")]
+    #[diagnostic(help("set it to a path that is, or unset it"))]
+    Environment { name: &'static str, value: OsString },
+
+    /// A file that the user names, or that stands in for the command line.
+    #[error("reading {what} {path}")]
+    #[diagnostic(help("check that it is there, that you may read it, and that it is the file you mean"))]
+    Unreadable { what: &'static str, path: Utf8PathBuf, source: io::Error },
 
     #[error("reading project {path}")]
     #[diagnostic(help("correct the line; docs/vcbuild.toml.md lists what a project file may say"))]
@@ -244,6 +254,8 @@ impl Error {
             | Self::ProjectContent { .. }
             | Self::NoSuchComponent { .. }
             | Self::Usage(_)
+            | Self::Environment { .. }
+            | Self::Unreadable { .. }
             | Self::ProjectExists { .. }
             | Self::BadBase { .. }
             | Self::BuildHost(crate::sandbox::remote::Error::BadAddress(_))
@@ -261,6 +273,12 @@ impl Error {
     pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { attempt, path, source }
+    }
+
+    /// Wraps an I/O error of a file that the user names with what it is for.
+    pub(crate) fn unreadable(what: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Unreadable { what, path, source }
     }
 
     /// Wraps the failure of a Go command with what it was run for.

@@ -41,6 +41,7 @@ mod sandbox;
 mod site;
 mod source;
 mod substituter;
+mod text;
 mod words;
 
 pub(crate) use error::Error;

@@ -6,10 +6,9 @@ use std::fs;
 
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use vcstore::{ActionKey, Digest, Image, Platform, Record};
 
-use crate::Error;
 use crate::base::Spec;
 use crate::build::Request;
 use crate::graph::{self, Records, Step};
@@ -18,6 +17,7 @@ use crate::lock::Lock;
 use crate::network::Network;
 use crate::project::{Kind, Project, SourceTable};
 use crate::source::Edit;
+use crate::{Error, text};
 
 /// The document's name in an archive.
 pub(crate) const NAME: &str = "provenance.json";
@@ -95,8 +95,8 @@ impl Recipe {
         for (number, edit) in project.edits.iter().enumerate() {
             if let Edit::Patch(path) = edit {
                 let name = format!("{number}.patch");
-                patches.insert(name.clone(), fs::read_to_string(path).map_err(Error::io("reading", path))?);
-                table["edits"][number]["patch"] = Value::String(name);
+                patches.insert(name.clone(), text::read(path).map_err(Error::unreadable("patch", path))?);
+                table["edits"][number] = json!({ "patch": name });
             }
         }
         let source = SourceTable { dir: None, ..place.clone() };
@@ -138,9 +138,8 @@ impl Provenance {
             None => remove(&mut project, "go"),
         }
         let mut actions: Vec<Step> = Vec::new();
-        for manifest in images.iter().flat_map(|image| &image.platforms).map(|one| one.manifest.digest()) {
-            let digest = Digest::try_from(manifest).map_err(|why| Error::Internal(why.to_string()))?;
-            for step in graph::provenance(&digest, records) {
+        for one in images.iter().flat_map(|image| &image.platforms) {
+            for step in graph::provenance(&one.manifest_digest(), records) {
                 if !actions.iter().any(|known| known.key == step.key) {
                     // What was noted, such as what confined the compiler, is of the machine.
                     actions.push(Step { notes: BTreeMap::new(), ..step });

@@ -63,6 +63,6 @@ pub(crate) struct MadeFile {
 pub(crate) fn taken(store: &Store, from: &Utf8Path) -> Result<BlobWriter, Error> {
     let mut writer = store.writer()?;
     let copied = File::open(from).and_then(|mut file| io::copy(&mut file, &mut writer));
-    copied.map_err(Error::io("reading", from))?;
+    copied.map_err(Error::io("taking into the store", from))?;
     Ok(writer)
 }

@@ -8,6 +8,9 @@ use camino::Utf8PathBuf;
 
 use crate::{Digest, Error, Store};
 
+/// Names that begin so stand for files that are no more (image specification, layer.md, "Whiteouts").
+const WHITEOUT: &str = ".wh.";
+
 /// The files of a layer: relative paths in byte order, each parent a folder in the tree.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
@@ -133,13 +136,16 @@ impl Tree {
     /// Adds or replaces an entry. Parents that are not there yet become folders of mode 0755 owned by root.
     ///
     /// # Errors
-    /// When the path is absolute, empty, not normalised or leads through something that is no folder, or when a folder
-    /// with something in it would be replaced by something else.
+    /// When the path is absolute, empty, not normalised or leads through something that is no folder, when it has the name of a
+    /// whiteout, or when a folder with something in it would be replaced by something else.
     pub fn insert(&mut self, path: &str, entry: Entry) -> Result<(), Error> {
         let path = path.strip_suffix('/').unwrap_or(path);
         let bad = |why: &str| Error::BadPath { path: path.to_owned(), why: why.to_owned() };
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\0') {
             return Err(bad("it is not a normalised relative path"));
+        }
+        if path.split('/').any(|part| part.starts_with(WHITEOUT)) {
+            return Err(bad("such a name takes a file of the layers below away (\".wh.\")"));
         }
         if let Kind::Symlink(target) | Kind::HardLink(target) = &entry.kind
             && (target.is_empty() || target.contains('\0'))
@@ -236,7 +242,8 @@ mod tests {
         let mut tree = Tree::new();
         tree.symlink("lib", "usr/lib").unwrap();
         tree.file("etc/passwd", 0o644, file()).unwrap();
-        let bad = ["", "/", "/etc", "..", "a/../b", "./a", "a//b", "a\0b", "lib/x", "etc/passwd/x"];
+        let bad =
+            ["", "/", "/etc", "..", "a/../b", "./a", "a//b", "a\0b", "lib/x", "etc/passwd/x", ".wh.a", "a/.wh.b/c"];
         for path in bad {
             assert!(tree.file(path, 0o644, file()).is_err(), "{path:?} must be refused");
         }

@@ -65,6 +65,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         arguments.choices.request(&project, &arguments.components, &arguments.out, &progress)?;
     let (sandbox, host) = arguments.build_host.attach(request.sandbox, &store, lock.network())?;
     let built = build::images(&Request { sandbox, ..request }, &store, &lock, &progress);
+    let built = built.and_then(|built| named(built, &store));
     let done = host.map(|host| host.done());
     if let Some(remote::Done { address, steps, sent, received }) = &done {
         let [sent, received] = [sent, received].map(|bytes| vcterminal::bytes(*bytes));
@@ -75,6 +76,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let document = document(&built, &progress, done);
     super::show(arguments.choices.common.output, &document, |_| text(&built, &progress))?;
     Ok(Exit::Done)
+}
+
+/// Has the names of images stand for those that were built.
+fn named(built: Vec<Built>, store: &Store) -> Result<Vec<Built>, Error> {
+    built.iter().try_for_each(|built| store.tag(&built.image.name, &built.image.target))?;
+    Ok(built)
 }
 
 /// Notes the build in the store's journal. A build is as good without.

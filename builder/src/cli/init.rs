@@ -1,6 +1,6 @@
 //! `vcbuild init`: a first `vcbuild.toml`.
 
-use std::io::Write as _;
+use std::io::ErrorKind;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
@@ -59,7 +59,7 @@ const TOP: &str = r#"# What `vcbuild images` builds here. `vcbuild schema` print
 # reference, "oci:PATH", "docker-archive:PATH", or "scratch" for nothing at all.
 base = "debian"
 
-# Which processors images are for: linux/amd64, linux/arm64.
+# Which processors images are for: linux/amd64, linux/arm64, linux/arm/v7.
 platforms = ["linux/amd64"]
 
 # How layers are compressed: zstd (containerd 1.5 and newer), gzip (anything) or none.
@@ -76,8 +76,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
             None => workspace(&arguments.dir, &cargo::binaries(&arguments.dir)?)?,
         },
     };
+    // A name that was found may be none that a component can have.
+    let project = Project::parse(&text, &path)?;
     write(&path, &text, arguments.force)?;
-    let project = Project::read(&path)?;
     let document = Document { path: &path, components: project.components.keys().collect() };
     super::show(arguments.output, &document, |Document { path, components }| {
         let names = components.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
@@ -105,7 +106,8 @@ fn project(found: &Found) -> String {
     let smaller = "ldflags = [\"-s\", \"-w\"]  # no symbols and no debugger's data: smaller binaries\n";
     let mut text = format!("{TOP}\n{}{smaller}{MORE}", defaults(&name));
     for (component, package) in &found.programs {
-        text += &format!("\n[components.{}]\npackage = \"{package}\"\n", key(component));
+        let package = toml::Value::from(package.as_str());
+        text += &format!("\n[components.{}]\npackage = {package}\n", key(component));
     }
     text
 }
@@ -156,11 +158,8 @@ fn write(path: &Utf8Path, text: &str, force: bool) -> Result<(), Error> {
     if force {
         return crate::atomic::replace(path, text.as_bytes()).map_err(Error::io("writing", path));
     }
-    match std::fs::File::create_new(path) {
-        Ok(mut file) => file.write_all(text.as_bytes()).map_err(Error::io("writing", path)),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Error::ProjectExists { path: path.to_owned() })
-        }
-        Err(error) => Err(Error::io("writing", path)(error)),
-    }
+    crate::atomic::create(path, text.as_bytes(), 0o644).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Error::ProjectExists { path: path.to_owned() },
+        _ => Error::io("writing", path)(error),
+    })
 }

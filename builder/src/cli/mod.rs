@@ -24,6 +24,7 @@ mod schema;
 mod store;
 mod why;
 
+use std::env::VarError;
 use std::io::{self, Write};
 
 use camino::Utf8PathBuf;
@@ -121,7 +122,15 @@ struct ProjectFiles {
 pub fn run() -> Exit {
     let cli = Cli::parse();
     vcterminal::log_to_stderr(cli.verbose);
-    let result = match &cli.command {
+    let result = check_environment().and_then(|()| dispatch(&cli.command));
+    result.unwrap_or_else(|error| {
+        vcterminal::report(&error);
+        error.exit()
+    })
+}
+
+fn dispatch(command: &Command) -> Result<Exit, Error> {
+    match command {
         Command::Images(arguments) => images::run(arguments),
         Command::Base(arguments) => base::run(arguments),
         Command::Lock(arguments) => lock::run(arguments),
@@ -140,11 +149,18 @@ pub fn run() -> Exit {
         Command::Gc(arguments) => gc::run(arguments),
         Command::Push(arguments) => push::run(arguments),
         Command::Key(arguments) => key::run(arguments),
-    };
-    result.unwrap_or_else(|error| {
-        vcterminal::report(&error);
-        error.exit()
-    })
+    }
+}
+
+/// Refuses paths of the environment that are no text, as all paths are that are worked with here: passing over one would use
+/// another store, or other settings, than who set it has in mind.
+fn check_environment() -> Result<(), Error> {
+    for name in ["VCBUILD_STORE", "VCBUILD_CONFIG", "VCBUILD_SSH_CONFIG", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HOME"] {
+        if let Err(VarError::NotUnicode(value)) = std::env::var(name) {
+            return Err(Error::Environment { name, value });
+        }
+    }
+    Ok(())
 }
 
 impl Common {

@@ -166,6 +166,17 @@ impl Document {
         Ok(Self { version: VERSION, ..toml::from_str(text).map_err(syntax)? })
     }
 
+    /// What another lock pinned, as JSON.
+    pub(super) fn of_excerpt(excerpt: serde_json::Value) -> Result<Self, serde_json::Error> {
+        let read: Self = serde_json::from_value(excerpt)?;
+        if (1..=VERSION).contains(&read.version) {
+            Ok(Self { version: VERSION, ..read })
+        } else {
+            let why = format!("their version is {}, and versions up to {VERSION} are known here", read.version);
+            Err(serde::de::Error::custom(why))
+        }
+    }
+
     pub(super) fn to_text(&self) -> Result<String, toml::ser::Error> {
         Ok(format!("{HEADER}{}", toml::to_string_pretty(self)?))
     }

@@ -18,6 +18,7 @@ pub(crate) use self::document::{PinnedCommit, PinnedCrate, PinnedGo, PinnedModul
 pub(crate) use self::error::Error;
 use crate::base::debian::Pinned;
 use crate::network::Network;
+use crate::text;
 
 /// The name of a lock's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.lock";
@@ -60,10 +61,10 @@ impl Lock {
     /// # Errors
     /// When the file is there and cannot be read or understood, or an input to be resolved anew is not in it.
     pub(crate) fn open(path: &Utf8Path, policy: Policy, network: Network) -> Result<Self, crate::Error> {
-        let on_disk = match fs::read_to_string(path) {
+        let on_disk = match text::read(path) {
             Ok(text) => Document::parse(path, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Document::empty(),
-            Err(error) => return Err(crate::Error::io("reading", path)(error)),
+            Err(error) => return Err(crate::Error::unreadable("lock", path)(error)),
         };
         let now = on_disk.clone();
         if let Policy::UpdateNamed(names) = &policy {
@@ -82,7 +83,7 @@ impl Lock {
         path: &Utf8Path,
         network: Network,
     ) -> Result<Self, serde_json::Error> {
-        let now: Document = serde_json::from_value(excerpt)?;
+        let now = Document::of_excerpt(excerpt)?;
         let (on_disk, state) = (now.clone(), State { now, pinned: BTreeSet::new(), used: BTreeSet::new() });
         Ok(Self { path: path.to_owned(), on_disk, policy: Policy::Fill, network, state: Mutex::new(state) })
     }

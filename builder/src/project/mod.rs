@@ -10,7 +10,6 @@ mod schema;
 mod template;
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::{Compression, Platform};
@@ -27,10 +26,13 @@ pub(crate) use self::template::Template;
 use crate::base::debian::Options;
 use crate::sandbox::Settings;
 use crate::source::Edit;
-use crate::{Error, go, platform};
+use crate::{Error, go, platform, text};
 
 /// The name of a project's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.toml";
+
+/// The bytes of an archive's name: a file system's 255 less those of the name that it has while it is written.
+const NAME_LIMIT: usize = 200;
 
 pub(crate) const BUILT_IN: &str = include_str!("virtualcluster.toml");
 
@@ -89,7 +91,7 @@ impl Project {
     /// # Errors
     /// When the file cannot be read or used; the message has the line.
     pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(Error::io("reading", path))?;
+        let text = text::read(path).map_err(Error::unreadable("project", path))?;
         let mut project = Self::parse(&text, path)?;
         let beside = path.parent().unwrap_or(Utf8Path::new(""));
         for edit in &mut project.edits {
@@ -137,7 +139,11 @@ impl Project {
         Ok(self.components.values().filter(asked).collect())
     }
 
-    fn parse(text: &str, path: &Utf8Path) -> Result<Self, Error> {
+    /// The project of this text, which stands in the file at `path`, or is to.
+    ///
+    /// # Errors
+    /// When it cannot be used; the message has the line.
+    pub(crate) fn parse(text: &str, path: &Utf8Path) -> Result<Self, Error> {
         let syntax = |source| Error::ProjectSyntax { path: path.to_owned(), source: Box::new(source) };
         let file: File = toml::from_str(text).map_err(syntax)?;
         Self::of_file(file, toml::from_str(text).map_err(syntax)?, path)
@@ -154,6 +160,12 @@ impl Project {
 
     fn of_file(file: File, table: serde_json::Value, path: &Utf8Path) -> Result<Self, Error> {
         let refuse = |why: String| Error::ProjectContent { path: path.to_owned(), why };
+        if !table.is_object() {
+            return Err(refuse("it is no table".to_owned()));
+        }
+        if let Some(text) = with_nul(&table) {
+            return Err(refuse(format!("{text:?} has a NUL, which no path, argument or variable can have")));
+        }
         if file.components.is_empty() {
             return Err(refuse("it has no [components.NAME]".to_owned()));
         }
@@ -169,7 +181,9 @@ impl Project {
             .into_iter()
             .map(|(name, table)| {
                 let component = Component::new(&name, table, &file.defaults);
-                component.map(|component| (name.clone(), component)).map_err(|why| format!("component {name}: {why}"))
+                component
+                    .map(|component| (name.clone(), component))
+                    .map_err(|why| format!("component {}: {why}", name.escape_debug()))
             })
             .collect::<Result<_, _>>();
         Ok(Self {
@@ -208,21 +222,42 @@ impl Component {
         let image = outer(&table.image.ok_or("it has no image, such as \"registry.example/name:tag\"")?)?;
         full_reference(&image.fill(&[("arch", "amd64"), ("version", "v0")]))?;
         let archive = outer(&table.archive.unwrap_or_else(|| format!("{name}-{{arch}}.tar")))?;
-        if archive.fill(&[]).contains('/') {
-            return Err("its archive is a file name without folders".to_owned());
+        let called = archive.fill(&[("arch", "amd64"), ("version", "v0")]);
+        if !is_file_name(&called) {
+            return Err(format!(
+                "its archive {called:?} is no file name, without folders and of {NAME_LIMIT} bytes at most"
+            ));
         }
         Ok(Self { name: name.to_owned(), kind, binary, image, archive, run, files })
     }
 }
 
-/// Whether a text is an absolute path, with no part that would lead elsewhere than it says.
+/// A text of the table, a name or a value, that has a NUL in it.
+fn with_nul(value: &serde_json::Value) -> Option<&str> {
+    match value {
+        serde_json::Value::String(text) => text.contains('\0').then_some(text),
+        serde_json::Value::Array(values) => values.iter().find_map(with_nul),
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .find_map(|(name, value)| name.contains('\0').then_some(name.as_str()).or_else(|| with_nul(value))),
+        _ => None,
+    }
+}
+
+/// Whether a text is an absolute path, with no part that would lead elsewhere than it says, or take a file of a base away.
 fn is_absolute(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(is_relative)
+    let path = path.strip_prefix('/');
+    path.is_some_and(|path| is_relative(path) && !path.split('/').any(|part| part.starts_with(".wh.")))
 }
 
 /// Whether a text is a relative path, with no part that would lead elsewhere than it says.
 fn is_relative(path: &str) -> bool {
-    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+    path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains(char::is_control)
+}
+
+/// Whether a text can be the name of an archive in the folder that it is written to.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    is_relative(name) && !name.contains('/') && name.len() <= NAME_LIMIT
 }
 
 /// A text of component `name`, in which `{component}` stands for the name.
@@ -330,7 +365,15 @@ mod tests {
             ("[components.web]\nimage = \"X Y\"", "\"X Y\" is no image reference"),
             (&format!("{image}package = \"github.com/x\""), "its package \"github.com/x\" is no folder of the source"),
             (&format!("{image}binary = \"bin/web\""), "its binary \"bin/web\" is no absolute path"),
-            (&format!("{image}archive = \"a/{{arch}}\""), "its archive is a file name without folders"),
+            (&format!("{image}archive = \"a/{{arch}}\""), "its archive \"a/amd64\" is no file name, without folders"),
+            (&format!("{image}archive = \"\""), "its archive \"\" is no file name"),
+            (&format!("{image}archive = \"..\""), "its archive \"..\" is no file name"),
+            (&format!("{image}archive = \"{}\"", "a".repeat(201)), "of 200 bytes at most"),
+            (&format!("{image}binary = \"/a\\nb\""), "its binary \"/a\\nb\" is no absolute path"),
+            (&format!("{image}binary = \"/etc/.wh.passwd\""), "is no absolute path of a file"),
+            (&format!("{image}env = {{ A = \"b\\u0000\" }}"), "\"b\\0\" has a NUL"),
+            (&format!("{image}entrypoint = [\"\"]"), "its entrypoint names no program"),
+            ("[components.\"a\\nb\"]\nimage = \"x\"", "component a\\nb: its name may have letters"),
             (&format!("{image}stamps = {{ \"main.v\" = \"{{time}}\" }}"), "only {version}, {commit}, {date} can"),
             (&format!("{image}[debian]\npackages = [\"a b\"]"), "[debian]: \"a b\" is no name of a package"),
             (&format!("{image}user = \"a b\""), "\"a b\" is no user such as"),

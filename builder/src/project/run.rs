@@ -1,6 +1,9 @@
 //! How containers of an image run, as a project says it and as it is checked.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use nix::sys::signal::Signal;
 
 use super::file::ComponentTable;
 
@@ -33,6 +36,9 @@ impl Run {
         }
         if table.labels.contains_key("") || table.annotations.contains_key("") {
             return Err("a label or an annotation has no name".to_owned());
+        }
+        if table.entrypoint.as_ref().and_then(|words| words.first()).is_some_and(String::is_empty) {
+            return Err("its entrypoint names no program; [] keeps the base's".to_owned());
         }
         let check = |text: &Option<String>, fits: fn(&str) -> bool, what: &str| match text {
             Some(text) if !fits(text) => Err(format!("{text:?} is no {what}")),
@@ -80,9 +86,12 @@ fn is_folder(path: &str) -> bool {
 /// A user and perhaps a group, each by name or number (image specification, config.md).
 fn is_user(text: &str) -> bool {
     let word = |part: &str| {
+        let number = part.bytes().all(|byte| byte.is_ascii_digit());
         !part.is_empty()
             && !part.starts_with('-')
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+            // What runs containers counts users in 31 bits.
+            && (!number || part.parse::<i32>().is_ok())
     };
     text.splitn(2, ':').all(word)
 }
@@ -92,7 +101,8 @@ fn is_signal(text: &str) -> bool {
     let is_name =
         |name: &str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'+');
     match text.strip_prefix("SIG") {
-        Some(name) => name.len() >= 2 && is_name(name),
+        Some(name) if name.starts_with("RT") => is_name(name),
+        Some(_) => Signal::from_str(text).is_ok(),
         None => {
             text.bytes().all(|byte| byte.is_ascii_digit())
                 && text.parse::<u8>().is_ok_and(|one| (1..=64).contains(&one))
@@ -115,13 +125,13 @@ mod tests {
         for user in ["0", "65532:65532", "nobody", "_apt:nogroup", "a.b-c"] {
             assert!(is_user(user), "{user}");
         }
-        for bad in ["", ":", "a:", ":b", "a b", "a:b:c", "-x", "ä"] {
+        for bad in ["", ":", "2147483648", "0:4294967295", "a:", ":b", "a b", "a:b:c", "-x", "ä"] {
             assert!(!is_user(bad), "{bad:?} must be refused");
         }
         for signal in ["SIGINT", "SIGTERM", "SIGUSR1", "SIGRTMIN+3", "9", "64"] {
             assert!(is_signal(signal), "{signal}");
         }
-        for bad in ["", "SIG", "INT", "sigint", "0", "65", "-9", "SIGINT "] {
+        for bad in ["", "SIG", "SIGFOO", "INT", "sigint", "0", "65", "-9", "SIGINT "] {
             assert!(!is_signal(bad), "{bad:?} must be refused");
         }
     }

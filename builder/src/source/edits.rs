@@ -7,6 +7,7 @@ use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use diffy::{Line, Patch};
 
 use super::Error;
+use crate::text;
 
 /// An edit of a source. The paths of files count from its top.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<(), crate::Error> 
 
 fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
     let bad = |why: String| Error::Patch { path: path.to_owned(), why };
-    let text = fs::read_to_string(path).map_err(crate::Error::io("reading", path))?;
+    let text = text::read(path).map_err(crate::Error::unreadable("patch", path))?;
     let git = text.lines().any(|line| line.starts_with("diff --git "));
     let options = if git { ParseOptions::gitdiff() } else { ParseOptions::unidiff() };
     let (mut files, mut changed) = (0, 0);

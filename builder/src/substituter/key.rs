@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::str::FromStr;
 
 use base64::Engine;
@@ -14,6 +12,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use vcstore::Record;
 
 use super::Error;
+use crate::{atomic, text};
 
 /// A key that signs records. Its file is for its owner's eyes alone.
 pub(crate) struct SecretKey {
@@ -62,8 +61,8 @@ impl SecretKey {
     /// # Errors
     /// When the file cannot be read or holds no secret key.
     pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(Error::io("reading", path))?;
         let bad = |why: &str| Error::BadKey { what: path.to_string(), why: why.to_owned() };
+        let text = text::read(path).map_err(|why| bad(&why.to_string()))?;
         let (name, bytes) = split(text.trim()).map_err(|why| bad(&why))?;
         let bytes: [u8; 64] = bytes.try_into().map_err(|_| bad("it is no secret key: 64 bytes in base64"))?;
         let key = SigningKey::from_keypair_bytes(&bytes).map_err(|_| bad("its two halves do not belong together"))?;
@@ -76,8 +75,7 @@ impl SecretKey {
     /// When there is a file of this name, or it cannot be written.
     pub(crate) fn write(&self, path: &Utf8Path) -> Result<(), Error> {
         let line = format!("{}:{}\n", self.name, STANDARD.encode(self.key.to_keypair_bytes()));
-        let file = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(Error::io("writing", path))
+        atomic::create(path, line.as_bytes(), 0o600).map_err(Error::io("writing", path))
     }
 
     /// The name.
@@ -136,7 +134,7 @@ impl PublicKey {
         if text.contains(':') && !Utf8Path::new(text).is_file() {
             return text.parse().map_err(bad);
         }
-        fs::read_to_string(text).map_err(Error::io("reading", text))?.parse().map_err(bad)
+        text::read(Utf8Path::new(text)).map_err(|why| bad(why.to_string()))?.parse().map_err(bad)
     }
 }
 

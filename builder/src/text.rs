@@ -1,0 +1,45 @@
+//! Text files that people write: read whole, and never more than a person writes.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use camino::Utf8Path;
+
+/// Bytes. A lock of a thousand inputs has a tenth of it.
+const LIMIT: u64 = 16 << 20;
+
+/// Reads a file of text.
+///
+/// # Errors
+/// When it cannot be read, is longer than any such file, or is not UTF-8.
+pub(crate) fn read(path: &Utf8Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(io::Error::other(format!("it is longer than {} MiB, as no file of its kind is", LIMIT >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line =
+            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        io::Error::other(format!("it is not UTF-8 text, from line {line} on"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+
+    use super::read;
+
+    #[test]
+    fn what_never_ends_and_what_is_no_text_is_refused() {
+        let why = |path: &Utf8Path| read(path).unwrap_err().to_string();
+        assert_eq!(why(Utf8Path::new("/dev/zero")), "it is longer than 16 MiB, as no file of its kind is");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = Utf8Path::from_path(file.path()).unwrap();
+        std::fs::write(path, b"a\nb\nc\xff\n").unwrap();
+        assert_eq!(why(path), "it is not UTF-8 text, from line 3 on");
+        std::fs::write(path, "a = \"ä\"\n").unwrap();
+        assert_eq!(read(path).unwrap(), "a = \"ä\"\n");
+    }
+}
