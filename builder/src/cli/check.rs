@@ -30,7 +30,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
     // The archives are compared as everything else is, and go again.
-    let folder = tempfile::tempdir().map_err(Error::io("making a folder in", "the folder for temporary files"))?;
+    let store = arguments.choices.common.store()?;
+    let folder = store.temp_dir()?;
     let out = crate::source::utf8("using", folder.path())?;
     if let [one] = arguments.checked.as_slice()
         && Utf8Path::new(one).is_file()

@@ -32,7 +32,7 @@ impl Opened {
         let path = Utf8Path::new(name);
         let remote = name.strip_prefix(REGISTRY);
         if remote.is_none() && !path.exists() {
-            let store = common.store()?;
+            let store = common.existing_store()?;
             let images = vec![store.image(name)?];
             return Ok(Self { store, images, _folder: None });
         }

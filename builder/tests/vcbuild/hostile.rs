@@ -1,0 +1,152 @@
+//! What vcbuild is given by somebody who means it no good, or by an unlucky machine: refused in words, and nothing half done.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::bench::{Bench, Run};
+
+/// A project of one file, which is built in no time.
+fn with_note() -> Bench {
+    let bench = Bench::new();
+    bench.write("note", "Hello.\n");
+    bench.write("vcbuild.toml", &project("prebuilt = { \"/note\" = \"note\" }"));
+    bench
+}
+
+fn project(lines: &str) -> String {
+    format!("base = \"scratch\"\n[components.note]\nimage = \"registry.example/note:v1\"\n{lines}\n")
+}
+
+#[test]
+fn a_file_that_cannot_be_read_as_what_it_is_named_for_is_a_mistake_of_the_user() {
+    let bench = with_note();
+    let refused = |arguments: &[&str], words: &[&str]| bench.run(arguments).failed(2, words);
+    refused(&["images", "--project", "gone.toml"], &["reading project gone.toml", "No such file", "help: "]);
+    refused(&["images", "--project", "/dev/zero"], &["reading project /dev/zero", "longer than 16 MiB"]);
+    fs::write(bench.path("latin"), b"base = \"\xe4\"\n").unwrap();
+    refused(&["images", "--project", "latin"], &["reading project latin", "not UTF-8 text, from line 1 on"]);
+    refused(&["images", "--lock", "latin"], &["reading lock latin", "not UTF-8"]);
+    refused(&["images", "--lock", "store"], &["reading lock store", "Is a directory"]);
+    refused(&["images", "--trust-key", "gone.pub"], &["reading the key gone.pub", "No such file", "NAME:BASE64"]);
+    bench.write("edited.toml", &format!("{}[[edits]]\npatch = \"gone.patch\"\n", bench.read("vcbuild.toml")));
+    refused(&["images", "--project", "edited.toml"], &["reading patch gone.patch"]);
+    assert!(!bench.path("out").exists());
+}
+
+#[test]
+fn a_path_of_the_environment_that_is_no_text_is_not_passed_over_for_another() {
+    let bench = with_note();
+    for name in ["VCBUILD_STORE", "VCBUILD_CONFIG", "HOME"] {
+        let run = Run::of(bench.vcbuild(&["images"]).env(name, OsStr::from_bytes(b"/nowhere/\xff")));
+        run.failed(2, &[&format!("using {name}: \"/nowhere/\\xFF\" is not UTF-8"), "help: "]);
+    }
+}
+
+#[test]
+fn who_stops_reading_or_cannot_be_written_to_changes_nothing_but_what_is_read() {
+    let bench = with_note();
+    let code = |command: &mut Command| command.stdin(Stdio::null()).status().unwrap().code();
+    let full = || File::create("/dev/full").unwrap();
+    let missing = bench.run(&["images", "--project", "gone.toml"]);
+    assert_eq!(code(bench.vcbuild(&["images", "--project", "gone.toml"]).stderr(full())), missing.code);
+    assert_eq!(code(bench.vcbuild(&["-vv", "images"]).stderr(full()).stdout(Stdio::null())), Some(0));
+    assert_eq!(code(bench.vcbuild(&["schema"]).stdout(full()).stderr(Stdio::null())), Some(1));
+    // As in `vcbuild schema | head`, once head is gone.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let left = bench.vcbuild(&["schema"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((left.status.code(), left.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn a_check_leaves_names_alone_and_needs_no_folder_for_temporary_files() {
+    let bench = with_note();
+    let digest = |bench: &Bench| bench.json(&["inspect", "example/note"])["images"][0]["digest"].clone();
+    bench.json(&["images"]);
+    let built = digest(&bench);
+    bench.edit("vcbuild.toml", "[components.note]", "[components.note]\nuser = \"65532\"");
+    // One that is not there, and one in the source.
+    for folder in ["/nowhere", ""] {
+        let run = Run::of(bench.vcbuild(&["check", "--output", "json"]).env("TMPDIR", folder));
+        assert_eq!(run.json(), json!({"actions": 4, "differences": []}), "{run:?}");
+    }
+    assert_eq!(digest(&bench), built);
+    bench.json(&["images"]);
+    assert_ne!(digest(&bench), built);
+}
+
+#[test]
+fn a_look_at_an_image_makes_no_store() {
+    let bench = Bench::new();
+    bench.run(&["inspect", "note", "--store", "none"]).failed(1, &["opening the store ", "there is none", "--store"]);
+    assert!(!bench.path("none").exists());
+}
+
+#[test]
+fn what_an_image_says_does_not_steer_the_terminal() {
+    let bench = with_note();
+    bench.write(
+        "vcbuild.toml",
+        &project("prebuilt = { \"/note\" = \"note\" }\nlabels = { a = \"\\u001b]0;x\\u0007\" }"),
+    );
+    bench.json(&["images"]);
+    let inspected = bench.run(&["inspect", "out/note-amd64.tar"]);
+    inspected.ok();
+    assert!(inspected.stdout.contains("labels      a=\\u{1b}]0;x\\u{7}\n"), "{inspected:?}");
+    let labels = &bench.json(&["inspect", "example/note"])["images"][0]["platforms"][0]["config"]["config"]["Labels"];
+    assert_eq!(labels["a"], "\u{1b}]0;x\u{7}", "a program reads it as it is");
+}
+
+#[test]
+fn a_file_takes_none_of_the_base_away() {
+    let bench = with_note();
+    bench.write("folder/.wh.passwd", "");
+    bench
+        .write("vcbuild.toml", &project("prebuilt = { \"/note\" = \"note\" }\nfiles.\"/etc\" = { from = \"folder\" }"));
+    bench.run(&["images"]).failed(1, &["adding etc/.wh.passwd to a layer", "layers below", "help: "]);
+    bench.write("vcbuild.toml", &project("prebuilt = { \"/etc/.wh.passwd\" = \"note\" }"));
+    bench.run(&["images"]).failed(2, &["\"/etc/.wh.passwd\" is no absolute path of a file"]);
+    assert!(!bench.path("out").exists());
+}
+
+#[test]
+fn a_file_that_could_not_be_written_whole_is_not_there() {
+    let bench = Bench::with_hello();
+    fs::remove_file(bench.path("hello/vcbuild.toml")).unwrap();
+    for arguments in [["init", "hello"], ["key", "generate"]] {
+        // No file may have a byte, as on a full disk.
+        let limited = "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"";
+        let mut command = bench.around(Command::new("sh"), &["-c", limited, env!("CARGO_BIN_EXE_vcbuild")]);
+        command.args(arguments).args((arguments[0] == "key").then_some("cache-1"));
+        Run::of(&mut command).failed(1, &["error: writing ", "File too large"]);
+    }
+    assert!(!bench.path("hello/vcbuild.toml").exists() && !bench.path("cache-1.key").exists());
+    bench.run(&["key", "generate", "cache-1"]).ok();
+    bench.run(&["key", "generate", "cache-1"]).failed(1, &["writing ./cache-1.key", "File exists"]);
+}
+
+#[test]
+fn a_folder_of_any_name_makes_a_project_that_can_be_read() {
+    let bench = Bench::with_hello();
+    fs::remove_file(bench.path("hello/vcbuild.toml")).unwrap();
+    bench.write("hello/cmd/\"three\\/main.go", "package main\n\nfunc main() {}\n");
+    let written = bench.json(&["init", "hello"]);
+    assert_eq!(written["components"], json!(["one", "three-", "two"]));
+}
+
+#[test]
+fn a_package_is_found_where_images_without_dpkg_describe_it() {
+    let bench = with_note();
+    bench.write("tzdata", "Package: tzdata\nVersion: 2026f-0\nArchitecture: all\n");
+    let files = "files.\"/var/lib/dpkg/status.d/tzdata\" = { from = \"tzdata\" }";
+    bench.write("vcbuild.toml", &project(&format!("prebuilt = {{ \"/note\" = \"note\" }}\n{files}")));
+    bench.json(&["images"]);
+    let chain = &bench.json(&["why", "tzdata"])["reasons"][0]["chain"];
+    let kinds: Vec<_> = chain.as_array().unwrap().iter().map(|link| link["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["layer", "action", "package"]);
+    assert_eq!((&chain[2]["name"], &chain[0]["detail"]), (&json!("tzdata 2026f-0"), &json!("1 of 2, 186 B")));
+}
