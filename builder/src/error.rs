@@ -261,6 +261,7 @@ impl Error {
             | Self::BuildHost(crate::sandbox::remote::Error::BadAddress(_))
             | Self::SecretInAddress
             | Self::ConfigSyntax { .. } => Exit::Usage,
+            Self::Source(error) if error.is_usage() => Exit::Usage,
             Self::Lock(error) => error.exit(),
             Self::Cache(error) if error.is_usage() => Exit::Usage,
             Self::Provenance(error) if error.is_usage() => Exit::Usage,

@@ -22,7 +22,7 @@ pub(crate) use self::build::{build, pin};
 pub(crate) use self::error::Error as ToolchainError;
 use self::module::Module;
 pub(crate) use self::module::folders_beside;
-pub(crate) use self::module_source::module_source;
+pub(crate) use self::module_source::{is_path, is_version, module_source};
 pub(crate) use self::release::{carry_toolchain, parse_version};
 use self::scan::Closure;
 pub(crate) use self::scan::{IMPORTS, Imports};

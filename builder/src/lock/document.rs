@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use camino::Utf8Path;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use vcstore::{Digest, Platform};
 
 use super::Error;
@@ -62,10 +62,31 @@ pub(crate) enum PinnedSource {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PinnedCommit {
     /// The commit, in hexadecimal digits.
+    #[serde(deserialize_with = "object_id")]
     pub(crate) commit: String,
     /// Its tree: the files alone, whatever their history. A lock of version 1 does not have it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object_id_if_any", skip_serializing_if = "Option::is_none")]
     pub(crate) tree: Option<String>,
+}
+
+/// Reads a hash of git's. It becomes the name of a folder, and a word of git's command line.
+fn object_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if matches!(text.len(), 40 | 64) && text.bytes().all(digit) {
+        Ok(text)
+    } else {
+        Err(serde::de::Error::custom(format!("{text:?} is no hash of git's, which is 40 or 64 hexadecimal digits")))
+    }
+}
+
+/// Reads a version of Go. It becomes the name of a folder, and a part of addresses.
+fn go_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    crate::go::parse_version(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn object_id_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    object_id(deserializer).map(Some)
 }
 
 /// A version of a Go module.
@@ -83,6 +104,7 @@ pub(crate) struct PinnedVersion {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PinnedGo {
     /// The exact version, as `1.26.3`.
+    #[serde(deserialize_with = "go_version")]
     pub(crate) version: String,
     /// The `h1:` checksum for each machine that compiles.
     pub(crate) sums: BTreeMap<Platform, String>,

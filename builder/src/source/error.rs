@@ -21,9 +21,20 @@ pub(crate) enum Error {
     #[diagnostic(help("the path of an edited file counts from the top of the source"))]
     File { file: Utf8PathBuf, why: String },
 
-    #[error("opening the source {module}: {why}")]
+    #[error("opening the source: {word:?} is no {what} of a git repository")]
+    #[diagnostic(help("name what `git fetch` takes: an address, and a branch, tag or commit"))]
+    Repository { what: &'static str, word: String },
+
+    #[error("opening the source {module:?}: {why}")]
     #[diagnostic(help("name a Go module and its version, as example.org/module@v1.2.3, or @latest"))]
     Module { module: String, why: String },
+}
+
+impl Error {
+    /// Whether the command line or a file names what can be no source.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::Module { .. } | Self::Repository { .. })
+    }
 }
 
 fn count(found: usize, find: &str) -> String {

@@ -94,6 +94,12 @@ impl Commit {
             return Err(crate::Error::SecretInAddress);
         }
         let version = version.as_deref().unwrap_or(git::NEWEST);
+        for (word, what) in [(url.as_str(), "address"), (version, "version")] {
+            // git would take it for an option, or for something else than who reads it does.
+            if word.is_empty() || word.starts_with('-') || word.contains(char::is_control) {
+                return Err(Error::Repository { what, word: word.to_owned() }.into());
+            }
+        }
         let pinned = lock.commit(url, version)?;
         let (files, pinned) = git::clone(url, version, pinned.as_ref(), lock.network(), store, progress)?;
         lock.pin_commit(url, version, pinned.clone());
@@ -177,9 +183,14 @@ fn fetch(
 ) -> Result<(Utf8PathBuf, Option<Revision>), crate::Error> {
     let SourceTable { dir, version, module, .. } = &asked.table;
     if let Some(module) = module {
-        let (path, version) = module
-            .split_once('@')
-            .ok_or_else(|| Error::Module { module: module.clone(), why: "it names no version".to_owned() })?;
+        let bad = |why: &str| Error::Module { module: module.clone(), why: why.to_owned() };
+        let (path, version) = module.split_once('@').ok_or_else(|| bad("it names no version"))?;
+        if !go::is_path(path) {
+            return Err(bad("that is no path of a module").into());
+        }
+        if !go::is_version(version) {
+            return Err(bad("that is no version of a module").into());
+        }
         let (folder, version) = go::module_source(path, version, asked.go.as_deref(), store, lock, progress)?;
         return Ok((folder, Some(Revision { version, commit: None })));
     }

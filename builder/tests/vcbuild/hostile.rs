@@ -38,6 +38,41 @@ fn a_file_that_cannot_be_read_as_what_it_is_named_for_is_a_mistake_of_the_user()
 }
 
 #[test]
+fn an_address_or_a_module_that_would_be_an_option_is_refused_before_a_program_has_it() {
+    let bench = with_note();
+    let source = |lines: &str| {
+        bench.write("source.toml", &format!("{}[source]\n{lines}\n", bench.read("vcbuild.toml")));
+        bench.run(&["images", "--project", "source.toml", "--offline"])
+    };
+    for (lines, word) in [
+        ("repo = \"--upload-pack=x\"", "\"--upload-pack=x\" is no address of a git repository"),
+        ("repo = \"\"", "\"\" is no address"),
+        ("repo = \"a\\nb\"", "\"a\\nb\" is no address"),
+        ("repo = \"file:///x\"\nversion = \"-x\"", "\"-x\" is no version of a git repository"),
+        ("module = \"-reuse=/x@v1\"", "\"-reuse=/x@v1\": that is no path of a module"),
+        ("module = \"../x@v1\"", "that is no path of a module"),
+        ("module = \"example.org/x@\"", "that is no version of a module"),
+    ] {
+        source(lines).failed(2, &["opening the source", word, "help: "]);
+    }
+}
+
+#[test]
+fn a_lock_cannot_name_a_folder_of_this_machine_as_what_was_cloned() {
+    let bench = with_note();
+    let project = format!("{}[source]\nrepo = \"https://example.org/a.git\"\n", bench.read("vcbuild.toml"));
+    bench.write("vcbuild.toml", &project);
+    let elsewhere = bench.path("elsewhere").display().to_string();
+    for commit in [elsewhere.as_str(), "../../x", "--git-dir", "4444", &"G".repeat(40)] {
+        let lock = format!("version = 2\n\n[source.\"https://example.org/a.git\".HEAD]\ncommit = \"{commit}\"\n");
+        bench.write("vcbuild.lock", &lock);
+        bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "is no hash of git's", "line 4"]);
+    }
+    bench.write("vcbuild.lock", "version = 2\n\n[go.\"1.26.x\"]\nversion = \"../../x\"\n\n[go.\"1.26.x\".sums]\n");
+    bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "\"../../x\" is no version of Go"]);
+}
+
+#[test]
 fn a_path_of_the_environment_that_is_no_text_is_not_passed_over_for_another() {
     let bench = with_note();
     for name in ["VCBUILD_STORE", "VCBUILD_CONFIG", "HOME"] {
