@@ -49,7 +49,10 @@ pub(super) struct Document {
 
 /// A source that others keep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a source is pinned by commit and tree, hashes of git's, or by a module's version and sum"
+)]
 pub(crate) enum PinnedSource {
     /// A revision of a git repository.
     Git(PinnedCommit),

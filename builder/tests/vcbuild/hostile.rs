@@ -66,7 +66,7 @@ fn a_lock_cannot_name_a_folder_of_this_machine_as_what_was_cloned() {
     for commit in [elsewhere.as_str(), "../../x", "--git-dir", "4444", &"G".repeat(40)] {
         let lock = format!("version = 2\n\n[source.\"https://example.org/a.git\".HEAD]\ncommit = \"{commit}\"\n");
         bench.write("vcbuild.lock", &lock);
-        bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "is no hash of git's", "line 4"]);
+        bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "hashes of git's", "line 3"]);
     }
     bench.write("vcbuild.lock", "version = 2\n\n[go.\"1.26.x\"]\nversion = \"../../x\"\n\n[go.\"1.26.x\".sums]\n");
     bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "\"../../x\" is no version of Go"]);
@@ -100,7 +100,7 @@ fn who_stops_reading_or_cannot_be_written_to_changes_nothing_but_what_is_read() 
 #[test]
 fn a_check_leaves_names_alone_and_needs_no_folder_for_temporary_files() {
     let bench = with_note();
-    let digest = |bench: &Bench| bench.json(&["inspect", "example/note"])["images"][0]["digest"].clone();
+    let digest = |bench: &Bench| bench.json(&["inspect", "registry.example/note:v1"])["images"][0]["digest"].clone();
     bench.json(&["images"]);
     let built = digest(&bench);
     bench.edit("vcbuild.toml", "[components.note]", "[components.note]\nuser = \"65532\"");
@@ -132,7 +132,8 @@ fn what_an_image_says_does_not_steer_the_terminal() {
     let inspected = bench.run(&["inspect", "out/note-amd64.tar"]);
     inspected.ok();
     assert!(inspected.stdout.contains("labels      a=\\u{1b}]0;x\\u{7}\n"), "{inspected:?}");
-    let labels = &bench.json(&["inspect", "example/note"])["images"][0]["platforms"][0]["config"]["config"]["Labels"];
+    let labels = &bench.json(&["inspect", "registry.example/note:v1"])["images"][0]["platforms"][0]["config"]["config"]
+        ["Labels"];
     assert_eq!(labels["a"], "\u{1b}]0;x\u{7}", "a program reads it as it is");
 }
 
