@@ -1,7 +1,7 @@
 //! Distributes images to Kubernetes nodes over SSH, rolls the manifests out and verifies what runs.
 //!
-//! A push goes [`nodes`] → [`session`] (over a [`transport`]) → [`inventory`] → [`plan`] → transfer, and on the node's
-//! side [`helper`] answers it. Then [`rollout`] applies the manifests, and [`verify`] asks whether they hold.
+//! A push goes [`nodes`] → [`session`] (over a [`transport`]) → [`inventory`] → [`plan`] → transfer (over several lines where
+//! that pays), and on the node's side [`helper`] answers it. Then [`rollout`] applies the manifests, and [`verify`] asks whether they hold.
 
 mod assembly;
 pub mod cli;

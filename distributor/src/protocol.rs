@@ -37,7 +37,7 @@ pub(crate) fn line_before(script: &str) -> String {
 /// little memory.
 pub(crate) const CHUNK: usize = 256 << 10;
 
-/// HTTP/2 flow control windows, in bytes: what may be under way on a long link before the node has answered.
+/// HTTP/2 flow control windows for what nodes say, in bytes.
 pub(crate) const WINDOW: u32 = 16 << 20;
 
 /// How often an end asks whether the other is there, in seconds.

@@ -52,6 +52,34 @@ fn several_connections_make_more_of_a_line_that_loses_packets() {
     assert!(several * 3 < one * 2, "over one connection {one:?}, over several {several:?}");
 }
 
+#[test]
+fn a_connection_of_several_that_breaks_holds_a_push_up_and_no_more() {
+    let rig = on(Line { round_trip: Duration::from_millis(20), rate: RATE, one_lost_of: None });
+    for (job, size) in [("join", 7_000_000), ("helper", 7_100_000)] {
+        layer(&rig, size);
+        let mut command = rig.command(&[&rig.address()], &["manager", "-v"]);
+        let mut push = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vcdist starts");
+        // Of what was left when the connections came, about half has gone over all of them.
+        let before = rig.network().carried();
+        while rig.network().carried() - before < size as u64 * 6 / 10 {
+            assert!(push.try_wait().expect("a child").is_none(), "it ends before its bytes have passed");
+            sleep(Duration::from_millis(5));
+        }
+        assert!(rig.kill_helpers(job) > 0, "no {job} to kill");
+        let pushed: Pushed = push.wait_with_output().expect("it ends").into();
+        assert_eq!(pushed.node()["result"], "pushed");
+        let said = pushed.stderr();
+        assert!(said.contains("another connection to") && said.contains("going on in"), "{said}");
+        rig.assert_names_are_whole();
+        assert_eq!(rig.missing(), 0);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while rig.helper_runs() {
+            assert!(Instant::now() < deadline, "a process of the push is left");
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 /// A node behind this line, with the helper, and an image of which only one layer will change.
 fn on(line: Line) -> Rig {
     let rig = Rig::with(&Peculiar { network: true, line: Some(line), ..Default::default() });

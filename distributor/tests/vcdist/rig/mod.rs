@@ -267,6 +267,14 @@ impl Rig {
         helpers.into_iter().for_each(|helper| processes::signal(helper, name));
     }
 
+    /// Kills the helpers that do this (`helper`, `join`), and says how many there were.
+    pub(crate) fn kill_helpers(&self, job: &str) -> usize {
+        let helpers = processes::of_programs_in(&self.path().join("cache"));
+        let meant: Vec<u32> = helpers.into_iter().filter(|helper| processes::has_argument(*helper, job)).collect();
+        meant.iter().for_each(|helper| processes::signal(*helper, "KILL"));
+        meant.len()
+    }
+
     /// Ends sshd and all it lets in without warning, and starts it again.
     pub(crate) fn kill_sshd(&mut self) {
         self.sshd.kill();

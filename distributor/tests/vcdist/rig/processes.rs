@@ -19,6 +19,12 @@ pub(super) fn of_programs_in(folder: &Utf8Path) -> Vec<u32> {
     all().filter(|id| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe.starts_with(folder))).collect()
 }
 
+/// Whether a process was started with this argument.
+pub(super) fn has_argument(id: u32, argument: &str) -> bool {
+    let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).any(|one| one == argument.as_bytes())
+}
+
 /// The most memory that a process has had at once so far, in bytes; nothing when it has ended.
 pub(super) fn peak_memory(id: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
