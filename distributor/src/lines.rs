@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
+use crate::protocol::{CHUNK, WINDOW};
 use crate::push::Error;
 use crate::session::{Binary, Session};
 use crate::transfer::Sent;
@@ -20,6 +21,9 @@ const IN_ALL: usize = 8;
 
 /// How many to one node.
 const TO_ONE: usize = 4;
+
+/// What a connection takes of a blob, in bytes, before anything of it has arrived.
+const TAKES: u64 = WINDOW as u64 + 2 * CHUNK as u64;
 
 /// How often it is asked whether another connection pays.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -69,11 +73,13 @@ impl Lines {
 
     async fn open(&self, way: Way<'_>, bytes: u64, sent: &Sent, further: &mut Vec<Session>) -> Result<(), Error> {
         let last = sent.bytes() + bytes;
-        let (mut since, mut before) = (Instant::now(), sent.bytes());
+        // What the connections that are new have taken before anything of it arrived tells nothing of the link.
+        let (mut since, mut before) = (Instant::now(), sent.bytes() + TAKES);
         while 1 + further.len() < way.most && !sent.is_limited() {
             sleep(LOOK_EVERY).await;
             let now = sent.bytes();
-            let more = pay(now - before, since.elapsed(), last.saturating_sub(now)).min(way.most - 1 - further.len());
+            let left = last.saturating_sub(now) + TAKES * (1 + further.len() as u64);
+            let more = pay(now.saturating_sub(before), since.elapsed(), left).min(way.most - 1 - further.len());
             if more == 0 {
                 continue;
             }
@@ -84,7 +90,7 @@ impl Lines {
                 further.push(session);
                 tracing::info!("another connection to {}", way.transport.destination());
             }
-            (since, before) = (Instant::now(), sent.bytes());
+            (since, before) = (Instant::now(), sent.bytes() + TAKES * more as u64);
         }
         Ok(())
     }

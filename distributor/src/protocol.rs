@@ -37,8 +37,10 @@ pub(crate) fn line_before(script: &str) -> String {
 /// little memory.
 pub(crate) const CHUNK: usize = 256 << 10;
 
-/// HTTP/2 flow control windows for what nodes say, in bytes.
-pub(crate) const WINDOW: u32 = 16 << 20;
+/// What may be under way of a blob over one connection before the node has answered, in bytes: HTTP/2's flow control window.
+/// As much as half of what SSH allows, so that two blobs use all of that, and no more: what waits at the sender can still go
+/// over another connection.
+pub(crate) const WINDOW: u32 = 1 << 20;
 
 /// How often an end asks whether the other is there, in seconds.
 pub(crate) const KEEP_ALIVE_SECONDS: u64 = 30;
@@ -61,8 +63,6 @@ where
         async move { stream.ok_or_else(|| io::Error::other("the connection to the node is gone")) }
     });
     Endpoint::from_static("http://helper")
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
         .http2_keep_alive_interval(std::time::Duration::from_secs(KEEP_ALIVE_SECONDS))
         .keep_alive_timeout(std::time::Duration::from_secs(KEEP_ALIVE_TIMEOUT_SECONDS))
         .connect_with_connector(connector)

@@ -21,7 +21,7 @@ use tonic::transport::server::Connected;
 use super::Error;
 use super::joined::Offers;
 use crate::protocol::proto::connections_server::ConnectionsServer;
-use crate::protocol::{MARK, VERSION};
+use crate::protocol::{MARK, VERSION, WINDOW};
 
 /// Blob bytes come in frames of this size at most, in bytes.
 const FRAME: u32 = 1 << 20;
@@ -50,8 +50,8 @@ pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(),
         }
     };
     Server::builder()
-        // What is under way follows what the link carries: what waits at the sender can still go another way.
-        .http2_adaptive_window(Some(true))
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW * 4)
         .max_frame_size(FRAME)
         // Asked after a part of the time, the other end has all of it to answer: on a slow link that queues behind megabytes.
         .http2_keepalive_interval(Some(stall_timeout / QUESTION_AFTER))

@@ -267,12 +267,16 @@ impl Rig {
         helpers.into_iter().for_each(|helper| processes::signal(helper, name));
     }
 
-    /// Kills the helpers that do this (`helper`, `join`), and says how many there were.
-    pub(crate) fn kill_helpers(&self, job: &str) -> usize {
-        let helpers = processes::of_programs_in(&self.path().join("cache"));
-        let meant: Vec<u32> = helpers.into_iter().filter(|helper| processes::has_argument(*helper, job)).collect();
-        meant.iter().for_each(|helper| processes::signal(*helper, "KILL"));
-        meant.len()
+    /// The processes of this rig's pushes that do this: `helper`, `join`.
+    pub(crate) fn helpers_for(&self, job: &str) -> Vec<u32> {
+        let mut helpers = processes::of_programs_in(&self.path().join("cache"));
+        helpers.retain(|helper| processes::has_argument(*helper, job));
+        helpers
+    }
+
+    /// Kills those of them that do this.
+    pub(crate) fn kill_helpers(&self, job: &str) {
+        self.helpers_for(job).into_iter().for_each(|helper| processes::signal(helper, "KILL"));
     }
 
     /// Ends sshd and all it lets in without warning, and starts it again.
