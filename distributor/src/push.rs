@@ -537,9 +537,9 @@ impl Push {
 #[derive(Debug)]
 pub(crate) struct Share {
     /// What bounds blobs on their way to all nodes together.
-    limits: Limits,
+    pub(crate) limits: Limits,
     /// How many connections it may have.
-    connections: usize,
+    pub(crate) connections: usize,
 }
 
 /// What the API says that a node's kubelet uses in containerd's place; nothing where it says nothing.

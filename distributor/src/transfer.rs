@@ -3,13 +3,13 @@
 
 use std::convert::Infallible;
 use std::io::{self, Read};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use prost::bytes::Bytes;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
@@ -193,26 +193,22 @@ pub(crate) async fn release(client: &HelperClient<Channel>) -> Result<(), Error>
 }
 
 async fn send(lines: &Lines, store: &Store, sending: Sending, sent: &Arc<Sent>) -> Result<(), Error> {
-    let write = |channel, parts| async move { HelperClient::new(channel).write(parts).await.map(drop) };
-    send_blob(lines, store, sending, sent, write).await
+    let write = |channel, parts| async move { HelperClient::new(channel).write(parts).await.map(drop) }.boxed_local();
+    send_blob(lines, store, sending, sent, &write).await
 }
 
 /// Sends a blob of the store to whoever takes it with `write`; from its start, where what was there of it was bad.
-pub(crate) async fn send_blob<W, A>(
+pub(crate) async fn send_blob(
     lines: &Lines,
     store: &Store,
     sending: Sending,
     sent: &Arc<Sent>,
-    write: W,
-) -> Result<(), Error>
-where
-    W: Fn(Channel, Requests) -> A,
-    A: Future<Output = Result<(), tonic::Status>>,
-{
+    write: &Write,
+) -> Result<(), Error> {
     let again = Sending { offset: 0, ..sending };
-    match stream_blob(lines, store, sending, sent, &write).await {
+    match stream_blob(lines, store, sending, sent, write).await {
         Err(Error::Helper { again: Again::FromStart, .. }) if sending.offset > 0 => {
-            stream_blob(lines, store, again, sent, &write).await
+            stream_blob(lines, store, again, sent, write).await
         }
         result => result,
     }
@@ -221,18 +217,20 @@ where
 /// The messages that carry a blob over one connection.
 pub(crate) type Requests = BoxStream<'static, WriteRequest>;
 
+/// Has whoever is at the other end of a connection take a blob in.
+pub(crate) type Write = dyn Fn(Channel, Requests) -> Answer;
+
+/// What becomes of that.
+type Answer = LocalBoxFuture<'static, Result<(), tonic::Status>>;
+
 /// Streams a blob: every connection takes the next part when it has room for one.
-async fn stream_blob<W, A>(
+async fn stream_blob(
     lines: &Lines,
     store: &Store,
     Sending { blob, offset }: Sending,
     sent: &Arc<Sent>,
-    write: W,
-) -> Result<(), Error>
-where
-    W: Fn(Channel, Requests) -> A,
-    A: Future<Output = Result<(), tonic::Status>>,
-{
+    write: &Write,
+) -> Result<(), Error> {
     let (parts, queue) = mpsc::channel(1);
     let queue = Queue(Arc::new(Mutex::new(queue)));
     let header = |further| WriteHeader { digest: blob.digest.to_string(), size: blob.size, offset, further };
@@ -249,8 +247,8 @@ where
     let (hold, held) = oneshot::channel::<Infallible>();
     let (mut hold, held) = (Some(hold), stream::once(held).filter_map(async |_| None));
     let mut lines = lines.one_by_one();
-    let first = write(lines.next().await, queue.requests(header(false)).chain(held).boxed());
-    let (mut first, mut further) = (pin!(first), FuturesUnordered::<A>::new());
+    let mut first = write(lines.next().await, queue.requests(header(false)).chain(held).boxed());
+    let mut further = FuturesUnordered::<Answer>::new();
     let mut fed = None;
     let answer = loop {
         if fed.is_some() && further.is_empty() {

@@ -8,11 +8,10 @@ mod room;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use miette::Diagnostic;
 use oci_spec::image::Descriptor;
 use thiserror::Error;
@@ -20,13 +19,12 @@ use tokio::time::timeout;
 use vcstore::{Blob, Digest, Image};
 
 use crate::interrupt::Interrupt;
-use crate::lines::{self, Lines, Way};
+use crate::lines::{Lines, Way};
 use crate::nodes::Node;
 use crate::plan::Sending;
 use crate::protocol::proto::relay_client::RelayClient;
 use crate::protocol::proto::{CachedBlob, InterruptRequest, PrepareRequest, PushRequest};
 use crate::push::{self, Again, Event, Push, Sent};
-use crate::rate::Limits;
 use crate::report::{PlanReport, PushReport, RelayReport};
 use crate::session::{self, CachePath, Job, Session};
 use crate::transfer;
@@ -143,7 +141,7 @@ pub async fn push(
 ) -> Result<Relayed, Error> {
     let begun = Instant::now();
     let order = order(push, via, &nodes, ssh)?;
-    let sent = Arc::new(Sent::within(Limits::default().and(push.rate)));
+    let sent = Arc::new(Sent::within(push.share(1).limits));
     let relay = Relaying { push, via, nodes: &nodes, order: &order, watch: &watch, interrupt, sent: &sent };
     let mut attempts = 0;
     let told = loop {
@@ -234,8 +232,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         let job = Job::Relay { cache: self.via.cache.as_ref(), stall_timeout: self.push.settings.stall_timeout };
         let opening = async { Ok(Session::begin(transport.as_ref(), &self.push.binary, job).await?) };
         let session = push::unless(self.interrupt, opening).await?;
-        let connections = self.push.connections.map_or_else(|| lines::most(1), NonZeroUsize::get);
-        let most = (connections >> attempts).max(1);
+        let most = (self.push.share(1).connections >> attempts).max(1);
         let way = Way { session: &session, transport: transport.as_ref(), binary: &self.push.binary, most };
         let result = self.with(way).await;
         match (result, session.close().await) {
@@ -303,8 +300,9 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         let lines = &Lines::new(way.session);
         let sending = stream::iter(lacking)
             .map(|sending| async move {
-                let fill = |channel, parts| async move { RelayClient::new(channel).fill(parts).await.map(drop) };
-                transfer::send_blob(lines, &self.push.store, sending, self.sent, fill).await
+                let fill =
+                    |channel, parts| async move { RelayClient::new(channel).fill(parts).await.map(drop) }.boxed_local();
+                transfer::send_blob(lines, &self.push.store, sending, self.sent, &fill).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect();
