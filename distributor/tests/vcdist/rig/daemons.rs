@@ -16,6 +16,9 @@ use super::{Login, Peculiar, processes};
 /// Where a rig is for whoever logs in to it.
 pub(crate) const INSIDE: &str = "/mnt";
 
+/// The folder of a rig that is `/var/tmp` for whoever logs in.
+pub(super) const VAR_TMP: &str = "var-tmp";
+
 /// The ordinary user's number.
 const ORDINARY_ID: u32 = 10_001;
 
@@ -139,8 +142,12 @@ pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Networ
         Some(network) => network.enter(),
         None => Command::new("env"),
     };
-    // Whoever logs in finds the rig in one place, on whatever node that is.
-    let line = format!("mount --bind {path} {INSIDE} && {}", with_user(path, peculiar));
+    // Whoever logs in finds the rig in one place, on whatever node that is, and in /var/tmp nothing of another rig's.
+    let own = path.join(VAR_TMP);
+    fs::create_dir_all(&own).expect("a folder");
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o1777)).expect("its mode");
+    let binds = format!("mount --bind {path} {INSIDE} && mount --bind {own} /var/tmp");
+    let line = format!("{binds} && {}", with_user(path, peculiar));
     command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", &line]);
     let log = fs::File::options().create(true).append(true).open(path.join("sshd.log")).expect("a log");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

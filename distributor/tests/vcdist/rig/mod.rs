@@ -25,7 +25,7 @@ use serde_json::Value;
 use vcstore::{Digest, Store};
 
 pub(crate) use daemons::INSIDE;
-use daemons::{Daemon, containerd, sshd, tmpfs, tool, write_sshd};
+use daemons::{Daemon, VAR_TMP, containerd, sshd, tmpfs, tool, write_sshd};
 pub(crate) use fleet::Fleet;
 pub(crate) use images::{image, noise, program};
 pub(crate) use line::Line;
@@ -235,6 +235,11 @@ impl Rig {
     pub(crate) fn helpers(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path().join("cache/vcdist")).into_iter().flatten();
         entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// What logins have for `/var/tmp`.
+    pub(crate) fn var_tmp(&self) -> Utf8PathBuf {
+        self.path().join(VAR_TMP)
     }
 
     /// Places the helper as a push would, without a byte on the link.
