@@ -140,9 +140,10 @@ impl Push {
 
     /// Gives the lease back. One that containerd does not take is still held.
     async fn give_back(&self) -> Result<(), Status> {
+        let (_settled, arrivals) = self.arrivals.settled().await;
         let mut held = self.lease.lock().await;
         if let Some(lease) = held.as_ref() {
-            lease.release(self.containerd().await?, &self.arrivals.so_far()).await?;
+            lease.release(self.containerd().await?, &arrivals).await?;
             *held = None;
         }
         Ok(())
@@ -191,9 +192,11 @@ impl Helper for Push {
     }
 
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
-        let lease = self.lease().await?;
         let answer = match self.arriving.receive(request.into_inner()).await? {
-            Some((header, parts)) => write::write(&lease.containerd, &self.arrivals, &header, parts).await?,
+            Some((header, parts)) => {
+                let _writing = self.arrivals.writing().await;
+                write::write(&self.lease().await?.containerd, &self.arrivals, &header, parts).await?
+            }
             None => WriteResponse::default(),
         };
         Ok(Response::new(answer))

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use containerd_client::services::v1::{AbortRequest, WriteAction, WriteContentRequest, WriteContentResponse};
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -41,12 +41,23 @@ pub(super) struct Arrivals {
 
 /// [`Arrivals`] that several streams write down.
 #[derive(Debug, Default)]
-pub(super) struct Log(Mutex<Arrivals>);
+pub(super) struct Log {
+    arrivals: Mutex<Arrivals>,
+    /// Held by every stream that writes.
+    writing: RwLock<()>,
+}
 
 impl Log {
-    /// What has arrived.
-    pub(super) fn so_far(&self) -> Arrivals {
-        self.arrivals().clone()
+    /// A stream's turn to write. Whoever ends the push waits until it is dropped.
+    pub(super) async fn writing(&self) -> RwLockReadGuard<'_, ()> {
+        self.writing.read().await
+    }
+
+    /// What has arrived, once nobody writes: the streams of a connection that ended hear of it when they have written what
+    /// they were given. Nobody begins to write while what comes beside it is held.
+    pub(super) async fn settled(&self) -> (Option<RwLockWriteGuard<'_, ()>>, Arrivals) {
+        let settled = timeout(LET_GO_WITHIN, self.writing.write()).await.ok();
+        (settled, self.arrivals().clone())
     }
 
     /// An image of these blobs is finished.
@@ -73,7 +84,7 @@ impl Log {
     }
 
     fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -269,4 +280,25 @@ fn is_locked(status: &Status) -> bool {
 
 fn signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_stream_still_writes_when_the_push_ends_is_known() {
+        let log = Log::default();
+        let late = async {
+            let _writing = log.writing().await;
+            sleep(Duration::from_millis(50)).await;
+            log.begin("sha256:late");
+        };
+        let ((), (settled, arrivals)) = futures::future::join(late, log.settled()).await;
+        assert!(arrivals.begun.contains("sha256:late"));
+        let mut next = std::pin::pin!(log.writing());
+        assert!(timeout(Duration::from_millis(50), &mut next).await.is_err(), "not while the lease is given back");
+        drop(settled);
+        drop(next.await);
+    }
 }
