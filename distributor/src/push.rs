@@ -505,7 +505,7 @@ impl Push {
         let Some(plan) = self.planned(plan, &node.inventory, node.via(), progress)? else { return Ok(()) };
         let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
         say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
-        Ok(node.load(&self.store, &plan, sent, say).await?)
+        Ok(node.load(&self.store, &plan, self.at, sent, say).await?)
     }
 
     /// What is to be done on a node that has this; nothing when nothing is.

@@ -40,6 +40,16 @@ impl Time {
         let now = jiff::Timestamp::now();
         Self(jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now))
     }
+
+    /// Milliseconds since 1970 began.
+    pub(crate) fn milliseconds(self) -> i64 {
+        self.0.as_millisecond()
+    }
+
+    /// From as many; nothing where they are too many for a date.
+    pub(crate) fn of_milliseconds(milliseconds: i64) -> Option<Self> {
+        jiff::Timestamp::from_millisecond(milliseconds).ok().map(Self)
+    }
 }
 
 impl fmt::Display for Time {

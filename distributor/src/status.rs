@@ -7,7 +7,7 @@ use serde::Serialize;
 use vcstore::{Image, Platform};
 use vcterminal::{Exit, Table};
 
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Keeper};
 use crate::fallback::Ctr;
 use crate::footprint::Footprints;
 use crate::inventory::Inventory;
@@ -96,8 +96,8 @@ pub struct ImageStatus {
     pub complete: bool,
     /// Whether its layers are unpacked.
     pub unpacked: bool,
-    /// Whether kubelet's garbage collection passes it over, by all its names.
-    pub pinned: bool,
+    /// Whether kubelet's garbage collection passes it over, by all its names; null where the runtime has no such mark.
+    pub pinned: Option<bool>,
     /// The pods that run it; null where containers are not known.
     pub running: Option<Vec<String>>,
     /// The pods that run another image of that name; null where containers are not known.
@@ -152,39 +152,41 @@ impl Question {
                     }
                     asked => asked?,
                 };
-                let images = self.read(&inventory, Some(&containers))?;
+                let images = self.read(&inventory, &containers)?;
                 Ok(Says { via: Via::Helper, images, pushes, containers: Some(containers) })
             }
             Err(why) if why.means_no_helper() => {
                 let (ctr, inventory) = Ctr::probe(transport, &self.images, &self.settings).await?;
-                let images = self.read(&inventory, None)?;
-                Ok(Says { via: Via::Ctr, images, pushes: ctr.pushes().to_vec(), containers: None })
+                let containers = ctr.containers().await?.all;
+                let images = self.read(&inventory, &containers)?;
+                Ok(Says { via: Via::Ctr, images, pushes: ctr.pushes().to_vec(), containers: Some(containers) })
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Docker and CRI-O keep no notes of ours: the store alone says what should be there.
     async fn engine(&self, transport: &dyn Transport, engine: Engine) -> Result<Says, Error> {
         let node = engine::Node::probe(transport, engine, &self.images).await?;
         plan::check_platform(&self.images, &node.inventory.platform)?;
         let wanted = self.images.iter().filter_map(|image| Wanted::new(image, &node.inventory.platform));
-        let images = wanted.map(|wanted| of_engine(&wanted, &node)).collect();
-        Ok(Says { via: node.via(), images, pushes: Vec::new(), containers: None })
+        let holding = Keeper::ask(transport, engine).await?.holding;
+        let (pushes, containers) = (holding.pushes(), holding.running());
+        let images = wanted.map(|wanted| of_engine(&wanted, &node, &pushes, containers.as_deref())).collect();
+        Ok(Says { via: node.via(), images, pushes, containers })
     }
 
-    fn read(&self, inventory: &Inventory, containers: Option<&[Container]>) -> Result<Vec<ImageStatus>, Error> {
+    fn read(&self, inventory: &Inventory, containers: &[Container]) -> Result<Vec<ImageStatus>, Error> {
         let plan = plan::plan(&self.images, inventory, &Footprints::new())?;
         Ok(plan.images.iter().map(|image| of_store(image, inventory, containers)).collect())
     }
 }
 
 /// How an image stands against the store.
-fn of_store(image: &ImagePlan, inventory: &Inventory, containers: Option<&[Container]>) -> ImageStatus {
+fn of_store(image: &ImagePlan, inventory: &Inventory, containers: &[Container]) -> ImageStatus {
     let (wanted, target) = (&image.wanted, image.wanted.target.blob.digest);
     let found = inventory.records.get(wanted.name()).and_then(|record| record.target);
     let chain = wanted.top().map(|top| top.to_string()).unwrap_or_default();
-    let (running, running_other) = running(wanted.name(), &wanted.config.to_string(), &chain, containers);
+    let (running, running_other) = running(wanted.name(), &wanted.config.to_string(), &chain, Some(containers));
     ImageStatus {
         name: wanted.name().to_owned(),
         digest: target.to_string(),
@@ -193,7 +195,7 @@ fn of_store(image: &ImagePlan, inventory: &Inventory, containers: Option<&[Conta
         present: found == Some(target),
         complete: image.state != State::Incomplete,
         unpacked: wanted.top().is_none_or(|top| inventory.snapshots.contains(&top)),
-        pinned: wanted.names.iter().all(|name| inventory.records.get(name).is_some_and(|record| record.pinned)),
+        pinned: Some(wanted.names.iter().all(|name| inventory.records.get(name).is_some_and(|record| record.pinned))),
         running,
         drift: image.state != State::UpToDate || running_other.as_ref().is_some_and(|pods| !pods.is_empty()),
         running_other,
@@ -201,20 +203,29 @@ fn of_store(image: &ImagePlan, inventory: &Inventory, containers: Option<&[Conta
 }
 
 /// How an image stands that Docker or CRI-O keeps, which have it whole or not at all.
-fn of_engine(wanted: &Wanted, node: &engine::Node<'_>) -> ImageStatus {
-    let has = node.has(wanted);
+fn of_engine(
+    wanted: &Wanted,
+    node: &engine::Node<'_>,
+    pushes: &[Standing],
+    containers: Option<&[Container]>,
+) -> ImageStatus {
+    let id = node.id(wanted);
+    let (has, target) = (id.is_some(), wanted.target.blob.digest);
+    let named = pushes.iter().find(|standing| standing.name == wanted.name()).and_then(|standing| standing.target);
+    let config = id.map_or_else(|| wanted.config.to_string(), str::to_owned);
+    let (running, running_other) = running(wanted.name(), &config, "", containers);
     ImageStatus {
         name: wanted.name().to_owned(),
-        digest: wanted.target.blob.digest.to_string(),
+        digest: target.to_string(),
         pushed: None,
-        found: has.then(|| wanted.target.blob.digest.to_string()),
+        found: if has { Some(target) } else { named }.map(|digest| digest.to_string()),
         present: has,
         complete: has,
         unpacked: has,
-        pinned: false,
-        running: None,
-        running_other: None,
-        drift: !has,
+        pinned: None,
+        running,
+        drift: !has || running_other.as_ref().is_some_and(|pods| !pods.is_empty()),
+        running_other,
     }
 }
 
@@ -229,8 +240,8 @@ fn of_push(last: &Pushed, says: &Says) -> ImageStatus {
     let (config, chain) = standing.map_or(("", ""), |it| (it.config.as_str(), it.chain.as_str()));
     let (running, running_other) = running(&last.name, config, chain, says.containers.as_deref());
     let (present, complete) = (found == Some(last.digest), standing.is_some_and(|it| it.complete));
-    let (unpacked, pinned) =
-        (standing.is_some_and(|it| it.unpacked), both.iter().all(|it| it.is_some_and(|it| it.pinned)));
+    let pins = || both.iter().all(|it| it.is_some_and(|it| it.pinned));
+    let (unpacked, pinned) = (standing.is_some_and(|it| it.unpacked), has_pins(says.via).then(pins));
     let others = running_other.as_ref().is_some_and(|pods| !pods.is_empty());
     ImageStatus {
         name: last.name.clone(),
@@ -243,7 +254,7 @@ fn of_push(last: &Pushed, says: &Says) -> ImageStatus {
         pinned,
         running,
         running_other,
-        drift: !(present && complete && unpacked && pinned) || others,
+        drift: !(present && complete && unpacked && pinned != Some(false)) || others,
     }
 }
 
@@ -328,7 +339,7 @@ impl StatusReport {
                     word(image.present),
                     word(image.complete),
                     word(image.unpacked),
-                    word(image.pinned),
+                    image.pinned.map_or_else(|| "-".to_owned(), word),
                     running,
                 ]);
             }
@@ -355,8 +366,7 @@ impl ImageStatus {
 /// Every image of a node, by what the store has and what was pushed last to any.
 fn images(says: &Says, last: &BTreeMap<&str, &Pushed>) -> Vec<ImageStatus> {
     let known = |name: &str| says.images.iter().any(|image| image.name == name);
-    let pushed_only =
-        last.values().filter(|last| keeps_notes(says.via) && !known(&last.name)).map(|last| of_push(last, says));
+    let pushed_only = last.values().filter(|last| !known(&last.name)).map(|last| of_push(last, says));
     says.images
         .iter()
         .cloned()
@@ -365,14 +375,14 @@ fn images(says: &Says, last: &BTreeMap<&str, &Pushed>) -> Vec<ImageStatus> {
             image.pushed =
                 last.get(image.name.as_str()).map(|last| LastPush { digest: last.digest.to_string(), at: last.at });
             let moved = |last: &LastPush| image.found.as_ref() != Some(&last.digest);
-            image.drift |= keeps_notes(says.via) && image.pushed.as_ref().is_some_and(moved);
+            image.drift |= image.pushed.as_ref().is_some_and(moved);
             image
         })
         .collect()
 }
 
-/// Whether what was pushed to a node can be read there.
-fn keeps_notes(via: Via) -> bool {
+/// Whether images are pinned there.
+fn has_pins(via: Via) -> bool {
     matches!(via, Via::Helper | Via::Ctr)
 }
 

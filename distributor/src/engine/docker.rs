@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::holding::{Held, Holding, container};
+use super::holding::{Held, Holding};
 use super::{first, note, quoted};
 use crate::fallback::{END, Said};
 use crate::helper::usage;
+use crate::protocol::proto::Container;
+use crate::pushed::Time;
 use crate::wanted::{Wanted, full_name, repository};
 
 /// The first Docker that reads layers compressed with zstd.
@@ -39,6 +41,7 @@ struct Root {
 struct Made {
     id: String,
     image: String,
+    running: bool,
     labels: Option<HashMap<String, String>>,
 }
 
@@ -60,7 +63,7 @@ pub(super) fn holding() -> String {
         find(),
         format!("{STATE}; say \"state $(state)\""),
         "i=$($x image ls -aq --no-trunc | sort -u); say images; [ -z \"$i\" ] || $x image inspect $i".to_owned(),
-        r#"c=$($x ps -aq --no-trunc); say containers; [ -z "$c" ] || $x inspect --format '{"id": {{json .Id}}, "image": {{json .Image}}, "labels": {{json .Config.Labels}}}' $c"#
+        r#"c=$($x ps -aq --no-trunc); say containers; [ -z "$c" ] || $x inspect --format '{"id": {{json .Id}}, "image": {{json .Image}}, "running": {{json .State.Running}}, "labels": {{json .Config.Labels}}}' $c"#
             .to_owned(),
         "for i in $($x image ls --no-trunc --format '{{.Repository}} {{.ID}}' | sed -n 's|^vcdist.invalid/[^ ]* ||p' | sort -u); \
          do say \"history $i\"; $x history --no-trunc --human=false --format '{{.Size}}' $i; done"
@@ -82,15 +85,19 @@ pub(super) fn held(said: &[Said]) -> Option<Holding> {
         id: image.id,
     });
     let made = |line: &String| {
-        serde_json::from_str(line).ok().map(|made: Made| {
-            let pod = made.labels.as_ref().map(usage::pod).unwrap_or_default();
-            container(&made.id, &made.image, &pod)
+        serde_json::from_str(line).ok().map(|made: Made| Container {
+            pod: made.labels.as_ref().map(usage::pod).unwrap_or_default(),
+            id: made.id,
+            config: made.image,
+            running: made.running,
+            ..Container::default()
         })
     };
     Some(Holding {
         call: word("call ")?.to_owned(),
         images: images.collect(),
         containers: lines("containers").iter().map(made).collect::<Option<_>>()?,
+        tells_what_runs: true,
         state: word("state ")?.to_owned(),
         state_script: STATE.to_owned(),
     })
@@ -135,15 +142,15 @@ fn find() -> String {
     .join("\n")
 }
 
-/// The script that loads an archive of `length` bytes.
-pub(super) fn load(call: &str, length: u64, open: &[&Wanted]) -> String {
+/// The script that loads an archive of `length` bytes for a push that began `at` this time.
+pub(super) fn load(call: &str, length: u64, open: &[&Wanted], at: Time) -> String {
     let mut lines = vec![
         format!("x=\"$as {call}\""),
         format!(r#"head -c {length} | (e=$($x load --quiet 2>&1) || say "failed $(echo "$e" | tail -n 1)")"#),
     ];
     lines.extend(open.iter().map(|wanted| inspect(wanted)));
     let noted = |wanted: &&Wanted| {
-        let (name, note) = (quoted(wanted.name()), note::of(wanted.name(), &wanted.target.blob.digest));
+        let (name, note) = (quoted(wanted.name()), note::of(&wanted.pushed(at)));
         format!(r#"$x tag {name} {} >/dev/null 2>&1 || say "unnoted "{name}"#, quoted(&note))
     };
     lines.extend(open.iter().map(noted));

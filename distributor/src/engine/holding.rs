@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::note;
 use crate::protocol::proto::Container;
+use crate::pushed::{self, Pushed, Standing};
+use crate::wanted::by_digest;
 
 /// What a node's engine holds.
 #[derive(Debug)]
@@ -13,6 +16,8 @@ pub(crate) struct Holding {
     pub(super) images: Vec<Held>,
     /// Every container: the engine removes no image that one was made from, whether it runs or has ended.
     pub(crate) containers: Vec<Container>,
+    /// Whether it is known which containers run. CRI-O's storage does not tell.
+    pub(crate) tells_what_runs: bool,
     /// What the names and containers come to, and the script that defines the function `state` which says so.
     pub(super) state: String,
     pub(super) state_script: String,
@@ -35,14 +40,48 @@ impl Held {
     }
 }
 
-/// A container that was made from the image of this id.
-pub(super) fn container(id: &str, image: &str, pod: &str) -> Container {
-    Container {
-        id: id.to_owned(),
-        config: image.to_owned(),
-        pod: pod.to_owned(),
-        // Whether it does is the same: its image cannot go.
-        running: true,
-        ..Container::default()
+impl Holding {
+    /// The pushes that are noted on an image, each with the name that notes it.
+    pub(super) fn notes(image: &Held) -> impl Iterator<Item = (&String, Pushed)> {
+        image.names.iter().filter_map(|name| Some((name, note::read(name)?)))
+    }
+
+    /// The containers, each by a name of its image: that of a push where one is noted. Nothing where it is not known which
+    /// of them run.
+    pub(crate) fn running(&self) -> Option<Vec<Container>> {
+        let name = |image: &Held| {
+            let noted = Self::notes(image).next().map(|(_, pushed)| pushed.name);
+            noted.or_else(|| image.names.first().cloned())
+        };
+        let names: BTreeMap<&str, String> =
+            self.images.iter().filter_map(|image| Some((image.id.as_str(), name(image)?))).collect();
+        let named = |container: &Container| {
+            let image = names.get(container.config.as_str()).cloned().unwrap_or_default();
+            Container { image, ..container.clone() }
+        };
+        self.tells_what_runs.then(|| self.containers.iter().map(named).collect())
+    }
+
+    /// Every push of which something is there. The engines have images whole, and pin none.
+    pub(crate) fn pushes(&self) -> Vec<Standing> {
+        let of = |image: &Held| -> Vec<Standing> {
+            let notes: Vec<Pushed> = Self::notes(image).map(|(_, pushed)| pushed).collect();
+            let standing = |pushed: &Pushed| {
+                let by_digest = by_digest(&pushed.name, &pushed.digest);
+                let name = Some(&pushed.name).filter(|name| image.names.contains(name)).unwrap_or(&by_digest).clone();
+                Standing {
+                    name,
+                    pushed: pushed.clone(),
+                    target: Some(pushed.digest),
+                    pinned: false,
+                    complete: true,
+                    unpacked: true,
+                    config: image.id.clone(),
+                    chain: String::new(),
+                }
+            };
+            pushed::last(&notes).into_values().map(standing).collect()
+        };
+        self.images.iter().flat_map(of).collect()
     }
 }

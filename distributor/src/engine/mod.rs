@@ -21,6 +21,7 @@ use crate::fallback::{self, Said, architecture, disk, run};
 use crate::inventory::Inventory;
 use crate::plan::Plan;
 use crate::push::{Event, Via};
+use crate::pushed::Time;
 use crate::transfer::Sent;
 use crate::transport::Transport;
 use crate::wanted::Wanted;
@@ -191,11 +192,17 @@ impl<'a> Node<'a> {
         self.tool.names(wanted).all(|name| self.images.get(name).is_some_and(|found| is(wanted, found)))
     }
 
-    /// Sends what the plan says, and has it taken in.
+    /// By which id an image is there.
+    pub(crate) fn id(&self, wanted: &Wanted) -> Option<&str> {
+        self.images.get(wanted.name()).filter(|_| self.has(wanted)).map(String::as_str)
+    }
+
+    /// Sends what the plan of a push says that began `at` this time, and has it taken in.
     pub(crate) async fn load(
         &self,
         store: &Store,
         plan: &Plan,
+        at: Time,
         sent: &Arc<Sent>,
         say: &(dyn Fn(Event<'_>) + Sync),
     ) -> Result<(), Error> {
@@ -204,9 +211,9 @@ impl<'a> Node<'a> {
         let archive = self.archive(store, plan, &open).await?;
         let length = archive.length().map_err(fallback::Error::Store)?;
         let script = match self.tool {
-            Tool::Docker { .. } => docker::load(&self.call, length, &open),
-            Tool::Skopeo => storage::copy(&self.call, length, &open),
-            Tool::Podman => storage::pull(&self.call, length, &open),
+            Tool::Docker { .. } => docker::load(&self.call, length, &open, at),
+            Tool::Skopeo => storage::copy(&self.call, length, &open, at),
+            Tool::Podman => storage::pull(&self.call, length, &open, at),
         };
         let (pieces, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));

@@ -9,6 +9,7 @@ use crate::fallback::{self, END, run};
 use crate::protocol::proto::RemoveResponse;
 use crate::prune::Record;
 use crate::push::Via;
+use crate::pushed::Pushed;
 use crate::transport::Transport;
 use crate::wanted::by_digest;
 
@@ -52,8 +53,7 @@ impl<'a> Keeper<'a> {
     /// The records of every push: the note itself, and the names that it tells as far as they lead to the same image.
     pub(crate) fn records(&self) -> Vec<Record> {
         let of = |image: &Held| -> Vec<Record> {
-            let notes = image.names.iter().filter_map(|name| Some((name, note::read(name)?)));
-            let names = notes.flat_map(|(note, (name, digest))| {
+            let names = Holding::notes(image).flat_map(|(note, Pushed { name, digest, .. })| {
                 let told = [name.clone(), by_digest(&name, &digest), note.clone()];
                 let there = told.into_iter().filter(|name| image.names.contains(name));
                 there.map(move |record| Record {
@@ -64,7 +64,9 @@ impl<'a> Keeper<'a> {
                     chain: String::new(),
                 })
             });
-            names.collect()
+            // Where the same was pushed twice, two notes tell of its names.
+            let by_name: BTreeMap<String, Record> = names.map(|record| (record.name.clone(), record)).collect();
+            by_name.into_values().collect()
         };
         self.holding.images.iter().flat_map(of).collect()
     }

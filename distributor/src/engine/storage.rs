@@ -7,10 +7,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use vcstore::Digest;
 
-use super::holding::{Held, Holding, container};
+use super::holding::{Held, Holding};
 use super::{first, note, quoted};
 use crate::fallback::{END, Said};
 use crate::inventory::Present;
+use crate::protocol::proto::Container;
+use crate::pushed::Time;
 use crate::wanted::Wanted;
 
 /// Where the storage is unless its configuration says otherwise.
@@ -108,11 +110,14 @@ pub(super) fn held(said: &[Said]) -> Option<Holding> {
         layers: of_image(image.layer.as_deref()),
     });
     let containers = listed::<ListedContainer>(lines("containers"))?;
-    let made = |made: ListedContainer| made.image.map(|image| container(&made.id, &id(&image), ""));
+    let made = |made: ListedContainer| {
+        made.image.map(|image| Container { id: made.id, config: id(&image), ..Container::default() })
+    };
     Some(Holding {
         call: word("call ")?.to_owned(),
         images: images.collect(),
         containers: containers.into_iter().filter_map(made).collect(),
+        tells_what_runs: false,
         state: word("state ")?.to_owned(),
         state_script: state(),
     })
@@ -145,8 +150,8 @@ pub(super) fn layers(lines: &[String], wanted: &[Wanted]) -> BTreeMap<Digest, Pr
         .collect()
 }
 
-/// The script by which skopeo takes a layout of `length` bytes in.
-pub(super) fn copy(call: &str, length: u64, open: &[&Wanted]) -> String {
+/// The script by which skopeo takes a layout of `length` bytes in, for a push that began `at` this time.
+pub(super) fn copy(call: &str, length: u64, open: &[&Wanted], at: Time) -> String {
     let mut lines = unpack(call, length);
     for (number, wanted) in open.iter().enumerate() {
         let copy = |name: &str, otherwise: &str| {
@@ -156,15 +161,15 @@ pub(super) fn copy(call: &str, length: u64, open: &[&Wanted]) -> String {
             )
         };
         lines.extend(wanted.names.iter().map(|name| copy(name, r#""failed $(echo "$e" | tail -n 1)""#)));
-        let note = note::of(wanted.name(), &wanted.target.blob.digest);
+        let note = note::of(&wanted.pushed(at));
         lines.push(copy(&note, &format!("\"unnoted \"{}", quoted(wanted.name()))));
     }
     lines.extend(open.iter().map(|wanted| inspect(wanted)));
     lines.join("\n")
 }
 
-/// The script by which podman takes a layout of `length` bytes in.
-pub(super) fn pull(call: &str, length: u64, open: &[&Wanted]) -> String {
+/// The script by which podman takes a layout of `length` bytes in, for a push that began `at` this time.
+pub(super) fn pull(call: &str, length: u64, open: &[&Wanted], at: Time) -> String {
     let mut lines = unpack(call, length);
     // podman calls what it takes from a folder by the folder's name.
     lines.push(
@@ -173,7 +178,7 @@ pub(super) fn pull(call: &str, length: u64, open: &[&Wanted]) -> String {
     );
     for (number, wanted) in open.iter().enumerate() {
         let name = quoted(wanted.name());
-        let note = quoted(&note::of(wanted.name(), &wanted.target.blob.digest));
+        let note = quoted(&note::of(&wanted.pushed(at)));
         lines.push(format!(
             r#"if e=$($x pull --quiet oci:"$d":{number} 2>&1); then i=$(echo "$e" | tail -n 1); $x tag "$i" {name}; $x tag "$i" {note} || say "unnoted "{name}; unnamed; else say "failed $(echo "$e" | tail -n 1)"; fi"#
         ));

@@ -35,6 +35,23 @@ fn push(rig: &Rig, arguments: &[&str]) -> Pushed {
     vcdist(rig, "push", &[&["--output", "json"], arguments].concat()).output().expect("vcdist runs").into()
 }
 
+/// What somebody else asks who has no images.
+const WITHOUT_STORE: [&str; 2] = ["--store", "nowhere"];
+
+/// How the manager stands on the node; the command must end with `code`.
+fn status(rig: &Rig, arguments: &[&str], code: i32) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+    command.args(["status", "manager", "--host", "127.0.0.1", "--ssh-user", "root", "--output", "json"]);
+    command.arg("--ssh-config").arg(rig.path().join("ssh_config")).current_dir(rig.path());
+    if arguments.is_empty() {
+        command.arg("--store").arg(rig.path().join("store"));
+    }
+    let output = command.args(arguments).output().expect("vcdist runs");
+    assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    report["nodes"][0]["images"][0].clone()
+}
+
 /// Two images on one base.
 fn two(rig: &Rig) {
     for (name, seed) in [("manager", 2), ("syncer", 3)] {
@@ -200,19 +217,45 @@ fn docker_loads_what_it_lacks_whole_and_nothing_twice() {
 
     let again = push(&rig, &images).node();
     assert_eq!((&again["result"], &again["bytes"]["sent"]), (&json!("up-to-date"), &json!(0)));
-    let status = |code: i32| -> Value {
-        let output = vcdist(&rig, "status", &["manager", "--output", "json"]).output().expect("vcdist runs");
-        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    };
-    assert_eq!(status(0)["nodes"][0]["images"][0]["complete"], true);
 
     image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(9, MB));
-    assert_eq!(status(3)["nodes"][0]["via"], "docker");
     let table = vcdist(&rig, "push", &images).output().expect("vcdist runs");
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
     assert!(table.contains("pushed    docker load") || table.contains("pushed   docker load"), "{table}");
     assert_eq!(docker.id(NAME), config(&rig));
+}
+
+#[test]
+fn docker_tells_what_was_pushed_last_and_what_runs() {
+    let rig = without_containerd();
+    let docker = Docker::up(&rig);
+    image(&rig.store(), "manager", b"base", b"own");
+    assert_eq!(status(&rig, &[], 3)["pushed"], Value::Null);
+    push(&rig, &["manager"]).report(0);
+    // The image has no program that would wait: the machine's own does.
+    let mounts = ["/usr", "/lib", "/lib64"].map(|path| format!("--volume={path}:{path}:ro"));
+    let mut run = vec!["run", "--detach", "--name=one", "--network=none", "--entrypoint=/usr/bin/sleep"];
+    run.extend(["--label=io.kubernetes.pod.namespace=vc", "--label=io.kubernetes.pod.name=manager-0"]);
+    run.extend(mounts.iter().map(String::as_str).chain([NAME, "600"]));
+    let _ = printed(&mut docker.command(&run));
+    let ours = status(&rig, &[], 0);
+    assert_eq!((&ours["complete"], &ours["pinned"]), (&json!(true), &Value::Null), "{ours}");
+    assert_eq!((&ours["running"], &ours["running_other"]), (&json!(["vc/manager-0"]), &json!([])), "{ours}");
+    assert_eq!(status(&rig, &WITHOUT_STORE, 0), ours);
+
+    image(&rig.store(), "manager", b"base", b"another");
+    let older = status(&rig, &[], 3);
+    assert_eq!((&older["found"], &older["pushed"]), (&ours["digest"], &ours["pushed"]));
+    push(&rig, &["manager"]).report(0);
+    for asked in [&[][..], &WITHOUT_STORE] {
+        let other = status(&rig, asked, 3);
+        assert_eq!((&other["running"], &other["running_other"]), (&json!([]), &json!(["vc/manager-0"])), "{other}");
+        assert_eq!((&other["found"], &other["digest"]), (&json!(digest(&rig)), &json!(digest(&rig))), "{other}");
+    }
+    let _ = printed(&mut docker.command(&["rm", "--force", "one"]));
+    let _ = printed(&mut docker.command(&["rmi", NAME]));
+    let lost = status(&rig, &WITHOUT_STORE, 3);
+    assert_eq!((&lost["found"], &lost["present"], &lost["complete"]), (&Value::Null, &json!(false), &json!(true)));
 }
 
 #[test]
@@ -244,7 +287,11 @@ fn skopeo_fills_the_storage_of_crio_with_what_it_lacks() {
     image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(9, MB));
     let changed = push(&rig, &images).node();
     assert_eq!(changed["blobs"], json!({"needed": 3, "sent": 3}), "layer, configuration, manifest");
-    let digest = rig.store().image("manager").expect("an image").digest();
+    let standing = status(&rig, &WITHOUT_STORE, 0);
+    assert_eq!((&standing["found"], &standing["present"]), (&json!(digest(&rig)), &json!(true)), "{standing}");
+    assert_eq!((&standing["pinned"], &standing["running"]), (&Value::Null, &Value::Null), "the storage does not tell");
+    assert_eq!(status(&rig, &[], 0), standing);
+    let digest = digest(&rig);
     for name in [NAME.to_owned(), format!("docker.io/virtualcluster/manager-amd64@{digest}")] {
         let mut inspect = Command::new("skopeo");
         inspect.args(["inspect", "--config", "--raw", &format!("containers-storage:{name}")]);

@@ -1,7 +1,6 @@
 //! Nodes where no helper runs: the `ctr` they have does the work.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -62,13 +61,7 @@ fn ctr_takes_in_what_is_missing_and_nothing_twice() {
 fn a_node_that_runs_no_helper_is_served_through_ctr() {
     let rig = Rig::up();
     image(&rig.store(), "manager", b"base", b"own");
-    // A stand-in for a machine of another architecture.
-    let uname = rig.path().join("bin/uname");
-    fs::create_dir_all(rig.path().join("bin")).expect("a folder");
-    fs::write(&uname, "#!/bin/sh\n[ -e \"$0.said\" ] && exec /bin/uname \"$@\"; touch \"$0.said\"; echo s390x\n")
-        .expect("a program");
-    fs::set_permissions(&uname, fs::Permissions::from_mode(0o755)).expect("its mode");
-    rig.prefer_programs_in(&rig.path().join("bin"));
+    rig.runs_no_helper();
     let node = rig.push(&["manager"]).node();
     assert_eq!((&node["result"], &node["via"]), (&json!("pushed"), &json!("ctr")));
 }

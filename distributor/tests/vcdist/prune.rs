@@ -1,7 +1,6 @@
 //! What was pushed and nothing needs any more is removed from a node, and nothing else is.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -38,16 +37,6 @@ fn by_digest(digest: &str) -> String {
     format!("docker.io/virtualcluster/manager-amd64@{digest}")
 }
 
-/// Makes the node a machine of another architecture, whose helper this program cannot be.
-fn without_helper(rig: &Rig) {
-    let uname = rig.path().join("bin/uname");
-    fs::create_dir_all(rig.path().join("bin")).expect("a folder");
-    fs::write(&uname, "#!/bin/sh\necho s390x\n").expect("a program");
-    fs::set_permissions(&uname, fs::Permissions::from_mode(0o755)).expect("its mode");
-    rig.prefer_programs_in(&rig.path().join("bin"));
-    rig.helpers().iter().for_each(|helper| fs::remove_file(helper).expect("its helper"));
-}
-
 #[test]
 fn what_nothing_uses_goes_with_all_that_it_alone_kept() {
     for way in ["helper", "ctr"] {
@@ -61,7 +50,7 @@ fn unused_goes(rig: &Rig, way: &str) {
     let layer = rig.store().image("manager").expect("an image").platforms[0].layers[1].digest.to_string();
     let new = pushed(rig, &noise(2, MB));
     if way == "ctr" {
-        without_helper(rig);
+        rig.runs_no_helper();
     }
     rig.ctr(&["containers", "create", &by_digest(&old), "made", "/none"]);
     let used = prune(rig, &[])["nodes"][0].clone();
@@ -113,7 +102,7 @@ fn what_others_named_stays() {
     let archive = rig.path().join("theirs.tar");
     vcstore::archive::write(&other, &[other.image("syncer").expect("an image")], &[], &archive).expect("an archive");
     rig.ctr(&["images", "import", archive.as_str()]);
-    without_helper(&rig);
+    rig.runs_no_helper();
     let dry = prune(&rig, &["--all", "--dry-run"])["nodes"][0].clone();
     assert_eq!((&dry["via"], &dry["images"][0]["removed"]), (&json!("ctr"), &json!(true)));
     assert_eq!(dry["blobs_freed"], 0, "by ctr as by the helper");

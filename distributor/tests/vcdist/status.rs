@@ -69,9 +69,18 @@ fn a_node_that_cannot_be_asked_is_said() {
 
 #[test]
 fn the_pods_that_run_an_image_are_named_and_one_that_runs_another_is_drift() {
-    let rig = Rig::up();
+    for way in ["helper", "ctr"] {
+        let rig = Rig::up();
+        if way == "ctr" {
+            rig.runs_no_helper();
+        }
+        pods_are_named(&rig, way);
+    }
+}
+
+fn pods_are_named(rig: &Rig, way: &str) {
     image(&rig.store(), "manager", b"base", b"own");
-    rig.push(&["manager"]).report(0);
+    assert_eq!(rig.push(&["manager"]).node()["via"], way);
     let labels =
         ["io.cri-containerd.kind=container", "io.kubernetes.pod.namespace=vc", "io.kubernetes.pod.name=manager-0"];
     // The image has no program that would wait: the machine's own does.
@@ -82,16 +91,16 @@ fn the_pods_that_run_an_image_are_named_and_one_that_runs_another_is_drift() {
     // The CRI makes containers by tag, which moves with the next push; this one still runs what it was made from.
     run.extend([NAME, "one", "/usr/bin/sleep", "600"]);
     rig.ctr(&run);
-    let running = status(&rig, 0);
+    let running = status(rig, 0);
     image(&rig.store(), "manager", b"base", b"another");
     rig.push(&["manager"]).report(0);
-    let other = status(&rig, 3);
+    let other = status(rig, 3);
     rig.ctr(&["tasks", "kill", "--signal", "SIGKILL", "one"]);
     rig.ctr(&["tasks", "delete", "--force", "one"]);
     rig.ctr(&["containers", "delete", "one"]);
-    assert_eq!((&running["running"], &running["running_other"]), (&json!(["vc/manager-0"]), &json!([])));
-    assert_eq!((&other["running"], &other["running_other"]), (&json!([]), &json!(["vc/manager-0"])));
-    assert_eq!(status(&rig, 0)["drift"], false);
+    assert_eq!((&running["running"], &running["running_other"]), (&json!(["vc/manager-0"]), &json!([])), "{way}");
+    assert_eq!((&other["running"], &other["running_other"]), (&json!([]), &json!(["vc/manager-0"])), "{way}");
+    assert_eq!(status(rig, 0)["drift"], false);
 }
 
 #[test]

@@ -322,6 +322,19 @@ impl Rig {
         self.reload_sshd();
     }
 
+    /// Has the node seem a machine of another architecture to whoever would place a helper, and of its own to whoever asks
+    /// next: the images are of that.
+    pub(crate) fn runs_no_helper(&self) {
+        let folder = self.path().join("bin");
+        let uname = folder.join("uname");
+        let script = "#!/bin/sh\n[ -e \"$0.said\" ] && rm \"$0.said\" && exec /bin/uname \"$@\"\ntouch \"$0.said\"; echo s390x\n";
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(&uname, script).expect("a program");
+        fs::set_permissions(&uname, fs::Permissions::from_mode(0o755)).expect("its mode");
+        self.prefer_programs_in(&folder);
+        self.helpers().iter().for_each(|helper| fs::remove_file(helper).expect("its helper"));
+    }
+
     /// Logins have these variables too, `NAME=VALUE`.
     pub(crate) fn add_to_environment(&self, variables: &str) {
         let config = self.path().join("sshd_config");
