@@ -22,7 +22,7 @@ pub(super) struct Via {
 
     /// How much the relay's cache may hold: a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB. Beyond it, images go that were
     /// pushed longest ago; those of this push stay.
-    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = vcterminal::parse_bytes)]
+    #[arg(long, value_name = "SIZE", requires = "via", default_value = "10GiB", value_parser = vcterminal::parse_bytes)]
     relay_cache_limit: u64,
 
     /// An option for the relay's ssh, as after its -o; may be repeated. Options of --ssh-option hold for the way to the

@@ -25,7 +25,7 @@ use crate::plan::Sending;
 use crate::protocol::proto::relay_client::RelayClient;
 use crate::protocol::proto::{CachedBlob, InterruptRequest, PrepareRequest, PushRequest};
 use crate::push::{self, Again, Event, Push, Sent};
-use crate::report::{PlanReport, PushReport, RelayReport};
+use crate::report::{Blobs, NodeResult, PlanReport, PushReport, RelayReport};
 use crate::session::{self, CachePath, Job, Session};
 use crate::transfer;
 use crate::transport::{self, SshOptions};
@@ -143,9 +143,9 @@ pub async fn push(
     let order = order(push, via, &nodes, ssh)?;
     let sent = Arc::new(Sent::within(push.share(1).limits));
     let relay = Relaying { push, via, nodes: &nodes, order: &order, watch: &watch, interrupt, sent: &sent };
-    let mut attempts = 0;
+    let (mut attempts, mut hearing) = (0, Hearing::new(&nodes));
     let told = loop {
-        let why = match relay.once(ssh, attempts).await {
+        let why = match relay.once(ssh, attempts, &mut hearing).await {
             Ok(told) => break told,
             Err(error) => error,
         };
@@ -227,14 +227,19 @@ struct Relaying<'a, W> {
 }
 
 impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
-    async fn once(&self, ssh: &SshOptions, attempts: u32) -> Result<Vec<Outcome>, push::Error> {
+    async fn once(
+        &self,
+        ssh: &SshOptions,
+        attempts: u32,
+        hearing: &mut Hearing<'_>,
+    ) -> Result<Vec<Outcome>, push::Error> {
         let transport = transport::to(&self.via.node.reach, ssh);
         let job = Job::Relay { cache: self.via.cache.as_ref(), stall_timeout: self.push.settings.stall_timeout };
         let opening = async { Ok(Session::begin(transport.as_ref(), &self.push.binary, job).await?) };
         let session = push::unless(self.interrupt, opening).await?;
-        let most = (self.push.share(1).connections >> attempts).max(1);
+        let most = self.push.share(1).connections.checked_shr(attempts).unwrap_or(0).max(1);
         let way = Way { session: &session, transport: transport.as_ref(), binary: &self.push.binary, most };
-        let result = self.with(way).await;
+        let result = self.with(way, hearing).await;
         match (result, session.close().await) {
             // A connection that breaks is known here by its silence; ssh knows why.
             (Err(push::Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
@@ -242,12 +247,12 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         }
     }
 
-    async fn with(&self, way: Way<'_>) -> Result<Vec<Outcome>, push::Error> {
+    async fn with(&self, way: Way<'_>, hearing: &mut Hearing<'_>) -> Result<Vec<Outcome>, push::Error> {
         push::unless(self.interrupt, self.fill(way)).await?;
         let client = way.session.relay();
         let order = serde_json::to_vec(self.order).map_err(|error| push::Error::Reader(error.into()))?;
         let mut events = client.clone().push(PushRequest { order }).await?.into_inner();
-        let mut hearing = Hearing::new(self.nodes);
+        hearing.begin();
         let mut interrupted = None;
         loop {
             let stopping = async {
@@ -338,37 +343,72 @@ fn wanted(images: &[Image], nodes: &[Node], dry_run: bool) -> BTreeMap<Digest, u
 /// What is heard from the relay about the nodes.
 struct Hearing<'a> {
     nodes: &'a [Node],
-    sent: Vec<Arc<Sent>>,
-    outcomes: Vec<Option<Outcome>>,
+    heard: Vec<Heard>,
+}
+
+/// What is heard about one node.
+#[derive(Default)]
+struct Heard {
+    /// How many blobs it lacked, when it was first told.
+    lacked: Option<usize>,
+    /// Bytes that went to it before the connection to the relay broke.
+    before: u64,
+    sent: Arc<Sent>,
+    outcome: Option<Outcome>,
 }
 
 impl<'a> Hearing<'a> {
     fn new(nodes: &'a [Node]) -> Self {
-        Self {
-            nodes,
-            sent: nodes.iter().map(|_| Arc::default()).collect(),
-            outcomes: nodes.iter().map(|_| None).collect(),
+        Self { nodes, heard: nodes.iter().map(|_| Heard::default()).collect() }
+    }
+
+    /// The relay begins, again where its connection broke.
+    fn begin(&mut self) {
+        for heard in &mut self.heard {
+            heard.before += std::mem::take(&mut heard.sent).bytes();
+            heard.outcome = None;
         }
     }
 
     fn hear(&mut self, told: &[u8], watch: &impl Fn(&Node, Event<'_>)) -> Result<(), push::Error> {
         let Told { node: place, what } =
             serde_json::from_slice(told).map_err(|error| push::Error::Reader(error.into()))?;
-        let (Some(node), Some(sent)) = (self.nodes.get(place), self.sent.get(place)) else { return Ok(()) };
+        let (Some(node), Some(heard)) = (self.nodes.get(place), self.heard.get_mut(place)) else { return Ok(()) };
         match what {
-            What::Sending { blobs, bytes, total } => watch(node, Event::Sending { blobs, bytes, total, sent }),
-            What::Sent(bytes) => sent.reach(bytes),
+            What::Sending { blobs, bytes, total } => {
+                heard.lacked.get_or_insert(blobs);
+                watch(node, Event::Sending { blobs, bytes, total, sent: &heard.sent });
+            }
+            What::Sent(bytes) => heard.sent.reach(bytes),
             What::WithoutHelper { why } => watch(node, Event::WithoutHelper { why: &why }),
             What::Retrying { why, pause } => watch(node, Event::Retrying { why: &why, pause }),
             What::Finished { image, unpacked } => watch(node, Event::Finished { image: &image, unpacked }),
             What::Ended { succeeded } => watch(node, Event::Ended { succeeded }),
-            What::Outcome(outcome) => self.outcomes[place] = Some(*outcome),
+            What::Outcome(outcome) => heard.outcome = Some(*outcome),
         }
         Ok(())
     }
 
-    fn end(self) -> Result<Vec<Outcome>, push::Error> {
-        let whole: Option<Vec<Outcome>> = self.outcomes.into_iter().collect();
+    fn end(&mut self) -> Result<Vec<Outcome>, push::Error> {
+        let whole: Option<Vec<Outcome>> = self.heard.iter_mut().map(Heard::outcome).collect();
         whole.ok_or_else(|| push::Error::slow("the outcome of its push"))
+    }
+}
+
+impl Heard {
+    /// How it went in all: the relay tells of its last connection alone.
+    fn outcome(&mut self) -> Option<Outcome> {
+        let mut outcome = self.outcome.take()?;
+        if let Some(lacked) = self.lacked.map(|blobs| blobs as u64) {
+            let report = &mut outcome.report;
+            let came = lacked.saturating_sub(report.blobs.needed);
+            report.blobs = Blobs { needed: lacked, sent: report.blobs.sent + came };
+            report.bytes.sent += self.before;
+            outcome.blobs_sent += came;
+            if report.result == NodeResult::UpToDate {
+                report.result = NodeResult::Pushed;
+            }
+        }
+        Some(outcome)
     }
 }

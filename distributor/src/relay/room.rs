@@ -34,6 +34,15 @@ enum What {
     Part,
 }
 
+impl Item {
+    /// Whether it is a part of one of these blobs.
+    fn is_of(&self, blobs: &BTreeSet<Digest>) -> bool {
+        let is_named =
+            |path: &Utf8PathBuf| path.file_name().is_some_and(|name| blobs.iter().any(|blob| blob.hex() == name));
+        matches!(self.what, What::Part) && self.files.keys().any(is_named)
+    }
+}
+
 impl Cache {
     /// Notes that these images are pushed now, and holds them.
     pub(super) fn hold(&self, names: &[String]) -> Result<Held, Error> {
@@ -48,8 +57,8 @@ impl Cache {
     }
 
     /// Removes what was pushed longest ago until the cache, with `incoming` bytes more, has at most `limit`, or until all that is
-    /// left is held.
-    pub(super) fn make_room(&self, limit: u64, incoming: u64) -> Result<(), Error> {
+    /// left is held. Parts of blobs that are `coming` stay: their rest is what comes.
+    pub(super) fn make_room(&self, limit: u64, incoming: u64, coming: &BTreeSet<Digest>) -> Result<(), Error> {
         let failed = |source| Error::Io { path: self.partial.clone(), source };
         let items = self.items()?;
         let mut counts: BTreeMap<&Utf8Path, usize> = BTreeMap::new();
@@ -64,7 +73,7 @@ impl Cache {
             if total <= limit {
                 break;
             }
-            if !self.let_go(item).map_err(failed)? {
+            if item.is_of(coming) || !self.let_go(item).map_err(failed)? {
                 continue;
             }
             went = true;
@@ -186,12 +195,12 @@ mod tests {
             image(&cache, name, MB, days);
         }
         let limit = 3 * MB as u64 + 10_000;
-        cache.make_room(limit, 0).expect("room");
+        cache.make_room(limit, 0, &BTreeSet::new()).expect("room");
         assert_eq!(names(&cache), ["middle", "new", "old"], "there is room for all");
-        cache.make_room(limit, 900_000).expect("room");
+        cache.make_room(limit, 900_000, &BTreeSet::new()).expect("room");
         assert_eq!(names(&cache), ["middle", "new"]);
         assert!(taken(&cache) < 2 * MB as u64 + 10_000);
-        cache.make_room(0, 0).expect("room");
+        cache.make_room(0, 0, &BTreeSet::new()).expect("room");
         assert_eq!((names(&cache).len(), taken(&cache)), (0, 0));
         assert_eq!(cache.used.read_dir_utf8().expect("a folder").count(), 0, "nothing is noted of what is gone");
     }
@@ -202,10 +211,10 @@ mod tests {
         image(&cache, "old", MB, 3);
         image(&cache, "new", MB, 1);
         let held = cache.hold(&["old".to_owned()]).expect("held");
-        cache.make_room(0, 0).expect("room");
+        cache.make_room(0, 0, &BTreeSet::new()).expect("room");
         assert_eq!(names(&cache), ["old"]);
         drop(held);
-        cache.make_room(0, 0).expect("room");
+        cache.make_room(0, 0, &BTreeSet::new()).expect("room");
         assert!(names(&cache).is_empty());
     }
 
@@ -218,7 +227,11 @@ mod tests {
         drop(cut);
         let mut comes = cache.part_from(other, 1000, 0).expect("a part");
         comes.add(&[1; 500]).expect("bytes");
-        cache.make_room(100, 0).expect("room");
+        cache.make_room(100, 0, &BTreeSet::new()).expect("room");
         assert_eq!((cache.lacks(&one), cache.lacks(&other)), (Some(0), Some(500)));
+
+        drop(comes);
+        cache.make_room(100, 500, &[other].into()).expect("room");
+        assert_eq!(cache.lacks(&other), Some(500), "its push goes on with it");
     }
 }

@@ -1,5 +1,6 @@
 //! The relay's side: it takes blobs into its cache, and pushes from there to the nodes it is told, over its own SSH.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,17 +99,18 @@ impl Relay for Relaying {
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
         let cache = self.cache()?;
         let PrepareRequest { blobs, names, cache_limit } = request.into_inner();
-        let mut needed = 0;
-        let mut lacking = Vec::new();
+        let (mut needed, mut lacking, mut coming) = (0, Vec::new(), BTreeSet::new());
         for blob in blobs {
-            if let Some(offset) = cache.lacks(&digest(&blob.digest)?) {
+            let digest = digest(&blob.digest)?;
+            if let Some(offset) = cache.lacks(&digest) {
                 needed += blob.size.saturating_sub(offset);
                 lacking.push(PartialBlob { digest: blob.digest, offset: offset.min(blob.size) });
+                coming.insert(digest);
             }
         }
         let making = tokio::task::spawn_blocking(move || {
             let held = cache.hold(&names)?;
-            cache.make_room(cache_limit, needed)?;
+            cache.make_room(cache_limit, needed, &coming)?;
             cache.check_room(needed).map(|()| held)
         });
         let held = making.await.map_err(|error| Status::internal(error.to_string()))?.map_err(|error| told(&error))?;
@@ -143,8 +145,9 @@ impl Relay for Relaying {
         let written = writing.await.map_err(|error| Status::internal(error.to_string()))?;
         match written {
             Ok(there) => Ok(Response::new(WriteResponse { already_there: there.unwrap_or(false) })),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(retry_from_start(format!("the relay has a bad part of blob {digest}: {error}")))
+            // Another push may have had its part go meanwhile.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+                Err(retry_from_start(format!("the relay has no good part of blob {digest}: {error}")))
             }
             Err(error) => Err(failure(
                 Code::ResourceExhausted,
@@ -256,7 +259,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, interrupt: &In
         tell(telling, place, What::Outcome(Box::new(outcome)));
     }
     let cleared = tokio::task::spawn_blocking(move || {
-        cache.make_room(order.cache_limit, 0)?;
+        cache.make_room(order.cache_limit, 0, &BTreeSet::new())?;
         cache.clear()
     });
     let cleared = cleared.await;

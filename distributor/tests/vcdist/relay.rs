@@ -163,6 +163,29 @@ fn a_push_that_is_cut_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_relay_that_is_lost_and_reached_again_is_told_of_in_one_report() {
+    let mut site = Site::up();
+    let store = site.relay.store();
+    image(&store, "manager", b"base", &noise(7, 20 * MB));
+    let layer = store.image("manager").expect("an image").platforms[0].layers[1].size;
+    let push = site.begin(&["manager", "--limit-rate-per-node", "4M"]);
+    // `REF SIZE AGE`
+    let megabytes = |line: &str| line.split_whitespace().nth(1)?.strip_suffix("MB")?.parse::<f64>().ok();
+    let came = |worker: &Rig| worker.ctr(&["content", "active"]).lines().filter_map(megabytes).any(|size| size > 8.0);
+    wait_for("half of it on the workers", || site.workers.iter().all(came));
+    site.relay.kill_sshd();
+    let report = Pushed::from(push.wait_with_output().expect("it ends")).report(0);
+    assert_eq!(results(&report), ["pushed", "pushed"]);
+    for node in report["nodes"].as_array().expect("nodes") {
+        assert_eq!(node["blobs"], json!({"needed": 4, "sent": 4}), "{report}");
+        let sent = node["bytes"]["sent"].as_u64().expect("bytes");
+        // What was said last before the connection broke was not heard.
+        assert!(sent + 4 * MB as u64 > layer, "{sent} of {layer}: {report}");
+    }
+    site.calm();
+}
+
+#[test]
 fn ctrl_c_gives_every_lease_back() {
     let site = Site::up();
     image(&site.relay.store(), "manager", b"base", &noise(6, 24 * MB));
