@@ -9,7 +9,7 @@ use vcstore::{Blob, Digest, Image, Platform};
 
 use crate::footprint::{Footprint, Footprints};
 use crate::inventory::{Disk, Inventory};
-use crate::wanted::{Part, Wanted};
+use crate::wanted::{Part, Wanted, may_be_noted};
 
 /// What a push does on one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -290,7 +290,7 @@ fn is_finished(wanted: &Wanted, inventory: &Inventory, unpacked: bool, absent: &
     let target = wanted.target.blob.digest;
     let named = wanted.names.iter().all(|name| {
         inventory.records.get(name).is_some_and(|record| {
-            let noted = record.pushed.as_ref().is_some_and(|it| it.digest == target && it.name == wanted.name());
+            let noted = record.pushed.as_ref().is_some_and(|it| it.digest == target && may_be_noted(name, &it.name));
             record.pinned && noted && record.target == Some(target)
         })
     });

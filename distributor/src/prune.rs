@@ -19,6 +19,7 @@ use crate::rollout::Used;
 use crate::session::{Binary, Session, Settings};
 use crate::transfer;
 use crate::transport::Transport;
+use crate::wanted::repository;
 
 /// How often it is decided anew because the node changed meanwhile.
 const ATTEMPTS: usize = 3;
@@ -249,7 +250,23 @@ fn decide(pushes: &[Record], containers: &[&Container], used: Option<&Used>, all
             kept_by,
         }
     };
-    images.into_iter().map(decision).collect()
+    let mut decisions: Vec<Decision> = images.into_iter().map(decision).collect();
+    keep_digests(&mut decisions);
+    decisions
+}
+
+/// Leaves the names by digest of images that stay by another tag: all tags of a repository have that record in common.
+fn keep_digests(decisions: &mut [Decision]) {
+    let stays = |it: &Decision| ((repository(&it.name).to_owned(), it.digest.clone()), it.name.clone());
+    let stay: BTreeMap<(String, String), String> = decisions.iter().filter(|it| !it.removed).map(stays).collect();
+    for decision in decisions.iter_mut().filter(|it| it.removed) {
+        let Some(by) = stay.get(&(repository(&decision.name).to_owned(), decision.digest.clone())) else { continue };
+        decision.records.retain(|record| !record.contains('@'));
+        if decision.records.is_empty() {
+            decision.removed = false;
+            decision.kept_by = Some(format!("the name {by}"));
+        }
+    }
 }
 
 /// A container that was made from an image.
@@ -360,6 +377,19 @@ pub fn exit(outcomes: &[Outcome]) -> Exit {
 mod tests {
     use super::*;
     use crate::wanted::by_digest;
+
+    #[test]
+    fn an_image_keeps_its_name_by_digest_as_long_as_one_of_its_tags_stays() {
+        // Both tags were pushed, and the record that they have in common says it of the other; that one has moved on.
+        let other = "docker.io/virtualcluster/manager-amd64:v2";
+        let mut records = image("new", true);
+        records.iter_mut().filter(|it| it.name.contains('@')).for_each(|it| it.pushed = other.into());
+        let decisions = decide(&records, &[], None, false);
+        assert_eq!(decisions.iter().map(|it| it.removed).collect::<Vec<_>>(), [false, false], "{decisions:?}");
+        assert_eq!(decisions[1].kept_by.as_deref(), Some("the name docker.io/virtualcluster/manager-amd64:latest"));
+        let all = decide(&records, &[], None, true);
+        assert!(all.iter().all(|it| it.removed), "{all:?}");
+    }
 
     const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
 

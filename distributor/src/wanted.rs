@@ -171,6 +171,11 @@ pub(crate) fn by_digest(name: &str, digest: &Digest) -> String {
     format!("{}@{digest}", repository(name))
 }
 
+/// Whether a push by the name `pushed` may be the one that is noted on a record: by digest, an image has one record for all tags.
+pub(crate) fn may_be_noted(record: &str, pushed: &str) -> bool {
+    record == pushed || (record.contains('@') && repository(record) == repository(pushed))
+}
+
 /// An image's name without its tag and digest.
 pub(crate) fn repository(name: &str) -> &str {
     let name = name.split_once('@').map_or(name, |(name, _)| name);

@@ -20,6 +20,7 @@ use super::repair;
 use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, Layer, Pushed};
 use crate::protocol::{failure, retry_from_start};
 use crate::pushed;
+use crate::wanted::may_be_noted;
 
 /// How many folders in the way of one snapshot are passed.
 const LEFTOVERS: usize = 8;
@@ -212,11 +213,12 @@ async fn check(
     }
     for name in &image.names {
         let record = probe::image(containerd, name).await?.map(probe::record);
-        // Another push of the same image may have written its own time.
-        let what = |pushed: &Option<Pushed>| pushed.as_ref().map(|one| (one.name.clone(), one.digest.clone()));
-        if !record.is_some_and(|record| {
-            record.target == target.digest && record.pinned && what(&record.pushed) == what(&image.pushed)
-        }) {
+        // Another push of the same image may have written its own time, and by digest its own tag.
+        let is_noted = |found: &Option<Pushed>| match (found, &image.pushed) {
+            (Some(found), Some(meant)) => found.digest == meant.digest && may_be_noted(name, &found.name),
+            (found, meant) => found.is_none() && meant.is_none(),
+        };
+        if !record.is_some_and(|record| record.target == target.digest && record.pinned && is_noted(&record.pushed)) {
             return Err(changed(format!("image {name} is not the one that was recorded")));
         }
     }

@@ -104,7 +104,7 @@ pub enum Error {
         size: u64,
     },
     /// sudo asks for a password or forbids the command.
-    #[error("sudo does not let the login user run the helper: {said}")]
+    #[error("sudo does not let the login user work as root: {said}")]
     #[diagnostic(help(
         "log in as root (--ssh-user root), or let the user run commands without a password: `USER ALL=(root) NOPASSWD: \
          ALL` in a file under /etc/sudoers.d"

@@ -199,7 +199,9 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
     let script = [
         format!("umask 077; u=$(id -u); as=; {root}"),
         r#"ours() { [ -d "$1" ] && [ -O "$1" ] && case $(ls -ld "$1") in d*) chmod 700 "$1";; *) false;; esac; }"#.into(),
-        format!(r#"same() {{ case $(sha256sum <"$1") in {hash}*) ;; *) false;; esac; }}"#),
+        // Where openssl is, it uses the processor's own instructions for this, and sha256sum may not.
+        r#"hashed() { openssl dgst -sha256 -r <"$1" 2>/dev/null || sha256sum <"$1"; }"#.into(),
+        format!(r#"same() {{ case $(hashed "$1") in {hash}*) ;; *) false;; esac; }}"#),
         format!(r#"go() {{ exec $as "$1" {arguments}; }}"#),
         format!(r#"say() {{ echo "{MARK}$1"; }}"#),
         r#"command -v sha256sum >/dev/null || { say "lacks sha256sum"; exit 1; }"#.into(),
@@ -207,7 +209,7 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
         format!(
             r#"for d in {folders}; do f=$d/helper-{hash}; if [ -x "$f" ] && ours "$d" && same "$f"; then go "$f"; fi; done"#
         ),
-        r#"room() { mkdir -p "$1" && ours "$1" && t=$1/new.$$ && echo : >"$t" && chmod 700 "$t" && "$t" && fits "$1"; }"#.into(),
+        r#"room() { mkdir -p "$1" && ours "$1" && t=$1/new.$$ && { echo : >"$t" && chmod 700 "$t" && "$t" && fits "$1" || { rm -f "$t"; false; }; }; }"#.into(),
         // What `df` says in words that are no number is no reason against a folder.
         format!(r#"fits() {{ set -- $(df -Pk "$1" | tail -n 1); ! [ "$4" -lt {} ]; }}"#, size.div_ceil(1024)),
         format!(

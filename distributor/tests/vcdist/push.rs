@@ -107,6 +107,19 @@ fn names_pins_and_labels_that_got_lost_are_put_back_without_sending() {
 }
 
 #[test]
+fn two_tags_of_one_image_are_both_as_they_were_pushed() {
+    let rig = Rig::over(SSH);
+    let name = image(&rig.store(), "manager", b"base", b"own");
+    let target = rig.store().image("manager").expect("an image").target;
+    rig.store().tag(&name.replace(":latest", ":v2"), &target).expect("another tag");
+    let both = [name.as_str(), &name.replace(":latest", ":v2")];
+    assert_eq!(rig.push(&both).node()["result"], "pushed");
+    for one in [&both[..], &both[..1], &both[1..]] {
+        assert_eq!(rig.push(one).node()["result"], "up-to-date", "{one:?}");
+    }
+}
+
+#[test]
 fn what_a_login_shell_prints_is_passed_over() {
     for noise in ["Welcome!\nLast login: today\n", "no newline at the end ", "\u{1b}[31mcolours\r\n\n\n"] {
         let rig = Rig::with(&Peculiar { ssh: SSH, noise: Some(noise), ..Default::default() });
@@ -134,7 +147,7 @@ fn sudo_that_wants_a_password_is_said() {
     let refused = rig.push(&["manager"]);
     assert_eq!(refused.code(), 1);
     let said = refused.stderr();
-    assert!(said.contains("sudo does not let the login user run the helper: sudo: a password is required"), "{said}");
+    assert!(said.contains("sudo does not let the login user work as root: sudo: a password is required"), "{said}");
     assert!(said.contains("help: log in as root (--ssh-user root), or let the user run commands"), "{said}");
 }
 
