@@ -283,13 +283,13 @@ impl Error {
         match self {
             Self::Connection(_) => true,
             Self::Helper { again, .. } => reached && *again == Again::Later,
-            Self::Session(session::Error::Transport(error)) | Self::Fallback(fallback::Error::Transport(error)) => {
-                match error {
-                    transport::Error::Lost { .. } | transport::Error::Hangs { .. } => true,
-                    transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => reached,
-                    _ => false,
-                }
-            }
+            Self::Session(session::Error::Transport(error))
+            | Self::Fallback(fallback::Error::Transport(error))
+            | Self::Engine(engine::Error::Script(fallback::Error::Transport(error))) => match error {
+                transport::Error::Lost { .. } | transport::Error::Hangs { .. } => true,
+                transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => reached,
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -571,11 +571,14 @@ mod tests {
         let transport = |error| Error::from(session::Error::Transport(error));
         let (host, said) = (|| "w1".to_owned(), || "words".to_owned());
         let lost = transport(transport::Error::Lost { host: host(), said: said() });
+        let in_script = fallback::Error::Transport(transport::Error::Lost { host: host(), said: said() });
+        let of_engine = Error::from(engine::Error::Script(in_script));
         let refused = transport(transport::Error::Refused { host: host(), said: said() });
         let denied = transport(transport::Error::Denied { destination: host(), said: said() });
         let away = Error::Helper { message: said(), help: said(), again: Again::Later };
         let passes = |error: &Error| (error.passes(false), error.passes(true));
         assert_eq!(passes(&lost), (true, true));
+        assert_eq!(passes(&of_engine), (true, true));
         assert_eq!(passes(&refused), (false, true));
         assert_eq!(passes(&away), (false, true));
         assert_eq!(passes(&denied), (false, false));

@@ -68,10 +68,9 @@ impl Sent {
         self.limits.is_limited()
     }
 
-    /// Counts a blob that goes as one.
-    pub(crate) fn add(&self, bytes: u64) {
-        self.blobs.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// Counts a blob of so many bytes as it is read.
+    pub(crate) fn counting<R: Read>(&self, reader: R, length: u64) -> Counting<'_, R> {
+        Counting { reader, sent: self, left: length }
     }
 
     /// Counts what another counted: so many bytes are gone by now.
@@ -88,6 +87,27 @@ impl Sent {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A blob that is counted as it is read.
+pub(crate) struct Counting<'a, R> {
+    reader: R,
+    sent: &'a Sent,
+    /// Bytes that are yet to be read.
+    left: u64,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.sent.bytes.fetch_add(count as u64, Ordering::Relaxed);
+        let was_left = self.left;
+        self.left = was_left.saturating_sub(count as u64);
+        if was_left > 0 && self.left == 0 {
+            self.sent.blobs.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(count)
     }
 }
 

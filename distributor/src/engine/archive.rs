@@ -79,10 +79,12 @@ impl Archive {
     pub(super) fn send(&self, store: &Store, pieces: &mpsc::Sender<Piece>, sent: &Sent) -> io::Result<()> {
         let wait = |bytes: usize| sent.wait(bytes);
         let mut output = Pieces::new(pieces, &wait);
-        let open = |file: &File, length: u64| -> io::Result<Box<dyn Read>> {
-            sent.add(length);
+        let open = |file: &File, length: u64| -> io::Result<Box<dyn Read + '_>> {
             let reader = store.reader(&file.blob.digest).map_err(io::Error::other)?;
-            Ok(if file.decompressed.is_some() { Box::new(Decoder::new(reader)?) } else { Box::new(reader) })
+            Ok(match file.decompressed {
+                Some(_) => Box::new(sent.counting(Decoder::new(reader)?, length)),
+                None => Box::new(sent.counting(reader, length)),
+            })
         };
         let written = self.write(&mut output, open).and_then(|()| output.flush());
         if written.is_err() {

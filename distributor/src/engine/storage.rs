@@ -52,7 +52,7 @@ pub(super) fn probe(wanted: &[Wanted]) -> String {
         format!(r#"[ -n "$c" ] || {{ say no-tool; say {END}; exit 0; }}"#),
         r#"x="$as $c"; say "call $c"; say "machine $(uname -m)""#.to_owned(),
         set("r", "graphroot", ROOT),
-        r#"d=$r; while ! $as test -e "$d"; do d=${d%/*}; d=${d:-/}; done"#.to_owned(),
+        r#"d=$r; while [ "$d" != / ] && ! $as test -e "$d"; do d=${d%/*}; d=${d:-/}; done"#.to_owned(),
         r#"say disk; echo "$d"; $as df -Pk "$d" | tail -n 1; $as df -Pi "$d" | tail -n 1"#.to_owned(),
         r#"say layers; $as sh -c 'cat "$1"/*-layers/layers.json' - "$r" 2>/dev/null | tr ',{' '\n\n' | sed -n 's/^ *"compressed-diff-digest": *"\(.*\)".*/\1/p'"#.to_owned(),
     ];
@@ -76,6 +76,10 @@ pub(super) fn holding() -> String {
     ]
     .join("\n")
 }
+
+/// The folders that layouts are unpacked to, and after how many minutes one is nobody's any more.
+const FOLDERS: &str = "vcdist-[0-9]*-[0-9]*";
+const LEFT: u32 = 24 * 60;
 
 const IMAGES: &str = r#""$1"/*-images/images.json"#;
 const CONTAINERS: &str = r#""$1"/*-containers/containers.json "$2"/*-containers/volatile-containers.json"#;
@@ -190,6 +194,11 @@ pub(super) fn pull(call: &str, length: u64, open: &[&Wanted], at: Time) -> Strin
 fn unpack(call: &str, length: u64) -> Vec<String> {
     vec![
         format!("x=\"$as {call}\""),
+        // Broken off, it goes on to its end: a shell that dies of a pipe leaves the folder behind. So did others, perhaps.
+        "trap : HUP INT TERM PIPE".to_owned(),
+        format!(
+            r#"$as find /var/tmp -maxdepth 1 -type d -user root -name "{FOLDERS}" -mmin +{LEFT} -exec rm -rf {{}} +"#
+        ),
         // podman makes a name of the path, which may have no capitals.
         r#"d=/var/tmp/vcdist-$$-$(date +%s); $as mkdir -m 700 "$d" || exit 1; trap '$as rm -rf "$d"' EXIT"#.to_owned(),
         // Nothing is taken in of a layout that did not come whole.

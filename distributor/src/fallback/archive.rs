@@ -9,6 +9,7 @@ use vcstore::{Blob, Store, TarWriter};
 
 use super::shell::Piece;
 use crate::plan::Plan;
+use crate::transfer::Sent;
 use crate::wanted::Wanted;
 
 /// What containerd calls an image by, on its descriptor in an index.
@@ -56,15 +57,10 @@ impl Archive {
     }
 
     /// Sends it all in pieces, on a thread that may block; whole only when every blob of the store is sound.
-    pub(super) fn send(
-        &self,
-        store: &Store,
-        pieces: &mpsc::Sender<Piece>,
-        wait: &dyn Fn(usize),
-        mut count: impl FnMut(&Blob),
-    ) -> io::Result<()> {
-        let mut output = Pieces::new(pieces, wait);
-        let written = self.write_blobs(store, &mut output, &mut count).and_then(|()| self.write_layout(&mut output));
+    pub(super) fn send(&self, store: &Store, pieces: &mpsc::Sender<Piece>, sent: &Sent) -> io::Result<()> {
+        let wait = |bytes: usize| sent.wait(bytes);
+        let mut output = Pieces::new(pieces, &wait);
+        let written = self.write_blobs(store, &mut output, sent).and_then(|()| self.write_layout(&mut output));
         let written = written.and_then(|()| output.flush());
         if written.is_err() {
             output.break_off();
@@ -72,10 +68,10 @@ impl Archive {
         written
     }
 
-    fn write_blobs(&self, store: &Store, output: &mut impl Write, count: &mut impl FnMut(&Blob)) -> io::Result<()> {
+    fn write_blobs(&self, store: &Store, output: &mut impl Write, sent: &Sent) -> io::Result<()> {
         for blob in &self.blobs {
-            count(blob);
-            let copied = io::copy(&mut store.reader(&blob.digest).map_err(io::Error::other)?, output)?;
+            let reader = store.reader(&blob.digest).map_err(io::Error::other)?;
+            let copied = io::copy(&mut sent.counting(reader, blob.size), output)?;
             if copied != blob.size {
                 let why = format!("{} has {copied} bytes and should have {}", blob.digest, blob.size);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
@@ -166,14 +162,15 @@ mod tests {
         plan.images[0].send.truncate(2);
         let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.wanted));
         let (pieces, mut queue) = mpsc::channel(64);
-        let mut counted = 0;
-        archive.send(&store, &pieces, &|_| (), |_| counted += 1).expect("sound blobs");
+        let counted = Sent::default();
+        archive.send(&store, &pieces, &counted).expect("sound blobs");
         let mut sent = Vec::new();
         while let Ok(Some(piece)) = queue.try_recv() {
             sent.extend_from_slice(&piece);
         }
         let (blobs, layout) = sent.split_at("base".len() + "manager".len());
-        assert_eq!((blobs, counted), (&b"basemanager"[..], 2));
+        assert_eq!(blobs, b"basemanager");
+        assert_eq!((counted.blobs(), counted.bytes()), (2, blobs.len() as u64));
         assert_eq!(layout.len() as u64, archive.layout_length().expect("a length"));
         let index: serde_json::Value = serde_json::from_slice(&archive.index).expect("JSON");
         assert_eq!(index["manifests"][0]["annotations"][NAME], "docker.io/vc/manager:v1");

@@ -62,10 +62,10 @@ pub enum Error {
     #[diagnostic(transparent)]
     Session(#[from] session::Error),
     /// The script ended with a failure.
-    #[error("working through the node's ctr: {error}")]
+    #[error("working through the node's own programs: {error}")]
     #[diagnostic(help(
-        "`ctr version` must work on the node, for root or by `sudo -n`; name containerd's socket with \
-         --containerd-address if it is elsewhere"
+        "`ctr version` must work on the node, or `docker version` or `skopeo --version` where it has no containerd, for \
+         root or by `sudo -n`; name containerd's socket with --containerd-address if it is elsewhere"
     ))]
     Script {
         /// What it said before.
@@ -82,14 +82,19 @@ pub enum Error {
     },
     /// The script does not end.
     #[error("{destination} does not answer in time")]
-    #[diagnostic(help("see on the node whether containerd answers (`ctr version`), then push again"))]
+    #[diagnostic(help(
+        "see on the node whether its runtime answers (`ctr version`, `docker version`), then push again"
+    ))]
     Slow {
         /// Where.
         destination: String,
     },
     /// The answers are none.
-    #[error("the node's ctr answers in a way that is not understood")]
-    #[diagnostic(help("push with the helper (--helper auto), or report what `ctr content ls` prints there"))]
+    #[error("the node's programs answer in a way that is not understood")]
+    #[diagnostic(help(
+        "push with the helper (--helper auto) where the node has containerd, or report what `ctr content ls`, `docker image \
+         ls` or `podman image ls` prints there"
+    ))]
     Answers,
     /// An image is not whole after the import.
     #[error("{} not whole on the node after the import, and got no name: {said}", list(names))]
@@ -169,9 +174,7 @@ impl<'a> Ctr<'a> {
         let script = self.script(plan, &open, inventory, at, &archive)?;
         let (pieces, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
-        let feeding = tokio::task::spawn_blocking(move || {
-            archive.send(&store, &pieces, &|bytes| counted.wait(bytes), |blob| counted.add(blob.size))
-        });
+        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &pieces, &counted));
         let said = shell::run(self.transport, &script, Some(input), IMPORT_WITHIN).await;
         let fed = feeding.await.map_err(|error| Error::Store(std::io::Error::other(error)))?;
         match (said, fed) {

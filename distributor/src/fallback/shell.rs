@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Error;
 use crate::protocol::{MARK, line_before};
-use crate::transport::{Running, Transport};
+use crate::transport::{self, Running, Transport};
 
 /// How much a script may answer, in bytes: a node with ten thousand blobs says less.
 const ANSWER: u64 = 32 << 20;
@@ -21,6 +21,7 @@ const PIECE_WITHIN: Duration = Duration::from_secs(300);
 const PROLOGUE: &str = concat!(
     "umask 077; as=; [ \"$(id -u)\" = 0 ] || as=\"sudo -n\"\n",
     "[ -z \"$as\" ] || command -v sudo >/dev/null || { say no-sudo; exit 1; }\n",
+    "w=$($as true 2>&1) || { say \"no-root $(echo \"$w\" | tail -n 1)\"; exit 1; }\n",
 );
 
 /// The answer that means: all was done.
@@ -83,8 +84,15 @@ pub(crate) async fn run(
             Ok(said)
         }
         Some(last) if last.words == "no-sudo" => Err(crate::session::Error::NoSudo.into()),
+        Some(Said { words, .. }) if words.starts_with("no-root") => {
+            Err(crate::session::Error::Sudo { said: words.trim_start_matches("no-root").trim().to_owned() }.into())
+        }
         _ => match ending.await {
-            Err(error) => Err(Error::Script { said: said.iter().map(|said| said.words.clone()).collect(), error }),
+            Err(error @ transport::Error::Command { .. }) => {
+                Err(Error::Script { said: said.iter().map(|said| said.words.clone()).collect(), error })
+            }
+            // What ended was no command, but the way to it.
+            Err(error) => Err(error.into()),
             Ok(()) => Err(Error::Cut { destination: transport.destination().to_owned() }),
         },
     }

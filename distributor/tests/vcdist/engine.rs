@@ -311,6 +311,44 @@ fn skopeo_fills_the_storage_of_crio_with_what_it_lacks() {
 }
 
 #[test]
+fn a_push_to_crio_that_is_cut_leaves_no_folder_behind() {
+    let rig = without_containerd();
+    let _storage = crio(&rig, &["podman"]);
+    image(&rig.store(), "manager", &noise(1, MB), &noise(2, MB));
+    let slow = rig.path().join("bin/skopeo");
+    fs::create_dir_all(rig.path().join("bin")).expect("a folder");
+    fs::write(&slow, "#!/bin/sh\ncase $1 in copy) sleep 2;; esac\nexec /usr/bin/skopeo \"$@\"\n").expect("a program");
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).expect("its mode");
+    rig.prefer_programs_in(&rig.path().join("bin"));
+    rig.add_to_environment(&format!("CONTAINERS_STORAGE_CONF={}", rig.path().join("storage.conf")));
+    // Others died of a worse cut, one long ago.
+    let folders = ["vcdist-1-1", "vcdist-2-2", "vcdist-relay"].map(|name| rig.var_tmp().join(name));
+    folders.iter().for_each(|folder| fs::create_dir_all(folder).expect("a folder"));
+    let touched = Command::new("touch").args(["--date", "2 days ago"]).args([&folders[0], &folders[2]]).status();
+    assert!(touched.expect("touch runs").success());
+
+    let mut push =
+        vcdist(&rig, "push", &["manager"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("vcdist");
+    let left = || -> Vec<String> {
+        let entries = rig.var_tmp().read_dir_utf8().expect("a folder");
+        let mut names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}: {:?}", left());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("its layout comes", &|| left().len() == 3 && !left().contains(&"vcdist-1-1".to_owned()));
+    push.kill().expect("it runs");
+    push.wait().expect("it ends");
+    until("its folder goes", &|| left() == ["vcdist-2-2", "vcdist-relay"]);
+}
+
+#[test]
 fn docker_loses_what_was_pushed_and_nothing_needs() {
     let rig = without_containerd();
     let docker = Docker::up(&rig);

@@ -95,6 +95,31 @@ fn an_import_that_is_cut_leaves_no_name_and_sends_what_came_no_more() {
 }
 
 #[test]
+fn an_import_whose_connection_breaks_goes_on_by_itself() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", &noise(1, 4 * MB), &noise(2, 4 * MB));
+    let port = format!("Port={}", rig.link(Fate::BreaksOnce(6_000_000)));
+    let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
+    // The probe ends its connection whole; the import's breaks.
+    let options = ["--ssh-option", &port, "--ssh-option", &alias];
+    let node = rig.push(&[&NEVER[..], &options, &["manager"]].concat()).node();
+    assert_eq!(node["result"], "pushed");
+    let [total, sent] = ["total", "sent"].map(|key| node["bytes"][key].as_u64().expect("bytes"));
+    assert!(sent > total && sent < total + 5 * MB as u64, "a part of one layer goes twice: {node}");
+}
+
+#[test]
+fn a_login_user_who_may_not_be_root_is_said() {
+    let rig = Rig::with(&Peculiar { login: Login::SudoWithPassword, ..Default::default() });
+    image(&rig.store(), "manager", b"base", b"own");
+    let refused = rig.push(&[&NEVER[..], &["manager"]].concat());
+    assert_eq!(refused.code(), 1);
+    let said = refused.stderr();
+    assert!(said.contains("sudo does not let the login user work as root: sudo: a password is required"), "{said}");
+    assert!(said.contains("help: log in as root (--ssh-user root), or let the user run commands"), "{said}");
+}
+
+#[test]
 fn a_name_that_stands_for_a_whole_image_is_not_taken_away_by_a_push_that_fails() {
     let rig = Rig::up();
     image(&rig.store(), "manager", &noise(1, MB), &noise(2, MB));

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) enum Fate {
     /// It breaks for good once it has carried so many bytes there.
     Breaks(u64),
-    /// Its first connection breaks once it has carried so many bytes there; later ones hold.
+    /// The first connection that has carried so many bytes there breaks; later ones hold.
     BreaksOnce(u64),
     /// It carries nothing more in either direction once it has carried so many bytes there, and stays open.
     Hangs(u64),
@@ -36,7 +36,12 @@ pub(super) fn to(port: u16, fate: Fate) -> u16 {
                     let _ = carried.join();
                     return;
                 }
-                Some(Fate::BreaksOnce(_)) | None => {}
+                Some(Fate::BreaksOnce(limit)) => {
+                    if carried.join().expect("a link") < limit {
+                        fate = this;
+                    }
+                }
+                None => {}
             }
         }
     });
