@@ -16,6 +16,7 @@ use crate::cluster::{Cluster, WATCH_SECONDS};
 use crate::interrupt::Interrupt;
 use crate::nodes::{self, Choice, Node, Reach};
 use crate::push::{self, Event, Outcome, Push, Share};
+use crate::pushed::Time;
 use crate::relay::{self, Relayed, Via};
 use crate::report::{NodeReport, NodeResult, PlanReport, PushReport, RelayReport};
 use crate::transport::{self, SshOptions};
@@ -197,12 +198,14 @@ impl Watch<'_> {
         interrupt: &Interrupt,
     ) -> Round {
         let say = |node: &Node, event: Event<'_>| tell(Heard::Push(node, event));
+        // Each round is a push of its own.
+        let push = &Push { at: Time::now(), ..self.push.clone() };
         if let Some(via) = self.via {
-            return self.relay(via, due, &say, interrupt).await;
+            return self.relay(push, via, due, &say, interrupt).await;
         }
         let connect = |node: &Node| transport::to(&node.reach, self.ssh);
         let one = |(node, why)| async move {
-            let outcome = self.push.one(node, share, &connect, &say, interrupt).await;
+            let outcome = push.one(node, share, &connect, &say, interrupt).await;
             (Served { report: NodeReport::new(&outcome), outcome }, why)
         };
         (futures::future::join_all(due.into_iter().map(one)).await, None)
@@ -211,6 +214,7 @@ impl Watch<'_> {
     /// Pushes to these nodes by way of the relay. One that it cannot serve is nothing to the others.
     async fn relay(
         &self,
+        push: &Push,
         via: &Via,
         due: Vec<(Node, Why)>,
         say: &impl Fn(&Node, Event<'_>),
@@ -240,7 +244,7 @@ impl Watch<'_> {
             return (round, None);
         }
         let nodes = meant.iter().map(|(node, _)| node.clone()).collect();
-        match relay::push(self.push, via, nodes, self.ssh, say, interrupt).await {
+        match relay::push(push, via, nodes, self.ssh, say, interrupt).await {
             Ok(Relayed { outcomes, pushed, .. }) => {
                 let served = outcomes.into_iter().zip(pushed.nodes).zip(meant);
                 round.extend(served.map(|((outcome, report), (_, why))| (Served { outcome, report }, why)));

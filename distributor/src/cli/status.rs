@@ -52,7 +52,9 @@ impl Status {
         };
         let ssh = self.ssh.options();
         let answers = question.ask(nodes, |node| transport::to(&node.reach, &ssh)).await;
-        let report = StatusReport::new(&answers, |name| self.images.mean(name));
+        // An archive means what it brings.
+        let is_asked = |name: &str| question.images.iter().any(|image| image.name == name);
+        let report = StatusReport::new(&answers, |name| is_asked(name) || self.images.mean(name));
         if report.nodes.iter().all(|node| node.error.is_none()) {
             let known: Vec<&str> = report.names().collect();
             let names: Vec<String> = self.images.unknown(&known).map(str::to_owned).collect();

@@ -57,6 +57,22 @@ fn an_image_is_as_it_was_pushed_until_something_changes() {
 }
 
 #[test]
+fn an_archive_stands_for_what_it_brings() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    let archive = rig.path().join("manager.tar");
+    let brings = [rig.store().image("manager").expect("an image")];
+    vcstore::archive::write(&rig.store(), &brings, &[], &archive).expect("an archive");
+    rig.push(&[archive.as_str()]).report(0);
+    let config = rig.path().join("ssh_config");
+    let arguments = ["--host", "127.0.0.1", "--ssh-user", "root", "--output", "json", "--ssh-config", config.as_str()];
+    let output = rig.vcdist("status", &[&[archive.as_str()], &arguments[..]].concat()).output().expect("vcdist runs");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let image = &report["nodes"][0]["images"][0];
+    assert_eq!((&image["pushed"]["digest"], output.status.code()), (&image["digest"], Some(0)), "{report}");
+}
+
+#[test]
 fn a_node_that_cannot_be_asked_is_said() {
     let rig = Rig::up();
     image(&rig.store(), "manager", b"base", b"own");
