@@ -297,7 +297,7 @@ mod tests {
         let sending = async move {
             sender.send(Ok(header(true, 0))).await.expect("a listener");
             let mut count = 0;
-            while timeout(Duration::from_millis(200), sender.send(Ok(part(count)))).await.is_ok() {
+            while timeout(Duration::from_secs(2), sender.send(Ok(part(count)))).await.is_ok() {
                 count += 1;
             }
             count

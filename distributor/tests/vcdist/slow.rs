@@ -92,14 +92,17 @@ fn a_connection_of_several_that_breaks_holds_a_push_up_and_no_more() {
     }
 }
 
-/// Measures both in turns until that is `enough`, three times at most: the best of each counts. What else the machine has to do
-/// falls on one more than on the other now and then.
+/// How often two ways are measured at most.
+const TURNS: usize = 6;
+
+/// Measures both in turns until that is `enough`: the best of each counts. What else the machine has to do falls on one more than
+/// on the other now and then.
 fn in_turns(
     mut measure: impl FnMut(usize) -> (Duration, Duration),
     enough: impl Fn(Duration, Duration) -> bool,
 ) -> (Duration, Duration) {
     let mut best = (Duration::MAX, Duration::MAX);
-    for turn in 0..3 {
+    for turn in 0..TURNS {
         let (this, that) = measure(turn);
         best = (best.0.min(this), best.1.min(that));
         if enough(best.0, best.1) {
