@@ -502,10 +502,15 @@ impl Push {
         let layers = plan::layers_to_unpack(&lacking, &node.inventory);
         let footprints = self.footprints.of(&self.store, layers).await;
         let plan = plan::for_engine(&self.images, &node.inventory, has, &footprints)?;
-        let Some(plan) = self.planned(plan, &node.inventory, node.via(), progress)? else { return Ok(()) };
-        let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
-        say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
-        Ok(node.load(&self.store, &plan, self.at, sent, say).await?)
+        if let Some(plan) = self.planned(plan, &node.inventory, node.via(), progress)? {
+            let (blobs, bytes) = (plan.sends().count(), plan.bytes_to_send());
+            say(Event::Sending { blobs, bytes, total: plan.total_bytes, sent });
+            node.load(&self.store, &plan, self.at, sent, say).await?;
+        }
+        if !self.dry_run {
+            node.note(&self.images, self.at).await?;
+        }
+        Ok(())
     }
 
     /// What is to be done on a node that has this; nothing when nothing is.

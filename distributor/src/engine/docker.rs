@@ -53,6 +53,7 @@ pub(super) fn probe(wanted: &[Wanted]) -> String {
         r#"say disk; if [ -n "$r" ]; then echo "$r"; $as df -Pk "$r" | tail -n 1; $as df -Pi "$r" | tail -n 1; fi"#
             .to_owned(),
     ];
+    lines.push(r#"say notes; $x image ls --format '{{.Repository}}:{{.Tag}}' | grep "^vcdist.invalid/""#.to_owned());
     lines.extend(wanted.iter().map(inspect));
     lines.join("\n")
 }
@@ -149,12 +150,14 @@ pub(super) fn load(call: &str, length: u64, open: &[&Wanted], at: Time) -> Strin
         format!(r#"head -c {length} | (e=$($x load --quiet 2>&1) || say "failed $(echo "$e" | tail -n 1)")"#),
     ];
     lines.extend(open.iter().map(|wanted| inspect(wanted)));
-    let noted = |wanted: &&Wanted| {
-        let (name, note) = (quoted(wanted.name()), note::of(&wanted.pushed(at)));
-        format!(r#"$x tag {name} {} >/dev/null 2>&1 || say "unnoted "{name}"#, quoted(&note))
-    };
-    lines.extend(open.iter().map(noted));
+    lines.extend(open.iter().map(|wanted| note(wanted, at)));
     lines.join("\n")
+}
+
+/// What notes a push that began `at` this time on an image that is there.
+pub(super) fn note(wanted: &Wanted, at: Time) -> String {
+    let (name, note) = (quoted(wanted.name()), quoted(&note::of(&wanted.pushed(at))));
+    format!(r#"$x tag {name} {note} >/dev/null 2>&1 || say "unnoted "{name}"#)
 }
 
 /// Whether Docker of this version reads zstd.

@@ -21,7 +21,7 @@ use crate::fallback::{self, Said, architecture, disk, run};
 use crate::inventory::Inventory;
 use crate::plan::Plan;
 use crate::push::{Event, Via};
-use crate::pushed::Time;
+use crate::pushed::{Pushed, Time};
 use crate::transfer::Sent;
 use crate::transport::Transport;
 use crate::wanted::Wanted;
@@ -100,6 +100,8 @@ pub(crate) struct Node<'a> {
     pub(crate) inventory: Inventory,
     /// What stands for each name, by configuration or target.
     images: BTreeMap<String, String>,
+    /// The pushes that are noted there.
+    notes: Vec<Pushed>,
 }
 
 /// The program that takes images in.
@@ -175,7 +177,8 @@ impl<'a> Node<'a> {
             records: BTreeMap::new(),
         };
         let call = call.to_owned();
-        Ok(Self { transport, call, tool, inventory, images: named(&said) })
+        let notes = lines("notes").iter().filter_map(|line| note::read(line.trim())).collect();
+        Ok(Self { transport, call, tool, inventory, images: named(&said), notes })
     }
 
     /// By which way images come there.
@@ -236,15 +239,33 @@ impl<'a> Node<'a> {
             let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
             return Err(Error::Incomplete { names, said: words.collect::<Vec<_>>().join("; ") });
         }
-        for name in said.iter().filter_map(|said| said.words.strip_prefix("unnoted ")) {
-            tracing::warn!("it could not be noted on the node that {name} was pushed; vcdist prune will not know it");
-        }
+        warn_of_unnoted(&said);
         for wanted in open {
             say(Event::Finished {
                 image: wanted.name(),
                 unpacked: u32::try_from(wanted.layers.len()).unwrap_or(u32::MAX),
             });
         }
+        Ok(())
+    }
+
+    /// Notes a push that began `at` this time on the images that are there already, as far as nothing notes it.
+    pub(crate) async fn note(&self, images: &[Image], at: Time) -> Result<(), Error> {
+        let wanted = images.iter().filter_map(|image| Wanted::new(image, &self.inventory.platform));
+        let is_noted = |wanted: &Wanted| {
+            self.notes.iter().any(|note| note.name == wanted.name() && note.digest == wanted.target.blob.digest)
+        };
+        let unnoted: Vec<Wanted> = wanted.filter(|wanted| self.has(wanted) && !is_noted(wanted)).collect();
+        if unnoted.is_empty() {
+            return Ok(());
+        }
+        let noting = |wanted: &Wanted| match self.tool {
+            Tool::Docker { .. } => docker::note(wanted, at),
+            Tool::Skopeo | Tool::Podman => storage::note(self.tool, wanted, at),
+        };
+        let script = [format!("x=\"$as {}\"", self.call)].into_iter().chain(unnoted.iter().map(noting));
+        let said = run(self.transport, &script.collect::<Vec<_>>().join("\n"), None, ANSWER_WITHIN).await?;
+        warn_of_unnoted(&said);
         Ok(())
     }
 
@@ -274,6 +295,13 @@ impl Tool {
 /// containerd's store by what their names point at.
 fn is(wanted: &Wanted, found: &str) -> bool {
     found == wanted.config.to_string() || found == wanted.target.blob.digest.to_string()
+}
+
+/// What could not be noted is there all the same.
+fn warn_of_unnoted(said: &[Said]) {
+    for name in said.iter().filter_map(|said| said.words.strip_prefix("unnoted ")) {
+        tracing::warn!("it could not be noted on the node that {name} was pushed; vcdist prune will not know it");
+    }
 }
 
 /// `image NAME DIGEST`, as scripts say it.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use vcstore::Digest;
 
 use super::holding::{Held, Holding};
-use super::{first, note, quoted};
+use super::{Tool, first, note, quoted};
 use crate::fallback::{END, Said};
 use crate::inventory::Present;
 use crate::protocol::proto::Container;
@@ -56,8 +56,21 @@ pub(super) fn probe(wanted: &[Wanted]) -> String {
         r#"say disk; echo "$d"; $as df -Pk "$d" | tail -n 1; $as df -Pi "$d" | tail -n 1"#.to_owned(),
         r#"say layers; $as sh -c 'cat "$1"/*-layers/layers.json' - "$r" 2>/dev/null | tr ',{' '\n\n' | sed -n 's/^ *"compressed-diff-digest": *"\(.*\)".*/\1/p'"#.to_owned(),
     ];
+    lines.push(format!(
+        "say notes; $as sh -c 'cat {IMAGES} 2>/dev/null' - \"$r\" | grep -o \"vcdist.invalid/[^\\\"]*\""
+    ));
     lines.extend(wanted.iter().map(inspect));
     lines.join("\n")
+}
+
+/// What notes a push that began `at` this time on an image that is there.
+pub(super) fn note(tool: Tool, wanted: &Wanted, at: Time) -> String {
+    let (name, note) = (quoted(wanted.name()), quoted(&note::of(&wanted.pushed(at))));
+    let noting = match tool {
+        Tool::Podman => format!("$x tag {name} {note}"),
+        _ => format!("$x copy --insecure-policy --quiet containers-storage:{name} containers-storage:{note}"),
+    };
+    format!(r#"{noting} >/dev/null 2>&1 || say "unnoted "{name}"#)
 }
 
 /// The script that asks for every image, layer and container, of the storage's own lists. podman comes first here: skopeo takes

@@ -48,7 +48,8 @@ fn status(rig: &Rig, arguments: &[&str], code: i32) -> Value {
     }
     let output = command.args(arguments).output().expect("vcdist runs");
     assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    // Of an image that nobody knows there is no report.
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     report["nodes"][0]["images"][0].clone()
 }
 
@@ -129,13 +130,24 @@ impl Storage {
         printed(Command::new(program).args(arguments).env("CONTAINERS_STORAGE_CONF", &self.conf))
     }
 
+    /// How many pushes are noted in it.
+    fn notes(&self) -> usize {
+        self.all_names().iter().filter(|name| name.starts_with("vcdist.invalid/")).count()
+    }
+
     /// Every name in it that is no note.
     fn names(&self) -> Vec<String> {
+        let mut names = self.all_names();
+        names.retain(|name| !name.starts_with("vcdist.invalid/"));
+        names
+    }
+
+    fn all_names(&self) -> Vec<String> {
         let listed = fs::read(self.conf.with_file_name("storage").join("vfs-images/images.json")).expect("images");
         let images: Value = serde_json::from_slice(&listed).expect("JSON");
         let names = images.as_array().expect("images").iter().flat_map(|image| image["names"].as_array().cloned());
         let names = names.flatten().map(|name| name.as_str().expect("a name").to_owned());
-        names.filter(|name| !name.starts_with("vcdist.invalid/")).collect()
+        names.collect()
     }
 }
 
@@ -253,6 +265,13 @@ fn docker_tells_what_was_pushed_last_and_what_runs() {
         assert_eq!((&other["found"], &other["digest"]), (&json!(digest(&rig)), &json!(digest(&rig))), "{other}");
     }
     let _ = printed(&mut docker.command(&["rm", "--force", "one"]));
+    // An image that came another way is noted when it is pushed, and need not be sent.
+    let names = printed(&mut docker.command(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]));
+    let notes: Vec<&str> = names.lines().filter(|name| name.starts_with("vcdist.invalid/")).collect();
+    let _ = printed(&mut docker.command(&[&["rmi"], &notes[..]].concat()));
+    assert_eq!(status(&rig, &WITHOUT_STORE, 1), Value::Null);
+    assert_eq!(push(&rig, &["manager"]).node()["result"], "up-to-date");
+    assert_eq!(status(&rig, &WITHOUT_STORE, 0)["present"], true);
     let _ = printed(&mut docker.command(&["rmi", NAME]));
     let lost = status(&rig, &WITHOUT_STORE, 3);
     assert_eq!((&lost["found"], &lost["present"], &lost["complete"]), (&Value::Null, &json!(false), &json!(true)));
@@ -283,6 +302,7 @@ fn skopeo_fills_the_storage_of_crio_with_what_it_lacks() {
     assert_eq!(cold["blobs"], json!({"needed": 7, "sent": 7}));
     let again = push(&rig, &images).node();
     assert_eq!((&again["result"], &again["bytes"]["sent"]), (&json!("up-to-date"), &json!(0)));
+    assert_eq!(storage.notes(), 2);
 
     image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(9, MB));
     let changed = push(&rig, &images).node();
@@ -399,6 +419,7 @@ fn podman_fills_the_storage_of_crio_and_removes_single_names() {
     let cold = push(&rig, &["manager"]).node();
     assert_eq!((&cold["result"], &cold["via"]), (&json!("pushed"), &json!("podman")), "{cold}");
     assert_eq!(push(&rig, &["manager"]).node()["result"], "up-to-date");
+    assert_eq!(storage.notes(), 1, "the second push notes nothing anew");
     let id = storage.printed("podman", &["image", "inspect", "--format", "{{.Id}}", NAME]);
     assert_eq!(format!("sha256:{id}"), config(&rig));
     let old = digest(&rig);

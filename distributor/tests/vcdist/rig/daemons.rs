@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -111,7 +112,7 @@ pub(super) fn write_sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&
         assert!(keygen.status().expect("ssh-keygen runs").success());
     }
     fs::copy(path.join("user_key.pub"), path.join("authorized_keys")).expect("a key");
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port = port();
     let address = network.map_or_else(|| "127.0.0.1".to_owned(), Network::address);
     let mut config = format!(
         "Port {port}\nListenAddress {address}\nListenAddress 127.0.0.1\nHostKey {path}/host_key\nAuthorizedKeysFile {path}/authorized_keys\n\
@@ -134,6 +135,15 @@ pub(super) fn write_sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&
     );
     fs::write(path.join("ssh_config"), client).expect("a configuration");
     port
+}
+
+/// A port that an sshd may have to itself, also after it was killed: connections begin at ports above these.
+fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 200).expect("a small number") * 100;
+    let candidates = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000);
+    let mut free = candidates.take(1000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a port that nobody has")
 }
 
 /// An sshd that lets root in with the key made for it.

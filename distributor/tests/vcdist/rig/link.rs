@@ -37,9 +37,8 @@ pub(super) fn to(port: u16, fate: Fate) -> u16 {
                     return;
                 }
                 Some(Fate::BreaksOnce(limit)) => {
-                    if carried.join().expect("a link") < limit {
-                        fate = this;
-                    }
+                    let ended_whole = carried.join().expect("a link") < limit;
+                    fate = this.filter(|_| ended_whole);
                 }
                 None => {}
             }
