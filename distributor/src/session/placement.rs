@@ -200,7 +200,7 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
         format!("umask 077; u=$(id -u); as=; {root}"),
         r#"ours() { [ -d "$1" ] && [ -O "$1" ] && case $(ls -ld "$1") in d*) chmod 700 "$1";; *) false;; esac; }"#.into(),
         // Where openssl is, it uses the processor's own instructions for this, and sha256sum may not.
-        r#"hashed() { openssl dgst -sha256 -r <"$1" 2>/dev/null || sha256sum <"$1"; }"#.into(),
+        r#"hashed() { h=$(openssl dgst -sha256 -r <"$1" 2>/dev/null) || h=$(sha256sum <"$1"); echo "$h"; }"#.into(),
         format!(r#"same() {{ case $(hashed "$1") in {hash}*) ;; *) false;; esac; }}"#),
         format!(r#"go() {{ exec $as "$1" {arguments}; }}"#),
         format!(r#"say() {{ echo "{MARK}$1"; }}"#),

@@ -98,12 +98,21 @@ fn images_that_are_collected_between_the_plan_and_the_transfer_are_sent_again() 
         image(&rig.store(), name, &noise(seed, 10_000), &noise(100 + seed, 10_000));
     }
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    let full = rig.push(&known);
-    full.report(0);
-    let records = rig.ctr(&["images", "ls", "-q"]);
-    image(&rig.store(), "manager", b"base", &noise(2, MB));
+    // On a busy machine the helper may be stopped too late, when its lease has all that it counts on, or too early, when
+    // something else was written.
+    let sent = (0..6).map(|attempt| collected_under_way(&rig, &known, attempt)).find(|sent| *sent > 4);
+    assert!(sent.is_some(), "the moment was never hit");
+}
 
-    let mut command = rig.command(&["127.0.0.1"], &[&known[..], &["manager"]].concat());
+/// Has the images collected that the push of another one counts on; how many blobs it sent.
+fn collected_under_way(rig: &Rig, known: &[&str], attempt: u64) -> u64 {
+    rig.push(known).report(0);
+    // What that push has containerd write is written by then.
+    rig.collect_garbage();
+    let records = rig.ctr(&["images", "ls", "-q"]);
+    image(&rig.store(), "manager", &noise(200 + attempt, 10), &noise(300 + attempt, MB));
+
+    let mut command = rig.command(&["127.0.0.1"], &[known, &["manager"]].concat());
     let push = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vcdist starts");
     // The first thing that it writes is its lease. It is stopped before it has put all that it counts on under it.
     let database = rig.path().join("root/io.containerd.metadata.v1.bolt/meta.db");
@@ -120,9 +129,9 @@ fn images_that_are_collected_between_the_plan_and_the_transfer_are_sent_again() 
     let node = Pushed::from(push.wait_with_output().expect("it ends")).node();
     assert_eq!(node["result"], "pushed");
     let count = |key: &str| node["blobs"][key].as_u64().expect("a number");
-    assert_eq!(count("needed"), 4, "as it was planned at first");
-    assert!(count("sent") > 4, "{node}");
+    let is_as_planned = count("needed") == 4;
     rig.collect_garbage();
     rig.assert_names_are_whole();
-    assert_eq!(rig.push(&[&known[..], &["manager"]].concat()).node()["result"], "up-to-date");
+    assert_eq!(rig.push(&[known, &["manager"]].concat()).node()["result"], "up-to-date");
+    if is_as_planned { count("sent") } else { 0 }
 }

@@ -1,6 +1,7 @@
 //! Where the helper is placed on a node, and that nobody can put another in its place.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::rig::{Peculiar, Rig, image};
 
@@ -18,7 +19,21 @@ fn a_cache_folder_that_runs_nothing_or_takes_nothing_is_passed_over() {
 
 #[test]
 fn a_helper_that_was_tampered_with_is_never_run() {
+    tamper(&Rig::up());
+}
+
+#[test]
+fn a_node_whose_openssl_does_not_work_checks_the_helper_all_the_same() {
     let rig = Rig::up();
+    let folder = rig.path().join("bin");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("openssl"), "#!/bin/sh\necho nothing; exit 1\n").expect("a program");
+    fs::set_permissions(folder.join("openssl"), fs::Permissions::from_mode(0o755)).expect("its mode");
+    rig.prefer_programs_in(&folder);
+    tamper(&rig);
+}
+
+fn tamper(rig: &Rig) {
     image(&rig.store(), "manager", b"base", b"own");
     rig.push(&["manager"]).report(0);
     let helper = rig.helpers().remove(0);
