@@ -9,7 +9,7 @@ use vcstore::Digest;
 use super::file::ComponentTable;
 use super::template::Template;
 use super::{is_absolute, is_relative, named};
-use crate::platform;
+use crate::{platform, sandbox};
 
 /// How a component's files come to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -263,10 +263,17 @@ fn environment(name: &str, table: &ComponentTable) -> Result<BTreeMap<String, Te
 }
 
 fn inputs(table: &ComponentTable) -> Result<BTreeMap<String, Utf8PathBuf>, String> {
-    match table.inputs.keys().find(|inside| !is_absolute(inside)) {
-        Some(inside) => Err(format!("its input {inside:?} is no absolute path to find it at")),
-        None => Ok(table.inputs.clone()),
+    for inside in table.inputs.keys() {
+        if !is_absolute(inside) {
+            return Err(format!("its input {inside:?} is no absolute path to find it at"));
+        }
+        if Utf8Path::new(inside).starts_with(sandbox::HOST) {
+            return Err(format!(
+                "its input {inside:?} is where a sandbox has the machine's own files while it is made"
+            ));
+        }
     }
+    Ok(table.inputs.clone())
 }
 
 impl Prebuilt {
@@ -381,6 +388,10 @@ mod tests {
             (
                 "command = [\"make\"]\noutputs = { \"/x\" = \"x\" }\ninputs = { x = \"x\" }".to_owned(),
                 "its input \"x\" is no",
+            ),
+            (
+                "command = [\"make\"]\noutputs = { \"/x\" = \"x\" }\ninputs = { \"/.host/etc/x\" = \"x\" }".to_owned(),
+                "its input \"/.host/etc/x\" is where a sandbox has the machine's own files while it is made",
             ),
             ("prebuilt = { \"x\" = \"x\" }".to_owned(), "\"x\" is no absolute path of a file in the image"),
             ("prebuilt = { \"/x\" = \"../x\" }".to_owned(), "\"../x\" is no path below the source's folder"),

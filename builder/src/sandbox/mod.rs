@@ -11,6 +11,7 @@ mod enter;
 mod error;
 mod explain;
 mod init;
+mod mountpoint;
 mod mounts;
 mod probe;
 pub(crate) mod remote;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::error::Error;
 pub(crate) use self::explain::Wanted;
+pub(crate) use self::mounts::HOST;
 use self::probe::Refusal;
 pub(crate) use self::run::{Stage, stage};
 pub(crate) use self::settings::{Settings, parse_size, parse_time};

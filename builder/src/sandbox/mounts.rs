@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -9,10 +10,11 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::pivot_root;
 
+use super::mountpoint;
 use super::spec::{Limits, Mount, Obstacle, Spec};
 
-/// Where the machine's own file system is while the new one is built.
-pub(super) const HOST: &str = "/.host";
+/// Where the machine's own file system is while the new one is built. Nothing may be mounted there.
+pub(crate) const HOST: &str = "/.host";
 
 /// Every machine has this folder, and nothing below it is an input. The new root is first mounted over it.
 const PLACE: &str = "/proc";
@@ -107,19 +109,20 @@ fn accounts() -> io::Result<()> {
 /// Shows a file or folder of the machine, and makes it and all that is mounted below read-only unless it may be written.
 fn bind(one: &Mount) -> io::Result<()> {
     let host: Utf8PathBuf = Utf8Path::new(HOST).join(one.host.strip_prefix("/").unwrap_or(&one.host));
-    parent(&one.inside)?;
-    if host.is_dir() {
-        fs::create_dir_all(&one.inside)?;
-    } else {
-        File::options().create(true).append(true).open(&one.inside)?;
+    let inside = Utf8Path::new("/").join(&one.inside);
+    if inside.starts_with(HOST) {
+        return Err(io::Error::other("the machine's own files are there"));
     }
+    let opened = mountpoint::make(Utf8Path::new("/"), &inside, host.is_dir())?;
+    // The very place that was found, whatever its path comes to lead to.
+    let place = format!("{HOST}/proc/self/fd/{}", opened.as_raw_fd());
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-    mount(Some(host.as_std_path()), one.inside.as_std_path(), None::<&str>, flags, None::<&str>)?;
+    mount(Some(host.as_std_path()), place.as_str(), None::<&str>, flags, None::<&str>)?;
     if one.writable {
         return Ok(());
     }
     let mounts = fs::read_to_string(format!("{HOST}/proc/self/mountinfo"))?;
-    let below = parse_mountinfo(&mounts).filter(|mount| mount.path.starts_with(&one.inside));
+    let below = parse_mountinfo(&mounts).filter(|mount| mount.path.starts_with(&inside));
     below.map(|mount| mount.path).try_for_each(restrict)
 }
 

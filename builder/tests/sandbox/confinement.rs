@@ -104,6 +104,31 @@ fn a_read_only_folder_is_so_with_everything_mounted_in_it() {
 }
 
 #[test]
+fn making_it_changes_nothing_of_the_machine_whatever_is_declared() {
+    for user in User::all() {
+        let (build, machine) = (shared_folder(), shared_folder());
+        // While mounts are made, the machine's own files are below this path.
+        let there = format!("/.host{}", machine.path().display());
+        std::os::unix::fs::symlink(&there, build.path().join("link")).unwrap();
+        let write = format!("{}:/build", build.path().display());
+        let refused = |inside: &str, why: &str| {
+            let read = format!("/etc/hostname:{inside}");
+            let run = script(user, &["--write", &write, "--read", &read], "true");
+            run.failed(&[&format!("cannot mount /etc/hostname at {inside}: "), why]);
+            assert_eq!(fs::read_dir(machine.path()).unwrap().count(), 0, "{inside}");
+        };
+        refused(&format!("{there}/new"), "the machine's own files are there");
+        refused(&format!(".{there}/new"), "the machine's own files are there");
+        refused("/build/link/new", "/build/link is a link there, which would lead elsewhere");
+        refused("/build/link", "/build/link is a link there");
+        let run =
+            script(user, &["--write", &write, "--read", "/etc/hostname:/build/a/b"], "cat /build/a/b; rm /build/a/b");
+        run.failed(&["cannot remove '/build/a/b'"]);
+        assert_eq!(run.stdout, "");
+    }
+}
+
+#[test]
 fn it_sees_and_reaches_no_other_process() {
     let mut other = Command::new("sleep").arg("4242.42").spawn().unwrap();
     for user in User::all() {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -70,6 +71,34 @@ fn a_lock_cannot_name_a_folder_of_this_machine_as_what_was_cloned() {
     }
     bench.write("vcbuild.lock", "version = 2\n\n[go.\"1.26.x\"]\nversion = \"../../x\"\n\n[go.\"1.26.x\".sums]\n");
     bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "\"../../x\" is no version of Go"]);
+}
+
+#[test]
+fn an_input_of_a_command_makes_no_file_on_this_machine() {
+    let bench = with_note();
+    let outside = bench.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let built = |inside: &str| {
+        let inputs = format!("inputs = {{ \"{inside}\" = \"/etc/hostname\" }}");
+        bench.write(
+            "vcbuild.toml",
+            &project(&format!("command = [\"true\"]\noutputs = {{ \"/x\" = \"x\" }}\n{inputs}")),
+        );
+        let run = bench.run(&["images", "--sandbox", "required"]);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{run:?}");
+        run
+    };
+    let there = format!("/.host{}", outside.display());
+    let where_it_is = "is where a sandbox has the machine's own files while it is made";
+    built(&format!("{there}/new")).failed(2, &["project vcbuild.toml: component note: its input", where_it_is]);
+    symlink(&there, bench.path("link")).unwrap();
+    built("/build/source/link/new").failed(
+        1,
+        &[
+            "mount /etc/hostname at /build/source/link/new",
+            "/build/source/link is a link there, which would lead elsewhere",
+        ],
+    );
 }
 
 #[test]
