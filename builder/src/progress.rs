@@ -51,8 +51,22 @@ impl Progress {
         action: &Action,
         run: impl FnOnce() -> Result<Outputs, Error>,
     ) -> Result<Outputs, Error> {
+        self.realise_if(store, action, |_| true, run)
+    }
+
+    /// The same for whoever cannot use all outputs: those that do not suit count as none.
+    ///
+    /// # Errors
+    /// As [`Progress::realise`].
+    pub(crate) fn realise_if(
+        &self,
+        store: &Store,
+        action: &Action,
+        suits: impl Fn(&Outputs) -> bool,
+        run: impl FnOnce() -> Result<Outputs, Error>,
+    ) -> Result<Outputs, Error> {
         let start = Instant::now();
-        let realised = store.realise(action, || {
+        let realised = store.realise_if(action, suits, || {
             let _line = self.display.running(action.kind(), action.name());
             run()
         });

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use vcstore::{Blob, BlobWriter, Platform, Store};
+use vcstore::{Action, Blob, BlobWriter, Outputs, Platform, Store};
 
 use crate::Error;
 use crate::lock::Lock;
@@ -30,6 +30,28 @@ pub(crate) struct Site<'a> {
     /// Where programs run that make files.
     pub(crate) sandbox: &'a Sandbox,
     pub(crate) progress: &'a Progress,
+}
+
+impl Site<'_> {
+    /// The outputs of an action that runs a program in the sandbox: of a run that was confined, where this one would be.
+    ///
+    /// # Errors
+    /// As [`Progress::realise`].
+    pub(crate) fn realise(
+        &self,
+        action: &Action,
+        run: impl FnOnce() -> Result<Outputs, Error>,
+    ) -> Result<Outputs, Error> {
+        self.progress.realise_if(self.store, action, |outputs| self.sandbox.takes(outputs), run)
+    }
+
+    /// Whether such an action must run for its outputs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn must_run(&self, action: &Action) -> Result<bool, Error> {
+        Ok(self.store.recall_if(&action.key()?, |outputs| self.sandbox.takes(outputs))?.is_none())
+    }
 }
 
 /// A component whose files are wanted for a platform; `program` is what its kind says of it.

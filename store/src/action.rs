@@ -160,15 +160,28 @@ impl Store {
         action: &Action,
         run: impl FnOnce() -> Result<Outputs, E>,
     ) -> Result<Realised, E> {
+        self.realise_if(action, |_| true, run)
+    }
+
+    /// The same for whoever cannot use all outputs: those that do not suit count as none, and what runs replaces them.
+    ///
+    /// # Errors
+    /// As [`Store::realise`].
+    pub fn realise_if<E: From<Error>>(
+        &self,
+        action: &Action,
+        suits: impl Fn(&Outputs) -> bool,
+        run: impl FnOnce() -> Result<Outputs, E>,
+    ) -> Result<Realised, E> {
         let key = action.key()?;
-        if let Some(realised) = self.stored(&key)? {
+        if let Some(realised) = self.stored(&key, &suits)? {
             return Ok(realised);
         }
         let _lock = ActionLock::take(self, &key)?;
-        if let Some(realised) = self.stored(&key)? {
+        if let Some(realised) = self.stored(&key, &suits)? {
             return Ok(realised);
         }
-        if let Some(realised) = self.substituted(&key)? {
+        if let Some(realised) = self.substituted(&key, &suits)? {
             return Ok(realised);
         }
         tracing::debug!(kind = action.kind, name = action.name, %key, "running");
@@ -183,20 +196,29 @@ impl Store {
     /// # Errors
     /// When the store cannot be read or written.
     pub fn recall(&self, key: &ActionKey) -> Result<Option<Outputs>, Error> {
+        self.recall_if(key, |_| true)
+    }
+
+    /// The same for whoever cannot use all outputs: those that do not suit count as none.
+    ///
+    /// # Errors
+    /// As [`Store::recall`].
+    pub fn recall_if(&self, key: &ActionKey, suits: impl Fn(&Outputs) -> bool) -> Result<Option<Outputs>, Error> {
         self.hold([Use::Action(*key)])?;
-        let mut found = self.stored(key)?;
+        let mut found = self.stored(key, &suits)?;
         if found.is_none() && self.substituter().is_some() {
             let _lock = ActionLock::take(self, key)?;
-            found = match self.stored(key)? {
-                None => self.substituted(key)?,
+            found = match self.stored(key, &suits)? {
+                None => self.substituted(key, &suits)?,
                 stored => stored,
             };
         }
         Ok(found.map(|realised| realised.outputs))
     }
 
-    fn stored(&self, key: &ActionKey) -> Result<Option<Realised>, Error> {
-        let Some(record) = self.record(key)?.filter(|record| self.has_outputs(record)) else { return Ok(None) };
+    fn stored(&self, key: &ActionKey, suits: impl Fn(&Outputs) -> bool) -> Result<Option<Realised>, Error> {
+        let usable = |record: &Record| self.has_outputs(record) && suits(record.outputs());
+        let Some(record) = self.record(key)?.filter(usable) else { return Ok(None) };
         // Garbage collection goes by when an action was last of use.
         let _ = File::open(self.action_path(key)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
         let given = self.substituter().is_some_and(|substituter| substituter.gave(key));
@@ -204,12 +226,15 @@ impl Store {
         Ok(Some(Realised { outputs: record.outputs().clone(), origin }))
     }
 
-    fn substituted(&self, key: &ActionKey) -> Result<Option<Realised>, Error> {
+    fn substituted(&self, key: &ActionKey, suits: impl Fn(&Outputs) -> bool) -> Result<Option<Realised>, Error> {
         let Some(record) = self.substituter().and_then(|substituter| substituter.substitute(key, self)) else {
             return Ok(None);
         };
         if record.key()? != *key || !self.has_outputs(&record) {
             tracing::warn!(%key, "a substituter gave something else than was asked for: the action runs");
+            return Ok(None);
+        }
+        if !suits(record.outputs()) {
             return Ok(None);
         }
         self.put_record(&record)?;
@@ -290,6 +315,23 @@ mod tests {
     }
 
     #[test]
+    fn outputs_that_do_not_suit_are_made_again_and_replaced() {
+        let (_folder, store) = scratch();
+        let realise = |wanted: &'static str, made: &str| {
+            let suits = move |outputs: &Outputs| outputs.note("sandbox") == Some(wanted);
+            let run = || Ok::<_, Error>(Outputs::new().with_note("sandbox", made));
+            store.realise_if(&action("a"), suits, run).unwrap().origin
+        };
+        let key = action("a").key().unwrap();
+        let recall = |wanted: &str| store.recall_if(&key, |outputs| outputs.note("sandbox") == Some(wanted)).unwrap();
+        assert_eq!(realise("none", "none"), Origin::Ran);
+        assert!(recall("namespaces").is_none() && recall("none").is_some());
+        assert_eq!(realise("namespaces", "namespaces"), Origin::Ran);
+        assert_eq!(realise("namespaces", "none"), Origin::Stored);
+        assert!(recall("namespaces").is_some() && recall("none").is_none());
+    }
+
+    #[test]
     fn a_failed_run_records_nothing() {
         let (_folder, store) = scratch();
         let failed = store.realise(&action("a"), || Err(Error::Missing { digest: crate::Digest::of(b"x") }));
@@ -350,6 +392,13 @@ mod tests {
         let (_folder, store) = scratch();
         let asked = store.with_substituter(gives(b"binary"));
         assert!(asked.recall(&action("a").key().unwrap()).unwrap().is_some());
+
+        let (_folder, store) = scratch();
+        let given = store.clone().with_substituter(gives(b"binary"));
+        let suits = |_: &Outputs| false;
+        assert!(given.realise_if(&action("a"), suits, run).is_err(), "what does not suit is not taken");
+        assert_eq!(given.recall_if(&action("a").key().unwrap(), suits).unwrap(), None);
+        assert!(store.recorded().unwrap().is_empty());
 
         let (_folder, store) = scratch();
         let liar = store.clone().with_substituter(gives(b"other"));

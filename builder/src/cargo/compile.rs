@@ -57,7 +57,7 @@ const CRATES: &str = "/crates";
 impl Workshop<'_> {
     /// The binary: from the store, or compiled.
     pub(super) fn realise(&self, job: &Job<'_>) -> Result<Blob, crate::Error> {
-        let outputs = self.site.progress.realise(self.site.store, &self.action(job)?, || self.compile(job))?;
+        let outputs = self.site.realise(&self.action(job)?, || self.compile(job))?;
         outputs.blob("binary").ok_or_else(|| crate::Error::Internal("a compile action without a binary".to_owned()))
     }
 

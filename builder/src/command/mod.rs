@@ -55,8 +55,7 @@ pub(crate) fn build<'a>(
     let made: Vec<Result<Vec<Made<'a>>, crate::Error>> = tasks(wanted, site)
         .into_par_iter()
         .map(|task| {
-            let outputs =
-                site.progress.realise(site.store, &task.action(site, &source)?, || task.run(site, &listing))?;
+            let outputs = site.realise(&task.action(site, &source)?, || task.run(site, &listing))?;
             task.components.iter().map(|one| task.made(one, &outputs)).collect()
         })
         .collect();

@@ -46,7 +46,6 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Re
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let store = site.store;
     let look = Look::at(wanted, site)?;
     site.lock.pin_modules(&look.module.path, look.pins()?, false)?;
     site.lock.save()?;
@@ -62,7 +61,7 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Re
     }
     let prepared = jobs.par_iter().map(|(_, job)| job.prepare(&go, &module, &tree)).collect::<Result<Vec<_>, _>>()?;
     // All at once: what the store lacks is looked for in caches, which takes its time.
-    let must_run = prepared.par_iter().map(|job| job.must_run(store)).collect::<Result<Vec<_>, _>>()?;
+    let must_run = prepared.par_iter().map(|job| job.must_run(site)).collect::<Result<Vec<_>, _>>()?;
     let missing: Vec<_> = prepared.iter().zip(must_run).filter_map(|(job, must)| must.then_some(job)).collect();
     warm_up(&go, site, &module, &missing)?;
     let made: Vec<_> = jobs

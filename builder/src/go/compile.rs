@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use vcstore::{Action, Blob, Outputs, Store};
+use vcstore::{Action, Blob, Outputs};
 
 use super::scan::{Scope, ensure_modules};
 use super::{Closure, Go, Home, Module};
@@ -80,8 +80,8 @@ impl Prepared<'_> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn must_run(&self, store: &Store) -> Result<bool, Error> {
-        Ok(store.recall(&self.action.key()?)?.is_none())
+    pub(crate) fn must_run(&self, site: &Site<'_>) -> Result<bool, Error> {
+        site.must_run(&self.action)
     }
 }
 
@@ -92,7 +92,7 @@ impl Prepared<'_> {
 pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prepared<'_>) -> Result<Blob, Error> {
     let Site { store, sandbox, progress, .. } = *site;
     let Prepared { job, files, ldflags, action } = prepared;
-    let outputs = progress.realise(store, action, || {
+    let outputs = site.realise(action, || {
         ensure_modules(go, store, module, job.scope, job.closure, progress)?;
         let stage = Stage::fill(site, module, files)?;
         let binary = stage.home.path.join("binary");

@@ -39,6 +39,9 @@ pub(crate) use self::step::{SYSTEM_FOLDERS, Step};
 /// A folder in memory, which lists files by when they were made.
 const MEMORY: &str = "/dev/shm";
 
+/// How an action's record begins to say that nothing confined its program.
+const UNCONFINED: &str = "none";
+
 /// Whether programs that make outputs are confined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -165,10 +168,18 @@ impl Sandbox {
         Ok(match (self.is_confined()?, self.ability.get()) {
             (true, _) => "user, mount, pid, network, ipc and uts namespaces".to_owned(),
             (false, Some(Err(Refusal::Forbidden(obstacle)))) => {
-                format!("none: cannot {}: {}", obstacle.attempt, obstacle.why)
+                format!("{UNCONFINED}: cannot {}: {}", obstacle.attempt, obstacle.why)
             }
-            (false, _) => "none: turned off".to_owned(),
+            (false, _) => format!("{UNCONFINED}: turned off"),
         })
+    }
+
+    /// Whether programs that ran before may have made these outputs for one that would run here: what was made unconfined is
+    /// never used where programs are confined, since nobody knows what went into it.
+    pub(crate) fn takes(&self, outputs: &vcstore::Outputs) -> bool {
+        let unconfined = outputs.note("sandbox").is_some_and(|confinement| confinement.starts_with(UNCONFINED));
+        // Where they must be confined and cannot be, the step says so.
+        !unconfined || matches!(self.is_confined(), Ok(false))
     }
 
     /// Where a compiler's own cache of this name is, in the store's care. What was made unconfined is never used by a

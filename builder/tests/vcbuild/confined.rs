@@ -15,6 +15,36 @@ fn images_are_the_same_with_and_without_it_and_what_confined_them_is_recorded() 
 }
 
 #[test]
+fn what_ran_unconfined_is_made_again_where_it_would_be_confined() {
+    let bench = Bench::new();
+    bench.write(
+        "vcbuild.toml",
+        "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\noutputs = { \"/x\" = \"x\" }\n\
+         command = [\"bash\", \"-c\", \"ls / > x\"]\n",
+    );
+    let build = |mode: &str| {
+        let run = bench.run(&["images", "--sandbox", mode, "--output", "json"]);
+        (run.ran("command"), digests(&run.json()))
+    };
+    let free = build("off");
+    assert_eq!((free.0, build("off")), (1, (0, free.1.clone())));
+    let confined = build("auto");
+    assert_eq!(confined.0, 1);
+    assert_ne!(confined.1, free.1);
+    for mode in ["required", "off"] {
+        assert_eq!(build(mode), (0, confined.1.clone()), "{mode}");
+    }
+    let note = bench.tool("sh", &["-c", "grep -ho '\"sandbox\":\"[^\"]*\"' store/actions/*"]);
+    assert_eq!(note, "\"sandbox\":\"user, mount, pid, network, ipc and uts namespaces\"\n");
+
+    let hello = Bench::with_hello();
+    let build = |mode: &str| {
+        hello.run(&["images", "--source-dir", "hello", "--components", "one", "--sandbox", mode]).ran("compile")
+    };
+    assert_eq!((build("off"), build("required"), build("required")), (1, 1, 0));
+}
+
+#[test]
 fn a_project_says_how_it_is_confined_and_the_command_line_says_otherwise() {
     let bench = Bench::new();
     let project = "base = \"scratch\"\n[sandbox]\nmode = \"required\"\ntimeout = \"1s\"\n[components.x]\n\
