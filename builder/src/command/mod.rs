@@ -18,7 +18,7 @@ use crate::site::{Made, Site, Wanted};
 use crate::source::utf8;
 
 /// A change in how commands are run that can change what they make changes this number, and with it every key.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What is run: components with the same are made by one run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

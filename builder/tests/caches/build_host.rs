@@ -77,6 +77,29 @@ fn a_host_makes_the_same_is_sent_only_what_it_lacks_and_gives_only_what_is_lacke
 }
 
 #[test]
+fn what_a_command_removes_on_a_host_is_in_no_image() {
+    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    write(&bench, "rm -r out/gone out/file out/folder; echo > out/folder; mkfifo pipe");
+    let libraries = ["libselinux.so.1", "libpcre2-8.so.0"].map(|name| format!("/lib/x86_64-linux-gnu/{name}"));
+    for path in [&libraries[..], &["/bin/rm", "/bin/mkfifo"].map(str::to_owned)].concat() {
+        bench.edit("app/vcbuild.toml", "inputs = { ", &format!("inputs = {{ \"{path}\" = \"{path}\", "));
+    }
+    bench.edit("app/vcbuild.toml", "\"/x\" = \"x\"", "\"/x\" = \"out\"");
+    for file in ["out/gone/deep", "out/file", "out/folder/file", "out/kept"] {
+        bench.write(&format!("app/{file}"), "x\n");
+    }
+    let source = ["--source-dir", "app"];
+    let here = bench.json(&[&["images"][..], &source].concat());
+    let there = build(&bench, &sshd, "one", &source).json();
+    assert_eq!(digests(&there), digests(&here));
+    assert_eq!(number(&there, "steps"), 1);
+    bench.edit("app/vcbuild.toml", "mkfifo pipe", "mkfifo out/pipe");
+    for run in [bench.run(&[&["images"][..], &source].concat()), build(&bench, &sshd, "one", &source)] {
+        run.failed(1, &["its output out/pipe is neither file nor folder"]);
+    }
+}
+
+#[test]
 fn what_fails_on_a_host_is_told_as_it_is_here() {
     let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
     let source = ["--source-dir", "app"];

@@ -21,7 +21,7 @@ use vcstore::{Digest, Store};
 
 pub(crate) use self::address::Address;
 pub(crate) use self::error::Error;
-use self::protocol::{Given, Hello, Made, Request};
+use self::protocol::{Changed, Given, Hello, Made, Request};
 pub(crate) use self::serve::serve;
 pub(super) use self::session::Session;
 use self::tree::{Memory, Node, Tree};
@@ -147,8 +147,8 @@ impl Host {
         };
         let sizes: BTreeMap<Digest, u64> = given.iter().flat_map(sizes).collect();
         let outcome = self.talk(&mut session, Request { program: program.to_owned(), spec, given }, &places, &sizes);
-        let (made, outcome) = outcome.map_err(|error| session.failed(&self.address, &error.to_string()))?;
-        let taken = self.take(&mut session, &made, &mounts);
+        let (changed, outcome) = outcome.map_err(|error| session.failed(&self.address, &error.to_string()))?;
+        let taken = self.take(&mut session, &changed, &mounts);
         taken.map_err(|error| session.failed(&self.address, &error.to_string()))?;
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
@@ -162,7 +162,7 @@ impl Host {
         request: Request,
         places: &BTreeMap<Digest, Utf8PathBuf>,
         sizes: &BTreeMap<Digest, u64>,
-    ) -> io::Result<(Vec<Made>, Outcome)> {
+    ) -> io::Result<(Changed, Outcome)> {
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         protocol::send(&mut session.to, &request)?;
         drop(request);
@@ -180,14 +180,15 @@ impl Host {
         session.to.flush()?;
         drop(sending);
         let ran: protocol::Ran = protocol::receive(&mut session.from)?;
-        let protocol::Ran { report, words, wanted, output, made } = ran;
+        let protocol::Ran { report, words, wanted, output, changed } = ran;
         let mut bytes = Vec::new();
         (&mut session.from).take(output).read_to_end(&mut bytes)?;
-        Ok((made, Outcome { report, output: bytes, words, wanted }))
+        Ok((changed, Outcome { report, output: bytes, words, wanted }))
     }
 
-    /// Takes what a program made into the folders that it was given to write to.
-    fn take(&self, session: &mut Session, made: &[Made], mounts: &[super::spec::Mount]) -> io::Result<()> {
+    /// Takes what a program made into the folders that it was given to write to, and what it removed out of them.
+    fn take(&self, session: &mut Session, changed: &Changed, mounts: &[super::spec::Mount]) -> io::Result<()> {
+        let Changed { gone, made } = changed;
         let folder = self.store.temp_dir().map_err(io::Error::other)?;
         let mut lacking: BTreeMap<Digest, u64> = BTreeMap::new();
         for one in made {
@@ -208,12 +209,17 @@ impl Host {
             true => Utf8PathBuf::try_from(arrived(digest)).map_err(io::Error::other),
             false => Ok(self.store.blob_path(digest)),
         };
+        let top = |number: usize| {
+            let mount = mounts.get(number).filter(|mount| mount.writable);
+            mount.map(|mount| &mount.host).ok_or_else(|| io::Error::other("it wrote where nothing may be written"))
+        };
+        for one in gone {
+            tree::remove(top(one.mount)?, &one.path)?;
+        }
         // Links come last, so that nothing is written through one.
         let (links, others): (Vec<&Made>, Vec<&Made>) = made.iter().partition(|one| matches!(one.node, Node::Link(_)));
         for one in others.into_iter().chain(links) {
-            let mount = mounts.get(one.mount).filter(|mount| mount.writable);
-            let mount = mount.ok_or_else(|| io::Error::other("it wrote where nothing may be written"))?;
-            tree::put(&mount.host, &one.path, &one.node, content)?;
+            tree::put(top(one.mount)?, &one.path, &one.node, content)?;
         }
         Ok(())
     }

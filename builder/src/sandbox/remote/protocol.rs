@@ -53,15 +53,31 @@ pub(super) enum Given {
     Cache(String),
 }
 
-/// How it went; so many bytes of the program's standard output follow. What of `made` is wanted is then asked for, as a list
-/// of digests, and sent in that order.
+/// How it went; so many bytes of the program's standard output follow. What is wanted of what was made is then asked for, as
+/// a list of digests, and sent in that order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ran {
     pub(super) report: Report,
     pub(super) words: String,
     pub(super) wanted: Vec<Wanted>,
     pub(super) output: u64,
+    pub(super) changed: Changed,
+}
+
+/// What a program changed where it may write.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Changed {
+    /// What is there no more, or gave way to something of another kind: what is in a folder before the folder.
+    pub(super) gone: Vec<Gone>,
     pub(super) made: Vec<Made>,
+}
+
+/// A file, link or folder that was there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Gone {
+    /// The number of the mount.
+    pub(super) mount: usize,
+    pub(super) path: String,
 }
 
 /// A file, link or folder that is new or other than it was.

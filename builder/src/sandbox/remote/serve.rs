@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vcstore::{Digest, Store};
 
 use super::place::MARK;
-use super::protocol::{self, Given, Hello, Made, Open, Ran, Request};
+use super::protocol::{self, Changed, Given, Gone, Hello, Made, Open, Ran, Request};
 use super::tree::{self, Memory, Tree};
 use crate::network::causes;
 use crate::sandbox::explain::explain;
@@ -103,21 +103,23 @@ impl Bench<'_> {
             }
         };
         let wanted = if spec.confined { explain(&words, &spec) } else { Vec::new() };
-        let mut made = Vec::new();
+        let mut changed = Changed::default();
         for (number, (mount, given)) in spec.mounts.iter().zip(&given).enumerate() {
             if let Given::Tree(before) = given
                 && mount.writable
             {
                 let after = Tree::read(&mount.host, &self.memory)?;
-                let changes = before.changes(&after);
-                made.extend(changes.map(|(path, node)| Made { mount: number, path: path.clone(), node: node.clone() }));
+                changed.gone.extend(before.gone(&after).map(|path| Gone { mount: number, path: path.clone() }));
+                let made = before.changes(&after);
+                let made = made.map(|(path, node)| Made { mount: number, path: path.clone(), node: node.clone() });
+                changed.made.extend(made);
             }
         }
-        let ran = Ran { report, words, wanted, output: output.len() as u64, made };
+        let ran = Ran { report, words, wanted, output: output.len() as u64, changed };
         protocol::send(&mut *to, &ran)?;
         to.write_all(&output)?;
         to.flush()?;
-        self.give(&ran.made, &spec.mounts, from, to)
+        self.give(&ran.changed.made, &spec.mounts, from, to)
     }
 
     /// Gets the files that are not here yet.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use vcstore::{Digest, Hasher};
 use walkdir::WalkDir;
 
-/// Go's module cache keeps what it fetched beside what it unpacked of it, and reads the latter alone.
-const FETCHED: &str = "zip";
+/// Go's module cache keeps what it fetched, in folders of this name, beside what it unpacked of it, and reads the latter alone.
+const FETCHED: &str = "@v";
 
 /// A file or folder with all below it, by path; a file is its own tree, at the empty path.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +25,15 @@ pub(super) struct Tree(pub(super) BTreeMap<String, Node>);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Node {
-    File { digest: Digest, size: u64, executable: bool },
+    File {
+        digest: Digest,
+        size: u64,
+        executable: bool,
+    },
     Link(String),
     Folder,
+    /// A socket, a pipe or the like. It does not travel: a pipe stands for it, so that nobody takes it for a file.
+    Other,
 }
 
 /// The hashes of files that were read, for as long as they stay as they are.
@@ -38,16 +44,14 @@ impl Tree {
     /// Reads a file or folder.
     ///
     /// # Errors
-    /// When it cannot be read, or has something in it that is neither file nor folder nor link, or a name that is not UTF-8.
+    /// When it cannot be read, or has a name in it that is not UTF-8.
     pub(super) fn read(top: &Utf8Path, memory: &Memory) -> io::Result<Self> {
         let mut paths = Vec::new();
         for entry in WalkDir::new(top) {
             let entry = entry?;
             let path = entry.path().strip_prefix(top).map_err(io::Error::other)?;
             let path = path.to_str().ok_or_else(|| io::Error::other(format!("{} is not UTF-8", path.display())))?;
-            let fetched = entry.path().extension().is_some_and(|extension| extension == FETCHED)
-                && entry.path().with_extension("ziphash").exists();
-            if !fetched {
+            if !is_fetched(entry.path()) {
                 paths.push((path.to_owned(), entry.into_path()));
             }
         }
@@ -62,7 +66,7 @@ impl Tree {
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, Digest, u64)> {
         self.0.iter().filter_map(|(path, node)| match node {
             Node::File { digest, size, .. } => Some((path.as_str(), *digest, *size)),
-            Node::Link(_) | Node::Folder => None,
+            Node::Link(_) | Node::Folder | Node::Other => None,
         })
     }
 
@@ -91,12 +95,22 @@ impl Tree {
                     fs::copy(content(digest)?, &place)?;
                     fs::set_permissions(&place, permissions(*executable))?;
                 }
+                Node::Other => pipe(&place)?,
             }
         }
         Ok(())
     }
 
-    /// What of `later`, the same tree after a program worked in it, is new or other.
+    /// What `later`, the same tree after a program worked in it, has no more, or has a folder in place of, or something else in
+    /// place of a folder: what is in a folder before the folder.
+    pub(super) fn gone<'a>(&'a self, later: &Self) -> impl Iterator<Item = &'a String> {
+        let is_folder = |node: &Node| matches!(node, Node::Folder);
+        let stays = move |later: Option<&Node>, node| later.is_some_and(|later| is_folder(later) == is_folder(node));
+        let gone = self.0.iter().rev().filter(move |(path, node)| !stays(later.0.get(*path), node));
+        gone.map(|(path, _)| path)
+    }
+
+    /// What of `later` is new or other.
     pub(super) fn changes<'a>(&self, later: &'a Self) -> impl Iterator<Item = (&'a String, &'a Node)> {
         later.0.iter().filter(|(path, node)| self.0.get(*path) != Some(node))
     }
@@ -114,7 +128,7 @@ impl Node {
             return Ok(Self::Link(target.to_owned()));
         }
         if !meta.is_file() {
-            return Err(io::Error::other("it is neither file, folder nor link"));
+            return Ok(Self::Other);
         }
         let executable = meta.mode() & 0o100 != 0;
         Ok(Self::File { digest: memory.hash(path, &meta)?, size: meta.len(), executable })
@@ -187,12 +201,7 @@ pub(super) fn put(
     node: &Node,
     content: impl Fn(&Digest) -> io::Result<Utf8PathBuf>,
 ) -> io::Result<()> {
-    let place = if path.is_empty() { top.to_owned() } else { top.join(relative(path)?) };
-    for folder in place.ancestors().skip(1).take_while(|folder| folder.starts_with(top) && *folder != top) {
-        if fs::symlink_metadata(folder).is_ok_and(|meta| !meta.is_dir()) {
-            return Err(io::Error::other(format!("{path} leads through {folder}, which is no folder")));
-        }
-    }
+    let place = below(top, path)?;
     if let Some(folder) = place.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -208,8 +217,48 @@ pub(super) fn put(
             fs::copy(content(digest)?, &place)?;
             fs::set_permissions(&place, permissions(*executable))
         }
+        Node::Other => pipe(&place),
         Node::Folder => Ok(()),
     }
+}
+
+/// Takes something out of the folder `top`, with all that is in it; it may have gone with its folder.
+///
+/// # Errors
+/// When the path is no more than the folder, leads out of it or through a link, or what is there cannot be removed.
+pub(super) fn remove(top: &Utf8Path, path: &str) -> io::Result<()> {
+    if path.is_empty() {
+        return Err(io::Error::other(format!("{top} itself is gone")));
+    }
+    let place = below(top, path)?;
+    match fs::symlink_metadata(&place) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(&place),
+        Ok(_) => fs::remove_file(&place),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where a path is in the folder `top`.
+fn below(top: &Utf8Path, path: &str) -> io::Result<Utf8PathBuf> {
+    let place = if path.is_empty() { top.to_owned() } else { top.join(relative(path)?) };
+    for folder in place.ancestors().skip(1).take_while(|folder| folder.starts_with(top) && *folder != top) {
+        if fs::symlink_metadata(folder).is_ok_and(|meta| !meta.is_dir()) {
+            return Err(io::Error::other(format!("{path} leads through {folder}, which is no folder")));
+        }
+    }
+    Ok(place)
+}
+
+/// Whether Go fetched this file, and unpacked it.
+fn is_fetched(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "zip")
+        && path.parent().and_then(Path::file_name).is_some_and(|folder| folder == FETCHED)
+        && path.with_extension("ziphash").exists()
+}
+
+fn pipe(place: &Utf8Path) -> io::Result<()> {
+    Ok(nix::unistd::mkfifo(place.as_std_path(), nix::sys::stat::Mode::from_bits_truncate(0o600))?)
 }
 
 /// A path that leads nowhere but down.
@@ -238,7 +287,7 @@ mod tests {
     use camino::{Utf8Path, Utf8PathBuf};
     use vcstore::Digest;
 
-    use super::{Memory, Node, Tree, put, receive};
+    use super::{Memory, Node, Tree, put, receive, remove};
 
     fn scratch() -> (tempfile::TempDir, Utf8PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -249,9 +298,11 @@ mod tests {
     fn example(top: &Utf8Path) -> Tree {
         fs::create_dir_all(top.join("a/empty")).unwrap();
         fs::write(top.join("a/file"), "one").unwrap();
-        fs::write(top.join("m.zip"), "fetched").unwrap();
-        fs::write(top.join("m.ziphash"), "h1:x").unwrap();
-        fs::write(top.join("n.zip"), "an input").unwrap();
+        fs::create_dir(top.join("@v")).unwrap();
+        fs::write(top.join("@v/m.zip"), "fetched").unwrap();
+        fs::write(top.join("@v/m.ziphash"), "h1:x").unwrap();
+        fs::write(top.join("m.zip"), "an input").unwrap();
+        fs::write(top.join("m.ziphash"), "another").unwrap();
         symlink("a/file", top.join("link")).unwrap();
         Tree::read(top, &Memory::default()).unwrap()
     }
@@ -261,10 +312,10 @@ mod tests {
         let (_folder, top) = scratch();
         let tree = example(&top.join("from"));
         let paths: Vec<&str> = tree.0.keys().map(String::as_str).collect();
-        assert_eq!(paths, ["", "a", "a/empty", "a/file", "link", "m.ziphash", "n.zip"]);
+        assert_eq!(paths, ["", "@v", "@v/m.ziphash", "a", "a/empty", "a/file", "link", "m.zip", "m.ziphash"]);
         let content = |digest: &Digest| {
             let of = |name: &str| Digest::of(&fs::read(top.join("from").join(name)).unwrap()) == *digest;
-            Ok(["a/file", "m.ziphash", "n.zip"]
+            Ok(["@v/m.ziphash", "a/file", "m.zip", "m.ziphash"]
                 .into_iter()
                 .find(|name| of(name))
                 .map(|name| top.join("from").join(name))
@@ -277,6 +328,66 @@ mod tests {
         fs::write(top.join("to/new"), "").unwrap();
         let later = Tree::read(&top.join("to"), &Memory::default()).unwrap();
         assert_eq!(tree.changes(&later).map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["a/file", "new"]);
+        assert_eq!(tree.gone(&later).count(), 0);
+    }
+
+    #[test]
+    fn what_went_or_became_something_else_is_so_on_the_other_side_too() {
+        let (_folder, top) = scratch();
+        let (here, there, outside) = (top.join("here"), top.join("there"), top.join("outside"));
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("stays"), "").unwrap();
+        for side in [&here, &there] {
+            for folder in ["kept", "gone/deep", "to-file/deep", "to-link"] {
+                fs::create_dir_all(side.join(folder)).unwrap();
+            }
+            for file in
+                ["kept/file", "kept/gone", "gone/deep/file", "to-file/deep/file", "to-link/file", "to-folder", "pipe"]
+            {
+                fs::write(side.join(file), "x").unwrap();
+            }
+            symlink(&outside, side.join("link-to-folder")).unwrap();
+            symlink(&outside, side.join("link")).unwrap();
+        }
+        let before = Tree::read(&there, &Memory::default()).unwrap();
+        for path in ["kept/gone", "to-folder", "link-to-folder", "link", "pipe"] {
+            fs::remove_file(there.join(path)).unwrap();
+        }
+        for path in ["gone", "to-file", "to-link"] {
+            fs::remove_dir_all(there.join(path)).unwrap();
+        }
+        fs::write(there.join("to-file"), "x").unwrap();
+        symlink("kept", there.join("to-link")).unwrap();
+        for folder in ["to-folder", "link-to-folder"] {
+            fs::create_dir(there.join(folder)).unwrap();
+            fs::write(there.join(folder).join("file"), "x").unwrap();
+        }
+        let _socket = std::os::unix::net::UnixListener::bind(there.join("pipe")).unwrap();
+        let after = Tree::read(&there, &Memory::default()).unwrap();
+        for path in before.gone(&after) {
+            remove(&here, path).unwrap();
+        }
+        for (path, node) in before.changes(&after) {
+            put(&here, path, node, |_| Ok(there.join("kept/file"))).unwrap();
+        }
+        assert_eq!(Tree::read(&here, &Memory::default()).unwrap(), after);
+        assert!(outside.join("stays").exists());
+    }
+
+    #[test]
+    fn nothing_is_removed_outside_of_its_folder() {
+        let (_folder, top) = scratch();
+        let (inside, outside) = (top.join("inside"), top.join("outside"));
+        fs::create_dir_all(&inside).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("a"), "").unwrap();
+        symlink(&outside, inside.join("link")).unwrap();
+        for path in ["", "..", "../outside/a", "link/a", outside.join("a").as_str()] {
+            assert!(remove(&inside, path).is_err(), "{path}");
+        }
+        remove(&inside, "never/there").unwrap();
+        remove(&inside, "link").unwrap();
+        assert!(outside.join("a").exists() && inside.exists() && !inside.join("link").exists());
     }
 
     #[test]
