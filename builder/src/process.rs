@@ -12,6 +12,9 @@ use crate::sandbox::Wanted;
 /// How much of a program's standard error is kept: enough for any compiler's complaint that a person will read.
 const WORDS_LIMIT: usize = 256 << 10;
 
+/// The most that a program may write to standard output where that is read: more than any that is run for it has to say.
+pub(crate) const OUTPUT_LIMIT: usize = 256 << 20;
+
 /// What a program that ended well wrote to standard output.
 pub(crate) type Output = Vec<u8>;
 
@@ -30,6 +33,9 @@ pub(crate) enum Failure {
     /// The program took too long and was stopped.
     #[error("{program} was stopped after {} s", limit.as_secs())]
     Timeout { program: String, limit: Duration },
+    /// The program wrote more than is kept.
+    #[error("{program} wrote more than {} to standard output", vcterminal::bytes(*limit as u64))]
+    Long { program: String, limit: usize },
     /// It did something else than it was asked for.
     #[error("{0}")]
     Other(String),
@@ -78,6 +84,8 @@ pub(crate) struct Ended {
     pub(crate) output: Output,
     /// What it wrote to standard error; no more than a person will read.
     pub(crate) words: String,
+    /// Whether it wrote more to standard output than was kept.
+    cut: bool,
 }
 
 /// Runs `command` to its end, at most for `limit`, without standard input, and gives what it wrote to standard output.
@@ -88,18 +96,21 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Output, Fail
     let program = command.get_program().to_string_lossy().into_owned();
     // Its arguments alone: what its environment holds, such as the address of a proxy, may be secret.
     tracing::debug!(program, arguments = ?command.get_args(), "running");
-    let Ended { status, output, words } = run_to_end(command.stdin(Stdio::null()), &program, limit, || Ok(()))?;
+    let command = command.stdin(Stdio::null());
+    let Ended { status, output, words, .. } = run_to_end(command, &program, limit, Some(OUTPUT_LIMIT), || Ok(()))?;
     if status.success() { Ok(output) } else { Err(Failure::Exit { program, status, words, wanted: Vec::new() }) }
 }
 
-/// Runs `command` to its end, whatever that is, at most for `limit`. `started` is called once when it runs.
+/// Runs `command` to its end, whatever that is, at most for `limit`. `most` is how much it may write to standard output; where
+/// nobody wants that, none of it is kept. `started` is called once when it runs.
 ///
 /// # Errors
-/// When the program cannot be run, or does not end in time.
+/// When the program cannot be run, does not end in time, or writes more than it may.
 pub(crate) fn run_to_end(
     command: &mut Command,
     program: &str,
     limit: Duration,
+    most: Option<usize>,
     started: impl FnOnce() -> io::Result<()>,
 ) -> Result<Ended, Failure> {
     let program = program.to_owned();
@@ -109,38 +120,42 @@ pub(crate) fn run_to_end(
         .spawn()
         .map_err(|source| Failure::Start { program: program.clone(), source })?;
     let deadline = Instant::now() + limit;
-    let ended = started().and_then(|()| communicate(&mut child, deadline));
+    let ended = started().and_then(|()| communicate(&mut child, deadline, most.unwrap_or_default()));
     if !matches!(ended, Ok(Some(_))) {
         // Killing what has just ended by itself fails, and that is as good.
         let _ = child.kill();
         let _ = child.wait();
     }
     match ended {
-        Ok(Some(ended)) => Ok(ended),
+        Ok(Some(ended)) => match most {
+            Some(limit) if ended.cut => Err(Failure::Long { program, limit }),
+            _ => Ok(ended),
+        },
         Ok(None) => Err(Failure::Timeout { program, limit }),
         Err(source) => Err(Failure::Read { program, source }),
     }
 }
 
 /// Reads both streams to their ends and waits for the program; `None` when the deadline came first.
-fn communicate(child: &mut Child, deadline: Instant) -> io::Result<Option<Ended>> {
+fn communicate(child: &mut Child, deadline: Instant, most: usize) -> io::Result<Option<Ended>> {
     let (sender, receiver) = mpsc::channel();
-    let stdout = read(child.stdout.take(), usize::MAX, sender.clone());
+    let stdout = read(child.stdout.take(), most, sender.clone());
     let stderr = read(child.stderr.take(), WORDS_LIMIT, sender);
     for _ in 0..2 {
         if receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
             return Ok(None);
         }
     }
-    let join = |reader: thread::JoinHandle<io::Result<Vec<u8>>>| {
+    let join = |reader: thread::JoinHandle<io::Result<(Vec<u8>, u64)>>| {
         reader.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread failed")))
     };
-    let (output, words) = (join(stdout)?, join(stderr)?);
+    let ((output, dropped), (words, _)) = (join(stdout)?, join(stderr)?);
+    let (words, cut) = (String::from_utf8_lossy(&words).into_owned(), dropped > 0);
     // Both streams are closed, so the program ends now or closed them itself: then it gets the rest of its time.
     let mut pause = Duration::from_micros(200);
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(Some(Ended { status, output, words: String::from_utf8_lossy(&words).into_owned() }));
+            return Ok(Some(Ended { status, output, words, cut }));
         }
         if Instant::now() >= deadline {
             return Ok(None);
@@ -150,12 +165,13 @@ fn communicate(child: &mut Child, deadline: Instant) -> io::Result<Option<Ended>
     }
 }
 
-/// Reads a stream to its end on a thread of its own, keeps its first `limit` bytes, and tells when the end was reached.
+/// Reads a stream to its end on a thread of its own, keeps its first `limit` bytes, counts the others, and tells when the end
+/// was reached.
 fn read(
     stream: Option<impl Read + Send + 'static>,
     limit: usize,
     done: mpsc::Sender<()>,
-) -> thread::JoinHandle<io::Result<Vec<u8>>> {
+) -> thread::JoinHandle<io::Result<(Vec<u8>, u64)>> {
     thread::spawn(move || {
         let mut kept = Vec::new();
         let result = stream.map_or(Ok(0), |mut stream| {
@@ -164,7 +180,7 @@ fn read(
         });
         // Nobody listens any more after a timeout.
         let _ = done.send(());
-        result.map(|_| kept)
+        result.map(|dropped| (kept, dropped))
     })
 }
 
@@ -188,7 +204,7 @@ mod tests {
     use std::process::Command;
     use std::time::{Duration, Instant};
 
-    use super::{Failure, run};
+    use super::{Failure, run, run_to_end};
 
     fn sh(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -212,6 +228,23 @@ mod tests {
             panic!("must fail");
         };
         assert_eq!(words.len(), super::WORDS_LIMIT);
+    }
+
+    #[test]
+    fn output_is_kept_as_far_as_it_is_wanted_and_the_program_ends_by_itself() {
+        let run = |most| {
+            let ended = run_to_end(
+                &mut sh("head -c 300000 /dev/zero; echo end >&2"),
+                "head",
+                Duration::from_secs(10),
+                most,
+                || Ok(()),
+            );
+            ended.map(|ended| (ended.output.len(), ended.status.success(), ended.words))
+        };
+        assert_eq!(run(Some(300_000)).unwrap(), (300_000, true, "end\n".to_owned()));
+        assert_eq!(run(None).unwrap(), (0, true, "end\n".to_owned()));
+        assert_eq!(run(Some(250_000)).unwrap_err().to_string(), "head wrote more than 250 kB to standard output");
     }
 
     #[test]

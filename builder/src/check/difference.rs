@@ -112,7 +112,7 @@ fn diffoscope(before: &camino::Utf8Path, after: &camino::Utf8Path) -> Option<Str
     let mut command = Command::new("diffoscope");
     command.args(["--text", "-", "--text-color", "never", "--max-text-report-size", DIFFOSCOPE_SIZE]);
     command.args([before, after]).stdin(Stdio::null());
-    match process::run_to_end(&mut command, "diffoscope", DIFFOSCOPE_LIMIT, || Ok(())) {
+    match process::run_to_end(&mut command, "diffoscope", DIFFOSCOPE_LIMIT, Some(process::OUTPUT_LIMIT), || Ok(())) {
         Ok(ended) if ended.status.code() == Some(1) => Some(String::from_utf8_lossy(&ended.output).into_owned()),
         Ok(ended) => {
             tracing::warn!("diffoscope ended with {}: {}", ended.status, ended.words.trim());

@@ -98,6 +98,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     }
     step.program(program.as_str());
     step.arguments(rest);
+    step.keep_output();
     let output = sandbox.run(step).map_err(|failure| Error::Program { source: Box::new(failure) })?;
     vcterminal::print_text(&String::from_utf8_lossy(&output)).map_err(Error::Print)?;
     Ok(Exit::Done)

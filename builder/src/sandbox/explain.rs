@@ -101,6 +101,7 @@ mod tests {
             umask: 0,
             processors: None,
             limits: Limits::default(),
+            output: None,
             most_tasks: None,
         }
     }

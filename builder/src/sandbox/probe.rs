@@ -29,6 +29,7 @@ pub(super) fn probe() -> Result<(), Refusal> {
         umask: Surroundings::FIXED.umask,
         processors: None,
         limits: Limits { time: LIMIT, memory: None, processes: None },
+        output: None,
         most_tasks: None,
     };
     match run::run(&spec, "vcbuild sandbox") {

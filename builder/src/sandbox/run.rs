@@ -34,7 +34,7 @@ pub(crate) enum Stage {
 }
 
 impl Sandbox {
-    /// Runs the program of a step to its end; gives what it wrote to standard output.
+    /// Runs the program of a step to its end; gives what it wrote to standard output, where the step keeps that.
     ///
     /// # Errors
     /// When it cannot be run, goes over a limit, or ends with anything but 0.
@@ -79,7 +79,8 @@ pub(super) fn run(spec: &Spec, name: &str) -> Result<(Report, Ended), Failure> {
     // In a process group of its own: Ctrl-C ends this program, and the supervisor then cleans up.
     command.stdin(OwnedFd::from(theirs)).process_group(0);
     ours.set_write_timeout(Some(GRACE)).map_err(start)?;
-    let ended = process::run_to_end(&mut command, name, spec.limits.time + GRACE, || spec::send(&ours, spec))?;
+    let limit = spec.limits.time + GRACE;
+    let ended = process::run_to_end(&mut command, name, limit, spec.output, || spec::send(&ours, spec))?;
     // It holds the other end too: only without it is a supervisor that died seen to be gone.
     drop(command);
     ours.set_read_timeout(Some(GRACE)).map_err(start)?;

@@ -25,6 +25,8 @@ pub(super) struct Spec {
     /// How many processors the program may use, where that is limited.
     pub(super) processors: Option<usize>,
     pub(super) limits: Limits,
+    /// How much the program may write to standard output; where there is none, that is not kept.
+    pub(super) output: Option<usize>,
     /// What the kernel is to keep the user's tasks to where it does not count the program's own: no limit, a last resort.
     pub(super) most_tasks: Option<u64>,
 }

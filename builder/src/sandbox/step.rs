@@ -9,8 +9,8 @@ use vcstore::Store;
 use super::remote::{self, Session};
 use super::spec::{Limits, Link, Mount, Program, Spec};
 use super::{Sandbox, Surroundings};
-use crate::Error;
 use crate::source::utf8;
+use crate::{Error, process};
 
 /// The folders of a system that its programs and their libraries are in.
 pub(crate) const SYSTEM_FOLDERS: [&str; 8] =
@@ -27,6 +27,8 @@ pub(crate) struct Step {
     mounts: Vec<Mount>,
     links: Vec<Link>,
     program: Program,
+    /// How much of its standard output is kept.
+    output: Option<usize>,
     /// An empty home and a place for temporary files, where there is no sandbox that has them.
     folder: Option<tempfile::TempDir>,
     /// The connection to the machine that it runs on, when that is not this one.
@@ -80,7 +82,8 @@ impl Step {
             Program { path: Utf8PathBuf::new(), arguments: Vec::new(), environment: environment.into(), dir: outer };
         let (mounts, links) = (Vec::new(), Vec::new());
         let (name, caches) = (name.to_owned(), BTreeMap::new());
-        Ok(Self { name, confined, build: surroundings.build, mounts, links, program, folder, session, caches })
+        let build = surroundings.build;
+        Ok(Self { name, confined, build, mounts, links, program, output: None, folder, session, caches })
     }
 
     /// Lets the program read a file or folder, with everything mounted below it.
@@ -174,9 +177,14 @@ impl Step {
         self.program.arguments.extend(arguments.into_iter().map(Into::into));
     }
 
+    /// Keeps what it writes to standard output, which else nobody reads.
+    pub(crate) fn keep_output(&mut self) {
+        self.output = Some(process::OUTPUT_LIMIT);
+    }
+
     /// All that it was given.
     pub(super) fn ready(self, surroundings: &Surroundings, limits: Limits) -> Ready {
-        let Self { name, confined, mut mounts, mut links, program, folder, session, caches, .. } = self;
+        let Self { name, confined, mut mounts, mut links, program, output, folder, session, caches, .. } = self;
         // What is within another comes after it.
         mounts.sort_by(|a, b| a.inside.cmp(&b.inside));
         links.sort_by(|a, b| a.inside.cmp(&b.inside));
@@ -189,6 +197,7 @@ impl Step {
             umask: surroundings.umask,
             processors: surroundings.processors,
             limits,
+            output,
             most_tasks: None,
         };
         Ready { spec, program: name, _folder: folder, elsewhere: session.map(|session| (session, caches)) }

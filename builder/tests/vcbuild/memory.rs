@@ -35,6 +35,23 @@ fn three_components_on_debian_take_little_memory_once_they_are_compiled() {
     }
 }
 
+#[test]
+fn what_a_command_prints_is_not_held() {
+    let bench = Bench::new();
+    let script = "head -c 500M /dev/zero; echo done > x";
+    bench.write(
+        "vcbuild.toml",
+        &format!(
+            "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\noutputs = {{ \"/x\" = \"x\" }}\n\
+             command = [\"sh\", \"-c\", \"{script}\"]\n"
+        ),
+    );
+    let mut command = bench.vcbuild(&["images"]);
+    let peak = peak(&mut command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    assert!(peak > 1 << 20, "nothing was measured");
+    assert!(peak < LIMIT, "{} MiB", peak >> 20);
+}
+
 /// The most memory that a program has of its own, in bytes: the kernel is asked again and again until the program ends.
 fn peak(child: &mut Child) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(600);
