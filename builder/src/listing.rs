@@ -1,6 +1,6 @@
 //! All of a source, file by file, and folders to work in that hold just that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,6 +13,9 @@ use walkdir::WalkDir;
 use crate::Error;
 use crate::sandbox::Sandbox;
 use crate::source::{FileHash, hash_file, is_source, utf8};
+
+/// The permissions of a staged folder, here and on a build host: what a command makes may depend on them.
+pub(crate) const FOLDER_MODE: u32 = 0o755;
 
 /// The files below a folder.
 #[derive(Debug)]
@@ -88,6 +91,19 @@ impl Listing {
             .collect();
         for (path, entry) in missing {
             self.copy(path, entry, to)?;
+        }
+        self.open_folders(to)
+    }
+
+    /// Gives every folder the same permissions, whatever the umask is and was.
+    fn open_folders(&self, to: &Utf8Path) -> Result<(), Error> {
+        let folders: BTreeSet<&Utf8Path> = self.entries.keys().flat_map(|path| path.ancestors().skip(1)).collect();
+        for folder in folders.into_iter().map(|folder| to.join(folder)).chain([to.to_owned()]) {
+            let meta = fs::symlink_metadata(&folder).map_err(Error::io("reading", &folder))?;
+            if meta.permissions().mode() & 0o7777 != FOLDER_MODE {
+                let mode = Permissions::from_mode(FOLDER_MODE);
+                fs::set_permissions(&folder, mode).map_err(Error::io("writing", &folder))?;
+            }
         }
         Ok(())
     }
@@ -184,6 +200,10 @@ mod tests {
         assert_eq!(list(&from).hash(), list(&to).hash());
         assert!(!to.join(".git").exists() && !to.join("out").exists());
         assert_eq!(fs::metadata(to.join("d/run")).unwrap().mode() & 0o777, 0o755);
+
+        fs::set_permissions(to.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+        list(&from).bring_to(&to, &sandbox).unwrap();
+        assert_eq!(fs::metadata(to.join("d")).unwrap().mode() & 0o7777, 0o755);
 
         let before = fs::metadata(to.join("a")).unwrap().ino();
         write(&from, "d/run", "#!/bin/bash\n");

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, sethostname, setsid};
 
+use super::Surroundings;
 use super::mounts;
 use super::run::RUNNING;
 use super::spec::{Obstacle, Program, Spec, receive};
@@ -34,6 +35,8 @@ pub(super) fn enter(socket: &UnixStream) -> Result<(), Obstacle> {
     }
     if spec.confined {
         sethostname(&spec.hostname).map_err(Obstacle::of("set the host name"))?;
+        // What is made for it to see is the same under every umask of vcbuild's own.
+        umask(Mode::from_bits_truncate(Surroundings::FIXED.umask));
         mounts::open(&spec)?;
         give_up_rights()?;
     }

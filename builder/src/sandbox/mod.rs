@@ -22,6 +22,8 @@ mod step;
 mod supervisor;
 mod usage;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -41,6 +43,9 @@ const MEMORY: &str = "/dev/shm";
 
 /// How an action's record begins to say that nothing confined its program.
 const UNCONFINED: &str = "none";
+
+/// The permissions of the folder that a step's files are staged in, whatever the umask is: nobody else reads them meanwhile.
+const WORKPLACE_MODE: u32 = 0o700;
 
 /// Whether programs that make outputs are confined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
@@ -199,7 +204,11 @@ impl Sandbox {
     pub(crate) fn workplace(&self, store: &vcstore::Store) -> Result<tempfile::TempDir, crate::Error> {
         // Disks list a folder in an order of their own, which staging in another order does not change.
         let memory = self.surroundings.reversed.then(|| tempfile::TempDir::new_in(MEMORY));
-        Ok(memory.and_then(Result::ok).map_or_else(|| store.temp_dir(), Ok)?)
+        let folder = memory.and_then(Result::ok).map_or_else(|| store.temp_dir(), Ok)?;
+        let path = crate::source::utf8("using", folder.path())?;
+        let mode = Permissions::from_mode(WORKPLACE_MODE);
+        fs::set_permissions(&path, mode).map_err(crate::Error::io("writing", &path))?;
+        Ok(folder)
     }
 
     /// Files in the order to stage them in.

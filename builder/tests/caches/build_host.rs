@@ -31,6 +31,14 @@ fn write(bench: &Bench, script: &str) {
     bench.write("app/data", "data\n");
 }
 
+/// Gives the component more programs of coreutils.
+fn add_programs(bench: &Bench, programs: &[&str]) {
+    let libraries = ["/lib/x86_64-linux-gnu/libselinux.so.1", "/lib/x86_64-linux-gnu/libpcre2-8.so.0"];
+    for path in [&libraries[..], programs].concat() {
+        bench.edit("app/vcbuild.toml", "inputs = { ", &format!("inputs = {{ \"{path}\" = \"{path}\", "));
+    }
+}
+
 /// Builds on the host, into a store of its own.
 fn build(bench: &Bench, sshd: &Sshd, store: &str, more: &[&str]) -> Run {
     Run::of(&mut on_host(bench, sshd, store, more))
@@ -80,10 +88,7 @@ fn a_host_makes_the_same_is_sent_only_what_it_lacks_and_gives_only_what_is_lacke
 fn what_a_command_removes_on_a_host_is_in_no_image() {
     let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
     write(&bench, "rm -r out/gone out/file out/folder; echo > out/folder; mkfifo pipe");
-    let libraries = ["libselinux.so.1", "libpcre2-8.so.0"].map(|name| format!("/lib/x86_64-linux-gnu/{name}"));
-    for path in [&libraries[..], &["/bin/rm", "/bin/mkfifo"].map(str::to_owned)].concat() {
-        bench.edit("app/vcbuild.toml", "inputs = { ", &format!("inputs = {{ \"{path}\" = \"{path}\", "));
-    }
+    add_programs(&bench, &["/bin/rm", "/bin/mkfifo"]);
     bench.edit("app/vcbuild.toml", "\"/x\" = \"x\"", "\"/x\" = \"out\"");
     for file in ["out/gone/deep", "out/file", "out/folder/file", "out/kept"] {
         bench.write(&format!("app/{file}"), "x\n");
@@ -97,6 +102,17 @@ fn what_a_command_removes_on_a_host_is_in_no_image() {
     for run in [bench.run(&[&["images"][..], &source].concat()), build(&bench, &sshd, "one", &source)] {
         run.failed(1, &["its output out/pipe is neither file nor folder"]);
     }
+}
+
+#[test]
+fn a_command_sees_the_same_folders_on_a_host() {
+    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    write(&bench, "stat -c \"%a %n\" / /build . deep deep/er /bin > x");
+    add_programs(&bench, &["/bin/stat"]);
+    bench.write("app/deep/er/file", "x\n");
+    let source = ["--source-dir", "app"];
+    let here = bench.json(&[&["images"][..], &source].concat());
+    assert_eq!(digests(&build(&bench, &sshd, "one", &source).json()), digests(&here));
 }
 
 #[test]

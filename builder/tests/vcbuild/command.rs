@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::bench::{Bench, Run, copy, digests, text, untar};
 
@@ -107,6 +108,26 @@ fn a_command_makes_the_same_elsewhere_and_unconfined() {
 }
 
 #[test]
+fn a_command_sees_the_same_folders_under_every_umask() {
+    let bench = with_script("stat -c \"%a %n\" / /build . deep deep/er /inputs /inputs/deep > x");
+    bench.edit("vcbuild.toml", "command", "inputs = { \"/inputs/deep/file\" = \"name.txt\" }\ncommand");
+    bench.write("name.txt", "world");
+    bench.write("deep/er/file", "x");
+    let build = |umask: &str| {
+        let script = format!("umask {umask}; exec \"$0\" \"$@\"");
+        let mut command = bench.around(Command::new("sh"), &["-c", &script, env!("CARGO_BIN_EXE_vcbuild")]);
+        command.args(["images", "--store", &format!("store-{umask}"), "--output", "json"]);
+        let run = Run::of(&mut command);
+        assert_eq!(run.ran("command"), 1, "{run:?}");
+        digests(&run.json())
+    };
+    let usual = build("022");
+    for umask in ["077", "002"] {
+        assert_eq!(build(umask), usual, "{umask}");
+    }
+}
+
+#[test]
 fn a_command_that_does_not_do_what_it_declares_is_named_with_why() {
     let fails = |script: &str, words: &[&str]| {
         let bench = with_script(script);
@@ -147,7 +168,7 @@ fn a_command_without_the_machines_programs_is_made_of_its_inputs_alone() {
         "tool/main.go",
         "package main\n\nimport \"os\"\n\nfunc main() { if os.WriteFile(os.Args[1], []byte(\"made\"), 0o644) != nil { os.Exit(1) } }\n",
     );
-    let mut go = bench.around(std::process::Command::new("go"), &["build", "-o", "../made-by", "."]);
+    let mut go = bench.around(Command::new("go"), &["build", "-o", "../made-by", "."]);
     go.env("CGO_ENABLED", "0").env("GOCACHE", bench.path("store/cache/go-build")).current_dir(bench.path("tool"));
     let compiled = Run::of(&mut go);
     assert_eq!(compiled.code, Some(0), "{compiled:?}");

@@ -1,10 +1,10 @@
 //! The other side: runs on the build host, for as long as the connection lasts.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +19,7 @@ use crate::network::causes;
 use crate::sandbox::explain::explain;
 use crate::sandbox::run;
 use crate::sandbox::spec::{Limits, Mount, Obstacle, Report};
-use crate::sandbox::{Mode, Sandbox};
+use crate::sandbox::{Mode, Sandbox, WORKPLACE_MODE};
 
 /// The cache of what was sent: files by their hashes, and folders of them.
 const CACHE: &str = "host";
@@ -171,6 +171,9 @@ impl Bench<'_> {
                 let place = if confined { new } else { &inside };
                 fs::create_dir_all(if confined { new.parent().unwrap_or(new) } else { &parent })?;
                 tree.make(place, content)?;
+                if place.is_dir() {
+                    fs::set_permissions(place, Permissions::from_mode(WORKPLACE_MODE))?;
+                }
                 Ok(place.to_owned())
             }
             Given::Tree(tree) => {

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use vcstore::{Digest, Hasher};
 use walkdir::WalkDir;
 
+use crate::listing::FOLDER_MODE;
+
 /// Go's module cache keeps what it fetched, in folders of this name, beside what it unpacked of it, and reads the latter alone.
 const FETCHED: &str = "@v";
 
@@ -89,7 +91,10 @@ impl Tree {
         for (path, node) in others.into_iter().chain(links) {
             let place = if path.is_empty() { top.to_owned() } else { top.join(relative(path)?) };
             match node {
-                Node::Folder => fs::create_dir_all(&place)?,
+                Node::Folder => {
+                    fs::create_dir_all(&place)?;
+                    fs::set_permissions(&place, Permissions::from_mode(FOLDER_MODE))?;
+                }
                 Node::Link(target) => symlink(target, &place)?,
                 Node::File { digest, executable, .. } => {
                     fs::copy(content(digest)?, &place)?;
