@@ -18,7 +18,7 @@ use crate::site::{self, Site, Wanted};
 use crate::source::{FileHash, utf8};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What all binaries of a workspace are compiled with.
 pub(super) struct Workshop<'a> {
@@ -53,6 +53,9 @@ const SOURCE: &str = "/build/source";
 const TARGET: &str = "/build/target";
 const HOME: &str = "/build/cargo";
 const CRATES: &str = "/crates";
+
+/// The file in the home of Cargo that says where the crates are.
+const SETTINGS: &str = "crates.toml";
 
 impl Workshop<'_> {
     /// The binary: from the store, or compiled.
@@ -101,7 +104,7 @@ impl Workshop<'_> {
         let (mut step, places) = self.step(&source, &target, &home)?;
         if let (Some(crates), Some(place)) = (&self.crates, &places.crates) {
             let config = crates.config.replace(PLACE, place.as_str());
-            fs::write(home.join("config.toml"), config).map_err(crate::Error::io("writing", &home))?;
+            fs::write(home.join(SETTINGS), config).map_err(crate::Error::io("writing", &home))?;
         }
         host::give(&program.inputs, &component.name, &mut step)?;
         self.order(job, &places, &mut step);
@@ -176,6 +179,10 @@ impl Workshop<'_> {
         }
         step.envs(self.environment(job));
         step.arguments(["build", "--frozen", "--quiet", "--profile", profile, "--target", triple]);
+        if self.crates.is_some() {
+            // On its command line, for there the settings of the source do not come before it.
+            step.arguments(["--config", places.home.join(SETTINGS).as_str()]);
+        }
         step.arguments(["--package", job.package, "--bin", bin]);
         step.arguments([format!("--jobs={}", self.site.jobs), format!("--features={}", features.join(","))]);
         if !default_features {

@@ -37,7 +37,10 @@ pub(crate) enum Error {
     NoTriple { platform: Platform },
 
     #[error("reading the Cargo workspace {dir}")]
-    #[diagnostic(help("correct the manifest: `cargo metadata --no-deps` in that folder says the same"))]
+    #[diagnostic(help(
+        "correct the manifest; a registry that it names must be in the config.toml of your Cargo home: the source's own \
+         .cargo/config.toml can name programs to run, and is read in the sandbox alone"
+    ))]
     Metadata { dir: Utf8PathBuf, source: Box<process::Failure> },
 
     #[error("reading the Cargo workspace {dir}: it is a part of the workspace in {root}")]
@@ -58,8 +61,9 @@ pub(crate) enum Error {
 
     #[error("fetching the crates of {dir}")]
     #[diagnostic(help(
-        "crates come from where your Cargo takes them and must be what Cargo.lock says; a lock that is old is brought up to \
-         date with `cargo generate-lockfile` or `cargo update --workspace`"
+        "crates come from where your Cargo takes them (by the config.toml of its home, not by the source's .cargo/config.toml) \
+         and must be what Cargo.lock says; a lock that is old is brought up to date with `cargo generate-lockfile` or `cargo \
+         update --workspace`"
     ))]
     Fetch { dir: Utf8PathBuf, source: Box<process::Failure> },
 

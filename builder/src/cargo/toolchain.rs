@@ -79,10 +79,10 @@ impl Toolchain {
         Ok(Target { triple, linker })
     }
 
-    /// Cargo, to be run where it finds everything as its user's does.
-    pub(super) fn cargo(&self, dir: &Utf8Path) -> Command {
+    /// Cargo, to be run as its user's is.
+    pub(super) fn cargo(&self) -> Command {
         let mut command = Command::new(self.sysroot.join("bin/cargo"));
-        command.current_dir(dir).env("RUSTC", self.sysroot.join("bin/rustc")).env("CARGO_TERM_COLOR", "never");
+        apart(&mut command).env("RUSTC", self.sysroot.join("bin/rustc")).env("CARGO_TERM_COLOR", "never");
         command
     }
 
@@ -99,6 +99,12 @@ impl Toolchain {
         let commit = self.commit.as_ref()?;
         Some((format!("{sysroot}/lib/rustlib/src/rust"), format!("/rustc/{commit}")))
     }
+}
+
+/// Has a Cargo that runs unconfined find no settings of a source, for they can name programs to run. It looks for settings
+/// from its folder upward: at the top there are none but its user's own, and the machine's.
+pub(super) fn apart(cargo: &mut Command) -> &mut Command {
+    cargo.current_dir("/").env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "")
 }
 
 /// Whether a folder is among the machine's programs, which every step of Cargo sees.

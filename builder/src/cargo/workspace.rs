@@ -11,7 +11,7 @@ use serde::Deserialize;
 use vcstore::Store;
 
 use super::Error;
-use super::toolchain::Toolchain;
+use super::toolchain::{Toolchain, apart};
 use crate::lock::PinnedCrate;
 use crate::process;
 use crate::project::CargoProgram;
@@ -20,6 +20,9 @@ use crate::source::{FileHash, utf8};
 
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// The file that says what is in a workspace.
+const MANIFEST: &str = "Cargo.toml";
 
 /// A workspace.
 #[derive(Debug)]
@@ -48,16 +51,14 @@ const CONFIG: &str = "config.toml";
 impl Workspace {
     /// Reads the manifests of the workspace in `dir`. No code of it runs, and nothing is fetched.
     pub(super) fn read(toolchain: &Toolchain, dir: &Utf8Path) -> Result<Self, Error> {
-        Self::told(&mut toolchain.cargo(dir), dir)
+        Self::told(&mut toolchain.cargo(), dir)
     }
 
     /// The binaries of the workspace in `dir`, by package and name, as the Cargo that is installed tells them.
     pub(super) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, Error> {
         // Cargo tells where things are without links.
         let dir = dir.canonicalize_utf8().unwrap_or_else(|_| dir.to_owned());
-        let mut command = Command::new("cargo");
-        command.current_dir(&dir);
-        match Self::told(&mut command, &dir) {
+        match Self::told(apart(&mut Command::new("cargo")), &dir) {
             Err(Error::Metadata { source, .. }) if source.is_missing_program() => Err(Error::NoRust),
             told => Ok(told?.binaries),
         }
@@ -66,6 +67,7 @@ impl Workspace {
     fn told(command: &mut Command, dir: &Utf8Path) -> Result<Self, Error> {
         let failed = |failure| Error::Metadata { dir: dir.to_owned(), source: Box::new(failure) };
         command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+        command.arg("--manifest-path").arg(dir.join(MANIFEST));
         let output = process::run(command, METADATA_LIMIT).map_err(failed)?;
         let metadata: Metadata = serde_json::from_slice(&output)
             .map_err(|why| failed(process::Failure::Other(format!("what Cargo tells is not understood: {why}"))))?;
@@ -159,9 +161,10 @@ fn fetch(toolchain: &Toolchain, dir: &Utf8Path, store: &Store, to: &Utf8Path) ->
     let folder = utf8("reading", &temporary.path().join("fetched"))?;
     let crates = folder.join("crates");
     fs::create_dir_all(&crates).map_err(crate::Error::io("making", &crates))?;
-    let mut command = toolchain.cargo(dir);
-    // Not --quiet: Cargo would keep the settings to itself, too.
+    let mut command = toolchain.cargo();
+    // Not --quiet: Cargo would keep the settings to itself, too. The settings of the source are not those that are respected.
     command.args(["vendor", "--locked", "--versioned-dirs", "--respect-source-config"]).arg(&crates);
+    command.arg("--manifest-path").arg(dir.join(MANIFEST));
     let config = process::run(&mut command, FETCH_LIMIT)
         .map_err(|failure| Error::Fetch { dir: dir.to_owned(), source: Box::new(failure) })?;
     let config = String::from_utf8_lossy(&config).replace(crates.as_str(), PLACE);

@@ -113,6 +113,26 @@ fn features_profiles_and_flags_reach_the_compiler() {
 }
 
 #[test]
+fn no_program_that_a_source_names_runs_outside_the_sandbox() {
+    let bench = with_workspace("here");
+    let mark = bench.path("ran");
+    bench.write("here/wrap", &format!("#!/bin/sh\n{{ echo $* >> {}; }} 2> /dev/null\nexec \"$@\"\n", mark.display()));
+    bench.tool("chmod", &["+x", "here/wrap"]);
+    bench.write(
+        "here/.cargo/config.toml",
+        "[build]\nrustc-wrapper = \"./wrap\"\nrustc-workspace-wrapper = \"./wrap\"\n\
+         [registry]\nglobal-credential-providers = [\"./wrap\"]\n[source.crates-io]\nreplace-with = \"near\"\n\
+         [source.near]\nregistry = \"sparse+http://127.0.0.1:1/\"\n",
+    );
+    let made = Run::of(&mut build(&bench, &["--source-dir", "here", "--components", "hello"]));
+    assert!(!mark.exists(), "{}", bench.read("ran"));
+    // The wrappers are the source's to use in the sandbox; where crates come from is not.
+    assert_eq!(made.code, Some(0), "{made:?}");
+    bench.run(&["init", "here", "--force"]);
+    assert!(!mark.exists(), "{}", bench.read("ran"));
+}
+
+#[test]
 fn what_cannot_be_compiled_is_named() {
     let bench = with_workspace("here");
     let fails = |words: &[&str]| Run::of(&mut build(&bench, &["--source-dir", "here"])).failed(1, words);
