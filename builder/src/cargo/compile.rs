@@ -1,5 +1,6 @@
 //! Compiles a binary of a Cargo workspace in the sandbox, with what Cargo compiled before where nothing else changed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -9,16 +10,16 @@ use vcstore::{Action, Blob, Outputs};
 use super::Error;
 use super::toolchain::{Target, Toolchain};
 use super::workspace::{Crates, PLACE};
-use crate::host;
 use crate::listing::Listing;
 use crate::machine::Machine;
 use crate::project::CargoProgram;
 use crate::sandbox::Step;
 use crate::site::{self, Site, Wanted};
 use crate::source::{FileHash, utf8};
+use crate::{atomic, host};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 /// What all binaries of a workspace are compiled with.
 pub(super) struct Workshop<'a> {
@@ -78,7 +79,7 @@ impl Workshop<'_> {
             .input("profile", &program.profile)?
             .input("rustflags", (&program.rustflags, program.link_static))?
             .input("environment", self.environment(job))?
-            .input("inputs", host::identities(&program.inputs, &component.name, self.site.store)?)?;
+            .input("inputs", self.inputs(job)?)?;
         Ok(action)
     }
 
@@ -89,6 +90,11 @@ impl Workshop<'_> {
         job.wanted.program.env.iter().map(|(name, value)| (name.clone(), value.fill(&values))).collect()
     }
 
+    /// What the project gives Cargo of this machine.
+    fn inputs(&self, job: &Job<'_>) -> Result<BTreeMap<String, FileHash>, crate::Error> {
+        host::identities(&job.wanted.program.inputs, &job.wanted.component.name, self.site.store)
+    }
+
     fn compile(&self, job: &Job<'_>) -> Result<Outputs, crate::Error> {
         let Site { store, sandbox, .. } = *self.site;
         let Wanted { component, platform, program } = *job.wanted;
@@ -96,8 +102,7 @@ impl Workshop<'_> {
         // Cargo goes by the times of files: one build at a time writes them, and compiles.
         let lock = File::create(cache.join("lock")).map_err(crate::Error::io("opening", cache.join("lock")))?;
         lock.lock().map_err(crate::Error::io("locking", &cache))?;
-        let (source, target) = (cache.join("source"), cache.join("target"));
-        fs::create_dir_all(&target).map_err(crate::Error::io("making", &target))?;
+        let (source, target) = (cache.join("source"), self.target(job, &cache)?);
         self.listing.bring_to(&source, sandbox)?;
         let folder = sandbox.workplace(store)?;
         let home = utf8("reading", folder.path())?;
@@ -128,23 +133,47 @@ impl Workshop<'_> {
     }
 
     /// The folder of the source and of what Cargo compiled of it, in the store's care: one for each source, for one state of
-    /// all that Cargo does not look at itself. What it compiled in another state is of no use, and goes.
+    /// Rust and the machine. What Cargo compiled in another state is of no use, and goes.
     fn cache(&self) -> Result<Utf8PathBuf, crate::Error> {
         let Site { store, sandbox, source, .. } = *self.site;
         let named = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
         let state = serde_json::to_string(&(self.toolchain.identity(), &self.system));
         let state = state.map_err(|why| crate::Error::Internal(format!("describing Rust: {why}")))?;
-        let short = |text: &str| blake3::hash(text.as_bytes()).to_hex()[..32].to_owned();
         let of_source = sandbox.cache(store, &format!("cargo/{}", short(named.as_str())))?;
         let current = of_source.join(short(&state));
         fs::create_dir_all(&current).map_err(crate::Error::io("making", &current))?;
-        for entry in of_source.read_dir_utf8().map_err(crate::Error::io("reading", &of_source))? {
-            let path = entry.map_err(crate::Error::io("reading", &of_source))?.into_path();
+        for path in entries(&of_source)? {
             if path != current && is_unused(path.as_std_path()) {
                 fs::remove_dir_all(&path).map_err(crate::Error::io("removing", &path))?;
             }
         }
         Ok(current)
+    }
+
+    /// The folder in `cache` of what Cargo compiled with what the project gives it. Cargo looks for a change of that only where
+    /// a build script asks it to: elsewhere it would take what was compiled with something else. One stays for each component
+    /// and platform that last used it; several may share it.
+    fn target(&self, job: &Job<'_>, cache: &Utf8Path) -> Result<Utf8PathBuf, crate::Error> {
+        let given = serde_json::to_string(&(self.environment(job), self.inputs(job)?));
+        let given =
+            short(&given.map_err(|why| crate::Error::Internal(format!("describing what Cargo is given: {why}")))?);
+        let (targets, users) = (cache.join("targets"), cache.join("users"));
+        let target = targets.join(&given);
+        for folder in [&users, &target] {
+            fs::create_dir_all(folder).map_err(crate::Error::io("making", folder))?;
+        }
+        let user = users.join(format!("{}-{}", job.wanted.component.name, job.target.triple));
+        atomic::replace(&user, given.as_bytes()).map_err(crate::Error::io("writing", &user))?;
+        let mut used = BTreeSet::new();
+        for user in entries(&users)? {
+            used.insert(fs::read_to_string(&user).map_err(crate::Error::io("reading", &user))?);
+        }
+        for path in entries(&targets)? {
+            if path.file_name().is_none_or(|name| !used.contains(name)) {
+                fs::remove_dir_all(&path).map_err(crate::Error::io("removing", &path))?;
+            }
+        }
+        Ok(target)
     }
 
     fn step(&self, source: &Utf8Path, target: &Utf8Path, home: &Utf8Path) -> Result<(Step, Places), crate::Error> {
@@ -206,6 +235,17 @@ impl Workshop<'_> {
         flags.extend(job.wanted.program.rustflags.iter().cloned());
         flags
     }
+}
+
+/// A name of a folder for what a text tells.
+fn short(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
+}
+
+fn entries(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>, crate::Error> {
+    let entries = folder.read_dir_utf8().map_err(crate::Error::io("reading", folder))?;
+    let paths = entries.map(|entry| entry.map(camino::Utf8DirEntry::into_path)).collect::<Result<_, _>>();
+    paths.map_err(crate::Error::io("reading", folder))
 }
 
 /// Whether no build works in this folder.

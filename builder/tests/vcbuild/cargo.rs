@@ -113,6 +113,40 @@ fn features_profiles_and_flags_reach_the_compiler() {
 }
 
 #[test]
+fn another_environment_or_input_compiles_anew_whatever_build_scripts_say() {
+    let bench = with_workspace("here");
+    bench.edit("here/hello/build.rs", "    println!(\"cargo::rerun-if-env-changed=HELLO_VERSION\");\n", "");
+    let mark = "std::env::var(\"HELLO_VERSION\").unwrap() + &std::fs::read_to_string(\"/opt/word\").unwrap()";
+    bench.edit(
+        "here/hello/build.rs",
+        "\"const MARK: &str = \\\"!\\\";\\n\"",
+        &format!("format!(\"const MARK: &str = {{:?}};\", {mark})"),
+    );
+    bench.write("word", "first");
+    let word = bench.path("word");
+    bench.edit("here/vcbuild.toml", "bin = ", &format!("inputs = {{ \"/opt/word\" = {word:?} }}\nbin = "));
+    let says = |version: &str| {
+        let stamp = format!("version={version}");
+        let arguments = ["--source-dir", "here", "--components", "hello", "--stamp", &stamp];
+        let made = Run::of(&mut build(&bench, &arguments));
+        assert_eq!(made.code, Some(0), "{made:?}");
+        for folder in ["layout", "bundle"] {
+            let _ = fs::remove_dir_all(bench.path(folder));
+        }
+        untar(&bench.path("out/hello-amd64.tar"), &bench.path("layout"));
+        bench.tool("umoci", &["unpack", "--rootless", "--image", "layout:v1", "bundle"]);
+        Run::of(&mut Command::new(bench.path("bundle/rootfs/usr/local/bin/hello"))).stdout
+    };
+    assert_eq!(says("v1"), "hello to all 1v1first v1\n");
+    assert_eq!(says("v2"), "hello to all 1v2first v2\n");
+    bench.write("word", "second");
+    assert_eq!(says("v2"), "hello to all 1v2second v2\n");
+    // What was compiled for what is not asked for any more is gone.
+    let find = walkdir::WalkDir::new(bench.path("store/cache/cargo")).into_iter().map(Result::unwrap);
+    assert_eq!(find.filter(|entry| entry.file_name() == ".rustc_info.json").count(), 1);
+}
+
+#[test]
 fn no_program_that_a_source_names_runs_outside_the_sandbox() {
     let bench = with_workspace("here");
     let mark = bench.path("ran");
