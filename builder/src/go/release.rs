@@ -2,7 +2,7 @@
 //! unpacked in the store's care. No Go need be installed for it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::{fs, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::{Platform, Store};
@@ -25,6 +25,10 @@ const HOSTS: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
 /// The list of all toolchains is some 100 KB; a toolchain has grown to 80 MB.
 const LIST_LIMIT: u64 = 16 << 20;
 const ARCHIVE_LIMIT: u64 = 1 << 30;
+
+/// What is in the place of a toolchain: its `GOROOT`, and what it was when it was checked.
+const ROOT: &str = "go";
+const IDENTITY: &str = "identity";
 
 /// A toolchain that is there.
 pub(super) struct Release {
@@ -88,7 +92,7 @@ fn obtain(
     let cache = store.cache_dir("toolchain")?;
     if let Some(go) = &pinned
         && let Some(sum) = go.sums.get(&host)
-        && let Some(root) = at_hand(&cache, &go.version, &host, sum)?
+        && let Some(root) = at_hand(&cache, &go.version, &host, sum)
     {
         lock.pin_go(asked, go.clone());
         return Ok(Release { root, sum: sum.clone(), version: go.version.clone() });
@@ -191,16 +195,40 @@ fn place(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Utf8Pat
 }
 
 /// The toolchain if it is unpacked and as it was when it was checked.
-fn at_hand(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Result<Option<Utf8PathBuf>, crate::Error> {
+fn at_hand(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Option<Utf8PathBuf> {
     let place = place(cache, version, host, sum);
-    let root = place.join("go");
-    let Ok(recorded) = fs::read_to_string(place.join("identity")) else { return Ok(None) };
-    if root.is_dir() && identify(&root, cache)? == recorded {
-        return Ok(Some(root));
+    let whole = is_whole(&place, cache);
+    if !whole && place.is_dir() {
+        tracing::warn!(%place, "the toolchain was changed since it was unpacked: it is fetched anew");
     }
-    tracing::warn!(%root, "the toolchain was changed since it was unpacked: it is fetched anew");
-    fs::remove_dir_all(&place).map_err(crate::Error::io("removing", &place))?;
-    Ok(None)
+    whole.then(|| place.join(ROOT))
+}
+
+/// Whether a toolchain is in its place, all of it and unchanged. What cannot be read of it is not.
+fn is_whole(place: &Utf8Path, cache: &Utf8Path) -> bool {
+    let recorded = fs::read_to_string(place.join(IDENTITY));
+    recorded.is_ok_and(|recorded| identify(&place.join(ROOT), cache).is_ok_and(|found| found == recorded))
+}
+
+/// Puts a toolchain that was unpacked and checked in its place, at once and whole: whenever this is stopped, the place has all
+/// of it or is made anew. Of several processes one is first, and the others take what it put there.
+fn install(unpacked: &Utf8Path, place: &Utf8Path, cache: &Utf8Path) -> Result<(), crate::Error> {
+    // What is remembered of the files goes by where they are: of those that are to move nothing is kept.
+    let identity = identify(&unpacked.join(ROOT), unpacked.parent().unwrap_or(unpacked))?;
+    let path = unpacked.join(IDENTITY);
+    fs::write(&path, identity).map_err(crate::Error::io("writing", &path))?;
+    let guard = cache.join("lock");
+    let guard = fs::File::create(&guard).and_then(|file| file.lock().map(|()| file));
+    let _guard = guard.map_err(crate::Error::io("locking", cache))?;
+    if is_whole(place, cache) {
+        return Ok(());
+    }
+    match fs::remove_dir_all(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(crate::Error::io("removing", place)(error));
+        }
+        _ => fs::rename(unpacked, place).map_err(crate::Error::io("writing", place)),
+    }
 }
 
 /// Fetches a toolchain, checks it, and puts it in its place; returns its root and checksum.
@@ -222,7 +250,7 @@ fn fetch(
     let served = format!("{MODULE}/@v/{name}.zip");
     proxies.download(&served, ARCHIVE_LIMIT, &mut file)?;
     let unpacked = path.join("unpacked");
-    let sum = unpack::unpack(&archive, &format!("{MODULE}@{name}/"), &unpacked.join("go"))?;
+    let sum = unpack::unpack(&archive, &format!("{MODULE}@{name}/"), &unpacked.join(ROOT))?;
     if let Some(expected) = expected.filter(|expected| *expected != sum) {
         let (version, expected) = (version.to_owned(), expected.to_owned());
         return Err(Error::Checksum { version, host: host.clone(), expected, found: sum }.into());
@@ -233,24 +261,19 @@ fn fetch(
         fs::copy(&archive, &kept).map_err(crate::Error::io("copying", &archive))?;
     }
     let place = place(cache, version, host, &sum);
-    match fs::rename(&unpacked, &place) {
-        // Another process may have been faster.
-        Err(_) if place.join("identity").is_file() => {}
-        result => {
-            result.map_err(crate::Error::io("writing", &place))?;
-            let identity = identify(&place.join("go"), cache)?;
-            let path = place.join("identity");
-            crate::atomic::replace(&path, identity.as_bytes()).map_err(crate::Error::io("writing", &path))?;
-        }
-    }
-    Ok((place.join("go"), sum))
+    install(&unpacked, &place, cache)?;
+    Ok((place.join(ROOT), sum))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use camino::Utf8Path;
     use vcstore::Platform;
 
-    use super::{newest, parse_version};
+    use super::{at_hand, install, newest, parse_version, place};
+    use crate::go::toolchain::compilers;
 
     #[test]
     fn a_version_is_exact_or_the_newest_of_a_release() {
@@ -268,5 +291,51 @@ mod tests {
                     v0.0.1-go1.26rc1.linux-amd64\nv0.0.1-go1.2.99.linux-amd64\nv0.0.1-go1.261.50.linux-amd64\n";
         assert_eq!(newest(list, "1.26", &Platform::linux("amd64")).unwrap(), "1.26.10");
         assert_eq!(newest(list, "1.27", &Platform::linux("amd64")), None);
+    }
+    #[test]
+    fn a_toolchain_comes_to_its_place_whole_whatever_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = Utf8Path::from_path(folder.path()).unwrap();
+        let (cache, host) = (top.join("cache"), Platform::linux("amd64"));
+        fs::create_dir(&cache).unwrap();
+        let unpack = |name: &str| {
+            let unpacked = top.join(name).join("unpacked");
+            let programs = compilers(&unpacked.join("go"));
+            for file in programs.into_iter().chain([unpacked.join("go/VERSION"), unpacked.join("go/bin/go")]) {
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, "content").unwrap();
+            }
+            unpacked
+        };
+        let place = place(&cache, "1.26.3", &host, "h1:sum");
+        let found = || at_hand(&cache, "1.26.3", &host, "h1:sum");
+        let whole = Some(place.join("go"));
+        assert_eq!(found(), None);
+
+        // What an earlier program left that was stopped before it had said what it put there.
+        fs::create_dir_all(place.join("go/bin")).unwrap();
+        assert_eq!(found(), None);
+        install(&unpack("first"), &place, &cache).unwrap();
+        assert_eq!(found(), whole);
+
+        for change in ["go/bin/go", "identity"] {
+            fs::write(place.join(change), "other").unwrap();
+            assert_eq!(found(), None, "{change} is another");
+            fs::remove_file(place.join(change)).unwrap();
+            assert_eq!(found(), None, "{change} is gone");
+            install(&unpack(change), &place, &cache).unwrap();
+            assert_eq!(found(), whole);
+        }
+
+        // Several at once, of which the first stays.
+        fs::remove_dir_all(&place).unwrap();
+        let unpacked: Vec<_> = (0..4).map(|name| unpack(&name.to_string())).collect();
+        std::thread::scope(|scope| {
+            for one in &unpacked {
+                scope.spawn(|| install(one, &place, &cache).unwrap());
+            }
+        });
+        assert_eq!(found(), whole);
+        assert_eq!(unpacked.iter().filter(|one| one.is_dir()).count(), 3);
     }
 }

@@ -154,8 +154,7 @@ pub(super) fn ask(program: &str) -> Result<Settings, Error> {
 
 /// The hash of the programs and files of a Go that make binaries.
 pub(super) fn identify(root: &Utf8Path, cache: &Utf8Path) -> Result<String, Error> {
-    let tools = ["compile", "link", "asm"].map(|tool| tools(root).join(tool));
-    let paths = [root.join("VERSION"), root.join("bin/go")].into_iter().chain(tools);
+    let paths = [root.join("VERSION"), root.join("bin/go")].into_iter().chain(compilers(root));
     let paths = paths.chain(library(root)?);
     let stat = |path: Utf8PathBuf| {
         let meta = fs::metadata(&path).map_err(Error::io("reading", &path))?;
@@ -182,10 +181,11 @@ pub(super) fn identify(root: &Utf8Path, cache: &Utf8Path) -> Result<String, Erro
     Ok(known.identity)
 }
 
-/// The folder of a Go's own compilers.
-fn tools(root: &Utf8Path) -> Utf8PathBuf {
+/// The programs of a Go that compile and link.
+pub(super) fn compilers(root: &Utf8Path) -> [Utf8PathBuf; 3] {
     let host = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
-    root.join("pkg/tool").join(format!("{}_{host}", std::env::consts::OS))
+    let tools = root.join("pkg/tool").join(format!("{}_{host}", std::env::consts::OS));
+    ["compile", "link", "asm"].map(|tool| tools.join(tool))
 }
 
 /// The standard library that programs are compiled with, and the settings that come with the toolchain.
