@@ -13,6 +13,7 @@ use super::sumdb::Database;
 use super::toolchain::{Settings, ask, identify};
 use super::unpack;
 use crate::lock::{Lock, PinnedGo};
+use crate::network::Network;
 use crate::progress::Progress;
 use crate::source::utf8;
 
@@ -98,14 +99,14 @@ fn obtain(
         return Ok(Release { root, sum: sum.clone(), version: go.version.clone() });
     }
     let user = match lock.network().folder() {
-        Some(folder) => User { proxies: folder.go_proxy()?, database: None, trusts: false },
+        Some(folder) => User { proxies: folder.go_proxy()?, downloads: None, database: None, trusts: false },
         None => User::find(asked)?,
     };
-    let proxies = Proxies::new(&user.proxies, lock.network())?;
     let (version, known) = match pinned {
         Some(PinnedGo { version, sums }) => (version, sums),
-        None => (resolve(asked, &host, &proxies)?, BTreeMap::new()),
+        None => (resolve(asked, &host, &user, lock.network())?, BTreeMap::new()),
     };
+    let proxies = Proxies::new(&user.places(), lock.network())?;
     let mut sums = known;
     if !sums.contains_key(&host) && !user.trusts {
         let database = user.database.as_deref().ok_or_else(|| Error::NoDatabase { version: version.clone() })?;
@@ -130,6 +131,8 @@ fn obtain(
 /// How this machine fetches Go modules, from its Go where it has one and from the environment where not.
 struct User {
     proxies: String,
+    /// The address of what Go fetched already.
+    downloads: Option<String>,
     database: Option<String>,
     /// Whether the user does without a database.
     trusts: bool,
@@ -146,14 +149,16 @@ impl User {
             Err(crate::Error::NoGo) => (set("GOPROXY"), set("GOSUMDB"), set("GOMODCACHE").map(Utf8PathBuf::from)),
             Err(error) => return Err(error),
         };
-        let mut proxies = proxies.ok_or_else(|| Error::NoProxy { version: version.to_owned() })?;
-        // What Go fetched already need not be fetched again.
+        let proxies = proxies.ok_or_else(|| Error::NoProxy { version: version.to_owned() })?;
         let downloads = modules.map(|modules| modules.join("cache/download")).filter(|folder| folder.is_dir());
-        if let Some(folder) = downloads.and_then(|folder| reqwest::Url::from_file_path(folder).ok()) {
-            proxies = format!("{folder},{proxies}");
-        }
+        let downloads = downloads.and_then(|folder| reqwest::Url::from_file_path(folder).ok()).map(String::from);
         let trusts = database.as_deref() == Some("off");
-        Ok(Self { proxies, database, trusts })
+        Ok(Self { proxies, downloads, database, trusts })
+    }
+
+    /// Where a version that is known comes from: what Go fetched already need not be fetched again.
+    fn places(&self) -> String {
+        self.downloads.iter().chain([&self.proxies]).map(String::as_str).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -169,9 +174,11 @@ fn module_version(version: &str, host: &Platform) -> String {
     format!("v0.0.1-go{version}.{}-{}", host.os, host.architecture)
 }
 
-/// The exact version of one asked for.
-fn resolve(asked: &str, host: &Platform, proxies: &Proxies) -> Result<String, crate::Error> {
+/// The exact version of one asked for. What Go fetched already says nothing of what is newest; offline it is all there is.
+fn resolve(asked: &str, host: &Platform, user: &User, network: &Network) -> Result<String, crate::Error> {
     let Some(minor) = asked.strip_suffix(".x") else { return Ok(asked.to_owned()) };
+    let places = if *network == Network::Open { user.proxies.clone() } else { user.places() };
+    let proxies = Proxies::new(&places, network)?;
     let path = format!("{MODULE}/@v/list");
     let list = proxies.get(&path, LIST_LIMIT)?.ok_or(Error::NotThere { path })?;
     let list = String::from_utf8_lossy(&list).into_owned();
@@ -224,9 +231,7 @@ fn install(unpacked: &Utf8Path, place: &Utf8Path, cache: &Utf8Path) -> Result<()
         return Ok(());
     }
     match fs::remove_dir_all(place) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(crate::Error::io("removing", place)(error));
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(crate::Error::io("removing", place)(error)),
         _ => fs::rename(unpacked, place).map_err(crate::Error::io("writing", place)),
     }
 }
@@ -272,8 +277,9 @@ mod tests {
     use camino::Utf8Path;
     use vcstore::Platform;
 
-    use super::{at_hand, install, newest, parse_version, place};
+    use super::{User, at_hand, install, newest, parse_version, place, resolve};
     use crate::go::toolchain::compilers;
+    use crate::network::Network;
 
     #[test]
     fn a_version_is_exact_or_the_newest_of_a_release() {
@@ -292,6 +298,22 @@ mod tests {
         assert_eq!(newest(list, "1.26", &Platform::linux("amd64")).unwrap(), "1.26.10");
         assert_eq!(newest(list, "1.27", &Platform::linux("amd64")), None);
     }
+    #[test]
+    fn the_newest_is_what_proxies_have_and_not_what_was_fetched_before() {
+        let (host, folder) = (Platform::linux("amd64"), tempfile::tempdir().unwrap());
+        let with = |name: &str, patches: &[u32]| {
+            let at = folder.path().join(name).join("golang.org/toolchain/@v");
+            fs::create_dir_all(&at).unwrap();
+            let list: String = patches.iter().map(|patch| format!("v0.0.1-go1.26.{patch}.linux-amd64\n")).collect();
+            fs::write(at.join("list"), list).unwrap();
+            format!("file://{}", folder.path().join(name).display())
+        };
+        let (proxies, downloads) = (with("proxy", &[1, 2, 3]), Some(with("downloads", &[2])));
+        let user = User { proxies, downloads, database: None, trusts: false };
+        assert_eq!(resolve("1.26.x", &host, &user, &Network::Open).unwrap(), "1.26.3");
+        assert_eq!(resolve("1.26.x", &host, &user, &Network::Offline).unwrap(), "1.26.2");
+    }
+
     #[test]
     fn a_toolchain_comes_to_its_place_whole_whatever_is_there() {
         let folder = tempfile::tempdir().unwrap();
