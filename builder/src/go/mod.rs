@@ -14,6 +14,7 @@ mod toolchain;
 mod unpack;
 
 use std::process::Command;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::{Platform, Store};
@@ -33,6 +34,9 @@ use crate::progress::Progress;
 use crate::sandbox::{Sandbox, Step};
 use crate::source::utf8;
 use crate::{Error, platform, process};
+
+/// The longest that fetching modules may take.
+const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Go, ready to run.
 #[derive(Debug)]
@@ -92,23 +96,26 @@ impl Go {
         command
     }
 
-    /// Opens a command to where modules come from: the network as its user's own Go uses it, or a folder of inputs. `attempt`
-    /// says what for.
-    fn let_fetch(&self, command: &mut Command, attempt: &str) -> Result<(), Error> {
+    /// Runs a command that may fetch modules from where they come from: the network as its user's own Go uses it, a folder of
+    /// inputs, or what the user's Go fetched already where nothing else may be asked. `attempt` says what for; `newest` says
+    /// whether it asks what there is, and not for a version that is known.
+    fn fetch(&self, mut command: Command, attempt: &str, newest: bool) -> Result<process::Output, Error> {
         if let Some(folder) = self.network.folder() {
             command.env("GOPROXY", folder.go_proxy()?);
-        } else {
-            self.toolchain.let_fetch(command, self.network.permit(attempt)?);
+            return process::run(&mut command, FETCH_LIMIT).map_err(|failure| folder.modules_failed(failure));
         }
-        Ok(())
-    }
-
-    /// What Go said when it could not fetch modules.
-    fn fetch_failed(&self, failure: process::Failure) -> Error {
-        match self.network.folder() {
-            Some(folder) => folder.modules_failed(failure),
-            None => Error::fetch_modules(failure),
+        match self.network.permit(attempt) {
+            Ok(permit) if newest => self.toolchain.let_resolve(&mut command, permit),
+            Ok(permit) => self.toolchain.let_fetch(&mut command, permit),
+            Err(offline) => {
+                self.toolchain.let_copy(&mut command);
+                return process::run(&mut command, FETCH_LIMIT).map_err(|failure| {
+                    tracing::debug!(%failure, "it is not among the modules that are at hand");
+                    offline.into()
+                });
+            }
         }
+        process::run(&mut command, FETCH_LIMIT).map_err(Error::fetch_modules)
     }
 
     /// A step that runs Go for a platform, in the sandbox, and what `home`, which it works in, is called there.

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::source::utf8;
 use crate::{Error, process};
 
-const LIMIT: Duration = Duration::from_secs(60 * 60);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A change in how a module is made a main module changes this number.
 const RECIPE: u32 = 1;
@@ -81,7 +81,7 @@ pub(crate) fn module_source(
     let go = Go::find(go, store, lock, 1, progress)?;
     let query = format!("{module}@{}", pinned.as_ref().map_or(asked, |pinned| pinned.version.as_str()));
     progress.say(&format!("fetching {query}"));
-    let found = download(&go, store, &query)?;
+    let found = download(&go, store, &query, pinned.is_none() && !is_exact(asked))?;
     if let Some(pinned) = pinned.filter(|pinned| pinned.sum != found.sum) {
         return Err(crate::lock::Error::Checksum {
             path: lock.path().to_owned(),
@@ -111,14 +111,21 @@ fn place(cache: &Utf8Path, sum: &str) -> Utf8PathBuf {
     cache.join(&blake3::hash(format!("{RECIPE} {sum}").as_bytes()).to_hex()[..32])
 }
 
-/// Has Go fetch a module, check it by the checksum database where its user has it do so, and unpack it.
-fn download(go: &Go, store: &Store, query: &str) -> Result<Downloaded, Error> {
+/// Whether a version always is the same one: `v1.2.3` and what may follow, but neither a branch nor `latest`.
+fn is_exact(version: &str) -> bool {
+    let number = version.strip_prefix('v').map(|rest| rest.split(['-', '+']).next().unwrap_or_default());
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    number.is_some_and(|number| number.split('.').count() == 3 && number.split('.').all(is_number))
+}
+
+/// Has Go fetch a module, check it by the checksum database where its user has it do so, and unpack it. `newest` says whether
+/// it depends on what there is which version that is.
+fn download(go: &Go, store: &Store, query: &str, newest: bool) -> Result<Downloaded, Error> {
     let attempt = format!("fetching {query}");
     let home = go.home(store)?;
     let mut command = go.command(&home.path);
-    go.let_fetch(&mut command, &attempt)?;
     command.current_dir(&home.path).args(["mod", "download", "-modcacherw", "-json", query]);
-    let output = process::run(&mut command, LIMIT).map_err(|failure| go.fetch_failed(failure))?;
+    let output = go.fetch(command, &attempt, newest)?;
     serde_json::from_slice(&output)
         .map_err(|why| Error::go(&attempt)(process::Failure::Other(format!("what Go tells is not understood: {why}"))))
 }
@@ -160,9 +167,8 @@ fn make_main(go: &Go, store: &Store, query: &str, dir: &Utf8Path) -> Result<(), 
 
 fn complete(go: &Go, home: &Home, query: &str, dir: &Utf8Path, platform: &Platform) -> Result<(), Error> {
     let mut command = go.command_for(&home.path, platform);
-    go.let_fetch(&mut command, &format!("fetching the Go modules of {query}"))?;
     command.current_dir(dir).args(["list", "-mod=mod", "-modcacherw", "-deps", "-f", "{{.Name}}", "./..."]);
-    process::run(&mut command, LIMIT).map(|_| ()).map_err(|failure| go.fetch_failed(failure))
+    go.fetch(command, &format!("fetching the Go modules of {query}"), false).map(drop)
 }
 
 /// Copies a folder of the module cache, where nothing can be written.
@@ -180,4 +186,19 @@ fn copy_writable(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_exact;
+
+    #[test]
+    fn a_version_is_exact_or_a_question() {
+        for exact in ["v1.2.3", "v0.0.0-20200102030405-abcdefabcdef", "v2.0.0+incompatible", "v1.2.3-rc.1"] {
+            assert!(is_exact(exact), "{exact}");
+        }
+        for question in ["latest", "master", "v1", "v1.2", "1.2.3", "v1.2.x", "v1.2.3.4", "v1..3", "abcdef012345"] {
+            assert!(!is_exact(question), "{question}");
+        }
+    }
 }

@@ -96,10 +96,15 @@ impl Toolchain {
         &self.origin
     }
 
-    /// Opens `command` to the network, as the user's own Go is, with the modules the user has already before it.
-    pub(super) fn let_fetch(&self, command: &mut Command, _permit: Permit) {
+    /// Opens `command` to the network, as the user's own Go is.
+    pub(super) fn let_resolve(&self, command: &mut Command, _permit: Permit) {
         command.envs(FETCH_ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.envs(&self.settings.others);
+    }
+
+    /// The same, with the modules the user has already before it: not for what is newest, of which they say nothing.
+    pub(super) fn let_fetch(&self, command: &mut Command, permit: Permit) {
+        self.let_resolve(command, permit);
         let proxy = self.settings.others.get("GOPROXY").map_or("", String::as_str);
         if let Some(known) = self.downloads() {
             command.env("GOPROXY", [&known, proxy].join(","));

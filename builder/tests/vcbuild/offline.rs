@@ -84,16 +84,46 @@ fn modules_that_the_users_go_has_need_no_network() {
         "vcbuild.toml",
         "base = \"scratch\"\n[components.app]\npackage = \".\"\nimage = \"registry.example/app:v1\"\n",
     );
-    let build = || {
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--net", env!("CARGO_BIN_EXE_vcbuild")]);
-        Run::of(&mut bench.with_proxy(bench.around(unshare, &["images", "--offline"])))
-    };
+    let build = || cut_off_with_proxy(&bench);
     build().failed(1, &["fetching the Go modules of example.org/app: it is not at hand", "without --offline"]);
-    let mut download = bench.with_proxy(bench.around(Command::new("go"), &["mod", "download"]));
-    assert_eq!(Run::of(&mut download).code, Some(0));
+    users_go(&bench, &["mod", "download", "-modcacherw"]);
     let built = build();
     assert_eq!(built.code, Some(0), "{built:?}");
-    // Go's module cache cannot be written, and so not be removed with the bench.
-    bench.tool("chmod", &["-R", "u+w", "gopath"]);
+}
+
+#[test]
+fn a_module_that_the_users_go_has_is_a_source_without_a_network() {
+    let bench = Bench::new();
+    let near = bench.publish("example.org/near", "v1.0.0", &[("lib.go", "package lib\n\nconst Name = \"lib\"\n")]);
+    // A folder that is not there beside it: what takes its place is looked up anew.
+    let go_mod = "module example.org/made\n\ngo 1.21\n\nrequire example.org/near v1.0.0\n\n\
+                  replace example.org/near => ../near\n";
+    let main = "package main\n\nimport \"example.org/near\"\n\nfunc main() { println(lib.Name) }\n";
+    bench.publish("example.org/made", "v1.0.0", &[("main.go", main), ("go.mod", go_mod), ("go.sum", &near)]);
+    bench.write(
+        "vcbuild.toml",
+        "base = \"scratch\"\n[source]\nmodule = \"example.org/made@v1.0.0\"\n\
+         [components.app]\npackage = \".\"\nimage = \"registry.example/app:v1\"\n",
+    );
+    let build = || cut_off_with_proxy(&bench);
+    build().failed(1, &["fetching example.org/made@v1.0.0: it is not at hand", "without --offline"]);
+    users_go(&bench, &["mod", "download", "-modcacherw", "example.org/made@v1.0.0"]);
+    build().failed(1, &["fetching the Go modules of example.org/made@v1.0.0: it is not at hand", "without --offline"]);
+    users_go(&bench, &["mod", "download", "-modcacherw", "example.org/near@v1.0.0"]);
+    let built = build();
+    assert_eq!(built.code, Some(0), "{built:?}");
+    assert!(bench.read("vcbuild.lock").contains("[source.\"example.org/made\".\"v1.0.0\"]"));
+}
+
+/// A build in a network namespace of its own, by a user whose Go fetches from a folder.
+fn cut_off_with_proxy(bench: &Bench) -> Run {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", env!("CARGO_BIN_EXE_vcbuild")]);
+    Run::of(&mut bench.with_proxy(bench.around(unshare, &["images", "--offline"])))
+}
+
+/// Has the user's own Go do something, online.
+fn users_go(bench: &Bench, arguments: &[&str]) {
+    let run = Run::of(&mut bench.with_proxy(bench.around(Command::new("go"), arguments)));
+    assert_eq!(run.code, Some(0), "{run:?}");
 }

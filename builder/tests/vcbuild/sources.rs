@@ -271,6 +271,10 @@ fn a_module_of_a_proxy_is_its_own_main_module() {
     bench.publish("example.org/tool", "v1.1.0", &[("main.go", main), ("go.mod", go_mod), ("go.sum", &fork)]);
     let again = build(&["--offline", "--locked"]);
     assert_eq!((digests(&again.json()), &again.json()["actions"]["run"]), (digests(&built.json()), &0.into()));
+    // That the user's Go has the old one says nothing of which is the newest.
+    let old = ["mod", "download", "-modcacherw", "example.org/tool@v1.0.0"];
+    let known = Run::of(&mut bench.with_proxy(bench.around(std::process::Command::new("go"), &old)));
+    assert_eq!(known.code, Some(0), "{known:?}");
     let moved = Run::of(&mut bench.with_proxy(bench.vcbuild(&["lock", "--update", "example.org/tool"])));
     assert_eq!(moved.stdout, "source example.org/tool latest\n  version v1.0.0 -> v1.1.0\n", "{moved:?}");
 
