@@ -21,7 +21,7 @@ use crate::project::{
 use crate::provenance::{self, Provenance, Recipe};
 use crate::sandbox::{Sandbox, Surroundings};
 use crate::site::{Made, MadeFile, Site, Wanted};
-use crate::source::Source;
+use crate::source::{Source, real_path};
 use crate::{Error, cargo, command, files, go, prebuilt, substituter};
 
 /// What to build, every choice made.
@@ -269,11 +269,11 @@ fn outside<'a>(
     lock: &Lock,
     archives: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<Utf8PathBuf>, Error> {
-    let mut outside = vec![absolute(lock.path())?, store.path().to_owned()];
-    outside.extend(request.outside.iter().cloned());
-    // The archives alone: the folder they go to may be the source itself.
+    let mut outside = vec![real_path(lock.path())?, store.path().to_owned()];
+    outside.extend(request.outside.iter().chain(&request.source.outside).cloned());
+    // The folder they go to may be the source itself.
     for archive in archives {
-        outside.push(absolute(&request.out.join(archive))?);
+        outside.push(real_path(&request.out.join(archive))?);
     }
     Ok(outside)
 }
@@ -345,11 +345,4 @@ fn archive(
     store.realise(&action, || Ok::<_, Error>(outputs))?;
     progress.done(&action, start.elapsed());
     Ok(())
-}
-
-/// The real path of a file or folder that may not be there yet, in a folder that may be named by a link.
-fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
-    let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
-    let real = path.parent().and_then(|folder| folder.canonicalize_utf8().ok()).zip(path.file_name());
-    Ok(path.canonicalize_utf8().ok().or(real.map(|(folder, name)| folder.join(name))).unwrap_or(path))
 }

@@ -9,7 +9,6 @@ use vcstore::{Compression, Store};
 
 use super::caches::CacheOptions;
 use super::inputs::{Freedom, Inputs, unstamped};
-use super::lock::OUT;
 use super::sandbox::SandboxOptions;
 use super::{Common, platforms};
 use crate::Error;
@@ -142,7 +141,7 @@ impl Choices {
             recipe: Recipe::of(project, &source.table)?,
             version: project.version.clone(),
             // What the build that is repeated may have left beside the source.
-            outside: vec![store.path().to_owned(), opened.dir.join(lock::FILE_NAME), opened.dir.join(OUT)],
+            outside: [opened.outside.clone(), vec![store.path().to_owned(), opened.dir.join(lock::FILE_NAME)]].concat(),
             source: Arc::new(opened),
             go: project.go.clone(),
             base: base.with_debian(self.inputs.debian.over(&project.debian)?)?,

@@ -114,7 +114,9 @@ impl Inputs {
             None => SourceTable { subdir, ..claimed.clone() },
         };
         // What the build that is repeated may have left there.
-        let left = table.dir.iter().flat_map(|dir| [dir.join(lock::FILE_NAME), dir.join(OUT)]);
+        let folders =
+            table.dir.iter().flat_map(|dir| [Some(dir.clone()), table.subdir.as_ref().map(|sub| dir.join(sub))]);
+        let left = folders.flatten().flat_map(|dir| [dir.join(lock::FILE_NAME), dir.join(OUT)]);
         Some(Asked { outside: left.collect(), table, edits: Vec::new(), go: None })
     }
 
@@ -132,11 +134,8 @@ impl Inputs {
     /// The source that is asked for; archives in the folder `out` are no part of it, nor is the lock.
     pub(super) fn source(&self, project: &Project, out: &Utf8Path) -> Result<Asked, Error> {
         let table = self.place(project)?;
-        let mut outside = vec![self.files.lock_path(project)];
-        // A folder that is the source itself, or holds it, has more in it than archives.
-        if out != "." && !out.as_str().is_empty() && table.dir.as_deref() != Some(out) {
-            outside.push(out.to_owned());
-        }
+        let out = if out.as_str().is_empty() { Utf8Path::new(".") } else { out };
+        let outside = vec![self.files.lock_path(project), out.to_owned()];
         Ok(Asked { table, edits: project.edits.clone(), go: self.go(project), outside })
     }
 

@@ -17,7 +17,7 @@ pub(crate) use self::edits::Edit;
 pub(crate) use self::error::Error as SourceError;
 use self::error::Error;
 use self::stage::Stage;
-pub(crate) use self::tree::{FileHash, Tree, hash_file, is_source, utf8};
+pub(crate) use self::tree::{FileHash, Tree, hash_file, is_source, real_path, utf8};
 use crate::lock::{Lock, PinnedCommit};
 use crate::progress::Progress;
 use crate::project::SourceTable;
@@ -34,6 +34,8 @@ pub(crate) struct Source {
     pub(crate) revision: Option<Revision>,
     /// Files beside it with code in them that are none of the source, because git does not track them.
     pub(crate) left_out: Vec<Utf8PathBuf>,
+    /// What vcbuild wrote into it, or will: none of the source. Absolute.
+    pub(crate) outside: Vec<Utf8PathBuf>,
     /// What `dir` is in, where it is a copy.
     _stage: Option<Stage>,
 }
@@ -65,6 +67,8 @@ struct Part {
     tracked: Option<BTreeSet<Utf8PathBuf>>,
     /// What else is there.
     untracked: BTreeSet<Utf8PathBuf>,
+    /// What vcbuild writes, and nothing else that is source is in it.
+    outside: Vec<Utf8PathBuf>,
 }
 
 /// A commit of a repository, checked out.
@@ -125,24 +129,28 @@ impl Source {
         {
             return Err(crate::Error::SubdirOutside { subdir: subdir.clone(), top });
         }
+        let folders: Vec<_> = [real_top.clone()].into_iter().chain(go::folders_beside(&dir, &real_top)).collect();
         let mut without = vec![store.path().to_owned()];
         for path in outside {
-            without.push(camino::absolute_utf8(path).map_err(crate::Error::io("finding", path))?);
+            without.push(real_path(path)?);
         }
-        let folders = [real_top.clone()].into_iter().chain(go::folders_beside(&dir, &real_top));
+        // A folder that is the source itself, or holds it, has more in it than what vcbuild writes.
+        without.retain(|path| !folders.iter().chain([&dir]).any(|folder| folder.starts_with(path)));
         // Only a folder of the user's own may be known to git; the others are in the store's care.
         let mine = revision.is_none();
-        let parts: Vec<Part> = folders.map(|folder| Part::read(folder, mine, &without)).collect::<Result<_, _>>()?;
+        let parts = folders.into_iter().map(|folder| Part::read(folder, mine, &without));
+        let parts: Vec<Part> = parts.collect::<Result<_, _>>()?;
         let left_out = parts.iter().flat_map(|part| part.left_out(&real_top)).collect();
         if edits.is_empty() && parts.iter().all(|part| part.untracked.is_empty()) {
-            return Ok(Self { dir, named, revision, left_out, _stage: None });
+            let outside = parts.into_iter().flat_map(|part| part.outside).collect();
+            return Ok(Self { dir, named, revision, left_out, outside, _stage: None });
         }
         let stage = Stage::new(store)?;
-        for Part { dir, tracked, .. } in parts {
-            stage.copy(&dir, &tracked.map_or_else(|| tracked::files(&dir, &without), Ok)?)?;
+        for Part { dir, tracked, outside, .. } in parts {
+            stage.copy(&dir, &tracked.map_or_else(|| tracked::files(&dir, &outside), Ok)?)?;
         }
         edits::apply(edits, &stage.place(&real_top))?;
-        Ok(Self { dir: stage.place(&dir), named, revision, left_out, _stage: Some(stage) })
+        Ok(Self { dir: stage.place(&dir), named, revision, left_out, outside: Vec::new(), _stage: Some(stage) })
     }
 
     /// Checks that the source's folder has this file, by which its kind is known.
@@ -160,11 +168,16 @@ impl Source {
 impl Part {
     fn read(dir: Utf8PathBuf, mine: bool, without: &[Utf8PathBuf]) -> Result<Self, crate::Error> {
         let tracked = if mine { tracked::tracked(&dir)? } else { None };
+        let has_source = |path: &Utf8Path| {
+            let mut tracked = tracked.iter().flatten();
+            path.strip_prefix(&dir).is_ok_and(|below| tracked.any(|file| file.starts_with(below)))
+        };
+        let outside: Vec<_> = without.iter().filter(|path| !has_source(path)).cloned().collect();
         let untracked = match &tracked {
-            Some(tracked) => tracked::files(&dir, without)?.difference(tracked).cloned().collect(),
+            Some(tracked) => tracked::files(&dir, &outside)?.difference(tracked).cloned().collect(),
             None => BTreeSet::new(),
         };
-        Ok(Self { dir, tracked, untracked })
+        Ok(Self { dir, tracked, untracked, outside })
     }
 
     /// The code that is there and none of the source, as a path below `top` or a whole one.

@@ -137,6 +137,16 @@ pub(crate) fn utf8(attempt: &'static str, path: &Path) -> Result<Utf8PathBuf, Er
     })
 }
 
+/// The real path of a file or folder that may not be there yet, in a folder that may be named by a link.
+///
+/// # Errors
+/// When there is no current folder.
+pub(crate) fn real_path(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
+    let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
+    let real = path.parent().and_then(|folder| folder.canonicalize_utf8().ok()).zip(path.file_name());
+    Ok(path.canonicalize_utf8().ok().or(real.map(|(folder, name)| folder.join(name))).unwrap_or(path))
+}
+
 /// Whether what could not be read is a link to nothing.
 fn is_dangling(error: &walkdir::Error) -> bool {
     let missing = error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);

@@ -185,3 +185,47 @@ fn a_command_without_the_machines_programs_is_made_of_its_inputs_alone() {
     let command = record.into_iter().find(|record| record.contains("\"kind\":\"command\"")).unwrap();
     assert!(command.contains("\"system\":null") && command.contains("\"/tool\":"), "{command}");
 }
+
+#[test]
+fn archives_of_any_build_are_none_of_the_source() {
+    let bench = Bench::new();
+    let project = "base = \"scratch\"\ncompression = \"gzip\"\n[components.x]\nimage = \"registry.example/x:v1\"\n\
+                   outputs = { \"/x\" = \"x\" }\ncommand = [\"bash\", \"-c\", \"files=$(find * -type f | sort); echo $files > x\"]\n";
+    bench.write("app/vcbuild.toml", project);
+    let build = |out: &str| bench.run(&["images", "--source-dir", "app", "--out", out, "--output", "json"]);
+    let sees = || {
+        for folder in ["layout", "bundle"] {
+            let _ = fs::remove_dir_all(bench.path(folder));
+        }
+        untar(&bench.path("app/out/x-amd64.tar"), &bench.path("layout"));
+        bench.tool("umoci", &["unpack", "--rootless", "--image", "layout:v1", "bundle"]);
+        bench.read("bundle/rootfs/x")
+    };
+    bench.write("app/out/old.tar", "of a component that is gone");
+    assert_eq!(build("app/out").ran("command"), 1);
+    assert_eq!(sees(), "vcbuild.toml\n");
+    bench.write("app/out/older.tar", "of another one");
+    assert_eq!(build("app/out").ran("command"), 0);
+    let checked = bench.run(&["check", "app/out/x-amd64.tar", "--source-dir", "app"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+
+    // Where git tracks the source it is the same; what it tracks is source, wherever it is.
+    bench.write("app/.gitignore", "out\n");
+    bench.commit("app");
+    assert_eq!(build("app/out").ran("command"), 1);
+    bench.write("app/out/oldest.tar", "of one more");
+    assert_eq!(build("app/out").ran("command"), 0);
+    assert_eq!(sees(), "vcbuild.toml\n");
+    bench.git("app", &["add", "--force", "out/old.tar"]);
+    assert_eq!(build("app/out").ran("command"), 1);
+    assert_eq!(sees(), "out/old.tar vcbuild.toml\n");
+    let checked = bench.run(&["check", "app/out/x-amd64.tar", "--source-dir", "app"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+
+    // A folder that is the source itself, however it is named, has more in it than archives.
+    bench.tool("rm", &["-r", "app/.git", "app/.gitignore"]);
+    for out in ["app/", "app/../app", bench.path("app").to_str().unwrap()] {
+        bench.write("app/new", out);
+        assert_eq!(build(out).ran("command"), 1, "{out}");
+    }
+}
