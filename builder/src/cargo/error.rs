@@ -20,6 +20,10 @@ pub(crate) enum Error {
     ))]
     Rust { source: Box<process::Failure> },
 
+    #[error("looking for the Rust that {dir} is compiled with: none may be installed where nothing may be fetched")]
+    #[diagnostic(help("install it while there is a network: `rustup toolchain install` in that folder"))]
+    RustOffline { dir: Utf8PathBuf, source: Box<process::Failure> },
+
     #[error("looking for Cargo: the Rust in {sysroot} has none")]
     #[diagnostic(help("install the Cargo of the same Rust (rustup component add cargo, or Debian's cargo)"))]
     NoCargo { sysroot: Utf8PathBuf },

@@ -51,7 +51,7 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, CargoProgram>], site: &Site<'_>) ->
     pin(wanted, site)?;
     site.lock.save()?;
     let dir = &site.source.dir;
-    let toolchain = Toolchain::find(dir, site.store)?;
+    let toolchain = Toolchain::find(dir, site.store, site.lock.network())?;
     let workspace = Workspace::read(&toolchain, dir)?;
     let mut jobs = Vec::new();
     for one in wanted {

@@ -8,11 +8,15 @@ use serde::Serialize;
 use vcstore::{Platform, Store};
 
 use super::Error;
+use crate::network::Network;
 use crate::sandbox::{SYSTEM_FOLDERS, Step};
 use crate::source::FileHash;
 use crate::{host, platform, process};
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The address of a server that has nothing, and that no connection is opened for.
+const NOWHERE: &str = "file:///dev/null";
 
 /// The folder in the sandbox of a Rust that is not among the machine's programs.
 const INSIDE: &str = "/rust";
@@ -45,9 +49,9 @@ pub(super) struct Target {
 
 impl Toolchain {
     /// Finds the Rust that is used in `dir`, which may name one in its `rust-toolchain.toml`.
-    pub(super) fn find(dir: &Utf8Path, store: &Store) -> Result<Self, crate::Error> {
-        let version = rustc(dir, &["-vV"])?;
-        let sysroot = Utf8PathBuf::from(rustc(dir, &["--print", "sysroot"])?.trim());
+    pub(super) fn find(dir: &Utf8Path, store: &Store, network: &Network) -> Result<Self, crate::Error> {
+        let version = rustc(dir, &["-vV"], network)?;
+        let sysroot = Utf8PathBuf::from(rustc(dir, &["--print", "sysroot"], network)?.trim());
         if !sysroot.join("bin/cargo").is_file() {
             return Err(Error::NoCargo { sysroot }.into());
         }
@@ -112,12 +116,20 @@ fn is_system(folder: &Utf8Path) -> bool {
     SYSTEM_FOLDERS.iter().any(|system| folder.starts_with(system))
 }
 
-fn rustc(dir: &Utf8Path, arguments: &[&str]) -> Result<String, Error> {
+/// Asks the `rustc` of `dir`, which may be rustup's: that one installs what a source asks for and is not there.
+fn rustc(dir: &Utf8Path, arguments: &[&str], network: &Network) -> Result<String, Error> {
     let mut command = Command::new("rustc");
     command.current_dir(dir).args(arguments);
+    let closed = network.permit("installing Rust").is_err();
+    if closed {
+        // A rustup before 1.28 knows the servers alone: what is looked for at these is not there.
+        command.env("RUSTUP_AUTO_INSTALL", "0");
+        command.env("RUSTUP_DIST_SERVER", NOWHERE).env("RUSTUP_UPDATE_ROOT", NOWHERE);
+    }
     match process::run(&mut command, LIMIT) {
         Ok(output) => Ok(String::from_utf8_lossy(&output).into_owned()),
         Err(failure) if failure.is_missing_program() => Err(Error::NoRust),
+        Err(failure) if closed => Err(Error::RustOffline { dir: dir.to_owned(), source: Box::new(failure) }),
         Err(failure) => Err(Error::Rust { source: Box::new(failure) }),
     }
 }

@@ -209,6 +209,24 @@ fn what_cannot_be_compiled_is_named() {
 }
 
 #[test]
+fn offline_no_rust_is_installed() {
+    // Another rustc than rustup's passes over what a source asks for.
+    if Command::new("rustup").arg("--version").output().is_err() {
+        return;
+    }
+    let bench = with_workspace("here");
+    bench.write("here/rust-toolchain.toml", "[toolchain]\nchannel = \"1.2.0\"\n");
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let mut offline = build(&bench, &["--source-dir", "here", "--offline"]);
+    offline.env("RUSTUP_AUTO_INSTALL", "1").env_remove("RUSTUP_TOOLCHAIN");
+    offline.env("RUSTUP_DIST_SERVER", format!("http://{}", server.local_addr().unwrap()));
+    Run::of(&mut offline)
+        .failed(1, &["looking for the Rust that ", "where nothing may be fetched", "1.2.0", "install"]);
+    assert!(server.accept().is_err(), "a connection was opened");
+}
+
+#[test]
 fn a_platform_that_rust_cannot_compile_for_is_named() {
     let installed =
         Run::of(Command::new("rustc").args(["--print", "target-libdir", "--target", "aarch64-unknown-linux-gnu"]));
