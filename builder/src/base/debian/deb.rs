@@ -6,8 +6,10 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
 use camino::Utf8Path;
+use liblzma::read::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
 use md5::{Digest as _, Md5};
-use vcstore::{Content, Decoder, Entry, Kind, Store};
+use vcstore::{Bounded, Content, Decoder, Entry, Headers, Kind, Store};
 
 use super::{Error, Pin};
 
@@ -16,6 +18,9 @@ const UNPACKED_LIMIT: u64 = 8 << 30;
 
 /// Control files are small texts; the largest real one has some megabytes.
 const CONTROL_LIMIT: u64 = 64 << 20;
+
+/// The most memory that unpacking may take: four times what `xz -9` has it take.
+const MEMORY_LIMIT: u64 = 256 << 20;
 
 /// A package, unpacked.
 #[derive(Debug)]
@@ -79,11 +84,21 @@ impl Package {
     }
 }
 
+/// Decompresses xz, or LZMA as it was before, in memory that has a bound.
+///
+/// # Errors
+/// When liblzma cannot be set up.
+pub(super) fn unxz<R: Read>(input: R) -> io::Result<XzDecoder<R>> {
+    Ok(XzDecoder::new_stream(input, Stream::new_auto_decoder(MEMORY_LIMIT, CONCATENATED)?))
+}
+
 impl Package {
     fn read_control(&mut self, pin: &Pin, tar: impl Read) -> Result<(), Error> {
         let bad = |error: io::Error| Error::package(&pin.name, format!("its control files: {error}"));
-        let mut tar = tar::Archive::new(tar.take(CONTROL_LIMIT));
-        for file in tar.entries().map_err(bad)? {
+        let (tar, headers) = Bounded::new(tar.take(CONTROL_LIMIT), pin.size);
+        let mut tar = tar::Archive::new(tar);
+        let mut entries = tar.entries().map_err(bad)?;
+        while let Some(file) = next(&mut entries, &headers) {
             let mut file = file.map_err(bad)?;
             if file.header().entry_type().is_dir() {
                 continue;
@@ -112,8 +127,10 @@ impl Package {
         let conffiles = self.conffile_names();
         let mut output = BufWriter::with_capacity(256 << 10, File::create(spool).map_err(Error::io("making", spool))?);
         let mut offset = 0;
-        let mut tar = tar::Archive::new(tar.take(UNPACKED_LIMIT));
-        for file in tar.entries().map_err(bad)? {
+        let (tar, headers) = Bounded::new(tar.take(UNPACKED_LIMIT), pin.size);
+        let mut tar = tar::Archive::new(tar);
+        let mut entries = tar.entries().map_err(bad)?;
+        while let Some(file) = next(&mut entries, &headers) {
             let mut file = file.map_err(bad)?;
             let raw = file.path_bytes().into_owned();
             if matches!(raw.as_slice(), b"./" | b".") {
@@ -148,6 +165,8 @@ impl Package {
                     }
                     offset += if kept { len } else { 0 };
                 }
+                // What is passed over counts as content, too.
+                io::copy(&mut file, &mut io::sink()).map_err(bad)?;
                 if let Some(md5) = md5 {
                     self.conffiles.insert(name.clone(), hex::encode(md5.finalize()));
                 }
@@ -164,10 +183,18 @@ impl Package {
     }
 }
 
+/// The next entry, whose name and link are read whole into memory: no more than any package has.
+fn next<'a, R: Read>(entries: &mut tar::Entries<'a, R>, headers: &Headers) -> Option<io::Result<tar::Entry<'a, R>>> {
+    headers.begin();
+    let entry = entries.next();
+    headers.end();
+    entry
+}
+
 /// Decompresses a member by its name's ending.
 fn decoder<'a>(name: &str, member: &'a mut dyn Read) -> io::Result<Box<dyn Read + 'a>> {
     match name.rsplit_once('.').map(|(_, ending)| ending) {
-        Some("xz" | "lzma") => Ok(Box::new(liblzma::read::XzDecoder::new_multi_decoder(member))),
+        Some("xz" | "lzma") => Ok(Box::new(unxz(member)?)),
         Some("zst" | "gz" | "tar") => Ok(Box::new(Decoder::new(member)?)),
         _ => Err(io::Error::new(io::ErrorKind::Unsupported, format!("the compression of {name} is not known"))),
     }
@@ -329,6 +356,49 @@ mod tests {
             let error = read(&bytes).unwrap_err();
             assert!(error.starts_with("unpacking test: ") && error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn a_package_that_would_fill_memory_is_refused() {
+        let control = tar(&[(b"./control", "Package: test\n")]);
+        let long = |name: &str| {
+            let mut tar = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            tar.append_data(&mut header, name, &[][..]).unwrap();
+            tar.into_inner().unwrap()
+        };
+        let fits = long(&"deep/".repeat(800));
+        assert!(read(&sound(&control, &fits)).is_ok());
+        let names = long(&"deep/".repeat(1 << 19));
+        for package in [sound(&control, &names), sound(&names, &fits)] {
+            let error = read(&package).unwrap_err();
+            assert!(error.ends_with("its names are longer than any archive's"), "{error}");
+        }
+        // What is passed over is no name, however long it is.
+        let content = "x".repeat(3 << 20);
+        let passed = tar(&[(b"./usr/share/man/test", content.as_str()), (b"./a", "")]);
+        assert_eq!(read(&sound(&control, &passed)).unwrap().0.files.len(), 2);
+
+        let options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
+        let stream = liblzma::stream::Stream::new_lzma_encoder(&options).unwrap();
+        let mut lzma = Vec::new();
+        std::io::copy(&mut liblzma::read::XzEncoder::new_stream(fits.as_slice(), stream), &mut lzma).unwrap();
+        let packed = |lzma: &[u8]| {
+            read(&deb(&[
+                ("debian-binary", b"2.0\n".to_vec()),
+                ("control.tar", control.clone()),
+                ("data.tar.lzma", lzma.to_vec()),
+            ]))
+        };
+        packed(&lzma).unwrap();
+        // The size of the dictionary that it asks for.
+        lzma[1..5].copy_from_slice(&(1_u32 << 30).to_le_bytes());
+        let error = packed(&lzma).unwrap_err();
+        assert!(error.contains("memory limit"), "{error}");
     }
 
     #[test]

@@ -34,7 +34,6 @@ use std::time::{Instant, SystemTime};
 
 use camino::Utf8Path;
 use futures::future::try_join_all;
-use liblzma::read::XzDecoder;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
@@ -240,7 +239,9 @@ fn pin(
         }
         releases.push(release);
         for (url, digest) in indexes {
-            let mut text = BufReader::with_capacity(256 << 10, XzDecoder::new(store.reader(&digest)?));
+            let unpacked =
+                deb::unxz(store.reader(&digest)?).map_err(|error| Error::repository(&url, error.to_string()))?;
+            let mut text = BufReader::with_capacity(256 << 10, unpacked);
             index.add(number, &url, &mut text)?;
             // The store checks the hash when the end is read.
             let rest = io::copy(&mut text.into_inner().into_inner(), &mut io::sink());
