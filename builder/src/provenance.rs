@@ -206,7 +206,13 @@ impl Provenance {
     /// # Errors
     /// When it is none, or the patches cannot be written.
     pub(crate) fn project(&self, archive: &Utf8Path, folder: &Utf8Path) -> Result<Project, Error> {
-        let project = Project::of_table(self.project.clone(), archive)?;
+        let mut table = self.project.clone();
+        if let Some(debian) = table.get_mut("debian") {
+            // Neither is ever written. Where packages come from, and who must have signed for them, is the user's to say.
+            remove(debian, "mirror");
+            remove(debian, "keyring");
+        }
+        let project = Project::of_table(table, archive)?;
         let mut edits = Vec::new();
         for edit in project.edits {
             edits.push(match edit {
@@ -277,5 +283,27 @@ fn set<T: Serialize + ?Sized>(table: &mut Value, name: &str, value: &T) -> Resul
 fn remove(table: &mut Value, name: &str) {
     if let Some(table) = table.as_object_mut() {
         table.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{FORMAT, Provenance};
+
+    #[test]
+    fn an_archive_does_not_say_where_packages_come_from() {
+        let debian = json!({"suite": "trixie", "mirror": "http://192.0.2.1/debian", "keyring": "/etc/other.gpg"});
+        let components = json!({"x": {"image": "registry.example/x:v1", "package": "."}});
+        let provenance: Provenance = serde_json::from_value(json!({
+            "format": FORMAT, "vcbuild": "0", "source": {}, "pins": {}, "about": {}, "epoch": 0, "actions": [],
+            "project": {"base": "debian", "debian": debian, "components": components},
+        }))
+        .unwrap();
+        let project = provenance.project("x.tar".into(), "folder".into()).unwrap();
+        assert_eq!(project.debian.suite, "trixie");
+        assert_eq!((&project.debian.mirror, &project.debian.keyring), (&None, &None));
+        assert!(!project.table.to_string().contains("192.0.2.1"), "{}", project.table);
     }
 }
