@@ -5,9 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{Blob, Digest, Error, Store};
+
+/// More platforms than any image is for.
+const PLATFORM_LIMIT: usize = 1_000;
 
 /// An image and the platforms of it that the store has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,14 +138,29 @@ impl Image {
     /// index stays whole when one platform of it was pulled.
     ///
     /// # Errors
-    /// When a document is missing or damaged, breaks the specification, or no platform is left.
+    /// When a document is missing or damaged, breaks the specification, or is more than any image has, or no platform is left.
     pub fn open(store: &Store, name: &str, target: &Descriptor) -> Result<Self, Error> {
+        Self::open_within(&mut Budget::default(), store, name, target)
+    }
+
+    /// The same, for images that share what may be read.
+    pub(crate) fn open_within(
+        budget: &mut Budget,
+        store: &Store,
+        name: &str,
+        target: &Descriptor,
+    ) -> Result<Self, Error> {
         let mut platforms = Vec::new();
         if is_index(target.media_type()) {
-            let index: ImageIndex = store.document(&digest_of(target, name)?)?;
+            let index: ImageIndex = budget.document(store, name, target)?;
+            let mut seen = BTreeSet::new();
             for manifest in index.manifests() {
-                if is_manifest(manifest.media_type()) && store.contains(&digest_of(manifest, name)?) {
-                    let image = PlatformImage::open(store, name, manifest)?;
+                let digest = digest_of(manifest, name)?;
+                if is_manifest(manifest.media_type()) && store.contains(&digest) && seen.insert(digest) {
+                    if seen.len() > PLATFORM_LIMIT {
+                        return Err(bad(name, format!("its index has more than {PLATFORM_LIMIT} manifests")));
+                    }
+                    let image = PlatformImage::open(budget, store, name, manifest)?;
                     // Attestations stand in an index as images for unknown/unknown.
                     if image.platform.os != "unknown" {
                         platforms.push(image);
@@ -149,7 +168,7 @@ impl Image {
                 }
             }
         } else if is_manifest(target.media_type()) {
-            platforms.push(PlatformImage::open(store, name, target)?);
+            platforms.push(PlatformImage::open(budget, store, name, target)?);
         } else {
             return Err(bad(name, format!("{} is neither a manifest nor an index", target.media_type())));
         }
@@ -200,8 +219,8 @@ impl Image {
 }
 
 impl PlatformImage {
-    fn open(store: &Store, name: &str, descriptor: &Descriptor) -> Result<Self, Error> {
-        let manifest: ImageManifest = store.document(&digest_of(descriptor, name)?)?;
+    fn open(budget: &mut Budget, store: &Store, name: &str, descriptor: &Descriptor) -> Result<Self, Error> {
+        let manifest: ImageManifest = budget.document(store, name, descriptor)?;
         let config_digest = digest_of(manifest.config(), name)?;
         let config: ImageConfiguration = store.document(&config_digest)?;
         let diff_ids = config.rootfs().diff_ids();
@@ -239,6 +258,32 @@ impl Layer {
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
         descriptor(&self.media_type, Blob { digest: self.digest, size: self.size })
+    }
+}
+
+/// How many bytes of indexes and manifests may yet be read, of one image or of all of an archive: what they say stays in
+/// memory, and a small archive can name a large manifest many times.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u64,
+    used: u64,
+}
+
+impl Default for Budget {
+    /// A thousand times what an image has that is for ten platforms.
+    fn default() -> Self {
+        Self { limit: 64 << 20, used: 0 }
+    }
+}
+
+impl Budget {
+    fn document<T: DeserializeOwned>(&mut self, store: &Store, name: &str, what: &Descriptor) -> Result<T, Error> {
+        let digest = digest_of(what, name)?;
+        self.used = self.used.saturating_add(store.size(&digest).unwrap_or_default());
+        if self.used > self.limit {
+            return Err(bad(name, format!("its manifests are larger than {} bytes together", self.limit)));
+        }
+        store.document(&digest)
     }
 }
 
@@ -329,7 +374,8 @@ pub(crate) mod tests {
     use oci_spec::image::Descriptor;
     use serde_json::json;
 
-    use super::{Platform, descriptor, shortens};
+    use super::{Budget, Platform, descriptor, shortens};
+    use crate::store::tests::scratch;
     use crate::{Compression, Content, Image, Store, Tree, layer};
 
     pub(crate) const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
@@ -365,6 +411,49 @@ pub(crate) mod tests {
         for bad in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/am d64"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?} must be refused");
         }
+    }
+
+    /// An index that names each of these manifests so many times.
+    fn index(store: &Store, manifests: &[Descriptor], times: usize) -> Descriptor {
+        let named: Vec<_> = manifests.iter().flat_map(|manifest| std::iter::repeat_n(manifest, times)).collect();
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": named});
+        descriptor(media_type, store.put_document(&index).unwrap())
+    }
+
+    /// Manifests of one image that differ in an annotation alone.
+    fn manifests(store: &Store, image: &Image, count: usize) -> Vec<Descriptor> {
+        let manifest: serde_json::Value = store.document(&image.digest()).unwrap();
+        let another = |number: usize| {
+            let mut manifest = manifest.clone();
+            manifest["annotations"] = json!({"number": number.to_string()});
+            descriptor("application/vnd.oci.image.manifest.v1+json", store.put_document(&manifest).unwrap())
+        };
+        (0..count).map(another).collect()
+    }
+
+    #[test]
+    fn a_manifest_that_an_index_names_many_times_is_one_platform() {
+        let (_folder, store) = scratch();
+        let image = image(&store, Compression::Gzip, b"x");
+        let index = index(&store, &manifests(&store, &image, 2), 5_000);
+        assert_eq!(Image::open(&store, "x", &index).unwrap().platforms.len(), 2);
+    }
+
+    #[test]
+    fn more_manifests_than_any_image_has_are_refused() {
+        let (_folder, store) = scratch();
+        let image = image(&store, Compression::Gzip, b"x");
+        let many = index(&store, &manifests(&store, &image, 1_001), 1);
+        let said = Image::open(&store, "x", &many).unwrap_err().to_string();
+        assert_eq!(said, "reading image x: its index has more than 1000 manifests");
+
+        let few = index(&store, &manifests(&store, &image, 10), 1);
+        let mut budget = Budget { limit: 20_000, used: 0 };
+        let mut open = || Image::open_within(&mut budget, &store, "x", &few).map(|image| image.platforms.len());
+        assert_eq!(open().unwrap(), 10);
+        let said = (0..10).find_map(|_| open().err()).unwrap().to_string();
+        assert_eq!(said, "reading image x: its manifests are larger than 20000 bytes together");
     }
 
     #[test]

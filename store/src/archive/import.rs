@@ -10,7 +10,7 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest,
 use serde::Deserialize;
 
 use crate::bounded::Bounded;
-use crate::image::{descriptor, digest_of, is_index, is_manifest};
+use crate::image::{Budget, descriptor, digest_of, is_index, is_manifest};
 use crate::index::{bare, index_of, name_of};
 use crate::json::DOCUMENT_LIMIT;
 use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
@@ -18,7 +18,7 @@ use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
 /// More entries than any image archive has.
 pub(super) const ENTRY_LIMIT: usize = 100_000;
 
-/// More images than any archive names. Each is read on its own, whatever it shares with others.
+/// More images than any archive names. Each is read on its own, whatever it shares with others, within one budget.
 const IMAGE_LIMIT: usize = 1_000;
 
 /// Reads the images at `path` into the store: the folder of an OCI image layout, or a tar file (as it is, gzip or zstd) that
@@ -37,12 +37,13 @@ pub fn import(store: &Store, path: &Utf8Path) -> Result<Vec<Image>, Error> {
     if index.manifests().len() > IMAGE_LIMIT {
         return Err(bad(path, &format!("it names more than {IMAGE_LIMIT} images")));
     }
+    let mut budget = Budget::default();
     let images = index
         .manifests()
         .iter()
         .map(|target| {
             let name = name_of(target).unwrap_or_else(|| path.file_stem().unwrap_or("image").to_owned());
-            let image = Image::open(store, &name, &bare(target))?;
+            let image = Image::open_within(&mut budget, store, &name, &bare(target))?;
             image.check_complete(store)?;
             Ok(image)
         })

@@ -155,6 +155,26 @@ mod tests {
     }
 
     #[test]
+    fn one_large_manifest_under_many_names_does_not_fill_memory() {
+        let (folder, store) = scratch();
+        let config =
+            br#"{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}"#.to_vec();
+        let descriptor = |kind: &str, content: &[u8]| {
+            json!({"mediaType": format!("application/vnd.oci.image.{kind}.v1+json"), "digest": crate::Digest::of(content),
+                   "size": content.len()})
+        };
+        let manifest = json!({"schemaVersion": 2, "config": descriptor("config", &config), "layers": [],
+            "annotations": {"padding": " ".repeat(3 << 20)}});
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        let index = json!({"schemaVersion": 2, "manifests": vec![descriptor("manifest", &manifest); 30]});
+        let blob = |content: &[u8]| (format!("blobs/sha256/{}", crate::Digest::of(content).hex()), content.to_vec());
+        let index = ("index.json".to_owned(), serde_json::to_vec(&index).unwrap());
+        tarball(&archive_path(&folder), &[blob(&config), blob(&manifest), index]);
+        let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
+        assert!(error.contains("its manifests are larger than 67108864 bytes together"), "{error}");
+    }
+
+    #[test]
     fn a_link_out_of_the_archive_is_refused() {
         let (folder, store) = scratch();
         for target in ["/etc/passwd", "../../etc/passwd", ".."] {
