@@ -157,8 +157,8 @@ pub(crate) enum Error {
     #[diagnostic(help("--source-subdir names a folder within the source"))]
     SubdirOutside { subdir: Utf8PathBuf, top: Utf8PathBuf },
 
-    #[error("reading {path}: the file changed while it was being built")]
-    #[diagnostic(help("run the command again when nothing writes to the source"))]
+    #[error("reading {path}: it changed while it was being built from")]
+    #[diagnostic(help("run the command again when nothing writes to it"))]
     SourceChanged { path: Utf8PathBuf },
 
     #[error("{attempt}: git is not installed")]

@@ -81,6 +81,21 @@ pub(crate) fn identities(
     inputs.iter().map(identity).collect()
 }
 
+/// Checks, after a step of `component` read its inputs, that they are what they were when its key was made.
+///
+/// # Errors
+/// When one is another, or not there any more.
+pub(crate) fn unchanged(
+    known: &BTreeMap<String, FileHash>,
+    inputs: &BTreeMap<String, Utf8PathBuf>,
+    component: &str,
+    store: &Store,
+) -> Result<(), Error> {
+    let now = identities(inputs, component, store)?;
+    let changed = inputs.iter().find(|(inside, _)| known.get(*inside) != now.get(*inside));
+    changed.map_or(Ok(()), |(_, host)| Err(Error::SourceChanged { path: host.clone() }))
+}
+
 /// Lets a step of `component` read its inputs.
 ///
 /// # Errors

@@ -61,11 +61,13 @@ const SETTINGS: &str = "crates.toml";
 impl Workshop<'_> {
     /// The binary: from the store, or compiled.
     pub(super) fn realise(&self, job: &Job<'_>) -> Result<Blob, crate::Error> {
-        let outputs = self.site.realise(&self.action(job)?, || self.compile(job))?;
+        let Wanted { component, program, .. } = *job.wanted;
+        let inputs = host::identities(&program.inputs, &component.name, self.site.store)?;
+        let outputs = self.site.realise(&self.action(job, &inputs)?, || self.compile(job, &inputs))?;
         outputs.blob("binary").ok_or_else(|| crate::Error::Internal("a compile action without a binary".to_owned()))
     }
 
-    fn action(&self, job: &Job<'_>) -> Result<Action, crate::Error> {
+    fn action(&self, job: &Job<'_>, inputs: &BTreeMap<String, FileHash>) -> Result<Action, crate::Error> {
         let Wanted { component, platform, program } = *job.wanted;
         let action = Action::new("compile", format!("{} {platform}", component.name))
             .input("recipe", RECIPE)?
@@ -79,7 +81,7 @@ impl Workshop<'_> {
             .input("profile", &program.profile)?
             .input("rustflags", (&program.rustflags, program.link_static))?
             .input("environment", self.environment(job))?
-            .input("inputs", self.inputs(job)?)?;
+            .input("inputs", inputs)?;
         Ok(action)
     }
 
@@ -90,19 +92,14 @@ impl Workshop<'_> {
         job.wanted.program.env.iter().map(|(name, value)| (name.clone(), value.fill(&values))).collect()
     }
 
-    /// What the project gives Cargo of this machine.
-    fn inputs(&self, job: &Job<'_>) -> Result<BTreeMap<String, FileHash>, crate::Error> {
-        host::identities(&job.wanted.program.inputs, &job.wanted.component.name, self.site.store)
-    }
-
-    fn compile(&self, job: &Job<'_>) -> Result<Outputs, crate::Error> {
+    fn compile(&self, job: &Job<'_>, inputs: &BTreeMap<String, FileHash>) -> Result<Outputs, crate::Error> {
         let Site { store, sandbox, .. } = *self.site;
         let Wanted { component, platform, program } = *job.wanted;
         let cache = self.cache()?;
         // Cargo goes by the times of files: one build at a time writes them, and compiles.
         let lock = File::create(cache.join("lock")).map_err(crate::Error::io("opening", cache.join("lock")))?;
         lock.lock().map_err(crate::Error::io("locking", &cache))?;
-        let (source, target) = (cache.join("source"), self.target(job, &cache)?);
+        let (source, target) = (cache.join("source"), self.target(job, inputs, &cache)?);
         self.listing.bring_to(&source, sandbox)?;
         let folder = sandbox.workplace(store)?;
         let home = utf8("reading", folder.path())?;
@@ -113,7 +110,13 @@ impl Workshop<'_> {
         }
         host::give(&program.inputs, &component.name, &mut step)?;
         self.order(job, &places, &mut step);
-        sandbox.run(step).map_err(|failure| Error::Compile {
+        let ran = sandbox.run(step);
+        if let Err(changed) = host::unchanged(inputs, &program.inputs, &component.name, store) {
+            // What Cargo compiled is of nobody knows which state of them, and it would take it again.
+            fs::remove_dir_all(&target).map_err(crate::Error::io("removing", &target))?;
+            return Err(changed);
+        }
+        ran.map_err(|failure| Error::Compile {
             component: component.name.clone(),
             platform: platform.clone(),
             source: Box::new(failure),
@@ -153,8 +156,13 @@ impl Workshop<'_> {
     /// The folder in `cache` of what Cargo compiled with what the project gives it. Cargo looks for a change of that only where
     /// a build script asks it to: elsewhere it would take what was compiled with something else. One stays for each component
     /// and platform that last used it; several may share it.
-    fn target(&self, job: &Job<'_>, cache: &Utf8Path) -> Result<Utf8PathBuf, crate::Error> {
-        let given = serde_json::to_string(&(self.environment(job), self.inputs(job)?));
+    fn target(
+        &self,
+        job: &Job<'_>,
+        inputs: &BTreeMap<String, FileHash>,
+        cache: &Utf8Path,
+    ) -> Result<Utf8PathBuf, crate::Error> {
+        let given = serde_json::to_string(&(self.environment(job), inputs));
         let given =
             short(&given.map_err(|why| crate::Error::Internal(format!("describing what Cargo is given: {why}")))?);
         let (targets, users) = (cache.join("targets"), cache.join("users"));

@@ -15,7 +15,7 @@ use crate::listing::Listing;
 use crate::project::CommandBuild;
 use crate::sandbox::Step;
 use crate::site::{Made, Site, Wanted};
-use crate::source::utf8;
+use crate::source::{FileHash, utf8};
 
 /// A change in how commands are run that can change what they make changes this number, and with it every key.
 const RECIPE: u32 = 2;
@@ -55,7 +55,8 @@ pub(crate) fn build<'a>(
     let made: Vec<Result<Vec<Made<'a>>, crate::Error>> = tasks(wanted, site)
         .into_par_iter()
         .map(|task| {
-            let outputs = site.realise(&task.action(site, &source)?, || task.run(site, &listing))?;
+            let inputs = host::identities(&task.invocation.inputs, &task.component(), site.store)?;
+            let outputs = site.realise(&task.action(&source, &inputs)?, || task.run(site, &listing, &inputs))?;
             task.components.iter().map(|one| task.made(one, &outputs)).collect()
         })
         .collect();
@@ -94,22 +95,27 @@ impl Invocation {
 
 impl<'a> Task<'a> {
     /// The action, by all that the command sees.
-    fn action(&self, site: &Site<'_>, source: &crate::source::FileHash) -> Result<Action, crate::Error> {
-        let Invocation { platform, command, env, inputs, system } = &self.invocation;
+    fn action(&self, source: &FileHash, inputs: &BTreeMap<String, FileHash>) -> Result<Action, crate::Error> {
+        let Invocation { platform, command, env, system, .. } = &self.invocation;
         let action = Action::new("command", format!("{} {platform}", self.component()))
             .input("recipe", RECIPE)?
             .input("source", source)?
             .input("platform", platform)?
             .input("command", command)?
             .input("environment", env)?
-            .input("inputs", host::identities(inputs, &self.component(), site.store)?)?
+            .input("inputs", inputs)?
             .input("system", if *system { Some(host::system()?) } else { None })?
             .input("outputs", &self.outputs)?;
         Ok(action)
     }
 
     /// Runs the command in a copy of the source, and keeps what it must make.
-    fn run(&self, site: &Site<'_>, files: &Listing) -> Result<Outputs, crate::Error> {
+    fn run(
+        &self,
+        site: &Site<'_>,
+        files: &Listing,
+        inputs: &BTreeMap<String, FileHash>,
+    ) -> Result<Outputs, crate::Error> {
         let sandbox = site.sandbox;
         let folder = sandbox.workplace(site.store)?;
         let work = utf8("reading", folder.path())?;
@@ -121,6 +127,7 @@ impl<'a> Task<'a> {
             platform: self.invocation.platform.clone(),
             source: Box::new(failure),
         })?;
+        host::unchanged(inputs, &self.invocation.inputs, &self.component(), site.store)?;
         let outputs = self.keep(site.store, &work.join("source"))?;
         Ok(outputs.with_note("sandbox", sandbox.confinement()?))
     }

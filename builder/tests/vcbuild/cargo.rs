@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bench::{Bench, Run, copy, digests, sha256, untar};
+use crate::command::{changed_meanwhile, has_begun};
 
 /// Both programs of the fixture.
 const PROJECT: &str = "base = \"scratch\"\ncompression = \"gzip\"\n[defaults]\nimage = \"registry.example/{component}:v1\"\n\
@@ -236,4 +237,27 @@ fn a_platform_that_rust_cannot_compile_for_is_named() {
     let bench = with_workspace("here");
     let run = Run::of(&mut build(&bench, &["--source-dir", "here", "--platform", "linux/arm64"]));
     run.failed(1, &["compiling for linux/arm64: the Rust in ", "rustup target add aarch64-unknown-linux-gnu"]);
+}
+
+#[test]
+fn what_cargo_compiled_while_an_input_changed_is_not_kept() {
+    let bench = Bench::new();
+    let inputs = tempfile::tempdir().unwrap();
+    let project = format!(
+        "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\nbin = \"x\"\ninputs = {{ \"/inputs\" = {:?} }}\n",
+        inputs.path()
+    );
+    bench.write("here/vcbuild.toml", &project);
+    bench.write("here/Cargo.toml", "[package]\nname = \"x\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+    bench.write("here/Cargo.lock", "version = 4\n\n[[package]]\nname = \"x\"\nversion = \"0.1.0\"\n");
+    bench.write("here/src/main.rs", "fn main() {}\n");
+    bench.write(
+        "here/build.rs",
+        "fn main() {\n    std::fs::write(std::env::var(\"OUT_DIR\").unwrap() + \"/begun\", \"\").unwrap();\n    \
+         while !std::path::Path::new(\"/inputs/late\").exists() {\n        \
+         std::thread::sleep(std::time::Duration::from_millis(20));\n    }\n}\n",
+    );
+    changed_meanwhile(&bench, &mut build(&bench, &["--source-dir", "here", "--timeout", "60"]), inputs.path());
+    assert!(!has_begun(&bench), "Cargo would take it again when the input is what it was");
+    assert_eq!(Run::of(&mut build(&bench, &["--source-dir", "here"])).ran("compile"), 1);
 }

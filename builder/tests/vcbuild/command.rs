@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, Run, copy, digests, text, untar};
 
@@ -125,6 +127,39 @@ fn a_command_sees_the_same_folders_under_every_umask() {
     for umask in ["077", "002"] {
         assert_eq!(build(umask), usual, "{umask}");
     }
+}
+
+/// Starts a build, adds `late` to its input when a file `begun` is in the store, and checks that it fails for that.
+pub(crate) fn changed_meanwhile(bench: &Bench, build: &mut Command, input: &Path) {
+    let building = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !has_begun(bench) {
+        assert!(Instant::now() < deadline, "it does not begin");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    fs::write(input.join("late"), "").unwrap();
+    let ended = building.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let why = format!("reading {}: it changed while it was being built from", input.display());
+    assert!(said.contains(&why), "{said}");
+}
+
+/// Whether the store has a file of this name.
+pub(crate) fn has_begun(bench: &Bench) -> bool {
+    let mut files = walkdir::WalkDir::new(bench.path("store")).into_iter().filter_map(Result::ok);
+    files.any(|entry| entry.file_name() == "begun")
+}
+
+#[test]
+fn what_a_command_made_while_an_input_changed_is_not_kept() {
+    let bench = with_script("touch begun; until [ -e /inputs/late ]; do sleep 0.02; done; ls /inputs > x");
+    let inputs = tempfile::tempdir().unwrap();
+    let declared = format!("inputs = {{ \"/inputs\" = \"{}\" }}\ncommand", inputs.path().display());
+    bench.edit("vcbuild.toml", "command", &declared);
+    changed_meanwhile(&bench, &mut bench.vcbuild(&["images", "--timeout", "60"]), inputs.path());
+    assert_eq!(fs::read_dir(bench.path("store/actions")).unwrap().count(), 0);
+    assert_eq!(bench.run(&["images", "--output", "json"]).ran("command"), 1);
 }
 
 #[test]
