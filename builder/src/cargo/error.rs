@@ -24,6 +24,13 @@ pub(crate) enum Error {
     #[diagnostic(help("install it while there is a network: `rustup toolchain install` in that folder"))]
     RustOffline { dir: Utf8PathBuf, source: Box<process::Failure> },
 
+    #[error("looking for Rust: {file} names one by its folder")]
+    #[diagnostic(help(
+        "name it by a channel: a source may not say which program runs here. `rustup toolchain link NAME FOLDER` gives a Rust \
+         of your own a name"
+    ))]
+    RustByFolder { file: Utf8PathBuf },
+
     #[error("looking for Cargo: the Rust in {sysroot} has none")]
     #[diagnostic(help("install the Cargo of the same Rust (rustup component add cargo, or Debian's cargo)"))]
     NoCargo { sysroot: Utf8PathBuf },

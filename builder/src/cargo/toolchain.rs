@@ -1,5 +1,6 @@
 //! The Rust that is installed: where it is, and what it is.
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub(super) struct Target {
 impl Toolchain {
     /// Finds the Rust that is used in `dir`, which may name one in its `rust-toolchain.toml`.
     pub(super) fn find(dir: &Utf8Path, store: &Store, network: &Network) -> Result<Self, crate::Error> {
+        refuse_folder(dir)?;
         let version = rustc(dir, &["-vV"], network)?;
         let sysroot = Utf8PathBuf::from(rustc(dir, &["--print", "sysroot"], network)?.trim());
         if !sysroot.join("bin/cargo").is_file() {
@@ -114,6 +116,25 @@ pub(super) fn apart(cargo: &mut Command) -> &mut Command {
 /// Whether a folder is among the machine's programs, which every step of Cargo sees.
 fn is_system(folder: &Utf8Path) -> bool {
     SYSTEM_FOLDERS.iter().any(|system| folder.starts_with(system))
+}
+
+/// Refuses a source whose `rust-toolchain.toml`, which rustup looks for from its folder upward, names a Rust by its folder: that
+/// would be any program, run with all that its user may do.
+fn refuse_folder(dir: &Utf8Path) -> Result<(), Error> {
+    let files =
+        dir.ancestors().flat_map(|folder| ["rust-toolchain", "rust-toolchain.toml"].map(|name| folder.join(name)));
+    for file in files {
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let names_folder = match toml::from_str::<toml::Table>(&text) {
+            Ok(table) => table.get("toolchain").is_some_and(|toolchain| toolchain.get("path").is_some()),
+            // The older form is a name, or a path, and nothing else.
+            Err(_) => text.contains('/'),
+        };
+        if names_folder {
+            return Err(Error::RustByFolder { file });
+        }
+    }
+    Ok(())
 }
 
 /// Asks the `rustc` of `dir`, which may be rustup's: that one installs what a source asks for and is not there.

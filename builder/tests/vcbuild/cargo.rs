@@ -163,7 +163,20 @@ fn no_program_that_a_source_names_runs_outside_the_sandbox() {
     assert!(!mark.exists(), "{}", bench.read("ran"));
     // The wrappers are the source's to use in the sandbox; where crates come from is not.
     assert_eq!(made.code, Some(0), "{made:?}");
-    bench.run(&["init", "here", "--force"]);
+
+    bench.write("here/rust/bin/rustc", &format!("#!/bin/sh\ntouch {}\n", mark.display()));
+    bench.tool("chmod", &["+x", "here/rust/bin/rustc"]);
+    let rust = bench.path("here/rust").display().to_string();
+    let forms = [("rust-toolchain", rust.clone()), ("rust-toolchain.toml", format!("[toolchain]\npath = {rust:?}\n"))];
+    for (file, text) in forms {
+        bench.write(&format!("here/{file}"), &text);
+        let mut named = build(&bench, &["--source-dir", "here"]);
+        Run::of(named.env_remove("RUSTUP_TOOLCHAIN"))
+            .failed(1, &["looking for Rust: ", file, "names one by its folder"]);
+        assert!(!mark.exists(), "{file}");
+        fs::remove_file(bench.path("here").join(file)).unwrap();
+    }
+    assert_eq!(bench.run(&["init", "here", "--force"]).code, Some(0));
     assert!(!mark.exists(), "{}", bench.read("ran"));
 }
 
