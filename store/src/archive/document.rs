@@ -36,11 +36,13 @@ pub fn document(path: &Utf8Path, name: &str, limit: u64) -> Result<Option<Vec<u8
         headers.begin();
         let Some(entry) = entries.next() else { break };
         headers.end();
-        let entry = entry.map_err(unreadable)?;
-        let found = entry.path_bytes();
+        let mut entry = entry.map_err(unreadable)?;
+        let found = entry.path_bytes().into_owned();
         if found.strip_prefix(b"./").unwrap_or(&found) == name.as_bytes() {
             return read(path, name, entry, limit).map(Some);
         }
+        // Content that is passed over counts as a header where it is left for the next entry to skip.
+        io::copy(&mut entry, &mut io::sink()).map_err(unreadable)?;
     }
     Ok(None)
 }

@@ -64,6 +64,14 @@ mod tests {
     }
 
     #[test]
+    fn a_document_behind_others_is_found() {
+        let (folder, _store) = scratch();
+        let path = archive_path(&folder);
+        tarball(&path, &[("layer.tar".to_owned(), vec![b' '; 3 << 20]), ("about.json".to_owned(), b"{}".to_vec())]);
+        assert_eq!(document(&path, "about.json", 100).unwrap().unwrap(), b"{}");
+    }
+
+    #[test]
     fn a_document_that_fills_memory_is_refused() {
         let (folder, _store) = scratch();
         let path = archive_path(&folder);
