@@ -1,6 +1,8 @@
 //! Every containerd, by every way, over every SSH, for every login: all of it cold, again with nothing to do, again with one new layer; and
 //! what came is run.
 
+use std::fs;
+
 use lab::Containerd;
 use serde_json::json;
 
@@ -58,7 +60,12 @@ fn run(rig: &Rig, name: &str) -> String {
     let full = format!("docker.io/virtualcluster/{name}-amd64:latest");
     // Containers of all rigs share runc's folder of states.
     let id = format!("{name}-{}", rig.port());
-    rig.ctr(&["run", "--rm", &full, &id, &format!("/usr/local/bin/{name}")])
+    // Into a file: ctr gives up pipes when the program has ended, read or not.
+    let printed = rig.path().join("printed");
+    fs::write(&printed, "").expect("a file");
+    let log = format!("file://{printed}");
+    rig.ctr(&["run", "--rm", "--log-uri", &log, &full, &id, &format!("/usr/local/bin/{name}")]);
+    fs::read_to_string(printed).expect("what it printed")
 }
 
 /// Leaves the node without any image.
