@@ -53,7 +53,7 @@ pub(super) fn probe(wanted: &[Wanted]) -> String {
         r#"say disk; if [ -n "$r" ]; then echo "$r"; $as df -Pk "$r" | tail -n 1; $as df -Pi "$r" | tail -n 1; fi"#
             .to_owned(),
     ];
-    lines.push(r#"say notes; $x image ls --format '{{.Repository}}:{{.Tag}}' | grep "^vcdist.invalid/""#.to_owned());
+    lines.push(r#"say names; $x image ls --format '{{.Repository}}:{{.Tag}}' | grep "^vcdist.invalid/""#.to_owned());
     lines.extend(wanted.iter().map(inspect));
     lines.join("\n")
 }

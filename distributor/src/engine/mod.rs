@@ -177,7 +177,11 @@ impl<'a> Node<'a> {
             records: BTreeMap::new(),
         };
         let call = call.to_owned();
-        let notes = lines("notes").iter().filter_map(|line| note::read(line.trim())).collect();
+        let names = match engine {
+            Engine::Docker => lines("names").to_vec(),
+            Engine::CriO => storage::names(lines("names")),
+        };
+        let notes = names.iter().filter_map(|name| note::read(name)).collect();
         Ok(Self { transport, call, tool, inventory, images: named(&said), notes })
     }
 

@@ -56,9 +56,7 @@ pub(super) fn probe(wanted: &[Wanted]) -> String {
         r#"say disk; echo "$d"; $as df -Pk "$d" | tail -n 1; $as df -Pi "$d" | tail -n 1"#.to_owned(),
         r#"say layers; $as sh -c 'cat "$1"/*-layers/layers.json' - "$r" 2>/dev/null | tr ',{' '\n\n' | sed -n 's/^ *"compressed-diff-digest": *"\(.*\)".*/\1/p'"#.to_owned(),
     ];
-    lines.push(format!(
-        "say notes; $as sh -c 'cat {IMAGES} 2>/dev/null' - \"$r\" | grep -o \"vcdist.invalid/[^\\\"]*\""
-    ));
+    lines.push(format!("say names; $as sh -c 'cat {IMAGES} 2>/dev/null' - \"$r\"; echo"));
     lines.extend(wanted.iter().map(inspect));
     lines.join("\n")
 }
@@ -138,6 +136,12 @@ pub(super) fn held(said: &[Said]) -> Option<Holding> {
         state: word("state ")?.to_owned(),
         state_script: state(),
     })
+}
+
+/// The names of all images, of the storage's list of them; names that they once had are in it too, apart.
+pub(super) fn names(lines: &[String]) -> Vec<String> {
+    let images = listed::<ListedImage>(lines).unwrap_or_default();
+    images.into_iter().filter_map(|image| image.names).flatten().collect()
 }
 
 /// Every entry of the lists that were printed one after another, as each driver has its own.

@@ -303,6 +303,17 @@ fn skopeo_fills_the_storage_of_crio_with_what_it_lacks() {
     let again = push(&rig, &images).node();
     assert_eq!((&again["result"], &again["bytes"]["sent"]), (&json!("up-to-date"), &json!(0)));
     assert_eq!(storage.notes(), 2);
+    // An image that came another way is noted when it is pushed, and stays what it is.
+    let notes = storage.all_names().into_iter().filter(|name| name.starts_with("vcdist.invalid/"));
+    for note in notes {
+        let _ = storage.printed("podman", &["untag", &note, &note]);
+    }
+    assert_eq!(storage.notes(), 0);
+    assert_eq!(push(&rig, &images).node()["result"], "up-to-date");
+    assert_eq!(storage.notes(), 2);
+    let by_digest = format!("containers-storage:docker.io/virtualcluster/manager-amd64@{}", digest(&rig));
+    let manifest = storage.printed("skopeo", &["inspect", "--raw", &by_digest]);
+    assert_eq!(Digest::of(manifest.as_bytes()).to_string(), digest(&rig));
 
     image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(9, MB));
     let changed = push(&rig, &images).node();
