@@ -175,15 +175,14 @@ pub(super) fn layers(lines: &[String], wanted: &[Wanted]) -> BTreeMap<Digest, Pr
 pub(super) fn copy(call: &str, length: u64, open: &[&Wanted], at: Time) -> String {
     let mut lines = unpack(call, length);
     for (number, wanted) in open.iter().enumerate() {
-        let copy = |name: &str, otherwise: &str| {
+        let copy = |name: &String| {
             let name = quoted(name);
             format!(
-                r#"e=$($x copy --insecure-policy --quiet oci:"$d":{number} containers-storage:{name} 2>&1) || say {otherwise}"#
+                r#"e=$($x copy --insecure-policy --quiet oci:"$d":{number} containers-storage:{name} 2>&1) || say "failed $(echo "$e" | tail -n 1)""#
             )
         };
-        lines.extend(wanted.names.iter().map(|name| copy(name, r#""failed $(echo "$e" | tail -n 1)""#)));
-        let note = note::of(&wanted.pushed(at));
-        lines.push(copy(&note, &format!("\"unnoted \"{}", quoted(wanted.name()))));
+        lines.extend(wanted.names.iter().map(copy));
+        lines.push(note(Tool::Skopeo, wanted, at));
     }
     lines.extend(open.iter().map(|wanted| inspect(wanted)));
     lines.join("\n")
@@ -199,9 +198,9 @@ pub(super) fn pull(call: &str, length: u64, open: &[&Wanted], at: Time) -> Strin
     );
     for (number, wanted) in open.iter().enumerate() {
         let name = quoted(wanted.name());
-        let note = quoted(&note::of(&wanted.pushed(at)));
+        let note = note(Tool::Podman, wanted, at);
         lines.push(format!(
-            r#"if e=$($x pull --quiet oci:"$d":{number} 2>&1); then i=$(echo "$e" | tail -n 1); $x tag "$i" {name}; $x tag "$i" {note} || say "unnoted "{name}; unnamed; else say "failed $(echo "$e" | tail -n 1)"; fi"#
+            r#"if e=$($x pull --quiet oci:"$d":{number} 2>&1); then i=$(echo "$e" | tail -n 1); $x tag "$i" {name}; {note}; unnamed; else say "failed $(echo "$e" | tail -n 1)"; fi"#
         ));
     }
     lines.extend(open.iter().map(|wanted| inspect(wanted)));
