@@ -157,6 +157,12 @@ pub(crate) enum Error {
     #[diagnostic(help("--source-subdir names a folder within the source"))]
     SubdirOutside { subdir: Utf8PathBuf, top: Utf8PathBuf },
 
+    #[error("taking {path}, which a build made: it {why}")]
+    #[diagnostic(help(
+        "have the build make a plain file there, without links; --max-disk, or `max-disk` in the user's settings, raises how large"
+    ))]
+    Made { path: Utf8PathBuf, why: String },
+
     #[error("reading {path}: it changed while it was being built from")]
     #[diagnostic(help("run the command again when nothing writes to it"))]
     SourceChanged { path: Utf8PathBuf },
@@ -280,6 +286,11 @@ impl Error {
     pub(crate) fn unreadable(what: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Unreadable { what, path, source }
+    }
+
+    /// Says why something that a build made is not taken.
+    pub(crate) fn made(path: &Utf8Path, why: &crate::plain::Refusal) -> Self {
+        Self::Made { path: path.to_owned(), why: why.to_string() }
     }
 
     /// Wraps the failure of a Go command with what it was run for.

@@ -29,6 +29,7 @@ mod listing;
 mod lock;
 mod machine;
 pub mod network;
+mod plain;
 mod platform;
 mod prebuilt;
 mod process;

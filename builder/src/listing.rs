@@ -11,6 +11,7 @@ use serde::Serialize;
 use walkdir::WalkDir;
 
 use crate::Error;
+use crate::plain::Plain;
 use crate::sandbox::Sandbox;
 use crate::source::{FileHash, hash_file, is_source, utf8};
 
@@ -137,9 +138,10 @@ impl Listing {
         match entry {
             Entry::Link(target) => symlink(target, &to).map_err(Error::io("making the link", &to)),
             Entry::File { hash, executable } => {
-                let mut content = fs::File::open(&from).map_err(Error::io("reading", &from))?;
-                let mut copy = fs::File::create(&to).map_err(Error::io("writing", &to))?;
-                io::copy(&mut content, &mut copy).map_err(Error::io("writing", &to))?;
+                let content = Plain::open(&from).map_err(|why| Error::io("reading", &from)(why.into()))?;
+                let copy = fs::File::options().write(true).create_new(true).open(&to);
+                let mut copy = copy.map_err(Error::io("writing", &to))?;
+                io::copy(&mut content.content(), &mut copy).map_err(Error::io("writing", &to))?;
                 // Whatever the umask is, and whatever permissions the file has beyond being run.
                 let mode = if *executable { 0o755 } else { 0o644 };
                 fs::set_permissions(&to, Permissions::from_mode(mode)).map_err(Error::io("writing", &to))?;

@@ -1,10 +1,7 @@
 //! What every kind of builder is given to build with, and what it gives back.
 
-use std::fs::File;
-use std::io;
-
-use camino::{Utf8Path, Utf8PathBuf};
-use vcstore::{Action, Blob, BlobWriter, Outputs, Platform, Store};
+use camino::Utf8PathBuf;
+use vcstore::{Action, Blob, Outputs, Platform, Store};
 
 use crate::Error;
 use crate::lock::Lock;
@@ -76,15 +73,4 @@ pub(crate) struct MadeFile {
     /// Its permissions.
     pub(crate) mode: u32,
     pub(crate) content: Blob,
-}
-
-/// The content of a file on its way into the store: the caller commits it.
-///
-/// # Errors
-/// When the file cannot be read, or the store cannot be written.
-pub(crate) fn taken(store: &Store, from: &Utf8Path) -> Result<BlobWriter, Error> {
-    let mut writer = store.writer()?;
-    let copied = File::open(from).and_then(|mut file| io::copy(&mut file, &mut writer));
-    copied.map_err(Error::io("taking into the store", from))?;
-    Ok(writer)
 }

@@ -12,9 +12,10 @@ use super::toolchain::{Target, Toolchain};
 use super::workspace::{Crates, PLACE};
 use crate::listing::Listing;
 use crate::machine::Machine;
+use crate::plain::Folder;
 use crate::project::CargoProgram;
 use crate::sandbox::Step;
-use crate::site::{self, Site, Wanted};
+use crate::site::{Site, Wanted};
 use crate::source::{FileHash, utf8};
 use crate::{atomic, host};
 
@@ -123,15 +124,17 @@ impl Workshop<'_> {
         })?;
         // Cargo's own name for the folder of a profile.
         let folder = if program.profile == "dev" { "debug" } else { &program.profile };
-        let binary = target.join(job.target.triple).join(folder).join(&program.bin);
-        let machine = File::open(&binary).and_then(Machine::read).map_err(crate::Error::io("reading", &binary))?;
+        let path = Utf8Path::new(job.target.triple).join(folder).join(&program.bin);
+        let binary = Folder::open(&target)?.file(&path, sandbox.largest());
+        let mut binary = binary.map_err(|why| crate::Error::made(&target.join(&path), &why))?;
+        let machine = binary.machine()?;
         if let Machine::Elf(found) = &machine
             && !machine.runs_on(platform)
         {
             let (component, platform, found) = (component.name.clone(), platform.clone(), found.clone());
             return Err(Error::Machine { component, platform, found }.into());
         }
-        let binary = site::taken(store, &binary)?.commit()?;
+        let binary = binary.into_store(store)?.commit()?;
         Ok(Outputs::new().with_blob("binary", binary).with_note("sandbox", sandbox.confinement()?))
     }
 

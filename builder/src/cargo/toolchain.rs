@@ -1,6 +1,5 @@
 //! The Rust that is installed: where it is, and what it is.
 
-use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::Error;
 use crate::network::Network;
 use crate::sandbox::{SYSTEM_FOLDERS, Step};
 use crate::source::FileHash;
-use crate::{host, platform, process};
+use crate::{host, platform, process, text};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -124,7 +123,7 @@ fn refuse_folder(dir: &Utf8Path) -> Result<(), Error> {
     let files =
         dir.ancestors().flat_map(|folder| ["rust-toolchain", "rust-toolchain.toml"].map(|name| folder.join(name)));
     for file in files {
-        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let Ok(text) = text::of_source(&file) else { continue };
         let names_folder = match toml::from_str::<toml::Table>(&text) {
             Ok(table) => table.get("toolchain").is_some_and(|toolchain| toolchain.get("path").is_some()),
             // The older form is a name, or a path, and nothing else.

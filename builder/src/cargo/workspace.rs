@@ -13,10 +13,10 @@ use vcstore::Store;
 use super::Error;
 use super::toolchain::{Toolchain, apart};
 use crate::lock::PinnedCrate;
-use crate::process;
 use crate::project::CargoProgram;
 use crate::site::{Site, Wanted};
 use crate::source::{FileHash, utf8};
+use crate::{process, text};
 
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -104,7 +104,7 @@ impl Crates {
     /// Cargo fetches, which checks them. None when it needs none.
     pub(super) fn of(toolchain: &Toolchain, dir: &Utf8Path, site: &Site<'_>) -> Result<Option<Self>, crate::Error> {
         let path = dir.join("Cargo.lock");
-        let lock = fs::read_to_string(&path).map_err(crate::Error::io("reading", &path))?;
+        let lock = text::of_source(&path).map_err(crate::Error::io("reading", &path))?;
         // A package of the workspace itself has no source.
         if !lock.lines().any(|line| line.starts_with("source = ")) {
             return Ok(None);
@@ -145,7 +145,7 @@ pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error
         checksum: Option<String>,
     }
     let path = dir.join("Cargo.lock");
-    let text = fs::read_to_string(&path).map_err(crate::Error::io("reading", &path))?;
+    let text = text::of_source(&path).map_err(crate::Error::io("reading", &path))?;
     let locked: Locked = toml::from_str(&text).map_err(|why| Error::Lock { path, source: Box::new(why) })?;
     let pin = |Package { name, version, source, checksum }| {
         // A package of the workspace itself has no source; one of a repository has no checksum, but its commit there.

@@ -29,6 +29,10 @@ pub(super) struct SandboxOptions {
     /// How many processes and threads one of them may have [default: the project's, else 4096 or more with the processors].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_processes: Option<u64>,
+
+    /// How much one of them may write to disk, and how large a file that it made may be [default: the project's, else 64G].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_disk: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -107,7 +111,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 impl SandboxOptions {
     /// What the command line says of sandboxes.
     pub(super) fn settings(&self) -> Settings {
-        let (mode, time, memory, processes) = (self.sandbox, self.timeout, self.max_memory, self.max_processes);
-        Settings { mode, time, memory, processes }
+        Settings {
+            mode: self.sandbox,
+            time: self.timeout,
+            memory: self.max_memory,
+            processes: self.max_processes,
+            disk: self.max_disk,
+        }
     }
 }

@@ -128,7 +128,7 @@ impl<'a> Task<'a> {
             source: Box::new(failure),
         })?;
         host::unchanged(inputs, &self.invocation.inputs, &self.component(), site.store)?;
-        let outputs = self.keep(site.store, &work.join("source"))?;
+        let outputs = self.keep(site, &work.join("source"))?;
         Ok(outputs.with_note("sandbox", sandbox.confinement()?))
     }
 

@@ -1,17 +1,16 @@
 //! What a command made: found in the folder it ran in, kept in the store, and given to the components that want it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use vcstore::{Outputs, Store};
+use vcstore::Outputs;
 use walkdir::WalkDir;
 
 use super::{Error, Task};
 use crate::machine::Machine;
+use crate::plain::{Folder, Plain};
 use crate::project::CommandBuild;
-use crate::site::{self, Made, MadeFile, Wanted};
+use crate::site::{Made, MadeFile, Site, Wanted};
 
 /// The permissions of a kept file are a note of this name and the file's path.
 const MODE: &str = "mode ";
@@ -24,13 +23,17 @@ pub(super) fn wanted<'a>(wanted: &Wanted<'a, CommandBuild>) -> BTreeMap<&'a str,
 
 impl<'a> Task<'a> {
     /// Takes what the command must have made in the folder `from` into the store.
-    pub(super) fn keep(&self, store: &Store, from: &Utf8Path) -> Result<Outputs, crate::Error> {
+    pub(super) fn keep(&self, site: &Site<'_>, from: &Utf8Path) -> Result<Outputs, crate::Error> {
+        let (store, folder) = (site.store, Folder::open(from)?);
+        // All of them together may be as large as what the command may write.
+        let mut left = site.sandbox.largest();
         let mut outputs = Outputs::new();
         for output in &self.outputs {
-            for path in self.files(from, output)? {
-                let from = from.join(&path);
-                let runs = self.runs(&from, &path)?;
-                outputs = outputs.with_blob(path.as_str(), site::taken(store, &from)?.commit()?);
+            for (path, place) in self.files(from, output)? {
+                let mut file = folder.file(&place, left).map_err(|why| self.unusable(&path, &why.to_string()))?;
+                left -= file.size();
+                let runs = self.runs(&mut file, &path)?;
+                outputs = outputs.with_blob(path.as_str(), file.into_store(store)?.commit()?);
                 outputs = outputs.with_note(&format!("{MODE}{path}"), if runs { "755" } else { "644" });
             }
         }
@@ -52,8 +55,9 @@ impl<'a> Task<'a> {
         Ok(Made { component: one.component, platform: one.platform, files })
     }
 
-    /// The file that an output is, or the files of the folder that it is, by their paths below `from`.
-    fn files(&self, from: &Utf8Path, output: &str) -> Result<Vec<Utf8PathBuf>, crate::Error> {
+    /// The file that an output is, or the files of the folder that it is: by what they are called, and by their places below
+    /// `from`. An output itself may be a link to something that the command made.
+    fn files(&self, from: &Utf8Path, output: &str) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, crate::Error> {
         let top = from.join(output);
         let real = top.canonicalize_utf8().map_err(|_| Error::NotMade {
             command: self.command(),
@@ -61,14 +65,9 @@ impl<'a> Task<'a> {
             platform: self.invocation.platform.clone(),
             output: output.to_owned(),
         })?;
-        let unusable = |output: &Utf8Path, why: &str| Error::Unusable {
-            command: self.command(),
-            component: self.component(),
-            platform: self.invocation.platform.clone(),
-            output: output.to_owned(),
-            why: why.to_owned(),
-        };
-        if !real.starts_with(from.canonicalize_utf8().map_err(crate::Error::io("finding", from))?) {
+        let unusable = |output: &Utf8Path, why: &str| self.unusable(output, why);
+        let from = from.canonicalize_utf8().map_err(crate::Error::io("finding", from))?;
+        if !real.starts_with(&from) {
             return Err(unusable(output.into(), "is a link out of the source's folder").into());
         }
         let mut files = Vec::new();
@@ -79,7 +78,11 @@ impl<'a> Task<'a> {
             let path = path.ok_or_else(|| unusable(&name(entry.path()), "has a name that is not UTF-8"))?;
             let path = if path.as_str().is_empty() { output.into() } else { Utf8Path::new(output).join(path) };
             match entry.file_type() {
-                kind if kind.is_file() => files.push(path),
+                kind if kind.is_file() => {
+                    let place = Utf8Path::from_path(entry.path()).and_then(|path| path.strip_prefix(&from).ok());
+                    let place = place.ok_or_else(|| unusable(&path, "is out of the source's folder"))?;
+                    files.push((path, place.to_owned()));
+                }
                 kind if kind.is_dir() => {}
                 kind if kind.is_symlink() => {
                     return Err(unusable(&path, "is a link, which would lead elsewhere").into());
@@ -94,9 +97,9 @@ impl<'a> Task<'a> {
     }
 
     /// Whether a file may be run; a program must be one that the platform can run.
-    fn runs(&self, from: &Utf8Path, output: &Utf8Path) -> Result<bool, crate::Error> {
+    fn runs(&self, file: &mut Plain, output: &Utf8Path) -> Result<bool, crate::Error> {
         let platform = &self.invocation.platform;
-        match File::open(from).and_then(Machine::read).map_err(crate::Error::io("reading", from))? {
+        match file.machine()? {
             machine @ Machine::Elf(_) if machine.runs_on(platform) => Ok(true),
             Machine::Elf(found) => Err(Error::Machine {
                 command: self.command(),
@@ -106,10 +109,17 @@ impl<'a> Task<'a> {
                 found,
             }
             .into()),
-            Machine::NoProgram => {
-                let meta = fs::metadata(from).map_err(crate::Error::io("reading", from))?;
-                Ok(meta.permissions().mode() & 0o100 != 0)
-            }
+            Machine::NoProgram => Ok(file.is_executable()),
+        }
+    }
+
+    fn unusable(&self, output: &Utf8Path, why: &str) -> Error {
+        Error::Unusable {
+            command: self.command(),
+            component: self.component(),
+            platform: self.invocation.platform.clone(),
+            output: output.to_owned(),
+            why: why.to_owned(),
         }
     }
 }

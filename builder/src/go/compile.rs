@@ -9,8 +9,9 @@ use vcstore::{Action, Blob, Outputs};
 
 use super::scan::{Scope, ensure_modules};
 use super::{Closure, Go, Home, Module};
+use crate::plain::Folder;
 use crate::sandbox::Step;
-use crate::site::{self, Site};
+use crate::site::Site;
 use crate::source::{FileHash, Tree};
 use crate::{Error, platform, process};
 
@@ -95,7 +96,6 @@ pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prep
     let outputs = site.realise(action, || {
         ensure_modules(go, store, module, job.scope, job.closure, progress)?;
         let stage = Stage::fill(site, module, files)?;
-        let binary = stage.home.path.join("binary");
         let GoBuild { mut step, home, dir } = stage.go_build(go, site, module, job.scope)?;
         step.arguments(["-ldflags", ldflags, "-o", home.join("binary").as_str(), "--", job.package]);
         sandbox.run(step).map_err(|failure| Error::Compile {
@@ -103,7 +103,9 @@ pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prep
             platform: job.scope.platform.clone(),
             source: Box::new(module.explain(without_path(failure, &dir))),
         })?;
-        let binary = site::taken(store, &binary)?.commit()?;
+        let made = Folder::open(&stage.home.path)?.file("binary".into(), sandbox.largest());
+        let made = made.map_err(|why| Error::made(&stage.home.path.join("binary"), &why))?;
+        let binary = made.into_store(store)?.commit()?;
         let outputs = Outputs::new().with_note("toolchain", go.toolchain.origin());
         Ok(outputs.with_blob("binary", binary).with_note("sandbox", sandbox.confinement()?))
     })?;

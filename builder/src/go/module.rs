@@ -1,7 +1,6 @@
 //! The main module of a source, and the folders beside it that its `go.mod` puts in the place of other modules.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,7 +9,7 @@ use vcstore::Store;
 
 use super::Go;
 use crate::source::Source;
-use crate::{Error, process};
+use crate::{Error, process, text};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -129,7 +128,7 @@ impl Module {
 /// The folders outside of `top` that the `go.mod` in `dir` puts in the place of modules, as far as they are there; `top` is
 /// the source's own.
 pub(crate) fn folders_beside(dir: &Utf8Path, top: &Utf8Path) -> BTreeSet<Utf8PathBuf> {
-    let text = fs::read_to_string(dir.join("go.mod")).unwrap_or_default();
+    let text = text::of_source(&dir.join("go.mod")).unwrap_or_default();
     let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let replacements = code.filter_map(|line| line.split_once("=>")?.1.split_whitespace().next());
     let folders = replacements.map(|folder| folder.trim_matches('"')).filter(|folder| folder.starts_with('.'));

@@ -2,7 +2,6 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,7 +13,7 @@ use crate::lock::PinnedModule;
 use crate::network::Permit;
 use crate::progress::Progress;
 use crate::source::Tree;
-use crate::{Error, process};
+use crate::{Error, process, text};
 
 /// The longest that Go may take to look through packages, and to fetch modules.
 const LIST_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -304,7 +303,7 @@ impl Closure {
     /// When the checksum of one is nowhere.
     pub(crate) fn pins(&self, module: &Module) -> Result<Vec<PinnedModule>, Error> {
         // An older Go does not tell the checksums of modules one by one.
-        let sums = LazyCell::new(|| fs::read_to_string(module.dir.join("go.sum")).unwrap_or_default());
+        let sums = LazyCell::new(|| text::of_source(&module.dir.join("go.sum")).unwrap_or_default());
         let listed = |one: &Needed| {
             let line = format!("{} {} ", one.path, one.version);
             sums.lines().find_map(|text| text.strip_prefix(&line)).map(str::to_owned)

@@ -3,8 +3,6 @@
 mod error;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
@@ -12,8 +10,9 @@ use vcstore::{Action, Blob, Outputs, Platform, Store};
 
 pub(crate) use self::error::Error;
 use crate::machine::Machine;
+use crate::plain::Plain;
 use crate::project::Prebuilt;
-use crate::site::{self, Made, MadeFile, Site, Wanted};
+use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Source;
 
 /// A change in how files are taken changes this number, and with it every key.
@@ -103,7 +102,8 @@ impl<'a> Checked<'a> {
 impl Found {
     fn copy(&self, store: &Store) -> Result<Blob, crate::Error> {
         let changed = || crate::Error::SourceChanged { path: self.path.clone() };
-        match site::taken(store, &self.path)?.commit_expecting(&self.content.digest) {
+        let file = Plain::open(&self.path).map_err(|why| crate::Error::io("reading", &self.path)(why.into()))?;
+        match file.into_store(store)?.commit_expecting(&self.content.digest) {
             Err(vcstore::Error::DigestMismatch { .. }) => Err(changed()),
             committed => Ok(committed?),
         }
@@ -126,14 +126,11 @@ fn find(wanted: &Wanted<'_, Prebuilt>, source: &Source, file: &Utf8Path) -> Resu
     if !path.starts_with(&top) {
         return Err(unusable("leads out of the source").into());
     }
-    let meta = fs::metadata(&path).map_err(crate::Error::io("reading", &path))?;
-    if !meta.is_file() {
-        return Err(unusable("is no plain file").into());
-    }
-    let machine = File::open(&path).and_then(Machine::read).map_err(crate::Error::io("reading", &path))?;
+    let mut plain = Plain::open(&path).map_err(|why| unusable(&why.to_string()))?;
+    let machine = plain.machine()?;
     check_machine(component, platform, file, &machine)?;
     // A program may have lost the permission to run on its way here.
-    let runs = machine != Machine::NoProgram || meta.permissions().mode() & 0o100 != 0;
+    let runs = machine != Machine::NoProgram || plain.is_executable();
     Ok(Found { content: vcstore::archive::hash(&path)?, path, mode: if runs { 0o755 } else { 0o644 } })
 }
 

@@ -118,6 +118,8 @@ pub(super) struct SandboxTable {
     /// How many processes and threads one may have.
     #[schemars(range(min = 1))]
     max_processes: Option<u64>,
+    /// How much one may write to disk: `64G`.
+    max_disk: Option<String>,
 }
 
 impl SandboxTable {
@@ -131,6 +133,7 @@ impl SandboxTable {
             time: self.timeout.as_deref().map(parse_time).transpose()?,
             memory: self.max_memory.as_deref().map(parse_size).transpose()?,
             processes: self.max_processes,
+            disk: self.max_disk.as_deref().map(parse_size).transpose()?,
         })
     }
 }

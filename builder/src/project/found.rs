@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use camino::{Utf8Path, Utf8PathBuf};
 use walkdir::WalkDir;
 
-use crate::Error;
+use crate::{Error, text};
 
 /// The Go module of a folder, and its programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) struct Found {
 /// When the folder cannot be read.
 pub(crate) fn find(dir: &Utf8Path) -> Result<Option<Found>, Error> {
     let go_mod = dir.join("go.mod");
-    let text = match fs::read_to_string(&go_mod) {
+    let text = match text::of_source(&go_mod) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("reading", &go_mod)(error)),

@@ -42,6 +42,10 @@ pub(super) fn enter(socket: &UnixStream) -> Result<(), Obstacle> {
     }
     // No program of ours is better understood by its dump.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Obstacle::of("turn off core dumps"))?;
+    if let Some(largest) = spec.limits.disk {
+        // A file with holes takes no disk here, and all of its length where it is copied to.
+        setrlimit(Resource::RLIMIT_FSIZE, largest, largest).map_err(Obstacle::of("limit the size of files"))?;
+    }
     if let Some(most) = spec.most_tasks {
         setrlimit(Resource::RLIMIT_NPROC, most, most).map_err(Obstacle::of("limit processes"))?;
     }

@@ -41,6 +41,9 @@ pub(crate) use self::step::{SYSTEM_FOLDERS, Step};
 /// A folder in memory, which lists files by when they were made.
 const MEMORY: &str = "/dev/shm";
 
+/// How much a program may write to disk where nobody says otherwise, in bytes.
+const DISK: u64 = 64 << 30;
+
 /// How an action's record begins to say that nothing confined its program.
 const UNCONFINED: &str = "none";
 
@@ -61,10 +64,15 @@ pub(crate) enum Mode {
 }
 
 impl Default for Limits {
-    /// Two hours, all of the memory, and more processes than any compiler starts.
+    /// Two hours, all of the memory, more processes than any compiler starts, and more of the disk than any source needs.
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-        Self { time: Duration::from_secs(2 * 60 * 60), memory: None, processes: Some((512 * processors).max(4096)) }
+        Self {
+            time: Duration::from_secs(2 * 60 * 60),
+            memory: None,
+            processes: Some((512 * processors).max(4096)),
+            disk: Some(DISK),
+        }
     }
 }
 
@@ -160,6 +168,11 @@ impl Sandbox {
             // Nothing says that the machine has no namespaces for us: to go on without would be a guess.
             Err(Refusal::Broken(why)) => Err(Error::Broken { why: why.clone() }.into()),
         }
+    }
+
+    /// The largest file that is taken of what a program made.
+    pub(crate) fn largest(&self) -> u64 {
+        self.limits.disk.unwrap_or(u64::MAX)
     }
 
     /// What confines programs here, for an action's record.

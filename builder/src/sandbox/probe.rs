@@ -28,7 +28,7 @@ pub(super) fn probe() -> Result<(), Refusal> {
         hostname: Surroundings::FIXED.hostname.to_owned(),
         umask: Surroundings::FIXED.umask,
         processors: None,
-        limits: Limits { time: LIMIT, memory: None, processes: None },
+        limits: Limits { time: LIMIT, memory: None, processes: None, disk: None },
         output: None,
         most_tasks: None,
     };

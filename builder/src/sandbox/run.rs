@@ -63,12 +63,23 @@ impl Sandbox {
                 Err(Failure::Limit { program, limit: limits.describe(exceeded), option: exceeded.option(), words })
             }
             Report::Ended { status: 0, .. } => Ok(output),
+            Report::Ended { status, .. } if wrote_too_large(status) => {
+                let (limit, option) = (limits.describe(Exceeded::Disk), Exceeded::Disk.option());
+                Err(Failure::Limit { program, limit, option, words })
+            }
             Report::Ended { status, .. } => {
                 let status = ExitStatus::from_raw(status);
                 Err(Failure::Exit { program, status, words, wanted })
             }
         }
     }
+}
+
+/// Whether the kernel ended the program, or one that its shell started, since a file became too large.
+fn wrote_too_large(status: i32) -> bool {
+    let status = ExitStatus::from_raw(status);
+    let signal = nix::sys::signal::Signal::SIGXFSZ as i32;
+    status.signal() == Some(signal) || status.code() == Some(128 + signal)
 }
 
 /// Runs `spec`; besides the report there is what the program wrote.
@@ -134,6 +145,7 @@ impl Exceeded {
             Self::Time => "timeout",
             Self::Memory => "max-memory",
             Self::Processes => "max-processes",
+            Self::Disk => "max-disk",
         }
     }
 }
@@ -148,6 +160,9 @@ impl spec::Limits {
             }
             Exceeded::Processes => {
                 format!("it had more than {} processes and threads", self.processes.unwrap_or_default())
+            }
+            Exceeded::Disk => {
+                format!("it wrote more to disk than {}", vcterminal::bytes(self.disk.unwrap_or_default()))
             }
         }
     }

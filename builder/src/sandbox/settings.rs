@@ -11,6 +11,7 @@ pub(crate) struct Settings {
     pub(crate) time: Option<Duration>,
     pub(crate) memory: Option<u64>,
     pub(crate) processes: Option<u64>,
+    pub(crate) disk: Option<u64>,
 }
 
 impl Settings {
@@ -21,6 +22,7 @@ impl Settings {
             time: self.time.or(others.time),
             memory: self.memory.or(others.memory),
             processes: self.processes.or(others.processes),
+            disk: self.disk.or(others.disk),
         }
     }
 
@@ -31,6 +33,7 @@ impl Settings {
             time: self.time.unwrap_or(known.time),
             memory: self.memory.or(known.memory),
             processes: self.processes.or(known.processes),
+            disk: self.disk.or(known.disk),
         };
         Sandbox::find(self.mode.unwrap_or_default(), limits)
     }

@@ -65,6 +65,8 @@ pub(crate) struct Limits {
     pub(crate) memory: Option<u64>,
     /// Processes and threads at once.
     pub(crate) processes: Option<u64>,
+    /// Of the disk, in bytes: of all its files together, and of each by its length.
+    pub(crate) disk: Option<u64>,
 }
 
 /// How it went.
@@ -101,6 +103,8 @@ pub(super) enum Exceeded {
     Memory,
     /// [`Limits::processes`]
     Processes,
+    /// [`Limits::disk`]
+    Disk,
 }
 
 impl Obstacle {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use crate::Error;
+use crate::plain::Plain;
 
 /// The endings of the files whose content says what a package imports, or whether it is built at all: those of
 /// `go help packages`, without tests, which no image holds.
@@ -111,7 +111,7 @@ impl fmt::Display for FileHash {
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn hash_file(path: &Utf8Path) -> Result<FileHash, Error> {
-    let hash = || Ok(blake3::Hasher::new().update_reader(File::open(path)?)?.finalize());
+    let hash = || Ok(blake3::Hasher::new().update_reader(Plain::follow(path)?.content())?.finalize());
     Ok(FileHash(hash().map_err(Error::io("reading", path))?.to_hex().to_string()))
 }
 

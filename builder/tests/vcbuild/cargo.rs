@@ -274,3 +274,40 @@ fn what_cargo_compiled_while_an_input_changed_is_not_kept() {
     assert!(!has_begun(&bench), "Cargo would take it again when the input is what it was");
     assert_eq!(Run::of(&mut build(&bench, &["--source-dir", "here"])).ran("compile"), 1);
 }
+
+/// A workspace whose linker links nothing, and leaves what this script makes at `$out`, where Cargo would put the program.
+fn with_linker(script: &str) -> Bench {
+    let bench = Bench::new();
+    bench.write("app/Cargo.toml", "[package]\nname = \"app\"\nversion = \"1.0.0\"\nedition = \"2021\"\n");
+    bench.write("app/Cargo.lock", "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"1.0.0\"\n");
+    bench.write("app/src/main.rs", "fn main() {}\n");
+    let find = "while [ \"$1\" != -o ]; do shift; done; out=$(dirname \"$2\")/../app";
+    bench.write("app/ld.sh", &format!("#!/bin/bash\n{find}\n{script}\n"));
+    bench.tool("chmod", &["755", "app/ld.sh"]);
+    let target = std::env::consts::ARCH;
+    bench.write("app/.cargo/config.toml", &format!("[target.{target}-unknown-linux-gnu]\nlinker = \"./ld.sh\"\n"));
+    let component = "[components.app]\nimage = \"registry.example/app:v1\"\nbin = \"app\"\nlink_static = false\n";
+    bench.write("app/vcbuild.toml", &format!("base = \"scratch\"\n{component}"));
+    bench
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_binary_is_taken_only_if_it_is_a_plain_file() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), "a secret of this machine").unwrap();
+    let secret = format!("ln -s {} \"$out\"", secret.path().display());
+    let cases = [
+        (secret.as_str(), "is a link or behind one"),
+        ("ln -s deps \"$out\"", "is a link or behind one"),
+        ("ln -s /dev/zero \"$out\"", "is a link or behind one"),
+        ("mkfifo \"$out\"", "is not a plain file"),
+        ("truncate -s 4T \"$out\" || exit 153", "failed: exit status: 153"),
+    ];
+    for (script, why) in cases {
+        let bench = with_linker(script);
+        let run = Run::of(&mut build(&bench, &["--source-dir", "app", "--sandbox", "required", "--timeout", "1m"]));
+        run.failed(1, &[why]);
+        assert!(!bench.path("out/app-amd64.tar").exists(), "{script}");
+        assert_eq!(bench.tool("bash", &["-c", "grep -rl 'a secret of' store/blobs || true"]), "", "{script}");
+    }
+}

@@ -264,3 +264,29 @@ fn archives_of_any_build_are_none_of_the_source() {
         assert_eq!(build(out).ran("command"), 1, "{out}");
     }
 }
+
+#[test]
+fn what_stands_in_the_place_of_an_output_is_taken_only_if_it_is_a_plain_file() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), "a secret of this machine").unwrap();
+    let link = format!("ln -s {} x", secret.path().display());
+    let behind = format!("mkdir x; ln -s {} x/y", secret.path().display());
+    let holes = "for i in 1 2 3; do truncate -s 400M x$i; done; mkdir x; mv x1 x2 x3 x";
+    let cases = [
+        (link.as_str(), "is a link out of the source's folder"),
+        (behind.as_str(), "is a link, which would lead elsewhere"),
+        ("ln -s /proc/self/root/etc x", "is a link out of the source's folder"),
+        ("mkfifo x", "is neither file nor folder"),
+        ("mkfifo pipe; ln -s pipe x", "is neither file nor folder"),
+        ("truncate -s 4T x || exit 153", "it wrote more to disk than 1.07 GB"),
+        (holes, "has 419430400 bytes, and 234881024 are allowed (--max-disk)"),
+    ];
+    for (script, why) in cases {
+        let bench = with_script(script);
+        let run = bench.run(&["images", "--sandbox", "required", "--timeout", "1m", "--max-disk", "1G"]);
+        run.failed(1, &[why]);
+        assert!(!bench.path("out/x-amd64.tar").exists(), "{script}");
+    }
+    // A link to something that the command made is what it leads to.
+    with_script("echo made > y; ln -s y x").run(&["images", "--sandbox", "required"]).ok();
+}

@@ -29,6 +29,7 @@ use super::Mode;
 use super::explain::Wanted;
 use super::spec::{Report, Spec};
 use crate::network::Permit;
+use crate::process;
 
 /// A build host, and what it did so far.
 #[derive(Debug)]
@@ -127,7 +128,7 @@ impl Host {
         program: &str,
         caches: &BTreeMap<Utf8PathBuf, String>,
     ) -> Result<Outcome, String> {
-        let mounts = spec.mounts.clone();
+        let (mounts, largest) = (spec.mounts.clone(), spec.limits.disk.unwrap_or(u64::MAX));
         let mut given = Vec::new();
         let mut places: BTreeMap<Digest, Utf8PathBuf> = BTreeMap::new();
         for mount in &mounts {
@@ -148,7 +149,7 @@ impl Host {
         let sizes: BTreeMap<Digest, u64> = given.iter().flat_map(sizes).collect();
         let outcome = self.talk(&mut session, Request { program: program.to_owned(), spec, given }, &places, &sizes);
         let (changed, outcome) = outcome.map_err(|error| session.failed(&self.address, &error.to_string()))?;
-        let taken = self.take(&mut session, &changed, &mounts);
+        let taken = self.take(&mut session, &changed, &mounts, largest);
         taken.map_err(|error| session.failed(&self.address, &error.to_string()))?;
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
@@ -181,13 +182,23 @@ impl Host {
         drop(sending);
         let ran: protocol::Ran = protocol::receive(&mut session.from)?;
         let protocol::Ran { report, words, wanted, output, changed } = ran;
+        if output > process::OUTPUT_LIMIT as u64 {
+            return Err(io::Error::other(format!("it has {output} bytes of output, and a program's are fewer")));
+        }
         let mut bytes = Vec::new();
         (&mut session.from).take(output).read_to_end(&mut bytes)?;
         Ok((changed, Outcome { report, output: bytes, words, wanted }))
     }
 
     /// Takes what a program made into the folders that it was given to write to, and what it removed out of them.
-    fn take(&self, session: &mut Session, changed: &Changed, mounts: &[super::spec::Mount]) -> io::Result<()> {
+    /// All of it together is as large as `largest` at most, whatever the host says that the program made.
+    fn take(
+        &self,
+        session: &mut Session,
+        changed: &Changed,
+        mounts: &[super::spec::Mount],
+        largest: u64,
+    ) -> io::Result<()> {
         let Changed { gone, made } = changed;
         let folder = self.store.temp_dir().map_err(io::Error::other)?;
         let mut lacking: BTreeMap<Digest, u64> = BTreeMap::new();
@@ -197,6 +208,11 @@ impl Host {
             {
                 lacking.insert(*digest, *size);
             }
+        }
+        let total = lacking.values().fold(0_u64, |total, size| total.saturating_add(*size));
+        if total > largest {
+            let why = format!("what it made has {total} bytes, and {largest} are allowed (--max-disk)");
+            return Err(io::Error::other(why));
         }
         protocol::send(&mut session.to, &lacking.keys().collect::<Vec<_>>())?;
         session.to.flush()?;

@@ -16,6 +16,7 @@ use super::place::MARK;
 use super::protocol::{self, Changed, Given, Gone, Hello, Made, Open, Ran, Request};
 use super::tree::{self, Memory, Tree};
 use crate::network::causes;
+use crate::plain::{Folder, Plain};
 use crate::sandbox::explain::explain;
 use crate::sandbox::run;
 use crate::sandbox::spec::{Limits, Mount, Obstacle, Report};
@@ -206,8 +207,13 @@ impl Bench<'_> {
             let is_it = |one: &&Made| matches!(&one.node, tree::Node::File { digest: its, .. } if *its == digest);
             let one = made.iter().find(is_it).ok_or_else(|| io::Error::other(format!("{digest} was not made")))?;
             let top = &mounts[one.mount].host;
-            let path = if one.path.is_empty() { top.clone() } else { top.join(&one.path) };
-            io::copy(&mut fs::File::open(path)?, to)?;
+            let file = if one.path.is_empty() {
+                Plain::open(top)?
+            } else {
+                let folder = Folder::open(top).map_err(|error| io::Error::other(error.to_string()))?;
+                folder.file(Utf8Path::new(&one.path), u64::MAX)?
+            };
+            io::copy(&mut file.content(), to)?;
         }
         to.flush()
     }

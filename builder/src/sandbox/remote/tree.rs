@@ -14,6 +14,7 @@ use vcstore::{Digest, Hasher};
 use walkdir::WalkDir;
 
 use crate::listing::FOLDER_MODE;
+use crate::plain::Plain;
 
 /// Go's module cache keeps what it fetched, in folders of this name, beside what it unpacked of it, and reads the latter alone.
 const FETCHED: &str = "@v";
@@ -149,10 +150,12 @@ impl Memory {
             return Ok(*digest);
         }
         let mut hasher = Hasher::default();
-        let mut file = File::open(path)?;
+        let place = Utf8Path::from_path(path).ok_or_else(|| io::Error::other("its path is not UTF-8"))?;
+        let file = Plain::open(place)?;
+        let mut content = file.content();
         let mut buffer = vec![0; 128 << 10];
         loop {
-            match file.read(&mut buffer)? {
+            match content.read(&mut buffer)? {
                 0 => break,
                 count => hasher.update(&buffer[..count]),
             }
