@@ -1,5 +1,5 @@
-//! The user's own settings: which caches and keys are trusted, and how registries are reached. A project's file cannot say
-//! these things: whoever wrote it would decide what other projects' builds are made of.
+//! The user's own settings: which caches and keys are trusted, how registries are reached, and what sandboxes allow. A
+//! project's file cannot say these things: whoever wrote it would decide what other projects' builds are made of.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,6 +7,7 @@ use std::io;
 use camino::Utf8PathBuf;
 use serde::Deserialize;
 
+use crate::sandbox::{SandboxTable, Settings};
 use crate::{Error, text};
 
 /// The whole file.
@@ -19,6 +20,12 @@ pub(crate) struct Config {
     /// How registries are reached, by the host in an image's reference.
     #[serde(default)]
     pub(crate) registries: BTreeMap<String, Registry>,
+    /// How compilers and build commands are confined, of whatever project.
+    #[serde(default)]
+    sandbox: SandboxTable,
+    /// The file itself, if there is one.
+    #[serde(skip)]
+    path: Utf8PathBuf,
 }
 
 /// `[caches]`
@@ -68,6 +75,7 @@ impl Config {
         };
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| Error::ConfigSyntax { path: path.clone(), source: Box::new(source) })?;
+        config.path.clone_from(&path);
         // What the file names lies beside it.
         let beside = |file: &mut Option<Utf8PathBuf>| {
             *file = file.take().map(|file| path.parent().map_or_else(|| file.clone(), |folder| folder.join(&file)));
@@ -76,9 +84,20 @@ impl Config {
         config.registries.values_mut().for_each(|registry| beside(&mut registry.ca));
         Ok(config)
     }
+
+    /// What it says of sandboxes.
+    ///
+    /// # Errors
+    /// When a value cannot be used.
+    pub(crate) fn sandbox(&self) -> Result<Settings, Error> {
+        self.sandbox
+            .settings()
+            .map_err(|why| Error::Config { path: self.path.clone(), why: format!("[sandbox]: {why}") })
+    }
 }
 
 /// `$XDG_CONFIG_HOME`, else `~/.config`.
+
 pub(crate) fn config_folder() -> Option<Utf8PathBuf> {
     variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))
 }
@@ -105,11 +124,18 @@ mod tests {
             plain-http = true
             mirrors = ["mirror.example/prefix"]
             ca = "ca.pem"
+            [sandbox]
+            mode = "required"
+            max-memory = "8G"
+            max-disk = "10G"
             "#,
         )
         .unwrap();
         assert_eq!(config.caches.timeout, Some(5));
         assert_eq!(config.registries["registry.example:5000"].mirrors, ["mirror.example/prefix"]);
+        let sandbox = config.sandbox().unwrap();
+        assert_eq!((sandbox.memory, sandbox.disk), (Some(8 << 30), Some(10 << 30)));
+        assert!(toml::from_str::<Config>("[sandbox]\ntimeout = \"soon\"").unwrap().sandbox().is_err());
         assert!(toml::from_str::<Config>("[caches]\ntrust = []").is_err(), "a name that means nothing is refused");
     }
 }

@@ -228,6 +228,10 @@ pub(crate) enum Error {
     #[diagnostic(help("correct the line; docs/caches.md lists what the file may say"))]
     ConfigSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
 
+    #[error("reading the settings {path}: {why}")]
+    #[diagnostic(help("correct the file; docs/caches.md and docs/vcbuild.toml.md list what it may say"))]
+    Config { path: Utf8PathBuf, why: String },
+
     #[error("using base {base}: it has no image for {platform}{}", list_platforms(has))]
     #[diagnostic(help("build for another --platform, or on another --base"))]
     NoPlatform { base: String, platform: Platform, has: Vec<String> },
@@ -266,6 +270,7 @@ impl Error {
             | Self::BadBase { .. }
             | Self::BuildHost(crate::sandbox::remote::Error::BadAddress(_))
             | Self::SecretInAddress
+            | Self::Config { .. }
             | Self::ConfigSyntax { .. } => Exit::Usage,
             Self::Source(error) if error.is_usage() => Exit::Usage,
             Self::Lock(error) => error.exit(),

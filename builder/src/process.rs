@@ -70,7 +70,7 @@ impl Failure {
                 ))
             }
             Self::Limit { option, .. } => Some(format!(
-                "raise the limit with --{option}, or `{option}` in vcbuild.toml's [sandbox], if that much is meant"
+                "raise the limit with --{option}, or `{option}` in [sandbox] of the user's settings, if that much is meant"
             )),
             _ => None,
         }

@@ -14,12 +14,13 @@ use super::{Common, platforms};
 use crate::Error;
 use crate::base::{self, DEFAULT_REFERENCE};
 use crate::build::Request;
+use crate::config::Config;
 use crate::image::About;
 use crate::lock::{self, Lock};
 use crate::progress::Progress;
 use crate::project::{Project, SourceTable, VersionTable};
 use crate::provenance::{Provenance, ProvenanceError, Recipe};
-use crate::sandbox::{Mode, Settings};
+use crate::sandbox::{Mode, Sandbox, Settings};
 use crate::source::{Asked, Source};
 
 /// Everything but which components, and where archives go.
@@ -105,7 +106,7 @@ impl Choices {
             outside: Vec::new(),
             epoch,
             jobs: self.jobs(),
-            sandbox: self.sandbox.settings().over(project.sandbox).sandbox(),
+            sandbox: self.sandbox_for(project.sandbox)?,
         };
         Ok((request, store, lock))
     }
@@ -133,7 +134,7 @@ impl Choices {
         let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.freedom.network()?)?;
         let opened = Source::open(&source, &store, &lock, progress)?;
         let beside = self.inputs.files.project.as_ref().and_then(|file| file.parent()).or(source.table.dir.as_deref());
-        let trusting = Settings { mode: Some(Mode::Required), ..Settings::default() };
+        let user = Settings { mode: Some(Mode::Required), ..Config::of_user()?.sandbox()? };
         let request = Request {
             components: project.select(&[])?,
             project_dir: beside.unwrap_or(folder).to_owned(),
@@ -150,9 +151,21 @@ impl Choices {
             out: folder.join("again"),
             epoch: claimed.epoch,
             jobs: self.jobs(),
-            sandbox: self.sandbox.settings().over(trusting).sandbox(),
+            sandbox: self.sandbox.settings().with(user, Settings::default()).0.sandbox(),
         };
         Ok((request, store, lock))
+    }
+
+    /// The sandbox for a project that asks for this. What it asks for in vain is said, and so is that nothing confines it.
+    fn sandbox_for(&self, project: Settings) -> Result<Sandbox, Error> {
+        let (settings, refused) = self.sandbox.settings().with(Config::of_user()?.sandbox()?, project);
+        for one in refused {
+            tracing::warn!("{one}");
+        }
+        if settings.mode == Some(Mode::Off) {
+            tracing::warn!("programs run without a sandbox, as --sandbox or the user's settings say");
+        }
+        Ok(settings.sandbox())
     }
 
     /// An option that says what images are made of, if any was given: of an archive that is made again, it says so itself.

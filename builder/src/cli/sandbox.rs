@@ -13,24 +13,27 @@ use crate::sandbox::{self, Mode, Settings, Stage, parse_size, parse_time};
 #[derive(Debug, Args)]
 pub(super) struct SandboxOptions {
     /// Confine compilers and build commands in namespaces of their own: `required`, `auto` (where the machine allows it) or
-    /// `off` [default: the project's, else auto].
+    /// `off` [default: the user's settings, else auto; a project may ask for more].
     #[arg(long, value_name = "MODE")]
     sandbox: Option<Mode>,
 
-    /// The longest that one compilation or build command may take, in seconds or as 90m or 2h [default: the project's, else
-    /// 2h].
+    /// The longest that one compilation or build command may take, in seconds or as 90m or 2h [default: the user's settings,
+    /// else 2h; a project may ask for less].
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
 
-    /// The memory that one of them may use, as 512M or 8G [default: the project's, else all there is].
+    /// The memory that one of them may use, as 512M or 8G [default: the user's settings, else all there is; a project may
+    /// ask for less].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_memory: Option<u64>,
 
-    /// How many processes and threads one of them may have [default: the project's, else 4096 or more with the processors].
+    /// How many processes and threads one of them may have [default: the user's settings, else 4096 or more with the
+    /// processors; a project may ask for less].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_processes: Option<u64>,
 
-    /// How much one of them may write to disk, and how large a file that it made may be [default: the project's, else 64G].
+    /// How much one of them may write to disk, and how large a file that it made may be [default: the user's
+    /// settings, else 64G; a project may ask for less].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_disk: Option<u64>,
 }

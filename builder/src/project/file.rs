@@ -9,7 +9,7 @@ use vcstore::Compression;
 
 use super::files::FileTable;
 use crate::base::debian::Options;
-use crate::sandbox::{Mode, Settings, parse_size, parse_time};
+use crate::sandbox::SandboxTable;
 
 /// The whole file: what `vcbuild images` builds.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -103,39 +103,6 @@ pub(super) struct CachesTable {
     /// Addresses of caches, which are asked if the user trusts a key.
     #[serde(default)]
     pub(super) substituters: Vec<String>,
-}
-
-/// `[sandbox]`: how compilers and build commands are confined, where the command line does not say.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct SandboxTable {
-    /// Whether they are.
-    mode: Option<Mode>,
-    /// The longest that one may take: `90m`.
-    timeout: Option<String>,
-    /// The memory that one may use: `8G`.
-    max_memory: Option<String>,
-    /// How many processes and threads one may have.
-    #[schemars(range(min = 1))]
-    max_processes: Option<u64>,
-    /// How much one may write to disk: `64G`.
-    max_disk: Option<String>,
-}
-
-impl SandboxTable {
-    /// What it says.
-    pub(super) fn settings(&self) -> Result<Settings, String> {
-        if self.max_processes == Some(0) {
-            return Err("its max-processes is none".to_owned());
-        }
-        Ok(Settings {
-            mode: self.mode,
-            time: self.timeout.as_deref().map(parse_time).transpose()?,
-            memory: self.max_memory.as_deref().map(parse_size).transpose()?,
-            processes: self.max_processes,
-            disk: self.max_disk.as_deref().map(parse_size).transpose()?,
-        })
-    }
 }
 
 /// `[version]`: the values that stamps use. Fixed unless somebody says otherwise, so that a binary depends on its code

@@ -34,7 +34,7 @@ pub(crate) use self::explain::Wanted;
 pub(crate) use self::mounts::HOST;
 use self::probe::Refusal;
 pub(crate) use self::run::{Stage, stage};
-pub(crate) use self::settings::{Settings, parse_size, parse_time};
+pub(crate) use self::settings::{SandboxTable, Settings, parse_size, parse_time};
 pub(crate) use self::spec::Limits;
 pub(crate) use self::step::{SYSTEM_FOLDERS, Step};
 
@@ -61,6 +61,26 @@ pub(crate) enum Mode {
     Auto,
     /// Not confined.
     Off,
+}
+
+impl Mode {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
+
+    /// The larger, the less is run unconfined.
+    fn strictness(self) -> u8 {
+        match self {
+            Self::Required => 2,
+            Self::Auto => 1,
+            Self::Off => 0,
+        }
+    }
 }
 
 impl Default for Limits {

@@ -45,7 +45,7 @@ pub(super) fn probe() -> Result<(), Refusal> {
 /// Says once that programs run unconfined.
 pub(super) fn warn(obstacle: &Obstacle) {
     tracing::warn!(
-        "programs run without a sandbox: cannot {}: {} (recorded with each action; --sandbox off silences this; {})",
+        "programs run without a sandbox: cannot {}: {} (recorded with each action; {})",
         obstacle.attempt,
         obstacle.why,
         advice()

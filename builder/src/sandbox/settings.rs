@@ -1,8 +1,50 @@
-//! How sandboxes are to be, as people write it: what the command line says goes before what the project says.
+//! How sandboxes are to be, as people write it. What the command line says goes; without it the user's settings do, and a
+//! project may ask for less than they allow, never for more.
 
+use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::{Limits, Mode, Sandbox};
+
+/// `[sandbox]` of a project or of the user's settings: how compilers and build commands are confined, where the command line
+/// does not say.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct SandboxTable {
+    /// Whether they are.
+    mode: Option<Mode>,
+    /// The longest that one may take: `90m`.
+    timeout: Option<String>,
+    /// The memory that one may use: `8G`.
+    max_memory: Option<String>,
+    /// How many processes and threads one may have.
+    #[schemars(range(min = 1))]
+    max_processes: Option<u64>,
+    /// How much one may write to disk: `64G`.
+    max_disk: Option<String>,
+}
+
+impl SandboxTable {
+    /// What it says.
+    ///
+    /// # Errors
+    /// When a value cannot be used; the text says which and why.
+    pub(crate) fn settings(&self) -> Result<Settings, String> {
+        if self.max_processes == Some(0) {
+            return Err("its max-processes is none".to_owned());
+        }
+        Ok(Settings {
+            mode: self.mode,
+            time: self.timeout.as_deref().map(parse_time).transpose()?,
+            memory: self.max_memory.as_deref().map(parse_size).transpose()?,
+            processes: self.max_processes,
+            disk: self.max_disk.as_deref().map(parse_size).transpose()?,
+        })
+    }
+}
 
 /// What somebody says of sandboxes; nothing where nothing is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,16 +56,62 @@ pub(crate) struct Settings {
     pub(crate) disk: Option<u64>,
 }
 
+/// What a project asks for and does not get: it is more than its user allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The name in `[sandbox]`.
+    name: &'static str,
+    /// The option that allows it.
+    option: &'static str,
+    asked: String,
+    stays: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, option, asked, stays } = self;
+        write!(
+            f,
+            "the project asks for {name} = {asked} in [sandbox] and gets {stays}: a project may only tighten its sandbox \
+             (--{option} {asked}, or {name} in the user's settings, allows it)"
+        )
+    }
+}
+
 impl Settings {
-    /// The same, with what it does not say taken from `others`.
-    pub(crate) fn over(self, others: Self) -> Self {
-        Self {
-            mode: self.mode.or(others.mode),
-            time: self.time.or(others.time),
-            memory: self.memory.or(others.memory),
-            processes: self.processes.or(others.processes),
-            disk: self.disk.or(others.disk),
-        }
+    /// These, of the command line, with what they do not say taken from the `user`'s own settings, or what `project` asks for
+    /// where that is no looser. The second value is what it asks for in vain.
+    pub(crate) fn with(self, user: Self, project: Self) -> (Self, Vec<Refused>) {
+        let (known, mut refused) = (Limits::default(), Vec::new());
+        let mode = self.mode.unwrap_or_else(|| {
+            let allowed = user.mode.unwrap_or_default();
+            let asked = project.mode.unwrap_or(allowed);
+            if asked.strictness() < allowed.strictness() {
+                let (asked, stays) = (asked.name().to_owned(), allowed.name().to_owned());
+                refused.push(Refused { name: "mode", option: "sandbox", asked, stays });
+                return allowed;
+            }
+            asked
+        });
+        let mut limit = |name, given: Option<u64>, allowed: Option<u64>, asked: Option<u64>| match (asked, allowed) {
+            _ if given.is_some() => given,
+            (Some(asked), Some(allowed)) if asked > allowed => {
+                let (asked, stays) = (asked.to_string(), allowed.to_string());
+                refused.push(Refused { name, option: name, asked, stays });
+                Some(allowed)
+            }
+            (asked, allowed) => asked.or(allowed),
+        };
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
+        let allowed = seconds(user.time).unwrap_or(known.time.as_secs());
+        let settings = Self {
+            mode: Some(mode),
+            time: limit("timeout", seconds(self.time), Some(allowed), seconds(project.time)).map(Duration::from_secs),
+            memory: limit("max-memory", self.memory, user.memory.or(known.memory), project.memory),
+            processes: limit("max-processes", self.processes, user.processes.or(known.processes), project.processes),
+            disk: limit("max-disk", self.disk, user.disk.or(known.disk), project.disk),
+        };
+        (settings, refused)
     }
 
     /// The sandbox that is asked for.
@@ -66,7 +154,41 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_size, parse_time};
+    use std::time::Duration;
+
+    use super::{Mode, Settings, parse_size, parse_time};
+
+    #[test]
+    fn a_project_tightens_and_never_loosens() {
+        let none = Settings::default();
+        let of = |mode, time, memory, processes, disk| Settings {
+            mode: Some(mode),
+            time: Some(Duration::from_secs(time)),
+            memory: Some(memory),
+            processes: Some(processes),
+            disk: Some(disk),
+        };
+        let tight = of(Mode::Required, 1, 2, 3, 4);
+        assert_eq!(none.with(none, tight), (tight, vec![]));
+        let loose = of(Mode::Off, 1 << 40, 1 << 60, 1 << 60, 1 << 60);
+        let (settings, refused) = none.with(none, loose);
+        // Of memory there is all where the user does not say otherwise: any amount is less.
+        assert_eq!((settings.mode, settings.memory), (Some(Mode::Auto), Some(1 << 60)));
+        assert_eq!(settings.time.unwrap().as_secs(), 7200);
+        let names: Vec<_> = refused.iter().map(|one| one.name).collect();
+        assert_eq!(names, ["mode", "timeout", "max-processes", "max-disk"]);
+        let said = refused[0].to_string();
+        assert!(said.starts_with("the project asks for mode = off in [sandbox] and gets auto: "), "{said}");
+        assert!(said.contains("--sandbox off, or mode in the user's settings"), "{said}");
+        // The user's settings are what it may tighten, the command line is the last word.
+        let user = of(Mode::Required, 10, 10, 10, 10);
+        assert_eq!(none.with(user, loose).0, user);
+        assert_eq!(none.with(user, loose).1.len(), 5);
+        assert_eq!(none.with(user, of(Mode::Auto, 5, 5, 5, 5)).0, of(Mode::Required, 5, 5, 5, 5));
+        assert_eq!(none.with(loose, none).0, loose);
+        assert_eq!(none.with(loose, tight).0, tight);
+        assert_eq!(loose.with(user, tight), (loose, vec![]));
+    }
 
     #[test]
     fn times_and_sizes_have_units() {

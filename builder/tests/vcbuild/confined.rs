@@ -55,7 +55,7 @@ fn a_project_says_how_it_is_confined_and_the_command_line_says_otherwise() {
         1,
         &[
             "bash was stopped: it took longer than 1 s",
-            "raise the limit with --timeout, or `timeout` in vcbuild.toml's [sandbox]",
+            "raise the limit with --timeout, or `timeout` in [sandbox] of the user's settings",
         ],
     );
     assert_eq!(bench.json(&["images", "--timeout", "1m"])["actions"]["run"], 4);
@@ -76,4 +76,41 @@ fn a_command_that_wants_what_it_did_not_declare_is_told_what() {
             "it runs in a sandbox, which has only what is declared, and its words name /etc/hostname",
         ],
     );
+}
+
+#[test]
+fn a_project_tightens_its_sandbox_and_its_user_loosens_it_and_is_told() {
+    let bench = Bench::new();
+    let project = "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\noutputs = { \"/x\" = \"x\" }\n\
+                   command = [\"bash\", \"-c\", \"uname -n > x; test ! -e /etc/hostname -o \\\"$ANY\\\"\"]\n\
+                   build_env = { ANY = \"\" }\n[sandbox]\nmode = \"off\"\ntimeout = \"3h\"\nmax-disk = \"1T\"\n";
+    bench.write("vcbuild.toml", project);
+    let asked_in_vain = "the project asks for mode = off in [sandbox] and gets auto: a project may only tighten";
+    let unconfined = "programs run without a sandbox, as --sandbox or the user's settings say";
+    let confined = bench.run(&["images"]);
+    confined.ok();
+    for said in [asked_in_vain, "timeout = 10800", "max-disk = 1099511627776", "(--sandbox off, or mode in the user's"]
+    {
+        assert!(confined.stderr.contains(said), "{confined:?}");
+    }
+    assert!(!confined.stderr.contains(unconfined), "{confined:?}");
+    let note = || bench.tool("sh", &["-c", "grep -ho '\"sandbox\":\"[^\"]*\"' store/actions/*"]);
+    assert_eq!(note(), "\"sandbox\":\"user, mount, pid, network, ipc and uts namespaces\"\n");
+
+    // The user's own settings and the command line may loosen it: said each time, and recorded.
+    bench.edit("vcbuild.toml", "ANY = \"\"", "ANY = \"x\"");
+    bench.write("config/vcbuild/config.toml", "[sandbox]\nmode = \"off\"\ntimeout = \"4h\"\nmax-disk = \"2T\"\n");
+    for _ in 0..2 {
+        let run = bench.run(&["images"]);
+        run.ok();
+        assert!(run.stderr.contains(unconfined) && !run.stderr.contains("in vain"), "{run:?}");
+        assert!(!run.stderr.contains("may only tighten"), "{run:?}");
+    }
+    assert!(note().contains("\"sandbox\":\"none: turned off\"\n"));
+    // What a user requires stays required, whatever a project says.
+    bench.write("config/vcbuild/config.toml", "[sandbox]\nmode = \"required\"\ntimeout = \"1s\"\n");
+    bench.edit("vcbuild.toml", "uname -n > x;", "sleep 60;");
+    bench.run(&["images"]).failed(1, &["gets required", "bash was stopped: it took longer than 1 s"]);
+    bench.write("config/vcbuild/config.toml", "[sandbox]\nmode = \"loose\"\n");
+    bench.run(&["images"]).failed(2, &["reading the settings", "config.toml"]);
 }

@@ -95,5 +95,5 @@ fn a_file_that_cannot_be_used_is_named() {
     bench.run(&["images"]).failed(1, &["using the prebuilt motd of true: it leads out of the source"]);
     fs::remove_file(bench.path("motd")).unwrap();
     fs::create_dir(bench.path("motd")).unwrap();
-    bench.run(&["images"]).failed(1, &["using the prebuilt motd of true: it is no plain file"]);
+    bench.run(&["images"]).failed(1, &["using the prebuilt motd of true: it is not a plain file"]);
 }
