@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::escape::visible;
+
 /// A byte count for people: decimal units, as disks and links are sold in, with three significant figures.
 #[must_use]
 pub fn bytes(count: u64) -> String {
@@ -38,7 +40,8 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// Columns aligned with spaces, the header in capitals, as kubectl prints them.
+/// Columns aligned with spaces, the header in capitals, as kubectl prints them. A cell is a part of one line, whatever is put in
+/// it: see [`visible`].
 #[derive(Debug, Clone)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -53,7 +56,8 @@ impl Table {
 
     /// Adds one row; cells beyond the header's are kept.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        let cells = cells.into_iter().map(|cell| visible(&cell.into()).into_owned());
+        self.rows.push(cells.collect());
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::de::DeserializeOwned;
+use vcterminal::Text;
 
 use crate::error::Error;
 
@@ -39,7 +40,7 @@ pub(crate) fn run_beside(command: &Command) -> Result<(), Error> {
         return Ok(());
     }
     let printed = [output.stdout, output.stderr].concat();
-    eprint!("{}", String::from_utf8_lossy(&printed));
+    vcterminal::say_text(Text::default().program(&String::from_utf8_lossy(&printed)));
     Err(Error::Failed { command: text(command), status: output.status.to_string() })
 }
 
@@ -53,7 +54,7 @@ pub(crate) fn capture(command: &mut Command) -> Result<String, Error> {
     if output.status.success() {
         return Ok(stdout);
     }
-    eprint!("{stdout}");
+    vcterminal::say_text(Text::default().program(&stdout));
     Err(Error::Failed { command: text(command), status: output.status.to_string() })
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ::lab::{Containerd, Lab, Options};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
-use vcterminal::{Exit, Table, bytes, duration};
+use vcterminal::{Exit, Table, Text, bytes, duration, tell, tell_text};
 
 use crate::command::{self, root};
 use crate::dist::{self, Binaries};
@@ -46,13 +46,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     })?;
     let result = main_job(&mut report, arguments, &binaries, &lab);
     if arguments.keep {
-        println!("\nThe lab is left running:\n  export KUBECONFIG={}", lab.kubeconfig());
-        println!("  ssh -F {} worker1\n  cargo xtask lab down --name demo", lab.ssh_config());
+        tell("");
+        tell("The lab is left running:");
+        tell(format_args!("  export KUBECONFIG={}", lab.kubeconfig()));
+        tell(format_args!("  ssh -F {} worker1", lab.ssh_config()));
+        tell("  cargo xtask lab down --name demo");
     } else {
         lab.down()?;
     }
     result?;
-    println!("\n{}", report.table);
+    tell("");
+    tell_text(&Text::from(&report.table));
     Ok(Exit::Done)
 }
 
@@ -68,7 +72,7 @@ fn main_job(report: &mut Report, arguments: &Arguments, binaries: &Binaries, lab
 
     let first = report.step("vcbuild images", || tools.images())?;
     for image in &first.images {
-        println!("  {}@{}", image.reference, image.digest);
+        tell(format_args!("  {}@{}", image.reference, image.digest));
     }
     report.step("vcdist push", || tools.push())?;
     report.step("vcdist deploy", || tools.deploy())?;
@@ -186,7 +190,8 @@ impl Tools<'_> {
     fn show_pods(&self) -> Result<(), Error> {
         const COLUMNS: &str = "custom-columns=POD:.metadata.name,NODE:.spec.nodeName,STATUS:.status.phase,\
                                IMAGE:.spec.containers[*].image";
-        println!("{}", self.lab.kubectl(&["-n", "vc-manager", "get", "pods", "-o", COLUMNS])?);
+        let pods = self.lab.kubectl(&["-n", "vc-manager", "get", "pods", "-o", COLUMNS])?;
+        tell_text(Text::default().program(&pods));
         Ok(())
     }
 
@@ -208,11 +213,11 @@ impl Report {
     }
 
     fn step<T>(&mut self, name: &str, step: impl FnOnce() -> Result<(T, String), Error>) -> Result<T, Error> {
-        println!("── {name}");
+        tell(format_args!("── {name}"));
         let begun = Instant::now();
         let (value, said) = step()?;
         let time: Duration = begun.elapsed();
-        println!("   {said} ({})", duration(time));
+        tell(format_args!("   {said} ({})", duration(time)));
         self.table.row([name.to_owned(), duration(time), said]);
         Ok(value)
     }

@@ -50,6 +50,7 @@ fn target() -> String {
 /// The task.
 pub(crate) fn run(_arguments: &Arguments) -> Result<Binaries, Error> {
     let binaries = build()?;
-    println!("{}\n{}", binaries.vcbuild, binaries.vcdist);
+    vcterminal::tell(&binaries.vcbuild);
+    vcterminal::tell(&binaries.vcdist);
     Ok(binaries)
 }

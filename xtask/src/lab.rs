@@ -1,13 +1,11 @@
 //! `cargo xtask lab`: a real Kubernetes cluster in network namespaces, to try things on.
 
-use std::fmt::Arguments;
-use std::io::{self, Write};
 use std::time::Instant;
 
 use ::lab::{Containerd, Error, Lab, Options};
 use camino::Utf8PathBuf;
 use clap::Subcommand;
-use vcterminal::{Exit, Table, duration};
+use vcterminal::{Exit, Table, Text, duration, tell, tell_text};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -60,7 +58,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Error> {
             let start = Instant::now();
             let found = Lab::down_by_name(&name)?;
             let what = if found { "is down" } else { "was not up" };
-            say(format_args!("lab {name} {what} ({})", duration(start.elapsed())));
+            tell(format_args!("lab {name} {what} ({})", duration(start.elapsed())));
             Ok(Exit::Done)
         }
         Command::Status => status(),
@@ -70,13 +68,13 @@ pub(crate) fn run(command: Command) -> Result<Exit, Error> {
 
 fn up(options: &Options) -> Result<Exit, Error> {
     let start = Instant::now();
-    let lab = Lab::up_telling(options, &mut |step, elapsed| say(format_args!("{:>8}  {step}", duration(elapsed))))?;
+    let lab = Lab::up_telling(options, &mut |step, elapsed| tell(format_args!("{:>8}  {step}", duration(elapsed))))?;
     let (name, elapsed) = (lab.name(), duration(start.elapsed()));
-    say(format_args!("{elapsed:>8}  in all: lab {name} is up, {} workers\n", lab.workers().len()));
-    say(format_args!("  export KUBECONFIG={}", lab.kubeconfig()));
-    say(format_args!("  kubectl get nodes -o wide"));
-    say(format_args!("  ssh -F {} worker1", lab.ssh_config()));
-    say(format_args!("  cargo xtask lab down --name {name}"));
+    tell(format_args!("{elapsed:>8}  in all: lab {name} is up, {} workers\n", lab.workers().len()));
+    tell(format_args!("  export KUBECONFIG={}", lab.kubeconfig()));
+    tell(format_args!("  kubectl get nodes -o wide"));
+    tell(format_args!("  ssh -F {} worker1", lab.ssh_config()));
+    tell(format_args!("  cargo xtask lab down --name {name}"));
     Ok(Exit::Done)
 }
 
@@ -96,13 +94,8 @@ fn status() -> Result<Exit, Error> {
             table.row([name.clone(), node.name.clone(), node.address.to_string(), daemons(true), daemons(false)]);
         }
     }
-    say(format_args!("{}", table.to_string().trim_end()));
+    tell_text(&Text::from(&table));
     Ok(Exit::Done)
-}
-
-/// Prints a line. A reader that has gone away, as `head` does, takes nothing from what is done.
-fn say(line: Arguments<'_>) {
-    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Ends with the command's own exit code, as a shell would.

@@ -40,7 +40,11 @@ enum Task {
 }
 
 fn main() -> Exit {
-    let done = match Arguments::parse().task {
+    vcterminal::start(task)
+}
+
+fn task(arguments: Arguments) -> Exit {
+    let done = match arguments.task {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),

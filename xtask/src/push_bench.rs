@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ::lab::packages::Package;
 use ::lab::{Lab, Options};
 use camino::{Utf8Path, Utf8PathBuf};
-use vcterminal::{Exit, Table};
+use vcterminal::{Exit, Table, Text};
 
 use crate::command::{capture, root, run as run_command};
 use crate::dist::{self, Binaries};
@@ -39,7 +39,7 @@ pub(crate) fn run() -> Result<Exit, Error> {
     let lab = Lab::up(&Options { name: "bench".to_owned(), ..Options::default() })?;
     let table = Bench { binaries, path, lab: &lab }.measure();
     lab.down()?;
-    println!("{}", table?);
+    vcterminal::tell_text(&Text::from(&table?));
     Ok(Exit::Done)
 }
 

@@ -6,7 +6,7 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use vcterminal::{Exit, Table, duration};
+use vcterminal::{Exit, Table, Text, duration, say};
 
 use crate::command::{cargo, root, run as run_command, run_beside};
 use crate::error::Error;
@@ -114,20 +114,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         table.row([step.name(), result.to_owned(), duration(elapsed)]);
     }
     table.row(["in all".to_owned(), String::new(), duration(begun.elapsed())]);
-    println!("\n{table}");
+    vcterminal::tell("");
+    vcterminal::tell_text(&Text::from(&table));
     Ok(exit)
 }
 
 /// Runs a step to its end. One that failed never hides what the next would find.
 fn done(step: Step) -> Done {
-    eprintln!("\n── {} begins", step.name());
+    say("");
+    say(format_args!("── {} begins", step.name()));
     let begun = Instant::now();
     let result = step.run();
     let elapsed = begun.elapsed();
     match &result {
-        Ok(()) => eprintln!("\n── {} passed ({})", step.name(), duration(elapsed)),
+        Ok(()) => {
+            say("");
+            say(format_args!("── {} passed ({})", step.name(), duration(elapsed)));
+        }
         Err(error) => {
-            eprintln!("\n── {} FAILED ({})", step.name(), duration(elapsed));
+            say("");
+            say(format_args!("── {} FAILED ({})", step.name(), duration(elapsed)));
             vcterminal::report(error);
         }
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use vcstore::{Compression, Digest, Layer, Platform, Store};
-use vcterminal::{Exit, Table};
+use vcterminal::{Exit, Table, Text};
 
 use super::caches::CacheOptions;
 use super::debian::DebianOptions;
@@ -94,18 +94,18 @@ fn describe(platform: Platform, base: &Base, store: &Store) -> Result<PlatformDo
     })
 }
 
-fn text(document: &Document) -> String {
-    let mut text = String::new();
+fn text(document: &Document) -> Text {
+    let mut text = Text::default();
     for one in &document.platforms {
         let (base, platform) = (&document.base, &one.platform);
         let (layers, size) = (one.layers.len(), vcterminal::bytes(one.size));
-        text += &format!("{base} for {platform}: {}, {size} in {layers} layers\n", one.digest);
+        text.line(format_args!("{base} for {platform}: {}, {size} in {layers} layers", one.digest));
         if !one.packages.is_empty() {
             let mut table = Table::new(["package", "version", "architecture"]);
             for package in &one.packages {
                 table.row([package.name.as_str(), &package.version, &package.architecture]);
             }
-            text += &format!("{table}{} packages\n", one.packages.len());
+            text.table(&table).line(format_args!("{} packages", one.packages.len()));
         }
     }
     text

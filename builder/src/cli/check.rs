@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 use clap::Args;
-use vcterminal::Exit;
+use vcterminal::{Exit, Text};
 
 use super::choices::Choices;
 use super::lock::OUT;
@@ -59,33 +59,37 @@ fn archive(path: &Utf8Path, choices: &Choices, folder: &Utf8Path, progress: &Pro
     Ok(if checked.is_same() { Exit::Done } else { Exit::Difference })
 }
 
-fn archive_text(checked: &CheckedArchive) -> String {
-    let mut text: String = checked.differences.iter().map(difference).collect();
-    text += &checked.images.iter().map(|changes| super::diff::text(changes, LISTED)).collect::<String>();
+fn archive_text(checked: &CheckedArchive) -> Text {
+    let mut text: Text = checked.differences.iter().map(difference).collect();
+    text.text(&checked.images.iter().map(|changes| super::diff::text(changes, LISTED)).collect());
     for name in &checked.not_made {
-        text += &format!("{name} is in {}, and is not made by what it says\n", checked.archive);
+        text.line(format_args!("{name} is in {}, and is not made by what it says", checked.archive));
     }
     for Otherwise { action, inputs } in &checked.otherwise {
-        text += &format!("{action} was given otherwise: {}\n", inputs.join(", "));
+        text.line(format_args!("{action} was given otherwise: {}", inputs.join(", ")));
     }
     let (archive, actions) = (&checked.archive, checked.actions);
     let outcome = if checked.is_same() { "the same images" } else { "other images" };
-    text + &format!("{archive}: {actions} actions ran as it says: {outcome}\n")
-}
-
-fn text(checked: &Checked) -> String {
-    let mut text: String = checked.differences.iter().map(difference).collect();
-    let (actions, differences) = (checked.actions, checked.differences.len());
-    text += &match differences {
-        0 => format!("{actions} actions ran again, elsewhere and from nothing: the same outputs\n"),
-        _ => format!("{actions} actions ran again, elsewhere and from nothing: {differences} outputs differ\n"),
-    };
+    text.line(format_args!("{archive}: {actions} actions ran as it says: {outcome}"));
     text
 }
 
-fn difference(one: &Difference) -> String {
-    let mut text = format!("{}: {} differs\n", one.action, one.output);
-    let mut line = |name: &str, value: String| text += &format!("  {name:<9}{value}\n");
+fn text(checked: &Checked) -> Text {
+    let mut text: Text = checked.differences.iter().map(difference).collect();
+    let (actions, differences) = (checked.actions, checked.differences.len());
+    let outcome = match differences {
+        0 => "the same outputs".to_owned(),
+        _ => format!("{differences} outputs differ"),
+    };
+    text.line(format_args!("{actions} actions ran again, elsewhere and from nothing: {outcome}"));
+    text
+}
+
+fn difference(one: &Difference) -> Text {
+    let mut text = Text::of(format_args!("{}: {} differs", one.action, one.output));
+    let mut line = |name: &str, value: String| {
+        text.line(format_args!("  {name:<9}{value}"));
+    };
     for file in &one.files {
         line("file", format!("{} in layer {}", file.path, file.layer));
     }

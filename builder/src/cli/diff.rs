@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use vcterminal::Exit;
+use vcterminal::{Exit, Text};
 
 use super::Common;
 use super::opened::Opened;
@@ -80,25 +80,24 @@ fn pairs<'a>(arguments: &Arguments, before: &'a Opened, after: &'a Opened) -> Re
     Ok(pairs)
 }
 
-pub(super) fn text(changes: &ImageChanges, limit: usize) -> String {
-    let mut text = format!(
-        "--- {} {}\n+++ {} {}\n",
-        changes.before.name, changes.before.digest, changes.after.name, changes.after.digest
-    );
+pub(super) fn text(changes: &ImageChanges, limit: usize) -> Text {
+    let mut text = Text::of(format_args!("--- {} {}", changes.before.name, changes.before.digest));
+    text.line(format_args!("+++ {} {}", changes.after.name, changes.after.digest));
     if changes.identical {
-        return text + "identical\n";
+        text.line("identical");
+        return text;
     }
     for one in &changes.platforms {
-        text += &platform_text(one, limit);
+        text.text(&platform_text(one, limit));
     }
     text
 }
 
-fn platform_text(changes: &PlatformChanges, limit: usize) -> String {
+fn platform_text(changes: &PlatformChanges, limit: usize) -> Text {
     let size = |size: Option<u64>| size.map_or("not there".to_owned(), vcterminal::bytes);
-    let mut text =
-        format!("{}: {}\n", changes.platform, from_to(&size(changes.size.before), &size(changes.size.after)));
-    text += "  layers\n";
+    let sizes = from_to(&size(changes.size.before), &size(changes.size.after));
+    let mut text = Text::of(format_args!("{}: {sizes}", changes.platform));
+    text.line("  layers");
     for layer in &changes.layers {
         let (sign, size) = match layer.change {
             Presence::Same => ("=", layer.size.after),
@@ -108,7 +107,7 @@ fn platform_text(changes: &PlatformChanges, limit: usize) -> String {
         let digest = layer.digest.after.or(layer.digest.before).unwrap_or(layer.diff_id);
         let packed = layer.change == Presence::Same && layer.digest.before != layer.digest.after;
         let note = if packed { "  compressed otherwise" } else { "" };
-        text += &format!("  {sign} {digest}  {}{note}\n", vcterminal::bytes(size.unwrap_or(0)));
+        text.line(format_args!("  {sign} {digest}  {}{note}", vcterminal::bytes(size.unwrap_or(0))));
     }
     section(
         &mut text,
@@ -156,25 +155,25 @@ fn platform_text(changes: &PlatformChanges, limit: usize) -> String {
         limit,
     );
     if !in_time_alone.is_empty() {
-        text += &format!("  {} files differ in their time alone\n", in_time_alone.len());
+        text.line(format_args!("  {} files differ in their time alone", in_time_alone.len()));
     }
     if changes.size.before.is_some() && changes.size.after.is_some() && files.is_empty() && packages.is_empty() {
-        text += "  every file is the same\n";
+        text.line("  every file is the same");
     }
     text
 }
 
-fn section(text: &mut String, title: &str, lines: impl Iterator<Item = String>, limit: usize) {
+fn section(text: &mut Text, title: &str, lines: impl Iterator<Item = String>, limit: usize) {
     let lines: Vec<String> = lines.collect();
     if lines.is_empty() {
         return;
     }
-    *text += &format!("  {title}\n");
+    text.line(format_args!("  {title}"));
     for line in lines.iter().take(limit) {
-        *text += &format!("  {line}\n");
+        text.line(format_args!("  {line}"));
     }
     if lines.len() > limit {
-        *text += &format!("  … {} more (--limit 0 shows all)\n", lines.len() - limit);
+        text.line(format_args!("  … {} more (--limit 0 shows all)", lines.len() - limit));
     }
 }
 

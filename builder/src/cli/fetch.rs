@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
-use vcterminal::Exit;
+use vcterminal::{Exit, Text};
 
 use super::Common;
 use super::inputs::{Drift, Freedom, Inputs};
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let carried = filling.finish(&asked, &request, &lock, &progress)?;
     lock.save()?;
     super::show(common.output, &Document { folder: to, carried }, |Document { folder, carried }| {
-        format!("{folder}: {} files, {}\n", carried.files, vcterminal::bytes(carried.bytes))
+        Text::of(format_args!("{folder}: {} files, {}", carried.files, vcterminal::bytes(carried.bytes)))
     })?;
     Ok(Exit::Done)
 }

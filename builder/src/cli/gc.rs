@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 use vcstore::{Busy, Collected, Keep, Store};
-use vcterminal::Exit;
+use vcterminal::{Exit, Text, say};
 
-use super::{Common, say};
+use super::Common;
 use crate::Error;
 
 /// The longest that is waited for builds to be done with a cache.
@@ -61,11 +61,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         wait_for_caches(&store, &keep, &mut collected)?;
     }
     for Busy { name, processes } in &collected.busy {
-        say(&format!("the cache {name} stays: {} use it", list(processes)));
+        say(format_args!("the cache {name} stays: {} use it", list(processes)));
     }
     if let Some(limit) = max_size.filter(|limit| collected.kept.bytes > *limit) {
         let (kept, limit) = (vcterminal::bytes(collected.kept.bytes), vcterminal::bytes(limit));
-        say(&format!(
+        say(format_args!(
             "images, roots and running builds alone take {kept}, more than {limit}: `vcbuild store untag` lets an image go"
         ));
     }
@@ -82,7 +82,10 @@ fn wait_for_caches(store: &Store, keep: &Keep, collected: &mut Collected) -> Res
     while !collected.busy.is_empty() && Instant::now() < deadline {
         if said.as_ref() != Some(&collected.busy) {
             for Busy { name, processes } in &collected.busy {
-                say(&format!("waiting for {} to be done with the cache {name} (--no-wait leaves it)", list(processes)));
+                say(format_args!(
+                    "waiting for {} to be done with the cache {name} (--no-wait leaves it)",
+                    list(processes)
+                ));
             }
             said = Some(collected.busy.clone());
         }
@@ -101,28 +104,29 @@ fn list(processes: &std::collections::BTreeSet<u32>) -> String {
     }
 }
 
-fn text(document: &Document) -> String {
+fn text(document: &Document) -> Text {
     let Document { dry_run, bytes, collected } = document;
     let (remove, free) = if *dry_run { ("would remove", "would free") } else { ("removed", "freed") };
     let size = vcterminal::bytes;
-    let mut text = String::new();
+    let mut text = Text::default();
     if collected.blobs.count > 0 || collected.actions > 0 {
         let (blobs, actions) = (collected.blobs, collected.actions);
-        text +=
-            &format!("{remove} {} blobs, {}, and the records of {actions} actions\n", blobs.count, size(blobs.bytes));
+        let (count, size) = (blobs.count, size(blobs.bytes));
+        text.line(format_args!("{remove} {count} blobs, {size}, and the records of {actions} actions"));
     }
     for cache in &collected.caches {
-        text += &format!("{remove} the cache {}, {}\n", cache.name, size(cache.bytes));
+        text.line(format_args!("{remove} the cache {}, {}", cache.name, size(cache.bytes)));
     }
     if collected.temporary.count > 0 {
-        text += &format!("{remove} what builds that were cut off left, {}\n", size(collected.temporary.bytes));
+        text.line(format_args!("{remove} what builds that were cut off left, {}", size(collected.temporary.bytes)));
     }
     if collected.quarantined.count > 0 {
-        let damaged = collected.quarantined;
-        text += &format!("{remove} {} damaged files that were put aside, {}\n", damaged.count, size(damaged.bytes));
+        let (count, size) = (collected.quarantined.count, size(collected.quarantined.bytes));
+        text.line(format_args!("{remove} {count} damaged files that were put aside, {size}"));
     }
     let kept = collected.kept;
-    text + &format!("{free} {}; {} blobs, {}, stay\n", size(*bytes), kept.count, size(kept.bytes))
+    text.line(format_args!("{free} {}; {} blobs, {}, stay", size(*bytes), kept.count, size(kept.bytes)));
+    text
 }
 
 fn parse_age(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use serde::Serialize;
 use vcstore::{Digest, Layer, Platform, Store};
-use vcterminal::{Exit, Table};
+use vcterminal::{Exit, Table, Text};
 
 use super::build_host::BuildHostOptions;
 use super::choices::Choices;
@@ -124,7 +124,7 @@ fn document<'a>(built: &'a [Built], progress: &Progress, build_host: Option<remo
     }
 }
 
-fn text(built: &[Built], progress: &Progress) -> String {
+fn text(built: &[Built], progress: &Progress) -> Text {
     let mut table = Table::new(["component", "image", "digest", "size", "archive"]);
     for built in built {
         let size = built.image.platforms.iter().flat_map(|one| &one.layers).map(|layer| layer.size).sum();
@@ -140,5 +140,7 @@ fn text(built: &[Built], progress: &Progress) -> String {
     let Actions { total, run, reused, substituted } = progress.actions();
     let fetched = if substituted > 0 { format!("{substituted} fetched, ") } else { String::new() };
     let elapsed = vcterminal::duration(progress.elapsed());
-    format!("{table}{total} actions: {run} run, {fetched}{reused} reused, {elapsed}\n")
+    let mut text = Text::from(&table);
+    text.line(format_args!("{total} actions: {run} run, {fetched}{reused} reused, {elapsed}"));
+    text
 }

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use vcterminal::{Exit, Output};
+use vcterminal::{Exit, Output, Text};
 
 use crate::Error;
 use crate::cargo;
@@ -82,7 +82,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let document = Document { path: &path, components: project.components.keys().collect() };
     super::show(arguments.output, &document, |Document { path, components }| {
         let names = components.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-        format!("wrote {path}: {names}\nnext: look through it, then run `vcbuild images` beside it\n")
+        let mut text = Text::of(format_args!("wrote {path}: {names}"));
+        text.line("next: look through it, then run `vcbuild images` beside it");
+        text
     })?;
     Ok(Exit::Done)
 }

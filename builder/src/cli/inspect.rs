@@ -7,7 +7,7 @@ use clap::Args;
 use oci_spec::image::ImageConfiguration;
 use serde::Serialize;
 use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
-use vcterminal::{Exit, Table};
+use vcterminal::{Exit, Table, Text};
 
 use super::Common;
 use super::opened::Opened;
@@ -89,18 +89,18 @@ fn platform(
     })
 }
 
-fn text(document: &Document) -> String {
-    let mut text = String::new();
+fn text(document: &Document) -> Text {
+    let mut text = Text::default();
     for image in &document.images {
-        text += &format!("{}\n  digest      {}\n", image.name, image.digest);
+        text.line(&image.name).line(format_args!("  digest      {}", image.digest));
         for one in &image.platforms {
-            text += &platform_text(one);
+            text.text(&platform_text(one));
         }
     }
     text
 }
 
-fn platform_text(one: &PlatformDocument) -> String {
+fn platform_text(one: &PlatformDocument) -> Text {
     let config = one.config.config().clone().unwrap_or_default();
     let words = |words: &Option<Vec<String>>| words.as_ref().map(|words| words.join(" "));
     let sorted = |list: &Option<Vec<String>>| {
@@ -124,8 +124,8 @@ fn platform_text(one: &PlatformDocument) -> String {
         ("labels", (!labels.is_empty()).then(|| labels.join(", "))),
         ("size", Some(format!("{} in {} layers", vcterminal::bytes(one.size), one.layers.len()))),
     ];
-    let mut text: String =
-        lines.into_iter().filter_map(|(name, value)| Some(format!("  {name:<11} {}\n", value?))).collect();
+    let mut text: Text =
+        lines.into_iter().filter_map(|(name, value)| Some(format!("  {name:<11} {}", value?))).collect();
     let mut table = Table::new(["layer", "size", "media type", "diff_id"]);
     for layer in &one.layers {
         let size = vcterminal::bytes(layer.size);
@@ -136,14 +136,14 @@ fn platform_text(one: &PlatformDocument) -> String {
         let key = step.key.to_string();
         made.row([format!("{} {}", step.kind, step.name), step.of(&one.provenance), key[..12].to_owned()]);
     }
-    let made = if one.provenance.is_empty() { String::new() } else { made.to_string() };
-    for line in table.to_string().lines().chain(made.lines()) {
-        text += &format!("  {line}\n");
+    text.indented("  ", &Text::from(&table));
+    if !one.provenance.is_empty() {
+        text.indented("  ", &Text::from(&made));
     }
     // What confined each compiler, once where it was the same for all.
     let confined: BTreeSet<_> = one.provenance.iter().filter_map(|step| step.notes.get("sandbox")).collect();
     for sandbox in confined {
-        text += &format!("  sandbox: {sandbox}\n");
+        text.line(format_args!("  sandbox: {sandbox}"));
     }
     text
 }

@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use vcterminal::{Exit, Output};
+use vcterminal::{Exit, Output, Text};
 
 use crate::Error;
 use crate::substituter::SecretKey;
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         Command::Public { file } => (SecretKey::read(file)?, Vec::new()),
     };
     let document = Document { name: key.name().to_owned(), public_key: key.public().to_string(), files };
-    super::show(arguments.output, &document, |document| format!("{}\n", document.public_key))?;
+    super::show(arguments.output, &document, |document| Text::of(&document.public_key))?;
     Ok(Exit::Done)
 }
 

@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 use clap::Args;
 use serde::Serialize;
-use vcterminal::Exit;
+use vcterminal::{Exit, Text};
 
 use super::Common;
 use super::inputs::{Freedom, Inputs};
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let written = lock.save()?;
     let document = Document { lock: lock.path(), written, changes: &changes };
     super::show(arguments.common.output, &document, |Document { lock, changes, .. }| {
-        if changes.is_empty() { format!("{lock}: nothing changed\n") } else { format!("{changes}\n") }
+        if changes.is_empty() { Text::of(format_args!("{lock}: nothing changed")) } else { changes.text() }
     })?;
     Ok(Exit::Done)
 }

@@ -25,13 +25,12 @@ mod store;
 mod why;
 
 use std::env::VarError;
-use std::io::{self, Write};
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use vcstore::{Image, Platform, Store};
-use vcterminal::{Exit, Output};
+use vcterminal::{Exit, Output, Text};
 
 use crate::project::{self, Project};
 use crate::{Error, platform};
@@ -120,12 +119,13 @@ struct ProjectFiles {
 /// Runs the command line of this process and returns how it ended.
 #[must_use]
 pub fn run() -> Exit {
-    let cli = Cli::parse();
-    vcterminal::log_to_stderr(cli.verbose);
-    let result = check_environment().and_then(|()| dispatch(&cli.command));
-    result.unwrap_or_else(|error| {
-        vcterminal::report(&error);
-        error.exit()
+    vcterminal::start(|cli: Cli| {
+        vcterminal::log_to_stderr(cli.verbose);
+        let result = check_environment().and_then(|()| dispatch(&cli.command));
+        result.unwrap_or_else(|error| {
+            vcterminal::report(&error);
+            error.exit()
+        })
     })
 }
 
@@ -213,14 +213,8 @@ fn images_of(store: &Store, name: Option<&str>) -> Result<Vec<Image>, Error> {
 }
 
 /// Prints what a command found, as it was asked to.
-fn show<T: Serialize>(output: Output, document: &T, text: impl FnOnce(&T) -> String) -> Result<(), Error> {
+fn show<T: Serialize>(output: Output, document: &T, text: impl FnOnce(&T) -> Text) -> Result<(), Error> {
     output.print(document, text).map_err(Error::Print)
-}
-
-/// Prints one line on standard error.
-fn say(line: &str) {
-    // Who closed standard error does not want to be told.
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Reads a platform for clap.

@@ -7,7 +7,7 @@ use clap::Args;
 use oci_spec::distribution::Reference;
 use serde::Serialize;
 use vcstore::{ActionKey, Digest, Image, Record, Store};
-use vcterminal::{Exit, Table};
+use vcterminal::{Exit, Table, Text};
 
 use super::Common;
 use super::caches::{parse, sign_key};
@@ -187,7 +187,7 @@ fn image_bases(image: &Image, store: &Store) -> Result<Vec<Reference>, Error> {
     Ok(bases)
 }
 
-fn images_text(images: &[ImageDocument]) -> String {
+fn images_text(images: &[ImageDocument]) -> Text {
     let mut table = Table::new(["image", "digest", "sent", "mounted", "there"]);
     for one in images {
         let Tally { blobs, bytes, there, mounted } = one.blobs;
@@ -195,14 +195,14 @@ fn images_text(images: &[ImageDocument]) -> String {
         let digest = one.digest.to_string();
         table.row([one.reference.as_str(), &digest[..19], &sent, &mounted.to_string(), &there.to_string()]);
     }
-    table.to_string()
+    Text::from(&table)
 }
 
-fn cache_text(document: &CacheDocument) -> String {
+fn cache_text(document: &CacheDocument) -> Text {
     let Pushed { records, records_there, blobs: Tally { blobs, bytes, there, .. } } = &document.pushed;
-    format!(
-        "{}: {records} records and {blobs} blobs ({}) sent; {records_there} records and {there} blobs were there\n",
+    Text::of(format_args!(
+        "{}: {records} records and {blobs} blobs ({}) sent; {records_there} records and {there} blobs were there",
         document.cache,
         vcterminal::bytes(*bytes)
-    )
+    ))
 }

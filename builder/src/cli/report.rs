@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
-use vcterminal::Exit;
+use vcterminal::{Exit, Text};
 
 use super::Common;
 use crate::Error;
@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     };
     super::show(arguments.common.output, &document, |document| {
         let (count, size) = (document.images.len(), vcterminal::bytes(document.size as u64));
-        format!("wrote {}: {count} images, {} builds, {size}\n", arguments.out, document.builds)
+        Text::of(format_args!("wrote {}: {count} images, {} builds, {size}", arguments.out, document.builds))
     })?;
     Ok(Exit::Done)
 }

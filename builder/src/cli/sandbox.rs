@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::Args;
-use vcterminal::Exit;
+use vcterminal::{Exit, Text};
 
 use crate::Error;
 use crate::sandbox::{self, Mode, Settings, Stage, parse_size, parse_time};
@@ -107,7 +107,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     step.arguments(rest);
     step.keep_output();
     let output = sandbox.run(step).map_err(|failure| Error::Program { source: Box::new(failure) })?;
-    vcterminal::print_text(&String::from_utf8_lossy(&output)).map_err(Error::Print)?;
+    let mut text = Text::default();
+    text.program(&String::from_utf8_lossy(&output));
+    vcterminal::print(&text).map_err(Error::Print)?;
     Ok(Exit::Done)
 }
 

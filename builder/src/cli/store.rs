@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use vcstore::{ActionKey, Amount, Cache, Digest, Image, Platform, Remembered, Store, Usage, Verified};
-use vcterminal::{Exit, Table};
+use vcterminal::{Exit, Table, Text};
 
 use super::Common;
 use crate::Error;
@@ -110,20 +110,22 @@ fn verify(common: &Common) -> Result<Exit, Error> {
     let document = VerifyDocument { passed: verified.passed(), verified };
     super::show(common.output, &document, |document| {
         let Verified { blobs, actions, damaged_blobs, damaged_actions, broken_images } = &document.verified;
-        let mut text = String::new();
+        let mut text = Text::default();
         for digest in damaged_blobs {
-            text += &format!("damaged blob {digest}: put aside\n");
+            text.line(format_args!("damaged blob {digest}: put aside"));
         }
         for key in damaged_actions {
-            text += &format!("damaged record of action {key}: put aside\n");
+            text.line(format_args!("damaged record of action {key}: put aside"));
         }
         for (name, why) in broken_images {
-            text += &format!("broken image {name}: {why}\n");
+            text.line(format_args!("broken image {name}: {why}"));
         }
         if !document.passed {
-            text += "what was put aside counts as missing: build or import it again, and it is made anew\n";
+            text.line("what was put aside counts as missing: build or import it again, and it is made anew");
         }
-        text + &format!("{} blobs, {}, and {actions} actions are sound\n", blobs.count, vcterminal::bytes(blobs.bytes))
+        let (count, size) = (blobs.count, vcterminal::bytes(blobs.bytes));
+        text.line(format_args!("{count} blobs, {size}, and {actions} actions are sound"));
+        text
     })?;
     Ok(if document.passed { Exit::Done } else { Exit::Difference })
 }
@@ -215,7 +217,7 @@ fn action(action: Remembered) -> ActionDocument {
     ActionDocument { key: action.key, kind: action.kind, name: action.name, size, used }
 }
 
-fn list_text(document: &ListDocument, every_action: bool) -> String {
+fn list_text(document: &ListDocument, every_action: bool) -> Text {
     let mut table = Table::new(["image", "digest", "platforms", "size", "used"]);
     for image in &document.images {
         let platforms: Vec<_> = image.platforms.iter().map(ToString::to_string).collect();
@@ -223,9 +225,11 @@ fn list_text(document: &ListDocument, every_action: bool) -> String {
         let used = image.used.map(ago).unwrap_or_default();
         table.row([image.name.as_str(), short(&image.digest), &platforms.join(","), &size, &used]);
     }
-    let mut text = table.to_string();
+    let mut text = Text::from(&table);
     for image in &document.images {
-        text += &image.error.as_ref().map(|why| format!("{} is broken: {why}\n", image.name)).unwrap_or_default();
+        if let Some(why) = &image.error {
+            text.line(format_args!("{} is broken: {why}", image.name));
+        }
     }
     if !document.roots.is_empty() {
         let mut table = Table::new(["root", "targets"]);
@@ -233,7 +237,7 @@ fn list_text(document: &ListDocument, every_action: bool) -> String {
             let targets: Vec<_> = root.targets.iter().map(|target| short(target)).collect();
             table.row([root.name.clone(), targets.join(",")]);
         }
-        text += &format!("\n{table}");
+        text.line("").table(&table);
     }
     if every_action {
         let mut table = Table::new(["action", "kind", "name", "size", "used"]);
@@ -241,14 +245,14 @@ fn list_text(document: &ListDocument, every_action: bool) -> String {
             let key = action.key.to_string();
             table.row([&key[..12], &action.kind, &action.name, &vcterminal::bytes(action.size), &ago(action.used)]);
         }
-        text += &format!("\n{table}");
+        text.line("").table(&table);
     } else {
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for action in &document.actions {
             *kinds.entry(&action.kind).or_default() += 1;
         }
         let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        text += &format!("\n{} actions: {}\n", document.actions.len(), kinds.join(", "));
+        text.line("").line(format_args!("{} actions: {}", document.actions.len(), kinds.join(", ")));
     }
     text
 }
@@ -304,7 +308,7 @@ fn du(common: &Common) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn du_text(document: &DuDocument) -> String {
+fn du_text(document: &DuDocument) -> Text {
     let size = vcterminal::bytes;
     let mut images = Table::new(["image", "size", "own", "shared"]);
     for image in &document.images {
@@ -324,7 +328,9 @@ fn du_text(document: &DuDocument) -> String {
             parts.row([name.to_owned(), amount.count.to_string(), size(amount.bytes)]);
         }
     }
-    format!("{images}\n{parts}\n{} in all\n", size(document.bytes))
+    let mut text = Text::from(&images);
+    text.line("").table(&parts).line("").line(format_args!("{} in all", size(document.bytes)));
+    text
 }
 
 #[derive(Serialize)]
@@ -334,7 +340,7 @@ struct PathDocument {
 
 fn path(common: &Common) -> Result<Exit, Error> {
     let document = PathDocument { path: common.existing_store()?.path().to_string() };
-    super::show(common.output, &document, |document| format!("{}\n", document.path))?;
+    super::show(common.output, &document, |document| Text::of(&document.path))?;
     Ok(Exit::Done)
 }
 
@@ -354,7 +360,7 @@ fn untag(arguments: &NamesArguments) -> Result<Exit, Error> {
         store.untag(name)?;
     }
     super::show(arguments.common.output, &UntagDocument { untagged }, |document| {
-        document.untagged.iter().map(|name| format!("untagged {name}\n")).collect()
+        document.untagged.iter().map(|name| format!("untagged {name}")).collect()
     })?;
     Ok(Exit::Done)
 }
@@ -370,7 +376,7 @@ fn add_root(arguments: &RootArguments) -> Result<Exit, Error> {
     store.root(&arguments.name, &targets)?;
     let targets = targets.iter().map(|target| target.digest().to_string()).collect();
     super::show(arguments.common.output, &RootDocument { name: arguments.name.clone(), targets }, |root| {
-        root.targets.iter().map(|target| format!("{} keeps {target}\n", root.name)).collect()
+        root.targets.iter().map(|target| format!("{} keeps {target}", root.name)).collect()
     })?;
     Ok(Exit::Done)
 }
@@ -381,7 +387,7 @@ fn remove_root(arguments: &RemoveArguments) -> Result<Exit, Error> {
         return Err(Error::NoRoot { name: arguments.name.clone(), known: store.roots()?.into_keys().collect() });
     }
     let root = RootDocument { name: arguments.name.clone(), targets: Vec::new() };
-    super::show(arguments.common.output, &root, |root| format!("{} keeps nothing any more\n", root.name))?;
+    super::show(arguments.common.output, &root, |root| Text::of(format_args!("{} keeps nothing any more", root.name)))?;
     Ok(Exit::Done)
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use vcstore::Image;
-use vcterminal::Exit;
+use vcterminal::{Exit, Text};
 
 use super::Common;
 use crate::Error;
@@ -50,11 +50,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn text(reason: &Reason) -> String {
-    let mut text = format!("{} ({})\n", reason.image, reason.platform);
+fn text(reason: &Reason) -> Text {
+    let mut text = Text::of(format_args!("{} ({})", reason.image, reason.platform));
     for link in &reason.chain {
         let line = format!("  {:<9}{}  {}", link.kind, link.name, link.detail);
-        text += &format!("{}\n", line.trim_end());
+        text.line(line.trim_end());
     }
     text
 }

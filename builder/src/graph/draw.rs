@@ -1,46 +1,49 @@
 //! Graphs in the languages that others draw: Graphviz's DOT, and Mermaid, which forges show in Markdown.
 
-use std::fmt::Write as _;
+use vcterminal::Text;
 
 use super::{Graph, NodeKind};
 
 /// The graph in DOT.
-pub(crate) fn dot(graph: &Graph) -> String {
-    let mut text = "digraph vcbuild {\n  rankdir=LR;\n  node [fontname=\"sans-serif\", fontsize=10];\n  \
-                    edge [fontname=\"sans-serif\", fontsize=8, color=\"#808080\"];\n"
-        .to_owned();
+pub(crate) fn dot(graph: &Graph) -> Text {
+    let mut text = Text::of("digraph vcbuild {");
+    text.line("  rankdir=LR;").line("  node [fontname=\"sans-serif\", fontsize=10];");
+    text.line("  edge [fontname=\"sans-serif\", fontsize=8, color=\"#808080\"];");
     for (id, node) in &graph.nodes {
         let look = match node.kind {
             NodeKind::Input => "shape=note, style=filled, fillcolor=\"#f1f3f5\"",
             NodeKind::Action => "shape=box, style=\"filled,rounded\", fillcolor=\"#d0ebff\"",
             NodeKind::Image => "shape=box3d, style=filled, fillcolor=\"#d3f9d8\"",
         };
-        let _ = writeln!(text, "  {id} [label=\"{}\\n{}\", {look}];", quoted(&node.title), quoted(&node.detail));
+        let (title, detail) = (quoted(&node.title), quoted(&node.detail));
+        text.line(format_args!("  {id} [label=\"{title}\\n{detail}\", {look}];"));
     }
     for edge in &graph.edges {
-        let _ = writeln!(text, "  {} -> {} [label=\"{}\"];", edge.from, edge.to, quoted(&edge.label));
+        text.line(format_args!("  {} -> {} [label=\"{}\"];", edge.from, edge.to, quoted(&edge.label)));
     }
-    text + "}\n"
+    text.line("}");
+    text
 }
 
 /// The graph in Mermaid.
-pub(crate) fn mermaid(graph: &Graph) -> String {
-    let mut text = "flowchart LR\n".to_owned();
+pub(crate) fn mermaid(graph: &Graph) -> Text {
+    let mut text = Text::of("flowchart LR");
     for (id, node) in &graph.nodes {
         let (open, close, class) = match node.kind {
             NodeKind::Input => ("[/", "/]", "input"),
             NodeKind::Action => ("[", "]", "action"),
             NodeKind::Image => ("[[", "]]", "image"),
         };
-        let _ =
-            writeln!(text, "  {id}{open}\"{}<br/>{}\"{close}:::{class}", escaped(&node.title), escaped(&node.detail));
+        let (title, detail) = (escaped(&node.title), escaped(&node.detail));
+        text.line(format_args!("  {id}{open}\"{title}<br/>{detail}\"{close}:::{class}"));
     }
     for edge in &graph.edges {
-        let _ = writeln!(text, "  {} -->|\"{}\"| {}", edge.from, escaped(&edge.label), edge.to);
+        text.line(format_args!("  {} -->|\"{}\"| {}", edge.from, escaped(&edge.label), edge.to));
     }
-    text + "  classDef input fill:#f1f3f5,stroke:#868e96,color:#212529\n  \
-            classDef action fill:#d0ebff,stroke:#1971c2,color:#212529\n  \
-            classDef image fill:#d3f9d8,stroke:#2f9e44,color:#212529\n"
+    text.line("  classDef input fill:#f1f3f5,stroke:#868e96,color:#212529");
+    text.line("  classDef action fill:#d0ebff,stroke:#1971c2,color:#212529");
+    text.line("  classDef image fill:#d3f9d8,stroke:#2f9e44,color:#212529");
+    text
 }
 
 /// A text within DOT's quotes.

@@ -1,9 +1,9 @@
 //! What differs between two locks, thing by thing.
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write as _};
 
 use serde::Serialize;
+use vcterminal::Text;
 
 use super::document::{Document, Pin};
 
@@ -47,27 +47,24 @@ impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
-
-/// For people: each input, and below it what was added (+), removed (-) or moved.
-impl fmt::Display for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::new();
+    /// For people: each input, and below it what was added (+), removed (-) or moved.
+    pub(crate) fn text(&self) -> Text {
+        let mut text = Text::default();
         let mut above = None;
         for change in &self.0 {
             if above != Some(&change.input) {
-                writeln!(text, "{}", change.input)?;
+                text.line(&change.input);
                 above = Some(&change.input);
             }
             match (&change.from, &change.to) {
-                (None, to) => writeln!(text, "  + {} {}", change.name, to.as_deref().unwrap_or_default())?,
-                (Some(from), None) => writeln!(text, "  - {} {from}", change.name)?,
+                (None, to) => text.line(format_args!("  + {} {}", change.name, to.as_deref().unwrap_or_default())),
+                (Some(from), None) => text.line(format_args!("  - {} {from}", change.name)),
                 (Some(from), Some(_)) if change.content => {
-                    writeln!(text, "  {} {from}, with other content", change.name)?;
+                    text.line(format_args!("  {} {from}, with other content", change.name))
                 }
-                (Some(from), Some(to)) => writeln!(text, "  {} {from} -> {to}", change.name)?,
-            }
+                (Some(from), Some(to)) => text.line(format_args!("  {} {from} -> {to}", change.name)),
+            };
         }
-        f.write_str(text.trim_end())
+        text
     }
 }

@@ -286,7 +286,7 @@ impl Lock {
             return Ok(false);
         }
         if self.policy == Policy::Locked {
-            let changes = Changes::between(before, now).to_string();
+            let changes = Changes::between(before, now).text().to_string();
             return Err(Error::Drift { path: self.path.clone(), changes }.into());
         }
         let internal = |why| crate::Error::Internal(format!("writing {}: {why}", self.path));

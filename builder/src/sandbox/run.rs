@@ -120,7 +120,10 @@ pub(crate) fn stage(stage: Stage) -> vcterminal::Exit {
     match done {
         Ok(()) => vcterminal::Exit::Done,
         Err(obstacle) => {
-            eprintln!("a process of vcbuild's sandbox cannot {}: {}", obstacle.attempt, obstacle.why);
+            vcterminal::say(format_args!(
+                "a process of vcbuild's sandbox cannot {}: {}",
+                obstacle.attempt, obstacle.why
+            ));
             vcterminal::Exit::Failed
         }
     }

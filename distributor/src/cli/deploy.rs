@@ -1,6 +1,6 @@
 //! `vcdist deploy`: makes the objects, writes them to files if asked, applies them and waits until they hold.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, Toleration};
 use vcstore::Store;
-use vcterminal::{Exit, Output};
+use vcterminal::{Exit, Output, Text, tell, tell_text};
 
 use crate::cli::values::{component_image, duration, namespace, toleration};
 use crate::cluster::{self, Cluster, ClusterArgs};
@@ -129,11 +129,13 @@ impl Deploy {
         let files = self.write(&objects)?;
         let text = self.output == Output::Text;
         for file in files.iter().filter(|_| text) {
-            println!("wrote {file}");
+            tell(format_args!("wrote {file}"));
         }
         let (plan, outcomes) = if self.no_apply { Default::default() } else { self.roll_out(objects, text).await? };
         match self.output {
-            Output::Text if !self.no_apply => summary(&plan, &outcomes, self.dry_run, started.elapsed())?,
+            Output::Text if !self.no_apply => {
+                vcterminal::print(&summary(&plan, &outcomes, self.dry_run, started.elapsed()))?;
+            }
             Output::Text => {}
             Output::Json => vcterminal::print_json(&Document {
                 namespace: self.namespace.as_str(),
@@ -177,8 +179,8 @@ impl Deploy {
         let cluster = Cluster::connect(&self.cluster).await?;
         let plan = rollout::plan(&cluster, objects, self.force_conflicts).await?;
         let show = |progress: Progress<'_>| match progress {
-            Progress::Applied(step) if text => print!("{}", describe(step)),
-            Progress::Restarted(stuck) if text => println!("pod restarted: {stuck}"),
+            Progress::Applied(step) if text => tell_text(&describe(step)),
+            Progress::Restarted(stuck) if text => tell(format_args!("pod restarted: {stuck}")),
             Progress::Applied(_) | Progress::Restarted(_) => {}
         };
         if self.dry_run {
@@ -191,16 +193,16 @@ impl Deploy {
 }
 
 /// One line for the object, and one below it for every field that differs.
-fn describe(step: &Step) -> String {
+fn describe(step: &Step) -> Text {
     let title = title(&step.object);
     match &step.change {
-        Change::Created => format!("{title} created\n"),
-        Change::Unchanged => format!("{title} unchanged\n"),
+        Change::Created => Text::of(format_args!("{title} created")),
+        Change::Unchanged => Text::of(format_args!("{title} unchanged")),
         Change::Configured(fields) => {
-            let mut text = format!("{title} configured\n");
+            let mut text = Text::of(format_args!("{title} configured"));
             for field in fields {
                 let [from, to] = [&field.from, &field.to].map(|value| short(value.as_deref().unwrap_or("(none)")));
-                text += &format!("    {}: {from} -> {to}\n", field.field);
+                text.line(format_args!("    {}: {from} -> {to}", field.field));
             }
             text
         }
@@ -216,19 +218,20 @@ fn short(value: &str) -> String {
     }
 }
 
-fn summary(plan: &Plan, outcomes: &Outcomes, dry_run: bool, elapsed: Duration) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn summary(plan: &Plan, outcomes: &Outcomes, dry_run: bool, elapsed: Duration) -> Text {
     if dry_run {
         let changes = plan.steps.iter().filter(|step| step.change != Change::Unchanged).count();
-        return writeln!(out, "{changes} of {} objects would change; nothing was", plan.steps.len());
+        return Text::of(format_args!("{changes} of {} objects would change; nothing was", plan.steps.len()));
     }
+    let mut text = Text::default();
     for ready in outcomes.ready.iter().filter(|ready| matches!(ready.kind, "Deployment" | "DaemonSet")) {
-        writeln!(out, "{}/{} is ready: {}", ready.kind.to_lowercase(), ready.name, ready.ready)?;
+        text.line(format_args!("{}/{} is ready: {}", ready.kind.to_lowercase(), ready.name, ready.ready));
     }
     if let Some(revision) = outcomes.revision {
-        writeln!(out, "recorded as revision {revision}")?;
+        text.line(format_args!("recorded as revision {revision}"));
     }
-    writeln!(out, "deployed in {}", vcterminal::duration(elapsed))
+    text.line(format_args!("deployed in {}", vcterminal::duration(elapsed)));
+    text
 }
 
 fn line(step: &Step) -> Line<'_> {
@@ -253,10 +256,10 @@ mod tests {
     #[test]
     fn each_object_has_a_line_and_each_field_one_below_it() {
         let field = |to: &str| FieldChange { field: "a.b".to_owned(), from: None, to: Some(to.to_owned()) };
-        assert_eq!(describe(&step(Change::Created)), "namespace/vc-manager created\n");
-        assert_eq!(describe(&step(Change::Unchanged)), "namespace/vc-manager unchanged\n");
+        assert_eq!(describe(&step(Change::Created)).as_str(), "namespace/vc-manager created\n");
+        assert_eq!(describe(&step(Change::Unchanged)).as_str(), "namespace/vc-manager unchanged\n");
         assert_eq!(
-            describe(&step(Change::Configured(vec![field("x"), field(&"ü".repeat(200))]))),
+            describe(&step(Change::Configured(vec![field("x"), field(&"ü".repeat(200))]))).to_string(),
             format!("namespace/vc-manager configured\n    a.b: (none) -> x\n    a.b: (none) -> {}…\n", "ü".repeat(120))
         );
     }

@@ -53,7 +53,10 @@ enum Command {
 /// Runs the command line of this process and returns how it ended.
 #[must_use]
 pub fn run() -> Exit {
-    let cli = Cli::parse();
+    vcterminal::start(dispatch)
+}
+
+fn dispatch(cli: Cli) -> Exit {
     vcterminal::log_to_stderr(cli.verbose);
     match cli.command {
         Command::Push(push) => ended(push.run()),
@@ -73,7 +76,7 @@ fn ended<E: Diagnostic>(command: impl Future<Output = Result<Exit, E>>) -> Exit 
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: starting the threads that requests run on: {error}");
+            vcterminal::say(format_args!("error: starting the threads that requests run on: {error}"));
             return Exit::Failed;
         }
     };

@@ -2,22 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use vcterminal::Output;
+use vcterminal::{Live, Output};
 
 use crate::nodes::Node;
 use crate::push::{Event, Sent};
-use crate::transport::Keyring;
 
 /// How often bars are drawn anew.
 const EVERY: Duration = Duration::from_millis(200);
-
-/// A bar's line: whose, how far, how much, how fast, how long yet, what was said last.
-const LINE: &str = "{prefix:<20!} {bar:24} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>4} {msg}";
 
 /// What is shown.
 #[derive(Debug, Clone)]
@@ -33,14 +27,14 @@ pub(super) enum Progress {
 /// The bars. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Bars {
-    all: MultiProgress,
-    total: ProgressBar,
+    live: Live,
+    total: vcterminal::Bar,
     nodes: Arc<Mutex<BTreeMap<String, Bar>>>,
 }
 
 #[derive(Debug)]
 struct Bar {
-    bar: ProgressBar,
+    bar: vcterminal::Bar,
     sent: Option<Arc<Sent>>,
     /// What had gone before this bar began: a push that goes on counts on.
     before: u64,
@@ -52,8 +46,7 @@ impl Progress {
     pub(super) fn new(output: Output) -> Self {
         match output {
             Output::Json => Self::Silent,
-            Output::Text if std::io::stderr().is_terminal() => Self::Bars(Bars::new()),
-            Output::Text => Self::Lines,
+            Output::Text => Live::on_stderr().map_or(Self::Lines, |live| Self::Bars(Bars::new(live))),
         }
     }
 
@@ -63,25 +56,11 @@ impl Progress {
             Self::Silent => {}
             Self::Lines => {
                 if let Some(words) = words(event) {
-                    eprintln!("{}: {words}", node.name);
+                    vcterminal::say(format_args!("{}: {words}", node.name));
                 }
             }
             Self::Bars(bars) => bars.show(&node.name, event),
         }
-    }
-
-    /// Who asks for passphrases: on a terminal with bars, these go out of the way first.
-    pub(super) fn keyring(&self) -> Keyring {
-        let Self::Bars(Bars { all, .. }) = self else { return Keyring::default() };
-        let all = all.clone();
-        Keyring::asking(move |words| {
-            // That nothing can be cleared is no reason not to ask.
-            let _ = all.clear();
-            all.set_draw_target(ProgressDrawTarget::hidden());
-            let answer = rpassword::prompt_password(words);
-            all.set_draw_target(ProgressDrawTarget::stderr());
-            answer
-        })
     }
 
     /// Draws bars anew for as long as it is polled.
@@ -98,22 +77,21 @@ impl Progress {
     pub(super) fn end(&self) {
         if let Self::Bars(bars) = self {
             bars.draw();
-            bars.total.finish();
+            bars.total.finish(None);
         }
     }
 }
 
 impl Bars {
-    fn new() -> Self {
-        let all = MultiProgress::new();
-        let total = all.add(bar("all nodes"));
-        Self { all, total, nodes: Arc::default() }
+    fn new(live: Live) -> Self {
+        let total = live.bar("all nodes", None);
+        Self { live, total, nodes: Arc::default() }
     }
 
     fn show(&self, node: &str, event: Event<'_>) {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let this = nodes.entry(node.to_owned()).or_insert_with(|| Bar {
-            bar: self.all.insert_before(&self.total, bar(node)),
+            bar: self.live.bar(node, Some(&self.total)),
             sent: None,
             before: 0,
             length: 0,
@@ -125,8 +103,8 @@ impl Bars {
         }
         let Some(this) = nodes.get(node) else { return };
         match (event, words(event)) {
-            (Event::Ended { .. }, Some(words)) => this.bar.finish_with_message(words),
-            (_, Some(words)) => this.bar.set_message(words),
+            (Event::Ended { .. }, Some(words)) => this.bar.finish(Some(&words)),
+            (_, Some(words)) => this.bar.say(&words),
             (_, None) => {}
         }
     }
@@ -141,11 +119,6 @@ impl Bars {
         }
         self.total.set_position(total);
     }
-}
-
-fn bar(name: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(LINE).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style).with_prefix(name.to_owned())
 }
 
 /// An event in words, where it is worth any.

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use clap::Args;
-use vcterminal::{Exit, Output};
+use vcterminal::{Exit, Output, Text};
 
 use crate::cli::error::Error;
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
@@ -77,16 +77,15 @@ impl Prune {
         let ssh = self.ssh.options();
         let outcomes = prune.run(nodes, |node| transport::to(&node.reach, &ssh)).await;
         let report = PruneReport::new(&outcomes, self.dry_run);
-        match self.output {
-            Output::Json => vcterminal::print_json(&report).map_err(Error::Print)?,
-            Output::Text => {
-                print!("{}", report.table());
-                report.freed().for_each(|line| println!("{line}"));
-            }
-        }
+        let printed = self.output.print(&report, |report| {
+            let mut text = Text::from(&report.table());
+            text.text(&report.freed().collect());
+            text
+        });
         for error in prune::errors(&outcomes) {
             vcterminal::report(&error);
         }
+        printed.map_err(Error::Print)?;
         Ok(prune::exit(&outcomes))
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use vcterminal::{Exit, Output};
+use vcterminal::{Exit, Output, Text};
 
 use crate::cli::error::Error;
 use crate::cli::images::Images;
@@ -25,7 +25,7 @@ use crate::rate::Rate;
 use crate::relay::{self, Relayed};
 use crate::report;
 use crate::session::Binary;
-use crate::transport::{self, SshOptions};
+use crate::transport;
 use crate::watch::Watch;
 
 /// Push images to the nodes of a cluster, sending only what each of them lacks.
@@ -133,7 +133,7 @@ impl Work {
         let push = self.push(speed, dry_run)?;
         let nodes = self.nodes.find(&self.ssh).await?;
         let progress = Progress::new(self.output);
-        let ssh = SshOptions { keyring: progress.keyring(), ..self.ssh.options() };
+        let ssh = self.ssh.options();
         let (interrupter, interrupt) = Interrupt::new();
         let via = self.via.find(&self.nodes, &self.ssh).await?;
         let watch = |node: &Node, event: Event<'_>| progress.show(node, event);
@@ -196,15 +196,15 @@ impl Work {
     }
 
     fn report(&self, Relayed { outcomes, pushed, planned }: &Relayed, dry_run: bool) -> Result<Exit, Error> {
-        match (self.output, dry_run) {
-            (Output::Json, false) => vcterminal::print_json(pushed).map_err(Error::Print)?,
-            (Output::Json, true) => vcterminal::print_json(planned).map_err(Error::Print)?,
-            (Output::Text, false) => print!("{}", pushed.table()),
-            (Output::Text, true) => print!("{}", planned.table()),
-        }
+        let printed = if dry_run {
+            self.output.print(planned, |planned| Text::from(&planned.table()))
+        } else {
+            self.output.print(pushed, |pushed| Text::from(&pushed.table()))
+        };
         for error in report::errors(outcomes) {
             vcterminal::report(&error);
         }
+        printed.map_err(Error::Print)?;
         Ok(report::exit(outcomes))
     }
 }
@@ -223,7 +223,7 @@ async fn heed_signals(interrupter: &Interrupter) -> Infallible {
             // As shells count a command that SIGINT ended.
             std::process::exit(130);
         }
-        eprintln!("stopping: leases are given back and what has arrived is kept; once more to stop at once");
+        vcterminal::say("stopping: leases are given back and what has arrived is kept; once more to stop at once");
         interrupter.interrupt();
     }
 }

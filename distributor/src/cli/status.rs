@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use clap::Args;
-use vcterminal::{Exit, Output};
+use vcterminal::{Exit, Output, Text};
 
 use crate::cli::error::Error;
 use crate::cli::images::{self, Images};
@@ -62,13 +62,11 @@ impl Status {
                 return Err(images::Error::Unknown { names }.into());
             }
         }
-        match self.output {
-            Output::Json => vcterminal::print_json(&report).map_err(Error::Print)?,
-            Output::Text => print!("{}", report.table()),
-        }
+        let printed = self.output.print(&report, |report| Text::from(&report.table()));
         for error in status::errors(&answers) {
             vcterminal::report(&error);
         }
+        printed.map_err(Error::Print)?;
         Ok(report.exit())
     }
 }

@@ -11,7 +11,7 @@ use vcterminal::{Exit, Output};
 
 use crate::cli::values::{duration, namespace};
 use crate::cluster::{self, Cluster, ClusterArgs};
-use crate::verify::{fetch, verify};
+use crate::verify::{Report, fetch, verify};
 
 /// Check what runs: namespace, definitions, pods, vn-agent on every worker, no Warning events. Exits with 3 when a
 /// check fails.
@@ -48,10 +48,7 @@ impl Verify {
     pub(crate) async fn run(self) -> Result<Exit, Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
         let report = verify(&fetch(&cluster, &self.namespace).await?, self.since);
-        match self.output {
-            Output::Text => print!("{report}"),
-            Output::Json => vcterminal::print_json(&report)?,
-        }
+        self.output.print(&report, Report::text)?;
         Ok(if report.passed { Exit::Done } else { Exit::Difference })
     }
 }

@@ -10,7 +10,7 @@ use crate::watch::{Heard, Served, Why};
 /// Says what was heard, where it is worth a line.
 pub(super) fn tell(heard: &Heard<'_>) {
     if let Some(line) = line(heard) {
-        eprintln!("{line}");
+        vcterminal::say(line);
     }
 }
 

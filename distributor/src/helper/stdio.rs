@@ -78,6 +78,7 @@ impl Stdio {
             Some(socket) => Box::new(socket),
             None => Box::new(pipe::Receiver::from_owned_fd(input)?),
         };
+        #[expect(clippy::disallowed_methods, reason = "the other end of the connection reads it, not a person")]
         let output = io::stdout().as_fd().try_clone_to_owned()?;
         let output: Box<dyn AsyncWrite + Send + Unpin> = match socket(&output)? {
             Some(socket) => Box::new(socket),

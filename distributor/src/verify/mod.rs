@@ -8,10 +8,10 @@ mod pods;
 mod snapshot;
 mod warnings;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use vcterminal::Text;
 
 pub use snapshot::{Snapshot, fetch};
 
@@ -56,19 +56,23 @@ impl Check {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Report {
+    /// The answers for people.
+    #[must_use]
+    pub fn text(&self) -> Text {
+        let mut text = Text::default();
         for check in &self.checks {
-            writeln!(f, "{} {}", if check.passed { '✓' } else { '✗' }, check.name)?;
+            text.line(format_args!("{} {}", if check.passed { '✓' } else { '✗' }, check.name));
             for line in &check.evidence {
-                writeln!(f, "    {line}")?;
+                text.line(format_args!("    {line}"));
             }
         }
         let failed = self.checks.iter().filter(|check| !check.passed).count();
         match failed {
-            0 => writeln!(f, "all {} checks passed", self.checks.len()),
-            _ => writeln!(f, "{failed} of {} checks failed", self.checks.len()),
-        }
+            0 => text.line(format_args!("all {} checks passed", self.checks.len())),
+            _ => text.line(format_args!("{failed} of {} checks failed", self.checks.len())),
+        };
+        text
     }
 }
 

@@ -78,7 +78,7 @@ fn warning(kind: &str, name: &str, seen: &str) -> k8s_openapi::api::core::v1::Ev
 
 #[test]
 fn a_healthy_installation_passes_with_evidence_for_each_answer() {
-    insta::assert_snapshot!(report(&healthy()), @r"
+    insta::assert_snapshot!(report(&healthy()).text(), @r"
     ✓ namespace
         vc-manager is Active
     ✓ crds
@@ -124,7 +124,7 @@ fn an_empty_cluster_fails_with_what_is_missing() {
         pods: vec![],
         ..healthy()
     };
-    insta::assert_snapshot!(report(&empty), @r"
+    insta::assert_snapshot!(report(&empty).text(), @r"
     ✗ namespace
         vc-manager does not exist
     ✗ crds
@@ -220,8 +220,8 @@ fn warnings_of_a_rollout_that_ended_well_are_over() {
         warning("Pod", "vc-syncer-1", "2024-01-01T11:40:00Z"),
     ];
     let report = report(&snapshot);
-    assert!(report.passed, "{report}");
-    assert_eq!(report.checks[4].evidence.len(), 4, "too old an event is not even shown: {report}");
+    assert!(report.passed, "{report:?}");
+    assert_eq!(report.checks[4].evidence.len(), 4, "too old an event is not even shown: {report:?}");
 }
 
 #[test]

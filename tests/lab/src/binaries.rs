@@ -264,7 +264,7 @@ fn realise(module: &Module, cache: &Utf8Path, compiler: &str) -> Result<Utf8Path
     if folder.exists() {
         return Ok(folder); // Another process compiled it while this one waited.
     }
-    eprintln!("building {} once: about {}", module.programs.join(", "), module.duration);
+    vcterminal::say(format_args!("building {} once: about {}", module.programs.join(", "), module.duration));
     compile(module, cache, &folder)?;
     Ok(folder)
 }

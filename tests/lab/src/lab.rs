@@ -254,7 +254,7 @@ impl Deref for ScopedLab {
 impl Drop for ScopedLab {
     fn drop(&mut self) {
         if let Err(error) = self.0.take_down() {
-            eprintln!("error: {error}");
+            vcterminal::say(format_args!("error: {error}"));
         }
     }
 }

@@ -63,7 +63,7 @@ pub fn ensure(packages: &[Package]) -> Result<(), Error> {
         return Err(Error::MissingPackages { packages: names.join(" ") });
     }
     for package in &missing {
-        eprintln!("installing {}: {}", package.name, package.reason);
+        vcterminal::say(format_args!("installing {}: {}", package.name, package.reason));
     }
     let _no_services = NoServices::new()?;
     if install(&names).is_err() {

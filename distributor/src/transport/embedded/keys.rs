@@ -83,7 +83,7 @@ impl Keyring {
 
 impl Default for Keyring {
     fn default() -> Self {
-        Self::asking(|words| rpassword::prompt_password(words))
+        Self::asking(vcterminal::ask_hidden)
     }
 }
 

@@ -1,0 +1,85 @@
+//! How a command begins and ends: its command line is read, and whatever happens its user meets words and an exit code.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+
+use clap::Parser;
+use clap::error::{ContextValue, ErrorKind};
+
+use crate::escape::{visible, visible_lines};
+use crate::print::{lost, to_stderr, unless_left};
+use crate::report::style;
+use crate::{Exit, Text, say_text};
+
+/// Reads the command line of this process and runs `command` with it.
+///
+/// A defect that Rust calls a panic is told in a few words, and ends the command as any other failure does ([`Exit::Failed`]).
+pub fn start<C: Parser>(command: impl FnOnce(C) -> Exit) -> Exit {
+    let about = C::command();
+    let program = format!("{} {}", about.get_name(), about.get_version().unwrap_or_default());
+    panic::set_hook(Box::new(move |panic| say_text(&defect(&program, panic))));
+    let started = panic::catch_unwind(AssertUnwindSafe(|| match C::try_parse() {
+        Ok(parsed) => command(parsed),
+        Err(error) => told(error),
+    }));
+    match (started.unwrap_or(Exit::Failed), lost()) {
+        (Exit::Done, Some(why)) => unwritten(why),
+        (exit, _) => exit,
+    }
+}
+
+/// Shows what clap has to say: what was asked for, or what is wrong with the command line.
+fn told(mut error: clap::Error) -> Exit {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return match unless_left(error.print()) {
+            Ok(()) => Exit::Done,
+            Err(error) => unwritten(&error),
+        };
+    }
+    let given: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in given {
+        let value = match value {
+            ContextValue::String(text) => ContextValue::String(visible(&text).into_owned()),
+            ContextValue::Strings(texts) => {
+                ContextValue::Strings(texts.iter().map(|text| visible(text).into_owned()).collect())
+            }
+            other => other,
+        };
+        error.insert(kind, value);
+    }
+    let (on, off) = style().unwrap_or_default();
+    let text = visible_lines(&error.render().to_string());
+    let text = match text.strip_prefix("error:") {
+        Some(rest) => format!("{on}error:{off}{rest}"),
+        None => text,
+    };
+    to_stderr(text.as_bytes());
+    Exit::Usage
+}
+
+fn unwritten(why: &io::Error) -> Exit {
+    let (on, off) = style().unwrap_or_default();
+    to_stderr(format!("{on}error:{off} writing to standard output\n  because: {why}\n").as_bytes());
+    Exit::Failed
+}
+
+/// What is said of a panic.
+fn defect(program: &str, panic: &PanicHookInfo<'_>) -> Text {
+    let payload = panic.payload();
+    let words =
+        payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+    let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+    let mut text = Text::of(format_args!(
+        "error: {program} has a defect: {}{place}",
+        words.unwrap_or("it stopped without a word")
+    ));
+    text.line(
+        "  help: please report it with this message, the command line, and what RUST_BACKTRACE=1 in the environment adds to it",
+    );
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        text.program(&trace.to_string());
+    }
+    text
+}
