@@ -88,21 +88,13 @@ fn hosts(words: &str) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::{Limits, Mount, Spec};
+    use super::super::spec::{Mount, Spec};
     use super::{Wanted, explain};
 
     fn spec() -> Spec {
         Spec {
-            confined: true,
-            program: None,
             mounts: vec![Mount { host: "/usr".into(), inside: "/usr".into(), writable: false }],
-            links: Vec::new(),
-            hostname: String::new(),
-            umask: 0,
-            processors: None,
-            limits: Limits::default(),
-            output: None,
-            most_tasks: None,
+            ..Spec::empty(true)
         }
     }
 

@@ -7,6 +7,7 @@
 //! supervisor runs the program as it is, and that is recorded.
 
 mod cgroup;
+mod disk;
 mod enter;
 mod error;
 mod explain;

@@ -19,6 +19,9 @@ pub(crate) const HOST: &str = "/.host";
 /// Every machine has this folder, and nothing below it is an input. The new root is first mounted over it.
 const PLACE: &str = "/proc";
 
+/// About what the kernel needs for a file in memory beside its content, in bytes.
+pub(super) const INODE: u64 = 1024;
+
 /// The devices that every program may use.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
@@ -40,15 +43,14 @@ pub(super) fn open(spec: &Spec) -> Result<(), Obstacle> {
     let step = |result: nix::Result<()>, attempt: &str| result.map_err(Obstacle::of(attempt));
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     step(mount(None::<&str>, "/", None::<&str>, private, None::<&str>), "keep mounts to itself")?;
-    memory(PLACE, "0755", &spec.limits)?;
+    memory(PLACE, &spec.limits)?;
     let host = format!("{PLACE}{HOST}");
     fs::create_dir(&host).map_err(Obstacle::on("make a folder for the machine's files"))?;
     step(pivot_root(PLACE, host.as_str()), "change the root")?;
     std::env::set_current_dir("/").map_err(Obstacle::on("enter the new root"))?;
     devices()?;
-    for (folder, mode) in [("/tmp", "1777"), ("/home", "0755"), ("/dev/shm", "1777")] {
-        fs::create_dir_all(folder).map_err(Obstacle::on(format!("make {folder}")))?;
-        memory(folder, mode, &spec.limits)?;
+    for (name, mode) in [("/tmp", 0o1777), ("/home", 0o755), ("/dev/shm", 0o1777)] {
+        folder(name, mode)?;
     }
     accounts().map_err(Obstacle::on("write /etc"))?;
     for one in &spec.mounts {
@@ -71,19 +73,26 @@ pub(super) fn close() -> Result<(), Obstacle> {
     Ok(())
 }
 
-/// Mounts an empty file system in memory.
-fn memory(path: &str, mode: &str, limits: &Limits) -> Result<(), Obstacle> {
-    // Where the kernel does not count the program's memory, this much of it is bounded all the same.
-    let size = limits.memory.map_or(String::new(), |limit| format!(",size={limit}"));
+/// Mounts the one file system in memory that everything is made in, empty.
+fn memory(path: &str, limits: &Limits) -> Result<(), Obstacle> {
+    // Where the kernel does not count the program's memory, what its files take is bounded all the same.
+    let size =
+        limits.memory.map_or(String::new(), |limit| format!(",size={limit},nr_inodes={}", limit.div_ceil(INODE)));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(format!("mode={mode}{size}").as_str()))
+    mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(format!("mode=0755{size}").as_str()))
         .map_err(Obstacle::of(format!("mount an empty {path}")))
 }
 
+/// Makes a folder that is a mount of its own: it can be made read-only, or stay writable, by itself. What is in it counts
+/// together with the rest of the file system in memory.
+fn folder(path: &str, mode: u32) -> Result<(), Obstacle> {
+    let made = fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+    made.map_err(Obstacle::on(format!("make {path}")))?;
+    mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Obstacle::of(format!("mount {path}")))
+}
+
 fn devices() -> Result<(), Obstacle> {
-    fs::create_dir("/dev").map_err(Obstacle::on("make /dev"))?;
-    // A mount of its own, so that it can be made read-only.
-    memory("/dev", "0755", &Limits { memory: None, ..Limits::default() })?;
+    folder("/dev", 0o755)?;
     for name in DEVICES {
         let (host, inside) = (format!("{HOST}/dev/{name}"), format!("/dev/{name}"));
         let attempt = || format!("mount {inside}");

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use super::run;
 use super::spec::{Limits, Obstacle, Report, Spec};
-use super::{Surroundings, run};
 
 /// What takes milliseconds may take long on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -20,18 +20,8 @@ pub(super) enum Refusal {
 
 /// Makes a sandbox with nothing in it.
 pub(super) fn probe() -> Result<(), Refusal> {
-    let spec = Spec {
-        confined: true,
-        program: None,
-        mounts: Vec::new(),
-        links: Vec::new(),
-        hostname: Surroundings::FIXED.hostname.to_owned(),
-        umask: Surroundings::FIXED.umask,
-        processors: None,
-        limits: Limits { time: LIMIT, memory: None, processes: None, disk: None },
-        output: None,
-        most_tasks: None,
-    };
+    let limits = Limits { time: LIMIT, memory: None, processes: None, disk: None };
+    let spec = Spec { limits, ..Spec::empty(true) };
     match run::run(&spec, "vcbuild sandbox") {
         Err(failure) => Err(Refusal::Broken(failure.to_string())),
         Ok((Report::Failed(obstacle), _)) => Err(Refusal::Forbidden(obstacle)),

@@ -8,6 +8,8 @@ use camino::Utf8PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::Surroundings;
+
 /// The longest message: more than any step has mounts, arguments and environment.
 const MESSAGE_LIMIT: u64 = 64 << 20;
 
@@ -29,6 +31,24 @@ pub(super) struct Spec {
     pub(super) output: Option<usize>,
     /// What the kernel is to keep the user's tasks to where it does not count the program's own: no limit, a last resort.
     pub(super) most_tasks: Option<u64>,
+}
+
+impl Spec {
+    /// One that runs nothing and has nothing, within the usual limits.
+    pub(super) fn empty(confined: bool) -> Self {
+        Self {
+            confined,
+            program: None,
+            mounts: Vec::new(),
+            links: Vec::new(),
+            hostname: Surroundings::FIXED.hostname.to_owned(),
+            umask: Surroundings::FIXED.umask,
+            processors: None,
+            limits: Limits::default(),
+            output: None,
+            most_tasks: None,
+        }
+    }
 }
 
 /// The program and what is given to it.

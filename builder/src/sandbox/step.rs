@@ -216,6 +216,8 @@ impl Step {
     fn mount(&mut self, host: &Utf8Path, inside: &str, writable: bool) -> Result<Utf8PathBuf, Error> {
         let host = host.canonicalize_utf8().map_err(Error::io("finding", host))?;
         if !self.confined && self.session.is_none() {
+            // Nothing is mounted. What may be written to is watched all the same.
+            self.mounts.push(Mount { host: host.clone(), inside: host.clone(), writable });
             return Ok(host);
         }
         let inside = Utf8Path::new(inside);

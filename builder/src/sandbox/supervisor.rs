@@ -14,12 +14,16 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getegid, geteuid, setgroups};
 
 use super::cgroup::Group;
+use super::disk::Disk;
 use super::run::{Stage, self_as};
 use super::spec::{Exceeded, Obstacle, Report, Spec, receive, send};
-use super::usage::{self, Usage};
+use super::usage::{self, Family};
 
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Looking at what a program uses may take this part of the time.
+const SHARE: u32 = 20;
 
 /// How many tasks above its limit a program can have before it is seen and stopped.
 const MARGIN: u64 = 64;
@@ -47,7 +51,8 @@ pub(super) fn supervise(asked: &UnixStream) -> Result<Report, Obstacle> {
     let (ours, theirs) = UnixStream::pair().map_err(Obstacle::on("make a socket"))?;
     let stage = if spec.confined { Stage::Init } else { Stage::Enter };
     let child = self_as(stage).stdin(OwnedFd::from(theirs)).spawn().map_err(Obstacle::on("start a process"))?;
-    let mut run = Run { spec: &spec, group, child, asked, deadline: Instant::now() + spec.limits.time };
+    let (now, disk) = (Instant::now(), Disk::watch(&spec));
+    let mut run = Run { spec: &spec, group, disk, child, asked, deadline: now + spec.limits.time, not_before: now };
     let result = run.watch(&ours);
     let gone = run.end();
     result.and_then(|report| gone.map(|()| report))
@@ -57,10 +62,13 @@ pub(super) fn supervise(asked: &UnixStream) -> Result<Report, Obstacle> {
 struct Run<'a> {
     spec: &'a Spec,
     group: Group,
+    disk: Option<Disk>,
     /// The first process: init in a sandbox, the program itself without one.
     child: Child,
     asked: &'a UnixStream,
     deadline: Instant,
+    /// When it is next looked at what the program uses.
+    not_before: Instant,
 }
 
 impl Run<'_> {
@@ -84,7 +92,7 @@ impl Run<'_> {
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
                 Err(error) => return Err(Obstacle::on("hear of the program's end")(error)),
             }
-            if let Some(exceeded) = self.exceeded() {
+            if let Some(exceeded) = self.exceeded()? {
                 return Ok(Report::Ended { status: Signal::SIGKILL as i32, exceeded: Some(exceeded) });
             }
             if is_closed(self.asked) {
@@ -100,7 +108,7 @@ impl Run<'_> {
                 WaitStatus::Exited(_, code) => code << 8,
                 WaitStatus::Signaled(_, signal, _) => signal as i32,
                 _ => {
-                    if let Some(exceeded) = self.exceeded() {
+                    if let Some(exceeded) = self.exceeded()? {
                         return Ok(Report::Ended { status: Signal::SIGKILL as i32, exceeded: Some(exceeded) });
                     }
                     if is_closed(self.asked) {
@@ -114,24 +122,46 @@ impl Run<'_> {
         }
     }
 
-    fn exceeded(&self) -> Option<Exceeded> {
+    /// The limit that was met, if one was.
+    fn exceeded(&mut self) -> Result<Option<Exceeded>, Obstacle> {
         if Instant::now() >= self.deadline {
-            return Some(Exceeded::Time);
+            return Ok(Some(Exceeded::Time));
         }
+        if let Some(exceeded) = self.group.exceeded() {
+            return Ok(Some(exceeded));
+        }
+        let begun = Instant::now();
+        if begun < self.not_before {
+            return Ok(None);
+        }
+        let exceeded = self.counted()?;
+        // With many processes a look takes long: it is not to take the program's own time.
+        self.not_before = begun + (begun.elapsed() * SHARE).max(TICK / 2);
+        Ok(exceeded)
+    }
+
+    /// The limit that was met, of those that no control group keeps.
+    fn counted(&mut self) -> Result<Option<Exceeded>, Obstacle> {
         let limits = &self.spec.limits;
         let memory = limits.memory.filter(|_| !self.group.limits_memory());
         let processes = limits.processes.filter(|_| !self.group.limits_processes());
+        let family = || Family::of(Pid::this());
         if memory.is_some() || processes.is_some() {
-            // Of a machine that does not tell, nothing is known to be too much.
-            let usage = Usage::of(self.pid()).unwrap_or_default();
-            if memory.is_some_and(|limit| usage.memory > limit) {
-                return Some(Exceeded::Memory);
+            let family = family().map_err(Obstacle::on("count processes"))?;
+            if processes.is_some_and(|limit| family.tasks > limit) {
+                return Ok(Some(Exceeded::Processes));
             }
-            if processes.is_some_and(|limit| usage.tasks > limit) {
-                return Some(Exceeded::Processes);
+            if let Some(limit) = memory {
+                let used = family.memory(limit, self.spec.confined.then(|| self.pid()));
+                if used.map_err(Obstacle::on("count the program's memory, which --max-memory limits"))? > limit {
+                    return Ok(Some(Exceeded::Memory));
+                }
             }
         }
-        self.group.exceeded()
+        let taken =
+            self.disk.as_mut().map_or(Ok(false), |disk| disk.is_exceeded(|| family().map(|family| family.pids)));
+        let taken = taken.map_err(Obstacle::on("measure what the program wrote, which --max-disk limits"))?;
+        Ok(taken.then_some(Exceeded::Disk))
     }
 
     /// Ends everything that still runs, and removes the control group.
@@ -139,12 +169,13 @@ impl Run<'_> {
         let deadline = Instant::now() + PATIENCE;
         // Killing what has ended fails, and that is as good. The kernel ends all of a sandbox with its init.
         let _ = kill(self.pid(), Signal::SIGKILL);
+        self.group.kill();
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Err(nix::Error::ECHILD) => break,
                 Err(error) => return Err(Obstacle::of("wait for the program's end")(error)),
                 Ok(WaitStatus::StillAlive) => {
-                    let left = Usage::of(Pid::this()).map(|usage| usage.pids).unwrap_or_default();
+                    let left = Family::of(Pid::this()).map(|family| family.pids).unwrap_or_default();
                     for pid in left {
                         let _ = kill(pid, Signal::SIGKILL);
                     }

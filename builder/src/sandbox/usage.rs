@@ -1,15 +1,18 @@
-//! What a process and its descendants use, as `/proc` tells it: for machines that give us no control group.
+//! What a program and its descendants use, as `/proc` tells it: for machines that give us no control group.
+//!
+//! Memory is counted once wherever it is held: privately, in files of the sandbox's own file system in memory, in memory files
+//! (memfd_create(2)), in memory that processes share, and in segments of System V.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::{fs, io};
 
+use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
-/// Memory and tasks of a process tree.
+/// The processes below one.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    /// Bytes that are in memory for it alone.
-    pub(super) memory: u64,
+pub(super) struct Family {
     /// Processes and threads.
     pub(super) tasks: u64,
     /// The descendants, without the process itself.
@@ -22,29 +25,86 @@ struct Process {
     threads: u64,
 }
 
-impl Usage {
-    /// What `root` and its descendants use now.
+/// What in memory several processes may have: device and inode, as `/proc/PID/maps` writes them.
+type Name = (u32, u32, u64);
+
+/// Memory that has a name of its own in the kernel.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Its size, of one that a process has open.
+    held: Option<u64>,
+    /// The parts that are mapped: from and to, in bytes of it.
+    mapped: Vec<(u64, u64)>,
+}
+
+impl Family {
+    /// The descendants of `root` now.
     pub(super) fn of(root: Pid) -> io::Result<Self> {
-        let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        let mut threads = BTreeMap::new();
+        let mut children: BTreeMap<i32, Vec<(i32, u64)>> = BTreeMap::new();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
             // What ended since it was listed uses nothing.
             let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
             let Some(process) = parse_stat(&stat) else { continue };
-            children.entry(process.parent).or_default().push(pid);
-            threads.insert(pid, process.threads);
+            children.entry(process.parent).or_default().push((pid, process.threads));
         }
-        let mut usage = Self::default();
+        let mut family = Self::default();
         let mut queue = vec![root.as_raw()];
         while let Some(pid) = queue.pop() {
-            usage.tasks += threads.get(&pid).copied().unwrap_or_default();
-            usage.memory += memory(pid);
-            let below = children.remove(&pid).unwrap_or_default();
-            usage.pids.extend(below.iter().copied().map(Pid::from_raw));
-            queue.extend(below);
+            for (child, threads) in children.remove(&pid).unwrap_or_default() {
+                family.tasks += threads;
+                family.pids.push(Pid::from_raw(child));
+                queue.push(child);
+            }
         }
-        Ok(usage)
+        Ok(family)
+    }
+
+    /// The bytes that they have in memory together, or swapped out of it: exactly where that is more than `limit`, else no less.
+    /// `init` is the first of them where they are in a sandbox of their own.
+    ///
+    /// # Errors
+    /// When the machine does not tell.
+    pub(super) fn memory(&self, limit: u64, init: Option<Pid>) -> io::Result<u64> {
+        let mut private = 0;
+        let mut shared: BTreeMap<Name, Shared> = BTreeMap::new();
+        for pid in &self.pids {
+            private += gone_is_nothing(own(*pid))?;
+            for found in [mapped(*pid, init.is_some(), &mut shared), held(*pid, &mut shared)] {
+                match found {
+                    // Without a sandbox there may be a process that its own user may not look into.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && init.is_none() => {}
+                    found => gone_is_nothing(found)?,
+                }
+            }
+        }
+        let mut common: u64 = shared.into_values().map(Shared::bytes).sum();
+        if let Some(init) = init {
+            common += gone_is_nothing(files(init))? + segments()?;
+        }
+        if private + common <= limit {
+            return Ok(private + common);
+        }
+        // Forked processes have pages in common until one writes to them, which takes long to find out.
+        let exactly = |pid: &Pid| gone_is_nothing(proportional(*pid));
+        Ok(common + self.pids.iter().map(exactly).sum::<io::Result<u64>>()?)
+    }
+}
+
+impl Shared {
+    /// What it takes. Of memory that nobody has open only the mapped parts are known, and may all be filled.
+    fn bytes(mut self) -> u64 {
+        if let Some(held) = self.held {
+            return held;
+        }
+        self.mapped.sort_unstable();
+        let (mut bytes, mut end) = (0, 0);
+        for (from, to) in self.mapped {
+            let from = from.max(end);
+            bytes += to.saturating_sub(from);
+            end = end.max(to);
+        }
+        bytes
     }
 }
 
@@ -57,6 +117,19 @@ pub(super) fn tasks() -> io::Result<u64> {
     Ok(fs::read_dir("/proc")?.filter_map(count).sum())
 }
 
+/// The size of each file that these processes have open and that has no name any more, once.
+pub(super) fn unnamed(pids: &[Pid]) -> u64 {
+    let mut files = BTreeMap::new();
+    for pid in pids {
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        for entry in entries.filter_map(Result::ok) {
+            let meta = fs::metadata(entry.path()).ok().filter(|meta| meta.is_file() && meta.nlink() == 0);
+            files.extend(meta.map(|meta| ((meta.dev(), meta.ino()), meta.blocks() * 512)));
+        }
+    }
+    files.into_values().sum()
+}
+
 /// The parent and the number of threads, from `/proc/PID/stat` (proc_pid_stat(5)). The name before them may hold anything.
 fn parse_stat(stat: &str) -> Option<Process> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -64,21 +137,122 @@ fn parse_stat(stat: &str) -> Option<Process> {
     Some(Process { parent: fields.get(1)?.parse().ok()?, threads: fields.get(17)?.parse().ok()? })
 }
 
-/// What is in memory for a process alone: without files that others may have mapped too.
-fn memory(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let field = |name: &str| {
-        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-        value.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+/// What a process has for itself, with what it may have in common with those it was forked from or forked.
+fn own(pid: Pid) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let fields = [field(&status, "RssAnon:"), field(&status, "VmSwap:"), field(&status, "VmPTE:")];
+    match fields {
+        // It has ended, and nobody has asked how.
+        _ if field(&status, "VmSize:").is_none() => Ok(0),
+        [None, ..] => Err(io::Error::other("the kernel does not tell what a process has in memory for itself")),
+        fields => Ok(fields.into_iter().flatten().sum()),
+    }
+}
+
+/// The same, with what several have in common divided among them.
+fn proportional(pid: Pid) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let tables = field(&status, "VmPTE:").unwrap_or_default();
+    let told = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
+    let told = told.as_deref().and_then(|told| Some((field(told, "Pss_Anon:")?, field(told, "SwapPss:")?)));
+    // Kernels before 5.4 do not tell.
+    told.map_or_else(|| own(pid), |(anonymous, swapped)| Ok(anonymous + swapped + tables))
+}
+
+/// A number of kB in a file of lines, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Notes the memory that a process may share, of what it has mapped (proc_pid_maps(5)). In a sandbox the segments of System V
+/// are counted elsewhere.
+fn mapped(pid: Pid, confined: bool, shared: &mut BTreeMap<Name, Shared>) -> io::Result<()> {
+    for line in fs::read_to_string(format!("/proc/{pid}/maps"))?.lines() {
+        if let Some((name, part)) = parse_mapping(line, confined) {
+            shared.entry(name).or_default().mapped.push(part);
+        }
+    }
+    Ok(())
+}
+
+fn parse_mapping(line: &str, confined: bool) -> Option<(Name, (u64, u64))> {
+    let mut fields = line.split_whitespace();
+    let (range, rights, offset, device, inode) =
+        (fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let path = fields.next()?;
+    let counts = match path {
+        "/dev/zero" => rights.ends_with('s'),
+        "/anon_hugepage" => true,
+        path if path.starts_with("/SYSV") => !confined,
+        path => path.starts_with("/memfd:"),
     };
-    field("RssAnon:").unwrap_or_default() * 1024
+    // A file of this name that can be opened is a file.
+    if !counts || fields.next_back() != Some("(deleted)") {
+        return None;
+    }
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (from, to) = range.split_once('-')?;
+    let (major, minor) = device.split_once(':')?;
+    let (start, size) = (number(offset)?, number(to)?.checked_sub(number(from)?)?);
+    let name = (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?, inode.parse().ok()?);
+    Some((name, (start, start.saturating_add(size))))
+}
+
+/// Notes the memory files that a process has open.
+fn held(pid: Pid, shared: &mut BTreeMap<Name, Shared>) -> io::Result<()> {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let path = entry?.path();
+        if !fs::read_link(&path).is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"/memfd:")) {
+            continue;
+        }
+        if let Ok(meta) = fs::metadata(&path) {
+            let name = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()), meta.ino());
+            shared.entry(name).or_default().held = Some(meta.blocks() * 512);
+        }
+    }
+    Ok(())
+}
+
+/// What is in the files of the sandbox's file system in memory, and a little for each. Until it is made there are none.
+fn files(init: Pid) -> io::Result<u64> {
+    let root = format!("/proc/{init}/root");
+    let (theirs, ours) = (fs::metadata(format!("{root}/"))?, fs::metadata("/")?);
+    if theirs.dev() == ours.dev() {
+        return Ok(0);
+    }
+    let full = statvfs(root.as_str())?;
+    let blocks = u64::from(full.blocks().saturating_sub(full.blocks_free())) * full.fragment_size();
+    Ok(blocks + u64::from(full.files().saturating_sub(full.files_free())) * super::mounts::INODE)
+}
+
+/// What the segments of System V take in this process's namespace, which is the sandbox's (proc_sysvipc(5)).
+fn segments() -> io::Result<u64> {
+    let table = match fs::read_to_string("/proc/sysvipc/shm") {
+        // A kernel without them.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        table => table?,
+    };
+    // The last two columns: in memory, and swapped out of it.
+    let bytes =
+        |line: &str| line.split_whitespace().rev().take(2).filter_map(|one| one.parse::<u64>().ok()).sum::<u64>();
+    Ok(table.lines().skip(1).map(bytes).sum())
+}
+
+/// What ended while it was looked at uses nothing.
+fn gone_is_nothing<T: Default>(found: io::Result<T>) -> io::Result<T> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(T::default()),
+        found => found,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use nix::unistd::Pid;
 
-    use super::{Usage, parse_stat};
+    use super::{Family, Shared, parse_mapping, parse_stat};
 
     #[test]
     fn a_name_that_looks_like_fields_changes_nothing() {
@@ -88,12 +262,42 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_something_and_its_children_are_found() {
+    fn this_process_has_children_that_use_something() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let usage = Usage::of(Pid::this()).unwrap();
+        let family = Family::of(Pid::this()).unwrap();
+        let memory = family.memory(0, None).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(usage.tasks >= 2 && usage.memory > 100_000, "{usage:?}");
-        assert!(usage.pids.contains(&Pid::from_raw(child.id().cast_signed())), "{usage:?}");
+        assert!(family.tasks >= 1 && memory > 10_000, "{family:?} {memory}");
+        assert!(family.pids.contains(&Pid::from_raw(child.id().cast_signed())), "{family:?}");
+    }
+
+    #[test]
+    fn memory_that_may_be_shared_is_told_from_files() {
+        let line =
+            |rights: &str, path: &str| format!("7f0000001000-7f0000003000 {rights} 00001000 00:01 1029   {path}");
+        let counts = |rights, path, confined| parse_mapping(&line(rights, path), confined);
+        let found = Some(((0, 1, 1029), (0x1000, 0x3000)));
+        assert_eq!(counts("rw-s", "/dev/zero (deleted)", true), found);
+        assert_eq!(counts("rw-s", "/memfd:a name (deleted)", true), found);
+        assert_eq!(counts("r--p", "/memfd: (deleted)", true), found);
+        assert_eq!(counts("rw-s", "/SYSV00000000 (deleted)", false), found);
+        for (rights, path) in [
+            ("rw-s", "/SYSV00000000 (deleted)"),
+            ("rw-p", "/dev/zero (deleted)"),
+            ("rw-s", "/tmp/file (deleted)"),
+            ("rw-s", "/memfd:a"),
+            ("rw-p", ""),
+            ("rw-p", "[heap]"),
+        ] {
+            assert_eq!(counts(rights, path, true), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_several_have_mapped_counts_once() {
+        let mapped = vec![(0, 10), (20, 30), (5, 12), (20, 30)];
+        assert_eq!(Shared { held: None, mapped: mapped.clone() }.bytes(), 22);
+        assert_eq!(Shared { held: Some(4), mapped }.bytes(), 4);
     }
 }
