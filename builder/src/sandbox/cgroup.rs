@@ -9,6 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::Pid;
 
 use super::mounts::parse_mountinfo;
+use super::scope::Moved;
 use super::spec::{Exceeded, Limits};
 
 /// What the names of our groups begin with; the number of the process that made it follows.
@@ -45,6 +46,8 @@ pub(super) struct Group {
     folders: Vec<Utf8PathBuf>,
     memory: Option<(Utf8PathBuf, Controller)>,
     processes: Option<(Utf8PathBuf, Controller)>,
+    /// Where this process went so that the group could be made.
+    moved: Option<Moved>,
 }
 
 impl Group {
@@ -55,9 +58,24 @@ impl Group {
             return group;
         }
         let places = Places::find().unwrap_or_default();
-        if let Some(place) = places.unified.iter().find(|place| has(place, "cgroup.subtree_control", "memory")) {
+        let wanted = [("memory", limits.memory.is_some()), ("pids", limits.processes.is_some())];
+        let wanted: Vec<&str> = wanted.into_iter().filter_map(|(name, is)| is.then_some(name)).collect();
+        // A group that was delegated to us, and that we are alone in, can be divided.
+        let own = places.unified.first();
+        group.moved = own.and_then(|own| {
+            let can = wanted.iter().all(|name| has(own, "cgroup.controllers", name));
+            Moved::within(own, &wanted).ok().filter(|_| can)
+        });
+        // The next one around that has all of it, else memory, which nothing else counts as well.
+        let has_all = |place: &&Utf8PathBuf| wanted.iter().all(|name| has(place, "cgroup.subtree_control", name));
+        let has_memory = |place: &&Utf8PathBuf| has(place, "cgroup.subtree_control", "memory");
+        let candidates = places.unified.iter().filter(has_all).chain(places.unified.iter().filter(has_memory));
+        for place in candidates {
             sweep(place);
             group.limit(place, limits.memory, MEMORY_V2, limits.processes);
+            if !group.folders.is_empty() {
+                break;
+            }
         }
         if let Some(place) = places.memory.filter(|_| group.memory.is_none() && limits.memory.is_some()) {
             sweep(&place);
@@ -106,6 +124,12 @@ impl Group {
 
     /// Removes it, when everything in it has ended.
     pub(super) fn remove(&mut self, deadline: Instant) -> io::Result<()> {
+        let removed = self.remove_folders(deadline);
+        self.moved = None;
+        removed
+    }
+
+    fn remove_folders(&mut self, deadline: Instant) -> io::Result<()> {
         for folder in self.folders.drain(..) {
             loop {
                 match fs::remove_dir(&folder) {
@@ -162,7 +186,8 @@ impl Controller {
 /// Folders in which groups may be made.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Places {
-    /// Version 2: this process's own group, which may have groups in it only where it is the root, and the one around it.
+    /// Version 2: this process's own group, which may have groups in it only where it is the root or was divided, and all
+    /// around it, from the inside out.
     unified: Vec<Utf8PathBuf>,
     /// Version 1, memory.
     memory: Option<Utf8PathBuf>,
@@ -194,11 +219,15 @@ impl Places {
             // Within a container the mount may show only the part of the tree that is ours.
             let below = Utf8Path::new(group(controller)?);
             let below = below.strip_prefix(&mount.root).or_else(|_| below.strip_prefix("/")).ok()?;
-            Some(mount.path.components().chain(below.components()).collect::<Utf8PathBuf>())
+            let place = mount.path.components().chain(below.components()).collect::<Utf8PathBuf>();
+            Some((mount.path.clone(), place))
         };
-        let unified = folder("cgroup2", "").into_iter();
-        let unified = unified.flat_map(|own| [Some(own.clone()), own.parent().map(Utf8Path::to_owned)]).flatten();
-        Self { unified: unified.collect(), memory: folder("cgroup", "memory"), processes: folder("cgroup", "pids") }
+        let around = |(top, own): (Utf8PathBuf, Utf8PathBuf)| {
+            own.ancestors().take_while(|folder| folder.starts_with(&top)).map(Utf8Path::to_owned).collect()
+        };
+        let place = |controller| folder("cgroup", controller).map(|(_, place)| place);
+        let unified = folder("cgroup2", "").map(around).unwrap_or_default();
+        Self { unified, memory: place("memory"), processes: place("pids") }
     }
 }
 
@@ -213,18 +242,32 @@ fn sweep(place: &Utf8Path) {
     }
 }
 
-fn has(folder: &Utf8Path, file: &str, word: &str) -> bool {
+/// The group of version 2 that this process is in.
+pub(super) fn own() -> Option<Utf8PathBuf> {
+    Places::find().ok()?.unified.into_iter().next()
+}
+
+/// Whether a file of the kernel has this word.
+pub(super) fn has(folder: &Utf8Path, file: &str, word: &str) -> bool {
     fs::read_to_string(folder.join(file)).is_ok_and(|text| text.split_whitespace().any(|one| one == word))
 }
 
 /// Writes to a file of the kernel, which is never made.
-fn write(path: &Utf8Path, text: &str) -> io::Result<()> {
+pub(super) fn write(path: &Utf8Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Places;
+    use std::fs;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use camino::{Utf8Path, Utf8PathBuf};
+    use nix::unistd::Pid;
+
+    use super::super::scope::Moved;
+    use super::{Group, Places, has, write};
 
     #[test]
     fn version_1_has_a_place_for_each_controller() {
@@ -238,15 +281,87 @@ mod tests {
     }
 
     #[test]
-    fn version_2_has_our_group_and_the_one_around_it() {
+    fn version_2_has_our_group_and_those_around_it() {
         let mounts = "31 23 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
         let places = Places::parse("0::/user.slice/app.slice/shell.scope\n", mounts);
         assert_eq!(
             places.unified,
-            ["/sys/fs/cgroup/user.slice/app.slice/shell.scope", "/sys/fs/cgroup/user.slice/app.slice"]
+            [
+                "/sys/fs/cgroup/user.slice/app.slice/shell.scope",
+                "/sys/fs/cgroup/user.slice/app.slice",
+                "/sys/fs/cgroup/user.slice",
+                "/sys/fs/cgroup"
+            ]
         );
         // A container sees its own part as the root.
         let part = "31 23 0:28 /docker/abc /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n";
         assert_eq!(Places::parse("0::/docker/abc/x\n", part).unified[0], "/sys/fs/cgroup/x");
+    }
+
+    /// The top of the machine's groups of version 2, where this process may make some.
+    fn unified() -> Option<Utf8PathBuf> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mut mounts = super::parse_mountinfo(&mounts);
+        let top = mounts.find(|mount| mount.kind == "cgroup2" && mount.root == "/")?.path;
+        let probe = top.join(format!("vcbuild-test-probe-{}", std::process::id()));
+        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).ok().map(|()| top)
+    }
+
+    fn group(top: &Utf8Path, name: &str) -> Utf8PathBuf {
+        let folder = top.join(format!("vcbuild-test-{name}-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn all_in_a_group_end_at_once_and_it_goes() {
+        let Some(top) = unified() else { return };
+        let folder = group(&top, "kill");
+        let mut group = Group { folders: vec![folder.clone()], ..Group::default() };
+        let mut shell =
+            Command::new("sh").args(["-c", "read go; sleep 600 & sleep 600"]).stdin(Stdio::piped()).spawn().unwrap();
+        group.add(Pid::from_raw(shell.id().cast_signed())).unwrap();
+        drop(shell.stdin.take());
+        group.kill();
+        shell.wait().unwrap();
+        group.remove(Instant::now() + Duration::from_secs(30)).unwrap();
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_group_of_our_own_is_divided_and_is_as_before_afterwards() {
+        /// The child of this test that is alone in a group.
+        const WITHIN: &str = "VCBUILD_TEST_GROUP";
+        if let Ok(own) = std::env::var(WITHIN) {
+            let own = Utf8Path::new(&own);
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).unwrap();
+            let controllers = fs::read_to_string(own.join("cgroup.controllers")).unwrap();
+            let controllers: Vec<&str> = controllers.split_whitespace().collect();
+            let moved = Moved::within(own, &controllers).unwrap();
+            assert!(controllers.iter().all(|name| has(own, "cgroup.subtree_control", name)));
+            let below = group(own, "below");
+            assert!(controllers.iter().all(|name| has(&below, "cgroup.controllers", name)));
+            fs::remove_dir(&below).unwrap();
+            drop(moved);
+            assert_eq!(fs::read_to_string(own.join("cgroup.subtree_control")).unwrap().trim(), "");
+            assert_eq!(fs::read_to_string(own.join("cgroup.procs")).unwrap().trim(), std::process::id().to_string());
+            return;
+        }
+        let Some(top) = unified() else { return };
+        let own = group(&top, "own");
+        let name = "sandbox::cgroup::tests::a_group_of_our_own_is_divided_and_is_as_before_afterwards";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name, "--nocapture"]).env(WITHIN, &own).stdin(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        write(&own.join("cgroup.procs"), &child.id().to_string()).unwrap();
+        // With another in the group, who would be in the way, nothing is changed.
+        assert!(Moved::within(&own, &[]).is_err());
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while fs::remove_dir(&own).is_err() {
+            assert!(Instant::now() < deadline, "{own} stays");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod mounts;
 mod probe;
 pub(crate) mod remote;
 mod run;
+mod scope;
 mod settings;
 mod spec;
 mod step;

@@ -10,7 +10,7 @@ use super::explain::explain;
 use super::remote::Outcome;
 use super::spec::{self, Exceeded, Obstacle, Report, Spec};
 use super::step::Ready;
-use super::{Sandbox, Step, enter, init, supervisor};
+use super::{Sandbox, Step, enter, init, scope, supervisor};
 use crate::process::{self, Ended, Failure};
 
 /// How long a supervisor that must have ended by itself is waited for.
@@ -86,7 +86,8 @@ fn wrote_too_large(status: i32) -> bool {
 pub(super) fn run(spec: &Spec, name: &str) -> Result<(Report, Ended), Failure> {
     let start = |source| Failure::Start { program: name.to_owned(), source };
     let (ours, theirs) = UnixStream::pair().map_err(start)?;
-    let mut command = self_as(Stage::Supervisor);
+    let mut command = scope::command(&spec.limits)
+        .map_or_else(|| self_as(Stage::Supervisor), |command| as_stage(command, Stage::Supervisor));
     // In a process group of its own: Ctrl-C ends this program, and the supervisor then cleans up.
     command.stdin(OwnedFd::from(theirs)).process_group(0);
     ours.set_write_timeout(Some(GRACE)).map_err(start)?;
@@ -132,12 +133,18 @@ pub(crate) fn stage(stage: Stage) -> vcterminal::Exit {
 /// A command that runs this program as a process of a sandbox; what it is to do comes over standard input.
 pub(super) fn self_as(stage: Stage) -> Command {
     let mut command = Command::new(THIS_PROGRAM);
+    command.arg0("vcbuild").env_clear();
+    as_stage(command, stage)
+}
+
+/// A command that is this program, or ends with it, as a process of a sandbox.
+fn as_stage(mut command: Command, stage: Stage) -> Command {
     let name = match stage {
         Stage::Supervisor => "supervisor",
         Stage::Init => "init",
         Stage::Enter => "enter",
     };
-    command.arg0("vcbuild").args(["sandbox", "--stage", name]).env_clear();
+    command.args(["sandbox", "--stage", name]);
     command
 }
 
