@@ -65,6 +65,22 @@ impl Listing {
         Ok(Self { top: top.to_owned(), entries: paths.into_par_iter().map(read).collect::<Result<_, Error>>()? })
     }
 
+    /// Its files whose paths are so.
+    pub(crate) fn only(&self, keep: impl Fn(&Utf8Path) -> bool) -> Self {
+        let entries = self.entries.iter().filter(|(path, _)| keep(path));
+        Self { top: self.top.clone(), entries: entries.map(|(path, entry)| (path.clone(), entry.clone())).collect() }
+    }
+
+    /// The paths of its files, below its folder.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Utf8Path> {
+        self.entries.keys().map(Utf8PathBuf::as_path)
+    }
+
+    /// Where a file is.
+    pub(crate) fn place(&self, path: &Utf8Path) -> Utf8PathBuf {
+        self.top.join(path)
+    }
+
     /// A hash of all names, contents and links, and of which files may be run: the same wherever the folder is.
     pub(crate) fn hash(&self) -> FileHash {
         let mut text = Vec::new();

@@ -9,6 +9,7 @@ use vcstore::{Action, Blob, Outputs};
 
 use super::Error;
 use super::toolchain::{Target, Toolchain};
+use super::trust::Trust;
 use super::workspace::{Crates, PLACE};
 use crate::listing::Listing;
 use crate::machine::Machine;
@@ -17,7 +18,7 @@ use crate::project::CargoProgram;
 use crate::sandbox::Step;
 use crate::site::{Site, Wanted};
 use crate::source::{FileHash, utf8};
-use crate::{atomic, host};
+use crate::{atomic, host, process};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
 const RECIPE: u32 = 3;
@@ -32,12 +33,16 @@ pub(super) struct Workshop<'a> {
     pub(super) crates: Option<Crates>,
     /// The identity of the machine's programs, the linker among them.
     pub(super) system: FileHash,
+    /// What stands for the workspace's own files where only the crates from elsewhere are compiled.
+    pub(super) stubs: BTreeMap<Utf8PathBuf, &'static str>,
+    /// The packages of the workspace.
+    pub(super) own: Vec<String>,
 }
 
 /// A binary to compile.
 pub(super) struct Job<'a> {
     pub(super) wanted: &'a Wanted<'a, CargoProgram>,
-    pub(super) package: &'a str,
+    pub(super) package: String,
     pub(super) target: Target,
 }
 
@@ -55,6 +60,9 @@ const SOURCE: &str = "/build/source";
 const TARGET: &str = "/build/target";
 const HOME: &str = "/build/cargo";
 const CRATES: &str = "/crates";
+
+/// The folder of what was compiled of crates from elsewhere alone.
+const SEEDS: &str = "seeds";
 
 /// The file in the home of Cargo that says where the crates are.
 const SETTINGS: &str = "crates.toml";
@@ -76,7 +84,7 @@ impl Workshop<'_> {
             .input("toolchain", self.toolchain.identity())?
             .input("system", &self.system)?
             .input("target", job.target.triple)?
-            .input("package", job.package)?
+            .input("package", &job.package)?
             .input("bin", &program.bin)?
             .input("features", (&program.features, program.default_features))?
             .input("profile", &program.profile)?
@@ -96,22 +104,23 @@ impl Workshop<'_> {
     fn compile(&self, job: &Job<'_>, inputs: &BTreeMap<String, FileHash>) -> Result<Outputs, crate::Error> {
         let Site { store, sandbox, .. } = *self.site;
         let Wanted { component, platform, program } = *job.wanted;
-        let cache = self.cache()?;
+        let trust = Trust::of(&self.listing, &program.rustflags, &self.environment(job))?;
+        let (of_source, cache) = self.cache(&trust)?;
         // Cargo goes by the times of files: one build at a time writes them, and compiles.
         let lock = File::create(cache.join("lock")).map_err(crate::Error::io("opening", cache.join("lock")))?;
         lock.lock().map_err(crate::Error::io("locking", &cache))?;
-        let (source, target) = (cache.join("source"), self.target(job, inputs, &cache)?);
-        self.listing.bring_to(&source, sandbox)?;
-        let folder = sandbox.workplace(store)?;
-        let home = utf8("reading", folder.path())?;
-        let (mut step, places) = self.step(&source, &target, &home)?;
-        if let (Some(crates), Some(place)) = (&self.crates, &places.crates) {
-            let config = crates.config.replace(PLACE, place.as_str());
-            fs::write(home.join(SETTINGS), config).map_err(crate::Error::io("writing", &home))?;
+        let given = (self.environment(job), inputs);
+        let given = serde_json::to_string(&given)
+            .map_err(|why| crate::Error::Internal(format!("describing what Cargo is given: {why}")))?;
+        let (source, target) = (cache.join("source"), self.target(job, &short(&given), &cache)?);
+        if trust.runs_code() && self.crates.is_some() && entries(&target)?.is_empty() {
+            let settings = (&trust.settings, self.toolchain.identity(), &self.system, given);
+            let settings = serde_json::to_string(&settings)
+                .map_err(|why| crate::Error::Internal(format!("describing Rust: {why}")))?;
+            self.sow(job, &of_source.join(SEEDS), &settings, &target)?;
         }
-        host::give(&program.inputs, &component.name, &mut step)?;
-        self.order(job, &places, &mut step);
-        let ran = sandbox.run(step);
+        self.listing.bring_to(&source, sandbox)?;
+        let ran = self.ran(job, &source, &target)?;
         if let Err(changed) = host::unchanged(inputs, &program.inputs, &component.name, store) {
             // What Cargo compiled is of nobody knows which state of them, and it would take it again.
             fs::remove_dir_all(&target).map_err(crate::Error::io("removing", &target))?;
@@ -138,38 +147,62 @@ impl Workshop<'_> {
         Ok(Outputs::new().with_blob("binary", binary).with_note("sandbox", sandbox.confinement()?))
     }
 
-    /// The folder of the source and of what Cargo compiled of it, in the store's care: one for each source, for one state of
-    /// Rust and the machine. What Cargo compiled in another state is of no use, and goes.
-    fn cache(&self) -> Result<Utf8PathBuf, crate::Error> {
+    /// Runs Cargo on the source in the folder `source`, with what it compiles in `target`.
+    ///
+    /// # Errors
+    /// When it cannot be run as it is to be; the inner one is that of Cargo itself.
+    pub(super) fn ran(
+        &self,
+        job: &Job<'_>,
+        source: &Utf8Path,
+        target: &Utf8Path,
+    ) -> Result<Result<process::Output, process::Failure>, crate::Error> {
+        let Site { store, sandbox, .. } = *self.site;
+        let Wanted { component, program, .. } = *job.wanted;
+        let folder = sandbox.workplace(store)?;
+        let home = utf8("reading", folder.path())?;
+        let (mut step, places) = self.step(source, target, &home)?;
+        if let (Some(crates), Some(place)) = (&self.crates, &places.crates) {
+            let config = crates.config.replace(PLACE, place.as_str());
+            fs::write(home.join(SETTINGS), config).map_err(crate::Error::io("writing", &home))?;
+        }
+        host::give(&program.inputs, &component.name, &mut step)?;
+        self.order(job, &places, &mut step);
+        Ok(sandbox.run(step))
+    }
+
+    /// What of a job says which crates from elsewhere are compiled, and how.
+    pub(super) fn order_of(&self, job: &Job<'_>) -> Result<String, crate::Error> {
+        let CargoProgram { bin, features, default_features, profile, rustflags, link_static, .. } = job.wanted.program;
+        let order = (job.target.triple, &job.package, bin, features, default_features, profile, rustflags, link_static);
+        serde_json::to_string(&order).map_err(|why| crate::Error::Internal(format!("describing a job: {why}")))
+    }
+
+    /// The folder of all that is kept of the source, in the store's care, and the one in it of the source's files and of what
+    /// Cargo compiled of them: for one state of Rust and the machine, and for sources that may take what was compiled of each
+    /// other. What Cargo compiled for others is of no use, and goes.
+    fn cache(&self, trust: &Trust) -> Result<(Utf8PathBuf, Utf8PathBuf), crate::Error> {
         let Site { store, sandbox, source, .. } = *self.site;
         let named = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
-        let state = serde_json::to_string(&(self.toolchain.identity(), &self.system));
+        let state = serde_json::to_string(&(self.toolchain.identity(), &self.system, trust));
         let state = state.map_err(|why| crate::Error::Internal(format!("describing Rust: {why}")))?;
         let of_source = sandbox.cache(store, &format!("cargo/{}", short(named.as_str())))?;
         let current = of_source.join(short(&state));
         fs::create_dir_all(&current).map_err(crate::Error::io("making", &current))?;
         for path in entries(&of_source)? {
-            if path != current && is_unused(path.as_std_path()) {
+            if path != current && path.file_name() != Some(SEEDS) && is_unused(path.as_std_path()) {
                 fs::remove_dir_all(&path).map_err(crate::Error::io("removing", &path))?;
             }
         }
-        Ok(current)
+        Ok((of_source, current))
     }
 
     /// The folder in `cache` of what Cargo compiled with what the project gives it. Cargo looks for a change of that only where
     /// a build script asks it to: elsewhere it would take what was compiled with something else. One stays for each component
     /// and platform that last used it; several may share it.
-    fn target(
-        &self,
-        job: &Job<'_>,
-        inputs: &BTreeMap<String, FileHash>,
-        cache: &Utf8Path,
-    ) -> Result<Utf8PathBuf, crate::Error> {
-        let given = serde_json::to_string(&(self.environment(job), inputs));
-        let given =
-            short(&given.map_err(|why| crate::Error::Internal(format!("describing what Cargo is given: {why}")))?);
+    fn target(&self, job: &Job<'_>, given: &str, cache: &Utf8Path) -> Result<Utf8PathBuf, crate::Error> {
         let (targets, users) = (cache.join("targets"), cache.join("users"));
-        let target = targets.join(&given);
+        let target = targets.join(given);
         for folder in [&users, &target] {
             fs::create_dir_all(folder).map_err(crate::Error::io("making", folder))?;
         }
@@ -223,7 +256,7 @@ impl Workshop<'_> {
             // On its command line, for there the settings of the source do not come before it.
             step.arguments(["--config", places.home.join(SETTINGS).as_str()]);
         }
-        step.arguments(["--package", job.package, "--bin", bin]);
+        step.arguments(["--package", job.package.as_str(), "--bin", bin]);
         step.arguments([format!("--jobs={}", self.site.jobs), format!("--features={}", features.join(","))]);
         if !default_features {
             step.argument("--no-default-features");
@@ -249,11 +282,11 @@ impl Workshop<'_> {
 }
 
 /// A name of a folder for what a text tells.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
-fn entries(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>, crate::Error> {
+pub(super) fn entries(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>, crate::Error> {
     let entries = folder.read_dir_utf8().map_err(crate::Error::io("reading", folder))?;
     let paths = entries.map(|entry| entry.map(camino::Utf8DirEntry::into_path)).collect::<Result<_, _>>();
     paths.map_err(crate::Error::io("reading", folder))

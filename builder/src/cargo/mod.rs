@@ -2,7 +2,9 @@
 
 mod compile;
 mod error;
+mod seed;
 mod toolchain;
+mod trust;
 mod workspace;
 
 use camino::Utf8Path;
@@ -55,13 +57,15 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, CargoProgram>], site: &Site<'_>) ->
     let workspace = Workspace::read(&toolchain, dir)?;
     let mut jobs = Vec::new();
     for one in wanted {
-        let (package, target) = (workspace.package(one)?, toolchain.target(one.platform)?);
+        let (package, target) = (workspace.package(one)?.to_owned(), toolchain.target(one.platform)?);
         jobs.push(Job { wanted: one, package, target });
     }
     let crates = Crates::of(&toolchain, dir, site)?;
     let without = [site.outside.as_slice(), std::slice::from_ref(&workspace.target_dir)].concat();
     let listing = Listing::of_source(dir, &without)?;
-    let workshop = Workshop { site, toolchain, source: listing.hash(), listing, crates, system: host::system()? };
+    let (stubs, own) = (workspace.stubs, workspace.packages);
+    let (source, system) = (listing.hash(), host::system()?);
+    let workshop = Workshop { site, toolchain, source, listing, crates, system, stubs, own };
     let made: Vec<_> = wanted
         .iter()
         .zip(&jobs)

@@ -1,6 +1,6 @@
 //! A Cargo workspace: which binaries it has, and the crates that its lock pins, fetched before the sandbox closes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const METADATA_LIMIT: Duration = Duration::from_secs(120);
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// The file that says what is in a workspace.
-const MANIFEST: &str = "Cargo.toml";
+pub(super) const MANIFEST: &str = "Cargo.toml";
 
 /// A workspace.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub(super) struct Workspace {
     pub(super) target_dir: Utf8PathBuf,
     /// Its binaries, by package and name.
     binaries: Vec<(String, String)>,
+    /// Its packages.
+    pub(super) packages: Vec<String>,
+    /// What can stand for each file that Cargo begins to compile with, by its path below the workspace: next to nothing.
+    pub(super) stubs: BTreeMap<Utf8PathBuf, &'static str>,
 }
 
 /// The crates that a workspace needs from elsewhere.
@@ -79,7 +83,15 @@ impl Workspace {
             binaries.map(|target| (package.name.to_string(), target.name.clone()))
         });
         let binaries = binaries.collect();
-        Ok(Self { target_dir: metadata.target_directory, binaries })
+        let packages = metadata.packages.iter().map(|package| package.name.to_string()).collect();
+        let targets = metadata.packages.iter().flat_map(|package| &package.targets);
+        let stub = |target: &cargo_metadata::Target| {
+            let is_library = target.kind.iter().any(|kind| !matches!(kind, TargetKind::Bin | TargetKind::CustomBuild));
+            let path = target.src_path.strip_prefix(dir).ok()?.to_owned();
+            Some((path, if is_library { "" } else { "fn main() {}\n" }))
+        };
+        let stubs = targets.filter_map(stub).collect();
+        Ok(Self { target_dir: metadata.target_directory, binaries, packages, stubs })
     }
 
     /// The package of the binary that is wanted.

@@ -144,7 +144,8 @@ fn another_environment_or_input_compiles_anew_whatever_build_scripts_say() {
     assert_eq!(says("v2"), "hello to all 1v2second v2\n");
     // What was compiled for what is not asked for any more is gone.
     let find = walkdir::WalkDir::new(bench.path("store/cache/cargo")).into_iter().map(Result::unwrap);
-    assert_eq!(find.filter(|entry| entry.file_name() == ".rustc_info.json").count(), 1);
+    let of_source = |entry: &walkdir::DirEntry| entry.path().components().any(|part| part.as_os_str() == "targets");
+    assert_eq!(find.filter(|entry| entry.file_name() == ".rustc_info.json" && of_source(entry)).count(), 1);
 }
 
 #[test]
@@ -310,4 +311,28 @@ fn what_stands_in_the_place_of_a_binary_is_taken_only_if_it_is_a_plain_file() {
         assert!(!bench.path("out/app-amd64.tar").exists(), "{script}");
         assert_eq!(bench.tool("bash", &["-c", "grep -rl 'a secret of' store/blobs || true"]), "", "{script}");
     }
+}
+
+#[test]
+fn what_one_source_leaves_in_cargos_folder_is_never_taken_for_another() {
+    let bench = with_workspace("here");
+    let manifest = "here/hello/Cargo.toml";
+    bench.write(manifest, &format!("{}\n[build-dependencies]\nitoa = \"1\"\n", bench.read(manifest)));
+    bench.edit("here/Cargo.lock", " \"greet\",\n]", " \"greet\",\n \"itoa\",\n]");
+    let honest = bench.read("here/hello/build.rs");
+    let run = || Run::of(&mut build(&bench, &["--source-dir", "here", "--sandbox", "required"]));
+    let first = digests(&run().json());
+
+    // As whoever may propose a change: it spoils what others would link, and makes the same program as before.
+    let spoil = "for file in std::fs::read_dir(\"/build/target/release/deps\").unwrap().map(|file| file.unwrap().path()) {\n\
+                 if file.to_string_lossy().contains(\"libitoa\") { std::fs::write(file, \"spoiled\").unwrap(); }\n}\n";
+    bench.edit("here/hello/build.rs", "fn main() {\n", &format!("fn main() {{\n{spoil}"));
+    run();
+
+    bench.write("here/hello/build.rs", &honest);
+    bench.edit("here/hello/src/bin/goodbye.rs", "goodbye after", "goodbye, after");
+    let after = run();
+    assert_eq!(after.ran("compile"), 2, "{after:?}");
+    let after = digests(&after.json());
+    assert!(after["hello"] == first["hello"] && after["goodbye"] != first["goodbye"]);
 }

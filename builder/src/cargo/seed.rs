@@ -1,0 +1,123 @@
+//! The crates that a workspace takes from elsewhere, compiled by themselves: with nothing of the workspace but its manifests,
+//! lock and settings, and empty programs and libraries in the place of its own. No code of the workspace runs meanwhile, so
+//! that every source with the same manifests can begin with them.
+
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::symlink;
+use std::time::SystemTime;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use walkdir::WalkDir;
+
+use super::compile::{Job, Workshop, entries, short};
+use super::trust::is_setting;
+use crate::Error;
+use crate::source::utf8;
+
+/// How many are kept of a source: one for each component and platform of most projects.
+const KEPT: usize = 8;
+
+/// The folders of one, and the file that says that it is whole.
+const SOURCE: &str = "source";
+const TARGET: &str = "target";
+const DONE: &str = "done";
+
+impl Workshop<'_> {
+    /// Fills `target`, which is new, with the crates from elsewhere that a job needs; leaves it empty where they cannot be
+    /// compiled by themselves. `folder` holds those of the source, and `given` is what else they are compiled with.
+    pub(super) fn sow(&self, job: &Job<'_>, folder: &Utf8Path, given: &str, target: &Utf8Path) -> Result<(), Error> {
+        fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
+        let lock = folder.join("lock");
+        let lock =
+            File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(Error::io("locking", &lock))?;
+        let key = short(&format!("{}\n{given}", self.order_of(job)?));
+        let seed = folder.join(&key);
+        if !seed.join(DONE).is_file() {
+            self.grow(job, &seed)?;
+            fs::write(seed.join(DONE), "").map_err(Error::io("writing", &seed))?;
+        }
+        let _ = File::open(&seed).and_then(|seed| seed.set_modified(SystemTime::now()));
+        copy(&seed.join(TARGET), target)?;
+        prune(folder)?;
+        drop(lock);
+        Ok(())
+    }
+
+    /// Compiles the crates. That it fails is no error: some are compiled only with what the workspace has.
+    fn grow(&self, job: &Job<'_>, seed: &Utf8Path) -> Result<(), Error> {
+        if seed.exists() {
+            fs::remove_dir_all(seed).map_err(Error::io("removing", seed))?;
+        }
+        let (source, target) = (seed.join(SOURCE), seed.join(TARGET));
+        fs::create_dir_all(&target).map_err(Error::io("making", &target))?;
+        self.listing.only(is_setting).bring_to(&source, self.site.sandbox)?;
+        for (path, content) in &self.stubs {
+            let place = source.join(path);
+            let parent = place.parent().unwrap_or(&source);
+            fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
+            fs::write(&place, content).map_err(Error::io("writing", &place))?;
+        }
+        let ran = self.ran(job, &source, &target)?;
+        fs::remove_dir_all(&source).map_err(Error::io("removing", &source))?;
+        if let Err(failure) = ran {
+            tracing::debug!("compiling the crates from elsewhere by themselves: {failure}");
+            fs::remove_dir_all(&target).map_err(Error::io("removing", &target))?;
+            return fs::create_dir_all(&target).map_err(Error::io("making", &target));
+        }
+        self.forget_own(&target)
+    }
+
+    /// Has Cargo compile the packages of the workspace itself anew: it goes by the times of files, and those of the stubs are
+    /// as good as any.
+    fn forget_own(&self, target: &Utf8Path) -> Result<(), Error> {
+        for entry in WalkDir::new(target).min_depth(1).max_depth(4) {
+            let entry = entry.map_err(|error| Error::io("reading", target)(error.into()))?;
+            let of = |name: &str| {
+                self.own.iter().any(|own| name.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('-')))
+            };
+            let is_print =
+                entry.path().parent().and_then(|folder| folder.file_name()).is_some_and(|name| name == ".fingerprint");
+            if is_print && entry.file_name().to_str().is_some_and(of) {
+                fs::remove_dir_all(entry.path()).map_err(Error::io("removing", target))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies what Cargo compiled, with the times by which it goes. No two folders share a file, which one could change for both.
+fn copy(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
+    for entry in WalkDir::new(from).min_depth(1) {
+        let entry = entry.map_err(|error| Error::io("reading", from)(error.into()))?;
+        let path = utf8("reading", entry.path())?;
+        let place = to.join(path.strip_prefix(from).unwrap_or(&path));
+        let done = if entry.file_type().is_dir() {
+            fs::create_dir_all(&place)
+        } else if entry.file_type().is_symlink() {
+            fs::read_link(&path).and_then(|target| symlink(target, &place))
+        } else if entry.file_type().is_file() {
+            fs::copy(&path, &place).and_then(|_| {
+                let times = FileTimes::new().set_modified(fs::metadata(&path)?.modified()?);
+                File::open(&place)?.set_times(times)
+            })
+        } else {
+            Ok(())
+        };
+        done.map_err(Error::io("copying", &path))?;
+    }
+    Ok(())
+}
+
+/// Removes those that were not of use for longest.
+fn prune(folder: &Utf8Path) -> Result<(), Error> {
+    let seeds = entries(folder)?.into_iter().filter(|path| path.is_dir());
+    let mut seeds: Vec<(SystemTime, Utf8PathBuf)> = seeds
+        .map(|path| (path.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH), path))
+        .collect();
+    seeds.sort();
+    let over = seeds.len().saturating_sub(KEPT);
+    for (_, path) in seeds.into_iter().take(over) {
+        fs::remove_dir_all(&path).map_err(Error::io("removing", &path))?;
+    }
+    Ok(())
+}
