@@ -55,6 +55,8 @@ struct State {
     asked: Vec<String>,
     /// How often a path is still to be answered with an error.
     failing: BTreeMap<String, u32>,
+    /// Whether it sends the whole of what only a part was asked of, as plain servers do.
+    whole: bool,
     ended: bool,
 }
 
@@ -144,6 +146,11 @@ impl Mirror {
         self.state.lock().unwrap().failing.insert(format!("/debian/{path}"), times);
     }
 
+    /// Whether it sends only the part of a file that it is asked for.
+    pub(crate) fn heed_ranges(&self, heed: bool) {
+        self.state.lock().unwrap().whole = !heed;
+    }
+
     /// How many packages it was asked for.
     pub(crate) fn packages_asked(&self) -> usize {
         self.state.lock().unwrap().asked.iter().filter(|path| path.contains("/pool/")).count()
@@ -164,14 +171,20 @@ impl Drop for Mirror {
 fn answer(mut stream: TcpStream, root: &std::path::Path, state: &Mutex<State>) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
     let Some(path) = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)) else { return };
-    lines.take_while(|line| !line.is_empty()).for_each(drop);
-    let failing = {
+    let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    let part =
+        head.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=0-")?.parse::<usize>().ok());
+    let (failing, part) = {
         let mut state = state.lock().unwrap();
         state.asked.push(path.clone());
-        state.failing.get_mut(&path).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
+        let failing = state.failing.get_mut(&path).filter(|left| **left > 0).map(|left| *left -= 1).is_some();
+        (failing, part.filter(|_| !state.whole))
     };
     let (status, body) = match std::fs::read(root.join(path.trim_start_matches("/debian/"))) {
         _ if failing => ("503 Service Unavailable", Vec::new()),
+        Ok(body) if part.is_some_and(|last| last + 1 < body.len()) => {
+            ("206 Partial Content", body[..=part.unwrap_or_default()].to_vec())
+        }
         Ok(body) => ("200 OK", body),
         Err(_) => ("404 Not Found", Vec::new()),
     };
@@ -193,8 +206,9 @@ fn deb(control: &str, files: &[(&str, &str)]) -> Vec<u8> {
         }
         tar.into_inner().unwrap()
     };
-    // A file of the name "postinst" is the package's script.
-    let (scripts, files): (Vec<_>, Vec<_>) = files.iter().copied().partition(|(path, _)| *path == "postinst");
+    // Files of these names are the package's control files.
+    let (scripts, files): (Vec<_>, Vec<_>) =
+        files.iter().copied().partition(|(path, _)| matches!(*path, "postinst" | "md5sums"));
     let control = [vec![("control", control)], scripts].concat();
     let mut ar = ar::Builder::new(Vec::new());
     for (name, content) in

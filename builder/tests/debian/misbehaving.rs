@@ -226,15 +226,51 @@ fn a_mirror_that_cannot_be_reached_is_named_with_the_reason() {
     assert!(error.contains("attempts failed") && error.contains("Connection refused"), "{error}");
 }
 
+const CRON: Package =
+    ("cron", "Priority: optional\n", &[("postinst", "#!/bin/sh\nadduser cron\n"), ("etc/crontab", "")]);
+
 #[test]
-fn a_package_with_a_script_of_its_own_is_refused() {
-    const CRON: Package =
-        ("cron", "Priority: optional\n", &[("postinst", "#!/bin/sh\nadduser cron\n"), ("etc/crontab", "")]);
+fn packages_with_scripts_of_their_own_are_all_named_before_any_is_fetched() {
+    let mail: Package = ("mail", "Depends: cron, mailer\n", &[("usr/bin/mail", "")]);
+    let mailer: Package = ("mailer", "", &[("postinst", "#!/bin/sh\n"), ("usr/bin/mailer", "")]);
+    let quiet: Package = ("quiet", "", &[("usr/bin/quiet", "")]);
+    for heeds_ranges in [true, false] {
+        let mirror = Mirror::new(&[BASE[0], BASE[1], CRON, mail, mailer, quiet]);
+        mirror.heed_ranges(heeds_ranges);
+        let (_folder, store) = store();
+        let error = debian::lock(&store, &asking_for(&mirror, &["quiet", "mail", "mailer"]), None).unwrap_err();
+        let expected = "installing cron (postinst; brought by mail), mailer (postinst; brought by mail): \
+            installation scripts are not run here, and what these do is not known";
+        assert_eq!(error.to_string(), expected);
+        assert!(error.help().unwrap().to_string().contains("`--base IMAGE`"));
+        let held = vcstore::Digest::of(&std::fs::read(mirror.path("pool/quiet_1.deb")).unwrap());
+        assert_eq!(store.size(&held), None, "no package was kept");
+        assert!(debian::lock(&store, &asking_for(&mirror, &["quiet"]), None).is_ok());
+    }
+}
+
+#[test]
+fn large_control_files_are_looked_at_too() {
+    let lines: &str = Box::leak("0123456789abcdef0123456789abcdef  usr/share/a\n".repeat(2000).into_boxed_str());
+    let files: &[(&str, &str)] = Box::leak(Box::new([("md5sums", lines), ("postinst", "#!/bin/sh\n"), ("etc/a", "")]));
+    let mirror = Mirror::new(&[BASE[0], BASE[1], ("large", "", files)]);
+    let said = lock(&asking_for(&mirror, &["large"]), None).unwrap_err().to_string();
+    assert!(said.starts_with("installing large (postinst):"), "{said}");
+}
+
+#[test]
+fn a_script_that_was_not_seen_before_is_refused_with_the_package_at_hand() {
     let mirror = Mirror::new(&[BASE[0], BASE[1], CRON]);
     let request = asking_for(&mirror, &["cron"]);
-    let pinned = lock(&request, None).unwrap();
+    // As from a lock of a version that knew of the script, or a mirror that sent another beginning.
+    let mut pinned = lock(&mirror.request(), None).unwrap();
+    let bytes = std::fs::read(mirror.path("pool/cron_1.deb")).unwrap();
+    let mut cron = pinned.packages[0].clone();
+    (cron.name, cron.version, cron.path) = ("cron".to_owned(), "1".to_owned(), "pool/cron_1.deb".to_owned());
+    (cron.sha256, cron.size) = (vcstore::Digest::of(&bytes), bytes.len() as u64);
+    pinned.packages.push(cron);
     let said = realised(&pinned, &request).unwrap_err().to_string();
-    assert_eq!(said, "unpacking cron: it is set up by a script of its own (postinst), and this base runs none");
+    assert!(said.starts_with("installing cron (postinst):"), "{said}");
 }
 
 #[test]

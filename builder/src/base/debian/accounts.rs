@@ -7,6 +7,12 @@ use super::Error;
 use super::suite::Suite;
 use super::system::System;
 
+/// The groups that packages beyond the base have made for a program of theirs.
+const GROUPS: [(&str, &str); 1] = [("usr/bin/ssh-agent", SSH_AGENT)];
+
+/// The group of `ssh-agent`.
+pub(crate) const SSH_AGENT: &str = "_ssh";
+
 /// Makes the account files. Returns the groups with their numbers.
 pub(crate) fn set_up(system: &mut System<'_>, suite: Suite) -> Result<BTreeMap<String, u64>, Error> {
     let users = system.master("usr/share/base-passwd/passwd.master", "etc/passwd")?;
@@ -30,6 +36,13 @@ pub(crate) fn set_up(system: &mut System<'_>, suite: Suite) -> Result<BTreeMap<S
         numbers.insert(name.to_owned(), number.ok_or_else(|| malformed("etc/group", line))?);
         group += &format!("{name}:x:{rest}\n");
         gshadow += &format!("{name}:*::\n");
+    }
+    for (_, name) in GROUPS.into_iter().filter(|(program, _)| system.has(program)) {
+        // As addgroup chooses: the first that is free of those for programs.
+        let number = (100..1000).find(|number| numbers.values().all(|taken| taken != number)).unwrap_or(999);
+        numbers.insert(name.to_owned(), number);
+        group += &format!("{name}:x:{number}:\n");
+        gshadow += &format!("{name}:!::\n");
     }
     let why = "base-passwd has no group shadow".to_owned();
     let readers = *numbers.get("shadow").ok_or(Error::Setup { path: "etc/shadow".to_owned(), why })?;

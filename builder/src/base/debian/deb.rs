@@ -84,6 +84,39 @@ impl Package {
     }
 }
 
+/// What the beginning of a package tells.
+pub(super) enum Beginning {
+    /// The names of its control files.
+    Names(Vec<String>),
+    /// So many bytes of it are needed.
+    Needs(u64),
+}
+
+/// The names of the control files of a package of which only the beginning is here.
+///
+/// # Errors
+/// When it is malformed.
+pub(super) fn control_names(pin: &Pin, beginning: &[u8]) -> Result<Beginning, Error> {
+    let bad = |error: io::Error| Error::package(&pin.name, error.to_string());
+    let mut deb = ar::Archive::new(beginning);
+    while let Some(member) = deb.next_entry() {
+        let mut member = member.map_err(bad)?;
+        let name = String::from_utf8_lossy(member.header().identifier()).into_owned();
+        let size = member.header().size();
+        let mut content = Vec::new();
+        member.read_to_end(&mut content).map_err(bad)?;
+        if content.len() as u64 != size {
+            return Ok(Beginning::Needs((beginning.len() - content.len()) as u64 + size));
+        }
+        if name.starts_with("control.") {
+            let mut package = Package { control: BTreeMap::new(), files: Vec::new(), conffiles: BTreeMap::new() };
+            package.read_control(pin, decoder(&name, &mut content.as_slice()).map_err(bad)?)?;
+            return Ok(Beginning::Names(package.control.into_keys().collect()));
+        }
+    }
+    Err(Error::package(&pin.name, "it does not begin with its control files"))
+}
+
 /// Decompresses xz, or LZMA as it was before, in memory that has a bound.
 ///
 /// # Errors

@@ -37,63 +37,11 @@ const FIELDS: [&str; 25] = [
     "Description",
 ];
 
-/// The packages that set something up by a script when they are installed, and whose part is done by this program
-/// (`system.rs`) or is nothing on a new system, in every suite of `suite.rs`. A package with a script that is not here is
-/// refused.
-const SETTLED: [&str; 41] = [
-    "adduser",
-    "apt",
-    "base-files",
-    "base-passwd",
-    "bash",
-    "ca-certificates",
-    "coreutils",
-    "dash",
-    "debconf",
-    "debian-archive-keyring",
-    "debianutils",
-    "dpkg",
-    "e2fsprogs",
-    "gzip",
-    "init-system-helpers",
-    "iproute2",
-    "kmod",
-    "libc-bin",
-    "libc6",
-    "libgcrypt20",
-    "libgssapi-krb5-2",
-    "libpam-modules",
-    "libpam-modules-bin",
-    "libpam-runtime",
-    "libpam0g",
-    "libselinux1",
-    "libtirpc3t64",
-    "login",
-    "login.defs",
-    "mawk",
-    "netbase",
-    "nftables",
-    "openssl",
-    "passwd",
-    "perl-base",
-    "procps",
-    "tar",
-    "tzdata",
-    "usr-is-merged",
-    "util-linux",
-    "util-linux-extra",
-];
-
 /// Writes the database of the packages, given by name.
 pub(crate) fn database(tree: &mut Tree, packages: &BTreeMap<&str, Package>) -> Result<(), Error> {
     let mut status = String::new();
     let mut triggers: BTreeMap<String, String> = BTreeMap::new();
     for (&name, package) in packages {
-        if let Some(script) = ["preinst", "postinst"].into_iter().find(|script| package.control.contains_key(*script))
-            && !SETTLED.contains(&name)
-        {
-            return Err(Error::Script { package: name.to_owned(), script: script.to_owned() });
-        }
         let (control, fields) = control(name, package)?;
         status += &paragraph(control, &fields, package);
         let same = fields.get("Multi-Arch").is_some_and(|value| value.trim() == "same");
@@ -282,18 +230,6 @@ mod tests {
         assert_eq!(text(&tree, "var/lib/dpkg/triggers/ldconfig"), "bash\n");
         let hostile = written(&[("control", CONTROL), ("triggers", "interest ../../status\n")]);
         assert!(matches!(hostile, Err(Error::Package { .. })));
-    }
-
-    #[test]
-    fn a_package_with_a_script_that_nobody_stands_in_for_is_refused() {
-        assert!(written(&[("control", CONTROL), ("postinst", "#!/bin/sh\n")]).is_ok());
-        let other = CONTROL.replace("Package: bash", "Package: cron");
-        let package = package(&[("control", &other), ("postinst", "#!/bin/sh\n")]);
-        let error = database(&mut Tree::new(), &BTreeMap::from([("cron", package)])).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "unpacking cron: it is set up by a script of its own (postinst), and this base runs none"
-        );
     }
 
     #[test]

@@ -137,19 +137,22 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// A package wants to run a script of its own when it is installed.
-    #[error("unpacking {package}: it is set up by a script of its own ({script}), and this base runs none")]
-    #[diagnostic(help("leave the package out, or use an image that has it as the base: --base registry:REFERENCE"))]
+    /// Packages have installation scripts.
+    #[error(
+        "installing {}: installation scripts are not run here, and what these do is not known",
+        packages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    #[diagnostic(help(
+        "leave these packages out, or use an image that has them as the base: `--base IMAGE`, such as docker.io/library/debian:bookworm"
+    ))]
     Script {
-        /// Its name.
-        package: String,
-        /// Which script.
-        script: String,
+        /// The packages, each with its scripts.
+        packages: Vec<super::Unsettled>,
     },
     /// A system of a suite is asked for whose packages nobody looked at.
     #[error("making a base of Debian {codename}: what its packages do when they are installed is not known")]
     #[diagnostic(help(
-        "make it of bookworm or trixie, or use an image of {codename} as the base: --base registry:REFERENCE"
+        "make it of bookworm or trixie, or use an image of {codename} as the base: `--base IMAGE`, such as docker.io/library/debian:{codename}"
     ))]
     UnknownSuite {
         /// Its name.

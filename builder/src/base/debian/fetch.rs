@@ -8,7 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, header};
 use vcstore::{Blob, Store};
 
 use super::Error;
@@ -18,7 +18,7 @@ use crate::network::{Permit, causes};
 const ATTEMPTS: u32 = 4;
 
 /// How many packages are fetched at once: enough to hide a mirror's answer time, few enough not to be a nuisance.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// A connection to mirrors. One thread is quick enough to hash what the fastest of them sends.
 pub(crate) struct Mirror {
@@ -56,7 +56,7 @@ impl Mirror {
 
     /// Fetches a file of at most `limit` bytes into memory.
     pub(crate) async fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
-        self.attempts(url, async |response| {
+        self.attempts(url, None, async |response| {
             let mut bytes = Vec::new();
             let mut body = response.bytes_stream();
             while let Some(piece) = body.try_next().await.map_err(|error| Fault::Network(causes(&error)))? {
@@ -75,7 +75,7 @@ impl Mirror {
         if store.size(&blob.digest) == Some(blob.size) {
             return Ok(());
         }
-        self.attempts(url, async |response| into_store(store, url, blob, response).await).await
+        self.attempts(url, None, async |response| into_store(store, url, blob, response).await).await
     }
 
     /// Fetches files into the store; what the store has already is not fetched. Returns those that are gone from the mirror,
@@ -90,10 +90,36 @@ impl Mirror {
         self.run(ended.try_filter_map(async |gone| Ok(gone)).try_collect())
     }
 
-    async fn attempts<T>(&self, url: &str, read: impl AsyncFn(Response) -> Result<T, Fault>) -> Result<T, Error> {
+    /// Fetches the first `length` bytes of a file into memory; fewer where it is shorter.
+    pub(crate) async fn beginning(&self, url: &str, length: u64) -> Result<Vec<u8>, Error> {
+        self.attempts(url, Some(length), async |response| {
+            let mut bytes = Vec::new();
+            let mut body = response.bytes_stream();
+            // A mirror need not heed the range.
+            while (bytes.len() as u64) < length {
+                let Some(piece) = body.try_next().await.map_err(|error| Fault::Network(causes(&error)))? else { break };
+                bytes.extend_from_slice(&piece);
+            }
+            bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            Ok(bytes)
+        })
+        .await
+    }
+
+    /// Asks for a file, or for the first `length` bytes of it, until it is read or given up.
+    async fn attempts<T>(
+        &self,
+        url: &str,
+        length: Option<u64>,
+        read: impl AsyncFn(Response) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
         let mut attempt = 1;
         loop {
-            let fault = match self.client.get(url).send().await {
+            let mut request = self.client.get(url);
+            if let Some(length) = length {
+                request = request.header(header::RANGE, format!("bytes=0-{}", length.saturating_sub(1)));
+            }
+            let fault = match request.send().await {
                 Ok(response) => match fault(url, &response) {
                     Some(fault) => fault,
                     None => match read(response).await {

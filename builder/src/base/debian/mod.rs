@@ -6,6 +6,7 @@
 
 mod accounts;
 mod alternatives;
+mod apt;
 mod certificates;
 mod choose;
 mod deb;
@@ -17,7 +18,9 @@ mod layers;
 mod minimal;
 mod options;
 mod pam;
+mod programs;
 mod release;
+mod scripts;
 mod signature;
 mod slim;
 mod snapshot;
@@ -46,6 +49,7 @@ use fetch::Mirror;
 use index::Index;
 pub use options::{Layering, Options};
 use release::Release;
+pub use scripts::Unsettled;
 use signature::Keys;
 use sources::Archive;
 use suite::Suite;
@@ -206,7 +210,11 @@ pub fn lock(store: &Store, request: &Request, before: Option<&Pinned>) -> Result
     let mirror = Mirror::new(permit)?;
     let now = SystemTime::now();
     let read = mirror.run(try_join_all(archives.iter().map(|archive| read(store, &mirror, archive, request, now))))?;
-    two_at_once(|| pin(store, request, &archives, read, before))
+    let pinned = two_at_once(|| pin(store, request, &archives, read, before))?;
+    if request.selection == Selection::System {
+        scripts::look_ahead(store, &mirror, &archives, &pinned)?;
+    }
+    Ok(pinned)
 }
 
 /// Runs what reads indexes and packages on two threads, whatever the machine has: each takes a decoder of nine mebibytes. They
@@ -363,6 +371,9 @@ pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: C
     });
     let packages = two_at_once(|| read.collect::<Result<BTreeMap<_, _>, Error>>())?;
     tracing::debug!(elapsed = ?start.elapsed(), "packages are unpacked");
+    if request.selection == Selection::System {
+        scripts::check(&packages)?;
+    }
     let trees = match (request.selection, request.options.layers) {
         (Selection::Static, _) => vec![minimal::tree(&packages)?],
         (Selection::System, Layering::One) => vec![system_of(&packages)?],

@@ -3,14 +3,18 @@
 
 use std::time::{Duration, SystemTime};
 
-use camino::Utf8Path;
+use camino::Utf8PathBuf;
 use pgp::composed::{CleartextSignedMessage, PublicOrSecret, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{PublicKey, Signature, SignatureType};
 use pgp::types::{KeyDetails, Tag, Timestamp, VerifyingKey};
 
 use super::Error;
-use super::sources::Keyring;
+use super::sources::{KeyPlace, Keyring};
+
+/// Where Debian's keys are when nothing says otherwise: the names the package debian-archive-keyring gives the file.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
 /// The keys that may sign releases.
 #[derive(Debug)]
@@ -21,32 +25,50 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads a keyring: binary or armored, with any number of keys.
+    /// Reads a keyring: files that are binary or armored, each with any number of keys.
     pub(crate) fn read(keyring: &Keyring) -> Result<Self, Error> {
-        let (origin, bytes) = match keyring {
-            Keyring::Text(text) => ("of the source of apt".to_owned(), text.clone().into_bytes()),
-            Keyring::Files(paths) => {
-                let first = paths.iter().find(|path| path.exists()).or(paths.first());
-                let path = first.map_or(Utf8Path::new(""), AsRef::as_ref);
-                let read = std::fs::read(path);
-                let bytes = read.map_err(|error| Error::Keyring { path: path.to_string(), why: error.to_string() })?;
-                (path.to_string(), bytes)
-            }
+        let debian = || -> Vec<Utf8PathBuf> {
+            let mut places = KEYRINGS.iter().map(Utf8PathBuf::from);
+            vec![places.find(|path| path.exists()).unwrap_or_else(|| KEYRINGS[0].into())]
         };
-        let bad = |why: String| Error::Keyring { path: origin.clone(), why };
-        let (found, _) = PublicOrSecret::from_reader_many(bytes.as_slice()).map_err(|error| bad(error.to_string()))?;
-        // A key of a kind that this program does not know must not make the others unusable.
-        let keys: Vec<_> = found
-            .filter_map(|key| match key {
-                Ok(PublicOrSecret::Public(key)) => Some(key),
-                Ok(PublicOrSecret::Secret(_)) => None,
-                Err(error) => {
-                    tracing::debug!(%error, %origin, "passing over a key");
-                    None
-                }
-            })
-            .collect();
-        if keys.is_empty() { Err(bad("it holds no public key".to_owned())) } else { Ok(Self { keys, origin }) }
+        let paths = match &keyring.place {
+            KeyPlace::Text(_) => Vec::new(),
+            KeyPlace::Debian => debian(),
+            KeyPlace::Trusted(files) => debian().into_iter().chain(files.iter().cloned()).collect(),
+            KeyPlace::Files(files) => files.clone(),
+        };
+        let origin = match paths.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "of the source of apt".to_owned(),
+            paths => paths,
+        };
+        let mut keys = Vec::new();
+        if let KeyPlace::Text(text) = &keyring.place {
+            keys.extend(public_keys(text.as_bytes(), &origin)?);
+        }
+        for path in &paths {
+            let read = std::fs::read(path);
+            // What apt trusts for other sources may be in any state.
+            let read = read.map_err(|error| Error::Keyring { path: path.to_string(), why: error.to_string() });
+            match (read.and_then(|bytes| public_keys(&bytes, path.as_str())), &keyring.place) {
+                (Err(error), KeyPlace::Trusted(_)) => tracing::debug!(%error, "passing over a keyring"),
+                (found, _) => keys.extend(found?),
+            }
+        }
+        if !keyring.fingerprints.is_empty() {
+            keys.retain(|key| {
+                let subkeys = key.public_subkeys.iter().map(|subkey| subkey.key.fingerprint());
+                let mut all = std::iter::once(key.primary_key.fingerprint()).chain(subkeys);
+                all.any(|one| keyring.fingerprints.contains(&one.to_string().to_ascii_uppercase()))
+            });
+        }
+        if keys.is_empty() {
+            let why = match keyring.fingerprints.join(", ") {
+                none if none.is_empty() => "it holds no public key".to_owned(),
+                fingerprints => format!("it does not hold the key that the source of apt names: {fingerprints}"),
+            };
+            return Err(Error::Keyring { path: origin, why });
+        }
+        Ok(Self { keys, origin })
     }
 
     /// Checks a clearsigned text and returns what was signed, or why it is not to be trusted.
@@ -96,6 +118,21 @@ impl Keys {
         let issuers = if issuers.is_empty() { "unknown".to_owned() } else { issuers.join(" ") };
         Err(format!("it is signed by key {issuers}, which is not in the keyring"))
     }
+}
+
+/// The public keys of a keyring. A key of a kind that this program does not know must not make the others unusable.
+fn public_keys(bytes: &[u8], origin: &str) -> Result<Vec<SignedPublicKey>, Error> {
+    let bad = |error: pgp::errors::Error| Error::Keyring { path: origin.to_owned(), why: error.to_string() };
+    let (found, _) = PublicOrSecret::from_reader_many(bytes).map_err(bad)?;
+    let keys = found.filter_map(|key| match key {
+        Ok(PublicOrSecret::Public(key)) => Some(key),
+        Ok(PublicOrSecret::Secret(_)) => None,
+        Err(error) => {
+            tracing::debug!(%error, %origin, "passing over a key");
+            None
+        }
+    });
+    Ok(keys.collect())
 }
 
 fn verify(signature: &Signature, key: &impl VerifyingKey, signed: &[u8]) -> Result<(), String> {
@@ -189,7 +226,7 @@ mod tests {
 
     use super::{Keys, words};
     use crate::base::debian::Error;
-    use crate::base::debian::sources::Keyring;
+    use crate::base::debian::sources::{KeyPlace, Keyring};
 
     // Keys made for these tests: a primary key that only certifies, valid for 2025 and 2026, and a subkey that signs,
     // valid for 2025. The releases were signed on 2 January 2025.
@@ -200,8 +237,12 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs((20089 + days_of_2025) * 86400)
     }
 
+    fn keyring(place: KeyPlace) -> Keyring {
+        Keyring { place, fingerprints: Vec::new() }
+    }
+
     fn keys(text: &str) -> Keys {
-        Keys::read(&Keyring::Text(text.to_owned())).unwrap()
+        Keys::read(&keyring(KeyPlace::Text(text.to_owned()))).unwrap()
     }
 
     fn refusal(keyring: &str, release: &str, day_of_2025: u64) -> String {
@@ -262,9 +303,12 @@ mod tests {
     #[test]
     fn a_keyring_without_keys_says_so() {
         for text in ["", "not a key", RELEASE] {
-            assert!(matches!(Keys::read(&Keyring::Text(text.to_owned())), Err(Error::Keyring { .. })), "{text:?}");
+            assert!(
+                matches!(Keys::read(&keyring(KeyPlace::Text(text.to_owned()))), Err(Error::Keyring { .. })),
+                "{text:?}"
+            );
         }
-        let missing = Keyring::Files(vec!["/nonexistent/archive.gpg".into()]);
+        let missing = keyring(KeyPlace::Files(vec!["/nonexistent/archive.gpg".into()]));
         let error = Keys::read(&missing).unwrap_err().to_string();
         assert!(error.starts_with("reading the keyring /nonexistent/archive.gpg: No such file"), "{error}");
     }

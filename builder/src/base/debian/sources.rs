@@ -1,10 +1,9 @@
 //! Where packages come from: a mirror that was named, or the machine's own apt sources. No host name is built in, so
 //! the lock names no host either, and a site's mirror is honoured without being told twice.
 
-use apt_sources::signature::Signature;
-use apt_sources::{Repositories, Repository, RepositoryType};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::apt::{self, SignedBy, Source};
 use super::{Error, Request};
 
 /// One suite at one address, and the keys its release must be signed with.
@@ -20,18 +19,28 @@ pub(crate) struct Archive {
     pub(crate) optional: bool,
 }
 
+/// The keys that a release may be signed with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Keyring {
+    /// Where they are.
+    pub(crate) place: KeyPlace,
+    /// Their fingerprints in upper-case hexadecimal, where only some of them will do.
+    pub(crate) fingerprints: Vec<String>,
+}
+
 /// Where keys are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Keyring {
-    /// In files, tried in order; the first that exists is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum KeyPlace {
+    /// Where the package debian-archive-keyring has Debian's.
+    #[default]
+    Debian,
+    /// There, and in these files of keys that apt trusts for every source.
+    Trusted(Vec<Utf8PathBuf>),
+    /// In files, all of them.
     Files(Vec<Utf8PathBuf>),
     /// In a source of apt.
     Text(String),
 }
-
-/// Where Debian's keys are when nothing says otherwise: the names the package debian-archive-keyring gives the file.
-const KEYRINGS: [&str; 2] =
-    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
 /// The archives for a request: the suite itself, its updates, and its security updates when they are wanted.
 pub(crate) fn archives(request: &Request) -> Result<Vec<Archive>, Error> {
@@ -50,7 +59,7 @@ fn mirror(request: &Request, address: &str) -> Result<Vec<Archive>, Error> {
         return Err(Error::BadMirror { address: address.to_owned(), why });
     }
     let archive = |uri: String, suite: String, optional| {
-        let keyring = named_keyring(request).unwrap_or_else(default_keyring);
+        let keyring = named_keyring(request).unwrap_or_default();
         Archive { uri, suite, keyring, optional }
     };
     let mut archives = vec![archive(uri.to_owned(), request.options.suite.clone(), false)];
@@ -65,11 +74,7 @@ fn mirror(request: &Request, address: &str) -> Result<Vec<Archive>, Error> {
 
 /// What the machine's own apt would use.
 fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> {
-    let (repositories, errors) = Repositories::load_from_directory(folder.as_std_path());
-    for error in errors {
-        // As apt does: a source that cannot be read does not stop the others.
-        tracing::warn!(?error, "passing over a source of apt");
-    }
+    let sources = apt::sources(folder);
     let mut suites = vec![request.options.suite.clone()];
     let pockets = [("updates", request.options.updates), ("security", request.options.security)];
     suites.extend(
@@ -79,15 +84,14 @@ fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> 
         let same = |one: &str| one == suite;
         // Where Debian's mirrors have one suite, they have the others.
         let related = |one: &str| pocket(one).is_some_and(|one| Some(one) == pocket(suite));
-        let of = |fits: &dyn Fn(&str) -> bool| repositories.iter().find(|one| carries(one, fits, request));
-        let repository = of(&same).or_else(|| of(&related))?;
-        let uri = repository.uris().iter().find(|uri| matches!(uri.scheme(), "http" | "https"))?;
-        let keyring = named_keyring(request).unwrap_or_else(|| match &repository.signature {
-            Some(Signature::KeyPath(path)) => Keyring::Files(vec![path.to_string_lossy().into_owned().into()]),
-            Some(Signature::KeyBlock(text)) => Keyring::Text(key_block(text)),
-            None => default_keyring(),
-        });
-        let uri = uri.as_str().trim_end_matches('/').to_owned();
+        let best = |fits: &dyn Fn(&str) -> bool| {
+            let carriers = sources.iter().filter(|one| carries(one, fits, request));
+            // Others name their suites as Debian does. Of those that look alike, apt's first is meant.
+            carriers.rev().max_by_key(|one| likeness(one, &sources))
+        };
+        let source = best(&same).or_else(|| best(&related))?;
+        let uri = source.uris.first()?.replace("$(ARCH)", &request.architecture);
+        let keyring = named_keyring(request).unwrap_or_else(|| keyring(&source.signed_by, folder));
         Some(Archive { uri, suite: suite.clone(), keyring, optional: false })
     };
     let archives: Vec<_> = suites.iter().filter_map(find).collect();
@@ -110,35 +114,45 @@ fn pocket(suite: &str) -> Option<&str> {
     SUITES.iter().find_map(|name| suite.strip_prefix(name)).filter(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-fn carries(repository: &Repository, fits: &dyn Fn(&str) -> bool, request: &Request) -> bool {
-    let architectures = repository.architectures();
-    repository.enabled != Some(false)
-        && repository.types().contains(&RepositoryType::Binary)
-        && repository.suites().iter().any(|one| fits(one.trim_end_matches('/')))
-        && repository
-            .components()
-            .is_some_and(|has| request.options.components.iter().all(|wanted| has.contains(wanted)))
-        && (architectures.is_empty() || architectures.contains(&request.architecture))
+fn carries(source: &Source, fits: &dyn Fn(&str) -> bool, request: &Request) -> bool {
+    !source.uris.is_empty()
+        && source.suites.iter().any(|one| fits(one.trim_end_matches('/')))
+        && request.options.components.iter().all(|wanted| source.components.contains(wanted))
+        && (source.architectures.is_empty() || source.architectures.contains(&request.architecture))
+}
+
+/// How much speaks for a source to be Debian's own and not that of somebody who packages for Debian: its keys, then its folder, then
+/// further suites of Debian's at the same place.
+fn likeness(source: &Source, sources: &[Source]) -> (bool, bool, bool) {
+    let keys = source.signed_by.files.iter().any(|path| path.as_str().contains("debian-archive"));
+    let folder = source.uris.iter().any(|uri| ["/debian", "/debian-security"].iter().any(|end| uri.ends_with(end)));
+    let beside = |suite: &str| pocket(suite).is_some_and(|rest| !rest.is_empty());
+    let together = sources.iter().any(|one| one.uris == source.uris && one.suites.iter().any(|suite| beside(suite)));
+    (keys, folder, together)
 }
 
 fn named_keyring(request: &Request) -> Option<Keyring> {
-    request.options.keyring.clone().map(|path| Keyring::Files(vec![path]))
+    let path = request.options.keyring.clone()?;
+    Some(Keyring { place: KeyPlace::Files(vec![path]), fingerprints: Vec::new() })
 }
 
-fn default_keyring() -> Keyring {
-    Keyring::Files(KEYRINGS.map(Utf8PathBuf::from).to_vec())
-}
-
-/// A key as it stands in a source of apt: an empty line is written as one with a dot.
-fn key_block(text: &str) -> String {
-    text.lines().map(str::trim).map(|line| if line == "." { "" } else { line }).collect::<Vec<_>>().join("\n")
+/// The keys of a source of apt's. Where it names keys and no file, apt looks among all that it trusts.
+fn keyring(signed_by: &SignedBy, folder: &Utf8Path) -> Keyring {
+    let SignedBy { files, fingerprints, key } = signed_by.clone();
+    let place = match key {
+        Some(key) => KeyPlace::Text(key),
+        None if !files.is_empty() => KeyPlace::Files(files),
+        None if !fingerprints.is_empty() => KeyPlace::Trusted(apt::trusted(folder)),
+        None => KeyPlace::Debian,
+    };
+    Keyring { place, fingerprints }
 }
 
 #[cfg(test)]
 mod tests {
     use camino::Utf8Path;
 
-    use super::{Archive, Keyring, machine, mirror};
+    use super::{Archive, KeyPlace, Keyring, machine, mirror};
     use crate::base::debian::{Error, Options, Request};
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -148,6 +162,11 @@ mod tests {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         folder
+    }
+
+    fn in_files(paths: &[&str]) -> Keyring {
+        let place = KeyPlace::Files(paths.iter().map(|&path| path.into()).collect());
+        Keyring { place, fingerprints: Vec::new() }
     }
 
     fn found(request: &Request, files: &[(&str, &str)]) -> Result<Vec<Archive>, Error> {
@@ -162,7 +181,7 @@ mod tests {
         let files = [("sources.list", list), ("sources.list.d/security.sources", sources)];
         let archives = found(&Request::default(), &files).unwrap();
         let shown: Vec<_> = archives.iter().map(|one| (one.uri.as_str(), one.suite.as_str(), &one.keyring)).collect();
-        let key = |path: &str| Keyring::Files(vec![path.into()]);
+        let key = |path: &str| in_files(&[path]);
         let expected = [
             ("http://one.example/debian", "bookworm", &key("/keys/a.gpg")),
             ("https://two.example/debian-security", "bookworm-security", &key("/keys/b.gpg")),
@@ -195,7 +214,39 @@ mod tests {
             "http://a.example/s bookworm-security",
         ];
         assert_eq!(shown, expected);
-        assert_eq!(archives[2].keyring, Keyring::Files(vec!["/keys/s.gpg".into()]));
+        assert_eq!(archives[2].keyring, in_files(&["/keys/s.gpg"]));
+    }
+
+    #[test]
+    fn debians_own_source_is_found_among_those_of_others() {
+        let debian =
+            "Types: deb\nURIs: http://near.example/debian\nSuites: bookworm bookworm-updates\nComponents: main\n";
+        let options = Options { security: false, updates: false, ..Options::default() };
+        let request = Request { options, ..Request::default() };
+        for other in [
+            "deb http://java.example/artifactory/deb bookworm main",
+            "deb [signed-by=/keys/tools.gpg] http://tools.example bookworm main",
+        ] {
+            let sources = [("sources.list.d/a.list", other), ("sources.list.d/debian.sources", debian)];
+            let archives = found(&request, &sources).unwrap();
+            assert_eq!(archives[0].uri, "http://near.example/debian", "{other}");
+            assert_eq!(found(&request, &sources[..1]).unwrap().len(), 1, "a site's mirror may be anywhere");
+        }
+        let signed =
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://proxy.example/x bookworm main";
+        let archives = found(&request, &[("sources.list.d/debian.sources", debian), ("sources.list.d/z.list", signed)]);
+        assert_eq!(archives.unwrap()[0].uri, "http://proxy.example/x");
+    }
+
+    #[test]
+    fn keys_named_by_fingerprint_are_looked_for_among_those_apt_trusts() {
+        let list =
+            "deb [signed-by=4D64FEC119C2029067D6E791F8D2585B8783D481] http://$(ARCH).example/debian bookworm main";
+        let archives = found(&Request::default(), &[("sources.list", list)]).unwrap();
+        assert_eq!(archives[0].uri, "http://amd64.example/debian");
+        let Keyring { place, fingerprints } = &archives[0].keyring;
+        assert!(matches!(place, KeyPlace::Trusted(_)), "{place:?}");
+        assert_eq!(fingerprints, &["4D64FEC119C2029067D6E791F8D2585B8783D481"]);
     }
 
     #[test]
@@ -218,7 +269,7 @@ mod tests {
             "http://near.example/debian-security bookworm-security false",
         ];
         assert_eq!(shown, expected);
-        assert!(archives.iter().all(|one| one.keyring == Keyring::Files(vec!["/keys/mine.gpg".into()])));
+        assert!(archives.iter().all(|one| one.keyring == in_files(&["/keys/mine.gpg"])));
         assert!(matches!(mirror(&request, "ftp://near.example/debian"), Err(Error::BadMirror { .. })));
     }
 }

@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 use vcstore::{Content, Entry, Kind, Tree};
 
 use super::suite::Suite;
-use super::{Error, accounts, alternatives, certificates, pam};
+use super::{Error, accounts, alternatives, certificates, pam, programs};
 
 /// A text of the system larger than this is none.
 const TEXT_LIMIT: u64 = 1 << 20;
@@ -53,6 +53,7 @@ pub(crate) fn set_up(tree: &mut Tree) -> Result<(), Error> {
     network(&mut system, suite)?;
     certificates::set_up(&mut system)?;
     pam::set_up(&mut system)?;
+    programs::set_up(&mut system, suite, &groups)?;
     alternatives::set_up(&mut system)
 }
 
@@ -127,6 +128,13 @@ impl<'a> System<'a> {
     /// Makes a folder, unless there is one.
     pub(crate) fn folder(&mut self, path: &str, mode: u32, gid: u64) -> Result<(), Error> {
         self.entry(path, Entry { kind: Kind::Directory, mode, uid: 0, gid })
+    }
+
+    /// Gives a packaged file another group and other permissions.
+    pub(crate) fn change(&mut self, path: &str, mode: u32, gid: u64) -> Result<(), Error> {
+        let Some(entry) = self.tree.get(path).cloned() else { return Ok(()) };
+        self.tree.remove(path);
+        Ok(self.tree.insert(path, Entry { mode, gid, ..entry })?)
     }
 
     fn entry(&mut self, path: &str, entry: Entry) -> Result<(), Error> {
@@ -237,7 +245,7 @@ fn diversions(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
         Suite::Trixie => {
             let folders =
                 ["lib32", "libo32", "libx32"].map(|name| format!("/{name}\n/.{name}.usr-is-merged\nbase-files\n"));
-            let files = UNMERGED.iter().filter(|(path, _)| system.has(&format!("usr/{path}")));
+            let files = unmerged().into_iter().filter(|(path, _)| system.has(&format!("usr/{path}")));
             let files = files.map(|(path, package)| format!("/{path}\n/{path}.usr-is-merged\n{package}\n"));
             folders.into_iter().chain(files).collect()
         }
@@ -245,18 +253,28 @@ fn diversions(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     system.file("var/lib/dpkg/diversions", 0o644, 0, text)
 }
 
-/// Files that trixie's packages claim by their old names, on each processor, and the package.
-const UNMERGED: [(&str, &str); 9] = [
-    ("lib/aarch64-linux-gnu/libtirpc.so.3", "libtirpc3t64"),
-    ("lib/aarch64-linux-gnu/libtirpc.so.3.0.0", "libtirpc3t64"),
-    ("lib/arm-linux-gnueabihf/libtirpc.so.3", "libtirpc3t64"),
-    ("lib/arm-linux-gnueabihf/libtirpc.so.3.0.0", "libtirpc3t64"),
-    ("lib/ld-linux-aarch64.so.1", "libc6"),
-    ("lib/ld-linux-armhf.so.3", "libc6"),
-    ("lib/x86_64-linux-gnu/libtirpc.so.3", "libtirpc3t64"),
-    ("lib/x86_64-linux-gnu/libtirpc.so.3.0.0", "libtirpc3t64"),
-    ("lib64/ld-linux-x86-64.so.2", "libc6"),
+/// Libraries that trixie's packages claim by their old names, and the package.
+const UNMERGED: [(&str, &str); 6] = [
+    ("libhistory.so.8", "libreadline8t64"),
+    ("libhistory.so.8.2", "libreadline8t64"),
+    ("libreadline.so.8", "libreadline8t64"),
+    ("libreadline.so.8.2", "libreadline8t64"),
+    ("libtirpc.so.3", "libtirpc3t64"),
+    ("libtirpc.so.3.0.0", "libtirpc3t64"),
 ];
+
+/// The loaders, which libc6 claims.
+const LOADERS: [&str; 3] = ["lib/ld-linux-aarch64.so.1", "lib/ld-linux-armhf.so.3", "lib64/ld-linux-x86-64.so.2"];
+
+/// The folders of libraries on each processor.
+const LIBRARIES: [&str; 3] = ["lib/aarch64-linux-gnu", "lib/arm-linux-gnueabihf", "lib/x86_64-linux-gnu"];
+
+/// The files that trixie's packages claim by their old names, on each processor, and the package; by path.
+fn unmerged() -> std::collections::BTreeMap<String, &'static str> {
+    let libraries =
+        LIBRARIES.into_iter().flat_map(|folder| UNMERGED.map(|(name, package)| (format!("{folder}/{name}"), package)));
+    libraries.chain(LOADERS.map(|path| (path.to_owned(), "libc6"))).collect()
+}
 
 /// netbase: the names of this machine and of networks. kmod: an empty list of kernel modules.
 fn network(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {

@@ -131,6 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_put_below_a_link_or_a_file_of_another() {
+        for below in [Kind::Symlink("/etc".to_owned()), file()] {
+            let packages = BTreeMap::from([
+                ("one", package(&[("opt/x", below.clone(), 0o777)])),
+                ("two", package(&[("opt/x/shadow", file(), 0o644)])),
+            ]);
+            assert!(unpack(&packages).is_err(), "{below:?}");
+        }
+    }
+
+    #[test]
     fn only_whole_names_are_merged() {
         for (path, expected) in
             [("lib/x", "usr/lib/x"), ("library/x", "library/x"), ("usr/lib/x", "usr/lib/x"), ("sbin", "usr/sbin")]

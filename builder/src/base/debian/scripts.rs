@@ -1,0 +1,205 @@
+//! The installation scripts of packages, none of which is run: whose part this program does itself, and which packages are refused
+//! because nothing does it. All that are refused are named at once, before any package is fetched whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+
+use futures::StreamExt;
+use vcstore::Store;
+
+use super::deb::{self, Beginning, Package};
+use super::fetch::{AT_ONCE, Mirror};
+use super::sources::Archive;
+use super::{Error, Pin, Pinned};
+
+/// The packages that set something up by a script when they are installed, and whose part is done by this program
+/// (`system.rs`, `programs.rs`, `alternatives.rs`) or is nothing on a new system, in every suite of `suite.rs`. A package with a
+/// script that is not here is refused.
+const SETTLED: [&str; 72] = [
+    "adduser",
+    "apt",
+    "base-files",
+    "base-passwd",
+    "bash",
+    "bash-completion",
+    "ca-certificates",
+    "coreutils",
+    "dash",
+    "debconf",
+    "debian-archive-keyring",
+    "debianutils",
+    "dirmngr",
+    "dpkg",
+    "e2fsprogs",
+    "gawk",
+    "git",
+    "gpg",
+    "gpg-agent",
+    "gzip",
+    "init-system-helpers",
+    "iproute2",
+    "iptables",
+    "iputils-ping",
+    "kmod",
+    "less",
+    "libc-bin",
+    "libc6",
+    "libgcrypt20",
+    "libgssapi-krb5-2",
+    "libpam-modules",
+    "libpam-modules-bin",
+    "libpam-runtime",
+    "libpam0g",
+    "libpython3.11-minimal",
+    "libpython3.13-minimal",
+    "libreadline8t64",
+    "libselinux1",
+    "libtirpc3t64",
+    "locales",
+    "login",
+    "login.defs",
+    "mawk",
+    "nano",
+    "netbase",
+    "netcat-openbsd",
+    "nftables",
+    "openssh-client",
+    "openssl",
+    "passwd",
+    "perl",
+    "perl-base",
+    "pinentry-curses",
+    "procps",
+    "psmisc",
+    "python3",
+    "python3-minimal",
+    "python3.11",
+    "python3.11-minimal",
+    "python3.13",
+    "python3.13-minimal",
+    "readline-common",
+    "rsync",
+    "sudo",
+    "tar",
+    "tzdata",
+    "unzip",
+    "usr-is-merged",
+    "util-linux",
+    "util-linux-extra",
+    "vim-common",
+    "xz-utils",
+];
+
+/// The scripts that set a package up.
+const SCRIPTS: [&str; 2] = ["preinst", "postinst"];
+
+/// How much of a package is looked at first: the control files of most are in it.
+const FIRST: u64 = 16 << 10;
+
+/// No control files of a package are larger than this; one whose are is looked at when all of it is here.
+const MOST: u64 = 4 << 20;
+
+/// A package that would be set up by scripts whose part nothing does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Its name.
+    pub package: String,
+    /// Which scripts: `preinst`, `postinst`.
+    pub scripts: Vec<&'static str>,
+    /// The package asked for that brought it, where that is another.
+    pub brought_by: Option<String>,
+}
+
+impl fmt::Display for Unsettled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.package, self.scripts.join(", "))?;
+        if let Some(by) = &self.brought_by {
+            write!(f, "; brought by {by}")?;
+        }
+        write!(f, ")")
+    }
+}
+
+impl Unsettled {
+    /// What stands against a package with control files for which `has` says so.
+    fn find(package: &str, has: impl Fn(&str) -> bool) -> Option<Self> {
+        let scripts: Vec<_> = SCRIPTS.into_iter().filter(|script| has(script)).collect();
+        let refused = !scripts.is_empty() && !SETTLED.contains(&package);
+        refused.then(|| Self { package: package.to_owned(), scripts, brought_by: None })
+    }
+}
+
+/// Refuses packages with scripts that nothing stands in for, all of them together.
+///
+/// # Errors
+/// When there are any.
+pub(super) fn check(packages: &BTreeMap<&str, Package>) -> Result<(), Error> {
+    let refused = packages
+        .iter()
+        .filter_map(|(name, package)| Unsettled::find(name, |script| package.control.contains_key(script)));
+    refuse(refused.collect())
+}
+
+/// The same before the packages are fetched, of those beyond the base: a package begins with its control files. What is read was
+/// not checked against its hash yet, so it can only have a package refused; [`check`] looks at what is used.
+///
+/// # Errors
+/// When there are any.
+pub(super) fn look_ahead(store: &Store, mirror: &Mirror, archives: &[Archive], pinned: &Pinned) -> Result<(), Error> {
+    let unknown = pinned.packages.iter().filter(|pin| pin.set.is_some() && !SETTLED.contains(&pin.name.as_str()));
+    let looks = unknown.map(async |pin| {
+        let names = control_names(store, mirror, archives, pin).await?;
+        let mut unsettled = Unsettled::find(&pin.name, |script| names.iter().any(|name| name == script))?;
+        unsettled.brought_by = pin.set.clone().filter(|set| *set != pin.name);
+        Some(unsettled)
+    });
+    let looks = futures::stream::iter(looks).buffered(AT_ONCE);
+    refuse(mirror.run(looks.filter_map(async |refused| refused).collect()))
+}
+
+fn refuse(packages: Vec<Unsettled>) -> Result<(), Error> {
+    if packages.is_empty() { Ok(()) } else { Err(Error::Script { packages }) }
+}
+
+/// The names of a package's control files; nothing when they cannot be had without the whole of it.
+async fn control_names(store: &Store, mirror: &Mirror, archives: &[Archive], pin: &Pin) -> Option<Vec<String>> {
+    let mut length = FIRST;
+    loop {
+        let bytes = if store.size(&pin.sha256) == Some(pin.size) {
+            let mut bytes = Vec::new();
+            File::open(store.blob_path(&pin.sha256)).ok()?.take(length).read_to_end(&mut bytes).ok()?;
+            bytes
+        } else {
+            let archive = archives.iter().find(|archive| archive.suite == pin.suite)?;
+            mirror.beginning(&format!("{}/{}", archive.uri, pin.path), length).await.ok()?
+        };
+        match deb::control_names(pin, &bytes).ok()? {
+            Beginning::Names(names) => return Some(names),
+            Beginning::Needs(more) if more > length && more <= MOST => length = more,
+            Beginning::Needs(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SETTLED, Unsettled};
+
+    #[test]
+    fn a_package_is_refused_for_the_scripts_that_install_it() {
+        let find = |name: &str, has: &[&str]| Unsettled::find(name, |script| has.contains(&script));
+        assert_eq!(find("cron", &["postrm", "prerm", "config"]), None);
+        assert_eq!(find("git", &["preinst", "postinst"]), None);
+        let mut cron = find("cron", &["postinst", "preinst", "postrm"]).unwrap();
+        assert_eq!(cron.to_string(), "cron (preinst, postinst)");
+        cron.brought_by = Some("mailutils".to_owned());
+        assert_eq!(cron.to_string(), "cron (preinst, postinst; brought by mailutils)");
+    }
+
+    #[test]
+    fn the_list_is_in_order() {
+        assert!(SETTLED.is_sorted());
+    }
+}
