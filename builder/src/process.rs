@@ -1,6 +1,7 @@
 //! Running other programs: bounded in time and in what is kept of their output, always waited for.
 
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -69,12 +70,24 @@ impl Failure {
                     wanted.join(", ")
                 ))
             }
+            Self::Exit { status, words, .. } if made_foreign_call(*status, words) => Some(
+                "it, or a program that it started, made a system call of another instruction set, as a 32-bit program does: \
+                 in the sandbox there are none; have the build do without, or build with --sandbox off, which is recorded"
+                    .to_owned(),
+            ),
             Self::Limit { option, .. } => Some(format!(
                 "raise the limit with --{option}, or `{option}` in [sandbox] of the user's settings, if that much is meant"
             )),
             _ => None,
         }
     }
+}
+
+/// Whether a program, or one that a shell started and told of, was ended for a system call that it may not make.
+fn made_foreign_call(status: ExitStatus, words: &str) -> bool {
+    status.signal() == Some(nix::libc::SIGSYS)
+        || status.code() == Some(128 + nix::libc::SIGSYS)
+        || words.contains("Bad system call")
 }
 
 /// A program that ended, well or not.

@@ -8,8 +8,9 @@
 //! is gone, however it went.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -102,6 +103,8 @@ impl Session {
         let (folder, uses_path) = (tmp.join(format!("{name}{FOLDER}")), tmp.join(format!("{name}{USES}")));
         let file = file.persist(&uses_path).map_err(|error| Error::io("writing", &uses_path)(error.error))?;
         fs::create_dir(&folder).map_err(Error::io("making", &folder))?;
+        // Nobody else reads what is unfinished, or runs it.
+        fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(Error::io("writing", &folder))?;
         Ok((folder, uses_path, file))
     }
 

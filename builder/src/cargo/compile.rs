@@ -17,7 +17,7 @@ use crate::plain::Folder;
 use crate::project::CargoProgram;
 use crate::sandbox::Step;
 use crate::site::{Site, Wanted};
-use crate::source::{FileHash, utf8};
+use crate::source::FileHash;
 use crate::{atomic, host, process};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
@@ -160,11 +160,11 @@ impl Workshop<'_> {
         let Site { store, sandbox, .. } = *self.site;
         let Wanted { component, program, .. } = *job.wanted;
         let folder = sandbox.workplace(store)?;
-        let home = utf8("reading", folder.path())?;
-        let (mut step, places) = self.step(source, target, &home)?;
+        let home = folder.path();
+        let (mut step, places) = self.step(source, target, home)?;
         if let (Some(crates), Some(place)) = (&self.crates, &places.crates) {
             let config = crates.config.replace(PLACE, place.as_str());
-            fs::write(home.join(SETTINGS), config).map_err(crate::Error::io("writing", &home))?;
+            fs::write(home.join(SETTINGS), config).map_err(crate::Error::io("writing", home))?;
         }
         host::give(&program.inputs, &component.name, &mut step)?;
         self.order(job, &places, &mut step);

@@ -15,7 +15,7 @@ use crate::listing::Listing;
 use crate::project::CommandBuild;
 use crate::sandbox::Step;
 use crate::site::{Made, Site, Wanted};
-use crate::source::{FileHash, utf8};
+use crate::source::FileHash;
 
 /// A change in how commands are run that can change what they make changes this number, and with it every key.
 const RECIPE: u32 = 2;
@@ -118,9 +118,9 @@ impl<'a> Task<'a> {
     ) -> Result<Outputs, crate::Error> {
         let sandbox = site.sandbox;
         let folder = sandbox.workplace(site.store)?;
-        let work = utf8("reading", folder.path())?;
+        let work = folder.path();
         files.bring_to(&work.join("source"), sandbox)?;
-        let step = self.step(site, &work)?;
+        let step = self.step(site, work)?;
         sandbox.run(step).map_err(|failure| Error::Failed {
             command: self.command(),
             component: self.component(),

@@ -31,8 +31,7 @@ use self::toolchain::Toolchain;
 use crate::lock::Lock;
 use crate::network::Network;
 use crate::progress::Progress;
-use crate::sandbox::{Sandbox, Step};
-use crate::source::utf8;
+use crate::sandbox::{Sandbox, Step, Workplace};
 use crate::{Error, platform, process};
 
 /// The longest that fetching modules may take.
@@ -140,7 +139,7 @@ impl Go {
 
     /// A folder that stands for the user's home.
     fn home(&self, store: &Store) -> Result<Home, Error> {
-        Home::in_folder(store.temp_dir()?)
+        Home::in_folder(Workplace::within(store.temp_dir()?)?)
     }
 }
 
@@ -178,13 +177,13 @@ impl Places<'_> {
 /// A folder that stands for the user's home and goes when it is dropped.
 struct Home {
     path: Utf8PathBuf,
-    _folder: tempfile::TempDir,
+    _folder: Workplace,
 }
 
 impl Home {
     /// Holds nothing but the wish not to count what Go does.
-    fn in_folder(folder: tempfile::TempDir) -> Result<Self, Error> {
-        let path = utf8("using", folder.path())?;
+    fn in_folder(folder: Workplace) -> Result<Self, Error> {
+        let path = folder.path().to_owned();
         let telemetry = path.join(".config/go/telemetry");
         std::fs::create_dir_all(&telemetry).map_err(Error::io("making", &telemetry))?;
         std::fs::write(telemetry.join("mode"), "off").map_err(Error::io("writing", &telemetry))?;

@@ -16,15 +16,16 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, sethostname, setsid};
 
 use super::Surroundings;
+use super::layers::Missing;
 use super::mounts;
 use super::run::RUNNING;
-use super::spec::{Obstacle, Program, Spec, receive};
+use super::spec::{Obstacle, Program, Report, Spec, receive};
 
 /// Who programs are within the sandbox.
 const BUILDER: u32 = 1000;
 
-/// Becomes the program; returns when there is none.
-pub(super) fn enter(socket: &UnixStream) -> Result<(), Obstacle> {
+/// Becomes the program; where there is none, tells which layers cannot be applied.
+pub(super) fn enter(socket: &UnixStream) -> Result<Report, Obstacle> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(Obstacle::of("end with the supervisor"))?;
     let spec: Spec = receive(socket)
         .map_err(Obstacle::on("read what to run"))?
@@ -51,7 +52,14 @@ pub(super) fn enter(socket: &UnixStream) -> Result<(), Obstacle> {
     }
     umask(Mode::from_bits_truncate(spec.umask));
     prctl::set_no_new_privs().map_err(Obstacle::of("give up privileges"))?;
-    spec.program.as_ref().map_or(Ok(()), become_program)
+    let missing = spec.layers.iter().filter_map(|layer| {
+        let obstacle = layer.apply(&spec.mounts).err()?;
+        Some(Missing { layer: *layer, obstacle })
+    });
+    let missing: Vec<_> = missing.collect();
+    let Some(program) = &spec.program else { return Ok(Report::Tried(missing)) };
+    // Each of these was there when it was tried: without it, the program would run under less than is recorded.
+    Err(missing.into_iter().next().map_or_else(|| become_program(program), |missing| missing.obstacle))
 }
 
 /// Becomes an ordinary user in a user namespace within the sandbox's, and so loses every right over what was made here.
@@ -82,9 +90,10 @@ fn limit_processors(count: usize) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &wanted)
 }
 
-fn become_program(program: &Program) -> Result<(), Obstacle> {
+/// Becomes the program; returns why it cannot.
+fn become_program(program: &Program) -> Obstacle {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments).env_clear().envs(&program.environment).current_dir(&program.dir);
     let error = command.stdin(Stdio::null()).exec();
-    Err(Obstacle::on(format!("{RUNNING}{}", program.path))(error))
+    Obstacle::on(format!("{RUNNING}{}", program.path))(error)
 }

@@ -8,6 +8,11 @@ pub(crate) enum Error {
     #[diagnostic(help("{}", super::probe::advice()))]
     Forbidden { attempt: String, source: std::io::Error },
 
+    /// The machine does not let us filter system calls.
+    #[error("making a sandbox: cannot {attempt}")]
+    #[diagnostic(help("{}; --sandbox auto goes on without, which is recorded", super::probe::FILTER_ADVICE))]
+    Unfiltered { attempt: String, source: std::io::Error },
+
     /// It cannot be known what the machine forbids.
     #[error("making a sandbox: {why}")]
     #[diagnostic(help("run the command again; if it stays so, --sandbox off goes without, which is recorded"))]

@@ -1,7 +1,7 @@
 //! Where programs run that make outputs: they see what was declared and nothing else of the machine.
 //!
 //! A [`Step`] declares what a program gets; [`Sandbox::run`] runs it in user, mount, pid, network, ipc and uts namespaces
-//! of its own. No code here runs between fork and exec. Instead this program starts itself again, three times over:
+//! of its own, under the further layers of [`layers`]. No code here runs between fork and exec. Instead this program starts itself again, three times over:
 //! `supervisor` watches the limits from outside and cleans up, `init` is the first process within and reaps what others
 //! leave, `enter` builds the file system and becomes the program. Where the machine has no namespaces for us, the
 //! supervisor runs the program as it is, and that is recorded.
@@ -12,16 +12,21 @@ mod enter;
 mod error;
 mod explain;
 mod init;
+mod keyring;
+mod landlock;
+mod layers;
 mod mountpoint;
 mod mounts;
 mod probe;
 pub(crate) mod remote;
 mod run;
 mod scope;
+mod seccomp;
 mod settings;
 mod spec;
 mod step;
 mod supervisor;
+mod syscalls;
 mod usage;
 
 use std::fs::{self, Permissions};
@@ -29,10 +34,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::error::Error;
 pub(crate) use self::explain::Wanted;
+use self::layers::{Layer, Layers};
 pub(crate) use self::mounts::HOST;
 use self::probe::Refusal;
 pub(crate) use self::run::{Stage, stage};
@@ -49,8 +56,9 @@ const DISK: u64 = 64 << 30;
 /// How an action's record begins to say that nothing confined its program.
 const UNCONFINED: &str = "none";
 
-/// The permissions of the folder that a step's files are staged in, whatever the umask is: nobody else reads them meanwhile.
-const WORKPLACE_MODE: u32 = 0o700;
+/// The permissions of the folder that a step's files are staged in, and of those around whatever a program may write to,
+/// whatever the umask is: nobody else reads them meanwhile.
+const PRIVATE_MODE: u32 = 0o700;
 
 /// Whether programs that make outputs are confined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
@@ -125,14 +133,47 @@ impl Surroundings {
     };
 }
 
+/// A folder to stage a step's files in, which goes when dropped.
+#[derive(Debug)]
+pub(crate) struct Workplace {
+    path: Utf8PathBuf,
+    /// The folder around it.
+    _around: tempfile::TempDir,
+}
+
+impl Workplace {
+    /// One in this folder, which is nobody else's from now on.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn within(around: tempfile::TempDir) -> Result<Self, crate::Error> {
+        let outer = crate::source::utf8("using", around.path())?;
+        make_private(&outer)?;
+        let path = outer.join("work");
+        fs::create_dir(&path).map_err(crate::Error::io("making", &path))?;
+        make_private(&path)?;
+        Ok(Self { path, _around: around })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+}
+
+/// Lets nobody else into a folder. What is made in it takes no group from it either, as it would with a set-group-ID bit.
+fn make_private(folder: &Utf8Path) -> Result<(), crate::Error> {
+    fs::set_permissions(folder, Permissions::from_mode(PRIVATE_MODE)).map_err(crate::Error::io("writing", folder))
+}
+
 /// Runs steps.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
     mode: Mode,
     limits: Limits,
     surroundings: Surroundings,
-    /// Whether namespaces can be had, once it is known.
-    ability: OnceLock<Result<(), probe::Refusal>>,
+    /// Whether namespaces can be had, and which layers with them, once it is known.
+    ability: OnceLock<Result<Layers, probe::Refusal>>,
     /// Where programs run, when that is not here.
     host: Option<Arc<remote::Host>>,
 }
@@ -176,13 +217,20 @@ impl Sandbox {
         }
         let ability = self.ability.get_or_init(|| {
             let ability = probe::probe();
-            if let (Mode::Auto, Err(Refusal::Forbidden(obstacle))) = (self.mode, &ability) {
-                probe::warn(obstacle);
+            match (self.mode, &ability) {
+                (Mode::Auto, Err(Refusal::Forbidden(obstacle))) => probe::warn(obstacle),
+                (Mode::Auto, Ok(layers)) => layers.lacks().into_iter().for_each(probe::warn_unfiltered),
+                _ => {}
             }
             ability
         });
         match ability {
-            Ok(()) => Ok(true),
+            Ok(layers) => match layers.lacks().filter(|_| self.mode == Mode::Required) {
+                None => Ok(true),
+                Some(obstacle) => {
+                    Err(Error::Unfiltered { attempt: obstacle.attempt.clone(), source: obstacle.error() }.into())
+                }
+            },
             Err(Refusal::Forbidden(_)) if self.mode == Mode::Auto => Ok(false),
             Err(Refusal::Forbidden(obstacle)) => {
                 Err(Error::Forbidden { attempt: obstacle.attempt.clone(), source: obstacle.error() }.into())
@@ -205,13 +253,22 @@ impl Sandbox {
         if let Some(host) = &self.host {
             return Ok(host.confinement());
         }
-        Ok(match (self.is_confined()?, self.ability.get()) {
-            (true, _) => "user, mount, pid, network, ipc and uts namespaces".to_owned(),
-            (false, Some(Err(Refusal::Forbidden(obstacle)))) => {
+        self.is_confined()?;
+        Ok(match self.ability.get() {
+            Some(Ok(layers)) => layers.describe(),
+            Some(Err(Refusal::Forbidden(obstacle))) => {
                 format!("{UNCONFINED}: cannot {}: {}", obstacle.attempt, obstacle.why)
             }
-            (false, _) => format!("{UNCONFINED}: turned off"),
+            _ => format!("{UNCONFINED}: turned off"),
         })
+    }
+
+    /// What confines programs here beside namespaces, as far as that is known: it is once a step was made.
+    fn layers(&self) -> Vec<Layer> {
+        self.ability
+            .get()
+            .and_then(|ability| ability.as_ref().ok())
+            .map_or_else(Vec::new, |found| found.present().collect())
     }
 
     /// Whether programs that ran before may have made these outputs for one that would run here: what was made unconfined is
@@ -227,23 +284,25 @@ impl Sandbox {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub(crate) fn cache(&self, store: &vcstore::Store, name: &str) -> Result<camino::Utf8PathBuf, crate::Error> {
+    pub(crate) fn cache(&self, store: &vcstore::Store, name: &str) -> Result<Utf8PathBuf, crate::Error> {
         let confinement = if self.is_confined()? { "confined" } else { "unconfined" };
-        Ok(store.cache_dir(&format!("{name}/{confinement}"))?)
+        let cache = store.cache_dir(&format!("{name}/{confinement}"))?;
+        // Programs may change the mode of what they write to, but not of the folder around it, which they never see.
+        for folder in [&cache, cache.parent().unwrap_or(&cache)] {
+            make_private(folder)?;
+        }
+        Ok(cache)
     }
 
-    /// A folder to stage a step's files in; it goes when dropped.
+    /// A folder to stage a step's files in; it goes when dropped. The folder around it is nobody else's, and never part of a
+    /// sandbox: whatever modes a program gives to what it sees, no other user of the machine comes to it.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn workplace(&self, store: &vcstore::Store) -> Result<tempfile::TempDir, crate::Error> {
+    pub(crate) fn workplace(&self, store: &vcstore::Store) -> Result<Workplace, crate::Error> {
         // Disks list a folder in an order of their own, which staging in another order does not change.
         let memory = self.surroundings.reversed.then(|| tempfile::TempDir::new_in(MEMORY));
-        let folder = memory.and_then(Result::ok).map_or_else(|| store.temp_dir(), Ok)?;
-        let path = crate::source::utf8("using", folder.path())?;
-        let mode = Permissions::from_mode(WORKPLACE_MODE);
-        fs::set_permissions(&path, mode).map_err(crate::Error::io("writing", &path))?;
-        Ok(folder)
+        Workplace::within(memory.and_then(Result::ok).map_or_else(|| store.temp_dir(), Ok)?)
     }
 
     /// Files in the order to stage them in.
@@ -253,5 +312,43 @@ impl Sandbox {
             files.reverse();
         }
         files.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use camino::{Utf8Path, Utf8PathBuf};
+
+    use super::{Limits, Mode, Sandbox, Surroundings};
+
+    #[test]
+    fn what_programs_write_to_is_within_a_folder_of_its_users_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::try_from(folder.path().join("store")).unwrap();
+        fs::create_dir(&path).unwrap();
+        // A folder of a group's, whose set-group-ID bit goes to all that is made in it.
+        fs::set_permissions(&path, Permissions::from_mode(0o2777)).unwrap();
+        let store = vcstore::Store::open(&path).unwrap();
+        let sandbox = Sandbox::find(Mode::Off, Limits::default());
+        let reversed = sandbox.elsewhere(Surroundings { reversed: true, ..Surroundings::FIXED });
+        let mode = |path: &Utf8Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        let (cache, here, there) = (
+            sandbox.cache(&store, "a/b").unwrap(),
+            sandbox.workplace(&store).unwrap(),
+            reversed.workplace(&store).unwrap(),
+        );
+        for place in [&cache, here.path(), there.path()] {
+            assert_eq!((mode(place), mode(place.parent().unwrap())), (0o700, 0o700), "{place}");
+        }
+        let below = here.path().join("below");
+        fs::create_dir(&below).unwrap();
+        assert_eq!(mode(&below) & 0o7000, 0);
+        // What an earlier run has left open is closed by the next.
+        fs::set_permissions(cache.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(sandbox.cache(&store, "a/b").unwrap(), cache);
+        assert_eq!(mode(cache.parent().unwrap()), 0o700);
     }
 }

@@ -25,6 +25,12 @@ pub(super) const INODE: u64 = 1024;
 /// The devices that every program may use.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
+/// Empty folders in memory that every program may write to, and their modes.
+pub(super) const MEMORY: [(&str, u32); 3] = [("/tmp", 0o1777), ("/home", 0o755), ("/dev/shm", 0o1777)];
+
+/// What `/proc` tells of the machine and of the caller's keys, and no build needs.
+const HIDDEN: [&str; 5] = ["/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list", "/proc/sched_debug"];
+
 const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
@@ -49,7 +55,7 @@ pub(super) fn open(spec: &Spec) -> Result<(), Obstacle> {
     step(pivot_root(PLACE, host.as_str()), "change the root")?;
     std::env::set_current_dir("/").map_err(Obstacle::on("enter the new root"))?;
     devices()?;
-    for (name, mode) in [("/tmp", 0o1777), ("/home", 0o755), ("/dev/shm", 0o1777)] {
+    for (name, mode) in MEMORY {
         folder(name, mode)?;
     }
     accounts().map_err(Obstacle::on("write /etc"))?;
@@ -68,7 +74,7 @@ pub(super) fn close() -> Result<(), Obstacle> {
     umount2(HOST, MntFlags::MNT_DETACH).map_err(Obstacle::of("leave the machine's files"))?;
     fs::remove_dir(HOST).map_err(Obstacle::on("leave the machine's files"))?;
     for path in ["/dev", "/"] {
-        restrict(path).map_err(Obstacle::on(format!("make {path} read-only")))?;
+        restrict(path, MsFlags::MS_RDONLY).map_err(Obstacle::on(format!("make {path} read-only")))?;
     }
     Ok(())
 }
@@ -99,6 +105,9 @@ fn devices() -> Result<(), Obstacle> {
         File::create(&inside).map_err(Obstacle::on(attempt()))?;
         mount(Some(host.as_str()), inside.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(Obstacle::of(attempt()))?;
+        // A device is written to all the same, but its owner, who may run this, cannot change its mode for the machine.
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+        restrict(&inside, flags).map_err(Obstacle::on(attempt()))?;
     }
     for (target, link) in LINKS {
         symlink(target, link).map_err(Obstacle::on(format!("make {link}")))?;
@@ -115,7 +124,8 @@ fn accounts() -> io::Result<()> {
     Ok(())
 }
 
-/// Shows a file or folder of the machine, and makes it and all that is mounted below read-only unless it may be written.
+/// Shows a file or folder of the machine. There are no devices in it nor in what is mounted below, and no set-user-ID bit counts;
+/// all of it is read-only unless it may be written. Its programs may be run: inputs are programs too.
 fn bind(one: &Mount) -> io::Result<()> {
     let host: Utf8PathBuf = Utf8Path::new(HOST).join(one.host.strip_prefix("/").unwrap_or(&one.host));
     let inside = Utf8Path::new("/").join(&one.inside);
@@ -127,18 +137,19 @@ fn bind(one: &Mount) -> io::Result<()> {
     let place = format!("{HOST}/proc/self/fd/{}", opened.as_raw_fd());
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(host.as_std_path()), place.as_str(), None::<&str>, flags, None::<&str>)?;
-    if one.writable {
-        return Ok(());
-    }
+    let kept = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let flags = if one.writable { kept } else { kept | MsFlags::MS_RDONLY };
     let mounts = fs::read_to_string(format!("{HOST}/proc/self/mountinfo"))?;
     let below = parse_mountinfo(&mounts).filter(|mount| mount.path.starts_with(&inside));
-    below.map(|mount| mount.path).try_for_each(restrict)
+    below.map(|mount| mount.path).try_for_each(|path| restrict(path, flags))
 }
 
-/// Makes one mount read-only. What the machine forbids there stays forbidden: the kernel asks for that in a user namespace.
-fn restrict(path: impl AsRef<std::path::Path>) -> io::Result<()> {
+/// Restricts one mount by these flags. What the machine forbids there stays forbidden: the kernel asks for that in a user
+/// namespace.
+fn restrict(path: impl AsRef<std::path::Path>, flags: MsFlags) -> io::Result<()> {
     let path = path.as_ref();
     let known = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
         (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
         (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
         (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
@@ -148,7 +159,7 @@ fn restrict(path: impl AsRef<std::path::Path>) -> io::Result<()> {
     ];
     let now = statvfs(path)?.flags();
     let kept = known.into_iter().filter(|(known, _)| now.contains(*known)).map(|(_, flag)| flag);
-    let flags = kept.fold(MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, |all, flag| all | flag);
+    let flags = kept.fold(MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, |all, flag| all | flag);
     Ok(mount(None::<&str>, path, None::<&str>, flags, None::<&str>)?)
 }
 
@@ -158,9 +169,16 @@ fn processes() -> Result<(), Obstacle> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     match mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>) {
         // In a container that hides parts of its own /proc, the kernel shows no other. Most programs do without.
-        Ok(()) | Err(nix::Error::EPERM) => Ok(()),
+        Ok(()) => HIDDEN.into_iter().filter(|file| Utf8Path::new(file).exists()).try_for_each(hide),
+        Err(nix::Error::EPERM) => Ok(()),
         Err(error) => Err(Obstacle::of("mount /proc")(error)),
     }
+}
+
+/// Shows an empty file in place of this one.
+fn hide(file: &str) -> Result<(), Obstacle> {
+    mount(Some("/dev/null"), file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(Obstacle::of(format!("hide {file}")))
 }
 
 fn parent(path: &Utf8Path) -> io::Result<()> {

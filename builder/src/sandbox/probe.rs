@@ -3,11 +3,16 @@
 use std::fs;
 use std::time::Duration;
 
+use super::layers::{Layer, Layers};
 use super::run;
 use super::spec::{Limits, Obstacle, Report, Spec};
 
 /// What takes milliseconds may take long on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a machine needs for a filter of system calls.
+pub(super) const FILTER_ADVICE: &str = "it takes a kernel with CONFIG_SECCOMP_FILTER and, in a container, a profile that lets \
+                                        programs install filters";
 
 /// Why there is no sandbox.
 #[derive(Debug, Clone)]
@@ -18,18 +23,27 @@ pub(super) enum Refusal {
     Broken(String),
 }
 
-/// Makes a sandbox with nothing in it.
-pub(super) fn probe() -> Result<(), Refusal> {
+/// Makes a sandbox with nothing in it; tells of what layers it can be.
+pub(super) fn probe() -> Result<Layers, Refusal> {
     let limits = Limits { time: LIMIT, memory: None, processes: None, disk: None };
-    let spec = Spec { limits, ..Spec::empty(true) };
+    let spec = Spec { limits, layers: Layer::ALL.to_vec(), ..Spec::empty(true) };
     match run::run(&spec, "vcbuild sandbox") {
         Err(failure) => Err(Refusal::Broken(failure.to_string())),
         Ok((Report::Failed(obstacle), _)) => Err(Refusal::Forbidden(obstacle)),
-        Ok((Report::Ended { status: 0, .. }, _)) => Ok(()),
+        Ok((Report::Tried(missing), _)) => Ok(Layers::without(missing)),
         Ok((Report::Ended { status, .. }, ended)) => {
             Err(Refusal::Broken(format!("it ended with status {status}: {}", ended.words)))
         }
     }
+}
+
+/// Says once that programs are in namespaces alone.
+pub(super) fn warn_unfiltered(obstacle: &Obstacle) {
+    tracing::warn!(
+        "programs run in a sandbox without a filter of system calls: cannot {}: {} (recorded with each action; {FILTER_ADVICE})",
+        obstacle.attempt,
+        obstacle.why,
+    );
 }
 
 /// Says once that programs run unconfined.

@@ -40,7 +40,8 @@ impl Sandbox {
     /// When it cannot be run, goes over a limit, or ends with anything but 0.
     pub(crate) fn run(&self, step: Step) -> Result<process::Output, Failure> {
         let limits = self.limits;
-        let Ready { spec, program, _folder, elsewhere } = step.ready(&self.surroundings, limits);
+        let Ready { mut spec, program, _folder, elsewhere } = step.ready(&self.surroundings, limits);
+        spec.layers = self.layers();
         let Outcome { report, output, words, wanted } = match (&self.host, elsewhere) {
             (Some(host), Some((session, caches))) => {
                 host.run(session, spec, &program, &caches).map_err(Failure::Other)?
@@ -67,6 +68,7 @@ impl Sandbox {
                 let (limit, option) = (limits.describe(Exceeded::Disk), Exceeded::Disk.option());
                 Err(Failure::Limit { program, limit, option, words })
             }
+            Report::Tried(_) => Err(Failure::Other(format!("{program} was not run, only its sandbox made"))),
             Report::Ended { status, .. } => {
                 let status = ExitStatus::from_raw(status);
                 Err(Failure::Exit { program, status, words, wanted })
@@ -113,7 +115,7 @@ pub(crate) fn stage(stage: Stage) -> vcterminal::Exit {
         let done = match stage {
             Stage::Supervisor => supervisor::supervise(&socket).map(Some),
             Stage::Init => init::init(&socket).map(Some),
-            Stage::Enter => enter::enter(&socket).map(|()| None),
+            Stage::Enter => enter::enter(&socket).map(Some),
         };
         let report = done.unwrap_or_else(|obstacle| Some(Report::Failed(obstacle)));
         report.map_or(Ok(()), |report| spec::send(&socket, &report)).map_err(Obstacle::on("answer"))

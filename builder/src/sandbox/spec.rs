@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Surroundings;
+use super::layers::{Layer, Missing};
 
 /// The longest message: more than any step has mounts, arguments and environment.
 const MESSAGE_LIMIT: u64 = 64 << 20;
@@ -31,6 +32,8 @@ pub(super) struct Spec {
     pub(super) output: Option<usize>,
     /// What the kernel is to keep the user's tasks to where it does not count the program's own: no limit, a last resort.
     pub(super) most_tasks: Option<u64>,
+    /// What confines it beside namespaces.
+    pub(super) layers: Vec<Layer>,
 }
 
 impl Spec {
@@ -47,6 +50,7 @@ impl Spec {
             limits: Limits::default(),
             output: None,
             most_tasks: None,
+            layers: Vec::new(),
         }
     }
 }
@@ -101,6 +105,8 @@ pub(super) enum Report {
         /// Which limit it went over.
         exceeded: Option<Exceeded>,
     },
+    /// There was no program to run, and these layers cannot be applied.
+    Tried(Vec<Missing>),
 }
 
 /// What could not be done on the way to the program.

@@ -199,6 +199,7 @@ impl Step {
             limits,
             output,
             most_tasks: None,
+            layers: Vec::new(),
         };
         Ready { spec, program: name, _folder: folder, elsewhere: session.map(|session| (session, caches)) }
     }

@@ -80,7 +80,7 @@ fn a_host_makes_the_same_is_sent_only_what_it_lacks_and_gives_only_what_is_lacke
     let inspected = bench.json(&["inspect", "x", "--store", "one"]);
     let notes = &inspected["images"][0]["platforms"][0]["provenance"][0]["notes"];
     let sandbox = text(&notes["sandbox"]);
-    assert!(sandbox.contains("namespaces, on ssh://127.0.0.1:"), "{sandbox}");
+    assert!(sandbox.contains("namespaces, ") && sandbox.contains("filter, on ssh://127.0.0.1:"), "{sandbox}");
     bench.run(&["store", "verify", "--store", "host/store"]).ok();
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
+mod attacks;
+mod calls;
 mod confinement;
 mod leftovers;
 mod limits;

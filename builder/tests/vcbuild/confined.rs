@@ -1,6 +1,18 @@
 //! Builds in the sandbox: the same images as without it, what is recorded of it, and a project's say in it.
 
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use crate::bench::{Bench, digests};
+
+/// Checks what an action's record says of its sandbox; whether the machine has Landlock is its own affair.
+#[track_caller]
+fn assert_confined(note: &str) {
+    let begin = "\"sandbox\":\"user, mount, pid, network, ipc and uts namespaces, session keyring";
+    assert!(note.starts_with(begin) && note.contains(", system call filter"), "{note}");
+    assert_eq!(note.lines().count(), 1, "{note}");
+}
 
 #[test]
 fn images_are_the_same_with_and_without_it_and_what_confined_them_is_recorded() {
@@ -10,7 +22,7 @@ fn images_are_the_same_with_and_without_it_and_what_confined_them_is_recorded() 
     };
     assert_eq!(build(&confined, "required"), build(&free, "off"));
     let note = |bench: &Bench| bench.tool("sh", &["-c", "grep -ho '\"sandbox\":\"[^\"]*\"' store/actions/*"]);
-    assert_eq!(note(&confined), "\"sandbox\":\"user, mount, pid, network, ipc and uts namespaces\"\n");
+    assert_confined(&note(&confined));
     assert_eq!(note(&free), "\"sandbox\":\"none: turned off\"\n");
 }
 
@@ -35,7 +47,7 @@ fn what_ran_unconfined_is_made_again_where_it_would_be_confined() {
         assert_eq!(build(mode), (0, confined.1.clone()), "{mode}");
     }
     let note = bench.tool("sh", &["-c", "grep -ho '\"sandbox\":\"[^\"]*\"' store/actions/*"]);
-    assert_eq!(note, "\"sandbox\":\"user, mount, pid, network, ipc and uts namespaces\"\n");
+    assert_confined(&note);
 
     let hello = Bench::with_hello();
     let build = |mode: &str| {
@@ -95,7 +107,7 @@ fn a_project_tightens_its_sandbox_and_its_user_loosens_it_and_is_told() {
     }
     assert!(!confined.stderr.contains(unconfined), "{confined:?}");
     let note = || bench.tool("sh", &["-c", "grep -ho '\"sandbox\":\"[^\"]*\"' store/actions/*"]);
-    assert_eq!(note(), "\"sandbox\":\"user, mount, pid, network, ipc and uts namespaces\"\n");
+    assert_confined(&note());
 
     // The user's own settings and the command line may loosen it: said each time, and recorded.
     bench.edit("vcbuild.toml", "ANY = \"\"", "ANY = \"x\"");
@@ -113,4 +125,51 @@ fn a_project_tightens_its_sandbox_and_its_user_loosens_it_and_is_told() {
     bench.run(&["images"]).failed(1, &["gets required", "bash was stopped: it took longer than 1 s"]);
     bench.write("config/vcbuild/config.toml", "[sandbox]\nmode = \"loose\"\n");
     bench.run(&["images"]).failed(2, &["reading the settings", "config.toml"]);
+}
+
+#[test]
+fn what_a_build_makes_is_out_of_others_reach_whatever_modes_it_sets() {
+    let bench = Bench::new();
+    let steps =
+        "echo secret > f; chmod 777 f . /build /build/source; while [ ! -e go ]; do sleep 0.05; done; uname -n > x";
+    bench.write(
+        "vcbuild.toml",
+        &format!(
+            "base = \"scratch\"\n[sandbox]\nmode = \"required\"\ntimeout = \"2m\"\n[components.x]\n\
+             image = \"registry.example/x:v1\"\noutputs = {{ \"/x\" = \"x\" }}\ncommand = [\"bash\", \"-c\", \"{steps}\"]\n"
+        ),
+    );
+    // Others come as far as the store: that is where what they may not see has to be closed.
+    std::fs::set_permissions(bench.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut build = bench.vcbuild(&["images"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let file = || {
+        let files = walkdir::WalkDir::new(bench.path("store/tmp")).into_iter().filter_map(Result::ok);
+        let files = files.filter(|entry| {
+            entry.file_name() == "f" && entry.metadata().is_ok_and(|meta| meta.mode() & 0o777 == 0o777)
+        });
+        files.map(walkdir::DirEntry::into_path).next()
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let found = loop {
+        if let Some(file) = file().filter(|file| file.parent().unwrap().metadata().unwrap().mode() & 0o777 == 0o777) {
+            break file;
+        }
+        assert!(Instant::now() < deadline && build.try_wait().unwrap().is_none(), "the build never came so far");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let private = found.ancestors().take_while(|folder| *folder != bench.path("store"));
+    let private = private.filter(|folder| folder.metadata().unwrap().mode() & 0o077 == 0).count();
+    // As somebody else, where the tests may be somebody else.
+    let other = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let read = other.then(|| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"]).arg(&found).output().unwrap()
+    });
+    std::fs::write(found.with_file_name("go"), "").unwrap();
+    assert!(build.wait().unwrap().success());
+    assert!(private > 0, "nothing around {} is private", found.display());
+    if let Some(read) = read {
+        let said = String::from_utf8_lossy(&read.stderr).into_owned();
+        assert!(!read.status.success() && said.contains("Permission denied"), "{said}");
+    }
 }

@@ -20,7 +20,7 @@ use crate::plain::{Folder, Plain};
 use crate::sandbox::explain::explain;
 use crate::sandbox::run;
 use crate::sandbox::spec::{Limits, Mount, Obstacle, Report};
-use crate::sandbox::{Mode, Sandbox, WORKPLACE_MODE};
+use crate::sandbox::{Mode, PRIVATE_MODE, Sandbox};
 
 /// The cache of what was sent: files by their hashes, and folders of them.
 const CACHE: &str = "host";
@@ -83,17 +83,16 @@ impl Bench<'_> {
             return Err(io::Error::other("a step's mounts and what they hold are not the same number"));
         }
         self.get(&given, from, to)?;
-        let folder = self.store.temp_dir().map_err(io::Error::other)?;
-        let folder = Utf8PathBuf::try_from(folder.path().to_owned()).map(|path| (path, folder));
-        let (path, _folder) = folder.map_err(io::Error::other)?;
+        let folder = self.sandbox.workplace(self.store).map_err(|error| io::Error::other(error.to_string()))?;
         if !spec.confined {
             self.clear()?;
         }
         for (number, (mount, given)) in spec.mounts.iter_mut().zip(&given).enumerate() {
             // Within a sandbox that is being made, a link would lead elsewhere.
-            let place = self.lay(mount, given, spec.confined, &path.join(number.to_string()))?;
+            let place = self.lay(mount, given, spec.confined, &folder.path().join(number.to_string()))?;
             mount.host = place.canonicalize_utf8()?;
         }
+        spec.layers = if spec.confined { self.sandbox.layers() } else { Vec::new() };
         let connected = Connected::watch();
         let ended = run::run(&spec, &program);
         drop(connected);
@@ -174,7 +173,7 @@ impl Bench<'_> {
                 fs::create_dir_all(if confined { new.parent().unwrap_or(new) } else { &parent })?;
                 tree.make(place, content)?;
                 if place.is_dir() {
-                    fs::set_permissions(place, Permissions::from_mode(WORKPLACE_MODE))?;
+                    fs::set_permissions(place, Permissions::from_mode(PRIVATE_MODE))?;
                 }
                 Ok(place.to_owned())
             }
