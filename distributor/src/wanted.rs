@@ -74,11 +74,17 @@ impl Wanted {
         let manifest = Part::of(&this.manifest)?.keeping(children.chain([("config".to_owned(), config.blob.digest)]));
         let (config_digest, manifest_digest) = (config.blob.digest, manifest.blob.digest);
         blobs.extend([config, manifest]);
+        let mut below = manifest_digest;
+        for index in this.indexes.iter().rev() {
+            let index = Part::of(index)?.keeping([("m.0".to_owned(), below)]);
+            below = index.blob.digest;
+            blobs.push(index);
+        }
         let target = Part::of(&image.target)?;
         let target = if target.blob.digest == manifest_digest {
             target
         } else {
-            let target = target.keeping([("m.0".to_owned(), manifest_digest)]);
+            let target = target.keeping([("m.0".to_owned(), below)]);
             blobs.push(target.clone());
             target
         };
@@ -227,6 +233,7 @@ pub(crate) mod tests {
             .iter()
             .map(|platform| PlatformImage {
                 platform: Platform::linux(platform),
+                indexes: Vec::new(),
                 manifest: descriptor(MediaType::ImageManifest, &format!("manifest {name} {layers:?} {platform}")),
                 config: descriptor(MediaType::ImageConfig, &format!("config {layers:?} {platform}")),
                 layers: layers

@@ -8,10 +8,14 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest,
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::index::bare;
 use crate::{Blob, Digest, Error, Store};
 
 /// More platforms than any image is for.
 const PLATFORM_LIMIT: usize = 1_000;
+
+/// Deeper than any image's indexes are in each other.
+const DEPTH_LIMIT: usize = 8;
 
 /// An image and the platforms of it that the store has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub struct Image {
 pub struct PlatformImage {
     /// What it runs on.
     pub platform: Platform,
+    /// The indexes between what the image's name points at and its manifest, the outermost first. Most images have none.
+    pub indexes: Vec<Descriptor>,
     /// Its manifest.
     pub manifest: Descriptor,
     /// Its configuration.
@@ -82,11 +88,46 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
     }
 
-    /// Whether what is for this platform is for the one wanted; a variant that was not asked for does not matter.
+    /// Whether what is for this platform runs on the one wanted.
     #[must_use]
     pub fn serves(&self, wanted: &Self) -> bool {
-        (&self.os, &self.architecture) == (&wanted.os, &wanted.architecture)
-            && (wanted.variant.is_none() || self.variant == wanted.variant)
+        self.distance(wanted).is_some()
+    }
+
+    /// How far what is for this platform is from the best for the one wanted: 0 when there is no better; nothing when it does
+    /// not run there. Variants are compared as containerd compares them: without one `amd64` is `v1`, `arm64` is `v8`, `arm` is
+    /// `v7`, and a processor runs what is for an earlier variant of its own.
+    #[must_use]
+    pub fn distance(&self, wanted: &Self) -> Option<u32> {
+        if (&self.os, &self.architecture) != (&wanted.os, &wanted.architecture) {
+            return None;
+        }
+        let same = || (self.variant == wanted.variant).then_some(0);
+        let (Some((major, minor)), Some((most, last))) = (self.level(), wanted.level()) else { return same() };
+        match self.architecture.as_str() {
+            // What was before v5 is nothing that others go back to.
+            "arm" if major < 5 => same(),
+            "amd64" | "arm" => most.checked_sub(major),
+            // v9.0 has what v8.5 has, v9.1 what v8.6 has, and so on.
+            _ if (major, most) == (8, 9) => Some(last + 1 + (last + 5).checked_sub(minor)?),
+            _ if major == most => last.checked_sub(minor),
+            _ => None,
+        }
+    }
+
+    /// The variant as numbers that grow with what a processor can do, where variants are of that kind.
+    fn level(&self) -> Option<(u32, u32)> {
+        let usual = match self.architecture.as_str() {
+            "amd64" => "v1",
+            "arm" => "v7",
+            "arm64" => "v8",
+            _ => return None,
+        };
+        let variant = self.variant.as_deref().filter(|variant| !variant.is_empty()).unwrap_or(usual);
+        let variant = variant.strip_prefix('v').unwrap_or(variant);
+        let (major, minor) = variant.split_once('.').unwrap_or((variant, "0"));
+        let number = |text: &str| (text.len() == 1).then(|| text.parse().ok()).flatten();
+        Some((number(major)?, number(minor)?))
     }
 }
 
@@ -135,47 +176,70 @@ impl<'de> Deserialize<'de> for Platform {
 
 impl Image {
     /// Reads the image that `target` describes. Platforms of an index whose manifest the store lacks are left out: an
-    /// index stays whole when one platform of it was pulled.
+    /// index stays whole when one platform of it was pulled. So are the artifacts that an index has beside images, such as
+    /// attestations; indexes in an index are followed.
     ///
     /// # Errors
     /// When a document is missing or damaged, breaks the specification, or is more than any image has, or no platform is left.
     pub fn open(store: &Store, name: &str, target: &Descriptor) -> Result<Self, Error> {
-        Self::open_within(&mut Budget::default(), store, name, target)
+        let found = Self::find(&mut Budget::default(), store, name, target)?;
+        found.map_err(|kind| bad(name, format!("it is an artifact ({kind}), and not an image")))
     }
 
-    /// The same, for images that share what may be read.
-    pub(crate) fn open_within(
+    /// The same, for images that share what may be read; the kind of what `target` describes where that is an artifact.
+    pub(crate) fn find(
         budget: &mut Budget,
         store: &Store,
         name: &str,
         target: &Descriptor,
-    ) -> Result<Self, Error> {
+    ) -> Result<Result<Self, String>, Error> {
         let mut platforms = Vec::new();
-        if is_index(target.media_type()) {
-            let index: ImageIndex = budget.document(store, name, target)?;
-            let mut seen = BTreeSet::new();
-            for manifest in index.manifests() {
-                let digest = digest_of(manifest, name)?;
-                if is_manifest(manifest.media_type()) && store.contains(&digest) && seen.insert(digest) {
-                    if seen.len() > PLATFORM_LIMIT {
-                        return Err(bad(name, format!("its index has more than {PLATFORM_LIMIT} manifests")));
-                    }
-                    let image = PlatformImage::open(budget, store, name, manifest)?;
+        let mut artifact = None;
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![(target.clone(), Vec::new())];
+        while let Some((descriptor, above)) = todo.pop() {
+            if is_index(descriptor.media_type()) {
+                let index: ImageIndex = budget.document(store, name, &descriptor)?;
+                let mut indexes: Vec<Descriptor> = above;
+                if descriptor.digest() != target.digest() {
+                    indexes.push(bare(&descriptor));
+                }
+                if indexes.len() >= DEPTH_LIMIT {
+                    return Err(bad(name, format!("its indexes are in each other more than {DEPTH_LIMIT} deep")));
+                }
+                // The first is looked at first.
+                for one in index
+                    .manifests()
+                    .iter()
+                    .rev()
+                    .filter(|one| is_index(one.media_type()) || is_manifest(one.media_type()))
+                {
                     // Attestations stand in an index as images for unknown/unknown.
-                    if image.platform.os != "unknown" {
-                        platforms.push(image);
+                    let is_beside =
+                        one.platform().as_ref().is_some_and(|platform| platform.os().to_string() == "unknown");
+                    let digest = digest_of(one, name)?;
+                    if !is_beside && store.contains(&digest) && seen.insert(digest) {
+                        if seen.len() > PLATFORM_LIMIT {
+                            return Err(bad(name, format!("its index has more than {PLATFORM_LIMIT} manifests")));
+                        }
+                        todo.push((one.clone(), indexes.clone()));
                     }
                 }
+            } else if is_manifest(descriptor.media_type()) {
+                match PlatformImage::open(budget, store, name, &descriptor, above)? {
+                    Ok(image) if image.platform.os == "unknown" => {}
+                    Ok(image) => platforms.push(image),
+                    Err(kind) => artifact = Some(kind),
+                }
+            } else {
+                artifact = Some(descriptor.media_type().to_string());
             }
-        } else if is_manifest(target.media_type()) {
-            platforms.push(PlatformImage::open(budget, store, name, target)?);
-        } else {
-            return Err(bad(name, format!("{} is neither a manifest nor an index", target.media_type())));
         }
-        if platforms.is_empty() {
-            return Err(bad(name, "the store has none of the manifests of its index".to_owned()));
+        match (platforms.is_empty(), artifact) {
+            (false, _) => Ok(Ok(Self { name: name.to_owned(), target: target.clone(), platforms })),
+            (true, Some(kind)) => Ok(Err(kind)),
+            (true, None) => Err(bad(name, "the store has none of the manifests of its index".to_owned())),
         }
-        Ok(Self { name: name.to_owned(), target: target.clone(), platforms })
     }
 
     /// The digest that the name points at.
@@ -184,10 +248,11 @@ impl Image {
         known(&self.target)
     }
 
-    /// The image for `platform`; a variant that was not asked for does not matter.
+    /// The image that is best for `platform`; of several the first.
     #[must_use]
     pub fn platform(&self, platform: &Platform) -> Option<&PlatformImage> {
-        self.platforms.iter().find(|image| image.platform.serves(platform))
+        let fits = self.platforms.iter().filter_map(|image| Some((image.platform.distance(platform)?, image)));
+        fits.min_by_key(|(distance, _)| *distance).map(|(_, image)| image)
     }
 
     /// Every blob of the image, none twice, each after those it names: layers and configuration, manifest, index.
@@ -219,10 +284,20 @@ impl Image {
 }
 
 impl PlatformImage {
-    fn open(budget: &mut Budget, store: &Store, name: &str, descriptor: &Descriptor) -> Result<Self, Error> {
+    /// Reads a manifest; it may be that of an artifact, whose kind is told then.
+    fn open(
+        budget: &mut Budget,
+        store: &Store,
+        name: &str,
+        descriptor: &Descriptor,
+        indexes: Vec<Descriptor>,
+    ) -> Result<Result<Self, String>, Error> {
         let manifest: ImageManifest = budget.document(store, name, descriptor)?;
         let config_digest = digest_of(manifest.config(), name)?;
-        let config: ImageConfiguration = store.document(&config_digest)?;
+        let config: ImageConfiguration = match (store.document(&config_digest), artifact_kind(&manifest)) {
+            (Err(_), Some(kind)) => return Ok(Err(kind)),
+            (config, _) => config?,
+        };
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != manifest.layers().len() {
             let (listed, has) = (diff_ids.len(), manifest.layers().len());
@@ -243,13 +318,15 @@ impl PlatformImage {
             architecture: config.architecture().to_string(),
             variant: config.variant().clone(),
         };
-        Ok(Self { platform, manifest: descriptor.clone(), config: manifest.config().clone(), layers })
+        let (manifest, config) = (descriptor.clone(), manifest.config().clone());
+        Ok(Ok(Self { platform, indexes, manifest, config, layers }))
     }
 
     /// Every blob, each after those it names.
     pub fn blobs(&self) -> impl Iterator<Item = Descriptor> {
         let layers = self.layers.iter().map(Layer::descriptor);
-        layers.chain([self.config.clone(), self.manifest.clone()])
+        let documents = [self.config.clone(), self.manifest.clone()];
+        layers.chain(documents).chain(self.indexes.iter().rev().cloned())
     }
 }
 
@@ -259,6 +336,18 @@ impl Layer {
     pub fn descriptor(&self) -> Descriptor {
         descriptor(&self.media_type, Blob { digest: self.digest, size: self.size })
     }
+}
+
+/// What a manifest describes where that is not an image, by its own words (image specification, "Guidelines for Artifact
+/// Usage"): only what its configuration holds tells for sure.
+#[must_use]
+pub fn artifact_kind(manifest: &ImageManifest) -> Option<String> {
+    let config = manifest.config().media_type();
+    let docker = "application/vnd.docker.container.image.v1+json";
+    if *config == MediaType::ImageConfig || config.as_ref() == docker {
+        return None;
+    }
+    Some(manifest.artifact_type().as_ref().unwrap_or(config).to_string())
 }
 
 /// How many bytes of indexes and manifests may yet be read, of one image or of all of an archive: what they say stays in
@@ -413,6 +502,137 @@ pub(crate) mod tests {
         }
     }
 
+    #[test]
+    fn variants_are_compared_as_containerd_compares_them() {
+        let distance = |has: &str, wanted: &str| {
+            let [has, wanted] = [has, wanted].map(|text| {
+                text.parse::<Platform>().unwrap_or_else(|_| {
+                    // Variants have a dot, which is not written on command lines.
+                    let (rest, variant) = text.rsplit_once('/').unwrap();
+                    Platform { variant: Some(variant.to_owned()), ..rest.parse().unwrap() }
+                })
+            });
+            has.distance(&wanted)
+        };
+        for (has, wanted, expected) in [
+            ("linux/amd64", "linux/amd64", Some(0)),
+            ("linux/amd64/v1", "linux/amd64", Some(0)),
+            ("linux/amd64/v2", "linux/amd64", None),
+            ("linux/amd64/v3", "linux/amd64/v1", None),
+            ("linux/amd64", "linux/amd64/v3", Some(2)),
+            ("linux/amd64/v2", "linux/amd64/v3", Some(1)),
+            ("linux/386", "linux/amd64", None),
+            ("linux/arm64/v8", "linux/arm64", Some(0)),
+            ("linux/arm64", "linux/arm64/v8", Some(0)),
+            ("linux/arm64/v8.0", "linux/arm64", Some(0)),
+            ("linux/arm64/v8.2", "linux/arm64", None),
+            ("linux/arm64/v9", "linux/arm64", None),
+            ("linux/arm64", "linux/arm64/v8.2", Some(2)),
+            ("linux/arm64/v8.5", "linux/arm64/v9", Some(1)),
+            ("linux/arm64/v8.6", "linux/arm64/v9", None),
+            ("linux/arm64/v9", "linux/arm64/v8.9", None),
+            ("linux/arm64/v9.0", "linux/arm64/v9.1", Some(1)),
+            ("linux/arm/v8", "linux/arm64", None),
+            ("linux/arm/v7", "linux/arm", Some(0)),
+            ("linux/arm", "linux/arm/v7", Some(0)),
+            ("linux/arm/v6", "linux/arm/v7", Some(1)),
+            ("linux/arm/v5", "linux/arm/v7", Some(2)),
+            ("linux/arm/v4", "linux/arm/v7", None),
+            ("linux/arm/v8", "linux/arm/v7", None),
+            ("linux/arm/v7", "linux/arm/v6", None),
+            ("linux/riscv64", "linux/riscv64", Some(0)),
+            ("linux/riscv64/rva22", "linux/riscv64", None),
+            ("linux/amd64/weird", "linux/amd64", None),
+            ("linux/amd64/weird", "linux/amd64/weird", Some(0)),
+            ("windows/amd64", "linux/amd64", None),
+        ] {
+            assert_eq!(distance(has, wanted), expected, "{has} for {wanted}");
+        }
+    }
+
+    /// A manifest of `image` with some changes.
+    fn changed(store: &Store, image: &Image, change: impl FnOnce(&mut serde_json::Value)) -> Descriptor {
+        let mut manifest: serde_json::Value = store.document(&image.digest()).unwrap();
+        change(&mut manifest);
+        descriptor("application/vnd.oci.image.manifest.v1+json", store.put_document(&manifest).unwrap())
+    }
+
+    /// A manifest of `image` whose configuration is for another variant.
+    fn variant(store: &Store, image: &Image, variant: &str) -> Descriptor {
+        let mut config: serde_json::Value = store.document(&image.platforms[0].config_digest()).unwrap();
+        config["variant"] = json!(variant);
+        let config = store.put_document(&config).unwrap();
+        changed(store, image, |manifest| {
+            manifest["config"]["digest"] = json!(config.digest);
+            manifest["config"]["size"] = json!(config.size);
+        })
+    }
+
+    #[test]
+    fn the_best_variant_of_an_index_is_taken_wherever_it_stands() {
+        let (_folder, store) = scratch();
+        let image = image(&store, Compression::Gzip, b"x");
+        let [v3, v2] = ["v3", "v2"].map(|name| variant(&store, &image, name));
+        let index = index(&store, &[v3, image.target.clone(), v2], 1);
+        let opened = Image::open(&store, "x", &index).unwrap();
+        let best = |wanted: &str| opened.platform(&wanted.parse().unwrap()).map(|one| one.platform.to_string());
+        assert_eq!(best("linux/amd64").as_deref(), Some("linux/amd64"));
+        assert_eq!(best("linux/amd64/v2").as_deref(), Some("linux/amd64/v2"));
+        assert_eq!(best("linux/amd64/v4").as_deref(), Some("linux/amd64/v3"));
+    }
+
+    #[test]
+    fn artifacts_beside_images_are_passed_over_and_named_where_they_are_alone() {
+        let (_folder, store) = scratch();
+        let image = image(&store, Compression::Gzip, b"x");
+        let empty = store.put(b"{}").unwrap();
+        let artifact = changed(&store, &image, |manifest| {
+            manifest["artifactType"] = json!("application/vnd.example.sbom");
+            manifest["config"] =
+                json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty.digest, "size": 2});
+        });
+        // Its configuration may be anywhere, or nowhere.
+        let absent = changed(&store, &image, |manifest| {
+            let digest = crate::Digest::of(b"absent");
+            manifest["config"] =
+                json!({"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": digest, "size": 6});
+        });
+        let other = descriptor("application/vnd.oci.artifact.manifest.v1+json", store.put(b"{ }").unwrap());
+        for beside in [&artifact, &absent, &other] {
+            let index = index(&store, &[beside.clone(), image.target.clone()], 1);
+            assert_eq!(Image::open(&store, "x", &index).unwrap().platforms, image.platforms);
+        }
+        let said = Image::open(&store, "x", &artifact).unwrap_err().to_string();
+        assert_eq!(said, "reading image x: it is an artifact (application/vnd.example.sbom), and not an image");
+        let alone = index(&store, &[absent], 1);
+        assert!(Image::open(&store, "x", &alone).unwrap_err().to_string().contains("vnd.cncf.helm.config"));
+        // A type that nobody knows is no artifact's where the configuration is one.
+        let odd =
+            changed(&store, &image, |manifest| manifest["config"]["mediaType"] = json!("application/octet-stream"));
+        assert_eq!(Image::open(&store, "x", &odd).unwrap().platforms[0].layers, image.platforms[0].layers);
+    }
+
+    #[test]
+    fn indexes_in_an_index_are_followed_and_kept() {
+        let (_folder, store) = scratch();
+        let image = image(&store, Compression::Gzip, b"x");
+        let mut target = index(&store, std::slice::from_ref(&image.target), 1);
+        let mut deep = vec![target.clone()];
+        for _ in 0..7 {
+            target = index(&store, &[target], 1);
+            deep.insert(0, target.clone());
+        }
+        let opened = Image::open(&store, "x", &target).unwrap();
+        assert_eq!(opened.platforms[0].indexes, deep[1..]);
+        assert_eq!(opened.platforms[0].layers, image.platforms[0].layers);
+        let blobs = opened.blobs();
+        assert!(deep.iter().all(|one| blobs.iter().any(|blob| blob.digest() == one.digest())), "{blobs:?}");
+        assert_eq!(blobs.last().unwrap().digest(), target.digest());
+        opened.check_complete(&store).unwrap();
+        let said = Image::open(&store, "x", &index(&store, &[target], 1)).unwrap_err().to_string();
+        assert_eq!(said, "reading image x: its indexes are in each other more than 8 deep");
+    }
+
     /// An index that names each of these manifests so many times.
     fn index(store: &Store, manifests: &[Descriptor], times: usize) -> Descriptor {
         let named: Vec<_> = manifests.iter().flat_map(|manifest| std::iter::repeat_n(manifest, times)).collect();
@@ -450,7 +670,7 @@ pub(crate) mod tests {
 
         let few = index(&store, &manifests(&store, &image, 10), 1);
         let mut budget = Budget { limit: 20_000, used: 0 };
-        let mut open = || Image::open_within(&mut budget, &store, "x", &few).map(|image| image.platforms.len());
+        let mut open = || Image::find(&mut budget, &store, "x", &few).map(|found| found.unwrap().platforms.len());
         assert_eq!(open().unwrap(), 10);
         let said = (0..10).find_map(|_| open().err()).unwrap().to_string();
         assert_eq!(said, "reading image x: its manifests are larger than 20000 bytes together");

@@ -39,7 +39,7 @@ pub use compression::{Compression, Decoder};
 pub use digest::{ActionKey, Blob, Digest, Hasher, ParseDigestError};
 pub use error::Error;
 pub use gc::{Busy, Collected, CollectedCache, Keep};
-pub use image::{Image, Layer, Platform, PlatformImage, is_short_for};
+pub use image::{Image, Layer, Platform, PlatformImage, artifact_kind, is_short_for};
 pub use json::canonical_json;
 pub use record::{Record, Substituter};
 pub use store::Store;

@@ -331,6 +331,7 @@ fn wanted(images: &[Image], nodes: &[Node], dry_run: bool) -> BTreeMap<Digest, u
         for platform in &image.platforms {
             add(&platform.manifest);
             add(&platform.config);
+            platform.indexes.iter().for_each(&mut add);
         }
         let meant = |platform: &str| processors.as_ref().is_none_or(|known| known.contains(platform));
         for platform in image.platforms.iter().filter(|one| !dry_run && meant(&one.platform.architecture)) {

@@ -18,6 +18,9 @@ use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
 /// More entries than any image archive has.
 pub(super) const ENTRY_LIMIT: usize = 100_000;
 
+/// More links than any archive has from a name to what it stands for.
+const LINK_LIMIT: usize = 16;
+
 /// More images than any archive names. Each is read on its own, whatever it shares with others, within one budget.
 const IMAGE_LIMIT: usize = 1_000;
 
@@ -38,18 +41,23 @@ pub fn import(store: &Store, path: &Utf8Path) -> Result<Vec<Image>, Error> {
         return Err(bad(path, &format!("it names more than {IMAGE_LIMIT} images")));
     }
     let mut budget = Budget::default();
-    let images = index
-        .manifests()
-        .iter()
-        .map(|target| {
-            let name = name_of(target).unwrap_or_else(|| path.file_stem().unwrap_or("image").to_owned());
-            let image = Image::open_within(&mut budget, store, &name, &bare(target))?;
-            image.check_complete(store)?;
-            Ok(image)
-        })
-        .collect::<Result<Vec<_>, Error>>()
-        .map_err(|error| because(path, error))?;
-    if images.is_empty() { Err(bad(path, "it names no image")) } else { Ok(images) }
+    let (mut images, mut artifact) = (Vec::new(), None);
+    for target in index.manifests() {
+        let name = name_of(target).unwrap_or_else(|| path.file_stem().unwrap_or("image").to_owned());
+        match Image::find(&mut budget, store, &name, &bare(target)).map_err(|error| because(path, error))? {
+            Ok(image) => {
+                image.check_complete(store).map_err(|error| because(path, error))?;
+                images.push(image);
+            }
+            // What tools keep beside images: signatures, attestations, lists of packages.
+            Err(kind) => artifact = Some(kind),
+        }
+    }
+    match (images.is_empty(), artifact) {
+        (false, _) => Ok(images),
+        (true, Some(kind)) => Err(bad(path, &format!("it holds an artifact ({kind}), and no image"))),
+        (true, None) => Err(bad(path, "it names no image")),
+    }
 }
 
 /// Copies what the layout's index leads to, each blob checked against its name.
@@ -89,16 +97,39 @@ fn import_layout(store: &Store, path: &Utf8Path) -> Result<ImageIndex, Error> {
 struct Members {
     documents: BTreeMap<String, Vec<u8>>,
     files: BTreeMap<String, Blob>,
-    /// Old docker-archives link layers that images share.
+    /// Archives link layers that images share: `docker save` by symbolic links, who packs its files again by hard ones.
     links: BTreeMap<String, String>,
+}
+
+impl Members {
+    /// Whether there is a member of this name.
+    fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name) || self.documents.contains_key(name) || self.links.contains_key(name)
+    }
+
+    /// The name of the member that is no link, which `name` leads to.
+    fn followed<'a>(&'a self, mut name: &'a str) -> Option<&'a str> {
+        for _ in 0..LINK_LIMIT {
+            match self.links.get(name) {
+                Some(target) => name = target,
+                None => return Some(name),
+            }
+        }
+        None
+    }
+
+    /// The document of this name at the top.
+    fn document(&self, name: &str) -> Option<&Vec<u8>> {
+        self.documents.get(self.followed(name)?)
+    }
 }
 
 fn import_tar(store: &Store, path: &Utf8Path, file: File) -> Result<ImageIndex, Error> {
     let members = read_members(store, path, file)?;
-    if let Some(bytes) = members.documents.get("index.json") {
+    if let Some(bytes) = members.document("index.json") {
         return parse(path, "index.json", bytes);
     }
-    let Some(bytes) = members.documents.get("manifest.json") else {
+    let Some(bytes) = members.document("manifest.json") else {
         return Err(bad(path, "it has neither an index.json (OCI image layout) nor a manifest.json (docker-archive)"));
     };
     let entries: Vec<DockerManifest> = parse(path, "manifest.json", bytes)?;
@@ -153,10 +184,15 @@ fn read_members(store: &Store, path: &Utf8Path, file: File) -> Result<Members, E
                     members.files.insert(name, blob);
                 }
             }
-            tar::EntryType::Symlink => {
+            kind @ (tar::EntryType::Symlink | tar::EntryType::Link) => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                let target = resolve(&name, &String::from_utf8_lossy(&target))
-                    .ok_or_else(|| bad(path, &format!("its link {name} leads out of it")))?;
+                let target = String::from_utf8_lossy(&target);
+                // A hard link names an entry before it, and not a place beside it.
+                let target = if kind.is_symlink() { resolve(&name, &target) } else { normalise(&target) };
+                let target = target.ok_or_else(|| bad(path, &format!("its link {name} leads out of it")))?;
+                if kind.is_hard_link() && !members.has(&target) {
+                    return Err(bad(path, &format!("its link {name} leads to {target}, which is not before it")));
+                }
                 members.links.insert(name, target);
             }
             other => return Err(bad(path, &format!("{name} is {other:?}, which no image archive holds"))),
@@ -177,8 +213,9 @@ struct DockerManifest {
 /// Makes the OCI manifest that the docker-archive does not have.
 fn convert(store: &Store, path: &Utf8Path, members: &Members, entry: &DockerManifest) -> Result<Descriptor, Error> {
     let find = |name: &str| {
-        let name = members.links.get(name).map_or(name, String::as_str);
-        members.files.get(name).copied().ok_or_else(|| bad(path, &format!("it has no {name}")))
+        let followed =
+            members.followed(name).ok_or_else(|| bad(path, &format!("its link {name} leads in a circle")))?;
+        members.files.get(followed).copied().ok_or_else(|| bad(path, &format!("it has no {followed}")))
     };
     let config_blob = find(&entry.config)?;
     let config: ImageConfiguration = store.document(&config_blob.digest).map_err(|error| because(path, error))?;

@@ -118,6 +118,107 @@ mod tests {
         assert_eq!((read[0].name.as_str(), &read[0].platforms[0].layers), (NAME, &one.layers));
     }
 
+    /// A docker-archive of the same layer under several names, which are linked as `links` says: name, target, and whether hard.
+    fn linked(path: &camino::Utf8Path, layers: &[&str], links: &[(&str, &str, bool)]) -> crate::Digest {
+        let (_folder, store) = scratch();
+        let image = image(&store, Compression::None, b"manager");
+        let one = &image.platforms[0];
+        let layer = std::fs::read(store.blob_path(&one.layers[0].digest)).unwrap();
+        let mut config: serde_json::Value = store.document(&one.config_digest()).unwrap();
+        config["rootfs"]["diff_ids"] = json!(vec![one.layers[0].digest; layers.len()]);
+        config.as_object_mut().unwrap().remove("history");
+        let manifest = json!([{"Config": "config.json", "RepoTags": ["a/b:c"], "Layers": layers}]);
+        let mut tar = tar::Builder::new(std::fs::File::create(path).unwrap());
+        let mut add = |name: &str, content: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, name, content).unwrap();
+        };
+        add("config.json", &serde_json::to_vec(&config).unwrap());
+        add("./manifest.json", &serde_json::to_vec(&manifest).unwrap());
+        add("one/layer.tar", &layer);
+        for (name, target, hard) in links {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(if *hard { tar::EntryType::Link } else { tar::EntryType::Symlink });
+            header.set_size(0);
+            tar.append_link(&mut header, name, target).unwrap();
+        }
+        tar.finish().unwrap();
+        one.layers[0].digest
+    }
+
+    #[test]
+    fn links_of_either_kind_stand_for_what_they_lead_to() {
+        let (folder, _store) = scratch();
+        let path = archive_path(&folder);
+        let layers = ["one/layer.tar", "two/layer.tar", "three/layer.tar"];
+        for links in [
+            [("two/layer.tar", "one/layer.tar", true), ("three/layer.tar", "./one/layer.tar", true)],
+            [("two/layer.tar", "one/layer.tar", true), ("three/layer.tar", "two/layer.tar", true)],
+            [("two/layer.tar", "../one/layer.tar", false), ("three/layer.tar", "../two/layer.tar", false)],
+            [("two/layer.tar", "../three/layer.tar", false), ("three/layer.tar", "one/layer.tar", true)],
+        ] {
+            let layer = linked(&path, &layers, &links);
+            let (_other_folder, other) = scratch();
+            let read = import(&other, &path).unwrap();
+            assert!(read[0].platforms[0].layers.iter().all(|one| one.digest == layer), "{links:?}");
+        }
+        for (links, why) in [
+            ([("two/layer.tar", "/etc/passwd", true), ("x", "y", false)], "leads out of it"),
+            ([("two/layer.tar", "../one/layer.tar", true), ("x", "y", false)], "leads out of it"),
+            ([("two/layer.tar", "three/layer.tar", true), ("x", "y", false)], "which is not before it"),
+            (
+                [("two/layer.tar", "../three/layer.tar", false), ("three/layer.tar", "../two/layer.tar", false)],
+                "in a circle",
+            ),
+        ] {
+            linked(&path, &layers[..2], &links);
+            let (_other_folder, other) = scratch();
+            let error = import(&other, &path).unwrap_err().to_string();
+            assert!(error.contains(why), "{links:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_beside_an_image_is_passed_over() {
+        let (folder, store) = scratch();
+        let image = image(&store, Compression::Zstd, b"manager");
+        let path = archive_path(&folder);
+        write(&store, std::slice::from_ref(&image), &[], &path).unwrap();
+        let layout = Utf8PathBuf::try_from(folder.path().join("layout")).unwrap();
+        tar::Archive::new(std::fs::File::open(&path).unwrap()).unpack(&layout).unwrap();
+        let put = |content: &[u8]| {
+            let digest = crate::Digest::of(content);
+            std::fs::write(layout.join("blobs/sha256").join(digest.hex()), content).unwrap();
+            digest
+        };
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let empty = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": put(b"{}"), "size": 2});
+        let signature = json!({"schemaVersion": 2, "mediaType": kind, "artifactType": "application/vnd.example.signature",
+            "config": empty, "layers": [empty]});
+        let signature = serde_json::to_vec(&signature).unwrap();
+        let beside = json!({"mediaType": kind, "digest": put(&signature), "size": signature.len()});
+        let index: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+        for (manifests, images) in [(json!([beside, index["manifests"][0]]), 1), (json!([beside]), 0)] {
+            let mut index = index.clone();
+            index["manifests"] = manifests;
+            std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
+            let (_other_folder, other) = scratch();
+            match import(&other, &layout) {
+                Ok(read) => assert_eq!(read, std::slice::from_ref(&image)),
+                Err(error) => {
+                    assert_eq!(images, 0, "{error}");
+                    assert!(
+                        error
+                            .to_string()
+                            .contains("it holds an artifact (application/vnd.example.signature), and no image")
+                    );
+                }
+            }
+        }
+    }
+
     fn tarball(path: &camino::Utf8Path, members: &[(String, Vec<u8>)]) {
         let mut tar = TarWriter::new(std::fs::File::create(path).unwrap());
         for (name, content) in members {
