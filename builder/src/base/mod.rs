@@ -20,6 +20,7 @@ use self::from_packages::FromPackages;
 pub(crate) use self::packages::{Package, described_in, packages, status};
 use crate::lock::Lock;
 use crate::progress::Progress;
+use crate::project::parse_reference;
 use crate::{Error, image};
 
 /// The base of [`Spec::Registry`] where no reference is given, and of a build that says nothing about its base.
@@ -62,7 +63,7 @@ impl FromStr for Spec {
             "" => Err(bad("it names no file".to_owned())),
             path => Ok(Utf8PathBuf::from(path)),
         };
-        let reference = |text: &str| text.parse().map(Self::Registry).map_err(|why| bad(format!("{why}")));
+        let reference = |text: &str| parse_reference(text).map(Self::Registry).map_err(bad);
         match (text, text.split_once(':')) {
             ("debian", _) => Ok(Self::Debian(Box::default())),
             ("static", _) => Ok(Self::Static(Box::default())),
@@ -275,6 +276,9 @@ mod tests {
         for (text, full) in cases {
             assert_eq!(text.parse::<Spec>().unwrap().to_string(), full);
         }
+        assert!(
+            "registry.example/app:a/b".parse::<Spec>().unwrap_err().to_string().contains("the tag \"a/b\" has a '/'")
+        );
         for bad in ["", "oci:", "docker-archive:", "A B"] {
             assert!(bad.parse::<Spec>().is_err(), "{bad:?} must be refused");
         }

@@ -9,6 +9,7 @@ use crate::base;
 use crate::lock::{self, Lock, Policy};
 use crate::network::Network;
 use crate::progress::Progress;
+use crate::project::parse_reference;
 
 /// What the name of a registry's image begins with, as other tools have it.
 const REGISTRY: &str = "docker://";
@@ -52,7 +53,7 @@ impl Opened {
 /// Pulls an image for linux/amd64 into a store of its own.
 fn pull(reference: &str, store: &Store) -> Result<Image, Error> {
     let bad = |why| Error::Usage(format!("{REGISTRY}{reference} is no image of a registry: {why}"));
-    let reference = reference.parse().map_err(|why: oci_spec::distribution::ParseError| bad(why.to_string()))?;
+    let reference = parse_reference(reference).map_err(bad)?;
     let lock = Lock::open(&store.path().join(lock::FILE_NAME), Policy::Fill, Network::Open)?;
     let image = base::pull(&reference, &Platform::default(), store, &lock, &Progress::start())?;
     Ok(Image::open(store, &reference.whole(), &image.manifest)?)

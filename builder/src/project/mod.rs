@@ -19,7 +19,7 @@ pub(crate) use self::file::{SourceTable, VersionTable};
 pub(crate) use self::files::{Added, AddedKind, Place};
 pub(crate) use self::found::{Found, find};
 pub(crate) use self::kind::{CargoProgram, CommandBuild, GoProgram, Kind, Prebuilt};
-pub(crate) use self::reference::full_reference;
+pub(crate) use self::reference::{full_reference, parse as parse_reference};
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
@@ -362,7 +362,7 @@ mod tests {
             ("", "it has no [components.NAME]"),
             ("[components.web]", "component web: it has no image"),
             ("[components.\"a b\"]\nimage = \"x\"", "component a b: its name may have letters"),
-            ("[components.web]\nimage = \"X Y\"", "\"X Y\" is no image reference"),
+            ("[components.web]\nimage = \"X Y\"", "\"X Y\" is not a valid image reference"),
             (&format!("{image}package = \"github.com/x\""), "its package \"github.com/x\" is no folder of the source"),
             (&format!("{image}binary = \"bin/web\""), "its binary \"bin/web\" is no absolute path"),
             (&format!("{image}archive = \"a/{{arch}}\""), "its archive \"a/amd64\" is no file name, without folders"),

@@ -1,32 +1,61 @@
-//! The names of images that are made. They are read here and not by the registry's client, whose regular expression takes
-//! fifteen mebibytes to compile: more than all else that a build without changes holds.
+//! References of images: registry, repository, tag, digest. They are read here and not by the registry's client, whose regular
+//! expression takes fifteen mebibytes to compile: more than all else that a build without changes holds. It has no IPv6
+//! addresses either.
+
+use std::net::Ipv6Addr;
+
+use oci_spec::distribution::Reference;
+use vcstore::Digest;
 
 /// What a registry takes for the length of a repository's name.
 const REPOSITORY_LIMIT: usize = 255;
 
-/// The full form of an image reference, as Docker completes it: with its registry and its tag.
+/// The full form of the reference of an image that is made, as Docker completes it: with its registry and its tag.
 ///
 /// # Errors
-/// When it is no reference; the text says why.
+/// When it is not a valid reference, or has a digest; the text says why.
 pub(crate) fn full_reference(text: &str) -> Result<String, String> {
-    let bad = |why: &str| format!("{text:?} is no image reference: {why}");
-    if text.contains('@') {
-        return Err(bad("an image that is yet to be made has no digest"));
+    let reference = parse(text)?;
+    match reference.digest() {
+        Some(_) => Err(bad(text, "an image that is yet to be made has no digest")),
+        None => Ok(reference.whole()),
     }
-    let (name, tag) = text.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((text, "latest"));
-    if !is_tag(tag) {
+}
+
+/// Reads a reference, as Docker completes it: with its registry, and a tag where it has no digest.
+///
+/// # Errors
+/// When it is not valid; the text says why.
+pub(crate) fn parse(text: &str) -> Result<Reference, String> {
+    let bad = |why: &str| bad(text, why);
+    let (named, digest) = match text.split_once('@') {
+        Some((named, digest)) => {
+            let digest = digest.parse::<Digest>().map_err(|_| bad("a digest is sha256: and 64 hexadecimal digits"))?;
+            (named, Some(digest.to_string()))
+        }
+        None => (text, None),
+    };
+    if let Some(tag) = slashed_tag(named) {
+        let tag = format!("the tag {tag:?} has a '/', which no tag may have: {:?} would do", tag.replace('/', "-"));
+        return Err(bad(&tag));
+    }
+    let (name, tag) = match named.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
+        Some((name, tag)) => (name, Some(tag)),
+        None => (named, None),
+    };
+    if tag.is_some_and(|tag| !is_tag(tag)) {
         return Err(bad(
             "a tag has letters, digits, '_', '.' and '-', 128 at most, and begins with none of the last two",
         ));
     }
-    let is_registry = |first: &str| first.contains(['.', ':']) || first == "localhost";
+    let is_registry = |first: &str| first.contains(['.', ':', '[']) || first == "localhost";
     let (registry, repository) = match name.split_once('/').filter(|(first, _)| is_registry(first)) {
         Some(("index.docker.io", repository)) => ("docker.io", repository),
         Some(parts) => parts,
         None => ("docker.io", name),
     };
     if !is_host(registry) {
-        return Err(bad(&format!("{registry:?} is no host, or host and port")));
+        return Err(bad(&format!("{registry:?} is not a host, or host and port")));
     }
     let official = registry == "docker.io" && !repository.contains('/');
     let repository = if official { format!("library/{repository}") } else { repository.to_owned() };
@@ -35,7 +64,27 @@ pub(crate) fn full_reference(text: &str) -> Result<String, String> {
             "a name has lowercase letters and digits, with '.', '_', '__' or '-' between them, 255 at most",
         ));
     }
-    Ok(format!("{registry}/{repository}:{tag}"))
+    let (registry, tag) = (registry.to_owned(), tag.map(str::to_owned));
+    Ok(match (tag, digest) {
+        (Some(tag), Some(digest)) => Reference::with_tag_and_digest(registry, repository, tag, digest),
+        (None, Some(digest)) => Reference::with_digest(registry, repository, digest),
+        (tag, None) => Reference::with_tag(registry, repository, tag.unwrap_or_else(|| "latest".to_owned())),
+    })
+}
+
+fn bad(text: &str, why: &str) -> String {
+    format!("{text:?} is not a valid image reference: {why}")
+}
+
+/// What is meant as a tag and has a slash in it, as the names of branches have: what follows a colon that is not a port's.
+fn slashed_tag(named: &str) -> Option<&str> {
+    let (host, rest) = named.split_at(named.find('/')?);
+    if let Some((_, tag)) = rest.split_once(':') {
+        return tag.contains('/').then_some(tag);
+    }
+    let (at, port) = (host.rfind(':')?, host.rsplit(':').next()?);
+    let is_host = port.is_empty() || port.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
+    (!is_host && (!host.starts_with('[') || host.contains("]:"))).then_some(&named[at + 1..])
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -44,12 +93,19 @@ fn is_tag(tag: &str) -> bool {
 }
 
 fn is_host(registry: &str) -> bool {
-    let (host, port) = registry.split_once(':').unwrap_or((registry, "443"));
+    let (host, port) = match registry.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((host, port)) => (host, port),
+        None => (registry, "443"),
+    };
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return is_port && address.parse::<Ipv6Addr>().is_ok();
+    }
     let is_label = |label: &str| {
         let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         plain && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
     };
-    host.split('.').all(is_label) && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+    host.split('.').all(is_label) && is_port
 }
 
 /// Whether a text is a part of a repository's name (OCI distribution specification, "pulling manifests").
@@ -65,7 +121,7 @@ mod tests {
     use oci_spec::distribution::Reference;
     use proptest::prelude::*;
 
-    use super::full_reference;
+    use super::{full_reference, parse};
 
     #[test]
     fn references_are_written_in_full() {
@@ -75,10 +131,30 @@ mod tests {
             ("localhost/a", "localhost/a:latest"),
             ("virtualcluster/manager-amd64:latest", "docker.io/virtualcluster/manager-amd64:latest"),
             ("index.docker.io/a", "docker.io/library/a:latest"),
+            ("[::1]:5000/a/b:v1", "[::1]:5000/a/b:v1"),
+            ("[2001:db8::1]/a", "[2001:db8::1]/a:latest"),
         ];
         for (text, full) in cases {
             assert_eq!(full_reference(text).as_deref(), Ok(full));
         }
+    }
+
+    #[test]
+    fn a_reference_may_have_a_tag_and_a_digest() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for (text, full, tag) in [
+            (format!("a@{digest}"), format!("docker.io/library/a@{digest}"), None),
+            (format!("r.example:5000/a:v1@{digest}"), format!("r.example:5000/a:v1@{digest}"), Some("v1")),
+            (format!("[::1]:5000/a:v1@{digest}"), format!("[::1]:5000/a:v1@{digest}"), Some("v1")),
+        ] {
+            let reference = parse(&text).unwrap();
+            assert_eq!((reference.whole(), reference.tag(), reference.digest()), (full, tag, Some(digest.as_str())));
+        }
+        for bad in ["a@", "a@sha256:0a", "a@md5:00112233445566778899aabbccddeeff", "@"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let made = full_reference(&format!("a@{digest}")).unwrap_err();
+        assert!(made.contains("yet to be made has no digest"), "{made}");
     }
 
     #[test]
@@ -87,14 +163,23 @@ mod tests {
             ("Manager", "a name has lowercase letters"),
             ("a/b:", "a tag has letters"),
             ("a:-x", "a tag has letters"),
-            ("-.example/a", "\"-.example\" is no host"),
-            ("localhost:/a", "\"localhost:\" is no host"),
-            ("a@sha256:0", "has no digest"),
+            ("-.example/a", "\"-.example\" is not a host"),
+            ("localhost:/a", "\"localhost:\" is not a host"),
+            ("[::1/a", "\"[::1\" is not a host"),
+            ("[localhost]:5000/a", "\"[localhost]:5000\" is not a host"),
+            ("[::1]:x/a", "the tag \"x/a\" has a '/'"),
+            ("a@sha256:0", "64 hexadecimal digits"),
+            ("app:feature/x", "the tag \"feature/x\" has a '/', which no tag may have: \"feature-x\" would do"),
+            ("r.example:5000/team/app:fix/a/b", "\"fix-a-b\" would do"),
+            ("r.example/app:1/2", "\"1-2\" would do"),
             ("", "a name has lowercase letters"),
         ];
         for (text, why) in cases {
             let error = full_reference(text).unwrap_err();
-            assert!(error.starts_with(&format!("{text:?} is no image reference: ")) && error.contains(why), "{error}");
+            assert!(
+                error.starts_with(&format!("{text:?} is not a valid image reference: ")) && error.contains(why),
+                "{error}"
+            );
         }
         assert!(full_reference(&"a".repeat(300)).is_err());
     }

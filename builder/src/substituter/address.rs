@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use camino::Utf8PathBuf;
-use oci_spec::distribution::Reference;
 use reqwest::Url;
+
+use crate::project::parse_reference;
 
 /// A cache's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,8 +99,8 @@ fn ssh(text: &str) -> Result<Address, String> {
 fn oci(text: &str, rest: &str) -> Result<Address, String> {
     let (registry, repository) =
         rest.split_once('/').ok_or_else(|| format!("{text:?} names no repository: give oci://HOST/REPOSITORY"))?;
-    let reference: Reference =
-        rest.parse().map_err(|why| format!("{text:?} names no repository of a registry: {why}"))?;
+    let reference =
+        parse_reference(rest).map_err(|why| format!("{text:?} names no repository of a registry: {why}"))?;
     if reference.registry() != registry || reference.repository() != repository {
         return Err(format!("{text:?} is no repository: give oci://HOST/REPOSITORY, without a tag"));
     }
@@ -120,6 +121,7 @@ mod tests {
             "ssh://cache/srv",
             "oci://registry.example/team/cache",
             "oci://127.0.0.1:5000/cache",
+            "oci://[::1]:5000/team/cache",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
