@@ -233,7 +233,9 @@ pub(crate) enum Error {
     Config { path: Utf8PathBuf, why: String },
 
     #[error("using base {base}: it has no image for {platform}{}", list_platforms(has))]
-    #[diagnostic(help("build for another --platform, or on another --base"))]
+    #[diagnostic(help(
+        "build for another --platform, or on another --base; a base that the lock pins is resolved anew with `vcbuild base --update`"
+    ))]
     NoPlatform { base: String, platform: Platform, has: Vec<String> },
 
     #[error("using base {base}: the file has {} images, and a base is one", names.len())]
@@ -250,6 +252,21 @@ pub(crate) enum Error {
          `vcbuild base` show what there is"
     ))]
     NotInImages { what: String, images: Vec<String> },
+
+    #[error("using base {base}: it is {kind}, and not an image")]
+    #[diagnostic(help(
+        "registries hold artifacts beside images, such as Helm charts, signatures and attestations: check the repository and \
+         the tag"
+    ))]
+    NotAnImage { base: String, kind: String },
+
+    #[error(
+        "using base {base}: the registry has it in Docker's first format (manifest schema 1), which current tools do not read"
+    )]
+    #[diagnostic(help(
+        "have it converted once, by pulling it and pushing it again with a Docker from 1.10 to 25, or take a newer image"
+    ))]
+    OldManifest { base: String },
 
     #[error("reading base {base}: {why}")]
     #[diagnostic(help("the image does not follow the OCI image specification: take another"))]

@@ -43,6 +43,7 @@ mod site;
 mod source;
 mod substituter;
 mod text;
+mod web;
 mod words;
 
 pub(crate) use error::Error;

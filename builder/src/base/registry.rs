@@ -1,8 +1,10 @@
 //! A base from a registry. Pinned by the digest of its manifest; every byte is checked against the digest that names it, so
 //! that no registry and no proxy on the way has to be believed.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use oci_spec::distribution::Reference;
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use vcstore::{Action, Blob, Digest, Outputs, Platform, Store};
 
 use super::{Base, digest};
@@ -12,10 +14,13 @@ use crate::config::Config;
 use crate::lock::Lock;
 use crate::network::Network;
 use crate::progress::Progress;
-use crate::registry::{self, Document, INDEXES, MANIFESTS, Patience, Repository};
+use crate::registry::{self, Document, INDEXES, MANIFESTS, OLD_MANIFEST, Patience, Repository};
 
 /// How many layers are pulled at once.
 const AT_ONCE: usize = 4;
+
+/// How many documents below an index are asked for to know what it has.
+const ASKED_LIMIT: usize = 16;
 
 /// Pulls the image into the store, unless the store has it: the one that is pinned, else the one the reference names now.
 ///
@@ -76,26 +81,74 @@ impl<'a> Image<'a> {
     /// The digest of the manifest for `platform`.
     fn resolve(&self, platform: &Platform) -> Result<Digest, Error> {
         let digest_or_tag = self.reference.digest().or(self.reference.tag()).unwrap_or("latest");
-        let Document { bytes, media_type } = self.document(digest_or_tag)?;
-        if !INDEXES.contains(&media_type.as_str()) {
-            return Ok(Digest::of(&bytes));
+        let top = self.document(digest_or_tag)?;
+        if !INDEXES.contains(&top.media_type.as_str()) {
+            blobs(self.reference, &top.bytes, &top.media_type)?;
+            return Ok(Digest::of(&top.bytes));
         }
-        let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|why| self.bad(why.to_string()))?;
-        let of = |manifest: &Descriptor| {
-            manifest.platform().as_ref().map(|one| Platform {
-                os: one.os().to_string(),
-                architecture: one.architecture().to_string(),
-                variant: one.variant().clone(),
-            })
-        };
-        let fits = |manifest: &&Descriptor| of(manifest).is_some_and(|one| one.serves(platform));
-        let Some(found) = index.manifests().iter().find(fits) else {
-            // Attestations stand in an index as images for unknown/unknown.
-            let has = index.manifests().iter().filter_map(of).filter(|one| one.os != "unknown");
-            let (base, platform) = (self.reference.whole(), platform.clone());
-            return Err(Error::NoPlatform { base, platform, has: has.map(|one| one.to_string()).collect() });
-        };
-        digest(&self.reference.whole(), found)
+        let offered = self.offered(top, platform)?;
+        let fits = offered.iter().filter_map(|(one, digest)| Some((one.distance(platform)?, digest)));
+        // Of several that are as good the first.
+        if let Some((_, digest)) = fits.min_by_key(|(distance, _)| *distance) {
+            return Ok(*digest);
+        }
+        let (base, platform) = (self.reference.whole(), platform.clone());
+        let mut has: Vec<_> = offered.into_iter().map(|(one, _)| one.to_string()).collect();
+        has.dedup();
+        Err(Error::NoPlatform { base, platform, has })
+    }
+
+    /// The images that an index has, and those of the indexes in it that may have one for `platform`.
+    fn offered(&self, top: Document, platform: &Platform) -> Result<Vec<(Platform, Digest)>, Error> {
+        let mut offered = Vec::new();
+        let mut asked = BTreeSet::new();
+        let mut indexes = VecDeque::from([top]);
+        while let Some(Document { bytes, .. }) = indexes.pop_front() {
+            let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|why| self.bad(why.to_string()))?;
+            for one in index.manifests().iter().filter(|one| one.artifact_type().is_none()) {
+                let digest = digest(&self.reference.whole(), one)?;
+                let kind = one.media_type().to_string();
+                let its = one.platform().as_ref().map(of);
+                let (is_index, is_manifest) = (INDEXES.contains(&kind.as_str()), MANIFESTS.contains(&kind.as_str()));
+                match its {
+                    // Attestations stand in an index as images for unknown/unknown.
+                    Some(its) if its.os == "unknown" => {}
+                    Some(its) if is_manifest => offered.push((its, digest)),
+                    Some(its) if !its.serves(platform) => {}
+                    _ if !is_index && !is_manifest => {}
+                    its => {
+                        if asked.len() == ASKED_LIMIT {
+                            let why = "an image's index names no more indexes, and manifests without a platform";
+                            return Err(self.bad(format!("it leads to more than {ASKED_LIMIT} documents: {why}")));
+                        }
+                        if !asked.insert(digest) {
+                            continue;
+                        }
+                        let document = self.document(&digest.to_string())?;
+                        if is_index {
+                            indexes.push_back(document);
+                        } else if its.is_none() {
+                            offered.extend(self.platform_of(&document)?.map(|its| (its, digest)));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(offered)
+    }
+
+    /// What a manifest is for, where its index does not say: its configuration does. Nothing for an artifact.
+    fn platform_of(&self, document: &Document) -> Result<Option<Platform>, Error> {
+        let manifest: ImageManifest =
+            serde_json::from_slice(&document.bytes).map_err(|why| self.bad(why.to_string()))?;
+        if vcstore::artifact_kind(&manifest).is_some() {
+            return Ok(None);
+        }
+        let config = digest(&self.reference.whole(), manifest.config())?;
+        let bytes = self.runtime.block_on(self.repository.small_blob(&config)).map_err(failed(self.reference))?;
+        let config: ImageConfiguration = serde_json::from_slice(&bytes).map_err(|why| self.bad(why.to_string()))?;
+        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+        Ok(Some(Platform { os, architecture, variant: config.variant().clone() }))
     }
 
     /// Pulls a manifest and everything it names.
@@ -128,12 +181,32 @@ fn take(reference: &Reference, manifest: &Digest, folder: Folder<'_>, store: &St
 
 /// The blobs that a manifest names.
 fn blobs(reference: &Reference, manifest: &[u8], media_type: &str) -> Result<Vec<Blob>, Error> {
+    let not_an_image = |kind: &str| Error::NotAnImage { base: reference.whole(), kind: kind.to_owned() };
+    if media_type == OLD_MANIFEST {
+        return Err(Error::OldManifest { base: reference.whole() });
+    }
     if !MANIFESTS.contains(&media_type) {
-        return Err(bad(reference, format!("{} is {media_type}, and no image", Digest::of(manifest))));
+        return Err(not_an_image(media_type));
     }
     let parsed: ImageManifest = serde_json::from_slice(manifest).map_err(|why| bad(reference, why.to_string()))?;
+    // An image may have a configuration of a type that nobody knows: then its layers tell.
+    let kinds = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+    let is_layer = |one: &Descriptor| kinds.iter().any(|kind| one.media_type().as_ref().starts_with(kind));
+    if let Some(kind) = vcstore::artifact_kind(&parsed)
+        && (parsed.artifact_type().is_some() || !parsed.layers().iter().all(is_layer) || parsed.layers().is_empty())
+    {
+        return Err(not_an_image(&kind));
+    }
     let blob = |blob: &Descriptor| Ok(Blob { digest: digest(&reference.whole(), blob)?, size: blob.size() });
     parsed.layers().iter().chain([parsed.config()]).map(blob).collect()
+}
+
+fn of(platform: &oci_spec::image::Platform) -> Platform {
+    Platform {
+        os: platform.os().to_string(),
+        architecture: platform.architecture().to_string(),
+        variant: platform.variant().clone(),
+    }
 }
 
 /// What is recorded of an image whose blobs are in the store.

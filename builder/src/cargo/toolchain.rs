@@ -11,7 +11,7 @@ use super::Error;
 use crate::network::Network;
 use crate::sandbox::{SYSTEM_FOLDERS, Step};
 use crate::source::FileHash;
-use crate::{host, platform, process, text};
+use crate::{host, platform, process, text, web};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -87,7 +87,9 @@ impl Toolchain {
     /// Cargo, to be run as its user's is.
     pub(super) fn cargo(&self) -> Command {
         let mut command = Command::new(self.sysroot.join("bin/cargo"));
-        apart(&mut command).env("RUSTC", self.sysroot.join("bin/rustc")).env("CARGO_TERM_COLOR", "never");
+        web::of_programs(apart(&mut command))
+            .env("RUSTC", self.sysroot.join("bin/rustc"))
+            .env("CARGO_TERM_COLOR", "never");
         command
     }
 
@@ -139,7 +141,7 @@ fn refuse_folder(dir: &Utf8Path) -> Result<(), Error> {
 /// Asks the `rustc` of `dir`, which may be rustup's: that one installs what a source asks for and is not there.
 fn rustc(dir: &Utf8Path, arguments: &[&str], network: &Network) -> Result<String, Error> {
     let mut command = Command::new("rustc");
-    command.current_dir(dir).args(arguments);
+    web::of_programs(&mut command).current_dir(dir).args(arguments);
     let closed = network.permit("installing Rust").is_err();
     if closed {
         // A rustup before 1.28 knows the servers alone: what is looked for at these is not there.

@@ -14,6 +14,7 @@ use super::caches::{parse, sign_key};
 use crate::Error;
 use crate::config::Config;
 use crate::network::Network;
+use crate::project::parse_reference;
 use crate::registry::{self, Patience, Repository, Tally, push_image};
 use crate::substituter::{self, Pushed};
 
@@ -141,7 +142,7 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
     let mut done: Vec<ImageDocument> = Vec::new();
     let mut pushed: Vec<Reference> = Vec::new();
     for image in images {
-        let reference = parse_reference(arguments.reference.as_ref().unwrap_or(&image.name))?;
+        let reference = target(arguments.reference.as_ref().unwrap_or(&image.name))?;
         let bases = image_bases(&image, store)?;
         // What was pushed a moment ago shares most with it, and after that its base.
         let neighbour = pushed
@@ -154,7 +155,7 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
         let permit = Network::Open.permit(format!("pushing {}", image.name))?;
         let repository = Repository::to_write(registry, name, neighbour, config, Patience::MUCH, permit)?;
         let tag = reference.tag().unwrap_or("latest");
-        let blobs = runtime.block_on(push_image(&repository, tag, &image, neighbour, store))?;
+        let blobs = runtime.block_on(push_image(&repository, tag, &image, store))?;
         let digest = image.digest();
         done.push(ImageDocument { name: image.name, reference: reference.whole(), digest, blobs });
         pushed.push(reference);
@@ -163,9 +164,9 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
     Ok(Exit::Done)
 }
 
-fn parse_reference(text: &str) -> Result<Reference, Error> {
-    let reference: Reference =
-        text.parse().map_err(|why| Error::Usage(format!("{text:?} is no image reference: {why}")))?;
+/// The reference that something is pushed under.
+fn target(text: &str) -> Result<Reference, Error> {
+    let reference = parse_reference(text).map_err(Error::Usage)?;
     if reference.digest().is_some() {
         return Err(Error::Usage(format!("{text:?} has a digest: what is pushed has its own; give a tag")));
     }
@@ -182,7 +183,7 @@ fn image_bases(image: &Image, store: &Store) -> Result<Vec<Reference>, Error> {
     let mut bases = Vec::new();
     for one in &image.platforms {
         let manifest: Manifest = store.document(&one.manifest_digest())?;
-        bases.extend(manifest.annotations.get(BASE_NAME).and_then(|name| name.parse::<Reference>().ok()));
+        bases.extend(manifest.annotations.get(BASE_NAME).and_then(|name| parse_reference(name).ok()));
     }
     Ok(bases)
 }

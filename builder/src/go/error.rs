@@ -38,6 +38,10 @@ pub(crate) enum Error {
     ))]
     Client { why: String },
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Proxy(#[from] crate::web::BadProxy),
+
     #[error("looking for the newest Go {version}: there is none for {host}")]
     #[diagnostic(help("check the version: 1.26.x is the newest of 1.26"))]
     NoRelease { version: String, host: Platform },

@@ -7,10 +7,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use futures::TryStreamExt;
 use reqwest::{Client, StatusCode};
 
 use super::error::Error;
 use crate::network::{Network, Offline, Permit, causes};
+use crate::web::{self, Moved};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -47,8 +49,8 @@ enum Address {
 /// Why a place did not give something.
 enum Fault {
     Missing,
-    /// Asking again may help.
-    Network(String),
+    /// Asking again may help, after as long as the place says.
+    Network(String, Option<Duration>),
     Final(String),
 }
 
@@ -130,12 +132,12 @@ impl Proxies {
             let why = match fault {
                 Ok(()) => return Ok(true),
                 Err(Fault::Missing) => return Ok(false),
-                Err(Fault::Network(why)) if attempt < ATTEMPTS => {
+                Err(Fault::Network(why, wait)) if attempt < ATTEMPTS => {
                     tracing::debug!(path, why, "trying again");
-                    std::thread::sleep(Duration::from_millis(250) * 2u32.pow(attempt));
+                    std::thread::sleep(wait.unwrap_or_else(|| web::backoff(attempt)));
                     continue;
                 }
-                Err(Fault::Network(why) | Fault::Final(why)) => why,
+                Err(Fault::Network(why, _) | Fault::Final(why)) => why,
             };
             return Err(Error::Fetch { path: path.to_owned(), place: name, why }.into());
         }
@@ -145,31 +147,29 @@ impl Proxies {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        // Of several providers in one program the first one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(SILENCE_LIMIT)
-            .build()
-            .map_err(|why| Error::Client { why: causes(&why) })?;
+        let client =
+            web::client()?.connect_timeout(CONNECT_LIMIT).build().map_err(|why| Error::Client { why: causes(&why) })?;
         Ok(self.client.get_or_init(|| client))
     }
 }
 
 async fn answer(client: &Client, url: &str, limit: u64, to: &mut impl Write) -> Result<(), Fault> {
-    let network = |error: reqwest::Error| Fault::Network(causes(&error));
-    let mut response = client.get(url).send().await.map_err(network)?;
+    let response = web::send(client.get(url), SILENCE_LIMIT, &Moved::default()).await;
+    let response = response.map_err(|unsent| match unsent.is_final() {
+        true => Fault::Final(unsent.to_string()),
+        false => Fault::Network(unsent.to_string(), None),
+    })?;
     match response.status() {
         StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Fault::Missing),
         status if status.is_success() => {}
-        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            return Err(Fault::Network(format!("it answered {status}")));
+        status if web::is_passing(status) => {
+            return Err(Fault::Network(format!("it answered {status}"), web::retry_after(response.headers())));
         }
         status => return Err(Fault::Final(format!("it answered {status}"))),
     }
     let mut size = 0;
-    while let Some(piece) = response.chunk().await.map_err(network)? {
+    let mut body = web::paced(response, SILENCE_LIMIT);
+    while let Some(piece) = body.try_next().await.map_err(|why| Fault::Network(why, None))? {
         size += piece.len() as u64;
         if size > limit {
             return Err(Fault::Final(format!("it is longer than {limit} bytes")));

@@ -16,7 +16,7 @@ use crate::lock::Lock;
 use crate::network::Permit;
 use crate::progress::Progress;
 use crate::source::{FileHash, hash_file};
-use crate::{Error, process};
+use crate::{Error, process, web};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -24,8 +24,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const FETCH_SETTINGS: [&str; 8] =
     ["GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOVCS", "GOAUTH"];
 
-/// What else fetching needs of the user's environment: the way to git, to keys and through proxies.
-const FETCH_ENVIRONMENT: [&str; 16] = [
+/// What else fetching needs of the user's environment: the way to git and to keys. Proxies are added to it.
+const FETCH_ENVIRONMENT: [&str; 10] = [
     "PATH",
     "HOME",
     "USER",
@@ -36,12 +36,6 @@ const FETCH_ENVIRONMENT: [&str; 16] = [
     "GIT_CONFIG_GLOBAL",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
 ];
 
 /// A Go, ready to run.
@@ -99,6 +93,7 @@ impl Toolchain {
     /// Opens `command` to the network, as the user's own Go is.
     pub(super) fn let_resolve(&self, command: &mut Command, _permit: Permit) {
         command.envs(FETCH_ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        web::of_programs(command);
         command.envs(&self.settings.others);
     }
 

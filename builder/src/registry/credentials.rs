@@ -3,11 +3,12 @@
 //! docker_credential is not used: it knows neither Podman's entries for a single repository nor several files at once, and
 //! waits for a credential helper for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -16,6 +17,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
 use super::Error;
+use super::error::Told;
 use crate::config::{config_folder, variable};
 
 /// How long a credential helper may take: it may ask its user to unlock a keyring.
@@ -69,12 +71,38 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
+/// What was found of a login for a repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    credentials: Option<Credentials>,
+    /// What kept a credential helper, which a file names, from giving one.
+    silent: Option<String>,
+}
+
+impl Found {
+    /// The login.
+    pub(crate) fn login(&self) -> Option<&Login> {
+        self.credentials.as_ref().map(|credentials| &credentials.login)
+    }
+
+    /// What a user is told of it where a registry refuses.
+    pub(crate) fn told(&self) -> Told {
+        match (&self.credentials, &self.silent) {
+            (Some(credentials), _) => Told::From(credentials.from.clone()),
+            (None, Some(why)) => Told::Silent(why.clone()),
+            (None, None) => Told::Nothing,
+        }
+    }
+}
+
 /// The login for a repository of a registry: the first that a file has. Podman's `auth.json` and Docker's `config.json` are
-/// read where those programs read them.
+/// read where those programs read them. A credential helper that is missing or fails gives none, for what is public can be had
+/// without: files come from other machines, with the names of helpers there.
 ///
 /// # Errors
-/// When a file is no such file, or a credential helper fails.
-pub(crate) fn find(host: &str, repository: &str) -> Result<Option<Credentials>, Error> {
+/// When a file cannot be read.
+pub(crate) fn find(host: &str, repository: &str) -> Result<Found, Error> {
+    let mut silent = None;
     for path in files() {
         let bad = |why: String| Error::Credentials { host: host.to_owned(), path: path.clone(), why };
         let text = match fs::read(&path) {
@@ -83,11 +111,36 @@ pub(crate) fn find(host: &str, repository: &str) -> Result<Option<Credentials>, 
             Err(error) => return Err(bad(error.to_string())),
         };
         let file: File = serde_json::from_slice(&text).map_err(|why| bad(why.to_string()))?;
-        if let Some(credentials) = file.find(host, repository, &path).map_err(bad)? {
-            return Ok(Some(credentials));
+        match file.find(host, repository, &path) {
+            Ok(Some(credentials)) => return Ok(Found { credentials: Some(credentials), silent: None }),
+            Ok(None) => {}
+            Err(Fault::Entry(why)) => return Err(bad(why)),
+            Err(Fault::Helper(why)) => {
+                silent.get_or_insert_with(|| format!("{why}, which {path} names"));
+            }
         }
     }
-    Ok(None)
+    if let Some(why) = &silent {
+        warn_once(&format!("{host} is asked without a login: {why}"));
+    }
+    Ok(Found { credentials: None, silent })
+}
+
+/// Warns of something that several repositories have in common.
+fn warn_once(warning: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.to_owned()) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Why a file gives no login.
+#[derive(Debug)]
+enum Fault {
+    /// What it says is not one.
+    Entry(String),
+    /// The helper that it names gives none.
+    Helper(String),
 }
 
 /// Where logins may be, in the order in which they count.
@@ -107,14 +160,14 @@ fn files() -> Vec<Utf8PathBuf> {
 }
 
 impl File {
-    fn find(&self, host: &str, repository: &str, path: &Utf8Path) -> Result<Option<Credentials>, String> {
+    fn find(&self, host: &str, repository: &str, path: &Utf8Path) -> Result<Option<Credentials>, Fault> {
         if let Some(helper) = self.cred_helpers.get(host).filter(|helper| !helper.is_empty()) {
             return ask(helper, host);
         }
         for name in names(host, repository) {
             let fits = |(key, _): &(&String, &Entry)| stripped(key) == name;
             let Some((_, entry)) = self.auths.iter().find(fits) else { continue };
-            if let Some(login) = entry.login()? {
+            if let Some(login) = entry.login().map_err(Fault::Entry)? {
                 return Ok(Some(Credentials { login, from: path.to_string() }));
             }
         }
@@ -187,7 +240,7 @@ fn helpers_name(host: &str) -> &str {
 }
 
 /// Asks a credential helper; a helper that knows nothing of the registry is no error.
-fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, String> {
+fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Fault> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -196,16 +249,20 @@ fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, String> {
     }
     let program = format!("docker-credential-{helper}");
     if helper.contains('/') {
-        return Err(format!("{program:?} is no name of a credential helper"));
+        return Err(Fault::Entry(format!("{program:?} is not the name of a credential helper")));
     }
-    let (ended, answer) = run(&program, host).map_err(|why| format!("{program} cannot be run: {why}"))?;
+    let (ended, answer) = run(&program, host).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Fault::Helper(format!("there is no program {program}")),
+        _ => Fault::Helper(format!("{program} cannot be run: {error}")),
+    })?;
     if !ended {
         let words = String::from_utf8_lossy(&answer);
         let nothing = words.contains("credentials not found");
-        return if nothing { Ok(None) } else { Err(format!("{program} failed: {}", words.trim())) };
+        let words: String = words.trim().chars().filter(|letter| !letter.is_control()).take(300).collect();
+        return if nothing { Ok(None) } else { Err(Fault::Helper(format!("{program} failed ({words})"))) };
     }
-    let answer: Answer =
-        serde_json::from_slice(&answer).map_err(|_| format!("{program} answered something else than a login"))?;
+    let answer: Answer = serde_json::from_slice(&answer)
+        .map_err(|_| Fault::Helper(format!("{program} answered something else than a login")))?;
     let login = match answer.username.as_str() {
         "<token>" => Login::Identity(answer.secret),
         _ => Login::Password(answer.username, answer.secret),
@@ -244,7 +301,7 @@ fn run(program: &str, input: &str) -> io::Result<(bool, Vec<u8>)> {
 mod tests {
     use camino::Utf8Path;
 
-    use super::{File, Login};
+    use super::{Fault, File, Login};
 
     fn find(json: &str, host: &str, repository: &str) -> Option<Login> {
         let file: File = serde_json::from_str(json).unwrap();
@@ -282,9 +339,23 @@ mod tests {
     }
 
     #[test]
+    fn a_helper_that_gives_nothing_is_named() {
+        let file: File = serde_json::from_str(r#"{"credsStore": "not-on-this-machine"}"#).unwrap();
+        let Err(Fault::Helper(why)) = file.find("r.example", "a", Utf8Path::new("auth.json")) else {
+            panic!("a login")
+        };
+        assert_eq!(why, "there is no program docker-credential-not-on-this-machine");
+        let outside: File = serde_json::from_str(r#"{"credHelpers": {"r.example": "../sh"}}"#).unwrap();
+        let Err(Fault::Entry(why)) = outside.find("r.example", "a", Utf8Path::new("auth.json")) else {
+            panic!("a login")
+        };
+        assert!(why.contains("is not the name of a credential helper"), "{why}");
+    }
+
+    #[test]
     fn what_is_no_login_is_refused_without_repeating_it() {
         let file: File = serde_json::from_str(r#"{"auths": {"r.example": {"auth": "c2VjcmV0"}}}"#).unwrap();
-        let why = file.find("r.example", "a", Utf8Path::new("auth.json")).unwrap_err();
+        let Err(Fault::Entry(why)) = file.find("r.example", "a", Utf8Path::new("auth.json")) else { panic!("a login") };
         assert!(why.contains("no base64 of NAME:PASSWORD") && !why.contains("c2VjcmV0"), "{why}");
         assert!(!format!("{:?}", Login::Password("user".into(), "secret".into())).contains("secret"));
     }

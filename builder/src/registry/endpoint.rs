@@ -1,24 +1,24 @@
 //! A repository at one host: requests that log in where they are asked to, and are made again when that may help.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::TryStreamExt;
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 
 use super::Error;
 use super::challenge::{Challenge, Token};
-use super::credentials::{self, Credentials, Login};
+use super::credentials::{self, Found, Login};
 use super::error::{Cause, is_tls};
 use super::host::{Host, Patience};
 use crate::network::causes;
+use crate::web::{self, Moved, Unsent};
 
-/// The most of an error's or a token server's answer that is read.
+/// The most of an error's answer that is read.
 const WORDS_LIMIT: u64 = 64 << 10;
 
-/// The longest that a server may make its clients wait by `Retry-After`.
-const WAIT_LIMIT: Duration = Duration::from_secs(60);
+/// The most of a token server's answer that is read: some put all that one may do into a token.
+const TOKEN_LIMIT: u64 = 1 << 20;
 
 /// What may be done with a token: `pull`, or `pull,push`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,15 @@ pub(super) struct Endpoint {
     pub(super) host: Host,
     repository: String,
     client: Client,
+    /// What logins are sent by: a token server leads to no other.
+    logins: Client,
     patience: Patience,
     access: Access,
     /// A repository of the same registry that blobs are mounted from.
     mounted: Option<String>,
-    credentials: Option<Credentials>,
+    /// Whether the registry refused that.
+    mounts_nothing: AtomicBool,
+    found: Found,
     /// What the last challenge was answered with.
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -45,16 +49,27 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Prepares for requests; none is made yet.
     pub(super) fn new(host: Host, repository: &str, patience: Patience, access: Access) -> Result<Self, Error> {
-        let client = host.client(patience)?;
+        let (client, logins) = (host.client(patience, false)?, host.client(patience, true)?);
         let repository = format!("{}{repository}", host.prefix);
-        let credentials = credentials::find(&host.name, &repository)?;
-        let (mounted, authorization) = (None, Mutex::default());
-        Ok(Self { host, repository, client, patience, access, mounted, credentials, authorization })
+        let found = credentials::find(&host.name, &repository)?;
+        let (mounted, mounts_nothing, authorization) = (None, AtomicBool::new(false), Mutex::default());
+        Ok(Self { host, repository, client, logins, patience, access, mounted, mounts_nothing, found, authorization })
     }
 
     /// Asks for the right to mount blobs from this repository, too.
     pub(super) fn mounting(self, mounted: Option<&str>) -> Self {
         Self { mounted: mounted.map(str::to_owned), ..self }
+    }
+
+    /// The repository that blobs may be mounted from, unless the registry refused that before.
+    pub(super) fn mounted(&self) -> Option<&str> {
+        self.mounted.as_deref().filter(|_| !self.mounts_nothing.load(Ordering::Relaxed))
+    }
+
+    /// Mounts nothing from here on: the registry refuses it, which says nothing about what is sent instead.
+    pub(super) fn mount_nothing(&self, why: &str) {
+        tracing::debug!(from = self.mounted, why, "blobs are sent, for they cannot be mounted");
+        self.mounts_nothing.store(true, Ordering::Relaxed);
     }
 
     /// How patient it is.
@@ -80,10 +95,10 @@ impl Endpoint {
         url: &Url,
         dress: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
-        self.attempts(self.patience.attempts, attempt, method, url, dress).await
+        self.attempts(self.patience.attempts, attempt, method, url, &Moved::default(), dress).await
     }
 
-    /// Makes a request that cannot be repeated as it is.
+    /// Makes a request that cannot be repeated as it is, whose body `moved` counts.
     ///
     /// # Errors
     /// As [`Endpoint::send`].
@@ -92,9 +107,10 @@ impl Endpoint {
         attempt: &str,
         method: Method,
         url: &Url,
+        moved: &Moved,
         dress: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
-        self.attempts(1, attempt, method, url, dress).await
+        self.attempts(1, attempt, method, url, moved, dress).await
     }
 
     async fn attempts(
@@ -103,57 +119,77 @@ impl Endpoint {
         attempt: &str,
         method: Method,
         url: &Url,
+        moved: &Moved,
         dress: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
-        let mut count = 1;
+        let ours = self.is_ours(url);
         let mut asked = false;
         loop {
-            let mut request = dress(self.client.request(method.clone(), url.clone()));
             // An upload may go on at another host, whom this login does not concern.
-            let authorization = self.authorization.lock().await.clone();
-            let ours = url.as_str().starts_with(&self.host.api());
-            if let Some(authorization) = authorization.filter(|_| ours) {
-                request = request.header(AUTHORIZATION, authorization);
-            }
-            let again = match request.send().await {
-                Ok(response) => match response.status() {
-                    status if status.is_success() => return Ok(response),
-                    StatusCode::UNAUTHORIZED if ours && !asked => {
-                        asked = true;
-                        self.log_in(attempt, &response).await?;
-                        continue;
-                    }
-                    status if is_passing(status) && count < attempts => {
-                        tracing::debug!(%url, %status, "asking again");
-                        retry_after(&response)
-                    }
-                    _ => return Err(self.refused(attempt, count, response).await),
-                },
-                Err(error) if is_tls(&error) => return Err(self.no_tls(attempt, &error)),
-                Err(error) if error.is_builder() || count >= attempts => {
-                    return Err(self.unreachable(attempt, count, &error));
+            let authorization = self.authorization.lock().await.clone().filter(|_| ours);
+            let build = || {
+                let request = dress(self.client.request(method.clone(), url.clone()));
+                match &authorization {
+                    Some(authorization) => request.header(AUTHORIZATION, authorization),
+                    None => request,
                 }
-                Err(error) => {
-                    tracing::debug!(%url, why = causes(&error), "asking again");
+            };
+            let (response, count) = self.persist(attempts, attempt, moved, build).await?;
+            match response.status() {
+                status if status.is_success() => return Ok(response),
+                StatusCode::UNAUTHORIZED if ours && !asked => {
+                    asked = true;
+                    self.log_in(attempt, &response).await?;
+                }
+                _ => return Err(self.refused(attempt, count, response).await),
+            }
+        }
+    }
+
+    /// Makes a request again while that may help; returns the last answer, and the number of the attempt it came at.
+    async fn persist(
+        &self,
+        attempts: u32,
+        attempt: &str,
+        moved: &Moved,
+        build: impl Fn() -> RequestBuilder,
+    ) -> Result<(Response, u32), Error> {
+        let mut count = 1;
+        loop {
+            let again = match web::send(build(), self.patience.silence, moved).await {
+                Ok(response) if web::is_passing(response.status()) && count < attempts => {
+                    tracing::debug!(host = self.host.name, status = %response.status(), "asking again");
+                    web::retry_after(response.headers())
+                }
+                Ok(response) => return Ok((response, count)),
+                Err(Unsent::Request(error)) if is_tls(&error) => return Err(self.no_tls(attempt, &error)),
+                Err(Unsent::Request(error)) if error.is_redirect() => {
+                    return Err(self.answer(attempt, causes(&error)));
+                }
+                Err(unsent) if unsent.is_final() || count >= attempts => {
+                    return Err(self.unreachable(attempt, count, &unsent.to_string()));
+                }
+                Err(unsent) => {
+                    tracing::debug!(host = self.host.name, why = %unsent, "asking again");
                     None
                 }
             };
-            tokio::time::sleep(again.unwrap_or_else(|| backoff(count))).await;
+            tokio::time::sleep(again.unwrap_or_else(|| web::backoff(count))).await;
             count += 1;
         }
     }
 
+    /// Whether an address is the registry's own, so that its login may be sent there.
+    fn is_ours(&self, url: &Url) -> bool {
+        let api = self.host.api().parse::<Url>();
+        api.is_ok_and(|api| api.origin() == url.origin() && url.path().starts_with(api.path()))
+    }
+
     /// Reads an answer of at most `limit` bytes.
     pub(super) async fn body(&self, attempt: &str, response: Response, limit: u64) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        let mut stream = response.bytes_stream();
-        while let Some(piece) = stream.try_next().await.map_err(|error| self.unreachable(attempt, 1, &error))? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > limit {
-                return Err(self.answer(attempt, format!("it answers with more than {limit} bytes")));
-            }
-        }
-        Ok(bytes)
+        let bytes = web::read(response, limit, self.patience.silence).await;
+        let bytes = bytes.map_err(|why| self.unreachable(attempt, 1, &why))?;
+        bytes.ok_or_else(|| self.answer(attempt, format!("it answers with more than {limit} bytes")))
     }
 
     /// An answer that no registry gives.
@@ -161,9 +197,9 @@ impl Endpoint {
         Error::Answer { attempt: attempt.to_owned(), host: self.host.name.clone(), why: why.into() }
     }
 
-    fn unreachable(&self, attempt: &str, attempts: u32, error: &reqwest::Error) -> Error {
+    fn unreachable(&self, attempt: &str, attempts: u32, why: &str) -> Error {
         let (attempt, host) = (attempt.to_owned(), self.host.name.clone());
-        Error::Unreachable { attempt, host, attempts, source: Box::new(Cause(causes(error))) }
+        Error::Unreachable { attempt, host, attempts, source: Box::new(Cause(why.to_owned())) }
     }
 
     fn no_tls(&self, attempt: &str, error: &reqwest::Error) -> Error {
@@ -176,14 +212,16 @@ impl Endpoint {
         let status = response.status();
         let body = self.body(attempt, response, WORDS_LIMIT).await.unwrap_or_default();
         let (said_by, host, attempt) = (words(&body), self.host.name.clone(), attempt.to_owned());
-        let from = self.credentials.as_ref().map(|credentials| credentials.from.clone());
+        let login = self.found.told();
         match status {
-            StatusCode::UNAUTHORIZED => Error::Unauthorized { attempt, host, from, said_by },
-            StatusCode::FORBIDDEN => Error::Forbidden { attempt, host, from, said_by },
-            StatusCode::NOT_FOUND => Error::NotFound { attempt, host, said_by },
-            status if is_passing(status) => {
-                let why = Cause(format!("it answered {status} {said_by}").trim_end().to_owned());
-                Error::Unreachable { attempt, host, attempts, source: Box::new(why) }
+            StatusCode::UNAUTHORIZED => Error::Unauthorized { attempt, host, login, said_by },
+            StatusCode::FORBIDDEN => Error::Forbidden { attempt, host, login, said_by },
+            StatusCode::NOT_FOUND => Error::NotFound { attempt, host, login, said_by },
+            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge { attempt, host, said_by },
+            status if web::is_passing(status) => {
+                let why = format!("it answered {status} {said_by}");
+                let source = Box::new(Cause(why.trim_end().to_owned()));
+                Error::Unreachable { attempt, host, attempts, source }
             }
             status => Error::Answer { attempt, host, why: format!("it answered {status} {said_by}").trim_end().into() },
         }
@@ -194,7 +232,7 @@ impl Endpoint {
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenge = Challenge::among(challenges)
             .ok_or_else(|| self.answer(attempt, "it wants a login of a kind that is not known here"))?;
-        let authorization = match (challenge, self.credentials.as_ref().map(|credentials| &credentials.login)) {
+        let authorization = match (challenge, self.found.login()) {
             (Challenge::Basic, Some(Login::Password(name, password))) => {
                 use base64::Engine;
                 let pair = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
@@ -202,7 +240,18 @@ impl Endpoint {
             }
             (Challenge::Basic, _) => None,
             (Challenge::Bearer { realm, service }, login) => {
-                Some(format!("Bearer {}", self.token(attempt, &realm, service.as_deref(), login).await?))
+                let token = match self.mounted() {
+                    None => self.token(attempt, &realm, service.as_deref(), login, None).await?,
+                    mounted => match self.token(attempt, &realm, service.as_deref(), login, mounted).await {
+                        // Some token servers refuse all, and not only what one may not have.
+                        Err(error) if error.is_refusal() => {
+                            self.mount_nothing(&causes(&error));
+                            self.token(attempt, &realm, service.as_deref(), login, None).await?
+                        }
+                        token => token?,
+                    },
+                };
+                Some(format!("Bearer {token}"))
             }
         };
         // Without a login the request is made once more, and its 401 is the error.
@@ -214,24 +263,21 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Gets a token from the server that the registry names.
+    /// Gets a token from the server that the registry names, which may mount from this repository.
     async fn token(
         &self,
         attempt: &str,
         realm: &str,
         service: Option<&str>,
         login: Option<&Login>,
+        mounted: Option<&str>,
     ) -> Result<String, Error> {
-        let bad = |why: String| self.answer(attempt, why);
-        let mut url: Url = realm.parse().map_err(|_| bad(format!("it names {realm:?} for a login")))?;
-        if url.scheme() != "https" && self.host.scheme == "https" && login.is_some() {
-            return Err(bad(format!("it wants the login sent to {realm} in the clear")));
-        }
+        let url = self.token_server(attempt, realm, login.is_some())?;
         let actions = if self.access == Access::Push { "pull,push" } else { "pull" };
         let scopes = [format!("repository:{}:{actions}", self.repository)];
-        let mounted = self.mounted.iter().map(|repository| format!("repository:{repository}:pull"));
+        let mounted = mounted.iter().map(|repository| format!("repository:{repository}:pull"));
         let scopes: Vec<_> = scopes.into_iter().chain(mounted).collect();
-        let request = match login {
+        let build = || match login {
             Some(Login::Identity(token)) => {
                 let mut form = url.clone();
                 form.query_pairs_mut()
@@ -242,15 +288,17 @@ impl Endpoint {
                     .append_pair("service", service.unwrap_or_default())
                     .append_pair("scope", &scopes.join(" "));
                 let body = form.query().unwrap_or_default().to_owned();
-                self.client.post(url).header("content-type", "application/x-www-form-urlencoded").body(body)
+                let request = self.logins.post(url.clone());
+                request.header("content-type", "application/x-www-form-urlencoded").body(body)
             }
             other => {
+                let mut url = url.clone();
                 {
                     let mut query = url.query_pairs_mut();
                     query.extend_pairs(service.map(|service| ("service", service)));
                     query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
                 }
-                let request = self.client.get(url);
+                let request = self.logins.get(url);
                 match other {
                     Some(Login::Password(name, password)) => request.basic_auth(name, Some(password)),
                     _ => request,
@@ -258,33 +306,35 @@ impl Endpoint {
             }
         };
         let attempt = format!("logging in for {attempt}");
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) if is_tls(&error) => return Err(self.no_tls(&attempt, &error)),
-            Err(error) => return Err(self.unreachable(&attempt, 1, &error)),
-        };
+        let (response, count) = self.persist(self.patience.attempts, &attempt, &Moved::default(), build).await?;
         if !response.status().is_success() {
-            return Err(self.refused(&attempt, 1, response).await);
+            return Err(self.refused(&attempt, count, response).await);
         }
-        let body = self.body(&attempt, response, WORDS_LIMIT).await?;
+        let body = self.body(&attempt, response, TOKEN_LIMIT).await?;
         let token: Option<Token> = serde_json::from_slice(&body).ok();
         token.and_then(Token::text).ok_or_else(|| self.answer(&attempt, "its token server gives no token"))
     }
-}
 
-/// Whether the same question may be answered a moment later.
-fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
-}
-
-/// How long to wait after the attempt of this number.
-pub(crate) fn backoff(attempt: u32) -> Duration {
-    Duration::from_millis(250) * 2u32.saturating_pow(attempt.min(6))
-}
-
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(WAIT_LIMIT))
+    /// The address of the server that gives tokens, if a login may be sent there.
+    fn token_server(&self, attempt: &str, realm: &str, with_login: bool) -> Result<Url, Error> {
+        let bad = |why: String| self.answer(attempt, why);
+        let url: Url =
+            realm.parse().map_err(|_| bad("it names a token server by what is not an address".to_owned()))?;
+        let api: Url = self.host.api().parse().map_err(|_| bad("it is not an address".to_owned()))?;
+        // Without a login nothing that is secret is sent, and what comes back may be anybody's.
+        let strict = with_login || url.scheme() != "http" || api.scheme() != "https";
+        let mut from = api.clone();
+        if !strict && from.set_scheme("http").is_err() {
+            return Err(bad("it is not an address".to_owned()));
+        }
+        web::led(&from, &url).map_err(|why| bad(format!("it names a token server at {why}")))?;
+        let in_clear = url.scheme() == "http" && !web::is_loopback(&url) && url.host_str() != api.host_str();
+        if with_login && in_clear {
+            let server = url.host_str().unwrap_or_default();
+            return Err(bad(format!("it wants the login sent to another server, http://{server}, without TLS")));
+        }
+        Ok(url)
+    }
 }
 
 /// What a registry says of an error (distribution specification, "Error Codes"), in one line of plain letters.

@@ -9,22 +9,29 @@ use camino::Utf8PathBuf;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
     #[error("{attempt} {host}: it wants to know who asks (401){}", said(said_by))]
-    #[diagnostic(help("{}", log_in(host, from.as_ref())))]
-    Unauthorized { attempt: String, host: String, from: Option<String>, said_by: String },
+    #[diagnostic(help("{}", log_in(host, login)))]
+    Unauthorized { attempt: String, host: String, login: Told, said_by: String },
 
     #[error("{attempt} {host}: it refuses (403){}", said(said_by))]
-    #[diagnostic(help(
-        "the registry knows who asks{}, and does not let them: ask its owner for access, or log in as somebody who has it \
-         (`docker login {host}` or `podman login {host}`)",
-        from.as_ref().map(|from| format!(" ({from})")).unwrap_or_default()
-    ))]
-    Forbidden { attempt: String, host: String, from: Option<String>, said_by: String },
+    #[diagnostic(help("{}", ask_for_access(host, login)))]
+    Forbidden { attempt: String, host: String, login: Told, said_by: String },
 
     #[error("{attempt} {host}: there is no such thing (404){}", said(said_by))]
     #[diagnostic(help(
-        "check the spelling of the repository and the tag; some registries say so of what one may not see"
+        "check the spelling of the repository and the tag; some registries say so of what one may not see{}",
+        match login {
+            Told::Silent(why) => format!(", and it was asked without a login: {why}"),
+            Told::From(_) | Told::Nothing => String::new(),
+        }
     ))]
-    NotFound { attempt: String, host: String, said_by: String },
+    NotFound { attempt: String, host: String, login: Told, said_by: String },
+
+    #[error("{attempt} {host}: that is larger than it takes (413){}", said(said_by))]
+    #[diagnostic(help(
+        "have the limit raised of the registry, or of the proxy that stands before it (nginx: client_max_body_size), or \
+         make the layer smaller: `vcbuild inspect` shows how large each is"
+    ))]
+    TooLarge { attempt: String, host: String, said_by: String },
 
     #[error("{attempt} {host}: no TLS connection")]
     #[diagnostic(help(
@@ -52,6 +59,10 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
+    Proxy(#[from] crate::web::BadProxy),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Store(#[from] vcstore::Error),
 
     #[error("starting the network")]
@@ -59,7 +70,23 @@ pub(crate) enum Error {
     Start(#[source] Box<dyn StdError + Send + Sync>),
 }
 
+/// What is told of the login that a registry was asked with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It is of this file or credential helper.
+    From(String),
+    /// There was none, for this reason.
+    Silent(String),
+    /// Nobody has one.
+    Nothing,
+}
+
 impl Error {
+    /// Whether the registry, or its token server, was reached and did not want to do it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::NotFound { .. } | Self::Answer { .. })
+    }
+
     /// Whether the registry answered that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
@@ -93,14 +120,28 @@ fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
-fn log_in(host: &str, from: Option<&String>) -> String {
-    match from {
-        Some(from) => {
+fn log_in(host: &str, login: &Told) -> String {
+    match login {
+        Told::From(from) => {
             format!("the login of {from} is not taken: log in again (`docker login {host}` or `podman login {host}`)")
         }
-        None => format!(
+        Told::Silent(why) => format!(
+            "it was asked without a login, because {why}: install that program, or log in without it (`podman login {host}`)"
+        ),
+        Told::Nothing => format!(
             "log in first (`docker login {host}` or `podman login {host}`; vcbuild reads the same files and credential \
              helpers), and check the spelling: some registries answer so when there is no such repository"
         ),
+    }
+}
+
+fn ask_for_access(host: &str, login: &Told) -> String {
+    let ask = "ask its owner for access, or log in as somebody who has it";
+    match login {
+        Told::From(from) => format!(
+            "the registry knows who asks ({from}), and does not let them: {ask} (`docker login {host}` or `podman login {host}`)"
+        ),
+        Told::Nothing => format!("{ask} (`docker login {host}` or `podman login {host}`)"),
+        silent @ Told::Silent(_) => log_in(host, silent),
     }
 }

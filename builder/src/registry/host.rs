@@ -11,6 +11,7 @@ use super::Error;
 use super::error::Cause;
 use crate::config::{Config, Registry, config_folder};
 use crate::network::causes;
+use crate::web;
 
 /// How patient a client is.
 #[derive(Debug, Clone, Copy)]
@@ -67,13 +68,12 @@ impl Host {
     }
 
     /// A client for it alone: certificates of one registry vouch for no other.
-    pub(crate) fn client(&self, patience: Patience) -> Result<Client, Error> {
-        // Of several providers in one program the first one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = Client::builder()
-            .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(patience.connect)
-            .read_timeout(patience.silence);
+    /// One `for_logins` is led to no other host.
+    pub(crate) fn client(&self, patience: Patience, for_logins: bool) -> Result<Client, Error> {
+        let mut client = web::client()?.connect_timeout(patience.connect);
+        if for_logins {
+            client = client.redirect(web::within_its_host());
+        }
         if self.scheme == "https" {
             let (authorities, identity) = self.certificates()?;
             if !authorities.is_empty() {
@@ -140,9 +140,7 @@ fn bad(path: &Utf8PathBuf, why: &str) -> Error {
 /// Whether a registry's address is this machine's own, where no one can listen in: only there is plain HTTP spoken unless
 /// the user says otherwise.
 fn is_loopback(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    format!("http://{registry}/").parse().is_ok_and(|url| web::is_loopback(&url))
 }
 
 #[cfg(test)]

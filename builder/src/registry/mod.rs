@@ -12,6 +12,7 @@ mod host;
 mod push;
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use reqwest::header::{ACCEPT, CONTENT_RANGE, RANGE};
@@ -27,6 +28,7 @@ pub(crate) use self::push::{Sent, Tally, push_image};
 use crate::config::Config;
 use crate::download::{self, Body, Failure, Persistence};
 use crate::network::{Permit, causes};
+use crate::web;
 
 /// The largest manifest or index that is read, as registries have it themselves.
 pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
@@ -36,6 +38,9 @@ pub(crate) const MANIFESTS: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 pub(crate) const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+
+/// Docker's manifests of before 2016, which hold no digest of a configuration.
+pub(crate) const OLD_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 /// A repository, at the mirrors of its registry and at the registry itself.
 #[derive(Debug)]
@@ -139,6 +144,24 @@ impl Repository {
         self.first(async |endpoint: &Endpoint| open(endpoint, &attempt, digest, offset).await).await
     }
 
+    /// A blob that is no larger than documents are. Its content has the digest.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(crate) async fn small_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let attempt = format!("pulling {digest} of {} from", self.name);
+        self.first(async |endpoint: &Endpoint| {
+            let url = endpoint.url(&format!("blobs/{digest}"))?;
+            let response = endpoint.send(&attempt, Method::GET, &url, |request| request).await?;
+            let bytes = endpoint.body(&attempt, response, DOCUMENT_LIMIT).await?;
+            match Digest::of(&bytes) {
+                found if found == *digest => Ok(bytes),
+                found => Err(endpoint.answer(&attempt, format!("it gives {found} instead"))),
+            }
+        })
+        .await
+    }
+
     /// What the first host gives that gives something; the error is that of the registry itself.
     async fn first<T>(&self, read: impl AsyncFn(&Endpoint) -> Result<T, Error>) -> Result<T, Error> {
         let mut last = None;
@@ -183,14 +206,14 @@ async fn open(endpoint: &Endpoint, attempt: &str, digest: &Digest, offset: u64) 
         offset => request.header(RANGE, format!("bytes={offset}-")),
     };
     let response = endpoint.send(attempt, Method::GET, &url, range).await?;
-    body_of(response, offset).map_err(|why| endpoint.answer(attempt, why))
+    body_of(response, offset, endpoint.patience().silence).map_err(|why| endpoint.answer(attempt, why))
 }
 
 /// The body of a successful answer to a request for what follows `offset` (RFC 9110, section 14).
 ///
 /// # Errors
 /// When it is a part that was not asked for.
-pub(crate) fn body_of(response: reqwest::Response, offset: u64) -> Result<Body, String> {
+pub(crate) fn body_of(response: reqwest::Response, offset: u64, silence: Duration) -> Result<Body, String> {
     let start = if response.status() == StatusCode::PARTIAL_CONTENT {
         let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
         let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
@@ -198,18 +221,23 @@ pub(crate) fn body_of(response: reqwest::Response, offset: u64) -> Result<Body, 
     } else {
         0
     };
-    Ok(Body { start, bytes: response.bytes_stream().map_err(|error| causes(&error)).boxed() })
+    Ok(Body { start, bytes: web::paced(response, silence) })
 }
 
-/// What a document says it is; the specification lets it leave that out, and then what it holds tells as well.
+/// What a document says it is; the specification lets it leave that out, and then what it holds tells as well. What a registry
+/// says of it counts for nothing: some say the same of all.
 pub(crate) fn media_type(bytes: &[u8]) -> Result<String, serde_json::Error> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Kind {
+        schema_version: Option<serde_json::Value>,
         media_type: Option<String>,
         manifests: Option<serde::de::IgnoredAny>,
     }
     let kind: Kind = serde_json::from_slice(bytes)?;
+    if kind.schema_version.is_some_and(|version| version == 1) {
+        return Ok(OLD_MANIFEST.to_owned());
+    }
     let implied = if kind.manifests.is_some() { INDEXES[0] } else { MANIFESTS[0] };
     Ok(kind.media_type.unwrap_or_else(|| implied.to_owned()))
 }
@@ -223,6 +251,7 @@ mod tests {
         assert_eq!(media_type(br#"{"mediaType": "a/b", "manifests": []}"#).unwrap(), "a/b");
         assert_eq!(media_type(br#"{"manifests": []}"#).unwrap(), super::INDEXES[0]);
         assert_eq!(media_type(br#"{"layers": []}"#).unwrap(), super::MANIFESTS[0]);
+        assert_eq!(media_type(br#"{"schemaVersion": 1, "fsLayers": []}"#).unwrap(), super::OLD_MANIFEST);
         assert!(media_type(b"<html>").is_err());
     }
 }

@@ -6,13 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use oci_spec::image::Descriptor;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use reqwest::{Body, Method, StatusCode};
+use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio_util::bytes::Bytes;
 use vcstore::{Blob, Digest, Image, Store};
 
-use super::endpoint::{Endpoint, backoff};
+use super::endpoint::Endpoint;
 use super::{Error, Repository, several};
 use crate::download;
+use crate::network::causes;
+use crate::web::{self, Moved};
 
 /// How many blobs are pushed at once.
 const AT_ONCE: usize = 4;
@@ -55,8 +57,7 @@ impl Tally {
     }
 }
 
-/// Pushes an image: its blobs, the manifest of each platform, and last what `tag` is to name. `neighbour` is a repository of
-/// the same registry that may have some of its blobs.
+/// Pushes an image: its blobs, the manifest of each platform, and last what `tag` is to name.
 ///
 /// # Errors
 /// When the store lacks a blob, or the registry refuses.
@@ -64,7 +65,6 @@ pub(crate) async fn push_image(
     repository: &Repository,
     tag: &str,
     image: &Image,
-    neighbour: Option<&str>,
     store: &Store,
 ) -> Result<Tally, Error> {
     let tally = Mutex::new(Tally::default());
@@ -78,14 +78,16 @@ pub(crate) async fn push_image(
     let sends = blobs.map(|blob| {
         let tally = &tally;
         async move {
-            let sent = repository.push_blob(blob, neighbour, store).await?;
+            let sent = repository.push_blob(blob, store).await?;
             tally.lock().unwrap_or_else(PoisonError::into_inner).count(blob, sent);
             Ok::<_, Error>(())
         }
     });
     several(AT_ONCE, sends).await?;
     for one in &image.platforms {
-        repository.push_document(one.manifest.digest().as_ref(), &one.manifest, store).await?;
+        for document in [&one.manifest].into_iter().chain(one.indexes.iter().rev()) {
+            repository.push_document(document.digest().as_ref(), document, store).await?;
+        }
     }
     repository.push_document(tag, &image.target, store).await?;
     Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -96,14 +98,14 @@ impl Repository {
     ///
     /// # Errors
     /// When the store lacks it, or the registry refuses.
-    pub(crate) async fn push_blob(&self, blob: Blob, neighbour: Option<&str>, store: &Store) -> Result<Sent, Error> {
+    pub(crate) async fn push_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Error> {
         // A blob that is not there is told as that, and not as a transfer that was cut.
         drop(store.reader(&blob.digest)?);
-        let content = || match download::upload(store, &blob.digest) {
-            Ok(content) => Body::wrap_stream(content),
+        self.push(blob, |moved| match download::upload(store, &blob.digest) {
+            Ok(content) => moved.count(content),
             Err(error) => Body::wrap_stream(futures::stream::once(async { Err::<Bytes, _>(io::Error::other(error)) })),
-        };
-        self.push(blob, neighbour, content).await
+        })
+        .await
     }
 
     /// Pushes a few bytes as a blob, unless the repository has it.
@@ -112,10 +114,10 @@ impl Repository {
     /// When the registry refuses.
     pub(crate) async fn push_bytes(&self, bytes: &[u8]) -> Result<Blob, Error> {
         let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
-        self.push(blob, None, || Body::from(bytes.to_vec())).await.map(|_| blob)
+        self.push(blob, |_| Body::from(bytes.to_vec())).await.map(|_| blob)
     }
 
-    async fn push(&self, blob: Blob, neighbour: Option<&str>, content: impl Fn() -> Body) -> Result<Sent, Error> {
+    async fn push(&self, blob: Blob, content: impl Fn(&Moved) -> Body) -> Result<Sent, Error> {
         let endpoint = self.itself()?;
         let attempt = format!("pushing {} to {} at", blob.digest, self.name);
         if self.has(endpoint, &attempt, &blob.digest).await? {
@@ -123,33 +125,45 @@ impl Repository {
         }
         let mut count = 1;
         loop {
-            let mut url = endpoint.url("blobs/uploads/")?;
-            if let Some(neighbour) = neighbour {
-                url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", neighbour);
-            }
-            let begun =
-                endpoint.send(&attempt, Method::POST, &url, |request| request.header(CONTENT_LENGTH, 0)).await?;
+            let begun = self.begin(endpoint, &attempt, &blob.digest).await?;
             if begun.status() == StatusCode::CREATED {
                 return Ok(Sent::Mounted);
             }
-            let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            let location = location.and_then(|location| url.join(location).ok());
-            let mut location = location.ok_or_else(|| endpoint.answer(&attempt, "it does not say where to send it"))?;
+            let mut location = upload_place(&begun).map_err(|why| endpoint.answer(&attempt, why))?;
             location.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+            let moved = Moved::default();
             let dress = |request: reqwest::RequestBuilder| {
                 let request = request.header(CONTENT_LENGTH, blob.size);
-                request.header(CONTENT_TYPE, "application/octet-stream").body(content())
+                request.header(CONTENT_TYPE, "application/octet-stream").body(content(&moved))
             };
-            match endpoint.send_once(&attempt, Method::PUT, &location, dress).await {
+            match endpoint.send_once(&attempt, Method::PUT, &location, &moved, dress).await {
                 Ok(_) => return Ok(Sent::Uploaded),
                 Err(error @ Error::Unreachable { .. }) if count < endpoint.patience().attempts => {
                     tracing::debug!(%error, "sending it again");
-                    tokio::time::sleep(backoff(count)).await;
+                    tokio::time::sleep(web::backoff(count)).await;
                     count += 1;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Begins an upload, or mounts the blob from another repository. A registry may refuse that in many ways: the blob is then
+    /// sent, as if there were no other repository.
+    async fn begin(&self, endpoint: &Endpoint, attempt: &str, digest: &Digest) -> Result<Response, Error> {
+        let post = async |url: &Url| {
+            endpoint.send(attempt, Method::POST, url, |request| request.header(CONTENT_LENGTH, 0)).await
+        };
+        let url = endpoint.url("blobs/uploads/")?;
+        if let Some(mounted) = endpoint.mounted() {
+            let mut mount = url.clone();
+            mount.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", mounted);
+            match post(&mount).await {
+                Err(error) if error.is_refusal() => endpoint.mount_nothing(&causes(&error)),
+                begun => return begun,
+            }
+        }
+        post(&url).await
     }
 
     /// Pushes the manifest or index that the store has under `target`'s digest, unless it is there under this reference.
@@ -187,6 +201,19 @@ impl Repository {
         let none = || Error::Start(Box::new(super::Cause("no host is known".to_owned())));
         self.endpoints.last().ok_or_else(none)
     }
+}
+
+/// Where a registry wants an upload, which began, to be sent: at its own place, or at another server.
+fn upload_place(begun: &Response) -> Result<Url, String> {
+    let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    let location = location.and_then(|location| begun.url().join(location).ok());
+    let location = location.ok_or("it does not say where to send it")?;
+    web::led(begun.url(), &location).map_err(|why| {
+        let misled = "a registry behind a proxy that ends TLS says so when it is not told of it (X-Forwarded-Proto)";
+        let misled = if location.scheme() == "http" { format!("; {misled}") } else { String::new() };
+        format!("it wants it sent to {why}{misled}")
+    })?;
+    Ok(location)
 }
 
 fn blob_of(descriptor: &Descriptor) -> Result<Blob, Error> {

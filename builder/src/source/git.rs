@@ -12,6 +12,7 @@ use crate::Error;
 use crate::lock::PinnedCommit;
 use crate::network::{Network, Permit};
 use crate::progress::Progress;
+use crate::web;
 
 /// The version where none is asked for.
 pub(super) const NEWEST: &str = "HEAD";
@@ -160,7 +161,11 @@ impl<'a> Repository<'a> {
     fn command(&self) -> Command {
         let mut command = Command::new("git");
         // A question for a password would wait for an answer that nobody gives.
-        command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").arg("--git-dir").arg(&self.dir);
+        web::of_programs(&mut command)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("LC_ALL", "C")
+            .arg("--git-dir")
+            .arg(&self.dir);
         if !self.named {
             // What a repository names may be no path of this machine, nor a program, unless git's settings say so.
             command.env("GIT_PROTOCOL_FROM_USER", "0");

@@ -9,8 +9,12 @@ use vcstore::{ActionKey, Blob, Digest, Store};
 use super::Error;
 use super::cache::{Fault, blob_path, record_path, whole};
 use crate::download::{self, Body};
-use crate::network::{Permit, causes};
+use crate::network::Permit;
 use crate::registry::{Sent, body_of};
+use crate::web::{self, Moved};
+
+/// The longest that a server may be silent: whoever reads is less patient.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A web server's folder.
 #[derive(Debug)]
@@ -22,10 +26,7 @@ pub(crate) struct HttpCache {
 
 impl HttpCache {
     pub(super) fn at(url: &Url, timeout: Duration, _permit: Permit) -> Result<Self, Error> {
-        // Of several providers in one program the first one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client =
-            Client::builder().user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION"))).connect_timeout(timeout);
+        let client = web::client().map_err(crate::registry::Error::from)?.connect_timeout(timeout);
         let client = client.build().map_err(|error| crate::registry::Error::Start(Box::new(error)))?;
         Ok(Self { url: url.clone(), client })
     }
@@ -40,23 +41,24 @@ impl HttpCache {
 
     pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
         let path = blob_path(&blob.digest);
-        let there = self.send(self.request(Method::HEAD, &path)?).await;
+        let there = self.send(self.request(Method::HEAD, &path)?, &Moved::default()).await;
         match there {
             Ok(response) if length(&response) == Some(blob.size) => return Ok(Sent::There),
             Ok(_) | Err(Fault::Absent) => {}
             Err(fault) => return Err(fault),
         }
-        let content = reqwest::Body::wrap_stream(download::upload(store, &blob.digest).map_err(Fault::broken)?);
+        let moved = Moved::default();
+        let content = moved.count(download::upload(store, &blob.digest).map_err(Fault::broken)?);
         let put = self.request(Method::PUT, &path)?.header(CONTENT_LENGTH, blob.size).body(content);
-        self.write(put).await.map(|()| Sent::Uploaded)
+        self.write(put, &moved).await.map(|()| Sent::Uploaded)
     }
 
     pub(super) async fn put_record(&self, key: &ActionKey, bytes: Vec<u8>) -> Result<(), Fault> {
-        self.write(self.request(Method::PUT, &record_path(key))?.body(bytes)).await
+        self.write(self.request(Method::PUT, &record_path(key))?.body(bytes), &Moved::default()).await
     }
 
-    async fn write(&self, put: reqwest::RequestBuilder) -> Result<(), Fault> {
-        match self.send(put).await {
+    async fn write(&self, put: reqwest::RequestBuilder, moved: &Moved) -> Result<(), Fault> {
+        match self.send(put, moved).await {
             Ok(_) => Ok(()),
             Err(Fault::Absent) => {
                 Err(Fault::broken("the server takes no files (PUT): fill its folder by file:// or ssh://"))
@@ -70,15 +72,15 @@ impl HttpCache {
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
-        body_of(self.send(request).await?, offset).map_err(Fault::Broken)
+        body_of(self.send(request, &Moved::default()).await?, offset, SILENCE).map_err(Fault::Broken)
     }
 
     fn request(&self, method: Method, path: &str) -> Result<reqwest::RequestBuilder, Fault> {
         Ok(self.client.request(method, self.url.join(path).map_err(Fault::broken)?))
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Fault> {
-        let response = request.send().await.map_err(|error| Fault::Broken(causes(&error)))?;
+    async fn send(&self, request: reqwest::RequestBuilder, moved: &Moved) -> Result<Response, Fault> {
+        let response = web::send(request, SILENCE, moved).await.map_err(Fault::broken)?;
         match response.status() {
             status if status.is_success() => Ok(response),
             // Object stores answer 403 for what is not there to those who may not list what is; servers of plain files

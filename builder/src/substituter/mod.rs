@@ -33,13 +33,10 @@ use crate::config::Config;
 use crate::download::{self, Failure, Persistence};
 use crate::network::Network;
 use crate::registry;
+use crate::web;
 
 /// How long a cache may be silent unless the user says otherwise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How many bytes a second a cache must send at least, over the whole of a blob: one that sends a byte now and then would
-/// take longer than any build.
-const LEAST_RATE: u64 = 32 << 10;
 
 /// How often in a row a blob may be cut.
 const ATTEMPTS: u32 = 3;
@@ -177,7 +174,7 @@ impl Caches {
 
     async fn fetch_blob(&self, member: &Member, blob: Blob, store: &Store) -> Result<(), Failure<Fault>> {
         // Silence is noticed before this: it is for who sends too little to be silent.
-        let limit = self.timeout * 2 + Duration::from_secs(blob.size / LEAST_RATE);
+        let limit = web::time_limit(blob.size, self.timeout);
         let persistence = Persistence { attempts: ATTEMPTS, silence: self.timeout, outlast_silence: false };
         let open = async |offset| {
             let opened = tokio::time::timeout(self.timeout, member.cache.blob(&blob.digest, offset)).await;

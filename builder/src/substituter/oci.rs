@@ -76,7 +76,7 @@ impl OciCache {
     }
 
     pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
-        self.repository.push_blob(blob, None, store).await.map_err(|error| fault(&error))
+        self.repository.push_blob(blob, store).await.map_err(|error| fault(&error))
     }
 
     pub(super) async fn put_record(&self, key: &ActionKey, record: &Record, bytes: &[u8]) -> Result<(), Fault> {

@@ -200,7 +200,9 @@ pub enum Error {
     },
     /// The network could not be set up.
     #[error("setting up the network")]
-    #[diagnostic(help("check the machine's limits on threads and files, and its certificates"))]
+    #[diagnostic(help(
+        "check the machine's limits on threads and files, its certificates, and HTTP_PROXY and the like"
+    ))]
     Network {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,

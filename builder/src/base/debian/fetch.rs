@@ -12,10 +12,14 @@ use reqwest::{Client, Response, StatusCode, header};
 use vcstore::{Blob, Store};
 
 use super::Error;
-use crate::network::{Permit, causes};
+use crate::network::Permit;
+use crate::web::{self, Moved};
 
 /// How often a file is asked for before it is given up.
 const ATTEMPTS: u32 = 4;
+
+/// The longest that a mirror may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// How many packages are fetched at once: enough to hide a mirror's answer time, few enough not to be a nuisance.
 pub(super) const AT_ONCE: usize = 8;
@@ -31,19 +35,18 @@ enum Fault {
     Final(Error),
     Damaged(Error),
     Network(String),
+    /// The mirror says to come again, and when.
+    Busy(String, Option<Duration>),
 }
 
 impl Mirror {
     pub(crate) fn new(_permit: Permit) -> Result<Self, Error> {
         let network = |source: Box<dyn StdError + Send + Sync>| Error::Network { source };
-        // Another part of the program may have chosen already; then that choice stands.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().map_err(|error| network(error.into()))?;
-        let client = Client::builder()
-            .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
+        let client = web::client()
+            .map_err(|error| network(error.into()))?
             .connect_timeout(Duration::from_secs(15))
-            .read_timeout(Duration::from_secs(30))
             .build()
             .map_err(|error| network(error.into()))?;
         Ok(Self { runtime, client })
@@ -57,15 +60,9 @@ impl Mirror {
     /// Fetches a file of at most `limit` bytes into memory.
     pub(crate) async fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
         self.attempts(url, None, async |response| {
-            let mut bytes = Vec::new();
-            let mut body = response.bytes_stream();
-            while let Some(piece) = body.try_next().await.map_err(|error| Fault::Network(causes(&error)))? {
-                bytes.extend_from_slice(&piece);
-                if bytes.len() as u64 > limit {
-                    return Err(Fault::Damaged(Error::repository(url, format!("it is longer than {limit} bytes"))));
-                }
-            }
-            Ok(bytes)
+            let bytes = web::read(response, limit, SILENCE).await.map_err(Fault::Network)?;
+            let longer = || Fault::Damaged(Error::repository(url, format!("it is longer than {limit} bytes")));
+            bytes.ok_or_else(longer)
         })
         .await
     }
@@ -94,10 +91,10 @@ impl Mirror {
     pub(crate) async fn beginning(&self, url: &str, length: u64) -> Result<Vec<u8>, Error> {
         self.attempts(url, Some(length), async |response| {
             let mut bytes = Vec::new();
-            let mut body = response.bytes_stream();
+            let mut body = web::paced(response, SILENCE);
             // A mirror need not heed the range.
             while (bytes.len() as u64) < length {
-                let Some(piece) = body.try_next().await.map_err(|error| Fault::Network(causes(&error)))? else { break };
+                let Some(piece) = body.try_next().await.map_err(Fault::Network)? else { break };
                 bytes.extend_from_slice(&piece);
             }
             bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
@@ -119,7 +116,7 @@ impl Mirror {
             if let Some(length) = length {
                 request = request.header(header::RANGE, format!("bytes=0-{}", length.saturating_sub(1)));
             }
-            let fault = match request.send().await {
+            let fault = match web::send(request, SILENCE, &Moved::default()).await {
                 Ok(response) => match fault(url, &response) {
                     Some(fault) => fault,
                     None => match read(response).await {
@@ -127,18 +124,26 @@ impl Mirror {
                         Err(fault) => fault,
                     },
                 },
-                Err(error) => Fault::Network(causes(&error)),
+                Err(unsent) if unsent.is_final() => {
+                    let why = unsent.to_string();
+                    return Err(Error::Unreachable { url: url.to_owned(), attempts: attempt, why });
+                }
+                Err(unsent) => Fault::Network(unsent.to_string()),
+            };
+            let wait = match &fault {
+                Fault::Busy(_, wait) => *wait,
+                _ => None,
             };
             match fault {
                 Fault::Final(error) => return Err(error),
                 Fault::Damaged(error) if attempt == ATTEMPTS => return Err(error),
-                Fault::Network(why) if attempt == ATTEMPTS => {
+                Fault::Network(why) | Fault::Busy(why, _) if attempt == ATTEMPTS => {
                     return Err(Error::Unreachable { url: url.to_owned(), attempts: ATTEMPTS, why });
                 }
                 Fault::Damaged(error) => tracing::warn!(%error, "trying again"),
-                Fault::Network(why) => tracing::debug!(url, why, "trying again"),
+                Fault::Network(why) | Fault::Busy(why, _) => tracing::debug!(url, why, "trying again"),
             }
-            tokio::time::sleep(Duration::from_millis(250) * 2u32.pow(attempt)).await;
+            tokio::time::sleep(wait.unwrap_or_else(|| web::backoff(attempt))).await;
             attempt += 1;
         }
     }
@@ -157,11 +162,10 @@ fn fault(url: &str, response: &Response) -> Option<Fault> {
             };
             Some(Fault::Final(Error::Gone { url: url.to_owned(), help }))
         }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            Some(Fault::Network(format!("it answered {status}")))
-        }
         status if status.is_success() => None,
-        status if status.is_server_error() => Some(Fault::Network(format!("it answered {status}"))),
+        status if web::is_passing(status) => {
+            Some(Fault::Busy(format!("it answered {status}"), web::retry_after(response.headers())))
+        }
         status => {
             let why = format!("it answered {status}");
             Some(Fault::Final(Error::Unreachable { url: url.to_owned(), attempts: 1, why }))
@@ -172,9 +176,9 @@ fn fault(url: &str, response: &Response) -> Option<Fault> {
 async fn into_store(store: &Store, url: &str, blob: Blob, response: Response) -> Result<(), Fault> {
     let disk = |error: vcstore::Error| Fault::Final(error.into());
     let mut writer = store.writer().map_err(disk)?;
-    let mut body = response.bytes_stream();
+    let mut body = web::paced(response, SILENCE);
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|error| Fault::Network(causes(&error)))?;
+        let piece = piece.map_err(Fault::Network)?;
         let path = store.blob_path(&blob.digest);
         writer.write_all(&piece).map_err(|error| Fault::Final(Error::io("writing", path)(error)))?;
         if writer.size() > blob.size {
