@@ -1,4 +1,5 @@
-//! A gate before a real registry: it asks for tokens, makes its clients wait, cuts their downloads or turns them away.
+//! A gate before a real registry: it asks for tokens, makes its clients wait, cuts their downloads or turns them away, or answers
+//! as a test has it answer.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,6 +16,8 @@ pub(crate) enum Rule {
     Cuts(u64),
     /// Turns everybody away.
     Denies,
+    /// Lets everybody pass.
+    Opens,
 }
 
 /// A gate on a free port of the loopback address. Its threads end with the process of the test.
@@ -23,20 +26,64 @@ pub(crate) struct Gate {
     state: Arc<State>,
 }
 
+/// What a client asks a gate for.
+pub(crate) struct Asked<'a> {
+    /// Method, path and version.
+    pub(crate) line: &'a str,
+    pub(crate) authorization: &'a str,
+    /// How many requests there were, this one among them.
+    pub(crate) number: usize,
+    /// The gate's own host and port.
+    pub(crate) gate: &'a str,
+}
+
+/// What a gate answers by itself.
+pub(crate) struct Said {
+    pub(crate) status: &'static str,
+    pub(crate) headers: String,
+    pub(crate) body: String,
+}
+
+impl Said {
+    pub(crate) fn new(status: &'static str, headers: impl Into<String>, body: impl Into<String>) -> Option<Self> {
+        Some(Self { status, headers: headers.into(), body: body.into() })
+    }
+}
+
+type Script = Box<dyn Fn(&Asked<'_>) -> Option<Said> + Send + Sync>;
+
 struct State {
     address: String,
     registry: String,
     rule: Rule,
+    script: Option<Script>,
     /// The first line of every request, with its range.
     requests: Mutex<Vec<String>>,
 }
 
 impl Gate {
     pub(crate) fn before(registry: &str, rule: Rule) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start("127.0.0.1:0", registry, rule, None)
+    }
+
+    /// A gate that answers what `script` answers, and lets everything else pass.
+    pub(crate) fn answering(
+        registry: &str,
+        script: impl Fn(&Asked<'_>) -> Option<Said> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start("127.0.0.1:0", registry, Rule::Opens, Some(Box::new(script)))
+    }
+
+    /// A gate at this address.
+    pub(crate) fn at(at: &str, registry: &str) -> Self {
+        Self::start(at, registry, Rule::Opens, None)
+    }
+
+    fn start(at: &str, registry: &str, rule: Rule, script: Option<Script>) -> Self {
+        let listener = TcpListener::bind(at).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (registry, requests) = (registry.to_owned(), Mutex::default());
-        let state = Arc::new(State { address: address.clone(), registry, rule, requests });
+        let state = Arc::new(State { address: address.clone(), registry, rule, script, requests });
         let shared = state.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -79,6 +126,20 @@ impl State {
             requests.push(format!("{line} {}", find("range").unwrap_or_default()));
             requests.len()
         };
+        if let Some(script) = &self.script {
+            // Who hangs up on what was sent takes the answer away, too.
+            let length = find("content-length").and_then(|length| length.parse::<u64>().ok()).unwrap_or_default();
+            let asked = Asked { line: &line, authorization: &authorization, number, gate: &self.address };
+            if let Some(said) = script(&asked) {
+                std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink()).ok()?;
+                let length = match said.headers.contains("Content-Length") {
+                    true => String::new(),
+                    false => format!("Content-Length: {}\r\n", said.body.len()),
+                };
+                let Said { status, headers, body } = said;
+                return write!(client, "HTTP/1.1 {status}\r\n{headers}{length}Connection: close\r\n\r\n{body}").ok();
+            }
+        }
         let mut say = |status: &str, headers: &str, body: &str| {
             write!(
                 client,

@@ -160,6 +160,24 @@ fn a_cache_that_hangs_in_the_middle_of_a_blob_is_left() {
 }
 
 #[test]
+fn a_cache_that_sends_a_byte_now_and_then_is_left() {
+    let site = Site::new();
+    let server = Server::start(site.cache(), Manner::Drips);
+    let key = public_key("good-1");
+    let arguments =
+        ["images", "--source-dir", "hello", "--trust-key", &key, "--cache-timeout", "1", "--output", "json"];
+    let start = Instant::now();
+    let run = site.run(&[&arguments[..], &["--substituter", &server.url]].concat());
+    assert!(run.counts().0 >= 7 && start.elapsed() < Duration::from_secs(60), "{run:?}");
+    assert!(
+        run.stderr.contains("it is left out from here on: ") && run.stderr.contains("bytes took more than"),
+        "{run:?}"
+    );
+    assert!(server.sent() < 2_000, "{} bytes were waited for", server.sent());
+    assert!(site.nothing_is_half_done());
+}
+
+#[test]
 fn a_blob_without_an_end_fills_no_disk() {
     let site = Site::new();
     let server = Server::start(site.cache(), Manner::Endless);

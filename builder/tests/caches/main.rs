@@ -5,10 +5,13 @@
 #[path = "../vcbuild/bench.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod bench;
+mod between;
 mod build_host;
 mod gate;
 mod kinds;
 mod liars;
+mod misleading;
+mod refusals;
 mod registries;
 mod server;
 mod site;

@@ -135,7 +135,7 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     assert_eq!(text(&Run::of(command.env("PATH", path)).json()["platforms"][0]["digest"]), digests(built())["one"]);
     third
         .run(&["base", &format!("{}/team/one:v2", private.address)])
-        .failed(1, &["looking for the login of ", "docker-credential-ours cannot be run"]);
+        .failed(1, &["(401)", "it was asked without a login, because there is no program docker-credential-ours"]);
 
     // The same login and authority serve a cache there.
     let cache = format!("oci://{}/cache", private.address);

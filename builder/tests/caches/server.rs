@@ -22,6 +22,8 @@ pub(crate) enum Manner {
     Cuts(usize),
     /// Answers 500.
     Broken,
+    /// Answers records, and sends a byte of a blob now and then.
+    Drips,
 }
 
 /// A server on a free port of the loopback address. Its threads end with the process of the test.
@@ -109,7 +111,7 @@ impl Served {
             }
             _ => {}
         }
-        let file = self.folder.join(path.trim_start_matches('/'));
+        let file = self.folder.join(path.split('?').next()?.trim_start_matches('/'));
         if method == "PUT" {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).ok()?;
@@ -135,6 +137,13 @@ impl Served {
             Manner::HangsInBlobs if blob => content.len() / 2,
             _ => content.len(),
         };
+        if self.manner == Manner::Drips && blob {
+            for byte in content {
+                stream.write_all(&[*byte]).ok()?;
+                self.sent.fetch_add(1, Ordering::SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
         stream.write_all(&content[..until]).ok()?;
         self.sent.fetch_add(until as u64, Ordering::SeqCst);
         if self.manner == Manner::HangsInBlobs && blob {

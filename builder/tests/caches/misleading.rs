@@ -1,0 +1,221 @@
+//! Registries, token servers and caches that would have vcbuild go where it has no business, tell its login to others, or read
+//! without an end.
+
+use serde_json::json;
+use vcstore::Digest;
+
+use crate::bench::{Registry, Run, digests, text};
+use crate::gate::{Asked, Gate, Said};
+use crate::site::{Site, built};
+
+/// `user:secret`, as HTTP has it.
+const LOGIN: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+/// A registry with the image `team/one:v1`, and the site with its store.
+fn with_image() -> (Site, Registry) {
+    let site = Site::with_the_built_store();
+    let registry = Registry::start(&site.bench);
+    site.run(&["push", "hello/one", "--as", &format!("{}/team/one:v1", registry.address)]).succeeded();
+    (site, registry)
+}
+
+/// A site with a login for a gate.
+fn with_login(site: Site, gate: &Gate) -> Site {
+    let logins = json!({"auths": {&gate.address: {"auth": "dXNlcjpzZWNyZXQ="}}});
+    site.bench.write("docker/config.json", &logins.to_string());
+    site
+}
+
+fn pull(site: &Site, gate: &Gate) -> Run {
+    site.run(&["base", &format!("{}/team/one:v1", gate.address), "--output", "json"])
+}
+
+/// Has who asks log in with name and password.
+fn with_password(asked: &Asked<'_>, answer: impl Fn() -> Option<Said>) -> Option<Said> {
+    let challenge = "WWW-Authenticate: Basic realm=\"x\"\r\n";
+    if asked.authorization == LOGIN { answer() } else { Said::new("401 Unauthorized", challenge, "") }
+}
+
+fn moved(to: &str) -> Option<Said> {
+    Said::new("307 Temporary Redirect", format!("Location: {to}\r\n"), "")
+}
+
+#[test]
+fn a_redirect_leads_to_other_servers_and_takes_no_login_there() {
+    let (_site, registry) = with_image();
+    let storage = std::sync::Arc::new(Gate::answering(&registry.address, |asked| match asked.authorization {
+        "" => None,
+        _ => Said::new("400 Bad Request", "", ""),
+    }));
+    // Another name of this machine is another host.
+    let there = storage.address.replace("127.0.0.1", "localhost");
+    let gate = Gate::answering(&registry.address, move |asked| {
+        let path = asked.line.split(' ').nth(1).unwrap_or_default().to_owned();
+        with_password(asked, || if path.contains("/blobs/") { moved(&format!("http://{there}{path}")) } else { None })
+    });
+    let site = with_login(Site::new(), &gate);
+    let pulled = pull(&site, &gate).json();
+    assert_eq!(text(&pulled["platforms"][0]["digest"]), digests(built())["one"]);
+    assert!(storage.requests().len() >= 2, "{:?}", storage.requests());
+}
+
+#[test]
+fn a_redirect_leads_nowhere_else() {
+    let (_site, registry) = with_image();
+    for (to, why) in [
+        ("http://169.254.169.254/latest/meta-data/", "it redirects to http://169.254.169.254, a link-local address"),
+        ("http://[fe80::1]/", "it redirects to http://[fe80::1], a link-local address"),
+        ("http://0.0.0.0:1/", "which is not the address of a server"),
+        ("file:///etc/passwd", ""),
+    ] {
+        let gate = Gate::answering(&registry.address, move |_| moved(to));
+        let run = pull(&Site::new(), &gate);
+        run.failed(1, &["pulling v1 of 127.0.0.1:", why]);
+        assert_eq!(gate.requests().len(), 1, "it is asked again: {:?}", gate.requests());
+    }
+    let gate = Gate::answering(&registry.address, |asked| moved(&format!("http://{}/v2/again", asked.gate)));
+    pull(&Site::new(), &gate).failed(1, &["it redirects more than 10 times"]);
+    assert_eq!(gate.requests().len(), 11, "{:?}", gate.requests());
+
+    // A cache that does so is left out, and the build is right all the same.
+    let gate = Gate::answering(&registry.address, |_| moved("http://169.254.169.254/latest/meta-data/"));
+    let run = Site::new().build(&[&format!("http://{}", gate.address)]);
+    assert!(run.stderr.contains("left out from here on: ") && run.stderr.contains("a link-local address"), "{run:?}");
+}
+
+#[test]
+fn a_login_goes_to_no_token_server_that_others_can_listen_to() {
+    let (_site, registry) = with_image();
+    for (realm, why) in [
+        (
+            "http://registry.invalid/token",
+            "wants the login sent to another server, http://registry.invalid, without TLS",
+        ),
+        ("http://192.0.2.1:80/token", "wants the login sent to another server, http://192.0.2.1, without TLS"),
+        ("http://169.254.169.254/token", "it names a token server at http://169.254.169.254, a link-local address"),
+        ("https://[fe80::1]/token", "a link-local address"),
+        ("file:///etc/passwd", "it names a token server at file://, which is not an address of the web"),
+        ("no address", "it names a token server by what is not an address"),
+    ] {
+        let gate = Gate::answering(&registry.address, move |_| {
+            Said::new("401 Unauthorized", format!("WWW-Authenticate: Bearer realm=\"{realm}\"\r\n"), "")
+        });
+        let site = with_login(Site::new(), &gate);
+        pull(&site, &gate).failed(1, &[why]);
+        assert_eq!(gate.requests().len(), 1, "{:?}", gate.requests());
+    }
+    // Nor to the one that a token server names, be it in the address or in what is posted.
+    for kind in ["auth", "identitytoken"] {
+        let other = Gate::answering(&registry.address, |_| Said::new("200 OK", "", r#"{"token": "stolen"}"#));
+        let there = other.address.replace("127.0.0.1", "localhost");
+        let gate = Gate::answering(&registry.address, move |asked| match asked.line.contains(" /token") {
+            true => moved(&format!("http://{there}/token")),
+            false => {
+                let realm = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\"\r\n", asked.gate);
+                Said::new("401 Unauthorized", realm, "")
+            }
+        });
+        let site = Site::new();
+        let logins = json!({"auths": {&gate.address: {kind: "dXNlcjpzZWNyZXQ="}}});
+        site.bench.write("docker/config.json", &logins.to_string());
+        pull(&site, &gate).failed(1, &["it redirects to localhost, another server, which a login is not sent to"]);
+        assert_eq!(other.requests(), [""; 0]);
+    }
+}
+
+#[test]
+fn an_upload_goes_on_elsewhere_without_the_login() {
+    let (site, registry) = with_image();
+    let storage = std::sync::Arc::new(Gate::answering(&registry.address, |asked| match asked.authorization {
+        "" => Said::new("201 Created", "", ""),
+        _ => Said::new("400 Bad Request", "", ""),
+    }));
+    let there = storage.address.replace("127.0.0.1", "localhost");
+    let begin = |asked: &Asked<'_>, to: &str| match asked.line.starts_with("POST") {
+        true => Said::new("202 Accepted", format!("Location: {to}\r\n"), ""),
+        false => None,
+    };
+    let gate = Gate::answering(&registry.address, move |asked| {
+        // What was sent elsewhere is not in this registry: its manifest is taken for good.
+        let answer = || match asked.line.starts_with("PUT") {
+            true => Said::new("201 Created", "", ""),
+            false => begin(asked, &format!("http://{there}/upload?signature=a%2Fb%3D")),
+        };
+        with_password(asked, answer)
+    });
+    let site = with_login(site, &gate);
+    site.run(&["push", "hello/two", "--as", &format!("{}/other/two:v1", gate.address)]).succeeded();
+    let sent = storage.requests();
+    let signed = "PUT /upload?signature=a%2Fb%3D&digest=sha256%3A";
+    assert!(sent.len() == 2 && sent.iter().all(|request| request.starts_with(signed)), "{sent:?}");
+
+    for (to, why) in [
+        ("http://169.254.169.254/latest/", "it wants it sent to http://169.254.169.254, a link-local address"),
+        ("ftp://registry.invalid/", "which is not an address of the web"),
+        ("http://[", "it does not say where to send it"),
+    ] {
+        let gate = Gate::answering(&registry.address, move |asked| begin(asked, to));
+        site.run(&["push", "hello/two", "--as", &format!("{}/other/two:v1", gate.address)]).failed(1, &[why]);
+    }
+}
+
+#[test]
+fn what_a_registry_sends_has_an_end_and_is_what_its_digest_says() {
+    let (_site, registry) = with_image();
+    let long = "x".repeat(5 << 20);
+    let manifests = |answer: fn(&str) -> Option<Said>| {
+        let long = long.clone();
+        Gate::answering(&registry.address, move |asked| match asked.line.contains("/manifests/") {
+            true => answer(&long),
+            false => None,
+        })
+    };
+    let site = Site::new();
+    pull(&site, &manifests(|long| Said::new("200 OK", "", long)))
+        .failed(1, &["it answers with more than 4194304 bytes"]);
+    let cut = |_: &str| Said::new("200 OK", "Content-Length: 4000000\r\n", "{\"manifests\": [");
+    pull(&site, &manifests(cut)).failed(1, &["pulling v1 of "]);
+    let short = |_: &str| Said::new("200 OK", "Content-Length: 5\r\n", "{\"manifests\": []}");
+    pull(&site, &manifests(short)).failed(1, &["pulling v1 of "]);
+    let header = |long: &str| Said::new("200 OK", format!("X-Long: {}\r\n", &long[..1 << 20]), "{}");
+    pull(&site, &manifests(header)).failed(1, &["pulling v1 of "]);
+
+    // An index that names more and more indexes.
+    let gate = Gate::answering(&registry.address, |asked| {
+        let path = asked.line.split(' ').nth(1)?;
+        let index = |number: usize| {
+            let kind = "application/vnd.oci.image.index.v1+json";
+            let below = |number: usize| json!({"mediaType": kind, "size": 2, "digest": Digest::of(number.to_string().as_bytes())});
+            json!({"schemaVersion": 2, "mediaType": kind, "manifests": (0..number).map(below).collect::<Vec<_>>()})
+                .to_string()
+        };
+        if path.ends_with("/v1") { Said::new("200 OK", "", index(40)) } else { None }
+    });
+    pull(&site, &gate).failed(1, &["pulling sha256:"]);
+
+    // A manifest by its digest that is another, a blob that is another, and one that goes on.
+    let digest = digests(built())["one"].clone();
+    let by_digest = |gate: &Gate| site.run(&["base", &format!("{}/team/one@{digest}", gate.address)]);
+    let other = manifests(|_| Said::new("200 OK", "", "{\"manifests\": []}"));
+    by_digest(&other).failed(1, &["it gives sha256:", "instead"]);
+    let blobs = |body: String| {
+        Gate::answering(&registry.address, move |asked| match asked.line.contains("/blobs/") {
+            true => Said::new("200 OK", "", body.clone()),
+            false => None,
+        })
+    };
+    by_digest(&blobs(long.clone())).failed(1, &["it is longer than the "]);
+    by_digest(&blobs("short".to_owned())).failed(1, &["it ends after 5 of "]);
+    assert!(site.nothing_is_half_done());
+
+    // A token larger than any.
+    let token = format!("{{\"token\": \"{}\"}}", "t".repeat(2 << 20));
+    let gate = Gate::answering(&registry.address, move |asked| match asked.line.contains(" /token") {
+        true => Said::new("200 OK", "", token.clone()),
+        false => {
+            let realm = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\"\r\n", asked.gate);
+            Said::new("401 Unauthorized", realm, "")
+        }
+    });
+    pull(&site, &gate).failed(1, &["logging in for pulling v1", "it answers with more than 1048576 bytes"]);
+}
