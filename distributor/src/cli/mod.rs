@@ -11,7 +11,7 @@ mod prune;
 mod push;
 mod relay;
 mod status;
-mod values;
+pub(crate) mod values;
 mod verify;
 mod via;
 mod watched;

@@ -6,8 +6,10 @@ use kube::core::Status;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::kubeconfig::Plugin;
+
 /// Whatever the libraries below say.
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// A cluster that was not found, could not be reached, or said no.
 #[derive(Debug, Error, Diagnostic)]
@@ -53,6 +55,48 @@ pub enum Error {
         known: String,
     },
 
+    /// A name stands twice in one file.
+    #[error("reading the kubeconfig {path}: it has two entries for the {what} {name:?}")]
+    #[diagnostic(help("remove one: kubectl does not read the file either"))]
+    Repeated {
+        /// The file.
+        path: String,
+        /// `cluster`, `user` or `context`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+
+    /// A context names something that is not there.
+    #[error("reading the kubeconfig {path}: its context {context:?} names the {what} {name:?}, which is not there")]
+    #[diagnostic(help("the {what}s are: {known}; where another file has it, add that file to KUBECONFIG"))]
+    Dangling {
+        /// The file.
+        path: String,
+        /// The context.
+        context: String,
+        /// `cluster` or `user`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Those that are there.
+        known: String,
+    },
+
+    /// A cluster or a user of the kubeconfig cannot be used.
+    #[error("reading the kubeconfig {path}: the {what} {name:?} cannot be used")]
+    #[diagnostic(help("`kubectl config view --kubeconfig FILE` shows what kubectl makes of it"))]
+    Unfit {
+        /// The file.
+        path: String,
+        /// `cluster` or `user`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Cause,
+    },
+
     /// In a pod whose service account is not mounted.
     #[error("finding the cluster: the pod's service account cannot be used")]
     #[diagnostic(help("mount the account's token into the pod, or give --kubeconfig FILE"))]
@@ -63,10 +107,12 @@ pub enum Error {
 
     /// The configuration was read and no client can be made from it.
     #[error("using the configuration {configuration}")]
-    #[diagnostic(help("check the certificates, keys and login plugin that it names"))]
+    #[diagnostic(help("{help}"))]
     Unusable {
         /// The kubeconfig.
         configuration: String,
+        /// What to do.
+        help: String,
         /// Why.
         source: Cause,
     },
@@ -142,6 +188,24 @@ pub enum Error {
     },
 }
 
+/// Whether an API server says that something is not there: an object, or the whole kind. Of a kind that it does not serve, it says
+/// so in plain text.
+pub(crate) fn is_absent(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404 || status.is_not_found())
+}
+
+/// A configuration from which no client can be made.
+pub(super) fn unusable(configuration: String, plugin: Option<Plugin>, source: Cause) -> Error {
+    let help = match plugin {
+        Some(Plugin { command, hint }) => {
+            let hint = hint.map(|hint| format!(" ({})", hint.trim())).unwrap_or_default();
+            format!("it logs in with the program {command}: see that it is installed and works by itself{hint}")
+        }
+        None => "check the certificates, keys and token that it names".to_owned(),
+    };
+    Error::Unusable { configuration, help, source }
+}
+
 /// A refusal's words, without the reason's keyword that the library adds to them.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -159,7 +223,7 @@ pub(super) fn classify(attempt: String, error: kube::Error, server: &str, config
             let help = unreachable_help(&source);
             Error::Unreachable { attempt, server, help, source: innermost(Box::new(source)) }
         }
-        kube::Error::Auth(source) => Error::Unusable { configuration: configuration.to_owned(), source: source.into() },
+        kube::Error::Auth(source) => unusable(configuration.to_owned(), None, source.into()),
         other => Error::Request { attempt, source: other.into() },
     }
 }
@@ -244,7 +308,10 @@ fn unreachable_help(error: &(dyn std::error::Error + 'static)) -> String {
         cause = this.source();
     }
     let words = words.to_lowercase();
-    let advice = if words.contains("certificate") {
+    let advice = if words.contains("proxy") || words.contains("tunnel") || words.contains("socks") {
+        "check that the proxy runs and lets connections to the server through; where the server is reached without it, add its \
+         host to NO_PROXY, or take proxy-url out of the kubeconfig"
+    } else if words.contains("certificate") {
         "the server's certificate is not the kubeconfig's: check certificate-authority and the server's address in it"
     } else if words.contains("dns") || words.contains("lookup") || words.contains("name or service") {
         "the server's name is not known here: check the server's address in the kubeconfig and this machine's DNS"

@@ -1,19 +1,30 @@
 //! The cluster a command works on: found as kubectl finds it, reached through one client.
-//! `--kubeconfig`, else the files of `KUBECONFIG`, else `~/.kube/config`, else the account of the pod this runs in.
+//! `--kubeconfig`, else the files of `KUBECONFIG`, else `~/.kube/config`, else the account of the pod this runs in. Requests
+//! that fail in passing are tried again.
 
 mod error;
+mod kubeconfig;
+mod patience;
+mod proxy;
+mod token;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use clap::Args;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
 
+use crate::cli::values::duration;
 pub use error::Error;
+pub(crate) use error::is_absent;
+use kubeconfig::Access;
+use patience::Patience;
+use proxy::Variables;
+use token::TokenFile;
 
 /// An API server that does not take a connection within this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,13 +45,20 @@ pub struct ClusterArgs {
     /// The context of the kubeconfig to use [default: its current one]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+
+    /// How long to try again while the API server is away or not well [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub api_timeout: Option<Duration>,
 }
 
 /// A cluster that a client was made for. Nothing is sent before the first request.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    patience: Patience,
     server: String,
+    /// How the server is called in errors: with the proxy between, where there is one.
+    called: String,
     source: Source,
 }
 
@@ -52,16 +70,25 @@ impl Cluster {
     pub async fn connect(args: &ClusterArgs) -> Result<Self, Error> {
         // Fails only where a provider is installed already, which is what is wanted.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let source = Source::find(args, &Surroundings::of_this_process())?;
-        let mut config = source.configuration(args.context.as_deref()).await?;
+        let around = Surroundings::of_this_process();
+        let (source, access) = Source::find(args, &around)?.access(args, &around)?;
+        let Access { mut config, token_file, proxy, plugin } = access;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
         config.reset_reader_on_write = true;
+        // Of the library's own, nobody would hear anything.
+        config.default_retry = false;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = Client::try_from(config)
-            .map_err(|error| Error::Unusable { configuration: source.to_string(), source: Box::new(error) })?;
-        tracing::info!("using {server} of {source}");
-        Ok(Self { client, server, source })
+        let called = match &proxy {
+            Some(proxy) => format!("{server} through the proxy {proxy}"),
+            None => server.clone(),
+        };
+        let failed = |cause: error::Cause| error::unusable(source.to_string(), plugin.clone(), cause);
+        let token = token_file.map(TokenFile::open).transpose().map_err(|error| failed(Box::new(error)))?;
+        let client = Client::try_from(config).map_err(|error| failed(error.into()))?;
+        tracing::info!("using {called} of {source}");
+        let patience = Patience::new(client, server.clone(), token, args.api_timeout.unwrap_or(patience::DEFAULT));
+        Ok(Self { client: patience.client(), patience, server, called, source })
     }
 
     /// The client; clones share its connections.
@@ -76,10 +103,21 @@ impl Cluster {
         &self.server
     }
 
+    /// Has requests that fail in passing be tried again until `moment`, once the API server has answered; else each is for as
+    /// long as `--api-timeout` says.
+    pub(crate) fn wait_until(&self, moment: Instant) {
+        self.patience.until(moment);
+    }
+
+    /// What the API server's clock shows; none before its first answer.
+    pub(crate) fn clock(&self) -> Option<Timestamp> {
+        self.patience.clock()
+    }
+
     /// What a failed request means: `attempt` says what the request was for, as in "listing pods in vc-manager".
     #[must_use]
     pub fn failed(&self, attempt: impl Into<String>, error: kube::Error) -> Error {
-        error::classify(attempt.into(), error, &self.server, &self.source.to_string())
+        error::classify(attempt.into(), error, &self.called, &self.source.to_string())
     }
 }
 
@@ -99,18 +137,23 @@ enum Source {
 }
 
 /// What the search depends on beside the command line.
+#[derive(Debug, Default)]
 struct Surroundings {
     kubeconfig: Option<OsString>,
     home: Option<PathBuf>,
     in_pod: bool,
+    proxies: Variables,
 }
 
 impl Surroundings {
     fn of_this_process() -> Self {
         Self {
-            kubeconfig: std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()),
+            kubeconfig: std::env::var_os("KUBECONFIG"),
             home: std::env::home_dir(),
-            in_pod: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+            in_pod: ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]
+                .iter()
+                .all(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())),
+            proxies: Variables::of_this_process(),
         }
     }
 }
@@ -122,43 +165,37 @@ impl Source {
             let file = file.clone().into_std_path_buf();
             return if file.exists() { Ok(Self::Files(vec![file])) } else { Err(missing(vec![file])) };
         }
-        if let Some(list) = &around.kubeconfig {
-            // As kubectl, pass over files of the list that do not exist.
-            let (there, gone): (Vec<PathBuf>, Vec<PathBuf>) =
-                std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).partition(|path| path.exists());
-            return if there.is_empty() { Err(missing(gone)) } else { Ok(Self::Files(there)) };
+        let named = around.kubeconfig.iter().flat_map(std::env::split_paths);
+        let named: Vec<PathBuf> = named.filter(|path| !path.as_os_str().is_empty()).collect();
+        // Of a list, files that do not exist are passed over.
+        let searched = match (&named[..], &around.home) {
+            ([], home) => vec![home.as_deref().unwrap_or(Path::new("/")).join(".kube/config")],
+            _ => named,
+        };
+        let there: Vec<PathBuf> = searched.iter().filter(|path| path.exists()).cloned().collect();
+        match (there.is_empty(), around.in_pod) {
+            (false, _) => Ok(Self::Files(there)),
+            (true, true) => Ok(Self::Pod),
+            (true, false) => Err(missing(searched)),
         }
-        let default = around.home.as_deref().unwrap_or(Path::new("/")).join(".kube/config");
-        if default.exists() {
-            return Ok(Self::Files(vec![default]));
-        }
-        if around.in_pod { Ok(Self::Pod) } else { Err(missing(vec![default])) }
     }
 
-    async fn configuration(&self, context: Option<&str>) -> Result<Config, Error> {
-        let files = match self {
-            Self::Pod => {
-                return Config::incluster().map_err(|error| Error::Pod { source: Box::new(error) });
+    /// What it says of the cluster; with where that is said, for a pod's kubeconfig may be empty.
+    fn access(self, args: &ClusterArgs, around: &Surroundings) -> Result<(Self, Access), Error> {
+        if let Self::Files(files) = &self {
+            let kubeconfig = kubeconfig::read(files)?;
+            let is_left_to_the_pod = args.kubeconfig.is_none() && around.in_pod && kubeconfig::is_empty(&kubeconfig);
+            if !is_left_to_the_pod {
+                let access = kubeconfig::access(&kubeconfig, &list(files), args.context.as_deref(), &around.proxies)?;
+                return Ok((self, access));
             }
-            Self::Files(files) => files,
-        };
-        let bad = |error: KubeconfigError| Error::BadKubeconfig { path: list(files), source: Box::new(error) };
-        let kubeconfig = files
-            .iter()
-            .try_fold(Kubeconfig::default(), |merged, file| merged.merge(Kubeconfig::read_from(file)?))
-            .map_err(bad)?;
-
-        let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
-        let wanted = context.or(kubeconfig.current_context.as_deref()).filter(|name| !name.is_empty());
-        let Some(wanted) = wanted else {
-            return Err(Error::NoContext { path: list(files), known: names(&known) });
-        };
-        if !known.iter().any(|name| name == wanted) {
-            let context = wanted.to_owned();
-            return Err(Error::NoSuchContext { context, path: list(files), known: names(&known) });
         }
-        let options = KubeConfigOptions { context: Some(wanted.to_owned()), ..KubeConfigOptions::default() };
-        Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(bad)
+        let failed = |cause: error::Cause| Error::Pod { source: cause };
+        let mut config = Config::incluster().map_err(|error| failed(error.into()))?;
+        let proxy = proxy::choose(None, &config.cluster_url, &around.proxies).map_err(|error| failed(error.into()))?;
+        config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
+        let token_file = config.auth_info.token_file.take().map(PathBuf::from);
+        Ok((Self::Pod, Access { config, token_file, proxy, plugin: None }))
     }
 }
 
@@ -173,10 +210,6 @@ impl fmt::Display for Source {
 
 fn list(files: &[PathBuf]) -> String {
     files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-fn names(known: &[String]) -> String {
-    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
 }
 
 #[cfg(test)]

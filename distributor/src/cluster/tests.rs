@@ -1,6 +1,7 @@
 //! Finding a kubeconfig, and the messages a user meets when that fails.
 
 use std::fs;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use k8s_openapi::api::core::v1::Namespace;
@@ -35,11 +36,11 @@ fn kubeconfig(port: u16) -> (tempfile::TempDir, Utf8PathBuf) {
 }
 
 fn nowhere() -> Surroundings {
-    Surroundings { kubeconfig: None, home: Some("/nonexistent".into()), in_pod: false }
+    Surroundings { home: Some("/nonexistent".into()), ..Surroundings::default() }
 }
 
 fn args(kubeconfig: impl Into<Utf8PathBuf>) -> ClusterArgs {
-    ClusterArgs { kubeconfig: Some(kubeconfig.into()), context: None }
+    ClusterArgs { kubeconfig: Some(kubeconfig.into()), api_timeout: Some(Duration::ZERO), ..ClusterArgs::default() }
 }
 
 fn help(error: &impl Diagnostic) -> String {
@@ -70,6 +71,7 @@ fn kubeconfigs_are_looked_for_in_kubectls_order() {
         kubeconfig: Some(format!("/nonexistent/a::{path}").into()),
         home: Some(home.clone()),
         in_pod: true,
+        ..Surroundings::default()
     };
     let find = |args: &ClusterArgs, around: &Surroundings| Source::find(args, around).unwrap();
     let files = |path: &std::path::Path| Source::Files(vec![path.to_owned()]);
