@@ -77,7 +77,7 @@ pub enum Error {
     },
     /// No image has this name.
     #[error("looking for image {name}: the store has no image of that name{}", list(known))]
-    #[diagnostic(help("build it with `vcbuild images`, or name an archive"))]
+    #[diagnostic(help("{}build it with `vcbuild images`, or name an archive", nearest(name, known)))]
     NoSuchImage {
         /// The name asked for.
         name: String,
@@ -150,9 +150,50 @@ fn io_help(source: &io::Error) -> &'static str {
     }
 }
 
+/// How alike two names must be for one to be taken for the other mistyped, from 0 to 1.
+const ALIKE: f64 = 0.65;
+
+/// Asks whether the name most like `name` was meant; nothing where none is like it. Names are compared as people write them: in
+/// full, without a registry, by their last part, without a tag.
+fn nearest(name: &str, known: &[String]) -> String {
+    let likeness = |full: &String| {
+        let path = full.split_once('/').map_or(full.as_str(), |(_, path)| path);
+        let last = path.rsplit('/').next().unwrap_or(path);
+        let untagged = last.split([':', '@']).next().unwrap_or(last);
+        let component = untagged.rsplit_once('-').map_or(untagged, |(component, _)| component);
+        let forms = [full.as_str(), path, last, untagged, component];
+        forms.iter().map(|form| strsim::normalized_damerau_levenshtein(name, form)).fold(0.0, f64::max)
+    };
+    let best = known.iter().map(|full| (likeness(full), full)).max_by(|(one, _), (other, _)| one.total_cmp(other));
+    match best {
+        Some((alike, full)) if alike >= ALIKE => format!("did you mean {full}? Otherwise "),
+        _ => String::new(),
+    }
+}
+
 fn list(names: &[String]) -> String {
     match names {
         [] => " (it has none)".to_owned(),
         names => format!(" (it has {})", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_mistyped_name_is_compared_with_the_forms_that_people_write() {
+        let known = ["docker.io/virtualcluster/manager-amd64:latest", "docker.io/virtualcluster/syncer-amd64:v2"];
+        let known = known.map(str::to_owned);
+        let meant = |name: &str| nearest(name, &known);
+        for name in ["mnager", "manger", "manager-amd46", "virtualcluster/manager-amd64:latst"] {
+            assert_eq!(meant(name), format!("did you mean {}? Otherwise ", known[0]), "{name}");
+        }
+        assert_eq!(meant("sycner"), format!("did you mean {}? Otherwise ", known[1]));
+        assert_eq!(meant("syncer-amd64:v1"), format!("did you mean {}? Otherwise ", known[1]));
+        for name in ["etcd", "nginx:1.27", "x"] {
+            assert_eq!(meant(name), "", "{name}");
+        }
     }
 }
