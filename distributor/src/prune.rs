@@ -12,7 +12,7 @@ use crate::engine::{Engine, Keeper};
 use crate::fallback::{self, Ctr};
 use crate::nodes::Node;
 use crate::protocol::proto::{Container, RemoveRequest, RemoveResponse};
-use crate::push::{Again, Error, Via, engine_of};
+use crate::push::{Again, Error, Via, engine_of, persist};
 use crate::pushed::Standing;
 use crate::report::{self, NodeError};
 use crate::rollout::Used;
@@ -39,6 +39,8 @@ pub struct Prune {
     pub settings: Settings,
     /// Nodes under way at once.
     pub parallel: usize,
+    /// How often a node is worked on again whose connection broke.
+    pub retries: u32,
 }
 
 /// How it went on one node.
@@ -142,7 +144,10 @@ impl Prune {
     pub async fn run(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Outcome> {
         let connect = &connect;
         stream::iter(nodes)
-            .map(|node| async move { Outcome { result: self.node(&node, connect(&node).as_ref()).await, node } })
+            .map(|node| async move {
+                let prune = || async { self.node(&node, connect(&node).as_ref()).await };
+                Outcome { result: persist(&node.name, self.retries, prune).await, node }
+            })
             .buffered(self.parallel.max(1))
             .collect()
             .await
@@ -217,10 +222,17 @@ impl Prune {
 
     fn decide(&self, pushes: &[Standing], containers: &[Container]) -> Vec<Decision> {
         let containers: Vec<&Container> =
-            containers.iter().filter(|container| container.running || !self.running_only()).collect();
+            containers.iter().filter(|container| counts(container, self.used.as_ref())).collect();
         let records: Vec<Record> = pushes.iter().map(Record::of).collect();
         decide(&records, &containers, self.used.as_ref(), self.all)
     }
+}
+
+/// Whether a container keeps its image. One that has ended does where its pod may start it again and the cluster does not say
+/// so: the pods of a kubelet's own files are not in the API while the kubelet cannot reach it.
+fn counts(container: &Container, used: Option<&Used>) -> bool {
+    let is_known = |used: &Used| container.pod.is_empty() || used.knows_pod(&container.pod);
+    container.running || !used.is_some_and(is_known)
 }
 
 /// The records that go.
@@ -237,7 +249,8 @@ fn decide(pushes: &[Record], containers: &[&Container], used: Option<&Used>, all
     let decision = |((name, target), records): ((&str, Option<Digest>), Vec<&Record>)| {
         let named = records.iter().any(|one| one.name == name);
         let by = || {
-            let by_digest = || used?.digest(&target?);
+            let configs = || records.iter().filter_map(|one| one.config.parse().ok());
+            let by_digest = || target.into_iter().chain(configs()).find_map(|digest| used?.digest(&digest));
             let by_cluster = by_digest().or_else(|| used?.name(name).filter(|_| named));
             by_cluster.map(str::to_owned).or_else(|| container_of(&records, containers))
         };
@@ -375,6 +388,8 @@ pub fn exit(outcomes: &[Outcome]) -> Exit {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::wanted::by_digest;
 
@@ -456,6 +471,18 @@ mod tests {
         assert_eq!(kept(&pushes, &[container("", "chain old")], &none, true), [Some("container c".into()), None]);
         assert_eq!(kept(&pushes, &[container("", "")], &none, true), [None, Some("container c".into())]);
         assert_eq!(kept(&pushes, &[container("config other", "chain other")], &none, true), [None, None]);
+    }
+
+    #[test]
+    fn a_container_that_has_ended_keeps_its_image_unless_the_cluster_knows_its_pod() {
+        let mut used = Used::default();
+        let pod = json!({"metadata": {"namespace": "vc", "name": "manager-0"}, "spec": {}});
+        used.add_pod(&serde_json::from_value(pod).expect("a pod"));
+        let of = |pod: &str, running: bool| Container { pod: pod.into(), running, ..Default::default() };
+        assert!(!counts(&of("vc/manager-0", false), Some(&used)), "what the pod needs, it names");
+        assert!(counts(&of("kube-system/etcd-w1", false), Some(&used)), "a pod of the kubelet's own files");
+        assert!(!counts(&of("", false), Some(&used)) && counts(&of("", true), Some(&used)));
+        assert!(counts(&of("vc/manager-0", false), None), "no cluster was asked");
     }
 
     #[test]

@@ -219,7 +219,7 @@ pub enum Error {
     },
     /// The connection to the helper failed.
     #[error("speaking to the helper: {}", .0.message())]
-    #[diagnostic(help("run the push again: what has arrived is kept and not sent twice"))]
+    #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Connection(Box<tonic::Status>),
     /// The node takes too long.
     #[error("the node did not give {what} in time")]
@@ -234,7 +234,7 @@ pub enum Error {
     Unsteady,
     /// The operator stopped it.
     #[error("stopped before all was done")]
-    #[diagnostic(help("run the push again: what has arrived is kept and not sent twice"))]
+    #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Interrupted,
     /// The store lacks something.
     #[error(transparent)]
@@ -277,19 +277,36 @@ impl Error {
         Self::Slow { what }
     }
 
-    /// Whether it may well be over in a moment: what was there and broke. A node that was never reached (`reached` is
-    /// false) is more likely to have another name, or to be off.
-    pub(crate) fn passes(&self, reached: bool) -> bool {
+    /// Why the way to the node failed, where that is what did.
+    fn of_the_way(&self) -> Option<&transport::Error> {
         match self {
-            Self::Connection(_) => true,
-            Self::Helper { again, .. } => reached && *again == Again::Later,
             Self::Session(session::Error::Transport(error))
             | Self::Fallback(fallback::Error::Transport(error))
-            | Self::Engine(engine::Error::Script(fallback::Error::Transport(error))) => match error {
-                transport::Error::Lost { .. } | transport::Error::Hangs { .. } => true,
-                transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => reached,
-                _ => false,
-            },
+            | Self::Engine(engine::Error::Script(fallback::Error::Transport(error))) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// What went wrong, in the words of the connection where it is one that broke: nothing is lost yet.
+    fn in_passing(&self) -> String {
+        match self.of_the_way() {
+            Some(transport::Error::Lost { said, .. }) => said.clone(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Whether it may well be over in a moment: what was there and broke. A node that never answered (`reached` is false) is
+    /// more likely to have another name, or to be off.
+    pub(crate) fn passes(&self, reached: bool) -> bool {
+        match (self, self.of_the_way()) {
+            (Self::Connection(_), _) => true,
+            (Self::Helper { again, .. }, _) => reached && *again == Again::Later,
+            // Who refuses is there, and its sshd may be on its way back.
+            (
+                _,
+                Some(transport::Error::Lost { .. } | transport::Error::Hangs { .. } | transport::Error::Refused { .. }),
+            ) => true,
+            (_, Some(transport::Error::Unreachable { .. })) => reached,
             _ => false,
         }
     }
@@ -301,6 +318,26 @@ pub(crate) async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = 
     tokio::select! {
         result = work => result,
         () = interrupt.wait() => Err(Error::Interrupted),
+    }
+}
+
+/// Asks `work` of a node, and again, up to `retries` times, where the way there broke off in passing: what a push does by itself.
+pub(crate) async fn persist<T, W>(node: &str, retries: u32, work: impl Fn() -> W) -> Result<T, Error>
+where
+    W: Future<Output = Result<T, Error>>,
+{
+    let mut attempts = 0;
+    loop {
+        let why = match work().await {
+            Err(why) if attempts < retries && why.passes(false) => why,
+            ended => return ended,
+        };
+        let pause = pause(node, attempts);
+        if attempts == 0 {
+            tracing::warn!("{node}: {}; trying again, {retries} times at most", why.in_passing());
+        }
+        tokio::time::sleep(pause).await;
+        attempts += 1;
     }
 }
 
@@ -396,7 +433,8 @@ impl Push {
             plan::check_platform(&self.images, &Platform::linux(architecture))?;
         }
         if node.ready == Some(false) {
-            tracing::warn!("{} is not Ready; pushing to it all the same", node.name);
+            let doing = if self.dry_run { "asking" } else { "pushing to" };
+            tracing::warn!("{} is not Ready; {doing} it all the same", node.name);
         }
         let transport = connect(node);
         let transport = transport.as_ref();
@@ -584,9 +622,30 @@ mod tests {
         let passes = |error: &Error| (error.passes(false), error.passes(true));
         assert_eq!(passes(&lost), (true, true));
         assert_eq!(passes(&of_engine), (true, true));
-        assert_eq!(passes(&refused), (false, true));
+        assert_eq!(passes(&refused), (true, true));
+        let silent = transport(transport::Error::Unreachable { host: host(), said: said() });
+        assert_eq!(passes(&silent), (false, true));
         assert_eq!(passes(&away), (false, true));
         assert_eq!(passes(&denied), (false, false));
+    }
+
+    #[tokio::test]
+    async fn a_node_is_asked_again_as_often_as_is_said_and_not_where_that_cannot_help() {
+        let asked = std::cell::Cell::new(0);
+        let ask = async |retries: u32, fails: u32, error: fn() -> transport::Error| {
+            asked.set(0);
+            let work = || async {
+                asked.set(asked.get() + 1);
+                let fails = asked.get() <= fails;
+                if fails { Err(Error::from(session::Error::Transport(error()))) } else { Ok(()) }
+            };
+            (persist("w1", retries, work).await.is_ok(), asked.get())
+        };
+        let lost = || transport::Error::Lost { host: "w1".into(), said: "words".into() };
+        let denied = || transport::Error::Denied { destination: "w1".into(), said: "words".into() };
+        assert_eq!(ask(1, 1, lost).await, (true, 2));
+        assert_eq!(ask(0, 9, lost).await, (false, 1));
+        assert_eq!(ask(3, 9, denied).await, (false, 1));
     }
 
     #[test]

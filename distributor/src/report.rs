@@ -136,7 +136,7 @@ pub struct ImageReport {
 #[derive(Debug, thiserror::Error)]
 #[error("{doing} {node}: {source}")]
 pub struct NodeError<'a> {
-    /// What was done with the node: "pushing to", "asking".
+    /// What was done with the node: "pushing to", "planning for", "asking".
     pub(crate) doing: &'static str,
     pub(crate) node: &'a str,
     pub(crate) source: &'a Error,
@@ -265,17 +265,18 @@ impl NodePlan {
     }
 }
 
-/// The errors of a push, each with its node.
-pub fn errors(outcomes: &[Outcome]) -> impl Iterator<Item = NodeError<'_>> {
-    outcomes.iter().filter_map(|outcome| {
-        Some(NodeError { doing: "pushing to", node: &outcome.node.name, source: outcome.error.as_ref()? })
-    })
+/// The errors of a push, or of a plan, each with its node.
+pub fn errors(outcomes: &[Outcome], is_plan: bool) -> impl Iterator<Item = NodeError<'_>> {
+    let doing = if is_plan { "planning for" } else { "pushing to" };
+    outcomes
+        .iter()
+        .filter_map(move |outcome| Some(NodeError { doing, node: &outcome.node.name, source: outcome.error.as_ref()? }))
 }
 
 /// How the command ends: failed when no node was served.
 #[must_use]
 pub fn exit(outcomes: &[Outcome]) -> Exit {
-    match errors(outcomes).count() {
+    match outcomes.iter().filter(|outcome| outcome.error.is_some()).count() {
         0 => Exit::Done,
         failed if failed == outcomes.len() => Exit::Failed,
         _ => Exit::SomeNodes,
@@ -299,9 +300,9 @@ fn image(image: &ImagePlan) -> ImageReport {
 }
 
 /// An error and its causes on one line.
-pub(crate) fn words(error: &Error) -> String {
+pub(crate) fn words(error: &impl std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(this) = cause {
         let words = this.to_string();
         if !text.ends_with(&words) {
@@ -379,8 +380,10 @@ mod tests {
     #[test]
     fn an_error_names_its_node_and_keeps_its_help() {
         let outcomes = [outcome("w1", Some(failure()))];
-        let error = errors(&outcomes).next().expect("an error");
+        let error = errors(&outcomes, false).next().expect("an error");
         assert_eq!(error.to_string(), "pushing to w1: no containerd on this node");
+        let planned = errors(&outcomes, true).next().expect("an error").to_string();
+        assert_eq!(planned, "planning for w1: no containerd on this node");
         assert_eq!(error.help().expect("help").to_string(), "start it");
     }
 }

@@ -14,7 +14,7 @@ use crate::inventory::Inventory;
 use crate::nodes::Node;
 use crate::plan::{self, ImagePlan, State};
 use crate::protocol::proto::Container;
-use crate::push::{Again, Error, Via, engine_of};
+use crate::push::{Again, Error, Via, engine_of, persist};
 use crate::pushed::{self, Pushed, Standing};
 use crate::report::NodeError;
 use crate::session::{Binary, Session, Settings};
@@ -33,6 +33,8 @@ pub struct Question {
     pub settings: Settings,
     /// Nodes under way at once.
     pub parallel: usize,
+    /// How often a node is asked again whose connection broke.
+    pub retries: u32,
 }
 
 /// What a node says, or why it says nothing.
@@ -120,7 +122,10 @@ impl Question {
     pub async fn ask(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Answer> {
         let connect = &connect;
         stream::iter(nodes)
-            .map(|node| async move { Answer { says: self.node(&node, connect(&node).as_ref()).await, node } })
+            .map(|node| async move {
+                let ask = || async { self.node(&node, connect(&node).as_ref()).await };
+                Answer { says: persist(&node.name, self.retries, ask).await, node }
+            })
             .buffered(self.parallel.max(1))
             .collect()
             .await

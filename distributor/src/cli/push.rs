@@ -201,7 +201,7 @@ impl Work {
         } else {
             self.output.print(pushed, |pushed| Text::from(&pushed.table()))
         };
-        for error in report::errors(outcomes) {
+        for error in report::errors(outcomes, dry_run) {
             vcterminal::report(&error);
         }
         printed.map_err(Error::Print)?;

@@ -35,6 +35,10 @@ pub(super) struct Status {
     #[arg(short = 'j', long, value_name = "N", default_value = "32")]
     parallel: NonZeroUsize,
 
+    /// How often to try again with a node whose connection broke.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    retries: u32,
+
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -49,6 +53,7 @@ impl Status {
             binary: Binary::this()?,
             settings: self.containerd.settings(&self.ssh),
             parallel: self.parallel.get(),
+            retries: self.retries,
         };
         let ssh = self.ssh.options();
         let answers = question.ask(nodes, |node| transport::to(&node.reach, &ssh)).await;

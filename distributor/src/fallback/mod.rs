@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// The script ended early, without a word.
     #[error("the shell of {destination} ended before its work was done")]
-    #[diagnostic(help("run the push again: what has arrived is not sent twice"))]
+    #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Cut {
         /// Where.
         destination: String,

@@ -9,6 +9,7 @@ pub mod images;
 mod plan;
 pub mod pods;
 pub mod ready;
+mod references;
 mod revision;
 mod unstick;
 mod used;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::FIELD_MANAGER;
-use super::used::references;
+use super::references::references;
 use crate::cluster::Cluster;
 
 /// What tells our revisions from those of DaemonSets and StatefulSets.

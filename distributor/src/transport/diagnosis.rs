@@ -42,14 +42,13 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
     if has(&["Connection refused"]) {
         return Error::Refused { host, said: last_line(stderr, &["Connection refused"]) };
     }
-    let unreachable = [
-        "Connection timed out",
-        "Operation timed out",
-        "during banner exchange",
-        "No route to host",
-        "Network is unreachable",
-        "Host is down",
-    ];
+    // There, and with too many others at once: sshd keeps logins waiting, or drops them.
+    let busy = ["during banner exchange", "kex_exchange_identification", "ssh_exchange_identification"];
+    if has(&busy) {
+        return Error::Lost { host, said: last_line(stderr, &busy) };
+    }
+    let unreachable =
+        ["Connection timed out", "Operation timed out", "No route to host", "Network is unreachable", "Host is down"];
     if has(&unreachable) {
         return Error::Unreachable { host, said: last_line(stderr, &unreachable) };
     }
@@ -136,6 +135,14 @@ mod tests {
             (
                 "ssh: Could not resolve hostname 10.0.0.5: Name or service not known\r\n",
                 "10.0.0.5 has no address: ssh: Could not resolve hostname 10.0.0.5: Name or service not known",
+            ),
+            (
+                "Connection timed out during banner exchange\r\nConnection to UNKNOWN port 65535 timed out\r\n",
+                "the connection to 10.0.0.5 was lost: Connection timed out during banner exchange",
+            ),
+            (
+                "kex_exchange_identification: read: Connection reset by peer\r\nConnection reset by 10.0.0.5 port 22\r\n",
+                "the connection to 10.0.0.5 was lost: kex_exchange_identification: read: Connection reset by peer",
             ),
             (
                 "Timeout, server 10.0.0.5 not responding.\r\n",

@@ -159,7 +159,7 @@ pub enum Error {
     },
     /// The connection was there and broke.
     #[error("the connection to {host} was lost: {said}")]
-    #[diagnostic(help("run the push again: what has arrived is kept and not sent twice"))]
+    #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Lost {
         /// The node.
         host: String,

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, image, noise};
+use crate::rig::{Fate, Rig, image, noise};
 
 const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
 
@@ -81,6 +81,31 @@ fn a_node_that_cannot_be_asked_is_said() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("error: asking 127.0.0.1: root@127.0.0.1 does not let us in"), "{said}");
+}
+
+#[test]
+fn a_login_that_breaks_off_is_tried_again_and_that_is_said() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    rig.push(&["manager"]).report(0);
+    let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
+    let config = rig.path().join("ssh_config");
+    let login = ["--ssh-config", config.as_str(), "--ssh-user", "root", "--host", "127.0.0.1", "--ssh-option", &alias];
+    for (subcommand, arguments) in [("status", &["manager"][..]), ("prune", &["--ignore-cluster", "--dry-run"])] {
+        let run = |retries: &str| {
+            let port = format!("Port={}", rig.link(Fate::BreaksOnce(100)));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+            command.arg(subcommand).args(arguments).args(login).args(["--ssh-option", &port, "--retries", retries]);
+            command.arg("--containerd-address").arg(rig.path().join("containerd.sock"));
+            command.env("VCBUILD_STORE", rig.path().join("store")).env("NO_COLOR", "1");
+            let output = command.output().expect("vcdist runs");
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let (code, said) = run("3");
+        assert_eq!((code, said.matches("trying again").count()), (Some(0), 1), "{subcommand}: {said}");
+        let (code, said) = run("0");
+        assert_eq!((code, said.matches("trying again").count()), (Some(1), 0), "{subcommand}: {said}");
+    }
 }
 
 #[test]
