@@ -25,10 +25,10 @@ pub(super) struct Images {
 /// Why there are no images.
 #[derive(Debug, Error, Diagnostic)]
 pub(super) enum Error {
-    #[error("finding the images to push")]
+    #[error("finding the images")]
     #[diagnostic(transparent)]
     Store(#[from] vcstore::Error),
-    #[error("finding the images to push: there is no store at {path}")]
+    #[error("finding the images: there is no store at {path}")]
     #[diagnostic(help("build the images with `vcbuild images`, give --store DIR, or name an archive"))]
     NoStore { path: Utf8PathBuf },
     #[error("there is no image {}: the store has none of that name, and none was pushed", names.join(", "))]

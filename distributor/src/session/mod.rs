@@ -105,10 +105,7 @@ pub enum Error {
     },
     /// sudo asks for a password or forbids the command.
     #[error("sudo does not let the login user work as root: {said}")]
-    #[diagnostic(help(
-        "log in as root (--ssh-user root), or let the user run commands without a password: `USER ALL=(root) NOPASSWD: \
-         ALL` in a file under /etc/sudoers.d"
-    ))]
+    #[diagnostic(help("{}", sudo_help(said)))]
     Sudo {
         /// sudo's words.
         said: String,
@@ -126,6 +123,15 @@ pub enum Error {
     Slow {
         /// How long was waited.
         seconds: u64,
+        /// `[USER@]HOST`.
+        destination: String,
+    },
+    /// The node wants another user, as images of clouds have it for root.
+    #[error("{destination} is not the user to log in as: {said}")]
+    #[diagnostic(help("log in as the user that the node names: --ssh-user USER, or USER@HOST with --host"))]
+    OtherUser {
+        /// The node's words.
+        said: String,
         /// `[USER@]HOST`.
         destination: String,
     },
@@ -147,6 +153,17 @@ pub enum Error {
     /// The stream is there, but no protocol.
     #[error("speaking to the helper")]
     Protocol(#[from] tonic::transport::Error),
+}
+
+/// What to do about sudo, by its words.
+fn sudo_help(said: &str) -> &'static str {
+    if said.contains("must have a tty") {
+        "sudo asks for a terminal there (requiretty): switch that off for the user with `Defaults:USER !requiretty` in a file under \
+         /etc/sudoers.d, or log in as root (--ssh-user root)"
+    } else {
+        "log in as root (--ssh-user root), or let the user run all commands without a password: `USER ALL=(root) NOPASSWD: ALL` in \
+         a file under /etc/sudoers.d; a rule for ctr alone is not enough"
+    }
 }
 
 impl Error {
@@ -176,6 +193,9 @@ impl Session {
                 drop(stream);
                 // How the command ended says more than that it ended.
                 match (error, ending.await) {
+                    (Error::Noise { said, destination }, _) if said.contains("lease login as the user") => {
+                        Err(Error::OtherUser { said, destination })
+                    }
                     (Error::Noise { .. }, Err(transport::Error::Command { said, .. })) if said.contains("sudo") => {
                         Err(Error::Sudo { said })
                     }
@@ -263,7 +283,10 @@ async fn answer(stream: &mut BufReader<Box<dyn Duplex>>, destination: &str) -> R
         if count == 0 {
             return Err(Error::Noise { said: last, destination: destination.into() });
         }
-        last = line.trim().chars().take(200).collect();
+        // Many a message ends with empty lines.
+        if !line.trim().is_empty() {
+            last = line.trim().chars().take(200).collect();
+        }
     }
 }
 
@@ -286,4 +309,78 @@ async fn place(stream: &mut BufReader<Box<dyn Duplex>>, binary: &Binary, destina
     // As above: a broken stream shows when the answer is read.
     let _ = stream.flush().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Binary, Error, Session, Settings, sudo_help};
+    use crate::transport::{Duplex, Error as TransportError, Running, Transport};
+    use futures::future::BoxFuture;
+    use tokio::io::AsyncWriteExt as _;
+
+    /// A login that says this and ends.
+    #[derive(Debug)]
+    struct Says(&'static str);
+
+    impl Transport for Says {
+        fn destination(&self) -> &str {
+            "root@w1"
+        }
+
+        fn run<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Running, TransportError>> {
+            let ended = || TransportError::Command { host: "w1".into(), status: 142, said: "no reason given".into() };
+            Box::pin(async move {
+                let (near, mut far) = tokio::io::duplex(1 << 16);
+                far.write_all(self.0.as_bytes()).await.expect("room");
+                tokio::spawn(async move {
+                    let (mut reader, writer) = tokio::io::split(far);
+                    drop(writer);
+                    let mut sink = tokio::io::sink();
+                    let _ =
+                        tokio::time::timeout(Duration::from_millis(50), tokio::io::copy(&mut reader, &mut sink)).await;
+                });
+                let stream: Box<dyn Duplex> = Box::new(near);
+                Ok(Running { stream, ending: Box::pin(async move { Err(ended()) }) })
+            })
+        }
+
+        fn apart(&self) -> Option<Box<dyn Transport>> {
+            None
+        }
+    }
+
+    async fn refused(says: &'static str) -> Error {
+        let settings = Settings {
+            namespace: "k8s.io".parse().expect("a name"),
+            address: None,
+            stall_timeout: Duration::from_secs(60),
+        };
+        let opened = Session::open(&Says(says), &Binary::this().expect("own program"), &settings).await;
+        opened.err().expect("no helper")
+    }
+
+    #[tokio::test]
+    async fn a_login_that_ends_with_words_is_told_in_its_words_whatever_empty_lines_follow() {
+        let root = refused("Please login as the user \"ubuntu\" rather than the user \"root\".\n\n").await;
+        assert_eq!(
+            root.to_string(),
+            "root@w1 is not the user to log in as: Please login as the user \"ubuntu\" rather than the user \"root\"."
+        );
+        let nologin = refused("Welcome\nThis account is currently not available.\n \n\n").await;
+        assert_eq!(
+            nologin.to_string(),
+            "the node answered something else than the helper: \"This account is currently not available.\""
+        );
+        let nothing = refused("\n\n").await;
+        assert_eq!(nothing.to_string(), "the command on w1 ended with 142: no reason given");
+    }
+
+    #[test]
+    fn sudo_that_wants_a_terminal_is_told_from_one_that_wants_a_password() {
+        assert!(sudo_help("sudo: sorry, you must have a tty to run sudo").contains("!requiretty"));
+        let password = sudo_help("sudo: a password is required");
+        assert!(password.contains("NOPASSWD: ALL") && password.contains("ctr alone"), "{password}");
+    }
 }
