@@ -14,6 +14,7 @@ use vcterminal::{Exit, Output, Text, tell, tell_text};
 
 use crate::cli::values::{component_image, duration, namespace, toleration};
 use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::report;
 use crate::rollout::{self, Change, Outcomes, Plan, Progress, Ready, Step, images, title};
 
 /// Apply VirtualCluster's namespace, definitions, roles and workloads, with images by digest, and wait until they run.
@@ -110,6 +111,7 @@ struct Document<'a> {
     revision: Option<i64>,
     files: &'a [Utf8PathBuf],
     elapsed_seconds: f64,
+    error: Option<String>,
 }
 
 /// One object of the document.
@@ -120,35 +122,57 @@ struct Line<'a> {
     namespace: Option<&'a str>,
     #[serde(flatten)]
     change: &'a Change,
+    applied: bool,
+}
+
+/// How far a deployment has come.
+#[derive(Debug, Default)]
+struct Done {
+    files: Vec<Utf8PathBuf>,
+    plan: Plan,
+    outcomes: Outcomes,
 }
 
 impl Deploy {
     pub(crate) async fn run(self) -> Result<Exit, Error> {
         let started = Instant::now();
-        let objects = self.objects()?;
-        let files = self.write(&objects)?;
         let text = self.output == Output::Text;
-        for file in files.iter().filter(|_| text) {
-            tell(format_args!("wrote {file}"));
-        }
-        let (plan, outcomes) = if self.no_apply { Default::default() } else { self.roll_out(objects, text).await? };
+        let mut done = Done::default();
+        let result = self.deploy(&mut done, text).await;
         match self.output {
-            Output::Text if !self.no_apply => {
-                vcterminal::print(&summary(&plan, &outcomes, self.dry_run, started.elapsed()))?;
+            Output::Text if result.is_ok() && !self.no_apply => {
+                vcterminal::print(&summary(&done, self.dry_run, started.elapsed()))?;
             }
             Output::Text => {}
+            // Also where it failed: what was applied is applied.
             Output::Json => vcterminal::print_json(&Document {
                 namespace: self.namespace.as_str(),
                 dry_run: self.dry_run,
-                objects: plan.steps.iter().map(line).collect(),
-                ready: &outcomes.ready,
-                restarted: &outcomes.restarted,
-                revision: outcomes.revision,
-                files: &files,
+                objects: done
+                    .plan
+                    .steps
+                    .iter()
+                    .enumerate()
+                    .map(|(i, step)| line(step, i < done.outcomes.applied))
+                    .collect(),
+                ready: &done.outcomes.ready,
+                restarted: &done.outcomes.restarted,
+                revision: done.outcomes.revision,
+                files: &done.files,
                 elapsed_seconds: started.elapsed().as_secs_f64(),
+                error: result.as_ref().err().map(report::words),
             })?,
         }
-        Ok(Exit::Done)
+        result.map(|()| Exit::Done)
+    }
+
+    async fn deploy(&self, done: &mut Done, text: bool) -> Result<(), Error> {
+        let objects = self.objects()?;
+        done.files = self.write(&objects)?;
+        for file in done.files.iter().filter(|_| text) {
+            tell(format_args!("wrote {file}"));
+        }
+        if self.no_apply { Ok(()) } else { self.roll_out(objects, done, text).await }
     }
 
     fn objects(&self) -> Result<Vec<Object>, Error> {
@@ -175,20 +199,23 @@ impl Deploy {
         Ok(written)
     }
 
-    async fn roll_out(&self, objects: Vec<Object>, text: bool) -> Result<(Plan, Outcomes), Error> {
+    async fn roll_out(&self, objects: Vec<Object>, done: &mut Done, text: bool) -> Result<(), Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
-        let plan = rollout::plan(&cluster, objects, self.force_conflicts).await?;
+        cluster.wait_until(Instant::now() + self.timeout);
+        done.plan = rollout::plan(&cluster, objects, self.force_conflicts).await?;
         let show = |progress: Progress<'_>| match progress {
             Progress::Applied(step) if text => tell_text(&describe(step)),
             Progress::Restarted(stuck) if text => tell(format_args!("pod restarted: {stuck}")),
-            Progress::Applied(_) | Progress::Restarted(_) => {}
+            Progress::Woken(object) if text => tell(format_args!("{object}: its controller tries again now")),
+            Progress::Held(object, why) => vcterminal::say(format_args!("waiting for {object}: {why}")),
+            Progress::Applied(_) | Progress::Restarted(_) | Progress::Woken(_) => {}
         };
         if self.dry_run {
-            plan.steps.iter().map(Progress::Applied).for_each(show);
-            return Ok((plan, Outcomes::default()));
+            done.plan.steps.iter().map(Progress::Applied).for_each(show);
+            return Ok(());
         }
-        let outcomes = rollout::run(&cluster, &plan, self.force_conflicts, self.timeout, show).await?;
-        Ok((plan, outcomes))
+        let (plan, outcomes) = (&done.plan, &mut done.outcomes);
+        Ok(rollout::run(&cluster, plan, self.force_conflicts, self.timeout, outcomes, show).await?)
     }
 }
 
@@ -218,7 +245,7 @@ fn short(value: &str) -> String {
     }
 }
 
-fn summary(plan: &Plan, outcomes: &Outcomes, dry_run: bool, elapsed: Duration) -> Text {
+fn summary(Done { plan, outcomes, .. }: &Done, dry_run: bool, elapsed: Duration) -> Text {
     if dry_run {
         let changes = plan.steps.iter().filter(|step| step.change != Change::Unchanged).count();
         return Text::of(format_args!("{changes} of {} objects would change; nothing was", plan.steps.len()));
@@ -234,9 +261,9 @@ fn summary(plan: &Plan, outcomes: &Outcomes, dry_run: bool, elapsed: Duration) -
     text
 }
 
-fn line(step: &Step) -> Line<'_> {
+fn line(step: &Step, applied: bool) -> Line<'_> {
     let object = &step.object;
-    Line { kind: object.kind(), name: object.name(), namespace: object.namespace(), change: &step.change }
+    Line { kind: object.kind(), name: object.name(), namespace: object.namespace(), change: &step.change, applied }
 }
 
 #[cfg(test)]

@@ -26,6 +26,37 @@ pub enum Error {
     ))]
     Conflict(#[source] Conflicts),
 
+    /// Another namespace has an installation, which the cluster's roles belong to.
+    #[error("deploying to the namespace {namespace}: VirtualCluster is installed in the namespace {other}")]
+    #[diagnostic(help(
+        "nothing was changed. A cluster has one installation: {binding} would be taken from {other}, whose pods would lose their \
+         rights. Update that one with --namespace {other}; to move it, delete the namespace {other} first"
+    ))]
+    Installed {
+        /// Where it was to be deployed to.
+        namespace: String,
+        /// Where it is installed.
+        other: String,
+        /// What both would need.
+        binding: String,
+    },
+
+    /// A field would change that never can.
+    #[error("applying {object}: {fields} cannot be changed once the object exists ({said})")]
+    #[diagnostic(help("delete the object with `{command}` and deploy again{ends}"))]
+    Immutable {
+        /// The object.
+        object: String,
+        /// The fields.
+        fields: String,
+        /// What deletes it.
+        command: String,
+        /// What else that ends.
+        ends: &'static str,
+        /// The server's words.
+        said: String,
+    },
+
     /// The namespace or a definition is on its way out.
     #[error("{object} cannot be used: {why}")]
     #[diagnostic(help("wait until it is gone (`kubectl get {object} --watch`), then try again"))]

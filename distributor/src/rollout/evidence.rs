@@ -12,7 +12,7 @@ use vcmanifests::Object;
 
 use super::error::{Error, Evidence, Outcome};
 use super::plan::title;
-use super::ready::Readiness;
+use super::ready::{POD_SECURITY, Readiness};
 use super::unstick::selector;
 use super::wait::Awaited;
 use super::{events, pods};
@@ -35,35 +35,49 @@ pub(super) async fn any_hopeless(cluster: &Cluster, unready: &[(&Awaited<'_>, Re
         let found = pods_of(cluster, awaited)
             .await
             .map_err(|error| cluster.failed(format!("listing the pods of {}", title(awaited.object)), error))?;
-        if found.iter().any(|pod| pods::hopeless(pod).is_some()) {
+        if found.iter().any(|pod| pods::hopeless(pod).is_some()) || is_forbidden(cluster, awaited).await {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
+/// Whether a DaemonSet's pods may not be made in its namespace. Of a Deployment's, its status tells.
+async fn is_forbidden(cluster: &Cluster, awaited: &Awaited<'_>) -> bool {
+    let (Object::DaemonSet(_), Some(namespace)) = (awaited.object, awaited.object.namespace()) else { return false };
+    let api: Api<Event> = Api::namespaced(cluster.client(), namespace);
+    let fields = format!("involvedObject.name={},reason=FailedCreate", awaited.object.name());
+    let Ok(Ok(found)) = timeout(PATIENCE, api.list(&ListParams::default().fields(&fields))).await else { return false };
+    let forbids = |event: &Event| {
+        let words = event.message.as_deref().unwrap_or_default();
+        words.contains(POD_SECURITY) && is_since(event, awaited.begun, Timestamp::now())
+    };
+    found.items.iter().any(forbids)
+}
+
 /// The error that says what is not ready and why.
 pub(super) async fn not_ready(cluster: &Cluster, unready: &[(&Awaited<'_>, Readiness)], outcome: Outcome) -> Error {
     let mut lines = Vec::new();
+    let mut all_pods = Vec::new();
     for (awaited, state) in unready {
-        let (Readiness::Ready(text) | Readiness::Waiting(text) | Readiness::Failed(text)) = state;
-        lines.push(format!("{}: {text}", title(awaited.object)));
+        lines.push(format!("{}: {}", title(awaited.object), state.text()));
         match pods_of(cluster, awaited).await {
             Ok(found) => {
                 let unready: Vec<&Pod> = found.iter().filter(|pod| !pods::is_ready(pod)).collect();
                 lines.extend(join_all(unready.iter().map(|pod| about_pod(cluster, pod))).await.concat());
+                all_pods.extend(found);
             }
             Err(error) => lines.push(format!("  its pods cannot be listed: {error}")),
         }
     }
     let namespace = unready.iter().find_map(|(awaited, _)| awaited.object.namespace());
     if let Some(namespace) = namespace {
-        lines.extend(
-            warnings(cluster, namespace, &unready.iter().map(|(awaited, _)| awaited.object).collect::<Vec<_>>()).await,
-        );
+        let awaited: Vec<&Awaited<'_>> = unready.iter().map(|(awaited, _)| *awaited).collect();
+        lines.extend(warnings(cluster, namespace, &awaited, &all_pods).await);
     }
     let objects = unready.iter().map(|(awaited, _)| title(awaited.object)).collect();
-    Error::NotReady { objects, outcome, help: advice(&lines).to_owned(), source: Evidence(lines) }
+    let help = advice(&lines, namespace.unwrap_or_default());
+    Error::NotReady { objects, outcome, help, source: Evidence(lines) }
 }
 
 /// The pods that the change in question made; all of the workload's where nothing changed.
@@ -100,48 +114,78 @@ async fn about_pod(cluster: &Cluster, pod: &Pod) -> Vec<String> {
     lines
 }
 
-async fn warnings(cluster: &Cluster, namespace: &str, objects: &[&Object]) -> Vec<String> {
+async fn warnings(cluster: &Cluster, namespace: &str, awaited: &[&Awaited<'_>], pods: &[Pod]) -> Vec<String> {
     let api: Api<Event> = Api::namespaced(cluster.client(), namespace);
     let listed = timeout(PATIENCE, api.list(&ListParams::default().fields("type=Warning"))).await;
     match listed {
-        Ok(Ok(found)) => recent_warnings(found.items, objects, Timestamp::now()),
+        Ok(Ok(found)) => recent_warnings(found.items, awaited, pods, Timestamp::now()),
         Ok(Err(error)) => vec![format!("events cannot be listed: {}", words(&error))],
         Err(_) => Vec::new(),
     }
 }
 
-/// The latest Warning events about the objects, their ReplicaSets and their pods, which share their names' beginning.
-fn recent_warnings(found: Vec<Event>, objects: &[&Object], now: Timestamp) -> Vec<String> {
+/// The latest Warning events about these pods and, since the rollout began, about the objects and their ReplicaSets, which
+/// share their names' beginning. What befell the pods of an earlier attempt is none of it.
+fn recent_warnings(found: Vec<Event>, awaited: &[&Awaited<'_>], pods: &[Pod], now: Timestamp) -> Vec<String> {
     let ours = |event: &Event| {
         if matches!(event.reason.as_deref(), Some("Failed" | "BackOff")) {
             return false; // The pod's own line says the same.
         }
-        let name = event.involved_object.name.as_deref().unwrap_or_default();
-        objects
-            .iter()
-            .any(|object| name.strip_prefix(object.name()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+        let about = &event.involved_object;
+        if about.kind.as_deref() == Some("Pod") {
+            return about.uid.is_some() && pods.iter().any(|pod| pod.metadata.uid == about.uid);
+        }
+        let name = about.name.as_deref().unwrap_or_default();
+        awaited.iter().any(|awaited| {
+            let rest = name.strip_prefix(awaited.object.name());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) && is_since(event, awaited.begun, now)
+        })
     };
-    let mut recent: Vec<(Timestamp, Event)> = found
-        .into_iter()
-        .filter(ours)
-        .filter_map(|event| Some((events::last_seen(&event)?, event)))
-        .filter(|(seen, _)| now.duration_since(*seen).unsigned_abs() <= RECENT)
-        .collect();
+    let mut recent: Vec<(Timestamp, Event)> =
+        found.into_iter().filter(ours).filter_map(|event| Some((events::last_seen(&event)?, event))).collect();
     recent.sort_by_key(|(seen, _)| *seen);
     let surplus = recent.len().saturating_sub(EVENTS);
     recent.iter().skip(surplus).map(|(_, event)| events::describe(event)).collect()
 }
 
-fn advice(lines: &[String]) -> &'static str {
+/// Whether an event was seen since `begun`, both by the cluster's clock; where that is not known, lately by ours.
+fn is_since(event: &Event, begun: Option<Timestamp>, now: Timestamp) -> bool {
+    events::last_seen(event).is_some_and(|seen| match begun {
+        Some(begun) => seen >= begun,
+        None => now.duration_since(seen).unsigned_abs() <= RECENT,
+    })
+}
+
+fn advice(lines: &[String], namespace: &str) -> String {
     let any = |words: &[&str]| lines.iter().any(|line| words.iter().any(|word| line.contains(word)));
-    if any(&pods::NO_IMAGE) {
-        "an image is not on its node: send the images with `vcdist push`, then deploy again"
+    if any(&[pods::ALWAYS]) {
+        "the objects ask for IfNotPresent, so an admission policy of the cluster (such as AlwaysPullImages) sets \
+         imagePullPolicy: Always: exempt the namespace from it, or let the nodes pull the images, then deploy again"
+            .to_owned()
+    } else if any(&pods::NO_IMAGE) {
+        "an image is not on its node: send the images with `vcdist push`, then deploy again".to_owned()
+    } else if any(&[POD_SECURITY]) {
+        format!(
+            "vn-agent needs the network of its node: allow it with `kubectl label --overwrite namespace {namespace} \
+             pod-security.kubernetes.io/enforce=privileged`, then deploy again"
+        )
+    } else if any(&["exceeded quota", "failed quota"]) {
+        format!(
+            "a ResourceQuota leaves the pods no room (`kubectl describe resourcequota --namespace {namespace}`): raise it, then \
+             deploy again"
+        )
+    } else if any(&["is forbidden", "denied the request"]) {
+        "an admission policy of the cluster forbids the pods, in its own words above: change it, then deploy again"
+            .to_owned()
+    } else if any(&["it is paused"]) {
+        "the objects stay applied, and take effect when it is resumed".to_owned()
     } else if any(&["CrashLoopBackOff"]) {
-        "the objects stay applied; the program's own words are above: mend the cause, then deploy again"
+        "the objects stay applied; the program's own words are above: mend the cause, then deploy again".to_owned()
     } else if any(&["Unschedulable", "0 of 0"]) {
         "the objects stay applied; give the pods a worker that they fit on (room, free ports, tolerated taints)"
+            .to_owned()
     } else {
-        "the objects stay applied: see `vcdist verify`, or give it more time with --timeout"
+        "the objects stay applied: see `vcdist verify`, or give it more time with --timeout".to_owned()
     }
 }
 
@@ -158,7 +202,8 @@ mod tests {
     use serde_json::json;
     use vcmanifests::{Images, Object, Parameters};
 
-    use super::{advice, recent_warnings};
+    use super::{Awaited, advice, recent_warnings};
+    use crate::rollout::pods::tests::pod;
 
     fn objects() -> Vec<Object> {
         let image = |name: &str| format!("docker.io/a/{name}@sha256:{}", "0".repeat(64)).parse().unwrap();
@@ -170,36 +215,55 @@ mod tests {
     }
 
     #[test]
-    fn only_recent_events_about_the_objects_are_evidence() {
-        let event = |reason: &str, name: &str, seen: &str| -> Event {
-            serde_json::from_value(json!({ "metadata": {}, "involvedObject": { "kind": "Pod", "name": name },
-                "reason": reason, "message": name, "lastTimestamp": seen }))
+    fn only_events_about_these_pods_and_of_this_rollout_are_evidence() {
+        let event = |reason: &str, kind: &str, name: &str, seen: &str| -> Event {
+            serde_json::from_value(json!({ "metadata": {}, "reason": reason, "message": name, "lastTimestamp": seen,
+                "involvedObject": { "kind": kind, "name": name, "uid": format!("uid-{name}") } }))
             .unwrap()
         };
         let objects = objects();
-        let manager: Vec<&Object> =
-            objects.iter().filter(|o| o.kind() == "Deployment" && o.name() == "vc-manager").collect();
-        let events = vec![
-            event("FailedMount", "vc-manager-1-b", "2024-01-01T00:09:00Z"),
-            event("FailedMount", "vc-managerial", "2024-01-01T00:09:00Z"),
-            event("FailedMount", "vc-syncer-1-a", "2024-01-01T00:09:00Z"),
-            event("FailedMount", "vc-manager-0-a", "2024-01-01T00:00:00Z"),
-            event("FailedMount", "vc-manager", "2024-01-01T00:08:00Z"),
-            event("BackOff", "vc-manager-1-b", "2024-01-01T00:10:00Z"),
-        ];
+        let manager = objects.iter().find(|o| o.kind() == "Deployment" && o.name() == "vc-manager").unwrap();
+        let events = || {
+            vec![
+                event("FailedMount", "Pod", "vc-manager-1-b", "2024-01-01T00:09:00Z"),
+                event("FailedMount", "Pod", "vc-manager-0-a", "2024-01-01T00:09:00Z"),
+                event("FailedCreate", "ReplicaSet", "vc-managerial", "2024-01-01T00:09:00Z"),
+                event("FailedCreate", "ReplicaSet", "vc-syncer-1", "2024-01-01T00:09:00Z"),
+                event("FailedCreate", "ReplicaSet", "vc-manager-0", "2024-01-01T00:04:59Z"),
+                event("FailedCreate", "ReplicaSet", "vc-manager-1", "2024-01-01T00:08:00Z"),
+                event("BackOff", "Pod", "vc-manager-1-b", "2024-01-01T00:10:00Z"),
+            ]
+        };
+        let pods = [pod("vc-manager", "vc-manager-1-b", "w1", &json!({}))];
         let now = "2024-01-01T00:10:30Z".parse().unwrap();
-        assert_eq!(
-            recent_warnings(events, &manager, now),
-            ["FailedMount of pod/vc-manager: vc-manager", "FailedMount of pod/vc-manager-1-b: vc-manager-1-b"]
-        );
+        let said = |begun: Option<&str>| {
+            let begun = begun.map(|begun| begun.parse().unwrap());
+            recent_warnings(events(), &[&Awaited { object: manager, since: None, begun }], &pods, now)
+        };
+        let of_this = [
+            "FailedCreate of replicaset/vc-manager-1: vc-manager-1",
+            "FailedMount of pod/vc-manager-1-b: vc-manager-1-b",
+        ];
+        assert_eq!(said(Some("2024-01-01T00:05:00Z")), of_this);
+        assert_eq!(said(None).len(), 3, "without the server's time, the last minutes count");
     }
 
     #[test]
-    fn a_missing_image_asks_for_a_push() {
-        let lines = ["  p on w1: ErrImageNeverPull: not present".to_owned()];
-        assert!(advice(&lines).contains("vcdist push"));
-        assert!(advice(&["  p on w1: CrashLoopBackOff: back-off".to_owned()]).contains("own words"));
-        assert!(advice(&["  p on no node: Unschedulable: 0/2".to_owned()]).contains("tolerated taints"));
-        assert!(advice(&[]).contains("--timeout"));
+    fn advice_can_be_followed() {
+        let of = |line: &str| advice(&[line.to_owned()], "vc");
+        assert!(of("  p on w1: ErrImageNeverPull: not present").contains("vcdist push"));
+        let always = of("  p on w1: ErrImagePull: imagePullPolicy is Always, and pulling x fails");
+        assert!(always.contains("AlwaysPullImages") && !always.contains("vcdist push"), "{always}");
+        assert!(of("  p on w1: CrashLoopBackOff: back-off").contains("own words"));
+        assert!(of("  p on no node: Unschedulable: 0/2").contains("tolerated taints"));
+        for (line, words) in [
+            ("violates PodSecurity \"baseline:latest\"", "label --overwrite namespace vc pod-security"),
+            ("pods \"x\" is forbidden: exceeded quota: small", "--namespace vc"),
+            ("admission webhook \"x\" denied the request: no", "admission policy"),
+            ("deployment/vc-manager: it is paused", "resumed"),
+        ] {
+            assert!(of(line).contains(words) && !of(line).contains("--timeout"), "{line}: {}", of(line));
+        }
+        assert!(advice(&[], "vc").contains("--timeout"));
     }
 }

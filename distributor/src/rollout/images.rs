@@ -48,7 +48,10 @@ pub enum Error {
 
     /// The store cannot be used.
     #[error("reading the image {name}")]
-    #[diagnostic(help("build or import the image again (`vcbuild images`)"))]
+    #[diagnostic(help("{}", source.help().map_or_else(
+        || "build or import the image again (`vcbuild images`)".to_owned(),
+        |help| help.to_string()
+    )))]
     Store {
         /// The image asked for.
         name: String,

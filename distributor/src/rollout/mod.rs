@@ -6,6 +6,7 @@ mod error;
 pub mod events;
 mod evidence;
 pub mod images;
+mod owner;
 mod plan;
 pub mod pods;
 pub mod ready;
@@ -14,6 +15,7 @@ mod revision;
 mod unstick;
 mod used;
 mod wait;
+mod wake;
 
 use std::time::{Duration, Instant};
 
@@ -38,11 +40,17 @@ pub enum Progress<'a> {
     Applied(&'a Step),
     /// It has had a pod made anew that was stuck, as the text says.
     Restarted(&'a str),
+    /// It has had the controller of this object try again at once to make pods that it could not make.
+    Woken(&'a str),
+    /// An object waits for people: which, and what for.
+    Held(&'a str, &'a str),
 }
 
 /// What a rollout came to.
 #[derive(Debug, Default)]
 pub struct Outcomes {
+    /// How many of the plan's steps were taken, in its order.
+    pub applied: usize,
     /// What was waited for, in the plan's order, and how it is ready.
     pub ready: Vec<Ready>,
     /// The pods that were made anew, and what they were stuck in.
@@ -51,8 +59,8 @@ pub struct Outcomes {
     pub revision: Option<i64>,
 }
 
-/// Applies the steps of a plan that change anything and waits for each stage, within `timeout` in all.
-/// Pods of an earlier attempt that are stuck are made anew.
+/// Applies the steps of a plan that change anything and waits for each stage, within `timeout` in all. Pods of an earlier
+/// attempt that are stuck are made anew. What it comes to is in `outcomes`, also where it fails.
 ///
 /// # Errors
 /// When the API server refuses an object, or one does not get ready in time or ever.
@@ -61,10 +69,11 @@ pub async fn run(
     plan: &Plan,
     force: bool,
     timeout: Duration,
+    outcomes: &mut Outcomes,
     mut progress: impl FnMut(Progress<'_>),
-) -> Result<Outcomes, Error> {
+) -> Result<(), Error> {
     let started = Instant::now();
-    let mut outcomes = Outcomes::default();
+    cluster.wait_until(started + timeout);
     for stage in [Stage::Namespace, Stage::Definitions, Stage::Access, Stage::Workloads] {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.object.stage() == stage).collect();
         let mut awaited = Vec::new();
@@ -74,20 +83,26 @@ pub async fn run(
             } else {
                 plan::changed_at(&plan::apply(cluster, &step.object, force, false).await?)
             };
+            outcomes.applied += 1;
             progress(Progress::Applied(step));
             for stuck in unstick::unstick(cluster, &step.object).await? {
                 progress(Progress::Restarted(&stuck));
                 outcomes.restarted.push(stuck);
             }
-            awaited.push(Awaited { object: &step.object, since });
+            if step.settled && wake::wake(cluster, &step.object).await? {
+                progress(Progress::Woken(&title(&step.object)));
+            }
+            let begun = since.as_ref().map(|since| since.0).or_else(|| cluster.clock());
+            awaited.push(Awaited { object: &step.object, since, begun });
         }
-        outcomes.ready.extend(wait::until_ready(cluster, &awaited, started, timeout).await?);
+        let held = |object: &str, why: &str| progress(Progress::Held(object, why));
+        outcomes.ready.extend(wait::until_ready(cluster, &awaited, started, timeout, held).await?);
         if stage == Stage::Namespace {
             // Before anything runs: from here on, nobody may take its images away.
             outcomes.revision = record(cluster, plan).await?;
         }
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 /// Records the images of a plan in the namespace it makes; nothing for a plan that makes none.

@@ -12,6 +12,7 @@ use vcmanifests::{Object, Stage};
 
 use super::diff::{FieldChange, diff};
 use super::error::{Conflict, Conflicts};
+use super::owner;
 use super::ready::{self, Readiness};
 use super::{Error, FIELD_MANAGER};
 use crate::cluster::Cluster;
@@ -86,6 +87,13 @@ pub(super) async fn apply(
         kube::Error::Api(status) if status.is_conflict() && !conflicts(object, status).is_empty() => {
             Error::Conflict(Conflicts(conflicts(object, status)))
         }
+        kube::Error::Api(status) if !immutable(status).is_empty() => Error::Immutable {
+            object: title(object),
+            fields: immutable(status).join(", "),
+            command: deletion(object),
+            ends: if object.stage() == Stage::Workloads { "; its pods end until then" } else { "" },
+            said: status.message.clone(),
+        },
         _ => cluster.failed(format!("applying {}", title(object)), error).into(),
     })
 }
@@ -119,12 +127,25 @@ async fn step(cluster: &Cluster, object: Object, force: bool, namespace_exists: 
     }
     let attempt = format!("reading {}", title(&object));
     let before = api(cluster, &object).get_opt(object.name()).await.map_err(|error| cluster.failed(attempt, error))?;
+    if let (Object::ClusterRoleBinding(binding), Some(before)) = (&object, &before) {
+        owner::check(cluster, binding, before).await?;
+    }
+    if before.as_ref().is_some_and(|before| holds_secrets(&object, before)) {
+        return Ok(Step { object, change: Change::Unchanged, settled: true });
+    }
     let after = apply(cluster, &object, force, true).await?;
     let Some(before) = before else { return Ok(Step { object, change: Change::Created, settled: false }) };
     let fields = diff(&value(&object, &before)?, &value(&object, &after)?);
     let settled = fields.is_empty() && owned(&before) == owned(&after);
     let change = if fields.is_empty() { Change::Unchanged } else { Change::Configured(fields) };
     Ok(Step { object, change, settled })
+}
+
+/// Whether an object is a Secret into which somebody has put what ours only has room for: a real certificate is never taken away.
+fn holds_secrets(object: &Object, before: &DynamicObject) -> bool {
+    let Object::Secret(secret) = object else { return false };
+    let is_held = |key: &String| before.data["data"][key].as_str().is_some_and(|value| !value.is_empty());
+    secret.data.iter().flatten().any(|(key, _)| is_held(key))
 }
 
 fn api(cluster: &Cluster, object: &Object) -> Api<DynamicObject> {
@@ -171,13 +192,32 @@ fn conflicts(object: &Object, status: &Status) -> Vec<Conflict> {
         .collect()
 }
 
+/// The fields that a refusal says can never be changed.
+fn immutable(status: &Status) -> Vec<String> {
+    let is_final = |words: &str| words.contains("is immutable") || words.contains("cannot change roleRef");
+    if status.code != 422 || !is_final(&status.message) {
+        return Vec::new();
+    }
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let fields: Vec<String> =
+        causes.filter(|cause| is_final(&cause.message)).map(|cause| cause.field.clone()).collect();
+    if fields.is_empty() { vec!["a field".to_owned()] } else { fields }
+}
+
+/// The command that deletes an object.
+fn deletion(object: &Object) -> String {
+    let within = object.namespace().map(|namespace| format!(" --namespace {namespace}")).unwrap_or_default();
+    format!("kubectl delete {}{within}", title(object))
+}
+
 #[cfg(test)]
 mod tests {
+    use kube::api::DynamicObject;
     use kube::core::Status;
     use serde_json::json;
     use vcmanifests::Object;
 
-    use super::{Change, conflicts};
+    use super::{Change, conflicts, deletion, holds_secrets, immutable};
     use crate::rollout::diff::FieldChange;
     use crate::rollout::error::Conflict;
 
@@ -198,6 +238,37 @@ mod tests {
             field: ".spec.replicas".to_owned(),
         };
         assert_eq!(conflicts(&object, &status), [expected]);
+    }
+
+    #[test]
+    fn what_can_never_be_changed_is_named_and_how_to_delete_the_object() {
+        let refused = |field: &str, why: &str| -> Status {
+            serde_json::from_value(json!({
+                "status": "Failure", "code": 422, "reason": "Invalid", "message": format!("x is invalid: {field}: {why}"),
+                "details": { "causes": [{ "reason": "FieldValueInvalid", "field": field, "message": why }] },
+            }))
+            .unwrap()
+        };
+        let selector = refused("spec.selector", "Invalid value: {\"app\":\"x\"}: field is immutable");
+        assert_eq!(immutable(&selector), ["spec.selector"]);
+        assert_eq!(immutable(&refused("roleRef", "Invalid value: {}: cannot change roleRef")), ["roleRef"]);
+        assert!(immutable(&refused("spec.replicas", "must be at least 0")).is_empty());
+        let binding = json!({ "metadata": { "name": "b", "namespace": "n" }, "roleRef": { "apiGroup": "", "kind": "Role", "name": "r" } });
+        let binding = Object::RoleBinding(serde_json::from_value(binding).unwrap());
+        assert_eq!(deletion(&binding), "kubectl delete rolebinding/b --namespace n");
+    }
+
+    #[test]
+    fn a_certificate_in_the_secret_is_left_alone_and_an_empty_one_is_ours() {
+        let secret = json!({ "metadata": { "name": "s" }, "data": { "client.crt": "", "client.key": "" } });
+        let ours = Object::Secret(serde_json::from_value(secret).unwrap());
+        let holds = |data: serde_json::Value| {
+            let before: DynamicObject = serde_json::from_value(json!({ "metadata": {}, "data": data })).unwrap();
+            holds_secrets(&ours, &before)
+        };
+        assert!(holds(json!({ "client.crt": "eA==", "client.key": "" })));
+        assert!(!holds(json!({ "client.crt": "", "client.key": "" })));
+        assert!(!holds(json!({ "other": "eA==" })));
     }
 
     #[test]

@@ -19,7 +19,10 @@ const HOPELESS: [&str; 6] = [
     "RunContainerError",
 ];
 
-/// Waiting reasons that mean: the image is not on the node.
+/// Why a node pulls an image that it may have.
+pub(super) const ALWAYS: &str = "imagePullPolicy is Always";
+
+/// Waiting reasons that mean: the image is not on the node, or is pulled all the same.
 pub(super) const NO_IMAGE: [&str; 3] = ["ErrImageNeverPull", "ImagePullBackOff", "ErrImagePull"];
 
 /// The pod's name.
@@ -99,7 +102,9 @@ fn state(pod: &Pod) -> String {
         let state = container.state.as_ref()?;
         if let Some(waiting) = &state.waiting {
             let (reason, message) = (waiting.reason.as_deref().unwrap_or("waiting"), waiting.message.as_deref());
-            return Some(missing_image(pod, reason, message).unwrap_or_else(|| with_message(reason, message)));
+            return Some(
+                missing_image(pod, &container.name, reason, message).unwrap_or_else(|| with_message(reason, message)),
+            );
         }
         let ended = state.terminated.as_ref()?;
         Some(with_message(&format!("ended with exit code {}", ended.exit_code), ended.message.as_deref()))
@@ -151,12 +156,19 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 }
 
 /// Of a failed pull, the runtime's message names the image four times over; its last clause is the cause.
-fn missing_image(pod: &Pod, reason: &str, message: Option<&str>) -> Option<String> {
+fn missing_image(pod: &Pod, container: &str, reason: &str, message: Option<&str>) -> Option<String> {
     if !NO_IMAGE.contains(&reason) {
         return None;
     }
-    let image = images(pod).join(", ");
-    let cause = message.and_then(|message| message.rsplit(": ").next()).filter(|cause| !cause.contains(&image));
+    let spec = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let asked = spec.clone().find(|asked| asked.name == container).or_else(|| spec.clone().next());
+    let image = asked.and_then(|asked| asked.image.as_deref()).unwrap_or("its image");
+    let cause = message.and_then(|message| message.rsplit(": ").next()).filter(|cause| !cause.contains(image));
+    // The image may well be there: the node asks the registry all the same.
+    if asked.and_then(|asked| asked.image_pull_policy.as_deref()) == Some("Always") {
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        return Some(format!("{reason}: {ALWAYS}, and pulling {image} fails{cause}"));
+    }
     let cause = if reason == "ErrImageNeverPull" { None } else { cause };
     let pull = cause.map(|cause| format!(", and pulling it fails: {cause}")).unwrap_or_default();
     Some(format!("{reason}: {image} is not on the node{pull}"))
@@ -220,6 +232,12 @@ pub(crate) mod tests {
         assert_eq!(
             hopeless(&pull).unwrap(),
             "vc-manager-1 on w1: ImagePullBackOff: docker.io/a/b@sha256:01 is not on the node, and pulling it fails: \
+             connection refused"
+        );
+        pull.spec.as_mut().unwrap().containers[0].image_pull_policy = Some("Always".to_owned());
+        assert_eq!(
+            hopeless(&pull).unwrap(),
+            "vc-manager-1 on w1: ImagePullBackOff: imagePullPolicy is Always, and pulling docker.io/a/b@sha256:01 fails: \
              connection refused"
         );
         assert_eq!(hopeless(&waiting("ContainerCreating", 0)), None);

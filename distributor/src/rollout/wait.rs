@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Resource};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::Serialize;
@@ -46,14 +47,19 @@ pub(super) struct Awaited<'a> {
     /// When it was last changed, by the API server's clock: pods that are older are not of this change's making. None
     /// where nothing changed, and every pod counts.
     pub(super) since: Option<Time>,
+    /// When its rollout began, by the API server's clock: events that are older are of an earlier one. None where the server
+    /// tells no time.
+    pub(super) begun: Option<Timestamp>,
 }
 
-/// Waits until every object is ready, at most until `timeout` after `started`.
+/// Waits until every object is ready, at most until `timeout` after `started`. What waits for people is told to `held` at
+/// once: the object, and what it waits for.
 pub(super) async fn until_ready(
     cluster: &Cluster,
     awaited: &[Awaited<'_>],
     started: Instant,
     timeout: Duration,
+    mut held: impl FnMut(&str, &str),
 ) -> Result<Vec<Ready>, Error> {
     let watches: Vec<_> = awaited.iter().map(|awaited| watch(cluster, awaited.object)).collect();
     let awaited: Vec<&Awaited<'_>> =
@@ -61,6 +67,7 @@ pub(super) async fn until_ready(
     let numbered = watches.into_iter().flatten().enumerate();
     let mut watches = stream::select_all(numbered.map(|(i, watch)| watch.map_ok(move |now| (i, now)).boxed()));
     let mut states = vec![Readiness::Waiting("it is not there yet".to_owned()); awaited.len()];
+    let mut is_told = vec![false; awaited.len()];
     let mut look = interval_at(tokio::time::Instant::now() + LOOK, LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -74,12 +81,17 @@ pub(super) async fn until_ready(
             Some(update) = watches.next() => {
                 let (i, now) = update?;
                 tracing::debug!("{}: {now:?}", title(awaited[i].object));
+                if let Readiness::Held(why) | Readiness::Stopped(why) = &now
+                    && !std::mem::replace(&mut is_told[i], true)
+                {
+                    held(&title(awaited[i].object), why);
+                }
                 states[i] = now;
             }
             _ = look.tick() => {
                 // What the last attempt left behind, such as a Deployment past its deadline, passes within seconds too.
-                let failed = states.iter().any(|state| matches!(state, Readiness::Failed(_)));
-                let hopeless = failed || evidence::any_hopeless(cluster, &unready(&awaited, &states)).await?;
+                let is_over = states.iter().any(Readiness::is_over);
+                let hopeless = is_over || evidence::any_hopeless(cluster, &unready(&awaited, &states)).await?;
                 hopeless_looks = if hopeless { hopeless_looks + 1 } else { 0 };
                 if hopeless_looks == LOOKS {
                     break Outcome::GaveUp(started.elapsed());
@@ -92,8 +104,7 @@ pub(super) async fn until_ready(
 }
 
 fn ready(object: &Object, state: &Readiness) -> Ready {
-    let (Readiness::Ready(text) | Readiness::Waiting(text) | Readiness::Failed(text)) = state;
-    Ready { kind: object.kind(), name: object.name().to_owned(), ready: text.clone() }
+    Ready { kind: object.kind(), name: object.name().to_owned(), ready: state.text().to_owned() }
 }
 
 fn unready<'a>(awaited: &[&'a Awaited<'a>], states: &[Readiness]) -> Vec<(&'a Awaited<'a>, Readiness)> {

@@ -18,7 +18,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
                     definition.spec.versions.iter().filter(|v| v.served).map(|v| v.name.as_str()).collect();
                 found.push(format!("{name} is {state}, serving {}", versions.join(", ")));
             }
-            Some((Readiness::Waiting(why) | Readiness::Failed(why), _)) => wrong.push(format!("{name}: {why}")),
+            Some((other, _)) => wrong.push(format!("{name}: {}", other.text())),
         }
     }
     Check::of("crds", wrong, found)

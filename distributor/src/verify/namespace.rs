@@ -8,7 +8,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
     let (wrong, found) = match snapshot.namespace.as_ref().map(ready::namespace) {
         None => (vec![format!("{name} does not exist")], vec![]),
         Some(Readiness::Ready(state)) => (vec![], vec![format!("{name} is {state}")]),
-        Some(Readiness::Waiting(why) | Readiness::Failed(why)) => (vec![format!("{name}: {why}")], vec![]),
+        Some(other) => (vec![format!("{name}: {}", other.text())], vec![]),
     };
     Check::of("namespace", wrong, found)
 }

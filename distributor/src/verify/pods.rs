@@ -18,7 +18,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
         match readiness {
             Readiness::Ready(_) if wanted == 0 => wrong.push(format!("{title} wants no pods")),
             Readiness::Ready(count) => found.push(format!("{title} has {count} pods up to date and available")),
-            Readiness::Waiting(why) | Readiness::Failed(why) => wrong.push(format!("{title}: {why}")),
+            other => wrong.push(format!("{title}: {}", other.text())),
         }
         for pod in pods_of(snapshot, component).filter(|pod| pods::is_current(pod)) {
             let line = format!("{}, {}", pods::describe(pod), image(pod));

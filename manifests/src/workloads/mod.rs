@@ -23,10 +23,13 @@ pub use vn_agent::{kubelet_client_secret, vn_agent};
 /// The namespace that every namespaced object lives in.
 #[must_use]
 pub fn namespace(parameters: &Parameters) -> Namespace {
+    let mut labels = labels(None);
+    // vn-agent is on its node's own network, which every other level forbids; clusters may have one of those for all namespaces.
+    labels.insert("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned());
     Namespace {
         metadata: ObjectMeta {
             name: Some(parameters.namespace.to_string()),
-            labels: Some(labels(None)),
+            labels: Some(labels),
             ..ObjectMeta::default()
         },
         ..Namespace::default()

@@ -3,7 +3,10 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::{Readiness, seen};
+use super::{Readiness, seen, within};
+
+/// What the API server says of a pod that a namespace's level of Pod Security forbids.
+pub(crate) const POD_SECURITY: &str = "violates PodSecurity";
 
 /// The rule for Deployments.
 #[must_use]
@@ -12,17 +15,32 @@ pub fn deployment(deployment: &Deployment) -> Readiness {
     if !seen(deployment.metadata.generation, status.observed_generation) {
         return Readiness::Waiting("its controller has not seen it yet".to_owned());
     }
+    let spec = deployment.spec.as_ref();
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let (all, updated, available) =
+        (status.replicas.unwrap_or(0), status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
+    if spec.and_then(|spec| spec.paused) == Some(true) && (updated < wanted || all > updated) {
+        let name = deployment.metadata.name.as_deref().unwrap_or_default();
+        let within = within(&deployment.metadata);
+        return Readiness::Stopped(format!(
+            "it is paused, and its pods stay as they were until `kubectl rollout resume deployment/{name}{within}`"
+        ));
+    }
+    // Pods that cannot be made: a quota may have room again when old ones are gone, a level of Pod Security stays.
+    let cannot = status.conditions.iter().flatten().find(|it| it.type_ == "ReplicaFailure" && it.status == "True");
+    let cannot = cannot.and_then(|condition| condition.message.as_deref());
+    if let Some(message) = cannot.filter(|message| message.contains(POD_SECURITY)) {
+        return Readiness::Failed(message.to_owned());
+    }
     let stalled = status.conditions.iter().flatten().find(|condition| {
         condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
     });
     if let Some(stalled) = stalled {
         return Readiness::Failed(stalled.message.clone().unwrap_or_else(|| "it makes no progress".to_owned()));
     }
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let (all, updated, available) =
-        (status.replicas.unwrap_or(0), status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
     if updated < wanted {
-        Readiness::Waiting(format!("{updated} of {wanted} replicas are up to date"))
+        let why = cannot.map(|message| format!(": {message}")).unwrap_or_default();
+        Readiness::Waiting(format!("{updated} of {wanted} replicas are up to date{why}"))
     } else if all > updated {
         Readiness::Waiting(format!("{} old replicas are still there", all - updated))
     } else if available < updated {
@@ -71,6 +89,43 @@ mod tests {
             with(2, &json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2 })),
             Readiness::Ready("2/2".to_owned())
         );
+    }
+
+    #[test]
+    fn a_paused_deployment_is_not_waited_for_unless_its_pods_are_new_already() {
+        let paused = |status: &Value| {
+            let object = json!({ "metadata": { "name": "vc-manager", "namespace": "vc", "generation": 1 },
+                "spec": { "replicas": 1, "paused": true, "selector": {}, "template": {} }, "status": status });
+            deployment(&serde_json::from_value(object).unwrap())
+        };
+        let stalled = json!([{ "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded" }]);
+        let old = json!({ "observedGeneration": 1, "replicas": 1, "conditions": stalled });
+        assert_eq!(
+            paused(&old),
+            Readiness::Stopped(
+                "it is paused, and its pods stay as they were until `kubectl rollout resume deployment/vc-manager --namespace vc`"
+                    .to_owned()
+            )
+        );
+        assert!(
+            paused(&json!({ "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 }))
+                .is_ready()
+        );
+        let starting = paused(&json!({ "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1 }));
+        assert!(matches!(starting, Readiness::Waiting(_)));
+    }
+
+    #[test]
+    fn pods_that_may_not_be_made_are_said_and_what_no_time_changes_is_not_waited_for() {
+        let with_failure = |message: &str| {
+            let conditions =
+                json!([{ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message }]);
+            with(1, &json!({ "observedGeneration": 1, "conditions": conditions }))
+        };
+        let quota = "pods \"x\" is forbidden: exceeded quota: small";
+        assert_eq!(with_failure(quota), Readiness::Waiting(format!("0 of 2 replicas are up to date: {quota}")));
+        let security = "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces";
+        assert_eq!(with_failure(security), Readiness::Failed(security.to_owned()));
     }
 
     #[test]

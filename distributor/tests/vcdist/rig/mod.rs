@@ -2,6 +2,7 @@
 //! folders and a socket of its own. It needs root. Everything goes when it is dropped.
 //! containerd is Debian's unless a test asks for another.
 
+pub(crate) mod api;
 mod content;
 mod daemons;
 mod fleet;
@@ -10,6 +11,7 @@ mod line;
 mod link;
 mod network;
 mod processes;
+pub(crate) mod proxy;
 
 use std::fs;
 use std::net::TcpStream;

@@ -55,7 +55,8 @@ fn kubeconfig_wrong(operator: &Operator) {
     run(operator.stage.vcdist().args(["verify", "--kubeconfig", path.as_str()])).refused(1, &["kubeconfig", "help:"]);
     let right = fs::read_to_string(operator.lab.kubeconfig()).unwrap();
     fs::write(&path, right.replace(":6443", ":6444")).unwrap();
-    run(operator.stage.vcdist().args(["verify", "--kubeconfig", path.as_str()])).refused(1, &[":6444", "help:"]);
+    let verify = ["verify", "--api-timeout", "0s", "--kubeconfig", path.as_str()];
+    run(operator.stage.vcdist().args(verify)).refused(1, &[":6444", "help:"]);
 }
 
 fn not_enough_rights(operator: &Operator) {

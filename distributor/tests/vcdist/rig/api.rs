@@ -1,0 +1,246 @@
+//! An API server as far as `vcdist` asks one: it keeps objects by their paths, lists and watches them, and takes what is applied.
+//! It can be away, refuse, and break off.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread::{sleep, spawn};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Value, json};
+
+/// The groups that are served; of others it says in plain text that there is no such page, as a real one does.
+const GROUPS: [&str; 5] =
+    ["apps/v1", "batch/v1", "rbac.authorization.k8s.io/v1", "apiextensions.k8s.io/v1", "example.com/v1"];
+
+/// How it fails a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// With this status, and headers.
+    Status(u16, &'static str),
+    /// The connection ends without an answer.
+    Hangs,
+    /// The connection ends in the middle of the answer.
+    Breaks,
+}
+
+/// The server.
+pub(crate) struct Api {
+    folder: tempfile::TempDir,
+    state: Arc<State>,
+    port: u16,
+}
+
+#[derive(Default)]
+struct State {
+    objects: Mutex<BTreeMap<String, Value>>,
+    requests: Mutex<Vec<String>>,
+    faults: Mutex<VecDeque<Fault>>,
+}
+
+impl Api {
+    /// A server without objects.
+    pub(crate) fn up() -> Self {
+        let api = Self::away();
+        api.come();
+        api
+    }
+
+    /// A server that is not there yet: nothing listens on its port.
+    pub(crate) fn away() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+        let folder = tempfile::Builder::new().prefix("vcdist-api-").tempdir().expect("a folder");
+        let api = Self { folder, state: Arc::default(), port };
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "a",
+            "contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": api.url()}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        });
+        std::fs::write(api.kubeconfig(), config.to_string()).expect("a kubeconfig");
+        api
+    }
+
+    /// Listens from here on.
+    pub(crate) fn come(&self) {
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("its port");
+        let state = Arc::clone(&self.state);
+        spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&state);
+                spawn(move || serve(&state, &stream));
+            }
+        });
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn kubeconfig(&self) -> Utf8PathBuf {
+        self.path().join("config")
+    }
+
+    pub(crate) fn path(&self) -> &Utf8Path {
+        Utf8Path::from_path(self.folder.path()).expect("UTF-8")
+    }
+
+    /// `vcdist ARGUMENTS` with its kubeconfig.
+    pub(crate) fn vcdist(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
+        command.args(arguments).env("KUBECONFIG", self.kubeconfig()).env("NO_COLOR", "1").env_remove("RUST_LOG");
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Puts an object where `path` says: `/apis/apps/v1/namespaces/NS/deployments/NAME`.
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
+        let parts: Vec<&str> = path.split('/').collect();
+        object["metadata"]["name"] = json!(parts[parts.len() - 1]);
+        if let Some(at) = parts.iter().position(|part| *part == "namespaces").filter(|at| at + 2 < parts.len()) {
+            object["metadata"]["namespace"] = json!(parts[at + 1]);
+        }
+        self.state.objects.lock().expect("objects").insert(path.to_owned(), object);
+    }
+
+    /// Fails the next requests so.
+    pub(crate) fn fail(&self, faults: &[Fault]) {
+        self.state.faults.lock().expect("faults").extend(faults.iter().cloned());
+    }
+
+    /// What was asked: method, path and query, the Authorization.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.state.requests.lock().expect("requests").clone()
+    }
+}
+
+fn serve(state: &State, stream: &TcpStream) {
+    let mut reader = BufReader::new(stream);
+    let (mut head, mut line) = (Vec::new(), String::new());
+    while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
+        head.push(std::mem::take(&mut line).trim_end().to_owned());
+    }
+    let Some(first) = head.first() else { return };
+    let field = |name: &str| {
+        let fields = head.iter().filter_map(|line| line.split_once(": "));
+        fields.clone().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+    };
+    let mut words = first.split(' ');
+    let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+    let mut body = vec![0; field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
+    let _ = reader.read_exact(&mut body);
+    let said = format!("{method} {target} {}", field("authorization").unwrap_or_default());
+    state.requests.lock().expect("requests").push(said);
+    let fault = state.faults.lock().expect("faults").pop_front();
+    let (status, headers, text) = match fault {
+        Some(Fault::Hangs) => return drop(stream.shutdown(Shutdown::Both)),
+        Some(Fault::Status(status, headers)) => (status, headers, "not now".to_owned()),
+        _ => {
+            let (status, text) = answer(state, &method, &target, &body);
+            (status, "", text)
+        }
+    };
+    let mut stream = stream;
+    if target.contains("watch=true") && status == 200 {
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n");
+        // As long as a real one might leave a quiet watch open, and much shorter.
+        sleep(Duration::from_secs(1));
+    } else {
+        let date = "Mon, 01 Jan 2024 00:00:00 GMT";
+        let length = text.len();
+        let _ = write!(
+            stream,
+            "HTTP/1.1 {status} X\r\nconnection: close\r\ndate: {date}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n"
+        );
+        let sent = if matches!(fault, Some(Fault::Breaks)) { &text[..length / 2] } else { &text };
+        let _ = stream.write_all(sent.as_bytes());
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+fn answer(state: &State, method: &str, target: &str, body: &[u8]) -> (u16, String) {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let group = path.strip_prefix("/apis/").map(|rest| rest.split('/').take(2).collect::<Vec<_>>().join("/"));
+    if group.is_some_and(|group| !GROUPS.contains(&group.as_str())) {
+        return (404, "404 page not found\n".to_owned());
+    }
+    let mut objects = state.objects.lock().expect("objects");
+    match method {
+        "PATCH" => {
+            let applied: Value = serde_json::from_slice(body).expect("JSON");
+            let mut object = objects.get(path).cloned().unwrap_or_else(|| json!({}));
+            merge(&mut object, &applied);
+            if let Some(status) = status_of(&object) {
+                object["status"] = status;
+            }
+            if !query.contains("dryRun") {
+                objects.insert(path.to_owned(), object.clone());
+            }
+            (200, object.to_string())
+        }
+        "POST" => {
+            let object: Value = serde_json::from_slice(body).expect("JSON");
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            objects.insert(format!("{path}/{name}"), object.clone());
+            (201, object.to_string())
+        }
+        _ => match objects.get(path) {
+            Some(object) => (200, object.to_string()),
+            None if is_collection(path) => (200, list(&objects, path, query).to_string()),
+            None => {
+                let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound",
+                    "message": "not found" });
+                (404, status.to_string())
+            }
+        },
+    }
+}
+
+/// Lays what is applied over what is there.
+fn merge(object: &mut Value, applied: &Value) {
+    match (object, applied) {
+        (Value::Object(object), Value::Object(applied)) => {
+            applied.iter().for_each(|(key, value)| merge(object.entry(key).or_insert(Value::Null), value));
+        }
+        (object, applied) => *object = applied.clone(),
+    }
+}
+
+/// What its controllers make of an object at once.
+fn status_of(object: &Value) -> Option<Value> {
+    let condition = |kind: &str| json!([{ "type": kind, "status": "True" }]);
+    match object["kind"].as_str()? {
+        "Namespace" => Some(json!({ "phase": "Active" })),
+        "CustomResourceDefinition" => Some(json!({ "conditions": condition("Established") })),
+        "Deployment" if object["spec"]["paused"] == true => Some(json!({ "replicas": 1 })),
+        "Deployment" => Some(json!({ "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 })),
+        "DaemonSet" => {
+            let counts = ["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"];
+            Some(counts.iter().map(|count| ((*count).to_owned(), json!(0))).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a path is a kind's: namespaces have objects at even places, and the kinds of a group no name.
+fn is_collection(path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let within = if parts[0] == "api" { &parts[2..] } else { &parts[3..] };
+    within.len() == 1 || (within.len() == 3 && within[0] == "namespaces")
+}
+
+fn list(objects: &BTreeMap<String, Value>, path: &str, query: &str) -> Value {
+    let (prefix, plural) = path.rsplit_once('/').expect("a kind");
+    let name = query.split('&').find_map(|one| one.strip_prefix("fieldSelector=metadata.name%3D"));
+    let is_meant = |key: &str| {
+        let (kind, its_name) = key.rsplit_once('/').expect("an object");
+        key.starts_with(prefix) && kind.ends_with(&format!("/{plural}")) && name.is_none_or(|name| name == its_name)
+    };
+    let items: Vec<&Value> = objects.iter().filter(|(key, _)| is_meant(key)).map(|(_, object)| object).collect();
+    json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items })
+}
