@@ -149,7 +149,7 @@ impl Filling {
 
     fn add_commit(&self, commit: &Commit) -> Result<(), crate::Error> {
         let Commit { url, pinned, files } = commit;
-        let found = tree::hash(files)?;
+        let found = tree::hash(files, &pinned.commit)?;
         if let Some(tree) = pinned.tree.as_ref().filter(|tree| **tree != found) {
             let (url, commit, tree) = (url.clone(), pinned.commit.clone(), tree.clone());
             return Err(Error::Attributes { url, commit, tree, found }.into());

@@ -127,7 +127,7 @@ impl<'a> Folder<'a> {
         let folder = self.path.join(GIT).join(&pinned.commit);
         // Of a lock that has no tree nothing says what the files should be.
         let Some(tree) = pinned.tree.as_ref().filter(|_| folder.is_dir()) else { return Err(self.missing(attempt)) };
-        let found = tree::hash(&folder)?;
+        let found = tree::hash(&folder, tree)?;
         if found != *tree {
             return Err(Error::Tree { attempt, folder, expected: tree.clone(), found }.into());
         }

@@ -1,18 +1,18 @@
-//! Clones a revision with the system's git, so that whatever the user's git can reach is reached the user's way.
+//! Clones a revision with the system's git, so that whatever the user's git can reach is reached the user's way. The files are
+//! those of the commit, as its own `.gitattributes` have them checked out, whatever the user's settings are.
 
 use std::fs::{self, File};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Store;
 
+use super::program::Git;
 use super::{process, submodules};
 use crate::Error;
 use crate::lock::PinnedCommit;
 use crate::network::{Network, Permit};
 use crate::progress::Progress;
-use crate::web;
 
 /// The version where none is asked for.
 pub(super) const NEWEST: &str = "HEAD";
@@ -34,7 +34,7 @@ pub(super) fn clone(
     progress: &Progress,
 ) -> Result<(Utf8PathBuf, PinnedCommit), Error> {
     let repository = Repository::of(url, true, store)?;
-    let folder = |commit: &str| repository.home.join("source").join(commit);
+    let folder = |commit: &str| repository.home.join("files").join(commit);
     if let Some(pinned) = pinned
         && pinned.tree.is_some()
         && folder(&pinned.commit).is_dir()
@@ -61,21 +61,47 @@ pub(super) fn clone(
     Ok((folder, found))
 }
 
-/// A bare repository in the store's care.
+/// How a repository names its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Sha1,
+    Sha256,
+}
+
+impl Format {
+    /// That of a whole hash.
+    fn of(hash: &str) -> Self {
+        if hash.len() == 64 { Self::Sha256 } else { Self::Sha1 }
+    }
+
+    /// As git calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+        }
+    }
+}
+
+/// What the store keeps of a repository.
 pub(super) struct Repository<'a> {
     pub(super) url: &'a str,
     /// Whether the user named it, and not what was fetched.
     named: bool,
-    /// What is kept of it.
+    pub(super) git: Git,
     home: Utf8PathBuf,
-    dir: Utf8PathBuf,
 }
 
 impl<'a> Repository<'a> {
     /// The one that holds what is fetched from `url`.
     pub(super) fn of(url: &'a str, named: bool, store: &Store) -> Result<Self, Error> {
         let home = store.cache_dir("git")?.join(&blake3::hash(url.as_bytes()).to_hex()[..32]);
-        Ok(Self { url, named, dir: home.join("repository"), home })
+        Ok(Self { url, named, git: Git::new(store)?, home })
+    }
+
+    /// The bare repository with the objects of this format: git has none with both.
+    fn dir(&self, format: Format) -> Utf8PathBuf {
+        self.home.join(if format == Format::Sha256 { "repository-sha256" } else { "repository" })
     }
 
     /// The commit that `wanted` names, fetched unless it is a commit that is here.
@@ -85,7 +111,7 @@ impl<'a> Repository<'a> {
         let path = self.home.join("lock");
         let lock = File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
         lock.lock().map_err(Error::io("locking", &path))?;
-        let is_commit = wanted.len() >= 40 && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_commit = matches!(wanted.len(), 40 | 64) && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
         if let Some(found) = is_commit.then(|| self.find(wanted)).flatten() {
             return Ok(found);
         }
@@ -95,35 +121,87 @@ impl<'a> Repository<'a> {
 
     /// The commit and its tree, if the repository has them here.
     fn find(&self, commit: &str) -> Option<PinnedCommit> {
-        let tree = self.git(&["rev-parse", "--quiet", "--verify", &format!("{commit}^{{tree}}")]).ok()?;
+        let tree = ["rev-parse", "--quiet", "--verify", &format!("{commit}^{{tree}}")];
+        let tree = self.git(commit, &tree).ok()?;
         Some(PinnedCommit { commit: commit.to_owned(), tree: Some(line(&tree)) })
     }
 
-    /// Fetches a branch, tag or commit, without its history where the server lets us, and returns the commit.
-    fn fetch(&self, version: &str, _permit: Permit) -> Result<String, Error> {
+    /// Fetches a branch, tag or commit, and returns the commit.
+    fn fetch(&self, version: &str, permit: Permit) -> Result<String, Error> {
         if version.starts_with('-') || self.url.starts_with('-') {
             let why = process::Failure::Other("neither may begin with a dash".to_owned());
             return Err(self.failed(version)(why));
         }
-        fs::create_dir_all(&self.dir).map_err(Error::io("making", &self.dir))?;
-        self.git(&["init", "--quiet", "--bare"]).map_err(self.failed(version))?;
-        let shallow = self.git(&["fetch", "--quiet", "--depth=1", "--no-tags", "--force", self.url, version]);
-        let name = match shallow {
+        let sha256 = Format::of(version) == Format::Sha256 || self.dir(Format::Sha256).is_dir();
+        let formats = if sha256 { [Format::Sha256, Format::Sha1] } else { [Format::Sha1, Format::Sha256] };
+        // Which format a repository has is known when it is asked: git's own words tell that it is the other.
+        match self.fetch_as(formats[0], version, permit) {
+            Err(Error::Git { source, .. }) if source.words().is_some_and(has_other_format) => {
+                self.fetch_as(formats[1], version, permit)
+            }
+            fetched => fetched,
+        }
+    }
+
+    /// Fetches from a repository of this format, without its history where the server lets us.
+    fn fetch_as(&self, format: Format, version: &str, _permit: Permit) -> Result<String, Error> {
+        self.make(&self.dir(format), format, version)?;
+        let shallow = ["--depth=1", "--no-tags", self.url, version];
+        let name = match self.git_fetch(format, &shallow)? {
             Ok(_) => "FETCH_HEAD".to_owned(),
-            Err(failure) if failure.is_missing_program() => return Err(self.failed(version)(failure)),
+            Err(failure) if failure.is_missing_program() || failure.words().is_some_and(has_other_format) => {
+                return Err(self.failed(version)(failure));
+            }
             // A short commit name cannot be fetched by itself, nor can every server give any commit: then fetch all.
             Err(failure) => {
                 let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-                let unshallow: &[&str] = if self.dir.join("shallow").exists() { &["--unshallow"] } else { &[] };
-                let fetch = [&["fetch", "--quiet", "--force"], unshallow, &[self.url], &all].concat();
-                self.git(&fetch).map_err(self.failed(version))?;
-                let known = self.git(&["rev-parse", "--quiet", "--verify", &format!("{version}^{{commit}}")]);
+                let is_shallow = self.dir(format).join("shallow").exists();
+                let unshallow: &[&str] = if is_shallow { &["--unshallow"] } else { &[] };
+                self.git_fetch(format, &[unshallow, &[self.url], &all].concat())?.map_err(self.failed(version))?;
+                let known = self.rev_parse(format, version);
                 // What git said first names the version that cannot be found.
-                return known.map(|output| line(&output)).map_err(|_| self.failed(version)(failure));
+                return known.map_err(|_| self.failed(version)(failure));
             }
         };
-        let commit = self.git(&["rev-parse", "--verify", &format!("{name}^{{commit}}")]);
-        commit.map(|output| line(&output)).map_err(self.failed(version))
+        self.rev_parse(format, &name).map_err(self.failed(version))
+    }
+
+    fn git_fetch(
+        &self,
+        format: Format,
+        arguments: &[&str],
+    ) -> Result<Result<process::Output, process::Failure>, Error> {
+        let mut git = self.git.of_user()?;
+        if !self.named {
+            // What a repository names may be no path of this machine, nor a program, unless git's settings say so.
+            git.env("GIT_PROTOCOL_FROM_USER", "0");
+        }
+        git.arg("--git-dir").arg(self.dir(format)).args(["fetch", "--quiet", "--force"]).args(arguments);
+        Ok(process::run(&mut git, LIMIT))
+    }
+
+    fn rev_parse(&self, format: Format, name: &str) -> Result<String, process::Failure> {
+        let name = format!("{name}^{{commit}}");
+        let commit = self.git_of(format, &["rev-parse", "--quiet", "--verify", &name])?;
+        Ok(line(&commit))
+    }
+
+    /// Makes a bare repository, unless it is there, that has nothing but what git puts there itself.
+    fn make(&self, dir: &Utf8Path, format: Format, version: &str) -> Result<(), Error> {
+        let make = || {
+            fs::create_dir_all(dir).map_err(Error::io("making", dir))?;
+            let mut git = self.git.isolated();
+            git.arg("--git-dir").arg(dir).args(["init", "--quiet", "--bare", "--template="]);
+            process::run(git.arg(format!("--object-format={}", format.name())), LIMIT).map_err(self.failed(version))
+        };
+        match make() {
+            // An older vcbuild made what its user's settings said.
+            Err(Error::Git { source, .. }) if source.words().is_some_and(|words| words.contains("different hash")) => {
+                fs::remove_dir_all(dir).map_err(Error::io("removing", dir))?;
+                make().map(drop)
+            }
+            made => made.map(drop),
+        }
     }
 
     /// Writes the files of a commit and of its submodules into `folder`: at once whole, or not at all.
@@ -132,7 +210,7 @@ impl<'a> Repository<'a> {
         let files = super::utf8("using", &temporary.path().join("files"))?;
         fs::create_dir(&files).map_err(Error::io("making", folder))?;
         submodules::lay(self, commit, &files, network, store)?;
-        let parent = folder.parent().unwrap_or(&self.dir);
+        let parent = folder.parent().unwrap_or(&self.home);
         fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
         match fs::rename(&files, folder) {
             // Another process may have been faster.
@@ -144,33 +222,28 @@ impl<'a> Repository<'a> {
     /// Writes the files of a commit into a folder, those of submodules excepted.
     pub(super) fn lay(&self, commit: &str, files: &Utf8Path, store: &Store) -> Result<(), Error> {
         let temporary = store.temp_dir()?;
-        let mut command = self.command();
-        command
-            .env("GIT_INDEX_FILE", temporary.path().join("index"))
-            .arg("--work-tree")
-            .arg(files)
-            .args(["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false"])
-            .args(["checkout", "--quiet", "--force", commit, "--", "."]);
-        process::run(&mut command, LIMIT).map_err(self.failed(commit)).map(drop)
+        let dir = super::utf8("using", temporary.path())?.join("repository");
+        // A repository of its own has no settings and attributes but the commit's, whatever is in the one with the objects.
+        self.make(&dir, Format::of(commit), commit)?;
+        let objects = self.dir(Format::of(commit)).join("objects");
+        let objects = objects.canonicalize_utf8().map_err(Error::io("finding", &objects))?;
+        let alternates = dir.join("objects/info/alternates");
+        fs::create_dir_all(dir.join("objects/info")).map_err(Error::io("making", &dir))?;
+        fs::write(&alternates, format!("{objects}\n")).map_err(Error::io("writing", &alternates))?;
+        let mut git = self.git.isolated();
+        git.arg("--git-dir").arg(&dir).arg("--work-tree").arg(files);
+        git.args(["-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "advice.detachedHead=false"]);
+        git.args(["checkout", "--quiet", "--force", commit, "--", "."]);
+        process::run(&mut git, LIMIT).map_err(self.failed(commit)).map(drop)
     }
 
-    pub(super) fn git(&self, arguments: &[&str]) -> Result<process::Output, process::Failure> {
-        process::run(self.command().args(arguments), LIMIT)
+    /// Asks the repository that has this commit.
+    pub(super) fn git(&self, commit: &str, arguments: &[&str]) -> Result<process::Output, process::Failure> {
+        self.git_of(Format::of(commit), arguments)
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new("git");
-        // A question for a password would wait for an answer that nobody gives.
-        web::of_programs(&mut command)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("LC_ALL", "C")
-            .arg("--git-dir")
-            .arg(&self.dir);
-        if !self.named {
-            // What a repository names may be no path of this machine, nor a program, unless git's settings say so.
-            command.env("GIT_PROTOCOL_FROM_USER", "0");
-        }
-        command
+    fn git_of(&self, format: Format, arguments: &[&str]) -> Result<process::Output, process::Failure> {
+        process::run(self.git.isolated().arg("--git-dir").arg(self.dir(format)).args(arguments), LIMIT)
     }
 
     pub(super) fn failed(&self, version: &str) -> impl Fn(process::Failure) -> Error {
@@ -182,6 +255,11 @@ impl<'a> Repository<'a> {
             Error::Git { attempt: attempt.clone(), source: Box::new(failure) }
         }
     }
+}
+
+/// Whether git said that it and a repository name objects in different ways.
+fn has_other_format(words: &str) -> bool {
+    words.contains("mismatched algorithms") || words.contains("object format")
 }
 
 fn unreadable(commit: &str) -> process::Failure {

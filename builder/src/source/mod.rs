@@ -3,6 +3,7 @@
 mod edits;
 mod error;
 mod git;
+mod program;
 mod stage;
 mod submodules;
 mod tracked;
@@ -16,6 +17,7 @@ use vcstore::Store;
 pub(crate) use self::edits::Edit;
 pub(crate) use self::error::Error as SourceError;
 use self::error::Error;
+use self::program::Git;
 use self::stage::Stage;
 pub(crate) use self::tree::{FileHash, Tree, hash_file, is_source, real_path, utf8};
 use crate::lock::{Lock, PinnedCommit};
@@ -45,7 +47,7 @@ pub(crate) struct Source {
 pub(crate) struct Revision {
     /// The branch, tag, commit or version that was asked for.
     pub(crate) version: String,
-    /// The commit, 40 hexadecimal digits; a Go module has none.
+    /// The commit, 40 or 64 hexadecimal digits; a Go module has none.
     pub(crate) commit: Option<String>,
 }
 
@@ -137,7 +139,8 @@ impl Source {
         // A folder that is the source itself, or holds it, has more in it than what vcbuild writes.
         without.retain(|path| !folders.iter().chain([&dir]).any(|folder| folder.starts_with(path)));
         // Only a folder of the user's own may be known to git; the others are in the store's care.
-        let mine = revision.is_none();
+        let git = Git::new(store)?;
+        let mine = revision.is_none().then_some(&git);
         let parts = folders.into_iter().map(|folder| Part::read(folder, mine, &without));
         let parts: Vec<Part> = parts.collect::<Result<_, _>>()?;
         let left_out = parts.iter().flat_map(|part| part.left_out(&real_top)).collect();
@@ -166,8 +169,8 @@ impl Source {
 }
 
 impl Part {
-    fn read(dir: Utf8PathBuf, mine: bool, without: &[Utf8PathBuf]) -> Result<Self, crate::Error> {
-        let tracked = if mine { tracked::tracked(&dir)? } else { None };
+    fn read(dir: Utf8PathBuf, git: Option<&Git>, without: &[Utf8PathBuf]) -> Result<Self, crate::Error> {
+        let tracked = git.map(|git| tracked::tracked(git, &dir)).transpose()?.flatten();
         let has_source = |path: &Utf8Path| {
             let mut tracked = tracked.iter().flatten();
             path.strip_prefix(&dir).is_ok_and(|below| tracked.any(|file| file.starts_with(below)))

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use camino::Utf8Path;
@@ -53,7 +52,7 @@ fn lay_at(
     if depth >= DEEPEST || links.len() > MOST {
         return Err(refuse(format!("its submodules are more than {MOST}, or deeper than {DEEPEST}")));
     }
-    let addresses = addresses(files).map_err(repository.failed(commit))?;
+    let addresses = addresses(repository, files).map_err(repository.failed(commit))?;
     for (path, commit) in links {
         let Some(address) = addresses.get(&path) else {
             return Err(refuse(format!("its submodule {path} has no address in .gitmodules")));
@@ -68,7 +67,8 @@ fn lay_at(
 
 /// The commits of other repositories in the tree of a commit, by their places.
 fn links(repository: &Repository<'_>, commit: &str) -> Result<BTreeMap<String, String>, Error> {
-    let listed = repository.git(&["ls-tree", "-r", "-z", "--full-tree", commit]).map_err(repository.failed(commit))?;
+    let listed = repository.git(commit, &["ls-tree", "-r", "-z", "--full-tree", commit]);
+    let listed = listed.map_err(repository.failed(commit))?;
     let mut links = BTreeMap::new();
     for entry in listed.split(|byte| *byte == 0) {
         if let Some((commit, path)) =
@@ -81,14 +81,14 @@ fn links(repository: &Repository<'_>, commit: &str) -> Result<BTreeMap<String, S
 }
 
 /// The addresses in the `.gitmodules` of a folder, by the submodules' places.
-fn addresses(files: &Utf8Path) -> Result<BTreeMap<String, String>, process::Failure> {
+fn addresses(repository: &Repository<'_>, files: &Utf8Path) -> Result<BTreeMap<String, String>, process::Failure> {
     let path = files.join(".gitmodules");
     // As git itself: a link could lead to any file.
     if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
         return Ok(BTreeMap::new());
     }
-    let mut git = Command::new("git");
-    git.env("LC_ALL", "C").args(["config", "--file", path.as_str(), "--null", "--list"]);
+    let mut git = repository.git.isolated();
+    git.args(["config", "--file", path.as_str(), "--null", "--list"]);
     let listed = process::run(&mut git, LIMIT)?;
     let mut told: BTreeMap<String, [Option<String>; 2]> = BTreeMap::new();
     for setting in String::from_utf8_lossy(&listed).split('\0') {

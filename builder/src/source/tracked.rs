@@ -1,36 +1,28 @@
 //! What of a folder is source: what git tracks, where the folder is one that git knows; else all of it.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::process;
+use super::program::Git;
 use crate::Error;
 
 const LIMIT: Duration = Duration::from_secs(5 * 60);
-
-/// The variables by which git takes another repository than the one a folder is in.
-const ELSEWHERE: [&str; 4] = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
 
 /// The files below `folder` that git tracks, submodules' among them, as paths below it; none when git tracks nothing
 /// there. What is tracked counts as it is in the folder, committed or not.
 ///
 /// # Errors
 /// When the folder is in a repository and git cannot be asked.
-pub(super) fn tracked(folder: &Utf8Path) -> Result<Option<BTreeSet<Utf8PathBuf>>, Error> {
+pub(super) fn tracked(git: &Git, folder: &Utf8Path) -> Result<Option<BTreeSet<Utf8PathBuf>>, Error> {
     if !folder.ancestors().any(|above| above.join(".git").exists()) {
         return Ok(None);
     }
-    let mut git = Command::new("git");
-    for name in ELSEWHERE {
-        git.env_remove(name);
-    }
     // The index alone is read. The repository may be another user's: nothing that it could have git run is run.
-    git.env("LC_ALL", "C")
-        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", folder.as_str()])
-        .args(["ls-files", "-z", "--cached", "--recurse-submodules"]);
+    let mut git = git.isolated();
+    git.args(["-C", folder.as_str(), "ls-files", "-z", "--cached", "--recurse-submodules"]);
     let attempt = || format!("asking git what it tracks of {folder}");
     let listed = match process::run(&mut git, LIMIT) {
         Ok(listed) => listed,

@@ -11,6 +11,7 @@ mod check;
 mod command;
 mod confined;
 mod errors;
+mod git;
 mod hostile;
 mod images;
 mod lock;
