@@ -300,7 +300,7 @@ fn layers(
     made: &[MadeFile],
     site: &Site<'_>,
 ) -> Result<Vec<OwnLayer>, Error> {
-    let places = Places { project: &request.project_dir, source: &request.source.dir };
+    let places = Places { project: &request.project_dir, source: &request.source };
     let added = files::contents(component, platform, places)?;
     let mut program = Contents::new();
     for file in made {

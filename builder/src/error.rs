@@ -149,9 +149,16 @@ pub(crate) enum Error {
     #[diagnostic(help("name the folder of the source with --source-dir, and a folder within it with --source-subdir"))]
     NoSource { path: Utf8PathBuf, source: io::Error },
 
-    #[error("opening the source {path}: the folder has no {file}")]
-    #[diagnostic(help("{}", not_there_help(folders)))]
-    NotThere { path: Utf8PathBuf, file: &'static str, folders: Vec<Utf8PathBuf> },
+    #[error("opening the source {path}: the folder has no {file}{}", and(why))]
+    #[diagnostic(help("{}", not_there_help(file, folders, why)))]
+    NotThere { path: Utf8PathBuf, file: &'static str, folders: Vec<Utf8PathBuf>, why: Option<String> },
+
+    #[error(
+        "opening the source {path}: the folder has no {what}; there is no vcbuild.toml, so it was taken for VirtualCluster, the \
+         built-in project"
+    )]
+    #[diagnostic(help("{}", other_project_help(path, above, folders)))]
+    OtherProject { path: Utf8PathBuf, what: String, above: Option<Utf8PathBuf>, folders: Vec<Utf8PathBuf> },
 
     #[error("opening the source {top}: its subfolder {subdir} leads out of it")]
     #[diagnostic(help("--source-subdir names a folder within the source"))]
@@ -331,14 +338,31 @@ fn compile_help(failure: &process::Failure) -> String {
     failure.advice().unwrap_or_else(|| known.to_owned())
 }
 
-fn not_there_help(folders: &[Utf8PathBuf]) -> String {
+/// The reason of an error, where one is known.
+fn and(why: &Option<String>) -> String {
+    why.as_ref().map(|why| format!("; {why}")).unwrap_or_default()
+}
+
+fn not_there_help(file: &str, folders: &[Utf8PathBuf], why: &Option<String>) -> String {
     match folders {
+        _ if why.is_some() => "make the file part of the source: `git ls-files` lists what is".to_owned(),
+        [] if file == "Cargo.lock" => {
+            "the lock pins the crates: make it with `cargo generate-lockfile` in the folder of the \
+                                      workspace, and commit it"
+                .to_owned()
+        }
         [] => "name the folder that has it with --source-dir, or with --source-subdir below the source".to_owned(),
         folders => {
             let ways: Vec<_> = folders.iter().map(|folder| format!("--source-subdir {folder}")).collect();
             format!("folders below it have one: {}", ways.join(", "))
         }
     }
+}
+
+fn other_project_help(path: &Utf8Path, above: &Option<Utf8PathBuf>, folders: &[Utf8PathBuf]) -> String {
+    let above = above.as_ref().map(|file| format!("or run the command where {file} is, or name it with --project; "));
+    let (above, there) = (above.unwrap_or_default(), not_there_help("go.mod", folders, &None));
+    format!("write a vcbuild.toml for another project with `vcbuild init {path}`; {above}for VirtualCluster, {there}")
 }
 
 fn list(images: &[String]) -> String {

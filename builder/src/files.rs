@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 use crate::Error;
 use crate::layer::{Contents, Owner};
 use crate::project::{Added, AddedKind, Component, Place};
-use crate::source::utf8;
+use crate::source::{Source, utf8};
 
 /// The permissions of a folder whose entry says nothing of them.
 const FOLDER: u32 = 0o755;
@@ -20,16 +20,23 @@ const FOLDER: u32 = 0o755;
 pub(crate) struct Places<'a> {
     /// That of the project's file.
     pub(crate) project: &'a Utf8Path,
-    /// That of the source.
-    pub(crate) source: &'a Utf8Path,
+    /// The source.
+    pub(crate) source: &'a Source,
 }
 
 /// An error of a file that a project adds.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum FilesError {
-    #[error("adding {path} to {component}: there is no {from} in {place}")]
+    #[error("adding {path} to {component}: there is no {from} in {place}{why}")]
     #[diagnostic(help("correct `from` in vcbuild.toml; `in = \"source\"` takes it from the source"))]
-    Missing { component: String, path: String, from: Utf8PathBuf, place: Utf8PathBuf, source: std::io::Error },
+    Missing {
+        component: String,
+        path: String,
+        from: Utf8PathBuf,
+        place: Utf8PathBuf,
+        why: String,
+        source: std::io::Error,
+    },
 
     #[error("adding {path} to {component}: {link} leads out of {folder}")]
     #[diagnostic(help(
@@ -55,12 +62,12 @@ pub(crate) fn contents(component: &Component, platform: &Platform, places: Place
             AddedKind::Folder => contents.folder(path, added.mode.unwrap_or(FOLDER), added.owner),
             AddedKind::Link(target) => contents.link(path, target, added.owner),
             AddedKind::Copy { from, place } => {
-                let place = match place {
-                    Place::Project => places.project,
-                    Place::Source => places.source,
+                let (place, source) = match place {
+                    Place::Project => (places.project, None),
+                    Place::Source => (places.source.dir.as_path(), Some(places.source)),
                 };
                 let from = from.fill(&[("arch", &platform.architecture)]);
-                Copy { component: &component.name, path, added }.list(&from, place, &mut contents)?;
+                Copy { component: &component.name, path, added, source }.list(&from, place, &mut contents)?;
             }
         }
     }
@@ -72,6 +79,8 @@ struct Copy<'a> {
     component: &'a str,
     path: &'a str,
     added: &'a Added,
+    /// Where the place that it copies from is the source.
+    source: Option<&'a Source>,
 }
 
 impl Copy<'_> {
@@ -83,7 +92,9 @@ impl Copy<'_> {
             component: self.component.to_owned(),
             path: self.path.to_owned(),
             from: from.into(),
-            place: place.clone(),
+            // The source may be a copy of which its user knows nothing.
+            place: self.source.map_or_else(|| place.clone(), |source| source.named.clone()),
+            why: self.why_missing(from),
             source,
         })?;
         if !top.starts_with(&place) {
@@ -97,6 +108,12 @@ impl Copy<'_> {
             self.put(&path, from, &top, entry.file_type(), contents)?;
         }
         Ok(())
+    }
+
+    /// Why a file that its user may see is not there.
+    fn why_missing(&self, from: &str) -> String {
+        let why = self.source.and_then(|source| source.left_out.why(Utf8Path::new(from)));
+        why.map_or_else(String::new, |why| format!("; {why}"))
     }
 
     fn put(

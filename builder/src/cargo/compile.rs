@@ -17,7 +17,7 @@ use crate::plain::Folder;
 use crate::project::CargoProgram;
 use crate::sandbox::Step;
 use crate::site::{Site, Wanted};
-use crate::source::FileHash;
+use crate::source::{FileHash, Reader};
 use crate::{atomic, host, process};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
@@ -129,7 +129,7 @@ impl Workshop<'_> {
         ran.map_err(|failure| Error::Compile {
             component: component.name.clone(),
             platform: platform.clone(),
-            source: Box::new(failure),
+            source: Box::new(self.site.source.left_out.explain(failure, Reader::Cargo)),
         })?;
         // Cargo's own name for the folder of a profile.
         let folder = if program.profile == "dev" { "debug" } else { &program.profile };

@@ -12,11 +12,11 @@ pub(crate) enum Error {
     #[diagnostic(help("{}", help(source)))]
     Failed { command: String, component: String, platform: Platform, source: Box<process::Failure> },
 
-    #[error("running `{command}` of {component} for {platform}: it did not make {output}")]
+    #[error("running `{command}` of {component} for {platform}: it did not make {output}{why}")]
     #[diagnostic(help(
         "correct `outputs` in vcbuild.toml: its files are named from the source's folder, in which the command runs"
     ))]
-    NotMade { command: String, component: String, platform: Platform, output: String },
+    NotMade { command: String, component: String, platform: Platform, output: String, why: String },
 
     #[error("running `{command}` of {component} for {platform}: its output {output} {why}")]
     #[diagnostic(help("have the command make plain files, or folders of them, in the source's folder"))]

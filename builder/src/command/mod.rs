@@ -15,7 +15,7 @@ use crate::listing::Listing;
 use crate::project::CommandBuild;
 use crate::sandbox::Step;
 use crate::site::{Made, Site, Wanted};
-use crate::source::FileHash;
+use crate::source::{FileHash, Reader};
 
 /// A change in how commands are run that can change what they make changes this number, and with it every key.
 const RECIPE: u32 = 2;
@@ -125,7 +125,7 @@ impl<'a> Task<'a> {
             command: self.command(),
             component: self.component(),
             platform: self.invocation.platform.clone(),
-            source: Box::new(failure),
+            source: Box::new(site.source.left_out.explain(failure, Reader::Command)),
         })?;
         host::unchanged(inputs, &self.invocation.inputs, &self.component(), site.store)?;
         let outputs = self.keep(site, &work.join("source"))?;

@@ -29,7 +29,7 @@ impl<'a> Task<'a> {
         let mut left = site.sandbox.largest();
         let mut outputs = Outputs::new();
         for output in &self.outputs {
-            for (path, place) in self.files(from, output)? {
+            for (path, place) in self.files(site, from, output)? {
                 let mut file = folder.file(&place, left).map_err(|why| self.unusable(&path, &why.to_string()))?;
                 left -= file.size();
                 let runs = self.runs(&mut file, &path)?;
@@ -57,13 +57,19 @@ impl<'a> Task<'a> {
 
     /// The file that an output is, or the files of the folder that it is: by what they are called, and by their places below
     /// `from`. An output itself may be a link to something that the command made.
-    fn files(&self, from: &Utf8Path, output: &str) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, crate::Error> {
+    fn files(
+        &self,
+        site: &Site<'_>,
+        from: &Utf8Path,
+        output: &str,
+    ) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, crate::Error> {
         let top = from.join(output);
         let real = top.canonicalize_utf8().map_err(|_| Error::NotMade {
             command: self.command(),
             component: self.component(),
             platform: self.invocation.platform.clone(),
             output: output.to_owned(),
+            why: site.source.left_out.why(Utf8Path::new(output)).map(|why| format!("; {why}")).unwrap_or_default(),
         })?;
         let unusable = |output: &Utf8Path, why: &str| self.unusable(output, why);
         let from = from.canonicalize_utf8().map_err(crate::Error::io("finding", from))?;

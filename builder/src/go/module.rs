@@ -8,7 +8,7 @@ use serde::Deserialize;
 use vcstore::Store;
 
 use super::Go;
-use crate::source::Source;
+use crate::source::{LeftOut, Reader, Source};
 use crate::{Error, process, text};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -30,8 +30,8 @@ pub(crate) struct Module {
     pub(super) vendored: bool,
     /// Its folder as its user names it.
     pub(super) named: Utf8PathBuf,
-    /// Code beside it that is none of the source.
-    left_out: Vec<Utf8PathBuf>,
+    /// What is beside it and none of the source.
+    left_out: LeftOut,
 }
 
 /// What `go mod edit -json` tells of a `go.mod`.
@@ -106,22 +106,7 @@ impl Module {
 
     /// What Go said, and what it may have missed: code that is there, but is none of the source.
     pub(super) fn explain(&self, failure: process::Failure) -> process::Failure {
-        /// How many files are named.
-        const SHOWN: usize = 10;
-        match failure {
-            process::Failure::Exit { program, status, words, wanted } if !self.left_out.is_empty() => {
-                let names: Vec<_> = self.left_out.iter().take(SHOWN).map(|file| file.as_str()).collect();
-                let more = self.left_out.len().saturating_sub(SHOWN);
-                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-                let words = format!(
-                    "{}\nnot part of the source, because git does not track them (`git add` does): {}{more}",
-                    words.trim_end(),
-                    names.join(", ")
-                );
-                process::Failure::Exit { program, status, words, wanted }
-            }
-            other => other,
-        }
+        self.left_out.explain(failure, Reader::Go)
     }
 }
 

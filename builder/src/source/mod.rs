@@ -3,6 +3,7 @@
 mod edits;
 mod error;
 mod git;
+mod left_out;
 mod program;
 mod stage;
 mod submodules;
@@ -17,9 +18,10 @@ use vcstore::Store;
 pub(crate) use self::edits::Edit;
 pub(crate) use self::error::Error as SourceError;
 use self::error::Error;
+pub(crate) use self::left_out::{LeftOut, Reader};
 use self::program::Git;
 use self::stage::Stage;
-pub(crate) use self::tree::{FileHash, Tree, hash_file, is_source, real_path, utf8};
+pub(crate) use self::tree::{FileHash, Tree, hash_file, is_source, leads_nowhere, real_path, utf8};
 use crate::lock::{Lock, PinnedCommit};
 use crate::progress::Progress;
 use crate::project::SourceTable;
@@ -30,12 +32,14 @@ use crate::{go, process};
 pub(crate) struct Source {
     /// The folder with the code; absolute.
     pub(crate) dir: Utf8PathBuf,
-    /// The same as its user names it.
+    /// The folder that it is in: its repository's, or the one that was named before a subfolder was; absolute.
+    pub(crate) top: Utf8PathBuf,
+    /// The source's folder as its user names it.
     pub(crate) named: Utf8PathBuf,
     /// The revision it was fetched at.
     pub(crate) revision: Option<Revision>,
-    /// Files beside it with code in them that are none of the source, because git does not track them.
-    pub(crate) left_out: Vec<Utf8PathBuf>,
+    /// Files beside it that are none of the source, because git does not track them.
+    pub(crate) left_out: LeftOut,
     /// What vcbuild wrote into it, or will: none of the source. Absolute.
     pub(crate) outside: Vec<Utf8PathBuf>,
     /// What `dir` is in, where it is a copy.
@@ -69,6 +73,8 @@ struct Part {
     tracked: Option<BTreeSet<Utf8PathBuf>>,
     /// What else is there.
     untracked: BTreeSet<Utf8PathBuf>,
+    /// What git tracks and is not there.
+    absent: BTreeSet<Utf8PathBuf>,
     /// What vcbuild writes, and nothing else that is source is in it.
     outside: Vec<Utf8PathBuf>,
 }
@@ -143,17 +149,29 @@ impl Source {
         let mine = revision.is_none().then_some(&git);
         let parts = folders.into_iter().map(|folder| Part::read(folder, mine, &without));
         let parts: Vec<Part> = parts.collect::<Result<_, _>>()?;
-        let left_out = parts.iter().flat_map(|part| part.left_out(&real_top)).collect();
+        let mut left_out = LeftOut::new(git, dir.clone());
+        for part in &parts {
+            left_out.add(part);
+        }
         if edits.is_empty() && parts.iter().all(|part| part.untracked.is_empty()) {
             let outside = parts.into_iter().flat_map(|part| part.outside).collect();
-            return Ok(Self { dir, named, revision, left_out, outside, _stage: None });
+            return Ok(Self { dir, top: real_top, named, revision, left_out, outside, _stage: None });
         }
         let stage = Stage::new(store)?;
         for Part { dir, tracked, outside, .. } in parts {
             stage.copy(&dir, &tracked.map_or_else(|| tracked::files(&dir, &outside), Ok)?)?;
         }
-        edits::apply(edits, &stage.place(&real_top))?;
-        Ok(Self { dir: stage.place(&dir), named, revision, left_out, outside: Vec::new(), _stage: Some(stage) })
+        let (dir, top) = (stage.place(&dir), stage.place(&real_top));
+        edits::apply(edits, &top)?;
+        Ok(Self { dir, top, named, revision, left_out, outside: Vec::new(), _stage: Some(stage) })
+    }
+
+    /// The source's folder where its user keeps it, and the one that it is in; without links. None of one that was fetched.
+    pub(crate) fn real_dirs(&self) -> Option<(Utf8PathBuf, Utf8PathBuf)> {
+        let real = self.named.canonicalize_utf8().ok().filter(|_| self.revision.is_none())?;
+        let up = self.dir.strip_prefix(&self.top).ok()?.components().count();
+        let top = real.ancestors().nth(up)?.to_owned();
+        Some((real, top))
     }
 
     /// Checks that the source's folder has this file, by which its kind is known.
@@ -164,7 +182,8 @@ impl Source {
         if self.dir.join(file).is_file() {
             return Ok(());
         }
-        Err(crate::Error::NotThere { path: self.named.clone(), file, folders: folders_with(file, &self.dir) })
+        let why = self.left_out.why(Utf8Path::new(file));
+        Err(crate::Error::NotThere { path: self.named.clone(), file, folders: folders_with(file, &self.dir), why })
     }
 }
 
@@ -176,17 +195,13 @@ impl Part {
             path.strip_prefix(&dir).is_ok_and(|below| tracked.any(|file| file.starts_with(below)))
         };
         let outside: Vec<_> = without.iter().filter(|path| !has_source(path)).cloned().collect();
-        let untracked = match &tracked {
-            Some(tracked) => tracked::files(&dir, &outside)?.difference(tracked).cloned().collect(),
-            None => BTreeSet::new(),
-        };
-        Ok(Self { dir, tracked, untracked, outside })
-    }
-
-    /// The code that is there and none of the source, as a path below `top` or a whole one.
-    fn left_out(&self, top: &Utf8Path) -> impl Iterator<Item = Utf8PathBuf> {
-        let code = self.untracked.iter().filter(|file| tree::is_code(file));
-        code.map(move |file| if self.dir == top { file.clone() } else { self.dir.join(file) })
+        let (mut untracked, mut absent) = (BTreeSet::new(), BTreeSet::new());
+        if let Some(tracked) = &tracked {
+            let there = tracked::files(&dir, &outside)?;
+            untracked = there.difference(tracked).cloned().collect();
+            absent = tracked.difference(&there).cloned().collect();
+        }
+        Ok(Self { dir, tracked, untracked, absent, outside })
     }
 }
 
@@ -225,7 +240,7 @@ fn has_secret(url: &str) -> bool {
 }
 
 /// The folders at most two levels below `dir` that have this file: what the user may have meant.
-fn folders_with(file: &str, dir: &Utf8Path) -> Vec<Utf8PathBuf> {
+pub(crate) fn folders_with(file: &str, dir: &Utf8Path) -> Vec<Utf8PathBuf> {
     let mut found: Vec<_> = walkdir::WalkDir::new(dir)
         .min_depth(2)
         .max_depth(3)

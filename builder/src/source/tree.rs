@@ -21,7 +21,7 @@ const CODE: [&str; 20] = [
 ];
 
 /// The files beside them by which Go finds its modules.
-const MODULE: [&str; 4] = ["go.mod", "go.sum", "go.work", "modules.txt"];
+const MODULE: [&str; 5] = ["go.mod", "go.sum", "go.work", "go.work.sum", "modules.txt"];
 
 /// The BLAKE3 hash of a file's content, written in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,9 +50,7 @@ impl Tree {
                 // Go follows links to files, and to folders that are imported by name. One that leads nowhere, or back to
                 // where it stands, it cannot follow either.
                 let entry = match entry {
-                    Err(error) if error.depth() > 0 && (error.loop_ancestor().is_some() || is_dangling(&error)) => {
-                        continue;
-                    }
+                    Err(error) if error.depth() > 0 && leads_nowhere(&error) => continue,
                     entry => entry.map_err(|error| Error::io("reading", folder)(error.into()))?,
                 };
                 if entry.file_type().is_file() {
@@ -79,6 +77,11 @@ impl Tree {
             hasher.update(&[0]);
         }
         FileHash(hasher.finalize().to_hex().to_string())
+    }
+
+    /// Whether it has this file.
+    pub(crate) fn has(&self, path: &Utf8Path) -> bool {
+        self.files.contains_key(path)
     }
 
     /// The hash of a file, read now if it was not when the tree was.
@@ -147,8 +150,11 @@ pub(crate) fn real_path(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     Ok(path.canonicalize_utf8().ok().or(real.map(|(folder, name)| folder.join(name))).unwrap_or(path))
 }
 
-/// Whether what could not be read is a link to nothing.
-fn is_dangling(error: &walkdir::Error) -> bool {
+/// Whether what could not be read is a link to nothing, or back to where it stands.
+pub(crate) fn leads_nowhere(error: &walkdir::Error) -> bool {
+    if error.loop_ancestor().is_some() {
+        return true;
+    }
     let missing = error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     missing && error.path().is_some_and(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()))
 }

@@ -14,6 +14,7 @@ mod errors;
 mod git;
 mod hostile;
 mod images;
+mod left_out;
 mod lock;
 mod memory;
 mod offline;

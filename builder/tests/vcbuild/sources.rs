@@ -171,8 +171,9 @@ fn of_a_folder_that_git_knows_what_it_tracks_is_the_source() {
     bench.edit("hello/cmd/one/main.go", "func main() {", "func main() {\n\tdebug()\n\t");
     bench.write("hello/cmd/one/debug.go", "package main\n\nfunc debug() {}\n");
     let missing = build();
-    let why = "not part of the source, because git does not track them (`git add` does): cmd/one/debug.go, cmd/one/generated.go";
-    missing.failed(1, &["cmd/one/main.go:6:2: undefined: debug", why]);
+    let untracked = "because git does not track them (`git add` includes them): cmd/one/debug.go\n";
+    let ignored = "because git ignores them (`git add --force` includes them): cmd/one/generated.go\n";
+    missing.failed(1, &["cmd/one/main.go:6:2: undefined: debug", untracked, ignored]);
     bench.git("hello", &["add", "cmd/one/debug.go"]);
     assert_eq!(build().code, Some(0));
 }
