@@ -8,7 +8,7 @@ use vcstore::Platform;
 
 use super::compile::{Job, Linking, compile, warm_up};
 use super::scan::{Closure, Scope, scan};
-use super::{Go, Module};
+use super::{Go, Module, headers};
 use crate::Error;
 use crate::lock::PinnedModule;
 use crate::project::{GoProgram, VersionTable};
@@ -84,10 +84,13 @@ impl Look {
         let module = Module::read(&go, store, site.source)?;
         let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &site.outside)?;
         let scopes = scopes(wanted);
-        let closures: Vec<BTreeMap<String, Closure>> = scopes
+        let mut closures: Vec<BTreeMap<String, Closure>> = scopes
             .par_iter()
             .map(|scope| scan(&go, store, &module, &tree, scope, progress))
             .collect::<Result<_, Error>>()?;
+        for closure in closures.iter_mut().flat_map(BTreeMap::values_mut) {
+            closure.add_headers(headers::included(&module, &tree, &closure.files));
+        }
         Ok(Self { go, module, tree, scopes, closures })
     }
 

@@ -43,6 +43,7 @@ pub(crate) struct Linking {
 pub(crate) struct Prepared<'a> {
     job: &'a Job<'a>,
     files: BTreeMap<&'a Utf8Path, FileHash>,
+    marks: BTreeMap<&'a Utf8Path, String>,
     ldflags: String,
     action: Action,
 }
@@ -55,11 +56,15 @@ impl<'a> Job<'a> {
     pub(crate) fn prepare(&'a self, go: &Go, module: &Module, tree: &Tree) -> Result<Prepared<'a>, Error> {
         let hash = |path: &'a Utf8PathBuf| Ok((path.as_path(), tree.hash_of(&module.top.join(path))?));
         let files: BTreeMap<_, _> = self.closure.files.iter().map(hash).collect::<Result<_, Error>>()?;
+        let mark = |(file, headers): (&'a Utf8PathBuf, &BTreeSet<Utf8PathBuf>)| {
+            let hashes = headers.iter().map(|header| format!("\n// {header} {}", files[header.as_path()]));
+            (file.as_path(), hashes.collect())
+        };
+        let marks = self.closure.headers.iter().map(mark).collect();
         let ldflags = self.linking.ldflags().map_err(|why| Error::Flag { component: self.name.to_owned(), why })?;
-        let sums = module.dir.join("go.sum");
         // An older Go does not tell the checksums of modules one by one: then all of them count.
         let told = module.vendored || self.closure.modules.iter().all(|module| module.sum.is_some());
-        let sums = if told { None } else { Some(tree.hash_of(&sums)?) };
+        let sums = if told || module.work.is_some() { None } else { Some(tree.hash_of(&module.dir.join("go.sum"))?) };
         let action = Action::new("compile", format!("{} {}", self.name, self.scope.platform))
             .input("recipe", RECIPE)?
             .input("toolchain", go.toolchain.identity())?
@@ -72,7 +77,14 @@ impl<'a> Job<'a> {
             .input("files", &files)?
             .input("modules", &self.closure.modules)?
             .input("sums", sums)?;
-        Ok(Prepared { job: self, files, ldflags, action })
+        let action = if module.work.is_some() {
+            let sums = module.sums().into_iter().filter(|sums| !told && sums.is_file());
+            let sums = sums.map(|sums| tree.hash_of(&sums)).collect::<Result<Vec<_>, Error>>()?;
+            action.input("workspace", (module.go_work(Utf8Path::new("")), sums))?
+        } else {
+            action
+        };
+        Ok(Prepared { job: self, files, marks, ldflags, action })
     }
 }
 
@@ -92,10 +104,10 @@ impl Prepared<'_> {
 /// When it does not compile, in the compiler's own words.
 pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prepared<'_>) -> Result<Blob, Error> {
     let Site { store, sandbox, progress, .. } = *site;
-    let Prepared { job, files, ldflags, action } = prepared;
+    let Prepared { job, files, marks, ldflags, action } = prepared;
     let outputs = site.realise(action, || {
         ensure_modules(go, store, module, job.scope, job.closure, progress)?;
-        let stage = Stage::fill(site, module, files)?;
+        let stage = Stage::fill(site, module, files, marks)?;
         let GoBuild { mut step, home, dir } = stage.go_build(go, site, module, job.scope)?;
         step.arguments(["-ldflags", ldflags, "-o", home.join("binary").as_str(), "--", job.package]);
         sandbox.run(step).map_err(|failure| Error::Compile {
@@ -135,7 +147,8 @@ pub(crate) fn warm_up(go: &Go, site: &Site<'_>, module: &Module, jobs: &[&Prepar
         }
         let _step = progress.step(&format!("compiling what the components share for {}", scope.platform));
         let files = jobs().flat_map(|prepared| prepared.files.clone()).collect();
-        let stage = Stage::fill(site, module, &files)?;
+        let marks = jobs().flat_map(|prepared| prepared.marks.clone()).collect();
+        let stage = Stage::fill(site, module, &files, &marks)?;
         let mut step = stage.go_build(go, site, module, scope)?.step;
         step.argument("--");
         step.arguments(shared);
@@ -178,25 +191,34 @@ struct GoBuild {
 }
 
 impl Stage {
-    /// Copies the files, and checks that they are still what their hashes say.
-    fn fill(site: &Site<'_>, module: &Module, files: &BTreeMap<&Utf8Path, FileHash>) -> Result<Self, Error> {
+    /// Copies the files, and checks that they are still what their hashes say. The marks are put after what some of them say:
+    /// Go's own cache does not look at what assembly includes, and would take what was assembled with other headers.
+    fn fill(
+        site: &Site<'_>,
+        module: &Module,
+        files: &BTreeMap<&Utf8Path, FileHash>,
+        marks: &BTreeMap<&Utf8Path, String>,
+    ) -> Result<Self, Error> {
         let home = Home::in_folder(site.sandbox.workplace(site.store)?)?;
         let top = Utf8Path::new("source");
         for (path, hash) in site.sandbox.ordered(files) {
             let from = module.top.join(path);
-            let content = fs::read(&from).map_err(Error::io("reading", &from))?;
+            let mut content = fs::read(&from).map_err(Error::io("reading", &from))?;
             if FileHash::of(&content) != *hash {
                 return Err(Error::SourceChanged { path: from });
             }
+            content.extend(marks.get(path).into_iter().flat_map(|mark| mark.bytes()));
             write(&home.path.join(top).join(path), &content)?;
         }
         let dir = top.join(module.dir.strip_prefix(&module.top).unwrap_or(&module.dir));
         // The checksums of the modules that are needed are among the inputs; those of others can only be missing.
-        let sums = module.dir.join("go.sum");
-        match fs::read(&sums) {
-            Ok(content) => write(&home.path.join(&dir).join("go.sum"), &content)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("reading", &sums)(error)),
+        for sums in module.sums() {
+            let below = sums.strip_prefix(&module.top).unwrap_or(&sums);
+            match fs::read(&sums) {
+                Ok(content) => write(&home.path.join(top).join(below), &content)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("reading", &sums)(error)),
+            }
         }
         Ok(Self { home, dir })
     }
@@ -205,6 +227,7 @@ impl Stage {
         let (mut step, home) = go.step(site.sandbox, site.store, &self.home.path, &scope.platform)?;
         let dir = home.join(&self.dir);
         step.dir(&dir);
+        step.env("GOWORK", module.go_work(&home.join("source")));
         step.arguments(["build", "-trimpath", "-buildvcs=false", "-modcacherw", module.mod_option()]);
         step.arguments([format!("-p={}", go.jobs), format!("-tags={}", scope.tags.join(","))]);
         Ok(GoBuild { step, home, dir })

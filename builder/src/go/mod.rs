@@ -2,8 +2,10 @@
 //! everywhere, modules by their checksums.
 
 mod build;
+mod cgo;
 mod compile;
 mod error;
+mod headers;
 mod module;
 mod module_source;
 mod proxy;
@@ -12,6 +14,7 @@ mod scan;
 mod sumdb;
 mod toolchain;
 mod unpack;
+mod work;
 
 use std::process::Command;
 use std::time::Duration;

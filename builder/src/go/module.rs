@@ -7,11 +7,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 use vcstore::Store;
 
-use super::Go;
+use super::work::{self, Work};
+use super::{Go, cgo};
 use crate::source::{LeftOut, Reader, Source};
 use crate::{Error, process, text};
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A source's main module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +25,20 @@ pub(crate) struct Module {
     pub(crate) dirs: Vec<Utf8PathBuf>,
     /// The innermost folder that holds all of them.
     pub(crate) top: Utf8PathBuf,
-    /// The `go.mod` files of all of them.
+    /// The `go.mod` files of all of them, and the `go.work`.
     pub(super) go_mods: Vec<Utf8PathBuf>,
+    /// The workspace that it is in.
+    pub(super) work: Option<Work>,
     /// Whether the modules it needs are in its `vendor` folder.
     pub(super) vendored: bool,
     /// Its folder as its user names it.
     pub(super) named: Utf8PathBuf,
     /// What is beside it and none of the source.
     left_out: LeftOut,
+    /// A `go.work` that does not count, and why.
+    passed_over: Option<String>,
+    /// The folder of the modules that are fetched.
+    modules: Utf8PathBuf,
 }
 
 /// What `go mod edit -json` tells of a `go.mod`.
@@ -44,47 +51,51 @@ struct GoMod {
     replace: Option<Vec<Replace>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Named {
+pub(super) struct Named {
     path: String,
 }
 
-#[derive(Deserialize)]
+/// A `replace` of a `go.mod` or `go.work`.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Replace {
+pub(super) struct Replace {
     new: Named,
 }
 
 impl Module {
-    /// Reads the `go.mod` of a source.
+    /// Reads the `go.mod` of a source, and of what it and its workspace lead to.
     ///
     /// # Errors
     /// When Go cannot read it, or it leads to folders that cannot be part of a source.
     pub(crate) fn read(go: &Go, store: &Store, source: &Source) -> Result<Self, Error> {
-        let Source { dir, named, left_out, .. } = source;
+        let Source { dir, top, named, left_out, .. } = source;
         let attempt = format!("reading {named}/go.mod");
-        let home = go.home(store)?;
-        let mut command = go.command(&home.path);
-        command.current_dir(dir).args(["mod", "edit", "-json"]);
-        let output = process::run(&mut command, LIMIT).map_err(Error::go(&attempt))?;
+        let go_mod = GoMod::read(go, store, dir, &attempt)?;
         let other = |why: String| Error::go(&attempt)(process::Failure::Other(why));
-        let go_mod: GoMod = serde_json::from_slice(&output).map_err(|why| other(why.to_string()))?;
-        let path = go_mod.module.ok_or_else(|| other("it names no module".to_owned()))?.path;
-        let mut all = vec![dir.to_owned()];
-        for replace in go_mod.replace.unwrap_or_default() {
-            let folder = replace.new.path;
-            if folder.starts_with('/') {
-                return Err(other(format!("it replaces a module by {folder}: such a path means nothing elsewhere")));
-            }
-            if folder.starts_with("./") || folder.starts_with("../") || folder == ".." {
-                let folder = dir.join(folder);
-                all.push(folder.canonicalize_utf8().map_err(Error::io("finding", &folder))?);
-            }
+        let path = go_mod.module.as_ref().ok_or_else(|| other("it names no module".to_owned()))?.path.clone();
+        // A module that was fetched comes without the others of its workspace.
+        let is_fetched = source.revision.as_ref().is_some_and(|revision| revision.commit.is_none());
+        let work = if is_fetched { None } else { Work::find(go, store, dir, top)? };
+        let mut all = go_mod.replaced(dir, &attempt)?;
+        all.push(dir.to_owned());
+        for used in work.iter().flat_map(|work| &work.uses).filter(|used| *used != dir) {
+            let attempt = format!("reading {}/go.mod", used.strip_prefix(top).unwrap_or(used));
+            all.extend(GoMod::read(go, store, used, &attempt)?.replaced(used, &attempt)?);
+            all.push(used.clone());
         }
+        all.extend(work.iter().flat_map(|work| work.replaced.clone()));
         all.sort();
         all.dedup();
-        let go_mods = all.iter().map(|folder| folder.join("go.mod")).collect();
+        let go_mods = all.iter().map(|folder| folder.join("go.mod"));
+        let go_mods = go_mods.chain(work.as_ref().map(|work| work.file.clone())).collect();
+        let vendored = match &work {
+            Some(work) => work.vendored,
+            None => dir.join("vendor/modules.txt").is_file() && go_mod.go.as_deref().is_some_and(|go| at_least(go, 14)),
+        };
+        all.extend(work.as_ref().filter(|_| vendored).map(|work| work.dir().join("vendor")));
+        all.sort();
         // Sorted, so a folder comes after those that hold it.
         let mut dirs: Vec<Utf8PathBuf> = Vec::new();
         for folder in all {
@@ -92,11 +103,39 @@ impl Module {
                 dirs.push(folder);
             }
         }
-        let holds_all = |top: &&Utf8Path| dirs.iter().all(|folder| folder.starts_with(top));
+        let held = || dirs.iter().map(Utf8PathBuf::as_path).chain(work.as_ref().map(Work::dir));
+        let holds_all = |top: &&Utf8Path| held().all(|folder| folder.starts_with(top));
         let top = dir.ancestors().find(holds_all).unwrap_or(Utf8Path::new("/")).to_owned();
-        let vendored = dir.join("vendor/modules.txt").is_file() && go_mod.go.as_deref().is_some_and(vendors);
-        let (named, left_out) = (named.clone(), left_out.clone());
-        Ok(Self { path, dir: dir.clone(), dirs, top, go_mods, vendored, named, left_out })
+        let passed_over = if work.is_some() {
+            None
+        } else {
+            source.real_dirs().and_then(|(real, top)| work::passed_over(&real, &top))
+        };
+        let (dir, named, left_out, modules) = (dir.clone(), named.clone(), left_out.clone(), go.modules.clone());
+        Ok(Self { path, dir, dirs, top, go_mods, work, vendored, named, left_out, passed_over, modules })
+    }
+
+    /// The files with the checksums of the modules that it needs.
+    pub(super) fn sums(&self) -> Vec<Utf8PathBuf> {
+        match &self.work {
+            None => vec![self.dir.join("go.sum")],
+            Some(work) => {
+                let uses = work.uses.iter().map(|used| used.join("go.sum"));
+                uses.chain([work.dir().join("go.work.sum")]).collect()
+            }
+        }
+    }
+
+    /// The folder with the `vendor` folder that counts, where one does.
+    pub(super) fn vendor_dir(&self) -> Option<&Utf8Path> {
+        let dir = self.work.as_ref().map_or(self.dir.as_path(), Work::dir);
+        self.vendored.then_some(dir)
+    }
+
+    /// What Go is to take for its workspace, as the folder `top` is called.
+    pub(super) fn go_work(&self, top: &Utf8Path) -> String {
+        let below = self.work.as_ref().and_then(|work| work.file.strip_prefix(&self.top).ok());
+        below.map_or_else(|| "off".to_owned(), |below| top.join(below).into_string())
     }
 
     /// The option that fixes where modules come from: never from a changed `go.mod`.
@@ -104,34 +143,88 @@ impl Module {
         if self.vendored { "-mod=vendor" } else { "-mod=readonly" }
     }
 
-    /// What Go said, and what it may have missed: code that is there, but is none of the source.
+    /// What Go said, and why what it missed is not there for it: code that is none of the source, a `go.work` that does not
+    /// count, C.
     pub(super) fn explain(&self, failure: process::Failure) -> process::Failure {
-        self.left_out.explain(failure, Reader::Go)
+        match self.left_out.explain(failure, Reader::Go) {
+            process::Failure::Exit { program, status, words, wanted } => {
+                let cgo = cgo::explain(&words, &self.path, &self.dir, &self.modules);
+                let more: Vec<_> = self.passed_over.clone().into_iter().chain(cgo).collect();
+                let words = if more.is_empty() { words } else { format!("{}\n{}", words.trim_end(), more.join("\n")) };
+                process::Failure::Exit { program, status, words, wanted }
+            }
+            other => other,
+        }
     }
 }
 
-/// The folders outside of `top` that the `go.mod` in `dir` puts in the place of modules, as far as they are there; `top` is
-/// the source's own.
-pub(crate) fn folders_beside(dir: &Utf8Path, top: &Utf8Path) -> BTreeSet<Utf8PathBuf> {
-    let text = text::of_source(&dir.join("go.mod")).unwrap_or_default();
-    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
-    let replacements = code.filter_map(|line| line.split_once("=>")?.1.split_whitespace().next());
-    let folders = replacements.map(|folder| folder.trim_matches('"')).filter(|folder| folder.starts_with('.'));
-    let real = folders.filter_map(|folder| dir.join(folder).canonicalize_utf8().ok());
-    real.filter(|folder| !folder.starts_with(top)).collect()
+impl GoMod {
+    /// Reads the one in `dir`.
+    fn read(go: &Go, store: &Store, dir: &Utf8Path, attempt: &str) -> Result<Self, Error> {
+        let home = go.home(store)?;
+        let mut command = go.command(&home.path);
+        command.current_dir(dir).args(["mod", "edit", "-json"]);
+        let output = process::run(&mut command, LIMIT).map_err(Error::go(attempt))?;
+        let other = |why: serde_json::Error| Error::go(attempt)(process::Failure::Other(why.to_string()));
+        serde_json::from_slice(&output).map_err(other)
+    }
+
+    /// The folders that it puts in the place of modules.
+    fn replaced(&self, dir: &Utf8Path, attempt: &str) -> Result<Vec<Utf8PathBuf>, Error> {
+        let folders = self.replace.iter().flatten().map(|replace| folder(replace, dir));
+        let folders: Vec<_> = folders.collect::<Result<_, _>>().map_err(Error::go(attempt))?;
+        Ok(folders.into_iter().flatten().collect())
+    }
 }
 
-/// Whether a module of this Go version uses its `vendor` folder without being asked to (since 1.14).
-fn vendors(version: &str) -> bool {
+/// The folder that a `replace` of a file in `beside` puts in the place of a module; none for another module.
+pub(super) fn folder(replace: &Replace, beside: &Utf8Path) -> Result<Option<Utf8PathBuf>, process::Failure> {
+    let folder = &replace.new.path;
+    if folder.starts_with('/') {
+        let why = format!("it replaces a module by {folder}: such a path means nothing elsewhere");
+        return Err(process::Failure::Other(why));
+    }
+    if !(folder.starts_with("./") || folder.starts_with("../") || folder == "..") {
+        return Ok(None);
+    }
+    let found = beside.join(folder).canonicalize_utf8();
+    let missing =
+        |why| process::Failure::Other(format!("it replaces a module by {folder}, which cannot be found: {why}"));
+    found.map(Some).map_err(missing)
+}
+
+/// The folders outside of `top` that the `go.mod` in `dir`, and those of its workspace, put in the place of modules, and the
+/// others of its workspace, as far as they are there; `top` is the source's own.
+pub(crate) fn folders_beside(dir: &Utf8Path, top: &Utf8Path) -> BTreeSet<Utf8PathBuf> {
+    let (work, uses) = work::used(dir, top).unzip();
+    let uses = uses.unwrap_or_default();
+    let mut folders: BTreeSet<_> = uses.iter().cloned().collect();
+    let go_mods = uses.iter().map(Utf8PathBuf::as_path).chain([dir]).map(|module| module.join("go.mod"));
+    for file in go_mods.chain(work) {
+        let text = text::of_source(&file).unwrap_or_default();
+        let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let replacements = code.filter_map(|line| line.split_once("=>")?.1.split_whitespace().next());
+        let named = replacements.map(|folder| folder.trim_matches('"')).filter(|folder| folder.starts_with('.'));
+        let beside = file.parent().unwrap_or(dir);
+        folders.extend(named.filter_map(|folder| beside.join(folder).canonicalize_utf8().ok()));
+    }
+    folders.retain(|folder| !folder.starts_with(top));
+    folders
+}
+
+/// Whether a Go version is this one of Go 1 or a later one.
+pub(super) fn at_least(version: &str, minor: u32) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(1), Some(14))
+    (numbers.next(), numbers.next()) >= (Some(1), Some(minor))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::at_least;
+
     #[test]
-    fn vendor_folders_count_since_go_1_14() {
-        assert!(super::vendors("1.14") && super::vendors("1.26.3") && super::vendors("2.0"));
-        assert!(!super::vendors("1.13") && !super::vendors("1"));
+    fn versions_are_compared_by_their_numbers() {
+        assert!(at_least("1.14", 14) && at_least("1.26.3", 14) && at_least("2.0", 14));
+        assert!(!at_least("1.13", 14) && !at_least("1", 14) && !at_least("1.9", 22));
     }
 }

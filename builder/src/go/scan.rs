@@ -24,6 +24,9 @@ const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
 pub(crate) struct Closure {
     /// Files of the source, below the module's top; without `go.sum`.
     pub(super) files: BTreeSet<Utf8PathBuf>,
+    /// Those among them that files of assembly include. Go does not list them: they are found whenever it is looked at.
+    #[serde(skip)]
+    pub(super) headers: BTreeMap<Utf8PathBuf, BTreeSet<Utf8PathBuf>>,
     /// The import paths of the packages it needs, without Go's own and without its `main`.
     pub(super) packages: BTreeSet<String>,
     /// The modules it needs, without those of the source.
@@ -85,6 +88,10 @@ pub(crate) fn scan(
         .input("platform", &scope.platform)?
         .input("tags", &scope.tags)?
         .input("packages", &scope.packages)?;
+    let action = match &module.work {
+        Some(work) => action.input("workspace", (module.go_work(Utf8Path::new("")), tree.hash_of(&work.file)?))?,
+        None => action,
+    };
     let outputs = progress.realise(store, &action, || {
         let listing = list_or_fetch(go, store, module, scope, progress)?;
         let imports = listing.imports(module, scope);
@@ -143,12 +150,14 @@ fn list_or_fetch(
 fn fetch(go: &Go, store: &Store, module: &Module, scope: &Scope, progress: &Progress) -> Result<Listing, Error> {
     if let Some(folder) = go.network.folder() {
         let proxy = folder.go_proxy()?;
-        return list(go, store, module, scope, Modules::Carried(&proxy)).map_err(|why| folder.modules_failed(why));
+        return list(go, store, module, scope, Modules::Carried(&proxy))
+            .map_err(|why| folder.modules_failed(module.explain(why)));
     }
     match go.network.permit(format!("fetching the Go modules of {}", module.path)) {
         Ok(permit) => {
             progress.say("fetching Go modules");
-            list(go, store, module, scope, Modules::Fetched(permit)).map_err(Error::fetch_modules)
+            let listed = list(go, store, module, scope, Modules::Fetched(permit));
+            listed.map_err(|failure| Error::fetch_modules(module.explain(failure)))
         }
         Err(offline) => list(go, store, module, scope, Modules::Copied).map_err(|failure| {
             tracing::info!("looking for the modules where the user's Go has its own: {failure}");
@@ -234,6 +243,7 @@ fn list(
         Modules::Copied => go.toolchain.let_copy(&mut command),
         Modules::Fetched(permit) => go.toolchain.let_fetch(&mut command, permit),
     }
+    command.env("GOWORK", module.go_work(&module.top));
     command.current_dir(&module.dir).args(["list", "-deps", "-buildvcs=false", "-modcacherw", module.mod_option()]);
     command.arg(format!("-json={FIELDS}")).arg(format!("-tags={}", scope.tags.join(","))).arg("--");
     command.args(&scope.packages);
@@ -274,12 +284,13 @@ impl Listing {
             let why = format!("{asked} is no program: its package is not called main");
             Error::go(&format!("reading the packages of {}", module.named))(process::Failure::Other(why))
         })?;
-        let mut closure = Closure { files: BTreeSet::new(), packages: BTreeSet::new(), modules: BTreeSet::new() };
+        let (files, packages, modules) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut closure = Closure { files, headers: BTreeMap::new(), packages, modules };
         for path in &module.go_mods {
             closure.add_file(module, path)?;
         }
-        if module.vendored {
-            closure.add_file(module, &module.dir.join("vendor/modules.txt"))?;
+        if let Some(dir) = module.vendor_dir() {
+            closure.add_file(module, &dir.join("vendor/modules.txt"))?;
         }
         // Go optimises by this profile when it is there.
         let profile = main.dir.join("default.pgo");
@@ -303,7 +314,8 @@ impl Closure {
     /// When the checksum of one is nowhere.
     pub(crate) fn pins(&self, module: &Module) -> Result<Vec<PinnedModule>, Error> {
         // An older Go does not tell the checksums of modules one by one.
-        let sums = LazyCell::new(|| text::of_source(&module.dir.join("go.sum")).unwrap_or_default());
+        let read = |path: Utf8PathBuf| text::of_source(&path).unwrap_or_default();
+        let sums = LazyCell::new(|| module.sums().into_iter().map(read).collect::<Vec<_>>().join("\n"));
         let listed = |one: &Needed| {
             let line = format!("{} {} ", one.path, one.version);
             sums.lines().find_map(|text| text.strip_prefix(&line)).map(str::to_owned)
@@ -316,6 +328,12 @@ impl Closure {
             Ok(PinnedModule { path: one.path.clone(), version: one.version.clone(), sum })
         };
         self.modules.iter().filter(|one| one.dir.is_some()).map(pin).collect()
+    }
+
+    /// Adds the files that its assembly includes.
+    pub(super) fn add_headers(&mut self, headers: BTreeMap<Utf8PathBuf, BTreeSet<Utf8PathBuf>>) {
+        self.files.extend(headers.values().flatten().cloned());
+        self.headers = headers;
     }
 
     fn add_package(&mut self, go: &Go, module: &Module, package: &Package) -> Result<(), Error> {

@@ -24,3 +24,4 @@ mod see;
 mod sources;
 mod store;
 mod told;
+mod workspaces;
