@@ -29,7 +29,10 @@ pub(super) struct Workshop<'a> {
     pub(super) toolchain: Toolchain,
     /// The hash of `listing`.
     pub(super) source: FileHash,
+    /// All of the source.
     pub(super) listing: Listing,
+    /// The folder of the workspace within it.
+    pub(super) below: Utf8PathBuf,
     pub(super) crates: Option<Crates>,
     /// The identity of the machine's programs, the linker among them.
     pub(super) system: FileHash,
@@ -57,6 +60,9 @@ struct Places {
 
 /// The places as they are called in programs, wherever they are: those of the sandbox.
 const SOURCE: &str = "/build/source";
+/// Where a source lies whose workspace is a folder of it. Cargo makes names of symbols of where crates are that are beside the
+/// workspace: that is the same place whatever the surroundings.
+const WHOLE_SOURCE: &str = "/source";
 const TARGET: &str = "/build/target";
 const HOME: &str = "/build/cargo";
 const CRATES: &str = "/crates";
@@ -91,7 +97,17 @@ impl Workshop<'_> {
             .input("rustflags", (&program.rustflags, program.link_static))?
             .input("environment", self.environment(job))?
             .input("inputs", inputs)?;
-        Ok(action)
+        Ok(if self.is_whole() { action } else { action.input("dir", &self.below)? })
+    }
+
+    /// Whether the workspace is the whole source.
+    fn is_whole(&self) -> bool {
+        self.below.as_str().is_empty()
+    }
+
+    /// What the source's place is called in programs.
+    fn place(&self) -> &'static str {
+        if self.is_whole() { SOURCE } else { WHOLE_SOURCE }
     }
 
     /// The variables that the project gives Cargo.
@@ -109,9 +125,11 @@ impl Workshop<'_> {
         // Cargo goes by the times of files: one build at a time writes them, and compiles.
         let lock = File::create(cache.join("lock")).map_err(crate::Error::io("opening", cache.join("lock")))?;
         lock.lock().map_err(crate::Error::io("locking", &cache))?;
-        let given = (self.environment(job), inputs);
-        let given = serde_json::to_string(&given)
-            .map_err(|why| crate::Error::Internal(format!("describing what Cargo is given: {why}")))?;
+        let given = match self.is_whole() {
+            true => serde_json::to_string(&(self.environment(job), inputs)),
+            false => serde_json::to_string(&(self.environment(job), inputs, &self.below)),
+        };
+        let given = given.map_err(|why| crate::Error::Internal(format!("describing what Cargo is given: {why}")))?;
         let (source, target) = (cache.join("source"), self.target(job, &short(&given), &cache)?);
         if trust.runs_code() && self.crates.is_some() && entries(&target)?.is_empty() {
             let settings = (&trust.settings, self.toolchain.identity(), &self.system, given);
@@ -225,7 +243,7 @@ impl Workshop<'_> {
         step.system()?;
         let crates = self.crates.as_ref().map(|crates| step.read_only(&crates.dir, CRATES)).transpose()?;
         let places = Places {
-            source: step.writable(source, SOURCE)?,
+            source: step.writable(source, self.place())?,
             target: step.writable(target, TARGET)?,
             home: step.writable(home, HOME)?,
             crates,
@@ -238,7 +256,7 @@ impl Workshop<'_> {
     fn order(&self, job: &Job<'_>, places: &Places, step: &mut Step) {
         let CargoProgram { bin, features, default_features, profile, .. } = job.wanted.program;
         let Target { triple, linker } = &job.target;
-        step.dir(&places.source);
+        step.dir(places.source.join(&self.below));
         step.program(places.rust.join("bin/cargo"));
         step.env("PATH", format!("{}:{}", places.rust.join("bin"), host::PATH));
         step.env("CARGO_HOME", places.home.as_str());
@@ -268,7 +286,7 @@ impl Workshop<'_> {
     fn flags(&self, job: &Job<'_>, places: &Places) -> Vec<String> {
         let Places { source, target, home, crates, rust } = places;
         let crates = crates.iter().map(|crates| (crates.to_string(), CRATES.to_owned()));
-        let named = [(source, SOURCE), (target, TARGET), (home, HOME)];
+        let named = [(source, self.place()), (target, TARGET), (home, HOME)];
         let named = named.map(|(place, name)| (place.to_string(), name.to_owned())).into_iter();
         let remap = named.chain(crates).chain(self.toolchain.library_sources(rust));
         let mut flags: Vec<_> = remap.map(|(place, name)| format!("--remap-path-prefix={place}={name}")).collect();

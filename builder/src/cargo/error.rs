@@ -58,6 +58,13 @@ pub(crate) enum Error {
     #[diagnostic(help("name the folder of the whole workspace as the source"))]
     InnerFolder { dir: Utf8PathBuf, root: Utf8PathBuf },
 
+    #[error("reading the Cargo workspace {dir}: the crate {name} is in {folder}, outside of the source")]
+    #[diagnostic(help(
+        "name the folder that holds both as the source (--source-dir), and the workspace as a folder within it \
+         (--source-subdir), or have both in vcbuild.toml's [source]"
+    ))]
+    Outside { dir: Utf8PathBuf, name: String, folder: Utf8PathBuf },
+
     #[error("reading {path}")]
     #[diagnostic(help("have Cargo write it anew (`cargo generate-lockfile`), or take it from the source's history"))]
     Lock { path: Utf8PathBuf, source: Box<toml::de::Error> },

@@ -34,7 +34,7 @@ pub(crate) fn pin(wanted: &[Wanted<'_, CargoProgram>], site: &Site<'_>) -> Resul
     if wanted.is_empty() {
         return Ok(());
     }
-    site.source.must_have("Cargo.lock")?;
+    workspace::must_have_lock(site.source)?;
     Ok(site.lock.pin_crates(workspace::pins(&site.source.dir)?)?)
 }
 
@@ -49,12 +49,11 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, CargoProgram>], site: &Site<'_>) ->
         return Ok(Vec::new());
     }
     site.source.must_have("Cargo.toml")?;
-    site.source.must_have("Cargo.lock")?;
     pin(wanted, site)?;
     site.lock.save()?;
     let dir = &site.source.dir;
     let toolchain = Toolchain::find(dir, site.store, site.lock.network())?;
-    let workspace = Workspace::read(&toolchain, dir)?;
+    let workspace = Workspace::read(&toolchain, dir, &site.source.top)?;
     let mut jobs = Vec::new();
     for one in wanted {
         let (package, target) = (workspace.package(one)?.to_owned(), toolchain.target(one.platform)?);
@@ -62,10 +61,12 @@ pub(crate) fn build<'a>(wanted: &[Wanted<'a, CargoProgram>], site: &Site<'_>) ->
     }
     let crates = Crates::of(&toolchain, dir, site)?;
     let without = [site.outside.as_slice(), std::slice::from_ref(&workspace.target_dir)].concat();
-    let listing = Listing::of_source(dir, &without)?;
-    let (stubs, own) = (workspace.stubs, workspace.packages);
-    let (source, system) = (listing.hash(), host::system()?);
-    let workshop = Workshop { site, toolchain, source, listing, crates, system, stubs, own };
+    // The crates of a workspace may read what is above and beside it, as far as the source goes.
+    let listing = Listing::of_source(&site.source.top, &without)?;
+    let below = dir.strip_prefix(&site.source.top).unwrap_or(Utf8Path::new("")).to_owned();
+    let stubs = workspace.stubs.into_iter().map(|(path, content)| (below.join(path), content)).collect();
+    let (source, system, own) = (listing.hash(), host::system()?, workspace.packages);
+    let workshop = Workshop { site, toolchain, source, listing, below, crates, system, stubs, own };
     let made: Vec<_> = wanted
         .iter()
         .zip(&jobs)

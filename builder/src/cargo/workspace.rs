@@ -15,7 +15,7 @@ use super::toolchain::{Toolchain, apart};
 use crate::lock::PinnedCrate;
 use crate::project::CargoProgram;
 use crate::site::{Site, Wanted};
-use crate::source::{FileHash, utf8};
+use crate::source::{FileHash, Source, utf8};
 use crate::{process, text};
 
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
@@ -23,6 +23,9 @@ const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// The file that says what is in a workspace.
 pub(super) const MANIFEST: &str = "Cargo.toml";
+
+/// The file that pins the crates of a workspace.
+const LOCK: &str = "Cargo.lock";
 
 /// A workspace.
 #[derive(Debug)]
@@ -53,22 +56,23 @@ pub(super) const PLACE: &str = "{crates}";
 const CONFIG: &str = "config.toml";
 
 impl Workspace {
-    /// Reads the manifests of the workspace in `dir`. No code of it runs, and nothing is fetched.
-    pub(super) fn read(toolchain: &Toolchain, dir: &Utf8Path) -> Result<Self, Error> {
-        Self::told(&mut toolchain.cargo(), dir)
+    /// Reads the manifests of the workspace in `dir`, of which all must be below `top`. No code of it runs, and nothing is
+    /// fetched.
+    pub(super) fn read(toolchain: &Toolchain, dir: &Utf8Path, top: &Utf8Path) -> Result<Self, Error> {
+        Self::told(&mut toolchain.cargo(), dir, Some(top))
     }
 
     /// The binaries of the workspace in `dir`, by package and name, as the Cargo that is installed tells them.
     pub(super) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, Error> {
         // Cargo tells where things are without links.
         let dir = dir.canonicalize_utf8().unwrap_or_else(|_| dir.to_owned());
-        match Self::told(apart(&mut Command::new("cargo")), &dir) {
+        match Self::told(apart(&mut Command::new("cargo")), &dir, None) {
             Err(Error::Metadata { source, .. }) if source.is_missing_program() => Err(Error::NoRust),
             told => Ok(told?.binaries),
         }
     }
 
-    fn told(command: &mut Command, dir: &Utf8Path) -> Result<Self, Error> {
+    fn told(command: &mut Command, dir: &Utf8Path, top: Option<&Utf8Path>) -> Result<Self, Error> {
         let failed = |failure| Error::Metadata { dir: dir.to_owned(), source: Box::new(failure) };
         command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
         command.arg("--manifest-path").arg(dir.join(MANIFEST));
@@ -77,6 +81,9 @@ impl Workspace {
             .map_err(|why| failed(process::Failure::Other(format!("what Cargo tells is not understood: {why}"))))?;
         if metadata.workspace_root != dir {
             return Err(Error::InnerFolder { dir: dir.to_owned(), root: metadata.workspace_root });
+        }
+        if let Some(top) = top {
+            check_places(&metadata, dir, top)?;
         }
         let binaries = metadata.packages.iter().flat_map(|package| {
             let binaries = package.targets.iter().filter(|target| target.kind.contains(&TargetKind::Bin));
@@ -111,11 +118,48 @@ impl Workspace {
     }
 }
 
+/// Checks that all crates of a workspace that have a folder have one in the source.
+fn check_places(metadata: &Metadata, dir: &Utf8Path, top: &Utf8Path) -> Result<(), Error> {
+    for package in &metadata.packages {
+        let own = package.manifest_path.parent().map(|folder| (package.name.to_string(), folder));
+        let others = package.dependencies.iter().filter_map(|one| Some((one.name.clone(), one.path.as_deref()?)));
+        for (name, folder) in own.into_iter().chain(others) {
+            if !folder.starts_with(top) {
+                return Err(Error::Outside { dir: dir.to_owned(), name, folder: from(dir, folder) });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A folder as it is found from another.
+fn from(dir: &Utf8Path, folder: &Utf8Path) -> Utf8PathBuf {
+    let common = dir.ancestors().find(|above| folder.starts_with(above)).unwrap_or(Utf8Path::new("/"));
+    let up = dir.strip_prefix(common).map_or(0, |below| below.components().count());
+    let down = folder.strip_prefix(common).unwrap_or(folder);
+    std::iter::repeat_n(Utf8Path::new(".."), up).chain([down]).collect()
+}
+
+/// Checks that the workspace has a lock.
+///
+/// # Errors
+/// When it has none, or is a part of one that has.
+pub(super) fn must_have_lock(source: &Source) -> Result<(), crate::Error> {
+    let has = |folder: &Utf8Path| folder.join(LOCK).is_file() && folder.join(MANIFEST).is_file();
+    let root = source.dir.ancestors().take_while(|folder| folder.starts_with(&source.top)).find(|folder| has(folder));
+    match root {
+        Some(root) if root != source.dir && source.dir.join(MANIFEST).is_file() => {
+            Err(Error::InnerFolder { dir: source.dir.clone(), root: root.to_owned() }.into())
+        }
+        _ => source.must_have(LOCK),
+    }
+}
+
 impl Crates {
     /// The crates that the lock of the workspace in `dir` pins: as they were fetched before, or fetched now as its user's
     /// Cargo fetches, which checks them. None when it needs none.
     pub(super) fn of(toolchain: &Toolchain, dir: &Utf8Path, site: &Site<'_>) -> Result<Option<Self>, crate::Error> {
-        let path = dir.join("Cargo.lock");
+        let path = dir.join(LOCK);
         let lock = text::of_source(&path).map_err(crate::Error::io("reading", &path))?;
         // A package of the workspace itself has no source.
         if !lock.lines().any(|line| line.starts_with("source = ")) {
@@ -156,7 +200,7 @@ pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error
         source: Option<String>,
         checksum: Option<String>,
     }
-    let path = dir.join("Cargo.lock");
+    let path = dir.join(LOCK);
     let text = text::of_source(&path).map_err(crate::Error::io("reading", &path))?;
     let locked: Locked = toml::from_str(&text).map_err(|why| Error::Lock { path, source: Box::new(why) })?;
     let pin = |Package { name, version, source, checksum }| {

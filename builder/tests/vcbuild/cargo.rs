@@ -21,7 +21,7 @@ fn with_workspace(folder: &str) -> Bench {
 }
 
 /// Builds with nothing of the Cargo that runs this test.
-fn build(bench: &Bench, arguments: &[&str]) -> Command {
+pub(crate) fn build(bench: &Bench, arguments: &[&str]) -> Command {
     let mut command = bench.vcbuild(&[&["images", "--output", "json"], arguments].concat());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME") {
         command.env_remove(name);
@@ -335,4 +335,70 @@ fn what_one_source_leaves_in_cargos_folder_is_never_taken_for_another() {
     assert_eq!(after.ran("compile"), 2, "{after:?}");
     let after = digests(&after.json());
     assert!(after["hello"] == first["hello"] && after["goodbye"] != first["goodbye"]);
+}
+
+#[test]
+fn a_workspace_has_what_is_above_and_beside_it_in_its_source() {
+    let bench = Bench::new();
+    let package = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+    let files = [
+        (
+            "s/vcbuild.toml",
+            "base = \"scratch\"\ncompression = \"gzip\"\n[source]\nsubdir = \"rust\"\n[components.app]\nbin = \"app\"\n\
+             image = \"registry.example/app:v1\"\n"
+                .to_owned(),
+        ),
+        ("s/README.md", "read me,".to_owned()),
+        ("s/.cargo/config.toml", "[env]\nWORD = \"configured\"\n".to_owned()),
+        ("s/rust/Cargo.toml", "[workspace]\nmembers = [\"app\"]\nresolver = \"2\"\n".to_owned()),
+        (
+            "s/rust/Cargo.lock",
+            "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\ndependencies = [\n \"shared\",\n]\n\n\
+             [[package]]\nname = \"shared\"\nversion = \"0.1.0\"\n"
+                .to_owned(),
+        ),
+        ("s/rust/app/Cargo.toml", package("app") + "[dependencies]\nshared = { path = \"../../shared\" }\n"),
+        (
+            "s/rust/app/src/main.rs",
+            "fn main() {\n    print!(\"{} {} {}\", include_str!(\"../../../README.md\"), shared::word(), env!(\"WORD\"));\n}\n".to_owned(),
+        ),
+        ("s/shared/Cargo.toml", package("shared")),
+        ("s/shared/src/lib.rs", "pub fn word() -> &'static str {\n    \"shared,\"\n}\n".to_owned()),
+    ];
+    for (path, text) in &files {
+        bench.write(path, text);
+    }
+    bench.commit("s");
+    let run = |arguments: &[&str]| Run::of(&mut build(&bench, arguments));
+    let first = run(&["--project", "s/vcbuild.toml"]);
+    let digest = digests(&first.json());
+    untar(&bench.path("out/app-amd64.tar"), &bench.path("layout"));
+    bench.tool("umoci", &["unpack", "--rootless", "--image", "layout:v1", "bundle"]);
+    let said = Run::of(&mut Command::new(bench.path("bundle/rootfs/usr/local/bin/app"))).stdout;
+    assert_eq!(said, "read me, shared, configured");
+    // Where the source is does not count, nor do the surroundings, though Cargo tells apart where crates beside it are.
+    copy(&bench.path("s"), &bench.path("some/where/else"));
+    let mut there = build(&bench, &["--project", "some/where/else/vcbuild.toml"]);
+    assert_eq!(digests(&Run::of(there.env("VCBUILD_STORE", bench.path("other"))).json()), digest);
+    let mut check = bench.vcbuild(&["check", "--project", "s/vcbuild.toml"]);
+    check.envs(std::env::vars().filter(|(name, _)| name == "CARGO_HOME"));
+    Run::of(&mut check).ok();
+
+    // From the workspace alone they are not there, and that is said.
+    run(&["--source-dir", "s/rust", "--project", "s/vcbuild.toml"]).failed(
+        1,
+        &["reading the Cargo workspace ", "the crate shared is in ../shared, outside of the source", "--source-subdir"],
+    );
+    bench.write("s/rust/app/Cargo.toml", &package("app"));
+    bench.write("s/rust/Cargo.lock", "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\n");
+    bench.write("s/rust/app/src/main.rs", "fn main() {\n    print!(include_str!(\"../../../README.md\"));\n}\n");
+    bench.write(
+        "alone.toml",
+        "base = \"scratch\"\n[components.app]\nbin = \"app\"\nimage = \"registry.example/app:v1\"\n",
+    );
+    run(&["--source-dir", "s/rust", "--project", "alone.toml"])
+        .failed(1, &["README.md", "not part of the source, because they are outside of its folder"]);
+    // A part of a workspace is told which whole it is a part of.
+    let part = run(&["--source-dir", "s", "--source-subdir", "rust/app", "--project", "alone.toml"]);
+    part.failed(1, &["rust/app: it is a part of the workspace in ", "name the folder of the whole workspace"]);
 }
