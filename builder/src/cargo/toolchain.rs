@@ -9,7 +9,7 @@ use vcstore::{Platform, Store};
 
 use super::Error;
 use crate::network::Network;
-use crate::sandbox::{SYSTEM_FOLDERS, Step};
+use crate::sandbox::{Folder, SYSTEM_FOLDERS, Step};
 use crate::source::FileHash;
 use crate::{host, platform, process, text, web};
 
@@ -25,6 +25,8 @@ const INSIDE: &str = "/rust";
 #[derive(Debug)]
 pub(super) struct Toolchain {
     sysroot: Utf8PathBuf,
+    /// The same, to be given to a step.
+    folder: Folder,
     /// The Rust target of the machine.
     host: String,
     /// The commit of the compiler, by which the standard library's sources are named in programs.
@@ -64,7 +66,8 @@ impl Toolchain {
                 content.push(host::content(&sysroot.join(part), store)?);
             }
         }
-        Ok(Self { sysroot, host, commit, identity: Identity { version, content } })
+        let folder = if is_system(&sysroot) { Folder::plain(&sysroot) } else { Folder::of(&sysroot, &[])? };
+        Ok(Self { sysroot, folder, host, commit, identity: Identity { version, content } })
     }
 
     /// What it is.
@@ -98,7 +101,7 @@ impl Toolchain {
         if is_system(&self.sysroot) {
             return Ok(self.sysroot.clone());
         }
-        step.read_only(&self.sysroot, INSIDE)
+        step.folder(&self.folder, INSIDE)
     }
 
     /// Where the sources of the standard library would be in `sysroot`, and what they are called in programs everywhere.

@@ -50,6 +50,12 @@ pub(crate) enum Error {
     #[diagnostic(help("install Go, and leave out the version to compile with"))]
     NoHost { os: &'static str, architecture: &'static str },
 
+    #[error("using the Go that is installed: {go} is a script and not a program")]
+    #[diagnostic(help(
+        "put the folder of the Go that it runs first on PATH, or name a version to have it fetched (--go 1.26.x)"
+    ))]
+    Script { go: Utf8PathBuf },
+
     #[error("checking Go {version} for {host}: its checksum is {found}, and should be {expected}")]
     #[diagnostic(help("nothing of it was used: the proxy is damaged or tampered with; use another"))]
     Checksum { version: String, host: Platform, expected: String, found: String },

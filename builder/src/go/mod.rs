@@ -129,7 +129,7 @@ impl Go {
         platform: &Platform,
     ) -> Result<(Step, Utf8PathBuf), Error> {
         let mut step = sandbox.step("go")?;
-        let root = step.read_only(self.toolchain.root(), "/go")?;
+        let root = step.folder(self.toolchain.folder(), "/go")?;
         let modules = step.read_only(&self.modules, "/gomod")?;
         let packages = step.cache(sandbox, store, &self.packages, "/go-build")?;
         let home = step.writable(home, "/build")?;

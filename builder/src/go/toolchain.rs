@@ -1,7 +1,7 @@
 //! A Go, installed or pinned: where it is, what it is, and how its user has it fetch modules.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::Duration;
@@ -13,8 +13,10 @@ use vcstore::Store;
 
 use super::release::{self, Release};
 use crate::lock::Lock;
+use crate::machine::Machine;
 use crate::network::Permit;
 use crate::progress::Progress;
+use crate::sandbox::Folder;
 use crate::source::{FileHash, hash_file};
 use crate::{Error, process, web};
 
@@ -42,6 +44,7 @@ const FETCH_ENVIRONMENT: [&str; 10] = [
 #[derive(Debug)]
 pub(super) struct Toolchain {
     settings: Settings,
+    folder: Folder,
     identity: String,
     origin: String,
 }
@@ -64,20 +67,33 @@ impl Toolchain {
     /// they are.
     pub(super) fn installed(cache: &Utf8Path) -> Result<Self, Error> {
         let settings = ask("go")?;
+        let root = &settings.root;
+        let go = root.join("bin/go");
+        if File::open(&go).and_then(Machine::read).map_err(Error::io("reading", &go))? == Machine::NoProgram {
+            return Err(super::ToolchainError::Script { go }.into());
+        }
+        let programs: Vec<_> = [go].into_iter().chain(compilers(root)).collect();
+        let folder = Folder::of(root, &programs)?;
         let identity = identify(&settings.root, cache)?;
         let origin = format!("{}, as installed", settings.version);
-        Ok(Self { settings, identity, origin })
+        Ok(Self { settings, folder, identity, origin })
     }
 
     /// The toolchain of this version, as the lock pins it.
     pub(super) fn pinned(version: &str, store: &Store, lock: &Lock, progress: &Progress) -> Result<Self, Error> {
         let Release { root, sum, version } = release::realise(version, store, lock, progress)?;
         let settings = ask(root.join("bin/go").as_str())?;
-        Ok(Self { settings, identity: sum, origin: format!("go{version}, pinned") })
+        let folder = Folder::plain(&settings.root);
+        Ok(Self { settings, folder, identity: sum, origin: format!("go{version}, pinned") })
     }
 
     pub(super) fn root(&self) -> &Utf8Path {
         &self.settings.root
+    }
+
+    /// The same, to be given to a step.
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     /// What it is by its content: the checksum of a pinned one, else a hash of the programs and files that make binaries.
@@ -193,8 +209,12 @@ fn library(root: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Error> {
     let keep = |entry: &walkdir::DirEntry| !matches!(entry.file_name().to_str(), Some("testdata" | "cmd"));
     let mut found = Vec::new();
     for folder in [root.join("src"), root.join("pkg/include")].iter().filter(|folder| folder.is_dir()) {
-        for entry in walkdir::WalkDir::new(folder).into_iter().filter_entry(keep) {
-            let entry = entry.map_err(|error| Error::io("reading", folder)(error.into()))?;
+        // Distributions have parts of it elsewhere, behind links.
+        for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(keep) {
+            let entry = match entry {
+                Err(error) if error.depth() > 0 && crate::source::leads_nowhere(&error) => continue,
+                entry => entry.map_err(|error| Error::io("reading", folder)(error.into()))?,
+            };
             let test = entry.file_name().to_str().is_some_and(|name| name.ends_with("_test.go"));
             if entry.file_type().is_file() && !test {
                 found.extend(Utf8PathBuf::from_path_buf(entry.into_path()).ok());

@@ -11,6 +11,7 @@ mod disk;
 mod enter;
 mod error;
 mod explain;
+mod folder;
 mod init;
 mod keyring;
 mod landlock;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::error::Error;
 pub(crate) use self::explain::Wanted;
+pub(crate) use self::folder::Folder;
 use self::layers::{Layer, Layers};
 pub(crate) use self::mounts::HOST;
 use self::probe::Refusal;

@@ -8,7 +8,7 @@ use vcstore::Store;
 
 use super::remote::{self, Session};
 use super::spec::{Limits, Link, Mount, Program, Spec};
-use super::{Sandbox, Surroundings};
+use super::{Folder, Sandbox, Surroundings};
 use crate::source::utf8;
 use crate::{Error, process};
 
@@ -92,6 +92,24 @@ impl Step {
     /// When it is not there.
     pub(crate) fn read_only(&mut self, host: &Utf8Path, inside: &str) -> Result<Utf8PathBuf, Error> {
         self.mount(host, inside, false)
+    }
+
+    /// Lets the program read a folder of programs, with all that its links lead to and its programs are loaded with.
+    ///
+    /// # Errors
+    /// When a part of it is not there.
+    pub(crate) fn folder(&mut self, folder: &Folder, inside: &str) -> Result<Utf8PathBuf, Error> {
+        if !self.confined && self.session.is_none() {
+            return self.read_only(folder.root(), inside);
+        }
+        for (place, host) in folder.parts() {
+            let place: Utf8PathBuf = Utf8Path::new(inside).components().chain(place.components()).collect();
+            self.read_only(host, place.as_str())?;
+        }
+        for (place, host) in folder.libraries() {
+            self.read_only(host, place.as_str())?;
+        }
+        Ok(self.called(Utf8Path::new(inside)))
     }
 
     /// Lets the program write to a file or folder.

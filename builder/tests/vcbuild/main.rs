@@ -24,4 +24,5 @@ mod see;
 mod sources;
 mod store;
 mod told;
+mod toolchains;
 mod workspaces;
