@@ -90,6 +90,7 @@ impl Choices {
         let update = self.update.then_some(&[][..]);
         let lock = inputs.files.lock(project, &self.freedom, update)?;
         let opened = Source::open(&source, &store, &lock, progress)?;
+        super::built_in::check(project, &components, &opened)?;
         lock.save()?;
         let request = Request {
             components,

@@ -146,8 +146,10 @@ impl Inputs {
         asked: &Asked,
         source: Source,
     ) -> Result<Request<'a>, Error> {
+        let components = project.select(&[])?;
+        super::built_in::check(project, &components, &source)?;
         Ok(Request {
-            components: project.select(&[])?,
+            components,
             go: self.go(project),
             version: unstamped(project, &source),
             source: source.into(),

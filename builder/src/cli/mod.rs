@@ -2,6 +2,7 @@
 
 mod base;
 mod build_host;
+mod built_in;
 mod caches;
 mod check;
 mod choices;

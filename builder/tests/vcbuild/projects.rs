@@ -77,3 +77,28 @@ fn the_schema_accepts_what_is_documented_and_refuses_what_is_misspelt() {
         assert_ne!(complaints("wrong.toml"), "", "{wrong}");
     }
 }
+
+#[test]
+fn a_folder_of_another_project_is_told_what_it_was_taken_for() {
+    let bench = Bench::with_hello();
+    fs::rename(bench.path("hello/vcbuild.toml"), bench.path("kept.toml")).unwrap();
+    let taken = "there is no vcbuild.toml, so it was taken for VirtualCluster, the built-in project";
+    for command in ["images", "lock", "check"] {
+        let other = bench.run(&[command, "--source-dir", "hello"]);
+        other.failed(
+            1,
+            &["the folder has no ./cmd/manager, ./cmd/syncer, ./cmd/vn-agent; ", taken, "`vcbuild init hello`"],
+        );
+    }
+    fs::rename(bench.path("kept.toml"), bench.path("hello/vcbuild.toml")).unwrap();
+    let inner = bench.run(&["images", "--source-dir", "hello/cmd"]);
+    inner.failed(
+        1,
+        &["opening the source hello/cmd: the folder has no go.mod; ", taken, "hello/vcbuild.toml is, or name it"],
+    );
+    assert!(!bench.path("vcbuild.lock").exists());
+    // A part of VirtualCluster is still it.
+    bench.write("vc/go.mod", "module example.org/vc\n\ngo 1.21\n");
+    bench.write("vc/cmd/manager/main.go", "package main\n\nfunc main() {}\n");
+    bench.run(&["images", "--source-dir", "vc", "--base", "scratch", "--components", "manager"]).ok();
+}
