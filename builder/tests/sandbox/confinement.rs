@@ -78,7 +78,7 @@ fn it_writes_to_its_outputs_alone() {
         }
         let made =
             script(user, &options, "cat /input/file > out; mkdir d; echo y > /tmp/y; echo z > /dev/shm/z; cat out");
-        assert_eq!(made.printed(), "input");
+        assert_eq!(made.printed().trim_end(), "input");
         assert_eq!(fs::read_to_string(output.path().join("out")).unwrap(), "input");
         assert_eq!(fs::read_to_string(input.path().join("file")).unwrap(), "input");
         assert_eq!(fs::read_dir(input.path()).unwrap().count(), 1);

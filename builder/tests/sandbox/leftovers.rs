@@ -73,6 +73,30 @@ fn killing_the_supervisor_ends_a_sandbox_and_its_group_goes_with_the_next() {
     soon(|| left_groups().is_empty());
 }
 
+#[test]
+fn killing_the_first_process_ends_a_sandbox_and_is_no_success() {
+    let _groups = GROUPS.read();
+    for (number, user) in User::all().into_iter().enumerate() {
+        // As the kernel does when memory runs out, which may take any process.
+        let mark = mark(300 + number);
+        let script = format!("(setsid sleep {mark} &) ; sleep {mark}; true");
+        let options = ["--sandbox", "required", "--system", "--", "bash", "-c", &script];
+        let mut child = sandbox(user, &options).stderr(Stdio::piped()).spawn().unwrap();
+        soon(|| runs(&mark));
+        let first = |of: &str| {
+            let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+            children.split_whitespace().next().unwrap().to_owned()
+        };
+        let init = first(&first(&child.id().to_string()));
+        assert!(std::process::Command::new("kill").args(["-9", &init]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        let mut words = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+        assert!(words.contains("bash ended with signal: 9 (SIGKILL)"), "{words}");
+        soon(|| !runs(&mark));
+    }
+}
+
 fn ways() -> impl Iterator<Item = (User, &'static str)> {
     User::all().into_iter().flat_map(|user| ["required", "off"].map(|mode| (user, mode)))
 }
