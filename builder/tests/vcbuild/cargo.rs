@@ -319,6 +319,7 @@ fn what_one_source_leaves_in_cargos_folder_is_never_taken_for_another() {
     let manifest = "here/hello/Cargo.toml";
     bench.write(manifest, &format!("{}\n[build-dependencies]\nitoa = \"1\"\n", bench.read(manifest)));
     bench.edit("here/Cargo.lock", " \"greet\",\n]", " \"greet\",\n \"itoa\",\n]");
+    bench.edit("here/hello/build.rs", "fn main() {\n", "fn main() {\n    let _ = itoa::Buffer::new();\n");
     let honest = bench.read("here/hello/build.rs");
     let run = || Run::of(&mut build(&bench, &["--source-dir", "here", "--sandbox", "required"]));
     let first = digests(&run().json());
