@@ -28,6 +28,21 @@ pub enum Error {
         /// The folder.
         path: Utf8PathBuf,
     },
+    /// Another user may change the store.
+    #[error("opening the store {store}: {path} {why}")]
+    #[diagnostic(help(
+        "whoever writes there decides what your builds are made of: use a store of your own (--store), or take it over \
+         (chown -R, chmod -R o-w). Where you trust all who can write there, as with a volume that a container mounts, say so: \
+         VCBUILD_SAFE_STORES={store}"
+    ))]
+    NotYours {
+        /// The store.
+        store: Utf8PathBuf,
+        /// The part that another user may change.
+        path: Utf8PathBuf,
+        /// Who, as what follows its name.
+        why: String,
+    },
     /// The store has a layout version that this program does not read.
     #[error("opening the store {path}: its image layout version is {found}, and this program reads 1.0.0")]
     #[diagnostic(help("use a newer version of this program, or another store"))]

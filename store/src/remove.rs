@@ -1,16 +1,24 @@
 //! Removes files and folders, also folders that a compiler made read-only, and says how much they held.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use camino::Utf8Path;
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use crate::Error;
 use crate::usage::Amount;
 
-/// Removes what is at `path`; links are removed, never followed. That nothing is there is as good.
-pub(crate) fn tree(path: &Utf8Path) -> Result<(), Error> {
+/// Removes what is at `path`; links are removed, never followed, also where another user puts one there meanwhile. That nothing
+/// is there is as good.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn tree(path: &Utf8Path) -> Result<(), Error> {
     match remove(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             make_writable(path).and_then(|()| remove(path)).map_err(Error::io("removing", path))
@@ -58,20 +66,74 @@ fn remove(path: &Utf8Path) -> io::Result<()> {
     }
 }
 
-/// Lets the owner write in every folder at and below `path`.
+/// Lets the owner write in every folder at and below `path`. Each is opened in the one it is in, and changed as it was opened.
 fn make_writable(path: &Utf8Path) -> io::Result<()> {
-    let mut todo = vec![path.to_owned()];
-    while let Some(folder) = todo.pop() {
-        let meta = fs::symlink_metadata(&folder)?;
-        if meta.is_dir() {
-            fs::set_permissions(&folder, fs::Permissions::from_mode(meta.permissions().mode() | 0o700))?;
-            for entry in folder.read_dir_utf8()? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    todo.push(entry.into_path());
-                }
-            }
+    let Some((folder, name)) = path.parent().zip(path.file_name()) else { return Ok(()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(CWD, folder.as_std_path(), flags, Mode::empty())?;
+    open_up(&folder, OsStr::new(name))
+}
+
+fn open_up(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let place =
+        openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let place = match place {
+        // No folder, or none any more.
+        Err(Errno::NOTDIR | Errno::NOENT | Errno::LOOP) => return Ok(()),
+        place => place?,
+    };
+    let mode = rustix::fs::fstat(&place)?.st_mode;
+    // The folder that was opened, whatever has its name now. It may not be one that can be read yet.
+    let itself = format!("/proc/self/fd/{}", place.as_raw_fd());
+    rustix::fs::chmod(itself.as_str(), Mode::from_raw_mode(mode & 0o7777 | 0o700))?;
+    let place = openat(&place, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for entry in Dir::read_from(&place)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." && matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
+            open_up(&place, name)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use camino::Utf8PathBuf;
+
+    use super::{make_writable, tree};
+
+    fn mode(path: &Utf8PathBuf) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn folders_that_nobody_may_enter_go_and_nothing_behind_a_link_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
+        let (inside, outside) = (top.join("inside"), top.join("outside"));
+        fs::create_dir_all(inside.join("a/b/c")).unwrap();
+        fs::create_dir_all(outside.join("d")).unwrap();
+        fs::write(inside.join("a/b/c/file"), "x").unwrap();
+        symlink(&outside, inside.join("a/link")).unwrap();
+        symlink(&outside, top.join("link")).unwrap();
+        let close = |path: &Utf8PathBuf| fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        for path in [outside.join("d"), outside.clone(), inside.join("a/b/c"), inside.join("a/b"), inside.join("a")] {
+            close(&path);
+        }
+        make_writable(&inside).unwrap();
+        assert_eq!([mode(&inside.join("a")), mode(&inside.join("a/b/c")), mode(&outside)], [0o700, 0o700, 0]);
+        make_writable(&top.join("link")).unwrap();
+        assert_eq!(mode(&outside), 0);
+        close(&inside.join("a/b"));
+        tree(&inside).unwrap();
+        tree(&inside).unwrap();
+        tree(&top.join("link")).unwrap();
+        assert!(!inside.exists() && outside.exists());
+        fs::set_permissions(&outside, Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(outside.join("d"), Permissions::from_mode(0o700)).unwrap();
+    }
 }

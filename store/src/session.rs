@@ -9,11 +9,13 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::{ActionKey, Digest, Error};
 
@@ -22,6 +24,9 @@ const USES: &str = ".uses";
 
 /// What its folder of temporary files is called.
 const FOLDER: &str = ".d";
+
+/// The longest that such a file is: a hundred bytes for each of millions of blobs.
+const USES_LIMIT: u64 = 1 << 30;
 
 /// The folder of locks on actions and on the index, which all processes share.
 const LOCKS: &str = "locks";
@@ -167,7 +172,8 @@ pub(crate) fn exclude(store: &Utf8Path) -> Result<File, Error> {
 
 fn open_gate(store: &Utf8Path) -> Result<File, Error> {
     let path = store.join("lock");
-    File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    File::options().create(true).append(true).custom_flags(no_link).open(&path).map_err(Error::io("opening", &path))
 }
 
 /// A session that lives.
@@ -193,16 +199,34 @@ pub(crate) fn living(store: &Utf8Path, _excluded: &File) -> Result<Vec<Living>, 
         if lock_if_free(&path, File::options().read(true))?.is_some() {
             continue;
         }
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Error::io("reading", &path)(error)),
-        };
+        let Some(text) = uses(&path)? else { continue };
         let name = path.file_name().and_then(|name| name.strip_suffix(USES)).unwrap_or_default().to_owned();
         let process = name.split('-').next().and_then(|process| process.parse().ok()).unwrap_or_default();
         living.push(Living { name, process, uses: text.lines().filter_map(Use::parse).collect() });
     }
     Ok(living)
+}
+
+/// What a session's file says; none where there is no such file.
+fn uses(path: &Utf8Path) -> Result<Option<String>, Error> {
+    let mut text = String::new();
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if is_none(&error) => return Ok(None),
+        Err(error) => return Err(Error::io("opening", path)(error)),
+    };
+    if !file.metadata().map_err(Error::io("reading", path))?.is_file() {
+        return Ok(None);
+    }
+    file.take(USES_LIMIT).read_to_string(&mut text).map_err(Error::io("reading", path))?;
+    Ok(Some(text))
+}
+
+/// Whether there is no file of a session: it went since it was listed, or is a link or the like that no session made.
+fn is_none(error: &io::Error) -> bool {
+    let others = [Errno::LOOP, Errno::NXIO].map(Errno::raw_os_error);
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error().is_some_and(|number| others.contains(&number))
 }
 
 /// What a process that is gone left: its file, locked now, and its folder.
@@ -245,12 +269,12 @@ fn files(tmp: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Error> {
 
 /// A file opened so, and locked, if nobody else locks it.
 pub(crate) fn lock_if_free(path: &Utf8Path, how: &OpenOptions) -> Result<Option<File>, Error> {
-    let file = match how.open(path) {
+    // In a store that several users share one of them may put a pipe or a link there.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match how.clone().custom_flags(flags.bits().cast_signed()).open(path) {
         Ok(file) => file,
         // It went between the listing and now; another user's is left to that user.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
-            return Ok(None);
-        }
+        Err(error) if is_none(&error) || error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(Error::io("opening", path)(error)),
     };
     match file.try_lock() {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::json::DOCUMENT_LIMIT;
+use crate::owner;
 use crate::session::{self, Session, Use};
 use crate::{Blob, BlobReader, BlobWriter, Digest, Error, Substituter, canonical_json};
 
@@ -34,9 +35,11 @@ impl Store {
     /// Opens the store at `path`, which is made when it is absent or empty.
     ///
     /// # Errors
-    /// When the folder holds something else, cannot be made, or has a layout this program does not read.
+    /// When the folder holds something else, cannot be made, has a layout this program does not read, or is another user's to
+    /// change.
     pub fn open(path: &Utf8Path) -> Result<Self, Error> {
         let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
+        owner::check(&path)?;
         let layout = path.join("oci-layout");
         match fs::read_to_string(&layout) {
             Ok(text) => check_layout(&path, &text)?,

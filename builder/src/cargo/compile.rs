@@ -137,11 +137,15 @@ impl Workshop<'_> {
                 .map_err(|why| crate::Error::Internal(format!("describing Rust: {why}")))?;
             self.sow(job, &of_source.join(SEEDS), &settings, &target)?;
         }
-        self.listing.bring_to(&source, sandbox)?;
+        // A build may have left a folder there that nobody may enter, or one that is too deep to be walked.
+        if self.listing.bring_to(&source, sandbox).is_err() {
+            vcstore::remove_tree(&source)?;
+            self.listing.bring_to(&source, sandbox)?;
+        }
         let ran = self.ran(job, &source, &target)?;
         if let Err(changed) = host::unchanged(inputs, &program.inputs, &component.name, store) {
             // What Cargo compiled is of nobody knows which state of them, and it would take it again.
-            fs::remove_dir_all(&target).map_err(crate::Error::io("removing", &target))?;
+            vcstore::remove_tree(&target)?;
             return Err(changed);
         }
         ran.map_err(|failure| Error::Compile {
@@ -209,7 +213,7 @@ impl Workshop<'_> {
         fs::create_dir_all(&current).map_err(crate::Error::io("making", &current))?;
         for path in entries(&of_source)? {
             if path != current && path.file_name() != Some(SEEDS) && is_unused(path.as_std_path()) {
-                fs::remove_dir_all(&path).map_err(crate::Error::io("removing", &path))?;
+                vcstore::remove_tree(&path)?;
             }
         }
         Ok((of_source, current))
@@ -232,7 +236,7 @@ impl Workshop<'_> {
         }
         for path in entries(&targets)? {
             if path.file_name().is_none_or(|name| !used.contains(name)) {
-                fs::remove_dir_all(&path).map_err(crate::Error::io("removing", &path))?;
+                vcstore::remove_tree(&path)?;
             }
         }
         Ok(target)

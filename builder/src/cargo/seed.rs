@@ -46,7 +46,7 @@ impl Workshop<'_> {
     /// Compiles the crates. That it fails is no error: some are compiled only with what the workspace has.
     fn grow(&self, job: &Job<'_>, seed: &Utf8Path) -> Result<(), Error> {
         if seed.exists() {
-            fs::remove_dir_all(seed).map_err(Error::io("removing", seed))?;
+            vcstore::remove_tree(seed)?;
         }
         let (source, target) = (seed.join(SOURCE), seed.join(TARGET));
         fs::create_dir_all(&target).map_err(Error::io("making", &target))?;
@@ -58,10 +58,10 @@ impl Workshop<'_> {
             fs::write(&place, content).map_err(Error::io("writing", &place))?;
         }
         let ran = self.ran(job, &source, &target)?;
-        fs::remove_dir_all(&source).map_err(Error::io("removing", &source))?;
+        vcstore::remove_tree(&source)?;
         if let Err(failure) = ran {
             tracing::debug!("compiling the crates from elsewhere by themselves: {failure}");
-            fs::remove_dir_all(&target).map_err(Error::io("removing", &target))?;
+            vcstore::remove_tree(&target)?;
             return fs::create_dir_all(&target).map_err(Error::io("making", &target));
         }
         self.forget_own(&target)
@@ -78,7 +78,7 @@ impl Workshop<'_> {
             let is_print =
                 entry.path().parent().and_then(|folder| folder.file_name()).is_some_and(|name| name == ".fingerprint");
             if is_print && entry.file_name().to_str().is_some_and(of) {
-                fs::remove_dir_all(entry.path()).map_err(Error::io("removing", target))?;
+                vcstore::remove_tree(&utf8("removing", entry.path())?)?;
             }
         }
         Ok(())
@@ -117,7 +117,7 @@ fn prune(folder: &Utf8Path) -> Result<(), Error> {
     seeds.sort();
     let over = seeds.len().saturating_sub(KEPT);
     for (_, path) in seeds.into_iter().take(over) {
-        fs::remove_dir_all(&path).map_err(Error::io("removing", &path))?;
+        vcstore::remove_tree(&path)?;
     }
     Ok(())
 }

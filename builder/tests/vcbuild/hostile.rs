@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -214,4 +214,99 @@ fn a_package_is_found_where_images_without_dpkg_describe_it() {
     let kinds: Vec<_> = chain.as_array().unwrap().iter().map(|link| link["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["layer", "action", "package"]);
     assert_eq!((&chain[2]["name"], &chain[0]["detail"]), (&json!("tzdata 2026f-0"), &json!("1 of 2, 186 B")));
+}
+
+#[test]
+fn a_store_that_another_user_may_change_is_refused_unless_its_user_says_that_it_is_safe() {
+    let bench = with_note();
+    bench.run(&["images"]).ok();
+    let actions = bench.path("store/actions");
+    fs::set_permissions(&actions, fs::Permissions::from_mode(0o777)).unwrap();
+    let words = ["opening the store", "actions can be written by everybody (mode 0777)", "VCBUILD_SAFE_STORES="];
+    for command in ["images", "gc"] {
+        bench.run(&[command]).failed(1, &words);
+    }
+    let trusting = |safe: &str| Run::of(bench.vcbuild(&["images"]).env("VCBUILD_SAFE_STORES", safe));
+    trusting(bench.path("store").to_str().unwrap()).ok();
+    trusting("*").ok();
+    trusting("/elsewhere").failed(1, &words);
+    fs::set_permissions(&actions, fs::Permissions::from_mode(0o755)).unwrap();
+    // A folder around it that everybody may write to is said.
+    fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o777)).unwrap();
+    let warned = bench.run(&["images"]);
+    warned.ok();
+    assert!(warned.stderr.contains("another user could put another store in the place of"), "{warned:?}");
+    if std::os::unix::fs::chown(&actions, Some(65534), None).is_ok() {
+        bench.run(&["images"]).failed(1, &["actions belongs to user 65534, and you are user 0"]);
+        Run::of(bench.vcbuild(&["images"]).env("SUDO_UID", "65534")).ok();
+    }
+}
+
+/// Makes a folder a repository of one commit: of its files, and of these entries for submodules.
+fn with_links(bench: &Bench, folder: &str, links: &str) {
+    bench.commit(folder);
+    bench.write("links", links);
+    bench.tool("sh", &["-c", &format!("git -C {folder} update-index --index-info < links")]);
+    bench.git(folder, &["commit", "--quiet", "-m", "submodules"]);
+}
+
+#[test]
+fn what_a_submodule_names_reaches_no_program_and_no_file_of_this_machine() {
+    let bench = with_note();
+    bench.write("secret/file", "a secret of this machine");
+    bench.commit("secret");
+    let secret = bench.path("secret").display().to_string();
+    let ran = bench.path("ran").display().to_string();
+    let commit = bench.git("secret", &["rev-parse", "HEAD"]);
+    let shell = format!("ext::sh -c touch% {ran}");
+    let option = format!("--upload-pack=touch {ran}");
+    let ssh = format!("ssh://-oProxyCommand=touch%20{ran}/x");
+    let file = format!("file://{secret}");
+    let helper = format!("hg::{secret}");
+    let broken = format!("https://example.org/x\\nupload-pack = touch {ran}");
+    let addresses = [&shell, &option, &ssh, &file, &secret, &helper, &broken, "../secret", ""].map(str::to_owned);
+    for (number, address) in addresses.into_iter().enumerate() {
+        let app = format!("app{number}");
+        bench.write(&format!("{app}/note"), "Hello.\n");
+        let modules = format!("[submodule \"sub\"]\n\tpath = sub\n\turl = \"{address}\"\n");
+        bench.write(&format!("{app}/.gitmodules"), &modules);
+        with_links(&bench, &app, &format!("160000 {commit}\tsub\n"));
+        let project = format!(
+            "{}[source]\nrepo = \"file://{}\"\n",
+            project("prebuilt = { \"/note\" = \"note\" }"),
+            bench.path(&app).display()
+        );
+        bench.write("source.toml", &project);
+        let mut build = bench.vcbuild(&["images", "--project", "source.toml", "--lock", &format!("{app}.lock")]);
+        let run = Run::of(build.env("GIT_CONFIG_GLOBAL", "/dev/null"));
+        assert_eq!(run.code, Some(1), "{address}: {run:?}");
+        assert!(run.stderr.contains("cloning "), "{address}: {run:?}");
+        assert!(!bench.path("ran").exists(), "{address}");
+    }
+}
+
+#[test]
+fn a_submodule_stays_in_its_place_and_there_is_an_end_to_them() {
+    let bench = with_note();
+    bench.write("app/note", "Hello.\n");
+    let commit = "4444444444444444444444444444444444444444";
+    // More of them than any source has.
+    let many: String = (0..1001).map(|number| format!("160000 {commit}\tsub{number}\n")).collect();
+    with_links(&bench, "app", &many);
+    let build = |folder: &str| {
+        let project = format!(
+            "{}[source]\nrepo = \"file://{}\"\n",
+            project("prebuilt = { \"/note\" = \"note\" }"),
+            bench.path(folder).display()
+        );
+        bench.write("source.toml", &project);
+        bench.run(&["images", "--project", "source.toml", "--lock", &format!("{folder}.lock")])
+    };
+    build("app").failed(1, &["its submodules are more than 1000, or deeper than 10"]);
+    // The address of another place, which a link of the source leads to, is not the address of this one.
+    bench.write("linked/note", "Hello.\n");
+    symlink("..", bench.path("linked/out")).unwrap();
+    bench.write("linked/.gitmodules", "[submodule \"x\"]\n\tpath = out/linked/deep/sub\n\turl = ../x\n");
+    with_links(&bench, "linked", &format!("160000 {commit}\tdeep/sub\n"));
+    build("linked").failed(1, &["its submodule deep/sub has no address in .gitmodules"]);
 }

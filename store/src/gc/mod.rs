@@ -317,6 +317,38 @@ mod tests {
     }
 
     #[test]
+    fn links_and_pipes_that_another_user_put_into_a_store_are_removed_and_never_followed() {
+        let (folder, store) = scratch();
+        let outside = camino::Utf8PathBuf::try_from(folder.path().join("outside")).unwrap();
+        fs::create_dir_all(outside.join("kept")).unwrap();
+        fs::write(outside.join("kept/file"), "another's").unwrap();
+        let pipe = |path: camino::Utf8PathBuf| {
+            rustix::fs::mkfifoat(rustix::fs::CWD, path.as_std_path(), rustix::fs::Mode::RUSR).unwrap();
+        };
+        let (tmp, blobs, caches) = (store.path().join("tmp"), store.path().join("blobs/sha256"), store.caches());
+        fs::create_dir_all(&caches).unwrap();
+        // In the places of sessions, their folders, locks, blobs and caches.
+        pipe(tmp.join("4194305-aaaaaa.uses"));
+        pipe(store.locks().join("0123.lock"));
+        let link = |path: camino::Utf8PathBuf| std::os::unix::fs::symlink(&outside, path).unwrap();
+        link(tmp.join("4194306-bbbbbb.d"));
+        link(tmp.join(".tmpX"));
+        link(blobs.join("00".repeat(32)));
+        link(caches.join("cargo"));
+        link(store.locks().join("4567.lock"));
+        link(store.path().join("quarantine"));
+        std::os::unix::fs::symlink("/dev/zero", tmp.join("4194306-bbbbbb.uses")).unwrap();
+        let collected = store.gc(&Keep { caches: true, ..NOTHING }, false).unwrap();
+        assert_eq!(collected.caches.len(), 1);
+        assert_eq!(fs::read_to_string(outside.join("kept/file")).unwrap(), "another's");
+        for path in [tmp.join(".tmpX"), tmp.join("4194306-bbbbbb.d"), blobs.join("00".repeat(32)), caches.join("cargo")]
+        {
+            assert!(path.symlink_metadata().is_err(), "{path}");
+        }
+        drop(reopened(store.path()));
+    }
+
+    #[test]
     fn indexes_of_indexes_to_any_depth_are_followed() {
         let (_folder, store) = scratch();
         let media_type = "application/vnd.oci.image.index.v1+json";
