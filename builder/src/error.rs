@@ -141,7 +141,9 @@ pub(crate) enum Error {
     #[diagnostic(help("`vcbuild help images` lists what can be said"))]
     Usage(String),
 
-    #[error("opening the source: its address has a login in it, which the lock and messages would carry on")]
+    #[error(
+        "opening the source: its address has a login in it, or a token, which the lock and the images would carry on"
+    )]
     #[diagnostic(help("leave it out, and let a git credential helper give it (`git help credentials`)"))]
     SecretInAddress,
 

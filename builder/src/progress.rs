@@ -155,7 +155,8 @@ impl Progress {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let step = Step {
             kind: kind.to_owned(),
-            name: name.to_owned(),
+            // It may be the address of a repository.
+            name: vcterminal::masked(name).into_owned(),
             key: action.and_then(|action| action.key().ok()).map(|key| key.to_string()),
             start: milliseconds(self.elapsed().saturating_sub(took)),
             took: milliseconds(took),

@@ -64,7 +64,16 @@ impl Use {
 pub(crate) struct Session {
     /// For temporary files.
     folder: Utf8PathBuf,
-    uses_path: Utf8PathBuf,
+    /// Nothing for a reader, whose use of the store nobody can note.
+    noted: Option<Noted>,
+    /// The reader's folder, which goes with it.
+    _scratch: Option<tempfile::TempDir>,
+}
+
+/// A use that garbage collection heeds.
+#[derive(Debug)]
+struct Noted {
+    path: Utf8PathBuf,
     uses: Mutex<Uses>,
 }
 
@@ -94,7 +103,21 @@ impl Session {
         let begun = Self::create(&tmp, &gate);
         gate.unlock().map_err(Error::io("unlocking", store.join("lock")))?;
         let (folder, uses_path, file) = begun?;
-        Ok(Self { folder, uses_path, uses: Mutex::new(Uses { file, gate, known: HashSet::new() }) })
+        let uses = Mutex::new(Uses { file, gate, known: HashSet::new() });
+        Ok(Self { folder, noted: Some(Noted { path: uses_path, uses }), _scratch: None })
+    }
+
+    /// Begins to read a store that cannot be written to: nothing is noted in it, and temporary files are elsewhere.
+    pub(crate) fn of_reader() -> Result<Self, Error> {
+        let scratch = tempfile::tempdir().map_err(Error::io("making a folder in", "the folder for temporary files"))?;
+        let folder = Utf8PathBuf::try_from(scratch.path().to_owned())
+            .map_err(|_| Error::io("using", "the folder for temporary files")(io::ErrorKind::InvalidData.into()))?;
+        Ok(Self { folder, noted: None, _scratch: Some(scratch) })
+    }
+
+    /// Whether the store can be written to.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.noted.is_some()
     }
 
     /// The file is locked before it has its name, so that nobody ever sees it without its owner.
@@ -120,7 +143,8 @@ impl Session {
 
     /// Has garbage collection leave these until this session ends. Only afterwards may it be relied on that they are there.
     pub(crate) fn hold(&self, uses: impl IntoIterator<Item = Use>) -> io::Result<()> {
-        let mut mine = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(noted) = &self.noted else { return Ok(()) };
+        let mut mine = noted.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let new: Vec<Use> = uses.into_iter().filter(|one| !mine.known.contains(one)).collect();
         if new.is_empty() {
             return Ok(());
@@ -136,7 +160,8 @@ impl Session {
 
     /// Keeps garbage collection, and whoever puts damaged blobs aside, out until the returned value is dropped.
     pub(crate) fn enter(&self) -> io::Result<Entered<'_>> {
-        let mine = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(noted) = &self.noted else { return Err(io::ErrorKind::ReadOnlyFilesystem.into()) };
+        let mine = noted.uses.lock().unwrap_or_else(PoisonError::into_inner);
         mine.gate.lock_shared()?;
         Ok(Entered(mine))
     }
@@ -151,9 +176,10 @@ impl Drop for Entered<'_> {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        let Some(Noted { path, .. }) = &self.noted else { return };
         // A folder that is not empty has something in it that outlives this value; it goes when nobody uses it.
         let _ = fs::remove_dir(&self.folder);
-        let _ = fs::remove_file(&self.uses_path);
+        let _ = fs::remove_file(path);
     }
 }
 

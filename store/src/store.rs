@@ -50,6 +50,32 @@ impl Store {
         Ok(Self(Arc::new(Inner { path, session }), None))
     }
 
+    /// Opens a store that is there for what only reads it: also one that cannot be written to, because it is another user's or
+    /// on a file system that is read-only. Garbage collection knows nothing of such a reader, who may find that a blob has gone.
+    ///
+    /// # Errors
+    /// When there is no store at `path`, it cannot be read, or it has a layout this program does not read.
+    pub fn open_to_read(path: &Utf8Path) -> Result<Self, Error> {
+        let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
+        let layout = path.join("oci-layout");
+        check_layout(&path, &fs::read_to_string(&layout).map_err(Error::io("reading", &layout))?)?;
+        let session = match Session::begin(&path) {
+            Err(Error::Io { source, .. })
+                if matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
+            {
+                Session::of_reader()?
+            }
+            begun => begun?,
+        };
+        Ok(Self(Arc::new(Inner { path, session }), None))
+    }
+
+    /// Whether what is put into the store can stay there: not for who opened one to read that cannot be written to.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.0.session.is_noted()
+    }
+
     /// The same store, whose actions are looked for in `substituter` before they run.
     #[must_use]
     pub fn with_substituter(self, substituter: Arc<dyn Substituter>) -> Self {
@@ -186,6 +212,9 @@ impl Store {
     /// # Errors
     /// When it cannot be moved.
     pub(crate) fn quarantine(&self, digest: &Digest, damaged: &File) -> Result<(), Error> {
+        if !self.is_writable() {
+            return Ok(());
+        }
         let folder = self.quarantined();
         fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
         let path = self.blob_path(digest);

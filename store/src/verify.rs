@@ -104,6 +104,9 @@ impl Store {
         if key.is_some() && name.parse::<ActionKey>().ok() == key {
             return Ok(Found::Sound(()));
         }
+        if !self.is_writable() {
+            return Ok(Found::Damaged);
+        }
         let folder = self.quarantined();
         fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
         match fs::rename(path, folder.join(name)) {

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::address::masked;
+
 /// Characters that are not seen or change how others are shown: Unicode's general categories Cc, Cf, Zl and Zp, and what has the
 /// property `Default_Ignorable_Code_Point` (Unicode 16, `DerivedGeneralCategory.txt` and `DerivedCoreProperties.txt`).
 const HIDDEN: [(char, char); 27] = [
@@ -43,16 +45,19 @@ pub(crate) fn is_hidden(c: char) -> bool {
 /// The text as a part of one line: each hidden character as Rust and many other languages write it (`\n`, `\u{202e}`).
 ///
 /// A name out of an archive, a registry or a cluster can then neither begin a line that looks like one of ours, move the cursor,
-/// reorder or hide what is printed, nor talk to the terminal.
+/// reorder or hide what is printed, nor talk to the terminal. Secrets of addresses are masked, as [`masked`] says.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
-    spelt(text, is_hidden)
+    match masked(text) {
+        Cow::Borrowed(text) => spelt(text, is_hidden),
+        Cow::Owned(text) => Cow::Owned(spelt(&text, is_hidden).into_owned()),
+    }
 }
 
 /// The text of a program as lines of its own: as [`visible`], and newlines and tabs stay. Its colours are left out.
 pub(crate) fn visible_lines(text: &str) -> String {
     let plain = without_colours(&text.replace("\r\n", "\n"));
-    spelt(&plain, |c| is_hidden(c) && !matches!(c, '\n' | '\t')).into_owned()
+    spelt(&masked(&plain), |c| is_hidden(c) && !matches!(c, '\n' | '\t')).into_owned()
 }
 
 fn spelt(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {

@@ -1,9 +1,11 @@
-//! JSON as a terminal may show it: hidden characters of strings are escaped, which means the same to a program.
+//! JSON as a terminal may show it: hidden characters of strings are escaped, which means the same to a program, and secrets of
+//! addresses are masked.
 
 use std::io::{self, Write};
 
 use serde_json::ser::{Formatter, PrettyFormatter};
 
+use crate::address::masked;
 use crate::escape::is_hidden;
 
 /// Indented JSON without a hidden character in it.
@@ -12,7 +14,8 @@ pub(crate) struct Escaped(PrettyFormatter<'static>);
 
 impl Formatter for Escaped {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let mut rest = fragment;
+        let fragment = masked(fragment);
+        let mut rest = fragment.as_ref();
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_hidden(*c)) {
             writer.write_all(&rest.as_bytes()[..at])?;
             for unit in c.encode_utf16(&mut [0; 2]) {

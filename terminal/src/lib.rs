@@ -3,10 +3,12 @@
 //!
 //! Everything that either prints goes through here, and a lint refuses the other ways. What comes from outside is therefore shown
 //! escaped without anybody thinking of it: [`Text`] is made of lines, and no value in a line can end it, hide in it or steer the
-//! terminal; errors, the log, live lines, JSON documents and what clap says of a command line are treated alike.
+//! terminal; errors, the log, live lines, JSON documents and what clap says of a command line are treated alike. Passwords
+//! and tokens of addresses are masked on the same way.
 
 #![allow(clippy::disallowed_methods, reason = "this is where it is printed")]
 
+mod address;
 mod escape;
 mod exit;
 mod json;
@@ -19,6 +21,7 @@ mod report;
 mod start;
 mod text;
 
+pub use address::{has_secret, masked};
 pub use escape::visible;
 pub use exit::Exit;
 pub use live::{Bar, Live, Spinner, ask_hidden};

@@ -205,7 +205,9 @@ pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error
     let locked: Locked = toml::from_str(&text).map_err(|why| Error::Lock { path, source: Box::new(why) })?;
     let pin = |Package { name, version, source, checksum }| {
         // A package of the workspace itself has no source; one of a repository has no checksum, but its commit there.
-        let content = checksum.map(|sum| format!("sha256:{sum}")).or(source)?;
+        let content = checksum
+            .map(|sum| format!("sha256:{sum}"))
+            .or_else(|| source.map(|source| vcterminal::masked(&source).into_owned()))?;
         Some(PinnedCrate { name, version, content })
     };
     Ok(locked.package.into_iter().filter_map(pin).collect())
@@ -242,11 +244,19 @@ mod tests {
             dir.join("Cargo.lock"),
             "version = 4\n[[package]]\nname = \"own\"\nversion = \"0.1.0\"\n\
              [[package]]\nname = \"a\"\nversion = \"1.2.0\"\nsource = \"registry+https://r.example/i\"\nchecksum = \"12ab\"\n\
-             [[package]]\nname = \"b\"\nversion = \"0.3.0\"\nsource = \"git+https://g.example/b#77\"\n",
+             [[package]]\nname = \"b\"\nversion = \"0.3.0\"\nsource = \"git+https://g.example/b#77\"\n\
+             [[package]]\nname = \"c\"\nversion = \"0.4.0\"\nsource = \"git+https://me:s3cret@g.example/c?token=s3cret#78\"\n",
         )
         .unwrap();
         let shown: Vec<String> = pins(dir).unwrap().into_iter().map(Into::into).collect();
-        assert_eq!(shown, ["a 1.2.0 sha256:12ab", "b 0.3.0 git+https://g.example/b#77"]);
+        assert_eq!(
+            shown,
+            [
+                "a 1.2.0 sha256:12ab",
+                "b 0.3.0 git+https://g.example/b#77",
+                "c 0.4.0 git+https://***@g.example/c?token=***#78"
+            ]
+        );
         std::fs::write(dir.join("Cargo.lock"), "package = 1").unwrap();
         let error = pins(dir).unwrap_err().to_string();
         assert!(error.starts_with("reading ") && error.ends_with("Cargo.lock"), "{error}");

@@ -31,7 +31,7 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
-    let store = arguments.common.store()?;
+    let store = arguments.common.store_to_read()?;
     let images = super::images_of(&store, arguments.image.as_deref())?;
     let graph = Graph::of(&images, &Records::read(&store)?)?;
     super::show(arguments.common.output, &graph, |graph| match arguments.format {

@@ -55,7 +55,8 @@ struct PlatformDocument {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let opened = Opened::open(&arguments.image, &arguments.common)?;
     // What made the image of a file is known where the file was made.
-    let records = arguments.common.store_if_any()?.map(|store| Records::read(&store)).transpose()?.unwrap_or_default();
+    let records =
+        arguments.common.store_to_read_if_any()?.map(|store| Records::read(&store)).transpose()?.unwrap_or_default();
     let path = Utf8Path::new(&arguments.image);
     let claimed = if path.exists() { Provenance::of_archive(path)?.map(|claimed| claimed.actions) } else { None };
     let claimed = claimed.unwrap_or_default();

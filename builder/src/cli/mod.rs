@@ -180,6 +180,17 @@ impl Common {
         self.store_if_any()?.ok_or_else(|| Error::NoStore { path: self.path() })
     }
 
+    /// The store, for commands that only read what is in it: also one that cannot be written to.
+    fn store_to_read(&self) -> Result<Store, Error> {
+        self.store_to_read_if_any()?.ok_or_else(|| Error::NoStore { path: self.path() })
+    }
+
+    /// The same, if there is one.
+    fn store_to_read_if_any(&self) -> Result<Option<Store>, Error> {
+        let path = self.path();
+        if path.join("oci-layout").is_file() { Ok(Some(Store::open_to_read(&path)?)) } else { Ok(None) }
+    }
+
     fn path(&self) -> Utf8PathBuf {
         self.store.clone().unwrap_or_else(Store::default_path)
     }

@@ -33,7 +33,7 @@ impl Opened {
         let path = Utf8Path::new(name);
         let remote = name.strip_prefix(REGISTRY);
         if remote.is_none() && !path.exists() {
-            let store = common.existing_store()?;
+            let store = common.store_to_read()?;
             let images = vec![store.image(name)?];
             return Ok(Self { store, images, _folder: None });
         }

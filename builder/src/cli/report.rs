@@ -33,7 +33,7 @@ struct Document<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
-    let store = arguments.common.store()?;
+    let store = arguments.common.store_to_read()?;
     let images = super::images_of(&store, arguments.image.as_deref())?;
     let report = Report::of(&store, &images)?;
     let html = page(&report);

@@ -106,21 +106,23 @@ struct VerifyDocument {
 }
 
 fn verify(common: &Common) -> Result<Exit, Error> {
-    let verified = common.existing_store()?.verify()?;
+    let store = common.store_to_read()?;
+    let aside = if store.is_writable() { ": put aside" } else { ", which stays: the store cannot be written to" };
+    let verified = store.verify()?;
     let document = VerifyDocument { passed: verified.passed(), verified };
     super::show(common.output, &document, |document| {
         let Verified { blobs, actions, damaged_blobs, damaged_actions, broken_images } = &document.verified;
         let mut text = Text::default();
         for digest in damaged_blobs {
-            text.line(format_args!("damaged blob {digest}: put aside"));
+            text.line(format_args!("damaged blob {digest}{aside}"));
         }
         for key in damaged_actions {
-            text.line(format_args!("damaged record of action {key}: put aside"));
+            text.line(format_args!("damaged record of action {key}{aside}"));
         }
         for (name, why) in broken_images {
             text.line(format_args!("broken image {name}: {why}"));
         }
-        if !document.passed {
+        if !document.passed && store.is_writable() {
             text.line("what was put aside counts as missing: build or import it again, and it is made anew");
         }
         let (count, size) = (blobs.count, vcterminal::bytes(blobs.bytes));
@@ -167,7 +169,7 @@ struct ActionDocument {
 }
 
 fn list(arguments: &ListArguments) -> Result<Exit, Error> {
-    let store = arguments.common.existing_store()?;
+    let store = arguments.common.store_to_read()?;
     let actions = store.actions()?;
     let mut made: BTreeMap<Digest, u64> = BTreeMap::new();
     // Those used last come first, and stay.
@@ -287,7 +289,7 @@ struct CacheDocument {
 }
 
 fn du(common: &Common) -> Result<Exit, Error> {
-    let usage = common.existing_store()?.usage()?;
+    let usage = common.store_to_read()?.usage()?;
     let (bytes, blobs) = (usage.bytes(), usage.blobs());
     let Usage { images, kinds, caches, records, temporary, quarantined } = usage;
     let images = images.into_iter().map(|image| ImageUsageDocument {
@@ -339,7 +341,7 @@ struct PathDocument {
 }
 
 fn path(common: &Common) -> Result<Exit, Error> {
-    let document = PathDocument { path: common.existing_store()?.path().to_string() };
+    let document = PathDocument { path: common.store_to_read()?.path().to_string() };
     super::show(common.output, &document, |document| Text::of(&document.path))?;
     Ok(Exit::Done)
 }

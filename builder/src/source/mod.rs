@@ -102,7 +102,7 @@ impl Commit {
     ) -> Result<Option<Self>, crate::Error> {
         let SourceTable { repo, version, .. } = &asked.table;
         let Some(url) = repo else { return Ok(None) };
-        if has_secret(url) {
+        if vcterminal::has_secret(url) {
             return Err(crate::Error::SecretInAddress);
         }
         let version = version.as_deref().unwrap_or(git::NEWEST);
@@ -234,11 +234,6 @@ fn fetch(
 }
 
 /// Whether an address has a password or token in it: the lock, which is committed, and messages would carry it on.
-fn has_secret(url: &str) -> bool {
-    let address = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http")).map(|(_, address)| address);
-    address.is_some_and(|address| address.split('/').next().is_some_and(|host| host.contains('@')))
-}
-
 /// The folders at most two levels below `dir` that have this file: what the user may have meant.
 pub(crate) fn folders_with(file: &str, dir: &Utf8Path) -> Vec<Utf8PathBuf> {
     let mut found: Vec<_> = walkdir::WalkDir::new(dir)

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
+#[path = "../../../terminal/tests/shared/advice.rs"]
+mod advice;
 mod archives;
 mod bases;
 mod bench;
@@ -23,6 +25,7 @@ mod projects;
 mod see;
 mod sources;
 mod store;
+mod terminal;
 mod told;
 mod toolchains;
 mod workspaces;

@@ -49,9 +49,14 @@ impl Images {
         if !path.join("oci-layout").exists() && !self.images.iter().any(|name| is_archive(name)) {
             return Err(Error::NoStore { path });
         }
-        let store = Store::open(&path)?;
+        let store = self.open(&path)?;
         let images = find_in(&store, &self.images)?;
         Ok((store, images))
+    }
+
+    /// The store, which archives are put into, and which is only read where none is named.
+    fn open(&self, path: &Utf8Path) -> Result<Store, vcstore::Error> {
+        if self.images.iter().any(|name| is_archive(name)) { Store::open(path) } else { Store::open_to_read(path) }
     }
 
     /// The images of the store that are meant, as far as there are any: others may know of the rest.
@@ -60,7 +65,7 @@ impl Images {
         if !path.join("oci-layout").exists() && !self.images.iter().any(|name| is_archive(name)) {
             return Ok(Vec::new());
         }
-        let store = Store::open(&path)?;
+        let store = self.open(&path)?;
         let defaults = IMAGES.map(str::to_owned);
         known_in(&store, if self.images.is_empty() { &defaults } else { &self.images })
     }

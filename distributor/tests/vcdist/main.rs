@@ -2,6 +2,7 @@
 
 #![expect(clippy::duplicate_mod, reason = "what must hold over every SSH is one text, compiled once for each")]
 
+mod advice;
 mod cluster;
 mod cuts;
 mod damage;

@@ -1,0 +1,16 @@
+//! Whether what messages advise can be followed.
+
+use std::path::Path;
+
+#[path = "../../../terminal/tests/shared/advice.rs"]
+mod shared;
+
+/// Options of vcbuild, kubectl and Ansible that messages speak of.
+const FOREIGN: [&str; 6] = ["--as", "--components", "--list", "--platform", "--show-labels", "--yaml"];
+
+#[test]
+fn advice_can_be_followed() {
+    let tool = shared::Tool::of("vcdist", env!("CARGO_BIN_EXE_vcdist"), &["helper", "join", "relay"]);
+    let missing = tool.missing(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &FOREIGN);
+    assert!(missing.is_empty(), "messages name what there is not:\n{}", missing.join("\n"));
+}
