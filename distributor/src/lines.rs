@@ -98,8 +98,8 @@ impl Lines {
     /// Another connection; nothing where there is none to be had.
     async fn join(&self, way: Way<'_>) -> Result<Option<Session>, Error> {
         let Some(transport) = way.transport.apart() else { return Ok(None) };
-        let name = way.session.offer().await?;
-        Ok(Some(way.session.join(&name, transport.as_ref(), way.binary).await?))
+        let offer = way.session.offer().await?;
+        Ok(Some(way.session.join(&offer, transport.as_ref(), way.binary).await?))
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) const BUILD: &[Package] = &[
 
 /// What the tests need: the tools that our images must understand, and those we are measured against.
 pub(crate) const TEST: &[Package] = &[
+    Package { name: "busybox-static", provides: "busybox", reason: "a shell and tools unlike dash and coreutils" },
     Package { name: "csh", provides: "/bin/csh", reason: "a login shell unlike sh" },
     Package { name: "diffoscope-minimal", provides: "diffoscope", reason: "says how outputs of a check differ" },
     Package { name: "docker-registry", provides: "docker-registry", reason: "a real registry to pull a base from" },

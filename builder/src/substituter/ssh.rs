@@ -10,6 +10,8 @@ use futures::{Stream, StreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_util::bytes::Bytes;
+use vcremote::options;
+use vcremote::script::quoted;
 use vcstore::{ActionKey, Blob, Digest, Store};
 
 use super::cache::{Fault, blob_path, record_path, whole};
@@ -56,8 +58,8 @@ impl SshCache {
         timeout: Duration,
         _permit: Permit,
     ) -> Self {
-        let mut options: Vec<String> = ["-T", "-o", "BatchMode=yes", "-o"].map(str::to_owned).to_vec();
-        options.push(format!("ConnectTimeout={}", timeout.as_secs().max(1)));
+        let within = format!("ConnectTimeout={}", timeout.as_secs().max(1));
+        let mut options: Vec<String> = options::arguments(options::MUST.into_iter().chain([within.as_str()])).collect();
         if let Some(file) = variable("VCBUILD_SSH_CONFIG") {
             options.extend(["-F".to_owned(), file.into_string()]);
         }
@@ -252,31 +254,8 @@ async fn next_piece(reading: Reading) -> Result<Option<(Bytes, Reading)>, String
     Ok((count > 0).then(|| (Bytes::from(piece), None)))
 }
 
-/// `text` as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// A stranger's words in one line that moves no cursor.
 fn plain(words: &str) -> String {
     let words = words.trim().lines().collect::<Vec<_>>().join("; ");
     words.chars().filter(|letter| !letter.is_control()).take(300).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::quoted;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        #[test]
-        fn a_shell_reads_a_quoted_word_as_it_was(word in "[^\0]{0,40}") {
-            let script = format!("printf %s {}", quoted(&word));
-            let nested = format!("exec sh -c {}", quoted(&script));
-            let output = std::process::Command::new("sh").args(["-c", &nested]).output().unwrap();
-            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
-        }
-    }
 }

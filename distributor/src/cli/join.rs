@@ -5,14 +5,12 @@ use vcterminal::Exit;
 
 use crate::helper::{self, joined};
 
-/// Hand stdin and stdout on to the helper or relay that offers itself under this name.
+/// Hand stdin and stdout on to the helper or relay that the first line of stdin names.
 #[derive(Debug, Args)]
-pub(super) struct Join {
-    name: String,
-}
+pub(super) struct Join {}
 
 impl Join {
     pub(super) async fn run(self) -> Result<Exit, helper::Error> {
-        joined::join(&self.name).await.map(|()| Exit::Done)
+        joined::join().await.map(|()| Exit::Done)
     }
 }

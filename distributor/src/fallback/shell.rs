@@ -6,9 +6,10 @@ use prost::bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use vcremote::script::line_before;
 
 use super::Error;
-use crate::protocol::{MARK, line_before};
+use crate::protocol::MARK;
 use crate::transport::{self, Running, Transport};
 
 /// How much a script may answer, in bytes: a node with ten thousand blobs says less.

@@ -1,75 +1,106 @@
 //! Further connections to a process that serves a push. Each is a login of its own, where a process of this program joins
-//! the one that serves: it hands its stdin and stdout on over a socket that only the same user may use. The socket has a name
-//! and no file, so nothing stays of it.
+//! the one that serves, and hands its stdin and stdout on to it over a socket. The socket lies in a folder of the same user's
+//! alone, out of the reach of containers on the node's network, and either end proves to the other that the operator told it
+//! a secret, over the connection that each has with the operator.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener as Listener, UnixStream as Socket};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, copy};
+use camino::Utf8Path;
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
+use vcremote::folder;
 
 use super::Error;
+use super::meeting::Meeting;
 use super::stdio::Stdio;
 use crate::protocol::proto::connections_server::Connections;
 use crate::protocol::proto::{OfferRequest, OfferResponse};
 use crate::protocol::{MARK, VERSION};
 
+/// Bytes of a secret, and of what is proved by it.
+const SECRET: usize = 32;
+
+/// How long the other end may take to prove itself.
+const PROOF_WITHIN: Duration = Duration::from_secs(20);
+
+/// Connections that may be proving themselves at once.
+const PROVING: usize = 16;
+
+/// The longest line that tells what to join, in bytes: a socket's path has 107 at most.
+const LINE: usize = 512;
+
 /// Takes further connections for a server.
 pub(super) struct Offers {
-    name: OnceCell<String>,
+    offer: OnceCell<Offer>,
     taken: mpsc::Sender<UnixStream>,
+}
+
+/// Where a process is joined; the folder goes with it.
+struct Offer {
+    meeting: Meeting,
+    secret: [u8; SECRET],
 }
 
 impl Offers {
     /// Offers, and the connections that come of them.
     pub(super) fn new() -> (Self, mpsc::Receiver<UnixStream>) {
         let (taken, connections) = mpsc::channel(1);
-        (Self { name: OnceCell::new(), taken }, connections)
+        (Self { offer: OnceCell::new(), taken }, connections)
     }
 
-    async fn listen(&self) -> io::Result<String> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("vcdist-{}-{}", std::process::id(), since.as_nanos());
-        let listener = Listener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
-        listener.set_nonblocking(true)?;
-        let listener = UnixListener::from_std(listener)?;
-        let (taken, ours) = (self.taken.clone(), rustix::process::geteuid().as_raw());
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let is_ours = socket.peer_cred().is_ok_and(|peer| peer.uid() == ours);
-                if is_ours && taken.send(socket).await.is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(name)
+    async fn listen(&self) -> io::Result<Offer> {
+        let (meeting, listener) = Meeting::open()?;
+        let secret = random()?;
+        tokio::spawn(accept(listener, secret, self.taken.clone()));
+        Ok(Offer { meeting, secret })
     }
 }
 
 #[tonic::async_trait]
 impl Connections for Offers {
     async fn offer(&self, _: Request<OfferRequest>) -> Result<Response<OfferResponse>, Status> {
-        let name = self.name.get_or_try_init(|| self.listen()).await;
-        let name = name.map_err(|error| Status::unavailable(format!("listening for further connections: {error}")))?;
-        Ok(Response::new(OfferResponse { name: name.clone() }))
+        let offer = self.offer.get_or_try_init(|| self.listen()).await;
+        let Offer { meeting, secret } =
+            offer.map_err(|error| Status::unavailable(format!("listening for further connections: {error}")))?;
+        Ok(Response::new(OfferResponse { socket: meeting.socket().to_string(), secret: hex::encode(secret) }))
     }
 }
 
-/// Hands stdin and stdout on to the process that offered itself under this name, until either end is gone.
-pub(crate) async fn join(name: &str) -> Result<(), Error> {
-    let offered = SocketAddr::from_abstract_name(name).and_then(|address| Socket::connect_addr(&address));
-    let socket = offered.and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        UnixStream::from_std(socket)
-    });
-    let mut socket = socket.map_err(|source| Error::Join { name: name.to_owned(), source })?;
+async fn accept(listener: UnixListener, secret: [u8; SECRET], taken: mpsc::Sender<UnixStream>) {
+    let proving = Arc::new(Semaphore::new(PROVING));
+    while let Ok((mut socket, _)) = listener.accept().await {
+        let Ok(permit) = Arc::clone(&proving).acquire_owned().await else { break };
+        let taken = taken.clone();
+        tokio::spawn(async move {
+            let proved = timeout(PROOF_WITHIN, Side::Server.prove(&mut socket, &secret)).await;
+            drop(permit);
+            match proved {
+                // Without anybody to take it, the server has ended.
+                Ok(Ok(())) => drop(taken.send(socket).await),
+                Ok(Err(error)) => tracing::warn!("somebody else asked for a further connection: {error}"),
+                Err(_) => tracing::warn!("somebody asked for a further connection and did not prove who it is"),
+            }
+        });
+    }
+}
+
+/// Hands stdin and stdout on to the process that offered itself, until either end is gone. Which that is, and the secret, are
+/// the first line of stdin: arguments are seen by every user of a machine.
+pub(crate) async fn join() -> Result<(), Error> {
     let (mut stdio, _) = Stdio::open().map_err(Error::Stdio)?;
-    stdio.write_all(format!("{MARK}ready {VERSION}\n").as_bytes()).await.map_err(Error::Stdio)?;
-    stdio.flush().await.map_err(Error::Stdio)?;
+    say(&mut stdio, "ask").await.map_err(Error::Stdio)?;
+    let (name, secret) = told(&mut stdio).await.map_err(Error::Stdio)?;
+    let failed = |source| Error::Join { name: name.clone(), source };
+    let mut socket = reach(Utf8Path::new(&name), &secret).await.map_err(failed)?;
+    say(&mut stdio, &format!("ready {VERSION}")).await.map_err(Error::Stdio)?;
     let (mut input, mut output) = tokio::io::split(stdio);
     let (mut from, mut to) = socket.split();
     // How either end is gone is told to whoever speaks over it, and is nothing to say here.
@@ -78,4 +109,182 @@ pub(crate) async fn join(name: &str) -> Result<(), Error> {
         _ = copy(&mut from, &mut output) => {}
     }
     Ok(())
+}
+
+async fn say(stdio: &mut Stdio, words: &str) -> io::Result<()> {
+    stdio.write_all(format!("{MARK}{words}\n").as_bytes()).await?;
+    stdio.flush().await
+}
+
+/// The line that tells what to join: the secret and the socket.
+async fn told(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(String, [u8; SECRET])> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, "no secret and socket came");
+    let reading = async {
+        let mut line = Vec::new();
+        // Byte by byte: what follows is not ours to read.
+        while line.len() < LINE {
+            match from.read_u8().await? {
+                b'\n' => return Ok(line),
+                byte => line.push(byte),
+            }
+        }
+        Err(bad())
+    };
+    let line = timeout(PROOF_WITHIN, reading).await.map_err(|_| bad())??;
+    let line = String::from_utf8(line).map_err(|_| bad())?;
+    let (secret, socket) = line.split_once(' ').ok_or_else(bad)?;
+    let secret = hex::decode(secret).ok().and_then(|secret| secret.try_into().ok()).ok_or_else(bad)?;
+    Ok((socket.to_owned(), secret))
+}
+
+/// A connection to the process behind `socket`, which knows the secret.
+async fn reach(socket: &Utf8Path, secret: &[u8; SECRET]) -> io::Result<UnixStream> {
+    let folder = socket.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = folder::enter_existing(folder).map_err(io::Error::other)?;
+    let path = folder.join(socket.file_name().unwrap_or_default());
+    let reaching = async {
+        let mut stream = UnixStream::connect(Path::new(&path)).await?;
+        Side::Client.prove(&mut stream, secret).await?;
+        Ok(stream)
+    };
+    timeout(PROOF_WITHIN, reaching).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// The two ends of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    /// Proves to the other end that this one knows the secret, and has it do the same, without either saying it. The server
+    /// proves itself first: a client's proof is for the one that it means.
+    async fn prove(self, socket: &mut UnixStream, secret: &[u8; SECRET]) -> io::Result<()> {
+        let refused = |why: &'static str| io::Error::new(io::ErrorKind::PermissionDenied, why);
+        if socket.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
+            return Err(refused("the other end is another user"));
+        }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let ours: [u8; SECRET] = random()?;
+        socket.write_all(&ours).await?;
+        let mut theirs = [0; SECRET];
+        socket.read_exact(&mut theirs).await?;
+        let (client, server) = if self == Self::Client { (ours, theirs) } else { (theirs, ours) };
+        let said = |side: &str| [side.as_bytes(), &client, &server].concat();
+        if self == Self::Server {
+            socket.write_all(hmac::sign(&key, &said("server")).as_ref()).await?;
+        }
+        let mut proof = [0; SECRET];
+        socket.read_exact(&mut proof).await?;
+        let other = if self == Self::Client { "server" } else { "client" };
+        hmac::verify(&key, &said(other), &proof).map_err(|_| refused("the other end does not know the secret"))?;
+        if self == Self::Client {
+            socket.write_all(hmac::sign(&key, &said("client")).as_ref()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What both ends come to.
+    async fn meet(client: [u8; SECRET], server: [u8; SECRET]) -> (io::Result<()>, io::Result<()>) {
+        let (mut near, mut far) = UnixStream::pair().expect("a pair");
+        // Whoever refuses lets go, as a process that ends does.
+        let client = async move { Side::Client.prove(&mut near, &client).await };
+        let server = async move { Side::Server.prove(&mut far, &server).await };
+        tokio::join!(client, server)
+    }
+
+    #[tokio::test]
+    async fn ends_that_know_the_secret_meet_and_others_do_not() {
+        let (one, other) = (random().expect("random"), random().expect("random"));
+        let (client, server) = meet(one, one).await;
+        assert!(client.is_ok() && server.is_ok());
+        let (client, server) = meet(one, other).await;
+        let words = |result: io::Result<()>| result.expect_err("refused").to_string();
+        assert_eq!(words(client), "the other end does not know the secret");
+        assert!(server.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_proof_says_nothing_to_anybody_else() {
+        // Someone in between sends each end's words back to it.
+        let (mut end, mut mirror) = UnixStream::pair().expect("a pair");
+        for side in [Side::Client, Side::Server] {
+            let secret = random().expect("random");
+            let proving = timeout(Duration::from_secs(20), side.prove(&mut end, &secret));
+            let mirroring = async {
+                let mut bytes = [0; SECRET];
+                for _ in 0..2 {
+                    if mirror.read_exact(&mut bytes).await.is_err() || mirror.write_all(&bytes).await.is_err() {
+                        break;
+                    }
+                }
+                // A client waits for a proof that is not its own number.
+                let _ = mirror.write_all(&[0; SECRET]).await;
+            };
+            let (proved, ()) = tokio::join!(proving, mirroring);
+            assert!(!matches!(proved, Ok(Ok(()))), "{side:?}");
+            (end, mirror) = UnixStream::pair().expect("a pair");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_to_join_is_one_line_and_what_follows_is_not_read() {
+        let secret = [7; SECRET];
+        let line = format!("{} /run/x\nrest", hex::encode(secret));
+        let mut from = line.as_bytes();
+        assert_eq!(told(&mut from).await.expect("told"), ("/run/x".to_owned(), secret));
+        assert_eq!(from, b"rest");
+        let long = "a".repeat(2 * LINE);
+        for bad in ["", "\n", "abc /run/x\n", &long, &format!("{}\n", hex::encode(secret))] {
+            assert!(told(&mut bad.as_bytes()).await.is_err(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_without_the_secret_or_in_another_place_is_not_served() {
+        let (offers, mut connections) = Offers::new();
+        let offer = offers.offer(Request::new(OfferRequest {})).await.expect("an offer").into_inner();
+        let socket = Utf8Path::new(&offer.socket);
+        let secret: [u8; SECRET] = hex::decode(&offer.secret).expect("hex").try_into().expect("a secret");
+        // Both ends only ask for the same user, as a container's process may well be.
+        let wrong = reach(socket, &[0; SECRET]).await.expect_err("refused");
+        assert_eq!(wrong.kind(), io::ErrorKind::PermissionDenied);
+        let mut silent = UnixStream::connect(socket).await.expect("a socket");
+        silent.write_all(&[0; 2 * SECRET]).await.expect("bytes");
+        let mut all = Vec::new();
+        let _ = silent.read_to_end(&mut all).await;
+        assert!(all.len() <= 2 * SECRET, "nothing but a number and a proof: {}", all.len());
+        assert!(connections.try_recv().is_err(), "neither is served");
+        let joined = reach(socket, &secret).await;
+        assert!(joined.is_ok() && connections.recv().await.is_some());
+
+        // A server in its place that does not know the secret hears no proof.
+        let folder = tempfile::tempdir().expect("a folder");
+        let fake = Utf8Path::from_path(folder.path()).expect("UTF-8").join("s");
+        let listener = UnixListener::bind(&fake).expect("a socket");
+        let faking = async {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let mut heard = Vec::new();
+            socket.write_all(&[1; 2 * SECRET]).await.expect("bytes");
+            let _ = socket.read_to_end(&mut heard).await;
+            heard.len()
+        };
+        let (refused, heard) = tokio::join!(reach(&fake, &secret), faking);
+        assert!(refused.is_err() && heard == SECRET, "{heard}");
+        let place = socket.parent().expect("a folder").to_owned();
+        drop(offers);
+        assert!(!place.exists(), "nothing stays of it");
+    }
 }

@@ -5,6 +5,7 @@ mod containerd;
 mod finish;
 pub(crate) mod joined;
 mod lease;
+mod meeting;
 mod probe;
 mod removal;
 mod repair;

@@ -20,6 +20,7 @@ use tonic::transport::server::Connected;
 
 use super::Error;
 use super::joined::Offers;
+use super::meeting;
 use crate::protocol::proto::connections_server::ConnectionsServer;
 use crate::protocol::{MARK, VERSION, WINDOW};
 
@@ -33,6 +34,7 @@ const QUESTION_AFTER: u32 = 4;
 /// connections join it meanwhile.
 pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(), Error> {
     let (mut stdio, closed) = Stdio::open().map_err(Error::Stdio)?;
+    meeting::sweep();
     let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Stdio)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Stdio)?;
     stdio.write_all(format!("{MARK}ready {VERSION}\n").as_bytes()).await.map_err(Error::Stdio)?;
@@ -72,6 +74,8 @@ pub(super) struct Stdio {
 impl Stdio {
     /// The streams of this process, and what resolves when they are dropped.
     pub(super) fn open() -> io::Result<(Self, oneshot::Receiver<()>)> {
+        // It was started by the number of a descriptor, which would be its name in lists of processes.
+        let _ = rustix::thread::set_name(c"vcdist");
         let (closes, closed) = oneshot::channel();
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let input: Box<dyn AsyncRead + Send + Unpin> = match socket(&input)? {

@@ -23,10 +23,10 @@ pub use placement::{CachePath, Namespace, Settings, SocketPath};
 use crate::protocol::{self, proto};
 use crate::transport::{self, Duplex, Running, Transport};
 use placement::Answer;
-use proto::OfferRequest;
 use proto::connections_client::ConnectionsClient;
 use proto::helper_client::HelperClient;
 use proto::relay_client::RelayClient;
+use proto::{OfferRequest, OfferResponse};
 
 /// How long a login and the start of the helper may take.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -83,12 +83,16 @@ pub enum Error {
         dynamic: bool,
     },
     /// The node has no folder for the helper.
-    #[error("the node has no folder from which the helper could run")]
+    #[error("the node has no folder from which the helper could run: {said}")]
     #[diagnostic(help(
-        "one of ~/.cache, /var/tmp, /run/user/UID and /dev/shm must be writable for the login user, on a file system \
-         that is not mounted noexec"
+        "one of ~/.cache, /var/lib and /run for root, or ~/.cache, /var/tmp, /run/user/UID and /dev/shm for another user, must \
+         be on a file system that is not mounted noexec, and neither it nor a folder above it may be another user's or \
+         writable for others"
     ))]
-    Nowhere,
+    Nowhere {
+        /// What is wrong with each folder.
+        said: String,
+    },
     /// The node has no `sha256sum`.
     #[error("the node has no {tool}")]
     #[diagnostic(help("install it (coreutils or busybox have it)"))]
@@ -169,7 +173,7 @@ fn sudo_help(said: &str) -> &'static str {
 impl Error {
     /// Whether the node is reached well enough, and no helper can run there.
     pub(crate) fn means_no_helper(&self) -> bool {
-        matches!(self, Self::Architecture { .. } | Self::CannotRun { .. } | Self::Nowhere | Self::Lacks { .. })
+        matches!(self, Self::Architecture { .. } | Self::CannotRun { .. } | Self::Nowhere { .. } | Self::Lacks { .. })
     }
 }
 
@@ -181,13 +185,22 @@ impl Session {
 
     /// Starts the program on the node that `transport` reaches, for `job`.
     pub(crate) async fn begin(transport: &dyn Transport, binary: &Binary, job: Job<'_>) -> Result<Self, Error> {
+        Self::begin_with(transport, binary, job, None).await
+    }
+
+    async fn begin_with(
+        transport: &dyn Transport,
+        binary: &Binary,
+        job: Job<'_>,
+        offer: Option<&OfferResponse>,
+    ) -> Result<Self, Error> {
         let placement::Command { line, script } = placement::command(binary, job);
         let Running { stream, ending } = transport.run(&line).await?;
         let mut stream = BufReader::new(stream);
         // A stream that is broken already shows when the answer is read.
         let _ = stream.write_all(script.as_bytes()).await;
         let _ = stream.flush().await;
-        match start(&mut stream, binary, transport.destination()).await {
+        match start(&mut stream, binary, transport.destination(), offer).await {
             Ok(()) => Ok(Self { channel: protocol::connect(stream).await?, as_root: job.is_as_root(), ending }),
             Err(error) => {
                 drop(stream);
@@ -209,15 +222,20 @@ impl Session {
         }
     }
 
-    /// Has the helper take further connections: the name to join it by.
-    pub(crate) async fn offer(&self) -> Result<String, tonic::Status> {
+    /// Has the helper take further connections: where it is joined, and by what secret.
+    pub(crate) async fn offer(&self) -> Result<OfferResponse, tonic::Status> {
         let answer = timeout(START_WITHIN, ConnectionsClient::new(self.channel()).offer(OfferRequest {})).await;
-        Ok(answer.map_err(|_| tonic::Status::deadline_exceeded("no offer"))??.into_inner().name)
+        Ok(answer.map_err(|_| tonic::Status::deadline_exceeded("no offer"))??.into_inner())
     }
 
-    /// Opens a further connection to the helper that offered itself by `name`, over another `transport`.
-    pub(crate) async fn join(&self, name: &str, transport: &dyn Transport, binary: &Binary) -> Result<Self, Error> {
-        Self::begin(transport, binary, Job::Join { name, as_root: self.as_root }).await
+    /// Opens a further connection to the helper that made this offer, over another `transport`.
+    pub(crate) async fn join(
+        &self,
+        offer: &OfferResponse,
+        transport: &dyn Transport,
+        binary: &Binary,
+    ) -> Result<Self, Error> {
+        Self::begin_with(transport, binary, Job::Join { as_root: self.as_root }, Some(offer)).await
     }
 
     /// The connection; clones share it.
@@ -243,7 +261,12 @@ impl Session {
 }
 
 /// Brings the helper to its first word.
-async fn start(stream: &mut BufReader<Box<dyn Duplex>>, binary: &Binary, destination: &str) -> Result<(), Error> {
+async fn start(
+    stream: &mut BufReader<Box<dyn Duplex>>,
+    binary: &Binary,
+    destination: &str,
+    mut offer: Option<&OfferResponse>,
+) -> Result<(), Error> {
     let mut placed = false;
     loop {
         let Ok(answer) = timeout(START_WITHIN, answer(stream, destination)).await else {
@@ -262,9 +285,18 @@ async fn start(stream: &mut BufReader<Box<dyn Duplex>>, binary: &Binary, destina
             }
             Answer::Need(_) | Answer::Damaged => return Err(Error::Damaged { size: binary.size }),
             Answer::CannotRun(said) => return Err(Error::CannotRun { said, dynamic: binary.elf.dynamic }),
-            Answer::Nowhere => return Err(Error::Nowhere),
+            Answer::Nowhere(said) => return Err(Error::Nowhere { said }),
+            Answer::Ask => match offer.take() {
+                // A stream that is broken already shows when the answer is read.
+                Some(OfferResponse { socket, secret }) => {
+                    let _ = stream.write_all(format!("{secret} {socket}\n").as_bytes()).await;
+                    let _ = stream.flush().await;
+                }
+                None => return Err(Error::Noise { said: "ask".into(), destination: destination.into() }),
+            },
             Answer::Lacks(tool) => return Err(Error::Lacks { tool }),
             Answer::NoSudo => return Err(Error::NoSudo),
+            Answer::NoRoot(said) => return Err(Error::Sudo { said }),
         }
     }
 }

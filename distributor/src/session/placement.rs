@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use vcremote::script::{self, Program, line_before};
 
 use super::binary::Binary;
-use crate::protocol::{MARK, line_before};
+use crate::protocol::MARK;
 
 /// What the helper is told: how it finds the node's containerd, and when it is alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +33,7 @@ pub(crate) enum Job<'a> {
     },
     /// To join a process that is there already with this connection.
     Join {
-        /// By what it offers itself.
-        name: &'a str,
-        /// Whether it runs as root.
+        /// Whether that runs as root.
         as_root: bool,
     },
 }
@@ -45,7 +44,7 @@ impl Job<'_> {
         match self {
             Self::Help(_) => true,
             Self::Relay { .. } => false,
-            Self::Join { as_root, .. } => *as_root,
+            Self::Join { as_root } => *as_root,
         }
     }
 }
@@ -129,18 +128,21 @@ pub(super) enum Answer {
     Damaged,
     /// It is placed and does not run: the words of the attempt.
     CannotRun(String),
-    /// No folder of the node's can take it.
-    Nowhere,
+    /// No folder of the node's can take it: why each cannot.
+    Nowhere(String),
     /// A tool is missing on the node.
     Lacks(String),
     /// The login user is not root, and the node has no sudo.
     NoSudo,
+    /// It runs and asks what to join.
+    Ask,
+    /// sudo does not run it: sudo's words.
+    NoRoot(String),
 }
 
 /// What is run on a node: a line for the login user's shell, and what its stdin begins with.
 ///
-/// Login shells differ in what they make of quotes, and some take no long lines: the line has only what they all take
-/// alike, and the script comes behind it.
+/// The line has what any login shell takes alike, and the script comes behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) line: String,
@@ -163,9 +165,11 @@ impl Answer {
             "need" => Some(Self::Need(rest.into())),
             "damaged" => Some(Self::Damaged),
             "cannot-run" => Some(Self::CannotRun(rest.into())),
-            "nowhere" => Some(Self::Nowhere),
+            "nowhere" => Some(Self::Nowhere(rest.into())),
             "lacks" => Some(Self::Lacks(rest.into())),
+            "ask" => Some(Self::Ask),
             "no-sudo" => Some(Self::NoSudo),
+            "no-root" => Some(Self::NoRoot(rest.into())),
             _ => None,
         }
     }
@@ -173,9 +177,9 @@ impl Answer {
 
 /// What brings `binary` to run for `job`.
 ///
-/// The folder is the login user's alone (mode 0700, checked each time), so nobody can change a helper between the
-/// check of its hash and its start. The file is tried as a script before anything is sent: a file system mounted
-/// `noexec` refuses that, and the next folder is tried.
+/// What root runs lies where root alone may write. An ordinary user has it where that user and root alone may, since whoever
+/// logs in as that user can have root run anything that sudo lets it. Each folder is tried: one on a file system that
+/// runs no programs, or from which root may run none (a home on NFS), is passed over.
 pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
     let Binary { hash, size, .. } = binary;
     let seconds = |time: Duration| time.as_secs().max(1);
@@ -188,34 +192,41 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
             let cache = cache.map(|path| format!(" --cache {}", path.0)).unwrap_or_default();
             format!("relay --stall-timeout {}s{cache}", seconds(stall_timeout))
         }
-        // The node made the name; whatever it is, no shell reads anything into it.
-        Job::Join { name, .. } => {
-            let fits = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
-            format!("join {}", name.chars().filter(fits).collect::<String>())
-        }
+        // What it joins, it is told when it asks.
+        Job::Join { .. } => "join".to_owned(),
     };
     let root = if job.is_as_root() { r#"[ "$u" = 0 ] || as="sudo -n""# } else { ":" };
-    let folders = r#""${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/vcdist" "/var/tmp/vcdist-$u" "/run/user/$u/vcdist" "/dev/shm/vcdist-$u""#;
     let script = [
-        format!("umask 077; u=$(id -u); as=; {root}"),
-        r#"ours() { [ -d "$1" ] && [ -O "$1" ] && case $(ls -ld "$1") in d*) chmod 700 "$1";; *) false;; esac; }"#.into(),
-        // Where openssl is, it uses the processor's own instructions for this, and sha256sum may not.
-        r#"hashed() { h=$(openssl dgst -sha256 -r <"$1" 2>/dev/null) || h=$(sha256sum <"$1"); echo "$h"; }"#.into(),
-        format!(r#"same() {{ case $(hashed "$1") in {hash}*) ;; *) false;; esac; }}"#),
-        format!(r#"go() {{ exec $as "$1" {arguments}; }}"#),
+        script::beginning(Program { hash, size: *size }),
         format!(r#"say() {{ echo "{MARK}$1"; }}"#),
+        format!("as= f=helper-{hash} bad= all=; {root}"),
         r#"command -v sha256sum >/dev/null || { say "lacks sha256sum"; exit 1; }"#.into(),
         r#"[ -z "$as" ] || command -v sudo >/dev/null || { say no-sudo; exit 1; }"#.into(),
+        r#"c=${XDG_CACHE_HOME:-}; [ -n "$c" ] || [ ! -d "${HOME:-}" ] || c=$HOME/.cache"#.into(),
+        r#"if [ "$u" = 0 ]; then set -- /var/lib/vcdist /run/vcdist; else set -- "/var/tmp/vcdist-$u" "/run/user/$u/vcdist" "/dev/shm/vcdist-$u"; fi"#.into(),
+        r#"[ -z "$c" ] || set -- "$c/vcdist" "$@""#.into(),
+        // Comes back where root may run nothing from the folder; sudo itself tells what it does not allow.
         format!(
-            r#"for d in {folders}; do f=$d/helper-{hash}; if [ -x "$f" ] && ours "$d" && same "$f"; then go "$f"; fi; done"#
+            r#"go() {{ [ -n "$as" ] || exec /proc/self/fd/9 {arguments}
+w=$(LC_ALL=C $as "$at/$f" --version 2>&1 9<&-) && exec $as "$at/$f" {arguments} 9<&-
+case $w in *"unable to execute"*|*"ommand not found"*) why="root may not run what is in $at";; *) say "no-root $(echo "$w" | tail -n 1)"; exit 1;; esac
+bad="$bad:$1:" all="$all; $why"; }}"#
         ),
-        r#"room() { mkdir -p "$1" && ours "$1" && t=$1/new.$$ && { echo : >"$t" && chmod 700 "$t" && "$t" && fits "$1" || { rm -f "$t"; false; }; }; }"#.into(),
-        // What `df` says in words that are no number is no reason against a folder.
-        format!(r#"fits() {{ set -- $(df -Pk "$1" | tail -n 1); ! [ "$4" -lt {} ]; }}"#, size.div_ceil(1024)),
+        r#"for d; do if [ -d "$d" ] && own "$d"; then sweep; if has "$f"; then go "$d"; fi; fi; done"#.into(),
+        // Without a program there is nothing to join: it runs already where this one is found.
+        if matches!(job, Job::Join { .. }) { r#"say "nowhere it is gone"; exit 1"# } else { ":" }.into(),
+        // What has arrived does not travel again to the next folder.
         format!(
-            r#"for d in {folders}; do if room "$d" 2>/dev/null; then f=$d/helper-{hash}; say "need $(uname -m)"; head -c {size} >"$t"; if same "$t"; then for o in "$d"/helper-*; do [ "$o" = "$f" ] || rm -f "$o"; done; mv -f "$t" "$f"; r=$("$f" --version 2>&1) || {{ say "cannot-run $r"; exit 1; }}; go "$f"; fi; rm -f "$t"; say damaged; exit 1; fi; done"#
+            r#"for d; do case $bad in *":$d:"*) continue;; esac
+if ! {{ own "$d" && sweep && room; }}; then all="$all; $why"; continue; fi
+if [ -n "$got" ]; then cat /proc/self/fd/9 >"./$t"; else say "need $(uname -m)"; head -c {size} >"./$t"; fi
+if ! {{ command exec 9<"./$t" && same; }}; then rm -f "./$t"; say damaged; exit 1; fi
+for o in helper-*; do [ "$o" = "$f" ] || rm -f "./$o"; done
+mv -f "./$t" "./$f"; got=y
+r=$(/proc/self/fd/9 --version 2>&1) || {{ say "cannot-run $r"; exit 1; }}
+go "$d"; rm -f "./$f"; done"#
         ),
-        "say nowhere; exit 1".into(),
+        r#"say "nowhere ${all#; }"; exit 1"#.into(),
     ]
     .join("\n");
     Command::new(script + "\n")
@@ -247,7 +258,7 @@ mod tests {
     #[test]
     fn shells_accept_the_script() {
         let Command { script, .. } = both();
-        for shell in ["sh", "bash"] {
+        for shell in ["dash", "bash"] {
             let accepts = |script: &str| {
                 let output = std::process::Command::new(shell).args(["-n", "-c", script]).output().expect("a shell");
                 output.status.success()
@@ -262,15 +273,13 @@ mod tests {
         let cache: CachePath = "/var/cache/vc".parse().expect("a path");
         let relay = command(&binary, Job::Relay { cache: Some(&cache), stall_timeout: Duration::from_secs(60) }).script;
         assert!(
-            relay.contains(r#"exec $as "$1" relay --stall-timeout 60s --cache /var/cache/vc; "#)
+            relay.contains("exec /proc/self/fd/9 relay --stall-timeout 60s --cache /var/cache/vc\n")
                 && !relay.contains("sudo -n"),
             "{relay}"
         );
         assert!(both().script.contains("sudo -n"));
-        let joining = |as_root| command(&binary, Job::Join { name: "vcdist-1;reboot", as_root }).script;
-        assert!(
-            joining(false).contains(r#"exec $as "$1" join vcdist-1reboot; "#) && !joining(false).contains("sudo -n")
-        );
+        let joining = |as_root| command(&binary, Job::Join { as_root }).script;
+        assert!(joining(false).contains("exec /proc/self/fd/9 join\n") && !joining(false).contains("sudo -n"));
         assert!(joining(true).contains("sudo -n"));
     }
 
@@ -290,6 +299,11 @@ mod tests {
         assert_eq!(Answer::parse("::vcdist:ready 1\n"), Some(Answer::Ready(1)));
         assert_eq!(Answer::parse("Welcome! ::vcdist:need x86_64\r\n"), Some(Answer::Need("x86_64".into())));
         assert_eq!(Answer::parse("::vcdist:cannot-run sh: not found"), Some(Answer::CannotRun("sh: not found".into())));
+        assert_eq!(
+            Answer::parse("::vcdist:nowhere / belongs to user 7"),
+            Some(Answer::Nowhere("/ belongs to user 7".into()))
+        );
+        assert_eq!(Answer::parse("::vcdist:no-root sudo: no"), Some(Answer::NoRoot("sudo: no".into())));
         assert_eq!(Answer::parse("Last login: today"), None);
         assert_eq!(Answer::parse("::vcdist:ready soon"), None);
     }

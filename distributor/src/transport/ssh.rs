@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use nix::unistd::AccessFlags;
 use tokio::process::Command;
+use vcremote::options;
 
 use super::diagnosis::{Peer, diagnose};
 use super::{Error, Keyring, Running, Transport, child};
@@ -135,7 +136,7 @@ impl Transport for Ssh {
     fn apart(&self) -> Option<Box<dyn Transport>> {
         // The first value of a keyword counts. A connection that the user's configuration shares would be the same one.
         let unshared = ["ControlMaster=no", "ControlPath=none"];
-        let arguments = unshared.iter().flat_map(|option| option_of(option)).chain(self.arguments.clone()).collect();
+        let arguments = options::arguments(unshared).chain(self.arguments.clone()).collect();
         Some(Box::new(Self { arguments, ..self.clone() }))
     }
 }
@@ -165,22 +166,12 @@ impl Listener {
 
 /// ssh takes the first value it is given for a keyword: first what must hold, then what is said of this host, then what is
 /// said of all, then defaults.
-fn arguments(destination: &str, address: &Address, options: &SshOptions) -> Vec<String> {
+fn arguments(destination: &str, address: &Address, said: &SshOptions) -> Vec<String> {
     let mut arguments = Vec::new();
-    if let Some(config) = &options.config {
+    if let Some(config) = &said.config {
         arguments.extend(["-F".to_owned(), config.to_string()]);
     }
-    let must = [
-        "BatchMode=yes",
-        "RequestTTY=no",
-        "RemoteCommand=none",
-        "ClearAllForwardings=yes",
-        "ForwardAgent=no",
-        "ForwardX11=no",
-        "PermitLocalCommand=no",
-        "EscapeChar=none",
-    ];
-    let host_keys: &[&str] = match options.host_keys {
+    let host_keys: &[&str] = match said.host_keys {
         HostKeys::Strict => &["LogLevel=INFO", "StrictHostKeyChecking=yes"],
         // At this level ssh says the fingerprint of every key it is shown.
         HostKeys::Scan => &["LogLevel=DEBUG1", "StrictHostKeyChecking=accept-new"],
@@ -194,20 +185,16 @@ fn arguments(destination: &str, address: &Address, options: &SshOptions) -> Vec<
     let port = address.port.map(|port| format!("Port={port}"));
     let identity = address.identity.as_ref().map(|path| format!("IdentityFile={path}"));
     let defaults = [
-        format!("ConnectTimeout={}", options.connect_timeout.as_secs().max(1)),
-        format!("ServerAliveInterval={}", (options.stall_timeout / ALIVE_QUESTIONS).as_secs().max(1)),
+        format!("ConnectTimeout={}", said.connect_timeout.as_secs().max(1)),
+        format!("ServerAliveInterval={}", (said.stall_timeout / ALIVE_QUESTIONS).as_secs().max(1)),
         format!("ServerAliveCountMax={ALIVE_QUESTIONS}"),
     ];
-    arguments.extend(must.iter().chain(host_keys).flat_map(|must| option_of(must)));
-    arguments.extend(port.iter().chain(&identity).chain(&options.options).flat_map(|said| option_of(said)));
+    arguments.extend(options::arguments(options::MUST.iter().chain(host_keys)));
+    arguments.extend(options::arguments(port.iter().chain(&identity).chain(&said.options)));
     arguments.extend(address.arguments.iter().cloned());
-    arguments.extend(defaults.iter().flat_map(|default| option_of(default)));
+    arguments.extend(options::arguments(defaults));
     arguments.extend(["--".to_owned(), destination.to_owned()]);
     arguments
-}
-
-fn option_of(option: &str) -> [String; 2] {
-    ["-o".to_owned(), option.to_owned()]
 }
 
 #[cfg(test)]

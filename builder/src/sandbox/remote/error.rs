@@ -26,6 +26,13 @@ pub(crate) enum Error {
     ))]
     CannotRun { address: String, why: String },
 
+    #[error("using build host {address}: its folder is not used: {why}")]
+    #[diagnostic(help(
+        "neither the folder nor one above it may be another user's or writable for others, and it must hold programs: make \
+         it so, or name another folder: ssh://HOST/FOLDER"
+    ))]
+    Folder { address: String, why: String },
+
     #[error("using build host {address}: making a sandbox there: {why}")]
     #[diagnostic(help("allow namespaces there, or have it go without, which is recorded: --sandbox auto or off"))]
     Sandbox { address: String, why: String },

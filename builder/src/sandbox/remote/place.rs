@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 
 use camino::Utf8Path;
+use vcremote::script::{self, Program, quoted};
 use vcstore::Blob;
 
 use super::address::Address;
@@ -26,7 +27,7 @@ pub(super) enum Answer {
     Damaged,
     /// It is another machine: `uname -sm`.
     Machine(String),
-    /// The folder cannot be used.
+    /// The folder cannot be used: why not.
     Nowhere(String),
 }
 
@@ -53,34 +54,29 @@ pub(super) fn program() -> Result<(File, Blob), Error> {
     Ok((File::open(THIS_PROGRAM).map_err(Error::OwnProgram)?, blob))
 }
 
-/// One line for the shell of the host. Its folder is its user's alone, so that nobody changes the program between the check
-/// of its hash and its start.
+/// What the shell of the host runs. What is kept there lies where nobody but its user and root may change it, and the
+/// program is checked on the descriptor that is run.
 pub(super) fn script(address: &Address, program: Blob) -> String {
     let folder = match &address.folder {
         Some(folder) => quoted(folder),
-        None => "\"${XDG_CACHE_HOME:-$HOME/.cache}/vcbuild\"".to_owned(),
+        None => "${XDG_CACHE_HOME:-$HOME/.cache}/vcbuild".to_owned(),
     };
     let (hash, size, machine) = (program.digest.hex(), program.size, this_machine());
-    let parts = [
+    [
+        script::beginning(Program { hash: &hash, size }),
         format!("say() {{ printf \"\\n{MARK}%s\\n\" \"$1\"; }}"),
         format!("m=$(uname -sm); [ \"$m\" = \"{machine}\" ] || {{ say \"machine $m\"; exit 0; }}"),
-        format!("umask 077; d={folder}; p=$d/host"),
-        "mkdir -p \"$p\" && [ -O \"$p\" ] && chmod 700 \"$p\" || { say \"nowhere $p\"; exit 0; }".to_owned(),
-        format!("f=$p/vcbuild-{hash}"),
-        format!("same() {{ case $(sha256sum <\"$f\") in {hash}*) true;; *) false;; esac; }}"),
+        format!("d={folder} f=vcbuild-{hash}"),
+        "enter \"$d/store\" || { say \"nowhere $why\"; exit 0; }; s=$at".to_owned(),
+        "own \"$d/host\" || { say \"nowhere $why\"; exit 0; }; sweep".to_owned(),
         format!(
-            "[ -x \"$f\" ] && same || {{ say need; n=$p/new.$$; head -c {size} >\"$n\" && chmod 700 \"$n\" && mv -f \"$n\" \
-             \"$f\"; same || {{ rm -f \"$f\" \"$n\"; say damaged; exit 0; }}; for o in \"$p\"/vcbuild-*; do [ \"$o\" = \
-             \"$f\" ] || rm -f \"$o\"; done; }}"
+            "has \"$f\" || {{ room || {{ say \"nowhere $why\"; exit 0; }}; say need; head -c {size} >\"./$t\"\n\
+             command exec 9<\"./$t\" && same || {{ rm -f \"./$t\"; say damaged; exit 0; }}\n\
+             for o in vcbuild-*; do [ \"$o\" = \"$f\" ] || rm -f \"./$o\"; done; mv -f \"./$t\" \"./$f\"; }}"
         ),
-        "exec \"$f\" build-host --store \"$d/store\"".to_owned(),
-    ];
-    format!("exec sh -c {}", quoted(&parts.join("; ")))
-}
-
-/// `text` as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
+        "exec /proc/self/fd/9 build-host --store \"$s\"\n".to_owned(),
+    ]
+    .join("\n")
 }
 
 #[cfg(test)]
@@ -96,10 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn shells_accept_the_line() {
+    fn shells_accept_the_script() {
         for address in ["ssh://a", "ssh://a/srv/it's"] {
             let script = script(&address.parse().unwrap(), program().unwrap().1);
-            for shell in ["sh", "bash"] {
+            for shell in ["dash", "bash"] {
                 let checked = std::process::Command::new(shell).args(["-n", "-c", &script]).status().unwrap();
                 assert!(checked.success(), "{shell}: {script}");
             }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use vcremote::options;
+use vcremote::script::line_before;
 use vcstore::Blob;
 
 use super::super::Mode;
@@ -49,7 +51,8 @@ impl Session {
     pub(super) fn begin(address: &Address, mode: Mode) -> Result<(Self, Hello), Error> {
         let (file, blob) = program()?;
         let start = |error: io::Error| connect(address, &format!("running ssh: {error}"));
-        let mut process = command(address, &script(address, blob)).spawn().map_err(start)?;
+        let script = script(address, blob);
+        let mut process = command(address, &line_before(&script)).spawn().map_err(start)?;
         let (Some(to), Some(from), Some(said)) = (process.stdin.take(), process.stdout.take(), process.stderr.take())
         else {
             return Err(connect(address, "ssh has no standard input and output"));
@@ -61,6 +64,8 @@ impl Session {
         });
         let (to, from) = (BufWriter::with_capacity(PIECE, to), BufReader::with_capacity(PIECE, from));
         let mut session = Self { process, to, from, words, listener, place: String::new(), address: address.clone() };
+        // A connection that is broken already shows when the answer is read.
+        let _ = session.to.write_all(script.as_bytes()).and_then(|()| session.to.flush());
         session.start(address, &file, blob)?;
         let hello = protocol::send(&mut session.to, &Open { mode }).and_then(|()| protocol::receive(&mut session.from));
         let hello: Hello = hello.map_err(|error| session.cannot_run(address, &error.to_string()))?;
@@ -105,10 +110,7 @@ impl Session {
                     }
                 }
                 Some(Answer::Machine(machine)) => return Err(Error::Machine { address: address(), machine }),
-                Some(Answer::Nowhere(folder)) => {
-                    let why = self.ended(&format!("{folder} cannot be made, or is another's"));
-                    return Err(Error::CannotRun { address: address(), why });
-                }
+                Some(Answer::Nowhere(why)) => return Err(Error::Folder { address: address(), why: self.ended(&why) }),
                 Some(Answer::Need | Answer::Damaged) => {
                     return Err(Error::CannotRun { address: address(), why: self.ended("it did not arrive whole") });
                 }
@@ -157,9 +159,9 @@ impl Drop for Session {
     }
 }
 
-fn command(address: &Address, script: &str) -> Command {
+fn command(address: &Address, line: &str) -> Command {
     let mut command = Command::new("ssh");
-    command.args(["-T", "-o", "BatchMode=yes"]);
+    command.args(options::arguments(options::MUST));
     command.args(["-o", &format!("ConnectTimeout={CONNECT_SECONDS}")]);
     command.args(["-o", &format!("ServerAliveInterval={ALIVE_SECONDS}")]);
     if let Some(file) = variable("VCBUILD_SSH_CONFIG") {
@@ -171,7 +173,7 @@ fn command(address: &Address, script: &str) -> Command {
     if let Some(port) = address.port {
         command.args(["-p", &port.to_string()]);
     }
-    command.args(["--", &address.host, script]);
+    command.args(["--", &address.host, line]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::Digest;
 
 use super::network::Network;
 use super::{Login, Peculiar, processes};
@@ -17,11 +18,14 @@ use super::{Login, Peculiar, processes};
 /// Where a rig is for whoever logs in to it.
 pub(crate) const INSIDE: &str = "/mnt";
 
-/// The folder of a rig that is `/var/tmp` for whoever logs in.
+/// The folders of a rig that are these for whoever logs in, with their modes.
 pub(super) const VAR_TMP: &str = "var-tmp";
+pub(super) const VAR_LIB: &str = "var-lib";
+pub(super) const RUN: &str = "run";
+const OWN: [(&str, &str, u32); 3] = [(VAR_TMP, "/var/tmp", 0o1777), (VAR_LIB, "/var/lib", 0o755), (RUN, "/run", 0o755)];
 
 /// The ordinary user's number.
-const ORDINARY_ID: u32 = 10_001;
+pub(crate) const ORDINARY_ID: u32 = 10_001;
 
 /// A process that is ended with the rig.
 pub(super) struct Daemon(Child);
@@ -152,11 +156,15 @@ pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Networ
         Some(network) => network.enter(),
         None => Command::new("env"),
     };
-    // Whoever logs in finds the rig in one place, on whatever node that is, and in /var/tmp nothing of another rig's.
-    let own = path.join(VAR_TMP);
-    fs::create_dir_all(&own).expect("a folder");
-    fs::set_permissions(&own, fs::Permissions::from_mode(0o1777)).expect("its mode");
-    let binds = format!("mount --bind {path} {INSIDE} && mount --bind {own} /var/tmp");
+    // Whoever logs in finds the rig in one place, on whatever node that is, and where helpers may be nothing of another rig's.
+    let mut binds = format!("mount --bind {path} {INSIDE}");
+    for (own, place, mode) in OWN {
+        let own = path.join(own);
+        fs::create_dir_all(&own).expect("a folder");
+        fs::set_permissions(&own, fs::Permissions::from_mode(mode)).expect("its mode");
+        binds += &format!(" && mount --bind {own} {place}");
+    }
+    fs::create_dir_all(path.join(RUN).join("sshd")).expect("sshd's folder");
     let line = format!("{binds} && {}", with_user(path, peculiar));
     command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", &line]);
     let log = fs::File::options().create(true).append(true).open(path.join("sshd.log")).expect("a log");
@@ -170,8 +178,14 @@ fn with_user(path: &Utf8Path, peculiar: &Peculiar) -> String {
     let sshd = format!("{alias}exec /usr/sbin/sshd -D -e -f {path}/sshd_config");
     let rule = match peculiar.login {
         Login::Root => return sshd,
-        Login::Sudo | Login::NoSudo => "NOPASSWD: ALL",
-        Login::SudoWithPassword => "ALL",
+        Login::Sudo | Login::NoSudo => "NOPASSWD: ALL".to_owned(),
+        Login::SudoWithPassword => "ALL".to_owned(),
+        // As docs/nodes.md has it.
+        Login::SudoHelper => {
+            let hash = Digest::of(&fs::read(super::vcdist()).expect("the program")).hex();
+            let helper = format!("sha256:{hash} {path}/cache/vcdist/helper-{hash}");
+            format!("NOPASSWD: {helper} --version, {helper} helper *, {helper} join")
+        }
     };
     let etc = path.join("etc");
     fs::create_dir_all(etc.join("sudoers.d")).expect("a folder");

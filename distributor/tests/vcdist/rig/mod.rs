@@ -26,8 +26,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 use vcstore::{Digest, Store};
 
-pub(crate) use daemons::INSIDE;
-use daemons::{Daemon, VAR_TMP, containerd, sshd, tmpfs, tool, write_sshd};
+use daemons::{Daemon, RUN, VAR_LIB, VAR_TMP, containerd, sshd, tmpfs, tool, write_sshd};
+pub(crate) use daemons::{INSIDE, ORDINARY_ID};
 pub(crate) use fleet::Fleet;
 pub(crate) use images::{image, noise, program};
 pub(crate) use line::Line;
@@ -74,6 +74,8 @@ pub(crate) enum Login {
     Sudo,
     /// An ordinary user whom sudo asks for a password.
     SudoWithPassword,
+    /// An ordinary user whom sudo lets run this helper as root, and nothing else.
+    SudoHelper,
     /// An ordinary user on a node without sudo.
     NoSudo,
 }
@@ -242,6 +244,16 @@ impl Rig {
     /// What logins have for `/var/tmp`.
     pub(crate) fn var_tmp(&self) -> Utf8PathBuf {
         self.path().join(VAR_TMP)
+    }
+
+    /// What logins have for `/var/lib`.
+    pub(crate) fn var_lib(&self) -> Utf8PathBuf {
+        self.path().join(VAR_LIB)
+    }
+
+    /// What logins have for `/run`.
+    pub(crate) fn run(&self) -> Utf8PathBuf {
+        self.path().join(RUN)
     }
 
     /// Places the helper as a push would, without a byte on the link.
