@@ -48,7 +48,9 @@ pub fn is_address_or_dns_name(text: &str) -> bool {
 
 /// Whether it is one word that begins an option of no program.
 fn is_word(text: &str) -> bool {
-    let bad = |c: char| c.is_whitespace() || c.is_control() || !c.is_ascii() || OF_SHELLS.contains(c);
+    // Beyond ASCII, letters and digits alone: what is none may change how the rest is shown.
+    let beyond = |c: char| !c.is_ascii() && !c.is_alphanumeric();
+    let bad = |c: char| c.is_whitespace() || c.is_control() || beyond(c) || OF_SHELLS.contains(c);
     !text.is_empty() && !text.starts_with('-') && !text.contains(bad)
 }
 
@@ -60,8 +62,18 @@ mod tests {
 
     #[test]
     fn hosts_are_addresses_names_and_aliases() {
-        for host in ["w1", "w1.lan", "10.0.0.5", "fd00::5", "fe80::1%eth0", "::ffff:10.0.0.5", "my_alias", "a+b", "W1"]
-        {
+        for host in [
+            "w1",
+            "w1.lan",
+            "10.0.0.5",
+            "fd00::5",
+            "fe80::1%eth0",
+            "::ffff:10.0.0.5",
+            "my_alias",
+            "w\u{e9}1",
+            "a+b",
+            "W1",
+        ] {
             assert!(is_host(host), "{host}");
         }
         for bad in [
@@ -93,7 +105,6 @@ mod tests {
             "a,b",
             "#w1",
             "\u{202e}w1",
-            "w\u{e9}",
             "a\u{a0}b",
             "fd00::5::1",
         ] {

@@ -1,17 +1,14 @@
 //! What the system's `ssh` is told on every command line of ours, whatever its user's configuration says.
 
-/// What must hold: nothing is asked, nothing is forwarded, nothing runs on this machine, and what runs there is what we say.
-/// `ssh` takes the first value it is given for a keyword, so these come before all others.
-pub const MUST: [&str; 8] = [
-    "BatchMode=yes",
-    "RequestTTY=no",
-    "RemoteCommand=none",
-    "ClearAllForwardings=yes",
-    "ForwardAgent=no",
-    "ForwardX11=no",
-    "PermitLocalCommand=no",
-    "EscapeChar=none",
-];
+/// Nothing of this machine's is lent to the other, and nothing runs here.
+pub const NOTHING_LENT: [&str; 4] =
+    ["ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no", "PermitLocalCommand=no"];
+
+/// What must hold where a program of ours is at the other end: nothing is asked, what runs there is what we say, and nothing
+/// is lent. `ssh` takes the first value it is given for a keyword, so these come before all others.
+pub fn must() -> impl Iterator<Item = &'static str> {
+    ["BatchMode=yes", "RequestTTY=no", "RemoteCommand=none", "EscapeChar=none"].into_iter().chain(NOTHING_LENT)
+}
 
 /// The arguments behind options, `KEYWORD=VALUE` each.
 pub fn arguments<S: AsRef<str>>(options: impl IntoIterator<Item = S>) -> impl Iterator<Item = String> {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use camino::Utf8PathBuf;
 use reqwest::Url;
+use vcremote::destination::{is_host, is_user};
 
 use crate::project::parse_reference;
 
@@ -82,8 +83,7 @@ fn ssh(text: &str) -> Result<Address, String> {
     let url: Url = text.parse().map_err(|why| format!("{text:?} is no address: {why}"))?;
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let user = url.username();
-    // ssh would take what begins with a dash for an option.
-    if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
+    if !is_host(&host) || !(user.is_empty() || is_user(user)) {
         return Err(format!("{text:?} names no host: give ssh://USER@HOST/PATH"));
     }
     if url.password().is_some() {
@@ -143,6 +143,9 @@ mod tests {
             "https://cache.example?a=b",
             "ssh://-oProxyCommand=x/srv",
             "ssh://-l@host/srv",
+            "ssh://$(x)/srv",
+            "ssh://a;b@host/srv",
+            "ssh://a'b/srv",
             "ssh://user:secret@host/srv",
             "ssh://host",
             "ssh://host/a%20b",

@@ -50,6 +50,11 @@ pub(super) struct Nodes {
     )]
     inventory: Option<Utf8PathBuf>,
 
+    /// Know the nodes' host keys by the names of the nodes, and not by their addresses (ssh's HostKeyAlias): no node then
+    /// answers in the place of another.
+    #[arg(long, help_heading = "SSH", conflicts_with = "host")]
+    host_key_alias: bool,
+
     /// The group of the inventory that is meant.
     #[arg(long, value_name = "NAME", default_value = "all", requires = "inventory")]
     group: String,
@@ -64,7 +69,7 @@ pub(super) struct Ssh {
     client: Client,
 
     /// Login user on the nodes [default: as the inventory or ssh's configuration says].
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = ssh_user)]
     ssh_user: Option<String>,
 
     /// An option for ssh, as after its -o; may be repeated.
@@ -120,6 +125,7 @@ impl Nodes {
             exclude: self.exclude.clone(),
             selector: self.selector.clone(),
             include_control_plane: self.include_control_plane,
+            keys_by_name: self.host_key_alias,
         }
     }
 
@@ -151,7 +157,7 @@ impl Nodes {
 impl Nodes {
     /// One node by its name, whatever its role; a host where no API and no inventory is asked.
     pub(super) async fn find_one(&self, name: &str, ssh: &Ssh) -> Result<Node, Error> {
-        let choice = Choice { names: vec![name.to_owned()], ..Choice::default() };
+        let choice = Choice { names: vec![name.to_owned()], keys_by_name: self.host_key_alias, ..Choice::default() };
         let found = match &self.inventory {
             Some(path) => nodes::from_inventory(ansible::read(path, "all")?.hosts, &choice)?,
             None if !self.host.is_empty() => vec![nodes::from_host(name, ssh.is_unsaid())?],
@@ -181,6 +187,12 @@ impl Ssh {
     fn is_unsaid(&self) -> bool {
         self.ssh_user.is_none() && self.ssh_option.is_empty() && self.ssh_config.is_none()
     }
+}
+
+/// A user as ssh takes it.
+fn ssh_user(text: &str) -> Result<String, String> {
+    let valid = vcremote::destination::is_user(text);
+    valid.then(|| text.to_owned()).ok_or_else(|| "this is not a valid name of a user".to_owned())
 }
 
 /// An option that ssh takes after `-o`, unless another of ours says it.

@@ -12,6 +12,7 @@ use kube::api::{Api, ListParams};
 use miette::Diagnostic;
 use thiserror::Error;
 use vcmanifests::workloads::{CONTROL_PLANE_LABELS, OS_LABEL};
+use vcremote::destination;
 
 use crate::cluster::{self, Cluster};
 pub use reach::{Address, Reach};
@@ -57,6 +58,8 @@ pub struct Choice {
     pub selector: Option<String>,
     /// The control plane's nodes too.
     pub include_control_plane: bool,
+    /// Host keys are known by the nodes' names, and not by their addresses.
+    pub keys_by_name: bool,
 }
 
 /// What a node is to VirtualCluster.
@@ -123,7 +126,7 @@ pub enum Error {
         selector: Option<String>,
     },
     /// A host that ssh would take for something else.
-    #[error("{host:?} is no host")]
+    #[error("{host:?} is not a valid host")]
     #[diagnostic(help(
         "give an address or a name that ssh knows, as [USER@]HOST[:PORT]; an IPv6 address with a port as [::1]:22"
     ))]
@@ -162,11 +165,17 @@ pub async fn from_api(cluster: &Cluster, choice: &Choice) -> Result<Vec<Node>, E
 pub(crate) fn meant(api: &ApiNode, choice: &Choice) -> Option<Node> {
     let role = role(api);
     let chosen = !matches!(role, Role::Foreign(_)) && !choice.exclude.contains(&name(api)) && means(choice, api, &role);
-    chosen.then(|| {
-        let mut node = read(api);
-        place(&mut node, api);
-        node
-    })
+    let mut node = chosen.then(|| read(api))?.ok()?;
+    know(&mut node, choice);
+    place(&mut node, api);
+    Some(node)
+}
+
+/// Notes by what name a node's host keys are known.
+fn know(node: &mut Node, choice: &Choice) {
+    if let Reach::Ssh(address) = &mut node.reach {
+        address.key_alias = choice.keys_by_name.then(|| node.name.clone());
+    }
 }
 
 /// Notes whether a node is the machine this runs on.
@@ -204,7 +213,7 @@ pub fn from_inventory(hosts: Vec<ansible::Host>, choice: &Choice) -> Result<Vec<
     let known: BTreeSet<String> = hosts.iter().map(|host| host.name.clone()).collect();
     check_names(&known, choice)?;
     let meant = |host: &ansible::Host| choice.names.is_empty() || choice.names.contains(&host.name);
-    let nodes: Vec<Node> = hosts
+    let mut nodes: Vec<Node> = hosts
         .into_iter()
         .filter(|host| meant(host) && !choice.exclude.contains(&host.name))
         .map(|host| match host.reach {
@@ -212,6 +221,7 @@ pub fn from_inventory(hosts: Vec<ansible::Host>, choice: &Choice) -> Result<Vec<
             Reach::Local => by_hand(host.name, Reach::Local),
         })
         .collect();
+    nodes.iter_mut().for_each(|node| know(node, choice));
     if nodes.is_empty() { Err(Error::NoWorker { selector: None }) } else { Ok(nodes) }
 }
 
@@ -242,7 +252,9 @@ fn choose(items: &[ApiNode], selected: Option<&BTreeSet<String>>, choice: &Choic
             role => means(choice, item, &role),
         };
         if meant && selected.is_none_or(|selected| selected.contains(&name(item))) {
-            nodes.push(read(item));
+            let mut node = read(item)?;
+            know(&mut node, choice);
+            nodes.push(node);
         }
     }
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -272,21 +284,24 @@ pub(crate) fn role(node: &ApiNode) -> Role {
     }
 }
 
-fn read(node: &ApiNode) -> Node {
+fn read(node: &ApiNode) -> Result<Node, Error> {
     let name = name(node);
+    if !destination::is_address_or_dns_name(&name) {
+        return Err(Error::BadHost { host: name });
+    }
     let status = node.status.as_ref();
     let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let info = status.and_then(|status| status.node_info.as_ref());
-    Node {
-        reach: Reach::Ssh(Address::of(address(addresses).unwrap_or_else(|| name.clone()))),
+    Ok(Node {
+        reach: Reach::Ssh(Address::of(address(&name, addresses).unwrap_or_else(|| name.clone()))),
         ready: Some(conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")),
         architecture: info.map(|info| info.architecture.clone()),
         runtime: info
             .and_then(|info| info.container_runtime_version.split_once("://"))
             .map(|(name, version)| Runtime { name: name.into(), version: version.into() }),
         name,
-    }
+    })
 }
 
 fn name(node: &ApiNode) -> String {
@@ -297,8 +312,15 @@ fn boot_id(node: &ApiNode) -> &str {
     node.status.as_ref().and_then(|status| status.node_info.as_ref()).map_or("", |info| &info.boot_id)
 }
 
-fn address(addresses: &[NodeAddress]) -> Option<String> {
-    ADDRESS_TYPES.iter().find_map(|kind| addresses.iter().find(|a| a.type_ == *kind)).map(|a| a.address.clone())
+/// The best of a node's addresses. What a node says of itself is no user, port or option of ssh's: anything but an address or a
+/// name is passed over.
+fn address(name: &str, addresses: &[NodeAddress]) -> Option<String> {
+    let best_first = ADDRESS_TYPES.iter().flat_map(|kind| addresses.iter().filter(move |one| one.type_ == *kind));
+    let (sound, bad): (Vec<_>, Vec<_>) = best_first.partition(|one| destination::is_address_or_dns_name(&one.address));
+    for NodeAddress { address, type_ } in bad {
+        tracing::warn!("{name}: its {type_} {address:?} is neither an address nor a name, and is passed over");
+    }
+    sound.first().map(|one| one.address.clone())
 }
 
 #[cfg(test)]
@@ -372,6 +394,53 @@ mod tests {
         let runtime = nodes[0].runtime.clone().expect("runtime");
         assert_eq!((runtime.name.as_str(), runtime.version.as_str()), ("containerd", "1.6.20~ds1"));
         assert_eq!(nodes[0].ready, Some(true));
+    }
+
+    #[test]
+    fn what_a_node_says_of_its_address_is_an_address_or_a_name_and_nothing_else() {
+        let reached = |addresses: serde_json::Value| {
+            let nodes = choose(&[node("w1", &addresses, &json!({}))], None, &Choice::default()).expect("a worker");
+            let Reach::Ssh(address) = &nodes[0].reach else { panic!("{nodes:?}") };
+            assert_eq!((&address.user, address.port, address.is_sound()), (&None, None, true));
+            address.host.clone()
+        };
+        for bad in [
+            "root@10.0.0.5",
+            "-oProxyCommand=reboot",
+            "10.0.0.5:22",
+            "[fd00::5]",
+            "fe80::1%eth0",
+            "ssh://root@w2",
+            "a b",
+            "",
+            "w2;x",
+            "w2\n",
+            "\u{1b}[2Jw2",
+            "*",
+        ] {
+            let one = |kind: &str, address: &str| json!({"type": kind, "address": address});
+            assert_eq!(reached(json!([one("InternalIP", bad), one("ExternalIP", "8.8.4.4")])), "8.8.4.4", "{bad:?}");
+            assert_eq!(reached(json!([one("InternalIP", bad), one("InternalIP", "10.0.0.7")])), "10.0.0.7", "{bad:?}");
+            assert_eq!(reached(json!([one("Hostname", bad)])), "w1", "{bad:?}");
+        }
+        assert_eq!(reached(json!([{"type": "InternalIP", "address": "fd00::5"}])), "fd00::5");
+        for bad in ["-v", "root@w1", "a b", ""] {
+            let nodes = choose(&[node(bad, &json!([]), &json!({}))], None, &Choice::default());
+            assert!(matches!(nodes, Err(Error::BadHost { .. })), "{bad:?}: {nodes:?}");
+        }
+    }
+
+    #[test]
+    fn host_keys_are_known_by_addresses_unless_asked_otherwise() {
+        let aliases = |keys_by_name| {
+            let nodes = choose(&cluster(), None, &Choice { keys_by_name, ..Choice::default() }).expect("workers");
+            nodes.into_iter().map(|node| match node.reach {
+                Reach::Ssh(address) => address.key_alias,
+                Reach::Local => None,
+            })
+        };
+        assert!(aliases(false).all(|alias| alias.is_none()));
+        assert_eq!(aliases(true).flatten().collect::<Vec<_>>(), ["w1", "w2"]);
     }
 
     #[test]

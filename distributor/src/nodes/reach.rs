@@ -1,6 +1,7 @@
 //! How a node is reached: over SSH at an address, or not over the network at all.
 
 use camino::Utf8PathBuf;
+use vcremote::destination;
 
 /// How commands get to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Address {
     pub identity: Option<Utf8PathBuf>,
     /// Further arguments for the system's ssh, as an inventory has them.
     pub arguments: Vec<String>,
+    /// The name that its host keys are known by, where it is not the host.
+    pub key_alias: Option<String>,
 }
 
 impl Address {
@@ -61,10 +64,9 @@ impl Address {
 
     /// Whether ssh takes its words for a user and a host, and for nothing else.
     pub(crate) fn is_sound(&self) -> bool {
-        let word = |text: &str| {
-            !text.is_empty() && !text.starts_with('-') && !text.contains(|c: char| c.is_whitespace() || c.is_control())
-        };
-        word(&self.host) && self.user.as_deref().is_none_or(word)
+        destination::is_host(&self.host)
+            && self.user.as_deref().is_none_or(destination::is_user)
+            && self.key_alias.as_deref().is_none_or(destination::is_host)
     }
 
     /// `[USER@]HOST` as a person would type it after `ssh`, with `user` where the address names none.
@@ -95,6 +97,43 @@ mod tests {
         assert_eq!(read("[fd00::5]:22"), (String::new(), "fd00::5".into(), Some(22)));
         assert_eq!(read("[fd00::5]"), (String::new(), "fd00::5".into(), None));
         assert_eq!(read("a@example.org@w1"), ("a@example.org".into(), "w1".into(), None));
+        assert_eq!(read("fe80::1%eth0"), (String::new(), "fe80::1%eth0".into(), None));
+        assert_eq!(read("[fe80::1%eth0]:22"), (String::new(), "fe80::1%eth0".into(), Some(22)));
+    }
+
+    #[test]
+    fn what_ssh_would_take_for_something_else_is_no_host() {
+        for bad in [
+            "",
+            "-oProxyCommand=reboot",
+            "ops@-v",
+            "-l@w1",
+            "ops@",
+            "@w1",
+            "w1:0",
+            "w1:65536",
+            "w1:",
+            "w1:ssh",
+            "[w1",
+            "w1]",
+            "[w1]x",
+            "[]",
+            "[fd00::5]22",
+            "ssh://w1",
+            "ssh://root@w1:22",
+            "w1/24",
+            "w1%eth0",
+            "fe80::1%eth0;x",
+            "a b",
+            "a\nb",
+            "ops\u{1b}[2J@w1",
+            "$(x)@w1",
+            "w1;x",
+            "`w1`",
+            "\u{202e}1w",
+        ] {
+            assert_eq!(Address::parse(bad), None, "{bad:?}");
+        }
     }
 
     proptest! {

@@ -2,12 +2,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
+use vcremote::folder::{self, Unfit};
 use vcstore::{Digest, Keep, Store};
 
 /// How long a blob that has come in part is kept.
@@ -29,9 +30,15 @@ pub(super) struct Cache {
 /// Why the cache cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub(super) enum Error {
-    #[error("the relay's cache {path} {why}")]
-    #[diagnostic(help("name another folder with --relay-cache, or make this one the login user's alone (chmod 700)"))]
-    Unfit { path: Utf8PathBuf, why: &'static str },
+    #[error("the relay's cache {path} is not used: {source}")]
+    #[diagnostic(help(
+        "name another folder with --relay-cache, or make this one and those above it the login user's or root's, and writable \
+         for nobody else (chmod go-w)"
+    ))]
+    Unfit { path: Utf8PathBuf, source: Unfit },
+    #[error("the relay's login user has no home for a cache")]
+    #[diagnostic(help("name a folder on the relay with --relay-cache"))]
+    NoHome,
     #[error("using the relay's cache {path}: {source}")]
     #[diagnostic(help("name a folder that the login user may write to with --relay-cache"))]
     Io { path: Utf8PathBuf, source: io::Error },
@@ -46,10 +53,10 @@ pub(super) enum Error {
 impl Cache {
     /// Opens the cache in this folder, else in the login user's own.
     pub(super) fn open(folder: Option<Utf8PathBuf>) -> Result<Self, Error> {
-        let path = folder.unwrap_or_else(default_folder);
+        let path = folder.or_else(default_folder).ok_or(Error::NoHome)?;
+        // What is in it becomes images on every node: nobody else may write to it, or put another in its place.
+        let path = folder::enter(&path).map_err(|source| Error::Unfit { path, source })?;
         let failed = |source| Error::Io { path: path.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed)?;
-        check(&path)?;
         let (partial, used) = (path.join("partial"), path.join("used"));
         for folder in [&partial, &used] {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
@@ -177,22 +184,10 @@ fn remove(path: &Utf8Path) -> io::Result<()> {
     }
 }
 
-fn default_folder() -> Utf8PathBuf {
+fn default_folder() -> Option<Utf8PathBuf> {
     let folder = |name| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
-    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-    cache.unwrap_or_else(|| "/var/tmp".into()).join("vcdist-relay")
-}
-
-/// What is in the cache becomes images on every node: nobody else may write to it.
-fn check(path: &Utf8Path) -> Result<(), Error> {
-    let unfit = |why| Err(Error::Unfit { path: path.into(), why });
-    let data = fs::symlink_metadata(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    match data {
-        data if !data.is_dir() => unfit("is no folder"),
-        data if data.uid() != rustix::process::geteuid().as_raw() => unfit("belongs to another user"),
-        data if data.mode() & 0o022 != 0 => unfit("may be written to by others"),
-        _ => Ok(()),
-    }
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(cache.join("vcdist-relay"))
 }
 
 #[cfg(test)]
@@ -258,10 +253,18 @@ mod tests {
         let (_folder, path) = folder();
         fs::create_dir(&path).expect("a folder");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("its mode");
-        let refused = Cache::open(Some(path.clone())).expect_err("refused").to_string();
-        assert_eq!(refused, format!("the relay's cache {path} may be written to by others"));
+        let refused = |path: &Utf8Path| Cache::open(Some(path.to_owned())).expect_err("refused").to_string();
+        let why = format!("{path} may be written to by others");
+        assert_eq!(refused(&path), format!("the relay's cache {path} is not used: {why}"));
+        let below = path.join("cache");
+        assert_eq!(refused(&below), format!("the relay's cache {below} is not used: {why}"));
+        assert!(!below.exists(), "nothing is made where others may write");
+        // A link counts for where it leads.
         let link = path.with_file_name("link");
         std::os::unix::fs::symlink(&path, &link).expect("a link");
-        assert!(Cache::open(Some(link)).expect_err("refused").to_string().ends_with("is no folder"));
+        assert_eq!(refused(&link), format!("the relay's cache {link} is not used: {why}"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+        let cache = Cache::open(Some(link)).expect("the login user's own");
+        assert_eq!(cache.partial, path.join("partial"));
     }
 }

@@ -294,7 +294,9 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
             .iter()
             .filter_map(|part| {
                 let digest = part.digest.parse().ok()?;
-                Some(Sending { blob: Blob { digest, size: *wanted.get(&digest)? }, offset: part.offset })
+                let size = *wanted.get(&digest)?;
+                // Whatever it says, no more is there than the blob has.
+                Some(Sending { blob: Blob { digest, size }, offset: part.offset.min(size) })
             })
             .collect();
         if lacking.is_empty() {
@@ -403,9 +405,9 @@ impl Heard {
         if let Some(lacked) = self.lacked.map(|blobs| blobs as u64) {
             let report = &mut outcome.report;
             let came = lacked.saturating_sub(report.blobs.needed);
-            report.blobs = Blobs { needed: lacked, sent: report.blobs.sent + came };
-            report.bytes.sent += self.before;
-            outcome.blobs_sent += came;
+            report.blobs = Blobs { needed: lacked, sent: report.blobs.sent.saturating_add(came) };
+            report.bytes.sent = report.bytes.sent.saturating_add(self.before);
+            outcome.blobs_sent = outcome.blobs_sent.saturating_add(came);
             if report.result == NodeResult::UpToDate {
                 report.result = NodeResult::Pushed;
             }

@@ -49,6 +49,7 @@ pub(crate) struct Target {
     user: Option<String>,
     host: String,
     port: Option<u16>,
+    key_alias: Option<String>,
     ready: Option<bool>,
     architecture: Option<String>,
     runtime: Option<(String, String)>,
@@ -115,7 +116,7 @@ pub(crate) struct Outcome {
 impl Target {
     /// The node, unless it is this machine, or is reached in a way of this machine's alone: why not.
     pub(crate) fn of(node: &Node) -> Result<Self, &'static str> {
-        let Reach::Ssh(Address { user, host, port, identity, arguments }) = &node.reach else {
+        let Reach::Ssh(Address { user, host, port, identity, arguments, key_alias }) = &node.reach else {
             return Err("it is this machine, which needs no relay");
         };
         if identity.is_some() || !arguments.is_empty() {
@@ -127,6 +128,7 @@ impl Target {
             user: user.clone(),
             host: host.clone(),
             port: *port,
+            key_alias: key_alias.clone(),
             ready: node.ready,
             architecture: node.architecture.clone(),
             runtime,
@@ -135,7 +137,7 @@ impl Target {
 
     /// The node again.
     pub(crate) fn node(self) -> Node {
-        let address = Address { user: self.user, port: self.port, ..Address::of(self.host) };
+        let address = Address { user: self.user, port: self.port, key_alias: self.key_alias, ..Address::of(self.host) };
         Node {
             name: self.name,
             reach: Reach::Ssh(address),

@@ -15,6 +15,8 @@ pub(super) struct Peer {
     pub(super) host: String,
     /// A port other than the usual one, where the options name it.
     pub(super) port: Option<u16>,
+    /// The name that its host keys are known by, where it is not the host.
+    pub(super) alias: Option<String>,
 }
 
 /// The error behind exit status `status` (none: ended by a signal) and `stderr`.
@@ -64,17 +66,22 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
 impl Peer {
     /// The command that fetches its host keys.
     pub(super) fn keyscan(&self) -> String {
-        match self.port {
+        let scan = match self.port {
             Some(port) => format!("ssh-keyscan -p {port} {}", self.host),
             None => format!("ssh-keyscan {}", self.host),
+        };
+        match &self.alias {
+            Some(alias) => format!("{scan} | sed 's/^[^ ]*/{alias}/'"),
+            None => scan,
         }
     }
 
     /// What `ssh-keygen -R` calls it.
     pub(super) fn known_hosts_name(&self) -> String {
-        match self.port {
-            Some(port) => format!("'[{}]:{port}'", self.host),
-            None => self.host.clone(),
+        match (&self.alias, self.port) {
+            (Some(alias), _) => alias.clone(),
+            (None, Some(port)) => format!("'[{}]:{port}'", self.host),
+            (None, None) => self.host.clone(),
         }
     }
 }
@@ -96,7 +103,7 @@ mod tests {
     use super::{Peer, diagnose};
 
     fn peer() -> Peer {
-        Peer { destination: "ops@10.0.0.5".into(), host: "10.0.0.5".into(), port: Some(2222) }
+        Peer { destination: "ops@10.0.0.5".into(), host: "10.0.0.5".into(), port: Some(2222), alias: None }
     }
 
     fn message(status: Option<i32>, stderr: &str) -> String {
@@ -173,5 +180,16 @@ mod tests {
         let error = diagnose(&peer(), Some(255), "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\n");
         let help = error.help().expect("help").to_string();
         assert!(help.contains("`ssh-keygen -R '[10.0.0.5]:2222'`"), "{help}");
+    }
+
+    #[test]
+    fn help_names_what_keys_are_known_by() {
+        let peer = Peer { alias: Some("w1".into()), ..peer() };
+        let help = |said: &str| diagnose(&peer, Some(255), said).help().expect("help").to_string();
+        let unknown = help("Host key verification failed.\n");
+        let scan = "`ssh-keyscan -p 2222 10.0.0.5 | sed 's/^[^ ]*/w1/' >> ~/.ssh/known_hosts`";
+        assert!(unknown.contains(scan), "{unknown}");
+        let changed = help("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\n");
+        assert!(changed.contains("`ssh-keygen -R w1`"), "{changed}");
     }
 }

@@ -86,6 +86,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// ssh would take the words for something else than a host and a user.
+    #[error("{destination:?} is not a valid host, or its user is not valid")]
+    #[diagnostic(help(
+        "a host is an address or a name that ssh knows, without spaces, quotes and a dash at its beginning"
+    ))]
+    BadHost {
+        /// `[USER@]HOST`.
+        destination: String,
+    },
     /// The node's host key is in no `known_hosts`.
     #[error("the host key of {host} is not known: {said}")]
     #[diagnostic(help(

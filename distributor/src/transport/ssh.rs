@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use nix::unistd::AccessFlags;
 use tokio::process::Command;
-use vcremote::options;
+use vcremote::{destination, options};
 
 use super::diagnosis::{Peer, diagnose};
 use super::{Error, Keyring, Running, Transport, child};
@@ -85,6 +85,7 @@ pub struct Ssh {
     arguments: Vec<String>,
     peer: Peer,
     host_keys: HostKeys,
+    is_sound: bool,
 }
 
 impl Ssh {
@@ -100,7 +101,8 @@ impl Ssh {
         });
         Self {
             arguments: arguments(&destination, address, options),
-            peer: Peer { destination, host: address.host.clone(), port },
+            peer: Peer { destination, host: address.host.clone(), port, alias: address.key_alias.clone() },
+            is_sound: address.is_sound() && options.user.as_deref().is_none_or(destination::is_user),
             host_keys: options.host_keys,
         }
     }
@@ -113,6 +115,9 @@ impl Transport for Ssh {
 
     fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<Running, Error>> {
         async move {
+            if !self.is_sound {
+                return Err(Error::BadHost { destination: self.peer.destination.clone() });
+            }
             tracing::debug!(arguments = ?self.arguments, "starting ssh");
             let mut command = Command::new("ssh");
             command.args(&self.arguments).arg(line);
@@ -184,15 +189,17 @@ fn arguments(destination: &str, address: &Address, said: &SshOptions) -> Vec<Str
     };
     let port = address.port.map(|port| format!("Port={port}"));
     let identity = address.identity.as_ref().map(|path| format!("IdentityFile={path}"));
+    // A name that the user's own options give counts for more.
+    let alias = address.key_alias.as_ref().map(|alias| format!("HostKeyAlias={alias}"));
     let defaults = [
         format!("ConnectTimeout={}", said.connect_timeout.as_secs().max(1)),
         format!("ServerAliveInterval={}", (said.stall_timeout / ALIVE_QUESTIONS).as_secs().max(1)),
         format!("ServerAliveCountMax={ALIVE_QUESTIONS}"),
     ];
-    arguments.extend(options::arguments(options::MUST.iter().chain(host_keys)));
+    arguments.extend(options::arguments(options::must().chain(host_keys.iter().copied())));
     arguments.extend(options::arguments(port.iter().chain(&identity).chain(&said.options)));
     arguments.extend(address.arguments.iter().cloned());
-    arguments.extend(options::arguments(defaults));
+    arguments.extend(options::arguments(alias.into_iter().chain(defaults)));
     arguments.extend(["--".to_owned(), destination.to_owned()]);
     arguments
 }
@@ -244,5 +251,26 @@ mod tests {
         assert!(line.contains(" -o IdentityFile=/keys/site "), "{line}");
         assert!(line.find("StrictHostKeyChecking=yes") < line.find("StrictHostKeyChecking=no -C"), "{line}");
         assert!(line.ends_with(" -- root@10.0.0.5"), "{line}");
+        assert!(
+            !line.contains("HostKeyAlias"),
+            "host keys are known by addresses unless the user says otherwise: {line}"
+        );
+    }
+
+    #[test]
+    fn a_name_for_host_keys_comes_after_what_the_user_says() {
+        let address = Address { key_alias: Some("w1".into()), ..Address::of("10.0.0.5".into()) };
+        let said = SshOptions { options: vec!["HostKeyAlias=mine".into()], ..options() };
+        let line = line(&address, &said);
+        assert!(line.find("HostKeyAlias=mine") < line.find("HostKeyAlias=w1"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn what_ssh_would_take_for_something_else_is_never_its_argument() {
+        for (host, user) in [("root@10.0.0.5", None), ("-oProxyCommand=reboot", None), ("w1", Some("-l"))] {
+            let address = Address { user: user.map(str::to_owned), ..Address::of(host.into()) };
+            let refused = Ssh::new(&address, &options()).run("true").await.expect_err("refused");
+            assert!(refused.to_string().ends_with("is not a valid host, or its user is not valid"), "{refused}");
+        }
     }
 }

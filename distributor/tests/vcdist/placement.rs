@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use camino::Utf8Path;
 
-use crate::rig::{Login, ORDINARY_ID, Peculiar, Rig, image};
+use crate::rig::{Login, ORDINARY_ID, Peculiar, Pushed, Rig, image};
 
 #[test]
 fn a_cache_folder_that_runs_nothing_or_takes_nothing_is_passed_over() {
@@ -71,9 +71,7 @@ fn root_runs_nothing_from_a_folder_that_another_user_can_change() {
     // With nowhere else to go, the reasons are said, and `ctr` does the work.
     rig.within("mount -o remount,bind,ro /var/lib; mount -o remount,bind,ro /run");
     fs::remove_dir_all(rig.var_lib().join("vcdist")).expect("a folder");
-    let pushed = rig.push(&["manager"]);
-    assert_eq!(pushed.node()["result"], "up-to-date");
-    let said = pushed.stderr();
+    let said = through_ctr(&rig, "root");
     let why = format!("no folder from which the helper could run: {cache} may be written to by others; ");
     assert!(said.contains(&why) && said.contains("Read-only file system"), "{said}");
 }
@@ -106,7 +104,9 @@ fn root_may_run_nothing_from_the_login_users_home() {
     let (helper, placed) = (names(&other).remove(0), cache.join("vcdist"));
     fs::create_dir_all(&placed).expect("a folder");
     fs::copy(other.join(&helper), placed.join(&helper)).expect("a helper");
-    chown(&placed, Some(ORDINARY_ID), Some(ORDINARY_ID)).expect("its owner");
+    for path in [&placed, &placed.join(&helper)] {
+        chown(path, Some(ORDINARY_ID), Some(ORDINARY_ID)).expect("its owner");
+    }
     fs::remove_dir_all(&other).expect("a folder");
     assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
     assert_eq!((rig.helpers().len(), names(&other).len()), (1, 1), "it is copied, and stays for the other node");
@@ -119,9 +119,8 @@ fn root_may_run_nothing_from_the_login_users_home() {
     // Nowhere may root run it: its ctr works.
     refuse(rig.path(), "unable to execute $2: Permission denied");
     rig.within("mount -t tmpfs -o noexec,mode=1777 tmpfs /var/tmp; mount -t tmpfs -o noexec,mode=1777 tmpfs /dev/shm");
-    let pushed = rig.push(&["manager"]);
-    assert_eq!(pushed.node()["result"], "up-to-date");
-    assert!(pushed.stderr().contains(&format!("root may not run what is in {placed}; ")), "{}", pushed.stderr());
+    let said = through_ctr(&rig, "operator");
+    assert!(said.contains(&format!("root may not run what is in {placed}; ")), "{said}");
 }
 
 #[test]
@@ -173,6 +172,17 @@ fn what_logins_that_were_cut_left_goes_with_the_next() {
     assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
     assert_eq!(names(&cache).len(), 1, "{:?}", names(&cache));
     assert!(!left.exists());
+}
+
+/// Pushes to a node where no helper can run; what is said of that.
+fn through_ctr(rig: &Rig, user: &str) -> String {
+    let node = rig.push(&["manager"]).node();
+    assert_eq!((node["result"].as_str(), node["via"].as_str()), (Some("up-to-date"), Some("ctr")));
+    let (config, host) = (rig.path().join("ssh_config"), format!("{user}@127.0.0.1"));
+    let arguments = ["manager", "--ssh-config", config.as_str(), "--host", &host];
+    let told: Pushed = rig.vcdist("push", &arguments).output().expect("vcdist runs").into();
+    assert_eq!(told.code(), 0, "{}", told.stderr());
+    told.stderr()
 }
 
 /// The names in a folder; none where there is no folder.

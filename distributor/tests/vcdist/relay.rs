@@ -226,8 +226,10 @@ fn what_fails_behind_a_relay_is_said_of_its_node() {
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("its mode");
     let refused = site.push(&["manager", "--relay-cache", open.as_str()]);
     assert_eq!(refused.code(), 1);
-    let expected =
-        format!("relaying through {}: the relay's cache {open} may be written to by others", site.relay.address());
+    let expected = format!(
+        "relaying through {}: the relay's cache {open} is not used: {open} may be written to by others",
+        site.relay.address()
+    );
     assert!(refused.stderr().contains(&expected), "{}", refused.stderr());
 
     site.calm();

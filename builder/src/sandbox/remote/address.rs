@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use reqwest::Url;
+use vcremote::destination::{is_host, is_user};
 
 /// `ssh://[USER@]HOST[:PORT][/FOLDER]`: a machine, and the folder there that its store and this program are kept in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +24,7 @@ impl FromStr for Address {
         let url: Url = text.parse().map_err(|why| wrong(&format!("is no address ({why})")))?;
         let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let user = url.username();
-        // ssh would take what begins with a dash for an option.
-        if url.scheme() != "ssh" || host.is_empty() || host.starts_with('-') || user.starts_with('-') {
+        if url.scheme() != "ssh" || !is_host(&host) || !(user.is_empty() || is_user(user)) {
             return Err(wrong("names no host"));
         }
         if url.password().is_some() {
@@ -57,7 +57,20 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("ssh://builder/".parse::<Address>(), "ssh://builder".parse::<Address>());
-        for bad in ["", "builder", "http://builder", "ssh://", "ssh://-x", "ssh://-l@a", "ssh://a:b@c", "ssh://a/b?c"] {
+        for bad in [
+            "",
+            "builder",
+            "http://builder",
+            "ssh://",
+            "ssh://-x",
+            "ssh://-l@a",
+            "ssh://a:b@c",
+            "ssh://a/b?c",
+            "ssh://$(x)",
+            "ssh://a;b@c",
+            "ssh://%2Dx@c;d",
+            "ssh://a`b`",
+        ] {
             assert!(bad.parse::<Address>().is_err(), "{bad:?} must be refused");
         }
     }

@@ -161,7 +161,7 @@ impl Drop for Session {
 
 fn command(address: &Address, line: &str) -> Command {
     let mut command = Command::new("ssh");
-    command.args(options::arguments(options::MUST));
+    command.args(options::arguments(options::must()));
     command.args(["-o", &format!("ConnectTimeout={CONNECT_SECONDS}")]);
     command.args(["-o", &format!("ServerAliveInterval={ALIVE_SECONDS}")]);
     if let Some(file) = variable("VCBUILD_SSH_CONFIG") {

@@ -11,6 +11,9 @@ pub(super) const ALL: &str = "all";
 /// The group of hosts that are in no other.
 const UNGROUPED: &str = "ungrouped";
 
+/// More hosts than any site has: a bound for a file that is a mistake, or somebody's trap.
+const MOST: usize = 100_000;
+
 /// The variable that orders groups of one depth.
 const PRIORITY: &str = "ansible_group_priority";
 
@@ -29,7 +32,7 @@ pub(super) struct Groups {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Group {
-    hosts: Vec<String>,
+    hosts: BTreeSet<String>,
     children: Vec<String>,
     vars: Vars,
     /// Whether a section of it was seen, and not only its name among another's children.
@@ -43,15 +46,21 @@ impl Groups {
     }
 
     /// Puts a host into a group.
-    pub(super) fn add_host(&mut self, group: &str, host: &str, vars: impl IntoIterator<Item = (String, String)>) {
-        if !self.hosts.iter().any(|known| known == host) {
+    pub(super) fn add_host(
+        &mut self,
+        group: &str,
+        host: &str,
+        vars: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), String> {
+        if !self.host_vars.contains_key(host) {
+            if self.hosts.len() >= MOST {
+                return Err(format!("it has more than {MOST} hosts"));
+            }
             self.hosts.push(host.to_owned());
         }
-        let members = &mut self.group(group).hosts;
-        if !members.iter().any(|known| known == host) {
-            members.push(host.to_owned());
-        }
+        self.group(group).hosts.insert(host.to_owned());
         self.host_vars.entry(host.to_owned()).or_default().extend(vars);
+        Ok(())
     }
 
     /// Puts a group under another.
@@ -80,7 +89,10 @@ impl Groups {
         if let Some((name, _)) = self.groups.iter().find(|(name, group)| !group.declared && *name != ALL) {
             return Err(format!("the group {name} is named among children and declared nowhere"));
         }
-        for name in self.groups.keys() {
+        // What is in a circle never has all its parents behind it.
+        let depths = self.ranks().depths;
+        let stuck = self.groups.keys().filter(|name| *name != ALL && !depths.contains_key(name.as_str()));
+        for name in stuck.chain(self.groups.get_key_value(ALL).map(|(name, _)| name)) {
             if self.below(name).skip(1).any(|below| below == name) {
                 return Err(format!("the group {name} is a child of its own"));
             }
@@ -108,22 +120,19 @@ impl Groups {
             return None;
         }
         let below: BTreeSet<&str> = self.below(group).collect();
-        let is_in = |host: &&String| below.iter().any(|name| self.groups[*name].hosts.contains(host));
+        let is_in = |host: &&String| below.iter().any(|name| self.groups[*name].hosts.contains(*host));
         Some(self.hosts.iter().filter(is_in).cloned().collect())
     }
 
     /// What holds for a host. The further from `all` a group is, the later it speaks; among those equally far, the one of
     /// the higher priority, then of the later name. Files beside the inventory win over it, the host over its groups.
-    pub(super) fn vars_of(&self, host: &str) -> Vars {
-        let mut of: Vec<(usize, i64, &str)> = self
-            .groups
-            .iter()
-            .filter(|(name, _)| *name != ALL && self.below(name).any(|below| self.has(below, host)))
-            .map(|(name, group)| {
-                let priority = group.vars.get(PRIORITY).and_then(|text| text.parse().ok()).unwrap_or(1);
-                (self.depth(name), priority, name.as_str())
-            })
-            .collect();
+    pub(super) fn vars_of(&self, host: &str, ranks: &Ranks<'_>) -> Vars {
+        let rank = |name| {
+            let group = self.groups.get(name);
+            let priority = group.and_then(|group| group.vars.get(PRIORITY)?.parse().ok()).unwrap_or(1);
+            (ranks.depths.get(name).copied().unwrap_or(0), priority, name)
+        };
+        let mut of: Vec<(usize, i64, &str)> = ranks.groups_of(host).into_iter().map(rank).collect();
         of.sort_unstable();
         let order = || [ALL].into_iter().chain(of.iter().map(|(_, _, name)| *name));
         let mut vars = Vars::new();
@@ -134,15 +143,46 @@ impl Groups {
         vars
     }
 
+    /// How the groups stand to each other. Each is looked at once, however many ways lead to it.
+    pub(super) fn ranks(&self) -> Ranks<'_> {
+        let named = || self.groups.iter().filter(|(name, _)| *name != ALL).map(|(name, group)| (name.as_str(), group));
+        let (mut parents, mut groups) = (BTreeMap::<&str, BTreeSet<&str>>::new(), BTreeMap::<&str, Vec<&str>>::new());
+        for (name, group) in named() {
+            for child in &group.children {
+                parents.entry(child).or_default().insert(name);
+            }
+            for host in &group.hosts {
+                groups.entry(host).or_default().push(name);
+            }
+        }
+        // A group comes after all that it is a child of; its depth is how many stand between it and `all` on the longest way.
+        let mut left: BTreeMap<&str, usize> = parents.iter().map(|(child, of)| (*child, of.len())).collect();
+        let (mut depths, mut known) = (BTreeMap::new(), BTreeMap::<&str, usize>::new());
+        let mut next: Vec<&str> = named().map(|(name, _)| name).filter(|name| !left.contains_key(name)).collect();
+        while let Some(name) = next.pop() {
+            let depth: usize = known.get(name).copied().unwrap_or(0);
+            depths.insert(name, depth);
+            let children: BTreeSet<&str> =
+                self.groups.get(name).into_iter().flat_map(|group| &group.children).map(String::as_str).collect();
+            for child in children {
+                let most = known.entry(child).or_default();
+                *most = (depth + 1).max(*most);
+                if let Some(left) = left.get_mut(child) {
+                    *left -= 1;
+                    if *left == 0 {
+                        next.push(child);
+                    }
+                }
+            }
+        }
+        Ranks { depths, parents, groups }
+    }
+
     fn group(&mut self, name: &str) -> &mut Group {
         // These two are there without being declared.
         let group = self.groups.entry(name.to_owned()).or_default();
         group.declared |= name == ALL || name == UNGROUPED;
         group
-    }
-
-    fn has(&self, group: &str, host: &str) -> bool {
-        self.groups.get(group).is_some_and(|group| group.hosts.iter().any(|known| known == host))
     }
 
     /// The group itself, then every group below it; one that is below itself comes again at the end.
@@ -158,14 +198,30 @@ impl Groups {
         }
         found.into_iter()
     }
+}
 
-    /// How many groups stand between it and `all`, on the longest way. There are no circles: [`Groups::check`].
-    fn depth(&self, group: &str) -> usize {
-        let parents = self
-            .groups
-            .iter()
-            .filter(|(name, parent)| *name != ALL && parent.children.iter().any(|child| child == group));
-        parents.map(|(name, _)| self.depth(name) + 1).max().unwrap_or(0)
+/// How groups stand to each other, without `all`.
+pub(super) struct Ranks<'a> {
+    /// How far each is from `all`; none for those in a circle and below one.
+    depths: BTreeMap<&'a str, usize>,
+    /// What each is a child of.
+    parents: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    /// The groups that name a host.
+    groups: BTreeMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Ranks<'a> {
+    /// The groups that a host is in, by itself or through their children.
+    fn groups_of(&self, host: &str) -> BTreeSet<&'a str> {
+        let mut found = BTreeSet::new();
+        let mut next = self.groups.get(host).cloned().unwrap_or_default();
+        while let Some(name) = next.pop() {
+            if found.insert(name) {
+                next.extend(self.parents.get(name).into_iter().flatten());
+            }
+        }
+        found.remove(ALL);
+        found
     }
 }
 

@@ -67,7 +67,7 @@ fn take(groups: &mut Groups, section: &Section, line: &str) -> Result<(), String
                 vars.push((name.to_owned(), value.to_owned()));
             }
             for name in names {
-                groups.add_host(group, &name, vars.clone());
+                groups.add_host(group, &name, vars.clone())?;
             }
         }
         Section::Vars(group) => {

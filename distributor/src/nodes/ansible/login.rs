@@ -69,6 +69,7 @@ pub(super) fn reach(host: &str, vars: &Vars, notes: &mut Notes) -> Result<Reach,
         port,
         identity: text(&["ansible_ssh_private_key_file", "ansible_private_key_file"])?.map(|path| home(&path).into()),
         arguments,
+        key_alias: None,
     };
     if address.is_sound() {
         Ok(Reach::Ssh(address))

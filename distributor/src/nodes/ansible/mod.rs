@@ -8,11 +8,16 @@ mod ranges;
 mod vars;
 mod yaml;
 
+use std::io::Read;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
 use super::Reach;
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 /// A host of an inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +133,7 @@ pub enum Error {
 /// # Errors
 /// When the file cannot be read or understood, has no such group, or a host of it cannot be reached over SSH.
 pub fn read(path: &Utf8Path, group: &str) -> Result<Hosts, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let text = text(path)?;
     let dynamic = |what| Err(Error::Dynamic { path: path.to_owned(), what });
     if text.starts_with("#!") {
         return dynamic("a program");
@@ -152,11 +157,24 @@ pub fn read(path: &Utf8Path, group: &str) -> Result<Hosts, Error> {
         return Err(Error::Empty { path: path.to_owned(), group: group.to_owned() });
     }
     let (mut hosts, mut notes) = (Vec::new(), login::Notes::default());
+    let ranks = groups.ranks();
     for name in names {
-        let reach = login::reach(&name, &groups.vars_of(&name), &mut notes)?;
+        let reach = login::reach(&name, &groups.vars_of(&name, &ranks), &mut notes)?;
         hosts.push(Host { name, reach });
     }
     Ok(Hosts { hosts, notes: notes.sentences() })
+}
+
+/// The text of a file, which must have an end.
+fn text(path: &Utf8Path) -> Result<String, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(LARGEST + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > LARGEST {
+        return Err(failed(std::io::Error::other(format!("it has more than {} MiB", LARGEST >> 20))));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(super) fn expand(pattern: &str) -> Result<(Vec<String>, Option<u16>), String
     }
     names.iter_mut().for_each(|name| *name += rest);
     match names.iter().find(|name| !Address::of((*name).clone()).is_sound()) {
-        Some(bad) => Err(format!("{bad:?} is no host")),
+        Some(bad) => Err(format!("{bad:?} is not a valid host")),
         None => Ok((names, port)),
     }
 }

@@ -184,3 +184,63 @@ fn what_cannot_be_read_is_said_with_its_place() {
     assert!(error.to_string().ends_with("hosts.yml: w is no mapping"), "{error}");
     assert!(error.help().expect("help").to_string().contains("ansible-inventory -i "));
 }
+
+#[test]
+fn a_hostile_inventory_ends_with_a_message_and_in_time() {
+    let said = |name: &str, text: &str| match hosts(name, text, "all") {
+        Ok(found) => format!("{} hosts", found.hosts.len()),
+        Err(error) => error.to_string(),
+    };
+    // Each line stands for ten thousand hosts, and each range for ten more in another.
+    let lines: String = (0..11).map(|line| format!("h{line}-[1:10000]\n")).collect();
+    let many = said("hosts", &lines);
+    assert!(many.ends_with("it has more than 100000 hosts"), "{many}");
+    assert!(said("hosts", "h[1:9999][1:9999][1:9999]\n").contains("stands for more than 10000 hosts"));
+    assert!(said("hosts", "h[0:18446744073709551615]\n").contains("stands for more than 10000 hosts"));
+    assert!(said("hosts", "h[0:18446744073709551615:18446744073709551615]\n").contains("hosts"));
+    // As many ways through groups as there are atoms, and a chain of groups that no stack would hold.
+    let diamonds: String = (0..80)
+        .map(|n| format!("[g{n}:children]\na{n}\nb{n}\n[a{n}:children]\ng{}\n[b{n}:children]\ng{}\n", n + 1, n + 1))
+        .collect();
+    assert_eq!(said("hosts", &format!("{diamonds}[g80]\nw1\n")), "1 hosts");
+    let chain: String = (0..50_000).map(|n| format!("[g{n}:children]\ng{}\n", n + 1)).collect();
+    assert_eq!(said("hosts", &format!("{chain}[g50000]\nw1\n")), "1 hosts");
+    // Names of names of names, and nesting without end.
+    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let before = format!("*a{}", n - 1);
+        laughs += &format!("a{n}: &a{n} [{}]\n", [before.as_str(); 9].join(", "));
+    }
+    for text in [laughs, "[".repeat(100_000), "{a: ".repeat(100_000), "a: &a {b: *a}".to_owned(), "- ".repeat(100_000)]
+    {
+        assert!(said("hosts.yml", &text).contains("reading the inventory "), "{:.40}", text);
+    }
+    let deep = (0..100).fold("hosts: {w1: }".to_owned(), |inner, n| format!("children: {{g{n}: {{{inner}}}}}"));
+    assert!(said("hosts.yml", &format!("all: {{{deep}}}")).contains("reading the inventory "));
+    // What would be an option, a user or a way out of the folder.
+    for (text, words) in [
+        ("-oProxyCommand=reboot\n", "is not a valid host"),
+        ("root@w1\n", "is not a valid host"),
+        ("w1 ansible_host=root@w2\n", "which ssh does not take for a host"),
+        ("w1 ansible_host=-v\n", "which ssh does not take for a host"),
+        ("w1 ansible_user='-l x'\n", "which ssh does not take for a host"),
+        ("w1 ansible_port=-1\n", "which is no port"),
+        ("w1 ansible_port=70000\n", "which is no port"),
+    ] {
+        assert!(said("hosts", text).contains(words), "{text}: {}", said("hosts", text));
+    }
+    let endless = read(Utf8Path::new("/dev/zero"), "all").expect_err("it has no end");
+    assert!(std::error::Error::source(&endless).is_some_and(|why| why.to_string() == "it has more than 16 MiB"));
+}
+
+#[test]
+fn no_name_of_a_group_leads_out_of_the_folder_of_variables() {
+    let (_folder, path) = folder(&[
+        ("site/hosts", "[../secret]\nw1\n[..]\nw2\n[/etc]\nw3\n"),
+        ("site/secret.yml", "ansible_user: stolen\n"),
+        ("site/other.yml", "ansible_user: stolen\n"),
+        ("site/group_vars/all.yml", "ansible_user: ops\n"),
+    ]);
+    let found = read(&path.join("site/hosts"), "all").expect("an inventory");
+    assert_eq!(addresses(&found), ["w1=ops@w1", "w2=ops@w2", "w3=ops@w3"]);
+}

@@ -31,6 +31,10 @@ pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups) -> Result<(), Er
 /// The files that speak of `name`, in the order in which Ansible reads them.
 fn files(folder: &Utf8Path, name: &str) -> Result<Vec<Utf8PathBuf>, Error> {
     let mut found = Vec::new();
+    // A name is no way out of the folder.
+    if name.contains('/') || name.starts_with('.') {
+        return Ok(found);
+    }
     for candidate in [name.to_owned(), format!("{name}.yml"), format!("{name}.yaml"), format!("{name}.json")] {
         let path = folder.join(candidate);
         if path.is_file() {
@@ -54,7 +58,7 @@ fn files(folder: &Utf8Path, name: &str) -> Result<Vec<Utf8PathBuf>, Error> {
 }
 
 fn read(path: &Utf8Path) -> Result<Vars, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let text = super::text(path)?;
     if text.starts_with(VAULT) {
         tracing::info!("{path} is encrypted and passed over");
         return Ok(Vars::new());

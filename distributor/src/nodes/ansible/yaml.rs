@@ -51,7 +51,7 @@ fn take(groups: &mut Groups, name: &str, group: &Value, depth: usize) -> Result<
                         vars.entry("ansible_port".into()).or_insert_with(|| port.to_string());
                     }
                     for host in names {
-                        groups.add_host(name, &host, vars.clone());
+                        groups.add_host(name, &host, vars.clone())?;
                     }
                 }
             }

@@ -208,9 +208,12 @@ impl Route {
         host_keys: HostKeys,
     ) -> Result<Self, Error> {
         let Some(address) = crate::nodes::Address::parse(jump) else {
-            return Err(Error::Configuration { place: "ProxyJump".into(), why: format!("{jump:?} is no host") });
+            return Err(Error::Configuration {
+                place: "ProxyJump".into(),
+                why: format!("{jump:?} is not a valid host"),
+            });
         };
-        let peer = Peer { destination: address.destination(None), host: address.host, port: None };
+        let peer = Peer { destination: address.destination(None), host: address.host, port: None, alias: None };
         let mut said = Vec::new();
         said.extend(address.user.map(|user| ("ProxyJump".to_owned(), format!("User={user}"))));
         said.extend(address.port.map(|port| ("ProxyJump".to_owned(), format!("Port={port}"))));

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex;
+use vcremote::destination;
 
 use super::diagnosis::Peer;
 use super::ssh::{HostKeys, SshOptions};
@@ -44,13 +45,13 @@ impl Embedded {
     #[must_use]
     pub fn new(address: &Address, options: &SshOptions) -> Self {
         let destination = address.destination(options.user.as_deref());
-        let peer = Peer { destination, host: address.host.clone(), port: None };
+        let peer = Peer { destination, host: address.host.clone(), port: None, alias: address.key_alias.clone() };
         Self { peer, address: address.clone(), options: options.clone(), connection: Mutex::default() }
     }
 
     /// What is said before the configuration is, the first first: of this host, then of all.
     fn said(&self) -> Result<Vec<(String, String)>, Error> {
-        let Address { user, port, identity, arguments, .. } = &self.address;
+        let Address { user, port, identity, arguments, key_alias, .. } = &self.address;
         let ours = |option: String| ("the command line".to_owned(), option);
         let mut said = Vec::new();
         said.extend(user.iter().chain(&self.options.user).take(1).map(|user| ours(format!("User={user}"))));
@@ -58,10 +59,14 @@ impl Embedded {
         said.extend(identity.iter().map(|path| (INVENTORY.to_owned(), format!("IdentityFile=\"{path}\""))));
         said.extend(self.options.options.iter().map(|option| ("--ssh-option".to_owned(), option.clone())));
         said.extend(from_arguments(arguments)?.into_iter().map(|option| (INVENTORY.to_owned(), option)));
+        said.extend(key_alias.iter().map(|alias| ours(format!("HostKeyAlias={alias}"))));
         Ok(said)
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, super::Error> {
+        if !self.address.is_sound() || !self.options.user.as_deref().is_none_or(destination::is_user) {
+            return Err(super::Error::BadHost { destination: self.peer.destination.clone() });
+        }
         let mut kept = self.connection.lock().await;
         match kept.as_ref().filter(|connection| !connection.is_closed()) {
             Some(connection) => Ok(Arc::clone(connection)),
