@@ -32,7 +32,7 @@ pub fn is_user(text: &str) -> bool {
     is_word(&text.replacen('\\', "", 1))
         && !text.starts_with('\\')
         && !text.ends_with('\\')
-        && !text.contains(['/', ':'])
+        && !text.contains(['/', ':', '%'])
 }
 
 /// Whether this is an address of the Internet, or a name in the DNS: what the Kubernetes API may say of a node. No address

@@ -59,7 +59,8 @@ impl SshCache {
         _permit: Permit,
     ) -> Self {
         let within = format!("ConnectTimeout={}", timeout.as_secs().max(1));
-        let mut options: Vec<String> = options::arguments(options::must().chain([within.as_str()])).collect();
+        let mut options: Vec<String> =
+            options::arguments(options::must()).chain(options::arguments([within])).collect();
         if let Some(file) = variable("VCBUILD_SSH_CONFIG") {
             options.extend(["-F".to_owned(), file.into_string()]);
         }

@@ -1,7 +1,7 @@
 //! A build host: an sshd on the loopback address, and a folder of its own for what vcbuild keeps there.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -156,6 +156,68 @@ fn a_host_that_cannot_be_used_is_named_with_why() {
     let run = build(&bench, &sshd, "one", &["--source-dir", "app"]);
     run.failed(1, &["connecting to build host ssh://127.0.0.1:", "ost key verification failed"]);
     assert!(!bench.path("host").exists());
+}
+
+#[test]
+fn a_folder_that_another_user_can_change_is_refused_and_left_as_it_is() {
+    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    write(&bench, "echo > x");
+    let host = bench.path("host");
+    let set = |path: &Path, owner: u32, mode: u32| {
+        std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::create_dir(&host).unwrap();
+    let refused = |words: &str| {
+        build(&bench, &sshd, "one", &["--source-dir", "app"]).failed(1, &["its folder is not used: ", words]);
+    };
+    for (owner, mode, words) in [
+        (0, 0o777, "may be written to by others"),
+        (0, 0o775, "may be written to by others"),
+        (12_345, 0o755, "belongs to user 12345"),
+    ] {
+        set(&host, owner, mode);
+        refused(&format!("{} {words}", host.display()));
+        assert_eq!(fs::read_dir(&host).unwrap().count(), 0, "nothing is made there");
+        assert_eq!(fs::metadata(&host).unwrap().permissions().mode() & 0o7777, mode, "its mode stays");
+    }
+    // A link in the place of the program's folder, as another could have made it before the folder was the user's.
+    set(&host, 0, 0o700);
+    let secret = bench.path("secret");
+    fs::create_dir(&secret).unwrap();
+    set(&secret, 0, 0o755);
+    symlink(&secret, host.join("host")).unwrap();
+    refused(&format!("{} is a link", host.join("host").display()));
+    assert_eq!(
+        (fs::read_dir(&secret).unwrap().count(), fs::metadata(&secret).unwrap().permissions().mode() & 0o777),
+        (0, 0o755)
+    );
+    fs::remove_file(host.join("host")).unwrap();
+    // What lies there under the program's name and is another is not run; what a cut login left goes.
+    build(&bench, &sshd, "one", &["--source-dir", "app"]).ok();
+    let program = fs::read_dir(host.join("host")).unwrap().next().unwrap().unwrap().path();
+    fs::write(&program, "#!/bin/sh\ntouch ran\n").unwrap();
+    fs::write(host.join("host/new.4194999"), "part").unwrap();
+    build(&bench, &sshd, "two", &["--source-dir", "app"]).ok();
+    assert!(fs::metadata(&program).unwrap().len() > 1_000_000 && !host.join("host/ran").exists());
+    assert_eq!(fs::read_dir(host.join("host")).unwrap().count(), 1);
+}
+
+#[test]
+fn ssh_lends_the_host_nothing_and_runs_nothing_here() {
+    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    write(&bench, "echo > x");
+    let marker = bench.path("ran");
+    let config = fs::read_to_string(sshd.client_config()).unwrap();
+    let lent = format!(
+        "PermitLocalCommand yes\nLocalCommand touch {}\nRemoteCommand false\nRequestTTY force\nForwardAgent yes\n\
+         LocalForward {} 127.0.0.1:1\nExitOnForwardFailure yes\n",
+        marker.display(),
+        bench.path("missing/forwarded").display()
+    );
+    fs::write(sshd.client_config(), config + &lent).unwrap();
+    build(&bench, &sshd, "one", &["--source-dir", "app"]).ok();
+    assert!(!marker.exists());
 }
 
 #[test]
