@@ -97,7 +97,6 @@ impl Config {
 }
 
 /// `$XDG_CONFIG_HOME`, else `~/.config`.
-
 pub(crate) fn config_folder() -> Option<Utf8PathBuf> {
     variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))
 }

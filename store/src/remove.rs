@@ -120,7 +120,7 @@ mod tests {
         fs::write(inside.join("a/b/c/file"), "x").unwrap();
         symlink(&outside, inside.join("a/link")).unwrap();
         symlink(&outside, top.join("link")).unwrap();
-        let close = |path: &Utf8PathBuf| fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        let close = |path: &Utf8PathBuf| fs::set_permissions(path, Permissions::from_mode(0o0)).unwrap();
         for path in [outside.join("d"), outside.clone(), inside.join("a/b/c"), inside.join("a/b"), inside.join("a")] {
             close(&path);
         }

@@ -92,7 +92,7 @@ impl Disk {
 fn full(systems: &[Utf8PathBuf]) -> io::Result<u64> {
     let one = |folder: &Utf8PathBuf| {
         let stat = statvfs(folder.as_std_path())?;
-        Ok(u64::from(stat.blocks().saturating_sub(stat.blocks_free())) * stat.fragment_size())
+        Ok(stat.blocks().saturating_sub(stat.blocks_free()) * stat.fragment_size())
     };
     systems.iter().map(one).sum()
 }

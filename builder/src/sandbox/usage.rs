@@ -222,8 +222,8 @@ fn files(init: Pid) -> io::Result<u64> {
         return Ok(0);
     }
     let full = statvfs(root.as_str())?;
-    let blocks = u64::from(full.blocks().saturating_sub(full.blocks_free())) * full.fragment_size();
-    Ok(blocks + u64::from(full.files().saturating_sub(full.files_free())) * super::mounts::INODE)
+    let blocks = full.blocks().saturating_sub(full.blocks_free()) * full.fragment_size();
+    Ok(blocks + full.files().saturating_sub(full.files_free()) * super::mounts::INODE)
 }
 
 /// What the segments of System V take in this process's namespace, which is the sandbox's (proc_sysvipc(5)).
