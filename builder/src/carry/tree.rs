@@ -146,7 +146,7 @@ mod tests {
             let tree = || git(&["write-tree", "--prefix=files/"]);
             let hash = |folder: &str| super::hash(&path.join(folder), &tree()).unwrap();
             assert_eq!(hash("files"), tree(), "{format}");
-            fs::write(path.join("files/a/b/c"), "other").unwrap();
+            fs::write(path.join("files/a/b/c"), format).unwrap();
             assert_ne!(hash("files"), tree(), "{format}");
             assert_eq!(hash("files/empty"), git(&["hash-object", "-t", "tree", "/dev/null"]));
             fs::remove_dir_all(path.join(".git")).unwrap();
