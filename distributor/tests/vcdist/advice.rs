@@ -6,7 +6,7 @@ use std::path::Path;
 mod shared;
 
 /// Options of vcbuild, kubectl and Ansible that messages speak of.
-const FOREIGN: [&str; 6] = ["--as", "--components", "--list", "--platform", "--show-labels", "--yaml"];
+const FOREIGN: [&str; 7] = ["--as", "--components", "--list", "--overwrite", "--platform", "--show-labels", "--yaml"];
 
 #[test]
 fn advice_can_be_followed() {
