@@ -186,7 +186,4 @@ fn code_that_needs_c_is_named_as_such() {
     // With something left of the package it is not found until it is compiled.
     bench.write("hello/pkg/c/other.go", "package c\n");
     build().failed(1, &["undefined: c.One", why]);
-    fs::remove_file(bench.path("hello/pkg/c/c.go")).unwrap();
-    bench.write("hello/pkg/c/one.c", "int one() { return 1; }\n");
-    build().failed(1, &["when not using cgo", "cgo: ", "`command`"]);
 }
