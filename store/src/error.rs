@@ -155,7 +155,7 @@ impl Error {
 fn io_help(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full: make room, or use a store on another disk (--store)"
+            "the disk is full: make room (`vcbuild gc` removes what nothing uses any more), or use a store on another disk (--store)"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "check who may write there, or use another store (--store)"

@@ -50,11 +50,11 @@ fn write_here(store: &Store, tree: &Tree, compression: Compression, mtime: u64) 
         let (origin, written) = match &entry.kind {
             Kind::Directory => {
                 member.kind = EntryType::Directory;
-                (Utf8PathBuf::from(path), tar.member(&member, io::empty()))
+                (Utf8PathBuf::from(path), tar.member_with(&member, tree.xattrs(path), io::empty()))
             }
             Kind::Symlink(target) => {
                 (member.kind, member.link) = (EntryType::Symlink, Some(target.as_str()));
-                (Utf8PathBuf::from(path), tar.member(&member, io::empty()))
+                (Utf8PathBuf::from(path), tar.member_with(&member, tree.xattrs(path), io::empty()))
             }
             Kind::HardLink(target) => {
                 if !matches!(tree.get(target).map(|entry| &entry.kind), Some(Kind::File(_))) {
@@ -62,12 +62,12 @@ fn write_here(store: &Store, tree: &Tree, compression: Compression, mtime: u64) 
                     return Err(Error::BadPath { path: path.to_owned(), why });
                 }
                 (member.kind, member.link) = (EntryType::Link, Some(target.as_str()));
-                (Utf8PathBuf::from(path), tar.member(&member, io::empty()))
+                (Utf8PathBuf::from(path), tar.member_with(&member, tree.xattrs(path), io::empty()))
             }
             Kind::File(content) => {
                 let (size, reader) = content.open(store)?;
                 member.size = size;
-                (content.origin(store), tar.member(&member, reader))
+                (content.origin(store), tar.member_with(&member, tree.xattrs(path), reader))
             }
         };
         written.map_err(Error::io("writing a layer from", &origin))?;
@@ -202,6 +202,21 @@ mod tests {
             .map(|entry| entry.unwrap().path_bytes().into_owned())
             .collect();
         assert_eq!(order.last().map(Vec::as_slice), Some(&b"0"[..]), "a hard link comes after its target");
+    }
+
+    #[test]
+    fn extended_attributes_are_written_as_they_are() {
+        let (_folder, store) = scratch();
+        let mut tree = Tree::new();
+        tree.dir("srv", 0o755).unwrap();
+        tree.xattr("srv", "user.note", b"a\xff\nb".to_vec()).unwrap();
+        assert!(tree.xattr("srv", "a=b", Vec::new()).is_err());
+        assert!(tree.xattr("none", "user.note", Vec::new()).is_err());
+        let layer = write(&store, &tree, Compression::None, 0).unwrap();
+        let bytes = std::fs::read(store.blob_path(&layer.digest)).unwrap();
+        let record = b"31 SCHILY.xattr.user.note=a\xff\nb\n";
+        assert_eq!(&bytes[512..512 + record.len()], record);
+        assert_eq!(bytes[156], b'x');
     }
 
     #[test]

@@ -32,6 +32,12 @@ struct Inner {
 }
 
 impl Store {
+    /// Whether a folder is a store, whatever version of one: an image layout that remembers actions.
+    #[must_use]
+    pub fn is_at(path: &Utf8Path) -> bool {
+        path.join("oci-layout").is_file() && path.join("actions").is_dir() && path.join("blobs").is_dir()
+    }
+
     /// Opens the store at `path`, which is made when it is absent or empty.
     ///
     /// # Errors

@@ -7,6 +7,9 @@ use tar::{EntryType, Header};
 
 use crate::tree::copy_exactly;
 
+/// Before the name of an extended attribute in a PAX record, as star, GNU tar and container runtimes have it.
+const XATTR: &str = "SCHILY.xattr.";
+
 /// Writes a tar file, entry by entry, in the order given.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
@@ -52,12 +55,22 @@ impl<W: Write> Writer<W> {
     }
 
     pub(crate) fn member(&mut self, member: &Member<'_>, content: impl Read) -> io::Result<()> {
+        self.member_with(member, [], content)
+    }
+
+    /// An entry with extended attributes, by name.
+    pub(crate) fn member_with<'x>(
+        &mut self,
+        member: &Member<'_>,
+        xattrs: impl IntoIterator<Item = (&'x str, &'x [u8])>,
+        content: impl Read,
+    ) -> io::Result<()> {
         let slash = if member.kind.is_dir() { "/" } else { "" };
         let path = format!("{}{slash}", member.path);
         let mut header = Header::new_ustar();
         let mut records = Vec::new();
         if header.set_path(&path).is_err() || !path.is_ascii() {
-            record(&mut records, "path", &path);
+            record(&mut records, "path", path.as_bytes());
             set_name(&mut header, &path);
         }
         if let Some(link) = member.link {
@@ -66,7 +79,7 @@ impl<W: Write> Writer<W> {
             if link.len() <= field.len() && link.is_ascii() {
                 field[..link.len()].copy_from_slice(link.as_bytes());
             } else {
-                record(&mut records, "linkpath", link);
+                record(&mut records, "linkpath", link.as_bytes());
             }
         }
         // The other way to write large numbers, in binary, is GNU's own.
@@ -74,12 +87,15 @@ impl<W: Write> Writer<W> {
             if number < 1 << (3 * digits) {
                 return number;
             }
-            record(&mut records, key, &number.to_string());
+            record(&mut records, key, number.to_string().as_bytes());
             0
         };
         let (uid, gid) = (fits("uid", member.uid, 7), fits("gid", member.gid, 7));
         let (mtime, size) = (fits("mtime", member.mtime, 11), fits("size", member.size, 11));
         let short = Member { uid, gid, mtime, size, ..*member };
+        for (name, value) in xattrs {
+            record(&mut records, &format!("{XATTR}{name}"), value);
+        }
         if !records.is_empty() {
             let mut extension = Header::new_ustar();
             set_name(&mut extension, "PaxHeaders/entry");
@@ -133,13 +149,15 @@ fn set_name(header: &mut Header, path: &str) {
 }
 
 /// A PAX record (POSIX.1-2001, pax): its own length in decimal, a blank, `key=value` and a newline.
-fn record(records: &mut Vec<u8>, key: &str, value: &str) {
+fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {
         length = rest + length.to_string().len();
     }
-    records.extend_from_slice(format!("{length} {key}={value}\n").as_bytes());
+    records.extend_from_slice(format!("{length} {key}=").as_bytes());
+    records.extend_from_slice(value);
+    records.push(b'\n');
 }
 
 #[cfg(test)]
@@ -154,7 +172,7 @@ mod tests {
     fn a_pax_record_counts_its_own_length() {
         for size in [1, 2, 3, 88, 89, 90, 91, 92, 93, 990, 991, 9_990] {
             let mut records = Vec::new();
-            super::record(&mut records, "path", &"x".repeat(size));
+            super::record(&mut records, "path", "x".repeat(size).as_bytes());
             let text = String::from_utf8(records).unwrap();
             let (length, _) = text.split_once(' ').unwrap();
             assert_eq!(length.parse::<usize>().unwrap(), text.len());

@@ -15,6 +15,8 @@ const WHITEOUT: &str = ".wh.";
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     entries: BTreeMap<String, Entry>,
+    /// Extended attributes by the path of their entry and their name.
+    xattrs: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
 }
 
 /// One file, folder or link.
@@ -173,13 +175,35 @@ impl Tree {
         Ok(())
     }
 
+    /// Gives an entry an extended attribute.
+    ///
+    /// # Errors
+    /// When there is no such entry, or no attribute can have this name.
+    pub fn xattr(&mut self, path: &str, name: &str, value: Vec<u8>) -> Result<(), Error> {
+        let bad = |why: &str| Error::BadPath { path: path.to_owned(), why: why.to_owned() };
+        if !self.entries.contains_key(path) {
+            return Err(bad("it is not there to have an attribute"));
+        }
+        if name.is_empty() || name.contains(['\0', '=']) {
+            return Err(bad("an attribute cannot have this name"));
+        }
+        self.xattrs.entry(path.to_owned()).or_default().insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// The extended attributes of an entry by name.
+    pub(crate) fn xattrs(&self, path: &str) -> impl Iterator<Item = (&str, &[u8])> {
+        let found = self.xattrs.get(path).into_iter().flatten();
+        found.map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
     /// Takes an entry out, and everything below it.
     pub fn remove(&mut self, path: &str) {
         let below: Vec<String> = self.children(path).map(|(path, _)| path.to_owned()).collect();
-        for path in below {
-            self.entries.remove(&path);
+        for path in below.iter().map(String::as_str).chain([path]) {
+            self.entries.remove(path);
+            self.xattrs.remove(path);
         }
-        self.entries.remove(path);
     }
 
     /// The entry at a path.
