@@ -11,6 +11,7 @@ use vcstore::{Action, Compression, Digest, Image, Outputs, Platform, Store};
 use crate::base::{Base, Spec};
 use crate::files::Places;
 use crate::graph::Records;
+use crate::ground::Ground;
 use crate::image::{self, About, Assembly, OwnLayer};
 use crate::layer::Contents;
 use crate::lock::Lock;
@@ -110,16 +111,17 @@ pub(crate) fn images(
     let site = site(request, &names, store, lock, progress)?;
     let programs = Programs::of(request);
     // The base comes over the network while compilers use the processors.
-    let (parts, bases) = std::thread::scope(|scope| {
+    let (made, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
-        let parts = pool.install(|| parts(request, &programs, &site));
+        let made = pool.install(|| made(&programs, &site));
         let bases = bases.join().unwrap_or_else(|_| Err(Error::Internal("the base's thread failed".to_owned())));
-        (parts, bases)
+        (made, bases)
     });
-    let (parts, bases) = (parts?, bases?);
+    let (made, bases) = (made?, bases?);
+    let parts = pool.install(|| parts(request, made, &bases, &site))?;
     let manifest = |part: &Part<'_>| {
         let (component, platform, layers) = (part.component, part.platform, part.layers.as_slice());
-        let (base, about, epoch) = (&bases[platform], &request.about, request.epoch);
+        let (base, about, epoch) = (&bases[platform].base, &request.about, request.epoch);
         let assembly = Assembly { component, platform, base, layers, about, epoch };
         assembly.realise(store, progress).map(|manifest| (platform.clone(), manifest))
     };
@@ -244,22 +246,29 @@ impl<'a> Names<'a> {
     }
 }
 
+/// A base, and the outline of its file system.
+struct Grounds {
+    base: Base,
+    outline: Option<Digest>,
+}
+
 /// The base for each platform; what was resolved for it is locked at once, whatever becomes of the build.
 fn bases(
     request: &Request<'_>,
     store: &Store,
     lock: &Lock,
     progress: &Progress,
-) -> Result<BTreeMap<Platform, Base>, Error> {
-    let bases = request
-        .platforms
-        .iter()
-        .map(|platform| {
-            Ok((platform.clone(), request.base.realise(platform, request.compression, store, lock, progress)?))
-        })
-        .collect();
+) -> Result<BTreeMap<Platform, Grounds>, Error> {
+    let realise = |platform: &Platform| {
+        Ok((platform.clone(), request.base.realise(platform, request.compression, store, lock, progress)?))
+    };
+    let bases = request.platforms.iter().map(realise).collect::<Result<Vec<_>, Error>>();
     lock.save()?;
-    bases
+    let grounds = |(platform, base): (Platform, Base)| {
+        let outline = base.outline(&format!("{} {platform}", request.base), store, progress)?;
+        Ok((platform, Grounds { base, outline }))
+    };
+    bases?.into_iter().map(grounds).collect()
 }
 
 /// What is written while the source is read, and is no part of it.
@@ -278,16 +287,27 @@ fn outside<'a>(
     Ok(outside)
 }
 
-/// Has every component's files made for every platform, each by the builder of its kind, and makes the layers.
-fn parts<'a>(request: &Request<'_>, programs: &'a Programs<'a>, site: &Site<'_>) -> Result<Vec<Part<'a>>, Error> {
+/// Has every component's files made for every platform, each by the builder of its kind.
+fn made<'a>(programs: &'a Programs<'a>, site: &Site<'_>) -> Result<Vec<Made<'a>>, Error> {
     let mut made = prebuilt::build(&programs.prebuilt, site)?;
     made.extend(go::build(&programs.go, site)?);
     made.extend(cargo::build(&programs.cargo, site)?);
     made.extend(command::build(&programs.command, site)?);
-    let part = |Made { component, platform, files }: &Made<'a>| {
-        Ok(Part { component, platform, layers: layers(component, platform, request, files, site)? })
+    Ok(made)
+}
+
+/// Makes the layers of what was made.
+fn parts<'a>(
+    request: &Request<'_>,
+    made: Vec<Made<'a>>,
+    bases: &BTreeMap<Platform, Grounds>,
+    site: &Site<'_>,
+) -> Result<Vec<Part<'a>>, Error> {
+    let part = |Made { component, platform, files }: Made<'a>| {
+        let ground = Ground::of(site.store, &component.name, bases[platform].outline);
+        Ok(Part { component, platform, layers: layers(component, platform, request, &files, ground, site)? })
     };
-    let parts: Vec<Result<Part<'a>, Error>> = made.par_iter().map(part).collect();
+    let parts: Vec<Result<Part<'a>, Error>> = made.into_par_iter().map(part).collect();
     parts.into_iter().collect()
 }
 
@@ -298,9 +318,10 @@ fn layers(
     platform: &Platform,
     request: &Request<'_>,
     made: &[MadeFile],
+    mut ground: Ground<'_>,
     site: &Site<'_>,
 ) -> Result<Vec<OwnLayer>, Error> {
-    let places = Places { project: &request.project_dir, source: &request.source };
+    let places = Places { project: &request.project_dir, source: site.source, outside: &site.outside };
     let added = files::contents(component, platform, places)?;
     let mut program = Contents::new();
     for file in made {
@@ -308,6 +329,7 @@ fn layers(
     }
     let named = [(added, "files".to_owned()), (program, component.binary.clone())];
     let layers = named.into_iter().filter(|(contents, _)| !contents.is_empty()).map(|(contents, holds)| {
+        let contents = ground.put(&contents)?;
         let layer = contents.layer(site.store, &component.name, request.compression, request.epoch, site.progress)?;
         Ok(OwnLayer { layer, holds })
     });

@@ -13,7 +13,7 @@ use crate::{process, registry};
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
     #[error("{attempt} {path}")]
-    #[diagnostic(help("check that the path exists, who may use it, and that the disk has room"))]
+    #[diagnostic(help("{}", io_help(source)))]
     Io { attempt: &'static str, path: Utf8PathBuf, source: io::Error },
 
     #[error(transparent)]
@@ -68,6 +68,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Files(#[from] crate::files::FilesError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ground(#[from] crate::ground::GroundError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -192,7 +196,7 @@ pub(crate) enum Error {
     NoGo,
 
     #[error("{attempt}")]
-    #[diagnostic(help("correct the source, or name other components with --components"))]
+    #[diagnostic(help("{}", go_help(source)))]
     Go { attempt: String, source: Box<process::Failure> },
 
     #[error("fetching the Go modules of the source")]
@@ -205,6 +209,10 @@ pub(crate) enum Error {
     #[error("linking component {component}: {why}")]
     #[diagnostic(help("change its ldflags or stamps in vcbuild.toml, or --stamp"))]
     Flag { component: String, why: String },
+
+    #[error("compiling {component}: {file} is a pointer of Git LFS, and not the file that it stands for")]
+    #[diagnostic(help("get the file with `git lfs pull`, and build again"))]
+    Pointer { component: String, file: Utf8PathBuf },
 
     #[error("compiling {component} for {platform}")]
     #[diagnostic(help("{}", compile_help(source)))]
@@ -333,6 +341,16 @@ impl Error {
     pub(crate) fn fetch_modules(failure: process::Failure) -> Self {
         Self::FetchModules { source: Box::new(failure) }
     }
+}
+
+/// What to do about a file that could not be used.
+pub(crate) fn io_help(error: &io::Error) -> &'static str {
+    if process::is_full(error) { process::FULL_DISK } else { "check that the path exists and who may use it" }
+}
+
+fn go_help(failure: &process::Failure) -> String {
+    let known = || "correct the source, or name other components with --components".to_owned();
+    failure.advice().unwrap_or_else(known)
 }
 
 fn compile_help(failure: &process::Failure) -> String {

@@ -1,16 +1,17 @@
 //! The files that a project adds to an image: found, checked, and listed as the contents of a layer.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use vcstore::Platform;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::Error;
-use crate::layer::{Contents, Owner};
+use crate::layer::{Contents, Over, Owner};
 use crate::project::{Added, AddedKind, Component, Place};
-use crate::source::{Source, utf8};
+use crate::source::{Source, is_archive, is_pointer, is_source, no_source, utf8};
 
 /// The permissions of a folder whose entry says nothing of them.
 const FOLDER: u32 = 0o755;
@@ -22,6 +23,8 @@ pub(crate) struct Places<'a> {
     pub(crate) project: &'a Utf8Path,
     /// The source.
     pub(crate) source: &'a Source,
+    /// What vcbuild writes meanwhile: absolute.
+    pub(crate) outside: &'a [Utf8PathBuf],
 }
 
 /// An error of a file that a project adds.
@@ -38,6 +41,29 @@ pub(crate) enum FilesError {
         source: std::io::Error,
     },
 
+    #[error("adding {path} to {component}: {from} has no files")]
+    #[diagnostic(help(
+        "folders without files are not copied, because git does not track them: add an empty folder by its path alone, as \
+         \"/data\" = {{}}"
+    ))]
+    Empty { component: String, path: String, from: Utf8PathBuf },
+
+    #[error("adding {path} to {component}: {from} is {what}")]
+    #[diagnostic(help(
+        "an image holds files of the source, and nothing that git or vcbuild keeps beside them: name another file"
+    ))]
+    Kept { component: String, path: String, from: Utf8PathBuf, what: &'static str },
+
+    #[error("adding {path} to {component}: {from} is a pointer of Git LFS, and not the file that it stands for")]
+    #[diagnostic(help("get the file with `git lfs pull`, and build again"))]
+    Pointer { component: String, path: String, from: Utf8PathBuf },
+
+    #[error(
+        "adding {path} to {component}: an edit changes {from} in the source alone, and the file is taken from beside vcbuild.toml"
+    )]
+    #[diagnostic(help("say `in = \"source\"` for the edited file, or remove the edit"))]
+    Edited { component: String, path: String, from: Utf8PathBuf },
+
     #[error("adding {path} to {component}: {link} leads out of {folder}")]
     #[diagnostic(help(
         "an image cannot hold a link to a place of this machine: copy the file there, or say `link` in vcbuild.toml for a \
@@ -46,12 +72,13 @@ pub(crate) enum FilesError {
     LeadsOut { component: String, path: String, link: Utf8PathBuf, folder: Utf8PathBuf },
 
     #[error("adding {path} to {component}: {from} is neither file, folder nor link")]
-    #[diagnostic(help("an image holds no sockets, pipes and devices: take it out of the folder"))]
+    #[diagnostic(help("an image holds no sockets, pipes and devices: name a file or a folder"))]
     Special { component: String, path: String, from: Utf8PathBuf },
 }
 
 /// What the project adds to `component` for `platform`. A file keeps only whether its owner may run it: other permissions
-/// depend on who checked it out. A link of a folder stays a link and must stay within the folder.
+/// depend on who checked it out. A link of a folder stays a link and must stay within the folder. Of a folder neither what git
+/// keeps in it is copied, nor what vcbuild writes, nor folders without files, nor sockets, pipes and devices.
 ///
 /// # Errors
 /// When a file is not there, cannot be read, or leads out of where it may be.
@@ -59,15 +86,14 @@ pub(crate) fn contents(component: &Component, platform: &Platform, places: Place
     let mut contents = Contents::new();
     for (path, added) in &component.files {
         match &added.what {
-            AddedKind::Folder => contents.folder(path, added.mode.unwrap_or(FOLDER), added.owner),
-            AddedKind::Link(target) => contents.link(path, target, added.owner),
+            AddedKind::Folder => {
+                let over = Over { mode: added.mode, owner: added.owner };
+                contents.folder(path, added.mode.unwrap_or(FOLDER), added.owner.unwrap_or_default(), over);
+            }
+            AddedKind::Link(target) => contents.link(path, target, added.owner.unwrap_or_default()),
             AddedKind::Copy { from, place } => {
-                let (place, source) = match place {
-                    Place::Project => (places.project, None),
-                    Place::Source => (places.source.dir.as_path(), Some(places.source)),
-                };
                 let from = from.fill(&[("arch", &platform.architecture)]);
-                Copy { component: &component.name, path, added, source }.list(&from, place, &mut contents)?;
+                Copy { component: &component.name, path, added, places, place: *place }.list(&from, &mut contents)?;
             }
         }
     }
@@ -79,12 +105,16 @@ struct Copy<'a> {
     component: &'a str,
     path: &'a str,
     added: &'a Added,
-    /// Where the place that it copies from is the source.
-    source: Option<&'a Source>,
+    places: Places<'a>,
+    place: Place,
 }
 
 impl Copy<'_> {
-    fn list(&self, from: &str, place: &Utf8Path, contents: &mut Contents) -> Result<(), Error> {
+    fn list(&self, from: &str, contents: &mut Contents) -> Result<(), Error> {
+        let place = match self.place {
+            Place::Project => self.places.project,
+            Place::Source => &self.places.source.dir,
+        };
         // The folder of a mere file name is empty, and stands for the current folder.
         let place = if place.as_str().is_empty() { Utf8Path::new(".") } else { place };
         let place = place.canonicalize_utf8().map_err(Error::io("finding", place))?;
@@ -93,27 +123,77 @@ impl Copy<'_> {
             path: self.path.to_owned(),
             from: from.into(),
             // The source may be a copy of which its user knows nothing.
-            place: self.source.map_or_else(|| place.clone(), |source| source.named.clone()),
+            place: self.source().map_or_else(|| place.clone(), |source| source.named.clone()),
             why: self.why_missing(from),
             source,
         })?;
         if !top.starts_with(&place) {
             return Err(self.leads_out(from.into(), &place));
         }
-        for entry in WalkDir::new(&top).follow_links(false).sort_by_file_name() {
+        let without = self.without(&top);
+        if let Some(what) = no_source(&place, &top, &without) {
+            let (component, path) = (self.component.to_owned(), self.path.to_owned());
+            return Err(FilesError::Kept { component, path, from: from.into(), what }.into());
+        }
+        let archives = &self.places.source.archives;
+        let is_part = |entry: &DirEntry| is_source(entry, &without) && !is_archive(entry, archives);
+        let mut entries = Vec::new();
+        let mut folders = BTreeSet::new();
+        let walk = WalkDir::new(&top).follow_links(false).sort_by_file_name().into_iter();
+        for entry in walk.filter_entry(|entry| entry.depth() == 0 || is_part(entry)) {
             let entry = entry.map_err(|error| Error::io("reading", &top)(error.into()))?;
+            let kind = entry.file_type();
+            if entry.depth() > 0 && !(kind.is_dir() || kind.is_symlink() || kind.is_file()) {
+                continue;
+            }
             let from = utf8("reading", entry.path())?;
+            if !kind.is_dir() {
+                folders.extend(
+                    from.ancestors().skip(1).take_while(|folder| folder.starts_with(&top)).map(ToOwned::to_owned),
+                );
+            }
+            entries.push((from, kind));
+        }
+        if top.is_dir() && folders.is_empty() {
+            let (component, path) = (self.component.to_owned(), self.path.to_owned());
+            return Err(FilesError::Empty { component, path, from: from.into() }.into());
+        }
+        for (from, kind) in entries {
+            if kind.is_dir() && !folders.contains(&from) {
+                continue;
+            }
             let below = from.strip_prefix(&top).unwrap_or(Utf8Path::new(""));
             let path = if below.as_str().is_empty() { self.path.to_owned() } else { format!("{}/{below}", self.path) };
-            self.put(&path, from, &top, entry.file_type(), contents)?;
+            self.put(&path, from, &top, kind, contents)?;
         }
         Ok(())
     }
 
     /// Why a file that its user may see is not there.
     fn why_missing(&self, from: &str) -> String {
-        let why = self.source.and_then(|source| source.left_out.why(Utf8Path::new(from)));
+        let why = self.source().and_then(|source| source.left_out.why(Utf8Path::new(from)));
         why.map_or_else(String::new, |why| format!("; {why}"))
+    }
+
+    /// The source, where the place that it copies from is that.
+    fn source(&self) -> Option<&Source> {
+        (self.place == Place::Source).then_some(self.places.source)
+    }
+
+    /// What vcbuild writes below a folder that is copied. A folder that archives are written to, and that is copied itself, is
+    /// what the user names.
+    fn without(&self, top: &Utf8Path) -> Vec<Utf8PathBuf> {
+        let Places { source, outside, .. } = self.places;
+        // Of the source, folders in which git tracks something are known to have more in them.
+        let known = match self.place {
+            Place::Project => source.written.as_slice(),
+            Place::Source => &[],
+        };
+        let written = outside.iter().chain(known);
+        written
+            .filter(|path| !(top.starts_with(path) && path.is_dir() && !vcstore::Store::is_at(path)))
+            .cloned()
+            .collect()
     }
 
     fn put(
@@ -125,8 +205,9 @@ impl Copy<'_> {
         contents: &mut Contents,
     ) -> Result<(), Error> {
         let Added { mode, owner, .. } = *self.added;
+        let owner = owner.unwrap_or_default();
         if kind.is_dir() {
-            contents.folder(path, mode.map_or(FOLDER, searchable), owner);
+            contents.folder(path, mode.map_or(FOLDER, searchable), owner, Over::default());
         } else if kind.is_symlink() {
             let target = fs::read_link(&from).map_err(Error::io("reading the link", &from))?;
             let target = Utf8PathBuf::from_path_buf(target)
@@ -145,14 +226,18 @@ impl Copy<'_> {
     }
 
     fn file(&self, path: &str, from: Utf8PathBuf, owner: Owner, contents: &mut Contents) -> Result<(), Error> {
-        let mode = match self.added.mode {
-            Some(mode) => mode,
-            None => {
-                let own = fs::metadata(&from).map_err(Error::io("reading", &from))?.permissions().mode();
-                if own & 0o100 == 0 { 0o644 } else { 0o755 }
-            }
-        };
-        contents.file(path, mode, owner, from)
+        let names = || (self.component.to_owned(), path.to_owned());
+        if self.place == Place::Project && self.places.source.edited.contains(&from) {
+            let (component, path) = names();
+            return Err(FilesError::Edited { component, path, from }.into());
+        }
+        let meta = fs::metadata(&from).map_err(Error::io("reading", &from))?;
+        if is_pointer(&from, meta.len()).map_err(Error::io("reading", &from))? {
+            let (component, path) = names();
+            return Err(FilesError::Pointer { component, path, from }.into());
+        }
+        let own = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+        contents.file(path, self.added.mode.unwrap_or(own), owner, from)
     }
 
     fn leads_out(&self, link: Utf8PathBuf, folder: &Utf8Path) -> Error {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use vcstore::{Action, Blob, Compression, Content, Digest, Entry, Kind, Layer, Outputs, Store, Tree};
 
 use crate::Error;
+use crate::contents::outline::{Attributes, Node};
 use crate::progress::Progress;
 use crate::source::{FileHash, hash_file};
 
@@ -22,23 +23,43 @@ pub(crate) struct Contents {
 
 /// One file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Item {
-    what: What,
-    mode: u32,
-    owner: Owner,
+pub(crate) struct Item {
+    pub(crate) what: What,
+    pub(crate) mode: u32,
+    pub(crate) owner: Owner,
+    /// The values of extended attributes in hexadecimal digits, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) xattrs: BTreeMap<String, String>,
+    /// Of a folder: what holds where there is one already.
+    #[serde(skip)]
+    pub(crate) over: Over,
+}
+
+/// What is said of a folder that may be there already: what is not said stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Over {
+    pub(crate) mode: Option<u32>,
+    pub(crate) owner: Option<Owner>,
+}
+
+impl Over {
+    /// Whether nothing is.
+    pub(crate) fn is_silent(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// Who a file belongs to, by numbers: an image's names are the image's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Owner {
-    pub(crate) user: u32,
-    pub(crate) group: u32,
+    pub(crate) user: u64,
+    pub(crate) group: u64,
 }
 
 /// What stands at a path. It serialises without the places of this machine: layers of the same files have one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum What {
+pub(crate) enum What {
     Blob(Digest),
     File {
         hash: FileHash,
@@ -53,6 +74,16 @@ impl Contents {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// These items, by their paths.
+    pub(crate) fn of(items: BTreeMap<String, Item>) -> Self {
+        Self { items }
+    }
+
+    /// All items in the order of their paths.
+    pub(crate) fn items(&self) -> impl Iterator<Item = (&str, &Item)> {
+        self.items.iter().map(|(path, item)| (path.as_str(), item))
     }
 
     /// Whether there is nothing.
@@ -74,9 +105,10 @@ impl Contents {
         Ok(())
     }
 
-    /// Adds a folder.
-    pub(crate) fn folder(&mut self, path: &str, mode: u32, owner: Owner) {
-        self.put(path, What::Folder, mode, owner);
+    /// Adds a folder; `over` says what holds where there is one already.
+    pub(crate) fn folder(&mut self, path: &str, mode: u32, owner: Owner, over: Over) {
+        let item = Item { what: What::Folder, mode, owner, xattrs: BTreeMap::new(), over };
+        self.items.insert(path.trim_start_matches('/').to_owned(), item);
     }
 
     /// Adds a symbolic link.
@@ -85,7 +117,8 @@ impl Contents {
     }
 
     fn put(&mut self, path: &str, what: What, mode: u32, owner: Owner) {
-        self.items.insert(path.trim_start_matches('/').to_owned(), Item { what, mode, owner });
+        let item = Item { what, mode, owner, xattrs: BTreeMap::new(), over: Over::default() };
+        self.items.insert(path.trim_start_matches('/').to_owned(), item);
     }
 
     /// The layer that holds just this. Equal contents make equal layers, wherever they came from.
@@ -122,14 +155,18 @@ impl Contents {
 
     fn tree(&self) -> Result<Tree, Error> {
         let mut tree = Tree::new();
-        for (path, Item { what, mode, owner }) in &self.items {
+        for (path, Item { what, mode, owner, xattrs, .. }) in &self.items {
             let kind = match what {
                 What::Blob(digest) => Kind::File(Content::Blob(*digest)),
                 What::File { from, .. } => Kind::File(Content::Path(from.clone())),
                 What::Folder => Kind::Directory,
                 What::Link(target) => Kind::Symlink(target.clone()),
             };
-            tree.insert(path, Entry { kind, mode: *mode, uid: owner.user.into(), gid: owner.group.into() })?;
+            tree.insert(path, Entry { kind, mode: *mode, uid: owner.user, gid: owner.group })?;
+            for (name, value) in xattrs {
+                let bad = |why| Error::Internal(format!("the attribute {name} of /{path}: {why}"));
+                tree.xattr(path, name, hex::decode(value).map_err(bad)?)?;
+            }
         }
         Ok(tree)
     }
@@ -147,11 +184,30 @@ impl Contents {
     }
 }
 
+impl Item {
+    /// A folder that is there, as it is.
+    pub(crate) fn folder(attributes: Attributes) -> Self {
+        let Attributes { mode, uid, gid, xattrs } = attributes;
+        Self { what: What::Folder, mode, owner: Owner { user: uid, group: gid }, xattrs, over: Over::default() }
+    }
+
+    /// What it is to the paths that lead to it. Nothing is known of what is in a folder.
+    pub(crate) fn node(&self) -> Node {
+        let Owner { user, group } = self.owner;
+        let attributes = || Attributes { mode: self.mode, uid: user, gid: group, xattrs: self.xattrs.clone() };
+        match &self.what {
+            What::Folder => Node::Folder { attributes: attributes(), empty: false },
+            What::Link(target) => Node::Link(target.clone()),
+            What::Blob(_) | What::File { .. } => Node::Other,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use vcstore::Digest;
 
-    use super::{Contents, Owner};
+    use super::{Contents, Over, Owner};
 
     #[test]
     fn what_names_a_layer_names_no_place_of_this_machine() {
@@ -162,7 +218,7 @@ mod tests {
         contents.blob("/usr/bin/x", 0o755, Digest::of(b"x"));
         contents.file("etc/a", 0o644, Owner { user: 1, group: 2 }, from).unwrap();
         contents.link("etc/b", "a", Owner::default());
-        contents.folder("data", 0o700, Owner::default());
+        contents.folder("data", 0o700, Owner::default(), Over::default());
         let owner = |user, group| serde_json::json!({"user": user, "group": group});
         let hash = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
         let expected = serde_json::json!({

@@ -21,6 +21,7 @@ mod error;
 mod files;
 mod go;
 mod graph;
+mod ground;
 mod host;
 mod image;
 mod journal;

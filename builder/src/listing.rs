@@ -1,9 +1,11 @@
 //! All of a source, file by file, and folders to work in that hold just that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
@@ -13,7 +15,7 @@ use walkdir::WalkDir;
 use crate::Error;
 use crate::plain::Plain;
 use crate::sandbox::Sandbox;
-use crate::source::{FileHash, hash_file, is_source, utf8};
+use crate::source::{FileHash, is_source, lossy};
 
 /// The permissions of a staged folder, here and on a build host: what a command makes may depend on them.
 pub(crate) const FOLDER_MODE: u32 = 0o755;
@@ -22,7 +24,8 @@ pub(crate) const FOLDER_MODE: u32 = 0o755;
 #[derive(Debug)]
 pub(crate) struct Listing {
     top: Utf8PathBuf,
-    entries: BTreeMap<Utf8PathBuf, Entry>,
+    /// By the paths below it, which need not be text.
+    entries: BTreeMap<PathBuf, Entry>,
 }
 
 /// A file or a link.
@@ -30,14 +33,15 @@ pub(crate) struct Listing {
 #[serde(rename_all = "lowercase")]
 enum Entry {
     File { hash: FileHash, executable: bool },
-    Link(Utf8PathBuf),
+    Link(PathBuf),
 }
 
 impl Listing {
-    /// Reads the files of a source at `top`: git's own are none of them, nor is what is below any of `without`.
+    /// Reads the files of a source at `top`: what git keeps is none of them, nor what is below any of `without`. Sockets, pipes
+    /// and devices are no files, and a folder is there where a file is in it, as in a clone.
     ///
     /// # Errors
-    /// When a file cannot be read, is neither file nor link, or has a name that is not UTF-8.
+    /// When a file cannot be read.
     pub(crate) fn of_source(top: &Utf8Path, without: &[Utf8PathBuf]) -> Result<Self, Error> {
         Self::read(top, |entry| is_source(entry, without))
     }
@@ -54,11 +58,11 @@ impl Listing {
         let mut paths = Vec::new();
         for entry in WalkDir::new(top).into_iter().filter_entry(keep) {
             let entry = entry.map_err(|error| Error::io("reading", top)(error.into()))?;
-            if !entry.file_type().is_dir() {
-                paths.push(utf8("reading", entry.path())?);
+            if entry.file_type().is_file() || entry.file_type().is_symlink() {
+                paths.push(entry.into_path());
             }
         }
-        let read = |path: Utf8PathBuf| {
+        let read = |path: PathBuf| {
             let entry = Entry::read(&path)?;
             Ok((path.strip_prefix(top).unwrap_or(&path).to_owned(), entry))
         };
@@ -67,13 +71,13 @@ impl Listing {
 
     /// Its files whose paths are so.
     pub(crate) fn only(&self, keep: impl Fn(&Utf8Path) -> bool) -> Self {
-        let entries = self.entries.iter().filter(|(path, _)| keep(path));
+        let entries = self.entries.iter().filter(|(path, _)| keep(&lossy(path)));
         Self { top: self.top.clone(), entries: entries.map(|(path, entry)| (path.clone(), entry.clone())).collect() }
     }
 
-    /// The paths of its files, below its folder.
+    /// The paths of its files, below its folder, that are text.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Utf8Path> {
-        self.entries.keys().map(Utf8PathBuf::as_path)
+        self.entries.keys().filter_map(|path| Utf8Path::from_path(path))
     }
 
     /// Where a file is.
@@ -85,10 +89,16 @@ impl Listing {
     pub(crate) fn hash(&self) -> FileHash {
         let mut text = Vec::new();
         for (path, entry) in &self.entries {
-            text.extend_from_slice(path.as_str().as_bytes());
+            text.extend_from_slice(path.as_os_str().as_bytes());
             text.push(0);
-            // Neither a hash nor a path of a link can fail to serialise.
-            text.extend(serde_json::to_vec(entry).unwrap_or_default());
+            match entry {
+                // It has no JSON.
+                Entry::Link(target) if target.to_str().is_none() => {
+                    text.extend_from_slice(target.as_os_str().as_bytes())
+                }
+                // Neither a hash nor a path of a link can fail to serialise.
+                entry => text.extend(serde_json::to_vec(entry).unwrap_or_default()),
+            }
             text.push(0);
         }
         FileHash::of(&text)
@@ -104,7 +114,7 @@ impl Listing {
         self.remove_others(to)?;
         let missing: Vec<_> = sandbox
             .ordered(&self.entries)
-            .filter(|(path, entry)| Entry::read(&to.join(path)).ok().as_ref() != Some(*entry))
+            .filter(|(path, entry)| Entry::read(&to.as_std_path().join(path)).ok().as_ref() != Some(*entry))
             .collect();
         for (path, entry) in missing {
             self.copy(path, entry, to)?;
@@ -114,12 +124,13 @@ impl Listing {
 
     /// Gives every folder the same permissions, whatever the umask is and was.
     fn open_folders(&self, to: &Utf8Path) -> Result<(), Error> {
-        let folders: BTreeSet<&Utf8Path> = self.entries.keys().flat_map(|path| path.ancestors().skip(1)).collect();
+        let to = to.as_std_path();
+        let folders: BTreeSet<&Path> = self.entries.keys().flat_map(|path| path.ancestors().skip(1)).collect();
         for folder in folders.into_iter().map(|folder| to.join(folder)).chain([to.to_owned()]) {
-            let meta = fs::symlink_metadata(&folder).map_err(Error::io("reading", &folder))?;
+            let meta = fs::symlink_metadata(&folder).map_err(failed("reading", &folder))?;
             if meta.permissions().mode() & 0o7777 != FOLDER_MODE {
                 let mode = Permissions::from_mode(FOLDER_MODE);
-                fs::set_permissions(&folder, mode).map_err(Error::io("writing", &folder))?;
+                fs::set_permissions(&folder, mode).map_err(failed("writing", &folder))?;
             }
         }
         Ok(())
@@ -130,54 +141,62 @@ impl Listing {
         for entry in WalkDir::new(to).min_depth(1).contents_first(true) {
             let entry = entry.map_err(|error| Error::io("reading", to)(error.into()))?;
             let is_dir = entry.file_type().is_dir();
-            let path = utf8("reading", entry.path())?;
-            let known = self.entries.contains_key(path.strip_prefix(to).unwrap_or(&path));
+            let path = entry.path();
+            let known = self.entries.contains_key(path.strip_prefix(to).unwrap_or(path));
             match (is_dir, known) {
                 // A folder with something of the source in it stays: it cannot be removed.
-                (true, false) => drop(fs::remove_dir(&path)),
-                (true, true) => fs::remove_dir_all(&path).map_err(Error::io("removing", &path))?,
-                (false, false) => fs::remove_file(&path).map_err(Error::io("removing", &path))?,
+                (true, false) => drop(fs::remove_dir(path)),
+                (true, true) => fs::remove_dir_all(path).map_err(failed("removing", path))?,
+                (false, false) => fs::remove_file(path).map_err(failed("removing", path))?,
                 (false, true) => {}
             }
         }
         Ok(())
     }
 
-    fn copy(&self, path: &Utf8Path, entry: &Entry, to: &Utf8Path) -> Result<(), Error> {
-        let (from, to) = (self.top.join(path), to.join(path));
-        let parent = to.parent().unwrap_or(Utf8Path::new("/"));
-        fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
+    fn copy(&self, path: &Path, entry: &Entry, to: &Utf8Path) -> Result<(), Error> {
+        let (from, to) = (self.top.as_std_path().join(path), to.as_std_path().join(path));
+        let parent = to.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(parent).map_err(failed("making", parent))?;
         match fs::remove_file(&to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("removing", &to)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("removing", &to)(error)),
             _ => {}
         }
         match entry {
-            Entry::Link(target) => symlink(target, &to).map_err(Error::io("making the link", &to)),
+            Entry::Link(target) => symlink(target, &to).map_err(failed("making the link", &to)),
             Entry::File { hash, executable } => {
-                let content = Plain::open(&from).map_err(|why| Error::io("reading", &from)(why.into()))?;
-                let copy = fs::File::options().write(true).create_new(true).open(&to);
-                let mut copy = copy.map_err(Error::io("writing", &to))?;
-                io::copy(&mut content.content(), &mut copy).map_err(Error::io("writing", &to))?;
+                let content = Plain::open(&from).map_err(|why| failed("reading", &from)(why.into()))?;
+                let copy = File::options().write(true).create_new(true).open(&to);
+                let mut copy = copy.map_err(failed("writing", &to))?;
+                io::copy(&mut content.content(), &mut copy).map_err(failed("writing", &to))?;
                 // Whatever the umask is, and whatever permissions the file has beyond being run.
                 let mode = if *executable { 0o755 } else { 0o644 };
-                fs::set_permissions(&to, Permissions::from_mode(mode)).map_err(Error::io("writing", &to))?;
-                if hash_file(&to)? == *hash { Ok(()) } else { Err(Error::SourceChanged { path: from }) }
+                fs::set_permissions(&to, Permissions::from_mode(mode)).map_err(failed("writing", &to))?;
+                if content_hash(&to)? == *hash { Ok(()) } else { Err(Error::SourceChanged { path: lossy(&from) }) }
             }
         }
     }
 }
 
 impl Entry {
-    fn read(path: &Utf8Path) -> Result<Self, Error> {
-        let meta = fs::symlink_metadata(path).map_err(Error::io("reading", path))?;
+    fn read(path: &Path) -> Result<Self, Error> {
+        let meta = fs::symlink_metadata(path).map_err(failed("reading", path))?;
         if meta.is_symlink() {
-            return Ok(Self::Link(path.read_link_utf8().map_err(Error::io("reading", path))?));
+            return Ok(Self::Link(fs::read_link(path).map_err(failed("reading", path))?));
         }
         if !meta.is_file() {
-            return Err(Error::io("reading", path)(io::Error::other("it is neither file, folder nor link")));
+            return Err(failed("reading", path)(io::Error::other("it is neither file, folder nor link")));
         }
-        Ok(Self::File { hash: hash_file(path)?, executable: meta.permissions().mode() & 0o100 != 0 })
+        Ok(Self::File { hash: content_hash(path)?, executable: meta.permissions().mode() & 0o100 != 0 })
     }
+}
+
+fn content_hash(path: &Path) -> Result<FileHash, Error> {
+    FileHash::of_file(path).map_err(failed("reading", path))
+}
+
+fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    Error::io(attempt, lossy(path))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -13,6 +14,7 @@ use vcstore::{BlobWriter, Store};
 
 use crate::Error;
 use crate::machine::Machine;
+use crate::source::lossy;
 
 /// How every file is opened. Whoever opens a pipe so does not wait for who writes to it, and no terminal becomes this
 /// process's own.
@@ -107,18 +109,18 @@ impl Plain {
     ///
     /// # Errors
     /// As [`Folder::file`].
-    pub(crate) fn open(path: &Utf8Path) -> Result<Self, Refusal> {
-        let fd = openat(CWD, path.as_std_path(), READ | OFlags::NOFOLLOW, Mode::empty()).map_err(refusal)?;
-        Self::new(fd, path.to_owned(), u64::MAX)
+    pub(crate) fn open(path: impl AsRef<Path>) -> Result<Self, Refusal> {
+        let fd = openat(CWD, path.as_ref(), READ | OFlags::NOFOLLOW, Mode::empty()).map_err(refusal)?;
+        Self::new(fd, lossy(path.as_ref()), u64::MAX)
     }
 
     /// Opens a file that somebody names, who may name it by a link.
     ///
     /// # Errors
     /// As [`Folder::file`].
-    pub(crate) fn follow(path: &Utf8Path) -> Result<Self, Refusal> {
-        let fd = openat(CWD, path.as_std_path(), READ, Mode::empty()).map_err(refusal)?;
-        Self::new(fd, path.to_owned(), u64::MAX)
+    pub(crate) fn follow(path: impl AsRef<Path>) -> Result<Self, Refusal> {
+        let fd = openat(CWD, path.as_ref(), READ, Mode::empty()).map_err(refusal)?;
+        Self::new(fd, lossy(path.as_ref()), u64::MAX)
     }
 
     fn new(fd: OwnedFd, path: Utf8PathBuf, limit: u64) -> Result<Self, Refusal> {

@@ -19,6 +19,21 @@ pub(crate) const OUTPUT_LIMIT: usize = 256 << 20;
 /// What a program that ended well wrote to standard output.
 pub(crate) type Output = Vec<u8>;
 
+/// What to do about a disk that has no room.
+pub(crate) const FULL_DISK: &str = "the disk is full: make room (`vcbuild gc` removes what nothing uses any more), or use a \
+                                    store on another disk (--store)";
+
+/// Whether an error says that a disk has no room, or none for this user.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether a program's words say so, in the C library's and in Go's.
+fn is_full_disk(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["no space left on device", "disk quota exceeded"].iter().any(|known| words.contains(known))
+}
+
 /// Why a program did not do what it was run for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -62,6 +77,8 @@ impl Failure {
     /// What to do about it, where that is known better than what the program was run for tells.
     pub(crate) fn advice(&self) -> Option<String> {
         match self {
+            Self::Exit { words, .. } if is_full_disk(words) => Some(FULL_DISK.to_owned()),
+            Self::Read { source, .. } if is_full(source) => Some(FULL_DISK.to_owned()),
             Self::Exit { wanted, .. } if !wanted.is_empty() => {
                 let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
                 Some(format!(

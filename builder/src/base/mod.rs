@@ -13,11 +13,12 @@ use std::str::FromStr;
 use camino::Utf8PathBuf;
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, Os};
-use vcstore::{Compression, Digest, Image, Layer, Platform, PlatformImage, Store};
+use vcstore::{Action, Compression, Digest, Image, Layer, Outputs, Platform, PlatformImage, Store};
 
 use self::debian::{Options, Selection};
 use self::from_packages::FromPackages;
 pub(crate) use self::packages::{Package, described_in, packages, status};
+use crate::contents::outline;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::parse_reference;
@@ -25,6 +26,9 @@ use crate::{Error, image};
 
 /// The base of [`Spec::Registry`] where no reference is given, and of a build that says nothing about its base.
 pub(crate) const DEFAULT_REFERENCE: &str = "docker.io/library/debian:bookworm-slim";
+
+/// A change in what an outline says changes this number, and with it every key.
+const OUTLINE: u32 = 1;
 
 /// Which base, as `--base` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +94,11 @@ impl fmt::Display for Spec {
 }
 
 impl Spec {
+    /// Whether it is made of Debian's packages.
+    pub(crate) fn is_of_packages(&self) -> bool {
+        matches!(self, Self::Debian(_) | Self::Static(_))
+    }
+
     /// The base, with what is said of Debian's packages where it is made of some.
     ///
     /// # Errors
@@ -223,6 +232,23 @@ impl Base {
     /// When the digest is no SHA-256.
     pub(crate) fn digest(&self) -> Result<Digest, Error> {
         digest("the base", &self.image.manifest)
+    }
+
+    /// The outline of its file system, in the store; none where it has no layers. Its layers are read when the store has none.
+    ///
+    /// # Errors
+    /// When a layer is missing or damaged, or the store cannot be written.
+    pub(crate) fn outline(&self, name: &str, store: &Store, progress: &Progress) -> Result<Option<Digest>, Error> {
+        if self.layers().is_empty() {
+            return Ok(None);
+        }
+        let layers: Vec<_> = self.layers().iter().map(|layer| layer.diff_id).collect();
+        let action = Action::new("outline", name).input("recipe", OUTLINE)?.input("layers", layers)?;
+        let outputs = progress.realise(store, &action, || {
+            Ok(Outputs::new().with_blob("outline", outline::write(store, self.layers())?))
+        })?;
+        let outline = outputs.blob("outline").map(|blob| blob.digest);
+        outline.map(Some).ok_or_else(|| Error::Internal(format!("the base {name} was recorded without its outline")))
     }
 
     /// Its layers, the lowest first.

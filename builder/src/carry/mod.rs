@@ -41,6 +41,11 @@ struct Mark {
     version: u32,
 }
 
+/// Whether a folder is one that [`Filling`] made, of whatever form.
+pub(crate) fn is_folder(path: &Utf8Path) -> bool {
+    path.join(MARK).is_file()
+}
+
 /// A folder of inputs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Folder<'a> {

@@ -5,12 +5,12 @@ use clap::Args;
 use vcterminal::{Exit, Text};
 
 use super::choices::Choices;
-use super::lock::OUT;
 use crate::Error;
 use crate::build::Request;
 use crate::check::{self, Checked, CheckedArchive, Difference, Otherwise};
 use crate::progress::Progress;
 use crate::provenance::Provenance;
+use crate::source::OUT;
 
 /// How many files of a kind are listed of an image that differs.
 const LISTED: usize = 20;

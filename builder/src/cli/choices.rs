@@ -8,7 +8,7 @@ use clap::Args;
 use vcstore::{Compression, Store};
 
 use super::caches::CacheOptions;
-use super::inputs::{Freedom, Inputs, unstamped};
+use super::inputs::{Freedom, Inputs, archive_names, unstamped};
 use super::sandbox::SandboxOptions;
 use super::{Common, platforms};
 use crate::Error;
@@ -84,7 +84,10 @@ impl Choices {
         let inputs = &self.inputs;
         let components = project.select(components)?;
         let base = inputs.base(project)?;
-        let source = inputs.source(project, out)?;
+        let mut source = inputs.source(project, out)?;
+        if let Some(version) = self.stamp(|stamp| matches!(stamp, Stamp::Version)) {
+            source.archives.extend(archive_names(project, &version));
+        }
         let epoch = epoch()?;
         let store = self.caches.attach(self.common.store()?, project, &self.freedom.network()?)?;
         let update = self.update.then_some(&[][..]);
@@ -223,12 +226,55 @@ fn parse_stamp(text: &str) -> Result<(Stamp, String), String> {
     Ok((stamp.0, stamp.1.to_owned()))
 }
 
+/// The last second of the year 9999: beyond it others cannot read the time in an image's configuration.
+const LATEST: u64 = 253_402_300_799;
+
 /// The time in what is made: `SOURCE_DATE_EPOCH` (reproducible-builds.org) where it is set, else 1970.
 fn epoch() -> Result<u64, Error> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) if !text.is_empty() => {
-            text.parse().map_err(|_| Error::Usage(format!("SOURCE_DATE_EPOCH is {text:?}, and no number of seconds")))
-        }
+    match std::env::var_os("SOURCE_DATE_EPOCH") {
+        Some(text) if !text.is_empty() => parse_epoch(&text.to_string_lossy()).map_err(Error::Usage),
         _ => Ok(0),
+    }
+}
+
+fn parse_epoch(text: &str) -> Result<u64, String> {
+    let refuse = |why: &str| Err(format!("SOURCE_DATE_EPOCH is {text:?}, and {why}"));
+    if text.strip_prefix('-').is_some_and(|rest| rest.parse::<u64>().is_ok()) {
+        return refuse("no time before 1970 can stand in an image that all tools read: set it to 0 or more");
+    }
+    match text.parse::<u64>() {
+        Ok(seconds) if seconds <= LATEST && !text.starts_with('+') => Ok(seconds),
+        _ if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            refuse(&format!("no time after the year 9999 ({LATEST}) can stand in an image that all tools read"))
+        }
+        _ => refuse("it must be a whole number of seconds since 1970, as `date +%s` prints it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LATEST, parse_epoch};
+
+    #[test]
+    fn a_time_is_a_number_of_seconds_that_others_can_read() {
+        for (text, seconds) in [("0", 0), ("1700000000", 1_700_000_000), ("253402300799", LATEST)] {
+            assert_eq!(parse_epoch(text).unwrap(), seconds);
+        }
+        let cases = [
+            ("-1", "no time before 1970"),
+            ("253402300800", "after the year 9999"),
+            ("18446744073709551616", "after the year 9999"),
+            ("1700000000.5", "whole number"),
+            (" 1", "whole number"),
+            ("1\n", "whole number"),
+            ("+5", "whole number"),
+            ("0x10", "whole number"),
+            ("--1", "whole number"),
+            ("-", "whole number"),
+        ];
+        for (text, why) in cases {
+            let said = parse_epoch(text).unwrap_err();
+            assert!(said.contains(why), "{text:?} gave {said:?}");
+        }
     }
 }

@@ -31,6 +31,11 @@ impl DebianOptions {
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
+    /// An option about packages, if any was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        self.decisive().or(self.debian_mirror.as_ref().map(|_| "--debian-mirror"))
+    }
+
     /// The project's options, and over them what the command line says.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     if let Some(version) = inputs.go(&project) {
         filling.toolchain(&version, &lock, &progress)?;
     }
-    let asked = inputs.source(&project, super::lock::OUT.into())?;
+    let asked = inputs.source(&project, crate::source::OUT.into())?;
     let source = Source::open(&asked, &filling.store, &lock, &progress)?;
     let request = inputs.request(&project, &asked, source)?;
     let carried = filling.finish(&asked, &request, &lock, &progress)?;

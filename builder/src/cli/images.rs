@@ -8,10 +8,10 @@ use vcterminal::{Exit, Table, Text};
 
 use super::build_host::BuildHostOptions;
 use super::choices::Choices;
-use super::lock::OUT;
 use crate::build::{self, Built, Request};
 use crate::progress::{Actions, Progress};
 use crate::sandbox::remote;
+use crate::source::OUT;
 use crate::{Error, journal};
 
 #[derive(Debug, Args)]

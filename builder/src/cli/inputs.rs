@@ -8,7 +8,6 @@ use clap::Args;
 use vcstore::Platform;
 
 use super::debian::DebianOptions;
-use super::lock::OUT;
 use super::{ProjectFiles, parse_platform, platforms};
 use crate::base::{self, DEFAULT_REFERENCE};
 use crate::build::Request;
@@ -16,11 +15,11 @@ use crate::carry::Folder;
 use crate::image::About;
 use crate::lock::Policy;
 use crate::network::Network;
-use crate::project::{Project, SourceTable, VersionTable};
+use crate::project::{Component, Kind, Project, SourceTable, VersionTable};
 use crate::provenance::Recipe;
 use crate::sandbox::{Limits, Mode, Sandbox};
-use crate::source::{Asked, Source};
-use crate::{Error, go, lock};
+use crate::source::{Asked, OUT, Source};
+use crate::{Error, go, lock, platform};
 
 /// Where the code is, what it is stacked on and compiled with.
 #[derive(Debug, Args)]
@@ -117,13 +116,22 @@ impl Inputs {
         let folders =
             table.dir.iter().flat_map(|dir| [Some(dir.clone()), table.subdir.as_ref().map(|sub| dir.join(sub))]);
         let left = folders.flatten().flat_map(|dir| [dir.join(lock::FILE_NAME), dir.join(OUT)]);
-        Some(Asked { outside: left.collect(), table, edits: Vec::new(), go: None })
+        Some(Asked { outside: left.collect(), table, ..Asked::default() })
     }
 
     /// The base that is asked for.
     pub(super) fn base(&self, project: &Project) -> Result<base::Spec, Error> {
         let base = self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
-        base.parse::<base::Spec>()?.with_debian(self.debian.over(&project.debian)?)
+        let spec: base::Spec = base.parse()?;
+        if !spec.is_of_packages() {
+            let project = || (self.base.is_none() && project.says_debian()).then_some("[debian] of the project");
+            if let Some(said) = self.debian.given().or_else(project) {
+                return Err(Error::Usage(format!(
+                    "{said} is for the bases debian and static, and the base is {base}: leave it out, or say --base debian"
+                )));
+            }
+        }
+        spec.with_debian(self.debian.over(&project.debian)?)
     }
 
     /// The version of Go that is asked for.
@@ -131,12 +139,25 @@ impl Inputs {
         self.go.clone().or_else(|| project.go.clone())
     }
 
+    /// Checks that a version of Go is asked for only where Go is run: to compile a program, or to fetch the source.
+    fn check_go(&self, project: &Project, source: &SourceTable) -> Result<(), Error> {
+        let is_go = |component: &Component| matches!(component.kind, Kind::Go(_));
+        if source.module.is_some() || project.components.values().any(is_go) {
+            return Ok(());
+        }
+        let said = self.go.as_ref().map(|_| "--go").or(project.go.as_ref().map(|_| "`go` of the project"));
+        let why = |said| format!("{said} is for Go programs, and no component of the project is one: leave it out");
+        said.map_or(Ok(()), |said| Err(Error::Usage(why(said))))
+    }
+
     /// The source that is asked for; archives in the folder `out` are no part of it, nor is the lock.
     pub(super) fn source(&self, project: &Project, out: &Utf8Path) -> Result<Asked, Error> {
         let table = self.place(project)?;
+        self.check_go(project, &table)?;
         let out = if out.as_str().is_empty() { Utf8Path::new(".") } else { out };
         let outside = vec![self.files.lock_path(project), out.to_owned()];
-        Ok(Asked { table, edits: project.edits.clone(), go: self.go(project), outside })
+        let archives = archive_names(project, project.version.version.as_deref().unwrap_or(UNSTAMPED)).collect();
+        Ok(Asked { table, edits: project.edits.clone(), go: self.go(project), outside, archives })
     }
 
     /// A request for all components that is only to say what they are made of.
@@ -228,11 +249,23 @@ impl Freedom {
     }
 }
 
+/// The version that a folder is stamped with where nobody says otherwise.
+const UNSTAMPED: &str = "v0.0.0";
+
+/// The names that archives of a project may have, for any platform.
+pub(super) fn archive_names(project: &Project, version: &str) -> impl Iterator<Item = String> {
+    let components = project.components.values();
+    components.flat_map(move |component| {
+        let name = |arch| component.archive.fill(&[("arch", arch), ("version", version)]);
+        platform::architectures().map(name)
+    })
+}
+
 /// What stamps say unless the command line does: as the project has it, else the revision that was fetched. A folder's
 /// stamps are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
 pub(super) fn unstamped(project: &Project, source: &Source) -> VersionTable {
     let (known, revision) = (&project.version, source.revision.as_ref());
-    let version = || revision.map_or_else(|| "v0.0.0".to_owned(), |revision| revision.version.clone());
+    let version = || revision.map_or_else(|| UNSTAMPED.to_owned(), |revision| revision.version.clone());
     let commit = || revision.and_then(|revision| revision.commit.clone()).unwrap_or_else(|| "unknown".to_owned());
     VersionTable {
         version: Some(known.version.clone().unwrap_or_else(version)),

@@ -11,7 +11,7 @@ use crate::Error;
 use crate::build;
 use crate::lock::Changes;
 use crate::progress::Progress;
-use crate::source::Source;
+use crate::source::{OUT, Source};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -29,9 +29,6 @@ pub(super) struct Arguments {
     #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
 }
-
-/// The folder that archives are written to where nothing else is said; they are no part of the source.
-pub(super) const OUT: &str = "out";
 
 /// What `--output json` prints.
 #[derive(Serialize)]

@@ -11,11 +11,11 @@ use crate::Error;
 const ENTRY_LIMIT: usize = 2_000_000;
 
 /// The prefix of an entry that takes another away, and the entry that takes away all of a folder's (layer.md, "Whiteouts").
-const WHITEOUT: &str = ".wh.";
-const OPAQUE: &str = ".wh..wh..opq";
+pub(super) const WHITEOUT: &str = ".wh.";
+pub(super) const OPAQUE: &str = ".wh..wh..opq";
 
 /// Extended attributes, as PAX records carry them.
-const XATTR: &str = "SCHILY.xattr.";
+pub(super) const XATTR: &str = "SCHILY.xattr.";
 
 /// A layer's entries, and what it takes away of the layers below.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -122,10 +122,10 @@ pub(crate) fn extract(store: &Store, layer: &Layer, into: &Store, wanted: impl F
     walk(blob, layer.size, see).map_err(Error::io("reading layer", store.blob_path(&layer.digest)))
 }
 
-type TarEntry<'a> = tar::Entry<'a, Padded<Bounded<Decoder<BlobReader>>>>;
+pub(super) type TarEntry<'a> = tar::Entry<'a, Padded<Bounded<Decoder<BlobReader>>>>;
 
 /// Shows every entry of a layer to `see`, and reads on to the very end, where the layer's hash is checked.
-fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>) -> io::Result<()>) -> io::Result<()> {
     let (input, headers) = Bounded::new(Decoder::new(blob)?, size);
     let mut archive = tar::Archive::new(Padded { input, read: 0 });
     let mut entries = archive.entries()?;
@@ -145,7 +145,7 @@ fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>) -> io::Re
 
 /// A tar file up to the end of its last block, which some tools leave out (umoci does); containerd and Docker take such
 /// layers, so there are images of them.
-struct Padded<R> {
+pub(super) struct Padded<R> {
     input: R,
     read: u64,
 }
@@ -204,7 +204,7 @@ impl LayerContents {
 }
 
 /// A path without what does not matter in it.
-fn normal(path: &str) -> String {
+pub(super) fn normal(path: &str) -> String {
     path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }
 

@@ -1,8 +1,10 @@
 //! What is in an image: the files of its layers, one over the other, as a container sees them.
 
 mod layer;
+pub(crate) mod outline;
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -62,18 +64,10 @@ impl Files {
     pub(crate) fn of<'a>(layers: impl IntoIterator<Item = &'a LayerContents>) -> Self {
         let mut files = Self::default();
         for (number, layer) in layers.into_iter().enumerate() {
-            for path in &layer.opaque {
-                files.remove_below(path);
-            }
-            for path in &layer.whiteouts {
-                files.entries.remove(path);
-                files.remove_below(path);
-            }
+            take_away(&mut files.entries, &layer.opaque, &layer.whiteouts);
             for (path, entry) in &layer.entries {
-                if entry.kind != Kind::Directory {
-                    files.remove_below(path);
-                }
-                files.entries.insert(path.clone(), Placed { entry: entry.clone(), layer: number });
+                let placed = Placed { entry: entry.clone(), layer: number };
+                put(&mut files.entries, path.clone(), placed, entry.kind == Kind::Directory);
             }
             files.resolve_hard_links(layer);
         }
@@ -82,48 +76,16 @@ impl Files {
 
     /// The entry at a path, which may begin with a slash and lead through links, and its true path.
     pub(crate) fn find(&self, path: &str) -> Option<(String, &Placed)> {
-        /// As many links as the kernel follows.
-        const LINKS: usize = 40;
-        let mut todo: Vec<String> = path.split('/').rev().map(ToOwned::to_owned).collect();
-        let mut at = String::new();
-        let mut followed = 0;
-        while let Some(part) = todo.pop() {
-            match part.as_str() {
-                "" | "." => continue,
-                ".." => {
-                    at = at.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
-                    continue;
-                }
-                _ => {}
-            }
-            let next = if at.is_empty() { part } else { format!("{at}/{part}") };
-            match self.entries.get(&next).map(|placed| &placed.entry.kind) {
+        let at = follow(path, |at, last| {
+            Ok::<_, Infallible>(match self.entries.get(at).map(|placed| &placed.entry.kind) {
                 // The last link is what was asked for.
-                Some(Kind::Symlink(target)) if !todo.is_empty() => {
-                    followed += 1;
-                    if followed > LINKS {
-                        return None;
-                    }
-                    if target.starts_with('/') {
-                        at.clear();
-                    }
-                    todo.extend(target.split('/').rev().map(ToOwned::to_owned));
-                }
-                _ => at = next,
-            }
-        }
+                Some(Kind::Symlink(target)) if !last => Some(target.clone()),
+                _ => None,
+            })
+        });
+        let at = at.unwrap_or_else(|never| match never {})?;
         let placed = self.entries.get(&at)?;
         Some((at, placed))
-    }
-
-    fn remove_below(&mut self, path: &str) {
-        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-        let start = self.entries.range(prefix.clone()..);
-        let below: Vec<_> =
-            start.take_while(|(path, _)| path.starts_with(&prefix)).map(|(path, _)| path.clone()).collect();
-        for path in below {
-            self.entries.remove(&path);
-        }
     }
 
     /// A hard link is the file that it is another name of.
@@ -136,6 +98,76 @@ impl Files {
                 placed.entry = target;
             }
         }
+    }
+}
+
+/// The true path, without a leading slash, of a path that may lead through links: as in a container, from whose root none
+/// leads out. `link` has the target of the link at a path, if one is there that is to be followed, and is told whether that is
+/// the path's last part. None when there are more links than a kernel follows.
+///
+/// # Errors
+/// Whatever `link` fails with.
+pub(crate) fn follow<E>(
+    path: &str,
+    mut link: impl FnMut(&str, bool) -> Result<Option<String>, E>,
+) -> Result<Option<String>, E> {
+    /// As many links as the kernel follows.
+    const LINKS: usize = 40;
+    let parts = |path: &str| -> Vec<String> {
+        let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+        parts.rev().map(ToOwned::to_owned).collect()
+    };
+    let mut todo = parts(path);
+    let mut at = String::new();
+    let mut followed = 0;
+    while let Some(part) = todo.pop() {
+        if part == ".." {
+            at = at.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+            continue;
+        }
+        let next = if at.is_empty() { part } else { format!("{at}/{part}") };
+        match link(&next, todo.is_empty())? {
+            Some(target) => {
+                followed += 1;
+                if followed > LINKS {
+                    return Ok(None);
+                }
+                if target.starts_with('/') {
+                    at.clear();
+                }
+                todo.extend(parts(&target));
+            }
+            None => at = next,
+        }
+    }
+    Ok(Some(at))
+}
+
+/// Takes out of a file system what a layer takes away of the layers below.
+fn take_away<T>(entries: &mut BTreeMap<String, T>, opaque: &[String], whiteouts: &[String]) {
+    for path in opaque {
+        remove_below(entries, path);
+    }
+    for path in whiteouts {
+        entries.remove(path);
+        remove_below(entries, path);
+    }
+}
+
+/// Puts an entry of a layer into a file system; what is no folder has nothing below it.
+fn put<T>(entries: &mut BTreeMap<String, T>, path: String, entry: T, folder: bool) {
+    if !folder {
+        remove_below(entries, &path);
+    }
+    entries.insert(path, entry);
+}
+
+fn remove_below<T>(entries: &mut BTreeMap<String, T>, path: &str) {
+    let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+    let start = entries.range(prefix.clone()..);
+    let below: Vec<_> = start.take_while(|(path, _)| path.starts_with(&prefix)).map(|(path, _)| path.clone()).collect();
+    for path in below {
+        entries.remove(&path);
     }
 }
 

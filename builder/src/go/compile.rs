@@ -12,7 +12,7 @@ use super::{Closure, Go, Home, Module};
 use crate::plain::Folder;
 use crate::sandbox::Step;
 use crate::site::Site;
-use crate::source::{FileHash, Tree};
+use crate::source::{FileHash, Tree, is_pointer};
 use crate::{Error, platform, process};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
@@ -56,6 +56,7 @@ impl<'a> Job<'a> {
     pub(crate) fn prepare(&'a self, go: &Go, module: &Module, tree: &Tree) -> Result<Prepared<'a>, Error> {
         let hash = |path: &'a Utf8PathBuf| Ok((path.as_path(), tree.hash_of(&module.top.join(path))?));
         let files: BTreeMap<_, _> = self.closure.files.iter().map(hash).collect::<Result<_, Error>>()?;
+        self.check_pointers(module)?;
         let mark = |(file, headers): (&'a Utf8PathBuf, &BTreeSet<Utf8PathBuf>)| {
             let hashes = headers.iter().map(|header| format!("\n// {header} {}", files[header.as_path()]));
             (file.as_path(), hashes.collect())
@@ -85,6 +86,18 @@ impl<'a> Job<'a> {
             action
         };
         Ok(Prepared { job: self, files, marks, ldflags, action })
+    }
+
+    /// Refuses a program that would embed a pointer of Git LFS in the place of the file that was meant.
+    fn check_pointers(&self, module: &Module) -> Result<(), Error> {
+        for file in &self.closure.files {
+            let path = module.top.join(file);
+            let pointer = fs::metadata(&path).and_then(|meta| is_pointer(&path, meta.len()));
+            if pointer.map_err(Error::io("reading", &path))? {
+                return Err(Error::Pointer { component: self.name.to_owned(), file: file.clone() });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -35,6 +35,7 @@ use crate::lock::Lock;
 use crate::network::Network;
 use crate::progress::Progress;
 use crate::sandbox::{Sandbox, Step, Workplace};
+use crate::source::plain_temp_dir;
 use crate::{Error, platform, process};
 
 /// The longest that fetching modules may take.
@@ -142,7 +143,7 @@ impl Go {
 
     /// A folder that stands for the user's home.
     fn home(&self, store: &Store) -> Result<Home, Error> {
-        Home::in_folder(Workplace::within(store.temp_dir()?)?)
+        Home::in_folder(Workplace::within(plain_temp_dir(store)?)?)
     }
 }
 

@@ -13,6 +13,18 @@ pub(crate) enum Error {
     ))]
     Missing { component: String, file: Utf8PathBuf, source_dir: Utf8PathBuf, source: std::io::Error },
 
+    #[error("using the prebuilt {file} of {component}: an edit changes it, and prebuilt files are taken as they are")]
+    #[diagnostic(help(
+        "remove the edit, or take the file from the edited source: as an entry of `files` with `in = \"source\"`"
+    ))]
+    Edited { component: String, file: Utf8PathBuf },
+
+    #[error(
+        "using the prebuilt {file} of {component}: it is a pointer of Git LFS, and not the file that it stands for"
+    )]
+    #[diagnostic(help("get the file with `git lfs pull`, and build again"))]
+    Pointer { component: String, file: Utf8PathBuf },
+
     #[error("using the prebuilt {file} of {component}: it {why}")]
     #[diagnostic(help("name a plain file in the source's folder in vcbuild.toml"))]
     Unusable { component: String, file: Utf8PathBuf, why: String },

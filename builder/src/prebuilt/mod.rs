@@ -13,7 +13,7 @@ use crate::machine::Machine;
 use crate::plain::Plain;
 use crate::project::Prebuilt;
 use crate::site::{Made, MadeFile, Site, Wanted};
-use crate::source::Source;
+use crate::source::{Source, is_pointer};
 
 /// A change in how files are taken changes this number, and with it every key.
 const RECIPE: u32 = 1;
@@ -115,6 +115,10 @@ fn find(wanted: &Wanted<'_, Prebuilt>, source: &Source, file: &Utf8Path) -> Resu
     let (component, platform) = (wanted.component.name.as_str(), wanted.platform);
     // Where its user keeps it: git seldom tracks what was built, and its checksum says what it is.
     let top = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
+    let edited = || Error::Edited { component: component.to_owned(), file: file.to_owned() };
+    if source.edited.contains(&top.join(file)) {
+        return Err(edited().into());
+    }
     let path = top.join(file).canonicalize_utf8().map_err(|why| Error::Missing {
         component: component.to_owned(),
         file: file.to_owned(),
@@ -126,7 +130,13 @@ fn find(wanted: &Wanted<'_, Prebuilt>, source: &Source, file: &Utf8Path) -> Resu
     if !path.starts_with(&top) {
         return Err(unusable("leads out of the source").into());
     }
+    if source.edited.contains(&path) {
+        return Err(edited().into());
+    }
     let mut plain = Plain::open(&path).map_err(|why| unusable(&why.to_string()))?;
+    if is_pointer(&path, plain.size()).map_err(crate::Error::io("reading", &path))? {
+        return Err(Error::Pointer { component: component.to_owned(), file: file.to_owned() }.into());
+    }
     let machine = plain.machine()?;
     check_machine(component, platform, file, &machine)?;
     // A program may have lost the permission to run on its way here.

@@ -43,7 +43,8 @@ pub(crate) struct Added {
     pub(crate) what: AddedKind,
     /// Permissions; of a folder that is copied, those of its files.
     pub(crate) mode: Option<u32>,
-    pub(crate) owner: Owner,
+    /// Who it belongs to, where that is said.
+    pub(crate) owner: Option<Owner>,
 }
 
 /// What it is.
@@ -90,7 +91,7 @@ fn added(component: &str, table: &FileTable) -> Result<Added, String> {
         (None, None) => AddedKind::Folder,
     };
     let mode = table.mode.as_deref().map(mode).transpose()?;
-    let owner = table.owner.as_deref().map(owner).transpose()?.unwrap_or_default();
+    let owner = table.owner.as_deref().map(owner).transpose()?;
     Ok(Added { what, mode, owner })
 }
 
@@ -100,7 +101,7 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 fn owner(text: &str) -> Result<Owner, String> {
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    let number = |text: &str| text.parse::<u32>().ok().filter(|_| !text.starts_with('+')).map(u64::from);
     let (user, group) = text.split_once(':').unwrap_or((text, text));
     match (number(user), number(group)) {
         (Some(user), Some(group)) => Ok(Owner { user, group }),
@@ -129,9 +130,12 @@ mod tests {
         let read = read.unwrap();
         let AddedKind::Copy { from, .. } = &read["/a"].what else { panic!("{read:?}") };
         assert_eq!(from.fill(&[("arch", "arm64")]), "conf/web-arm64");
-        assert_eq!((read["/a"].mode, read["/a"].owner), (Some(0o600), Owner { user: 1, group: 2 }));
+        assert_eq!((read["/a"].mode, read["/a"].owner), (Some(0o600), Some(Owner { user: 1, group: 2 })));
         assert_eq!(read["/b"].what, AddedKind::Link("/a".to_owned()));
-        assert_eq!((&read["/c"].what, read["/c"].owner), (&AddedKind::Folder, Owner { user: 65532, group: 65532 }));
+        assert_eq!(
+            (&read["/c"].what, read["/c"].owner),
+            (&AddedKind::Folder, Some(Owner { user: 65532, group: 65532 }))
+        );
     }
 
     #[test]

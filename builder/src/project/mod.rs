@@ -126,6 +126,11 @@ impl Project {
         self.path.as_deref().and_then(Utf8Path::parent)
     }
 
+    /// Whether its file has a table `[debian]`.
+    pub(crate) fn says_debian(&self) -> bool {
+        self.table.get("debian").is_some()
+    }
+
     /// The components of these names, in the project's order; all of them when none is named.
     ///
     /// # Errors

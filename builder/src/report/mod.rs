@@ -9,7 +9,7 @@ mod treemap;
 use oci_spec::image::Descriptor;
 use vcstore::{Image, PlatformImage, Store};
 
-pub(crate) use self::page::page;
+pub(crate) use self::page::{is_page, page};
 use crate::Error;
 use crate::base::packages;
 use crate::compare::{self, ImageChanges, Side};

@@ -18,12 +18,20 @@ const SCRIPT: &str = include_str!("page.js");
 const LARGEST: usize = 15;
 const CHANGES: usize = 60;
 
+/// By this a report is known.
+const TITLE: &str = "<title>Images — vcbuild report</title>";
+
+/// Whether a file that begins so is a page.
+pub(crate) fn is_page(beginning: &[u8]) -> bool {
+    beginning.windows(TITLE.len()).any(|part| part == TITLE.as_bytes())
+}
+
 /// The page as one HTML document.
 pub(crate) fn page(report: &Report) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>Images — vcbuild report</title>\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n{TITLE}\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>Images</h1>\n"
     );
     match report.builds.last() {

@@ -1,5 +1,6 @@
 //! Edits of a source: patches, and texts that take the place of others. Each must fit exactly, or nothing is built.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
@@ -18,14 +19,15 @@ pub(crate) enum Edit {
     Replace { file: Utf8PathBuf, find: String, replace: String },
 }
 
-/// Makes the edits, in their order, to the files in the folder `top`.
+/// Makes the edits, in their order, to the files in the folder `top`, and returns which these are.
 ///
 /// # Errors
 /// When one does not fit; then the folder is half edited, and of no use.
-pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<(), crate::Error> {
+pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
+    let mut edited = BTreeSet::new();
     for edit in edits {
         match edit {
-            Edit::Patch(path) => patch(path, top)?,
+            Edit::Patch(path) => edited.extend(patch(path, top)?),
             Edit::Replace { file, find, replace } => {
                 let text = read(top, file)?;
                 let found = text.matches(find.as_str()).count();
@@ -33,18 +35,19 @@ pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<(), crate::Error> 
                     return Err(Error::Matches { file: file.clone(), found, find: find.clone() }.into());
                 }
                 write(top, file, &text.replacen(find.as_str(), replace, 1))?;
+                edited.insert(file.clone());
             }
         }
     }
-    Ok(())
+    Ok(edited)
 }
 
-fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
+fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
     let bad = |why: String| Error::Patch { path: path.to_owned(), why };
     let text = text::read(path).map_err(crate::Error::unreadable("patch", path))?;
     let git = text.lines().any(|line| line.starts_with("diff --git "));
     let options = if git { ParseOptions::gitdiff() } else { ParseOptions::unidiff() };
-    let (mut files, mut changed) = (0, 0);
+    let (mut files, mut changed) = (BTreeSet::new(), 0);
     for one in PatchSet::parse(&text, options) {
         let one = one.map_err(|why| bad(why.to_string()))?;
         let patch = one.patch().as_text().ok_or_else(|| bad("it changes a file that is not text".to_owned()))?;
@@ -55,6 +58,7 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
                     return Err(bad(format!("it names {original} and {modified} for one file")).into());
                 }
                 write(top, &file, &patched(path, &file, &read(top, &file)?, patch)?)?;
+                files.insert(file);
             }
             FileOperation::Create(name) => {
                 let file = stripped(name);
@@ -62,6 +66,7 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
                     return Err(bad(format!("it makes {file}, which is there already")).into());
                 }
                 write(top, &file, &patched(path, &file, "", patch)?)?;
+                files.insert(file);
             }
             FileOperation::Delete(name) => {
                 let file = stripped(name);
@@ -70,18 +75,18 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<(), crate::Error> {
                 }
                 let place = inside(top, &file)?;
                 fs::remove_file(&place).map_err(crate::Error::io("removing", &place))?;
+                files.insert(file);
             }
             _ => return Err(bad("it renames or copies a file: make it with `git diff --no-renames`".to_owned()).into()),
         }
-        files += 1;
         let lines = patch.hunks().iter().flat_map(diffy::Hunk::lines);
         changed += lines.filter(|line| !matches!(line, Line::Context(_))).count();
     }
-    if files == 0 {
+    if files.is_empty() {
         return Err(bad("it changes nothing".to_owned()).into());
     }
     match changed_lines(&text).saturating_sub(changed) {
-        0 => Ok(()),
+        0 => Ok(files),
         lost => Err(bad(format!("{lost} changed lines are beyond what its @@ lines count")).into()),
     }
 }
@@ -184,6 +189,8 @@ fn inside(top: &Utf8Path, file: &Utf8Path) -> Result<Utf8PathBuf, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use camino::{Utf8Path, Utf8PathBuf};
     use proptest::prelude::*;
 
@@ -204,7 +211,7 @@ mod tests {
         std::fs::read_to_string(top.join(file)).unwrap()
     }
 
-    fn said(result: Result<(), crate::Error>, top: &Utf8Path) -> String {
+    fn said(result: Result<BTreeSet<Utf8PathBuf>, crate::Error>, top: &Utf8Path) -> String {
         result.unwrap_err().to_string().replace(top.parent().unwrap().as_str(), "")
     }
 
@@ -239,7 +246,8 @@ mod tests {
         let text = "--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n\
                     --- /dev/null\n+++ b/new/b.txt\n@@ -0,0 +1 @@\n+new\n";
         let (_folder, top, edits) = folder("one\ntwo\nthree\n", text);
-        apply(&edits, &top).unwrap();
+        let edited = apply(&edits, &top).unwrap();
+        assert_eq!(edited, ["a.txt", "new/b.txt"].map(Utf8PathBuf::from).into());
         assert_eq!((read(&top, "a.txt"), read(&top, "new/b.txt")), ("one\nTWO\nthree\n".into(), "new\n".into()));
         assert_eq!(
             said(apply(&edits, &top), &top),

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 
 use super::program::Git;
-use super::{Part, process, tree};
+use super::{Part, lossy, process, tree};
 
 /// How many files are named.
 const SHOWN: usize = 10;
@@ -94,8 +95,9 @@ impl LeftOut {
     /// Adds a folder of the source: what git tracks there, what of it is not there, and what else is.
     pub(super) fn add(&mut self, part: &Part) {
         let tracked = part.tracked.iter().flatten();
-        let known = tracked.flat_map(|file| file.ancestors().skip(1)).map(ToOwned::to_owned).collect();
-        let (dir, absent, untracked) = (part.dir.clone(), part.absent.clone(), part.untracked.clone());
+        let known = tracked.flat_map(|file| file.ancestors().skip(1)).map(lossy).collect();
+        let names = |files: &BTreeSet<PathBuf>| files.iter().map(|file| lossy(file)).collect();
+        let (dir, absent, untracked) = (part.dir.clone(), names(&part.absent), names(&part.untracked));
         self.folders.push(Folder { dir, untracked, absent, known });
     }
 

@@ -3,7 +3,9 @@
 mod edits;
 mod error;
 mod git;
+mod kept;
 mod left_out;
+mod pointer;
 mod program;
 mod stage;
 mod submodules;
@@ -11,6 +13,7 @@ mod tracked;
 mod tree;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Store;
@@ -18,10 +21,13 @@ use vcstore::Store;
 pub(crate) use self::edits::Edit;
 pub(crate) use self::error::Error as SourceError;
 use self::error::Error;
+pub(crate) use self::kept::{OUT, is_archive, is_source, no_source};
 pub(crate) use self::left_out::{LeftOut, Reader};
+pub(crate) use self::pointer::is_pointer;
 use self::program::Git;
 use self::stage::Stage;
-pub(crate) use self::tree::{FileHash, Tree, hash_file, is_source, leads_nowhere, real_path, utf8};
+pub(crate) use self::stage::plain_temp_dir;
+pub(crate) use self::tree::{FileHash, Tree, hash_file, leads_nowhere, lossy, real_path, utf8};
 use crate::lock::{Lock, PinnedCommit};
 use crate::progress::Progress;
 use crate::project::SourceTable;
@@ -40,8 +46,14 @@ pub(crate) struct Source {
     pub(crate) revision: Option<Revision>,
     /// Files beside it that are none of the source, because git does not track them.
     pub(crate) left_out: LeftOut,
-    /// What vcbuild wrote into it, or will: none of the source. Absolute.
+    /// What vcbuild wrote into it, or will: none of the source. Absolute, and nothing where `dir` is a copy without it.
     pub(crate) outside: Vec<Utf8PathBuf>,
+    /// The same, whether `dir` is a copy or not.
+    pub(crate) written: Vec<Utf8PathBuf>,
+    /// The names of archives that are no part of it, wherever they lie.
+    pub(crate) archives: BTreeSet<String>,
+    /// Files that an edit changes in the copy and not where they lie. Absolute, as they lie.
+    pub(crate) edited: BTreeSet<Utf8PathBuf>,
     /// What `dir` is in, where it is a copy.
     _stage: Option<Stage>,
 }
@@ -64,17 +76,19 @@ pub(crate) struct Asked {
     pub(crate) go: Option<String>,
     /// Files and folders that vcbuild writes: they are no part of the source.
     pub(crate) outside: Vec<Utf8PathBuf>,
+    /// The names of archives that the project is built to: where one lies, it is no part of the source.
+    pub(crate) archives: BTreeSet<String>,
 }
 
 /// A folder of a source: its top, or one beside it that its modules lead to.
 struct Part {
     dir: Utf8PathBuf,
     /// What git tracks of it; none where git does not know it, and all of it is source.
-    tracked: Option<BTreeSet<Utf8PathBuf>>,
+    tracked: Option<BTreeSet<PathBuf>>,
     /// What else is there.
-    untracked: BTreeSet<Utf8PathBuf>,
+    untracked: BTreeSet<PathBuf>,
     /// What git tracks and is not there.
-    absent: BTreeSet<Utf8PathBuf>,
+    absent: BTreeSet<PathBuf>,
     /// What vcbuild writes, and nothing else that is source is in it.
     outside: Vec<Utf8PathBuf>,
 }
@@ -122,12 +136,12 @@ impl Commit {
 impl Source {
     /// Opens the source that `asked` says: the current folder when it says nothing. What others keep is fetched into the
     /// store's care, as `lock` pins it or as it is now. Of a folder that git knows, what git tracks is the source. Where
-    /// that is not all of the folder, or something is edited, the source is a copy.
+    /// that is not all of the folder, something is edited, or compilers do not take the folder's name, the source is a copy.
     ///
     /// # Errors
     /// When the folder is not there, git or Go fails, or an edit does not fit.
     pub(crate) fn open(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Self, crate::Error> {
-        let Asked { table, edits, outside, .. } = asked;
+        let Asked { table, edits, outside, archives, .. } = asked;
         let (top, revision) = fetch(asked, store, lock, progress)?;
         let named = table.subdir.as_ref().map_or_else(|| top.clone(), |subdir| top.join(subdir));
         let dir = named.canonicalize_utf8().map_err(|source| crate::Error::NoSource { path: named.clone(), source })?;
@@ -144,26 +158,50 @@ impl Source {
         }
         // A folder that is the source itself, or holds it, has more in it than what vcbuild writes.
         without.retain(|path| !folders.iter().chain([&dir]).any(|folder| folder.starts_with(path)));
+        // Only a folder of the user's own may have archives of builds before, in this folder or in that.
+        if revision.is_none() {
+            let found: Vec<_> = folders.iter().flat_map(|folder| kept::archives(folder, archives, &without)).collect();
+            without.extend(found);
+        }
         // Only a folder of the user's own may be known to git; the others are in the store's care.
         let git = Git::new(store)?;
         let mine = revision.is_none().then_some(&git);
-        let parts = folders.into_iter().map(|folder| Part::read(folder, mine, &without));
+        let parts = folders.iter().map(|folder| Part::read(folder.clone(), mine, &without));
         let parts: Vec<Part> = parts.collect::<Result<_, _>>()?;
         let mut left_out = LeftOut::new(git, dir.clone());
         for part in &parts {
             left_out.add(part);
         }
-        if edits.is_empty() && parts.iter().all(|part| part.untracked.is_empty()) {
-            let outside = parts.into_iter().flat_map(|part| part.outside).collect();
-            return Ok(Self { dir, top: real_top, named, revision, left_out, outside, _stage: None });
+        let written: Vec<_> = parts.iter().flat_map(|part| part.outside.iter().cloned()).collect();
+        let as_it_lies = parts.iter().all(|part| part.untracked.is_empty() && stage::is_plain(&part.dir));
+        let mut source = Self {
+            dir,
+            top: real_top.clone(),
+            named,
+            revision,
+            left_out,
+            outside: written.clone(),
+            written,
+            archives: archives.clone(),
+            edited: BTreeSet::new(),
+            _stage: None,
+        };
+        if edits.is_empty() && as_it_lies {
+            return Ok(source);
         }
         let stage = Stage::new(store)?;
         for Part { dir, tracked, outside, .. } in parts {
-            stage.copy(&dir, &tracked.map_or_else(|| tracked::files(&dir, &outside), Ok)?)?;
+            let files = tracked.map_or_else(|| tracked::files(&dir, &outside), Ok)?;
+            stage.copy(&dir, &files)?;
+            stage.keep_links(&dir, &files, &folders)?;
         }
-        let (dir, top) = (stage.place(&dir), stage.place(&real_top));
-        edits::apply(edits, &top)?;
-        Ok(Self { dir, top, named, revision, left_out, outside: Vec::new(), _stage: Some(stage) })
+        source.top = stage.place(&real_top);
+        source.dir = stage.place(&source.dir);
+        let edited = edits::apply(edits, &source.top)?;
+        source.edited = edited.into_iter().map(|file| real_top.join(file)).collect();
+        source.outside = Vec::new();
+        source._stage = Some(stage);
+        Ok(source)
     }
 
     /// The source's folder where its user keeps it, and the one that it is in; without links. None of one that was fetched.
@@ -189,7 +227,11 @@ impl Source {
 
 impl Part {
     fn read(dir: Utf8PathBuf, git: Option<&Git>, without: &[Utf8PathBuf]) -> Result<Self, crate::Error> {
-        let tracked = git.map(|git| tracked::tracked(git, &dir)).transpose()?.flatten();
+        let mut tracked = git.map(|git| tracked::tracked(git, &dir)).transpose()?.flatten();
+        // A lock that is committed is written again all the same.
+        if let Some(tracked) = &mut tracked {
+            tracked.retain(|file| !without.iter().any(|path| *path == dir.as_std_path().join(file)));
+        }
         let has_source = |path: &Utf8Path| {
             let mut tracked = tracked.iter().flatten();
             path.strip_prefix(&dir).is_ok_and(|below| tracked.any(|file| file.starts_with(below)))

@@ -3,12 +3,30 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use vcstore::Store;
 
 use crate::Error;
+
+/// Whether compilers take a path: Go refuses those with control characters.
+pub(super) fn is_plain(path: &Utf8Path) -> bool {
+    !path.as_str().contains(char::is_control)
+}
+
+/// A folder to work in, of a path that compilers take: in the store's care, unless the store itself is in a folder whose name
+/// some do not take, such as one with a colon, at which Go divides lists of folders.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn plain_temp_dir(store: &Store) -> Result<tempfile::TempDir, Error> {
+    if is_plain(store.path()) && !store.path().as_str().contains(':') {
+        return Ok(store.temp_dir()?);
+    }
+    tempfile::tempdir().map_err(Error::io("making a folder in", super::lossy(&std::env::temp_dir())))
+}
 
 /// A copied source; it goes when it is dropped. Folders lie in it as they lie on the machine, so that what one says of
 /// another (`../lib`) holds.
@@ -21,14 +39,15 @@ pub(super) struct Stage {
 impl Stage {
     /// An empty stage.
     pub(super) fn new(store: &Store) -> Result<Self, Error> {
-        let folder = store.temp_dir()?;
+        let folder = plain_temp_dir(store)?;
         let path = super::utf8("reading", folder.path())?;
         Ok(Self { path, _folder: folder })
     }
 
-    /// Where the folder `dir` (absolute) lies in it.
+    /// Where the folder `dir` (absolute) lies in it, by a name that compilers take.
     pub(super) fn place(&self, dir: &Utf8Path) -> Utf8PathBuf {
-        self.path.join(dir.strip_prefix("/").unwrap_or(dir))
+        let dir = dir.strip_prefix("/").unwrap_or(dir);
+        self.path.join(dir.as_str().replace(char::is_control, "_"))
     }
 
     /// Copies these files of the folder `dir`. Permissions are those that git knows, whoever made the files. What is
@@ -36,35 +55,84 @@ impl Stage {
     ///
     /// # Errors
     /// When a file cannot be copied.
-    pub(super) fn copy(&self, dir: &Utf8Path, files: &BTreeSet<Utf8PathBuf>) -> Result<(), Error> {
+    pub(super) fn copy(&self, dir: &Utf8Path, files: &BTreeSet<PathBuf>) -> Result<(), Error> {
         let to = self.place(dir);
         fs::create_dir_all(&to).map_err(Error::io("making", &to))?;
         let folders: BTreeSet<_> = files.iter().filter_map(|file| file.parent()).collect();
         for folder in folders {
-            let folder = to.join(folder);
-            fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
+            let folder = to.as_std_path().join(folder);
+            fs::create_dir_all(&folder).map_err(failed("making", &folder))?;
         }
-        files.par_iter().try_for_each(|file| copy(&dir.join(file), &to.join(file)))
+        files.par_iter().try_for_each(|file| copy(&dir.as_std_path().join(file), &to.as_std_path().join(file)))
+    }
+
+    /// Has links that lead out of all `folders` lead where they lead from `dir`: a source that is copied must be what it is
+    /// where it lies.
+    ///
+    /// # Errors
+    /// When the stage cannot be written.
+    pub(super) fn keep_links(
+        &self,
+        dir: &Utf8Path,
+        files: &BTreeSet<PathBuf>,
+        folders: &[Utf8PathBuf],
+    ) -> Result<(), Error> {
+        for file in files {
+            let link = dir.as_std_path().join(file);
+            // Absolute ones lead from everywhere to the same place.
+            let Some(target) = fs::read_link(&link).ok().filter(|target| target.is_relative()) else { continue };
+            let real = link.parent().and_then(|folder| normal(&folder.join(target)));
+            let Some(real) = real.as_deref().and_then(Utf8Path::from_path) else { continue };
+            if !real.exists() || folders.iter().any(|folder| real.starts_with(folder) || folder.starts_with(real)) {
+                continue;
+            }
+            let place = self.place(real);
+            let is_link = |path: &Utf8Path| path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+            let leads_on = place.ancestors().take_while(|above| *above != self.path).any(is_link);
+            if !leads_on && place.symlink_metadata().is_err() {
+                let parent = place.parent().unwrap_or(&self.path);
+                fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
+                symlink(real, &place).map_err(Error::io("writing", &place))?;
+            }
+        }
+        Ok(())
     }
 }
 
-fn copy(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
+/// A path without `.` and `..` in it; none where it has more of these than folders.
+fn normal(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => normal.pop().then_some(())?,
+            part => normal.push(part),
+        }
+    }
+    Some(normal)
+}
+
+fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    Error::io(attempt, super::lossy(path))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     let meta = match from.symlink_metadata() {
         Ok(meta) => meta,
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             return Ok(());
         }
-        Err(error) => return Err(Error::io("reading", from)(error)),
+        Err(error) => return Err(failed("reading", from)(error)),
     };
     if meta.is_symlink() {
-        let target = fs::read_link(from).map_err(Error::io("reading", from))?;
-        return symlink(target, to).map_err(Error::io("writing", to));
+        let target = fs::read_link(from).map_err(failed("reading", from))?;
+        return symlink(target, to).map_err(failed("writing", to));
     }
     // A submodule that was not checked out is an empty folder.
     if !meta.is_file() {
         return Ok(());
     }
-    fs::copy(from, to).map_err(Error::io("copying", from))?;
-    let mode = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
-    fs::set_permissions(to, Permissions::from_mode(mode)).map_err(Error::io("writing", to))
+    fs::copy(from, to).map_err(failed("copying", from))?;
+    let mode = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+    fs::set_permissions(to, Permissions::from_mode(mode)).map_err(failed("writing", to))
 }

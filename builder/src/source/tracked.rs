@@ -1,6 +1,9 @@
 //! What of a folder is source: what git tracks, where the folder is one that git knows; else all of it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -16,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(5 * 60);
 ///
 /// # Errors
 /// When the folder is in a repository and git cannot be asked.
-pub(super) fn tracked(git: &Git, folder: &Utf8Path) -> Result<Option<BTreeSet<Utf8PathBuf>>, Error> {
+pub(super) fn tracked(git: &Git, folder: &Utf8Path) -> Result<Option<BTreeSet<PathBuf>>, Error> {
     if !folder.ancestors().any(|above| above.join(".git").exists()) {
         return Ok(None);
     }
@@ -31,30 +34,22 @@ pub(super) fn tracked(git: &Git, folder: &Utf8Path) -> Result<Option<BTreeSet<Ut
         Err(failure) => return Err(Error::Git { attempt: attempt(), source: Box::new(failure) }),
     };
     let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    let paths = names.map(|name| match std::str::from_utf8(name) {
-        Ok(name) => Ok(Utf8PathBuf::from(name)),
-        Err(_) => {
-            let path = folder.join(String::from_utf8_lossy(name).as_ref());
-            Err(Error::io("reading", path)(std::io::Error::other("its name is not UTF-8")))
-        }
-    });
-    let paths: BTreeSet<_> = paths.collect::<Result<_, _>>()?;
+    let paths: BTreeSet<_> = names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect();
     Ok((!paths.is_empty()).then_some(paths))
 }
 
-/// The files below `folder`, as paths below it: all but git's own and those in `without`. Links are files here.
+/// The files below `folder`, as paths below it: all but those that are no source, such as those in `without`. Links are files
+/// here; sockets, pipes and devices are none.
 ///
 /// # Errors
-/// When a folder cannot be read, or a name is not UTF-8.
-pub(super) fn files(folder: &Utf8Path, without: &[Utf8PathBuf]) -> Result<BTreeSet<Utf8PathBuf>, Error> {
+/// When a folder cannot be read.
+pub(super) fn files(folder: &Utf8Path, without: &[Utf8PathBuf]) -> Result<BTreeSet<PathBuf>, Error> {
     let mut found = BTreeSet::new();
     for entry in walkdir::WalkDir::new(folder).into_iter().filter_entry(|entry| super::is_source(entry, without)) {
         let entry = entry.map_err(|error| Error::io("reading", folder)(error.into()))?;
-        if entry.file_type().is_dir() {
-            continue;
+        if entry.file_type().is_file() || entry.file_type().is_symlink() {
+            found.extend(entry.path().strip_prefix(folder).ok().map(Path::to_owned));
         }
-        let path = super::utf8("reading", entry.path())?;
-        found.extend(path.strip_prefix(folder).ok().map(Utf8Path::to_owned));
     }
     Ok(found)
 }

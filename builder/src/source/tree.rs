@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
+use super::kept::is_source;
 use crate::Error;
 use crate::plain::Plain;
 
@@ -35,26 +36,29 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Reads the folders. What is below `.git` or any of `without` is none of the source.
+    /// Reads the folders. What git keeps, or is below any of `without`, is none of the source.
     ///
     /// # Errors
-    /// When a folder or file cannot be read, or has a name that is not UTF-8.
+    /// When a folder or file cannot be read.
     pub(crate) fn read<'a>(
         folders: impl IntoIterator<Item = &'a Utf8Path>,
         without: &[Utf8PathBuf],
     ) -> Result<Self, Error> {
+        let folders: Vec<&Utf8Path> = folders.into_iter().collect();
         let mut paths = Vec::new();
-        for folder in folders {
+        for folder in &folders {
             let entries = WalkDir::new(folder).follow_links(true).into_iter();
-            for entry in entries.filter_entry(|entry| is_source(entry, without)) {
+            let keep = |entry: &walkdir::DirEntry| is_source(entry, without) && !leads_everywhere(entry, &folders);
+            for entry in entries.filter_entry(keep) {
                 // Go follows links to files, and to folders that are imported by name. One that leads nowhere, or back to
                 // where it stands, it cannot follow either.
                 let entry = match entry {
                     Err(error) if error.depth() > 0 && leads_nowhere(&error) => continue,
                     entry => entry.map_err(|error| Error::io("reading", folder)(error.into()))?,
                 };
-                if entry.file_type().is_file() {
-                    paths.push(utf8("reading", entry.path())?);
+                // No Go file can have another name, and Go embeds no such file.
+                if let (true, Some(path)) = (entry.file_type().is_file(), Utf8Path::from_path(entry.path())) {
+                    paths.push(path.to_owned());
                 }
             }
         }
@@ -103,6 +107,17 @@ impl FileHash {
     }
 }
 
+impl FileHash {
+    /// The hash of a file, which may be named by a link.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn of_file(path: impl AsRef<Path>) -> io::Result<Self> {
+        let file = Plain::follow(path)?;
+        Ok(Self(blake3::Hasher::new().update_reader(file.content())?.finalize().to_hex().to_string()))
+    }
+}
+
 impl fmt::Display for FileHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -114,8 +129,7 @@ impl fmt::Display for FileHash {
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn hash_file(path: &Utf8Path) -> Result<FileHash, Error> {
-    let hash = || Ok(blake3::Hasher::new().update_reader(Plain::follow(path)?.content())?.finalize());
-    Ok(FileHash(hash().map_err(Error::io("reading", path))?.to_hex().to_string()))
+    FileHash::of_file(path).map_err(Error::io("reading", path))
 }
 
 pub(super) fn is_code(path: &Utf8Path) -> bool {
@@ -124,20 +138,18 @@ pub(super) fn is_code(path: &Utf8Path) -> bool {
     code || MODULE.contains(&name)
 }
 
-/// Whether something that a walk of a source meets is part of it: neither git's own nor any of `without`.
-pub(crate) fn is_source(entry: &walkdir::DirEntry, without: &[Utf8PathBuf]) -> bool {
-    entry.file_name() != ".git" && !without.iter().any(|path| entry.path() == path.as_std_path())
-}
-
 /// A path as text.
 ///
 /// # Errors
 /// When it is not UTF-8.
 pub(crate) fn utf8(attempt: &'static str, path: &Path) -> Result<Utf8PathBuf, Error> {
-    Utf8PathBuf::try_from(path.to_owned()).map_err(|error| {
-        let path = Utf8PathBuf::from(error.as_path().to_string_lossy().into_owned());
-        Error::io(attempt, &path)(io::Error::other("its name is not UTF-8"))
-    })
+    let path = Utf8PathBuf::try_from(path.to_owned());
+    path.map_err(|error| Error::io(attempt, lossy(error.as_path()))(io::Error::other("its name is not UTF-8")))
+}
+
+/// A path as text for a message, whatever is in it.
+pub(crate) fn lossy(path: &Path) -> Utf8PathBuf {
+    Utf8PathBuf::from(path.to_string_lossy().into_owned())
 }
 
 /// The real path of a file or folder that may not be there yet, in a folder that may be named by a link.
@@ -150,13 +162,21 @@ pub(crate) fn real_path(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     Ok(path.canonicalize_utf8().ok().or(real.map(|(folder, name)| folder.join(name))).unwrap_or(path))
 }
 
-/// Whether what could not be read is a link to nothing, or back to where it stands.
+/// Whether what could not be read is a link to nothing, to itself, back to where it stands, or to what may not be read.
 pub(crate) fn leads_nowhere(error: &walkdir::Error) -> bool {
-    if error.loop_ancestor().is_some() {
-        return true;
+    let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    error.loop_ancestor().is_some() || error.path().is_some_and(is_link)
+}
+
+/// Whether a link leads to a folder that has the source in it, such as `/`, or to what a kernel shows of itself: no package is
+/// there, and no end of files.
+fn leads_everywhere(entry: &walkdir::DirEntry, folders: &[&Utf8Path]) -> bool {
+    if !(entry.path_is_symlink() && entry.file_type().is_dir()) {
+        return false;
     }
-    let missing = error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-    missing && error.path().is_some_and(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()))
+    let Ok(real) = entry.path().canonicalize() else { return true };
+    let kernel = ["/proc", "/sys", "/dev"].iter().any(|folder| real.starts_with(folder));
+    kernel || folders.iter().any(|folder| folder.as_std_path().starts_with(&real))
 }
 
 #[cfg(test)]

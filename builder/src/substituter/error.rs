@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
     #[error("{attempt} {path}")]
-    #[diagnostic(help("check that the path exists, who may use it, and that the disk has room"))]
+    #[diagnostic(help("{}", crate::error::io_help(source)))]
     Io { attempt: &'static str, path: Utf8PathBuf, source: io::Error },
 
     #[error(transparent)]

@@ -189,7 +189,7 @@ pub enum Error {
     },
     /// A file could not be used.
     #[error("{attempt} {path}")]
-    #[diagnostic(help("check the disk and the path"))]
+    #[diagnostic(help("{}", crate::error::io_help(source)))]
     Io {
         /// What was attempted, as "writing".
         attempt: &'static str,

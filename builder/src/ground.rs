@@ -1,0 +1,346 @@
+//! What a layer of a component is put on: a base, and the component's lower layers. Paths lead through the links that are
+//! there, as in a container, and folders that are there keep their permissions and owners.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use vcstore::{Digest, Store};
+
+use crate::Error;
+use crate::contents::follow;
+use crate::contents::outline::{self, Attributes, Node};
+use crate::layer::{Contents, Item, Owner, What};
+
+/// An error of a file that cannot be where it is to be.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum GroundError {
+    #[error("adding /{path} to {component}: its path leads through /{through}, which is a file in {place}")]
+    #[diagnostic(help("name a path of the image that leads through folders alone"))]
+    ThroughFile { component: String, path: String, through: String, place: Place },
+
+    #[error("adding /{path} to {component}: its path leads through more links of the base than can be followed")]
+    #[diagnostic(help("name a path that does not lead through links that point at each other"))]
+    Loop { component: String, path: String },
+
+    #[error("adding /{path} to {component}: {place} has a folder at /{at}, and all that is in it would be lost")]
+    #[diagnostic(help("name another path in vcbuild.toml, or one within that folder"))]
+    OverFolder { component: String, path: String, at: String, place: Place },
+
+    #[error("adding /{path} to {component}: another file of the component is at /{at} already")]
+    #[diagnostic(help(
+        "give each file of `files`, `prebuilt`, `outputs` and the program a path of its own; paths that lead through links of \
+         the base may be the same place"
+    ))]
+    Twice { component: String, path: String, at: String },
+}
+
+/// Where something is that is in the way of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Base,
+    Component,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Base => "the base",
+            Self::Component => "the component",
+        })
+    }
+}
+
+/// What is below a layer.
+#[derive(Debug)]
+pub(crate) struct Ground<'a> {
+    store: &'a Store,
+    component: &'a str,
+    /// The outline of the base; none where the base has no layers.
+    base: Option<Digest>,
+    /// What the component's lower layers have, by its true path.
+    own: BTreeMap<String, Node>,
+}
+
+impl<'a> Ground<'a> {
+    /// A base of this outline, and nothing of the component yet.
+    pub(crate) fn of(store: &'a Store, component: &'a str, base: Option<Digest>) -> Self {
+        Self { store, component, base, own: BTreeMap::new() }
+    }
+
+    /// The contents where their paths lead to, with the folders on the way that are not what a folder would be that only a
+    /// path names. They are part of the ground from now on.
+    ///
+    /// # Errors
+    /// When a path leads through what is no folder, or two files of the component to one place; when a folder with something in
+    /// it would be replaced.
+    pub(crate) fn put(&mut self, contents: &Contents) -> Result<Contents, Error> {
+        // Which paths of the base matter is known when the links on the way are: the base is asked as often as it takes, and
+        // nothing else of it is held.
+        let mut base: BTreeMap<String, Option<Node>> = BTreeMap::new();
+        loop {
+            let asked = RefCell::new(BTreeSet::new());
+            let placed =
+                Placing { ground: self, base: &base, asked: &asked, items: BTreeMap::new(), new: BTreeMap::new() }
+                    .place(contents);
+            let asked = asked.into_inner();
+            if asked.is_empty() {
+                let (items, new) = placed?;
+                self.own.extend(new);
+                return Ok(Contents::of(items));
+            }
+            let mut found = match &self.base {
+                Some(outline) => outline::look(self.store, outline, &asked)?,
+                None => BTreeMap::new(),
+            };
+            base.extend(asked.into_iter().map(|path| {
+                let node = found.remove(&path);
+                (path, node)
+            }));
+        }
+    }
+}
+
+/// One attempt to place contents with what is known of the base.
+struct Placing<'a> {
+    ground: &'a Ground<'a>,
+    /// What is known: none where nothing is.
+    base: &'a BTreeMap<String, Option<Node>>,
+    /// What is not known and must be.
+    asked: &'a RefCell<BTreeSet<String>>,
+    items: BTreeMap<String, Item>,
+    /// The nodes of the items.
+    new: BTreeMap<String, Node>,
+}
+
+type Placed = (BTreeMap<String, Item>, BTreeMap<String, Node>);
+
+impl Placing<'_> {
+    fn place(mut self, contents: &Contents) -> Result<Placed, GroundError> {
+        // Links first: the paths of the others may lead through them.
+        let (links, others): (Vec<_>, Vec<_>) =
+            contents.items().partition(|(_, item)| matches!(item.what, What::Link(_)));
+        for (path, item) in links.into_iter().chain(others) {
+            match &item.what {
+                What::Folder => self.folder(path, item)?,
+                _ => self.file(path, item)?,
+            }
+        }
+        Ok((self.items, self.new))
+    }
+
+    /// A folder: where there is one it is that, and what is not said of it stays.
+    fn folder(&mut self, path: &str, item: &Item) -> Result<(), GroundError> {
+        let at = self.resolve(path, true)?;
+        if at.is_empty() {
+            return Ok(());
+        }
+        let there = match self.at(&at) {
+            Some((Node::Folder { attributes, .. }, _)) => Some(attributes),
+            Some((_, place)) => return Err(self.through(path, &at, place)),
+            None => None,
+        };
+        // Two paths may lead to one folder: the one that says more of it is meant.
+        if self.items.contains_key(&at) && item.over.is_silent() {
+            return Ok(());
+        }
+        let mut item = item.clone();
+        if let Some(there) = there {
+            item.mode = item.over.mode.unwrap_or(there.mode);
+            item.owner = item.over.owner.unwrap_or(Owner { user: there.uid, group: there.gid });
+            item.xattrs = there.xattrs;
+        }
+        self.insert(at, item);
+        Ok(())
+    }
+
+    /// A file or a link.
+    fn file(&mut self, path: &str, item: &Item) -> Result<(), GroundError> {
+        let at = self.resolve(path, false)?;
+        let component = || self.ground.component.to_owned();
+        let (path, twice) = (path.to_owned(), self.items.contains_key(&at));
+        match self.at(&at) {
+            Some((Node::Folder { empty: true, .. }, Place::Base)) | None => {}
+            Some((Node::Folder { .. }, place)) => {
+                return Err(GroundError::OverFolder { component: component(), path, at, place });
+            }
+            Some((_, Place::Component)) => return Err(GroundError::Twice { component: component(), path, at }),
+            Some((_, Place::Base)) => {}
+        }
+        if twice || at.is_empty() {
+            return Err(GroundError::Twice { component: component(), path, at });
+        }
+        self.insert(at, item.clone());
+        Ok(())
+    }
+
+    fn insert(&mut self, at: String, item: Item) {
+        let parents: Vec<String> = at.match_indices('/').map(|(end, _)| at[..end].to_owned()).collect();
+        for parent in parents {
+            if self.items.contains_key(&parent) {
+                continue;
+            }
+            if let Some((Node::Folder { attributes, .. }, _)) = self.at(&parent)
+                && attributes != Attributes::default()
+            {
+                let folder = Item::folder(attributes);
+                self.new.insert(parent.clone(), folder.node());
+                self.items.insert(parent, folder);
+            }
+        }
+        self.new.insert(at.clone(), item.node());
+        self.items.insert(at, item);
+    }
+
+    /// The true path of a path; through its last part as well if that is a link and `last` says so.
+    fn resolve(&self, path: &str, last: bool) -> Result<String, GroundError> {
+        let found = follow(path, |at, is_last| match self.at(at) {
+            Some((Node::Link(target), _)) if last || !is_last => Ok(Some(target)),
+            Some((Node::Other, place)) if !is_last => Err(self.through(path, at, place)),
+            _ => Ok(None),
+        })?;
+        found.ok_or_else(|| GroundError::Loop { component: self.ground.component.to_owned(), path: path.to_owned() })
+    }
+
+    /// What stands at a true path, as far as it is known.
+    fn at(&self, path: &str) -> Option<(Node, Place)> {
+        if let Some(node) = self.new.get(path).or_else(|| self.ground.own.get(path)) {
+            return Some((node.clone(), Place::Component));
+        }
+        match self.base.get(path) {
+            Some(node) => node.clone().map(|node| (node, Place::Base)),
+            None => {
+                self.asked.borrow_mut().insert(path.to_owned());
+                None
+            }
+        }
+    }
+
+    fn through(&self, path: &str, through: &str, place: Place) -> GroundError {
+        let component = self.ground.component.to_owned();
+        GroundError::ThroughFile { component, path: path.to_owned(), through: through.to_owned(), place }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tar::EntryType::{Directory, Regular, Symlink};
+    use vcstore::Digest;
+
+    use super::Ground;
+    use crate::contents::outline::{self, tests::layer};
+    use crate::graph::tests::scratch;
+    use crate::layer::{Contents, Over, Owner};
+
+    /// Where the files, folders (`path/`) and links (`path -> target`) of each layer come to be on this base.
+    fn placed(base: &[(tar::EntryType, &str, &str, u32, u64)], layers: &[&[&str]]) -> Result<Vec<String>, String> {
+        let (_folder, store) = scratch();
+        let outline = outline::write(&store, &[layer(&store, base)]).unwrap();
+        let mut ground = Ground::of(&store, "app", Some(outline.digest));
+        let mut last = Vec::new();
+        for lines in layers {
+            let mut contents = Contents::new();
+            for line in *lines {
+                if let Some((path, target)) = line.split_once(" -> ") {
+                    contents.link(path, target, Owner::default());
+                } else if let Some(path) = line.strip_suffix('/') {
+                    contents.folder(path, 0o755, Owner::default(), Over::default());
+                } else {
+                    contents.blob(line, 0o644, Digest::of(b""));
+                }
+            }
+            let placed = ground.put(&contents).map_err(|error| error.to_string())?;
+            last = placed
+                .items()
+                .map(|(path, item)| format!("{path} {:o} {}", item.mode, item.owner.user))
+                .collect::<Vec<_>>();
+        }
+        Ok(last)
+    }
+
+    #[test]
+    fn paths_lead_where_a_container_finds_them() {
+        let base = [
+            (Symlink, "bin", "usr/bin", 0o777, 0),
+            (Directory, "usr", "", 0o755, 0),
+            (Directory, "usr/bin", "", 0o755, 0),
+            (Regular, "usr/bin/sh", "", 0o755, 0),
+            (Symlink, "var/run", "/run", 0o777, 0),
+            (Directory, "run", "", 0o2770, 5),
+            (Symlink, "usr/local/sbin", "../../sbin/", 0o777, 0),
+            (Symlink, "sbin", "bin", 0o777, 0),
+            (Symlink, "out", "../../../etc", 0o777, 0),
+            (Symlink, "etc/new", "/srv/new", 0o777, 0),
+            (Symlink, "usr/bin/vi", "/etc/alternatives/vi", 0o777, 0),
+            (Directory, "tmp", "", 0o1777, 0),
+            (Directory, "home/me", "", 0o700, 65532),
+            (Directory, "empty", "", 0o700, 0),
+        ];
+        let one = |line: &str| placed(&base, &[&[line]]).unwrap();
+        assert_eq!(one("/bin/app"), ["usr/bin/app 644 0"]);
+        assert_eq!(one("/usr/local/sbin/app"), ["usr/bin/app 644 0"], "a chain of relative links");
+        assert_eq!(one("/var/run/app/pid"), ["run 2770 5", "run/app/pid 644 0"], "an absolute link");
+        assert_eq!(one("/out/app"), ["etc/app 644 0"], "no link leads out of the root");
+        assert_eq!(one("/etc/new/app"), ["srv/new/app 644 0"], "what a link leads to need not be there");
+        assert_eq!(one("/usr/bin/vi"), ["usr/bin/vi 644 0"], "a file stands in the place of a link");
+        assert_eq!(one("/tmp/a/b"), ["tmp 1777 0", "tmp/a/b 644 0"]);
+        assert_eq!(one("/home/me/x -> y"), ["home/me 700 65532", "home/me/x 777 0"]);
+        assert_eq!(one("/home/me/"), ["home/me 700 65532"], "a folder that is there stays as it is");
+        assert_eq!(one("/var/run/"), ["run 2770 5"]);
+        assert_eq!(one("/bin/"), ["usr/bin 755 0"]);
+        assert_eq!(one("/empty -> run"), ["empty 777 0"], "nothing is lost with an empty folder");
+        assert_eq!(
+            one("/usr/local/bin/app"),
+            ["usr/local/bin/app 644 0"],
+            "nothing is said of what goes without saying"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_where_it_is_to_be_is_refused() {
+        let base = [
+            (Symlink, "loop", "loop2/x", 0o777, 0),
+            (Symlink, "loop2", "loop", 0o777, 0),
+            (Regular, "etc/passwd", "", 0o644, 0),
+            (Directory, "bin", "", 0o755, 0),
+            (Regular, "bin/sh", "", 0o755, 0),
+            (Symlink, "sbin", "bin", 0o777, 0),
+        ];
+        let cases: [(&[&[&str]], &str); 7] = [
+            (&[&["/loop/app"]], "adding /loop/app to app: its path leads through more links"),
+            (&[&["/etc/passwd/x"]], "leads through /etc/passwd, which is a file in the base"),
+            (&[&["/etc/passwd/"]], "leads through /etc/passwd, which is a file in the base"),
+            (&[&["/bin -> usr/bin"]], "adding /bin to app: the base has a folder at /bin, and all that is in it"),
+            (&[&["/bin/app", "/sbin/app"]], "adding /sbin/app to app: another file of the component is at /bin/app"),
+            (&[&["/opt/app"], &["/opt/app"]], "another file of the component is at /opt/app already"),
+            (&[&["/opt/app"], &["/opt/app/x"]], "leads through /opt/app, which is a file in the component"),
+        ];
+        for (layers, why) in cases {
+            let said = placed(&base, layers).unwrap_err();
+            assert!(said.contains(why), "{layers:?} gave {said:?}, not {why:?}");
+        }
+    }
+
+    #[test]
+    fn a_layer_lies_on_the_components_lower_ones_too() {
+        let base = [(Directory, "usr", "", 0o755, 0)];
+        let (_folder, store) = scratch();
+        let outline = outline::write(&store, &[layer(&store, &base)]).unwrap();
+        let mut ground = Ground::of(&store, "app", Some(outline.digest));
+        let mut files = Contents::new();
+        files.link("/app", "/opt/app", Owner::default());
+        files.folder("/data", 0o700, Owner { user: 5, group: 6 }, Over::default());
+        files.blob("/app/readme", 0o644, Digest::of(b""));
+        let paths = |contents: &Contents| contents.items().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
+        assert_eq!(paths(&ground.put(&files).unwrap()), ["app", "data", "opt/app/readme"]);
+        let mut program = Contents::new();
+        program.blob("/app/bin", 0o755, Digest::of(b"x"));
+        program.blob("/data/seed", 0o644, Digest::of(b"y"));
+        let placed = ground.put(&program).unwrap();
+        assert_eq!(paths(&placed), ["data", "data/seed", "opt/app/bin"]);
+        let data = placed.items().next().unwrap().1;
+        assert_eq!((data.mode, data.owner), (0o700, Owner { user: 5, group: 6 }));
+        let mut asked = Contents::new();
+        asked.folder("/usr", 0o755, Owner::default(), Over { mode: Some(0o711), owner: None });
+        assert_eq!(ground.put(&asked).unwrap().items().next().unwrap().1.mode, 0o711, "what is said of it holds");
+    }
+}

@@ -1,0 +1,80 @@
+//! What lies in a folder and is no part of a source: what git and its like keep there, and what vcbuild writes.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::Store;
+
+use crate::provenance::Provenance;
+use crate::{carry, lock, report};
+
+/// Where version control keeps what it knows. `.git` is a file in a submodule or a worktree.
+const REPOSITORIES: [&str; 5] = [".git", ".hg", ".svn", ".jj", ".bzr"];
+
+/// The folder that archives are written to where nothing else is said; they are no part of the source.
+pub(crate) const OUT: &str = "out";
+
+/// As much of a file as says that vcbuild wrote it.
+const BEGINNING: u64 = 512;
+
+/// Whether something that a walk of a source meets is part of it: neither what version control keeps, nor what vcbuild writes,
+/// such as any of `without`.
+pub(crate) fn is_source(entry: &walkdir::DirEntry, without: &[Utf8PathBuf]) -> bool {
+    let path = entry.path();
+    what(path, entry.file_type().is_dir()).is_none() && !without.iter().any(|known| path == known.as_std_path())
+}
+
+/// What something in the folder `place` is that is no part of any source: it, or a folder that it is in.
+pub(crate) fn no_source(place: &Utf8Path, path: &Utf8Path, without: &[Utf8PathBuf]) -> Option<&'static str> {
+    let between = path.ancestors().take_while(|above| *above != place && above.starts_with(place));
+    between.into_iter().find_map(|path| {
+        let written = || without.iter().any(|known| path == known).then_some("a file that vcbuild writes");
+        what(path.as_std_path(), path.is_dir()).or_else(written)
+    })
+}
+
+/// Archives below a folder that vcbuild wrote for this project, in whatever folder: they have one of these names.
+pub(super) fn archives(folder: &Utf8Path, names: &BTreeSet<String>, without: &[Utf8PathBuf]) -> Vec<Utf8PathBuf> {
+    let walk = walkdir::WalkDir::new(folder).into_iter().filter_entry(|entry| is_source(entry, without));
+    let found = walk.filter_map(Result::ok).filter(|entry| is_archive(entry, names));
+    found.filter_map(|entry| Utf8PathBuf::from_path_buf(entry.into_path()).ok()).collect()
+}
+
+/// Whether something is an archive of one of these names that vcbuild wrote.
+pub(crate) fn is_archive(entry: &walkdir::DirEntry, names: &BTreeSet<String>) -> bool {
+    let named = entry.file_name().to_str().is_some_and(|name| names.contains(name));
+    named
+        && beginning(entry.path()).starts_with(b"oci-layout\0")
+        && Utf8Path::from_path(entry.path())
+            .is_some_and(|path| Provenance::of_archive(path).is_ok_and(|it| it.is_some()))
+}
+
+/// What a file or folder is that is no part of any source.
+fn what(path: &Path, folder: bool) -> Option<&'static str> {
+    let name = path.file_name()?.to_str()?;
+    if REPOSITORIES.contains(&name) {
+        return Some("what version control keeps");
+    }
+    if folder {
+        let path = Utf8Path::from_path(path)?;
+        let inputs = || carry::is_folder(path).then_some("a folder of inputs that vcbuild wrote");
+        return Store::is_at(path).then_some("a store of vcbuild").or_else(inputs);
+    }
+    if name == lock::FILE_NAME {
+        return Some("a lock that vcbuild writes");
+    }
+    let report = name.ends_with(".html") && report::is_page(&beginning(path));
+    report.then_some("a report that vcbuild wrote")
+}
+
+/// The first bytes of a file; none of what cannot be read.
+fn beginning(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+        let _ = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    }
+    bytes
+}
