@@ -76,6 +76,16 @@ impl Store {
         Ok(Self(Arc::new(Inner { path, session }), None))
     }
 
+    /// Opens a store whose images go on to others, which it therefore has to be sure of: one that another user may change is refused,
+    /// and one that cannot be written to is only read.
+    ///
+    /// # Errors
+    /// As [`Store::open`] and [`Store::open_to_read`].
+    pub fn open_to_give(path: &Utf8Path) -> Result<Self, Error> {
+        owner::check(&camino::absolute_utf8(path).map_err(Error::io("finding", path))?)?;
+        Self::open_to_read(path)
+    }
+
     /// Whether what is put into the store can stay there: not for who opened one to read that cannot be written to.
     #[must_use]
     pub fn is_writable(&self) -> bool {

@@ -56,7 +56,7 @@ impl Images {
 
     /// The store, which archives are put into, and which is only read where none is named.
     fn open(&self, path: &Utf8Path) -> Result<Store, vcstore::Error> {
-        if self.images.iter().any(|name| is_archive(name)) { Store::open(path) } else { Store::open_to_read(path) }
+        if self.images.iter().any(|name| is_archive(name)) { Store::open(path) } else { Store::open_to_give(path) }
     }
 
     /// The images of the store that are meant, as far as there are any: others may know of the rest.

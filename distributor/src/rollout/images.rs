@@ -122,7 +122,7 @@ fn there(store: &Utf8Path) -> Result<&Utf8Path, Error> {
 
 /// The full name and digest of an image in the store.
 fn look_up(store: &Utf8Path, name: &str) -> Result<(String, String), vcstore::Error> {
-    let image = Store::open_to_read(store)?.image(name)?;
+    let image = Store::open_to_give(store)?.image(name)?;
     let digest = image.digest().to_string();
     Ok((image.name, digest))
 }
