@@ -94,7 +94,7 @@ impl Listing {
             match entry {
                 // It has no JSON.
                 Entry::Link(target) if target.to_str().is_none() => {
-                    text.extend_from_slice(target.as_os_str().as_bytes())
+                    text.extend_from_slice(target.as_os_str().as_bytes());
                 }
                 // Neither a hash nor a path of a link can fail to serialise.
                 entry => text.extend(serde_json::to_vec(entry).unwrap_or_default()),

@@ -285,7 +285,8 @@ pub(crate) mod tests {
         builder.append_pax_extensions([("SCHILY.xattr.user.note", &b"\x00\xff"[..])]).unwrap();
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Directory);
-        (header.set_mode(0o755), header.set_size(0));
+        header.set_mode(0o755);
+        header.set_size(0);
         builder.append_data(&mut header, "srv", std::io::empty()).unwrap();
         let blob = store.put(&builder.into_inner().unwrap()).unwrap();
         let layer = Layer { digest: blob.digest, diff_id: blob.digest, size: blob.size, media_type: String::new() };
