@@ -132,22 +132,34 @@ impl Standing {
     }
 }
 
-/// What was pushed last by each name, of what the nodes say.
-pub(crate) fn last<'a>(said: impl IntoIterator<Item = &'a Pushed>) -> BTreeMap<&'a str, &'a Pushed> {
+/// What was pushed last by each name, to an image or to several nodes. A note from a clock that is ahead of `now` tells nothing of
+/// the order, so any other counts before it.
+pub(crate) fn last<'a>(said: impl IntoIterator<Item = &'a Pushed>, now: Time) -> BTreeMap<&'a str, &'a Pushed> {
     let mut last: BTreeMap<&str, &Pushed> = BTreeMap::new();
+    // The digest decides what one millisecond holds, so that everybody finds the same.
+    let order = |pushed: &Pushed| (pushed.at <= now, pushed.at, pushed.digest);
     for pushed in said {
         let known = last.entry(&pushed.name).or_insert(pushed);
-        // The digest decides what one millisecond holds, so that everybody finds the same.
-        if (pushed.at, pushed.digest) > (known.at, known.digest) {
+        if order(pushed) > order(known) {
             *known = pushed;
         }
     }
     last
 }
 
+/// What was pushed last to one node by each name. Each push writes the record of its name anew, so that record tells, whatever the
+/// clocks of the operators were; without it, the latest note does.
+pub(crate) fn last_on_node(standings: &[Standing], now: Time) -> BTreeMap<&str, &Pushed> {
+    let mut last = last(standings.iter().map(|standing| &standing.pushed), now);
+    let by_tag = standings.iter().filter(|standing| standing.name == standing.pushed.name);
+    last.extend(by_tag.map(|standing| (standing.pushed.name.as_str(), &standing.pushed)));
+    last
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wanted::by_digest;
 
     fn pushed(name: &str, content: &str, at: &str) -> Pushed {
         Pushed { name: name.into(), digest: Digest::of(content.as_bytes()), at: at.parse().expect("a time") }
@@ -161,9 +173,31 @@ mod tests {
             pushed("b", "3", "2026-11-23T13:10:06Z"),
             pushed("a", "1", "2026-11-23T13:10:04.999Z"),
         ];
-        let last = last(&all);
+        let last = last(&all, "2026-11-24T00:00:00Z".parse().expect("a time"));
         assert_eq!(last.keys().copied().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(last["a"], &all[1]);
+    }
+
+    fn standing(name: &str, pushed: Pushed) -> Standing {
+        let target = Some(pushed.digest);
+        let (config, chain) = (String::new(), String::new());
+        Standing { name: name.into(), pushed, target, pinned: true, complete: true, unpacked: true, config, chain }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_decides_nothing() {
+        let now = "2026-11-23T13:00:00Z".parse().expect("a time");
+        let (ahead, right) = (pushed("a:v1", "1", "2027-11-30T00:00:00Z"), pushed("a:v1", "2", "2026-11-23T12:00:00Z"));
+        let by_digest = by_digest("a:v1", &ahead.digest);
+        // The name was pushed anew; the record by digest of what it was before has its note still.
+        let node = [standing(&by_digest, ahead.clone()), standing("a:v1", right.clone())];
+        assert_eq!(last_on_node(&node, now)["a:v1"], &right);
+        // The same the other way round: the clock of the first push was ahead, and then that of the second was right.
+        let node = [standing("a:v1", ahead.clone()), standing("a@x", right.clone())];
+        assert_eq!(last_on_node(&node, now)["a:v1"], &ahead);
+        // Somebody took the name away: what is left tells.
+        assert_eq!(last_on_node(&[standing(&by_digest, ahead.clone())], now)["a:v1"], &ahead);
+        assert_eq!(last([&ahead, &right], now)["a:v1"], &right, "of two nodes");
     }
 
     #[test]

@@ -290,10 +290,10 @@ impl StatusReport {
     /// nodes by a name that is `meant`.
     #[must_use]
     pub fn new(answers: &[Answer], meant: impl Fn(&str) -> bool) -> Self {
+        let now = pushed::Time::now();
         let said = answers.iter().filter_map(|answer| answer.says.as_ref().ok());
-        let all: Vec<&Pushed> =
-            said.flat_map(|says| &says.pushes).map(|it| &it.pushed).filter(|it| meant(&it.name)).collect();
-        let last = pushed::last(all);
+        let each = said.flat_map(|says| pushed::last_on_node(&says.pushes, now).into_values());
+        let last = pushed::last(each.filter(|pushed| meant(&pushed.name)), now);
         let nodes: Vec<NodeStatus> = answers
             .iter()
             .map(|answer| NodeStatus {

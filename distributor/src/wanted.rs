@@ -15,7 +15,7 @@ pub type Labels = BTreeMap<String, String>;
 /// One image for one platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The names it gets, by tag and by digest.
+    /// The names it gets, by tag and by digest; one where it has no tag.
     pub names: Vec<String>,
     /// What the names point at: an index or a manifest.
     pub target: Part,
@@ -91,7 +91,8 @@ impl Wanted {
         // An image may have the same layer twice, as the empty one.
         let mut seen = std::collections::BTreeSet::new();
         blobs.retain(|part| seen.insert(part.blob.digest));
-        let names = vec![image.name.clone(), by_digest(&image.name, &target.blob.digest)];
+        let mut names = vec![image.name.clone(), by_digest(&image.name, &target.blob.digest)];
+        names.dedup();
         Some(Self { names, target, blobs, config: config_digest, layers })
     }
 

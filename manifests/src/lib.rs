@@ -16,7 +16,7 @@ pub use error::Error;
 pub use image::ImageReference;
 pub use names::NamespaceName;
 pub use object::{Object, Stage};
-pub use parameters::{Budget, Budgets, Images, Parameters, Toleration};
+pub use parameters::{Architectures, Budget, Budgets, Images, Parameters, Placement, Toleration};
 pub use yaml::{files, yaml};
 
 /// Every object of a VirtualCluster installation, in dependency order: namespace, definitions, access, workloads.

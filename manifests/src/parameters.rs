@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration as CoreToleration};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, ResourceRequirements, Toleration as CoreToleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{Component, Error, ImageReference, NamespaceName};
@@ -20,6 +20,10 @@ pub struct Parameters {
     pub budgets: Budgets,
     /// Taints that the workloads accept, beside those that Kubernetes lets every DaemonSet accept.
     pub tolerations: Vec<Toleration>,
+    /// Which nodes they run on.
+    pub placement: Placement,
+    /// The processors that each component's image is for.
+    pub architectures: Architectures,
     /// The port on every worker where vn-agent serves its metrics. Upstream's 9100 is also node-exporter's, and
     /// vn-agent exits when it cannot bind.
     pub vn_agent_metrics_port: u16,
@@ -37,8 +41,48 @@ impl Parameters {
             images,
             budgets: Budgets::default(),
             tolerations: Vec::new(),
+            placement: Placement::default(),
+            architectures: Architectures::default(),
             vn_agent_metrics_port: Self::METRICS_PORT,
         }
+    }
+}
+
+/// Which nodes the workloads run on: all workers, unless it says otherwise.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Placement {
+    /// These nodes only, whatever their role.
+    pub names: Vec<String>,
+    /// Not these nodes.
+    pub exclude: Vec<String>,
+    /// Nodes whose labels meet all of these requirements only.
+    pub requirements: Vec<NodeSelectorRequirement>,
+    /// The nodes of the control plane too.
+    pub include_control_plane: bool,
+}
+
+impl Placement {
+    /// Whether a node of the control plane may be among them.
+    pub(crate) fn reaches_control_plane(&self) -> bool {
+        self.include_control_plane || !self.names.is_empty()
+    }
+}
+
+/// The processors that each component's image is for, as Go names them; none where that is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Architectures(BTreeMap<Component, Vec<String>>);
+
+impl Architectures {
+    /// What one component's image is for.
+    #[must_use]
+    pub fn of(&self, component: Component) -> &[String] {
+        self.0.get(&component).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+impl FromIterator<(Component, Vec<String>)> for Architectures {
+    fn from_iter<T: IntoIterator<Item = (Component, Vec<String>)>>(all: T) -> Self {
+        Self(all.into_iter().collect())
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::{Component, Images, Object, Parameters, files, objects, yaml};
+use crate::{Component, Images, Object, Parameters, Placement, files, objects, yaml};
 
 /// The YAML documents of one of upstream's files; none, said aloud, where they are absent.
 pub(crate) fn upstream(file: &str) -> Option<Vec<Value>> {
@@ -106,6 +106,46 @@ fn at_least_upstreams_rights_are_granted() {
         roles += 1;
     }
     assert_eq!(roles, 3);
+}
+
+#[test]
+fn workloads_run_where_a_push_goes() {
+    let terms = |parameters: &Parameters| {
+        let ours = as_json(&objects(parameters));
+        let pod = &ours[&("DaemonSet".to_owned(), "vn-agent".to_owned())]["spec"]["template"]["spec"];
+        let required = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        (required["nodeSelectorTerms"].as_array().unwrap().clone(), pod["tolerations"].clone())
+    };
+    let expression = |key: &str, operator: &str, values: &[&str]| match values {
+        [] => serde_json::json!({ "key": key, "operator": operator }),
+        values => serde_json::json!({ "key": key, "operator": operator, "values": values }),
+    };
+    let (workers, tolerations) = terms(&parameters());
+    assert_eq!((workers.len(), tolerations), (1, Value::Null));
+    for label in ["control-plane", "master", "controlplane", "etcd"] {
+        let absent = expression(&format!("node-role.kubernetes.io/{label}"), "DoesNotExist", &[]);
+        assert!(workers[0]["matchExpressions"].as_array().unwrap().contains(&absent), "{label}");
+    }
+
+    let architectures = [(Component::VnAgent, vec!["arm64".to_owned()])].into_iter().collect();
+    let (arm, _) = terms(&Parameters { architectures, ..parameters() });
+    assert!(arm[0]["matchExpressions"].as_array().unwrap().contains(&expression(
+        "kubernetes.io/arch",
+        "In",
+        &["arm64"]
+    )));
+
+    let placement = Placement { include_control_plane: true, exclude: vec!["w9".to_owned()], ..Placement::default() };
+    let (all, tolerations) = terms(&Parameters { placement, ..parameters() });
+    assert_eq!((all.len(), tolerations.as_array().unwrap().len()), (4, 3));
+    assert!(all.iter().all(|term| term["matchFields"][0] == expression("metadata.name", "NotIn", &["w9"])));
+
+    let names = vec!["cp".to_owned(), "w1".to_owned()];
+    let (named, tolerations) =
+        terms(&Parameters { placement: Placement { names, ..Placement::default() }, ..parameters() });
+    let fields: Vec<_> = named.iter().map(|term| term["matchFields"][0].clone()).collect();
+    assert_eq!(tolerations.as_array().unwrap().len(), 4, "the control plane's taints and etcd's");
+    assert_eq!(fields, ["cp", "w1"].map(|name| expression("metadata.name", "In", &[name])));
 }
 
 #[test]

@@ -12,8 +12,10 @@ use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, 
 use vcstore::Store;
 use vcterminal::{Exit, Output, Text, tell, tell_text};
 
+use crate::cli::nodes::ChoiceArgs;
 use crate::cli::values::{component_image, duration, namespace, toleration};
 use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::nodes::{self, Choice};
 use crate::report;
 use crate::rollout::{self, Change, Outcomes, Plan, Progress, Ready, Step, images, title};
 
@@ -38,6 +40,9 @@ pub(crate) struct Deploy {
     /// The namespace to deploy to
     #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
+
+    #[command(flatten)]
+    choice: ChoiceArgs,
 
     /// Also run on workers with this taint; may be given several times
     #[arg(long, value_name = "KEY[=VALUE][:EFFECT]", value_parser = toleration)]
@@ -87,6 +92,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Rollout(#[from] rollout::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Nodes(#[from] nodes::Error),
 
     #[error("writing the objects as YAML")]
     #[diagnostic(help("this is a defect: please report it"))]
@@ -177,10 +186,12 @@ impl Deploy {
 
     fn objects(&self) -> Result<Vec<Object>, Error> {
         let store = self.store.clone().unwrap_or_else(Store::default_path);
-        let images = images::resolve(&self.given, &self.images, &store)?;
+        let (images, architectures) = images::resolve(&self.given, &self.images, &store)?;
         Ok(vcmanifests::objects(&Parameters {
             namespace: self.namespace.clone(),
             tolerations: self.tolerate.clone(),
+            placement: self.choice.choice().placement()?,
+            architectures,
             vn_agent_metrics_port: self.vn_agent_metrics_port,
             ..Parameters::new(images)
         }))
@@ -202,6 +213,11 @@ impl Deploy {
     async fn roll_out(&self, objects: Vec<Object>, done: &mut Done, text: bool) -> Result<(), Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
         cluster.wait_until(Instant::now() + self.timeout);
+        let choice = self.choice.choice();
+        if choice != Choice::default() {
+            // Refuses names that there are no nodes of, and a choice that leaves none.
+            nodes::from_api(&cluster, &choice).await?;
+        }
         done.plan = rollout::plan(&cluster, objects, self.force_conflicts).await?;
         let show = |progress: Progress<'_>| match progress {
             Progress::Applied(step) if text => tell_text(&describe(step)),

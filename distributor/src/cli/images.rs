@@ -3,6 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use miette::Diagnostic;
+use oci_spec::distribution::{ParseError, Reference};
 use thiserror::Error;
 use vcstore::{Image, Store};
 
@@ -39,6 +40,9 @@ pub(super) enum Error {
     #[error("{name:?} is no full image name, and kubelet would not find it")]
     #[diagnostic(help("name the image in full where it is built, as docker.io/virtualcluster/manager-amd64:latest"))]
     Unqualified { name: String },
+    #[error("{name:?} is not a valid image name, and kubelet would not find it: {why}")]
+    #[diagnostic(help("name the image as docker.io/virtualcluster/manager-amd64:latest where it is built"))]
+    Invalid { name: String, why: String },
 }
 
 impl Images {
@@ -104,15 +108,13 @@ fn find_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
     for name in named {
         let found = if is_archive(name) {
             let brought = vcstore::archive::import(store, Utf8Path::new(name))?;
-            brought
-                .iter()
-                .try_for_each(|image| is_full(image).and_then(|()| Ok(store.tag(&image.name, &image.target)?)))?;
+            let brought = brought.into_iter().map(completed).collect::<Result<Vec<_>, _>>()?;
+            brought.iter().try_for_each(|image| store.tag(&image.name, &image.target))?;
             brought
         } else {
-            vec![store.image(name)?]
+            vec![completed(store.image(name)?)?]
         };
         for image in found {
-            is_full(&image)?;
             if images.iter().all(|known| known.name != image.name) {
                 images.push(image);
             }
@@ -124,18 +126,83 @@ fn find_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
     Ok(images)
 }
 
+/// The image by the name that kubelet looks it up by: with a tag or digest, and with the folder that Docker Hub's own images are in.
 /// Names begin with a registry's host, or the container runtime looks for another one.
-fn is_full(image: &Image) -> Result<(), Error> {
+fn completed(image: Image) -> Result<Image, Error> {
     let full = |(host, _): (&str, &str)| host.contains(['.', ':']) || host == "localhost";
-    match image.name.split_once('/').is_some_and(full) {
-        true => Ok(()),
-        false => Err(Error::Unqualified { name: image.name.clone() }),
+    if !image.name.split_once('/').is_some_and(full) {
+        return Err(Error::Unqualified { name: image.name });
     }
+    let invalid = |why: String| Error::Invalid { name: image.name.clone(), why };
+    let reference: Reference = image.name.parse().map_err(|why: ParseError| invalid(why.to_string()))?;
+    let name = match reference.digest() {
+        Some(digest) if digest != image.target.digest().to_string() => {
+            return Err(invalid(format!("the image's own digest is {}", image.target.digest())));
+        }
+        // Where a name has a digest, its tag is only for people.
+        Some(digest) => format!("{}/{}@{digest}", reference.registry(), reference.repository()),
+        None => reference.whole(),
+    };
+    Ok(Image { name, ..image })
 }
 
-/// Whether an argument means a file: it looks like a path, or is one.
+/// What the names of archives end in.
+const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.zstd"];
+
+/// Whether an argument means a file: it looks like a path or an archive, or is one.
 fn is_archive(name: &str) -> bool {
-    let path = Utf8Path::new(name);
     // A plain word is an image, also where a folder or program of that name stands beside.
-    name.starts_with(['.', '/']) || path.extension() == Some("tar") || (name.contains('/') && path.exists())
+    name.starts_with(['.', '/'])
+        || ARCHIVES.iter().any(|ending| name.ends_with(ending))
+        || (name.contains('/') && Utf8Path::new(name).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::image::{Descriptor, MediaType};
+    use vcstore::{Digest, Image};
+
+    use super::{completed, is_archive};
+
+    fn named(name: &str) -> Result<String, String> {
+        let target = Descriptor::new(MediaType::ImageManifest, 1, Digest::of(b"x"));
+        let image = Image { name: name.to_owned(), target, platforms: Vec::new() };
+        completed(image).map(|image| image.name).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_are_completed_as_kubelet_does() {
+        let digest = Digest::of(b"x").to_string();
+        for (name, full) in [
+            ("docker.io/a/b", "docker.io/a/b:latest"),
+            ("docker.io/a/b:v1", "docker.io/a/b:v1"),
+            ("docker.io/b:v1", "docker.io/library/b:v1"),
+            ("index.docker.io/a/b:v1", "docker.io/a/b:v1"),
+            ("localhost:5000/b", "localhost:5000/b:latest"),
+            (&format!("r.example/a/b:v1@{digest}"), &format!("r.example/a/b@{digest}")),
+        ] {
+            assert_eq!(named(name).as_deref(), Ok(full), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_kubelet_would_not_find_are_refused() {
+        let other = format!("r.example/a/b@{}", Digest::of(b"y"));
+        for name in
+            ["b:v1", "a/b:v1", "docker.io/A/b:v1", "r.example/a b:v1", "r.example/a/b:v1:v2", "r.example/", &other]
+        {
+            let why = named(name).unwrap_err();
+            assert!(why.contains("kubelet would not find it"), "{name}: {why}");
+        }
+    }
+
+    #[test]
+    fn archives_are_told_from_images() {
+        for archive in ["x.tar", "x.tar.gz", "x.tgz", "x.tar.zst", "./x", "/x", "out/vc_manager-amd64.tar"] {
+            assert!(is_archive(archive), "{archive}");
+        }
+        for image in ["manager", "docker.io/a/b:v1", "a/b", "targz", "b:1.0.gz"] {
+            assert!(!is_archive(image), "{image}");
+        }
+    }
 }

@@ -11,6 +11,40 @@ use crate::nodes::{self, Choice, Error, Node, ansible};
 use crate::session::{Namespace, Settings, SocketPath};
 use crate::transport::{Client, HostKeys, Keyring, SshOptions};
 
+/// Which of a cluster's nodes. Push, deploy and verify take the same choice.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+pub(super) struct ChoiceArgs {
+    /// These nodes only, whatever their role [default: all workers]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    nodes: Vec<String>,
+
+    /// Nodes with these labels only, as `kubectl -l` has them
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+
+    /// Not these nodes
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    exclude: Vec<String>,
+
+    /// The nodes of the control plane too
+    #[arg(long)]
+    include_control_plane: bool,
+}
+
+impl ChoiceArgs {
+    /// Which nodes are meant.
+    pub(super) fn choice(&self) -> Choice {
+        Choice {
+            names: self.nodes.clone(),
+            exclude: self.exclude.clone(),
+            selector: self.selector.clone(),
+            include_control_plane: self.include_control_plane,
+            ..Choice::default()
+        }
+    }
+}
+
 /// Which nodes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
@@ -18,21 +52,8 @@ pub(super) struct Nodes {
     #[command(flatten)]
     cluster: ClusterArgs,
 
-    /// These nodes only, whatever their role [default: all workers].
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    nodes: Vec<String>,
-
-    /// Nodes with these labels only, as `kubectl -l` has them.
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    selector: Option<String>,
-
-    /// Not these nodes.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    exclude: Vec<String>,
-
-    /// The nodes of the control plane too.
-    #[arg(long)]
-    include_control_plane: bool,
+    #[command(flatten)]
+    choice: ChoiceArgs,
 
     /// This host, without asking any API; may be repeated.
     #[arg(
@@ -120,13 +141,7 @@ impl Containerd {
 impl Nodes {
     /// Which of a cluster's nodes are meant.
     pub(super) fn choice(&self) -> Choice {
-        Choice {
-            names: self.nodes.clone(),
-            exclude: self.exclude.clone(),
-            selector: self.selector.clone(),
-            include_control_plane: self.include_control_plane,
-            keys_by_name: self.host_key_alias,
-        }
+        Choice { keys_by_name: self.host_key_alias, ..self.choice.choice() }
     }
 
     /// The cluster they are of; nothing where they are named without one.
@@ -140,11 +155,11 @@ impl Nodes {
     /// The nodes that are meant.
     pub(super) async fn find(&self, ssh: &Ssh) -> Result<Vec<Node>, Error> {
         if !self.host.is_empty() {
-            return self.host.iter().map(|host| nodes::from_host(host, ssh.is_unsaid())).collect();
+            return nodes::from_hosts(&self.host, ssh.is_unsaid());
         }
         let choice = self.choice();
         if let Some(path) = &self.inventory {
-            let ansible::Hosts { hosts, notes } = ansible::read(path, &self.group)?;
+            let ansible::Hosts { hosts, notes } = ansible::read(path, &self.group, &choice)?;
             for note in notes {
                 tracing::warn!("{path}: {note}");
             }
@@ -159,8 +174,8 @@ impl Nodes {
     pub(super) async fn find_one(&self, name: &str, ssh: &Ssh) -> Result<Node, Error> {
         let choice = Choice { names: vec![name.to_owned()], keys_by_name: self.host_key_alias, ..Choice::default() };
         let found = match &self.inventory {
-            Some(path) => nodes::from_inventory(ansible::read(path, "all")?.hosts, &choice)?,
-            None if !self.host.is_empty() => vec![nodes::from_host(name, ssh.is_unsaid())?],
+            Some(path) => nodes::from_inventory(ansible::read(path, "all", &choice)?.hosts, &choice)?,
+            None if !self.host.is_empty() => nodes::from_hosts(&choice.names, ssh.is_unsaid())?,
             None => nodes::from_api(&Cluster::connect(&self.cluster).await?, &choice).await?,
         };
         let missing = || Error::Missing { missing: vec![name.to_owned()], known: Vec::new() };

@@ -9,8 +9,10 @@ use thiserror::Error;
 use vcmanifests::NamespaceName;
 use vcterminal::{Exit, Output};
 
+use crate::cli::nodes::ChoiceArgs;
 use crate::cli::values::{duration, namespace};
 use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::nodes;
 use crate::verify::{Report, fetch, verify};
 
 /// Check what runs: namespace, definitions, pods, vn-agent on every worker, no Warning events. Exits with 3 when a
@@ -23,6 +25,9 @@ pub(crate) struct Verify {
     /// The namespace of the installation
     #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
+
+    #[command(flatten)]
+    choice: ChoiceArgs,
 
     /// How far back Warning events count; those of a pod that has been ready ever since never do
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
@@ -40,6 +45,10 @@ pub(crate) enum Error {
     #[diagnostic(transparent)]
     Cluster(#[from] cluster::Error),
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Nodes(#[from] nodes::Error),
+
     #[error("printing the report")]
     Print(#[from] io::Error),
 }
@@ -47,7 +56,9 @@ pub(crate) enum Error {
 impl Verify {
     pub(crate) async fn run(self) -> Result<Exit, Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
-        let report = verify(&fetch(&cluster, &self.namespace).await?, self.since);
+        let (snapshot, choice) = (fetch(&cluster, &self.namespace).await?, self.choice.choice());
+        choice.check(&snapshot.nodes)?;
+        let report = verify(&snapshot, self.since, &choice);
         self.output.print(&report, Report::text)?;
         Ok(if report.passed { Exit::Done } else { Exit::Difference })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::note;
 use crate::protocol::proto::Container;
-use crate::pushed::{self, Pushed, Standing};
+use crate::pushed::{self, Pushed, Standing, Time};
 use crate::wanted::by_digest;
 
 /// What a node's engine holds.
@@ -80,7 +80,7 @@ impl Holding {
                     chain: String::new(),
                 }
             };
-            pushed::last(&notes).into_values().map(standing).collect()
+            pushed::last(&notes, Time::now()).into_values().map(standing).collect()
         };
         self.images.iter().flat_map(of).collect()
     }

@@ -4,6 +4,7 @@
 pub mod ansible;
 mod here;
 mod reach;
+mod selector;
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,8 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, NodeAddress};
 use kube::api::{Api, ListParams};
 use miette::Diagnostic;
 use thiserror::Error;
-use vcmanifests::workloads::{CONTROL_PLANE_LABELS, OS_LABEL};
+use vcmanifests::Placement;
+use vcmanifests::workloads::{CONTROL_PLANE_LABELS, ETCD_LABEL, OS_LABEL, VIRTUAL_NODE_LABEL};
 use vcremote::destination;
 
 use crate::cluster::{self, Cluster};
@@ -19,6 +21,9 @@ pub use reach::{Address, Reach};
 
 /// The addresses a node is reached at, best first.
 const ADDRESS_TYPES: [&str; 3] = ["InternalIP", "ExternalIP", "Hostname"];
+
+/// The taint of virtual kubelets.
+const VIRTUAL_NODE_TAINT: &str = "virtual-kubelet.io/provider";
 
 /// The operating system our images are for.
 const LINUX: &str = "linux";
@@ -69,8 +74,23 @@ pub(crate) enum Role {
     Worker,
     /// Marked as one of the control plane.
     ControlPlane,
+    /// It runs etcd and nothing else, as RKE's and RKE2's dedicated nodes do.
+    Etcd,
+    /// There is no machine behind it: a virtual kubelet hands its pods to something else.
+    Virtual,
     /// It runs this operating system, for which there are no images of ours.
     Foreign(String),
+}
+
+impl Role {
+    /// Why our images have no place on a node of this role, if they have none.
+    fn obstacle(&self) -> Option<String> {
+        match self {
+            Self::Worker | Self::ControlPlane | Self::Etcd => None,
+            Self::Virtual => Some("is a virtual node, behind which there is no machine".to_owned()),
+            Self::Foreign(os) => Some(format!("runs {os}, and the images are for linux")),
+        }
+    }
 }
 
 /// Why there are no nodes to push to.
@@ -104,13 +124,22 @@ pub enum Error {
         selector: String,
     },
     /// A node was named that our images do not run on.
-    #[error("{name} runs {os}, and the images are for linux")]
+    #[error("{name} {why}")]
     #[diagnostic(help("leave it out of --nodes"))]
     Foreign {
         /// The node.
         name: String,
-        /// Its operating system.
-        os: String,
+        /// Why they do not.
+        why: String,
+    },
+    /// A label selector that is none.
+    #[error("reading the selector {selector:?}: {why}")]
+    #[diagnostic(help("write it as for `kubectl get nodes -l`"))]
+    Selector {
+        /// What was given.
+        selector: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// Nothing is left to push to.
     #[error("no worker {}", match selector {
@@ -119,7 +148,8 @@ pub enum Error {
     })]
     #[diagnostic(help(
         "nodes of the control plane are left out unless --include-control-plane is given or they are named with \
-         --nodes, and those that do not run linux always; --exclude leaves out more"
+         --nodes, nodes that run etcd alone unless they are named, and virtual nodes and those that do not run linux always; \
+         --exclude leaves out more"
     ))]
     NoWorker {
         /// The selector that was asked for.
@@ -164,7 +194,7 @@ pub async fn from_api(cluster: &Cluster, choice: &Choice) -> Result<Vec<Node>, E
 /// The node that the API tells of, where `choice` means it; its selector is not looked at.
 pub(crate) fn meant(api: &ApiNode, choice: &Choice) -> Option<Node> {
     let role = role(api);
-    let chosen = !matches!(role, Role::Foreign(_)) && !choice.exclude.contains(&name(api)) && means(choice, api, &role);
+    let chosen = role.obstacle().is_none() && !choice.exclude.contains(&name(api)) && means(choice, api, &role);
     let mut node = chosen.then(|| read(api))?.ok()?;
     know(&mut node, choice);
     place(&mut node, api);
@@ -189,33 +219,46 @@ fn place(node: &mut Node, api: &ApiNode) {
 /// Whether a node for our images is one of those that are named, or else of the role that is meant.
 fn means(choice: &Choice, node: &ApiNode, role: &Role) -> bool {
     if choice.names.is_empty() {
-        *role == Role::Worker || choice.include_control_plane
+        *role == Role::Worker || (*role == Role::ControlPlane && choice.include_control_plane)
     } else {
         choice.names.contains(&name(node))
     }
 }
 
-/// The node behind a host given by hand. `bare` says that nothing else was said about how to reach hosts: only then does a
+/// The nodes behind hosts given by hand; a host that is given twice is one. Those that differ by port or user alone are named with
+/// these, so that no two have the same name. `bare` says that nothing else was said about how to reach hosts: only then does a
 /// loopback address mean this machine, for it may as well be a forwarded port.
 ///
 /// # Errors
-/// When ssh would not take it for a host.
-pub fn from_host(host: &str, bare: bool) -> Result<Node, Error> {
-    let address = Address::parse(host).ok_or_else(|| Error::BadHost { host: host.into() })?;
-    Ok(from_address(address.host.clone(), address, bare))
+/// When ssh would not take one for a host.
+pub fn from_hosts(hosts: &[String], bare: bool) -> Result<Vec<Node>, Error> {
+    let mut addresses: Vec<Address> = Vec::new();
+    for host in hosts {
+        let address = Address::parse(host).ok_or_else(|| Error::BadHost { host: host.clone() })?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    let names: Vec<[String; 3]> = addresses.iter().map(Address::names).collect();
+    let name_of = |names_of_one: &[String; 3]| {
+        let alone = |level: &usize| names.iter().filter(|other| other[*level] == names_of_one[*level]).count() == 1;
+        let level = (0..names_of_one.len()).find(alone).unwrap_or(names_of_one.len() - 1);
+        names_of_one[level].clone()
+    };
+    Ok(addresses
+        .iter()
+        .zip(&names)
+        .map(|(address, names)| from_address(name_of(names), address.clone(), bare))
+        .collect())
 }
 
-/// The hosts of an inventory that `choice` means, by its names alone: an inventory says nothing of roles and labels.
+/// The nodes of an inventory: those hosts that were chosen when it was read. `choice` says by what their host keys are known.
 ///
 /// # Errors
-/// When a name is unknown or nothing is left.
+/// When there are none.
 pub fn from_inventory(hosts: Vec<ansible::Host>, choice: &Choice) -> Result<Vec<Node>, Error> {
-    let known: BTreeSet<String> = hosts.iter().map(|host| host.name.clone()).collect();
-    check_names(&known, choice)?;
-    let meant = |host: &ansible::Host| choice.names.is_empty() || choice.names.contains(&host.name);
     let mut nodes: Vec<Node> = hosts
         .into_iter()
-        .filter(|host| meant(host) && !choice.exclude.contains(&host.name))
         .map(|host| match host.reach {
             Reach::Ssh(address) => from_address(host.name, address, false),
             Reach::Local => by_hand(host.name, Reach::Local),
@@ -246,13 +289,14 @@ fn choose(items: &[ApiNode], selected: Option<&BTreeSet<String>>, choice: &Choic
     let mut nodes = Vec::new();
     for item in items.iter().filter(|item| !choice.exclude.contains(&name(item))) {
         let named = choice.names.contains(&name(item));
-        let meant = match role(item) {
-            Role::Foreign(os) if named => return Err(Error::Foreign { name: name(item), os }),
-            Role::Foreign(_) => false,
-            role => means(choice, item, &role),
+        let role = role(item);
+        let meant = match role.obstacle() {
+            Some(why) if named => return Err(Error::Foreign { name: name(item), why }),
+            Some(_) => false,
+            None => means(choice, item, &role),
         };
         if meant && selected.is_none_or(|selected| selected.contains(&name(item))) {
-            let mut node = read(item)?;
+            let mut node = read_among(items, item)?;
             know(&mut node, choice);
             nodes.push(node);
         }
@@ -262,9 +306,58 @@ fn choose(items: &[ApiNode], selected: Option<&BTreeSet<String>>, choice: &Choic
 }
 
 fn check_names(known: &BTreeSet<String>, choice: &Choice) -> Result<(), Error> {
-    let named = choice.names.iter().chain(&choice.exclude);
-    let missing: Vec<String> = named.filter(|name| !known.contains(*name)).cloned().collect();
+    let missing = choice.missing(known);
     if missing.is_empty() { Ok(()) } else { Err(Error::Missing { missing, known: known.iter().cloned().collect() }) }
+}
+
+impl Choice {
+    /// The names it has that are none of those known.
+    fn missing(&self, known: &BTreeSet<String>) -> Vec<String> {
+        let named = self.names.iter().chain(&self.exclude);
+        named.filter(|name| !known.contains(*name)).cloned().collect()
+    }
+
+    /// Whether a node of the API is meant, by its name, role and labels; its selector is a valid one.
+    pub(crate) fn covers(&self, node: &ApiNode) -> bool {
+        let (role, labels) = (role(node), node.metadata.labels.clone().unwrap_or_default());
+        let required =
+            self.selector.as_deref().map(selector::requirements).transpose().ok().flatten().unwrap_or_default();
+        role.obstacle().is_none()
+            && !self.exclude.contains(&name(node))
+            && means(self, node, &role)
+            && required.iter().all(|one| selector::meets(&labels, one))
+    }
+
+    /// Checks it against all nodes of a cluster.
+    ///
+    /// # Errors
+    /// When its selector is not valid, or it names a node that there is not.
+    pub(crate) fn check(&self, all: &[ApiNode]) -> Result<(), Error> {
+        self.placement()?;
+        check_names(&all.iter().map(name).collect(), self)
+    }
+
+    /// The same choice for what is rolled out.
+    ///
+    /// # Errors
+    /// When its selector is none.
+    pub(crate) fn placement(&self) -> Result<Placement, Error> {
+        let read = |selector: &String| {
+            selector::requirements(selector).map_err(|why| Error::Selector { selector: selector.clone(), why })
+        };
+        Ok(Placement {
+            names: self.names.clone(),
+            exclude: self.exclude.clone(),
+            requirements: self.selector.as_ref().map(read).transpose()?.unwrap_or_default(),
+            include_control_plane: self.include_control_plane,
+        })
+    }
+
+    /// Whether it means a host of which only the name is known.
+    fn means(&self, name: &str) -> bool {
+        let is = |one: &String| one == name;
+        (self.names.is_empty() || self.names.iter().any(is)) && !self.exclude.iter().any(is)
+    }
 }
 
 /// What a node is to us, by its labels, its taints (today's, or those before Kubernetes 1.24) and its operating system.
@@ -275,13 +368,43 @@ pub(crate) fn role(node: &ApiNode) -> Role {
     if let Some(os) = os.filter(|os| *os != LINUX) {
         return Role::Foreign(os.to_owned());
     }
-    let labelled = node.metadata.labels.iter().flatten().any(|(key, _)| CONTROL_PLANE_LABELS.contains(&key.as_str()));
-    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    if labelled || taints.any(|taint| CONTROL_PLANE_LABELS.contains(&taint.key.as_str())) {
+    let labels = node.metadata.labels.iter().flatten();
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).map(|taint| taint.key.as_str());
+    let marks: BTreeSet<&str> = labels.clone().map(|(key, _)| key.as_str()).chain(taints).collect();
+    let (label, value) = VIRTUAL_NODE_LABEL;
+    if labels.into_iter().any(|(key, has)| key == label && has == value) || marks.contains(VIRTUAL_NODE_TAINT) {
+        Role::Virtual
+    } else if CONTROL_PLANE_LABELS.iter().any(|mark| marks.contains(mark)) {
         Role::ControlPlane
+    } else if marks.contains(ETCD_LABEL) {
+        Role::Etcd
     } else {
         Role::Worker
     }
+}
+
+/// A node with an address that no other of the cluster's nodes reports. Virtual machines of one make often have the same address
+/// each, on a network of their own: whoever answered there would be taken for all of them. The address of a node that is not ready
+/// may be another's by now.
+fn read_among(all: &[ApiNode], node: &ApiNode) -> Result<Node, Error> {
+    let mut read = read(node)?;
+    let addresses =
+        |node: &ApiNode| node.status.iter().flat_map(|status| status.addresses.iter().flatten().cloned()).collect();
+    let others: BTreeSet<String> = all
+        .iter()
+        .filter(|other| name(other) != read.name && is_ready(other))
+        .flat_map(|other| -> Vec<NodeAddress> { addresses(other) })
+        .map(|address| address.address)
+        .collect();
+    let Reach::Ssh(first) = &read.reach else { return Ok(read) };
+    if others.contains(&first.host) {
+        let own: Vec<NodeAddress> =
+            addresses(node).into_iter().filter(|one: &NodeAddress| !others.contains(&one.address)).collect();
+        let host = address(&read.name, &own).unwrap_or_else(|| read.name.clone());
+        tracing::warn!("{} shares the address {} with another node; it is reached as {host}", read.name, first.host);
+        read.reach = Reach::Ssh(Address::of(host));
+    }
+    Ok(read)
 }
 
 fn read(node: &ApiNode) -> Result<Node, Error> {
@@ -291,11 +414,10 @@ fn read(node: &ApiNode) -> Result<Node, Error> {
     }
     let status = node.status.as_ref();
     let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
-    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let info = status.and_then(|status| status.node_info.as_ref());
     Ok(Node {
         reach: Reach::Ssh(Address::of(address(&name, addresses).unwrap_or_else(|| name.clone()))),
-        ready: Some(conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")),
+        ready: Some(is_ready(node)),
         architecture: info.map(|info| info.architecture.clone()),
         runtime: info
             .and_then(|info| info.container_runtime_version.split_once("://"))
@@ -306,6 +428,11 @@ fn read(node: &ApiNode) -> Result<Node, Error> {
 
 fn name(node: &ApiNode) -> String {
     node.metadata.name.clone().unwrap_or_default()
+}
+
+fn is_ready(node: &ApiNode) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn boot_id(node: &ApiNode) -> &str {
@@ -328,7 +455,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Node as ApiNode;
     use serde_json::{Value, json};
 
-    use super::{Address, Choice, Error, Node, Reach, choose, from_host, from_inventory};
+    use super::{Choice, Error, Node, Reach, choose, from_hosts};
 
     fn node(name: &str, addresses: &Value, extra: &Value) -> ApiNode {
         let mut node = json!({
@@ -497,18 +624,73 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_an_inventory_are_chosen_by_name() {
-        let host = |name: &str| crate::nodes::ansible::Host {
-            name: name.into(),
-            reach: Reach::Ssh(Address::of("192.0.2.7".into())),
+    fn nodes_that_are_nobodys_workers_are_left_out() {
+        let ip = |ip: &str| json!([{"type": "InternalIP", "address": ip}]);
+        let taint = |key: &str| json!({"taints": [{"key": key, "effect": "NoSchedule"}]});
+        let nodes = [
+            node("w", &ip("10.0.0.1"), &json!({})),
+            node("etcd", &ip("10.0.0.2"), &json!({"labels": {"node-role.kubernetes.io/etcd": "true"}})),
+            node("etcd2", &ip("10.0.0.3"), &taint("node-role.kubernetes.io/etcd")),
+            node("rke1", &ip("10.0.0.4"), &json!({"labels": {"node-role.kubernetes.io/controlplane": "true"}})),
+            node(
+                "server",
+                &ip("10.0.0.5"),
+                &json!({"labels": {"node-role.kubernetes.io/etcd": "true", "node-role.kubernetes.io/master": "true"}}),
+            ),
+            node("vk", &ip("10.0.0.6"), &json!({"labels": {"type": "virtual-kubelet"}})),
+            node("vk2", &ip("10.0.0.7"), &taint("virtual-kubelet.io/provider")),
+        ];
+        assert_eq!(all(&nodes, &Choice::default()).expect("a worker"), ["w"]);
+        let every = Choice { include_control_plane: true, ..Choice::default() };
+        assert_eq!(all(&nodes, &every).expect("nodes"), ["rke1", "server", "w"]);
+        let named = |name: &str| all(&nodes, &Choice { names: strings(&[name]), ..Choice::default() });
+        assert_eq!(named("etcd").expect("by name"), ["etcd"]);
+        let why = named("vk").expect_err("no machine").to_string();
+        assert_eq!(why, "vk is a virtual node, behind which there is no machine");
+        for (item, covered) in nodes.iter().zip([true, false, false, false, false, false, false]) {
+            assert_eq!(Choice::default().covers(item), covered, "{:?}", item.metadata.name);
+        }
+    }
+
+    #[test]
+    fn an_address_that_several_nodes_report_is_not_used() {
+        let vagrant = |name: &str, extra: &Value| {
+            let mut addresses =
+                json!([{"type": "InternalIP", "address": "10.0.2.15"}, {"type": "Hostname", "address": name}]);
+            addresses.as_array_mut().expect("a list").extend(extra.as_array().expect("a list").iter().cloned());
+            node(name, &addresses, &json!({}))
         };
-        let hosts = || vec![host("b"), host("a")];
-        let names = |choice: &Choice| {
-            from_inventory(hosts(), choice).map(|nodes| nodes.into_iter().map(|node| node.name).collect::<Vec<_>>())
+        let outer = json!([{"type": "ExternalIP", "address": "192.168.56.11"}]);
+        let nodes = [
+            vagrant("w1", &json!([])),
+            vagrant("w2", &outer),
+            node("w3", &json!([{"type": "InternalIP", "address": "10.0.2.15"}]), &json!({})),
+            node("cp", &json!([{"type": "InternalIP", "address": "10.0.2.16"}]), &json!({})),
+        ];
+        let chosen = choose(&nodes, None, &Choice::default()).expect("workers");
+        let seen: Vec<_> = chosen.iter().map(host).collect();
+        assert_eq!(seen, ["10.0.2.16", "w1", "192.168.56.11", "w3"]);
+        // Also where only one of them is meant.
+        let w1 = Choice { names: strings(&["w1"]), ..Choice::default() };
+        assert_eq!(host(&choose(&nodes, None, &w1).expect("one")[0]), "w1");
+        // A machine that joined anew, under another name: the Node that it was before does not take its address away.
+        let mut gone = nodes[2].clone();
+        gone.status.as_mut().expect("a status").conditions = None;
+        assert_eq!(host(&choose(&[nodes[0].clone(), gone], None, &w1).expect("one")[0]), "10.0.2.15");
+    }
+
+    #[test]
+    fn no_two_hosts_have_one_name() {
+        let names = |hosts: &[&str]| {
+            let nodes = from_hosts(&strings(hosts), true).expect("hosts");
+            nodes.into_iter().map(|node| node.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&Choice::default()).expect("all"), ["b", "a"]);
-        assert_eq!(names(&Choice { exclude: strings(&["b"]), ..Choice::default() }).expect("one"), ["a"]);
-        assert!(names(&Choice { names: strings(&["c"]), ..Choice::default() }).is_err());
+        assert_eq!(names(&["root@127.0.0.1:22011", "root@127.0.0.1:22012"]), ["127.0.0.1:22011", "127.0.0.1:22012"]);
+        assert_eq!(names(&["w1", "w2:22", "w1"]), ["w1", "w2"]);
+        assert_eq!(names(&["w1", "w1:2222", "w2"]), ["w1", "w1:2222", "w2"]);
+        assert_eq!(names(&["w1", "w1:22"]), ["w1", "w1:22"], "ssh may have another port for the first");
+        assert_eq!(names(&["a@w1", "b@w1", "w1"]), ["a@w1", "b@w1", "w1"]);
+        assert_eq!(names(&["[fd00::5]:1", "[fd00::5]:2", "fd00::6"]), ["[fd00::5]:1", "[fd00::5]:2", "fd00::6"]);
     }
 
     #[test]
@@ -520,9 +702,9 @@ mod tests {
     #[test]
     fn hosts_that_ssh_would_read_as_options_are_refused() {
         for bad in ["", "-oProxyCommand=x", "ops@-x", "@host", "ops@", "a b", "host:", "host:x", "host:0", "[::1]x"] {
-            assert!(matches!(from_host(bad, true), Err(Error::BadHost { .. })), "{bad}");
+            assert!(matches!(from_hosts(&strings(&["w1", bad]), true), Err(Error::BadHost { .. })), "{bad}");
         }
-        let node = from_host("ops@192.0.2.5:2222", true).expect("a host");
+        let node = from_hosts(&strings(&["ops@192.0.2.5:2222"]), true).expect("a host").remove(0);
         assert_eq!(node.name, "192.0.2.5");
         let Reach::Ssh(address) = node.reach else { panic!("far away") };
         assert_eq!((address.destination(None), address.port), ("ops@192.0.2.5".to_owned(), Some(2222)));

@@ -69,6 +69,17 @@ impl Address {
             && self.key_alias.as_deref().is_none_or(destination::is_host)
     }
 
+    /// What it may be called, the shortest first: the host, with the port that was named, and with its user too.
+    pub(super) fn names(&self) -> [String; 3] {
+        let with_port = match self.port {
+            Some(port) if self.host.contains(':') => format!("[{}]:{port}", self.host),
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        };
+        let with_user = self.user.as_ref().map(|user| format!("{user}@{with_port}"));
+        [self.host.clone(), with_port.clone(), with_user.unwrap_or(with_port)]
+    }
+
     /// `[USER@]HOST` as a person would type it after `ssh`, with `user` where the address names none.
     #[must_use]
     pub fn destination(&self, user: Option<&str>) -> String {

@@ -1,10 +1,12 @@
 //! Which image each component runs: named by hand, or looked up in the store by the name it was built under.
 //! Either way a digest comes out, so that what runs is what was pushed.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
-use vcmanifests::{Component, ImageReference, Images};
+use vcmanifests::{Architectures, Component, ImageReference, Images};
 use vcstore::Store;
 
 /// Why no image can be named for a component.
@@ -78,31 +80,40 @@ pub enum Error {
 }
 
 /// The image of each component: from `given` first, then from the images in the store called `names`, then from the
-/// store under the component's own name. The store is opened only when it is needed, and never made.
+/// store under the component's own name. The store is opened only when it is needed, and never made. Beside them stands which
+/// processors each is for, where the store tells it.
 ///
 /// # Errors
 /// When an image is missing, belongs to no component, or a component has two.
-pub fn resolve(given: &[(Component, ImageReference)], names: &[String], store: &Utf8Path) -> Result<Images, Error> {
+pub fn resolve(
+    given: &[(Component, ImageReference)],
+    names: &[String],
+    store: &Utf8Path,
+) -> Result<(Images, Architectures), Error> {
+    let mut architectures: BTreeMap<Component, Vec<String>> = BTreeMap::new();
     let mut found: Vec<(Component, ImageReference)> = Vec::new();
     for (component, image) in given {
         add(&mut found, *component, image.clone())?;
     }
     for name in names {
         let failed = |source| Error::Store { name: name.clone(), source };
-        let (full, digest) = look_up(there(store)?, name).map_err(failed)?;
+        let (full, digest, runs_on) = look_up(there(store)?, name).map_err(failed)?;
         let component = Component::of_image(&full)
             .ok_or_else(|| Error::NoComponent { name: full.clone(), digest: digest.clone() })?;
         add(&mut found, component, ImageReference::new(&full, &digest)?)?;
+        architectures.insert(component, runs_on);
     }
     let mut of = |component: Component| -> Result<ImageReference, Error> {
         if let Some(at) = found.iter().position(|(other, _)| *other == component) {
             return Ok(found.swap_remove(at).1);
         }
         let missing = |source| Error::Missing { component, path: store.to_owned(), source };
-        let (full, digest) = look_up(there(store)?, component.name()).map_err(missing)?;
+        let (full, digest, runs_on) = look_up(there(store)?, component.name()).map_err(missing)?;
+        architectures.insert(component, runs_on);
         Ok(ImageReference::new(&full, &digest)?)
     };
-    Ok(Images { manager: of(Component::Manager)?, syncer: of(Component::Syncer)?, vn_agent: of(Component::VnAgent)? })
+    let (manager, syncer, vn_agent) = (of(Component::Manager)?, of(Component::Syncer)?, of(Component::VnAgent)?);
+    Ok((Images { manager, syncer, vn_agent }, architectures.into_iter().collect()))
 }
 
 fn add(found: &mut Vec<(Component, ImageReference)>, component: Component, image: ImageReference) -> Result<(), Error> {
@@ -120,11 +131,12 @@ fn there(store: &Utf8Path) -> Result<&Utf8Path, Error> {
     if store.join("oci-layout").exists() { Ok(store) } else { Err(Error::NoStore { path: store.to_owned() }) }
 }
 
-/// The full name and digest of an image in the store.
-fn look_up(store: &Utf8Path, name: &str) -> Result<(String, String), vcstore::Error> {
+/// The full name and digest of an image in the store, and the processors it is for.
+fn look_up(store: &Utf8Path, name: &str) -> Result<(String, String, Vec<String>), vcstore::Error> {
     let image = Store::open_to_give(store)?.image(name)?;
     let digest = image.digest().to_string();
-    Ok((image.name, digest))
+    let architectures: BTreeSet<_> = image.platforms.iter().map(|one| one.platform.architecture.clone()).collect();
+    Ok((image.name, digest, architectures.into_iter().collect()))
 }
 
 #[cfg(test)]
@@ -176,12 +188,17 @@ mod tests {
     #[test]
     fn what_is_named_by_hand_comes_before_the_store() {
         let folder = store(&[MANAGER, SYNCER, VN_AGENT]);
-        let images = resolve(&[given(Component::Syncer)], &[], path(&folder)).unwrap();
+        let (images, architectures) = resolve(&[given(Component::Syncer)], &[], path(&folder)).unwrap();
+        assert_eq!(architectures.of(Component::Manager), ["amd64"]);
+        assert!(
+            architectures.of(Component::Syncer).is_empty(),
+            "nothing tells what an image is for that is named by hand"
+        );
         assert_eq!(images.syncer.repository(), "docker.io/elsewhere/x");
         assert_eq!(images.manager.repository(), "docker.io/virtualcluster/manager-amd64");
         let digest = Store::open(path(&folder)).unwrap().image(MANAGER).unwrap().digest().to_string();
         assert_eq!(images.manager.digest(), digest);
-        assert_eq!(resolve(&[given(Component::Syncer)], &["manager".to_owned()], path(&folder)).unwrap(), images);
+        assert_eq!(resolve(&[given(Component::Syncer)], &["manager".to_owned()], path(&folder)).unwrap().0, images);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::time::Duration;
 use serde::Serialize;
 use vcterminal::Text;
 
+use crate::nodes::Choice;
+
 pub use snapshot::{Snapshot, fetch};
 
 /// The answer to one question.
@@ -35,14 +37,15 @@ pub struct Report {
     pub passed: bool,
 }
 
-/// Asks all questions about `snapshot`. Warning events count when they were last seen within `since`.
+/// Asks all questions about `snapshot`, of which the nodes of `choice` are to be served. Warning events count when they were last
+/// seen within `since`.
 #[must_use]
-pub fn verify(snapshot: &Snapshot, since: Duration) -> Report {
+pub fn verify(snapshot: &Snapshot, since: Duration, choice: &Choice) -> Report {
     let checks = vec![
         namespace::check(snapshot),
         definitions::check(snapshot),
         pods::check(snapshot),
-        placement::check(snapshot),
+        placement::check(snapshot, choice),
         warnings::check(snapshot, since),
     ];
     let passed = checks.iter().all(|check| check.passed);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use vcmanifests::Component;
 
 use super::{Check, Report, Snapshot, verify};
+use crate::nodes::Choice;
 use crate::rollout::pods::tests::{pod, ready};
 
 const IMAGE: &str = "docker.io/a/b@sha256:01";
@@ -59,7 +60,7 @@ fn healthy() -> Snapshot {
 }
 
 fn report(snapshot: &Snapshot) -> Report {
-    verify(snapshot, Duration::from_secs(600))
+    verify(snapshot, Duration::from_secs(600), &Choice::default())
 }
 
 /// The only check that fails.
@@ -196,6 +197,7 @@ fn vn_agent_must_be_on_every_worker_and_nowhere_else() {
         "spec": { "taints": [{ "key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule" }] } })));
     astray.pods.push(pod("vn-agent", "vn-agent-3", "cp2", &ready(READY)));
     assert_eq!(failure(&astray).evidence[0], "control-plane node cp2 has vn-agent-3");
+    assert!(failure(&astray).evidence[1].contains("--include-control-plane"));
 
     let mut twice = healthy();
     twice.pods.push(pod("vn-agent", "vn-agent-3", "w1", &ready(READY)));
@@ -254,4 +256,55 @@ fn a_node_that_runs_windows_needs_no_agent() {
     assert!(report.passed && placement.evidence.contains(&"windows node win has none".to_owned()), "{placement:?}");
     mixed.pods.push(pod("vn-agent", "vn-agent-3", "win", &ready(READY)));
     assert_eq!(failure(&mixed).evidence[0], "windows node win has vn-agent-3");
+}
+
+#[test]
+fn placement_takes_the_choice_of_nodes_that_deploy_took() {
+    let placement = |snapshot: &Snapshot, choice: &Choice| {
+        let report = verify(snapshot, Duration::from_secs(600), choice);
+        report.checks.into_iter().find(|check| check.name == "placement").unwrap()
+    };
+    // A cluster of one node, which is its control plane.
+    let mut single = healthy();
+    single.nodes.truncate(1);
+    single.pods.retain(|pod| pod.metadata.name.as_deref() != Some("vn-agent-2"));
+    let agent = single.pods.iter_mut().find(|pod| pod.metadata.name.as_deref() == Some("vn-agent-1")).unwrap();
+    agent.spec.as_mut().unwrap().node_name = Some("cp".to_owned());
+    assert!(!placement(&single, &Choice::default()).passed);
+    assert!(placement(&single, &Choice { include_control_plane: true, ..Choice::default() }).passed);
+
+    let mut without = healthy();
+    without.pods.retain(|pod| pod.metadata.name.as_deref() != Some("vn-agent-2"));
+    assert!(!placement(&without, &Choice::default()).passed);
+    for choice in [
+        Choice { exclude: vec!["w2".to_owned()], ..Choice::default() },
+        Choice { names: vec!["w1".to_owned()], ..Choice::default() },
+    ] {
+        assert!(placement(&without, &choice).passed, "{choice:?}");
+    }
+    assert!(!placement(&healthy(), &Choice { exclude: vec!["w2".to_owned()], ..Choice::default() }).passed);
+}
+
+#[test]
+fn nodes_that_are_nobodys_workers_and_other_architectures_need_no_agent() {
+    let mut mixed = healthy();
+    let labels = [
+        ("etcd1", json!({ "node-role.kubernetes.io/etcd": "true" })),
+        ("virtual", json!({ "type": "virtual-kubelet" })),
+        ("arm", json!({ "kubernetes.io/arch": "arm64" })),
+    ];
+    mixed.nodes.extend(labels.map(|(name, labels)| object(json!({ "metadata": { "name": name, "labels": labels } }))));
+    let check = |snapshot: &Snapshot| verify(snapshot, Duration::from_secs(600), &Choice::default()).checks[3].clone();
+    assert!(!check(&mixed).passed, "nothing says that the image is not for arm64");
+    let terms = json!({ "nodeSelectorTerms": [{ "matchExpressions":
+        [{ "key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"] }] }] });
+    let affinity = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms } });
+    let spec = mixed.daemonsets[0].spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+    spec.affinity = Some(object(affinity));
+    let check = check(&mixed);
+    assert!(check.passed, "{check:?}");
+    assert!(
+        check.evidence.contains(&"worker arm has none: it runs on arm64, and vn-agent's image is for amd64".to_owned())
+    );
+    assert!(check.evidence.contains(&"etcd node etcd1 has none".to_owned()));
 }

@@ -16,7 +16,7 @@ use crate::{Component, Parameters};
 
 pub use access::access;
 pub use manager::manager;
-pub use pod::{CONTROL_PLANE_LABELS, OS_LABEL};
+pub use pod::{ARCHITECTURE_LABEL, CONTROL_PLANE_LABELS, ETCD_LABEL, OS_LABEL, VIRTUAL_NODE_LABEL};
 pub use syncer::syncer;
 pub use vn_agent::{kubelet_client_secret, vn_agent};
 

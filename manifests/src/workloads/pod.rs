@@ -7,20 +7,30 @@ use k8s_openapi::api::apps::v1::{DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, EmptyDirVolumeSource, NodeAffinity, NodeSelector, NodeSelectorRequirement,
     NodeSelectorTerm, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecurityContext,
-    TCPSocketAction, Volume, VolumeMount,
+    TCPSocketAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::workloads::{labels, selector};
-use crate::{Component, Parameters};
+use crate::{Component, Parameters, Placement};
 
-/// The labels that mark a control-plane node; a node with either is no worker. The second is the older name.
-pub const CONTROL_PLANE_LABELS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+/// The labels that mark a control-plane node: today's, that before Kubernetes 1.24, and RKE's. A node with one of them is not a worker.
+pub const CONTROL_PLANE_LABELS: [&str; 3] =
+    ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node-role.kubernetes.io/controlplane"];
+
+/// The label of the nodes that RKE and RKE2 run etcd on. A node that has it and is not of the control plane runs nothing else.
+pub const ETCD_LABEL: &str = "node-role.kubernetes.io/etcd";
+
+/// The label of nodes without a machine, and its value: a virtual kubelet hands its pods to something else.
+pub const VIRTUAL_NODE_LABEL: (&str, &str) = ("type", "virtual-kubelet");
 
 /// The label in which kubelet names a node's operating system, as Go does: `linux`, `windows`.
 pub const OS_LABEL: &str = "kubernetes.io/os";
+
+/// The label in which kubelet names a node's processor, as Go does: `amd64`, `arm64`.
+pub const ARCHITECTURE_LABEL: &str = "kubernetes.io/arch";
 
 /// The user and group that the components run as; the number that distroless images call nonroot.
 const USER: i64 = 65532;
@@ -48,7 +58,7 @@ pub(super) fn template(
         ..Container::default()
     };
     let mut spec = PodSpec {
-        affinity: Some(workers_only()),
+        affinity: Some(affinity(&parameters.placement, parameters.architectures.of(component))),
         service_account_name: Some(component.workload().to_owned()),
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {
@@ -59,8 +69,7 @@ pub(super) fn template(
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
             ..PodSecurityContext::default()
         }),
-        tolerations: (!parameters.tolerations.is_empty())
-            .then(|| parameters.tolerations.iter().map(Into::into).collect()),
+        tolerations: Some(tolerations(parameters)).filter(|all| !all.is_empty()),
         ..PodSpec::default()
     };
     complete(&mut container, &mut spec);
@@ -111,26 +120,58 @@ pub(super) fn scratch(name: &str, path: &str) -> (Volume, VolumeMount) {
     (volume, mount)
 }
 
-/// vn-agent must not run on control-plane nodes, and the other two cannot: images are sent to workers. Those that run
-/// Windows have no use for our images, which are for Linux.
-fn workers_only() -> Affinity {
-    let absent = |label: &str| NodeSelectorRequirement {
-        key: label.to_owned(),
-        operator: "DoesNotExist".to_owned(),
-        values: None,
+/// The taints that are accepted: those that were named, and those of the roles whose nodes are meant.
+fn tolerations(parameters: &Parameters) -> Vec<Toleration> {
+    let placement = &parameters.placement;
+    let control_plane = CONTROL_PLANE_LABELS.into_iter().filter(|_| placement.reaches_control_plane());
+    let etcd = [ETCD_LABEL].into_iter().filter(|_| !placement.names.is_empty());
+    let roles = control_plane.chain(etcd).map(|key| Toleration {
+        key: Some(key.to_owned()),
+        operator: Some("Exists".to_owned()),
+        ..Toleration::default()
+    });
+    parameters.tolerations.iter().map(Into::into).chain(roles).collect()
+}
+
+/// The nodes that have the images: by default the workers, as `vcdist push` takes them. vn-agent must not run on control-plane nodes
+/// of its own accord, and the other two cannot where their images are not. Nodes that run Windows, are of another architecture than
+/// the images, run etcd alone or are virtual have no use for them.
+fn affinity(placement: &Placement, architectures: &[String]) -> Affinity {
+    let require = |key: &str, operator: &str, values: &[&str]| NodeSelectorRequirement {
+        key: key.to_owned(),
+        operator: operator.to_owned(),
+        values: Some(values.iter().map(|&value| value.to_owned()).collect())
+            .filter(|values: &Vec<_>| !values.is_empty()),
     };
-    let linux = NodeSelectorRequirement {
-        key: OS_LABEL.to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec!["linux".to_owned()]),
+    let (virtual_label, virtual_value) = VIRTUAL_NODE_LABEL;
+    let mut common = vec![require(OS_LABEL, "In", &["linux"])];
+    if !architectures.is_empty() {
+        let architectures: Vec<&str> = architectures.iter().map(String::as_str).collect();
+        common.push(require(ARCHITECTURE_LABEL, "In", &architectures));
+    }
+    let worker = CONTROL_PLANE_LABELS.into_iter().chain([ETCD_LABEL]).map(|label| require(label, "DoesNotExist", &[]));
+    let worker: Vec<_> = worker.chain([require(virtual_label, "NotIn", &[virtual_value])]).collect();
+    let control_plane = CONTROL_PLANE_LABELS.map(|label| vec![require(label, "Exists", &[])]);
+    let field = |operator: &str, name: &String| require("metadata.name", operator, &[name]);
+    // Of several terms one must hold; of the requirements in a term, all.
+    let roles: Vec<(Vec<NodeSelectorRequirement>, Vec<NodeSelectorRequirement>)> = if placement.names.is_empty() {
+        let control_plane = control_plane.into_iter().filter(|_| placement.include_control_plane);
+        [worker].into_iter().chain(control_plane).map(|labels| (labels, Vec::new())).collect()
+    } else {
+        placement.names.iter().map(|name| (Vec::new(), vec![field("In", name)])).collect()
     };
+    let terms = roles.into_iter().map(|(labels, mut fields)| {
+        fields.extend(placement.exclude.iter().map(|name| field("NotIn", name)));
+        let labels = common.iter().cloned().chain(labels).chain(placement.requirements.iter().cloned());
+        NodeSelectorTerm {
+            match_expressions: Some(labels.collect()),
+            match_fields: Some(fields).filter(|fields| !fields.is_empty()),
+        }
+    });
     Affinity {
         node_affinity: Some(NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                node_selector_terms: vec![NodeSelectorTerm {
-                    match_expressions: Some([linux].into_iter().chain(CONTROL_PLANE_LABELS.map(absent)).collect()),
-                    match_fields: None,
-                }],
+                node_selector_terms: terms.collect(),
             }),
             ..NodeAffinity::default()
         }),

@@ -106,9 +106,11 @@ impl Groups {
         every.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Every host's name.
-    pub(super) fn hosts(&self) -> &[String] {
-        &self.hosts
+    /// The names of the groups that have one of these hosts, in themselves or below.
+    pub(super) fn with(&self, hosts: &[String]) -> Vec<String> {
+        let ranks = self.ranks();
+        let of: BTreeSet<&str> = hosts.iter().flat_map(|host| ranks.groups_of(host)).chain([ALL]).collect();
+        of.into_iter().map(str::to_owned).collect()
     }
 
     /// The hosts of a group and of its children, in the order of the file; nothing when there is no such group.

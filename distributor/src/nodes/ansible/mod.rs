@@ -14,7 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::Reach;
+use super::{Choice, Reach};
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -111,6 +111,19 @@ pub enum Error {
         /// The group asked for.
         group: String,
     },
+    /// A name was given of which the group has no host.
+    #[error("the inventory {path} has no host {} in {group}", missing.join(", "))]
+    #[diagnostic(help("it has {}", known.join(", ")))]
+    NoHost {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The group asked for.
+        group: String,
+        /// The names given.
+        missing: Vec<String>,
+        /// The names there are.
+        known: Vec<String>,
+    },
     /// A host that cannot be reached over SSH.
     #[error("the inventory says of {host}: {variable}={value}, {why}")]
     #[diagnostic(help("{help}"))]
@@ -128,11 +141,12 @@ pub enum Error {
     },
 }
 
-/// Reads the hosts of `group` (`all` is every one) of the inventory at `path`.
+/// Reads those hosts of `group` (`all` is every one) of the inventory at `path` that `choice` means, by its names alone: an inventory
+/// says nothing of roles and labels. How the others are reached does not matter.
 ///
 /// # Errors
-/// When the file cannot be read or understood, has no such group, or a host of it cannot be reached over SSH.
-pub fn read(path: &Utf8Path, group: &str) -> Result<Hosts, Error> {
+/// When the file cannot be read or understood, has no such group or no host of a name, or a host cannot be reached over SSH.
+pub fn read(path: &Utf8Path, group: &str, choice: &Choice) -> Result<Hosts, Error> {
     let text = text(path)?;
     let dynamic = |what| Err(Error::Dynamic { path: path.to_owned(), what });
     if text.starts_with("#!") {
@@ -147,7 +161,6 @@ pub fn read(path: &Utf8Path, group: &str) -> Result<Hosts, Error> {
         _ => ini::parse(path, &text)?,
     };
     groups.check().map_err(|why| Error::Groups { path: path.to_owned(), why })?;
-    vars::read_beside(path, &mut groups)?;
     let names = groups.members(group).ok_or_else(|| Error::NoGroup {
         path: path.to_owned(),
         group: group.to_owned(),
@@ -156,9 +169,15 @@ pub fn read(path: &Utf8Path, group: &str) -> Result<Hosts, Error> {
     if names.is_empty() {
         return Err(Error::Empty { path: path.to_owned(), group: group.to_owned() });
     }
+    let missing = choice.missing(&names.iter().cloned().collect());
+    if !missing.is_empty() {
+        return Err(Error::NoHost { path: path.to_owned(), group: group.to_owned(), missing, known: names });
+    }
+    let meant: Vec<String> = names.into_iter().filter(|name| choice.means(name)).collect();
+    vars::read_beside(path, &mut groups, &meant)?;
     let (mut hosts, mut notes) = (Vec::new(), login::Notes::default());
     let ranks = groups.ranks();
-    for name in names {
+    for name in meant {
         let reach = login::reach(&name, &groups.vars_of(&name, &ranks), &mut notes)?;
         hosts.push(Host { name, reach });
     }

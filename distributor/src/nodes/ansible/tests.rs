@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
 
-use super::super::{Address, Reach};
+use super::super::{Address, Choice, Reach};
 use super::{Error, Hosts, read};
 
 const INI: &str = r#"
@@ -67,7 +67,7 @@ fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Utf8PathBuf) {
 
 fn hosts(name: &str, text: &str, group: &str) -> Result<Hosts, Error> {
     let (_folder, path) = folder(&[(name, text)]);
-    read(&path.join(name), group)
+    read(&path.join(name), group, &Choice::default())
 }
 
 /// `NAME=[USER@]HOST[:PORT]` for each.
@@ -138,7 +138,7 @@ fn files_beside_the_inventory_win_over_it() {
         ("group_vars/workers/secret.yml", "$ANSIBLE_VAULT;1.1;AES256\n6162\n"),
         ("host_vars/w2.yaml", "---\nansible_host: 192.0.2.2\nansible_user: host\n"),
     ]);
-    let found = read(&path.join("hosts"), "workers").expect("an inventory");
+    let found = read(&path.join("hosts"), "workers", &Choice::default()).expect("an inventory");
     assert_eq!(addresses(&found), ["w1=beside@w1:2", "w2=host@192.0.2.2:2", "w3=own@w3:2"]);
 }
 
@@ -229,7 +229,7 @@ fn a_hostile_inventory_ends_with_a_message_and_in_time() {
     ] {
         assert!(said("hosts", text).contains(words), "{text}: {}", said("hosts", text));
     }
-    let endless = read(Utf8Path::new("/dev/zero"), "all").expect_err("it has no end");
+    let endless = read(Utf8Path::new("/dev/zero"), "all", &Choice::default()).expect_err("it has no end");
     assert!(std::error::Error::source(&endless).is_some_and(|why| why.to_string() == "it has more than 16 MiB"));
 }
 
@@ -241,6 +241,40 @@ fn no_name_of_a_group_leads_out_of_the_folder_of_variables() {
         ("site/other.yml", "ansible_user: stolen\n"),
         ("site/group_vars/all.yml", "ansible_user: ops\n"),
     ]);
-    let found = read(&path.join("site/hosts"), "all").expect("an inventory");
+    let found = read(&path.join("site/hosts"), "all", &Choice::default()).expect("an inventory");
     assert_eq!(addresses(&found), ["w1=ops@w1", "w2=ops@w2", "w3=ops@w3"]);
+}
+
+#[test]
+fn a_host_that_is_left_out_need_not_be_reachable() {
+    let text = "[kube_node]\nw1 ansible_host=192.0.2.1\nw2\n[switches]\nsw1 ansible_connection=network_cli\n\
+                win1 ansible_host='{{ ip }}'\n";
+    let (_folder, path) =
+        folder(&[("hosts", text), ("host_vars/sw1.yml", "broken: [\n"), ("group_vars/switches.yml", "- a list\n")]);
+    let names = |choice: &Choice| {
+        let read = read(&path.join("hosts"), "all", choice);
+        read.map(|found| found.hosts.into_iter().map(|host| host.name).collect::<Vec<_>>())
+            .map_err(|error| error.to_string())
+    };
+    let strings = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&Choice { exclude: strings(&["sw1", "win1"]), ..Choice::default() }).expect("two"), ["w1", "w2"]);
+    assert_eq!(names(&Choice { names: strings(&["w2"]), ..Choice::default() }).expect("one"), ["w2"]);
+    assert!(names(&Choice::default()).is_err());
+    let missing = names(&Choice { exclude: strings(&["w9"]), ..Choice::default() }).expect_err("no such host");
+    assert!(missing.ends_with("has no host w9 in all"), "{missing}");
+}
+
+#[test]
+fn yaml_is_taken_as_ansible_takes_it() {
+    let (_folder, path) = folder(&[
+        ("hosts.yml", "all:\n  hosts:\n    w1: {ansible_port: 1, ansible_port: 2}\n"),
+        (
+            "group_vars/all.yml",
+            "ntp: a\nntp: b\nansible_user: first\nansible_user: ops\npassword: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  6162\n\
+             raw: !unsafe '{{ x }}'\nbase: &base {a: 1}\nmore:\n  <<: *base\n  b: yes\n0755: mode\n",
+        ),
+        ("group_vars/all/empty.yml", "---\n"),
+    ]);
+    let found = read(&path.join("hosts.yml"), "all", &Choice::default()).expect("an inventory");
+    assert_eq!(addresses(&found), ["w1=ops@w1:2"]);
 }

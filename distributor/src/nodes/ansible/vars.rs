@@ -10,19 +10,19 @@ use super::{Error, yaml};
 /// How encrypted files begin. None of what decides how a host is reached is worth a secret.
 const VAULT: &str = "$ANSIBLE_VAULT";
 
-/// Adds what the files beside the inventory at `path` say.
-pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups) -> Result<(), Error> {
+/// Adds what the files beside the inventory at `path` say of these hosts and of the groups that they are in.
+pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups, hosts: &[String]) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Utf8Path::new(""));
-    for group in groups.names() {
+    for group in groups.with(hosts) {
         for file in files(&folder.join("group_vars"), &group)? {
             let vars = read(&file)?;
             groups.beside_group(&group, vars);
         }
     }
-    for host in groups.hosts().to_vec() {
-        for file in files(&folder.join("host_vars"), &host)? {
+    for host in hosts {
+        for file in files(&folder.join("host_vars"), host)? {
             let vars = read(&file)?;
-            groups.beside_host(&host, vars);
+            groups.beside_host(host, vars);
         }
     }
     Ok(())
@@ -63,8 +63,7 @@ fn read(path: &Utf8Path) -> Result<Vars, Error> {
         tracing::info!("{path} is encrypted and passed over");
         return Ok(Vars::new());
     }
-    let document: Value =
-        serde_saphyr::from_str(&text).map_err(|error| Error::Yaml { path: path.to_owned(), why: error.to_string() })?;
+    let document = yaml::document(&text).map_err(|why| Error::Yaml { path: path.to_owned(), why })?;
     match document {
         Value::Object(map) => Ok(yaml::vars(&map)),
         Value::Null => Ok(Vars::new()),

@@ -2,6 +2,7 @@
 
 use camino::Utf8Path;
 use serde_json::{Map, Value};
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::Error;
 use super::groups::{Groups, Vars};
@@ -13,7 +14,7 @@ const DEEPEST: usize = 64;
 /// Reads an inventory; nothing when the file configures a plugin that would make one.
 pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Option<Groups>, Error> {
     let wrong = |why| Error::Yaml { path: path.to_owned(), why };
-    let document: Value = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    let document = document(text).map_err(wrong)?;
     let Value::Object(top) = document else { return Err(wrong("it has no groups".into())) };
     if top.get("plugin").is_some_and(Value::is_string) {
         return Ok(None);
@@ -23,6 +24,12 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Option<Groups>, Error
         take(&mut groups, name, group, 0).map_err(wrong)?;
     }
     Ok(Some(groups))
+}
+
+/// Reads a YAML document as Ansible does: of a key that is there twice, the last counts.
+pub(super) fn document(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
 }
 
 /// The variables of a YAML mapping, in the words they would have in an INI file; those that are no scalars are left out,
