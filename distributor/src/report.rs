@@ -321,12 +321,19 @@ fn seconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nodes::{Node, Reach};
+    use crate::nodes::{Machine, Node, Reach};
     use crate::push::Again;
 
     fn outcome(name: &str, error: Option<Error>) -> Outcome {
         Outcome {
-            node: Node { name: name.into(), reach: Reach::Local, ready: None, architecture: None, runtime: None },
+            node: Node {
+                name: name.into(),
+                reach: Reach::Local,
+                ready: None,
+                machine: Machine::default(),
+                architecture: None,
+                runtime: None,
+            },
             planned: None,
             via: None,
             blobs_sent: 3,

@@ -203,7 +203,7 @@ impl Watch<'_> {
         if let Some(via) = self.via {
             return self.relay(push, via, due, &say, interrupt).await;
         }
-        let connect = |node: &Node| transport::to(&node.reach, self.ssh);
+        let connect = |node: &Node| transport::to_node(node, self.ssh);
         let one = |(node, why)| async move {
             let outcome = push.one(node, share, &connect, &say, interrupt).await;
             (Served { report: NodeReport::new(&outcome), outcome }, why)
@@ -393,7 +393,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nodes::Address;
+    use crate::nodes::{Address, Machine};
 
     fn seen(uid: &str, ready: bool, host: &str, lists: Option<&[&str]>) -> Seen {
         let lists = lists.map(|all| all.iter().map(|one| Digest::of(one.as_bytes())).collect());
@@ -420,7 +420,14 @@ mod tests {
         let now = Instant::now();
         let node = |name: &str, due: Option<(Instant, Why)>, busy: bool| {
             let reach = Reach::Ssh(Address::of(name.into()));
-            let node = Node { name: name.into(), reach, ready: None, architecture: None, runtime: None };
+            let node = Node {
+                name: name.into(),
+                reach,
+                ready: None,
+                machine: Machine::default(),
+                architecture: None,
+                runtime: None,
+            };
             let seen = seen("1", true, name, None);
             (name.to_owned(), Known { seen, node, due, busy, failures: 0, last: None })
         };

@@ -80,7 +80,7 @@ impl Prune {
             retries: self.retries,
         };
         let ssh = self.ssh.options();
-        let outcomes = prune.run(nodes, |node| transport::to(&node.reach, &ssh)).await;
+        let outcomes = prune.run(nodes, |node| transport::to_node(node, &ssh)).await;
         let report = PruneReport::new(&outcomes, self.dry_run);
         let printed = self.output.print(&report, |report| {
             let mut text = Text::from(&report.table());

@@ -141,7 +141,7 @@ impl Work {
             match &via {
                 Some(via) => relay::push(&push, via, nodes, &ssh, watch, &interrupt).await,
                 None => {
-                    let outcomes = push.run(nodes, |node| transport::to(&node.reach, &ssh), watch, &interrupt).await;
+                    let outcomes = push.run(nodes, |node| transport::to_node(node, &ssh), watch, &interrupt).await;
                     Ok(Relayed::without(outcomes, begun.elapsed()))
                 }
             }

@@ -56,7 +56,7 @@ impl Status {
             retries: self.retries,
         };
         let ssh = self.ssh.options();
-        let answers = question.ask(nodes, |node| transport::to(&node.reach, &ssh)).await;
+        let answers = question.ask(nodes, |node| transport::to_node(node, &ssh)).await;
         // An archive means what it brings.
         let is_asked = |name: &str| question.images.iter().any(|image| image.name == name);
         let report = StatusReport::new(&answers, |name| is_asked(name) || self.images.mean(name));

@@ -56,13 +56,20 @@ fn ended(served: &Served, why: Why, rest: Option<Duration>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nodes::{Node, Reach};
+    use crate::nodes::{Machine, Node, Reach};
     use crate::push::{Error, Outcome};
     use crate::report::{NodeReport, NodeResult};
 
     #[test]
     fn each_thing_that_happens_has_a_line_and_a_look_that_finds_nothing_has_none() {
-        let node = Node { name: "w1".into(), reach: Reach::Local, ready: None, architecture: None, runtime: None };
+        let node = Node {
+            name: "w1".into(),
+            reach: Reach::Local,
+            ready: None,
+            machine: Machine::default(),
+            architecture: None,
+            runtime: None,
+        };
         let served = |result: NodeResult, error: Option<Error>| {
             let outcome = Outcome {
                 node: node.clone(),

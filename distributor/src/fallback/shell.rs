@@ -9,7 +9,9 @@ use tokio::time::timeout;
 use vcremote::script::line_before;
 
 use super::Error;
+use crate::nodes::Machine;
 use crate::protocol::MARK;
+use crate::session::check_machine;
 use crate::transport::{self, Running, Transport};
 
 /// How much a script may answer, in bytes: a node with ten thousand blobs says less.
@@ -39,7 +41,7 @@ pub(crate) async fn run(
     mut input: Option<mpsc::Receiver<Piece>>,
     within: Duration,
 ) -> Result<Vec<Said>, Error> {
-    let script = format!("say() {{ echo \"{MARK}$1\"; }}\n{PROLOGUE}{script}\nsay {END}\n");
+    let script = format!("say() {{ echo \"{MARK}$1\"; }}\n{}\n{PROLOGUE}{script}\nsay {END}\n", Machine::SAY);
     let Running { stream, ending } = transport.run(&line_before(&script)).await?;
     let (reader, mut writer) = tokio::io::split(stream);
     let writing = async {
@@ -77,6 +79,11 @@ pub(crate) async fn run(
     };
     let ((), mut said) = both?;
     drop(writer);
+    let identity = |said: &Said| said.words.strip_prefix(Machine::WORD).map(Machine::read);
+    if let Some(machine) = said.first().and_then(identity) {
+        check_machine(transport, &machine)?;
+        said.remove(0);
+    }
     match said.last() {
         Some(last) if last.words == END => {
             said.pop();
@@ -126,9 +133,12 @@ fn take(said: &mut Vec<Said>, line: &str) {
 mod tests {
     use std::time::Duration;
 
+    use futures::future::BoxFuture;
+
     use super::{Said, run};
     use crate::fallback::Error;
-    use crate::transport::Local;
+    use crate::nodes::Machine;
+    use crate::transport::{self, Local, Running, Transport};
 
     const SOON: Duration = Duration::from_secs(30);
 
@@ -142,6 +152,38 @@ mod tests {
         let said = run(&Local, script, Some(input), SOON).await.expect("an answer");
         let expected = [("one two", vec!["hello world".to_owned()]), ("three", vec![])];
         assert_eq!(said, expected.map(|(words, lines)| Said { words: words.into(), lines }));
+    }
+
+    /// This machine, taken for another one.
+    #[derive(Debug)]
+    struct Mistaken(Machine);
+
+    impl Transport for Mistaken {
+        fn destination(&self) -> &str {
+            "root@w1"
+        }
+
+        fn expects(&self) -> Option<(&str, &Machine)> {
+            Some(("w2", &self.0))
+        }
+
+        fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<Running, transport::Error>> {
+            Local.run(command)
+        }
+
+        fn apart(&self) -> Option<Box<dyn Transport>> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_machine_than_the_node_answers_counts_for_nothing() {
+        let known = std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| id.trim().len() == 32);
+        let node = Mistaken(Machine { machine_id: "1b".repeat(16), boot_id: "2c".repeat(16) });
+        match run(&node, "say one", None, SOON).await {
+            Err(error) => assert!(error.to_string().contains("is not the node w2"), "{error}"),
+            Ok(said) => assert!(!known && said.len() == 1, "another machine was taken for the node"),
+        }
     }
 
     #[tokio::test]

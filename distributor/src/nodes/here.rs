@@ -9,9 +9,10 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Whether a node of the API is this machine. Its address alone does not tell: virtual machines of one make often have the
 /// same one each, on a network of their own.
-pub(super) fn is_this_node(node: &Node, boot_id: &str) -> bool {
+pub(super) fn is_this_node(node: &Node) -> bool {
     let Reach::Ssh(address) = &node.reach else { return true };
     let ours = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+    let boot_id = &node.machine.boot_id;
     !boot_id.is_empty() && boot_id == ours.trim() && is_this_machine(address, false)
 }
 
@@ -46,6 +47,7 @@ fn is_own(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nodes::Machine;
 
     fn address(text: &str) -> Address {
         Address::parse(text).expect("a host")
@@ -63,10 +65,11 @@ mod tests {
 
     #[test]
     fn a_node_with_our_address_is_here_when_it_booted_when_we_did() {
-        let node = |host: &str| Node {
+        let node = |host: &str, boot: &str| Node {
             name: "n".into(),
             reach: Reach::Ssh(address(host)),
             ready: None,
+            machine: Machine { boot_id: boot.into(), ..Machine::default() },
             architecture: None,
             runtime: None,
         };
@@ -75,9 +78,9 @@ mod tests {
         let Ok(own) = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()) else { return };
         let boot = std::fs::read_to_string(BOOT_ID).expect("Linux");
         let own = own.ip().to_string();
-        assert!(is_this_node(&node(&own), boot.trim()));
-        assert!(!is_this_node(&node(&own), "another"));
-        assert!(!is_this_node(&node(&own), ""));
-        assert!(!is_this_node(&node("192.0.2.1"), boot.trim()));
+        assert!(is_this_node(&node(&own, boot.trim())));
+        assert!(!is_this_node(&node(&own, "another")));
+        assert!(!is_this_node(&node(&own, "")));
+        assert!(!is_this_node(&node("192.0.2.1", boot.trim())));
     }
 }

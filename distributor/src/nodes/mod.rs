@@ -3,6 +3,7 @@
 
 pub mod ansible;
 mod here;
+mod machine;
 mod reach;
 mod selector;
 
@@ -17,6 +18,7 @@ use vcmanifests::workloads::{CONTROL_PLANE_LABELS, ETCD_LABEL, OS_LABEL, VIRTUAL
 use vcremote::destination;
 
 use crate::cluster::{self, Cluster};
+pub use machine::Machine;
 pub use reach::{Address, Reach};
 
 /// The addresses a node is reached at, best first.
@@ -37,6 +39,8 @@ pub struct Node {
     pub reach: Reach,
     /// Whether the API calls it Ready; unknown for a host given by hand.
     pub ready: Option<bool>,
+    /// Which machine it is, where the API says it.
+    pub machine: Machine,
     /// Its processor as OCI names it, where the API says it.
     pub architecture: Option<String>,
     /// Its container runtime, where the API says it.
@@ -183,11 +187,7 @@ pub async fn from_api(cluster: &Cluster, choice: &Choice) -> Result<Vec<Node>, E
         None => None,
     };
     let mut nodes = choose(&all.items, selected.as_ref(), choice)?;
-    for node in &mut nodes {
-        if let Some(api) = all.items.iter().find(|api| name(api) == node.name) {
-            place(node, api);
-        }
-    }
+    nodes.iter_mut().for_each(place);
     Ok(nodes)
 }
 
@@ -197,7 +197,7 @@ pub(crate) fn meant(api: &ApiNode, choice: &Choice) -> Option<Node> {
     let chosen = role.obstacle().is_none() && !choice.exclude.contains(&name(api)) && means(choice, api, &role);
     let mut node = chosen.then(|| read(api))?.ok()?;
     know(&mut node, choice);
-    place(&mut node, api);
+    place(&mut node);
     Some(node)
 }
 
@@ -209,8 +209,8 @@ fn know(node: &mut Node, choice: &Choice) {
 }
 
 /// Notes whether a node is the machine this runs on.
-fn place(node: &mut Node, api: &ApiNode) {
-    if here::is_this_node(node, boot_id(api)) {
+fn place(node: &mut Node) {
+    if here::is_this_node(node) {
         tracing::info!("{} is this machine", node.name);
         node.reach = Reach::Local;
     }
@@ -274,7 +274,7 @@ fn from_address(name: String, address: Address, bare: bool) -> Node {
 }
 
 fn by_hand(name: String, reach: Reach) -> Node {
-    Node { name, reach, ready: None, architecture: None, runtime: None }
+    Node { name, reach, ready: None, machine: Machine::default(), architecture: None, runtime: None }
 }
 
 fn choose(items: &[ApiNode], selected: Option<&BTreeSet<String>>, choice: &Choice) -> Result<Vec<Node>, Error> {
@@ -418,6 +418,10 @@ fn read(node: &ApiNode) -> Result<Node, Error> {
     Ok(Node {
         reach: Reach::Ssh(Address::of(address(&name, addresses).unwrap_or_else(|| name.clone()))),
         ready: Some(is_ready(node)),
+        machine: info.map(|info| (&info.machine_id, &info.boot_id)).map_or_else(
+            Machine::default,
+            |(machine_id, boot_id)| Machine { machine_id: machine_id.clone(), boot_id: boot_id.clone() },
+        ),
         architecture: info.map(|info| info.architecture.clone()),
         runtime: info
             .and_then(|info| info.container_runtime_version.split_once("://"))
@@ -433,10 +437,6 @@ fn name(node: &ApiNode) -> String {
 fn is_ready(node: &ApiNode) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-fn boot_id(node: &ApiNode) -> &str {
-    node.status.as_ref().and_then(|status| status.node_info.as_ref()).map_or("", |info| &info.boot_id)
 }
 
 /// The best of a node's addresses. What a node says of itself is no user, port or option of ssh's: anything but an address or a

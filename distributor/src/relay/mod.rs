@@ -233,7 +233,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         attempts: u32,
         hearing: &mut Hearing<'_>,
     ) -> Result<Vec<Outcome>, push::Error> {
-        let transport = transport::to(&self.via.node.reach, ssh);
+        let transport = transport::to_node(&self.via.node, ssh);
         let job = Job::Relay { cache: self.via.cache.as_ref(), stall_timeout: self.push.settings.stall_timeout };
         let opening = async { Ok(Session::begin(transport.as_ref(), &self.push.binary, job).await?) };
         let session = push::unless(self.interrupt, opening).await?;

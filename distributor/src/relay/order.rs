@@ -7,7 +7,7 @@ use std::time::Duration;
 use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
-use crate::nodes::{Address, Node, Reach, Runtime};
+use crate::nodes::{Address, Machine, Node, Reach, Runtime};
 use crate::push::UseHelper;
 use crate::rate::Rate;
 use crate::report::{NodePlan, NodeReport};
@@ -51,6 +51,7 @@ pub(crate) struct Target {
     port: Option<u16>,
     key_alias: Option<String>,
     ready: Option<bool>,
+    machine: Machine,
     architecture: Option<String>,
     runtime: Option<(String, String)>,
 }
@@ -130,6 +131,7 @@ impl Target {
             port: *port,
             key_alias: key_alias.clone(),
             ready: node.ready,
+            machine: node.machine.clone(),
             architecture: node.architecture.clone(),
             runtime,
         })
@@ -142,6 +144,7 @@ impl Target {
             name: self.name,
             reach: Reach::Ssh(address),
             ready: self.ready,
+            machine: self.machine,
             architecture: self.architecture,
             runtime: self.runtime.map(|(name, version)| Runtime { name, version }),
         }
@@ -179,10 +182,12 @@ impl Hop {
 #[cfg(test)]
 mod tests {
     use super::Target;
-    use crate::nodes::{Address, Node, Reach};
+    use crate::nodes::{Address, Machine, Node, Reach};
 
     fn node(reach: Reach) -> Node {
-        Node { name: "w1".into(), reach, ready: Some(true), architecture: Some("amd64".into()), runtime: None }
+        let machine = Machine { machine_id: "0a".repeat(16), boot_id: "1b".repeat(16) };
+        let architecture = Some("amd64".into());
+        Node { name: "w1".into(), reach, ready: Some(true), machine, architecture, runtime: None }
     }
 
     #[test]

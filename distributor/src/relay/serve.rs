@@ -243,7 +243,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, interrupt: &In
         }
     };
     let outcomes = tokio::select! {
-        outcomes = push.run(nodes, |node| transport::to(&node.reach, &ssh), watch, interrupt) => outcomes,
+        outcomes = push.run(nodes, |node| transport::to_node(node, &ssh), watch, interrupt) => outcomes,
         () = counting => Vec::new(),
     };
     for (place, outcome) in outcomes.iter().enumerate() {

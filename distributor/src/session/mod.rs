@@ -20,6 +20,7 @@ pub use binary::Binary;
 pub(crate) use placement::Job;
 pub use placement::{CachePath, Namespace, Settings, SocketPath};
 
+use crate::nodes::Machine;
 use crate::protocol::{self, proto};
 use crate::transport::{self, Duplex, Running, Transport};
 use placement::Answer;
@@ -59,6 +60,25 @@ pub enum Error {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// Another machine answers than the node.
+    #[error(
+        "the machine that answers at {destination} is not the node {node}: its machine ID is {found}, and the API has {machine} for \
+         the node"
+    )]
+    #[diagnostic(help(
+        "see whether several nodes report one address (`kubectl get nodes -o wide`) and give each its own (kubelet's --node-ip), \
+         or give the addresses by hand with --host or --inventory"
+    ))]
+    OtherMachine {
+        /// The node.
+        node: String,
+        /// `[USER@]HOST`.
+        destination: String,
+        /// The node's machine ID, as the API has it.
+        machine: String,
+        /// That of the machine which answered.
+        found: String,
     },
     /// The node is of another architecture than this program.
     #[error("the node is {node} and this vcdist is built for {ours}")]
@@ -200,7 +220,7 @@ impl Session {
         // A stream that is broken already shows when the answer is read.
         let _ = stream.write_all(script.as_bytes()).await;
         let _ = stream.flush().await;
-        match start(&mut stream, binary, transport.destination(), offer).await {
+        match start(&mut stream, binary, transport, offer).await {
             Ok(()) => Ok(Self { channel: protocol::connect(stream).await?, as_root: job.is_as_root(), ending }),
             Err(error) => {
                 drop(stream);
@@ -264,9 +284,10 @@ impl Session {
 async fn start(
     stream: &mut BufReader<Box<dyn Duplex>>,
     binary: &Binary,
-    destination: &str,
+    transport: &dyn Transport,
     mut offer: Option<&OfferResponse>,
 ) -> Result<(), Error> {
+    let destination = transport.destination();
     let mut placed = false;
     loop {
         let Ok(answer) = timeout(START_WITHIN, answer(stream, destination)).await else {
@@ -275,6 +296,7 @@ async fn start(
         match answer? {
             Answer::Ready(protocol::VERSION) => return Ok(()),
             Answer::Ready(theirs) => return Err(Error::Version { theirs }),
+            Answer::Identity(machine) => check_machine(transport, &machine)?,
             Answer::Need(node) if !binary.elf.runs_on(&node) => {
                 return Err(Error::Architecture { node, ours: binary.elf.machine_name() });
             }
@@ -298,6 +320,19 @@ async fn start(
             Answer::NoSudo => return Err(Error::NoSudo),
             Answer::NoRoot(said) => return Err(Error::Sudo { said }),
         }
+    }
+}
+
+/// Checks that the machine which answers is the node that is meant.
+pub(crate) fn check_machine(transport: &dyn Transport, found: &Machine) -> Result<(), Error> {
+    match transport.expects() {
+        Some((node, machine)) if found.differs_from(machine) => Err(Error::OtherMachine {
+            node: node.to_owned(),
+            destination: transport.destination().to_owned(),
+            machine: machine.machine_id.clone(),
+            found: found.machine_id.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -348,17 +383,22 @@ mod tests {
     use std::time::Duration;
 
     use super::{Binary, Error, Session, Settings, sudo_help};
+    use crate::nodes::Machine;
     use crate::transport::{Duplex, Error as TransportError, Running, Transport};
     use futures::future::BoxFuture;
     use tokio::io::AsyncWriteExt as _;
 
     /// A login that says this and ends.
     #[derive(Debug)]
-    struct Says(&'static str);
+    struct Says(&'static str, Machine);
 
     impl Transport for Says {
         fn destination(&self) -> &str {
             "root@w1"
+        }
+
+        fn expects(&self) -> Option<(&str, &Machine)> {
+            Some(("w1", &self.1))
         }
 
         fn run<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Running, TransportError>> {
@@ -384,12 +424,16 @@ mod tests {
     }
 
     async fn refused(says: &'static str) -> Error {
+        refused_by(&Says(says, Machine::default())).await
+    }
+
+    async fn refused_by(says: &Says) -> Error {
         let settings = Settings {
             namespace: "k8s.io".parse().expect("a name"),
             address: None,
             stall_timeout: Duration::from_secs(60),
         };
-        let opened = Session::open(&Says(says), &Binary::this().expect("own program"), &settings).await;
+        let opened = Session::open(says, &Binary::this().expect("own program"), &settings).await;
         opened.err().expect("no helper")
     }
 
@@ -407,6 +451,24 @@ mod tests {
         );
         let nothing = refused("\n\n").await;
         assert_eq!(nothing.to_string(), "the command on w1 ended with 142: no reason given");
+    }
+
+    #[tokio::test]
+    async fn another_machine_than_the_node_is_refused_before_anything_else_is_said() {
+        const SAYS: &str = "Welcome\n::vcdist:identity boot=6a7b8c9d-0e1f-4a2b-8c3d-4e5f60718293 \
+                            machine=0af3c2d4e5f60718293a4b5c6d7e8f90\n::vcdist:nowhere\n";
+        let machine = |machine: &str, boot: &str| Machine { machine_id: machine.repeat(16), boot_id: boot.repeat(16) };
+        let other = refused_by(&Says(SAYS, machine("1b", "2c"))).await;
+        assert_eq!(
+            other.to_string(),
+            "the machine that answers at root@w1 is not the node w1: its machine ID is 0af3c2d4e5f60718293a4b5c6d7e8f90, and the \
+             API has 1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b for the node"
+        );
+        assert!(!other.means_no_helper(), "nothing else is tried on it");
+        let rebooted = Machine { machine_id: "0af3c2d4e5f60718293a4b5c6d7e8f90".into(), ..machine("1b", "2c") };
+        for node in [rebooted, Machine::default()] {
+            assert!(matches!(refused_by(&Says(SAYS, node)).await, Error::Nowhere { .. }));
+        }
     }
 
     #[test]

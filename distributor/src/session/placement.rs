@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use vcremote::script::{self, Program, line_before};
 
 use super::binary::Binary;
+use crate::nodes::Machine;
 use crate::protocol::MARK;
 
 /// What the helper is told: how it finds the node's containerd, and when it is alone.
@@ -122,6 +123,8 @@ fn plain_path(path: &str) -> Option<Result<Utf8PathBuf, &'static str>> {
 pub(super) enum Answer {
     /// The helper runs and speaks this version of the protocol.
     Ready(u32),
+    /// Which machine it is that answers.
+    Identity(Machine),
     /// No helper of this content is there; the machine as `uname -m` says. Its bytes are waited for.
     Need(String),
     /// What was sent did not arrive whole.
@@ -162,6 +165,7 @@ impl Answer {
         let (word, rest) = answer.trim_end().split_once(' ').unwrap_or((answer.trim_end(), ""));
         match word {
             "ready" => rest.parse().ok().map(Self::Ready),
+            Machine::WORD => Some(Self::Identity(Machine::read(rest))),
             "need" => Some(Self::Need(rest.into())),
             "damaged" => Some(Self::Damaged),
             "cannot-run" => Some(Self::CannotRun(rest.into())),
@@ -199,6 +203,7 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
     let script = [
         script::beginning(Program { hash, size: *size }),
         format!(r#"say() {{ echo "{MARK}$1"; }}"#),
+        Machine::SAY.into(),
         format!("as= f=helper-{hash} bad= all=; {root}"),
         r#"command -v sha256sum >/dev/null || { say "lacks sha256sum"; exit 1; }"#.into(),
         r#"[ -z "$as" ] || command -v sudo >/dev/null || { say no-sudo; exit 1; }"#.into(),

@@ -4,6 +4,7 @@
 mod child;
 mod diagnosis;
 pub mod embedded;
+mod known;
 mod local;
 mod ssh;
 
@@ -19,7 +20,7 @@ pub use embedded::{Embedded, Keyring};
 pub use local::Local;
 pub use ssh::{Client, HostKeys, Ssh, SshOptions};
 
-use crate::nodes::Reach;
+use crate::nodes::{Machine, Node, Reach};
 
 /// The way to a node.
 #[must_use]
@@ -31,10 +32,22 @@ pub fn to(reach: &Reach, options: &SshOptions) -> Box<dyn Transport> {
     }
 }
 
+/// The way to a node, which has only that machine answer of which the API told, where it did.
+#[must_use]
+pub fn to_node(node: &Node, options: &SshOptions) -> Box<dyn Transport> {
+    let way = to(&node.reach, options);
+    if node.machine.is_unknown() { way } else { Box::new(known::Known::new(way, node)) }
+}
+
 /// Runs commands on one node.
 pub trait Transport: Debug + Send + Sync {
     /// Where it goes, as a person would type it after `ssh`.
     fn destination(&self) -> &str;
+
+    /// The node's name and the machine that it is, where both are known.
+    fn expects(&self) -> Option<(&str, &Machine)> {
+        None
+    }
 
     /// Starts `command`, one line for the login user's shell.
     ///
