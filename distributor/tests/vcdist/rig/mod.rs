@@ -341,7 +341,7 @@ impl Rig {
     pub(crate) fn runs_no_helper(&self) {
         let folder = self.path().join("bin");
         let uname = folder.join("uname");
-        let script = "#!/bin/sh\n[ -e \"$0.said\" ] && rm \"$0.said\" && exec /bin/uname \"$@\"\ntouch \"$0.said\"; echo s390x\n";
+        let script = "#!/bin/sh\n[ \"$1\" = -m ] || exec /bin/uname \"$@\"\n[ -e \"$0.said\" ] && rm \"$0.said\" && exec /bin/uname \"$@\"\ntouch \"$0.said\"; echo s390x\n";
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(&uname, script).expect("a program");
         fs::set_permissions(&uname, fs::Permissions::from_mode(0o755)).expect("its mode");
