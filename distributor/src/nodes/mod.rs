@@ -418,10 +418,9 @@ fn read(node: &ApiNode) -> Result<Node, Error> {
     Ok(Node {
         reach: Reach::Ssh(Address::of(address(&name, addresses).unwrap_or_else(|| name.clone()))),
         ready: Some(is_ready(node)),
-        machine: info.map(|info| (&info.machine_id, &info.boot_id)).map_or_else(
-            Machine::default,
-            |(machine_id, boot_id)| Machine { machine_id: machine_id.clone(), boot_id: boot_id.clone() },
-        ),
+        machine: info
+            .map(|info| Machine { machine_id: info.machine_id.clone(), boot_id: info.boot_id.clone() })
+            .unwrap_or_default(),
         architecture: info.map(|info| info.architecture.clone()),
         runtime: info
             .and_then(|info| info.container_runtime_version.split_once("://"))

@@ -67,7 +67,7 @@ pub enum Error {
          the node"
     )]
     #[diagnostic(help(
-        "see whether several nodes report one address (`kubectl get nodes -o wide`) and give each its own (kubelet's --node-ip), \
+        "see whether several nodes report one address (`kubectl get nodes -o wide`) and have each node's kubelet report its own, \
          or give the addresses by hand with --host or --inventory"
     ))]
     OtherMachine {

@@ -279,3 +279,88 @@ fn prune_keeps_what_any_object_of_the_cluster_names_and_needs_no_definitions() {
     let kept: Vec<String> = (0..5).map(kept_by).collect();
     assert_eq!(kept, ["pod a/p", "replicaset a/web-1", "foo a/f", "nothing", "the last push"]);
 }
+
+/// A worker at this machine's loopback address, which the API says is this machine.
+fn worker(api: &Api, name: &str, machine_id: &str, boot_id: &str) {
+    api.put(
+        &format!("/api/v1/nodes/{name}"),
+        json!({
+            "kind": "Node",
+            "metadata": { "labels": { "kubernetes.io/os": "linux" } },
+            "status": {
+                "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
+                "conditions": [{ "type": "Ready", "status": "True" }],
+                "nodeInfo": {
+                    "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "bootID": boot_id, "containerRuntimeVersion": "containerd://2.0.0",
+                    "kernelVersion": "", "kubeProxyVersion": "", "kubeletVersion": "", "machineID": machine_id,
+                    "operatingSystem": "linux", "osImage": "", "systemUUID": "",
+                },
+            },
+        }),
+    );
+}
+
+#[test]
+fn a_choice_of_nodes_that_there_are_not_is_refused_before_anything_is_applied() {
+    let api = Api::up();
+    worker(&api, "w1", "", "");
+    for (choice, words) in [
+        (["--nodes", "w1,w9"], "there is no node w9"),
+        (["--exclude", "w9"], "there is no node w9"),
+        (["--selector", "a like (b)"], "reading the selector"),
+    ] {
+        for command in [&mut deploy(&api, &choice), api.vcdist(&["verify"]).args(choice)] {
+            let (code, _, said) = output(command);
+            assert_eq!(code, Some(1), "{choice:?}: {said}");
+            assert!(said.contains(words), "{choice:?}: {said}");
+        }
+    }
+    let (code, _, said) = output(&mut deploy(&api, &["--exclude", "w1"]));
+    assert_eq!((code, said.contains("no worker is left")), (Some(1), true), "{said}");
+    assert_eq!(changes(&api), Vec::<String>::new());
+    let (code, _, said) = output(&mut deploy(&api, &["--nodes", "w1"]));
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn a_machine_that_is_not_the_node_is_left_alone() {
+    let rig = Rig::up();
+    let api = Api::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    let run = |command: &str, further: &[&str]| {
+        let config = rig.path().join("ssh_config");
+        let mut run = match command {
+            // It needs no store, and takes none.
+            "prune" => api.vcdist(&[&[command], further].concat()),
+            _ => rig.vcdist(command, further),
+        };
+        run.env("KUBECONFIG", api.kubeconfig()).args(["--ssh-user", "root", "--ssh-config", config.as_str()]);
+        output(&mut run)
+    };
+    let (one, two) = ("0a".repeat(16), "0b".repeat(16));
+    let ours = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    // Where this machine has no ID, nothing tells it from another.
+    if ours.trim().len() == 32 {
+        worker(&api, "w1", &one, &two);
+        for (command, further) in [
+            ("push", &["manager"][..]),
+            ("push", &["manager", "--helper", "never"]),
+            ("plan", &["manager"]),
+            ("status", &[]),
+            ("prune", &["--ignore-cluster"]),
+        ] {
+            let (code, out, said) = run(command, further);
+            assert_ne!(code, Some(0), "{command} {further:?}: {said}");
+            let words =
+                format!("is not the node w1: its machine ID is {}, and the API has {one} for the node", ours.trim());
+            assert!(format!("{out}{said}").contains(&words), "{command} {further:?}: {out}{said}");
+        }
+        assert!(rig.helpers().is_empty() && !rig.ctr(&["images", "ls"]).contains("manager"), "nothing was left there");
+    }
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
+    for (machine, boot) in [(ours.trim(), two.as_str()), (&one, boot.trim()), ("", two.as_str()), (&one, "")] {
+        worker(&api, "w1", machine, boot);
+        let (code, _, said) = run("push", &["manager"]);
+        assert_eq!(code, Some(0), "{machine:?} {boot:?}: {said}");
+    }
+}

@@ -57,6 +57,23 @@ fn an_image_is_as_it_was_pushed_until_something_changes() {
 }
 
 #[test]
+fn an_operators_clock_that_was_ahead_decides_nothing() {
+    let rig = Rig::up();
+    image(&rig.store(), "manager", b"base", b"own");
+    rig.push(&["manager"]).report(0);
+    for record in rig.ctr(&["images", "ls", "-q"]).lines() {
+        rig.ctr(&["images", "label", record, "vcdist.pushed-at=2999-01-01T00:00:00Z"]);
+    }
+    let ahead = status(&rig, 0);
+    assert_eq!(ahead["pushed"]["digest"], ahead["digest"], "it is the last one until another is pushed");
+    image(&rig.store(), "manager", b"base", &noise(1, 1000));
+    rig.push(&["manager"]).report(0);
+    let later = status(&rig, 0);
+    assert_ne!(later["digest"], ahead["digest"]);
+    assert_eq!((&later["pushed"]["digest"], &later["found"]), (&later["digest"], &later["digest"]), "{later}");
+}
+
+#[test]
 fn an_archive_stands_for_what_it_brings() {
     let rig = Rig::up();
     image(&rig.store(), "manager", b"base", b"own");
