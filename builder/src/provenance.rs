@@ -46,6 +46,12 @@ pub(crate) enum ProvenanceError {
     #[diagnostic(help("name the folder of the source with --source-dir"))]
     NoFolder { archive: String },
 
+    #[error("checking {archive}: it has files of this machine read that you did not name: {}", paths.join(", "))]
+    #[diagnostic(help(
+        "see what these are: an archive can name any file, and what differs is printed. --allow-path PATH lets it read one, or all in a folder"
+    ))]
+    HostPaths { archive: String, paths: Vec<String> },
+
     #[error("checking {archive}: the source is not the one that its images were made of: {}", differing.join(", "))]
     #[diagnostic(help("name the folder of the source, as it was then, with --source-dir"))]
     OtherSource { archive: String, differing: Vec<String> },

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, Os};
 use vcstore::{Action, Compression, Digest, Image, Layer, Outputs, Platform, PlatformImage, Store};
@@ -97,6 +97,14 @@ impl Spec {
     /// Whether it is made of Debian's packages.
     pub(crate) fn is_of_packages(&self) -> bool {
         matches!(self, Self::Debian(_) | Self::Static(_))
+    }
+
+    /// The file or folder of this machine that it is.
+    pub(crate) fn host_path(&self) -> Option<&Utf8Path> {
+        match self {
+            Self::Oci(path) | Self::DockerArchive(path) => Some(path),
+            Self::Debian(_) | Self::Static(_) | Self::Registry(_) | Self::Scratch => None,
+        }
     }
 
     /// The base, with what is said of Debian's packages where it is made of some.

@@ -1,6 +1,6 @@
 //! `vcbuild check`: builds again in other surroundings, and compares.
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use vcterminal::{Exit, Text};
 
@@ -23,6 +23,10 @@ pub(super) struct Arguments {
     #[arg(value_name = "COMPONENT|ARCHIVE")]
     checked: Vec<String>,
 
+    /// A file or folder of this machine that an archive may have read, as a base or for its commands; may be given several times
+    #[arg(long, value_name = "PATH")]
+    allow_path: Vec<Utf8PathBuf>,
+
     #[command(flatten)]
     choices: Choices,
 }
@@ -37,7 +41,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         && Utf8Path::new(one).is_file()
         && !arguments.choices.project().is_ok_and(|project| project.components.contains_key(one))
     {
-        return archive(Utf8Path::new(one), &arguments.choices, &out, &progress);
+        return archive(Utf8Path::new(one), arguments, &out, &progress);
+    }
+    if !arguments.allow_path.is_empty() {
+        return Err(Error::Usage("--allow-path is for checking an archive".to_owned()));
     }
     let project = arguments.choices.project()?;
     // Of the source as `vcbuild images` builds it: without the archives that it writes.
@@ -50,9 +57,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 }
 
 /// Checks an archive; `folder` is one for what is written meanwhile.
-fn archive(path: &Utf8Path, choices: &Choices, folder: &Utf8Path, progress: &Progress) -> Result<Exit, Error> {
+fn archive(path: &Utf8Path, arguments: &Arguments, folder: &Utf8Path, progress: &Progress) -> Result<Exit, Error> {
+    let choices = &arguments.choices;
     let claimed = Provenance::read(path)?;
-    let project = claimed.project(path, folder)?;
+    let mut project = claimed.project(path, folder)?;
+    choices.allow_again(path, &claimed, &mut project, folder, &arguments.allow_path)?;
     let (request, store, lock) = choices.again(path, &claimed, &project, folder, progress)?;
     let checked = check::check_archive(path, &claimed, &request, &store, &lock, progress)?;
     super::show(choices.common.output, &checked, archive_text)?;

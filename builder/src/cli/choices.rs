@@ -115,6 +115,38 @@ impl Choices {
         Ok((request, store, lock))
     }
 
+    /// Refuses what `archive` would have read of this machine and nobody allowed. Relative paths of its `project` are in the
+    /// folder of the project's file or of the source, which the user names, and so are in `folder` where there is neither.
+    ///
+    /// # Errors
+    /// When there is something of the kind.
+    pub(super) fn allow_again(
+        &self,
+        archive: &Utf8Path,
+        claimed: &Provenance,
+        project: &mut Project,
+        folder: &Utf8Path,
+        allowed: &[Utf8PathBuf],
+    ) -> Result<(), Error> {
+        let beside = self.inputs.beside_again();
+        project.look_in(beside.as_deref().unwrap_or(folder));
+        let named = allowed.iter().chain(&beside).map(|path| plain(path)).collect::<Result<Vec<_>, _>>()?;
+        let base = project.base.as_deref().unwrap_or(DEFAULT_REFERENCE).parse::<base::Spec>()?;
+        let source = if self.inputs.source_dir.is_some() { None } else { claimed.source.host_path() };
+        let paths = project.host_paths().map(Utf8PathBuf::as_path).chain(base.host_path()).chain(source.as_deref());
+        let mut refused = Vec::new();
+        for path in paths {
+            let real = plain(path)?;
+            if !named.iter().any(|named| real.starts_with(named)) {
+                refused.push(path.to_string());
+            }
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(ProvenanceError::HostPaths { archive: archive.to_string(), paths: refused }.into())
+    }
+
     /// What to build to make the images of `archive` again, as it claims that they were made; `project` is what it says of
     /// that, and `folder` one for what is written meanwhile.
     ///
@@ -137,11 +169,11 @@ impl Choices {
         let store = self.common.store()?;
         let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.freedom.network()?)?;
         let opened = Source::open(&source, &store, &lock, progress)?;
-        let beside = self.inputs.files.project.as_ref().and_then(|file| file.parent()).or(source.table.dir.as_deref());
+        let beside = self.inputs.beside_again();
         let user = Settings { mode: Some(Mode::Required), ..Config::of_user()?.sandbox()? };
         let request = Request {
             components: project.select(&[])?,
-            project_dir: beside.unwrap_or(folder).to_owned(),
+            project_dir: beside.unwrap_or_else(|| folder.to_owned()),
             about: claimed.about.clone(),
             recipe: Recipe::of(project, &source.table)?,
             version: project.version.clone(),
@@ -234,6 +266,21 @@ fn epoch() -> Result<u64, Error> {
     match std::env::var_os("SOURCE_DATE_EPOCH") {
         Some(text) if !text.is_empty() => parse_epoch(&text.to_string_lossy()).map_err(Error::Usage),
         _ => Ok(0),
+    }
+}
+
+/// A path from `/`, without links as far as it is there, and without `..`.
+fn plain(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
+    if let Ok(real) = path.canonicalize_utf8() {
+        return Ok(real);
+    }
+    let absolute = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
+    let leads_up = absolute.components().any(|part| part.as_str() == "..");
+    let name = absolute.file_name().filter(|_| !leads_up);
+    match (absolute.parent().map(Utf8Path::canonicalize_utf8), name) {
+        (Some(Ok(parent)), Some(name)) => Ok(parent.join(name)),
+        _ if leads_up => Err(Error::Usage(format!("{path} leads upwards, and its folder is not there"))),
+        _ => Ok(absolute),
     }
 }
 

@@ -119,6 +119,12 @@ impl Inputs {
         Some(Asked { outside: left.collect(), table, ..Asked::default() })
     }
 
+    /// The folder that the files are in that an archive's project adds: that of the project's file, else of the source.
+    pub(super) fn beside_again(&self) -> Option<Utf8PathBuf> {
+        let project = self.files.project.as_ref().and_then(|file| file.parent());
+        project.or(self.source_dir.as_deref()).map(ToOwned::to_owned)
+    }
+
     /// The base that is asked for.
     pub(super) fn base(&self, project: &Project) -> Result<base::Spec, Error> {
         let base = self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);

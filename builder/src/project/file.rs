@@ -74,6 +74,17 @@ pub(crate) struct SourceTable {
 }
 
 impl SourceTable {
+    /// The folder or repository of this machine that it names.
+    pub(crate) fn host_path(&self) -> Option<Utf8PathBuf> {
+        let repository = self.repo.as_deref().filter(|repository| {
+            let far = ["http://", "https://", "ssh://", "git://", "ftp://", "ftps://"];
+            let scp = repository.split_once(':').is_some_and(|(host, _)| !host.is_empty() && !host.contains('/'));
+            !far.iter().any(|scheme| repository.starts_with(scheme)) && (!scp || repository.starts_with("file:"))
+        });
+        let local = |repository: &str| repository.strip_prefix("file://").unwrap_or(repository).into();
+        self.dir.clone().or_else(|| repository.map(local))
+    }
+
     /// Whether it names no place at all.
     pub(crate) fn is_nowhere(&self) -> bool {
         self.dir.is_none() && self.repo.is_none() && self.module.is_none()

@@ -115,6 +115,17 @@ impl Kind {
         Ok((kind, table))
     }
 
+    /// The paths of this machine that it names.
+    pub(super) fn host_paths(&self) -> impl Iterator<Item = &Utf8PathBuf> {
+        match self {
+            Self::Cargo(program) => Some(&program.inputs),
+            Self::Command(build) => Some(&build.inputs),
+            Self::Go(_) | Self::Prebuilt(_) => None,
+        }
+        .into_iter()
+        .flat_map(BTreeMap::values)
+    }
+
     /// Takes relative paths of this machine from `folder`.
     pub(super) fn look_in(&mut self, folder: &Utf8Path) {
         let inputs = match self {

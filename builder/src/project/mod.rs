@@ -144,6 +144,16 @@ impl Project {
         Ok(self.components.values().filter(asked).collect())
     }
 
+    /// Takes relative paths of this machine from `folder`.
+    pub(crate) fn look_in(&mut self, folder: &Utf8Path) {
+        self.components.values_mut().for_each(|component| component.kind.look_in(folder));
+    }
+
+    /// The paths of this machine that its components name, beside what they take of its folder and of the source.
+    pub(crate) fn host_paths(&self) -> impl Iterator<Item = &Utf8PathBuf> {
+        self.components.values().flat_map(|component| component.kind.host_paths())
+    }
+
     /// The project of this text, which stands in the file at `path`, or is to.
     ///
     /// # Errors

@@ -161,3 +161,48 @@ fn what_cannot_be_checked_is_refused_with_why() {
     bench.tool("tar", &["--append", "-f", "one.tar", "provenance.json"]);
     check(&bench).failed(1, &["it is of format 99", "another version of vcbuild (9.0.0)"]);
 }
+
+#[test]
+fn an_archive_has_nothing_of_the_machine_read_that_was_not_named() {
+    let bench = with_command();
+    bench.json(&["images", "--source-dir", "app"]);
+    untar(&bench.path("out/one-amd64.tar"), &bench.path("layout"));
+    bench.write("secret/key", "not for you\n");
+    let secret = bench.path("secret").display().to_string();
+    let truth: Value = serde_json::from_str(&bench.read("layout/provenance.json")).unwrap();
+    let lie = |change: &dyn Fn(&mut Value)| {
+        let mut claimed = truth.clone();
+        change(&mut claimed);
+        bench.write("layout/provenance.json", &claimed.to_string());
+        bench.tool("tar", &["-C", "layout", "-cf", "lie.tar", "."]);
+    };
+    let check = |more: &[&str]| bench.run(&[&["check", "lie.tar", "--store", "other"], more].concat());
+    let named = ["--source-dir", "app"];
+
+    let inputs = |path: &str| json!({ "/key": path });
+    for path in [format!("{secret}/key"), "../secret/key".to_owned(), format!("{secret}/absent")] {
+        lie(&|claimed| claimed["project"]["components"]["one"]["inputs"] = inputs(&path));
+        check(&named).failed(1, &["files of this machine read that you did not name", "secret", "--allow-path PATH"]);
+    }
+    // A link in what the user names leads elsewhere.
+    bench.tool("ln", &["-s", "../secret/key", "app/link"]);
+    lie(&|claimed| claimed["project"]["components"]["one"]["inputs"] = inputs("link"));
+    check(&named).failed(1, &["did not name: ", "app/link"]);
+    fs::remove_file(bench.path("app/link")).unwrap();
+    for base in ["oci", "docker-archive"] {
+        lie(&|claimed| claimed["project"]["base"] = json!(format!("{base}:{secret}")));
+        check(&named).failed(1, &["did not name: ", "secret"]);
+    }
+    for source in [json!({ "dir": secret }), json!({ "repo": secret }), json!({ "repo": format!("file://{secret}") })] {
+        lie(&|claimed| claimed["source"] = source.clone());
+        check(&[]).failed(1, &["did not name: ", "secret"]);
+    }
+
+    // What the user names is read: the key is then an input, and changes nothing of what comes out.
+    lie(&|claimed| claimed["project"]["components"]["one"]["inputs"] = inputs(&format!("{secret}/key")));
+    let run = check(&[&named[..], &["--allow-path", &secret]].concat());
+    assert!(matches!(run.code, Some(0 | 3)) && !run.stderr.contains("did not name"), "{run:?}");
+    bench
+        .run(&["check", "--allow-path", "x", "--source-dir", "app"])
+        .failed(2, &["--allow-path is for checking an archive"]);
+}
