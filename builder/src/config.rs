@@ -1,5 +1,6 @@
-//! The user's own settings: which caches and keys are trusted, how registries are reached, and what sandboxes allow. A
-//! project's file cannot say these things: whoever wrote it would decide what other projects' builds are made of.
+//! The user's own settings: which caches and keys are trusted, how registries are reached, what sandboxes allow, and which
+//! private files projects may use. A project's file cannot say these things: whoever wrote it would decide what other
+//! projects' builds are made of.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +21,9 @@ pub(crate) struct Config {
     /// How registries are reached, by the host in an image's reference.
     #[serde(default)]
     pub(crate) registries: BTreeMap<String, Registry>,
+    /// Files and folders that a project's file may have read although other users of this machine cannot read them.
+    #[serde(default, rename = "allow-paths")]
+    pub(crate) allow_paths: Vec<Utf8PathBuf>,
     /// How compilers and build commands are confined, of whatever project.
     #[serde(default)]
     sandbox: SandboxTable,
@@ -81,6 +85,9 @@ impl Config {
             *file = file.take().map(|file| path.parent().map_or_else(|| file.clone(), |folder| folder.join(&file)));
         };
         beside(&mut config.caches.sign_key);
+        if let Some(folder) = path.parent() {
+            config.allow_paths.iter_mut().for_each(|allowed| *allowed = folder.join(&allowed));
+        }
         config.registries.values_mut().for_each(|registry| beside(&mut registry.ca));
         Ok(config)
     }
@@ -114,6 +121,7 @@ mod tests {
     fn what_a_user_may_set() {
         let config: Config = toml::from_str(
             r#"
+            allow-paths = ["/srv/modules"]
             [caches]
             substituters = ["https://cache.example"]
             trusted-keys = ["cache-1:AAAA"]
@@ -132,6 +140,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.caches.timeout, Some(5));
         assert_eq!(config.registries["registry.example:5000"].mirrors, ["mirror.example/prefix"]);
+        assert_eq!(config.allow_paths, ["/srv/modules"]);
         let sandbox = config.sandbox().unwrap();
         assert_eq!((sandbox.memory, sandbox.disk), (Some(8 << 30), Some(10 << 30)));
         assert!(toml::from_str::<Config>("[sandbox]\ntimeout = \"soon\"").unwrap().sandbox().is_err());

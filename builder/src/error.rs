@@ -87,6 +87,10 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
+    Private(#[from] crate::allowed::Private),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Provenance(#[from] crate::provenance::ProvenanceError),
 
     #[error(transparent)]

@@ -4,6 +4,7 @@
 //! `go`, makes its files, of exactly what they need; the files become a layer on a `base`, and layer and base an `image`.
 //! Every step is an action of the store, so that nothing is done twice. `build` is the whole of it, `cli` its commands.
 
+mod allowed;
 mod atomic;
 pub mod base;
 mod build;

@@ -1,6 +1,6 @@
 //! `vcbuild check`: builds again in other surroundings, and compares.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use clap::Args;
 use vcterminal::{Exit, Text};
 
@@ -23,10 +23,6 @@ pub(super) struct Arguments {
     #[arg(value_name = "COMPONENT|ARCHIVE")]
     checked: Vec<String>,
 
-    /// A file or folder of this machine that an archive may have read, as a base or for its commands; may be given several times
-    #[arg(long, value_name = "PATH")]
-    allow_path: Vec<Utf8PathBuf>,
-
     #[command(flatten)]
     choices: Choices,
 }
@@ -41,10 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         && Utf8Path::new(one).is_file()
         && !arguments.choices.project().is_ok_and(|project| project.components.contains_key(one))
     {
-        return archive(Utf8Path::new(one), arguments, &out, &progress);
-    }
-    if !arguments.allow_path.is_empty() {
-        return Err(Error::Usage("--allow-path is for checking an archive".to_owned()));
+        return archive(Utf8Path::new(one), &arguments.choices, &out, &progress);
     }
     let project = arguments.choices.project()?;
     // Of the source as `vcbuild images` builds it: without the archives that it writes.
@@ -57,11 +50,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 }
 
 /// Checks an archive; `folder` is one for what is written meanwhile.
-fn archive(path: &Utf8Path, arguments: &Arguments, folder: &Utf8Path, progress: &Progress) -> Result<Exit, Error> {
-    let choices = &arguments.choices;
+fn archive(path: &Utf8Path, choices: &Choices, folder: &Utf8Path, progress: &Progress) -> Result<Exit, Error> {
     let claimed = Provenance::read(path)?;
     let mut project = claimed.project(path, folder)?;
-    choices.allow_again(path, &claimed, &mut project, folder, &arguments.allow_path)?;
+    choices.allow_again(path, &claimed, &mut project, folder)?;
     let (request, store, lock) = choices.again(path, &claimed, &project, folder, progress)?;
     let checked = check::check_archive(path, &claimed, &request, &store, &lock, progress)?;
     super::show(choices.common.output, &checked, archive_text)?;

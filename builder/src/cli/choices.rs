@@ -83,6 +83,7 @@ impl Choices {
     ) -> Result<(Request<'a>, Store, Lock), Error> {
         let inputs = &self.inputs;
         let components = project.select(components)?;
+        inputs.check_components(project, &components)?;
         let base = inputs.base(project)?;
         let mut source = inputs.source(project, out)?;
         if let Some(version) = self.stamp(|stamp| matches!(stamp, Stamp::Version)) {
@@ -126,18 +127,16 @@ impl Choices {
         claimed: &Provenance,
         project: &mut Project,
         folder: &Utf8Path,
-        allowed: &[Utf8PathBuf],
     ) -> Result<(), Error> {
         let beside = self.inputs.beside_again();
         project.look_in(beside.as_deref().unwrap_or(folder));
-        let named = allowed.iter().chain(&beside).map(|path| plain(path)).collect::<Result<Vec<_>, _>>()?;
+        let allowed = self.inputs.allow.named(beside.as_deref())?;
         let base = project.base.as_deref().unwrap_or(DEFAULT_REFERENCE).parse::<base::Spec>()?;
         let source = if self.inputs.source_dir.is_some() { None } else { claimed.source.host_path() };
         let paths = project.host_paths().map(Utf8PathBuf::as_path).chain(base.host_path()).chain(source.as_deref());
         let mut refused = Vec::new();
         for path in paths {
-            let real = plain(path)?;
-            if !named.iter().any(|named| real.starts_with(named)) {
+            if !allowed.holds(path)? {
                 refused.push(path.to_string());
             }
         }
@@ -266,21 +265,6 @@ fn epoch() -> Result<u64, Error> {
     match std::env::var_os("SOURCE_DATE_EPOCH") {
         Some(text) if !text.is_empty() => parse_epoch(&text.to_string_lossy()).map_err(Error::Usage),
         _ => Ok(0),
-    }
-}
-
-/// A path from `/`, without links as far as it is there, and without `..`.
-fn plain(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
-    if let Ok(real) = path.canonicalize_utf8() {
-        return Ok(real);
-    }
-    let absolute = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
-    let leads_up = absolute.components().any(|part| part.as_str() == "..");
-    let name = absolute.file_name().filter(|_| !leads_up);
-    match (absolute.parent().map(Utf8Path::canonicalize_utf8), name) {
-        (Some(Ok(parent)), Some(name)) => Ok(parent.join(name)),
-        _ if leads_up => Err(Error::Usage(format!("{path} leads upwards, and its folder is not there"))),
-        _ => Ok(absolute),
     }
 }
 

@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use vcstore::Platform;
 
+use super::allow::AllowOptions;
 use super::debian::DebianOptions;
 use super::{ProjectFiles, parse_platform, platforms};
 use crate::base::{self, DEFAULT_REFERENCE};
@@ -18,7 +19,7 @@ use crate::network::Network;
 use crate::project::{Component, Kind, Project, SourceTable, VersionTable};
 use crate::provenance::Recipe;
 use crate::sandbox::{Limits, Mode, Sandbox};
-use crate::source::{Asked, OUT, Source};
+use crate::source::{Asked, OUT, Source, is_source, real_path};
 use crate::{Error, go, lock, platform};
 
 /// Where the code is, what it is stacked on and compiled with.
@@ -47,6 +48,9 @@ pub(super) struct Inputs {
 
     #[command(flatten, next_help_heading = "Source")]
     pub(super) files: ProjectFiles,
+
+    #[command(flatten, next_help_heading = "Source")]
+    pub(super) allow: AllowOptions,
 
     /// The base: `debian`, `static` (certificates, zone data, accounts), `registry` (debian:bookworm-slim), an image
     /// reference, `oci:PATH`, `docker-archive:PATH` or `scratch` [default: the project's, else `registry`].
@@ -129,6 +133,9 @@ impl Inputs {
     pub(super) fn base(&self, project: &Project) -> Result<base::Spec, Error> {
         let base = self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
         let spec: base::Spec = base.parse()?;
+        if self.base.is_none() {
+            self.allow.check_base(project, &spec)?;
+        }
         if !spec.is_of_packages() {
             let project = || (self.base.is_none() && project.says_debian()).then_some("[debian] of the project");
             if let Some(said) = self.debian.given().or_else(project) {
@@ -138,6 +145,21 @@ impl Inputs {
             }
         }
         spec.with_debian(self.debian.over(&project.debian)?)
+    }
+
+    /// Checks that the components' inputs are files and folders that the project may have read.
+    ///
+    /// # Errors
+    /// When one is private.
+    pub(super) fn check_components(&self, project: &Project, components: &[&Component]) -> Result<(), Error> {
+        // A folder that the command line names as the source is its user's word for what is in it.
+        let allowed = self.allow.of(project, self.source_dir.as_deref())?;
+        for component in components {
+            for path in component.kind.host_paths() {
+                allowed.check(|| format!("building {}: its input", component.name), path, |_| true)?;
+            }
+        }
+        Ok(())
     }
 
     /// The version of Go that is asked for.
@@ -162,6 +184,11 @@ impl Inputs {
         self.check_go(project, &table)?;
         let out = if out.as_str().is_empty() { Utf8Path::new(".") } else { out };
         let outside = vec![self.files.lock_path(project), out.to_owned()];
+        if let Some(dir) = table.dir.as_ref().filter(|_| self.source_dir.is_none()) {
+            let without = outside.iter().map(|path| real_path(path)).collect::<Result<Vec<_>, _>>()?;
+            let allowed = self.allow.of(project, None)?;
+            allowed.check(|| "the project's [source] dir".to_owned(), dir, |entry| is_source(entry, &without))?;
+        }
         let archives = archive_names(project, project.version.version.as_deref().unwrap_or(UNSTAMPED)).collect();
         Ok(Asked { table, edits: project.edits.clone(), go: self.go(project), outside, archives })
     }

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod allow;
 mod base;
 mod build_host;
 mod built_in;

@@ -116,7 +116,7 @@ impl Kind {
     }
 
     /// The paths of this machine that it names.
-    pub(super) fn host_paths(&self) -> impl Iterator<Item = &Utf8PathBuf> {
+    pub(crate) fn host_paths(&self) -> impl Iterator<Item = &Utf8PathBuf> {
         match self {
             Self::Cargo(program) => Some(&program.inputs),
             Self::Command(build) => Some(&build.inputs),

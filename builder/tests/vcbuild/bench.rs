@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -52,6 +53,8 @@ const HELLO: [(&str, &str); 6] = [
 impl Bench {
     pub(crate) fn new() -> Self {
         let bench = Self { folder: tempfile::tempdir().unwrap() };
+        // As most folders are: a project may use what is in it because every user of the machine may read it.
+        fs::set_permissions(&bench.folder, fs::Permissions::from_mode(0o755)).unwrap();
         // Go's own packages are compiled once for all benches: its cache goes by the content of all inputs.
         let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-build");
         fs::create_dir_all(&shared).unwrap();

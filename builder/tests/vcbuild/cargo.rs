@@ -1,6 +1,7 @@
 //! Cargo workspaces: compiled from the lock and the source alone, the same wherever that is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -257,6 +258,7 @@ fn a_platform_that_rust_cannot_compile_for_is_named() {
 fn what_cargo_compiled_while_an_input_changed_is_not_kept() {
     let bench = Bench::new();
     let inputs = tempfile::tempdir().unwrap();
+    fs::set_permissions(&inputs, fs::Permissions::from_mode(0o755)).unwrap();
     let project = format!(
         "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\nbin = \"x\"\ninputs = {{ \"/inputs\" = {:?} }}\n",
         inputs.path()

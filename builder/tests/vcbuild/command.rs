@@ -155,6 +155,7 @@ pub(crate) fn has_begun(bench: &Bench) -> bool {
 fn what_a_command_made_while_an_input_changed_is_not_kept() {
     let bench = with_script("touch begun; until [ -e /inputs/late ]; do sleep 0.02; done; ls /inputs > x");
     let inputs = tempfile::tempdir().unwrap();
+    fs::set_permissions(&inputs, fs::Permissions::from_mode(0o755)).unwrap();
     let declared = format!("inputs = {{ \"/inputs\" = \"{}\" }}\ncommand", inputs.path().display());
     bench.edit("vcbuild.toml", "command", &declared);
     changed_meanwhile(&bench, &mut bench.vcbuild(&["images", "--timeout", "60"]), inputs.path());

@@ -23,6 +23,7 @@ mod memory;
 mod offline;
 mod placed;
 mod prebuilt;
+mod private;
 mod projects;
 mod see;
 mod sources;

@@ -1,0 +1,257 @@
+//! What a project's file may have read of this machine. It may be the work of somebody whom its user does not know: what it
+//! names outside of its own folder is read as far as every user of the machine may read it, or where its user allows it.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
+use walkdir::{DirEntry, WalkDir};
+
+use crate::Error;
+use crate::source::lossy;
+
+/// The permissions of others: to read a file, and to enter a folder, which is needed for everything in it.
+const READ: u32 = 0o004;
+const ENTER: u32 = 0o001;
+
+/// Something that a project's file names and may not have read.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{whose} {path} is private: other users of this machine cannot read {private}")]
+#[diagnostic(help(
+    "outside of its own folder a project can use only what all users of this machine can read, so that it cannot take your \
+     private files. To allow it: --allow-path {real}, or allow-paths in your settings (vcbuild/config.toml)"
+))]
+pub(crate) struct Private {
+    /// What the path is to the project, such as "building x: its input".
+    whose: String,
+    /// The path as the project names it, and where it leads.
+    path: Utf8PathBuf,
+    real: Utf8PathBuf,
+    /// The file or folder that others cannot read: that path, a folder above it, or something below it.
+    private: Utf8PathBuf,
+}
+
+/// The files and folders of this machine that the user allows, with all that is in them.
+#[derive(Debug, Default)]
+pub(crate) struct Allowed(Vec<Utf8PathBuf>);
+
+impl Allowed {
+    /// Adds a path that the user names.
+    ///
+    /// # Errors
+    /// When it cannot be resolved.
+    pub(crate) fn and(mut self, path: &Utf8Path) -> Result<Self, Error> {
+        self.0.push(resolved(path)?);
+        Ok(self)
+    }
+
+    /// Adds the folder of a project, which is that of its git repository where it is in one.
+    ///
+    /// # Errors
+    /// As [`Allowed::and`].
+    pub(crate) fn and_project(self, dir: &Utf8Path) -> Result<Self, Error> {
+        let dir = resolved(if dir.as_str().is_empty() { Utf8Path::new(".") } else { dir })?;
+        let top = dir.ancestors().find(|folder| is_repository(folder)).unwrap_or(&dir).to_owned();
+        self.and(&top)
+    }
+
+    /// Whether a path is one of these, or in one, whatever links lead to it.
+    ///
+    /// # Errors
+    /// As [`Allowed::and`].
+    pub(crate) fn holds(&self, path: &Utf8Path) -> Result<bool, Error> {
+        let real = resolved(path)?;
+        Ok(self.0.iter().any(|allowed| real.starts_with(allowed)))
+    }
+
+    /// Checks a path that a project's file names as what `whose` says: it is one of these, or every user of this machine may
+    /// read it, with all in it that is to be kept. What is not there is left to whoever reads it.
+    ///
+    /// # Errors
+    /// When it is private, or cannot be read.
+    pub(crate) fn check(
+        &self,
+        whose: impl FnOnce() -> String,
+        path: &Utf8Path,
+        keep: impl FnMut(&DirEntry) -> bool,
+    ) -> Result<(), Error> {
+        let Ok(real) = path.canonicalize_utf8() else { return Ok(()) };
+        if self.holds(&real)? {
+            return Ok(());
+        }
+        match private(&real, keep).map_err(Error::io("reading", &real))? {
+            None => Ok(()),
+            Some(private) => Err(Private { whose: whose(), path: path.to_owned(), real, private }.into()),
+        }
+    }
+}
+
+/// A path from `/`, without links as far as it is there, and without `..`.
+fn resolved(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
+    if let Ok(real) = path.canonicalize_utf8() {
+        return Ok(real);
+    }
+    let absolute = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
+    let leads_up = absolute.components().any(|part| part.as_str() == "..");
+    let name = absolute.file_name().filter(|_| !leads_up);
+    match (absolute.parent().map(Utf8Path::canonicalize_utf8), name) {
+        (Some(Ok(parent)), Some(name)) => Ok(parent.join(name)),
+        _ if leads_up => Err(Error::Usage(format!("{path} leads upwards, and its folder is not there"))),
+        _ => Ok(absolute),
+    }
+}
+
+/// Whether a folder is the top of a git repository of this user's or root's: anybody can make one of `/tmp`. Git itself is not
+/// asked, because a repository's settings can name any folder as its top.
+fn is_repository(folder: &Utf8Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    folder.join(".git").symlink_metadata().is_ok_and(|meta| [0, me].contains(&meta.uid()))
+}
+
+/// The first of the folders above `path` (absolute, without links), and of what is to be kept at and below it, that other users
+/// may not read. Links in a folder are not followed: nothing that is given a folder follows them out of it.
+fn private(path: &Utf8Path, keep: impl FnMut(&DirEntry) -> bool) -> io::Result<Option<Utf8PathBuf>> {
+    for folder in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+        if folder.metadata()?.permissions().mode() & ENTER == 0 {
+            return Ok(Some(folder.to_owned()));
+        }
+    }
+    let mut entries = Vec::new();
+    for entry in WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(keep) {
+        match entry.map_err(io::Error::from) {
+            Ok(entry) => entries.push(entry),
+            // What this user may not look into, no program that is started here can.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let is_private = |entry: &DirEntry| entry.metadata().is_ok_and(|meta| !is_public(&meta));
+    Ok(entries.par_iter().find_first(|entry| is_private(entry)).map(|entry| lossy(entry.path())))
+}
+
+fn is_public(meta: &Metadata) -> bool {
+    let needed = if meta.is_dir() { READ | ENTER } else { READ };
+    meta.is_symlink() || meta.permissions().mode() & needed == needed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use camino::{Utf8Path, Utf8PathBuf};
+
+    use super::Allowed;
+    use crate::Error;
+
+    /// A folder that others may enter, with `project/` and what these paths with these permissions are; a name that ends with a
+    /// slash is a folder's.
+    fn folder(entries: &[(&str, u32)]) -> (tempfile::TempDir, Utf8PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let top = Utf8PathBuf::try_from(folder.path().canonicalize().unwrap()).unwrap();
+        for (name, mode) in [("", 0o755), ("project/", 0o755)].iter().chain(entries) {
+            let path = top.join(name);
+            if name.is_empty() || name.ends_with('/') {
+                fs::create_dir_all(&path).unwrap();
+            } else {
+                fs::write(&path, "x").unwrap();
+            }
+            fs::set_permissions(&path, Permissions::from_mode(*mode)).unwrap();
+        }
+        (folder, top)
+    }
+
+    /// What is private of a path.
+    #[track_caller]
+    fn private(allowed: &Allowed, path: &Utf8Path) -> Option<Utf8PathBuf> {
+        match allowed.check(|| "its input".to_owned(), path, |entry| entry.file_name() != ".git") {
+            Ok(()) => None,
+            Err(Error::Private(error)) => Some(error.private),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_project_has_read_what_everybody_may_read() {
+        let (_folder, top) = folder(&[
+            ("project/own", 0o600),
+            ("public", 0o644),
+            ("written", 0o622),
+            ("group", 0o640),
+            ("key", 0o600),
+            ("home/", 0o700),
+            ("home/readable", 0o644),
+            ("listed/", 0o754),
+            ("listed/readable", 0o644),
+            ("entered/", 0o751),
+            ("entered/readable", 0o644),
+            ("tools/", 0o755),
+            ("tools/.git/", 0o700),
+            ("tools/bin/", 0o755),
+            ("tools/bin/run", 0o755),
+            ("mixed/", 0o755),
+            ("mixed/in/", 0o755),
+            ("mixed/in/run", 0o755),
+            ("mixed/in/secret", 0o600),
+        ]);
+        symlink("../key", top.join("project/link")).unwrap();
+        symlink("../home", top.join("project/home")).unwrap();
+        symlink("../../key", top.join("tools/bin/key")).unwrap();
+        let allowed = Allowed::default().and_project(&top.join("project")).unwrap();
+        let cases = [
+            ("project/own", None),
+            ("project/../project/own", None),
+            ("public", None),
+            ("written", Some("written")),
+            ("group", Some("group")),
+            ("key", Some("key")),
+            ("project/../key", Some("key")),
+            ("project/link", Some("key")),
+            ("home", Some("home")),
+            ("home/readable", Some("home")),
+            ("project/home/readable", Some("home")),
+            ("listed/readable", Some("listed")),
+            ("entered/readable", None),
+            ("entered", Some("entered")),
+            ("tools", None),
+            ("mixed/in/run", None),
+            ("mixed", Some("mixed/in/secret")),
+            ("absent", None),
+        ];
+        for (path, found) in cases {
+            assert_eq!(private(&allowed, &top.join(path)), found.map(|found| top.join(found)), "{path}");
+        }
+        assert_eq!(private(&allowed, Utf8Path::new("/usr/bin/env")), None);
+        assert_eq!(private(&allowed, Utf8Path::new("/etc/shadow")), Some("/etc/shadow".into()));
+    }
+
+    #[test]
+    fn the_user_allows_more_and_a_repository_is_one_folder() {
+        let (_folder, top) =
+            folder(&[("key", 0o600), ("keys/", 0o700), ("keys/one", 0o600), ("keys-of-others", 0o600)]);
+        symlink("keys", top.join("link")).unwrap();
+        let project = || Allowed::default().and_project(&top.join("project")).unwrap();
+        let allowed = project().and(&top.join("link")).unwrap();
+        assert_eq!(private(&allowed, &top.join("keys/one")), None);
+        assert_eq!(private(&allowed, &top.join("link")), None);
+        assert_eq!(private(&allowed, &top.join("keys-of-others")), Some(top.join("keys-of-others")));
+        assert_eq!(private(&allowed, &top.join("key")), Some(top.join("key")));
+
+        fs::create_dir(top.join(".git")).unwrap();
+        assert_eq!(private(&project(), &top.join("key")), None);
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(top.join(".git"), Some(65534), None).unwrap();
+            assert_eq!(
+                private(&project(), &top.join("key")),
+                Some(top.join("key")),
+                "somebody else made it a repository"
+            );
+        }
+        // A project's own repository, which says that its top is elsewhere.
+        fs::create_dir(top.join("project/.git")).unwrap();
+        fs::write(top.join("project/.git/config"), "[core]\n\tworktree = /\n").unwrap();
+        assert_eq!(private(&project(), &top.join("key")), Some(top.join("key")));
+    }
+}

@@ -1,0 +1,52 @@
+//! The option that says which private files a project's file may have read.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+
+use crate::Error;
+use crate::allowed::Allowed;
+use crate::base;
+use crate::config::Config;
+use crate::project::Project;
+
+#[derive(Debug, Args)]
+pub(super) struct AllowOptions {
+    /// A file or folder that the project's file may have read although other users of this machine cannot read it; may be
+    /// given several times. An archive that is checked may have no other files of this machine read.
+    #[arg(long, value_name = "PATH")]
+    allow_path: Vec<Utf8PathBuf>,
+}
+
+impl AllowOptions {
+    /// What the command line allows, and `more`.
+    ///
+    /// # Errors
+    /// When a path cannot be resolved.
+    pub(super) fn named(&self, more: Option<&Utf8Path>) -> Result<Allowed, Error> {
+        let paths = self.allow_path.iter().map(Utf8PathBuf::as_path).chain(more);
+        { paths }.try_fold(Allowed::default(), Allowed::and)
+    }
+
+    /// What `project` may have read: what is in its own folder, and what the user allows, who names `more`.
+    ///
+    /// # Errors
+    /// When a path cannot be resolved, or the user's settings cannot be read.
+    pub(super) fn of(&self, project: &Project, more: Option<&Utf8Path>) -> Result<Allowed, Error> {
+        let settings = Config::of_user()?;
+        let paths = settings.allow_paths.iter().map(Utf8PathBuf::as_path);
+        let allowed = { paths }.try_fold(self.named(more)?, Allowed::and)?;
+        match project.dir() {
+            Some(dir) => allowed.and_project(dir),
+            None => Ok(allowed),
+        }
+    }
+
+    /// Checks the base that `project` names.
+    ///
+    /// # Errors
+    /// When it is a private file.
+    pub(super) fn check_base(&self, project: &Project, base: &base::Spec) -> Result<(), Error> {
+        let Some(path) = base.host_path() else { return Ok(()) };
+        self.of(project, None)?.check(|| "the project's base".to_owned(), path, |_| true)
+    }
+}
