@@ -8,19 +8,22 @@ use super::accounts::SSH_AGENT;
 use super::suite::Suite;
 use super::system::System;
 
-/// The words of locales' script.
+/// The words of locales' script, as it leaves them where no locale is chosen.
 const LOCALES: &str = "\
 # This file lists locales that you wish to have built. You can find a list
 # of valid supported locales at /usr/share/i18n/SUPPORTED, and you can add
 # user defined locales to /usr/local/share/i18n/SUPPORTED. If you change
 # this file, you need to rerun locale-gen.
-#
 
 
 ";
 
 /// The words of python3's script.
-const BYTE_COMPILE: &str = "[DEFAULT]\nbyte-compile = standard\n";
+const BYTE_COMPILE: &str =
+    "[DEFAULT]\n# how to byte-compile (comma separated: standard, optimize)\nbyte-compile = standard\n";
+
+/// `cap_net_raw+ep` as a file has it (capabilities(7), `struct vfs_cap_data` of version 2).
+const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Sets up what is there. `groups` are the system's groups with their numbers.
 pub(crate) fn set_up(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<String, u64>) -> Result<(), Error> {
@@ -31,10 +34,16 @@ pub(crate) fn set_up(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<St
         // Its group keeps others of the same user from reading its memory.
         system.change("usr/bin/ssh-agent", 0o2755, *gid)?;
     }
-    // iputils-ping: without setcap, which its package does not need, the program is set-user-id.
+    // iputils-ping: where setcap is, the one capability that it takes; else it is set-user-id.
     if system.has("usr/bin/ping") {
-        system.change("usr/bin/ping", 0o4755, 0)?;
+        if system.has("usr/sbin/setcap") {
+            system.attribute("usr/bin/ping", "security.capability", NET_RAW)?;
+        } else {
+            system.change("usr/bin/ping", 0o4755, 0)?;
+        }
     }
+    // sudo.
+    system.change("etc/sudoers", 0o440, 0)?;
     python(system)?;
     locales(system, suite)
 }
@@ -94,7 +103,7 @@ mod tests {
         set_up(&mut system(&mut tree), Suite::Trixie, &groups).unwrap();
         assert_eq!(text(&tree, "etc/inputrc"), "set bell\n");
         assert_eq!(text(&tree, "etc/default/locale"), "-> ../locale.conf");
-        assert!(text(&tree, "etc/locale.gen").ends_with("locale-gen.\n#\n\n\n# aa_ER UTF-8\n# de_DE.UTF-8 UTF-8\n"));
+        assert!(text(&tree, "etc/locale.gen").ends_with("locale-gen.\n\n\n# aa_ER UTF-8\n# de_DE.UTF-8 UTF-8\n"));
         let seen = |path: &str| tree.get(path).map(|entry| (entry.mode, entry.gid)).unwrap();
         assert_eq!((seen("usr/bin/ssh-agent"), seen("usr/bin/ping")), ((0o2755, 101), (0o4755, 0)));
         assert_eq!(seen("usr/local/lib/python3.11/dist-packages"), (0o755, 0));

@@ -1,9 +1,12 @@
 //! Signatures of releases: a clearsigned `InRelease` must carry a good signature by a key of the keyring that may sign,
 //! has not expired and is not revoked. What is read afterwards is what was hashed, never the text around it.
 
+use std::borrow::Cow;
+use std::io::Read;
 use std::time::{Duration, SystemTime};
 
 use camino::Utf8PathBuf;
+use pgp::armor::Dearmor;
 use pgp::composed::{CleartextSignedMessage, PublicOrSecret, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{PublicKey, Signature, SignatureType};
@@ -122,8 +125,16 @@ impl Keys {
 
 /// The public keys of a keyring. A key of a kind that this program does not know must not make the others unusable.
 fn public_keys(bytes: &[u8], origin: &str) -> Result<Vec<SignedPublicKey>, Error> {
-    let bad = |error: pgp::errors::Error| Error::Keyring { path: origin.to_owned(), why: error.to_string() };
-    let (found, _) = PublicOrSecret::from_reader_many(bytes).map_err(bad)?;
+    let bad = |why: String| Error::Keyring { path: origin.to_owned(), why };
+    // An armored key is taken out of its armor as a whole: what reads on behind a fault in the armor would panic.
+    let binary = if bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
+        let mut binary = Vec::new();
+        Dearmor::new(bytes).read_to_end(&mut binary).map_err(|error| bad(error.to_string()))?;
+        Cow::Owned(binary)
+    } else {
+        Cow::Borrowed(bytes)
+    };
+    let found = PublicOrSecret::from_bytes_many(binary.as_ref()).map_err(|error| bad(error.to_string()))?;
     let keys = found.filter_map(|key| match key {
         Ok(PublicOrSecret::Public(key)) => Some(key),
         Ok(PublicOrSecret::Secret(_)) => None,

@@ -137,6 +137,11 @@ impl<'a> System<'a> {
         Ok(self.tree.insert(path, Entry { mode, gid, ..entry })?)
     }
 
+    /// Gives a packaged file an extended attribute.
+    pub(crate) fn attribute(&mut self, path: &str, name: &str, value: impl Into<Vec<u8>>) -> Result<(), Error> {
+        Ok(self.tree.xattr(path, name, value.into())?)
+    }
+
     fn entry(&mut self, path: &str, entry: Entry) -> Result<(), Error> {
         if !self.has(path) {
             self.tree.insert(path, entry)?;
