@@ -12,7 +12,7 @@ use std::sync::Arc;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder, Proxy, redirect};
 
-pub(crate) use self::answer::{backoff, is_passing, paced, read, retry_after, time_limit};
+pub(crate) use self::answer::{backoff, is_passing, paced, read, retry_after};
 use self::led::is_link_local;
 pub(crate) use self::led::{is_loopback, led};
 use self::proxies::Proxies;
