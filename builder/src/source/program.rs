@@ -95,6 +95,11 @@ impl Git {
     /// When the settings cannot be written.
     pub(super) fn of_user(&self) -> Result<Command, Error> {
         let mut settings = String::new();
+        if std::env::var_os("GIT_SSH").is_none() {
+            // The user's own command for ssh comes later, and counts.
+            let arguments = vcremote::options::arguments(vcremote::options::NOTHING_LENT).collect::<Vec<_>>().join(" ");
+            settings += &format!("[core]\n\tsshCommand = ssh {arguments}\n");
+        }
         for path in user_settings() {
             let Some(path) = path.to_str() else { continue };
             let quoted = path.replace('\\', "\\\\").replace('"', "\\\"");

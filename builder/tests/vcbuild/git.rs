@@ -85,7 +85,9 @@ fn a_commit_has_the_same_files_whatever_the_settings_of_git_are() {
         assert_eq!(built(&bench, &arguments, |_| ()), plain, "{text}");
         fs::remove_file(bench.path("config/git/config")).unwrap();
         bench.write("system", &text);
-        let of_machine = built(&bench, &arguments, |command| drop(command.env("GIT_CONFIG_SYSTEM", at("system"))));
+        let of_machine = built(&bench, &arguments, |command| {
+            command.env("GIT_CONFIG_SYSTEM", at("system"));
+        });
         assert_eq!(of_machine, plain, "{text}");
     }
     bench.write("config/git/attributes", "*.txt text eol=crlf\n");
@@ -117,6 +119,27 @@ fn how_a_repository_is_reached_is_for_its_user_to_say() {
 }
 
 #[test]
+fn a_host_of_a_repository_is_lent_nothing_unless_its_user_says_how_to_reach_it() {
+    let bench = Bench::new();
+    bench.write("bin/ssh", "#!/bin/sh\necho \"$*\" > \"$(dirname \"$0\")/../told\"\nexit 1\n");
+    bench.tool("chmod", &["755", "bin/ssh"]);
+    let told = |settings: &str| {
+        bench.write("home/.gitconfig", settings);
+        let mut command = bench.vcbuild(&["images", "--source-repo", "ssh://git.example.org/s.git"]);
+        let path = format!("{}:{}", bench.path("bin").display(), std::env::var("PATH").unwrap());
+        command.env("HOME", bench.path("home")).env("PATH", path);
+        assert_eq!(Run::of(&mut command).code, Some(1));
+        bench.read("told")
+    };
+    let plain = told("");
+    for option in ["-o ForwardAgent=no", "-o ClearAllForwardings=yes", "-o PermitLocalCommand=no", "git.example.org"] {
+        assert!(plain.contains(option), "{option} is not in {plain}");
+    }
+    let own = told("[core]\n\tsshCommand = ssh -o Tag=mine\n");
+    assert!(own.contains("-o Tag=mine") && !own.contains("ForwardAgent"), "{own}");
+}
+
+#[test]
 fn repositories_and_users_of_sha_256_are_served_as_others_are() {
     let bench = with_files();
     bench.tool("cp", &["-r", "s", "s256"]);
@@ -126,7 +149,9 @@ fn repositories_and_users_of_sha_256_are_served_as_others_are() {
     bench.git("s256", &["tag", "v1"]);
     assert_eq!(commit.len(), 64);
     let (sha1, sha256) = (url(&bench, "s"), url(&bench, "s256"));
-    built(&bench, &["--source-repo", &sha1], |command| drop(command.env("GIT_DEFAULT_HASH", "sha256")));
+    built(&bench, &["--source-repo", &sha1], |command| {
+        command.env("GIT_DEFAULT_HASH", "sha256");
+    });
     for version in ["HEAD", "main", "v1", &commit, &commit[..12]] {
         built(&bench, &["--source-repo", &sha256, "--source-version", version], |_| ());
         let lock = bench.read("vcbuild.lock");
@@ -189,7 +214,9 @@ fn a_build_in_a_hook_of_git_is_about_its_own_source() {
         bench.write("s/cmd/untracked", "x");
         let plain = built(&bench, &source, |_| ());
         for hook in &hooks {
-            let in_hook = built(&bench, &source, |command| drop(command.envs(hook.iter().cloned())));
+            let in_hook = built(&bench, &source, |command| {
+                command.envs(hook.iter().cloned());
+            });
             assert_eq!(in_hook, plain, "{hook:?}");
         }
     }
@@ -244,6 +271,8 @@ fn whose_a_repository_is_does_not_matter() {
     let repo = url(&bench, "s");
     for source in [["--source-repo", repo.as_str()], ["--source-dir", "s"]] {
         bench.write("s/untracked.txt", "x");
-        built(&bench, &source, |command| drop(command.env_remove("SUDO_UID")));
+        built(&bench, &source, |command| {
+            command.env_remove("SUDO_UID");
+        });
     }
 }
