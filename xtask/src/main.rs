@@ -7,6 +7,8 @@ mod dist;
 mod error;
 mod fuzz;
 mod lab;
+#[cfg(test)]
+mod named;
 mod packages;
 mod push_bench;
 mod test;
@@ -30,7 +32,7 @@ enum Task {
     Test(test::Arguments),
     /// Measure the store and the layers beside programs that do the same
     Bench(bench::Arguments),
-    /// Give the archive reader what a fuzzer makes of its corpus, for a while
+    /// Give what reads other people's words what a fuzzer makes of its corpus, for a while
     Fuzz(fuzz::Arguments),
     /// Build vcbuild and vcdist as static binaries, which run on any Linux of this architecture
     Dist(dist::Arguments),
