@@ -24,6 +24,8 @@ mod go;
 mod graph;
 mod ground;
 mod host;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod image;
 mod journal;
 mod layer;

@@ -240,6 +240,12 @@ impl Provenance {
         Ok(Project { edits, ..project })
     }
 
+    /// How many patches it has.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn patches(&self) -> usize {
+        self.patches.len()
+    }
+
     /// The lock that pins what was used, to be kept at `path`.
     ///
     /// # Errors

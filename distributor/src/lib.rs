@@ -11,6 +11,8 @@ pub mod fallback;
 pub mod footprint;
 mod graph;
 pub mod helper;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 pub mod interrupt;
 pub mod inventory;
 mod lines;

@@ -25,6 +25,15 @@ pub(crate) enum Error {
         /// How it ended.
         status: String,
     },
+    /// There is no fuzz target of a name.
+    #[error("fuzzing {target}: there is no target of that name")]
+    #[diagnostic(help("there are {}", known.join(", ")))]
+    NoTarget {
+        /// The name.
+        target: String,
+        /// The targets there are.
+        known: Vec<String>,
+    },
     /// What a program printed is not what its documentation says.
     #[error("reading what {command} printed")]
     Printed {

@@ -1,6 +1,6 @@
-//! `cargo xtask fuzz`: gives the archive reader what a fuzzer makes of its corpus, led by what that reaches in the code.
+//! `cargo xtask fuzz`: gives what reads other people's words what a fuzzer makes of its corpus, led by what that reaches in the code.
 //!
-//! The compiler's coverage is had from stable Rust by its flags; `cargo fuzz run archive` runs the same target with nightly's
+//! The compiler's coverage is had from stable Rust by its flags; `cargo fuzz run TARGET` runs the same target with nightly's
 //! sanitizers.
 
 use vcterminal::Exit;
@@ -13,10 +13,12 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Ccodegen-units=1";
 
-/// Fuzz the archive reader.
+/// Fuzz what reads other people's words.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// For how many seconds
+    /// What to fuzz: a folder of fuzz/corpus [default: each of them, one after another]
+    targets: Vec<String>,
+    /// For how many seconds each
     #[arg(long, default_value_t = 30)]
     seconds: u32,
 }
@@ -24,15 +26,31 @@ pub(crate) struct Arguments {
 /// The task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let fuzz = root().join("fuzz");
-    let found = fuzz.join("target/found/");
-    std::fs::create_dir_all(&found).map_err(Error::io("making", &found))?;
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut command = cargo();
-    // With a target, the flags are for what runs and not for what compiles.
-    command.current_dir(&fuzz).args(["run", "--release", "--quiet", "--target", &target, "--"]);
-    // What is found goes to the first folder, and is read from all.
-    command.args([found.as_str(), "corpus/archive", "-max_len=65536", "-timeout=10", "-rss_limit_mb=512"]);
-    command.args([format!("-artifact_prefix={fuzz}/target/"), format!("-max_total_time={}", arguments.seconds)]);
-    run_command(command.env("RUSTFLAGS", FLAGS))?;
+    let corpus = fuzz.join("corpus");
+    let mut targets = Vec::new();
+    for entry in corpus.read_dir_utf8().map_err(Error::io("reading", &corpus))? {
+        targets.push(entry.map_err(Error::io("reading", &corpus))?.file_name().to_owned());
+    }
+    targets.sort();
+    if let Some(unknown) = arguments.targets.iter().find(|target| !targets.contains(target)) {
+        return Err(Error::NoTarget { target: unknown.clone(), known: targets });
+    }
+    if !arguments.targets.is_empty() {
+        targets.clone_from(&arguments.targets);
+    }
+    for target in targets {
+        vcterminal::tell(&format!("{target}, {} s", arguments.seconds));
+        let found = fuzz.join("target/found").join(&target);
+        std::fs::create_dir_all(&found).map_err(Error::io("making", &found))?;
+        let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let mut command = cargo();
+        // With a target triple, the flags are for what runs and not for what compiles.
+        command.current_dir(&fuzz).args(["run", "--release", "--quiet", "--target", &triple, "--bin", &target, "--"]);
+        // What is found goes to the first folder, and is read from all.
+        let seeds = corpus.join(&target);
+        command.args([found.as_str(), seeds.as_str(), "-max_len=65536", "-timeout=10", "-rss_limit_mb=1024"]);
+        command.args([format!("-artifact_prefix={fuzz}/target/"), format!("-max_total_time={}", arguments.seconds)]);
+        run_command(command.env("RUSTFLAGS", FLAGS))?;
+    }
     Ok(Exit::Done)
 }

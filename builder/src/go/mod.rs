@@ -16,6 +16,9 @@ mod toolchain;
 mod unpack;
 mod work;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use unpack::unpack;
+
 use std::process::Command;
 use std::time::Duration;
 

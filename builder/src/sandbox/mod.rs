@@ -331,8 +331,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::try_from(folder.path().join("store")).unwrap();
         fs::create_dir(&path).unwrap();
-        // A folder of a group's, whose set-group-ID bit goes to all that is made in it.
-        fs::set_permissions(&path, Permissions::from_mode(0o2777)).unwrap();
+        // A folder whose set-group-ID bit goes to all that is made in it.
+        fs::set_permissions(&path, Permissions::from_mode(0o2755)).unwrap();
         let store = vcstore::Store::open(&path).unwrap();
         let sandbox = Sandbox::find(Mode::Off, Limits::default());
         let reversed = sandbox.elsewhere(Surroundings { reversed: true, ..Surroundings::FIXED });

@@ -104,7 +104,7 @@ fn what_processes_have_in_common_counts_once() {
                   1 while wait != -1; print 'done'";
     for mode in ["required", "off"] {
         perl(&["--max-memory", "400M"], mode, script, |run| {
-            assert_eq!((run.code, run.stdout.as_str()), (Some(0), "done"), "{run:?}");
+            assert_eq!((run.code, run.stdout.as_str()), (Some(0), "done\n"), "{run:?}");
         });
     }
 }

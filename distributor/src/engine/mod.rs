@@ -326,3 +326,12 @@ fn first(programs: &str) -> String {
 fn quoted(name: &str) -> String {
     shlex::try_quote(name).unwrap_or_default().into_owned()
 }
+
+/// Reads what a node answers of Docker, and of CRI-O's storage.
+#[cfg(any(test, fuzzing))]
+pub fn hostile(bytes: &[u8]) {
+    let said = crate::fallback::said(bytes);
+    for holding in [docker::held(&said), storage::held(&said)].into_iter().flatten() {
+        let _ = (holding.pushes(), holding.running());
+    }
+}

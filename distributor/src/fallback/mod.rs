@@ -32,6 +32,8 @@ use probe::Probed;
 
 pub(crate) use archive::{Length, Pieces};
 pub(crate) use probe::{architecture, disk};
+#[cfg(any(test, fuzzing))]
+pub(crate) use shell::said;
 pub(crate) use shell::{END, Piece, Said, run};
 
 /// The label that keeps an image from kubelet's garbage collection, as `ctr` takes it.
@@ -283,4 +285,10 @@ fn anchor(open: &[&ImagePlan], archive: &Archive) -> Option<(Digest, String)> {
 fn list(names: &[String]) -> String {
     let are = if names.len() == 1 { "is" } else { "are" };
     format!("{} {are}", names.join(", "))
+}
+
+/// Reads what a node answers through `ctr`.
+#[cfg(any(test, fuzzing))]
+pub fn hostile(bytes: &[u8]) {
+    let _ = probe::read(&shell::said(bytes), []);
 }

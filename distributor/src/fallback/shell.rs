@@ -129,6 +129,14 @@ fn take(said: &mut Vec<Said>, line: &str) {
     }
 }
 
+/// What a script that printed this said.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn said(bytes: &[u8]) -> Vec<Said> {
+    let mut said = Vec::new();
+    String::from_utf8_lossy(bytes).lines().for_each(|line| take(&mut said, line.trim_end()));
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

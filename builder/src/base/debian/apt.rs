@@ -274,6 +274,12 @@ fn with_login(uri: String, logins: &[Login]) -> String {
     }
 }
 
+/// Reads a source in each format.
+#[cfg(any(test, fuzzing))]
+pub(super) fn hostile(text: &str) {
+    let _ = (lines(text), stanzas(text), SignedBy::of(text), addresses(text));
+}
+
 #[cfg(test)]
 mod tests {
     use camino::Utf8Path;

@@ -13,6 +13,8 @@ mod deb;
 mod dpkg;
 mod error;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod index;
 mod layers;
 mod minimal;

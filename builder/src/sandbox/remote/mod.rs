@@ -252,3 +252,13 @@ impl super::Sandbox {
         Self { host: Some(host), ..self }
     }
 }
+
+/// Reads what either side of a session may say.
+#[cfg(any(test, fuzzing))]
+pub fn hostile(bytes: &[u8]) {
+    use protocol::{Hello, Open, Ran, Request, receive};
+    let _ = receive::<Open>(&mut &*bytes);
+    let _ = receive::<Hello>(&mut &*bytes);
+    let _ = receive::<Request>(&mut &*bytes);
+    let _ = receive::<Ran>(&mut &*bytes);
+}

@@ -196,5 +196,19 @@ fn text(path: &Utf8Path) -> Result<String, Error> {
     Ok(text)
 }
 
+/// Reads an inventory in each form, and how each of its hosts is reached.
+#[cfg(any(test, fuzzing))]
+pub fn hostile(bytes: &[u8]) {
+    let (text, path) = (String::from_utf8_lossy(bytes), Utf8Path::new("hosts"));
+    let read = [ini::parse(path, &text).ok(), yaml::parse(path, &text).ok().flatten()];
+    for groups in read.into_iter().flatten().filter(|groups| groups.check().is_ok()) {
+        let (mut notes, ranks) = (login::Notes::default(), groups.ranks());
+        for name in groups.members("all").unwrap_or_default() {
+            let _ = login::reach(&name, &groups.vars_of(&name, &ranks), &mut notes);
+        }
+        let _ = notes.sentences();
+    }
+}
+
 #[cfg(test)]
 mod tests;

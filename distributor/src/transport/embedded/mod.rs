@@ -5,6 +5,8 @@ mod channel;
 mod config;
 mod connection;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod keys;
 mod known_hosts;
 mod login;

@@ -1,0 +1,82 @@
+//! What reads other people's documents and archives, for hostile input alone: nothing is expected of a reader but that it ends,
+//! without a panic, and writes nothing outside of its folder.
+
+use std::fs;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+pub use crate::base::debian::hostile::{deb, packages, release, sources};
+pub use crate::sandbox::remote::hostile as build_host;
+
+use crate::lock::{Lock, Policy};
+use crate::network::Network;
+use crate::project::Project;
+use crate::provenance::Provenance;
+
+/// A project's file.
+pub fn project(bytes: &[u8]) {
+    let _ = Project::parse(&String::from_utf8_lossy(bytes), Utf8Path::new("vcbuild.toml"));
+}
+
+/// A lock.
+pub fn lock(bytes: &[u8]) {
+    with_file(bytes, |path, _| {
+        let _ = Lock::open(path, Policy::Locked, Network::Offline);
+    });
+}
+
+/// The provenance that an archive carries.
+pub fn provenance(bytes: &[u8]) {
+    let Ok(provenance) = serde_json::from_slice::<Provenance>(bytes) else { return };
+    with_file(bytes, |path, folder| {
+        let _ = provenance.project(path, folder);
+        let _ = provenance.lock(path, &folder.join("lock"), Network::Offline);
+        let beside = fs::read_dir(folder).map_or(0, Iterator::count);
+        assert!(beside <= 1 + provenance.patches(), "it wrote more than its patches");
+    });
+}
+
+/// A record of an action, as a cache has it.
+pub fn record(bytes: &[u8]) {
+    if let Ok(record) = serde_json::from_slice::<vcstore::Record>(bytes) {
+        let _ = (record.key(), record.signed_bytes());
+        let _ = crate::substituter::hostile(&record);
+    }
+}
+
+/// A toolchain's archive.
+pub fn toolchain(bytes: &[u8]) {
+    with_file(bytes, |path, folder| {
+        let _ = crate::go::unpack(path, "m@v1/", &folder.join("out"));
+        let names = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.file_name());
+        let strange: Vec<_> = names.filter(|name| name != "input" && name != "out").collect();
+        assert!(strange.is_empty(), "it wrote {strange:?}");
+    });
+}
+
+/// Gives a file of these bytes, alone in a folder of its own.
+fn with_file(bytes: &[u8], read: impl FnOnce(&Utf8Path, &Utf8Path)) {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let Ok(folder) = folder else { return };
+    let Ok(path) = Utf8PathBuf::try_from(folder.path().join("input")) else { return };
+    if fs::write(&path, bytes).is_ok()
+        && let Some(folder) = path.parent()
+    {
+        read(&path, folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mutate::hostile;
+
+    #[test]
+    fn documents_and_toolchains_of_others_are_read_or_refused() {
+        hostile("project", super::project);
+        hostile("lock", super::lock);
+        hostile("provenance", super::provenance);
+        hostile("record", super::record);
+        hostile("toolchain", super::toolchain);
+        hostile("build-host", super::build_host);
+    }
+}

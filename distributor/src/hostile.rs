@@ -1,0 +1,42 @@
+//! What reads nodes' answers and operators' files, for hostile input alone: nothing is expected of a reader but that it ends,
+//! without a panic.
+
+use prost::Message;
+
+pub use crate::engine::hostile as engines;
+pub use crate::fallback::hostile as ctr;
+pub use crate::nodes::ansible::hostile as inventory;
+pub use crate::transport::embedded::hostile::{known_hosts, ssh_config};
+
+use crate::inventory::Inventory;
+use crate::protocol::proto;
+use crate::pushed::Standing;
+
+/// What a helper answers.
+pub fn helper(bytes: &[u8]) {
+    let hello = proto::HelloResponse::decode(bytes).unwrap_or_default();
+    if let Ok(answer) = proto::InventoryResponse::decode(bytes) {
+        let _ = Inventory::read(&hello, answer);
+    }
+    if let Ok(answer) = proto::PushesResponse::decode(bytes) {
+        answer.images.into_iter().filter_map(Standing::read).for_each(drop);
+    }
+    let _ = proto::ContainersResponse::decode(bytes);
+    let _ = proto::FinishRequest::decode(bytes);
+    let _ = proto::WriteRequest::decode(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use mutate::hostile;
+
+    #[test]
+    fn answers_of_nodes_and_files_of_operators_are_read_or_refused() {
+        hostile("helper", super::helper);
+        hostile("ctr", super::ctr);
+        hostile("engines", super::engines);
+        hostile("inventory", super::inventory);
+        hostile("known_hosts", super::known_hosts);
+        hostile("ssh_config", super::ssh_config);
+    }
+}

@@ -1,0 +1,32 @@
+//! OpenSSH's files, for hostile input alone.
+
+use camino::Utf8PathBuf;
+
+use super::config::{Places, Settings};
+use super::known_hosts::Known;
+
+/// Known host keys.
+pub fn known_hosts(bytes: &[u8]) {
+    with_file(bytes, |path| {
+        if let Ok(known) = Known::read(&[path], "[w1.example]:2222", Some("w1.example")) {
+            let _ = (known.has_authority(), known.prefer(&[]));
+        }
+    });
+}
+
+/// A configuration of ssh's. Nothing of it runs: commands are for a connection.
+pub fn ssh_config(bytes: &[u8]) {
+    with_file(bytes, |path| {
+        let nowhere = Utf8PathBuf::from("/nonexistent");
+        let places = Places { home: nowhere.clone(), system: nowhere, user: "operator".to_owned() };
+        let _ = Settings::of("w1.example", &[], Some(&path), &places);
+    });
+}
+
+fn with_file(bytes: &[u8], read: impl FnOnce(Utf8PathBuf)) {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let path = folder.as_ref().ok().and_then(|folder| Utf8PathBuf::try_from(folder.path().join("input")).ok());
+    if let Some(path) = path.filter(|path| std::fs::write(path, bytes).is_ok()) {
+        read(path);
+    }
+}

@@ -1,0 +1,5 @@
+//! `vcdist::hostile::helper` against hostile input.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcdist::hostile::helper(bytes));
