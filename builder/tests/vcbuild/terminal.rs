@@ -180,7 +180,7 @@ fn a_store_that_cannot_be_written_to_is_read() {
 }
 
 /// Options of Cargo, container engines and git that messages speak of.
-const FOREIGN: [&str; 4] = ["--workspace", "--security-opt", "--git", "--no-renames"];
+const FOREIGN: [&str; 5] = ["--workspace", "--security-opt", "--git", "--init", "--no-renames"];
 
 #[test]
 fn advice_can_be_followed() {

@@ -18,9 +18,10 @@ impl Tool {
         let mut ask: Vec<String> = vec![String::new()];
         ask.extend(hidden.iter().map(|one| (*one).to_owned()));
         while let Some(path) = ask.pop() {
-            let output = Command::new(program).args(path.split_whitespace()).arg("--help").output().unwrap();
+            let output =
+                Command::new(program).args(path.split_whitespace()).arg("--help").output().expect("the tool runs");
             assert!(output.status.success(), "{name} {path} --help");
-            let help = String::from_utf8(output.stdout).unwrap();
+            let help = String::from_utf8(output.stdout).expect("help is UTF-8");
             let commands =
                 help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
             let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
@@ -39,7 +40,7 @@ impl Tool {
         let mut missing = Vec::new();
         let all: BTreeSet<&String> = self.commands.values().flatten().collect();
         for path in sources(folder) {
-            let text = fs::read_to_string(&path).unwrap();
+            let text = fs::read_to_string(&path).expect("a source file");
             // What has spaces in it is for people, or for a shell.
             let is_message = |literal: &String| literal.trim().contains(' ') && !literal.contains('$');
             for message in literals(&text).filter(is_message) {
@@ -85,8 +86,8 @@ fn options(text: &str) -> impl Iterator<Item = String> + '_ {
 /// The source files below a folder, without those that are tests alone.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("a folder of sources").path();
         if path.is_dir() {
             found.extend(sources(&path));
         } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("tests.rs") {
