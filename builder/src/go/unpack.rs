@@ -79,7 +79,11 @@ fn write(path: &Utf8Path, archive: &mut ZipArchive<File>, index: usize, to: &Utf
     let output = File::create(to).map_err(crate::Error::io("making", to))?;
     let mut hashed = Hashed { output, hash: Sha256::new() };
     let size = file.size();
-    let copied = io::copy(&mut file.by_ref().take(size + 1), &mut hashed).map_err(|why| bad(format!("{to}: {why}")))?;
+    let copied = io::copy(&mut file.by_ref().take(size + 1), &mut hashed).map_err(|why| match why.kind() {
+        // The disk is at fault, and not the archive.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => crate::Error::io("writing", to)(why),
+        _ => bad(format!("{to}: {why}")).into(),
+    })?;
     if copied != size {
         return Err(bad(format!("{to} is not as long as the archive says")).into());
     }
