@@ -196,7 +196,10 @@ fn a_folder_that_another_user_can_change_is_refused_and_left_as_it_is() {
     // What lies there under the program's name and is another is not run; what a cut login left goes.
     build(&bench, &sshd, "one", &["--source-dir", "app"]).ok();
     let program = fs::read_dir(host.join("host")).unwrap().next().unwrap().unwrap().path();
+    // The build before may still be ending, and what runs is not written to.
+    fs::remove_file(&program).unwrap();
     fs::write(&program, "#!/bin/sh\ntouch ran\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(host.join("host/new.4194999"), "part").unwrap();
     build(&bench, &sshd, "two", &["--source-dir", "app"]).ok();
     assert!(fs::metadata(&program).unwrap().len() > 1_000_000 && !host.join("host/ran").exists());
