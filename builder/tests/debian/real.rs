@@ -137,7 +137,10 @@ fn it_is_the_same_from_two_empty_stores_and_works() {
     let commit = "cd /tmp && git init -q r && cd r && git -c user.name=a -c user.email=a@example.org commit -q --allow-empty -m x && git rev-list --count HEAD";
     assert_eq!(inside(commit), "1\n");
     assert!(inside("export GNUPGHOME=/tmp/gnupg && mkdir -m 700 /tmp/gnupg && gpg --batch --quiet --passphrase '' --quick-generate-key a && gpg --list-keys").contains("uid"));
-    assert!(inside("ps -e && ip -V && date -d @0 +%Z && TZ=Europe/Berlin date -d @0 +%Z").ends_with("UTC\nCET\n"));
+    assert!(
+        inside("mount -t proc proc /proc && ps -e && ip -V && date -d @0 +%Z && TZ=Europe/Berlin date -d @0 +%Z")
+            .ends_with("UTC\nCET\n")
+    );
     assert_eq!(
         inside(
             "sed -i 's/^# de_DE.UTF-8/de_DE.UTF-8/' /etc/locale.gen && locale-gen >/dev/null && locale -a | grep -c de_DE"
