@@ -172,8 +172,12 @@ impl<'a> Repository<'a> {
         arguments: &[&str],
     ) -> Result<Result<process::Output, process::Failure>, Error> {
         let mut git = self.git.of_user()?;
-        if !self.named {
-            // What a repository names may be no path of this machine, nor a program, unless git's settings say so.
+        // `HELPER::ADDRESS` runs the program git-remote-HELPER.
+        let helper =
+            self.url.split_once("::").is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        if !self.named || helper {
+            // What a repository names may be no path of this machine, nor what a project names a program, unless git's
+            // settings say so.
             git.env("GIT_PROTOCOL_FROM_USER", "0");
         }
         git.arg("--git-dir").arg(self.dir(format)).args(["fetch", "--quiet", "--force"]).args(arguments);

@@ -140,6 +140,25 @@ fn a_host_of_a_repository_is_lent_nothing_unless_its_user_says_how_to_reach_it()
 }
 
 #[test]
+fn a_project_has_no_remote_helper_run_that_its_users_git_does_not_allow() {
+    let bench = Bench::new();
+    bench.write("bin/git-remote-odd", "#!/bin/sh\n: > \"$(dirname \"$0\")/../ran\"\nexit 1\n");
+    bench.tool("chmod", &["755", "bin/git-remote-odd"]);
+    let project = "[source]\nrepo = \"odd::address\"\n[components.a]\nimage = \"registry.example/a:v1\"\nprebuilt = { \"/a\" = \"a\" }\n";
+    bench.write("vcbuild.toml", project);
+    let ran = |settings: &str| {
+        bench.write("home/.gitconfig", settings);
+        let mut command = bench.vcbuild(&["images", "--base", "scratch"]);
+        let path = format!("{}:{}", bench.path("bin").display(), std::env::var("PATH").unwrap());
+        command.env("HOME", bench.path("home")).env("PATH", path);
+        assert_eq!(Run::of(&mut command).code, Some(1));
+        bench.path("ran").exists()
+    };
+    assert!(!ran(""));
+    assert!(ran("[protocol \"odd\"]\n\tallow = always\n"), "the user allows it");
+}
+
+#[test]
 fn repositories_and_users_of_sha_256_are_served_as_others_are() {
     let bench = with_files();
     bench.tool("cp", &["-r", "s", "s256"]);
