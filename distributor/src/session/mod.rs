@@ -185,8 +185,8 @@ fn sudo_help(said: &str) -> &'static str {
         "sudo asks for a terminal there (requiretty): switch that off for the user with `Defaults:USER !requiretty` in a file under \
          /etc/sudoers.d, or log in as root (--ssh-user root)"
     } else {
-        "log in as root (--ssh-user root), or let the user run all commands without a password: `USER ALL=(root) NOPASSWD: ALL` in \
-         a file under /etc/sudoers.d; a rule for ctr alone is not enough"
+        "log in as root (--ssh-user root), or let the user run commands without a password: `USER ALL=(root) NOPASSWD: ALL` in \
+         a file under /etc/sudoers.d. A rule for the helper alone will do, too (docs/nodes.md); one for ctr will not"
     }
 }
 
@@ -475,6 +475,6 @@ mod tests {
     fn sudo_that_wants_a_terminal_is_told_from_one_that_wants_a_password() {
         assert!(sudo_help("sudo: sorry, you must have a tty to run sudo").contains("!requiretty"));
         let password = sudo_help("sudo: a password is required");
-        assert!(password.contains("NOPASSWD: ALL") && password.contains("ctr alone"), "{password}");
+        assert!(password.contains("NOPASSWD: ALL") && password.contains("the helper alone"), "{password}");
     }
 }
