@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         targets.clone_from(&arguments.targets);
     }
     for target in targets {
-        vcterminal::tell(&format!("{target}, {} s", arguments.seconds));
+        vcterminal::tell(format_args!("{target}, {} s", arguments.seconds));
         let found = fuzz.join("target/found").join(&target);
         std::fs::create_dir_all(&found).map_err(Error::io("making", &found))?;
         let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);

@@ -213,7 +213,7 @@ fn a_hostile_inventory_ends_with_a_message_and_in_time() {
     }
     for text in [laughs, "[".repeat(100_000), "{a: ".repeat(100_000), "a: &a {b: *a}".to_owned(), "- ".repeat(100_000)]
     {
-        assert!(said("hosts.yml", &text).contains("reading the inventory "), "{:.40}", text);
+        assert!(said("hosts.yml", &text).contains("reading the inventory "), "{text:.40}");
     }
     let deep = (0..100).fold("hosts: {w1: }".to_owned(), |inner, n| format!("children: {{g{n}: {{{inner}}}}}"));
     assert!(said("hosts.yml", &format!("all: {{{deep}}}")).contains("reading the inventory "));
