@@ -27,7 +27,7 @@ impl Output {
     /// Prints what a command found: the document, or what `text` makes of it for people.
     ///
     /// # Errors
-    /// As [`print`].
+    /// As [`print()`].
     pub fn print<T: Serialize>(self, document: &T, text: impl FnOnce(&T) -> Text) -> io::Result<()> {
         match self {
             Self::Json => print_json(document),
@@ -48,7 +48,7 @@ pub fn print(text: &Text) -> io::Result<()> {
 /// Prints one JSON document and a newline on stdout.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json<T: Serialize + ?Sized>(document: &T) -> io::Result<()> {
     let mut bytes = Vec::new();
     document.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Escaped::default()))?;

@@ -305,7 +305,7 @@ mod tests {
             "# deb http://b.example/debian bookworm main\ndeb http://a.example/debian bookworm main\ndeb",
             "deb-src http://a.example/debian bookworm main\ndeb http://a.example/debian bookworm main",
         ] {
-            assert_eq!(lines(text), [plain.clone()], "{text}");
+            assert_eq!(lines(text), std::slice::from_ref(&plain), "{text}");
         }
         let cdrom = lines("deb cdrom:[Debian GNU/Linux 12.0.0 _Bookworm_ - Official amd64]/ bookworm main");
         assert_eq!(cdrom[0].suites, ["bookworm"]);
@@ -328,7 +328,7 @@ mod tests {
             "# a comment\n",
             "by-hash: no\n",
         ] {
-            assert_eq!(stanzas(&format!("{stanza}{more}")).unwrap(), [plain.clone()], "{more}");
+            assert_eq!(stanzas(&format!("{stanza}{more}")).unwrap(), std::slice::from_ref(&plain), "{more}");
         }
         for off in ["no", "false", "0", "Off"] {
             assert_eq!(stanzas(&format!("Enabled: {off}\n{stanza}")).unwrap(), [], "{off}");
