@@ -1,5 +1,10 @@
-//! What a project's file may have read of this machine. It may be the work of somebody whom its user does not know: what it
-//! names outside of its own folder is read as far as every user of the machine may read it, or where its user allows it.
+//! The files of this machine that a project may read as its inputs and its source. A stranger may have written the project, so
+//! outside of the project's folder this is what every user of the machine can read, and what the project's user allows.
+//!
+//! Two things make that rule bearable where home folders are closed to others, as many distributions make them. For what lies
+//! beside the project, in the folder that holds it, the folders above do not count; but a home folder holds more than a user
+//! would show to a project, so a project in it has nothing beside it. And a base is not asked about: only an image can be read
+//! as one.
 
 use std::fs::Metadata;
 use std::io;
@@ -20,8 +25,8 @@ const ENTER: u32 = 0o001;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{whose} {path} is private: other users of this machine cannot read {private}")]
 #[diagnostic(help(
-    "outside of its own folder a project can use only what all users of this machine can read, so that it cannot take your \
-     private files. To allow it: --allow-path {real}, or allow-paths in your settings (vcbuild/config.toml)"
+    "outside of its own folder a project can use only what other users can read, so that it cannot take your private files. \
+     To allow it: --allow-path {real}, or allow-paths in your settings (vcbuild/config.toml)"
 ))]
 pub(crate) struct Private {
     /// What the path is to the project, such as "building x: its input".
@@ -33,9 +38,14 @@ pub(crate) struct Private {
     private: Utf8PathBuf,
 }
 
-/// The files and folders of this machine that the user allows, with all that is in them.
+/// The files and folders of this machine that a project may read.
 #[derive(Debug, Default)]
-pub(crate) struct Allowed(Vec<Utf8PathBuf>);
+pub(crate) struct Allowed {
+    /// These with all that is in them, whatever their permissions.
+    paths: Vec<Utf8PathBuf>,
+    /// The folder that holds the project: what is in it counts as if all users could enter that folder.
+    beside: Option<Utf8PathBuf>,
+}
 
 impl Allowed {
     /// Adds a path that the user names.
@@ -43,18 +53,22 @@ impl Allowed {
     /// # Errors
     /// When it cannot be resolved.
     pub(crate) fn and(mut self, path: &Utf8Path) -> Result<Self, Error> {
-        self.0.push(resolved(path)?);
+        self.paths.push(resolved(path)?);
         Ok(self)
     }
 
-    /// Adds the folder of a project, which is that of its git repository where it is in one.
+    /// Adds the folder of a project, which is that of its git repository where it is in one, for a user with this home folder.
     ///
     /// # Errors
     /// As [`Allowed::and`].
-    pub(crate) fn and_project(self, dir: &Utf8Path) -> Result<Self, Error> {
+    pub(crate) fn and_project(self, dir: &Utf8Path, home: Option<&Utf8Path>) -> Result<Self, Error> {
         let dir = resolved(if dir.as_str().is_empty() { Utf8Path::new(".") } else { dir })?;
-        let top = dir.ancestors().find(|folder| is_repository(folder)).unwrap_or(&dir).to_owned();
-        self.and(&top)
+        let home = home.map(resolved).transpose()?;
+        let top = dir.ancestors().find(|folder| is_repository(folder)).unwrap_or(&dir);
+        // A folder above the home folder holds it.
+        let holds_home = |folder: &Utf8Path| home.as_ref().is_some_and(|home| home.starts_with(folder));
+        let beside = top.parent().filter(|folder| !holds_home(folder)).map(ToOwned::to_owned);
+        Self { beside, ..self }.and(top)
     }
 
     /// Whether a path is one of these, or in one, whatever links lead to it.
@@ -63,11 +77,11 @@ impl Allowed {
     /// As [`Allowed::and`].
     pub(crate) fn holds(&self, path: &Utf8Path) -> Result<bool, Error> {
         let real = resolved(path)?;
-        Ok(self.0.iter().any(|allowed| real.starts_with(allowed)))
+        Ok(self.paths.iter().any(|allowed| real.starts_with(allowed)))
     }
 
-    /// Checks a path that a project's file names as what `whose` says: it is one of these, or every user of this machine may
-    /// read it, with all in it that is to be kept. What is not there is left to whoever reads it.
+    /// Checks a path that a project's file names, as what `whose` says: it is one of these, or other users can read it with
+    /// all in it that is to be kept. What is not there is left to whoever reads it.
     ///
     /// # Errors
     /// When it is private, or cannot be read.
@@ -81,7 +95,8 @@ impl Allowed {
         if self.holds(&real)? {
             return Ok(());
         }
-        match private(&real, keep).map_err(Error::io("reading", &real))? {
+        let beside = self.beside.as_deref().filter(|folder| real.starts_with(folder) && real != *folder);
+        match private(&real, beside, keep).map_err(Error::io("reading", &real))? {
             None => Ok(()),
             Some(private) => Err(Private { whose: whose(), path: path.to_owned(), real, private }.into()),
         }
@@ -110,10 +125,16 @@ fn is_repository(folder: &Utf8Path) -> bool {
     folder.join(".git").symlink_metadata().is_ok_and(|meta| [0, me].contains(&meta.uid()))
 }
 
-/// The first of the folders above `path` (absolute, without links), and of what is to be kept at and below it, that other users
-/// may not read. Links in a folder are not followed: nothing that is given a folder follows them out of it.
-fn private(path: &Utf8Path, keep: impl FnMut(&DirEntry) -> bool) -> io::Result<Option<Utf8PathBuf>> {
-    for folder in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+/// The first of the folders above `path` (absolute, without links) that are below `beside` if that is given, and of what is to
+/// be kept at and below `path`, that other users cannot read. Links in a folder are not followed: nothing that is given a
+/// folder follows them out of it.
+fn private(
+    path: &Utf8Path,
+    beside: Option<&Utf8Path>,
+    keep: impl FnMut(&DirEntry) -> bool,
+) -> io::Result<Option<Utf8PathBuf>> {
+    let above = path.ancestors().skip(1).take_while(|folder| Some(*folder) != beside);
+    for folder in above.collect::<Vec<_>>().into_iter().rev() {
         if folder.metadata()?.permissions().mode() & ENTER == 0 {
             return Ok(Some(folder.to_owned()));
         }
@@ -199,7 +220,8 @@ mod tests {
         symlink("../key", top.join("project/link")).unwrap();
         symlink("../home", top.join("project/home")).unwrap();
         symlink("../../key", top.join("tools/bin/key")).unwrap();
-        let allowed = Allowed::default().and_project(&top.join("project")).unwrap();
+        // It is in the home folder of its user, and so has nothing beside it.
+        let allowed = Allowed::default().and_project(&top.join("project"), Some(&top)).unwrap();
         let cases = [
             ("project/own", None),
             ("project/../project/own", None),
@@ -228,11 +250,53 @@ mod tests {
     }
 
     #[test]
+    fn the_folders_above_do_not_count_for_what_lies_beside_a_project() {
+        let (_folder, top) = folder(&[
+            ("home/", 0o755),
+            ("home/work/", 0o755),
+            ("home/work/project/", 0o755),
+            ("home/work/shared/", 0o755),
+            ("home/work/shared/file", 0o644),
+            ("home/work/key", 0o600),
+            ("home/work/closed/", 0o700),
+            ("home/work/closed/file", 0o644),
+            ("home/notes", 0o644),
+            ("home/project/", 0o755),
+        ]);
+        let home = top.join("home");
+        fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(home.join("work"), Permissions::from_mode(0o700)).unwrap();
+        let of = |project: &str| Allowed::default().and_project(&home.join(project), Some(&home)).unwrap();
+        let cases = [
+            ("work/project", "work/shared", None),
+            ("work/project", "work/shared/file", None),
+            ("work/project", "work/project/../shared/file", None),
+            ("work/project", "work/key", Some("work/key")),
+            ("work/project", "work/closed/file", Some("work/closed")),
+            ("work/project", "work", Some("")),
+            ("work/project", "notes", Some("")),
+            ("project", "notes", Some("")),
+            ("project", "work/shared/file", Some("")),
+        ];
+        for (project, path, found) in cases {
+            let found = found.map(|found| if found.is_empty() { home.clone() } else { home.join(found) });
+            assert_eq!(private(&of(project), &home.join(path)), found, "{path} for {project}");
+        }
+        // The folder that holds the home folder has the user's other secrets.
+        fs::set_permissions(&top, Permissions::from_mode(0o700)).unwrap();
+        let beside_home = Allowed::default().and_project(&top.join("project"), Some(&home)).unwrap();
+        assert_eq!(private(&beside_home, &home.join("notes")), Some(top.clone()));
+        // A home folder that is not known, as where no account has one, leaves what others could read.
+        let nobody = Allowed::default().and_project(&home.join("project"), None).unwrap();
+        assert_eq!(private(&nobody, &home.join("notes")), None);
+    }
+
+    #[test]
     fn the_user_allows_more_and_a_repository_is_one_folder() {
         let (_folder, top) =
             folder(&[("key", 0o600), ("keys/", 0o700), ("keys/one", 0o600), ("keys-of-others", 0o600)]);
         symlink("keys", top.join("link")).unwrap();
-        let project = || Allowed::default().and_project(&top.join("project")).unwrap();
+        let project = || Allowed::default().and_project(&top.join("project"), None).unwrap();
         let allowed = project().and(&top.join("link")).unwrap();
         assert_eq!(private(&allowed, &top.join("keys/one")), None);
         assert_eq!(private(&allowed, &top.join("link")), None);

@@ -5,14 +5,13 @@ use clap::Args;
 
 use crate::Error;
 use crate::allowed::Allowed;
-use crate::base;
 use crate::config::Config;
 use crate::project::Project;
 
 #[derive(Debug, Args)]
 pub(super) struct AllowOptions {
-    /// A file or folder that the project's file may have read although other users of this machine cannot read it; may be
-    /// given several times. An archive that is checked may have no other files of this machine read.
+    /// A file or folder that the project may read although other users of this machine cannot; may be given several times.
+    /// A check of an archive reads no other files of this machine.
     #[arg(long, value_name = "PATH")]
     allow_path: Vec<Utf8PathBuf>,
 }
@@ -27,7 +26,7 @@ impl AllowOptions {
         { paths }.try_fold(Allowed::default(), Allowed::and)
     }
 
-    /// What `project` may have read: what is in its own folder, and what the user allows, who names `more`.
+    /// What `project` may read: what is in its own folder, and what the user allows, who names `more`.
     ///
     /// # Errors
     /// When a path cannot be resolved, or the user's settings cannot be read.
@@ -36,17 +35,13 @@ impl AllowOptions {
         let paths = settings.allow_paths.iter().map(Utf8PathBuf::as_path);
         let allowed = { paths }.try_fold(self.named(more)?, Allowed::and)?;
         match project.dir() {
-            Some(dir) => allowed.and_project(dir),
+            Some(dir) => allowed.and_project(dir, home().as_deref()),
             None => Ok(allowed),
         }
     }
+}
 
-    /// Checks the base that `project` names.
-    ///
-    /// # Errors
-    /// When it is a private file.
-    pub(super) fn check_base(&self, project: &Project, base: &base::Spec) -> Result<(), Error> {
-        let Some(path) = base.host_path() else { return Ok(()) };
-        self.of(project, None)?.check(|| "the project's base".to_owned(), path, |_| true)
-    }
+/// The home folder of this user, who may have none.
+fn home() -> Option<Utf8PathBuf> {
+    std::env::home_dir().and_then(|home| Utf8PathBuf::try_from(home).ok())
 }

@@ -5,7 +5,6 @@ use serde::Serialize;
 use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Table, Text};
 
-use super::allow::AllowOptions;
 use super::caches::CacheOptions;
 use super::debian::DebianOptions;
 use super::inputs::Freedom;
@@ -34,9 +33,6 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     files: ProjectFiles,
-
-    #[command(flatten)]
-    allow: AllowOptions,
 
     /// Resolve the base anew instead of using what the lock pins, and pin what it is now.
     #[arg(long, help_heading = "Lock and network")]
@@ -74,11 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
     let project = arguments.files.project(None)?;
     let base = arguments.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
-    let spec: Spec = base.parse()?;
-    if arguments.base.is_none() {
-        arguments.allow.check_base(&project, &spec)?;
-    }
-    let spec = spec.with_debian(arguments.debian.over(&project.debian)?)?;
+    let spec = base.parse::<Spec>()?.with_debian(arguments.debian.over(&project.debian)?)?;
     let compression = arguments.compression.or(project.compression).unwrap_or_default();
     let store = arguments.caches.attach(arguments.common.store()?, &project, &arguments.freedom.network()?)?;
     let lock = arguments.files.lock(&project, &arguments.freedom, arguments.update.then_some(&[][..]))?;

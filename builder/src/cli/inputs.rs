@@ -133,9 +133,6 @@ impl Inputs {
     pub(super) fn base(&self, project: &Project) -> Result<base::Spec, Error> {
         let base = self.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
         let spec: base::Spec = base.parse()?;
-        if self.base.is_none() {
-            self.allow.check_base(project, &spec)?;
-        }
         if !spec.is_of_packages() {
             let project = || (self.base.is_none() && project.says_debian()).then_some("[debian] of the project");
             if let Some(said) = self.debian.given().or_else(project) {

@@ -1,9 +1,9 @@
-//! Private files of the machine: a project's file has none of them read unless the user allows it.
+//! Private files of the machine: a project reads none of them unless its user allows it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::bench::{Bench, digests};
+use crate::bench::{Bench, Run, digests};
 
 /// A project in the folder `app` with these further lines, whose command copies its input, and a private key beside it.
 fn with_key(lines: &str) -> Bench {
@@ -89,7 +89,7 @@ fn private_files_are_found_behind_links_and_in_folders() {
 }
 
 #[test]
-fn a_source_and_a_base_that_other_users_cannot_read_take_the_users_word() {
+fn a_source_that_other_users_cannot_read_takes_the_users_word() {
     let bench = with_key("[source]\ndir = \"../mine\"");
     bench.edit("app/vcbuild.toml", "cp -r /in x", "cp note x");
     bench.write("mine/note", "a private note");
@@ -100,16 +100,44 @@ fn a_source_and_a_base_that_other_users_cannot_read_take_the_users_word() {
     // A source that the command line names is the user's word.
     build(&["--source-dir", "mine"]).ok();
     bench.run(&["lock", "--project", "app/vcbuild.toml"]).failed(1, &["the project's [source] dir app/../mine"]);
+}
 
+#[test]
+fn what_lies_beside_a_project_needs_no_word_where_the_folders_above_are_closed() {
+    let bench = with_key("inputs = { \"/in\" = \"../tools\" }\n[source]\ndir = \"../mine\"");
+    bench.write("tools/tool", "a tool");
+    bench.write("mine/note", "a note");
+    bench.write("config/vcbuild/config.toml", "");
+    mode(&bench, ".", 0o700);
+    let build = |more: &[&str]| bench.run(&[&["images", "--project", "app/vcbuild.toml"], more].concat());
+    build(&[]).ok();
+    // A file that is private itself, and a project that is in its user's home folder.
+    mode(&bench, "tools/tool", 0o600);
+    build(&[]).failed(1, &["building x: its input app/../tools is private"]);
+    mode(&bench, "tools/tool", 0o644);
+    let at_home = Run::of(bench.vcbuild(&["images", "--project", "app/vcbuild.toml"]).env("HOME", bench.path(".")));
+    at_home.failed(1, &["its input app/../tools is private: other users of this machine cannot read "]);
+}
+
+#[test]
+fn a_base_is_read_whatever_its_permissions_and_nothing_but_an_image_is_a_base() {
+    let bench = with_key("");
+    let project =
+        "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\nprebuilt = { \"/x\" = \"x\" }\n";
+    bench.write("app/vcbuild.toml", project);
+    bench.write("app/x", "x");
+    bench.run(&["images", "--project", "app/vcbuild.toml", "--out", "images"]).ok();
+    bench.write("home/note", "a note");
+    fs::rename(bench.path("images/x-amd64.tar"), bench.path("home/base.tar")).unwrap();
+    mode(&bench, "home/base.tar", 0o600);
+    mode(&bench, "home", 0o700);
+    bench.edit("app/vcbuild.toml", "base = \"scratch\"", "base = \"oci:home/base.tar\"");
+    bench.run(&["images", "--project", "app/vcbuild.toml"]).ok();
     for base in ["oci:key", "docker-archive:key"] {
-        let bench = with_key("");
-        bench.edit("app/vcbuild.toml", "base = \"scratch\"", &format!("base = {base:?}"));
-        refused(&bench, "the project's base key", "key");
-        bench.run(&["base", "--project", "app/vcbuild.toml"]).failed(1, &["the project's base key is private"]);
-        // What is allowed, or named by the command line, is read, and is no image.
-        for more in [["--allow-path", "key"], ["--base", base]] {
-            let run = bench.run(&[&["images", "--project", "app/vcbuild.toml"], &more[..]].concat());
-            assert!(run.code == Some(1) && !run.stderr.contains("is private"), "{run:?}");
-        }
+        bench.edit("app/vcbuild.toml", "oci:home/base.tar", base);
+        let run = bench.run(&["images", "--project", "app/vcbuild.toml", "--update"]);
+        run.failed(1, &["key"]);
+        assert!(!run.stderr.contains("a private key"), "{run:?}");
+        bench.edit("app/vcbuild.toml", base, "oci:home/base.tar");
     }
 }

@@ -116,7 +116,10 @@ fn a_login_user_who_may_not_be_root_is_said() {
     assert_eq!(refused.code(), 1);
     let said = refused.stderr();
     assert!(said.contains("sudo does not let the login user work as root: sudo: a password is required"), "{said}");
-    assert!(said.contains("help: log in as root (--ssh-user root), or let the user run all commands"), "{said}");
+    assert!(
+        said.contains("help: log in as root (--ssh-user root), or let the user run commands without a password"),
+        "{said}"
+    );
 }
 
 #[test]
