@@ -12,10 +12,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
+use vcstore::lossy;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::Error;
-use crate::source::lossy;
 
 /// The permissions of others: to read a file, and to enter a folder, which is needed for everything in it.
 const READ: u32 = 0o004;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
+use vcsandbox::{Environment, Sandbox};
 use vcstore::{Action, Compression, Digest, Image, Outputs, Platform, Store};
 
 use crate::base::{Base, Spec};
@@ -20,7 +21,6 @@ use crate::project::{
     CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, full_reference, is_file_name,
 };
 use crate::provenance::{self, Provenance, Recipe};
-use crate::sandbox::{Sandbox, Surroundings};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::{Source, real_path};
 use crate::{Error, cargo, command, files, go, prebuilt, substituter};
@@ -58,7 +58,7 @@ pub(crate) struct Request<'a> {
 impl<'a> Request<'a> {
     /// The same, to be built in another store than `store`, in other surroundings and by one compiler at a time; archives go
     /// to the folder `out`.
-    pub(crate) fn elsewhere(&self, store: &Store, surroundings: Surroundings, out: Utf8PathBuf) -> Request<'a> {
+    pub(crate) fn elsewhere(&self, store: &Store, environment: Environment, out: Utf8PathBuf) -> Request<'a> {
         Request {
             components: self.components.clone(),
             source: Arc::clone(&self.source),
@@ -75,7 +75,7 @@ impl<'a> Request<'a> {
             recipe: self.recipe.clone(),
             epoch: self.epoch,
             jobs: 1,
-            sandbox: self.sandbox.elsewhere(surroundings),
+            sandbox: self.sandbox.elsewhere(environment),
         }
     }
 }

@@ -7,8 +7,9 @@ use std::io;
 
 use camino::Utf8PathBuf;
 use serde::Deserialize;
+use vcsandbox::{SandboxTable, Settings};
+use vcstore::{config_folder, path_variable};
 
-use crate::sandbox::{SandboxTable, Settings};
 use crate::{Error, text};
 
 /// The whole file.
@@ -68,7 +69,7 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or used; the message has the line.
     pub(crate) fn of_user() -> Result<Self, Error> {
-        let named = variable("VCBUILD_CONFIG");
+        let named = path_variable("VCBUILD_CONFIG");
         let Some(path) = named.clone().or_else(|| Some(config_folder()?.join("vcbuild/config.toml"))) else {
             return Ok(Self::default());
         };
@@ -101,16 +102,6 @@ impl Config {
             .settings()
             .map_err(|why| Error::Config { path: self.path.clone(), why: format!("[sandbox]: {why}") })
     }
-}
-
-/// `$XDG_CONFIG_HOME`, else `~/.config`.
-pub(crate) fn config_folder() -> Option<Utf8PathBuf> {
-    variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))
-}
-
-/// A variable that holds a path; an empty one counts as none.
-pub(crate) fn variable(name: &str) -> Option<Utf8PathBuf> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from)
 }
 
 #[cfg(test)]

@@ -4,16 +4,17 @@ use std::ffi::OsString;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcsandbox::process;
 use vcstore::Platform;
 use vcterminal::Exit;
 
-use crate::{process, registry};
+use crate::registry;
 
 /// An error of vcbuild.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
     #[error("{attempt} {path}")]
-    #[diagnostic(help("{}", io_help(source)))]
+    #[diagnostic(help("{}", vcstore::file_help(source)))]
     Io { attempt: &'static str, path: Utf8PathBuf, source: io::Error },
 
     #[error(transparent)]
@@ -22,7 +23,7 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Debian(#[from] crate::base::debian::Error),
+    Debian(#[from] vcdebian::Error),
 
     /// A program failed whose words are in a file.
     #[error("{error}")]
@@ -47,19 +48,19 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Offline(#[from] crate::network::Offline),
+    Offline(#[from] vcnetwork::Offline),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Carry(#[from] crate::carry::Error),
+    Inputs(#[from] crate::offline_inputs::Error),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Sandbox(#[from] crate::sandbox::Error),
+    Sandbox(#[from] vcsandbox::Error),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    BuildHost(#[from] crate::sandbox::remote::Error),
+    BuildHost(#[from] vcsandbox::remote::Error),
 
     #[error("running the program")]
     #[diagnostic(help("{}", source.advice().unwrap_or_else(|| "`vcbuild sandbox --help` lists what it can be given".to_owned())))]
@@ -306,7 +307,7 @@ impl Error {
             | Self::Unreadable { .. }
             | Self::ProjectExists { .. }
             | Self::BadBase { .. }
-            | Self::BuildHost(crate::sandbox::remote::Error::BadAddress(_))
+            | Self::BuildHost(vcsandbox::remote::Error::BadAddress(_))
             | Self::SecretInAddress
             | Self::Config { .. }
             | Self::ConfigSyntax { .. } => Exit::Usage,
@@ -332,7 +333,7 @@ impl Error {
     }
 
     /// Says why something that a build made is not taken.
-    pub(crate) fn made(path: &Utf8Path, why: &crate::plain::Refusal) -> Self {
+    pub(crate) fn made(path: &Utf8Path, why: &vcsandbox::plain::Refusal) -> Self {
         Self::Made { path: path.to_owned(), why: why.to_string() }
     }
 
@@ -345,11 +346,6 @@ impl Error {
     pub(crate) fn fetch_modules(failure: process::Failure) -> Self {
         Self::FetchModules { source: Box::new(failure) }
     }
-}
-
-/// What to do about a file that could not be used.
-pub(crate) fn io_help(error: &io::Error) -> &'static str {
-    if process::is_full(error) { process::FULL_DISK } else { "check that the path exists and who may use it" }
 }
 
 fn go_help(failure: &process::Failure) -> String {

@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use vcstore::Platform;
+use vcstore::utf8;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::Error;
 use crate::layer::{Contents, Over, Owner};
 use crate::project::{Added, AddedKind, Component, Place};
-use crate::source::{Source, is_archive, is_pointer, is_source, no_source, utf8};
+use crate::source::{Source, is_archive, is_pointer, is_source, no_source};
 
 /// The permissions of a folder whose entry says nothing of them.
 const FOLDER: u32 = 0o755;

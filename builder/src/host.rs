@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use vcsandbox::{SYSTEM_FOLDERS, Step};
 use vcstore::Store;
 
 use crate::Error;
 use crate::listing::Listing;
-use crate::sandbox::{SYSTEM_FOLDERS, Step};
 use crate::source::FileHash;
 
 /// Where the machine's programs are looked for.

@@ -4,12 +4,9 @@
 use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
-
-pub use crate::base::debian::hostile::{deb, packages, release, sources};
-pub use crate::sandbox::remote::hostile as build_host;
+use vcnetwork::Network;
 
 use crate::lock::{Lock, Policy};
-use crate::network::Network;
 use crate::project::Project;
 use crate::provenance::Provenance;
 
@@ -77,6 +74,5 @@ mod tests {
         hostile("provenance", super::provenance);
         hostile("record", super::record);
         hostile("toolchain", super::toolchain);
-        hostile("build-host", super::build_host);
     }
 }

@@ -6,10 +6,10 @@
 
 mod allowed;
 mod atomic;
-pub mod base;
+mod base;
 mod build;
 mod cargo;
-mod carry;
+
 mod check;
 pub mod cli;
 mod command;
@@ -17,7 +17,6 @@ mod compare;
 mod config;
 mod contents;
 mod display;
-mod download;
 mod error;
 mod files;
 mod go;
@@ -31,23 +30,18 @@ mod journal;
 mod layer;
 mod listing;
 mod lock;
-mod machine;
-pub mod network;
-mod plain;
+mod offline_inputs;
 mod platform;
 mod prebuilt;
-mod process;
 mod progress;
 mod project;
 mod provenance;
 mod registry;
 mod report;
-mod sandbox;
 mod site;
 mod source;
 mod substituter;
 mod text;
-mod web;
 mod words;
 
 pub(crate) use error::Error;

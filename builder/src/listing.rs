@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use serde::Serialize;
+use vcsandbox::Sandbox;
+use vcsandbox::plain::Plain;
+use vcstore::lossy;
 use walkdir::WalkDir;
 
 use crate::Error;
-use crate::plain::Plain;
-use crate::sandbox::Sandbox;
-use crate::source::{FileHash, is_source, lossy};
+use crate::source::{FileHash, is_source};
 
 /// The permissions of a staged folder, here and on a build host: what a command makes may depend on them.
 pub(crate) const FOLDER_MODE: u32 = 0o755;
@@ -208,7 +209,7 @@ mod tests {
 
     use super::Listing;
     use crate::Error;
-    use crate::sandbox::{Limits, Mode, Sandbox};
+    use vcsandbox::{Limits, Mode, Sandbox};
 
     fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
         let folder = tempfile::tempdir().unwrap();

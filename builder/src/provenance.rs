@@ -7,6 +7,7 @@ use std::fs;
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use vcnetwork::Network;
 use vcstore::{ActionKey, Digest, Image, Platform, Record};
 
 use crate::base::Spec;
@@ -14,7 +15,6 @@ use crate::build::Request;
 use crate::graph::{self, Records, Step};
 use crate::image::About;
 use crate::lock::Lock;
-use crate::network::Network;
 use crate::project::{Kind, Project, SourceTable};
 use crate::source::Edit;
 use crate::{Error, text};

@@ -1,13 +1,13 @@
 //! What every kind of builder is given to build with, and what it gives back.
 
 use camino::Utf8PathBuf;
+use vcsandbox::Sandbox;
 use vcstore::{Action, Blob, Outputs, Platform, Store};
 
 use crate::Error;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::{Component, VersionTable};
-use crate::sandbox::Sandbox;
 use crate::source::Source;
 
 /// Where building takes place.

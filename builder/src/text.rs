@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use camino::Utf8Path;
 
-use crate::plain::Plain;
+use vcsandbox::plain::Plain;
 
 /// Bytes. A lock of a thousand inputs has a tenth of it.
 const LIMIT: u64 = 16 << 20;

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use vcsandbox::process;
 use vcstore::{Action, Store};
 
-use crate::{Error, process};
+use crate::Error;
 
 /// Of more lines than both together, the first and the last so many are shown.
 const FIRST: usize = 40;
@@ -41,7 +42,7 @@ fn said(error: &Error) -> Option<String> {
     while let Some(this) = cause {
         let boxed = this.downcast_ref::<Box<process::Failure>>().map(AsRef::as_ref);
         if let Some(failure) = boxed.or_else(|| this.downcast_ref::<process::Failure>()) {
-            return failure.words().filter(|words| !words.trim().is_empty()).map(ToOwned::to_owned);
+            return failure.stderr().filter(|stderr| !stderr.trim().is_empty()).map(ToOwned::to_owned);
         }
         cause = this.source();
     }

@@ -1,5 +1,5 @@
-//! `vcbuild::hostile::build_host` against hostile input.
+//! `vcsandbox::remote::hostile` against hostile input.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcbuild::hostile::build_host(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcsandbox::remote::hostile(bytes));

@@ -1,5 +1,5 @@
-//! `vcbuild::hostile::deb` against hostile input.
+//! `vcdebian::hostile::deb` against hostile input.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcbuild::hostile::deb(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcdebian::hostile::deb(bytes));

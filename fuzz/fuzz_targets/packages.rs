@@ -1,5 +1,5 @@
-//! `vcbuild::hostile::packages` against hostile input.
+//! `vcdebian::hostile::packages` against hostile input.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcbuild::hostile::packages(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcdebian::hostile::packages(bytes));

@@ -1,5 +1,5 @@
-//! `vcbuild::hostile::release` against hostile input.
+//! `vcdebian::hostile::release` against hostile input.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcbuild::hostile::release(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcdebian::hostile::release(bytes));

@@ -1,5 +1,5 @@
-//! `vcbuild::hostile::sources` against hostile input.
+//! `vcdebian::hostile::sources` against hostile input.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcbuild::hostile::sources(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcdebian::hostile::sources(bytes));

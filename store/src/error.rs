@@ -152,11 +152,23 @@ impl Error {
     }
 }
 
+/// What to do about a disk without room.
+pub const FULL_DISK: &str = "the disk is full: make room (`vcbuild gc` removes what nothing uses any more), or use a store on \
+                             another disk (--store)";
+
+/// Whether an operation failed because a disk has no room, or its user none left of it.
+pub fn is_full_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// What to do about a file or folder outside of the store that could not be used.
+pub fn file_help(error: &io::Error) -> &'static str {
+    if is_full_disk(error) { FULL_DISK } else { "check that the path exists and who may use it" }
+}
+
 fn io_help(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full: make room (`vcbuild gc` removes what nothing uses any more), or use a store on another disk (--store)"
-        }
+        _ if is_full_disk(source) => FULL_DISK,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "check who may write there, or use another store (--store)"
         }

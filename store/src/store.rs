@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::json::DOCUMENT_LIMIT;
 use crate::owner;
+use crate::paths::path_variable;
 use crate::session::{self, Session, Use};
 use crate::{Blob, BlobReader, BlobWriter, Digest, Error, Substituter, canonical_json};
 
@@ -102,10 +103,9 @@ impl Store {
     /// folder (`$XDG_CACHE_HOME`, else `~/.cache`).
     #[must_use]
     pub fn default_path() -> Utf8PathBuf {
-        let folder = |name| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
-        folder("VCBUILD_STORE").unwrap_or_else(|| {
-            folder("XDG_CACHE_HOME")
-                .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+        path_variable("VCBUILD_STORE").unwrap_or_else(|| {
+            path_variable("XDG_CACHE_HOME")
+                .or_else(|| path_variable("HOME").map(|home| home.join(".cache")))
                 .unwrap_or_else(|| Utf8PathBuf::from("/var/cache"))
                 .join("vcbuild/store")
         })

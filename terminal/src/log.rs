@@ -11,8 +11,8 @@ use crate::escape::visible;
 use crate::print::to_stderr;
 use crate::report::shows_colours;
 
-/// The crates whose log `-v` is about.
-const OURS: [&str; 3] = ["vcbuild", "vcdist", "vcstore"];
+/// What the names of the crates begin with whose log `-v` is about.
+const OURS: &str = "vc";
 
 /// Sends log events to stderr: warnings by default, more with `-v` (`verbosity` 1 and up) or as `RUST_LOG` says.
 pub fn log_to_stderr(verbosity: u8) {
@@ -24,9 +24,8 @@ pub fn log_to_stderr(verbosity: u8) {
     };
     // What the libraries below log is for their authors; the Kubernetes client even calls a failed request an error, which
     // ours says again with what it was for.
-    let ours = OURS.map(|name| format!("{name}={level}")).join(",");
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("warn,kube_client=off,{ours}")));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("warn,kube_client=off,{OURS}={level}")));
     let plain = Format::default().without_time().with_target(false).with_ansi(false);
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)

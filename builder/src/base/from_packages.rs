@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use oci_spec::image::{Arch, ConfigBuilder, ImageConfiguration, Os, RootFs};
+use vcdebian::{Layering, Options, Pin, Pinned, Request, Selection};
 use vcstore::{Action, Blob, Compression, Digest, Layer, Platform, Store};
 
 use super::Base;
-use super::debian::{self, Layering, Options, Pin, Pinned, Request, Selection};
 use crate::lock::Lock;
+use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 use crate::{Error, image, platform};
 
@@ -23,7 +24,7 @@ impl FromPackages<'_> {
     /// Makes the base of the packages that the lock pins, or of those that are current, which the lock then pins.
     ///
     /// # Errors
-    /// As [`debian::lock`] and [`debian::realise`].
+    /// As [`vcdebian::lock`] and [`vcdebian::realise`].
     pub(super) fn realise(
         &self,
         compression: Compression,
@@ -40,18 +41,18 @@ impl FromPackages<'_> {
         };
         let packages: Vec<_> = pinned.packages.iter().map(|pin| Pin { set: None, ..pin.clone() }).collect();
         let action = Action::new("base", name)
-            .input("assembly", debian::ASSEMBLY)?
+            .input("assembly", vcdebian::ASSEMBLY)?
             .input("selection", self.selection)?
             .input("packages", &packages)?
             .input("sets", &sets)?
             .input("platform", self.platform)?
             .input("compression", compression.identity())?;
         let outputs = progress.realise(store, &action, || {
-            if let Some(folder) = lock.network().folder() {
+            if let Some(folder) = InputsDir::of(lock.network()) {
                 let attempt = |pin: &Pin| format!("taking Debian package {} {}", pin.name, pin.version);
                 pinned.packages.iter().try_for_each(|pin| folder.take(&pin.sha256, store, &attempt(pin)))?;
             }
-            let base = debian::realise(store, &pinned, &request, compression)?;
+            let base = vcdebian::realise(store, &pinned, &request, compression)?;
             let config = self.configuration(&base.layers)?;
             let mut outputs = image::put(store, &config, &base.layers, HashMap::new())?;
             for (number, layer) in base.layers.iter().enumerate() {
@@ -66,10 +67,10 @@ impl FromPackages<'_> {
     /// Fetches the packages that the lock pins, or those that are current, and makes nothing of them; returns their files.
     ///
     /// # Errors
-    /// As [`debian::lock`] and [`debian::fetch`].
+    /// As [`vcdebian::lock`] and [`vcdebian::fetch`].
     pub(super) fn fetch(&self, store: &Store, lock: &Lock) -> Result<Vec<Digest>, Error> {
         let (request, pinned) = self.resolve(store, lock)?;
-        debian::fetch(store, &pinned, &request)?;
+        vcdebian::fetch(store, &pinned, &request)?;
         Ok(pinned.packages.iter().map(|pin| pin.sha256).collect())
     }
 
@@ -77,7 +78,7 @@ impl FromPackages<'_> {
     /// lock pins packages for another list of them, those that stay keep their versions.
     ///
     /// # Errors
-    /// As [`debian::lock`].
+    /// As [`vcdebian::lock`].
     pub(super) fn resolve(&self, store: &Store, lock: &Lock) -> Result<(Request, Pinned), Error> {
         let request = Request {
             options: self.options.clone(),
@@ -92,7 +93,7 @@ impl FromPackages<'_> {
         };
         let pinned = match lock.packages(&key, self.platform)? {
             Some(pinned) if pinned.answers(&request) => pinned,
-            before => debian::lock(store, &request, before.as_ref())?,
+            before => vcdebian::lock(store, &request, before.as_ref())?,
         };
         lock.pin_packages(&key, self.platform, pinned.clone());
         Ok((request, pinned))
@@ -107,11 +108,11 @@ impl FromPackages<'_> {
 
     /// What debian:bookworm-slim says of how it runs; of `static`, which has no program, where things are.
     fn configuration(&self, layers: &[Layer]) -> Result<ImageConfiguration, Error> {
-        let environment = debian::ENVIRONMENT.map(str::to_owned);
+        let environment = vcdebian::ENVIRONMENT.map(str::to_owned);
         let run = match self.selection {
-            Selection::System => ConfigBuilder::default().env(environment).cmd(debian::COMMAND.map(str::to_owned)),
+            Selection::System => ConfigBuilder::default().env(environment).cmd(vcdebian::COMMAND.map(str::to_owned)),
             Selection::Static => {
-                ConfigBuilder::default().env([environment.to_vec(), vec![debian::CERTIFICATES.to_owned()]].concat())
+                ConfigBuilder::default().env([environment.to_vec(), vec![vcdebian::CERTIFICATES.to_owned()]].concat())
             }
         };
         let run = run.build().map_err(|why| Error::Internal(format!("making the base's configuration: {why}")))?;

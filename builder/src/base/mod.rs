@@ -1,7 +1,6 @@
 //! Bases: the image that a component's layer is stacked on.
 
 mod archive;
-pub mod debian;
 mod from_packages;
 mod packages;
 mod registry;
@@ -13,9 +12,9 @@ use std::str::FromStr;
 use camino::{Utf8Path, Utf8PathBuf};
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, Os};
+use vcdebian::{Options, Selection};
 use vcstore::{Action, Compression, Digest, Image, Layer, Outputs, Platform, PlatformImage, Store};
 
-use self::debian::{Options, Selection};
 use self::from_packages::FromPackages;
 pub(crate) use self::packages::{Package, described_in, packages, status};
 use crate::contents::outline;

@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, VecDeque};
 
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use vcnetwork::Network;
 use vcstore::{Action, Blob, Digest, Outputs, Platform, Store};
 
 use super::{Base, digest};
 use crate::Error;
-use crate::carry::Folder;
 use crate::config::Config;
 use crate::lock::Lock;
-use crate::network::Network;
+use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 use crate::registry::{self, Document, INDEXES, MANIFESTS, OLD_MANIFEST, Patience, Repository};
 
@@ -36,7 +36,7 @@ pub(super) fn realise(
     let name = reference.whole();
     let manifest = resolve(reference, platform, lock)?;
     let action = Action::new("base", format!("{name} {platform}")).input("manifest", manifest)?;
-    let outputs = progress.realise(store, &action, || match lock.network().folder() {
+    let outputs = progress.realise(store, &action, || match InputsDir::of(lock.network()) {
         Some(folder) => take(reference, &manifest, folder, store),
         None => Image::at(reference, lock.network())?.pull(&manifest, store),
     })?;
@@ -170,7 +170,7 @@ impl<'a> Image<'a> {
 }
 
 /// Takes a manifest and everything it names from a folder of inputs.
-fn take(reference: &Reference, manifest: &Digest, folder: Folder<'_>, store: &Store) -> Result<Outputs, Error> {
+fn take(reference: &Reference, manifest: &Digest, folder: InputsDir<'_>, store: &Store) -> Result<Outputs, Error> {
     let attempt = format!("taking base {}", reference.whole());
     let bytes = folder.read(manifest, registry::DOCUMENT_LIMIT, &attempt)?;
     let media_type = registry::media_type(&bytes).map_err(|why| bad(reference, why.to_string()))?;

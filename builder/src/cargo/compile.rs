@@ -5,6 +5,10 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcsandbox::Step;
+use vcsandbox::elf::Machine;
+use vcsandbox::plain::Folder;
+use vcsandbox::process;
 use vcstore::{Action, Blob, Outputs};
 
 use super::Error;
@@ -12,13 +16,10 @@ use super::toolchain::{Target, Toolchain};
 use super::trust::Trust;
 use super::workspace::{Crates, PLACE};
 use crate::listing::Listing;
-use crate::machine::Machine;
-use crate::plain::Folder;
 use crate::project::CargoProgram;
-use crate::sandbox::Step;
 use crate::site::{Site, Wanted};
 use crate::source::{FileHash, Reader};
-use crate::{atomic, host, process};
+use crate::{atomic, host};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
 const RECIPE: u32 = 3;

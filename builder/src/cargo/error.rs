@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use vcstore::Platform;
 
-use crate::process;
+use vcsandbox::process;
 
 /// An error of Cargo components.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

@@ -7,12 +7,12 @@ use std::os::unix::fs::symlink;
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcstore::utf8;
 use walkdir::WalkDir;
 
 use super::compile::{Job, Workshop, entries, short};
 use super::trust::is_setting;
 use crate::Error;
-use crate::source::utf8;
 
 /// How many are kept of a source: one for each component and platform of most projects.
 const KEPT: usize = 8;

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
+use vcnetwork::Network;
+use vcnetwork::http;
+use vcsandbox::process;
+use vcsandbox::{Folder, SYSTEM_FOLDERS, Step};
 use vcstore::{Platform, Store};
 
 use super::Error;
-use crate::network::Network;
-use crate::sandbox::{Folder, SYSTEM_FOLDERS, Step};
 use crate::source::FileHash;
-use crate::{host, platform, process, text, web};
+use crate::{host, platform, text};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -90,7 +92,7 @@ impl Toolchain {
     /// Cargo, to be run as its user's is.
     pub(super) fn cargo(&self) -> Command {
         let mut command = Command::new(self.sysroot.join("bin/cargo"));
-        web::of_programs(apart(&mut command))
+        http::of_programs(apart(&mut command))
             .env("RUSTC", self.sysroot.join("bin/rustc"))
             .env("CARGO_TERM_COLOR", "never");
         command
@@ -101,7 +103,7 @@ impl Toolchain {
         if is_system(&self.sysroot) {
             return Ok(self.sysroot.clone());
         }
-        step.folder(&self.folder, INSIDE)
+        Ok(step.folder(&self.folder, INSIDE)?)
     }
 
     /// Where the sources of the standard library would be in `sysroot`, and what they are called in programs everywhere.
@@ -144,7 +146,7 @@ fn refuse_folder(dir: &Utf8Path) -> Result<(), Error> {
 /// Asks the `rustc` of `dir`, which may be rustup's: that one installs what a source asks for and is not there.
 fn rustc(dir: &Utf8Path, arguments: &[&str], network: &Network) -> Result<String, Error> {
     let mut command = Command::new("rustc");
-    web::of_programs(&mut command).current_dir(dir).args(arguments);
+    http::of_programs(&mut command).current_dir(dir).args(arguments);
     let closed = network.permit("installing Rust").is_err();
     if closed {
         // A rustup before 1.28 knows the servers alone: what is looked for at these is not there.

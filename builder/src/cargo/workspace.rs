@@ -8,15 +8,17 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use cargo_metadata::{Metadata, TargetKind};
 use serde::Deserialize;
+use vcsandbox::process;
 use vcstore::Store;
+use vcstore::utf8;
 
 use super::Error;
 use super::toolchain::{Toolchain, apart};
 use crate::lock::PinnedCrate;
 use crate::project::CargoProgram;
 use crate::site::{Site, Wanted};
-use crate::source::{FileHash, Source, utf8};
-use crate::{process, text};
+use crate::source::{FileHash, Source};
+use crate::text;
 
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);

@@ -66,7 +66,7 @@ pub(crate) fn check_archive(
     progress: &Progress,
 ) -> Result<CheckedArchive, Error> {
     let folder = store.temp_dir()?;
-    let place = crate::source::utf8("using", folder.path())?;
+    let place = vcstore::utf8("using", folder.path())?;
     let theirs = Store::open(&place)?;
     let images = vcstore::archive::import(&theirs, path)?;
     if request.source.revision.is_none() {
@@ -163,7 +163,7 @@ fn look_into(
     let (old, new) = (one(before)?, one(after)?);
     let wanted: BTreeSet<&str> = files.iter().map(|file| file.path.trim_start_matches('/')).collect();
     let folder = before.store.temp_dir()?;
-    let scratch = Store::open(&crate::source::utf8("using", folder.path())?)?;
+    let scratch = Store::open(&vcstore::utf8("using", folder.path())?)?;
     for (side, image) in [(before, &old), (after, &new)] {
         // A layer that both have holds nothing that differs.
         let others = if std::ptr::eq(image, &old) { &new } else { &old };

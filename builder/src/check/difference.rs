@@ -4,11 +4,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::Serialize;
+use vcsandbox::process;
 use vcstore::{ActionKey, Digest, Store};
 
+use crate::Error;
 use crate::compare::bytes::{ByteDifference, first_difference};
 use crate::compare::elf::{self, Place};
-use crate::{Error, process};
 
 /// How long diffoscope may look, and how much of what it says is kept.
 const DIFFOSCOPE_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -115,7 +116,7 @@ fn diffoscope(before: &camino::Utf8Path, after: &camino::Utf8Path) -> Option<Str
     match process::run_to_end(&mut command, "diffoscope", DIFFOSCOPE_LIMIT, Some(process::OUTPUT_LIMIT), || Ok(())) {
         Ok(ended) if ended.status.code() == Some(1) => Some(String::from_utf8_lossy(&ended.output).into_owned()),
         Ok(ended) => {
-            tracing::warn!("diffoscope ended with {}: {}", ended.status, ended.words.trim());
+            tracing::warn!("diffoscope ended with {}: {}", ended.status, ended.stderr.trim());
             None
         }
         Err(failure) if failure.is_missing_program() => None,

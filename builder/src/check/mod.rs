@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
+use vcsandbox::Environment;
 use vcstore::{ActionKey, Store};
 
 pub(crate) use self::archive::{CheckedArchive, Otherwise, check_archive};
@@ -17,10 +18,9 @@ use crate::Error;
 use crate::build::{self, Request};
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::sandbox::Surroundings;
 
 /// Surroundings that differ from those of a build in all that a program can tell, and that its outputs must not.
-pub(crate) const OTHER: Surroundings = Surroundings {
+pub(crate) const OTHER: Environment = Environment {
     build: "/elsewhere/to-build-again",
     hostname: "elsewhere",
     timezone: "ABC-13:45",

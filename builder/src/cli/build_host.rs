@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use clap::Args;
+use vcnetwork::Network;
+use vcsandbox::Sandbox;
+use vcsandbox::remote::{self, Host};
 use vcstore::Store;
 use vcterminal::Exit;
 
 use crate::Error;
-use crate::network::Network;
-use crate::sandbox::Sandbox;
-use crate::sandbox::remote::{self, Host};
 
 /// Where programs run that make files.
 #[derive(Debug, Args)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::Args;
+use vcnetwork::Network;
 use vcstore::Store;
 
 use crate::Error;
 use crate::config::{self, Config};
-use crate::network::Network;
 use crate::project::Project;
 use crate::substituter::{self, Address, Caches, Keyring, PublicKey, SecretKey, TIMEOUT};
 

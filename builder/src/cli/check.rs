@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     // The archives are compared as everything else is, and go again.
     let store = arguments.choices.common.store()?;
     let folder = store.temp_dir()?;
-    let out = crate::source::utf8("using", folder.path())?;
+    let out = vcstore::utf8("using", folder.path())?;
     if let [one] = arguments.checked.as_slice()
         && Utf8Path::new(one).is_file()
         && !arguments.choices.project().is_ok_and(|project| project.components.contains_key(one))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use vcsandbox::{Mode, Sandbox, Settings};
 use vcstore::{Compression, Store};
 
 use super::caches::CacheOptions;
@@ -20,7 +21,6 @@ use crate::lock::{self, Lock};
 use crate::progress::Progress;
 use crate::project::{Project, SourceTable, VersionTable};
 use crate::provenance::{Provenance, ProvenanceError, Recipe};
-use crate::sandbox::{Mode, Sandbox, Settings};
 use crate::source::{Asked, Source};
 
 /// Everything but which components, and where archives go.

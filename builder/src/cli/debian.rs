@@ -1,9 +1,9 @@
 //! The options about bases that are made of Debian's packages.
 
 use clap::Args;
+use vcdebian::Options;
 
 use crate::Error;
-use crate::base::debian::Options;
 
 /// What the command line says in the place of `[debian]` in the project's file.
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use vcterminal::{Exit, Text};
 use super::Common;
 use super::inputs::{Drift, Freedom, Inputs};
 use crate::Error;
-use crate::carry::{Carried, Filling};
+use crate::offline_inputs::{InputsDirWriter, Summary};
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 struct Document<'a> {
     folder: &'a Utf8Path,
     #[serde(flatten)]
-    carried: Carried,
+    summary: Summary,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
@@ -42,17 +42,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let project = inputs.files.project(inputs.source_dir.as_ref())?;
     let freedom = Freedom { drift: *drift, offline: false, inputs: None };
     let lock = inputs.files.lock(&project, &freedom, None)?;
-    let filling = Filling::begin(to, common.store()?)?;
+    let writer = InputsDirWriter::begin(to, common.store()?)?;
     if let Some(version) = inputs.go(&project) {
-        filling.toolchain(&version, &lock, &progress)?;
+        writer.toolchain(&version, &lock, &progress)?;
     }
     let asked = inputs.source(&project, crate::source::OUT.into())?;
-    let source = Source::open(&asked, &filling.store, &lock, &progress)?;
+    let source = Source::open(&asked, &writer.store, &lock, &progress)?;
     let request = inputs.request(&project, &asked, source)?;
-    let carried = filling.finish(&asked, &request, &lock, &progress)?;
+    let summary = writer.finish(&asked, &request, &lock, &progress)?;
     lock.save()?;
-    super::show(common.output, &Document { folder: to, carried }, |Document { folder, carried }| {
-        Text::of(format_args!("{folder}: {} files, {}", carried.files, vcterminal::bytes(carried.bytes)))
+    super::show(common.output, &Document { folder: to, summary }, |Document { folder, summary }| {
+        Text::of(format_args!("{folder}: {} files, {}", summary.files, vcterminal::bytes(summary.bytes)))
     })?;
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::Args;
 use serde::Serialize;
+use vcsandbox::remote;
 use vcstore::{Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Table, Text};
 
@@ -10,7 +11,6 @@ use super::build_host::BuildHostOptions;
 use super::choices::Choices;
 use crate::build::{self, Built, Request};
 use crate::progress::{Actions, Progress};
-use crate::sandbox::remote;
 use crate::source::OUT;
 use crate::{Error, journal};
 

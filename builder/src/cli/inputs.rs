@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use vcnetwork::Network;
+use vcsandbox::{Limits, Mode, Sandbox};
 use vcstore::Platform;
 
 use super::allow::AllowOptions;
@@ -12,13 +14,11 @@ use super::debian::DebianOptions;
 use super::{ProjectFiles, parse_platform, platforms};
 use crate::base::{self, DEFAULT_REFERENCE};
 use crate::build::Request;
-use crate::carry::Folder;
 use crate::image::About;
 use crate::lock::Policy;
-use crate::network::Network;
+use crate::offline_inputs::InputsDir;
 use crate::project::{Component, Kind, Project, SourceTable, VersionTable};
 use crate::provenance::Recipe;
-use crate::sandbox::{Limits, Mode, Sandbox};
 use crate::source::{Asked, OUT, Source, is_source, real_path};
 use crate::{Error, go, lock, platform};
 
@@ -270,7 +270,7 @@ impl Freedom {
     pub(super) fn network(&self) -> Result<Network, Error> {
         match &self.inputs {
             Some(path) => {
-                Folder::at(path).check()?;
+                InputsDir::at(path).check()?;
                 Ok(Network::Inputs(path.clone()))
             }
             None if self.offline => Ok(Network::Offline),

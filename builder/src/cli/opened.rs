@@ -1,13 +1,13 @@
 //! Images that a command line names: of the store, or of a file or a registry, which is read into a store of its own.
 
 use camino::Utf8Path;
+use vcnetwork::Network;
 use vcstore::{Image, Platform, Store};
 
 use super::Common;
 use crate::Error;
 use crate::base;
 use crate::lock::{self, Lock, Policy};
-use crate::network::Network;
 use crate::progress::Progress;
 use crate::project::parse_reference;
 

@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use oci_spec::distribution::Reference;
 use serde::Serialize;
+use vcnetwork::Network;
 use vcstore::{ActionKey, Digest, Image, Record, Store};
 use vcterminal::{Exit, Table, Text};
 
@@ -13,7 +14,6 @@ use super::Common;
 use super::caches::{parse, sign_key};
 use crate::Error;
 use crate::config::Config;
-use crate::network::Network;
 use crate::project::parse_reference;
 use crate::registry::{self, Patience, Repository, Tally, push_image};
 use crate::substituter::{self, Pushed};

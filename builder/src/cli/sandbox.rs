@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::Args;
+use vcsandbox::{Mode, Settings, Stage, parse_size, parse_time};
 use vcterminal::{Exit, Text};
 
 use crate::Error;
-use crate::sandbox::{self, Mode, Settings, Stage, parse_size, parse_time};
 
 /// How programs that make outputs are confined.
 #[derive(Debug, Args)]
@@ -74,7 +74,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     if let Some(stage) = arguments.stage {
-        return Ok(sandbox::stage(stage));
+        return Ok(vcsandbox::stage(stage));
     }
     let sandbox = arguments.options.settings().sandbox();
     let [program, rest @ ..] = arguments.program.as_slice() else {

@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use vcstore::Platform;
 
-use crate::process;
+use vcsandbox::process;
 
 /// An error of a component's command.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

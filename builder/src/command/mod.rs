@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
+use vcsandbox::Step;
 use vcstore::{Action, Outputs, Platform};
 
 pub(crate) use self::error::Error;
 use crate::host;
 use crate::listing::Listing;
 use crate::project::CommandBuild;
-use crate::sandbox::Step;
 use crate::site::{Made, Site, Wanted};
 use crate::source::{FileHash, Reader};
 

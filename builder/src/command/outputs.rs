@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcsandbox::elf::Machine;
+use vcsandbox::plain::{Folder, Plain};
 use vcstore::Outputs;
 use walkdir::WalkDir;
 
 use super::{Error, Task};
-use crate::machine::Machine;
-use crate::plain::{Folder, Plain};
 use crate::project::CommandBuild;
 use crate::site::{Made, MadeFile, Site, Wanted};
 

@@ -5,15 +5,16 @@ use std::fs;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcsandbox::Step;
+use vcsandbox::plain::Folder;
+use vcsandbox::process;
 use vcstore::{Action, Blob, Outputs};
 
 use super::scan::{Scope, ensure_modules};
 use super::{Closure, Go, Home, Module};
-use crate::plain::Folder;
-use crate::sandbox::Step;
 use crate::site::Site;
 use crate::source::{FileHash, Tree, is_pointer};
-use crate::{Error, platform, process};
+use crate::{Error, platform};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
 const RECIPE: u32 = 1;
@@ -249,13 +250,7 @@ impl Stage {
 
 /// What the compiler said, with paths as they are in the source, which is at `dir`.
 fn without_path(failure: process::Failure, dir: &Utf8Path) -> process::Failure {
-    match failure {
-        process::Failure::Exit { program, status, words, wanted } => {
-            let words = words.replace(&format!("{dir}/"), "");
-            process::Failure::Exit { program, status, words, wanted }
-        }
-        other => other,
-    }
+    failure.map_stderr(|stderr| stderr.replace(&format!("{dir}/"), ""))
 }
 
 fn write(path: &Utf8Path, content: &[u8]) -> Result<(), Error> {

@@ -40,7 +40,7 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Proxy(#[from] crate::web::BadProxy),
+    Proxy(#[from] vcnetwork::http::BadProxy),
 
     #[error("looking for the newest Go {version}: there is none for {host}")]
     #[diagnostic(help("check the version: 1.26.x is the newest of 1.26"))]

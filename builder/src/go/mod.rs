@@ -23,6 +23,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcnetwork::Network;
+use vcsandbox::process;
+use vcsandbox::{Sandbox, Step, Workplace};
 use vcstore::{Platform, Store};
 
 pub(crate) use self::build::{build, pin};
@@ -30,16 +33,15 @@ pub(crate) use self::error::Error as ToolchainError;
 use self::module::Module;
 pub(crate) use self::module::folders_beside;
 pub(crate) use self::module_source::{is_path, is_version, module_source};
-pub(crate) use self::release::{carry_toolchain, parse_version};
+pub(crate) use self::release::{copy_toolchain, parse_version};
 use self::scan::Closure;
 pub(crate) use self::scan::{IMPORTS, Imports};
 use self::toolchain::Toolchain;
 use crate::lock::Lock;
-use crate::network::Network;
+use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
-use crate::sandbox::{Sandbox, Step, Workplace};
 use crate::source::plain_temp_dir;
-use crate::{Error, platform, process};
+use crate::{Error, platform};
 
 /// The longest that fetching modules may take.
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -106,7 +108,7 @@ impl Go {
     /// inputs, or what the user's Go fetched already where nothing else may be asked. `attempt` says what for; `newest` says
     /// whether it asks what there is, and not for a version that is known.
     fn fetch(&self, mut command: Command, attempt: &str, newest: bool) -> Result<process::Output, Error> {
-        if let Some(folder) = self.network.folder() {
+        if let Some(folder) = InputsDir::of(&self.network) {
             command.env("GOPROXY", folder.go_proxy()?);
             return process::run(&mut command, FETCH_LIMIT).map_err(|failure| folder.modules_failed(failure));
         }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
+use vcsandbox::process;
 use vcstore::Store;
 
 use super::work::{self, Work};
 use super::{Go, cgo};
 use crate::source::{LeftOut, Reader, Source};
-use crate::{Error, process, text};
+use crate::{Error, text};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -146,15 +147,11 @@ impl Module {
     /// What Go said, and why what it missed is not there for it: code that is none of the source, a `go.work` that does not
     /// count, C.
     pub(super) fn explain(&self, failure: process::Failure) -> process::Failure {
-        match self.left_out.explain(failure, Reader::Go) {
-            process::Failure::Exit { program, status, words, wanted } => {
-                let cgo = cgo::explain(&words, &self.path, &self.dir, &self.modules);
-                let more: Vec<_> = self.passed_over.clone().into_iter().chain(cgo).collect();
-                let words = if more.is_empty() { words } else { format!("{}\n{}", words.trim_end(), more.join("\n")) };
-                process::Failure::Exit { program, status, words, wanted }
-            }
-            other => other,
-        }
+        self.left_out.explain(failure, Reader::Go).map_stderr(|stderr| {
+            let cgo = cgo::explain(&stderr, &self.path, &self.dir, &self.modules);
+            let more: Vec<_> = self.passed_over.clone().into_iter().chain(cgo).collect();
+            if more.is_empty() { stderr } else { format!("{}\n{}", stderr.trim_end(), more.join("\n")) }
+        })
     }
 }
 

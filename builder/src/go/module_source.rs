@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
+use vcsandbox::process;
+use vcstore::utf8;
 use vcstore::{Platform, Store};
 
 use super::{Go, Home};
+use crate::Error;
 use crate::lock::{Lock, PinnedVersion};
 use crate::progress::Progress;
-use crate::source::utf8;
-use crate::{Error, process};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

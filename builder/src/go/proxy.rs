@@ -9,10 +9,10 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use futures::TryStreamExt;
 use reqwest::{Client, StatusCode};
+use vcnetwork::http::{self, Moved};
+use vcnetwork::{Network, Offline, Permit, causes};
 
 use super::error::Error;
-use crate::network::{Network, Offline, Permit, causes};
-use crate::web::{self, Moved};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -134,7 +134,7 @@ impl Proxies {
                 Err(Fault::Missing) => return Ok(false),
                 Err(Fault::Network(why, wait)) if attempt < ATTEMPTS => {
                     tracing::debug!(path, why, "trying again");
-                    std::thread::sleep(wait.unwrap_or_else(|| web::backoff(attempt)));
+                    std::thread::sleep(wait.unwrap_or_else(|| http::backoff(attempt)));
                     continue;
                 }
                 Err(Fault::Network(why, _) | Fault::Final(why)) => why,
@@ -147,14 +147,16 @@ impl Proxies {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client =
-            web::client()?.connect_timeout(CONNECT_LIMIT).build().map_err(|why| Error::Client { why: causes(&why) })?;
+        let client = http::client()?
+            .connect_timeout(CONNECT_LIMIT)
+            .build()
+            .map_err(|why| Error::Client { why: causes(&why) })?;
         Ok(self.client.get_or_init(|| client))
     }
 }
 
 async fn answer(client: &Client, url: &str, limit: u64, to: &mut impl Write) -> Result<(), Fault> {
-    let response = web::send(client.get(url), SILENCE_LIMIT, &Moved::default()).await;
+    let response = http::send(client.get(url), SILENCE_LIMIT, &Moved::default()).await;
     let response = response.map_err(|unsent| match unsent.is_final() {
         true => Fault::Final(unsent.to_string()),
         false => Fault::Network(unsent.to_string(), None),
@@ -162,13 +164,13 @@ async fn answer(client: &Client, url: &str, limit: u64, to: &mut impl Write) -> 
     match response.status() {
         StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Fault::Missing),
         status if status.is_success() => {}
-        status if web::is_passing(status) => {
-            return Err(Fault::Network(format!("it answered {status}"), web::retry_after(response.headers())));
+        status if http::is_passing(status) => {
+            return Err(Fault::Network(format!("it answered {status}"), http::retry_after(response.headers())));
         }
         status => return Err(Fault::Final(format!("it answered {status}"))),
     }
     let mut size = 0;
-    let mut body = web::paced(response, SILENCE_LIMIT);
+    let mut body = http::paced(response, SILENCE_LIMIT);
     while let Some(piece) = body.try_next().await.map_err(|why| Fault::Network(why, None))? {
         size += piece.len() as u64;
         if size > limit {
@@ -230,7 +232,7 @@ fn copy(path: &Utf8PathBuf, limit: u64, to: &mut impl Write) -> Result<(), Fault
 #[cfg(test)]
 mod tests {
     use super::{Address, Place, Proxies, places};
-    use crate::network::Network;
+    use vcnetwork::Network;
 
     #[test]
     fn a_list_of_proxies_is_read_as_go_reads_it() {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::{fs, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcnetwork::Network;
+use vcstore::utf8;
 use vcstore::{Platform, Store};
 
 use super::error::Error;
@@ -13,9 +15,8 @@ use super::sumdb::Database;
 use super::toolchain::{Settings, ask, identify};
 use super::unpack;
 use crate::lock::{Lock, PinnedGo};
-use crate::network::Network;
+use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
-use crate::source::utf8;
 
 /// Go's toolchains are the versions of this module.
 const MODULE: &str = "golang.org/toolchain";
@@ -62,7 +63,7 @@ pub(crate) fn parse_version(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When it cannot be had, or is not what it should be.
-pub(crate) fn carry_toolchain(
+pub(crate) fn copy_toolchain(
     asked: &str,
     proxy: &Utf8Path,
     store: &Store,
@@ -98,7 +99,7 @@ fn obtain(
         lock.pin_go(asked, go.clone());
         return Ok(Release { root, sum: sum.clone(), version: go.version.clone() });
     }
-    let user = match lock.network().folder() {
+    let user = match InputsDir::of(lock.network()) {
         Some(folder) => User { proxies: folder.go_proxy()?, downloads: None, database: None, trusts: false },
         None => User::find(asked)?,
     };
@@ -279,7 +280,7 @@ mod tests {
 
     use super::{User, at_hand, install, newest, parse_version, place, resolve};
     use crate::go::toolchain::compilers;
-    use crate::network::Network;
+    use vcnetwork::Network;
 
     #[test]
     fn a_version_is_exact_or_the_newest_of_a_release() {

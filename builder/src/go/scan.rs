@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
+use vcnetwork::Permit;
+use vcsandbox::process;
 use vcstore::{Action, Outputs, Platform, Store};
 
 use super::{Go, Module};
 use crate::lock::PinnedModule;
-use crate::network::Permit;
+use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 use crate::source::Tree;
-use crate::{Error, process, text};
+use crate::{Error, text};
 
 /// The longest that Go may take to look through packages, and to fetch modules.
 const LIST_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -138,7 +140,7 @@ fn list_or_fetch(
     let attempt = format!("reading the packages of {}", module.named);
     match list(go, store, module, scope, Modules::Missing) {
         // Go's own words for a module that is not in the cache.
-        Err(failure) if failure.words().is_some_and(|words| words.contains("GOPROXY=off")) && !module.vendored => {
+        Err(failure) if failure.stderr().is_some_and(|stderr| stderr.contains("GOPROXY=off")) && !module.vendored => {
             fetch(go, store, module, scope, progress)
         }
         result => result.map_err(|failure| Error::go(&attempt)(module.explain(failure))),
@@ -148,9 +150,9 @@ fn list_or_fetch(
 /// Lists the packages with whatever modules they lack: over the network, from a folder of inputs, or where neither may be used
 /// from those that the user's own Go has.
 fn fetch(go: &Go, store: &Store, module: &Module, scope: &Scope, progress: &Progress) -> Result<Listing, Error> {
-    if let Some(folder) = go.network.folder() {
+    if let Some(folder) = InputsDir::of(&go.network) {
         let proxy = folder.go_proxy()?;
-        return list(go, store, module, scope, Modules::Carried(&proxy))
+        return list(go, store, module, scope, Modules::Inputs(&proxy))
             .map_err(|why| folder.modules_failed(module.explain(why)));
     }
     match go.network.permit(format!("fetching the Go modules of {}", module.path)) {
@@ -172,7 +174,7 @@ enum Modules<'a> {
     /// From nowhere.
     Missing,
     /// From a proxy that is a folder of inputs.
-    Carried(&'a str),
+    Inputs(&'a str),
     /// From the cache of the user's own Go.
     Copied,
     /// From there, and from where the user's Go takes them.
@@ -239,7 +241,7 @@ fn list(
     let mut command = go.command_for(&home.path, &scope.platform);
     match modules {
         Modules::Missing => {}
-        Modules::Carried(proxy) => drop(command.env("GOPROXY", proxy)),
+        Modules::Inputs(proxy) => drop(command.env("GOPROXY", proxy)),
         Modules::Copied => go.toolchain.let_copy(&mut command),
         Modules::Fetched(permit) => go.toolchain.let_fetch(&mut command, permit),
     }

@@ -193,7 +193,7 @@ pub(super) mod tests {
 
     use super::{Database, Hash, KNOWN_KEY, Tiles, in_thousands, node};
     use crate::go::proxy::Proxies;
-    use crate::network::Network;
+    use vcnetwork::Network;
 
     const NAME: &str = "sums.example";
 

@@ -9,16 +9,18 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use vcnetwork::Permit;
+use vcnetwork::http;
+use vcsandbox::Folder;
+use vcsandbox::elf::Machine;
+use vcsandbox::process;
 use vcstore::Store;
 
 use super::release::{self, Release};
+use crate::Error;
 use crate::lock::Lock;
-use crate::machine::Machine;
-use crate::network::Permit;
 use crate::progress::Progress;
-use crate::sandbox::Folder;
 use crate::source::{FileHash, hash_file};
-use crate::{Error, process, web};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -109,7 +111,7 @@ impl Toolchain {
     /// Opens `command` to the network, as the user's own Go is.
     pub(super) fn let_resolve(&self, command: &mut Command, _permit: Permit) {
         command.envs(FETCH_ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        web::of_programs(command);
+        http::of_programs(command);
         command.envs(&self.settings.others);
     }
 

@@ -2,11 +2,12 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
+use vcsandbox::process;
 use vcstore::Store;
 
 use super::Go;
 use super::module::{LIMIT, Replace, at_least, folder};
-use crate::{Error, process, text};
+use crate::{Error, text};
 
 /// The name of its file.
 pub(super) const FILE: &str = "go.work";

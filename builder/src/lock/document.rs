@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use vcstore::{Digest, Platform};
 
 use super::Error;
-use crate::base::debian;
 
 /// The version of the file that is written. Version 1 lacked trees, Go modules and toolchains; it is read as it is.
 const VERSION: u32 = 2;
@@ -41,7 +40,7 @@ pub(super) struct Document {
     pub(super) image: BTreeMap<String, BTreeMap<Platform, PinnedImage>>,
     /// Debian packages by suite and platform.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) debian: BTreeMap<String, BTreeMap<Platform, debian::Pinned>>,
+    pub(super) debian: BTreeMap<String, BTreeMap<Platform, vcdebian::Pinned>>,
     /// Files of the source that are taken as they are, by their paths in it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) prebuilt: BTreeMap<String, PinnedFile>,
@@ -288,11 +287,11 @@ impl Document {
                 vec![("content".to_owned(), content.clone(), content)]
             }
             Input::Debian(suite, platform) => {
-                let debian::Pinned { releases, packages, .. } = &self.debian[suite][platform];
-                let release = |one: &debian::PinnedRelease| {
+                let vcdebian::Pinned { releases, packages, .. } = &self.debian[suite][platform];
+                let release = |one: &vcdebian::PinnedRelease| {
                     (format!("release {}", one.suite), one.date.clone(), one.sha256.to_string())
                 };
-                let package = |pin: &debian::Pin| (pin.name.clone(), pin.version.clone(), pin.sha256.to_string());
+                let package = |pin: &vcdebian::Pin| (pin.name.clone(), pin.version.clone(), pin.sha256.to_string());
                 releases.iter().map(release).chain(packages.iter().map(package)).collect()
             }
         }

@@ -10,14 +10,14 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcdebian::Pinned;
+use vcnetwork::Network;
 use vcstore::{Digest, Platform};
 
 pub(crate) use self::changes::Changes;
 use self::document::{Document, Input, PinnedFile, PinnedImage, PinnedSource};
 pub(crate) use self::document::{PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion};
 pub(crate) use self::error::Error;
-use crate::base::debian::Pinned;
-use crate::network::Network;
 use crate::text;
 
 /// The name of a lock's file.

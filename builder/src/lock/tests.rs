@@ -2,10 +2,10 @@ use std::fs;
 
 use camino::Utf8PathBuf;
 use proptest::prelude::*;
+use vcnetwork::Network;
 use vcstore::{Digest, Platform};
 
 use super::{Error, Lock, PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion, Policy};
-use crate::network::Network;
 
 const IMAGE: &str = "docker.io/library/debian:bookworm-slim";
 const GIT: &str = "https://example.org/a.git";

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
+use vcsandbox::elf::Machine;
+use vcsandbox::plain::Plain;
 use vcstore::{Action, Blob, Outputs, Platform, Store};
 
 pub(crate) use self::error::Error;
-use crate::machine::Machine;
-use crate::plain::Plain;
 use crate::project::Prebuilt;
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::{Source, is_pointer};

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use camino::Utf8PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vcdebian::Options;
+use vcsandbox::SandboxTable;
 use vcstore::Compression;
 
 use super::files::FileTable;
-use crate::base::debian::Options;
-use crate::sandbox::SandboxTable;
 
 /// The whole file: what `vcbuild images` builds.
 #[derive(Debug, Deserialize, JsonSchema)]

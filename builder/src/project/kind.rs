@@ -9,7 +9,7 @@ use vcstore::Digest;
 use super::file::ComponentTable;
 use super::template::Template;
 use super::{is_absolute, is_relative, named};
-use crate::{platform, sandbox};
+use crate::platform;
 
 /// How a component's files come to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,7 +278,7 @@ fn inputs(table: &ComponentTable) -> Result<BTreeMap<String, Utf8PathBuf>, Strin
         if !is_absolute(inside) {
             return Err(format!("its input {inside:?} is no absolute path to find it at"));
         }
-        if Utf8Path::new(inside).starts_with(sandbox::HOST) {
+        if Utf8Path::new(inside).starts_with(vcsandbox::HOST) {
             return Err(format!(
                 "its input {inside:?} is where a sandbox has the machine's own files while it is made"
             ));

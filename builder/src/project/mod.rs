@@ -12,6 +12,8 @@ mod template;
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcdebian::Options;
+use vcsandbox::Settings;
 use vcstore::{Compression, Platform};
 
 use self::file::{ComponentTable, EditTable, File};
@@ -23,8 +25,6 @@ pub(crate) use self::reference::{full_reference, parse as parse_reference};
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
-use crate::base::debian::Options;
-use crate::sandbox::Settings;
 use crate::source::Edit;
 use crate::{Error, go, platform, text};
 

@@ -15,10 +15,10 @@ use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
+use vcstore::{config_folder, path_variable};
 
 use super::Error;
 use super::error::Told;
-use crate::config::{config_folder, variable};
 
 /// How long a credential helper may take: it may ask its user to unlock a keyring.
 const HELPER_LIMIT: Duration = Duration::from_secs(60);
@@ -145,12 +145,12 @@ enum Fault {
 
 /// Where logins may be, in the order in which they count.
 fn files() -> Vec<Utf8PathBuf> {
-    if let Some(named) = variable("REGISTRY_AUTH_FILE") {
+    if let Some(named) = path_variable("REGISTRY_AUTH_FILE") {
         return vec![named];
     }
-    let docker = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")));
+    let docker = path_variable("DOCKER_CONFIG").or_else(|| Some(path_variable("HOME")?.join(".docker")));
     [
-        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        path_variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
         config_folder().map(|folder| folder.join("containers/auth.json")),
         docker.map(|folder| folder.join("config.json")),
     ]

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use reqwest::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Mutex;
+use vcnetwork::causes;
+use vcnetwork::http::{self, Moved, Unsent};
 
 use super::Error;
 use super::challenge::{Challenge, Token};
 use super::credentials::{self, Found, Login};
 use super::error::{Cause, is_tls};
 use super::host::{Host, Patience};
-use crate::network::causes;
-use crate::web::{self, Moved, Unsent};
 
 /// The most of an error's answer that is read.
 const WORDS_LIMIT: u64 = 64 << 10;
@@ -156,10 +156,10 @@ impl Endpoint {
     ) -> Result<(Response, u32), Error> {
         let mut count = 1;
         loop {
-            let again = match web::send(build(), self.patience.silence, moved).await {
-                Ok(response) if web::is_passing(response.status()) && count < attempts => {
+            let again = match http::send(build(), self.patience.silence, moved).await {
+                Ok(response) if http::is_passing(response.status()) && count < attempts => {
                     tracing::debug!(host = self.host.name, status = %response.status(), "asking again");
-                    web::retry_after(response.headers())
+                    http::retry_after(response.headers())
                 }
                 Ok(response) => return Ok((response, count)),
                 Err(Unsent::Request(error)) if is_tls(&error) => return Err(self.no_tls(attempt, &error)),
@@ -174,7 +174,7 @@ impl Endpoint {
                     None
                 }
             };
-            tokio::time::sleep(again.unwrap_or_else(|| web::backoff(count))).await;
+            tokio::time::sleep(again.unwrap_or_else(|| http::backoff(count))).await;
             count += 1;
         }
     }
@@ -187,7 +187,7 @@ impl Endpoint {
 
     /// Reads an answer of at most `limit` bytes.
     pub(super) async fn body(&self, attempt: &str, response: Response, limit: u64) -> Result<Vec<u8>, Error> {
-        let bytes = web::read(response, limit, self.patience.silence).await;
+        let bytes = http::read(response, limit, self.patience.silence).await;
         let bytes = bytes.map_err(|why| self.unreachable(attempt, 1, &why))?;
         bytes.ok_or_else(|| self.answer(attempt, format!("it answers with more than {limit} bytes")))
     }
@@ -218,7 +218,7 @@ impl Endpoint {
             StatusCode::FORBIDDEN => Error::Forbidden { attempt, host, login, said_by },
             StatusCode::NOT_FOUND => Error::NotFound { attempt, host, login, said_by },
             StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge { attempt, host, said_by },
-            status if web::is_passing(status) => {
+            status if http::is_passing(status) => {
                 let why = format!("it answered {status} {said_by}");
                 let source = Box::new(Cause(why.trim_end().to_owned()));
                 Error::Unreachable { attempt, host, attempts, source }
@@ -327,8 +327,8 @@ impl Endpoint {
         if !strict && from.set_scheme("http").is_err() {
             return Err(bad("it is not an address".to_owned()));
         }
-        web::led(&from, &url).map_err(|why| bad(format!("it names a token server at {why}")))?;
-        let in_clear = url.scheme() == "http" && !web::is_loopback(&url) && url.host_str() != api.host_str();
+        http::led(&from, &url).map_err(|why| bad(format!("it names a token server at {why}")))?;
+        let in_clear = url.scheme() == "http" && !http::is_loopback(&url) && url.host_str() != api.host_str();
         if with_login && in_clear {
             let server = url.host_str().unwrap_or_default();
             return Err(bad(format!("it wants the login sent to another server, http://{server}, without TLS")));

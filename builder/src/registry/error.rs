@@ -59,7 +59,7 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Proxy(#[from] crate::web::BadProxy),
+    Proxy(#[from] vcnetwork::http::BadProxy),
 
     #[error(transparent)]
     #[diagnostic(transparent)]

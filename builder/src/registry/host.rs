@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use reqwest::{Certificate, Client, Identity};
+use vcnetwork::causes;
+use vcnetwork::http;
+use vcstore::config_folder;
 
 use super::Error;
 use super::error::Cause;
-use crate::config::{Config, Registry, config_folder};
-use crate::network::causes;
-use crate::web;
+use crate::config::{Config, Registry};
 
 /// How patient a client is.
 #[derive(Debug, Clone, Copy)]
@@ -70,9 +71,9 @@ impl Host {
     /// A client for it alone: certificates of one registry vouch for no other.
     /// One `for_logins` is led to no other host.
     pub(crate) fn client(&self, patience: Patience, for_logins: bool) -> Result<Client, Error> {
-        let mut client = web::client()?.connect_timeout(patience.connect);
+        let mut client = http::client()?.connect_timeout(patience.connect);
         if for_logins {
-            client = client.redirect(web::within_its_host());
+            client = client.redirect(http::within_its_host());
         }
         if self.scheme == "https" {
             let (authorities, identity) = self.certificates()?;
@@ -140,7 +141,7 @@ fn bad(path: &Utf8PathBuf, why: &str) -> Error {
 /// Whether a registry's address is this machine's own, where no one can listen in: only there is plain HTTP spoken unless
 /// the user says otherwise.
 fn is_loopback(registry: &str) -> bool {
-    format!("http://{registry}/").parse().is_ok_and(|url| web::is_loopback(&url))
+    format!("http://{registry}/").parse().is_ok_and(|url| http::is_loopback(&url))
 }
 
 #[cfg(test)]

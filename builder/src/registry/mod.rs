@@ -17,6 +17,9 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use reqwest::header::{ACCEPT, CONTENT_RANGE, RANGE};
 use reqwest::{Method, StatusCode};
+use vcnetwork::download::{self, Body, Failure, Persistence};
+use vcnetwork::http;
+use vcnetwork::{Permit, causes};
 use vcstore::{Blob, Digest, Store};
 
 pub(crate) use self::endpoint::Access;
@@ -26,9 +29,6 @@ use self::host::Host;
 pub(crate) use self::host::Patience;
 pub(crate) use self::push::{Sent, Tally, push_image};
 use crate::config::Config;
-use crate::download::{self, Body, Failure, Persistence};
-use crate::network::{Permit, causes};
-use crate::web;
 
 /// The largest manifest or index that is read, as registries have it themselves.
 pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
@@ -221,7 +221,7 @@ pub(crate) fn body_of(response: reqwest::Response, offset: u64, silence: Duratio
     } else {
         0
     };
-    Ok(Body { start, bytes: web::paced(response, silence) })
+    Ok(Body { start, bytes: http::paced(response, silence) })
 }
 
 /// What a document says it is; the specification lets it leave that out, and then what it holds tells as well. What a registry

@@ -8,13 +8,13 @@ use oci_spec::image::Descriptor;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio_util::bytes::Bytes;
+use vcnetwork::causes;
+use vcnetwork::download;
+use vcnetwork::http::{self, Moved};
 use vcstore::{Blob, Digest, Image, Store};
 
 use super::endpoint::Endpoint;
 use super::{Error, Repository, several};
-use crate::download;
-use crate::network::causes;
-use crate::web::{self, Moved};
 
 /// How many blobs are pushed at once.
 const AT_ONCE: usize = 4;
@@ -140,7 +140,7 @@ impl Repository {
                 Ok(_) => return Ok(Sent::Uploaded),
                 Err(error @ Error::Unreachable { .. }) if count < endpoint.patience().attempts => {
                     tracing::debug!(%error, "sending it again");
-                    tokio::time::sleep(web::backoff(count)).await;
+                    tokio::time::sleep(http::backoff(count)).await;
                     count += 1;
                 }
                 Err(error) => return Err(error),
@@ -208,7 +208,7 @@ fn upload_place(begun: &Response) -> Result<Url, String> {
     let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.and_then(|location| begun.url().join(location).ok());
     let location = location.ok_or("it does not say where to send it")?;
-    web::led(begun.url(), &location).map_err(|why| {
+    http::led(begun.url(), &location).map_err(|why| {
         let misled = "a registry behind a proxy that ends TLS says so when it is not told of it (X-Forwarded-Proto)";
         let misled = if location.scheme() == "http" { format!("; {misled}") } else { String::new() };
         format!("it wants it sent to {why}{misled}")

@@ -5,13 +5,15 @@ use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcnetwork::{Network, Permit};
+use vcsandbox::process;
 use vcstore::Store;
 
 use super::program::Git;
-use super::{process, submodules};
+use super::submodules;
 use crate::Error;
 use crate::lock::PinnedCommit;
-use crate::network::{Network, Permit};
+use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 
 /// The version where none is asked for.
@@ -41,8 +43,8 @@ pub(super) fn clone(
     {
         return Ok((folder(&pinned.commit), pinned.clone()));
     }
-    if let (Some(pinned), Some(carried)) = (pinned, network.folder()) {
-        return Ok((carried.commit(url, pinned)?, pinned.clone()));
+    if let (Some(pinned), Some(inputs)) = (pinned, InputsDir::of(network)) {
+        return Ok((inputs.commit(url, pinned)?, pinned.clone()));
     }
     let start = Instant::now();
     let found = repository.get(pinned.map_or(version, |pinned| pinned.commit.as_str()), network)?;
@@ -136,7 +138,7 @@ impl<'a> Repository<'a> {
         let formats = if sha256 { [Format::Sha256, Format::Sha1] } else { [Format::Sha1, Format::Sha256] };
         // Which format a repository has is known when it is asked: git's own words tell that it is the other.
         match self.fetch_as(formats[0], version, permit) {
-            Err(Error::Git { source, .. }) if source.words().is_some_and(has_other_format) => {
+            Err(Error::Git { source, .. }) if source.stderr().is_some_and(has_other_format) => {
                 self.fetch_as(formats[1], version, permit)
             }
             fetched => fetched,
@@ -149,7 +151,7 @@ impl<'a> Repository<'a> {
         let shallow = ["--depth=1", "--no-tags", self.url, version];
         let name = match self.git_fetch(format, &shallow)? {
             Ok(_) => "FETCH_HEAD".to_owned(),
-            Err(failure) if failure.is_missing_program() || failure.words().is_some_and(has_other_format) => {
+            Err(failure) if failure.is_missing_program() || failure.stderr().is_some_and(has_other_format) => {
                 return Err(self.failed(version)(failure));
             }
             // A short commit name cannot be fetched by itself, nor can every server give any commit: then fetch all.
@@ -200,7 +202,9 @@ impl<'a> Repository<'a> {
         };
         match make() {
             // An older vcbuild made what its user's settings said.
-            Err(Error::Git { source, .. }) if source.words().is_some_and(|words| words.contains("different hash")) => {
+            Err(Error::Git { source, .. })
+                if source.stderr().is_some_and(|stderr| stderr.contains("different hash")) =>
+            {
                 fs::remove_dir_all(dir).map_err(Error::io("removing", dir))?;
                 make().map(drop)
             }
@@ -211,7 +215,7 @@ impl<'a> Repository<'a> {
     /// Writes the files of a commit and of its submodules into `folder`: at once whole, or not at all.
     fn check_out(&self, commit: &str, folder: &Utf8Path, network: &Network, store: &Store) -> Result<(), Error> {
         let temporary = store.temp_dir()?;
-        let files = super::utf8("using", &temporary.path().join("files"))?;
+        let files = vcstore::utf8("using", &temporary.path().join("files"))?;
         fs::create_dir(&files).map_err(Error::io("making", folder))?;
         submodules::lay(self, commit, &files, network, store)?;
         let parent = folder.parent().unwrap_or(&self.home);
@@ -226,7 +230,7 @@ impl<'a> Repository<'a> {
     /// Writes the files of a commit into a folder, those of submodules excepted.
     pub(super) fn lay(&self, commit: &str, files: &Utf8Path, store: &Store) -> Result<(), Error> {
         let temporary = store.temp_dir()?;
-        let dir = super::utf8("using", temporary.path())?.join("repository");
+        let dir = vcstore::utf8("using", temporary.path())?.join("repository");
         // A repository of its own has no settings and attributes but the commit's, whatever is in the one with the objects.
         self.make(&dir, Format::of(commit), commit)?;
         let objects = self.dir(Format::of(commit)).join("objects");

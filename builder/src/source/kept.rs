@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Store;
 
 use crate::provenance::Provenance;
-use crate::{carry, lock, report};
+use crate::{lock, offline_inputs, report};
 
 /// Where version control keeps what it knows. `.git` is a file in a submodule or a worktree.
 const REPOSITORIES: [&str; 5] = [".git", ".hg", ".svn", ".jj", ".bzr"];
@@ -60,7 +60,7 @@ fn what(path: &Path, folder: bool) -> Option<&'static str> {
     }
     if folder {
         let path = Utf8Path::from_path(path)?;
-        let inputs = || carry::is_folder(path).then_some("a folder of inputs that vcbuild wrote");
+        let inputs = || offline_inputs::is_inputs_dir(path).then_some("a folder of inputs that vcbuild wrote");
         return Store::is_at(path).then_some("a store of vcbuild").or_else(inputs);
     }
     if name == lock::FILE_NAME {

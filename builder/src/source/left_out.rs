@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
+use vcsandbox::process;
+use vcstore::lossy;
 
 use super::program::Git;
-use super::{Part, lossy, process, tree};
+use super::{Part, tree};
 
 /// How many files are named.
 const SHOWN: usize = 10;
@@ -103,16 +105,10 @@ impl LeftOut {
 
     /// A failure, with the reason why what its words miss is none of the source.
     pub(crate) fn explain(&self, failure: process::Failure, reader: Reader) -> process::Failure {
-        match failure {
-            process::Failure::Exit { program, status, words, wanted } => {
-                let words = match self.reasons(&words, reader) {
-                    None => words,
-                    Some(reasons) => format!("{}\n{reasons}", words.trim_end()),
-                };
-                process::Failure::Exit { program, status, words, wanted }
-            }
-            other => other,
-        }
+        failure.map_stderr(|stderr| match self.reasons(&stderr, reader) {
+            None => stderr,
+            Some(reasons) => format!("{}\n{reasons}", stderr.trim_end()),
+        })
     }
 
     /// Why this file or folder of the source's folder is none of the source; nothing when that is not known.

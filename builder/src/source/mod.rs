@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcsandbox::process;
 use vcstore::Store;
 
 pub(crate) use self::edits::Edit;
@@ -27,11 +28,11 @@ pub(crate) use self::pointer::is_pointer;
 use self::program::Git;
 use self::stage::Stage;
 pub(crate) use self::stage::plain_temp_dir;
-pub(crate) use self::tree::{FileHash, Tree, hash_file, leads_nowhere, lossy, real_path, utf8};
+pub(crate) use self::tree::{FileHash, Tree, hash_file, leads_nowhere, real_path};
+use crate::go;
 use crate::lock::{Lock, PinnedCommit};
 use crate::progress::Progress;
 use crate::project::SourceTable;
-use crate::{go, process};
 
 /// A source that is there to be read.
 #[derive(Debug)]

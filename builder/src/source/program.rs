@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcnetwork::http;
 use vcstore::Store;
 
+use crate::Error;
 use crate::source::FileHash;
-use crate::{Error, web};
 
 /// What git is told in the place of its user's settings: whose a repository is does not decide whether it can be read, since
 /// nothing of it is run.
@@ -112,7 +113,7 @@ impl Git {
         for name in OF_A_REPOSITORY {
             git.env_remove(name);
         }
-        web::of_programs(&mut git).env("GIT_CONFIG_GLOBAL", path).args(["-c", "core.hooksPath=/dev/null"]);
+        http::of_programs(&mut git).env("GIT_CONFIG_GLOBAL", path).args(["-c", "core.hooksPath=/dev/null"]);
         Ok(git)
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn plain_temp_dir(store: &Store) -> Result<tempfile::TempDir, Error> 
     if is_plain(store.path()) && !store.path().as_str().contains(':') {
         return Ok(store.temp_dir()?);
     }
-    tempfile::tempdir().map_err(Error::io("making a folder in", super::lossy(&std::env::temp_dir())))
+    tempfile::tempdir().map_err(Error::io("making a folder in", vcstore::lossy(&std::env::temp_dir())))
 }
 
 /// A copied source; it goes when it is dropped. Folders lie in it as they lie on the machine, so that what one says of
@@ -40,7 +40,7 @@ impl Stage {
     /// An empty stage.
     pub(super) fn new(store: &Store) -> Result<Self, Error> {
         let folder = plain_temp_dir(store)?;
-        let path = super::utf8("reading", folder.path())?;
+        let path = vcstore::utf8("reading", folder.path())?;
         Ok(Self { path, _folder: folder })
     }
 
@@ -113,7 +113,7 @@ fn normal(path: &Path) -> Option<PathBuf> {
 }
 
 fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    Error::io(attempt, super::lossy(path))
+    Error::io(attempt, vcstore::lossy(path))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {

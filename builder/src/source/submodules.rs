@@ -5,12 +5,12 @@ use std::fs;
 use std::time::Duration;
 
 use camino::Utf8Path;
+use vcnetwork::Network;
+use vcsandbox::process;
 use vcstore::Store;
 
 use super::git::Repository;
-use super::process;
 use crate::Error;
-use crate::network::Network;
 
 /// How many a revision may have, and how deep one may be in another.
 const MOST: usize = 1000;

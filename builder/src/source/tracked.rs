@@ -30,7 +30,9 @@ pub(super) fn tracked(git: &Git, folder: &Utf8Path) -> Result<Option<BTreeSet<Pa
     let listed = match process::run(&mut git, LIMIT) {
         Ok(listed) => listed,
         Err(failure) if failure.is_missing_program() => return Err(Error::NoGit { attempt: attempt() }),
-        Err(failure) if failure.words().is_some_and(|words| words.contains("not a git repository")) => return Ok(None),
+        Err(failure) if failure.stderr().is_some_and(|stderr| stderr.contains("not a git repository")) => {
+            return Ok(None);
+        }
         Err(failure) => return Err(Error::Git { attempt: attempt(), source: Box::new(failure) }),
     };
     let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());

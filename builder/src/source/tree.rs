@@ -8,11 +8,11 @@ use std::path::Path;
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use vcsandbox::plain::Plain;
 use walkdir::WalkDir;
 
 use super::kept::is_source;
 use crate::Error;
-use crate::plain::Plain;
 
 /// The endings of the files whose content says what a package imports, or whether it is built at all: those of
 /// `go help packages`, without tests, which no image holds.
@@ -136,20 +136,6 @@ pub(super) fn is_code(path: &Utf8Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let code = path.extension().is_some_and(|extension| CODE.contains(&extension)) && !name.ends_with("_test.go");
     code || MODULE.contains(&name)
-}
-
-/// A path as text.
-///
-/// # Errors
-/// When it is not UTF-8.
-pub(crate) fn utf8(attempt: &'static str, path: &Path) -> Result<Utf8PathBuf, Error> {
-    let path = Utf8PathBuf::try_from(path.to_owned());
-    path.map_err(|error| Error::io(attempt, lossy(error.as_path()))(io::Error::other("its name is not UTF-8")))
-}
-
-/// A path as text for a message, whatever is in it.
-pub(crate) fn lossy(path: &Path) -> Utf8PathBuf {
-    Utf8PathBuf::from(path.to_string_lossy().into_owned())
 }
 
 /// The real path of a file or folder that may not be there yet, in a folder that may be named by a link.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vcnetwork::Network;
+use vcnetwork::download::Body;
 use vcstore::{ActionKey, Blob, Digest, Record, Store};
 
 use super::Error;
@@ -11,8 +13,6 @@ use super::http::HttpCache;
 use super::oci::OciCache;
 use super::ssh::SshCache;
 use crate::config::Config;
-use crate::download::Body;
-use crate::network::Network;
 use crate::registry::Sent;
 
 /// The largest record that is read: one lists every file that a program was compiled from.

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
     #[error("{attempt} {path}")]
-    #[diagnostic(help("{}", crate::error::io_help(source)))]
+    #[diagnostic(help("{}", vcstore::file_help(source)))]
     Io { attempt: &'static str, path: Utf8PathBuf, source: io::Error },
 
     #[error(transparent)]
@@ -21,7 +21,7 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Offline(#[from] crate::network::Offline),
+    Offline(#[from] vcnetwork::Offline),
 
     #[error("naming a key {name:?}: {why}")]
     #[diagnostic(help("give a name that says whose it is, such as cache.example.org-1"))]

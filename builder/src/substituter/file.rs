@@ -7,10 +7,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncSeekExt;
 use tokio_util::io::ReaderStream;
+use vcnetwork::download::Body;
 use vcstore::{ActionKey, Blob, Digest, Store};
 
 use super::cache::{Fault, blob_path, record_path, whole};
-use crate::download::Body;
 use crate::registry::Sent;
 
 /// How much is read at once.

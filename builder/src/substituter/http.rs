@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_LENGTH, RANGE};
 use reqwest::{Client, Method, Response, StatusCode, Url};
+use vcnetwork::Permit;
+use vcnetwork::download::{self, Body};
+use vcnetwork::http::{self, Moved};
 use vcstore::{ActionKey, Blob, Digest, Store};
 
 use super::Error;
 use super::cache::{Fault, blob_path, record_path, whole};
-use crate::download::{self, Body};
-use crate::network::Permit;
 use crate::registry::{Sent, body_of};
-use crate::web::{self, Moved};
 
 /// The longest that a server may be silent: whoever reads is less patient.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ pub(crate) struct HttpCache {
 
 impl HttpCache {
     pub(super) fn at(url: &Url, timeout: Duration, _permit: Permit) -> Result<Self, Error> {
-        let client = web::client().map_err(crate::registry::Error::from)?.connect_timeout(timeout);
+        let client = http::client().map_err(crate::registry::Error::from)?.connect_timeout(timeout);
         let client = client.build().map_err(|error| crate::registry::Error::Start(Box::new(error)))?;
         Ok(Self { url: url.clone(), client })
     }
@@ -80,7 +80,7 @@ impl HttpCache {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, moved: &Moved) -> Result<Response, Fault> {
-        let response = web::send(request, SILENCE, moved).await.map_err(Fault::broken)?;
+        let response = http::send(request, SILENCE, moved).await.map_err(Fault::broken)?;
         match response.status() {
             status if status.is_success() => Ok(response),
             // Object stores answer 403 for what is not there to those who may not list what is; servers of plain files

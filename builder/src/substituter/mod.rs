@@ -22,6 +22,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use vcnetwork::Network;
+use vcnetwork::download::{self, Failure, Persistence};
 use vcstore::{ActionKey, Blob, Record, Store, Substituter};
 
 pub(crate) use self::address::Address;
@@ -30,8 +32,6 @@ pub(crate) use self::error::Error;
 pub(crate) use self::key::{Keyring, PublicKey, SecretKey};
 pub(crate) use self::push::{Pushed, push, remember};
 use crate::config::Config;
-use crate::download::{self, Failure, Persistence};
-use crate::network::Network;
 use crate::registry;
 
 /// How long a cache may be silent unless the user says otherwise.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
+use vcnetwork::download::Body;
+use vcnetwork::{Permit, causes};
 use vcstore::{ActionKey, Blob, Digest, Record, Store};
 
 use super::Error;
 use super::cache::{Fault, Purpose, RECORD_LIMIT, whole};
 use crate::config::Config;
-use crate::download::Body;
-use crate::network::{Permit, causes};
 use crate::registry::{self, MANIFESTS, Patience, Repository, Sent};
 
 /// What a record is called among artifacts.

@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use vcnetwork::Network;
 use vcstore::{ActionKey, Blob, Closure, Image, PlatformImage, Record, Store};
 
 use super::cache::{Cache, Fault, Purpose};
 use super::{Address, Error, SecretKey};
 use crate::config::Config;
-use crate::network::Network;
 use crate::registry::{self, Sent, Tally, several};
 
 /// How many blobs or records are sent at once.

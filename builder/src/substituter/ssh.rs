@@ -10,14 +10,14 @@ use futures::{Stream, StreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_util::bytes::Bytes;
+use vcnetwork::Permit;
+use vcnetwork::download::{self, Body};
 use vcremote::options;
 use vcremote::script::quoted;
+use vcstore::path_variable;
 use vcstore::{ActionKey, Blob, Digest, Store};
 
 use super::cache::{Fault, blob_path, record_path, whole};
-use crate::config::variable;
-use crate::download::{self, Body};
-use crate::network::Permit;
 use crate::registry::Sent;
 
 /// What the other side says before it answers: what a login script may have printed comes before it.
@@ -61,7 +61,7 @@ impl SshCache {
         let within = format!("ConnectTimeout={}", timeout.as_secs().max(1));
         let mut options: Vec<String> =
             options::arguments(options::must()).chain(options::arguments([within])).collect();
-        if let Some(file) = variable("VCBUILD_SSH_CONFIG") {
+        if let Some(file) = path_variable("VCBUILD_SSH_CONFIG") {
             options.extend(["-F".to_owned(), file.into_string()]);
         }
         options.extend(user.into_iter().flat_map(|user| ["-l".to_owned(), user.to_owned()]));

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rigs::mirror::{BASE, Mirror};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Registry, Run, digests, text, untar};
@@ -319,4 +320,39 @@ fn what_is_said_of_debian_is_checked_before_anything_is_done() {
     bench.write("own/vcbuild.toml", &format!("{}[debian]\nlayers = \"many\"\n", bench.read("hello/vcbuild.toml")));
     let run = bench.run(&["base", "debian", "--project", "own/vcbuild.toml"]);
     run.failed(2, &["reading project own/vcbuild.toml", "unknown variant `many`", "per-package-set"]);
+}
+
+#[test]
+fn a_package_that_the_mirror_dropped_comes_from_a_snapshot_of_its_day() {
+    let (mirror, archive, bench) = (Mirror::new(&BASE), Mirror::new(&[]), Bench::new());
+    let project = format!(
+        "base = \"debian\"\n[debian]\nmirror = {:?}\nkeyring = {:?}\nsecurity = false\n\
+         [components.none]\nimage = \"none\"\npackage = \"./none\"\n",
+        mirror.address(),
+        mirror.path("keyring.asc"),
+    );
+    bench.write("vcbuild.toml", &project);
+    let base = |store: &str, snapshot: &str| {
+        let mut command = bench.vcbuild(&["base", "--output", "json", "--store", store]);
+        let run = Run::of(command.env("VCBUILD_DEBIAN_SNAPSHOT", snapshot));
+        (run.code == Some(0), [run.stdout, run.stderr])
+    };
+    let (done, [first, said]) = base("one", "");
+    assert!(done, "{said}");
+
+    // It is asked for what is gone elsewhere, and for nothing else.
+    let content = std::fs::read(mirror.path("pool/base-passwd_1.deb")).unwrap();
+    archive.write("debian/20260711T101637Z/pool/base-passwd_1.deb", &content);
+    std::fs::remove_file(mirror.path("pool/base-passwd_1.deb")).unwrap();
+    let (done, [_, said]) = base("two", "");
+    assert!(!done && said.contains("the mirror does not have it"), "{said}");
+    let snapshot = format!("{}/{{archive}}/{{timestamp}}", archive.address());
+    let (done, [again, said]) = base("two", &snapshot);
+    assert!(done, "{said}");
+    let manifest =
+        |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["platforms"][0]["digest"].clone();
+    assert!(manifest(&first).is_string() && manifest(&first) == manifest(&again), "{first}{again}");
+    // It too is believed by the hash alone.
+    archive.write("debian/20260711T101637Z/pool/base-passwd_1.deb", b"something else");
+    assert!(!base("three", &snapshot).0);
 }

@@ -1,0 +1,332 @@
+//! Signatures of releases: a clearsigned `InRelease` must carry a good signature by a key of the keyring that may sign,
+//! has not expired and is not revoked. What is read afterwards is what was hashed, never the text around it.
+
+use std::borrow::Cow;
+use std::io::Read;
+use std::time::{Duration, SystemTime};
+
+use camino::Utf8PathBuf;
+use pgp::armor::Dearmor;
+use pgp::composed::{CleartextSignedMessage, PublicOrSecret, SignedPublicKey, SignedPublicSubKey};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{PublicKey, Signature, SignatureType};
+use pgp::types::{KeyDetails, Tag, Timestamp, VerifyingKey};
+
+use super::Error;
+use super::sources::{KeyPlace, Keyring};
+
+/// Where Debian's keys are when nothing says otherwise: the names the package debian-archive-keyring gives the file.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+
+/// The keys that may sign releases.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    keys: Vec<SignedPublicKey>,
+    /// Where they are from, for messages.
+    pub(crate) origin: String,
+}
+
+impl Keys {
+    /// Reads a keyring: files that are binary or armored, each with any number of keys.
+    pub(crate) fn read(keyring: &Keyring) -> Result<Self, Error> {
+        let debian = || -> Vec<Utf8PathBuf> {
+            let mut places = KEYRINGS.iter().map(Utf8PathBuf::from);
+            vec![places.find(|path| path.exists()).unwrap_or_else(|| KEYRINGS[0].into())]
+        };
+        let paths = match &keyring.place {
+            KeyPlace::Text(_) => Vec::new(),
+            KeyPlace::Debian => debian(),
+            KeyPlace::Trusted(files) => debian().into_iter().chain(files.iter().cloned()).collect(),
+            KeyPlace::Files(files) => files.clone(),
+        };
+        let origin = match paths.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "of the source of apt".to_owned(),
+            paths => paths,
+        };
+        let mut keys = Vec::new();
+        if let KeyPlace::Text(text) = &keyring.place {
+            keys.extend(public_keys(text.as_bytes(), &origin)?);
+        }
+        for path in &paths {
+            let read = std::fs::read(path);
+            // What apt trusts for other sources may be in any state.
+            let read = read.map_err(|error| Error::Keyring { path: path.to_string(), why: error.to_string() });
+            match (read.and_then(|bytes| public_keys(&bytes, path.as_str())), &keyring.place) {
+                (Err(error), KeyPlace::Trusted(_)) => tracing::debug!(%error, "passing over a keyring"),
+                (found, _) => keys.extend(found?),
+            }
+        }
+        if !keyring.fingerprints.is_empty() {
+            keys.retain(|key| {
+                let subkeys = key.public_subkeys.iter().map(|subkey| subkey.key.fingerprint());
+                let mut all = std::iter::once(key.primary_key.fingerprint()).chain(subkeys);
+                all.any(|one| keyring.fingerprints.contains(&one.to_string().to_ascii_uppercase()))
+            });
+        }
+        if keys.is_empty() {
+            let why = match keyring.fingerprints.join(", ") {
+                none if none.is_empty() => "it holds no public key".to_owned(),
+                fingerprints => format!("it does not hold the key that the source of apt names: {fingerprints}"),
+            };
+            return Err(Error::Keyring { path: origin, why });
+        }
+        Ok(Self { keys, origin })
+    }
+
+    /// Checks a clearsigned text and returns what was signed, or why it is not to be trusted.
+    pub(crate) fn verify(&self, text: &str, now: SystemTime) -> Result<String, String> {
+        let now = Timestamp::try_from(now).map_err(|_| "this machine's clock is before 1970".to_owned())?;
+        if !text.starts_with("-----BEGIN PGP SIGNED MESSAGE-----") {
+            return Err("it is not signed".to_owned());
+        }
+        let (message, _) = CleartextSignedMessage::from_string(text)
+            .map_err(|error| format!("it is not a well-formed signed message ({error})"))?;
+        let signed = message.signed_text();
+        let mut reasons = Vec::new();
+        for signature in message.signatures() {
+            match self.check(signature, signed.as_bytes(), now) {
+                Ok(()) => return Ok(signed.replace("\r\n", "\n")),
+                Err(why) => reasons.push(why),
+            }
+        }
+        Err(if reasons.is_empty() { "it holds no signature".to_owned() } else { reasons.join("; ") })
+    }
+
+    fn check(&self, signature: &Signature, signed: &[u8], now: Timestamp) -> Result<(), String> {
+        let strong = [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512];
+        if !signature.hash_alg().is_some_and(|hash| strong.contains(&hash)) {
+            return Err("a signature uses a hash that is not strong enough".to_owned());
+        }
+        if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
+            return Err("a signature is not one over a document".to_owned());
+        }
+        let within = |created: Option<Timestamp>| created.is_some_and(|created| created <= tomorrow(now));
+        if !within(signature.created()) || over(signature.created(), signature.signature_expiration_time(), now) {
+            return Err("a signature has expired, or is from the future".to_owned());
+        }
+        for key in &self.keys {
+            if made_by(signature, &key.primary_key) {
+                verify(signature, &key.primary_key, signed)?;
+                return primary_may_sign(key, now)
+                    .and_then(|may| if may { Ok(()) } else { Err(no_signing(&key.primary_key)) });
+            }
+            if let Some(subkey) = key.public_subkeys.iter().find(|subkey| made_by(signature, &subkey.key)) {
+                verify(signature, &subkey.key, signed)?;
+                primary_may_sign(key, now)?;
+                return subkey_may_sign(&key.primary_key, subkey, now);
+            }
+        }
+        let issuers: Vec<_> = signature.issuer_key_id().iter().map(|id| id.to_string().to_uppercase()).collect();
+        let issuers = if issuers.is_empty() { "unknown".to_owned() } else { issuers.join(" ") };
+        Err(format!("it is signed by key {issuers}, which is not in the keyring"))
+    }
+}
+
+/// The public keys of a keyring. A key of a kind that this program does not know must not make the others unusable.
+fn public_keys(bytes: &[u8], origin: &str) -> Result<Vec<SignedPublicKey>, Error> {
+    let bad = |why: String| Error::Keyring { path: origin.to_owned(), why };
+    // An armored key is taken out of its armor as a whole: what reads on behind a fault in the armor would panic.
+    let binary = if bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
+        let mut binary = Vec::new();
+        Dearmor::new(bytes).read_to_end(&mut binary).map_err(|error| bad(error.to_string()))?;
+        Cow::Owned(binary)
+    } else {
+        Cow::Borrowed(bytes)
+    };
+    let found = PublicOrSecret::from_bytes_many(binary.as_ref()).map_err(|error| bad(error.to_string()))?;
+    let keys = found.filter_map(|key| match key {
+        Ok(PublicOrSecret::Public(key)) => Some(key),
+        Ok(PublicOrSecret::Secret(_)) => None,
+        Err(error) => {
+            tracing::debug!(%error, %origin, "passing over a key");
+            None
+        }
+    });
+    Ok(keys.collect())
+}
+
+fn verify(signature: &Signature, key: &impl VerifyingKey, signed: &[u8]) -> Result<(), String> {
+    let bad = |_| format!("the signature by key {} is bad: the text is not what was signed", name(key));
+    signature.verify(key, signed).map_err(bad)
+}
+
+fn made_by(signature: &Signature, key: &impl KeyDetails) -> bool {
+    signature.issuer_fingerprint().contains(&&key.fingerprint())
+        || signature.issuer_key_id().contains(&&key.legacy_key_id())
+}
+
+/// Whether a primary key is sound, and then whether it may sign itself: many only certify their subkeys.
+fn primary_may_sign(key: &SignedPublicKey, now: Timestamp) -> Result<bool, String> {
+    let primary = &key.primary_key;
+    if key.details.revocation_signatures.iter().any(|revocation| revocation.verify_key(primary).is_ok()) {
+        return Err(format!("key {} is revoked", name(primary)));
+    }
+    let certifications = key.details.users.iter().flat_map(|user| {
+        let good = |one: &&Signature| {
+            one.typ() != Some(SignatureType::CertRevocation)
+                && one.verify_certification(primary, Tag::UserId, &user.id).is_ok()
+        };
+        user.signatures.iter().filter(good)
+    });
+    let direct = key.details.direct_signatures.iter().filter(|one| one.verify_key(primary).is_ok());
+    // The latest word of the key about itself is what holds.
+    let latest = certifications.chain(direct).max_by_key(|one| one.created());
+    let latest = latest.ok_or_else(|| format!("key {} does not certify itself", name(primary)))?;
+    if over(Some(primary.created_at()), latest.key_expiration_time(), now) {
+        return Err(format!("key {} has expired", name(primary)));
+    }
+    Ok(latest.key_flags().sign())
+}
+
+fn subkey_may_sign(primary: &PublicKey, subkey: &SignedPublicSubKey, now: Timestamp) -> Result<(), String> {
+    let bound = |one: &&Signature| one.verify_subkey_binding(primary, &subkey.key).is_ok();
+    let mut revocations = subkey.signatures.iter().filter(|one| one.typ() == Some(SignatureType::SubkeyRevocation));
+    if revocations.any(|one| bound(&one)) {
+        return Err(format!("key {} is revoked", name(&subkey.key)));
+    }
+    let bindings = subkey.signatures.iter().filter(|one| one.typ() == Some(SignatureType::SubkeyBinding)).filter(bound);
+    let latest = bindings.max_by_key(|one| one.created());
+    let latest = latest.ok_or_else(|| format!("key {} is not bound to its primary key", name(&subkey.key)))?;
+    // The subkey must say so as well: else anyone could claim a stranger's subkey as his own.
+    let agrees =
+        latest.embedded_signature().is_some_and(|one| one.verify_primary_key_binding(&subkey.key, primary).is_ok());
+    if !latest.key_flags().sign() || !agrees {
+        return Err(no_signing(&subkey.key));
+    }
+    if over(Some(subkey.key.created_at()), latest.key_expiration_time(), now) {
+        return Err(format!("key {} has expired", name(&subkey.key)));
+    }
+    Ok(())
+}
+
+fn no_signing(key: &impl KeyDetails) -> String {
+    format!("key {} is not meant for signing", name(key))
+}
+
+fn name(key: &impl KeyDetails) -> String {
+    key.legacy_key_id().to_string().to_uppercase()
+}
+
+/// Whether a time to live, counted from `start`, has passed. None and zero mean for ever.
+fn over(start: Option<Timestamp>, life: Option<pgp::types::Duration>, now: Timestamp) -> bool {
+    let (start, life) = (start.map_or(0, Timestamp::as_secs), life.map_or(0, pgp::types::Duration::as_secs));
+    life != 0 && u64::from(start) + u64::from(life) <= u64::from(now.as_secs())
+}
+
+/// Clocks differ: a signature may be a day ahead of this machine's.
+fn tomorrow(now: Timestamp) -> Timestamp {
+    Timestamp::from_secs(now.as_secs().saturating_add(24 * 60 * 60))
+}
+
+/// A time from now on, in words.
+pub(crate) fn words(time: Duration) -> String {
+    let (hours, days) = (time.as_secs() / 3600, time.as_secs() / 86400);
+    match (days, hours) {
+        (0, 0) => format!("{} minutes", time.as_secs() / 60),
+        (0, 1) => "1 hour".to_owned(),
+        (0, hours) => format!("{hours} hours"),
+        (1, _) => "1 day".to_owned(),
+        (days, _) => format!("{days} days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::{Keys, words};
+    use crate::Error;
+    use crate::sources::{KeyPlace, Keyring};
+
+    // Keys made for these tests: a primary key that only certifies, valid for 2025 and 2026, and a subkey that signs,
+    // valid for 2025. The releases were signed on 2 January 2025.
+    const ARCHIVE: &str = include_str!("testdata/archive.asc");
+    const RELEASE: &str = include_str!("testdata/InRelease");
+
+    fn day(days_of_2025: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs((20089 + days_of_2025) * 86400)
+    }
+
+    fn keyring(place: KeyPlace) -> Keyring {
+        Keyring { place, fingerprints: Vec::new() }
+    }
+
+    fn keys(text: &str) -> Keys {
+        Keys::read(&keyring(KeyPlace::Text(text.to_owned()))).unwrap()
+    }
+
+    fn refusal(keyring: &str, release: &str, day_of_2025: u64) -> String {
+        keys(keyring).verify(release, day(day_of_2025)).unwrap_err()
+    }
+
+    #[test]
+    fn a_good_signature_is_accepted_and_only_what_was_signed_is_returned() {
+        let signed = keys(ARCHIVE).verify(RELEASE, day(10)).unwrap();
+        assert!(signed.starts_with("Origin: Debian\nSuite: oldstable\n"), "{signed}");
+        assert!(signed.ends_with("main/binary-amd64/Packages.xz"), "{signed}");
+    }
+
+    #[test]
+    fn a_changed_text_is_refused() {
+        let why = refusal(ARCHIVE, &RELEASE.replace("e3b0c442", "00000000"), 10);
+        assert!(why.ends_with("is bad: the text is not what was signed"), "{why}");
+    }
+
+    #[test]
+    fn a_key_that_is_not_in_the_keyring_is_refused() {
+        let why = refusal(ARCHIVE, include_str!("testdata/InRelease.stranger"), 10);
+        assert!(why.ends_with("which is not in the keyring"), "{why}");
+    }
+
+    #[test]
+    fn an_unsigned_release_is_refused() {
+        let text = RELEASE.split("\n\n").nth(1).unwrap();
+        assert_eq!(refusal(ARCHIVE, text, 10), "it is not signed");
+        // Text before the signed part is no part of it.
+        assert_eq!(refusal(ARCHIVE, &format!("Codename: evil\n\n{RELEASE}"), 10), "it is not signed");
+        let why = refusal(ARCHIVE, &RELEASE[..RELEASE.len() - 120], 10);
+        assert!(why.starts_with("it is not a well-formed signed message"), "{why}");
+    }
+
+    #[test]
+    fn a_weak_hash_is_refused() {
+        let why = refusal(ARCHIVE, include_str!("testdata/InRelease.sha1"), 10);
+        assert_eq!(why, "a signature uses a hash that is not strong enough");
+    }
+
+    #[test]
+    fn keys_that_expired_or_are_revoked_are_refused() {
+        let subkey_expired = refusal(ARCHIVE, RELEASE, 366);
+        assert!(subkey_expired.ends_with("has expired"), "{subkey_expired}");
+        let all_expired = refusal(ARCHIVE, RELEASE, 800);
+        assert!(all_expired.ends_with("has expired") && all_expired != subkey_expired, "{all_expired}");
+        for revoked in
+            [include_str!("testdata/archive-revoked.asc"), include_str!("testdata/archive-revoked-subkey.asc")]
+        {
+            let why = refusal(revoked, RELEASE, 40);
+            assert!(why.ends_with("is revoked"), "{why}");
+        }
+        let early = keys(ARCHIVE).verify(RELEASE, UNIX_EPOCH + Duration::from_secs(20080 * 86400)).unwrap_err();
+        assert_eq!(early, "a signature has expired, or is from the future");
+    }
+
+    #[test]
+    fn a_keyring_without_keys_says_so() {
+        for text in ["", "not a key", RELEASE] {
+            assert!(
+                matches!(Keys::read(&keyring(KeyPlace::Text(text.to_owned()))), Err(Error::Keyring { .. })),
+                "{text:?}"
+            );
+        }
+        let missing = keyring(KeyPlace::Files(vec!["/nonexistent/archive.gpg".into()]));
+        let error = Keys::read(&missing).unwrap_err().to_string();
+        assert!(error.starts_with("reading the keyring /nonexistent/archive.gpg: No such file"), "{error}");
+    }
+
+    #[test]
+    fn times_are_said_in_words() {
+        let shown = [59, 3600, 7200 * 2, 86400, 86400 * 9].map(|seconds| words(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["0 minutes", "1 hour", "4 hours", "1 day", "9 days"]);
+    }
+}

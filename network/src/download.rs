@@ -1,0 +1,207 @@
+//! Blobs over a network into a store: hashed as they come, never longer than they should be, resumed where they were cut.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use tokio_util::bytes::Bytes;
+use vcstore::{Blob, Digest, Store};
+
+/// A part of at least this size makes an attempt a success of its own: it does not count among those that failed.
+const WORTH_AN_ATTEMPT: u64 = 1 << 20;
+
+/// How much of a blob is read at once for sending.
+const PIECE: usize = 256 << 10;
+
+/// The content of a blob from some offset on.
+pub struct Body {
+    /// The offset it starts at: the one asked for, or 0 where the other side sends wholes only.
+    pub start: u64,
+    /// The bytes; an error says in one line why they end too early.
+    pub bytes: BoxStream<'static, Result<Bytes, String>>,
+}
+
+/// How patient a download is.
+#[derive(Debug, Clone, Copy)]
+pub struct Persistence {
+    /// How often in a row it may be cut.
+    pub attempts: u32,
+    /// How long nothing may come.
+    pub silence: Duration,
+    /// Whether such a silence counts as a cut; otherwise it is the end.
+    pub outlast_silence: bool,
+}
+
+/// Why a blob is not there.
+#[derive(Debug)]
+pub enum Failure<E> {
+    /// It was never sent.
+    Refused(E),
+    /// It was cut too often.
+    Cut(String),
+    /// What was sent is something else.
+    Lie(String),
+    /// The store cannot take it.
+    Store(vcstore::Error),
+}
+
+/// Gets a blob into the store, unless the store has it. `open` asks for its content from an offset on.
+///
+/// # Errors
+/// As [`Failure`] has them; the store is then as it was.
+pub async fn download<E>(
+    store: &Store,
+    blob: Blob,
+    persistence: Persistence,
+    open: impl AsyncFn(u64) -> Result<Body, E>,
+) -> Result<(), Failure<E>> {
+    if store.size(&blob.digest) == Some(blob.size) {
+        return Ok(());
+    }
+    let mut writer = store.writer().map_err(Failure::Store)?;
+    let mut left = persistence.attempts;
+    loop {
+        let before = writer.size();
+        let mut body = open(before).await.map_err(Failure::Refused)?;
+        match body.start {
+            start if start == before => {}
+            0 => writer = store.writer().map_err(Failure::Store)?,
+            start => {
+                return Err(Failure::Lie(format!("asked for what follows byte {before}, it sends from {start} on")));
+            }
+        }
+        let cut = loop {
+            let bytes = match tokio::time::timeout(persistence.silence, body.bytes.next()).await {
+                Ok(Some(Ok(bytes))) => bytes,
+                Ok(Some(Err(why))) => break why,
+                Ok(None) => break format!("it ends after {} of {} bytes", writer.size(), blob.size),
+                Err(_) => {
+                    if !persistence.outlast_silence {
+                        left = 0;
+                    }
+                    break format!("nothing came for {} s", persistence.silence.as_secs());
+                }
+            };
+            if writer.size() + bytes.len() as u64 > blob.size {
+                return Err(Failure::Lie(format!("it is longer than the {} bytes it should have", blob.size)));
+            }
+            let path = store.blob_path(&blob.digest);
+            writer
+                .write_all(&bytes)
+                .map_err(|source| Failure::Store(vcstore::Error::Io { attempt: "writing", path, source }))?;
+            if writer.size() == blob.size {
+                break String::new();
+            }
+        };
+        if writer.size() == blob.size {
+            break;
+        }
+        if left > 0 && writer.size() < before + WORTH_AN_ATTEMPT {
+            left -= 1;
+        }
+        if left == 0 {
+            return Err(Failure::Cut(cut));
+        }
+        tracing::debug!(digest = %blob.digest, at = writer.size(), cut, "resuming");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // Syncing to disk takes time in which other transfers should go on.
+    match tokio::task::spawn_blocking(move || writer.commit_expecting(&blob.digest)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(vcstore::Error::DigestMismatch { found, .. })) => Err(Failure::Lie(format!("its content is {found}"))),
+        Ok(Err(error)) => Err(Failure::Store(error)),
+        Err(error) => Err(Failure::Cut(format!("writing it stopped: {error}"))),
+    }
+}
+
+/// The content of a blob of the store, hashed while it is read: a damaged one ends in an error.
+///
+/// # Errors
+/// When the store lacks it.
+pub fn upload(
+    store: &Store,
+    digest: &Digest,
+) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, vcstore::Error> {
+    let reader = store.reader(digest)?;
+    Ok(futures::stream::try_unfold(reader, |mut reader| async {
+        let piece = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; PIECE];
+            let count = reader.read(&mut piece)?;
+            piece.truncate(count);
+            Ok::<_, io::Error>((count > 0).then(|| (Bytes::from(piece), reader)))
+        });
+        piece.await.map_err(io::Error::other)?
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use camino::Utf8PathBuf;
+    use futures::StreamExt;
+    use proptest::prelude::*;
+    use tokio_util::bytes::Bytes;
+    use vcstore::{Blob, Digest, Store};
+
+    use super::{Body, Failure, Persistence, download};
+
+    fn scratch() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Utf8PathBuf::try_from(folder.path().join("store")).unwrap()).unwrap();
+        (folder, store)
+    }
+
+    /// Downloads `expected` from a server that cuts each answer after so many bytes of `content`.
+    fn from(content: &[u8], expected: &[u8], cuts: &[usize], resumes: bool) -> (bool, Result<(), Failure<()>>) {
+        let (_folder, store) = scratch();
+        let blob = Blob { digest: Digest::of(expected), size: expected.len() as u64 };
+        let number = Cell::new(0);
+        let open = async |offset: u64| {
+            let start = if resumes { usize::try_from(offset).unwrap() } else { 0 };
+            let cut = cuts.get(number.get()).copied().unwrap_or(usize::MAX);
+            number.set(number.get() + 1);
+            let end = content.len().min(start.saturating_add(cut));
+            let pieces: Vec<_> = content[start..end].chunks(7).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            Ok(Body { start: start as u64, bytes: futures::stream::iter(pieces).boxed() })
+        };
+        let persistence = Persistence { attempts: 3, silence: Duration::from_secs(5), outlast_silence: true };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let result = runtime.block_on(download(&store, blob, persistence, open));
+        let tmp = walkdir::WalkDir::new(store.path().join("tmp")).into_iter().map(Result::unwrap);
+        // The store's own notes of who uses it name the blob, and are no part of it.
+        let left =
+            tmp.filter(|entry| entry.file_type().is_file() && !entry.path().to_string_lossy().ends_with(".uses"));
+        assert_eq!(left.count(), 0, "nothing half done stays");
+        (store.contains(&blob.digest), result)
+    }
+
+    #[test]
+    fn a_cut_download_goes_on_where_it_was_cut() {
+        let content: Vec<u8> = (0..100).collect();
+        assert!(matches!(from(&content, &content, &[10, 0], true), (true, Ok(()))));
+        assert!(matches!(from(&content, &content, &[10], false), (true, Ok(()))), "or from the start again");
+        assert!(matches!(from(&content, &content, &[10, 1, 0], true), (false, Err(Failure::Cut(_)))));
+    }
+
+    #[test]
+    fn what_is_not_the_blob_is_not_taken() {
+        let content: Vec<u8> = (0..100).collect();
+        let longer = [&content[..], b"more"].concat();
+        assert!(matches!(from(&longer, &content, &[], true), (false, Err(Failure::Lie(_)))));
+        let other: Vec<u8> = content.iter().rev().copied().collect();
+        assert!(matches!(from(&other, &content, &[], true), (false, Err(Failure::Lie(_)))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        #[test]
+        fn wherever_it_is_cut_the_blob_is_whole(size in 1usize..400, cut in 0usize..400) {
+            let content: Vec<u8> = (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            let (there, result) = from(&content, &content, &[cut], true);
+            prop_assert!(there && result.is_ok());
+        }
+    }
+}

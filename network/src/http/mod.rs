@@ -1,0 +1,91 @@
+//! HTTP as every part of vcbuild speaks it: through the user's proxies, never into places that a server has no business to send
+//! its clients to, and with an end to everything that a server may send or have its clients wait for.
+
+mod answer;
+mod led;
+mod proxies;
+mod sent;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, ClientBuilder, Proxy, redirect};
+
+pub use self::answer::{backoff, is_passing, paced, read, retry_after};
+use self::led::is_link_local;
+pub use self::led::{is_loopback, led};
+use self::proxies::Proxies;
+pub use self::proxies::{BadProxy, of_programs};
+pub use self::sent::{Moved, Unsent, send};
+
+/// How many redirects of one request are followed.
+const REDIRECT_LIMIT: usize = 10;
+const TOO_MANY: &str = "it redirects more than 10 times";
+
+/// A client that is reached by the user's proxies, and led by servers no further than [`led()`] lets them lead it.
+///
+/// # Errors
+/// When the environment names a proxy that cannot be used.
+pub fn client() -> Result<ClientBuilder, BadProxy> {
+    let proxies = Proxies::of_environment()?;
+    Ok(with(proxies))
+}
+
+fn with(proxies: Proxies) -> ClientBuilder {
+    // Of several providers in one program the first one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let follow = redirect::Policy::custom(|attempt| match attempt.previous() {
+        [first, .., last] | [first @ last] => {
+            if attempt.previous().len() > REDIRECT_LIMIT {
+                return attempt.error(TOO_MANY);
+            }
+            match led(first, attempt.url()).and_then(|()| led(last, attempt.url())) {
+                Ok(()) => attempt.follow(),
+                Err(why) => attempt.error(format!("it redirects to {why}")),
+            }
+        }
+        [] => attempt.stop(),
+    });
+    Client::builder()
+        .user_agent(concat!("vcbuild/", env!("CARGO_PKG_VERSION")))
+        .proxy(Proxy::custom(move |url| proxies.of(url).cloned()))
+        .redirect(follow)
+        .dns_resolver(Arc::new(Names))
+}
+
+/// Follows redirects within a host only, and never from TLS to none: for requests that carry a login.
+pub fn within_its_host() -> redirect::Policy {
+    redirect::Policy::custom(|attempt| {
+        let Some(from) = attempt.previous().last() else { return attempt.stop() };
+        let to = attempt.url();
+        let same = from.origin() == to.origin() || (from.host_str() == to.host_str() && to.scheme() == "https");
+        if attempt.previous().len() > REDIRECT_LIMIT {
+            return attempt.error(TOO_MANY);
+        }
+        let why = format!(
+            "it redirects to {}, another server, which a login is not sent to",
+            to.host_str().unwrap_or_default()
+        );
+        if same { attempt.follow() } else { attempt.error(why) }
+    })
+}
+
+/// The system's names, without those of link-local addresses: services that trust whoever can reach them, such as a cloud's
+/// metadata, listen there. An address that the user gives as a number is not looked up.
+struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let usable: Vec<SocketAddr> = found.iter().copied().filter(|one| !is_link_local(one.ip())).collect();
+            if usable.is_empty() && !found.is_empty() {
+                return Err(
+                    format!("{} has a link-local address, which is used by its number only", name.as_str()).into()
+                );
+            }
+            Ok(Box::new(usable.into_iter()) as Addrs)
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! What can go wrong around a step, and what to do about it.
+
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::remote;
+
+/// An error of the sandbox itself; what a program in it does is a [`crate::process::Failure`].
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// A file or folder could not be used.
+    #[error("{attempt} {path}")]
+    #[diagnostic(help("{}", vcstore::file_help(source)))]
+    Io {
+        /// What was attempted, as "reading".
+        attempt: &'static str,
+        /// On what.
+        path: Utf8PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+
+    /// The store failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] vcstore::Error),
+
+    /// A build host failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    BuildHost(#[from] remote::Error),
+
+    /// A file is no longer what it was when it was opened.
+    #[error("reading {path}: it changed while it was being built from")]
+    #[diagnostic(help("run the command again when nothing writes to it"))]
+    SourceChanged {
+        /// The file.
+        path: Utf8PathBuf,
+    },
+
+    /// The machine forbids what the sandbox is made of.
+    #[error("making a sandbox: cannot {attempt}")]
+    #[diagnostic(help("{}", super::probe::advice()))]
+    Forbidden {
+        /// What is forbidden, as "make a user namespace".
+        attempt: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The machine does not let us filter system calls.
+    #[error("making a sandbox: cannot {attempt}")]
+    #[diagnostic(help("{}; --sandbox auto goes on without, which is recorded", super::probe::FILTER_ADVICE))]
+    Unfiltered {
+        /// What is not possible, as "filter system calls".
+        attempt: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// It cannot be known what the machine forbids.
+    #[error("making a sandbox: {why}")]
+    #[diagnostic(help("run the command again; if it stays so, --sandbox off goes without, which is recorded"))]
+    Broken {
+        /// What happened instead of an answer.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Wraps an I/O error with what was attempted and on what.
+    pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { attempt, path, source }
+    }
+}

@@ -1,0 +1,76 @@
+//! Whether this machine lets us make a sandbox, and what to do where it does not.
+
+use std::fs;
+use std::time::Duration;
+
+use super::layers::{Layer, Layers};
+use super::run;
+use super::spec::{Limits, Obstacle, Report, Spec};
+
+/// What takes milliseconds may take long on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a machine needs for a filter of system calls.
+pub(super) const FILTER_ADVICE: &str = "it takes a kernel with CONFIG_SECCOMP_FILTER and, in a container, a profile that lets \
+                                        programs install filters";
+
+/// Why there is no sandbox.
+#[derive(Debug, Clone)]
+pub(super) enum Refusal {
+    /// The machine does not let us.
+    Forbidden(Obstacle),
+    /// It went wrong otherwise.
+    Broken(String),
+}
+
+/// Makes a sandbox with nothing in it; tells of what layers it can be.
+pub(super) fn probe() -> Result<Layers, Refusal> {
+    let limits = Limits { time: LIMIT, memory: None, processes: None, disk: None };
+    let spec = Spec { limits, layers: Layer::ALL.to_vec(), ..Spec::empty(true) };
+    match run::run(&spec, "vcbuild sandbox") {
+        Err(failure) => Err(Refusal::Broken(failure.to_string())),
+        Ok((Report::Failed(obstacle), _)) => Err(Refusal::Forbidden(obstacle)),
+        Ok((Report::Tried(missing), _)) => Ok(Layers::without(missing)),
+        Ok((Report::Ended { status, .. }, ended)) => {
+            Err(Refusal::Broken(format!("it ended with status {status}: {}", ended.stderr)))
+        }
+    }
+}
+
+/// Says once that programs are in namespaces alone.
+pub(super) fn warn_unfiltered(obstacle: &Obstacle) {
+    tracing::warn!(
+        "programs run in a sandbox without a filter of system calls: cannot {}: {} (recorded with each action; {FILTER_ADVICE})",
+        obstacle.attempt,
+        obstacle.why,
+    );
+}
+
+/// Says once that programs run unconfined.
+pub(super) fn warn(obstacle: &Obstacle) {
+    tracing::warn!(
+        "programs run without a sandbox: cannot {}: {} (recorded with each action; {})",
+        obstacle.attempt,
+        obstacle.why,
+        advice()
+    );
+}
+
+/// What the machine's settings say of namespaces, as a way to allow them.
+pub(super) fn advice() -> String {
+    let setting = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|text| text.trim().to_owned());
+    let is = |name: &str, value: &str| setting(name).as_deref() == Some(value);
+    if is("user/max_user_namespaces", "0") {
+        "allow user namespaces: sysctl user.max_user_namespaces=15000".to_owned()
+    } else if is("kernel/unprivileged_userns_clone", "0") {
+        "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1".to_owned()
+    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for vcbuild \
+         with the rule `userns,`"
+            .to_owned()
+    } else {
+        "where this is a container, its seccomp or AppArmor profile forbids it: run the container with \
+         `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`, or build outside of it"
+            .to_owned()
+    }
+}

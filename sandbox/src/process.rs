@@ -1,0 +1,333 @@
+//! Running other programs: bounded in time and in what is kept of their output, always waited for.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use vcstore::{FULL_DISK, is_full_disk};
+
+use crate::UndeclaredAccess;
+
+/// How much of a program's standard error is kept: enough for any compiler's complaint that a person will read.
+const STDERR_LIMIT: usize = 256 << 10;
+
+/// The most that a program may write to standard output where that is read: more than any that is run for it has to say.
+pub const OUTPUT_LIMIT: usize = 256 << 20;
+
+/// What a program that ended well wrote to standard output.
+pub type Output = Vec<u8>;
+
+/// Whether standard error tells of a disk without room, as the C library and Go write it.
+fn says_full_disk(stderr: &str) -> bool {
+    let stderr = stderr.to_ascii_lowercase();
+    ["no space left on device", "disk quota exceeded"].iter().any(|known| stderr.contains(known))
+}
+
+/// Why a program did not do what it was run for.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The program does not exist, or may not be executed.
+    #[error("{program} cannot be run")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program ended with an error.
+    #[error("{}", said(program, *status, stderr))]
+    Exit {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it wrote to standard error.
+        stderr: String,
+        /// What it asked for outside of its sandbox, as far as its standard error tells.
+        undeclared: Vec<UndeclaredAccess>,
+    },
+    /// The program went over a limit and was stopped.
+    #[error("{program} was stopped: {limit}{}", after(stderr))]
+    Limit {
+        /// The program.
+        program: String,
+        /// The limit, as a sentence without its subject.
+        limit: String,
+        /// The option that sets the limit, without its dashes.
+        option: &'static str,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+    /// The program took too long and was stopped.
+    #[error("{program} was stopped after {} s", limit.as_secs())]
+    Timeout {
+        /// The program.
+        program: String,
+        /// How long it was allowed to take.
+        limit: Duration,
+    },
+    /// The program wrote more than is kept.
+    #[error("{program} wrote more than {} to standard output", vcterminal::bytes(*limit as u64))]
+    Long {
+        /// The program.
+        program: String,
+        /// How many bytes are kept.
+        limit: usize,
+    },
+    /// It did something else than it was asked for.
+    #[error("{0}")]
+    Other(String),
+    /// Its output could not be read.
+    #[error("reading what {program} writes")]
+    Read {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    /// Whether the program is not installed.
+    pub fn is_missing_program(&self) -> bool {
+        matches!(self, Self::Start { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// What the program wrote to standard error, if it ended with an error.
+    pub fn stderr(&self) -> Option<&str> {
+        match self {
+            Self::Exit { stderr, .. } => Some(stderr),
+            _ => None,
+        }
+    }
+
+    /// The same failure, with its standard error changed where it ended with an error.
+    #[must_use]
+    pub fn map_stderr(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Exit { program, status, stderr, undeclared } => {
+                Self::Exit { program, status, stderr: change(stderr), undeclared }
+            }
+            other => other,
+        }
+    }
+
+    /// What to do about it, where that is known better than what the program was run for tells.
+    pub fn advice(&self) -> Option<String> {
+        match self {
+            Self::Exit { stderr, .. } if says_full_disk(stderr) => Some(FULL_DISK.to_owned()),
+            Self::Read { source, .. } if is_full_disk(source) => Some(FULL_DISK.to_owned()),
+            Self::Exit { undeclared, .. } if !undeclared.is_empty() => {
+                let undeclared: Vec<_> = undeclared.iter().map(ToString::to_string).collect();
+                Some(format!(
+                    "it runs in a sandbox, which has only what is declared, and its words name {}: make that an input of \
+                     the source, or have the build do without (--sandbox off shows whether that was it)",
+                    undeclared.join(", ")
+                ))
+            }
+            Self::Exit { status, stderr, .. } if made_foreign_call(*status, stderr) => Some(
+                "it, or a program that it started, made a system call of another instruction set, as a 32-bit program does: \
+                 in the sandbox there are none; have the build do without, or build with --sandbox off, which is recorded"
+                    .to_owned(),
+            ),
+            Self::Limit { option, .. } => Some(format!(
+                "raise the limit with --{option}, or `{option}` in [sandbox] of the user's settings, if that much is meant"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a program, or one that a shell started and told of, was ended for a system call that it may not make.
+fn made_foreign_call(status: ExitStatus, stderr: &str) -> bool {
+    status.signal() == Some(nix::libc::SIGSYS)
+        || status.code() == Some(128 + nix::libc::SIGSYS)
+        || stderr.contains("Bad system call")
+}
+
+/// A program that ended, well or not.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub output: Output,
+    /// What it wrote to standard error; no more than a person will read.
+    pub stderr: String,
+    /// Whether it wrote more to standard output than was kept.
+    cut: bool,
+}
+
+/// Runs `command` to its end, at most for `limit`, without standard input, and gives what it wrote to standard output.
+///
+/// # Errors
+/// When the program cannot be run, does not end in time, or ends with anything but 0.
+pub fn run(command: &mut Command, limit: Duration) -> Result<Output, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    // Its arguments alone: what its environment holds, such as the address of a proxy, may be secret.
+    tracing::debug!(program, arguments = ?command.get_args(), "running");
+    let command = command.stdin(Stdio::null());
+    let Ended { status, output, stderr, .. } = run_to_end(command, &program, limit, Some(OUTPUT_LIMIT), || Ok(()))?;
+    if status.success() { Ok(output) } else { Err(Failure::Exit { program, status, stderr, undeclared: Vec::new() }) }
+}
+
+/// Runs `command` to its end, whatever that is, at most for `limit`. `most` is how much it may write to standard output; where
+/// nobody wants that, none of it is kept. `started` is called once when it runs.
+///
+/// # Errors
+/// When the program cannot be run, does not end in time, or writes more than it may.
+pub fn run_to_end(
+    command: &mut Command,
+    program: &str,
+    limit: Duration,
+    most: Option<usize>,
+    started: impl FnOnce() -> io::Result<()>,
+) -> Result<Ended, Failure> {
+    let program = program.to_owned();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| Failure::Start { program: program.clone(), source })?;
+    let deadline = Instant::now() + limit;
+    let ended = started().and_then(|()| communicate(&mut child, deadline, most.unwrap_or_default()));
+    if !matches!(ended, Ok(Some(_))) {
+        // Killing what has just ended by itself fails, and that is as good.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    match ended {
+        Ok(Some(ended)) => match most {
+            Some(limit) if ended.cut => Err(Failure::Long { program, limit }),
+            _ => Ok(ended),
+        },
+        Ok(None) => Err(Failure::Timeout { program, limit }),
+        Err(source) => Err(Failure::Read { program, source }),
+    }
+}
+
+/// Reads both streams to their ends and waits for the program; `None` when the deadline came first.
+fn communicate(child: &mut Child, deadline: Instant, most: usize) -> io::Result<Option<Ended>> {
+    let (sender, receiver) = mpsc::channel();
+    let stdout = read(child.stdout.take(), most, sender.clone());
+    let stderr = read(child.stderr.take(), STDERR_LIMIT, sender);
+    for _ in 0..2 {
+        if receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
+            return Ok(None);
+        }
+    }
+    let join = |reader: thread::JoinHandle<io::Result<(Vec<u8>, u64)>>| {
+        reader.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread failed")))
+    };
+    let ((output, dropped), (stderr, _)) = (join(stdout)?, join(stderr)?);
+    let (stderr, cut) = (String::from_utf8_lossy(&stderr).into_owned(), dropped > 0);
+    // Both streams are closed, so the program ends now or closed them itself: then it gets the rest of its time.
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(Ended { status, output, stderr, cut }));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Reads a stream to its end on a thread of its own, keeps its first `limit` bytes, counts the others, and tells when the end
+/// was reached.
+fn read(
+    stream: Option<impl Read + Send + 'static>,
+    limit: usize,
+    done: mpsc::Sender<()>,
+) -> thread::JoinHandle<io::Result<(Vec<u8>, u64)>> {
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        let result = stream.map_or(Ok(0), |mut stream| {
+            stream.by_ref().take(limit as u64).read_to_end(&mut kept)?;
+            io::copy(&mut stream, &mut io::sink())
+        });
+        // Nobody listens any more after a timeout.
+        let _ = done.send(());
+        result.map(|dropped| (kept, dropped))
+    })
+}
+
+/// The last words of a program that was stopped.
+fn after(stderr: &str) -> String {
+    match stderr.trim() {
+        "" => String::new(),
+        stderr => format!("; before that it said:\n{stderr}"),
+    }
+}
+
+fn said(program: &str, status: ExitStatus, stderr: &str) -> impl fmt::Display {
+    match stderr.trim() {
+        "" => format!("{program} ended with {status} and said nothing"),
+        stderr => stderr.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::{Failure, run, run_to_end};
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_and_words_are_kept_apart() {
+        assert_eq!(run(&mut sh("echo out; echo err >&2"), Duration::from_secs(10)).unwrap(), b"out\n");
+        let failure = run(&mut sh("echo out; echo err >&2; exit 3"), Duration::from_secs(10)).unwrap_err();
+        assert_eq!(failure.to_string(), "err");
+        let silent = run(&mut sh("exit 3"), Duration::from_secs(10)).unwrap_err();
+        assert_eq!(silent.to_string(), "sh ended with exit status: 3 and said nothing");
+    }
+
+    #[test]
+    fn more_output_than_a_pipe_holds_is_read_and_too_many_words_are_cut() {
+        let script = "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; exit 1";
+        let Err(Failure::Exit { stderr, .. }) = run(&mut sh(script), Duration::from_secs(10)) else {
+            panic!("must fail");
+        };
+        assert_eq!(stderr.len(), super::STDERR_LIMIT);
+    }
+
+    #[test]
+    fn output_is_kept_as_far_as_it_is_wanted_and_the_program_ends_by_itself() {
+        let run = |most| {
+            let ended = run_to_end(
+                &mut sh("head -c 300000 /dev/zero; echo end >&2"),
+                "head",
+                Duration::from_secs(10),
+                most,
+                || Ok(()),
+            );
+            ended.map(|ended| (ended.output.len(), ended.status.success(), ended.stderr))
+        };
+        assert_eq!(run(Some(300_000)).unwrap(), (300_000, true, "end\n".to_owned()));
+        assert_eq!(run(None).unwrap(), (0, true, "end\n".to_owned()));
+        assert_eq!(run(Some(250_000)).unwrap_err().to_string(), "head wrote more than 250 kB to standard output");
+    }
+
+    #[test]
+    fn what_takes_too_long_is_stopped_and_what_is_absent_is_said_so() {
+        let start = Instant::now();
+        let failure = run(&mut sh("exec sleep 60"), Duration::from_millis(100)).unwrap_err();
+        assert!(matches!(failure, Failure::Timeout { .. }), "{failure}");
+        assert!(start.elapsed() < Duration::from_secs(30));
+        let failure = run(&mut Command::new("vcbuild-no-such-program"), Duration::from_secs(1)).unwrap_err();
+        assert!(failure.is_missing_program());
+    }
+}

@@ -1,0 +1,267 @@
+//! The other side: runs on the build host, for as long as the connection lasts.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use vcnetwork::causes;
+use vcstore::{Digest, Store};
+
+use super::place::MARK;
+use super::protocol::{self, Changed, Given, Gone, Hello, Made, Open, Ran, Request};
+use super::tree::{self, Memory, Tree};
+use crate::explain::explain;
+use crate::plain::{Folder, Plain};
+use crate::run;
+use crate::spec::{Limits, Mount, Obstacle, Report};
+use crate::{Mode, PRIVATE_MODE, Sandbox};
+
+/// The cache of what was sent: files by their hashes, and folders of them.
+const CACHE: &str = "host";
+
+/// How often it is looked whether a program still runs, in milliseconds.
+const TICK: u8 = 200;
+
+/// Runs steps that are asked for over standard input until it ends.
+///
+/// # Errors
+/// When the connection fails, or this machine's disk does.
+pub fn serve(store: &Store) -> io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the other end of the connection reads it, not a person")]
+    let (mut from, mut to) = (BufReader::new(io::stdin()), BufWriter::new(io::stdout()));
+    writeln!(to, "\n{MARK}ready")?;
+    to.flush()?;
+    let open: Open = protocol::receive(&mut from)?;
+    let sandbox = Sandbox::find(open.mode, Limits::default());
+    let folder = store.temp_dir().map_err(io::Error::other)?;
+    let place = Utf8PathBuf::try_from(folder.path().join("root")).map_err(io::Error::other)?;
+    protocol::send(&mut to, &hello(&sandbox, open.mode, &place))?;
+    let cache = store.cache_dir(CACHE).map_err(io::Error::other)?;
+    let bench = Bench { store, cache, sandbox, place, memory: Memory::default() };
+    loop {
+        let request: Request = match protocol::receive(&mut from) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            request => request?,
+        };
+        bench.run(request, &mut from, &mut to)?;
+    }
+}
+
+fn hello(sandbox: &Sandbox, mode: Mode, place: &Utf8Path) -> Hello {
+    let (confined, confinement) = (sandbox.is_confined(), sandbox.confinement());
+    let refusal = |error: &crate::Error| {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{error}{cause}")
+    };
+    let refused = confined.as_ref().err().map(refusal);
+    let confined = confined.unwrap_or(false);
+    let confinement = confinement.unwrap_or_default();
+    let warning = (!confined && mode == Mode::Auto).then(|| confinement.clone());
+    Hello { confined, confinement, warning, refusal: refused, place: place.to_string() }
+}
+
+/// What steps are run with.
+struct Bench<'a> {
+    store: &'a Store,
+    cache: Utf8PathBuf,
+    sandbox: Sandbox,
+    /// Stands for `/` where programs are not confined.
+    place: Utf8PathBuf,
+    memory: Memory,
+}
+
+impl Bench<'_> {
+    fn run(&self, request: Request, from: &mut BufReader<io::Stdin>, to: &mut impl Write) -> io::Result<()> {
+        let Request { program, mut spec, given } = request;
+        if given.len() != spec.mounts.len() {
+            return Err(io::Error::other("a step's mounts and what they hold are not the same number"));
+        }
+        self.get(&given, from, to)?;
+        let folder = self.sandbox.workplace(self.store).map_err(|error| io::Error::other(error.to_string()))?;
+        if !spec.confined {
+            self.clear()?;
+        }
+        for (number, (mount, given)) in spec.mounts.iter_mut().zip(&given).enumerate() {
+            // Within a sandbox that is being made, a link would lead elsewhere.
+            let place = self.lay(mount, given, spec.confined, &folder.path().join(number.to_string()))?;
+            mount.host = place.canonicalize_utf8()?;
+        }
+        spec.layers = if spec.confined { self.sandbox.layers() } else { Vec::new() };
+        let connected = Connected::watch();
+        let ended = run::run(&spec, &program);
+        drop(connected);
+        let (report, output, stderr) = match ended {
+            Ok((report, ended)) => (report, ended.output, ended.stderr),
+            Err(failure) => {
+                let obstacle = Obstacle { attempt: format!("start {program}"), errno: None, why: causes(&failure) };
+                (Report::Failed(obstacle), Vec::new(), String::new())
+            }
+        };
+        let undeclared = if spec.confined { explain(&stderr, &spec) } else { Vec::new() };
+        let mut changed = Changed::default();
+        for (number, (mount, given)) in spec.mounts.iter().zip(&given).enumerate() {
+            if let Given::Tree(before) = given
+                && mount.writable
+            {
+                let after = Tree::read(&mount.host, &self.memory)?;
+                changed.gone.extend(before.gone(&after).map(|path| Gone { mount: number, path: path.clone() }));
+                let made = before.changes(&after);
+                let made = made.map(|(path, node)| Made { mount: number, path: path.clone(), node: node.clone() });
+                changed.made.extend(made);
+            }
+        }
+        let ran = Ran { report, stderr, undeclared, output: output.len() as u64, changed };
+        protocol::send(&mut *to, &ran)?;
+        to.write_all(&output)?;
+        to.flush()?;
+        self.give(&ran.changed.made, &spec.mounts, from, to)
+    }
+
+    /// Gets the files that are not here yet.
+    fn get(&self, given: &[Given], from: &mut BufReader<io::Stdin>, to: &mut impl Write) -> io::Result<()> {
+        let trees = given.iter().filter_map(|given| match given {
+            Given::Tree(tree) => Some(tree),
+            Given::Cache(_) => None,
+        });
+        let files: BTreeSet<(Digest, u64)> =
+            trees.flat_map(Tree::files).map(|(_, digest, size)| (digest, size)).collect();
+        // A machine that lost its power may have left a file that is shorter than it was.
+        let here = |digest: &Digest, size| fs::metadata(self.content(digest)).is_ok_and(|meta| meta.len() == size);
+        let lacking: Vec<_> = files.into_iter().filter(|(digest, size)| !here(digest, *size)).collect();
+        protocol::send(to, &lacking.iter().map(|(digest, _)| digest).collect::<Vec<_>>())?;
+        for (digest, size) in lacking {
+            let place = self.content(&digest);
+            let folder = place.parent().unwrap_or(&self.cache);
+            fs::create_dir_all(folder)?;
+            // Under a name of its own: another connection may bring the same.
+            let new = folder.join(format!(".{}.{}", digest.hex(), std::process::id()));
+            let _ = fs::remove_file(&new);
+            tree::receive(from, &digest, size, new.as_std_path())?;
+            fs::rename(&new, &place)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what is mounted where it is mounted from. What may only be read is shared by all steps, and made once.
+    fn lay(&self, mount: &Mount, given: &Given, confined: bool, new: &Utf8Path) -> io::Result<Utf8PathBuf> {
+        let inside = self.place.join(mount.inside.strip_prefix("/").unwrap_or(&mount.inside));
+        let parent = inside.parent().unwrap_or(&self.place).to_owned();
+        let content = |digest: &Digest| Ok(self.content(digest));
+        // Without a sandbox that mounts it, a link shows it.
+        let link = |to: &Utf8Path| -> io::Result<()> {
+            if confined {
+                return Ok(());
+            }
+            fs::create_dir_all(&parent)?;
+            symlink(to, &inside)
+        };
+        match given {
+            Given::Cache(name) => {
+                let cache =
+                    self.sandbox.cache(self.store, name).map_err(|error| io::Error::other(error.to_string()))?;
+                link(&cache)?;
+                Ok(cache)
+            }
+            Given::Tree(tree) if mount.writable => {
+                let place = if confined { new } else { &inside };
+                fs::create_dir_all(if confined { new.parent().unwrap_or(new) } else { &parent })?;
+                tree.make(place, content)?;
+                if place.is_dir() {
+                    fs::set_permissions(place, Permissions::from_mode(PRIVATE_MODE))?;
+                }
+                Ok(place.to_owned())
+            }
+            Given::Tree(tree) => {
+                let place = self.cache.join("trees").join(tree.digest()?.hex());
+                if place.symlink_metadata().is_err() {
+                    fs::create_dir_all(self.cache.join("trees"))?;
+                    tree.make(new, content)?;
+                    match fs::rename(new, &place) {
+                        // Another connection made it meanwhile.
+                        Err(_) if place.symlink_metadata().is_ok() => {}
+                        renamed => renamed?,
+                    }
+                }
+                link(&place)?;
+                Ok(place)
+            }
+        }
+    }
+
+    /// Sends what is wanted of what a program made.
+    fn give(
+        &self,
+        made: &[Made],
+        mounts: &[Mount],
+        from: &mut BufReader<io::Stdin>,
+        to: &mut impl Write,
+    ) -> io::Result<()> {
+        let wanted: Vec<Digest> = protocol::receive(from)?;
+        for digest in wanted {
+            let is_it = |one: &&Made| matches!(&one.node, tree::Node::File { digest: its, .. } if *its == digest);
+            let one = made.iter().find(is_it).ok_or_else(|| io::Error::other(format!("{digest} was not made")))?;
+            let top = &mounts[one.mount].host;
+            let file = if one.path.is_empty() {
+                Plain::open(top)?
+            } else {
+                let folder = Folder::open(top).map_err(|error| io::Error::other(error.to_string()))?;
+                folder.file(Utf8Path::new(&one.path), u64::MAX)?
+            };
+            io::copy(&mut file.content(), to)?;
+        }
+        to.flush()
+    }
+
+    /// Empties the folder that stands for `/`, but for the home and the folder for temporary files, which are made anew.
+    fn clear(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for name in ["home", "tmp"] {
+            fs::create_dir_all(self.place.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Where the content of a file is.
+    fn content(&self, digest: &Digest) -> Utf8PathBuf {
+        let hex = digest.hex();
+        self.cache.join("files").join(&hex[..2]).join(&hex)
+    }
+}
+
+/// Watches, while a program runs, whether the connection is still there; ends this process when it is not, whereupon the
+/// sandbox's supervisor ends the program.
+struct Connected(Arc<AtomicBool>);
+
+impl Connected {
+    fn watch() -> Self {
+        let running = Arc::new(AtomicBool::new(true));
+        let watched = Arc::clone(&running);
+        std::thread::spawn(move || {
+            let stdin = io::stdin();
+            while watched.load(Ordering::Acquire) {
+                let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+                // Nobody has anything to say while a program runs: what can be read is the end.
+                let heard = poll(&mut fds, PollTimeout::from(TICK)).is_ok_and(|count| count > 0);
+                if heard && watched.load(Ordering::Acquire) {
+                    std::process::exit(1);
+                }
+            }
+        });
+        Self(running)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
