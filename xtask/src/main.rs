@@ -8,6 +8,8 @@ mod error;
 mod fuzz;
 mod lab;
 #[cfg(test)]
+mod map;
+#[cfg(test)]
 mod named;
 mod packages;
 mod push_bench;
