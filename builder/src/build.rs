@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
+use vcregistry::caches;
 use vcsandbox::{Environment, Sandbox};
 use vcstore::{Action, Compression, Digest, Image, Outputs, Platform, Store};
 
@@ -17,13 +18,11 @@ use crate::image::{self, About, Assembly, OwnLayer};
 use crate::layer::Contents;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::project::{
-    CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, full_reference, is_file_name,
-};
+use crate::project::{CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, is_file_name};
 use crate::provenance::{self, Provenance, Recipe};
 use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::{Source, real_path};
-use crate::{Error, cargo, command, files, go, prebuilt, substituter};
+use crate::{Error, cargo, command, files, go, prebuilt};
 
 /// What to build, every choice made.
 #[derive(Debug)]
@@ -141,7 +140,7 @@ pub(crate) fn images(
         archive(store, &images, &provenance, &request.out.join(name), progress)
     };
     pool.install(|| archives.par_iter().map(write).collect::<Result<(), Error>>())?;
-    substituter::remember(store, images.values(), progress.used())?;
+    caches::remember(store, images.values(), progress.used())?;
     let built = names.images.iter().map(|(reference, (component, _))| Built {
         component: component.name.clone(),
         image: images[reference.as_str()].clone(),
@@ -219,7 +218,7 @@ impl<'a> Names<'a> {
         for component in &request.components {
             for platform in &request.platforms {
                 let values = [("arch", platform.architecture.as_str()), ("version", version)];
-                let reference = full_reference(&component.image.fill(&values)).map_err(Error::Usage)?;
+                let reference = vcstore::reference::full(&component.image.fill(&values)).map_err(Error::Usage)?;
                 let archive = component.archive.fill(&values);
                 if !is_file_name(&archive) {
                     let why =

@@ -2,15 +2,16 @@
 //! private files projects may use. A project's file cannot say these things: whoever wrote it would decide what other
 //! projects' builds are made of.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use camino::Utf8PathBuf;
 use serde::Deserialize;
+use vcregistry::settings::{CacheSettings, Registries};
 use vcsandbox::{SandboxTable, Settings};
+use vcstore::text;
 use vcstore::{config_folder, path_variable};
 
-use crate::{Error, text};
+use crate::Error;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -18,10 +19,10 @@ use crate::{Error, text};
 pub(crate) struct Config {
     /// Caches of records and blobs.
     #[serde(default)]
-    pub(crate) caches: Caches,
+    pub(crate) caches: CacheSettings,
     /// How registries are reached, by the host in an image's reference.
     #[serde(default)]
-    pub(crate) registries: BTreeMap<String, Registry>,
+    pub(crate) registries: Registries,
     /// Files and folders that a project's file may have read although other users of this machine cannot read them.
     #[serde(default, rename = "allow-paths")]
     pub(crate) allow_paths: Vec<Utf8PathBuf>,
@@ -31,35 +32,6 @@ pub(crate) struct Config {
     /// The file itself, if there is one.
     #[serde(skip)]
     path: Utf8PathBuf,
-}
-
-/// `[caches]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Caches {
-    /// Addresses of caches that are asked before an action runs.
-    #[serde(default)]
-    pub(crate) substituters: Vec<String>,
-    /// Public keys whose records are taken.
-    #[serde(default)]
-    pub(crate) trusted_keys: Vec<String>,
-    /// The file of the secret key that signs what is pushed.
-    pub(crate) sign_key: Option<Utf8PathBuf>,
-    /// How many seconds a cache may be silent before it is left out for the rest of a run.
-    pub(crate) timeout: Option<u64>,
-}
-
-/// `[registries."HOST"]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Registry {
-    /// Whether it is spoken to without TLS. Loopback addresses are unless this says false.
-    pub(crate) plain_http: Option<bool>,
-    /// Registries, as HOST or HOST/PREFIX, that are asked before it.
-    #[serde(default)]
-    pub(crate) mirrors: Vec<String>,
-    /// A file of certificates that vouch for it besides the system's.
-    pub(crate) ca: Option<Utf8PathBuf>,
 }
 
 impl Config {

@@ -8,8 +8,6 @@ use vcsandbox::process;
 use vcstore::Platform;
 use vcterminal::Exit;
 
-use crate::registry;
-
 /// An error of vcbuild.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
@@ -236,15 +234,15 @@ pub(crate) enum Error {
          have as a file",
         miette::Diagnostic::help(source.as_ref()).map(|help| help.to_string()).unwrap_or_default()
     ))]
-    Pull { reference: String, registry: String, source: Box<registry::Error> },
+    Pull { reference: String, registry: String, source: Box<vcregistry::Error> },
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Registry(#[from] registry::Error),
+    Registry(#[from] vcregistry::Error),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Cache(#[from] crate::substituter::Error),
+    Cache(#[from] vcregistry::caches::Error),
 
     #[error("reading the settings {path}")]
     #[diagnostic(help("correct the line; docs/caches.md lists what the file may say"))]

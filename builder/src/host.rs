@@ -133,7 +133,7 @@ pub(crate) fn content(path: &Utf8Path, store: &Store) -> Result<FileHash, Error>
     let content = Listing::all(&path)?.hash();
     // What cannot be remembered is found again.
     let known = Known { state, content: content.clone() };
-    let _ = crate::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
+    let _ = vcstore::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
     Ok(content)
 }
 

@@ -33,14 +33,6 @@ pub fn provenance(bytes: &[u8]) {
     });
 }
 
-/// A record of an action, as a cache has it.
-pub fn record(bytes: &[u8]) {
-    if let Ok(record) = serde_json::from_slice::<vcstore::Record>(bytes) {
-        let _ = (record.key(), record.signed_bytes());
-        let _ = crate::substituter::hostile(&record);
-    }
-}
-
 /// A toolchain's archive.
 pub fn toolchain(bytes: &[u8]) {
     with_file(bytes, |path, folder| {
@@ -72,7 +64,6 @@ mod tests {
         hostile("project", super::project);
         hostile("lock", super::lock);
         hostile("provenance", super::provenance);
-        hostile("record", super::record);
         hostile("toolchain", super::toolchain);
     }
 }

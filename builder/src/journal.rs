@@ -69,7 +69,7 @@ pub(crate) fn add(store: &Store, build: &Build) -> Result<(), Error> {
     // Two builds that begin in one millisecond are told apart by their processes.
     let path = folder.join(format!("{:015}-{}.json", build.began, std::process::id()));
     let text = serde_json::to_vec(build).map_err(|why| Error::Internal(format!("writing {path}: {why}")))?;
-    crate::atomic::replace(&path, &text).map_err(Error::io("writing", &path))?;
+    vcstore::atomic::replace(&path, &text).map_err(Error::io("writing", &path))?;
     let files = files(store)?;
     for old in files.iter().rev().skip(KEPT) {
         match fs::remove_file(old) {

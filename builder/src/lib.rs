@@ -5,7 +5,6 @@
 //! Every step is an action of the store, so that nothing is done twice. `build` is the whole of it, `cli` its commands.
 
 mod allowed;
-mod atomic;
 mod base;
 mod build;
 mod cargo;
@@ -36,12 +35,9 @@ mod prebuilt;
 mod progress;
 mod project;
 mod provenance;
-mod registry;
 mod report;
 mod site;
 mod source;
-mod substituter;
-mod text;
 mod words;
 
 pub(crate) use error::Error;

@@ -8,8 +8,10 @@ use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vcnetwork::Network;
+use vcstore::text;
 use vcstore::{ActionKey, Digest, Image, Platform, Record};
 
+use crate::Error;
 use crate::base::Spec;
 use crate::build::Request;
 use crate::graph::{self, Records, Step};
@@ -17,7 +19,6 @@ use crate::image::About;
 use crate::lock::Lock;
 use crate::project::{Kind, Project, SourceTable};
 use crate::source::Edit;
-use crate::{Error, text};
 
 /// The document's name in an archive.
 pub(crate) const NAME: &str = "provenance.json";

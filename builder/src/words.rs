@@ -21,8 +21,8 @@ pub(crate) fn kept(store: &Store, action: &Action, error: Error) -> Error {
     let Some(words) = said(&error) else { return error };
     let path = store.path().join("logs").join(format!("{}.log", file_stem(action)));
     let folder = path.parent().unwrap_or(store.path());
-    let written =
-        fs::create_dir_all(folder).and_then(|()| crate::atomic::replace(&path, vcterminal::masked(&words).as_bytes()));
+    let written = fs::create_dir_all(folder)
+        .and_then(|()| vcstore::atomic::replace(&path, vcterminal::masked(&words).as_bytes()));
     match written {
         Ok(()) => {
             let shown = Shown(shorten(words.trim_end()));

@@ -1,5 +1,5 @@
-//! `vcbuild::hostile::record` against hostile input.
+//! `vcregistry::caches::hostile` against hostile input.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcbuild::hostile::record(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vcregistry::caches::hostile(bytes));

@@ -23,6 +23,14 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOC
 /// How a folder on the way is opened.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::DIRECTORY);
 
+/// Reads a text file of a source, which its author may have made a link, a pipe or a device.
+///
+/// # Errors
+/// As [`vcstore::text::read`], and when it is not a plain file.
+pub fn read_text(path: &Utf8Path) -> io::Result<String> {
+    vcstore::text::read_from(Plain::follow(path)?.content())
+}
+
 /// Why something is not taken as a file. The texts follow the name of what it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {

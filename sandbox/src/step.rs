@@ -5,12 +5,12 @@ use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Store;
+use vcstore::utf8;
 
 use super::remote::{self, Session};
 use super::spec::{Limits, Link, Mount, Program, Spec};
 use super::{Environment, Folder, Sandbox};
 use crate::{Error, process};
-use vcstore::utf8;
 
 /// The folders of a system that its programs and their libraries are in.
 pub const SYSTEM_FOLDERS: [&str; 8] =

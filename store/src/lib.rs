@@ -10,6 +10,7 @@
 
 mod action;
 pub mod archive;
+pub mod atomic;
 mod blob;
 mod bounded;
 mod closure;
@@ -24,11 +25,13 @@ pub mod layer;
 mod owner;
 mod paths;
 mod record;
+pub mod reference;
 mod remove;
 mod roots;
 mod session;
 mod store;
 mod tarball;
+pub mod text;
 mod tree;
 mod usage;
 mod verify;

@@ -13,6 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, Os};
 use vcdebian::{Options, Selection};
+use vcstore::reference;
 use vcstore::{Action, Compression, Digest, Image, Layer, Outputs, Platform, PlatformImage, Store};
 
 use self::from_packages::FromPackages;
@@ -20,7 +21,6 @@ pub(crate) use self::packages::{Package, described_in, packages, status};
 use crate::contents::outline;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::project::parse_reference;
 use crate::{Error, image};
 
 /// The base of [`Spec::Registry`] where no reference is given, and of a build that says nothing about its base.
@@ -66,7 +66,7 @@ impl FromStr for Spec {
             "" => Err(bad("it names no file".to_owned())),
             path => Ok(Utf8PathBuf::from(path)),
         };
-        let reference = |text: &str| parse_reference(text).map(Self::Registry).map_err(bad);
+        let reference = |text: &str| reference::parse(text).map(Self::Registry).map_err(bad);
         match (text, text.split_once(':')) {
             ("debian", _) => Ok(Self::Debian(Box::default())),
             ("static", _) => Ok(Self::Static(Box::default())),

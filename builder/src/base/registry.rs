@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use vcnetwork::Network;
+use vcregistry::{Document, INDEXES, MANIFESTS, OLD_MANIFEST, Patience, Repository};
 use vcstore::{Action, Blob, Digest, Outputs, Platform, Store};
 
 use super::{Base, digest};
@@ -14,7 +15,6 @@ use crate::config::Config;
 use crate::lock::Lock;
 use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
-use crate::registry::{self, Document, INDEXES, MANIFESTS, OLD_MANIFEST, Patience, Repository};
 
 /// How many layers are pulled at once.
 const AT_ONCE: usize = 4;
@@ -73,9 +73,9 @@ impl<'a> Image<'a> {
         let permit = network.permit(format!("pulling base {}", reference.whole()))?;
         let config = Config::of_user()?;
         let (registry, name) = (reference.registry(), reference.repository());
-        let repository = Repository::to_read(registry, name, &config, Patience::MUCH, permit);
+        let repository = Repository::to_read(registry, name, &config.registries, Patience::MUCH, permit);
         let repository = repository.map_err(failed(reference))?;
-        Ok(Self { reference, repository, runtime: registry::runtime().map_err(failed(reference))? })
+        Ok(Self { reference, repository, runtime: vcregistry::runtime().map_err(failed(reference))? })
     }
 
     /// The digest of the manifest for `platform`.
@@ -156,7 +156,7 @@ impl<'a> Image<'a> {
         let Document { bytes, media_type } = self.document(&manifest.to_string())?;
         let blobs = blobs(self.reference, &bytes, &media_type)?;
         let pulls = blobs.iter().map(|blob| self.repository.pull_blob(*blob, store));
-        self.runtime.block_on(registry::several(AT_ONCE, pulls)).map_err(failed(self.reference))?;
+        self.runtime.block_on(vcregistry::several(AT_ONCE, pulls)).map_err(failed(self.reference))?;
         outputs(&bytes, media_type, blobs, store)
     }
 
@@ -172,8 +172,8 @@ impl<'a> Image<'a> {
 /// Takes a manifest and everything it names from a folder of inputs.
 fn take(reference: &Reference, manifest: &Digest, folder: InputsDir<'_>, store: &Store) -> Result<Outputs, Error> {
     let attempt = format!("taking base {}", reference.whole());
-    let bytes = folder.read(manifest, registry::DOCUMENT_LIMIT, &attempt)?;
-    let media_type = registry::media_type(&bytes).map_err(|why| bad(reference, why.to_string()))?;
+    let bytes = folder.read(manifest, vcregistry::DOCUMENT_LIMIT, &attempt)?;
+    let media_type = vcregistry::media_type(&bytes).map_err(|why| bad(reference, why.to_string()))?;
     let blobs = blobs(reference, &bytes, &media_type)?;
     blobs.iter().try_for_each(|blob| folder.take(&blob.digest, store, &attempt))?;
     outputs(&bytes, media_type, blobs, store)
@@ -222,7 +222,7 @@ fn bad(reference: &Reference, why: String) -> Error {
     Error::BaseImage { base: reference.whole(), why }
 }
 
-fn failed(reference: &Reference) -> impl Fn(registry::Error) -> Error {
+fn failed(reference: &Reference) -> impl Fn(vcregistry::Error) -> Error {
     let (reference, registry) = (reference.whole(), reference.registry().to_owned());
     move |error| Error::Pull { reference: reference.clone(), registry: registry.clone(), source: Box::new(error) }
 }

@@ -9,17 +9,18 @@ use vcsandbox::Step;
 use vcsandbox::elf::Machine;
 use vcsandbox::plain::Folder;
 use vcsandbox::process;
+use vcstore::atomic;
 use vcstore::{Action, Blob, Outputs};
 
 use super::Error;
 use super::toolchain::{Target, Toolchain};
 use super::trust::Trust;
 use super::workspace::{Crates, PLACE};
+use crate::host;
 use crate::listing::Listing;
 use crate::project::CargoProgram;
 use crate::site::{Site, Wanted};
 use crate::source::{FileHash, Reader};
-use crate::{atomic, host};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
 const RECIPE: u32 = 3;

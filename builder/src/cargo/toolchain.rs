@@ -7,13 +7,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 use vcnetwork::Network;
 use vcnetwork::http;
+use vcsandbox::plain;
 use vcsandbox::process;
 use vcsandbox::{Folder, SYSTEM_FOLDERS, Step};
 use vcstore::{Platform, Store};
 
 use super::Error;
 use crate::source::FileHash;
-use crate::{host, platform, text};
+use crate::{host, platform};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -130,7 +131,7 @@ fn refuse_folder(dir: &Utf8Path) -> Result<(), Error> {
     let files =
         dir.ancestors().flat_map(|folder| ["rust-toolchain", "rust-toolchain.toml"].map(|name| folder.join(name)));
     for file in files {
-        let Ok(text) = text::of_source(&file) else { continue };
+        let Ok(text) = plain::read_text(&file) else { continue };
         let names_folder = match toml::from_str::<toml::Table>(&text) {
             Ok(table) => table.get("toolchain").is_some_and(|toolchain| toolchain.get("path").is_some()),
             // The older form is a name, or a path, and nothing else.

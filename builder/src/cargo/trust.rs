@@ -2,11 +2,11 @@
 //! can leave in Cargo's folder whatever it likes, which Cargo would take for what it compiled, of another source too.
 
 use serde::Serialize;
+use vcsandbox::plain;
 
 use super::workspace::MANIFEST;
 use crate::listing::Listing;
 use crate::source::FileHash;
-use crate::text;
 
 /// The script that Cargo runs where a manifest does not say otherwise.
 const SCRIPT: &str = "build.rs";
@@ -68,7 +68,7 @@ fn runs_code(listing: &Listing) -> Result<bool, crate::Error> {
             continue;
         }
         let file = listing.place(path);
-        let manifest = text::of_source(&file).map_err(crate::Error::io("reading", &file))?;
+        let manifest = plain::read_text(&file).map_err(crate::Error::io("reading", &file))?;
         if listing.paths().any(|other| other == path.with_file_name(SCRIPT)) || manifest_runs_code(&manifest) {
             return Ok(true);
         }

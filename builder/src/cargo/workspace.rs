@@ -8,6 +8,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use cargo_metadata::{Metadata, TargetKind};
 use serde::Deserialize;
+use vcsandbox::plain;
 use vcsandbox::process;
 use vcstore::Store;
 use vcstore::utf8;
@@ -18,7 +19,6 @@ use crate::lock::PinnedCrate;
 use crate::project::CargoProgram;
 use crate::site::{Site, Wanted};
 use crate::source::{FileHash, Source};
-use crate::text;
 
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -162,7 +162,7 @@ impl Crates {
     /// Cargo fetches, which checks them. None when it needs none.
     pub(super) fn of(toolchain: &Toolchain, dir: &Utf8Path, site: &Site<'_>) -> Result<Option<Self>, crate::Error> {
         let path = dir.join(LOCK);
-        let lock = text::of_source(&path).map_err(crate::Error::io("reading", &path))?;
+        let lock = plain::read_text(&path).map_err(crate::Error::io("reading", &path))?;
         // A package of the workspace itself has no source.
         if !lock.lines().any(|line| line.starts_with("source = ")) {
             return Ok(None);
@@ -203,7 +203,7 @@ pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error
         checksum: Option<String>,
     }
     let path = dir.join(LOCK);
-    let text = text::of_source(&path).map_err(crate::Error::io("reading", &path))?;
+    let text = plain::read_text(&path).map_err(crate::Error::io("reading", &path))?;
     let locked: Locked = toml::from_str(&text).map_err(|why| Error::Lock { path, source: Box::new(why) })?;
     let pin = |Package { name, version, source, checksum }| {
         // A package of the workspace itself has no source; one of a repository has no checksum, but its commit there.

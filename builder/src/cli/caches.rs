@@ -6,12 +6,13 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use clap::Args;
 use vcnetwork::Network;
+use vcregistry::caches::{self, Address, Caches, Keyring, PublicKey, SecretKey, TIMEOUT};
+use vcregistry::settings::CacheSettings;
 use vcstore::Store;
 
 use crate::Error;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::project::Project;
-use crate::substituter::{self, Address, Caches, Keyring, PublicKey, SecretKey, TIMEOUT};
 
 #[derive(Debug, Args)]
 pub(super) struct CacheOptions {
@@ -69,17 +70,17 @@ impl CacheOptions {
             return Ok(store);
         }
         let timeout = self.cache_timeout.or(config.caches.timeout).map_or(TIMEOUT, Duration::from_secs);
-        Ok(store.with_substituter(Arc::new(Caches::new(addresses, trusted, timeout, network, &config)?)))
+        Ok(store.with_substituter(Arc::new(Caches::new(addresses, trusted, timeout, network, &config.registries)?)))
     }
 }
 
 /// The key that signs what is pushed, if any: of this file, else of the user's settings.
-pub(super) fn sign_key(file: Option<&Utf8PathBuf>, caches: &config::Caches) -> Result<Option<SecretKey>, Error> {
+pub(super) fn sign_key(file: Option<&Utf8PathBuf>, caches: &CacheSettings) -> Result<Option<SecretKey>, Error> {
     Ok(file.or(caches.sign_key.as_ref()).map(|path| SecretKey::read(path)).transpose()?)
 }
 
 /// The addresses of caches.
 pub(super) fn parse<'a>(texts: impl IntoIterator<Item = &'a String>) -> Result<Vec<Address>, Error> {
-    let address = |text: &String| text.parse().map_err(|why| Error::from(substituter::Error::BadAddress(why)));
+    let address = |text: &String| text.parse().map_err(|why| Error::from(caches::Error::BadAddress(why)));
     texts.into_iter().map(address).collect()
 }

@@ -158,9 +158,9 @@ fn key(name: &str) -> String {
 /// Writes the file; over one that is there only when that is asked for.
 fn write(path: &Utf8Path, text: &str, force: bool) -> Result<(), Error> {
     if force {
-        return crate::atomic::replace(path, text.as_bytes()).map_err(Error::io("writing", path));
+        return vcstore::atomic::replace(path, text.as_bytes()).map_err(Error::io("writing", path));
     }
-    crate::atomic::create(path, text.as_bytes(), 0o644).map_err(|error| match error.kind() {
+    vcstore::atomic::create(path, text.as_bytes(), 0o644).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => Error::ProjectExists { path: path.to_owned() },
         _ => Error::io("writing", path)(error),
     })

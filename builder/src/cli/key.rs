@@ -3,10 +3,10 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use vcregistry::caches::SecretKey;
 use vcterminal::{Exit, Output, Text};
 
 use crate::Error;
-use crate::substituter::SecretKey;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -58,6 +58,7 @@ fn generate(name: &str, dir: &Utf8Path) -> Result<(SecretKey, Vec<Utf8PathBuf>),
     let key = SecretKey::generate(name)?;
     let (secret, public) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.pub")));
     key.write(&secret)?;
-    crate::atomic::replace(&public, format!("{}\n", key.public()).as_bytes()).map_err(Error::io("writing", &public))?;
+    vcstore::atomic::replace(&public, format!("{}\n", key.public()).as_bytes())
+        .map_err(Error::io("writing", &public))?;
     Ok((key, vec![secret, public]))
 }

@@ -2,6 +2,7 @@
 
 use camino::Utf8Path;
 use vcnetwork::Network;
+use vcstore::reference;
 use vcstore::{Image, Platform, Store};
 
 use super::Common;
@@ -9,7 +10,6 @@ use crate::Error;
 use crate::base;
 use crate::lock::{self, Lock, Policy};
 use crate::progress::Progress;
-use crate::project::parse_reference;
 
 /// What the name of a registry's image begins with, as other tools have it.
 const REGISTRY: &str = "docker://";
@@ -53,7 +53,7 @@ impl Opened {
 /// Pulls an image for linux/amd64 into a store of its own.
 fn pull(reference: &str, store: &Store) -> Result<Image, Error> {
     let bad = |why| Error::Usage(format!("{REGISTRY}{reference} is no image of a registry: {why}"));
-    let reference = parse_reference(reference).map_err(bad)?;
+    let reference = reference::parse(reference).map_err(bad)?;
     let lock = Lock::open(&store.path().join(lock::FILE_NAME), Policy::Fill, Network::Open)?;
     let image = base::pull(&reference, &Platform::default(), store, &lock, &Progress::start())?;
     Ok(Image::open(store, &reference.whole(), &image.manifest)?)

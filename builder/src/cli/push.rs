@@ -7,6 +7,9 @@ use clap::Args;
 use oci_spec::distribution::Reference;
 use serde::Serialize;
 use vcnetwork::Network;
+use vcregistry::caches::{self, Pushed};
+use vcregistry::{Patience, Repository, Tally, push_image};
+use vcstore::reference;
 use vcstore::{ActionKey, Digest, Image, Record, Store};
 use vcterminal::{Exit, Table, Text};
 
@@ -14,9 +17,6 @@ use super::Common;
 use super::caches::{parse, sign_key};
 use crate::Error;
 use crate::config::Config;
-use crate::project::parse_reference;
-use crate::registry::{self, Patience, Repository, Tally, push_image};
-use crate::substituter::{self, Pushed};
 
 /// The annotation that names an image's base (image specification, annotations.md).
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
@@ -88,7 +88,7 @@ fn to_cache(arguments: &Arguments, to: &String, store: &Store, config: &Config) 
     }
     let actions = if arguments.all { complete(store)? } else { closures(&arguments.images, store)? };
     let address = parse([to])?.remove(0);
-    let pushed = substituter::push(&address, &actions, key.as_ref(), store, config)?;
+    let pushed = caches::push(&address, &actions, key.as_ref(), store, &config.registries)?;
     let document = CacheDocument { cache: address.to_string(), pushed };
     super::show(arguments.common.output, &document, cache_text)?;
     Ok(Exit::Done)
@@ -127,7 +127,7 @@ fn closures(names: &[String], store: &Store) -> Result<BTreeSet<ActionKey>, Erro
             }
             // Without a name all that can go goes: an image that was imported has nothing to give.
             None if names.is_empty() => {}
-            None => return Err(substituter::Error::NoClosure { image }.into()),
+            None => return Err(caches::Error::NoClosure { image }.into()),
         }
     }
     Ok(actions)
@@ -138,7 +138,7 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
         return Err(Error::Usage("--as names one image: push the others by a command of their own".to_owned()));
     }
     let images = arguments.images.iter().map(|name| Ok(store.image(name)?)).collect::<Result<Vec<_>, Error>>()?;
-    let runtime = registry::runtime()?;
+    let runtime = vcregistry::runtime()?;
     let mut done: Vec<ImageDocument> = Vec::new();
     let mut pushed: Vec<Reference> = Vec::new();
     for image in images {
@@ -153,7 +153,7 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
         let neighbour = neighbour.map(Reference::repository);
         let (registry, name) = (reference.registry(), reference.repository());
         let permit = Network::Open.permit(format!("pushing {}", image.name))?;
-        let repository = Repository::to_write(registry, name, neighbour, config, Patience::MUCH, permit)?;
+        let repository = Repository::to_write(registry, name, neighbour, &config.registries, Patience::MUCH, permit)?;
         let tag = reference.tag().unwrap_or("latest");
         let blobs = runtime.block_on(push_image(&repository, tag, &image, store))?;
         let digest = image.digest();
@@ -166,7 +166,7 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
 
 /// The reference that something is pushed under.
 fn target(text: &str) -> Result<Reference, Error> {
-    let reference = parse_reference(text).map_err(Error::Usage)?;
+    let reference = reference::parse(text).map_err(Error::Usage)?;
     if reference.digest().is_some() {
         return Err(Error::Usage(format!("{text:?} has a digest: what is pushed has its own; give a tag")));
     }
@@ -183,7 +183,7 @@ fn image_bases(image: &Image, store: &Store) -> Result<Vec<Reference>, Error> {
     let mut bases = Vec::new();
     for one in &image.platforms {
         let manifest: Manifest = store.document(&one.manifest_digest())?;
-        bases.extend(manifest.annotations.get(BASE_NAME).and_then(|name| parse_reference(name).ok()));
+        bases.extend(manifest.annotations.get(BASE_NAME).and_then(|name| reference::parse(name).ok()));
     }
     Ok(bases)
 }

@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let images = super::images_of(&store, arguments.image.as_deref())?;
     let report = Report::of(&store, &images)?;
     let html = page(&report);
-    crate::atomic::replace(&arguments.out, html.as_bytes()).map_err(Error::io("writing", &arguments.out))?;
+    vcstore::atomic::replace(&arguments.out, html.as_bytes()).map_err(Error::io("writing", &arguments.out))?;
     let document = Document {
         path: &arguments.out,
         size: html.len(),

@@ -2,8 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeSet;
-
-use crate::text;
+use vcsandbox::plain;
 
 /// How many folders are named.
 const SHOWN: usize = 5;
@@ -21,7 +20,7 @@ pub(super) fn explain(words: &str, module: &str, dir: &Utf8Path, modules: &Utf8P
             if path.is_dir() { Some(path.clone()) } else { path.parent().filter(|_| path.is_file()).map(Into::into) };
         // What is left out of a package because it needs C is undefined where it is used.
         let text = if path.is_file() && words.contains("undefined: ") {
-            text::of_source(&path).unwrap_or_default()
+            plain::read_text(&path).unwrap_or_default()
         } else {
             String::new()
         };
@@ -55,7 +54,7 @@ fn calls_c(folder: &Utf8Path) -> bool {
         let line = line.trim();
         line.strip_prefix("import").unwrap_or(line).trim() == "\"C\""
     };
-    paths.filter(code).any(|path| text::of_source(&path).is_ok_and(|text| text.lines().any(imports_c)))
+    paths.filter(code).any(|path| plain::read_text(&path).is_ok_and(|text| text.lines().any(imports_c)))
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
+use vcsandbox::plain;
 
 use super::Module;
 use crate::source::Tree;
-use crate::text;
 
 /// The files of the module's neighbourhood that each file of assembly among `files` includes, directly or not; all paths are
 /// below the module's top.
@@ -26,7 +26,7 @@ fn included_by(module: &Module, tree: &Tree, file: &Utf8Path) -> BTreeSet<Utf8Pa
     let (mut found, mut next) = (BTreeSet::new(), vec![file.to_owned()]);
     while let Some(path) = next.pop() {
         // What cannot be read as text the assembler cannot either, and says so.
-        for name in includes(&text::of_source(&path).unwrap_or_default()) {
+        for name in includes(&plain::read_text(&path).unwrap_or_default()) {
             let header = plain(&folder.join(name));
             // Others are Go's own, such as textflag.h, or are missing, which the assembler says.
             if let Ok(below) = header.strip_prefix(&module.top)

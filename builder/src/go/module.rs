@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
+use vcsandbox::plain;
 use vcsandbox::process;
 use vcstore::Store;
 
 use super::work::{self, Work};
 use super::{Go, cgo};
+use crate::Error;
 use crate::source::{LeftOut, Reader, Source};
-use crate::{Error, text};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -198,7 +199,7 @@ pub(crate) fn folders_beside(dir: &Utf8Path, top: &Utf8Path) -> BTreeSet<Utf8Pat
     let mut folders: BTreeSet<_> = uses.iter().cloned().collect();
     let go_mods = uses.iter().map(Utf8PathBuf::as_path).chain([dir]).map(|module| module.join("go.mod"));
     for file in go_mods.chain(work) {
-        let text = text::of_source(&file).unwrap_or_default();
+        let text = plain::read_text(&file).unwrap_or_default();
         let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
         let replacements = code.filter_map(|line| line.split_once("=>")?.1.split_whitespace().next());
         let named = replacements.map(|folder| folder.trim_matches('"')).filter(|folder| folder.starts_with('.'));

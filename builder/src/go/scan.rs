@@ -7,15 +7,16 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use vcnetwork::Permit;
+use vcsandbox::plain;
 use vcsandbox::process;
 use vcstore::{Action, Outputs, Platform, Store};
 
 use super::{Go, Module};
+use crate::Error;
 use crate::lock::PinnedModule;
 use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 use crate::source::Tree;
-use crate::{Error, text};
 
 /// The longest that Go may take to look through packages, and to fetch modules.
 const LIST_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -316,7 +317,7 @@ impl Closure {
     /// When the checksum of one is nowhere.
     pub(crate) fn pins(&self, module: &Module) -> Result<Vec<PinnedModule>, Error> {
         // An older Go does not tell the checksums of modules one by one.
-        let read = |path: Utf8PathBuf| text::of_source(&path).unwrap_or_default();
+        let read = |path: Utf8PathBuf| plain::read_text(&path).unwrap_or_default();
         let sums = LazyCell::new(|| module.sums().into_iter().map(read).collect::<Vec<_>>().join("\n"));
         let listed = |one: &Needed| {
             let line = format!("{} {} ", one.path, one.version);

@@ -195,7 +195,7 @@ pub(super) fn identify(root: &Utf8Path, cache: &Utf8Path) -> Result<String, Erro
     });
     let known = Known { files, identity: FileHash::of(content.as_bytes()).to_string() };
     // What cannot be remembered is found again.
-    let _ = crate::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
+    let _ = vcstore::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
     Ok(known.identity)
 }
 

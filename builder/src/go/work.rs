@@ -2,12 +2,13 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
+use vcsandbox::plain;
 use vcsandbox::process;
 use vcstore::Store;
 
 use super::Go;
 use super::module::{LIMIT, Replace, at_least, folder};
-use crate::{Error, text};
+use crate::Error;
 
 /// The name of its file.
 pub(super) const FILE: &str = "go.work";
@@ -120,7 +121,7 @@ pub(super) fn passed_over(real: &Utf8Path, top: &Utf8Path) -> Option<String> {
 
 /// The folders that a file uses, read without Go.
 fn uses(file: &Utf8Path) -> Vec<Utf8PathBuf> {
-    let text = text::of_source(file).unwrap_or_default();
+    let text = plain::read_text(file).unwrap_or_default();
     let beside = file.parent().unwrap_or(file);
     let (mut block, mut uses) = ("", Vec::new());
     for line in text.lines() {

@@ -18,7 +18,7 @@ pub(crate) use self::changes::Changes;
 use self::document::{Document, Input, PinnedFile, PinnedImage, PinnedSource};
 pub(crate) use self::document::{PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion};
 pub(crate) use self::error::Error;
-use crate::text;
+use vcstore::text;
 
 /// The name of a lock's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.lock";
@@ -295,7 +295,7 @@ impl Lock {
         if fs::read_to_string(&self.path).is_ok_and(|there| there == text) {
             return Ok(false);
         }
-        crate::atomic::replace(&self.path, text.as_bytes()).map_err(crate::Error::io("writing", &self.path))?;
+        vcstore::atomic::replace(&self.path, text.as_bytes()).map_err(crate::Error::io("writing", &self.path))?;
         Ok(true)
     }
 

@@ -5,9 +5,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcsandbox::plain;
 use walkdir::WalkDir;
 
-use crate::{Error, text};
+use crate::Error;
 
 /// The Go module of a folder, and its programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) struct Found {
 /// When the folder cannot be read.
 pub(crate) fn find(dir: &Utf8Path) -> Result<Option<Found>, Error> {
     let go_mod = dir.join("go.mod");
-    let text = match text::of_source(&go_mod) {
+    let text = match plain::read_text(&go_mod) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("reading", &go_mod)(error)),

@@ -4,7 +4,6 @@ mod file;
 mod files;
 mod found;
 mod kind;
-mod reference;
 mod run;
 mod schema;
 mod template;
@@ -14,6 +13,7 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 use vcdebian::Options;
 use vcsandbox::Settings;
+use vcstore::text;
 use vcstore::{Compression, Platform};
 
 use self::file::{ComponentTable, EditTable, File};
@@ -21,12 +21,11 @@ pub(crate) use self::file::{SourceTable, VersionTable};
 pub(crate) use self::files::{Added, AddedKind, Place};
 pub(crate) use self::found::{Found, find};
 pub(crate) use self::kind::{CargoProgram, CommandBuild, GoProgram, Kind, Prebuilt};
-pub(crate) use self::reference::{full_reference, parse as parse_reference};
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
 use crate::source::Edit;
-use crate::{Error, go, platform, text};
+use crate::{Error, go, platform};
 
 /// The name of a project's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.toml";
@@ -235,7 +234,7 @@ impl Component {
         let files = files::files(name, &table.files)?;
         let outer = |text: &str| Template::parse(&text.replace("{component}", name), &["arch", "version"]);
         let image = outer(&table.image.ok_or("it has no image, such as \"registry.example/name:tag\"")?)?;
-        full_reference(&image.fill(&[("arch", "amd64"), ("version", "v0")]))?;
+        vcstore::reference::full(&image.fill(&[("arch", "amd64"), ("version", "v0")]))?;
         let archive = outer(&table.archive.unwrap_or_else(|| format!("{name}-{{arch}}.tar")))?;
         let called = archive.fill(&[("arch", "amd64"), ("version", "v0")]);
         if !is_file_name(&called) {

@@ -8,7 +8,7 @@ use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use diffy::{Line, Patch};
 
 use super::Error;
-use crate::text;
+use vcstore::text;
 
 /// An edit of a source. The paths of files count from its top.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -144,5 +144,5 @@ fn write(path: &Utf8Path, content: &str) -> Result<(), Error> {
     }
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
-    crate::atomic::replace(path, content.as_bytes()).map_err(Error::io("writing", path))
+    vcstore::atomic::replace(path, content.as_bytes()).map_err(Error::io("writing", path))
 }

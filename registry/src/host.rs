@@ -12,40 +12,39 @@ use vcstore::config_folder;
 
 use super::Error;
 use super::error::Cause;
-use crate::config::{Config, Registry};
+use crate::settings::{Registries, Registry};
 
 /// How patient a client is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub struct Patience {
     /// The longest that a connection may take to be made.
-    pub(crate) connect: Duration,
+    pub connect: Duration,
     /// The longest that a server may be silent in the middle of an answer.
-    pub(crate) silence: Duration,
+    pub silence: Duration,
     /// How often something is asked for before it is given up.
-    pub(crate) attempts: u32,
+    pub attempts: u32,
 }
 
 impl Patience {
     /// Enough for what must be had.
-    pub(crate) const MUCH: Self =
-        Self { connect: Duration::from_secs(20), silence: Duration::from_secs(60), attempts: 4 };
+    pub const MUCH: Self = Self { connect: Duration::from_secs(20), silence: Duration::from_secs(60), attempts: 4 };
 }
 
 /// A host, and how it is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     /// As an image's reference has it.
-    pub(crate) name: String,
+    pub name: String,
     /// What stands before the repository there, as `prefix/`.
-    pub(crate) prefix: String,
-    pub(crate) scheme: &'static str,
+    pub prefix: String,
+    pub scheme: &'static str,
     ca: Option<Utf8PathBuf>,
 }
 
 impl Host {
     /// The hosts that have what `registry` has: its mirrors, and it at the end.
-    pub(crate) fn all(registry: &str, config: &Config) -> Vec<Self> {
-        let settings = |name: &str| config.registries.get(name).cloned().unwrap_or_default();
+    pub(crate) fn all(registry: &str, registries: &Registries) -> Vec<Self> {
+        let settings = |name: &str| registries.get(name).cloned().unwrap_or_default();
         let mirrors = settings(registry).mirrors;
         let mirrors = mirrors.iter().map(|mirror| {
             let (name, prefix) = mirror.split_once('/').unwrap_or((mirror, ""));
@@ -147,7 +146,7 @@ fn is_loopback(registry: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Host, is_loopback};
-    use crate::config::Config;
+    use crate::settings::Registries;
 
     #[test]
     fn plain_http_is_spoken_to_this_machine_only() {
@@ -161,13 +160,13 @@ mod tests {
 
     #[test]
     fn mirrors_are_asked_first_and_each_in_its_own_way() {
-        let config: Config = toml::from_str(
-            "[registries.\"docker.io\"]\nmirrors = [\"mirror.example/hub\", \"10.0.0.1:5000\"]\n\
-             [registries.\"10.0.0.1:5000\"]\nplain-http = true\n[registries.localhost]\nplain-http = false\n",
+        let registries: Registries = toml::from_str(
+            "[\"docker.io\"]\nmirrors = [\"mirror.example/hub\", \"10.0.0.1:5000\"]\n\
+             [\"10.0.0.1:5000\"]\nplain-http = true\n[localhost]\nplain-http = false\n",
         )
         .unwrap();
         let apis = |registry: &str| {
-            let hosts = Host::all(registry, &config);
+            let hosts = Host::all(registry, &registries);
             hosts.iter().map(|host| host.api() + &host.prefix).collect::<Vec<_>>()
         };
         let expected = ["https://mirror.example/v2/hub/", "http://10.0.0.1:5000/v2/", "https://index.docker.io/v2/"];

@@ -38,9 +38,9 @@ pub(crate) enum Login {
 /// A login and where it is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
-    pub(crate) login: Login,
+    pub login: Login,
     /// The file, or the helper that a file names.
-    pub(crate) from: String,
+    pub from: String,
 }
 
 impl fmt::Debug for Login {

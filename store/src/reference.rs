@@ -4,8 +4,8 @@
 
 use std::net::Ipv6Addr;
 
+use crate::Digest;
 use oci_spec::distribution::Reference;
-use vcstore::Digest;
 
 /// What a registry takes for the length of a repository's name.
 const REPOSITORY_LIMIT: usize = 255;
@@ -14,7 +14,7 @@ const REPOSITORY_LIMIT: usize = 255;
 ///
 /// # Errors
 /// When it is not a valid reference, or has a digest; the text says why.
-pub(crate) fn full_reference(text: &str) -> Result<String, String> {
+pub fn full(text: &str) -> Result<String, String> {
     let reference = parse(text)?;
     match reference.digest() {
         Some(_) => Err(bad(text, "an image that is yet to be made has no digest")),
@@ -26,7 +26,7 @@ pub(crate) fn full_reference(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When it is not valid; the text says why.
-pub(crate) fn parse(text: &str) -> Result<Reference, String> {
+pub fn parse(text: &str) -> Result<Reference, String> {
     let bad = |why: &str| bad(text, why);
     let (named, digest) = match text.split_once('@') {
         Some((named, digest)) => {
@@ -121,7 +121,7 @@ mod tests {
     use oci_spec::distribution::Reference;
     use proptest::prelude::*;
 
-    use super::{full_reference, parse};
+    use super::parse;
 
     #[test]
     fn references_are_written_in_full() {
@@ -135,7 +135,7 @@ mod tests {
             ("[2001:db8::1]/a", "[2001:db8::1]/a:latest"),
         ];
         for (text, full) in cases {
-            assert_eq!(full_reference(text).as_deref(), Ok(full));
+            assert_eq!(super::full(text).as_deref(), Ok(full));
         }
     }
 
@@ -153,7 +153,7 @@ mod tests {
         for bad in ["a@", "a@sha256:0a", "a@md5:00112233445566778899aabbccddeeff", "@"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
-        let made = full_reference(&format!("a@{digest}")).unwrap_err();
+        let made = super::full(&format!("a@{digest}")).unwrap_err();
         assert!(made.contains("yet to be made has no digest"), "{made}");
     }
 
@@ -175,13 +175,13 @@ mod tests {
             ("", "a name has lowercase letters"),
         ];
         for (text, why) in cases {
-            let error = full_reference(text).unwrap_err();
+            let error = super::full(text).unwrap_err();
             assert!(
                 error.starts_with(&format!("{text:?} is not a valid image reference: ")) && error.contains(why),
                 "{error}"
             );
         }
-        assert!(full_reference(&"a".repeat(300)).is_err());
+        assert!(super::full(&"a".repeat(300)).is_err());
     }
 
     proptest! {
@@ -192,7 +192,7 @@ mod tests {
         ) {
             // It takes the "A" of "A/b" for a registry, and then for a part of the name, which no registry has in capitals.
             let client = text.parse().ok().filter(|client: &Reference| !client.repository().contains('A'));
-            prop_assert_eq!(full_reference(&text).ok(), client.map(|client| client.whole()));
+            prop_assert_eq!(super::full(&text).ok(), client.map(|client| client.whole()));
         }
     }
 }

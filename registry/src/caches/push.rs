@@ -8,10 +8,10 @@ use serde::Serialize;
 use vcnetwork::Network;
 use vcstore::{ActionKey, Blob, Closure, Image, PlatformImage, Record, Store};
 
-use super::cache::{Cache, Fault, Purpose};
+use super::cache::{Cache, CacheError, Purpose};
 use super::{Address, Error, SecretKey};
-use crate::config::Config;
-use crate::registry::{self, Sent, Tally, several};
+use crate::settings::Registries;
+use crate::{Sent, Tally, several};
 
 /// How many blobs or records are sent at once.
 const AT_ONCE: usize = 4;
@@ -21,19 +21,20 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a push sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Pushed {
+pub struct Pushed {
     /// Records that were written.
-    pub(crate) records: u64,
+    pub records: u64,
     /// Records that were there already, with the same outputs and signatures.
-    pub(crate) records_there: u64,
-    pub(crate) blobs: Tally,
+    pub records_there: u64,
+    /// Blobs.
+    pub blobs: Tally,
 }
 
 /// Remembers by which actions a build made its images, for when they are to be pushed.
 ///
 /// # Errors
 /// When the store cannot be written.
-pub(crate) fn remember<'a>(
+pub fn remember<'a>(
     store: &Store,
     images: impl Iterator<Item = &'a Image>,
     actions: BTreeSet<ActionKey>,
@@ -47,12 +48,12 @@ pub(crate) fn remember<'a>(
 ///
 /// # Errors
 /// When a record or an output is not in the store, or the cache cannot be written to.
-pub(crate) fn push(
+pub fn push(
     address: &Address,
     actions: &BTreeSet<ActionKey>,
     key: Option<&SecretKey>,
     store: &Store,
-    config: &Config,
+    registries: &Registries,
 ) -> Result<Pushed, Error> {
     let mut records = BTreeMap::new();
     for action in actions {
@@ -72,13 +73,13 @@ pub(crate) fn push(
     }
     let blobs: BTreeSet<Blob> =
         records.values().flat_map(|record| record.outputs().blobs().values().copied()).collect();
-    let cache = Cache::open(address, Purpose::Write, CONNECT_LIMIT, &Network::Open, config)?;
-    let runtime = registry::runtime()?;
+    let cache = Cache::open(address, Purpose::Write, CONNECT_LIMIT, &Network::Open, registries)?;
+    let runtime = crate::runtime()?;
     let tally = Mutex::new(Pushed { records: 0, records_there: 0, blobs: Tally::default() });
     let locked = || tally.lock().unwrap_or_else(PoisonError::into_inner);
     let write = |fault| match fault {
-        Fault::Absent => Error::Write { cache: address.to_string(), why: "there is no such place".to_owned() },
-        Fault::Broken(why) => Error::Write { cache: address.to_string(), why },
+        CacheError::Absent => Error::Write { cache: address.to_string(), why: "there is no such place".to_owned() },
+        CacheError::Broken(why) => Error::Write { cache: address.to_string(), why },
     };
     // A record comes last: whoever finds it finds its blobs.
     let sends = blobs.iter().map(|blob| async {
@@ -99,10 +100,10 @@ pub(crate) fn push(
 }
 
 /// Writes a record, with the signatures that others gave the same outputs; whether the cache lacked anything of it.
-async fn put_record(cache: &Cache, action: &ActionKey, record: &Record) -> Result<bool, Fault> {
+async fn put_record(cache: &Cache, action: &ActionKey, record: &Record) -> Result<bool, CacheError> {
     let known = match cache.record(action).await {
         Ok(bytes) => serde_json::from_slice::<Record>(&bytes).ok(),
-        Err(Fault::Absent) => None,
+        Err(CacheError::Absent) => None,
         Err(fault) => return Err(fault),
     };
     let mut merged = record.clone();
@@ -118,6 +119,6 @@ async fn put_record(cache: &Cache, action: &ActionKey, record: &Record) -> Resul
     if known.as_ref() == Some(&merged) {
         return Ok(false);
     }
-    let bytes = vcstore::canonical_json(&merged).map_err(Fault::broken)?;
+    let bytes = vcstore::canonical_json(&merged).map_err(CacheError::broken)?;
     cache.put_record(action, &merged, bytes).await.map(|()| true)
 }

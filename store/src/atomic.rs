@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 ///
 /// # Errors
 /// When it cannot be written; then it is as it was.
-pub(crate) fn replace(path: &Utf8Path, content: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Utf8Path, content: &[u8]) -> io::Result<()> {
     written(path, content, 0o644)?.persist(path).map(|_| ()).map_err(|error| error.error)
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn replace(path: &Utf8Path, content: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// When there is one, which stays as it is, or it cannot be written; then there is none.
-pub(crate) fn create(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub fn create(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()> {
     written(path, content, mode)?.persist_noclobber(path).map(|_| ()).map_err(|error| error.error)
 }
 

@@ -26,16 +26,15 @@ use vcnetwork::Network;
 use vcnetwork::download::{self, Failure, Persistence};
 use vcstore::{ActionKey, Blob, Record, Store, Substituter};
 
-pub(crate) use self::address::Address;
-use self::cache::{Cache, Fault, Purpose};
-pub(crate) use self::error::Error;
-pub(crate) use self::key::{Keyring, PublicKey, SecretKey};
-pub(crate) use self::push::{Pushed, push, remember};
-use crate::config::Config;
-use crate::registry;
+pub use self::address::Address;
+use self::cache::{Cache, CacheError, Purpose};
+pub use self::error::Error;
+pub use self::key::{Keyring, PublicKey, SecretKey};
+pub use self::push::{Pushed, push, remember};
+use crate::settings::Registries;
 
 /// How long a cache may be silent unless the user says otherwise.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often in a row a blob may be cut.
 const ATTEMPTS: u32 = 3;
@@ -48,7 +47,7 @@ const AT_ONCE: usize = 4;
 
 /// The caches of a run.
 #[derive(Debug)]
-pub(crate) struct Caches {
+pub struct Caches {
     members: Vec<Member>,
     trusted: Keyring,
     timeout: Duration,
@@ -76,19 +75,19 @@ impl Caches {
     ///
     /// # Errors
     /// When no key is trusted, or logins or certificates on this machine cannot be read.
-    pub(crate) fn new(
+    pub fn new(
         addresses: Vec<Address>,
         trusted: Keyring,
         timeout: Duration,
         network: &Network,
-        config: &Config,
+        registries: &Registries,
     ) -> Result<Self, Error> {
         if trusted.is_empty() {
             return Err(Error::NoKey);
         }
         let mut members = Vec::new();
         for address in addresses {
-            match Cache::open(&address, Purpose::Read, timeout, network, config) {
+            match Cache::open(&address, Purpose::Read, timeout, network, registries) {
                 Ok(cache) => {
                     members.push(Member { address, cache, out: CancellationToken::new(), lacks: Mutex::default() });
                 }
@@ -97,7 +96,7 @@ impl Caches {
             }
         }
         let (given, warned) = (Mutex::default(), Mutex::default());
-        Ok(Self { members, trusted, timeout, runtime: Some(registry::runtime()?), given, warned })
+        Ok(Self { members, trusted, timeout, runtime: Some(crate::runtime()?), given, warned })
     }
 
     /// Asks all caches at once and takes the first record that is trusted and whose blobs can be had.
@@ -127,8 +126,8 @@ impl Caches {
                 Ok(record) => return Some(record),
                 Err(why) => self.warn(member, &format!("a record is not taken: {why}")),
             },
-            Ok(Err(Fault::Absent)) => {}
-            Ok(Err(Fault::Broken(why))) => self.leave_out(member, &why),
+            Ok(Err(CacheError::Absent)) => {}
+            Ok(Err(CacheError::Broken(why))) => self.leave_out(member, &why),
             Err(_) => self.leave_out(member, &format!("no answer in {} s", self.timeout.as_secs_f32())),
         }
         member.lacks.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
@@ -151,15 +150,15 @@ impl Caches {
         let fetches = blobs.map(|blob| self.fetch_blob(member, blob, store));
         let result = tokio::select! {
             () = member.out.cancelled() => return false,
-            result = registry::several(AT_ONCE, fetches) => result,
+            result = crate::several(AT_ONCE, fetches) => result,
         };
         match result {
             Ok(()) => true,
-            Err(Failure::Refused(Fault::Absent)) => {
+            Err(Failure::Refused(CacheError::Absent)) => {
                 self.warn(member, "it has a record without the blobs");
                 false
             }
-            Err(Failure::Refused(Fault::Broken(why)) | Failure::Cut(why)) => {
+            Err(Failure::Refused(CacheError::Broken(why)) | Failure::Cut(why)) => {
                 self.leave_out(member, &why);
                 false
             }
@@ -174,13 +173,13 @@ impl Caches {
         }
     }
 
-    async fn fetch_blob(&self, member: &Member, blob: Blob, store: &Store) -> Result<(), Failure<Fault>> {
+    async fn fetch_blob(&self, member: &Member, blob: Blob, store: &Store) -> Result<(), Failure<CacheError>> {
         // Silence is noticed before this: it is for who sends too little to be silent.
         let limit = self.timeout * 2 + Duration::from_secs(blob.size / LEAST_RATE);
         let persistence = Persistence { attempts: ATTEMPTS, silence: self.timeout, outlast_silence: false };
         let open = async |offset| {
             let opened = tokio::time::timeout(self.timeout, member.cache.blob(&blob.digest, offset)).await;
-            opened.unwrap_or_else(|_| Err(Fault::Broken(format!("no blob in {} s", self.timeout.as_secs_f32()))))
+            opened.unwrap_or_else(|_| Err(CacheError::Broken(format!("no blob in {} s", self.timeout.as_secs_f32()))))
         };
         let download = download::download(store, blob, persistence, open);
         match tokio::time::timeout(limit, download).await {
@@ -231,8 +230,19 @@ impl Member {
     }
 }
 
-/// Whether anybody vouches for a record: nobody is trusted.
+/// Reads a record as a cache may have it, and checks its signatures with no trusted key.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn hostile(record: &vcstore::Record) -> bool {
-    Keyring::new([]).check(record).is_ok()
+pub fn hostile(bytes: &[u8]) {
+    if let Ok(record) = serde_json::from_slice::<Record>(bytes) {
+        let _ = (record.key(), record.signed_bytes());
+        let _ = Keyring::new([]).check(&record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn records_of_others_are_read_or_refused() {
+        mutate::hostile("record", super::hostile);
+    }
 }

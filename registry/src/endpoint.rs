@@ -22,8 +22,10 @@ const TOKEN_LIMIT: u64 = 1 << 20;
 
 /// What may be done with a token: `pull`, or `pull,push`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub enum Access {
+    /// Reading.
     Pull,
+    /// Reading and writing.
     Push,
 }
 

@@ -10,9 +10,9 @@ use vcnetwork::{Permit, causes};
 use vcstore::{ActionKey, Blob, Digest, Record, Store};
 
 use super::Error;
-use super::cache::{Fault, Purpose, RECORD_LIMIT, whole};
-use crate::config::Config;
-use crate::registry::{self, MANIFESTS, Patience, Repository, Sent};
+use super::cache::{CacheError, Purpose, RECORD_LIMIT, whole};
+use crate::settings::Registries;
+use crate::{MANIFESTS, Patience, Repository, Sent};
 
 /// What a record is called among artifacts.
 const RECORD_TYPE: &str = "application/vnd.vcbuild.record.v1+json";
@@ -36,21 +36,21 @@ impl OciCache {
         name: &str,
         purpose: Purpose,
         timeout: Duration,
-        config: &Config,
+        registries: &Registries,
         permit: Permit,
     ) -> Result<Self, Error> {
         let repository = match purpose {
             // Silence is measured by whoever reads; here it only has to be longer.
             Purpose::Read => {
                 let patience = Patience { connect: timeout, silence: timeout * 2, attempts: 2 };
-                Repository::to_read(registry, name, config, patience, permit)?
+                Repository::to_read(registry, name, registries, patience, permit)?
             }
-            Purpose::Write => Repository::to_write(registry, name, None, config, Patience::MUCH, permit)?,
+            Purpose::Write => Repository::to_write(registry, name, None, registries, Patience::MUCH, permit)?,
         };
         Ok(Self { repository })
     }
 
-    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, CacheError> {
         #[derive(Deserialize)]
         struct Manifest {
             config: Config,
@@ -63,23 +63,23 @@ impl OciCache {
             size: u64,
         }
         let document = self.repository.document(&tag(key)).await.map_err(|error| fault(&error))?;
-        let manifest: Manifest = serde_json::from_slice(&document.bytes).map_err(Fault::broken)?;
+        let manifest: Manifest = serde_json::from_slice(&document.bytes).map_err(CacheError::broken)?;
         let Config { media_type, digest, size } = manifest.config;
         if media_type != RECORD_TYPE || size > RECORD_LIMIT {
-            return Err(Fault::Broken(format!("{} is {media_type} of {size} bytes, and no record", tag(key))));
+            return Err(CacheError::Broken(format!("{} is {media_type} of {size} bytes, and no record", tag(key))));
         }
         whole(self.blob(&digest, 0).await?).await
     }
 
-    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, CacheError> {
         self.repository.open_blob(digest, offset).await.map_err(|error| fault(&error))
     }
 
-    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
         self.repository.push_blob(blob, store).await.map_err(|error| fault(&error))
     }
 
-    pub(super) async fn put_record(&self, key: &ActionKey, record: &Record, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) async fn put_record(&self, key: &ActionKey, record: &Record, bytes: &[u8]) -> Result<(), CacheError> {
         let of = |kind: &str, blob: Blob| json!({"mediaType": kind, "digest": blob.digest, "size": blob.size});
         let config = of(RECORD_TYPE, self.repository.push_bytes(bytes).await.map_err(|error| fault(&error))?);
         let mut layers: Vec<_> = record.outputs().blobs().values().map(|blob| of(BLOB_TYPE, *blob)).collect();
@@ -93,7 +93,7 @@ impl OciCache {
             "config": config,
             "layers": layers,
         });
-        let manifest = vcstore::canonical_json(&manifest).map_err(Fault::broken)?;
+        let manifest = vcstore::canonical_json(&manifest).map_err(CacheError::broken)?;
         self.repository.put_document(&tag(key), MANIFESTS[0], &manifest).await.map_err(|error| fault(&error))
     }
 }
@@ -102,6 +102,6 @@ fn tag(key: &ActionKey) -> String {
     format!("rec-{key}")
 }
 
-fn fault(error: &registry::Error) -> Fault {
-    if error.is_not_found() { Fault::Absent } else { Fault::Broken(causes(error)) }
+fn fault(error: &crate::Error) -> CacheError {
+    if error.is_not_found() { CacheError::Absent } else { CacheError::Broken(causes(error)) }
 }

@@ -12,8 +12,8 @@ use super::file::FileCache;
 use super::http::HttpCache;
 use super::oci::OciCache;
 use super::ssh::SshCache;
-use crate::config::Config;
-use crate::registry::Sent;
+use crate::Sent;
+use crate::settings::Registries;
 
 /// The largest record that is read: one lists every file that a program was compiled from.
 pub(super) const RECORD_LIMIT: u64 = 32 << 20;
@@ -29,7 +29,7 @@ pub(crate) enum Cache {
 
 /// Why something is not had from a cache.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum CacheError {
     /// It has no such thing.
     Absent,
     /// It cannot be used: why, in one line.
@@ -53,7 +53,7 @@ impl Cache {
         purpose: Purpose,
         timeout: Duration,
         network: &Network,
-        config: &Config,
+        registries: &Registries,
     ) -> Result<Self, Error> {
         let permit = || network.permit(format!("using the cache {address}"));
         Ok(match address {
@@ -63,13 +63,13 @@ impl Cache {
                 Self::Ssh(SshCache::at(host, user.as_deref(), *port, path, timeout, permit()?))
             }
             Address::Oci { registry, repository } => {
-                Self::Oci(OciCache::at(registry, repository, purpose, timeout, config, permit()?)?)
+                Self::Oci(OciCache::at(registry, repository, purpose, timeout, registries, permit()?)?)
             }
         })
     }
 
     /// The record of an action as the cache has it, which is nobody's word yet.
-    pub(crate) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+    pub(crate) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, CacheError> {
         match self {
             Self::File(cache) => cache.record(key).await,
             Self::Http(cache) => cache.record(key).await,
@@ -79,7 +79,7 @@ impl Cache {
     }
 
     /// The content of a blob from an offset on.
-    pub(crate) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+    pub(crate) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, CacheError> {
         match self {
             Self::File(cache) => cache.blob(digest, offset).await,
             Self::Http(cache) => cache.blob(digest, offset).await,
@@ -89,7 +89,7 @@ impl Cache {
     }
 
     /// Puts a blob there, unless the cache has it.
-    pub(crate) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+    pub(crate) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
         match self {
             Self::File(cache) => cache.put_blob(blob, store).await,
             Self::Http(cache) => cache.put_blob(blob, store).await,
@@ -99,7 +99,7 @@ impl Cache {
     }
 
     /// Puts a record there, whose blobs the cache has, in the place of the one it may have.
-    pub(crate) async fn put_record(&self, key: &ActionKey, record: &Record, bytes: Vec<u8>) -> Result<(), Fault> {
+    pub(crate) async fn put_record(&self, key: &ActionKey, record: &Record, bytes: Vec<u8>) -> Result<(), CacheError> {
         match self {
             Self::File(cache) => cache.put_record(key, &bytes).await,
             Self::Http(cache) => cache.put_record(key, bytes).await,
@@ -120,19 +120,19 @@ pub(super) fn blob_path(digest: &Digest) -> String {
 }
 
 /// Reads the whole of what is no longer than a record may be.
-pub(super) async fn whole(mut body: Body) -> Result<Vec<u8>, Fault> {
+pub(super) async fn whole(mut body: Body) -> Result<Vec<u8>, CacheError> {
     use futures::TryStreamExt;
     let mut bytes = Vec::new();
-    while let Some(piece) = body.bytes.try_next().await.map_err(Fault::Broken)? {
+    while let Some(piece) = body.bytes.try_next().await.map_err(CacheError::Broken)? {
         bytes.extend_from_slice(&piece);
         if bytes.len() as u64 > RECORD_LIMIT {
-            return Err(Fault::Broken(format!("it has a record of more than {RECORD_LIMIT} bytes")));
+            return Err(CacheError::Broken(format!("it has a record of more than {RECORD_LIMIT} bytes")));
         }
     }
     Ok(bytes)
 }
 
-impl Fault {
+impl CacheError {
     /// It cannot be used, for this reason.
     #[expect(clippy::needless_pass_by_value, reason = "errors come by value to where it stands: map_err")]
     pub(super) fn broken(why: impl ToString) -> Self {

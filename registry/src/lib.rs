@@ -4,12 +4,14 @@
 //! oci-client is not used for this: it reads documents of any size into memory, asks nothing twice, and tells neither what
 //! it was asked to wait nor which of 401, 403 and 404 it met.
 
+pub mod caches;
 mod challenge;
 mod credentials;
 mod endpoint;
 mod error;
 mod host;
 mod push;
+pub mod settings;
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,29 +24,30 @@ use vcnetwork::http;
 use vcnetwork::{Permit, causes};
 use vcstore::{Blob, Digest, Store};
 
-pub(crate) use self::endpoint::Access;
+pub use self::endpoint::Access;
 use self::endpoint::Endpoint;
-pub(crate) use self::error::{Cause, Error};
+pub use self::error::{Cause, Error};
 use self::host::Host;
-pub(crate) use self::host::Patience;
-pub(crate) use self::push::{Sent, Tally, push_image};
-use crate::config::Config;
+pub use self::host::Patience;
+pub use self::push::{Sent, Tally, push_image};
+use crate::settings::Registries;
 
 /// The largest manifest or index that is read, as registries have it themselves.
-pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
+pub const DOCUMENT_LIMIT: u64 = 4 << 20;
 
-/// The media types of manifests and indexes, in the OCI's and in Docker's words.
-pub(crate) const MANIFESTS: [&str; 2] =
+/// The media types of manifests, the OCI's and Docker's.
+pub const MANIFESTS: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
-pub(crate) const INDEXES: [&str; 2] =
+/// The media types of indexes, the OCI's and Docker's.
+pub const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
 
 /// Docker's manifests of before 2016, which hold no digest of a configuration.
-pub(crate) const OLD_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+pub const OLD_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 /// A repository, at the mirrors of its registry and at the registry itself.
 #[derive(Debug)]
-pub(crate) struct Repository {
+pub struct Repository {
     /// Its registry and its name there, as `registry.example/team/app`.
     name: String,
     /// The registry itself comes last.
@@ -53,9 +56,11 @@ pub(crate) struct Repository {
 
 /// A manifest or an index, as the registry has it.
 #[derive(Debug, Clone)]
-pub(crate) struct Document {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) media_type: String,
+pub struct Document {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Its media type.
+    pub media_type: String,
 }
 
 impl Repository {
@@ -63,14 +68,14 @@ impl Repository {
     ///
     /// # Errors
     /// When logins or certificates on this machine cannot be read.
-    pub(crate) fn to_read(
+    pub fn to_read(
         registry: &str,
         name: &str,
-        config: &Config,
+        registries: &Registries,
         patience: Patience,
         _permit: Permit,
     ) -> Result<Self, Error> {
-        let hosts = Host::all(registry, config).into_iter();
+        let hosts = Host::all(registry, registries).into_iter();
         let endpoints =
             hosts.map(|host| Endpoint::new(host, name, patience, Access::Pull)).collect::<Result<_, _>>()?;
         Ok(Self { name: format!("{registry}/{name}"), endpoints })
@@ -81,15 +86,15 @@ impl Repository {
     ///
     /// # Errors
     /// When logins or certificates on this machine cannot be read.
-    pub(crate) fn to_write(
+    pub fn to_write(
         registry: &str,
         name: &str,
         mounted: Option<&str>,
-        config: &Config,
+        registries: &Registries,
         patience: Patience,
         _permit: Permit,
     ) -> Result<Self, Error> {
-        let hosts = Host::all(registry, config).pop().into_iter();
+        let hosts = Host::all(registry, registries).pop().into_iter();
         let endpoint = |host| Ok(Endpoint::new(host, name, patience, Access::Push)?.mounting(mounted));
         let endpoints = hosts.map(endpoint).collect::<Result<_, Error>>()?;
         Ok(Self { name: format!("{registry}/{name}"), endpoints })
@@ -99,7 +104,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub(crate) async fn document(&self, reference: &str) -> Result<Document, Error> {
+    pub async fn document(&self, reference: &str) -> Result<Document, Error> {
         self.first(async |endpoint: &Endpoint| {
             let attempt = format!("pulling {reference} of {} from", self.name);
             let url = endpoint.url(&format!("manifests/{reference}"))?;
@@ -120,7 +125,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it cannot be had, or is something else than its digest says.
-    pub(crate) async fn pull_blob(&self, blob: Blob, store: &Store) -> Result<(), Error> {
+    pub async fn pull_blob(&self, blob: Blob, store: &Store) -> Result<(), Error> {
         self.first(async |endpoint: &Endpoint| {
             let attempt = format!("pulling {} of {} from", blob.digest, self.name);
             let Patience { attempts, silence, .. } = endpoint.patience();
@@ -139,7 +144,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub(crate) async fn open_blob(&self, digest: &Digest, offset: u64) -> Result<Body, Error> {
+    pub async fn open_blob(&self, digest: &Digest, offset: u64) -> Result<Body, Error> {
         let attempt = format!("pulling {digest} of {} from", self.name);
         self.first(async |endpoint: &Endpoint| open(endpoint, &attempt, digest, offset).await).await
     }
@@ -148,7 +153,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub(crate) async fn small_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+    pub async fn small_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
         let attempt = format!("pulling {digest} of {} from", self.name);
         self.first(async |endpoint: &Endpoint| {
             let url = endpoint.url(&format!("blobs/{digest}"))?;
@@ -183,7 +188,7 @@ impl Repository {
 ///
 /// # Errors
 /// When the system gives none.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| Error::Start(Box::new(error)))
 }
@@ -192,7 +197,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 ///
 /// # Errors
 /// The first that any of them ends with.
-pub(crate) async fn several<F: Future<Output = Result<(), E>>, E>(
+pub async fn several<F: Future<Output = Result<(), E>>, E>(
     at_once: usize,
     transfers: impl Iterator<Item = F>,
 ) -> Result<(), E> {
@@ -213,7 +218,7 @@ async fn open(endpoint: &Endpoint, attempt: &str, digest: &Digest, offset: u64) 
 ///
 /// # Errors
 /// When it is a part that was not asked for.
-pub(crate) fn body_of(response: reqwest::Response, offset: u64, silence: Duration) -> Result<Body, String> {
+pub fn body_of(response: reqwest::Response, offset: u64, silence: Duration) -> Result<Body, String> {
     let start = if response.status() == StatusCode::PARTIAL_CONTENT {
         let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
         let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
@@ -226,7 +231,7 @@ pub(crate) fn body_of(response: reqwest::Response, offset: u64, silence: Duratio
 
 /// What a document says it is; the specification lets it leave that out, and then what it holds tells as well. What a registry
 /// says of it counts for nothing: some say the same of all.
-pub(crate) fn media_type(bytes: &[u8]) -> Result<String, serde_json::Error> {
+pub fn media_type(bytes: &[u8]) -> Result<String, serde_json::Error> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Kind {

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 4;
 
 /// What was done with a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub enum Sent {
     /// The repository had it.
     There,
     /// Another repository of the registry had it.
@@ -32,20 +32,20 @@ pub(crate) enum Sent {
 
 /// What a push sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Blobs that were sent.
-    pub(crate) blobs: u64,
+    pub blobs: u64,
     /// Their bytes.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Blobs that were there already.
-    pub(crate) there: u64,
+    pub there: u64,
     /// Blobs that the registry took from another of its repositories.
-    pub(crate) mounted: u64,
+    pub mounted: u64,
 }
 
 impl Tally {
     /// Counts a blob.
-    pub(crate) fn count(&mut self, blob: Blob, sent: Sent) {
+    pub fn count(&mut self, blob: Blob, sent: Sent) {
         match sent {
             Sent::There => self.there += 1,
             Sent::Mounted => self.mounted += 1,
@@ -61,12 +61,7 @@ impl Tally {
 ///
 /// # Errors
 /// When the store lacks a blob, or the registry refuses.
-pub(crate) async fn push_image(
-    repository: &Repository,
-    tag: &str,
-    image: &Image,
-    store: &Store,
-) -> Result<Tally, Error> {
+pub async fn push_image(repository: &Repository, tag: &str, image: &Image, store: &Store) -> Result<Tally, Error> {
     let tally = Mutex::new(Tally::default());
     let mut seen = BTreeSet::new();
     let parts = image
@@ -98,7 +93,7 @@ impl Repository {
     ///
     /// # Errors
     /// When the store lacks it, or the registry refuses.
-    pub(crate) async fn push_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Error> {
+    pub async fn push_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Error> {
         // A blob that is not there is told as that, and not as a transfer that was cut.
         drop(store.reader(&blob.digest)?);
         self.push(blob, |moved| match download::upload(store, &blob.digest) {
@@ -112,7 +107,7 @@ impl Repository {
     ///
     /// # Errors
     /// When the registry refuses.
-    pub(crate) async fn push_bytes(&self, bytes: &[u8]) -> Result<Blob, Error> {
+    pub async fn push_bytes(&self, bytes: &[u8]) -> Result<Blob, Error> {
         let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
         self.push(blob, |_| Body::from(bytes.to_vec())).await.map(|_| blob)
     }
@@ -170,7 +165,7 @@ impl Repository {
     ///
     /// # Errors
     /// When the store lacks it, or the registry refuses.
-    pub(crate) async fn push_document(&self, reference: &str, target: &Descriptor, store: &Store) -> Result<(), Error> {
+    pub async fn push_document(&self, reference: &str, target: &Descriptor, store: &Store) -> Result<(), Error> {
         let bytes = store.document_bytes(&blob_of(target)?.digest)?;
         self.put_document(reference, target.media_type().as_ref(), &bytes).await
     }
@@ -179,7 +174,7 @@ impl Repository {
     ///
     /// # Errors
     /// When the registry refuses.
-    pub(crate) async fn put_document(&self, reference: &str, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub async fn put_document(&self, reference: &str, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
         let endpoint = self.itself()?;
         let attempt = format!("pushing {reference} of {} to", self.name);
         let url = endpoint.url(&format!("manifests/{reference}"))?;

@@ -10,8 +10,8 @@ use tokio_util::io::ReaderStream;
 use vcnetwork::download::Body;
 use vcstore::{ActionKey, Blob, Digest, Store};
 
-use super::cache::{Fault, blob_path, record_path, whole};
-use crate::registry::Sent;
+use super::cache::{CacheError, blob_path, record_path, whole};
+use crate::Sent;
 
 /// How much is read at once.
 const PIECE: usize = 256 << 10;
@@ -27,45 +27,45 @@ impl FileCache {
         Self { folder: folder.to_owned() }
     }
 
-    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, CacheError> {
         whole(self.read(&record_path(key), 0).await?).await
     }
 
-    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, CacheError> {
         self.read(&blob_path(digest), offset).await
     }
 
-    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
         let path = self.folder.join(blob_path(&blob.digest));
         if path.metadata().is_ok_and(|meta| meta.len() == blob.size) {
             return Ok(Sent::There);
         }
-        let mut reader = store.reader(&blob.digest).map_err(Fault::broken)?;
+        let mut reader = store.reader(&blob.digest).map_err(CacheError::broken)?;
         let written = tokio::task::spawn_blocking(move || write(&path, |file| io::copy(&mut reader, file).map(drop)));
-        written.await.map_err(Fault::broken)??;
+        written.await.map_err(CacheError::broken)??;
         Ok(Sent::Uploaded)
     }
 
-    pub(super) async fn put_record(&self, key: &ActionKey, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) async fn put_record(&self, key: &ActionKey, bytes: &[u8]) -> Result<(), CacheError> {
         write(&self.folder.join(record_path(key)), |file| file.write_all(bytes))
     }
 
-    async fn read(&self, path: &str, offset: u64) -> Result<Body, Fault> {
+    async fn read(&self, path: &str, offset: u64) -> Result<Body, CacheError> {
         let path = self.folder.join(path);
         let mut file = match tokio::fs::File::open(&path).await {
             Ok(file) => file,
             // A folder that nobody filled yet has nothing, and so has one whose disk is not mounted now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Fault::Absent),
-            Err(error) => return Err(Fault::Broken(format!("opening {path}: {error}"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CacheError::Absent),
+            Err(error) => return Err(CacheError::Broken(format!("opening {path}: {error}"))),
         };
-        file.seek(SeekFrom::Start(offset)).await.map_err(Fault::broken)?;
+        file.seek(SeekFrom::Start(offset)).await.map_err(CacheError::broken)?;
         let bytes = ReaderStream::with_capacity(file, PIECE).map_err(move |error| format!("reading {path}: {error}"));
         Ok(Body { start: offset, bytes: bytes.boxed() })
     }
 }
 
 /// Writes a file so that readers see all of it or none, also after a power cut.
-fn write(path: &Utf8Path, fill: impl FnOnce(&mut std::fs::File) -> io::Result<()>) -> Result<(), Fault> {
+fn write(path: &Utf8Path, fill: impl FnOnce(&mut std::fs::File) -> io::Result<()>) -> Result<(), CacheError> {
     let folder = path.parent().unwrap_or(Utf8Path::new("/"));
     let written = || {
         std::fs::create_dir_all(folder)?;
@@ -76,5 +76,5 @@ fn write(path: &Utf8Path, fill: impl FnOnce(&mut std::fs::File) -> io::Result<()
         file.persist(path).map_err(|error| error.error)?;
         std::fs::File::open(folder)?.sync_all()
     };
-    written().map_err(|error: io::Error| Fault::Broken(format!("writing {path}: {error}")))
+    written().map_err(|error: io::Error| CacheError::Broken(format!("writing {path}: {error}")))
 }

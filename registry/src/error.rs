@@ -7,15 +7,36 @@ use camino::Utf8PathBuf;
 
 /// An error of a registry.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub enum Error {
+    /// It takes no request without a login, or not with this one.
     #[error("{attempt} {host}: it wants to know who asks (401){}", said(said_by))]
     #[diagnostic(help("{}", log_in(host, login)))]
-    Unauthorized { attempt: String, host: String, login: Told, said_by: String },
+    Unauthorized {
+        /// What was attempted, as "pulling x from".
+        attempt: String,
+        /// The host of the registry.
+        host: String,
+        /// Which login it was asked with.
+        login: Told,
+        /// The words of the registry, which may be none.
+        said_by: String,
+    },
 
+    /// The login may not do this.
     #[error("{attempt} {host}: it refuses (403){}", said(said_by))]
     #[diagnostic(help("{}", ask_for_access(host, login)))]
-    Forbidden { attempt: String, host: String, login: Told, said_by: String },
+    Forbidden {
+        /// What was attempted, as "pulling x from".
+        attempt: String,
+        /// The host of the registry.
+        host: String,
+        /// Which login it was asked with.
+        login: Told,
+        /// The words of the registry, which may be none.
+        said_by: String,
+    },
 
+    /// It has no such thing.
     #[error("{attempt} {host}: there is no such thing (404){}", said(said_by))]
     #[diagnostic(help(
         "check the spelling of the repository and the tag; some registries say so of what one may not see{}",
@@ -24,47 +45,107 @@ pub(crate) enum Error {
             Told::From(_) | Told::Nothing => String::new(),
         }
     ))]
-    NotFound { attempt: String, host: String, login: Told, said_by: String },
+    NotFound {
+        /// What was attempted, as "pulling x from".
+        attempt: String,
+        /// The host of the registry.
+        host: String,
+        /// Which login it was asked with.
+        login: Told,
+        /// The words of the registry, which may be none.
+        said_by: String,
+    },
 
+    /// The body of the request is too large for it.
     #[error("{attempt} {host}: that is larger than it takes (413){}", said(said_by))]
     #[diagnostic(help(
         "have the limit raised of the registry, or of the proxy that stands before it (nginx: client_max_body_size), or \
          make the layer smaller: `vcbuild inspect` shows how large each is"
     ))]
-    TooLarge { attempt: String, host: String, said_by: String },
+    TooLarge {
+        /// What was attempted, as "pulling x from".
+        attempt: String,
+        /// The host of the registry.
+        host: String,
+        /// The words of the registry, which may be none.
+        said_by: String,
+    },
 
+    /// No TLS connection comes about.
     #[error("{attempt} {host}: no TLS connection")]
     #[diagnostic(help(
         "for a certificate of your own authority name its file: SSL_CERT_FILE, `ca` of [registries.\"{host}\"] in \
          vcbuild's config.toml, or /etc/containers/certs.d/{host}/ca.crt. A registry without TLS needs `plain-http = true` \
          there"
     ))]
-    Tls { attempt: String, host: String, source: Box<dyn StdError + Send + Sync> },
+    Tls {
+        /// What was attempted, as "pulling x from".
+        attempt: String,
+        /// The host of the registry.
+        host: String,
+        /// Why.
+        source: Box<dyn StdError + Send + Sync>,
+    },
 
+    /// It does not answer, or breaks off.
     #[error("{attempt} {host}: asked {attempts} times")]
     #[diagnostic(help("check the way to {host} (proxies are taken from HTTPS_PROXY), or try again later"))]
-    Unreachable { attempt: String, host: String, attempts: u32, source: Box<dyn StdError + Send + Sync> },
+    Unreachable {
+        /// What was attempted, as "pulling x from".
+        attempt: String,
+        /// The host of the registry.
+        host: String,
+        /// How often.
+        attempts: u32,
+        /// Why.
+        source: Box<dyn StdError + Send + Sync>,
+    },
 
+    /// Its answer cannot be understood.
     #[error("{attempt} {host}: {why}")]
     #[diagnostic(help("what answers there is no registry, or a broken one: check the address"))]
-    Answer { attempt: String, host: String, why: String },
+    Answer {
+        /// What was attempted, as "pulling x from".
+        attempt: String,
+        /// The host of the registry.
+        host: String,
+        /// Why, as a clause.
+        why: String,
+    },
 
+    /// A login cannot be read.
     #[error("looking for the login of {host} in {path}: {why}")]
     #[diagnostic(help("correct the file, or log in again (`docker login {host}` or `podman login {host}`)"))]
-    Credentials { host: String, path: Utf8PathBuf, why: String },
+    Credentials {
+        /// The host of the registry.
+        host: String,
+        /// The file.
+        path: Utf8PathBuf,
+        /// Why, as a clause.
+        why: String,
+    },
 
+    /// Certificates cannot be read.
     #[error("reading certificates of {path}: {why}")]
     #[diagnostic(help("the file must hold PEM certificates, or a client's certificate beside its key"))]
-    Certificates { path: Utf8PathBuf, why: String },
+    Certificates {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Why, as a clause.
+        why: String,
+    },
 
+    /// The environment names an unusable proxy.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Proxy(#[from] vcnetwork::http::BadProxy),
 
+    /// The store failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] vcstore::Error),
 
+    /// The runtime cannot start.
     #[error("starting the network")]
     #[diagnostic(help("the system gives no more threads or files: close other programs"))]
     Start(#[source] Box<dyn StdError + Send + Sync>),
@@ -72,7 +153,7 @@ pub(crate) enum Error {
 
 /// What is told of the login that a registry was asked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub enum Told {
     /// It is of this file or credential helper.
     From(String),
     /// There was none, for this reason.
@@ -83,12 +164,12 @@ pub(crate) enum Told {
 
 impl Error {
     /// Whether the registry, or its token server, was reached and did not want to do it.
-    pub(crate) fn is_refusal(&self) -> bool {
+    pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::NotFound { .. } | Self::Answer { .. })
     }
 
     /// Whether the registry answered that there is no such thing.
-    pub(crate) fn is_not_found(&self) -> bool {
+    pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
 }
@@ -97,7 +178,7 @@ impl Error {
 /// message has already.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Cause(pub(crate) String);
+pub struct Cause(pub(crate) String);
 
 /// Whether TLS failed, and not what lies below or above it.
 pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {

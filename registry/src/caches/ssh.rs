@@ -17,8 +17,8 @@ use vcremote::script::quoted;
 use vcstore::path_variable;
 use vcstore::{ActionKey, Blob, Digest, Store};
 
-use super::cache::{Fault, blob_path, record_path, whole};
-use crate::registry::Sent;
+use super::cache::{CacheError, blob_path, record_path, whole};
+use crate::Sent;
 
 /// What the other side says before it answers: what a login script may have printed comes before it.
 const READY: &str = "vcbuild-cache-1 ready";
@@ -69,35 +69,35 @@ impl SshCache {
         Self { host: host.to_owned(), options, folder: folder.to_owned(), idle: Arc::default() }
     }
 
-    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, CacheError> {
         whole(self.read(&record_path(key), 0).await?).await
     }
 
-    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, CacheError> {
         self.read(&blob_path(digest), offset).await
     }
 
-    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
         let path = blob_path(&blob.digest);
         let (size, session) = self.ask("size", &path, 0).await?;
         self.idle(session);
         if size == Some(blob.size) {
             return Ok(Sent::There);
         }
-        let content = download::upload(store, &blob.digest).map_err(Fault::broken)?;
+        let content = download::upload(store, &blob.digest).map_err(CacheError::broken)?;
         self.write(&path, blob.size, content).await.map(|()| Sent::Uploaded)
     }
 
-    pub(super) async fn put_record(&self, key: &ActionKey, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) async fn put_record(&self, key: &ActionKey, bytes: &[u8]) -> Result<(), CacheError> {
         let content = futures::stream::iter([Ok(Bytes::copy_from_slice(bytes))]);
         self.write(&record_path(key), bytes.len() as u64, content).await
     }
 
-    async fn read(&self, path: &str, offset: u64) -> Result<Body, Fault> {
+    async fn read(&self, path: &str, offset: u64) -> Result<Body, CacheError> {
         let (size, session) = self.ask("get", path, offset).await?;
         let Some(size) = size else {
             self.idle(session);
-            return Err(Fault::Absent);
+            return Err(CacheError::Absent);
         };
         let left = size.saturating_sub(offset);
         let bytes = futures::stream::try_unfold(Some((session, left, self.idle.clone())), next_piece);
@@ -105,7 +105,7 @@ impl SshCache {
     }
 
     /// Asks a session for a file, and has its size: none when there is no such file.
-    async fn ask(&self, verb: &str, path: &str, offset: u64) -> Result<(Option<u64>, Session), Fault> {
+    async fn ask(&self, verb: &str, path: &str, offset: u64) -> Result<(Option<u64>, Session), CacheError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(mut session) = idle
             && let Ok(size) = session.size(verb, path, offset).await
@@ -117,7 +117,7 @@ impl SshCache {
         Ok((session.size(verb, path, offset).await?, session))
     }
 
-    async fn begin(&self) -> Result<Session, Fault> {
+    async fn begin(&self) -> Result<Session, CacheError> {
         let folder = quoted(&self.folder);
         let script = format!(
             "cd -- {folder} 2>/dev/null || cd / ; here=$(pwd)\n\
@@ -130,11 +130,11 @@ impl SshCache {
              done"
         );
         let mut process =
-            self.command(&script).spawn().map_err(|error| Fault::Broken(format!("running ssh: {error}")))?;
+            self.command(&script).spawn().map_err(|error| CacheError::Broken(format!("running ssh: {error}")))?;
         let (Some(questions), Some(answers), Some(words)) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
         else {
-            return Err(Fault::broken("ssh has no standard input and output"));
+            return Err(CacheError::broken("ssh has no standard input and output"));
         };
         let answers = BufReader::with_capacity(PIECE, answers);
         let mut session = Session { _process: process, questions, answers, words };
@@ -157,7 +157,7 @@ impl SshCache {
         path: &str,
         size: u64,
         content: impl Stream<Item = io::Result<Bytes>> + Send,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), CacheError> {
         let file = quoted(&format!("{}/{path}", self.folder));
         let script = format!(
             "file={file}; new=\"$file.incoming-$$\"; umask 022; mkdir -p -- \"${{file%/*}}\" || exit 1\n\
@@ -165,22 +165,22 @@ impl SshCache {
              rm -f -- \"$new\"; exit 1"
         );
         let mut process =
-            self.command(&script).spawn().map_err(|error| Fault::Broken(format!("running ssh: {error}")))?;
+            self.command(&script).spawn().map_err(|error| CacheError::Broken(format!("running ssh: {error}")))?;
         let mut content = std::pin::pin!(content);
         if let Some(mut stdin) = process.stdin.take() {
             while let Some(piece) = content.next().await {
                 // A program that ended early says why on its own; a blob that is damaged must not look whole.
-                if stdin.write_all(&piece.map_err(Fault::broken)?).await.is_err() {
+                if stdin.write_all(&piece.map_err(CacheError::broken)?).await.is_err() {
                     break;
                 }
             }
         }
-        let ended = process.wait_with_output().await.map_err(Fault::broken)?;
+        let ended = process.wait_with_output().await.map_err(CacheError::broken)?;
         if ended.status.success() {
             return Ok(());
         }
         let words = String::from_utf8_lossy(&ended.stderr);
-        Err(Fault::Broken(format!("writing {path} there: {}: {}", ended.status, plain(&words))))
+        Err(CacheError::Broken(format!("writing {path} there: {}: {}", ended.status, plain(&words))))
     }
 
     fn command(&self, script: &str) -> Command {
@@ -198,9 +198,9 @@ impl SshCache {
 
 impl Session {
     /// Asks for a file; its size, or none when there is no such file. What was asked for follows.
-    async fn size(&mut self, verb: &str, path: &str, offset: u64) -> Result<Option<u64>, Fault> {
+    async fn size(&mut self, verb: &str, path: &str, offset: u64) -> Result<Option<u64>, CacheError> {
         let question = format!("{verb} {path} {offset}\n");
-        self.questions.write_all(question.as_bytes()).await.map_err(Fault::broken)?;
+        self.questions.write_all(question.as_bytes()).await.map_err(CacheError::broken)?;
         let answer = self.line().await?;
         match answer.trim().parse::<i64>() {
             Ok(size) => Ok(u64::try_from(size).ok()),
@@ -209,7 +209,7 @@ impl Session {
     }
 
     /// One line of at most as many bytes as a login script may print.
-    async fn line(&mut self) -> Result<String, Fault> {
+    async fn line(&mut self) -> Result<String, CacheError> {
         let mut line = Vec::new();
         let read = (&mut self.answers).take(NOISE_LIMIT).read_until(b'\n', &mut line).await;
         match read {
@@ -220,13 +220,13 @@ impl Session {
     }
 
     /// What went wrong, with what ssh said about it.
-    async fn failed(&mut self, why: String) -> Fault {
+    async fn failed(&mut self, why: String) -> CacheError {
         let mut words = Vec::new();
         let mut said = (&mut self.words).take(4 << 10);
         // A connection that is still there says nothing.
         let _ = tokio::time::timeout(Duration::from_millis(500), said.read_to_end(&mut words)).await;
         let words = plain(&String::from_utf8_lossy(&words));
-        Fault::Broken(if words.is_empty() { why } else { format!("{why}: {words}") })
+        CacheError::Broken(if words.is_empty() { why } else { format!("{why}: {words}") })
     }
 }
 

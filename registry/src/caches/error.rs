@@ -6,37 +6,62 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 /// An error of caches.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub enum Error {
+    /// A file could not be used.
     #[error("{attempt} {path}")]
     #[diagnostic(help("{}", vcstore::file_help(source)))]
-    Io { attempt: &'static str, path: Utf8PathBuf, source: io::Error },
+    Io {
+        /// What was attempted, as "reading".
+        attempt: &'static str,
+        /// On what.
+        path: Utf8PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 
+    /// The store failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] vcstore::Error),
 
+    /// The registry of a cache failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Registry(#[from] crate::registry::Error),
+    Registry(#[from] crate::Error),
 
+    /// The network may not be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Offline(#[from] vcnetwork::Offline),
 
+    /// The name of a key is not valid.
     #[error("naming a key {name:?}: {why}")]
     #[diagnostic(help("give a name that says whose it is, such as cache.example.org-1"))]
-    KeyName { name: String, why: String },
+    KeyName {
+        /// The name.
+        name: String,
+        /// Why, as a clause.
+        why: String,
+    },
 
+    /// A key cannot be read.
     #[error("reading the key {what}: {why}")]
     #[diagnostic(help(
         "a public key is written NAME:BASE64, as in the .pub file that `vcbuild key generate NAME` makes"
     ))]
-    BadKey { what: String, why: String },
+    BadKey {
+        /// What it is about.
+        what: String,
+        /// Why, as a clause.
+        why: String,
+    },
 
+    /// An address cannot be understood.
     #[error("using the cache {0}")]
     #[diagnostic(help("an address of a cache is as `vcbuild help push` lists them"))]
     BadAddress(String),
 
+    /// There are caches, and no trusted key.
     #[error("using caches: no key is trusted, so nothing that they have would be taken")]
     #[diagnostic(help(
         "name the public key of who fills them: --trust-key NAME:BASE64, or trusted-keys under [caches] in vcbuild's \
@@ -44,28 +69,42 @@ pub(crate) enum Error {
     ))]
     NoKey,
 
+    /// The cache cannot be written to.
     #[error("pushing to {cache}: {why}")]
     #[diagnostic(help("check the address, and that you may write there"))]
-    Write { cache: String, why: String },
+    Write {
+        /// The address of the cache.
+        cache: String,
+        /// Why, as a clause.
+        why: String,
+    },
 
+    /// The store does not know which actions made the image.
     #[error("pushing {image} to a cache: no build of this store is known to have made it")]
     #[diagnostic(help("build it with `vcbuild images`, or push every record of the store with --all"))]
-    NoClosure { image: String },
+    NoClosure {
+        /// The name of the image.
+        image: String,
+    },
 
+    /// The store lacks outputs of an action.
     #[error("pushing {what} to a cache: its outputs are no longer all in the store")]
     #[diagnostic(help("build it again with `vcbuild images`"))]
-    Incomplete { what: String },
+    Incomplete {
+        /// What it is about.
+        what: String,
+    },
 }
 
 impl Error {
     /// Wraps an I/O error with what was attempted and on what.
-    pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
+    pub fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { attempt, path, source }
     }
 
     /// Whether the command line or a file says something that cannot be used.
-    pub(crate) fn is_usage(&self) -> bool {
+    pub fn is_usage(&self) -> bool {
         matches!(self, Self::KeyName { .. } | Self::BadKey { .. } | Self::BadAddress(_) | Self::NoKey)
     }
 }

@@ -10,8 +10,8 @@ use vcnetwork::http::{self, Moved};
 use vcstore::{ActionKey, Blob, Digest, Store};
 
 use super::Error;
-use super::cache::{Fault, blob_path, record_path, whole};
-use crate::registry::{Sent, body_of};
+use super::cache::{CacheError, blob_path, record_path, whole};
+use crate::{Sent, body_of};
 
 /// The longest that a server may be silent: whoever reads is less patient.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -26,61 +26,61 @@ pub(crate) struct HttpCache {
 
 impl HttpCache {
     pub(super) fn at(url: &Url, timeout: Duration, _permit: Permit) -> Result<Self, Error> {
-        let client = http::client().map_err(crate::registry::Error::from)?.connect_timeout(timeout);
-        let client = client.build().map_err(|error| crate::registry::Error::Start(Box::new(error)))?;
+        let client = http::client().map_err(crate::Error::from)?.connect_timeout(timeout);
+        let client = client.build().map_err(|error| crate::Error::Start(Box::new(error)))?;
         Ok(Self { url: url.clone(), client })
     }
 
-    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, CacheError> {
         whole(self.get(&record_path(key), 0).await?).await
     }
 
-    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, Fault> {
+    pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, CacheError> {
         self.get(&blob_path(digest), offset).await
     }
 
-    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Fault> {
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
         let path = blob_path(&blob.digest);
         let there = self.send(self.request(Method::HEAD, &path)?, &Moved::default()).await;
         match there {
             Ok(response) if length(&response) == Some(blob.size) => return Ok(Sent::There),
-            Ok(_) | Err(Fault::Absent) => {}
+            Ok(_) | Err(CacheError::Absent) => {}
             Err(fault) => return Err(fault),
         }
         let moved = Moved::default();
-        let content = moved.count(download::upload(store, &blob.digest).map_err(Fault::broken)?);
+        let content = moved.count(download::upload(store, &blob.digest).map_err(CacheError::broken)?);
         let put = self.request(Method::PUT, &path)?.header(CONTENT_LENGTH, blob.size).body(content);
         self.write(put, &moved).await.map(|()| Sent::Uploaded)
     }
 
-    pub(super) async fn put_record(&self, key: &ActionKey, bytes: Vec<u8>) -> Result<(), Fault> {
+    pub(super) async fn put_record(&self, key: &ActionKey, bytes: Vec<u8>) -> Result<(), CacheError> {
         self.write(self.request(Method::PUT, &record_path(key))?.body(bytes), &Moved::default()).await
     }
 
-    async fn write(&self, put: reqwest::RequestBuilder, moved: &Moved) -> Result<(), Fault> {
+    async fn write(&self, put: reqwest::RequestBuilder, moved: &Moved) -> Result<(), CacheError> {
         match self.send(put, moved).await {
             Ok(_) => Ok(()),
-            Err(Fault::Absent) => {
-                Err(Fault::broken("the server takes no files (PUT): fill its folder by file:// or ssh://"))
+            Err(CacheError::Absent) => {
+                Err(CacheError::broken("the server takes no files (PUT): fill its folder by file:// or ssh://"))
             }
             Err(fault) => Err(fault),
         }
     }
 
-    async fn get(&self, path: &str, offset: u64) -> Result<Body, Fault> {
+    async fn get(&self, path: &str, offset: u64) -> Result<Body, CacheError> {
         let mut request = self.request(Method::GET, path)?;
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
-        body_of(self.send(request, &Moved::default()).await?, offset, SILENCE).map_err(Fault::Broken)
+        body_of(self.send(request, &Moved::default()).await?, offset, SILENCE).map_err(CacheError::Broken)
     }
 
-    fn request(&self, method: Method, path: &str) -> Result<reqwest::RequestBuilder, Fault> {
-        Ok(self.client.request(method, self.url.join(path).map_err(Fault::broken)?))
+    fn request(&self, method: Method, path: &str) -> Result<reqwest::RequestBuilder, CacheError> {
+        Ok(self.client.request(method, self.url.join(path).map_err(CacheError::broken)?))
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, moved: &Moved) -> Result<Response, Fault> {
-        let response = http::send(request, SILENCE, moved).await.map_err(Fault::broken)?;
+    async fn send(&self, request: reqwest::RequestBuilder, moved: &Moved) -> Result<Response, CacheError> {
+        let response = http::send(request, SILENCE, moved).await.map_err(CacheError::broken)?;
         match response.status() {
             status if status.is_success() => Ok(response),
             // Object stores answer 403 for what is not there to those who may not list what is; servers of plain files
@@ -89,8 +89,8 @@ impl HttpCache {
             | StatusCode::GONE
             | StatusCode::FORBIDDEN
             | StatusCode::METHOD_NOT_ALLOWED
-            | StatusCode::NOT_IMPLEMENTED => Err(Fault::Absent),
-            status => Err(Fault::Broken(format!("it answers {status}"))),
+            | StatusCode::NOT_IMPLEMENTED => Err(CacheError::Absent),
+            status => Err(CacheError::Broken(format!("it answers {status}"))),
         }
     }
 }

@@ -7,19 +7,33 @@ use camino::Utf8PathBuf;
 use reqwest::Url;
 use vcremote::destination::{is_host, is_user};
 
-use crate::project::parse_reference;
+use vcstore::reference;
 
 /// A cache's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
+pub enum Address {
     /// `file:///PATH`: a folder.
     File(Utf8PathBuf),
     /// `https://HOST/PATH` or `http://…`: the same folder, served by a web server.
     Http(Url),
     /// `ssh://[USER@]HOST[:PORT]/PATH`: the same folder on another machine.
-    Ssh { host: String, user: Option<String>, port: Option<u16>, path: String },
+    Ssh {
+        /// The machine.
+        host: String,
+        /// The user to log in as.
+        user: Option<String>,
+        /// The port, where it is not the usual one.
+        port: Option<u16>,
+        /// The folder there.
+        path: String,
+    },
     /// `oci://HOST/REPOSITORY`: a repository of a registry.
-    Oci { registry: String, repository: String },
+    Oci {
+        /// The host of the registry.
+        registry: String,
+        /// The repository there.
+        repository: String,
+    },
 }
 
 impl FromStr for Address {
@@ -44,7 +58,7 @@ impl FromStr for Address {
 
 impl Address {
     /// Whether it is on this machine, so that asking it needs no network.
-    pub(crate) fn is_folder(&self) -> bool {
+    pub fn is_folder(&self) -> bool {
         matches!(self, Self::File(_))
     }
 }
@@ -100,7 +114,7 @@ fn oci(text: &str, rest: &str) -> Result<Address, String> {
     let (registry, repository) =
         rest.split_once('/').ok_or_else(|| format!("{text:?} names no repository: give oci://HOST/REPOSITORY"))?;
     let reference =
-        parse_reference(rest).map_err(|why| format!("{text:?} names no repository of a registry: {why}"))?;
+        reference::parse(rest).map_err(|why| format!("{text:?} names no repository of a registry: {why}"))?;
     if reference.registry() != registry || reference.repository() != repository {
         return Err(format!("{text:?} is no repository: give oci://HOST/REPOSITORY, without a tag"));
     }

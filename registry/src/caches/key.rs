@@ -10,30 +10,30 @@ use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use vcstore::Record;
+use vcstore::{atomic, text};
 
 use super::Error;
-use crate::{atomic, text};
 
 /// A key that signs records. Its file is for its owner's eyes alone.
-pub(crate) struct SecretKey {
+pub struct SecretKey {
     name: String,
     key: SigningKey,
 }
 
 /// A key that is trusted: whatever its owner signed is taken for the outputs of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PublicKey {
+pub struct PublicKey {
     name: String,
     key: VerifyingKey,
 }
 
 /// The keys that are trusted, by their names.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Keyring(BTreeMap<String, Vec<VerifyingKey>>);
+pub struct Keyring(BTreeMap<String, Vec<VerifyingKey>>);
 
 /// Why a record is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Distrust {
+pub enum Distrust {
     /// It has no signature.
     Unsigned,
     /// It is signed by these keys, none of which is trusted.
@@ -47,7 +47,7 @@ impl SecretKey {
     ///
     /// # Errors
     /// When the name is none, or the system gives no random bytes.
-    pub(crate) fn generate(name: &str) -> Result<Self, Error> {
+    pub fn generate(name: &str) -> Result<Self, Error> {
         check_name(name).map_err(|why| Error::KeyName { name: name.to_owned(), why })?;
         let mut seed = [0; 32];
         fs::File::open("/dev/urandom")
@@ -60,7 +60,7 @@ impl SecretKey {
     ///
     /// # Errors
     /// When the file cannot be read or holds no secret key.
-    pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
+    pub fn read(path: &Utf8Path) -> Result<Self, Error> {
         let bad = |why: &str| Error::BadKey { what: path.to_string(), why: why.to_owned() };
         let text = text::read(path).map_err(|why| bad(&why.to_string()))?;
         let (name, bytes) = split(text.trim()).map_err(|why| bad(&why))?;
@@ -73,18 +73,18 @@ impl SecretKey {
     ///
     /// # Errors
     /// When there is a file of this name, or it cannot be written.
-    pub(crate) fn write(&self, path: &Utf8Path) -> Result<(), Error> {
+    pub fn write(&self, path: &Utf8Path) -> Result<(), Error> {
         let line = format!("{}:{}\n", self.name, STANDARD.encode(self.key.to_keypair_bytes()));
         atomic::create(path, line.as_bytes(), 0o600).map_err(Error::io("writing", path))
     }
 
     /// The name.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The key that others trust it by.
-    pub(crate) fn public(&self) -> PublicKey {
+    pub fn public(&self) -> PublicKey {
         PublicKey { name: self.name.clone(), key: self.key.verifying_key() }
     }
 
@@ -92,7 +92,7 @@ impl SecretKey {
     ///
     /// # Errors
     /// When the record cannot be written.
-    pub(crate) fn sign(&self, record: Record) -> Result<Record, Error> {
+    pub fn sign(&self, record: Record) -> Result<Record, Error> {
         let signature = STANDARD.encode(self.key.sign(&record.signed_bytes()?).to_bytes());
         Ok(record.with_signature(&self.name, signature))
     }
@@ -129,7 +129,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// When it is neither.
-    pub(crate) fn of(text: &str) -> Result<Self, Error> {
+    pub fn of(text: &str) -> Result<Self, Error> {
         let bad = |why| Error::BadKey { what: text.to_owned(), why };
         if text.contains(':') && !Utf8Path::new(text).is_file() {
             return text.parse().map_err(bad);
@@ -140,7 +140,7 @@ impl PublicKey {
 
 impl Keyring {
     /// Trusts these keys.
-    pub(crate) fn new(keys: impl IntoIterator<Item = PublicKey>) -> Self {
+    pub fn new(keys: impl IntoIterator<Item = PublicKey>) -> Self {
         let mut names: BTreeMap<String, Vec<VerifyingKey>> = BTreeMap::new();
         for PublicKey { name, key } in keys {
             names.entry(name).or_default().push(key);
@@ -149,7 +149,7 @@ impl Keyring {
     }
 
     /// Whether no key is trusted.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -157,7 +157,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When none did.
-    pub(crate) fn check(&self, record: &Record) -> Result<String, Distrust> {
+    pub fn check(&self, record: &Record) -> Result<String, Distrust> {
         if record.signatures().is_empty() {
             return Err(Distrust::Unsigned);
         }

@@ -5,8 +5,6 @@ use std::io::{self, Read};
 
 use camino::Utf8Path;
 
-use vcsandbox::plain::Plain;
-
 /// Bytes. A lock of a thousand inputs has a tenth of it.
 const LIMIT: u64 = 16 << 20;
 
@@ -14,19 +12,15 @@ const LIMIT: u64 = 16 << 20;
 ///
 /// # Errors
 /// When it cannot be read, is longer than any such file, or is not UTF-8.
-pub(crate) fn read(path: &Utf8Path) -> io::Result<String> {
-    text_of(File::open(path)?)
+pub fn read(path: &Utf8Path) -> io::Result<String> {
+    read_from(File::open(path)?)
 }
 
-/// Reads a file of a source, which its author may have made a link, a pipe or a device.
+/// Reads a text to its end.
 ///
 /// # Errors
-/// As [`read`], and when it is not a plain file.
-pub(crate) fn of_source(path: &Utf8Path) -> io::Result<String> {
-    text_of(Plain::follow(path)?.content())
-}
-
-fn text_of(from: impl Read) -> io::Result<String> {
+/// As [`read`].
+pub fn read_from(from: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     from.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
