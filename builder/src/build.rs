@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
+use vcinspect::graph::Records;
 use vcregistry::caches;
 use vcsandbox::{Environment, Sandbox};
 use vcstore::{Action, Compression, Digest, Image, Outputs, Platform, Store};
 
 use crate::base::{Base, Spec};
 use crate::files::Places;
-use crate::graph::Records;
 use crate::ground::Ground;
 use crate::image::{self, About, Assembly, OwnLayer};
 use crate::layer::Contents;

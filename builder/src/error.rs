@@ -60,6 +60,10 @@ pub(crate) enum Error {
     #[diagnostic(transparent)]
     BuildHost(#[from] vcsandbox::remote::Error),
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Inspect(#[from] vcinspect::Error),
+
     #[error("running the program")]
     #[diagnostic(help("{}", source.advice().unwrap_or_else(|| "`vcbuild sandbox --help` lists what it can be given".to_owned())))]
     Program { source: Box<process::Failure> },

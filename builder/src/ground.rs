@@ -4,11 +4,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use vcinspect::image_fs::follow;
+use vcinspect::image_fs::outline::{self, Attributes, Node};
 use vcstore::{Digest, Store};
 
 use crate::Error;
-use crate::contents::follow;
-use crate::contents::outline::{self, Attributes, Node};
 use crate::layer::{Contents, Item, Owner, What};
 
 /// An error of a file that cannot be where it is to be.
@@ -227,9 +227,9 @@ mod tests {
     use vcstore::Digest;
 
     use super::Ground;
-    use crate::contents::outline::{self, tests::layer};
-    use crate::graph::tests::scratch;
     use crate::layer::{Contents, Over, Owner};
+    use rigs::{layer, store as scratch};
+    use vcinspect::image_fs::outline;
 
     /// Where the files, folders (`path/`) and links (`path -> target`) of each layer come to be on this base.
     fn placed(base: &[(tar::EntryType, &str, &str, u32, u64)], layers: &[&[&str]]) -> Result<Vec<String>, String> {

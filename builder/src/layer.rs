@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use serde::Serialize;
+use vcinspect::image_fs::outline::{Attributes, Node};
 use vcstore::{Action, Blob, Compression, Content, Digest, Entry, Kind, Layer, Outputs, Store, Tree};
 
 use crate::Error;
-use crate::contents::outline::{Attributes, Node};
 use crate::progress::Progress;
 use crate::source::{FileHash, hash_file};
 

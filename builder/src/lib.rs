@@ -12,20 +12,20 @@ mod cargo;
 mod check;
 pub mod cli;
 mod command;
-mod compare;
+
 mod config;
-mod contents;
+
 mod display;
 mod error;
 mod files;
 mod go;
-mod graph;
+
 mod ground;
 mod host;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod image;
-mod journal;
+
 mod layer;
 mod listing;
 mod lock;
@@ -35,7 +35,7 @@ mod prebuilt;
 mod progress;
 mod project;
 mod provenance;
-mod report;
+
 mod site;
 mod source;
 mod words;

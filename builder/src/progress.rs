@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use vcinspect::journal::{Outcome, Step};
 use vcstore::{Action, ActionKey, Origin, Outputs, Store};
 
 use crate::display::{Display, Running};
-use crate::journal::{Outcome, Step};
 use crate::{Error, words};
 
 /// Realises actions, says on standard error which ones are running and which ran, how long they took, and counts them.

@@ -11,15 +11,20 @@ use crate::command::root;
 const DOCUMENT: &str = "ARCHITECTURE.md";
 
 /// The folders of the repository in which the paths begin that the document names.
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 17] = [
     "builder",
+    "debian",
     "distributor",
     "docs",
     "fixtures",
     "fuzz",
+    "inspect",
     "manifests",
+    "network",
     "nix",
+    "registry",
     "remote",
+    "sandbox",
     "store",
     "terminal",
     "tests",

@@ -2,7 +2,6 @@
 
 mod archive;
 mod from_packages;
-mod packages;
 mod registry;
 
 use std::collections::HashMap;
@@ -13,12 +12,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, Os};
 use vcdebian::{Options, Selection};
+use vcinspect::image_fs::outline;
 use vcstore::reference;
 use vcstore::{Action, Compression, Digest, Image, Layer, Outputs, Platform, PlatformImage, Store};
 
 use self::from_packages::FromPackages;
-pub(crate) use self::packages::{Package, described_in, packages, status};
-use crate::contents::outline;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::{Error, image};

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
+use vcinspect::compare::{self, Change, FileChange, ImageChanges, PlatformChanges, Side};
+use vcinspect::image_fs::{self, Layers};
 use vcstore::{PlatformImage, Record, Store};
 
 use super::difference::{Difference, LayerFile};
 use super::shadow::Shadow;
 use crate::Error;
 use crate::build::{self, Request};
-use crate::compare::{self, Change, FileChange, ImageChanges, PlatformChanges, Side};
-use crate::contents::{self, Layers};
 use crate::listing::Listing;
 use crate::lock::Lock;
 use crate::progress::Progress;
@@ -168,7 +168,7 @@ fn look_into(
         // A layer that both have holds nothing that differs.
         let others = if std::ptr::eq(image, &old) { &new } else { &old };
         for layer in image.layers.iter().filter(|layer| !others.layers.iter().any(|other| other == *layer)) {
-            contents::extract(side.store, layer, &scratch, |path| wanted.contains(path))?;
+            image_fs::extract(side.store, layer, &scratch, |path| wanted.contains(path))?;
         }
     }
     for file in files {

@@ -4,12 +4,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::Serialize;
+use vcinspect::compare::bytes::{ByteDifference, first_difference};
+use vcinspect::compare::elf::{self, Place};
 use vcsandbox::process;
 use vcstore::{ActionKey, Digest, Store};
 
 use crate::Error;
-use crate::compare::bytes::{ByteDifference, first_difference};
-use crate::compare::elf::{self, Place};
 
 /// How long diffoscope may look, and how much of what it says is kept.
 const DIFFOSCOPE_LIMIT: Duration = Duration::from_secs(10 * 60);

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use vcinspect::packages::{Package, packages};
 use vcstore::{Compression, Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Table, Text};
 
@@ -10,7 +11,7 @@ use super::debian::DebianOptions;
 use super::inputs::Freedom;
 use super::{Common, ProjectFiles, parse_platform, platforms};
 use crate::Error;
-use crate::base::{Base, DEFAULT_REFERENCE, Package, Spec, packages};
+use crate::base::{Base, DEFAULT_REFERENCE, Spec};
 use crate::progress::Progress;
 
 #[derive(Debug, Args)]

@@ -3,13 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
+use vcinspect::compare::{self, Change, ImageChanges, PlatformChanges, Presence, Shape, Side};
+use vcinspect::image_fs::Layers;
 use vcterminal::{Exit, Text};
 
 use super::Common;
 use super::opened::Opened;
 use crate::Error;
-use crate::compare::{self, Change, ImageChanges, PlatformChanges, Presence, Shape, Side};
-use crate::contents::Layers;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

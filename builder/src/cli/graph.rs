@@ -1,11 +1,11 @@
 //! `vcbuild graph`: inputs, actions and images as a graph.
 
 use clap::{Args, ValueEnum};
+use vcinspect::graph::{Graph, Records, dot, mermaid};
 use vcterminal::Exit;
 
 use super::Common;
 use crate::Error;
-use crate::graph::{Graph, Records, dot, mermaid};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -3,16 +3,17 @@
 use camino::Utf8PathBuf;
 use clap::Args;
 use serde::Serialize;
+use vcinspect::journal;
 use vcsandbox::remote;
 use vcstore::{Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Table, Text};
 
 use super::build_host::BuildHostOptions;
 use super::choices::Choices;
+use crate::Error;
 use crate::build::{self, Built, Request};
 use crate::progress::{Actions, Progress};
 use crate::source::OUT;
-use crate::{Error, journal};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -6,13 +6,13 @@ use camino::Utf8Path;
 use clap::Args;
 use oci_spec::image::ImageConfiguration;
 use serde::Serialize;
+use vcinspect::graph::{self, Records, Step, provenance};
 use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
 use vcterminal::{Exit, Table, Text};
 
 use super::Common;
 use super::opened::Opened;
 use crate::Error;
-use crate::graph::{self, Records, Step, provenance};
 use crate::provenance::Provenance;
 
 #[derive(Debug, Args)]

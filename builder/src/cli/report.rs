@@ -3,11 +3,11 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
+use vcinspect::report::{Report, page};
 use vcterminal::{Exit, Text};
 
 use super::Common;
 use crate::Error;
-use crate::report::{Report, page};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

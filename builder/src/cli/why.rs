@@ -2,13 +2,13 @@
 
 use clap::Args;
 use serde::Serialize;
+use vcinspect::graph::{Asker, Reason, Records, What};
+use vcinspect::image_fs::Layers;
 use vcstore::Image;
 use vcterminal::{Exit, Text};
 
 use super::Common;
 use crate::Error;
-use crate::contents::Layers;
-use crate::graph::{Asker, Reason, Records, What};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

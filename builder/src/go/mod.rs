@@ -35,7 +35,6 @@ pub(crate) use self::module::folders_beside;
 pub(crate) use self::module_source::{is_path, is_version, module_source};
 pub(crate) use self::release::{copy_toolchain, parse_version};
 use self::scan::Closure;
-pub(crate) use self::scan::{IMPORTS, Imports};
 use self::toolchain::Toolchain;
 use crate::lock::Lock;
 use crate::offline_inputs::InputsDir;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
+use vcinspect::graph::{IMPORTS, Imports};
 use vcnetwork::Permit;
 use vcsandbox::plain;
 use vcsandbox::process;
@@ -58,18 +59,6 @@ pub(crate) struct Scope {
 
 /// A change in what a closure holds changes this number, and with it every key.
 const RECIPE: u32 = 2;
-
-/// The output of a scan that is no closure: an [`Imports`].
-pub(crate) const IMPORTS: &str = "imports";
-
-/// Which package imports which, so that people can be told why a program needs a module. Nothing is built from it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Imports {
-    /// The import path of each program, by its package as `./cmd/manager`.
-    pub(crate) programs: BTreeMap<String, String>,
-    /// The packages that a package imports, without Go's own.
-    pub(crate) imports: BTreeMap<String, Vec<String>>,
-}
 
 /// The closure of each package of `scope`.
 ///

@@ -12,13 +12,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use camino::{Utf8Path, Utf8PathBuf};
 use vcdebian::Pinned;
 use vcnetwork::Network;
+use vcstore::text;
 use vcstore::{Digest, Platform};
 
 pub(crate) use self::changes::Changes;
 use self::document::{Document, Input, PinnedFile, PinnedImage, PinnedSource};
 pub(crate) use self::document::{PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion};
 pub(crate) use self::error::Error;
-use vcstore::text;
 
 /// The name of a lock's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.lock";

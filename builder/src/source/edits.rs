@@ -6,9 +6,9 @@ use std::fs;
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use diffy::{Line, Patch};
+use vcstore::text;
 
 use super::Error;
-use vcstore::text;
 
 /// An edit of a source. The paths of files count from its top.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,10 +6,11 @@ use std::io::Read;
 use std::path::Path;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use vcinspect::report;
 use vcstore::Store;
 
 use crate::provenance::Provenance;
-use crate::{lock, offline_inputs, report};
+use crate::{lock, offline_inputs};
 
 /// Where version control keeps what it knows. `.git` is a file in a submodule or a worktree.
 const REPOSITORIES: [&str; 5] = [".git", ".hg", ".svn", ".jj", ".bzr"];

@@ -85,6 +85,34 @@ fn a_host_makes_the_same_is_sent_only_what_it_lacks_and_gives_only_what_is_lacke
 }
 
 #[test]
+fn a_damaged_copy_here_or_there_is_never_taken_for_the_file() {
+    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    write(&bench, "read line < data; echo $line $line > x");
+    let source = ["--source-dir", "app"];
+    let good = digests(&build(&bench, &sshd, "one", &source).json());
+    let spoil = |file: &Path, content: &str| {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(file, content).unwrap();
+    };
+    let hex = |content: &str| vcstore::Digest::of(content.as_bytes()).hex();
+
+    // What this store has does not come back, unless it is damaged.
+    let output = hex("data data\n");
+    spoil(&bench.path(&format!("one/blobs/sha256/{output}")), "DATA data\n");
+    bench.write("app/data", "data\nmore\n");
+    let again = build(&bench, &sshd, "one", &source).json();
+    assert_eq!((number(&again, "steps"), number(&again, "received")), (1, 10));
+    assert_eq!(digests(&again), good);
+
+    // A damaged file of the host's is removed, and sent again with the next build.
+    let input = hex("data\nmore\n");
+    spoil(&bench.path(&format!("host/files/{}/{input}", &input[..2])), "DATA\nmore\n");
+    let why = format!("the kept copy of {input} is damaged, and was removed");
+    build(&bench, &sshd, "two", &source).failed(1, &[&why]);
+    assert_eq!(digests(&build(&bench, &sshd, "two", &source).json()), good);
+}
+
+#[test]
 fn what_a_command_removes_on_a_host_is_in_no_image() {
     let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
     write(&bench, "rm -r out/gone out/file out/folder; echo > out/folder; mkfifo pipe");

@@ -191,6 +191,12 @@ impl Host {
         Ok((changed, Outcome { report, output: bytes, stderr, undeclared }))
     }
 
+    /// Whether the store has a blob that is what it should be. A damaged one goes into quarantine as it is read.
+    fn has(&self, digest: &Digest) -> bool {
+        let whole = |mut reader| io::copy(&mut reader, &mut io::sink());
+        self.store.contains(digest) && self.store.reader(digest).is_ok_and(|reader| whole(reader).is_ok())
+    }
+
     /// Takes what a program made into the folders that it was given to write to, and what it removed out of them.
     /// All of it together is as large as `largest` at most, whatever the host says that the program made.
     fn take(
@@ -205,7 +211,7 @@ impl Host {
         let mut lacking: BTreeMap<Digest, u64> = BTreeMap::new();
         for one in made {
             if let Node::File { digest, size, .. } = &one.node
-                && !self.store.contains(digest)
+                && !self.has(digest)
             {
                 lacking.insert(*digest, *size);
             }

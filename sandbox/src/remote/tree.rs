@@ -221,8 +221,17 @@ pub(super) fn put(
     }
     match node {
         Node::Link(target) => symlink(target, &place),
-        Node::File { digest, executable, .. } => {
-            fs::copy(content(digest)?, &place)?;
+        Node::File { digest, size, executable } => {
+            let kept = content(digest)?;
+            let copied = receive(&mut File::open(&kept)?, digest, *size, place.as_std_path());
+            copied.map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
+                    // The next time it is missed, and comes again.
+                    let _ = fs::remove_file(&kept);
+                    io::Error::other(format!("the kept copy of {} is damaged, and was removed", digest.hex()))
+                }
+                _ => error,
+            })?;
             fs::set_permissions(&place, permissions(*executable))
         }
         Node::Other => pipe(&place),

@@ -25,11 +25,11 @@ struct Paragraph {
 /// A package of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Needed {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) architecture: String,
+    pub name: String,
+    pub version: String,
+    pub architecture: String,
     /// For the first of a chain: why it is there.
-    pub(crate) why: Option<&'static str>,
+    pub why: Option<&'static str>,
 }
 
 impl Installed {

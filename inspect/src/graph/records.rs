@@ -11,7 +11,7 @@ use crate::Error;
 
 /// All records of a store.
 #[derive(Debug, Default)]
-pub(crate) struct Records {
+pub struct Records {
     all: BTreeMap<ActionKey, Record>,
     /// Which actions yielded a blob, the one that was last of use at the end: several may, such as two revisions of a
     /// source that compile to the same program.
@@ -23,7 +23,7 @@ impl Records {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn read(store: &Store) -> Result<Self, Error> {
+    pub fn read(store: &Store) -> Result<Self, Error> {
         let mut records = Self::of(store, store.recorded()?)?;
         let used = |key: &ActionKey| {
             let path = store.path().join("actions").join(key.to_string());
@@ -41,7 +41,7 @@ impl Records {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn of(store: &Store, keys: impl IntoIterator<Item = ActionKey>) -> Result<Self, Error> {
+    pub fn of(store: &Store, keys: impl IntoIterator<Item = ActionKey>) -> Result<Self, Error> {
         let mut records = Self::default();
         for key in keys {
             if let Some(record) = store.record(&key)? {
@@ -60,22 +60,22 @@ impl Records {
     }
 
     /// The record of an action.
-    pub(crate) fn get(&self, key: &ActionKey) -> Option<&Record> {
+    pub fn get(&self, key: &ActionKey) -> Option<&Record> {
         self.all.get(key)
     }
 
     /// All records.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ActionKey, &Record)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&ActionKey, &Record)> {
         self.all.iter()
     }
 
     /// The action that yielded a blob; of several the one that was last of use.
-    pub(crate) fn maker(&self, digest: &Digest) -> Option<(&ActionKey, &Record)> {
+    pub fn maker(&self, digest: &Digest) -> Option<(&ActionKey, &Record)> {
         self.all.get_key_value(self.makers.get(digest)?.last()?)
     }
 
     /// The actions whose outputs an action takes as inputs, with the label of the input, in the order of the labels.
-    pub(crate) fn needs(&self, key: &ActionKey) -> Vec<(&str, &ActionKey)> {
+    pub fn needs(&self, key: &ActionKey) -> Vec<(&str, &ActionKey)> {
         let Some(record) = self.all.get(key) else { return Vec::new() };
         let mut found = Vec::new();
         for (label, value) in record.inputs() {
@@ -87,7 +87,7 @@ impl Records {
     }
 
     /// The actions that made a blob, each after those whose outputs it took.
-    pub(crate) fn made(&self, digest: &Digest) -> Vec<(&ActionKey, &Record)> {
+    pub fn made(&self, digest: &Digest) -> Vec<(&ActionKey, &Record)> {
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
         // Each action is met twice: when it is found, and when all that it needs is in the list.
@@ -105,7 +105,7 @@ impl Records {
 }
 
 /// The digests of blobs that a value names, wherever they stand in it.
-pub(crate) fn digests(value: &Value) -> BTreeSet<Digest> {
+pub fn digests(value: &Value) -> BTreeSet<Digest> {
     let mut found = BTreeSet::new();
     walk(value, &mut |text| found.extend(text.parse::<Digest>()));
     found
@@ -133,20 +133,13 @@ fn walk(value: &Value, see: &mut impl FnMut(&str)) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use camino::Utf8PathBuf;
+pub(super) mod tests {
+    use rigs::store as scratch;
     use serde_json::json;
     use vcstore::{Action, Blob, Outputs, Store};
 
     use super::{Records, is_content};
     use crate::Error;
-
-    /// A store in a folder of its own, which goes with the first value.
-    pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&Utf8PathBuf::try_from(folder.path().join("store")).unwrap()).unwrap();
-        (folder, store)
-    }
 
     /// Records an action that took `inputs` and yielded a blob with the content `output`.
     pub(crate) fn record(store: &Store, kind: &str, inputs: &serde_json::Value, output: &str) -> Blob {

@@ -1,7 +1,7 @@
 //! What is in an image: the files of its layers, one over the other, as a container sees them.
 
 mod layer;
-pub(crate) mod outline;
+pub mod outline;
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -10,25 +10,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 use vcstore::{Digest, Layer, Store};
 
-pub(crate) use self::layer::{Entry, Kind, LayerContents, extract, texts};
+pub use self::layer::{Entry, Kind, LayerContents, extract, texts};
 use crate::Error;
 
 /// Layers that were read, by the digest of what they unpack to: images share them, and each is read once.
 #[derive(Debug, Default)]
-pub(crate) struct Layers(Mutex<HashMap<Digest, Arc<LayerContents>>>);
+pub struct Layers(Mutex<HashMap<Digest, Arc<LayerContents>>>);
 
 /// The file system of an image.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Files {
+pub struct Files {
     /// By path, without a leading slash.
-    pub(crate) entries: BTreeMap<String, Placed>,
+    pub entries: BTreeMap<String, Placed>,
 }
 
 /// An entry, and the layer it is from: 0 is the lowest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Placed {
-    pub(crate) entry: Entry,
-    pub(crate) layer: usize,
+pub struct Placed {
+    /// The entry of the layer.
+    pub entry: Entry,
+    /// The number of the layer, from 0 at the bottom.
+    pub layer: usize,
 }
 
 impl Layers {
@@ -36,7 +38,7 @@ impl Layers {
     ///
     /// # Errors
     /// When one is missing or damaged.
-    pub(crate) fn read(&self, store: &Store, layers: &[Layer]) -> Result<Vec<Arc<LayerContents>>, Error> {
+    pub fn read(&self, store: &Store, layers: &[Layer]) -> Result<Vec<Arc<LayerContents>>, Error> {
         layers.par_iter().map(|layer| self.one(store, layer)).collect()
     }
 
@@ -44,7 +46,7 @@ impl Layers {
     ///
     /// # Errors
     /// When one is missing or damaged.
-    pub(crate) fn files(&self, store: &Store, layers: &[Layer]) -> Result<Files, Error> {
+    pub fn files(&self, store: &Store, layers: &[Layer]) -> Result<Files, Error> {
         Ok(Files::of(self.read(store, layers)?.iter().map(AsRef::as_ref)))
     }
 
@@ -61,7 +63,7 @@ impl Layers {
 
 impl Files {
     /// Puts layers one over the other, the lowest first.
-    pub(crate) fn of<'a>(layers: impl IntoIterator<Item = &'a LayerContents>) -> Self {
+    pub fn of<'a>(layers: impl IntoIterator<Item = &'a LayerContents>) -> Self {
         let mut files = Self::default();
         for (number, layer) in layers.into_iter().enumerate() {
             take_away(&mut files.entries, &layer.opaque, &layer.whiteouts);
@@ -75,7 +77,7 @@ impl Files {
     }
 
     /// The entry at a path, which may begin with a slash and lead through links, and its true path.
-    pub(crate) fn find(&self, path: &str) -> Option<(String, &Placed)> {
+    pub fn find(&self, path: &str) -> Option<(String, &Placed)> {
         let at = follow(path, |at, last| {
             Ok::<_, Infallible>(match self.entries.get(at).map(|placed| &placed.entry.kind) {
                 // The last link is what was asked for.
@@ -107,7 +109,7 @@ impl Files {
 ///
 /// # Errors
 /// Whatever `link` fails with.
-pub(crate) fn follow<E>(
+pub fn follow<E>(
     path: &str,
     mut link: impl FnMut(&str, bool) -> Result<Option<String>, E>,
 ) -> Result<Option<String>, E> {
@@ -173,7 +175,7 @@ fn remove_below<T>(entries: &mut BTreeMap<String, T>, path: &str) {
 
 impl Kind {
     /// Its size as a file; 0 for what is none.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         match self {
             Self::File { size, .. } => *size,
             _ => 0,
@@ -181,7 +183,7 @@ impl Kind {
     }
 
     /// What it is, in a word.
-    pub(crate) fn word(&self) -> &str {
+    pub fn word(&self) -> &str {
         match self {
             Self::File { .. } => "file",
             Self::Directory => "directory",

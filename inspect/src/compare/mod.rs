@@ -1,8 +1,8 @@
 //! What differs between two images: layers, configuration, packages and files.
 
-pub(crate) mod bytes;
+pub mod bytes;
 mod config;
-pub(crate) mod elf;
+pub mod elf;
 mod files;
 
 use std::collections::BTreeMap;
@@ -10,96 +10,121 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
 
-pub(crate) use self::config::Setting;
-pub(crate) use self::files::{Change, FileChange, FileChanges, Shape};
+pub use self::config::Setting;
+pub use self::files::{Change, FileChange, FileChanges, Shape};
 use crate::Error;
-use crate::base::{Package, packages};
-use crate::contents::Layers;
+use crate::image_fs::Layers;
+use crate::packages::{Package, packages};
 
 /// An image in a store: two that are compared may be in different ones.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Side<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) image: &'a Image,
+pub struct Side<'a> {
+    /// Where the image is.
+    pub store: &'a Store,
+    /// The image.
+    pub image: &'a Image,
 }
 
 /// What differs between two images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct ImageChanges {
-    pub(crate) before: Named,
-    pub(crate) after: Named,
+pub struct ImageChanges {
+    /// The first image.
+    pub before: Named,
+    /// The second image.
+    pub after: Named,
     /// Whether they are the same image, byte for byte.
-    pub(crate) identical: bool,
-    pub(crate) platforms: Vec<PlatformChanges>,
+    pub identical: bool,
+    /// By platform.
+    pub platforms: Vec<PlatformChanges>,
 }
 
 /// An image by its name and digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Named {
-    pub(crate) name: String,
-    pub(crate) digest: Digest,
+pub struct Named {
+    /// Its name in the store.
+    pub name: String,
+    /// Of its manifest or index.
+    pub digest: Digest,
 }
 
 /// What differs for one platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct PlatformChanges {
-    pub(crate) platform: Platform,
+pub struct PlatformChanges {
+    /// The platform.
+    pub platform: Platform,
     /// Of all layers as stored; none where the image is not for this platform.
-    pub(crate) size: Pair<Option<u64>>,
-    pub(crate) layers: Vec<LayerChange>,
-    pub(crate) config: Vec<Setting>,
-    pub(crate) packages: PackageChanges,
-    pub(crate) files: FileChanges,
+    pub size: Pair<Option<u64>>,
+    /// Layers of either image.
+    pub layers: Vec<LayerChange>,
+    /// Fields of the configuration that differ.
+    pub config: Vec<Setting>,
+    /// Debian packages that differ.
+    pub packages: PackageChanges,
+    /// Files that differ.
+    pub files: FileChanges,
 }
 
 /// What something was and is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Pair<T> {
-    pub(crate) before: T,
-    pub(crate) after: T,
+pub struct Pair<T> {
+    /// In the first image.
+    pub before: T,
+    /// In the second image.
+    pub after: T,
 }
 
 /// A layer of one image or both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct LayerChange {
-    pub(crate) change: Presence,
+pub struct LayerChange {
+    /// Which image has it.
+    pub change: Presence,
     /// Of what it unpacks to.
-    pub(crate) diff_id: Digest,
+    pub diff_id: Digest,
     /// As stored; two digests where only the compression differs.
-    pub(crate) digest: Pair<Option<Digest>>,
-    pub(crate) size: Pair<Option<u64>>,
+    pub digest: Pair<Option<Digest>>,
+    /// In bytes, as stored.
+    pub size: Pair<Option<u64>>,
 }
 
 /// In which of two images something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Presence {
+pub enum Presence {
+    /// In both.
     Same,
+    /// In the first alone.
     Removed,
+    /// In the second alone.
     Added,
 }
 
 /// The Debian packages of one image and not of the other, or in another version.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct PackageChanges {
-    pub(crate) added: Vec<Package>,
-    pub(crate) removed: Vec<Package>,
-    pub(crate) changed: Vec<PackageChange>,
+pub struct PackageChanges {
+    /// In the second image alone.
+    pub added: Vec<Package>,
+    /// In the first image alone.
+    pub removed: Vec<Package>,
+    /// In both, in two versions.
+    pub changed: Vec<PackageChange>,
 }
 
 /// A package in two versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct PackageChange {
-    pub(crate) name: String,
-    pub(crate) architecture: String,
-    pub(crate) version: Pair<String>,
+pub struct PackageChange {
+    /// Of the package.
+    pub name: String,
+    /// As Debian names it.
+    pub architecture: String,
+    /// The versions.
+    pub version: Pair<String>,
 }
 
 /// Compares two images, platform by platform. Each layer is read once, and none where the layers are the same.
 ///
 /// # Errors
 /// When a blob is missing or damaged.
-pub(crate) fn images(before: Side<'_>, after: Side<'_>, layers: &Layers) -> Result<ImageChanges, Error> {
+pub fn images(before: Side<'_>, after: Side<'_>, layers: &Layers) -> Result<ImageChanges, Error> {
     let named = |side: Side<'_>| Named { name: side.image.name.clone(), digest: side.image.digest() };
     let identical = before.image.digest() == after.image.digest();
     let mut all: BTreeMap<&Platform, (Option<&PlatformImage>, Option<&PlatformImage>)> = BTreeMap::new();
@@ -201,7 +226,8 @@ fn compare_packages(old: Vec<Package>, new: Vec<Package>) -> PackageChanges {
 }
 
 impl PackageChanges {
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether no package differs.
+    pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 }
@@ -211,7 +237,7 @@ mod tests {
     use vcstore::{Digest, Layer};
 
     use super::{Presence, compare_layers, compare_packages};
-    use crate::base::Package;
+    use crate::packages::Package;
 
     fn layers(names: &str) -> Vec<Layer> {
         let layer = |name: char| {

@@ -8,7 +8,7 @@ use vcstore::Digest;
 use super::html::escape;
 use super::{Before, ImageReport, Report, timeline, treemap};
 use crate::compare::{Change, PlatformChanges};
-use crate::contents::Placed;
+use crate::image_fs::Placed;
 use crate::journal::{Build, Outcome};
 
 const STYLE: &str = include_str!("page.css");
@@ -22,12 +22,12 @@ const CHANGES: usize = 60;
 const TITLE: &str = "<title>Images — vcbuild report</title>";
 
 /// Whether a file that begins so is a page.
-pub(crate) fn is_page(beginning: &[u8]) -> bool {
+pub fn is_page(beginning: &[u8]) -> bool {
     beginning.windows(TITLE.len()).any(|part| part == TITLE.as_bytes())
 }
 
 /// The page as one HTML document.
-pub(crate) fn page(report: &Report) -> String {
+pub fn page(report: &Report) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\

@@ -15,7 +15,7 @@ use crate::Error;
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Node {
+pub enum Node {
     /// A folder.
     Folder {
         /// What is known of it beside its name.
@@ -31,16 +31,16 @@ pub(crate) enum Node {
 
 /// The attributes of a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Attributes {
+pub struct Attributes {
     /// The permission bits.
-    pub(crate) mode: u32,
+    pub mode: u32,
     /// The owner's number.
-    pub(crate) uid: u64,
+    pub uid: u64,
     /// The group's number.
-    pub(crate) gid: u64,
+    pub gid: u64,
     /// Extended attributes: their values in hexadecimal digits by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) xattrs: BTreeMap<String, String>,
+    pub xattrs: BTreeMap<String, String>,
 }
 
 impl Default for Attributes {
@@ -54,7 +54,7 @@ impl Default for Attributes {
 ///
 /// # Errors
 /// When a layer is missing or damaged, or the store cannot be written.
-pub(crate) fn write(store: &Store, layers: &[Layer]) -> Result<Blob, Error> {
+pub fn write(store: &Store, layers: &[Layer]) -> Result<Blob, Error> {
     let outlines: Vec<LayerOutline> =
         layers.par_iter().map(|layer| LayerOutline::read(store, layer)).collect::<Result<_, Error>>()?;
     let mut nodes = BTreeMap::new();
@@ -77,7 +77,7 @@ pub(crate) fn write(store: &Store, layers: &[Layer]) -> Result<Blob, Error> {
 ///
 /// # Errors
 /// When the outline is missing or damaged.
-pub(crate) fn look(store: &Store, outline: &Digest, paths: &BTreeSet<String>) -> Result<BTreeMap<String, Node>, Error> {
+pub fn look(store: &Store, outline: &Digest, paths: &BTreeSet<String>) -> Result<BTreeMap<String, Node>, Error> {
     let mut found = BTreeMap::new();
     let mut read = || -> io::Result<()> {
         for line in BufReader::new(store.reader(outline).map_err(io::Error::other)?).lines() {
@@ -195,34 +195,13 @@ fn complete(nodes: &mut BTreeMap<String, Node>) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use vcstore::{Layer, Store};
+    use rigs::{layer, store};
+    use vcstore::Layer;
 
     use super::{Attributes, Node};
-    use crate::graph::tests::scratch;
-
-    /// A layer of entries: their kind, path, and a link's target or a folder's mode and owner.
-    pub(crate) fn layer(store: &Store, entries: &[(tar::EntryType, &str, &str, u32, u64)]) -> Layer {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (kind, path, target, mode, owner) in entries {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(*kind);
-            header.set_mode(*mode);
-            header.set_uid(*owner);
-            header.set_gid(*owner);
-            header.set_size(0);
-            if kind.is_symlink() || kind.is_hard_link() {
-                builder.append_link(&mut header, path, target).unwrap();
-            } else {
-                builder.append_data(&mut header, path, std::io::empty()).unwrap();
-            }
-        }
-        let bytes = builder.into_inner().unwrap();
-        let blob = store.put(&bytes).unwrap();
-        Layer { digest: blob.digest, diff_id: blob.digest, size: blob.size, media_type: String::new() }
-    }
 
     fn folder(mode: u32, owner: u64, empty: bool) -> Node {
         let attributes = Attributes { mode, uid: owner, gid: owner, xattrs: BTreeMap::new() };
@@ -232,7 +211,7 @@ pub(crate) mod tests {
     #[test]
     fn an_outline_is_what_a_container_finds() {
         use tar::EntryType::{Directory, Link, Regular, Symlink};
-        let (_folder, store) = scratch();
+        let (_folder, store) = store();
         let layers = [
             layer(
                 &store,
@@ -280,7 +259,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_folder_keeps_its_extended_attributes() {
-        let (_folder, store) = scratch();
+        let (_folder, store) = store();
         let mut builder = tar::Builder::new(Vec::new());
         builder.append_pax_extensions([("SCHILY.xattr.user.note", &b"\x00\xff"[..])]).unwrap();
         let mut header = tar::Header::new_ustar();

@@ -10,12 +10,13 @@ use crate::Error;
 
 /// A setting that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Setting {
+pub struct Setting {
     /// Where it is, as `config.Env.PATH`.
-    pub(crate) name: String,
+    pub name: String,
     /// Null where the image has none.
-    pub(crate) before: Value,
-    pub(crate) after: Value,
+    pub before: Value,
+    /// The value in the second image.
+    pub after: Value,
 }
 
 /// Compares the configurations and the manifests' annotations of two images.

@@ -6,14 +6,17 @@ use serde::Serialize;
 use vcstore::{Layer, Store};
 
 use crate::Error;
-use crate::contents::texts;
+use crate::image_fs::texts;
 
 /// A package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Package {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) architecture: String,
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture, as Debian names it.
+    pub architecture: String,
 }
 
 const STATUS: &str = "var/lib/dpkg/status";
@@ -28,7 +31,7 @@ const STATUS_LIMIT: u64 = 64 << 20;
 ///
 /// # Errors
 /// When a layer cannot be read.
-pub(crate) fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, Error> {
+pub fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, Error> {
     Ok(parse(&status(store, layers)?))
 }
 
@@ -37,7 +40,7 @@ pub(crate) fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, 
 ///
 /// # Errors
 /// When a layer cannot be read.
-pub(crate) fn status(store: &Store, layers: &[Layer]) -> Result<String, Error> {
+pub fn status(store: &Store, layers: &[Layer]) -> Result<String, Error> {
     let mut of_files: BTreeMap<String, String> = BTreeMap::new();
     for layer in layers.iter().rev() {
         let wanted = |path: &str| path == STATUS || path.starts_with(STATUS_FOLDER);
@@ -53,7 +56,7 @@ pub(crate) fn status(store: &Store, layers: &[Layer]) -> Result<String, Error> {
 }
 
 /// Where the file is in which an image without dpkg describes a package.
-pub(crate) fn described_in(package: &str) -> String {
+pub fn described_in(package: &str) -> String {
     format!("{STATUS_FOLDER}{package}")
 }
 

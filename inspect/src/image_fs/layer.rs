@@ -19,37 +19,45 @@ pub(super) const XATTR: &str = "SCHILY.xattr.";
 
 /// A layer's entries, and what it takes away of the layers below.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct LayerContents {
+pub struct LayerContents {
     /// By path, without a leading slash.
-    pub(crate) entries: BTreeMap<String, Entry>,
+    pub entries: BTreeMap<String, Entry>,
     /// Paths that are taken away.
-    pub(crate) whiteouts: Vec<String>,
+    pub whiteouts: Vec<String>,
     /// Folders whose content is taken away.
-    pub(crate) opaque: Vec<String>,
+    pub opaque: Vec<String>,
 }
 
 /// A file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
     /// The permission bits.
-    pub(crate) mode: u32,
-    pub(crate) uid: u64,
-    pub(crate) gid: u64,
+    pub mode: u32,
+    /// Its user.
+    pub uid: u64,
+    /// Its group.
+    pub gid: u64,
     /// In seconds since 1970.
-    pub(crate) mtime: u64,
+    pub mtime: u64,
     /// Hashes of extended attributes by name.
-    pub(crate) xattrs: BTreeMap<String, Digest>,
+    pub xattrs: BTreeMap<String, Digest>,
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A regular file.
     File {
+        /// In bytes.
         size: u64,
+        /// Of its content.
         digest: Digest,
     },
+    /// A folder.
     Directory,
+    /// A symbolic link to this target.
     Symlink(String),
     /// Another name of a file.
     HardLink(String),
@@ -74,7 +82,7 @@ pub(crate) fn read(store: &Store, layer: &Layer) -> Result<LayerContents, Error>
 ///
 /// # Errors
 /// As [`read`], or when they are larger than `limit` bytes together.
-pub(crate) fn texts(
+pub fn texts(
     store: &Store,
     layer: &Layer,
     limit: u64,
@@ -106,7 +114,7 @@ pub(crate) fn texts(
 ///
 /// # Errors
 /// As [`read`], or when the store cannot be written.
-pub(crate) fn extract(store: &Store, layer: &Layer, into: &Store, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
+pub fn extract(store: &Store, layer: &Layer, into: &Store, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     let see = |mut entry: TarEntry<'_>| {
         let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
         if wanted(&path) && entry.header().entry_type().is_file() {
@@ -246,7 +254,7 @@ mod tests {
     use vcstore::{Layer, TarWriter};
 
     use super::{Kind, read, texts};
-    use crate::graph::tests::scratch;
+    use rigs::store as scratch;
 
     #[test]
     fn a_layer_without_its_last_padding_is_read_and_one_cut_short_is_not() {

@@ -10,20 +10,24 @@ use super::{Records, is_content, summary};
 
 /// An action that an image came of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Step {
-    pub(crate) key: ActionKey,
-    pub(crate) kind: String,
-    pub(crate) name: String,
+pub struct Step {
+    /// Of the action.
+    pub key: ActionKey,
+    /// Its kind.
+    pub kind: String,
+    /// Its name, for people.
+    pub name: String,
     /// As they stand in the action's key.
-    pub(crate) inputs: BTreeMap<String, Value>,
-    pub(crate) outputs: BTreeMap<String, Blob>,
+    pub inputs: BTreeMap<String, Value>,
+    /// Its outputs by name.
+    pub outputs: BTreeMap<String, Blob>,
     /// What was noted when the action ran, such as what confined it.
     #[serde(default)]
-    pub(crate) notes: BTreeMap<String, String>,
+    pub notes: BTreeMap<String, String>,
 }
 
 /// The actions that made a manifest, each after those whose outputs it took; none when another store made it.
-pub(crate) fn provenance(manifest: &Digest, records: &Records) -> Vec<Step> {
+pub fn provenance(manifest: &Digest, records: &Records) -> Vec<Step> {
     let step = |(key, record): (&ActionKey, &vcstore::Record)| Step {
         key: *key,
         kind: record.kind().to_owned(),
@@ -36,7 +40,7 @@ pub(crate) fn provenance(manifest: &Digest, records: &Records) -> Vec<Step> {
 }
 
 /// The steps of `steps` that made a manifest, in their order: of those that made several.
-pub(crate) fn made(manifest: &Digest, steps: &[Step]) -> Vec<Step> {
+pub fn made(manifest: &Digest, steps: &[Step]) -> Vec<Step> {
     let mut wanted = BTreeSet::from([*manifest]);
     let mut found = Vec::new();
     // Each comes after those whose outputs it took.
@@ -52,7 +56,7 @@ pub(crate) fn made(manifest: &Digest, steps: &[Step]) -> Vec<Step> {
 
 impl Step {
     /// What it was made of, in a few words: the content that went in, and not its settings.
-    pub(crate) fn of(&self, others: &[Self]) -> String {
+    pub fn of(&self, others: &[Self]) -> String {
         let made = |digest: &Digest| {
             others.iter().find(|step| step.key != self.key && step.outputs.values().any(|blob| blob.digest == *digest))
         };

@@ -11,19 +11,20 @@ const CHUNK: usize = 64 << 10;
 
 /// The first difference of two files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct ByteDifference {
+pub struct ByteDifference {
     /// From the beginning, in bytes.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// What follows there, in hexadecimal; nothing where the file ends.
-    pub(crate) before: String,
-    pub(crate) after: String,
+    pub before: String,
+    /// The bytes of the second, from there on.
+    pub after: String,
 }
 
 /// Reads two files side by side until they differ; `None` when they do not.
 ///
 /// # Errors
 /// When one cannot be read.
-pub(crate) fn first_difference(before: impl Read, after: impl Read) -> io::Result<Option<ByteDifference>> {
+pub fn first_difference(before: impl Read, after: impl Read) -> io::Result<Option<ByteDifference>> {
     let (mut before, mut after) = (Chunks::of(before), Chunks::of(after));
     let mut offset = 0;
     loop {

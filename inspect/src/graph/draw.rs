@@ -5,7 +5,7 @@ use vcterminal::Text;
 use super::{Graph, NodeKind};
 
 /// The graph in DOT.
-pub(crate) fn dot(graph: &Graph) -> Text {
+pub fn dot(graph: &Graph) -> Text {
     let mut text = Text::of("digraph vcbuild {");
     text.line("  rankdir=LR;").line("  node [fontname=\"sans-serif\", fontsize=10];");
     text.line("  edge [fontname=\"sans-serif\", fontsize=8, color=\"#808080\"];");
@@ -26,7 +26,7 @@ pub(crate) fn dot(graph: &Graph) -> Text {
 }
 
 /// The graph in Mermaid.
-pub(crate) fn mermaid(graph: &Graph) -> Text {
+pub fn mermaid(graph: &Graph) -> Text {
     let mut text = Text::of("flowchart LR");
     for (id, node) in &graph.nodes {
         let (open, close, class) = match node.kind {

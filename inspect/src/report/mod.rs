@@ -9,37 +9,43 @@ mod treemap;
 use oci_spec::image::Descriptor;
 use vcstore::{Image, PlatformImage, Store};
 
-pub(crate) use self::page::{is_page, page};
+pub use self::page::{is_page, page};
 use crate::Error;
-use crate::base::packages;
 use crate::compare::{self, ImageChanges, Side};
-use crate::contents::{Files, Layers};
 use crate::graph::Records;
+use crate::image_fs::{Files, Layers};
 use crate::journal::{self, Build};
+use crate::packages::packages;
 
 /// What the page shows.
 #[derive(Debug)]
-pub(crate) struct Report {
-    pub(crate) images: Vec<ImageReport>,
+pub struct Report {
+    /// The images, by platform.
+    pub images: Vec<ImageReport>,
     /// The builds that the store remembers, the oldest first.
-    pub(crate) builds: Vec<Build>,
+    pub builds: Vec<Build>,
 }
 
 /// An image for one platform.
 #[derive(Debug)]
-pub(crate) struct ImageReport {
-    pub(crate) image: Image,
-    pub(crate) one: PlatformImage,
+pub struct ImageReport {
+    /// The image.
+    pub image: Image,
+    /// The image for one platform.
+    pub one: PlatformImage,
     /// What made each layer, as far as the store knows.
-    pub(crate) layers: Vec<Option<String>>,
-    pub(crate) files: Files,
-    pub(crate) packages: usize,
-    pub(crate) before: Before,
+    pub layers: Vec<Option<String>>,
+    /// Its files.
+    pub files: Files,
+    /// How many Debian packages it has.
+    pub packages: usize,
+    /// How it differs from the image of that name before.
+    pub before: Before,
 }
 
 /// What the image was before it was what it is.
 #[derive(Debug)]
-pub(crate) enum Before {
+pub enum Before {
     /// No build is remembered in which it was another.
     Nothing,
     /// It was another, whose content is no longer in the store.
@@ -53,7 +59,7 @@ impl Report {
     ///
     /// # Errors
     /// When a blob of an image is missing or damaged.
-    pub(crate) fn of(store: &Store, images: &[Image]) -> Result<Self, Error> {
+    pub fn of(store: &Store, images: &[Image]) -> Result<Self, Error> {
         let (records, layers, builds) = (Records::read(store)?, Layers::default(), journal::builds(store)?);
         let mut report = Self { images: Vec::new(), builds };
         for image in images {

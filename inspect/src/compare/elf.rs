@@ -9,16 +9,16 @@ use serde::Serialize;
 
 /// A place in an executable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Place {
+pub struct Place {
     /// As `.rodata`.
-    pub(crate) section: String,
+    pub section: String,
     /// The function or variable.
-    pub(crate) symbol: Option<String>,
+    pub symbol: Option<String>,
 }
 
 /// The place that is `offset` bytes from the beginning of a file; `None` when the file is no executable, or the place is in
 /// none of its sections.
-pub(crate) fn place(path: &Utf8Path, offset: u64) -> Option<Place> {
+pub fn place(path: &Utf8Path, offset: u64) -> Option<Place> {
     // Only what is looked at is read.
     let cache = ReadCache::new(File::open(path).ok()?);
     let executable = Executable::parse(&cache).ok()?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vcstore::{ActionKey, Image, Layer, Platform, PlatformImage, Record, Store};
 
@@ -11,9 +11,20 @@ use super::debian::Installed;
 use super::records::digests;
 use super::{Records, short};
 use crate::Error;
-use crate::base;
-use crate::contents::{Files, Kind, Layers, texts};
-use crate::go::{IMPORTS, Imports};
+use crate::image_fs::{Files, Kind, Layers, texts};
+use crate::packages;
+
+/// The output of a scan that is no closure: an [`Imports`].
+pub const IMPORTS: &str = "imports";
+
+/// Which package imports which, so that people can be told why a program needs a module. Nothing is built from it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Imports {
+    /// The import path of each program, by its package as `./cmd/manager`.
+    pub programs: BTreeMap<String, String>,
+    /// The packages that a package imports, without Go's own.
+    pub imports: BTreeMap<String, Vec<String>>,
+}
 
 /// dpkg's own files are some megabytes at most.
 const DPKG_LIMIT: u64 = 64 << 20;
@@ -25,7 +36,7 @@ const DIGITS: usize = 12;
 
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum What {
+pub enum What {
     /// A file, by its absolute path.
     Path(String),
     /// A blob, a layer or a file's content, by its hash or the first digits of it.
@@ -36,32 +47,37 @@ pub(crate) enum What {
 
 /// A chain from an image to what was asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Reason {
-    pub(crate) image: String,
-    pub(crate) platform: Platform,
-    pub(crate) chain: Vec<Link>,
+pub struct Reason {
+    /// The name of the image.
+    pub image: String,
+    /// The platform.
+    pub platform: Platform,
+    /// From the image to what was asked about.
+    pub chain: Vec<Link>,
 }
 
 /// A link of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Link {
+pub struct Link {
     /// `layer`, `action`, `package`, `import`, `module`, `file`, …
-    pub(crate) kind: String,
-    pub(crate) name: String,
-    pub(crate) detail: String,
+    pub kind: String,
+    pub name: String,
+    pub detail: String,
 }
 
 /// Looks for reasons in images of a store.
-pub(crate) struct Asker<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) records: &'a Records,
+pub struct Asker<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Its records.
+    pub records: &'a Records,
     /// Layers that were read.
-    pub(crate) layers: &'a Layers,
+    pub layers: &'a Layers,
 }
 
 impl What {
     /// Tells a path, a hash and a name apart by their looks.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         if text.starts_with('/') {
             Self::Path(text.to_owned())
@@ -78,7 +94,7 @@ impl Asker<'_> {
     ///
     /// # Errors
     /// When a blob is missing or damaged.
-    pub(crate) fn reasons(&self, image: &Image, what: &What) -> Result<Vec<Reason>, Error> {
+    pub fn reasons(&self, image: &Image, what: &What) -> Result<Vec<Reason>, Error> {
         let mut reasons = Vec::new();
         for one in &image.platforms {
             let chains = match what {
@@ -215,7 +231,7 @@ impl Asker<'_> {
                 .and_then(|file| file.strip_suffix(".list"))
                 .is_some_and(|stem| stem.split(':').next() == Some(name))
         };
-        let status = [DPKG_STATUS, &base::described_in(name)].into_iter().find_map(|path| files.entries.get(path));
+        let status = [DPKG_STATUS, &packages::described_in(name)].into_iter().find_map(|path| files.entries.get(path));
         let placed = files.entries.iter().find(|(path, _)| list(path)).map(|(_, placed)| placed).or(status);
         let mut chain = placed.map(|placed| self.layer(one, placed.layer)).unwrap_or_default();
         chain.extend(packages(&installed, name).unwrap_or_default());
@@ -224,7 +240,7 @@ impl Asker<'_> {
 
     /// The packages of the image: none where it says nothing of them.
     fn installed(&self, one: &PlatformImage) -> Result<Option<Installed>, Error> {
-        let status = base::status(self.store, &one.layers)?;
+        let status = packages::status(self.store, &one.layers)?;
         Ok((!status.is_empty()).then(|| Installed::read(&status)))
     }
 

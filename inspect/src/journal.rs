@@ -18,37 +18,40 @@ const KEPT: usize = 100;
 
 /// One build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Build {
+pub struct Build {
     /// When it began, in milliseconds since 1970.
-    pub(crate) began: u64,
+    pub began: u64,
     /// How long it took, in milliseconds.
-    pub(crate) took: u64,
+    pub took: u64,
     /// Whether it made what it was asked for.
-    pub(crate) succeeded: bool,
+    pub succeeded: bool,
     /// What each image's name pointed at when it was done.
-    pub(crate) images: BTreeMap<String, Descriptor>,
+    pub images: BTreeMap<String, Descriptor>,
     /// Its actions, in the order they ended in.
-    pub(crate) steps: Vec<Step>,
+    pub steps: Vec<Step>,
 }
 
 /// One action of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Step {
-    pub(crate) kind: String,
-    pub(crate) name: String,
+pub struct Step {
+    /// The kind of the action.
+    pub kind: String,
+    /// The name of the action, for people.
+    pub name: String,
     /// The action's key; none for a step that is no action of the store.
-    pub(crate) key: Option<String>,
+    pub key: Option<String>,
     /// When it began, in milliseconds since the build did.
-    pub(crate) start: u64,
+    pub start: u64,
     /// How long it took, in milliseconds.
-    pub(crate) took: u64,
-    pub(crate) outcome: Outcome,
+    pub took: u64,
+    /// How it went.
+    pub outcome: Outcome,
 }
 
 /// How an action ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It ran.
     Run,
     /// The store had its outputs.
@@ -63,12 +66,12 @@ pub(crate) enum Outcome {
 ///
 /// # Errors
 /// When the store cannot be written.
-pub(crate) fn add(store: &Store, build: &Build) -> Result<(), Error> {
+pub fn add(store: &Store, build: &Build) -> Result<(), Error> {
     let folder = folder(store);
     fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
     // Two builds that begin in one millisecond are told apart by their processes.
     let path = folder.join(format!("{:015}-{}.json", build.began, std::process::id()));
-    let text = serde_json::to_vec(build).map_err(|why| Error::Internal(format!("writing {path}: {why}")))?;
+    let text = serde_json::to_vec(build).map_err(|why| Error::io("writing", &path)(why.into()))?;
     vcstore::atomic::replace(&path, &text).map_err(Error::io("writing", &path))?;
     let files = files(store)?;
     for old in files.iter().rev().skip(KEPT) {
@@ -85,7 +88,7 @@ pub(crate) fn add(store: &Store, build: &Build) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn builds(store: &Store) -> Result<Vec<Build>, Error> {
+pub fn builds(store: &Store) -> Result<Vec<Build>, Error> {
     let mut builds = Vec::new();
     for path in files(store)? {
         match fs::read(&path) {
@@ -101,7 +104,7 @@ pub(crate) fn builds(store: &Store) -> Result<Vec<Build>, Error> {
 }
 
 /// A time as the journal has it: milliseconds since 1970.
-pub(crate) fn milliseconds(time: SystemTime) -> u64 {
+pub fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

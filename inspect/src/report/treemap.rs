@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::html::escape;
-use crate::contents::Files;
+use crate::image_fs::Files;
 
 /// The drawing, in its own units; a page scales it.
 const WIDTH: f64 = 1000.0;
@@ -208,8 +208,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Rect, draw, squarify};
-    use crate::contents::Files;
-    use crate::contents::tests::layer;
+    use crate::image_fs::Files;
+    use crate::image_fs::tests::layer;
 
     proptest! {
         #[test]

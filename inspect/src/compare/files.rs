@@ -4,57 +4,71 @@ use serde::Serialize;
 use vcstore::Digest;
 
 use super::Pair;
-use crate::contents::{Entry, Files, Kind};
+use crate::image_fs::{Entry, Files, Kind};
 
 /// What became of the files.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct FileChanges {
-    pub(crate) added: Vec<Shape>,
-    pub(crate) removed: Vec<Shape>,
-    pub(crate) changed: Vec<FileChange>,
+pub struct FileChanges {
+    /// In the second image alone.
+    pub added: Vec<Shape>,
+    /// In the first image alone.
+    pub removed: Vec<Shape>,
+    /// In both, with differences.
+    pub changed: Vec<FileChange>,
 }
 
 /// A file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Absolute.
-    pub(crate) path: String,
+    pub path: String,
     /// `file`, `directory`, `symlink`, `hardlink` or `special`.
-    pub(crate) kind: String,
-    pub(crate) size: u64,
+    pub kind: String,
+    /// In bytes.
+    pub size: u64,
     /// In octal digits.
-    pub(crate) mode: String,
+    pub mode: String,
     /// User and group by number.
-    pub(crate) owner: String,
+    pub owner: String,
     /// In seconds since 1970.
-    pub(crate) time: u64,
+    pub time: u64,
     /// Of a file's content.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) digest: Option<Digest>,
+    pub digest: Option<Digest>,
     /// Where a link leads, or what a special file is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) target: Option<String>,
+    pub target: Option<String>,
 }
 
 /// A file that is in both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct FileChange {
-    pub(crate) path: String,
-    pub(crate) changes: Vec<Change>,
+pub struct FileChange {
+    /// Absolute.
+    pub path: String,
+    /// What differs.
+    pub changes: Vec<Change>,
+    /// The file in each image.
     #[serde(flatten)]
-    pub(crate) shape: Pair<Shape>,
+    pub shape: Pair<Shape>,
 }
 
 /// In what a file differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Change {
+pub enum Change {
+    /// What kind of file it is.
     Kind,
+    /// Its content.
     Content,
+    /// Where a link leads.
     Target,
+    /// Its permissions.
     Mode,
+    /// Its user or group.
     Owner,
+    /// Its extended attributes.
     Attributes,
+    /// Its time of modification.
     Time,
 }
 
@@ -101,7 +115,7 @@ fn changes(old: &Entry, new: &Entry) -> Vec<Change> {
 
 impl Shape {
     /// An entry as it is told to people and programs.
-    pub(crate) fn of(path: &str, entry: &Entry) -> Self {
+    pub fn of(path: &str, entry: &Entry) -> Self {
         let (digest, target) = match &entry.kind {
             Kind::File { digest, .. } => (Some(*digest), None),
             Kind::Directory => (None, None),
@@ -122,7 +136,8 @@ impl Shape {
 }
 
 impl FileChanges {
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether no file differs.
+    pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 }
@@ -130,8 +145,8 @@ impl FileChanges {
 #[cfg(test)]
 mod tests {
     use super::{Change, compare};
-    use crate::contents::Files;
-    use crate::contents::tests::layer;
+    use crate::image_fs::Files;
+    use crate::image_fs::tests::layer;
 
     #[test]
     fn what_came_went_and_changed_is_told_apart() {

@@ -13,49 +13,54 @@ use serde::Serialize;
 use serde_json::Value;
 use vcstore::{ActionKey, Image, Record};
 
-pub(crate) use self::draw::{dot, mermaid};
-pub(crate) use self::provenance::{Step, made, provenance};
+pub use self::draw::{dot, mermaid};
+pub use self::provenance::{Step, made, provenance};
 use self::records::is_content;
-#[cfg(test)]
-pub(crate) use self::records::tests;
-pub(crate) use self::records::{Records, digests};
-pub(crate) use self::why::{Asker, Reason, What};
+pub use self::records::{Records, digests};
+pub use self::why::{Asker, IMPORTS, Imports, Reason, What};
 use crate::Error;
 
 /// A graph whose edges lead from what was needed to what was made of it.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Graph {
+pub struct Graph {
     /// By their ids, which are the same for the same thing in every graph.
-    pub(crate) nodes: BTreeMap<String, Node>,
-    pub(crate) edges: BTreeSet<Edge>,
+    pub nodes: BTreeMap<String, Node>,
+    /// From what was needed to what was made.
+    pub edges: BTreeSet<Edge>,
 }
 
 /// Something that was needed or made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Node {
-    pub(crate) kind: NodeKind,
+pub struct Node {
+    /// What it stands for.
+    pub kind: NodeKind,
     /// What it is: the kind of an action, the label of an input, the name of an image.
-    pub(crate) title: String,
+    pub title: String,
     /// Which one it is.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 /// What a node stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum NodeKind {
+pub enum NodeKind {
+    /// An input that no action made.
     Input,
+    /// An action.
     Action,
+    /// An image.
     Image,
 }
 
 /// That something was needed for something.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Edge {
-    pub(crate) from: String,
-    pub(crate) to: String,
+pub struct Edge {
+    /// The id of a node.
+    pub from: String,
+    /// The id of a node.
+    pub to: String,
     /// As what it was needed: the label of the input.
-    pub(crate) label: String,
+    pub label: String,
 }
 
 impl Graph {
@@ -63,7 +68,7 @@ impl Graph {
     ///
     /// # Errors
     /// When a manifest's digest is no SHA-256.
-    pub(crate) fn of(images: &[Image], records: &Records) -> Result<Self, Error> {
+    pub fn of(images: &[Image], records: &Records) -> Result<Self, Error> {
         let mut graph = Self::default();
         for image in images {
             let id = format!("image_{}", id_of(image.name.as_bytes()));
@@ -113,7 +118,7 @@ impl Graph {
 }
 
 /// What an input is, in a few words.
-pub(crate) fn summary(value: &Value) -> String {
+pub fn summary(value: &Value) -> String {
     match value {
         Value::String(text) => short(text),
         Value::Array(list) if list.len() == 1 => named(&list[0]).unwrap_or_else(|| "1".to_owned()),
@@ -133,7 +138,7 @@ fn named(value: &Value) -> Option<String> {
 }
 
 /// A hash as people tell one from another: its first digits.
-pub(crate) fn short(text: &str) -> String {
+pub fn short(text: &str) -> String {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let hash = hex.len() >= 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     if hash { hex[..12].to_owned() } else { text.to_owned() }
