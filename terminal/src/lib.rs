@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is where it is printed")]
 
 mod address;
+mod documents;
 mod escape;
 mod exit;
 mod json;
@@ -30,5 +31,5 @@ pub use page::Text;
 pub use print::{Output, print, print_json, say, say_text, tell, tell_text};
 pub use quantity::{parse_bytes, parse_number};
 pub use report::report;
-pub use start::start;
+pub use start::{start, start_documented};
 pub use text::{Table, bytes, duration};

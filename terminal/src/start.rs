@@ -4,9 +4,10 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
-use clap::Parser;
 use clap::error::{ContextValue, ErrorKind};
+use clap::{ArgMatches, Command, Parser};
 
+use crate::documents::{self, with_documents};
 use crate::escape::{visible, visible_lines};
 use crate::print::{lost, to_stderr, unless_left};
 use crate::report::style;
@@ -16,12 +17,24 @@ use crate::{Exit, Text, say_text};
 ///
 /// A defect that Rust calls a panic is told in a few words, and ends the command as any other failure does ([`Exit::Failed`]).
 pub fn start<C: Parser>(command: impl FnOnce(C) -> Exit) -> Exit {
-    let about = C::command();
+    run(C::command(), |_, given| C::from_arg_matches(given).map(command))
+}
+
+/// The same, for a command that also prints its completions for shells (`completions SHELL`) and writes its manual pages.
+pub fn start_documented<C: Parser>(command: impl FnOnce(C) -> Exit) -> Exit {
+    run(with_documents(C::command()), |about, given| match documents::write(about, given) {
+        Some(exit) => Ok(exit),
+        None => C::from_arg_matches(given).map(command),
+    })
+}
+
+fn run(mut about: Command, command: impl FnOnce(&mut Command, &ArgMatches) -> Result<Exit, clap::Error>) -> Exit {
     let program = format!("{} {}", about.get_name(), about.get_version().unwrap_or_default());
     panic::set_hook(Box::new(move |panic| say_text(&defect(&program, panic))));
-    let started = panic::catch_unwind(AssertUnwindSafe(|| match C::try_parse() {
-        Ok(parsed) => command(parsed),
-        Err(error) => told(error),
+    let started = panic::catch_unwind(AssertUnwindSafe(|| {
+        let given = about.try_get_matches_from_mut(std::env::args_os());
+        let ended = given.and_then(|given| command(&mut about, &given));
+        ended.map_err(|error| error.format(&mut about)).unwrap_or_else(told)
     }));
     match (started.unwrap_or(Exit::Failed), lost()) {
         (Exit::Done, Some(why)) => unwritten(why),

@@ -32,12 +32,16 @@ pub(crate) struct Arguments {
     /// Leave the lab running at the end
     #[arg(long)]
     keep: bool,
+
+    /// Build the two commands as they are released, and not for this machine alone: faster, and three times as long to compile
+    #[arg(long)]
+    release: bool,
 }
 
 /// The task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let mut report = Report::new();
-    let binaries = report.step("build vcbuild and vcdist", || Ok((dist::build()?, "two static binaries".into())))?;
+    let binaries = report.step("build vcbuild, vcdist and Kubernetes", || built(arguments))?;
     let workers = arguments.workers;
     let options = Options { name: "demo".to_owned(), workers, containerd: arguments.containerd, ..Options::default() };
     let lab = report.step("start a cluster", || {
@@ -58,6 +62,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     tell("");
     tell_text(&Text::from(&report.table));
     Ok(Exit::Done)
+}
+
+/// Builds the two commands and what the cluster runs, both at once: neither keeps all processors busy.
+fn built(arguments: &Arguments) -> Result<(Binaries, String), Error> {
+    std::thread::scope(|scope| {
+        let cluster = scope.spawn(|| ::lab::Binaries::ensure(arguments.containerd));
+        let binaries = if arguments.release { dist::build() } else { dist::build_for_this_machine() }?;
+        let cluster =
+            cluster.join().map_err(|_| Error::Unexpected { step: "compiling", why: "it panicked".to_owned() })?;
+        cluster?;
+        Ok((binaries, if arguments.release { "as released" } else { "for this machine" }.to_owned()))
+    })
 }
 
 fn main_job(report: &mut Report, arguments: &Arguments, binaries: &Binaries, lab: &Lab) -> Result<(), Error> {

@@ -13,6 +13,7 @@ mod map;
 mod named;
 mod packages;
 mod push_bench;
+mod release;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -36,8 +37,10 @@ enum Task {
     Bench(bench::Arguments),
     /// Give what reads other people's words what a fuzzer makes of its corpus, for a while
     Fuzz(fuzz::Arguments),
-    /// Build vcbuild and vcdist as static binaries, which run on any Linux of this architecture
+    /// Build vcbuild and vcdist as static binaries, which run on any Linux of this architecture, with manual pages and completions
     Dist(dist::Arguments),
+    /// Prepare a release on this machine: version, changelog, commit and tag
+    Release(release::Arguments),
     /// A real Kubernetes cluster in network namespaces on this machine
     #[command(subcommand)]
     Lab(lab::Command),
@@ -54,6 +57,7 @@ fn task(arguments: Arguments) -> Exit {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments).map(|_| Exit::Done),
+        Task::Release(arguments) => release::run(&arguments),
         Task::Lab(command) => lab::run(command).map_err(Into::into),
     };
     done.unwrap_or_else(|error| {

@@ -121,7 +121,7 @@ struct ProjectFiles {
 /// Runs the command line of this process and returns how it ended.
 #[must_use]
 pub fn run() -> Exit {
-    vcterminal::start(|cli: Cli| {
+    vcterminal::start_documented(|cli: Cli| {
         vcterminal::log_to_stderr(cli.verbose);
         let result = check_environment().and_then(|()| dispatch(&cli.command));
         result.unwrap_or_else(|error| {

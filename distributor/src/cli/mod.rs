@@ -53,7 +53,7 @@ enum Command {
 /// Runs the command line of this process and returns how it ended.
 #[must_use]
 pub fn run() -> Exit {
-    vcterminal::start(dispatch)
+    vcterminal::start_documented(dispatch)
 }
 
 fn dispatch(cli: Cli) -> Exit {
