@@ -350,7 +350,7 @@ mod tests {
         }
         let Some(top) = unified() else { return };
         let own = group(&top, "own");
-        let name = "sandbox::cgroup::tests::a_group_of_our_own_is_divided_and_is_as_before_afterwards";
+        let name = "cgroup::tests::a_group_of_our_own_is_divided_and_is_as_before_afterwards";
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", name, "--nocapture"]).env(WITHIN, &own).stdin(Stdio::piped());
         let mut child = child.spawn().unwrap();

@@ -97,8 +97,8 @@ impl Tree {
                     fs::set_permissions(&place, Permissions::from_mode(FOLDER_MODE))?;
                 }
                 Node::Link(target) => symlink(target, &place)?,
-                Node::File { digest, executable, .. } => {
-                    fs::copy(content(digest)?, &place)?;
+                Node::File { digest, size, executable } => {
+                    copy(&content(digest)?, digest, *size, &place)?;
                     fs::set_permissions(&place, permissions(*executable))?;
                 }
                 Node::Other => pipe(&place)?,
@@ -198,6 +198,20 @@ pub(super) fn receive(from: &mut impl Read, digest: &Digest, size: u64, to: &Pat
     Err(io::Error::other(format!("a file came as {}, and is to be {digest}", found.digest)))
 }
 
+/// Copies a file that is kept. One that is damaged is removed, so that it is missed and comes again the next time.
+///
+/// # Errors
+/// When it is damaged, or cannot be copied.
+fn copy(kept: &Utf8Path, digest: &Digest, size: u64, to: &Utf8Path) -> io::Result<()> {
+    receive(&mut File::open(kept)?, digest, size, to.as_std_path()).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
+            let _ = fs::remove_file(kept);
+            io::Error::other(format!("the kept copy of {} is damaged, and was removed", digest.hex()))
+        }
+        _ => error,
+    })
+}
+
 /// Puts something into the folder (or in the place of the file) `top`, where others may be; nothing is written through a
 /// link.
 ///
@@ -222,16 +236,7 @@ pub(super) fn put(
     match node {
         Node::Link(target) => symlink(target, &place),
         Node::File { digest, size, executable } => {
-            let kept = content(digest)?;
-            let copied = receive(&mut File::open(&kept)?, digest, *size, place.as_std_path());
-            copied.map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
-                    // The next time it is missed, and comes again.
-                    let _ = fs::remove_file(&kept);
-                    io::Error::other(format!("the kept copy of {} is damaged, and was removed", digest.hex()))
-                }
-                _ => error,
-            })?;
+            copy(&content(digest)?, digest, *size, &place)?;
             fs::set_permissions(&place, permissions(*executable))
         }
         Node::Other => pipe(&place),
