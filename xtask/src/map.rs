@@ -32,7 +32,7 @@ const FOLDERS: [&str; 17] = [
 ];
 
 /// What in a crate's `src` needs no line: the crate itself, its tests, and what tests expect.
-const NO_MODULES: [&str; 5] = ["lib.rs", "main.rs", "tests.rs", "hostile.rs", "snapshots"];
+const NO_MODULES: [&str; 6] = ["lib.rs", "main.rs", "tests.rs", "hostile.rs", "snapshots", "testdata"];
 
 /// The paths that a text names: the words between backticks that begin in one of the folders, and the targets of links.
 fn paths(text: &str) -> BTreeSet<&str> {
