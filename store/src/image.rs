@@ -1,15 +1,13 @@
 //! What an image is made of, read from its manifests.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
+use std::collections::BTreeSet;
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::index::bare;
-use crate::{Blob, Digest, Error, Store};
+use crate::{Blob, Digest, Error, Platform, Store};
 
 /// More platforms than any image is for.
 const PLATFORM_LIMIT: usize = 1_000;
@@ -56,17 +54,6 @@ pub struct Layer {
     pub media_type: String,
 }
 
-/// An operating system and a processor, as `linux/amd64` or `linux/arm/v7`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Platform {
-    /// As Go's GOOS.
-    pub os: String,
-    /// As Go's GOARCH.
-    pub architecture: String,
-    /// The variant of the processor, as `v7`.
-    pub variant: Option<String>,
-}
-
 impl PlatformImage {
     /// The digest of its manifest.
     #[must_use]
@@ -78,99 +65,6 @@ impl PlatformImage {
     #[must_use]
     pub fn config_digest(&self) -> Digest {
         known(&self.config)
-    }
-}
-
-impl Platform {
-    /// Linux on this architecture (as Go's GOARCH).
-    #[must_use]
-    pub fn linux(architecture: &str) -> Self {
-        Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
-    }
-
-    /// Whether what is for this platform runs on the one wanted.
-    #[must_use]
-    pub fn serves(&self, wanted: &Self) -> bool {
-        self.distance(wanted).is_some()
-    }
-
-    /// How far what is for this platform is from the best for the one wanted: 0 when there is no better; nothing when it does
-    /// not run there. Variants are compared as containerd compares them: without one `amd64` is `v1`, `arm64` is `v8`, `arm` is
-    /// `v7`, and a processor runs what is for an earlier variant of its own.
-    #[must_use]
-    pub fn distance(&self, wanted: &Self) -> Option<u32> {
-        if (&self.os, &self.architecture) != (&wanted.os, &wanted.architecture) {
-            return None;
-        }
-        let same = || (self.variant == wanted.variant).then_some(0);
-        let (Some((major, minor)), Some((most, last))) = (self.level(), wanted.level()) else { return same() };
-        match self.architecture.as_str() {
-            // What was before v5 is nothing that others go back to.
-            "arm" if major < 5 => same(),
-            "amd64" | "arm" => most.checked_sub(major),
-            // v9.0 has what v8.5 has, v9.1 what v8.6 has, and so on.
-            _ if (major, most) == (8, 9) => Some(last + 1 + (last + 5).checked_sub(minor)?),
-            _ if major == most => last.checked_sub(minor),
-            _ => None,
-        }
-    }
-
-    /// The variant as numbers that grow with what a processor can do, where variants are of that kind.
-    fn level(&self) -> Option<(u32, u32)> {
-        let usual = match self.architecture.as_str() {
-            "amd64" => "v1",
-            "arm" => "v7",
-            "arm64" => "v8",
-            _ => return None,
-        };
-        let variant = self.variant.as_deref().filter(|variant| !variant.is_empty()).unwrap_or(usual);
-        let variant = variant.strip_prefix('v').unwrap_or(variant);
-        let (major, minor) = variant.split_once('.').unwrap_or((variant, "0"));
-        let number = |text: &str| (text.len() == 1).then(|| text.parse().ok()).flatten();
-        Some((number(major)?, number(minor)?))
-    }
-}
-
-impl Default for Platform {
-    /// Linux on amd64, which VirtualCluster's own images are for.
-    fn default() -> Self {
-        Self::linux("amd64")
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let variant = self.variant.as_deref().map(|variant| format!("/{variant}")).unwrap_or_default();
-        f.pad(&format!("{}/{}{variant}", self.os, self.architecture))
-    }
-}
-
-impl FromStr for Platform {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let word = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
-        match parts.as_slice() {
-            [os, architecture, variant @ ..] if variant.len() <= 1 && parts.iter().all(word) => Ok(Self {
-                os: (*os).to_owned(),
-                architecture: (*architecture).to_owned(),
-                variant: variant.first().map(|variant| (*variant).to_owned()),
-            }),
-            _ => Err(format!("{text:?} is no platform such as linux/amd64")),
-        }
-    }
-}
-
-impl Serialize for Platform {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Platform {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -407,63 +301,12 @@ pub(crate) fn is_manifest(media_type: &MediaType) -> bool {
     *media_type == MediaType::ImageManifest || media_type.as_ref() == docker
 }
 
-impl Store {
-    /// The image of this name: its full name, the name without registry or tag, or the last word of it ("manager" for
-    /// `docker.io/virtualcluster/manager-amd64:latest`).
-    ///
-    /// # Errors
-    /// When no image or several have the name, or the image cannot be read.
-    pub fn image(&self, name: &str) -> Result<Image, Error> {
-        let images = self.images()?;
-        let full = find(&images, name)?;
-        Image::open(self, full, &images[full])
-    }
-
-    /// The full name of the image of this name, which need not be readable.
-    ///
-    /// # Errors
-    /// When no image or several have the name.
-    pub fn full_name(&self, name: &str) -> Result<String, Error> {
-        find(&self.images()?, name).map(ToOwned::to_owned)
-    }
-}
-
-fn find<'a>(images: &'a BTreeMap<String, Descriptor>, name: &str) -> Result<&'a str, Error> {
-    if let Some((full, _)) = images.get_key_value(name) {
-        return Ok(full);
-    }
-    let fits: Vec<&String> = images.keys().filter(|full| shortens(full, name)).collect();
-    let names = |names: Vec<&String>| names.into_iter().cloned().collect();
-    match fits.as_slice() {
-        [one] => Ok(one),
-        [] => Err(Error::NoSuchImage { name: name.to_owned(), known: names(images.keys().collect()) }),
-        _ => Err(Error::AmbiguousImage { name: name.to_owned(), fits: names(fits) }),
-    }
-}
-
-/// Whether `name` stands for the image of this full name, as [`Store::image`] takes it.
-#[must_use]
-pub fn is_short_for(full: &str, name: &str) -> bool {
-    full == name || shortens(full, name)
-}
-
-/// Whether `name` is a shorter form of the full name.
-fn shortens(full: &str, name: &str) -> bool {
-    let repository = match full.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => full,
-    };
-    [full, repository, repository.rsplit_once('-').map_or(repository, |(stem, _)| stem)]
-        .iter()
-        .any(|long| long.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use oci_spec::image::Descriptor;
     use serde_json::json;
 
-    use super::{Budget, Platform, descriptor, shortens};
+    use super::{Budget, descriptor};
     use crate::store::tests::scratch;
     use crate::{Compression, Content, Image, Store, Tree, layer};
 
@@ -490,64 +333,6 @@ pub(crate) mod tests {
         let manifest = store.put_document(&manifest).unwrap();
         store.tag(NAME, &descriptor("application/vnd.oci.image.manifest.v1+json", manifest)).unwrap();
         store.image("manager").unwrap()
-    }
-
-    #[test]
-    fn a_platform_is_written_and_read() {
-        for text in ["linux/amd64", "linux/arm/v7"] {
-            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
-        }
-        for bad in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/am d64"] {
-            assert!(bad.parse::<Platform>().is_err(), "{bad:?} must be refused");
-        }
-    }
-
-    #[test]
-    fn variants_are_compared_as_containerd_compares_them() {
-        let distance = |has: &str, wanted: &str| {
-            let [has, wanted] = [has, wanted].map(|text| {
-                text.parse::<Platform>().unwrap_or_else(|_| {
-                    // Variants have a dot, which is not written on command lines.
-                    let (rest, variant) = text.rsplit_once('/').unwrap();
-                    Platform { variant: Some(variant.to_owned()), ..rest.parse().unwrap() }
-                })
-            });
-            has.distance(&wanted)
-        };
-        for (has, wanted, expected) in [
-            ("linux/amd64", "linux/amd64", Some(0)),
-            ("linux/amd64/v1", "linux/amd64", Some(0)),
-            ("linux/amd64/v2", "linux/amd64", None),
-            ("linux/amd64/v3", "linux/amd64/v1", None),
-            ("linux/amd64", "linux/amd64/v3", Some(2)),
-            ("linux/amd64/v2", "linux/amd64/v3", Some(1)),
-            ("linux/386", "linux/amd64", None),
-            ("linux/arm64/v8", "linux/arm64", Some(0)),
-            ("linux/arm64", "linux/arm64/v8", Some(0)),
-            ("linux/arm64/v8.0", "linux/arm64", Some(0)),
-            ("linux/arm64/v8.2", "linux/arm64", None),
-            ("linux/arm64/v9", "linux/arm64", None),
-            ("linux/arm64", "linux/arm64/v8.2", Some(2)),
-            ("linux/arm64/v8.5", "linux/arm64/v9", Some(1)),
-            ("linux/arm64/v8.6", "linux/arm64/v9", None),
-            ("linux/arm64/v9", "linux/arm64/v8.9", None),
-            ("linux/arm64/v9.0", "linux/arm64/v9.1", Some(1)),
-            ("linux/arm/v8", "linux/arm64", None),
-            ("linux/arm/v7", "linux/arm", Some(0)),
-            ("linux/arm", "linux/arm/v7", Some(0)),
-            ("linux/arm/v6", "linux/arm/v7", Some(1)),
-            ("linux/arm/v5", "linux/arm/v7", Some(2)),
-            ("linux/arm/v4", "linux/arm/v7", None),
-            ("linux/arm/v8", "linux/arm/v7", None),
-            ("linux/arm/v7", "linux/arm/v6", None),
-            ("linux/riscv64", "linux/riscv64", Some(0)),
-            ("linux/riscv64/rva22", "linux/riscv64", None),
-            ("linux/amd64/weird", "linux/amd64", None),
-            ("linux/amd64/weird", "linux/amd64/weird", Some(0)),
-            ("windows/amd64", "linux/amd64", None),
-        ] {
-            assert_eq!(distance(has, wanted), expected, "{has} for {wanted}");
-        }
     }
 
     /// A manifest of `image` with some changes.
@@ -674,18 +459,5 @@ pub(crate) mod tests {
         assert_eq!(open().unwrap(), 10);
         let said = (0..10).find_map(|_| open().err()).unwrap().to_string();
         assert_eq!(said, "reading image x: its manifests are larger than 20000 bytes together");
-    }
-
-    #[test]
-    fn short_names_stand_for_whole_words() {
-        let full = "docker.io/virtualcluster/manager-amd64:latest";
-        for name in [full, "virtualcluster/manager-amd64", "manager-amd64:latest", "manager-amd64", "manager"] {
-            assert!(shortens(full, name), "{name}");
-        }
-        for name in ["", "anager", "amd64", "latest", "virtualcluster", "manager:latest"] {
-            assert!(!shortens(full, name), "{name}");
-        }
-        assert!(shortens("localhost:5000/vn-agent-amd64:v1", "vn-agent"));
-        assert!(!shortens("localhost:5000/vn-agent-amd64:v1", "agent"));
     }
 }
