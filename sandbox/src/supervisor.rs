@@ -28,6 +28,10 @@ const SHARE: u32 = 20;
 /// How many tasks above its limit a program can have before it is seen and stopped.
 const MARGIN: u64 = 64;
 
+/// For how long the machine may refuse to tell what a process uses. It does for each process of a sandbox between its change of
+/// user and the start of its program, and on a busy machine that may take a while.
+const REFUSAL: Duration = Duration::from_secs(5);
+
 /// How long what was killed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -52,7 +56,16 @@ pub(super) fn supervise(asked: &UnixStream) -> Result<Report, Obstacle> {
     let stage = if spec.confined { Stage::Init } else { Stage::Enter };
     let child = self_as(stage).stdin(OwnedFd::from(theirs)).spawn().map_err(Obstacle::on("start a process"))?;
     let (now, disk) = (Instant::now(), Disk::watch(&spec));
-    let mut run = Run { spec: &spec, group, disk, child, asked, deadline: now + spec.limits.time, not_before: now };
+    let mut run = Run {
+        spec: &spec,
+        group,
+        disk,
+        child,
+        asked,
+        deadline: now + spec.limits.time,
+        not_before: now,
+        refusing: None,
+    };
     let result = run.watch(&ours);
     let gone = run.end();
     result.and_then(|report| gone.map(|()| report))
@@ -69,6 +82,8 @@ struct Run<'a> {
     deadline: Instant,
     /// When it is next looked at what the program uses.
     not_before: Instant,
+    /// Since when the machine refuses to tell what the program uses.
+    refusing: Option<Instant>,
 }
 
 impl Run<'_> {
@@ -153,7 +168,9 @@ impl Run<'_> {
             }
             if let Some(limit) = memory {
                 let used = family.memory(limit, self.spec.confined.then(|| self.pid()));
-                if used.map_err(Obstacle::on("count the program's memory, which --max-memory limits"))? > limit {
+                let used = unless_brief(used, &mut self.refusing, Instant::now());
+                let used = used.map_err(Obstacle::on("count the program's memory, which --max-memory limits"))?;
+                if used.is_some_and(|used| used > limit) {
                     return Ok(Some(Exceeded::Memory));
                 }
             }
@@ -248,4 +265,36 @@ fn is_closed(mut socket: &UnixStream) -> bool {
 
 fn gone() -> Obstacle {
     Obstacle::on("go on")(io::Error::other("vcbuild is gone"))
+}
+
+/// What was counted; nothing while the machine refuses to tell, which it does `since` some time and not yet for too long.
+fn unless_brief(counted: io::Result<u64>, since: &mut Option<Instant>, now: Instant) -> io::Result<Option<u64>> {
+    match counted {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            if now.duration_since(*since.get_or_insert(now)) < REFUSAL { Ok(None) } else { Err(error) }
+        }
+        counted => {
+            *since = None;
+            counted.map(Some)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Instant;
+
+    use super::{REFUSAL, unless_brief};
+
+    #[test]
+    fn a_machine_may_refuse_to_tell_for_a_moment_and_no_longer() {
+        let (begun, mut since) = (Instant::now(), None);
+        let refused = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert_eq!(unless_brief(refused(), &mut since, begun).unwrap(), None);
+        assert_eq!(unless_brief(Ok(7), &mut since, begun + REFUSAL).unwrap(), Some(7));
+        assert_eq!(unless_brief(refused(), &mut since, begun + 2 * REFUSAL).unwrap(), None, "it begins anew");
+        assert!(unless_brief(refused(), &mut since, begun + 3 * REFUSAL).is_err());
+        assert!(unless_brief(Err(io::Error::other("x")), &mut since, begun).is_err());
+    }
 }

@@ -177,9 +177,10 @@ fn a_program_of_another_instruction_set_is_ended_and_the_error_says_so() {
     // exit(0) by the 32-bit interface: mov eax, 1; xor ebx, ebx; int 0x80
     let program = elf(&[0xb8, 1, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80]);
     let folder = shared_folder();
-    let place = folder.path().join("program");
-    fs::write(&place, program).unwrap();
-    fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+    let (bytes, place) = (folder.path().join("bytes"), folder.path().join("program"));
+    fs::write(&bytes, program).unwrap();
+    // Another process writes it: what this one writes to, a child that another test starts may still have open.
+    assert!(Command::new("install").arg("-m755").args([&bytes, &place]).status().unwrap().success());
     if !Command::new(&place).status().unwrap().success() {
         // A kernel that has no 32-bit interface.
         return;
