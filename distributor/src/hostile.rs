@@ -3,14 +3,14 @@
 
 use prost::Message;
 
-pub use crate::engine::hostile as engines;
-pub use crate::fallback::hostile as ctr;
 pub use crate::nodes::ansible::hostile as inventory;
+pub use crate::runtime::ctr::hostile as ctr;
+pub use crate::runtime::engine::hostile as engines;
 pub use crate::transport::embedded::hostile::{known_hosts, ssh_config};
 
-use crate::inventory::Inventory;
+use crate::images::inventory::Inventory;
+use crate::images::push_label::PushedImage;
 use crate::protocol::proto;
-use crate::pushed::Standing;
 
 /// What a helper answers.
 pub fn helper(bytes: &[u8]) {
@@ -19,7 +19,7 @@ pub fn helper(bytes: &[u8]) {
         let _ = Inventory::read(&hello, answer);
     }
     if let Ok(answer) = proto::PushesResponse::decode(bytes) {
-        answer.images.into_iter().filter_map(Standing::read).for_each(drop);
+        answer.images.into_iter().filter_map(PushedImage::read).for_each(drop);
     }
     let _ = proto::ContainersResponse::decode(bytes);
     let _ = proto::FinishRequest::decode(bytes);

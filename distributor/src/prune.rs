@@ -8,18 +8,18 @@ use serde::Serialize;
 use vcstore::Digest;
 use vcterminal::{Exit, Table};
 
-use crate::engine::{Engine, Keeper};
-use crate::fallback::{self, Ctr};
+use crate::images::desired_image::repository;
+use crate::images::push_label::PushedImage;
 use crate::nodes::Node;
 use crate::protocol::proto::{Container, RemoveRequest, RemoveResponse};
-use crate::push::{Again, Error, Via, engine_of, persist};
-use crate::pushed::Standing;
-use crate::report::{self, NodeError};
+use crate::push::report::{self, NodeError};
+use crate::push::{Error, RetryHint, Via, engine_of, persist};
 use crate::rollout::Used;
+use crate::runtime::ctr::{self, Ctr};
+use crate::runtime::engine::{Engine, EngineStore};
+use crate::runtime::transfer;
 use crate::session::{Binary, Session, Settings};
-use crate::transfer;
 use crate::transport::Transport;
-use crate::wanted::repository;
 
 /// How often it is decided anew because the node changed meanwhile.
 const ATTEMPTS: usize = 3;
@@ -98,7 +98,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn of(standing: &Standing) -> Self {
+    fn of(standing: &PushedImage) -> Self {
         Self {
             name: standing.name.clone(),
             pushed: standing.pushed.name.clone(),
@@ -174,7 +174,7 @@ impl Prune {
         let pruned = pruning.await;
         drop(client);
         match transfer::ended(session, pruned).await {
-            Err(why @ Error::Helper { again: Again::OtherRuntime, .. }) => {
+            Err(why @ Error::Helper { retry: RetryHint::OtherRuntime, .. }) => {
                 let engine = Engine::found(transport).await?.ok_or(why)?;
                 self.engine(transport, engine).await
             }
@@ -185,7 +185,7 @@ impl Prune {
     /// Docker and CRI-O: what was pushed is told by notes, and containers that have ended keep their images too.
     async fn engine(&self, transport: &dyn Transport, engine: Engine) -> Result<Pruned, Error> {
         for _ in 0..ATTEMPTS {
-            let keeper = Keeper::ask(transport, engine).await?;
+            let keeper = EngineStore::ask(transport, engine).await?;
             let containers: Vec<&Container> = keeper.holding.containers.iter().collect();
             let mut decisions = decide(&keeper.records(), &containers, self.used.as_ref(), self.all);
             let meant = going(&decisions);
@@ -197,7 +197,7 @@ impl Prune {
                 return Ok(Pruned::new(keeper.via, decisions, &answer));
             }
         }
-        Err(fallback::Error::Changing { times: ATTEMPTS }.into())
+        Err(ctr::Error::Changing { times: ATTEMPTS }.into())
     }
 
     /// Where no helper runs, the node's `ctr` does the work.
@@ -211,7 +211,7 @@ impl Prune {
                 return Ok(Pruned::new(Via::Ctr, decisions, &answer));
             }
         }
-        Err(fallback::Error::Changing { times: ATTEMPTS }.into())
+        Err(ctr::Error::Changing { times: ATTEMPTS }.into())
     }
 
     /// Whether containers that have ended keep nothing: what has ended may start again while its pod is there, which only the
@@ -220,7 +220,7 @@ impl Prune {
         self.used.is_some()
     }
 
-    fn decide(&self, pushes: &[Standing], containers: &[Container]) -> Vec<Decision> {
+    fn decide(&self, pushes: &[PushedImage], containers: &[Container]) -> Vec<Decision> {
         let containers: Vec<&Container> =
             containers.iter().filter(|container| counts(container, self.used.as_ref())).collect();
         let records: Vec<Record> = pushes.iter().map(Record::of).collect();
@@ -391,7 +391,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::wanted::by_digest;
+    use crate::images::desired_image::by_digest;
 
     #[test]
     fn an_image_keeps_its_name_by_digest_as_long_as_one_of_its_tags_stays() {

@@ -7,20 +7,20 @@ use serde::Serialize;
 use vcstore::{Image, Platform};
 use vcterminal::{Exit, Table};
 
-use crate::engine::{self, Engine, Keeper};
-use crate::fallback::Ctr;
-use crate::footprint::Footprints;
-use crate::inventory::Inventory;
+use crate::images::desired_image::{DesiredImage, by_digest, repository};
+use crate::images::inventory::Inventory;
+use crate::images::plan::{self, ImagePlan, State};
+use crate::images::push_label::{self, PushLabel, PushedImage};
+use crate::images::unpacked_size::UnpackedSizes;
 use crate::nodes::Node;
-use crate::plan::{self, ImagePlan, State};
 use crate::protocol::proto::Container;
-use crate::push::{Again, Error, Via, engine_of, persist};
-use crate::pushed::{self, Pushed, Standing};
-use crate::report::NodeError;
+use crate::push::report::NodeError;
+use crate::push::{Error, RetryHint, Via, engine_of, persist};
+use crate::runtime::ctr::Ctr;
+use crate::runtime::engine::{self, Engine, EngineStore};
+use crate::runtime::transfer;
 use crate::session::{Binary, Session, Settings};
-use crate::transfer;
 use crate::transport::Transport;
-use crate::wanted::{Wanted, by_digest, repository};
 
 /// What is asked about, and how.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ pub struct Says {
     /// Every image of the question.
     images: Vec<ImageStatus>,
     /// Every image that was pushed to it.
-    pushes: Vec<Standing>,
+    pushes: Vec<PushedImage>,
     /// Its containers, where they are known.
     containers: Option<Vec<Container>>,
 }
@@ -114,7 +114,7 @@ pub struct LastPush {
     /// What was pushed.
     pub digest: String,
     /// When.
-    pub at: pushed::Time,
+    pub at: push_label::Time,
 }
 
 impl Question {
@@ -151,7 +151,7 @@ impl Question {
                 let asked = asked.await;
                 drop(client);
                 let (inventory, pushes, containers) = match transfer::ended(session, asked).await {
-                    Err(why @ Error::Helper { again: Again::OtherRuntime, .. }) => {
+                    Err(why @ Error::Helper { retry: RetryHint::OtherRuntime, .. }) => {
                         let engine = Engine::found(transport).await?.ok_or(why)?;
                         return self.engine(transport, engine).await;
                     }
@@ -173,15 +173,15 @@ impl Question {
     async fn engine(&self, transport: &dyn Transport, engine: Engine) -> Result<Says, Error> {
         let node = engine::Node::probe(transport, engine, &self.images).await?;
         plan::check_platform(&self.images, &node.inventory.platform)?;
-        let wanted = self.images.iter().filter_map(|image| Wanted::new(image, &node.inventory.platform));
-        let holding = Keeper::ask(transport, engine).await?.holding;
+        let wanted = self.images.iter().filter_map(|image| DesiredImage::new(image, &node.inventory.platform));
+        let holding = EngineStore::ask(transport, engine).await?.holding;
         let (pushes, containers) = (holding.pushes(), holding.running());
         let images = wanted.map(|wanted| of_engine(&wanted, &node, &pushes, containers.as_deref())).collect();
         Ok(Says { via: node.via(), images, pushes, containers })
     }
 
     fn read(&self, inventory: &Inventory, containers: &[Container]) -> Result<Vec<ImageStatus>, Error> {
-        let plan = plan::plan(&self.images, inventory, &Footprints::new())?;
+        let plan = plan::plan(&self.images, inventory, &UnpackedSizes::new())?;
         Ok(plan.images.iter().map(|image| of_store(image, inventory, containers)).collect())
     }
 }
@@ -209,9 +209,9 @@ fn of_store(image: &ImagePlan, inventory: &Inventory, containers: &[Container]) 
 
 /// How an image stands that Docker or CRI-O keeps, which have it whole or not at all.
 fn of_engine(
-    wanted: &Wanted,
+    wanted: &DesiredImage,
     node: &engine::Node<'_>,
-    pushes: &[Standing],
+    pushes: &[PushedImage],
     containers: Option<&[Container]>,
 ) -> ImageStatus {
     let id = node.id(wanted);
@@ -235,7 +235,7 @@ fn of_engine(
 }
 
 /// How an image that the store does not tell of stands against what was pushed last.
-fn of_push(last: &Pushed, says: &Says) -> ImageStatus {
+fn of_push(last: &PushLabel, says: &Says) -> ImageStatus {
     let record = |name: &str| says.pushes.iter().find(|one| one.name == name);
     let named = record(&last.name);
     let found = named.and_then(|record| record.target);
@@ -290,17 +290,17 @@ impl StatusReport {
     /// nodes by a name that is `meant`.
     #[must_use]
     pub fn new(answers: &[Answer], meant: impl Fn(&str) -> bool) -> Self {
-        let now = pushed::Time::now();
+        let now = push_label::Time::now();
         let said = answers.iter().filter_map(|answer| answer.says.as_ref().ok());
-        let each = said.flat_map(|says| pushed::last_on_node(&says.pushes, now).into_values());
-        let last = pushed::last(each.filter(|pushed| meant(&pushed.name)), now);
+        let each = said.flat_map(|says| push_label::last_on_node(&says.pushes, now).into_values());
+        let last = push_label::last(each.filter(|pushed| meant(&pushed.name)), now);
         let nodes: Vec<NodeStatus> = answers
             .iter()
             .map(|answer| NodeStatus {
                 name: answer.node.name.clone(),
                 via: answer.says.as_ref().ok().map(|says| says.via),
                 images: answer.says.as_ref().map(|says| images(says, &last)).unwrap_or_default(),
-                error: answer.says.as_ref().err().map(crate::report::words),
+                error: answer.says.as_ref().err().map(crate::push::report::words),
             })
             .collect();
         Self { drift: nodes.iter().flat_map(|node| &node.images).any(|image| image.drift), nodes }
@@ -369,7 +369,7 @@ impl ImageStatus {
 }
 
 /// Every image of a node, by what the store has and what was pushed last to any.
-fn images(says: &Says, last: &BTreeMap<&str, &Pushed>) -> Vec<ImageStatus> {
+fn images(says: &Says, last: &BTreeMap<&str, &PushLabel>) -> Vec<ImageStatus> {
     let known = |name: &str| says.images.iter().any(|image| image.name == name);
     let pushed_only = last.values().filter(|last| !known(&last.name)).map(|last| of_push(last, says));
     says.images

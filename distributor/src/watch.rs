@@ -10,15 +10,15 @@ use k8s_openapi::api::core::v1::Node as ApiNode;
 use kube::api::Api;
 use kube::runtime::watcher::Event as NodeEvent;
 use kube::runtime::{WatchStreamExt, watcher};
+use tokio_util::sync::CancellationToken;
 use vcstore::Digest;
 
 use crate::cluster::{Cluster, WATCH_SECONDS};
-use crate::interrupt::Interrupt;
+use crate::images::push_label::Time;
 use crate::nodes::{self, Choice, Node, Reach};
+use crate::push::report::{NodeReport, NodeResult, PlanReport, PushReport, RelayReport};
 use crate::push::{self, Event, Outcome, Push, Share};
-use crate::pushed::Time;
 use crate::relay::{self, Relayed, Via};
-use crate::report::{NodeReport, NodeResult, PlanReport, PushReport, RelayReport};
 use crate::transport::{self, SshOptions};
 
 /// How long a node rests after a push that failed, the first time; twice as long each time after.
@@ -118,7 +118,7 @@ struct Seen {
 
 impl Watch<'_> {
     /// Watches until it is interrupted. What became of each node that is left, by their names.
-    pub async fn run(&self, tell: impl Fn(Heard<'_>) + Sync, interrupt: &Interrupt) -> Relayed {
+    pub async fn run(&self, tell: impl Fn(Heard<'_>) + Sync, cancel: &CancellationToken) -> Relayed {
         let begun = Instant::now();
         let targets: BTreeSet<Digest> = self.push.images.iter().filter_map(target).collect();
         let share = self.push.share(self.push.parallel);
@@ -145,11 +145,11 @@ impl Watch<'_> {
                     break;
                 }
                 due.iter().for_each(|(node, why)| tell(Heard::Begins(node, *why)));
-                under_way.push(self.serve(due, share, tell, interrupt));
+                under_way.push(self.serve(due, share, tell, cancel));
             }
             let soonest = known.values().filter(|node| !node.busy).filter_map(|node| node.due).map(|(at, _)| at).min();
             tokio::select! {
-                () = interrupt.wait() => break,
+                () = cancel.cancelled() => break,
                 Some(round) = under_way.next(), if !under_way.is_empty() => {
                     self.ended(&mut known, round, &mut relayed, tell, false);
                 }
@@ -195,17 +195,17 @@ impl Watch<'_> {
         due: Vec<(Node, Why)>,
         share: &Share,
         tell: &(impl Fn(Heard<'_>) + Sync),
-        interrupt: &Interrupt,
+        cancel: &CancellationToken,
     ) -> Round {
-        let say = |node: &Node, event: Event<'_>| tell(Heard::Push(node, event));
+        let on_event = |node: &Node, event: Event<'_>| tell(Heard::Push(node, event));
         // Each round is a push of its own.
         let push = &Push { at: Time::now(), ..self.push.clone() };
         if let Some(via) = self.via {
-            return self.relay(push, via, due, &say, interrupt).await;
+            return self.relay(push, via, due, &on_event, cancel).await;
         }
         let connect = |node: &Node| transport::to_node(node, self.ssh);
         let one = |(node, why)| async move {
-            let outcome = push.one(node, share, &connect, &say, interrupt).await;
+            let outcome = push.one(node, share, &connect, &on_event, cancel).await;
             (Served { report: NodeReport::new(&outcome), outcome }, why)
         };
         (futures::future::join_all(due.into_iter().map(one)).await, None)
@@ -217,8 +217,8 @@ impl Watch<'_> {
         push: &Push,
         via: &Via,
         due: Vec<(Node, Why)>,
-        say: &impl Fn(&Node, Event<'_>),
-        interrupt: &Interrupt,
+        on_event: &impl Fn(&Node, Event<'_>),
+        cancel: &CancellationToken,
     ) -> Round {
         let begun = Instant::now();
         let fail = |(node, why): (Node, Why), error: &relay::Error| {
@@ -244,7 +244,7 @@ impl Watch<'_> {
             return (round, None);
         }
         let nodes = meant.iter().map(|(node, _)| node.clone()).collect();
-        match relay::push(push, via, nodes, self.ssh, say, interrupt).await {
+        match relay::push(push, via, nodes, self.ssh, on_event, cancel).await {
             Ok(Relayed { outcomes, pushed, .. }) => {
                 let served = outcomes.into_iter().zip(pushed.nodes).zip(meant);
                 round.extend(served.map(|((outcome, report), (_, why))| (Served { outcome, report }, why)));

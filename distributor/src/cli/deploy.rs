@@ -16,7 +16,7 @@ use crate::cli::nodes::ChoiceArgs;
 use crate::cli::values::{component_image, duration, namespace, toleration};
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::nodes::{self, Choice};
-use crate::report;
+use crate::push::report;
 use crate::rollout::{self, Change, Outcomes, Plan, Progress, Ready, Step, images, title};
 
 /// Apply VirtualCluster's namespace, definitions, roles and workloads, with images by digest, and wait until they run.

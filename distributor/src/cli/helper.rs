@@ -6,8 +6,8 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use vcterminal::Exit;
 
+use crate::agent::{self, Settings};
 use crate::cli::values::duration;
-use crate::helper::{self, Settings};
 
 /// Serve one push over stdin and stdout.
 #[derive(Debug, Args)]
@@ -26,12 +26,12 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    pub(super) async fn run(self) -> Result<Exit, helper::Error> {
+    pub(super) async fn run(self) -> Result<Exit, agent::Error> {
         let settings = Settings {
             address: self.containerd_address,
             namespace: self.containerd_namespace,
             stall_timeout: self.stall_timeout,
         };
-        helper::serve(settings).await.map(|()| Exit::Done)
+        agent::serve(settings).await.map(|()| Exit::Done)
     }
 }

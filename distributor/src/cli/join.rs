@@ -3,14 +3,14 @@
 use clap::Args;
 use vcterminal::Exit;
 
-use crate::helper::{self, joined};
+use crate::agent::{self, joined};
 
 /// Hand stdin and stdout on to the helper or relay that the first line of stdin names.
 #[derive(Debug, Args)]
 pub(super) struct Join {}
 
 impl Join {
-    pub(super) async fn run(self) -> Result<Exit, helper::Error> {
+    pub(super) async fn run(self) -> Result<Exit, agent::Error> {
         joined::join().await.map(|()| Exit::Done)
     }
 }

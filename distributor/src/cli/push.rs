@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use vcterminal::{Exit, Output, Text};
 
 use crate::cli::error::Error;
@@ -16,14 +17,13 @@ use crate::cli::progress::Progress;
 use crate::cli::values::duration;
 use crate::cli::via::Via;
 use crate::cli::watched;
-use crate::footprint;
-use crate::interrupt::{Interrupt, Interrupter};
+use crate::images::push_label::Time;
+use crate::images::unpacked_size;
 use crate::nodes::{self, Node};
+use crate::push::report;
 use crate::push::{self, Event, UseHelper};
-use crate::pushed::Time;
-use crate::rate::Rate;
 use crate::relay::{self, Relayed};
-use crate::report;
+use crate::runtime::rate::Rate;
 use crate::session::Binary;
 use crate::transport;
 use crate::watch::Watch;
@@ -134,14 +134,14 @@ impl Work {
         let nodes = self.nodes.find(&self.ssh).await?;
         let progress = Progress::new(self.output);
         let ssh = self.ssh.options();
-        let (interrupter, interrupt) = Interrupt::new();
+        let cancel = CancellationToken::new();
         let via = self.via.find(&self.nodes, &self.ssh).await?;
         let watch = |node: &Node, event: Event<'_>| progress.show(node, event);
         let pushing = async {
             match &via {
-                Some(via) => relay::push(&push, via, nodes, &ssh, watch, &interrupt).await,
+                Some(via) => relay::push(&push, via, nodes, &ssh, watch, &cancel).await,
                 None => {
-                    let outcomes = push.run(nodes, |node| transport::to_node(node, &ssh), watch, &interrupt).await;
+                    let outcomes = push.run(nodes, |node| transport::to_node(node, &ssh), watch, &cancel).await;
                     Ok(Relayed::without(outcomes, begun.elapsed()))
                 }
             }
@@ -149,7 +149,7 @@ impl Work {
         let relayed = tokio::select! {
             relayed = pushing => relayed,
             never = progress.draw() => match never {},
-            never = heed_signals(&interrupter) => match never {},
+            never = heed_signals(&cancel) => match never {},
         };
         progress.end();
         self.report(&relayed?, dry_run)
@@ -167,11 +167,11 @@ impl Work {
         let via = self.via.find(&self.nodes, &self.ssh).await?;
         let ssh = self.ssh.options();
         let watch = Watch { push: &push, cluster: &cluster, choice: &choice, ssh: &ssh, via: via.as_ref(), recheck };
-        let (interrupter, interrupt) = Interrupt::new();
-        let watching = watch.run(|heard| watched::tell(&heard), &interrupt);
+        let cancel = CancellationToken::new();
+        let watching = watch.run(|heard| watched::tell(&heard), &cancel);
         let watched = tokio::select! {
             watched = watching => watched,
-            never = heed_signals(&interrupter) => match never {},
+            never = heed_signals(&cancel) => match never {},
         };
         self.report(&watched, false)
     }
@@ -186,7 +186,7 @@ impl Work {
             parallel: self.parallel.get(),
             retries: self.retries,
             helper: self.helper,
-            footprints: footprint::Known::default(),
+            unpacked_sizes: unpacked_size::KnownSizes::default(),
             rate: speed.all,
             connections: speed.connections,
             rate_per_node: speed.per_node,
@@ -210,7 +210,7 @@ impl Work {
 }
 
 /// Hears Ctrl-C and a polite kill: the first stops the push in good order, the second at once.
-async fn heed_signals(interrupter: &Interrupter) -> Infallible {
+async fn heed_signals(cancel: &CancellationToken) -> Infallible {
     let mut terminate = signal(SignalKind::terminate()).ok();
     let mut count = 0;
     loop {
@@ -224,7 +224,7 @@ async fn heed_signals(interrupter: &Interrupter) -> Infallible {
             std::process::exit(130);
         }
         vcterminal::say("stopping: leases are given back and what has arrived is kept; once more to stop at once");
-        interrupter.interrupt();
+        cancel.cancel();
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use vcterminal::Exit;
 
 use crate::cli::values::duration;
-use crate::{helper, relay};
+use crate::{agent, relay};
 
 /// Relay one push over stdin and stdout.
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) async fn run(self) -> Result<Exit, helper::Error> {
+    pub(super) async fn run(self) -> Result<Exit, agent::Error> {
         relay::serve(self.cache, self.stall_timeout).await.map(|()| Exit::Done)
     }
 }

@@ -16,18 +16,18 @@ use miette::Diagnostic;
 use oci_spec::image::Descriptor;
 use thiserror::Error;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use vcstore::{Blob, Digest, Image};
 
-use crate::interrupt::Interrupt;
-use crate::lines::{Lines, Way};
+use crate::images::plan::Sending;
 use crate::nodes::Node;
-use crate::plan::Sending;
 use crate::protocol::proto::relay_client::RelayClient;
 use crate::protocol::proto::{CachedBlob, InterruptRequest, PrepareRequest, PushRequest};
-use crate::push::{self, Again, Event, Push, Sent};
-use crate::report::{Blobs, NodeResult, PlanReport, PushReport, RelayReport};
+use crate::push::report::{Blobs, NodeResult, PlanReport, PushReport, RelayReport};
+use crate::push::{self, Event, Push, RetryHint, Sent};
+use crate::runtime::connection_pool::{ConnectionPool, PoolTarget};
+use crate::runtime::transfer;
 use crate::session::{self, CachePath, Job, Session};
-use crate::transfer;
 use crate::transport::{self, SshOptions};
 use order::{Hop, Named, Order, Outcome, Target, Told, What};
 pub use serve::serve;
@@ -113,7 +113,7 @@ impl Error {
             _ => push::Error::Helper {
                 message: self.to_string(),
                 help: self.help().map(|help| help.to_string()).unwrap_or_default(),
-                again: Again::No,
+                retry: RetryHint::No,
             },
         }
     }
@@ -137,12 +137,12 @@ pub async fn push(
     nodes: Vec<Node>,
     ssh: &SshOptions,
     watch: impl Fn(&Node, Event<'_>),
-    interrupt: &Interrupt,
+    cancel: &CancellationToken,
 ) -> Result<Relayed, Error> {
     let begun = Instant::now();
     let order = order(push, via, &nodes, ssh)?;
     let sent = Arc::new(Sent::within(push.share(1).limits));
-    let relay = Relaying { push, via, nodes: &nodes, order: &order, watch: &watch, interrupt, sent: &sent };
+    let relay = Relaying { push, via, nodes: &nodes, order: &order, watch: &watch, cancel, sent: &sent };
     let (mut attempts, mut hearing) = (0, Hearing::new(&nodes));
     let told = loop {
         let why = match relay.once(ssh, attempts, &mut hearing).await {
@@ -150,14 +150,14 @@ pub async fn push(
             Err(error) => error,
         };
         let failed = |source| Error::Relay { name: via.node.name.clone(), source: Box::new(source) };
-        if attempts >= push.retries || !why.passes(sent.bytes() > 0) {
+        if attempts >= push.retries || !why.is_transient(sent.bytes() > 0) {
             return Err(failed(why));
         }
         let pause = push::pause(&via.node.name, attempts);
         watch(&via.node, Event::Retrying { why: &why.to_string(), pause });
         tokio::select! {
             () = tokio::time::sleep(pause) => attempts += 1,
-            () = interrupt.wait() => return Err(failed(push::Error::Interrupted)),
+            () = cancel.cancelled() => return Err(failed(push::Error::Interrupted)),
         }
     };
     watch(&via.node, Event::Ended { succeeded: true });
@@ -201,7 +201,7 @@ impl Outcome {
     fn of(self, node: Node) -> push::Outcome {
         let error = self.error.map(|(message, help)| {
             let help = help.unwrap_or_else(|| "log in to the relay, and from there to the node".into());
-            push::Error::Helper { message, help, again: Again::No }
+            push::Error::Helper { message, help, retry: RetryHint::No }
         });
         push::Outcome {
             node,
@@ -215,14 +215,14 @@ impl Outcome {
     }
 }
 
-/// A push by way of a relay, under way.
+/// A push by way of a relay that is under way.
 struct Relaying<'a, W> {
     push: &'a Push,
     via: &'a Via,
     nodes: &'a [Node],
     order: &'a Order,
     watch: &'a W,
-    interrupt: &'a Interrupt,
+    cancel: &'a CancellationToken,
     sent: &'a Arc<Sent>,
 }
 
@@ -236,10 +236,10 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         let transport = transport::to_node(&self.via.node, ssh);
         let job = Job::Relay { cache: self.via.cache.as_ref(), stall_timeout: self.push.settings.stall_timeout };
         let opening = async { Ok(Session::begin(transport.as_ref(), &self.push.binary, job).await?) };
-        let session = push::unless(self.interrupt, opening).await?;
+        let session = push::unless(self.cancel, opening).await?;
         let most = self.push.share(1).connections.checked_shr(attempts).unwrap_or(0).max(1);
-        let way = Way { session: &session, transport: transport.as_ref(), binary: &self.push.binary, most };
-        let result = self.with(way, hearing).await;
+        let target = PoolTarget { session: &session, transport: transport.as_ref(), binary: &self.push.binary, most };
+        let result = self.with(target, hearing).await;
         match (result, session.close().await) {
             // A connection that breaks is known here by its silence; ssh knows why.
             (Err(push::Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
@@ -247,9 +247,9 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         }
     }
 
-    async fn with(&self, way: Way<'_>, hearing: &mut Hearing<'_>) -> Result<Vec<Outcome>, push::Error> {
-        push::unless(self.interrupt, self.fill(way)).await?;
-        let client = way.session.relay();
+    async fn with(&self, target: PoolTarget<'_>, hearing: &mut Hearing<'_>) -> Result<Vec<Outcome>, push::Error> {
+        push::unless(self.cancel, self.fill(target)).await?;
+        let client = target.session.relay();
         let order = serde_json::to_vec(self.order).map_err(|error| push::Error::Reader(error.into()))?;
         let mut events = client.clone().push(PushRequest { order }).await?.into_inner();
         hearing.begin();
@@ -258,7 +258,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
             let stopping = async {
                 match interrupted {
                     Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => self.interrupt.wait().await,
+                    None => self.cancel.cancelled().await,
                 }
             };
             tokio::select! {
@@ -280,14 +280,14 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
     }
 
     /// Sends what the relay's cache lacks.
-    async fn fill(&self, way: Way<'_>) -> Result<(), push::Error> {
+    async fn fill(&self, target: PoolTarget<'_>) -> Result<(), push::Error> {
         let wanted = wanted(&self.push.images, self.nodes, self.push.dry_run);
         let total = wanted.values().sum();
         let blobs =
             wanted.iter().map(|(digest, size)| CachedBlob { digest: digest.to_string(), size: *size }).collect();
         let names = self.push.images.iter().map(|image| image.name.clone()).collect();
         let request = PrepareRequest { blobs, names, cache_limit: self.via.cache_limit };
-        let answer = timeout(ANSWER_WITHIN, way.session.relay().prepare(request)).await;
+        let answer = timeout(ANSWER_WITHIN, target.session.relay().prepare(request)).await;
         let answer = answer.map_err(|_| push::Error::slow("what its cache lacks"))??.into_inner();
         let lacking: Vec<Sending> = answer
             .lacking
@@ -304,18 +304,18 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         }
         let bytes = lacking.iter().map(|sending| sending.blob.size - sending.offset).sum();
         (self.watch)(&self.via.node, Event::Sending { blobs: lacking.len(), bytes, total, sent: self.sent });
-        let lines = &Lines::new(way.session);
+        let pool = &ConnectionPool::new(target.session);
         let sending = stream::iter(lacking)
             .map(|sending| async move {
                 let fill =
                     |channel, parts| async move { RelayClient::new(channel).fill(parts).await.map(drop) }.boxed_local();
-                transfer::send_blob(lines, &self.push.store, sending, self.sent, &fill).await
+                transfer::send_blob(pool, &self.push.store, sending, self.sent, &fill).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect();
         tokio::select! {
             done = sending => done,
-            never = lines.widen(way, bytes, self.sent) => match never {},
+            never = pool.widen(target, bytes, self.sent) => match never {},
         }
     }
 }

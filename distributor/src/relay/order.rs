@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::nodes::{Address, Machine, Node, Reach, Runtime};
 use crate::push::UseHelper;
-use crate::rate::Rate;
-use crate::report::{NodePlan, NodeReport};
+use crate::push::report::{NodePlan, NodeReport};
+use crate::runtime::rate::Rate;
 use crate::transport::{Client, HostKeys, Keyring, SshOptions};
 
 /// A push as a relay carries it out.

@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt};
 use miette::Diagnostic;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status, Streaming};
 use vcstore::Digest;
@@ -18,10 +19,9 @@ use vcstore::Digest;
 use super::cache::{Cache, Error, Part};
 use super::order::{Order, Outcome, Told, What};
 use super::room::Held;
-use crate::assembly::{Assemblies, Piece};
-use crate::footprint;
-use crate::helper::{self, stdio};
-use crate::interrupt::{Interrupt, Interrupter};
+use crate::agent::reassembly::{ArrivingBlobs, Piece};
+use crate::agent::{self, stdio};
+use crate::images::unpacked_size;
 use crate::nodes::Node;
 use crate::protocol::proto::relay_server::{Relay, RelayServer};
 use crate::protocol::proto::{
@@ -29,8 +29,8 @@ use crate::protocol::proto::{
     WriteRequest, WriteResponse,
 };
 use crate::protocol::{failure, retry_from_start};
+use crate::push::report::{self, NodePlan, NodeReport};
 use crate::push::{self, Event, Sent};
-use crate::report::{self, NodePlan, NodeReport};
 use crate::session::{Binary, Settings};
 use crate::transport;
 
@@ -44,18 +44,18 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When stdin and stdout are no connection.
-pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Result<(), helper::Error> {
+pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Result<(), agent::Error> {
     let relaying = Relaying {
         cache,
         opened: Mutex::default(),
         held: Mutex::default(),
         push: Mutex::default(),
-        arriving: Assemblies::default(),
+        arriving: ArrivingBlobs::default(),
     };
     let relaying = Arc::new(relaying);
     let served = stdio::serve(Routes::new(RelayServer::from_arc(Arc::clone(&relaying))), stall_timeout).await;
     if let Some(push) = relaying.running() {
-        push.interrupter.interrupt();
+        push.cancel.cancel();
         if tokio::time::timeout(STOP_WITHIN, push.ended).await.is_err() {
             tracing::warn!("the push does not stop; its helpers give their leases back when they are left");
         }
@@ -69,12 +69,12 @@ struct Relaying {
     /// The images of the push, until this process ends.
     held: Mutex<Option<Held>>,
     push: Mutex<Option<Running>>,
-    arriving: Assemblies,
+    arriving: ArrivingBlobs,
 }
 
 /// A push under way.
 struct Running {
-    interrupter: Arc<Interrupter>,
+    cancel: CancellationToken,
     ended: oneshot::Receiver<()>,
 }
 
@@ -164,14 +164,14 @@ impl Relay for Relaying {
             .map_err(|error| Status::invalid_argument(format!("reading the order: {error}")))?;
         let cache = self.cache()?;
         let (telling, events) = mpsc::unbounded_channel();
-        let (interrupter, interrupt) = Interrupt::new();
+        let cancel = CancellationToken::new();
         let (done, ended) = oneshot::channel();
-        let running = Running { interrupter: Arc::new(interrupter), ended };
+        let running = Running { cancel: cancel.clone(), ended };
         *self.push.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
         let runtime = tokio::runtime::Handle::current();
         // On a thread of its own: a push moves between threads no more than an operator's does.
         tokio::task::spawn_blocking(move || {
-            let pushed = runtime.block_on(carry_out(order, cache, &telling, &interrupt));
+            let pushed = runtime.block_on(carry_out(order, cache, &telling, &cancel));
             if let Err(status) = pushed {
                 // Nobody may be left to hear it.
                 let _ = telling.send(Err(status));
@@ -184,7 +184,7 @@ impl Relay for Relaying {
     async fn interrupt(&self, _: Request<InterruptRequest>) -> Result<Response<InterruptResponse>, Status> {
         let push = self.push.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(push) = &*push {
-            push.interrupter.interrupt();
+            push.cancel.cancel();
         }
         Ok(Response::new(InterruptResponse {}))
     }
@@ -192,7 +192,7 @@ impl Relay for Relaying {
 
 type Telling = mpsc::UnboundedSender<Result<PushEvent, Status>>;
 
-async fn carry_out(order: Order, cache: Cache, telling: &Telling, interrupt: &Interrupt) -> Result<(), Status> {
+async fn carry_out(order: Order, cache: Cache, telling: &Telling, cancel: &CancellationToken) -> Result<(), Status> {
     let store = cache.store.clone();
     let mut images = Vec::new();
     for named in &order.images {
@@ -213,7 +213,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, interrupt: &In
         parallel: order.parallel,
         retries: order.retries,
         helper: order.helper,
-        footprints: footprint::Known::default(),
+        unpacked_sizes: unpacked_size::KnownSizes::default(),
         rate: order.rate,
         connections: order.connections,
         rate_per_node: order.rate_per_node,
@@ -243,7 +243,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, interrupt: &In
         }
     };
     let outcomes = tokio::select! {
-        outcomes = push.run(nodes, |node| transport::to_node(node, &ssh), watch, interrupt) => outcomes,
+        outcomes = push.run(nodes, |node| transport::to_node(node, &ssh), watch, cancel) => outcomes,
         () = counting => Vec::new(),
     };
     for (place, outcome) in outcomes.iter().enumerate() {

@@ -1,0 +1,237 @@
+//! What keeps what on a node: blobs and snapshots, by the labels that containerd's garbage collection follows
+//! (containerd, docs/garbage-collection.md).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Starts the labels that keep other content.
+const CONTENT: &str = "containerd.io/gc.ref.content";
+/// Starts the labels that keep snapshots; the snapshotter's name follows.
+const SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
+/// The label of what stays by itself.
+const ROOT: &str = "containerd.io/gc.root";
+
+/// Everything that a node's containerd has in the namespace.
+#[derive(Debug, Default)]
+pub(crate) struct GcRefs {
+    blobs: BTreeMap<String, Blob>,
+    snapshots: BTreeMap<String, Snapshot>,
+}
+
+#[derive(Debug, Default)]
+struct Blob {
+    size: u64,
+    /// What it keeps: by which label, and what.
+    content: Vec<(String, String)>,
+    snapshot: Option<String>,
+    root: bool,
+}
+
+#[derive(Debug, Default)]
+struct Snapshot {
+    parent: String,
+    committed: bool,
+    root: bool,
+}
+
+/// What is kept by something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) blobs: BTreeSet<String>,
+    pub(crate) snapshots: BTreeSet<String>,
+}
+
+/// How an image stands, by its labels.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ImageState {
+    pub(crate) complete: bool,
+    pub(crate) unpacked: bool,
+    /// Its configuration, and the chain id of all its layers; empty where they are not there.
+    pub(crate) config: String,
+    pub(crate) chain: String,
+}
+
+impl GcRefs {
+    /// Adds a blob with its labels, of which those for this snapshotter count.
+    pub(crate) fn blob(&mut self, digest: String, size: u64, labels: HashMap<String, String>, snapshotter: &str) {
+        self.blobs.insert(digest, Blob::new(size, labels, snapshotter));
+    }
+
+    /// Adds a snapshot with its labels.
+    pub(crate) fn snapshot(&mut self, name: String, parent: String, committed: bool, labels: &HashMap<String, String>) {
+        self.snapshots.insert(name, Snapshot { parent, committed, root: labels.contains_key(ROOT) });
+    }
+
+    /// What these targets and snapshots keep, they themselves included.
+    pub(crate) fn kept<'a>(
+        &'a self,
+        targets: impl IntoIterator<Item = &'a str>,
+        snapshots: impl IntoIterator<Item = &'a str>,
+    ) -> Kept {
+        let mut kept = Kept::default();
+        let mut blobs: Vec<&str> = targets.into_iter().collect();
+        let mut chains: Vec<&str> = snapshots.into_iter().collect();
+        while let Some(digest) = blobs.pop() {
+            let Some(blob) = self.blobs.get(digest) else { continue };
+            if kept.blobs.insert(digest.to_owned()) {
+                blobs.extend(blob.content.iter().map(|(_, child)| child.as_str()));
+                chains.extend(blob.snapshot.as_deref());
+            }
+        }
+        while let Some(name) = chains.pop() {
+            let Some(snapshot) = self.snapshots.get(name) else { continue };
+            if kept.snapshots.insert(name.to_owned()) {
+                chains.push(&snapshot.parent);
+            }
+        }
+        kept
+    }
+
+    /// What is kept by nobody's leave but its own.
+    pub(crate) fn roots(&self) -> (impl Iterator<Item = &str>, impl Iterator<Item = &str>) {
+        let blobs = self.blobs.iter().filter(|(_, blob)| blob.root).map(|(digest, _)| digest.as_str());
+        let snapshots = self.snapshots.iter().filter(|(_, snapshot)| snapshot.root).map(|(name, _)| name.as_str());
+        (blobs, snapshots)
+    }
+
+    /// How the image stands that a record points at.
+    pub(crate) fn standing(&self, target: &str) -> ImageState {
+        let mut standing = ImageState { complete: true, ..ImageState::default() };
+        let (mut open, mut seen, mut layers_missing) = (vec![target], BTreeSet::new(), false);
+        while let Some(digest) = open.pop() {
+            let Some(blob) = self.blobs.get(digest) else {
+                standing.complete = false;
+                continue;
+            };
+            if !seen.insert(digest) {
+                continue;
+            }
+            for (label, child) in &blob.content {
+                let is_there = self.blobs.contains_key(child);
+                match label.as_str() {
+                    "config" if is_there => standing.config.clone_from(child),
+                    layer if layer.starts_with("l.") && !is_there => {
+                        layers_missing = true;
+                        continue;
+                    }
+                    _ => {}
+                }
+                open.push(child);
+            }
+            if let Some(chain) = &blob.snapshot
+                && self.snapshots.get(chain).is_some_and(|snapshot| snapshot.committed)
+            {
+                standing.chain.clone_from(chain);
+                standing.unpacked = true;
+            }
+        }
+        // Some distributions drop layers once they are unpacked.
+        standing.complete &= standing.unpacked || !layers_missing;
+        standing
+    }
+
+    /// The bytes of these blobs.
+    pub(crate) fn bytes<'a>(&self, blobs: impl IntoIterator<Item = &'a String>) -> u64 {
+        blobs.into_iter().filter_map(|digest| self.blobs.get(digest)).map(|blob| blob.size).sum()
+    }
+
+    /// The snapshot that this one stands on; nothing where it is not there.
+    pub(crate) fn parent(&self, name: &str) -> Option<&str> {
+        self.snapshots.get(name).map(|snapshot| snapshot.parent.as_str())
+    }
+
+    /// Whether a blob is there.
+    pub(crate) fn has_blob(&self, digest: &str) -> bool {
+        self.blobs.contains_key(digest)
+    }
+
+    /// Whether a snapshot is there.
+    pub(crate) fn has_snapshot(&self, name: &str) -> bool {
+        self.snapshots.contains_key(name)
+    }
+}
+
+impl Blob {
+    fn new(size: u64, labels: HashMap<String, String>, snapshotter: &str) -> Self {
+        let mut this = Self { size, ..Self::default() };
+        for (key, value) in labels {
+            if key == ROOT {
+                this.root = true;
+            } else if let Some(label) = key.strip_prefix(CONTENT) {
+                this.content.push((label.trim_start_matches(['.', '/']).to_owned(), value));
+            } else if key.strip_prefix(SNAPSHOT) == Some(snapshotter) {
+                this.snapshot = Some(value);
+            }
+        }
+        this
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SNAPSHOTTER: &str = "overlayfs";
+
+    fn blob(size: u64, labels: &[(&str, &str)]) -> Blob {
+        let labels = labels.iter().map(|(key, value)| (format!("containerd.io/{key}"), (*value).to_owned()));
+        Blob::new(size, labels.collect(), SNAPSHOTTER)
+    }
+
+    /// Two images on one base, each with a configuration and a layer of its own.
+    fn two() -> GcRefs {
+        let mut graph = GcRefs::default();
+        for name in ["a", "b"] {
+            let (config, own, top) = (format!("{name} config"), format!("{name} layer"), format!("{name} top"));
+            let labels = [
+                ("gc.ref.content.config", config.as_str()),
+                ("gc.ref.content.l.0", "base layer"),
+                ("gc.ref.content.l.1", own.as_str()),
+            ];
+            graph.blobs.insert(name.into(), blob(1, &labels));
+            graph.blobs.insert(config, blob(10, &[("gc.ref.snapshot.overlayfs", &top)]));
+            graph.blobs.insert(own, blob(100, &[]));
+            graph.snapshots.insert(top, Snapshot { parent: "base".into(), committed: true, root: false });
+        }
+        graph.blobs.insert("base layer".into(), blob(1000, &[]));
+        graph.snapshots.insert("base".into(), Snapshot { committed: true, ..Snapshot::default() });
+        graph.snapshots.insert("container".into(), Snapshot { parent: "a top".into(), ..Snapshot::default() });
+        graph
+    }
+
+    #[test]
+    fn what_one_image_keeps_alone_is_what_goes_with_it() {
+        let graph = two();
+        let (gone, stays) = (graph.kept(["a"], []), graph.kept(["b"], []));
+        let alone: BTreeSet<String> = gone.blobs.difference(&stays.blobs).cloned().collect();
+        assert_eq!(alone.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "a config", "a layer"]);
+        assert_eq!(graph.bytes(&alone), 111);
+        let snapshots: Vec<_> = gone.snapshots.difference(&stays.snapshots).collect();
+        assert_eq!(snapshots, ["a top"]);
+        let held = graph.kept(["b"], ["container"]);
+        assert_eq!(gone.snapshots.difference(&held.snapshots).count(), 0, "a container stands on it");
+        assert_eq!(graph.kept(["nothing"], ["nothing"]), Kept::default());
+    }
+
+    #[test]
+    fn an_image_is_complete_when_what_its_labels_name_is_there() {
+        let mut graph = two();
+        let whole = ImageState { complete: true, unpacked: true, config: "a config".into(), chain: "a top".into() };
+        assert_eq!(graph.standing("a"), whole);
+        graph.blobs.remove("a layer");
+        assert_eq!(graph.standing("a"), whole, "an unpacked layer may be dropped");
+        graph.snapshots.remove("a top");
+        let unpacked = graph.standing("a");
+        assert_eq!((unpacked.complete, unpacked.unpacked, unpacked.chain.as_str()), (false, false, ""));
+        graph.blobs.remove("b config");
+        assert_eq!(graph.standing("b"), ImageState::default());
+        assert!(!graph.standing("gone").complete);
+    }
+
+    #[test]
+    fn what_is_rooted_is_found() {
+        let mut graph = two();
+        graph.blobs.insert("rooted".into(), blob(1, &[("gc.root", "x")]));
+        let (blobs, mut snapshots) = graph.roots();
+        assert_eq!((blobs.collect::<Vec<_>>(), snapshots.next()), (vec!["rooted"], None));
+    }
+}

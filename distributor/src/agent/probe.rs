@@ -1,0 +1,254 @@
+//! What the node has: the answers to Hello and Inventory. Nothing here changes anything.
+
+use std::collections::HashMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use containerd_client::services::v1::snapshots::{Kind, StatSnapshotRequest};
+use containerd_client::services::v1::{GetImageRequest, Image};
+use containerd_client::services::v1::{Info, InfoRequest, ListStatusesRequest, PluginsRequest};
+use futures::{StreamExt, TryStreamExt, stream};
+use tonic::Status;
+use vcstore::Digest;
+
+use super::containerd::{Containerd, found, refused};
+use super::write::ingest_ref;
+use crate::images::push_label::PushLabel;
+use crate::protocol::cri;
+use crate::protocol::proto::{
+    Disk, HelloResponse, InventoryRequest, InventoryResponse, PartialBlob, PresentBlob, Record,
+};
+
+/// The label that keeps an image from kubelet's garbage collection.
+pub(super) const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
+
+/// Labels that keep children alive start so.
+const KEEPS: &str = "containerd.io/gc.ref.";
+
+/// A manifest or configuration is no larger, in bytes; what is no larger is looked at each time.
+const DOCUMENT: u64 = 256 << 10;
+
+/// Questions under way at once.
+pub(super) const AT_ONCE: usize = 16;
+
+/// What a push needs to know of the node again and again, asked once.
+pub(super) struct Facts {
+    /// The answer to Hello.
+    pub(super) hello: HelloResponse,
+    /// The folder under which containerd says it keeps its content.
+    content: Option<Utf8PathBuf>,
+}
+
+impl Facts {
+    /// The snapshotter that the node's pods use.
+    pub(super) fn snapshotter(&self) -> &str {
+        &self.hello.snapshotter
+    }
+
+    /// The folder of the files of blobs, where this program sees it: containerd 2 makes it with the first of them.
+    pub(super) fn blob_files(&self) -> Option<Utf8PathBuf> {
+        let folder = self.content.as_ref().map(|root| root.join("blobs/sha256"));
+        folder.filter(|folder| folder.is_dir())
+    }
+}
+
+/// Finds out what the node is.
+pub(super) async fn facts(containerd: &Containerd) -> Result<Facts, Status> {
+    let version = containerd.version().version(()).await.map_err(refused("asking containerd for its version"))?;
+    let plugins = Plugins::ask(containerd).await?;
+    let snapshotter = plugins.snapshotter(containerd).await;
+    let content_disk = plugins.content.as_deref().and_then(disk);
+    let unpacks_to =
+        plugins.snapshotters.iter().find(|(id, _)| *id == snapshotter).and_then(|(_, root)| root.as_deref());
+    let snapshot_disk = unpacks_to.and_then(disk);
+    let hello = HelloResponse {
+        architecture: architecture().into(),
+        containerd_version: version.into_inner().version,
+        containerd_address: containerd.address().to_string(),
+        snapshotter,
+        content_disk,
+        snapshot_disk,
+    };
+    Ok(Facts { hello, content: plugins.content })
+}
+
+/// Says which of the things asked for are there.
+pub(super) async fn inventory(
+    containerd: &Containerd,
+    facts: &Facts,
+    asked: &InventoryRequest,
+) -> Result<InventoryResponse, Status> {
+    let (snapshotter, files) = (facts.snapshotter(), facts.blob_files());
+    let files = files.as_deref();
+    let blobs = stream::iter(asked.digests.clone())
+        .map(|digest| async move { blob(containerd, &digest).await })
+        .buffer_unordered(AT_ONCE)
+        .try_filter_map(|info| async move { Ok(info) })
+        .map_ok(|info| present(info, files))
+        .try_collect();
+    let snapshots = stream::iter(asked.chain_ids.clone())
+        .map(|chain| async move { Ok(has_snapshot(containerd, snapshotter, &chain).await?.then_some(chain)) })
+        .buffer_unordered(AT_ONCE)
+        .try_filter_map(|chain| async move { Ok(chain) })
+        .try_collect();
+    let records = stream::iter(asked.names.clone())
+        .map(|name| async move { image(containerd, &name).await })
+        .buffer_unordered(AT_ONCE)
+        .try_filter_map(|image| async move { Ok(image) })
+        .map_ok(record)
+        .try_collect();
+    let (blobs, snapshots, records, partial) =
+        futures::try_join!(blobs, snapshots, records, partial(containerd, &asked.digests))?;
+    Ok(InventoryResponse { blobs, partial, snapshots, records })
+}
+
+/// What containerd knows of a blob.
+pub(super) async fn blob(containerd: &Containerd, digest: &str) -> Result<Option<Info>, Status> {
+    let answer = containerd.content().info(InfoRequest { digest: digest.into() }).await;
+    let answer = found(answer).map_err(refused(format_args!("looking for blob {digest}")))?;
+    Ok(answer.and_then(|answer| answer.into_inner().info))
+}
+
+/// Whether a committed snapshot of this chain id is there.
+pub(super) async fn has_snapshot(containerd: &Containerd, snapshotter: &str, chain: &str) -> Result<bool, Status> {
+    let request = StatSnapshotRequest { snapshotter: snapshotter.into(), key: chain.into() };
+    let answer = found(containerd.snapshots().stat(request).await);
+    let answer = answer.map_err(refused(format_args!("looking for snapshot {chain} of {snapshotter}")))?;
+    Ok(answer.and_then(|answer| answer.into_inner().info).is_some_and(|info| info.kind() == Kind::Committed))
+}
+
+/// An image record.
+pub(super) async fn image(containerd: &Containerd, name: &str) -> Result<Option<Image>, Status> {
+    let answer = found(containerd.images().get(GetImageRequest { name: name.into() }).await);
+    let answer = answer.map_err(refused(format_args!("looking for image {name}")))?;
+    Ok(answer.and_then(|answer| answer.into_inner().image))
+}
+
+/// The digests and chain ids that a blob's labels keep alive.
+pub(super) fn keeps(labels: &HashMap<String, String>) -> impl Iterator<Item = &String> {
+    labels.iter().filter(|(key, _)| key.starts_with(KEEPS)).map(|(_, value)| value)
+}
+
+fn present(info: Info, files: Option<&Utf8Path>) -> PresentBlob {
+    let damaged = files.is_some_and(|files| is_damaged(files, &info));
+    let mut keeps: Vec<String> = keeps(&info.labels).cloned().collect();
+    keeps.sort();
+    PresentBlob { digest: info.digest, size: u64::try_from(info.size).unwrap_or(0), keeps, damaged }
+}
+
+/// Whether a blob's file is missing, of another size, or (manifests and configurations) of another content. That of a layer
+/// shows when it is unpacked.
+fn is_damaged(files: &Utf8Path, info: &Info) -> bool {
+    let Ok(digest) = info.digest.parse::<Digest>() else { return false };
+    let path = files.join(digest.hex());
+    let size = u64::try_from(info.size).unwrap_or(0);
+    match path.metadata() {
+        Ok(file) if file.len() != size => true,
+        Ok(_) if size <= DOCUMENT => std::fs::read(&path).is_ok_and(|content| Digest::of(&content) != digest),
+        Ok(_) => false,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// The record as a push sees it.
+pub(super) fn record(image: Image) -> Record {
+    let pushed = PushLabel::of(|key| image.labels.get(key).map(String::as_str));
+    Record {
+        name: image.name,
+        target: image.target.map(|target| target.digest).unwrap_or_default(),
+        pinned: image.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1),
+        pushed: pushed.map(|pushed| pushed.wire()),
+    }
+}
+
+/// What an earlier push began to write of these blobs.
+async fn partial(containerd: &Containerd, digests: &[String]) -> Result<Vec<PartialBlob>, Status> {
+    let answer = containerd.content().list_statuses(ListStatusesRequest { filters: Vec::new() }).await;
+    let statuses = answer.map_err(refused("listing unfinished blobs"))?.into_inner().statuses;
+    let offsets: HashMap<String, i64> = statuses.into_iter().map(|status| (status.r#ref, status.offset)).collect();
+    let offset = |digest: &String| offsets.get(&ingest_ref(digest)).and_then(|offset| u64::try_from(*offset).ok());
+    Ok(digests
+        .iter()
+        .filter_map(|digest| Some(PartialBlob { digest: digest.clone(), offset: offset(digest)? }))
+        .filter(|partial| partial.offset > 0)
+        .collect())
+}
+
+/// The plugins that tell where containerd keeps things.
+struct Plugins {
+    content: Option<Utf8PathBuf>,
+    /// Usable snapshotters and their folders.
+    snapshotters: Vec<(String, Option<Utf8PathBuf>)>,
+}
+
+impl Plugins {
+    async fn ask(containerd: &Containerd) -> Result<Self, Status> {
+        let filters = ["io.containerd.content.v1", "io.containerd.snapshotter.v1"];
+        let filters = filters.iter().map(|kind| format!("type=={kind}")).collect();
+        let answer = containerd.introspection().plugins(PluginsRequest { filters }).await;
+        let plugins = answer.map_err(refused("asking containerd for its plugins"))?.into_inner().plugins;
+        let mut this = Self { content: None, snapshotters: Vec::new() };
+        for mut plugin in plugins.into_iter().filter(|plugin| plugin.init_err.is_none()) {
+            let root = plugin.exports.remove("root").map(Utf8PathBuf::from);
+            if plugin.r#type == "io.containerd.content.v1" {
+                this.content = root;
+            } else {
+                this.snapshotters.push((plugin.id, root));
+            }
+        }
+        Ok(this)
+    }
+
+    /// The snapshotter that kubelet's pods use: the one whose folder the CRI names; containerd's default where no CRI
+    /// answers.
+    async fn snapshotter(&self, containerd: &Containerd) -> String {
+        let answer = containerd.cri_images().image_fs_info(cri::ImageFsInfoRequest {}).await;
+        let folders: Vec<String> = match answer {
+            Ok(answer) => answer
+                .into_inner()
+                .image_filesystems
+                .into_iter()
+                .filter_map(|fs| fs.fs_id)
+                .map(|id| id.mountpoint)
+                .collect(),
+            Err(status) => {
+                tracing::debug!("the CRI does not say where images are: {}", status.message());
+                Vec::new()
+            }
+        };
+        let named = |folder: &String| {
+            let of_plugin = self.snapshotters.iter().find(|(_, root)| root.as_deref() == Some(Utf8Path::new(folder)));
+            let of_path = || {
+                let name = Utf8Path::new(folder).file_name()?.strip_prefix("io.containerd.snapshotter.v1.")?;
+                self.snapshotters.iter().find(|(id, _)| id == name)
+            };
+            of_plugin.or_else(of_path).map(|(id, _)| id.clone())
+        };
+        folders.iter().find_map(named).unwrap_or_else(|| "overlayfs".into())
+    }
+}
+
+/// The file system under `path`, which containerd 2 makes when it has its first blob.
+fn disk(path: &Utf8Path) -> Option<Disk> {
+    let path = path.ancestors().find(|folder| folder.exists())?;
+    let found = rustix::fs::statvfs(path.as_std_path());
+    let stat = found.map_err(|error| tracing::debug!("no free space known for {path}: {error}")).ok()?;
+    Some(Disk {
+        path: path.to_string(),
+        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+        // File systems without a fixed number of inodes say 0 of 0.
+        free_inodes: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+        device: std::os::unix::fs::MetadataExt::dev(&path.metadata().ok()?),
+    })
+}
+
+/// This program's architecture as OCI (and Go) names it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "loongarch64" => "loong64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}

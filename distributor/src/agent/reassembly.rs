@@ -1,0 +1,334 @@
+//! A blob whose parts come over several connections at once: whoever takes it in gets them in order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use futures::{Stream, StreamExt};
+use prost::bytes::Bytes;
+use tokio::sync::Notify;
+use tonic::Status;
+
+use crate::protocol::proto::write_request::Part;
+use crate::protocol::proto::{Data, WriteHeader, WriteRequest};
+
+/// Bytes of one blob that wait for what comes before them, at most: what a connection that is slow for a moment holds up.
+const AHEAD: usize = 8 << 20;
+
+/// The blobs that are on their way to this process.
+#[derive(Debug, Default)]
+pub(crate) struct ArrivingBlobs(Mutex<HashMap<String, Weak<Assembly>>>);
+
+/// One blob on its way.
+#[derive(Debug, Default)]
+struct Assembly {
+    state: Mutex<State>,
+    /// What came, what was taken, or that nobody takes any more.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    early: BTreeMap<u64, Bytes>,
+    /// Bytes of these.
+    held: usize,
+    /// The place of the part that is waited for; nothing until somebody takes the blob in.
+    next: Option<u64>,
+    given_up: bool,
+    abandoned: bool,
+}
+
+/// What comes of a blob.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// The bytes that follow.
+    Data(Bytes),
+    /// Its sender found its own copy bad.
+    GivenUp,
+}
+
+impl ArrivingBlobs {
+    /// Begins with the stream of a connection: the blob's header and its parts, or nothing where the stream brings more of a
+    /// blob that another one began; then it has been heard to its end.
+    pub(crate) async fn receive<S>(&self, mut stream: S) -> Result<Option<(WriteHeader, Parts<S>)>, Status>
+    where
+        S: Stream<Item = Result<WriteRequest, Status>> + Unpin,
+    {
+        let first = stream.next().await.transpose()?.and_then(|request| request.part);
+        let Some(Part::Header(header)) = first else {
+            return Err(Status::invalid_argument("a blob begins with its header"));
+        };
+        let assembly = self.assembly(&header);
+        if !header.further {
+            return Ok(Some((header, Parts { stream, assembly, reached: 0, ended: false })));
+        }
+        while let Some(request) = stream.next().await.transpose()? {
+            match request.part {
+                Some(Part::Data(data)) => assembly.put_in_turn(data).await?,
+                Some(Part::Abort(_)) => assembly.give_up(),
+                Some(Part::Header(_)) => return Err(Status::invalid_argument("a stream carries one blob")),
+                None => {}
+            }
+        }
+        // What came is lost when nobody has it: whoever takes the blob in may be the last to come.
+        drop(assembly.until(|state| state.next.is_some()).await?);
+        Ok(None)
+    }
+
+    /// The one that this header is about. Streams come in any order: whichever is the first makes it.
+    fn assembly(&self, header: &WriteHeader) -> Arc<Assembly> {
+        let mut assemblies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        assemblies.retain(|_, assembly| assembly.strong_count() > 0);
+        let known = assemblies.get(&header.digest).and_then(Weak::upgrade).filter(|known| {
+            let state = known.state();
+            !state.abandoned && (header.further || state.next.is_none())
+        });
+        let assembly = known.unwrap_or_default();
+        if !header.further {
+            assembly.state().next = Some(header.offset);
+            assembly.changed.notify_waiters();
+        }
+        assemblies.insert(header.digest.clone(), Arc::downgrade(&assembly));
+        assembly
+    }
+}
+
+impl Assembly {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a part in once there is room for it. The part that is waited for always has room: nothing waits for ever.
+    async fn put_in_turn(&self, data: Data) -> Result<(), Status> {
+        let has_room = |state: &State| state.held < AHEAD || state.next == Some(data.offset);
+        self.until(|state| !state.abandoned && has_room(state)).await?.put(data);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    fn give_up(&self) {
+        self.state().given_up = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for a state of this kind; an error once nobody takes the blob in any more.
+    async fn until(&self, is_so: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, Status> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let state = self.state();
+                if is_so(&state) {
+                    return Ok(state);
+                }
+                if state.abandoned {
+                    return Err(Status::cancelled("nobody takes this blob in any more"));
+                }
+            }
+            changed.await;
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, Data { offset, bytes }: Data) {
+        self.held += bytes.len();
+        if let Some(twice) = self.early.insert(offset, bytes) {
+            self.held -= twice.len();
+        }
+    }
+
+    /// The piece whose turn it is, if it is there.
+    fn take(&mut self) -> Option<Piece> {
+        if self.given_up {
+            return Some(Piece::GivenUp);
+        }
+        let bytes = self.early.remove(&self.next?)?;
+        self.held -= bytes.len();
+        self.next = self.next.map(|next| next + bytes.len() as u64);
+        Some(Piece::Data(bytes))
+    }
+}
+
+/// The parts of a blob in order, from wherever they come. Dropped, the blob is abandoned by all its streams.
+pub(crate) struct Parts<S> {
+    stream: S,
+    assembly: Arc<Assembly>,
+    /// The place of the last part that came over this stream.
+    reached: u64,
+    ended: bool,
+}
+
+impl<S: Stream<Item = Result<WriteRequest, Status>> + Unpin> Parts<S> {
+    /// The next piece; nothing at the end of the stream, which is after the end of every other.
+    pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Status> {
+        let Self { stream, assembly, reached, ended } = self;
+        loop {
+            let changed = assembly.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            // Parts of a stream are in order: one that is further already does not bring what is waited for.
+            let (piece, hears) = {
+                let mut state = assembly.state();
+                let hears = state.held < AHEAD || state.next.is_some_and(|next| *reached < next);
+                (state.take(), hears)
+            };
+            if piece.is_some() {
+                assembly.changed.notify_waiters();
+                return Ok(piece);
+            }
+            if *ended {
+                return Ok(None);
+            }
+            tokio::select! {
+                request = stream.next(), if hears => match request.transpose()? {
+                    None => *ended = true,
+                    Some(WriteRequest { part: Some(Part::Data(data)) }) => {
+                        *reached = data.offset;
+                        assembly.state().put(data);
+                    }
+                    Some(WriteRequest { part: Some(Part::Abort(_)) }) => assembly.give_up(),
+                    Some(WriteRequest { part: Some(Part::Header(_)) }) => {
+                        return Err(Status::invalid_argument("a stream carries one blob"));
+                    }
+                    Some(WriteRequest { part: None }) => {}
+                },
+                () = changed => {}
+            }
+        }
+    }
+}
+
+impl<S> Drop for Parts<S> {
+    fn drop(&mut self) {
+        self.assembly.state().abandoned = true;
+        self.assembly.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::stream::{self, BoxStream};
+    use proptest::prelude::*;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+    use tokio_stream::wrappers::ReceiverStream;
+
+    use super::*;
+    use crate::protocol::proto::Abort;
+
+    type Requests = BoxStream<'static, Result<WriteRequest, Status>>;
+
+    fn header(further: bool, offset: u64) -> WriteRequest {
+        let header = WriteHeader { digest: "sha256:x".into(), size: 0, offset, further };
+        WriteRequest { part: Some(Part::Header(header)) }
+    }
+
+    fn data(offset: u64, bytes: Bytes) -> WriteRequest {
+        WriteRequest { part: Some(Part::Data(Data { offset, bytes })) }
+    }
+
+    fn stream_of(requests: Vec<WriteRequest>) -> Requests {
+        stream::iter(requests.into_iter().map(Ok)).boxed()
+    }
+
+    /// What is taken in of a blob that comes over these streams, the first of which begins it.
+    async fn taken(assemblies: &ArrivingBlobs, streams: Vec<Requests>) -> Result<Vec<u8>, Status> {
+        let mut streams = streams.into_iter();
+        let first = streams.next().expect("a stream");
+        let further = futures::future::try_join_all(streams.map(|stream| assemblies.receive(stream)));
+        let whole = async {
+            let (_, mut parts) = assemblies.receive(first).await?.expect("a header");
+            let mut whole = Vec::new();
+            while let Some(piece) = parts.next().await? {
+                match piece {
+                    Piece::Data(bytes) => whole.extend_from_slice(&bytes),
+                    Piece::GivenUp => return Err(Status::aborted("given up")),
+                }
+            }
+            Ok(whole)
+        };
+        let both = futures::future::try_join(further, whole);
+        let (_, whole) = timeout(Duration::from_secs(20), both).await.expect("nothing waits for ever")?;
+        Ok(whole)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Parts of up to 1 MiB are dealt to the streams in any way: what is taken is the blob, though it is larger than what
+        /// may wait.
+        #[test]
+        fn parts_come_out_in_order(deal in prop::collection::vec((0usize..4, 1usize..1 << 20), 1..48), skip in 0u64..1000) {
+            let mut streams: Vec<_> = (0..4).map(|place| vec![header(place > 0, skip)]).collect();
+            let (mut whole, mut offset) = (Vec::new(), skip);
+            for (place, length) in deal {
+                let bytes = vec![offset as u8; length];
+                whole.extend_from_slice(&bytes);
+                streams[place].push(data(offset, bytes.into()));
+                offset += length as u64;
+            }
+            let (assemblies, runtime) = (ArrivingBlobs::default(), tokio::runtime::Runtime::new().expect("a runtime"));
+            // As a sender does, the first stream ends once the others have.
+            let (ended, end) = mpsc::channel::<Result<WriteRequest, Status>>(1);
+            let streams = streams.into_iter().enumerate().map(|(place, requests)| {
+                let ended = ended.clone();
+                match place {
+                    0 => stream_of(requests),
+                    _ => stream_of(requests).chain(stream::once(async move { drop(ended); Ok(WriteRequest { part: None }) })).boxed(),
+                }
+            });
+            let mut streams: Vec<_> = streams.collect();
+            drop(ended);
+            streams[0] = std::mem::replace(&mut streams[0], stream::empty().boxed()).chain(ReceiverStream::new(end)).boxed();
+            let taken = runtime.block_on(taken(&assemblies, streams)).expect("a blob");
+            prop_assert!(taken == whole);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_waits_than_may() {
+        let assemblies = ArrivingBlobs::default();
+        let part = |place: u64| data((1 + place) << 20, vec![0; 1 << 20].into());
+        let (sender, requests) = mpsc::channel(1);
+        let hearing = assemblies.receive(ReceiverStream::new(requests));
+        let sending = async move {
+            sender.send(Ok(header(true, 0))).await.expect("a listener");
+            let mut count = 0;
+            while timeout(Duration::from_secs(2), sender.send(Ok(part(count)))).await.is_ok() {
+                count += 1;
+            }
+            count
+        };
+        tokio::select! {
+            _ = hearing => panic!("it waits for what comes first"),
+            count = sending => assert!((8..12).contains(&count), "{count}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_brings_a_blob_that_nobody_takes_is_told() {
+        let assemblies = ArrivingBlobs::default();
+        let (_, parts) = assemblies.receive(stream_of(vec![header(false, 0)])).await.expect("ours").expect("a header");
+        let far = (9..20).map(|place| data(place << 20, vec![0; 1 << 20].into()));
+        let further = assemblies.receive(stream_of([header(true, 0)].into_iter().chain(far).collect()));
+        let (told, ()) = futures::future::join(further, async { drop(parts) }).await;
+        assert_eq!(told.err().expect("an error").code(), tonic::Code::Cancelled);
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_given_up_by_whichever_stream_says_so() {
+        let abort = || WriteRequest { part: Some(Part::Abort(Abort {})) };
+        let assemblies = ArrivingBlobs::default();
+        let open = || stream::pending().boxed();
+        let streams =
+            vec![stream_of(vec![header(false, 0)]).chain(open()).boxed(), stream_of(vec![header(true, 0), abort()])];
+        assert_eq!(taken(&assemblies, streams).await.expect_err("given up").code(), tonic::Code::Aborted);
+        assert!(taken(&assemblies, vec![stream_of(vec![header(false, 0), abort()])]).await.is_err());
+        // The next attempt begins anew.
+        let again = stream_of(vec![header(false, 0), data(0, Bytes::from_static(b"whole"))]);
+        assert_eq!(taken(&assemblies, vec![again]).await.expect("a blob"), b"whole");
+    }
+}

@@ -1,0 +1,141 @@
+//! What goes when image records go: those that are ours and that no container was made from, and what they alone kept. A plan;
+//! the helper carries it out, or the node's `ctr`.
+
+use std::collections::BTreeSet;
+
+use crate::agent::gc_refs::{GcRefs, ImageState, Kept};
+use crate::protocol::proto::Container;
+
+/// How the CRI names the record it makes for every image, before the digest of its configuration.
+const BY_ID: &str = "sha256:";
+
+/// An image record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it points at.
+    pub(crate) target: String,
+    /// Whether a push made it.
+    pub(crate) ours: bool,
+}
+
+/// What goes, and what it frees.
+#[derive(Debug, Default)]
+pub(crate) struct Going {
+    /// The records.
+    pub(crate) records: Vec<Named>,
+    /// Those that stay although they were meant: a container was made from them, or they are none of ours.
+    pub(crate) refused: Vec<String>,
+    /// The blobs and snapshots that nothing else keeps.
+    pub(crate) frees: Kept,
+}
+
+impl Going {
+    /// The records of ours among those that go: the others are the CRI's own for the same images.
+    pub(crate) fn ours(&self) -> impl Iterator<Item = &Named> {
+        self.records.iter().filter(|record| record.ours)
+    }
+}
+
+/// What goes of `names`, with these containers keeping images and those that have `ended` their snapshots alone.
+pub(crate) fn choose(
+    images: Vec<Named>,
+    names: &[String],
+    containers: &[Container],
+    ended: &[String],
+    graph: &GcRefs,
+) -> Going {
+    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let used = |image: &Named| {
+        let ImageState { config, chain, .. } = graph.standing(&image.target);
+        let made_from = |container: &Container| {
+            (!config.is_empty() && container.config == config) || (!chain.is_empty() && container.chain_id == chain)
+        };
+        containers.iter().any(|container| container.image == image.name || made_from(container))
+    };
+    let mut going = Going::default();
+    let (named, others): (Vec<Named>, Vec<Named>) =
+        images.into_iter().partition(|image| names.contains(image.name.as_str()));
+    let (going_by_name, refused): (Vec<Named>, Vec<Named>) =
+        named.into_iter().partition(|image| image.ours && !used(image));
+    going.refused = refused.iter().map(|image| image.name.clone()).collect();
+    going.records = going_by_name;
+    // The CRI's own record of an image is of use for as long as another name leads to it.
+    let gone: BTreeSet<String> = going.records.iter().map(|image| image.target.clone()).collect();
+    let (by_id, named): (Vec<Named>, Vec<Named>) =
+        others.into_iter().partition(|image| image.name.starts_with(BY_ID) && gone.contains(&image.target));
+    let staying: Vec<&Named> = named.iter().chain(&refused).collect();
+    let reached = graph.kept(staying.iter().map(|image| image.target.as_str()), []);
+    let (kept_by_id, gone_by_id): (Vec<Named>, Vec<Named>) =
+        by_id.into_iter().partition(|image| reached.blobs.contains(&image.name));
+    going.records.extend(gone_by_id);
+    let (rooted, held) = graph.roots();
+    let targets = staying.iter().copied().chain(&kept_by_id).map(|image| image.target.as_str()).chain(rooted);
+    let stood_on = containers.iter().map(|container| &container.chain_id).chain(ended).map(String::as_str);
+    let stays = graph.kept(targets, held.chain(stood_on));
+    let frees = graph.kept(going.records.iter().map(|image| image.target.as_str()), []);
+    going.frees = Kept {
+        blobs: frees.blobs.difference(&stays.blobs).cloned().collect(),
+        snapshots: frees.snapshots.difference(&stays.snapshots).cloned().collect(),
+    };
+    going
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two images on one base, unpacked: `old` and `new`.
+    fn graph() -> GcRefs {
+        let mut graph = GcRefs::default();
+        let content = |key: &str, child: &str| (format!("containerd.io/gc.ref.content.{key}"), child.to_owned());
+        for name in ["old", "new"] {
+            let (config, layer) = (format!("config-{name}"), format!("layer-{name}"));
+            let chain = ("containerd.io/gc.ref.snapshot.native".to_owned(), format!("chain-{name}"));
+            let labels = [content("config", &config), content("l.0", "base"), content("l.1", &layer)];
+            graph.blob(name.into(), 1, labels.into(), "native");
+            graph.blob(config, 2, [chain].into(), "native");
+            graph.blob(layer, 100, [].into(), "native");
+            graph.snapshot(format!("chain-{name}"), "bottom".into(), true, &[].into());
+        }
+        graph.blob("base".into(), 1000, [].into(), "native");
+        graph.snapshot("bottom".into(), String::new(), true, &[].into());
+        graph
+    }
+
+    fn named(name: &str, target: &str, ours: bool) -> Named {
+        Named { name: name.into(), target: target.into(), ours }
+    }
+
+    fn words<'a>(items: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+        items.into_iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn what_goes_frees_what_nothing_else_needs() {
+        let images = vec![named("a:1", "new", true), named("a@old", "old", true), named("sha256:x", "old", false)];
+        let going = choose(images, &["a@old".to_owned()], &[], &[], &graph());
+        assert_eq!(words(going.ours().map(|record| &record.name)), ["a@old"]);
+        assert_eq!(words(going.records.iter().map(|record| &record.name)), ["a@old", "sha256:x"]);
+        assert_eq!(words(&going.frees.blobs), ["config-old", "layer-old", "old"]);
+        assert_eq!(words(&going.frees.snapshots), ["chain-old"]);
+    }
+
+    #[test]
+    fn others_records_and_what_containers_were_made_from_stay() {
+        let images = || vec![named("a@old", "old", true), named("theirs:1", "old", false)];
+        let names = ["a@old".to_owned(), "theirs:1".to_owned()];
+        let going = choose(images(), &names, &[], &[], &graph());
+        assert_eq!(
+            (words(going.records.iter().map(|it| &it.name)), words(&going.refused)),
+            (vec!["a@old"], vec!["theirs:1"])
+        );
+        assert_eq!(going.frees, Kept::default(), "the other name keeps it all");
+        let container = Container { chain_id: "chain-old".into(), ..Default::default() };
+        let going = choose(images(), &names, &[container], &[], &graph());
+        assert!(going.records.is_empty() && going.refused.len() == 2, "{going:?}");
+        let going = choose(vec![named("a@old", "old", true)], &names, &[], &["chain-old".to_owned()], &graph());
+        assert_eq!((going.records.len(), going.frees.snapshots.len()), (1, 0), "what has ended keeps its snapshot");
+    }
+}

@@ -1,0 +1,112 @@
+//! What a node has of the images that are to be pushed, as its helper says it: blobs, partial blobs, snapshots, records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vcstore::{Digest, Platform};
+
+use crate::images::desired_image::DesiredImage;
+use crate::images::push_label::PushLabel;
+use crate::protocol::proto::{HelloResponse, InventoryRequest, InventoryResponse};
+
+/// A node's part of the truth, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// What the node runs.
+    pub platform: Platform,
+    /// The snapshotter its pods use.
+    pub snapshotter: String,
+    /// Free space where containerd keeps its content, where that is known.
+    pub disk: Option<Disk>,
+    /// Free space where it unpacks layers, where that is known and another file system.
+    pub snapshot_disk: Option<Disk>,
+    /// Committed blobs.
+    pub blobs: BTreeMap<Digest, Present>,
+    /// Blobs that are begun: how many bytes are there.
+    pub partial: BTreeMap<Digest, u64>,
+    /// Chain ids of committed snapshots.
+    pub snapshots: BTreeSet<Digest>,
+    /// Image records by full name.
+    pub records: BTreeMap<String, Record>,
+}
+
+/// A blob on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Its size in bytes.
+    pub size: u64,
+    /// The digests and chain ids its labels keep from garbage collection.
+    pub keeps: BTreeSet<Digest>,
+    /// Whether its file was found not to be what containerd takes it for.
+    pub damaged: bool,
+}
+
+/// What a name stands for on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What it points at; nothing where that is no SHA-256 digest.
+    pub target: Option<Digest>,
+    /// Whether kubelet's garbage collection passes it over.
+    pub pinned: bool,
+    /// What the push noted on it that made it; nothing where it is none of ours.
+    pub pushed: Option<PushLabel>,
+}
+
+impl Record {
+    /// From the helper's words.
+    pub(crate) fn read(wire: &crate::protocol::proto::Record) -> Self {
+        let pushed = wire.pushed.as_ref().and_then(PushLabel::read);
+        Self { target: wire.target.parse().ok(), pinned: wire.pinned, pushed }
+    }
+}
+
+/// A file system that containerd writes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// A path on it.
+    pub path: String,
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Files that can still be made.
+    pub free_inodes: u64,
+}
+
+impl Inventory {
+    /// The question whose answer makes an inventory for these images.
+    pub(crate) fn question<'a>(wanted: impl IntoIterator<Item = &'a DesiredImage>) -> InventoryRequest {
+        let (mut digests, mut chains, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for image in wanted {
+            digests.extend(image.blobs.iter().map(|part| part.blob.digest));
+            chains.extend(image.layers.iter().map(|layer| layer.chain_id));
+            names.extend(image.names.iter().cloned());
+        }
+        let text = |digests: BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect();
+        InventoryRequest { digests: text(digests), chain_ids: text(chains), names: names.into_iter().collect() }
+    }
+
+    /// Reads the helper's answers. What is no SHA-256 digest is none of ours and is passed over.
+    pub(crate) fn read(hello: &HelloResponse, answer: InventoryResponse) -> Self {
+        let read = |disk: &crate::protocol::proto::Disk| Disk {
+            path: disk.path.clone(),
+            free_bytes: disk.free_bytes,
+            free_inodes: disk.free_inodes,
+        };
+        let (content, snapshots) = (hello.content_disk.as_ref(), hello.snapshot_disk.as_ref());
+        let device = content.map(|disk| disk.device);
+        let snapshot_disk = snapshots.filter(|disk| Some(disk.device) != device).map(read);
+        let disk = content.map(read);
+        let present = |blob: crate::protocol::proto::PresentBlob| {
+            let keeps = blob.keeps.iter().filter_map(|digest| digest.parse().ok()).collect();
+            Some((blob.digest.parse().ok()?, Present { size: blob.size, keeps, damaged: blob.damaged }))
+        };
+        Self {
+            platform: Platform::linux(&hello.architecture),
+            snapshotter: hello.snapshotter.clone(),
+            disk,
+            snapshot_disk,
+            blobs: answer.blobs.into_iter().filter_map(present).collect(),
+            partial: answer.partial.iter().filter_map(|part| Some((part.digest.parse().ok()?, part.offset))).collect(),
+            snapshots: answer.snapshots.iter().filter_map(|chain| chain.parse().ok()).collect(),
+            records: answer.records.into_iter().map(|record| (record.name.clone(), Record::read(&record))).collect(),
+        }
+    }
+}

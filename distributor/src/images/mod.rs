@@ -1,0 +1,10 @@
+//! Images as data: what an image must be on a node, what the node has of it, and what a push must send.
+//!
+//! All of it is pure, except that [`unpacked_size`] reads layers of the store. It uses the protocol's messages and nothing else
+//! of this crate.
+
+pub mod desired_image;
+pub mod inventory;
+pub mod plan;
+pub mod push_label;
+pub mod unpacked_size;

@@ -1,0 +1,163 @@
+//! The connections over which the blobs of a push go to one place: one at first, further ones while they pay. A connection on
+//! a long or lossy link carries what TCP and SSH let be under way on it, and several carry as many times that.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
+
+use crate::protocol::{CHUNK, WINDOW};
+use crate::push::Error;
+use crate::runtime::transfer::Sent;
+use crate::session::{Binary, Session};
+use crate::transport::Transport;
+
+/// How many connections a push opens by itself, to all nodes that are under way at once.
+const IN_ALL: usize = 8;
+
+/// How many to one node.
+const TO_ONE: usize = 4;
+
+/// What a connection takes of a blob, in bytes, before anything of it has arrived.
+const TAKES: u64 = WINDOW as u64 + 2 * CHUNK as u64;
+
+/// How often it is asked whether another connection pays.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long what is left must take at the present rate for each connection more to pay: a login takes some round trips and
+/// some time of the processors at both ends.
+const PAYS_FROM: Duration = Duration::from_secs(3);
+
+/// How many connections may go to each node, if nobody says otherwise. Nodes that are served at once share the link that
+/// several connections would fill.
+pub(crate) fn most(nodes_at_once: usize) -> usize {
+    (IN_ALL / nodes_at_once.max(1)).clamp(1, TO_ONE)
+}
+
+/// How a session is reached once more.
+#[derive(Clone, Copy)]
+pub(crate) struct PoolTarget<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) transport: &'a dyn Transport,
+    pub(crate) binary: &'a Binary,
+    /// How many connections it may have, the first among them.
+    pub(crate) most: usize,
+}
+
+/// The connections that are open.
+pub(crate) struct ConnectionPool(watch::Sender<Vec<Channel>>);
+
+impl ConnectionPool {
+    /// The session's own.
+    pub(crate) fn new(session: &Session) -> Self {
+        Self(watch::Sender::new(vec![session.channel()]))
+    }
+
+    /// Gives the connections one after another, those that are open and those that will be.
+    pub(crate) fn one_by_one(&self) -> OneByOne {
+        OneByOne { open: self.0.subscribe(), given: 0 }
+    }
+
+    /// Opens further ones while they pay, with `bytes` to be sent as of now. They are closed when this is dropped.
+    pub(crate) async fn widen(&self, target: PoolTarget<'_>, bytes: u64, sent: &Sent) -> Infallible {
+        let mut further = Vec::new();
+        if let Err(error) = self.open(target, bytes, sent, &mut further).await {
+            tracing::debug!("no further connection to {}: {error}", target.transport.destination());
+        }
+        std::future::pending().await
+    }
+
+    async fn open(
+        &self,
+        target: PoolTarget<'_>,
+        bytes: u64,
+        sent: &Sent,
+        further: &mut Vec<Session>,
+    ) -> Result<(), Error> {
+        let last = sent.bytes() + bytes;
+        // What the connections that are new have taken before anything of it arrived tells nothing of the link.
+        let (mut since, mut before) = (Instant::now(), sent.bytes() + TAKES);
+        while 1 + further.len() < target.most && !sent.is_limited() {
+            sleep(LOOK_EVERY).await;
+            let now = sent.bytes();
+            let left = last.saturating_sub(now) + TAKES * (1 + further.len() as u64);
+            let more = pay(now.saturating_sub(before), since.elapsed(), left).min(target.most - 1 - further.len());
+            if more == 0 {
+                continue;
+            }
+            let mut joining: FuturesUnordered<_> = (0..more).map(|_| self.join(target)).collect();
+            while let Some(joined) = joining.next().await {
+                let Some(session) = joined? else { return Ok(()) };
+                self.0.send_modify(|open| open.push(session.channel()));
+                further.push(session);
+                tracing::info!("another connection to {}", target.transport.destination());
+            }
+            (since, before) = (Instant::now(), sent.bytes() + TAKES * more as u64);
+        }
+        Ok(())
+    }
+
+    /// Another connection; nothing where there is none to be had.
+    async fn join(&self, target: PoolTarget<'_>) -> Result<Option<Session>, Error> {
+        let Some(transport) = target.transport.apart() else { return Ok(None) };
+        let offer = target.session.offer().await?;
+        Ok(Some(target.session.join(&offer, transport.as_ref(), target.binary).await?))
+    }
+}
+
+/// How many connections more pay where so many bytes went `within` a time and so many are left. Where none went, no more
+/// would over another.
+fn pay(went: u64, within: Duration, left: u64) -> usize {
+    if went == 0 {
+        return 0;
+    }
+    let milliseconds = u128::from(left) * within.as_millis() / u128::from(went);
+    usize::try_from(milliseconds / PAYS_FROM.as_millis()).unwrap_or(usize::MAX)
+}
+
+/// Connections one after another.
+pub(crate) struct OneByOne {
+    open: watch::Receiver<Vec<Channel>>,
+    given: usize,
+}
+
+impl OneByOne {
+    /// The next one, once it is open.
+    pub(crate) async fn next(&mut self) -> Channel {
+        let given = self.given;
+        let next = self.open.wait_for(|open| open.len() > given).await.ok().and_then(|open| open.get(given).cloned());
+        match next {
+            Some(channel) => {
+                self.given += 1;
+                channel
+            }
+            // Nobody opens any more.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{most, pay};
+
+    #[test]
+    fn connections_pay_where_much_is_left_and_some_flows() {
+        let pay = |went, left| pay(went, Duration::from_secs(2), left);
+        assert_eq!([0, 299_999, 300_000, 1_000_000].map(|left| pay(200_000, left)), [0, 0, 1, 3]);
+        assert_eq!(pay(200_000_000, 200_000_000), 0);
+        assert_eq!(pay(0, 1_000_000), 0, "a link that is down");
+        assert_eq!(pay(u64::MAX, u64::MAX), 0);
+    }
+
+    #[test]
+    fn many_nodes_have_one_connection_each() {
+        assert_eq!([0, 1, 2, 3, 4, 7, 8, 9, 100].map(most), [4, 4, 4, 2, 2, 1, 1, 1, 1]);
+    }
+}

@@ -1,0 +1,179 @@
+//! What a node's `ctr` is fed: each blob that the node lacks as it is, then the archive that `ctr images import` takes, an OCI
+//! layout of every name without a blob. A blob that came whole need not come again, wherever the rest is cut.
+
+use std::io::{self, Write};
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use vcstore::{Blob, Store, TarWriter};
+
+use crate::images::desired_image::DesiredImage;
+use crate::images::plan::Plan;
+use crate::runtime::script::Piece;
+use crate::runtime::transfer::Sent;
+
+/// What containerd calls an image by, on its descriptor in an index.
+const NAME: &str = "io.containerd.image.name";
+
+/// Bytes that are handed on at once.
+const PIECE: usize = 256 << 10;
+
+/// What is fed for a plan: the blobs that are sent, and the images that need something.
+#[derive(Debug, Clone)]
+pub(super) struct Archive {
+    index: Vec<u8>,
+    blobs: Vec<Blob>,
+}
+
+impl Archive {
+    pub(super) fn of<'a>(plan: &Plan, images: impl Iterator<Item = &'a DesiredImage>) -> Self {
+        let named = |image: &DesiredImage| -> Vec<serde_json::Value> {
+            let target = &image.target;
+            let descriptor = |name: &String| {
+                json!({
+                    "mediaType": target.media_type, "digest": target.blob.digest, "size": target.blob.size,
+                    "annotations": {NAME: name},
+                })
+            };
+            image.names.iter().map(descriptor).collect()
+        };
+        let manifests: Vec<_> = images.flat_map(named).collect();
+        let index = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests,
+        });
+        Self { index: index.to_string().into_bytes(), blobs: plan.sends().map(|sending| sending.blob).collect() }
+    }
+
+    /// The blobs, in the order they go.
+    pub(super) fn blobs(&self) -> &[Blob] {
+        &self.blobs
+    }
+
+    /// The length of what follows the blobs, in bytes.
+    pub(super) fn layout_length(&self) -> io::Result<u64> {
+        let mut length = Length(0);
+        self.write_layout(&mut length)?;
+        Ok(length.0)
+    }
+
+    /// Sends it all in pieces, on a thread that may block; whole only when every blob of the store is sound.
+    pub(super) fn send(&self, store: &Store, pieces: &mpsc::Sender<Piece>, sent: &Sent) -> io::Result<()> {
+        let wait = |bytes: usize| sent.wait(bytes);
+        let mut output = Pieces::new(pieces, &wait);
+        let written = self.write_blobs(store, &mut output, sent).and_then(|()| self.write_layout(&mut output));
+        let written = written.and_then(|()| output.flush());
+        if written.is_err() {
+            output.break_off();
+        }
+        written
+    }
+
+    fn write_blobs(&self, store: &Store, output: &mut impl Write, sent: &Sent) -> io::Result<()> {
+        for blob in &self.blobs {
+            let reader = store.reader(&blob.digest).map_err(io::Error::other)?;
+            let copied = io::copy(&mut sent.counting(reader, blob.size), output)?;
+            if copied != blob.size {
+                let why = format!("{} has {copied} bytes and should have {}", blob.digest, blob.size);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_layout(&self, output: impl Write) -> io::Result<()> {
+        let mut tar = TarWriter::new(output);
+        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        tar.file("oci-layout", layout.len() as u64, layout.as_slice())?;
+        tar.file("index.json", self.index.len() as u64, self.index.as_slice())?;
+        tar.finish()?;
+        Ok(())
+    }
+}
+
+/// Counts what is written.
+pub(crate) struct Length(pub(crate) u64);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Hands on what is written, in pieces.
+pub(crate) struct Pieces<'a> {
+    pieces: &'a mpsc::Sender<Piece>,
+    /// Waits until so many bytes may go.
+    wait: &'a dyn Fn(usize),
+    buffer: Vec<u8>,
+}
+
+impl<'a> Pieces<'a> {
+    /// Nothing yet; `wait` is asked before so many bytes go.
+    pub(crate) fn new(pieces: &'a mpsc::Sender<Piece>, wait: &'a dyn Fn(usize)) -> Self {
+        Self { pieces, wait, buffer: Vec::with_capacity(PIECE) }
+    }
+
+    /// Says that what came so far is nothing.
+    pub(crate) fn break_off(self) {
+        // A node that is gone needs not be told.
+        let _ = self.pieces.blocking_send(None);
+    }
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (self.wait)(self.buffer.len());
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        self.pieces.blocking_send(Some(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::images::desired_image::tests::image;
+
+    #[test]
+    fn blobs_go_as_they_are_and_the_layouts_length_is_known_beforehand() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(camino::Utf8Path::from_path(folder.path()).expect("UTF-8")).expect("a store");
+        let image = image("docker.io/vc/manager:v1", &["base", "manager"], &["amd64"]);
+        for content in ["base", "manager"] {
+            store.put(content.as_bytes()).expect("a blob");
+        }
+        let inventory = crate::images::plan::tests::empty();
+        let mut plan = crate::images::plan::plan(&[image], &inventory, &BTreeMap::new()).expect("a plan");
+        // The test's manifest and configuration are none.
+        plan.images[0].send.truncate(2);
+        let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.wanted));
+        let (pieces, mut queue) = mpsc::channel(64);
+        let counted = Sent::default();
+        archive.send(&store, &pieces, &counted).expect("sound blobs");
+        let mut sent = Vec::new();
+        while let Ok(Some(piece)) = queue.try_recv() {
+            sent.extend_from_slice(&piece);
+        }
+        let (blobs, layout) = sent.split_at("base".len() + "manager".len());
+        assert_eq!(blobs, b"basemanager");
+        assert_eq!((counted.blobs(), counted.bytes()), (2, blobs.len() as u64));
+        assert_eq!(layout.len() as u64, archive.layout_length().expect("a length"));
+        let index: serde_json::Value = serde_json::from_slice(&archive.index).expect("JSON");
+        assert_eq!(index["manifests"][0]["annotations"][NAME], "docker.io/vc/manager:v1");
+        assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2));
+    }
+}

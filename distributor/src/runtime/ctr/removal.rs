@@ -1,0 +1,118 @@
+//! Images that were pushed are removed through the node's `ctr`, where no helper runs: by the same rules, and with as much
+//! care as `ctr` allows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{ANSWER_WITHIN, Ctr, Error, PINNED, containers, probe};
+use crate::agent::removal_plan::{Going, Named, choose};
+use crate::protocol::proto::{Container, RemoveResponse};
+use crate::runtime::script;
+
+/// How long containerd may take to collect what is removed.
+const COLLECTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(1800);
+
+/// The node's containers at one moment: what is decided by them is done only while they are the same.
+#[derive(Debug)]
+pub(crate) struct Containers {
+    /// All of them.
+    pub(crate) all: Vec<Container>,
+    /// Their ids, with those of sandboxes, as the node sorts them.
+    ids: String,
+}
+
+impl Ctr<'_> {
+    /// Asks for the containers.
+    pub(crate) async fn containers(&self) -> Result<Containers, Error> {
+        let script = format!("x=\"$as {}\"\n{IDS}; say \"ids $(ids)\"\n{}", self.call, containers::SCRIPT);
+        let said = script::run(self.transport, &script, None, ANSWER_WITHIN).await?;
+        let ids = said.iter().find_map(|said| said.words.strip_prefix("ids ")).ok_or(Error::Answers)?.to_owned();
+        let all = containers::read(&said, &self.graph).ok_or(Error::Answers)?;
+        Ok(Containers { all, ids })
+    }
+
+    /// Removes these records and has garbage collected, or says what that would come to; nothing when something has changed
+    /// that it was decided by. Containers that have ended keep images too unless `running_only` is said.
+    pub(crate) async fn remove(
+        &self,
+        names: &[String],
+        containers: Containers,
+        running_only: bool,
+        dry_run: bool,
+    ) -> Result<Option<RemoveResponse>, Error> {
+        let Containers { all: mut containers, ids } = containers;
+        let ended: Vec<String> = containers.iter().filter(|it| !it.running).map(|it| it.chain_id.clone()).collect();
+        containers.retain(|container| container.running || !running_only);
+        let going = choose(self.images.clone(), names, &containers, &ended, &self.graph);
+        let script = self.removal(&going, &ids, dry_run);
+        let said = script::run(self.transport, &script, None, COLLECTED_WITHIN).await?;
+        if said.iter().any(|said| said.words == "changed") {
+            return Ok(None);
+        }
+        let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+        let sizes: BTreeMap<&str, u64> = lines("usage").iter().filter_map(|line| usage(line)).collect();
+        let mut freed = going.frees.clone();
+        if !dry_run && !going.records.is_empty() {
+            let left: Vec<Named> = probe::named(lines("images"));
+            let names: BTreeSet<&str> = left.iter().map(|image| image.name.as_str()).collect();
+            let stays = going.records.iter().filter(|record| names.contains(record.name.as_str()));
+            let names: Vec<String> = stays.map(|record| record.name.clone()).collect();
+            if !names.is_empty() {
+                let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
+                return Err(Error::Left { names, said: words.collect::<Vec<_>>().join("; ") });
+            }
+            // A lease or another namespace may keep what nothing here does.
+            let left = probe::graph(lines("content"), lines("snapshots"), &self.snapshotter);
+            freed.blobs.retain(|digest| !left.has_blob(digest));
+            freed.snapshots.retain(|name| !left.has_snapshot(name));
+        }
+        Ok(Some(RemoveResponse {
+            removed: going.ours().map(|record| record.name.clone()).collect(),
+            blobs: freed.blobs.len() as u64,
+            blob_bytes: self.graph.bytes(&freed.blobs),
+            snapshots: freed.snapshots.len() as u64,
+            snapshot_bytes: freed.snapshots.iter().filter_map(|name| sizes.get(name.as_str())).sum(),
+            refused: going.refused,
+        }))
+    }
+
+    /// The script that asks what snapshots take, and where all is as it was removes the records, the last of which waits for
+    /// garbage collection.
+    fn removal(&self, going: &Going, ids: &str, dry_run: bool) -> String {
+        let mut lines = vec![format!("x=\"$as {}\"", self.call)];
+        let snapshotter = &self.snapshotter;
+        if !going.frees.snapshots.is_empty() {
+            let snapshots: Vec<&str> = going.frees.snapshots.iter().map(String::as_str).collect();
+            lines.push(format!("say usage; $x snapshots --snapshotter {snapshotter} usage -b {}", snapshots.join(" ")));
+        }
+        if !dry_run && !going.records.is_empty() {
+            lines.push(format!("{IDS}; stop() {{ say changed; say {}; exit 0; }}", script::END));
+            lines.push(format!("[ \"$(ids)\" = {} ] || stop", quoted(ids)));
+            lines.push(r#"is() { case $($x images ls "name==\"$1\"") in *"$2"*) ;; *) stop;; esac; }"#.to_owned());
+            let pin = PINNED.split_once('=').map_or(PINNED, |(key, _)| key);
+            lines.push(format!(
+                r#"go() {{ $x images label "$1" {pin}= >/dev/null 2>&1; e=$($x images rm $2 "$1" 2>&1) || say "failed $(echo "$e" | tail -n 1)"; }}"#
+            ));
+            let records = || going.records.iter().map(|record| (quoted(&record.name), &record.target));
+            lines.extend(records().map(|(name, target)| format!("is {name} {target}")));
+            let last = going.records.len() - 1;
+            let sync = |index| if index == last { " --sync" } else { "" };
+            lines.extend(records().enumerate().map(|(index, (name, _))| format!("go {name}{}", sync(index))));
+            lines.push("say images; $x images ls; say content; $x content ls; say snapshots".to_owned());
+            lines.push(format!("$x snapshots --snapshotter {snapshotter} ls"));
+        }
+        lines.join("\n")
+    }
+}
+
+/// What defines `ids`: the ids of all containers, in one word.
+const IDS: &str = "ids() { echo \"of:$($x containers ls -q | LC_ALL=C sort | tr '\\n' ',')\"; }";
+
+/// `KEY SIZE INODES`, in bytes.
+fn usage(line: &str) -> Option<(&str, u64)> {
+    let mut words = line.split_whitespace();
+    Some((words.next()?, words.next()?.parse().ok()?))
+}
+
+fn quoted(text: &str) -> String {
+    shlex::try_quote(text).unwrap_or_default().into_owned()
+}

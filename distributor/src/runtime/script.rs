@@ -1,0 +1,212 @@
+//! A script on a node and what it answers, for nodes where no helper runs.
+
+use std::time::Duration;
+
+use prost::bytes::Bytes;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use vcremote::script::line_before;
+
+use crate::nodes::Machine;
+use crate::protocol::MARK;
+use crate::runtime::ctr::Error;
+use crate::session::check_machine;
+use crate::transport::{self, Running, Transport};
+
+/// How much a script may answer, in bytes: a node with ten thousand blobs says less.
+const ANSWER: u64 = 32 << 20;
+
+/// How long a node may take to take in one piece.
+const PIECE_WITHIN: Duration = Duration::from_secs(300);
+
+/// What every script begins with: `say` answers, `as` becomes root.
+const PROLOGUE: &str = concat!(
+    "umask 077; as=; [ \"$(id -u)\" = 0 ] || as=\"sudo -n\"\n",
+    "[ -z \"$as\" ] || command -v sudo >/dev/null || { say no-sudo; exit 1; }\n",
+    "w=$($as true 2>&1) || { say \"no-root $(echo \"$w\" | tail -n 1)\"; exit 1; }\n",
+);
+
+/// The answer that means: all was done.
+pub(crate) const END: &str = "end";
+
+/// Some of what goes to a script; nothing when its source broke off.
+pub(crate) type Piece = Option<Bytes>;
+
+/// Runs `script`, which says things by `say WORDS`, to its end; each thing it says with the lines it prints below it. What
+/// comes through `input` is written behind the script.
+pub(crate) async fn run(
+    transport: &dyn Transport,
+    script: &str,
+    mut input: Option<mpsc::Receiver<Piece>>,
+    within: Duration,
+) -> Result<Vec<ScriptReply>, Error> {
+    let script = format!("say() {{ echo \"{MARK}$1\"; }}\n{}\n{PROLOGUE}{script}\nsay {END}\n", Machine::SAY);
+    let Running { stream, ending } = transport.run(&line_before(&script)).await?;
+    let (reader, mut writer) = tokio::io::split(stream);
+    let writing = async {
+        // A stream that breaks shows in what is read.
+        if writer.write_all(script.as_bytes()).await.is_err() || writer.flush().await.is_err() {
+            return Ok(());
+        }
+        while let Some(piece) = receive(&mut input).await {
+            // Without its end, what came is none: the connection is dropped, and the node knows.
+            let Some(piece) = piece else { return Err(Error::Cut { destination: transport.destination().to_owned() }) };
+            let Ok(written) = timeout(PIECE_WITHIN, writer.write_all(&piece)).await else {
+                return Err(Error::Slow { destination: transport.destination().to_owned() });
+            };
+            if written.is_err() {
+                return Ok(());
+            }
+        }
+        // As above.
+        let _ = writer.flush().await;
+        Ok(())
+    };
+    let reading = async {
+        let mut lines = BufReader::new(reader.take(ANSWER));
+        let mut said = Vec::new();
+        let mut line = Vec::new();
+        while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
+            take(&mut said, String::from_utf8_lossy(&line).trim_end());
+            line.clear();
+        }
+        Ok(said)
+    };
+    let both = async { futures::try_join!(writing, reading) };
+    let Ok(both) = timeout(within, both).await else {
+        return Err(Error::Slow { destination: transport.destination().to_owned() });
+    };
+    let ((), mut said) = both?;
+    drop(writer);
+    let identity = |said: &ScriptReply| said.words.strip_prefix(Machine::WORD).map(Machine::read);
+    if let Some(machine) = said.first().and_then(identity) {
+        check_machine(transport, &machine)?;
+        said.remove(0);
+    }
+    match said.last() {
+        Some(last) if last.words == END => {
+            said.pop();
+            // It said that all was done; how the shell around it ended is no concern here.
+            let _ = ending.await;
+            Ok(said)
+        }
+        Some(last) if last.words == "no-sudo" => Err(crate::session::Error::NoSudo.into()),
+        Some(ScriptReply { words, .. }) if words.starts_with("no-root") => {
+            Err(crate::session::Error::Sudo { said: words.trim_start_matches("no-root").trim().to_owned() }.into())
+        }
+        _ => match ending.await {
+            Err(error @ transport::Error::Command { .. }) => {
+                Err(Error::Script { said: said.iter().map(|said| said.words.clone()).collect(), error })
+            }
+            // What ended was no command, but the way to it.
+            Err(error) => Err(error.into()),
+            Ok(()) => Err(Error::Cut { destination: transport.destination().to_owned() }),
+        },
+    }
+}
+
+/// Something a script said, and what it printed after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ScriptReply {
+    pub(crate) words: String,
+    pub(crate) lines: Vec<String>,
+}
+
+async fn receive(input: &mut Option<mpsc::Receiver<Piece>>) -> Option<Piece> {
+    match input {
+        Some(input) => input.recv().await,
+        None => None,
+    }
+}
+
+/// Takes a line in. What comes before the first word of ours is a login shell's own.
+fn take(said: &mut Vec<ScriptReply>, line: &str) {
+    match (line.rsplit_once(MARK), said.last_mut()) {
+        (Some((_, words)), _) => said.push(ScriptReply { words: words.to_owned(), lines: Vec::new() }),
+        (None, Some(last)) => last.lines.push(line.to_owned()),
+        (None, None) => {}
+    }
+}
+
+/// What a script that printed this said.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn said(bytes: &[u8]) -> Vec<ScriptReply> {
+    let mut said = Vec::new();
+    String::from_utf8_lossy(bytes).lines().for_each(|line| take(&mut said, line.trim_end()));
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::future::BoxFuture;
+
+    use super::{ScriptReply, run};
+    use crate::nodes::Machine;
+    use crate::runtime::ctr::Error;
+    use crate::transport::{self, Local, Running, Transport};
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn what_a_script_says_and_prints_comes_back() {
+        let (pieces, input) = tokio::sync::mpsc::channel(2);
+        pieces.send(Some("hello".into())).await.expect("a queue");
+        pieces.send(Some(" world".into())).await.expect("a queue");
+        drop(pieces);
+        let script = "say 'one two'; head -c 11; echo; say three";
+        let said = run(&Local, script, Some(input), SOON).await.expect("an answer");
+        let expected = [("one two", vec!["hello world".to_owned()]), ("three", vec![])];
+        assert_eq!(said, expected.map(|(words, lines)| ScriptReply { words: words.into(), lines }));
+    }
+
+    /// This machine, taken for another one.
+    #[derive(Debug)]
+    struct Mistaken(Machine);
+
+    impl Transport for Mistaken {
+        fn destination(&self) -> &str {
+            "root@w1"
+        }
+
+        fn expects(&self) -> Option<(&str, &Machine)> {
+            Some(("w2", &self.0))
+        }
+
+        fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<Running, transport::Error>> {
+            Local.run(command)
+        }
+
+        fn apart(&self) -> Option<Box<dyn Transport>> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_machine_than_the_node_answers_counts_for_nothing() {
+        let known = std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| id.trim().len() == 32);
+        let node = Mistaken(Machine { machine_id: "1b".repeat(16), boot_id: "2c".repeat(16) });
+        match run(&node, "say one", None, SOON).await {
+            Err(error) => assert!(error.to_string().contains("is not the node w2"), "{error}"),
+            Ok(said) => assert!(!known && said.len() == 1, "another machine was taken for the node"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_script_that_fails_is_told_with_its_words() {
+        let error = run(&Local, "say one; echo why >&2; exit 7", None, SOON).await.expect_err("it fails");
+        let Error::Script { said, error } = error else { panic!("{error:?}") };
+        assert_eq!(
+            (said, error.to_string()),
+            (vec!["one".into()], "the command on this machine ended with 7: why".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_script_that_does_not_end_is_given_up() {
+        let error = run(&Local, "sleep 30", None, Duration::from_millis(200)).await.expect_err("it hangs");
+        assert!(matches!(error, Error::Slow { .. }), "{error:?}");
+    }
+}
