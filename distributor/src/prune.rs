@@ -5,24 +5,20 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use vcstore::Digest;
 use vcterminal::{Exit, Table};
 
 use crate::images::desired_image::repository;
-use crate::images::push_label::PushedImage;
 use crate::nodes::Node;
-use crate::protocol::proto::{Container, RemoveRequest, RemoveResponse};
+use crate::protocol::proto::{Container, RemoveResponse};
 use crate::push::report::{self, NodeError};
-use crate::push::{Error, RetryHint, Via, engine_of, persist};
 use crate::rollout::Used;
-use crate::runtime::ctr::{self, Ctr};
-use crate::runtime::engine::{Engine, EngineStore};
-use crate::runtime::transfer;
-use crate::session::{Binary, Session, Settings};
+use crate::runtime::{
+    ATTEMPTS, Access, Error, NodeRuntime, PushedImages, PushedRecord, Removal, UseHelper, Via, with_retries,
+};
+use crate::session::{Binary, Settings};
 use crate::transport::Transport;
-
-/// How often it is decided anew because the node changed meanwhile.
-const ATTEMPTS: usize = 3;
 
 /// What is removed, and how.
 #[derive(Debug, Clone)]
@@ -82,33 +78,6 @@ pub struct Decision {
     pub kept_by: Option<String>,
 }
 
-/// A name on a node of what was pushed there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    /// The name.
-    pub(crate) name: String,
-    /// The name it was pushed by.
-    pub(crate) pushed: String,
-    /// What it stands for.
-    pub(crate) target: Option<Digest>,
-    /// The digest of the image's configuration, where it is known.
-    pub(crate) config: String,
-    /// The chain id of its layers, where it is known.
-    pub(crate) chain: String,
-}
-
-impl Record {
-    fn of(standing: &PushedImage) -> Self {
-        Self {
-            name: standing.name.clone(),
-            pushed: standing.pushed.name.clone(),
-            target: standing.target,
-            config: standing.config.clone(),
-            chain: standing.chain.clone(),
-        }
-    }
-}
-
 /// `vcdist prune --output json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PruneReport {
@@ -146,7 +115,7 @@ impl Prune {
         stream::iter(nodes)
             .map(|node| async move {
                 let prune = || async { self.node(&node, connect(&node).as_ref()).await };
-                Outcome { result: persist(&node.name, self.retries, prune).await, node }
+                Outcome { result: with_retries(&node.name, self.retries, prune).await, node }
             })
             .buffered(self.parallel.max(1))
             .collect()
@@ -154,64 +123,27 @@ impl Prune {
     }
 
     async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<Pruned, Error> {
-        if let Some(engine) = engine_of(node)? {
-            return self.engine(transport, engine).await;
-        }
-        let session = match Session::open(transport, &self.binary, &self.settings).await {
-            Err(why) if why.means_no_helper() => return self.through_ctr(transport).await,
-            opened => opened?,
+        let access = Access {
+            transport,
+            binary: &self.binary,
+            settings: &self.settings,
+            helper: UseHelper::Auto,
+            connections: 1,
+            cancel: &CancellationToken::new(),
         };
-        let client = session.client();
-        let pruning = async {
-            let (pushes, containers) =
-                tokio::try_join!(transfer::list_pushes(&client), transfer::list_containers(&client))?;
-            let decisions = self.decide(&pushes, &containers);
-            let names = going(&decisions);
-            let request = RemoveRequest { names, dry_run: self.dry_run, running_only: self.running_only() };
-            let answer = transfer::remove(&client, request).await?;
-            Ok(Pruned::new(Via::Helper, decisions, &answer))
-        };
-        let pruned = pruning.await;
-        drop(client);
-        match transfer::ended(session, pruned).await {
-            Err(why @ Error::Helper { retry: RetryHint::OtherRuntime, .. }) => {
-                let engine = Engine::found(transport).await?.ok_or(why)?;
-                self.engine(transport, engine).await
-            }
-            pruned => pruned,
-        }
+        access.work_on(node, &|_| {}, async |runtime: &dyn NodeRuntime| self.prune(runtime).await).await
     }
 
-    /// Docker and CRI-O: what was pushed is told by notes, and containers that have ended keep their images too.
-    async fn engine(&self, transport: &dyn Transport, engine: Engine) -> Result<Pruned, Error> {
+    async fn prune(&self, runtime: &dyn NodeRuntime) -> Result<Pruned, Error> {
+        let removal = Removal { dry_run: self.dry_run, running_only: self.running_only() };
         for _ in 0..ATTEMPTS {
-            let keeper = EngineStore::ask(transport, engine).await?;
-            let containers: Vec<&Container> = keeper.holding.containers.iter().collect();
-            let mut decisions = decide(&keeper.records(), &containers, self.used.as_ref(), self.all);
-            let meant = going(&decisions);
-            for decision in decisions.iter_mut().filter(|it| it.removed) {
-                decision.kept_by = keeper.kept_by(&meant, &decision.records);
-                decision.removed = decision.kept_by.is_none();
-            }
-            if let Some(answer) = keeper.remove(&going(&decisions), self.dry_run).await? {
-                return Ok(Pruned::new(keeper.via, decisions, &answer));
+            let pushed = runtime.pushed().await?;
+            let decisions = self.decide(pushed.as_ref());
+            if let Some(answer) = pushed.remove(&going(&decisions), removal).await? {
+                return Ok(Pruned::new(pushed.via(), decisions, &answer));
             }
         }
-        Err(ctr::Error::Changing { times: ATTEMPTS }.into())
-    }
-
-    /// Where no helper runs, the node's `ctr` does the work.
-    async fn through_ctr(&self, transport: &dyn Transport) -> Result<Pruned, Error> {
-        for _ in 0..ATTEMPTS {
-            let (ctr, _) = Ctr::probe(transport, &[], &self.settings).await?;
-            let containers = ctr.containers().await?;
-            let decisions = self.decide(ctr.pushes(), &containers.all);
-            let removed = ctr.remove(&going(&decisions), containers, self.running_only(), self.dry_run).await?;
-            if let Some(answer) = removed {
-                return Ok(Pruned::new(Via::Ctr, decisions, &answer));
-            }
-        }
-        Err(ctr::Error::Changing { times: ATTEMPTS }.into())
+        Err(Error::Changing { times: ATTEMPTS })
     }
 
     /// Whether containers that have ended keep nothing: what has ended may start again while its pod is there, which only the
@@ -220,11 +152,17 @@ impl Prune {
         self.used.is_some()
     }
 
-    fn decide(&self, pushes: &[PushedImage], containers: &[Container]) -> Vec<Decision> {
-        let containers: Vec<&Container> =
-            containers.iter().filter(|container| counts(container, self.used.as_ref())).collect();
-        let records: Vec<Record> = pushes.iter().map(Record::of).collect();
-        decide(&records, &containers, self.used.as_ref(), self.all)
+    fn decide(&self, pushed: &dyn PushedImages) -> Vec<Decision> {
+        let used = self.used.as_ref();
+        let keeps = |container: &&Container| pushed.ended_containers_keep() || counts(container, used);
+        let containers: Vec<&Container> = pushed.containers().iter().filter(keeps).collect();
+        let mut decisions = decide(&pushed.records(), &containers, used, self.all);
+        let meant = going(&decisions);
+        for decision in decisions.iter_mut().filter(|it| it.removed) {
+            decision.kept_by = pushed.kept_by(&meant, &decision.records);
+            decision.removed = decision.kept_by.is_none();
+        }
+        decisions
     }
 }
 
@@ -241,12 +179,12 @@ fn going(decisions: &[Decision]) -> Vec<String> {
 }
 
 /// What becomes of each image that was pushed to a node: by its digest, whatever names stand for it.
-fn decide(pushes: &[Record], containers: &[&Container], used: Option<&Used>, all: bool) -> Vec<Decision> {
-    let mut images: BTreeMap<(&str, Option<Digest>), Vec<&Record>> = BTreeMap::new();
+fn decide(pushes: &[PushedRecord], containers: &[&Container], used: Option<&Used>, all: bool) -> Vec<Decision> {
+    let mut images: BTreeMap<(&str, Option<Digest>), Vec<&PushedRecord>> = BTreeMap::new();
     for one in pushes {
         images.entry((&one.pushed, one.target)).or_default().push(one);
     }
-    let decision = |((name, target), records): ((&str, Option<Digest>), Vec<&Record>)| {
+    let decision = |((name, target), records): ((&str, Option<Digest>), Vec<&PushedRecord>)| {
         let named = records.iter().any(|one| one.name == name);
         let by = || {
             let configs = || records.iter().filter_map(|one| one.config.parse().ok());
@@ -283,7 +221,7 @@ fn keep_digests(decisions: &mut [Decision]) {
 }
 
 /// A container that was made from an image.
-fn container_of(records: &[&Record], containers: &[&Container]) -> Option<String> {
+fn container_of(records: &[&PushedRecord], containers: &[&Container]) -> Option<String> {
     let made_from = |container: &&&Container| {
         records.iter().any(|one| {
             container.image == one.name && container.config.is_empty() && container.chain_id.is_empty()
@@ -413,12 +351,12 @@ mod tests {
     }
 
     /// The records of an image of this content: by digest, and by its tag where that points at it.
-    fn image(content: &str, tagged: bool) -> Vec<Record> {
+    fn image(content: &str, tagged: bool) -> Vec<PushedRecord> {
         let by_tag = tagged.then(|| NAME.to_owned());
         by_tag
             .into_iter()
             .chain([by_digest(NAME, &digest(content))])
-            .map(|name| Record {
+            .map(|name| PushedRecord {
                 name,
                 pushed: NAME.into(),
                 target: Some(digest(content)),
@@ -428,7 +366,7 @@ mod tests {
             .collect()
     }
 
-    fn kept(pushes: &[Vec<Record>], containers: &[Container], used: &Used, all: bool) -> Vec<Option<String>> {
+    fn kept(pushes: &[Vec<PushedRecord>], containers: &[Container], used: &Used, all: bool) -> Vec<Option<String>> {
         let containers: Vec<&Container> = containers.iter().collect();
         let decisions = decide(&pushes.concat(), &containers, Some(used), all);
         let of = |content: &str| {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use vcstore::{Image, Platform};
 use vcterminal::{Exit, Table};
 
@@ -14,12 +15,9 @@ use crate::images::push_label::{self, PushLabel, PushedImage};
 use crate::images::unpacked_size::UnpackedSizes;
 use crate::nodes::Node;
 use crate::protocol::proto::Container;
-use crate::push::report::NodeError;
-use crate::push::{Error, RetryHint, Via, engine_of, persist};
-use crate::runtime::ctr::Ctr;
-use crate::runtime::engine::{self, Engine, EngineStore};
-use crate::runtime::transfer;
-use crate::session::{Binary, Session, Settings};
+use crate::push::report::{self, NodeError};
+use crate::runtime::{Access, Error, NodeRuntime, Survey, UseHelper, Via, with_retries};
+use crate::session::{Binary, Settings};
 use crate::transport::Transport;
 
 /// What is asked about, and how.
@@ -124,7 +122,7 @@ impl Question {
         stream::iter(nodes)
             .map(|node| async move {
                 let ask = || async { self.node(&node, connect(&node).as_ref()).await };
-                Answer { says: persist(&node.name, self.retries, ask).await, node }
+                Answer { says: with_retries(&node.name, self.retries, ask).await, node }
             })
             .buffered(self.parallel.max(1))
             .collect()
@@ -135,49 +133,31 @@ impl Question {
         if let Some(architecture) = &node.architecture {
             plan::check_platform(&self.images, &Platform::linux(architecture))?;
         }
-        if let Some(engine) = engine_of(node)? {
-            return self.engine(transport, engine).await;
-        }
-        match Session::open(transport, &self.binary, &self.settings).await {
-            Ok(session) => {
-                let client = session.client();
-                let asked = async {
-                    tokio::try_join!(
-                        transfer::take_inventory(&client, &self.images),
-                        transfer::list_pushes(&client),
-                        transfer::list_containers(&client)
-                    )
-                };
-                let asked = asked.await;
-                drop(client);
-                let (inventory, pushes, containers) = match transfer::ended(session, asked).await {
-                    Err(why @ Error::Helper { retry: RetryHint::OtherRuntime, .. }) => {
-                        let engine = Engine::found(transport).await?.ok_or(why)?;
-                        return self.engine(transport, engine).await;
-                    }
-                    asked => asked?,
-                };
-                let images = self.read(&inventory, &containers)?;
-                Ok(Says { via: Via::Helper, images, pushes, containers: Some(containers) })
-            }
-            Err(why) if why.means_no_helper() => {
-                let (ctr, inventory) = Ctr::probe(transport, &self.images, &self.settings).await?;
-                let containers = ctr.containers().await?.all;
-                let images = self.read(&inventory, &containers)?;
-                Ok(Says { via: Via::Ctr, images, pushes: ctr.pushes().to_vec(), containers: Some(containers) })
-            }
-            Err(error) => Err(error.into()),
-        }
+        let access = Access {
+            transport,
+            binary: &self.binary,
+            settings: &self.settings,
+            helper: UseHelper::Auto,
+            connections: 1,
+            cancel: &CancellationToken::new(),
+        };
+        let survey = async |runtime: &dyn NodeRuntime| self.survey(runtime).await;
+        access.work_on(node, &|_| {}, survey).await
     }
 
-    async fn engine(&self, transport: &dyn Transport, engine: Engine) -> Result<Says, Error> {
-        let node = engine::Node::probe(transport, engine, &self.images).await?;
-        plan::check_platform(&self.images, &node.inventory.platform)?;
-        let wanted = self.images.iter().filter_map(|image| DesiredImage::new(image, &node.inventory.platform));
-        let holding = EngineStore::ask(transport, engine).await?.holding;
-        let (pushes, containers) = (holding.pushes(), holding.running());
-        let images = wanted.map(|wanted| of_engine(&wanted, &node, &pushes, containers.as_deref())).collect();
-        Ok(Says { via: node.via(), images, pushes, containers })
+    async fn survey(&self, runtime: &dyn NodeRuntime) -> Result<Says, Error> {
+        let Survey { via, inventory, whole_images, pushed, containers } = runtime.survey(&self.images).await?;
+        let images = match whole_images {
+            None => self.read(&inventory, containers.as_deref().unwrap_or_default())?,
+            Some(ids) => {
+                let wanted = self.images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
+                let status = |wanted: DesiredImage| {
+                    of_engine(&wanted, ids.get(wanted.name()).map(String::as_str), &pushed, containers.as_deref())
+                };
+                wanted.map(status).collect()
+            }
+        };
+        Ok(Says { via, images, pushes: pushed, containers })
     }
 
     fn read(&self, inventory: &Inventory, containers: &[Container]) -> Result<Vec<ImageStatus>, Error> {
@@ -207,14 +187,13 @@ fn of_store(image: &ImagePlan, inventory: &Inventory, containers: &[Container]) 
     }
 }
 
-/// How an image stands that Docker or CRI-O keeps, which have it whole or not at all.
+/// How an image stands that Docker or CRI-O keeps, which have it whole, by this id, or not at all.
 fn of_engine(
     wanted: &DesiredImage,
-    node: &engine::Node<'_>,
+    id: Option<&str>,
     pushes: &[PushedImage],
     containers: Option<&[Container]>,
 ) -> ImageStatus {
-    let id = node.id(wanted);
     let (has, target) = (id.is_some(), wanted.target.blob.digest);
     let named = pushes.iter().find(|standing| standing.name == wanted.name()).and_then(|standing| standing.target);
     let config = id.map_or_else(|| wanted.config.to_string(), str::to_owned);
@@ -300,7 +279,7 @@ impl StatusReport {
                 name: answer.node.name.clone(),
                 via: answer.says.as_ref().ok().map(|says| says.via),
                 images: answer.says.as_ref().map(|says| images(says, &last)).unwrap_or_default(),
-                error: answer.says.as_ref().err().map(crate::push::report::words),
+                error: answer.says.as_ref().err().map(report::words),
             })
             .collect();
         Self { drift: nodes.iter().flat_map(|node| &node.images).any(|image| image.drift), nodes }

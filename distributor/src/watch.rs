@@ -17,8 +17,9 @@ use crate::cluster::{Cluster, WATCH_SECONDS};
 use crate::images::push_label::Time;
 use crate::nodes::{self, Choice, Node, Reach};
 use crate::push::report::{NodeReport, NodeResult, PlanReport, PushReport, RelayReport};
-use crate::push::{self, Event, Outcome, Push, Share};
+use crate::push::{Outcome, Push, Share};
 use crate::relay::{self, Relayed, Via};
+use crate::runtime::{self, Event};
 use crate::transport::{self, SshOptions};
 
 /// How long a node rests after a push that failed, the first time; twice as long each time after.
@@ -312,7 +313,7 @@ impl Watch<'_> {
             if this.due.is_none() && this.seen.ready {
                 this.due = Some((Instant::now() + pause, next));
             }
-            let is_over = stops || matches!(outcome.error, None | Some(push::Error::Interrupted));
+            let is_over = stops || matches!(outcome.error, None | Some(runtime::Error::Interrupted));
             tell(Heard::Ended(&served, why, (!is_over).then_some(pause)));
             this.last = Some(served);
         }

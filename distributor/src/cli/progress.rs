@@ -8,7 +8,7 @@ use std::time::Duration;
 use vcterminal::{Live, Output};
 
 use crate::nodes::Node;
-use crate::push::{Event, Sent};
+use crate::runtime::{Event, Sent};
 
 /// How often bars are drawn anew.
 const EVERY: Duration = Duration::from_millis(200);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::cli::progress;
-use crate::push::Event;
 use crate::push::report;
+use crate::runtime::Event;
 use crate::watch::{Heard, Served, Why};
 
 /// Says what was heard, where it is worth a line.
@@ -57,8 +57,9 @@ fn ended(served: &Served, why: Why, rest: Option<Duration>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::nodes::{Machine, Node, Reach};
+    use crate::push::Outcome;
     use crate::push::report::{NodeReport, NodeResult};
-    use crate::push::{Error, Outcome};
+    use crate::runtime::Error;
 
     #[test]
     fn each_thing_that_happens_has_a_line_and_a_look_that_finds_nothing_has_none() {

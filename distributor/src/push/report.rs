@@ -8,8 +8,9 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use vcterminal::{Exit, Table};
 
+use super::Outcome;
 use crate::images::plan::{ImagePlan, State};
-use crate::push::{Error, Outcome, Via};
+use crate::runtime::{Error, Via};
 
 /// `vcdist push --output json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -322,7 +323,7 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::nodes::{Machine, Node, Reach};
-    use crate::push::RetryHint;
+    use crate::runtime::RetryHint;
 
     fn outcome(name: &str, error: Option<Error>) -> Outcome {
         Outcome {

@@ -24,9 +24,9 @@ use crate::nodes::Node;
 use crate::protocol::proto::relay_client::RelayClient;
 use crate::protocol::proto::{CachedBlob, InterruptRequest, PrepareRequest, PushRequest};
 use crate::push::report::{Blobs, NodeResult, PlanReport, PushReport, RelayReport};
-use crate::push::{self, Event, Push, RetryHint, Sent};
-use crate::runtime::connection_pool::{ConnectionPool, PoolTarget};
-use crate::runtime::transfer;
+use crate::push::{self, Push};
+use crate::runtime::transfer::{ConnectionPool, PoolTarget, send_blob};
+use crate::runtime::{self, Event, RetryHint, Sent};
 use crate::session::{self, CachePath, Job, Session};
 use crate::transport::{self, SshOptions};
 use order::{Hop, Named, Order, Outcome, Target, Told, What};
@@ -91,7 +91,7 @@ pub enum Error {
         /// The relay.
         name: String,
         /// Why.
-        source: Box<push::Error>,
+        source: Box<runtime::Error>,
     },
 }
 
@@ -107,10 +107,12 @@ impl Diagnostic for Error {
 
 impl Error {
     /// As what a push to one of the nodes failed by.
-    pub(crate) fn of_node(&self) -> push::Error {
+    pub(crate) fn of_node(&self) -> runtime::Error {
         match self {
-            Self::Relay { source, .. } if matches!(**source, push::Error::Interrupted) => push::Error::Interrupted,
-            _ => push::Error::Helper {
+            Self::Relay { source, .. } if matches!(**source, runtime::Error::Interrupted) => {
+                runtime::Error::Interrupted
+            }
+            _ => runtime::Error::Helper {
                 message: self.to_string(),
                 help: self.help().map(|help| help.to_string()).unwrap_or_default(),
                 retry: RetryHint::No,
@@ -153,11 +155,11 @@ pub async fn push(
         if attempts >= push.retries || !why.is_transient(sent.bytes() > 0) {
             return Err(failed(why));
         }
-        let pause = push::pause(&via.node.name, attempts);
+        let pause = runtime::pause(&via.node.name, attempts);
         watch(&via.node, Event::Retrying { why: &why.to_string(), pause });
         tokio::select! {
             () = tokio::time::sleep(pause) => attempts += 1,
-            () = cancel.cancelled() => return Err(failed(push::Error::Interrupted)),
+            () = cancel.cancelled() => return Err(failed(runtime::Error::Interrupted)),
         }
     };
     watch(&via.node, Event::Ended { succeeded: true });
@@ -201,7 +203,7 @@ impl Outcome {
     fn of(self, node: Node) -> push::Outcome {
         let error = self.error.map(|(message, help)| {
             let help = help.unwrap_or_else(|| "log in to the relay, and from there to the node".into());
-            push::Error::Helper { message, help, retry: RetryHint::No }
+            runtime::Error::Helper { message, help, retry: RetryHint::No }
         });
         push::Outcome {
             node,
@@ -232,25 +234,25 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         ssh: &SshOptions,
         attempts: u32,
         hearing: &mut Hearing<'_>,
-    ) -> Result<Vec<Outcome>, push::Error> {
+    ) -> Result<Vec<Outcome>, runtime::Error> {
         let transport = transport::to_node(&self.via.node, ssh);
         let job = Job::Relay { cache: self.via.cache.as_ref(), stall_timeout: self.push.settings.stall_timeout };
         let opening = async { Ok(Session::begin(transport.as_ref(), &self.push.binary, job).await?) };
-        let session = push::unless(self.cancel, opening).await?;
+        let session = runtime::until_cancelled(self.cancel, opening).await?;
         let most = self.push.share(1).connections.checked_shr(attempts).unwrap_or(0).max(1);
         let target = PoolTarget { session: &session, transport: transport.as_ref(), binary: &self.push.binary, most };
         let result = self.with(target, hearing).await;
         match (result, session.close().await) {
             // A connection that breaks is known here by its silence; ssh knows why.
-            (Err(push::Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
+            (Err(runtime::Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
             (result, _) => result,
         }
     }
 
-    async fn with(&self, target: PoolTarget<'_>, hearing: &mut Hearing<'_>) -> Result<Vec<Outcome>, push::Error> {
-        push::unless(self.cancel, self.fill(target)).await?;
+    async fn with(&self, target: PoolTarget<'_>, hearing: &mut Hearing<'_>) -> Result<Vec<Outcome>, runtime::Error> {
+        runtime::until_cancelled(self.cancel, self.fill(target)).await?;
         let client = target.session.relay();
-        let order = serde_json::to_vec(self.order).map_err(|error| push::Error::Reader(error.into()))?;
+        let order = serde_json::to_vec(self.order).map_err(|error| runtime::Error::Reader(error.into()))?;
         let mut events = client.clone().push(PushRequest { order }).await?.into_inner();
         hearing.begin();
         let mut interrupted = None;
@@ -268,11 +270,11 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
                 },
                 () = stopping => {
                     if interrupted.is_some() {
-                        return Err(push::Error::Interrupted);
+                        return Err(runtime::Error::Interrupted);
                     }
                     interrupted = Some(tokio::time::Instant::now() + STOP_WITHIN);
                     let asked = timeout(ANSWER_WITHIN, client.clone().interrupt(InterruptRequest {})).await;
-                    asked.map_err(|_| push::Error::slow("an answer"))??;
+                    asked.map_err(|_| runtime::Error::slow("an answer"))??;
                 }
             }
         }
@@ -280,7 +282,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
     }
 
     /// Sends what the relay's cache lacks.
-    async fn fill(&self, target: PoolTarget<'_>) -> Result<(), push::Error> {
+    async fn fill(&self, target: PoolTarget<'_>) -> Result<(), runtime::Error> {
         let wanted = wanted(&self.push.images, self.nodes, self.push.dry_run);
         let total = wanted.values().sum();
         let blobs =
@@ -288,7 +290,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         let names = self.push.images.iter().map(|image| image.name.clone()).collect();
         let request = PrepareRequest { blobs, names, cache_limit: self.via.cache_limit };
         let answer = timeout(ANSWER_WITHIN, target.session.relay().prepare(request)).await;
-        let answer = answer.map_err(|_| push::Error::slow("what its cache lacks"))??.into_inner();
+        let answer = answer.map_err(|_| runtime::Error::slow("what its cache lacks"))??.into_inner();
         let lacking: Vec<Sending> = answer
             .lacking
             .iter()
@@ -309,7 +311,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
             .map(|sending| async move {
                 let fill =
                     |channel, parts| async move { RelayClient::new(channel).fill(parts).await.map(drop) }.boxed_local();
-                transfer::send_blob(pool, &self.push.store, sending, self.sent, &fill).await
+                send_blob(pool, &self.push.store, sending, self.sent, &fill).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect();
@@ -373,9 +375,9 @@ impl<'a> Hearing<'a> {
         }
     }
 
-    fn hear(&mut self, told: &[u8], watch: &impl Fn(&Node, Event<'_>)) -> Result<(), push::Error> {
+    fn hear(&mut self, told: &[u8], watch: &impl Fn(&Node, Event<'_>)) -> Result<(), runtime::Error> {
         let Told { node: place, what } =
-            serde_json::from_slice(told).map_err(|error| push::Error::Reader(error.into()))?;
+            serde_json::from_slice(told).map_err(|error| runtime::Error::Reader(error.into()))?;
         let (Some(node), Some(heard)) = (self.nodes.get(place), self.heard.get_mut(place)) else { return Ok(()) };
         match what {
             What::Sending { blobs, bytes, total } => {
@@ -392,9 +394,9 @@ impl<'a> Hearing<'a> {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<Vec<Outcome>, push::Error> {
+    fn end(&mut self) -> Result<Vec<Outcome>, runtime::Error> {
         let whole: Option<Vec<Outcome>> = self.heard.iter_mut().map(Heard::outcome).collect();
-        whole.ok_or_else(|| push::Error::slow("the outcome of its push"))
+        whole.ok_or_else(|| runtime::Error::slow("the outcome of its push"))
     }
 }
 

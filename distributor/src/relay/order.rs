@@ -8,9 +8,9 @@ use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use crate::nodes::{Address, Machine, Node, Reach, Runtime};
-use crate::push::UseHelper;
+
 use crate::push::report::{NodePlan, NodeReport};
-use crate::runtime::rate::Rate;
+use crate::runtime::{Rate, UseHelper};
 use crate::transport::{Client, HostKeys, Keyring, SshOptions};
 
 /// A push as a relay carries it out.

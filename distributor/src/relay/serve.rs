@@ -29,8 +29,9 @@ use crate::protocol::proto::{
     WriteRequest, WriteResponse,
 };
 use crate::protocol::{failure, retry_from_start};
+use crate::push;
 use crate::push::report::{self, NodePlan, NodeReport};
-use crate::push::{self, Event, Sent};
+use crate::runtime::{Event, Sent};
 use crate::session::{Binary, Settings};
 use crate::transport;
 

@@ -1,8 +1,185 @@
-//! Container runtimes of nodes.
+//! The container runtimes of nodes, behind one interface: [`NodeRuntime`].
+//!
+//! [`Access::work_on`] chooses the implementation: [`containerd`] with the agent, containerd with the node's own `ctr`, or Docker
+//! and CRI-O ([`engine`]) with the node's own programs. [`transfer`] carries blobs. Uses [`crate::images`], [`crate::agent`],
+//! [`crate::session`] and what these use; nothing here knows of pushes to several nodes, of reports or of the command line.
 
-pub(crate) mod connection_pool;
+mod access;
+mod containerd;
 pub mod ctr;
 pub mod engine;
-pub mod rate;
+mod error;
+mod event;
+mod facts;
+mod pieces;
+mod retry;
 pub(crate) mod script;
 pub(crate) mod transfer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use vcstore::{Digest, Image, Store};
+
+use crate::images::inventory::Inventory;
+use crate::images::plan::{self, Plan};
+use crate::images::push_label::{PushedImage, Time};
+use crate::images::unpacked_size::UnpackedSizes;
+use crate::protocol::proto::{Container, RemoveResponse};
+pub use access::UseHelper;
+pub(crate) use access::{Access, check_supported};
+pub use error::{Error, RetryHint};
+pub(crate) use event::OnEvent;
+pub use event::{Event, Via};
+pub(crate) use retry::{pause, until_cancelled, with_retries};
+pub use transfer::{Rate, Sent};
+
+/// How often work is decided anew because the node changed meanwhile.
+pub(crate) const ATTEMPTS: usize = 3;
+
+/// A container runtime on one node. Each method asks the node anew.
+#[tonic::async_trait(?Send)]
+pub(crate) trait NodeRuntime {
+    /// For a push: what the node has of `images`.
+    async fn inspect<'s>(&'s self, images: &[Image]) -> Result<Box<dyn ImageTarget + 's>, Error>;
+
+    /// For a status: what the node has of `images`, what was pushed to it, and what runs there.
+    async fn survey(&self, images: &[Image]) -> Result<Survey, Error>;
+
+    /// For a removal: what was pushed to the node, and its containers.
+    async fn pushed<'s>(&'s self) -> Result<Box<dyn PushedImages + 's>, Error>;
+}
+
+/// A node as [`NodeRuntime::inspect`] found it, ready to take images in.
+#[tonic::async_trait(?Send)]
+pub(crate) trait ImageTarget {
+    /// By which way images come there.
+    fn via(&self) -> Via;
+
+    /// What the node has.
+    fn inventory(&self) -> &Inventory;
+
+    /// The layers of `images` that the node has yet to unpack.
+    fn layers_to_unpack(&self, images: &[Image]) -> BTreeSet<Digest> {
+        plan::layers_to_unpack(images, self.inventory())
+    }
+
+    /// What of `images` has to go to the node.
+    fn plan(&self, images: &[Image], unpacked_sizes: &UnpackedSizes) -> Result<Plan, plan::Error> {
+        plan::plan(images, self.inventory(), unpacked_sizes)
+    }
+
+    /// Sends what the plan says, and has the images finished and checked.
+    async fn load(&self, load: &Load<'_>) -> Result<Loaded, Error>;
+
+    /// Notes a push that began `at` this time on those of `images` that were there before it. Only a runtime that has images whole
+    /// needs this: with the others, a note that is missing is part of the plan.
+    async fn note(&self, _images: &[Image], _at: Time) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// What is loaded into a node's runtime.
+pub(crate) struct Load<'a> {
+    /// Where the blobs are.
+    pub(crate) store: &'a Store,
+    pub(crate) plan: &'a Plan,
+    /// When the push began.
+    pub(crate) at: Time,
+    /// Counts what has gone.
+    pub(crate) sent: &'a Arc<Sent>,
+    pub(crate) on_event: OnEvent<'a>,
+}
+
+impl Load<'_> {
+    /// Tells that blobs begin to move.
+    fn begin(&self) {
+        let (blobs, bytes) = (self.plan.sends().count(), self.plan.bytes_to_send());
+        (self.on_event)(Event::Sending { blobs, bytes, total: self.plan.total_bytes, sent: self.sent });
+    }
+}
+
+/// How loading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loaded {
+    /// Every image is whole on the node.
+    Whole,
+    /// Something that the plan counts on has gone: plan anew.
+    NodeChanged,
+}
+
+/// What a status needs of a node.
+pub(crate) struct Survey {
+    /// By which way the node was asked.
+    pub(crate) via: Via,
+    pub(crate) inventory: Inventory,
+    /// Where the runtime knows images only as a whole: the ids of those that it has, by name. The inventory tells nothing then.
+    pub(crate) whole_images: Option<BTreeMap<String, String>>,
+    /// Every image that was pushed to the node.
+    pub(crate) pushed: Vec<PushedImage>,
+    /// The node's containers, where it is known which of them run.
+    pub(crate) containers: Option<Vec<Container>>,
+}
+
+/// What was pushed to a node, as [`NodeRuntime::pushed`] found it, ready for a removal.
+#[tonic::async_trait(?Send)]
+pub(crate) trait PushedImages {
+    /// By which way images are removed there.
+    fn via(&self) -> Via;
+
+    /// Every name of what was pushed.
+    fn records(&self) -> Vec<PushedRecord>;
+
+    /// Every container.
+    fn containers(&self) -> &[Container];
+
+    /// Whether a container that has ended keeps its image, whatever the cluster says of its pod.
+    fn ended_containers_keep(&self) -> bool {
+        false
+    }
+
+    /// Why the image of `records` stays although they are to go, if it does: `going` are all names that go.
+    fn kept_by(&self, _going: &[String], _records: &[String]) -> Option<String> {
+        None
+    }
+
+    /// Removes these names and what they alone keep, or says what that would come to. Nothing when something has changed by
+    /// which it was decided.
+    async fn remove(&self, names: &[String], removal: Removal) -> Result<Option<RemoveResponse>, Error>;
+}
+
+/// How images are removed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Removal {
+    /// Nothing is changed.
+    pub(crate) dry_run: bool,
+    /// Containers that have ended keep no images.
+    pub(crate) running_only: bool,
+}
+
+/// A name on a node of what was pushed there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PushedRecord {
+    /// The name.
+    pub(crate) name: String,
+    /// The name it was pushed by.
+    pub(crate) pushed: String,
+    /// What it stands for.
+    pub(crate) target: Option<Digest>,
+    /// The digest of the image's configuration, where it is known.
+    pub(crate) config: String,
+    /// The chain id of its layers, where it is known.
+    pub(crate) chain: String,
+}
+
+impl From<&PushedImage> for PushedRecord {
+    fn from(image: &PushedImage) -> Self {
+        Self {
+            name: image.name.clone(),
+            pushed: image.pushed.name.clone(),
+            target: image.target,
+            config: image.config.clone(),
+            chain: image.chain.clone(),
+        }
+    }
+}

@@ -1,8 +1,11 @@
-//! A script on a node and what it answers, for nodes where no helper runs.
+//! A script on a node and what it answers, for nodes where no helper runs. Uses a transport, and of the session its check of the
+//! machine that answers.
 
 use std::time::Duration;
 
+use miette::Diagnostic;
 use prost::bytes::Bytes;
+use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -10,9 +13,61 @@ use vcremote::script::line_before;
 
 use crate::nodes::Machine;
 use crate::protocol::MARK;
-use crate::runtime::ctr::Error;
-use crate::session::check_machine;
+use crate::session::{self, check_machine};
 use crate::transport::{self, Running, Transport};
+
+/// Why a script on a node failed.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Transport(#[from] transport::Error),
+    /// The login user cannot become root.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Session(#[from] session::Error),
+    /// The script ended with a failure.
+    #[error("working through the node's own programs: {error}")]
+    #[diagnostic(help(
+        "`ctr version` must work on the node, or `docker version` or `skopeo --version` where it has no containerd, for \
+         root or by `sudo -n`; name containerd's socket with --containerd-address if it is elsewhere"
+    ))]
+    Failed {
+        /// What it said before.
+        said: Vec<String>,
+        /// How it ended.
+        error: transport::Error,
+    },
+    /// The script ended early, without a word.
+    #[error("the shell of {destination} ended before its work was done")]
+    #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
+    Cut {
+        /// Where.
+        destination: String,
+    },
+    /// The script does not end.
+    #[error("{destination} does not answer in time")]
+    #[diagnostic(help(
+        "see on the node whether its runtime answers (`ctr version`, `docker version`), then push again"
+    ))]
+    Slow {
+        /// Where.
+        destination: String,
+    },
+    /// The answers are none.
+    #[error("the node's programs answer in a way that is not understood")]
+    #[diagnostic(help(
+        "push with the helper (--helper auto) where the node has containerd, or report what `ctr content ls`, `docker image \
+         ls` or `podman image ls` prints there"
+    ))]
+    Answers,
+    /// A blob of the store cannot be read.
+    #[error("reading the images from the store")]
+    #[diagnostic(help("build or import the image again (`vcbuild images`), then push"))]
+    Store(#[source] std::io::Error),
+}
 
 /// How much a script may answer, in bytes: a node with ten thousand blobs says less.
 const ANSWER: u64 = 32 << 20;
@@ -91,13 +146,13 @@ pub(crate) async fn run(
             let _ = ending.await;
             Ok(said)
         }
-        Some(last) if last.words == "no-sudo" => Err(crate::session::Error::NoSudo.into()),
+        Some(last) if last.words == "no-sudo" => Err(session::Error::NoSudo.into()),
         Some(ScriptReply { words, .. }) if words.starts_with("no-root") => {
-            Err(crate::session::Error::Sudo { said: words.trim_start_matches("no-root").trim().to_owned() }.into())
+            Err(session::Error::Sudo { said: words.trim_start_matches("no-root").trim().to_owned() }.into())
         }
         _ => match ending.await {
             Err(error @ transport::Error::Command { .. }) => {
-                Err(Error::Script { said: said.iter().map(|said| said.words.clone()).collect(), error })
+                Err(Error::Failed { said: said.iter().map(|said| said.words.clone()).collect(), error })
             }
             // What ended was no command, but the way to it.
             Err(error) => Err(error.into()),
@@ -143,9 +198,8 @@ mod tests {
 
     use futures::future::BoxFuture;
 
-    use super::{ScriptReply, run};
+    use super::{Error, ScriptReply, run};
     use crate::nodes::Machine;
-    use crate::runtime::ctr::Error;
     use crate::transport::{self, Local, Running, Transport};
 
     const SOON: Duration = Duration::from_secs(30);
@@ -197,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn a_script_that_fails_is_told_with_its_words() {
         let error = run(&Local, "say one; echo why >&2; exit 7", None, SOON).await.expect_err("it fails");
-        let Error::Script { said, error } = error else { panic!("{error:?}") };
+        let Error::Failed { said, error } = error else { panic!("{error:?}") };
         assert_eq!(
             (said, error.to_string()),
             (vec!["one".into()], "the command on this machine ended with 7: why".into())

@@ -9,14 +9,12 @@ use vcstore::{Blob, Store, TarWriter};
 
 use crate::images::desired_image::DesiredImage;
 use crate::images::plan::Plan;
+use crate::runtime::pieces::{Length, Pieces};
 use crate::runtime::script::Piece;
 use crate::runtime::transfer::Sent;
 
 /// What containerd calls an image by, on its descriptor in an index.
 const NAME: &str = "io.containerd.image.name";
-
-/// Bytes that are handed on at once.
-const PIECE: usize = 256 << 10;
 
 /// What is fed for a plan: the blobs that are sent, and the images that need something.
 #[derive(Debug, Clone)]
@@ -87,57 +85,6 @@ impl Archive {
         tar.file("index.json", self.index.len() as u64, self.index.as_slice())?;
         tar.finish()?;
         Ok(())
-    }
-}
-
-/// Counts what is written.
-pub(crate) struct Length(pub(crate) u64);
-
-impl Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Hands on what is written, in pieces.
-pub(crate) struct Pieces<'a> {
-    pieces: &'a mpsc::Sender<Piece>,
-    /// Waits until so many bytes may go.
-    wait: &'a dyn Fn(usize),
-    buffer: Vec<u8>,
-}
-
-impl<'a> Pieces<'a> {
-    /// Nothing yet; `wait` is asked before so many bytes go.
-    pub(crate) fn new(pieces: &'a mpsc::Sender<Piece>, wait: &'a dyn Fn(usize)) -> Self {
-        Self { pieces, wait, buffer: Vec::with_capacity(PIECE) }
-    }
-
-    /// Says that what came so far is nothing.
-    pub(crate) fn break_off(self) {
-        // A node that is gone needs not be told.
-        let _ = self.pieces.blocking_send(None);
-    }
-}
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        (self.wait)(self.buffer.len());
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        self.pieces.blocking_send(Some(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 

@@ -8,8 +8,9 @@ use crate::agent::SOCKETS;
 use crate::agent::gc_refs::{self, GcRefs};
 use crate::agent::removal_plan::Named;
 use crate::images::desired_image::DesiredImage;
-use crate::images::inventory::{Disk, Inventory, Present, Record};
+use crate::images::inventory::{Inventory, Present, Record};
 use crate::images::push_label::{PushLabel, PushedImage};
+use crate::runtime::facts::{architecture, disk};
 use crate::runtime::script::ScriptReply;
 use crate::session::Settings;
 
@@ -166,26 +167,6 @@ fn snapshotter(plugins: &[String]) -> String {
     if plugins.iter().any(works) { "overlayfs".into() } else { "native".into() }
 }
 
-/// A path, then `df`'s lines for its bytes (in units of 1024) and for its inodes.
-pub(crate) fn disk(lines: &[String]) -> Option<Disk> {
-    let [path, bytes, inodes] = lines else { return None };
-    let free = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
-    let free_bytes = free(bytes)?.parse::<u64>().ok()?.saturating_mul(1024);
-    let total: u64 = inodes.split_whitespace().nth(1).and_then(|total| total.parse().ok()).unwrap_or(0);
-    let free_inodes = if total == 0 { u64::MAX } else { free(inodes)?.parse().ok()? };
-    Some(Disk { path: path.clone(), free_bytes, free_inodes })
-}
-
-/// A machine of `uname -m` as OCI (and Go) names it.
-pub(crate) fn architecture(machine: &str) -> &str {
-    match machine {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "loongarch64" => "loong64",
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,16 +205,6 @@ mod tests {
     fn sizes_are_read_as_ctr_rounds_them() {
         let read = ["163B", "30.72kB", "1.001MB", "12.5GB", "-", "x", "5parsecs"].map(size);
         assert_eq!(read, [Some(163), Some(30_720), Some(1_001_000), Some(12_500_000_000), None, None, None]);
-    }
-
-    #[test]
-    fn free_space_is_read_from_df() {
-        let lines = ["/var", "/dev/vda1 1000 400 600 40% /", "/dev/vda1 64000 1000 63000 2% /"].map(str::to_owned);
-        let found = disk(&lines).expect("a disk");
-        assert_eq!((found.free_bytes, found.free_inodes), (600 * 1024, 63000));
-        let without = ["/var", "x 1000 400 600 40% /", "x 0 0 0 - /"].map(str::to_owned);
-        assert_eq!(disk(&without).expect("a disk").free_inodes, u64::MAX);
-        assert_eq!(disk(&[]), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ANSWER_WITHIN, Ctr, Error, PINNED, containers, probe};
+use super::{ANSWER_WITHIN, CtrNode, Error, PINNED, containers, probe};
 use crate::agent::removal_plan::{Going, Named, choose};
 use crate::protocol::proto::{Container, RemoveResponse};
 use crate::runtime::script;
@@ -13,37 +13,39 @@ const COLLECTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(180
 
 /// The node's containers at one moment: what is decided by them is done only while they are the same.
 #[derive(Debug)]
-pub(crate) struct Containers {
+pub(super) struct Containers {
     /// All of them.
-    pub(crate) all: Vec<Container>,
+    pub(super) all: Vec<Container>,
     /// Their ids, with those of sandboxes, as the node sorts them.
     ids: String,
 }
 
-impl Ctr<'_> {
+impl CtrNode<'_> {
     /// Asks for the containers.
-    pub(crate) async fn containers(&self) -> Result<Containers, Error> {
+    pub(super) async fn containers(&self) -> Result<Containers, Error> {
         let script = format!("x=\"$as {}\"\n{IDS}; say \"ids $(ids)\"\n{}", self.call, containers::SCRIPT);
         let said = script::run(self.transport, &script, None, ANSWER_WITHIN).await?;
-        let ids = said.iter().find_map(|said| said.words.strip_prefix("ids ")).ok_or(Error::Answers)?.to_owned();
-        let all = containers::read(&said, &self.graph).ok_or(Error::Answers)?;
+        let ids =
+            said.iter().find_map(|said| said.words.strip_prefix("ids ")).ok_or(script::Error::Answers)?.to_owned();
+        let all = containers::read(&said, &self.graph).ok_or(script::Error::Answers)?;
         Ok(Containers { all, ids })
     }
 
     /// Removes these records and has garbage collected, or says what that would come to; nothing when something has changed
     /// that it was decided by. Containers that have ended keep images too unless `running_only` is said.
-    pub(crate) async fn remove(
+    pub(super) async fn remove(
         &self,
         names: &[String],
-        containers: Containers,
+        containers: &Containers,
         running_only: bool,
         dry_run: bool,
     ) -> Result<Option<RemoveResponse>, Error> {
-        let Containers { all: mut containers, ids } = containers;
+        let Containers { all, ids } = containers;
+        let mut containers = all.clone();
         let ended: Vec<String> = containers.iter().filter(|it| !it.running).map(|it| it.chain_id.clone()).collect();
         containers.retain(|container| container.running || !running_only);
         let going = choose(self.images.clone(), names, &containers, &ended, &self.graph);
-        let script = self.removal(&going, &ids, dry_run);
+        let script = self.removal(&going, ids, dry_run);
         let said = script::run(self.transport, &script, None, COLLECTED_WITHIN).await?;
         if said.iter().any(|said| said.words == "changed") {
             return Ok(None);
@@ -61,7 +63,7 @@ impl Ctr<'_> {
                 return Err(Error::Left { names, said: words.collect::<Vec<_>>().join("; ") });
             }
             // A lease or another namespace may keep what nothing here does.
-            let left = probe::graph(lines("content"), lines("snapshots"), &self.snapshotter);
+            let left = probe::graph(lines("content"), lines("snapshots"), &self.inventory.snapshotter);
             freed.blobs.retain(|digest| !left.has_blob(digest));
             freed.snapshots.retain(|name| !left.has_snapshot(name));
         }
@@ -79,7 +81,7 @@ impl Ctr<'_> {
     /// garbage collection.
     fn removal(&self, going: &Going, ids: &str, dry_run: bool) -> String {
         let mut lines = vec![format!("x=\"$as {}\"", self.call)];
-        let snapshotter = &self.snapshotter;
+        let snapshotter = &self.inventory.snapshotter;
         if !going.frees.snapshots.is_empty() {
             let snapshots: Vec<&str> = going.frees.snapshots.iter().map(String::as_str).collect();
             lines.push(format!("say usage; $x snapshots --snapshotter {snapshotter} usage -b {}", snapshots.join(" ")));

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use vcstore::{Blob, Decoder, Digest, Store, TarWriter};
 
 use crate::images::desired_image::DesiredImage;
-use crate::runtime::ctr::{Length, Pieces};
+use crate::runtime::pieces::{Length, Pieces};
 use crate::runtime::script::Piece;
 use crate::runtime::transfer::Sent;
 

@@ -59,7 +59,7 @@ pub(super) fn probe(wanted: &[DesiredImage]) -> String {
 }
 
 /// The script that asks for every image, every container, and what the layers take of what was pushed.
-pub(super) fn holding() -> String {
+pub(super) fn inventory_script() -> String {
     [
         find(),
         format!("{STATE}; say \"state $(state)\""),
@@ -74,7 +74,7 @@ pub(super) fn holding() -> String {
 }
 
 /// Reads the answers; nothing when they are not understood.
-pub(super) fn held(said: &[ScriptReply]) -> Option<EngineInventory> {
+pub(super) fn read_inventory(said: &[ScriptReply]) -> Option<EngineInventory> {
     let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
     let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
     let text = lines("images").join("\n");

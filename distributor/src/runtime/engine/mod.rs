@@ -4,31 +4,28 @@
 mod archive;
 mod docker;
 mod inventory;
+mod node;
 mod note;
 mod removal;
 mod storage;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use miette::Diagnostic;
 use thiserror::Error;
-use tokio::sync::mpsc;
-use vcstore::{Image, Platform, Store};
+use vcstore::{Digest, Image};
 
+use super::script::{self, run};
+use super::{ImageTarget, Load, Loaded, NodeRuntime, PushedImages, Survey, Via};
 use crate::images::desired_image::DesiredImage;
 use crate::images::inventory::Inventory;
-use crate::images::plan::Plan;
-use crate::images::push_label::{PushLabel, Time};
-use crate::push::{Event, Via};
-use crate::runtime::ctr::{self, architecture, disk};
-use crate::runtime::script::{ScriptReply, run};
-use crate::runtime::transfer::Sent;
+use crate::images::plan::{self, Plan};
+use crate::images::push_label::Time;
+use crate::images::unpacked_size::UnpackedSizes;
 use crate::transport::Transport;
-use archive::Archive;
-
-pub(crate) use removal::EngineStore;
+use node::EngineNode;
+use removal::EngineStore;
 
 /// How long a node may take to say what it has.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
@@ -52,7 +49,7 @@ pub enum Error {
     /// The script on the node failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Script(#[from] ctr::Error),
+    Script(#[from] script::Error),
     /// CRI-O, and nothing that fills its storage.
     #[error("its container runtime is CRI-O, and the node has neither skopeo nor podman to take images in")]
     #[diagnostic(help("install skopeo on the node (its package is called so on every distribution), then push again"))]
@@ -88,21 +85,6 @@ pub enum Error {
         /// The program's words.
         said: String,
     },
-}
-
-/// A node's engine, what it is and what it has.
-#[derive(Debug)]
-pub(crate) struct Node<'a> {
-    transport: &'a dyn Transport,
-    /// How the program is called there.
-    call: String,
-    tool: Tool,
-    /// What the node is; of blobs, what it needs not be sent.
-    pub(crate) inventory: Inventory,
-    /// What stands for each name, by configuration or target.
-    images: BTreeMap<String, String>,
-    /// The pushes that are noted there.
-    notes: Vec<PushLabel>,
 }
 
 /// The program that takes images in.
@@ -142,150 +124,65 @@ impl Engine {
 const FIND: &str = "for s in /run/crio/crio.sock /var/run/crio/crio.sock; do if $as test -S $s; then say cri-o; break; fi; done\n\
                     if command -v docker >/dev/null 2>&1 && $as docker version >/dev/null 2>&1; then say docker; fi";
 
-impl<'a> Node<'a> {
-    /// Asks the node what it has of `images`.
-    pub(crate) async fn probe(transport: &'a dyn Transport, engine: Engine, images: &[Image]) -> Result<Self, Error> {
-        let wanted = DesiredImage::on_any_platform(images);
-        let script = match engine {
-            Engine::Docker => docker::probe(&wanted),
-            Engine::CriO => storage::probe(&wanted),
-        };
-        let said = run(transport, &script, None, ANSWER_WITHIN).await?;
-        let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
-        if word("no-tool").is_some() {
-            return Err(Error::NoTool);
-        }
-        if let Some(said) = word("no-docker") {
-            return Err(Error::NoDocker { said: said.to_owned() });
-        }
-        let answers = ctr::Error::Answers;
-        let (Some(call), Some(machine)) = (word("call "), word("machine ")) else { return Err(answers.into()) };
-        let tool = match engine {
-            Engine::Docker => Tool::Docker { zstd: word("version ").is_some_and(docker::reads_zstd) },
-            Engine::CriO if call.ends_with("podman") => Tool::Podman,
-            Engine::CriO => Tool::Skopeo,
-        };
-        let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
-        let blobs = if tool == Tool::Skopeo { storage::layers(lines("layers"), &wanted) } else { BTreeMap::new() };
-        let inventory = Inventory {
-            platform: Platform::linux(architecture(machine)),
-            snapshotter: String::new(),
-            disk: disk(lines("disk")),
-            snapshot_disk: None,
-            blobs,
-            partial: BTreeMap::new(),
-            snapshots: std::collections::BTreeSet::new(),
-            records: BTreeMap::new(),
-        };
-        let call = call.to_owned();
-        let names = match engine {
-            Engine::Docker => lines("names").to_vec(),
-            Engine::CriO => storage::names(lines("names")),
-        };
-        let notes = names.iter().filter_map(|name| note::read(name)).collect();
-        Ok(Self { transport, call, tool, inventory, images: named(&said), notes })
+/// Docker or CRI-O on a node.
+pub(super) struct EngineRuntime<'a> {
+    pub(super) transport: &'a dyn Transport,
+    pub(super) engine: Engine,
+}
+
+#[tonic::async_trait(?Send)]
+impl NodeRuntime for EngineRuntime<'_> {
+    async fn inspect<'s>(&'s self, images: &[Image]) -> Result<Box<dyn ImageTarget + 's>, super::Error> {
+        Ok(Box::new(EngineNode::probe(self.transport, self.engine, images).await?))
     }
 
-    /// By which way images come there.
-    pub(crate) fn via(&self) -> Via {
-        match self.tool {
-            Tool::Docker { .. } => Via::Docker,
-            Tool::Skopeo => Via::Skopeo,
-            Tool::Podman => Via::Podman,
-        }
+    async fn survey(&self, images: &[Image]) -> Result<Survey, super::Error> {
+        let node = EngineNode::probe(self.transport, self.engine, images).await?;
+        plan::check_platform(images, &node.inventory.platform)?;
+        let held = EngineStore::ask(self.transport, self.engine).await?.inventory;
+        let wanted = images.iter().filter_map(|image| DesiredImage::new(image, &node.inventory.platform));
+        let id = |wanted: DesiredImage| Some((wanted.name().to_owned(), node.id(&wanted)?.to_owned()));
+        Ok(Survey {
+            via: node.tool_via(),
+            whole_images: Some(wanted.filter_map(id).collect()),
+            pushed: held.pushes(),
+            containers: held.running(),
+            inventory: node.inventory,
+        })
     }
 
-    /// Whether an image is there by every name that the engine can give it.
-    pub(crate) fn has(&self, wanted: &DesiredImage) -> bool {
-        self.tool.names(wanted).all(|name| self.images.get(name).is_some_and(|found| is(wanted, found)))
+    async fn pushed<'s>(&'s self) -> Result<Box<dyn PushedImages + 's>, super::Error> {
+        Ok(Box::new(EngineStore::ask(self.transport, self.engine).await?))
+    }
+}
+
+#[tonic::async_trait(?Send)]
+impl ImageTarget for EngineNode<'_> {
+    fn via(&self) -> Via {
+        self.tool_via()
     }
 
-    /// By which id an image is there.
-    pub(crate) fn id(&self, wanted: &DesiredImage) -> Option<&str> {
-        self.images.get(wanted.name()).filter(|_| self.has(wanted)).map(String::as_str)
+    fn inventory(&self) -> &Inventory {
+        &self.inventory
     }
 
-    /// Sends what the plan of a push says that began `at` this time, and has it taken in.
-    pub(crate) async fn load(
-        &self,
-        store: &Store,
-        plan: &Plan,
-        at: Time,
-        sent: &Arc<Sent>,
-        on_event: &(dyn Fn(Event<'_>) + Sync),
-    ) -> Result<(), Error> {
-        let open: Vec<&DesiredImage> =
-            plan.images.iter().map(|image| &image.wanted).filter(|wanted| !self.has(wanted)).collect();
-        let archive = self.archive(store, plan, &open).await?;
-        let length = archive.length().map_err(ctr::Error::Store)?;
-        let script = match self.tool {
-            Tool::Docker { .. } => docker::load(&self.call, length, &open, at),
-            Tool::Skopeo => storage::copy(&self.call, length, &open, at),
-            Tool::Podman => storage::pull(&self.call, length, &open, at),
-        };
-        let (pieces, input) = mpsc::channel(2);
-        let (store, counted) = (store.clone(), Arc::clone(sent));
-        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &pieces, &counted));
-        let said = run(self.transport, &script, Some(input), LOADED_WITHIN).await;
-        let fed = feeding.await.map_err(|error| ctr::Error::Store(std::io::Error::other(error)))?;
-        let said = match (said, fed) {
-            // What could not be read here is why the rest failed, unless the node stopped listening first.
-            (Err(_), Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                return Err(ctr::Error::Store(error).into());
-            }
-            (said, _) => said?,
-        };
-        let there = named(&said);
-        let lacks = |wanted: &&&DesiredImage| {
-            !self.tool.names(wanted).all(|name| there.get(name).is_some_and(|found| is(wanted, found)))
-        };
-        let names: Vec<String> = open.iter().filter(lacks).map(|wanted| wanted.name().to_owned()).collect();
-        if !names.is_empty() {
-            let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
-            return Err(Error::Incomplete { names, said: words.collect::<Vec<_>>().join("; ") });
-        }
-        warn_of_unnoted(&said);
-        for wanted in open {
-            on_event(Event::Finished {
-                image: wanted.name(),
-                unpacked: u32::try_from(wanted.layers.len()).unwrap_or(u32::MAX),
-            });
-        }
-        Ok(())
+    fn layers_to_unpack(&self, images: &[Image]) -> BTreeSet<Digest> {
+        let has = |wanted: &DesiredImage| self.has(wanted);
+        let lacking: Vec<Image> = plan::lacking(images, &self.inventory.platform, has).cloned().collect();
+        plan::layers_to_unpack(&lacking, &self.inventory)
     }
 
-    /// Notes a push that began `at` this time on the images that are there already, as far as nothing notes it.
-    pub(crate) async fn note(&self, images: &[Image], at: Time) -> Result<(), Error> {
-        let wanted = images.iter().filter_map(|image| DesiredImage::new(image, &self.inventory.platform));
-        let is_noted = |wanted: &DesiredImage| {
-            self.notes.iter().any(|note| note.name == wanted.name() && note.digest == wanted.target.blob.digest)
-        };
-        let unnoted: Vec<DesiredImage> = wanted.filter(|wanted| self.has(wanted) && !is_noted(wanted)).collect();
-        if unnoted.is_empty() {
-            return Ok(());
-        }
-        let noting = |wanted: &DesiredImage| match self.tool {
-            Tool::Docker { .. } => docker::note(wanted, at),
-            Tool::Skopeo | Tool::Podman => storage::note(self.tool, wanted, at),
-        };
-        let script = [format!("x=\"$as {}\"", self.call)].into_iter().chain(unnoted.iter().map(noting));
-        let said = run(self.transport, &script.collect::<Vec<_>>().join("\n"), None, ANSWER_WITHIN).await?;
-        warn_of_unnoted(&said);
-        Ok(())
+    fn plan(&self, images: &[Image], unpacked_sizes: &UnpackedSizes) -> Result<Plan, plan::Error> {
+        plan::for_engine(images, &self.inventory, |wanted| self.has(wanted), unpacked_sizes)
     }
 
-    async fn archive(&self, store: &Store, plan: &Plan, open: &[&DesiredImage]) -> Result<Archive, Error> {
-        let (store, tool) = (store.clone(), self.tool);
-        let (open, sends) =
-            (open.iter().map(|&wanted| wanted.clone()).collect::<Vec<_>>(), plan.sends().map(|it| it.blob).collect());
-        // Layers may have to be read once for their length.
-        let making = tokio::task::spawn_blocking(move || match tool {
-            Tool::Docker { zstd: false } => Archive::for_old_docker(&store, &open),
-            Tool::Docker { zstd: true } => Ok(Archive::whole(&open, sends)),
-            Tool::Skopeo | Tool::Podman => Ok(Archive::layout(&open, sends)),
-        });
-        let made = making.await.map_err(std::io::Error::other).flatten();
-        made.map_err(|error| ctr::Error::Store(error).into())
+    async fn load(&self, load: &Load<'_>) -> Result<Loaded, super::Error> {
+        self.load_images(load).await?;
+        Ok(Loaded::Whole)
+    }
+
+    async fn note(&self, images: &[Image], at: Time) -> Result<(), super::Error> {
+        Ok(self.note_push(images, at).await?)
     }
 }
 
@@ -294,25 +191,6 @@ impl Tool {
     fn names(self, wanted: &DesiredImage) -> impl Iterator<Item = &String> {
         wanted.names.iter().take(if matches!(self, Self::Docker { .. }) { 1 } else { usize::MAX })
     }
-}
-
-/// Whether what stands for a name is this image: Docker and CRI-O name images by their configuration, Docker with
-/// containerd's store by what their names point at.
-fn is(wanted: &DesiredImage, found: &str) -> bool {
-    found == wanted.config.to_string() || found == wanted.target.blob.digest.to_string()
-}
-
-/// What could not be noted is there all the same.
-fn warn_of_unnoted(said: &[ScriptReply]) {
-    for name in said.iter().filter_map(|said| said.words.strip_prefix("unnoted ")) {
-        tracing::warn!("it could not be noted on the node that {name} was pushed; vcdist prune will not know it");
-    }
-}
-
-/// `image NAME DIGEST`, as scripts say it.
-fn named(said: &[ScriptReply]) -> BTreeMap<String, String> {
-    let pairs = said.iter().filter_map(|said| said.words.strip_prefix("image ")?.split_once(' '));
-    pairs.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect()
 }
 
 /// What sets `c` to the first of these programs that is there. Shells differ in what they say of paths.
@@ -332,7 +210,7 @@ fn quoted(name: &str) -> String {
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
     let said = crate::runtime::script::said(bytes);
-    for holding in [docker::held(&said), storage::held(&said)].into_iter().flatten() {
-        let _ = (holding.pushes(), holding.running());
+    for inventory in [docker::read_inventory(&said), storage::read_inventory(&said)].into_iter().flatten() {
+        let _ = (inventory.pushes(), inventory.running());
     }
 }

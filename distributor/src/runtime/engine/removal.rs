@@ -7,11 +7,9 @@ use super::inventory::{EngineImage, EngineInventory};
 use super::{ANSWER_WITHIN, Engine, Error, docker, note, quoted, storage};
 use crate::images::desired_image::by_digest;
 use crate::images::push_label::PushLabel;
-use crate::protocol::proto::RemoveResponse;
-use crate::prune::Record;
-use crate::push::Via;
-use crate::runtime::ctr;
-use crate::runtime::script::{END, run};
+use crate::protocol::proto::{Container, RemoveResponse};
+use crate::runtime::script::{self, END, run};
+use crate::runtime::{PushedImages, PushedRecord, Removal, Via};
 use crate::transport::Transport;
 
 /// How long a removal may take in all.
@@ -19,19 +17,19 @@ const REMOVED_WITHIN: std::time::Duration = std::time::Duration::from_secs(1800)
 
 /// A node's engine, and what it holds.
 #[derive(Debug)]
-pub(crate) struct EngineStore<'a> {
+pub(super) struct EngineStore<'a> {
     transport: &'a dyn Transport,
     engine: Engine,
-    pub(crate) via: Via,
-    pub(crate) holding: EngineInventory,
+    pub(super) via: Via,
+    pub(super) inventory: EngineInventory,
 }
 
 impl<'a> EngineStore<'a> {
     /// Asks the node what it holds.
-    pub(crate) async fn ask(transport: &'a dyn Transport, engine: Engine) -> Result<Self, Error> {
+    pub(super) async fn ask(transport: &'a dyn Transport, engine: Engine) -> Result<Self, Error> {
         let script = match engine {
-            Engine::Docker => docker::holding(),
-            Engine::CriO => storage::holding(),
+            Engine::Docker => docker::inventory_script(),
+            Engine::CriO => storage::inventory_script(),
         };
         let said = run(transport, &script, None, ANSWER_WITHIN).await?;
         let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
@@ -41,52 +39,24 @@ impl<'a> EngineStore<'a> {
         if let Some(said) = word("no-docker") {
             return Err(Error::NoDocker { said: said.to_owned() });
         }
-        let (holding, via) = match engine {
-            Engine::Docker => (docker::held(&said), Via::Docker),
+        let (inventory, via) = match engine {
+            Engine::Docker => (docker::read_inventory(&said), Via::Docker),
             Engine::CriO if word("call ").is_some_and(|call| call.ends_with("podman")) => {
-                (storage::held(&said), Via::Podman)
+                (storage::read_inventory(&said), Via::Podman)
             }
-            Engine::CriO => (storage::held(&said), Via::Skopeo),
+            Engine::CriO => (storage::read_inventory(&said), Via::Skopeo),
         };
-        Ok(Self { transport, engine, via, holding: holding.ok_or(ctr::Error::Answers)? })
-    }
-
-    /// The records of every push: the note itself, and the names that it tells as far as they lead to the same image.
-    pub(crate) fn records(&self) -> Vec<Record> {
-        let of = |image: &EngineImage| -> Vec<Record> {
-            let names = EngineInventory::notes(image).flat_map(|(note, PushLabel { name, digest, .. })| {
-                let told = [name.clone(), by_digest(&name, &digest), note.clone()];
-                let there = told.into_iter().filter(|name| image.names.contains(name));
-                there.map(move |record| Record {
-                    name: record,
-                    pushed: name.clone(),
-                    target: Some(digest),
-                    config: image.id.clone(),
-                    chain: String::new(),
-                })
-            });
-            // Where the same was pushed twice, two notes tell of its names.
-            let by_name: BTreeMap<String, Record> = names.map(|record| (record.name.clone(), record)).collect();
-            by_name.into_values().collect()
-        };
-        self.holding.images.iter().flat_map(of).collect()
-    }
-
-    /// The name that keeps an image there which goes by none of these: skopeo removes images with all their names.
-    pub(crate) fn kept_by(&self, going: &[String], records: &[String]) -> Option<String> {
-        let stays = |image: &&EngineImage| image.names.iter().any(|name| records.contains(name));
-        let image = self.holding.images.iter().find(stays).filter(|_| self.via == Via::Skopeo)?;
-        image.names.iter().find(|name| !going.contains(name)).map(|name| format!("the name {name}"))
+        Ok(Self { transport, engine, via, inventory: inventory.ok_or(script::Error::Answers)? })
     }
 
     /// Removes these names, and the images that have none left; or says what that would come to. Nothing when something has
     /// changed that it was decided by.
-    pub(crate) async fn remove(&self, names: &[String], dry_run: bool) -> Result<Option<RemoveResponse>, Error> {
+    async fn remove_names(&self, names: &[String], dry_run: bool) -> Result<Option<RemoveResponse>, Error> {
         let going: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let stays = |image: &&EngineImage| {
             image.names.is_empty() || image.names.iter().any(|name| !going.contains(name.as_str()))
         };
-        let mut left: Vec<&EngineImage> = self.holding.images.iter().filter(stays).collect();
+        let mut left: Vec<&EngineImage> = self.inventory.images.iter().filter(stays).collect();
         let after;
         if !dry_run && !going.is_empty() {
             let said = run(self.transport, &self.script(&going), None, REMOVED_WITHIN).await?;
@@ -94,7 +64,7 @@ impl<'a> EngineStore<'a> {
                 return Ok(None);
             }
             after = Self::ask(self.transport, self.engine).await?;
-            left = after.holding.images.iter().collect();
+            left = after.inventory.images.iter().collect();
             let names = left.iter().flat_map(|image| &image.names).filter(|name| going.contains(name.as_str()));
             let names: Vec<String> = names.cloned().collect();
             if !names.is_empty() {
@@ -103,7 +73,7 @@ impl<'a> EngineStore<'a> {
             }
         }
         let kept: BTreeSet<&String> = left.iter().flat_map(|image| image.layers.keys()).collect();
-        let layers = self.holding.images.iter().flat_map(|image| &image.layers);
+        let layers = self.inventory.images.iter().flat_map(|image| &image.layers);
         let freed: BTreeMap<&String, &u64> = layers.filter(|(layer, _)| !kept.contains(layer)).collect();
         Ok(Some(RemoveResponse {
             removed: names.to_vec(),
@@ -116,12 +86,12 @@ impl<'a> EngineStore<'a> {
     /// The script that removes names where all is as it was. The note goes last: what is broken off is ours still.
     fn script(&self, going: &BTreeSet<&str>) -> String {
         let mut lines = vec![
-            format!("x=\"$as {}\"; stop() {{ say changed; say {END}; exit 0; }}", self.holding.call),
-            self.holding.state_script.clone(),
-            format!("[ \"$(state)\" = {} ] || stop", quoted(&self.holding.state)),
+            format!("x=\"$as {}\"; stop() {{ say changed; say {END}; exit 0; }}", self.inventory.call),
+            self.inventory.state_script.clone(),
+            format!("[ \"$(state)\" = {} ] || stop", quoted(&self.inventory.state)),
             r#"try() { e=$("$@" 2>&1) || say "failed $(echo "$e" | tail -n 1)"; }"#.to_owned(),
         ];
-        for image in &self.holding.images {
+        for image in &self.inventory.images {
             let names = image.names.iter().filter(|name| going.contains(name.as_str()));
             let (notes, names): (Vec<&String>, Vec<&String>) = names.partition(|name| note::read(name).is_some());
             match self.via {
@@ -140,5 +110,57 @@ impl<'a> EngineStore<'a> {
             }
         }
         lines.join("\n")
+    }
+}
+
+#[tonic::async_trait(?Send)]
+impl PushedImages for EngineStore<'_> {
+    fn via(&self) -> Via {
+        self.via
+    }
+
+    /// The records of every push: the note itself, and the names that it tells as far as they lead to the same image.
+    fn records(&self) -> Vec<PushedRecord> {
+        let of = |image: &EngineImage| -> Vec<PushedRecord> {
+            let names = EngineInventory::notes(image).flat_map(|(note, PushLabel { name, digest, .. })| {
+                let told = [name.clone(), by_digest(&name, &digest), note.clone()];
+                let there = told.into_iter().filter(|name| image.names.contains(name));
+                there.map(move |record| PushedRecord {
+                    name: record,
+                    pushed: name.clone(),
+                    target: Some(digest),
+                    config: image.id.clone(),
+                    chain: String::new(),
+                })
+            });
+            // Where the same was pushed twice, two notes tell of its names.
+            let by_name: BTreeMap<String, PushedRecord> = names.map(|record| (record.name.clone(), record)).collect();
+            by_name.into_values().collect()
+        };
+        self.inventory.images.iter().flat_map(of).collect()
+    }
+
+    fn containers(&self) -> &[Container] {
+        &self.inventory.containers
+    }
+
+    /// The engines remove no image that a container was made from, whether it runs or has ended.
+    fn ended_containers_keep(&self) -> bool {
+        true
+    }
+
+    /// The name that keeps an image there which goes by none of these: skopeo removes images with all their names.
+    fn kept_by(&self, going: &[String], records: &[String]) -> Option<String> {
+        let stays = |image: &&EngineImage| image.names.iter().any(|name| records.contains(name));
+        let image = self.inventory.images.iter().find(stays).filter(|_| self.via == Via::Skopeo)?;
+        image.names.iter().find(|name| !going.contains(name)).map(|name| format!("the name {name}"))
+    }
+
+    async fn remove(
+        &self,
+        names: &[String],
+        removal: Removal,
+    ) -> Result<Option<RemoveResponse>, crate::runtime::Error> {
+        Ok(self.remove_names(names, removal.dry_run).await?)
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn note(tool: Tool, wanted: &DesiredImage, at: Time) -> String {
 
 /// The script that asks for every image, layer and container, of the storage's own lists. podman comes first here: skopeo takes
 /// images away with all their names.
-pub(super) fn holding() -> String {
+pub(super) fn inventory_script() -> String {
     let state = state();
     let list =
         |name: &str, files: &str| format!("say {name}; $as sh -c 'cat {files} 2>/dev/null' - \"$r\" \"$u\"; echo");
@@ -104,7 +104,7 @@ fn state() -> String {
 }
 
 /// Reads the answers; nothing when they are not understood.
-pub(super) fn held(said: &[ScriptReply]) -> Option<EngineInventory> {
+pub(super) fn read_inventory(said: &[ScriptReply]) -> Option<EngineInventory> {
     let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
     let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
     let layers: Vec<ListedLayer> = listed(lines("layers"))?;

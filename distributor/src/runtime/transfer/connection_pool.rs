@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
+use super::Sent;
 use crate::protocol::{CHUNK, WINDOW};
-use crate::push::Error;
-use crate::runtime::transfer::Sent;
+use crate::runtime::Error;
 use crate::session::{Binary, Session};
 use crate::transport::Transport;
 
@@ -34,7 +34,7 @@ const PAYS_FROM: Duration = Duration::from_secs(3);
 
 /// How many connections may go to each node, if nobody says otherwise. Nodes that are served at once share the link that
 /// several connections would fill.
-pub(crate) fn most(nodes_at_once: usize) -> usize {
+pub(crate) fn connections_per_node(nodes_at_once: usize) -> usize {
     (IN_ALL / nodes_at_once.max(1)).clamp(1, TO_ONE)
 }
 
@@ -145,7 +145,7 @@ impl OneByOne {
 mod tests {
     use std::time::Duration;
 
-    use super::{most, pay};
+    use super::{connections_per_node, pay};
 
     #[test]
     fn connections_pay_where_much_is_left_and_some_flows() {
@@ -158,6 +158,6 @@ mod tests {
 
     #[test]
     fn many_nodes_have_one_connection_each() {
-        assert_eq!([0, 1, 2, 3, 4, 7, 8, 9, 100].map(most), [4, 4, 4, 2, 2, 1, 1, 1, 1]);
+        assert_eq!([0, 1, 2, 3, 4, 7, 8, 9, 100].map(connections_per_node), [4, 4, 4, 2, 2, 1, 1, 1, 1]);
     }
 }

@@ -1,0 +1,109 @@
+//! The choice of a node's runtime.
+
+use tokio_util::sync::CancellationToken;
+
+use super::containerd::{self, Containerd};
+use super::ctr::Ctr;
+use super::engine::{Engine, EngineRuntime};
+use super::{Error, Event, NodeRuntime, OnEvent, RetryHint, until_cancelled};
+use crate::nodes::{Node, Runtime};
+use crate::session::{self, Binary, Session, Settings};
+use crate::transport::{self, Transport};
+
+/// Whether nodes run the helper.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+pub enum UseHelper {
+    /// Wherever it can run; where it cannot, the node's `ctr` does the work.
+    #[default]
+    Auto,
+    /// Nowhere: every node's `ctr` does the work.
+    Never,
+}
+
+/// How a node is worked on.
+#[derive(Clone, Copy)]
+pub(crate) struct Access<'a> {
+    pub(crate) transport: &'a dyn Transport,
+    /// The program that becomes the helper.
+    pub(crate) binary: &'a Binary,
+    /// How containerd is found.
+    pub(crate) settings: &'a Settings,
+    pub(crate) helper: UseHelper,
+    /// How many connections blobs may go over, the session's own among them.
+    pub(crate) connections: usize,
+    pub(crate) cancel: &'a CancellationToken,
+}
+
+impl Access<'_> {
+    /// Chooses the runtime of `node`, and does `work` on it:
+    ///
+    /// 1. Docker or CRI-O, where the API says that the kubelet uses it.
+    /// 2. containerd through `ctr`, where the helper is not wanted, or cannot run.
+    /// 3. containerd through the helper.
+    /// 4. Docker or CRI-O, where the helper finds no containerd, and the node has one of them.
+    ///
+    /// Work that is cancelled is dropped under way, which ends its connection, and the node puts itself in order.
+    pub(crate) async fn work_on<T>(
+        self,
+        node: &Node,
+        on_event: OnEvent<'_>,
+        mut work: impl AsyncFnMut(&dyn NodeRuntime) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Self { transport, binary, settings, cancel, .. } = self;
+        if let Some(engine) = declared_engine(node)? {
+            return until_cancelled(cancel, work(&EngineRuntime { transport, engine })).await;
+        }
+        let ctr = Ctr { transport, settings };
+        if self.helper == UseHelper::Never {
+            return until_cancelled(cancel, work(&ctr)).await;
+        }
+        let opening = async { Ok(Session::open(transport, binary, settings).await) };
+        let session = match until_cancelled(cancel, opening).await? {
+            Ok(session) => session,
+            Err(why) if why.means_no_helper() => {
+                on_event(Event::WithoutHelper { why: &why.to_string() });
+                return until_cancelled(cancel, work(&ctr)).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let containerd = Containerd { session: &session, transport, binary, connections: self.connections };
+        let result = until_cancelled(cancel, work(&containerd)).await;
+        if matches!(result, Err(Error::Interrupted)) {
+            // The helper gives its lease back anyway when it is left; asked for, it has done so before this ends.
+            if let Err(error) = containerd::release(&session.client()).await {
+                tracing::debug!("{}: {error}", node.name);
+            }
+        }
+        match (result, session.close().await) {
+            (Err(why @ Error::Helper { retry: RetryHint::OtherRuntime, .. }), _) => {
+                match until_cancelled(cancel, async { Ok(Engine::found(transport).await?) }).await? {
+                    Some(engine) => until_cancelled(cancel, work(&EngineRuntime { transport, engine })).await,
+                    None => Err(why),
+                }
+            }
+            // A connection that breaks is known here by its silence; ssh knows why.
+            (Err(Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
+            (result, Err(ended @ transport::Error::Command { .. })) if result.is_ok() => {
+                tracing::debug!("{}: {ended}", node.name);
+                result
+            }
+            (result, _) => result,
+        }
+    }
+}
+
+/// Checks that the runtime which the API names for a node is one that can be worked on.
+pub(crate) fn check_supported(node: &Node) -> Result<(), Error> {
+    declared_engine(node).map(drop)
+}
+
+/// What the API says that a node's kubelet uses in containerd's place; nothing where it says nothing.
+fn declared_engine(node: &Node) -> Result<Option<Engine>, Error> {
+    match &node.runtime {
+        Some(Runtime { name, version }) if name != "containerd" => {
+            let unknown = || Error::Runtime { name: name.clone(), version: version.clone() };
+            Engine::named(name).map(Some).ok_or_else(unknown)
+        }
+        _ => Ok(None),
+    }
+}

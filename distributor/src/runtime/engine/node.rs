@@ -1,0 +1,194 @@
+//! A node's engine as a push finds it: what it has, how images are loaded, and how a push is noted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use vcstore::{Image, Platform, Store};
+
+use super::archive::Archive;
+use super::{ANSWER_WITHIN, Engine, Error, LOADED_WITHIN, Tool, docker, note, storage};
+use crate::images::desired_image::DesiredImage;
+use crate::images::inventory::Inventory;
+use crate::images::plan::Plan;
+use crate::images::push_label::{PushLabel, Time};
+use crate::runtime::facts::{architecture, disk};
+use crate::runtime::script::{self, ScriptReply, run};
+use crate::runtime::{Event, Load, Via};
+use crate::transport::Transport;
+
+/// A node's engine, what it is and what it has.
+#[derive(Debug)]
+pub(super) struct EngineNode<'a> {
+    transport: &'a dyn Transport,
+    /// How the program is called there.
+    call: String,
+    tool: Tool,
+    /// What the node is; of blobs, what it needs not be sent.
+    pub(super) inventory: Inventory,
+    /// What stands for each name, by configuration or target.
+    images: BTreeMap<String, String>,
+    /// The pushes that are noted there.
+    notes: Vec<PushLabel>,
+}
+
+impl<'a> EngineNode<'a> {
+    /// Asks the node what it has of `images`.
+    pub(super) async fn probe(transport: &'a dyn Transport, engine: Engine, images: &[Image]) -> Result<Self, Error> {
+        let wanted = DesiredImage::on_any_platform(images);
+        let script = match engine {
+            Engine::Docker => docker::probe(&wanted),
+            Engine::CriO => storage::probe(&wanted),
+        };
+        let said = run(transport, &script, None, ANSWER_WITHIN).await?;
+        let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
+        if word("no-tool").is_some() {
+            return Err(Error::NoTool);
+        }
+        if let Some(said) = word("no-docker") {
+            return Err(Error::NoDocker { said: said.to_owned() });
+        }
+        let answers = script::Error::Answers;
+        let (Some(call), Some(machine)) = (word("call "), word("machine ")) else { return Err(answers.into()) };
+        let tool = match engine {
+            Engine::Docker => Tool::Docker { zstd: word("version ").is_some_and(docker::reads_zstd) },
+            Engine::CriO if call.ends_with("podman") => Tool::Podman,
+            Engine::CriO => Tool::Skopeo,
+        };
+        let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+        let blobs = if tool == Tool::Skopeo { storage::layers(lines("layers"), &wanted) } else { BTreeMap::new() };
+        let inventory = Inventory {
+            platform: Platform::linux(architecture(machine)),
+            snapshotter: String::new(),
+            disk: disk(lines("disk")),
+            snapshot_disk: None,
+            blobs,
+            partial: BTreeMap::new(),
+            snapshots: std::collections::BTreeSet::new(),
+            records: BTreeMap::new(),
+        };
+        let call = call.to_owned();
+        let names = match engine {
+            Engine::Docker => lines("names").to_vec(),
+            Engine::CriO => storage::names(lines("names")),
+        };
+        let notes = names.iter().filter_map(|name| note::read(name)).collect();
+        Ok(Self { transport, call, tool, inventory, images: named(&said), notes })
+    }
+
+    /// By which way images come there.
+    pub(super) fn tool_via(&self) -> Via {
+        match self.tool {
+            Tool::Docker { .. } => Via::Docker,
+            Tool::Skopeo => Via::Skopeo,
+            Tool::Podman => Via::Podman,
+        }
+    }
+
+    /// Whether an image is there by every name that the engine can give it.
+    pub(super) fn has(&self, wanted: &DesiredImage) -> bool {
+        self.tool.names(wanted).all(|name| self.images.get(name).is_some_and(|found| is(wanted, found)))
+    }
+
+    /// By which id an image is there.
+    pub(super) fn id(&self, wanted: &DesiredImage) -> Option<&str> {
+        self.images.get(wanted.name()).filter(|_| self.has(wanted)).map(String::as_str)
+    }
+
+    /// Sends what the plan of a push says that began `at` this time, and has it taken in.
+    pub(super) async fn load_images(&self, load: &Load<'_>) -> Result<(), Error> {
+        let &Load { store, plan, at, sent, on_event } = load;
+        load.begin();
+        let open: Vec<&DesiredImage> =
+            plan.images.iter().map(|image| &image.wanted).filter(|wanted| !self.has(wanted)).collect();
+        let archive = self.archive(store, plan, &open).await?;
+        let length = archive.length().map_err(script::Error::Store)?;
+        let script = match self.tool {
+            Tool::Docker { .. } => docker::load(&self.call, length, &open, at),
+            Tool::Skopeo => storage::copy(&self.call, length, &open, at),
+            Tool::Podman => storage::pull(&self.call, length, &open, at),
+        };
+        let (pieces, input) = mpsc::channel(2);
+        let (store, counted) = (store.clone(), Arc::clone(sent));
+        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &pieces, &counted));
+        let said = run(self.transport, &script, Some(input), LOADED_WITHIN).await;
+        let fed = feeding.await.map_err(|error| script::Error::Store(std::io::Error::other(error)))?;
+        let said = match (said, fed) {
+            // What could not be read here is why the rest failed, unless the node stopped listening first.
+            (Err(_), Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                return Err(script::Error::Store(error).into());
+            }
+            (said, _) => said?,
+        };
+        let there = named(&said);
+        let lacks = |wanted: &&&DesiredImage| {
+            !self.tool.names(wanted).all(|name| there.get(name).is_some_and(|found| is(wanted, found)))
+        };
+        let names: Vec<String> = open.iter().filter(lacks).map(|wanted| wanted.name().to_owned()).collect();
+        if !names.is_empty() {
+            let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
+            return Err(Error::Incomplete { names, said: words.collect::<Vec<_>>().join("; ") });
+        }
+        warn_of_unnoted(&said);
+        for wanted in open {
+            on_event(Event::Finished {
+                image: wanted.name(),
+                unpacked: u32::try_from(wanted.layers.len()).unwrap_or(u32::MAX),
+            });
+        }
+        Ok(())
+    }
+
+    /// Notes a push that began `at` this time on the images that are there already, as far as nothing notes it.
+    pub(super) async fn note_push(&self, images: &[Image], at: Time) -> Result<(), Error> {
+        let wanted = images.iter().filter_map(|image| DesiredImage::new(image, &self.inventory.platform));
+        let is_noted = |wanted: &DesiredImage| {
+            self.notes.iter().any(|note| note.name == wanted.name() && note.digest == wanted.target.blob.digest)
+        };
+        let unnoted: Vec<DesiredImage> = wanted.filter(|wanted| self.has(wanted) && !is_noted(wanted)).collect();
+        if unnoted.is_empty() {
+            return Ok(());
+        }
+        let noting = |wanted: &DesiredImage| match self.tool {
+            Tool::Docker { .. } => docker::note(wanted, at),
+            Tool::Skopeo | Tool::Podman => storage::note(self.tool, wanted, at),
+        };
+        let script = [format!("x=\"$as {}\"", self.call)].into_iter().chain(unnoted.iter().map(noting));
+        let said = run(self.transport, &script.collect::<Vec<_>>().join("\n"), None, ANSWER_WITHIN).await?;
+        warn_of_unnoted(&said);
+        Ok(())
+    }
+
+    async fn archive(&self, store: &Store, plan: &Plan, open: &[&DesiredImage]) -> Result<Archive, Error> {
+        let (store, tool) = (store.clone(), self.tool);
+        let (open, sends) =
+            (open.iter().map(|&wanted| wanted.clone()).collect::<Vec<_>>(), plan.sends().map(|it| it.blob).collect());
+        // Layers may have to be read once for their length.
+        let making = tokio::task::spawn_blocking(move || match tool {
+            Tool::Docker { zstd: false } => Archive::for_old_docker(&store, &open),
+            Tool::Docker { zstd: true } => Ok(Archive::whole(&open, sends)),
+            Tool::Skopeo | Tool::Podman => Ok(Archive::layout(&open, sends)),
+        });
+        let made = making.await.map_err(std::io::Error::other).flatten();
+        made.map_err(|error| script::Error::Store(error).into())
+    }
+}
+
+/// Whether what stands for a name is this image: Docker and CRI-O name images by their configuration, Docker with
+/// containerd's store by what their names point at.
+fn is(wanted: &DesiredImage, found: &str) -> bool {
+    found == wanted.config.to_string() || found == wanted.target.blob.digest.to_string()
+}
+
+/// What could not be noted is there all the same.
+fn warn_of_unnoted(said: &[ScriptReply]) {
+    for name in said.iter().filter_map(|said| said.words.strip_prefix("unnoted ")) {
+        tracing::warn!("it could not be noted on the node that {name} was pushed; vcdist prune will not know it");
+    }
+}
+
+/// `image NAME DIGEST`, as scripts say it.
+fn named(said: &[ScriptReply]) -> BTreeMap<String, String> {
+    let pairs = said.iter().filter_map(|said| said.words.strip_prefix("image ")?.split_once(' '));
+    pairs.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect()
+}

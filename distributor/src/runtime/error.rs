@@ -1,0 +1,211 @@
+//! Why work on a node failed, and whether trying again may help.
+
+use std::io;
+
+use camino::Utf8PathBuf;
+use miette::Diagnostic;
+use thiserror::Error;
+use vcstore::Digest;
+
+use super::{ATTEMPTS, ctr, engine, script};
+use crate::images::plan;
+use crate::protocol;
+use crate::session;
+use crate::transport;
+
+/// Why a push failed on a node.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Error {
+    /// The node's runtime is none that a push can serve.
+    #[error("its container runtime is {name} {version}, and images are pushed to containerd, Docker and CRI-O only")]
+    #[diagnostic(help("leave the node out (--exclude, --selector), or give it one of these"))]
+    Runtime {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+    },
+    /// No helper could be started.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Session(#[from] session::Error),
+    /// The node's `ctr` failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ctr(#[from] ctr::Error),
+    /// Docker or CRI-O failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Engine(#[from] engine::Error),
+    /// No plan.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Plan(plan::Error),
+    /// The helper says why.
+    #[error("{message}")]
+    #[diagnostic(help("{help}"))]
+    Helper {
+        /// In its words.
+        message: String,
+        /// What to do.
+        help: String,
+        /// Whether another attempt can succeed.
+        retry: RetryHint,
+    },
+    /// The connection to the helper failed.
+    #[error("speaking to the helper: {}", .0.message())]
+    #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
+    Connection(Box<tonic::Status>),
+    /// The node takes too long.
+    #[error("the node did not give {what} in time")]
+    #[diagnostic(help("see on the node whether containerd answers (`ctr version`), then push again"))]
+    Slow {
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// The node loses content as fast as it is counted.
+    #[error("the node lost blobs between inventory and lease, {ATTEMPTS} times over")]
+    #[diagnostic(help("something removes content there: see `journalctl -u containerd -u kubelet` on the node"))]
+    Unsteady,
+    /// The node changes as fast as it is asked.
+    #[error("what runs on the node, or its images, changed between question and removal, {times} times over")]
+    #[diagnostic(help("prune again when the node has come to rest: nothing was removed"))]
+    Changing {
+        /// How often it was asked.
+        times: usize,
+    },
+    /// The operator stopped it.
+    #[error("stopped before all was done")]
+    #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
+    Interrupted,
+    /// The store lacks something.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(Box<vcstore::Error>),
+    /// A blob of the store is bad.
+    #[error("reading blob {digest} of the store {store}")]
+    #[diagnostic(help(
+        "nothing of it stands on the node; build or import the image again (`vcbuild images`), then push"
+    ))]
+    Blob {
+        /// The blob.
+        digest: Digest,
+        /// The store.
+        store: Utf8PathBuf,
+        /// Why it cannot be sent.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that reads a blob failed.
+    #[error("reading a blob of the store")]
+    Reader(#[source] io::Error),
+}
+
+/// Whether what the helper could not do can succeed if it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryHint {
+    /// Not by itself.
+    No,
+    /// At once: the node had a part of the blob that was bad, and has dropped it.
+    FromStart,
+    /// A little later: its containerd was away.
+    Later,
+    /// In another way: there is no containerd, and may be another runtime.
+    OtherRuntime,
+}
+
+impl Error {
+    pub(crate) fn slow(what: &'static str) -> Self {
+        Self::Slow { what }
+    }
+
+    /// Why the way to the node failed, where that is what did.
+    fn of_the_way(&self) -> Option<&transport::Error> {
+        match self {
+            Self::Session(session::Error::Transport(error))
+            | Self::Ctr(ctr::Error::Script(script::Error::Transport(error)))
+            | Self::Engine(engine::Error::Script(script::Error::Transport(error))) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// What went wrong, in the words of the connection where it is one that broke: nothing is lost yet.
+    pub(super) fn transient_words(&self) -> String {
+        match self.of_the_way() {
+            Some(transport::Error::Lost { said, .. }) => said.clone(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Whether it may well be over in a moment: what was there and broke. A node that never answered (`reached` is false) is
+    /// more likely to have another name, or to be off.
+    pub(crate) fn is_transient(&self, reached: bool) -> bool {
+        match (self, self.of_the_way()) {
+            (Self::Connection(_), _) => true,
+            (Self::Helper { retry, .. }, _) => reached && *retry == RetryHint::Later,
+            // Who refuses is there, and its sshd may be on its way back.
+            (
+                _,
+                Some(transport::Error::Lost { .. } | transport::Error::Hangs { .. } | transport::Error::Refused { .. }),
+            ) => true,
+            (_, Some(transport::Error::Unreachable { .. })) => reached,
+            _ => false,
+        }
+    }
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        match protocol::details(&status) {
+            Some(details) => Self::Helper {
+                message: status.message().into(),
+                help: details.help,
+                retry: match status.code() {
+                    _ if details.retry_from_start => RetryHint::FromStart,
+                    _ if details.no_containerd => RetryHint::OtherRuntime,
+                    tonic::Code::Unavailable => RetryHint::Later,
+                    _ => RetryHint::No,
+                },
+            },
+            None => Self::Connection(Box::new(status)),
+        }
+    }
+}
+
+impl From<vcstore::Error> for Error {
+    fn from(error: vcstore::Error) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+impl From<plan::Error> for Error {
+    fn from(error: plan::Error) -> Self {
+        Self::Plan(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_broke_is_tried_again_and_what_was_never_there_is_not() {
+        let transport = |error| Error::from(session::Error::Transport(error));
+        let (host, said) = (|| "w1".to_owned(), || "words".to_owned());
+        let lost = transport(transport::Error::Lost { host: host(), said: said() });
+        let in_script = script::Error::Transport(transport::Error::Lost { host: host(), said: said() });
+        let of_engine = Error::from(engine::Error::Script(in_script));
+        let refused = transport(transport::Error::Refused { host: host(), said: said() });
+        let denied = transport(transport::Error::Denied { destination: host(), said: said() });
+        let away = Error::Helper { message: said(), help: said(), retry: RetryHint::Later };
+        let is_transient = |error: &Error| (error.is_transient(false), error.is_transient(true));
+        assert_eq!(is_transient(&lost), (true, true));
+        assert_eq!(is_transient(&of_engine), (true, true));
+        assert_eq!(is_transient(&refused), (true, true));
+        let silent = transport(transport::Error::Unreachable { host: host(), said: said() });
+        assert_eq!(is_transient(&silent), (false, true));
+        assert_eq!(is_transient(&away), (false, true));
+        assert_eq!(is_transient(&denied), (false, false));
+    }
+}

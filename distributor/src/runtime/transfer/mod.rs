@@ -1,0 +1,14 @@
+//! How blobs travel from the store to a node: counted, within the limits of rates, over one or several connections.
+//!
+//! Uses sessions, the protocol and the plan's types, and of the rest of [`crate::runtime`] its errors alone.
+
+mod connection_pool;
+mod rate;
+mod sent;
+mod stream;
+
+pub(crate) use connection_pool::{ConnectionPool, PoolTarget, connections_per_node};
+pub(crate) use rate::Limits;
+pub use rate::Rate;
+pub use sent::Sent;
+pub(crate) use stream::send_blob;
