@@ -1,11 +1,13 @@
-//! Distributes images to Kubernetes nodes over SSH, rolls the manifests out and verifies what runs.
+//! vcdist distributes images to Kubernetes nodes over SSH, rolls the manifests out and verifies what runs.
 //!
-//! A push goes [`nodes`] → [`session`] (over a [`transport`]) → [`images::inventory`] → [`images::plan`] → [`runtime`], and on the
-//! node's side [`agent`] answers it. Then [`rollout`] applies the manifests, and [`verify`] asks whether they hold.
+//! [`cli`] reads the command line. [`nodes`] finds the nodes, [`push`] serves them in parallel, [`runtime`] works on each node's
+//! container runtime over a [`transport`], and [`agent`] is what runs on a node. [`rollout`] applies the manifests, and [`verify`]
+//! checks them. Modules import each other in one direction only: `xtask/src/circles.rs` tests that.
 
 pub mod agent;
 pub mod cli;
 pub mod cluster;
+mod duration;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 pub mod images;

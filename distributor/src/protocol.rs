@@ -1,5 +1,5 @@
-//! The protocol between vcdist and its helper on a node: gRPC over the one byte stream that a transport gives.
-//! Both ends are the same program, so one module holds what they must agree on.
+//! The protocol between vcdist and its helper on a node: gRPC over the one byte stream of a transport. Both ends are the same
+//! program, so this module holds what they must agree on. Uses nothing of this crate.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Removes from the nodes the images that were pushed there and that nothing needs any more: no revision, no workload, no
-//! container, and that are not what was pushed last. What others brought is never touched.
+//! Removes images from nodes that a push brought and that nothing needs any more: no revision, no workload, no container, and
+//! that are not what was pushed last. Images that others brought are never touched. Uses [`crate::runtime`] and [`crate::rollout`].
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use vcstore::Digest;
 use vcterminal::{Exit, Table};
 
-use crate::images::desired_image::repository;
+use crate::images::image_name::repository;
 use crate::nodes::Node;
 use crate::protocol::proto::{Container, RemoveResponse};
 use crate::push::report::{self, NodeError};
@@ -329,7 +329,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::images::desired_image::by_digest;
+    use crate::images::image_name::by_digest;
 
     #[test]
     fn an_image_keeps_its_name_by_digest_as_long_as_one_of_its_tags_stays() {

@@ -1,4 +1,5 @@
-//! How images stand on the nodes: against what was pushed last, which the nodes themselves say, and against the store.
+//! The status of images on nodes: against what was pushed last, as the nodes' labels tell it, and against the store. Uses
+//! [`crate::runtime`], and the words of [`crate::push::report`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use vcstore::{Image, Platform};
 use vcterminal::{Exit, Table};
 
-use crate::images::desired_image::{DesiredImage, by_digest, repository};
+use crate::images::desired_image::DesiredImage;
+use crate::images::image_name::{by_digest, repository};
 use crate::images::inventory::Inventory;
 use crate::images::plan::{self, ImagePlan, State};
 use crate::images::push_label::{self, PushLabel, PushedImage};

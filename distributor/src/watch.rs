@@ -1,5 +1,6 @@
-//! A push that goes on: nodes that join later, become Ready, move or lose an image get what they lack. The API server says
-//! what becomes of nodes; all of them are looked at again from time to time, for it does not say everything.
+//! `push --watch`: nodes that join later, become Ready, move or lose an image get what they lack. The API server reports changes
+//! of nodes; because it does not report all of them, every node is looked at again from time to time. Uses [`crate::push`] and
+//! [`crate::relay`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! The project's tasks, as `cargo xtask TASK`.
 
 mod bench;
+#[cfg(test)]
+mod circles;
 mod command;
 mod demo;
 mod dist;

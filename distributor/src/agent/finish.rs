@@ -17,7 +17,7 @@ use super::containerd::{Containerd, found, refused};
 use super::lease::Lease;
 use super::probe::{self, Facts, PINNED};
 use super::repair;
-use crate::images::desired_image::may_be_noted;
+use crate::images::image_name::may_be_noted;
 use crate::images::push_label;
 use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, Layer, Pushed};
 use crate::protocol::{failure, retry_from_start};

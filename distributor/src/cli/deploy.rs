@@ -13,8 +13,9 @@ use vcstore::Store;
 use vcterminal::{Exit, Output, Text, tell, tell_text};
 
 use crate::cli::nodes::ChoiceArgs;
-use crate::cli::values::{component_image, duration, namespace, toleration};
+use crate::cli::values::{component_image, namespace, toleration};
 use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::duration::parse_duration;
 use crate::nodes::{self, Choice};
 use crate::push::report;
 use crate::rollout::{self, Change, Outcomes, Plan, Progress, Ready, Step, images, title};
@@ -57,7 +58,7 @@ pub(crate) struct Deploy {
     force_conflicts: bool,
 
     /// How long to wait until everything runs
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     timeout: Duration,
 
     /// Ask the API server what would change, print that, and change nothing

@@ -7,7 +7,7 @@ use clap::Args;
 use vcterminal::Exit;
 
 use crate::agent::{self, Settings};
-use crate::cli::values::duration;
+use crate::duration::parse_duration;
 
 /// Serve one push over stdin and stdout.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) struct Helper {
     containerd_namespace: String,
 
     /// How long the connection may be silent before the push counts as gone.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     stall_timeout: Duration,
 }
 

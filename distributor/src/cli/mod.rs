@@ -1,4 +1,5 @@
-//! The command line: one file a subcommand.
+//! The command line: one file for each subcommand, and the options that several of them share. Uses every other module; no other
+//! module uses it.
 
 mod deploy;
 mod error;
@@ -11,7 +12,7 @@ mod prune;
 mod push;
 mod relay;
 mod status;
-pub(crate) mod values;
+mod values;
 mod verify;
 mod via;
 mod watched;

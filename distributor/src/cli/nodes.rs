@@ -5,8 +5,8 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use clap::Args;
 
-use crate::cli::values::duration;
 use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::duration::parse_duration;
 use crate::nodes::{self, Choice, Error, Node, ansible};
 use crate::session::{Namespace, Settings, SocketPath};
 use crate::transport::{Client, HostKeys, Keyring, SshOptions};
@@ -106,11 +106,11 @@ pub(super) struct Ssh {
     host_keys: HostKeys,
 
     /// How long a connection may take to come about.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     connect_timeout: Duration,
 
     /// How long a connection may be silent before it counts as lost.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     stall_timeout: Duration,
 }
 

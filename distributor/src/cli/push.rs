@@ -14,9 +14,9 @@ use crate::cli::error::Error;
 use crate::cli::images::Images;
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::cli::progress::Progress;
-use crate::cli::values::duration;
 use crate::cli::via::Via;
 use crate::cli::watched;
+use crate::duration::parse_duration;
 use crate::images::push_label::Time;
 use crate::images::unpacked_size;
 use crate::nodes::{self, Node};
@@ -59,7 +59,7 @@ pub(super) struct Push {
     watch: bool,
 
     /// How long until a watched node is looked at again of which nothing is heard.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "watch")]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration, requires = "watch")]
     recheck: Duration,
 }
 

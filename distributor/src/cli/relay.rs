@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use vcterminal::Exit;
 
-use crate::cli::values::duration;
+use crate::duration::parse_duration;
 use crate::{agent, relay};
 
 /// Relay one push over stdin and stdout.
@@ -17,7 +17,7 @@ pub(super) struct Relay {
     cache: Option<Utf8PathBuf>,
 
     /// How long the connection may be silent before it counts as lost.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     stall_timeout: Duration,
 }
 

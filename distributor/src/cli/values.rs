@@ -1,19 +1,9 @@
 //! Values as people write them on the command line, with what to write instead where one cannot be read.
 
 use std::str::FromStr;
-use std::time::Duration;
 
-use k8s_openapi::jiff::SignedDuration;
 use miette::Diagnostic;
 use vcmanifests::{Component, Error, ImageReference, NamespaceName, Toleration};
-
-/// `90s`, `5m`, `1h30m`. A bare number is refused, for nobody knows its unit.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let read: Result<SignedDuration, _> = text.parse();
-    read.ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| "write a number and a unit, as in 90s, 5m or 1h30m".to_owned())
-}
 
 /// The name of a namespace.
 pub(crate) fn namespace(text: &str) -> Result<NamespaceName, String> {
@@ -40,18 +30,7 @@ fn read<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::{component_image, duration, namespace};
-
-    #[test]
-    fn durations_have_units_and_are_not_negative() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        for bad in ["", "5", "5 parsecs", "-5m"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
+    use super::{component_image, namespace};
 
     #[test]
     fn what_cannot_be_read_is_refused_with_what_to_write() {

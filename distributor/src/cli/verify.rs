@@ -10,8 +10,9 @@ use vcmanifests::NamespaceName;
 use vcterminal::{Exit, Output};
 
 use crate::cli::nodes::ChoiceArgs;
-use crate::cli::values::{duration, namespace};
+use crate::cli::values::namespace;
 use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::duration::parse_duration;
 use crate::nodes;
 use crate::verify::{Report, fetch, verify};
 
@@ -30,7 +31,7 @@ pub(crate) struct Verify {
     choice: ChoiceArgs,
 
     /// How far back Warning events count; those of a pod that has been ready ever since never do
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
     since: Duration,
 
     /// What to print

@@ -1,6 +1,6 @@
-//! The cluster a command works on: found as kubectl finds it, reached through one client.
-//! `--kubeconfig`, else the files of `KUBECONFIG`, else `~/.kube/config`, else the account of the pod this runs in. Requests
-//! that fail in passing are tried again.
+//! The client for the Kubernetes API server of a cluster. The cluster is found as kubectl finds it: `--kubeconfig`, else the files
+//! of `KUBECONFIG`, else `~/.kube/config`, else the service account of the pod that this program runs in. A request that fails
+//! for a moment is sent again. Uses no other module but [`crate::duration`].
 
 mod error;
 mod kubeconfig;
@@ -18,7 +18,7 @@ use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
 
-use crate::cli::values::duration;
+use crate::duration::parse_duration;
 pub use error::Error;
 pub(crate) use error::is_absent;
 use kubeconfig::Access;
@@ -47,7 +47,7 @@ pub struct ClusterArgs {
     pub context: Option<String>,
 
     /// How long to try again while the API server is away or not well [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub api_timeout: Option<Duration>,
 }
 

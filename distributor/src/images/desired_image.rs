@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use oci_spec::image::Descriptor;
 use vcstore::{Blob, Digest, Image, Platform, PlatformImage};
 
+use super::image_name::by_digest;
 use crate::images::push_label::{PushLabel, Time};
 use crate::protocol::proto;
 
@@ -173,36 +174,6 @@ impl Part {
 /// How containerd names labels that keep other content.
 const GC_REF: &str = "containerd.io/gc.ref.content.";
 
-/// `NAME@DIGEST` for `NAME:TAG`, the other name under which kubelet looks an image up.
-pub(crate) fn by_digest(name: &str, digest: &Digest) -> String {
-    format!("{}@{digest}", repository(name))
-}
-
-/// Whether a push by the name `pushed` may be the one that is noted on a record: by digest, an image has one record for all tags.
-pub(crate) fn may_be_noted(record: &str, pushed: &str) -> bool {
-    record == pushed || (record.contains('@') && repository(record) == repository(pushed))
-}
-
-/// An image's name without its tag and digest.
-pub(crate) fn repository(name: &str) -> &str {
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => name,
-    }
-}
-
-/// The name that container runtimes make of what a pod says: with a registry, and with a tag.
-pub(crate) fn full_name(name: &str) -> String {
-    let host = |(host, _): &(&str, &str)| host.contains(['.', ':']) || *host == "localhost";
-    let name = match name.split_once('/').filter(host) {
-        Some(_) => name.to_owned(),
-        None if name.contains('/') => format!("docker.io/{name}"),
-        None => format!("docker.io/library/{name}"),
-    };
-    if repository(&name) == name { format!("{name}:latest") } else { name }
-}
-
 fn chain(image: &PlatformImage) -> Vec<DesiredLayer> {
     let mut below: Option<Digest> = None;
     image
@@ -306,13 +277,5 @@ pub(crate) mod tests {
         let request = wanted.finish(Time::now(), |_| false);
         assert_eq!((request.blobs.len(), request.layers.len()), (4, 3));
         assert!(request.layers.iter().all(|layer| layer.descriptor.is_some()));
-    }
-
-    #[test]
-    fn a_name_without_a_tag_or_with_a_port_gets_its_digest() {
-        let digest = Digest::of(b"");
-        assert_eq!(repository(&format!("docker.io/a/b:v1@{digest}")), "docker.io/a/b");
-        assert_eq!(by_digest("localhost:5000/a/b", &digest), format!("localhost:5000/a/b@{digest}"));
-        assert_eq!(by_digest("localhost:5000/a/b:v1", &digest), format!("localhost:5000/a/b@{digest}"));
     }
 }

@@ -4,6 +4,7 @@
 //! of this crate.
 
 pub mod desired_image;
+pub(crate) mod image_name;
 pub mod inventory;
 pub mod plan;
 pub mod push_label;

@@ -159,7 +159,7 @@ pub(crate) fn last_on_node(standings: &[PushedImage], now: Time) -> BTreeMap<&st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::desired_image::by_digest;
+    use crate::images::image_name::by_digest;
 
     fn pushed(name: &str, content: &str, at: &str) -> PushLabel {
         PushLabel { name: name.into(), digest: Digest::of(content.as_bytes()), at: at.parse().expect("a time") }

@@ -1,5 +1,6 @@
-//! The rollout: what would change is asked first, then applied in dependency order, then waited for.
-//! Objects are applied server-side, so that fields which others set stay theirs.
+//! The rollout: a dry run shows what would change; then objects are applied in the order of their dependencies, and each stage is
+//! waited for. Objects are applied server-side, so that fields which others set stay theirs. Uses [`crate::cluster`], and the
+//! names of [`crate::images`].
 
 mod diff;
 mod error;

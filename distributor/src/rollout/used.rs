@@ -14,7 +14,7 @@ use vcstore::Digest;
 use super::references::mentions;
 use super::revision;
 use crate::cluster::{self, Cluster};
-use crate::images::desired_image::full_name;
+use crate::images::image_name::full_name;
 
 /// Objects asked for at once.
 const PAGE: u32 = 200;

@@ -1,5 +1,5 @@
-//! How a command is run on a node: as a duplex byte stream, whatever carries it.
-//! What is above this module knows no implementation.
+//! Transports run a command on a node and give a duplex byte stream to it: the system's ssh, embedded SSH, or a child process
+//! where the node is this machine. Other modules know the trait [`Transport`] alone. Uses [`crate::nodes`].
 
 mod child;
 mod diagnosis;

@@ -1,5 +1,6 @@
-//! Verification: five questions about an installation, each a function of what the API server says, with evidence.
-//! The names of the checks and the shape of the report are a documented contract.
+//! Verification: five checks of an installation. Each is a function of what the API server answers, and gives evidence. The names
+//! of the checks and the shape of the report are a documented contract. Uses [`crate::cluster`], [`crate::nodes`] and the rules
+//! of [`crate::rollout`].
 
 mod definitions;
 mod namespace;

@@ -1,5 +1,5 @@
-//! What must go to a node: computed from what is wanted and what is there, before anything moves.
-//! Pure data: `--dry-run` prints it, a push carries it out.
+//! The plan of a push to one node: which blobs are sent, which are kept, what is unpacked. It is computed from what is wanted and
+//! what is there, before anything moves. `--dry-run` prints it, and a push carries it out. Pure.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -10,7 +10,8 @@ use miette::Diagnostic;
 use thiserror::Error;
 use vcstore::{Blob, Digest, Image, Platform};
 
-use crate::images::desired_image::{DesiredImage, Part, may_be_noted};
+use crate::images::desired_image::{DesiredImage, Part};
+use crate::images::image_name::may_be_noted;
 use crate::images::inventory::{Disk, Inventory};
 use crate::images::unpacked_size::{UnpackedSize, UnpackedSizes};
 

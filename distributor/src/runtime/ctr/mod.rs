@@ -1,6 +1,6 @@
-//! A push where no helper can run: through the `ctr` that the node has, with what that allows of the same guarantees. What
-//! is there is asked first; an archive of what is missing goes in one stream; what counts on being kept is rooted meanwhile;
-//! a name whose image is not whole is taken away again. What was pushed is removed by it as well.
+//! containerd through the node's own `ctr`, for nodes where no helper can run. `ctr` gives fewer guarantees: there is no lease, so
+//! content is rooted by labels while a push lasts, and a name whose image is not whole is removed again. Uses the scripts of
+//! [`super::script`], and the helper's pure rules ([`crate::agent`]).
 
 mod archive;
 mod containers;

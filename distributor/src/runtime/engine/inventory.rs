@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::note;
-use crate::images::desired_image::by_digest;
+use crate::images::image_name::by_digest;
 use crate::images::push_label::{self, PushLabel, PushedImage, Time};
 use crate::protocol::proto::Container;
 

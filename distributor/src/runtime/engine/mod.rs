@@ -1,5 +1,5 @@
-//! Pushes to nodes whose kubelet uses no containerd of its own: Docker takes archives by `docker load`, CRI-O's storage is
-//! filled by skopeo or podman. The node's own programs do the work, and no helper runs. What was pushed is removed by them too.
+//! Docker and CRI-O, through the node's own programs: Docker loads archives (`docker load`), and skopeo or podman fill CRI-O's
+//! storage. They know images only as a whole, and no helper runs. Uses the scripts of [`super::script`].
 
 mod archive;
 mod docker;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::inventory::{EngineImage, EngineInventory};
 use super::{ANSWER_WITHIN, Engine, Error, docker, note, quoted, storage};
-use crate::images::desired_image::by_digest;
+use crate::images::image_name::by_digest;
 use crate::images::push_label::PushLabel;
 use crate::protocol::proto::{Container, RemoveResponse};
 use crate::runtime::script::{self, END, run};

@@ -1,0 +1,275 @@
+//! That no two top-level modules of a crate need each other, by whatever way. Such a crate can be read from below, one module
+//! after another, and cut in two between any of them.
+//!
+//! The imports are read from the sources: every path that begins with `crate::`, or with as many `super::` as lead there. What is
+//! compiled for tests alone does not count. The crate's root belongs to no module.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::command::root;
+
+/// The crates without circles. Add a crate here once it has none.
+const CRATES: [&str; 1] = ["distributor"];
+
+/// Which top-level modules each top-level module imports.
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+/// The imports of a crate, from its `src` folder.
+fn imports(src: &Utf8Path) -> Imports {
+    let top = code(&fs::read_to_string(src.join("lib.rs")).unwrap());
+    let modules = declared(&top);
+    // What the root re-exports is imported of the module that it comes from.
+    let exported: BTreeMap<String, String> = paths(&top, "use ")
+        .into_iter()
+        .filter(|path| modules.contains(&path[0]))
+        .filter_map(|path| Some((path.last()?.clone(), path[0].clone())))
+        .collect();
+    let mut imports = Imports::new();
+    for module in &modules {
+        let mut used = BTreeSet::new();
+        files(src, module, 1, &mut |text, depth| {
+            let here = paths(text, "crate::").into_iter().chain(paths(text, &"super::".repeat(depth)));
+            used.extend(here.map(|path| exported.get(&path[0]).unwrap_or(&path[0]).clone()));
+        });
+        used.retain(|used| used != module && modules.contains(used));
+        imports.insert(module.clone(), used);
+    }
+    imports
+}
+
+/// Reads a module and those in it, each with how many `super::` lead from it to the crate's root.
+fn files(folder: &Utf8Path, module: &str, depth: usize, read: &mut impl FnMut(&str, usize)) {
+    let inner = folder.join(module);
+    let candidates: [Utf8PathBuf; 2] = [folder.join(format!("{module}.rs")), inner.join("mod.rs")];
+    let file = candidates.iter().find(|file| file.exists()).unwrap_or_else(|| panic!("no file of {inner}"));
+    let text = code(&fs::read_to_string(file).unwrap());
+    read(&text, depth);
+    for module in declared(&text) {
+        files(&inner, &module, depth + 1, read);
+    }
+}
+
+/// The modules that a text declares and does not hold.
+fn declared(text: &str) -> BTreeSet<String> {
+    let after = text.match_indices("mod ").filter(|(at, _)| is_start(text, *at)).map(|(at, _)| &text[at + 4..]);
+    after
+        .filter_map(|rest| rest.split_once(';'))
+        .map(|(name, _)| name.trim())
+        .filter(|name| is_name(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_word)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Whether no word or path goes on at this place of a text.
+fn is_start(text: &str, at: usize) -> bool {
+    !text[..at].bytes().next_back().is_some_and(|before| is_word(before) || before == b':' || before == b'$')
+}
+
+/// The paths that follow a beginning, those in braces one by one.
+fn paths(text: &str, beginning: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(beginning).filter(|(at, _)| is_start(text, *at)) {
+        path(text[at + beginning.len()..].trim_start(), &[], &mut found);
+    }
+    found.retain(|path| !path.is_empty() && path[0] != "super" && path[0] != "self");
+    found
+}
+
+/// Reads one path, or a group of paths in braces, behind `before`. Returns what follows.
+fn path<'a>(text: &'a str, before: &[String], found: &mut Vec<Vec<String>>) -> &'a str {
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = path(rest.trim_start(), before, found).trim_start();
+            match rest.split_at_checked(1) {
+                Some((",", more)) => rest = more,
+                Some(("}", more)) => return more,
+                // An alias, or a star.
+                Some((_, more)) => rest = more,
+                None => return rest,
+            }
+            if let Some(more) = rest.trim_start().strip_prefix('}') {
+                return more;
+            }
+        }
+    }
+    let length = text.bytes().take_while(|byte| is_word(*byte)).count();
+    let (name, rest) = text.split_at(length);
+    let mut whole = before.to_vec();
+    whole.extend((length > 0).then(|| name.to_owned()));
+    match rest.strip_prefix("::") {
+        Some(more) if length > 0 && more.starts_with(|c: char| c == '{' || c.is_ascii_alphabetic() || c == '_') => {
+            path(more, &whole, found)
+        }
+        _ => {
+            found.push(whole);
+            rest
+        }
+    }
+}
+
+/// A text without its comments, strings and characters, and without what is compiled for tests alone.
+fn code(text: &str) -> String {
+    without_tests(&without_words(text))
+}
+
+fn without_words(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let hashes = rest.strip_prefix('r').map_or(0, |more| more.bytes().take_while(|byte| *byte == b'#').count());
+        let raw = format!("r{}\"", "#".repeat(hashes));
+        let end = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else if rest.starts_with(&raw) && !kept.bytes().next_back().is_some_and(is_word) {
+            let end = format!("\"{}", "#".repeat(hashes));
+            rest[raw.len()..].find(&end).map_or(rest.len(), |at| raw.len() + at + end.len())
+        } else if next == '"' {
+            quoted(rest)
+        } else if next == '\'' {
+            character(rest)
+        } else {
+            0
+        };
+        if end == 0 {
+            kept.push(next);
+            rest = &rest[next.len_utf8()..];
+        } else {
+            kept.push(' ');
+            rest = &rest[end..];
+        }
+    }
+    kept
+}
+
+/// The length of the string that a text begins with.
+fn quoted(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            '"' if !escaped => return at + 1,
+            _ => escaped = c == '\\' && !escaped,
+        }
+    }
+    text.len()
+}
+
+/// The length of the character that a text begins with; none for a lifetime.
+fn character(text: &str) -> usize {
+    let mut chars = text.char_indices().skip(1);
+    match chars.next() {
+        Some((_, '\\')) => chars.skip(1).find(|(_, c)| *c == '\'').map_or(text.len(), |(at, _)| at + 1),
+        Some(_) => chars.next().filter(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 1),
+        None => 0,
+    }
+}
+
+fn without_tests(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("#[cfg(") {
+        let (before, attribute) = rest.split_at(at);
+        kept += before;
+        let end = attribute.find(']').map_or(attribute.len(), |end| end + 1);
+        let condition = &attribute[..end];
+        let (after, is_test) = (&attribute[end..], condition.contains("test") && !condition.contains("not("));
+        rest = if is_test { &after[item(after)..] } else { after };
+    }
+    kept + rest
+}
+
+/// The length of the item that a text begins with: up to its semicolon, or to the end of its braces.
+fn item(text: &str) -> usize {
+    let mut open = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            ';' if open == 0 => return at + 1,
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' => open -= 1,
+            '}' => {
+                open -= 1;
+                // A list of imports is followed by its semicolon.
+                if open == 0 && !text[at + 1..].starts_with(';') {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// A circle among the imports, if there is one: the modules on it, the first of them again at the end.
+fn circle(imports: &Imports) -> Option<Vec<&str>> {
+    let mut done = BTreeSet::new();
+    imports.keys().find_map(|module| walk(imports, module, &mut Vec::new(), &mut done))
+}
+
+fn walk<'a>(
+    imports: &'a Imports,
+    module: &'a str,
+    way: &mut Vec<&'a str>,
+    done: &mut BTreeSet<&'a str>,
+) -> Option<Vec<&'a str>> {
+    if let Some(at) = way.iter().position(|before| *before == module) {
+        return Some(way[at..].iter().copied().chain([module]).collect());
+    }
+    if done.contains(module) {
+        return None;
+    }
+    way.push(module);
+    let found = imports.get(module).and_then(|used| used.iter().find_map(|used| walk(imports, used, way, done)));
+    way.pop();
+    done.insert(module);
+    found
+}
+
+#[test]
+fn no_module_needs_itself_by_way_of_others() {
+    for name in CRATES {
+        let imports = imports(&root().join(name).join("src"));
+        let count: usize = imports.values().map(BTreeSet::len).sum();
+        assert!(count >= imports.len(), "{name}: {count} imports of {} modules are read", imports.len());
+        assert_eq!(circle(&imports), None, "{name}: the modules import {imports:#?}");
+    }
+}
+
+#[test]
+fn a_circle_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let src = Utf8Path::from_path(folder.path()).unwrap();
+    let write = |path: &str, text: &str| {
+        fs::create_dir_all(src.join(path).parent().unwrap()).unwrap();
+        fs::write(src.join(path), text).unwrap();
+    };
+    write("lib.rs", "mod a;\npub mod b;\nmod c;\n#[cfg(test)]\nmod d;\npub use c::Name;\n");
+    write("a.rs", "use crate::{b::{One, Two}, nothing};\n");
+    write("b/mod.rs", "mod inner;\n/// As crate::a has it.\nconst A: (&str, char) = (\"use crate::a;\", '\"');\n");
+    write(
+        "b/inner.rs",
+        "fn f<'a>() { super::super::c::g(); }\n#[cfg(test)]\nmod tests {\n use crate::a; fn f() {}\n}\n",
+    );
+    write("c.rs", "#[cfg(test)]\nuse crate::{a, b};\nstruct Name;\n");
+    let read = imports(src);
+    let used = |module: &str| read[module].iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!((used("a"), used("b"), used("c")), (vec!["b"], vec!["c"], vec![]));
+    assert_eq!(circle(&read), None);
+    write("c.rs", "struct Name(r#\"{\"#);\nuse crate::a::Three;\n");
+    assert_eq!(circle(&imports(src)), Some(vec!["a", "b", "c", "a"]));
+    // What the root re-exports is of the module that it comes from.
+    write("c.rs", "struct Name;\n");
+    write("b/inner.rs", "use crate::Name;\n");
+    assert_eq!(imports(src)["b"].iter().collect::<Vec<_>>(), ["c"]);
+}
