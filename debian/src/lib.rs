@@ -23,6 +23,7 @@ mod pam;
 mod programs;
 mod release;
 mod scripts;
+mod setup;
 mod signature;
 mod slim;
 mod snapshot;
@@ -389,7 +390,7 @@ fn system_of(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> {
     let mut tree = unpack::unpack(packages)?;
     slim::configure(&mut tree)?;
     dpkg::database(&mut tree, packages)?;
-    system::set_up(&mut tree)?;
+    setup::set_up(&mut tree)?;
     Ok(tree)
 }
 
