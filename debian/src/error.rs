@@ -1,6 +1,6 @@
 //! What can go wrong between a Debian mirror and a layer, and what to do about it.
 
-use std::io;
+use std::{fmt, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Digest;
@@ -147,7 +147,7 @@ pub enum Error {
     ))]
     Script {
         /// The packages, each with its scripts.
-        packages: Vec<super::Unsettled>,
+        packages: Vec<Unsettled>,
     },
     /// A system of a suite is asked for whose packages nobody looked at.
     #[error("making a base of Debian {codename}: what its packages do when they are installed is not known")]
@@ -237,5 +237,26 @@ impl Error {
     /// A file whose content is another than was promised.
     pub(crate) fn damaged(url: &str, found: &Digest, expected: &Digest) -> Self {
         Self::Damaged { url: url.to_owned(), found: found.to_string(), expected: expected.to_string() }
+    }
+}
+
+/// A package that would be set up by scripts whose part nothing does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Its name.
+    pub package: String,
+    /// Which scripts: `preinst`, `postinst`.
+    pub scripts: Vec<&'static str>,
+    /// The package asked for that brought it, where that is another.
+    pub brought_by: Option<String>,
+}
+
+impl fmt::Display for Unsettled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.package, self.scripts.join(", "))?;
+        if let Some(by) = &self.brought_by {
+            write!(f, "; brought by {by}")?;
+        }
+        write!(f, ")")
     }
 }

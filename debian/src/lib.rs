@@ -46,12 +46,11 @@ use vcnetwork::Network;
 use vcstore::{Blob, Compression, Digest, Layer, Store, Tree};
 
 use deb::Package;
-pub use error::Error;
+pub use error::{Error, Unsettled};
 use fetch::Mirror;
 use index::Index;
 pub use options::{Layering, Options};
 use release::Release;
-pub use scripts::Unsettled;
 use signature::Keys;
 use sources::Archive;
 use suite::Suite;

@@ -2,7 +2,6 @@
 //! because nothing does it. All that are refused are named at once, before any package is fetched whole.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 
@@ -12,7 +11,7 @@ use vcstore::Store;
 use super::deb::{self, Beginning, Package};
 use super::fetch::{AT_ONCE, Mirror};
 use super::sources::Archive;
-use super::{Error, Pin, Pinned};
+use super::{Error, Pin, Pinned, Unsettled};
 
 /// The packages that set something up by a script when they are installed, and whose part is done by this program
 /// (`system.rs`, `programs.rs`, `alternatives.rs`) or is nothing on a new system, in every suite of `suite.rs`. A package with a
@@ -100,27 +99,6 @@ const FIRST: u64 = 16 << 10;
 
 /// No control files of a package are larger than this; one whose are is looked at when all of it is here.
 const MOST: u64 = 4 << 20;
-
-/// A package that would be set up by scripts whose part nothing does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsettled {
-    /// Its name.
-    pub package: String,
-    /// Which scripts: `preinst`, `postinst`.
-    pub scripts: Vec<&'static str>,
-    /// The package asked for that brought it, where that is another.
-    pub brought_by: Option<String>,
-}
-
-impl fmt::Display for Unsettled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}", self.package, self.scripts.join(", "))?;
-        if let Some(by) = &self.brought_by {
-            write!(f, "; brought by {by}")?;
-        }
-        write!(f, ")")
-    }
-}
 
 impl Unsettled {
     /// What stands against a package with control files for which `has` says so.

@@ -9,11 +9,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::Pid;
 
 use super::mounts::parse_mountinfo;
-use super::scope::Moved;
 use super::spec::{Exceeded, Limits};
 
 /// What the names of our groups begin with; the number of the process that made it follows.
 const PREFIX: &str = "vcbuild-";
+
+/// The group of a scope must have no processes of its own to divide what it has: they are moved to one below it, of this name.
+const LEAF: &str = "vcbuild-supervisor";
 
 /// The files of one controller, which differ between the two versions of control groups.
 #[derive(Debug, Clone, Copy)]
@@ -257,6 +259,43 @@ pub(super) fn write(path: &Utf8Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())
 }
 
+/// This process's move to a group below its own.
+#[derive(Debug)]
+pub(super) struct Moved {
+    own: Utf8PathBuf,
+    leaf: Utf8PathBuf,
+    controllers: String,
+}
+
+impl Moved {
+    /// Has the group `own`, in which this process is alone, divide what these controllers count among groups below it.
+    ///
+    /// # Errors
+    /// When it is not alone, or may not.
+    pub(super) fn within(own: &Utf8Path, controllers: &[&str]) -> io::Result<Self> {
+        let me = std::process::id().to_string();
+        if fs::read_to_string(own.join("cgroup.procs"))?.split_whitespace().any(|pid| pid != me) {
+            return Err(io::Error::other("others are in the group"));
+        }
+        let list = |sign: &str| controllers.iter().map(|name| format!("{sign}{name}")).collect::<Vec<_>>().join(" ");
+        let moved = Self { own: own.to_owned(), leaf: own.join(LEAF), controllers: list("-") };
+        fs::create_dir(&moved.leaf)?;
+        // What comes after this is undone when the value is dropped.
+        write(&moved.leaf.join("cgroup.procs"), &me)?;
+        write(&own.join("cgroup.subtree_control"), &list("+"))?;
+        Ok(moved)
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        // A scope that stays behind goes with its last process.
+        let _ = write(&self.own.join("cgroup.subtree_control"), &self.controllers);
+        let _ = write(&self.own.join("cgroup.procs"), &std::process::id().to_string());
+        let _ = fs::remove_dir(&self.leaf);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -266,8 +305,7 @@ mod tests {
     use camino::{Utf8Path, Utf8PathBuf};
     use nix::unistd::Pid;
 
-    use super::super::scope::Moved;
-    use super::{Group, Places, has, write};
+    use super::{Group, Moved, Places, has, write};
 
     #[test]
     fn version_1_has_a_place_for_each_controller() {

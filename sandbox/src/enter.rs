@@ -16,10 +16,9 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, sethostname, setsid};
 
 use super::Environment;
-use super::layers::Missing;
 use super::mounts;
-use super::run::RUNNING;
-use super::spec::{Obstacle, Program, Report, Spec, receive};
+use super::spec::{Missing, Obstacle, Program, Report, Spec, receive};
+use super::stage::RUNNING;
 
 /// Who programs are within the sandbox.
 const BUILDER: u32 = 1000;

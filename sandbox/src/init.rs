@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::run::{Stage, self_as};
 use super::spec::{Obstacle, Report};
+use super::stage::{Stage, self_as};
 
 /// Waits for the program's end and tells of it.
 pub(super) fn init(socket: &UnixStream) -> Result<Report, Obstacle> {

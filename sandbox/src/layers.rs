@@ -1,30 +1,10 @@
 //! What confines a program beside namespaces: which of it this machine has, how it is applied, and what is recorded of it.
 
-use serde::{Deserialize, Serialize};
-
-use super::spec::{Mount, Obstacle};
+use super::spec::{Layer, Missing, Mount, Obstacle};
 use super::{keyring, landlock, seccomp};
 
 /// What a confined program is always in.
 const NAMESPACES: &str = "user, mount, pid, network, ipc and uts namespaces";
-
-/// One layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Layer {
-    /// A session keyring of its own.
-    Keyring,
-    /// Landlock's rules for files.
-    Landlock,
-    /// The filter of system calls.
-    Filter,
-}
-
-/// A layer that could not be applied, and why.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Missing {
-    pub(super) layer: Layer,
-    pub(super) obstacle: Obstacle,
-}
 
 /// The layers of this machine.
 #[derive(Debug, Clone)]

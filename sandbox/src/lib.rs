@@ -11,6 +11,7 @@ mod disk;
 pub mod elf;
 mod enter;
 mod error;
+mod execute;
 mod explain;
 mod folder;
 mod init;
@@ -28,13 +29,16 @@ mod scope;
 mod seccomp;
 mod settings;
 mod spec;
+mod stage;
 mod step;
 mod supervisor;
 mod syscalls;
 mod usage;
 
 use std::fs::{self, Permissions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -44,12 +48,13 @@ use serde::{Deserialize, Serialize};
 pub use self::error::Error;
 pub use self::explain::UndeclaredAccess;
 pub use self::folder::Folder;
-use self::layers::{Layer, Layers};
+use self::layers::Layers;
 pub use self::mounts::HOST;
 use self::probe::Refusal;
-pub use self::run::{Stage, stage};
 pub use self::settings::{SandboxTable, Settings, parse_size, parse_time};
 pub use self::spec::Limits;
+use self::spec::{Layer, Obstacle, Report};
+pub use self::stage::Stage;
 pub use self::step::{SYSTEM_FOLDERS, Step};
 
 /// A folder in memory, which lists files by when they were made.
@@ -325,6 +330,30 @@ impl Sandbox {
             files.reverse();
         }
         files.into_iter()
+    }
+}
+
+/// Does the work of one process of a sandbox, which the process with the other end of standard input asked for.
+pub fn stage(stage: Stage) -> vcterminal::Exit {
+    let asked = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
+    let done = asked.map_err(Obstacle::on("use standard input")).and_then(|socket| {
+        let done = match stage {
+            Stage::Supervisor => supervisor::supervise(&socket).map(Some),
+            Stage::Init => init::init(&socket).map(Some),
+            Stage::Enter => enter::enter(&socket).map(Some),
+        };
+        let report = done.unwrap_or_else(|obstacle| Some(Report::Failed(obstacle)));
+        report.map_or(Ok(()), |report| spec::send(&socket, &report)).map_err(Obstacle::on("answer"))
+    });
+    match done {
+        Ok(()) => vcterminal::Exit::Done,
+        Err(obstacle) => {
+            vcterminal::say(format_args!(
+                "a process of vcbuild's sandbox cannot {}: {}",
+                obstacle.attempt, obstacle.why
+            ));
+            vcterminal::Exit::Failed
+        }
     }
 }
 

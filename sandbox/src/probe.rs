@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use super::layers::{Layer, Layers};
+use super::layers::Layers;
 use super::run;
-use super::spec::{Limits, Obstacle, Report, Spec};
+use super::spec::{Layer, Limits, Obstacle, Report, Spec};
 
 /// What takes milliseconds may take long on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(120);

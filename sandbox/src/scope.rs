@@ -1,12 +1,10 @@
 //! A control group that the system's or the user's systemd delegates to us (systemd.resource-control(5), Delegate=): an
 //! ordinary user may make none elsewhere. It is asked for only where memory is limited and no group can be had without it.
 
-use std::fs;
-use std::io;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use nix::unistd::geteuid;
 
 use super::cgroup::{self, Group};
@@ -14,9 +12,6 @@ use super::spec::Limits;
 
 /// What runs a program in a scope of its own.
 const SYSTEMD_RUN: &str = "systemd-run";
-
-/// The group of a scope must have no processes of its own to divide what it has: they are moved to one below it, of this name.
-const LEAF: &str = "vcbuild-supervisor";
 
 /// The command that runs this program as `process` does, in a scope; none where no scope is of use or to be had.
 pub(super) fn command(limits: &Limits) -> Option<Command> {
@@ -61,41 +56,4 @@ fn socket() -> Utf8PathBuf {
         return "/run/systemd/private".into();
     }
     vcstore::path_variable("XDG_RUNTIME_DIR").unwrap_or_default().join("systemd/private")
-}
-
-/// This process's move to a group below its own.
-#[derive(Debug)]
-pub(super) struct Moved {
-    own: Utf8PathBuf,
-    leaf: Utf8PathBuf,
-    controllers: String,
-}
-
-impl Moved {
-    /// Has the group `own`, in which this process is alone, divide what these controllers count among groups below it.
-    ///
-    /// # Errors
-    /// When it is not alone, or may not.
-    pub(super) fn within(own: &Utf8Path, controllers: &[&str]) -> io::Result<Self> {
-        let me = std::process::id().to_string();
-        if fs::read_to_string(own.join("cgroup.procs"))?.split_whitespace().any(|pid| pid != me) {
-            return Err(io::Error::other("others are in the group"));
-        }
-        let list = |sign: &str| controllers.iter().map(|name| format!("{sign}{name}")).collect::<Vec<_>>().join(" ");
-        let moved = Self { own: own.to_owned(), leaf: own.join(LEAF), controllers: list("-") };
-        fs::create_dir(&moved.leaf)?;
-        // What comes after this is undone when the value is dropped.
-        cgroup::write(&moved.leaf.join("cgroup.procs"), &me)?;
-        cgroup::write(&own.join("cgroup.subtree_control"), &list("+"))?;
-        Ok(moved)
-    }
-}
-
-impl Drop for Moved {
-    fn drop(&mut self) {
-        // A scope that stays behind goes with its last process.
-        let _ = cgroup::write(&self.own.join("cgroup.subtree_control"), &self.controllers);
-        let _ = cgroup::write(&self.own.join("cgroup.procs"), &std::process::id().to_string());
-        let _ = fs::remove_dir(&self.leaf);
-    }
 }

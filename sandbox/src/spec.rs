@@ -9,10 +9,27 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Environment;
-use super::layers::{Layer, Missing};
 
 /// The longest message: more than any step has mounts, arguments and environment.
 const MESSAGE_LIMIT: u64 = 64 << 20;
+
+/// A layer of confinement beside namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Layer {
+    /// A session keyring of its own.
+    Keyring,
+    /// Landlock's rules for files.
+    Landlock,
+    /// The filter of system calls.
+    Filter,
+}
+
+/// A layer that could not be applied, and why.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Missing {
+    pub(super) layer: Layer,
+    pub(super) obstacle: Obstacle,
+}
 
 /// What to run, all paths resolved.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -15,8 +15,8 @@ use nix::unistd::{Pid, getegid, geteuid, setgroups};
 
 use super::cgroup::Group;
 use super::disk::Disk;
-use super::run::{Stage, self_as};
 use super::spec::{Exceeded, Obstacle, Report, Spec, receive, send};
+use super::stage::{Stage, self_as};
 use super::usage::{self, Family};
 
 /// How often limits are looked at.
