@@ -152,11 +152,11 @@ impl Question {
         let images = match whole_images {
             None => self.read(&inventory, containers.as_deref().unwrap_or_default())?,
             Some(ids) => {
-                let wanted = self.images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
-                let status = |wanted: DesiredImage| {
-                    of_engine(&wanted, ids.get(wanted.name()).map(String::as_str), &pushed, containers.as_deref())
+                let desired = self.images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
+                let status = |desired: DesiredImage| {
+                    of_engine(&desired, ids.get(desired.name()).map(String::as_str), &pushed, containers.as_deref())
                 };
-                wanted.map(status).collect()
+                desired.map(status).collect()
             }
         };
         Ok(Says { via, images, pushes: pushed, containers })
@@ -170,19 +170,19 @@ impl Question {
 
 /// How an image stands against the store.
 fn of_store(image: &ImagePlan, inventory: &Inventory, containers: &[Container]) -> ImageStatus {
-    let (wanted, target) = (&image.wanted, image.wanted.target.blob.digest);
-    let found = inventory.records.get(wanted.name()).and_then(|record| record.target);
-    let chain = wanted.top().map(|top| top.to_string()).unwrap_or_default();
-    let (running, running_other) = running(wanted.name(), &wanted.config.to_string(), &chain, Some(containers));
+    let (desired, target) = (&image.desired, image.desired.target.blob.digest);
+    let found = inventory.records.get(desired.name()).and_then(|record| record.target);
+    let chain = desired.top().map(|top| top.to_string()).unwrap_or_default();
+    let (running, running_other) = running(desired.name(), &desired.config.to_string(), &chain, Some(containers));
     ImageStatus {
-        name: wanted.name().to_owned(),
+        name: desired.name().to_owned(),
         digest: target.to_string(),
         pushed: None,
         found: found.map(|digest| digest.to_string()),
         present: found == Some(target),
         complete: image.state != State::Incomplete,
-        unpacked: wanted.top().is_none_or(|top| inventory.snapshots.contains(&top)),
-        pinned: Some(wanted.names.iter().all(|name| inventory.records.get(name).is_some_and(|record| record.pinned))),
+        unpacked: desired.top().is_none_or(|top| inventory.snapshots.contains(&top)),
+        pinned: Some(desired.names.iter().all(|name| inventory.records.get(name).is_some_and(|record| record.pinned))),
         running,
         drift: image.state != State::UpToDate || running_other.as_ref().is_some_and(|pods| !pods.is_empty()),
         running_other,
@@ -191,17 +191,17 @@ fn of_store(image: &ImagePlan, inventory: &Inventory, containers: &[Container]) 
 
 /// How an image stands that Docker or CRI-O keeps, which have it whole, by this id, or not at all.
 fn of_engine(
-    wanted: &DesiredImage,
+    desired: &DesiredImage,
     id: Option<&str>,
     pushes: &[PushedImage],
     containers: Option<&[Container]>,
 ) -> ImageStatus {
-    let (has, target) = (id.is_some(), wanted.target.blob.digest);
-    let named = pushes.iter().find(|standing| standing.name == wanted.name()).and_then(|standing| standing.target);
-    let config = id.map_or_else(|| wanted.config.to_string(), str::to_owned);
-    let (running, running_other) = running(wanted.name(), &config, "", containers);
+    let (has, target) = (id.is_some(), desired.target.blob.digest);
+    let named = pushes.iter().find(|standing| standing.name == desired.name()).and_then(|standing| standing.target);
+    let config = id.map_or_else(|| desired.config.to_string(), str::to_owned);
+    let (running, running_other) = running(desired.name(), &config, "", containers);
     ImageStatus {
-        name: wanted.name().to_owned(),
+        name: desired.name().to_owned(),
         digest: target.to_string(),
         pushed: None,
         found: if has { Some(target) } else { named }.map(|digest| digest.to_string()),

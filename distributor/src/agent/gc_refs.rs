@@ -1,13 +1,13 @@
-//! What keeps what on a node: blobs and snapshots, by the labels that containerd's garbage collection follows
-//! (containerd, docs/garbage-collection.md).
+//! References between blobs and snapshots on a node: the labels that containerd's garbage collection follows (containerd,
+//! docs/garbage-collection.md).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Starts the labels that keep other content.
+/// The prefix of labels that keep other content.
 const CONTENT: &str = "containerd.io/gc.ref.content";
-/// Starts the labels that keep snapshots; the snapshotter's name follows.
+/// The prefix of labels that keep snapshots; the name of the snapshotter follows.
 const SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
-/// The label of what stays by itself.
+/// The label of a root.
 const ROOT: &str = "containerd.io/gc.root";
 
 /// Everything that a node's containerd has in the namespace.
@@ -33,14 +33,14 @@ struct Snapshot {
     root: bool,
 }
 
-/// What is kept by something.
+/// Blobs and snapshots that something keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) blobs: BTreeSet<String>,
     pub(crate) snapshots: BTreeSet<String>,
 }
 
-/// How an image stands, by its labels.
+/// The state of an image, by its labels.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ImageState {
     pub(crate) complete: bool,
@@ -86,20 +86,20 @@ impl GcRefs {
         kept
     }
 
-    /// What is kept by nobody's leave but its own.
+    /// The blobs and snapshots with the label of a root.
     pub(crate) fn roots(&self) -> (impl Iterator<Item = &str>, impl Iterator<Item = &str>) {
         let blobs = self.blobs.iter().filter(|(_, blob)| blob.root).map(|(digest, _)| digest.as_str());
         let snapshots = self.snapshots.iter().filter(|(_, snapshot)| snapshot.root).map(|(name, _)| name.as_str());
         (blobs, snapshots)
     }
 
-    /// How the image stands that a record points at.
-    pub(crate) fn standing(&self, target: &str) -> ImageState {
-        let mut standing = ImageState { complete: true, ..ImageState::default() };
+    /// The state of the image that a record points at.
+    pub(crate) fn image_state(&self, target: &str) -> ImageState {
+        let mut state = ImageState { complete: true, ..ImageState::default() };
         let (mut open, mut seen, mut layers_missing) = (vec![target], BTreeSet::new(), false);
         while let Some(digest) = open.pop() {
             let Some(blob) = self.blobs.get(digest) else {
-                standing.complete = false;
+                state.complete = false;
                 continue;
             };
             if !seen.insert(digest) {
@@ -108,7 +108,7 @@ impl GcRefs {
             for (label, child) in &blob.content {
                 let is_there = self.blobs.contains_key(child);
                 match label.as_str() {
-                    "config" if is_there => standing.config.clone_from(child),
+                    "config" if is_there => state.config.clone_from(child),
                     layer if layer.starts_with("l.") && !is_there => {
                         layers_missing = true;
                         continue;
@@ -120,13 +120,13 @@ impl GcRefs {
             if let Some(chain) = &blob.snapshot
                 && self.snapshots.get(chain).is_some_and(|snapshot| snapshot.committed)
             {
-                standing.chain.clone_from(chain);
-                standing.unpacked = true;
+                state.chain.clone_from(chain);
+                state.unpacked = true;
             }
         }
         // Some distributions drop layers once they are unpacked.
-        standing.complete &= standing.unpacked || !layers_missing;
-        standing
+        state.complete &= state.unpacked || !layers_missing;
+        state
     }
 
     /// The bytes of these blobs.
@@ -179,7 +179,7 @@ mod tests {
 
     /// Two images on one base, each with a configuration and a layer of its own.
     fn two() -> GcRefs {
-        let mut graph = GcRefs::default();
+        let mut refs = GcRefs::default();
         for name in ["a", "b"] {
             let (config, own, top) = (format!("{name} config"), format!("{name} layer"), format!("{name} top"));
             let labels = [
@@ -187,51 +187,51 @@ mod tests {
                 ("gc.ref.content.l.0", "base layer"),
                 ("gc.ref.content.l.1", own.as_str()),
             ];
-            graph.blobs.insert(name.into(), blob(1, &labels));
-            graph.blobs.insert(config, blob(10, &[("gc.ref.snapshot.overlayfs", &top)]));
-            graph.blobs.insert(own, blob(100, &[]));
-            graph.snapshots.insert(top, Snapshot { parent: "base".into(), committed: true, root: false });
+            refs.blobs.insert(name.into(), blob(1, &labels));
+            refs.blobs.insert(config, blob(10, &[("gc.ref.snapshot.overlayfs", &top)]));
+            refs.blobs.insert(own, blob(100, &[]));
+            refs.snapshots.insert(top, Snapshot { parent: "base".into(), committed: true, root: false });
         }
-        graph.blobs.insert("base layer".into(), blob(1000, &[]));
-        graph.snapshots.insert("base".into(), Snapshot { committed: true, ..Snapshot::default() });
-        graph.snapshots.insert("container".into(), Snapshot { parent: "a top".into(), ..Snapshot::default() });
-        graph
+        refs.blobs.insert("base layer".into(), blob(1000, &[]));
+        refs.snapshots.insert("base".into(), Snapshot { committed: true, ..Snapshot::default() });
+        refs.snapshots.insert("container".into(), Snapshot { parent: "a top".into(), ..Snapshot::default() });
+        refs
     }
 
     #[test]
     fn what_one_image_keeps_alone_is_what_goes_with_it() {
-        let graph = two();
-        let (gone, stays) = (graph.kept(["a"], []), graph.kept(["b"], []));
+        let refs = two();
+        let (gone, stays) = (refs.kept(["a"], []), refs.kept(["b"], []));
         let alone: BTreeSet<String> = gone.blobs.difference(&stays.blobs).cloned().collect();
         assert_eq!(alone.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "a config", "a layer"]);
-        assert_eq!(graph.bytes(&alone), 111);
+        assert_eq!(refs.bytes(&alone), 111);
         let snapshots: Vec<_> = gone.snapshots.difference(&stays.snapshots).collect();
         assert_eq!(snapshots, ["a top"]);
-        let held = graph.kept(["b"], ["container"]);
+        let held = refs.kept(["b"], ["container"]);
         assert_eq!(gone.snapshots.difference(&held.snapshots).count(), 0, "a container stands on it");
-        assert_eq!(graph.kept(["nothing"], ["nothing"]), Kept::default());
+        assert_eq!(refs.kept(["nothing"], ["nothing"]), Kept::default());
     }
 
     #[test]
     fn an_image_is_complete_when_what_its_labels_name_is_there() {
-        let mut graph = two();
+        let mut refs = two();
         let whole = ImageState { complete: true, unpacked: true, config: "a config".into(), chain: "a top".into() };
-        assert_eq!(graph.standing("a"), whole);
-        graph.blobs.remove("a layer");
-        assert_eq!(graph.standing("a"), whole, "an unpacked layer may be dropped");
-        graph.snapshots.remove("a top");
-        let unpacked = graph.standing("a");
+        assert_eq!(refs.image_state("a"), whole);
+        refs.blobs.remove("a layer");
+        assert_eq!(refs.image_state("a"), whole, "an unpacked layer may be dropped");
+        refs.snapshots.remove("a top");
+        let unpacked = refs.image_state("a");
         assert_eq!((unpacked.complete, unpacked.unpacked, unpacked.chain.as_str()), (false, false, ""));
-        graph.blobs.remove("b config");
-        assert_eq!(graph.standing("b"), ImageState::default());
-        assert!(!graph.standing("gone").complete);
+        refs.blobs.remove("b config");
+        assert_eq!(refs.image_state("b"), ImageState::default());
+        assert!(!refs.image_state("gone").complete);
     }
 
     #[test]
     fn what_is_rooted_is_found() {
-        let mut graph = two();
-        graph.blobs.insert("rooted".into(), blob(1, &[("gc.root", "x")]));
-        let (blobs, mut snapshots) = graph.roots();
+        let mut refs = two();
+        refs.blobs.insert("rooted".into(), blob(1, &[("gc.root", "x")]));
+        let (blobs, mut snapshots) = refs.roots();
         assert_eq!((blobs.collect::<Vec<_>>(), snapshots.next()), (vec!["rooted"], None));
     }
 }

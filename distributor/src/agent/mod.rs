@@ -1,10 +1,11 @@
 //! The helper: this program on a node, for the length of one push. It serves one operator over stdin and stdout, works on the
 //! node's containerd, and ends when its stdin ends. It leaves no process, no lease and no half-made image behind.
 //!
-//! [`gc_refs`], [`removal_plan`] and [`usage`] are pure; the operator's side decides by them too where no helper runs. Uses
+//! [`gc_refs`], [`removal_plan`] and [`containers`] are pure; the operator's side decides by them too where no helper runs. Uses
 //! [`crate::protocol`] and [`crate::images`].
 
 mod containerd;
+pub(crate) mod containers;
 mod finish;
 pub(crate) mod gc_refs;
 pub(crate) mod joined;
@@ -16,7 +17,6 @@ mod removal;
 pub(crate) mod removal_plan;
 mod repair;
 pub(crate) mod stdio;
-pub(crate) mod usage;
 mod write;
 
 use std::io;
@@ -170,7 +170,7 @@ impl Helper for Push {
     }
 
     async fn containers(&self, _: Request<ContainersRequest>) -> Result<Response<ContainersResponse>, Status> {
-        Ok(Response::new(usage::containers(self.containerd().await?).await?))
+        Ok(Response::new(containers::list(self.containerd().await?).await?))
     }
 
     async fn pushes(&self, _: Request<PushesRequest>) -> Result<Response<PushesResponse>, Status> {

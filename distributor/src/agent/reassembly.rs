@@ -1,4 +1,4 @@
-//! A blob whose parts come over several connections at once: whoever takes it in gets them in order.
+//! Puts the parts of a blob, which arrive over several connections at once, in order for the receiver.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -11,8 +11,8 @@ use prost_types::FieldMask;
 use tonic::{Code, Status};
 
 use super::containerd::{Containerd, found, refused};
+use super::containers;
 use super::probe::{self, Facts, PINNED};
-use super::usage;
 use crate::agent::gc_refs::{GcRefs, ImageState};
 use crate::agent::removal_plan::{Named, choose};
 use crate::images::push_label::NAME;
@@ -20,10 +20,10 @@ use crate::protocol::proto::{PushedImage, PushesResponse, RemoveRequest, RemoveR
 
 /// Says which images were pushed to the node.
 pub(super) async fn pushes(containerd: &Containerd, facts: &Facts) -> Result<PushesResponse, Status> {
-    let graph = everything(containerd, facts.snapshotter()).await?;
+    let refs = everything(containerd, facts.snapshotter()).await?;
     let ours = images(containerd).await?.into_iter().filter(is_ours);
     let images = ours.map(|image| {
-        let ImageState { complete, unpacked, config, chain } = graph.standing(target(&image));
+        let ImageState { complete, unpacked, config, chain } = refs.image_state(target(&image));
         PushedImage { record: Some(probe::record(image)), complete, unpacked, config, chain_id: chain }
     });
     Ok(PushesResponse { images: images.collect() })
@@ -35,8 +35,8 @@ pub(super) async fn remove(
     facts: &Facts,
     asked: &RemoveRequest,
 ) -> Result<RemoveResponse, Status> {
-    let graph = everything(containerd, facts.snapshotter()).await?;
-    let mut containers = usage::containers(containerd).await?.containers;
+    let refs = everything(containerd, facts.snapshotter()).await?;
+    let mut containers = containers::list(containerd).await?.containers;
     let ended: Vec<String> = containers.iter().filter(|it| !it.running).map(|it| it.chain_id.clone()).collect();
     containers.retain(|container| container.running || !asked.running_only);
     let mut images: BTreeMap<String, Image> =
@@ -46,7 +46,7 @@ pub(super) async fn remove(
         target: target(image).to_owned(),
         ours: is_ours(image),
     });
-    let going = choose(named.collect(), &asked.names, &containers, &ended, &graph);
+    let going = choose(named.collect(), &asked.names, &containers, &ended, &refs);
     let snapshot_bytes = sizes(containerd, facts.snapshotter(), &going.frees.snapshots).await?;
     let mut answer =
         RemoveResponse { removed: going.ours().map(|record| record.name.clone()).collect(), ..Default::default() };
@@ -66,7 +66,7 @@ pub(super) async fn remove(
         freed.snapshots.retain(|name| !left.has_snapshot(name));
     }
     answer.blobs = freed.blobs.len() as u64;
-    answer.blob_bytes = graph.bytes(&freed.blobs);
+    answer.blob_bytes = refs.bytes(&freed.blobs);
     answer.snapshots = freed.snapshots.len() as u64;
     answer.snapshot_bytes = freed.snapshots.iter().filter_map(|name| snapshot_bytes.get(name)).sum();
     Ok(answer)
@@ -74,12 +74,12 @@ pub(super) async fn remove(
 
 /// Everything that containerd has in the namespace.
 async fn everything(containerd: &Containerd, snapshotter: &str) -> Result<GcRefs, Status> {
-    let mut graph = GcRefs::default();
+    let mut refs = GcRefs::default();
     let asking = async {
         let mut answers = containerd.content().list(ListContentRequest::default()).await?.into_inner();
         while let Some(answer) = answers.message().await? {
             for info in answer.info {
-                graph.blob(info.digest, u64::try_from(info.size).unwrap_or(0), info.labels, snapshotter);
+                refs.blob(info.digest, u64::try_from(info.size).unwrap_or(0), info.labels, snapshotter);
             }
         }
         let request = ListSnapshotsRequest { snapshotter: snapshotter.into(), ..Default::default() };
@@ -87,13 +87,13 @@ async fn everything(containerd: &Containerd, snapshotter: &str) -> Result<GcRefs
         while let Some(answer) = answers.message().await? {
             for info in answer.info {
                 let committed = info.kind() == Kind::Committed;
-                graph.snapshot(info.name, info.parent, committed, &info.labels);
+                refs.snapshot(info.name, info.parent, committed, &info.labels);
             }
         }
         Ok::<_, Status>(())
     };
     asking.await.map_err(refused("listing what the node has"))?;
-    Ok(graph)
+    Ok(refs)
 }
 
 async fn images(containerd: &Containerd) -> Result<Vec<Image>, Status> {

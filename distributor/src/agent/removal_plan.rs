@@ -1,5 +1,5 @@
-//! What goes when image records go: those that are ours and that no container was made from, and what they alone kept. A plan;
-//! the helper carries it out, or the node's `ctr`.
+//! The plan of a removal: which image records go (those that a push made and from which no container was made), and which blobs and
+//! snapshots only they keep. The helper carries it out, or the node's `ctr`.
 
 use std::collections::BTreeSet;
 
@@ -44,11 +44,11 @@ pub(crate) fn choose(
     names: &[String],
     containers: &[Container],
     ended: &[String],
-    graph: &GcRefs,
+    refs: &GcRefs,
 ) -> Going {
     let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let used = |image: &Named| {
-        let ImageState { config, chain, .. } = graph.standing(&image.target);
+        let ImageState { config, chain, .. } = refs.image_state(&image.target);
         let made_from = |container: &Container| {
             (!config.is_empty() && container.config == config) || (!chain.is_empty() && container.chain_id == chain)
         };
@@ -66,15 +66,15 @@ pub(crate) fn choose(
     let (by_id, named): (Vec<Named>, Vec<Named>) =
         others.into_iter().partition(|image| image.name.starts_with(BY_ID) && gone.contains(&image.target));
     let staying: Vec<&Named> = named.iter().chain(&refused).collect();
-    let reached = graph.kept(staying.iter().map(|image| image.target.as_str()), []);
+    let reached = refs.kept(staying.iter().map(|image| image.target.as_str()), []);
     let (kept_by_id, gone_by_id): (Vec<Named>, Vec<Named>) =
         by_id.into_iter().partition(|image| reached.blobs.contains(&image.name));
     going.records.extend(gone_by_id);
-    let (rooted, held) = graph.roots();
+    let (rooted, held) = refs.roots();
     let targets = staying.iter().copied().chain(&kept_by_id).map(|image| image.target.as_str()).chain(rooted);
     let stood_on = containers.iter().map(|container| &container.chain_id).chain(ended).map(String::as_str);
-    let stays = graph.kept(targets, held.chain(stood_on));
-    let frees = graph.kept(going.records.iter().map(|image| image.target.as_str()), []);
+    let stays = refs.kept(targets, held.chain(stood_on));
+    let frees = refs.kept(going.records.iter().map(|image| image.target.as_str()), []);
     going.frees = Kept {
         blobs: frees.blobs.difference(&stays.blobs).cloned().collect(),
         snapshots: frees.snapshots.difference(&stays.snapshots).cloned().collect(),
@@ -87,21 +87,21 @@ mod tests {
     use super::*;
 
     /// Two images on one base, unpacked: `old` and `new`.
-    fn graph() -> GcRefs {
-        let mut graph = GcRefs::default();
+    fn refs() -> GcRefs {
+        let mut refs = GcRefs::default();
         let content = |key: &str, child: &str| (format!("containerd.io/gc.ref.content.{key}"), child.to_owned());
         for name in ["old", "new"] {
             let (config, layer) = (format!("config-{name}"), format!("layer-{name}"));
             let chain = ("containerd.io/gc.ref.snapshot.native".to_owned(), format!("chain-{name}"));
             let labels = [content("config", &config), content("l.0", "base"), content("l.1", &layer)];
-            graph.blob(name.into(), 1, labels.into(), "native");
-            graph.blob(config, 2, [chain].into(), "native");
-            graph.blob(layer, 100, [].into(), "native");
-            graph.snapshot(format!("chain-{name}"), "bottom".into(), true, &[].into());
+            refs.blob(name.into(), 1, labels.into(), "native");
+            refs.blob(config, 2, [chain].into(), "native");
+            refs.blob(layer, 100, [].into(), "native");
+            refs.snapshot(format!("chain-{name}"), "bottom".into(), true, &[].into());
         }
-        graph.blob("base".into(), 1000, [].into(), "native");
-        graph.snapshot("bottom".into(), String::new(), true, &[].into());
-        graph
+        refs.blob("base".into(), 1000, [].into(), "native");
+        refs.snapshot("bottom".into(), String::new(), true, &[].into());
+        refs
     }
 
     fn named(name: &str, target: &str, ours: bool) -> Named {
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_goes_frees_what_nothing_else_needs() {
         let images = vec![named("a:1", "new", true), named("a@old", "old", true), named("sha256:x", "old", false)];
-        let going = choose(images, &["a@old".to_owned()], &[], &[], &graph());
+        let going = choose(images, &["a@old".to_owned()], &[], &[], &refs());
         assert_eq!(words(going.ours().map(|record| &record.name)), ["a@old"]);
         assert_eq!(words(going.records.iter().map(|record| &record.name)), ["a@old", "sha256:x"]);
         assert_eq!(words(&going.frees.blobs), ["config-old", "layer-old", "old"]);
@@ -126,16 +126,16 @@ mod tests {
     fn others_records_and_what_containers_were_made_from_stay() {
         let images = || vec![named("a@old", "old", true), named("theirs:1", "old", false)];
         let names = ["a@old".to_owned(), "theirs:1".to_owned()];
-        let going = choose(images(), &names, &[], &[], &graph());
+        let going = choose(images(), &names, &[], &[], &refs());
         assert_eq!(
             (words(going.records.iter().map(|it| &it.name)), words(&going.refused)),
             (vec!["a@old"], vec!["theirs:1"])
         );
         assert_eq!(going.frees, Kept::default(), "the other name keeps it all");
         let container = Container { chain_id: "chain-old".into(), ..Default::default() };
-        let going = choose(images(), &names, &[container], &[], &graph());
+        let going = choose(images(), &names, &[container], &[], &refs());
         assert!(going.records.is_empty() && going.refused.len() == 2, "{going:?}");
-        let going = choose(vec![named("a@old", "old", true)], &names, &[], &["chain-old".to_owned()], &graph());
+        let going = choose(vec![named("a@old", "old", true)], &names, &[], &["chain-old".to_owned()], &refs());
         assert_eq!((going.records.len(), going.frees.snapshots.len()), (1, 0), "what has ended keeps its snapshot");
     }
 }

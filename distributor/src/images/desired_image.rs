@@ -97,7 +97,7 @@ impl DesiredImage {
         Some(Self { names, target, blobs, config: config_digest, layers })
     }
 
-    /// The name it is known by to people.
+    /// The name that people use.
     #[must_use]
     pub fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
@@ -114,8 +114,7 @@ impl DesiredImage {
         PushLabel { name: self.name().to_owned(), digest: self.target.blob.digest, at }
     }
 
-    /// What the helper is asked to finish, for a push that began `at` this time. Blobs that are `absent` on purpose are left
-    /// out.
+    /// The request to finish this image, for a push that began `at` this time, without the blobs that are `absent` on purpose.
     pub(crate) fn finish(&self, at: Time, absent: impl Fn(&Digest) -> bool) -> proto::FinishRequest {
         let media_types: BTreeMap<Digest, &Part> = self.blobs.iter().map(|part| (part.blob.digest, part)).collect();
         let blobs = self.blobs.iter().filter(|part| !absent(&part.blob.digest));
@@ -171,7 +170,7 @@ impl Part {
     }
 }
 
-/// How containerd names labels that keep other content.
+/// The prefix of labels that keep other content from garbage collection.
 const GC_REF: &str = "containerd.io/gc.ref.content.";
 
 fn chain(image: &PlatformImage) -> Vec<DesiredLayer> {
@@ -231,12 +230,12 @@ pub(crate) mod tests {
     #[test]
     fn an_image_is_wanted_by_tag_and_by_digest_children_first() {
         let image = image(NAME, &["base", "manager"], &["amd64"]);
-        let wanted = DesiredImage::new(&image, &Platform::default()).expect("its platform");
+        let desired = DesiredImage::new(&image, &Platform::default()).expect("its platform");
         let digest = Digest::try_from(image.target.digest()).expect("digest");
-        assert_eq!(wanted.names, [NAME.to_owned(), format!("docker.io/virtualcluster/manager-amd64@{digest}")]);
-        let kinds: Vec<_> = wanted.blobs.iter().map(|part| part.media_type.rsplit('.').next().unwrap_or("")).collect();
+        assert_eq!(desired.names, [NAME.to_owned(), format!("docker.io/virtualcluster/manager-amd64@{digest}")]);
+        let kinds: Vec<_> = desired.blobs.iter().map(|part| part.media_type.rsplit('.').next().unwrap_or("")).collect();
         assert_eq!(kinds, ["tar+zstd", "tar+zstd", "v1+json", "v1+json"]);
-        let manifest = &wanted.blobs[3];
+        let manifest = &desired.blobs[3];
         let keys: Vec<_> = manifest.labels.keys().map(String::as_str).collect();
         assert_eq!(
             keys,
@@ -262,19 +261,19 @@ pub(crate) mod tests {
     #[test]
     fn of_an_index_only_the_nodes_platform_is_wanted() {
         let image = image(NAME, &["base"], &["amd64", "arm64"]);
-        let wanted = DesiredImage::new(&image, &Platform::linux("arm64")).expect("its platform");
-        assert_eq!(wanted.blobs.len(), 4, "layer, config, manifest, index");
+        let desired = DesiredImage::new(&image, &Platform::linux("arm64")).expect("its platform");
+        assert_eq!(desired.blobs.len(), 4, "layer, config, manifest, index");
         let manifest = Digest::try_from(image.platforms[1].manifest.digest()).expect("digest");
-        assert_eq!(wanted.target.keeps().collect::<Vec<_>>(), [manifest]);
+        assert_eq!(desired.target.keeps().collect::<Vec<_>>(), [manifest]);
         assert_eq!(DesiredImage::new(&image, &Platform::linux("s390x")), None);
     }
 
     #[test]
     fn a_layer_that_occurs_twice_is_one_blob_and_two_snapshots() {
         let image = image(NAME, &["empty", "app", "empty"], &["amd64"]);
-        let wanted = DesiredImage::new(&image, &Platform::default()).expect("its platform");
-        assert_eq!((wanted.blobs.len(), wanted.layers.len()), (4, 3));
-        let request = wanted.finish(Time::now(), |_| false);
+        let desired = DesiredImage::new(&image, &Platform::default()).expect("its platform");
+        assert_eq!((desired.blobs.len(), desired.layers.len()), (4, 3));
+        let request = desired.finish(Time::now(), |_| false);
         assert_eq!((request.blobs.len(), request.layers.len()), (4, 3));
         assert!(request.layers.iter().all(|layer| layer.descriptor.is_some()));
     }

@@ -1,4 +1,4 @@
-//! What a node has of the images that are to be pushed, as its helper says it: blobs, partial blobs, snapshots, records.
+//! What a node has of the images of a push: blobs, partial blobs, snapshots, image records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::images::desired_image::DesiredImage;
 use crate::images::push_label::PushLabel;
 use crate::protocol::proto::{HelloResponse, InventoryRequest, InventoryResponse};
 
-/// A node's part of the truth, at one moment.
+/// What a node has at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
     /// What the node runs.
@@ -72,9 +72,9 @@ pub struct Disk {
 
 impl Inventory {
     /// The question whose answer makes an inventory for these images.
-    pub(crate) fn question<'a>(wanted: impl IntoIterator<Item = &'a DesiredImage>) -> InventoryRequest {
+    pub(crate) fn question<'a>(desired: impl IntoIterator<Item = &'a DesiredImage>) -> InventoryRequest {
         let (mut digests, mut chains, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for image in wanted {
+        for image in desired {
             digests.extend(image.blobs.iter().map(|part| part.blob.digest));
             chains.extend(image.layers.iter().map(|layer| layer.chain_id));
             names.extend(image.names.iter().cloned());

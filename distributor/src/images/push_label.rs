@@ -1,5 +1,5 @@
-//! What a push notes on every image record it makes on a node: by which name, as what, and when. So each node says for itself
-//! what was pushed to it last, to whoever asks, and a record of ours is told from all others.
+//! The labels that a push sets on every image record that it makes on a node: name, digest and time. By them each node tells what was
+//! pushed to it last, and records that a push made are distinguished from all others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ pub(crate) const DIGEST: &str = "vcdist.digest";
 /// The label with the time of the push.
 pub(crate) const AT: &str = "vcdist.pushed-at";
 
-/// The note on a record.
+/// The labels of a push on an image record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushLabel {
     /// The name with its tag, also where the record is named by digest.

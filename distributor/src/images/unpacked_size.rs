@@ -1,5 +1,5 @@
-//! What layers take on a node's disk once they are unpacked. It stands nowhere in an image: the layers are read for it, each
-//! once, and only when a node has yet to unpack it.
+//! The space that layers take on a node's disk after they are unpacked. An image does not tell it, so layers are read to find it:
+//! each layer once, and only if a node has yet to unpack it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,13 +9,13 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use vcstore::{Decoder, Digest, Store};
 
-/// File systems give room in blocks of this many bytes.
+/// The block size of file systems, in bytes.
 const BLOCK: u64 = 4096;
 
 /// The unpacked sizes of layers, by their blobs' digests.
 pub type UnpackedSizes = BTreeMap<Digest, UnpackedSize>;
 
-/// Room that files take.
+/// The space that files take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UnpackedSize {
     /// In bytes, of whole blocks.
@@ -30,13 +30,13 @@ impl<'a> Sum<&'a Self> for UnpackedSize {
     }
 }
 
-/// The unpacked_sizes that are known so far. Clones share them.
+/// The unpacked sizes that are known so far. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KnownSizes(Arc<Mutex<UnpackedSizes>>);
 
 impl KnownSizes {
-    /// The unpacked_sizes of these layers of the store, read now where they are not known. Whoever asks meanwhile waits: several
-    /// nodes lack the same layers. One that cannot be read is left out: sending it will tell.
+    /// The unpacked sizes of these layers of the store. Layers whose size is not known are read now; other callers wait meanwhile,
+    /// because several nodes lack the same layers. A layer that cannot be read is left out: sending it will fail with the reason.
     pub(crate) async fn of(&self, store: &Store, layers: BTreeSet<Digest>) -> UnpackedSizes {
         let mut known = self.0.lock().await;
         for digest in layers.iter().filter(|digest| !known.contains_key(digest)).copied().collect::<Vec<_>>() {

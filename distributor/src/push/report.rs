@@ -286,16 +286,16 @@ pub fn exit(outcomes: &[Outcome]) -> Exit {
 
 fn image(image: &ImagePlan) -> ImageReport {
     ImageReport {
-        name: image.wanted.name().to_owned(),
+        name: image.desired.name().to_owned(),
         state: match image.state {
             State::UpToDate => "up-to-date",
             State::Unfinished => "unfinished",
             State::Incomplete => "incomplete",
         }
         .into(),
-        blobs_total: image.wanted.blobs.len() as u64,
+        blobs_total: image.desired.blobs.len() as u64,
         blobs_needed: image.send.len() as u64,
-        bytes_total: image.wanted.blobs.iter().map(|part| part.blob.size).sum(),
+        bytes_total: image.desired.blobs.iter().map(|part| part.blob.size).sum(),
         bytes_needed: image.send.iter().map(|sending| sending.blob.size - sending.offset).sum(),
     }
 }

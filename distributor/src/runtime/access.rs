@@ -1,4 +1,4 @@
-//! The choice of a node's runtime.
+//! Chooses the runtime implementation for a node.
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ pub enum UseHelper {
     Never,
 }
 
-/// How a node is worked on.
+/// What is needed to work on a node.
 #[derive(Clone, Copy)]
 pub(crate) struct Access<'a> {
     pub(crate) transport: &'a dyn Transport,
@@ -29,7 +29,7 @@ pub(crate) struct Access<'a> {
     /// How containerd is found.
     pub(crate) settings: &'a Settings,
     pub(crate) helper: UseHelper,
-    /// How many connections blobs may go over, the session's own among them.
+    /// The limit of connections for blobs, the session's own included.
     pub(crate) connections: usize,
     pub(crate) cancel: &'a CancellationToken,
 }
@@ -42,7 +42,7 @@ impl Access<'_> {
     /// 3. containerd through the helper.
     /// 4. Docker or CRI-O, where the helper finds no containerd, and the node has one of them.
     ///
-    /// Work that is cancelled is dropped under way, which ends its connection, and the node puts itself in order.
+    /// Cancelled work is dropped. That ends its connection, and the node then cleans up by itself.
     pub(crate) async fn work_on<T>(
         self,
         node: &Node,
@@ -92,12 +92,12 @@ impl Access<'_> {
     }
 }
 
-/// Checks that the runtime which the API names for a node is one that can be worked on.
+/// Checks that the runtime which the API reports for a node is supported.
 pub(crate) fn check_supported(node: &Node) -> Result<(), Error> {
     declared_engine(node).map(drop)
 }
 
-/// What the API says that a node's kubelet uses in containerd's place; nothing where it says nothing.
+/// The engine that the API reports for a node; nothing for containerd, and where it reports no runtime.
 fn declared_engine(node: &Node) -> Result<Option<Engine>, Error> {
     match &node.runtime {
         Some(Runtime { name, version }) if name != "containerd" => {

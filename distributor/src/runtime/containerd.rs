@@ -25,10 +25,10 @@ use crate::protocol::proto::{Container, HelloRequest, HoldRequest, ReleaseReques
 use crate::session::{Binary, Session};
 use crate::transport::Transport;
 
-/// Blobs under way to one node at once: one is read and hashed while another waits for the node.
+/// Blobs in transfer to one node at once: one is read and hashed while another waits for the node.
 const AT_ONCE: usize = 2;
 
-/// How long a node may take to say what it has.
+/// How long a node may take to answer a question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a node may take to collect its garbage.
@@ -37,25 +37,25 @@ const REMOVED_WITHIN: Duration = Duration::from_secs(600);
 /// How long a node may take to unpack and record one image.
 const FINISH_WITHIN: Duration = Duration::from_secs(1800);
 
-/// A node's containerd.
+/// containerd on a node, with a session to its helper.
 #[derive(Clone, Copy)]
 pub(super) struct Containerd<'a> {
     pub(super) session: &'a Session,
-    /// For further connections.
+    /// Opens further connections.
     pub(super) transport: &'a dyn Transport,
     pub(super) binary: &'a Binary,
-    /// How many connections there may be, the session's own among them.
+    /// The limit of connections, the session's own included.
     pub(super) connections: usize,
 }
 
-/// What was found there of the images of a push.
+/// The node, with its inventory for a push.
 struct Target<'a> {
     containerd: Containerd<'a>,
     client: HelperClient<Channel>,
     inventory: Inventory,
 }
 
-/// What was pushed there.
+/// The node, with what was pushed to it.
 struct Pushed {
     client: HelperClient<Channel>,
     images: Vec<PushedImage>,
@@ -137,36 +137,36 @@ impl PushedImages for Pushed {
     }
 }
 
-/// Asks a node what it is and what it has of `images`, on whatever platform, in one round trip.
+/// Asks, in one round trip, for facts of the node and what it has of `images` for any platform.
 async fn take_inventory(client: &HelperClient<Channel>, images: &[Image]) -> Result<Inventory, Error> {
-    let wanted = DesiredImage::on_any_platform(images);
+    let desired = DesiredImage::on_any_platform(images);
     let (mut greeter, mut asker) = (client.clone(), client.clone());
     let answers =
-        async { tokio::try_join!(greeter.hello(HelloRequest {}), asker.inventory(Inventory::question(&wanted))) };
+        async { tokio::try_join!(greeter.hello(HelloRequest {}), asker.inventory(Inventory::question(&desired))) };
     let (hello, inventory) = timeout(ANSWER_WITHIN, answers).await.map_err(|_| Error::slow("its inventory"))??;
     Ok(Inventory::read(hello.get_ref(), inventory.into_inner()))
 }
 
-/// Asks a node which containers run there.
+/// Asks for the node's containers.
 async fn list_containers(client: &HelperClient<Channel>) -> Result<Vec<proto::Container>, Error> {
     let answer = timeout(ANSWER_WITHIN, client.clone().containers(proto::ContainersRequest {})).await;
     Ok(answer.map_err(|_| Error::slow("its containers"))??.into_inner().containers)
 }
 
-/// Asks a node which images were pushed to it.
+/// Asks which images were pushed to the node.
 async fn list_pushes(client: &HelperClient<Channel>) -> Result<Vec<PushedImage>, Error> {
     let answer = timeout(ANSWER_WITHIN, client.clone().pushes(proto::PushesRequest {})).await;
     let images = answer.map_err(|_| Error::slow("its images"))??.into_inner().images;
     Ok(images.into_iter().filter_map(PushedImage::read).collect())
 }
 
-/// Removes these records of ours on a node, unless a container needs them; or says what that would come to.
+/// Removes image records that a push made, unless a container needs them; in a dry run, tells what would be freed.
 async fn remove(client: &HelperClient<Channel>, request: proto::RemoveRequest) -> Result<proto::RemoveResponse, Error> {
     let answer = timeout(REMOVED_WITHIN, client.clone().remove(request)).await;
     Ok(answer.map_err(|_| Error::slow("the end of its garbage collection"))??.into_inner())
 }
 
-/// Takes the push's lease and puts what the plan counts on under it; whether all of it is still there.
+/// Takes the push's lease and puts what the plan counts on under it. Returns whether all of that is still there.
 async fn hold(client: &HelperClient<Channel>, plan: &Plan) -> Result<bool, Error> {
     let text = |digests: &BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect();
     let request =
@@ -176,7 +176,7 @@ async fn hold(client: &HelperClient<Channel>, plan: &Plan) -> Result<bool, Error
     Ok(held.digests.len() == plan.kept.len() && held.chain_ids.len() == plan.kept_snapshots.len())
 }
 
-/// Sends and finishes every image of the plan that needs it.
+/// Sends the missing blobs and finishes the incomplete images of the plan.
 async fn carry_out(target: PoolTarget<'_>, load: &Load<'_>) -> Result<(), Error> {
     let &Load { store, plan, at, sent, on_event } = load;
     let (client, pool) = (&target.session.client(), &ConnectionPool::new(target.session));
@@ -197,10 +197,10 @@ async fn carry_out(target: PoolTarget<'_>, load: &Load<'_>) -> Result<(), Error>
     };
     let finishing = async {
         while let Some(image) = finishing.recv().await {
-            let request = image.wanted.finish(at, |digest| image.absent.contains(digest));
+            let request = image.desired.finish(at, |digest| image.absent.contains(digest));
             let answer = timeout(FINISH_WITHIN, client.clone().finish(request)).await;
             let answer = answer.map_err(|_| Error::slow("an unpacked image"))??;
-            on_event(Event::Finished { image: image.wanted.name(), unpacked: answer.get_ref().unpacked });
+            on_event(Event::Finished { image: image.desired.name(), unpacked: answer.get_ref().unpacked });
         }
         Ok(())
     };
@@ -211,7 +211,7 @@ async fn carry_out(target: PoolTarget<'_>, load: &Load<'_>) -> Result<(), Error>
     }
 }
 
-/// Gives the lease back.
+/// Releases the lease.
 pub(super) async fn release(client: &HelperClient<Channel>) -> Result<(), Error> {
     let answer = timeout(ANSWER_WITHIN, client.clone().release(ReleaseRequest {})).await;
     answer.map_err(|_| Error::slow("the end of its lease"))??;

@@ -13,11 +13,11 @@ use crate::protocol;
 use crate::session;
 use crate::transport;
 
-/// Why a push failed on a node.
+/// Why work on a node failed.
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
-    /// The node's runtime is none that a push can serve.
+    /// The node's runtime is not supported.
     #[error("its container runtime is {name} {version}, and images are pushed to containerd, Docker and CRI-O only")]
     #[diagnostic(help("leave the node out (--exclude, --selector), or give it one of these"))]
     Runtime {
@@ -38,17 +38,17 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Engine(#[from] engine::Error),
-    /// No plan.
+    /// No plan could be made, or the node has no room for it.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Plan(plan::Error),
-    /// The helper says why.
+    /// The helper reports a failure.
     #[error("{message}")]
     #[diagnostic(help("{help}"))]
     Helper {
-        /// In its words.
+        /// The helper's message.
         message: String,
-        /// What to do.
+        /// What the operator can do.
         help: String,
         /// Whether another attempt can succeed.
         retry: RetryHint,
@@ -57,33 +57,33 @@ pub enum Error {
     #[error("speaking to the helper: {}", .0.message())]
     #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Connection(Box<tonic::Status>),
-    /// The node takes too long.
+    /// The node did not answer in time.
     #[error("the node did not give {what} in time")]
     #[diagnostic(help("see on the node whether containerd answers (`ctr version`), then push again"))]
     Slow {
         /// What was waited for.
         what: &'static str,
     },
-    /// The node loses content as fast as it is counted.
+    /// The node lost content after each inventory.
     #[error("the node lost blobs between inventory and lease, {ATTEMPTS} times over")]
     #[diagnostic(help("something removes content there: see `journalctl -u containerd -u kubelet` on the node"))]
     Unsteady,
-    /// The node changes as fast as it is asked.
+    /// The node changed before each removal.
     #[error("what runs on the node, or its images, changed between question and removal, {times} times over")]
     #[diagnostic(help("prune again when the node has come to rest: nothing was removed"))]
     Changing {
         /// How often it was asked.
         times: usize,
     },
-    /// The operator stopped it.
+    /// The operator stopped the command.
     #[error("stopped before all was done")]
     #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Interrupted,
-    /// The store lacks something.
+    /// The store failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(Box<vcstore::Error>),
-    /// A blob of the store is bad.
+    /// A blob of the store is missing or damaged.
     #[error("reading blob {digest} of the store {store}")]
     #[diagnostic(help(
         "nothing of it stands on the node; build or import the image again (`vcbuild images`), then push"
@@ -102,16 +102,16 @@ pub enum Error {
     Reader(#[source] io::Error),
 }
 
-/// Whether what the helper could not do can succeed if it is tried again.
+/// Whether a request that failed in the helper can succeed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryHint {
-    /// Not by itself.
+    /// No, unless somebody changes something.
     No,
-    /// At once: the node had a part of the blob that was bad, and has dropped it.
+    /// Yes, at once and from the start of the blob: the node has dropped a damaged part.
     FromStart,
-    /// A little later: its containerd was away.
+    /// Yes, a little later: containerd was not reachable.
     Later,
-    /// In another way: there is no containerd, and may be another runtime.
+    /// Not with containerd: the node has none. It may have another runtime.
     OtherRuntime,
 }
 
@@ -120,7 +120,7 @@ impl Error {
         Self::Slow { what }
     }
 
-    /// Why the way to the node failed, where that is what did.
+    /// The error of the transport, if the transport failed.
     fn of_the_way(&self) -> Option<&transport::Error> {
         match self {
             Self::Session(session::Error::Transport(error))
@@ -130,7 +130,7 @@ impl Error {
         }
     }
 
-    /// What went wrong, in the words of the connection where it is one that broke: nothing is lost yet.
+    /// The error as a warning shows it: of a lost connection, the words of the transport alone.
     pub(super) fn transient_words(&self) -> String {
         match self.of_the_way() {
             Some(transport::Error::Lost { said, .. }) => said.clone(),
@@ -138,8 +138,8 @@ impl Error {
         }
     }
 
-    /// Whether it may well be over in a moment: what was there and broke. A node that never answered (`reached` is false) is
-    /// more likely to have another name, or to be off.
+    /// Whether the failure is likely to be over soon. A node that never answered (`reached` is false) more likely has another
+    /// name, or is off.
     pub(crate) fn is_transient(&self, reached: bool) -> bool {
         match (self, self.of_the_way()) {
             (Self::Connection(_), _) => true,

@@ -1,11 +1,11 @@
-//! What a push tells while it works on a node, and by which way.
+//! Events of a push to a node, and the ways to work on one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::transfer::Sent;
 
-/// By which way a node was worked on.
+/// The way by which a node was worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Via {
@@ -22,7 +22,7 @@ pub enum Via {
 }
 
 impl Via {
-    /// Its name, as reports have it.
+    /// The name that reports print.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Via {
     }
 }
 
-/// What happens on a node while it is pushed to.
+/// An event of a push to a node.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -47,34 +47,34 @@ pub enum Event<'a> {
         bytes: u64,
         /// The bytes of everything, there or not.
         total: u64,
-        /// What of them has gone: counts on.
+        /// Counts the bytes that have been sent; it goes on counting.
         sent: &'a Arc<Sent>,
     },
-    /// No helper runs there; its `ctr` does the work.
+    /// No helper can run on the node; its `ctr` does the work.
     WithoutHelper {
         /// Why.
         why: &'a str,
     },
-    /// The connection broke; the push goes on where it stopped after a pause.
+    /// The connection broke. The push continues after a pause.
     Retrying {
         /// What happened.
         why: &'a str,
         /// How long the pause is.
         pause: Duration,
     },
-    /// An image is whole on the node, checked.
+    /// An image is complete on the node and was checked.
     Finished {
         /// Its name.
         image: &'a str,
         /// How many layers were unpacked.
         unpacked: u32,
     },
-    /// Nothing more happens on the node.
+    /// Work on the node has ended.
     Ended {
         /// Whether the images are there.
         succeeded: bool,
     },
 }
 
-/// Who is told of events.
+/// Receives events.
 pub(crate) type OnEvent<'a> = &'a (dyn Fn(Event<'_>) + Sync);

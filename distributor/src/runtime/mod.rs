@@ -34,7 +34,7 @@ pub use event::{Event, Via};
 pub(crate) use retry::{pause, until_cancelled, with_retries};
 pub use transfer::{Rate, Sent};
 
-/// How often work is decided anew because the node changed meanwhile.
+/// How often a plan or a removal is made anew because the node changed meanwhile.
 pub(crate) const ATTEMPTS: usize = 3;
 
 /// A container runtime on one node. Each method asks the node anew.
@@ -53,10 +53,10 @@ pub(crate) trait NodeRuntime {
 /// A node as [`NodeRuntime::inspect`] found it, ready to take images in.
 #[tonic::async_trait(?Send)]
 pub(crate) trait ImageTarget {
-    /// By which way images come there.
+    /// The way by which images are loaded.
     fn via(&self) -> Via;
 
-    /// What the node has.
+    /// What the node had.
     fn inventory(&self) -> &Inventory;
 
     /// The layers of `images` that the node has yet to unpack.
@@ -69,51 +69,51 @@ pub(crate) trait ImageTarget {
         plan::plan(images, self.inventory(), unpacked_sizes)
     }
 
-    /// Sends what the plan says, and has the images finished and checked.
+    /// Sends the blobs of the plan; the node then finishes and checks the images.
     async fn load(&self, load: &Load<'_>) -> Result<Loaded, Error>;
 
-    /// Notes a push that began `at` this time on those of `images` that were there before it. Only a runtime that has images whole
-    /// needs this: with the others, a note that is missing is part of the plan.
+    /// Records a push that began `at` this time on those of `images` that were there before. Only runtimes that store images as a
+    /// whole need this; for the others, a missing label is part of the plan.
     async fn note(&self, _images: &[Image], _at: Time) -> Result<(), Error> {
         Ok(())
     }
 }
 
-/// What is loaded into a node's runtime.
+/// The parameters of [`ImageTarget::load`].
 pub(crate) struct Load<'a> {
     /// Where the blobs are.
     pub(crate) store: &'a Store,
     pub(crate) plan: &'a Plan,
     /// When the push began.
     pub(crate) at: Time,
-    /// Counts what has gone.
+    /// Counts what is sent.
     pub(crate) sent: &'a Arc<Sent>,
     pub(crate) on_event: OnEvent<'a>,
 }
 
 impl Load<'_> {
-    /// Tells that blobs begin to move.
+    /// Reports that the transfer begins.
     fn begin(&self) {
         let (blobs, bytes) = (self.plan.sends().count(), self.plan.bytes_to_send());
         (self.on_event)(Event::Sending { blobs, bytes, total: self.plan.total_bytes, sent: self.sent });
     }
 }
 
-/// How loading ended.
+/// The result of [`ImageTarget::load`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loaded {
-    /// Every image is whole on the node.
+    /// Every image is complete on the node.
     Whole,
-    /// Something that the plan counts on has gone: plan anew.
+    /// Content that the plan counts on is gone. A new plan is needed.
     NodeChanged,
 }
 
 /// What a status needs of a node.
 pub(crate) struct Survey {
-    /// By which way the node was asked.
+    /// The way by which the node was asked.
     pub(crate) via: Via,
     pub(crate) inventory: Inventory,
-    /// Where the runtime knows images only as a whole: the ids of those that it has, by name. The inventory tells nothing then.
+    /// For a runtime that stores images as a whole: the ids of those that it has, by name. The inventory tells nothing then.
     pub(crate) whole_images: Option<BTreeMap<String, String>>,
     /// Every image that was pushed to the node.
     pub(crate) pushed: Vec<PushedImage>,
@@ -124,7 +124,7 @@ pub(crate) struct Survey {
 /// What was pushed to a node, as [`NodeRuntime::pushed`] found it, ready for a removal.
 #[tonic::async_trait(?Send)]
 pub(crate) trait PushedImages {
-    /// By which way images are removed there.
+    /// The way by which images are removed.
     fn via(&self) -> Via;
 
     /// Every name of what was pushed.
@@ -133,18 +133,18 @@ pub(crate) trait PushedImages {
     /// Every container.
     fn containers(&self) -> &[Container];
 
-    /// Whether a container that has ended keeps its image, whatever the cluster says of its pod.
+    /// Whether a container that has ended keeps its image, whatever the cluster reports of its pod.
     fn ended_containers_keep(&self) -> bool {
         false
     }
 
-    /// Why the image of `records` stays although they are to go, if it does: `going` are all names that go.
+    /// Why the image that has the names `records` cannot be removed, if it cannot. `going` are all names that are to be removed.
     fn kept_by(&self, _going: &[String], _records: &[String]) -> Option<String> {
         None
     }
 
-    /// Removes these names and what they alone keep, or says what that would come to. Nothing when something has changed by
-    /// which it was decided.
+    /// Removes these names and the content that only they keep; in a dry run, tells what would be freed. Returns nothing if the
+    /// node has changed since it was asked.
     async fn remove(&self, names: &[String], removal: Removal) -> Result<Option<RemoveResponse>, Error>;
 }
 
@@ -153,7 +153,7 @@ pub(crate) trait PushedImages {
 pub(crate) struct Removal {
     /// Nothing is changed.
     pub(crate) dry_run: bool,
-    /// Containers that have ended keep no images.
+    /// Only running containers keep images.
     pub(crate) running_only: bool,
 }
 

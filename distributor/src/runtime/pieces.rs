@@ -1,4 +1,4 @@
-//! Writers for what is fed to a script: one counts the bytes, one hands them on in pieces.
+//! Writers for the input of a script: one counts bytes, the other sends them in pieces.
 
 use std::io::{self, Write};
 
@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 
 use super::script::Piece;
 
-/// Bytes that are handed on at once.
+/// The size of a piece, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// Counts what is written.
+/// Counts the bytes that are written.
 pub(crate) struct Length(pub(crate) u64);
 
 impl Write for Length {
@@ -23,7 +23,7 @@ impl Write for Length {
     }
 }
 
-/// Hands on what is written, in pieces.
+/// Sends what is written, in pieces.
 pub(crate) struct Pieces<'a> {
     pieces: &'a mpsc::Sender<Piece>,
     /// Waits until so many bytes may go.
@@ -32,12 +32,12 @@ pub(crate) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Nothing yet; `wait` is asked before so many bytes go.
+    /// A writer without data. It calls `wait` before it sends so many bytes.
     pub(crate) fn new(pieces: &'a mpsc::Sender<Piece>, wait: &'a dyn Fn(usize)) -> Self {
         Self { pieces, wait, buffer: Vec::with_capacity(PIECE) }
     }
 
-    /// Says that what came so far is nothing.
+    /// Tells the receiver to discard everything.
     pub(crate) fn break_off(self) {
         // A node that is gone needs not be told.
         let _ = self.pieces.blocking_send(None);

@@ -1,4 +1,4 @@
-//! Tries again what broke off in passing, after pauses that grow.
+//! Retries with pauses that grow, and cancellation.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 
-/// How long to wait before a node is tried again, the first time; twice as long each time after.
+/// The pause before the first retry; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long to wait at most.
+/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Does `work` until it is cancelled. It is dropped under way then.
+/// Runs `work` to its end, or drops it when `cancel` is cancelled.
 pub(crate) async fn until_cancelled<T>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T, Error>>,
@@ -24,7 +24,7 @@ pub(crate) async fn until_cancelled<T>(
     }
 }
 
-/// Asks `work` of a node, and again, up to `retries` times, where it failed for a moment only.
+/// Runs `work` on a node, and again up to `retries` times after transient errors.
 pub(crate) async fn with_retries<T, W>(node: &str, retries: u32, work: impl Fn() -> W) -> Result<T, Error>
 where
     W: Future<Output = Result<T, Error>>,
@@ -44,7 +44,7 @@ where
     }
 }
 
-/// How long to wait before the attempt after this many. Nodes that broke off together come back one after another.
+/// The pause after so many failed attempts. It differs between nodes, so that nodes which failed together are not retried together.
 pub(crate) fn pause(node: &str, attempts: u32) -> Duration {
     let mut hasher = DefaultHasher::new();
     node.hash(&mut hasher);

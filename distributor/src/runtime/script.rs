@@ -1,4 +1,4 @@
-//! A script on a node and what it answers, for nodes where no helper runs. Uses a transport, and of the session its check of the
+//! Runs shell scripts on nodes where no helper runs, and reads their replies. Uses a transport, and the session's check of the
 //! machine that answers.
 
 use std::time::Duration;
@@ -35,12 +35,12 @@ pub enum Error {
          root or by `sudo -n`; name containerd's socket with --containerd-address if it is elsewhere"
     ))]
     Failed {
-        /// What it said before.
+        /// The replies before the failure.
         said: Vec<String>,
         /// How it ended.
         error: transport::Error,
     },
-    /// The script ended early, without a word.
+    /// The script ended early and reported nothing.
     #[error("the shell of {destination} ended before its work was done")]
     #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Cut {
@@ -56,7 +56,7 @@ pub enum Error {
         /// Where.
         destination: String,
     },
-    /// The answers are none.
+    /// The replies cannot be read.
     #[error("the node's programs answer in a way that is not understood")]
     #[diagnostic(help(
         "push with the helper (--helper auto) where the node has containerd, or report what `ctr content ls`, `docker image \
@@ -69,27 +69,27 @@ pub enum Error {
     Store(#[source] std::io::Error),
 }
 
-/// How much a script may answer, in bytes: a node with ten thousand blobs says less.
+/// The limit of a script's output, in bytes. A node with ten thousand blobs needs less.
 const ANSWER: u64 = 32 << 20;
 
-/// How long a node may take to take in one piece.
+/// How long a node may take to read one piece of input.
 const PIECE_WITHIN: Duration = Duration::from_secs(300);
 
-/// What every script begins with: `say` answers, `as` becomes root.
+/// The beginning of every script: the function `say` sends a reply, and `$as` runs a command as root.
 const PROLOGUE: &str = concat!(
     "umask 077; as=; [ \"$(id -u)\" = 0 ] || as=\"sudo -n\"\n",
     "[ -z \"$as\" ] || command -v sudo >/dev/null || { say no-sudo; exit 1; }\n",
     "w=$($as true 2>&1) || { say \"no-root $(echo \"$w\" | tail -n 1)\"; exit 1; }\n",
 );
 
-/// The answer that means: all was done.
+/// The reply that ends a complete script.
 pub(crate) const END: &str = "end";
 
-/// Some of what goes to a script; nothing when its source broke off.
+/// A piece of a script's input; nothing when the source of the input failed.
 pub(crate) type Piece = Option<Bytes>;
 
-/// Runs `script`, which says things by `say WORDS`, to its end; each thing it says with the lines it prints below it. What
-/// comes through `input` is written behind the script.
+/// Runs `script` to its end and returns its replies. A script replies with `say WORDS`; lines that it prints afterwards belong to
+/// that reply. `input` is written to the script's stdin, after the script itself.
 pub(crate) async fn run(
     transport: &dyn Transport,
     script: &str,
@@ -161,7 +161,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Something a script said, and what it printed after it.
+/// A reply of a script, and the lines that the script printed after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ScriptReply {
     pub(crate) words: String,
@@ -175,7 +175,7 @@ async fn receive(input: &mut Option<mpsc::Receiver<Piece>>) -> Option<Piece> {
     }
 }
 
-/// Takes a line in. What comes before the first word of ours is a login shell's own.
+/// Adds a line of output. Lines before the first reply come from the login shell.
 fn take(said: &mut Vec<ScriptReply>, line: &str) {
     match (line.rsplit_once(MARK), said.last_mut()) {
         (Some((_, words)), _) => said.push(ScriptReply { words: words.to_owned(), lines: Vec::new() }),
@@ -184,7 +184,7 @@ fn take(said: &mut Vec<ScriptReply>, line: &str) {
     }
 }
 
-/// What a script that printed this said.
+/// The replies in this output.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn said(bytes: &[u8]) -> Vec<ScriptReply> {
     let mut said = Vec::new();

@@ -36,7 +36,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImagePlan {
     /// The image.
-    pub wanted: DesiredImage,
+    pub desired: DesiredImage,
     /// What has to be done.
     pub state: State,
     /// Blobs to send for it, children first. A blob that several images share goes with the first.
@@ -116,8 +116,8 @@ pub enum Error {
 /// The layers of `images` that the node which `inventory` describes has yet to unpack, by their digests.
 #[must_use]
 pub fn layers_to_unpack(images: &[Image], inventory: &Inventory) -> BTreeSet<Digest> {
-    let wanted = images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
-    let layers = wanted.flat_map(|image| image.layers);
+    let desired = images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
+    let layers = desired.flat_map(|image| image.layers);
     layers.filter(|layer| !inventory.snapshots.contains(&layer.chain_id)).map(|layer| layer.digest).collect()
 }
 
@@ -128,8 +128,8 @@ pub fn layers_to_unpack(images: &[Image], inventory: &Inventory) -> BTreeSet<Dig
 /// When an image has nothing for the node's platform.
 pub fn plan(images: &[Image], inventory: &Inventory, unpacked_sizes: &UnpackedSizes) -> Result<Plan, Error> {
     check_platform(images, &inventory.platform)?;
-    let wanted = images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
-    Ok(of(wanted.collect(), inventory, unpacked_sizes))
+    let desired = images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
+    Ok(of(desired.collect(), inventory, unpacked_sizes))
 }
 
 /// What of `images` has to go to a node that says only of whole images whether it `has` them: of one that it lacks, every
@@ -144,12 +144,12 @@ pub(crate) fn for_engine(
     unpacked_sizes: &UnpackedSizes,
 ) -> Result<Plan, Error> {
     check_platform(images, &inventory.platform)?;
-    let wanted = images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
-    let (there, lacking): (Vec<DesiredImage>, Vec<DesiredImage>) = wanted.partition(has);
+    let desired = images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
+    let (there, lacking): (Vec<DesiredImage>, Vec<DesiredImage>) = desired.partition(has);
     let blobs = there.iter().chain(&lacking).flat_map(|image| &image.blobs);
     let all: BTreeMap<Digest, u64> = blobs.map(|part| (part.blob.digest, part.blob.size)).collect();
-    let done = there.into_iter().map(|wanted| ImagePlan {
-        wanted,
+    let done = there.into_iter().map(|desired| ImagePlan {
+        desired,
         state: State::UpToDate,
         send: Vec::new(),
         absent: BTreeSet::new(),
@@ -158,7 +158,7 @@ pub(crate) fn for_engine(
     // Blobs that are there may still be lacking a name.
     plan.images.iter_mut().for_each(|image| image.state = image.state.max(State::Unfinished));
     plan.images.extend(done);
-    let place = |image: &ImagePlan| images.iter().position(|one| one.name == image.wanted.name());
+    let place = |image: &ImagePlan| images.iter().position(|one| one.name == image.desired.name());
     plan.images.sort_by_key(place);
     plan.total_bytes = all.values().sum();
     Ok(plan)
@@ -170,7 +170,7 @@ pub(crate) fn lacking<'a>(
     platform: &'a Platform,
     has: impl Fn(&DesiredImage) -> bool + 'a,
 ) -> impl Iterator<Item = &'a Image> {
-    images.iter().filter(move |image| DesiredImage::new(image, platform).is_some_and(|wanted| !has(&wanted)))
+    images.iter().filter(move |image| DesiredImage::new(image, platform).is_some_and(|desired| !has(&desired)))
 }
 
 /// Checks that every image has something for this platform.
@@ -232,15 +232,15 @@ impl Plan {
     }
 }
 
-fn of(wanted: Vec<DesiredImage>, inventory: &Inventory, unpacked_sizes: &UnpackedSizes) -> Plan {
+fn of(desired: Vec<DesiredImage>, inventory: &Inventory, unpacked_sizes: &UnpackedSizes) -> Plan {
     let all: BTreeMap<Digest, u64> =
-        wanted.iter().flat_map(|image| &image.blobs).map(|part| (part.blob.digest, part.blob.size)).collect();
+        desired.iter().flat_map(|image| &image.blobs).map(|part| (part.blob.digest, part.blob.size)).collect();
     let mut sent = BTreeSet::new();
-    let images: Vec<ImagePlan> = wanted.into_iter().map(|image| of_image(image, inventory, &mut sent)).collect();
+    let images: Vec<ImagePlan> = desired.into_iter().map(|image| of_image(image, inventory, &mut sent)).collect();
     let kept = all.iter().filter(|(digest, size)| has_blob(inventory, digest, **size)).map(|(digest, _)| *digest);
     let damaged =
         all.keys().filter(|digest| inventory.blobs.contains_key(digest) && !has_blob(inventory, digest, all[digest]));
-    let layers = || images.iter().flat_map(|image| &image.wanted.layers);
+    let layers = || images.iter().flat_map(|image| &image.desired.layers);
     let chains = layers().map(|layer| layer.chain_id);
     let missing: BTreeMap<Digest, Digest> = layers()
         .filter(|layer| !inventory.snapshots.contains(&layer.chain_id))
@@ -256,14 +256,14 @@ fn of(wanted: Vec<DesiredImage>, inventory: &Inventory, unpacked_sizes: &Unpacke
     }
 }
 
-fn of_image(wanted: DesiredImage, inventory: &Inventory, sent: &mut BTreeSet<Digest>) -> ImagePlan {
+fn of_image(desired: DesiredImage, inventory: &Inventory, sent: &mut BTreeSet<Digest>) -> ImagePlan {
     let missing: Vec<&Part> =
-        wanted.blobs.iter().filter(|part| !has_blob(inventory, &part.blob.digest, part.blob.size)).collect();
+        desired.blobs.iter().filter(|part| !has_blob(inventory, &part.blob.digest, part.blob.size)).collect();
     // Some distributions drop layers once they are unpacked: where the name stands and the snapshot is there, a missing
     // layer is not missed.
-    let recorded = wanted.names.iter().any(|name| points_at(inventory, name, &wanted.target.blob.digest));
-    let unpacked = wanted.top().is_none_or(|top| inventory.snapshots.contains(&top));
-    let layers: BTreeSet<Digest> = wanted.layers.iter().map(|layer| layer.digest).collect();
+    let recorded = desired.names.iter().any(|name| points_at(inventory, name, &desired.target.blob.digest));
+    let unpacked = desired.top().is_none_or(|top| inventory.snapshots.contains(&top));
+    let layers: BTreeSet<Digest> = desired.layers.iter().map(|layer| layer.digest).collect();
     let stands_for = |part: &&Part| {
         let dropped = layers.contains(&part.blob.digest) && !inventory.blobs.contains_key(&part.blob.digest);
         recorded && unpacked && dropped
@@ -274,7 +274,7 @@ fn of_image(wanted: DesiredImage, inventory: &Inventory, sent: &mut BTreeSet<Dig
         missing.iter().map(|part| part.blob).filter(|blob| !absent.contains(&blob.digest)).collect();
     let state = if !needed.is_empty() {
         State::Incomplete
-    } else if is_finished(&wanted, inventory, unpacked, &absent) {
+    } else if is_finished(&desired, inventory, unpacked, &absent) {
         State::UpToDate
     } else {
         State::Unfinished
@@ -286,13 +286,13 @@ fn of_image(wanted: DesiredImage, inventory: &Inventory, sent: &mut BTreeSet<Dig
             Sending { blob, offset: offset.min(blob.size) }
         })
         .collect();
-    ImagePlan { send, state, absent, wanted }
+    ImagePlan { send, state, absent, desired }
 }
 
 /// Whether names, labels and snapshots of an image whose blobs are there are as they should be.
-fn is_finished(wanted: &DesiredImage, inventory: &Inventory, unpacked: bool, absent: &BTreeSet<Digest>) -> bool {
-    let target = wanted.target.blob.digest;
-    let named = wanted.names.iter().all(|name| {
+fn is_finished(desired: &DesiredImage, inventory: &Inventory, unpacked: bool, absent: &BTreeSet<Digest>) -> bool {
+    let target = desired.target.blob.digest;
+    let named = desired.names.iter().all(|name| {
         inventory.records.get(name).is_some_and(|record| {
             let noted = record.pushed.as_ref().is_some_and(|it| it.digest == target && may_be_noted(name, &it.name));
             record.pinned && noted && record.target == Some(target)
@@ -301,8 +301,8 @@ fn is_finished(wanted: &DesiredImage, inventory: &Inventory, unpacked: bool, abs
     let keeps = |digest: &Digest, child: &Digest| {
         inventory.blobs.get(digest).is_some_and(|blob| blob.keeps.contains(child)) || absent.contains(child)
     };
-    let labelled = wanted.blobs.iter().all(|part| part.keeps().all(|child| keeps(&part.blob.digest, &child)));
-    let held = wanted.top().is_none_or(|top| keeps(&wanted.config, &top));
+    let labelled = desired.blobs.iter().all(|part| part.keeps().all(|child| keeps(&part.blob.digest, &child)));
+    let held = desired.top().is_none_or(|top| keeps(&desired.config, &top));
     named && unpacked && labelled && held
 }
 

@@ -35,18 +35,18 @@ fn carry_out(plan: &Plan, inventory: &Inventory) -> Inventory {
             after.partial.remove(&sending.blob.digest);
             after.blobs.insert(sending.blob.digest, Present { size: sending.blob.size, ..Default::default() });
         }
-        for part in &image.wanted.blobs {
+        for part in &image.desired.blobs {
             if let Some(present) = after.blobs.get_mut(&part.blob.digest) {
                 present.keeps.extend(part.keeps());
             }
         }
-        after.snapshots.extend(image.wanted.layers.iter().map(|layer| layer.chain_id));
-        if let Some(config) = after.blobs.get_mut(&image.wanted.config) {
-            config.keeps.extend(image.wanted.top());
+        after.snapshots.extend(image.desired.layers.iter().map(|layer| layer.chain_id));
+        if let Some(config) = after.blobs.get_mut(&image.desired.config) {
+            config.keeps.extend(image.desired.top());
         }
-        for name in &image.wanted.names {
-            let target = Some(image.wanted.target.blob.digest);
-            let pushed = Some(image.wanted.pushed(Time::now()));
+        for name in &image.desired.names {
+            let target = Some(image.desired.target.blob.digest);
+            let pushed = Some(image.desired.pushed(Time::now()));
             after.records.insert(name.clone(), Record { target, pinned: true, pushed });
         }
     }
@@ -108,8 +108,8 @@ fn what_is_there_but_not_finished_is_finished_without_sending() {
 fn layers_dropped_after_unpacking_are_not_missed_where_the_image_is_recorded() {
     let before = empty();
     let mut node = carry_out(&plan(&two(), &before, &UnpackedSizes::new()).expect("a plan"), &before);
-    let wanted = DesiredImage::new(&two()[0], &Platform::default()).expect("its platform");
-    for layer in &wanted.layers {
+    let desired = DesiredImage::new(&two()[0], &Platform::default()).expect("its platform");
+    for layer in &desired.layers {
         node.blobs.remove(&layer.digest);
     }
     let done = plan(&two()[..1], &node, &UnpackedSizes::new()).expect("a plan");
@@ -169,7 +169,7 @@ fn any_images() -> impl Strategy<Value = Vec<Image>> {
 
 /// A node that has any part of these images, right or wrong.
 fn any_node(images: &[Image]) -> impl Strategy<Value = Inventory> + use<> {
-    let whole = carry_out(&of(all_wanted(images), &empty(), &UnpackedSizes::new()), &empty());
+    let whole = carry_out(&of(all_desired(images), &empty(), &UnpackedSizes::new()), &empty());
     let picks = prop::collection::vec(any::<u8>(), 64);
     picks.prop_map(move |picks| {
         let mut picks = picks.into_iter().cycle();
@@ -193,7 +193,7 @@ fn any_node(images: &[Image]) -> impl Strategy<Value = Inventory> + use<> {
     })
 }
 
-fn all_wanted(images: &[Image]) -> Vec<DesiredImage> {
+fn all_desired(images: &[Image]) -> Vec<DesiredImage> {
     images.iter().filter_map(|image| DesiredImage::new(image, &Platform::default())).collect()
 }
 
@@ -215,7 +215,7 @@ proptest! {
             prop_assert!(sending.offset <= sending.blob.size);
         }
         for image in &this.images {
-            for part in &image.wanted.blobs {
+            for part in &image.desired.blobs {
                 let digest = part.blob.digest;
                 let accounted = [this.kept.contains(&digest), unique.contains(&digest), image.absent.contains(&digest)];
                 prop_assert!(accounted.contains(&true));

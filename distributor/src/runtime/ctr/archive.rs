@@ -107,7 +107,7 @@ mod tests {
         let mut plan = crate::images::plan::plan(&[image], &inventory, &BTreeMap::new()).expect("a plan");
         // The test's manifest and configuration are none.
         plan.images[0].send.truncate(2);
-        let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.wanted));
+        let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.desired));
         let (pieces, mut queue) = mpsc::channel(64);
         let counted = Sent::default();
         archive.send(&store, &pieces, &counted).expect("sound blobs");

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
+use crate::agent::containers;
 use crate::agent::gc_refs::GcRefs;
-use crate::agent::usage;
 use crate::protocol::proto::Container;
 use crate::runtime::script::ScriptReply;
 
@@ -36,7 +36,7 @@ struct Extension {
 
 /// Reads the answers; the sandboxes of pods are none. Nothing when one of them is not understood: then nothing is known of what
 /// that container needs.
-pub(super) fn read(said: &[ScriptReply], graph: &GcRefs) -> Option<Vec<Container>> {
+pub(super) fn read(said: &[ScriptReply], refs: &GcRefs) -> Option<Vec<Container>> {
     let tasks = said.iter().find(|said| said.words == "tasks")?;
     // `TASK PID STATUS`
     let runs = |line: &String| {
@@ -50,19 +50,19 @@ pub(super) fn read(said: &[ScriptReply], graph: &GcRefs) -> Option<Vec<Container
     let is_sandbox = |made: &Made| {
         made.labels
             .as_ref()
-            .and_then(|labels| labels.get(usage::SANDBOX.0))
-            .is_some_and(|kind| kind == usage::SANDBOX.1)
+            .and_then(|labels| labels.get(containers::SANDBOX.0))
+            .is_some_and(|kind| kind == containers::SANDBOX.1)
     };
-    Some(made.into_iter().filter(|made| !is_sandbox(made)).map(|made| container(made, &running, graph)).collect())
+    Some(made.into_iter().filter(|made| !is_sandbox(made)).map(|made| container(made, &running, refs)).collect())
 }
 
-fn container(made: Made, running: &BTreeSet<String>, graph: &GcRefs) -> Container {
-    let noted = made.extensions.as_ref().and_then(|all| all.get(usage::METADATA)?.value.as_deref());
+fn container(made: Made, running: &BTreeSet<String>, refs: &GcRefs) -> Container {
+    let noted = made.extensions.as_ref().and_then(|all| all.get(containers::METADATA)?.value.as_deref());
     let noted = noted.and_then(|text| BASE64.decode(text).ok());
     Container {
-        chain_id: graph.parent(&made.snapshot_key).unwrap_or_default().to_owned(),
-        config: noted.map(|data| usage::config(&data)).unwrap_or_default(),
-        pod: made.labels.as_ref().map(usage::pod).unwrap_or_default(),
+        chain_id: refs.parent(&made.snapshot_key).unwrap_or_default().to_owned(),
+        config: noted.map(|data| containers::config(&data)).unwrap_or_default(),
+        pod: made.labels.as_ref().map(containers::pod).unwrap_or_default(),
         running: running.contains(&made.id),
         id: made.id,
         image: made.image,
@@ -89,15 +89,15 @@ mod tests {
 
     #[test]
     fn containers_are_told_by_what_they_were_made_from() {
-        let mut graph = GcRefs::default();
-        graph.snapshot("one".into(), "sha256:top".into(), false, &HashMap::new());
+        let mut refs = GcRefs::default();
+        refs.snapshot("one".into(), "sha256:top".into(), false, &HashMap::new());
         let tasks = said("tasks", &["TASK    PID    STATUS    ", "one     12     RUNNING", "two    13   STOPPED"]);
         let container = |id, kind| ScriptReply { words: "container".into(), lines: made(id, kind) };
         let all = [tasks.clone(), container("one", "container"), container("two", "sandbox"), said("container", &[])];
-        let read_all = read(&all, &graph).expect("understood");
+        let read_all = read(&all, &refs).expect("understood");
         let [one] = read_all.as_slice() else { panic!("{read_all:?}") };
         assert_eq!((one.chain_id.as_str(), one.config.as_str(), one.pod.as_str()), ("sha256:top", "sha256:c", "vc/m"));
         assert!(one.running);
-        assert_eq!(read(&[tasks, said("container", &["{"])], &graph), None, "what it needs is not known");
+        assert_eq!(read(&[tasks, said("container", &["{"])], &refs), None, "what it needs is not known");
     }
 }

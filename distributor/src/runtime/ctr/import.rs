@@ -18,7 +18,7 @@ impl CtrNode<'_> {
         let &Load { store, plan, at, sent, on_event } = load;
         load.begin();
         let open: Vec<&ImagePlan> = plan.images.iter().filter(|image| image.state != State::UpToDate).collect();
-        let archive = Archive::of(plan, open.iter().map(|image| &image.wanted));
+        let archive = Archive::of(plan, open.iter().map(|image| &image.desired));
         let script = self.script(plan, &open, at, &archive)?;
         let (pieces, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
@@ -44,9 +44,9 @@ impl CtrNode<'_> {
                 }
                 for image in open {
                     let unpacked =
-                        image.wanted.layers.iter().filter(|l| !self.inventory.snapshots.contains(&l.chain_id));
+                        image.desired.layers.iter().filter(|l| !self.inventory.snapshots.contains(&l.chain_id));
                     let unpacked = u32::try_from(unpacked.count()).unwrap_or(u32::MAX);
-                    on_event(Event::Finished { image: image.wanted.name(), unpacked });
+                    on_event(Event::Finished { image: image.desired.name(), unpacked });
                 }
                 Ok(Loaded::Whole)
             }
@@ -90,11 +90,11 @@ impl CtrNode<'_> {
         ]);
         for image in open {
             // ctr counts the configuration and the layers, of which some may be dropped for good.
-            let layers: Vec<_> = image.wanted.layers.iter().collect();
+            let layers: Vec<_> = image.desired.layers.iter().collect();
             let least = 1 + layers.iter().filter(|layer| !image.absent.contains(&layer.digest)).count();
-            let target = image.wanted.target.blob.digest;
-            let noted = image.wanted.pushed(at).labels().map(|(key, value)| format!("{key}={value}")).join(" ");
-            for name in image.wanted.names.iter().collect::<BTreeSet<_>>() {
+            let target = image.desired.target.blob.digest;
+            let noted = image.desired.pushed(at).labels().map(|(key, value)| format!("{key}={value}")).join(" ");
+            for name in image.desired.names.iter().collect::<BTreeSet<_>>() {
                 let line = shlex::try_join(["name", name, &target.to_string(), &least.to_string(), &noted]);
                 lines.push(line.unwrap_or_default());
             }
@@ -113,7 +113,7 @@ impl CtrNode<'_> {
 /// there, for between a blob's arrival and a label of its own it could be collected. Its digest, and the part of the script that
 /// makes it; nothing where no blob goes. A later push of the same images has the same one, and lets go of it.
 fn anchor(open: &[&ImagePlan], archive: &Archive) -> Option<(Digest, String)> {
-    let targets: BTreeSet<_> = open.iter().map(|image| image.wanted.target.blob.digest.to_string()).collect();
+    let targets: BTreeSet<_> = open.iter().map(|image| image.desired.target.blob.digest.to_string()).collect();
     let text = format!("vcdist {}", targets.into_iter().collect::<Vec<_>>().join(" "));
     let (digest, size) = (Digest::of(text.as_bytes()), text.len());
     let refer = |digest: &Digest| format!(" {REFERENCE}.{}={digest}", &digest.hex()[..16]);

@@ -85,7 +85,7 @@ struct CtrNode<'a> {
     /// Every image record, whoever made it.
     images: Vec<Named>,
     /// Everything there is, and what of it keeps what.
-    graph: GcRefs,
+    refs: GcRefs,
     pushes: Vec<PushedImage>,
 }
 
@@ -99,10 +99,10 @@ impl<'a> CtrNode<'a> {
     /// Asks the node what it has of `images`.
     async fn probe(transport: &'a dyn Transport, images: &[Image], settings: &Settings) -> Result<Self, Error> {
         let said = script::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
-        let wanted = DesiredImage::on_any_platform(images);
-        let probed = probe::read(&said, &wanted).ok_or(script::Error::Answers)?;
-        let Probed { ctr, inventory, images, graph, pushes } = probed;
-        Ok(Self { transport, call: ctr, inventory, images, graph, pushes })
+        let desired = DesiredImage::on_any_platform(images);
+        let probed = probe::read(&said, &desired).ok_or(script::Error::Answers)?;
+        let Probed { ctr, inventory, images, refs, pushes } = probed;
+        Ok(Self { transport, call: ctr, inventory, images, refs, pushes })
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Probed {
     /// Every image record.
     pub(super) images: Vec<Named>,
     /// Everything that it lists.
-    pub(super) graph: GcRefs,
+    pub(super) refs: GcRefs,
     /// The images that were pushed to it.
     pub(super) pushes: Vec<PushedImage>,
 }
@@ -59,11 +59,11 @@ pub(super) fn script(settings: &Settings) -> String {
 
 /// Reads the answers. `ctr` does not tell the exact sizes of blobs: containerd checked them when they came, so a blob that is
 /// there has the size it should.
-pub(super) fn read<'a>(said: &[ScriptReply], wanted: impl IntoIterator<Item = &'a DesiredImage>) -> Option<Probed> {
+pub(super) fn read<'a>(said: &[ScriptReply], desired: impl IntoIterator<Item = &'a DesiredImage>) -> Option<Probed> {
     let after = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
     let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
     let sizes: BTreeMap<Digest, u64> =
-        wanted.into_iter().flat_map(|image| &image.blobs).map(|part| (part.blob.digest, part.blob.size)).collect();
+        desired.into_iter().flat_map(|image| &image.blobs).map(|part| (part.blob.digest, part.blob.size)).collect();
     let snapshotter = snapshotter(lines("plugins"));
     let committed = |line: &String| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -80,16 +80,17 @@ pub(super) fn read<'a>(said: &[ScriptReply], wanted: impl IntoIterator<Item = &'
         snapshots,
         records: lines("images").iter().filter_map(|line| record(line)).collect(),
     };
-    let graph = graph(lines("content"), lines(&format!("snapshots {}", inventory.snapshotter)), &inventory.snapshotter);
+    let refs =
+        gc_refs(lines("content"), lines(&format!("snapshots {}", inventory.snapshotter)), &inventory.snapshotter);
     let standing = |(name, record): (&String, &Record)| {
         let (target, pushed) = (record.target?, record.pushed.clone()?);
-        let gc_refs::ImageState { complete, unpacked, config, chain } = graph.standing(&target.to_string());
+        let gc_refs::ImageState { complete, unpacked, config, chain } = refs.image_state(&target.to_string());
         let (name, pinned) = (name.clone(), record.pinned);
         Some(PushedImage { name, pushed, target: Some(target), pinned, complete, unpacked, config, chain })
     };
     let pushes = inventory.records.iter().filter_map(standing).collect();
     let images = named(lines("images"));
-    Some(Probed { ctr: after("ctr ")?.to_owned(), inventory, images, graph, pushes })
+    Some(Probed { ctr: after("ctr ")?.to_owned(), inventory, images, refs, pushes })
 }
 
 /// The image records that `ctr` lists, whoever made them.
@@ -103,15 +104,15 @@ pub(super) fn named(lines: &[String]) -> Vec<Named> {
 }
 
 /// Everything that `ctr` lists, and what of it keeps what.
-pub(super) fn graph(content: &[String], snapshots: &[String], snapshotter: &str) -> GcRefs {
-    let mut graph = GcRefs::default();
+pub(super) fn gc_refs(content: &[String], snapshots: &[String], snapshotter: &str) -> GcRefs {
+    let mut refs = GcRefs::default();
     for line in content {
         let mut words = line.split_whitespace();
         if let Some(digest) = words.next().filter(|word| word.parse::<Digest>().is_ok()) {
             let labels = labels(words.next_back().unwrap_or_default());
             let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
             let size = words.next().and_then(size).unwrap_or(0);
-            graph.blob(digest.to_owned(), size, labels, snapshotter);
+            refs.blob(digest.to_owned(), size, labels, snapshotter);
         }
     }
     // `KEY PARENT KIND`, where the bottom of a chain has no parent.
@@ -119,9 +120,9 @@ pub(super) fn graph(content: &[String], snapshots: &[String], snapshotter: &str)
         let words: Vec<&str> = line.split_whitespace().collect();
         let (Some(key), Some(kind)) = (words.first(), words.last()) else { continue };
         let parent = words.get(1).filter(|_| words.len() == 3).copied().unwrap_or_default();
-        graph.snapshot((*key).to_owned(), parent.to_owned(), *kind == "Committed", &HashMap::new());
+        refs.snapshot((*key).to_owned(), parent.to_owned(), *kind == "Committed", &HashMap::new());
     }
-    graph
+    refs
 }
 
 /// A size as `ctr` rounds it for people, `10.24kB`, in bytes.

@@ -27,7 +27,7 @@ impl CtrNode<'_> {
         let said = script::run(self.transport, &script, None, ANSWER_WITHIN).await?;
         let ids =
             said.iter().find_map(|said| said.words.strip_prefix("ids ")).ok_or(script::Error::Answers)?.to_owned();
-        let all = containers::read(&said, &self.graph).ok_or(script::Error::Answers)?;
+        let all = containers::read(&said, &self.refs).ok_or(script::Error::Answers)?;
         Ok(Containers { all, ids })
     }
 
@@ -44,7 +44,7 @@ impl CtrNode<'_> {
         let mut containers = all.clone();
         let ended: Vec<String> = containers.iter().filter(|it| !it.running).map(|it| it.chain_id.clone()).collect();
         containers.retain(|container| container.running || !running_only);
-        let going = choose(self.images.clone(), names, &containers, &ended, &self.graph);
+        let going = choose(self.images.clone(), names, &containers, &ended, &self.refs);
         let script = self.removal(&going, ids, dry_run);
         let said = script::run(self.transport, &script, None, COLLECTED_WITHIN).await?;
         if said.iter().any(|said| said.words == "changed") {
@@ -63,14 +63,14 @@ impl CtrNode<'_> {
                 return Err(Error::Left { names, said: words.collect::<Vec<_>>().join("; ") });
             }
             // A lease or another namespace may keep what nothing here does.
-            let left = probe::graph(lines("content"), lines("snapshots"), &self.inventory.snapshotter);
+            let left = probe::gc_refs(lines("content"), lines("snapshots"), &self.inventory.snapshotter);
             freed.blobs.retain(|digest| !left.has_blob(digest));
             freed.snapshots.retain(|name| !left.has_snapshot(name));
         }
         Ok(Some(RemoveResponse {
             removed: going.ours().map(|record| record.name.clone()).collect(),
             blobs: freed.blobs.len() as u64,
-            blob_bytes: self.graph.bytes(&freed.blobs),
+            blob_bytes: self.refs.bytes(&freed.blobs),
             snapshots: freed.snapshots.len() as u64,
             snapshot_bytes: freed.snapshots.iter().filter_map(|name| sizes.get(name.as_str())).sum(),
             refused: going.refused,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::inventory::{EngineImage, EngineInventory};
 use super::{first, note, quoted};
-use crate::agent::usage;
+use crate::agent::containers;
 use crate::images::desired_image::DesiredImage;
 use crate::images::image_name::{full_name, repository};
 use crate::images::push_label::Time;
@@ -47,7 +47,7 @@ struct Made {
 }
 
 /// The script that asks.
-pub(super) fn probe(wanted: &[DesiredImage]) -> String {
+pub(super) fn probe(desired: &[DesiredImage]) -> String {
     let mut lines = vec![
         find(),
         r#"say "version $v"; r=$($x info --format '{{.DockerRootDir}}')"#.to_owned(),
@@ -55,7 +55,7 @@ pub(super) fn probe(wanted: &[DesiredImage]) -> String {
             .to_owned(),
     ];
     lines.push(r#"say names; $x image ls --format '{{.Repository}}:{{.Tag}}' | grep "^vcdist.invalid/""#.to_owned());
-    lines.extend(wanted.iter().map(inspect));
+    lines.extend(desired.iter().map(inspect));
     lines.join("\n")
 }
 
@@ -88,7 +88,7 @@ pub(super) fn read_inventory(said: &[ScriptReply]) -> Option<EngineInventory> {
     });
     let made = |line: &String| {
         serde_json::from_str(line).ok().map(|made: Made| Container {
-            pod: made.labels.as_ref().map(usage::pod).unwrap_or_default(),
+            pod: made.labels.as_ref().map(containers::pod).unwrap_or_default(),
             id: made.id,
             config: made.image,
             running: made.running,
@@ -150,14 +150,14 @@ pub(super) fn load(call: &str, length: u64, open: &[&DesiredImage], at: Time) ->
         format!("x=\"$as {call}\""),
         format!(r#"head -c {length} | (e=$($x load --quiet 2>&1) || say "failed $(echo "$e" | tail -n 1)")"#),
     ];
-    lines.extend(open.iter().map(|wanted| inspect(wanted)));
-    lines.extend(open.iter().map(|wanted| note(wanted, at)));
+    lines.extend(open.iter().map(|desired| inspect(desired)));
+    lines.extend(open.iter().map(|desired| note(desired, at)));
     lines.join("\n")
 }
 
 /// What notes a push that began `at` this time on an image that is there.
-pub(super) fn note(wanted: &DesiredImage, at: Time) -> String {
-    let (name, note) = (quoted(wanted.name()), quoted(&note::of(&wanted.pushed(at))));
+pub(super) fn note(desired: &DesiredImage, at: Time) -> String {
+    let (name, note) = (quoted(desired.name()), quoted(&note::of(&desired.pushed(at))));
     format!(r#"$x tag {name} {note} >/dev/null 2>&1 || say "unnoted "{name}"#)
 }
 
@@ -166,8 +166,8 @@ pub(super) fn reads_zstd(version: &str) -> bool {
     version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= READS_ZSTD)
 }
 
-fn inspect(wanted: &DesiredImage) -> String {
-    let name = quoted(wanted.name());
+fn inspect(desired: &DesiredImage) -> String {
+    let name = quoted(desired.name());
     format!(r#"i=$($x image inspect --format '{{{{.Id}}}}' {name} 2>/dev/null) && say "image "{name}" $i""#)
 }
 

@@ -140,11 +140,11 @@ impl NodeRuntime for EngineRuntime<'_> {
         let node = EngineNode::probe(self.transport, self.engine, images).await?;
         plan::check_platform(images, &node.inventory.platform)?;
         let held = EngineStore::ask(self.transport, self.engine).await?.inventory;
-        let wanted = images.iter().filter_map(|image| DesiredImage::new(image, &node.inventory.platform));
-        let id = |wanted: DesiredImage| Some((wanted.name().to_owned(), node.id(&wanted)?.to_owned()));
+        let desired = images.iter().filter_map(|image| DesiredImage::new(image, &node.inventory.platform));
+        let id = |desired: DesiredImage| Some((desired.name().to_owned(), node.id(&desired)?.to_owned()));
         Ok(Survey {
             via: node.tool_via(),
-            whole_images: Some(wanted.filter_map(id).collect()),
+            whole_images: Some(desired.filter_map(id).collect()),
             pushed: held.pushes(),
             containers: held.running(),
             inventory: node.inventory,
@@ -167,13 +167,13 @@ impl ImageTarget for EngineNode<'_> {
     }
 
     fn layers_to_unpack(&self, images: &[Image]) -> BTreeSet<Digest> {
-        let has = |wanted: &DesiredImage| self.has(wanted);
+        let has = |desired: &DesiredImage| self.has(desired);
         let lacking: Vec<Image> = plan::lacking(images, &self.inventory.platform, has).cloned().collect();
         plan::layers_to_unpack(&lacking, &self.inventory)
     }
 
     fn plan(&self, images: &[Image], unpacked_sizes: &UnpackedSizes) -> Result<Plan, plan::Error> {
-        plan::for_engine(images, &self.inventory, |wanted| self.has(wanted), unpacked_sizes)
+        plan::for_engine(images, &self.inventory, |desired| self.has(desired), unpacked_sizes)
     }
 
     async fn load(&self, load: &Load<'_>) -> Result<Loaded, super::Error> {
@@ -188,8 +188,8 @@ impl ImageTarget for EngineNode<'_> {
 
 impl Tool {
     /// The names that an image can have there: Docker knows a digest only of what it has pulled.
-    fn names(self, wanted: &DesiredImage) -> impl Iterator<Item = &String> {
-        wanted.names.iter().take(if matches!(self, Self::Docker { .. }) { 1 } else { usize::MAX })
+    fn names(self, desired: &DesiredImage) -> impl Iterator<Item = &String> {
+        desired.names.iter().take(if matches!(self, Self::Docker { .. }) { 1 } else { usize::MAX })
     }
 }
 

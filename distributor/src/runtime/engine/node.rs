@@ -35,10 +35,10 @@ pub(super) struct EngineNode<'a> {
 impl<'a> EngineNode<'a> {
     /// Asks the node what it has of `images`.
     pub(super) async fn probe(transport: &'a dyn Transport, engine: Engine, images: &[Image]) -> Result<Self, Error> {
-        let wanted = DesiredImage::on_any_platform(images);
+        let desired = DesiredImage::on_any_platform(images);
         let script = match engine {
-            Engine::Docker => docker::probe(&wanted),
-            Engine::CriO => storage::probe(&wanted),
+            Engine::Docker => docker::probe(&desired),
+            Engine::CriO => storage::probe(&desired),
         };
         let said = run(transport, &script, None, ANSWER_WITHIN).await?;
         let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
@@ -56,7 +56,7 @@ impl<'a> EngineNode<'a> {
             Engine::CriO => Tool::Skopeo,
         };
         let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
-        let blobs = if tool == Tool::Skopeo { storage::layers(lines("layers"), &wanted) } else { BTreeMap::new() };
+        let blobs = if tool == Tool::Skopeo { storage::layers(lines("layers"), &desired) } else { BTreeMap::new() };
         let inventory = Inventory {
             platform: Platform::linux(architecture(machine)),
             snapshotter: String::new(),
@@ -86,13 +86,13 @@ impl<'a> EngineNode<'a> {
     }
 
     /// Whether an image is there by every name that the engine can give it.
-    pub(super) fn has(&self, wanted: &DesiredImage) -> bool {
-        self.tool.names(wanted).all(|name| self.images.get(name).is_some_and(|found| is(wanted, found)))
+    pub(super) fn has(&self, desired: &DesiredImage) -> bool {
+        self.tool.names(desired).all(|name| self.images.get(name).is_some_and(|found| is(desired, found)))
     }
 
     /// By which id an image is there.
-    pub(super) fn id(&self, wanted: &DesiredImage) -> Option<&str> {
-        self.images.get(wanted.name()).filter(|_| self.has(wanted)).map(String::as_str)
+    pub(super) fn id(&self, desired: &DesiredImage) -> Option<&str> {
+        self.images.get(desired.name()).filter(|_| self.has(desired)).map(String::as_str)
     }
 
     /// Sends what the plan of a push says that began `at` this time, and has it taken in.
@@ -100,7 +100,7 @@ impl<'a> EngineNode<'a> {
         let &Load { store, plan, at, sent, on_event } = load;
         load.begin();
         let open: Vec<&DesiredImage> =
-            plan.images.iter().map(|image| &image.wanted).filter(|wanted| !self.has(wanted)).collect();
+            plan.images.iter().map(|image| &image.desired).filter(|desired| !self.has(desired)).collect();
         let archive = self.archive(store, plan, &open).await?;
         let length = archive.length().map_err(script::Error::Store)?;
         let script = match self.tool {
@@ -121,19 +121,19 @@ impl<'a> EngineNode<'a> {
             (said, _) => said?,
         };
         let there = named(&said);
-        let lacks = |wanted: &&&DesiredImage| {
-            !self.tool.names(wanted).all(|name| there.get(name).is_some_and(|found| is(wanted, found)))
+        let lacks = |desired: &&&DesiredImage| {
+            !self.tool.names(desired).all(|name| there.get(name).is_some_and(|found| is(desired, found)))
         };
-        let names: Vec<String> = open.iter().filter(lacks).map(|wanted| wanted.name().to_owned()).collect();
+        let names: Vec<String> = open.iter().filter(lacks).map(|desired| desired.name().to_owned()).collect();
         if !names.is_empty() {
             let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
             return Err(Error::Incomplete { names, said: words.collect::<Vec<_>>().join("; ") });
         }
         warn_of_unnoted(&said);
-        for wanted in open {
+        for desired in open {
             on_event(Event::Finished {
-                image: wanted.name(),
-                unpacked: u32::try_from(wanted.layers.len()).unwrap_or(u32::MAX),
+                image: desired.name(),
+                unpacked: u32::try_from(desired.layers.len()).unwrap_or(u32::MAX),
             });
         }
         Ok(())
@@ -141,17 +141,17 @@ impl<'a> EngineNode<'a> {
 
     /// Notes a push that began `at` this time on the images that are there already, as far as nothing notes it.
     pub(super) async fn note_push(&self, images: &[Image], at: Time) -> Result<(), Error> {
-        let wanted = images.iter().filter_map(|image| DesiredImage::new(image, &self.inventory.platform));
-        let is_noted = |wanted: &DesiredImage| {
-            self.notes.iter().any(|note| note.name == wanted.name() && note.digest == wanted.target.blob.digest)
+        let desired = images.iter().filter_map(|image| DesiredImage::new(image, &self.inventory.platform));
+        let is_noted = |desired: &DesiredImage| {
+            self.notes.iter().any(|note| note.name == desired.name() && note.digest == desired.target.blob.digest)
         };
-        let unnoted: Vec<DesiredImage> = wanted.filter(|wanted| self.has(wanted) && !is_noted(wanted)).collect();
+        let unnoted: Vec<DesiredImage> = desired.filter(|desired| self.has(desired) && !is_noted(desired)).collect();
         if unnoted.is_empty() {
             return Ok(());
         }
-        let noting = |wanted: &DesiredImage| match self.tool {
-            Tool::Docker { .. } => docker::note(wanted, at),
-            Tool::Skopeo | Tool::Podman => storage::note(self.tool, wanted, at),
+        let noting = |desired: &DesiredImage| match self.tool {
+            Tool::Docker { .. } => docker::note(desired, at),
+            Tool::Skopeo | Tool::Podman => storage::note(self.tool, desired, at),
         };
         let script = [format!("x=\"$as {}\"", self.call)].into_iter().chain(unnoted.iter().map(noting));
         let said = run(self.transport, &script.collect::<Vec<_>>().join("\n"), None, ANSWER_WITHIN).await?;
@@ -162,7 +162,7 @@ impl<'a> EngineNode<'a> {
     async fn archive(&self, store: &Store, plan: &Plan, open: &[&DesiredImage]) -> Result<Archive, Error> {
         let (store, tool) = (store.clone(), self.tool);
         let (open, sends) =
-            (open.iter().map(|&wanted| wanted.clone()).collect::<Vec<_>>(), plan.sends().map(|it| it.blob).collect());
+            (open.iter().map(|&desired| desired.clone()).collect::<Vec<_>>(), plan.sends().map(|it| it.blob).collect());
         // Layers may have to be read once for their length.
         let making = tokio::task::spawn_blocking(move || match tool {
             Tool::Docker { zstd: false } => Archive::for_old_docker(&store, &open),
@@ -176,8 +176,8 @@ impl<'a> EngineNode<'a> {
 
 /// Whether what stands for a name is this image: Docker and CRI-O name images by their configuration, Docker with
 /// containerd's store by what their names point at.
-fn is(wanted: &DesiredImage, found: &str) -> bool {
-    found == wanted.config.to_string() || found == wanted.target.blob.digest.to_string()
+fn is(desired: &DesiredImage, found: &str) -> bool {
+    found == desired.config.to_string() || found == desired.target.blob.digest.to_string()
 }
 
 /// What could not be noted is there all the same.

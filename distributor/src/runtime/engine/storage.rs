@@ -46,7 +46,7 @@ struct ListedContainer {
 }
 
 /// The script that asks.
-pub(super) fn probe(wanted: &[DesiredImage]) -> String {
+pub(super) fn probe(desired: &[DesiredImage]) -> String {
     let mut lines = vec![
         first("skopeo /usr/bin/skopeo podman /usr/bin/podman"),
         format!(r#"[ -n "$c" ] || {{ say no-tool; say {END}; exit 0; }}"#),
@@ -57,13 +57,13 @@ pub(super) fn probe(wanted: &[DesiredImage]) -> String {
         r#"say layers; $as sh -c 'cat "$1"/*-layers/layers.json' - "$r" 2>/dev/null | tr ',{' '\n\n' | sed -n 's/^ *"compressed-diff-digest": *"\(.*\)".*/\1/p'"#.to_owned(),
     ];
     lines.push(format!("say names; $as sh -c 'cat {IMAGES} 2>/dev/null' - \"$r\"; echo"));
-    lines.extend(wanted.iter().map(inspect));
+    lines.extend(desired.iter().map(inspect));
     lines.join("\n")
 }
 
 /// What notes a push that began `at` this time on an image that is there.
-pub(super) fn note(tool: Tool, wanted: &DesiredImage, at: Time) -> String {
-    let (name, note) = (quoted(wanted.name()), quoted(&note::of(&wanted.pushed(at))));
+pub(super) fn note(tool: Tool, desired: &DesiredImage, at: Time) -> String {
+    let (name, note) = (quoted(desired.name()), quoted(&note::of(&desired.pushed(at))));
     let noting = match tool {
         Tool::Podman => format!("$x tag {name} {note}"),
         _ => format!("$x copy --insecure-policy --quiet containers-storage:{name} containers-storage:{note}"),
@@ -158,10 +158,10 @@ fn set(variable: &str, key: &str, default: &str) -> String {
     )
 }
 
-/// The layers of `wanted` that the storage has, of those it lists.
-pub(super) fn layers(lines: &[String], wanted: &[DesiredImage]) -> BTreeMap<Digest, Present> {
+/// The layers of `desired` that the storage has, of those it lists.
+pub(super) fn layers(lines: &[String], desired: &[DesiredImage]) -> BTreeMap<Digest, Present> {
     let listed: Vec<Digest> = lines.iter().filter_map(|line| line.trim().parse().ok()).collect();
-    let layers = wanted.iter().flat_map(|image| {
+    let layers = desired.iter().flat_map(|image| {
         let is_layer = |digest| image.layers.iter().any(|layer| layer.digest == digest);
         image.blobs.iter().map(|part| part.blob).filter(move |blob| is_layer(blob.digest))
     });
@@ -174,17 +174,17 @@ pub(super) fn layers(lines: &[String], wanted: &[DesiredImage]) -> BTreeMap<Dige
 /// The script by which skopeo takes a layout of `length` bytes in, for a push that began `at` this time.
 pub(super) fn copy(call: &str, length: u64, open: &[&DesiredImage], at: Time) -> String {
     let mut lines = unpack(call, length);
-    for (number, wanted) in open.iter().enumerate() {
+    for (number, desired) in open.iter().enumerate() {
         let copy = |name: &String| {
             let name = quoted(name);
             format!(
                 r#"e=$($x copy --insecure-policy --quiet oci:"$d":{number} containers-storage:{name} 2>&1) || say "failed $(echo "$e" | tail -n 1)""#
             )
         };
-        lines.extend(wanted.names.iter().map(copy));
-        lines.push(note(Tool::Skopeo, wanted, at));
+        lines.extend(desired.names.iter().map(copy));
+        lines.push(note(Tool::Skopeo, desired, at));
     }
-    lines.extend(open.iter().map(|wanted| inspect(wanted)));
+    lines.extend(open.iter().map(|desired| inspect(desired)));
     lines.join("\n")
 }
 
@@ -196,14 +196,14 @@ pub(super) fn pull(call: &str, length: u64, open: &[&DesiredImage], at: Time) ->
         r#"unnamed() { for t in $($x image inspect --format '{{range .RepoTags}}{{.}} {{end}}' "$i"); do case $t in localhost$d:*) $x untag "$i" "$t";; esac; done; }"#
             .to_owned(),
     );
-    for (number, wanted) in open.iter().enumerate() {
-        let name = quoted(wanted.name());
-        let note = note(Tool::Podman, wanted, at);
+    for (number, desired) in open.iter().enumerate() {
+        let name = quoted(desired.name());
+        let note = note(Tool::Podman, desired, at);
         lines.push(format!(
             r#"if e=$($x pull --quiet oci:"$d":{number} 2>&1); then i=$(echo "$e" | tail -n 1); $x tag "$i" {name}; {note}; unnamed; else say "failed $(echo "$e" | tail -n 1)"; fi"#
         ));
     }
-    lines.extend(open.iter().map(|wanted| inspect(wanted)));
+    lines.extend(open.iter().map(|desired| inspect(desired)));
     lines.join("\n")
 }
 
@@ -223,8 +223,8 @@ fn unpack(call: &str, length: u64) -> Vec<String> {
 }
 
 /// What stands for the names of an image: the digest of its configuration.
-fn inspect(wanted: &DesiredImage) -> String {
-    let names: Vec<String> = wanted.names.iter().map(|name| quoted(name)).collect();
+fn inspect(desired: &DesiredImage) -> String {
+    let names: Vec<String> = desired.names.iter().map(|name| quoted(name)).collect();
     let names = names.join(" ");
     format!(
         "for n in {names}; do case $c$x in *podman) i=$($x image inspect --format 'sha256:{{{{.Id}}}}' $n 2>/dev/null);; *) \

@@ -1,5 +1,5 @@
-//! The connections over which the blobs of a push go to one place: one at first, further ones while they pay. A connection on
-//! a long or lossy link carries what TCP and SSH let be under way on it, and several carry as many times that.
+//! The connections that carry the blobs of a push to one node: one at first, more while they pay. On a long or lossy link, TCP and
+//! SSH limit how many bytes one connection has in flight, so several connections carry more.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,53 +16,53 @@ use crate::runtime::Error;
 use crate::session::{Binary, Session};
 use crate::transport::Transport;
 
-/// How many connections a push opens by itself, to all nodes that are under way at once.
+/// How many connections a push opens by default to all nodes that it serves at once.
 const IN_ALL: usize = 8;
 
-/// How many to one node.
+/// How many connections it opens by default to one node.
 const TO_ONE: usize = 4;
 
-/// What a connection takes of a blob, in bytes, before anything of it has arrived.
+/// How many bytes of a blob a connection accepts before any of them has arrived.
 const TAKES: u64 = WINDOW as u64 + 2 * CHUNK as u64;
 
-/// How often it is asked whether another connection pays.
+/// How often the pool checks whether another connection pays.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long what is left must take at the present rate for each connection more to pay: a login takes some round trips and
 /// some time of the processors at both ends.
 const PAYS_FROM: Duration = Duration::from_secs(3);
 
-/// How many connections may go to each node, if nobody says otherwise. Nodes that are served at once share the link that
-/// several connections would fill.
+/// The default limit of connections to each node. Nodes that are served at once share the link that several connections would
+/// fill.
 pub(crate) fn connections_per_node(nodes_at_once: usize) -> usize {
     (IN_ALL / nodes_at_once.max(1)).clamp(1, TO_ONE)
 }
 
-/// How a session is reached once more.
+/// The session that the pool belongs to, and how further connections reach it.
 #[derive(Clone, Copy)]
 pub(crate) struct PoolTarget<'a> {
     pub(crate) session: &'a Session,
     pub(crate) transport: &'a dyn Transport,
     pub(crate) binary: &'a Binary,
-    /// How many connections it may have, the first among them.
+    /// The limit of connections, the first included.
     pub(crate) most: usize,
 }
 
-/// The connections that are open.
+/// The open connections.
 pub(crate) struct ConnectionPool(watch::Sender<Vec<Channel>>);
 
 impl ConnectionPool {
-    /// The session's own.
+    /// A pool of the session's own connection.
     pub(crate) fn new(session: &Session) -> Self {
         Self(watch::Sender::new(vec![session.channel()]))
     }
 
-    /// Gives the connections one after another, those that are open and those that will be.
+    /// Yields the connections one after another: those that are open, and those that will be opened.
     pub(crate) fn one_by_one(&self) -> OneByOne {
         OneByOne { open: self.0.subscribe(), given: 0 }
     }
 
-    /// Opens further ones while they pay, with `bytes` to be sent as of now. They are closed when this is dropped.
+    /// Opens further connections while they pay, with `bytes` left to send. Dropping the future closes them.
     pub(crate) async fn widen(&self, target: PoolTarget<'_>, bytes: u64, sent: &Sent) -> Infallible {
         let mut further = Vec::new();
         if let Err(error) = self.open(target, bytes, sent, &mut further).await {
@@ -101,7 +101,7 @@ impl ConnectionPool {
         Ok(())
     }
 
-    /// Another connection; nothing where there is none to be had.
+    /// Another connection; nothing if the transport gives none.
     async fn join(&self, target: PoolTarget<'_>) -> Result<Option<Session>, Error> {
         let Some(transport) = target.transport.apart() else { return Ok(None) };
         let offer = target.session.offer().await?;
@@ -109,8 +109,8 @@ impl ConnectionPool {
     }
 }
 
-/// How many connections more pay where so many bytes went `within` a time and so many are left. Where none went, no more
-/// would over another.
+/// How many further connections pay if `went` bytes were sent `within` this time and so many are left. If none were sent, another
+/// connection would not help.
 fn pay(went: u64, within: Duration, left: u64) -> usize {
     if went == 0 {
         return 0;
@@ -119,14 +119,14 @@ fn pay(went: u64, within: Duration, left: u64) -> usize {
     usize::try_from(milliseconds / PAYS_FROM.as_millis()).unwrap_or(usize::MAX)
 }
 
-/// Connections one after another.
+/// Yields connections one after another.
 pub(crate) struct OneByOne {
     open: watch::Receiver<Vec<Channel>>,
     given: usize,
 }
 
 impl OneByOne {
-    /// The next one, once it is open.
+    /// The next connection, once it is open.
     pub(crate) async fn next(&mut self) -> Channel {
         let given = self.given;
         let next = self.open.wait_for(|open| open.len() > given).await.ok().and_then(|open| open.get(given).cloned());

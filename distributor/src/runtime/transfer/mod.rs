@@ -1,6 +1,6 @@
 //! How blobs travel from the store to a node: counted, within the limits of rates, over one or several connections.
 //!
-//! Uses sessions, the protocol and the plan's types, and of the rest of [`crate::runtime`] its errors alone.
+//! Uses sessions, the protocol and types of the plan; of [`crate::runtime`] only its errors.
 
 mod connection_pool;
 mod rate;

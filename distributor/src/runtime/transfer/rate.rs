@@ -1,9 +1,9 @@
-//! How fast blobs may leave: a bound for each node, a bound for all of them together.
+//! Rate limits for blobs: one for each node, one for all nodes together.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes a second.
+/// Bytes per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Rate(u64);
 
@@ -34,19 +34,19 @@ impl std::str::FromStr for Rate {
     }
 }
 
-/// Hands out the right to send, no faster than its rates. Clones share what they hand out.
+/// Rate limits. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Limits(Vec<Arc<Limiter>>);
 
 #[derive(Debug)]
 struct Limiter {
     rate: Rate,
-    /// When the next byte may go.
+    /// When the next byte may be sent.
     next: Mutex<Option<Instant>>,
 }
 
 impl Limits {
-    /// These limits, and one more for whoever gets the result.
+    /// These limits, and a further one that belongs to the result alone.
     pub(crate) fn and(&self, rate: Option<Rate>) -> Self {
         let more = rate.map(|rate| Arc::new(Limiter { rate, next: Mutex::new(None) }));
         Self(self.0.iter().cloned().chain(more).collect())
@@ -57,7 +57,7 @@ impl Limits {
         !self.0.is_empty()
     }
 
-    /// Waits until `bytes` may go. On a thread that may block.
+    /// Blocks the thread until `bytes` may be sent.
     pub(crate) fn wait(&self, bytes: usize) {
         for limiter in &self.0 {
             std::thread::sleep(limiter.reserve(bytes, Instant::now()));
@@ -66,7 +66,7 @@ impl Limits {
 }
 
 impl Limiter {
-    /// Takes its turn for `bytes`, and says how long it is until then.
+    /// Reserves the next turn for `bytes`; returns the time until then.
     fn reserve(&self, bytes: usize, now: Instant) -> Duration {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = next.map_or(now, |next| next.max(now));

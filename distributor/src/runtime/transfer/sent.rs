@@ -1,11 +1,11 @@
-//! Counts what has gone to one node.
+//! Counts the bytes and blobs that were sent to one node.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::rate::Limits;
 
-/// What was sent so far to one node; kept when the transfer fails.
+/// The bytes and blobs that were sent to one node. The counts survive failed attempts.
 #[derive(Debug, Default)]
 pub struct Sent {
     blobs: AtomicU64,
@@ -14,22 +14,22 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Nothing yet, to go no faster than this.
+    /// A counter at zero, with these limits.
     pub(crate) fn within(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// Waits until so many bytes may go. On a thread that may block.
+    /// Blocks the thread until so many bytes may be sent.
     pub(crate) fn wait(&self, bytes: usize) {
         self.limits.wait(bytes);
     }
 
-    /// Whether it may go no faster than some rate.
+    /// Whether there is a rate limit.
     pub(crate) fn is_limited(&self) -> bool {
         self.limits.is_limited()
     }
 
-    /// Counts a blob of so many bytes as it is read.
+    /// A reader that counts a blob of `length` bytes.
     pub(crate) fn counting<R: Read>(&self, reader: R, length: u64) -> Counting<'_, R> {
         Counting { reader, sent: self, left: length }
     }
@@ -44,28 +44,28 @@ impl Sent {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts what another counted: so many bytes are gone by now.
+    /// Takes the count of another process over.
     pub(crate) fn reach(&self, bytes: u64) {
         self.bytes.fetch_max(bytes, Ordering::Relaxed);
     }
 
-    /// Blobs that arrived whole.
+    /// Complete blobs.
     pub(crate) fn blobs(&self) -> u64 {
         self.blobs.load(Ordering::Relaxed)
     }
 
-    /// Bytes of blobs, whole or not.
+    /// Bytes of all blobs, complete or not.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 }
 
-/// A blob that is counted as it is read.
+/// A reader that counts what it reads.
 pub(crate) struct Counting<'a, R> {
     reader: R,
     sent: &'a Sent,
-    /// Bytes that are yet to be read.
+    /// Bytes that are not read yet.
     left: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Streams a blob of the store over all connections that are open, to whoever takes it in at their other end.
+//! Streams a blob of the store over all open connections to the receiver: a helper, or a relay.
 
 use std::convert::Infallible;
 use std::io::{self, Read};
@@ -19,10 +19,10 @@ use crate::protocol::proto::write_request::Part;
 use crate::protocol::proto::{Abort, Data, WriteHeader, WriteRequest};
 use crate::runtime::{Error, RetryHint};
 
-/// Bytes of a blob from which on it goes over all the connections there are.
+/// The size, in bytes, from which a blob is divided between the connections.
 const DIVIDED_FROM: u64 = 1 << 20;
 
-/// Sends a blob of the store to whoever takes it with `write`; from its start, where what was there of it was bad.
+/// Sends a blob of the store with the request `write`. If the part that the receiver had was damaged, it is sent from its start.
 pub(crate) async fn send_blob(
     pool: &ConnectionPool,
     store: &Store,
@@ -42,13 +42,13 @@ pub(crate) async fn send_blob(
 /// The messages that carry a blob over one connection.
 pub(crate) type Requests = BoxStream<'static, WriteRequest>;
 
-/// Has whoever is at the other end of a connection take a blob in.
+/// The request by which the receiver takes a blob.
 pub(crate) type Write = dyn Fn(Channel, Requests) -> Answer;
 
-/// What becomes of that.
+/// The response to that request.
 type Answer = LocalBoxFuture<'static, Result<(), tonic::Status>>;
 
-/// Streams a blob: every connection takes the next part when it has room for one.
+/// Streams a blob. Each connection takes the next part when it has room for one.
 async fn stream_blob(
     pool: &ConnectionPool,
     store: &Store,
@@ -105,11 +105,11 @@ async fn stream_blob(
     Ok(())
 }
 
-/// The parts of a blob, for whichever connection has room for the next.
+/// The queue of parts, from which all connections take.
 struct Queue(Arc<Mutex<mpsc::Receiver<Part>>>);
 
 impl Queue {
-    /// The header, and then what this connection gets of the parts.
+    /// The messages of one connection: the header, then the parts that it takes from the queue.
     fn requests(&self, header: WriteHeader) -> impl Stream<Item = WriteRequest> + Send + use<> {
         let parts = stream::unfold(Arc::clone(&self.0), async |queue| {
             let part = queue.lock().await.recv().await?;
@@ -119,18 +119,18 @@ impl Queue {
     }
 }
 
-/// Reads a blob and feeds it to its streams, on a thread that may block.
+/// Reads a blob and fills the queue. Runs on a thread that may block.
 struct Feed<'a> {
     parts: mpsc::Sender<Part>,
     sent: &'a Sent,
-    /// Bytes at the start that the node has. They are read all the same: the hash is over the whole blob.
+    /// Bytes at the start that the receiver has. They are read nevertheless, because the hash covers the whole blob.
     skip: u64,
-    /// The place of the part that is next.
+    /// The offset of the next part.
     reached: u64,
 }
 
 impl Feed<'_> {
-    /// The last part is held back until the store has found the blob sound, so a damaged one is never whole on a node.
+    /// Holds the last part back until the store has verified the blob, so that a damaged blob is never complete on a node.
     fn run(mut self, mut blob: impl Read, size: u64) -> io::Result<()> {
         let (mut held, mut total) = (Bytes::new(), 0);
         loop {
@@ -155,7 +155,7 @@ impl Feed<'_> {
         }
     }
 
-    /// Passes on what the node lacks of `data`; false when it wants no more.
+    /// Queues the bytes of `data` that the receiver lacks. Returns false if it takes no more.
     fn data(&mut self, mut data: Bytes) -> bool {
         let known = usize::try_from(self.skip - self.reached.min(self.skip)).unwrap_or(usize::MAX).min(data.len());
         self.reached += known as u64;

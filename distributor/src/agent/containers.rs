@@ -34,7 +34,7 @@ struct Metadata {
 }
 
 /// Says which containers there are, and what they were made from.
-pub(super) async fn containers(containerd: &Containerd) -> Result<ContainersResponse, Status> {
+pub(super) async fn list(containerd: &Containerd) -> Result<ContainersResponse, Status> {
     let listed = containerd.containers().list(ListContainersRequest { filters: Vec::new() }).await;
     let listed = listed.map_err(refused("listing containers"))?.into_inner().containers;
     let tasks = containerd.tasks().list(ListTasksRequest { filter: String::new() }).await;
