@@ -59,7 +59,7 @@ impl ArrivingBlobs {
         };
         let assembly = self.assembly(&header);
         if !header.further {
-            return Ok(Some((header, Parts { stream, assembly, reached: 0, ended: false })));
+            return Ok(Some((header, Parts { stream, assembly, reached: None, ended: false })));
         }
         while let Some(request) = stream.next().await.transpose()? {
             match request.part {
@@ -154,8 +154,8 @@ impl State {
 pub(crate) struct Parts<S> {
     stream: S,
     assembly: Arc<Assembly>,
-    /// The place of the last part that came over this stream.
-    reached: u64,
+    /// The offset of the last part that came over this stream; nothing before the first.
+    reached: Option<u64>,
     ended: bool,
 }
 
@@ -167,10 +167,10 @@ impl<S: Stream<Item = Result<WriteRequest, Status>> + Unpin> Parts<S> {
             let changed = assembly.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            // Parts of a stream are in order: one that is further already does not bring what is waited for.
+            // Parts of a stream are in order: a stream that is further already does not bring the part that is next.
             let (piece, hears) = {
                 let mut state = assembly.state();
-                let hears = state.held < AHEAD || state.next.is_some_and(|next| *reached < next);
+                let hears = state.held < AHEAD || *reached < state.next;
                 (state.take(), hears)
             };
             if piece.is_some() {
@@ -184,7 +184,7 @@ impl<S: Stream<Item = Result<WriteRequest, Status>> + Unpin> Parts<S> {
                 request = stream.next(), if hears => match request.transpose()? {
                     None => *ended = true,
                     Some(WriteRequest { part: Some(Part::Data(data)) }) => {
-                        *reached = data.offset;
+                        *reached = Some(data.offset);
                         assembly.state().put(data);
                     }
                     Some(WriteRequest { part: Some(Part::Abort(_)) }) => assembly.give_up(),
@@ -286,6 +286,26 @@ mod tests {
             let taken = runtime.block_on(taken(&assemblies, streams)).expect("a blob");
             prop_assert!(taken == whole);
         }
+    }
+
+    #[tokio::test]
+    async fn the_first_part_is_taken_in_though_others_came_before_it_as_many_as_may_wait() {
+        let part = |place: usize| data((place << 20) as u64, vec![place as u8; 1 << 20].into());
+        let last = AHEAD >> 20;
+        // Until the last part has its turn, the other stream waits, and the first has not yet been heard.
+        let further = [header(true, 0)].into_iter().chain((1..=last).map(part)).collect();
+        let first = stream_of(vec![header(false, 0), part(0)]).chain(stream::pending());
+        let assemblies = ArrivingBlobs::default();
+        let taking = async {
+            let (_, mut parts) = assemblies.receive(first).await.expect("ours").expect("a header");
+            for place in 0..=last {
+                let piece = parts.next().await.expect("ours").expect("a piece");
+                assert!(matches!(piece, Piece::Data(bytes) if bytes[0] == place as u8));
+            }
+        };
+        let both = futures::future::join(assemblies.receive(stream_of(further)), taking);
+        let (heard, ()) = timeout(Duration::from_secs(20), both).await.expect("nothing waits for ever");
+        assert!(heard.expect("ours").is_none());
     }
 
     #[tokio::test]
