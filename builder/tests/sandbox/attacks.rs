@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::Command;
 
