@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
@@ -108,8 +108,19 @@ impl Api {
         self.state.objects.lock().expect("objects").insert(path.to_owned(), object);
     }
 
-    /// Fails the next requests so.
+    /// Fails the next requests so: those of commands that begin from here on, and none that an ended command left on its way.
     pub(crate) fn fail(&self, faults: &[Fault]) {
+        // Connections are accepted in their order: once this one is answered, by its end, each before it has a thread.
+        if let Ok(mut last) = TcpStream::connect(("127.0.0.1", self.port)) {
+            last.shutdown(Shutdown::Write).expect("half a connection");
+            let _ = last.read_to_end(&mut Vec::new());
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // This value and the listener hold the state, and each thread that serves a request.
+        while Arc::strong_count(&self.state) > 2 {
+            assert!(Instant::now() < deadline, "requests of ended commands are served to their end");
+            sleep(Duration::from_millis(5));
+        }
         self.state.faults.lock().expect("faults").extend(faults.iter().cloned());
     }
 
