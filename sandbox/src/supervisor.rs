@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getegid, geteuid, setgroups};
 
@@ -22,8 +24,11 @@ use super::usage::{self, Family};
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Looking at what a program uses may take this part of the time.
+/// Looking at what a program uses may take this part of a processor's time,
 const SHARE: u32 = 20;
+
+/// unless it would then be looked at less often than this: what a program takes between two looks is not seen.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How many tasks above its limit a program can have before it is seen and stopped.
 const MARGIN: u64 = 64;
@@ -145,13 +150,15 @@ impl Run<'_> {
         if let Some(exceeded) = self.group.exceeded() {
             return Ok(Some(exceeded));
         }
-        let begun = Instant::now();
-        if begun < self.not_before {
+        if Instant::now() < self.not_before {
             return Ok(None);
         }
+        let begun = processor_time();
         let exceeded = self.counted()?;
-        // With many processes a look takes long: it is not to take the program's own time.
-        self.not_before = begun + (begun.elapsed() * SHARE).max(TICK / 2);
+        // With many processes a look takes long: it is not to take the program's own time. On a busy machine most of that is
+        // waiting, which takes nobody's.
+        let taken = processor_time().saturating_sub(begun);
+        self.not_before = Instant::now() + (taken * SHARE).clamp(TICK / 2, LONGEST_PAUSE);
         Ok(exceeded)
     }
 
@@ -265,6 +272,13 @@ fn is_closed(mut socket: &UnixStream) -> bool {
 
 fn gone() -> Obstacle {
     Obstacle::on("go on")(io::Error::other("vcbuild is gone"))
+}
+
+/// The processor time that this process has taken; none where the kernel does not tell.
+fn processor_time() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
 }
 
 /// What was counted; nothing while the machine refuses to tell, which it does `since` some time and not yet for too long.

@@ -33,7 +33,7 @@ fn sleeping_too_long() {
 
 #[test]
 fn eating_memory() {
-    everywhere(&["--max-memory", "64M"], "head -c 400M /dev/zero | tail -c 300M | wc -c; sleep 600", |run| {
+    everywhere(&["--max-memory", "64M"], "head -c 400M /dev/zero | tail -c 300M | wc -c; sleep 20", |run| {
         run.failed(&["bash was stopped: it used more memory than 67.1 MB", "--max-memory"]);
     });
 }
