@@ -8,24 +8,19 @@ mod allowed;
 mod base;
 mod build;
 mod cargo;
-
 mod check;
 pub mod cli;
 mod command;
-
 mod config;
-
 mod display;
 mod error;
 mod files;
 mod go;
-
 mod ground;
 mod host;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod image;
-
 mod layer;
 mod listing;
 mod lock;
@@ -35,7 +30,6 @@ mod prebuilt;
 mod progress;
 mod project;
 mod provenance;
-
 mod site;
 mod source;
 mod words;
