@@ -267,7 +267,12 @@ impl Reading<'_> {
     fn include(&mut self, argument: &str, folder: &Utf8Path, active: bool, depth: usize) -> Result<(), Included> {
         let path = home(argument, &self.places.home);
         let path = if path.is_absolute() { path } else { folder.join(path) };
-        let found = glob::glob(path.as_str()).map_err(|_| Included::Pattern)?;
+        // To ssh, several stars are one (glob(7)); to the library, two are all folders below, which may be the whole machine's.
+        let mut pattern = path.into_string();
+        while pattern.contains("**") {
+            pattern = pattern.replace("**", "*");
+        }
+        let found = glob::glob(&pattern).map_err(|_| Included::Pattern)?;
         let mut files: Vec<Utf8PathBuf> = found.flatten().filter_map(|path| Utf8PathBuf::try_from(path).ok()).collect();
         files.sort();
         for file in files.iter().filter(|file| file.is_file()) {

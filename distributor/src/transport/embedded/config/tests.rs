@@ -88,6 +88,16 @@ fn what_is_said_on_the_command_line_comes_first() {
 }
 
 #[test]
+fn stars_of_an_include_look_into_no_folder_below() {
+    at_home("Include **/***.conf\nInclude /**/*(\n", |places, home| {
+        std::fs::create_dir_all(home.join(".ssh/conf.d/deep")).expect("a folder");
+        std::fs::write(home.join(".ssh/conf.d/deep/more.conf"), "Port 2\n").expect("a file");
+        let settings = Settings::of("w1.lan", &[], None, places).expect("settings");
+        assert_eq!((settings.user.as_str(), settings.port), ("first", 22));
+    });
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_where_it_matters() {
     let refused = |config: &str| read(config, "w1", &[]).expect_err("refused").to_string();
     let end = |text: String| text.split("/.ssh/").last().unwrap_or_default().to_owned();
