@@ -62,7 +62,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// Adds a build, and forgets those that are more than [`KEPT`] builds ago.
+/// Adds a build, and forgets those that are more than `KEPT` builds ago.
 ///
 /// # Errors
 /// When the store cannot be written.

@@ -1,7 +1,7 @@
 //! Where programs run that make outputs: they see what was declared and nothing else of the machine.
 //!
 //! A [`Step`] declares what a program gets; [`Sandbox::run`] runs it in user, mount, pid, network, ipc and uts namespaces
-//! of its own, under the further layers of [`layers`]. No code here runs between fork and exec. Instead this program starts itself again, three times over:
+//! of its own, under the further layers of `layers`. No code here runs between fork and exec. Instead this program starts itself again, three times over:
 //! `supervisor` watches the limits from outside and cleans up, `init` is the first process within and reaps what others
 //! leave, `enter` builds the file system and becomes the program. Where the machine has no namespaces for us, the
 //! supervisor runs the program as it is, and that is recorded.
@@ -246,15 +246,15 @@ impl Sandbox {
             Ok(layers) => match layers.lacks().filter(|_| self.mode == Mode::Required) {
                 None => Ok(true),
                 Some(obstacle) => {
-                    Err(Error::Unfiltered { attempt: obstacle.attempt.clone(), source: obstacle.error() }.into())
+                    Err(Error::Unfiltered { attempt: obstacle.attempt.clone(), source: obstacle.error() })
                 }
             },
             Err(Refusal::Forbidden(_)) if self.mode == Mode::Auto => Ok(false),
             Err(Refusal::Forbidden(obstacle)) => {
-                Err(Error::Forbidden { attempt: obstacle.attempt.clone(), source: obstacle.error() }.into())
+                Err(Error::Forbidden { attempt: obstacle.attempt.clone(), source: obstacle.error() })
             }
             // Nothing says that the machine has no namespaces for us: to go on without would be a guess.
-            Err(Refusal::Broken(why)) => Err(Error::Broken { why: why.clone() }.into()),
+            Err(Refusal::Broken(why)) => Err(Error::Broken { why: why.clone() }),
         }
     }
 

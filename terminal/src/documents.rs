@@ -31,7 +31,7 @@ pub(crate) fn write(command: &mut Command, given: &ArgMatches) -> Option<Exit> {
             let name = command.get_name().to_owned();
             let mut script = Vec::new();
             clap_complete::generate(shell, command, name, &mut script);
-            ended(unless_left(io::Write::write_all(&mut io::stdout(), &script)))
+            ended(&unless_left(io::Write::write_all(&mut io::stdout(), &script)))
         }
         (MANUAL, given) => {
             let folder = given.get_one::<PathBuf>("dir")?;
@@ -46,8 +46,8 @@ pub(crate) fn write(command: &mut Command, given: &ArgMatches) -> Option<Exit> {
     }
 }
 
-fn ended(written: io::Result<()>) -> Option<Exit> {
-    if let Err(error) = &written {
+fn ended(written: &io::Result<()>) -> Option<Exit> {
+    if let Err(error) = written {
         say(format_args!("error: writing the result: {error}"));
     }
     Some(if written.is_ok() { Exit::Done } else { Exit::Failed })

@@ -1,6 +1,6 @@
 //! The client for the Kubernetes API server of a cluster. The cluster is found as kubectl finds it: `--kubeconfig`, else the files
 //! of `KUBECONFIG`, else `~/.kube/config`, else the service account of the pod that this program runs in. A request that fails
-//! for a moment is sent again. Uses no other module but [`crate::duration`].
+//! for a moment is sent again. Uses no other module but `crate::duration`.
 
 mod error;
 mod kubeconfig;

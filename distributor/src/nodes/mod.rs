@@ -1,5 +1,5 @@
 //! The nodes that a command works on, and how each is reached. They are read from the Kubernetes API or from an Ansible
-//! inventory, or are given on the command line. Uses [`crate::cluster`] alone.
+//! inventory, or are given on the command line. Uses `crate::cluster` alone.
 
 pub mod ansible;
 mod api;

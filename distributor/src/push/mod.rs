@@ -1,5 +1,5 @@
 //! A push to several nodes. Nodes are served in parallel and independently: a failure on one node does not affect another. It
-//! plans, loads and retries; [`report`] tells the result. Uses [`crate::runtime`] for all that happens on a node.
+//! plans, loads and retries; `report` tells the result. Uses `crate::runtime` for all that happens on a node.
 
 pub mod report;
 

@@ -1,6 +1,6 @@
 //! A push by way of a relay (`--via`): one node takes the blobs once, keeps them in a cache, and pushes them on to the other nodes,
 //! which only the relay must reach. The relay runs this program as its login user. It logs in to the other nodes with its own
-//! keys, `known_hosts` and configuration; no SSH agent is forwarded to it. Uses [`crate::push`] and what that uses.
+//! keys, `known_hosts` and configuration; no SSH agent is forwarded to it. Uses `crate::push` and what that uses.
 
 mod cache;
 mod order;

@@ -1,8 +1,8 @@
-//! The container runtimes of nodes, behind one interface: [`NodeRuntime`].
+//! The container runtimes of nodes, behind one interface: `NodeRuntime`.
 //!
-//! [`Access::work_on`] chooses the implementation: [`containerd`] with the agent, containerd with the node's own `ctr`, or Docker
-//! and CRI-O ([`engine`]) with the node's own programs. [`transfer`] carries blobs. Uses [`crate::images`], [`crate::agent`],
-//! [`crate::session`] and what these use; nothing here knows of pushes to several nodes, of reports or of the command line.
+//! `Access::work_on` chooses the implementation: `containerd` with the agent, containerd with the node's own `ctr`, or Docker
+//! and CRI-O (`engine`) with the node's own programs. `transfer` carries blobs. Uses `crate::images`, `crate::agent`,
+//! `crate::session` and what these use; nothing here knows of pushes to several nodes, of reports or of the command line.
 
 mod access;
 mod containerd;

@@ -1,6 +1,6 @@
 //! A session is a helper that runs on a node for the length of one push. This module places it there if need be, starts it,
 //! connects to it and ends it. That takes one SSH connection, and one round trip more than a login where the helper is there
-//! already. Further connections can join a session. Uses [`crate::transport`], [`crate::protocol`] and [`crate::nodes`].
+//! already. Further connections can join a session. Uses `crate::transport`, `crate::protocol` and `crate::nodes`.
 
 mod binary;
 mod placement;

@@ -1,5 +1,5 @@
 //! Transports run a command on a node and give a duplex byte stream to it: the system's ssh, embedded SSH, or a child process
-//! where the node is this machine. Other modules know the trait [`Transport`] alone. Uses [`crate::nodes`].
+//! where the node is this machine. Other modules know the trait `Transport` alone. Uses `crate::nodes`.
 
 mod child;
 mod diagnosis;

@@ -81,7 +81,7 @@ pub(crate) fn read(store: &Store, layer: &Layer) -> Result<LayerContents, Error>
 /// The contents of the files of a layer that `wanted` names by their paths; of the same path the last.
 ///
 /// # Errors
-/// As [`read`], or when they are larger than `limit` bytes together.
+/// When the layer cannot be read, or when they are larger than `limit` bytes together.
 pub fn texts(
     store: &Store,
     layer: &Layer,
@@ -113,7 +113,7 @@ pub fn texts(
 /// Puts the contents of the files of a layer that `wanted` names by their paths into the store `into`.
 ///
 /// # Errors
-/// As [`read`], or when the store cannot be written.
+/// When the layer cannot be read, or when the store cannot be written.
 pub fn extract(store: &Store, layer: &Layer, into: &Store, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     let see = |mut entry: TarEntry<'_>| {
         let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));

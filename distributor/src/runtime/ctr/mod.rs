@@ -1,6 +1,6 @@
 //! containerd through the node's own `ctr`, for nodes where no helper can run. `ctr` gives fewer guarantees: there is no lease, so
 //! content is rooted by labels while a push lasts, and a name whose image is not whole is removed again. Uses the scripts of
-//! [`super::script`], and the helper's pure rules ([`crate::agent`]).
+//! `super::script`, and the helper's pure rules (`crate::agent`).
 
 mod archive;
 mod containers;

@@ -1,5 +1,5 @@
 //! Docker and CRI-O, through the node's own programs: Docker loads archives (`docker load`), and skopeo or podman fill CRI-O's
-//! storage. They know images only as a whole, and no helper runs. Uses the scripts of [`super::script`].
+//! storage. They know images only as a whole, and no helper runs. Uses the scripts of `super::script`.
 
 mod archive;
 mod docker;
