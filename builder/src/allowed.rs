@@ -253,30 +253,30 @@ mod tests {
     fn the_folders_above_do_not_count_for_what_lies_beside_a_project() {
         let (_folder, top) = folder(&[
             ("home/", 0o755),
-            ("home/work/", 0o755),
-            ("home/work/project/", 0o755),
-            ("home/work/shared/", 0o755),
-            ("home/work/shared/file", 0o644),
-            ("home/work/key", 0o600),
-            ("home/work/closed/", 0o700),
-            ("home/work/closed/file", 0o644),
+            ("home/src/", 0o755),
+            ("home/src/project/", 0o755),
+            ("home/src/shared/", 0o755),
+            ("home/src/shared/file", 0o644),
+            ("home/src/key", 0o600),
+            ("home/src/closed/", 0o700),
+            ("home/src/closed/file", 0o644),
             ("home/notes", 0o644),
             ("home/project/", 0o755),
         ]);
         let home = top.join("home");
         fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
-        fs::set_permissions(home.join("work"), Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(home.join("src"), Permissions::from_mode(0o700)).unwrap();
         let of = |project: &str| Allowed::default().and_project(&home.join(project), Some(&home)).unwrap();
         let cases = [
-            ("work/project", "work/shared", None),
-            ("work/project", "work/shared/file", None),
-            ("work/project", "work/project/../shared/file", None),
-            ("work/project", "work/key", Some("work/key")),
-            ("work/project", "work/closed/file", Some("work/closed")),
-            ("work/project", "work", Some("")),
-            ("work/project", "notes", Some("")),
+            ("src/project", "src/shared", None),
+            ("src/project", "src/shared/file", None),
+            ("src/project", "src/project/../shared/file", None),
+            ("src/project", "src/key", Some("src/key")),
+            ("src/project", "src/closed/file", Some("src/closed")),
+            ("src/project", "src", Some("")),
+            ("src/project", "notes", Some("")),
             ("project", "notes", Some("")),
-            ("project", "work/shared/file", Some("")),
+            ("project", "src/shared/file", Some("")),
         ];
         for (project, path, found) in cases {
             let found = found.map(|found| if found.is_empty() { home.clone() } else { home.join(found) });

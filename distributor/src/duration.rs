@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
 
-/// `90s`, `5m`, `1h30m`. A bare number is refused, for nobody knows its unit.
+/// `90s`, `5m`, `1h30m`. A number without a unit is refused.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let read: Result<SignedDuration, _> = text.parse();
     read.ok()

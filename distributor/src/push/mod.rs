@@ -41,7 +41,7 @@ pub struct Push {
     pub retries: u32,
     /// Whether nodes run the helper.
     pub helper: UseHelper,
-    /// What layers unpack to, as far as it is known.
+    /// The unpacked sizes of the layers that were measured.
     pub(crate) unpacked_sizes: unpacked_size::KnownSizes,
     /// How fast blobs may leave for all nodes together.
     pub rate: Option<Rate>,

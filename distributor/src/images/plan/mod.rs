@@ -1,5 +1,5 @@
-//! The plan of a push to one node: which blobs are sent, which are kept, what is unpacked. It is computed from what is wanted and
-//! what is there, before anything moves. `--dry-run` prints it, and a push carries it out. Pure.
+//! The plan of a push to one node: which blobs are sent, which are kept, what is unpacked. It is computed from the
+//! desired images and the node's inventory, before any transfer. `--dry-run` prints it, and a push carries it out. Pure.
 
 #[cfg(test)]
 pub(crate) mod tests;
