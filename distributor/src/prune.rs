@@ -14,9 +14,7 @@ use crate::nodes::Node;
 use crate::protocol::proto::{Container, RemoveResponse};
 use crate::push::report::{self, NodeError};
 use crate::rollout::Used;
-use crate::runtime::{
-    ATTEMPTS, Access, Error, NodeRuntime, PushedImages, PushedRecord, Removal, UseHelper, Via, with_retries,
-};
+use crate::runtime::{ATTEMPTS, Access, Error, NodeRuntime, PushedImages, PushedRecord, Removal, Via, with_retries};
 use crate::session::{Binary, Settings};
 use crate::transport::Transport;
 
@@ -123,14 +121,8 @@ impl Prune {
     }
 
     async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<Pruned, Error> {
-        let access = Access {
-            transport,
-            binary: &self.binary,
-            settings: &self.settings,
-            helper: UseHelper::Auto,
-            connections: 1,
-            cancel: &CancellationToken::new(),
-        };
+        let cancel = CancellationToken::new();
+        let access = Access::for_questions(transport, &self.binary, &self.settings, &cancel);
         access.work_on(node, &|_| {}, async |runtime: &dyn NodeRuntime| self.prune(runtime).await).await
     }
 

@@ -18,7 +18,7 @@ use crate::images::unpacked_size::UnpackedSizes;
 use crate::nodes::Node;
 use crate::protocol::proto::Container;
 use crate::push::report::{self, NodeError};
-use crate::runtime::{Access, Error, NodeRuntime, Survey, UseHelper, Via, with_retries};
+use crate::runtime::{Access, Error, NodeRuntime, Survey, Via, with_retries};
 use crate::session::{Binary, Settings};
 use crate::transport::Transport;
 
@@ -135,14 +135,8 @@ impl Question {
         if let Some(architecture) = &node.architecture {
             plan::check_platform(&self.images, &Platform::linux(architecture))?;
         }
-        let access = Access {
-            transport,
-            binary: &self.binary,
-            settings: &self.settings,
-            helper: UseHelper::Auto,
-            connections: 1,
-            cancel: &CancellationToken::new(),
-        };
+        let cancel = CancellationToken::new();
+        let access = Access::for_questions(transport, &self.binary, &self.settings, &cancel);
         let survey = async |runtime: &dyn NodeRuntime| self.survey(runtime).await;
         access.work_on(node, &|_| {}, survey).await
     }

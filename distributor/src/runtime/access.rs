@@ -34,7 +34,17 @@ pub(crate) struct Access<'a> {
     pub(crate) cancel: &'a CancellationToken,
 }
 
-impl Access<'_> {
+impl<'a> Access<'a> {
+    /// What is needed where no blobs are sent: one connection, and the helper wherever it can run.
+    pub(crate) fn for_questions(
+        transport: &'a dyn Transport,
+        binary: &'a Binary,
+        settings: &'a Settings,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        Self { transport, binary, settings, helper: UseHelper::Auto, connections: 1, cancel }
+    }
+
     /// Chooses the runtime of `node`, and does `work` on it:
     ///
     /// 1. Docker or CRI-O, where the API says that the kubelet uses it.
