@@ -11,9 +11,9 @@ use vcterminal::Exit;
 /// An error of vcbuild.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
-    #[error("{attempt} {path}")]
-    #[diagnostic(help("{}", vcstore::file_help(source)))]
-    Io { attempt: &'static str, path: Utf8PathBuf, source: io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] vcstore::FileError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -324,8 +324,7 @@ impl Error {
 
     /// Wraps an I/O error with what was attempted and on what.
     pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.as_ref().to_owned();
-        move |source| Self::Io { attempt, path, source }
+        vcstore::FileError::wrap(attempt, path)
     }
 
     /// Wraps an I/O error of a file that the user names with what it is for.

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use vcstore::Digest;
 
 /// An error of the `debian` base.
@@ -188,16 +188,9 @@ pub enum Error {
         why: String,
     },
     /// A file could not be used.
-    #[error("{attempt} {path}")]
-    #[diagnostic(help("{}", vcstore::file_help(source)))]
-    Io {
-        /// What was attempted, as "writing".
-        attempt: &'static str,
-        /// On what.
-        path: Utf8PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] vcstore::FileError),
     /// The network could not be set up.
     #[error("setting up the network")]
     #[diagnostic(help(
@@ -220,8 +213,7 @@ pub enum Error {
 impl Error {
     /// Wraps an I/O error with what was attempted and on what.
     pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.as_ref().to_owned();
-        move |source| Self::Io { attempt, path, source }
+        vcstore::FileError::wrap(attempt, path)
     }
 
     /// A file of a mirror that is not as its format has it.

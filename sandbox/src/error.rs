@@ -10,16 +10,9 @@ use crate::remote;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// A file or folder could not be used.
-    #[error("{attempt} {path}")]
-    #[diagnostic(help("{}", vcstore::file_help(source)))]
-    Io {
-        /// What was attempted, as "reading".
-        attempt: &'static str,
-        /// On what.
-        path: Utf8PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] vcstore::FileError),
 
     /// The store failed.
     #[error(transparent)]
@@ -71,7 +64,6 @@ pub enum Error {
 impl Error {
     /// Wraps an I/O error with what was attempted and on what.
     pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.as_ref().to_owned();
-        move |source| Self::Io { attempt, path, source }
+        vcstore::FileError::wrap(attempt, path)
     }
 }

@@ -161,9 +161,25 @@ pub fn is_full_disk(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// What to do about a file or folder outside of the store that could not be used.
-pub fn file_help(error: &io::Error) -> &'static str {
-    if is_full_disk(error) { FULL_DISK } else { "check that the path exists and who may use it" }
+/// A file or folder outside of the store that could not be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{attempt} {path}")]
+#[diagnostic(help("{}", if is_full_disk(source) { FULL_DISK } else { "check that the path exists and who may use it" }))]
+pub struct FileError {
+    /// What was attempted, as "reading".
+    attempt: &'static str,
+    /// On what.
+    path: Utf8PathBuf,
+    /// Why it failed.
+    source: io::Error,
+}
+
+impl FileError {
+    /// Wraps an I/O error with what was attempted and on what, as an error that holds such errors.
+    pub fn wrap<E: From<Self>>(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> E {
+        let path = path.as_ref().to_owned();
+        move |source| Self { attempt, path, source }.into()
+    }
 }
 
 fn io_help(source: &io::Error) -> &'static str {

@@ -44,7 +44,7 @@ pub use bounded::{Bounded, Headers};
 pub use closure::Closure;
 pub use compression::{Compression, Decoder};
 pub use digest::{ActionKey, Blob, Digest, Hasher, ParseDigestError};
-pub use error::{Error, FULL_DISK, file_help, is_full_disk};
+pub use error::{Error, FULL_DISK, FileError, is_full_disk};
 pub use gc::{Busy, Collected, CollectedCache, Keep};
 pub use image::{Image, Layer, PlatformImage, artifact_kind};
 pub use json::canonical_json;

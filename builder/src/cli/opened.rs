@@ -38,10 +38,7 @@ impl Opened {
             return Ok(Self { store, images, _folder: None });
         }
         let folder = tempfile::tempdir().map_err(Error::io("making a folder in", "the folder for temporary files"))?;
-        let place = Utf8Path::from_path(folder.path()).ok_or_else(|| {
-            Error::io("using", folder.path().to_string_lossy().as_ref())(std::io::Error::other("its name is not UTF-8"))
-        })?;
-        let store = Store::open(place)?;
+        let store = Store::open(&vcstore::utf8("using", folder.path())?)?;
         let images = match remote {
             Some(reference) => vec![pull(reference, &store)?],
             None => vcstore::archive::import(&store, path)?,

@@ -79,9 +79,8 @@ impl<'a> Task<'a> {
         let mut files = Vec::new();
         for entry in WalkDir::new(&real).sort_by_file_name() {
             let entry = entry.map_err(|error| crate::Error::io("reading", &real)(error.into()))?;
-            let name = |path: &std::path::Path| Utf8PathBuf::from(path.to_string_lossy().into_owned());
             let path = Utf8Path::from_path(entry.path()).and_then(|path| path.strip_prefix(&real).ok());
-            let path = path.ok_or_else(|| unusable(&name(entry.path()), "has a name that is not UTF-8"))?;
+            let path = path.ok_or_else(|| unusable(&vcstore::lossy(entry.path()), "has a name that is not UTF-8"))?;
             let path = if path.as_str().is_empty() { output.into() } else { Utf8Path::new(output).join(path) };
             match entry.file_type() {
                 kind if kind.is_file() => {

@@ -2,22 +2,15 @@
 
 use std::io;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
 /// An error of caches.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// A file could not be used.
-    #[error("{attempt} {path}")]
-    #[diagnostic(help("{}", vcstore::file_help(source)))]
-    Io {
-        /// What was attempted, as "reading".
-        attempt: &'static str,
-        /// On what.
-        path: Utf8PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] vcstore::FileError),
 
     /// The store failed.
     #[error(transparent)]
@@ -99,8 +92,7 @@ pub enum Error {
 impl Error {
     /// Wraps an I/O error with what was attempted and on what.
     pub fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.as_ref().to_owned();
-        move |source| Self::Io { attempt, path, source }
+        vcstore::FileError::wrap(attempt, path)
     }
 
     /// Whether the command line or a file says something that cannot be used.
