@@ -25,8 +25,8 @@ const ENTER: u32 = 0o001;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{whose} {path} is private: other users of this machine cannot read {private}")]
 #[diagnostic(help(
-    "outside of its own folder a project can use only what other users can read, so that it cannot take your private files. \
-     To allow it: --allow-path {real}, or allow-paths in your settings (vcbuild/config.toml)"
+    "outside its own folder a project may use only files that other users can read, so that it cannot copy your private \
+     files. To allow this path: --allow-path {real}, or allow-paths in your settings (vcbuild/config.toml)"
 ))]
 pub(crate) struct Private {
     /// What the path is to the project, such as "building x: its input".
@@ -113,7 +113,7 @@ fn resolved(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     let name = absolute.file_name().filter(|_| !leads_up);
     match (absolute.parent().map(Utf8Path::canonicalize_utf8), name) {
         (Some(Ok(parent)), Some(name)) => Ok(parent.join(name)),
-        _ if leads_up => Err(Error::Usage(format!("{path} leads upwards, and its folder is not there"))),
+        _ if leads_up => Err(Error::Usage(format!("{path} contains '..', and its folder does not exist"))),
         _ => Ok(absolute),
     }
 }

@@ -221,14 +221,19 @@ impl<'a> Names<'a> {
                 let reference = vcstore::reference::full(&component.image.fill(&values)).map_err(Error::Usage)?;
                 let archive = component.archive.fill(&values);
                 if !is_file_name(&archive) {
-                    let why =
-                        format!("the archive of {} would be called {archive:?}, which is no file name", component.name);
+                    let why = format!(
+                        "the archive of {} would be called {archive:?}, which is not a valid file name",
+                        component.name
+                    );
                     return Err(Error::Usage(why));
                 }
                 let entry = names.images.entry(reference.clone());
                 let (owner, platforms) = entry.or_insert_with(|| (*component, BTreeSet::new()));
                 if owner.name != component.name {
-                    let why = format!("components {} and {} would both be {reference}", owner.name, component.name);
+                    let why = format!(
+                        "components {} and {} have the same image name {reference}",
+                        owner.name, component.name
+                    );
                     return Err(Error::Usage(why));
                 }
                 platforms.insert(platform.clone());

@@ -65,7 +65,7 @@ pub(crate) enum Error {
     Inspect(#[from] vcinspect::Error),
 
     #[error("running the program")]
-    #[diagnostic(help("{}", source.advice().unwrap_or_else(|| "`vcbuild sandbox --help` lists what it can be given".to_owned())))]
+    #[diagnostic(help("{}", source.advice().unwrap_or_else(|| "`vcbuild sandbox --help` lists the options for its inputs".to_owned())))]
     Program { source: Box<process::Failure> },
 
     #[error(transparent)]
@@ -101,61 +101,60 @@ pub(crate) enum Error {
     Prebuilt(#[from] crate::prebuilt::Error),
 
     #[error("writing the result")]
-    #[diagnostic(help("standard output was closed or its disk is full"))]
+    #[diagnostic(help("standard output was closed, or the disk that it writes to is full"))]
     Print(#[source] io::Error),
 
     /// Two parts of this program do not agree.
     #[error("internal error: {0}")]
-    #[diagnostic(help("this is a defect of vcbuild: please report it with the command that led here"))]
+    #[diagnostic(help("this is a defect in vcbuild: please report it with the command that caused it"))]
     Internal(String),
 
     #[error("using {name}: {value:?} is not UTF-8")]
-    #[diagnostic(help("set it to a path that is, or unset it"))]
+    #[diagnostic(help("set it to a path in UTF-8, or unset it"))]
     Environment { name: &'static str, value: OsString },
 
     /// A file that the user names, or that stands in for the command line.
     #[error("reading {what} {path}")]
-    #[diagnostic(help("check that it is there, that you may read it, and that it is the file you mean"))]
+    #[diagnostic(help("check that the file exists, that you can read it, and that it is the intended file"))]
     Unreadable { what: &'static str, path: Utf8PathBuf, source: io::Error },
 
     #[error("reading project {path}")]
-    #[diagnostic(help("correct the line; docs/vcbuild.toml.md lists what a project file may say"))]
+    #[diagnostic(help("correct the line; docs/vcbuild.toml.md describes the keys of a project file"))]
     ProjectSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
 
     #[error("reading project {path}: {why}")]
-    #[diagnostic(help("correct the file; docs/vcbuild.toml.md lists what a project file may say"))]
+    #[diagnostic(help("correct the file; docs/vcbuild.toml.md describes the keys of a project file"))]
     ProjectContent { path: Utf8PathBuf, why: String },
 
-    #[error("opening the store {path}: there is none")]
-    #[diagnostic(help("name the folder of a store with --store or VCBUILD_STORE; `vcbuild images` makes one"))]
+    #[error("opening the store {path}: there is no store")]
+    #[diagnostic(help("name the folder of a store with --store or VCBUILD_STORE; `vcbuild images` creates one"))]
     NoStore { path: Utf8PathBuf },
 
     #[error("removing root {name}: the store has {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
     #[diagnostic(help("`vcbuild store list` lists images and roots"))]
     NoRoot { name: String, known: Vec<String> },
 
-    #[error("writing project {path}: the file is there already")]
-    #[diagnostic(help("keep it, or have it replaced with --force"))]
+    #[error("writing project {path}: the file already exists")]
+    #[diagnostic(help("keep the file, or replace it with --force"))]
     ProjectExists { path: Utf8PathBuf },
 
-    #[error("writing a project for {dir}: no Go program and no binary of Cargo was found in it")]
+    #[error("writing a project for {dir}: found no Go program and no Cargo binary in it")]
     #[diagnostic(help(
-        "name the folder that has the go.mod or Cargo.toml, or write VirtualCluster's project with --preset virtualcluster and change it"
+        "name the folder that contains the go.mod or Cargo.toml, or write VirtualCluster's project with --preset \
+         virtualcluster and edit it"
     ))]
     NoPrograms { dir: Utf8PathBuf },
 
     #[error("selecting component {name}: the project has {}", known.join(", "))]
-    #[diagnostic(help("name components that there are, or add this one to vcbuild.toml"))]
+    #[diagnostic(help("name existing components, or add this one to vcbuild.toml"))]
     NoSuchComponent { name: String, known: Vec<String> },
 
     #[error("{0}")]
-    #[diagnostic(help("`vcbuild help images` lists what can be said"))]
+    #[diagnostic(help("`vcbuild help images` lists the options"))]
     Usage(String),
 
-    #[error(
-        "opening the source: its address has a login in it, or a token, which the lock and the images would carry on"
-    )]
-    #[diagnostic(help("leave it out, and let a git credential helper give it (`git help credentials`)"))]
+    #[error("opening the source: its address contains credentials, which the lock file and the images would expose")]
+    #[diagnostic(help("remove the credentials, and use a git credential helper (`git help credentials`)"))]
     SecretInAddress,
 
     #[error("opening the source {path}")]
@@ -167,38 +166,43 @@ pub(crate) enum Error {
     NotThere { path: Utf8PathBuf, file: &'static str, folders: Vec<Utf8PathBuf>, why: Option<String> },
 
     #[error(
-        "opening the source {path}: the folder has no {what}; there is no vcbuild.toml, so it was taken for VirtualCluster, the \
-         built-in project"
+        "opening the source {path}: no vcbuild.toml found, and the folder is not VirtualCluster, the built-in project: it \
+         has no {what}"
     )]
     #[diagnostic(help("{}", other_project_help(path, above, folders)))]
     OtherProject { path: Utf8PathBuf, what: String, above: Option<Utf8PathBuf>, folders: Vec<Utf8PathBuf> },
 
-    #[error("opening the source {top}: its subfolder {subdir} leads out of it")]
+    #[error("opening the source {top}: its subfolder {subdir} is outside the source")]
     #[diagnostic(help("--source-subdir names a folder within the source"))]
     SubdirOutside { subdir: Utf8PathBuf, top: Utf8PathBuf },
 
-    #[error("taking {path}, which a build made: it {why}")]
+    #[error("using {path}, an output of a build: it {why}")]
     #[diagnostic(help(
-        "have the build make a plain file there, without links; --max-disk, or `max-disk` in the user's settings, raises how large"
+        "change the build to write a regular file there, without links; --max-disk, or `max-disk` in the user's settings, \
+         raises the size limit"
     ))]
     Made { path: Utf8PathBuf, why: String },
 
-    #[error("reading {path}: it changed while it was being built from")]
-    #[diagnostic(help("run the command again when nothing writes to it"))]
+    #[error("reading {path}: the file changed during the build")]
+    #[diagnostic(help("run the command again while no other program writes to the file"))]
     SourceChanged { path: Utf8PathBuf },
 
     #[error("{attempt}: git is not installed")]
-    #[diagnostic(help("install git (Debian: apt-get install git), or clone by hand and use --source-dir"))]
+    #[diagnostic(help(
+        "install git (Debian: apt-get install git), or clone the repository yourself and use --source-dir"
+    ))]
     NoGit { attempt: String },
 
     #[error("{attempt}")]
-    #[diagnostic(help("check the address, the version and your access: git is run as you would run it"))]
+    #[diagnostic(help(
+        "check the address, the version and your access: vcbuild runs git with your settings and credentials"
+    ))]
     Git { attempt: String, source: Box<process::Failure> },
 
-    #[error("looking for Go: there is no go command")]
+    #[error("looking for Go: the go command is not installed")]
     #[diagnostic(help(
-        "name a version to have it fetched (--go 1.26.x, or go = \"1.26.x\" in vcbuild.toml), or install Go and put it on \
-         PATH"
+        "name a version for vcbuild to fetch (--go 1.26.x, or go = \"1.26.x\" in vcbuild.toml), or install Go and add it \
+         to PATH"
     ))]
     NoGo,
 
@@ -208,8 +212,8 @@ pub(crate) enum Error {
 
     #[error("fetching the Go modules of the source")]
     #[diagnostic(help(
-        "modules come from where your Go takes them (`go env GOPROXY`) and must be what go.sum says; behind a proxy set \
-         HTTPS_PROXY, without a network fill Go's module cache beforehand"
+        "Go fetches modules as configured (`go env GOPROXY`), and they must match go.sum; behind a proxy set HTTPS_PROXY, \
+         without network access fill Go's module cache beforehand"
     ))]
     FetchModules { source: Box<process::Failure> },
 
@@ -217,8 +221,8 @@ pub(crate) enum Error {
     #[diagnostic(help("change its ldflags or stamps in vcbuild.toml, or --stamp"))]
     Flag { component: String, why: String },
 
-    #[error("compiling {component}: {file} is a pointer of Git LFS, and not the file that it stands for")]
-    #[diagnostic(help("get the file with `git lfs pull`, and build again"))]
+    #[error("compiling {component}: {file} is a Git LFS pointer, not the file itself")]
+    #[diagnostic(help("fetch the file with `git lfs pull`, and build again"))]
     Pointer { component: String, file: Utf8PathBuf },
 
     #[error("compiling {component} for {platform}")]
@@ -249,51 +253,48 @@ pub(crate) enum Error {
     Cache(#[from] vcregistry::caches::Error),
 
     #[error("reading the settings {path}")]
-    #[diagnostic(help("correct the line; docs/caches.md lists what the file may say"))]
+    #[diagnostic(help("correct the line; docs/caches.md describes the keys of the file"))]
     ConfigSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
 
     #[error("reading the settings {path}: {why}")]
-    #[diagnostic(help("correct the file; docs/caches.md and docs/vcbuild.toml.md list what it may say"))]
+    #[diagnostic(help("correct the file; docs/caches.md and docs/vcbuild.toml.md describe its keys"))]
     Config { path: Utf8PathBuf, why: String },
 
     #[error("using base {base}: it has no image for {platform}{}", list_platforms(has))]
     #[diagnostic(help(
-        "build for another --platform, or on another --base; a base that the lock pins is resolved anew with `vcbuild base --update`"
+        "build for another --platform, or on another --base; `vcbuild base --update` resolves a base again that the lock \
+         file pins"
     ))]
     NoPlatform { base: String, platform: Platform, has: Vec<String> },
 
-    #[error("using base {base}: the file has {} images, and a base is one", names.len())]
-    #[diagnostic(help("save the one image into a file of its own; this file has {}", names.join(", ")))]
+    #[error("using base {base}: the file contains {} images, but a base is a single image", names.len())]
+    #[diagnostic(help("save the image into a separate file; this file contains {}", names.join(", ")))]
     ManyImages { base: String, names: Vec<String> },
 
-    #[error("using base {base} for {platform}: {lock} pins it to {pinned}, and the file is {found}")]
-    #[diagnostic(help("if the new file is meant, pin it with `vcbuild base --update {base}`"))]
+    #[error("using base {base} for {platform}: {lock} pins it to {pinned}, but the file is {found}")]
+    #[diagnostic(help("if the new file is intended, pin it with `vcbuild base --update {base}`"))]
     BaseDrift { base: String, platform: String, lock: Utf8PathBuf, pinned: String, found: String },
 
-    #[error("looking for {what}: no image that was looked at has it{}", list(images))]
+    #[error("looking for {what}: no inspected image contains it{}", list(images))]
     #[diagnostic(help(
-        "give a file's path from /, a Debian package, a Go module or package, or a digest; `vcbuild inspect` and \
-         `vcbuild base` show what there is"
+        "name the absolute path of a file, a Debian package, a Go module or package, or a digest; `vcbuild inspect` and \
+         `vcbuild base` list them"
     ))]
     NotInImages { what: String, images: Vec<String> },
 
-    #[error("using base {base}: it is {kind}, and not an image")]
+    #[error("using base {base}: it is {kind}, not an image")]
     #[diagnostic(help(
-        "registries hold artifacts beside images, such as Helm charts, signatures and attestations: check the repository and \
-         the tag"
+        "registries also contain artifacts that are not images, such as Helm charts, signatures and attestations: check \
+         the repository and the tag"
     ))]
     NotAnImage { base: String, kind: String },
 
-    #[error(
-        "using base {base}: the registry has it in Docker's first format (manifest schema 1), which current tools do not read"
-    )]
-    #[diagnostic(help(
-        "have it converted once, by pulling it and pushing it again with a Docker from 1.10 to 25, or take a newer image"
-    ))]
+    #[error("using base {base}: its manifest has Docker's schema 1, which current tools do not support")]
+    #[diagnostic(help("convert it by pulling and pushing it with Docker 1.10 to 25, or use a newer image"))]
     OldManifest { base: String },
 
     #[error("reading base {base}: {why}")]
-    #[diagnostic(help("the image does not follow the OCI image specification: take another"))]
+    #[diagnostic(help("the image does not conform to the OCI image specification: use another image"))]
     BaseImage { base: String, why: String },
 }
 
@@ -355,7 +356,7 @@ fn go_help(failure: &process::Failure) -> String {
 }
 
 fn compile_help(failure: &process::Failure) -> String {
-    let known = "correct the source and run the command again: what was compiled already is kept";
+    let known = "correct the source and run the command again: completed compilations are kept";
     failure.advice().unwrap_or_else(|| known.to_owned())
 }
 
@@ -366,28 +367,31 @@ fn and(why: &Option<String>) -> String {
 
 fn not_there_help(file: &str, folders: &[Utf8PathBuf], why: &Option<String>) -> String {
     match folders {
-        _ if why.is_some() => "make the file part of the source: `git ls-files` lists what is".to_owned(),
+        _ if why.is_some() => "make the file part of the source: `git ls-files` lists the files that are".to_owned(),
         [] if file == "Cargo.lock" => {
-            "the lock pins the crates: make it with `cargo generate-lockfile` in the folder of the \
-                                      workspace, and commit it"
+            "Cargo.lock pins the crates: create it with `cargo generate-lockfile` in the folder of the workspace, and commit it"
                 .to_owned()
         }
-        [] => "name the folder that has it with --source-dir, or with --source-subdir below the source".to_owned(),
+        [] => "name the folder that contains it with --source-dir, or with --source-subdir if it is below the source".to_owned(),
         folders => {
             let ways: Vec<_> = folders.iter().map(|folder| format!("--source-subdir {folder}")).collect();
-            format!("folders below it have one: {}", ways.join(", "))
+            format!("folders below it contain one: {}", ways.join(", "))
         }
     }
 }
 
 fn other_project_help(path: &Utf8Path, above: &Option<Utf8PathBuf>, folders: &[Utf8PathBuf]) -> String {
-    let above = above.as_ref().map(|file| format!("or run the command where {file} is, or name it with --project; "));
+    let above = above
+        .as_ref()
+        .map(|file| format!("or run the command in the folder of {file}, or name that file with --project; "));
     let (above, there) = (above.unwrap_or_default(), not_there_help("go.mod", folders, &None));
-    format!("write a vcbuild.toml for another project with `vcbuild init {path}`; {above}for VirtualCluster, {there}")
+    format!(
+        "to build another project, create its vcbuild.toml with `vcbuild init {path}`; {above}for VirtualCluster, {there}"
+    )
 }
 
 fn list(images: &[String]) -> String {
-    if images.is_empty() { " (the store has no image)".to_owned() } else { format!(" (of {})", images.join(", ")) }
+    if images.is_empty() { " (the store has no images)".to_owned() } else { format!(" (of {})", images.join(", ")) }
 }
 
 fn list_platforms(has: &[String]) -> String {

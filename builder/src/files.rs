@@ -32,7 +32,7 @@ pub(crate) struct Places<'a> {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum FilesError {
     #[error("adding {path} to {component}: there is no {from} in {place}{why}")]
-    #[diagnostic(help("correct `from` in vcbuild.toml; `in = \"source\"` takes it from the source"))]
+    #[diagnostic(help("correct `from` in vcbuild.toml; `in = \"source\"` reads it from the source"))]
     Missing {
         component: String,
         path: String,
@@ -44,36 +44,37 @@ pub(crate) enum FilesError {
 
     #[error("adding {path} to {component}: {from} has no files")]
     #[diagnostic(help(
-        "folders without files are not copied, because git does not track them: add an empty folder by its path alone, as \
-         \"/data\" = {{}}"
+        "vcbuild does not copy folders without files, because git does not track them: add an empty folder by its path \
+         alone, for example \"/data\" = {{}}"
     ))]
     Empty { component: String, path: String, from: Utf8PathBuf },
 
     #[error("adding {path} to {component}: {from} is {what}")]
     #[diagnostic(help(
-        "an image holds files of the source, and nothing that git or vcbuild keeps beside them: name another file"
+        "an image may contain files of the source, but not the files that git or vcbuild keep next to them: name another file"
     ))]
     Kept { component: String, path: String, from: Utf8PathBuf, what: &'static str },
 
-    #[error("adding {path} to {component}: {from} is a pointer of Git LFS, and not the file that it stands for")]
-    #[diagnostic(help("get the file with `git lfs pull`, and build again"))]
+    #[error("adding {path} to {component}: {from} is a Git LFS pointer, not the file itself")]
+    #[diagnostic(help("fetch the file with `git lfs pull`, and build again"))]
     Pointer { component: String, path: String, from: Utf8PathBuf },
 
     #[error(
-        "adding {path} to {component}: an edit changes {from} in the source alone, and the file is taken from beside vcbuild.toml"
+        "adding {path} to {component}: an edit changes {from} only in the source, but the file is read from the folder of \
+         vcbuild.toml"
     )]
-    #[diagnostic(help("say `in = \"source\"` for the edited file, or remove the edit"))]
+    #[diagnostic(help("set `in = \"source\"` to use the edited file, or remove the edit"))]
     Edited { component: String, path: String, from: Utf8PathBuf },
 
-    #[error("adding {path} to {component}: {link} leads out of {folder}")]
+    #[error("adding {path} to {component}: {link} points outside {folder}")]
     #[diagnostic(help(
-        "an image cannot hold a link to a place of this machine: copy the file there, or say `link` in vcbuild.toml for a \
+        "an image cannot contain a link to a path of this machine: copy the file, or use `link` in vcbuild.toml for a \
          link within the image"
     ))]
     LeadsOut { component: String, path: String, link: Utf8PathBuf, folder: Utf8PathBuf },
 
-    #[error("adding {path} to {component}: {from} is neither file, folder nor link")]
-    #[diagnostic(help("an image holds no sockets, pipes and devices: name a file or a folder"))]
+    #[error("adding {path} to {component}: {from} is not a file, folder or symbolic link")]
+    #[diagnostic(help("an image cannot contain sockets, pipes or devices: name a file or a folder"))]
     Special { component: String, path: String, from: Utf8PathBuf },
 }
 

@@ -14,22 +14,22 @@ use crate::layer::{Contents, Item, Owner, What};
 /// An error of a file that cannot be where it is to be.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum GroundError {
-    #[error("adding /{path} to {component}: its path leads through /{through}, which is a file in {place}")]
-    #[diagnostic(help("name a path of the image that leads through folders alone"))]
+    #[error("adding /{path} to {component}: its path passes through /{through}, which is a file in {place}")]
+    #[diagnostic(help("name a path of the image that passes only through folders"))]
     ThroughFile { component: String, path: String, through: String, place: Place },
 
-    #[error("adding /{path} to {component}: its path leads through more links of the base than can be followed")]
-    #[diagnostic(help("name a path that does not lead through links that point at each other"))]
+    #[error("adding /{path} to {component}: its path passes through too many symbolic links of the base")]
+    #[diagnostic(help("name a path that does not pass through a cycle of symbolic links"))]
     Loop { component: String, path: String },
 
-    #[error("adding /{path} to {component}: {place} has a folder at /{at}, and all that is in it would be lost")]
+    #[error("adding /{path} to {component}: {place} has a folder at /{at}, whose content would be lost")]
     #[diagnostic(help("name another path in vcbuild.toml, or one within that folder"))]
     OverFolder { component: String, path: String, at: String, place: Place },
 
-    #[error("adding /{path} to {component}: another file of the component is at /{at} already")]
+    #[error("adding /{path} to {component}: the component already has another file at /{at}")]
     #[diagnostic(help(
-        "give each file of `files`, `prebuilt`, `outputs` and the program a path of its own; paths that lead through links of \
-         the base may be the same place"
+        "give each file of `files`, `prebuilt`, `outputs` and the program a different path; paths through symbolic links \
+         of the base can lead to the same place"
     ))]
     Twice { component: String, path: String, at: String },
 }
@@ -306,12 +306,15 @@ mod tests {
             (Symlink, "sbin", "bin", 0o777, 0),
         ];
         let cases: [(&[&[&str]], &str); 7] = [
-            (&[&["/loop/app"]], "adding /loop/app to app: its path leads through more links"),
+            (&[&["/loop/app"]], "adding /loop/app to app: its path passes through too many symbolic links"),
             (&[&["/etc/passwd/x"]], "leads through /etc/passwd, which is a file in the base"),
             (&[&["/etc/passwd/"]], "leads through /etc/passwd, which is a file in the base"),
-            (&[&["/bin -> usr/bin"]], "adding /bin to app: the base has a folder at /bin, and all that is in it"),
-            (&[&["/bin/app", "/sbin/app"]], "adding /sbin/app to app: another file of the component is at /bin/app"),
-            (&[&["/opt/app"], &["/opt/app"]], "another file of the component is at /opt/app already"),
+            (&[&["/bin -> usr/bin"]], "adding /bin to app: the base has a folder at /bin, whose content"),
+            (
+                &[&["/bin/app", "/sbin/app"]],
+                "adding /sbin/app to app: the component already has another file at /bin/app",
+            ),
+            (&[&["/opt/app"], &["/opt/app"]], "the component already has another file at /opt/app"),
             (&[&["/opt/app"], &["/opt/app/x"]], "leads through /opt/app, which is a file in the component"),
         ];
         for (layers, why) in cases {

@@ -25,13 +25,16 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum HostError {
     #[error("building {component}: its input {host} cannot be used")]
-    #[diagnostic(help("correct `inputs` in vcbuild.toml: its values are files or folders of this machine"))]
+    #[diagnostic(help("correct `inputs` in vcbuild.toml: its values must be files or folders of this machine"))]
     Input { component: String, host: Utf8PathBuf, source: Box<Error> },
 
-    #[error("building {component}: it finds {host} at {inside}, and commands are not confined here")]
+    #[error(
+        "building {component}: its input {host} must appear at {inside}, which requires a sandbox, and commands run \
+         without one here"
+    )]
     #[diagnostic(help(
-        "an input can be somewhere else than it is on this machine in the sandbox alone: give it its own path in \
-         vcbuild.toml, or let vcbuild confine commands (`--sandbox required` says what stands in the way)"
+        "only a sandbox can show an input at another path: use the input's own path in vcbuild.toml, or let vcbuild \
+         confine commands (`--sandbox required` reports what prevents it)"
     ))]
     NeedsSandbox { component: String, host: Utf8PathBuf, inside: String },
 }

@@ -164,7 +164,7 @@ impl Listing {
             _ => {}
         }
         match entry {
-            Entry::Link(target) => symlink(target, &to).map_err(failed("making the link", &to)),
+            Entry::Link(target) => symlink(target, &to).map_err(failed("creating the link", &to)),
             Entry::File { hash, executable } => {
                 let content = Plain::open(&from).map_err(|why| failed("reading", &from)(why.into()))?;
                 let copy = File::options().write(true).create_new(true).open(&to);
@@ -186,7 +186,7 @@ impl Entry {
             return Ok(Self::Link(fs::read_link(path).map_err(failed("reading", path))?));
         }
         if !meta.is_file() {
-            return Err(failed("reading", path)(io::Error::other("it is neither file, folder nor link")));
+            return Err(failed("reading", path)(io::Error::other("it is not a file, folder or symbolic link")));
         }
         Ok(Self::File { hash: content_hash(path)?, executable: meta.permissions().mode() & 0o100 != 0 })
     }

@@ -56,7 +56,7 @@ impl Processor {
 pub(crate) fn parse(text: &str) -> Result<Platform, String> {
     PROCESSORS.iter().map(Processor::platform).find(|known| known.to_string() == text).ok_or_else(|| {
         let known: Vec<_> = PROCESSORS.iter().map(|known| known.platform().to_string()).collect();
-        format!("{text:?} is none of the platforms {}", known.join(", "))
+        format!("{text:?} is not one of the platforms {}", known.join(", "))
     })
 }
 
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!((debian_architecture(&arm), debian_architecture(&old)), ("arm64", "armhf"));
         assert_eq!(
             parse("plan9/mips").unwrap_err(),
-            "\"plan9/mips\" is none of the platforms linux/amd64, linux/arm64, linux/arm/v7"
+            "\"plan9/mips\" is not one of the platforms linux/amd64, linux/arm64, linux/arm/v7"
         );
     }
 }

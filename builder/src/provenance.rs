@@ -32,29 +32,30 @@ const LIMIT: u64 = 32 << 20;
 /// An error of an archive's provenance.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum ProvenanceError {
-    #[error("checking {archive}: it does not say how its images were made")]
+    #[error("checking {archive}: it does not contain the provenance of its images")]
     #[diagnostic(help(
-        "archives that `vcbuild images` writes say so in their {NAME}; of one that something else wrote, check the component \
-         where its source is: `vcbuild check COMPONENT`"
+        "archives that `vcbuild images` writes contain a {NAME}; for other archives, check the component in the folder of \
+         its source: `vcbuild check COMPONENT`"
     ))]
     None { archive: String },
 
     #[error("checking {archive}: its {NAME} cannot be read: {why}")]
-    #[diagnostic(help("it was made by another version of vcbuild ({made_by}), or was changed: this is {}", env!("CARGO_PKG_VERSION")))]
+    #[diagnostic(help("it was written by another version of vcbuild ({made_by}), or modified: this is version {}", env!("CARGO_PKG_VERSION")))]
     Unreadable { archive: String, made_by: String, why: String },
 
-    #[error("checking {archive}: its images were made of a folder, and no folder is named")]
+    #[error("checking {archive}: its images were built from a folder, but no folder is named")]
     #[diagnostic(help("name the folder of the source with --source-dir"))]
     NoFolder { archive: String },
 
-    #[error("checking {archive}: it has files of this machine read that you did not name: {}", paths.join(", "))]
+    #[error("checking {archive}: it requests files of this machine that you did not allow: {}", paths.join(", "))]
     #[diagnostic(help(
-        "see what these are: an archive can name any file, and what differs is printed. --allow-path PATH lets it read one, or all in a folder"
+        "check these files first: an archive can name any file, and vcbuild prints differences. --allow-path PATH allows \
+         it to read a file, or all files in a folder"
     ))]
     HostPaths { archive: String, paths: Vec<String> },
 
-    #[error("checking {archive}: the source is not the one that its images were made of: {}", differing.join(", "))]
-    #[diagnostic(help("name the folder of the source, as it was then, with --source-dir"))]
+    #[error("checking {archive}: the source differs from the one that its images were built from: {}", differing.join(", "))]
+    #[diagnostic(help("name the folder of the unchanged source with --source-dir"))]
     OtherSource { archive: String, differing: Vec<String> },
 }
 
@@ -202,7 +203,7 @@ impl Provenance {
         };
         let made: Made = serde_json::from_slice(&bytes).map_err(|error| refuse("unknown", error.to_string()))?;
         if made.format != FORMAT {
-            let why = format!("it is of format {}, and {FORMAT} is known here", made.format);
+            let why = format!("its format is {}, but this version supports format {FORMAT}", made.format);
             return Err(refuse(&made.vcbuild, why).into());
         }
         Ok(Some(serde_json::from_slice(&bytes).map_err(|error| refuse(&made.vcbuild, error.to_string()))?))

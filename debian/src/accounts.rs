@@ -19,7 +19,7 @@ pub(crate) fn set_up(system: &mut System<'_>, suite: Suite) -> Result<BTreeMap<S
     let groups = system.master("usr/share/base-passwd/group.master", "etc/group")?;
     let malformed = |path: &str, line: &str| Error::Setup {
         path: path.to_owned(),
-        why: format!("its master has the line {line:?}"),
+        why: format!("its template has the line {line:?}"),
     };
     let (mut passwd, mut shadow) = (String::new(), String::new());
     for line in users.lines() {

@@ -43,10 +43,10 @@ pub(super) fn sources(folder: &Utf8Path) -> Vec<Source> {
                 let read = if path.extension() == Some("sources") { stanzas(&text) } else { Ok(lines(&text)) };
                 match read {
                     Ok(read) => sources.extend(read),
-                    Err(why) => tracing::warn!(%path, why, "apt's source cannot be read and is left out"),
+                    Err(why) => tracing::warn!(%path, why, "ignoring an apt source that cannot be read"),
                 }
             }
-            Err(error) => tracing::warn!(%path, %error, "apt's source cannot be read and is left out"),
+            Err(error) => tracing::warn!(%path, %error, "ignoring an apt source that cannot be read"),
         }
     }
     for source in &mut sources {
@@ -217,7 +217,7 @@ fn addresses(uri: &str) -> Vec<String> {
             mirrors.filter(|mirror| plain(mirror)).map(trimmed).collect()
         }
         Err(error) => {
-            tracing::warn!(path, %error, "apt's list of mirrors cannot be read and is left out");
+            tracing::warn!(path, %error, "ignoring an apt mirror list that cannot be read");
             Vec::new()
         }
     }

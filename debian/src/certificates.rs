@@ -55,8 +55,8 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     for (link, one) in links {
         system.link(&format!("{TRUSTED}/{link}"), &format!("/{MASTERS}/{}", one.path))?;
         let bad = |why: &str| Error::Setup { path: format!("{TRUSTED}/{link}"), why: why.to_owned() };
-        let bytes = pem(&one.text).ok_or_else(|| bad("it is no certificate in PEM form"))?;
-        let hash = subject_hash(&bytes).map_err(|why| bad(&format!("it is no certificate: {why}")))?;
+        let bytes = pem(&one.text).ok_or_else(|| bad("it is not a certificate in PEM format"))?;
+        let hash = subject_hash(&bytes).map_err(|why| bad(&format!("it is not a certificate: {why}")))?;
         let same = hashed.entry(hash).or_default();
         // The same certificate twice is one.
         if same.iter().all(|(_, known)| *known != bytes) {

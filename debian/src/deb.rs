@@ -114,7 +114,7 @@ pub(super) fn control_names(pin: &Pin, beginning: &[u8]) -> Result<Beginning, Er
             return Ok(Beginning::Names(package.control.into_keys().collect()));
         }
     }
-    Err(Error::package(&pin.name, "it does not begin with its control files"))
+    Err(Error::package(&pin.name, "it does not start with its control files"))
 }
 
 /// Decompresses xz, or LZMA as it was before, in memory that has a bound.
@@ -185,7 +185,7 @@ impl Package {
                 tar::EntryType::Regular | tar::EntryType::Continuous => {
                     Kind::File(Content::Slice { path: spool.to_owned(), offset, len })
                 }
-                other => return Err(refuse(format!("{name} is neither file, folder nor link but {other:?}"))),
+                other => return Err(refuse(format!("{name} has the unsupported type {other:?}"))),
             };
             let kept = keep(&name, &kind);
             if let Kind::File(_) = kind {
@@ -194,7 +194,7 @@ impl Package {
                     let copied = copy(&mut file, &mut output, kept, md5.as_mut())
                         .map_err(|error| refuse(format!("{name}: {error}")))?;
                     if copied != len {
-                        return Err(refuse(format!("{name} is cut short")));
+                        return Err(refuse(format!("{name} is truncated")));
                     }
                     offset += if kept { len } else { 0 };
                 }
@@ -229,7 +229,7 @@ fn decoder<'a>(name: &str, member: &'a mut dyn Read) -> io::Result<Box<dyn Read 
     match name.rsplit_once('.').map(|(_, ending)| ending) {
         Some("xz" | "lzma") => Ok(Box::new(unxz(member)?)),
         Some("zst" | "gz" | "tar") => Ok(Box::new(Decoder::new(member)?)),
-        _ => Err(io::Error::new(io::ErrorKind::Unsupported, format!("the compression of {name} is not known"))),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, format!("the compression of {name} is not supported"))),
     }
 }
 
@@ -240,7 +240,7 @@ fn path(raw: &[u8]) -> Result<String, String> {
     let relative = text.strip_prefix("./").unwrap_or(text);
     let relative = relative.strip_suffix('/').unwrap_or(relative);
     if relative.split('/').any(|part| matches!(part, "" | "." | "..")) || relative.contains('\0') {
-        return Err(format!("the path {text:?} leads out of the package"));
+        return Err(format!("the path {text:?} points outside the package"));
     }
     Ok(relative.to_owned())
 }
@@ -378,10 +378,13 @@ mod tests {
             (b"no archive".to_vec(), ""),
             (deb(&[("debian-binary", b"2.0\n".to_vec())]), "it has no member control"),
             (deb(&[("debian-binary", b"9.0\n".to_vec())]), "its format is \"9.0\\n\", not 2"),
-            (deb(&[("data.tar.rar", Vec::new())]), "the compression of data.tar.rar is not known"),
+            (deb(&[("data.tar.rar", Vec::new())]), "the compression of data.tar.rar is not supported"),
             (deb(&[("data.tar.xz", b"no xz".to_vec())]), ""),
-            (sound(&control(), &tar(&[(b"../etc/passwd", "")])), "the path \"../etc/passwd\" leads out of the package"),
-            (sound(&control(), &tar(&[(b"/etc/passwd", "")])), "the path \"/etc/passwd\" leads out of the package"),
+            (
+                sound(&control(), &tar(&[(b"../etc/passwd", "")])),
+                "the path \"../etc/passwd\" points outside the package",
+            ),
+            (sound(&control(), &tar(&[(b"/etc/passwd", "")])), "the path \"/etc/passwd\" points outside the package"),
             (sound(&control(), &tar(&[(b"./a\xff", "")])), "is not UTF-8"),
             (sound(&tar(&[(b"./sub/control", "")]), &[]), "its control file sub/control is not a plain file"),
         ];
@@ -409,7 +412,7 @@ mod tests {
         let names = long(&"deep/".repeat(1 << 19));
         for package in [sound(&control, &names), sound(&names, &fits)] {
             let error = read(&package).unwrap_err();
-            assert!(error.ends_with("its names are longer than any archive's"), "{error}");
+            assert!(error.ends_with("its file names are longer than those of any valid archive"), "{error}");
         }
         // What is passed over is no name, however long it is.
         let content = "x".repeat(3 << 20);

@@ -77,7 +77,7 @@ fn control<'a>(name: &str, package: &'a Package) -> Result<(&'a str, BTreeMap<&'
         std::str::from_utf8(&control.content).map_err(|_| Error::package(name, "its control file is not UTF-8"))?;
     let fields = fields(control);
     if fields.get("Package").map(|value| value.trim()) != Some(name) {
-        return Err(Error::package(name, "it calls itself by another name"));
+        return Err(Error::package(name, "its control file names a different package"));
     }
     Ok((control, fields))
 }
@@ -166,7 +166,7 @@ fn interests(name: &str, package: &Package, triggers: &mut BTreeMap<String, Stri
         let (file, line) = match trigger.strip_prefix('/') {
             Some(_) => ("File", format!("{trigger} {waits}\n")),
             None if trigger.contains('/') || trigger.starts_with('.') || trigger == "File" => {
-                return Err(Error::package(name, format!("it waits for a trigger of the name {trigger:?}")));
+                return Err(Error::package(name, format!("it awaits the trigger {trigger:?}")));
             }
             None => (trigger, format!("{waits}\n")),
         };
@@ -235,6 +235,6 @@ mod tests {
     #[test]
     fn a_package_that_is_another_is_refused() {
         let error = written(&[("control", "Package: dash\n")]).unwrap_err();
-        assert_eq!(error.to_string(), "unpacking bash: it calls itself by another name");
+        assert_eq!(error.to_string(), "unpacking bash: its control file names a different package");
     }
 }

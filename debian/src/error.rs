@@ -12,7 +12,7 @@ pub enum Error {
     /// Nothing says where packages come from.
     #[error("looking for a mirror of Debian {suite}: {why}")]
     #[diagnostic(help(
-        "set VCBUILD_DEBIAN_MIRROR to the address of a mirror's debian folder, or add the suite to the sources of apt"
+        "set VCBUILD_DEBIAN_MIRROR to the address of a mirror's debian folder, or add the suite to the apt sources"
     ))]
     NoMirror {
         /// The suite wanted.
@@ -31,7 +31,9 @@ pub enum Error {
     },
     /// The keys that releases are checked with cannot be read.
     #[error("reading the keyring {path}: {why}")]
-    #[diagnostic(help("install the package debian-archive-keyring, or name a file that holds Debian's archive keys"))]
+    #[diagnostic(help(
+        "install the package debian-archive-keyring, or name a file that contains Debian's archive keys"
+    ))]
     Keyring {
         /// The file.
         path: String,
@@ -41,7 +43,8 @@ pub enum Error {
     /// A release is not signed by a key that is trusted.
     #[error("checking the signature of {url}: {why}")]
     #[diagnostic(help(
-        "nothing of this mirror was used: it is damaged, tampered with, or signed by keys that the keyring {keyring} lacks"
+        "vcbuild used nothing from this mirror: it is damaged, tampered with, or signed by keys that the keyring \
+         {keyring} lacks"
     ))]
     Signature {
         /// The release.
@@ -52,9 +55,9 @@ pub enum Error {
         keyring: String,
     },
     /// A release is past its time.
-    #[error("using {url}: it was valid until {until}, which is {behind} ago")]
+    #[error("using {url}: it expired {behind} ago (Valid-Until: {until})")]
     #[diagnostic(help(
-        "the mirror is out of date, or an attacker holds updates back: use another mirror, and check this machine's clock"
+        "the mirror is out of date, or an attacker withholds updates: use another mirror, and check this machine's clock"
     ))]
     Stale {
         /// The release.
@@ -66,7 +69,7 @@ pub enum Error {
     },
     /// A release or index is not as its format has it.
     #[error("reading {url}: {why}")]
-    #[diagnostic(help("the mirror does not follow the Debian repository format, or lacks what was asked for"))]
+    #[diagnostic(help("the mirror does not follow the Debian repository format, or lacks the requested content"))]
     Repository {
         /// The file.
         url: String,
@@ -74,7 +77,7 @@ pub enum Error {
         why: String,
     },
     /// The mirror says that it does not have a file.
-    #[error("fetching {url}: the mirror does not have it")]
+    #[error("fetching {url}: the mirror does not have this file")]
     #[diagnostic(help("{help}"))]
     Gone {
         /// The file.
@@ -83,9 +86,9 @@ pub enum Error {
         help: &'static str,
     },
     /// The mirror could not be reached, or broke off, several times.
-    #[error("fetching {url}: {attempts} attempts failed, the last because {why}")]
+    #[error("fetching {url}: {attempts} attempts failed, the last with: {why}")]
     #[diagnostic(help(
-        "check the network and the mirror (VCBUILD_DEBIAN_MIRROR or the sources of apt); http_proxy is honoured"
+        "check the network and the mirror (VCBUILD_DEBIAN_MIRROR or the apt sources); http_proxy sets the proxy"
     ))]
     Unreachable {
         /// The file.
@@ -96,8 +99,8 @@ pub enum Error {
         why: String,
     },
     /// What the mirror sent is not what its signed index says.
-    #[error("fetching {url}: its content is {found}, and should be {expected}")]
-    #[diagnostic(help("the mirror is just being updated, damaged or tampered with: try again, or use another"))]
+    #[error("fetching {url}: its content is {found}, expected {expected}")]
+    #[diagnostic(help("the mirror is being updated, damaged or tampered with: try again, or use another mirror"))]
     Damaged {
         /// The file.
         url: String,
@@ -107,8 +110,8 @@ pub enum Error {
         expected: String,
     },
     /// No such package.
-    #[error("looking for package {name}: {suite} has none of that name for {architecture}")]
-    #[diagnostic(help("check the name, and whether the package is in the components asked for"))]
+    #[error("looking for package {name}: {suite} has no package with that name for {architecture}")]
+    #[diagnostic(help("check the name, and whether the package is in the requested components"))]
     NoSuchPackage {
         /// The name.
         name: String,
@@ -119,7 +122,7 @@ pub enum Error {
     },
     /// No set of packages satisfies all relations.
     #[error("choosing the packages of {suite}: they cannot be installed together\n{why}")]
-    #[diagnostic(help("leave out a package, or wait until the mirror's suite is consistent again"))]
+    #[diagnostic(help("remove a package, or wait until the mirror's suite is consistent again"))]
     Unsolvable {
         /// The suite.
         suite: String,
@@ -128,9 +131,7 @@ pub enum Error {
     },
     /// A package file is not as its format has it.
     #[error("unpacking {package}: {why}")]
-    #[diagnostic(help(
-        "the package is malformed, although it is what the index promised: report it to its maintainers"
-    ))]
+    #[diagnostic(help("the package matches the signed index but is malformed: report it to its maintainers"))]
     Package {
         /// Its name.
         package: String,
@@ -139,28 +140,32 @@ pub enum Error {
     },
     /// Packages have installation scripts.
     #[error(
-        "installing {}: installation scripts are not run here, and what these do is not known",
+        "installing {}: vcbuild does not run maintainer scripts, and has no replacement for these",
         packages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     #[diagnostic(help(
-        "leave these packages out, or use an image that has them as the base: `--base IMAGE`, such as docker.io/library/debian:bookworm"
+        "remove these packages, or use an image that contains them as the base: `--base IMAGE`, for example \
+         docker.io/library/debian:bookworm"
     ))]
     Script {
         /// The packages, each with its scripts.
         packages: Vec<Unsettled>,
     },
     /// A system of a suite is asked for whose packages nobody looked at.
-    #[error("making a base of Debian {codename}: what its packages do when they are installed is not known")]
+    #[error(
+        "building a base from Debian {codename}: vcbuild has no replacement for the maintainer scripts of its packages"
+    )]
     #[diagnostic(help(
-        "make it of bookworm or trixie, or use an image of {codename} as the base: `--base IMAGE`, such as docker.io/library/debian:{codename}"
+        "use bookworm or trixie, or an image of {codename} as the base: `--base IMAGE`, for example \
+         docker.io/library/debian:{codename}"
     ))]
     UnknownSuite {
         /// Its name.
         codename: String,
     },
     /// Two packages hold the same file.
-    #[error("unpacking {second}: /{path} is in {first} already")]
-    #[diagnostic(help("leave one of the two packages out"))]
+    #[error("unpacking {second}: {first} already contains /{path}")]
+    #[diagnostic(help("remove one of the two packages"))]
     Collision {
         /// The path.
         path: String,
@@ -171,7 +176,9 @@ pub enum Error {
     },
     /// The packages do not hold what every Debian system is made of.
     #[error("setting up {path}: {why}")]
-    #[diagnostic(help("this program knows Debian from bookworm on: use a newer version of it for newer suites"))]
+    #[diagnostic(help(
+        "vcbuild supports Debian bookworm and later: for a newer suite, use a newer version of vcbuild"
+    ))]
     Setup {
         /// The file to be made.
         path: String,
@@ -180,7 +187,7 @@ pub enum Error {
     },
     /// The lock holds something that was not made by this program.
     #[error("using the locked package {package}: {why}")]
-    #[diagnostic(help("the lock was edited or damaged: make it anew with `vcbuild base debian --update`"))]
+    #[diagnostic(help("the lock file was edited or damaged: recreate it with `vcbuild base debian --update`"))]
     BadPin {
         /// Its name.
         package: String,
@@ -194,7 +201,8 @@ pub enum Error {
     /// The network could not be set up.
     #[error("setting up the network")]
     #[diagnostic(help(
-        "check the machine's limits on threads and files, its certificates, and HTTP_PROXY and the like"
+        "check the machine's limits on threads and open files, its certificates, and the proxy variables (HTTP_PROXY and \
+         others)"
     ))]
     Network {
         /// Why.

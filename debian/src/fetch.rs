@@ -155,8 +155,8 @@ fn fault(url: &str, response: &Response) -> Option<Fault> {
     match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => {
             let help = if url.contains("/pool/") {
-                "mirrors drop a package when a newer version replaces it: make the lock anew (`vcbuild lock --update debian`), or \
-                 name an archive that keeps old packages (VCBUILD_DEBIAN_SNAPSHOT)"
+                "mirrors remove a package when a newer version replaces it: update the lock file (`vcbuild lock --update \
+                 debian`), or name an archive that keeps old packages (VCBUILD_DEBIAN_SNAPSHOT)"
             } else {
                 "check the mirror's address and the suite; not every mirror has every suite and architecture"
             };
@@ -182,7 +182,7 @@ async fn into_store(store: &Store, url: &str, blob: Blob, response: Response) ->
         let path = store.blob_path(&blob.digest);
         writer.write_all(&piece).map_err(|error| Fault::Final(Error::io("writing", path)(error)))?;
         if writer.size() > blob.size {
-            let why = format!("it is longer than the {} bytes it should have", blob.size);
+            let why = format!("it is longer than the expected {} bytes", blob.size);
             return Err(Fault::Damaged(Error::repository(url, why)));
         }
     }

@@ -140,7 +140,7 @@ impl Index {
         let mut text = vec![0; package.size];
         self.spool.read_exact_at(&mut text, package.offset).map_err(|why| format!("reading {}: {why}", self.path))?;
         let candidate = candidate(&String::from_utf8_lossy(&text), package.archive)?;
-        let candidate = candidate.ok_or_else(|| format!("{} was changed while it was read", self.path))?;
+        let candidate = candidate.ok_or_else(|| format!("{} changed while it was read", self.path))?;
         Ok(package.read.get_or_init(|| Box::new(candidate)))
     }
 
@@ -258,7 +258,7 @@ fn candidate(paragraph: &str, archive: usize) -> Result<Option<Candidate>, Unrea
         return Err(format!("the path of {name} is {path:?}"));
     }
     let digest = Digest::from_hex(field("SHA256")?).map_err(|error| format!("{name}: {error}"))?;
-    let size = field("Size")?.parse().map_err(|_| format!("the size of {name} is no number"))?;
+    let size = field("Size")?.parse().map_err(|_| format!("the size of {name} is not a number"))?;
     Ok(Some(Candidate {
         name: name.to_owned(),
         version: field("Version")?.to_owned(),

@@ -34,7 +34,8 @@ pub(crate) fn per_set<'a>(
     match packages.into_keys().next() {
         None => Ok(layers),
         Some(name) => {
-            let why = format!("the package that brought it, {:?}, was not asked for", set_of[name].unwrap_or_default());
+            let why =
+                format!("the package that contains it, {:?}, was not requested", set_of[name].unwrap_or_default());
             Err(Error::BadPin { package: name.to_owned(), why })
         }
     }

@@ -306,13 +306,13 @@ async fn read(
     let url = format!("{folder}/InRelease");
     let bytes = match mirror.bytes(&url, RELEASE_LIMIT).await {
         Err(Error::Gone { url, .. }) if archive.optional => {
-            tracing::warn!(url, "the mirror has no such suite: its packages are left out");
+            tracing::warn!(url, "the mirror does not have this suite: ignoring its packages");
             return Ok(None);
         }
         bytes => bytes?,
     };
     let refused = |why| Error::Signature { url: url.clone(), why, keyring: keys.origin.clone() };
-    let text = std::str::from_utf8(&bytes).map_err(|_| refused("it is not text".to_owned()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| refused("it is not valid UTF-8".to_owned()))?;
     let signed = keys.verify(text, now).map_err(refused)?;
     let release = Release::read(&signed, &url, &archive.suite, now)?;
     let indexes = request.options.components.iter().map(|component| {
@@ -398,13 +398,13 @@ fn check(pin: &Pin, architecture: &str) -> Result<(), Error> {
     let bad = |why: &str| Err(Error::BadPin { package: pin.name.clone(), why: why.to_owned() });
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
     if !pin.name.starts_with(|first: char| first.is_ascii_alphanumeric()) || !pin.name.bytes().all(plain) {
-        return bad("that is no name of a package");
+        return bad("it is not a valid package name");
     }
     if pin.architecture != architecture && pin.architecture != "all" {
         return bad("it is for another architecture");
     }
     if pin.path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return bad("its path leads out of the mirror");
+        return bad("its path points outside the mirror");
     }
     Ok(())
 }
@@ -425,7 +425,7 @@ pub fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Er
     let archives = sources::archives(request)?;
     let wanted = missing.iter().map(|pin| {
         let archive = archives.iter().find(|archive| archive.suite == pin.suite).ok_or_else(|| {
-            let why = format!("{} was locked from it, and no source carries it now", pin.name);
+            let why = format!("{} was locked from this suite, which no source carries now", pin.name);
             Error::NoMirror { suite: pin.suite.clone(), why }
         })?;
         Ok((format!("{}/{}", archive.uri, pin.path), of(pin)))
@@ -435,7 +435,7 @@ pub fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Er
     if let (false, Some(snapshot)) = (gone.is_empty(), snapshot::Snapshot::configured()?) {
         let lost: Vec<&Pin> = gone.keys().map(|place| missing[*place]).collect();
         let names: Vec<_> = lost.iter().map(|pin| pin.name.as_str()).collect();
-        tracing::warn!("the mirror has {} no more: asking the snapshot", names.join(", "));
+        tracing::warn!("the mirror no longer has {}: asking the snapshot archive", names.join(", "));
         let wanted = lost.iter().map(|pin| Ok((snapshot.url(pinned, pin)?, of(pin))));
         gone = mirror.blobs(store, &wanted.collect::<Result<Vec<_>, Error>>()?)?;
     }

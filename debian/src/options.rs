@@ -68,16 +68,16 @@ impl Options {
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte))
         };
         if !word(&&self.suite) {
-            return Err(format!("{:?} is no suite of Debian such as \"bookworm\"", self.suite));
+            return Err(format!("{:?} is not a Debian suite such as \"bookworm\"", self.suite));
         }
         if self.components.is_empty() {
-            return Err("packages come from at least one component, such as \"main\"".to_owned());
+            return Err("at least one component is required, such as \"main\"".to_owned());
         }
         if let Some(bad) = self.components.iter().find(|one| !word(one)) {
-            return Err(format!("{bad:?} is no component of Debian such as \"main\""));
+            return Err(format!("{bad:?} is not a Debian component such as \"main\""));
         }
         match self.packages.iter().find(|one| !word(one)) {
-            Some(bad) => Err(format!("{bad:?} is no name of a package such as \"ca-certificates\"")),
+            Some(bad) => Err(format!("{bad:?} is not a package name such as \"ca-certificates\"")),
             None => Ok(()),
         }
     }
@@ -97,10 +97,10 @@ mod tests {
         );
         options.check().unwrap();
         for (text, why) in [
-            ("suite = \"../x\"", "\"../x\" is no suite"),
+            ("suite = \"../x\"", "\"../x\" is not a Debian suite"),
             ("components = []", "at least one component"),
-            ("components = [\"a/b\"]", "\"a/b\" is no component"),
-            ("packages = [\"a b\"]", "\"a b\" is no name of a package"),
+            ("components = [\"a/b\"]", "\"a/b\" is not a Debian component"),
+            ("packages = [\"a b\"]", "\"a b\" is not a package name"),
         ] {
             let said = toml::from_str::<Options>(text).unwrap().check().unwrap_err();
             assert!(said.contains(why), "{said}");

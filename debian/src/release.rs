@@ -98,7 +98,7 @@ mod tests {
         let error = read(TEXT, "bookworm-security", "Tue, 01 Dec 2026 12:00:00 UTC").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "using http://a.example/InRelease: it was valid until Sat, 28 Nov 2026 00:53:02 UTC, which is 3 days ago"
+            "using http://a.example/InRelease: it expired 3 days ago (Valid-Until: Sat, 28 Nov 2026 00:53:02 UTC)"
         );
         let later = SystemTime::now() + Duration::from_secs(1 << 33);
         let unlimited = TEXT.lines().filter(|line| !line.starts_with("Valid-Until")).collect::<Vec<_>>().join("\n");

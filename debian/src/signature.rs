@@ -53,7 +53,7 @@ impl Keys {
             // What apt trusts for other sources may be in any state.
             let read = read.map_err(|error| Error::Keyring { path: path.to_string(), why: error.to_string() });
             match (read.and_then(|bytes| public_keys(&bytes, path.as_str())), &keyring.place) {
-                (Err(error), KeyPlace::Trusted(_)) => tracing::debug!(%error, "passing over a keyring"),
+                (Err(error), KeyPlace::Trusted(_)) => tracing::debug!(%error, "ignoring a keyring"),
                 (found, _) => keys.extend(found?),
             }
         }
@@ -66,8 +66,8 @@ impl Keys {
         }
         if keys.is_empty() {
             let why = match keyring.fingerprints.join(", ") {
-                none if none.is_empty() => "it holds no public key".to_owned(),
-                fingerprints => format!("it does not hold the key that the source of apt names: {fingerprints}"),
+                none if none.is_empty() => "it contains no public key".to_owned(),
+                fingerprints => format!("it does not contain the key that the apt source names: {fingerprints}"),
             };
             return Err(Error::Keyring { path: origin, why });
         }
@@ -90,20 +90,20 @@ impl Keys {
                 Err(why) => reasons.push(why),
             }
         }
-        Err(if reasons.is_empty() { "it holds no signature".to_owned() } else { reasons.join("; ") })
+        Err(if reasons.is_empty() { "it contains no signature".to_owned() } else { reasons.join("; ") })
     }
 
     fn check(&self, signature: &Signature, signed: &[u8], now: Timestamp) -> Result<(), String> {
         let strong = [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512];
         if !signature.hash_alg().is_some_and(|hash| strong.contains(&hash)) {
-            return Err("a signature uses a hash that is not strong enough".to_owned());
+            return Err("a signature uses a weak hash algorithm".to_owned());
         }
         if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
-            return Err("a signature is not one over a document".to_owned());
+            return Err("a signature is not a document signature".to_owned());
         }
         let within = |created: Option<Timestamp>| created.is_some_and(|created| created <= tomorrow(now));
         if !within(signature.created()) || over(signature.created(), signature.signature_expiration_time(), now) {
-            return Err("a signature has expired, or is from the future".to_owned());
+            return Err("a signature has expired, or has a creation time in the future".to_owned());
         }
         for key in &self.keys {
             if made_by(signature, &key.primary_key) {
@@ -139,7 +139,7 @@ fn public_keys(bytes: &[u8], origin: &str) -> Result<Vec<SignedPublicKey>, Error
         Ok(PublicOrSecret::Public(key)) => Some(key),
         Ok(PublicOrSecret::Secret(_)) => None,
         Err(error) => {
-            tracing::debug!(%error, %origin, "passing over a key");
+            tracing::debug!(%error, %origin, "ignoring a key");
             None
         }
     });
@@ -147,7 +147,7 @@ fn public_keys(bytes: &[u8], origin: &str) -> Result<Vec<SignedPublicKey>, Error
 }
 
 fn verify(signature: &Signature, key: &impl VerifyingKey, signed: &[u8]) -> Result<(), String> {
-    let bad = |_| format!("the signature by key {} is bad: the text is not what was signed", name(key));
+    let bad = |_| format!("the signature by key {} does not match the text", name(key));
     signature.verify(key, signed).map_err(bad)
 }
 
@@ -201,7 +201,7 @@ fn subkey_may_sign(primary: &PublicKey, subkey: &SignedPublicSubKey, now: Timest
 }
 
 fn no_signing(key: &impl KeyDetails) -> String {
-    format!("key {} is not meant for signing", name(key))
+    format!("key {} is not a signing key", name(key))
 }
 
 fn name(key: &impl KeyDetails) -> String {
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn a_changed_text_is_refused() {
         let why = refusal(ARCHIVE, &RELEASE.replace("e3b0c442", "00000000"), 10);
-        assert!(why.ends_with("is bad: the text is not what was signed"), "{why}");
+        assert!(why.ends_with("does not match the text"), "{why}");
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_weak_hash_is_refused() {
         let why = refusal(ARCHIVE, include_str!("testdata/InRelease.sha1"), 10);
-        assert_eq!(why, "a signature uses a hash that is not strong enough");
+        assert_eq!(why, "a signature uses a weak hash algorithm");
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
             assert!(why.ends_with("is revoked"), "{why}");
         }
         let early = keys(ARCHIVE).verify(RELEASE, UNIX_EPOCH + Duration::from_secs(20080 * 86400)).unwrap_err();
-        assert_eq!(early, "a signature has expired, or is from the future");
+        assert_eq!(early, "a signature has expired, or has a creation time in the future");
     }
 
     #[test]

@@ -23,10 +23,12 @@ impl Snapshot {
     fn new(address: &str) -> Result<Self, Error> {
         let bad = |why: &str| Error::BadMirror { address: address.to_owned(), why: why.to_owned() };
         if !(address.starts_with("http://") || address.starts_with("https://")) {
-            return Err(bad("only http and https are spoken"));
+            return Err(bad("only http and https are supported"));
         }
         if !address.contains("{timestamp}") {
-            return Err(bad("a snapshot's has {timestamp} in it, as http://HOST/archive/{archive}/{timestamp}"));
+            return Err(bad(
+                "the address of a snapshot archive contains {timestamp}, for example http://HOST/archive/{archive}/{timestamp}",
+            ));
         }
         Ok(Self { address: address.trim_end_matches('/').to_owned() })
     }

@@ -69,7 +69,7 @@ pub(crate) fn solve(
         Err(UnsolvableOrCancelled::Unsolvable(conflict)) => {
             Err(unsolvable(conflict.display_user_friendly(&solver).to_string()))
         }
-        Err(UnsolvableOrCancelled::Cancelled(_)) => Err(unsolvable("the search was broken off".to_owned())),
+        Err(UnsolvableOrCancelled::Cancelled(_)) => Err(unsolvable("the search was cancelled".to_owned())),
     }
 }
 
@@ -397,6 +397,6 @@ pub(crate) mod tests {
         let error = chosen(&[("a 1", "Essential: yes\nDepends: b (>= 2)"), ("b 1", "")], &[]).unwrap_err();
         assert!(error.to_string().contains("b (>= 2)"), "{error}");
         let error = chosen(&[("a 1", "Essential: yes")], &["nonesuch"]).unwrap_err();
-        assert_eq!(error.to_string(), "looking for package nonesuch: bookworm has none of that name for amd64");
+        assert_eq!(error.to_string(), "looking for package nonesuch: bookworm has no package with that name for amd64");
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn archives(request: &Request) -> Result<Vec<Archive>, Error> {
 fn mirror(request: &Request, address: &str) -> Result<Vec<Archive>, Error> {
     let uri = address.trim_end_matches('/');
     if !(uri.starts_with("http://") || uri.starts_with("https://")) {
-        let why = "only http and https are spoken".to_owned();
+        let why = "only http and https are supported".to_owned();
         return Err(Error::BadMirror { address: address.to_owned(), why });
     }
     let archive = |uri: String, suite: String, optional| {
@@ -101,7 +101,7 @@ fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> 
         return Err(Error::NoMirror { suite: request.options.suite.clone(), why });
     }
     for suite in suites.iter().filter(|suite| archives.iter().all(|archive| archive.suite != **suite)) {
-        tracing::warn!(suite, "no source of apt carries it: its packages are left out");
+        tracing::warn!(suite, "no apt source carries it: ignoring its packages");
     }
     Ok(archives)
 }

@@ -52,7 +52,7 @@ mod tests {
         assert!(of("ID=debian\n").unwrap_err().contains("it has no VERSION_CODENAME"));
         assert_eq!(
             of("VERSION_CODENAME=sid\n").unwrap_err(),
-            "making a base of Debian sid: what its packages do when they are installed is not known"
+            "building a base from Debian sid: vcbuild has no replacement for the maintainer scripts of its packages"
         );
     }
 }

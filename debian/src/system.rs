@@ -40,7 +40,7 @@ impl<'a> System<'a> {
 
     /// The text of a file that a package must hold for `path` to be made from.
     pub(crate) fn master(&self, master: &str, path: &str) -> Result<String, Error> {
-        let why = || format!("no package holds /{master}, which it is made from");
+        let why = || format!("no package contains /{master}, from which it is generated");
         self.text(master)?.ok_or_else(|| Error::Setup { path: path.to_owned(), why: why() })
     }
 

@@ -127,7 +127,7 @@ mod tests {
             ("one", package(&[("bin/x", file(), 0o755)])),
             ("two", package(&[("usr/bin/x", file(), 0o755)])),
         ]);
-        assert_eq!(unpack(&packages).unwrap_err().to_string(), "unpacking two: /usr/bin/x is in one already");
+        assert_eq!(unpack(&packages).unwrap_err().to_string(), "unpacking two: one already contains /usr/bin/x");
     }
 
     #[test]

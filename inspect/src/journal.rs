@@ -94,7 +94,7 @@ pub fn builds(store: &Store) -> Result<Vec<Build>, Error> {
         match fs::read(&path) {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(build) => builds.push(build),
-                Err(why) => tracing::warn!("{path} is no entry of a journal and is left out: {why}"),
+                Err(why) => tracing::warn!("ignoring {path}, which is not a journal entry: {why}"),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io("reading", &path)(error)),

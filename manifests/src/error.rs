@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error, Diagnostic)]
 pub enum Error {
     /// The name is none of VirtualCluster's components.
-    #[error("no component is called {name:?}")]
+    #[error("there is no component {name:?}")]
     #[diagnostic(help("the components are manager, syncer and vn-agent"))]
     NoSuchComponent {
         /// What was given.
@@ -23,7 +23,7 @@ pub enum Error {
     },
 
     /// The part after `@` is not a SHA-256 digest.
-    #[error("the image reference {reference:?} ends in no SHA-256 digest")]
+    #[error("the image reference {reference:?} does not end in a SHA-256 digest")]
     #[diagnostic(help("a digest is sha256: followed by 64 lowercase hexadecimal digits"))]
     BadDigest {
         /// What was given.
@@ -39,7 +39,7 @@ pub enum Error {
     },
 
     /// Not a name that Kubernetes lets a namespace have (RFC 1123 label).
-    #[error("{name:?} cannot be a namespace's name")]
+    #[error("{name:?} is not a valid namespace name")]
     #[diagnostic(help("use 1 to 63 lowercase letters, digits and dashes, with a letter or digit at both ends"))]
     BadNamespace {
         /// What was given.

@@ -68,7 +68,9 @@ pub async fn download<E>(
             start if start == before => {}
             0 => writer = store.writer().map_err(Failure::Store)?,
             start => {
-                return Err(Failure::Lie(format!("asked for what follows byte {before}, it sends from {start} on")));
+                return Err(Failure::Lie(format!(
+                    "it was asked for the bytes after {before}, but sent those after {start}"
+                )));
             }
         }
         let cut = loop {
@@ -80,11 +82,11 @@ pub async fn download<E>(
                     if !persistence.outlast_silence {
                         left = 0;
                     }
-                    break format!("nothing came for {} s", persistence.silence.as_secs());
+                    break format!("no data arrived for {} s", persistence.silence.as_secs());
                 }
             };
             if writer.size() + bytes.len() as u64 > blob.size {
-                return Err(Failure::Lie(format!("it is longer than the {} bytes it should have", blob.size)));
+                return Err(Failure::Lie(format!("it is longer than the expected {} bytes", blob.size)));
             }
             let path = store.blob_path(&blob.digest);
             writer
@@ -111,7 +113,7 @@ pub async fn download<E>(
         Ok(Ok(_)) => Ok(()),
         Ok(Err(vcstore::Error::DigestMismatch { found, .. })) => Err(Failure::Lie(format!("its content is {found}"))),
         Ok(Err(error)) => Err(Failure::Store(error)),
-        Err(error) => Err(Failure::Cut(format!("writing it stopped: {error}"))),
+        Err(error) => Err(Failure::Cut(format!("writing it failed: {error}"))),
     }
 }
 

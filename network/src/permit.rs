@@ -25,15 +25,15 @@ pub struct Permit(());
 #[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
 pub enum Offline {
     /// Nothing may.
-    #[error("{attempt}: it is not at hand, and --offline forbids to fetch it")]
-    #[diagnostic(help("run the command once without --offline: what it fetches stays in the store"))]
+    #[error("{attempt}: it is not available locally, and --offline forbids fetching it")]
+    #[diagnostic(help("run the command once without --offline to fetch it into the store"))]
     Forbidden {
         /// What for.
         attempt: String,
     },
     /// All was to be in a folder.
     #[error("{attempt}: it is not among the inputs in {folder}")]
-    #[diagnostic(help("make the folder anew with `vcbuild fetch`, for this lock, source, base and platform"))]
+    #[diagnostic(help("recreate the folder with `vcbuild fetch` for this lock file, source, base and platform"))]
     NotInInputs {
         /// What for.
         attempt: String,
@@ -81,7 +81,10 @@ mod tests {
     fn offline_gives_no_permit_and_says_for_what() {
         let refusal = |network: &Network| network.permit("fetching a").unwrap_err().to_string();
         assert!(Network::Open.permit("x").is_ok());
-        assert_eq!(refusal(&Network::Offline), "fetching a: it is not at hand, and --offline forbids to fetch it");
+        assert_eq!(
+            refusal(&Network::Offline),
+            "fetching a: it is not available locally, and --offline forbids fetching it"
+        );
         let inputs = Network::Inputs("in".into());
         assert_eq!(refusal(&inputs), "fetching a: it is not among the inputs in in");
     }

@@ -121,7 +121,7 @@ pub(crate) fn find(host: &str, repository: &str) -> Result<Found, Error> {
         }
     }
     if let Some(why) = &silent {
-        warn_once(&format!("{host} is asked without a login: {why}"));
+        warn_once(&format!("asking {host} without credentials: {why}"));
     }
     Ok(Found { credentials: None, silent })
 }
@@ -191,7 +191,7 @@ impl Entry {
             let (name, password) = decoded
                 .as_deref()
                 .and_then(|text| text.split_once(':'))
-                .ok_or("its \"auth\" is no base64 of NAME:PASSWORD")?;
+                .ok_or("its \"auth\" is not base64 of NAME:PASSWORD")?;
             // Docker pads what it encodes with zero bytes.
             return Ok(Some(Login::Password(name.to_owned(), password.trim_end_matches('\0').to_owned())));
         }
@@ -252,7 +252,7 @@ fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Fault> {
         return Err(Fault::Entry(format!("{program:?} is not the name of a credential helper")));
     }
     let (ended, answer) = run(&program, host).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Fault::Helper(format!("there is no program {program}")),
+        io::ErrorKind::NotFound => Fault::Helper(format!("the program {program} is not installed")),
         _ => Fault::Helper(format!("{program} cannot be run: {error}")),
     })?;
     if !ended {
@@ -262,7 +262,7 @@ fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Fault> {
         return if nothing { Ok(None) } else { Err(Fault::Helper(format!("{program} failed ({words})"))) };
     }
     let answer: Answer = serde_json::from_slice(&answer)
-        .map_err(|_| Fault::Helper(format!("{program} answered something else than a login")))?;
+        .map_err(|_| Fault::Helper(format!("the output of {program} is not a login")))?;
     let login = match answer.username.as_str() {
         "<token>" => Login::Identity(answer.secret),
         _ => Login::Password(answer.username, answer.secret),
@@ -289,7 +289,10 @@ fn run(program: &str, input: &str) -> io::Result<(bool, Vec<u8>)> {
         if Instant::now() > deadline {
             child.kill()?;
             child.wait()?;
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", HELPER_LIMIT.as_secs())));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no response within {} s", HELPER_LIMIT.as_secs()),
+            ));
         }
         std::thread::sleep(Duration::from_millis(5));
     };
@@ -344,7 +347,7 @@ mod tests {
         let Err(Fault::Helper(why)) = file.find("r.example", "a", Utf8Path::new("auth.json")) else {
             panic!("a login")
         };
-        assert_eq!(why, "there is no program docker-credential-not-on-this-machine");
+        assert_eq!(why, "the program docker-credential-not-on-this-machine is not installed");
         let outside: File = serde_json::from_str(r#"{"credHelpers": {"r.example": "../sh"}}"#).unwrap();
         let Err(Fault::Entry(why)) = outside.find("r.example", "a", Utf8Path::new("auth.json")) else {
             panic!("a login")
@@ -356,7 +359,7 @@ mod tests {
     fn what_is_no_login_is_refused_without_repeating_it() {
         let file: File = serde_json::from_str(r#"{"auths": {"r.example": {"auth": "c2VjcmV0"}}}"#).unwrap();
         let Err(Fault::Entry(why)) = file.find("r.example", "a", Utf8Path::new("auth.json")) else { panic!("a login") };
-        assert!(why.contains("no base64 of NAME:PASSWORD") && !why.contains("c2VjcmV0"), "{why}");
+        assert!(why.contains("not base64 of NAME:PASSWORD") && !why.contains("c2VjcmV0"), "{why}");
         assert!(!format!("{:?}", Login::Password("user".into(), "secret".into())).contains("secret"));
     }
 }

@@ -70,7 +70,7 @@ impl Endpoint {
 
     /// Mounts nothing from here on: the registry refuses it, which says nothing about what is sent instead.
     pub(super) fn mount_nothing(&self, why: &str) {
-        tracing::debug!(from = self.mounted, why, "blobs are sent, for they cannot be mounted");
+        tracing::debug!(from = self.mounted, why, "sending blobs, because they cannot be mounted");
         self.mounts_nothing.store(true, Ordering::Relaxed);
     }
 
@@ -82,7 +82,7 @@ impl Endpoint {
     /// The address of something in the repository.
     pub(super) fn url(&self, below: &str) -> Result<Url, Error> {
         let url = format!("{}{}/{below}", self.host.api(), self.repository);
-        url.parse().map_err(|_| self.answer("reaching", format!("{url} is no address")))
+        url.parse().map_err(|_| self.answer("reaching", format!("{url} is not a valid URL")))
     }
 
     /// Makes a request; `dress` adds what it needs besides the login, and is called once an attempt. An answer that is no
@@ -191,7 +191,7 @@ impl Endpoint {
     pub(super) async fn body(&self, attempt: &str, response: Response, limit: u64) -> Result<Vec<u8>, Error> {
         let bytes = http::read(response, limit, self.patience.silence).await;
         let bytes = bytes.map_err(|why| self.unreachable(attempt, 1, &why))?;
-        bytes.ok_or_else(|| self.answer(attempt, format!("it answers with more than {limit} bytes")))
+        bytes.ok_or_else(|| self.answer(attempt, format!("its response is longer than {limit} bytes")))
     }
 
     /// An answer that no registry gives.
@@ -233,7 +233,7 @@ impl Endpoint {
     async fn log_in(&self, attempt: &str, response: &Response) -> Result<(), Error> {
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenge = Challenge::among(challenges)
-            .ok_or_else(|| self.answer(attempt, "it wants a login of a kind that is not known here"))?;
+            .ok_or_else(|| self.answer(attempt, "it requires an authentication scheme that is not supported"))?;
         let authorization = match (challenge, self.found.login()) {
             (Challenge::Basic, Some(Login::Password(name, password))) => {
                 use base64::Engine;
@@ -314,26 +314,28 @@ impl Endpoint {
         }
         let body = self.body(&attempt, response, TOKEN_LIMIT).await?;
         let token: Option<Token> = serde_json::from_slice(&body).ok();
-        token.and_then(Token::text).ok_or_else(|| self.answer(&attempt, "its token server gives no token"))
+        token.and_then(Token::text).ok_or_else(|| self.answer(&attempt, "its token server returned no token"))
     }
 
     /// The address of the server that gives tokens, if a login may be sent there.
     fn token_server(&self, attempt: &str, realm: &str, with_login: bool) -> Result<Url, Error> {
         let bad = |why: String| self.answer(attempt, why);
         let url: Url =
-            realm.parse().map_err(|_| bad("it names a token server by what is not an address".to_owned()))?;
-        let api: Url = self.host.api().parse().map_err(|_| bad("it is not an address".to_owned()))?;
+            realm.parse().map_err(|_| bad("the address of its token server is not a valid URL".to_owned()))?;
+        let api: Url = self.host.api().parse().map_err(|_| bad("it is not a valid URL".to_owned()))?;
         // Without a login nothing that is secret is sent, and what comes back may be anybody's.
         let strict = with_login || url.scheme() != "http" || api.scheme() != "https";
         let mut from = api.clone();
         if !strict && from.set_scheme("http").is_err() {
-            return Err(bad("it is not an address".to_owned()));
+            return Err(bad("it is not a valid URL".to_owned()));
         }
-        http::led(&from, &url).map_err(|why| bad(format!("it names a token server at {why}")))?;
+        http::led(&from, &url).map_err(|why| bad(format!("its token server is at {why}")))?;
         let in_clear = url.scheme() == "http" && !http::is_loopback(&url) && url.host_str() != api.host_str();
         if with_login && in_clear {
             let server = url.host_str().unwrap_or_default();
-            return Err(bad(format!("it wants the login sent to another server, http://{server}, without TLS")));
+            return Err(bad(format!(
+                "it requests that the credentials be sent to another server, http://{server}, without TLS"
+            )));
         }
         Ok(url)
     }

@@ -9,7 +9,7 @@ use camino::Utf8PathBuf;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// It takes no request without a login, or not with this one.
-    #[error("{attempt} {host}: it wants to know who asks (401){}", said(said_by))]
+    #[error("{attempt} {host}: authentication required (401){}", said(said_by))]
     #[diagnostic(help("{}", log_in(host, login)))]
     Unauthorized {
         /// What was attempted, as "pulling x from".
@@ -23,7 +23,7 @@ pub enum Error {
     },
 
     /// The login may not do this.
-    #[error("{attempt} {host}: it refuses (403){}", said(said_by))]
+    #[error("{attempt} {host}: access denied (403){}", said(said_by))]
     #[diagnostic(help("{}", ask_for_access(host, login)))]
     Forbidden {
         /// What was attempted, as "pulling x from".
@@ -37,11 +37,12 @@ pub enum Error {
     },
 
     /// It has no such thing.
-    #[error("{attempt} {host}: there is no such thing (404){}", said(said_by))]
+    #[error("{attempt} {host}: not found (404){}", said(said_by))]
     #[diagnostic(help(
-        "check the spelling of the repository and the tag; some registries say so of what one may not see{}",
+        "check the spelling of the repository and the tag; some registries answer 404 for a repository that you cannot \
+         access{}",
         match login {
-            Told::Silent(why) => format!(", and it was asked without a login: {why}"),
+            Told::Silent(why) => format!(", and the request had no credentials: {why}"),
             Told::From(_) | Told::Nothing => String::new(),
         }
     ))]
@@ -57,10 +58,10 @@ pub enum Error {
     },
 
     /// The body of the request is too large for it.
-    #[error("{attempt} {host}: that is larger than it takes (413){}", said(said_by))]
+    #[error("{attempt} {host}: the request is too large (413){}", said(said_by))]
     #[diagnostic(help(
-        "have the limit raised of the registry, or of the proxy that stands before it (nginx: client_max_body_size), or \
-         make the layer smaller: `vcbuild inspect` shows how large each is"
+        "raise the limit of the registry, or of the proxy in front of it (nginx: client_max_body_size), or make the layer \
+         smaller: `vcbuild inspect` shows the size of each layer"
     ))]
     TooLarge {
         /// What was attempted, as "pulling x from".
@@ -72,11 +73,11 @@ pub enum Error {
     },
 
     /// No TLS connection comes about.
-    #[error("{attempt} {host}: no TLS connection")]
+    #[error("{attempt} {host}: the TLS connection failed")]
     #[diagnostic(help(
-        "for a certificate of your own authority name its file: SSL_CERT_FILE, `ca` of [registries.\"{host}\"] in \
-         vcbuild's config.toml, or /etc/containers/certs.d/{host}/ca.crt. A registry without TLS needs `plain-http = true` \
-         there"
+        "to trust a private certificate authority, name its certificate: SSL_CERT_FILE, `ca` of [registries.\"{host}\"] \
+         in vcbuild's config.toml, or /etc/containers/certs.d/{host}/ca.crt. For a registry without TLS, set `plain-http \
+         = true` in that table"
     ))]
     Tls {
         /// What was attempted, as "pulling x from".
@@ -88,8 +89,8 @@ pub enum Error {
     },
 
     /// It does not answer, or breaks off.
-    #[error("{attempt} {host}: asked {attempts} times")]
-    #[diagnostic(help("check the way to {host} (proxies are taken from HTTPS_PROXY), or try again later"))]
+    #[error("{attempt} {host}: {attempts} attempts failed")]
+    #[diagnostic(help("check the network connection to {host} (HTTPS_PROXY sets the proxy), or try again later"))]
     Unreachable {
         /// What was attempted, as "pulling x from".
         attempt: String,
@@ -103,7 +104,7 @@ pub enum Error {
 
     /// Its answer cannot be understood.
     #[error("{attempt} {host}: {why}")]
-    #[diagnostic(help("what answers there is no registry, or a broken one: check the address"))]
+    #[diagnostic(help("the server is not a registry, or does not work correctly: check the address"))]
     Answer {
         /// What was attempted, as "pulling x from".
         attempt: String,
@@ -114,7 +115,7 @@ pub enum Error {
     },
 
     /// A login cannot be read.
-    #[error("looking for the login of {host} in {path}: {why}")]
+    #[error("reading the credentials for {host} in {path}: {why}")]
     #[diagnostic(help("correct the file, or log in again (`docker login {host}` or `podman login {host}`)"))]
     Credentials {
         /// The host of the registry.
@@ -126,8 +127,10 @@ pub enum Error {
     },
 
     /// Certificates cannot be read.
-    #[error("reading certificates of {path}: {why}")]
-    #[diagnostic(help("the file must hold PEM certificates, or a client's certificate beside its key"))]
+    #[error("reading certificates from {path}: {why}")]
+    #[diagnostic(help(
+        "the file must contain PEM certificates, or a client certificate with its key in the same folder"
+    ))]
     Certificates {
         /// The file.
         path: Utf8PathBuf,
@@ -146,8 +149,8 @@ pub enum Error {
     Store(#[from] vcstore::Error),
 
     /// The runtime cannot start.
-    #[error("starting the network")]
-    #[diagnostic(help("the system gives no more threads or files: close other programs"))]
+    #[error("starting the network runtime")]
+    #[diagnostic(help("the system's limit on threads or open files is reached: close other programs"))]
     Start(#[source] Box<dyn StdError + Send + Sync>),
 }
 
@@ -204,23 +207,27 @@ fn said(words: &str) -> String {
 fn log_in(host: &str, login: &Told) -> String {
     match login {
         Told::From(from) => {
-            format!("the login of {from} is not taken: log in again (`docker login {host}` or `podman login {host}`)")
+            format!(
+                "the registry rejects the credentials from {from}: log in again (`docker login {host}` or `podman login \
+                 {host}`)"
+            )
         }
         Told::Silent(why) => format!(
-            "it was asked without a login, because {why}: install that program, or log in without it (`podman login {host}`)"
+            "the request had no credentials, because {why}: install that program, or log in without it (`podman login {host}`)"
         ),
         Told::Nothing => format!(
             "log in first (`docker login {host}` or `podman login {host}`; vcbuild reads the same files and credential \
-             helpers), and check the spelling: some registries answer so when there is no such repository"
+             helpers), and check the spelling: some registries answer 401 for a repository that does not exist"
         ),
     }
 }
 
 fn ask_for_access(host: &str, login: &Told) -> String {
-    let ask = "ask its owner for access, or log in as somebody who has it";
+    let ask = "ask the owner of the repository for access, or log in as a user who has it";
     match login {
         Told::From(from) => format!(
-            "the registry knows who asks ({from}), and does not let them: {ask} (`docker login {host}` or `podman login {host}`)"
+            "the registry accepts the credentials ({from}), but denies access: {ask} (`docker login {host}` or `podman \
+             login {host}`)"
         ),
         Told::Nothing => format!("{ask} (`docker login {host}` or `podman login {host}`)"),
         silent @ Told::Silent(_) => log_in(host, silent),

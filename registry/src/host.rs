@@ -120,7 +120,7 @@ impl Host {
 fn read_authorities(path: &Utf8PathBuf) -> Result<Vec<Certificate>, Error> {
     match Certificate::from_pem_bundle(&read(path)?) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(bad(path, "it holds no certificate")),
+        Ok(_) => Err(bad(path, "it contains no certificate")),
         Err(why) => Err(bad(path, &why.to_string())),
     }
 }

@@ -113,7 +113,7 @@ impl Repository {
                 endpoint.send(&attempt, Method::GET, &url, |request| request.header(ACCEPT, &accepted)).await?;
             let bytes = endpoint.body(&attempt, response, DOCUMENT_LIMIT).await?;
             if reference.parse::<Digest>().is_ok_and(|digest| digest != Digest::of(&bytes)) {
-                return Err(endpoint.answer(&attempt, format!("it gives {} instead", Digest::of(&bytes))));
+                return Err(endpoint.answer(&attempt, format!("it returned {} instead", Digest::of(&bytes))));
             }
             let media_type = media_type(&bytes).map_err(|why| endpoint.answer(&attempt, why.to_string()))?;
             Ok(Document { bytes, media_type })
@@ -161,7 +161,7 @@ impl Repository {
             let bytes = endpoint.body(&attempt, response, DOCUMENT_LIMIT).await?;
             match Digest::of(&bytes) {
                 found if found == *digest => Ok(bytes),
-                found => Err(endpoint.answer(&attempt, format!("it gives {found} instead"))),
+                found => Err(endpoint.answer(&attempt, format!("it returned {found} instead"))),
             }
         })
         .await
@@ -222,7 +222,7 @@ pub fn body_of(response: reqwest::Response, offset: u64, silence: Duration) -> R
     let start = if response.status() == StatusCode::PARTIAL_CONTENT {
         let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
         let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
-        start.filter(|start| *start == offset).ok_or("it sends another part than was asked for")?
+        start.filter(|start| *start == offset).ok_or("it sent a different range than requested")?
     } else {
         0
     };

@@ -202,11 +202,12 @@ impl Repository {
 fn upload_place(begun: &Response) -> Result<Url, String> {
     let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.and_then(|location| begun.url().join(location).ok());
-    let location = location.ok_or("it does not say where to send it")?;
+    let location = location.ok_or("its response has no upload location")?;
     http::led(begun.url(), &location).map_err(|why| {
-        let misled = "a registry behind a proxy that ends TLS says so when it is not told of it (X-Forwarded-Proto)";
+        let misled =
+            "a registry behind a proxy that terminates TLS does this if the proxy does not set X-Forwarded-Proto";
         let misled = if location.scheme() == "http" { format!("; {misled}") } else { String::new() };
-        format!("it wants it sent to {why}{misled}")
+        format!("its upload location is {why}{misled}")
     })?;
     Ok(location)
 }

@@ -24,7 +24,7 @@ pub enum Unfit {
         owner: u32,
     },
     /// Others may write to it, or put another in the place of one above it.
-    #[error("{0} may be written to by others")]
+    #[error("{0} is writable by other users")]
     Writable(Utf8PathBuf),
     /// It cannot be made or looked at.
     #[error("{path}: {source}")]
@@ -148,7 +148,7 @@ mod tests {
             enter(&target).expect("entered");
             set_mode(&changed, mode);
             let refused = enter(&target).expect_err("refused").to_string();
-            assert_eq!(refused, format!("{changed} may be written to by others"), "{mode:o}");
+            assert_eq!(refused, format!("{changed} is writable by other users"), "{mode:o}");
             // Nothing is made below it, and its mode stays.
             let below = target.join("c");
             assert!(enter(&below).is_err() || mode & 0o1000 != 0);
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(enter(&path.join("link/deep")).expect("entered"), path.join("real/deep"));
         set_mode(&path.join("real"), 0o777);
         let refused = enter(&path.join("link/deep")).expect_err("refused").to_string();
-        assert_eq!(refused, format!("{} may be written to by others", path.join("real")));
+        assert_eq!(refused, format!("{} is writable by other users", path.join("real")));
         symlink(path.join("nowhere"), path.join("dangling")).expect("a link");
         assert!(enter(&path.join("dangling/x")).is_err() && !path.join("nowhere").exists());
     }

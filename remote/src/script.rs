@@ -30,7 +30,7 @@ while [ -n "$rest" ]; do up=$up/..; set -- "$@" "$up"; case $rest in */*) rest=$
 why=$(LC_ALL=C ls -ldn "$@" 2>/dev/null | { left=$# path=$at
 while read -r mode links owner rest; do left=$((left - 1))
 case $owner in 0|"$u") ;; *) echo "${path:-/} belongs to user $owner"; exit;; esac
-case $mode in ?????????[tT]*) ;; ?????w*|????????w*) echo "${path:-/} may be written to by others"; exit;; esac
+case $mode in ?????????[tT]*) ;; ?????w*|????????w*) echo "${path:-/} is writable by other users"; exit;; esac
 path=${path%/*}; done
 [ "$left" = 0 ] || echo "$at and the folders above it cannot be listed"; })
 [ -z "$why" ]; }
@@ -49,7 +49,7 @@ cd -P "./$last" 2>/dev/null || { why="$1 cannot be entered${said:+: $said}"; ret
 sound || return 1
 [ "$at" = "$above/$last" ] || { why="$1 is a link"; return 1; }
 [ -O . ] || { why="$1 belongs to another user"; return 1; }
-case $(LC_ALL=C ls -ldn .) in ?????w*|????????w*) why="$1 may be written to by others"; return 1;; esac; }
+case $(LC_ALL=C ls -ldn .) in ?????w*|????????w*) why="$1 is writable by other users"; return 1;; esac; }
 sweep() { for o in new.*; do p=${o##*.}; case $o in "new.$n.$p"|"new.$p") [ -e "/proc/$p" ] || rm -f "./$o";; esac; done; }
 hashed() { h=$(openssl dgst -sha256 -r </proc/self/fd/9 2>/dev/null) || h=$(sha256sum </proc/self/fd/9); echo "$h"; }
 same() { case $(hashed) in "$hash"*) ;; *) false;; esac; }

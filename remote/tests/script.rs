@@ -139,8 +139,8 @@ fn a_folder_that_others_can_change_is_refused_wherever_it_is_on_the_way() {
         };
         for (name, mode) in [("all", 0o777), ("group", 0o775), ("others", 0o757)] {
             let (top, own) = way(name, mode, USER);
-            assert_eq!(bench.own(USER, &own), Err(format!("{top} may be written to by others")), "{shell}");
-            assert_eq!(bench.own(USER, &top.join("new/vcdist")), Err(format!("{top} may be written to by others")));
+            assert_eq!(bench.own(USER, &own), Err(format!("{top} is writable by other users")), "{shell}");
+            assert_eq!(bench.own(USER, &top.join("new/vcdist")), Err(format!("{top} is writable by other users")));
             assert!(!top.join("new").exists(), "{shell}: nothing is made where it would not be safe");
         }
         let (top, own) = way("theirs", 0o755, OTHER);
@@ -156,7 +156,7 @@ fn a_folder_that_others_can_change_is_refused_wherever_it_is_on_the_way() {
         for mode in [0o777, 0o1777, 0o775] {
             bench.set_mode("user/deep/vcdist", mode);
             let why = bench.own(USER, &own).expect_err("refused");
-            assert_eq!(why, format!("{own} may be written to by others"), "{shell} {mode:o}");
+            assert_eq!(why, format!("{own} is writable by other users"), "{shell} {mode:o}");
             assert_eq!(bench.mode("user/deep/vcdist"), mode, "{shell}: its mode stays");
         }
         assert!(bench.own(USER, Utf8Path::new("relative/vcdist")).is_err(), "{shell}");

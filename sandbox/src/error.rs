@@ -25,15 +25,15 @@ pub enum Error {
     BuildHost(#[from] remote::Error),
 
     /// A file is no longer what it was when it was opened.
-    #[error("reading {path}: it changed while it was being built from")]
-    #[diagnostic(help("run the command again when nothing writes to it"))]
+    #[error("reading {path}: the file changed during the build")]
+    #[diagnostic(help("run the command again while no other program writes to the file"))]
     SourceChanged {
         /// The file.
         path: Utf8PathBuf,
     },
 
     /// The machine forbids what the sandbox is made of.
-    #[error("making a sandbox: cannot {attempt}")]
+    #[error("creating a sandbox: cannot {attempt}")]
     #[diagnostic(help("{}", super::probe::advice()))]
     Forbidden {
         /// What is forbidden, as "make a user namespace".
@@ -43,8 +43,11 @@ pub enum Error {
     },
 
     /// The machine does not let us filter system calls.
-    #[error("making a sandbox: cannot {attempt}")]
-    #[diagnostic(help("{}; --sandbox auto goes on without, which is recorded", super::probe::FILTER_ADVICE))]
+    #[error("creating a sandbox: cannot {attempt}")]
+    #[diagnostic(help(
+        "{}; --sandbox auto continues without the filter and records this",
+        super::probe::FILTER_ADVICE
+    ))]
     Unfiltered {
         /// What is not possible, as "filter system calls".
         attempt: String,
@@ -53,8 +56,10 @@ pub enum Error {
     },
 
     /// It cannot be known what the machine forbids.
-    #[error("making a sandbox: {why}")]
-    #[diagnostic(help("run the command again; if it stays so, --sandbox off goes without, which is recorded"))]
+    #[error("creating a sandbox: {why}")]
+    #[diagnostic(help(
+        "run the command again; if it fails again, --sandbox off builds without a sandbox and records this"
+    ))]
     Broken {
         /// What happened instead of an answer.
         why: String,

@@ -37,7 +37,7 @@ impl Sandbox {
                 Err(Failure::Start { program, source: obstacle.error() })
             }
             Report::Failed(Obstacle { attempt, why, .. }) => {
-                Err(Failure::Other(format!("making the sandbox of {program}: cannot {attempt}: {why}")))
+                Err(Failure::Other(format!("creating the sandbox of {program}: cannot {attempt}: {why}")))
             }
             Report::Ended { exceeded: Some(exceeded), .. } => {
                 Err(Failure::Limit { program, limit: limits.describe(exceeded), option: exceeded.option(), stderr })
@@ -47,7 +47,7 @@ impl Sandbox {
                 let (limit, option) = (limits.describe(Exceeded::Disk), Exceeded::Disk.option());
                 Err(Failure::Limit { program, limit, option, stderr })
             }
-            Report::Tried(_) => Err(Failure::Other(format!("{program} was not run, only its sandbox made"))),
+            Report::Tried(_) => Err(Failure::Other(format!("{program} was not run: only its sandbox was created"))),
             Report::Ended { status, .. } => {
                 let status = ExitStatus::from_raw(status);
                 Err(Failure::Exit { program, status, stderr, undeclared })
@@ -87,7 +87,7 @@ impl spec::Limits {
                 format!("it had more than {} processes and threads", self.processes.unwrap_or_default())
             }
             Exceeded::Disk => {
-                format!("it wrote more to disk than {}", vcterminal::bytes(self.disk.unwrap_or_default()))
+                format!("it wrote more than {} to disk", vcterminal::bytes(self.disk.unwrap_or_default()))
             }
         }
     }

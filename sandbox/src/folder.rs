@@ -121,7 +121,7 @@ fn needed(program: &Utf8Path) -> Result<BTreeMap<Utf8PathBuf, Utf8PathBuf>, Erro
     // As it is in the sandbox: with no word of its user.
     command.env_clear().arg("--list").arg(program);
     let listed = process::run(&mut command, LIMIT).unwrap_or_else(|failure| {
-        tracing::warn!("{program} may lack libraries in the sandbox: asking {loader} for them: {failure}");
+        tracing::warn!("{program} may lack libraries in the sandbox: listing them with {loader}: {failure}");
         process::Output::new()
     });
     let listed = String::from_utf8_lossy(&listed).into_owned();

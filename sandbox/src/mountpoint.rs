@@ -18,7 +18,7 @@ pub(super) fn make(root: &Utf8Path, inside: &Utf8Path, is_dir: bool) -> io::Resu
         let name = match part {
             Utf8Component::RootDir => continue,
             Utf8Component::Normal(name) => name,
-            _ => return Err(io::Error::other(format!("{inside} leads elsewhere than it says"))),
+            _ => return Err(io::Error::other(format!("{inside} is not a normalized path"))),
         };
         path.push(name);
         place = match step(&place, name) {
@@ -29,7 +29,9 @@ pub(super) fn make(root: &Utf8Path, inside: &Utf8Path, is_dir: bool) -> io::Resu
             there => there?,
         };
         if place.metadata()?.is_symlink() {
-            return Err(io::Error::other(format!("{path} is a link there, which would lead elsewhere")));
+            return Err(io::Error::other(format!(
+                "{path} is a symbolic link in the sandbox, which could point elsewhere"
+            )));
         }
     }
     Ok(place)
@@ -87,7 +89,7 @@ mod tests {
         ] {
             for is_dir in [true, false] {
                 let said = make(inside, is_dir).unwrap_err().to_string();
-                assert_eq!(said, format!("{link} is a link there, which would lead elsewhere"));
+                assert_eq!(said, format!("{link} is a symbolic link in the sandbox, which could point elsewhere"));
             }
         }
         assert!(make("/source/../../outside/new", false).is_err());

@@ -130,7 +130,7 @@ fn bind(one: &Mount) -> io::Result<()> {
     let host: Utf8PathBuf = Utf8Path::new(HOST).join(one.host.strip_prefix("/").unwrap_or(&one.host));
     let inside = Utf8Path::new("/").join(&one.inside);
     if inside.starts_with(HOST) {
-        return Err(io::Error::other("the machine's own files are there"));
+        return Err(io::Error::other("the path is reserved for the machine's own files"));
     }
     let opened = mountpoint::make(Utf8Path::new("/"), &inside, host.is_dir())?;
     // The very place that was found, whatever its path comes to lead to.

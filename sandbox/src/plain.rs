@@ -26,7 +26,7 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::DIRECTO
 /// Reads a text file of a source, which its author may have made a link, a pipe or a device.
 ///
 /// # Errors
-/// As [`vcstore::text::read`], and when it is not a plain file.
+/// As [`vcstore::text::read`], and when it is not a regular file.
 pub fn read_text(path: &Utf8Path) -> io::Result<String> {
     vcstore::text::read_from(Plain::follow(path)?.content())
 }
@@ -35,16 +35,16 @@ pub fn read_text(path: &Utf8Path) -> io::Result<String> {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// A symbolic link, or something behind one.
-    #[error("is a link or behind one, which could lead to any file of this machine")]
+    #[error("is a symbolic link or below one, which could point to any file of this machine")]
     Link,
     /// A path with `..`.
-    #[error("leads out of its folder")]
+    #[error("points outside its folder")]
     Outside,
     /// A folder, pipe, socket or device.
-    #[error("is not a plain file")]
+    #[error("is not a regular file")]
     Special,
     /// A file that is too large.
-    #[error("has {} bytes, and {limit} are allowed (--max-disk)", .size)]
+    #[error("has {} bytes, more than the allowed {limit} (--max-disk)", .size)]
     Size {
         /// The file's, in bytes.
         size: u64,
@@ -182,7 +182,7 @@ impl Plain {
     pub fn into_store(self, store: &Store) -> Result<BlobWriter, Error> {
         let mut writer = store.writer()?;
         let copied = io::copy(&mut self.content(), &mut writer);
-        if copied.map_err(Error::io("taking into the store", &self.path))? == self.size() {
+        if copied.map_err(Error::io("copying into the store", &self.path))? == self.size() {
             Ok(writer)
         } else {
             Err(Error::SourceChanged { path: self.path })
@@ -268,17 +268,17 @@ mod tests {
         }
         let whole = made.join("a/b/file");
         let cases = [
-            ("link", "is a link or behind one"),
-            ("inner", "is a link or behind one"),
-            ("folder/secret", "is a link or behind one"),
-            ("dangling", "is a link or behind one"),
-            ("zero", "is a link or behind one"),
-            ("magic", "is a link or behind one"),
-            ("../outside/secret", "leads out of its folder"),
-            (whole.as_str(), "leads out of its folder"),
-            ("pipe", "is not a plain file"),
-            ("socket", "is not a plain file"),
-            ("a/b", "is not a plain file"),
+            ("link", "is a symbolic link or below one"),
+            ("inner", "is a symbolic link or below one"),
+            ("folder/secret", "is a symbolic link or below one"),
+            ("dangling", "is a symbolic link or below one"),
+            ("zero", "is a symbolic link or below one"),
+            ("magic", "is a symbolic link or below one"),
+            ("../outside/secret", "points outside its folder"),
+            (whole.as_str(), "points outside its folder"),
+            ("pipe", "is not a regular file"),
+            ("socket", "is not a regular file"),
+            ("a/b", "is not a regular file"),
             ("a/b/file/below", "cannot be read: Not a directory"),
             ("absent", "cannot be read: No such file"),
         ];

@@ -11,8 +11,7 @@ use super::spec::{Layer, Limits, Obstacle, Report, Spec};
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a machine needs for a filter of system calls.
-pub(super) const FILTER_ADVICE: &str = "it takes a kernel with CONFIG_SECCOMP_FILTER and, in a container, a profile that lets \
-                                        programs install filters";
+pub(super) const FILTER_ADVICE: &str = "this requires a kernel with CONFIG_SECCOMP_FILTER and, in a container, a seccomp profile that allows programs to install filters";
 
 /// Why there is no sandbox.
 #[derive(Debug, Clone)]
@@ -40,7 +39,8 @@ pub(super) fn probe() -> Result<Layers, Refusal> {
 /// Says once that programs are in namespaces alone.
 pub(super) fn warn_unfiltered(obstacle: &Obstacle) {
     tracing::warn!(
-        "programs run in a sandbox without a filter of system calls: cannot {}: {} (recorded with each action; {FILTER_ADVICE})",
+        "running programs in a sandbox without a system call filter: cannot {}: {} (recorded with each action; \
+         {FILTER_ADVICE})",
         obstacle.attempt,
         obstacle.why,
     );
@@ -49,7 +49,7 @@ pub(super) fn warn_unfiltered(obstacle: &Obstacle) {
 /// Says once that programs run unconfined.
 pub(super) fn warn(obstacle: &Obstacle) {
     tracing::warn!(
-        "programs run without a sandbox: cannot {}: {} (recorded with each action; {})",
+        "running programs without a sandbox: cannot {}: {} (recorded with each action; {})",
         obstacle.attempt,
         obstacle.why,
         advice()
@@ -69,8 +69,8 @@ pub(super) fn advice() -> String {
          with the rule `userns,`"
             .to_owned()
     } else {
-        "where this is a container, its seccomp or AppArmor profile forbids it: run the container with \
-         `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`, or build outside of it"
+        "in a container, the seccomp or AppArmor profile forbids it: run the container with `--security-opt \
+         seccomp=unconfined --security-opt apparmor=unconfined`, or build outside the container"
             .to_owned()
     }
 }

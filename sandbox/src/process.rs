@@ -82,7 +82,7 @@ pub enum Failure {
     #[error("{0}")]
     Other(String),
     /// Its output could not be read.
-    #[error("reading what {program} writes")]
+    #[error("reading the output of {program}")]
     Read {
         /// The program.
         program: String,
@@ -124,18 +124,20 @@ impl Failure {
             Self::Exit { undeclared, .. } if !undeclared.is_empty() => {
                 let undeclared: Vec<_> = undeclared.iter().map(ToString::to_string).collect();
                 Some(format!(
-                    "it runs in a sandbox, which has only what is declared, and its words name {}: make that an input of \
-                     the source, or have the build do without (--sandbox off shows whether that was it)",
+                    "the program runs in a sandbox that contains only declared inputs, and its standard error names {}: \
+                     declare it as an input, or change the build so that it does not need it (--sandbox off shows whether \
+                     this is the cause)",
                     undeclared.join(", ")
                 ))
             }
             Self::Exit { status, stderr, .. } if made_foreign_call(*status, stderr) => Some(
-                "it, or a program that it started, made a system call of another instruction set, as a 32-bit program does: \
-                 in the sandbox there are none; have the build do without, or build with --sandbox off, which is recorded"
+                "the program, or one that it started, made a system call of another instruction set, as 32-bit programs \
+                 do, which the sandbox forbids: change the build so that it does not need it, or build with --sandbox \
+                 off, which is recorded"
                     .to_owned(),
             ),
             Self::Limit { option, .. } => Some(format!(
-                "raise the limit with --{option}, or `{option}` in [sandbox] of the user's settings, if that much is meant"
+                "if the program needs more, raise the limit with --{option}, or `{option}` in [sandbox] of the user's settings"
             )),
             _ => None,
         }
@@ -262,13 +264,13 @@ fn read(
 fn after(stderr: &str) -> String {
     match stderr.trim() {
         "" => String::new(),
-        stderr => format!("; before that it said:\n{stderr}"),
+        stderr => format!("; its standard error was:\n{stderr}"),
     }
 }
 
 fn said(program: &str, status: ExitStatus, stderr: &str) -> impl fmt::Display {
     match stderr.trim() {
-        "" => format!("{program} ended with {status} and said nothing"),
+        "" => format!("{program} ended with {status} and an empty standard error"),
         stderr => stderr.to_owned(),
     }
 }
@@ -292,7 +294,7 @@ mod tests {
         let failure = run(&mut sh("echo out; echo err >&2; exit 3"), Duration::from_secs(10)).unwrap_err();
         assert_eq!(failure.to_string(), "err");
         let silent = run(&mut sh("exit 3"), Duration::from_secs(10)).unwrap_err();
-        assert_eq!(silent.to_string(), "sh ended with exit status: 3 and said nothing");
+        assert_eq!(silent.to_string(), "sh ended with exit status: 3 and an empty standard error");
     }
 
     #[test]

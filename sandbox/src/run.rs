@@ -30,7 +30,7 @@ pub(super) fn run(spec: &Spec, name: &str) -> Result<(Report, Ended), Failure> {
     match spec::receive(&ours) {
         Ok(Some(report)) => Ok((report, ended)),
         Ok(None) => {
-            let why = format!("the sandbox of {name} ended without a word ({}): {}", ended.status, ended.stderr);
+            let why = format!("the sandbox of {name} ended without a report ({}): {}", ended.status, ended.stderr);
             Err(Failure::Other(why))
         }
         Err(source) => Err(Failure::Read { program: name.to_owned(), source }),

@@ -34,7 +34,7 @@ impl SandboxTable {
     /// When a value cannot be used; the text says which and why.
     pub fn settings(&self) -> Result<Settings, String> {
         if self.max_processes == Some(0) {
-            return Err("its max-processes is none".to_owned());
+            return Err("its max-processes is 0".to_owned());
         }
         Ok(Settings {
             mode: self.mode,
@@ -77,7 +77,7 @@ impl fmt::Display for Refused {
         let Self { name, option, asked, stays } = self;
         write!(
             f,
-            "the project asks for {name} = {asked} in [sandbox] and gets {stays}: a project may only tighten its sandbox \
+            "the project requests {name} = {asked} in [sandbox] but gets {stays}: a project may only tighten its sandbox \
              (--{option} {asked}, or {name} in the user's settings, allows it)"
         )
     }
@@ -141,7 +141,9 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, factor) =
         units.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor))).unwrap_or((text, 1));
     let seconds = number.parse::<u64>().ok().filter(|number| *number > 0).and_then(|number| number.checked_mul(factor));
-    seconds.map(Duration::from_secs).ok_or_else(|| format!("{text:?} is no number of seconds, nor one with s, m or h"))
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text:?} is not a duration: use a number of seconds, or a number with s, m or h"))
 }
 
 /// Reads a size: bytes, or a number with K, M, G or T, each 1024 of the one before.
@@ -154,7 +156,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift))).unwrap_or((text, 0));
     let bytes = number.parse::<u64>().ok().filter(|number| *number > 0);
     let bytes = bytes.and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| format!("{text:?} is no number of bytes, nor one with K, M, G or T"))
+    bytes.ok_or_else(|| format!("{text:?} is not a size: use a number of bytes, or a number with K, M, G or T"))
 }
 
 #[cfg(test)]
@@ -183,7 +185,7 @@ mod tests {
         let names: Vec<_> = refused.iter().map(|one| one.name).collect();
         assert_eq!(names, ["mode", "timeout", "max-processes", "max-disk"]);
         let said = refused[0].to_string();
-        assert!(said.starts_with("the project asks for mode = off in [sandbox] and gets auto: "), "{said}");
+        assert!(said.starts_with("the project requests mode = off in [sandbox] but gets auto: "), "{said}");
         assert!(said.contains("--sandbox off, or mode in the user's settings"), "{said}");
         // The user's settings are what it may tighten, the command line is the last word.
         let user = of(Mode::Required, 10, 10, 10, 10);
@@ -203,6 +205,9 @@ mod tests {
         let bytes = |text| parse_size(text).ok();
         assert_eq!(["5", "1K", "2G"].map(bytes), [Some(5), Some(1024), Some(2 << 30)]);
         assert_eq!(["99999999999T", "M", "1.5G", "0"].map(bytes), [None; 4]);
-        assert_eq!(parse_time("soon").unwrap_err(), "\"soon\" is no number of seconds, nor one with s, m or h");
+        assert_eq!(
+            parse_time("soon").unwrap_err(),
+            "\"soon\" is not a duration: use a number of seconds, or a number with s, m or h"
+        );
     }
 }

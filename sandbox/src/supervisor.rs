@@ -271,7 +271,7 @@ fn is_closed(mut socket: &UnixStream) -> bool {
 }
 
 fn gone() -> Obstacle {
-    Obstacle::on("go on")(io::Error::other("vcbuild is gone"))
+    Obstacle::on("go on")(io::Error::other("vcbuild has ended"))
 }
 
 /// The processor time that this process has taken; none where the kernel does not tell.

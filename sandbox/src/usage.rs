@@ -144,7 +144,7 @@ fn own(pid: Pid) -> io::Result<u64> {
     match fields {
         // It has ended, and nobody has asked how.
         _ if field(&status, "VmSize:").is_none() => Ok(0),
-        [None, ..] => Err(io::Error::other("the kernel does not tell what a process has in memory for itself")),
+        [None, ..] => Err(io::Error::other("the kernel does not report the private memory of processes")),
         fields => Ok(fields.into_iter().flatten().sum()),
     }
 }

@@ -231,7 +231,7 @@ impl Store {
             return Ok(None);
         };
         if record.key()? != *key || !self.has_outputs(&record) {
-            tracing::warn!(%key, "a substituter gave something else than was asked for: the action runs");
+            tracing::warn!(%key, "a substituter returned a different action than requested: running the action");
             return Ok(None);
         }
         if !suits(record.outputs()) {

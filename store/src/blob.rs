@@ -74,8 +74,8 @@ impl Read for BlobReader {
             let found = hasher.finish().digest;
             if found != self.digest {
                 let moved = self.quarantine && self.store.quarantine(&self.digest, &self.file).is_ok();
-                let aside = if moved { "; it was put aside and counts as missing" } else { "" };
-                let why = format!("blob {} is damaged: its content is {found}{aside}", self.digest);
+                let aside = if moved { "; it was moved aside and is treated as missing" } else { "" };
+                let why = format!("blob {} is damaged: the digest of its content is {found}{aside}", self.digest);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
         }

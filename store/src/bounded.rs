@@ -47,12 +47,12 @@ impl Headers {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::other("it unpacks to far more than any image of its size holds"))?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::other("it decompresses to far more data than an image of its size can contain")
+        })?;
         let headers = self.headers.get().checked_sub(count as u64);
-        self.headers.set(headers.ok_or_else(|| io::Error::other("its names are longer than any archive's"))?);
+        self.headers
+            .set(headers.ok_or_else(|| io::Error::other("its file names are longer than those of any valid archive"))?);
         Ok(count)
     }
 }

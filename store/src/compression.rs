@@ -89,7 +89,7 @@ impl FromStr for Compression {
         [Self::Zstd, Self::Gzip, Self::None]
             .into_iter()
             .find(|compression| compression.to_string() == text)
-            .ok_or_else(|| format!("{text:?} is none of zstd, gzip, none"))
+            .ok_or_else(|| format!("{text:?} is not a compression: use zstd, gzip or none"))
     }
 }
 

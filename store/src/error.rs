@@ -31,9 +31,9 @@ pub enum Error {
     /// Another user may change the store.
     #[error("opening the store {store}: {path} {why}")]
     #[diagnostic(help(
-        "whoever writes there decides what your builds are made of: use a store of your own (--store), or take it over \
-         (chown -R, chmod -R o-w). Where you trust all who can write there, as with a volume that a container mounts, say so: \
-         VCBUILD_SAFE_STORES={store}"
+        "a user who can write there controls the content of your builds: use a store of your own (--store), or take \
+         ownership (chown -R, chmod -R o-w). If you trust every user who can write there, as with a volume that a \
+         container mounts, set VCBUILD_SAFE_STORES={store}"
     ))]
     NotYours {
         /// The store.
@@ -53,14 +53,14 @@ pub enum Error {
         found: String,
     },
     /// A blob is not there.
-    #[error("reading {digest}: the store has no such blob")]
-    #[diagnostic(help("build or import the image again: what is missing is made anew"))]
+    #[error("reading {digest}: the blob is not in the store")]
+    #[diagnostic(help("build or import the image again to restore the missing blob"))]
     Missing {
         /// The blob.
         digest: Digest,
     },
     /// What was read or written does not have the digest it should have.
-    #[error("checking {what}: its content is {found}, and should be {expected}")]
+    #[error("checking {what}: the digest of its content is {found}, expected {expected}")]
     #[diagnostic(help("the content is damaged or was tampered with: fetch or build it again"))]
     DigestMismatch {
         /// What was checked.
@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// A JSON document cannot be understood.
     #[error("reading the document {what}")]
-    #[diagnostic(help("the document is damaged, or not what it is taken for"))]
+    #[diagnostic(help("the document is damaged, or has a different type than expected"))]
     Document {
         /// Where it is from.
         what: String,
@@ -80,8 +80,8 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A document is larger than any real one.
-    #[error("reading the document {what}: it has {size} bytes, and a document may have {limit}")]
-    #[diagnostic(help("what is named is no manifest, index or configuration"))]
+    #[error("reading the document {what}: it has {size} bytes, more than the limit of {limit}")]
+    #[diagnostic(help("the digest does not refer to a manifest, an image index or an image configuration"))]
     DocumentSize {
         /// Where it is from.
         what: String,
@@ -91,7 +91,7 @@ pub enum Error {
         limit: u64,
     },
     /// No image has this name.
-    #[error("looking for image {name}: the store has no image of that name{}", list(known))]
+    #[error("looking for image {name}: the store has no image with that name{}", list(known))]
     #[diagnostic(help("{}build it with `vcbuild images`, or name an archive", nearest(name, known)))]
     NoSuchImage {
         /// The name asked for.
@@ -100,8 +100,8 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A short name fits several images.
-    #[error("looking for image {name}: the name fits several images{}", list(fits))]
-    #[diagnostic(help("give the full name"))]
+    #[error("looking for image {name}: the name matches several images{}", list(fits))]
+    #[diagnostic(help("use the full name"))]
     AmbiguousImage {
         /// The name asked for.
         name: String,
@@ -110,7 +110,9 @@ pub enum Error {
     },
     /// A manifest, index or configuration breaks the specification.
     #[error("reading image {image}: {why}")]
-    #[diagnostic(help("the image does not follow the OCI image specification: make it again with a tool that does"))]
+    #[diagnostic(help(
+        "the image does not conform to the OCI image specification: rebuild it with a tool that conforms to it"
+    ))]
     BadImage {
         /// The image.
         image: String,
@@ -119,7 +121,7 @@ pub enum Error {
     },
     /// An archive cannot be read.
     #[error("reading archive {path}: {why}")]
-    #[diagnostic(help("the file is truncated, damaged or not an image archive: copy or make it again"))]
+    #[diagnostic(help("the file is truncated, damaged or not an image archive: copy it again, or rebuild it"))]
     BadArchive {
         /// The archive.
         path: Utf8PathBuf,
@@ -127,15 +129,17 @@ pub enum Error {
         why: String,
     },
     /// A root cannot have this name.
-    #[error("keeping a root called {name:?}: that is no plain file name")]
-    #[diagnostic(help("a root's name has no slash and does not begin with a dot, as \"release-1.2\""))]
+    #[error("adding root {name:?}: the name is not a valid file name")]
+    #[diagnostic(help(
+        "the name of a root contains no slash and does not start with a dot, for example \"release-1.2\""
+    ))]
     RootName {
         /// The name.
         name: String,
     },
     /// A path cannot stand in a layer.
     #[error("adding {path} to a layer: {why}")]
-    #[diagnostic(help("paths in a layer are relative, without '..', and stand below folders"))]
+    #[diagnostic(help("a path in a layer must be relative, without '..', and its parents must be folders"))]
     BadPath {
         /// The path.
         path: String,
@@ -153,8 +157,8 @@ impl Error {
 }
 
 /// What to do about a disk without room.
-pub const FULL_DISK: &str = "the disk is full: make room (`vcbuild gc` removes what nothing uses any more), or use a store on \
-                             another disk (--store)";
+pub const FULL_DISK: &str =
+    "the disk is full: free space (`vcbuild gc` removes unused data), or use a store on another disk (--store)";
 
 /// Whether an operation failed because a disk has no room, or its user none left of it.
 pub fn is_full_disk(error: &io::Error) -> bool {
@@ -164,7 +168,7 @@ pub fn is_full_disk(error: &io::Error) -> bool {
 /// A file or folder outside of the store that could not be used.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{attempt} {path}")]
-#[diagnostic(help("{}", if is_full_disk(source) { FULL_DISK } else { "check that the path exists and who may use it" }))]
+#[diagnostic(help("{}", if is_full_disk(source) { FULL_DISK } else { "check that the path exists, and check its permissions" }))]
 pub struct FileError {
     /// What was attempted, as "reading".
     attempt: &'static str,
@@ -186,9 +190,9 @@ fn io_help(source: &io::Error) -> &'static str {
     match source.kind() {
         _ if is_full_disk(source) => FULL_DISK,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "check who may write there, or use another store (--store)"
+            "check the permissions of the path, or use another store (--store)"
         }
-        io::ErrorKind::NotFound => "check that the path exists and is spelt right",
+        io::ErrorKind::NotFound => "check that the path exists and is spelled correctly",
         _ => "check the disk and the path",
     }
 }

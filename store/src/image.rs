@@ -77,7 +77,7 @@ impl Image {
     /// When a document is missing or damaged, breaks the specification, or is more than any image has, or no platform is left.
     pub fn open(store: &Store, name: &str, target: &Descriptor) -> Result<Self, Error> {
         let found = Self::find(&mut Budget::default(), store, name, target)?;
-        found.map_err(|kind| bad(name, format!("it is an artifact ({kind}), and not an image")))
+        found.map_err(|kind| bad(name, format!("it is an artifact ({kind}), not an image")))
     }
 
     /// The same, for images that share what may be read; the kind of what `target` describes where that is an artifact.
@@ -99,7 +99,7 @@ impl Image {
                     indexes.push(bare(&descriptor));
                 }
                 if indexes.len() >= DEPTH_LIMIT {
-                    return Err(bad(name, format!("its indexes are in each other more than {DEPTH_LIMIT} deep")));
+                    return Err(bad(name, format!("its image indexes are nested more than {DEPTH_LIMIT} levels deep")));
                 }
                 // The first is looked at first.
                 for one in index
@@ -132,7 +132,7 @@ impl Image {
         match (platforms.is_empty(), artifact) {
             (false, _) => Ok(Ok(Self { name: name.to_owned(), target: target.clone(), platforms })),
             (true, Some(kind)) => Ok(Err(kind)),
-            (true, None) => Err(bad(name, "the store has none of the manifests of its index".to_owned())),
+            (true, None) => Err(bad(name, "the store has none of the manifests that its image index lists".to_owned())),
         }
     }
 
@@ -167,7 +167,7 @@ impl Image {
             match store.size(&digest) {
                 None => return Err(Error::Missing { digest }),
                 Some(size) if size != blob.size() => {
-                    let why = format!("{digest} has {size} bytes, and its descriptor says {}", blob.size());
+                    let why = format!("{digest} has {size} bytes, but its descriptor says {}", blob.size());
                     return Err(bad(&self.name, why));
                 }
                 Some(_) => {}
@@ -195,14 +195,14 @@ impl PlatformImage {
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != manifest.layers().len() {
             let (listed, has) = (diff_ids.len(), manifest.layers().len());
-            return Err(bad(name, format!("its configuration lists {listed} layers, and its manifest {has}")));
+            return Err(bad(name, format!("its configuration lists {listed} layers, but its manifest {has}")));
         }
         let layers = manifest
             .layers()
             .iter()
             .zip(diff_ids)
             .map(|(layer, diff_id)| {
-                let diff_id = diff_id.parse().map_err(|_| bad(name, format!("{diff_id:?} is no SHA-256 digest")))?;
+                let diff_id = diff_id.parse().map_err(|_| bad(name, format!("{diff_id:?} is not a SHA-256 digest")))?;
                 let digest = digest_of(layer, name)?;
                 Ok(Layer { digest, diff_id, size: layer.size(), media_type: layer.media_type().to_string() })
             })
@@ -264,7 +264,7 @@ impl Budget {
         let digest = digest_of(what, name)?;
         self.used = self.used.saturating_add(store.size(&digest).unwrap_or_default());
         if self.used > self.limit {
-            return Err(bad(name, format!("its manifests are larger than {} bytes together", self.limit)));
+            return Err(bad(name, format!("the total size of its manifests exceeds {} bytes", self.limit)));
         }
         store.document(&digest)
     }
@@ -388,7 +388,7 @@ pub(crate) mod tests {
             assert_eq!(Image::open(&store, "x", &index).unwrap().platforms, image.platforms);
         }
         let said = Image::open(&store, "x", &artifact).unwrap_err().to_string();
-        assert_eq!(said, "reading image x: it is an artifact (application/vnd.example.sbom), and not an image");
+        assert_eq!(said, "reading image x: it is an artifact (application/vnd.example.sbom), not an image");
         let alone = index(&store, &[absent], 1);
         assert!(Image::open(&store, "x", &alone).unwrap_err().to_string().contains("vnd.cncf.helm.config"));
         // A type that nobody knows is no artifact's where the configuration is one.
@@ -415,7 +415,7 @@ pub(crate) mod tests {
         assert_eq!(blobs.last().unwrap().digest(), target.digest());
         opened.check_complete(&store).unwrap();
         let said = Image::open(&store, "x", &index(&store, &[target], 1)).unwrap_err().to_string();
-        assert_eq!(said, "reading image x: its indexes are in each other more than 8 deep");
+        assert_eq!(said, "reading image x: its image indexes are nested more than 8 levels deep");
     }
 
     /// An index that names each of these manifests so many times.
@@ -458,6 +458,6 @@ pub(crate) mod tests {
         let mut open = || Image::find(&mut budget, &store, "x", &few).map(|found| found.unwrap().platforms.len());
         assert_eq!(open().unwrap(), 10);
         let said = (0..10).find_map(|_| open().err()).unwrap().to_string();
-        assert_eq!(said, "reading image x: its manifests are larger than 20000 bytes together");
+        assert_eq!(said, "reading image x: the total size of its manifests exceeds 20000 bytes");
     }
 }

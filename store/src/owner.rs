@@ -76,10 +76,10 @@ impl User {
     fn mistrusts(self, meta: &Metadata) -> Option<String> {
         let owner = meta.uid();
         if ![self.id, ROOT].contains(&owner) && self.sudo != Some(owner) {
-            return Some(format!("belongs to user {owner}, and you are user {}", self.id));
+            return Some(format!("belongs to user {owner}, but you are user {}", self.id));
         }
         (meta.mode() & OTHERS_WRITE != 0)
-            .then(|| format!("can be written by everybody (mode {:04o})", meta.mode() & 0o7777))
+            .then(|| format!("is writable by all users (mode {:04o})", meta.mode() & 0o7777))
     }
 }
 
@@ -92,7 +92,7 @@ fn is_safe(store: &Utf8Path, listed: &str) -> bool {
 fn warn(store: &Utf8Path, folder: &Utf8Path, why: &str) {
     static SAID: Mutex<BTreeSet<Utf8PathBuf>> = Mutex::new(BTreeSet::new());
     if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned()) {
-        tracing::warn!("another user could put another store in the place of {store}: {folder} {why}");
+        tracing::warn!("another user could replace the store {store}: {folder} {why}");
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
             fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
             let refused = check_for(me(), store.path()).unwrap_err();
             let said = refused.to_string();
-            assert!(said.contains(&format!("{path} can be written by everybody (mode 1777)")), "{said}");
+            assert!(said.contains(&format!("{path} is writable by all users (mode 1777)")), "{said}");
             let help = miette::Diagnostic::help(&refused).unwrap().to_string();
             assert!(help.contains("VCBUILD_SAFE_STORES"), "{help}");
             fs::set_permissions(&path, before).unwrap();

@@ -92,7 +92,7 @@ impl FromStr for Platform {
                 architecture: (*architecture).to_owned(),
                 variant: variant.first().map(|variant| (*variant).to_owned()),
             }),
-            _ => Err(format!("{text:?} is no platform such as linux/amd64")),
+            _ => Err(format!("{text:?} is not a platform such as linux/amd64")),
         }
     }
 }

@@ -117,7 +117,7 @@ impl Store {
         match serde_json::from_slice::<Record>(&bytes) {
             Ok(record) => Ok(Some(record)),
             Err(_) => {
-                tracing::warn!(%path, "the record of an action is damaged: the action runs again");
+                tracing::warn!(%path, "the record of an action is damaged: running the action again");
                 Ok(None)
             }
         }

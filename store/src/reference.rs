@@ -17,7 +17,7 @@ const REPOSITORY_LIMIT: usize = 255;
 pub fn full(text: &str) -> Result<String, String> {
     let reference = parse(text)?;
     match reference.digest() {
-        Some(_) => Err(bad(text, "an image that is yet to be made has no digest")),
+        Some(_) => Err(bad(text, "the name of an image to be built cannot contain a digest")),
         None => Ok(reference.whole()),
     }
 }
@@ -30,13 +30,17 @@ pub fn parse(text: &str) -> Result<Reference, String> {
     let bad = |why: &str| bad(text, why);
     let (named, digest) = match text.split_once('@') {
         Some((named, digest)) => {
-            let digest = digest.parse::<Digest>().map_err(|_| bad("a digest is sha256: and 64 hexadecimal digits"))?;
+            let digest =
+                digest.parse::<Digest>().map_err(|_| bad("a digest is sha256: followed by 64 hexadecimal digits"))?;
             (named, Some(digest.to_string()))
         }
         None => (text, None),
     };
     if let Some(tag) = slashed_tag(named) {
-        let tag = format!("the tag {tag:?} has a '/', which no tag may have: {:?} would do", tag.replace('/', "-"));
+        let tag = format!(
+            "the tag {tag:?} contains '/', which is not allowed in a tag: use, for example, {:?}",
+            tag.replace('/', "-")
+        );
         return Err(bad(&tag));
     }
     let (name, tag) = match named.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
@@ -45,7 +49,7 @@ pub fn parse(text: &str) -> Result<Reference, String> {
     };
     if tag.is_some_and(|tag| !is_tag(tag)) {
         return Err(bad(
-            "a tag has letters, digits, '_', '.' and '-', 128 at most, and begins with none of the last two",
+            "a tag consists of at most 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'",
         ));
     }
     let is_registry = |first: &str| first.contains(['.', ':', '[']) || first == "localhost";
@@ -55,13 +59,13 @@ pub fn parse(text: &str) -> Result<Reference, String> {
         None => ("docker.io", name),
     };
     if !is_host(registry) {
-        return Err(bad(&format!("{registry:?} is not a host, or host and port")));
+        return Err(bad(&format!("{registry:?} is not HOST or HOST:PORT")));
     }
     let official = registry == "docker.io" && !repository.contains('/');
     let repository = if official { format!("library/{repository}") } else { repository.to_owned() };
     if !repository.split('/').all(is_component) || repository.len() > REPOSITORY_LIMIT {
         return Err(bad(
-            "a name has lowercase letters and digits, with '.', '_', '__' or '-' between them, 255 at most",
+            "a name consists of at most 255 lowercase letters and digits, separated by '.', '_', '__' or '-'",
         ));
     }
     let (registry, tag) = (registry.to_owned(), tag.map(str::to_owned));
@@ -154,25 +158,28 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let made = super::full(&format!("a@{digest}")).unwrap_err();
-        assert!(made.contains("yet to be made has no digest"), "{made}");
+        assert!(made.contains("image to be built cannot contain a digest"), "{made}");
     }
 
     #[test]
     fn what_is_no_reference_says_why() {
         let cases = [
-            ("Manager", "a name has lowercase letters"),
-            ("a/b:", "a tag has letters"),
-            ("a:-x", "a tag has letters"),
+            ("Manager", "a name consists of at most 255 lowercase letters"),
+            ("a/b:", "a tag consists of at most 128 letters"),
+            ("a:-x", "a tag consists of at most 128 letters"),
             ("-.example/a", "\"-.example\" is not a host"),
             ("localhost:/a", "\"localhost:\" is not a host"),
             ("[::1/a", "\"[::1\" is not a host"),
             ("[localhost]:5000/a", "\"[localhost]:5000\" is not a host"),
             ("[::1]:x/a", "the tag \"x/a\" has a '/'"),
             ("a@sha256:0", "64 hexadecimal digits"),
-            ("app:feature/x", "the tag \"feature/x\" has a '/', which no tag may have: \"feature-x\" would do"),
+            (
+                "app:feature/x",
+                "the tag \"feature/x\" contains '/', which is not allowed in a tag: use, for example, \"feature-x\"",
+            ),
             ("r.example:5000/team/app:fix/a/b", "\"fix-a-b\" would do"),
             ("r.example/app:1/2", "\"1-2\" would do"),
-            ("", "a name has lowercase letters"),
+            ("", "a name consists of at most 255 lowercase letters"),
         ];
         for (text, why) in cases {
             let error = super::full(text).unwrap_err();

@@ -109,7 +109,8 @@ impl Session {
 
     /// Begins to read a store that cannot be written to: nothing is noted in it, and temporary files are elsewhere.
     pub(crate) fn of_reader() -> Result<Self, Error> {
-        let scratch = tempfile::tempdir().map_err(Error::io("making a folder in", "the folder for temporary files"))?;
+        let scratch =
+            tempfile::tempdir().map_err(Error::io("creating a folder in", "the folder for temporary files"))?;
         let folder = Utf8PathBuf::try_from(scratch.path().to_owned())
             .map_err(|_| Error::io("using", "the folder for temporary files")(io::ErrorKind::InvalidData.into()))?;
         Ok(Self { folder, noted: None, _scratch: Some(scratch) })
@@ -125,7 +126,7 @@ impl Session {
         let file = tempfile::Builder::new()
             .prefix(&format!("{}-", std::process::id()))
             .tempfile_in(tmp)
-            .map_err(Error::io("making a file in", tmp))?;
+            .map_err(Error::io("creating a file in", tmp))?;
         file.as_file().try_lock().map_err(|error| Error::io("locking a new file in", tmp)(error.into()))?;
         let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let (folder, uses_path) = (tmp.join(format!("{name}{FOLDER}")), tmp.join(format!("{name}{USES}")));

@@ -139,7 +139,7 @@ impl Store {
     /// When the folder cannot be made.
     pub fn temp_dir(&self) -> Result<tempfile::TempDir, Error> {
         let path = self.tmp();
-        tempfile::TempDir::new_in(&path).map_err(Error::io("making a folder in", &path))
+        tempfile::TempDir::new_in(&path).map_err(Error::io("creating a folder in", &path))
     }
 
     /// Where a blob is, or would be.
@@ -251,7 +251,7 @@ impl Store {
 
     /// Has garbage collection leave these as long as this `Store` lives, those of them that are there.
     pub(crate) fn hold(&self, uses: impl IntoIterator<Item = Use>) -> Result<(), Error> {
-        self.0.session.hold(uses).map_err(Error::io("noting what is used in", self.path()))
+        self.0.session.hold(uses).map_err(Error::io("recording the used blobs in", self.path()))
     }
 
     pub(crate) fn session(&self) -> &Session {
@@ -287,7 +287,7 @@ impl Store {
 
 /// Writes `content` to `path` so that a reader sees the old file or the new one, also after a power cut.
 pub(crate) fn replace(tmp: &Utf8Path, path: &Utf8Path, content: &[u8]) -> Result<(), Error> {
-    let mut file = tempfile::NamedTempFile::new_in(tmp).map_err(Error::io("making a file in", tmp))?;
+    let mut file = tempfile::NamedTempFile::new_in(tmp).map_err(Error::io("creating a file in", tmp))?;
     file.write_all(content).map_err(Error::io("writing", path))?;
     persist(file, path)
 }
@@ -345,7 +345,7 @@ fn create(path: &Utf8Path) -> Result<(), Error> {
     let tmp = path.join("tmp");
     let index = path.join("index.json");
     if !index.exists() {
-        let mut file = tempfile::NamedTempFile::new_in(&tmp).map_err(Error::io("making a file in", &tmp))?;
+        let mut file = tempfile::NamedTempFile::new_in(&tmp).map_err(Error::io("creating a file in", &tmp))?;
         file.write_all(crate::index::EMPTY.as_bytes()).map_err(Error::io("writing", &index))?;
         // Another process may have made the index, and even named an image in it, since it was looked for.
         match file.persist_noclobber(&index) {

@@ -24,12 +24,12 @@ pub fn read_from(from: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     from.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(io::Error::other(format!("it is longer than {} MiB, as no file of its kind is", LIMIT >> 20)));
+        return Err(io::Error::other(format!("it is larger than the limit of {} MiB", LIMIT >> 20)));
     }
     String::from_utf8(bytes).map_err(|error| {
         let line =
             1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-        io::Error::other(format!("it is not UTF-8 text, from line {line} on"))
+        io::Error::other(format!("it is not valid UTF-8 from line {line} on"))
     })
 }
 
@@ -42,11 +42,11 @@ mod tests {
     #[test]
     fn what_never_ends_and_what_is_no_text_is_refused() {
         let why = |path: &Utf8Path| read(path).unwrap_err().to_string();
-        assert_eq!(why(Utf8Path::new("/dev/zero")), "it is longer than 16 MiB, as no file of its kind is");
+        assert_eq!(why(Utf8Path::new("/dev/zero")), "it is larger than the limit of 16 MiB");
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = Utf8Path::from_path(file.path()).unwrap();
         std::fs::write(path, b"a\nb\nc\xff\n").unwrap();
-        assert_eq!(why(path), "it is not UTF-8 text, from line 3 on");
+        assert_eq!(why(path), "it is not valid UTF-8 from line 3 on");
         std::fs::write(path, "a = \"ä\"\n").unwrap();
         assert_eq!(read(path).unwrap(), "a = \"ä\"\n");
     }

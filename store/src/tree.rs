@@ -147,7 +147,7 @@ impl Tree {
             return Err(bad("it is not a normalised relative path"));
         }
         if path.split('/').any(|part| part.starts_with(WHITEOUT)) {
-            return Err(bad("such a name takes a file of the layers below away (\".wh.\")"));
+            return Err(bad("a name that starts with \".wh.\" deletes a file of a lower layer"));
         }
         if let Kind::Symlink(target) | Kind::HardLink(target) = &entry.kind
             && (target.is_empty() || target.contains('\0'))
@@ -155,7 +155,7 @@ impl Tree {
             return Err(bad("a link needs a target"));
         }
         if entry.mode > 0o7777 {
-            return Err(bad("its mode has bits beyond the permissions"));
+            return Err(bad("its mode has bits other than permissions"));
         }
         for (end, _) in path.match_indices('/') {
             let parent = &path[..end];
@@ -169,7 +169,7 @@ impl Tree {
             }
         }
         if entry.kind != Kind::Directory && self.children(path).next().is_some() {
-            return Err(bad("it is a folder with something in it"));
+            return Err(bad("it is a folder that is not empty"));
         }
         self.entries.insert(path.to_owned(), entry);
         Ok(())
@@ -182,10 +182,10 @@ impl Tree {
     pub fn xattr(&mut self, path: &str, name: &str, value: Vec<u8>) -> Result<(), Error> {
         let bad = |why: &str| Error::BadPath { path: path.to_owned(), why: why.to_owned() };
         if !self.entries.contains_key(path) {
-            return Err(bad("it is not there to have an attribute"));
+            return Err(bad("the path does not exist, so it cannot have an attribute"));
         }
         if name.is_empty() || name.contains(['\0', '=']) {
-            return Err(bad("an attribute cannot have this name"));
+            return Err(bad("the name of the attribute is not valid"));
         }
         self.xattrs.entry(path.to_owned()).or_default().insert(name.to_owned(), value);
         Ok(())

@@ -8,7 +8,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let decimal = [("B", 1), ("kB", 1_000), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
     let more = [("TB", 1_000_000_000_000), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
     parse_number(text, &[&decimal[..], &more].concat())
-        .ok_or_else(|| format!("{text:?} is no size such as 500MB or 10GiB"))
+        .ok_or_else(|| format!("{text:?} is not a size such as 500MB or 10GiB"))
 }
 
 /// A whole number with one of these units, times what the unit stands for; nothing where it is none, or too large.

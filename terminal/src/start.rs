@@ -85,7 +85,7 @@ fn defect(program: &str, panic: &PanicHookInfo<'_>) -> Text {
     let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
     let mut text = Text::of(format_args!(
         "error: {program} has a defect: {}{place}",
-        words.unwrap_or("it stopped without a word")
+        words.unwrap_or("it stopped without a message")
     ));
     text.line(
         "  help: please report it with this message, the command line, and what RUST_BACKTRACE=1 in the environment adds to it",

@@ -18,7 +18,7 @@ pub(crate) enum Error {
     },
     /// A program failed.
     #[error("running {command}: it ended with {status}")]
-    #[diagnostic(help("what it printed above says why"))]
+    #[diagnostic(help("its output above shows the reason"))]
     Failed {
         /// The whole command.
         command: String,
@@ -26,7 +26,7 @@ pub(crate) enum Error {
         status: String,
     },
     /// There is no fuzz target of a name.
-    #[error("fuzzing {target}: there is no target of that name")]
+    #[error("fuzzing {target}: there is no target with that name")]
     #[diagnostic(help("there are {}", known.join(", ")))]
     NoTarget {
         /// The name.
@@ -35,7 +35,7 @@ pub(crate) enum Error {
         known: Vec<String>,
     },
     /// What a program printed is not what its documentation says.
-    #[error("reading what {command} printed")]
+    #[error("reading the output of {command}")]
     Printed {
         /// The whole command.
         command: String,

@@ -13,12 +13,12 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Ccodegen-units=1";
 
-/// Fuzz what reads other people's words.
+/// Fuzz the parsers of untrusted input.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// What to fuzz: a folder of fuzz/corpus [default: each of them, one after another]
+    /// What to fuzz: a folder of fuzz/corpus [default: all of them, in sequence]
     targets: Vec<String>,
-    /// For how many seconds each
+    /// How many seconds to fuzz each
     #[arg(long, default_value_t = 30)]
     seconds: u32,
 }

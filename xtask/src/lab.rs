@@ -9,33 +9,33 @@ use vcterminal::{Exit, Table, Text, duration, tell, tell_text};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring a lab up; an earlier one of the same name is removed first
+    /// Create a lab; an existing lab with the same name is removed first
     Up {
-        /// Its name; labs of different names can be up at once
+        /// Its name; labs with different names can run at the same time
         #[arg(long, default_value = "lab")]
         name: String,
-        /// How many workers it has, beside the control-plane node
+        /// The number of workers, in addition to the control-plane node
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(::lab::MOST_WORKERS)))]
         workers: u8,
         /// Which containerd its nodes run: Debian's 1.6, or 1.7 or 2 compiled from their Go modules
         #[arg(long, value_enum, default_value_t)]
         containerd: Containerd,
-        /// Where its files are kept [default: /var/lib/vclab/NAME]
+        /// The folder of its files [default: /var/lib/vclab/NAME]
         #[arg(long)]
         dir: Option<Utf8PathBuf>,
         /// Give each worker's containerd a disk of this many MiB, in memory
         #[arg(long, value_name = "MIB")]
         worker_disk: Option<u64>,
     },
-    /// Take a lab down: its processes, namespaces, mounts, cgroups and files
+    /// Remove a lab: its processes, namespaces, mounts, cgroups and files
     Down {
         /// Its name
         #[arg(long, default_value = "lab")]
         name: String,
     },
-    /// Show the labs that there are, their nodes and which of their daemons run
+    /// Show the labs, their nodes and the running daemons
     Status,
-    /// Run a command on a node, as its root
+    /// Run a command on a node as root
     Exec {
         /// The lab's name
         #[arg(long, default_value = "lab")]
@@ -82,7 +82,7 @@ fn status() -> Result<Exit, Error> {
     let mut table = Table::new(["lab", "node", "address", "running", "ended"]);
     for name in Lab::names()? {
         let Ok(lab) = Lab::load(&name) else {
-            table.row([name.as_str(), "-", "-", "-", "incomplete: take it down"]);
+            table.row([name.as_str(), "-", "-", "-", "incomplete: remove it"]);
             continue;
         };
         for node in lab.nodes() {

@@ -35,9 +35,9 @@ enum Task {
     Demo(demo::Arguments),
     /// Run every check: format, lints, documentation, unit, property and end-to-end tests
     Test(test::Arguments),
-    /// Measure the store and the layers beside programs that do the same
+    /// Measure the store and the layers against comparable programs
     Bench(bench::Arguments),
-    /// Give what reads other people's words what a fuzzer makes of its corpus, for a while
+    /// Fuzz the parsers of untrusted input for a limited time
     Fuzz(fuzz::Arguments),
     /// Build vcbuild and vcdist as static binaries, which run on any Linux of this architecture, with manual pages and completions
     Dist(dist::Arguments),

@@ -112,8 +112,7 @@ impl Spec {
         match self {
             Self::Debian(_) => Ok(Self::Debian(Box::new(options))),
             Self::Static(_) if !options.packages.is_empty() => {
-                let why =
-                    "the base static has files of certain packages and no more: leave packages out, or take debian";
+                let why = "the base static contains a fixed set of packages: remove `packages`, or use the base debian";
                 Err(Error::Usage(why.to_owned()))
             }
             Self::Static(_) => Ok(Self::Static(Box::new(options))),

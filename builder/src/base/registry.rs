@@ -118,8 +118,8 @@ impl<'a> Image<'a> {
                     _ if !is_index && !is_manifest => {}
                     its => {
                         if asked.len() == ASKED_LIMIT {
-                            let why = "an image's index names no more indexes, and manifests without a platform";
-                            return Err(self.bad(format!("it leads to more than {ASKED_LIMIT} documents: {why}")));
+                            let why = "the image index of an image must not contain further image indexes, or manifests without a platform";
+                            return Err(self.bad(format!("it refers to more than {ASKED_LIMIT} documents: {why}")));
                         }
                         if !asked.insert(digest) {
                             continue;

@@ -131,7 +131,7 @@ impl Workshop<'_> {
             true => serde_json::to_string(&(self.environment(job), inputs)),
             false => serde_json::to_string(&(self.environment(job), inputs, &self.below)),
         };
-        let given = given.map_err(|why| crate::Error::Internal(format!("describing what Cargo is given: {why}")))?;
+        let given = given.map_err(|why| crate::Error::Internal(format!("describing the inputs of Cargo: {why}")))?;
         let (source, target) = (cache.join("source"), self.target(job, &short(&given), &cache)?);
         if trust.runs_code() && self.crates.is_some() && entries(&target)?.is_empty() {
             let settings = (&trust.settings, self.toolchain.identity(), &self.system, given);

@@ -60,7 +60,7 @@ impl Workshop<'_> {
         let ran = self.ran(job, &source, &target)?;
         vcstore::remove_tree(&source)?;
         if let Err(failure) = ran {
-            tracing::debug!("compiling the crates from elsewhere by themselves: {failure}");
+            tracing::debug!("compiling the dependencies separately: {failure}");
             vcstore::remove_tree(&target)?;
             return fs::create_dir_all(&target).map_err(Error::io("making", &target));
         }

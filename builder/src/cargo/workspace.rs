@@ -80,7 +80,7 @@ impl Workspace {
         command.arg("--manifest-path").arg(dir.join(MANIFEST));
         let output = process::run(command, METADATA_LIMIT).map_err(failed)?;
         let metadata: Metadata = serde_json::from_slice(&output)
-            .map_err(|why| failed(process::Failure::Other(format!("what Cargo tells is not understood: {why}"))))?;
+            .map_err(|why| failed(process::Failure::Other(format!("the output of Cargo cannot be parsed: {why}"))))?;
         if metadata.workspace_root != dir {
             return Err(Error::InnerFolder { dir: dir.to_owned(), root: metadata.workspace_root });
         }

@@ -72,7 +72,7 @@ pub(crate) fn check_archive(
     if request.source.revision.is_none() {
         check_source(path, claimed, request)?;
     }
-    let step = progress.step(&format!("making the images of {path} again"));
+    let step = progress.step(&format!("rebuilding the images of {path}"));
     let shadow = Shadow::of(store)?;
     let second = Progress::start();
     let built = build::images(request, &shadow.store, lock, &second)?;
@@ -122,7 +122,7 @@ fn check_source(archive: &Utf8Path, claimed: &Provenance, request: &Request<'_>)
                     match found {
                         Ok(found) if hash.as_str() == Some(&found) => {}
                         Ok(_) => drop(differing.insert(format!("{path} differs"))),
-                        Err(_) => drop(differing.insert(format!("{path} is not there"))),
+                        Err(_) => drop(differing.insert(format!("{path} is missing"))),
                     }
                 }
             }
@@ -153,7 +153,9 @@ fn look_into(
 ) -> Result<(), Error> {
     let one = |side: Side<'_>| {
         let found = side.image.platforms.iter().find(|one| one.platform == changes.platform);
-        found.cloned().ok_or_else(|| Error::Internal(format!("{} is for no {}", side.image.name, changes.platform)))
+        found
+            .cloned()
+            .ok_or_else(|| Error::Internal(format!("{} has no platform {}", side.image.name, changes.platform)))
     };
     let content = |file: &&FileChange| file.changes.contains(&Change::Content);
     let files: Vec<_> = changes.files.changed.iter().filter(content).take(LOOKED_INTO).collect();

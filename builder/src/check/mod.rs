@@ -56,7 +56,7 @@ pub(crate) fn check(
     let before = keys(progress);
     // An output that has the second of its making has another one then.
     std::thread::sleep(A_SECOND);
-    let _step = progress.step("building again, elsewhere and from nothing");
+    let _step = progress.step("building again in another folder with an empty store");
     let shadow = Shadow::of(store)?;
     let second = Progress::start();
     build::images(again, &shadow.store, lock, &second)?;

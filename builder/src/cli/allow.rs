@@ -10,8 +10,8 @@ use crate::project::Project;
 
 #[derive(Debug, Args)]
 pub(super) struct AllowOptions {
-    /// A file or folder that the project may read although other users of this machine cannot; may be given several times.
-    /// A check of an archive reads no other files of this machine.
+    /// Allow the project to read this file or folder, although other users of this machine cannot. Repeatable. A check of an
+    /// archive reads no other files of this machine.
     #[arg(long, value_name = "PATH")]
     allow_path: Vec<Utf8PathBuf>,
 }

@@ -21,11 +21,11 @@ pub(super) struct Arguments {
     #[arg(value_name = "REF")]
     base: Option<String>,
 
-    /// The platforms to get it for [default: the project's, else linux/amd64].
+    /// The platforms of the base [default: the project's, else linux/amd64].
     #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform)]
     platform: Vec<Platform>,
 
-    /// How the layers of `debian` and `static` are compressed: `zstd`, `gzip` or `none` [default: the project's, else zstd].
+    /// The compression of the layers of `debian` and `static`: `zstd`, `gzip` or `none` [default: the project's, else zstd].
     #[arg(long)]
     compression: Option<Compression>,
 
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     files: ProjectFiles,
 
-    /// Resolve the base anew instead of using what the lock pins, and pin what it is now.
+    /// Resolve the base again instead of using the version in the lock file, and update the lock file.
     #[arg(long, help_heading = "Lock and network")]
     update: bool,
 

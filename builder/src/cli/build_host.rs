@@ -15,8 +15,8 @@ use crate::Error;
 /// Where programs run that make files.
 #[derive(Debug, Args)]
 pub(super) struct BuildHostOptions {
-    /// Have compilers and commands run on another machine, ssh://[USER@]HOST[:PORT][/FOLDER], which is sent what it lacks and
-    /// sends back what is made. It needs an SSH server and a shell.
+    /// Run compilers and commands on another machine, ssh://[USER@]HOST[:PORT][/FOLDER]. vcbuild sends it the missing inputs
+    /// and fetches the outputs. The machine needs an SSH server and a shell.
     #[arg(long, value_name = "URL", conflicts_with_all = ["offline", "inputs"], help_heading = "Sandbox")]
     build_host: Option<String>,
 }
@@ -24,7 +24,7 @@ pub(super) struct BuildHostOptions {
 /// What is run there.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The folder of its store.
+    /// The folder of the build host's store.
     #[arg(long, value_name = "DIR")]
     store: Utf8PathBuf,
 }
@@ -47,6 +47,6 @@ impl BuildHostOptions {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let store = Store::open(&arguments.store)?;
-    remote::serve(&store).map_err(Error::io("serving the machine that asked, with the store", &arguments.store))?;
+    remote::serve(&store).map_err(Error::io("serving the requesting machine, with the store", &arguments.store))?;
     Ok(Exit::Done)
 }

@@ -16,20 +16,21 @@ use crate::project::Project;
 
 #[derive(Debug, Args)]
 pub(super) struct CacheOptions {
-    /// A cache that is asked before an action runs: file:///PATH, https://HOST/PATH, ssh://USER@HOST/PATH or
-    /// oci://HOST/REPOSITORY. May be given several times; those of vcbuild.toml and of config.toml are asked, too.
+    /// Query this cache (substituter) before running an action: file:///PATH, https://HOST/PATH, ssh://USER@HOST/PATH or
+    /// oci://HOST/REPOSITORY. Repeatable; adds to the caches of vcbuild.toml and config.toml.
     #[arg(long, value_name = "URL")]
     substituter: Vec<String>,
 
-    /// A public key whose records are taken, as NAME:BASE64 or a file of it, besides those of config.toml.
+    /// Accept records signed with this public key, NAME:BASE64 or a file that contains it, in addition to the keys of
+    /// config.toml.
     #[arg(long, value_name = "KEY")]
     trust_key: Vec<String>,
 
-    /// Ask no cache.
+    /// Use no caches.
     #[arg(long, conflicts_with = "substituter")]
     no_substituters: bool,
 
-    /// How many seconds a cache may be silent before it is left out [default: config.toml's, else 10].
+    /// After how many seconds without a response to stop using a cache [default: config.toml's, else 10].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     cache_timeout: Option<u64>,
 }
@@ -57,7 +58,7 @@ impl CacheOptions {
         let mut addresses = parse(self.substituter.iter().chain(&config.caches.substituters))?;
         if trusted.is_empty() && addresses.is_empty() && !project.substituters.is_empty() {
             let caches = project.substituters.join(", ");
-            tracing::info!("the project names caches that are not asked, because no key is trusted: {caches}");
+            tracing::info!("not using the caches that the project names, because no key is trusted: {caches}");
             return Ok(store);
         }
         for address in parse(&project.substituters)? {

@@ -17,9 +17,9 @@ const LISTED: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The components to check [default: all of the project]; or one archive that `vcbuild images` wrote, whose images are
-    /// made again as it says that they were made, and compared. What an archive has run is run in a sandbox, unless
-    /// --sandbox says otherwise.
+    /// The components to check [default: all of the project]; or one archive that `vcbuild images` wrote, whose images vcbuild
+    /// rebuilds from the archive's provenance and compares. The programs that an archive requests run in a sandbox, unless
+    /// --sandbox overrides this.
     #[arg(value_name = "COMPONENT|ARCHIVE")]
     checked: Vec<String>,
 
@@ -64,14 +64,14 @@ fn archive_text(checked: &CheckedArchive) -> Text {
     let mut text: Text = checked.differences.iter().map(difference).collect();
     text.text(&checked.images.iter().map(|changes| super::diff::text(changes, LISTED)).collect());
     for name in &checked.not_made {
-        text.line(format_args!("{name} is in {}, and is not made by what it says", checked.archive));
+        text.line(format_args!("{name} is in {}, but its provenance does not produce it", checked.archive));
     }
     for Otherwise { action, inputs } in &checked.otherwise {
-        text.line(format_args!("{action} was given otherwise: {}", inputs.join(", ")));
+        text.line(format_args!("{action} had different inputs: {}", inputs.join(", ")));
     }
     let (archive, actions) = (&checked.archive, checked.actions);
-    let outcome = if checked.is_same() { "the same images" } else { "other images" };
-    text.line(format_args!("{archive}: {actions} actions ran as it says: {outcome}"));
+    let outcome = if checked.is_same() { "identical images" } else { "other images" };
+    text.line(format_args!("{archive}: ran {actions} actions from its provenance: {outcome}"));
     text
 }
 
@@ -79,10 +79,10 @@ fn text(checked: &Checked) -> Text {
     let mut text: Text = checked.differences.iter().map(difference).collect();
     let (actions, differences) = (checked.actions, checked.differences.len());
     let outcome = match differences {
-        0 => "the same outputs".to_owned(),
+        0 => "identical outputs".to_owned(),
         _ => format!("{differences} outputs differ"),
     };
-    text.line(format_args!("{actions} actions ran again, elsewhere and from nothing: {outcome}"));
+    text.line(format_args!("ran {actions} actions again in another folder with an empty store: {outcome}"));
     text
 }
 

@@ -26,23 +26,23 @@ use crate::source::{Asked, Source};
 /// Everything but which components, and where archives go.
 #[derive(Debug, Args)]
 pub(super) struct Choices {
-    /// What the binaries are stamped with, in the place of the project's or the revision's: version=…, commit=… or date=….
+    /// Stamp the binaries with this value instead of the project's or the revision's: version=…, commit=… or date=….
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_stamp, help_heading = "Source")]
     stamp: Vec<(Stamp, String)>,
 
     #[command(flatten)]
     inputs: Inputs,
 
-    /// How layers are compressed: `zstd` (containerd 1.5, Docker 23.0 and newer), `gzip` or `none` [default: the
-    /// project's, else zstd].
+    /// The compression of layers: `zstd` (containerd 1.5, Docker 23.0 and newer), `gzip` or `none` [default: the project's,
+    /// else zstd].
     #[arg(long, help_heading = "Images")]
     compression: Option<Compression>,
 
-    /// How many components, and compilers within each, are at work at once [default: one a processor].
+    /// How many components, and compilers within each, run in parallel [default: the number of processors].
     #[arg(short, long, value_name = "N", help_heading = "Images")]
     jobs: Option<NonZeroUsize>,
 
-    /// Resolve bases and sources anew instead of using what the lock pins, and pin what they are now.
+    /// Resolve bases and sources again instead of using the versions in the lock file, and update the lock file.
     #[arg(long, help_heading = "Lock and network")]
     update: bool,
 
@@ -159,7 +159,9 @@ impl Choices {
         progress: &Progress,
     ) -> Result<(Request<'a>, Store, Lock), Error> {
         if let Some(option) = self.decisive() {
-            return Err(Error::Usage(format!("checking {archive}: {option} is for the archive to say")));
+            return Err(Error::Usage(format!(
+                "checking {archive}: {option} cannot be set, because the archive determines it"
+            )));
         }
         let no_folder = || ProvenanceError::NoFolder { archive: archive.to_string() };
         let source = self.inputs.source_again(&claimed.source).ok_or_else(no_folder)?;
@@ -198,7 +200,7 @@ impl Choices {
             tracing::warn!("{one}");
         }
         if settings.mode == Some(Mode::Off) {
-            tracing::warn!("programs run without a sandbox, as --sandbox or the user's settings say");
+            tracing::warn!("running programs without a sandbox, as --sandbox or the user's settings specify");
         }
         Ok(settings.sandbox())
     }
@@ -252,7 +254,7 @@ fn parse_stamp(text: &str) -> Result<(Stamp, String), String> {
         Some(("version", value)) => (Stamp::Version, value),
         Some(("commit", value)) => (Stamp::Commit, value),
         Some(("date", value)) => (Stamp::Date, value),
-        _ => return Err("give version=VALUE, commit=VALUE or date=VALUE".to_owned()),
+        _ => return Err("use version=VALUE, commit=VALUE or date=VALUE".to_owned()),
     };
     Ok((stamp.0, stamp.1.to_owned()))
 }
@@ -271,12 +273,12 @@ fn epoch() -> Result<u64, Error> {
 fn parse_epoch(text: &str) -> Result<u64, String> {
     let refuse = |why: &str| Err(format!("SOURCE_DATE_EPOCH is {text:?}, and {why}"));
     if text.strip_prefix('-').is_some_and(|rest| rest.parse::<u64>().is_ok()) {
-        return refuse("no time before 1970 can stand in an image that all tools read: set it to 0 or more");
+        return refuse("times before 1970 are not portable between image tools: set it to 0 or more");
     }
     match text.parse::<u64>() {
         Ok(seconds) if seconds <= LATEST && !text.starts_with('+') => Ok(seconds),
         _ if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            refuse(&format!("no time after the year 9999 ({LATEST}) can stand in an image that all tools read"))
+            refuse(&format!("times after the year 9999 ({LATEST}) are not portable between image tools"))
         }
         _ => refuse("it must be a whole number of seconds since 1970, as `date +%s` prints it"),
     }
@@ -292,7 +294,7 @@ mod tests {
             assert_eq!(parse_epoch(text).unwrap(), seconds);
         }
         let cases = [
-            ("-1", "no time before 1970"),
+            ("-1", "times before 1970"),
             ("253402300800", "after the year 9999"),
             ("18446744073709551616", "after the year 9999"),
             ("1700000000.5", "whole number"),

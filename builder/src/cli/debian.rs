@@ -9,15 +9,15 @@ use crate::Error;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Debian packages (--base debian or static)")]
 pub(super) struct DebianOptions {
-    /// The suite of Debian, bookworm or trixie [default: the project's, else bookworm].
+    /// The Debian suite, bookworm or trixie [default: the project's, else bookworm].
     #[arg(long, value_name = "SUITE")]
     debian_suite: Option<String>,
 
-    /// Packages beyond the base, as ca-certificates [default: the project's, else none].
+    /// Additional packages, for example ca-certificates [default: the project's, else none].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     debian_packages: Vec<String>,
 
-    /// The mirror, as http://HOST/debian [default: the project's, else $VCBUILD_DEBIAN_MIRROR, else this machine's apt
+    /// The mirror, for example http://HOST/debian [default: the project's, else $VCBUILD_DEBIAN_MIRROR, else this machine's apt
     /// sources].
     #[arg(long, value_name = "URL")]
     debian_mirror: Option<String>,

@@ -13,20 +13,20 @@ use crate::Error;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The image before: of the store, by its full name or a part of it; a file or folder, as for `inspect`; or
+    /// The first image: an image of the store, by its full name or a part of it; a file or folder, as for `inspect`; or
     /// docker://REFERENCE, an image of a registry for linux/amd64.
     #[arg(value_name = "BEFORE")]
     before: String,
 
-    /// The image after.
+    /// The second image, in the same forms.
     #[arg(value_name = "AFTER")]
     after: String,
 
-    /// End with exit code 3 when the images differ.
+    /// Exit with code 3 if the images differ.
     #[arg(long)]
     exit_code: bool,
 
-    /// How many files of each kind are listed as text; 0 lists all. JSON always has all.
+    /// The maximum number of files of each kind in text output; 0 lists all. JSON output always lists all.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
 
@@ -70,7 +70,7 @@ fn pairs<'a>(arguments: &Arguments, before: &'a Opened, after: &'a Opened) -> Re
         let names =
             |opened: &Opened| opened.images.iter().map(|image| image.name.clone()).collect::<Vec<_>>().join(", ");
         return Err(Error::Usage(format!(
-            "{} has {}, and {} has {}: no image of one is of a name in the other",
+            "{} contains {}, and {} contains {}: they have no image name in common",
             arguments.before,
             names(before),
             arguments.after,
@@ -155,10 +155,10 @@ fn platform_text(changes: &PlatformChanges, limit: usize) -> Text {
         limit,
     );
     if !in_time_alone.is_empty() {
-        text.line(format_args!("  {} files differ in their time alone", in_time_alone.len()));
+        text.line(format_args!("  {} files differ only in their time", in_time_alone.len()));
     }
     if changes.size.before.is_some() && changes.size.after.is_some() && files.is_empty() && packages.is_empty() {
-        text.line("  every file is the same");
+        text.line("  all files are identical");
     }
     text
 }

@@ -14,7 +14,7 @@ use crate::source::Source;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The folder to make. It must be new or empty.
+    /// The folder to create. It must not exist, or be empty.
     #[arg(long, value_name = "DIR")]
     to: Utf8PathBuf,
 

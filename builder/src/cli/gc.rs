@@ -16,25 +16,25 @@ const WAIT_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Actions unused for so long go, with what they yielded: a number and s, m, h, d or w. Images with a name, roots and
-    /// what running builds use stay.
+    /// Remove actions that were not used for this time, with their outputs: a number and s, m, h, d or w. Named images, roots
+    /// and the data of running builds remain.
     #[arg(long, value_name = "AGE", default_value = "14d", value_parser = parse_age)]
     older_than: Duration,
 
-    /// Beyond this size the actions go that have not been used for the longest: a number and kB, MB, GB, TB, KiB, MiB, GiB
+    /// Remove the least recently used actions until the store has at most this size: a number and kB, MB, GB, TB, KiB, MiB, GiB
     /// or TiB.
     #[arg(long, value_name = "SIZE", value_parser = vcterminal::parse_bytes)]
     max_size: Option<u64>,
 
-    /// Treat compilers' own caches as actions are; otherwise they stay.
+    /// Also remove unused caches of compilers, by the same rules as actions.
     #[arg(long)]
     caches: bool,
 
-    /// Leave a cache that a running build uses instead of waiting for the build to end.
+    /// Skip a cache that a running build uses, instead of waiting for the build to end.
     #[arg(long, requires = "caches")]
     no_wait: bool,
 
-    /// Say what would go, and remove nothing.
+    /// Show what would be removed, without removing it.
     #[arg(long)]
     dry_run: bool,
 
@@ -61,12 +61,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         wait_for_caches(&store, &keep, &mut collected)?;
     }
     for Busy { name, processes } in &collected.busy {
-        say(format_args!("the cache {name} stays: {} use it", list(processes)));
+        say(format_args!("keeping the cache {name}: in use by {}", list(processes)));
     }
     if let Some(limit) = max_size.filter(|limit| collected.kept.bytes > *limit) {
         let (kept, limit) = (vcterminal::bytes(collected.kept.bytes), vcterminal::bytes(limit));
         say(format_args!(
-            "images, roots and running builds alone take {kept}, more than {limit}: `vcbuild store untag` lets an image go"
+            "images, roots and running builds use {kept}, more than {limit}: `vcbuild store untag` releases an image"
         ));
     }
     let document = Document { dry_run: arguments.dry_run, bytes: collected.bytes(), collected };
@@ -83,7 +83,7 @@ fn wait_for_caches(store: &Store, keep: &Keep, collected: &mut Collected) -> Res
         if said.as_ref() != Some(&collected.busy) {
             for Busy { name, processes } in &collected.busy {
                 say(format_args!(
-                    "waiting for {} to be done with the cache {name} (--no-wait leaves it)",
+                    "waiting for {} to finish using the cache {name} (--no-wait skips it)",
                     list(processes)
                 ));
             }
@@ -118,14 +118,14 @@ fn text(document: &Document) -> Text {
         text.line(format_args!("{remove} the cache {}, {}", cache.name, size(cache.bytes)));
     }
     if collected.temporary.count > 0 {
-        text.line(format_args!("{remove} what builds that were cut off left, {}", size(collected.temporary.bytes)));
+        text.line(format_args!("{remove} temporary files of interrupted builds, {}", size(collected.temporary.bytes)));
     }
     if collected.quarantined.count > 0 {
         let (count, size) = (collected.quarantined.count, size(collected.quarantined.bytes));
-        text.line(format_args!("{remove} {count} damaged files that were put aside, {size}"));
+        text.line(format_args!("{remove} {count} damaged files that were moved aside, {size}"));
     }
     let kept = collected.kept;
-    text.line(format_args!("{free} {}; {} blobs, {}, stay", size(*bytes), kept.count, size(kept.bytes)));
+    text.line(format_args!("{free} {}; {} blobs, {}, remain", size(*bytes), kept.count, size(kept.bytes)));
     text
 }
 
@@ -133,7 +133,7 @@ fn parse_age(text: &str) -> Result<Duration, String> {
     let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60), ("w", 7 * 24 * 60 * 60)];
     vcterminal::parse_number(text, &units)
         .map(Duration::from_secs)
-        .ok_or_else(|| format!("{text:?} is no age such as 12h or 14d"))
+        .ok_or_else(|| format!("{text:?} is not an age such as 12h or 14d"))
 }
 
 #[cfg(test)]

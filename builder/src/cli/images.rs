@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Images")]
     components: Vec<String>,
 
-    /// The folder that archives are written to.
+    /// The output folder for archives.
     #[arg(long, value_name = "DIR", default_value = OUT, help_heading = "Images")]
     out: Utf8PathBuf,
 
@@ -96,7 +96,7 @@ fn note(store: &Store, progress: &Progress, built: Option<&[Built]>) {
         steps: progress.steps(),
     };
     if let Err(error) = journal::add(store, &build) {
-        tracing::warn!("the build is not noted in the journal: {error}");
+        tracing::warn!("cannot record the build in the journal: {error}");
     }
 }
 

@@ -13,19 +13,19 @@ use crate::project::{BUILT_IN, FILE_NAME, Found, Project, find};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The folder of the project, with its go.mod or Cargo.toml.
+    /// The folder of the project, which contains its go.mod or Cargo.toml.
     #[arg(value_name = "DIR", default_value = ".")]
     dir: Utf8PathBuf,
 
-    /// Write this project, whatever the folder has.
+    /// Write the project file of this preset, regardless of the content of the folder.
     #[arg(long, value_name = "NAME")]
     preset: Option<Preset>,
 
-    /// Replace the file that is there.
+    /// Replace an existing file.
     #[arg(long)]
     force: bool,
 
-    /// What to print on standard output.
+    /// The output format.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output: Output,
 }

@@ -29,20 +29,20 @@ pub(super) struct Inputs {
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     pub(super) source_dir: Option<Utf8PathBuf>,
 
-    /// The git repository of the source, cloned with your git.
+    /// The git repository of the source, which vcbuild clones with the installed git.
     #[arg(long, value_name = "URL", conflicts_with = "source_dir", help_heading = "Source")]
     source_repo: Option<String>,
 
-    /// The branch, tag or commit of the repository. It is also what the binaries are stamped with.
+    /// The branch, tag or commit of the repository. It is also the version that the binaries are stamped with.
     #[arg(long, value_name = "REV", conflicts_with = "source_dir", help_heading = "Source")]
     source_version: Option<String>,
 
-    /// The folder within the source that has the go.mod.
+    /// The folder within the source that contains the go.mod.
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     source_subdir: Option<Utf8PathBuf>,
 
-    /// The version of Go to compile with, as 1.26.3, or 1.26.x for the newest of 1.26: fetched, checked and pinned [default:
-    /// the project's, else the Go that is installed].
+    /// The version of Go to compile with, for example 1.26.3, or 1.26.x for the newest 1.26 release: vcbuild fetches, verifies
+    /// and pins it [default: the project's, else the installed Go].
     #[arg(long, value_name = "VERSION", value_parser = go::parse_version, help_heading = "Source")]
     go: Option<String>,
 
@@ -69,11 +69,11 @@ pub(super) struct Inputs {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Lock and network")]
 pub(super) struct Drift {
-    /// Fail where the lock lacks something or would change [default where CI is set].
+    /// Fail if the lock file lacks an input or would change [default if CI is set].
     #[arg(long, conflicts_with = "no_locked")]
     locked: bool,
 
-    /// Let the lock change, although CI is set.
+    /// Allow changes of the lock file, although CI is set.
     #[arg(long)]
     no_locked: bool,
 }
@@ -85,11 +85,11 @@ pub(super) struct Freedom {
     #[command(flatten)]
     pub(super) drift: Drift,
 
-    /// Open no connection: everything comes from the store, or the command fails.
+    /// Do not use the network: fail if the store lacks an input.
     #[arg(long)]
     pub(super) offline: bool,
 
-    /// Open no connection: what the store lacks comes from this folder, which `vcbuild fetch` made, or the command fails.
+    /// Do not use the network: read inputs that the store lacks from this folder, which `vcbuild fetch` created, or fail.
     #[arg(long, value_name = "DIR")]
     pub(super) inputs: Option<Utf8PathBuf>,
 }
@@ -137,7 +137,7 @@ impl Inputs {
             let project = || (self.base.is_none() && project.says_debian()).then_some("[debian] of the project");
             if let Some(said) = self.debian.given().or_else(project) {
                 return Err(Error::Usage(format!(
-                    "{said} is for the bases debian and static, and the base is {base}: leave it out, or say --base debian"
+                    "{said} applies to the bases debian and static, but the base is {base}: remove it, or use --base debian"
                 )));
             }
         }
@@ -171,7 +171,7 @@ impl Inputs {
             return Ok(());
         }
         let said = self.go.as_ref().map(|_| "--go").or(project.go.as_ref().map(|_| "`go` of the project"));
-        let why = |said| format!("{said} is for Go programs, and no component of the project is one: leave it out");
+        let why = |said| format!("{said} applies to Go programs, but the project has none: remove it");
         said.map_or(Ok(()), |said| Err(Error::Usage(why(said))))
     }
 
@@ -231,9 +231,7 @@ impl Inputs {
         let mut source = project.source.clone();
         if self.source_version.is_some() {
             if source.repo.is_none() {
-                return Err(Error::Usage(
-                    "--source-version is a version of a repository: give --source-repo".to_owned(),
-                ));
+                return Err(Error::Usage("--source-version requires a repository: add --source-repo".to_owned()));
             }
             source.version.clone_from(&self.source_version);
         }
@@ -254,11 +252,11 @@ impl Freedom {
 
     /// What may be resolved; `update` says which inputs are asked to be resolved anew: none, all (no name), or some.
     pub(super) fn policy(&self, update: Option<&[String]>) -> Result<Policy, Error> {
-        let asked = |flag: &str| Err(Error::Usage(format!("--update changes the lock, and {flag} forbids it")));
+        let asked = |flag: &str| Err(Error::Usage(format!("--update changes the lock file, which {flag} forbids")));
         match update {
             Some(_) if self.drift.locked => asked("--locked"),
-            Some(_) if self.offline => asked("--offline, which asks nobody,"),
-            Some(_) if self.inputs.is_some() => asked("--inputs, which has what was pinned,"),
+            Some(_) if self.offline => asked("--offline, which forbids network access,"),
+            Some(_) if self.inputs.is_some() => asked("--inputs, which contains only pinned inputs,"),
             Some([]) => Ok(Policy::Update),
             Some(names) => Ok(Policy::UpdateNamed(BTreeSet::from_iter(names.iter().cloned()))),
             None if self.drift.locked || (is_ci() && !self.drift.no_locked) => Ok(Policy::Locked),

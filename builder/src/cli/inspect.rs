@@ -17,9 +17,9 @@ use crate::provenance::Provenance;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// An image of the store, by its full name or a part of it such as "manager"; or a file or folder: what `vcbuild
-    /// images` or `docker save` wrote, or an OCI image layout, which is checked whole; or docker://REFERENCE, an image of a
-    /// registry for linux/amd64.
+    /// An image of the store, by its full name or a part of it such as "manager"; or a file or folder: an archive of `vcbuild
+    /// images` or `docker save`, or an OCI image layout, which vcbuild verifies completely; or docker://REFERENCE, an image of
+    /// a registry for linux/amd64.
     #[arg(value_name = "IMAGE|ARCHIVE")]
     image: String,
 

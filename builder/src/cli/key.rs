@@ -13,22 +13,22 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// What to print on standard output.
+    /// The output format.
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     output: Output,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a key: NAME.key, which signs and is for its owner alone, and NAME.pub, which others trust.
+    /// Generate a key pair: NAME.key, the secret key that signs, and NAME.pub, the public key that users of the cache trust.
     Generate {
-        /// The name, which says whose key it is, such as cache.example.org-1.
+        /// The name, which identifies the owner of the key, such as cache.example.org-1.
         name: String,
         /// The folder for both files.
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: Utf8PathBuf,
     },
-    /// Print the public key that belongs to a secret one.
+    /// Print the public key of a secret key.
     Public {
         /// The file of the secret key.
         file: Utf8PathBuf,

@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     inputs: Inputs,
 
-    /// Resolve these inputs anew, or all of them when none is named. An input has the name that the lock has for it:
+    /// Resolve these inputs again, or all inputs if none is named. The name of an input is its name in the lock file:
     /// `debian`, `source`, `go`, `image`, an image's reference, a repository's address …
     #[arg(long, value_name = "INPUT", num_args = 0.., help_heading = "Lock and network")]
     update: Option<Vec<String>>,

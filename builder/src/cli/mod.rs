@@ -41,7 +41,7 @@ use crate::{Error, platform};
 #[derive(Debug, Parser)]
 #[command(name = "vcbuild", version, propagate_version = true, max_term_width = 100)]
 struct Cli {
-    /// Say more: -v what is done, -vv how, -vvv everything.
+    /// Increase the verbosity: -v for steps, -vv for details, -vvv for everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 
@@ -51,22 +51,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build images from source: into the store, and as one archive a component.
+    /// Build images from source, into the store and into one archive for each component.
     Images(images::Arguments),
-    /// Get a base into the store and show its digest, size and packages.
+    /// Fetch or build a base into the store, and show its digest, size and packages.
     Base(base::Arguments),
-    /// Pin what the inputs of the images are now, and show what changed.
+    /// Update the lock file to the current inputs, and show the changes.
     Lock(lock::Arguments),
-    /// Fetch every input that the lock pins into one folder, which `images --inputs` builds from without a network.
+    /// Fetch every input that the lock file pins into one folder, from which `images --inputs` builds without a network.
     Fetch(fetch::Arguments),
-    /// Build again in other surroundings and compare: which outputs depend on more than their inputs.
+    /// Build again in another environment and compare the outputs, to find outputs that are not reproducible.
     Check(check::Arguments),
     /// Show the layers, sizes and configuration of an image or an archive.
     Inspect(inspect::Arguments),
-    /// Run a program as the programs of actions are run.
+    /// Run a program in the sandbox that actions use.
     #[command(hide = true)]
     Sandbox(sandbox::Arguments),
-    /// Run the programs of actions for the vcbuild of another machine.
+    /// Run the programs of actions for vcbuild on another machine.
     #[command(hide = true)]
     BuildHost(build_host::Arguments),
     /// Write a vcbuild.toml for the project in a folder.
@@ -75,31 +75,31 @@ enum Command {
     Schema(schema::Arguments),
     /// Show what differs between two images: files, packages, configuration and layers.
     Diff(diff::Arguments),
-    /// Draw what led to images: inputs, actions and images as a graph.
+    /// Draw the graph of inputs, actions and images.
     Graph(graph::Arguments),
-    /// Write a page about the images: what is in each, what changed, how the last build went.
+    /// Write an HTML report about the images: their content, changes and the last build.
     Report(report::Arguments),
-    /// Show what pulled a file, a package or a blob into an image.
+    /// Show why an image contains a file, a package or a blob.
     Why(why::Arguments),
     /// Say what the store holds and how much of the disk it takes, check it, and let images go.
     #[command(subcommand)]
     Store(store::Command),
-    /// Remove from the store what no image, root, recent action or running build leads to.
+    /// Collect garbage: remove data that no image, root, recent action or running build references.
     Gc(gc::Arguments),
-    /// Push images to registries, or what they were made of to a cache.
+    /// Push images to registries, or the outputs of their actions to a cache.
     Push(push::Arguments),
-    /// Make the keys that vouch for what is in caches.
+    /// Manage the keys that sign the content of caches.
     Key(key::Arguments),
 }
 
 /// Options that every subcommand has.
 #[derive(Debug, Args)]
 struct Common {
-    /// The store: a folder that vcbuild and vcdist share [default: $VCBUILD_STORE, else vcbuild/store in the cache folder].
+    /// The store, a folder that vcbuild and vcdist share [default: $VCBUILD_STORE, else vcbuild/store in the cache folder].
     #[arg(long, value_name = "DIR")]
     store: Option<Utf8PathBuf>,
 
-    /// What to print on standard output.
+    /// The output format.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output: Output,
 }
@@ -107,13 +107,13 @@ struct Common {
 /// Where the project and its lock are.
 #[derive(Debug, Args)]
 struct ProjectFiles {
-    /// The project's file [default: vcbuild.toml in the current folder, else in --source-dir, else VirtualCluster's,
-    /// which is built in].
+    /// The project file [default: vcbuild.toml in the current folder, else in --source-dir, else the built-in project of
+    /// VirtualCluster].
     #[arg(long, value_name = "FILE")]
     project: Option<Utf8PathBuf>,
 
-    /// The lock, which pins what bases and sources were resolved to [default: vcbuild.lock beside the project's file,
-    /// else in the current folder].
+    /// The lock file, which pins the resolved bases and sources [default: vcbuild.lock next to the project file, else in the
+    /// current folder].
     #[arg(long, value_name = "FILE")]
     lock: Option<Utf8PathBuf>,
 }

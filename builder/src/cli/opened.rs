@@ -37,7 +37,7 @@ impl Opened {
             let images = vec![store.image(name)?];
             return Ok(Self { store, images, _folder: None });
         }
-        let folder = tempfile::tempdir().map_err(Error::io("making a folder in", "the folder for temporary files"))?;
+        let folder = tempfile::tempdir().map_err(Error::io("creating a folder in", "the folder for temporary files"))?;
         let store = Store::open(&vcstore::utf8("using", folder.path())?)?;
         let images = match remote {
             Some(reference) => vec![pull(reference, &store)?],
@@ -49,7 +49,7 @@ impl Opened {
 
 /// Pulls an image for linux/amd64 into a store of its own.
 fn pull(reference: &str, store: &Store) -> Result<Image, Error> {
-    let bad = |why| Error::Usage(format!("{REGISTRY}{reference} is no image of a registry: {why}"));
+    let bad = |why| Error::Usage(format!("{REGISTRY}{reference} is not a valid image reference: {why}"));
     let reference = reference::parse(reference).map_err(bad)?;
     let lock = Lock::open(&store.path().join(lock::FILE_NAME), Policy::Fill, Network::Open)?;
     let image = base::pull(&reference, &Platform::default(), store, &lock, &Progress::start())?;

@@ -23,26 +23,26 @@ const BASE_NAME: &str = "org.opencontainers.image.base.name";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Images of the store, by full name or a part of it such as "manager". Each goes to the registry and the tag that its
-    /// name says; with --to, the records and blobs that it was built of go to a cache.
+    /// Images of the store, by full name or a part of it such as "manager". vcbuild pushes each to the registry and the tag in
+    /// its name; with --to, it pushes the records and blobs of the image's actions to a cache.
     #[arg(value_name = "IMAGE", required_unless_present = "to", conflicts_with = "all")]
     images: Vec<String>,
 
-    /// Push the one image under this reference instead of its name.
+    /// Push the image under this reference instead of its name.
     #[arg(long = "as", value_name = "REFERENCE", conflicts_with_all = ["to", "all"])]
     reference: Option<String>,
 
-    /// Push to a cache: file:///PATH, https://HOST/PATH (a server that takes PUT), ssh://USER@HOST/PATH or
-    /// oci://HOST/REPOSITORY. Without an image, what all images of the store were built of.
+    /// Push to a cache: file:///PATH, https://HOST/PATH (a server that accepts PUT), ssh://USER@HOST/PATH or
+    /// oci://HOST/REPOSITORY. Without an image, push the actions of all images of the store.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
 
-    /// Push every record of the store to the cache, whatever it is of.
+    /// Push every record of the store to the cache.
     #[arg(long, requires = "to")]
     all: bool,
 
-    /// The secret key that signs the records, as `vcbuild key generate` makes it [default: config.toml's]. Nobody takes
-    /// records that no key has signed.
+    /// The secret key that signs the records, from `vcbuild key generate` [default: config.toml's]. Users of the cache reject
+    /// unsigned records.
     #[arg(long, value_name = "FILE", requires = "to")]
     sign_key: Option<Utf8PathBuf>,
 
@@ -84,7 +84,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 fn to_cache(arguments: &Arguments, to: &String, store: &Store, config: &Config) -> Result<Exit, Error> {
     let key = sign_key(arguments.sign_key.as_ref(), &config.caches)?;
     if key.is_none() {
-        tracing::warn!("no key signs what is pushed (--sign-key): only records that are signed already will be taken");
+        tracing::warn!(
+            "no signing key (--sign-key): the cache's users will accept only records that are already signed"
+        );
     }
     let actions = if arguments.all { complete(store)? } else { closures(&arguments.images, store)? };
     let address = parse([to])?.remove(0);
@@ -135,7 +137,7 @@ fn closures(names: &[String], store: &Store) -> Result<BTreeSet<ActionKey>, Erro
 
 fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Result<Exit, Error> {
     if arguments.reference.is_some() && arguments.images.len() > 1 {
-        return Err(Error::Usage("--as names one image: push the others by a command of their own".to_owned()));
+        return Err(Error::Usage("--as names one image: push each image with a separate command".to_owned()));
     }
     let images = arguments.images.iter().map(|name| Ok(store.image(name)?)).collect::<Result<Vec<_>, Error>>()?;
     let runtime = vcregistry::runtime()?;
@@ -168,7 +170,9 @@ fn to_registries(arguments: &Arguments, store: &Store, config: &Config) -> Resul
 fn target(text: &str) -> Result<Reference, Error> {
     let reference = reference::parse(text).map_err(Error::Usage)?;
     if reference.digest().is_some() {
-        return Err(Error::Usage(format!("{text:?} has a digest: what is pushed has its own; give a tag")));
+        return Err(Error::Usage(format!(
+            "{text:?} contains a digest, but the pushed image determines its digest: use a tag"
+        )));
     }
     Ok(reference)
 }
@@ -202,7 +206,7 @@ fn images_text(images: &[ImageDocument]) -> Text {
 fn cache_text(document: &CacheDocument) -> Text {
     let Pushed { records, records_there, blobs: Tally { blobs, bytes, there, .. } } = &document.pushed;
     Text::of(format_args!(
-        "{}: {records} records and {blobs} blobs ({}) sent; {records_there} records and {there} blobs were there",
+        "{}: sent {records} records and {blobs} blobs ({}); {records_there} records and {there} blobs already existed",
         document.cache,
         vcterminal::bytes(*bytes)
     ))

@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
 
-    /// The file that is written: one HTML page that opens without a network.
+    /// The output file, one HTML page that needs no network.
     #[arg(long, value_name = "FILE", default_value = "vcbuild-report.html")]
     out: Utf8PathBuf,
 

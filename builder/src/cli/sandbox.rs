@@ -12,55 +12,55 @@ use crate::Error;
 /// How programs that make outputs are confined.
 #[derive(Debug, Args)]
 pub(super) struct SandboxOptions {
-    /// Confine compilers and build commands in namespaces of their own: `required`, `auto` (where the machine allows it) or
-    /// `off` [default: the user's settings, else auto; a project may ask for more].
+    /// Run compilers and build commands in a sandbox: `required`, `auto` (if the machine supports it) or `off` [default: the
+    /// user's settings, else auto; a project may require a stricter mode].
     #[arg(long, value_name = "MODE")]
     sandbox: Option<Mode>,
 
-    /// The longest that one compilation or build command may take, in seconds or as 90m or 2h [default: the user's settings,
-    /// else 2h; a project may ask for less].
+    /// The time limit of a compilation or build command, in seconds or for example 90m or 2h [default: the user's settings,
+    /// else 2h; a project may set a lower limit].
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
 
-    /// The memory that one of them may use, as 512M or 8G [default: the user's settings, else all there is; a project may
-    /// ask for less].
+    /// The memory limit of a compilation or build command, for example 512M or 8G [default: the user's settings, else no limit;
+    /// a project may set a lower limit].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_memory: Option<u64>,
 
-    /// How many processes and threads one of them may have [default: the user's settings, else 4096 or more with the
-    /// processors; a project may ask for less].
+    /// The limit of processes and threads of a compilation or build command [default: the user's settings, else 4096 or more,
+    /// depending on the number of processors; a project may set a lower limit].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_processes: Option<u64>,
 
-    /// How much one of them may write to disk, and how large a file that it made may be [default: the user's
-    /// settings, else 64G; a project may ask for less].
+    /// The limit of data that a compilation or build command writes to disk, and of the size of each file [default: the user's
+    /// settings, else 64G; a project may set a lower limit].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_disk: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Be one process of a sandbox that vcbuild is making: what to do comes over standard input.
+    /// Run as a process of a sandbox that vcbuild is creating; it reads its specification from standard input.
     #[arg(long, exclusive = true)]
     stage: Option<Stage>,
 
-    /// Let it read a file or folder, at another path within where one is given.
+    /// Allow reading a file or folder, optionally at another path inside the sandbox.
     #[arg(long, value_name = "PATH[:INSIDE]")]
     read: Vec<String>,
 
-    /// Let it write to a file or folder.
+    /// Allow writing to a file or folder.
     #[arg(long, value_name = "PATH[:INSIDE]")]
     write: Vec<String>,
 
-    /// Let it use the programs and libraries of this machine.
+    /// Allow using the programs and libraries of this machine.
     #[arg(long)]
     system: bool,
 
-    /// Set a variable of its environment.
+    /// Set an environment variable.
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
 
-    /// The folder that it starts in.
+    /// The working directory.
     #[arg(long, value_name = "DIR")]
     dir: Option<Utf8PathBuf>,
 

@@ -13,26 +13,26 @@ use crate::Error;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Hash everything again and put aside what is damaged; exit code 3 when something was.
+    /// Hash all blobs again and move damaged files aside; exit code 3 if there were any.
     Verify(Arguments),
-    /// List images, roots and actions, with their sizes and when they were last of use.
+    /// List images, roots and actions, with their sizes and the times of their last use.
     List(ListArguments),
-    /// Say how much of the disk each image, each kind of blob and each cache takes.
+    /// Show the disk usage of each image, each kind of blob and each cache.
     Du(Arguments),
-    /// Print the store's folder, an OCI image layout.
+    /// Print the path of the store, an OCI image layout.
     Path(Arguments),
-    /// Take names from images: garbage collection then removes what nothing else leads to.
+    /// Remove names from images: garbage collection then removes the data that nothing else references.
     Untag(NamesArguments),
-    /// Keep images whatever becomes of their names.
+    /// Manage garbage collection roots, which keep images regardless of their names.
     #[command(subcommand)]
     Root(RootCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RootCommand {
-    /// Keep what these images are now, also when their names move on.
+    /// Keep the current versions of these images, even if their names later refer to others.
     Add(RootArguments),
-    /// Let go of a root.
+    /// Remove a root.
     Remove(RemoveArguments),
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ListArguments {
-    /// List actions one by one, too. JSON always has them.
+    /// Also list each action. JSON output always lists them.
     #[arg(long)]
     actions: bool,
 
@@ -64,7 +64,7 @@ pub(super) struct NamesArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct RootArguments {
-    /// What to call the root, as "release-1.2". One of the same name is replaced.
+    /// The name of the root, for example "release-1.2". An existing root with this name is replaced.
     #[arg(value_name = "NAME")]
     name: String,
 
@@ -107,7 +107,7 @@ struct VerifyDocument {
 
 fn verify(common: &Common) -> Result<Exit, Error> {
     let store = common.store_to_read()?;
-    let aside = if store.is_writable() { ": put aside" } else { ", which stays: the store cannot be written to" };
+    let aside = if store.is_writable() { ": put aside" } else { ", not removed: the store is read-only" };
     let verified = store.verify()?;
     let document = VerifyDocument { passed: verified.passed(), verified };
     super::show(common.output, &document, |document| {
@@ -123,7 +123,9 @@ fn verify(common: &Common) -> Result<Exit, Error> {
             text.line(format_args!("broken image {name}: {why}"));
         }
         if !document.passed && store.is_writable() {
-            text.line("what was put aside counts as missing: build or import it again, and it is made anew");
+            text.line(
+                "files that were moved aside are treated as missing: build or import the images again to restore them",
+            );
         }
         let (count, size) = (blobs.count, vcterminal::bytes(blobs.bytes));
         text.line(format_args!("{count} blobs, {size}, and {actions} actions are sound"));
@@ -389,7 +391,7 @@ fn remove_root(arguments: &RemoveArguments) -> Result<Exit, Error> {
         return Err(Error::NoRoot { name: arguments.name.clone(), known: store.roots()?.into_keys().collect() });
     }
     let root = RootDocument { name: arguments.name.clone(), targets: Vec::new() };
-    super::show(arguments.common.output, &root, |root| Text::of(format_args!("{} keeps nothing any more", root.name)))?;
+    super::show(arguments.common.output, &root, |root| Text::of(format_args!("removed root {}", root.name)))?;
     Ok(Exit::Done)
 }
 

@@ -14,17 +14,17 @@ pub(crate) enum Error {
 
     #[error("running `{command}` of {component} for {platform}: it did not make {output}{why}")]
     #[diagnostic(help(
-        "correct `outputs` in vcbuild.toml: its files are named from the source's folder, in which the command runs"
+        "correct `outputs` in vcbuild.toml: its paths are relative to the source's folder, in which the command runs"
     ))]
     NotMade { command: String, component: String, platform: Platform, output: String, why: String },
 
     #[error("running `{command}` of {component} for {platform}: its output {output} {why}")]
-    #[diagnostic(help("have the command make plain files, or folders of them, in the source's folder"))]
+    #[diagnostic(help("change the command to write regular files, or folders of them, in the source's folder"))]
     Unusable { command: String, component: String, platform: Platform, output: Utf8PathBuf, why: String },
 
     #[error("running `{command}` of {component} for {platform}: its output {output} is a program for {found}")]
     #[diagnostic(help(
-        "have the command make a program for {}: `{{arch}}` in `command` and `build_env` stands for the processor",
+        "change the command to build a program for {}: `{{arch}}` in `command` and `build_env` is the processor architecture",
         platform.architecture
     ))]
     Machine { command: String, component: String, platform: Platform, output: Utf8PathBuf, found: String },
@@ -32,8 +32,8 @@ pub(crate) enum Error {
 
 fn help(failure: &process::Failure) -> String {
     failure.advice().unwrap_or_else(|| {
-        "a command sees the source, the machine's programs and its `inputs`, and no network: correct the source, or the \
-         component in vcbuild.toml"
+        "a command can access the source, the machine's programs and its `inputs`, but no network: correct the source, or \
+         the component in vcbuild.toml"
             .to_owned()
     })
 }

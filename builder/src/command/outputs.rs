@@ -74,7 +74,7 @@ impl<'a> Task<'a> {
         let unusable = |output: &Utf8Path, why: &str| self.unusable(output, why);
         let from = from.canonicalize_utf8().map_err(crate::Error::io("finding", from))?;
         if !real.starts_with(&from) {
-            return Err(unusable(output.into(), "is a link out of the source's folder").into());
+            return Err(unusable(output.into(), "is a symbolic link that points outside the source's folder").into());
         }
         let mut files = Vec::new();
         for entry in WalkDir::new(&real).sort_by_file_name() {
@@ -85,14 +85,14 @@ impl<'a> Task<'a> {
             match entry.file_type() {
                 kind if kind.is_file() => {
                     let place = Utf8Path::from_path(entry.path()).and_then(|path| path.strip_prefix(&from).ok());
-                    let place = place.ok_or_else(|| unusable(&path, "is out of the source's folder"))?;
+                    let place = place.ok_or_else(|| unusable(&path, "is outside the source's folder"))?;
                     files.push((path, place.to_owned()));
                 }
                 kind if kind.is_dir() => {}
                 kind if kind.is_symlink() => {
-                    return Err(unusable(&path, "is a link, which would lead elsewhere").into());
+                    return Err(unusable(&path, "is a symbolic link, which could point elsewhere").into());
                 }
-                _ => return Err(unusable(&path, "is neither file nor folder").into()),
+                _ => return Err(unusable(&path, "is not a file or folder").into()),
             }
         }
         if files.is_empty() {

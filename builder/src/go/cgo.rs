@@ -34,8 +34,8 @@ pub(super) fn explain(words: &str, module: &str, dir: &Utf8Path, modules: &Utf8P
     let named: Vec<_> = found.iter().take(SHOWN).map(|folder| called(folder, dir, modules)).collect();
     let who = if named.is_empty() { "the package".to_owned() } else { named.join(", ") };
     Some(format!(
-        "cgo: {who} needs C (import \"C\"), and vcbuild compiles Go with CGO_ENABLED=0: take a package or build tags that do \
-         without C, or have a `command` in vcbuild.toml run `go build` with the machine's C compiler"
+        "cgo: {who} needs C (import \"C\"), but vcbuild compiles Go with CGO_ENABLED=0: use a package or build tags that \
+         do not need C, or a `command` in vcbuild.toml that runs `go build` with the machine's C compiler"
     ))
 }
 

@@ -159,7 +159,7 @@ pub(crate) fn warm_up(go: &Go, site: &Site<'_>, module: &Module, jobs: &[&Prepar
         for prepared in jobs() {
             ensure_modules(go, store, module, scope, prepared.job.closure, progress)?;
         }
-        let _step = progress.step(&format!("compiling what the components share for {}", scope.platform));
+        let _step = progress.step(&format!("compiling the shared packages for {}", scope.platform));
         let files = jobs().flat_map(|prepared| prepared.files.clone()).collect();
         let marks = jobs().flat_map(|prepared| prepared.marks.clone()).collect();
         let stage = Stage::fill(site, module, &files, &marks)?;

@@ -6,35 +6,35 @@ use vcstore::Platform;
 /// An error of fetching Go itself.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
-    #[error("fetching Go {version}: nothing says where from")]
+    #[error("fetching Go {version}: GOPROXY is not set")]
     #[diagnostic(help(
         "set GOPROXY to the address of a Go module proxy, as `go env GOPROXY` prints it on a machine that has Go"
     ))]
     NoProxy { version: String },
 
-    #[error("fetching Go {version}: nothing says by which database it is checked")]
+    #[error("fetching Go {version}: no checksum database is configured")]
     #[diagnostic(help(
-        "use a lock that pins it, or set GOSUMDB as `go env GOSUMDB` prints it on a machine that has Go, or GOSUMDB=off to \
-         trust what is fetched now: from then on the lock checks it"
+        "use a lock file that pins it, or set GOSUMDB as `go env GOSUMDB` prints it on a machine that has Go, or \
+         GOSUMDB=off to trust the first download, which the lock file then pins"
     ))]
     NoDatabase { version: String },
 
-    #[error("reading GOPROXY: {place:?} is none of https://…, http://…, file://…, direct and off")]
-    #[diagnostic(help("`go help goproxy` says what GOPROXY may be"))]
+    #[error("reading GOPROXY: {place:?} is not one of https://…, http://…, file://…, direct and off")]
+    #[diagnostic(help("`go help goproxy` describes the values of GOPROXY"))]
     BadProxy { place: String },
 
-    #[error("fetching {path}: none of the proxies in GOPROXY has it")]
-    #[diagnostic(help("check the version, and that one of the proxies carries golang.org/toolchain"))]
+    #[error("fetching {path}: no proxy in GOPROXY has it")]
+    #[diagnostic(help("check the version, and that one of the proxies serves golang.org/toolchain"))]
     NotThere { path: String },
 
     #[error("fetching {path} from {place}: {why}")]
-    #[diagnostic(help("check the network and GOPROXY; HTTPS_PROXY is honoured"))]
+    #[diagnostic(help("check the network and GOPROXY; HTTPS_PROXY sets the proxy"))]
     Fetch { path: String, place: String, why: String },
 
-    #[error("preparing to ask Go module proxies: {why}")]
+    #[error("preparing requests to Go module proxies: {why}")]
     #[diagnostic(help(
-        "a machine without certificates can check nobody's: install them (Debian: apt-get install ca-certificates), or name \
-         their file with SSL_CERT_FILE"
+        "the machine may have no CA certificates: install them (Debian: apt-get install ca-certificates), or name their \
+         file with SSL_CERT_FILE"
     ))]
     Client { why: String },
 
@@ -43,28 +43,28 @@ pub(crate) enum Error {
     Proxy(#[from] vcnetwork::http::BadProxy),
 
     #[error("looking for the newest Go {version}: there is none for {host}")]
-    #[diagnostic(help("check the version: 1.26.x is the newest of 1.26"))]
+    #[diagnostic(help("check the version: 1.26.x selects the newest release of 1.26"))]
     NoRelease { version: String, host: Platform },
 
-    #[error("looking for a Go toolchain: there is none for {os}/{architecture}")]
-    #[diagnostic(help("install Go, and leave out the version to compile with"))]
+    #[error("looking for a Go toolchain: Go has none for {os}/{architecture}")]
+    #[diagnostic(help("install Go, and remove the Go version from the options and the project"))]
     NoHost { os: &'static str, architecture: &'static str },
 
-    #[error("using the Go that is installed: {go} is a script and not a program")]
+    #[error("using the installed Go: {go} is a script, not a program")]
     #[diagnostic(help(
-        "put the folder of the Go that it runs first on PATH, or name a version to have it fetched (--go 1.26.x)"
+        "put the folder of the Go that the script runs first in PATH, or name a version for vcbuild to fetch (--go 1.26.x)"
     ))]
     Script { go: Utf8PathBuf },
 
-    #[error("checking Go {version} for {host}: its checksum is {found}, and should be {expected}")]
-    #[diagnostic(help("nothing of it was used: the proxy is damaged or tampered with; use another"))]
+    #[error("checking Go {version} for {host}: its checksum is {found}, expected {expected}")]
+    #[diagnostic(help("vcbuild did not use it: the proxy is damaged or tampered with; use another proxy"))]
     Checksum { version: String, host: Platform, expected: String, found: String },
 
-    #[error("asking checksum database {database} for {module}: {why}")]
-    #[diagnostic(help("nothing of its answer was used: check GOSUMDB and the way to it"))]
+    #[error("querying checksum database {database} for {module}: {why}")]
+    #[diagnostic(help("vcbuild did not use its answer: check GOSUMDB and the network connection to it"))]
     Database { database: String, module: String, why: String },
 
     #[error("unpacking {path}: {why}")]
-    #[diagnostic(help("the proxy is damaged or tampered with: use another"))]
+    #[diagnostic(help("the proxy is damaged or tampered with: use another proxy"))]
     Archive { path: Utf8PathBuf, why: String },
 }

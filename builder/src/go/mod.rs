@@ -117,7 +117,7 @@ impl Go {
             Err(offline) => {
                 self.toolchain.let_copy(&mut command);
                 return process::run(&mut command, FETCH_LIMIT).map_err(|failure| {
-                    tracing::debug!(%failure, "it is not among the modules that are at hand");
+                    tracing::debug!(%failure, "it is not among the local modules");
                     offline.into()
                 });
             }

@@ -179,7 +179,7 @@ impl GoMod {
 pub(super) fn folder(replace: &Replace, beside: &Utf8Path) -> Result<Option<Utf8PathBuf>, process::Failure> {
     let folder = &replace.new.path;
     if folder.starts_with('/') {
-        let why = format!("it replaces a module by {folder}: such a path means nothing elsewhere");
+        let why = format!("it replaces a module by {folder}, an absolute path, which is valid on this machine only");
         return Err(process::Failure::Other(why));
     }
     if !(folder.starts_with("./") || folder.starts_with("../") || folder == "..") {

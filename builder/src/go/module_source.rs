@@ -127,8 +127,9 @@ fn download(go: &Go, store: &Store, query: &str, newest: bool) -> Result<Downloa
     let mut command = go.command(&home.path);
     command.current_dir(&home.path).args(["mod", "download", "-modcacherw", "-json", query]);
     let output = go.fetch(command, &attempt, newest)?;
-    serde_json::from_slice(&output)
-        .map_err(|why| Error::go(&attempt)(process::Failure::Other(format!("what Go tells is not understood: {why}"))))
+    serde_json::from_slice(&output).map_err(|why| {
+        Error::go(&attempt)(process::Failure::Other(format!("the output of Go cannot be parsed: {why}")))
+    })
 }
 
 /// Takes out of `go.mod` what holds beside other folders alone, and has Go complete `go.sum` for what then takes its place.
@@ -136,7 +137,7 @@ fn make_main(go: &Go, store: &Store, query: &str, dir: &Utf8Path) -> Result<(), 
     let attempt = format!("reading the go.mod of {query}");
     let home = go.home(store)?;
     if !dir.join("go.mod").is_file() {
-        let why = format!("{query} is from before Go had modules: it has no go.mod");
+        let why = format!("{query} has no go.mod: it predates Go modules");
         return Err(Error::go(&attempt)(process::Failure::Other(why)));
     }
     let edit = |arguments: &[&str]| {

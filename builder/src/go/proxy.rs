@@ -252,7 +252,7 @@ mod tests {
         let setting = format!("http://192.0.2.1|file://{}", folder.path().display());
         let proxies = Proxies::new(&setting, &Network::Offline).unwrap();
         assert_eq!(proxies.get("here", 10).unwrap(), Some(b"x".to_vec()));
-        assert!(proxies.get("gone", 10).unwrap_err().to_string().contains("--offline forbids to fetch it"));
+        assert!(proxies.get("gone", 10).unwrap_err().to_string().contains("--offline forbids fetching it"));
         let open = Proxies::new(&setting.replace("http://192.0.2.1|", ""), &Network::Open).unwrap();
         assert_eq!(open.get("gone", 10).unwrap(), None);
         std::fs::write(folder.path().join("long"), "x".repeat(11)).unwrap();

@@ -55,7 +55,7 @@ pub(crate) fn parse_version(text: &str) -> Result<String, String> {
             .any(|kind| minor.split_once(kind).is_some_and(|(minor, candidate)| number(minor) && number(candidate))),
         _ => false,
     };
-    if known { Ok(text.to_owned()) } else { Err(format!("{text:?} is no version of Go such as 1.26.3 or 1.26.x")) }
+    if known { Ok(text.to_owned()) } else { Err(format!("{text:?} is not a Go version such as 1.26.3 or 1.26.x")) }
 }
 
 /// Fetches the toolchain that `lock` pins for the version asked for into a `store` that lacks it, and puts the archive below
@@ -122,7 +122,7 @@ fn obtain(
     let expected = sums.get(&host).map(String::as_str);
     let (root, sum) = fetch(&version, &host, expected, &cache, store, &proxies, keep)?;
     if expected.is_none() {
-        tracing::warn!("GOSUMDB is off: Go {version} is trusted as it was fetched, and pinned");
+        tracing::warn!("GOSUMDB is off: trusting and pinning Go {version} as downloaded");
     }
     sums.insert(host, sum.clone());
     lock.pin_go(asked, PinnedGo { version: version.clone(), sums });
@@ -207,7 +207,7 @@ fn at_hand(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Optio
     let place = place(cache, version, host, sum);
     let whole = is_whole(&place, cache);
     if !whole && place.is_dir() {
-        tracing::warn!(%place, "the toolchain was changed since it was unpacked: it is fetched anew");
+        tracing::warn!(%place, "the unpacked toolchain was modified: fetching it again");
     }
     whole.then(|| place.join(ROOT))
 }

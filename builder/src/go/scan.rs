@@ -152,7 +152,7 @@ fn fetch(go: &Go, store: &Store, module: &Module, scope: &Scope, progress: &Prog
             listed.map_err(|failure| Error::fetch_modules(module.explain(failure)))
         }
         Err(offline) => list(go, store, module, scope, Modules::Copied).map_err(|failure| {
-            tracing::info!("looking for the modules where the user's Go has its own: {failure}");
+            tracing::info!("trying the module cache of the user's Go: {failure}");
             offline.into()
         }),
     }
@@ -244,7 +244,7 @@ fn list(
     let mut listing = Listing { packages: BTreeMap::new(), asked: BTreeMap::new() };
     for package in serde_json::Deserializer::from_slice(&output).into_iter::<Package>() {
         let package =
-            package.map_err(|why| process::Failure::Other(format!("what Go lists is not understood: {why}")))?;
+            package.map_err(|why| process::Failure::Other(format!("the output of go list cannot be parsed: {why}")))?;
         if !package.dep_only {
             listing.asked.insert(package.dir.clone(), package.import_path.clone());
         }
@@ -273,7 +273,7 @@ impl Listing {
     /// The closure of a package that was asked for.
     fn closure(&self, go: &Go, module: &Module, asked: &str) -> Result<Closure, Error> {
         let main = self.asked(module, asked).filter(|package| package.name == "main").ok_or_else(|| {
-            let why = format!("{asked} is no program: its package is not called main");
+            let why = format!("{asked} is not a program: its package name is not main");
             Error::go(&format!("reading the packages of {}", module.named))(process::Failure::Other(why))
         })?;
         let (files, packages, modules) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -314,7 +314,7 @@ impl Closure {
         };
         let pin = |one: &Needed| {
             let sum = one.sum.clone().or_else(|| listed(one)).ok_or_else(|| {
-                let why = format!("go.sum has no checksum of {} {}: run `go mod tidy`", one.path, one.version);
+                let why = format!("go.sum has no checksum for {} {}: run `go mod tidy`", one.path, one.version);
                 Error::go(&format!("reading {}/go.sum", module.named))(process::Failure::Other(why))
             })?;
             Ok(PinnedModule { path: one.path.clone(), version: one.version.clone(), sum })
@@ -345,7 +345,7 @@ impl Closure {
                 dir: dir.map(Utf8Path::to_owned),
             });
         } else if !in_source {
-            let why = format!("package {} is in {}, outside of the source", package.import_path, package.dir);
+            let why = format!("package {} is in {}, outside the source", package.import_path, package.dir);
             return Err(Error::go(&format!("reading the packages of {}", module.named))(process::Failure::Other(why)));
         }
         Ok(())

@@ -46,7 +46,7 @@ impl Database {
         let mut words = setting.split_whitespace();
         let first = words.next().unwrap_or_default();
         let (name, key) = first.split_once('+').unwrap_or((first, KNOWN_KEY));
-        let unknown = || bad("its key is not known: GOSUMDB is NAME+HASH+KEY for a database of your own");
+        let unknown = || bad("its key is unknown: for a private database set GOSUMDB to NAME+HASH+KEY");
         let (hash, key) = key.split_once('+').ok_or_else(unknown)?;
         let key = STANDARD.decode(key).map_err(|_| unknown())?;
         let expected = Sha256::digest([name.as_bytes(), b"\n", &key].concat());
@@ -75,25 +75,26 @@ impl Database {
             Some(bytes) => Ok(Some(bytes)),
             None => proxies.get_from(&self.address, path, LIMIT),
         };
-        let answer = read(&format!("lookup/{module}@{version}"))?.ok_or_else(|| bad("it does not know it"))?;
-        let answer = String::from_utf8(answer).map_err(|_| bad("its answer is not text"))?;
-        let (number, rest) = answer.split_once('\n').ok_or_else(|| bad("its answer is cut"))?;
-        let number: u64 = number.parse().map_err(|_| bad("its answer has no number"))?;
+        let answer =
+            read(&format!("lookup/{module}@{version}"))?.ok_or_else(|| bad("it has no entry for the module"))?;
+        let answer = String::from_utf8(answer).map_err(|_| bad("its answer is not valid UTF-8"))?;
+        let (number, rest) = answer.split_once('\n').ok_or_else(|| bad("its answer is truncated"))?;
+        let number: u64 = number.parse().map_err(|_| bad("its answer has no record number"))?;
         let (lines, note) = rest.split_once("\n\n").ok_or_else(|| bad("its answer has no signed tree"))?;
         let record = format!("{lines}\n");
         let (size, root) = self.tree(note).map_err(|why| bad(&why))?;
         if number >= size {
-            return Err(bad("its answer is beyond its tree").into());
+            return Err(bad("its answer is outside its tree").into());
         }
         let mut tiles = Tiles { size, known: BTreeMap::new(), read: &read };
         let leaf = Sha256::digest([&[0], record.as_bytes()].concat()).into();
-        let found = tiles.root(0, size, number, leaf)?.ok_or_else(|| bad("it keeps a part of its tree back"))?;
+        let found = tiles.root(0, size, number, leaf)?.ok_or_else(|| bad("it withholds a part of its tree"))?;
         if found != root {
-            return Err(bad("its answer is not in the tree it signed").into());
+            return Err(bad("its answer is not in the tree that it signed").into());
         }
         let prefix = format!("{module} {version} ");
         let sum = record.lines().find_map(|line| line.strip_prefix(&prefix));
-        Ok(sum.ok_or_else(|| bad("its answer is about something else"))?.to_owned())
+        Ok(sum.ok_or_else(|| bad("its answer is for a different module"))?.to_owned())
     }
 
     /// The size and hash of a signed tree.
@@ -116,7 +117,7 @@ impl Database {
         let (title, size, hash) = (lines.next(), lines.next(), lines.next());
         let size = size.and_then(|size| size.parse().ok()).filter(|_| title == Some("go.sum database tree"));
         let hash = hash.and_then(|hash| STANDARD.decode(hash).ok()).and_then(|hash| hash.try_into().ok());
-        size.zip(hash).ok_or_else(|| "its tree is not understood".to_owned())
+        size.zip(hash).ok_or_else(|| "its tree cannot be parsed".to_owned())
     }
 }
 
@@ -278,9 +279,9 @@ pub(super) mod tests {
         let path = folder.path().join("sumdb").join(NAME).join("lookup/m.example/m@v1.5.0");
         let good = std::fs::read_to_string(&path).unwrap();
         let cases = [
-            (good.replace("h1:5=", "h1:6="), "its answer is not in the tree it signed"),
-            (good.replacen("5\n", "6\n", 1), "its answer is not in the tree it signed"),
-            (good.replacen("5\n", "300\n", 1), "its answer is beyond its tree"),
+            (good.replace("h1:5=", "h1:6="), "its answer is not in the tree that it signed"),
+            (good.replacen("5\n", "6\n", 1), "its answer is not in the tree that it signed"),
+            (good.replacen("5\n", "300\n", 1), "its answer is outside its tree"),
             (good.replace("tree\n300", "tree\n299"), "its tree is not signed by its key"),
             (good.replace(NAME, "other.example"), "its tree is not signed by its key"),
             (good.replace("\n\n", "\n"), "its answer has no signed tree"),
@@ -288,11 +289,11 @@ pub(super) mod tests {
         for (text, why) in cases {
             std::fs::write(&path, text).unwrap();
             let said = ask(folder.path(), &setting, "v1.5.0").unwrap_err().to_string();
-            assert_eq!(said, format!("asking checksum database {NAME} for m.example/m@v1.5.0: {why}"));
+            assert_eq!(said, format!("querying checksum database {NAME} for m.example/m@v1.5.0: {why}"));
         }
         std::fs::write(&path, good).unwrap();
         let other = setting.replacen('+', "+0", 1);
-        assert!(ask(folder.path(), &other, "v1.5.0").unwrap_err().to_string().contains("its key is not known"));
+        assert!(ask(folder.path(), &other, "v1.5.0").unwrap_err().to_string().contains("its key is unknown"));
     }
 
     #[test]

@@ -167,7 +167,7 @@ pub(super) fn ask(program: &str) -> Result<Settings, Error> {
     let output = process::run(&mut command, LIMIT)
         .map_err(|failure| if failure.is_missing_program() { Error::NoGo } else { Error::go(&attempt)(failure) })?;
     serde_json::from_slice(&output)
-        .map_err(|why| Error::go(&attempt)(process::Failure::Other(format!("its answer is not understood: {why}"))))
+        .map_err(|why| Error::go(&attempt)(process::Failure::Other(format!("its output cannot be parsed: {why}"))))
 }
 
 /// The hash of the programs and files of a Go that make binaries.

@@ -62,7 +62,7 @@ fn names(path: &Utf8Path, prefix: &str) -> Result<Vec<Utf8PathBuf>, crate::Error
             normal && !name.as_str().is_empty() && name.components().collect::<Utf8PathBuf>().as_str() == name.as_str()
         };
         let name = name.filter(|name| file.is_file() && plain(name));
-        names.push(name.ok_or_else(|| bad(format!("{whole:?} has no place in it")))?.to_owned());
+        names.push(name.ok_or_else(|| bad(format!("{whole:?} is not a valid path in it")))?.to_owned());
     }
     if size > SIZE_LIMIT {
         return Err(bad(format!("it holds {size} bytes")).into());
@@ -85,7 +85,7 @@ fn write(path: &Utf8Path, archive: &mut ZipArchive<File>, index: usize, to: &Utf
         _ => bad(format!("{to}: {why}")).into(),
     })?;
     if copied != size {
-        return Err(bad(format!("{to} is not as long as the archive says")).into());
+        return Err(bad(format!("the length of {to} differs from the archive's entry")).into());
     }
     let program = to.components().any(|part| part.as_str() == "bin") || to.as_str().contains("/pkg/tool/");
     let mode = if program { 0o555 } else { 0o444 };
@@ -160,7 +160,7 @@ mod tests {
         for name in ["m@v1/../x", "other/x", "m@v1//x", "m@v1/"] {
             let (_folder, path) = archive(&[(name, "x")]);
             let said = unpack(&path, "m@v1/", &path.with_file_name("out")).unwrap_err().to_string();
-            assert!(said.contains("has no place in it"), "{name}: {said}");
+            assert!(said.contains("is not a valid path in it"), "{name}: {said}");
             assert!(!path.with_file_name("x").exists());
         }
         // A file where another has its folder.

@@ -61,7 +61,7 @@ impl Work {
         let mut uses = Vec::new();
         for path in used {
             if path.starts_with('/') {
-                return Err(other(format!("it uses {path}: such a path means nothing elsewhere")));
+                return Err(other(format!("it uses {path}, an absolute path, which is valid on this machine only")));
             }
             let found = beside.join(&path).canonicalize_utf8();
             let missing = |_| other(format!("it uses {path}, which is not part of the source"));
@@ -107,14 +107,14 @@ pub(super) fn passed_over(real: &Utf8Path, top: &Utf8Path) -> Option<String> {
     if !uses.iter().any(|used| used == real) {
         return found
             .starts_with(top)
-            .then(|| format!("{found} does not count, because it does not use this module (`go work use` adds it)"));
+            .then(|| format!("{found} is ignored, because it does not use this module (`go work use` adds it)"));
     }
     if found.starts_with(top) {
         return None;
     }
     let below = real.strip_prefix(folder).ok()?;
     Some(format!(
-        "{found} does not count, because it is above the source: name {folder} as the source (--source-dir), and {below} as \
+        "{found} is ignored, because it is above the source: name {folder} as the source (--source-dir), and {below} as \
          the folder within it (--source-subdir)"
     ))
 }

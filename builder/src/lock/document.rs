@@ -50,7 +50,7 @@ pub(super) struct Document {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a source is pinned by commit and tree, hashes of git's, or by a module's version and sum"
+    expecting = "a source is pinned by a commit and a tree (git hashes), or by a module's version and sum"
 )]
 pub(crate) enum PinnedSource {
     /// A revision of a git repository.
@@ -78,7 +78,7 @@ fn object_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
     if matches!(text.len(), 40 | 64) && text.bytes().all(digit) {
         Ok(text)
     } else {
-        Err(serde::de::Error::custom(format!("{text:?} is no hash of git's, which is 40 or 64 hexadecimal digits")))
+        Err(serde::de::Error::custom(format!("{text:?} is not a git hash, which has 40 or 64 hexadecimal digits")))
     }
 }
 
@@ -196,7 +196,10 @@ impl Document {
         if (1..=VERSION).contains(&read.version) {
             Ok(Self { version: VERSION, ..read })
         } else {
-            let why = format!("their version is {}, and versions up to {VERSION} are known here", read.version);
+            let why = format!(
+                "their version is {}, but this version of vcbuild supports versions up to {VERSION}",
+                read.version
+            );
             Err(serde::de::Error::custom(why))
         }
     }
@@ -350,7 +353,7 @@ impl TryFrom<String> for PinnedModule {
             [path, version, sum] if sum.starts_with("h1:") => {
                 Ok(Self { path: path.to_owned(), version: version.to_owned(), sum: sum.to_owned() })
             }
-            _ => Err(format!("{text:?} is no module: its path, version and h1: checksum")),
+            _ => Err(format!("{text:?} is not a module, written as its path, version and h1: checksum")),
         }
     }
 }
@@ -369,7 +372,7 @@ impl TryFrom<String> for PinnedCrate {
             [name, version, content] if !content.is_empty() => {
                 Ok(Self { name: name.to_owned(), version: version.to_owned(), content: content.to_owned() })
             }
-            _ => Err(format!("{text:?} is no crate: its name, version and checksum")),
+            _ => Err(format!("{text:?} is not a crate, written as its name, version and checksum")),
         }
     }
 }

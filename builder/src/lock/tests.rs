@@ -136,13 +136,13 @@ fn only_what_is_named_is_resolved_anew() {
     }
     let error = refused(&path, Policy::UpdateNamed(["debain".to_owned()].into()));
     insta::assert_snapshot!(help(&error), @r#"
-    updating lock vcbuild.lock: it has no input debain
+    updating lock file vcbuild.lock: it has no input debain
     it has 1.26.x, docker.io/library/debian:bookworm-slim, example.org/m, go, https://example.org/a.git, image, source
     "#);
     let error = refused(&path, Policy::UpdateNamed(["a.example/a".to_owned()].into()));
     insta::assert_snapshot!(help(&error), @r#"
-    updating lock vcbuild.lock: Go module a.example/a is what the source's go.mod asks for
-    move it there (`go get a.example/a@VERSION`), and run `vcbuild lock`: the lock follows
+    updating lock file vcbuild.lock: the source's go.mod determines the version of Go module a.example/a
+    change it in go.mod (`go get a.example/a@VERSION`), and run `vcbuild lock` to update the lock file
     "#);
 }
 
@@ -152,14 +152,14 @@ fn a_locked_lock_gives_what_it_has_and_takes_nothing() {
     filled(&path);
     let lock = open(&path, Policy::Locked);
     let missing = lock.commit(GIT, "v2").unwrap_err();
-    assert_eq!(missing.to_string(), format!("using lock {path}: it does not pin source {GIT} v2"));
+    assert_eq!(missing.to_string(), format!("using lock file {path}: it does not pin source {GIT} v2"));
     lock.pin_commit(GIT, "v1", commit("5"));
     lock.pin_modules("example.org/main", [module("a.example/a", "v0.2.0", "c")], true).unwrap();
     let drift = lock.save().unwrap_err();
     assert_eq!(drift.exit(), vcterminal::Exit::Usage);
     let said = drift.to_string().replace(path.as_str(), "vcbuild.lock");
     insta::assert_snapshot!(said, @r#"
-    using lock vcbuild.lock: it is not what the inputs are now
+    using lock file vcbuild.lock: it does not match the current inputs
     source https://example.org/a.git v1
       commit 4444444444444444444444444444444444444444 -> 5555555555555555555555555555555555555555
     modules of example.org/main
@@ -175,7 +175,7 @@ fn one_version_of_a_module_has_one_checksum() {
     let lock = filled(&path);
     let error = lock.pin_modules("example.org/main", [module("a.example/a", "v0.1.0", "x")], false).unwrap_err();
     assert_eq!(error.exit(), vcterminal::Exit::Failed);
-    assert!(error.to_string().ends_with("it pins Go module a.example/a v0.1.0 to h1:a=, and what was found is h1:x="));
+    assert!(error.to_string().ends_with("it pins Go module a.example/a v0.1.0 to h1:a=, but found h1:x="));
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn one_version_of_a_crate_is_one_content() {
     again.pin_crates(crates("sha256:1")).unwrap();
     assert!(!again.save().unwrap());
     let error = again.pin_crates(crates("sha256:2")).unwrap_err().to_string();
-    assert!(error.ends_with("it pins crate a 1.0.0 to sha256:1, and what was found is sha256:2"), "{error}");
+    assert!(error.ends_with("it pins crate a 1.0.0 to sha256:1, but found sha256:2"), "{error}");
     for bad in ["crates = [\"a 1\"]", "crates = [\"a 1 sha256:1 x\"]"] {
         fs::write(&path, format!("version = 2\n{bad}\n")).unwrap();
         assert!(Lock::open(&path, Policy::Fill, Network::Open).is_err(), "{bad}");

@@ -8,30 +8,30 @@ use vcsandbox::process;
 /// An error of a folder of inputs.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
-    #[error("using the inputs in {folder}: it is no folder of inputs")]
-    #[diagnostic(help("`vcbuild fetch --to DIR` makes one"))]
+    #[error("using the inputs in {folder}: it is not a folder of inputs")]
+    #[diagnostic(help("`vcbuild fetch --to DIR` creates one"))]
     None { folder: Utf8PathBuf },
 
-    #[error("using the inputs in {folder}: it is of version {found}, and this vcbuild knows version {known}")]
-    #[diagnostic(help("make the folder anew with this vcbuild, or use the vcbuild that made it"))]
+    #[error("using the inputs in {folder}: its version is {found}, but this vcbuild supports version {known}")]
+    #[diagnostic(help("recreate the folder with this vcbuild, or use the version of vcbuild that created it"))]
     Version { folder: Utf8PathBuf, found: u32, known: u32 },
 
-    #[error("{attempt}: {path} is something else: its content is {found}")]
+    #[error("{attempt}: {path} has the wrong content: its digest is {found}")]
     #[diagnostic(help(
-        "nothing of it was used: the folder is damaged or tampered with; make it anew with `vcbuild fetch`"
+        "vcbuild did not use it: the folder is damaged or tampered with; recreate it with `vcbuild fetch`"
     ))]
     Blob { attempt: String, path: Utf8PathBuf, found: Digest },
 
-    #[error("{attempt}: the files in {folder} are of tree {found}, and the lock pins tree {expected}")]
+    #[error("{attempt}: the files in {folder} have tree {found}, but the lock file pins tree {expected}")]
     #[diagnostic(help(
-        "nothing of it was used: the folder is damaged or tampered with; make it anew with `vcbuild fetch`"
+        "vcbuild did not use it: the folder is damaged or tampered with; recreate it with `vcbuild fetch`"
     ))]
     Tree { attempt: String, folder: Utf8PathBuf, expected: String, found: String },
 
-    #[error("taking Go modules from the inputs in {folder}")]
+    #[error("reading Go modules from the inputs in {folder}")]
     #[diagnostic(help(
-        "modules must be what go.sum says, and all that the programs need must be there: make the folder anew with \
-         `vcbuild fetch`, for this source and these platforms"
+        "modules must match go.sum, and no required module may be missing: recreate the folder with `vcbuild fetch` for \
+         this source and these platforms"
     ))]
     Modules { folder: Utf8PathBuf, source: Box<process::Failure> },
 
@@ -39,17 +39,17 @@ pub(crate) enum Error {
     #[diagnostic(help("name another folder, or remove this one"))]
     NotEmpty { to: Utf8PathBuf },
 
-    #[error("carrying {url} at {commit}: checked out, its files are of tree {found}, and not {tree}")]
+    #[error("copying {url} at {commit}: the checked-out files have tree {found}, not {tree}")]
     #[diagnostic(help(
-        "a source with submodules, or whose .gitattributes change files as they are checked out, cannot be carried: give its \
-         folder with --source-dir instead"
+        "vcbuild cannot copy a source with submodules, or whose .gitattributes change files at checkout: name its folder \
+         with --source-dir instead"
     ))]
     Attributes { url: String, commit: String, tree: String, found: String },
 
-    #[error("carrying the crates of {component}")]
+    #[error("copying the crates of {component}")]
     #[diagnostic(help(
-        "inputs of Cargo workspaces are not carried: build where Cargo may fetch, or from a store that has the crates, with \
-         --offline"
+        "vcbuild cannot copy the inputs of Cargo workspaces: build with network access for Cargo, or with --offline from \
+         a store that has the crates"
     ))]
     Cargo { component: String },
 }

@@ -53,7 +53,7 @@ impl InputsDirWriter {
         let parent = to.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
         fs::create_dir_all(parent).map_err(crate::Error::io("making", parent))?;
         let folder = tempfile::Builder::new().prefix(".vcbuild-inputs-").tempdir_in(parent);
-        let folder = folder.map_err(crate::Error::io("making a folder in", parent))?;
+        let folder = folder.map_err(crate::Error::io("creating a folder in", parent))?;
         let new = utf8("using", folder.path())?.join("inputs");
         fs::create_dir(&new).map_err(crate::Error::io("making", &new))?;
         let scratch = outer.temp_dir()?;

@@ -128,7 +128,7 @@ fn find(wanted: &Wanted<'_, Prebuilt>, source: &Source, file: &Utf8Path) -> Resu
     let unusable =
         |why: &str| Error::Unusable { component: component.to_owned(), file: file.to_owned(), why: why.into() };
     if !path.starts_with(&top) {
-        return Err(unusable("leads out of the source").into());
+        return Err(unusable("points outside the source").into());
     }
     if source.edited.contains(&path) {
         return Err(edited().into());

@@ -66,7 +66,7 @@ pub(super) fn files(component: &str, tables: &BTreeMap<String, FileTable>) -> Re
     let checked = tables.iter().map(|(path, table)| {
         let bad = |why: String| format!("its file {path:?}: {why}");
         if !super::is_absolute(path) {
-            return Err(bad("that is no absolute path".to_owned()));
+            return Err(bad("the path is not absolute".to_owned()));
         }
         added(component, table).map(|added| (path.clone(), added)).map_err(bad)
     });
@@ -75,17 +75,17 @@ pub(super) fn files(component: &str, tables: &BTreeMap<String, FileTable>) -> Re
 
 fn added(component: &str, table: &FileTable) -> Result<Added, String> {
     let what = match (&table.from, &table.link) {
-        (Some(_), Some(_)) => return Err("it has from and link: take one".to_owned()),
+        (Some(_), Some(_)) => return Err("it has both from and link: use one of them".to_owned()),
         (Some(from), None) => {
             let normal = Utf8PathBuf::from(from);
             if from.is_empty() || normal.is_absolute() || normal.components().any(|part| part.as_str() == "..") {
-                return Err(format!("{from:?} leads out of the folder that files come from"));
+                return Err(format!("{from:?} is outside the folder that files are copied from"));
             }
             let from = Template::parse(&from.replace("{component}", component), &["arch"])?;
             AddedKind::Copy { from, place: table.place }
         }
-        (None, _) if table.place == Place::Source => return Err("in says where from is: give from".to_owned()),
-        (None, Some(_)) if table.mode.is_some() => return Err("a link has no mode of its own".to_owned()),
+        (None, _) if table.place == Place::Source => return Err("in applies to from: add from".to_owned()),
+        (None, Some(_)) if table.mode.is_some() => return Err("a link cannot have a mode".to_owned()),
         (None, Some(target)) if target.is_empty() => return Err("a link needs a target".to_owned()),
         (None, Some(target)) => AddedKind::Link(target.clone()),
         (None, None) => AddedKind::Folder,
@@ -97,7 +97,7 @@ fn added(component: &str, table: &FileTable) -> Result<Added, String> {
 
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777 && !text.starts_with('+'));
-    mode.ok_or_else(|| format!("its mode {text:?} is no octal number such as \"0644\""))
+    mode.ok_or_else(|| format!("its mode {text:?} is not an octal number such as \"0644\""))
 }
 
 fn owner(text: &str) -> Result<Owner, String> {
@@ -105,7 +105,7 @@ fn owner(text: &str) -> Result<Owner, String> {
     let (user, group) = text.split_once(':').unwrap_or((text, text));
     match (number(user), number(group)) {
         (Some(user), Some(group)) => Ok(Owner { user, group }),
-        _ => Err(format!("its owner {text:?} is no number such as \"65532\" or \"65532:65532\"")),
+        _ => Err(format!("its owner {text:?} is not a number such as \"65532\" or \"65532:65532\"")),
     }
 }
 
@@ -141,20 +141,20 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_refused_with_its_path() {
         let cases = [
-            ("\"a\" = { from = \"x\" }", "its file \"a\": that is no absolute path"),
-            ("\"/a/../b\" = { from = \"x\" }", "its file \"/a/../b\": that is no absolute path"),
-            ("\"/a\" = { from = \"../x\" }", "its file \"/a\": \"../x\" leads out of the folder"),
+            ("\"a\" = { from = \"x\" }", "its file \"a\": the path is not absolute"),
+            ("\"/a/../b\" = { from = \"x\" }", "its file \"/a/../b\": the path is not absolute"),
+            ("\"/a\" = { from = \"../x\" }", "its file \"/a\": \"../x\" is outside the folder"),
             ("\"/a\" = { from = \"/etc/passwd\" }", "\"/etc/passwd\" leads out"),
             ("\"/a\" = { from = \"\" }", "\"\" leads out"),
-            ("\"/a\" = { from = \"x\", link = \"y\" }", "it has from and link"),
-            ("\"/a\" = { in = \"source\" }", "in says where from is"),
-            ("\"/a\" = { link = \"x\", mode = \"0644\" }", "a link has no mode"),
+            ("\"/a\" = { from = \"x\", link = \"y\" }", "it has both from and link"),
+            ("\"/a\" = { in = \"source\" }", "in applies to from"),
+            ("\"/a\" = { link = \"x\", mode = \"0644\" }", "a link cannot have a mode"),
             ("\"/a\" = { link = \"\" }", "a link needs a target"),
-            ("\"/a\" = { from = \"x\", mode = \"0o644\" }", "its mode \"0o644\" is no octal number"),
-            ("\"/a\" = { from = \"x\", mode = \"10000\" }", "its mode \"10000\" is no octal number"),
-            ("\"/a\" = { from = \"x\", owner = \"root\" }", "its owner \"root\" is no number"),
-            ("\"/a\" = { from = \"x\", owner = \"1:\" }", "its owner \"1:\" is no number"),
-            ("\"/a\" = { from = \"{os}\" }", "only {arch} can stand there"),
+            ("\"/a\" = { from = \"x\", mode = \"0o644\" }", "its mode \"0o644\" is not an octal number"),
+            ("\"/a\" = { from = \"x\", mode = \"10000\" }", "its mode \"10000\" is not an octal number"),
+            ("\"/a\" = { from = \"x\", owner = \"root\" }", "its owner \"root\" is not a number"),
+            ("\"/a\" = { from = \"x\", owner = \"1:\" }", "its owner \"1:\" is not a number"),
+            ("\"/a\" = { from = \"{os}\" }", "only {arch} is allowed there"),
             ("\"/a\" = { form = \"x\" }", "unknown field `form`"),
         ];
         for (text, why) in cases {

@@ -103,7 +103,7 @@ impl Kind {
         };
         if let Some((field, of)) = said(&table).into_iter().find(|(_, of)| !of.contains(&kind)) {
             let of = of.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-            return Err(format!("its `{field}` is for {of}, and it is made of {kind}"));
+            return Err(format!("its `{field}` applies to {of}, but its kind is {kind}"));
         }
         let table = table.over(defaults);
         let kind = match kind {
@@ -151,11 +151,11 @@ impl Kind {
         };
         match files.as_slice() {
             files if files.iter().any(|path| **path == binary || in_folder(path)) => Ok(binary),
-            _ if table.binary.is_some() => Err(format!("its binary {binary} is none of its files")),
+            _ if table.binary.is_some() => Err(format!("its binary {binary} is not one of its files")),
             [only] => Ok((*only).clone()),
             // What runs is said elsewhere.
             [first, ..] if table.entrypoint.is_some() => Ok((*first).clone()),
-            _ => Err(format!("it has several files and none is {binary}: say with `binary` which is its program")),
+            _ => Err(format!("it has several files, and none is {binary}: name its program with `binary`")),
         }
     }
 }
@@ -167,7 +167,9 @@ fn decides(table: &ComponentTable) -> Result<Option<Name>, String> {
     match said.as_slice() {
         [] => Ok(None),
         [(_, kinds)] => Ok(kinds.first().copied()),
-        [(one, _), (other, _), ..] => Err(format!("`{one}` and `{other}` are two ways to make its files: take one")),
+        [(one, _), (other, _), ..] => {
+            Err(format!("`{one}` and `{other}` are different ways to build its files: use one of them"))
+        }
     }
 }
 
@@ -199,7 +201,7 @@ impl GoProgram {
     fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
         let package = named(name, table.package.as_deref().unwrap_or("./cmd/{component}"))?;
         if !(package == "." || package.starts_with("./")) || package.contains("...") {
-            return Err(format!("its package {package:?} is no folder of the source such as ./cmd/{name}"));
+            return Err(format!("its package {package:?} is not a folder of the source such as ./cmd/{name}"));
         }
         let stamp = |(variable, value): (&String, &String)| {
             let value = Template::parse(value, &["version", "commit", "date"])?;
@@ -229,7 +231,7 @@ impl CargoProgram {
         let profile = table.profile.clone().unwrap_or_else(|| "release".to_owned());
         for (text, what) in [(Some(&bin), "binary"), (package.as_ref(), "package"), (Some(&profile), "profile")] {
             if let Some(text) = text.filter(|text| !word(text)) {
-                return Err(format!("{text:?} is no name of a Cargo {what}"));
+                return Err(format!("{text:?} is not a valid name of a Cargo {what}"));
             }
         }
         Ok(Self {
@@ -250,7 +252,7 @@ impl CommandBuild {
     fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
         let command: Vec<_> = table.command.iter().flatten().map(|word| build_text(name, word)).collect();
         if command.first().is_none_or(|program| program.fill(&[]).is_empty()) {
-            return Err("its command names no program".to_owned());
+            return Err("its command is empty".to_owned());
         }
         let outputs = mapping(name, &table.outputs)?;
         if outputs.is_empty() {
@@ -268,7 +270,7 @@ fn build_text(name: &str, text: &str) -> Template {
 
 fn environment(name: &str, table: &ComponentTable) -> Result<BTreeMap<String, Template>, String> {
     if let Some(variable) = table.build_env.keys().find(|name| name.is_empty() || name.contains('=')) {
-        return Err(format!("{variable:?} is no name of an environment variable"));
+        return Err(format!("{variable:?} is not a valid name of an environment variable"));
     }
     Ok(table.build_env.iter().map(|(variable, value)| (variable.clone(), build_text(name, value))).collect())
 }
@@ -276,11 +278,11 @@ fn environment(name: &str, table: &ComponentTable) -> Result<BTreeMap<String, Te
 fn inputs(table: &ComponentTable) -> Result<BTreeMap<String, Utf8PathBuf>, String> {
     for inside in table.inputs.keys() {
         if !is_absolute(inside) {
-            return Err(format!("its input {inside:?} is no absolute path to find it at"));
+            return Err(format!("its input {inside:?} is not an absolute path"));
         }
         if Utf8Path::new(inside).starts_with(vcsandbox::HOST) {
             return Err(format!(
-                "its input {inside:?} is where a sandbox has the machine's own files while it is made"
+                "its input {inside:?} is a path that the sandbox reserves for the machine's own files"
             ));
         }
     }
@@ -295,7 +297,7 @@ impl Prebuilt {
             let sum = Digest::from_hex(sum).map_err(|why| format!("its sha256 of {file}: {why}"))?;
             let known =
                 platform::architectures().any(|arch| files.values().any(|known| known.fill(&[("arch", arch)]) == file));
-            if known { Ok((file, sum)) } else { Err(format!("its sha256 names {file}, which is none of its files")) }
+            if known { Ok((file, sum)) } else { Err(format!("its sha256 names {file}, which is not one of its files")) }
         });
         Ok(Self { sha256: sha256.collect::<Result<_, String>>()?, files })
     }
@@ -307,11 +309,11 @@ fn mapping(name: &str, table: &BTreeMap<String, String>) -> Result<BTreeMap<Stri
     let read = |(path, file): (&String, &String)| {
         let path = named(name, path)?;
         if !is_absolute(&path) {
-            return Err(format!("{path:?} is no absolute path of a file in the image"));
+            return Err(format!("{path:?} is not an absolute path of a file in the image"));
         }
         let file = Template::parse(&file.replace("{component}", name), &["arch"])?;
         if !is_relative(&file.fill(&[("arch", "amd64")])) {
-            return Err(format!("{:?} is no path below the source's folder", file.fill(&[("arch", "amd64")])));
+            return Err(format!("{:?} is not a path below the source's folder", file.fill(&[("arch", "amd64")])));
         }
         Ok((path, file))
     };
@@ -364,12 +366,12 @@ mod tests {
         assert_eq!(binary(one).unwrap(), "/opt/x");
         assert_eq!(
             binary(&format!("{one}binary = \"/y\"")).unwrap_err(),
-            "component a: its binary /y is none of its files"
+            "component a: its binary /y is not one of its files"
         );
         let two = "[components.a]\nprebuilt = { \"/opt/x\" = \"x\", \"/opt/y\" = \"y\" }\n";
         assert_eq!(binary(&format!("{two}binary = \"/opt/y\"")).unwrap(), "/opt/y");
         assert_eq!(binary(&format!("{two}entrypoint = [\"/opt/y\", \"-v\"]")).unwrap(), "/opt/x");
-        assert!(binary(two).unwrap_err().contains("none is /usr/local/bin/a: say with `binary`"));
+        assert!(binary(two).unwrap_err().contains("none is /usr/local/bin/a: name its program with `binary`"));
         let folder = "[components.a]\ncommand = [\"make\"]\noutputs = { \"/opt\" = \"out\", \"/etc/x\" = \"x\" }\n";
         assert_eq!(binary(&format!("{folder}binary = \"/opt/bin/a\"")).unwrap(), "/opt/bin/a");
         assert!(binary(&format!("{folder}binary = \"/optional\"")).is_err());
@@ -382,32 +384,35 @@ mod tests {
         let sum = "0".repeat(64);
         let prebuilt = "prebuilt = { \"/x\" = \"x-{arch}\" }\n";
         let cases = [
-            (format!("{prebuilt}package = \".\""), "`package` and `prebuilt` are two ways to make its files: take one"),
-            (format!("{prebuilt}tags = [\"a\"]"), "its `tags` is for a Go program, and it is made of prebuilt files"),
+            (
+                format!("{prebuilt}package = \".\""),
+                "`package` and `prebuilt` are different ways to build its files: use one of them",
+            ),
+            (format!("{prebuilt}tags = [\"a\"]"), "its `tags` applies to a Go program, but its kind is prebuilt files"),
             (
                 format!("sha256 = {{ x = \"{sum}\" }}"),
-                "its `sha256` is for prebuilt files, and it is made of a Go program",
+                "its `sha256` applies to prebuilt files, but its kind is a Go program",
             ),
-            (format!("{prebuilt}sha256 = {{ x = \"{sum}\" }}"), "its sha256 names x, which is none of its files"),
+            (format!("{prebuilt}sha256 = {{ x = \"{sum}\" }}"), "its sha256 names x, which is not one of its files"),
             (format!("{prebuilt}sha256 = {{ x-arm64 = \"0\" }}"), "its sha256 of x-arm64: "),
-            ("command = []\noutputs = { \"/x\" = \"x\" }".to_owned(), "its command names no program"),
+            ("command = []\noutputs = { \"/x\" = \"x\" }".to_owned(), "its command is empty"),
             ("command = [\"make\"]".to_owned(), "its command has no `outputs`"),
             ("inputs = { \"/x\" = \"x\" }".to_owned(), "its `inputs` is for a Cargo program or what a command makes"),
-            ("bin = \"a/b/c\"".to_owned(), "\"b/c\" is no name of a Cargo binary"),
-            ("bin = \"--all\"".to_owned(), "\"--all\" is no name of a Cargo binary"),
-            ("profile = \"dev\"".to_owned(), "its `profile` is for a Cargo program, and it is made of a Go program"),
+            ("bin = \"a/b/c\"".to_owned(), "\"b/c\" is not a valid name of a Cargo binary"),
+            ("bin = \"--all\"".to_owned(), "\"--all\" is not a valid name of a Cargo binary"),
+            ("profile = \"dev\"".to_owned(), "its `profile` applies to a Cargo program, but its kind is a Go program"),
             (
                 "command = [\"make\"]\noutputs = { \"/x\" = \"x\" }\ninputs = { x = \"x\" }".to_owned(),
                 "its input \"x\" is no",
             ),
             (
                 "command = [\"make\"]\noutputs = { \"/x\" = \"x\" }\ninputs = { \"/.host/etc/x\" = \"x\" }".to_owned(),
-                "its input \"/.host/etc/x\" is where a sandbox has the machine's own files while it is made",
+                "its input \"/.host/etc/x\" is a path that the sandbox reserves for the machine's own files",
             ),
-            ("prebuilt = { \"x\" = \"x\" }".to_owned(), "\"x\" is no absolute path of a file in the image"),
-            ("prebuilt = { \"/x\" = \"../x\" }".to_owned(), "\"../x\" is no path below the source's folder"),
-            ("prebuilt = { \"/x\" = \"/x\" }".to_owned(), "\"/x\" is no path below the source's folder"),
-            ("prebuilt = { \"/x\" = \"{os}\" }".to_owned(), "only {arch} can stand there"),
+            ("prebuilt = { \"x\" = \"x\" }".to_owned(), "\"x\" is not an absolute path of a file in the image"),
+            ("prebuilt = { \"/x\" = \"../x\" }".to_owned(), "\"../x\" is not a path below the source's folder"),
+            ("prebuilt = { \"/x\" = \"/x\" }".to_owned(), "\"/x\" is not a path below the source's folder"),
+            ("prebuilt = { \"/x\" = \"{os}\" }".to_owned(), "only {arch} is allowed there"),
         ];
         for (text, why) in cases {
             let said = parse(&format!("[components.a]\n{text}")).unwrap_err();

@@ -175,10 +175,12 @@ impl Project {
     fn of_file(file: File, table: serde_json::Value, path: &Utf8Path) -> Result<Self, Error> {
         let refuse = |why: String| Error::ProjectContent { path: path.to_owned(), why };
         if !table.is_object() {
-            return Err(refuse("it is no table".to_owned()));
+            return Err(refuse("it is not a table".to_owned()));
         }
         if let Some(text) = with_nul(&table) {
-            return Err(refuse(format!("{text:?} has a NUL, which no path, argument or variable can have")));
+            return Err(refuse(format!(
+                "{text:?} contains a NUL, which paths, arguments and variables must not contain"
+            )));
         }
         if file.components.is_empty() {
             return Err(refuse("it has no [components.NAME]".to_owned()));
@@ -222,12 +224,12 @@ impl Component {
     fn new(name: &str, table: ComponentTable, defaults: &ComponentTable) -> Result<Self, String> {
         let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(word) {
-            return Err("its name may have letters, digits, '-', '_' and '.' only".to_owned());
+            return Err("its name may contain only letters, digits, '-', '_' and '.'".to_owned());
         }
         let (kind, table) = Kind::new(name, table, defaults)?;
         let binary = named(name, table.binary.as_deref().unwrap_or("/usr/local/bin/{component}"))?;
         if !is_absolute(&binary) {
-            return Err(format!("its binary {binary:?} is no absolute path of a file"));
+            return Err(format!("its binary {binary:?} is not an absolute path of a file"));
         }
         let binary = kind.program(binary, &table)?;
         let run = Run::new(&table, &binary)?;
@@ -239,7 +241,7 @@ impl Component {
         let called = archive.fill(&[("arch", "amd64"), ("version", "v0")]);
         if !is_file_name(&called) {
             return Err(format!(
-                "its archive {called:?} is no file name, without folders and of {NAME_LIMIT} bytes at most"
+                "its archive {called:?} is not a file name without folders, of at most {NAME_LIMIT} bytes"
             ));
         }
         Ok(Self { name: name.to_owned(), kind, binary, image, archive, run, files })
@@ -284,14 +286,14 @@ fn check_source(source: &SourceTable) -> Result<(), String> {
     let places = [("a dir", dir.is_some()), ("a repo", repo.is_some()), ("a module", module.is_some())];
     let named: Vec<_> = places.iter().filter_map(|(name, there)| there.then_some(*name)).collect();
     if named.len() > 1 {
-        return Err(format!("[source] has {}: take one", named.join(" and ")));
+        return Err(format!("[source] has {}: use one of them", named.join(" and ")));
     }
     if version.is_some() && repo.is_none() {
         return Err("[source] has a version without a repo".to_owned());
     }
     match module {
         Some(module) if !module.contains('@') => {
-            Err(format!("[source] has module {module:?} without its version, as {module}@v1.2.3"))
+            Err(format!("[source] has module {module:?} without its version, for example {module}@v1.2.3"))
         }
         _ => Ok(()),
     }
@@ -303,7 +305,7 @@ fn edit(table: EditTable) -> Result<Edit, String> {
         EditTable { patch: None, file: Some(file), find: Some(find), replace: Some(replace) } if !find.is_empty() => {
             Ok(Edit::Replace { file, find, replace })
         }
-        _ => Err("[[edits]] has either a patch, or a file, what to find in it and what to replace it by".to_owned()),
+        _ => Err("an entry of [[edits]] needs either patch, or file, find and replace".to_owned()),
     }
 }
 
@@ -375,34 +377,46 @@ mod tests {
         let cases = [
             ("", "it has no [components.NAME]"),
             ("[components.web]", "component web: it has no image"),
-            ("[components.\"a b\"]\nimage = \"x\"", "component a b: its name may have letters"),
+            ("[components.\"a b\"]\nimage = \"x\"", "component a b: its name may contain only letters"),
             ("[components.web]\nimage = \"X Y\"", "\"X Y\" is not a valid image reference"),
-            (&format!("{image}package = \"github.com/x\""), "its package \"github.com/x\" is no folder of the source"),
-            (&format!("{image}binary = \"bin/web\""), "its binary \"bin/web\" is no absolute path"),
-            (&format!("{image}archive = \"a/{{arch}}\""), "its archive \"a/amd64\" is no file name, without folders"),
-            (&format!("{image}archive = \"\""), "its archive \"\" is no file name"),
-            (&format!("{image}archive = \"..\""), "its archive \"..\" is no file name"),
-            (&format!("{image}archive = \"{}\"", "a".repeat(201)), "of 200 bytes at most"),
-            (&format!("{image}binary = \"/a\\nb\""), "its binary \"/a\\nb\" is no absolute path"),
-            (&format!("{image}binary = \"/etc/.wh.passwd\""), "is no absolute path of a file"),
+            (
+                &format!("{image}package = \"github.com/x\""),
+                "its package \"github.com/x\" is not a folder of the source",
+            ),
+            (&format!("{image}binary = \"bin/web\""), "its binary \"bin/web\" is not an absolute path"),
+            (
+                &format!("{image}archive = \"a/{{arch}}\""),
+                "its archive \"a/amd64\" is not a file name, without folders",
+            ),
+            (&format!("{image}archive = \"\""), "its archive \"\" is not a file name"),
+            (&format!("{image}archive = \"..\""), "its archive \"..\" is not a file name"),
+            (&format!("{image}archive = \"{}\"", "a".repeat(201)), "of at most 200 bytes"),
+            (&format!("{image}binary = \"/a\\nb\""), "its binary \"/a\\nb\" is not an absolute path"),
+            (&format!("{image}binary = \"/etc/.wh.passwd\""), "is not an absolute path of a file"),
             (&format!("{image}env = {{ A = \"b\\u0000\" }}"), "\"b\\0\" has a NUL"),
-            (&format!("{image}entrypoint = [\"\"]"), "its entrypoint names no program"),
-            ("[components.\"a\\nb\"]\nimage = \"x\"", "component a\\nb: its name may have letters"),
+            (&format!("{image}entrypoint = [\"\"]"), "its entrypoint is empty"),
+            ("[components.\"a\\nb\"]\nimage = \"x\"", "component a\\nb: its name may contain only letters"),
             (&format!("{image}stamps = {{ \"main.v\" = \"{{time}}\" }}"), "only {version}, {commit}, {date} can"),
-            (&format!("{image}[debian]\npackages = [\"a b\"]"), "[debian]: \"a b\" is no name of a package"),
+            (&format!("{image}[debian]\npackages = [\"a b\"]"), "[debian]: \"a b\" is not a package name"),
             (&format!("{image}user = \"a b\""), "\"a b\" is no user such as"),
-            (&format!("{image}workdir = \"srv\""), "\"srv\" is no absolute path of a folder to work in"),
-            (&format!("{image}volumes = [\"data\"]"), "its volume \"data\" is no absolute path"),
-            (&format!("{image}ports = [\"http\"]"), "\"http\" is no port such as"),
+            (&format!("{image}workdir = \"srv\""), "\"srv\" is not an absolute path of a folder to work in"),
+            (&format!("{image}volumes = [\"data\"]"), "its volume \"data\" is not an absolute path"),
+            (&format!("{image}ports = [\"http\"]"), "\"http\" is not a port such as"),
             (&format!("{image}stop_signal = \"INT\""), "\"INT\" is no signal such as"),
             (&format!("{image}labels = {{ \"\" = \"x\" }}"), "a label or an annotation has no name"),
             (&format!("{image}files.\"a\" = {{ from = \"x\" }}"), "component web: its file \"a\": that is no"),
             (&format!("platforms = [\"linux/mips\"]\n{image}"), "\"linux/mips\" is none of the platforms"),
             (&format!("{image}[source]\nversion = \"v1\""), "[source] has a version without a repo"),
-            (&format!("{image}[source]\ndir = \"a\"\nmodule = \"b@v1\""), "[source] has a dir and a module: take one"),
+            (
+                &format!("{image}[source]\ndir = \"a\"\nmodule = \"b@v1\""),
+                "[source] has a dir and a module: use one of them",
+            ),
             (&format!("{image}[source]\nmodule = \"m\""), "[source] has module \"m\" without its version"),
-            (&format!("{image}[[edits]]\nfile = \"a\"\nfind = \"b\""), "[[edits]] has either a patch, or a file"),
-            (&format!("go = \"1.26\"\n{image}"), "\"1.26\" is no version of Go such as 1.26.3 or 1.26.x"),
+            (
+                &format!("{image}[[edits]]\nfile = \"a\"\nfind = \"b\""),
+                "an entry of [[edits]] needs either patch, or file",
+            ),
+            (&format!("go = \"1.26\"\n{image}"), "\"1.26\" is not a Go version such as 1.26.3 or 1.26.x"),
         ];
         for (text, why) in cases {
             let said = refused(text);

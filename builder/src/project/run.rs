@@ -32,22 +32,22 @@ impl Run {
     /// When something of it cannot be used; the text says what.
     pub(super) fn new(table: &ComponentTable, binary: &str) -> Result<Self, String> {
         if let Some(variable) = table.env.keys().find(|variable| variable.is_empty() || variable.contains('=')) {
-            return Err(format!("{variable:?} is no name of an environment variable"));
+            return Err(format!("{variable:?} is not a valid name of an environment variable"));
         }
         if table.labels.contains_key("") || table.annotations.contains_key("") {
             return Err("a label or an annotation has no name".to_owned());
         }
         if table.entrypoint.as_ref().and_then(|words| words.first()).is_some_and(String::is_empty) {
-            return Err("its entrypoint names no program; [] keeps the base's".to_owned());
+            return Err("its entrypoint is empty; [] keeps the entrypoint of the base".to_owned());
         }
         let check = |text: &Option<String>, fits: fn(&str) -> bool, what: &str| match text {
-            Some(text) if !fits(text) => Err(format!("{text:?} is no {what}")),
+            Some(text) if !fits(text) => Err(format!("{text:?} is not a valid {what}")),
             text => Ok(text.clone()),
         };
         let mut ports = table.ports.iter().flatten().map(|text| port(text)).collect::<Result<Vec<_>, _>>()?;
         let mut volumes = table.volumes.clone().unwrap_or_default();
         if let Some(volume) = volumes.iter().find(|volume| !is_folder(volume)) {
-            return Err(format!("its volume {volume:?} is no absolute path of a folder"));
+            return Err(format!("its volume {volume:?} is not an absolute path of a folder"));
         }
         for list in [&mut ports, &mut volumes] {
             list.sort();
@@ -75,7 +75,7 @@ fn port(text: &str) -> Result<String, String> {
     if is_number && ["tcp", "udp", "sctp"].contains(&protocol) {
         Ok(format!("{number}/{protocol}"))
     } else {
-        Err(format!("{text:?} is no port such as \"8080\" or \"53/udp\""))
+        Err(format!("{text:?} is not a port such as \"8080\" or \"53/udp\""))
     }
 }
 

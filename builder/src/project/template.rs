@@ -21,10 +21,10 @@ impl Template {
         while let Some(start) = rest.find(['{', '}']) {
             let (before, brace) = rest.split_at(start);
             let Some((name, after)) = brace.strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
-                return Err(format!("{text:?} has a brace without its partner"));
+                return Err(format!("{text:?} has an unmatched brace"));
             };
             if !names.contains(&name) {
-                return Err(format!("{text:?} has {{{name}}}, and only {} can stand there", list(names)));
+                return Err(format!("{text:?} contains {{{name}}}, but only {} is allowed there", list(names)));
             }
             pieces.extend([Piece::Text(before.to_owned()), Piece::Name(name.to_owned())]);
             rest = after;
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn what_cannot_stand_there_is_refused_by_name() {
         let refused = |text| Template::parse(text, &["component", "arch"]).unwrap_err();
-        assert_eq!(refused("{os}.tar"), r#""{os}.tar" has {os}, and only {component}, {arch} can stand there"#);
-        assert_eq!(refused("a}"), r#""a}" has a brace without its partner"#);
-        assert_eq!(refused("{arch"), r#""{arch" has a brace without its partner"#);
+        assert_eq!(refused("{os}.tar"), r#""{os}.tar" contains {os}, but only {component}, {arch} is allowed there"#);
+        assert_eq!(refused("a}"), r#""a}" has an unmatched brace"#);
+        assert_eq!(refused("{arch"), r#""{arch" has an unmatched brace"#);
     }
 }

@@ -50,12 +50,12 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate
     let (mut files, mut changed) = (BTreeSet::new(), 0);
     for one in PatchSet::parse(&text, options) {
         let one = one.map_err(|why| bad(why.to_string()))?;
-        let patch = one.patch().as_text().ok_or_else(|| bad("it changes a file that is not text".to_owned()))?;
+        let patch = one.patch().as_text().ok_or_else(|| bad("it changes a binary file".to_owned()))?;
         match one.operation() {
             FileOperation::Modify { original, modified } => {
                 let file = stripped(original);
                 if file != stripped(modified) {
-                    return Err(bad(format!("it names {original} and {modified} for one file")).into());
+                    return Err(bad(format!("it gives one file two names, {original} and {modified}")).into());
                 }
                 write(top, &file, &patched(path, &file, &read(top, &file)?, patch)?)?;
                 files.insert(file);
@@ -63,7 +63,7 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate
             FileOperation::Create(name) => {
                 let file = stripped(name);
                 if inside(top, &file)?.symlink_metadata().is_ok() {
-                    return Err(bad(format!("it makes {file}, which is there already")).into());
+                    return Err(bad(format!("it creates {file}, which already exists")).into());
                 }
                 write(top, &file, &patched(path, &file, "", patch)?)?;
                 files.insert(file);
@@ -71,13 +71,17 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate
             FileOperation::Delete(name) => {
                 let file = stripped(name);
                 if !patched(path, &file, &read(top, &file)?, patch)?.is_empty() {
-                    return Err(bad(format!("it removes {file}, and not all that is in it")).into());
+                    return Err(bad(format!("it removes {file}, but not its whole content")).into());
                 }
                 let place = inside(top, &file)?;
                 fs::remove_file(&place).map_err(crate::Error::io("removing", &place))?;
                 files.insert(file);
             }
-            _ => return Err(bad("it renames or copies a file: make it with `git diff --no-renames`".to_owned()).into()),
+            _ => {
+                return Err(
+                    bad("it renames or copies a file: create it with `git diff --no-renames`".to_owned()).into()
+                );
+            }
         }
         let lines = patch.hunks().iter().flat_map(diffy::Hunk::lines);
         changed += lines.filter(|line| !matches!(line, Line::Context(_))).count();
@@ -87,7 +91,7 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate
     }
     match changed_lines(&text).saturating_sub(changed) {
         0 => Ok(files),
-        lost => Err(bad(format!("{lost} changed lines are beyond what its @@ lines count")).into()),
+        lost => Err(bad(format!("{lost} changed lines exceed the counts in its @@ lines")).into()),
     }
 }
 
@@ -157,7 +161,7 @@ fn read(top: &Utf8Path, file: &Utf8Path) -> Result<String, crate::Error> {
     let refused = |why: &str| Error::File { file: file.to_owned(), why: why.to_owned() };
     match path.symlink_metadata() {
         Ok(meta) if meta.is_file() => {}
-        Ok(_) => return Err(refused("it is no plain file").into()),
+        Ok(_) => return Err(refused("it is not a regular file").into()),
         Err(_) => return Err(refused("the source has no such file").into()),
     }
     let bytes = fs::read(&path).map_err(crate::Error::io("reading", &path))?;
@@ -175,13 +179,13 @@ fn write(top: &Utf8Path, file: &Utf8Path, text: &str) -> Result<(), crate::Error
 fn inside(top: &Utf8Path, file: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     let refused = |why: &str| Err(Error::File { file: file.to_owned(), why: why.to_owned() });
     if file.as_str().is_empty() || !file.components().all(|part| matches!(part, Utf8Component::Normal(_))) {
-        return refused("it is no path below the top of the source");
+        return refused("it is not a path below the top of the source");
     }
     let mut folder = top.to_owned();
     for part in file.parent().into_iter().flat_map(Utf8Path::components) {
         folder.push(part);
         if folder.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
-            return refused(&format!("{part} on the way is no folder"));
+            return refused(&format!("{part} in its path is not a folder"));
         }
     }
     Ok(top.join(file))
@@ -225,11 +229,11 @@ mod tests {
         apply(&replace("a.txt", "one"), &top).unwrap();
         assert_eq!(read(&top, "a.txt"), "X two\ntwo\n");
         let cases = [
-            ("a.txt", "one", "editing a.txt: \"one\" is not in it"),
-            ("a.txt", "two", "editing a.txt: \"two\" is in it 2 times"),
+            ("a.txt", "one", "editing a.txt: it does not contain \"one\""),
+            ("a.txt", "two", "editing a.txt: it contains \"two\" 2 times"),
             ("b.txt", "one", "editing b.txt: the source has no such file"),
-            ("../x.patch", "one", "editing ../x.patch: it is no path below the top of the source"),
-            ("/etc/passwd", "one", "editing /etc/passwd: it is no path below the top of the source"),
+            ("../x.patch", "one", "editing ../x.patch: it is not a path below the top of the source"),
+            ("/etc/passwd", "one", "editing /etc/passwd: it is not a path below the top of the source"),
         ];
         for (file, find, why) in cases {
             assert_eq!(said(apply(&replace(file, find), &top), &top), why);
@@ -237,8 +241,8 @@ mod tests {
         std::os::unix::fs::symlink("..", top.join("out")).unwrap();
         std::os::unix::fs::symlink("../x.patch", top.join("link")).unwrap();
         let led = said(apply(&replace("out/x.patch", ""), &top), &top);
-        assert_eq!(led, "editing out/x.patch: out on the way is no folder");
-        assert_eq!(said(apply(&replace("link", ""), &top), &top), "editing link: it is no plain file");
+        assert_eq!(led, "editing out/x.patch: out in its path is not a folder");
+        assert_eq!(said(apply(&replace("link", ""), &top), &top), "editing link: it is not a regular file");
     }
 
     #[test]
@@ -249,10 +253,7 @@ mod tests {
         let edited = apply(&edits, &top).unwrap();
         assert_eq!(edited, ["a.txt", "new/b.txt"].map(Utf8PathBuf::from).into());
         assert_eq!((read(&top, "a.txt"), read(&top, "new/b.txt")), ("one\nTWO\nthree\n".into(), "new\n".into()));
-        assert_eq!(
-            said(apply(&edits, &top), &top),
-            "applying patch /x.patch: a.txt is not what the patch was made for: hunk 1 (line 1) does not match"
-        );
+        assert_eq!(said(apply(&edits, &top), &top), "applying patch /x.patch: hunk 1 (line 1) does not match a.txt");
 
         let removes = "diff --git a/a.txt b/a.txt\ndeleted file mode 100644\nindex 5626abf..0000000\n--- a/a.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-one\n";
         let (_folder, top, edits) = folder("one\n", removes);
@@ -266,11 +267,11 @@ mod tests {
         let (_folder, top, edits) = folder("one\ntwo\n", text);
         assert!(said(apply(&edits, &top), &top).ends_with("hunk 1 (line 1) does not match"));
         let (_folder, top, edits) = folder("one\ntwo\n", "--- a.txt\n+++ a.txt\n@@ -1 +1 @@\n one\n-two\n+TWO\n");
-        assert!(said(apply(&edits, &top), &top).ends_with("2 changed lines are beyond what its @@ lines count"));
+        assert!(said(apply(&edits, &top), &top).ends_with("2 changed lines exceed the counts in its @@ lines"));
         let (_folder, top, edits) = folder("one\n", "no patch at all\n");
         assert!(said(apply(&edits, &top), &top).starts_with("reading patch /x.patch: "));
         let (_folder, top, edits) = folder("one\n", &text.replace("a.txt", "../x.patch"));
-        assert!(said(apply(&edits, &top), &top).contains("no path below the top"));
+        assert!(said(apply(&edits, &top), &top).contains("not a path below the top"));
     }
 
     proptest! {

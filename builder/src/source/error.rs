@@ -6,27 +6,29 @@ use camino::Utf8PathBuf;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum Error {
     #[error("reading patch {path}: {why}")]
-    #[diagnostic(help("a patch is a unified diff of text files, as `git diff` and `diff -u` write it"))]
+    #[diagnostic(help("a patch must be a unified diff of text files, as `git diff` and `diff -u` write it"))]
     Patch { path: Utf8PathBuf, why: String },
 
-    #[error("applying patch {path}: {file} is not what the patch was made for: hunk {hunk} ({place}) does not match")]
-    #[diagnostic(help("make the patch anew for this version of the source: it must match exactly, line by line"))]
+    #[error("applying patch {path}: hunk {hunk} ({place}) does not match {file}")]
+    #[diagnostic(help("recreate the patch for this version of the source: every line must match exactly"))]
     Hunk { path: Utf8PathBuf, file: Utf8PathBuf, hunk: usize, place: String },
 
     #[error("editing {file}: {}", count(*found, find))]
-    #[diagnostic(help("an edit's `find` must stand in the file exactly once: add the lines around it, or correct it"))]
+    #[diagnostic(help(
+        "the text of `find` must occur in the file exactly once: add the lines around it, or correct it"
+    ))]
     Matches { file: Utf8PathBuf, found: usize, find: String },
 
     #[error("editing {file}: {why}")]
-    #[diagnostic(help("the path of an edited file counts from the top of the source"))]
+    #[diagnostic(help("the path of an edited file is relative to the top of the source"))]
     File { file: Utf8PathBuf, why: String },
 
-    #[error("opening the source: {word:?} is no {what} of a git repository")]
-    #[diagnostic(help("name what `git fetch` takes: an address, and a branch, tag or commit"))]
+    #[error("opening the source: {word:?} is not a valid {what} of a git repository")]
+    #[diagnostic(help("use the arguments of `git fetch`: an address, and a branch, tag or commit"))]
     Repository { what: &'static str, word: String },
 
     #[error("opening the source {module:?}: {why}")]
-    #[diagnostic(help("name a Go module and its version, as example.org/module@v1.2.3, or @latest"))]
+    #[diagnostic(help("name a Go module and its version, for example example.org/module@v1.2.3, or @latest"))]
     Module { module: String, why: String },
 }
 
@@ -39,7 +41,7 @@ impl Error {
 
 fn count(found: usize, find: &str) -> String {
     match found {
-        0 => format!("{find:?} is not in it"),
-        many => format!("{find:?} is in it {many} times"),
+        0 => format!("it does not contain {find:?}"),
+        many => format!("it contains {find:?} {many} times"),
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn clone(
         && (found.commit != pinned.commit || pinned.tree.as_ref().is_some_and(|tree| found.tree.as_ref() != Some(tree)))
     {
         let text = |one: &PinnedCommit| format!("{} (tree {})", one.commit, one.tree.as_deref().unwrap_or("unknown"));
-        let why = format!("{} is pinned, and git fetched {}", text(pinned), text(&found));
+        let why = format!("{} is pinned, but git fetched {}", text(pinned), text(&found));
         return Err(repository.failed(version)(process::Failure::Other(why)));
     }
     let folder = folder(&found.commit);
@@ -131,7 +131,7 @@ impl<'a> Repository<'a> {
     /// Fetches a branch, tag or commit, and returns the commit.
     fn fetch(&self, version: &str, permit: Permit) -> Result<String, Error> {
         if version.starts_with('-') || self.url.starts_with('-') {
-            let why = process::Failure::Other("neither may begin with a dash".to_owned());
+            let why = process::Failure::Other("neither may start with a dash".to_owned());
             return Err(self.failed(version)(why));
         }
         let sha256 = Format::of(version) == Format::Sha256 || self.dir(Format::Sha256).is_dir();
@@ -271,7 +271,7 @@ fn has_other_format(words: &str) -> bool {
 }
 
 fn unreadable(commit: &str) -> process::Failure {
-    process::Failure::Other(format!("git fetched {commit}, and cannot read its tree"))
+    process::Failure::Other(format!("git fetched {commit}, but cannot read its tree"))
 }
 
 fn line(output: &[u8]) -> String {

@@ -21,7 +21,7 @@ pub(crate) const OUT: &str = "out";
 /// As much of a file as says that vcbuild wrote it.
 const BEGINNING: u64 = 512;
 
-/// Whether something that a walk of a source meets is part of it: neither what version control keeps, nor what vcbuild writes,
+/// Whether something that a walk of a source meets is part of it: neither a folder of version control, nor what vcbuild writes,
 /// such as any of `without`.
 pub(crate) fn is_source(entry: &walkdir::DirEntry, without: &[Utf8PathBuf]) -> bool {
     let path = entry.path();
@@ -57,7 +57,7 @@ pub(crate) fn is_archive(entry: &walkdir::DirEntry, names: &BTreeSet<String>) ->
 fn what(path: &Path, folder: bool) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     if REPOSITORIES.contains(&name) {
-        return Some("what version control keeps");
+        return Some("a folder of version control");
     }
     if folder {
         let path = Utf8Path::from_path(path)?;

@@ -217,13 +217,13 @@ impl LeftOut {
                     "because they are submodules that are not checked out (`git submodule update --init`)".to_owned()
                 }
                 Reason::Absent => {
-                    "because they are tracked and not in the folder (`git restore` brings them back, `git \
-                                   sparse-checkout add` their folder)"
+                    "because they are tracked but not in the folder (`git restore` restores them, `git sparse-checkout \
+                     add` their folder)"
                         .to_owned()
                 }
                 Reason::Outside => format!(
-                    "because they are outside of its folder {} (name the folder that holds both as the source, and \
-                     this one as its subdir)",
+                    "because they are outside its folder {} (name the folder that contains both as the source, and this \
+                     one as its subdir)",
                     self.real
                 ),
             };

@@ -84,7 +84,7 @@ pub(crate) struct Asked {
 /// A folder of a source: its top, or one beside it that its modules lead to.
 struct Part {
     dir: Utf8PathBuf,
-    /// What git tracks of it; none where git does not know it, and all of it is source.
+    /// What git tracks of it; none where git does not track the folder, and all of it is source.
     tracked: Option<BTreeSet<PathBuf>>,
     /// What else is there.
     untracked: BTreeSet<PathBuf>,
@@ -258,12 +258,12 @@ fn fetch(
     let SourceTable { dir, version, module, .. } = &asked.table;
     if let Some(module) = module {
         let bad = |why: &str| Error::Module { module: module.clone(), why: why.to_owned() };
-        let (path, version) = module.split_once('@').ok_or_else(|| bad("it names no version"))?;
+        let (path, version) = module.split_once('@').ok_or_else(|| bad("it has no version"))?;
         if !go::is_path(path) {
-            return Err(bad("that is no path of a module").into());
+            return Err(bad("it is not a valid module path").into());
         }
         if !go::is_version(version) {
-            return Err(bad("that is no version of a module").into());
+            return Err(bad("it is not a valid module version").into());
         }
         let (folder, version) = go::module_source(path, version, asked.go.as_deref(), store, lock, progress)?;
         return Ok((folder, Some(Revision { version, commit: None })));

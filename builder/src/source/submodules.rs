@@ -50,7 +50,7 @@ fn lay_at(
     }
     let refuse = |why: String| repository.failed(commit)(process::Failure::Other(why));
     if depth >= DEEPEST || links.len() > MOST {
-        return Err(refuse(format!("its submodules are more than {MOST}, or deeper than {DEEPEST}")));
+        return Err(refuse(format!("it has more than {MOST} submodules, or nests them deeper than {DEEPEST}")));
     }
     let addresses = addresses(repository, files).map_err(repository.failed(commit))?;
     for (path, commit) in links {

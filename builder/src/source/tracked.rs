@@ -26,7 +26,7 @@ pub(super) fn tracked(git: &Git, folder: &Utf8Path) -> Result<Option<BTreeSet<Pa
     // The index alone is read. The repository may be another user's: nothing that it could have git run is run.
     let mut git = git.isolated();
     git.args(["-C", folder.as_str(), "ls-files", "-z", "--cached", "--recurse-submodules"]);
-    let attempt = || format!("asking git what it tracks of {folder}");
+    let attempt = || format!("listing the files that git tracks in {folder}");
     let listed = match process::run(&mut git, LIMIT) {
         Ok(listed) => listed,
         Err(failure) if failure.is_missing_program() => return Err(Error::NoGit { attempt: attempt() }),

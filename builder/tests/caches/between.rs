@@ -131,13 +131,13 @@ fn this_machine_is_asked_without_a_proxy() {
     let empty = Server::start(site.bench.path("nothing"), Manner::Honest);
     let mut command = site.command(&["images", "--source-dir", "hello", "--go", "1.21.13", "--lock", "go.lock"]);
     command.env("GOPROXY", &empty.url).env("GOSUMDB", "off").env("GOMODCACHE", site.bench.path("modules"));
-    Run::of(through_all(&mut command, &proxy)).failed(1, &["none of the proxies in GOPROXY has it"]);
+    Run::of(through_all(&mut command, &proxy)).failed(1, &["no proxy in GOPROXY has it"]);
     assert!(!empty.requests().is_empty());
 
     // A mirror of Debian.
     let mut command = site.command(&["base", "debian", "--lock", "debian.lock"]);
     command.env("VCBUILD_DEBIAN_MIRROR", format!("{}/debian", empty.url));
-    Run::of(through_all(&mut command, &proxy)).failed(1, &["the mirror does not have it"]);
+    Run::of(through_all(&mut command, &proxy)).failed(1, &["the mirror does not have this file"]);
     assert!(empty.requests().iter().any(|request| request.contains("/debian/dists/")), "{:?}", empty.requests());
 
     assert_eq!(proxy.seen(), [""; 0], "the proxy was asked");
@@ -190,6 +190,6 @@ fn what_is_elsewhere_is_asked_for_through_the_proxy_that_is_named() {
         assert_eq!(seen, [""; 0], "{variables:?}");
     }
     let (run, _) = pull(&[("HTTP_PROXY", "ftp://me:secret@proxy.invalid".to_owned())]);
-    run.failed(1, &["using the proxy that HTTP_PROXY names: a proxy speaks http, https, socks4 or socks5"]);
+    run.failed(1, &["using the proxy in HTTP_PROXY: its scheme must be http, https, socks4 or socks5"]);
     assert!(!run.stderr.contains("secret"), "{run:?}");
 }

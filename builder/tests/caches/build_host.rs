@@ -128,7 +128,7 @@ fn what_a_command_removes_on_a_host_is_in_no_image() {
     assert_eq!(number(&there, "steps"), 1);
     bench.edit("app/vcbuild.toml", "mkfifo pipe", "mkfifo out/pipe");
     for run in [bench.run(&[&["images"][..], &source].concat()), build(&bench, &sshd, "one", &source)] {
-        run.failed(1, &["its output out/pipe is neither file nor folder"]);
+        run.failed(1, &["its output out/pipe is not a file or folder"]);
     }
 }
 
@@ -154,7 +154,7 @@ fn what_fails_on_a_host_is_told_as_it_is_here() {
     let run = build(&bench, &sshd, "one", &["--source-dir", "app", "--timeout", "1"]);
     run.failed(1, &["it took longer than 1 s", "--timeout"]);
     write(&bench, "read line < /etc/hostname && echo $line > x");
-    build(&bench, &sshd, "one", &source).failed(1, &["/etc/hostname", "make that an input"]);
+    build(&bench, &sshd, "one", &source).failed(1, &["/etc/hostname", "declare it as an input"]);
     bench.edit("app/vcbuild.toml", "system = false", "system = true");
     let run = build(&bench, &sshd, "one", &source);
     run.failed(1, &["running /bin/sh on ssh://127.0.0.1:", "this machine's own programs, which are not sent"]);
@@ -169,7 +169,7 @@ fn a_host_that_cannot_be_used_is_named_with_why() {
         bench.run(&[&["images", "--source-dir", "app", "--build-host", host][..], more].concat())
     };
     on("builder", &[])
-        .failed(2, &["using a build host: \"builder\" is no address", "ssh://[USER@]HOST[:PORT][/FOLDER]"]);
+        .failed(2, &["using a build host: \"builder\" is not a valid URL", "ssh://[USER@]HOST[:PORT][/FOLDER]"]);
     on("ssh://a", &["--offline"]).failed(2, &["'--build-host <URL>' cannot be used with '--offline'"]);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("ssh://127.0.0.1:{closed}");
@@ -179,7 +179,7 @@ fn a_host_that_cannot_be_used_is_named_with_why() {
 
     let sshd = Sshd::start(Login::Machine("i686"));
     let run = build(&bench, &sshd, "one", &["--source-dir", "app"]);
-    run.failed(1, &["it is a Linux i686, and this is a Linux x86_64", "take a host of the same kind"]);
+    run.failed(1, &["its platform is Linux i686, but this machine is Linux x86_64", "use a host of the same platform"]);
     sshd.know_host(false);
     let run = build(&bench, &sshd, "one", &["--source-dir", "app"]);
     run.failed(1, &["connecting to build host ssh://127.0.0.1:", "ost key verification failed"]);
@@ -197,11 +197,12 @@ fn a_folder_that_another_user_can_change_is_refused_and_left_as_it_is() {
     };
     fs::create_dir(&host).unwrap();
     let refused = |words: &str| {
-        build(&bench, &sshd, "one", &["--source-dir", "app"]).failed(1, &["its folder is not used: ", words]);
+        build(&bench, &sshd, "one", &["--source-dir", "app"])
+            .failed(1, &["its folder is not safe or not usable: ", words]);
     };
     for (owner, mode, words) in [
-        (0, 0o777, "may be written to by others"),
-        (0, 0o775, "may be written to by others"),
+        (0, 0o777, "is writable by other users"),
+        (0, 0o775, "is writable by other users"),
         (12_345, 0o755, "belongs to user 12345"),
     ] {
         set(&host, owner, mode);

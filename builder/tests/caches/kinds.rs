@@ -142,7 +142,7 @@ fn a_project_names_caches_and_its_user_whom_to_believe() {
     let untrusted = [&build[..], &["--substituter", &url]].concat();
     site.run(&untrusted).failed(2, &["using caches: no key is trusted", "--trust-key"]);
     site.run(&[&build[..], &["--substituter", "ftp://x"]].concat())
-        .failed(2, &["\"ftp://x\" is no address of a cache"]);
+        .failed(2, &["\"ftp://x\" is not the address of a cache"]);
     other.bench.write("config/vcbuild/config.toml", "[caches]\ntrust = []\n");
     other.run(&build).failed(2, &["reading the settings ", "config/vcbuild/config.toml", "line 2", "trust"]);
 }
@@ -172,5 +172,5 @@ fn keys_are_made_shown_and_kept() {
     assert_eq!(site.run(&["key", "public", "mine-1.key"]).stdout, format!("{public}\n"));
     site.run(&["key", "generate", "mine-1"]).failed(1, &["writing ./mine-1.key", "File exists"]);
     site.run(&["key", "generate", "../mine"]).failed(2, &["naming a key \"../mine\""]);
-    site.run(&["push", "--to", &site.cache_url(), "--sign-key", "mine-1.pub"]).failed(2, &["it is no secret key"]);
+    site.run(&["push", "--to", &site.cache_url(), "--sign-key", "mine-1.pub"]).failed(2, &["it is not a secret key"]);
 }

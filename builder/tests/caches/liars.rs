@@ -18,8 +18,8 @@ fn a_tampered_blob_never_enters_a_store() {
     }
     let run = site.build(&[&site.cache_url()]);
     assert_eq!(run.counts(), (9, 0), "who lies once is not asked again: {run:?}");
-    assert!(run.stderr.contains("a blob is not what its record says: its content is sha256:"), "{run:?}");
-    assert!(run.stderr.contains("it is left out from here on"), "{run:?}");
+    assert!(run.stderr.contains("a blob does not match its record: its content is sha256:"), "{run:?}");
+    assert!(run.stderr.contains("not using it for the rest of this run"), "{run:?}");
     for blob in fs::read_dir(site.bench.path("store/blobs/sha256")).unwrap() {
         let path = blob.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -54,7 +54,7 @@ fn a_tampered_record_is_refused() {
     });
     let run = site.build(&[&site.cache_url()]);
     assert_eq!(run.counts(), (2, 5), "the two compiles run: {run:?}");
-    assert!(run.stderr.contains("its signature is not that of the trusted key good-1"), "{run:?}");
+    assert!(run.stderr.contains("its signature does not match the trusted key good-1"), "{run:?}");
     assert!(!site.bench.path("store/blobs/sha256").join(digest.hex()).exists());
 }
 
@@ -69,7 +69,7 @@ fn a_record_of_another_action_is_refused() {
     fs::write(two, first).unwrap();
     let run = site.build(&[&site.cache_url()]);
     assert_eq!(run.counts(), (2, 5), "{run:?}");
-    assert!(run.stderr.contains("it is of another action than was asked for"), "{run:?}");
+    assert!(run.stderr.contains("it belongs to a different action than requested"), "{run:?}");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn unsigned_records_and_those_of_unknown_keys_are_refused() {
     let run = site.build(&[&site.cache_url()]);
     assert_eq!(run.counts().1, 0, "{run:?}");
     assert!(
-        run.stderr.contains(&format!("cache {}: a record is not taken: it is not signed", site.cache_url())),
+        run.stderr.contains(&format!("cache {}: ignoring a record: it is not signed", site.cache_url())),
         "{run:?}"
     );
 
@@ -90,8 +90,7 @@ fn unsigned_records_and_those_of_unknown_keys_are_refused() {
     let arguments = ["images", "--source-dir", "hello", "--substituter", &url, "--trust-key", &key, "--output", "json"];
     let run = site.run(&arguments);
     assert_eq!(run.counts().1, 0, "{run:?}");
-    let warning =
-        format!("cache {url}: a record is not taken: it is signed by \"good-1\", and that key is not trusted");
+    let warning = format!("cache {url}: ignoring a record: it is signed by \"good-1\", which is not a trusted key");
     assert_eq!(run.stderr.matches(&warning).count(), 1, "said once: {run:?}");
 
     // A second signature makes the same records trusted; the first one stays.
@@ -124,8 +123,8 @@ fn a_cache_that_hangs_costs_its_timeout_once() {
     let took = start.elapsed();
     assert_eq!(run.counts().1, 0, "{run:?}");
     assert!(took < without * 3 + Duration::from_secs(6), "{took:?}, and {without:?} without caches");
-    assert_eq!(run.stderr.matches("it is left out from here on").count(), 3, "{run:?}");
-    assert!(run.stderr.contains("no answer in 2 s") && run.stderr.contains("Connection refused"), "{run:?}");
+    assert_eq!(run.stderr.matches("not using it for the rest of this run").count(), 3, "{run:?}");
+    assert!(run.stderr.contains("no response within 2 s") && run.stderr.contains("Connection refused"), "{run:?}");
     assert!(server.requests().len() <= 2, "it is not asked again: {:?}", server.requests());
 
     // Beside a good one they cost no more than that.
@@ -155,7 +154,7 @@ fn a_cache_that_hangs_in_the_middle_of_a_blob_is_left() {
         &server.url,
     ]);
     assert!(run.counts().0 >= 7 && start.elapsed() < Duration::from_secs(60), "{run:?}");
-    assert!(run.stderr.contains("nothing came for 2 s"), "{run:?}");
+    assert!(run.stderr.contains("no data arrived for 2 s"), "{run:?}");
     assert!(site.nothing_is_half_done());
 }
 
@@ -170,7 +169,7 @@ fn a_cache_that_sends_a_byte_now_and_then_is_left() {
     let run = site.run(&[&arguments[..], &["--substituter", &server.url]].concat());
     assert!(run.counts().0 >= 7 && start.elapsed() < Duration::from_secs(60), "{run:?}");
     assert!(
-        run.stderr.contains("it is left out from here on: ") && run.stderr.contains("bytes took more than"),
+        run.stderr.contains("not using it for the rest of this run: ") && run.stderr.contains("bytes took more than"),
         "{run:?}"
     );
     assert!(server.sent() < 2_000, "{} bytes were waited for", server.sent());
@@ -183,7 +182,7 @@ fn a_blob_without_an_end_fills_no_disk() {
     let server = Server::start(site.cache(), Manner::Endless);
     let run = site.build(&[&server.url]);
     assert_eq!(run.counts(), (9, 0), "{run:?}");
-    assert!(run.stderr.contains("a blob is not what its record says"), "{run:?}");
+    assert!(run.stderr.contains("a blob does not match its record"), "{run:?}");
     let whole: u64 = site.files("blobs/sha256").iter().map(|blob| fs::metadata(blob).unwrap().len()).sum();
     // What is in flight when the client hangs up was sent, too.
     assert!(server.sent() < whole + (64 << 20), "{} bytes were sent", server.sent());

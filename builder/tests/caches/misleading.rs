@@ -65,7 +65,7 @@ fn a_redirect_leads_nowhere_else() {
     for (to, why) in [
         ("http://169.254.169.254/latest/meta-data/", "it redirects to http://169.254.169.254, a link-local address"),
         ("http://[fe80::1]/", "it redirects to http://[fe80::1], a link-local address"),
-        ("http://0.0.0.0:1/", "which is not the address of a server"),
+        ("http://0.0.0.0:1/", "which is not a valid server address"),
         ("file:///etc/passwd", ""),
     ] {
         let gate = Gate::answering(&registry.address, move |_| moved(to));
@@ -80,7 +80,10 @@ fn a_redirect_leads_nowhere_else() {
     // A cache that does so is left out, and the build is right all the same.
     let gate = Gate::answering(&registry.address, |_| moved("http://169.254.169.254/latest/meta-data/"));
     let run = Site::new().build(&[&format!("http://{}", gate.address)]);
-    assert!(run.stderr.contains("left out from here on: ") && run.stderr.contains("a link-local address"), "{run:?}");
+    assert!(
+        run.stderr.contains("not using it for the rest of this run: ") && run.stderr.contains("a link-local address"),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -89,13 +92,16 @@ fn a_login_goes_to_no_token_server_that_others_can_listen_to() {
     for (realm, why) in [
         (
             "http://registry.invalid/token",
-            "wants the login sent to another server, http://registry.invalid, without TLS",
+            "requests that the credentials be sent to another server, http://registry.invalid, without TLS",
         ),
-        ("http://192.0.2.1:80/token", "wants the login sent to another server, http://192.0.2.1, without TLS"),
-        ("http://169.254.169.254/token", "it names a token server at http://169.254.169.254, a link-local address"),
+        (
+            "http://192.0.2.1:80/token",
+            "requests that the credentials be sent to another server, http://192.0.2.1, without TLS",
+        ),
+        ("http://169.254.169.254/token", "its token server is at http://169.254.169.254, a link-local address"),
         ("https://[fe80::1]/token", "a link-local address"),
-        ("file:///etc/passwd", "it names a token server at file://, which is not an address of the web"),
-        ("no address", "it names a token server by what is not an address"),
+        ("file:///etc/passwd", "its token server is at file://, which is not an HTTP or HTTPS address"),
+        ("no address", "the address of its token server is not a valid URL"),
     ] {
         let gate = Gate::answering(&registry.address, move |_| {
             Said::new("401 Unauthorized", format!("WWW-Authenticate: Bearer realm=\"{realm}\"\r\n"), "")
@@ -118,7 +124,8 @@ fn a_login_goes_to_no_token_server_that_others_can_listen_to() {
         let site = Site::new();
         let logins = json!({"auths": {&gate.address: {kind: "dXNlcjpzZWNyZXQ="}}});
         site.bench.write("docker/config.json", &logins.to_string());
-        pull(&site, &gate).failed(1, &["it redirects to localhost, another server, which a login is not sent to"]);
+        pull(&site, &gate)
+            .failed(1, &["it redirects to localhost, a different server, to which credentials are not sent"]);
         assert_eq!(other.requests(), [""; 0]);
     }
 }
@@ -150,9 +157,9 @@ fn an_upload_goes_on_elsewhere_without_the_login() {
     assert!(sent.len() == 2 && sent.iter().all(|request| request.starts_with(signed)), "{sent:?}");
 
     for (to, why) in [
-        ("http://169.254.169.254/latest/", "it wants it sent to http://169.254.169.254, a link-local address"),
-        ("ftp://registry.invalid/", "which is not an address of the web"),
-        ("http://[", "it does not say where to send it"),
+        ("http://169.254.169.254/latest/", "its upload location is http://169.254.169.254, a link-local address"),
+        ("ftp://registry.invalid/", "which is not an HTTP or HTTPS address"),
+        ("http://[", "its response has no upload location"),
     ] {
         let gate = Gate::answering(&registry.address, move |asked| begin(asked, to));
         site.run(&["push", "hello/two", "--as", &format!("{}/other/two:v1", gate.address)]).failed(1, &[why]);
@@ -172,7 +179,7 @@ fn what_a_registry_sends_has_an_end_and_is_what_its_digest_says() {
     };
     let site = Site::new();
     pull(&site, &manifests(|long| Said::new("200 OK", "", long)))
-        .failed(1, &["it answers with more than 4194304 bytes"]);
+        .failed(1, &["its response is longer than 4194304 bytes"]);
     let cut = |_: &str| Said::new("200 OK", "Content-Length: 4000000\r\n", "{\"manifests\": [");
     pull(&site, &manifests(cut)).failed(1, &["pulling v1 of "]);
     let short = |_: &str| Said::new("200 OK", "Content-Length: 5\r\n", "{\"manifests\": []}");
@@ -217,5 +224,5 @@ fn what_a_registry_sends_has_an_end_and_is_what_its_digest_says() {
             Said::new("401 Unauthorized", realm, "")
         }
     });
-    pull(&site, &gate).failed(1, &["logging in for pulling v1", "it answers with more than 1048576 bytes"]);
+    pull(&site, &gate).failed(1, &["logging in for pulling v1", "its response is longer than 1048576 bytes"]);
 }

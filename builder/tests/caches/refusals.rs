@@ -131,13 +131,16 @@ fn a_missing_credential_helper_is_named_where_a_login_is_wanted() {
     site.bench.write("docker/config.json", r#"{"credsStore": "on-another-machine"}"#);
     let public = site.run(&["base", &format!("{}/team/one:v1", registry.address)]);
     public.succeeded();
-    let warning = "is asked without a login: there is no program docker-credential-on-another-machine, which ";
+    let warning = "without credentials: the program docker-credential-on-another-machine is not installed, which ";
     assert_eq!(public.stderr.matches(warning).count(), 1, "{public:?}");
 
     for (status, said) in [("401 Unauthorized", "(401)"), ("403 Forbidden", "(403)"), ("404 Not Found", "(404)")] {
         let gate = Gate::answering(&registry.address, move |_| Said::new(status, "WWW-Authenticate: Basic\r\n", ""));
         let private = site.run(&["base", &format!("{}/team/one:v1", gate.address), "--lock", "other.lock"]);
-        private.failed(1, &[said, "asked without a login", "there is no program docker-credential-on-another-machine"]);
+        private.failed(
+            1,
+            &[said, "without credentials", "the program docker-credential-on-another-machine is not installed"],
+        );
     }
     // One that is there and fails.
     let program = "#!/bin/sh\necho the keyring is locked\nexit 1\n";
@@ -159,7 +162,7 @@ fn what_is_too_large_is_told_as_that() {
         false => None,
     });
     let pushed = site.run(&["push", "hello/one", "--as", &format!("{}/other/one:v1", gate.address)]);
-    pushed.failed(1, &["that is larger than it takes (413)", "client_max_body_size"]);
+    pushed.failed(1, &["the request is too large (413)", "client_max_body_size"]);
 }
 
 #[test]
@@ -172,7 +175,7 @@ fn what_is_no_image_is_told_as_that() {
         })
     };
     let old = json!({"schemaVersion": 1, "name": "team/one", "tag": "v1", "fsLayers": [], "history": []});
-    pull(&answer(old.to_string())).failed(1, &["Docker's first format (manifest schema 1)", "pushing it again"]);
+    pull(&answer(old.to_string())).failed(1, &["its manifest has Docker's schema 1", "pulling and pushing it"]);
     let empty = json!({"mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
         "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"});
     let chart = |kind: &str, artifact: Option<&str>| {
@@ -186,8 +189,7 @@ fn what_is_no_image_is_told_as_that() {
         manifest.to_string()
     };
     let typed = chart("application/vnd.oci.empty.v1+json", Some("application/vnd.example.sbom"));
-    pull(&answer(typed))
-        .failed(1, &["it is application/vnd.example.sbom, and not an image", "Helm charts, signatures"]);
+    pull(&answer(typed)).failed(1, &["it is application/vnd.example.sbom, not an image", "Helm charts, signatures"]);
     let helm = chart("application/vnd.cncf.helm.config.v1+json", None);
     pull(&answer(helm)).failed(1, &["application/vnd.cncf.helm.config.v1+json"]);
     let site = Site::new();

@@ -86,12 +86,12 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
 
     private.settings(&site, "");
     let strange = site.run(&push);
-    strange.failed(1, &["no TLS connection", "UnknownIssuer", "SSL_CERT_FILE", "certs.d"]);
+    strange.failed(1, &["the TLS connection failed", "UnknownIssuer", "SSL_CERT_FILE", "certs.d"]);
     let ca = format!("ca = {:?}\n", site.bench.path("tls/ca.pem"));
     private.settings(&site, &ca);
-    site.run(&push).failed(1, &["it wants to know who asks (401)", "log in first (`docker login 127.0.0.1:"]);
+    site.run(&push).failed(1, &["authentication required (401)", "log in first (`docker login 127.0.0.1:"]);
     private.log_in(&site, "guess");
-    site.run(&push).failed(1, &["(401)", "the login of ", "docker/config.json is not taken"]);
+    site.run(&push).failed(1, &["(401)", "rejects the credentials from ", "docker/config.json is not taken"]);
     private.log_in(&site, "open sesame");
     let pushed = site.run(&[&push[..], &["--output", "json"]].concat()).json()["images"][0].clone();
     assert_eq!(
@@ -133,9 +133,10 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     let path = format!("{}:{}", third.bench.path("bin").display(), std::env::var("PATH").unwrap());
     let mut command = third.command(&pull);
     assert_eq!(text(&Run::of(command.env("PATH", path)).json()["platforms"][0]["digest"]), digests(built())["one"]);
-    third
-        .run(&["base", &format!("{}/team/one:v2", private.address)])
-        .failed(1, &["(401)", "it was asked without a login, because there is no program docker-credential-ours"]);
+    third.run(&["base", &format!("{}/team/one:v2", private.address)]).failed(
+        1,
+        &["(401)", "the request had no credentials, because the program docker-credential-ours is not installed"],
+    );
 
     // The same login and authority serve a cache there.
     let cache = format!("oci://{}/cache", private.address);
@@ -164,7 +165,8 @@ fn an_image_of_a_registry_is_compared_with_one_that_was_built() {
     assert_eq!(shown["images"][0]["digest"], same["images"][0]["after"]["digest"]);
     let absent = format!("docker://{}/team/two:v1", registry.address);
     site.run(&["diff", &absent, "out/one-amd64.tar"]).failed(1, &["team/two:v1", &registry.address]);
-    site.run(&["diff", "docker://A B", "out/one-amd64.tar"]).failed(2, &["docker://A B is no image of a registry"]);
+    site.run(&["diff", "docker://A B", "out/one-amd64.tar"])
+        .failed(2, &["docker://A B is not a valid image reference"]);
 }
 
 #[test]
@@ -206,10 +208,15 @@ fn each_refusal_says_what_to_do() {
     let denied = site.run(&["base", &format!("{}/team/one:v1", gate.address)]);
     denied.failed(
         1,
-        &["pulling base 127.0.0.1:", "it refuses (403): not for you", "ask its owner for access", "--base debian"],
+        &[
+            "pulling base 127.0.0.1:",
+            "it refuses (403): not for you",
+            "ask the owner of the repository for access",
+            "--base debian",
+        ],
     );
     let absent = site.run(&["base", &format!("{}/team/one:v9", registry.address)]);
-    absent.failed(1, &["there is no such thing (404): manifest unknown", "check the spelling"]);
+    absent.failed(1, &["not found (404): manifest unknown", "check the spelling"]);
     let full = Site::with_the_built_store();
     full.run(&["push", "hello/one", "hello/two", "--as", "x/y:v1"]).failed(2, &["--as names one image"]);
     full.run(&["push"]).failed(2, &["<IMAGE>"]);

@@ -161,14 +161,14 @@ fn where_no_filter_can_be_had_it_says_so_or_fails_as_asked() {
     where_the_machine_answers(libc::SYS_seccomp, libc::EPERM, || {
         let required = under("required");
         required.failed(&[
-            "making a sandbox: cannot filter system calls",
+            "creating a sandbox: cannot filter system calls",
             "Operation not permitted",
             "CONFIG_SECCOMP_FILTER",
-            "--sandbox auto goes on without",
+            "--sandbox auto continues without the filter",
         ]);
         assert_eq!(required.stdout, "");
         let auto = under("auto");
-        assert!(auto.stderr.contains("without a filter of system calls: cannot filter system calls"), "{auto:?}");
+        assert!(auto.stderr.contains("without a system call filter: cannot filter system calls"), "{auto:?}");
         assert_ne!(errors(auto), [libc::ENOSYS]);
         assert_eq!(under("off").stderr, "");
     });

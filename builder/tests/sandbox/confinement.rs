@@ -33,7 +33,7 @@ fn a_file_that_was_not_declared_is_not_there_and_is_named() {
         let run = script(user, &[], "cat /etc/hostname");
         run.failed(&[
             "cat: /etc/hostname: No such file",
-            "its words name /etc/hostname: make that an input",
+            "its standard error names /etc/hostname: declare it as an input",
             "--sandbox off",
         ]);
     }
@@ -46,13 +46,13 @@ fn it_reaches_no_network_and_the_host_is_named() {
     let port = listener.local_addr().unwrap().port();
     for user in User::all() {
         let run = script(user, &[], &format!("exec 3<>/dev/tcp/127.0.0.1/{port}"));
-        run.failed(&["Network is unreachable", "its words name the network"]);
+        run.failed(&["Network is unreachable", "its standard error names the network"]);
         let name = script(
             user,
             &[],
             "perl -MSocket -e 'die q(Could not resolve host: example.org) unless inet_aton(q(example.org))'",
         );
-        name.failed(&["its words name the host example.org"]);
+        name.failed(&["its standard error names the host example.org"]);
         let interfaces =
             script(user, &[], "ls /sys/class/net 2>/dev/null; cat /proc/net/dev | tail -n +3 | cut -d: -f1");
         assert_eq!(interfaces.printed().trim(), "lo");
@@ -117,10 +117,10 @@ fn making_it_changes_nothing_of_the_machine_whatever_is_declared() {
             run.failed(&[&format!("cannot mount /etc/hostname at {inside}: "), why]);
             assert_eq!(fs::read_dir(machine.path()).unwrap().count(), 0, "{inside}");
         };
-        refused(&format!("{there}/new"), "the machine's own files are there");
-        refused(&format!(".{there}/new"), "the machine's own files are there");
-        refused("/build/link/new", "/build/link is a link there, which would lead elsewhere");
-        refused("/build/link", "/build/link is a link there");
+        refused(&format!("{there}/new"), "the path is reserved for the machine's own files");
+        refused(&format!(".{there}/new"), "the path is reserved for the machine's own files");
+        refused("/build/link/new", "/build/link is a symbolic link in the sandbox, which could point elsewhere");
+        refused("/build/link", "/build/link is a symbolic link in the sandbox");
         let run =
             script(user, &["--write", &write, "--read", "/etc/hostname:/build/a/b"], "cat /build/a/b; rm /build/a/b");
         run.failed(&["cannot remove '/build/a/b'"]);
@@ -182,13 +182,13 @@ fn where_namespaces_are_forbidden_it_says_so_or_fails_as_asked() {
     };
     let required = on("required");
     required.failed(&[
-        "making a sandbox: cannot make user, pid, network, ipc and uts namespaces",
+        "creating a sandbox: cannot make user, pid, network, ipc and uts namespaces",
         "No space left on device",
         "sysctl user.max_user_namespaces=",
     ]);
     assert_eq!(required.stdout, "");
     let auto = on("auto");
-    assert!(auto.stderr.contains("programs run without a sandbox: cannot make user"), "{auto:?}");
+    assert!(auto.stderr.contains("running programs without a sandbox: cannot make user"), "{auto:?}");
     assert!(auto.printed().starts_with("ran\n"));
     let off = on("off");
     assert_eq!(off.stderr, "");

@@ -67,7 +67,7 @@ fn killing_the_supervisor_ends_a_sandbox_and_its_group_goes_with_the_next() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     let mut words = String::new();
     child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
-    assert!(words.contains("the sandbox of bash ended without a word (signal: 9 (SIGKILL))"), "{words}");
+    assert!(words.contains("the sandbox of bash ended without a report (signal: 9 (SIGKILL))"), "{words}");
     soon(|| !runs(&mark));
     Run::of(&mut sandbox(User::Same, &["--max-memory", "1G", "--system", "--", "true"])).printed();
     soon(|| left_groups().is_empty());

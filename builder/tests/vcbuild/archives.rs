@@ -94,7 +94,7 @@ fn a_changed_byte_in_a_layer_is_found() {
         &format!("\n  file     /usr/local/bin/one in layer {layer}\n"),
         &format!("\n  byte     {offset} ({offset:#x}): "),
         "\n  section  .text\n",
-        "actions ran as it says: other images\n",
+        "actions from its provenance: other images\n",
     ] {
         assert!(run.stdout.contains(words), "{words:?} is not in\n{}", run.stdout);
     }
@@ -116,7 +116,7 @@ fn another_source_is_refused_by_name_before_anything_is_built() {
     bench.edit("src/cmd/one/main.go", "\"one\"", "\"One\"");
     fs::remove_file(bench.path("src/pkg/version/version.go")).unwrap();
     let run = check(&bench);
-    run.failed(1, &["the source is not the one", "cmd/one/main.go differs, pkg/version/version.go is not there"]);
+    run.failed(1, &["the source differs from the one", "cmd/one/main.go differs, pkg/version/version.go is not there"]);
     assert_eq!(run.ran("compile"), 0);
 }
 
@@ -141,25 +141,29 @@ fn what_a_command_made_is_made_again_of_the_same_files() {
     let check = || theirs.run(&["check", "app/out/one-amd64.tar", "--source-dir", "ours", "--store", "other"]);
     let run = check();
     assert_eq!(run.code, Some(0), "{run:?}");
-    assert!(run.stdout.ends_with("app/out/one-amd64.tar: 5 actions ran as it says: the same images\n"), "{run:?}");
+    assert!(
+        run.stdout.ends_with("app/out/one-amd64.tar: ran 5 actions from its provenance: the same images\n"),
+        "{run:?}"
+    );
     theirs.write("ours/new", "");
-    check().failed(1, &["the source is not the one", "its files hash to "]);
+    check().failed(1, &["the source differs from the one", "its files hash to "]);
 }
 
 #[test]
 fn what_cannot_be_checked_is_refused_with_why() {
     let bench = with_archive(|_| {}, &[]);
-    bench.run(&["check", "one.tar"]).failed(2, &["made of a folder, and no folder is named", "--source-dir"]);
+    bench.run(&["check", "one.tar"]).failed(2, &["built from a folder, but no folder is named", "--source-dir"]);
     for option in [["--go", "1.26.3"], ["--compression", "none"], ["--trust-key", "x"], ["--lock", "x"]] {
         let run = bench.run(&[&["check", "one.tar", "--source-dir", "src"], &option[..]].concat());
-        run.failed(2, &[&format!("{} is for the archive to say", option[0])]);
+        run.failed(2, &[&format!("{} cannot be set, because the archive determines it", option[0])]);
     }
     untar(&bench.path("one.tar"), &bench.path("layout"));
     bench.tool("tar", &["-C", "layout", "--exclude=provenance.json", "-cf", "one.tar", "."]);
-    check(&bench).failed(1, &["one.tar: it does not say how its images were made", "`vcbuild check COMPONENT`"]);
+    check(&bench)
+        .failed(1, &["one.tar: it does not contain the provenance of its images", "`vcbuild check COMPONENT`"]);
     bench.write("provenance.json", "{\"format\": 99, \"vcbuild\": \"9.0.0\"}");
     bench.tool("tar", &["--append", "-f", "one.tar", "provenance.json"]);
-    check(&bench).failed(1, &["it is of format 99", "another version of vcbuild (9.0.0)"]);
+    check(&bench).failed(1, &["its format is 99", "another version of vcbuild (9.0.0)"]);
 }
 
 #[test]
@@ -182,24 +186,24 @@ fn an_archive_has_nothing_of_the_machine_read_that_was_not_named() {
     let inputs = |path: &str| json!({ "/key": path });
     for path in [format!("{secret}/key"), "../secret/key".to_owned(), format!("{secret}/absent")] {
         lie(&|claimed| claimed["project"]["components"]["one"]["inputs"] = inputs(&path));
-        check(&named).failed(1, &["files of this machine read that you did not name", "secret", "--allow-path PATH"]);
+        check(&named).failed(1, &["files of this machine that you did not allow", "secret", "--allow-path PATH"]);
     }
     // A link in what the user names leads elsewhere.
     bench.tool("ln", &["-s", "../secret/key", "app/link"]);
     lie(&|claimed| claimed["project"]["components"]["one"]["inputs"] = inputs("link"));
-    check(&named).failed(1, &["did not name: ", "app/link"]);
+    check(&named).failed(1, &["did not allow: ", "app/link"]);
     fs::remove_file(bench.path("app/link")).unwrap();
     for base in ["oci", "docker-archive"] {
         lie(&|claimed| claimed["project"]["base"] = json!(format!("{base}:{secret}")));
-        check(&named).failed(1, &["did not name: ", "secret"]);
+        check(&named).failed(1, &["did not allow: ", "secret"]);
     }
     for source in [json!({ "dir": secret }), json!({ "repo": secret }), json!({ "repo": format!("file://{secret}") })] {
         lie(&|claimed| claimed["source"] = source.clone());
-        check(&[]).failed(1, &["did not name: ", "secret"]);
+        check(&[]).failed(1, &["did not allow: ", "secret"]);
     }
 
     // What the user names is read: the key is then an input, and changes nothing of what comes out.
     lie(&|claimed| claimed["project"]["components"]["one"]["inputs"] = inputs(&format!("{secret}/key")));
     let run = check(&[&named[..], &["--allow-path", &secret]].concat());
-    assert!(matches!(run.code, Some(0 | 3)) && !run.stderr.contains("did not name"), "{run:?}");
+    assert!(matches!(run.code, Some(0 | 3)) && !run.stderr.contains("did not allow"), "{run:?}");
 }

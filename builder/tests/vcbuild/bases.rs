@@ -302,7 +302,7 @@ fn a_static_program_finds_what_it_needs_on_the_static_base() {
     let arm = bench.json(&["base", "static", "--platform", "linux/arm64"]);
     assert_eq!(arm["platforms"][0]["platform"], "linux/arm64");
     let more = bench.run(&["base", "static", "--debian-packages", "curl"]);
-    more.failed(2, &["the base static has files of certain packages and no more"]);
+    more.failed(2, &["the base static contains a fixed set of packages"]);
 }
 
 #[test]
@@ -312,9 +312,9 @@ fn what_is_said_of_debian_is_checked_before_anything_is_done() {
         let mut command = bench.vcbuild(&[&["base", "debian"], arguments].concat());
         Run::of(command.env_remove("VCBUILD_DEBIAN_MIRROR"))
     };
-    base(&["--debian-suite", "../etc"]).failed(2, &["\"../etc\" is no suite of Debian such as \"bookworm\""]);
-    base(&["--debian-packages", "a b"]).failed(2, &["\"a b\" is no name of a package such as"]);
-    base(&["--debian-mirror", "ftp://mirror.example/debian"]).failed(1, &["only http and https are spoken"]);
+    base(&["--debian-suite", "../etc"]).failed(2, &["\"../etc\" is not a Debian suite such as \"bookworm\""]);
+    base(&["--debian-packages", "a b"]).failed(2, &["\"a b\" is not a package name such as"]);
+    base(&["--debian-mirror", "ftp://mirror.example/debian"]).failed(1, &["only http and https are supported"]);
     base(&["--debian-suite", "nonesuch"])
         .failed(1, &["looking for a mirror of Debian nonesuch", "VCBUILD_DEBIAN_MIRROR"]);
     bench.write("own/vcbuild.toml", &format!("{}[debian]\nlayers = \"many\"\n", bench.read("hello/vcbuild.toml")));
@@ -345,7 +345,7 @@ fn a_package_that_the_mirror_dropped_comes_from_a_snapshot_of_its_day() {
     archive.write("debian/20260711T101637Z/pool/base-passwd_1.deb", &content);
     std::fs::remove_file(mirror.path("pool/base-passwd_1.deb")).unwrap();
     let (done, [_, said]) = base("two", "");
-    assert!(!done && said.contains("the mirror does not have it"), "{said}");
+    assert!(!done && said.contains("the mirror does not have this file"), "{said}");
     let snapshot = format!("{}/{{archive}}/{{timestamp}}", archive.address());
     let (done, [again, said]) = base("two", &snapshot);
     assert!(done, "{said}");

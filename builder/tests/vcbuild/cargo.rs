@@ -174,7 +174,7 @@ fn no_program_that_a_source_names_runs_outside_the_sandbox() {
         bench.write(&format!("here/{file}"), &text);
         let mut named = build(&bench, &["--source-dir", "here"]);
         Run::of(named.env_remove("RUSTUP_TOOLCHAIN"))
-            .failed(1, &["looking for Rust: ", file, "names one by its folder"]);
+            .failed(1, &["looking for Rust: ", file, "names a toolchain by its folder"]);
         assert!(!mark.exists(), "{file}");
         fs::remove_file(bench.path("here").join(file)).unwrap();
     }
@@ -207,7 +207,7 @@ fn what_cannot_be_compiled_is_named() {
 
     let lock = bench.read("here/Cargo.lock");
     bench.write("here/Cargo.lock", &lock.replace("checksum = \"", "checksum = \"0000"));
-    fails(&["here/vcbuild.lock: it pins crate itoa ", ", and what was found is sha256:0000"]);
+    fails(&["here/vcbuild.lock: it pins crate itoa ", ", but found sha256:0000"]);
     fs::remove_file(bench.path("here/vcbuild.lock")).unwrap();
     fails(&["fetching the crates of ", "itoa"]);
     fs::remove_file(bench.path("here/vcbuild.lock")).unwrap();
@@ -216,12 +216,12 @@ fn what_cannot_be_compiled_is_named() {
     bench.write("here/Cargo.lock", &lock);
     let mut none = build(&bench, &["--source-dir", "here"]);
     Run::of(none.env("PATH", bench.path("")))
-        .failed(1, &["looking for Rust: there is no rustc command", "install Rust"]);
+        .failed(1, &["looking for Rust: the rustc command is not installed", "install Rust"]);
     let mut offline = build(&bench, &["--source-dir", "here", "--offline", "--store", "empty"]);
     Run::of(&mut offline).failed(1, &["fetching the crates of ", "--offline forbids"]);
     let mut inner = build(&bench, &["--source-dir", "here", "--source-subdir", "hello"]);
     bench.write("here/hello/Cargo.lock", &lock);
-    Run::of(&mut inner).failed(1, &["it is a part of the workspace in ", "the whole workspace"]);
+    Run::of(&mut inner).failed(1, &["it is a member of the workspace in ", "the whole workspace"]);
 }
 
 #[test]
@@ -237,8 +237,10 @@ fn offline_no_rust_is_installed() {
     let mut offline = build(&bench, &["--source-dir", "here", "--offline"]);
     offline.env("RUSTUP_AUTO_INSTALL", "1").env_remove("RUSTUP_TOOLCHAIN");
     offline.env("RUSTUP_DIST_SERVER", format!("http://{}", server.local_addr().unwrap()));
-    Run::of(&mut offline)
-        .failed(1, &["looking for the Rust that ", "where nothing may be fetched", "1.2.0", "install"]);
+    Run::of(&mut offline).failed(
+        1,
+        &["looking for the Rust toolchain of ", "installing it requires network access", "1.2.0", "install"],
+    );
     assert!(server.accept().is_err(), "a connection was opened");
 }
 
@@ -300,10 +302,10 @@ fn what_stands_in_the_place_of_a_binary_is_taken_only_if_it_is_a_plain_file() {
     fs::write(secret.path(), "a secret of this machine").unwrap();
     let secret = format!("ln -s {} \"$out\"", secret.path().display());
     let cases = [
-        (secret.as_str(), "is a link or behind one"),
-        ("ln -s deps \"$out\"", "is a link or behind one"),
-        ("ln -s /dev/zero \"$out\"", "is a link or behind one"),
-        ("mkfifo \"$out\"", "is not a plain file"),
+        (secret.as_str(), "is a symbolic link or below one"),
+        ("ln -s deps \"$out\"", "is a symbolic link or below one"),
+        ("ln -s /dev/zero \"$out\"", "is a symbolic link or below one"),
+        ("mkfifo \"$out\"", "is not a regular file"),
         ("truncate -s 4T \"$out\" || exit 153", "failed: exit status: 153"),
     ];
     for (script, why) in cases {
@@ -390,7 +392,7 @@ fn a_workspace_has_what_is_above_and_beside_it_in_its_source() {
     // From the workspace alone they are not there, and that is said.
     run(&["--source-dir", "s/rust", "--project", "s/vcbuild.toml"]).failed(
         1,
-        &["reading the Cargo workspace ", "the crate shared is in ../shared, outside of the source", "--source-subdir"],
+        &["reading the Cargo workspace ", "the crate shared is in ../shared, outside the source", "--source-subdir"],
     );
     bench.write("s/rust/app/Cargo.toml", &package("app"));
     bench.write("s/rust/Cargo.lock", "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\n");
@@ -400,8 +402,8 @@ fn a_workspace_has_what_is_above_and_beside_it_in_its_source() {
         "base = \"scratch\"\n[components.app]\nbin = \"app\"\nimage = \"registry.example/app:v1\"\n",
     );
     run(&["--source-dir", "s/rust", "--project", "alone.toml"])
-        .failed(1, &["README.md", "not part of the source, because they are outside of its folder"]);
+        .failed(1, &["README.md", "not part of the source, because they are outside its folder"]);
     // A part of a workspace is told which whole it is a part of.
     let part = run(&["--source-dir", "s", "--source-subdir", "rust/app", "--project", "alone.toml"]);
-    part.failed(1, &["rust/app: it is a part of the workspace in ", "name the folder of the whole workspace"]);
+    part.failed(1, &["rust/app: it is a member of the workspace in ", "name the folder of the whole workspace"]);
 }

@@ -118,22 +118,25 @@ fn a_folder_of_inputs_builds_the_same_in_an_empty_store_and_is_believed_in_nothi
     assert_eq!(digests(&there.json()), digests(&here.json()));
 
     tampered(&bench, &UNPACKED, &deb, b"!<arch>\n", |run| {
-        run.failed(1, &["taking Debian package tzdata", &format!("{deb} is something else: its content is sha256:")]);
+        run.failed(
+            1,
+            &["taking Debian package tzdata", &format!("{deb} has the wrong content: its digest is sha256:")],
+        );
     });
     tampered(&bench, &UNPACKED, &format!("{commit}/main.go"), b"package main\n\nfunc main() {}\n", |run| {
-        run.failed(1, &[&format!("cloning {url} at {commit}: the files in inputs/git/{commit} are of tree ")]);
+        run.failed(1, &[&format!("cloning {url} at {commit}: the files in inputs/git/{commit} have tree ")]);
     });
     let other = Bench::new();
     other.publish("example.org/carried", "v1.0.0-rc1", &[("lib.go", "package lib\n\nconst Name = \"lie\"\n")]);
     let lie = fs::read(other.path("proxy/example.org/carried/@v/v1.0.0-rc1.zip")).unwrap();
     tampered(&bench, &UNPACKED, &format!("{module}.zip"), &lie, |run| {
-        run.failed(1, &["taking Go modules from the inputs in inputs", "example.org/carried", "checksum mismatch"]);
+        run.failed(1, &["reading Go modules from the inputs in inputs", "example.org/carried", "checksum mismatch"]);
     });
     tampered(&bench, &COMPILED, "linux-amd64.zip", &lie, |run| {
         run.failed(1, &["unpacking ", "the proxy is damaged or tampered with"]);
     });
     tampered(&bench, &UNPACKED, "vcbuild-inputs.json", br#"{"version":2}"#, |run| {
-        run.failed(1, &["it is of version 2, and this vcbuild knows version 1"]);
+        run.failed(1, &["its version is 2, but this vcbuild supports version 1"]);
     });
     assert_eq!(digests(&cut_off(&bench, &UNPACKED, &[]).json()), digests(&here.json()), "all of it is as it was");
 
@@ -144,7 +147,7 @@ fn a_folder_of_inputs_builds_the_same_in_an_empty_store_and_is_believed_in_nothi
     fs::remove_dir_all(bench.path("inputs/git")).unwrap();
     cut_off(&bench, &UNPACKED, &[]).failed(1, &["cloning ", "it is not among the inputs in inputs", "`vcbuild fetch`"]);
     fs::remove_file(bench.path("inputs/vcbuild-inputs.json")).unwrap();
-    cut_off(&bench, &UNPACKED, &[]).failed(1, &["using the inputs in inputs: it is no folder of inputs"]);
+    cut_off(&bench, &UNPACKED, &[]).failed(1, &["using the inputs in inputs: it is not a folder of inputs"]);
 }
 
 #[test]
@@ -170,7 +173,7 @@ fn a_base_of_a_registry_is_carried_in_parts() {
     let layer = blobs.max_by_key(|path| size(path)).unwrap();
     fs::write(&layer, "no layer").unwrap();
     fs::remove_dir_all(bench.path("other")).unwrap();
-    there().failed(1, &[&format!("taking base {base}"), "is something else"]);
+    there().failed(1, &[&format!("taking base {base}"), "has the wrong content"]);
 }
 
 #[test]
@@ -182,7 +185,7 @@ fn what_cannot_be_carried_is_named() {
         "base = \"scratch\"\n[components.hello]\nbin = \"hello\"\nimage = \"registry.example/hello:v1\"\n",
     );
     let cargo = bench.run(&["fetch", "--to", "inputs", "--source-dir", "cargo"]);
-    cargo.failed(1, &["carrying the crates of hello", "inputs of Cargo workspaces are not carried"]);
+    cargo.failed(1, &["copying the crates of hello", "vcbuild cannot copy the inputs of Cargo workspaces"]);
 
     let (bench, url) = with_app();
     bench.edit("app/go.sum", "/go.mod h1:", "/go.mod h1:A");
@@ -198,7 +201,7 @@ fn what_cannot_be_carried_is_named() {
     bench.git("app", &["add", "."]);
     bench.git("app", &["commit", "--quiet", "-m", "more"]);
     let attributes = run(&bench, &["fetch", "--to", "inputs"]);
-    attributes.failed(1, &[&format!("carrying {url} at "), "its files are of tree", "--source-dir instead"]);
+    attributes.failed(1, &[&format!("carrying {url} at "), "the checked-out files have tree", "--source-dir instead"]);
     assert!(!bench.path("inputs").exists() && !bench.read("vcbuild.toml").is_empty());
     let left = bench.path("").read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(left.filter(|name| name.starts_with(".vcbuild")).count(), 0);
@@ -218,7 +221,7 @@ fn a_machine_without_certificates_is_told_so_when_it_needs_them() {
         )
     };
     let nowhere = format!("file://{}", bench.path("proxy").display());
-    build(&nowhere).failed(1, &["none of the proxies in GOPROXY has it"]);
+    build(&nowhere).failed(1, &["no proxy in GOPROXY has it"]);
     let web = format!("{nowhere},https://127.0.0.1:1");
-    build(&web).failed(1, &["preparing to ask Go module proxies: ", "SSL_CERT_FILE"]);
+    build(&web).failed(1, &["preparing requests to Go module proxies: ", "SSL_CERT_FILE"]);
 }

@@ -25,7 +25,7 @@ fn what_depends_on_its_inputs_alone_comes_out_the_same_and_what_was_slipped_in_i
         "\n  file     /usr/local/bin/one in layer sha256:",
         &format!("\n  byte     {offset} ({offset:#x}): "),
         "\n  section  .text\n",
-        "5 actions ran again, elsewhere and from nothing: 1 outputs differ\n",
+        "ran 5 actions again in another folder with an empty store: 1 outputs differ\n",
     ] {
         assert!(run.stdout.contains(words), "{words:?} is not in\n{}", run.stdout);
     }

@@ -98,7 +98,7 @@ fn a_command_makes_the_same_elsewhere_and_unconfined() {
     assert_eq!(digests(&Run::of(&mut there).json()), digests(&here));
 
     let off = bench.run(&["images", "--source-dir", "app", "--sandbox", "off", "--store", "unconfined"]);
-    off.failed(1, &["name.txt at /inputs/name, and commands are not confined", "give it its own path"]);
+    off.failed(1, &["name.txt must appear at /inputs/name, which requires a sandbox", "use the input's own path"]);
     let place = fs::canonicalize(bench.path("name.txt")).unwrap();
     for file in ["vcbuild.toml", "Makefile"] {
         let changed = bench.read(&format!("app/{file}")).replace("/inputs/name", place.to_str().unwrap());
@@ -141,7 +141,7 @@ pub(crate) fn changed_meanwhile(bench: &Bench, build: &mut Command, input: &Path
     let ended = building.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{said}");
-    let why = format!("reading {}: it changed while it was being built from", input.display());
+    let why = format!("reading {}: the file changed during the build", input.display());
     assert!(said.contains(&why), "{said}");
 }
 
@@ -176,16 +176,16 @@ fn a_command_that_does_not_do_what_it_declares_is_named_with_why() {
     fails("true", &["running `bash -c true` of x for linux/amd64: it did not make x", "correct `outputs`"]);
     fails("echo no such luck >&2; exit 3", &["running `bash -c ", "no such luck", "no network"]);
     fails("mkdir x", &["its output x is an empty folder"]);
-    fails("mkdir x; ln -s /etc x/y", &["its output x/y is a link"]);
-    fails("ln -s /usr/bin/env x", &["its output x is a link out of the source's folder"]);
-    fails("mkfifo x", &["its output x is neither file nor folder"]);
+    fails("mkdir x; ln -s /etc x/y", &["its output x/y is a symbolic link"]);
+    fails("ln -s /usr/bin/env x", &["its output x is a symbolic link that points outside the source's folder"]);
+    fails("mkfifo x", &["its output x is not a file or folder"]);
     fails("head -c 18 /bin/true > x; printf '\\xb7' >> x; tail -c +20 /bin/true >> x", &["x is a program for arm64"]);
 }
 
 #[test]
 fn a_command_sees_and_changes_nothing_that_is_not_declared() {
     let fails = |script: &str, words: &[&str]| with_script(script).run(&["images"]).failed(1, words);
-    fails("cp /etc/hostname x", &["/etc/hostname", "its words name /etc/hostname"]);
+    fails("cp /etc/hostname x", &["/etc/hostname", "its standard error names /etc/hostname"]);
     fails("echo > x; echo > /usr/share/mine", &["/usr/share/mine: Read-only file system"]);
     fails("echo > x; exec 3<>/dev/tcp/192.0.2.1/80", &["Network is unreachable"]);
     let none = with_script("cp /etc/hostname x");
@@ -274,13 +274,13 @@ fn what_stands_in_the_place_of_an_output_is_taken_only_if_it_is_a_plain_file() {
     let behind = format!("mkdir x; ln -s {} x/y", secret.path().display());
     let holes = "for i in 1 2 3; do truncate -s 400M x$i; done; mkdir x; mv x1 x2 x3 x";
     let cases = [
-        (link.as_str(), "is a link out of the source's folder"),
-        (behind.as_str(), "is a link, which would lead elsewhere"),
-        ("ln -s /proc/self/root/etc x", "is a link out of the source's folder"),
-        ("mkfifo x", "is neither file nor folder"),
-        ("mkfifo pipe; ln -s pipe x", "is neither file nor folder"),
-        ("truncate -s 4T x || exit 153", "it wrote more to disk than 1.07 GB"),
-        (holes, "has 419430400 bytes, and 234881024 are allowed (--max-disk)"),
+        (link.as_str(), "is a symbolic link that points outside the source's folder"),
+        (behind.as_str(), "is a symbolic link, which could point elsewhere"),
+        ("ln -s /proc/self/root/etc x", "is a symbolic link that points outside the source's folder"),
+        ("mkfifo x", "is not a file or folder"),
+        ("mkfifo pipe; ln -s pipe x", "is not a file or folder"),
+        ("truncate -s 4T x || exit 153", "it wrote more than  to disk1.07 GB"),
+        (holes, "has 419430400 bytes, more than the allowed 234881024 (--max-disk)"),
     ];
     for (script, why) in cases {
         let bench = with_script(script);

@@ -72,7 +72,9 @@ fn a_project_says_how_it_is_confined_and_the_command_line_says_otherwise() {
     );
     assert_eq!(bench.json(&["images", "--timeout", "1m"])["actions"]["run"], 4);
     bench.edit("vcbuild.toml", "\"1s\"", "\"soon\"");
-    bench.run(&["images"]).failed(2, &["[sandbox]: \"soon\" is no number of seconds, nor one with s, m or h"]);
+    bench
+        .run(&["images"])
+        .failed(2, &["[sandbox]: \"soon\" is not a duration: use a number of seconds, or a number with s, m or h"]);
 }
 
 #[test]
@@ -85,7 +87,7 @@ fn a_command_that_wants_what_it_did_not_declare_is_told_what() {
         1,
         &[
             "cannot stat '/etc/hostname'",
-            "it runs in a sandbox, which has only what is declared, and its words name /etc/hostname",
+            "the program runs in a sandbox that contains only declared inputs, and its standard error names /etc/hostname",
         ],
     );
 }
@@ -97,8 +99,8 @@ fn a_project_tightens_its_sandbox_and_its_user_loosens_it_and_is_told() {
                    command = [\"bash\", \"-c\", \"uname -n > x; test ! -e /etc/hostname -o \\\"$ANY\\\"\"]\n\
                    build_env = { ANY = \"\" }\n[sandbox]\nmode = \"off\"\ntimeout = \"3h\"\nmax-disk = \"1T\"\n";
     bench.write("vcbuild.toml", project);
-    let asked_in_vain = "the project asks for mode = off in [sandbox] and gets auto: a project may only tighten";
-    let unconfined = "programs run without a sandbox, as --sandbox or the user's settings say";
+    let asked_in_vain = "the project requests mode = off in [sandbox] but gets auto: a project may only tighten";
+    let unconfined = "running programs without a sandbox, as --sandbox or the user's settings specify";
     let confined = bench.run(&["images"]);
     confined.ok();
     for said in [asked_in_vain, "timeout = 10800", "max-disk = 1099511627776", "(--sandbox off, or mode in the user's"]

@@ -25,12 +25,17 @@ fn a_source_that_is_not_there_is_named() {
     bench.run(&["images", "--source-dir", "nowhere"]).failed(1, &["opening the source nowhere", "--source-dir"]);
     bench.write("empty/file", "");
     let none = bench.run(&["images", "--source-dir", "empty"]);
-    none.failed(1, &["opening the source empty: the folder has no go.mod", "--source-dir"]);
+    none.failed(
+        1,
+        &["opening the source empty: no vcbuild.toml found", "it has no go.mod", "vcbuild init empty", "--source-dir"],
+    );
     bench.write("repository/virtualcluster/go.mod", "module m\n");
     let below = bench.run(&["images", "--source-dir", "repository"]);
-    below.failed(1, &["the folder has no go.mod", "--source-subdir virtualcluster"]);
-    bench.run(&["images", "--source-dir", "repository", "--source-subdir", "../empty"]).failed(1, &["leads out of it"]);
-    bench.run(&["images", "--source-version", "v1"]).failed(2, &["give --source-repo"]);
+    below.failed(1, &["it has no go.mod", "--source-subdir virtualcluster"]);
+    bench
+        .run(&["images", "--source-dir", "repository", "--source-subdir", "../empty"])
+        .failed(1, &["is outside the source"]);
+    bench.run(&["images", "--source-version", "v1"]).failed(2, &["add --source-repo"]);
 }
 
 #[test]
@@ -55,7 +60,7 @@ fn a_program_that_does_not_compile_is_shown_in_the_compilers_words_and_leaves_no
     let import = bench.run(&["images", "--source-dir", "hello"]);
     import.failed(1, &["reading the packages of ", "cmd/one/main.go:3:8: ", "example.org/hello/pkg/gone"]);
     bench.write("hello/cmd/one/main.go", "package one\n");
-    bench.run(&["images", "--source-dir", "hello"]).failed(1, &["./cmd/one is no program"]);
+    bench.run(&["images", "--source-dir", "hello"]).failed(1, &["./cmd/one is not a program"]);
 }
 
 #[test]
@@ -65,8 +70,8 @@ fn without_go_it_says_what_to_install() {
     run.failed(
         1,
         &[
-            "looking for Go: there is no go command",
-            "help: name a version to have it fetched (--go 1.26.x",
+            "looking for Go: the go command is not installed",
+            "help: name a version for vcbuild to fetch (--go 1.26.x",
             "install Go",
         ],
     );

@@ -123,12 +123,12 @@ fn what_is_asked_for_and_cannot_be_copied_is_said() {
     assert_eq!(names(&bench, &project("dist", "")), ["x/", "x/index.html"]);
     fs::create_dir_all(bench.path("empty/inner")).unwrap();
     project("empty", "").failed(1, &["adding /x to app: empty has no files", "add an empty folder by its path alone"]);
-    project(".git/HEAD", "").failed(1, &[".git/HEAD is what version control keeps"]);
+    project(".git/HEAD", "").failed(1, &[".git/HEAD is a folder of version control"]);
     project("vcbuild.lock", "").failed(1, &["vcbuild.lock is a lock that vcbuild writes"]);
     project("store/oci-layout", "").failed(1, &["store/oci-layout is a store of vcbuild"]);
     project("out/app-amd64.tar", "").failed(1, &["out/app-amd64.tar is a file that vcbuild writes"]);
     rustix::fs::mknodat(rustix::fs::CWD, bench.path("pipe"), rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
-    project("pipe", "").failed(1, &["pipe is neither file, folder nor link"]);
+    project("pipe", "").failed(1, &["pipe is not a file, folder or symbolic link"]);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn an_edit_that_would_have_no_effect_is_refused() {
         bench.run(&["images", "--output", "json"])
     };
     let edit = |file: &str| format!("file = \"{file}\"\nfind = \"80\"\nreplace = \"8080\"");
-    let refused = "using the prebuilt app.conf of app: an edit changes it, and prebuilt files are taken as they are";
+    let refused = "using the prebuilt app.conf of app: an edit changes it, but prebuilt files are used unchanged";
     build("prebuilt = { \"/pre\" = \"app.conf\" }", &edit("app.conf")).failed(1, &[refused, "in = \"source\""]);
     let patched = "using the prebuilt etc/app.conf of app: an edit changes it";
     build("prebuilt = { \"/pre\" = \"etc/app.conf\" }", "patch = \"fix.patch\"").failed(1, &[patched]);
@@ -169,17 +169,17 @@ fn what_would_have_no_effect_on_a_base_or_a_compiler_is_refused() {
     for option in
         [["--debian-packages", "curl"], ["--debian-suite", "trixie"], ["--debian-mirror", "http://127.0.0.1:1/debian"]]
     {
-        let why = format!("{} is for the bases debian and static, and the base is scratch", option[0]);
+        let why = format!("{} applies to the bases debian and static, but the base is scratch", option[0]);
         build(&option).failed(2, &[&why, "--base debian"]);
     }
-    build(&["--go", "1.26.x"]).failed(2, &["--go is for Go programs, and no component of the project is one"]);
+    build(&["--go", "1.26.x"]).failed(2, &["--go applies to Go programs, but the project has none"]);
     let debian = format!("{HEAD}prebuilt = {{ \"/app\" = \"app\" }}\n[debian]\npackages = [\"curl\"]\n");
     bench.write("vcbuild.toml", &debian);
-    build(&[]).failed(2, &["[debian] of the project is for the bases debian and static, and the base is scratch"]);
+    build(&[]).failed(2, &["[debian] of the project applies to the bases debian and static, but the base is scratch"]);
     bench.write("vcbuild.toml", &debian.replace("base = \"scratch\"", "base = \"debian\""));
     build(&["--base", "scratch"]).ok();
     bench.write("vcbuild.toml", &format!("go = \"1.26.x\"\n{HEAD}prebuilt = {{ \"/app\" = \"app\" }}\n"));
-    build(&[]).failed(2, &["`go` of the project is for Go programs"]);
+    build(&[]).failed(2, &["`go` of the project applies to Go programs"]);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn a_pointer_of_git_lfs_is_not_taken_for_its_file() {
         "package main\n",
         "package main\n\nimport _ \"embed\"\n\n//go:embed model.bin\nvar model string\n",
     );
-    build().failed(1, &["compiling one: cmd/one/model.bin is a pointer of Git LFS", "`git lfs pull`"]);
+    build().failed(1, &["compiling one: cmd/one/model.bin is a Git LFS pointer", "`git lfs pull`"]);
 
     let bench = Bench::new();
     bench.write("model.bin", pointer);
@@ -284,10 +284,10 @@ fn a_pointer_of_git_lfs_is_not_taken_for_its_file() {
     bench.write("vcbuild.toml", &format!("{HEAD}prebuilt = {{ \"/app\" = \"model.bin\" }}\n"));
     bench
         .run(&["images"])
-        .failed(1, &["using the prebuilt model.bin of app: it is a pointer of Git LFS", "`git lfs pull`"]);
+        .failed(1, &["using the prebuilt model.bin of app: it is a Git LFS pointer", "`git lfs pull`"]);
     let files = "prebuilt = { \"/app\" = \"app\" }\nfiles.\"/model\" = { from = \"model.bin\" }\n";
     bench.write("vcbuild.toml", &format!("{HEAD}{files}"));
-    bench.run(&["images"]).failed(1, &["adding /model to app: ", "model.bin is a pointer of Git LFS"]);
+    bench.run(&["images"]).failed(1, &["adding /model to app: ", "model.bin is a Git LFS pointer"]);
 }
 
 #[test]
@@ -297,5 +297,5 @@ fn a_full_disk_is_named_whoever_meets_it() {
     bench.write("vcbuild.toml", &format!("{HEAD}{made}outputs = {{ \"/o\" = \"o\" }}\n"));
     bench
         .run(&["images"])
-        .failed(1, &["No space left on device", "the disk is full: make room (`vcbuild gc` ", "--store"]);
+        .failed(1, &["No space left on device", "the disk is full: free space (`vcbuild gc` ", "--store"]);
 }

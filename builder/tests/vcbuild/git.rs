@@ -189,7 +189,7 @@ fn repositories_and_users_of_sha_256_are_served_as_others_are() {
     of(&carried).ok();
     bench.write(&format!("inputs/git/{commit}/text.txt"), "tampered\n");
     fs::remove_dir_all(bench.path("empty")).unwrap();
-    of(&carried).failed(1, &["are of tree"]);
+    of(&carried).failed(1, &["have tree"]);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn a_checkout_is_the_same_source_however_it_is_kept() {
     // What a sparse checkout leaves out, and is needed, is named.
     bench.git("sparse", &["sparse-checkout", "set", "cmd/one"]);
     let sparse = build("sparse");
-    sparse.failed(1, &["pkg/version", "tracked and not in the folder", "git sparse-checkout add"]);
+    sparse.failed(1, &["pkg/version", "tracked but not in the folder", "git sparse-checkout add"]);
 }
 
 #[test]

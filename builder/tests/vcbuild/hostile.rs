@@ -29,7 +29,7 @@ fn a_file_that_cannot_be_read_as_what_it_is_named_for_is_a_mistake_of_the_user()
     refused(&["images", "--project", "gone.toml"], &["reading project gone.toml", "No such file", "help: "]);
     refused(&["images", "--project", "/dev/zero"], &["reading project /dev/zero", "longer than 16 MiB"]);
     fs::write(bench.path("latin"), b"base = \"\xe4\"\n").unwrap();
-    refused(&["images", "--project", "latin"], &["reading project latin", "not UTF-8 text, from line 1 on"]);
+    refused(&["images", "--project", "latin"], &["reading project latin", "not valid UTF-8 from line 1 on"]);
     refused(&["images", "--lock", "latin"], &["reading lock latin", "not UTF-8"]);
     refused(&["images", "--lock", "store"], &["reading lock store", "Is a directory"]);
     refused(&["images", "--trust-key", "gone.pub"], &["reading the key gone.pub", "No such file", "NAME:BASE64"]);
@@ -46,13 +46,13 @@ fn an_address_or_a_module_that_would_be_an_option_is_refused_before_a_program_ha
         bench.run(&["images", "--project", "source.toml", "--offline"])
     };
     for (lines, word) in [
-        ("repo = \"--upload-pack=x\"", "\"--upload-pack=x\" is no address of a git repository"),
-        ("repo = \"\"", "\"\" is no address"),
-        ("repo = \"a\\nb\"", "\"a\\nb\" is no address"),
-        ("repo = \"file:///x\"\nversion = \"-x\"", "\"-x\" is no version of a git repository"),
-        ("module = \"-reuse=/x@v1\"", "\"-reuse=/x@v1\": that is no path of a module"),
-        ("module = \"../x@v1\"", "that is no path of a module"),
-        ("module = \"example.org/x@\"", "that is no version of a module"),
+        ("repo = \"--upload-pack=x\"", "\"--upload-pack=x\" is not a valid address of a git repository"),
+        ("repo = \"\"", "\"\" is not a valid address"),
+        ("repo = \"a\\nb\"", "\"a\\nb\" is not a valid address"),
+        ("repo = \"file:///x\"\nversion = \"-x\"", "\"-x\" is not a valid version of a git repository"),
+        ("module = \"-reuse=/x@v1\"", "\"-reuse=/x@v1\": it is not a valid module path"),
+        ("module = \"../x@v1\"", "it is not a valid module path"),
+        ("module = \"example.org/x@\"", "it is not a valid module version"),
     ] {
         source(lines).failed(2, &["opening the source", word, "help: "]);
     }
@@ -67,10 +67,10 @@ fn a_lock_cannot_name_a_folder_of_this_machine_as_what_was_cloned() {
     for commit in [elsewhere.as_str(), "../../x", "--git-dir", "4444", &"G".repeat(40)] {
         let lock = format!("version = 2\n\n[source.\"https://example.org/a.git\".HEAD]\ncommit = \"{commit}\"\n");
         bench.write("vcbuild.lock", &lock);
-        bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "hashes of git's", "line 3"]);
+        bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "git hashes", "line 3"]);
     }
     bench.write("vcbuild.lock", "version = 2\n\n[go.\"1.26.x\"]\nversion = \"../../x\"\n\n[go.\"1.26.x\".sums]\n");
-    bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "\"../../x\" is no version of Go"]);
+    bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "\"../../x\" is not a Go version"]);
 }
 
 #[test]
@@ -89,14 +89,14 @@ fn an_input_of_a_command_makes_no_file_on_this_machine() {
         run
     };
     let there = format!("/.host{}", outside.display());
-    let where_it_is = "is where a sandbox has the machine's own files while it is made";
+    let where_it_is = "is a path that the sandbox reserves for the machine's own files";
     built(&format!("{there}/new")).failed(2, &["project vcbuild.toml: component note: its input", where_it_is]);
     symlink(&there, bench.path("link")).unwrap();
     built("/build/source/link/new").failed(
         1,
         &[
             "mount /etc/hostname at /build/source/link/new",
-            "/build/source/link is a link there, which would lead elsewhere",
+            "/build/source/link is a symbolic link in the sandbox, which could point elsewhere",
         ],
     );
 }
@@ -172,9 +172,9 @@ fn a_file_takes_none_of_the_base_away() {
     bench.write("folder/.wh.passwd", "");
     bench
         .write("vcbuild.toml", &project("prebuilt = { \"/note\" = \"note\" }\nfiles.\"/etc\" = { from = \"folder\" }"));
-    bench.run(&["images"]).failed(1, &["adding etc/.wh.passwd to a layer", "layers below", "help: "]);
+    bench.run(&["images"]).failed(1, &["adding etc/.wh.passwd to a layer", "of a lower layer", "help: "]);
     bench.write("vcbuild.toml", &project("prebuilt = { \"/etc/.wh.passwd\" = \"note\" }"));
-    bench.run(&["images"]).failed(2, &["\"/etc/.wh.passwd\" is no absolute path of a file"]);
+    bench.run(&["images"]).failed(2, &["\"/etc/.wh.passwd\" is not an absolute path of a file"]);
     assert!(!bench.path("out").exists());
 }
 
@@ -222,7 +222,7 @@ fn a_store_that_another_user_may_change_is_refused_unless_its_user_says_that_it_
     bench.run(&["images"]).ok();
     let actions = bench.path("store/actions");
     fs::set_permissions(&actions, fs::Permissions::from_mode(0o777)).unwrap();
-    let words = ["opening the store", "actions can be written by everybody (mode 0777)", "VCBUILD_SAFE_STORES="];
+    let words = ["opening the store", "actions is writable by all users (mode 0777)", "VCBUILD_SAFE_STORES="];
     for command in ["images", "gc"] {
         bench.run(&[command]).failed(1, &words);
     }
@@ -235,9 +235,9 @@ fn a_store_that_another_user_may_change_is_refused_unless_its_user_says_that_it_
     fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o777)).unwrap();
     let warned = bench.run(&["images"]);
     warned.ok();
-    assert!(warned.stderr.contains("another user could put another store in the place of"), "{warned:?}");
+    assert!(warned.stderr.contains("another user could replace the store"), "{warned:?}");
     if std::os::unix::fs::chown(&actions, Some(65534), None).is_ok() {
-        bench.run(&["images"]).failed(1, &["actions belongs to user 65534, and you are user 0"]);
+        bench.run(&["images"]).failed(1, &["actions belongs to user 65534, but you are user 0"]);
         Run::of(bench.vcbuild(&["images"]).env("SUDO_UID", "65534")).ok();
     }
 }
@@ -302,7 +302,7 @@ fn a_submodule_stays_in_its_place_and_there_is_an_end_to_them() {
         bench.write("source.toml", &project);
         bench.run(&["images", "--project", "source.toml", "--lock", &format!("{folder}.lock")])
     };
-    build("app").failed(1, &["its submodules are more than 1000, or deeper than 10"]);
+    build("app").failed(1, &["it has more than 1000 submodules, or nests them deeper than 10"]);
     // The address of another place, which a link of the source leads to, is not the address of this one.
     bench.write("linked/note", "Hello.\n");
     symlink("..", bench.path("linked/out")).unwrap();

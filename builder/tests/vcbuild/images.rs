@@ -344,14 +344,14 @@ fn files_of_the_project_and_the_source_are_in_the_image() {
     assert_eq!(*above, layers[1], "the program's layer is as it was");
 
     symlink("../../secret", bench.path("project/web/out")).unwrap();
-    let words = ["adding /usr/share/web to one: ", "project/web/out leads out of ", "say `link` in vcbuild.toml"];
+    let words = ["adding /usr/share/web to one: ", "project/web/out points outside ", "use `link` in vcbuild.toml"];
     build().failed(1, &words);
     fs::remove_file(bench.path("project/web/out")).unwrap();
     symlink("/etc/passwd", bench.path("project/web/out")).unwrap();
-    build().failed(1, &["project/web/out leads out of "]);
+    build().failed(1, &["project/web/out points outside "]);
     fs::remove_file(bench.path("project/web/out")).unwrap();
     fs::remove_file(bench.path("project/conf/one-amd64.conf")).unwrap();
     build().failed(1, &["adding /etc/one.conf to one: there is no conf/one-amd64.conf in ", "No such file"]);
     symlink("/etc/passwd", bench.path("project/conf/one-amd64.conf")).unwrap();
-    build().failed(1, &["adding /etc/one.conf to one: conf/one-amd64.conf leads out of "]);
+    build().failed(1, &["adding /etc/one.conf to one: conf/one-amd64.conf points outside "]);
 }

@@ -65,7 +65,7 @@ fn what_a_command_or_an_image_wants_and_git_ignores_is_named() {
     command("true", "dist");
     fails(&["it did not make dist; ", IGNORED]);
     command("cat ../beside.txt > x", "x");
-    fails(&["beside.txt", "not part of the source, because they are outside of its folder"]);
+    fails(&["beside.txt", "not part of the source, because they are outside its folder"]);
     // Other failures have other reasons.
     command("echo 'the cat sat on dist' >&2; exit 1", "x");
     let other = bench.run(&["images", "--source-dir", "s"]);

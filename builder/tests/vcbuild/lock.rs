@@ -62,7 +62,7 @@ fn the_modules_that_programs_need_are_pinned_and_told_when_they_move() {
     let drift = run(&bench, &["images", "--locked"]);
     drift.failed(
         2,
-        &["using lock vcbuild.lock: it is not what", "  example.org/words v1.0.0 -> v1.1.0", "vcbuild lock"],
+        &["using lock file vcbuild.lock: it does not match", "  example.org/words v1.0.0 -> v1.1.0", "vcbuild lock"],
     );
     assert_eq!(drift.ran("compile"), 0, "{drift:?}");
     let moved = run(&bench, &["lock", "--output", "json"]).json();
@@ -77,10 +77,12 @@ fn the_modules_that_programs_need_are_pinned_and_told_when_they_move() {
 
     // The same version with another content was changed by somebody.
     bench.edit("vcbuild.lock", "words v1.1.0 h1:", "words v1.1.0 h1:A");
-    run(&bench, &["images"])
-        .failed(1, &["it pins Go module example.org/words v1.1.0 to h1:A", "never has other content"]);
+    run(&bench, &["images"]).failed(
+        1,
+        &["it pins Go module example.org/words v1.1.0 to h1:A", "the content of a version must never change"],
+    );
     run(&bench, &["lock", "--update", "example.org/words"])
-        .failed(2, &["is what the source's go.mod asks for", "go get"]);
+        .failed(2, &["the source's go.mod determines the version of", "go get"]);
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn what_a_lock_lacks_is_named_where_nothing_may_be_resolved() {
     ci(&[]).failed(2, &["it does not pin source"]);
     assert_eq!(ci(&["--no-locked"]).code, Some(0));
     assert_eq!(ci(&[]).code, Some(0), "now it does");
-    ci(&["--locked", "--update"]).failed(2, &["--update changes the lock, and --locked forbids it"]);
+    ci(&["--locked", "--update"]).failed(2, &["--update changes the lock file, which --locked forbids"]);
 }
 
 #[test]
@@ -165,11 +167,11 @@ fn one_lock_gives_one_image_to_another_user_elsewhere_without_go() {
     let mut here = bench.vcbuild(&arguments);
     let unsure =
         Run::of(bench.with_proxy(bench.vcbuild(&arguments)).env("PATH", "/usr/bin:/bin").env_remove("GOSUMDB"));
-    unsure.failed(1, &["fetching Go 1.21.13: nothing says by which database it is checked", "GOSUMDB"]);
+    unsure.failed(1, &["fetching Go 1.21.13: no checksum database is configured", "GOSUMDB"]);
     here.env("GOPROXY", format!("file://{}", bench.path("proxy").display())).env("GOSUMDB", "off");
     let here = Run::of(&mut here);
     let mine = digests(&here.json());
-    assert!(here.stderr.contains("is trusted as it was fetched") || here.stderr.contains("fetching Go"), "{here:?}");
+    assert!(here.stderr.contains("trusting and pinning Go") || here.stderr.contains("fetching Go"), "{here:?}");
     let lock = bench.read("hello/vcbuild.lock");
     assert!(lock.contains("[go.\"1.21.13\"]\nversion = \"1.21.13\"\n"), "{lock}");
 
@@ -198,7 +200,7 @@ fn one_lock_gives_one_image_to_another_user_elsewhere_without_go() {
     let lock = there.join("source/vcbuild.lock");
     let text = std::fs::read_to_string(&lock).unwrap().replace("h1:", "h1:A");
     std::fs::write(&lock, text).unwrap();
-    build(&["--locked"]).failed(1, &["checking Go 1.21.13 for linux/", "and should be h1:A", "nothing of it was used"]);
+    build(&["--locked"]).failed(1, &["checking Go 1.21.13 for linux/", "expected h1:A", "vcbuild did not use it"]);
 }
 
 /// This machine's processor, as Go names it.

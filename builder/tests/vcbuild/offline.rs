@@ -37,13 +37,13 @@ fn what_is_not_at_hand_is_named_and_how_to_get_it() {
     let hello = ["images", "--source-dir", "hello", "--offline"];
     let help = "help: run the command once without --offline";
     let cases: [(&[&str], &str); 3] = [
-        (&["--base", "debian"], "choosing the packages of Debian bookworm: it is not at hand"),
-        (&["--base", "127.0.0.1:1/a:v1"], "pulling base 127.0.0.1:1/a:v1: it is not at hand"),
-        (&["--go", "1.26.0"], "fetching Go: it is not at hand"),
+        (&["--base", "debian"], "choosing the packages of Debian bookworm: it is not available locally"),
+        (&["--base", "127.0.0.1:1/a:v1"], "pulling base 127.0.0.1:1/a:v1: it is not available locally"),
+        (&["--go", "1.26.0"], "fetching Go: it is not available locally"),
     ];
     for (arguments, why) in cases {
         let run = cut_off(&bench, &[&hello[..], arguments].concat());
-        run.failed(1, &[why, "--offline forbids to fetch it", help]);
+        run.failed(1, &[why, "--offline forbids fetching it", help]);
     }
     let clone = ["images", "--project", "hello/vcbuild.toml", "--source-repo", &url];
     cut_off(&bench, &[&clone[..], &["--offline"]].concat())
@@ -52,7 +52,7 @@ fn what_is_not_at_hand_is_named_and_how_to_get_it() {
     let offline = cut_off(&bench, &[&clone[..], &["--offline", "--output", "json"]].concat());
     assert_eq!(digests(&offline.json()), digests(&online));
     cut_off(&bench, &[&clone[..], &["--offline", "--update"]].concat())
-        .failed(2, &["--offline, which asks nobody, forbids"]);
+        .failed(2, &["--offline, which forbids network access, forbids"]);
 }
 
 #[test]
@@ -85,7 +85,8 @@ fn modules_that_the_users_go_has_need_no_network() {
         "base = \"scratch\"\n[components.app]\npackage = \".\"\nimage = \"registry.example/app:v1\"\n",
     );
     let build = || cut_off_with_proxy(&bench);
-    build().failed(1, &["fetching the Go modules of example.org/app: it is not at hand", "without --offline"]);
+    build()
+        .failed(1, &["fetching the Go modules of example.org/app: it is not available locally", "without --offline"]);
     users_go(&bench, &["mod", "download", "-modcacherw"]);
     let built = build();
     assert_eq!(built.code, Some(0), "{built:?}");
@@ -106,9 +107,12 @@ fn a_module_that_the_users_go_has_is_a_source_without_a_network() {
          [components.app]\npackage = \".\"\nimage = \"registry.example/app:v1\"\n",
     );
     let build = || cut_off_with_proxy(&bench);
-    build().failed(1, &["fetching example.org/made@v1.0.0: it is not at hand", "without --offline"]);
+    build().failed(1, &["fetching example.org/made@v1.0.0: it is not available locally", "without --offline"]);
     users_go(&bench, &["mod", "download", "-modcacherw", "example.org/made@v1.0.0"]);
-    build().failed(1, &["fetching the Go modules of example.org/made@v1.0.0: it is not at hand", "without --offline"]);
+    build().failed(
+        1,
+        &["fetching the Go modules of example.org/made@v1.0.0: it is not available locally", "without --offline"],
+    );
     users_go(&bench, &["mod", "download", "-modcacherw", "example.org/near@v1.0.0"]);
     let built = build();
     assert_eq!(built.code, Some(0), "{built:?}");

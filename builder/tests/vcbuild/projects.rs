@@ -16,14 +16,15 @@ fn init_writes_a_project_that_builds() {
     assert_eq!(built["images"][0]["reference"], "registry.example/hello/one-amd64:v0.0.0");
 
     bench.write("hello/vcbuild.toml", "mine");
-    let kept = ["writing project hello/vcbuild.toml: the file is there already", "help: ", "--force"];
+    let kept = ["writing project hello/vcbuild.toml: the file already exists", "help: ", "--force"];
     bench.run(&["init", "hello"]).failed(2, &kept);
     assert_eq!(bench.read("hello/vcbuild.toml"), "mine");
     assert_eq!(bench.json(&["init", "hello", "--force"])["components"], serde_json::json!(["one", "two"]));
     fs::create_dir(bench.path("empty")).unwrap();
-    bench
-        .run(&["init", "empty"])
-        .failed(1, &["writing a project for empty: no Go program and no binary of Cargo", "--preset virtualcluster"]);
+    bench.run(&["init", "empty"]).failed(
+        1,
+        &["writing a project for empty: found no Go program and no Cargo binary", "--preset virtualcluster"],
+    );
     assert!(!bench.path("empty/vcbuild.toml").exists());
     let preset = bench.json(&["init", "empty", "--preset", "virtualcluster"]);
     assert_eq!(preset["components"], serde_json::json!(["manager", "syncer", "vn-agent"]));
@@ -82,19 +83,16 @@ fn the_schema_accepts_what_is_documented_and_refuses_what_is_misspelt() {
 fn a_folder_of_another_project_is_told_what_it_was_taken_for() {
     let bench = Bench::with_hello();
     fs::rename(bench.path("hello/vcbuild.toml"), bench.path("kept.toml")).unwrap();
-    let taken = "there is no vcbuild.toml, so it was taken for VirtualCluster, the built-in project";
+    let taken = "vcbuild.toml found, and the folder is not VirtualCluster, the built-in project";
     for command in ["images", "lock", "check"] {
         let other = bench.run(&[command, "--source-dir", "hello"]);
-        other.failed(
-            1,
-            &["the folder has no ./cmd/manager, ./cmd/syncer, ./cmd/vn-agent; ", taken, "`vcbuild init hello`"],
-        );
+        other.failed(1, &[taken, ": it has no ./cmd/manager, ./cmd/syncer, ./cmd/vn-agent", "`vcbuild init hello`"]);
     }
     fs::rename(bench.path("kept.toml"), bench.path("hello/vcbuild.toml")).unwrap();
     let inner = bench.run(&["images", "--source-dir", "hello/cmd"]);
     inner.failed(
         1,
-        &["opening the source hello/cmd: the folder has no go.mod; ", taken, "hello/vcbuild.toml is, or name it"],
+        &["opening the source hello/cmd: no ", taken, ": it has no go.mod", "hello/vcbuild.toml, or name that file"],
     );
     assert!(!bench.path("vcbuild.lock").exists());
     // A part of VirtualCluster is still it.

@@ -79,7 +79,7 @@ fn damage_is_found_put_aside_and_mended_by_the_next_build() {
     assert!(text(&found["broken_images"][ONE]).contains(&layer), "{found}");
     assert!(!blob.exists());
     let listed = bench.json(&["store", "list"]);
-    assert!(text(&listed["images"][0]["error"]).contains("no such blob"), "{listed}");
+    assert!(text(&listed["images"][0]["error"]).contains("the blob is not in the store"), "{listed}");
 
     assert_eq!(bench.json(&["images", "--source-dir", "hello"])["actions"]["run"], 1, "the layer alone");
     assert_eq!(bench.run(&["store", "verify"]).code, Some(0));
@@ -107,10 +107,10 @@ fn images_stay_until_they_are_let_go_and_roots_until_they_are_removed() {
     bench.json(&["inspect", "two"]);
 
     let full = bench.run(&["gc", "--max-size", "1kB"]);
-    assert!(full.stderr.contains("images, roots and running builds alone take "), "{full:?}");
+    assert!(full.stderr.contains("images, roots and running builds use "), "{full:?}");
     bench.run(&["store", "root", "remove", "release-1"]).failed(1, &["removing root release-1: the store has none"]);
-    bench.run(&["store", "root", "add", "../x", "two"]).failed(1, &["that is no plain file name"]);
-    bench.run(&["store", "untag", "two", "three"]).failed(1, &["the store has no image of that name"]);
+    bench.run(&["store", "root", "add", "../x", "two"]).failed(1, &["the name is not a valid file name"]);
+    bench.run(&["store", "untag", "two", "three"]).failed(1, &["the store has no image with that name"]);
     assert_eq!(names(&bench.json(&["store", "list"])["images"]), [TWO], "all names fit, or nothing is done");
 }
 
@@ -119,10 +119,10 @@ fn what_only_looks_makes_no_store() {
     let bench = Bench::new();
     for arguments in [&["gc"][..], &["store", "verify"], &["store", "list"], &["store", "du"], &["store", "path"]] {
         let arguments = [arguments, &["--store", "nowhere"]].concat();
-        bench.run(&arguments).failed(1, &["opening the store nowhere: there is none", "VCBUILD_STORE"]);
+        bench.run(&arguments).failed(1, &["opening the store nowhere: there is no store", "VCBUILD_STORE"]);
     }
     assert!(!bench.path("nowhere").exists());
-    bench.run(&["gc", "--older-than", "14"]).failed(2, &["no age such as 12h or 14d"]);
+    bench.run(&["gc", "--older-than", "14"]).failed(2, &["not an age such as 12h or 14d"]);
     bench.run(&["gc", "--no-wait"]).failed(2, &["--caches"]);
 }
 
@@ -144,7 +144,7 @@ fn a_compilers_cache_goes_once_no_build_uses_it() {
     BufReader::new(waiting.stderr.take().unwrap()).read_line(&mut said).unwrap();
     assert_eq!(
         said,
-        format!("waiting for process {} to be done with the cache go-try (--no-wait leaves it)\n", std::process::id())
+        format!("waiting for process {} to finish using the cache go-try (--no-wait skips it)\n", std::process::id())
     );
     assert!(waiting.try_wait().unwrap().is_none());
     drop(builds);

@@ -175,7 +175,7 @@ fn a_store_that_cannot_be_written_to_is_read() {
     fs::set_permissions(&blob, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     fs::write(&blob, "damage").unwrap();
     let run = reading(&["store", "verify"]);
-    assert!(run.code == Some(3) && run.stdout.contains(", which stays: the store cannot be written to"), "{run:?}");
+    assert!(run.code == Some(3) && run.stdout.contains(", not removed: the store is read-only"), "{run:?}");
     assert!(blob.is_file());
 }
 

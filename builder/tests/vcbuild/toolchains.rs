@@ -54,5 +54,5 @@ fn a_go_of_links_that_is_loaded_with_libraries_compiles_the_same() {
     bench.write("lib/go/bin/script", "#!/bin/sh\nexec \"$(dirname \"$(readlink -f \"$0\")\")/go-itself\" \"$@\"\n");
     bench.tool("chmod", &["+x", "lib/go/bin/script"]);
     fs::rename(bench.path("lib/go/bin/script"), bench.path("lib/go/bin/go")).unwrap();
-    there("other").failed(1, &["lib/go/bin/go is a script and not a program", "--go 1.26.x"]);
+    there("other").failed(1, &["lib/go/bin/go is a script, not a program", "--go 1.26.x"]);
 }

@@ -79,12 +79,9 @@ fn a_workspace_that_does_not_count_is_named() {
         Run::of(bench.with_proxy(command).env("GOPROXY", "off"))
     };
     let above = build(&["--source-dir", "s/app"]);
-    above.failed(
-        1,
-        &["go.work does not count, because it is above the source", "--source-dir", "app", "--source-subdir"],
-    );
+    above.failed(1, &["go.work is ignored, because it is above the source", "--source-dir", "app", "--source-subdir"]);
     bench.write("s/go.work", "go 1.22\n\nuse ./lib\n");
-    build(&[]).failed(1, &["go.work does not count, because it does not use this module (`go work use` adds it)"]);
+    build(&[]).failed(1, &["go.work is ignored, because it does not use this module (`go work use` adds it)"]);
     bench.write("s/go.work", "go 1.22\n\nuse (\n\t./app\n\t./lib\n\t./gone\n)\n");
     build(&[]).failed(1, &["reading go.work", "it uses ./gone, which is not part of the source"]);
     bench.write("s/go.work", "go 1.22\n\nuse (\n\t./app\n\t./lib\n)\n");

@@ -36,7 +36,7 @@ mod tests {
     fn what_cannot_be_read_is_refused_with_what_to_write() {
         assert_eq!(
             namespace("Foo").unwrap_err(),
-            "\"Foo\" cannot be a namespace's name; use 1 to 63 lowercase letters, digits and dashes, with a letter or \
+            "\"Foo\" is not a valid namespace name; use 1 to 63 lowercase letters, digits and dashes, with a letter or \
              digit at both ends"
         );
         assert!(component_image("manager").unwrap_err().starts_with("write COMPONENT="));

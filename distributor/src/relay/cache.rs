@@ -254,7 +254,7 @@ mod tests {
         fs::create_dir(&path).expect("a folder");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("its mode");
         let refused = |path: &Utf8Path| Cache::open(Some(path.to_owned())).expect_err("refused").to_string();
-        let why = format!("{path} may be written to by others");
+        let why = format!("{path} is writable by other users");
         assert_eq!(refused(&path), format!("the relay's cache {path} is not used: {why}"));
         let below = path.join("cache");
         assert_eq!(refused(&below), format!("the relay's cache {below} is not used: {why}"));

@@ -72,7 +72,7 @@ fn root_runs_nothing_from_a_folder_that_another_user_can_change() {
     rig.within("mount -o remount,bind,ro /var/lib; mount -o remount,bind,ro /run");
     fs::remove_dir_all(rig.var_lib().join("vcdist")).expect("a folder");
     let said = through_ctr(&rig, "root");
-    let why = format!("no folder from which the helper could run: {cache} may be written to by others; ");
+    let why = format!("no folder from which the helper could run: {cache} is writable by other users; ");
     assert!(said.contains(&why) && said.contains("Read-only file system"), "{said}");
 }
 

@@ -227,7 +227,7 @@ fn what_fails_behind_a_relay_is_said_of_its_node() {
     let refused = site.push(&["manager", "--relay-cache", open.as_str()]);
     assert_eq!(refused.code(), 1);
     let expected = format!(
-        "relaying through {}: the relay's cache {open} is not used: {open} may be written to by others",
+        "relaying through {}: the relay's cache {open} is not used: {open} is writable by other users",
         site.relay.address()
     );
     assert!(refused.stderr().contains(&expected), "{}", refused.stderr());

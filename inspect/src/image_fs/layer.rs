@@ -93,9 +93,9 @@ pub fn texts(
     let see = |mut entry: TarEntry<'_>| {
         let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
         if wanted(&path) && entry.header().entry_type().is_file() {
-            left = left.checked_sub(entry.size()).ok_or_else(|| {
-                io::Error::other(format!("{path} and those like it are larger than any files of their kind"))
-            })?;
+            left = left
+                .checked_sub(entry.size())
+                .ok_or_else(|| io::Error::other(format!("{path} and similar files exceed the size limit")))?;
             let mut content = Vec::new();
             entry.read_to_end(&mut content)?;
             found.insert(path, content);

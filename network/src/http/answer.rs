@@ -66,8 +66,8 @@ fn pace(
         let start = Instant::now();
         let piece = match tokio::time::timeout(left.min(silence), bytes.next()).await {
             Ok(piece) => piece?,
-            Err(_) if left < silence => Err(format!("it sends less than {} a second", vcterminal::bytes(LEAST_RATE))),
-            Err(_) => Err(format!("nothing came for {} s", silence.as_secs_f32())),
+            Err(_) if left < silence => Err(format!("it sends less than {} per second", vcterminal::bytes(LEAST_RATE))),
+            Err(_) => Err(format!("no data arrived for {} s", silence.as_secs_f32())),
         };
         waited += start.elapsed();
         Some(match piece {
@@ -145,10 +145,10 @@ mod tests {
         let drip: Result<Vec<_>, _> = run(pace(drip.boxed(), silence).try_collect());
         // Where the machine is busy a drop may come late; without a least rate they would go on for ever.
         let why = drip.unwrap_err();
-        assert!(why == "it sends less than 1.02 kB a second" || why.starts_with("nothing came"), "{why}");
+        assert!(why == "it sends less than 1.02 kB per second" || why.starts_with("no data arrived"), "{why}");
         let silent = futures::stream::pending().boxed();
         let silent: Result<Vec<_>, _> = run(pace(silent, silence).try_collect());
-        assert_eq!(silent.unwrap_err(), "nothing came for 0.5 s");
+        assert_eq!(silent.unwrap_err(), "no data arrived for 0.5 s");
     }
 
     #[test]

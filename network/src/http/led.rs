@@ -12,20 +12,20 @@ use reqwest::Url;
 pub fn led(from: &Url, to: &Url) -> Result<(), String> {
     let place = format!("{}://{}", to.scheme(), to.host_str().unwrap_or_default());
     if !matches!(to.scheme(), "http" | "https") {
-        return Err(format!("{place}, which is not an address of the web"));
+        return Err(format!("{place}, which is not an HTTP or HTTPS address"));
     }
     if from.scheme() == "https" && to.scheme() == "http" {
-        return Err(format!("{place}, without TLS: who listens on the way could read and change what is sent"));
+        return Err(format!("{place}, without TLS: anyone on the network path could read and change the data"));
     }
     if to.host_str() == from.host_str() {
         return Ok(());
     }
-    let refused = "where no server may send its clients";
+    let refused = "a server must not direct its clients there";
     match address(to) {
         _ if is_loopback(to) && !is_loopback(from) => Err(format!("{place}, which is this machine: {refused}")),
         Some(address) if is_link_local(address) => Err(format!("{place}, a link-local address: {refused}")),
         Some(address) if address.is_unspecified() || address.is_multicast() => {
-            Err(format!("{place}, which is not the address of a server"))
+            Err(format!("{place}, which is not a valid server address"))
         }
         _ => Ok(()),
     }
@@ -80,7 +80,7 @@ mod tests {
         for (from, to, why) in [
             ("https://registry.example/", "http://registry.example/", "without TLS"),
             ("https://127.0.0.1:5000/", "http://127.0.0.1:5001/", "without TLS"),
-            ("http://registry.example/", "file:///etc/passwd", "not an address of the web"),
+            ("http://registry.example/", "file:///etc/passwd", "not an HTTP or HTTPS address"),
             ("http://registry.example/", "http://169.254.169.254/latest/", "link-local"),
             ("http://127.0.0.1:5000/", "http://169.254.169.254/latest/", "link-local"),
             ("http://registry.example/", "http://0xa9fea9fe/", "link-local"),
@@ -93,8 +93,8 @@ mod tests {
             ("http://registry.example/", "http://127.1:8080/", "this machine"),
             ("http://registry.example/", "http://LOCALHOST:8080/", "this machine"),
             ("http://registry.example/", "http://[::ffff:127.0.0.1]/", "this machine"),
-            ("http://registry.example/", "http://0.0.0.0:8080/", "not the address of a server"),
-            ("http://registry.example/", "http://[::]:8080/", "not the address of a server"),
+            ("http://registry.example/", "http://0.0.0.0:8080/", "not a valid server address"),
+            ("http://registry.example/", "http://[::]:8080/", "not a valid server address"),
         ] {
             let refusal = led(&url(from), &url(to)).unwrap_err();
             assert!(refusal.contains(why), "{from} → {to}: {refusal}");

@@ -64,7 +64,7 @@ pub fn within_its_host() -> redirect::Policy {
             return attempt.error(TOO_MANY);
         }
         let why = format!(
-            "it redirects to {}, another server, which a login is not sent to",
+            "it redirects to {}, a different server, to which credentials are not sent",
             to.host_str().unwrap_or_default()
         );
         if same { attempt.follow() } else { attempt.error(why) }
@@ -81,9 +81,11 @@ impl Resolve for Names {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let usable: Vec<SocketAddr> = found.iter().copied().filter(|one| !is_link_local(one.ip())).collect();
             if usable.is_empty() && !found.is_empty() {
-                return Err(
-                    format!("{} has a link-local address, which is used by its number only", name.as_str()).into()
-                );
+                return Err(format!(
+                    "{} resolves to a link-local address, which must be given as an IP address",
+                    name.as_str()
+                )
+                .into());
             }
             Ok(Box::new(usable.into_iter()) as Addrs)
         })

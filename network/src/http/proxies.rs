@@ -31,7 +31,7 @@ pub(super) struct Proxies {
 
 /// A variable that names a proxy that cannot be used. Its value is not repeated: it may hold a password.
 #[derive(Debug, Clone, thiserror::Error, miette::Diagnostic, PartialEq, Eq)]
-#[error("using the proxy that {variable} names: {why}")]
+#[error("using the proxy in {variable}: {why}")]
 #[diagnostic(help(
     "set {variable} to an address such as http://proxy.example:3128 or socks5://proxy.example:1080, or unset it"
 ))]
@@ -120,11 +120,11 @@ fn proxy(variable: &'static str, value: &OsString) -> Result<Url, BadProxy> {
     let bad = |why| BadProxy { variable, why };
     let value = value.to_str().ok_or(bad("it is not UTF-8"))?.trim();
     let address = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
-    let url = Url::parse(&address).map_err(|_| bad("it is not an address"))?;
+    let url = Url::parse(&address).map_err(|_| bad("it is not a valid URL"))?;
     if !SCHEMES.contains(&url.scheme()) {
-        return Err(bad("a proxy speaks http, https, socks4 or socks5"));
+        return Err(bad("its scheme must be http, https, socks4 or socks5"));
     }
-    if url.host_str().is_none_or(str::is_empty) { Err(bad("it names no host")) } else { Ok(url) }
+    if url.host_str().is_none_or(str::is_empty) { Err(bad("it has no host name")) } else { Ok(url) }
 }
 
 impl Exception {
@@ -263,7 +263,7 @@ mod tests {
     fn what_is_not_a_proxy_is_refused_without_repeating_it() {
         for bad in ["ftp://me:secret@proxy.example", "http://", "http://me:secret@proxy example", "socks5://"] {
             let refusal = Proxies::of_variables(|name| (name == "https_proxy").then(|| bad.into())).unwrap_err();
-            assert!(refusal.to_string().starts_with("using the proxy that https_proxy names: "), "{bad}: {refusal}");
+            assert!(refusal.to_string().starts_with("using the proxy in https_proxy: "), "{bad}: {refusal}");
             assert!(!format!("{refusal:?}").contains("secret"));
         }
     }

@@ -66,7 +66,7 @@ impl fmt::Display for Unsent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(error) => f.write_str(&causes(error)),
-            Self::Silent(silence) => write!(f, "no answer in {} s", silence.as_secs_f32()),
+            Self::Silent(silence) => write!(f, "no response within {} s", silence.as_secs_f32()),
         }
     }
 }
@@ -117,6 +117,6 @@ mod tests {
     #[test]
     fn what_moves_may_take_long_and_what_stands_still_may_not() {
         assert_eq!(upload(45, true).unwrap(), 201, "longer than nothing may move");
-        assert_eq!(upload(1, false).unwrap_err().to_string(), "no answer in 1.5 s");
+        assert_eq!(upload(1, false).unwrap_err().to_string(), "no response within 1.5 s");
     }
 }

@@ -42,16 +42,16 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let kinds = "file:///PATH, https://HOST/PATH, http://HOST/PATH, ssh://USER@HOST/PATH or oci://HOST/REPOSITORY";
         let (scheme, rest) =
-            text.split_once("://").ok_or_else(|| format!("{text:?} is no address of a cache: give {kinds}"))?;
+            text.split_once("://").ok_or_else(|| format!("{text:?} is not the address of a cache: use {kinds}"))?;
         match scheme {
             "file" => match rest {
                 path if path.starts_with('/') => Ok(Self::File(Utf8PathBuf::from(path))),
-                _ => Err(format!("{text:?} has no absolute path: give file:///PATH")),
+                _ => Err(format!("{text:?} has no absolute path: use file:///PATH")),
             },
             "http" | "https" => http(text),
             "ssh" => ssh(text),
             "oci" => oci(text, rest),
-            _ => Err(format!("{text:?} is no address of a cache: give {kinds}")),
+            _ => Err(format!("{text:?} is not the address of a cache: use {kinds}")),
         }
     }
 }
@@ -79,12 +79,12 @@ impl fmt::Display for Address {
 }
 
 fn http(text: &str) -> Result<Address, String> {
-    let mut url: Url = text.parse().map_err(|why| format!("{text:?} is no address: {why}"))?;
+    let mut url: Url = text.parse().map_err(|why| format!("{text:?} is not a valid URL: {why}"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("the address of a cache has a login in it, which messages would carry on: leave it out".to_owned());
+        return Err("the address of a cache contains credentials, which messages would expose: remove them".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("{text:?} has more than a path: leave out what follows '?' or '#'"));
+        return Err(format!("{text:?} has a query or a fragment: remove the part after '?' or '#'"));
     }
     // Below a folder's address, and not beside it, are its files.
     if !url.path().ends_with('/') {
@@ -94,17 +94,17 @@ fn http(text: &str) -> Result<Address, String> {
 }
 
 fn ssh(text: &str) -> Result<Address, String> {
-    let url: Url = text.parse().map_err(|why| format!("{text:?} is no address: {why}"))?;
+    let url: Url = text.parse().map_err(|why| format!("{text:?} is not a valid URL: {why}"))?;
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let user = url.username();
     if !is_host(&host) || !(user.is_empty() || is_user(user)) {
-        return Err(format!("{text:?} names no host: give ssh://USER@HOST/PATH"));
+        return Err(format!("{text:?} has no host: use ssh://USER@HOST/PATH"));
     }
     if url.password().is_some() {
-        return Err("the address of a cache has a password in it: leave it out, and use a key".to_owned());
+        return Err("the address of a cache contains a password: remove it, and use an SSH key".to_owned());
     }
     if url.path().len() < 2 || url.path().contains('%') {
-        return Err(format!("{text:?} names no folder there, in plain letters: give ssh://USER@HOST/PATH"));
+        return Err(format!("{text:?} has no folder, or one with unsupported characters: use ssh://USER@HOST/PATH"));
     }
     let (user, path) = ((!user.is_empty()).then(|| user.to_owned()), url.path().trim_end_matches('/').to_owned());
     Ok(Address::Ssh { host, user, port: url.port(), path })
@@ -112,11 +112,11 @@ fn ssh(text: &str) -> Result<Address, String> {
 
 fn oci(text: &str, rest: &str) -> Result<Address, String> {
     let (registry, repository) =
-        rest.split_once('/').ok_or_else(|| format!("{text:?} names no repository: give oci://HOST/REPOSITORY"))?;
+        rest.split_once('/').ok_or_else(|| format!("{text:?} has no repository: use oci://HOST/REPOSITORY"))?;
     let reference =
-        reference::parse(rest).map_err(|why| format!("{text:?} names no repository of a registry: {why}"))?;
+        reference::parse(rest).map_err(|why| format!("{text:?} is not a repository of a registry: {why}"))?;
     if reference.registry() != registry || reference.repository() != repository {
-        return Err(format!("{text:?} is no repository: give oci://HOST/REPOSITORY, without a tag"));
+        return Err(format!("{text:?} is not a repository: use oci://HOST/REPOSITORY, without a tag"));
     }
     Ok(Address::Oci { registry: registry.to_owned(), repository: repository.to_owned() })
 }

@@ -126,7 +126,7 @@ pub(super) async fn whole(mut body: Body) -> Result<Vec<u8>, CacheError> {
     while let Some(piece) = body.bytes.try_next().await.map_err(CacheError::Broken)? {
         bytes.extend_from_slice(&piece);
         if bytes.len() as u64 > RECORD_LIMIT {
-            return Err(CacheError::Broken(format!("it has a record of more than {RECORD_LIMIT} bytes")));
+            return Err(CacheError::Broken(format!("its record is larger than {RECORD_LIMIT} bytes")));
         }
     }
     Ok(bytes)

@@ -29,7 +29,7 @@ pub enum Error {
 
     /// The name of a key is not valid.
     #[error("naming a key {name:?}: {why}")]
-    #[diagnostic(help("give a name that says whose it is, such as cache.example.org-1"))]
+    #[diagnostic(help("choose a name that identifies the owner of the key, such as cache.example.org-1"))]
     KeyName {
         /// The name.
         name: String,
@@ -51,20 +51,20 @@ pub enum Error {
 
     /// An address cannot be understood.
     #[error("using the cache {0}")]
-    #[diagnostic(help("an address of a cache is as `vcbuild help push` lists them"))]
+    #[diagnostic(help("`vcbuild help push` lists the forms of a cache address"))]
     BadAddress(String),
 
     /// There are caches, and no trusted key.
-    #[error("using caches: no key is trusted, so nothing that they have would be taken")]
+    #[error("using caches: no key is trusted, so no content of the caches would be accepted")]
     #[diagnostic(help(
-        "name the public key of who fills them: --trust-key NAME:BASE64, or trusted-keys under [caches] in vcbuild's \
-         config.toml"
+        "name the public key that signs their records: --trust-key NAME:BASE64, or trusted-keys under [caches] in \
+         vcbuild's config.toml"
     ))]
     NoKey,
 
     /// The cache cannot be written to.
     #[error("pushing to {cache}: {why}")]
-    #[diagnostic(help("check the address, and that you may write there"))]
+    #[diagnostic(help("check the address, and your write access"))]
     Write {
         /// The address of the cache.
         cache: String,
@@ -73,7 +73,7 @@ pub enum Error {
     },
 
     /// The store does not know which actions made the image.
-    #[error("pushing {image} to a cache: no build of this store is known to have made it")]
+    #[error("pushing {image} to a cache: the store has no record of a build that produced it")]
     #[diagnostic(help("build it with `vcbuild images`, or push every record of the store with --all"))]
     NoClosure {
         /// The name of the image.
@@ -81,7 +81,7 @@ pub enum Error {
     },
 
     /// The store lacks outputs of an action.
-    #[error("pushing {what} to a cache: its outputs are no longer all in the store")]
+    #[error("pushing {what} to a cache: some of its outputs are no longer in the store")]
     #[diagnostic(help("build it again with `vcbuild images`"))]
     Incomplete {
         /// What it is about.

@@ -60,9 +60,9 @@ impl HttpCache {
     async fn write(&self, put: reqwest::RequestBuilder, moved: &Moved) -> Result<(), CacheError> {
         match self.send(put, moved).await {
             Ok(_) => Ok(()),
-            Err(CacheError::Absent) => {
-                Err(CacheError::broken("the server takes no files (PUT): fill its folder by file:// or ssh://"))
-            }
+            Err(CacheError::Absent) => Err(CacheError::broken(
+                "the server does not accept uploads (PUT): fill its folder through file:// or ssh://",
+            )),
             Err(fault) => Err(fault),
         }
     }
@@ -90,7 +90,7 @@ impl HttpCache {
             | StatusCode::FORBIDDEN
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED => Err(CacheError::Absent),
-            status => Err(CacheError::Broken(format!("it answers {status}"))),
+            status => Err(CacheError::Broken(format!("it answered {status}"))),
         }
     }
 }

@@ -64,8 +64,10 @@ impl SecretKey {
         let bad = |why: &str| Error::BadKey { what: path.to_string(), why: why.to_owned() };
         let text = text::read(path).map_err(|why| bad(&why.to_string()))?;
         let (name, bytes) = split(text.trim()).map_err(|why| bad(&why))?;
-        let bytes: [u8; 64] = bytes.try_into().map_err(|_| bad("it is no secret key: 64 bytes in base64"))?;
-        let key = SigningKey::from_keypair_bytes(&bytes).map_err(|_| bad("its two halves do not belong together"))?;
+        let bytes: [u8; 64] =
+            bytes.try_into().map_err(|_| bad("it is not a secret key, which is 64 bytes in base64"))?;
+        let key =
+            SigningKey::from_keypair_bytes(&bytes).map_err(|_| bad("its secret and public halves do not match"))?;
         Ok(Self { name, key })
     }
 
@@ -115,10 +117,11 @@ impl FromStr for PublicKey {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, bytes) = split(text.trim())?;
-        let bytes: [u8; 32] = bytes.try_into().map_err(|_| "it is no public key: 32 bytes in base64".to_owned())?;
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| "its bytes are no ed25519 key".to_owned())?;
+        let bytes: [u8; 32] =
+            bytes.try_into().map_err(|_| "it is not a public key, which is 32 bytes in base64".to_owned())?;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| "it is not a valid Ed25519 key".to_owned())?;
         if key.is_weak() {
-            return Err("it is a weak key: anybody could sign for it".to_owned());
+            return Err("it is a weak key: anyone could forge its signatures".to_owned());
         }
         Ok(Self { name, key })
     }
@@ -182,8 +185,8 @@ impl fmt::Display for Distrust {
         match self {
             Self::Unsigned => f.write_str("it is not signed"),
             // The names are a stranger's words: none of them may move the terminal's cursor.
-            Self::Unknown(names) => write!(f, "it is signed by {:?}, and that key is not trusted", names.join(", ")),
-            Self::Forged(name) => write!(f, "its signature is not that of the trusted key {name}"),
+            Self::Unknown(names) => write!(f, "it is signed by {:?}, which is not a trusted key", names.join(", ")),
+            Self::Forged(name) => write!(f, "its signature does not match the trusted key {name}"),
         }
     }
 }
@@ -191,7 +194,7 @@ impl fmt::Display for Distrust {
 fn split(text: &str) -> Result<(String, Vec<u8>), String> {
     let (name, encoded) = text.split_once(':').ok_or("a key is written NAME:BASE64")?;
     check_name(name)?;
-    let bytes = STANDARD.decode(encoded).map_err(|_| "what follows its name is no base64".to_owned())?;
+    let bytes = STANDARD.decode(encoded).map_err(|_| "the part after its name is not base64".to_owned())?;
     Ok((name.to_owned(), bytes))
 }
 
@@ -199,7 +202,7 @@ fn split(text: &str) -> Result<(String, Vec<u8>), String> {
 fn check_name(name: &str) -> Result<(), String> {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '@');
     if name.is_empty() || name.len() > 128 || name.starts_with(['.', '-']) || !name.chars().all(word) {
-        return Err("a key's name has letters, digits, '.', '-', '_', '+' and '@' only".to_owned());
+        return Err("the name of a key consists of letters, digits, '.', '-', '_', '+' and '@'".to_owned());
     }
     Ok(())
 }

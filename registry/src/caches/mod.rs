@@ -124,11 +124,11 @@ impl Caches {
         match answer {
             Ok(Ok(bytes)) => match self.check(key, &bytes) {
                 Ok(record) => return Some(record),
-                Err(why) => self.warn(member, &format!("a record is not taken: {why}")),
+                Err(why) => self.warn(member, &format!("ignoring a record: {why}")),
             },
             Ok(Err(CacheError::Absent)) => {}
             Ok(Err(CacheError::Broken(why))) => self.leave_out(member, &why),
-            Err(_) => self.leave_out(member, &format!("no answer in {} s", self.timeout.as_secs_f32())),
+            Err(_) => self.leave_out(member, &format!("no response within {} s", self.timeout.as_secs_f32())),
         }
         member.lacks.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
         None
@@ -138,7 +138,7 @@ impl Caches {
     fn check(&self, key: &ActionKey, bytes: &[u8]) -> Result<Record, String> {
         let record: Record = serde_json::from_slice(bytes).map_err(|_| "it cannot be read".to_owned())?;
         if record.key().map_err(|error| error.to_string())? != *key {
-            return Err("it is of another action than was asked for".to_owned());
+            return Err("it belongs to a different action than requested".to_owned());
         }
         self.trusted.check(&record).map_err(|distrust| distrust.to_string())?;
         Ok(record)
@@ -155,7 +155,7 @@ impl Caches {
         match result {
             Ok(()) => true,
             Err(Failure::Refused(CacheError::Absent)) => {
-                self.warn(member, "it has a record without the blobs");
+                self.warn(member, "it has a record but not its blobs");
                 false
             }
             Err(Failure::Refused(CacheError::Broken(why)) | Failure::Cut(why)) => {
@@ -163,11 +163,11 @@ impl Caches {
                 false
             }
             Err(Failure::Lie(why)) => {
-                self.leave_out(member, &format!("a blob is not what its record says: {why}"));
+                self.leave_out(member, &format!("a blob does not match its record: {why}"));
                 false
             }
             Err(Failure::Store(error)) => {
-                tracing::warn!(%error, "what a cache has cannot be kept");
+                tracing::warn!(%error, "content from a cache cannot be stored");
                 false
             }
         }
@@ -179,7 +179,8 @@ impl Caches {
         let persistence = Persistence { attempts: ATTEMPTS, silence: self.timeout, outlast_silence: false };
         let open = async |offset| {
             let opened = tokio::time::timeout(self.timeout, member.cache.blob(&blob.digest, offset)).await;
-            opened.unwrap_or_else(|_| Err(CacheError::Broken(format!("no blob in {} s", self.timeout.as_secs_f32()))))
+            opened
+                .unwrap_or_else(|_| Err(CacheError::Broken(format!("no blob within {} s", self.timeout.as_secs_f32()))))
         };
         let download = download::download(store, blob, persistence, open);
         match tokio::time::timeout(limit, download).await {
@@ -191,7 +192,7 @@ impl Caches {
     fn leave_out(&self, member: &Member, why: &str) {
         if !member.out.is_cancelled() {
             member.out.cancel();
-            self.warn(member, &format!("it is left out from here on: {why}"));
+            self.warn(member, &format!("not using it for the rest of this run: {why}"));
         }
     }
 

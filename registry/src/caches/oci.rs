@@ -66,7 +66,7 @@ impl OciCache {
         let manifest: Manifest = serde_json::from_slice(&document.bytes).map_err(CacheError::broken)?;
         let Config { media_type, digest, size } = manifest.config;
         if media_type != RECORD_TYPE || size > RECORD_LIMIT {
-            return Err(CacheError::Broken(format!("{} is {media_type} of {size} bytes, and no record", tag(key))));
+            return Err(CacheError::Broken(format!("{} is {media_type} of {size} bytes, not a record", tag(key))));
         }
         whole(self.blob(&digest, 0).await?).await
     }

@@ -78,7 +78,7 @@ pub fn push(
     let tally = Mutex::new(Pushed { records: 0, records_there: 0, blobs: Tally::default() });
     let locked = || tally.lock().unwrap_or_else(PoisonError::into_inner);
     let write = |fault| match fault {
-        CacheError::Absent => Error::Write { cache: address.to_string(), why: "there is no such place".to_owned() },
+        CacheError::Absent => Error::Write { cache: address.to_string(), why: "the address does not exist".to_owned() },
         CacheError::Broken(why) => Error::Write { cache: address.to_string(), why },
     };
     // A record comes last: whoever finds it finds its blobs.

@@ -146,7 +146,7 @@ impl SshCache {
                 return Ok(session);
             }
             if seen > NOISE_LIMIT {
-                return Err(session.failed("its login script says too much".to_owned()).await);
+                return Err(session.failed("its login script prints too much output".to_owned()).await);
             }
         }
     }
@@ -180,7 +180,7 @@ impl SshCache {
             return Ok(());
         }
         let words = String::from_utf8_lossy(&ended.stderr);
-        Err(CacheError::Broken(format!("writing {path} there: {}: {}", ended.status, plain(&words))))
+        Err(CacheError::Broken(format!("writing {path} on the host: {}: {}", ended.status, plain(&words))))
     }
 
     fn command(&self, script: &str) -> Command {
@@ -204,7 +204,7 @@ impl Session {
         let answer = self.line().await?;
         match answer.trim().parse::<i64>() {
             Ok(size) => Ok(u64::try_from(size).ok()),
-            Err(_) => Err(self.failed(format!("it answers {:?} for a size", answer.trim())).await),
+            Err(_) => Err(self.failed(format!("it answered {:?} instead of a size", answer.trim())).await),
         }
     }
 

@@ -20,18 +20,18 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{text:?} {why}: give ssh://USER@HOST, with :PORT and /FOLDER where needed");
-        let url: Url = text.parse().map_err(|why| wrong(&format!("is no address ({why})")))?;
+        let wrong = |why: &str| format!("{text:?} {why}: use ssh://USER@HOST, with :PORT and /FOLDER if needed");
+        let url: Url = text.parse().map_err(|why| wrong(&format!("is not a valid URL ({why})")))?;
         let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let user = url.username();
         if url.scheme() != "ssh" || !is_host(&host) || !(user.is_empty() || is_user(user)) {
-            return Err(wrong("names no host"));
+            return Err(wrong("has no host"));
         }
         if url.password().is_some() {
-            return Err("the address of a build host has a password in it: leave it out, and use a key".to_owned());
+            return Err("the address of a build host contains a password: remove it, and use an SSH key".to_owned());
         }
         if url.path().contains('%') || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("names no folder in plain letters"));
+            return Err(wrong("has a folder with unsupported characters"));
         }
         let folder = Some(url.path().trim_end_matches('/')).filter(|path| !path.is_empty()).map(str::to_owned);
         Ok(Self { host, user: (!user.is_empty()).then(|| user.to_owned()), port: url.port(), folder })

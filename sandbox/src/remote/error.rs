@@ -5,17 +5,19 @@
 pub enum Error {
     /// The address cannot be understood.
     #[error("using a build host: {0}")]
-    #[diagnostic(help("an address is ssh://[USER@]HOST[:PORT][/FOLDER]; the rest is as your ssh has it"))]
+    #[diagnostic(help(
+        "an address is ssh://[USER@]HOST[:PORT][/FOLDER]; all other settings come from your SSH configuration"
+    ))]
     BadAddress(String),
 
     /// This program cannot be read.
     #[error("reading this program to send it to the build host")]
-    #[diagnostic(help("run a vcbuild that its user may read"))]
+    #[diagnostic(help("make the vcbuild executable readable for its user"))]
     OwnProgram(#[source] std::io::Error),
 
     /// ssh does not reach it.
     #[error("connecting to build host {address}: {why}")]
-    #[diagnostic(help("`ssh` must reach it without a question: try `ssh {host} true`"))]
+    #[diagnostic(help("`ssh` must connect without a prompt: try `ssh {host} true`"))]
     Connect {
         /// Of the build host.
         address: String,
@@ -26,8 +28,8 @@ pub enum Error {
     },
 
     /// It is of another kind than this machine.
-    #[error("using build host {address}: it is a {machine}, and this is a {}", this_machine())]
-    #[diagnostic(help("compilers and vcbuild itself are sent there: take a host of the same kind"))]
+    #[error("using build host {address}: its platform is {machine}, but this machine is {}", this_machine())]
+    #[diagnostic(help("vcbuild sends itself and the compilers to the build host: use a host of the same platform"))]
     Machine {
         /// Of the build host.
         address: String,
@@ -38,8 +40,7 @@ pub enum Error {
     /// vcbuild does not run there.
     #[error("using build host {address}: vcbuild does not run there: {why}")]
     #[diagnostic(help(
-        "a statically linked vcbuild runs on every Linux; where the folder may not hold programs, name another: \
-         ssh://HOST/FOLDER"
+        "a statically linked vcbuild runs on every Linux; if the folder is mounted noexec, name another: ssh://HOST/FOLDER"
     ))]
     CannotRun {
         /// Of the build host.
@@ -49,10 +50,10 @@ pub enum Error {
     },
 
     /// Its folder is not safe, or cannot hold programs.
-    #[error("using build host {address}: its folder is not used: {why}")]
+    #[error("using build host {address}: its folder is not safe or not usable: {why}")]
     #[diagnostic(help(
-        "neither the folder nor one above it may be another user's or writable for others, and it must hold programs: make \
-         it so, or name another folder: ssh://HOST/FOLDER"
+        "the folder and its parents must not belong to or be writable by another user, and the folder must not be mounted \
+         noexec: correct that, or name another folder: ssh://HOST/FOLDER"
     ))]
     Folder {
         /// Of the build host.
@@ -62,8 +63,10 @@ pub enum Error {
     },
 
     /// No sandbox can be made there.
-    #[error("using build host {address}: making a sandbox there: {why}")]
-    #[diagnostic(help("allow namespaces there, or have it go without, which is recorded: --sandbox auto or off"))]
+    #[error("using build host {address}: creating a sandbox on it: {why}")]
+    #[diagnostic(help(
+        "allow namespaces on the build host, or build without a sandbox, which is recorded: --sandbox auto or off"
+    ))]
     Sandbox {
         /// Of the build host.
         address: String,
@@ -74,8 +77,8 @@ pub enum Error {
     /// A step needs this machine's own programs.
     #[error("running {program} on {address}: it needs this machine's own programs, which are not sent")]
     #[diagnostic(help(
-        "build without --build-host what Cargo or a command with `system` makes; a command without it takes all that it runs \
-         as `inputs`"
+        "build Cargo programs, and components with `system`, without --build-host; a command without `system` gets all \
+         programs that it runs as `inputs`"
     ))]
     System {
         /// Of the build host.

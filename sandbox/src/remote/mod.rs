@@ -171,7 +171,7 @@ impl Host {
         let lacking: Vec<Digest> = protocol::receive(&mut session.from)?;
         for digest in lacking {
             let (Some(path), Some(size)) = (places.get(&digest), sizes.get(&digest)) else {
-                return Err(io::Error::other(format!("it asks for {digest}, which is no input")));
+                return Err(io::Error::other(format!("it requests {digest}, which is not an input")));
             };
             let copied = io::copy(&mut File::open(path)?.take(*size), &mut session.to)?;
             if copied != *size {
@@ -184,7 +184,7 @@ impl Host {
         let ran: protocol::Ran = protocol::receive(&mut session.from)?;
         let protocol::Ran { report, stderr, undeclared, output, changed } = ran;
         if output > process::OUTPUT_LIMIT as u64 {
-            return Err(io::Error::other(format!("it has {output} bytes of output, and a program's are fewer")));
+            return Err(io::Error::other(format!("its output has {output} bytes, more than a program may write")));
         }
         let mut bytes = Vec::new();
         (&mut session.from).take(output).read_to_end(&mut bytes)?;
@@ -218,7 +218,7 @@ impl Host {
         }
         let total = lacking.values().fold(0_u64, |total, size| total.saturating_add(*size));
         if total > largest {
-            let why = format!("what it made has {total} bytes, and {largest} are allowed (--max-disk)");
+            let why = format!("what it made has {total} bytes, more than the allowed {largest} (--max-disk)");
             return Err(io::Error::other(why));
         }
         protocol::send(&mut session.to, &lacking.keys().collect::<Vec<_>>())?;
@@ -234,7 +234,7 @@ impl Host {
         };
         let top = |number: usize| {
             let mount = mounts.get(number).filter(|mount| mount.writable);
-            mount.map(|mount| &mount.host).ok_or_else(|| io::Error::other("it wrote where nothing may be written"))
+            mount.map(|mount| &mount.host).ok_or_else(|| io::Error::other("it wrote to a path outside its outputs"))
         };
         for one in gone {
             tree::remove(top(one.mount)?, &one.path)?;

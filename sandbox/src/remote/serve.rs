@@ -80,7 +80,7 @@ impl Bench<'_> {
     fn run(&self, request: Request, from: &mut BufReader<io::Stdin>, to: &mut impl Write) -> io::Result<()> {
         let Request { program, mut spec, given } = request;
         if given.len() != spec.mounts.len() {
-            return Err(io::Error::other("a step's mounts and what they hold are not the same number"));
+            return Err(io::Error::other("the number of a step's mounts and the number of their contents differ"));
         }
         self.get(&given, from, to)?;
         let folder = self.sandbox.workplace(self.store).map_err(|error| io::Error::other(error.to_string()))?;

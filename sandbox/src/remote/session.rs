@@ -106,18 +106,21 @@ impl Session {
                     sent = true;
                     let copied = io::copy(&mut file.take(blob.size), &mut self.to);
                     if copied.and_then(|_| self.to.flush()).is_err() {
-                        return Err(Error::CannotRun { address: address(), why: self.ended("it was not taken") });
+                        return Err(Error::CannotRun {
+                            address: address(),
+                            why: self.ended("the build host did not accept it"),
+                        });
                     }
                 }
                 Some(Answer::Machine(machine)) => return Err(Error::Machine { address: address(), machine }),
                 Some(Answer::Nowhere(why)) => return Err(Error::Folder { address: address(), why: self.ended(&why) }),
                 Some(Answer::Need | Answer::Damaged) => {
-                    return Err(Error::CannotRun { address: address(), why: self.ended("it did not arrive whole") });
+                    return Err(Error::CannotRun { address: address(), why: self.ended("it arrived incomplete") });
                 }
                 None => {}
             }
         }
-        Err(connect(address, "its login script says too much"))
+        Err(connect(address, "its login script prints too much output"))
     }
 
     /// Why a step failed, with what ssh said about it.

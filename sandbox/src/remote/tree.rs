@@ -195,7 +195,7 @@ pub(super) fn receive(from: &mut impl Read, digest: &Digest, size: u64, to: &Pat
     if found.size < size {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended"));
     }
-    Err(io::Error::other(format!("a file came as {}, and is to be {digest}", found.digest)))
+    Err(io::Error::other(format!("a file arrived with digest {}, expected {digest}", found.digest)))
 }
 
 /// Copies a file that is kept. One that is damaged is removed, so that it is missed and comes again the next time.
@@ -250,7 +250,7 @@ pub(super) fn put(
 /// When the path is no more than the folder, leads out of it or through a link, or what is there cannot be removed.
 pub(super) fn remove(top: &Utf8Path, path: &str) -> io::Result<()> {
     if path.is_empty() {
-        return Err(io::Error::other(format!("{top} itself is gone")));
+        return Err(io::Error::other(format!("{top} itself was removed")));
     }
     let place = below(top, path)?;
     match fs::symlink_metadata(&place) {
@@ -266,7 +266,7 @@ fn below(top: &Utf8Path, path: &str) -> io::Result<Utf8PathBuf> {
     let place = if path.is_empty() { top.to_owned() } else { top.join(relative(path)?) };
     for folder in place.ancestors().skip(1).take_while(|folder| folder.starts_with(top) && *folder != top) {
         if fs::symlink_metadata(folder).is_ok_and(|meta| !meta.is_dir()) {
-            return Err(io::Error::other(format!("{path} leads through {folder}, which is no folder")));
+            return Err(io::Error::other(format!("{path} passes through {folder}, which is not a folder")));
         }
     }
     Ok(place)
@@ -289,7 +289,7 @@ fn relative(path: &str) -> io::Result<&Utf8Path> {
     if path.components().all(|part| matches!(part, Utf8Component::Normal(_))) {
         Ok(path)
     } else {
-        Err(io::Error::other(format!("the path {path:?} leads out of its folder")))
+        Err(io::Error::other(format!("the path {path:?} points outside its folder")))
     }
 }
 
@@ -438,7 +438,7 @@ mod tests {
         let to = top.join("file");
         let receive = |bytes: &[u8], size| receive(&mut &bytes[..], &Digest::of(b"abc"), size, to.as_std_path());
         assert!(receive(b"ab", 3).unwrap_err().to_string().contains("the connection ended"));
-        assert!(receive(b"abd", 3).unwrap_err().to_string().contains("is to be"));
+        assert!(receive(b"abd", 3).unwrap_err().to_string().contains(", expected "));
         assert!(!to.exists());
         receive(b"abcdef", 3).unwrap();
         assert_eq!(fs::read(&to).unwrap(), b"abc");

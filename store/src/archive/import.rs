@@ -55,8 +55,8 @@ pub fn import(store: &Store, path: &Utf8Path) -> Result<Vec<Image>, Error> {
     }
     match (images.is_empty(), artifact) {
         (false, _) => Ok(images),
-        (true, Some(kind)) => Err(bad(path, &format!("it holds an artifact ({kind}), and no image"))),
-        (true, None) => Err(bad(path, "it names no image")),
+        (true, Some(kind)) => Err(bad(path, &format!("it contains an artifact ({kind}), not an image"))),
+        (true, None) => Err(bad(path, "it contains no image")),
     }
 }
 
@@ -170,7 +170,7 @@ fn read_members(store: &Store, path: &Utf8Path, file: File) -> Result<Members, E
             tar::EntryType::Regular | tar::EntryType::Continuous => {
                 let known = members.documents.contains_key(&name) || members.files.contains_key(&name);
                 if known {
-                    return Err(bad(path, &format!("it has {name} twice")));
+                    return Err(bad(path, &format!("it contains {name} twice")));
                 }
                 if matches!(name.as_str(), "index.json" | "manifest.json" | "oci-layout" | "repositories") {
                     let document = read_document(path, &name, entry)?;
@@ -189,13 +189,15 @@ fn read_members(store: &Store, path: &Utf8Path, file: File) -> Result<Members, E
                 let target = String::from_utf8_lossy(&target);
                 // A hard link names an entry before it, and not a place beside it.
                 let target = if kind.is_symlink() { resolve(&name, &target) } else { normalise(&target) };
-                let target = target.ok_or_else(|| bad(path, &format!("its link {name} leads out of it")))?;
+                let target = target.ok_or_else(|| bad(path, &format!("its link {name} points outside the archive")))?;
                 if kind.is_hard_link() && !members.has(&target) {
-                    return Err(bad(path, &format!("its link {name} leads to {target}, which is not before it")));
+                    return Err(bad(path, &format!("its link {name} points to {target}, which does not precede it")));
                 }
                 members.links.insert(name, target);
             }
-            other => return Err(bad(path, &format!("{name} is {other:?}, which no image archive holds"))),
+            other => {
+                return Err(bad(path, &format!("{name} has the type {other:?}, which image archives do not contain")));
+            }
         }
     }
     Ok(members)
@@ -214,14 +216,14 @@ struct DockerManifest {
 fn convert(store: &Store, path: &Utf8Path, members: &Members, entry: &DockerManifest) -> Result<Descriptor, Error> {
     let find = |name: &str| {
         let followed =
-            members.followed(name).ok_or_else(|| bad(path, &format!("its link {name} leads in a circle")))?;
+            members.followed(name).ok_or_else(|| bad(path, &format!("its link {name} is part of a cycle")))?;
         members.files.get(followed).copied().ok_or_else(|| bad(path, &format!("it has no {followed}")))
     };
     let config_blob = find(&entry.config)?;
     let config: ImageConfiguration = store.document(&config_blob.digest).map_err(|error| because(path, error))?;
     let (listed, has) = (config.rootfs().diff_ids().len(), entry.layers.len());
     if listed != has {
-        return Err(bad(path, &format!("its configuration lists {listed} layers, and its manifest {has}")));
+        return Err(bad(path, &format!("its configuration lists {listed} layers, but its manifest {has}")));
     }
     let mut layers = Vec::new();
     for (i, name) in entry.layers.iter().enumerate() {
@@ -274,7 +276,7 @@ fn copy(path: &Utf8Path, from: &mut impl Read, to: &mut crate::BlobWriter) -> Re
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(bad(path, &error.to_string())),
         };
-        io::Write::write_all(to, &buffer[..count]).map_err(Error::io("writing what was read from", path))?;
+        io::Write::write_all(to, &buffer[..count]).map_err(Error::io("storing the content of", path))?;
     }
 }
 
@@ -294,7 +296,7 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Utf8Path, name: &str, bytes: &[u
 /// A member's name without a leading `./`; one that is absolute or leads upwards is refused.
 fn member_name(path: &Utf8Path, bytes: &[u8]) -> Result<String, Error> {
     let name = std::str::from_utf8(bytes).map_err(|_| bad(path, "it has a name that is not UTF-8"))?;
-    normalise(name).ok_or_else(|| bad(path, &format!("the name {name:?} leads out of it")))
+    normalise(name).ok_or_else(|| bad(path, &format!("the name {name:?} points outside the archive")))
 }
 
 fn normalise(name: &str) -> Option<String> {

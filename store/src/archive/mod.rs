@@ -164,12 +164,12 @@ mod tests {
             assert!(read[0].platforms[0].layers.iter().all(|one| one.digest == layer), "{links:?}");
         }
         for (links, why) in [
-            ([("two/layer.tar", "/etc/passwd", true), ("x", "y", false)], "leads out of it"),
-            ([("two/layer.tar", "../one/layer.tar", true), ("x", "y", false)], "leads out of it"),
-            ([("two/layer.tar", "three/layer.tar", true), ("x", "y", false)], "which is not before it"),
+            ([("two/layer.tar", "/etc/passwd", true), ("x", "y", false)], "points outside the archive"),
+            ([("two/layer.tar", "../one/layer.tar", true), ("x", "y", false)], "points outside the archive"),
+            ([("two/layer.tar", "three/layer.tar", true), ("x", "y", false)], "which does not precede it"),
             (
                 [("two/layer.tar", "../three/layer.tar", false), ("three/layer.tar", "../two/layer.tar", false)],
-                "in a circle",
+                "part of a cycle",
             ),
         ] {
             linked(&path, &layers[..2], &links);
@@ -212,7 +212,7 @@ mod tests {
                     assert!(
                         error
                             .to_string()
-                            .contains("it holds an artifact (application/vnd.example.signature), and no image")
+                            .contains("it contains an artifact (application/vnd.example.signature), not an image")
                     );
                 }
             }
@@ -241,17 +241,17 @@ mod tests {
         let named = serde_json::to_vec(&json!([{"Config": "c", "Layers": [], "RepoTags": names}])).unwrap();
         let empty = crate::index::EMPTY.as_bytes();
         let cases = [
-            (vec![member("../../etc/passwd", b"root")], "leads out of it"),
-            (vec![member("/etc/passwd", b"root")], "leads out of it"),
+            (vec![member("../../etc/passwd", b"root")], "points outside the archive"),
+            (vec![member("/etc/passwd", b"root")], "points outside the archive"),
             (vec![member("readme", b"hello")], "neither an index.json"),
             (vec![member("index.json", b"{")], "index.json:"),
             (vec![member("index.json", empty), member("./index.json", empty)], "twice"),
-            (vec![member("index.json", empty)], "names no image"),
+            (vec![member("index.json", empty)], "contains no image"),
             (vec![member("index.json", &missing)], "it lacks sha256:"),
             (vec![member("blobs/sha256/nothex", b"")], "hexadecimal"),
             (vec![member(&format!("blobs/sha256/{}", "0".repeat(64)), b"a lie")], "a blob of"),
             (vec![member("manifest.json", br#"[{"Config":"c","Layers":[]}]"#)], "it has no c"),
-            (vec![member("c", config), member("manifest.json", &many)], "lists 0 layers, and its manifest 500000"),
+            (vec![member("c", config), member("manifest.json", &many)], "lists 0 layers, but its manifest 500000"),
             (vec![member("c", config), member("manifest.json", &named)], "more than 1000 images"),
         ];
         for (members, words) in cases {
@@ -280,7 +280,7 @@ mod tests {
         let index = ("index.json".to_owned(), serde_json::to_vec(&index).unwrap());
         tarball(&archive_path(&folder), &[blob(&config), blob(&manifest), index]);
         let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
-        assert!(error.contains("its manifests are larger than 67108864 bytes together"), "{error}");
+        assert!(error.contains("the total size of its manifests exceeds 67108864 bytes"), "{error}");
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
             builder.append_link(&mut header, "1/layer.tar", target).unwrap();
             builder.into_inner().unwrap();
             let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
-            assert!(error.contains("leads out of it"), "{target}: {error}");
+            assert!(error.contains("points outside the archive"), "{target}: {error}");
         }
     }
 
@@ -312,7 +312,7 @@ mod tests {
         std::io::copy(&mut std::io::Read::take(std::io::repeat(b'x'), size), &mut output).unwrap();
         TarWriter::new(output).file("y", 0, &[][..]).unwrap();
         let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
-        assert!(error.contains("longer than any archive's"), "{error}");
+        assert!(error.contains("longer than those of any valid archive"), "{error}");
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
         tar.file("bomb", size, std::io::Read::take(std::io::repeat(0), size)).unwrap();
         tar.finish().unwrap().finish().unwrap();
         let error = import(&store, &archive_path(&folder)).unwrap_err().to_string();
-        assert!(error.contains("far more than any image"), "{error}");
+        assert!(error.contains("far more data than an image"), "{error}");
         assert_eq!(store.verify().unwrap().blobs.bytes, 0);
     }
 

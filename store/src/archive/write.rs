@@ -78,7 +78,7 @@ fn begin(folder: &Utf8Path, path: &Utf8Path) -> Result<tempfile::NamedTempFile, 
             .prefix(&prefix)
             .suffix(PARTIAL)
             .tempfile_in(folder)
-            .map_err(Error::io("making a file in", folder))?;
+            .map_err(Error::io("creating a file in", folder))?;
         file.as_file().lock_shared().map_err(Error::io("locking a new file in", folder))?;
         // Another writer of the same archive may have taken it for left over, just before it was locked.
         if file.path().exists() {

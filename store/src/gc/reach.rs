@@ -60,7 +60,7 @@ impl<'a> Reach<'a> {
         let digest = digest_of(target, name)?;
         let document = is_index(target.media_type()) || is_manifest(target.media_type());
         if document && self.sizes.contains_key(&digest) && self.named(&digest)?.is_none() {
-            return Err(bad(name, format!("{digest} is no {}", target.media_type())));
+            return Err(bad(name, format!("{digest} is not a valid {}", target.media_type())));
         }
         let mut found = BTreeSet::new();
         let mut todo = vec![digest];
