@@ -12,15 +12,15 @@ use vcsandbox::{Environment, Sandbox};
 use vcstore::{Action, Compression, Digest, Image, Outputs, Platform, Store};
 
 use crate::base::{Base, Spec};
+use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
 use crate::files::Places;
 use crate::ground::Ground;
-use crate::image::{self, About, Assembly, OwnLayer};
-use crate::layer::Contents;
+use crate::image::{self, About, ImageBuild, OwnLayer};
+use crate::layer::LayerSpec;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::project::{CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, is_file_name};
 use crate::provenance::{self, Provenance, Recipe};
-use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::{Source, real_path};
 use crate::{Error, cargo, command, files, go, prebuilt};
 
@@ -107,22 +107,22 @@ pub(crate) fn images(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(request.jobs).build();
     let pool = pool.map_err(|why| Error::Internal(format!("starting {} threads: {why}", request.jobs)))?;
     let names = Names::of(request)?;
-    let site = site(request, &names, store, lock, progress)?;
+    let context = build_context(request, &names, store, lock, progress)?;
     let programs = Programs::of(request);
     // The base comes over the network while compilers use the processors.
     let (made, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
-        let made = pool.install(|| made(&programs, &site));
+        let made = pool.install(|| made(&programs, &context));
         let bases = bases.join().unwrap_or_else(|_| Err(Error::Internal("the base's thread failed".to_owned())));
         (made, bases)
     });
     let (made, bases) = (made?, bases?);
-    let parts = pool.install(|| parts(request, made, &bases, &site))?;
+    let parts = pool.install(|| parts(request, made, &bases, &context))?;
     let manifest = |part: &Part<'_>| {
         let (component, platform, layers) = (part.component, part.platform, part.layers.as_slice());
         let (base, about, epoch) = (&bases[platform].base, &request.about, request.epoch);
-        let assembly = Assembly { component, platform, base, layers, about, epoch };
-        assembly.realise(store, progress).map(|manifest| (platform.clone(), manifest))
+        let image_build = ImageBuild { component, platform, base, layers, about, epoch };
+        image_build.realise(store, progress).map(|manifest| (platform.clone(), manifest))
     };
     let mut images = BTreeMap::new();
     for (reference, (component, platforms)) in &names.images {
@@ -157,33 +157,33 @@ pub(crate) fn pin(request: &Request<'_>, store: &Store, lock: &Lock, progress: &
     for platform in &request.platforms {
         request.base.resolve(platform, store, lock, progress)?;
     }
-    let site = site(request, &Names::of(request)?, store, lock, progress)?;
+    let context = build_context(request, &Names::of(request)?, store, lock, progress)?;
     let programs = Programs::of(request);
-    prebuilt::pin(&programs.prebuilt, &site)?;
-    cargo::pin(&programs.cargo, &site)?;
-    go::pin(&programs.go, &site)
+    prebuilt::pin(&programs.prebuilt, &context)?;
+    cargo::pin(&programs.cargo, &context)?;
+    go::pin(&programs.go, &context)
 }
 
-fn site<'a>(
+fn build_context<'a>(
     request: &'a Request<'_>,
     names: &Names,
     store: &'a Store,
     lock: &'a Lock,
     progress: &'a Progress,
-) -> Result<Site<'a>, Error> {
+) -> Result<BuildContext<'a>, Error> {
     let Request { source, go, version, jobs, sandbox, .. } = request;
     let outside = outside(request, store, lock, names.archives.keys())?;
     let (go, jobs) = (go.as_deref(), *jobs);
-    Ok(Site { source, go, version, store, lock, outside, jobs, sandbox, progress })
+    Ok(BuildContext { source, go, version, store, lock, outside, jobs, sandbox, progress })
 }
 
 /// The components of a request for all its platforms, by the builder of their kind.
 #[derive(Default)]
 struct Programs<'a> {
-    go: Vec<Wanted<'a, GoProgram>>,
-    cargo: Vec<Wanted<'a, CargoProgram>>,
-    command: Vec<Wanted<'a, CommandBuild>>,
-    prebuilt: Vec<Wanted<'a, Prebuilt>>,
+    go: Vec<BuildTarget<'a, GoProgram>>,
+    cargo: Vec<BuildTarget<'a, CargoProgram>>,
+    command: Vec<BuildTarget<'a, CommandBuild>>,
+    prebuilt: Vec<BuildTarget<'a, Prebuilt>>,
 }
 
 impl<'a> Programs<'a> {
@@ -192,10 +192,10 @@ impl<'a> Programs<'a> {
         for &component in &request.components {
             for platform in &request.platforms {
                 match &component.kind {
-                    Kind::Go(program) => programs.go.push(Wanted { component, platform, program }),
-                    Kind::Cargo(program) => programs.cargo.push(Wanted { component, platform, program }),
-                    Kind::Command(program) => programs.command.push(Wanted { component, platform, program }),
-                    Kind::Prebuilt(program) => programs.prebuilt.push(Wanted { component, platform, program }),
+                    Kind::Go(program) => programs.go.push(BuildTarget { component, platform, program }),
+                    Kind::Cargo(program) => programs.cargo.push(BuildTarget { component, platform, program }),
+                    Kind::Command(program) => programs.command.push(BuildTarget { component, platform, program }),
+                    Kind::Prebuilt(program) => programs.prebuilt.push(BuildTarget { component, platform, program }),
                 }
             }
         }
@@ -292,24 +292,24 @@ fn outside<'a>(
 }
 
 /// Has every component's files made for every platform, each by the builder of its kind.
-fn made<'a>(programs: &'a Programs<'a>, site: &Site<'_>) -> Result<Vec<Made<'a>>, Error> {
-    let mut made = prebuilt::build(&programs.prebuilt, site)?;
-    made.extend(go::build(&programs.go, site)?);
-    made.extend(cargo::build(&programs.cargo, site)?);
-    made.extend(command::build(&programs.command, site)?);
+fn made<'a>(programs: &'a Programs<'a>, context: &BuildContext<'_>) -> Result<Vec<BuiltFiles<'a>>, Error> {
+    let mut made = prebuilt::build(&programs.prebuilt, context)?;
+    made.extend(go::build(&programs.go, context)?);
+    made.extend(cargo::build(&programs.cargo, context)?);
+    made.extend(command::build(&programs.command, context)?);
     Ok(made)
 }
 
 /// Makes the layers of what was made.
 fn parts<'a>(
     request: &Request<'_>,
-    made: Vec<Made<'a>>,
+    made: Vec<BuiltFiles<'a>>,
     bases: &BTreeMap<Platform, Grounds>,
-    site: &Site<'_>,
+    context: &BuildContext<'_>,
 ) -> Result<Vec<Part<'a>>, Error> {
-    let part = |Made { component, platform, files }: Made<'a>| {
-        let ground = Ground::of(site.store, &component.name, bases[platform].outline);
-        Ok(Part { component, platform, layers: layers(component, platform, request, &files, ground, site)? })
+    let part = |BuiltFiles { component, platform, files }: BuiltFiles<'a>| {
+        let ground = Ground::of(context.store, &component.name, bases[platform].outline);
+        Ok(Part { component, platform, layers: layers(component, platform, request, &files, ground, context)? })
     };
     let parts: Vec<Result<Part<'a>, Error>> = made.into_par_iter().map(part).collect();
     parts.into_iter().collect()
@@ -321,20 +321,21 @@ fn layers(
     component: &Component,
     platform: &Platform,
     request: &Request<'_>,
-    made: &[MadeFile],
+    made: &[BuiltFile],
     mut ground: Ground<'_>,
-    site: &Site<'_>,
+    context: &BuildContext<'_>,
 ) -> Result<Vec<OwnLayer>, Error> {
-    let places = Places { project: &request.project_dir, source: site.source, outside: &site.outside };
-    let added = files::contents(component, platform, places)?;
-    let mut program = Contents::new();
+    let places = Places { project: &request.project_dir, source: context.source, outside: &context.outside };
+    let added = files::layer_spec(component, platform, places)?;
+    let mut program = LayerSpec::new();
     for file in made {
         program.blob(&file.path, file.mode, file.content.digest);
     }
     let named = [(added, "files".to_owned()), (program, component.binary.clone())];
     let layers = named.into_iter().filter(|(contents, _)| !contents.is_empty()).map(|(contents, holds)| {
         let contents = ground.put(&contents)?;
-        let layer = contents.layer(site.store, &component.name, request.compression, request.epoch, site.progress)?;
+        let layer =
+            contents.layer(context.store, &component.name, request.compression, request.epoch, context.progress)?;
         Ok(OwnLayer { layer, holds })
     });
     layers.collect()

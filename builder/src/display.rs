@@ -18,12 +18,12 @@ pub(crate) struct Display {
 #[derive(Debug)]
 pub(crate) struct Running {
     _line: Option<Spinner>,
-    _told: Option<Told>,
+    _told: Option<EndLine>,
 }
 
 /// What is said of a step when it ends: it is no action, whose line would say it.
 #[derive(Debug)]
-struct Told {
+struct EndLine {
     text: String,
     start: Instant,
 }
@@ -45,7 +45,7 @@ impl Display {
         if self.live.is_none() {
             self.line(text);
         }
-        let told = Told { text: text.to_owned(), start: Instant::now() };
+        let told = EndLine { text: text.to_owned(), start: Instant::now() };
         Running { _told: Some(told), ..self.show("", text) }
     }
 
@@ -59,7 +59,7 @@ impl Display {
     }
 }
 
-impl Drop for Told {
+impl Drop for EndLine {
     fn drop(&mut self) {
         if self.start.elapsed() >= LONG {
             vcterminal::say(format_args!("{}: {}", self.text, vcterminal::duration(self.start.elapsed())));

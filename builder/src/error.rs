@@ -29,7 +29,7 @@ pub(crate) enum Error {
     Action {
         error: Box<Error>,
         #[source]
-        shown: crate::words::Shown,
+        shown: crate::failure_log::Excerpt,
         log: Utf8PathBuf,
     },
     #[error(transparent)]
@@ -86,7 +86,7 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Host(#[from] crate::host::HostError),
+    Host(#[from] crate::host_inputs::HostInputError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -181,7 +181,7 @@ pub(crate) enum Error {
         "change the build to write a regular file there, without links; --max-disk, or `max-disk` in the user's settings, \
          raises the size limit"
     ))]
-    Made { path: Utf8PathBuf, why: String },
+    BuildOutput { path: Utf8PathBuf, why: String },
 
     #[error("reading {path}: the file changed during the build")]
     #[diagnostic(help("run the command again while no other program writes to the file"))]
@@ -336,7 +336,7 @@ impl Error {
 
     /// Says why something that a build made is not taken.
     pub(crate) fn made(path: &Utf8Path, why: &vcsandbox::plain::Refusal) -> Self {
-        Self::Made { path: path.to_owned(), why: why.to_string() }
+        Self::BuildOutput { path: path.to_owned(), why: why.to_string() }
     }
 
     /// Wraps the failure of a Go command with what it was run for.

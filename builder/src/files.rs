@@ -10,7 +10,7 @@ use vcstore::utf8;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::Error;
-use crate::layer::{Contents, Over, Owner};
+use crate::layer::{LayerSpec, Over, Owner};
 use crate::project::{Added, AddedKind, Component, Place};
 use crate::source::{Source, is_archive, is_pointer, is_source, no_source};
 
@@ -84,22 +84,22 @@ pub(crate) enum FilesError {
 ///
 /// # Errors
 /// When a file is not there, cannot be read, or leads out of where it may be.
-pub(crate) fn contents(component: &Component, platform: &Platform, places: Places<'_>) -> Result<Contents, Error> {
-    let mut contents = Contents::new();
+pub(crate) fn layer_spec(component: &Component, platform: &Platform, places: Places<'_>) -> Result<LayerSpec, Error> {
+    let mut spec = LayerSpec::new();
     for (path, added) in &component.files {
         match &added.what {
             AddedKind::Folder => {
                 let over = Over { mode: added.mode, owner: added.owner };
-                contents.folder(path, added.mode.unwrap_or(FOLDER), added.owner.unwrap_or_default(), over);
+                spec.folder(path, added.mode.unwrap_or(FOLDER), added.owner.unwrap_or_default(), over);
             }
-            AddedKind::Link(target) => contents.link(path, target, added.owner.unwrap_or_default()),
+            AddedKind::Link(target) => spec.link(path, target, added.owner.unwrap_or_default()),
             AddedKind::Copy { from, place } => {
                 let from = from.fill(&[("arch", &platform.architecture)]);
-                Copy { component: &component.name, path, added, places, place: *place }.list(&from, &mut contents)?;
+                Copy { component: &component.name, path, added, places, place: *place }.list(&from, &mut spec)?;
             }
         }
     }
-    Ok(contents)
+    Ok(spec)
 }
 
 /// One entry that copies.
@@ -112,7 +112,7 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn list(&self, from: &str, contents: &mut Contents) -> Result<(), Error> {
+    fn list(&self, from: &str, spec: &mut LayerSpec) -> Result<(), Error> {
         let place = match self.place {
             Place::Project => self.places.project,
             Place::Source => &self.places.source.dir,
@@ -166,7 +166,7 @@ impl Copy<'_> {
             }
             let below = from.strip_prefix(&top).unwrap_or(Utf8Path::new(""));
             let path = if below.as_str().is_empty() { self.path.to_owned() } else { format!("{}/{below}", self.path) };
-            self.put(&path, from, &top, kind, contents)?;
+            self.put(&path, from, &top, kind, spec)?;
         }
         Ok(())
     }
@@ -204,12 +204,12 @@ impl Copy<'_> {
         from: Utf8PathBuf,
         top: &Utf8Path,
         kind: fs::FileType,
-        contents: &mut Contents,
+        spec: &mut LayerSpec,
     ) -> Result<(), Error> {
         let Added { mode, owner, .. } = *self.added;
         let owner = owner.unwrap_or_default();
         if kind.is_dir() {
-            contents.folder(path, mode.map_or(FOLDER, searchable), owner, Over::default());
+            spec.folder(path, mode.map_or(FOLDER, searchable), owner, Over::default());
         } else if kind.is_symlink() {
             let target = fs::read_link(&from).map_err(Error::io("reading the link", &from))?;
             let target = Utf8PathBuf::from_path_buf(target)
@@ -217,9 +217,9 @@ impl Copy<'_> {
             if !stays_within(&from, &target, top) {
                 return Err(self.leads_out(from, top));
             }
-            contents.link(path, target.as_str(), owner);
+            spec.link(path, target.as_str(), owner);
         } else if kind.is_file() {
-            self.file(path, from, owner, contents)?;
+            self.file(path, from, owner, spec)?;
         } else {
             let (component, path) = (self.component.to_owned(), self.path.to_owned());
             return Err(FilesError::Special { component, path, from }.into());
@@ -227,7 +227,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn file(&self, path: &str, from: Utf8PathBuf, owner: Owner, contents: &mut Contents) -> Result<(), Error> {
+    fn file(&self, path: &str, from: Utf8PathBuf, owner: Owner, spec: &mut LayerSpec) -> Result<(), Error> {
         let names = || (self.component.to_owned(), path.to_owned());
         if self.place == Place::Project && self.places.source.edited.contains(&from) {
             let (component, path) = names();
@@ -239,7 +239,7 @@ impl Copy<'_> {
             return Err(FilesError::Pointer { component, path, from }.into());
         }
         let own = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-        contents.file(path, self.added.mode.unwrap_or(own), owner, from)
+        spec.file(path, self.added.mode.unwrap_or(own), owner, from)
     }
 
     fn leads_out(&self, link: Utf8PathBuf, folder: &Utf8Path) -> Error {

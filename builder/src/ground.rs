@@ -9,7 +9,7 @@ use vcinspect::image_fs::outline::{self, Attributes, Node};
 use vcstore::{Digest, Store};
 
 use crate::Error;
-use crate::layer::{Contents, Item, Owner, What};
+use crate::layer::{Item, LayerSpec, Owner, What};
 
 /// An error of a file that cannot be where it is to be.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -73,7 +73,7 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// When a path leads through what is no folder, or two files of the component to one place; when a folder with something in
     /// it would be replaced.
-    pub(crate) fn put(&mut self, contents: &Contents) -> Result<Contents, Error> {
+    pub(crate) fn put(&mut self, spec: &LayerSpec) -> Result<LayerSpec, Error> {
         // Which paths of the base matter is known when the links on the way are: the base is asked as often as it takes, and
         // nothing else of it is held.
         let mut base: BTreeMap<String, Option<Node>> = BTreeMap::new();
@@ -81,12 +81,12 @@ impl<'a> Ground<'a> {
             let asked = RefCell::new(BTreeSet::new());
             let placed =
                 Placing { ground: self, base: &base, asked: &asked, items: BTreeMap::new(), new: BTreeMap::new() }
-                    .place(contents);
+                    .place(spec);
             let asked = asked.into_inner();
             if asked.is_empty() {
                 let (items, new) = placed?;
                 self.own.extend(new);
-                return Ok(Contents::of(items));
+                return Ok(LayerSpec::of(items));
             }
             let mut found = match &self.base {
                 Some(outline) => outline::look(self.store, outline, &asked)?,
@@ -115,10 +115,9 @@ struct Placing<'a> {
 type Placed = (BTreeMap<String, Item>, BTreeMap<String, Node>);
 
 impl Placing<'_> {
-    fn place(mut self, contents: &Contents) -> Result<Placed, GroundError> {
+    fn place(mut self, spec: &LayerSpec) -> Result<Placed, GroundError> {
         // Links first: the paths of the others may lead through them.
-        let (links, others): (Vec<_>, Vec<_>) =
-            contents.items().partition(|(_, item)| matches!(item.what, What::Link(_)));
+        let (links, others): (Vec<_>, Vec<_>) = spec.items().partition(|(_, item)| matches!(item.what, What::Link(_)));
         for (path, item) in links.into_iter().chain(others) {
             match &item.what {
                 What::Folder => self.folder(path, item)?,
@@ -227,7 +226,7 @@ mod tests {
     use vcstore::Digest;
 
     use super::Ground;
-    use crate::layer::{Contents, Over, Owner};
+    use crate::layer::{LayerSpec, Over, Owner};
     use rigs::{layer, store as scratch};
     use vcinspect::image_fs::outline;
 
@@ -238,17 +237,17 @@ mod tests {
         let mut ground = Ground::of(&store, "app", Some(outline.digest));
         let mut last = Vec::new();
         for lines in layers {
-            let mut contents = Contents::new();
+            let mut spec = LayerSpec::new();
             for line in *lines {
                 if let Some((path, target)) = line.split_once(" -> ") {
-                    contents.link(path, target, Owner::default());
+                    spec.link(path, target, Owner::default());
                 } else if let Some(path) = line.strip_suffix('/') {
-                    contents.folder(path, 0o755, Owner::default(), Over::default());
+                    spec.folder(path, 0o755, Owner::default(), Over::default());
                 } else {
-                    contents.blob(line, 0o644, Digest::of(b""));
+                    spec.blob(line, 0o644, Digest::of(b""));
                 }
             }
-            let placed = ground.put(&contents).map_err(|error| error.to_string())?;
+            let placed = ground.put(&spec).map_err(|error| error.to_string())?;
             last = placed
                 .items()
                 .map(|(path, item)| format!("{path} {:o} {}", item.mode, item.owner.user))
@@ -329,20 +328,20 @@ mod tests {
         let (_folder, store) = scratch();
         let outline = outline::write(&store, &[layer(&store, &base)]).unwrap();
         let mut ground = Ground::of(&store, "app", Some(outline.digest));
-        let mut files = Contents::new();
+        let mut files = LayerSpec::new();
         files.link("/app", "/opt/app", Owner::default());
         files.folder("/data", 0o700, Owner { user: 5, group: 6 }, Over::default());
         files.blob("/app/readme", 0o644, Digest::of(b""));
-        let paths = |contents: &Contents| contents.items().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
+        let paths = |spec: &LayerSpec| spec.items().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
         assert_eq!(paths(&ground.put(&files).unwrap()), ["app", "data", "opt/app/readme"]);
-        let mut program = Contents::new();
+        let mut program = LayerSpec::new();
         program.blob("/app/bin", 0o755, Digest::of(b"x"));
         program.blob("/data/seed", 0o644, Digest::of(b"y"));
         let placed = ground.put(&program).unwrap();
         assert_eq!(paths(&placed), ["data", "data/seed", "opt/app/bin"]);
         let data = placed.items().next().unwrap().1;
         assert_eq!((data.mode, data.owner), (0o700, Owner { user: 5, group: 6 }));
-        let mut asked = Contents::new();
+        let mut asked = LayerSpec::new();
         asked.folder("/usr", 0o755, Owner::default(), Over { mode: Some(0o711), owner: None });
         assert_eq!(ground.put(&asked).unwrap().items().next().unwrap().1.mode, 0o711, "what is said of it holds");
     }

@@ -17,7 +17,7 @@ const RECIPE: u32 = 2;
 /// What goes into a layer, by its path in the image, without a slash at its beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Contents {
+pub(crate) struct LayerSpec {
     items: BTreeMap<String, Item>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) enum What {
     Link(String),
 }
 
-impl Contents {
+impl LayerSpec {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         Self::default()
@@ -207,18 +207,18 @@ impl Item {
 mod tests {
     use vcstore::Digest;
 
-    use super::{Contents, Over, Owner};
+    use super::{LayerSpec, Over, Owner};
 
     #[test]
     fn what_names_a_layer_names_no_place_of_this_machine() {
         let folder = tempfile::tempdir().unwrap();
         let from = camino::Utf8PathBuf::try_from(folder.path().join("a")).unwrap();
         std::fs::write(&from, "abc").unwrap();
-        let mut contents = Contents::new();
-        contents.blob("/usr/bin/x", 0o755, Digest::of(b"x"));
-        contents.file("etc/a", 0o644, Owner { user: 1, group: 2 }, from).unwrap();
-        contents.link("etc/b", "a", Owner::default());
-        contents.folder("data", 0o700, Owner::default(), Over::default());
+        let mut spec = LayerSpec::new();
+        spec.blob("/usr/bin/x", 0o755, Digest::of(b"x"));
+        spec.file("etc/a", 0o644, Owner { user: 1, group: 2 }, from).unwrap();
+        spec.link("etc/b", "a", Owner::default());
+        spec.folder("data", 0o700, Owner::default(), Over::default());
         let owner = |user, group| serde_json::json!({"user": user, "group": group});
         let hash = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
         let expected = serde_json::json!({
@@ -227,6 +227,6 @@ mod tests {
             "etc/b": {"what": {"link": "a"}, "mode": 0o777, "owner": owner(0, 0)},
             "usr/bin/x": {"what": {"blob": Digest::of(b"x")}, "mode": 0o755, "owner": owner(0, 0)},
         });
-        assert_eq!(serde_json::to_value(&contents).unwrap(), expected);
+        assert_eq!(serde_json::to_value(&spec).unwrap(), expected);
     }
 }

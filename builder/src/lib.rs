@@ -17,12 +17,12 @@ mod error;
 mod files;
 mod go;
 mod ground;
-mod host;
+mod host_inputs;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod image;
 mod layer;
-mod listing;
+mod file_manifest;
 mod lock;
 mod offline_inputs;
 mod platform;
@@ -30,8 +30,8 @@ mod prebuilt;
 mod progress;
 mod project;
 mod provenance;
-mod site;
+mod build_context;
 mod source;
-mod words;
+mod failure_log;
 
 pub(crate) use error::Error;

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use vcinspect::journal::{Outcome, Step};
+use vcinspect::journal::{JournalStep, Outcome};
 use vcstore::{Action, ActionKey, Origin, Outputs, Store};
 
 use crate::display::{Display, Running};
-use crate::{Error, words};
+use crate::{Error, failure_log};
 
 /// Realises actions, says on standard error which ones are running and which ran, how long they took, and counts them.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Progress {
     start: Instant,
     began: SystemTime,
     display: Display,
-    steps: Mutex<Vec<Step>>,
+    steps: Mutex<Vec<JournalStep>>,
 }
 
 /// How many actions a build had, how many of them ran, and for how many the store or a cache had the outputs.
@@ -85,7 +85,7 @@ impl Progress {
             }
             Err(error) => {
                 self.note(kind, name, Some(action), took, Outcome::Failed);
-                Err(words::kept(store, action, error))
+                Err(failure_log::keep(store, action, error))
             }
         }
     }
@@ -128,7 +128,7 @@ impl Progress {
     }
 
     /// All actions so far, in the order they ended in.
-    pub(crate) fn steps(&self) -> Vec<Step> {
+    pub(crate) fn steps(&self) -> Vec<JournalStep> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -153,7 +153,7 @@ impl Progress {
 
     fn note(&self, kind: &str, name: &str, action: Option<&Action>, took: Duration, outcome: Outcome) {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let step = Step {
+        let step = JournalStep {
             kind: kind.to_owned(),
             // It may be the address of a repository.
             name: vcterminal::masked(name).into_owned(),

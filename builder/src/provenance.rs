@@ -7,7 +7,7 @@ use std::fs;
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vcinspect::graph::{self, Records, Step};
+use vcinspect::graph::{self, ProvenanceStep, Records};
 use vcnetwork::Network;
 use vcstore::text;
 use vcstore::{ActionKey, Digest, Image, Platform, Record};
@@ -77,7 +77,7 @@ pub(crate) struct Provenance {
     pub(crate) about: About,
     pub(crate) epoch: u64,
     /// What made the images, each action after those whose outputs it took.
-    pub(crate) actions: Vec<Step>,
+    pub(crate) actions: Vec<ProvenanceStep>,
 }
 
 /// The part of it that is known before anything is built.
@@ -145,12 +145,12 @@ impl Provenance {
             Some(go) => set(&mut project, "go", go)?,
             None => remove(&mut project, "go"),
         }
-        let mut actions: Vec<Step> = Vec::new();
+        let mut actions: Vec<ProvenanceStep> = Vec::new();
         for one in images.iter().flat_map(|image| &image.platforms) {
             for step in graph::provenance(&one.manifest_digest(), records) {
                 if !actions.iter().any(|known| known.key == step.key) {
                     // What was noted, such as what confined the compiler, is of the machine.
-                    actions.push(Step { notes: BTreeMap::new(), ..step });
+                    actions.push(ProvenanceStep { notes: BTreeMap::new(), ..step });
                 }
             }
         }
@@ -191,7 +191,7 @@ impl Provenance {
     pub(crate) fn of_archive(path: &Utf8Path) -> Result<Option<Self>, Error> {
         /// Who made it, whatever else it has.
         #[derive(Deserialize)]
-        struct Made {
+        struct Header {
             format: u32,
             vcbuild: String,
         }
@@ -201,7 +201,7 @@ impl Provenance {
             made_by: made_by.to_owned(),
             why,
         };
-        let made: Made = serde_json::from_slice(&bytes).map_err(|error| refuse("unknown", error.to_string()))?;
+        let made: Header = serde_json::from_slice(&bytes).map_err(|error| refuse("unknown", error.to_string()))?;
         if made.format != FORMAT {
             let why = format!("its format is {}, but this version supports format {FORMAT}", made.format);
             return Err(refuse(&made.vcbuild, why).into());

@@ -28,12 +28,12 @@ pub struct Build {
     /// What each image's name pointed at when it was done.
     pub images: BTreeMap<String, Descriptor>,
     /// Its actions, in the order they ended in.
-    pub steps: Vec<Step>,
+    pub steps: Vec<JournalStep>,
 }
 
 /// One action of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct JournalStep {
     /// The kind of the action.
     pub kind: String,
     /// The name of the action, for people.

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use vcstore::{config_folder, path_variable};
 
 use super::Error;
-use super::error::Told;
+use super::error::LoginSource;
 
 /// How long a credential helper may take: it may ask its user to unlock a keyring.
 const HELPER_LIMIT: Duration = Duration::from_secs(60);
@@ -86,11 +86,11 @@ impl Found {
     }
 
     /// What a user is told of it where a registry refuses.
-    pub(crate) fn told(&self) -> Told {
+    pub(crate) fn told(&self) -> LoginSource {
         match (&self.credentials, &self.silent) {
-            (Some(credentials), _) => Told::From(credentials.from.clone()),
-            (None, Some(why)) => Told::Silent(why.clone()),
-            (None, None) => Told::Nothing,
+            (Some(credentials), _) => LoginSource::From(credentials.from.clone()),
+            (None, Some(why)) => LoginSource::Silent(why.clone()),
+            (None, None) => LoginSource::Nothing,
         }
     }
 }

@@ -17,7 +17,7 @@ pub enum Error {
         /// The host of the registry.
         host: String,
         /// Which login it was asked with.
-        login: Told,
+        login: LoginSource,
         /// The words of the registry, which may be none.
         said_by: String,
     },
@@ -31,7 +31,7 @@ pub enum Error {
         /// The host of the registry.
         host: String,
         /// Which login it was asked with.
-        login: Told,
+        login: LoginSource,
         /// The words of the registry, which may be none.
         said_by: String,
     },
@@ -42,8 +42,8 @@ pub enum Error {
         "check the spelling of the repository and the tag; some registries answer 404 for a repository that you cannot \
          access{}",
         match login {
-            Told::Silent(why) => format!(", and the request had no credentials: {why}"),
-            Told::From(_) | Told::Nothing => String::new(),
+            LoginSource::Silent(why) => format!(", and the request had no credentials: {why}"),
+            LoginSource::From(_) | LoginSource::Nothing => String::new(),
         }
     ))]
     NotFound {
@@ -52,7 +52,7 @@ pub enum Error {
         /// The host of the registry.
         host: String,
         /// Which login it was asked with.
-        login: Told,
+        login: LoginSource,
         /// The words of the registry, which may be none.
         said_by: String,
     },
@@ -156,7 +156,7 @@ pub enum Error {
 
 /// What is told of the login that a registry was asked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum LoginSource {
     /// It is of this file or credential helper.
     From(String),
     /// There was none, for this reason.
@@ -204,32 +204,32 @@ fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
-fn log_in(host: &str, login: &Told) -> String {
+fn log_in(host: &str, login: &LoginSource) -> String {
     match login {
-        Told::From(from) => {
+        LoginSource::From(from) => {
             format!(
                 "the registry rejects the credentials from {from}: log in again (`docker login {host}` or `podman login \
                  {host}`)"
             )
         }
-        Told::Silent(why) => format!(
+        LoginSource::Silent(why) => format!(
             "the request had no credentials, because {why}: install that program, or log in without it (`podman login {host}`)"
         ),
-        Told::Nothing => format!(
+        LoginSource::Nothing => format!(
             "log in first (`docker login {host}` or `podman login {host}`; vcbuild reads the same files and credential \
              helpers), and check the spelling: some registries answer 401 for a repository that does not exist"
         ),
     }
 }
 
-fn ask_for_access(host: &str, login: &Told) -> String {
+fn ask_for_access(host: &str, login: &LoginSource) -> String {
     let ask = "ask the owner of the repository for access, or log in as a user who has it";
     match login {
-        Told::From(from) => format!(
+        LoginSource::From(from) => format!(
             "the registry accepts the credentials ({from}), but denies access: {ask} (`docker login {host}` or `podman \
              login {host}`)"
         ),
-        Told::Nothing => format!("{ask} (`docker login {host}` or `podman login {host}`)"),
-        silent @ Told::Silent(_) => log_in(host, silent),
+        LoginSource::Nothing => format!("{ask} (`docker login {host}` or `podman login {host}`)"),
+        silent @ LoginSource::Silent(_) => log_in(host, silent),
     }
 }

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Store;
 use vcstore::utf8;
 
-use super::remote::{self, Session};
+use super::remote::{self, BuildHostSession};
 use super::spec::{Limits, Link, Mount, Program, Spec};
 use super::{Environment, Folder, Sandbox};
 use crate::{Error, process};
@@ -32,7 +32,7 @@ pub struct Step {
     /// An empty home and a place for temporary files, where there is no sandbox that has them.
     folder: Option<tempfile::TempDir>,
     /// The connection to the machine that it runs on, when that is not this one.
-    session: Option<Session>,
+    session: Option<BuildHostSession>,
     /// The caches among the mounts of a step that runs elsewhere, by their places there.
     caches: BTreeMap<Utf8PathBuf, String>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Ready {
     /// It must outlive the program.
     pub(super) _folder: Option<tempfile::TempDir>,
     /// Where it is run, when that is not here, and which mounts are caches of that machine's own.
-    pub(super) elsewhere: Option<(Session, BTreeMap<Utf8PathBuf, String>)>,
+    pub(super) elsewhere: Option<(BuildHostSession, BTreeMap<Utf8PathBuf, String>)>,
 }
 
 impl Step {
@@ -53,7 +53,7 @@ impl Step {
         name: &str,
         confined: bool,
         environment: &Environment,
-        session: Option<Session>,
+        session: Option<BuildHostSession>,
     ) -> Result<Self, Error> {
         let (folder, outer) = if confined {
             (None, Utf8PathBuf::from("/"))

@@ -16,10 +16,10 @@ use super::Error;
 use super::toolchain::{Target, Toolchain};
 use super::trust::Trust;
 use super::workspace::{Crates, PLACE};
-use crate::host;
-use crate::listing::Listing;
+use crate::build_context::{BuildContext, BuildTarget};
+use crate::file_manifest::FileManifest;
+use crate::host_inputs;
 use crate::project::CargoProgram;
-use crate::site::{Site, Wanted};
 use crate::source::{FileHash, Reader};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
@@ -27,12 +27,12 @@ const RECIPE: u32 = 3;
 
 /// What all binaries of a workspace are compiled with.
 pub(super) struct Workshop<'a> {
-    pub(super) site: &'a Site<'a>,
+    pub(super) context: &'a BuildContext<'a>,
     pub(super) toolchain: Toolchain,
     /// The hash of `listing`.
     pub(super) source: FileHash,
     /// All of the source.
-    pub(super) listing: Listing,
+    pub(super) source_files: FileManifest,
     /// The folder of the workspace within it.
     pub(super) below: Utf8PathBuf,
     pub(super) crates: Option<Crates>,
@@ -46,7 +46,7 @@ pub(super) struct Workshop<'a> {
 
 /// A binary to compile.
 pub(super) struct Job<'a> {
-    pub(super) wanted: &'a Wanted<'a, CargoProgram>,
+    pub(super) wanted: &'a BuildTarget<'a, CargoProgram>,
     pub(super) package: String,
     pub(super) target: Target,
 }
@@ -78,14 +78,14 @@ const SETTINGS: &str = "crates.toml";
 impl Workshop<'_> {
     /// The binary: from the store, or compiled.
     pub(super) fn realise(&self, job: &Job<'_>) -> Result<Blob, crate::Error> {
-        let Wanted { component, program, .. } = *job.wanted;
-        let inputs = host::identities(&program.inputs, &component.name, self.site.store)?;
-        let outputs = self.site.realise(&self.action(job, &inputs)?, || self.compile(job, &inputs))?;
+        let BuildTarget { component, program, .. } = *job.wanted;
+        let inputs = host_inputs::identities(&program.inputs, &component.name, self.context.store)?;
+        let outputs = self.context.realise(&self.action(job, &inputs)?, || self.compile(job, &inputs))?;
         outputs.blob("binary").ok_or_else(|| crate::Error::Internal("a compile action without a binary".to_owned()))
     }
 
     fn action(&self, job: &Job<'_>, inputs: &BTreeMap<String, FileHash>) -> Result<Action, crate::Error> {
-        let Wanted { component, platform, program } = *job.wanted;
+        let BuildTarget { component, platform, program } = *job.wanted;
         let action = Action::new("compile", format!("{} {platform}", component.name))
             .input("recipe", RECIPE)?
             .input("source", &self.source)?
@@ -114,15 +114,15 @@ impl Workshop<'_> {
 
     /// The variables that the project gives Cargo.
     fn environment(&self, job: &Job<'_>) -> Vec<(String, String)> {
-        let values = self.site.version.values().into_iter();
+        let values = self.context.version.values().into_iter();
         let values: Vec<_> = values.chain([("arch", job.wanted.platform.architecture.as_str())]).collect();
         job.wanted.program.env.iter().map(|(name, value)| (name.clone(), value.fill(&values))).collect()
     }
 
     fn compile(&self, job: &Job<'_>, inputs: &BTreeMap<String, FileHash>) -> Result<Outputs, crate::Error> {
-        let Site { store, sandbox, .. } = *self.site;
-        let Wanted { component, platform, program } = *job.wanted;
-        let trust = Trust::of(&self.listing, &program.rustflags, &self.environment(job))?;
+        let BuildContext { store, sandbox, .. } = *self.context;
+        let BuildTarget { component, platform, program } = *job.wanted;
+        let trust = Trust::of(&self.source_files, &program.rustflags, &self.environment(job))?;
         let (of_source, cache) = self.cache(&trust)?;
         // Cargo goes by the times of files: one build at a time writes them, and compiles.
         let lock = File::create(cache.join("lock")).map_err(crate::Error::io("opening", cache.join("lock")))?;
@@ -140,12 +140,12 @@ impl Workshop<'_> {
             self.sow(job, &of_source.join(SEEDS), &settings, &target)?;
         }
         // A build may have left a folder there that nobody may enter, or one that is too deep to be walked.
-        if self.listing.bring_to(&source, sandbox).is_err() {
+        if self.source_files.sync_to(&source, sandbox).is_err() {
             vcstore::remove_tree(&source)?;
-            self.listing.bring_to(&source, sandbox)?;
+            self.source_files.sync_to(&source, sandbox)?;
         }
         let ran = self.ran(job, &source, &target)?;
-        if let Err(changed) = host::unchanged(inputs, &program.inputs, &component.name, store) {
+        if let Err(changed) = host_inputs::unchanged(inputs, &program.inputs, &component.name, store) {
             // What Cargo compiled is of nobody knows which state of them, and it would take it again.
             vcstore::remove_tree(&target)?;
             return Err(changed);
@@ -153,7 +153,7 @@ impl Workshop<'_> {
         ran.map_err(|failure| Error::Compile {
             component: component.name.clone(),
             platform: platform.clone(),
-            source: Box::new(self.site.source.left_out.explain(failure, Reader::Cargo)),
+            source: Box::new(self.context.source.left_out.explain(failure, Reader::Cargo)),
         })?;
         // Cargo's own name for the folder of a profile.
         let folder = if program.profile == "dev" { "debug" } else { &program.profile };
@@ -181,8 +181,8 @@ impl Workshop<'_> {
         source: &Utf8Path,
         target: &Utf8Path,
     ) -> Result<Result<process::Output, process::Failure>, crate::Error> {
-        let Site { store, sandbox, .. } = *self.site;
-        let Wanted { component, program, .. } = *job.wanted;
+        let BuildContext { store, sandbox, .. } = *self.context;
+        let BuildTarget { component, program, .. } = *job.wanted;
         let folder = sandbox.workplace(store)?;
         let home = folder.path();
         let (mut step, places) = self.step(source, target, home)?;
@@ -190,7 +190,7 @@ impl Workshop<'_> {
             let config = crates.config.replace(PLACE, place.as_str());
             fs::write(home.join(SETTINGS), config).map_err(crate::Error::io("writing", home))?;
         }
-        host::give(&program.inputs, &component.name, &mut step)?;
+        host_inputs::give(&program.inputs, &component.name, &mut step)?;
         self.order(job, &places, &mut step);
         Ok(sandbox.run(step))
     }
@@ -206,7 +206,7 @@ impl Workshop<'_> {
     /// Cargo compiled of them: for one state of Rust and the machine, and for sources that may take what was compiled of each
     /// other. What Cargo compiled for others is of no use, and goes.
     fn cache(&self, trust: &Trust) -> Result<(Utf8PathBuf, Utf8PathBuf), crate::Error> {
-        let Site { store, sandbox, source, .. } = *self.site;
+        let BuildContext { store, sandbox, source, .. } = *self.context;
         let named = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
         let state = serde_json::to_string(&(self.toolchain.identity(), &self.system, trust));
         let state = state.map_err(|why| crate::Error::Internal(format!("describing Rust: {why}")))?;
@@ -245,7 +245,7 @@ impl Workshop<'_> {
     }
 
     fn step(&self, source: &Utf8Path, target: &Utf8Path, home: &Utf8Path) -> Result<(Step, Places), crate::Error> {
-        let mut step = self.site.sandbox.step("cargo")?;
+        let mut step = self.context.sandbox.step("cargo")?;
         step.system()?;
         let crates = self.crates.as_ref().map(|crates| step.read_only(&crates.dir, CRATES)).transpose()?;
         let places = Places {
@@ -264,7 +264,7 @@ impl Workshop<'_> {
         let Target { triple, linker } = &job.target;
         step.dir(places.source.join(&self.below));
         step.program(places.rust.join("bin/cargo"));
-        step.env("PATH", format!("{}:{}", places.rust.join("bin"), host::PATH));
+        step.env("PATH", format!("{}:{}", places.rust.join("bin"), host_inputs::PATH));
         step.env("CARGO_HOME", places.home.as_str());
         step.env("CARGO_TARGET_DIR", places.target.as_str());
         step.env("CARGO_INCREMENTAL", "0");
@@ -281,7 +281,7 @@ impl Workshop<'_> {
             step.arguments(["--config", places.home.join(SETTINGS).as_str()]);
         }
         step.arguments(["--package", job.package.as_str(), "--bin", bin]);
-        step.arguments([format!("--jobs={}", self.site.jobs), format!("--features={}", features.join(","))]);
+        step.arguments([format!("--jobs={}", self.context.jobs), format!("--features={}", features.join(","))]);
         if !default_features {
             step.argument("--no-default-features");
         }

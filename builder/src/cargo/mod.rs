@@ -13,10 +13,10 @@ use self::compile::{Job, Workshop};
 pub(crate) use self::error::Error;
 use self::toolchain::Toolchain;
 use self::workspace::{Crates, Workspace};
-use crate::host;
-use crate::listing::Listing;
+use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
+use crate::file_manifest::FileManifest;
+use crate::host_inputs;
 use crate::project::CargoProgram;
-use crate::site::{Made, MadeFile, Site, Wanted};
 
 /// The binaries of the Cargo workspace in `dir`, each by its package and name; none where there is no `Cargo.toml`.
 ///
@@ -30,12 +30,12 @@ pub(crate) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, crate::E
 ///
 /// # Errors
 /// When that cannot be read, or a crate is not what the lock says.
-pub(crate) fn pin(wanted: &[Wanted<'_, CargoProgram>], site: &Site<'_>) -> Result<(), crate::Error> {
+pub(crate) fn pin(wanted: &[BuildTarget<'_, CargoProgram>], context: &BuildContext<'_>) -> Result<(), crate::Error> {
     if wanted.is_empty() {
         return Ok(());
     }
-    workspace::must_have_lock(site.source)?;
-    Ok(site.lock.pin_crates(workspace::pins(&site.source.dir)?)?)
+    workspace::must_have_lock(context.source)?;
+    Ok(context.lock.pin_crates(workspace::pins(&context.source.dir)?)?)
 }
 
 /// Compiles every binary that is wanted, one after another: each keeps all processors busy, and they share what they are
@@ -44,35 +44,38 @@ pub(crate) fn pin(wanted: &[Wanted<'_, CargoProgram>], site: &Site<'_>) -> Resul
 /// # Errors
 /// When there is no Rust, a crate cannot be had, or a binary does not compile. Of several failures the first binary's is
 /// returned; the others are compiled all the same, and kept.
-pub(crate) fn build<'a>(wanted: &[Wanted<'a, CargoProgram>], site: &Site<'_>) -> Result<Vec<Made<'a>>, crate::Error> {
+pub(crate) fn build<'a>(
+    wanted: &[BuildTarget<'a, CargoProgram>],
+    context: &BuildContext<'_>,
+) -> Result<Vec<BuiltFiles<'a>>, crate::Error> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    site.source.must_have("Cargo.toml")?;
-    pin(wanted, site)?;
-    site.lock.save()?;
-    let dir = &site.source.dir;
-    let toolchain = Toolchain::find(dir, site.store, site.lock.network())?;
-    let workspace = Workspace::read(&toolchain, dir, &site.source.top)?;
+    context.source.must_have("Cargo.toml")?;
+    pin(wanted, context)?;
+    context.lock.save()?;
+    let dir = &context.source.dir;
+    let toolchain = Toolchain::find(dir, context.store, context.lock.network())?;
+    let workspace = Workspace::read(&toolchain, dir, &context.source.top)?;
     let mut jobs = Vec::new();
     for one in wanted {
         let (package, target) = (workspace.package(one)?.to_owned(), toolchain.target(one.platform)?);
         jobs.push(Job { wanted: one, package, target });
     }
-    let crates = Crates::of(&toolchain, dir, site)?;
-    let without = [site.outside.as_slice(), std::slice::from_ref(&workspace.target_dir)].concat();
+    let crates = Crates::of(&toolchain, dir, context)?;
+    let without = [context.outside.as_slice(), std::slice::from_ref(&workspace.target_dir)].concat();
     // The crates of a workspace may read what is above and beside it, as far as the source goes.
-    let listing = Listing::of_source(&site.source.top, &without)?;
-    let below = dir.strip_prefix(&site.source.top).unwrap_or(Utf8Path::new("")).to_owned();
+    let source_files = FileManifest::of_source(&context.source.top, &without)?;
+    let below = dir.strip_prefix(&context.source.top).unwrap_or(Utf8Path::new("")).to_owned();
     let stubs = workspace.stubs.into_iter().map(|(path, content)| (below.join(path), content)).collect();
-    let (source, system, own) = (listing.hash(), host::system()?, workspace.packages);
-    let workshop = Workshop { site, toolchain, source, listing, below, crates, system, stubs, own };
+    let (source, system, own) = (source_files.hash(), host_inputs::system()?, workspace.packages);
+    let workshop = Workshop { context, toolchain, source, source_files, below, crates, system, stubs, own };
     let made: Vec<_> = wanted
         .iter()
         .zip(&jobs)
-        .map(|(&Wanted { component, platform, .. }, job)| {
-            let binary = MadeFile { path: component.binary.clone(), mode: 0o755, content: workshop.realise(job)? };
-            Ok(Made { component, platform, files: vec![binary] })
+        .map(|(&BuildTarget { component, platform, .. }, job)| {
+            let binary = BuiltFile { path: component.binary.clone(), mode: 0o755, content: workshop.realise(job)? };
+            Ok(BuiltFiles { component, platform, files: vec![binary] })
         })
         .collect();
     made.into_iter().collect()

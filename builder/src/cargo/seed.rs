@@ -50,7 +50,7 @@ impl Workshop<'_> {
         }
         let (source, target) = (seed.join(SOURCE), seed.join(TARGET));
         fs::create_dir_all(&target).map_err(Error::io("making", &target))?;
-        self.listing.only(is_setting).bring_to(&source, self.site.sandbox)?;
+        self.source_files.only(is_setting).sync_to(&source, self.context.sandbox)?;
         for (path, content) in &self.stubs {
             let place = source.join(path);
             let parent = place.parent().unwrap_or(&source);

@@ -14,7 +14,7 @@ use vcstore::{Platform, Store};
 
 use super::Error;
 use crate::source::FileHash;
-use crate::{host, platform};
+use crate::{host_inputs, platform};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -66,7 +66,7 @@ impl Toolchain {
         let mut content = Vec::new();
         if !is_system(&sysroot) {
             for part in ["bin/cargo", "bin/rustc", "lib"] {
-                content.push(host::content(&sysroot.join(part), store)?);
+                content.push(host_inputs::content(&sysroot.join(part), store)?);
             }
         }
         let folder = if is_system(&sysroot) { Folder::plain(&sysroot) } else { Folder::of(&sysroot, &[])? };

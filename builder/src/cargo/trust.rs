@@ -5,7 +5,7 @@ use serde::Serialize;
 use vcsandbox::plain;
 
 use super::workspace::MANIFEST;
-use crate::listing::Listing;
+use crate::file_manifest::FileManifest;
 use crate::source::FileHash;
 
 /// The script that Cargo runs where a manifest does not say otherwise.
@@ -29,7 +29,7 @@ impl Trust {
     /// # Errors
     /// When a manifest cannot be read.
     pub(super) fn of(
-        listing: &Listing,
+        source_files: &FileManifest,
         flags: &[String],
         environment: &[(String, String)],
     ) -> Result<Self, crate::Error> {
@@ -37,9 +37,9 @@ impl Trust {
             || environment.iter().any(|(name, value)| {
                 value.contains('/') || STEERING.iter().any(|steering| name.to_uppercase().starts_with(steering))
             })
-            || runs_code(listing)?;
-        let whole = runs.then(|| listing.hash());
-        Ok(Self { settings: listing.only(is_setting).hash(), whole })
+            || runs_code(source_files)?;
+        let whole = runs.then(|| source_files.hash());
+        Ok(Self { settings: source_files.only(is_setting).hash(), whole })
     }
 
     /// Whether code of the source runs while it is compiled.
@@ -59,17 +59,17 @@ fn steers(flag: &str) -> bool {
     flag.starts_with('@') || ["linker", "link-", "-Z", "tool", "prefer-dynamic"].iter().any(|word| flag.contains(word))
 }
 
-fn runs_code(listing: &Listing) -> Result<bool, crate::Error> {
-    for path in listing.paths().filter(|path| is_setting(path)) {
+fn runs_code(source_files: &FileManifest) -> Result<bool, crate::Error> {
+    for path in source_files.paths().filter(|path| is_setting(path)) {
         if path.file_name() != Some(MANIFEST) {
             if path.parent().and_then(camino::Utf8Path::file_name) == Some(".cargo") {
                 return Ok(true);
             }
             continue;
         }
-        let file = listing.place(path);
+        let file = source_files.place(path);
         let manifest = plain::read_text(&file).map_err(crate::Error::io("reading", &file))?;
-        if listing.paths().any(|other| other == path.with_file_name(SCRIPT)) || manifest_runs_code(&manifest) {
+        if source_files.paths().any(|other| other == path.with_file_name(SCRIPT)) || manifest_runs_code(&manifest) {
             return Ok(true);
         }
     }
@@ -96,7 +96,7 @@ mod tests {
     use camino::Utf8PathBuf;
 
     use super::Trust;
-    use crate::listing::Listing;
+    use crate::file_manifest::FileManifest;
 
     const MANIFEST: &str = "[package]\nname = \"a\"\nversion = \"1.0.0\"\n";
 
@@ -111,7 +111,7 @@ mod tests {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let environment: Vec<_> =
             environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Trust::of(&Listing::all(&top).unwrap(), &flags, &environment).unwrap()
+        Trust::of(&FileManifest::all(&top).unwrap(), &flags, &environment).unwrap()
     }
 
     #[test]

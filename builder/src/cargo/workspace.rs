@@ -15,9 +15,9 @@ use vcstore::utf8;
 
 use super::Error;
 use super::toolchain::{Toolchain, apart};
+use crate::build_context::{BuildContext, BuildTarget};
 use crate::lock::PinnedCrate;
 use crate::project::CargoProgram;
-use crate::site::{Site, Wanted};
 use crate::source::{FileHash, Source};
 
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
@@ -104,7 +104,7 @@ impl Workspace {
     }
 
     /// The package of the binary that is wanted.
-    pub(super) fn package(&self, wanted: &Wanted<'_, CargoProgram>) -> Result<&str, Error> {
+    pub(super) fn package(&self, wanted: &BuildTarget<'_, CargoProgram>) -> Result<&str, Error> {
         let CargoProgram { package, bin, .. } = wanted.program;
         let fits = |of: &str| package.as_ref().is_none_or(|package| package == of);
         let found: Vec<_> = self.binaries.iter().filter(|(of, name)| name == bin && fits(of)).collect();
@@ -160,23 +160,27 @@ pub(super) fn must_have_lock(source: &Source) -> Result<(), crate::Error> {
 impl Crates {
     /// The crates that the lock of the workspace in `dir` pins: as they were fetched before, or fetched now as its user's
     /// Cargo fetches, which checks them. None when it needs none.
-    pub(super) fn of(toolchain: &Toolchain, dir: &Utf8Path, site: &Site<'_>) -> Result<Option<Self>, crate::Error> {
+    pub(super) fn of(
+        toolchain: &Toolchain,
+        dir: &Utf8Path,
+        context: &BuildContext<'_>,
+    ) -> Result<Option<Self>, crate::Error> {
         let path = dir.join(LOCK);
         let lock = plain::read_text(&path).map_err(crate::Error::io("reading", &path))?;
         // A package of the workspace itself has no source.
         if !lock.lines().any(|line| line.starts_with("source = ")) {
             return Ok(None);
         }
-        let home = site.store.cache_dir("crates")?;
+        let home = context.store.cache_dir("crates")?;
         let known = home.join(FileHash::of(lock.as_bytes()).to_string());
         let guard_path = home.join("lock");
         let guard = File::options().create(true).append(true).open(&guard_path);
         let guard = guard.map_err(crate::Error::io("opening", &guard_path))?;
         guard.lock().map_err(crate::Error::io("locking", &guard_path))?;
         if !known.join(CONFIG).is_file() {
-            site.lock.network().permit(format!("fetching the crates of {dir}"))?;
-            let _step = site.progress.step("fetching crates");
-            fetch(toolchain, dir, site.store, &known)?;
+            context.lock.network().permit(format!("fetching the crates of {dir}"))?;
+            let _step = context.progress.step("fetching crates");
+            fetch(toolchain, dir, context.store, &known)?;
         }
         let config = known.join(CONFIG);
         let config = fs::read_to_string(&config).map_err(crate::Error::io("reading", &config))?;

@@ -12,7 +12,7 @@ use super::difference::{Difference, LayerFile};
 use super::shadow::Shadow;
 use crate::Error;
 use crate::build::{self, Request};
-use crate::listing::Listing;
+use crate::file_manifest::FileManifest;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::provenance::{Provenance, ProvenanceError};
@@ -127,7 +127,7 @@ fn check_source(archive: &Utf8Path, claimed: &Provenance, request: &Request<'_>)
                 }
             }
             ("command", _, Some(hash)) => {
-                let found = Listing::of_source(&source.dir, &request.outside)?.hash();
+                let found = FileManifest::of_source(&source.dir, &request.outside)?.hash();
                 if hash.as_str() != Some(&found.to_string()) {
                     differing.insert(format!("its files hash to {found}, not to {}", hash.as_str().unwrap_or("any")));
                 }

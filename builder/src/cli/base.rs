@@ -8,7 +8,7 @@ use vcterminal::{Exit, Table, Text};
 
 use super::caches::CacheOptions;
 use super::debian::DebianOptions;
-use super::inputs::Freedom;
+use super::inputs::ResolveArgs;
 use super::{Common, ProjectFiles, parse_platform, platforms};
 use crate::Error;
 use crate::base::{Base, DEFAULT_REFERENCE, Spec};
@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     caches: CacheOptions,
 
     #[command(flatten)]
-    freedom: Freedom,
+    resolve_args: ResolveArgs,
 
     #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
@@ -73,8 +73,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let base = arguments.base.as_ref().or(project.base.as_ref()).map_or(DEFAULT_REFERENCE, String::as_str);
     let spec = base.parse::<Spec>()?.with_debian(arguments.debian.over(&project.debian)?)?;
     let compression = arguments.compression.or(project.compression).unwrap_or_default();
-    let store = arguments.caches.attach(arguments.common.store()?, &project, &arguments.freedom.network()?)?;
-    let lock = arguments.files.lock(&project, &arguments.freedom, arguments.update.then_some(&[][..]))?;
+    let store = arguments.caches.attach(arguments.common.store()?, &project, &arguments.resolve_args.network()?)?;
+    let lock = arguments.files.lock(&project, &arguments.resolve_args, arguments.update.then_some(&[][..]))?;
     let mut document = Document { base: spec.to_string(), platforms: Vec::new() };
     for platform in platforms(&arguments.platform, &project) {
         let base = spec.realise(&platform, compression, &store, &lock, &progress)?;

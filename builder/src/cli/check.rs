@@ -4,7 +4,7 @@ use camino::Utf8Path;
 use clap::Args;
 use vcterminal::{Exit, Text};
 
-use super::choices::Choices;
+use super::build_args::BuildArgs;
 use crate::Error;
 use crate::build::Request;
 use crate::check::{self, Checked, CheckedArchive, Difference, Otherwise};
@@ -24,39 +24,39 @@ pub(super) struct Arguments {
     checked: Vec<String>,
 
     #[command(flatten)]
-    choices: Choices,
+    build_args: BuildArgs,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
     // The archives are compared as everything else is, and go again.
-    let store = arguments.choices.common.store()?;
+    let store = arguments.build_args.common.store()?;
     let folder = store.temp_dir()?;
     let out = vcstore::utf8("using", folder.path())?;
     if let [one] = arguments.checked.as_slice()
         && Utf8Path::new(one).is_file()
-        && !arguments.choices.project().is_ok_and(|project| project.components.contains_key(one))
+        && !arguments.build_args.project().is_ok_and(|project| project.components.contains_key(one))
     {
-        return archive(Utf8Path::new(one), &arguments.choices, &out, &progress);
+        return archive(Utf8Path::new(one), &arguments.build_args, &out, &progress);
     }
-    let project = arguments.choices.project()?;
+    let project = arguments.build_args.project()?;
     // Of the source as `vcbuild images` builds it: without the archives that it writes.
-    let (request, store, lock) = arguments.choices.request(&project, &arguments.checked, OUT.into(), &progress)?;
+    let (request, store, lock) = arguments.build_args.request(&project, &arguments.checked, OUT.into(), &progress)?;
     let request = Request { out: out.join("first"), ..request };
     let again = request.elsewhere(&store, check::OTHER, out.join("again"));
     let checked = check::check(&request, &again, &store, &lock, &progress)?;
-    super::show(arguments.choices.common.output, &checked, text)?;
+    super::show(arguments.build_args.common.output, &checked, text)?;
     Ok(if checked.differences.is_empty() { Exit::Done } else { Exit::Difference })
 }
 
 /// Checks an archive; `folder` is one for what is written meanwhile.
-fn archive(path: &Utf8Path, choices: &Choices, folder: &Utf8Path, progress: &Progress) -> Result<Exit, Error> {
+fn archive(path: &Utf8Path, build_args: &BuildArgs, folder: &Utf8Path, progress: &Progress) -> Result<Exit, Error> {
     let claimed = Provenance::read(path)?;
     let mut project = claimed.project(path, folder)?;
-    choices.allow_again(path, &claimed, &mut project, folder)?;
-    let (request, store, lock) = choices.again(path, &claimed, &project, folder, progress)?;
+    build_args.allow_again(path, &claimed, &mut project, folder)?;
+    let (request, store, lock) = build_args.again(path, &claimed, &project, folder, progress)?;
     let checked = check::check_archive(path, &claimed, &request, &store, &lock, progress)?;
-    super::show(choices.common.output, &checked, archive_text)?;
+    super::show(build_args.common.output, &checked, archive_text)?;
     Ok(if checked.is_same() { Exit::Done } else { Exit::Difference })
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use vcterminal::{Exit, Text};
 
 use super::Common;
-use super::inputs::{Drift, Freedom, Inputs};
+use super::inputs::{Inputs, LockedArgs, ResolveArgs};
 use crate::Error;
 use crate::offline_inputs::{InputsDirWriter, Summary};
 use crate::progress::Progress;
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     inputs: Inputs,
 
     #[command(flatten)]
-    drift: Drift,
+    locked_args: LockedArgs,
 
     #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
@@ -38,10 +38,10 @@ struct Document<'a> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
-    let Arguments { to, inputs, drift, common } = arguments;
+    let Arguments { to, inputs, locked_args, common } = arguments;
     let project = inputs.files.project(inputs.source_dir.as_ref())?;
-    let freedom = Freedom { drift: *drift, offline: false, inputs: None };
-    let lock = inputs.files.lock(&project, &freedom, None)?;
+    let resolve_args = ResolveArgs { locked_args: *locked_args, offline: false, inputs: None };
+    let lock = inputs.files.lock(&project, &resolve_args, None)?;
     let writer = InputsDirWriter::begin(to, common.store()?)?;
     if let Some(version) = inputs.go(&project) {
         writer.toolchain(&version, &lock, &progress)?;

@@ -8,8 +8,8 @@ use vcsandbox::remote;
 use vcstore::{Digest, Layer, Platform, Store};
 use vcterminal::{Exit, Table, Text};
 
+use super::build_args::BuildArgs;
 use super::build_host::BuildHostOptions;
-use super::choices::Choices;
 use crate::Error;
 use crate::build::{self, Built, Request};
 use crate::progress::{Actions, Progress};
@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     out: Utf8PathBuf,
 
     #[command(flatten)]
-    choices: Choices,
+    build_args: BuildArgs,
 
     #[command(flatten)]
     build_host: BuildHostOptions,
@@ -61,9 +61,9 @@ struct PlatformDocument<'a> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
-    let project = arguments.choices.project()?;
+    let project = arguments.build_args.project()?;
     let (request, store, lock) =
-        arguments.choices.request(&project, &arguments.components, &arguments.out, &progress)?;
+        arguments.build_args.request(&project, &arguments.components, &arguments.out, &progress)?;
     let (sandbox, host) = arguments.build_host.attach(request.sandbox, &store, lock.network())?;
     let built = build::images(&Request { sandbox, ..request }, &store, &lock, &progress);
     let built = built.and_then(|built| named(built, &store));
@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     note(&store, &progress, built.as_deref().ok());
     let built = built?;
     let document = document(&built, &progress, done);
-    super::show(arguments.choices.common.output, &document, |_| text(&built, &progress))?;
+    super::show(arguments.build_args.common.output, &document, |_| text(&built, &progress))?;
     Ok(Exit::Done)
 }
 

@@ -68,7 +68,7 @@ pub(super) struct Inputs {
 /// What may be resolved.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Lock and network")]
-pub(super) struct Drift {
+pub(super) struct LockedArgs {
     /// Fail if the lock file lacks an input or would change [default if CI is set].
     #[arg(long, conflicts_with = "no_locked")]
     locked: bool,
@@ -81,9 +81,9 @@ pub(super) struct Drift {
 /// What may be resolved and fetched.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Lock and network")]
-pub(super) struct Freedom {
+pub(super) struct ResolveArgs {
     #[command(flatten)]
-    pub(super) drift: Drift,
+    pub(super) locked_args: LockedArgs,
 
     /// Do not use the network: fail if the store lacks an input.
     #[arg(long)]
@@ -243,10 +243,10 @@ impl Inputs {
     }
 }
 
-impl Freedom {
+impl ResolveArgs {
     /// An option that says what the lock may be, if any was given.
     pub(super) fn decisive(&self) -> Option<&'static str> {
-        let given = [("--locked", self.drift.locked), ("--no-locked", self.drift.no_locked)];
+        let given = [("--locked", self.locked_args.locked), ("--no-locked", self.locked_args.no_locked)];
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
@@ -254,12 +254,12 @@ impl Freedom {
     pub(super) fn policy(&self, update: Option<&[String]>) -> Result<Policy, Error> {
         let asked = |flag: &str| Err(Error::Usage(format!("--update changes the lock file, which {flag} forbids")));
         match update {
-            Some(_) if self.drift.locked => asked("--locked"),
+            Some(_) if self.locked_args.locked => asked("--locked"),
             Some(_) if self.offline => asked("--offline, which forbids network access,"),
             Some(_) if self.inputs.is_some() => asked("--inputs, which contains only pinned inputs,"),
             Some([]) => Ok(Policy::Update),
             Some(names) => Ok(Policy::UpdateNamed(BTreeSet::from_iter(names.iter().cloned()))),
-            None if self.drift.locked || (is_ci() && !self.drift.no_locked) => Ok(Policy::Locked),
+            None if self.locked_args.locked || (is_ci() && !self.locked_args.no_locked) => Ok(Policy::Locked),
             None => Ok(Policy::Fill),
         }
     }
@@ -312,10 +312,10 @@ impl ProjectFiles {
     pub(super) fn lock(
         &self,
         project: &Project,
-        freedom: &Freedom,
+        resolve_args: &ResolveArgs,
         update: Option<&[String]>,
     ) -> Result<lock::Lock, Error> {
-        lock::Lock::open(&self.lock_path(project), freedom.policy(update)?, freedom.network()?)
+        lock::Lock::open(&self.lock_path(project), resolve_args.policy(update)?, resolve_args.network()?)
     }
 
     fn lock_path(&self, project: &Project) -> Utf8PathBuf {

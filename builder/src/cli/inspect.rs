@@ -6,7 +6,7 @@ use camino::Utf8Path;
 use clap::Args;
 use oci_spec::image::ImageConfiguration;
 use serde::Serialize;
-use vcinspect::graph::{self, Records, Step, provenance};
+use vcinspect::graph::{self, ProvenanceStep, Records, provenance};
 use vcstore::{Digest, Image, Layer, Platform, PlatformImage, Store};
 use vcterminal::{Exit, Table, Text};
 
@@ -49,7 +49,7 @@ struct PlatformDocument {
     layers: Vec<Layer>,
     config: ImageConfiguration,
     /// The actions that made it, as this store has recorded them, or as the archive says.
-    provenance: Vec<Step>,
+    provenance: Vec<ProvenanceStep>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
@@ -66,7 +66,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn describe(image: &Image, store: &Store, records: &Records, claimed: &[Step]) -> Result<ImageDocument, Error> {
+fn describe(
+    image: &Image,
+    store: &Store,
+    records: &Records,
+    claimed: &[ProvenanceStep],
+) -> Result<ImageDocument, Error> {
     let platforms =
         image.platforms.iter().map(|one| platform(one, store, records, claimed)).collect::<Result<_, _>>()?;
     Ok(ImageDocument { name: image.name.clone(), digest: image.digest(), platforms })
@@ -76,7 +81,7 @@ fn platform(
     one: &PlatformImage,
     store: &Store,
     records: &Records,
-    claimed: &[Step],
+    claimed: &[ProvenanceStep],
 ) -> Result<PlatformDocument, Error> {
     let manifest = one.manifest_digest();
     let known = provenance(&manifest, records);

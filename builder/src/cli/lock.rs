@@ -6,7 +6,7 @@ use serde::Serialize;
 use vcterminal::{Exit, Text};
 
 use super::Common;
-use super::inputs::{Freedom, Inputs};
+use super::inputs::{Inputs, ResolveArgs};
 use crate::Error;
 use crate::build;
 use crate::lock::Changes;
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     update: Option<Vec<String>>,
 
     #[command(flatten)]
-    freedom: Freedom,
+    resolve_args: ResolveArgs,
 
     #[command(flatten, next_help_heading = "Store and output")]
     common: Common,
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let inputs = &arguments.inputs;
     let project = inputs.files.project(inputs.source_dir.as_ref())?;
     let store = arguments.common.store()?;
-    let lock = inputs.files.lock(&project, &arguments.freedom, arguments.update.as_deref())?;
+    let lock = inputs.files.lock(&project, &arguments.resolve_args, arguments.update.as_deref())?;
     let asked = inputs.source(&project, OUT.into())?;
     let source = Source::open(&asked, &store, &lock, &progress)?;
     let request = inputs.request(&project, &asked, source)?;

@@ -2,11 +2,11 @@
 
 mod allow;
 mod base;
+mod build_args;
 mod build_host;
 mod built_in;
 mod caches;
 mod check;
-mod choices;
 mod debian;
 mod diff;
 mod fetch;

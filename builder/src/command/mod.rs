@@ -11,10 +11,10 @@ use vcsandbox::Step;
 use vcstore::{Action, Outputs, Platform};
 
 pub(crate) use self::error::Error;
-use crate::host;
-use crate::listing::Listing;
+use crate::build_context::{BuildContext, BuildTarget, BuiltFiles};
+use crate::file_manifest::FileManifest;
+use crate::host_inputs;
 use crate::project::CommandBuild;
-use crate::site::{Made, Site, Wanted};
 use crate::source::{FileHash, Reader};
 
 /// A change in how commands are run that can change what they make changes this number, and with it every key.
@@ -35,7 +35,7 @@ struct Invocation {
 /// An invocation, for whom, and which files or folders of the source's folder it must make.
 struct Task<'a> {
     invocation: Invocation,
-    components: Vec<&'a Wanted<'a, CommandBuild>>,
+    components: Vec<&'a BuildTarget<'a, CommandBuild>>,
     outputs: BTreeSet<String>,
 }
 
@@ -44,29 +44,30 @@ struct Task<'a> {
 /// # Errors
 /// When a command fails, does not make what it should, or an input is not there.
 pub(crate) fn build<'a>(
-    wanted: &'a [Wanted<'a, CommandBuild>],
-    site: &Site<'_>,
-) -> Result<Vec<Made<'a>>, crate::Error> {
+    wanted: &'a [BuildTarget<'a, CommandBuild>],
+    context: &BuildContext<'_>,
+) -> Result<Vec<BuiltFiles<'a>>, crate::Error> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let listing = Listing::of_source(&site.source.dir, &site.outside)?;
-    let source = listing.hash();
-    let made: Vec<Result<Vec<Made<'a>>, crate::Error>> = tasks(wanted, site)
+    let source_files = FileManifest::of_source(&context.source.dir, &context.outside)?;
+    let source = source_files.hash();
+    let made: Vec<Result<Vec<BuiltFiles<'a>>, crate::Error>> = tasks(wanted, context)
         .into_par_iter()
         .map(|task| {
-            let inputs = host::identities(&task.invocation.inputs, &task.component(), site.store)?;
-            let outputs = site.realise(&task.action(&source, &inputs)?, || task.run(site, &listing, &inputs))?;
+            let inputs = host_inputs::identities(&task.invocation.inputs, &task.component(), context.store)?;
+            let outputs =
+                context.realise(&task.action(&source, &inputs)?, || task.run(context, &source_files, &inputs))?;
             task.components.iter().map(|one| task.made(one, &outputs)).collect()
         })
         .collect();
     Ok(made.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
-fn tasks<'a>(wanted: &'a [Wanted<'a, CommandBuild>], site: &Site<'_>) -> Vec<Task<'a>> {
+fn tasks<'a>(wanted: &'a [BuildTarget<'a, CommandBuild>], context: &BuildContext<'_>) -> Vec<Task<'a>> {
     let mut tasks: BTreeMap<Invocation, Task<'a>> = BTreeMap::new();
     for one in wanted {
-        let invocation = Invocation::of(one, site);
+        let invocation = Invocation::of(one, context);
         let task = tasks.entry(invocation.clone()).or_insert_with(|| Task {
             invocation,
             components: Vec::new(),
@@ -79,8 +80,8 @@ fn tasks<'a>(wanted: &'a [Wanted<'a, CommandBuild>], site: &Site<'_>) -> Vec<Tas
 }
 
 impl Invocation {
-    fn of(wanted: &Wanted<'_, CommandBuild>, site: &Site<'_>) -> Self {
-        let values = site.version.values().into_iter().chain([("arch", wanted.platform.architecture.as_str())]);
+    fn of(wanted: &BuildTarget<'_, CommandBuild>, context: &BuildContext<'_>) -> Self {
+        let values = context.version.values().into_iter().chain([("arch", wanted.platform.architecture.as_str())]);
         let values: Vec<_> = values.collect();
         let CommandBuild { command, env, inputs, system, .. } = wanted.program;
         Self {
@@ -104,7 +105,7 @@ impl<'a> Task<'a> {
             .input("command", command)?
             .input("environment", env)?
             .input("inputs", inputs)?
-            .input("system", if *system { Some(host::system()?) } else { None })?
+            .input("system", if *system { Some(host_inputs::system()?) } else { None })?
             .input("outputs", &self.outputs)?;
         Ok(action)
     }
@@ -112,37 +113,37 @@ impl<'a> Task<'a> {
     /// Runs the command in a copy of the source, and keeps what it must make.
     fn run(
         &self,
-        site: &Site<'_>,
-        files: &Listing,
+        context: &BuildContext<'_>,
+        files: &FileManifest,
         inputs: &BTreeMap<String, FileHash>,
     ) -> Result<Outputs, crate::Error> {
-        let sandbox = site.sandbox;
-        let folder = sandbox.workplace(site.store)?;
+        let sandbox = context.sandbox;
+        let folder = sandbox.workplace(context.store)?;
         let work = folder.path();
-        files.bring_to(&work.join("source"), sandbox)?;
-        let step = self.step(site, work)?;
+        files.sync_to(&work.join("source"), sandbox)?;
+        let step = self.step(context, work)?;
         sandbox.run(step).map_err(|failure| Error::Failed {
             command: self.command(),
             component: self.component(),
             platform: self.invocation.platform.clone(),
-            source: Box::new(site.source.left_out.explain(failure, Reader::Command)),
+            source: Box::new(context.source.left_out.explain(failure, Reader::Command)),
         })?;
-        host::unchanged(inputs, &self.invocation.inputs, &self.component(), site.store)?;
-        let outputs = self.keep(site, &work.join("source"))?;
+        host_inputs::unchanged(inputs, &self.invocation.inputs, &self.component(), context.store)?;
+        let outputs = self.keep(context, &work.join("source"))?;
         Ok(outputs.with_note("sandbox", sandbox.confinement()?))
     }
 
-    fn step(&self, site: &Site<'_>, work: &Utf8Path) -> Result<Step, crate::Error> {
+    fn step(&self, context: &BuildContext<'_>, work: &Utf8Path) -> Result<Step, crate::Error> {
         let Invocation { command, env, inputs, system, .. } = &self.invocation;
         let (program, arguments) = command.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
-        let mut step = site.sandbox.step(program)?;
+        let mut step = context.sandbox.step(program)?;
         if *system {
             step.system()?;
         }
-        host::give(inputs, &self.component(), &mut step)?;
+        host_inputs::give(inputs, &self.component(), &mut step)?;
         let work = step.writable(work, "/build")?;
         step.dir(work.join("source"));
-        step.env("PATH", host::PATH);
+        step.env("PATH", host_inputs::PATH);
         step.envs(env);
         step.program(program);
         step.arguments(arguments);

@@ -9,27 +9,27 @@ use vcstore::Outputs;
 use walkdir::WalkDir;
 
 use super::{Error, Task};
+use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
 use crate::project::CommandBuild;
-use crate::site::{Made, MadeFile, Site, Wanted};
 
 /// The permissions of a kept file are a note of this name and the file's path.
 const MODE: &str = "mode ";
 
 /// The files or folders that the command of a component must make, by their paths in the image.
-pub(super) fn wanted<'a>(wanted: &Wanted<'a, CommandBuild>) -> BTreeMap<&'a str, String> {
+pub(super) fn wanted<'a>(wanted: &BuildTarget<'a, CommandBuild>) -> BTreeMap<&'a str, String> {
     let arch = [("arch", wanted.platform.architecture.as_str())];
     wanted.program.outputs.iter().map(|(path, output)| (path.as_str(), output.fill(&arch))).collect()
 }
 
 impl<'a> Task<'a> {
     /// Takes what the command must have made in the folder `from` into the store.
-    pub(super) fn keep(&self, site: &Site<'_>, from: &Utf8Path) -> Result<Outputs, crate::Error> {
-        let (store, folder) = (site.store, Folder::open(from)?);
+    pub(super) fn keep(&self, context: &BuildContext<'_>, from: &Utf8Path) -> Result<Outputs, crate::Error> {
+        let (store, folder) = (context.store, Folder::open(from)?);
         // All of them together may be as large as what the command may write.
-        let mut left = site.sandbox.largest();
+        let mut left = context.sandbox.largest();
         let mut outputs = Outputs::new();
         for output in &self.outputs {
-            for (path, place) in self.files(site, from, output)? {
+            for (path, place) in self.files(context, from, output)? {
                 let mut file = folder.file(&place, left).map_err(|why| self.unusable(&path, &why.to_string()))?;
                 left -= file.size();
                 let runs = self.runs(&mut file, &path)?;
@@ -41,7 +41,11 @@ impl<'a> Task<'a> {
     }
 
     /// The files of a component among those that were made.
-    pub(super) fn made(&self, one: &Wanted<'a, CommandBuild>, outputs: &Outputs) -> Result<Made<'a>, crate::Error> {
+    pub(super) fn made(
+        &self,
+        one: &BuildTarget<'a, CommandBuild>,
+        outputs: &Outputs,
+    ) -> Result<BuiltFiles<'a>, crate::Error> {
         let mut files = Vec::new();
         for (path, output) in wanted(one) {
             for (made, content) in outputs.blobs() {
@@ -49,17 +53,17 @@ impl<'a> Task<'a> {
                 let path = if below.as_str().is_empty() { path.to_owned() } else { format!("{path}/{below}") };
                 let mode = outputs.note(&format!("{MODE}{made}")).and_then(|mode| u32::from_str_radix(mode, 8).ok());
                 let mode = mode.ok_or_else(|| crate::Error::Internal(format!("no permissions of {made}")))?;
-                files.push(MadeFile { path, mode, content: *content });
+                files.push(BuiltFile { path, mode, content: *content });
             }
         }
-        Ok(Made { component: one.component, platform: one.platform, files })
+        Ok(BuiltFiles { component: one.component, platform: one.platform, files })
     }
 
     /// The file that an output is, or the files of the folder that it is: by what they are called, and by their places below
     /// `from`. An output itself may be a link to something that the command made.
     fn files(
         &self,
-        site: &Site<'_>,
+        context: &BuildContext<'_>,
         from: &Utf8Path,
         output: &str,
     ) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, crate::Error> {
@@ -69,7 +73,7 @@ impl<'a> Task<'a> {
             component: self.component(),
             platform: self.invocation.platform.clone(),
             output: output.to_owned(),
-            why: site.source.left_out.why(Utf8Path::new(output)).map(|why| format!("; {why}")).unwrap_or_default(),
+            why: context.source.left_out.why(Utf8Path::new(output)).map(|why| format!("; {why}")).unwrap_or_default(),
         })?;
         let unusable = |output: &Utf8Path, why: &str| self.unusable(output, why);
         let from = from.canonicalize_utf8().map_err(crate::Error::io("finding", from))?;

@@ -10,9 +10,9 @@ use super::compile::{Job, Linking, compile, warm_up};
 use super::scan::{Closure, Scope, scan};
 use super::{Go, Module, headers};
 use crate::Error;
+use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
 use crate::lock::PinnedModule;
 use crate::project::{GoProgram, VersionTable};
-use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::Tree;
 
 /// A module, and what its programs are made of.
@@ -29,12 +29,12 @@ struct Look {
 ///
 /// # Errors
 /// When there is no Go, a module cannot be had, or is not what the lock says.
-pub(crate) fn pin(wanted: &[Wanted<'_, GoProgram>], site: &Site<'_>) -> Result<(), Error> {
+pub(crate) fn pin(wanted: &[BuildTarget<'_, GoProgram>], context: &BuildContext<'_>) -> Result<(), Error> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let look = Look::at(wanted, site)?;
-    Ok(site.lock.pin_modules(&look.module.path, look.pins()?, true)?)
+    let look = Look::at(wanted, context)?;
+    Ok(context.lock.pin_modules(&look.module.path, look.pins()?, true)?)
 }
 
 /// Compiles every program that is wanted.
@@ -42,47 +42,50 @@ pub(crate) fn pin(wanted: &[Wanted<'_, GoProgram>], site: &Site<'_>) -> Result<(
 /// # Errors
 /// When there is no Go, a module cannot be had or is not what the lock says, or a program does not compile. Of several
 /// failures the first program's is returned; the others are compiled all the same, and kept.
-pub(crate) fn build<'a>(wanted: &[Wanted<'a, GoProgram>], site: &Site<'_>) -> Result<Vec<Made<'a>>, Error> {
+pub(crate) fn build<'a>(
+    wanted: &[BuildTarget<'a, GoProgram>],
+    context: &BuildContext<'_>,
+) -> Result<Vec<BuiltFiles<'a>>, Error> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let look = Look::at(wanted, site)?;
-    site.lock.pin_modules(&look.module.path, look.pins()?, false)?;
-    site.lock.save()?;
+    let look = Look::at(wanted, context)?;
+    context.lock.pin_modules(&look.module.path, look.pins()?, false)?;
+    context.lock.save()?;
     let Look { go, module, tree, scopes, closures } = look;
     let mut jobs = Vec::new();
     for one in wanted {
         let looks_at_it = |scope: &Scope| scope.platform == *one.platform && scope.tags == one.program.tags;
         for (scope, closures) in scopes.iter().zip(&closures).filter(|(scope, _)| looks_at_it(scope)) {
             let (name, package) = (one.component.name.as_str(), one.program.package.as_str());
-            let linking = linking(one.program, &module, site.version);
+            let linking = linking(one.program, &module, context.version);
             jobs.push((one, Job { name, package, scope, closure: &closures[package], linking }));
         }
     }
     let prepared = jobs.par_iter().map(|(_, job)| job.prepare(&go, &module, &tree)).collect::<Result<Vec<_>, _>>()?;
     // All at once: what the store lacks is looked for in caches, which takes its time.
-    let must_run = prepared.par_iter().map(|job| job.must_run(site)).collect::<Result<Vec<_>, _>>()?;
+    let must_run = prepared.par_iter().map(|job| job.must_run(context)).collect::<Result<Vec<_>, _>>()?;
     let missing: Vec<_> = prepared.iter().zip(must_run).filter_map(|(job, must)| must.then_some(job)).collect();
-    warm_up(&go, site, &module, &missing)?;
+    warm_up(&go, context, &module, &missing)?;
     let made: Vec<_> = jobs
         .par_iter()
         .zip(&prepared)
         .map(|((one, _), prepared)| {
-            let content = compile(&go, site, &module, prepared)?;
-            let binary = MadeFile { path: one.component.binary.clone(), mode: 0o755, content };
-            Ok(Made { component: one.component, platform: one.platform, files: vec![binary] })
+            let content = compile(&go, context, &module, prepared)?;
+            let binary = BuiltFile { path: one.component.binary.clone(), mode: 0o755, content };
+            Ok(BuiltFiles { component: one.component, platform: one.platform, files: vec![binary] })
         })
         .collect();
     made.into_iter().collect()
 }
 
 impl Look {
-    fn at(wanted: &[Wanted<'_, GoProgram>], site: &Site<'_>) -> Result<Self, Error> {
-        let Site { store, progress, .. } = *site;
-        site.source.must_have("go.mod")?;
-        let go = Go::find(site.go, store, site.lock, site.jobs, progress)?;
-        let module = Module::read(&go, store, site.source)?;
-        let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &site.outside)?;
+    fn at(wanted: &[BuildTarget<'_, GoProgram>], context: &BuildContext<'_>) -> Result<Self, Error> {
+        let BuildContext { store, progress, .. } = *context;
+        context.source.must_have("go.mod")?;
+        let go = Go::find(context.go, store, context.lock, context.jobs, progress)?;
+        let module = Module::read(&go, store, context.source)?;
+        let tree = Tree::read(module.dirs.iter().map(Utf8PathBuf::as_path), &context.outside)?;
         let scopes = scopes(wanted);
         let mut closures: Vec<BTreeMap<String, Closure>> = scopes
             .par_iter()
@@ -102,7 +105,7 @@ impl Look {
 }
 
 /// One scan looks at all programs with the same build tags, for one platform.
-fn scopes(wanted: &[Wanted<'_, GoProgram>]) -> Vec<Scope> {
+fn scopes(wanted: &[BuildTarget<'_, GoProgram>]) -> Vec<Scope> {
     let mut packages: BTreeMap<(&Platform, &Vec<String>), BTreeSet<String>> = BTreeMap::new();
     for one in wanted {
         packages.entry((one.platform, &one.program.tags)).or_default().insert(one.program.package.clone());

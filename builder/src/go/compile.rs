@@ -12,7 +12,7 @@ use vcstore::{Action, Blob, Outputs};
 
 use super::scan::{Scope, ensure_modules};
 use super::{Closure, Go, Home, Module};
-use crate::site::Site;
+use crate::build_context::BuildContext;
 use crate::source::{FileHash, Tree, is_pointer};
 use crate::{Error, platform};
 
@@ -107,8 +107,8 @@ impl Prepared<'_> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn must_run(&self, site: &Site<'_>) -> Result<bool, Error> {
-        site.must_run(&self.action)
+    pub(crate) fn must_run(&self, context: &BuildContext<'_>) -> Result<bool, Error> {
+        context.must_run(&self.action)
     }
 }
 
@@ -116,13 +116,18 @@ impl Prepared<'_> {
 ///
 /// # Errors
 /// When it does not compile, in the compiler's own words.
-pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prepared<'_>) -> Result<Blob, Error> {
-    let Site { store, sandbox, progress, .. } = *site;
+pub(crate) fn compile(
+    go: &Go,
+    context: &BuildContext<'_>,
+    module: &Module,
+    prepared: &Prepared<'_>,
+) -> Result<Blob, Error> {
+    let BuildContext { store, sandbox, progress, .. } = *context;
     let Prepared { job, files, marks, ldflags, action } = prepared;
-    let outputs = site.realise(action, || {
+    let outputs = context.realise(action, || {
         ensure_modules(go, store, module, job.scope, job.closure, progress)?;
-        let stage = Stage::fill(site, module, files, marks)?;
-        let GoBuild { mut step, home, dir } = stage.go_build(go, site, module, job.scope)?;
+        let stage = Stage::fill(context, module, files, marks)?;
+        let GoBuild { mut step, home, dir } = stage.go_build(go, context, module, job.scope)?;
         step.arguments(["-ldflags", ldflags, "-o", home.join("binary").as_str(), "--", job.package]);
         sandbox.run(step).map_err(|failure| Error::Compile {
             component: job.name.to_owned(),
@@ -143,8 +148,13 @@ pub(crate) fn compile(go: &Go, site: &Site<'_>, module: &Module, prepared: &Prep
 ///
 /// # Errors
 /// When the files cannot be read, or changed meanwhile.
-pub(crate) fn warm_up(go: &Go, site: &Site<'_>, module: &Module, jobs: &[&Prepared<'_>]) -> Result<(), Error> {
-    let Site { store, sandbox, progress, .. } = *site;
+pub(crate) fn warm_up(
+    go: &Go,
+    context: &BuildContext<'_>,
+    module: &Module,
+    jobs: &[&Prepared<'_>],
+) -> Result<(), Error> {
+    let BuildContext { store, sandbox, progress, .. } = *context;
     let scopes: BTreeSet<&Scope> = jobs.iter().map(|prepared| prepared.job.scope).collect();
     for scope in scopes {
         let jobs = || jobs.iter().filter(|prepared| prepared.job.scope == scope);
@@ -162,8 +172,8 @@ pub(crate) fn warm_up(go: &Go, site: &Site<'_>, module: &Module, jobs: &[&Prepar
         let _step = progress.step(&format!("compiling the shared packages for {}", scope.platform));
         let files = jobs().flat_map(|prepared| prepared.files.clone()).collect();
         let marks = jobs().flat_map(|prepared| prepared.marks.clone()).collect();
-        let stage = Stage::fill(site, module, &files, &marks)?;
-        let mut step = stage.go_build(go, site, module, scope)?.step;
+        let stage = Stage::fill(context, module, &files, &marks)?;
+        let mut step = stage.go_build(go, context, module, scope)?.step;
         step.argument("--");
         step.arguments(shared);
         if let Err(failure) = sandbox.run(step) {
@@ -208,14 +218,14 @@ impl Stage {
     /// Copies the files, and checks that they are still what their hashes say. The marks are put after what some of them say:
     /// Go's own cache does not look at what assembly includes, and would take what was assembled with other headers.
     fn fill(
-        site: &Site<'_>,
+        context: &BuildContext<'_>,
         module: &Module,
         files: &BTreeMap<&Utf8Path, FileHash>,
         marks: &BTreeMap<&Utf8Path, String>,
     ) -> Result<Self, Error> {
-        let home = Home::in_folder(site.sandbox.workplace(site.store)?)?;
+        let home = Home::in_folder(context.sandbox.workplace(context.store)?)?;
         let top = Utf8Path::new("source");
-        for (path, hash) in site.sandbox.ordered(files) {
+        for (path, hash) in context.sandbox.ordered(files) {
             let from = module.top.join(path);
             let mut content = fs::read(&from).map_err(Error::io("reading", &from))?;
             if FileHash::of(&content) != *hash {
@@ -237,8 +247,8 @@ impl Stage {
         Ok(Self { home, dir })
     }
 
-    fn go_build(&self, go: &Go, site: &Site<'_>, module: &Module, scope: &Scope) -> Result<GoBuild, Error> {
-        let (mut step, home) = go.step(site.sandbox, site.store, &self.home.path, &scope.platform)?;
+    fn go_build(&self, go: &Go, context: &BuildContext<'_>, module: &Module, scope: &Scope) -> Result<GoBuild, Error> {
+        let (mut step, home) = go.step(context.sandbox, context.store, &self.home.path, &scope.platform)?;
         let dir = home.join(&self.dir);
         step.dir(&dir);
         step.env("GOWORK", module.go_work(&home.join("source")));

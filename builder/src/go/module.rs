@@ -47,7 +47,7 @@ pub(crate) struct Module {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GoMod {
-    module: Option<Named>,
+    module: Option<ModulePath>,
     go: Option<String>,
     #[serde(default)]
     replace: Option<Vec<Replace>>,
@@ -55,7 +55,7 @@ struct GoMod {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Named {
+pub(super) struct ModulePath {
     path: String,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Named {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Replace {
-    new: Named,
+    new: ModulePath,
 }
 
 impl Module {

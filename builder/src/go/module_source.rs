@@ -32,13 +32,13 @@ struct Downloaded {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Replace {
-    old: Named,
-    new: Named,
+    old: ModuleVersion,
+    new: ModuleVersion,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Named {
+struct ModuleVersion {
     path: String,
     #[serde(default)]
     version: String,
@@ -157,7 +157,7 @@ fn make_main(go: &Go, store: &Store, query: &str, dir: &Utf8Path) -> Result<(), 
     if folders.is_empty() {
         return Ok(());
     }
-    for Replace { old: Named { path, version }, .. } in &folders {
+    for Replace { old: ModuleVersion { path, version }, .. } in &folders {
         let version = if version.is_empty() { String::new() } else { format!("@{version}") };
         edit(&[&format!("-dropreplace={path}{version}")])?;
     }

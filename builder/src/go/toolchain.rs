@@ -141,7 +141,7 @@ impl Toolchain {
 
 /// What is remembered of a toolchain.
 #[derive(Serialize, Deserialize)]
-struct Known {
+struct CachedIdentity {
     files: BTreeMap<Utf8PathBuf, Stat>,
     identity: String,
 }
@@ -180,7 +180,7 @@ pub(super) fn identify(root: &Utf8Path, cache: &Utf8Path) -> Result<String, Erro
     };
     let files: BTreeMap<_, _> = paths.map(stat).collect::<Result<_, Error>>()?;
     let memory = cache.join(blake3::hash(root.as_str().as_bytes()).to_hex().as_str());
-    let known = fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<Known>(&bytes).ok());
+    let known = fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<CachedIdentity>(&bytes).ok());
     if let Some(known) = known
         && known.files == files
     {
@@ -193,7 +193,7 @@ pub(super) fn identify(root: &Utf8Path, cache: &Utf8Path) -> Result<String, Erro
         content += &serde_json::to_string(&hash).unwrap_or_default();
         content
     });
-    let known = Known { files, identity: FileHash::of(content.as_bytes()).to_string() };
+    let known = CachedIdentity { files, identity: FileHash::of(content.as_bytes()).to_string() };
     // What cannot be remembered is found again.
     let _ = vcstore::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
     Ok(known.identity)

@@ -32,7 +32,7 @@ pub(crate) struct OwnLayer {
 
 /// What an image is assembled from, for one platform.
 #[derive(Debug)]
-pub(crate) struct Assembly<'a> {
+pub(crate) struct ImageBuild<'a> {
     pub(crate) component: &'a Component,
     pub(crate) platform: &'a Platform,
     pub(crate) base: &'a Base,
@@ -43,7 +43,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) epoch: u64,
 }
 
-impl Assembly<'_> {
+impl ImageBuild<'_> {
     /// The manifest of the image.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use vcsandbox::plain::Plain;
 use vcstore::{Action, Blob, Outputs, Platform, Store};
 
 pub(crate) use self::error::Error;
+use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
 use crate::project::Prebuilt;
-use crate::site::{Made, MadeFile, Site, Wanted};
 use crate::source::{Source, is_pointer};
 
 /// A change in how files are taken changes this number, and with it every key.
@@ -20,7 +20,7 @@ const RECIPE: u32 = 1;
 
 /// The prebuilt files of a component for a platform: all of them are what they should be.
 pub(crate) struct Checked<'a> {
-    wanted: &'a Wanted<'a, Prebuilt>,
+    wanted: &'a BuildTarget<'a, Prebuilt>,
     /// By their paths in the image.
     files: BTreeMap<&'a str, Found>,
 }
@@ -36,40 +36,43 @@ struct Found {
 ///
 /// # Errors
 /// When a file is not there, is not what it should be, or is a program that its platform cannot run.
-pub(crate) fn pin(wanted: &[Wanted<'_, Prebuilt>], site: &Site<'_>) -> Result<(), crate::Error> {
-    wanted.iter().try_for_each(|wanted| check(wanted, site).map(drop))
+pub(crate) fn pin(wanted: &[BuildTarget<'_, Prebuilt>], context: &BuildContext<'_>) -> Result<(), crate::Error> {
+    wanted.iter().try_for_each(|wanted| check(wanted, context).map(drop))
 }
 
 /// Takes every file that is wanted into the store.
 ///
 /// # Errors
 /// As [`pin`]; also when a file changes meanwhile, or the store cannot be written.
-pub(crate) fn build<'a>(wanted: &'a [Wanted<'a, Prebuilt>], site: &Site<'_>) -> Result<Vec<Made<'a>>, crate::Error> {
-    let checked = wanted.iter().map(|wanted| check(wanted, site)).collect::<Result<Vec<_>, _>>()?;
-    site.lock.save()?;
-    let made: Vec<Result<_, crate::Error>> = checked.par_iter().map(|one| one.take(site)).collect();
+pub(crate) fn build<'a>(
+    wanted: &'a [BuildTarget<'a, Prebuilt>],
+    context: &BuildContext<'_>,
+) -> Result<Vec<BuiltFiles<'a>>, crate::Error> {
+    let checked = wanted.iter().map(|wanted| check(wanted, context)).collect::<Result<Vec<_>, _>>()?;
+    context.lock.save()?;
+    let made: Vec<Result<_, crate::Error>> = checked.par_iter().map(|one| one.take(context)).collect();
     made.into_iter().collect()
 }
 
 /// Checks files by the checksums that the project declares, else by those that the lock pins. What neither has is pinned
 /// now; the version of a source that was fetched pins its files already.
-fn check<'a>(wanted: &'a Wanted<'a, Prebuilt>, site: &Site<'_>) -> Result<Checked<'a>, crate::Error> {
+fn check<'a>(wanted: &'a BuildTarget<'a, Prebuilt>, context: &BuildContext<'_>) -> Result<Checked<'a>, crate::Error> {
     let mut files = BTreeMap::new();
     for (path, file) in &wanted.program.files {
         let file = Utf8PathBuf::from(file.fill(&[("arch", &wanted.platform.architecture)]));
         let component = || wanted.component.name.clone();
-        let found = find(wanted, site.source, &file)?;
+        let found = find(wanted, context.source, &file)?;
         let digest = found.content.digest;
         if let Some(&declared) = wanted.program.sha256.get(&file) {
             if declared != digest {
                 return Err(Error::Undeclared { component: component(), file, declared, found: digest }.into());
             }
-        } else if site.source.revision.is_none() {
-            if let Some(pinned) = site.lock.prebuilt(&file)?.filter(|pinned| *pinned != digest) {
-                let lock = site.lock.path().to_owned();
+        } else if context.source.revision.is_none() {
+            if let Some(pinned) = context.lock.prebuilt(&file)?.filter(|pinned| *pinned != digest) {
+                let lock = context.lock.path().to_owned();
                 return Err(Error::Drift { component: component(), file, lock, pinned, found: digest }.into());
             }
-            site.lock.pin_prebuilt(&file, digest);
+            context.lock.pin_prebuilt(&file, digest);
         }
         files.insert(path.as_str(), found);
     }
@@ -77,25 +80,25 @@ fn check<'a>(wanted: &'a Wanted<'a, Prebuilt>, site: &Site<'_>) -> Result<Checke
 }
 
 impl<'a> Checked<'a> {
-    fn take(&self, site: &Site<'_>) -> Result<Made<'a>, crate::Error> {
-        let Wanted { component, platform, .. } = *self.wanted;
+    fn take(&self, context: &BuildContext<'_>) -> Result<BuiltFiles<'a>, crate::Error> {
+        let BuildTarget { component, platform, .. } = *self.wanted;
         let digests: BTreeMap<_, _> = self.files.iter().map(|(path, found)| (path, found.content.digest)).collect();
         let action = Action::new("prebuilt", format!("{} {platform}", component.name))
             .input("recipe", RECIPE)?
             .input("files", digests)?;
-        site.progress.realise(site.store, &action, || {
+        context.progress.realise(context.store, &action, || {
             let mut outputs = Outputs::new();
             for (path, found) in &self.files {
-                outputs = outputs.with_blob(path, found.copy(site.store)?);
+                outputs = outputs.with_blob(path, found.copy(context.store)?);
             }
             Ok(outputs)
         })?;
-        let file = |(path, found): (&&str, &Found)| MadeFile {
+        let file = |(path, found): (&&str, &Found)| BuiltFile {
             path: (*path).to_owned(),
             mode: found.mode,
             content: found.content,
         };
-        Ok(Made { component, platform, files: self.files.iter().map(file).collect() })
+        Ok(BuiltFiles { component, platform, files: self.files.iter().map(file).collect() })
     }
 }
 
@@ -111,7 +114,7 @@ impl Found {
 }
 
 /// Reads a file of the source, which must be below its folder and fit the platform.
-fn find(wanted: &Wanted<'_, Prebuilt>, source: &Source, file: &Utf8Path) -> Result<Found, crate::Error> {
+fn find(wanted: &BuildTarget<'_, Prebuilt>, source: &Source, file: &Utf8Path) -> Result<Found, crate::Error> {
     let (component, platform) = (wanted.component.name.as_str(), wanted.platform);
     // Where its user keeps it: git seldom tracks what was built, and its checksum says what it is.
     let top = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;

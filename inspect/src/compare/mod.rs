@@ -29,9 +29,9 @@ pub struct Side<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageChanges {
     /// The first image.
-    pub before: Named,
+    pub before: ImageIdentity,
     /// The second image.
-    pub after: Named,
+    pub after: ImageIdentity,
     /// Whether they are the same image, byte for byte.
     pub identical: bool,
     /// By platform.
@@ -40,7 +40,7 @@ pub struct ImageChanges {
 
 /// An image by its name and digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Named {
+pub struct ImageIdentity {
     /// Its name in the store.
     pub name: String,
     /// Of its manifest or index.
@@ -125,7 +125,7 @@ pub struct PackageChange {
 /// # Errors
 /// When a blob is missing or damaged.
 pub fn images(before: Side<'_>, after: Side<'_>, layers: &Layers) -> Result<ImageChanges, Error> {
-    let named = |side: Side<'_>| Named { name: side.image.name.clone(), digest: side.image.digest() };
+    let named = |side: Side<'_>| ImageIdentity { name: side.image.name.clone(), digest: side.image.digest() };
     let identical = before.image.digest() == after.image.digest();
     let mut all: BTreeMap<&Platform, (Option<&PlatformImage>, Option<&PlatformImage>)> = BTreeMap::new();
     for one in &before.image.platforms {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use vcstore::{ActionKey, Image, Record};
 
 pub use self::draw::{dot, mermaid};
-pub use self::provenance::{Step, made, provenance};
+pub use self::provenance::{ProvenanceStep, made, provenance};
 use self::records::is_content;
 pub use self::records::{Records, digests};
 pub use self::why::{Asker, IMPORTS, Imports, Reason, What};

@@ -10,7 +10,7 @@ use super::{Records, is_content, summary};
 
 /// An action that an image came of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct ProvenanceStep {
     /// Of the action.
     pub key: ActionKey,
     /// Its kind.
@@ -27,8 +27,8 @@ pub struct Step {
 }
 
 /// The actions that made a manifest, each after those whose outputs it took; none when another store made it.
-pub fn provenance(manifest: &Digest, records: &Records) -> Vec<Step> {
-    let step = |(key, record): (&ActionKey, &vcstore::Record)| Step {
+pub fn provenance(manifest: &Digest, records: &Records) -> Vec<ProvenanceStep> {
+    let step = |(key, record): (&ActionKey, &vcstore::Record)| ProvenanceStep {
         key: *key,
         kind: record.kind().to_owned(),
         name: record.name().to_owned(),
@@ -40,7 +40,7 @@ pub fn provenance(manifest: &Digest, records: &Records) -> Vec<Step> {
 }
 
 /// The steps of `steps` that made a manifest, in their order: of those that made several.
-pub fn made(manifest: &Digest, steps: &[Step]) -> Vec<Step> {
+pub fn made(manifest: &Digest, steps: &[ProvenanceStep]) -> Vec<ProvenanceStep> {
     let mut wanted = BTreeSet::from([*manifest]);
     let mut found = Vec::new();
     // Each comes after those whose outputs it took.
@@ -54,7 +54,7 @@ pub fn made(manifest: &Digest, steps: &[Step]) -> Vec<Step> {
     found
 }
 
-impl Step {
+impl ProvenanceStep {
     /// What it was made of, in a few words: the content that went in, and not its settings.
     pub fn of(&self, others: &[Self]) -> String {
         let made = |digest: &Digest| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 
 use super::html::escape;
-use crate::journal::{Build, Outcome, Step};
+use crate::journal::{Build, JournalStep, Outcome};
 
 const WIDTH: f64 = 1000.0;
 const NAMES: f64 = 250.0;
@@ -25,7 +25,7 @@ const LETTERS: usize = 34;
 
 /// Draws when each action of a build ran.
 pub(super) fn draw(build: &Build) -> String {
-    let mut steps: Vec<&Step> = build.steps.iter().filter(|step| step.outcome != Outcome::Reused).collect();
+    let mut steps: Vec<&JournalStep> = build.steps.iter().filter(|step| step.outcome != Outcome::Reused).collect();
     steps.sort_by_key(|step| std::cmp::Reverse(step.took));
     let left_out = steps.len().saturating_sub(ROWS);
     steps.truncate(ROWS);
@@ -153,10 +153,10 @@ fn count(number: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{draw, history, when};
-    use crate::journal::{Build, Outcome, Step};
+    use crate::journal::{Build, JournalStep, Outcome};
 
     fn build() -> Build {
-        let step = |name: &str, start, took, outcome| Step {
+        let step = |name: &str, start, took, outcome| JournalStep {
             kind: "compile".to_owned(),
             name: name.to_owned(),
             key: None,

@@ -36,12 +36,12 @@ pub(crate) struct SshCache {
     options: Vec<String>,
     folder: String,
     /// Sessions that nobody uses now.
-    idle: Arc<Mutex<Vec<Session>>>,
+    idle: Arc<Mutex<Vec<SshSession>>>,
 }
 
 /// A shell on the other machine that answers one question after the other.
 #[derive(Debug)]
-struct Session {
+struct SshSession {
     /// It ends with the session.
     _process: Child,
     questions: ChildStdin,
@@ -105,7 +105,7 @@ impl SshCache {
     }
 
     /// Asks a session for a file, and has its size: none when there is no such file.
-    async fn ask(&self, verb: &str, path: &str, offset: u64) -> Result<(Option<u64>, Session), CacheError> {
+    async fn ask(&self, verb: &str, path: &str, offset: u64) -> Result<(Option<u64>, SshSession), CacheError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(mut session) = idle
             && let Ok(size) = session.size(verb, path, offset).await
@@ -117,7 +117,7 @@ impl SshCache {
         Ok((session.size(verb, path, offset).await?, session))
     }
 
-    async fn begin(&self) -> Result<Session, CacheError> {
+    async fn begin(&self) -> Result<SshSession, CacheError> {
         let folder = quoted(&self.folder);
         let script = format!(
             "cd -- {folder} 2>/dev/null || cd / ; here=$(pwd)\n\
@@ -137,7 +137,7 @@ impl SshCache {
             return Err(CacheError::broken("ssh has no standard input and output"));
         };
         let answers = BufReader::with_capacity(PIECE, answers);
-        let mut session = Session { _process: process, questions, answers, words };
+        let mut session = SshSession { _process: process, questions, answers, words };
         let mut seen = 0;
         loop {
             let line = session.line().await?;
@@ -191,12 +191,12 @@ impl SshCache {
     }
 
     /// Keeps a session for the next question.
-    fn idle(&self, session: Session) {
+    fn idle(&self, session: SshSession) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
     }
 }
 
-impl Session {
+impl SshSession {
     /// Asks for a file; its size, or none when there is no such file. What was asked for follows.
     async fn size(&mut self, verb: &str, path: &str, offset: u64) -> Result<Option<u64>, CacheError> {
         let question = format!("{verb} {path} {offset}\n");
@@ -231,7 +231,7 @@ impl Session {
 }
 
 /// What is being read: nothing once the end was seen.
-type Reading = Option<(Session, u64, Arc<Mutex<Vec<Session>>>)>;
+type Reading = Option<(SshSession, u64, Arc<Mutex<Vec<SshSession>>>)>;
 
 /// The next piece of a file. With its last byte the session is idle again, whether or not anybody asks for more.
 async fn next_piece(reading: Reading) -> Result<Option<(Bytes, Reading)>, String> {

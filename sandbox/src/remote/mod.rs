@@ -24,7 +24,7 @@ pub use self::address::Address;
 pub use self::error::Error;
 use self::protocol::{Changed, Given, Hello, Made, Request};
 pub use self::serve::serve;
-pub(crate) use self::session::Session;
+pub(crate) use self::session::BuildHostSession;
 use self::tree::{Memory, Node, Tree};
 use super::Mode;
 use super::explain::UndeclaredAccess;
@@ -39,7 +39,7 @@ pub struct Host {
     /// What the first session was told.
     hello: Hello,
     /// Sessions that no step has now.
-    idle: Mutex<Vec<Session>>,
+    idle: Mutex<Vec<BuildHostSession>>,
     /// One step at a time asks what the host lacks and sends it: the next lacks less.
     sending: Mutex<()>,
     /// The hashes of files that were read already.
@@ -78,7 +78,7 @@ impl Host {
     /// # Errors
     /// When it cannot be reached, is another kind of machine, or cannot confine programs and must.
     pub fn connect(address: Address, mode: Mode, store: &Store, _permit: Permit) -> Result<Self, Error> {
-        let (session, hello) = Session::begin(&address, mode)?;
+        let (session, hello) = BuildHostSession::begin(&address, mode)?;
         if let Some(why) = &hello.warning {
             tracing::warn!("{address} runs programs without a sandbox: {why} (recorded with each action)");
         }
@@ -113,9 +113,9 @@ impl Host {
     }
 
     /// A session for one step.
-    pub(super) fn session(&self) -> Result<Session, Error> {
+    pub(super) fn session(&self) -> Result<BuildHostSession, Error> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| Session::begin(&self.address, self.mode).map(|(session, _)| session), Ok)
+        idle.map_or_else(|| BuildHostSession::begin(&self.address, self.mode).map(|(session, _)| session), Ok)
     }
 
     /// Runs a step there. `caches` are the mounts that are caches of the host's own, by where the program finds them.
@@ -124,7 +124,7 @@ impl Host {
     /// When the connection ends, or something cannot be read or written here; the text says which.
     pub(super) fn run(
         &self,
-        mut session: Session,
+        mut session: BuildHostSession,
         spec: Spec,
         program: &str,
         caches: &BTreeMap<Utf8PathBuf, String>,
@@ -160,7 +160,7 @@ impl Host {
     /// Asks for a step, sends what is lacking for it, and waits for its end.
     fn talk(
         &self,
-        session: &mut Session,
+        session: &mut BuildHostSession,
         request: Request,
         places: &BTreeMap<Digest, Utf8PathBuf>,
         sizes: &BTreeMap<Digest, u64>,
@@ -201,7 +201,7 @@ impl Host {
     /// All of it together is as large as `largest` at most, whatever the host says that the program made.
     fn take(
         &self,
-        session: &mut Session,
+        session: &mut BuildHostSession,
         changed: &Changed,
         mounts: &[super::spec::Mount],
         largest: u64,

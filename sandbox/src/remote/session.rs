@@ -34,7 +34,7 @@ const PIECE: usize = 256 << 10;
 
 /// A connection, ready for a step.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct BuildHostSession {
     process: Child,
     pub(super) to: BufWriter<ChildStdin>,
     pub(super) from: BufReader<ChildStdout>,
@@ -46,7 +46,7 @@ pub(crate) struct Session {
     address: Address,
 }
 
-impl Session {
+impl BuildHostSession {
     /// Connects, sends this program where it is not there yet, and starts it.
     pub(super) fn begin(address: &Address, mode: Mode) -> Result<(Self, Hello), Error> {
         let (file, blob) = program()?;
@@ -156,7 +156,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for BuildHostSession {
     fn drop(&mut self) {
         self.end();
     }

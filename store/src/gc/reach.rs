@@ -15,11 +15,11 @@ pub(super) struct Reach<'a> {
     store: &'a Store,
     sizes: &'a BTreeMap<Digest, u64>,
     /// What each blob that was looked into names; `None` for one that is no document.
-    known: BTreeMap<Digest, Option<Named>>,
+    known: BTreeMap<Digest, Option<References>>,
 }
 
 /// What a document names.
-struct Named {
+struct References {
     /// A manifest's layers and configuration.
     parts: Vec<Digest>,
     /// An index's manifests: it stays whole when only one platform of it was pulled.
@@ -41,7 +41,7 @@ struct Link {
     digest: Option<String>,
 }
 
-impl Named {
+impl References {
     fn all(&self) -> impl Iterator<Item = Digest> {
         self.parts.iter().chain(&self.choices).copied()
     }
@@ -67,7 +67,7 @@ impl<'a> Reach<'a> {
         // Not by recursion: an archive from elsewhere may have indexes of indexes to any depth.
         while let Some(digest) = todo.pop() {
             if self.sizes.contains_key(&digest) && found.insert(digest) {
-                todo.extend(self.named(&digest)?.into_iter().flat_map(Named::all));
+                todo.extend(self.named(&digest)?.into_iter().flat_map(References::all));
             }
         }
         Ok(found)
@@ -83,7 +83,7 @@ impl<'a> Reach<'a> {
         let mut todo: Vec<Digest> = from.into_iter().collect();
         while let Some(digest) = todo.pop() {
             if self.sizes.contains_key(&digest) && !known.contains(&digest) && found.insert(digest) {
-                todo.extend(self.named(&digest).ok().flatten().into_iter().flat_map(Named::all));
+                todo.extend(self.named(&digest).ok().flatten().into_iter().flat_map(References::all));
             }
         }
         found
@@ -108,7 +108,7 @@ impl<'a> Reach<'a> {
         true
     }
 
-    fn named(&mut self, digest: &Digest) -> Result<Option<&Named>, Error> {
+    fn named(&mut self, digest: &Digest) -> Result<Option<&References>, Error> {
         if !self.known.contains_key(digest) {
             let named = self.read(digest)?;
             self.known.insert(*digest, named);
@@ -116,7 +116,7 @@ impl<'a> Reach<'a> {
         Ok(self.known.get(digest).and_then(Option::as_ref))
     }
 
-    fn read(&self, digest: &Digest) -> Result<Option<Named>, Error> {
+    fn read(&self, digest: &Digest) -> Result<Option<References>, Error> {
         if self.sizes.get(digest).is_none_or(|size| *size > DOCUMENT_LIMIT) {
             return Ok(None);
         }
@@ -127,7 +127,7 @@ impl<'a> Reach<'a> {
             return Ok(None);
         }
         reader.read_to_end(&mut bytes).map_err(failed)?;
-        Ok(serde_json::from_slice::<Links>(&bytes).ok().map(|links| Named {
+        Ok(serde_json::from_slice::<Links>(&bytes).ok().map(|links| References {
             parts: links.layers.into_iter().chain(links.config).filter_map(Link::digest).collect(),
             choices: links.manifests.into_iter().filter_map(Link::digest).collect(),
         }))

@@ -11,7 +11,7 @@ use crate::project::{Component, VersionTable};
 use crate::source::Source;
 
 /// Where building takes place.
-pub(crate) struct Site<'a> {
+pub(crate) struct BuildContext<'a> {
     pub(crate) source: &'a Source,
     /// The version of Go to compile with; the installed one when nothing is said.
     pub(crate) go: Option<&'a str>,
@@ -29,7 +29,7 @@ pub(crate) struct Site<'a> {
     pub(crate) progress: &'a Progress,
 }
 
-impl Site<'_> {
+impl BuildContext<'_> {
     /// The outputs of an action that runs a program in the sandbox: of a run that was confined, where this one would be.
     ///
     /// # Errors
@@ -52,22 +52,22 @@ impl Site<'_> {
 }
 
 /// A component whose files are wanted for a platform; `program` is what its kind says of it.
-pub(crate) struct Wanted<'a, Program> {
+pub(crate) struct BuildTarget<'a, Program> {
     pub(crate) component: &'a Component,
     pub(crate) platform: &'a Platform,
     pub(crate) program: &'a Program,
 }
 
 /// The files of a component for a platform: outputs of actions, in the store.
-pub(crate) struct Made<'a> {
+pub(crate) struct BuiltFiles<'a> {
     pub(crate) component: &'a Component,
     pub(crate) platform: &'a Platform,
-    pub(crate) files: Vec<MadeFile>,
+    pub(crate) files: Vec<BuiltFile>,
 }
 
 /// A file that was made for an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MadeFile {
+pub(crate) struct BuiltFile {
     /// Where it is in the image; absolute.
     pub(crate) path: String,
     /// Its permissions.

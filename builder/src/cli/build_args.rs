@@ -9,7 +9,7 @@ use vcsandbox::{Mode, Sandbox, Settings};
 use vcstore::{Compression, Store};
 
 use super::caches::CacheOptions;
-use super::inputs::{Freedom, Inputs, archive_names, unstamped};
+use super::inputs::{Inputs, ResolveArgs, archive_names, unstamped};
 use super::sandbox::SandboxOptions;
 use super::{Common, platforms};
 use crate::Error;
@@ -25,7 +25,7 @@ use crate::source::{Asked, Source};
 
 /// Everything but which components, and where archives go.
 #[derive(Debug, Args)]
-pub(super) struct Choices {
+pub(super) struct BuildArgs {
     /// Stamp the binaries with this value instead of the project's or the revision's: version=…, commit=… or date=….
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_stamp, help_heading = "Source")]
     stamp: Vec<(Stamp, String)>,
@@ -47,7 +47,7 @@ pub(super) struct Choices {
     update: bool,
 
     #[command(flatten)]
-    freedom: Freedom,
+    resolve_args: ResolveArgs,
 
     #[command(flatten, next_help_heading = "Sandbox")]
     sandbox: SandboxOptions,
@@ -67,7 +67,7 @@ enum Stamp {
     Date,
 }
 
-impl Choices {
+impl BuildArgs {
     /// The project that is to be built.
     pub(super) fn project(&self) -> Result<Project, Error> {
         self.inputs.files.project(self.inputs.source_dir.as_ref())
@@ -90,9 +90,9 @@ impl Choices {
             source.archives.extend(archive_names(project, &version));
         }
         let epoch = epoch()?;
-        let store = self.caches.attach(self.common.store()?, project, &self.freedom.network()?)?;
+        let store = self.caches.attach(self.common.store()?, project, &self.resolve_args.network()?)?;
         let update = self.update.then_some(&[][..]);
-        let lock = inputs.files.lock(project, &self.freedom, update)?;
+        let lock = inputs.files.lock(project, &self.resolve_args, update)?;
         let opened = Source::open(&source, &store, &lock, progress)?;
         super::built_in::check(project, &components, &opened)?;
         lock.save()?;
@@ -168,7 +168,7 @@ impl Choices {
         let source = Asked { edits: project.edits.clone(), go: project.go.clone(), ..source };
         let base = project.base.as_deref().unwrap_or(DEFAULT_REFERENCE).parse::<base::Spec>()?;
         let store = self.common.store()?;
-        let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.freedom.network()?)?;
+        let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.resolve_args.network()?)?;
         let opened = Source::open(&source, &store, &lock, progress)?;
         let beside = self.inputs.beside_again();
         let user = Settings { mode: Some(Mode::Required), ..Config::of_user()?.sandbox()? };
@@ -213,7 +213,7 @@ impl Choices {
             ("--update", self.update),
         ];
         let given = given.into_iter().find_map(|(name, given)| given.then_some(name));
-        given.or(self.inputs.decisive()).or(self.freedom.decisive()).or(self.caches.decisive())
+        given.or(self.inputs.decisive()).or(self.resolve_args.decisive()).or(self.caches.decisive())
     }
 
     fn jobs(&self) -> usize {

@@ -15,7 +15,7 @@ use vcsandbox::{SYSTEM_FOLDERS, Step};
 use vcstore::Store;
 
 use crate::Error;
-use crate::listing::Listing;
+use crate::file_manifest::FileManifest;
 use crate::source::FileHash;
 
 /// Where the machine's programs are looked for.
@@ -23,7 +23,7 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 /// An error of a component's inputs of this machine.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum HostError {
+pub(crate) enum HostInputError {
     #[error("building {component}: its input {host} cannot be used")]
     #[diagnostic(help("correct `inputs` in vcbuild.toml: its values must be files or folders of this machine"))]
     Input { component: String, host: Utf8PathBuf, source: Box<Error> },
@@ -77,7 +77,7 @@ pub(crate) fn identities(
     let identity = |(inside, host): (&String, &Utf8PathBuf)| {
         let known = content(host, store).map_err(|source| {
             let (component, host, source) = (component.to_owned(), host.clone(), Box::new(source));
-            HostError::Input { component, host, source }
+            HostInputError::Input { component, host, source }
         });
         Ok((inside.clone(), known?))
     };
@@ -107,7 +107,7 @@ pub(crate) fn give(inputs: &BTreeMap<String, Utf8PathBuf>, component: &str, step
     for (inside, host) in inputs {
         if step.read_only(host, inside)? != *inside {
             let (component, host, inside) = (component.to_owned(), host.clone(), inside.clone());
-            return Err(HostError::NeedsSandbox { component, host, inside }.into());
+            return Err(HostInputError::NeedsSandbox { component, host, inside }.into());
         }
     }
     Ok(())
@@ -120,7 +120,7 @@ pub(crate) fn give(inputs: &BTreeMap<String, Utf8PathBuf>, component: &str, step
 pub(crate) fn content(path: &Utf8Path, store: &Store) -> Result<FileHash, Error> {
     /// What is remembered.
     #[derive(Serialize, Deserialize)]
-    struct Known {
+    struct CachedHash {
         state: FileHash,
         content: FileHash,
     }
@@ -129,13 +129,13 @@ pub(crate) fn content(path: &Utf8Path, store: &Store) -> Result<FileHash, Error>
     let state = describe(path.as_std_path(), &|_| true, &state).map_err(Error::io("reading", &path))?;
     let state = FileHash::of(state.as_bytes());
     let memory = store.cache_dir("inputs")?.join(blake3::hash(path.as_str().as_bytes()).to_hex().as_str());
-    let known = fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<Known>(&bytes).ok());
+    let known = fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<CachedHash>(&bytes).ok());
     if let Some(known) = known.filter(|known| known.state == state) {
         return Ok(known.content);
     }
-    let content = Listing::all(&path)?.hash();
+    let content = FileManifest::all(&path)?.hash();
     // What cannot be remembered is found again.
-    let known = Known { state, content: content.clone() };
+    let known = CachedHash { state, content: content.clone() };
     let _ = vcstore::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
     Ok(content)
 }

@@ -11,25 +11,25 @@ use crate::Error;
 const FIRST: usize = 40;
 const LAST: usize = 20;
 
-/// The part of a program's words that an error shows.
+/// The part of a program's output that an error shows.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Shown(String);
+pub(crate) struct Excerpt(String);
 
 /// The error, naming a file with everything that the program said which failed; as it is when no program did.
-pub(crate) fn kept(store: &Store, action: &Action, error: Error) -> Error {
-    let Some(words) = said(&error) else { return error };
+pub(crate) fn keep(store: &Store, action: &Action, error: Error) -> Error {
+    let Some(output) = standard_error(&error) else { return error };
     let path = store.path().join("logs").join(format!("{}.log", file_stem(action)));
     let folder = path.parent().unwrap_or(store.path());
     let written = fs::create_dir_all(folder)
-        .and_then(|()| vcstore::atomic::replace(&path, vcterminal::masked(&words).as_bytes()));
+        .and_then(|()| vcstore::atomic::replace(&path, vcterminal::masked(&output).as_bytes()));
     match written {
         Ok(()) => {
-            let shown = Shown(shorten(words.trim_end()));
+            let shown = Excerpt(shorten(output.trim_end()));
             Error::Action { error: Box::new(error), shown, log: path }
         }
         Err(why) => {
-            // The words themselves are more important than the file.
+            // The output themselves are more important than the file.
             tracing::warn!("writing {path}: {why}");
             error
         }
@@ -37,7 +37,7 @@ pub(crate) fn kept(store: &Store, action: &Action, error: Error) -> Error {
 }
 
 /// Everything that the program said whose failure is among the causes.
-fn said(error: &Error) -> Option<String> {
+fn standard_error(error: &Error) -> Option<String> {
     let mut cause = std::error::Error::source(error);
     while let Some(this) = cause {
         let boxed = this.downcast_ref::<Box<process::Failure>>().map(AsRef::as_ref);
@@ -56,10 +56,10 @@ fn file_stem(action: &Action) -> String {
     format!("{} {}", action.kind(), action.name()).chars().map(plain).take(120).collect()
 }
 
-fn shorten(words: &str) -> String {
-    let lines: Vec<&str> = words.lines().collect();
+fn shorten(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
     if lines.len() <= FIRST + LAST {
-        return words.to_owned();
+        return output.to_owned();
     }
     let left_out = lines.len() - FIRST - LAST;
     format!("{}\n… {left_out} lines …\n{}", lines[..FIRST].join("\n"), lines[lines.len() - LAST..].join("\n"))

@@ -23,7 +23,7 @@ pub(crate) const FOLDER_MODE: u32 = 0o755;
 
 /// The files below a folder.
 #[derive(Debug)]
-pub(crate) struct Listing {
+pub(crate) struct FileManifest {
     top: Utf8PathBuf,
     /// By the paths below it, which need not be text.
     entries: BTreeMap<PathBuf, Entry>,
@@ -37,7 +37,7 @@ enum Entry {
     Link(PathBuf),
 }
 
-impl Listing {
+impl FileManifest {
     /// Reads the files of a source at `top`: what git keeps is none of them, nor what is below any of `without`. Sockets, pipes
     /// and devices are no files, and a folder is there where a file is in it, as in a clone.
     ///
@@ -50,7 +50,7 @@ impl Listing {
     /// Reads all files below `top`.
     ///
     /// # Errors
-    /// As [`Listing::of_source`].
+    /// As [`FileManifest::of_source`].
     pub(crate) fn all(top: &Utf8Path) -> Result<Self, Error> {
         Self::read(top, |_| true)
     }
@@ -110,7 +110,7 @@ impl Listing {
     ///
     /// # Errors
     /// When a file has changed since it was listed, or cannot be copied.
-    pub(crate) fn bring_to(&self, to: &Utf8Path, sandbox: &Sandbox) -> Result<(), Error> {
+    pub(crate) fn sync_to(&self, to: &Utf8Path, sandbox: &Sandbox) -> Result<(), Error> {
         fs::create_dir_all(to).map_err(Error::io("making", to))?;
         self.remove_others(to)?;
         let missing: Vec<_> = sandbox
@@ -207,7 +207,7 @@ mod tests {
 
     use camino::{Utf8Path, Utf8PathBuf};
 
-    use super::Listing;
+    use super::FileManifest;
     use crate::Error;
     use vcsandbox::{Limits, Mode, Sandbox};
 
@@ -233,14 +233,14 @@ mod tests {
         symlink("../a", from.join("d/link")).unwrap();
         write(&from, ".git/HEAD", "x");
         write(&from, "out/x", "x");
-        let list = |top: &Utf8Path| Listing::of_source(top, &[top.join("out")]).unwrap();
-        list(&from).bring_to(&to, &sandbox).unwrap();
+        let list = |top: &Utf8Path| FileManifest::of_source(top, &[top.join("out")]).unwrap();
+        list(&from).sync_to(&to, &sandbox).unwrap();
         assert_eq!(list(&from).hash(), list(&to).hash());
         assert!(!to.join(".git").exists() && !to.join("out").exists());
         assert_eq!(fs::metadata(to.join("d/run")).unwrap().mode() & 0o777, 0o755);
 
         fs::set_permissions(to.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
-        list(&from).bring_to(&to, &sandbox).unwrap();
+        list(&from).sync_to(&to, &sandbox).unwrap();
         assert_eq!(fs::metadata(to.join("d")).unwrap().mode() & 0o7777, 0o755);
 
         let before = fs::metadata(to.join("a")).unwrap().ino();
@@ -250,13 +250,13 @@ mod tests {
         write(&from, "d/link/now/a/folder", "x");
         let changed = list(&from);
         assert_ne!(changed.hash(), list(&to).hash());
-        changed.bring_to(&to, &sandbox).unwrap();
+        changed.sync_to(&to, &sandbox).unwrap();
         assert_eq!(changed.hash(), list(&to).hash());
         assert_eq!(fs::metadata(to.join("a")).unwrap().ino(), before, "what is the same stays");
         assert!(!to.join("d/left").exists());
 
         write(&from, "a", "changed meanwhile");
         fs::remove_file(to.join("a")).unwrap();
-        assert!(matches!(changed.bring_to(&to, &sandbox), Err(Error::SourceChanged { .. })));
+        assert!(matches!(changed.sync_to(&to, &sandbox), Err(Error::SourceChanged { .. })));
     }
 }
