@@ -1,10 +1,11 @@
-//! The files of this machine that a project may read as its inputs and its source. A stranger may have written the project, so
-//! outside of the project's folder this is what every user of the machine can read, and what the project's user allows.
+//! The files of this machine that a project may read as its inputs and its source. The project may come from an untrusted
+//! author, so outside its folder it may read only files that every user of the machine can read, and files that the user
+//! allows.
 //!
-//! Two things make that rule bearable where home folders are closed to others, as many distributions make them. For what lies
-//! beside the project, in the folder that holds it, the folders above do not count; but a home folder holds more than a user
-//! would show to a project, so a project in it has nothing beside it. And a base is not asked about: only an image can be read
-//! as one.
+//! Two exceptions make the rule practical if other users cannot enter home folders, which many distributions default to. For
+//! files next to the project, in its parent folder, the permissions of the folders above do not matter; but a home folder
+//! contains private files, so this exception does not apply to a project directly in one. And bases are not checked: vcbuild
+//! can read only an image as a base.
 
 use std::fs::Metadata;
 use std::io;
@@ -21,7 +22,7 @@ use crate::Error;
 const READ: u32 = 0o004;
 const ENTER: u32 = 0o001;
 
-/// Something that a project's file names and may not have read.
+/// A path that a project file names and that the project may not read.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{whose} {path} is private: other users of this machine cannot read {private}")]
 #[diagnostic(help(
@@ -48,7 +49,7 @@ pub(crate) struct Allowed {
 }
 
 impl Allowed {
-    /// Adds a path that the user names.
+    /// Adds a path that the user allows.
     ///
     /// # Errors
     /// When it cannot be resolved.

@@ -1,4 +1,4 @@
-//! The whole way from a source to images and archives.
+//! Builds a request: from a source to images and archives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What every kind of builder is given to build with, and what it gives back.
+//! The interface of component kinds: the context and targets that they build with, and the files that they return.
 
 use camino::Utf8PathBuf;
 use vcsandbox::Sandbox;
@@ -10,27 +10,28 @@ use crate::progress::Progress;
 use crate::project::{Component, VersionTable};
 use crate::source::Source;
 
-/// Where building takes place.
+/// The inputs and services of a build that all kinds share.
 pub(crate) struct BuildContext<'a> {
     pub(crate) source: &'a Source,
-    /// The version of Go to compile with; the installed one when nothing is said.
+    /// The version of Go to compile with; the installed Go if `None`.
     pub(crate) go: Option<&'a str>,
-    /// What stamps say.
+    /// The values that binaries are stamped with.
     pub(crate) version: &'a VersionTable,
     pub(crate) store: &'a Store,
-    /// What inputs are pinned to, and whether the network may be used for them.
+    /// The pinned inputs, and whether the network may be used to resolve them.
     pub(crate) lock: &'a Lock,
-    /// Files and folders that vcbuild writes meanwhile, wherever they are: they are no part of the source. Absolute.
+    /// Files and folders that vcbuild writes during the build, which are not part of the source; absolute paths.
     pub(crate) outside: Vec<Utf8PathBuf>,
-    /// How many compilers may be at work at once.
+    /// The maximum number of compilers that run in parallel.
     pub(crate) jobs: usize,
-    /// Where programs run that make files.
+    /// The sandbox or build host that runs the programs.
     pub(crate) sandbox: &'a Sandbox,
     pub(crate) progress: &'a Progress,
 }
 
 impl BuildContext<'_> {
-    /// The outputs of an action that runs a program in the sandbox: of a run that was confined, where this one would be.
+    /// Realises an action that runs a program in the sandbox. Reuses outputs only if their run was as confined as this one
+    /// would be.
     ///
     /// # Errors
     /// As [`Progress::realise`].
@@ -42,7 +43,7 @@ impl BuildContext<'_> {
         self.progress.realise_if(self.store, action, |outputs| self.sandbox.takes(outputs), run)
     }
 
-    /// Whether such an action must run for its outputs.
+    /// Whether such an action must run, because the store has no usable outputs.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -51,24 +52,24 @@ impl BuildContext<'_> {
     }
 }
 
-/// A component whose files are wanted for a platform; `program` is what its kind says of it.
+/// A component to build for a platform; `program` has the settings of its kind.
 pub(crate) struct BuildTarget<'a, Program> {
     pub(crate) component: &'a Component,
     pub(crate) platform: &'a Platform,
     pub(crate) program: &'a Program,
 }
 
-/// The files of a component for a platform: outputs of actions, in the store.
+/// The built files of a component for a platform: outputs of actions, in the store.
 pub(crate) struct BuiltFiles<'a> {
     pub(crate) component: &'a Component,
     pub(crate) platform: &'a Platform,
     pub(crate) files: Vec<BuiltFile>,
 }
 
-/// A file that was made for an image.
+/// A built file of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BuiltFile {
-    /// Where it is in the image; absolute.
+    /// Its absolute path in the image.
     pub(crate) path: String,
     /// Its permissions.
     pub(crate) mode: u32,

@@ -1,4 +1,4 @@
-//! What can go wrong in a build, and what to do about it.
+//! Errors of a build, each with advice.
 
 use std::ffi::OsString;
 use std::io;
@@ -23,7 +23,7 @@ pub(crate) enum Error {
     #[diagnostic(transparent)]
     Debian(#[from] vcdebian::Error),
 
-    /// A program failed whose words are in a file.
+    /// A program failed; its whole output is in a file.
     #[error("{error}")]
     #[diagnostic(help("{}the whole output is in {log}", error.help().map(|help| format!("{help}\n")).unwrap_or_default()))]
     Action {
@@ -104,7 +104,7 @@ pub(crate) enum Error {
     #[diagnostic(help("standard output was closed, or the disk that it writes to is full"))]
     Print(#[source] io::Error),
 
-    /// Two parts of this program do not agree.
+    /// A defect of vcbuild itself.
     #[error("internal error: {0}")]
     #[diagnostic(help("this is a defect in vcbuild: please report it with the command that caused it"))]
     Internal(String),

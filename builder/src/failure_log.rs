@@ -1,4 +1,4 @@
-//! What a failed program said: all of it in a file of the store, and as much of it in the error as a person reads.
+//! The output of failed programs: the whole output goes to a file in the store, and the error shows an excerpt.
 
 use std::fs;
 
@@ -7,16 +7,17 @@ use vcstore::{Action, Store};
 
 use crate::Error;
 
-/// Of more lines than both together, the first and the last so many are shown.
+/// An excerpt of a longer output has this many lines from its start and its end.
 const FIRST: usize = 40;
 const LAST: usize = 20;
 
-/// The part of a program's output that an error shows.
+/// The excerpt of a program's output that an error shows.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Excerpt(String);
 
-/// The error, naming a file with everything that the program said which failed; as it is when no program did.
+/// Writes the whole output of the program that failed to a file, and returns the error with the path of that file; returns the
+/// error unchanged if no program failed.
 pub(crate) fn keep(store: &Store, action: &Action, error: Error) -> Error {
     let Some(output) = standard_error(&error) else { return error };
     let path = store.path().join("logs").join(format!("{}.log", file_stem(action)));
@@ -29,14 +30,14 @@ pub(crate) fn keep(store: &Store, action: &Action, error: Error) -> Error {
             Error::Action { error: Box::new(error), shown, log: path }
         }
         Err(why) => {
-            // The output themselves are more important than the file.
+            // The output itself is more important than the file.
             tracing::warn!("writing {path}: {why}");
             error
         }
     }
 }
 
-/// Everything that the program said whose failure is among the causes.
+/// The whole standard error of the failed program among the causes.
 fn standard_error(error: &Error) -> Option<String> {
     let mut cause = std::error::Error::source(error);
     while let Some(this) = cause {

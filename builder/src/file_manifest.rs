@@ -1,4 +1,4 @@
-//! All of a source, file by file, and folders to work in that hold just that.
+//! The manifest of a source: all its files with their hashes, and copies of it that contain only these files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};

@@ -1,4 +1,4 @@
-//! The files that a project adds to an image: found, checked, and listed as the contents of a layer.
+//! The files that a project adds to an image: finds and checks them, and lists them as the specification of a layer.
 
 use std::collections::BTreeSet;
 use std::fs;

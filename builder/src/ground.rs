@@ -1,5 +1,5 @@
-//! What a layer of a component is put on: a base, and the component's lower layers. Paths lead through the links that are
-//! there, as in a container, and folders that are there keep their permissions and owners.
+//! The file system below a layer of a component: the base and the component's lower layers. Paths are resolved through the
+//! symbolic links that are there, as in a container, and folders that are there keep their permissions and owners.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

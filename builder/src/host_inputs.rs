@@ -1,4 +1,4 @@
-//! What a build takes from this machine, by its identity: what is made with it depends on the machine, and its key says so.
+//! The identity of the inputs that a build reads from this machine. Action keys include it, because the outputs depend on it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -118,7 +118,7 @@ pub(crate) fn give(inputs: &BTreeMap<String, Utf8PathBuf>, component: &str, step
 /// # Errors
 /// When it is not there or cannot be read.
 pub(crate) fn content(path: &Utf8Path, store: &Store) -> Result<FileHash, Error> {
-    /// What is remembered.
+    /// A cached hash.
     #[derive(Serialize, Deserialize)]
     struct CachedHash {
         state: FileHash,

@@ -1,4 +1,4 @@
-//! Layers of an image: from what a component is made of, file by file, to a blob in the store.
+//! Layers of an image: from the specification of a layer, file by file, to a blob in the store.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a build tells while it runs, and the count of its actions: every action is realised through here.
+//! Progress of a build: realises every action, prints it, and counts the actions.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

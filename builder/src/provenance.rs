@@ -1,5 +1,5 @@
-//! What an archive says of how its images were made: all that somebody else needs to make them again and compare. It
-//! stands beside the images, changes none of them, and names no place and no time of the machine that made them.
+//! The provenance of an archive's images: all information that another user needs to rebuild and compare them. It is a separate
+//! document in the archive, does not change the images, and contains no paths or times of the machine that built them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -59,7 +59,7 @@ pub(crate) enum ProvenanceError {
     OtherSource { archive: String, differing: Vec<String> },
 }
 
-/// How images came to be.
+/// The provenance of images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Provenance {
     format: u32,
@@ -80,7 +80,7 @@ pub(crate) struct Provenance {
     pub(crate) actions: Vec<ProvenanceStep>,
 }
 
-/// The part of it that is known before anything is built.
+/// The part of the provenance that is known before the build.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
     project: Value,

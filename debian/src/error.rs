@@ -1,4 +1,4 @@
-//! What can go wrong between a Debian mirror and a layer, and what to do about it.
+//! Errors of Debian bases, each with advice.
 
 use std::{fmt, io};
 

@@ -1,4 +1,4 @@
-//! What reads mirrors' words, for hostile input alone: nothing is expected of a reader but that it ends, without a panic.
+//! Entry points for tests with hostile input: the parsers of mirrors' documents, which must end without a panic.
 
 use std::time::SystemTime;
 

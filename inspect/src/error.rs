@@ -1,10 +1,10 @@
-//! What can go wrong while images are looked at, and what to do about it.
+//! Errors of inspecting images, each with advice.
 
 use std::io;
 
 use camino::Utf8Path;
 
-/// An error of looking at images.
+/// An error of inspecting images.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// A file or folder could not be used.

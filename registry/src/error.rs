@@ -1,4 +1,4 @@
-//! What can go wrong with a registry, and what to do about each.
+//! Errors of registries, each with advice.
 
 use std::error::Error as StdError;
 use std::io;
@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 /// An error of a registry.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// It takes no request without a login, or not with this one.
+    /// It requires authentication, or rejects the credentials.
     #[error("{attempt} {host}: authentication required (401){}", said(said_by))]
     #[diagnostic(help("{}", log_in(host, login)))]
     Unauthorized {
@@ -22,7 +22,7 @@ pub enum Error {
         said_by: String,
     },
 
-    /// The login may not do this.
+    /// The credentials lack the permission.
     #[error("{attempt} {host}: access denied (403){}", said(said_by))]
     #[diagnostic(help("{}", ask_for_access(host, login)))]
     Forbidden {
@@ -36,7 +36,7 @@ pub enum Error {
         said_by: String,
     },
 
-    /// It has no such thing.
+    /// It does not have the requested object.
     #[error("{attempt} {host}: not found (404){}", said(said_by))]
     #[diagnostic(help(
         "check the spelling of the repository and the tag; some registries answer 404 for a repository that you cannot \
@@ -154,14 +154,14 @@ pub enum Error {
     Start(#[source] Box<dyn StdError + Send + Sync>),
 }
 
-/// What is told of the login that a registry was asked with.
+/// Where the credentials of a request came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginSource {
-    /// It is of this file or credential helper.
+    /// From this file or credential helper.
     From(String),
-    /// There was none, for this reason.
+    /// There were none, for this reason.
     Silent(String),
-    /// Nobody has one.
+    /// No credentials are configured.
     Nothing,
 }
 

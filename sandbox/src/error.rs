@@ -1,4 +1,4 @@
-//! What can go wrong around a step, and what to do about it.
+//! Errors of the sandbox, each with advice.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::remote;
 
-/// An error of the sandbox itself; what a program in it does is a [`crate::process::Failure`].
+/// An error of the sandbox itself; the failure of a program in it is a [`crate::process::Failure`].
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// A file or folder could not be used.

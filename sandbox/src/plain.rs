@@ -1,5 +1,5 @@
-//! Plain files where others wrote: below a folder that a build or a build host filled, or of a source. They are opened without
-//! following a link out of the folder, without waiting for a pipe's other end, and only up to a size.
+//! Regular files in untrusted folders: outputs of a build or a build host, or a source. They are opened without following a
+//! link out of the folder, without blocking on a pipe, and only up to a size.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};
@@ -31,7 +31,7 @@ pub fn read_text(path: &Utf8Path) -> io::Result<String> {
     vcstore::text::read_from(Plain::follow(path)?.content())
 }
 
-/// Why something is not taken as a file. The texts follow the name of what it is.
+/// Why a file is not accepted. The texts follow its name.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// A symbolic link, or something behind one.

@@ -1,4 +1,4 @@
-//! Running other programs: bounded in time and in what is kept of their output, always waited for.
+//! Runs other programs, with limits on their time and on the captured output, and always waits for them.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -27,7 +27,7 @@ fn says_full_disk(stderr: &str) -> bool {
     ["no space left on device", "disk quota exceeded"].iter().any(|known| stderr.contains(known))
 }
 
-/// Why a program did not do what it was run for.
+/// Why a program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The program does not exist, or may not be executed.
@@ -260,7 +260,7 @@ fn read(
     })
 }
 
-/// The last words of a program that was stopped.
+/// The standard error of a stopped program.
 fn after(stderr: &str) -> String {
     match stderr.trim() {
         "" => String::new(),

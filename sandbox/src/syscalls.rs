@@ -1,4 +1,4 @@
-//! Which system calls a confined program may make, and why not the others.
+//! The system calls that a confined program may make, and why others are refused.
 //!
 //! The list of allowed calls began as that of the default profile that container engines ship, under which nearly every
 //! program is known to work. What it leaves out answers as on a kernel without it, so that programs go on without: that

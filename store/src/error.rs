@@ -1,4 +1,4 @@
-//! What can go wrong in a store, and what to do about it.
+//! Errors of the store, each with advice.
 
 use std::io;
 
@@ -21,7 +21,7 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
-    /// The folder holds something, and that is no store.
+    /// The folder is not empty, and is not a store.
     #[error("opening the store {path}: the folder is not empty and holds no oci-layout file")]
     #[diagnostic(help("name another folder with --store, or empty this one"))]
     NotAStore {
@@ -59,7 +59,7 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
-    /// What was read or written does not have the digest it should have.
+    /// The content does not have the expected digest.
     #[error("checking {what}: the digest of its content is {found}, expected {expected}")]
     #[diagnostic(help("the content is damaged or was tampered with: fetch or build it again"))]
     DigestMismatch {
@@ -156,7 +156,7 @@ impl Error {
     }
 }
 
-/// What to do about a disk without room.
+/// The advice for a full disk.
 pub const FULL_DISK: &str =
     "the disk is full: free space (`vcbuild gc` removes unused data), or use a store on another disk (--store)";
 

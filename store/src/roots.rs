@@ -1,4 +1,4 @@
-//! Roots: what garbage collection keeps beside images with a name, under names of their own.
+//! Roots: named references that garbage collection keeps, in addition to named images.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a store holds, and how much of the disk each part takes.
+//! The content of a store, and the disk usage of each part.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

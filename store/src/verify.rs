@@ -1,4 +1,4 @@
-//! Verification: every blob is hashed again, every record read, and what does not hold is put aside.
+//! Verification: hashes every blob again, reads every record, and moves damaged files aside.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the main job, for real: source → images → two workers → rollout → verified, then once more with
+//! `cargo xtask demo`: the main job on real components: source → images → two workers → rollout → verified, then once more with
 //! one changed line.
 
 use std::fs;

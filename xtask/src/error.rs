@@ -1,4 +1,4 @@
-//! What can go wrong in a task.
+//! Errors of tasks.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: gives what reads other people's words what a fuzzer makes of its corpus, led by what that reaches in the code.
+//! `cargo xtask fuzz`: coverage-guided fuzzing of the parsers of untrusted input.
 //!
 //! The compiler's coverage is had from stable Rust by its flags; `cargo fuzz run TARGET` runs the same target with nightly's
 //! sanitizers.

@@ -1,4 +1,4 @@
-//! That ARCHITECTURE.md names nothing that is not there, and leaves out no module.
+//! Checks that every path in ARCHITECTURE.md exists, and that it describes every module.
 
 use std::collections::BTreeSet;
 use std::fs;

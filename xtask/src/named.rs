@@ -1,4 +1,4 @@
-//! That every test which SECURITY.md and the threat model name is there.
+//! Checks that every test that SECURITY.md and the threat model name exists.
 
 use std::collections::BTreeSet;
 use std::fs;

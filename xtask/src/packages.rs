@@ -1,4 +1,4 @@
-//! The Debian packages that building and testing need, beside what the lab installs for itself.
+//! The Debian packages that building and testing need, in addition to those that the lab installs.
 
 use ::lab::packages::Package;
 

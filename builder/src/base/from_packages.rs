@@ -1,4 +1,4 @@
-//! The `debian` and `static` bases as the other bases are: an image in the store, its packages pinned by the lock.
+//! The `debian` and `static` bases: images in the store, built from packages that the lock file pins.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Compiles a binary of a Cargo workspace in the sandbox, with what Cargo compiled before where nothing else changed.
+//! Compiles a binary of a Cargo workspace in the sandbox, incrementally if only the source changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! What can go wrong between a Cargo workspace and its binaries.
+//! Errors of Cargo workspaces.
 
 use camino::Utf8PathBuf;
 use vcstore::Platform;

@@ -1,4 +1,4 @@
-//! Cargo workspaces: binaries of exactly the source, the crates that its lock pins, and the Rust that is installed.
+//! Cargo workspaces: binaries from the source, the crates that Cargo.lock pins, and the installed Rust toolchain.
 
 mod compile;
 mod error;

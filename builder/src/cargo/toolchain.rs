@@ -1,4 +1,4 @@
-//! The Rust that is installed: where it is, and what it is.
+//! The installed Rust toolchain: its location and its identity.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Makes the images of an archive again, as it says that they were made, and compares them with what it has.
+//! Rebuilds the images of an archive from its provenance, and compares them with the images in the archive.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What an action made the second time that it did not make the first.
+//! Differences between the outputs of two runs of an action.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Rebuild and compare: every action that makes something runs again, elsewhere and otherwise, and must make the same.
+//! Reproducibility check: runs every action again in another environment, and compares the outputs.
 
 mod archive;
 mod difference;

@@ -1,4 +1,4 @@
-//! A store beside another: it has what was fetched, and nothing that was made.
+//! A shadow store: it has the fetched inputs of another store, but no outputs.
 
 use std::fs;
 use std::io;

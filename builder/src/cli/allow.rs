@@ -1,4 +1,4 @@
-//! The option that says which private files a project's file may have read.
+//! The option that allows a project to read private files.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;

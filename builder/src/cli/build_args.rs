@@ -1,4 +1,4 @@
-//! What goes into images and how they are built, as the command line says: shared by the commands that build them.
+//! The options that determine the content of images and how they are built, shared by the commands that build.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

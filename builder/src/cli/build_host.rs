@@ -1,4 +1,4 @@
-//! `--build-host`, and what it starts there: `vcbuild build-host`.
+//! The option `--build-host`, and the command that it starts on the build host: `vcbuild build-host`.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Whether a source is that of the built-in project, where no file says what to build: else a user of another project would be
-//! told about programs of which they never heard.
+//! Checks, if there is no project file, that the source is that of the built-in project: otherwise users of other projects
+//! would get errors about programs that they do not know.
 
 use crate::Error;
 use crate::project::{Component, FILE_NAME, Kind, Project};

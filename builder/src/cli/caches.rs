@@ -1,4 +1,4 @@
-//! The options of every command that builds: which caches are asked, and whose word is taken.
+//! The cache options of commands that build: which caches to query, and which keys to trust.
 
 use std::sync::Arc;
 use std::time::Duration;

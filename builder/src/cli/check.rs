@@ -1,4 +1,4 @@
-//! `vcbuild check`: builds again in other surroundings, and compares.
+//! `vcbuild check`: builds again in another environment, and compares.
 
 use camino::Utf8Path;
 use clap::Args;

@@ -1,4 +1,4 @@
-//! The options about bases that are made of Debian's packages.
+//! The options of bases that are built from Debian packages.
 
 use clap::Args;
 use vcdebian::Options;

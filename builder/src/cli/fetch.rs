@@ -1,4 +1,4 @@
-//! `vcbuild fetch`: every input that the lock pins, in one folder that a build elsewhere takes them from.
+//! `vcbuild fetch`: copies every input that the lock file pins into one folder, for builds on another machine.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;

@@ -1,4 +1,4 @@
-//! `vcbuild gc`: makes room in the store.
+//! `vcbuild gc`: garbage collection of the store.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use vcterminal::{Exit, Text, say};
 use super::Common;
 use crate::Error;
 
-/// The longest that is waited for builds to be done with a cache.
+/// The maximum time to wait for builds that use a cache.
 const WAIT_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! The options that say what goes into images: shared by the commands that build them and that lock their inputs.
+//! The options that determine the inputs of images, shared by the commands that build images and that lock their inputs.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -65,7 +65,7 @@ pub(super) struct Inputs {
     pub(super) platform: Vec<Platform>,
 }
 
-/// What may be resolved.
+/// The options that allow or forbid changes of the lock file.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Lock and network")]
 pub(super) struct LockedArgs {
@@ -78,7 +78,7 @@ pub(super) struct LockedArgs {
     no_locked: bool,
 }
 
-/// What may be resolved and fetched.
+/// The options that control resolving and fetching inputs.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Lock and network")]
 pub(super) struct ResolveArgs {

@@ -1,4 +1,4 @@
-//! `vcbuild inspect`: what an image is made of.
+//! `vcbuild inspect`: the layers, configuration and provenance of an image.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! `vcbuild key`: the keys that vouch for records.
+//! `vcbuild key`: the keys that sign records.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};

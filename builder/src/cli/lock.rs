@@ -1,4 +1,4 @@
-//! `vcbuild lock`: what the inputs are, pinned; nothing is built.
+//! `vcbuild lock`: resolves and pins the inputs, without building.
 
 use camino::Utf8Path;
 use clap::Args;

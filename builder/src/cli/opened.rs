@@ -1,4 +1,4 @@
-//! Images that a command line names: of the store, or of a file or a registry, which is read into a store of its own.
+//! Images named on the command line: in the store, or from a file or a registry, read into a temporary store.
 
 use camino::Utf8Path;
 use vcnetwork::Network;

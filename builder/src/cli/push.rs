@@ -1,4 +1,4 @@
-//! `vcbuild push`: images to registries, or what they were made of to a cache.
+//! `vcbuild push`: pushes images to registries, or the outputs of their actions to a cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! `vcbuild sandbox`: runs a program as actions run theirs, and is what sandboxes are made of.
+//! `vcbuild sandbox`: runs a program in the sandbox of actions; also the entry point of the sandbox's own processes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `vcbuild store`: what the store holds, whether it is sound, and what it keeps.
+//! `vcbuild store`: lists, verifies and measures the store, and manages its roots.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};

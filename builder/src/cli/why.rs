@@ -1,4 +1,4 @@
-//! `vcbuild why`: what pulled a file, a package or a blob into an image.
+//! `vcbuild why`: why an image contains a file, a package or a blob.
 
 use clap::Args;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What can go wrong with a command that makes files.
+//! Errors of build commands.
 
 use camino::Utf8PathBuf;
 use vcstore::Platform;

@@ -1,4 +1,4 @@
-//! Files that a command makes, whatever it is, of the source and of what is declared.
+//! Files that an arbitrary command builds from the source and its declared inputs.
 
 mod error;
 mod outputs;

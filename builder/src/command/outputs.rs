@@ -1,4 +1,4 @@
-//! What a command made: found in the folder it ran in, kept in the store, and given to the components that want it.
+//! The outputs of a command: collected from its working directory, copied into the store, and assigned to components.
 
 use std::collections::BTreeMap;
 

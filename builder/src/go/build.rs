@@ -1,4 +1,4 @@
-//! All programs of a Go module that a build wants, from one look at the module.
+//! Builds all requested programs of a Go module after one scan of the module.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What can go wrong on the way to a Go toolchain, and what to do about it.
+//! Errors of Go toolchains, each with advice.
 
 use camino::Utf8PathBuf;
 use vcstore::Platform;

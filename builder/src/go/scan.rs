@@ -1,4 +1,4 @@
-//! Finds what a program is made of: the files of the source and the modules that its package needs, and no others.
+//! Finds the inputs of a program: exactly the source files and modules that its package needs.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};

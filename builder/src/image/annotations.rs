@@ -1,4 +1,4 @@
-//! What an image says of itself: the annotations of the image specification (annotations.md), none of which is a time.
+//! The annotations of an image (image specification, annotations.md), without times.
 
 use std::collections::HashMap;
 

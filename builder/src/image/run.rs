@@ -1,4 +1,4 @@
-//! How a container runs: as the base says, where the component does not say otherwise.
+//! The run configuration of containers: the base's settings, overridden by the component's.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! What differs between two locks, thing by thing.
+//! The differences between two lock files, input by input.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a lock, and what to do about it.
+//! Errors of the lock file, each with advice.
 
 use camino::Utf8PathBuf;
 use vcterminal::Exit;

@@ -1,4 +1,4 @@
-//! `vcbuild.lock`: what inputs that can move were resolved to, so that the next build uses the same.
+//! `vcbuild.lock`: pins the resolved versions of mutable inputs, so that the next build uses the same.
 
 mod changes;
 mod document;

@@ -1,4 +1,4 @@
-//! What can be wrong with a folder of inputs, and what to do about it.
+//! Errors of a folder of inputs, each with advice.
 
 use camino::Utf8PathBuf;
 use vcstore::Digest;

@@ -1,4 +1,4 @@
-//! What can be wrong with a file that is taken as it is.
+//! Errors of prebuilt files.
 
 use camino::Utf8PathBuf;
 use vcstore::{Digest, Platform};

@@ -1,4 +1,4 @@
-//! Files that are there already: checked against what was declared or pinned, and taken as they are.
+//! Prebuilt files: checked against the declared or pinned digest, and used unchanged.
 
 mod error;
 

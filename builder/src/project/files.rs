@@ -1,4 +1,4 @@
-//! The files a project adds to an image, as it says them and as they are checked.
+//! The files that a project adds to an image: parsing and validation.
 
 use std::collections::BTreeMap;
 

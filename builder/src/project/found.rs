@@ -1,4 +1,4 @@
-//! What a folder has that can be built, for a first `vcbuild.toml`.
+//! Finds the programs in a folder, for the first `vcbuild.toml`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The kinds of components: what a component's files are made of, and by what.
+//! The kinds of components: how vcbuild obtains the files of a component.
 
 use std::collections::BTreeMap;
 use std::fmt;

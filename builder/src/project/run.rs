@@ -1,4 +1,4 @@
-//! How containers of an image run, as a project says it and as it is checked.
+//! The run configuration in a project file: parsing and validation.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

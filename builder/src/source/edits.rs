@@ -1,4 +1,4 @@
-//! Edits of a source: patches, and texts that take the place of others. Each must fit exactly, or nothing is built.
+//! Edits of a source: patches, and replacements of text. Each must match exactly, or the build fails.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What can be wrong with a source and with the edits made to it, and what to do about it.
+//! Errors of a source and of its edits, each with advice.
 
 use camino::Utf8PathBuf;
 

@@ -1,4 +1,4 @@
-//! What lies in a folder and is no part of a source: what git and its like keep there, and what vcbuild writes.
+//! Files in a folder that are not part of a source: those of version control systems, and those that vcbuild writes.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Where code comes from: a folder, a git repository, or a Go module.
+//! Sources: a folder, a git repository, or a Go module.
 
 mod edits;
 mod error;

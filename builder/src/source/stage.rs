@@ -1,4 +1,4 @@
-//! A copy of a source that holds what is source and nothing else, where edits are made.
+//! The stage: a copy of a source that contains only source files, to which edits are applied.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};

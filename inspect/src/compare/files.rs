@@ -1,4 +1,4 @@
-//! Which files of two images differ, and in what.
+//! The differences between the files of two images.
 
 use serde::Serialize;
 use vcstore::Digest;

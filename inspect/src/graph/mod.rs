@@ -1,4 +1,4 @@
-//! What led to an image: inputs, actions and images as a graph, from the records of a store.
+//! The graph of inputs, actions and images, from the records of a store.
 
 mod chain;
 mod debian;

@@ -1,4 +1,4 @@
-//! Which actions made an image, and of what: what `vcbuild inspect` tells.
+//! The provenance that `vcbuild inspect` prints: the actions that built an image, and their inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use vcstore::{ActionKey, Blob, Digest};
 
 use super::{Records, is_content, summary};
 
-/// An action that an image came of.
+/// An action that contributed to an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvenanceStep {
     /// Of the action.

@@ -1,4 +1,4 @@
-//! What one layer holds: every entry with its attributes and the hash of its content, read in one pass.
+//! The content of one layer: every entry with its attributes and the hash of its content, read in one pass.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

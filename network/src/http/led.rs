@@ -1,4 +1,4 @@
-//! Where a server may send its client: by redirects, by the place of an upload, by the address of a token server.
+//! Checks the addresses that a server directs its client to: redirects, upload locations and token servers.
 
 use std::net::{IpAddr, Ipv6Addr};
 

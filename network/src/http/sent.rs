@@ -1,4 +1,4 @@
-//! Requests on their way: given up when nothing moves any more, however long what moves may take.
+//! Sends requests: a request fails when no data moves for some time, however long the transfer takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Where a cache is: the URLs that `--substituter` and `vcbuild push --to` take.
+//! Addresses of caches: the URLs that `--substituter` and `vcbuild push --to` accept.
 
 use std::fmt;
 use std::str::FromStr;

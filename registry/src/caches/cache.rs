@@ -1,4 +1,4 @@
-//! One cache: a place with records and blobs, whatever it is reached by.
+//! One cache of records and blobs, independent of its transport.
 
 use std::time::Duration;
 

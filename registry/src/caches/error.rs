@@ -1,4 +1,4 @@
-//! What can go wrong with caches when it is the user's to mend. What goes wrong with a cache in a build is only told.
+//! Errors of caches that the user has to correct. Failures of a cache during a build are only warnings.
 
 use std::io;
 

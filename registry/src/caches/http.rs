@@ -1,4 +1,4 @@
-//! A cache behind a web server: any that serves files is read; one that takes PUT is written to.
+//! A cache on a web server: vcbuild reads from any server that serves files, and writes to one that accepts PUT.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The keys that vouch for records: ed25519, written `NAME:BASE64` as Nix writes them, so that its keys serve here too.
+//! The keys that sign records: Ed25519, written `NAME:BASE64` as in Nix, so that keys of Nix work too.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Substituters: caches that others fill with records and blobs, asked before an action runs.
+//! Substituters: caches that other users fill with records and blobs, queried before an action runs.
 //!
 //! A record is taken when its inputs are those of the action that was asked for and a trusted key signed it, and a blob when
 //! it is what the record says: so a cache can refuse to serve, and nothing else. All caches are asked at once; one that is

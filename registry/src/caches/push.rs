@@ -1,4 +1,4 @@
-//! Filling a cache: records signed, their blobs first, nothing sent that is there.
+//! Pushes to a cache: signs records, sends their blobs first, and skips existing blobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};

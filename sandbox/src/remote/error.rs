@@ -1,4 +1,4 @@
-//! Why a build host cannot be used. What fails while a step runs there is a failure of the step.
+//! Errors of a build host. A failure of a step that runs on it is a failure of the step instead.
 
 /// An error of a build host.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

@@ -1,4 +1,4 @@
-//! What is run on a build host: this very program, which is sent there once and goes by its content.
+//! Places vcbuild on a build host: this program is sent once and is named by the hash of its content.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! The other side: runs on the build host, for as long as the connection lasts.
+//! The server side: runs on the build host for as long as the connection lasts.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};

@@ -1,4 +1,4 @@
-//! Garbage collection: what no image, root, recent action or running process leads to goes.
+//! Garbage collection: removes data that no image, root, recent action or running process references.
 //!
 //! What goes is planned first, while everybody is kept out of the store, and moved aside at once; the disk is freed after
 //! others may go on. Killed at any point, it leaves a sound store: an action's record goes before its outputs.

@@ -1,4 +1,4 @@
-//! Decides what goes and what stays, and touches nothing.
+//! Plans a garbage collection: decides what to remove and what to keep, without changing the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! What blobs lead to: an index to its manifests, a manifest to its layers and configuration.
+//! The references of blobs: from an image index to its manifests, from a manifest to its layers and configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -18,7 +18,7 @@ pub(super) struct Reach<'a> {
     known: BTreeMap<Digest, Option<References>>,
 }
 
-/// What a document names.
+/// The blobs that a document references.
 struct References {
     /// A manifest's layers and configuration.
     parts: Vec<Digest>,
