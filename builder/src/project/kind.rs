@@ -252,7 +252,7 @@ impl CommandBuild {
     fn new(name: &str, table: &ComponentTable) -> Result<Self, String> {
         let command: Vec<_> = table.command.iter().flatten().map(|word| build_text(name, word)).collect();
         if command.first().is_none_or(|program| program.fill(&[]).is_empty()) {
-            return Err("its command is empty".to_owned());
+            return Err("its command does not name a program".to_owned());
         }
         let outputs = mapping(name, &table.outputs)?;
         if outputs.is_empty() {
@@ -395,7 +395,7 @@ mod tests {
             ),
             (format!("{prebuilt}sha256 = {{ x = \"{sum}\" }}"), "its sha256 names x, which is not one of its files"),
             (format!("{prebuilt}sha256 = {{ x-arm64 = \"0\" }}"), "its sha256 of x-arm64: "),
-            ("command = []\noutputs = { \"/x\" = \"x\" }".to_owned(), "its command is empty"),
+            ("command = []\noutputs = { \"/x\" = \"x\" }".to_owned(), "its command does not name a program"),
             ("command = [\"make\"]".to_owned(), "its command has no `outputs`"),
             ("inputs = { \"/x\" = \"x\" }".to_owned(), "its `inputs` is for a Cargo program or what a command makes"),
             ("bin = \"a/b/c\"".to_owned(), "\"b/c\" is not a valid name of a Cargo binary"),

@@ -38,10 +38,10 @@ impl Run {
             return Err("a label or an annotation has no name".to_owned());
         }
         if table.entrypoint.as_ref().and_then(|words| words.first()).is_some_and(String::is_empty) {
-            return Err("its entrypoint is empty; [] keeps the entrypoint of the base".to_owned());
+            return Err("its entrypoint starts with an empty string; [] keeps the entrypoint of the base".to_owned());
         }
         let check = |text: &Option<String>, fits: fn(&str) -> bool, what: &str| match text {
-            Some(text) if !fits(text) => Err(format!("{text:?} is not a valid {what}")),
+            Some(text) if !fits(text) => Err(format!("{text:?} is not {what}")),
             text => Ok(text.clone()),
         };
         let mut ports = table.ports.iter().flatten().map(|text| port(text)).collect::<Result<Vec<_>, _>>()?;
@@ -61,9 +61,9 @@ impl Run {
             cmd: table.cmd.clone().unwrap_or_default(),
             ports,
             volumes,
-            workdir: check(&table.workdir, is_folder, "absolute path of a folder to work in")?,
-            user: check(&table.user, is_user, "user such as \"65532\", \"nobody\" or \"1000:1000\"")?,
-            stop_signal: check(&table.stop_signal, is_signal, "signal such as \"SIGINT\"")?,
+            workdir: check(&table.workdir, is_folder, "an absolute path of a working directory")?,
+            user: check(&table.user, is_user, "a user such as \"65532\", \"nobody\" or \"1000:1000\"")?,
+            stop_signal: check(&table.stop_signal, is_signal, "a signal such as \"SIGINT\"")?,
         })
     }
 }

@@ -152,7 +152,7 @@ fn changes(before: &Before, html: &mut String) {
         Before::Gone(began) => {
             let _ = writeln!(
                 html,
-                "<p class=\"quiet\">It was another image in the build of {}; what was in that is no longer in the store.</p>",
+                "<p class=\"quiet\">The image differed in the build of {}; that version is no longer in the store.</p>",
                 timeline::when(*began)
             );
         }
