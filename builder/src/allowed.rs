@@ -82,7 +82,7 @@ impl Allowed {
     }
 
     /// Checks a path that a project's file names, as what `whose` says: it is one of these, or other users can read it with
-    /// all in it that is to be kept. What is not there is left to whoever reads it.
+    /// all entries in it that `keep` accepts. The reader of a missing path reports it.
     ///
     /// # Errors
     /// When it is private, or cannot be read.

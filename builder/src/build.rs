@@ -67,7 +67,7 @@ impl<'a> Request<'a> {
             platforms: self.platforms.clone(),
             compression: self.compression,
             out,
-            // It may be in the source, of which it is no part.
+            // It may be in the folder of the source, but is not part of the source.
             outside: vec![store.path().to_owned()],
             project_dir: self.project_dir.clone(),
             about: self.about.clone(),
@@ -275,7 +275,7 @@ fn bases(
     bases?.into_iter().map(grounds).collect()
 }
 
-/// What is written while the source is read, and is no part of it.
+/// The files that vcbuild writes while it reads the source, and that are not part of it.
 fn outside<'a>(
     request: &Request<'_>,
     store: &Store,

@@ -124,7 +124,7 @@ impl Copy<'_> {
             component: self.component.to_owned(),
             path: self.path.to_owned(),
             from: from.into(),
-            // The source may be a copy of which its user knows nothing.
+            // The source may be a temporary copy that the user does not know.
             place: self.source().map_or_else(|| place.clone(), |source| source.named.clone()),
             why: self.why_missing(from),
             source,

@@ -11,7 +11,7 @@ use vcstore::{Digest, Store};
 use crate::Error;
 use crate::layer::{Item, LayerSpec, Owner, What};
 
-/// An error of a file that cannot be where it is to be.
+/// An error of a file that cannot be placed at its path.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum GroundError {
     #[error("adding /{path} to {component}: its path passes through /{through}, which is a file in {place}")]

@@ -39,7 +39,7 @@ pub(crate) enum HostInputError {
     NeedsSandbox { component: String, host: Utf8PathBuf, inside: String },
 }
 
-/// What programs leave beside others when they run, and is made anew when it is gone.
+/// A cache that Python writes next to its modules and recreates when it is missing.
 const LEFT_BEHIND: &str = "__pycache__";
 
 /// The identity of the machine's programs and libraries: the names, sizes, permissions and times of all that a step with the
@@ -140,7 +140,7 @@ pub(crate) fn content(path: &Utf8Path, store: &Store) -> Result<FileHash, Error>
     Ok(content)
 }
 
-/// A hash of the names, sizes and links of everything that is to be kept at and below `path`, and of `more`.
+/// A hash of the names, sizes and links of all entries at and below `path` that `keep` accepts, and of `more`.
 fn describe(
     path: &Path,
     keep: &(impl Fn(&OsStr) -> bool + Sync),

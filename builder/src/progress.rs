@@ -54,7 +54,7 @@ impl Progress {
         self.realise_if(store, action, |_| true, run)
     }
 
-    /// The same for whoever cannot use all outputs: those that do not suit count as none.
+    /// The same, with a condition on the outputs: outputs that do not meet it are not reused.
     ///
     /// # Errors
     /// As [`Progress::realise`].
@@ -90,7 +90,7 @@ impl Progress {
         }
     }
 
-    /// Counts a step that ran and is no action of the store, and took so long until now.
+    /// Counts a step that is not an action of the store, with its duration until now.
     pub(crate) fn ran(&self, kind: &str, name: &str, took: Duration) {
         self.note(kind, name, None, took, Outcome::Run);
         self.say_ran(kind, name, took);
@@ -114,7 +114,7 @@ impl Progress {
         self.display.line(line);
     }
 
-    /// Says that something begins which is no action; a terminal shows it until what is returned is dropped.
+    /// Reports the start of a step that is not an action; a terminal shows it until the returned value is dropped.
     pub(crate) fn step(&self, line: &str) -> Running {
         self.display.step(line)
     }

@@ -175,7 +175,7 @@ impl Provenance {
         Ok(vcstore::canonical_json(self)?)
     }
 
-    /// What the archive at `path` says, which is nobody's word.
+    /// The provenance that the archive at `path` contains; it is not verified.
     ///
     /// # Errors
     /// When the archive cannot be read, or says nothing that can be understood.
@@ -184,7 +184,7 @@ impl Provenance {
         Ok(Self::of_archive(path)?.ok_or_else(none)?)
     }
 
-    /// The same, where an archive may say nothing.
+    /// The same, for archives that may contain no provenance.
     ///
     /// # Errors
     /// When the archive cannot be read, or says what cannot be understood.

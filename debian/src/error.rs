@@ -151,7 +151,7 @@ pub enum Error {
         /// The packages, each with its scripts.
         packages: Vec<Unsettled>,
     },
-    /// A system of a suite is asked for whose packages nobody looked at.
+    /// The requested suite is not supported.
     #[error(
         "building a base from Debian {codename}: vcbuild has no replacement for the maintainer scripts of its packages"
     )]

@@ -16,7 +16,7 @@ impl Suite {
     /// The suite of a name that does not move.
     ///
     /// # Errors
-    /// When nobody looked at its packages.
+    /// When vcbuild does not support the suite.
     pub(crate) fn named(codename: &str) -> Result<Self, Error> {
         match codename {
             "bookworm" => Ok(Self::Bookworm),
@@ -28,7 +28,7 @@ impl Suite {
     /// The suite that a system says it is of, in `/usr/lib/os-release`.
     ///
     /// # Errors
-    /// When it does not say, or nobody looked at its packages.
+    /// When the system does not name its suite, or vcbuild does not support it.
     pub(crate) fn of(system: &System<'_>) -> Result<Self, Error> {
         let path = "usr/lib/os-release";
         let text = system.master(path, "etc/os-release")?;

@@ -239,7 +239,7 @@ fn helpers_name(host: &str) -> &str {
     if plain_name(host) == "docker.io" { "https://index.docker.io/v1/" } else { host }
 }
 
-/// Asks a credential helper; a helper that knows nothing of the registry is no error.
+/// Runs a credential helper; it is not an error if the helper has no credentials for the registry.
 fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Fault> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

@@ -209,7 +209,7 @@ impl Endpoint {
         Error::Tls { attempt, host, source: Box::new(Cause(causes(error))) }
     }
 
-    /// The error of an answer that is no success.
+    /// The error for a response without success.
     async fn refused(&self, attempt: &str, attempts: u32, response: Response) -> Error {
         let status = response.status();
         let body = self.body(attempt, response, WORDS_LIMIT).await.unwrap_or_default();
@@ -323,7 +323,7 @@ impl Endpoint {
         let url: Url =
             realm.parse().map_err(|_| bad("the address of its token server is not a valid URL".to_owned()))?;
         let api: Url = self.host.api().parse().map_err(|_| bad("it is not a valid URL".to_owned()))?;
-        // Without a login nothing that is secret is sent, and what comes back may be anybody's.
+        // Without credentials the request contains no secret, and the response need not be trusted.
         let strict = with_login || url.scheme() != "http" || api.scheme() != "https";
         let mut from = api.clone();
         if !strict && from.set_scheme("http").is_err() {

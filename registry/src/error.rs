@@ -18,7 +18,7 @@ pub enum Error {
         host: String,
         /// Which login it was asked with.
         login: LoginSource,
-        /// The words of the registry, which may be none.
+        /// The message of the registry; may be empty.
         said_by: String,
     },
 
@@ -32,7 +32,7 @@ pub enum Error {
         host: String,
         /// Which login it was asked with.
         login: LoginSource,
-        /// The words of the registry, which may be none.
+        /// The message of the registry; may be empty.
         said_by: String,
     },
 
@@ -53,7 +53,7 @@ pub enum Error {
         host: String,
         /// Which login it was asked with.
         login: LoginSource,
-        /// The words of the registry, which may be none.
+        /// The message of the registry; may be empty.
         said_by: String,
     },
 
@@ -68,7 +68,7 @@ pub enum Error {
         attempt: String,
         /// The host of the registry.
         host: String,
-        /// The words of the registry, which may be none.
+        /// The message of the registry; may be empty.
         said_by: String,
     },
 
@@ -171,7 +171,7 @@ impl Error {
         matches!(self, Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::NotFound { .. } | Self::Answer { .. })
     }
 
-    /// Whether the registry answered that there is no such thing.
+    /// Whether the registry answered that the object does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }

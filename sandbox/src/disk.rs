@@ -88,7 +88,7 @@ impl Disk {
     }
 }
 
-/// How many bytes of these file systems are taken, by whoever.
+/// The used bytes of these file systems, by all users.
 fn full(systems: &[Utf8PathBuf]) -> io::Result<u64> {
     let one = |folder: &Utf8PathBuf| {
         let stat = statvfs(folder.as_std_path())?;

@@ -11,7 +11,7 @@ use super::spec::Spec;
 /// How many things are named: more would bury the program's own words.
 const LIMIT: usize = 5;
 
-/// What every sandbox has without anybody's asking.
+/// Paths that every sandbox has by default.
 const BUILT_IN: [&str; 5] = ["/dev", "/proc", "/tmp", "/home", "/etc/passwd"];
 
 /// Words of resolvers and of network code before the name of a host.
@@ -36,7 +36,7 @@ pub enum UndeclaredAccess {
     Path(String),
     /// A host of the network.
     Host(String),
-    /// The network, nobody knows which part.
+    /// The network, without a known host.
     Network,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for UndeclaredAccess {
     }
 }
 
-/// What the words of a program name that its sandbox lacks.
+/// Finds the undeclared paths and hosts that a program's standard error names.
 pub(super) fn explain(words: &str, spec: &Spec) -> Vec<UndeclaredAccess> {
     let inside = |path: &Utf8Path| {
         let declared = spec.mounts.iter().map(|mount| mount.inside.as_path());

@@ -38,7 +38,7 @@ const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd/2", "/dev/stderr"),
 ];
 
-/// The only accounts that programs see: nobody, and who they run as.
+/// The accounts that programs see: the one that they run as, and nobody.
 const PASSWD: &str = "root:x:0:0:nobody here:/:/noshell\nbuilder:x:1000:1000:builder:/home:/noshell\n\
                       nobody:x:65534:65534:nobody:/:/noshell\n";
 const GROUP: &str = "root:x:0:\nbuilder:x:1000:\nnogroup:x:65534:\n";

@@ -40,7 +40,7 @@ const REFUSAL: Duration = Duration::from_secs(5);
 /// How long what was killed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs what is asked for and tells how it ended.
+/// Runs the requested program and reports how it ended.
 pub(super) fn supervise(asked: &UnixStream) -> Result<Report, Obstacle> {
     close_inherited()?;
     let mut spec: Spec = receive(asked).map_err(Obstacle::on("read what to run"))?.ok_or_else(gone)?;
@@ -92,7 +92,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Waits for the end, at most until a limit is met or nobody is interested any more.
+    /// Waits for the end of the program, until a limit is reached or vcbuild has ended.
     fn watch(&mut self, socket: &UnixStream) -> Result<Report, Obstacle> {
         let pid = self.pid();
         self.group.add(pid).map_err(Obstacle::on("put the program into its control group"))?;

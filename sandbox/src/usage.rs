@@ -142,7 +142,7 @@ fn own(pid: Pid) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let fields = [field(&status, "RssAnon:"), field(&status, "VmSwap:"), field(&status, "VmPTE:")];
     match fields {
-        // It has ended, and nobody has asked how.
+        // It has ended, but its parent has not waited for it.
         _ if field(&status, "VmSize:").is_none() => Ok(0),
         [None, ..] => Err(io::Error::other("the kernel does not report the private memory of processes")),
         fields => Ok(fields.into_iter().flatten().sum()),

@@ -163,7 +163,7 @@ impl Store {
         self.realise_if(action, |_| true, run)
     }
 
-    /// The same for whoever cannot use all outputs: those that do not suit count as none, and what runs replaces them.
+    /// The same, with a condition on the outputs: outputs that do not meet it are not reused, and a new run replaces them.
     ///
     /// # Errors
     /// As [`Store::realise`].
@@ -199,7 +199,7 @@ impl Store {
         self.recall_if(key, |_| true)
     }
 
-    /// The same for whoever cannot use all outputs: those that do not suit count as none.
+    /// The same, with a condition on the outputs: outputs that do not meet it are not reused.
     ///
     /// # Errors
     /// As [`Store::recall`].

@@ -83,7 +83,7 @@ impl Store {
         }
     }
 
-    /// An image's name is no file name.
+    /// The name of an image is not a valid file name.
     fn closure_path(&self, image: &str) -> Utf8PathBuf {
         self.path().join("closures").join(ActionKey::of(image.as_bytes()).to_string())
     }

@@ -11,7 +11,7 @@ use sha2::Digest as _;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
-/// Why a text is no digest or key.
+/// Why a text is not a valid digest or key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not {1} followed by 64 lowercase hexadecimal digits")]
 pub struct ParseDigestError(String, &'static str);

@@ -1,4 +1,5 @@
-//! Whose a store is. Who can write to it says what later builds are made of: what an action yielded is taken as it is recorded.
+//! The owner of a store. A user who can write to a store controls the content of later builds, because recorded outputs are
+//! used as they are.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -11,7 +12,7 @@ use rustix::process::geteuid;
 
 use crate::Error;
 
-/// The variable that lists stores which are used whoever they belong to: paths with colons between them, or `*`.
+/// The variable that lists stores to use regardless of their owner: paths separated by colons, or `*`.
 const SAFE: &str = "VCBUILD_SAFE_STORES";
 
 /// The variable in which sudo says for whom it runs a program.
@@ -23,7 +24,7 @@ const PARTS: [&str; 9] = ["", "actions", "blobs", "blobs/sha256", "roots", "tmp"
 /// The root user, who can write everywhere anyway.
 const ROOT: u32 = 0;
 
-/// A mode's right of everybody to write, and the one that lets nobody remove what is another's.
+/// The mode bit that lets other users write, and the sticky bit.
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
@@ -72,7 +73,7 @@ fn check_for(user: User, store: &Utf8Path) -> Result<(), Error> {
 }
 
 impl User {
-    /// Why this user should not rely on what is there.
+    /// Why this user should not trust the content of the folder.
     fn mistrusts(self, meta: &Metadata) -> Option<String> {
         let owner = meta.uid();
         if ![self.id, ROOT].contains(&owner) && self.sudo != Some(owner) {

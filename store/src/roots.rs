@@ -14,7 +14,7 @@ impl Store {
     /// Keeps the blobs in `targets` and everything they lead to, under this name, until [`Store::unroot`].
     ///
     /// # Errors
-    /// When the name is no file name, or the root cannot be written.
+    /// When the name is not a valid file name, or the root cannot be written.
     pub fn root(&self, name: &str, targets: &[Descriptor]) -> Result<(), Error> {
         let path = self.root_path(name)?;
         replace(&self.tmp(), &path, &crate::canonical_json(targets)?)
@@ -23,7 +23,7 @@ impl Store {
     /// Lets go of a root; whether it was there.
     ///
     /// # Errors
-    /// When the name is no file name, or the root cannot be removed.
+    /// When the name is not a valid file name, or the root cannot be removed.
     pub fn unroot(&self, name: &str) -> Result<bool, Error> {
         let path = self.root_path(name)?;
         match fs::remove_file(&path) {

@@ -64,7 +64,7 @@ impl Use {
 pub(crate) struct Session {
     /// For temporary files.
     folder: Utf8PathBuf,
-    /// Nothing for a reader, whose use of the store nobody can note.
+    /// `None` for a read-only store, in which its use cannot be recorded.
     noted: Option<Noted>,
     /// The reader's folder, which goes with it.
     _scratch: Option<tempfile::TempDir>,
@@ -121,7 +121,7 @@ impl Session {
         self.noted.is_some()
     }
 
-    /// The file is locked before it has its name, so that nobody ever sees it without its owner.
+    /// The file is locked before it gets its name, so that no process ever sees it unlocked.
     fn create(tmp: &Utf8Path, _entered: &File) -> Result<(Utf8PathBuf, Utf8PathBuf, File), Error> {
         let file = tempfile::Builder::new()
             .prefix(&format!("{}-", std::process::id()))
@@ -159,7 +159,7 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps garbage collection, and whoever puts damaged blobs aside, out until the returned value is dropped.
+    /// Blocks garbage collection and verification until the returned value is dropped.
     pub(crate) fn enter(&self) -> io::Result<Entered<'_>> {
         let Some(noted) = &self.noted else { return Err(io::ErrorKind::ReadOnlyFilesystem.into()) };
         let mine = noted.uses.lock().unwrap_or_else(PoisonError::into_inner);

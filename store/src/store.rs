@@ -151,7 +151,7 @@ impl Store {
     /// A blob's size in bytes; `None` when the store lacks it. A blob that is there stays as long as this `Store` lives.
     #[must_use]
     pub fn size(&self, digest: &Digest) -> Option<u64> {
-        // What cannot be held counts as missing: writing it anew then says why.
+        // A blob that cannot be reserved is treated as missing: writing it again then reports the cause.
         self.hold([Use::Blob(*digest)]).ok().and_then(|()| self.size_now(digest))
     }
 
@@ -234,7 +234,7 @@ impl Store {
         let folder = self.quarantined();
         fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
         let path = self.blob_path(digest);
-        // Somebody may be writing it anew right now, and that file is not damaged.
+        // Another process may be writing it again right now, and that file is not damaged.
         let excluded = session::exclude(self.path())?;
         let known = damaged.metadata().map_err(Error::io("reading", &path))?;
         if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (known.dev(), known.ino())) {

@@ -189,7 +189,7 @@ fn blobs(reference: &Reference, manifest: &[u8], media_type: &str) -> Result<Vec
         return Err(not_an_image(media_type));
     }
     let parsed: ImageManifest = serde_json::from_slice(manifest).map_err(|why| bad(reference, why.to_string()))?;
-    // An image may have a configuration of a type that nobody knows: then its layers tell.
+    // If the type of an image's configuration is unknown, the layers decide whether it is an image.
     let kinds = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
     let is_layer = |one: &Descriptor| kinds.iter().any(|kind| one.media_type().as_ref().starts_with(kind));
     if let Some(kind) = vcstore::artifact_kind(&parsed)

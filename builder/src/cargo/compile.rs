@@ -139,14 +139,14 @@ impl Workshop<'_> {
                 .map_err(|why| crate::Error::Internal(format!("describing Rust: {why}")))?;
             self.sow(job, &of_source.join(SEEDS), &settings, &target)?;
         }
-        // A build may have left a folder there that nobody may enter, or one that is too deep to be walked.
+        // A build may have left a folder there that cannot be entered, or that is too deep to walk.
         if self.source_files.sync_to(&source, sandbox).is_err() {
             vcstore::remove_tree(&source)?;
             self.source_files.sync_to(&source, sandbox)?;
         }
         let ran = self.ran(job, &source, &target)?;
         if let Err(changed) = host_inputs::unchanged(inputs, &program.inputs, &component.name, store) {
-            // What Cargo compiled is of nobody knows which state of them, and it would take it again.
+            // Cargo compiled from an unknown state of the inputs, and would reuse its output.
             vcstore::remove_tree(&target)?;
             return Err(changed);
         }
@@ -174,7 +174,7 @@ impl Workshop<'_> {
     /// Runs Cargo on the source in the folder `source`, with what it compiles in `target`.
     ///
     /// # Errors
-    /// When it cannot be run as it is to be; the inner one is that of Cargo itself.
+    /// When the sandbox cannot run it; the inner error is that of Cargo itself.
     pub(super) fn ran(
         &self,
         job: &Job<'_>,

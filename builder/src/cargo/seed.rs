@@ -43,7 +43,7 @@ impl Workshop<'_> {
         Ok(())
     }
 
-    /// Compiles the crates. That it fails is no error: some are compiled only with what the workspace has.
+    /// Compiles the crates. A failure is not an error: some crates compile only together with the workspace.
     fn grow(&self, job: &Job<'_>, seed: &Utf8Path) -> Result<(), Error> {
         if seed.exists() {
             vcstore::remove_tree(seed)?;

@@ -68,7 +68,7 @@ enum Stamp {
 }
 
 impl BuildArgs {
-    /// The project that is to be built.
+    /// The project to build.
     pub(super) fn project(&self) -> Result<Project, Error> {
         self.inputs.files.project(self.inputs.source_dir.as_ref())
     }
@@ -116,8 +116,8 @@ impl BuildArgs {
         Ok((request, store, lock))
     }
 
-    /// Refuses what `archive` would have read of this machine and nobody allowed. Relative paths of its `project` are in the
-    /// folder of the project's file or of the source, which the user names, and so are in `folder` where there is neither.
+    /// Refuses files of this machine that `archive` requests and the user did not allow. Relative paths of its `project` are in
+    /// the folder of the project's file or of the source, which the user names, and so are in `folder` where there is neither.
     ///
     /// # Errors
     /// When there is something of the kind.
@@ -262,7 +262,7 @@ fn parse_stamp(text: &str) -> Result<(Stamp, String), String> {
 /// The last second of the year 9999: beyond it others cannot read the time in an image's configuration.
 const LATEST: u64 = 253_402_300_799;
 
-/// The time in what is made: `SOURCE_DATE_EPOCH` (reproducible-builds.org) where it is set, else 1970.
+/// The time recorded in outputs: `SOURCE_DATE_EPOCH` (reproducible-builds.org) if set, else 1970.
 fn epoch() -> Result<u64, Error> {
     match std::env::var_os("SOURCE_DATE_EPOCH") {
         Some(text) if !text.is_empty() => parse_epoch(&text.to_string_lossy()).map_err(Error::Usage),

@@ -250,7 +250,7 @@ impl ResolveArgs {
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
-    /// What may be resolved; `update` says which inputs are asked to be resolved anew: none, all (no name), or some.
+    /// The policy of the lock file; `update` selects the inputs to resolve again: none, all (no name), or some.
     pub(super) fn policy(&self, update: Option<&[String]>) -> Result<Policy, Error> {
         let asked = |flag: &str| Err(Error::Usage(format!("--update changes the lock file, which {flag} forbids")));
         match update {
@@ -277,7 +277,7 @@ impl ResolveArgs {
     }
 }
 
-/// The version that a folder is stamped with where nobody says otherwise.
+/// The default version stamp of a source folder.
 const UNSTAMPED: &str = "v0.0.0";
 
 /// The names that archives of a project may have, for any platform.
@@ -302,7 +302,7 @@ pub(super) fn unstamped(project: &Project, source: &Source) -> VersionTable {
     }
 }
 
-/// Whether this runs where changes are checked, and nobody would see what a lock came to be.
+/// Whether this runs in CI, where no user would see changes of the lock file.
 fn is_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }

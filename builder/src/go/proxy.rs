@@ -69,7 +69,7 @@ impl Proxies {
         Ok(self.fetch(path, limit, &mut bytes, Vec::clear)?.then_some(bytes))
     }
 
-    /// The same from an address that is no proxy's.
+    /// The same, from an address that is not a proxy.
     pub(super) fn get_from(&self, address: &str, path: &str, limit: u64) -> Result<Option<Vec<u8>>, crate::Error> {
         let mut bytes = Vec::new();
         let place = Place { address: Address::Web(address.to_owned()), any_failure: false };

@@ -20,7 +20,7 @@ const SIZE_LIMIT: u64 = 4 << 30;
 /// Unpacks the files of the archive, whose names all begin with `prefix`, below `to`, and returns the checksum.
 ///
 /// # Errors
-/// When it is no such archive, or a file cannot be written.
+/// When the archive is not valid, or a file cannot be written.
 pub(crate) fn unpack(path: &Utf8Path, prefix: &str, to: &Utf8Path) -> Result<String, crate::Error> {
     let names = names(path, prefix)?;
     // Every thread reads the archive for itself: a reader is at one place at a time.

@@ -23,7 +23,7 @@ pub(crate) use self::error::Error;
 /// The name of a lock's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.lock";
 
-/// A lock file, as read and as it is to be written. Threads that resolve different inputs share it.
+/// A lock file: the content read, and the content to write. Threads that resolve different inputs share it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: Utf8PathBuf,
@@ -40,9 +40,9 @@ pub(crate) enum Policy {
     Fill,
     /// What is pinned is used, and nothing else: a lock that lacks something, or would change, is an error.
     Locked,
-    /// Everything is resolved anew.
+    /// Resolve all inputs again.
     Update,
-    /// The inputs of these names are resolved anew.
+    /// Resolve the inputs with these names again.
     UpdateNamed(BTreeSet<String>),
 }
 
@@ -77,7 +77,7 @@ impl Lock {
     /// A lock that pins what `excerpt` says, and is to be kept at `path`.
     ///
     /// # Errors
-    /// When it is no excerpt of a lock.
+    /// When it is not an excerpt of a lock file.
     pub(crate) fn of_excerpt(
         excerpt: serde_json::Value,
         path: &Utf8Path,
@@ -121,7 +121,7 @@ impl Lock {
         &self.network
     }
 
-    /// The commit that a version of a repository is pinned to; none when it is to be resolved.
+    /// The commit that a version of a repository is pinned to; `None` if it must be resolved.
     ///
     /// # Errors
     /// Here and in all that look something up: when nothing may be resolved, and this is not pinned.

@@ -36,7 +36,7 @@ pub(crate) struct InputsDirWriter {
     /// The store that everything is fetched into.
     pub(crate) store: Store,
     _folders: [TempDir; 2],
-    /// The store in whose care that one is: without it the folder would be anybody's to remove.
+    /// The store that contains the temporary one: its session protects the folder from garbage collection.
     outer: Store,
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn find(dir: &Utf8Path) -> Result<Option<Found>, Error> {
 fn is_program(path: &Utf8Path) -> Result<bool, Error> {
     let file = fs::File::open(path).map_err(Error::io("reading", path))?;
     for line in BufReader::new(file).lines() {
-        // A file that is no text is no program either.
+        // A binary file is not a program's source.
         let Ok(line) = line else { return Ok(false) };
         if line.starts_with("//go:build") && line.contains("ignore") {
             return Ok(false);

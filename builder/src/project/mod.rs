@@ -133,7 +133,7 @@ impl Project {
     /// The components of these names, in the project's order; all of them when none is named.
     ///
     /// # Errors
-    /// When there is no such component; the message lists those there are.
+    /// When there is no such component; the message lists the existing ones.
     pub(crate) fn select(&self, names: &[String]) -> Result<Vec<&Component>, Error> {
         if let Some(name) = names.iter().find(|name| !self.components.contains_key(*name)) {
             let known = self.components.keys().cloned().collect();
@@ -166,7 +166,7 @@ impl Project {
     /// The project of a file's table, which stands in the file at `path`.
     ///
     /// # Errors
-    /// When it is no project's.
+    /// When it is not a valid project.
     pub(crate) fn of_table(table: serde_json::Value, path: &Utf8Path) -> Result<Self, Error> {
         let refuse = |why: serde_json::Error| Error::ProjectContent { path: path.to_owned(), why: why.to_string() };
         Self::of_file(serde_json::from_value(table.clone()).map_err(refuse)?, table, path)

@@ -28,7 +28,7 @@ pub(crate) fn is_source(entry: &walkdir::DirEntry, without: &[Utf8PathBuf]) -> b
     what(path, entry.file_type().is_dir()).is_none() && !without.iter().any(|known| path == known.as_std_path())
 }
 
-/// What something in the folder `place` is that is no part of any source: it, or a folder that it is in.
+/// Why `path` in the folder `place` is not part of any source: because of itself, or of a folder that contains it.
 pub(crate) fn no_source(place: &Utf8Path, path: &Utf8Path, without: &[Utf8PathBuf]) -> Option<&'static str> {
     let between = path.ancestors().take_while(|above| *above != place && above.starts_with(place));
     between.into_iter().find_map(|path| {
@@ -53,7 +53,7 @@ pub(crate) fn is_archive(entry: &walkdir::DirEntry, names: &BTreeSet<String>) ->
             .is_some_and(|path| Provenance::of_archive(path).is_ok_and(|it| it.is_some()))
 }
 
-/// What a file or folder is that is no part of any source.
+/// Why a file or folder is not part of any source.
 fn what(path: &Path, folder: bool) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     if REPOSITORIES.contains(&name) {

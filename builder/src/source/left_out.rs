@@ -43,7 +43,7 @@ const MISSED: [&str; 18] = [
 /// Where a source lies in the sandbox.
 const PLACES: [&str; 2] = ["/build/source", "/source"];
 
-/// The folder that Cargo compiles to, which nobody misses in a source.
+/// The output folder of Cargo, which is never a missing source file.
 const COMPILED: &str = "target";
 
 /// What is in the folders of a source, or should be, and is none of it.

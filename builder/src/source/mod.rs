@@ -105,7 +105,7 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// The commit that is asked for, cloned unless the store has it; none where the source is no repository.
+    /// The requested commit, cloned unless the store has it; `None` if the source is not a repository.
     ///
     /// # Errors
     /// As [`Source::open`].

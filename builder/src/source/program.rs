@@ -120,7 +120,7 @@ impl Git {
 
 fn git() -> Command {
     let mut git = Command::new("git");
-    // A question for a password would wait for an answer that nobody gives.
+    // A password prompt would wait forever.
     git.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
     git
 }

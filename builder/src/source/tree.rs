@@ -141,7 +141,7 @@ pub(super) fn is_code(path: &Utf8Path) -> bool {
 /// The real path of a file or folder that may not be there yet, in a folder that may be named by a link.
 ///
 /// # Errors
-/// When there is no current folder.
+/// When the current folder cannot be determined.
 pub(crate) fn real_path(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
     let real = path.parent().and_then(|folder| folder.canonicalize_utf8().ok()).zip(path.file_name());

@@ -15,7 +15,7 @@ use crate::causes;
 #[derive(Debug, Clone, Default)]
 pub struct Moved(Arc<AtomicU64>);
 
-/// Why there is no answer to a request.
+/// Why a request has no response.
 #[derive(Debug)]
 pub enum Unsent {
     /// It could not be made, or was cut.

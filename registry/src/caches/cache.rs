@@ -68,7 +68,7 @@ impl Cache {
         })
     }
 
-    /// The record of an action as the cache has it, which is nobody's word yet.
+    /// The record of an action as the cache has it, not verified yet.
     pub(crate) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, CacheError> {
         match self {
             Self::File(cache) => cache.record(key).await,
@@ -119,7 +119,7 @@ pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// Reads the whole of what is no longer than a record may be.
+/// Reads a record, up to the size limit of records.
 pub(super) async fn whole(mut body: Body) -> Result<Vec<u8>, CacheError> {
     use futures::TryStreamExt;
     let mut bytes = Vec::new();

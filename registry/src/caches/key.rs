@@ -36,7 +36,7 @@ pub struct Keyring(BTreeMap<String, Vec<VerifyingKey>>);
 pub enum Distrust {
     /// It has no signature.
     Unsigned,
-    /// It is signed by these keys, none of which is trusted.
+    /// It is signed only by these keys, which are not trusted.
     Unknown(Vec<String>),
     /// It has a signature by the name of this trusted key, and that is not the key's.
     Forged(String),

@@ -35,7 +35,7 @@ pub(crate) struct SshCache {
     host: String,
     options: Vec<String>,
     folder: String,
-    /// Sessions that nobody uses now.
+    /// Idle sessions.
     idle: Arc<Mutex<Vec<SshSession>>>,
 }
 

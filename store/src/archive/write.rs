@@ -69,7 +69,7 @@ fn begin(folder: &Utf8Path, path: &Utf8Path) -> Result<tempfile::NamedTempFile, 
     for entry in folder.read_dir_utf8().map_err(Error::io("listing", folder))? {
         let entry = entry.map_err(Error::io("listing", folder))?;
         if ours(entry.file_name()) && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
-            // What stays is in nobody's way, and the next write tries again.
+            // A remaining file does no harm, and the next write tries again.
             let _ = fs::remove_file(entry.path());
         }
     }

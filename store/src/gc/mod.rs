@@ -42,7 +42,7 @@ pub struct Collected {
     pub quarantined: Amount,
     /// Blobs that stay.
     pub kept: Amount,
-    /// Caches that would have gone, had nobody used them.
+    /// Caches that were not removed because a process uses them.
     pub busy: Vec<Busy>,
 }
 
@@ -57,7 +57,7 @@ pub struct CollectedCache {
     pub bytes: u64,
 }
 
-/// A cache that somebody uses.
+/// A cache in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Busy {
     /// The name of its folder.

@@ -17,7 +17,7 @@ use crate::{Amount, Digest, Error, Store, remove};
 pub(super) struct Plan {
     /// What is moved aside, in this order.
     pub(super) paths: Vec<Utf8PathBuf>,
-    /// Locks of actions that nobody holds, locked now.
+    /// Locks of actions that no process holds; held by this plan.
     pub(super) locks: Vec<(Utf8PathBuf, File)>,
     pub(super) collected: Collected,
 }
@@ -91,7 +91,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Adds a cache, unless somebody uses it.
+    /// Adds a cache, unless it is in use.
     fn cache(&mut self, store: &Store, cache: Cache, living: &[Living]) {
         let wanted = Use::Cache(cache.name.clone());
         let users = living.iter().filter(|session| session.uses.contains(&wanted));
@@ -127,7 +127,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Adds temporary files and locks that nobody uses, and the quarantine.
+    /// Adds unused temporary files and locks, and the quarantine.
     fn left_overs(&mut self, store: &Store, living: &[Living]) -> Result<(), Error> {
         let locks = store.locks();
         for path in store.files("tmp")? {

@@ -10,7 +10,7 @@ use crate::image::{bad, digest_of, is_index, is_manifest};
 use crate::json::DOCUMENT_LIMIT;
 use crate::{BlobReader, Digest, Error, Store};
 
-/// Reads each document once, whoever leads to it.
+/// Reads each document once.
 pub(super) struct Reach<'a> {
     store: &'a Store,
     sizes: &'a BTreeMap<Digest, u64>,
