@@ -306,15 +306,15 @@ mod tests {
         ];
         let cases: [(&[&[&str]], &str); 7] = [
             (&[&["/loop/app"]], "adding /loop/app to app: its path passes through too many symbolic links"),
-            (&[&["/etc/passwd/x"]], "leads through /etc/passwd, which is a file in the base"),
-            (&[&["/etc/passwd/"]], "leads through /etc/passwd, which is a file in the base"),
+            (&[&["/etc/passwd/x"]], "passes through /etc/passwd, which is a file in the base"),
+            (&[&["/etc/passwd/"]], "passes through /etc/passwd, which is a file in the base"),
             (&[&["/bin -> usr/bin"]], "adding /bin to app: the base has a folder at /bin, whose content"),
             (
                 &[&["/bin/app", "/sbin/app"]],
                 "adding /sbin/app to app: the component already has another file at /bin/app",
             ),
             (&[&["/opt/app"], &["/opt/app"]], "the component already has another file at /opt/app"),
-            (&[&["/opt/app"], &["/opt/app/x"]], "leads through /opt/app, which is a file in the component"),
+            (&[&["/opt/app"], &["/opt/app/x"]], "passes through /opt/app, which is a file in the component"),
         ];
         for (layers, why) in cases {
             let said = placed(&base, layers).unwrap_err();

@@ -307,7 +307,11 @@ mod tests {
             assert_eq!(text.parse::<Spec>().unwrap().to_string(), full);
         }
         assert!(
-            "registry.example/app:a/b".parse::<Spec>().unwrap_err().to_string().contains("the tag \"a/b\" has a '/'")
+            "registry.example/app:a/b"
+                .parse::<Spec>()
+                .unwrap_err()
+                .to_string()
+                .contains("the tag \"a/b\" contains '/'")
         );
         for bad in ["", "oci:", "docker-archive:", "A B"] {
             assert!(bad.parse::<Spec>().is_err(), "{bad:?} must be refused");

@@ -238,9 +238,9 @@ proptest! {
 fn help(error: &Error) -> String {
     let help = miette::Diagnostic::help(error).map(|help| help.to_string()).unwrap_or_default();
     let text = format!("{error}\n{help}");
-    match text.split_once("lock /") {
+    match text.split_once("lock file /") {
         Some((before, after)) => {
-            format!("{before}lock vcbuild.lock:{}", after.split_once(':').map_or("", |(_, rest)| rest))
+            format!("{before}lock file vcbuild.lock:{}", after.split_once(':').map_or("", |(_, rest)| rest))
         }
         None => text,
     }

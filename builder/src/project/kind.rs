@@ -325,7 +325,7 @@ impl fmt::Display for Name {
         f.write_str(match self {
             Self::Go => "a Go program",
             Self::Cargo => "a Cargo program",
-            Self::Command => "what a command makes",
+            Self::Command => "the files of a command",
             Self::Prebuilt => "prebuilt files",
         })
     }
@@ -397,7 +397,10 @@ mod tests {
             (format!("{prebuilt}sha256 = {{ x-arm64 = \"0\" }}"), "its sha256 of x-arm64: "),
             ("command = []\noutputs = { \"/x\" = \"x\" }".to_owned(), "its command does not name a program"),
             ("command = [\"make\"]".to_owned(), "its command has no `outputs`"),
-            ("inputs = { \"/x\" = \"x\" }".to_owned(), "its `inputs` is for a Cargo program or what a command makes"),
+            (
+                "inputs = { \"/x\" = \"x\" }".to_owned(),
+                "its `inputs` applies to a Cargo program or the files of a command",
+            ),
             ("bin = \"a/b/c\"".to_owned(), "\"b/c\" is not a valid name of a Cargo binary"),
             ("bin = \"--all\"".to_owned(), "\"--all\" is not a valid name of a Cargo binary"),
             ("profile = \"dev\"".to_owned(), "its `profile` applies to a Cargo program, but its kind is a Go program"),

@@ -390,7 +390,7 @@ mod tests {
             (&format!("{image}archive = \"{}\"", "a".repeat(201)), "of at most 200 bytes"),
             (&format!("{image}binary = \"/a\\nb\""), "its binary \"/a\\nb\" is not an absolute path"),
             (&format!("{image}binary = \"/etc/.wh.passwd\""), "is not an absolute path of a file"),
-            (&format!("{image}env = {{ A = \"b\\u0000\" }}"), "\"b\\0\" has a NUL"),
+            (&format!("{image}env = {{ A = \"b\\u0000\" }}"), "\"b\\0\" contains a NUL"),
             (&format!("{image}entrypoint = [\"\"]"), "its entrypoint starts with an empty string"),
             ("[components.\"a\\nb\"]\nimage = \"x\"", "component a\\nb: its name may contain only letters"),
             (&format!("{image}stamps = {{ \"main.v\" = \"{{time}}\" }}"), "only {version}, {commit}, {date} can"),

@@ -265,7 +265,7 @@ mod tests {
     fn a_patch_that_would_fit_elsewhere_does_not_fit() {
         let text = "--- a.txt\n+++ a.txt\n@@ -1 +1 @@\n-two\n+TWO\n";
         let (_folder, top, edits) = folder("one\ntwo\n", text);
-        assert!(said(apply(&edits, &top), &top).ends_with("hunk 1 (line 1) does not match"));
+        assert!(said(apply(&edits, &top), &top).ends_with("hunk 1 (line 1) does not match a.txt"));
         let (_folder, top, edits) = folder("one\ntwo\n", "--- a.txt\n+++ a.txt\n@@ -1 +1 @@\n one\n-two\n+TWO\n");
         assert!(said(apply(&edits, &top), &top).ends_with("2 changed lines exceed the counts in its @@ lines"));
         let (_folder, top, edits) = folder("one\n", "no patch at all\n");
