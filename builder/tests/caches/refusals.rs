@@ -194,7 +194,7 @@ fn what_is_no_image_is_told_as_that() {
     pull(&answer(helm)).failed(1, &["application/vnd.cncf.helm.config.v1+json"]);
     let site = Site::new();
     for base in ["registry.example/app:feature/x", "app:feature/x"] {
-        site.run(&["base", base]).failed(2, &["the tag \"feature/x\" has a '/'", "\"feature-x\" would do"]);
+        site.run(&["base", base]).failed(2, &["the tag \"feature/x\" contains '/'", "use, for example, \"feature-x\""]);
     }
 }
 

@@ -91,7 +91,7 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     private.settings(&site, &ca);
     site.run(&push).failed(1, &["authentication required (401)", "log in first (`docker login 127.0.0.1:"]);
     private.log_in(&site, "guess");
-    site.run(&push).failed(1, &["(401)", "rejects the credentials from ", "docker/config.json is not taken"]);
+    site.run(&push).failed(1, &["(401)", "rejects the credentials from ", "docker/config.json: log in again"]);
     private.log_in(&site, "open sesame");
     let pushed = site.run(&[&push[..], &["--output", "json"]].concat()).json()["images"][0].clone();
     assert_eq!(
@@ -210,7 +210,7 @@ fn each_refusal_says_what_to_do() {
         1,
         &[
             "pulling base 127.0.0.1:",
-            "it refuses (403): not for you",
+            "access denied (403): not for you",
             "ask the owner of the repository for access",
             "--base debian",
         ],

@@ -116,7 +116,7 @@ fn another_source_is_refused_by_name_before_anything_is_built() {
     bench.edit("src/cmd/one/main.go", "\"one\"", "\"One\"");
     fs::remove_file(bench.path("src/pkg/version/version.go")).unwrap();
     let run = check(&bench);
-    run.failed(1, &["the source differs from the one", "cmd/one/main.go differs, pkg/version/version.go is not there"]);
+    run.failed(1, &["the source differs from the one", "cmd/one/main.go differs, pkg/version/version.go is missing"]);
     assert_eq!(run.ran("compile"), 0);
 }
 
@@ -142,7 +142,7 @@ fn what_a_command_made_is_made_again_of_the_same_files() {
     let run = check();
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(
-        run.stdout.ends_with("app/out/one-amd64.tar: ran 5 actions from its provenance: the same images\n"),
+        run.stdout.ends_with("app/out/one-amd64.tar: ran 5 actions from its provenance: identical images\n"),
         "{run:?}"
     );
     theirs.write("ours/new", "");

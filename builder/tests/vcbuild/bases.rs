@@ -135,7 +135,7 @@ fn a_damaged_archive_is_no_base() {
     fs::write(bench.path("damaged.tar"), damaged).unwrap();
     for file in ["cut.tar", "damaged.tar"] {
         let run = bench.run(&["base", &format!("oci:{file}")]);
-        run.failed(1, &[&format!("error: checking a blob of {file}: its content is sha256:"), "help: "]);
+        run.failed(1, &[&format!("error: checking a blob of {file}: the digest of its content is sha256:"), "help: "]);
     }
     fs::write(bench.path("stub.tar"), &archive[..700]).unwrap();
     bench.run(&["base", "oci:stub.tar"]).failed(1, &["error: reading archive stub.tar: ", "truncated", "help: "]);

@@ -201,7 +201,7 @@ fn what_cannot_be_carried_is_named() {
     bench.git("app", &["add", "."]);
     bench.git("app", &["commit", "--quiet", "-m", "more"]);
     let attributes = run(&bench, &["fetch", "--to", "inputs"]);
-    attributes.failed(1, &[&format!("carrying {url} at "), "the checked-out files have tree", "--source-dir instead"]);
+    attributes.failed(1, &[&format!("copying {url} at "), "the checked-out files have tree", "--source-dir instead"]);
     assert!(!bench.path("inputs").exists() && !bench.read("vcbuild.toml").is_empty());
     let left = bench.path("").read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(left.filter(|name| name.starts_with(".vcbuild")).count(), 0);

@@ -133,7 +133,7 @@ fn a_compilers_cache_goes_once_no_build_uses_it() {
     fs::write(builds.cache_dir("go-try").unwrap().join("package"), "compiled").unwrap();
     let arguments = ["gc", "--caches", "--older-than", "0s"];
     let left = bench.run(&[&arguments[..], &["--no-wait"]].concat());
-    let user = format!("the cache go-try stays: process {} use", std::process::id());
+    let user = format!("keeping the cache go-try: in use by process {}", std::process::id());
     assert!(left.stderr.contains(&user), "{left:?}");
     assert!(bench.path("store/cache/go-try/package").exists());
     assert!(!bench.path("store/cache/toolchain").exists(), "nobody uses the others");
