@@ -59,7 +59,7 @@ fn a_web_server_spares_another_store_every_action() {
     let read_only = Server::start(site.bench.path("nothing"), Manner::Broken);
     let full = Site::with_the_built_store();
     full.run(&["push", "--to", &read_only.url])
-        .failed(1, &["pushing to http://127.0.0.1:", "it answers 500", "help: "]);
+        .failed(1, &["pushing to http://127.0.0.1:", "it answered 500", "help: "]);
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn what_a_registry_sends_has_an_end_and_is_what_its_digest_says() {
     let digest = digests(built())["one"].clone();
     let by_digest = |gate: &Gate| site.run(&["base", &format!("{}/team/one@{digest}", gate.address)]);
     let other = manifests(|_| Said::new("200 OK", "", "{\"manifests\": []}"));
-    by_digest(&other).failed(1, &["it gives sha256:", "instead"]);
+    by_digest(&other).failed(1, &["it returned sha256:", "instead"]);
     let blobs = |body: String| {
         Gate::answering(&registry.address, move |asked| match asked.line.contains("/blobs/") {
             true => Said::new("200 OK", "", body.clone()),

@@ -53,7 +53,7 @@ fn a_token_server_that_is_busy_is_asked_again() {
     let gate = Gate::answering(&registry.address, |asked| {
         with_tokens(asked, |_| Said::new("500 Internal Server Error", "Retry-After: 0\r\n", ""))
     });
-    pull(&gate).failed(1, &["logging in for pulling v1", "asked 4 times", "500 Internal Server Error"]);
+    pull(&gate).failed(1, &["logging in for pulling v1", "4 attempts failed", "500 Internal Server Error"]);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn filling_the_disk() {
         for mode in ["required", "off"] {
             script(user, mode, "head -c 100M /dev/zero > large; exit $?", &|run| {
                 run.failed(&[
-                    "bash was stopped: it wrote more than  to disk67.1 MB",
+                    "bash was stopped: it wrote more than 67.1 MB to disk",
                     "raise the limit with --max-disk",
                 ]);
             });
@@ -134,7 +134,7 @@ fn filling_the_disk() {
                 "mkdir a b; for i in 1 2 3 4; do head -c 20M /dev/urandom | tee a/$i > b/$i; done; sleep 600",
                 "for i in 1 2 3 4 5 6; do { head -c 20M /dev/urandom >&3; sleep 600; } 3> $i & rm -f $i; done; rm -f ?; sleep 600",
             ] {
-                script(user, mode, many, &|run| run.failed(&["it wrote more than  to disk67.1 MB"]));
+                script(user, mode, many, &|run| run.failed(&["it wrote more than 67.1 MB to disk"]));
             }
             script(user, mode, "for i in 1 2 3 4 5; do head -c 10M /dev/urandom > $i; done; echo kept", &|run| {
                 assert_eq!((run.code, run.stdout.as_str()), (Some(0), "kept\n"), "{run:?}");

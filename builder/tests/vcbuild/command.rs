@@ -279,7 +279,7 @@ fn what_stands_in_the_place_of_an_output_is_taken_only_if_it_is_a_plain_file() {
         ("ln -s /proc/self/root/etc x", "is a symbolic link that points outside the source's folder"),
         ("mkfifo x", "is not a file or folder"),
         ("mkfifo pipe; ln -s pipe x", "is not a file or folder"),
-        ("truncate -s 4T x || exit 153", "it wrote more than  to disk1.07 GB"),
+        ("truncate -s 4T x || exit 153", "it wrote more than 1.07 GB to disk"),
         (holes, "has 419430400 bytes, more than the allowed 234881024 (--max-disk)"),
     ];
     for (script, why) in cases {

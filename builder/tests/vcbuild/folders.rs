@@ -147,7 +147,7 @@ fn an_edit_that_would_have_no_effect_is_refused() {
     let patched = "using the prebuilt etc/app.conf of app: an edit changes it";
     build("prebuilt = { \"/pre\" = \"etc/app.conf\" }", "patch = \"fix.patch\"").failed(1, &[patched]);
     let other = "prebuilt = { \"/pre\" = \"app.conf\" }\nfiles.\"/etc\" = { from = \"etc\" }";
-    build(other, &edit("etc/app.conf")).failed(1, &["an edit changes ", "etc/app.conf in the source alone"]);
+    build(other, &edit("etc/app.conf")).failed(1, &["an edit changes ", "etc/app.conf only in the source"]);
     let source = other.replace("from = \"etc\"", "from = \"etc\", in = \"source\"");
     let built = build(&source, &edit("etc/app.conf"));
     let layer = &built.json()["images"][0]["platforms"][0]["layers"][0];

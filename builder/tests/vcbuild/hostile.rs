@@ -27,11 +27,11 @@ fn a_file_that_cannot_be_read_as_what_it_is_named_for_is_a_mistake_of_the_user()
     let bench = with_note();
     let refused = |arguments: &[&str], words: &[&str]| bench.run(arguments).failed(2, words);
     refused(&["images", "--project", "gone.toml"], &["reading project gone.toml", "No such file", "help: "]);
-    refused(&["images", "--project", "/dev/zero"], &["reading project /dev/zero", "longer than 16 MiB"]);
+    refused(&["images", "--project", "/dev/zero"], &["reading project /dev/zero", "larger than the limit of 16 MiB"]);
     fs::write(bench.path("latin"), b"base = \"\xe4\"\n").unwrap();
     refused(&["images", "--project", "latin"], &["reading project latin", "not valid UTF-8 from line 1 on"]);
-    refused(&["images", "--lock", "latin"], &["reading lock latin", "not UTF-8"]);
-    refused(&["images", "--lock", "store"], &["reading lock store", "Is a directory"]);
+    refused(&["images", "--lock", "latin"], &["reading lock file latin", "not valid UTF-8"]);
+    refused(&["images", "--lock", "store"], &["reading lock file store", "Is a directory"]);
     refused(&["images", "--trust-key", "gone.pub"], &["reading the key gone.pub", "No such file", "NAME:BASE64"]);
     bench.write("edited.toml", &format!("{}[[edits]]\npatch = \"gone.patch\"\n", bench.read("vcbuild.toml")));
     refused(&["images", "--project", "edited.toml"], &["reading patch gone.patch"]);
@@ -67,10 +67,12 @@ fn a_lock_cannot_name_a_folder_of_this_machine_as_what_was_cloned() {
     for commit in [elsewhere.as_str(), "../../x", "--git-dir", "4444", &"G".repeat(40)] {
         let lock = format!("version = 2\n\n[source.\"https://example.org/a.git\".HEAD]\ncommit = \"{commit}\"\n");
         bench.write("vcbuild.lock", &lock);
-        bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "git hashes", "line 3"]);
+        bench.run(&["images", "--offline"]).failed(2, &["reading lock file vcbuild.lock", "git hashes", "line 3"]);
     }
     bench.write("vcbuild.lock", "version = 2\n\n[go.\"1.26.x\"]\nversion = \"../../x\"\n\n[go.\"1.26.x\".sums]\n");
-    bench.run(&["images", "--offline"]).failed(2, &["reading lock vcbuild.lock", "\"../../x\" is not a Go version"]);
+    bench
+        .run(&["images", "--offline"])
+        .failed(2, &["reading lock file vcbuild.lock", "\"../../x\" is not a Go version"]);
 }
 
 #[test]
@@ -146,7 +148,9 @@ fn a_check_leaves_names_alone_and_needs_no_folder_for_temporary_files() {
 #[test]
 fn a_look_at_an_image_makes_no_store() {
     let bench = Bench::new();
-    bench.run(&["inspect", "note", "--store", "none"]).failed(1, &["opening the store ", "there is none", "--store"]);
+    bench
+        .run(&["inspect", "note", "--store", "none"])
+        .failed(1, &["opening the store ", "there is no store", "--store"]);
     assert!(!bench.path("none").exists());
 }
 

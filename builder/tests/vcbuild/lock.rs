@@ -106,7 +106,7 @@ fn what_a_lock_lacks_is_named_where_nothing_may_be_resolved() {
         let folder =
             if arguments[0].starts_with("--source") || arguments[0] == "--project" { &hello[..1] } else { &hello };
         let run = bench.run(&[folder, arguments, &["--locked"]].concat());
-        run.failed(2, &["error: using lock ", why, "help: run `vcbuild lock`", "--no-locked"]);
+        run.failed(2, &["error: using lock file ", why, "help: run `vcbuild lock`", "--no-locked"]);
     }
     assert!(!bench.path("hello/vcbuild.lock").exists() && !bench.path("vcbuild.lock").exists());
 
