@@ -64,7 +64,7 @@ impl Lock {
         let on_disk = match text::read(path) {
             Ok(text) => Document::parse(path, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Document::empty(),
-            Err(error) => return Err(crate::Error::unreadable("lock", path)(error)),
+            Err(error) => return Err(crate::Error::unreadable("lock file", path)(error)),
         };
         let now = on_disk.clone();
         if let Policy::UpdateNamed(names) = &policy {

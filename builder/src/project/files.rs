@@ -154,7 +154,7 @@ mod tests {
             ("\"/a\" = { from = \"x\", mode = \"10000\" }", "its mode \"10000\" is not an octal number"),
             ("\"/a\" = { from = \"x\", owner = \"root\" }", "its owner \"root\" is not a number"),
             ("\"/a\" = { from = \"x\", owner = \"1:\" }", "its owner \"1:\" is not a number"),
-            ("\"/a\" = { from = \"{os}\" }", "only {arch} is allowed there"),
+            ("\"/a\" = { from = \"{os}\" }", "the allowed names are {arch}"),
             ("\"/a\" = { form = \"x\" }", "unknown field `form`"),
         ];
         for (text, why) in cases {

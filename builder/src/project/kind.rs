@@ -415,7 +415,7 @@ mod tests {
             ("prebuilt = { \"x\" = \"x\" }".to_owned(), "\"x\" is not an absolute path of a file in the image"),
             ("prebuilt = { \"/x\" = \"../x\" }".to_owned(), "\"../x\" is not a path below the source's folder"),
             ("prebuilt = { \"/x\" = \"/x\" }".to_owned(), "\"/x\" is not a path below the source's folder"),
-            ("prebuilt = { \"/x\" = \"{os}\" }".to_owned(), "only {arch} is allowed there"),
+            ("prebuilt = { \"/x\" = \"{os}\" }".to_owned(), "the allowed names are {arch}"),
         ];
         for (text, why) in cases {
             let said = parse(&format!("[components.a]\n{text}")).unwrap_err();

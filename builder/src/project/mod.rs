@@ -393,7 +393,10 @@ mod tests {
             (&format!("{image}env = {{ A = \"b\\u0000\" }}"), "\"b\\0\" contains a NUL"),
             (&format!("{image}entrypoint = [\"\"]"), "its entrypoint starts with an empty string"),
             ("[components.\"a\\nb\"]\nimage = \"x\"", "component a\\nb: its name may contain only letters"),
-            (&format!("{image}stamps = {{ \"main.v\" = \"{{time}}\" }}"), "only {version}, {commit}, {date} can"),
+            (
+                &format!("{image}stamps = {{ \"main.v\" = \"{{time}}\" }}"),
+                "the allowed names are {version}, {commit}, {date}",
+            ),
             (&format!("{image}[debian]\npackages = [\"a b\"]"), "[debian]: \"a b\" is not a package name"),
             (&format!("{image}user = \"a b\""), "\"a b\" is not a user such as"),
             (&format!("{image}workdir = \"srv\""), "\"srv\" is not an absolute path of a working directory"),

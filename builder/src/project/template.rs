@@ -24,7 +24,7 @@ impl Template {
                 return Err(format!("{text:?} has an unmatched brace"));
             };
             if !names.contains(&name) {
-                return Err(format!("{text:?} contains {{{name}}}, but only {} is allowed there", list(names)));
+                return Err(format!("{text:?} contains {{{name}}}, but the allowed names are {}", list(names)));
             }
             pieces.extend([Piece::Text(before.to_owned()), Piece::Name(name.to_owned())]);
             rest = after;
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn what_cannot_stand_there_is_refused_by_name() {
         let refused = |text| Template::parse(text, &["component", "arch"]).unwrap_err();
-        assert_eq!(refused("{os}.tar"), r#""{os}.tar" contains {os}, but only {component}, {arch} is allowed there"#);
+        assert_eq!(refused("{os}.tar"), r#""{os}.tar" contains {os}, but the allowed names are {component}, {arch}"#);
         assert_eq!(refused("a}"), r#""a}" has an unmatched brace"#);
         assert_eq!(refused("{arch"), r#""{arch" has an unmatched brace"#);
     }

@@ -193,7 +193,7 @@ fn what_would_take_something_of_the_base_away_is_refused() {
         ("/etc/passwd/app", "", "passes through /etc/passwd, which is a file in the base"),
         ("/etc/app", "", "the base has a folder at /etc/app, whose content would be lost"),
         ("/bin/app", "\"/usr/bin/app\" = { from = \"app\" }", "the component already has another file at /usr/bin/app"),
-        ("/app", "\"/bin/a\" = { from = \"app\" }\n\"/usr/bin/a\" = { from = \"app\" }", "at /usr/bin/a already"),
+        ("/app", "\"/bin/a\" = { from = \"app\" }\n\"/usr/bin/a\" = { from = \"app\" }", "another file at /usr/bin/a"),
     ];
     for (path, files, why) in cases {
         project(path, files).failed(1, &[why, "help: "]);
