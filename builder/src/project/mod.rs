@@ -404,7 +404,10 @@ mod tests {
             (&format!("{image}ports = [\"http\"]"), "\"http\" is not a port such as"),
             (&format!("{image}stop_signal = \"INT\""), "\"INT\" is not a signal such as"),
             (&format!("{image}labels = {{ \"\" = \"x\" }}"), "a label or an annotation has no name"),
-            (&format!("{image}files.\"a\" = {{ from = \"x\" }}"), "component web: its file \"a\": that is no"),
+            (
+                &format!("{image}files.\"a\" = {{ from = \"x\" }}"),
+                "component web: its file \"a\": the path is not absolute",
+            ),
             (&format!("platforms = [\"linux/mips\"]\n{image}"), "\"linux/mips\" is none of the platforms"),
             (&format!("{image}[source]\nversion = \"v1\""), "[source] has a version without a repo"),
             (
