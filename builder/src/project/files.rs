@@ -66,7 +66,7 @@ pub(super) fn files(component: &str, tables: &BTreeMap<String, FileTable>) -> Re
     let checked = tables.iter().map(|(path, table)| {
         let bad = |why: String| format!("its file {path:?}: {why}");
         if !super::is_absolute(path) {
-            return Err(bad("the path is not absolute".to_owned()));
+            return Err(bad("the path is not absolute and normalized".to_owned()));
         }
         added(component, table).map(|added| (path.clone(), added)).map_err(bad)
     });
@@ -141,8 +141,8 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_refused_with_its_path() {
         let cases = [
-            ("\"a\" = { from = \"x\" }", "its file \"a\": the path is not absolute"),
-            ("\"/a/../b\" = { from = \"x\" }", "its file \"/a/../b\": the path is not absolute"),
+            ("\"a\" = { from = \"x\" }", "its file \"a\": the path is not absolute and normalized"),
+            ("\"/a/../b\" = { from = \"x\" }", "its file \"/a/../b\": the path is not absolute and normalized"),
             ("\"/a\" = { from = \"../x\" }", "its file \"/a\": \"../x\" is outside the folder"),
             ("\"/a\" = { from = \"/etc/passwd\" }", "\"/etc/passwd\" is outside"),
             ("\"/a\" = { from = \"\" }", "\"\" is outside"),

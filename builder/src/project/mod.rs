@@ -406,9 +406,9 @@ mod tests {
             (&format!("{image}labels = {{ \"\" = \"x\" }}"), "a label or an annotation has no name"),
             (
                 &format!("{image}files.\"a\" = {{ from = \"x\" }}"),
-                "component web: its file \"a\": the path is not absolute",
+                "component web: its file \"a\": the path is not absolute and normalized",
             ),
-            (&format!("platforms = [\"linux/mips\"]\n{image}"), "\"linux/mips\" is none of the platforms"),
+            (&format!("platforms = [\"linux/mips\"]\n{image}"), "\"linux/mips\" is not one of the platforms"),
             (&format!("{image}[source]\nversion = \"v1\""), "[source] has a version without a repo"),
             (
                 &format!("{image}[source]\ndir = \"a\"\nmodule = \"b@v1\""),

@@ -132,7 +132,7 @@ fn the_way_from_inputs_to_an_image_is_told() {
     assert_eq!(why(&binary).1.last().map(|link| link.starts_with("layer ") || link.starts_with("action ")), Some(true));
     let compiled = text(&provenance[0]["outputs"].as_object().unwrap().values().next().unwrap()["digest"]);
     assert_eq!(why(&compiled[7..19]).1.last().unwrap(), &format!("blob {compiled}"), "twelve digits are enough");
-    bench.run(&["why", "example.org/none"]).failed(1, &["looking for example.org/none: no image", "help: "]);
+    bench.run(&["why", "example.org/none"]).failed(1, &["looking for example.org/none: no inspected image", "help: "]);
 
     let graph = bench.json(&["graph"]);
     let nodes = graph["nodes"].as_object().unwrap();
