@@ -37,7 +37,8 @@ impl Opened {
             let images = vec![store.image(name)?];
             return Ok(Self { store, images, _folder: None });
         }
-        let folder = tempfile::tempdir().map_err(Error::io("creating a folder in", "the folder for temporary files"))?;
+        let folder =
+            tempfile::tempdir().map_err(Error::io("creating a folder in", "the folder for temporary files"))?;
         let store = Store::open(&vcstore::utf8("using", folder.path())?)?;
         let images = match remote {
             Some(reference) => vec![pull(reference, &store)?],
