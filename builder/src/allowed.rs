@@ -17,27 +17,11 @@ use vcstore::lossy;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::Error;
+use crate::error::PrivateInput;
 
 /// The permissions of others: to read a file, and to enter a folder, which is needed for everything in it.
 const READ: u32 = 0o004;
 const ENTER: u32 = 0o001;
-
-/// A path that a project file names and that the project may not read.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("{whose} {path} is private: other users of this machine cannot read {private}")]
-#[diagnostic(help(
-    "outside its own folder a project may use only files that other users can read, so that it cannot copy your private \
-     files. To allow this path: --allow-path {real}, or allow-paths in your settings (vcbuild/config.toml)"
-))]
-pub(crate) struct Private {
-    /// What the path is to the project, such as "building x: its input".
-    whose: String,
-    /// The path as the project names it, and where it leads.
-    path: Utf8PathBuf,
-    real: Utf8PathBuf,
-    /// The file or folder that others cannot read: that path, a folder above it, or something below it.
-    private: Utf8PathBuf,
-}
 
 /// The files and folders of this machine that a project may read.
 #[derive(Debug, Default)]
@@ -99,7 +83,7 @@ impl Allowed {
         let beside = self.beside.as_deref().filter(|folder| real.starts_with(folder) && real != *folder);
         match private(&real, beside, keep).map_err(Error::io("reading", &real))? {
             None => Ok(()),
-            Some(private) => Err(Private { whose: whose(), path: path.to_owned(), real, private }.into()),
+            Some(private) => Err(PrivateInput { whose: whose(), path: path.to_owned(), real, private }.into()),
         }
     }
 }

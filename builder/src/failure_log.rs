@@ -6,15 +6,11 @@ use vcsandbox::process;
 use vcstore::{Action, Store};
 
 use crate::Error;
+use crate::error::OutputExcerpt;
 
 /// An excerpt of a longer output has this many lines from its start and its end.
 const FIRST: usize = 40;
 const LAST: usize = 20;
-
-/// The excerpt of a program's output that an error shows.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Excerpt(String);
 
 /// Writes the whole output of the program that failed to a file, and returns the error with the path of that file; returns the
 /// error unchanged if no program failed.
@@ -26,7 +22,7 @@ pub(crate) fn keep(store: &Store, action: &Action, error: Error) -> Error {
         .and_then(|()| vcstore::atomic::replace(&path, vcterminal::masked(&output).as_bytes()));
     match written {
         Ok(()) => {
-            let shown = Excerpt(shorten(output.trim_end()));
+            let shown = OutputExcerpt(shorten(output.trim_end()));
             Error::Action { error: Box::new(error), shown, log: path }
         }
         Err(why) => {

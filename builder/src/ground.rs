@@ -9,46 +9,8 @@ use vcinspect::image_fs::outline::{self, Attributes, Node};
 use vcstore::{Digest, Store};
 
 use crate::Error;
+use crate::error::{GroundError, Place};
 use crate::layer::{Item, LayerSpec, Owner, What};
-
-/// An error of a file that cannot be placed at its path.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum GroundError {
-    #[error("adding /{path} to {component}: its path passes through /{through}, which is a file in {place}")]
-    #[diagnostic(help("name a path of the image that passes only through folders"))]
-    ThroughFile { component: String, path: String, through: String, place: Place },
-
-    #[error("adding /{path} to {component}: its path passes through too many symbolic links of the base")]
-    #[diagnostic(help("name a path that does not pass through a cycle of symbolic links"))]
-    Loop { component: String, path: String },
-
-    #[error("adding /{path} to {component}: {place} has a folder at /{at}, whose content would be lost")]
-    #[diagnostic(help("name another path in vcbuild.toml, or one within that folder"))]
-    OverFolder { component: String, path: String, at: String, place: Place },
-
-    #[error("adding /{path} to {component}: the component already has another file at /{at}")]
-    #[diagnostic(help(
-        "give each file of `files`, `prebuilt`, `outputs` and the program a different path; paths through symbolic links \
-         of the base can lead to the same place"
-    ))]
-    Twice { component: String, path: String, at: String },
-}
-
-/// Where something is that is in the way of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    Base,
-    Component,
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Base => "the base",
-            Self::Component => "the component",
-        })
-    }
-}
 
 /// What is below a layer.
 #[derive(Debug)]

@@ -12,11 +12,11 @@ use vcsandbox::process;
 use vcstore::atomic;
 use vcstore::{Action, Blob, Outputs};
 
-use super::Error;
 use super::toolchain::{Target, Toolchain};
 use super::trust::Trust;
 use super::workspace::{Crates, PLACE};
 use crate::build_context::{BuildContext, BuildTarget};
+use crate::error::CargoError;
 use crate::file_manifest::FileManifest;
 use crate::host_inputs;
 use crate::project::CargoProgram;
@@ -150,7 +150,7 @@ impl Workshop<'_> {
             vcstore::remove_tree(&target)?;
             return Err(changed);
         }
-        ran.map_err(|failure| Error::Compile {
+        ran.map_err(|failure| CargoError::Compile {
             component: component.name.clone(),
             platform: platform.clone(),
             source: Box::new(self.context.source.left_out.explain(failure, Reader::Cargo)),
@@ -165,7 +165,7 @@ impl Workshop<'_> {
             && !machine.runs_on(platform)
         {
             let (component, platform, found) = (component.name.clone(), platform.clone(), found.clone());
-            return Err(Error::Machine { component, platform, found }.into());
+            return Err(CargoError::Machine { component, platform, found }.into());
         }
         let binary = binary.into_store(store)?.commit()?;
         Ok(Outputs::new().with_blob("binary", binary).with_note("sandbox", sandbox.confinement()?))

@@ -1,7 +1,6 @@
 //! Cargo workspaces: binaries from the source, the crates that Cargo.lock pins, and the installed Rust toolchain.
 
 mod compile;
-mod error;
 mod seed;
 mod toolchain;
 mod trust;
@@ -10,7 +9,6 @@ mod workspace;
 use camino::Utf8Path;
 
 use self::compile::{Job, Workshop};
-pub(crate) use self::error::Error;
 use self::toolchain::Toolchain;
 use self::workspace::{Crates, Workspace};
 use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};

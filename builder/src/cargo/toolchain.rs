@@ -12,7 +12,7 @@ use vcsandbox::process;
 use vcsandbox::{Folder, SYSTEM_FOLDERS, Step};
 use vcstore::{Platform, Store};
 
-use super::Error;
+use crate::error::CargoError;
 use crate::source::FileHash;
 use crate::{host_inputs, platform};
 
@@ -59,7 +59,7 @@ impl Toolchain {
         let version = rustc(dir, &["-vV"], network)?;
         let sysroot = Utf8PathBuf::from(rustc(dir, &["--print", "sysroot"], network)?.trim());
         if !sysroot.join("bin/cargo").is_file() {
-            return Err(Error::NoCargo { sysroot }.into());
+            return Err(CargoError::NoCargo { sysroot }.into());
         }
         let told = |name: &str| version.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
         let (host, commit) = (told("host:").unwrap_or_default(), told("commit-hash:").filter(|hash| hash != "unknown"));
@@ -79,12 +79,13 @@ impl Toolchain {
     }
 
     /// The target that stands for `platform`, when this Rust can compile for it.
-    pub(super) fn target(&self, platform: &Platform) -> Result<Target, Error> {
-        let triple = platform::rust_target(platform).ok_or_else(|| Error::NoTriple { platform: platform.clone() })?;
+    pub(super) fn target(&self, platform: &Platform) -> Result<Target, CargoError> {
+        let triple =
+            platform::rust_target(platform).ok_or_else(|| CargoError::NoTriple { platform: platform.clone() })?;
         let library = self.sysroot.join("lib/rustlib").join(triple).join("lib");
         if !library.is_dir() {
             let (platform, sysroot, target) = (platform.clone(), self.sysroot.clone(), triple.to_owned());
-            return Err(Error::NoTarget { platform, sysroot, target });
+            return Err(CargoError::NoTarget { platform, sysroot, target });
         }
         let linker = (triple != self.host).then(|| format!("{}-gcc", triple.replace("-unknown-linux-", "-linux-")));
         Ok(Target { triple, linker })
@@ -127,7 +128,7 @@ fn is_system(folder: &Utf8Path) -> bool {
 
 /// Refuses a source whose `rust-toolchain.toml`, which rustup looks for from its folder upward, names a Rust by its folder: that
 /// would be any program, run with all that its user may do.
-fn refuse_folder(dir: &Utf8Path) -> Result<(), Error> {
+fn refuse_folder(dir: &Utf8Path) -> Result<(), CargoError> {
     let files =
         dir.ancestors().flat_map(|folder| ["rust-toolchain", "rust-toolchain.toml"].map(|name| folder.join(name)));
     for file in files {
@@ -138,14 +139,14 @@ fn refuse_folder(dir: &Utf8Path) -> Result<(), Error> {
             Err(_) => text.contains('/'),
         };
         if names_folder {
-            return Err(Error::RustByFolder { file });
+            return Err(CargoError::RustByFolder { file });
         }
     }
     Ok(())
 }
 
 /// Asks the `rustc` of `dir`, which may be rustup's: that one installs what a source asks for and is not there.
-fn rustc(dir: &Utf8Path, arguments: &[&str], network: &Network) -> Result<String, Error> {
+fn rustc(dir: &Utf8Path, arguments: &[&str], network: &Network) -> Result<String, CargoError> {
     let mut command = Command::new("rustc");
     http::of_programs(&mut command).current_dir(dir).args(arguments);
     let closed = network.permit("installing Rust").is_err();
@@ -156,8 +157,8 @@ fn rustc(dir: &Utf8Path, arguments: &[&str], network: &Network) -> Result<String
     }
     match process::run(&mut command, LIMIT) {
         Ok(output) => Ok(String::from_utf8_lossy(&output).into_owned()),
-        Err(failure) if failure.is_missing_program() => Err(Error::NoRust),
-        Err(failure) if closed => Err(Error::RustOffline { dir: dir.to_owned(), source: Box::new(failure) }),
-        Err(failure) => Err(Error::Rust { source: Box::new(failure) }),
+        Err(failure) if failure.is_missing_program() => Err(CargoError::NoRust),
+        Err(failure) if closed => Err(CargoError::RustOffline { dir: dir.to_owned(), source: Box::new(failure) }),
+        Err(failure) => Err(CargoError::Rust { source: Box::new(failure) }),
     }
 }

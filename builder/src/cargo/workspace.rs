@@ -13,9 +13,9 @@ use vcsandbox::process;
 use vcstore::Store;
 use vcstore::utf8;
 
-use super::Error;
 use super::toolchain::{Toolchain, apart};
 use crate::build_context::{BuildContext, BuildTarget};
+use crate::error::CargoError;
 use crate::lock::PinnedCrate;
 use crate::project::CargoProgram;
 use crate::source::{FileHash, Source};
@@ -60,29 +60,29 @@ const CONFIG: &str = "config.toml";
 impl Workspace {
     /// Reads the manifests of the workspace in `dir`, of which all must be below `top`. No code of it runs, and nothing is
     /// fetched.
-    pub(super) fn read(toolchain: &Toolchain, dir: &Utf8Path, top: &Utf8Path) -> Result<Self, Error> {
+    pub(super) fn read(toolchain: &Toolchain, dir: &Utf8Path, top: &Utf8Path) -> Result<Self, CargoError> {
         Self::told(&mut toolchain.cargo(), dir, Some(top))
     }
 
     /// The binaries of the workspace in `dir`, by package and name, as the Cargo that is installed tells them.
-    pub(super) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, Error> {
+    pub(super) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, CargoError> {
         // Cargo tells where things are without links.
         let dir = dir.canonicalize_utf8().unwrap_or_else(|_| dir.to_owned());
         match Self::told(apart(&mut Command::new("cargo")), &dir, None) {
-            Err(Error::Metadata { source, .. }) if source.is_missing_program() => Err(Error::NoRust),
+            Err(CargoError::Metadata { source, .. }) if source.is_missing_program() => Err(CargoError::NoRust),
             told => Ok(told?.binaries),
         }
     }
 
-    fn told(command: &mut Command, dir: &Utf8Path, top: Option<&Utf8Path>) -> Result<Self, Error> {
-        let failed = |failure| Error::Metadata { dir: dir.to_owned(), source: Box::new(failure) };
+    fn told(command: &mut Command, dir: &Utf8Path, top: Option<&Utf8Path>) -> Result<Self, CargoError> {
+        let failed = |failure| CargoError::Metadata { dir: dir.to_owned(), source: Box::new(failure) };
         command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
         command.arg("--manifest-path").arg(dir.join(MANIFEST));
         let output = process::run(command, METADATA_LIMIT).map_err(failed)?;
         let metadata: Metadata = serde_json::from_slice(&output)
             .map_err(|why| failed(process::Failure::Other(format!("the output of Cargo cannot be parsed: {why}"))))?;
         if metadata.workspace_root != dir {
-            return Err(Error::InnerFolder { dir: dir.to_owned(), root: metadata.workspace_root });
+            return Err(CargoError::InnerFolder { dir: dir.to_owned(), root: metadata.workspace_root });
         }
         if let Some(top) = top {
             check_places(&metadata, dir, top)?;
@@ -104,7 +104,7 @@ impl Workspace {
     }
 
     /// The package of the binary that is wanted.
-    pub(super) fn package(&self, wanted: &BuildTarget<'_, CargoProgram>) -> Result<&str, Error> {
+    pub(super) fn package(&self, wanted: &BuildTarget<'_, CargoProgram>) -> Result<&str, CargoError> {
         let CargoProgram { package, bin, .. } = wanted.program;
         let fits = |of: &str| package.as_ref().is_none_or(|package| package == of);
         let found: Vec<_> = self.binaries.iter().filter(|(of, name)| name == bin && fits(of)).collect();
@@ -114,20 +114,20 @@ impl Workspace {
         let (component, bin) = (wanted.component.name.clone(), bin.clone());
         match found.as_slice() {
             [(package, _)] => Ok(package),
-            [] => Err(Error::NoBinary { component, bin, known: list(&mut self.binaries.iter()) }),
-            many => Err(Error::ManyBinaries { component, bin, known: list(&mut many.iter().copied()) }),
+            [] => Err(CargoError::NoBinary { component, bin, known: list(&mut self.binaries.iter()) }),
+            many => Err(CargoError::ManyBinaries { component, bin, known: list(&mut many.iter().copied()) }),
         }
     }
 }
 
 /// Checks that all crates of a workspace that have a folder have one in the source.
-fn check_places(metadata: &Metadata, dir: &Utf8Path, top: &Utf8Path) -> Result<(), Error> {
+fn check_places(metadata: &Metadata, dir: &Utf8Path, top: &Utf8Path) -> Result<(), CargoError> {
     for package in &metadata.packages {
         let own = package.manifest_path.parent().map(|folder| (package.name.to_string(), folder));
         let others = package.dependencies.iter().filter_map(|one| Some((one.name.clone(), one.path.as_deref()?)));
         for (name, folder) in own.into_iter().chain(others) {
             if !folder.starts_with(top) {
-                return Err(Error::Outside { dir: dir.to_owned(), name, folder: from(dir, folder) });
+                return Err(CargoError::Outside { dir: dir.to_owned(), name, folder: from(dir, folder) });
             }
         }
     }
@@ -151,7 +151,7 @@ pub(super) fn must_have_lock(source: &Source) -> Result<(), crate::Error> {
     let root = source.dir.ancestors().take_while(|folder| folder.starts_with(&source.top)).find(|folder| has(folder));
     match root {
         Some(root) if root != source.dir && source.dir.join(MANIFEST).is_file() => {
-            Err(Error::InnerFolder { dir: source.dir.clone(), root: root.to_owned() }.into())
+            Err(CargoError::InnerFolder { dir: source.dir.clone(), root: root.to_owned() }.into())
         }
         _ => source.must_have(LOCK),
     }
@@ -208,7 +208,7 @@ pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error
     }
     let path = dir.join(LOCK);
     let text = plain::read_text(&path).map_err(crate::Error::io("reading", &path))?;
-    let locked: Locked = toml::from_str(&text).map_err(|why| Error::Lock { path, source: Box::new(why) })?;
+    let locked: Locked = toml::from_str(&text).map_err(|why| CargoError::Lock { path, source: Box::new(why) })?;
     let pin = |Package { name, version, source, checksum }| {
         // A package of the workspace itself has no source; one of a repository has no checksum, but its commit there.
         let content = checksum
@@ -230,7 +230,7 @@ fn fetch(toolchain: &Toolchain, dir: &Utf8Path, store: &Store, to: &Utf8Path) ->
     command.args(["vendor", "--locked", "--versioned-dirs", "--respect-source-config"]).arg(&crates);
     command.arg("--manifest-path").arg(dir.join(MANIFEST));
     let config = process::run(&mut command, FETCH_LIMIT)
-        .map_err(|failure| Error::Fetch { dir: dir.to_owned(), source: Box::new(failure) })?;
+        .map_err(|failure| CargoError::Fetch { dir: dir.to_owned(), source: Box::new(failure) })?;
     let config = String::from_utf8_lossy(&config).replace(crates.as_str(), PLACE);
     fs::write(folder.join(CONFIG), config).map_err(crate::Error::io("writing", folder.join(CONFIG)))?;
     fs::rename(&folder, to).map_err(crate::Error::io("writing", to))

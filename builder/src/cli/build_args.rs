@@ -16,11 +16,12 @@ use crate::Error;
 use crate::base::{self, DEFAULT_REFERENCE};
 use crate::build::Request;
 use crate::config::Config;
+use crate::error::ProvenanceError;
 use crate::image::About;
 use crate::lock::{self, Lock};
 use crate::progress::Progress;
 use crate::project::{Project, SourceTable, VersionTable};
-use crate::provenance::{Provenance, ProvenanceError, Recipe};
+use crate::provenance::{Provenance, Recipe};
 use crate::source::{Asked, Source};
 
 /// Everything but which components, and where archives go.

@@ -1,6 +1,5 @@
 //! Files that an arbitrary command builds from the source and its declared inputs.
 
-mod error;
 mod outputs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +9,8 @@ use rayon::prelude::*;
 use vcsandbox::Step;
 use vcstore::{Action, Outputs, Platform};
 
-pub(crate) use self::error::Error;
 use crate::build_context::{BuildContext, BuildTarget, BuiltFiles};
+use crate::error::CommandError;
 use crate::file_manifest::FileManifest;
 use crate::host_inputs;
 use crate::project::CommandBuild;
@@ -122,7 +121,7 @@ impl<'a> Task<'a> {
         let work = folder.path();
         files.sync_to(&work.join("source"), sandbox)?;
         let step = self.step(context, work)?;
-        sandbox.run(step).map_err(|failure| Error::Failed {
+        sandbox.run(step).map_err(|failure| CommandError::Failed {
             command: self.command(),
             component: self.component(),
             platform: self.invocation.platform.clone(),

@@ -8,8 +8,9 @@ use vcsandbox::plain::{Folder, Plain};
 use vcstore::Outputs;
 use walkdir::WalkDir;
 
-use super::{Error, Task};
+use super::Task;
 use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
+use crate::error::CommandError;
 use crate::project::CommandBuild;
 
 /// The permissions of a kept file are a note of this name and the file's path.
@@ -68,7 +69,7 @@ impl<'a> Task<'a> {
         output: &str,
     ) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, crate::Error> {
         let top = from.join(output);
-        let real = top.canonicalize_utf8().map_err(|_| Error::NotMade {
+        let real = top.canonicalize_utf8().map_err(|_| CommandError::NotMade {
             command: self.command(),
             component: self.component(),
             platform: self.invocation.platform.clone(),
@@ -110,7 +111,7 @@ impl<'a> Task<'a> {
         let platform = &self.invocation.platform;
         match file.machine()? {
             machine @ Machine::Elf(_) if machine.runs_on(platform) => Ok(true),
-            Machine::Elf(found) => Err(Error::Machine {
+            Machine::Elf(found) => Err(CommandError::Machine {
                 command: self.command(),
                 component: self.component(),
                 platform: platform.clone(),
@@ -122,8 +123,8 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn unusable(&self, output: &Utf8Path, why: &str) -> Error {
-        Error::Unusable {
+    fn unusable(&self, output: &Utf8Path, why: &str) -> CommandError {
+        CommandError::Unusable {
             command: self.command(),
             component: self.component(),
             platform: self.invocation.platform.clone(),

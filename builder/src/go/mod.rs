@@ -4,7 +4,6 @@
 mod build;
 mod cgo;
 mod compile;
-mod error;
 mod headers;
 mod module;
 mod module_source;
@@ -29,7 +28,6 @@ use vcsandbox::{Sandbox, Step, Workplace};
 use vcstore::{Platform, Store};
 
 pub(crate) use self::build::{build, pin};
-pub(crate) use self::error::Error as ToolchainError;
 use self::module::Module;
 pub(crate) use self::module::folders_beside;
 pub(crate) use self::module_source::{is_path, is_version, module_source};

@@ -84,7 +84,7 @@ pub(crate) fn module_source(
     progress.say(&format!("fetching {query}"));
     let found = download(&go, store, &query, pinned.is_none() && !is_exact(asked))?;
     if let Some(pinned) = pinned.filter(|pinned| pinned.sum != found.sum) {
-        return Err(crate::lock::Error::Checksum {
+        return Err(crate::error::LockError::Checksum {
             path: lock.path().to_owned(),
             input: format!("Go module {query}"),
             pinned: pinned.sum,

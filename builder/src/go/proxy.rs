@@ -12,7 +12,7 @@ use reqwest::{Client, StatusCode};
 use vcnetwork::http::{self, Moved};
 use vcnetwork::{Network, Offline, Permit, causes};
 
-use super::error::Error;
+use crate::error::ToolchainError;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -85,7 +85,7 @@ impl Proxies {
         if self.fetch(path, limit, file, again)? {
             return Ok(());
         }
-        Err(Error::NotThere { path: path.to_owned() }.into())
+        Err(ToolchainError::NotThere { path: path.to_owned() }.into())
     }
 
     fn fetch<W: Write>(
@@ -139,18 +139,18 @@ impl Proxies {
                 }
                 Err(Fault::Network(why, _) | Fault::Final(why)) => why,
             };
-            return Err(Error::Fetch { path: path.to_owned(), place: name, why }.into());
+            return Err(ToolchainError::Fetch { path: path.to_owned(), place: name, why }.into());
         }
     }
 
-    fn client(&self, _permit: Permit) -> Result<&Client, Error> {
+    fn client(&self, _permit: Permit) -> Result<&Client, ToolchainError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
         let client = http::client()?
             .connect_timeout(CONNECT_LIMIT)
             .build()
-            .map_err(|why| Error::Client { why: causes(&why) })?;
+            .map_err(|why| ToolchainError::Client { why: causes(&why) })?;
         Ok(self.client.get_or_init(|| client))
     }
 }
@@ -198,7 +198,7 @@ impl std::fmt::Display for Address {
 }
 
 /// Reads a `GOPROXY`. `direct` stands for what Go fetches from the repositories themselves: toolchains are in none.
-fn places(setting: &str) -> Result<Vec<Place>, Error> {
+fn places(setting: &str) -> Result<Vec<Place>, ToolchainError> {
     let mut places = Vec::new();
     for one in setting.split_inclusive([',', '|']) {
         let place = one.trim_end_matches([',', '|']).trim().trim_end_matches('/');
@@ -209,7 +209,7 @@ fn places(setting: &str) -> Result<Vec<Place>, Error> {
             place => {
                 let folder = reqwest::Url::parse(place).ok().filter(|url| url.scheme() == "file");
                 let folder = folder.and_then(|url| url.to_file_path().ok()).and_then(|path| path.try_into().ok());
-                Address::Folder(folder.ok_or_else(|| Error::BadProxy { place: place.to_owned() })?)
+                Address::Folder(folder.ok_or_else(|| ToolchainError::BadProxy { place: place.to_owned() })?)
             }
         };
         places.push(Place { address, any_failure: one.ends_with('|') });

@@ -9,11 +9,11 @@ use vcnetwork::Network;
 use vcstore::utf8;
 use vcstore::{Platform, Store};
 
-use super::error::Error;
 use super::proxy::Proxies;
 use super::sumdb::Database;
 use super::toolchain::{Settings, ask, identify};
 use super::unpack;
+use crate::error::ToolchainError;
 use crate::lock::{Lock, PinnedGo};
 use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
@@ -110,7 +110,8 @@ fn obtain(
     let proxies = Proxies::new(&user.places(), lock.network())?;
     let mut sums = known;
     if !sums.contains_key(&host) && !user.trusts {
-        let database = user.database.as_deref().ok_or_else(|| Error::NoDatabase { version: version.clone() })?;
+        let database =
+            user.database.as_deref().ok_or_else(|| ToolchainError::NoDatabase { version: version.clone() })?;
         let database = Database::parse(database)?;
         for (_, architecture) in HOSTS {
             let host = Platform::linux(architecture);
@@ -150,7 +151,7 @@ impl User {
             Err(crate::Error::NoGo) => (set("GOPROXY"), set("GOSUMDB"), set("GOMODCACHE").map(Utf8PathBuf::from)),
             Err(error) => return Err(error),
         };
-        let proxies = proxies.ok_or_else(|| Error::NoProxy { version: version.to_owned() })?;
+        let proxies = proxies.ok_or_else(|| ToolchainError::NoProxy { version: version.to_owned() })?;
         let downloads = modules.map(|modules| modules.join("cache/download")).filter(|folder| folder.is_dir());
         let downloads = downloads.and_then(|folder| reqwest::Url::from_file_path(folder).ok()).map(String::from);
         let trusts = database.as_deref() == Some("off");
@@ -164,10 +165,10 @@ impl User {
 }
 
 /// This machine, as Go names it.
-fn host() -> Result<Platform, Error> {
+fn host() -> Result<Platform, ToolchainError> {
     let (os, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
     let known = HOSTS.iter().find(|(rust, _)| os == "linux" && *rust == architecture);
-    known.map(|(_, go)| Platform::linux(go)).ok_or(Error::NoHost { os, architecture })
+    known.map(|(_, go)| Platform::linux(go)).ok_or(ToolchainError::NoHost { os, architecture })
 }
 
 /// The version of the module that has Go's version for a machine.
@@ -181,10 +182,10 @@ fn resolve(asked: &str, host: &Platform, user: &User, network: &Network) -> Resu
     let places = if *network == Network::Open { user.proxies.clone() } else { user.places() };
     let proxies = Proxies::new(&places, network)?;
     let path = format!("{MODULE}/@v/list");
-    let list = proxies.get(&path, LIST_LIMIT)?.ok_or(Error::NotThere { path })?;
+    let list = proxies.get(&path, LIST_LIMIT)?.ok_or(ToolchainError::NotThere { path })?;
     let list = String::from_utf8_lossy(&list).into_owned();
     let newest = newest(&list, minor, host);
-    Ok(newest.ok_or_else(|| Error::NoRelease { version: asked.to_owned(), host: host.clone() })?)
+    Ok(newest.ok_or_else(|| ToolchainError::NoRelease { version: asked.to_owned(), host: host.clone() })?)
 }
 
 fn newest(list: &str, minor: &str, host: &Platform) -> Option<String> {
@@ -259,7 +260,7 @@ fn fetch(
     let sum = unpack::unpack(&archive, &format!("{MODULE}@{name}/"), &unpacked.join(ROOT))?;
     if let Some(expected) = expected.filter(|expected| *expected != sum) {
         let (version, expected) = (version.to_owned(), expected.to_owned());
-        return Err(Error::Checksum { version, host: host.clone(), expected, found: sum }.into());
+        return Err(ToolchainError::Checksum { version, host: host.clone(), expected, found: sum }.into());
     }
     if let Some(kept) = keep.map(|folder| folder.join(&served)) {
         let parent = kept.parent().unwrap_or(&kept);

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
-use super::error::Error;
 use super::proxy::Proxies;
+use crate::error::ToolchainError;
 
 /// The key of the database that Go knows by name, as Go has it built in: what follows the name. The first part is a hash
 /// of name and key, so the key fits that one name.
@@ -37,8 +37,8 @@ pub(super) struct Database {
 
 impl Database {
     /// The database of a `GOSUMDB`: a name that is known, or a name with its key, and an address where it is elsewhere.
-    pub(super) fn parse(setting: &str) -> Result<Self, Error> {
-        let bad = |why: &str| Error::Database {
+    pub(super) fn parse(setting: &str) -> Result<Self, ToolchainError> {
+        let bad = |why: &str| ToolchainError::Database {
             database: setting.to_owned(),
             module: "anything".to_owned(),
             why: why.to_owned(),
@@ -66,7 +66,7 @@ impl Database {
 
     /// The `h1:` checksum of a module's version; through the proxies where they carry the database.
     pub(super) fn sum(&self, module: &str, version: &str, proxies: &Proxies) -> Result<String, crate::Error> {
-        let bad = |why: &str| Error::Database {
+        let bad = |why: &str| ToolchainError::Database {
             database: self.name.clone(),
             module: format!("{module}@{version}"),
             why: why.to_owned(),

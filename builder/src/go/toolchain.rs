@@ -72,7 +72,7 @@ impl Toolchain {
         let root = &settings.root;
         let go = root.join("bin/go");
         if File::open(&go).and_then(Machine::read).map_err(Error::io("reading", &go))? == Machine::NoProgram {
-            return Err(super::ToolchainError::Script { go }.into());
+            return Err(crate::error::ToolchainError::Script { go }.into());
         }
         let programs: Vec<_> = [go].into_iter().chain(compilers(root)).collect();
         let folder = Folder::of(root, &programs)?;

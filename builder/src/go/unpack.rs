@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
-use super::error::Error;
+use crate::error::ToolchainError;
 
 /// A toolchain has some 15,000 files of 250 MB together.
 const FILES_LIMIT: usize = 200_000;
@@ -45,7 +45,7 @@ pub(crate) fn unpack(path: &Utf8Path, prefix: &str, to: &Utf8Path) -> Result<Str
 
 /// The names of all files, in the archive's order, without the prefix.
 fn names(path: &Utf8Path, prefix: &str) -> Result<Vec<Utf8PathBuf>, crate::Error> {
-    let bad = |why: String| Error::Archive { path: path.to_owned(), why };
+    let bad = |why: String| ToolchainError::Archive { path: path.to_owned(), why };
     let mut archive = open(path)?;
     if archive.len() > FILES_LIMIT {
         return Err(bad(format!("it has {} files", archive.len())).into());
@@ -72,7 +72,7 @@ fn names(path: &Utf8Path, prefix: &str) -> Result<Vec<Utf8PathBuf>, crate::Error
 
 /// Writes one file and returns the hash of its content. Modes are Go's: only what is in its folders of programs is one.
 fn write(path: &Utf8Path, archive: &mut ZipArchive<File>, index: usize, to: &Utf8Path) -> Result<String, crate::Error> {
-    let bad = |why: String| Error::Archive { path: path.to_owned(), why };
+    let bad = |why: String| ToolchainError::Archive { path: path.to_owned(), why };
     let mut file = archive.by_index(index).map_err(|why| bad(why.to_string()))?;
     let folder = to.parent().unwrap_or(to);
     fs::create_dir_all(folder).map_err(crate::Error::io("making", folder))?;
@@ -100,7 +100,7 @@ fn write(path: &Utf8Path, archive: &mut ZipArchive<File>, index: usize, to: &Utf
 
 fn open(path: &Utf8Path) -> Result<ZipArchive<File>, crate::Error> {
     let file = File::open(path).map_err(crate::Error::io("opening", path))?;
-    Ok(ZipArchive::new(file).map_err(|why| Error::Archive { path: path.to_owned(), why: why.to_string() })?)
+    Ok(ZipArchive::new(file).map_err(|why| ToolchainError::Archive { path: path.to_owned(), why: why.to_string() })?)
 }
 
 struct Hashed {

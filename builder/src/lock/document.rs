@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use serde::{Deserialize, Deserializer, Serialize};
 use vcstore::{Digest, Platform};
 
-use super::Error;
+use crate::error::LockError;
 
 /// The version of the file that is written. Version 1 lacked trees, Go modules and toolchains; it is read as it is.
 const VERSION: u32 = 2;
@@ -176,16 +176,16 @@ impl Document {
         }
     }
 
-    pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Self, Error> {
+    pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Self, LockError> {
         /// The version, whatever else the file has.
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
         }
-        let syntax = |source| Error::Syntax { path: path.to_owned(), source: Box::new(source) };
+        let syntax = |source| LockError::Syntax { path: path.to_owned(), source: Box::new(source) };
         let found = toml::from_str::<Versioned>(text).map_err(syntax)?.version;
         if !(1..=VERSION).contains(&found) {
-            return Err(Error::Version { path: path.to_owned(), found, known: VERSION });
+            return Err(LockError::Version { path: path.to_owned(), found, known: VERSION });
         }
         Ok(Self { version: VERSION, ..toml::from_str(text).map_err(syntax)? })
     }

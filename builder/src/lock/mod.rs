@@ -2,7 +2,6 @@
 
 mod changes;
 mod document;
-mod error;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +17,7 @@ use vcstore::{Digest, Platform};
 pub(crate) use self::changes::Changes;
 use self::document::{Document, Input, PinnedFile, PinnedImage, PinnedSource};
 pub(crate) use self::document::{PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion};
-pub(crate) use self::error::Error;
+use crate::error::LockError;
 
 /// The name of a lock's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.lock";
@@ -125,7 +124,7 @@ impl Lock {
     ///
     /// # Errors
     /// Here and in all that look something up: when nothing may be resolved, and this is not pinned.
-    pub(crate) fn commit(&self, url: &str, version: &str) -> Result<Option<PinnedCommit>, Error> {
+    pub(crate) fn commit(&self, url: &str, version: &str) -> Result<Option<PinnedCommit>, LockError> {
         let input = Input::Source(url.to_owned(), version.to_owned());
         self.find(&input, |now| match now.source.get(url)?.get(version)? {
             PinnedSource::Git(commit) => Some(commit.clone()),
@@ -139,7 +138,7 @@ impl Lock {
     }
 
     /// The version of a Go module that a version asked for, such as `latest`, is pinned to.
-    pub(crate) fn version(&self, module: &str, asked: &str) -> Result<Option<PinnedVersion>, Error> {
+    pub(crate) fn version(&self, module: &str, asked: &str) -> Result<Option<PinnedVersion>, LockError> {
         let input = Input::Source(module.to_owned(), asked.to_owned());
         self.find(&input, |now| match now.source.get(module)?.get(asked)? {
             PinnedSource::Module(version) => Some(version.clone()),
@@ -153,7 +152,7 @@ impl Lock {
     }
 
     /// The Go toolchain that a version asked for, such as `1.26.x`, is pinned to.
-    pub(crate) fn go(&self, asked: &str) -> Result<Option<PinnedGo>, Error> {
+    pub(crate) fn go(&self, asked: &str) -> Result<Option<PinnedGo>, LockError> {
         self.find(&Input::Go(asked.to_owned()), |now| now.go.get(asked).cloned())
     }
 
@@ -163,7 +162,7 @@ impl Lock {
     }
 
     /// The manifest that an image is pinned to.
-    pub(crate) fn manifest(&self, image: &str, platform: &Platform) -> Result<Option<Digest>, Error> {
+    pub(crate) fn manifest(&self, image: &str, platform: &Platform) -> Result<Option<Digest>, LockError> {
         let input = Input::Image(image.to_owned(), platform.clone());
         self.find(&input, |now| now.image.get(image)?.get(platform).map(|pinned| pinned.manifest))
     }
@@ -176,7 +175,7 @@ impl Lock {
     }
 
     /// The packages that a suite is pinned to.
-    pub(crate) fn packages(&self, suite: &str, platform: &Platform) -> Result<Option<Pinned>, Error> {
+    pub(crate) fn packages(&self, suite: &str, platform: &Platform) -> Result<Option<Pinned>, LockError> {
         let input = Input::Debian(suite.to_owned(), platform.clone());
         self.find(&input, |now| now.debian.get(suite)?.get(platform).cloned())
     }
@@ -189,7 +188,7 @@ impl Lock {
     }
 
     /// The content that a file of the source is pinned to.
-    pub(crate) fn prebuilt(&self, file: &Utf8Path) -> Result<Option<Digest>, Error> {
+    pub(crate) fn prebuilt(&self, file: &Utf8Path) -> Result<Option<Digest>, LockError> {
         let input = Input::Prebuilt(file.to_string());
         self.find(&input, |now| now.prebuilt.get(file.as_str()).map(|pinned| pinned.content))
     }
@@ -211,13 +210,13 @@ impl Lock {
         main: &str,
         needed: impl IntoIterator<Item = PinnedModule>,
         all: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), LockError> {
         let needed: BTreeSet<_> = needed.into_iter().collect();
         let known = self.state().now.modules.get(main).cloned().unwrap_or_default();
         for one in &needed {
             let same = |other: &&PinnedModule| (&other.path, &other.version) == (&one.path, &one.version);
             if let Some(other) = known.iter().find(same).filter(|other| other.sum != one.sum) {
-                return Err(Error::Checksum {
+                return Err(LockError::Checksum {
                     path: self.path.clone(),
                     input: format!("Go module {} {}", one.path, one.version),
                     pinned: other.sum.clone(),
@@ -243,12 +242,12 @@ impl Lock {
     ///
     /// # Errors
     /// When a version that is pinned is something else now.
-    pub(crate) fn pin_crates(&self, crates: BTreeSet<PinnedCrate>) -> Result<(), Error> {
+    pub(crate) fn pin_crates(&self, crates: BTreeSet<PinnedCrate>) -> Result<(), LockError> {
         let known = self.state().now.crates.clone();
         for one in &crates {
             let same = |other: &&PinnedCrate| (&other.name, &other.version) == (&one.name, &one.version);
             if let Some(other) = known.iter().find(same).filter(|_| !known.contains(one)) {
-                return Err(Error::Checksum {
+                return Err(LockError::Checksum {
                     path: self.path.clone(),
                     input: format!("crate {} {}", one.name, one.version),
                     pinned: other.content.clone(),
@@ -287,7 +286,7 @@ impl Lock {
         }
         if self.policy == Policy::Locked {
             let changes = Changes::between(before, now).text().to_string();
-            return Err(Error::Drift { path: self.path.clone(), changes }.into());
+            return Err(LockError::Drift { path: self.path.clone(), changes }.into());
         }
         let internal = |why| crate::Error::Internal(format!("writing {}: {why}", self.path));
         let text = now.to_text().map_err(internal)?;
@@ -305,7 +304,7 @@ impl Lock {
         });
     }
 
-    fn find<T>(&self, input: &Input, get: impl FnOnce(&Document) -> Option<T>) -> Result<Option<T>, Error> {
+    fn find<T>(&self, input: &Input, get: impl FnOnce(&Document) -> Option<T>) -> Result<Option<T>, LockError> {
         let mut state = self.state();
         state.used.insert(input.clone());
         let anew = match &self.policy {
@@ -315,7 +314,7 @@ impl Lock {
         };
         let found = if anew && !state.pinned.contains(input) { None } else { get(&state.now) };
         if found.is_none() && self.policy == Policy::Locked {
-            return Err(Error::Missing { path: self.path.clone(), input: input.to_string() });
+            return Err(LockError::Missing { path: self.path.clone(), input: input.to_string() });
         }
         Ok(found)
     }
@@ -334,15 +333,15 @@ impl Lock {
 }
 
 /// Refuses to update what the lock does not have, and what it only follows.
-fn check_names(path: &Utf8Path, now: &Document, names: &BTreeSet<String>) -> Result<(), Error> {
+fn check_names(path: &Utf8Path, now: &Document, names: &BTreeSet<String>) -> Result<(), LockError> {
     let inputs = now.inputs();
     let known: BTreeSet<_> = inputs.iter().flat_map(Input::names).collect();
     let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) else { return Ok(()) };
     let (path, name) = (path.to_owned(), name.clone());
     if now.modules.values().flatten().any(|module| module.path == name) {
-        return Err(Error::Follows { path, name });
+        return Err(LockError::Follows { path, name });
     }
-    Err(Error::NoSuchInput { path, name, known: known.into_iter().map(str::to_owned).collect() })
+    Err(LockError::NoSuchInput { path, name, known: known.into_iter().map(str::to_owned).collect() })
 }
 
 #[cfg(test)]

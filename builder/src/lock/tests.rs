@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use vcnetwork::Network;
 use vcstore::{Digest, Platform};
 
-use super::{Error, Lock, PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion, Policy};
+use super::{Lock, PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion, Policy};
+use crate::error::LockError;
 
 const IMAGE: &str = "docker.io/library/debian:bookworm-slim";
 const GIT: &str = "https://example.org/a.git";
@@ -20,7 +21,7 @@ fn open(path: &Utf8PathBuf, policy: Policy) -> Lock {
     Lock::open(path, policy, Network::Open).unwrap()
 }
 
-fn refused(path: &Utf8PathBuf, policy: Policy) -> Error {
+fn refused(path: &Utf8PathBuf, policy: Policy) -> LockError {
     match Lock::open(path, policy, Network::Open).unwrap_err() {
         crate::Error::Lock(error) => error,
         other => panic!("{other}"),
@@ -208,10 +209,10 @@ fn what_is_used_no_more_is_left_out_when_the_lock_is_tidied() {
 fn a_lock_that_is_not_understood_is_refused() {
     let (_folder, path) = scratch();
     fs::write(&path, "version = 9\nnew = 1\n").unwrap();
-    assert!(matches!(refused(&path, Policy::Fill), Error::Version { found: 9, .. }));
+    assert!(matches!(refused(&path, Policy::Fill), LockError::Version { found: 9, .. }));
     for bad in ["new = 1", "modules.m = [\"a v1\"]", "source.a.b.tree = \"x\""] {
         fs::write(&path, format!("version = 2\n{bad}\n")).unwrap();
-        assert!(matches!(refused(&path, Policy::Fill), Error::Syntax { .. }), "{bad}");
+        assert!(matches!(refused(&path, Policy::Fill), LockError::Syntax { .. }), "{bad}");
     }
 }
 
@@ -235,7 +236,7 @@ proptest! {
 }
 
 /// The message and what it says to do, with the lock's path as it mostly is.
-fn help(error: &Error) -> String {
+fn help(error: &LockError) -> String {
     let help = miette::Diagnostic::help(error).map(|help| help.to_string()).unwrap_or_default();
     let text = format!("{error}\n{help}");
     match text.split_once("lock file /") {

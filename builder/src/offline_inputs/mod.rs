@@ -4,7 +4,6 @@
 //! Nothing in it is believed. Blobs go by their SHA-256, files of a commit by git's hash of its tree, Go modules by `go.sum`,
 //! the toolchain by its checksum: each is checked by what the lock pins when it is used. Equal locks make equal folders.
 
-mod error;
 mod tree;
 mod writer;
 
@@ -17,8 +16,8 @@ use vcnetwork::Network;
 use vcsandbox::plain::Plain;
 use vcstore::{Digest, Store};
 
-pub(crate) use self::error::Error;
 pub(crate) use self::writer::{InputsDirWriter, Summary};
+use crate::error::InputsError;
 use crate::lock::PinnedCommit;
 
 /// Blobs by their SHA-256, as an OCI image layout has them: Debian packages, and images of registries in parts.
@@ -74,16 +73,16 @@ impl<'a> InputsDir<'a> {
         let path = self.path.join(MARK);
         let text = match fs::read(&path) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(Error::None { folder: self.path.to_owned() }.into());
+                return Err(InputsError::None { folder: self.path.to_owned() }.into());
             }
             text => text.map_err(crate::Error::io("reading", &path))?,
         };
         match serde_json::from_slice(&text) {
             Ok(Mark { version: VERSION }) => Ok(()),
             Ok(Mark { version }) => {
-                Err(Error::Version { folder: self.path.to_owned(), found: version, known: VERSION }.into())
+                Err(InputsError::Version { folder: self.path.to_owned(), found: version, known: VERSION }.into())
             }
-            Err(_) => Err(Error::None { folder: self.path.to_owned() }.into()),
+            Err(_) => Err(InputsError::None { folder: self.path.to_owned() }.into()),
         }
     }
 
@@ -100,7 +99,7 @@ impl<'a> InputsDir<'a> {
         let content = Plain::follow(&path).map_err(|why| crate::Error::io("reading", &path)(why.into()))?;
         match content.into_store(store)?.commit_expecting(digest) {
             Err(vcstore::Error::DigestMismatch { found, .. }) => {
-                Err(Error::Blob { attempt: attempt.to_owned(), path, found }.into())
+                Err(InputsError::Blob { attempt: attempt.to_owned(), path, found }.into())
             }
             committed => Ok(committed.map(drop)?),
         }
@@ -118,7 +117,11 @@ impl<'a> InputsDir<'a> {
             .and_then(|file| file.content().take(limit).read_to_end(&mut bytes))
             .map_err(crate::Error::io("reading", &path))?;
         let found = Digest::of(&bytes);
-        if found == *digest { Ok(bytes) } else { Err(Error::Blob { attempt: attempt.to_owned(), path, found }.into()) }
+        if found == *digest {
+            Ok(bytes)
+        } else {
+            Err(InputsError::Blob { attempt: attempt.to_owned(), path, found }.into())
+        }
     }
 
     /// The address of the Go module proxy that it is.
@@ -143,14 +146,14 @@ impl<'a> InputsDir<'a> {
         let Some(tree) = pinned.tree.as_ref().filter(|_| folder.is_dir()) else { return Err(self.missing(attempt)) };
         let found = tree::hash(&folder, tree)?;
         if found != *tree {
-            return Err(Error::Tree { attempt, folder, expected: tree.clone(), found }.into());
+            return Err(InputsError::Tree { attempt, folder, expected: tree.clone(), found }.into());
         }
         Ok(folder)
     }
 
     /// What Go said when modules were to come from here.
     pub(crate) fn modules_failed(self, failure: vcsandbox::process::Failure) -> crate::Error {
-        Error::Modules { folder: self.path.to_owned(), source: Box::new(failure) }.into()
+        InputsError::Modules { folder: self.path.to_owned(), source: Box::new(failure) }.into()
     }
 
     /// Where a blob is.

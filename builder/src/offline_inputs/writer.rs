@@ -11,8 +11,9 @@ use vcstore::Store;
 use vcstore::utf8;
 use walkdir::WalkDir;
 
-use super::{BLOBS, Error, GIT, GO, MARK, Mark, VERSION, tree};
+use super::{BLOBS, GIT, GO, MARK, Mark, VERSION, tree};
 use crate::build::{self, Request};
+use crate::error::InputsError;
 use crate::go;
 use crate::lock::Lock;
 use crate::progress::Progress;
@@ -48,7 +49,7 @@ impl InputsDirWriter {
     /// When it is not, or nothing can be written there.
     pub(crate) fn begin(to: &Utf8Path, outer: Store) -> Result<Self, crate::Error> {
         if to.read_dir_utf8().is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Error::NotEmpty { to: to.to_owned() }.into());
+            return Err(InputsError::NotEmpty { to: to.to_owned() }.into());
         }
         let parent = to.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
         fs::create_dir_all(parent).map_err(crate::Error::io("making", parent))?;
@@ -91,7 +92,7 @@ impl InputsDirWriter {
         progress: &Progress,
     ) -> Result<Summary, crate::Error> {
         if let Some(component) = request.components.iter().find(|one| matches!(one.kind, Kind::Cargo(_))) {
-            return Err(Error::Cargo { component: component.name.clone() }.into());
+            return Err(InputsError::Cargo { component: component.name.clone() }.into());
         }
         build::pin(request, &self.store, lock, progress)?;
         for platform in &request.platforms {
@@ -153,7 +154,7 @@ impl InputsDirWriter {
         let found = tree::hash(files, &pinned.commit)?;
         if let Some(tree) = pinned.tree.as_ref().filter(|tree| **tree != found) {
             let (url, commit, tree) = (url.clone(), pinned.commit.clone(), tree.clone());
-            return Err(Error::Attributes { url, commit, tree, found }.into());
+            return Err(InputsError::Attributes { url, commit, tree, found }.into());
         }
         let to = self.new.join(GIT).join(&pinned.commit);
         for entry in WalkDir::new(files).sort_by_file_name() {

@@ -1,7 +1,5 @@
 //! Prebuilt files: checked against the declared or pinned digest, and used unchanged.
 
-mod error;
-
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,8 +8,8 @@ use vcsandbox::elf::Machine;
 use vcsandbox::plain::Plain;
 use vcstore::{Action, Blob, Outputs, Platform, Store};
 
-pub(crate) use self::error::Error;
 use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
+use crate::error::PrebuiltError;
 use crate::project::Prebuilt;
 use crate::source::{Source, is_pointer};
 
@@ -65,12 +63,12 @@ fn check<'a>(wanted: &'a BuildTarget<'a, Prebuilt>, context: &BuildContext<'_>) 
         let digest = found.content.digest;
         if let Some(&declared) = wanted.program.sha256.get(&file) {
             if declared != digest {
-                return Err(Error::Undeclared { component: component(), file, declared, found: digest }.into());
+                return Err(PrebuiltError::Undeclared { component: component(), file, declared, found: digest }.into());
             }
         } else if context.source.revision.is_none() {
             if let Some(pinned) = context.lock.prebuilt(&file)?.filter(|pinned| *pinned != digest) {
                 let lock = context.lock.path().to_owned();
-                return Err(Error::Drift { component: component(), file, lock, pinned, found: digest }.into());
+                return Err(PrebuiltError::Drift { component: component(), file, lock, pinned, found: digest }.into());
             }
             context.lock.pin_prebuilt(&file, digest);
         }
@@ -118,18 +116,18 @@ fn find(wanted: &BuildTarget<'_, Prebuilt>, source: &Source, file: &Utf8Path) ->
     let (component, platform) = (wanted.component.name.as_str(), wanted.platform);
     // Where its user keeps it: git seldom tracks what was built, and its checksum says what it is.
     let top = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
-    let edited = || Error::Edited { component: component.to_owned(), file: file.to_owned() };
+    let edited = || PrebuiltError::Edited { component: component.to_owned(), file: file.to_owned() };
     if source.edited.contains(&top.join(file)) {
         return Err(edited().into());
     }
-    let path = top.join(file).canonicalize_utf8().map_err(|why| Error::Missing {
+    let path = top.join(file).canonicalize_utf8().map_err(|why| PrebuiltError::Missing {
         component: component.to_owned(),
         file: file.to_owned(),
         source_dir: top.clone(),
         source: why,
     })?;
     let unusable =
-        |why: &str| Error::Unusable { component: component.to_owned(), file: file.to_owned(), why: why.into() };
+        |why: &str| PrebuiltError::Unusable { component: component.to_owned(), file: file.to_owned(), why: why.into() };
     if !path.starts_with(&top) {
         return Err(unusable("points outside the source").into());
     }
@@ -138,7 +136,7 @@ fn find(wanted: &BuildTarget<'_, Prebuilt>, source: &Source, file: &Utf8Path) ->
     }
     let mut plain = Plain::open(&path).map_err(|why| unusable(&why.to_string()))?;
     if is_pointer(&path, plain.size()).map_err(crate::Error::io("reading", &path))? {
-        return Err(Error::Pointer { component: component.to_owned(), file: file.to_owned() }.into());
+        return Err(PrebuiltError::Pointer { component: component.to_owned(), file: file.to_owned() }.into());
     }
     let machine = plain.machine()?;
     check_machine(component, platform, file, &machine)?;
@@ -147,9 +145,14 @@ fn find(wanted: &BuildTarget<'_, Prebuilt>, source: &Source, file: &Utf8Path) ->
     Ok(Found { content: vcstore::archive::hash(&path)?, path, mode: if runs { 0o755 } else { 0o644 } })
 }
 
-fn check_machine(component: &str, platform: &Platform, file: &Utf8Path, machine: &Machine) -> Result<(), Error> {
+fn check_machine(
+    component: &str,
+    platform: &Platform,
+    file: &Utf8Path,
+    machine: &Machine,
+) -> Result<(), PrebuiltError> {
     match machine {
-        Machine::Elf(found) if !machine.runs_on(platform) => Err(Error::Machine {
+        Machine::Elf(found) if !machine.runs_on(platform) => Err(PrebuiltError::Machine {
             component: component.to_owned(),
             file: file.to_owned(),
             platform: platform.clone(),

@@ -8,7 +8,7 @@ use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
 use diffy::{Line, Patch};
 use vcstore::text;
 
-use super::Error;
+use crate::error::SourceError;
 
 /// An edit of a source. The paths of files count from its top.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<BTreeSet<Utf8PathB
                 let text = read(top, file)?;
                 let found = text.matches(find.as_str()).count();
                 if found != 1 {
-                    return Err(Error::Matches { file: file.clone(), found, find: find.clone() }.into());
+                    return Err(SourceError::Matches { file: file.clone(), found, find: find.clone() }.into());
                 }
                 write(top, file, &text.replacen(find.as_str(), replace, 1))?;
                 edited.insert(file.clone());
@@ -43,7 +43,7 @@ pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<BTreeSet<Utf8PathB
 }
 
 fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
-    let bad = |why: String| Error::Patch { path: path.to_owned(), why };
+    let bad = |why: String| SourceError::Patch { path: path.to_owned(), why };
     let text = text::read(path).map_err(crate::Error::unreadable("patch", path))?;
     let git = text.lines().any(|line| line.starts_with("diff --git "));
     let options = if git { ParseOptions::gitdiff() } else { ParseOptions::unidiff() };
@@ -116,13 +116,13 @@ fn changed_lines(text: &str) -> usize {
 
 /// The text after the patch. Unlike patch(1) this looks for a hunk where the patch says it is, and nowhere else: a place
 /// that merely looks alike may mean something else.
-fn patched(path: &Utf8Path, file: &Utf8Path, text: &str, patch: &Patch<'_, str>) -> Result<String, Error> {
+fn patched(path: &Utf8Path, file: &Utf8Path, text: &str, patch: &Patch<'_, str>) -> Result<String, SourceError> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let mut out = String::new();
     let mut done = 0;
     for (number, hunk) in patch.hunks().iter().enumerate() {
         let range = hunk.old_range();
-        let no_match = || Error::Hunk {
+        let no_match = || SourceError::Hunk {
             path: path.to_owned(),
             file: file.to_owned(),
             hunk: number + 1,
@@ -158,7 +158,7 @@ fn stripped(path: &str) -> Utf8PathBuf {
 
 fn read(top: &Utf8Path, file: &Utf8Path) -> Result<String, crate::Error> {
     let path = inside(top, file)?;
-    let refused = |why: &str| Error::File { file: file.to_owned(), why: why.to_owned() };
+    let refused = |why: &str| SourceError::File { file: file.to_owned(), why: why.to_owned() };
     match path.symlink_metadata() {
         Ok(meta) if meta.is_file() => {}
         Ok(_) => return Err(refused("it is not a regular file").into()),
@@ -176,8 +176,8 @@ fn write(top: &Utf8Path, file: &Utf8Path, text: &str) -> Result<(), crate::Error
 }
 
 /// The path of a file below `top`, which no folder on the way leads out of.
-fn inside(top: &Utf8Path, file: &Utf8Path) -> Result<Utf8PathBuf, Error> {
-    let refused = |why: &str| Err(Error::File { file: file.to_owned(), why: why.to_owned() });
+fn inside(top: &Utf8Path, file: &Utf8Path) -> Result<Utf8PathBuf, SourceError> {
+    let refused = |why: &str| Err(SourceError::File { file: file.to_owned(), why: why.to_owned() });
     if file.as_str().is_empty() || !file.components().all(|part| matches!(part, Utf8Component::Normal(_))) {
         return refused("it is not a path below the top of the source");
     }

@@ -1,7 +1,6 @@
 //! Sources: a folder, a git repository, or a Go module.
 
 mod edits;
-mod error;
 mod git;
 mod kept;
 mod left_out;
@@ -20,8 +19,6 @@ use vcsandbox::process;
 use vcstore::Store;
 
 pub(crate) use self::edits::Edit;
-pub(crate) use self::error::Error as SourceError;
-use self::error::Error;
 pub(crate) use self::kept::{OUT, is_archive, is_source, no_source};
 pub(crate) use self::left_out::{LeftOut, Reader};
 pub(crate) use self::pointer::is_pointer;
@@ -29,6 +26,7 @@ use self::program::Git;
 use self::stage::Stage;
 pub(crate) use self::stage::plain_temp_dir;
 pub(crate) use self::tree::{FileHash, Tree, hash_file, leads_nowhere, real_path};
+use crate::error::SourceError;
 use crate::go;
 use crate::lock::{Lock, PinnedCommit};
 use crate::progress::Progress;
@@ -124,7 +122,7 @@ impl Commit {
         for (word, what) in [(url.as_str(), "address"), (version, "version")] {
             // git would take it for an option, or for something else than who reads it does.
             if word.is_empty() || word.starts_with('-') || word.contains(char::is_control) {
-                return Err(Error::Repository { what, word: word.to_owned() }.into());
+                return Err(SourceError::Repository { what, word: word.to_owned() }.into());
             }
         }
         let pinned = lock.commit(url, version)?;
@@ -257,7 +255,7 @@ fn fetch(
 ) -> Result<(Utf8PathBuf, Option<Revision>), crate::Error> {
     let SourceTable { dir, version, module, .. } = &asked.table;
     if let Some(module) = module {
-        let bad = |why: &str| Error::Module { module: module.clone(), why: why.to_owned() };
+        let bad = |why: &str| SourceError::Module { module: module.clone(), why: why.to_owned() };
         let (path, version) = module.split_once('@').ok_or_else(|| bad("it has no version"))?;
         if !go::is_path(path) {
             return Err(bad("it is not a valid module path").into());

@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 /// An error of a source.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub(crate) enum SourceError {
     #[error("reading patch {path}: {why}")]
     #[diagnostic(help("a patch must be a unified diff of text files, as `git diff` and `diff -u` write it"))]
     Patch { path: Utf8PathBuf, why: String },
@@ -32,7 +32,7 @@ pub(crate) enum Error {
     Module { module: String, why: String },
 }
 
-impl Error {
+impl SourceError {
     /// Whether the command line or a file names what can be no source.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Module { .. } | Self::Repository { .. })

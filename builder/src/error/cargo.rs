@@ -7,7 +7,7 @@ use vcsandbox::process;
 
 /// An error of Cargo components.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub(crate) enum CargoError {
     #[error("looking for Rust: the rustc command is not installed")]
     #[diagnostic(help(
         "install Rust and add it to PATH: with rustup, or Debian's rustc and cargo if they are new enough"

@@ -1,4 +1,17 @@
-//! Errors of a build, each with advice.
+//! Errors of a build, each with advice. They refer to no other module, so that every module can return them.
+
+mod cargo;
+mod command;
+mod files;
+mod ground;
+mod host_inputs;
+mod lock;
+mod offline_inputs;
+mod prebuilt;
+mod private;
+mod provenance;
+mod source;
+mod toolchain;
 
 use std::ffi::OsString;
 use std::io;
@@ -7,6 +20,19 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcsandbox::process;
 use vcstore::Platform;
 use vcterminal::Exit;
+
+pub(crate) use self::cargo::CargoError;
+pub(crate) use self::command::CommandError;
+pub(crate) use self::files::FilesError;
+pub(crate) use self::ground::{GroundError, Place};
+pub(crate) use self::host_inputs::HostInputError;
+pub(crate) use self::lock::LockError;
+pub(crate) use self::offline_inputs::InputsError;
+pub(crate) use self::prebuilt::PrebuiltError;
+pub(crate) use self::private::PrivateInput;
+pub(crate) use self::provenance::ProvenanceError;
+pub(crate) use self::source::SourceError;
+pub(crate) use self::toolchain::ToolchainError;
 
 /// An error of vcbuild.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -29,20 +55,20 @@ pub(crate) enum Error {
     Action {
         error: Box<Error>,
         #[source]
-        shown: crate::failure_log::Excerpt,
+        shown: OutputExcerpt,
         log: Utf8PathBuf,
     },
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Lock(#[from] crate::lock::Error),
+    Lock(#[from] LockError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Source(#[from] crate::source::SourceError),
+    Source(#[from] SourceError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Toolchain(#[from] crate::go::ToolchainError),
+    Toolchain(#[from] ToolchainError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -50,7 +76,7 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Inputs(#[from] crate::offline_inputs::Error),
+    Inputs(#[from] InputsError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -70,35 +96,35 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Files(#[from] crate::files::FilesError),
+    Files(#[from] FilesError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Ground(#[from] crate::ground::GroundError),
+    Ground(#[from] GroundError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Cargo(#[from] crate::cargo::Error),
+    Cargo(#[from] CargoError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Command(#[from] crate::command::Error),
+    Command(#[from] CommandError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Host(#[from] crate::host_inputs::HostInputError),
+    Host(#[from] HostInputError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Private(#[from] crate::allowed::Private),
+    Private(#[from] PrivateInput),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Provenance(#[from] crate::provenance::ProvenanceError),
+    Provenance(#[from] ProvenanceError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Prebuilt(#[from] crate::prebuilt::Error),
+    Prebuilt(#[from] PrebuiltError),
 
     #[error("writing the result")]
     #[diagnostic(help("standard output was closed, or the disk that it writes to is full"))]
@@ -297,6 +323,11 @@ pub(crate) enum Error {
     #[diagnostic(help("the image does not conform to the OCI image specification: use another image"))]
     BaseImage { base: String, why: String },
 }
+
+/// The excerpt of a program's output that an error shows.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct OutputExcerpt(pub(crate) String);
 
 impl Error {
     /// How the process ends with this error.

@@ -7,7 +7,7 @@ use vcsandbox::process;
 
 /// An error of a folder of inputs.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub(crate) enum InputsError {
     #[error("using the inputs in {folder}: it is not a folder of inputs")]
     #[diagnostic(help("`vcbuild fetch --to DIR` creates one"))]
     None { folder: Utf8PathBuf },

@@ -5,7 +5,7 @@ use vcstore::{Digest, Platform};
 
 /// An error of prebuilt files.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub(crate) enum PrebuiltError {
     #[error("using the prebuilt {file} of {component}: it is not in the source {source_dir}")]
     #[diagnostic(help(
         "correct `prebuilt` in vcbuild.toml (paths are relative to the source's folder, {{arch}} is amd64 or arm64), or \

@@ -7,7 +7,7 @@ use vcsandbox::process;
 
 /// An error of a component's command.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub(crate) enum CommandError {
     #[error("running `{command}` of {component} for {platform}")]
     #[diagnostic(help("{}", help(source)))]
     Failed { command: String, component: String, platform: Platform, source: Box<process::Failure> },

@@ -5,7 +5,7 @@ use vcterminal::Exit;
 
 /// An error of the lock.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub(crate) enum LockError {
     #[error("reading lock file {path}")]
     #[diagnostic(help("correct the file, or remove it to resolve all inputs again"))]
     Syntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
@@ -46,7 +46,7 @@ pub(crate) enum Error {
     NoSuchInput { path: Utf8PathBuf, name: String, known: Vec<String> },
 }
 
-impl Error {
+impl LockError {
     /// How the process ends with this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {

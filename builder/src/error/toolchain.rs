@@ -5,7 +5,7 @@ use vcstore::Platform;
 
 /// An error of fetching Go itself.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum Error {
+pub(crate) enum ToolchainError {
     #[error("fetching Go {version}: GOPROXY is not set")]
     #[diagnostic(help(
         "set GOPROXY to the address of a Go module proxy, as `go env GOPROXY` prints it on a machine that has Go"
