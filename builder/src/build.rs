@@ -1,83 +1,27 @@
 //! Builds a request: from a source to images and archives.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 use vcinspect::graph::Records;
 use vcregistry::caches;
-use vcsandbox::{Environment, Sandbox};
-use vcstore::{Action, Compression, Digest, Image, Outputs, Platform, Store};
+use vcstore::{Action, Digest, Image, Outputs, Platform, Store};
 
-use crate::base::{Base, Spec};
+use crate::base::Base;
 use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
 use crate::files::Places;
 use crate::ground::Ground;
-use crate::image::{self, About, ImageBuild, OwnLayer};
+use crate::image::{self, ImageBuild, OwnLayer};
 use crate::layer::LayerSpec;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::project::{CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, VersionTable, is_file_name};
-use crate::provenance::{self, Provenance, Recipe};
-use crate::source::{Source, real_path};
-use crate::{Error, cargo, command, files, go, prebuilt};
-
-/// What to build, every choice made.
-#[derive(Debug)]
-pub(crate) struct Request<'a> {
-    pub(crate) components: Vec<&'a Component>,
-    pub(crate) source: Arc<Source>,
-    /// The version of Go to compile with; the installed one when nothing is said.
-    pub(crate) go: Option<String>,
-    /// What stamps say.
-    pub(crate) version: VersionTable,
-    pub(crate) base: Spec,
-    pub(crate) platforms: Vec<Platform>,
-    pub(crate) compression: Compression,
-    /// The folder of the archives.
-    pub(crate) out: Utf8PathBuf,
-    /// Folders that are no part of the source, besides those that are written to.
-    pub(crate) outside: Vec<Utf8PathBuf>,
-    /// Where files that are added to images come from.
-    pub(crate) project_dir: Utf8PathBuf,
-    /// What images say of what they were made from.
-    pub(crate) about: About,
-    /// What archives say of how their images were made, as far as it is known.
-    pub(crate) recipe: Recipe,
-    /// The time in everything that is made, in seconds since 1970.
-    pub(crate) epoch: u64,
-    /// How many components are worked on at once.
-    pub(crate) jobs: usize,
-    /// Where programs run that make files.
-    pub(crate) sandbox: Sandbox,
-}
-
-impl<'a> Request<'a> {
-    /// The same, to be built in another store than `store`, in other surroundings and by one compiler at a time; archives go
-    /// to the folder `out`.
-    pub(crate) fn elsewhere(&self, store: &Store, environment: Environment, out: Utf8PathBuf) -> Request<'a> {
-        Request {
-            components: self.components.clone(),
-            source: Arc::clone(&self.source),
-            go: self.go.clone(),
-            version: self.version.clone(),
-            base: self.base.clone(),
-            platforms: self.platforms.clone(),
-            compression: self.compression,
-            out,
-            // It may be in the folder of the source, but is not part of the source.
-            outside: vec![store.path().to_owned()],
-            project_dir: self.project_dir.clone(),
-            about: self.about.clone(),
-            recipe: self.recipe.clone(),
-            epoch: self.epoch,
-            jobs: 1,
-            sandbox: self.sandbox.elsewhere(environment),
-        }
-    }
-}
+use crate::project::{CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, is_file_name};
+use crate::provenance::Provenance;
+use crate::request::Request;
+use crate::source::real_path;
+use crate::{Error, cargo, command, files, go, prebuilt, provenance_header};
 
 /// An image that was built.
 #[derive(Debug)]
@@ -366,7 +310,7 @@ fn archive(
         progress.reused(&action);
         return Ok(());
     }
-    let written = vcstore::archive::write(store, images, &[(provenance::NAME, provenance)], path)?;
+    let written = vcstore::archive::write(store, images, &[(provenance_header::NAME, provenance)], path)?;
     let outputs =
         Outputs::new().with_note("archive", written.digest.to_string()).with_note("size", written.size.to_string());
     store.realise(&action, || Ok::<_, Error>(outputs))?;

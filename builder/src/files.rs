@@ -11,7 +11,8 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::Error;
 use crate::error::FilesError;
-use crate::layer::{LayerSpec, Over, Owner};
+use crate::layer::{LayerSpec, Over};
+use crate::project::Owner;
 use crate::project::{Added, AddedKind, Component, Place};
 use crate::source::{Source, is_archive, is_pointer, is_source, no_source};
 

@@ -10,7 +10,8 @@ use vcstore::{Digest, Store};
 
 use crate::Error;
 use crate::error::{GroundError, Place};
-use crate::layer::{Item, LayerSpec, Owner, What};
+use crate::layer::{Item, LayerSpec, What};
+use crate::project::Owner;
 
 /// What is below a layer.
 #[derive(Debug)]
@@ -188,7 +189,8 @@ mod tests {
     use vcstore::Digest;
 
     use super::Ground;
-    use crate::layer::{LayerSpec, Over, Owner};
+    use crate::layer::{LayerSpec, Over};
+    use crate::project::Owner;
     use rigs::{layer, store as scratch};
     use vcinspect::image_fs::outline;
 

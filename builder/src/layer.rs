@@ -9,6 +9,7 @@ use vcstore::{Action, Blob, Compression, Content, Digest, Entry, Kind, Layer, Ou
 
 use crate::Error;
 use crate::progress::Progress;
+use crate::project::Owner;
 use crate::source::{FileHash, hash_file};
 
 /// A change in how a layer is made of files changes this number, and with it every key.
@@ -47,13 +48,6 @@ impl Over {
     pub(crate) fn is_silent(self) -> bool {
         self == Self::default()
     }
-}
-
-/// Who a file belongs to, by numbers: an image's names are the image's own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Owner {
-    pub(crate) user: u64,
-    pub(crate) group: u64,
 }
 
 /// What stands at a path. It serialises without the places of this machine: layers of the same files have one key.
@@ -207,7 +201,8 @@ impl Item {
 mod tests {
     use vcstore::Digest;
 
-    use super::{LayerSpec, Over, Owner};
+    use super::{LayerSpec, Over};
+    use crate::project::Owner;
 
     #[test]
     fn what_names_a_layer_names_no_place_of_this_machine() {

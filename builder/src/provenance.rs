@@ -6,29 +6,21 @@ use std::fs;
 
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use vcinspect::graph::{self, ProvenanceStep, Records};
 use vcnetwork::Network;
-use vcstore::text;
 use vcstore::{ActionKey, Digest, Image, Platform, Record};
 
-use crate::Error;
 use crate::base::Spec;
-use crate::build::Request;
 use crate::error::ProvenanceError;
 use crate::image::About;
 use crate::lock::Lock;
-use crate::project::{Kind, Project, SourceTable};
-use crate::source::Edit;
-
-/// The document's name in an archive.
-pub(crate) const NAME: &str = "provenance.json";
+use crate::project::{Edit, Kind, Project, SourceTable};
+use crate::request::Request;
+use crate::{Error, provenance_header};
 
 /// The version of the document.
 const FORMAT: u32 = 1;
-
-/// The largest document that is read: it lists every file that a program was compiled from.
-const LIMIT: u64 = 32 << 20;
 
 /// The provenance of images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,38 +41,6 @@ pub(crate) struct Provenance {
     pub(crate) epoch: u64,
     /// What made the images, each action after those whose outputs it took.
     pub(crate) actions: Vec<ProvenanceStep>,
-}
-
-/// The part of the provenance that is known before the build.
-#[derive(Debug, Clone)]
-pub(crate) struct Recipe {
-    project: Value,
-    patches: BTreeMap<String, String>,
-    source: SourceTable,
-}
-
-impl Recipe {
-    /// What `project`, read with the choices of a command line, is built by.
-    ///
-    /// # Errors
-    /// When a patch cannot be read.
-    pub(crate) fn of(project: &Project, place: &SourceTable) -> Result<Self, Error> {
-        let mut table = project.table.clone();
-        // Neither where things are on this machine, nor how it builds.
-        for name in ["source", "caches", "sandbox"] {
-            remove(&mut table, name);
-        }
-        let mut patches = BTreeMap::new();
-        for (number, edit) in project.edits.iter().enumerate() {
-            if let Edit::Patch(path) = edit {
-                let name = format!("{number}.patch");
-                patches.insert(name.clone(), text::read(path).map_err(Error::unreadable("patch", path))?);
-                table["edits"][number] = json!({ "patch": name });
-            }
-        }
-        let source = SourceTable { dir: None, ..place.clone() };
-        Ok(Self { project: table, patches, source })
-    }
 }
 
 impl Provenance {
@@ -160,19 +120,14 @@ impl Provenance {
     /// # Errors
     /// When the archive cannot be read, or says what cannot be understood.
     pub(crate) fn of_archive(path: &Utf8Path) -> Result<Option<Self>, Error> {
-        /// Who made it, whatever else it has.
-        #[derive(Deserialize)]
-        struct Header {
-            format: u32,
-            vcbuild: String,
-        }
-        let Some(bytes) = vcstore::archive::document(path, NAME, LIMIT)? else { return Ok(None) };
+        let Some(bytes) = provenance_header::document(path)? else { return Ok(None) };
         let refuse = |made_by: &str, why: String| ProvenanceError::Unreadable {
             archive: path.to_string(),
             made_by: made_by.to_owned(),
             why,
         };
-        let made: Header = serde_json::from_slice(&bytes).map_err(|error| refuse("unknown", error.to_string()))?;
+        let made: provenance_header::Header =
+            serde_json::from_slice(&bytes).map_err(|error| refuse("unknown", error.to_string()))?;
         if made.format != FORMAT {
             let why = format!("its format is {}, but this version supports format {FORMAT}", made.format);
             return Err(refuse(&made.vcbuild, why).into());

@@ -185,7 +185,7 @@ fn make_private(folder: &Utf8Path) -> Result<(), crate::Error> {
 }
 
 /// Runs steps.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sandbox {
     mode: Mode,
     limits: Limits,
@@ -204,8 +204,7 @@ impl Sandbox {
 
     /// The same in other environment.
     pub fn elsewhere(&self, environment: Environment) -> Self {
-        let (mode, limits, ability, host) = (self.mode, self.limits, self.ability.clone(), self.host.clone());
-        Self { mode, limits, environment, ability, host }
+        Self { environment, ..self.clone() }
     }
 
     /// Whether and how programs are to be confined.

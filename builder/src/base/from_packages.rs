@@ -10,7 +10,7 @@ use super::Base;
 use crate::lock::Lock;
 use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
-use crate::{Error, image, platform};
+use crate::{Error, manifest, platform};
 
 /// A base that is made here.
 #[derive(Debug, Clone, Copy)]
@@ -54,14 +54,14 @@ impl FromPackages<'_> {
             }
             let base = vcdebian::realise(store, &pinned, &request, compression)?;
             let config = self.configuration(&base.layers)?;
-            let mut outputs = image::put(store, &config, &base.layers, HashMap::new())?;
+            let mut outputs = manifest::put(store, &config, &base.layers, HashMap::new())?;
             for (number, layer) in base.layers.iter().enumerate() {
                 let blob = Blob { digest: layer.digest, size: layer.size };
                 outputs = outputs.with_blob(&format!("layer {number}"), blob);
             }
             Ok(outputs)
         })?;
-        Base::open(store, self.name(), None, &image::manifest_of(&outputs)?, self.platform)
+        Base::open(store, self.name(), None, &manifest::of(&outputs)?, self.platform)
     }
 
     /// Fetches the packages that the lock pins, or those that are current, and makes nothing of them; returns their files.

@@ -19,7 +19,7 @@ use vcstore::{Action, Compression, Digest, Image, Layer, Outputs, Platform, Plat
 use self::from_packages::FromPackages;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::{Error, image};
+use crate::{Error, manifest};
 
 /// The base of [`Spec::Registry`] where no reference is given, and of a build that says nothing about its base.
 pub(crate) const DEFAULT_REFERENCE: &str = "docker.io/library/debian:bookworm-slim";
@@ -282,7 +282,7 @@ fn scratch(platform: &Platform, store: &Store) -> Result<Base, Error> {
         .set_os(Os::from(platform.os.as_str()))
         .set_architecture(Arch::from(platform.architecture.as_str()))
         .set_variant(platform.variant.clone());
-    let target = image::manifest_of(&image::put(store, &config, [], HashMap::new())?)?;
+    let target = manifest::of(&manifest::put(store, &config, [], HashMap::new())?)?;
     Base::open(store, "scratch", None, &target, platform)
 }
 

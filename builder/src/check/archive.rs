@@ -11,12 +11,13 @@ use vcstore::{PlatformImage, Record, Store};
 use super::difference::{Difference, LayerFile};
 use super::shadow::Shadow;
 use crate::Error;
-use crate::build::{self, Request};
+use crate::build;
 use crate::error::ProvenanceError;
 use crate::file_manifest::FileManifest;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::provenance::Provenance;
+use crate::request::Request;
 use crate::source::{Source, hash_file};
 
 /// How many files are looked into, and how many of a source are named that differ.

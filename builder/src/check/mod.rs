@@ -15,9 +15,10 @@ pub(crate) use self::archive::{CheckedArchive, Otherwise, check_archive};
 pub(crate) use self::difference::Difference;
 use self::shadow::Shadow;
 use crate::Error;
-use crate::build::{self, Request};
+use crate::build;
 use crate::lock::Lock;
 use crate::progress::Progress;
+use crate::request::Request;
 
 /// Surroundings that differ from those of a build in all that a program can tell, and that its outputs must not.
 pub(crate) const OTHER: Environment = Environment {

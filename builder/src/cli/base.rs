@@ -9,10 +9,11 @@ use vcterminal::{Exit, Table, Text};
 use super::caches::CacheOptions;
 use super::debian::DebianOptions;
 use super::inputs::ResolveArgs;
-use super::{Common, ProjectFiles, parse_platform, platforms};
+use super::{Common, ProjectFiles, parse_platform};
 use crate::Error;
 use crate::base::{Base, DEFAULT_REFERENCE, Spec};
 use crate::progress::Progress;
+use crate::request::platforms;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

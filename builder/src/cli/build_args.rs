@@ -1,28 +1,27 @@
 //! The options that determine the content of images and how they are built, shared by the commands that build.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use vcsandbox::{Mode, Sandbox, Settings};
 use vcstore::{Compression, Store};
 
+use super::Common;
 use super::caches::CacheOptions;
-use super::inputs::{Inputs, ResolveArgs, archive_names, unstamped};
+use super::inputs::{Inputs, ResolveArgs, archive_names};
 use super::sandbox::SandboxOptions;
-use super::{Common, platforms};
-use crate::Error;
 use crate::base::{self, DEFAULT_REFERENCE};
-use crate::build::Request;
 use crate::config::Config;
 use crate::error::ProvenanceError;
 use crate::image::About;
 use crate::lock::{self, Lock};
 use crate::progress::Progress;
 use crate::project::{Project, SourceTable, VersionTable};
-use crate::provenance::{Provenance, Recipe};
+use crate::provenance::Provenance;
+use crate::request::{Request, platforms, stamps};
 use crate::source::{Asked, Source};
+use crate::{Error, checkout};
 
 /// Everything but which components, and where archives go.
 #[derive(Debug, Args)]
@@ -94,25 +93,22 @@ impl BuildArgs {
         let store = self.caches.attach(self.common.store()?, project, &self.resolve_args.network()?)?;
         let update = self.update.then_some(&[][..]);
         let lock = inputs.files.lock(project, &self.resolve_args, update)?;
-        let opened = Source::open(&source, &store, &lock, progress)?;
+        let opened = checkout::open(&source, &store, &lock, progress)?;
         super::built_in::check(project, &components, &opened)?;
         lock.save()?;
+        let about = self.about(project, &opened, &source.table);
+        let version = self.version(project, &opened);
         let request = Request {
-            components,
-            project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
-            about: self.about(project, &opened, &source.table),
-            version: self.version(project, &opened),
-            source: Arc::new(opened),
+            about,
+            version,
             go: inputs.go(project),
-            recipe: Recipe::of(project, &source.table)?,
-            base,
             platforms: platforms(&inputs.platform, project),
             compression: self.compression.or(project.compression).unwrap_or_default(),
             out: out.to_owned(),
-            outside: Vec::new(),
             epoch,
             jobs: self.jobs(),
             sandbox: self.sandbox_for(project.sandbox)?,
+            ..Request::of(project, components, base, opened, &source.table)?
         };
         Ok((request, store, lock))
     }
@@ -170,26 +166,23 @@ impl BuildArgs {
         let base = project.base.as_deref().unwrap_or(DEFAULT_REFERENCE).parse::<base::Spec>()?;
         let store = self.common.store()?;
         let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.resolve_args.network()?)?;
-        let opened = Source::open(&source, &store, &lock, progress)?;
+        let opened = checkout::open(&source, &store, &lock, progress)?;
         let beside = self.inputs.beside_again();
         let user = Settings { mode: Some(Mode::Required), ..Config::of_user()?.sandbox()? };
+        // What the build that is repeated may have left beside the source.
+        let outside =
+            [opened.outside.clone(), vec![store.path().to_owned(), opened.dir.join(lock::FILE_NAME)]].concat();
+        let base = base.with_debian(self.inputs.debian.over(&project.debian)?)?;
         let request = Request {
-            components: project.select(&[])?,
             project_dir: beside.unwrap_or_else(|| folder.to_owned()),
             about: claimed.about.clone(),
-            recipe: Recipe::of(project, &source.table)?,
             version: project.version.clone(),
-            // What the build that is repeated may have left beside the source.
-            outside: [opened.outside.clone(), vec![store.path().to_owned(), opened.dir.join(lock::FILE_NAME)]].concat(),
-            source: Arc::new(opened),
-            go: project.go.clone(),
-            base: base.with_debian(self.inputs.debian.over(&project.debian)?)?,
-            platforms: platforms(&[], project),
-            compression: project.compression.unwrap_or_default(),
+            outside,
             out: folder.join("again"),
             epoch: claimed.epoch,
             jobs: self.jobs(),
             sandbox: self.sandbox.settings().with(user, Settings::default()).0.sandbox(),
+            ..Request::of(project, project.select(&[])?, base, opened, &source.table)?
         };
         Ok((request, store, lock))
     }
@@ -241,7 +234,7 @@ impl BuildArgs {
 
     /// What stamps say: as the command line has it, else what is known without it.
     fn version(&self, project: &Project, source: &Source) -> VersionTable {
-        let known = unstamped(project, source);
+        let known = stamps(project, source);
         VersionTable {
             version: self.stamp(|stamp| matches!(stamp, Stamp::Version)).or(known.version),
             commit: self.stamp(|stamp| matches!(stamp, Stamp::Commit)).or(known.commit),

@@ -6,10 +6,10 @@ use vcterminal::{Exit, Text};
 
 use super::build_args::BuildArgs;
 use crate::Error;
-use crate::build::Request;
 use crate::check::{self, Checked, CheckedArchive, Difference, Otherwise};
 use crate::progress::Progress;
 use crate::provenance::Provenance;
+use crate::request::Request;
 use crate::source::OUT;
 
 /// How many files of a kind are listed of an image that differs.

@@ -7,10 +7,9 @@ use vcterminal::{Exit, Text};
 
 use super::Common;
 use super::inputs::{Inputs, LockedArgs, ResolveArgs};
-use crate::Error;
-use crate::offline_inputs::{InputsDirWriter, Summary};
+use crate::offline_inputs_writer::{InputsDirWriter, Summary};
 use crate::progress::Progress;
-use crate::source::Source;
+use crate::{Error, checkout};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -47,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         writer.toolchain(&version, &lock, &progress)?;
     }
     let asked = inputs.source(&project, crate::source::OUT.into())?;
-    let source = Source::open(&asked, &writer.store, &lock, &progress)?;
+    let source = checkout::open(&asked, &writer.store, &lock, &progress)?;
     let request = inputs.request(&project, &asked, source)?;
     let summary = writer.finish(&asked, &request, &lock, &progress)?;
     lock.save()?;

@@ -11,8 +11,9 @@ use vcterminal::{Exit, Table, Text};
 use super::build_args::BuildArgs;
 use super::build_host::BuildHostOptions;
 use crate::Error;
-use crate::build::{self, Built, Request};
+use crate::build::{self, Built};
 use crate::progress::{Actions, Progress};
+use crate::request::Request;
 use crate::source::OUT;
 
 #[derive(Debug, Args)]

@@ -1,26 +1,22 @@
 //! The options that determine the inputs of images, shared by the commands that build images and that lock their inputs.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use vcnetwork::Network;
-use vcsandbox::{Limits, Mode, Sandbox};
 use vcstore::Platform;
 
 use super::allow::AllowOptions;
 use super::debian::DebianOptions;
-use super::{ProjectFiles, parse_platform, platforms};
+use super::{ProjectFiles, parse_platform};
 use crate::base::{self, DEFAULT_REFERENCE};
-use crate::build::Request;
-use crate::image::About;
 use crate::lock::Policy;
 use crate::offline_inputs::InputsDir;
-use crate::project::{Component, Kind, Project, SourceTable, VersionTable};
-use crate::provenance::Recipe;
+use crate::project::{Component, Kind, Project, SourceTable};
+use crate::request::{Request, UNSTAMPED, platforms};
 use crate::source::{Asked, OUT, Source, is_source, real_path};
-use crate::{Error, go, lock, platform};
+use crate::{Error, go_names, lock, platform};
 
 /// Where the code is, what it is stacked on and compiled with.
 #[derive(Debug, Args)]
@@ -43,7 +39,7 @@ pub(super) struct Inputs {
 
     /// The version of Go to compile with, for example 1.26.3, or 1.26.x for the newest 1.26 release: vcbuild fetches, verifies
     /// and pins it [default: the project's, else the installed Go].
-    #[arg(long, value_name = "VERSION", value_parser = go::parse_version, help_heading = "Source")]
+    #[arg(long, value_name = "VERSION", value_parser = go_names::parse_version, help_heading = "Source")]
     go: Option<String>,
 
     #[command(flatten, next_help_heading = "Source")]
@@ -199,23 +195,8 @@ impl Inputs {
     ) -> Result<Request<'a>, Error> {
         let components = project.select(&[])?;
         super::built_in::check(project, &components, &source)?;
-        Ok(Request {
-            components,
-            go: self.go(project),
-            version: unstamped(project, &source),
-            source: source.into(),
-            base: self.base(project)?,
-            platforms: platforms(&self.platform, project),
-            compression: project.compression.unwrap_or_default(),
-            out: OUT.into(),
-            outside: Vec::new(),
-            project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
-            about: About::default(),
-            recipe: Recipe::of(project, &asked.table)?,
-            epoch: 0,
-            jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            sandbox: Sandbox::find(Mode::default(), Limits::default()),
-        })
+        let request = Request::of(project, components, self.base(project)?, source, &asked.table)?;
+        Ok(Request { go: self.go(project), platforms: platforms(&self.platform, project), ..request })
     }
 
     /// Where the source is: as the command line says, else the project, else the project's own folder.
@@ -277,9 +258,6 @@ impl ResolveArgs {
     }
 }
 
-/// The default version stamp of a source folder.
-const UNSTAMPED: &str = "v0.0.0";
-
 /// The names that archives of a project may have, for any platform.
 pub(super) fn archive_names(project: &Project, version: &str) -> impl Iterator<Item = String> {
     let components = project.components.values();
@@ -287,19 +265,6 @@ pub(super) fn archive_names(project: &Project, version: &str) -> impl Iterator<I
         let name = |arch| component.archive.fill(&[("arch", arch), ("version", version)]);
         platform::architectures().map(name)
     })
-}
-
-/// What stamps say unless the command line does: as the project has it, else the revision that was fetched. A folder's
-/// stamps are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
-pub(super) fn unstamped(project: &Project, source: &Source) -> VersionTable {
-    let (known, revision) = (&project.version, source.revision.as_ref());
-    let version = || revision.map_or_else(|| UNSTAMPED.to_owned(), |revision| revision.version.clone());
-    let commit = || revision.and_then(|revision| revision.commit.clone()).unwrap_or_else(|| "unknown".to_owned());
-    VersionTable {
-        version: Some(known.version.clone().unwrap_or_else(version)),
-        commit: Some(known.commit.clone().unwrap_or_else(commit)),
-        date: Some(known.date.clone().unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())),
-    }
 }
 
 /// Whether this runs in CI, where no user would see changes of the lock file.

@@ -7,11 +7,11 @@ use vcterminal::{Exit, Text};
 
 use super::Common;
 use super::inputs::{Inputs, ResolveArgs};
-use crate::Error;
 use crate::build;
 use crate::lock::Changes;
 use crate::progress::Progress;
-use crate::source::{OUT, Source};
+use crate::source::OUT;
+use crate::{Error, checkout};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let store = arguments.common.store()?;
     let lock = inputs.files.lock(&project, &arguments.resolve_args, arguments.update.as_deref())?;
     let asked = inputs.source(&project, OUT.into())?;
-    let source = Source::open(&asked, &store, &lock, &progress)?;
+    let source = checkout::open(&asked, &store, &lock, &progress)?;
     let request = inputs.request(&project, &asked, source)?;
     build::pin(&request, &store, &lock, &progress)?;
     lock.tidy();

@@ -209,14 +209,6 @@ impl ProjectFiles {
     }
 }
 
-/// The platforms to work for: those asked for, else the project's, else linux/amd64.
-fn platforms(asked: &[Platform], project: &Project) -> Vec<Platform> {
-    let mut platforms = if asked.is_empty() { project.platforms.clone() } else { asked.to_vec() };
-    platforms.sort();
-    platforms.dedup();
-    if platforms.is_empty() { vec![Platform::default()] } else { platforms }
-}
-
 /// The image of this name, or all images of the store.
 fn images_of(store: &Store, name: Option<&str>) -> Result<Vec<Image>, Error> {
     match name {

@@ -1,18 +1,16 @@
 //! Errors of an archive's provenance, each with advice.
 
-use crate::provenance::NAME;
-
 /// An error of an archive's provenance.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum ProvenanceError {
     #[error("checking {archive}: it does not contain the provenance of its images")]
     #[diagnostic(help(
-        "archives that `vcbuild images` writes contain a {NAME}; for other archives, check the component in the folder of \
+        "archives that `vcbuild images` writes contain a provenance.json; for other archives, check the component in the folder of \
          its source: `vcbuild check COMPONENT`"
     ))]
     None { archive: String },
 
-    #[error("checking {archive}: its {NAME} cannot be read: {why}")]
+    #[error("checking {archive}: its provenance.json cannot be read: {why}")]
     #[diagnostic(help("it was written by another version of vcbuild ({made_by}), or modified: this is version {}", env!("CARGO_PKG_VERSION")))]
     Unreadable { archive: String, made_by: String, why: String },
 

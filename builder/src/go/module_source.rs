@@ -44,18 +44,6 @@ struct ModuleVersion {
     version: String,
 }
 
-/// Whether Go can take a text for the path of a module, and for nothing else, such as an option or a folder.
-pub(crate) fn is_path(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
-    text.chars().all(plain) && !text.starts_with('-') && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
-}
-
-/// Whether Go can take a text for a version of a module, or for a branch or tag of it.
-pub(crate) fn is_version(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/+".contains(c);
-    !text.is_empty() && text.chars().all(plain) && !text.starts_with('-')
-}
-
 /// The folder of a module, and its exact version: the one that `lock` pins for the version asked for (`v1.2.3`, `latest`),
 /// or that it is now. What is at hand is not fetched.
 ///

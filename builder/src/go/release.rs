@@ -42,22 +42,6 @@ pub(super) struct Release {
     pub(super) version: String,
 }
 
-/// Reads a version that may be asked for: `1.26.3`, `1.27rc1`, or `1.26.x` for the newest of 1.26.
-///
-/// # Errors
-/// When it is none; the text says so.
-pub(crate) fn parse_version(text: &str) -> Result<String, String> {
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let known = match text.split('.').collect::<Vec<_>>()[..] {
-        ["1", minor, patch] => number(minor) && (number(patch) || patch == "x"),
-        ["1", minor] => ["rc", "beta"]
-            .iter()
-            .any(|kind| minor.split_once(kind).is_some_and(|(minor, candidate)| number(minor) && number(candidate))),
-        _ => false,
-    };
-    if known { Ok(text.to_owned()) } else { Err(format!("{text:?} is not a Go version such as 1.26.3 or 1.26.x")) }
-}
-
 /// Fetches the toolchain that `lock` pins for the version asked for into a `store` that lacks it, and puts the archive below
 /// the folder `proxy`, where a proxy has it.
 ///
@@ -279,19 +263,9 @@ mod tests {
     use camino::Utf8Path;
     use vcstore::Platform;
 
-    use super::{User, at_hand, install, newest, parse_version, place, resolve};
+    use super::{User, at_hand, install, newest, place, resolve};
     use crate::go::toolchain::compilers;
     use vcnetwork::Network;
-
-    #[test]
-    fn a_version_is_exact_or_the_newest_of_a_release() {
-        for good in ["1.26.3", "1.26.x", "1.27rc1", "1.21.13", "1.22beta2"] {
-            assert_eq!(parse_version(good).unwrap(), good);
-        }
-        for bad in ["", "1", "1.26", "2.0.0", "go1.26.3", "1.x", "1.26.3.1", "1.26.", "1.26.-1", "1.rc1"] {
-            assert!(parse_version(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn the_newest_of_a_release_is_the_highest_number_for_the_machine() {

@@ -3,22 +3,19 @@
 mod annotations;
 mod run;
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, SecondsFormat};
 use oci_spec::image::{
-    Arch, Descriptor, History, ImageConfiguration, ImageIndex, ImageManifestBuilder, MediaType, Os, PlatformBuilder,
-    RootFs,
+    Arch, Descriptor, History, ImageConfiguration, ImageIndex, MediaType, Os, PlatformBuilder, RootFs,
 };
 use serde::Serialize;
 use serde_json::Value;
-use vcstore::{Action, Blob, Layer, Outputs, Platform, Store};
+use vcstore::{Action, Blob, Layer, Platform, Store};
 
 pub(crate) use self::annotations::About;
-use crate::Error;
 use crate::base::Base;
 use crate::progress::Progress;
 use crate::project::Component;
+use crate::{Error, manifest};
 
 /// A change in how this file writes documents changes this number, and with it every key.
 const RECIPE: u32 = 2;
@@ -66,9 +63,9 @@ impl ImageBuild<'_> {
             let mut config = config.map_err(|why| Error::Internal(format!("writing a configuration: {why}")))?;
             run::inherit(&mut config, &of_base);
             let layers = base.layers().iter().chain(self.layers.iter().map(|own| &own.layer));
-            put(store, &config, layers, self.about.annotations(component, Some(base))?)
+            manifest::put(store, &config, layers, self.about.annotations(component, Some(base))?)
         })?;
-        manifest_of(&outputs)
+        manifest::of(&outputs)
     }
 
     fn configuration(&self) -> ImageConfiguration {
@@ -96,42 +93,6 @@ impl ImageBuild<'_> {
             .set_history(base_history(base).map(|theirs| theirs.into_iter().chain(own().map(history)).collect()));
         image
     }
-}
-
-/// Puts the configuration and the manifest of an image with these layers into the store.
-///
-/// # Errors
-/// When the store cannot be written.
-pub(crate) fn put<'a>(
-    store: &Store,
-    config: &impl Serialize,
-    layers: impl IntoIterator<Item = &'a Layer>,
-    annotations: HashMap<String, String>,
-) -> Result<Outputs, Error> {
-    let config = store.put_document(config)?;
-    let layers = layers.into_iter().map(|layer| {
-        let media_type = MediaType::from(in_oci_words(&layer.media_type));
-        Descriptor::new(media_type, layer.size, layer.digest)
-    });
-    let mut manifest = ImageManifestBuilder::default()
-        .schema_version(2u32)
-        .media_type(MediaType::ImageManifest)
-        .config(Descriptor::new(MediaType::ImageConfig, config.size, config.digest))
-        .layers(layers.collect::<Vec<_>>())
-        .build()
-        .map_err(|why| Error::Internal(format!("making a manifest: {why}")))?;
-    manifest.set_annotations((!annotations.is_empty()).then_some(annotations));
-    Ok(Outputs::new().with_blob("config", config).with_blob("manifest", store.put_document(&manifest)?))
-}
-
-/// The manifest among an image's outputs.
-///
-/// # Errors
-/// When there is none.
-pub(crate) fn manifest_of(outputs: &Outputs) -> Result<Descriptor, Error> {
-    let manifest = outputs.blob("manifest");
-    let manifest = manifest.ok_or_else(|| Error::Internal("an image without a manifest".to_owned()))?;
-    Ok(Descriptor::new(MediaType::ImageManifest, manifest.size, manifest.digest))
 }
 
 /// What a reference points at: the one manifest, or an index of several in the order of their platforms.
@@ -171,13 +132,4 @@ fn base_history(base: &Base) -> Option<Vec<History>> {
     let history = base.config.history().clone().unwrap_or_default();
     let layers = history.iter().filter(|entry| entry.empty_layer() != Some(true)).count();
     (layers == base.layers().len()).then_some(history)
-}
-
-/// A layer's media type in the OCI's words: Docker's layers are the same bytes, and one manifest speaks one language.
-fn in_oci_words(media_type: &str) -> &str {
-    match media_type {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",
-        "application/vnd.docker.image.rootfs.diff.tar" => "application/vnd.oci.image.layer.v1.tar",
-        other => other,
-    }
 }

@@ -84,7 +84,7 @@ fn object_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
 
 /// Reads a version of Go. It becomes the name of a folder, and a part of addresses.
 fn go_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    crate::go::parse_version(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    crate::go_names::parse_version(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 fn object_id_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

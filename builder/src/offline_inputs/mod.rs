@@ -4,8 +4,7 @@
 //! Nothing in it is believed. Blobs go by their SHA-256, files of a commit by git's hash of its tree, Go modules by `go.sum`,
 //! the toolchain by its checksum: each is checked by what the lock pins when it is used. Equal locks make equal folders.
 
-mod tree;
-mod writer;
+pub(crate) mod tree;
 
 use std::fs;
 use std::io::{self, Read};
@@ -16,32 +15,31 @@ use vcnetwork::Network;
 use vcsandbox::plain::Plain;
 use vcstore::{Digest, Store};
 
-pub(crate) use self::writer::{InputsDirWriter, Summary};
 use crate::error::InputsError;
 use crate::lock::PinnedCommit;
 
 /// Blobs by their SHA-256, as an OCI image layout has them: Debian packages, and images of registries in parts.
-const BLOBS: &str = "blobs/sha256";
+pub(crate) const BLOBS: &str = "blobs/sha256";
 
 /// Go modules and the toolchain, as a module proxy serves them.
-const GO: &str = "go";
+pub(crate) const GO: &str = "go";
 
 /// The files of commits.
-const GIT: &str = "git";
+pub(crate) const GIT: &str = "git";
 
 /// The file that says what the folder is.
-const MARK: &str = "vcbuild-inputs.json";
+pub(crate) const MARK: &str = "vcbuild-inputs.json";
 
 /// The version of the folder's form.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// What [`MARK`] says.
 #[derive(Serialize, Deserialize)]
-struct Mark {
-    version: u32,
+pub(crate) struct Mark {
+    pub(crate) version: u32,
 }
 
-/// Whether a folder is one that [`InputsDirWriter`] made, of whatever form.
+/// Whether a folder is one that `vcbuild fetch` made, of whatever form.
 pub(crate) fn is_inputs_dir(path: &Utf8Path) -> bool {
     path.join(MARK).is_file()
 }
@@ -65,7 +63,7 @@ impl<'a> InputsDir<'a> {
         }
     }
 
-    /// Checks that the folder is one that [`InputsDirWriter`] made.
+    /// Checks that the folder is one that `vcbuild fetch` made.
     ///
     /// # Errors
     /// When it is another, or of a form that this program does not know.

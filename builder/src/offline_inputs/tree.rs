@@ -27,7 +27,7 @@ enum Hasher {
 ///
 /// # Errors
 /// When a file cannot be read.
-pub(super) fn hash(folder: &Utf8Path, like: &str) -> Result<String, Error> {
+pub(crate) fn hash(folder: &Utf8Path, like: &str) -> Result<String, Error> {
     let format = if like.len() == 64 { Format::Sha256 } else { Format::Sha1 };
     Ok(hex::encode(format.tree(folder)?.unwrap_or_else(|| format.object("tree", b""))))
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::template::Template;
-use crate::layer::Owner;
 
 /// One entry of `files`: what is put at a path of the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -24,6 +23,13 @@ pub(super) struct FileTable {
     mode: Option<String>,
     /// Who it belongs to, as `"65532"` or `"65532:65532"`.
     owner: Option<String>,
+}
+
+/// Who a file belongs to, by numbers: an image's names are the image's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Owner {
+    pub(crate) user: u64,
+    pub(crate) group: u64,
 }
 
 /// A folder that files come from.
@@ -113,8 +119,8 @@ fn owner(text: &str) -> Result<Owner, String> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::Owner;
     use super::{Added, AddedKind, FileTable, files};
-    use crate::layer::Owner;
 
     fn read(text: &str) -> Result<BTreeMap<String, Added>, String> {
         let tables: BTreeMap<String, FileTable> = toml::from_str(text).map_err(|why| why.to_string())?;

@@ -1,5 +1,6 @@
 //! The project: what components there are and how each becomes an image. From a `vcbuild.toml`, or built in.
 
+mod edit;
 mod file;
 mod files;
 mod found;
@@ -16,16 +17,16 @@ use vcsandbox::Settings;
 use vcstore::text;
 use vcstore::{Compression, Platform};
 
-use self::file::{ComponentTable, EditTable, File};
+pub(crate) use self::edit::Edit;
+use self::file::{ComponentTable, File};
 pub(crate) use self::file::{SourceTable, VersionTable};
-pub(crate) use self::files::{Added, AddedKind, Place};
+pub(crate) use self::files::{Added, AddedKind, Owner, Place};
 pub(crate) use self::found::{Found, find};
 pub(crate) use self::kind::{CargoProgram, CommandBuild, GoProgram, Kind, Prebuilt};
 pub(crate) use self::run::Run;
 pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
-use crate::source::Edit;
-use crate::{Error, go, platform};
+use crate::{Error, go_names, platform};
 
 /// The name of a project's file.
 pub(crate) const FILE_NAME: &str = "vcbuild.toml";
@@ -187,8 +188,8 @@ impl Project {
         }
         let source = file.source.unwrap_or_default();
         check_source(&source).map_err(refuse)?;
-        let edits = file.edits.into_iter().map(edit).collect::<Result<_, _>>().map_err(refuse)?;
-        let go = file.go.map(|version| go::parse_version(&version)).transpose().map_err(refuse)?;
+        let edits = file.edits.into_iter().map(Edit::of).collect::<Result<_, _>>().map_err(refuse)?;
+        let go = file.go.map(|version| go_names::parse_version(&version)).transpose().map_err(refuse)?;
         file.debian.check().map_err(|why| refuse(format!("[debian]: {why}")))?;
         let sandbox = file.sandbox.settings().map_err(|why| refuse(format!("[sandbox]: {why}")))?;
         let platforms = file.platforms.iter().map(|text| platform::parse(text)).collect::<Result<_, _>>();
@@ -296,16 +297,6 @@ fn check_source(source: &SourceTable) -> Result<(), String> {
             Err(format!("[source] has module {module:?} without its version, for example {module}@v1.2.3"))
         }
         _ => Ok(()),
-    }
-}
-
-fn edit(table: EditTable) -> Result<Edit, String> {
-    match table {
-        EditTable { patch: Some(patch), file: None, find: None, replace: None } => Ok(Edit::Patch(patch)),
-        EditTable { patch: None, file: Some(file), find: Some(find), replace: Some(replace) } if !find.is_empty() => {
-            Ok(Edit::Replace { file, find, replace })
-        }
-        _ => Err("an entry of [[edits]] needs either patch, or file, find and replace".to_owned()),
     }
 }
 

@@ -9,15 +9,7 @@ use diffy::{Line, Patch};
 use vcstore::text;
 
 use crate::error::SourceError;
-
-/// An edit of a source. The paths of files count from its top.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Edit {
-    /// The patch in this file.
-    Patch(Utf8PathBuf),
-    /// A text in a file, and the text in its place.
-    Replace { file: Utf8PathBuf, find: String, replace: String },
-}
+use crate::project::Edit;
 
 /// Makes the edits, in their order, to the files in the folder `top`, and returns which these are.
 ///
@@ -198,7 +190,8 @@ mod tests {
     use camino::{Utf8Path, Utf8PathBuf};
     use proptest::prelude::*;
 
-    use super::{Edit, apply};
+    use super::apply;
+    use crate::project::Edit;
 
     /// A folder with this file `a.txt`, and a patch beside it.
     fn folder(text: &str, patch: &str) -> (tempfile::TempDir, Utf8PathBuf, Vec<Edit>) {

@@ -9,8 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcinspect::report;
 use vcstore::Store;
 
-use crate::provenance::Provenance;
-use crate::{lock, offline_inputs};
+use crate::{lock, offline_inputs, provenance_header};
 
 /// Where version control keeps what it knows. `.git` is a file in a submodule or a worktree.
 const REPOSITORIES: [&str; 5] = [".git", ".hg", ".svn", ".jj", ".bzr"];
@@ -49,8 +48,7 @@ pub(crate) fn is_archive(entry: &walkdir::DirEntry, names: &BTreeSet<String>) ->
     let named = entry.file_name().to_str().is_some_and(|name| names.contains(name));
     named
         && beginning(entry.path()).starts_with(b"oci-layout\0")
-        && Utf8Path::from_path(entry.path())
-            .is_some_and(|path| Provenance::of_archive(path).is_ok_and(|it| it.is_some()))
+        && Utf8Path::from_path(entry.path()).is_some_and(provenance_header::is_ours)
 }
 
 /// Why a file or folder is not part of any source.

@@ -1,13 +1,11 @@
-//! Sources: a folder, a git repository, or a Go module.
+//! The source of a build on this machine: which files of a folder are part of it, edits, and the copy that is built.
 
 mod edits;
-mod git;
 mod kept;
 mod left_out;
 mod pointer;
 mod program;
 mod stage;
-mod submodules;
 mod tracked;
 mod tree;
 
@@ -18,19 +16,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcsandbox::process;
 use vcstore::Store;
 
-pub(crate) use self::edits::Edit;
 pub(crate) use self::kept::{OUT, is_archive, is_source, no_source};
 pub(crate) use self::left_out::{LeftOut, Reader};
 pub(crate) use self::pointer::is_pointer;
-use self::program::Git;
+pub(crate) use self::program::Git;
 use self::stage::Stage;
 pub(crate) use self::stage::plain_temp_dir;
 pub(crate) use self::tree::{FileHash, Tree, hash_file, leads_nowhere, real_path};
-use crate::error::SourceError;
-use crate::go;
-use crate::lock::{Lock, PinnedCommit};
-use crate::progress::Progress;
-use crate::project::SourceTable;
+use crate::project::{Edit, SourceTable};
 
 /// A source that is there to be read.
 #[derive(Debug)]
@@ -55,6 +48,15 @@ pub(crate) struct Source {
     pub(crate) edited: BTreeSet<Utf8PathBuf>,
     /// What `dir` is in, where it is a copy.
     _stage: Option<Stage>,
+}
+
+/// The folder of a source on this machine, before it is opened.
+#[derive(Debug)]
+pub(crate) struct Local {
+    /// The folder: the user's own, or one that the store keeps.
+    pub(crate) top: Utf8PathBuf,
+    /// What was fetched; `None` for a folder of the user's own.
+    pub(crate) revision: Option<Revision>,
 }
 
 /// What was fetched.
@@ -92,56 +94,20 @@ struct Part {
     outside: Vec<Utf8PathBuf>,
 }
 
-/// A commit of a repository, checked out.
-pub(crate) struct Commit {
-    /// The address of the repository.
-    pub(crate) url: String,
-    /// The commit and its tree.
-    pub(crate) pinned: PinnedCommit,
-    /// The folder with its files, as they are without edits.
-    pub(crate) files: Utf8PathBuf,
-}
-
-impl Commit {
-    /// The requested commit, cloned unless the store has it; `None` if the source is not a repository.
-    ///
-    /// # Errors
-    /// As [`Source::open`].
-    pub(crate) fn of(
-        asked: &Asked,
-        store: &Store,
-        lock: &Lock,
-        progress: &Progress,
-    ) -> Result<Option<Self>, crate::Error> {
-        let SourceTable { repo, version, .. } = &asked.table;
-        let Some(url) = repo else { return Ok(None) };
-        if vcterminal::has_secret(url) {
-            return Err(crate::Error::SecretInAddress);
-        }
-        let version = version.as_deref().unwrap_or(git::NEWEST);
-        for (word, what) in [(url.as_str(), "address"), (version, "version")] {
-            // git would take it for an option, or for something else than who reads it does.
-            if word.is_empty() || word.starts_with('-') || word.contains(char::is_control) {
-                return Err(SourceError::Repository { what, word: word.to_owned() }.into());
-            }
-        }
-        let pinned = lock.commit(url, version)?;
-        let (files, pinned) = git::clone(url, version, pinned.as_ref(), lock.network(), store, progress)?;
-        lock.pin_commit(url, version, pinned.clone());
-        Ok(Some(Self { url: url.clone(), pinned, files }))
-    }
-}
-
 impl Source {
-    /// Opens the source that `asked` says: the current folder when it says nothing. What others keep is fetched into the
-    /// store's care, as `lock` pins it or as it is now. Of a folder that git knows, what git tracks is the source. Where
-    /// that is not all of the folder, something is edited, or compilers do not take the folder's name, the source is a copy.
+    /// Opens a source that is on this machine. Of a folder that git knows, what git tracks is the source. Where that is not
+    /// all of the folder, something is edited, or compilers do not accept the folder's name, the source is a copy.
+    /// `beside` finds the folders outside of the source's own that its modules refer to.
     ///
     /// # Errors
-    /// When the folder is not there, git or Go fails, or an edit does not fit.
-    pub(crate) fn open(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Self, crate::Error> {
+    /// When the folder does not exist, git fails, or an edit does not match.
+    pub(crate) fn open(
+        asked: &Asked,
+        Local { top, revision }: Local,
+        beside: impl FnOnce(&Utf8Path, &Utf8Path) -> BTreeSet<Utf8PathBuf>,
+        store: &Store,
+    ) -> Result<Self, crate::Error> {
         let Asked { table, edits, outside, archives, .. } = asked;
-        let (top, revision) = fetch(asked, store, lock, progress)?;
         let named = table.subdir.as_ref().map_or_else(|| top.clone(), |subdir| top.join(subdir));
         let dir = named.canonicalize_utf8().map_err(|source| crate::Error::NoSource { path: named.clone(), source })?;
         let real_top = top.canonicalize_utf8().map_err(crate::Error::io("finding", &top))?;
@@ -150,7 +116,7 @@ impl Source {
         {
             return Err(crate::Error::SubdirOutside { subdir: subdir.clone(), top });
         }
-        let folders: Vec<_> = [real_top.clone()].into_iter().chain(go::folders_beside(&dir, &real_top)).collect();
+        let folders: Vec<_> = [real_top.clone()].into_iter().chain(beside(&dir, &real_top)).collect();
         let mut without = vec![store.path().to_owned()];
         for path in outside {
             without.push(real_path(path)?);
@@ -246,35 +212,6 @@ impl Part {
     }
 }
 
-/// The folder of the source, and the revision it was fetched at when it was.
-fn fetch(
-    asked: &Asked,
-    store: &Store,
-    lock: &Lock,
-    progress: &Progress,
-) -> Result<(Utf8PathBuf, Option<Revision>), crate::Error> {
-    let SourceTable { dir, version, module, .. } = &asked.table;
-    if let Some(module) = module {
-        let bad = |why: &str| SourceError::Module { module: module.clone(), why: why.to_owned() };
-        let (path, version) = module.split_once('@').ok_or_else(|| bad("it has no version"))?;
-        if !go::is_path(path) {
-            return Err(bad("it is not a valid module path").into());
-        }
-        if !go::is_version(version) {
-            return Err(bad("it is not a valid module version").into());
-        }
-        let (folder, version) = go::module_source(path, version, asked.go.as_deref(), store, lock, progress)?;
-        return Ok((folder, Some(Revision { version, commit: None })));
-    }
-    if let Some(Commit { pinned, files, .. }) = Commit::of(asked, store, lock, progress)? {
-        let version = version.clone().unwrap_or_else(|| git::NEWEST.to_owned());
-        return Ok((files, Some(Revision { version, commit: Some(pinned.commit) })));
-    }
-    // The folder of a project file that is named without one is the current folder, and empty.
-    Ok((dir.clone().filter(|dir| !dir.as_str().is_empty()).unwrap_or_else(|| ".".into()), None))
-}
-
-/// Whether an address has a password or token in it: the lock, which is committed, and messages would carry it on.
 /// The folders at most two levels below `dir` that have this file: what the user may have meant.
 pub(crate) fn folders_with(file: &str, dir: &Utf8Path) -> Vec<Utf8PathBuf> {
     let mut found: Vec<_> = walkdir::WalkDir::new(dir)

@@ -49,7 +49,7 @@ const OF_A_REPOSITORY: [&str; 25] = [
 
 /// The git that is installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Git {
+pub(crate) struct Git {
     /// A folder that stands for the user's home, with [`SETTINGS`] in it.
     home: Utf8PathBuf,
 }
@@ -59,7 +59,7 @@ impl Git {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub(super) fn new(store: &Store) -> Result<Self, Error> {
+    pub(crate) fn new(store: &Store) -> Result<Self, Error> {
         let home = store.cache_dir("git")?.join("home");
         let home = camino::absolute_utf8(&home).map_err(Error::io("finding", &home))?;
         write(&home.join(".gitconfig"), SETTINGS)?;
@@ -67,7 +67,7 @@ impl Git {
     }
 
     /// git without any setting of its user and of the machine, for everything that reads or writes files.
-    pub(super) fn isolated(&self) -> Command {
+    pub(crate) fn isolated(&self) -> Command {
         let mut git = git();
         // All of them, but where git finds its own programs and what it tells of its work.
         let kept = |name: &str| name == "GIT_EXEC_PATH" || name.starts_with("GIT_TRACE");
@@ -94,7 +94,7 @@ impl Git {
     ///
     /// # Errors
     /// When the settings cannot be written.
-    pub(super) fn of_user(&self) -> Result<Command, Error> {
+    pub(crate) fn of_user(&self) -> Result<Command, Error> {
         let mut settings = String::new();
         if std::env::var_os("GIT_SSH").is_none() {
             // The user's own command for ssh comes later, and counts.

@@ -9,12 +9,12 @@ use vcnetwork::{Network, Permit};
 use vcsandbox::process;
 use vcstore::Store;
 
-use super::program::Git;
 use super::submodules;
 use crate::Error;
 use crate::lock::PinnedCommit;
 use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
+use crate::source::Git;
 
 /// The version where none is asked for.
 pub(super) const NEWEST: &str = "HEAD";

@@ -11,14 +11,16 @@ use vcstore::Store;
 use vcstore::utf8;
 use walkdir::WalkDir;
 
-use super::{BLOBS, GIT, GO, MARK, Mark, VERSION, tree};
-use crate::build::{self, Request};
+use crate::build;
+use crate::checkout::Commit;
 use crate::error::InputsError;
 use crate::go;
 use crate::lock::Lock;
+use crate::offline_inputs::{BLOBS, GIT, GO, MARK, Mark, VERSION, tree};
 use crate::progress::Progress;
 use crate::project::Kind;
-use crate::source::{Asked, Commit};
+use crate::request::Request;
+use crate::source::Asked;
 
 /// Where Go keeps what it downloaded, below the store's caches.
 const DOWNLOADS: &str = "gomod/cache/download";

@@ -1,0 +1,82 @@
+//! Brings the source that a request names to this machine: a git repository, a Go module, or a folder as it is.
+
+mod git;
+mod submodules;
+
+use camino::Utf8PathBuf;
+use vcstore::Store;
+
+use crate::error::SourceError;
+use crate::lock::{Lock, PinnedCommit};
+use crate::progress::Progress;
+use crate::project::SourceTable;
+use crate::source::{Asked, Local, Revision, Source};
+use crate::{Error, go, go_names};
+
+/// Opens the source that `asked` names: the current folder if it names none. A repository or module is fetched to a folder that
+/// the store keeps, as `lock` pins it or at its current version, which `lock` then pins.
+///
+/// # Errors
+/// When the folder does not exist, git or Go fails, or an edit does not match.
+pub(crate) fn open(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Source, Error> {
+    Source::open(asked, fetch(asked, store, lock, progress)?, go::folders_beside, store)
+}
+
+/// A commit of a repository, checked out.
+pub(crate) struct Commit {
+    /// The address of the repository.
+    pub(crate) url: String,
+    /// The commit and its tree.
+    pub(crate) pinned: PinnedCommit,
+    /// The folder with its files, as they are without edits.
+    pub(crate) files: Utf8PathBuf,
+}
+
+impl Commit {
+    /// The requested commit, cloned unless the store has it; `None` if the source is not a repository.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub(crate) fn of(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Option<Self>, Error> {
+        let SourceTable { repo, version, .. } = &asked.table;
+        let Some(url) = repo else { return Ok(None) };
+        if vcterminal::has_secret(url) {
+            return Err(Error::SecretInAddress);
+        }
+        let version = version.as_deref().unwrap_or(git::NEWEST);
+        for (word, what) in [(url.as_str(), "address"), (version, "version")] {
+            // git would take it for an option, or for something else than who reads it does.
+            if word.is_empty() || word.starts_with('-') || word.contains(char::is_control) {
+                return Err(SourceError::Repository { what, word: word.to_owned() }.into());
+            }
+        }
+        let pinned = lock.commit(url, version)?;
+        let (files, pinned) = git::clone(url, version, pinned.as_ref(), lock.network(), store, progress)?;
+        lock.pin_commit(url, version, pinned.clone());
+        Ok(Some(Self { url: url.clone(), pinned, files }))
+    }
+}
+
+/// Brings the source to this machine, unless it is a folder already.
+fn fetch(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Local, Error> {
+    let SourceTable { dir, version, module, .. } = &asked.table;
+    if let Some(module) = module {
+        let bad = |why: &str| SourceError::Module { module: module.clone(), why: why.to_owned() };
+        let (path, version) = module.split_once('@').ok_or_else(|| bad("it has no version"))?;
+        if !go_names::is_path(path) {
+            return Err(bad("it is not a valid module path").into());
+        }
+        if !go_names::is_version(version) {
+            return Err(bad("it is not a valid module version").into());
+        }
+        let (folder, version) = go::module_source(path, version, asked.go.as_deref(), store, lock, progress)?;
+        return Ok(Local { top: folder, revision: Some(Revision { version, commit: None }) });
+    }
+    if let Some(Commit { pinned, files, .. }) = Commit::of(asked, store, lock, progress)? {
+        let version = version.clone().unwrap_or_else(|| git::NEWEST.to_owned());
+        return Ok(Local { top: files, revision: Some(Revision { version, commit: Some(pinned.commit) }) });
+    }
+    // The folder of a project file that is named without one is the current folder, and empty.
+    let top = dir.clone().filter(|dir| !dir.as_str().is_empty()).unwrap_or_else(|| ".".into());
+    Ok(Local { top, revision: None })
+}
