@@ -200,7 +200,7 @@ struct Grounds {
     outline: Option<Digest>,
 }
 
-/// The base for each platform; what was resolved for it is locked at once, whatever becomes of the build.
+/// The base for each platform.
 fn bases(
     request: &Request<'_>,
     store: &Store,
@@ -211,7 +211,7 @@ fn bases(
         Ok((platform.clone(), request.base.realise(platform, request.compression, store, lock, progress)?))
     };
     let bases = request.platforms.iter().map(realise).collect::<Result<Vec<_>, Error>>();
-    lock.save()?;
+    lock.check()?;
     let grounds = |(platform, base): (Platform, Base)| {
         let outline = base.outline(&format!("{} {platform}", request.base), store, progress)?;
         Ok((platform, Grounds { base, outline }))

@@ -51,7 +51,7 @@ pub(crate) fn build<'a>(
     }
     context.source.must_have("Cargo.toml")?;
     pin(wanted, context)?;
-    context.lock.save()?;
+    context.lock.check()?;
     let dir = &context.source.dir;
     let toolchain = Toolchain::find(dir, context.store, context.lock.network())?;
     let workspace = Workspace::read(&toolchain, dir, &context.source.top)?;

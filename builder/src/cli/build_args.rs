@@ -95,7 +95,7 @@ impl BuildArgs {
         let lock = inputs.files.lock(project, &self.resolve_args, update)?;
         let opened = checkout::open(&source, &store, &lock, progress)?;
         super::built_in::check(project, &components, &opened)?;
-        lock.save()?;
+        lock.check()?;
         let about = self.about(project, &opened, &source.table);
         let version = self.version(project, &opened);
         let request = Request {

@@ -44,7 +44,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let (request, store, lock) = arguments.build_args.request(&project, &arguments.checked, OUT.into(), &progress)?;
     let request = Request { out: out.join("first"), ..request };
     let again = request.elsewhere(&store, check::OTHER, out.join("again"));
-    let checked = check::check(&request, &again, &store, &lock, &progress)?;
+    let checked = check::check(&request, &again, &store, &lock, &progress);
+    lock.save()?;
+    let checked = checked?;
     super::show(arguments.build_args.common.output, &checked, text)?;
     Ok(if checked.differences.is_empty() { Exit::Done } else { Exit::Difference })
 }

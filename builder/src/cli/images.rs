@@ -67,6 +67,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         arguments.build_args.request(&project, &arguments.components, &arguments.out, &progress)?;
     let (sandbox, host) = arguments.build_host.attach(request.sandbox, &store, lock.network())?;
     let built = build::images(&Request { sandbox, ..request }, &store, &lock, &progress);
+    // Also of a build that failed: the next one then resolves nothing again.
+    let saved = lock.save();
     let built = built.and_then(|built| named(built, &store));
     let done = host.map(|host| host.done());
     if let Some(remote::Done { address, steps, sent, received }) = &done {
@@ -75,6 +77,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     }
     note(&store, &progress, built.as_deref().ok());
     let built = built?;
+    saved?;
     let document = document(&built, &progress, done);
     super::show(arguments.build_args.common.output, &document, |_| text(&built, &progress))?;
     Ok(Exit::Done)

@@ -51,7 +51,7 @@ pub(crate) fn build<'a>(
     }
     let look = Look::at(wanted, context)?;
     context.lock.pin_modules(&look.module.path, look.pins()?, false)?;
-    context.lock.save()?;
+    context.lock.check()?;
     let Look { go, module, tree, scopes, closures } = look;
     let mut jobs = Vec::new();
     for one in wanted {

@@ -280,22 +280,35 @@ impl Lock {
     pub(crate) fn save(&self) -> Result<bool, crate::Error> {
         // Held to the end: who writes later writes what was pinned later.
         let state = self.state();
-        let (before, now) = (&self.on_disk, &state.now);
-        if before == now {
+        if self.on_disk == state.now {
             return Ok(false);
         }
-        if self.policy == Policy::Locked {
-            let changes = Changes::between(before, now).text().to_string();
-            return Err(LockError::Drift { path: self.path.clone(), changes }.into());
-        }
+        self.check_unchanged(&state.now)?;
         let internal = |why| crate::Error::Internal(format!("writing {}: {why}", self.path));
-        let text = now.to_text().map_err(internal)?;
+        let text = state.now.to_text().map_err(internal)?;
         // Equal content is not written again: the file keeps its time.
         if fs::read_to_string(&self.path).is_ok_and(|there| there == text) {
             return Ok(false);
         }
         vcstore::atomic::replace(&self.path, text.as_bytes()).map_err(crate::Error::io("writing", &self.path))?;
         Ok(true)
+    }
+
+    /// Fails if the lock must not change and something was pinned that differs from its file. A build calls it before work that
+    /// takes long; only the command saves the lock, after its work.
+    ///
+    /// # Errors
+    /// When there is such a difference.
+    pub(crate) fn check(&self) -> Result<(), LockError> {
+        self.check_unchanged(&self.state().now)
+    }
+
+    fn check_unchanged(&self, now: &Document) -> Result<(), LockError> {
+        if self.policy != Policy::Locked || self.on_disk == *now {
+            return Ok(());
+        }
+        let changes = Changes::between(&self.on_disk, now).text().to_string();
+        Err(LockError::Drift { path: self.path.clone(), changes })
     }
 
     fn pin_source(&self, address: &str, version: &str, pinned: PinnedSource) {

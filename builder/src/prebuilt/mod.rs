@@ -47,7 +47,7 @@ pub(crate) fn build<'a>(
     context: &BuildContext<'_>,
 ) -> Result<Vec<BuiltFiles<'a>>, crate::Error> {
     let checked = wanted.iter().map(|wanted| check(wanted, context)).collect::<Result<Vec<_>, _>>()?;
-    context.lock.save()?;
+    context.lock.check()?;
     let made: Vec<Result<_, crate::Error>> = checked.par_iter().map(|one| one.take(context)).collect();
     made.into_iter().collect()
 }
