@@ -1,12 +1,17 @@
 //! Blobs in and out: written whole or not at all, hashed on the way in and on the way out.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::digest::Hashed;
-use crate::session::Use;
+use crate::json::DOCUMENT_LIMIT;
+use crate::session::{self, Use};
 use crate::store::{sync, sync_folder};
-use crate::{Blob, Digest, Error, Hasher, Store};
+use crate::{Blob, Digest, Error, Hasher, Store, canonical_json};
 
 /// Reads a blob and checks its hash when its end is reached.
 ///
@@ -143,6 +148,91 @@ impl Write for BlobWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Store {
+    /// Reads a blob. Its hash is checked while it is read: a damaged blob is an error at its end, never a silent one.
+    ///
+    /// # Errors
+    /// When the store lacks it.
+    pub fn reader(&self, digest: &Digest) -> Result<BlobReader, Error> {
+        BlobReader::open(self, digest)
+    }
+
+    /// Reads a JSON document, its digest checked.
+    ///
+    /// # Errors
+    /// When the store lacks it, or it is damaged, too large for a document, or another kind of document.
+    pub fn document<T: DeserializeOwned>(&self, digest: &Digest) -> Result<T, Error> {
+        serde_json::from_slice(&self.document_bytes(digest)?)
+            .map_err(|source| Error::Document { what: digest.to_string(), source })
+    }
+
+    /// The bytes of a JSON document, its digest checked.
+    ///
+    /// # Errors
+    /// When the store lacks it, or it is damaged or too large for a document.
+    pub fn document_bytes(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let mut reader = self.reader(digest)?;
+        if reader.size() > DOCUMENT_LIMIT {
+            let (what, size) = (digest.to_string(), reader.size());
+            return Err(Error::DocumentSize { what, size, limit: DOCUMENT_LIMIT });
+        }
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(Error::io("reading", self.blob_path(digest)))?;
+        Ok(bytes)
+    }
+
+    /// Begins a blob. It is in the store once it is committed; dropped before, nothing of it stays.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be made.
+    pub fn writer(&self) -> Result<BlobWriter, Error> {
+        BlobWriter::create(self)
+    }
+
+    /// Puts a small blob into the store.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put(&self, content: &[u8]) -> Result<Blob, Error> {
+        let blob = Blob { digest: Digest::of(content), size: content.len() as u64 };
+        if self.size(&blob.digest) == Some(blob.size) {
+            return Ok(blob);
+        }
+        let mut writer = self.writer()?;
+        writer.write_all(content).map_err(Error::io("writing", self.blob_path(&blob.digest)))?;
+        writer.commit()
+    }
+
+    /// Puts a document into the store, in canonical JSON.
+    ///
+    /// # Errors
+    /// When it cannot be serialised or written.
+    pub fn put_document<T: Serialize + ?Sized>(&self, document: &T) -> Result<Blob, Error> {
+        self.put(&canonical_json(document)?)
+    }
+
+    /// Takes a damaged blob out of the way, if its file is still the `damaged` one; from now on it counts as missing.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub(crate) fn quarantine(&self, digest: &Digest, damaged: &File) -> Result<(), Error> {
+        if !self.is_writable() {
+            return Ok(());
+        }
+        let folder = self.quarantined();
+        fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
+        let path = self.blob_path(digest);
+        // Another process may be writing it again right now, and that file is not damaged.
+        let excluded = session::exclude(self.path())?;
+        let known = damaged.metadata().map_err(Error::io("reading", &path))?;
+        if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (known.dev(), known.ino())) {
+            fs::rename(&path, folder.join(digest.hex())).map_err(Error::io("moving away", &path))?;
+        }
+        drop(excluded);
+        Ok(())
     }
 }
 

@@ -8,10 +8,6 @@ use oci_spec::image::{Descriptor, ImageIndex};
 use crate::store::replace;
 use crate::{Error, Store, canonical_json};
 
-/// An index of nothing.
-pub(crate) const EMPTY: &str =
-    r#"{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}"#;
-
 /// The annotation that containerd and Docker read an image's full name from.
 pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 

@@ -9,6 +9,7 @@
 //!   what takes how much.
 
 mod action;
+mod amount;
 pub mod archive;
 pub mod atomic;
 mod blob;
@@ -26,7 +27,9 @@ mod names;
 mod owner;
 mod paths;
 mod platform;
+mod realise;
 mod record;
+mod records;
 pub mod reference;
 mod remove;
 mod roots;
@@ -38,7 +41,8 @@ mod tree;
 mod usage;
 mod verify;
 
-pub use action::{Action, Origin, Outputs, Realised};
+pub use action::{Action, Outputs};
+pub use amount::Amount;
 pub use blob::{BlobReader, BlobWriter};
 pub use bounded::{Bounded, Headers};
 pub use closure::Closure;
@@ -51,10 +55,11 @@ pub use json::canonical_json;
 pub use names::is_short_for;
 pub use paths::{config_folder, lossy, path_variable, utf8};
 pub use platform::Platform;
-pub use record::{Record, Substituter};
+pub use realise::{Origin, Realised};
+pub use record::Record;
 pub use remove::tree as remove_tree;
-pub use store::Store;
+pub use store::{Store, Substituter};
 pub use tarball::Writer as TarWriter;
 pub use tree::{Content, Entry, Kind, Tree};
-pub use usage::{Amount, Cache, ImageUsage, Remembered, Usage};
+pub use usage::{Cache, ImageUsage, Remembered, Usage};
 pub use verify::Verified;

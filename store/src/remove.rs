@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::Error;
-use crate::usage::Amount;
+use crate::amount::Amount;
 
 /// Removes what is at `path`; links are removed, never followed, also where another user puts one there meanwhile. That nothing
 /// is there is as good.

@@ -1,23 +1,35 @@
 //! The store's folder: an OCI image layout with actions, roots, caches and temporary files beside it.
 
+use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use crate::json::DOCUMENT_LIMIT;
 use crate::owner;
 use crate::paths::path_variable;
 use crate::session::{self, Session, Use};
-use crate::{Blob, BlobReader, BlobWriter, Digest, Error, Substituter, canonical_json};
+use crate::{ActionKey, Digest, Error, Record};
 
 /// The content of `oci-layout`, as the OCI image specification (image-layout.md) has it.
 const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// An `index.json` of no images.
+pub(crate) const EMPTY_INDEX: &str =
+    r#"{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}"#;
+
+/// Somewhere else that may have what actions yielded, such as a cache that others fill.
+pub trait Substituter: fmt::Debug + Send + Sync {
+    /// Finds the record of `key` and gets its blobs into `store`; `None` when it is nowhere to be had. Whom to believe is
+    /// the substituter's to know. What goes wrong is its to tell: a build never fails because a cache does.
+    fn substitute(&self, key: &ActionKey, store: &Store) -> Option<Record>;
+
+    /// Whether it was [`Substituter::substitute`] that gave the outputs of `key`, earlier in this process.
+    fn gave(&self, key: &ActionKey) -> bool;
+}
 
 /// A content-addressed folder: blobs by SHA-256, images by name, actions by key.
 ///
@@ -161,89 +173,6 @@ impl Store {
         self.size(digest).is_some()
     }
 
-    /// Reads a blob. Its hash is checked while it is read: a damaged blob is an error at its end, never a silent one.
-    ///
-    /// # Errors
-    /// When the store lacks it.
-    pub fn reader(&self, digest: &Digest) -> Result<BlobReader, Error> {
-        BlobReader::open(self, digest)
-    }
-
-    /// Reads a JSON document, its digest checked.
-    ///
-    /// # Errors
-    /// When the store lacks it, or it is damaged, too large for a document, or another kind of document.
-    pub fn document<T: DeserializeOwned>(&self, digest: &Digest) -> Result<T, Error> {
-        serde_json::from_slice(&self.document_bytes(digest)?)
-            .map_err(|source| Error::Document { what: digest.to_string(), source })
-    }
-
-    /// The bytes of a JSON document, its digest checked.
-    ///
-    /// # Errors
-    /// When the store lacks it, or it is damaged or too large for a document.
-    pub fn document_bytes(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let mut reader = self.reader(digest)?;
-        if reader.size() > DOCUMENT_LIMIT {
-            let (what, size) = (digest.to_string(), reader.size());
-            return Err(Error::DocumentSize { what, size, limit: DOCUMENT_LIMIT });
-        }
-        let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).map_err(Error::io("reading", self.blob_path(digest)))?;
-        Ok(bytes)
-    }
-
-    /// Begins a blob. It is in the store once it is committed; dropped before, nothing of it stays.
-    ///
-    /// # Errors
-    /// When the temporary file cannot be made.
-    pub fn writer(&self) -> Result<BlobWriter, Error> {
-        BlobWriter::create(self)
-    }
-
-    /// Puts a small blob into the store.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn put(&self, content: &[u8]) -> Result<Blob, Error> {
-        let blob = Blob { digest: Digest::of(content), size: content.len() as u64 };
-        if self.size(&blob.digest) == Some(blob.size) {
-            return Ok(blob);
-        }
-        let mut writer = self.writer()?;
-        writer.write_all(content).map_err(Error::io("writing", self.blob_path(&blob.digest)))?;
-        writer.commit()
-    }
-
-    /// Puts a document into the store, in canonical JSON.
-    ///
-    /// # Errors
-    /// When it cannot be serialised or written.
-    pub fn put_document<T: Serialize + ?Sized>(&self, document: &T) -> Result<Blob, Error> {
-        self.put(&canonical_json(document)?)
-    }
-
-    /// Takes a damaged blob out of the way, if its file is still the `damaged` one; from now on it counts as missing.
-    ///
-    /// # Errors
-    /// When it cannot be moved.
-    pub(crate) fn quarantine(&self, digest: &Digest, damaged: &File) -> Result<(), Error> {
-        if !self.is_writable() {
-            return Ok(());
-        }
-        let folder = self.quarantined();
-        fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
-        let path = self.blob_path(digest);
-        // Another process may be writing it again right now, and that file is not damaged.
-        let excluded = session::exclude(self.path())?;
-        let known = damaged.metadata().map_err(Error::io("reading", &path))?;
-        if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (known.dev(), known.ino())) {
-            fs::rename(&path, folder.join(digest.hex())).map_err(Error::io("moving away", &path))?;
-        }
-        drop(excluded);
-        Ok(())
-    }
-
     /// A blob's size in bytes at this moment: unlike after [`Store::size`], garbage collection may take it the next.
     pub(crate) fn size_now(&self, digest: &Digest) -> Option<u64> {
         fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
@@ -346,7 +275,7 @@ fn create(path: &Utf8Path) -> Result<(), Error> {
     let index = path.join("index.json");
     if !index.exists() {
         let mut file = tempfile::NamedTempFile::new_in(&tmp).map_err(Error::io("creating a file in", &tmp))?;
-        file.write_all(crate::index::EMPTY.as_bytes()).map_err(Error::io("writing", &index))?;
+        file.write_all(EMPTY_INDEX.as_bytes()).map_err(Error::io("writing", &index))?;
         // Another process may have made the index, and even named an image in it, since it was looked for.
         match file.persist_noclobber(&index) {
             Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {

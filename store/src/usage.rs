@@ -8,41 +8,9 @@ use std::time::SystemTime;
 use camino::Utf8PathBuf;
 use oci_spec::image::Descriptor;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use crate::image::is_index;
-use crate::{ActionKey, Blob, Digest, Error, Image, Record, Store, remove};
-
-/// A number of files or blobs and their size.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Amount {
-    /// How many.
-    pub count: u64,
-    /// Their size in bytes.
-    pub bytes: u64,
-}
-
-impl Amount {
-    pub(crate) fn add(&mut self, bytes: u64) {
-        self.count += 1;
-        self.bytes += bytes;
-    }
-}
-
-impl std::ops::AddAssign for Amount {
-    fn add_assign(&mut self, other: Self) {
-        self.count += other.count;
-        self.bytes += other.bytes;
-    }
-}
-
-impl FromIterator<u64> for Amount {
-    fn from_iter<I: IntoIterator<Item = u64>>(sizes: I) -> Self {
-        let mut amount = Self::default();
-        sizes.into_iter().for_each(|size| amount.add(size));
-        amount
-    }
-}
+use crate::{ActionKey, Amount, Blob, Digest, Error, Image, Record, Store, remove};
 
 /// An action that the store remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -239,7 +239,7 @@ mod tests {
         let config = br#"{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}"#;
         let names: Vec<_> = (0..1_001).map(|number| format!("a/b:{number}")).collect();
         let named = serde_json::to_vec(&json!([{"Config": "c", "Layers": [], "RepoTags": names}])).unwrap();
-        let empty = crate::index::EMPTY.as_bytes();
+        let empty = crate::store::EMPTY_INDEX.as_bytes();
         let cases = [
             (vec![member("../../etc/passwd", b"root")], "points outside the archive"),
             (vec![member("/etc/passwd", b"root")], "points outside the archive"),
