@@ -27,10 +27,10 @@ const CRATES: [&str; 11] = [
 ];
 
 /// Which top-level modules each top-level module imports.
-type Imports = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// The imports of a crate, from its `src` folder.
-fn imports(src: &Utf8Path) -> Imports {
+pub(crate) fn imports(src: &Utf8Path) -> Imports {
     let top = code(&fs::read_to_string(src.join("lib.rs")).unwrap());
     let modules = declared(&top);
     // What the root re-exports is imported of the module that it comes from.
@@ -38,6 +38,8 @@ fn imports(src: &Utf8Path) -> Imports {
         .into_iter()
         .filter(|path| modules.contains(&path[0]))
         .filter_map(|path| Some((path.last()?.clone(), path[0].clone())))
+        // An alias is read by the name that it stands for, which may be a module's.
+        .filter(|(name, _)| !modules.contains(name))
         .collect();
     let mut imports = Imports::new();
     for module in &modules {

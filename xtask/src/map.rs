@@ -5,6 +5,7 @@ use std::fs;
 
 use camino::Utf8Path;
 
+use crate::circles;
 use crate::command::root;
 
 /// The document.
@@ -67,6 +68,52 @@ fn modules(root: &Utf8Path) -> BTreeSet<String> {
         }
     }
     modules
+}
+
+/// The modules of the document's tables that have a column of uses, each with what that column says.
+fn uses(text: &str) -> Vec<(&str, &str)> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix('|'));
+    let columns = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+    let three = columns.filter(|columns| columns.len() == 3);
+    let modules = three.filter_map(|columns| Some((columns[0].strip_suffix('`')?, columns[2].trim())));
+    modules.filter(|(path, _)| path.split('/').nth(1) == Some("src")).collect()
+}
+
+#[test]
+fn every_column_of_uses_is_what_the_module_imports() {
+    let text = fs::read_to_string(root().join(DOCUMENT)).unwrap();
+    let (mut checked, mut wrong) = (0, Vec::new());
+    for (path, said) in uses(&text) {
+        let (member, module) = path.split_once("/src/").unwrap();
+        let name = module.trim_end_matches('/').trim_end_matches(".rs");
+        let mut used = circles::imports(&root().join(member).join("src")).remove(name).unwrap();
+        used.remove("error");
+        let used = used.into_iter().collect::<Vec<_>>().join(", ");
+        if said != used && said != "most modules" {
+            wrong.push(format!("{path} | {used}"));
+        }
+        checked += 1;
+    }
+    assert!(wrong.is_empty(), "{DOCUMENT} should say:\n{}", wrong.join("\n"));
+    assert!(checked > 50, "{checked} modules have a column of uses");
+}
+
+#[test]
+fn every_function_that_the_document_names_is_there() {
+    let text = fs::read_to_string(root().join(DOCUMENT)).unwrap();
+    let words = text.split('`').skip(1).step_by(2);
+    let names: BTreeSet<_> = words.filter_map(|word| word.strip_suffix("()")?.rsplit(['.', ':', ' ']).next()).collect();
+    let mut sources = String::new();
+    for entry in FOLDERS.iter().flat_map(|folder| walkdir::WalkDir::new(root().join(folder))) {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().ends_with(".rs") {
+            sources += &fs::read_to_string(entry.path()).unwrap();
+        }
+    }
+    let is_there = |name: &str| ["(", "<"].iter().any(|next| sources.contains(&format!("fn {name}{next}")));
+    let missing: Vec<_> = names.iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "{DOCUMENT} names functions that are not there: {missing:?}");
+    assert!(names.len() > 50, "{} functions are named", names.len());
 }
 
 #[test]
