@@ -11,11 +11,11 @@ use vcstore::{Action, Digest, Image, Outputs, Platform, Store};
 
 use crate::base::Base;
 use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
-use crate::files::Places;
-use crate::ground::Ground;
+use crate::files::OriginFolders;
 use crate::image::{self, ImageBuild, OwnLayer};
 use crate::layer::LayerSpec;
 use crate::lock::Lock;
+use crate::lower_layers::LowerLayers;
 use crate::progress::Progress;
 use crate::project::{CargoProgram, CommandBuild, Component, GoProgram, Kind, Prebuilt, is_file_name};
 use crate::provenance::Provenance;
@@ -32,7 +32,7 @@ pub(crate) struct Built {
 }
 
 /// What a component adds to its base, for one platform.
-struct Part<'a> {
+struct ComponentLayers<'a> {
     component: &'a Component,
     platform: &'a Platform,
     layers: Vec<OwnLayer>,
@@ -54,15 +54,15 @@ pub(crate) fn images(
     let context = build_context(request, &names, store, lock, progress)?;
     let programs = Programs::of(request);
     // The base comes over the network while compilers use the processors.
-    let (made, bases) = std::thread::scope(|scope| {
+    let (built_files, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
-        let made = pool.install(|| made(&programs, &context));
+        let built_files = pool.install(|| built_files(&programs, &context));
         let bases = bases.join().unwrap_or_else(|_| Err(Error::Internal("the base's thread failed".to_owned())));
-        (made, bases)
+        (built_files, bases)
     });
-    let (made, bases) = (made?, bases?);
-    let parts = pool.install(|| parts(request, made, &bases, &context))?;
-    let manifest = |part: &Part<'_>| {
+    let (built_files, bases) = (built_files?, bases?);
+    let component_layers = pool.install(|| component_layers(request, built_files, &bases, &context))?;
+    let manifest = |part: &ComponentLayers<'_>| {
         let (component, platform, layers) = (part.component, part.platform, part.layers.as_slice());
         let (base, about, epoch) = (&bases[platform].base, &request.about, request.epoch);
         let image_build = ImageBuild { component, platform, base, layers, about, epoch };
@@ -70,8 +70,9 @@ pub(crate) fn images(
     };
     let mut images = BTreeMap::new();
     for (reference, (component, platforms)) in &names.images {
-        let wanted = |part: &&Part<'_>| part.component.name == component.name && platforms.contains(part.platform);
-        let manifests = parts.iter().filter(wanted).map(manifest).collect::<Result<Vec<_>, _>>()?;
+        let wanted =
+            |part: &&ComponentLayers<'_>| part.component.name == component.name && platforms.contains(part.platform);
+        let manifests = component_layers.iter().filter(wanted).map(manifest).collect::<Result<Vec<_>, _>>()?;
         let target = image::target(store, component, &request.about, &manifests)?;
         images.insert(reference.as_str(), Image::open(store, reference, &target)?);
     }
@@ -195,7 +196,7 @@ impl<'a> Names<'a> {
 }
 
 /// A base, and the outline of its file system.
-struct Grounds {
+struct BaseAndOutline {
     base: Base,
     outline: Option<Digest>,
 }
@@ -206,17 +207,17 @@ fn bases(
     store: &Store,
     lock: &Lock,
     progress: &Progress,
-) -> Result<BTreeMap<Platform, Grounds>, Error> {
+) -> Result<BTreeMap<Platform, BaseAndOutline>, Error> {
     let realise = |platform: &Platform| {
         Ok((platform.clone(), request.base.realise(platform, request.compression, store, lock, progress)?))
     };
     let bases = request.platforms.iter().map(realise).collect::<Result<Vec<_>, Error>>();
     lock.check()?;
-    let grounds = |(platform, base): (Platform, Base)| {
+    let with_outline = |(platform, base): (Platform, Base)| {
         let outline = base.outline(&format!("{} {platform}", request.base), store, progress)?;
-        Ok((platform, Grounds { base, outline }))
+        Ok((platform, BaseAndOutline { base, outline }))
     };
-    bases?.into_iter().map(grounds).collect()
+    bases?.into_iter().map(with_outline).collect()
 }
 
 /// The files that vcbuild writes while it reads the source, and that are not part of it.
@@ -236,27 +237,31 @@ fn outside<'a>(
 }
 
 /// Has every component's files made for every platform, each by the builder of its kind.
-fn made<'a>(programs: &'a Programs<'a>, context: &BuildContext<'_>) -> Result<Vec<BuiltFiles<'a>>, Error> {
-    let mut made = prebuilt::build(&programs.prebuilt, context)?;
-    made.extend(go::build(&programs.go, context)?);
-    made.extend(cargo::build(&programs.cargo, context)?);
-    made.extend(command::build(&programs.command, context)?);
-    Ok(made)
+fn built_files<'a>(programs: &'a Programs<'a>, context: &BuildContext<'_>) -> Result<Vec<BuiltFiles<'a>>, Error> {
+    let mut built_files = prebuilt::build(&programs.prebuilt, context)?;
+    built_files.extend(go::build(&programs.go, context)?);
+    built_files.extend(cargo::build(&programs.cargo, context)?);
+    built_files.extend(command::build(&programs.command, context)?);
+    Ok(built_files)
 }
 
 /// Makes the layers of what was made.
-fn parts<'a>(
+fn component_layers<'a>(
     request: &Request<'_>,
-    made: Vec<BuiltFiles<'a>>,
-    bases: &BTreeMap<Platform, Grounds>,
+    built_files: Vec<BuiltFiles<'a>>,
+    bases: &BTreeMap<Platform, BaseAndOutline>,
     context: &BuildContext<'_>,
-) -> Result<Vec<Part<'a>>, Error> {
+) -> Result<Vec<ComponentLayers<'a>>, Error> {
     let part = |BuiltFiles { component, platform, files }: BuiltFiles<'a>| {
-        let ground = Ground::of(context.store, &component.name, bases[platform].outline);
-        Ok(Part { component, platform, layers: layers(component, platform, request, &files, ground, context)? })
+        let lower_layers = LowerLayers::of(context.store, &component.name, bases[platform].outline);
+        Ok(ComponentLayers {
+            component,
+            platform,
+            layers: layers(component, platform, request, &files, lower_layers, context)?,
+        })
     };
-    let parts: Vec<Result<Part<'a>, Error>> = made.into_par_iter().map(part).collect();
-    parts.into_iter().collect()
+    let component_layers: Vec<Result<ComponentLayers<'a>, Error>> = built_files.into_par_iter().map(part).collect();
+    component_layers.into_iter().collect()
 }
 
 /// The layers of a component: what the project adds, which changes less often, below what was made. What was made is a layer
@@ -265,19 +270,19 @@ fn layers(
     component: &Component,
     platform: &Platform,
     request: &Request<'_>,
-    made: &[BuiltFile],
-    mut ground: Ground<'_>,
+    built_files: &[BuiltFile],
+    mut lower_layers: LowerLayers<'_>,
     context: &BuildContext<'_>,
 ) -> Result<Vec<OwnLayer>, Error> {
-    let places = Places { project: &request.project_dir, source: context.source, outside: &context.outside };
-    let added = files::layer_spec(component, platform, places)?;
+    let origins = OriginFolders { project: &request.project_dir, source: context.source, outside: &context.outside };
+    let added = files::layer_spec(component, platform, origins)?;
     let mut program = LayerSpec::new();
-    for file in made {
+    for file in built_files {
         program.blob(&file.path, file.mode, file.content.digest);
     }
     let named = [(added, "files".to_owned()), (program, component.binary.clone())];
     let layers = named.into_iter().filter(|(contents, _)| !contents.is_empty()).map(|(contents, holds)| {
-        let contents = ground.put(&contents)?;
+        let contents = lower_layers.put(&contents)?;
         let layer =
             contents.layer(context.store, &component.name, request.compression, request.epoch, context.progress)?;
         Ok(OwnLayer { layer, holds })

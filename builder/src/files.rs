@@ -11,17 +11,17 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::Error;
 use crate::error::FilesError;
-use crate::layer::{LayerSpec, Over};
+use crate::layer::{FolderOverrides, LayerSpec};
 use crate::project::Owner;
-use crate::project::{Added, AddedKind, Component, Place};
-use crate::source::{Source, is_archive, is_pointer, is_source, no_source};
+use crate::project::{Added, AddedKind, Component, FileOrigin};
+use crate::source::{Source, is_archive, is_lfs_pointer, is_source, why_ignored};
 
 /// The permissions of a folder whose entry says nothing of them.
 const FOLDER: u32 = 0o755;
 
 /// The folders that files come from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Places<'a> {
+pub(crate) struct OriginFolders<'a> {
     /// That of the project's file.
     pub(crate) project: &'a Utf8Path,
     /// The source.
@@ -36,18 +36,22 @@ pub(crate) struct Places<'a> {
 ///
 /// # Errors
 /// When a file is not there, cannot be read, or leads out of where it may be.
-pub(crate) fn layer_spec(component: &Component, platform: &Platform, places: Places<'_>) -> Result<LayerSpec, Error> {
+pub(crate) fn layer_spec(
+    component: &Component,
+    platform: &Platform,
+    origins: OriginFolders<'_>,
+) -> Result<LayerSpec, Error> {
     let mut spec = LayerSpec::new();
     for (path, added) in &component.files {
         match &added.what {
             AddedKind::Folder => {
-                let over = Over { mode: added.mode, owner: added.owner };
+                let over = FolderOverrides { mode: added.mode, owner: added.owner };
                 spec.folder(path, added.mode.unwrap_or(FOLDER), added.owner.unwrap_or_default(), over);
             }
             AddedKind::Link(target) => spec.link(path, target, added.owner.unwrap_or_default()),
-            AddedKind::Copy { from, place } => {
+            AddedKind::Copy { from, origin } => {
                 let from = from.fill(&[("arch", &platform.architecture)]);
-                Copy { component: &component.name, path, added, places, place: *place }.list(&from, &mut spec)?;
+                Copy { component: &component.name, path, added, origins, origin: *origin }.list(&from, &mut spec)?;
             }
         }
     }
@@ -59,37 +63,37 @@ struct Copy<'a> {
     component: &'a str,
     path: &'a str,
     added: &'a Added,
-    places: Places<'a>,
-    place: Place,
+    origins: OriginFolders<'a>,
+    origin: FileOrigin,
 }
 
 impl Copy<'_> {
     fn list(&self, from: &str, spec: &mut LayerSpec) -> Result<(), Error> {
-        let place = match self.place {
-            Place::Project => self.places.project,
-            Place::Source => &self.places.source.dir,
+        let origin = match self.origin {
+            FileOrigin::Project => self.origins.project,
+            FileOrigin::Source => &self.origins.source.dir,
         };
         // The folder of a mere file name is empty, and stands for the current folder.
-        let place = if place.as_str().is_empty() { Utf8Path::new(".") } else { place };
-        let place = place.canonicalize_utf8().map_err(Error::io("finding", place))?;
-        let top = place.join(from).canonicalize_utf8().map_err(|source| FilesError::Missing {
+        let origin = if origin.as_str().is_empty() { Utf8Path::new(".") } else { origin };
+        let origin = origin.canonicalize_utf8().map_err(Error::io("finding", origin))?;
+        let top = origin.join(from).canonicalize_utf8().map_err(|source| FilesError::Missing {
             component: self.component.to_owned(),
             path: self.path.to_owned(),
             from: from.into(),
             // The source may be a temporary copy that the user does not know.
-            place: self.source().map_or_else(|| place.clone(), |source| source.named.clone()),
+            place: self.source().map_or_else(|| origin.clone(), |source| source.named.clone()),
             why: self.why_missing(from),
             source,
         })?;
-        if !top.starts_with(&place) {
-            return Err(self.leads_out(from.into(), &place));
+        if !top.starts_with(&origin) {
+            return Err(self.leads_out(from.into(), &origin));
         }
         let without = self.without(&top);
-        if let Some(what) = no_source(&place, &top, &without) {
+        if let Some(what) = why_ignored(&origin, &top, &without) {
             let (component, path) = (self.component.to_owned(), self.path.to_owned());
             return Err(FilesError::Kept { component, path, from: from.into(), what }.into());
         }
-        let archives = &self.places.source.archives;
+        let archives = &self.origins.source.archives;
         let is_part = |entry: &DirEntry| is_source(entry, &without) && !is_archive(entry, archives);
         let mut entries = Vec::new();
         let mut folders = BTreeSet::new();
@@ -125,23 +129,23 @@ impl Copy<'_> {
 
     /// Why a file that its user may see is not there.
     fn why_missing(&self, from: &str) -> String {
-        let why = self.source().and_then(|source| source.left_out.why(Utf8Path::new(from)));
+        let why = self.source().and_then(|source| source.excluded.why(Utf8Path::new(from)));
         why.map_or_else(String::new, |why| format!("; {why}"))
     }
 
     /// The source, where the place that it copies from is that.
     fn source(&self) -> Option<&Source> {
-        (self.place == Place::Source).then_some(self.places.source)
+        (self.origin == FileOrigin::Source).then_some(self.origins.source)
     }
 
     /// What vcbuild writes below a folder that is copied. A folder that archives are written to, and that is copied itself, is
     /// what the user names.
     fn without(&self, top: &Utf8Path) -> Vec<Utf8PathBuf> {
-        let Places { source, outside, .. } = self.places;
+        let OriginFolders { source, outside, .. } = self.origins;
         // Of the source, folders in which git tracks something are known to have more in them.
-        let known = match self.place {
-            Place::Project => source.written.as_slice(),
-            Place::Source => &[],
+        let known = match self.origin {
+            FileOrigin::Project => source.written.as_slice(),
+            FileOrigin::Source => &[],
         };
         let written = outside.iter().chain(known);
         written
@@ -161,7 +165,7 @@ impl Copy<'_> {
         let Added { mode, owner, .. } = *self.added;
         let owner = owner.unwrap_or_default();
         if kind.is_dir() {
-            spec.folder(path, mode.map_or(FOLDER, searchable), owner, Over::default());
+            spec.folder(path, mode.map_or(FOLDER, searchable), owner, FolderOverrides::default());
         } else if kind.is_symlink() {
             let target = fs::read_link(&from).map_err(Error::io("reading the link", &from))?;
             let target = Utf8PathBuf::from_path_buf(target)
@@ -181,12 +185,12 @@ impl Copy<'_> {
 
     fn file(&self, path: &str, from: Utf8PathBuf, owner: Owner, spec: &mut LayerSpec) -> Result<(), Error> {
         let names = || (self.component.to_owned(), path.to_owned());
-        if self.place == Place::Project && self.places.source.edited.contains(&from) {
+        if self.origin == FileOrigin::Project && self.origins.source.edited.contains(&from) {
             let (component, path) = names();
             return Err(FilesError::Edited { component, path, from }.into());
         }
         let meta = fs::metadata(&from).map_err(Error::io("reading", &from))?;
-        if is_pointer(&from, meta.len()).map_err(Error::io("reading", &from))? {
+        if is_lfs_pointer(&from, meta.len()).map_err(Error::io("reading", &from))? {
             let (component, path) = names();
             return Err(FilesError::Pointer { component, path, from }.into());
         }

@@ -25,7 +25,8 @@ pub(crate) struct LayerSpec {
 /// One file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Item {
-    pub(crate) what: What,
+    #[serde(rename = "what")]
+    pub(crate) kind: ItemKind,
     pub(crate) mode: u32,
     pub(crate) owner: Owner,
     /// The values of extended attributes in hexadecimal digits, by name.
@@ -33,17 +34,17 @@ pub(crate) struct Item {
     pub(crate) xattrs: BTreeMap<String, String>,
     /// Of a folder: what holds where there is one already.
     #[serde(skip)]
-    pub(crate) over: Over,
+    pub(crate) over: FolderOverrides,
 }
 
 /// What is said of a folder that may be there already: what is not said stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Over {
+pub(crate) struct FolderOverrides {
     pub(crate) mode: Option<u32>,
     pub(crate) owner: Option<Owner>,
 }
 
-impl Over {
+impl FolderOverrides {
     /// Whether nothing is.
     pub(crate) fn is_silent(self) -> bool {
         self == Self::default()
@@ -53,7 +54,7 @@ impl Over {
 /// What stands at a path. It serialises without the places of this machine: layers of the same files have one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum What {
+pub(crate) enum ItemKind {
     Blob(Digest),
     File {
         hash: FileHash,
@@ -87,7 +88,7 @@ impl LayerSpec {
 
     /// Adds a file of root's whose content the store has.
     pub(crate) fn blob(&mut self, path: &str, mode: u32, content: Digest) {
-        self.put(path, What::Blob(content), mode, Owner::default());
+        self.put(path, ItemKind::Blob(content), mode, Owner::default());
     }
 
     /// Adds a file of this machine.
@@ -95,23 +96,23 @@ impl LayerSpec {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn file(&mut self, path: &str, mode: u32, owner: Owner, from: Utf8PathBuf) -> Result<(), Error> {
-        self.put(path, What::File { hash: hash_file(&from)?, from }, mode, owner);
+        self.put(path, ItemKind::File { hash: hash_file(&from)?, from }, mode, owner);
         Ok(())
     }
 
     /// Adds a folder; `over` says what holds where there is one already.
-    pub(crate) fn folder(&mut self, path: &str, mode: u32, owner: Owner, over: Over) {
-        let item = Item { what: What::Folder, mode, owner, xattrs: BTreeMap::new(), over };
+    pub(crate) fn folder(&mut self, path: &str, mode: u32, owner: Owner, over: FolderOverrides) {
+        let item = Item { kind: ItemKind::Folder, mode, owner, xattrs: BTreeMap::new(), over };
         self.items.insert(path.trim_start_matches('/').to_owned(), item);
     }
 
     /// Adds a symbolic link.
     pub(crate) fn link(&mut self, path: &str, target: &str, owner: Owner) {
-        self.put(path, What::Link(target.to_owned()), 0o777, owner);
+        self.put(path, ItemKind::Link(target.to_owned()), 0o777, owner);
     }
 
-    fn put(&mut self, path: &str, what: What, mode: u32, owner: Owner) {
-        let item = Item { what, mode, owner, xattrs: BTreeMap::new(), over: Over::default() };
+    fn put(&mut self, path: &str, kind: ItemKind, mode: u32, owner: Owner) {
+        let item = Item { kind, mode, owner, xattrs: BTreeMap::new(), over: FolderOverrides::default() };
         self.items.insert(path.trim_start_matches('/').to_owned(), item);
     }
 
@@ -149,12 +150,12 @@ impl LayerSpec {
 
     fn tree(&self) -> Result<Tree, Error> {
         let mut tree = Tree::new();
-        for (path, Item { what, mode, owner, xattrs, .. }) in &self.items {
-            let kind = match what {
-                What::Blob(digest) => Kind::File(Content::Blob(*digest)),
-                What::File { from, .. } => Kind::File(Content::Path(from.clone())),
-                What::Folder => Kind::Directory,
-                What::Link(target) => Kind::Symlink(target.clone()),
+        for (path, Item { kind, mode, owner, xattrs, .. }) in &self.items {
+            let kind = match kind {
+                ItemKind::Blob(digest) => Kind::File(Content::Blob(*digest)),
+                ItemKind::File { from, .. } => Kind::File(Content::Path(from.clone())),
+                ItemKind::Folder => Kind::Directory,
+                ItemKind::Link(target) => Kind::Symlink(target.clone()),
             };
             tree.insert(path, Entry { kind, mode: *mode, uid: owner.user, gid: owner.group })?;
             for (name, value) in xattrs {
@@ -168,7 +169,7 @@ impl LayerSpec {
     /// The key names files by what they held before they were written: what was written must be that.
     fn check_unchanged(&self) -> Result<(), Error> {
         for item in self.items.values() {
-            if let What::File { hash, from } = &item.what
+            if let ItemKind::File { hash, from } = &item.kind
                 && hash_file(from)? != *hash
             {
                 return Err(Error::SourceChanged { path: from.clone() });
@@ -182,17 +183,23 @@ impl Item {
     /// A folder that is there, as it is.
     pub(crate) fn folder(attributes: Attributes) -> Self {
         let Attributes { mode, uid, gid, xattrs } = attributes;
-        Self { what: What::Folder, mode, owner: Owner { user: uid, group: gid }, xattrs, over: Over::default() }
+        Self {
+            kind: ItemKind::Folder,
+            mode,
+            owner: Owner { user: uid, group: gid },
+            xattrs,
+            over: FolderOverrides::default(),
+        }
     }
 
     /// What it is to the paths that lead to it. Nothing is known of what is in a folder.
     pub(crate) fn node(&self) -> Node {
         let Owner { user, group } = self.owner;
         let attributes = || Attributes { mode: self.mode, uid: user, gid: group, xattrs: self.xattrs.clone() };
-        match &self.what {
-            What::Folder => Node::Folder { attributes: attributes(), empty: false },
-            What::Link(target) => Node::Link(target.clone()),
-            What::Blob(_) | What::File { .. } => Node::Other,
+        match &self.kind {
+            ItemKind::Folder => Node::Folder { attributes: attributes(), empty: false },
+            ItemKind::Link(target) => Node::Link(target.clone()),
+            ItemKind::Blob(_) | ItemKind::File { .. } => Node::Other,
         }
     }
 }
@@ -201,7 +208,7 @@ impl Item {
 mod tests {
     use vcstore::Digest;
 
-    use super::{LayerSpec, Over};
+    use super::{FolderOverrides, LayerSpec};
     use crate::project::Owner;
 
     #[test]
@@ -213,7 +220,7 @@ mod tests {
         spec.blob("/usr/bin/x", 0o755, Digest::of(b"x"));
         spec.file("etc/a", 0o644, Owner { user: 1, group: 2 }, from).unwrap();
         spec.link("etc/b", "a", Owner::default());
-        spec.folder("data", 0o700, Owner::default(), Over::default());
+        spec.folder("data", 0o700, Owner::default(), FolderOverrides::default());
         let owner = |user, group| serde_json::json!({"user": user, "group": group});
         let hash = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
         let expected = serde_json::json!({

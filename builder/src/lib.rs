@@ -21,13 +21,13 @@ mod file_manifest;
 mod files;
 mod go;
 mod go_names;
-mod ground;
 mod host_inputs;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod image;
 mod layer;
 mod lock;
+mod lower_layers;
 mod manifest;
 mod offline_inputs;
 mod offline_inputs_writer;

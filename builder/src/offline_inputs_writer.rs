@@ -20,7 +20,7 @@ use crate::offline_inputs::{BLOBS, GIT, GO, MARK, Mark, VERSION, tree};
 use crate::progress::Progress;
 use crate::project::Kind;
 use crate::request::Request;
-use crate::source::Asked;
+use crate::source::SourceSpec;
 
 /// Where Go keeps what it downloaded, below the store's caches.
 const DOWNLOADS: &str = "gomod/cache/download";
@@ -78,7 +78,7 @@ impl InputsDirWriter {
     /// When an input cannot be had, is not what the lock says, or cannot be summary.
     pub(crate) fn finish(
         self,
-        asked: &Asked,
+        asked: &SourceSpec,
         request: &Request<'_>,
         lock: &Lock,
         progress: &Progress,
@@ -88,7 +88,7 @@ impl InputsDirWriter {
 
     fn fill(
         &self,
-        asked: &Asked,
+        asked: &SourceSpec,
         request: &Request<'_>,
         lock: &Lock,
         progress: &Progress,

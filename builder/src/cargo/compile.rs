@@ -26,7 +26,7 @@ use crate::source::{FileHash, Reader};
 const RECIPE: u32 = 3;
 
 /// What all binaries of a workspace are compiled with.
-pub(super) struct Workshop<'a> {
+pub(super) struct Compiler<'a> {
     pub(super) context: &'a BuildContext<'a>,
     pub(super) toolchain: Toolchain,
     /// The hash of `listing`.
@@ -52,7 +52,7 @@ pub(super) struct Job<'a> {
 }
 
 /// The folders of one run, as Cargo is to call them.
-struct Places {
+struct CargoFolders {
     source: Utf8PathBuf,
     target: Utf8PathBuf,
     home: Utf8PathBuf,
@@ -70,12 +70,12 @@ const HOME: &str = "/build/cargo";
 const CRATES: &str = "/crates";
 
 /// The folder of what was compiled of crates from elsewhere alone.
-const SEEDS: &str = "seeds";
+const DEPENDENCIES: &str = "seeds";
 
 /// The file in the home of Cargo that says where the crates are.
 const SETTINGS: &str = "crates.toml";
 
-impl Workshop<'_> {
+impl Compiler<'_> {
     /// The binary: from the store, or compiled.
     pub(super) fn realise(&self, job: &Job<'_>) -> Result<Blob, crate::Error> {
         let BuildTarget { component, program, .. } = *job.wanted;
@@ -137,7 +137,7 @@ impl Workshop<'_> {
             let settings = (&trust.settings, self.toolchain.identity(), &self.system, given);
             let settings = serde_json::to_string(&settings)
                 .map_err(|why| crate::Error::Internal(format!("describing Rust: {why}")))?;
-            self.sow(job, &of_source.join(SEEDS), &settings, &target)?;
+            self.fill_with_dependencies(job, &of_source.join(DEPENDENCIES), &settings, &target)?;
         }
         // A build may have left a folder there that cannot be entered, or that is too deep to walk.
         if self.source_files.sync_to(&source, sandbox).is_err() {
@@ -153,7 +153,7 @@ impl Workshop<'_> {
         ran.map_err(|failure| CargoError::Compile {
             component: component.name.clone(),
             platform: platform.clone(),
-            source: Box::new(self.context.source.left_out.explain(failure, Reader::Cargo)),
+            source: Box::new(self.context.source.excluded.explain(failure, Reader::Cargo)),
         })?;
         // Cargo's own name for the folder of a profile.
         let folder = if program.profile == "dev" { "debug" } else { &program.profile };
@@ -185,13 +185,13 @@ impl Workshop<'_> {
         let BuildTarget { component, program, .. } = *job.wanted;
         let folder = sandbox.workplace(store)?;
         let home = folder.path();
-        let (mut step, places) = self.step(source, target, home)?;
-        if let (Some(crates), Some(place)) = (&self.crates, &places.crates) {
+        let (mut step, folders) = self.step(source, target, home)?;
+        if let (Some(crates), Some(place)) = (&self.crates, &folders.crates) {
             let config = crates.config.replace(PLACE, place.as_str());
             fs::write(home.join(SETTINGS), config).map_err(crate::Error::io("writing", home))?;
         }
         host_inputs::give(&program.inputs, &component.name, &mut step)?;
-        self.order(job, &places, &mut step);
+        self.order(job, &folders, &mut step);
         Ok(sandbox.run(step))
     }
 
@@ -214,7 +214,7 @@ impl Workshop<'_> {
         let current = of_source.join(short(&state));
         fs::create_dir_all(&current).map_err(crate::Error::io("making", &current))?;
         for path in entries(&of_source)? {
-            if path != current && path.file_name() != Some(SEEDS) && is_unused(path.as_std_path()) {
+            if path != current && path.file_name() != Some(DEPENDENCIES) && is_unused(path.as_std_path()) {
                 vcstore::remove_tree(&path)?;
             }
         }
@@ -244,32 +244,37 @@ impl Workshop<'_> {
         Ok(target)
     }
 
-    fn step(&self, source: &Utf8Path, target: &Utf8Path, home: &Utf8Path) -> Result<(Step, Places), crate::Error> {
+    fn step(
+        &self,
+        source: &Utf8Path,
+        target: &Utf8Path,
+        home: &Utf8Path,
+    ) -> Result<(Step, CargoFolders), crate::Error> {
         let mut step = self.context.sandbox.step("cargo")?;
         step.system()?;
         let crates = self.crates.as_ref().map(|crates| step.read_only(&crates.dir, CRATES)).transpose()?;
-        let places = Places {
+        let folders = CargoFolders {
             source: step.writable(source, self.place())?,
             target: step.writable(target, TARGET)?,
             home: step.writable(home, HOME)?,
             crates,
             rust: self.toolchain.give(&mut step)?,
         };
-        Ok((step, places))
+        Ok((step, folders))
     }
 
     /// Tells Cargo what to compile, and how.
-    fn order(&self, job: &Job<'_>, places: &Places, step: &mut Step) {
+    fn order(&self, job: &Job<'_>, folders: &CargoFolders, step: &mut Step) {
         let CargoProgram { bin, features, default_features, profile, .. } = job.wanted.program;
         let Target { triple, linker } = &job.target;
-        step.dir(places.source.join(&self.below));
-        step.program(places.rust.join("bin/cargo"));
-        step.env("PATH", format!("{}:{}", places.rust.join("bin"), host_inputs::PATH));
-        step.env("CARGO_HOME", places.home.as_str());
-        step.env("CARGO_TARGET_DIR", places.target.as_str());
+        step.dir(folders.source.join(&self.below));
+        step.program(folders.rust.join("bin/cargo"));
+        step.env("PATH", format!("{}:{}", folders.rust.join("bin"), host_inputs::PATH));
+        step.env("CARGO_HOME", folders.home.as_str());
+        step.env("CARGO_TARGET_DIR", folders.target.as_str());
         step.env("CARGO_INCREMENTAL", "0");
         step.env("CARGO_TERM_COLOR", "never");
-        step.env("CARGO_ENCODED_RUSTFLAGS", self.flags(job, places).join("\u{1f}"));
+        step.env("CARGO_ENCODED_RUSTFLAGS", self.flags(job, folders).join("\u{1f}"));
         if let Some(linker) = linker {
             let variable = triple.to_uppercase().replace('-', "_");
             step.env(format!("CARGO_TARGET_{variable}_LINKER"), linker);
@@ -278,7 +283,7 @@ impl Workshop<'_> {
         step.arguments(["build", "--frozen", "--quiet", "--profile", profile, "--target", triple]);
         if self.crates.is_some() {
             // On its command line, for there the settings of the source do not come before it.
-            step.arguments(["--config", places.home.join(SETTINGS).as_str()]);
+            step.arguments(["--config", folders.home.join(SETTINGS).as_str()]);
         }
         step.arguments(["--package", job.package.as_str(), "--bin", bin]);
         step.arguments([format!("--jobs={}", self.context.jobs), format!("--features={}", features.join(","))]);
@@ -289,8 +294,8 @@ impl Workshop<'_> {
 
     /// The flags that make rustc's output depend on its inputs alone: no place of this machine in it, no symbols of where
     /// things are, and no build ID, which is a hash of what was stripped, too.
-    fn flags(&self, job: &Job<'_>, places: &Places) -> Vec<String> {
-        let Places { source, target, home, crates, rust } = places;
+    fn flags(&self, job: &Job<'_>, folders: &CargoFolders) -> Vec<String> {
+        let CargoFolders { source, target, home, crates, rust } = folders;
         let crates = crates.iter().map(|crates| (crates.to_string(), CRATES.to_owned()));
         let named = [(source, self.place()), (target, TARGET), (home, HOME)];
         let named = named.map(|(place, name)| (place.to_string(), name.to_owned())).into_iter();

@@ -1,14 +1,14 @@
 //! Cargo workspaces: binaries from the source, the crates that Cargo.lock pins, and the installed Rust toolchain.
 
 mod compile;
-mod seed;
+mod dependencies;
 mod toolchain;
 mod trust;
 mod workspace;
 
 use camino::Utf8Path;
 
-use self::compile::{Job, Workshop};
+use self::compile::{Compiler, Job};
 use self::toolchain::Toolchain;
 use self::workspace::{Crates, Workspace};
 use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
@@ -67,12 +67,12 @@ pub(crate) fn build<'a>(
     let below = dir.strip_prefix(&context.source.top).unwrap_or(Utf8Path::new("")).to_owned();
     let stubs = workspace.stubs.into_iter().map(|(path, content)| (below.join(path), content)).collect();
     let (source, system, own) = (source_files.hash(), host_inputs::system()?, workspace.packages);
-    let workshop = Workshop { context, toolchain, source, source_files, below, crates, system, stubs, own };
+    let compiler = Compiler { context, toolchain, source, source_files, below, crates, system, stubs, own };
     let made: Vec<_> = wanted
         .iter()
         .zip(&jobs)
         .map(|(&BuildTarget { component, platform, .. }, job)| {
-            let binary = BuiltFile { path: component.binary.clone(), mode: 0o755, content: workshop.realise(job)? };
+            let binary = BuiltFile { path: component.binary.clone(), mode: 0o755, content: compiler.realise(job)? };
             Ok(BuiltFiles { component, platform, files: vec![binary] })
         })
         .collect();

@@ -37,12 +37,12 @@ pub(crate) struct CheckedArchive {
     /// The images of the archive that what it says does not make.
     pub(crate) not_made: Vec<String>,
     /// Where images differ, the actions that were given something else than the archive says.
-    pub(crate) otherwise: Vec<Otherwise>,
+    pub(crate) otherwise: Vec<ChangedInputs>,
 }
 
 /// An action that was given something else.
 #[derive(Debug, Serialize)]
-pub(crate) struct Otherwise {
+pub(crate) struct ChangedInputs {
     pub(crate) action: String,
     /// The labels of the inputs.
     pub(crate) inputs: Vec<String>,
@@ -200,7 +200,7 @@ fn layer_of(path: &str, store: &Store, image: &PlatformImage, layers: &Layers) -
 }
 
 /// The actions that got something else than the archive says.
-fn otherwise(claimed: &Provenance, store: &Store, progress: &Progress) -> Result<Vec<Otherwise>, Error> {
+fn otherwise(claimed: &Provenance, store: &Store, progress: &Progress) -> Result<Vec<ChangedInputs>, Error> {
     let mut records: Vec<(vcstore::ActionKey, Record)> = Vec::new();
     for key in progress.used() {
         records.extend(store.record(&key)?.map(|record| (key, record)));
@@ -208,5 +208,5 @@ fn otherwise(claimed: &Provenance, store: &Store, progress: &Progress) -> Result
     let records: Vec<_> = records.iter().map(|(key, record)| (*key, record)).collect();
     let found = claimed.otherwise(&records).into_iter();
     let labels = |labels: Vec<&str>| labels.into_iter().map(ToOwned::to_owned).collect();
-    Ok(found.map(|(action, inputs)| Otherwise { action, inputs: labels(inputs) }).collect())
+    Ok(found.map(|(action, inputs)| ChangedInputs { action, inputs: labels(inputs) }).collect())
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use vcsandbox::Environment;
 use vcstore::{ActionKey, Store};
 
-pub(crate) use self::archive::{CheckedArchive, Otherwise, check_archive};
+pub(crate) use self::archive::{ChangedInputs, CheckedArchive, check_archive};
 pub(crate) use self::difference::Difference;
 use self::shadow::Shadow;
 use crate::Error;

@@ -10,7 +10,7 @@ use crate::error::SourceError;
 use crate::lock::{Lock, PinnedCommit};
 use crate::progress::Progress;
 use crate::project::SourceTable;
-use crate::source::{Asked, Local, Revision, Source};
+use crate::source::{Local, Revision, Source, SourceSpec};
 use crate::{Error, go, go_names};
 
 /// Opens the source that `asked` names: the current folder if it names none. A repository or module is fetched to a folder that
@@ -18,7 +18,7 @@ use crate::{Error, go, go_names};
 ///
 /// # Errors
 /// When the folder does not exist, git or Go fails, or an edit does not match.
-pub(crate) fn open(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Source, Error> {
+pub(crate) fn open(asked: &SourceSpec, store: &Store, lock: &Lock, progress: &Progress) -> Result<Source, Error> {
     Source::open(asked, fetch(asked, store, lock, progress)?, go::folders_beside, store)
 }
 
@@ -37,7 +37,12 @@ impl Commit {
     ///
     /// # Errors
     /// As [`open`].
-    pub(crate) fn of(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Option<Self>, Error> {
+    pub(crate) fn of(
+        asked: &SourceSpec,
+        store: &Store,
+        lock: &Lock,
+        progress: &Progress,
+    ) -> Result<Option<Self>, Error> {
         let SourceTable { repo, version, .. } = &asked.table;
         let Some(url) = repo else { return Ok(None) };
         if vcterminal::has_secret(url) {
@@ -58,7 +63,7 @@ impl Commit {
 }
 
 /// Brings the source to this machine, unless it is a folder already.
-fn fetch(asked: &Asked, store: &Store, lock: &Lock, progress: &Progress) -> Result<Local, Error> {
+fn fetch(asked: &SourceSpec, store: &Store, lock: &Lock, progress: &Progress) -> Result<Local, Error> {
     let SourceTable { dir, version, module, .. } = &asked.table;
     if let Some(module) = module {
         let bad = |why: &str| SourceError::Module { module: module.clone(), why: why.to_owned() };

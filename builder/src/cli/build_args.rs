@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::project::{Project, SourceTable, VersionTable};
 use crate::provenance::Provenance;
 use crate::request::{Request, platforms, stamps};
-use crate::source::{Asked, Source};
+use crate::source::{Source, SourceSpec};
 use crate::{Error, checkout};
 
 /// Everything but which components, and where archives go.
@@ -162,7 +162,7 @@ impl BuildArgs {
         }
         let no_folder = || ProvenanceError::NoFolder { archive: archive.to_string() };
         let source = self.inputs.source_again(&claimed.source).ok_or_else(no_folder)?;
-        let source = Asked { edits: project.edits.clone(), go: project.go.clone(), ..source };
+        let source = SourceSpec { edits: project.edits.clone(), go: project.go.clone(), ..source };
         let base = project.base.as_deref().unwrap_or(DEFAULT_REFERENCE).parse::<base::Spec>()?;
         let store = self.common.store()?;
         let lock = claimed.lock(archive, &folder.join(lock::FILE_NAME), self.resolve_args.network()?)?;

@@ -6,7 +6,7 @@ use vcterminal::{Exit, Text};
 
 use super::build_args::BuildArgs;
 use crate::Error;
-use crate::check::{self, Checked, CheckedArchive, Difference, Otherwise};
+use crate::check::{self, ChangedInputs, Checked, CheckedArchive, Difference};
 use crate::progress::Progress;
 use crate::provenance::Provenance;
 use crate::request::Request;
@@ -68,7 +68,7 @@ fn archive_text(checked: &CheckedArchive) -> Text {
     for name in &checked.not_made {
         text.line(format_args!("{name} is in {}, but its provenance does not produce it", checked.archive));
     }
-    for Otherwise { action, inputs } in &checked.otherwise {
+    for ChangedInputs { action, inputs } in &checked.otherwise {
         text.line(format_args!("{action} had different inputs: {}", inputs.join(", ")));
     }
     let (archive, actions) = (&checked.archive, checked.actions);

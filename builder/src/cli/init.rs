@@ -9,7 +9,7 @@ use vcterminal::{Exit, Output, Text};
 
 use crate::Error;
 use crate::cargo;
-use crate::project::{BUILT_IN, FILE_NAME, Found, Project, find};
+use crate::project::{BUILT_IN, FILE_NAME, FoundPrograms, Project, find};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 }
 
 /// Whether the programs are those of the built-in project.
-fn is_virtualcluster(found: &Found) -> bool {
+fn is_virtualcluster(found: &FoundPrograms) -> bool {
     ["manager", "syncer", "vn-agent"].iter().all(|name| found.programs.get(*name) == Some(&format!("./cmd/{name}")))
 }
 
@@ -103,7 +103,7 @@ fn preset() -> String {
 }
 
 /// A project of the programs that were found.
-fn project(found: &Found) -> String {
+fn project(found: &FoundPrograms) -> String {
     let name = found.module.rsplit('/').find(|part| !is_major(part)).unwrap_or("project").to_lowercase();
     let smaller = "ldflags = [\"-s\", \"-w\"]  # no symbols and no debugger's data: smaller binaries\n";
     let mut text = format!("{TOP}\n{}{smaller}{MORE}", defaults(&name));

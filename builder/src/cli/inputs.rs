@@ -15,7 +15,7 @@ use crate::lock::Policy;
 use crate::offline_inputs::InputsDir;
 use crate::project::{Component, Kind, Project, SourceTable};
 use crate::request::{Request, UNSTAMPED, platforms};
-use crate::source::{Asked, OUT, Source, is_source, real_path};
+use crate::source::{OUT, Source, SourceSpec, is_source, real_path};
 use crate::{Error, go_names, lock, platform};
 
 /// Where the code is, what it is stacked on and compiled with.
@@ -105,7 +105,7 @@ impl Inputs {
     }
 
     /// The source that `claimed` names, or the folder that the command line does; none when neither names any.
-    pub(super) fn source_again(&self, claimed: &SourceTable) -> Option<Asked> {
+    pub(super) fn source_again(&self, claimed: &SourceTable) -> Option<SourceSpec> {
         let subdir = self.source_subdir.clone().or_else(|| claimed.subdir.clone());
         let table = match &self.source_dir {
             Some(dir) => SourceTable { dir: Some(dir.clone()), subdir, ..SourceTable::default() },
@@ -116,7 +116,7 @@ impl Inputs {
         let folders =
             table.dir.iter().flat_map(|dir| [Some(dir.clone()), table.subdir.as_ref().map(|sub| dir.join(sub))]);
         let left = folders.flatten().flat_map(|dir| [dir.join(lock::FILE_NAME), dir.join(OUT)]);
-        Some(Asked { outside: left.collect(), table, ..Asked::default() })
+        Some(SourceSpec { outside: left.collect(), table, ..SourceSpec::default() })
     }
 
     /// The folder that the files are in that an archive's project adds: that of the project's file, else of the source.
@@ -172,7 +172,7 @@ impl Inputs {
     }
 
     /// The source that is asked for; archives in the folder `out` are no part of it, nor is the lock.
-    pub(super) fn source(&self, project: &Project, out: &Utf8Path) -> Result<Asked, Error> {
+    pub(super) fn source(&self, project: &Project, out: &Utf8Path) -> Result<SourceSpec, Error> {
         let table = self.place(project)?;
         self.check_go(project, &table)?;
         let out = if out.as_str().is_empty() { Utf8Path::new(".") } else { out };
@@ -183,14 +183,14 @@ impl Inputs {
             allowed.check(|| "the project's [source] dir".to_owned(), dir, |entry| is_source(entry, &without))?;
         }
         let archives = archive_names(project, project.version.version.as_deref().unwrap_or(UNSTAMPED)).collect();
-        Ok(Asked { table, edits: project.edits.clone(), go: self.go(project), outside, archives })
+        Ok(SourceSpec { table, edits: project.edits.clone(), go: self.go(project), outside, archives })
     }
 
     /// A request for all components that is only to say what they are made of.
     pub(super) fn request<'a>(
         &self,
         project: &'a Project,
-        asked: &Asked,
+        asked: &SourceSpec,
         source: Source,
     ) -> Result<Request<'a>, Error> {
         let components = project.select(&[])?;

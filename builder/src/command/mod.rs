@@ -125,7 +125,7 @@ impl<'a> Task<'a> {
             command: self.command(),
             component: self.component(),
             platform: self.invocation.platform.clone(),
-            source: Box::new(context.source.left_out.explain(failure, Reader::Command)),
+            source: Box::new(context.source.excluded.explain(failure, Reader::Command)),
         })?;
         host_inputs::unchanged(inputs, &self.invocation.inputs, &self.component(), context.store)?;
         let outputs = self.keep(context, &work.join("source"))?;

@@ -74,7 +74,7 @@ impl<'a> Task<'a> {
             component: self.component(),
             platform: self.invocation.platform.clone(),
             output: output.to_owned(),
-            why: context.source.left_out.why(Utf8Path::new(output)).map(|why| format!("; {why}")).unwrap_or_default(),
+            why: context.source.excluded.why(Utf8Path::new(output)).map(|why| format!("; {why}")).unwrap_or_default(),
         })?;
         let unusable = |output: &Utf8Path, why: &str| self.unusable(output, why);
         let from = from.canonicalize_utf8().map_err(crate::Error::io("finding", from))?;

@@ -3,10 +3,10 @@
 mod cargo;
 mod command;
 mod files;
-mod ground;
 mod host_inputs;
 mod lock;
 mod offline_inputs;
+mod placement;
 mod prebuilt;
 mod private;
 mod provenance;
@@ -24,10 +24,10 @@ use vcterminal::Exit;
 pub(crate) use self::cargo::CargoError;
 pub(crate) use self::command::CommandError;
 pub(crate) use self::files::FilesError;
-pub(crate) use self::ground::{GroundError, Place};
 pub(crate) use self::host_inputs::HostInputError;
 pub(crate) use self::lock::LockError;
 pub(crate) use self::offline_inputs::InputsError;
+pub(crate) use self::placement::{Location, PlacementError};
 pub(crate) use self::prebuilt::PrebuiltError;
 pub(crate) use self::private::PrivateInput;
 pub(crate) use self::provenance::ProvenanceError;
@@ -100,7 +100,7 @@ pub(crate) enum Error {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Ground(#[from] GroundError),
+    Placement(#[from] PlacementError),
 
     #[error(transparent)]
     #[diagnostic(transparent)]

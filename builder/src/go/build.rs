@@ -16,7 +16,7 @@ use crate::project::{GoProgram, VersionTable};
 use crate::source::Tree;
 
 /// A module, and what its programs are made of.
-struct Look {
+struct Analysis {
     go: Go,
     module: Module,
     tree: Tree,
@@ -33,8 +33,8 @@ pub(crate) fn pin(wanted: &[BuildTarget<'_, GoProgram>], context: &BuildContext<
     if wanted.is_empty() {
         return Ok(());
     }
-    let look = Look::at(wanted, context)?;
-    Ok(context.lock.pin_modules(&look.module.path, look.pins()?, true)?)
+    let analysis = Analysis::of(wanted, context)?;
+    Ok(context.lock.pin_modules(&analysis.module.path, analysis.pins()?, true)?)
 }
 
 /// Compiles every program that is wanted.
@@ -49,10 +49,10 @@ pub(crate) fn build<'a>(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let look = Look::at(wanted, context)?;
-    context.lock.pin_modules(&look.module.path, look.pins()?, false)?;
+    let analysis = Analysis::of(wanted, context)?;
+    context.lock.pin_modules(&analysis.module.path, analysis.pins()?, false)?;
     context.lock.check()?;
-    let Look { go, module, tree, scopes, closures } = look;
+    let Analysis { go, module, tree, scopes, closures } = analysis;
     let mut jobs = Vec::new();
     for one in wanted {
         let looks_at_it = |scope: &Scope| scope.platform == *one.platform && scope.tags == one.program.tags;
@@ -79,8 +79,8 @@ pub(crate) fn build<'a>(
     made.into_iter().collect()
 }
 
-impl Look {
-    fn at(wanted: &[BuildTarget<'_, GoProgram>], context: &BuildContext<'_>) -> Result<Self, Error> {
+impl Analysis {
+    fn of(wanted: &[BuildTarget<'_, GoProgram>], context: &BuildContext<'_>) -> Result<Self, Error> {
         let BuildContext { store, progress, .. } = *context;
         context.source.must_have("go.mod")?;
         let go = Go::find(context.go, store, context.lock, context.jobs, progress)?;

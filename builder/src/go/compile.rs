@@ -13,7 +13,7 @@ use vcstore::{Action, Blob, Outputs};
 use super::scan::{Scope, ensure_modules};
 use super::{Closure, Go, Home, Module};
 use crate::build_context::BuildContext;
-use crate::source::{FileHash, Tree, is_pointer};
+use crate::source::{FileHash, Tree, is_lfs_pointer};
 use crate::{Error, platform};
 
 /// A change in how this file compiles that can change a binary changes this number, and with it every key.
@@ -93,7 +93,7 @@ impl<'a> Job<'a> {
     fn check_pointers(&self, module: &Module) -> Result<(), Error> {
         for file in &self.closure.files {
             let path = module.top.join(file);
-            let pointer = fs::metadata(&path).and_then(|meta| is_pointer(&path, meta.len()));
+            let pointer = fs::metadata(&path).and_then(|meta| is_lfs_pointer(&path, meta.len()));
             if pointer.map_err(Error::io("reading", &path))? {
                 return Err(Error::Pointer { component: self.name.to_owned(), file: file.clone() });
             }

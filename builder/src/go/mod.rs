@@ -89,8 +89,8 @@ impl Go {
     fn command(&self, home: &Utf8Path) -> Command {
         let root = self.toolchain.root();
         let mut command = Command::new(root.join("bin/go"));
-        let places = Places { root, home, modules: &self.modules, packages: &self.looked_at };
-        command.env_clear().envs(places.environment()).env("LC_ALL", "C").env("TZ", "UTC");
+        let folders = GoFolders { root, home, modules: &self.modules, packages: &self.looked_at };
+        command.env_clear().envs(folders.environment()).env("LC_ALL", "C").env("TZ", "UTC");
         command
     }
 
@@ -137,8 +137,8 @@ impl Go {
         let packages = step.cache(sandbox, store, &self.packages, "/go-build")?;
         let home = step.writable(home, "/build")?;
         step.program(root.join("bin/go"));
-        let places = Places { root: &root, home: &home, modules: &modules, packages: &packages };
-        step.envs(places.environment());
+        let folders = GoFolders { root: &root, home: &home, modules: &modules, packages: &packages };
+        step.envs(folders.environment());
         step.envs(platform::go_environment(platform));
         Ok((step, home))
     }
@@ -150,14 +150,14 @@ impl Go {
 }
 
 /// What a Go command works with, as it is to call it.
-struct Places<'a> {
+struct GoFolders<'a> {
     root: &'a Utf8Path,
     home: &'a Utf8Path,
     modules: &'a Utf8Path,
     packages: &'a Utf8Path,
 }
 
-impl Places<'_> {
+impl GoFolders<'_> {
     /// The variables that fix where Go finds everything, and that it fetches nothing.
     fn environment(&self) -> [(&'static str, String); 14] {
         let path = |path: &Utf8Path| path.as_str().to_owned();

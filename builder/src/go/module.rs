@@ -12,7 +12,7 @@ use vcstore::Store;
 use super::work::{self, Work};
 use super::{Go, cgo};
 use crate::Error;
-use crate::source::{LeftOut, Reader, Source};
+use crate::source::{ExcludedFiles, Reader, Source};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -36,7 +36,7 @@ pub(crate) struct Module {
     /// Its folder as its user names it.
     pub(super) named: Utf8PathBuf,
     /// What is beside it and none of the source.
-    left_out: LeftOut,
+    excluded: ExcludedFiles,
     /// A `go.work` that does not count, and why.
     passed_over: Option<String>,
     /// The folder of the modules that are fetched.
@@ -72,7 +72,7 @@ impl Module {
     /// # Errors
     /// When Go cannot read it, or it leads to folders that cannot be part of a source.
     pub(crate) fn read(go: &Go, store: &Store, source: &Source) -> Result<Self, Error> {
-        let Source { dir, top, named, left_out, .. } = source;
+        let Source { dir, top, named, excluded, .. } = source;
         let attempt = format!("reading {named}/go.mod");
         let go_mod = GoMod::read(go, store, dir, &attempt)?;
         let other = |why: String| Error::go(&attempt)(process::Failure::Other(why));
@@ -113,8 +113,8 @@ impl Module {
         } else {
             source.real_dirs().and_then(|(real, top)| work::passed_over(&real, &top))
         };
-        let (dir, named, left_out, modules) = (dir.clone(), named.clone(), left_out.clone(), go.modules.clone());
-        Ok(Self { path, dir, dirs, top, go_mods, work, vendored, named, left_out, passed_over, modules })
+        let (dir, named, excluded, modules) = (dir.clone(), named.clone(), excluded.clone(), go.modules.clone());
+        Ok(Self { path, dir, dirs, top, go_mods, work, vendored, named, excluded, passed_over, modules })
     }
 
     /// The files with the checksums of the modules that it needs.
@@ -148,7 +148,7 @@ impl Module {
     /// What Go said, and why what it missed is not there for it: code that is none of the source, a `go.work` that does not
     /// count, C.
     pub(super) fn explain(&self, failure: process::Failure) -> process::Failure {
-        self.left_out.explain(failure, Reader::Go).map_stderr(|stderr| {
+        self.excluded.explain(failure, Reader::Go).map_stderr(|stderr| {
             let cgo = cgo::explain(&stderr, &self.path, &self.dir, &self.modules);
             let more: Vec<_> = self.passed_over.clone().into_iter().chain(cgo).collect();
             if more.is_empty() { stderr } else { format!("{}\n{}", stderr.trim_end(), more.join("\n")) }

@@ -24,7 +24,7 @@ const ATTEMPTS: u32 = 4;
 
 /// The places that are asked, in turn.
 pub(super) struct Proxies {
-    places: Vec<Place>,
+    entries: Vec<ProxyEntry>,
     /// Whether places that need the network are asked.
     permit: Result<Permit, Offline>,
     /// What they are asked by: made when one is, for it cannot be made on a machine that has no certificates.
@@ -33,7 +33,7 @@ pub(super) struct Proxies {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct ProxyEntry {
     address: Address,
     /// Whether the next place is asked whatever goes wrong with this one, and not only when this one has not what is asked
     /// for.
@@ -47,7 +47,7 @@ enum Address {
 }
 
 /// Why a place did not give something.
-enum Fault {
+enum FetchError {
     Missing,
     /// Asking again may help, after as long as the place says.
     Network(String, Option<Duration>),
@@ -60,7 +60,7 @@ impl Proxies {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|why| crate::Error::Internal(format!("setting up the network: {why}")))?;
         let (permit, client) = (network.permit("fetching Go"), OnceLock::new());
-        Ok(Self { places: places(setting)?, permit, client, runtime })
+        Ok(Self { entries: entries(setting)?, permit, client, runtime })
     }
 
     /// A small file; nothing when no place has it.
@@ -72,8 +72,8 @@ impl Proxies {
     /// The same, from an address that is not a proxy.
     pub(super) fn get_from(&self, address: &str, path: &str, limit: u64) -> Result<Option<Vec<u8>>, crate::Error> {
         let mut bytes = Vec::new();
-        let place = Place { address: Address::Web(address.to_owned()), any_failure: false };
-        Ok(self.fetch_from(&place, path, limit, &mut bytes, &Vec::clear)?.then_some(bytes))
+        let entry = ProxyEntry { address: Address::Web(address.to_owned()), any_failure: false };
+        Ok(self.fetch_from(&entry, path, limit, &mut bytes, &Vec::clear)?.then_some(bytes))
     }
 
     /// A large file, into `file`.
@@ -95,11 +95,11 @@ impl Proxies {
         to: &mut W,
         again: impl Fn(&mut W),
     ) -> Result<bool, crate::Error> {
-        for place in &self.places {
-            match self.fetch_from(place, path, limit, to, &again) {
+        for entry in &self.entries {
+            match self.fetch_from(entry, path, limit, to, &again) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
-                Err(error) if place.any_failure => tracing::warn!(%error, "asking the next proxy"),
+                Err(error) if entry.any_failure => tracing::warn!(%error, "asking the next proxy"),
                 Err(error) => return Err(error),
             }
         }
@@ -111,33 +111,33 @@ impl Proxies {
 
     fn fetch_from<W: Write>(
         &self,
-        place: &Place,
+        entry: &ProxyEntry,
         path: &str,
         limit: u64,
         to: &mut W,
         again: &impl Fn(&mut W),
     ) -> Result<bool, crate::Error> {
-        let (name, mut attempt) = (place.address.to_string(), 0);
+        let (name, mut attempt) = (entry.address.to_string(), 0);
         loop {
             attempt += 1;
             again(to);
-            let fault = match (&place.address, &self.permit) {
+            let error = match (&entry.address, &self.permit) {
                 (Address::Folder(folder), _) => copy(&folder.join(path), limit, to),
-                (Address::Web(_), Err(_)) => Err(Fault::Missing),
+                (Address::Web(_), Err(_)) => Err(FetchError::Missing),
                 (Address::Web(address), Ok(permit)) => {
                     let client = self.client(*permit)?;
                     self.runtime.block_on(answer(client, &format!("{address}/{path}"), limit, to))
                 }
             };
-            let why = match fault {
+            let why = match error {
                 Ok(()) => return Ok(true),
-                Err(Fault::Missing) => return Ok(false),
-                Err(Fault::Network(why, wait)) if attempt < ATTEMPTS => {
+                Err(FetchError::Missing) => return Ok(false),
+                Err(FetchError::Network(why, wait)) if attempt < ATTEMPTS => {
                     tracing::debug!(path, why, "trying again");
                     std::thread::sleep(wait.unwrap_or_else(|| http::backoff(attempt)));
                     continue;
                 }
-                Err(Fault::Network(why, _) | Fault::Final(why)) => why,
+                Err(FetchError::Network(why, _) | FetchError::Final(why)) => why,
             };
             return Err(ToolchainError::Fetch { path: path.to_owned(), place: name, why }.into());
         }
@@ -155,28 +155,28 @@ impl Proxies {
     }
 }
 
-async fn answer(client: &Client, url: &str, limit: u64, to: &mut impl Write) -> Result<(), Fault> {
+async fn answer(client: &Client, url: &str, limit: u64, to: &mut impl Write) -> Result<(), FetchError> {
     let response = http::send(client.get(url), SILENCE_LIMIT, &Moved::default()).await;
     let response = response.map_err(|unsent| match unsent.is_final() {
-        true => Fault::Final(unsent.to_string()),
-        false => Fault::Network(unsent.to_string(), None),
+        true => FetchError::Final(unsent.to_string()),
+        false => FetchError::Network(unsent.to_string(), None),
     })?;
     match response.status() {
-        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Fault::Missing),
+        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(FetchError::Missing),
         status if status.is_success() => {}
         status if http::is_passing(status) => {
-            return Err(Fault::Network(format!("it answered {status}"), http::retry_after(response.headers())));
+            return Err(FetchError::Network(format!("it answered {status}"), http::retry_after(response.headers())));
         }
-        status => return Err(Fault::Final(format!("it answered {status}"))),
+        status => return Err(FetchError::Final(format!("it answered {status}"))),
     }
     let mut size = 0;
     let mut body = http::paced(response, SILENCE_LIMIT);
-    while let Some(piece) = body.try_next().await.map_err(|why| Fault::Network(why, None))? {
+    while let Some(piece) = body.try_next().await.map_err(|why| FetchError::Network(why, None))? {
         size += piece.len() as u64;
         if size > limit {
-            return Err(Fault::Final(format!("it is longer than {limit} bytes")));
+            return Err(FetchError::Final(format!("it is longer than {limit} bytes")));
         }
-        to.write_all(&piece).map_err(|why| Fault::Final(why.to_string()))?;
+        to.write_all(&piece).map_err(|why| FetchError::Final(why.to_string()))?;
     }
     Ok(())
 }
@@ -198,50 +198,50 @@ impl std::fmt::Display for Address {
 }
 
 /// Reads a `GOPROXY`. `direct` stands for what Go fetches from the repositories themselves: toolchains are in none.
-fn places(setting: &str) -> Result<Vec<Place>, ToolchainError> {
-    let mut places = Vec::new();
+fn entries(setting: &str) -> Result<Vec<ProxyEntry>, ToolchainError> {
+    let mut entries = Vec::new();
     for one in setting.split_inclusive([',', '|']) {
-        let place = one.trim_end_matches([',', '|']).trim().trim_end_matches('/');
-        let address = match place {
+        let entry = one.trim_end_matches([',', '|']).trim().trim_end_matches('/');
+        let address = match entry {
             "" => continue,
             "direct" | "off" => break,
-            place if place.starts_with("https://") || place.starts_with("http://") => Address::Web(place.to_owned()),
-            place => {
-                let folder = reqwest::Url::parse(place).ok().filter(|url| url.scheme() == "file");
+            entry if entry.starts_with("https://") || entry.starts_with("http://") => Address::Web(entry.to_owned()),
+            entry => {
+                let folder = reqwest::Url::parse(entry).ok().filter(|url| url.scheme() == "file");
                 let folder = folder.and_then(|url| url.to_file_path().ok()).and_then(|path| path.try_into().ok());
-                Address::Folder(folder.ok_or_else(|| ToolchainError::BadProxy { place: place.to_owned() })?)
+                Address::Folder(folder.ok_or_else(|| ToolchainError::BadProxy { place: entry.to_owned() })?)
             }
         };
-        places.push(Place { address, any_failure: one.ends_with('|') });
+        entries.push(ProxyEntry { address, any_failure: one.ends_with('|') });
     }
-    Ok(places)
+    Ok(entries)
 }
 
-fn copy(path: &Utf8PathBuf, limit: u64, to: &mut impl Write) -> Result<(), Fault> {
+fn copy(path: &Utf8PathBuf, limit: u64, to: &mut impl Write) -> Result<(), FetchError> {
     let other = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Fault::Missing,
-        _ => Fault::Final(error.to_string()),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FetchError::Missing,
+        _ => FetchError::Final(error.to_string()),
     };
     let file = File::open(path).map_err(other)?;
     if file.metadata().map_err(other)?.len() > limit {
-        return Err(Fault::Final(format!("it is longer than {limit} bytes")));
+        return Err(FetchError::Final(format!("it is longer than {limit} bytes")));
     }
     io::copy(&mut io::Read::take(file, limit), to).map(|_| ()).map_err(other)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Place, Proxies, places};
+    use super::{Address, Proxies, ProxyEntry, entries};
     use vcnetwork::Network;
 
     #[test]
     fn a_list_of_proxies_is_read_as_go_reads_it() {
-        let web = |address: &str, any_failure| Place { address: Address::Web(address.to_owned()), any_failure };
-        let found = places("https://a.example/,http://b.example|file:///c%20d,direct,https://e.example").unwrap();
-        let folder = Place { address: Address::Folder("/c d".into()), any_failure: false };
+        let web = |address: &str, any_failure| ProxyEntry { address: Address::Web(address.to_owned()), any_failure };
+        let found = entries("https://a.example/,http://b.example|file:///c%20d,direct,https://e.example").unwrap();
+        let folder = ProxyEntry { address: Address::Folder("/c d".into()), any_failure: false };
         assert_eq!(found, [web("https://a.example", false), web("http://b.example", true), folder]);
-        assert_eq!(places("off").unwrap(), []);
-        assert!(places("a.example").is_err());
+        assert_eq!(entries("off").unwrap(), []);
+        assert!(entries("a.example").is_err());
         assert_eq!(web("https://me:secret@a.example/x", false).address.to_string(), "https://a.example/x");
     }
 

@@ -11,7 +11,7 @@ use vcstore::{Action, Blob, Outputs, Platform, Store};
 use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
 use crate::error::PrebuiltError;
 use crate::project::Prebuilt;
-use crate::source::{Source, is_pointer};
+use crate::source::{Source, is_lfs_pointer};
 
 /// A change in how files are taken changes this number, and with it every key.
 const RECIPE: u32 = 1;
@@ -135,7 +135,7 @@ fn find(wanted: &BuildTarget<'_, Prebuilt>, source: &Source, file: &Utf8Path) ->
         return Err(edited().into());
     }
     let mut plain = Plain::open(&path).map_err(|why| unusable(&why.to_string()))?;
-    if is_pointer(&path, plain.size()).map_err(crate::Error::io("reading", &path))? {
+    if is_lfs_pointer(&path, plain.size()).map_err(crate::Error::io("reading", &path))? {
         return Err(PrebuiltError::Pointer { component: component.to_owned(), file: file.to_owned() }.into());
     }
     let machine = plain.machine()?;

@@ -16,7 +16,7 @@ pub(super) struct FileTable {
     from: Option<String>,
     /// Where `from` is: beside the project's file, or in the source.
     #[serde(default, rename = "in")]
-    place: Place,
+    origin: FileOrigin,
     /// The target of a symbolic link, as it will stand in the image.
     link: Option<String>,
     /// Permissions, as `"0644"`.
@@ -35,7 +35,8 @@ pub(crate) struct Owner {
 /// A folder that files come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Place {
+#[schemars(rename = "Place")]
+pub(crate) enum FileOrigin {
     /// The folder of the project's file.
     #[default]
     Project,
@@ -57,7 +58,7 @@ pub(crate) struct Added {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AddedKind {
     /// A copy of a file or folder; of `{arch}`.
-    Copy { from: Template, place: Place },
+    Copy { from: Template, origin: FileOrigin },
     /// A symbolic link.
     Link(String),
     /// A folder with nothing in it.
@@ -88,9 +89,9 @@ fn added(component: &str, table: &FileTable) -> Result<Added, String> {
                 return Err(format!("{from:?} is outside the folder that files are copied from"));
             }
             let from = Template::parse(&from.replace("{component}", component), &["arch"])?;
-            AddedKind::Copy { from, place: table.place }
+            AddedKind::Copy { from, origin: table.origin }
         }
-        (None, _) if table.place == Place::Source => return Err("in applies to from: add from".to_owned()),
+        (None, _) if table.origin == FileOrigin::Source => return Err("in applies to from: add from".to_owned()),
         (None, Some(_)) if table.mode.is_some() => return Err("a link cannot have a mode".to_owned()),
         (None, Some(target)) if target.is_empty() => return Err("a link needs a target".to_owned()),
         (None, Some(target)) => AddedKind::Link(target.clone()),

@@ -12,7 +12,7 @@ use crate::Error;
 
 /// The Go module of a folder, and its programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundPrograms {
     /// The module's path.
     pub(crate) module: String,
     /// The folders of the programs by component, as `./cmd/manager`.
@@ -23,7 +23,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(crate) fn find(dir: &Utf8Path) -> Result<Option<Found>, Error> {
+pub(crate) fn find(dir: &Utf8Path) -> Result<Option<FoundPrograms>, Error> {
     let go_mod = dir.join("go.mod");
     let text = match plain::read_text(&go_mod) {
         Ok(text) => text,
@@ -63,7 +63,7 @@ pub(crate) fn find(dir: &Utf8Path) -> Result<Option<Found>, Error> {
         let package = if below.as_str().is_empty() { ".".to_owned() } else { format!("./{below}") };
         programs.insert(component(&name), package);
     }
-    Ok(Some(Found { module: module.to_owned(), programs }))
+    Ok(Some(FoundPrograms { module: module.to_owned(), programs }))
 }
 
 /// Whether a Go file is part of a program: of package main, and not left out of every build.

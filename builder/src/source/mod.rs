@@ -1,9 +1,9 @@
 //! The source of a build on this machine: which files of a folder are part of it, edits, and the copy that is built.
 
 mod edits;
-mod kept;
-mod left_out;
-mod pointer;
+mod excluded;
+mod ignored;
+mod lfs;
 mod program;
 mod stage;
 mod tracked;
@@ -16,9 +16,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcsandbox::process;
 use vcstore::Store;
 
-pub(crate) use self::kept::{OUT, is_archive, is_source, no_source};
-pub(crate) use self::left_out::{LeftOut, Reader};
-pub(crate) use self::pointer::is_pointer;
+pub(crate) use self::excluded::{ExcludedFiles, Reader};
+pub(crate) use self::ignored::{OUT, is_archive, is_source, why_ignored};
+pub(crate) use self::lfs::is_lfs_pointer;
 pub(crate) use self::program::Git;
 use self::stage::Stage;
 pub(crate) use self::stage::plain_temp_dir;
@@ -37,7 +37,7 @@ pub(crate) struct Source {
     /// The revision it was fetched at.
     pub(crate) revision: Option<Revision>,
     /// Files beside it that are none of the source, because git does not track them.
-    pub(crate) left_out: LeftOut,
+    pub(crate) excluded: ExcludedFiles,
     /// What vcbuild wrote into it, or will: none of the source. Absolute, and nothing where `dir` is a copy without it.
     pub(crate) outside: Vec<Utf8PathBuf>,
     /// The same, whether `dir` is a copy or not.
@@ -70,7 +70,7 @@ pub(crate) struct Revision {
 
 /// What source is asked for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Asked {
+pub(crate) struct SourceSpec {
     pub(crate) table: SourceTable,
     pub(crate) edits: Vec<Edit>,
     /// The version of Go that a module is fetched with, where one is asked for.
@@ -82,7 +82,7 @@ pub(crate) struct Asked {
 }
 
 /// A folder of a source: its top, or one beside it that its modules lead to.
-struct Part {
+struct SourceFolder {
     dir: Utf8PathBuf,
     /// What git tracks of it; none where git does not track the folder, and all of it is source.
     tracked: Option<BTreeSet<PathBuf>>,
@@ -102,12 +102,12 @@ impl Source {
     /// # Errors
     /// When the folder does not exist, git fails, or an edit does not match.
     pub(crate) fn open(
-        asked: &Asked,
+        asked: &SourceSpec,
         Local { top, revision }: Local,
         beside: impl FnOnce(&Utf8Path, &Utf8Path) -> BTreeSet<Utf8PathBuf>,
         store: &Store,
     ) -> Result<Self, crate::Error> {
-        let Asked { table, edits, outside, archives, .. } = asked;
+        let SourceSpec { table, edits, outside, archives, .. } = asked;
         let named = table.subdir.as_ref().map_or_else(|| top.clone(), |subdir| top.join(subdir));
         let dir = named.canonicalize_utf8().map_err(|source| crate::Error::NoSource { path: named.clone(), source })?;
         let real_top = top.canonicalize_utf8().map_err(crate::Error::io("finding", &top))?;
@@ -125,17 +125,18 @@ impl Source {
         without.retain(|path| !folders.iter().chain([&dir]).any(|folder| folder.starts_with(path)));
         // Only a folder of the user's own may have archives of builds before, in this folder or in that.
         if revision.is_none() {
-            let found: Vec<_> = folders.iter().flat_map(|folder| kept::archives(folder, archives, &without)).collect();
+            let found: Vec<_> =
+                folders.iter().flat_map(|folder| ignored::archives(folder, archives, &without)).collect();
             without.extend(found);
         }
         // Only a folder of the user's own may be known to git; the others are in the store's care.
         let git = Git::new(store)?;
         let mine = revision.is_none().then_some(&git);
-        let parts = folders.iter().map(|folder| Part::read(folder.clone(), mine, &without));
-        let parts: Vec<Part> = parts.collect::<Result<_, _>>()?;
-        let mut left_out = LeftOut::new(git, dir.clone());
+        let parts = folders.iter().map(|folder| SourceFolder::read(folder.clone(), mine, &without));
+        let parts: Vec<SourceFolder> = parts.collect::<Result<_, _>>()?;
+        let mut excluded = ExcludedFiles::new(git, dir.clone());
         for part in &parts {
-            left_out.add(part);
+            excluded.add(part);
         }
         let written: Vec<_> = parts.iter().flat_map(|part| part.outside.iter().cloned()).collect();
         let as_it_lies = parts.iter().all(|part| part.untracked.is_empty() && stage::is_plain(&part.dir));
@@ -144,7 +145,7 @@ impl Source {
             top: real_top.clone(),
             named,
             revision,
-            left_out,
+            excluded,
             outside: written.clone(),
             written,
             archives: archives.clone(),
@@ -155,7 +156,7 @@ impl Source {
             return Ok(source);
         }
         let stage = Stage::new(store)?;
-        for Part { dir, tracked, outside, .. } in parts {
+        for SourceFolder { dir, tracked, outside, .. } in parts {
             let files = tracked.map_or_else(|| tracked::files(&dir, &outside), Ok)?;
             stage.copy(&dir, &files)?;
             stage.keep_links(&dir, &files, &folders)?;
@@ -185,12 +186,12 @@ impl Source {
         if self.dir.join(file).is_file() {
             return Ok(());
         }
-        let why = self.left_out.why(Utf8Path::new(file));
+        let why = self.excluded.why(Utf8Path::new(file));
         Err(crate::Error::NotThere { path: self.named.clone(), file, folders: folders_with(file, &self.dir), why })
     }
 }
 
-impl Part {
+impl SourceFolder {
     fn read(dir: Utf8PathBuf, git: Option<&Git>, without: &[Utf8PathBuf]) -> Result<Self, crate::Error> {
         let mut tracked = git.map(|git| tracked::tracked(git, &dir)).transpose()?.flatten();
         // A lock that is committed is written again all the same.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use vcsandbox::plain::Plain;
 use walkdir::WalkDir;
 
-use super::kept::is_source;
+use super::ignored::is_source;
 use crate::Error;
 
 /// The endings of the files whose content says what a package imports, or whether it is built at all: those of

@@ -2,10 +2,10 @@
 
 /// An error of a file that cannot be placed at its path.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum GroundError {
+pub(crate) enum PlacementError {
     #[error("adding /{path} to {component}: its path passes through /{through}, which is a file in {place}")]
     #[diagnostic(help("name a path of the image that passes only through folders"))]
-    ThroughFile { component: String, path: String, through: String, place: Place },
+    ThroughFile { component: String, path: String, through: String, place: Location },
 
     #[error("adding /{path} to {component}: its path passes through too many symbolic links of the base")]
     #[diagnostic(help("name a path that does not pass through a cycle of symbolic links"))]
@@ -13,7 +13,7 @@ pub(crate) enum GroundError {
 
     #[error("adding /{path} to {component}: {place} has a folder at /{at}, whose content would be lost")]
     #[diagnostic(help("name another path in vcbuild.toml, or one within that folder"))]
-    OverFolder { component: String, path: String, at: String, place: Place },
+    OverFolder { component: String, path: String, at: String, place: Location },
 
     #[error("adding /{path} to {component}: the component already has another file at /{at}")]
     #[diagnostic(help(
@@ -25,12 +25,12 @@ pub(crate) enum GroundError {
 
 /// Where something is that is in the way of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     Base,
     Component,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Base => "the base",

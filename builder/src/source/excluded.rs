@@ -11,7 +11,7 @@ use vcsandbox::process;
 use vcstore::lossy;
 
 use super::program::Git;
-use super::{Part, tree};
+use super::{SourceFolder, tree};
 
 /// How many files are named.
 const SHOWN: usize = 10;
@@ -48,7 +48,7 @@ const COMPILED: &str = "target";
 
 /// What is in the folders of a source, or should be, and is none of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LeftOut {
+pub(crate) struct ExcludedFiles {
     git: Git,
     /// The source's folder where its user keeps it, without links.
     real: Utf8PathBuf,
@@ -88,14 +88,14 @@ enum Reason {
     Outside,
 }
 
-impl LeftOut {
+impl ExcludedFiles {
     /// Nothing so far of the source in the folder `real`.
     pub(super) fn new(git: Git, real: Utf8PathBuf) -> Self {
         Self { git, real, folders: Vec::new() }
     }
 
     /// Adds a folder of the source: what git tracks there, what of it is not there, and what else is.
-    pub(super) fn add(&mut self, part: &Part) {
+    pub(super) fn add(&mut self, part: &SourceFolder) {
         let tracked = part.tracked.iter().flatten();
         let known = tracked.flat_map(|file| file.ancestors().skip(1)).map(lossy).collect();
         let names = |files: &BTreeSet<PathBuf>| files.iter().map(|file| lossy(file)).collect();

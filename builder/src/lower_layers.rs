@@ -9,13 +9,13 @@ use vcinspect::image_fs::outline::{self, Attributes, Node};
 use vcstore::{Digest, Store};
 
 use crate::Error;
-use crate::error::{GroundError, Place};
-use crate::layer::{Item, LayerSpec, What};
+use crate::error::{Location, PlacementError};
+use crate::layer::{Item, ItemKind, LayerSpec};
 use crate::project::Owner;
 
 /// What is below a layer.
 #[derive(Debug)]
-pub(crate) struct Ground<'a> {
+pub(crate) struct LowerLayers<'a> {
     store: &'a Store,
     component: &'a str,
     /// The outline of the base; none where the base has no layers.
@@ -24,14 +24,14 @@ pub(crate) struct Ground<'a> {
     own: BTreeMap<String, Node>,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> LowerLayers<'a> {
     /// A base of this outline, and nothing of the component yet.
     pub(crate) fn of(store: &'a Store, component: &'a str, base: Option<Digest>) -> Self {
         Self { store, component, base, own: BTreeMap::new() }
     }
 
     /// The contents where their paths lead to, with the folders on the way that are not what a folder would be that only a
-    /// path names. They are part of the ground from now on.
+    /// path names. They are part of the lower layers from now on.
     ///
     /// # Errors
     /// When a path leads through what is no folder, or two files of the component to one place; when a folder with something in
@@ -42,9 +42,14 @@ impl<'a> Ground<'a> {
         let mut base: BTreeMap<String, Option<Node>> = BTreeMap::new();
         loop {
             let asked = RefCell::new(BTreeSet::new());
-            let placed =
-                Placing { ground: self, base: &base, asked: &asked, items: BTreeMap::new(), new: BTreeMap::new() }
-                    .place(spec);
+            let placed = Placement {
+                lower_layers: self,
+                base: &base,
+                asked: &asked,
+                items: BTreeMap::new(),
+                new: BTreeMap::new(),
+            }
+            .place(spec);
             let asked = asked.into_inner();
             if asked.is_empty() {
                 let (items, new) = placed?;
@@ -64,8 +69,8 @@ impl<'a> Ground<'a> {
 }
 
 /// One attempt to place contents with what is known of the base.
-struct Placing<'a> {
-    ground: &'a Ground<'a>,
+struct Placement<'a> {
+    lower_layers: &'a LowerLayers<'a>,
     /// What is known: none where nothing is.
     base: &'a BTreeMap<String, Option<Node>>,
     /// What is not known and must be.
@@ -77,13 +82,14 @@ struct Placing<'a> {
 
 type Placed = (BTreeMap<String, Item>, BTreeMap<String, Node>);
 
-impl Placing<'_> {
-    fn place(mut self, spec: &LayerSpec) -> Result<Placed, GroundError> {
+impl Placement<'_> {
+    fn place(mut self, spec: &LayerSpec) -> Result<Placed, PlacementError> {
         // Links first: the paths of the others may lead through them.
-        let (links, others): (Vec<_>, Vec<_>) = spec.items().partition(|(_, item)| matches!(item.what, What::Link(_)));
+        let (links, others): (Vec<_>, Vec<_>) =
+            spec.items().partition(|(_, item)| matches!(item.kind, ItemKind::Link(_)));
         for (path, item) in links.into_iter().chain(others) {
-            match &item.what {
-                What::Folder => self.folder(path, item)?,
+            match &item.kind {
+                ItemKind::Folder => self.folder(path, item)?,
                 _ => self.file(path, item)?,
             }
         }
@@ -91,7 +97,7 @@ impl Placing<'_> {
     }
 
     /// A folder: where there is one it is that, and what is not said of it stays.
-    fn folder(&mut self, path: &str, item: &Item) -> Result<(), GroundError> {
+    fn folder(&mut self, path: &str, item: &Item) -> Result<(), PlacementError> {
         let at = self.resolve(path, true)?;
         if at.is_empty() {
             return Ok(());
@@ -116,20 +122,20 @@ impl Placing<'_> {
     }
 
     /// A file or a link.
-    fn file(&mut self, path: &str, item: &Item) -> Result<(), GroundError> {
+    fn file(&mut self, path: &str, item: &Item) -> Result<(), PlacementError> {
         let at = self.resolve(path, false)?;
-        let component = || self.ground.component.to_owned();
+        let component = || self.lower_layers.component.to_owned();
         let (path, twice) = (path.to_owned(), self.items.contains_key(&at));
         match self.at(&at) {
-            Some((Node::Folder { empty: true, .. }, Place::Base)) | None => {}
+            Some((Node::Folder { empty: true, .. }, Location::Base)) | None => {}
             Some((Node::Folder { .. }, place)) => {
-                return Err(GroundError::OverFolder { component: component(), path, at, place });
+                return Err(PlacementError::OverFolder { component: component(), path, at, place });
             }
-            Some((_, Place::Component)) => return Err(GroundError::Twice { component: component(), path, at }),
-            Some((_, Place::Base)) => {}
+            Some((_, Location::Component)) => return Err(PlacementError::Twice { component: component(), path, at }),
+            Some((_, Location::Base)) => {}
         }
         if twice || at.is_empty() {
-            return Err(GroundError::Twice { component: component(), path, at });
+            return Err(PlacementError::Twice { component: component(), path, at });
         }
         self.insert(at, item.clone());
         Ok(())
@@ -154,22 +160,25 @@ impl Placing<'_> {
     }
 
     /// The true path of a path; through its last part as well if that is a link and `last` says so.
-    fn resolve(&self, path: &str, last: bool) -> Result<String, GroundError> {
+    fn resolve(&self, path: &str, last: bool) -> Result<String, PlacementError> {
         let found = follow(path, |at, is_last| match self.at(at) {
             Some((Node::Link(target), _)) if last || !is_last => Ok(Some(target)),
             Some((Node::Other, place)) if !is_last => Err(self.through(path, at, place)),
             _ => Ok(None),
         })?;
-        found.ok_or_else(|| GroundError::Loop { component: self.ground.component.to_owned(), path: path.to_owned() })
+        found.ok_or_else(|| PlacementError::Loop {
+            component: self.lower_layers.component.to_owned(),
+            path: path.to_owned(),
+        })
     }
 
     /// What stands at a true path, as far as it is known.
-    fn at(&self, path: &str) -> Option<(Node, Place)> {
-        if let Some(node) = self.new.get(path).or_else(|| self.ground.own.get(path)) {
-            return Some((node.clone(), Place::Component));
+    fn at(&self, path: &str) -> Option<(Node, Location)> {
+        if let Some(node) = self.new.get(path).or_else(|| self.lower_layers.own.get(path)) {
+            return Some((node.clone(), Location::Component));
         }
         match self.base.get(path) {
-            Some(node) => node.clone().map(|node| (node, Place::Base)),
+            Some(node) => node.clone().map(|node| (node, Location::Base)),
             None => {
                 self.asked.borrow_mut().insert(path.to_owned());
                 None
@@ -177,9 +186,9 @@ impl Placing<'_> {
         }
     }
 
-    fn through(&self, path: &str, through: &str, place: Place) -> GroundError {
-        let component = self.ground.component.to_owned();
-        GroundError::ThroughFile { component, path: path.to_owned(), through: through.to_owned(), place }
+    fn through(&self, path: &str, through: &str, place: Location) -> PlacementError {
+        let component = self.lower_layers.component.to_owned();
+        PlacementError::ThroughFile { component, path: path.to_owned(), through: through.to_owned(), place }
     }
 }
 
@@ -188,8 +197,8 @@ mod tests {
     use tar::EntryType::{Directory, Regular, Symlink};
     use vcstore::Digest;
 
-    use super::Ground;
-    use crate::layer::{LayerSpec, Over};
+    use super::LowerLayers;
+    use crate::layer::{FolderOverrides, LayerSpec};
     use crate::project::Owner;
     use rigs::{layer, store as scratch};
     use vcinspect::image_fs::outline;
@@ -198,7 +207,7 @@ mod tests {
     fn placed(base: &[(tar::EntryType, &str, &str, u32, u64)], layers: &[&[&str]]) -> Result<Vec<String>, String> {
         let (_folder, store) = scratch();
         let outline = outline::write(&store, &[layer(&store, base)]).unwrap();
-        let mut ground = Ground::of(&store, "app", Some(outline.digest));
+        let mut lower_layers = LowerLayers::of(&store, "app", Some(outline.digest));
         let mut last = Vec::new();
         for lines in layers {
             let mut spec = LayerSpec::new();
@@ -206,12 +215,12 @@ mod tests {
                 if let Some((path, target)) = line.split_once(" -> ") {
                     spec.link(path, target, Owner::default());
                 } else if let Some(path) = line.strip_suffix('/') {
-                    spec.folder(path, 0o755, Owner::default(), Over::default());
+                    spec.folder(path, 0o755, Owner::default(), FolderOverrides::default());
                 } else {
                     spec.blob(line, 0o644, Digest::of(b""));
                 }
             }
-            let placed = ground.put(&spec).map_err(|error| error.to_string())?;
+            let placed = lower_layers.put(&spec).map_err(|error| error.to_string())?;
             last = placed
                 .items()
                 .map(|(path, item)| format!("{path} {:o} {}", item.mode, item.owner.user))
@@ -291,22 +300,22 @@ mod tests {
         let base = [(Directory, "usr", "", 0o755, 0)];
         let (_folder, store) = scratch();
         let outline = outline::write(&store, &[layer(&store, &base)]).unwrap();
-        let mut ground = Ground::of(&store, "app", Some(outline.digest));
+        let mut lower_layers = LowerLayers::of(&store, "app", Some(outline.digest));
         let mut files = LayerSpec::new();
         files.link("/app", "/opt/app", Owner::default());
-        files.folder("/data", 0o700, Owner { user: 5, group: 6 }, Over::default());
+        files.folder("/data", 0o700, Owner { user: 5, group: 6 }, FolderOverrides::default());
         files.blob("/app/readme", 0o644, Digest::of(b""));
         let paths = |spec: &LayerSpec| spec.items().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
-        assert_eq!(paths(&ground.put(&files).unwrap()), ["app", "data", "opt/app/readme"]);
+        assert_eq!(paths(&lower_layers.put(&files).unwrap()), ["app", "data", "opt/app/readme"]);
         let mut program = LayerSpec::new();
         program.blob("/app/bin", 0o755, Digest::of(b"x"));
         program.blob("/data/seed", 0o644, Digest::of(b"y"));
-        let placed = ground.put(&program).unwrap();
+        let placed = lower_layers.put(&program).unwrap();
         assert_eq!(paths(&placed), ["data", "data/seed", "opt/app/bin"]);
         let data = placed.items().next().unwrap().1;
         assert_eq!((data.mode, data.owner), (0o700, Owner { user: 5, group: 6 }));
         let mut asked = LayerSpec::new();
-        asked.folder("/usr", 0o755, Owner::default(), Over { mode: Some(0o711), owner: None });
-        assert_eq!(ground.put(&asked).unwrap().items().next().unwrap().1.mode, 0o711, "what is said of it holds");
+        asked.folder("/usr", 0o755, Owner::default(), FolderOverrides { mode: Some(0o711), owner: None });
+        assert_eq!(lower_layers.put(&asked).unwrap().items().next().unwrap().1.mode, 0o711, "what is said of it holds");
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn is_source(entry: &walkdir::DirEntry, without: &[Utf8PathBuf]) -> b
 }
 
 /// Why `path` in the folder `place` is not part of any source: because of itself, or of a folder that contains it.
-pub(crate) fn no_source(place: &Utf8Path, path: &Utf8Path, without: &[Utf8PathBuf]) -> Option<&'static str> {
+pub(crate) fn why_ignored(place: &Utf8Path, path: &Utf8Path, without: &[Utf8PathBuf]) -> Option<&'static str> {
     let between = path.ancestors().take_while(|above| *above != place && above.starts_with(place));
     between.into_iter().find_map(|path| {
         let written = || without.iter().any(|known| path == known).then_some("a file that vcbuild writes");

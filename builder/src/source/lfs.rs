@@ -13,7 +13,7 @@ const LARGEST: u64 = 1024;
 ///
 /// # Errors
 /// When it cannot be read.
-pub(crate) fn is_pointer(path: &Utf8Path, size: u64) -> io::Result<bool> {
+pub(crate) fn is_lfs_pointer(path: &Utf8Path, size: u64) -> io::Result<bool> {
     if size < BEGINNING.len() as u64 || size > LARGEST {
         return Ok(false);
     }
@@ -27,7 +27,7 @@ pub(crate) fn is_pointer(path: &Utf8Path, size: u64) -> io::Result<bool> {
 mod tests {
     use camino::Utf8Path;
 
-    use super::is_pointer;
+    use super::is_lfs_pointer;
 
     #[test]
     fn a_pointer_is_known_by_its_words_and_its_size() {
@@ -44,7 +44,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             std::fs::write(&path, &text).unwrap();
-            assert_eq!(is_pointer(&path, text.len() as u64).unwrap(), expected, "{text:?}");
+            assert_eq!(is_lfs_pointer(&path, text.len() as u64).unwrap(), expected, "{text:?}");
         }
     }
 }

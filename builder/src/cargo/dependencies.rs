@@ -10,7 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::utf8;
 use walkdir::WalkDir;
 
-use super::compile::{Job, Workshop, entries, short};
+use super::compile::{Compiler, Job, entries, short};
 use super::trust::is_setting;
 use crate::Error;
 
@@ -22,33 +22,39 @@ const SOURCE: &str = "source";
 const TARGET: &str = "target";
 const DONE: &str = "done";
 
-impl Workshop<'_> {
+impl Compiler<'_> {
     /// Fills `target`, which is new, with the crates from elsewhere that a job needs; leaves it empty where they cannot be
     /// compiled by themselves. `folder` holds those of the source, and `given` is what else they are compiled with.
-    pub(super) fn sow(&self, job: &Job<'_>, folder: &Utf8Path, given: &str, target: &Utf8Path) -> Result<(), Error> {
+    pub(super) fn fill_with_dependencies(
+        &self,
+        job: &Job<'_>,
+        folder: &Utf8Path,
+        given: &str,
+        target: &Utf8Path,
+    ) -> Result<(), Error> {
         fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
         let lock = folder.join("lock");
         let lock =
             File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(Error::io("locking", &lock))?;
         let key = short(&format!("{}\n{given}", self.order_of(job)?));
-        let seed = folder.join(&key);
-        if !seed.join(DONE).is_file() {
-            self.grow(job, &seed)?;
-            fs::write(seed.join(DONE), "").map_err(Error::io("writing", &seed))?;
+        let compiled = folder.join(&key);
+        if !compiled.join(DONE).is_file() {
+            self.compile_dependencies(job, &compiled)?;
+            fs::write(compiled.join(DONE), "").map_err(Error::io("writing", &compiled))?;
         }
-        let _ = File::open(&seed).and_then(|seed| seed.set_modified(SystemTime::now()));
-        copy(&seed.join(TARGET), target)?;
+        let _ = File::open(&compiled).and_then(|compiled| compiled.set_modified(SystemTime::now()));
+        copy(&compiled.join(TARGET), target)?;
         prune(folder)?;
         drop(lock);
         Ok(())
     }
 
     /// Compiles the crates. A failure is not an error: some crates compile only together with the workspace.
-    fn grow(&self, job: &Job<'_>, seed: &Utf8Path) -> Result<(), Error> {
-        if seed.exists() {
-            vcstore::remove_tree(seed)?;
+    fn compile_dependencies(&self, job: &Job<'_>, compiled: &Utf8Path) -> Result<(), Error> {
+        if compiled.exists() {
+            vcstore::remove_tree(compiled)?;
         }
-        let (source, target) = (seed.join(SOURCE), seed.join(TARGET));
+        let (source, target) = (compiled.join(SOURCE), compiled.join(TARGET));
         fs::create_dir_all(&target).map_err(Error::io("making", &target))?;
         self.source_files.only(is_setting).sync_to(&source, self.context.sandbox)?;
         for (path, content) in &self.stubs {
