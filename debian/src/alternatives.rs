@@ -15,11 +15,11 @@ struct Alternative {
     /// Links that go with it: name and link, by name.
     slaves: &'static [(&'static str, &'static str)],
     /// What can stand for it, by path.
-    choices: &'static [Choice],
+    candidates: &'static [Candidate],
 }
 
 /// What can stand for a command.
-struct Choice {
+struct Candidate {
     /// The program.
     path: &'static str,
     /// How it ranks among others.
@@ -35,7 +35,7 @@ const ALTERNATIVES: [Alternative; 13] = [
         name: "arptables",
         link: "/usr/sbin/arptables",
         slaves: &[("arptables-restore", "/usr/sbin/arptables-restore"), ("arptables-save", "/usr/sbin/arptables-save")],
-        choices: &[Choice {
+        candidates: &[Candidate {
             path: "/usr/sbin/arptables-nft",
             priority: 20,
             targets: &["/usr/sbin/arptables-nft-restore", "/usr/sbin/arptables-nft-save"],
@@ -49,13 +49,13 @@ const ALTERNATIVES: [Alternative; 13] = [
             ("nawk", "/usr/bin/nawk"),
             ("nawk.1.gz", "/usr/share/man/man1/nawk.1.gz"),
         ],
-        choices: &[
-            Choice {
+        candidates: &[
+            Candidate {
                 path: "/usr/bin/gawk",
                 priority: 10,
                 targets: &["/usr/share/man/man1/gawk.1.gz", "/usr/bin/gawk", "/usr/share/man/man1/gawk.1.gz"],
             },
-            Choice {
+            Candidate {
                 path: "/usr/bin/mawk",
                 priority: 5,
                 targets: &["/usr/share/man/man1/mawk.1.gz", "/usr/bin/mawk", "/usr/share/man/man1/mawk.1.gz"],
@@ -66,7 +66,7 @@ const ALTERNATIVES: [Alternative; 13] = [
         name: "ebtables",
         link: "/usr/sbin/ebtables",
         slaves: &[("ebtables-restore", "/usr/sbin/ebtables-restore"), ("ebtables-save", "/usr/sbin/ebtables-save")],
-        choices: &[Choice {
+        candidates: &[Candidate {
             path: "/usr/sbin/ebtables-nft",
             priority: 20,
             targets: &["/usr/sbin/ebtables-nft-restore", "/usr/sbin/ebtables-nft-save"],
@@ -76,19 +76,19 @@ const ALTERNATIVES: [Alternative; 13] = [
         name: "editor",
         link: "/usr/bin/editor",
         slaves: &[("editor.1.gz", "/usr/share/man/man1/editor.1.gz")],
-        choices: &[Choice { path: "/bin/nano", priority: 40, targets: &["/usr/share/man/man1/nano.1.gz"] }],
+        candidates: &[Candidate { path: "/bin/nano", priority: 40, targets: &["/usr/share/man/man1/nano.1.gz"] }],
     },
     Alternative {
         name: "ip6tables",
         link: "/usr/sbin/ip6tables",
         slaves: &[("ip6tables-restore", "/usr/sbin/ip6tables-restore"), ("ip6tables-save", "/usr/sbin/ip6tables-save")],
-        choices: &[
-            Choice {
+        candidates: &[
+            Candidate {
                 path: "/usr/sbin/ip6tables-legacy",
                 priority: 10,
                 targets: &["/usr/sbin/ip6tables-legacy-restore", "/usr/sbin/ip6tables-legacy-save"],
             },
-            Choice {
+            Candidate {
                 path: "/usr/sbin/ip6tables-nft",
                 priority: 20,
                 targets: &["/usr/sbin/ip6tables-nft-restore", "/usr/sbin/ip6tables-nft-save"],
@@ -99,13 +99,13 @@ const ALTERNATIVES: [Alternative; 13] = [
         name: "iptables",
         link: "/usr/sbin/iptables",
         slaves: &[("iptables-restore", "/usr/sbin/iptables-restore"), ("iptables-save", "/usr/sbin/iptables-save")],
-        choices: &[
-            Choice {
+        candidates: &[
+            Candidate {
                 path: "/usr/sbin/iptables-legacy",
                 priority: 10,
                 targets: &["/usr/sbin/iptables-legacy-restore", "/usr/sbin/iptables-legacy-save"],
             },
-            Choice {
+            Candidate {
                 path: "/usr/sbin/iptables-nft",
                 priority: 20,
                 targets: &["/usr/sbin/iptables-nft-restore", "/usr/sbin/iptables-nft-save"],
@@ -136,7 +136,7 @@ const ALTERNATIVES: [Alternative; 13] = [
             ("unlzma", "/usr/bin/unlzma"),
             ("unlzma.1.gz", "/usr/share/man/man1/unlzma.1.gz"),
         ],
-        choices: &[Choice {
+        candidates: &[Candidate {
             path: "/usr/bin/xz",
             priority: 20,
             targets: &[
@@ -170,7 +170,7 @@ const ALTERNATIVES: [Alternative; 13] = [
             ("netcat", "/bin/netcat"),
             ("netcat.1.gz", "/usr/share/man/man1/netcat.1.gz"),
         ],
-        choices: &[Choice {
+        candidates: &[Candidate {
             path: "/bin/nc.openbsd",
             priority: 50,
             targets: &["/usr/share/man/man1/nc_openbsd.1.gz", "/bin/nc.openbsd", "/usr/share/man/man1/nc_openbsd.1.gz"],
@@ -180,22 +180,22 @@ const ALTERNATIVES: [Alternative; 13] = [
         name: "pager",
         link: "/usr/bin/pager",
         slaves: &[("pager.1.gz", "/usr/share/man/man1/pager.1.gz")],
-        choices: &[
-            Choice { path: "/bin/more", priority: 50, targets: &["/usr/share/man/man1/more.1.gz"] },
-            Choice { path: "/usr/bin/less", priority: 77, targets: &["/usr/share/man/man1/less.1.gz"] },
+        candidates: &[
+            Candidate { path: "/bin/more", priority: 50, targets: &["/usr/share/man/man1/more.1.gz"] },
+            Candidate { path: "/usr/bin/less", priority: 77, targets: &["/usr/share/man/man1/less.1.gz"] },
         ],
     },
     Alternative {
         name: "pico",
         link: "/usr/bin/pico",
         slaves: &[("pico.1.gz", "/usr/share/man/man1/pico.1.gz")],
-        choices: &[Choice { path: "/bin/nano", priority: 10, targets: &["/usr/share/man/man1/nano.1.gz"] }],
+        candidates: &[Candidate { path: "/bin/nano", priority: 10, targets: &["/usr/share/man/man1/nano.1.gz"] }],
     },
     Alternative {
         name: "pinentry",
         link: "/usr/bin/pinentry",
         slaves: &[("pinentry.1.gz", "/usr/share/man/man1/pinentry.1.gz")],
-        choices: &[Choice {
+        candidates: &[Candidate {
             path: "/usr/bin/pinentry-curses",
             priority: 50,
             targets: &["/usr/share/man/man1/pinentry-curses.1.gz"],
@@ -205,7 +205,11 @@ const ALTERNATIVES: [Alternative; 13] = [
         name: "rmt",
         link: "/usr/sbin/rmt",
         slaves: &[("rmt.8.gz", "/usr/share/man/man8/rmt.8.gz")],
-        choices: &[Choice { path: "/usr/sbin/rmt-tar", priority: 50, targets: &["/usr/share/man/man8/rmt-tar.8.gz"] }],
+        candidates: &[Candidate {
+            path: "/usr/sbin/rmt-tar",
+            priority: 50,
+            targets: &["/usr/share/man/man8/rmt-tar.8.gz"],
+        }],
     },
     Alternative {
         name: "which",
@@ -220,7 +224,7 @@ const ALTERNATIVES: [Alternative; 13] = [
             ("which.pl1.gz", "/usr/share/man/pl/man1/which.1.gz"),
             ("which.sl1.gz", "/usr/share/man/sl/man1/which.1.gz"),
         ],
-        choices: &[Choice {
+        candidates: &[Candidate {
             path: "/usr/bin/which.debianutils",
             priority: 0,
             targets: &[
@@ -240,16 +244,16 @@ const ALTERNATIVES: [Alternative; 13] = [
 /// Registers what is there and links it.
 pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     for one in &ALTERNATIVES {
-        let choices: Vec<_> = one.choices.iter().filter(|choice| here(system, choice.path)).collect();
+        let candidates: Vec<_> = one.candidates.iter().filter(|choice| here(system, choice.path)).collect();
         // Of equals the first stays.
-        let Some(best) = choices.iter().rev().max_by_key(|choice| choice.priority) else { continue };
+        let Some(best) = candidates.iter().rev().max_by_key(|choice| choice.priority) else { continue };
         // Writing to a String cannot fail.
         let mut state = format!("auto\n{}\n", one.link);
         for (name, link) in one.slaves {
             let _ = writeln!(state, "{name}\n{link}");
         }
         state.push('\n');
-        for choice in &choices {
+        for choice in &candidates {
             let _ = writeln!(state, "{}\n{}", choice.path, choice.priority);
             for target in choice.targets {
                 let _ = writeln!(state, "{target}");

@@ -7,7 +7,7 @@ use super::{Error, Request, Selection, minimal, solve};
 
 /// A package that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub(crate) struct SelectedPackage {
     /// Its number in the index.
     pub(crate) number: usize,
     /// The package asked for that brought it; none for those every base has.
@@ -15,7 +15,11 @@ pub(crate) struct Choice {
 }
 
 /// Chooses packages, by name. Those that are `held`, by name, keep their version wherever it will do.
-pub(crate) fn choose(index: &Index, request: &Request, held: &BTreeMap<String, usize>) -> Result<Vec<Choice>, Error> {
+pub(crate) fn choose(
+    index: &Index,
+    request: &Request,
+    held: &BTreeMap<String, usize>,
+) -> Result<Vec<SelectedPackage>, Error> {
     match request.selection {
         Selection::System => system(index, request, held),
         Selection::Static => minimal::PACKAGES.into_iter().map(|name| newest(index, request, held, name)).collect(),
@@ -24,12 +28,12 @@ pub(crate) fn choose(index: &Index, request: &Request, held: &BTreeMap<String, u
 
 /// The packages of a system. The base comes first, by itself, and what is asked for beyond it leaves it as it is wherever that
 /// will do: so the base is the same whatever is stacked on it.
-fn system(index: &Index, request: &Request, held: &BTreeMap<String, usize>) -> Result<Vec<Choice>, Error> {
+fn system(index: &Index, request: &Request, held: &BTreeMap<String, usize>) -> Result<Vec<SelectedPackage>, Error> {
     let include = &request.options.packages;
     let (suite, architecture) = (request.options.suite.as_str(), request.architecture.as_str());
     let base = solve::solve(index, suite, architecture, &[], held)?;
     if include.is_empty() {
-        return Ok(base.into_iter().map(|number| Choice { number, set: None }).collect());
+        return Ok(base.into_iter().map(|number| SelectedPackage { number, set: None }).collect());
     }
     let unreadable = |why| Error::Unsolvable { suite: suite.to_owned(), why };
     let name = |number: usize| index.candidate(number).map(|one| one.name.clone()).map_err(unreadable);
@@ -45,11 +49,16 @@ fn system(index: &Index, request: &Request, held: &BTreeMap<String, usize>) -> R
             }
         }
     }
-    Ok(all.into_iter().map(|number| Choice { number, set: sets.remove(&number) }).collect())
+    Ok(all.into_iter().map(|number| SelectedPackage { number, set: sets.remove(&number) }).collect())
 }
 
 /// The newest package of a name, without what it depends on.
-fn newest(index: &Index, request: &Request, held: &BTreeMap<String, usize>, name: &str) -> Result<Choice, Error> {
+fn newest(
+    index: &Index,
+    request: &Request,
+    held: &BTreeMap<String, usize>,
+    name: &str,
+) -> Result<SelectedPackage, Error> {
     let suite = &request.options.suite;
     let newest = index.newest(name).map_err(|why| Error::Unsolvable { suite: suite.clone(), why })?;
     let number = held.get(name).copied().or(newest).ok_or_else(|| Error::NoSuchPackage {
@@ -57,7 +66,7 @@ fn newest(index: &Index, request: &Request, held: &BTreeMap<String, usize>, name
         suite: suite.clone(),
         architecture: request.architecture.clone(),
     })?;
-    Ok(Choice { number, set: None })
+    Ok(SelectedPackage { number, set: None })
 }
 
 #[cfg(test)]

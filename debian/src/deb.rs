@@ -85,7 +85,7 @@ impl Package {
 }
 
 /// What the beginning of a package tells.
-pub(super) enum Beginning {
+pub(super) enum ControlNames {
     /// The names of its control files.
     Names(Vec<String>),
     /// So many bytes of it are needed.
@@ -96,7 +96,7 @@ pub(super) enum Beginning {
 ///
 /// # Errors
 /// When it is malformed.
-pub(super) fn control_names(pin: &Pin, beginning: &[u8]) -> Result<Beginning, Error> {
+pub(super) fn control_names(pin: &Pin, beginning: &[u8]) -> Result<ControlNames, Error> {
     let bad = |error: io::Error| Error::package(&pin.name, error.to_string());
     let mut deb = ar::Archive::new(beginning);
     while let Some(member) = deb.next_entry() {
@@ -106,12 +106,12 @@ pub(super) fn control_names(pin: &Pin, beginning: &[u8]) -> Result<Beginning, Er
         let mut content = Vec::new();
         member.read_to_end(&mut content).map_err(bad)?;
         if content.len() as u64 != size {
-            return Ok(Beginning::Needs((beginning.len() - content.len()) as u64 + size));
+            return Ok(ControlNames::Needs((beginning.len() - content.len()) as u64 + size));
         }
         if name.starts_with("control.") {
             let mut package = Package { control: BTreeMap::new(), files: Vec::new(), conffiles: BTreeMap::new() };
             package.read_control(pin, decoder(&name, &mut content.as_slice()).map_err(bad)?)?;
-            return Ok(Beginning::Names(package.control.into_keys().collect()));
+            return Ok(ControlNames::Names(package.control.into_keys().collect()));
         }
     }
     Err(Error::package(&pin.name, "it does not start with its control files"))

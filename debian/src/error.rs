@@ -149,7 +149,7 @@ pub enum Error {
     ))]
     Script {
         /// The packages, each with its scripts.
-        packages: Vec<Unsettled>,
+        packages: Vec<UnhandledScripts>,
     },
     /// The requested suite is not supported.
     #[error(
@@ -242,7 +242,7 @@ impl Error {
 
 /// A package that would be set up by scripts whose part nothing does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsettled {
+pub struct UnhandledScripts {
     /// Its name.
     pub package: String,
     /// Which scripts: `preinst`, `postinst`.
@@ -251,7 +251,7 @@ pub struct Unsettled {
     pub brought_by: Option<String>,
 }
 
-impl fmt::Display for Unsettled {
+impl fmt::Display for UnhandledScripts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}", self.package, self.scripts.join(", "))?;
         if let Some(by) = &self.brought_by {

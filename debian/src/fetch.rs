@@ -31,7 +31,7 @@ pub(crate) struct Mirror {
 }
 
 /// Why one attempt failed, and whether another may succeed.
-enum Fault {
+enum AttemptError {
     Final(Error),
     Damaged(Error),
     Network(String),
@@ -60,8 +60,8 @@ impl Mirror {
     /// Fetches a file of at most `limit` bytes into memory.
     pub(crate) async fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
         self.attempts(url, None, async |response| {
-            let bytes = http::read(response, limit, SILENCE).await.map_err(Fault::Network)?;
-            let longer = || Fault::Damaged(Error::repository(url, format!("it is longer than {limit} bytes")));
+            let bytes = http::read(response, limit, SILENCE).await.map_err(AttemptError::Network)?;
+            let longer = || AttemptError::Damaged(Error::repository(url, format!("it is longer than {limit} bytes")));
             bytes.ok_or_else(longer)
         })
         .await
@@ -94,7 +94,7 @@ impl Mirror {
             let mut body = http::paced(response, SILENCE);
             // A mirror need not heed the range.
             while (bytes.len() as u64) < length {
-                let Some(piece) = body.try_next().await.map_err(Fault::Network)? else { break };
+                let Some(piece) = body.try_next().await.map_err(AttemptError::Network)? else { break };
                 bytes.extend_from_slice(&piece);
             }
             bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
@@ -108,7 +108,7 @@ impl Mirror {
         &self,
         url: &str,
         length: Option<u64>,
-        read: impl AsyncFn(Response) -> Result<T, Fault>,
+        read: impl AsyncFn(Response) -> Result<T, AttemptError>,
     ) -> Result<T, Error> {
         let mut attempt = 1;
         loop {
@@ -116,32 +116,32 @@ impl Mirror {
             if let Some(length) = length {
                 request = request.header(header::RANGE, format!("bytes=0-{}", length.saturating_sub(1)));
             }
-            let fault = match http::send(request, SILENCE, &Moved::default()).await {
-                Ok(response) => match fault(url, &response) {
-                    Some(fault) => fault,
+            let attempt_error = match http::send(request, SILENCE, &Moved::default()).await {
+                Ok(response) => match attempt_error(url, &response) {
+                    Some(attempt_error) => attempt_error,
                     None => match read(response).await {
                         Ok(done) => return Ok(done),
-                        Err(fault) => fault,
+                        Err(attempt_error) => attempt_error,
                     },
                 },
-                Err(unsent) if unsent.is_final() => {
-                    let why = unsent.to_string();
+                Err(error) if error.is_final() => {
+                    let why = error.to_string();
                     return Err(Error::Unreachable { url: url.to_owned(), attempts: attempt, why });
                 }
-                Err(unsent) => Fault::Network(unsent.to_string()),
+                Err(error) => AttemptError::Network(error.to_string()),
             };
-            let wait = match &fault {
-                Fault::Busy(_, wait) => *wait,
+            let wait = match &attempt_error {
+                AttemptError::Busy(_, wait) => *wait,
                 _ => None,
             };
-            match fault {
-                Fault::Final(error) => return Err(error),
-                Fault::Damaged(error) if attempt == ATTEMPTS => return Err(error),
-                Fault::Network(why) | Fault::Busy(why, _) if attempt == ATTEMPTS => {
+            match attempt_error {
+                AttemptError::Final(error) => return Err(error),
+                AttemptError::Damaged(error) if attempt == ATTEMPTS => return Err(error),
+                AttemptError::Network(why) | AttemptError::Busy(why, _) if attempt == ATTEMPTS => {
                     return Err(Error::Unreachable { url: url.to_owned(), attempts: ATTEMPTS, why });
                 }
-                Fault::Damaged(error) => tracing::warn!(%error, "trying again"),
-                Fault::Network(why) | Fault::Busy(why, _) => tracing::debug!(url, why, "trying again"),
+                AttemptError::Damaged(error) => tracing::warn!(%error, "trying again"),
+                AttemptError::Network(why) | AttemptError::Busy(why, _) => tracing::debug!(url, why, "trying again"),
             }
             tokio::time::sleep(wait.unwrap_or_else(|| http::backoff(attempt))).await;
             attempt += 1;
@@ -150,7 +150,7 @@ impl Mirror {
 }
 
 /// Whether the answer is an error, and whether asking again may help.
-fn fault(url: &str, response: &Response) -> Option<Fault> {
+fn attempt_error(url: &str, response: &Response) -> Option<AttemptError> {
     let status = response.status();
     match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => {
@@ -160,38 +160,38 @@ fn fault(url: &str, response: &Response) -> Option<Fault> {
             } else {
                 "check the mirror's address and the suite; not every mirror has every suite and architecture"
             };
-            Some(Fault::Final(Error::Gone { url: url.to_owned(), help }))
+            Some(AttemptError::Final(Error::Gone { url: url.to_owned(), help }))
         }
         status if status.is_success() => None,
         status if http::is_passing(status) => {
-            Some(Fault::Busy(format!("it answered {status}"), http::retry_after(response.headers())))
+            Some(AttemptError::Busy(format!("it answered {status}"), http::retry_after(response.headers())))
         }
         status => {
             let why = format!("it answered {status}");
-            Some(Fault::Final(Error::Unreachable { url: url.to_owned(), attempts: 1, why }))
+            Some(AttemptError::Final(Error::Unreachable { url: url.to_owned(), attempts: 1, why }))
         }
     }
 }
 
-async fn into_store(store: &Store, url: &str, blob: Blob, response: Response) -> Result<(), Fault> {
-    let disk = |error: vcstore::Error| Fault::Final(error.into());
+async fn into_store(store: &Store, url: &str, blob: Blob, response: Response) -> Result<(), AttemptError> {
+    let disk = |error: vcstore::Error| AttemptError::Final(error.into());
     let mut writer = store.writer().map_err(disk)?;
     let mut body = http::paced(response, SILENCE);
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(Fault::Network)?;
+        let piece = piece.map_err(AttemptError::Network)?;
         let path = store.blob_path(&blob.digest);
-        writer.write_all(&piece).map_err(|error| Fault::Final(Error::io("writing", path)(error)))?;
+        writer.write_all(&piece).map_err(|error| AttemptError::Final(Error::io("writing", path)(error)))?;
         if writer.size() > blob.size {
             let why = format!("it is longer than the expected {} bytes", blob.size);
-            return Err(Fault::Damaged(Error::repository(url, why)));
+            return Err(AttemptError::Damaged(Error::repository(url, why)));
         }
     }
     // Syncing to disk takes time in which other transfers should go on.
     let committed = tokio::task::spawn_blocking(move || writer.commit_expecting(&blob.digest)).await;
-    match committed.map_err(|error| Fault::Final(Error::Network { source: error.into() }))? {
+    match committed.map_err(|error| AttemptError::Final(Error::Network { source: error.into() }))? {
         Ok(_) => Ok(()),
         Err(vcstore::Error::DigestMismatch { found, expected, .. }) => {
-            Err(Fault::Damaged(Error::damaged(url, &found, &expected)))
+            Err(AttemptError::Damaged(Error::damaged(url, &found, &expected)))
         }
         Err(error) => Err(disk(error)),
     }

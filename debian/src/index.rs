@@ -35,24 +35,24 @@ pub(crate) struct Candidate {
 }
 
 /// What the index says of a package could not be read: what of it, and why.
-pub(crate) type Unreadable = String;
+pub(crate) type FieldError = String;
 
 impl Candidate {
     /// What it needs: all of these groups, of each any one.
-    pub(crate) fn depends(&self) -> Result<Vec<Vec<Relation>>, Unreadable> {
+    pub(crate) fn depends(&self) -> Result<Vec<Vec<Relation>>, FieldError> {
         self.relations(self.depends.iter().flatten())
     }
 
     /// What it cannot be with.
-    pub(crate) fn conflicts(&self) -> Result<Vec<Relation>, Unreadable> {
+    pub(crate) fn conflicts(&self) -> Result<Vec<Relation>, FieldError> {
         Ok(self.relations(self.conflicts.iter().flatten())?.into_iter().flatten().collect())
     }
 
-    fn provides(&self) -> Result<Vec<Relation>, Unreadable> {
+    fn provides(&self) -> Result<Vec<Relation>, FieldError> {
         Ok(self.relations(self.provides.iter())?.into_iter().flatten().collect())
     }
 
-    fn relations<'a>(&self, fields: impl Iterator<Item = &'a Box<str>>) -> Result<Vec<Vec<Relation>>, Unreadable> {
+    fn relations<'a>(&self, fields: impl Iterator<Item = &'a Box<str>>) -> Result<Vec<Vec<Relation>>, FieldError> {
         let mut groups = Vec::new();
         for field in fields {
             let Relations(more) = field.parse().map_err(|why| format!("{}: {field:?}: {why}", self.name))?;
@@ -61,7 +61,7 @@ impl Candidate {
         Ok(groups)
     }
 
-    pub(crate) fn version(&self) -> Result<Version, Unreadable> {
+    pub(crate) fn version(&self) -> Result<Version, FieldError> {
         self.version.parse().map_err(|error| format!("{}: {error}", self.name))
     }
 }
@@ -132,7 +132,7 @@ impl Index {
     }
 
     /// The package of a number.
-    pub(crate) fn candidate(&self, number: usize) -> Result<&Candidate, Unreadable> {
+    pub(crate) fn candidate(&self, number: usize) -> Result<&Candidate, FieldError> {
         let package = &self.packages[number];
         if let Some(read) = package.read.get() {
             return Ok(read);
@@ -145,12 +145,12 @@ impl Index {
     }
 
     /// The packages that every installation has.
-    pub(crate) fn base(&self) -> impl Iterator<Item = Result<&Candidate, Unreadable>> {
+    pub(crate) fn base(&self) -> impl Iterator<Item = Result<&Candidate, FieldError>> {
         self.base.iter().map(|&number| self.candidate(number))
     }
 
     /// The packages of a name, by number.
-    pub(crate) fn named(&self, name: &str) -> Result<Vec<usize>, Unreadable> {
+    pub(crate) fn named(&self, name: &str) -> Result<Vec<usize>, FieldError> {
         let mut named: Vec<(usize, &Candidate)> = Vec::new();
         for number in entered(&self.names, name) {
             let candidate = self.candidate(number)?;
@@ -164,14 +164,14 @@ impl Index {
     }
 
     /// The newest package of a name, by number. A version that cannot be read is the last to be taken.
-    pub(crate) fn newest(&self, name: &str) -> Result<Option<usize>, Unreadable> {
+    pub(crate) fn newest(&self, name: &str) -> Result<Option<usize>, FieldError> {
         let version = |number: usize| Ok((self.candidate(number)?.version().ok(), number));
-        let versions = self.named(name)?.into_iter().map(version).collect::<Result<Vec<_>, Unreadable>>()?;
+        let versions = self.named(name)?.into_iter().map(version).collect::<Result<Vec<_>, FieldError>>()?;
         Ok(versions.into_iter().max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, number)| number))
     }
 
     /// The packages that provide a name, by number, and which version of it they provide if they say.
-    pub(crate) fn providing(&self, name: &str) -> Result<Vec<(usize, Option<Version>)>, Unreadable> {
+    pub(crate) fn providing(&self, name: &str) -> Result<Vec<(usize, Option<Version>)>, FieldError> {
         let mut providing = Vec::new();
         for number in entered(&self.providers, name) {
             let candidate = self.candidate(number)?;
@@ -186,7 +186,7 @@ impl Index {
 
     /// Sees to it that a pinned package is there, although the archive may have a newer one by now: that one says of its
     /// relations what this one did. Returns its number; nothing when no package has the name any more.
-    pub(crate) fn hold(&mut self, pin: &Pin, archive: usize) -> Result<Option<usize>, Unreadable> {
+    pub(crate) fn hold(&mut self, pin: &Pin, archive: usize) -> Result<Option<usize>, FieldError> {
         for number in self.named(&pin.name)? {
             if self.candidate(number)?.blob.digest == pin.sha256 {
                 return Ok(Some(number));
@@ -208,7 +208,7 @@ impl Index {
         Ok(Some(number))
     }
 
-    fn enter(&mut self, number: usize, candidate: &Candidate) -> Result<(), Unreadable> {
+    fn enter(&mut self, number: usize, candidate: &Candidate) -> Result<(), FieldError> {
         self.names.insert((hash(&candidate.name), number));
         for provided in candidate.provides()? {
             self.providers.insert((hash(&provided.name), number));
@@ -247,7 +247,7 @@ fn next_paragraph(text: &mut impl BufRead, paragraph: &mut String) -> io::Result
 }
 
 /// The package that a paragraph describes; none in an empty one.
-fn candidate(paragraph: &str, archive: usize) -> Result<Option<Candidate>, Unreadable> {
+fn candidate(paragraph: &str, archive: usize) -> Result<Option<Candidate>, FieldError> {
     let Some(fields) = iter_paragraphs_borrowed(paragraph).next() else { return Ok(None) };
     let fields = fields.map_err(|error| error.to_string())?;
     let name = fields.get_single("Package").ok_or("a package has no name")?;

@@ -46,7 +46,7 @@ use vcnetwork::Network;
 use vcstore::{Blob, Compression, Digest, Layer, Store, Tree};
 
 use deb::Package;
-pub use error::{Error, Unsettled};
+pub use error::{Error, UnhandledScripts};
 use fetch::Mirror;
 use index::Index;
 pub use options::{Layering, Options};

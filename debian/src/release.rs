@@ -7,7 +7,7 @@ use deb822_fast::borrowed::{BorrowedParagraph, iter_paragraphs_borrowed};
 use vcstore::{Blob, Digest};
 
 use super::Error;
-use super::signature::words;
+use super::signature::human_duration;
 
 /// What a release says. The text was signed, so all of it can be relied on.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +42,11 @@ impl Release {
         if let Some(until) = field("Valid-Until") {
             let end = time(until).ok_or_else(|| bad(format!("its Valid-Until is {until:?}")))?;
             if let Ok(behind) = now.duration_since(end) {
-                return Err(Error::Stale { url: url.to_owned(), until: until.to_owned(), behind: words(behind) });
+                return Err(Error::Stale {
+                    url: url.to_owned(),
+                    until: until.to_owned(),
+                    behind: human_duration(behind),
+                });
             }
         }
         let indexes = indexes(&release).ok_or_else(|| bad("its list of SHA-256 hashes is malformed".to_owned()))?;
@@ -55,10 +59,10 @@ fn indexes(release: &BorrowedParagraph<'_>) -> Option<BTreeMap<String, Blob>> {
     let lines = release.get("SHA256")?.iter().filter(|line| !line.is_empty());
     lines
         .map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let (digest, size, path) = (words.next()?, words.next()?, words.next()?);
+            let mut human_duration = line.split_ascii_whitespace();
+            let (digest, size, path) = (human_duration.next()?, human_duration.next()?, human_duration.next()?);
             let blob = Blob { digest: Digest::from_hex(digest).ok()?, size: size.parse().ok()? };
-            words.next().is_none().then(|| (path.to_owned(), blob))
+            human_duration.next().is_none().then(|| (path.to_owned(), blob))
         })
         .collect()
 }

@@ -8,10 +8,10 @@ use std::io::Read;
 use futures::StreamExt;
 use vcstore::Store;
 
-use super::deb::{self, Beginning, Package};
+use super::deb::{self, ControlNames, Package};
 use super::fetch::{AT_ONCE, Mirror};
 use super::sources::Archive;
-use super::{Error, Pin, Pinned, Unsettled};
+use super::{Error, Pin, Pinned, UnhandledScripts};
 
 /// The packages that set something up by a script when they are installed, and whose part is done by this program
 /// (`system.rs`, `programs.rs`, `alternatives.rs`) or is nothing on a new system, in every suite of `suite.rs`. A package with a
@@ -100,7 +100,7 @@ const FIRST: u64 = 16 << 10;
 /// No control files of a package are larger than this; one whose are is looked at when all of it is here.
 const MOST: u64 = 4 << 20;
 
-impl Unsettled {
+impl UnhandledScripts {
     /// What stands against a package with control files for which `has` says so.
     fn find(package: &str, has: impl Fn(&str) -> bool) -> Option<Self> {
         let scripts: Vec<_> = SCRIPTS.into_iter().filter(|script| has(script)).collect();
@@ -116,7 +116,7 @@ impl Unsettled {
 pub(super) fn check(packages: &BTreeMap<&str, Package>) -> Result<(), Error> {
     let refused = packages
         .iter()
-        .filter_map(|(name, package)| Unsettled::find(name, |script| package.control.contains_key(script)));
+        .filter_map(|(name, package)| UnhandledScripts::find(name, |script| package.control.contains_key(script)));
     refuse(refused.collect())
 }
 
@@ -129,7 +129,7 @@ pub(super) fn look_ahead(store: &Store, mirror: &Mirror, archives: &[Archive], p
     let unknown = pinned.packages.iter().filter(|pin| pin.set.is_some() && !SETTLED.contains(&pin.name.as_str()));
     let looks = unknown.map(async |pin| {
         let names = control_names(store, mirror, archives, pin).await?;
-        let mut unsettled = Unsettled::find(&pin.name, |script| names.iter().any(|name| name == script))?;
+        let mut unsettled = UnhandledScripts::find(&pin.name, |script| names.iter().any(|name| name == script))?;
         unsettled.brought_by = pin.set.clone().filter(|set| *set != pin.name);
         Some(unsettled)
     });
@@ -137,7 +137,7 @@ pub(super) fn look_ahead(store: &Store, mirror: &Mirror, archives: &[Archive], p
     refuse(mirror.run(looks.filter_map(async |refused| refused).collect()))
 }
 
-fn refuse(packages: Vec<Unsettled>) -> Result<(), Error> {
+fn refuse(packages: Vec<UnhandledScripts>) -> Result<(), Error> {
     if packages.is_empty() { Ok(()) } else { Err(Error::Script { packages }) }
 }
 
@@ -154,20 +154,20 @@ async fn control_names(store: &Store, mirror: &Mirror, archives: &[Archive], pin
             mirror.beginning(&format!("{}/{}", archive.uri, pin.path), length).await.ok()?
         };
         match deb::control_names(pin, &bytes).ok()? {
-            Beginning::Names(names) => return Some(names),
-            Beginning::Needs(more) if more > length && more <= MOST => length = more,
-            Beginning::Needs(_) => return None,
+            ControlNames::Names(names) => return Some(names),
+            ControlNames::Needs(more) if more > length && more <= MOST => length = more,
+            ControlNames::Needs(_) => return None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SETTLED, Unsettled};
+    use super::{SETTLED, UnhandledScripts};
 
     #[test]
     fn a_package_is_refused_for_the_scripts_that_install_it() {
-        let find = |name: &str, has: &[&str]| Unsettled::find(name, |script| has.contains(&script));
+        let find = |name: &str, has: &[&str]| UnhandledScripts::find(name, |script| has.contains(&script));
         assert_eq!(find("cron", &["postrm", "prerm", "config"]), None);
         assert_eq!(find("git", &["preinst", "postinst"]), None);
         let mut cron = find("cron", &["postinst", "preinst", "postrm"]).unwrap();

@@ -220,7 +220,7 @@ fn tomorrow(now: Timestamp) -> Timestamp {
 }
 
 /// A time from now on, in words.
-pub(crate) fn words(time: Duration) -> String {
+pub(crate) fn human_duration(time: Duration) -> String {
     let (hours, days) = (time.as_secs() / 3600, time.as_secs() / 86400);
     match (days, hours) {
         (0, 0) => format!("{} minutes", time.as_secs() / 60),
@@ -235,7 +235,7 @@ pub(crate) fn words(time: Duration) -> String {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Keys, words};
+    use super::{Keys, human_duration};
     use crate::Error;
     use crate::sources::{KeyPlace, Keyring};
 
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn times_are_said_in_words() {
-        let shown = [59, 3600, 7200 * 2, 86400, 86400 * 9].map(|seconds| words(Duration::from_secs(seconds)));
+        let shown = [59, 3600, 7200 * 2, 86400, 86400 * 9].map(|seconds| human_duration(Duration::from_secs(seconds)));
         assert_eq!(shown, ["0 minutes", "1 hour", "4 hours", "1 day", "9 days"]);
     }
 }

@@ -19,7 +19,7 @@ use resolvo::{
 };
 
 use super::Error;
-use super::index::{Candidate, Index, Unreadable};
+use super::index::{Candidate, FieldError, Index};
 
 /// What a base has beyond the essential and required packages, where the suite has it. `apt`, as debian:bookworm-slim
 /// does; and `usr-is-merged`, because this base is laid out that way from the start and must not get the package that
@@ -83,7 +83,7 @@ pub(crate) fn needs(
 ) -> Result<BTreeSet<usize>, Error> {
     let held = BTreeMap::new();
     let debian = Debian::new(index, architecture, &held);
-    let bad = |why: Unreadable| Error::Unsolvable { suite: suite.to_owned(), why };
+    let bad = |why: FieldError| Error::Unsolvable { suite: suite.to_owned(), why };
     let mut needed = BTreeSet::new();
     let mut next = index.named(root).map_err(bad)?;
     next.retain(|one| chosen.contains(one));
@@ -139,7 +139,7 @@ struct Debian<'a> {
     held: &'a BTreeMap<String, usize>,
     pool: Pool<Set, String>,
     /// What could not be read of the index, where the solver cannot be told: what it finds then counts for nothing.
-    unreadable: RefCell<Option<Unreadable>>,
+    unreadable: RefCell<Option<FieldError>>,
 }
 
 impl<'a> Debian<'a> {
@@ -147,7 +147,7 @@ impl<'a> Debian<'a> {
         Self { index, architecture, held, pool: Pool::default(), unreadable: RefCell::default() }
     }
 
-    fn all_of(&self, name: &str) -> Result<VersionSetId, Unreadable> {
+    fn all_of(&self, name: &str) -> Result<VersionSetId, FieldError> {
         Ok(self.set(name, self.index.named(name)?, String::new()))
     }
 
@@ -155,7 +155,7 @@ impl<'a> Debian<'a> {
         self.pool.intern_version_set(self.pool.intern_package_name(name), Set { members, shown })
     }
 
-    fn dependencies(&self, candidate: &Candidate) -> Result<KnownDependencies, Unreadable> {
+    fn dependencies(&self, candidate: &Candidate) -> Result<KnownDependencies, FieldError> {
         let mut known = KnownDependencies::default();
         for group in candidate.depends()? {
             known.requirements.extend(self.requirement(&group)?);
@@ -167,7 +167,7 @@ impl<'a> Debian<'a> {
     }
 
     /// Any of the alternatives, in their order; each is the package of that name or one that provides it.
-    fn requirement(&self, alternatives: &[Relation]) -> Result<Option<ConditionalRequirement>, Unreadable> {
+    fn requirement(&self, alternatives: &[Relation]) -> Result<Option<ConditionalRequirement>, FieldError> {
         let mut sets = Vec::new();
         for relation in alternatives {
             let shown =
@@ -188,7 +188,7 @@ impl<'a> Debian<'a> {
 
     /// What of each package remains allowed when the relation's packages are not. A package does not conflict with
     /// itself, though it may provide what it conflicts with.
-    fn constraints(&self, candidate: &Candidate, relation: &Relation) -> Result<Vec<VersionSetId>, Unreadable> {
+    fn constraints(&self, candidate: &Candidate, relation: &Relation) -> Result<Vec<VersionSetId>, FieldError> {
         let (real, mut providers) = self.matching(relation)?;
         providers.entry(&relation.name).or_default().extend(real);
         let others = providers.into_iter().filter(|(name, members)| *name != candidate.name && !members.is_empty());
@@ -201,7 +201,7 @@ impl<'a> Debian<'a> {
     }
 
     /// The packages a relation names: those of that name, and those that provide it, by their names.
-    fn matching(&self, relation: &Relation) -> Result<(Vec<usize>, Providers<'_>), Unreadable> {
+    fn matching(&self, relation: &Relation) -> Result<(Vec<usize>, Providers<'_>), FieldError> {
         let mut real = Vec::new();
         let mut providers = Providers::new();
         let foreign =
@@ -227,12 +227,12 @@ impl<'a> Debian<'a> {
         Ok((real, providers))
     }
 
-    fn candidate(&self, id: SolvableId) -> Result<&Candidate, Unreadable> {
+    fn candidate(&self, id: SolvableId) -> Result<&Candidate, FieldError> {
         self.index.candidate(self.pool.resolve_solvable(id).record.number)
     }
 
     /// What was read; nothing when it could not be, which is told when the search is over.
-    fn read<T>(&self, result: Result<T, Unreadable>) -> Option<T> {
+    fn read<T>(&self, result: Result<T, FieldError>) -> Option<T> {
         result.map_err(|why| self.unreadable.replace(Some(why))).ok()
     }
 }

@@ -13,7 +13,7 @@ use crate::images::image_name::repository;
 use crate::nodes::Node;
 use crate::protocol::proto::{Container, RemoveResponse};
 use crate::push::report::{self, NodeError};
-use crate::rollout::Used;
+use crate::rollout::ImagesInUse;
 use crate::runtime::{ATTEMPTS, Access, Error, NodeRuntime, PushedImages, PushedRecord, Removal, Via, with_retries};
 use crate::session::{Binary, Settings};
 use crate::transport::Transport;
@@ -22,7 +22,7 @@ use crate::transport::Transport;
 #[derive(Debug, Clone)]
 pub struct Prune {
     /// What the cluster's revisions and workloads name; nothing where no cluster is asked.
-    pub used: Option<Used>,
+    pub used: Option<ImagesInUse>,
     /// Whether what was pushed last goes too where nothing uses it.
     pub all: bool,
     /// Whether nothing is changed.
@@ -43,12 +43,12 @@ pub struct Outcome {
     /// The node.
     pub node: Node,
     /// What went and what stayed.
-    pub result: Result<Pruned, Error>,
+    pub result: Result<PruneResult, Error>,
 }
 
 /// What went from a node, and what stayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pruned {
+pub struct PruneResult {
     /// By which way.
     pub via: Via,
     /// Every image that was pushed there.
@@ -120,19 +120,19 @@ impl Prune {
             .await
     }
 
-    async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<Pruned, Error> {
+    async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<PruneResult, Error> {
         let cancel = CancellationToken::new();
         let access = Access::for_questions(transport, &self.binary, &self.settings, &cancel);
         access.work_on(node, &|_| {}, async |runtime: &dyn NodeRuntime| self.prune(runtime).await).await
     }
 
-    async fn prune(&self, runtime: &dyn NodeRuntime) -> Result<Pruned, Error> {
+    async fn prune(&self, runtime: &dyn NodeRuntime) -> Result<PruneResult, Error> {
         let removal = Removal { dry_run: self.dry_run, running_only: self.running_only() };
         for _ in 0..ATTEMPTS {
             let pushed = runtime.pushed().await?;
             let decisions = self.decide(pushed.as_ref());
             if let Some(answer) = pushed.remove(&going(&decisions), removal).await? {
-                return Ok(Pruned::new(pushed.via(), decisions, &answer));
+                return Ok(PruneResult::new(pushed.via(), decisions, &answer));
             }
         }
         Err(Error::Changing { times: ATTEMPTS })
@@ -160,8 +160,8 @@ impl Prune {
 
 /// Whether a container keeps its image. One that has ended does where its pod may start it again and the cluster does not say
 /// so: the pods of a kubelet's own files are not in the API while the kubelet cannot reach it.
-fn counts(container: &Container, used: Option<&Used>) -> bool {
-    let is_known = |used: &Used| container.pod.is_empty() || used.knows_pod(&container.pod);
+fn counts(container: &Container, used: Option<&ImagesInUse>) -> bool {
+    let is_known = |used: &ImagesInUse| container.pod.is_empty() || used.knows_pod(&container.pod);
     container.running || !used.is_some_and(is_known)
 }
 
@@ -171,7 +171,7 @@ fn going(decisions: &[Decision]) -> Vec<String> {
 }
 
 /// What becomes of each image that was pushed to a node: by its digest, whatever names stand for it.
-fn decide(pushes: &[PushedRecord], containers: &[&Container], used: Option<&Used>, all: bool) -> Vec<Decision> {
+fn decide(pushes: &[PushedRecord], containers: &[&Container], used: Option<&ImagesInUse>, all: bool) -> Vec<Decision> {
     let mut images: BTreeMap<(&str, Option<Digest>), Vec<&PushedRecord>> = BTreeMap::new();
     for one in pushes {
         images.entry((&one.pushed, one.target)).or_default().push(one);
@@ -227,7 +227,7 @@ fn container_of(records: &[&PushedRecord], containers: &[&Container]) -> Option<
     })
 }
 
-impl Pruned {
+impl PruneResult {
     fn new(via: Via, mut images: Vec<Decision>, answer: &RemoveResponse) -> Self {
         for image in images.iter_mut().filter(|image| image.removed) {
             if image.records.iter().any(|record| answer.refused.contains(record)) {
@@ -254,7 +254,7 @@ impl PruneReport {
                     blobs_freed: pruned.map_or(0, |pruned| pruned.blobs),
                     blob_bytes_freed: pruned.map_or(0, |pruned| pruned.blob_bytes),
                     unpacked_bytes_freed: pruned.map_or(0, |pruned| pruned.unpacked_bytes),
-                    error: outcome.result.as_ref().err().map(report::words),
+                    error: outcome.result.as_ref().err().map(report::one_line),
                 }
             })
             .collect();
@@ -358,7 +358,12 @@ mod tests {
             .collect()
     }
 
-    fn kept(pushes: &[Vec<PushedRecord>], containers: &[Container], used: &Used, all: bool) -> Vec<Option<String>> {
+    fn kept(
+        pushes: &[Vec<PushedRecord>],
+        containers: &[Container],
+        used: &ImagesInUse,
+        all: bool,
+    ) -> Vec<Option<String>> {
         let containers: Vec<&Container> = containers.iter().collect();
         let decisions = decide(&pushes.concat(), &containers, Some(used), all);
         let of = |content: &str| {
@@ -372,14 +377,14 @@ mod tests {
     #[test]
     fn what_nothing_uses_goes_and_the_last_push_stays_unless_all_goes() {
         let pushes = [image("old", false), image("new", true)];
-        assert_eq!(kept(&pushes, &[], &Used::default(), false), [None, Some("the last push".into())]);
-        assert_eq!(kept(&pushes, &[], &Used::default(), true), [None, None]);
+        assert_eq!(kept(&pushes, &[], &ImagesInUse::default(), false), [None, Some("the last push".into())]);
+        assert_eq!(kept(&pushes, &[], &ImagesInUse::default(), true), [None, None]);
     }
 
     #[test]
     fn what_the_cluster_names_stays() {
         let pushes = [image("old", false), image("new", true)];
-        let mut used = Used::default();
+        let mut used = ImagesInUse::default();
         used.add(&by_digest(NAME, &digest("old")), "revision 1");
         used.add("virtualcluster/manager-amd64", "pod a/b");
         assert_eq!(kept(&pushes, &[], &used, true), [Some("revision 1".into()), Some("pod a/b".into())]);
@@ -395,7 +400,7 @@ mod tests {
             chain_id: chain.into(),
             ..Default::default()
         };
-        let none = Used::default();
+        let none = ImagesInUse::default();
         let of_cri = Container { pod: "vc/manager-0".into(), ..container("config old", "") };
         assert_eq!(kept(&pushes, &[of_cri], &none, true), [Some("pod vc/manager-0".into()), None]);
         assert_eq!(kept(&pushes, &[container("", "chain old")], &none, true), [Some("container c".into()), None]);
@@ -405,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_container_that_has_ended_keeps_its_image_unless_the_cluster_knows_its_pod() {
-        let mut used = Used::default();
+        let mut used = ImagesInUse::default();
         let pod = json!({"metadata": {"namespace": "vc", "name": "manager-0"}, "spec": {}});
         used.add_pod(&serde_json::from_value(pod).expect("a pod"));
         let of = |pod: &str, running: bool| Container { pod: pod.into(), running, ..Default::default() };
@@ -420,7 +425,7 @@ mod tests {
         let pushes = image("old", false);
         let decisions = decide(&pushes, &[], None, false);
         let refused = RemoveResponse { refused: vec![by_digest(NAME, &digest("old"))], ..Default::default() };
-        let pruned = Pruned::new(Via::Helper, decisions, &refused);
+        let pruned = PruneResult::new(Via::Helper, decisions, &refused);
         assert_eq!(pruned.images[0].kept_by.as_deref(), Some("a container made meanwhile"));
         assert!(!pruned.images[0].removed);
     }

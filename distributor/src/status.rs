@@ -24,7 +24,7 @@ use crate::transport::Transport;
 
 /// What is asked about, and how.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct StatusQuery {
     /// The images as the store has them; none of them where there is no store.
     pub images: Vec<Image>,
     /// The program that becomes the helper.
@@ -43,12 +43,12 @@ pub struct Answer {
     /// The node.
     pub node: Node,
     /// What it says.
-    pub says: Result<Says, Error>,
+    pub state: Result<NodeState, Error>,
 }
 
 /// What a node says.
 #[derive(Debug)]
-pub struct Says {
+pub struct NodeState {
     /// By which way it was asked.
     pub via: Via,
     /// Every image of the question.
@@ -117,21 +117,21 @@ pub struct LastPush {
     pub at: push_label::Time,
 }
 
-impl Question {
+impl StatusQuery {
     /// Asks every node, reached by what `connect` makes. The answers are in the order of the nodes.
     pub async fn ask(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Answer> {
         let connect = &connect;
         stream::iter(nodes)
             .map(|node| async move {
                 let ask = || async { self.node(&node, connect(&node).as_ref()).await };
-                Answer { says: with_retries(&node.name, self.retries, ask).await, node }
+                Answer { state: with_retries(&node.name, self.retries, ask).await, node }
             })
             .buffered(self.parallel.max(1))
             .collect()
             .await
     }
 
-    async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<Says, Error> {
+    async fn node(&self, node: &Node, transport: &dyn Transport) -> Result<NodeState, Error> {
         if let Some(architecture) = &node.architecture {
             plan::check_platform(&self.images, &Platform::linux(architecture))?;
         }
@@ -141,7 +141,7 @@ impl Question {
         access.work_on(node, &|_| {}, survey).await
     }
 
-    async fn survey(&self, runtime: &dyn NodeRuntime) -> Result<Says, Error> {
+    async fn survey(&self, runtime: &dyn NodeRuntime) -> Result<NodeState, Error> {
         let Survey { via, inventory, whole_images, pushed, containers } = runtime.survey(&self.images).await?;
         let images = match whole_images {
             None => self.read(&inventory, containers.as_deref().unwrap_or_default())?,
@@ -153,7 +153,7 @@ impl Question {
                 desired.map(status).collect()
             }
         };
-        Ok(Says { via, images, pushes: pushed, containers })
+        Ok(NodeState { via, images, pushes: pushed, containers })
     }
 
     fn read(&self, inventory: &Inventory, containers: &[Container]) -> Result<Vec<ImageStatus>, Error> {
@@ -210,18 +210,18 @@ fn of_engine(
 }
 
 /// How an image that the store does not tell of stands against what was pushed last.
-fn of_push(last: &PushLabel, says: &Says) -> ImageStatus {
-    let record = |name: &str| says.pushes.iter().find(|one| one.name == name);
+fn of_push(last: &PushLabel, state: &NodeState) -> ImageStatus {
+    let record = |name: &str| state.pushes.iter().find(|one| one.name == name);
     let named = record(&last.name);
     let found = named.and_then(|record| record.target);
     let both = [named, record(&by_digest(&last.name, &last.digest))]
         .map(|one| one.filter(|it| it.target == Some(last.digest)));
     let standing = both.iter().flatten().next();
     let (config, chain) = standing.map_or(("", ""), |it| (it.config.as_str(), it.chain.as_str()));
-    let (running, running_other) = running(&last.name, config, chain, says.containers.as_deref());
+    let (running, running_other) = running(&last.name, config, chain, state.containers.as_deref());
     let (present, complete) = (found == Some(last.digest), standing.is_some_and(|it| it.complete));
     let pins = || both.iter().all(|it| it.is_some_and(|it| it.pinned));
-    let (unpacked, pinned) = (standing.is_some_and(|it| it.unpacked), has_pins(says.via).then(pins));
+    let (unpacked, pinned) = (standing.is_some_and(|it| it.unpacked), has_pins(state.via).then(pins));
     let others = running_other.as_ref().is_some_and(|pods| !pods.is_empty());
     ImageStatus {
         name: last.name.clone(),
@@ -266,16 +266,16 @@ impl StatusReport {
     #[must_use]
     pub fn new(answers: &[Answer], meant: impl Fn(&str) -> bool) -> Self {
         let now = push_label::Time::now();
-        let said = answers.iter().filter_map(|answer| answer.says.as_ref().ok());
-        let each = said.flat_map(|says| push_label::last_on_node(&says.pushes, now).into_values());
+        let said = answers.iter().filter_map(|answer| answer.state.as_ref().ok());
+        let each = said.flat_map(|state| push_label::last_on_node(&state.pushes, now).into_values());
         let last = push_label::last(each.filter(|pushed| meant(&pushed.name)), now);
         let nodes: Vec<NodeStatus> = answers
             .iter()
             .map(|answer| NodeStatus {
                 name: answer.node.name.clone(),
-                via: answer.says.as_ref().ok().map(|says| says.via),
-                images: answer.says.as_ref().map(|says| images(says, &last)).unwrap_or_default(),
-                error: answer.says.as_ref().err().map(report::words),
+                via: answer.state.as_ref().ok().map(|state| state.via),
+                images: answer.state.as_ref().map(|state| images(state, &last)).unwrap_or_default(),
+                error: answer.state.as_ref().err().map(report::one_line),
             })
             .collect();
         Self { drift: nodes.iter().flat_map(|node| &node.images).any(|image| image.drift), nodes }
@@ -344,10 +344,11 @@ impl ImageStatus {
 }
 
 /// Every image of a node, by what the store has and what was pushed last to any.
-fn images(says: &Says, last: &BTreeMap<&str, &PushLabel>) -> Vec<ImageStatus> {
-    let known = |name: &str| says.images.iter().any(|image| image.name == name);
-    let pushed_only = last.values().filter(|last| !known(&last.name)).map(|last| of_push(last, says));
-    says.images
+fn images(state: &NodeState, last: &BTreeMap<&str, &PushLabel>) -> Vec<ImageStatus> {
+    let known = |name: &str| state.images.iter().any(|image| image.name == name);
+    let pushed_only = last.values().filter(|last| !known(&last.name)).map(|last| of_push(last, state));
+    state
+        .images
         .iter()
         .cloned()
         .chain(pushed_only)
@@ -369,6 +370,6 @@ fn has_pins(via: Via) -> bool {
 /// The errors, each with its node.
 pub fn errors(answers: &[Answer]) -> impl Iterator<Item = NodeError<'_>> {
     answers.iter().filter_map(|answer| {
-        Some(NodeError { doing: "asking", node: &answer.node.name, source: answer.says.as_ref().err()? })
+        Some(NodeError { doing: "asking", node: &answer.node.name, source: answer.state.as_ref().err()? })
     })
 }

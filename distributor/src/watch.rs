@@ -19,7 +19,7 @@ use crate::images::push_label::Time;
 use crate::nodes::{self, Choice, Node, Reach};
 use crate::push::report::{NodeReport, NodeResult, PlanReport, PushReport, RelayReport};
 use crate::push::{Outcome, Push, Share};
-use crate::relay::{self, Relayed, Via};
+use crate::relay::{self, RelayOutcome, Via};
 use crate::runtime::{self, Event};
 use crate::transport::{self, SshOptions};
 
@@ -51,7 +51,7 @@ pub struct Watch<'a> {
 
 /// Why a node is pushed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum PushReason {
     /// It is there, and was not before.
     Joined,
     /// It has become Ready.
@@ -61,7 +61,7 @@ pub enum Why {
     /// An image of ours is not there any more.
     Lost,
     /// The last push failed.
-    Again,
+    Retry,
     /// Nothing was heard of it for a while.
     Check,
 }
@@ -69,24 +69,24 @@ pub enum Why {
 /// What is told while it is watched.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Heard<'a> {
+pub enum WatchEvent<'a> {
     /// A node is pushed to.
-    Begins(&'a Node, Why),
+    Begins(&'a Node, PushReason),
     /// A node is not Ready: it is waited for.
     Waits(&'a Node),
     /// Something happens on a node.
     Push(&'a Node, Event<'a>),
     /// A push to a node has ended; where it failed, it is tried again after a rest.
-    Ended(&'a Served, Why, Option<Duration>),
+    Ended(&'a NodePush, PushReason, Option<Duration>),
     /// A node is gone.
     Left(&'a str),
     /// The API server does not say what becomes of nodes; it is asked again.
-    Deaf(&'a watcher::Error),
+    ApiError(&'a watcher::Error),
 }
 
 /// How a push to a node went.
 #[derive(Debug)]
-pub struct Served {
+pub struct NodePush {
     /// How it went.
     pub outcome: Outcome,
     /// What is reported of it.
@@ -94,23 +94,23 @@ pub struct Served {
 }
 
 /// How pushes to some nodes went, and what went to the relay for them.
-type Round = (Vec<(Served, Why)>, Option<RelayReport>);
+type PushRound = (Vec<(NodePush, PushReason)>, Option<RelayReport>);
 
 /// What is known of a node.
 #[derive(Debug)]
-struct Known {
-    seen: Seen,
+struct WatchedNode {
+    snapshot: NodeSnapshot,
     node: Node,
     /// When it is pushed to next, and why; nothing while it is waited for or pushed to.
-    due: Option<(Instant, Why)>,
+    due: Option<(Instant, PushReason)>,
     busy: bool,
     failures: u32,
-    last: Option<Served>,
+    last: Option<NodePush>,
 }
 
 /// What the API says of a node, as far as it is a reason to push.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct NodeSnapshot {
     uid: String,
     ready: bool,
     reach: Reach,
@@ -120,7 +120,7 @@ struct Seen {
 
 impl Watch<'_> {
     /// Watches until it is interrupted. What became of each node that is left, by their names.
-    pub async fn run(&self, tell: impl Fn(Heard<'_>) + Sync, cancel: &CancellationToken) -> Relayed {
+    pub async fn run(&self, notify: impl Fn(WatchEvent<'_>) + Sync, cancel: &CancellationToken) -> RelayOutcome {
         let begun = Instant::now();
         let targets: BTreeSet<Digest> = self.push.images.iter().filter_map(target).collect();
         let share = self.push.share(self.push.parallel);
@@ -128,32 +128,32 @@ impl Watch<'_> {
         let config = self.choice.selector.iter().fold(config, |config, selector| config.labels(selector));
         let events = watcher(Api::<ApiNode>::all(self.cluster.client()), config).default_backoff();
         tokio::pin!(events);
-        let mut known: BTreeMap<String, Known> = BTreeMap::new();
+        let mut known: BTreeMap<String, WatchedNode> = BTreeMap::new();
         let mut under_way = FuturesUnordered::new();
         // Those that a list has named so far: who is not among them when it ends has left meanwhile.
         let mut listed: BTreeSet<String> = BTreeSet::new();
         let mut lists = true;
         let mut relayed = self.via.map(|via| RelayReport { name: via.node.name.clone(), ..RelayReport::default() });
-        let (tell, share) = (&tell, &share);
+        let (notify, share) = (&notify, &share);
         loop {
             // A relay is given all that a list names at once.
             let most = if self.via.is_some() { 1 } else { self.push.parallel.max(1) };
             let waits = self.via.is_some() && lists;
             while under_way.len() < most && !waits {
                 let take = if self.via.is_some() { usize::MAX } else { 1 };
-                let due: Vec<(Node, Why)> =
+                let due: Vec<(Node, PushReason)> =
                     std::iter::from_fn(|| next(&mut known, Instant::now())).take(take).collect();
                 if due.is_empty() {
                     break;
                 }
-                due.iter().for_each(|(node, why)| tell(Heard::Begins(node, *why)));
-                under_way.push(self.serve(due, share, tell, cancel));
+                due.iter().for_each(|(node, why)| notify(WatchEvent::Begins(node, *why)));
+                under_way.push(self.serve(due, share, notify, cancel));
             }
             let soonest = known.values().filter(|node| !node.busy).filter_map(|node| node.due).map(|(at, _)| at).min();
             tokio::select! {
                 () = cancel.cancelled() => break,
                 Some(round) = under_way.next(), if !under_way.is_empty() => {
-                    self.ended(&mut known, round, &mut relayed, tell, false);
+                    self.ended(&mut known, round, &mut relayed, notify, false);
                 }
                 event = events.try_next() => match event {
                     Ok(Some(NodeEvent::Init)) => {
@@ -162,20 +162,20 @@ impl Watch<'_> {
                     }
                     Ok(Some(NodeEvent::InitApply(node))) => {
                         listed.insert(node.metadata.name.clone().unwrap_or_default());
-                        self.applied(&mut known, &node, &targets, tell);
+                        self.applied(&mut known, &node, &targets, notify);
                     }
-                    Ok(Some(NodeEvent::Apply(node))) => self.applied(&mut known, &node, &targets, tell),
-                    Ok(Some(NodeEvent::Delete(node))) => left(&mut known, &node.metadata.name.unwrap_or_default(), tell),
+                    Ok(Some(NodeEvent::Apply(node))) => self.applied(&mut known, &node, &targets, notify),
+                    Ok(Some(NodeEvent::Delete(node))) => left(&mut known, &node.metadata.name.unwrap_or_default(), notify),
                     Ok(Some(NodeEvent::InitDone)) => {
                         lists = false;
                         let gone: Vec<String> = known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
-                        gone.iter().for_each(|name| left(&mut known, name, tell));
+                        gone.iter().for_each(|name| left(&mut known, name, notify));
                     }
                     Ok(None) => break,
                     Err(error) => {
                         // What is known has to do until it answers again.
                         lists = false;
-                        tell(Heard::Deaf(&error));
+                        notify(WatchEvent::ApiError(&error));
                     }
                 },
                 () = sleep_until(soonest), if soonest.is_some() && under_way.len() < most && !waits => {}
@@ -183,23 +183,26 @@ impl Watch<'_> {
         }
         // They have heard it too, and put their nodes in order.
         while let Some(round) = under_way.next().await {
-            self.ended(&mut known, round, &mut relayed, tell, true);
+            self.ended(&mut known, round, &mut relayed, notify, true);
         }
-        let (reports, outcomes) =
-            known.into_values().filter_map(|node| node.last).map(|served| (served.report, served.outcome)).unzip();
+        let (reports, outcomes) = known
+            .into_values()
+            .filter_map(|node| node.last)
+            .map(|node_push| (node_push.report, node_push.outcome))
+            .unzip();
         let pushed = PushReport::of(reports, relayed, begun.elapsed());
-        Relayed { outcomes, pushed, planned: PlanReport::of(Vec::new()) }
+        RelayOutcome { outcomes, pushed, planned: PlanReport::of(Vec::new()) }
     }
 
     /// Pushes to these nodes: to one, or by way of the relay to all.
     async fn serve(
         &self,
-        due: Vec<(Node, Why)>,
+        due: Vec<(Node, PushReason)>,
         share: &Share,
-        tell: &(impl Fn(Heard<'_>) + Sync),
+        notify: &(impl Fn(WatchEvent<'_>) + Sync),
         cancel: &CancellationToken,
-    ) -> Round {
-        let on_event = |node: &Node, event: Event<'_>| tell(Heard::Push(node, event));
+    ) -> PushRound {
+        let on_event = |node: &Node, event: Event<'_>| notify(WatchEvent::Push(node, event));
         // Each round is a push of its own.
         let push = &Push { at: Time::now(), ..self.push.clone() };
         if let Some(via) = self.via {
@@ -208,7 +211,7 @@ impl Watch<'_> {
         let connect = |node: &Node| transport::to_node(node, self.ssh);
         let one = |(node, why)| async move {
             let outcome = push.one(node, share, &connect, &on_event, cancel).await;
-            (Served { report: NodeReport::new(&outcome), outcome }, why)
+            (NodePush { report: NodeReport::new(&outcome), outcome }, why)
         };
         (futures::future::join_all(due.into_iter().map(one)).await, None)
     }
@@ -218,12 +221,12 @@ impl Watch<'_> {
         &self,
         push: &Push,
         via: &Via,
-        due: Vec<(Node, Why)>,
+        due: Vec<(Node, PushReason)>,
         on_event: &impl Fn(&Node, Event<'_>),
         cancel: &CancellationToken,
-    ) -> Round {
+    ) -> PushRound {
         let begun = Instant::now();
-        let fail = |(node, why): (Node, Why), error: &relay::Error| {
+        let fail = |(node, why): (Node, PushReason), error: &relay::Error| {
             let outcome = Outcome {
                 node,
                 planned: None,
@@ -233,7 +236,7 @@ impl Watch<'_> {
                 elapsed: begun.elapsed(),
                 error: Some(error.of_node()),
             };
-            (Served { report: NodeReport::new(&outcome), outcome }, why)
+            (NodePush { report: NodeReport::new(&outcome), outcome }, why)
         };
         let (mut round, mut meant) = (Vec::new(), Vec::new());
         for (node, why) in due {
@@ -247,9 +250,9 @@ impl Watch<'_> {
         }
         let nodes = meant.iter().map(|(node, _)| node.clone()).collect();
         match relay::push(push, via, nodes, self.ssh, on_event, cancel).await {
-            Ok(Relayed { outcomes, pushed, .. }) => {
-                let served = outcomes.into_iter().zip(pushed.nodes).zip(meant);
-                round.extend(served.map(|((outcome, report), (_, why))| (Served { outcome, report }, why)));
+            Ok(RelayOutcome { outcomes, pushed, .. }) => {
+                let node_push = outcomes.into_iter().zip(pushed.nodes).zip(meant);
+                round.extend(node_push.map(|((outcome, report), (_, why))| (NodePush { outcome, report }, why)));
                 (round, pushed.relay)
             }
             Err(error) => {
@@ -262,61 +265,63 @@ impl Watch<'_> {
     /// Takes in what the API says of a node by now.
     fn applied(
         &self,
-        known: &mut BTreeMap<String, Known>,
+        known: &mut BTreeMap<String, WatchedNode>,
         api: &ApiNode,
         targets: &BTreeSet<Digest>,
-        tell: &impl Fn(Heard<'_>),
+        notify: &impl Fn(WatchEvent<'_>),
     ) {
         let Some(node) = nodes::meant(api, self.choice) else {
-            return left(known, api.metadata.name.as_deref().unwrap_or_default(), tell);
+            return left(known, api.metadata.name.as_deref().unwrap_or_default(), notify);
         };
-        let seen = Seen::of(api, &node, targets);
+        let snapshot = NodeSnapshot::of(api, &node, targets);
         let before = known.get(&node.name);
-        let why = seen.reason(before.map(|known| &known.seen));
-        let waits = !seen.ready && before.is_none_or(|known| known.seen.ready || known.seen.uid != seen.uid);
+        let why = snapshot.reason(before.map(|known| &known.snapshot));
+        let waits =
+            !snapshot.ready && before.is_none_or(|known| known.snapshot.ready || known.snapshot.uid != snapshot.uid);
         if waits {
-            tell(Heard::Waits(&node));
+            notify(WatchEvent::Waits(&node));
         }
-        let fresh = |node| Known { seen: seen.clone(), node, due: None, busy: false, failures: 0, last: None };
+        let fresh =
+            |node| WatchedNode { snapshot: snapshot.clone(), node, due: None, busy: false, failures: 0, last: None };
         let this = known.entry(node.name.clone()).or_insert_with(|| fresh(node.clone()));
         this.node = node;
         match why {
             Some(why) => this.due = Some((Instant::now(), why)),
-            None if !seen.ready => this.due = None,
+            None if !snapshot.ready => this.due = None,
             None => {}
         }
-        this.seen = seen;
+        this.snapshot = snapshot;
     }
 
     /// Takes in how pushes ended; none is repeated when all `stops`.
     fn ended(
         &self,
-        known: &mut BTreeMap<String, Known>,
-        (round, sent): Round,
+        known: &mut BTreeMap<String, WatchedNode>,
+        (round, sent): PushRound,
         relayed: &mut Option<RelayReport>,
-        tell: &impl Fn(Heard<'_>),
+        notify: &impl Fn(WatchEvent<'_>),
         stops: bool,
     ) {
         if let (Some(all), Some(sent)) = (relayed.as_mut(), sent) {
             all.blobs_sent += sent.blobs_sent;
             all.bytes_sent += sent.bytes_sent;
         }
-        for (served, why) in round {
-            let outcome = &served.outcome;
+        for (node_push, why) in round {
+            let outcome = &node_push.outcome;
             let Some(this) = known.get_mut(&outcome.node.name) else { continue };
             this.busy = false;
             this.failures = if outcome.error.is_some() { this.failures + 1 } else { 0 };
             let (pause, next) = match this.failures {
-                0 => (self.recheck, Why::Check),
-                failures => (rest(failures), Why::Again),
+                0 => (self.recheck, PushReason::Check),
+                failures => (rest(failures), PushReason::Retry),
             };
             // What was heard meanwhile comes first.
-            if this.due.is_none() && this.seen.ready {
+            if this.due.is_none() && this.snapshot.ready {
                 this.due = Some((Instant::now() + pause, next));
             }
             let is_over = stops || matches!(outcome.error, None | Some(runtime::Error::Interrupted));
-            tell(Heard::Ended(&served, why, (!is_over).then_some(pause)));
-            this.last = Some(served);
+            notify(WatchEvent::Ended(&node_push, why, (!is_over).then_some(pause)));
+            this.last = Some(node_push);
         }
     }
 }
@@ -327,17 +332,17 @@ fn rest(failures: u32) -> Duration {
 }
 
 /// Takes the node that is due first, if one is by `now`.
-fn next(known: &mut BTreeMap<String, Known>, now: Instant) -> Option<(Node, Why)> {
-    let due = |known: &Known| known.due.filter(|(at, _)| !known.busy && *at <= now).map(|(at, _)| at);
+fn next(known: &mut BTreeMap<String, WatchedNode>, now: Instant) -> Option<(Node, PushReason)> {
+    let due = |known: &WatchedNode| known.due.filter(|(at, _)| !known.busy && *at <= now).map(|(at, _)| at);
     let this = known.values_mut().filter(|node| due(node).is_some()).min_by_key(|node| due(node))?;
     let (_, why) = this.due.take()?;
     this.busy = true;
     Some((this.node.clone(), why))
 }
 
-fn left(known: &mut BTreeMap<String, Known>, name: &str, tell: &impl Fn(Heard<'_>)) {
+fn left(known: &mut BTreeMap<String, WatchedNode>, name: &str, notify: &impl Fn(WatchEvent<'_>)) {
     if known.remove(name).is_some() {
-        tell(Heard::Left(name));
+        notify(WatchEvent::Left(name));
     }
 }
 
@@ -351,7 +356,7 @@ fn target(image: &vcstore::Image) -> Option<Digest> {
     Digest::try_from(image.target.digest()).ok()
 }
 
-impl Served {
+impl NodePush {
     /// Whether nothing had to be done.
     #[must_use]
     pub fn was_done(&self) -> bool {
@@ -359,7 +364,7 @@ impl Served {
     }
 }
 
-impl Seen {
+impl NodeSnapshot {
     fn of(api: &ApiNode, node: &Node, targets: &BTreeSet<Digest>) -> Self {
         let images = api.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default();
         let digest = |name: &str| name.split_once('@').and_then(|(_, digest)| digest.parse().ok());
@@ -374,18 +379,18 @@ impl Seen {
     }
 
     /// Why the node should be pushed to, now that it looks so and not as `before`.
-    fn reason(&self, before: Option<&Self>) -> Option<Why> {
+    fn reason(&self, before: Option<&Self>) -> Option<PushReason> {
         if !self.ready {
             return None;
         }
-        let Some(before) = before.filter(|before| before.uid == self.uid) else { return Some(Why::Joined) };
+        let Some(before) = before.filter(|before| before.uid == self.uid) else { return Some(PushReason::Joined) };
         let lost = |(before, now): (&BTreeSet<Digest>, &BTreeSet<Digest>)| !before.is_subset(now);
         if !before.ready {
-            Some(Why::Ready)
+            Some(PushReason::Ready)
         } else if before.reach != self.reach {
-            Some(Why::Moved)
+            Some(PushReason::Moved)
         } else if before.lists.as_ref().zip(self.lists.as_ref()).is_some_and(lost) {
-            Some(Why::Lost)
+            Some(PushReason::Lost)
         } else {
             None
         }
@@ -397,30 +402,30 @@ mod tests {
     use super::*;
     use crate::nodes::{Address, Machine};
 
-    fn seen(uid: &str, ready: bool, host: &str, lists: Option<&[&str]>) -> Seen {
+    fn snapshot(uid: &str, ready: bool, host: &str, lists: Option<&[&str]>) -> NodeSnapshot {
         let lists = lists.map(|all| all.iter().map(|one| Digest::of(one.as_bytes())).collect());
-        Seen { uid: uid.into(), ready, reach: Reach::Ssh(Address::of(host.into())), lists }
+        NodeSnapshot { uid: uid.into(), ready, reach: Reach::Ssh(Address::of(host.into())), lists }
     }
 
     #[test]
     fn a_node_is_pushed_to_when_it_may_lack_something_and_not_for_any_other_change() {
-        let node = seen("1", true, "a", Some(&["x", "y"]));
-        assert_eq!(node.reason(None), Some(Why::Joined));
+        let node = snapshot("1", true, "a", Some(&["x", "y"]));
+        assert_eq!(node.reason(None), Some(PushReason::Joined));
         assert_eq!(node.reason(Some(&node)), None);
-        assert_eq!(node.reason(Some(&seen("1", false, "a", None))), Some(Why::Ready));
-        assert_eq!(node.reason(Some(&seen("2", true, "a", None))), Some(Why::Joined), "registered anew");
-        assert_eq!(node.reason(Some(&seen("1", true, "b", None))), Some(Why::Moved));
-        assert_eq!(node.reason(Some(&seen("1", true, "a", Some(&["x"])))), None, "it has come");
-        assert_eq!(seen("1", true, "a", Some(&["x"])).reason(Some(&node)), Some(Why::Lost));
-        assert_eq!(seen("1", true, "a", None).reason(Some(&node)), None, "a list that is not whole tells nothing");
-        assert_eq!(seen("1", false, "b", Some(&[])).reason(Some(&node)), None, "it is waited for");
-        assert_eq!(seen("1", false, "b", None).reason(None), None);
+        assert_eq!(node.reason(Some(&snapshot("1", false, "a", None))), Some(PushReason::Ready));
+        assert_eq!(node.reason(Some(&snapshot("2", true, "a", None))), Some(PushReason::Joined), "registered anew");
+        assert_eq!(node.reason(Some(&snapshot("1", true, "b", None))), Some(PushReason::Moved));
+        assert_eq!(node.reason(Some(&snapshot("1", true, "a", Some(&["x"])))), None, "it has come");
+        assert_eq!(snapshot("1", true, "a", Some(&["x"])).reason(Some(&node)), Some(PushReason::Lost));
+        assert_eq!(snapshot("1", true, "a", None).reason(Some(&node)), None, "a list that is not whole tells nothing");
+        assert_eq!(snapshot("1", false, "b", Some(&[])).reason(Some(&node)), None, "it is waited for");
+        assert_eq!(snapshot("1", false, "b", None).reason(None), None);
     }
 
     #[test]
     fn nodes_take_turns_by_when_they_are_due_and_rest_longer_after_each_failure() {
         let now = Instant::now();
-        let node = |name: &str, due: Option<(Instant, Why)>, busy: bool| {
+        let node = |name: &str, due: Option<(Instant, PushReason)>, busy: bool| {
             let reach = Reach::Ssh(Address::of(name.into()));
             let node = Node {
                 name: name.into(),
@@ -430,15 +435,15 @@ mod tests {
                 architecture: None,
                 runtime: None,
             };
-            let seen = seen("1", true, name, None);
-            (name.to_owned(), Known { seen, node, due, busy, failures: 0, last: None })
+            let snapshot = snapshot("1", true, name, None);
+            (name.to_owned(), WatchedNode { snapshot, node, due, busy, failures: 0, last: None })
         };
         let (first, second) = (now - Duration::from_secs(2), now - Duration::from_secs(1));
-        let mut known: BTreeMap<String, Known> = [
-            node("a", Some((second, Why::Joined)), false),
-            node("b", Some((first, Why::Again)), false),
-            node("c", Some((first, Why::Lost)), true),
-            node("d", Some((now + Duration::from_secs(1), Why::Check)), false),
+        let mut known: BTreeMap<String, WatchedNode> = [
+            node("a", Some((second, PushReason::Joined)), false),
+            node("b", Some((first, PushReason::Retry)), false),
+            node("c", Some((first, PushReason::Lost)), true),
+            node("d", Some((now + Duration::from_secs(1), PushReason::Check)), false),
             node("e", None, false),
         ]
         .into();
@@ -446,7 +451,7 @@ mod tests {
         while let Some((node, why)) = next(&mut known, now) {
             turns.push((node.name, why));
         }
-        assert_eq!(turns, [("b".to_owned(), Why::Again), ("a".to_owned(), Why::Joined)]);
+        assert_eq!(turns, [("b".to_owned(), PushReason::Retry), ("a".to_owned(), PushReason::Joined)]);
         assert!(known["a"].busy && known["a"].due.is_none());
         assert_eq!([1, 2, 3, 6, 7, 40].map(|failures| rest(failures).as_secs()), [15, 30, 60, 480, 600, 600]);
     }

@@ -73,21 +73,21 @@ struct Entry {
 
 /// What was found of a login for a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct LoginLookup {
     credentials: Option<Credentials>,
     /// What kept a credential helper, which a file names, from giving one.
-    silent: Option<String>,
+    helper_failure: Option<String>,
 }
 
-impl Found {
+impl LoginLookup {
     /// The login.
     pub(crate) fn login(&self) -> Option<&Login> {
         self.credentials.as_ref().map(|credentials| &credentials.login)
     }
 
     /// What a user is told of it where a registry refuses.
-    pub(crate) fn told(&self) -> LoginSource {
-        match (&self.credentials, &self.silent) {
+    pub(crate) fn login_source(&self) -> LoginSource {
+        match (&self.credentials, &self.helper_failure) {
             (Some(credentials), _) => LoginSource::From(credentials.from.clone()),
             (None, Some(why)) => LoginSource::Silent(why.clone()),
             (None, None) => LoginSource::Nothing,
@@ -101,8 +101,8 @@ impl Found {
 ///
 /// # Errors
 /// When a file cannot be read.
-pub(crate) fn find(host: &str, repository: &str) -> Result<Found, Error> {
-    let mut silent = None;
+pub(crate) fn find(host: &str, repository: &str) -> Result<LoginLookup, Error> {
+    let mut helper_failure = None;
     for path in files() {
         let bad = |why: String| Error::Credentials { host: host.to_owned(), path: path.clone(), why };
         let text = match fs::read(&path) {
@@ -112,18 +112,18 @@ pub(crate) fn find(host: &str, repository: &str) -> Result<Found, Error> {
         };
         let file: File = serde_json::from_slice(&text).map_err(|why| bad(why.to_string()))?;
         match file.find(host, repository, &path) {
-            Ok(Some(credentials)) => return Ok(Found { credentials: Some(credentials), silent: None }),
+            Ok(Some(credentials)) => return Ok(LoginLookup { credentials: Some(credentials), helper_failure: None }),
             Ok(None) => {}
-            Err(Fault::Entry(why)) => return Err(bad(why)),
-            Err(Fault::Helper(why)) => {
-                silent.get_or_insert_with(|| format!("{why}, which {path} names"));
+            Err(LoginError::Entry(why)) => return Err(bad(why)),
+            Err(LoginError::Helper(why)) => {
+                helper_failure.get_or_insert_with(|| format!("{why}, which {path} names"));
             }
         }
     }
-    if let Some(why) = &silent {
+    if let Some(why) = &helper_failure {
         warn_once(&format!("asking {host} without credentials: {why}"));
     }
-    Ok(Found { credentials: None, silent })
+    Ok(LoginLookup { credentials: None, helper_failure })
 }
 
 /// Warns of something that several repositories have in common.
@@ -136,7 +136,7 @@ fn warn_once(warning: &str) {
 
 /// Why a file gives no login.
 #[derive(Debug)]
-enum Fault {
+enum LoginError {
     /// What it says is not one.
     Entry(String),
     /// The helper that it names gives none.
@@ -160,14 +160,14 @@ fn files() -> Vec<Utf8PathBuf> {
 }
 
 impl File {
-    fn find(&self, host: &str, repository: &str, path: &Utf8Path) -> Result<Option<Credentials>, Fault> {
+    fn find(&self, host: &str, repository: &str, path: &Utf8Path) -> Result<Option<Credentials>, LoginError> {
         if let Some(helper) = self.cred_helpers.get(host).filter(|helper| !helper.is_empty()) {
             return ask(helper, host);
         }
         for name in names(host, repository) {
             let fits = |(key, _): &(&String, &Entry)| stripped(key) == name;
             let Some((_, entry)) = self.auths.iter().find(fits) else { continue };
-            if let Some(login) = entry.login().map_err(Fault::Entry)? {
+            if let Some(login) = entry.login().map_err(LoginError::Entry)? {
                 return Ok(Some(Credentials { login, from: path.to_string() }));
             }
         }
@@ -240,7 +240,7 @@ fn helpers_name(host: &str) -> &str {
 }
 
 /// Runs a credential helper; it is not an error if the helper has no credentials for the registry.
-fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Fault> {
+fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, LoginError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -249,20 +249,20 @@ fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Fault> {
     }
     let program = format!("docker-credential-{helper}");
     if helper.contains('/') {
-        return Err(Fault::Entry(format!("{program:?} is not the name of a credential helper")));
+        return Err(LoginError::Entry(format!("{program:?} is not the name of a credential helper")));
     }
     let (ended, answer) = run(&program, host).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Fault::Helper(format!("the program {program} is not installed")),
-        _ => Fault::Helper(format!("{program} cannot be run: {error}")),
+        io::ErrorKind::NotFound => LoginError::Helper(format!("the program {program} is not installed")),
+        _ => LoginError::Helper(format!("{program} cannot be run: {error}")),
     })?;
     if !ended {
-        let words = String::from_utf8_lossy(&answer);
-        let nothing = words.contains("credentials not found");
-        let words: String = words.trim().chars().filter(|letter| !letter.is_control()).take(300).collect();
-        return if nothing { Ok(None) } else { Err(Fault::Helper(format!("{program} failed ({words})"))) };
+        let stderr = String::from_utf8_lossy(&answer);
+        let nothing = stderr.contains("credentials not found");
+        let stderr: String = stderr.trim().chars().filter(|letter| !letter.is_control()).take(300).collect();
+        return if nothing { Ok(None) } else { Err(LoginError::Helper(format!("{program} failed ({stderr})"))) };
     }
     let answer: Answer = serde_json::from_slice(&answer)
-        .map_err(|_| Fault::Helper(format!("the output of {program} is not a login")))?;
+        .map_err(|_| LoginError::Helper(format!("the output of {program} is not a login")))?;
     let login = match answer.username.as_str() {
         "<token>" => Login::Identity(answer.secret),
         _ => Login::Password(answer.username, answer.secret),
@@ -304,7 +304,7 @@ fn run(program: &str, input: &str) -> io::Result<(bool, Vec<u8>)> {
 mod tests {
     use camino::Utf8Path;
 
-    use super::{Fault, File, Login};
+    use super::{File, Login, LoginError};
 
     fn find(json: &str, host: &str, repository: &str) -> Option<Login> {
         let file: File = serde_json::from_str(json).unwrap();
@@ -344,12 +344,12 @@ mod tests {
     #[test]
     fn a_helper_that_gives_nothing_is_named() {
         let file: File = serde_json::from_str(r#"{"credsStore": "not-on-this-machine"}"#).unwrap();
-        let Err(Fault::Helper(why)) = file.find("r.example", "a", Utf8Path::new("auth.json")) else {
+        let Err(LoginError::Helper(why)) = file.find("r.example", "a", Utf8Path::new("auth.json")) else {
             panic!("a login")
         };
         assert_eq!(why, "the program docker-credential-not-on-this-machine is not installed");
         let outside: File = serde_json::from_str(r#"{"credHelpers": {"r.example": "../sh"}}"#).unwrap();
-        let Err(Fault::Entry(why)) = outside.find("r.example", "a", Utf8Path::new("auth.json")) else {
+        let Err(LoginError::Entry(why)) = outside.find("r.example", "a", Utf8Path::new("auth.json")) else {
             panic!("a login")
         };
         assert!(why.contains("is not the name of a credential helper"), "{why}");
@@ -358,7 +358,9 @@ mod tests {
     #[test]
     fn what_is_no_login_is_refused_without_repeating_it() {
         let file: File = serde_json::from_str(r#"{"auths": {"r.example": {"auth": "c2VjcmV0"}}}"#).unwrap();
-        let Err(Fault::Entry(why)) = file.find("r.example", "a", Utf8Path::new("auth.json")) else { panic!("a login") };
+        let Err(LoginError::Entry(why)) = file.find("r.example", "a", Utf8Path::new("auth.json")) else {
+            panic!("a login")
+        };
         assert!(why.contains("not base64 of NAME:PASSWORD") && !why.contains("c2VjcmV0"), "{why}");
         assert!(!format!("{:?}", Login::Password("user".into(), "secret".into())).contains("secret"));
     }

@@ -6,11 +6,11 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 use vcnetwork::causes;
-use vcnetwork::http::{self, Moved, Unsent};
+use vcnetwork::http::{self, Moved, SendError};
 
 use super::Error;
 use super::challenge::{Challenge, Token};
-use super::credentials::{self, Found, Login};
+use super::credentials::{self, Login, LoginLookup};
 use super::error::{Cause, is_tls};
 use super::host::{Host, Patience};
 
@@ -43,7 +43,7 @@ pub(super) struct Endpoint {
     mounted: Option<String>,
     /// Whether the registry refused that.
     mounts_nothing: AtomicBool,
-    found: Found,
+    found: LoginLookup,
     /// What the last challenge was answered with.
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -164,15 +164,15 @@ impl Endpoint {
                     http::retry_after(response.headers())
                 }
                 Ok(response) => return Ok((response, count)),
-                Err(Unsent::Request(error)) if is_tls(&error) => return Err(self.no_tls(attempt, &error)),
-                Err(Unsent::Request(error)) if error.is_redirect() => {
+                Err(SendError::Request(error)) if is_tls(&error) => return Err(self.no_tls(attempt, &error)),
+                Err(SendError::Request(error)) if error.is_redirect() => {
                     return Err(self.answer(attempt, causes(&error)));
                 }
-                Err(unsent) if unsent.is_final() || count >= attempts => {
-                    return Err(self.unreachable(attempt, count, &unsent.to_string()));
+                Err(error) if error.is_final() || count >= attempts => {
+                    return Err(self.unreachable(attempt, count, &error.to_string()));
                 }
-                Err(unsent) => {
-                    tracing::debug!(host = self.host.name, why = %unsent, "asking again");
+                Err(error) => {
+                    tracing::debug!(host = self.host.name, why = %error, "asking again");
                     None
                 }
             };
@@ -213,8 +213,8 @@ impl Endpoint {
     async fn refused(&self, attempt: &str, attempts: u32, response: Response) -> Error {
         let status = response.status();
         let body = self.body(attempt, response, WORDS_LIMIT).await.unwrap_or_default();
-        let (said_by, host, attempt) = (words(&body), self.host.name.clone(), attempt.to_owned());
-        let login = self.found.told();
+        let (said_by, host, attempt) = (error_message(&body), self.host.name.clone(), attempt.to_owned());
+        let login = self.found.login_source();
         match status {
             StatusCode::UNAUTHORIZED => Error::Unauthorized { attempt, host, login, said_by },
             StatusCode::FORBIDDEN => Error::Forbidden { attempt, host, login, said_by },
@@ -329,7 +329,7 @@ impl Endpoint {
         if !strict && from.set_scheme("http").is_err() {
             return Err(bad("it is not a valid URL".to_owned()));
         }
-        http::led(&from, &url).map_err(|why| bad(format!("its token server is at {why}")))?;
+        http::check_redirect(&from, &url).map_err(|why| bad(format!("its token server is at {why}")))?;
         let in_clear = url.scheme() == "http" && !http::is_loopback(&url) && url.host_str() != api.host_str();
         if with_login && in_clear {
             let server = url.host_str().unwrap_or_default();
@@ -342,18 +342,18 @@ impl Endpoint {
 }
 
 /// What a registry says of an error (distribution specification, "Error Codes"), in one line of plain letters.
-fn words(body: &[u8]) -> String {
+fn error_message(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
-    struct Said {
-        errors: Vec<One>,
+    struct ErrorBody {
+        errors: Vec<ErrorEntry>,
     }
     #[derive(serde::Deserialize)]
-    struct One {
+    struct ErrorEntry {
         code: Option<String>,
         message: Option<String>,
     }
-    let Ok(said) = serde_json::from_slice::<Said>(body) else { return String::new() };
-    let one = |one: One| one.message.filter(|text| !text.is_empty()).or(one.code);
-    let words = said.errors.into_iter().filter_map(one).collect::<Vec<_>>().join("; ");
-    words.chars().filter(|letter| !letter.is_control()).take(300).collect()
+    let Ok(said) = serde_json::from_slice::<ErrorBody>(body) else { return String::new() };
+    let one = |one: ErrorEntry| one.message.filter(|text| !text.is_empty()).or(one.code);
+    let message = said.errors.into_iter().filter_map(one).collect::<Vec<_>>().join("; ");
+    message.chars().filter(|letter| !letter.is_control()).take(300).collect()
 }

@@ -29,7 +29,7 @@ use self::endpoint::Endpoint;
 pub use self::error::{Cause, Error};
 use self::host::Host;
 pub use self::host::Patience;
-pub use self::push::{Sent, Tally, push_image};
+pub use self::push::{BlobPush, Tally, push_image};
 use crate::settings::Registries;
 
 /// The largest manifest or index that is read, as registries have it themselves.

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 4;
 
 /// What was done with a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub enum BlobPush {
     /// The repository had it.
     There,
     /// Another repository of the registry had it.
@@ -45,11 +45,11 @@ pub struct Tally {
 
 impl Tally {
     /// Counts a blob.
-    pub fn count(&mut self, blob: Blob, sent: Sent) {
+    pub fn count(&mut self, blob: Blob, sent: BlobPush) {
         match sent {
-            Sent::There => self.there += 1,
-            Sent::Mounted => self.mounted += 1,
-            Sent::Uploaded => {
+            BlobPush::There => self.there += 1,
+            BlobPush::Mounted => self.mounted += 1,
+            BlobPush::Uploaded => {
                 self.blobs += 1;
                 self.bytes += blob.size;
             }
@@ -93,7 +93,7 @@ impl Repository {
     ///
     /// # Errors
     /// When the store lacks it, or the registry refuses.
-    pub async fn push_blob(&self, blob: Blob, store: &Store) -> Result<Sent, Error> {
+    pub async fn push_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, Error> {
         // A blob that is not there is told as that, and not as a transfer that was cut.
         drop(store.reader(&blob.digest)?);
         self.push(blob, |moved| match download::upload(store, &blob.digest) {
@@ -112,17 +112,17 @@ impl Repository {
         self.push(blob, |_| Body::from(bytes.to_vec())).await.map(|_| blob)
     }
 
-    async fn push(&self, blob: Blob, content: impl Fn(&Moved) -> Body) -> Result<Sent, Error> {
+    async fn push(&self, blob: Blob, content: impl Fn(&Moved) -> Body) -> Result<BlobPush, Error> {
         let endpoint = self.itself()?;
         let attempt = format!("pushing {} to {} at", blob.digest, self.name);
         if self.has(endpoint, &attempt, &blob.digest).await? {
-            return Ok(Sent::There);
+            return Ok(BlobPush::There);
         }
         let mut count = 1;
         loop {
             let begun = self.begin(endpoint, &attempt, &blob.digest).await?;
             if begun.status() == StatusCode::CREATED {
-                return Ok(Sent::Mounted);
+                return Ok(BlobPush::Mounted);
             }
             let mut location = upload_place(&begun).map_err(|why| endpoint.answer(&attempt, why))?;
             location.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
@@ -132,7 +132,7 @@ impl Repository {
                 request.header(CONTENT_TYPE, "application/octet-stream").body(content(&moved))
             };
             match endpoint.send_once(&attempt, Method::PUT, &location, &moved, dress).await {
-                Ok(_) => return Ok(Sent::Uploaded),
+                Ok(_) => return Ok(BlobPush::Uploaded),
                 Err(error @ Error::Unreachable { .. }) if count < endpoint.patience().attempts => {
                     tracing::debug!(%error, "sending it again");
                     tokio::time::sleep(http::backoff(count)).await;
@@ -203,7 +203,7 @@ fn upload_place(begun: &Response) -> Result<Url, String> {
     let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.and_then(|location| begun.url().join(location).ok());
     let location = location.ok_or("its response has no upload location")?;
-    http::led(begun.url(), &location).map_err(|why| {
+    http::check_redirect(begun.url(), &location).map_err(|why| {
         let misled =
             "a registry behind a proxy that terminates TLS does this if the proxy does not set X-Forwarded-Proto";
         let misled = if location.scheme() == "http" { format!("; {misled}") } else { String::new() };

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::Pid;
 
 use super::mounts::parse_mountinfo;
-use super::spec::{Exceeded, Limits};
+use super::spec::{ExceededLimit, Limits};
 
 /// What the names of our groups begin with; the number of the process that made it follows.
 const PREFIX: &str = "vcbuild-";
@@ -49,7 +49,7 @@ pub(super) struct Group {
     memory: Option<(Utf8PathBuf, Controller)>,
     processes: Option<(Utf8PathBuf, Controller)>,
     /// Where this process went so that the group could be made.
-    moved: Option<Moved>,
+    moved: Option<OwnGroupMove>,
 }
 
 impl Group {
@@ -59,19 +59,20 @@ impl Group {
         if limits.memory.is_none() && limits.processes.is_none() {
             return group;
         }
-        let places = Places::find().unwrap_or_default();
+        let cgroup_mounts = CgroupMounts::find().unwrap_or_default();
         let wanted = [("memory", limits.memory.is_some()), ("pids", limits.processes.is_some())];
         let wanted: Vec<&str> = wanted.into_iter().filter_map(|(name, is)| is.then_some(name)).collect();
         // A group that was delegated to us, and that we are alone in, can be divided.
-        let own = places.unified.first();
+        let own = cgroup_mounts.unified.first();
         group.moved = own.and_then(|own| {
             let can = wanted.iter().all(|name| has(own, "cgroup.controllers", name));
-            Moved::within(own, &wanted).ok().filter(|_| can)
+            OwnGroupMove::within(own, &wanted).ok().filter(|_| can)
         });
         // The next one around that has all of it, else memory, which nothing else counts as well.
         let has_all = |place: &&Utf8PathBuf| wanted.iter().all(|name| has(place, "cgroup.subtree_control", name));
         let has_memory = |place: &&Utf8PathBuf| has(place, "cgroup.subtree_control", "memory");
-        let candidates = places.unified.iter().filter(has_all).chain(places.unified.iter().filter(has_memory));
+        let candidates =
+            cgroup_mounts.unified.iter().filter(has_all).chain(cgroup_mounts.unified.iter().filter(has_memory));
         for place in candidates {
             sweep(place);
             group.limit(place, limits.memory, MEMORY_V2, limits.processes);
@@ -79,11 +80,12 @@ impl Group {
                 break;
             }
         }
-        if let Some(place) = places.memory.filter(|_| group.memory.is_none() && limits.memory.is_some()) {
+        if let Some(place) = cgroup_mounts.memory.filter(|_| group.memory.is_none() && limits.memory.is_some()) {
             sweep(&place);
             group.limit(&place, limits.memory, MEMORY_V1, None);
         }
-        if let Some(place) = places.processes.filter(|_| group.processes.is_none() && limits.processes.is_some()) {
+        if let Some(place) = cgroup_mounts.processes.filter(|_| group.processes.is_none() && limits.processes.is_some())
+        {
             sweep(&place);
             group.limit(&place, None, MEMORY_V1, limits.processes);
         }
@@ -106,13 +108,13 @@ impl Group {
     }
 
     /// The limit that the program was kept to.
-    pub(super) fn exceeded(&self) -> Option<Exceeded> {
+    pub(super) fn exceeded(&self) -> Option<ExceededLimit> {
         let met = |meter: &Option<(Utf8PathBuf, Controller)>| {
             meter.as_ref().is_some_and(|(folder, controller)| controller.count(folder) > 0)
         };
         match (met(&self.memory), met(&self.processes)) {
-            (true, _) => Some(Exceeded::Memory),
-            (false, true) => Some(Exceeded::Processes),
+            (true, _) => Some(ExceededLimit::Memory),
+            (false, true) => Some(ExceededLimit::Processes),
             (false, false) => None,
         }
     }
@@ -187,7 +189,7 @@ impl Controller {
 
 /// Folders in which groups may be made.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Places {
+struct CgroupMounts {
     /// Version 2: this process's own group, which may have groups in it only where it is the root or was divided, and all
     /// around it, from the inside out.
     unified: Vec<Utf8PathBuf>,
@@ -197,7 +199,7 @@ struct Places {
     processes: Option<Utf8PathBuf>,
 }
 
-impl Places {
+impl CgroupMounts {
     fn find() -> io::Result<Self> {
         let (ours, mounts) = ("/proc/self/cgroup", "/proc/self/mountinfo");
         Ok(Self::parse(&fs::read_to_string(ours)?, &fs::read_to_string(mounts)?))
@@ -246,7 +248,7 @@ fn sweep(place: &Utf8Path) {
 
 /// The group of version 2 that this process is in.
 pub(super) fn own() -> Option<Utf8PathBuf> {
-    Places::find().ok()?.unified.into_iter().next()
+    CgroupMounts::find().ok()?.unified.into_iter().next()
 }
 
 /// Whether a file of the kernel has this word.
@@ -261,13 +263,13 @@ pub(super) fn write(path: &Utf8Path, text: &str) -> io::Result<()> {
 
 /// This process's move to a group below its own.
 #[derive(Debug)]
-pub(super) struct Moved {
+pub(super) struct OwnGroupMove {
     own: Utf8PathBuf,
     leaf: Utf8PathBuf,
     controllers: String,
 }
 
-impl Moved {
+impl OwnGroupMove {
     /// Has the group `own`, in which this process is alone, divide what these controllers count among groups below it.
     ///
     /// # Errors
@@ -287,7 +289,7 @@ impl Moved {
     }
 }
 
-impl Drop for Moved {
+impl Drop for OwnGroupMove {
     fn drop(&mut self) {
         // A scope that stays behind goes with its last process.
         let _ = write(&self.own.join("cgroup.subtree_control"), &self.controllers);
@@ -305,25 +307,25 @@ mod tests {
     use camino::{Utf8Path, Utf8PathBuf};
     use nix::unistd::Pid;
 
-    use super::{Group, Moved, Places, has, write};
+    use super::{CgroupMounts, Group, OwnGroupMove, has, write};
 
     #[test]
     fn version_1_has_a_place_for_each_controller() {
         let ours = "9:name=systemd:/\n8:pids:/\n4:memory:/service/a\n0::/\n";
         let mounts = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
                       39 31 0:36 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids\n";
-        let places = Places::parse(ours, mounts);
-        assert_eq!(places.memory.unwrap(), "/sys/fs/cgroup/memory/service/a");
-        assert_eq!(places.processes.unwrap(), "/sys/fs/cgroup/pids");
-        assert!(places.unified.is_empty());
+        let cgroup_mounts = CgroupMounts::parse(ours, mounts);
+        assert_eq!(cgroup_mounts.memory.unwrap(), "/sys/fs/cgroup/memory/service/a");
+        assert_eq!(cgroup_mounts.processes.unwrap(), "/sys/fs/cgroup/pids");
+        assert!(cgroup_mounts.unified.is_empty());
     }
 
     #[test]
     fn version_2_has_our_group_and_those_around_it() {
         let mounts = "31 23 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        let places = Places::parse("0::/user.slice/app.slice/shell.scope\n", mounts);
+        let cgroup_mounts = CgroupMounts::parse("0::/user.slice/app.slice/shell.scope\n", mounts);
         assert_eq!(
-            places.unified,
+            cgroup_mounts.unified,
             [
                 "/sys/fs/cgroup/user.slice/app.slice/shell.scope",
                 "/sys/fs/cgroup/user.slice/app.slice",
@@ -333,7 +335,7 @@ mod tests {
         );
         // A container sees its own part as the root.
         let part = "31 23 0:28 /docker/abc /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n";
-        assert_eq!(Places::parse("0::/docker/abc/x\n", part).unified[0], "/sys/fs/cgroup/x");
+        assert_eq!(CgroupMounts::parse("0::/docker/abc/x\n", part).unified[0], "/sys/fs/cgroup/x");
     }
 
     /// The top of the machine's groups of version 2, where this process may make some.
@@ -376,7 +378,7 @@ mod tests {
             std::io::stdin().read_line(&mut line).unwrap();
             let controllers = fs::read_to_string(own.join("cgroup.controllers")).unwrap();
             let controllers: Vec<&str> = controllers.split_whitespace().collect();
-            let moved = Moved::within(own, &controllers).unwrap();
+            let moved = OwnGroupMove::within(own, &controllers).unwrap();
             assert!(controllers.iter().all(|name| has(own, "cgroup.subtree_control", name)));
             let below = group(own, "below");
             assert!(controllers.iter().all(|name| has(&below, "cgroup.controllers", name)));
@@ -394,7 +396,7 @@ mod tests {
         let mut child = child.spawn().unwrap();
         write(&own.join("cgroup.procs"), &child.id().to_string()).unwrap();
         // With another in the group, who would be in the way, nothing is changed.
-        assert!(Moved::within(&own, &[]).is_err());
+        assert!(OwnGroupMove::within(&own, &[]).is_err());
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success());
         let deadline = Instant::now() + Duration::from_secs(30);

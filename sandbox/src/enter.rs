@@ -17,43 +17,43 @@ use nix::unistd::{Pid, sethostname, setsid};
 
 use super::Environment;
 use super::mounts;
-use super::spec::{Missing, Obstacle, Program, Report, Spec, receive};
+use super::spec::{Program, Report, SetupError, Spec, UnavailableLayer, receive};
 use super::stage::RUNNING;
 
 /// Who programs are within the sandbox.
 const BUILDER: u32 = 1000;
 
 /// Becomes the program; where there is none, tells which layers cannot be applied.
-pub(super) fn enter(socket: &UnixStream) -> Result<Report, Obstacle> {
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(Obstacle::of("end with the supervisor"))?;
+pub(super) fn enter(socket: &UnixStream) -> Result<Report, SetupError> {
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(SetupError::of("end with the supervisor"))?;
     let spec: Spec = receive(socket)
-        .map_err(Obstacle::on("read what to run"))?
-        .ok_or_else(|| Obstacle::on("read what to run")(std::io::Error::other("the supervisor is gone")))?;
-    setsid().map_err(Obstacle::of("leave the terminal"))?;
+        .map_err(SetupError::on("read what to run"))?
+        .ok_or_else(|| SetupError::on("read what to run")(std::io::Error::other("the supervisor is gone")))?;
+    setsid().map_err(SetupError::of("leave the terminal"))?;
     if let Some(count) = spec.processors {
-        limit_processors(count).map_err(Obstacle::of(format!("use {count} processors")))?;
+        limit_processors(count).map_err(SetupError::of(format!("use {count} processors")))?;
     }
     if spec.confined {
-        sethostname(&spec.hostname).map_err(Obstacle::of("set the host name"))?;
+        sethostname(&spec.hostname).map_err(SetupError::of("set the host name"))?;
         // What is made for it to see is the same under every umask of vcbuild's own.
         umask(Mode::from_bits_truncate(Environment::FIXED.umask));
         mounts::open(&spec)?;
         give_up_rights()?;
     }
     // No program of ours is better understood by its dump.
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Obstacle::of("turn off core dumps"))?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(SetupError::of("turn off core dumps"))?;
     if let Some(largest) = spec.limits.disk {
         // A file with holes takes no disk here, and all of its length where it is copied to.
-        setrlimit(Resource::RLIMIT_FSIZE, largest, largest).map_err(Obstacle::of("limit the size of files"))?;
+        setrlimit(Resource::RLIMIT_FSIZE, largest, largest).map_err(SetupError::of("limit the size of files"))?;
     }
     if let Some(most) = spec.most_tasks {
-        setrlimit(Resource::RLIMIT_NPROC, most, most).map_err(Obstacle::of("limit processes"))?;
+        setrlimit(Resource::RLIMIT_NPROC, most, most).map_err(SetupError::of("limit processes"))?;
     }
     umask(Mode::from_bits_truncate(spec.umask));
-    prctl::set_no_new_privs().map_err(Obstacle::of("give up privileges"))?;
+    prctl::set_no_new_privs().map_err(SetupError::of("give up privileges"))?;
     let missing = spec.layers.iter().filter_map(|layer| {
         let obstacle = layer.apply(&spec.mounts).err()?;
-        Some(Missing { layer: *layer, obstacle })
+        Some(UnavailableLayer { layer: *layer, obstacle })
     });
     let missing: Vec<_> = missing.collect();
     let Some(program) = &spec.program else { return Ok(Report::Tried(missing)) };
@@ -62,19 +62,19 @@ pub(super) fn enter(socket: &UnixStream) -> Result<Report, Obstacle> {
 }
 
 /// Becomes an ordinary user in a user namespace within the sandbox's, and so loses every right over what was made here.
-fn give_up_rights() -> Result<(), Obstacle> {
+fn give_up_rights() -> Result<(), SetupError> {
     // Nothing in the sandbox is to make further user namespaces. Where /proc/sys cannot be written to, they are as harmless
     // as elsewhere.
     let _ = fs::write(format!("{}/proc/sys/user/max_user_namespaces", mounts::HOST), "1");
     // The folder stays usable when the machine's files are gone.
-    let process = File::open(format!("{}/proc/self", mounts::HOST)).map_err(Obstacle::on("open /proc/self"))?;
+    let process = File::open(format!("{}/proc/self", mounts::HOST)).map_err(SetupError::on("open /proc/self"))?;
     mounts::close()?;
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(Obstacle::of("make a second user namespace"))?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(SetupError::of("make a second user namespace"))?;
     let identity = format!("{BUILDER} 0 1");
     for (file, text) in [("setgroups", "deny"), ("uid_map", identity.as_str()), ("gid_map", identity.as_str())] {
         let opened = openat(process.as_fd(), file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
-        let opened = opened.map_err(Obstacle::of(format!("open {file}")))?;
-        File::from(opened).write_all(text.as_bytes()).map_err(Obstacle::on(format!("set {file}")))?;
+        let opened = opened.map_err(SetupError::of(format!("open {file}")))?;
+        File::from(opened).write_all(text.as_bytes()).map_err(SetupError::on(format!("set {file}")))?;
     }
     Ok(())
 }
@@ -90,9 +90,9 @@ fn limit_processors(count: usize) -> nix::Result<()> {
 }
 
 /// Becomes the program; returns why it cannot.
-fn become_program(program: &Program) -> Obstacle {
+fn become_program(program: &Program) -> SetupError {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments).env_clear().envs(&program.environment).current_dir(&program.dir);
     let error = command.stdin(Stdio::null()).exec();
-    Obstacle::on(format!("{RUNNING}{}", program.path))(error)
+    SetupError::on(format!("{RUNNING}{}", program.path))(error)
 }

@@ -6,9 +6,9 @@ use std::process::ExitStatus;
 use super::explain::explain;
 use super::remote::Outcome;
 use super::run::run;
-use super::spec::{self, Exceeded, Obstacle, Report};
+use super::spec::{self, ExceededLimit, Report, SetupError};
 use super::stage::RUNNING;
-use super::step::Ready;
+use super::step::PreparedStep;
 use super::{Sandbox, Step};
 use crate::process::{self, Ended, Failure};
 
@@ -19,7 +19,7 @@ impl Sandbox {
     /// When it cannot be run, goes over a limit, or ends with anything but 0.
     pub fn run(&self, step: Step) -> Result<process::Output, Failure> {
         let limits = self.limits;
-        let Ready { mut spec, program, _folder, elsewhere } = step.ready(&self.environment, limits);
+        let PreparedStep { mut spec, program, _folder, elsewhere } = step.ready(&self.environment, limits);
         spec.layers = self.layers();
         let Outcome { report, output, stderr, undeclared } = match (&self.host, elsewhere) {
             (Some(host), Some((session, caches))) => {
@@ -36,7 +36,7 @@ impl Sandbox {
                 let program = obstacle.attempt[RUNNING.len()..].to_owned();
                 Err(Failure::Start { program, source: obstacle.error() })
             }
-            Report::Failed(Obstacle { attempt, why, .. }) => {
+            Report::Failed(SetupError { attempt, why, .. }) => {
                 Err(Failure::Other(format!("creating the sandbox of {program}: cannot {attempt}: {why}")))
             }
             Report::Ended { exceeded: Some(exceeded), .. } => {
@@ -44,7 +44,7 @@ impl Sandbox {
             }
             Report::Ended { status: 0, .. } => Ok(output),
             Report::Ended { status, .. } if wrote_too_large(status) => {
-                let (limit, option) = (limits.describe(Exceeded::Disk), Exceeded::Disk.option());
+                let (limit, option) = (limits.describe(ExceededLimit::Disk), ExceededLimit::Disk.option());
                 Err(Failure::Limit { program, limit, option, stderr })
             }
             Report::Tried(_) => Err(Failure::Other(format!("{program} was not run: only its sandbox was created"))),
@@ -63,7 +63,7 @@ fn wrote_too_large(status: i32) -> bool {
     status.signal() == Some(signal) || status.code() == Some(128 + signal)
 }
 
-impl Exceeded {
+impl ExceededLimit {
     /// The option that raises the limit.
     fn option(self) -> &'static str {
         match self {
@@ -77,16 +77,16 @@ impl Exceeded {
 
 impl spec::Limits {
     /// What was too much, with the limit.
-    fn describe(&self, exceeded: Exceeded) -> String {
+    fn describe(&self, exceeded: ExceededLimit) -> String {
         match exceeded {
-            Exceeded::Time => format!("it took longer than {} s", self.time.as_secs()),
-            Exceeded::Memory => {
+            ExceededLimit::Time => format!("it took longer than {} s", self.time.as_secs()),
+            ExceededLimit::Memory => {
                 format!("it used more memory than {}", vcterminal::bytes(self.memory.unwrap_or_default()))
             }
-            Exceeded::Processes => {
+            ExceededLimit::Processes => {
                 format!("it had more than {} processes and threads", self.processes.unwrap_or_default())
             }
-            Exceeded::Disk => {
+            ExceededLimit::Disk => {
                 format!("it wrote more than {} to disk", vcterminal::bytes(self.disk.unwrap_or_default()))
             }
         }

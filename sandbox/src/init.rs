@@ -10,19 +10,19 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::spec::{Obstacle, Report};
+use super::spec::{Report, SetupError};
 use super::stage::{Stage, self_as};
 
 /// Waits for the program's end and tells of it.
-pub(super) fn init(socket: &UnixStream) -> Result<Report, Obstacle> {
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(Obstacle::of("end with the supervisor"))?;
+pub(super) fn init(socket: &UnixStream) -> Result<Report, SetupError> {
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(SetupError::of("end with the supervisor"))?;
     // The supervisor's word to begin, a blank before the message to the program's process; its end if it died before that.
     let mut word = [0];
-    (&*socket).read_exact(&mut word).map_err(Obstacle::on("hear from the supervisor"))?;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(Obstacle::of("make a mount namespace"))?;
-    let theirs = socket.try_clone().map_err(Obstacle::on("use a socket"))?;
+    (&*socket).read_exact(&mut word).map_err(SetupError::on("hear from the supervisor"))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(SetupError::of("make a mount namespace"))?;
+    let theirs = socket.try_clone().map_err(SetupError::on("use a socket"))?;
     let child = self_as(Stage::Enter).stdin(OwnedFd::from(theirs)).spawn();
-    let child = Pid::from_raw(child.map_err(Obstacle::on("start a process"))?.id().cast_signed());
+    let child = Pid::from_raw(child.map_err(SetupError::on("start a process"))?.id().cast_signed());
     loop {
         match waitpid(None, None) {
             Ok(WaitStatus::Exited(pid, code)) if pid == child => {
@@ -32,7 +32,7 @@ pub(super) fn init(socket: &UnixStream) -> Result<Report, Obstacle> {
                 return Ok(Report::Ended { status: signal as i32, exceeded: None });
             }
             Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(Obstacle::of("wait for the program")(error)),
+            Err(error) => return Err(SetupError::of("wait for the program")(error)),
         }
     }
 }

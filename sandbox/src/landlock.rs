@@ -11,15 +11,15 @@ use landlock::{
 };
 
 use super::mounts::MEMORY;
-use super::spec::{Mount, Obstacle};
+use super::spec::{Mount, SetupError};
 
 /// The newest state of Landlock that is asked for: of newer ones nothing is expected that this does not have.
 const KNOWN: ABI = ABI::V6;
 
 /// Restricts this thread, and what it becomes and starts, to what `mounts` let it write to: called when the file system is that
 /// of the sandbox, for Landlock lets nobody mount anything.
-pub(super) fn restrict(mounts: &[Mount]) -> Result<(), Obstacle> {
-    rules(mounts).map_err(|error| Obstacle::on("restrict files with Landlock")(io::Error::other(plain(&*error))))
+pub(super) fn restrict(mounts: &[Mount]) -> Result<(), SetupError> {
+    rules(mounts).map_err(|error| SetupError::on("restrict files with Landlock")(io::Error::other(plain(&*error))))
 }
 
 fn rules(mounts: &[Mount]) -> Result<(), Box<dyn Error>> {

@@ -1,6 +1,6 @@
 //! What confines a program beside namespaces: which of it this machine has, how it is applied, and what is recorded of it.
 
-use super::spec::{Layer, Missing, Mount, Obstacle};
+use super::spec::{Layer, Mount, SetupError, UnavailableLayer};
 use super::{keyring, landlock, seccomp};
 
 /// What a confined program is always in.
@@ -9,7 +9,7 @@ const NAMESPACES: &str = "user, mount, pid, network, ipc and uts namespaces";
 /// The layers of this machine.
 #[derive(Debug, Clone)]
 pub(super) struct Layers {
-    missing: Vec<Missing>,
+    missing: Vec<UnavailableLayer>,
 }
 
 impl Layer {
@@ -17,7 +17,7 @@ impl Layer {
     pub(super) const ALL: [Self; 3] = [Self::Keyring, Self::Landlock, Self::Filter];
 
     /// Applies it to this thread and to what it becomes and starts.
-    pub(super) fn apply(self, mounts: &[Mount]) -> Result<(), Obstacle> {
+    pub(super) fn apply(self, mounts: &[Mount]) -> Result<(), SetupError> {
         match self {
             Self::Keyring => keyring::replace(),
             Self::Landlock => landlock::restrict(mounts),
@@ -42,7 +42,7 @@ impl Layer {
 
 impl Layers {
     /// Those of a machine that lacks these.
-    pub(super) fn without(missing: Vec<Missing>) -> Self {
+    pub(super) fn without(missing: Vec<UnavailableLayer>) -> Self {
         Self { missing }
     }
 
@@ -52,7 +52,7 @@ impl Layers {
     }
 
     /// Why what is essential cannot be applied, where it cannot.
-    pub(super) fn lacks(&self) -> Option<&Obstacle> {
+    pub(super) fn lacks(&self) -> Option<&SetupError> {
         self.missing.iter().find(|missing| missing.layer.is_essential()).map(|missing| &missing.obstacle)
     }
 
@@ -62,7 +62,7 @@ impl Layers {
         for layer in self.present() {
             text += &format!(", {}", layer.name());
         }
-        for Missing { layer, obstacle } in &self.missing {
+        for UnavailableLayer { layer, obstacle } in &self.missing {
             text += &format!("; no {}: cannot {}: {}", layer.name(), obstacle.attempt, obstacle.why);
         }
         text
@@ -71,13 +71,13 @@ impl Layers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::Obstacle;
-    use super::{Layer, Layers, Missing};
+    use super::super::spec::SetupError;
+    use super::{Layer, Layers, UnavailableLayer};
 
     fn without(layers: &[Layer]) -> Layers {
         let missing = |layer: &Layer| {
-            let obstacle = Obstacle { attempt: "try".to_owned(), errno: None, why: "not here".to_owned() };
-            Missing { layer: *layer, obstacle }
+            let obstacle = SetupError { attempt: "try".to_owned(), errno: None, why: "not here".to_owned() };
+            UnavailableLayer { layer: *layer, obstacle }
         };
         Layers::without(layers.iter().map(missing).collect())
     }

@@ -53,7 +53,7 @@ pub use self::mounts::HOST;
 use self::probe::Refusal;
 pub use self::settings::{SandboxTable, Settings, parse_size, parse_time};
 pub use self::spec::Limits;
-use self::spec::{Layer, Obstacle, Report};
+use self::spec::{Layer, Report, SetupError};
 pub use self::stage::Stage;
 pub use self::step::{SYSTEM_FOLDERS, Step};
 
@@ -335,14 +335,14 @@ impl Sandbox {
 /// Does the work of one process of a sandbox, which the process with the other end of standard input asked for.
 pub fn stage(stage: Stage) -> vcterminal::Exit {
     let asked = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
-    let done = asked.map_err(Obstacle::on("use standard input")).and_then(|socket| {
+    let done = asked.map_err(SetupError::on("use standard input")).and_then(|socket| {
         let done = match stage {
             Stage::Supervisor => supervisor::supervise(&socket).map(Some),
             Stage::Init => init::init(&socket).map(Some),
             Stage::Enter => enter::enter(&socket).map(Some),
         };
         let report = done.unwrap_or_else(|obstacle| Some(Report::Failed(obstacle)));
-        report.map_or(Ok(()), |report| spec::send(&socket, &report)).map_err(Obstacle::on("answer"))
+        report.map_or(Ok(()), |report| spec::send(&socket, &report)).map_err(SetupError::on("answer"))
     });
     match done {
         Ok(()) => vcterminal::Exit::Done,

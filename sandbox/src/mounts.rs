@@ -11,7 +11,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::pivot_root;
 
 use super::mountpoint;
-use super::spec::{Limits, Mount, Obstacle, Spec};
+use super::spec::{Limits, Mount, SetupError, Spec};
 
 /// Where the machine's own file system is while the new one is built. Nothing may be mounted there.
 pub const HOST: &str = "/.host";
@@ -45,72 +45,73 @@ const GROUP: &str = "root:x:0:\nbuilder:x:1000:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 /// Builds the file system and moves this process into it. The machine's stays below [`HOST`] until [`close`].
-pub(super) fn open(spec: &Spec) -> Result<(), Obstacle> {
-    let step = |result: nix::Result<()>, attempt: &str| result.map_err(Obstacle::of(attempt));
+pub(super) fn open(spec: &Spec) -> Result<(), SetupError> {
+    let step = |result: nix::Result<()>, attempt: &str| result.map_err(SetupError::of(attempt));
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     step(mount(None::<&str>, "/", None::<&str>, private, None::<&str>), "keep mounts to itself")?;
     memory(PLACE, &spec.limits)?;
     let host = format!("{PLACE}{HOST}");
-    fs::create_dir(&host).map_err(Obstacle::on("make a folder for the machine's files"))?;
+    fs::create_dir(&host).map_err(SetupError::on("make a folder for the machine's files"))?;
     step(pivot_root(PLACE, host.as_str()), "change the root")?;
-    std::env::set_current_dir("/").map_err(Obstacle::on("enter the new root"))?;
+    std::env::set_current_dir("/").map_err(SetupError::on("enter the new root"))?;
     devices()?;
     for (name, mode) in MEMORY {
         folder(name, mode)?;
     }
-    accounts().map_err(Obstacle::on("write /etc"))?;
+    accounts().map_err(SetupError::on("write /etc"))?;
     for one in &spec.mounts {
-        bind(one).map_err(Obstacle::on(format!("mount {} at {}", one.host, one.inside)))?;
+        bind(one).map_err(SetupError::on(format!("mount {} at {}", one.host, one.inside)))?;
     }
     for link in &spec.links {
         let made = parent(&link.inside).and_then(|()| symlink(&link.target, &link.inside));
-        made.map_err(Obstacle::on(format!("link {} to {}", link.inside, link.target)))?;
+        made.map_err(SetupError::on(format!("link {} to {}", link.inside, link.target)))?;
     }
     processes()
 }
 
 /// Lets go of the machine's file system, and lets nobody write to the root.
-pub(super) fn close() -> Result<(), Obstacle> {
-    umount2(HOST, MntFlags::MNT_DETACH).map_err(Obstacle::of("leave the machine's files"))?;
-    fs::remove_dir(HOST).map_err(Obstacle::on("leave the machine's files"))?;
+pub(super) fn close() -> Result<(), SetupError> {
+    umount2(HOST, MntFlags::MNT_DETACH).map_err(SetupError::of("leave the machine's files"))?;
+    fs::remove_dir(HOST).map_err(SetupError::on("leave the machine's files"))?;
     for path in ["/dev", "/"] {
-        restrict(path, MsFlags::MS_RDONLY).map_err(Obstacle::on(format!("make {path} read-only")))?;
+        restrict(path, MsFlags::MS_RDONLY).map_err(SetupError::on(format!("make {path} read-only")))?;
     }
     Ok(())
 }
 
 /// Mounts the one file system in memory that everything is made in, empty.
-fn memory(path: &str, limits: &Limits) -> Result<(), Obstacle> {
+fn memory(path: &str, limits: &Limits) -> Result<(), SetupError> {
     // Where the kernel does not count the program's memory, what its files take is bounded all the same.
     let size =
         limits.memory.map_or(String::new(), |limit| format!(",size={limit},nr_inodes={}", limit.div_ceil(INODE)));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(format!("mode=0755{size}").as_str()))
-        .map_err(Obstacle::of(format!("mount an empty {path}")))
+        .map_err(SetupError::of(format!("mount an empty {path}")))
 }
 
 /// Makes a folder that is a mount of its own: it can be made read-only, or stay writable, by itself. What is in it counts
 /// together with the rest of the file system in memory.
-fn folder(path: &str, mode: u32) -> Result<(), Obstacle> {
+fn folder(path: &str, mode: u32) -> Result<(), SetupError> {
     let made = fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
-    made.map_err(Obstacle::on(format!("make {path}")))?;
-    mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Obstacle::of(format!("mount {path}")))
+    made.map_err(SetupError::on(format!("make {path}")))?;
+    mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(SetupError::of(format!("mount {path}")))
 }
 
-fn devices() -> Result<(), Obstacle> {
+fn devices() -> Result<(), SetupError> {
     folder("/dev", 0o755)?;
     for name in DEVICES {
         let (host, inside) = (format!("{HOST}/dev/{name}"), format!("/dev/{name}"));
         let attempt = || format!("mount {inside}");
-        File::create(&inside).map_err(Obstacle::on(attempt()))?;
+        File::create(&inside).map_err(SetupError::on(attempt()))?;
         mount(Some(host.as_str()), inside.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .map_err(Obstacle::of(attempt()))?;
+            .map_err(SetupError::of(attempt()))?;
         // A device is written to all the same, but its owner, who may run this, cannot change its mode for the machine.
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-        restrict(&inside, flags).map_err(Obstacle::on(attempt()))?;
+        restrict(&inside, flags).map_err(SetupError::on(attempt()))?;
     }
     for (target, link) in LINKS {
-        symlink(target, link).map_err(Obstacle::on(format!("make {link}")))?;
+        symlink(target, link).map_err(SetupError::on(format!("make {link}")))?;
     }
     Ok(())
 }
@@ -164,21 +165,21 @@ fn restrict(path: impl AsRef<std::path::Path>, flags: MsFlags) -> io::Result<()>
 }
 
 /// Shows the sandbox's own processes. Read-only, since some of it is the machine's: its owner may set what the kernel does.
-fn processes() -> Result<(), Obstacle> {
-    fs::create_dir_all("/proc").map_err(Obstacle::on("make /proc"))?;
+fn processes() -> Result<(), SetupError> {
+    fs::create_dir_all("/proc").map_err(SetupError::on("make /proc"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     match mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>) {
         // In a container that hides parts of its own /proc, the kernel shows no other. Most programs do without.
         Ok(()) => HIDDEN.into_iter().filter(|file| Utf8Path::new(file).exists()).try_for_each(hide),
         Err(nix::Error::EPERM) => Ok(()),
-        Err(error) => Err(Obstacle::of("mount /proc")(error)),
+        Err(error) => Err(SetupError::of("mount /proc")(error)),
     }
 }
 
 /// Shows an empty file in place of this one.
-fn hide(file: &str) -> Result<(), Obstacle> {
+fn hide(file: &str) -> Result<(), SetupError> {
     mount(Some("/dev/null"), file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(Obstacle::of(format!("hide {file}")))
+        .map_err(SetupError::of(format!("hide {file}")))
 }
 
 fn parent(path: &Utf8Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::layers::Layers;
 use super::run;
-use super::spec::{Layer, Limits, Obstacle, Report, Spec};
+use super::spec::{Layer, Limits, Report, SetupError, Spec};
 
 /// What takes milliseconds may take long on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -17,7 +17,7 @@ pub(super) const FILTER_ADVICE: &str = "this requires a kernel with CONFIG_SECCO
 #[derive(Debug, Clone)]
 pub(super) enum Refusal {
     /// The machine does not let us.
-    Forbidden(Obstacle),
+    Forbidden(SetupError),
     /// It went wrong otherwise.
     Broken(String),
 }
@@ -37,7 +37,7 @@ pub(super) fn probe() -> Result<Layers, Refusal> {
 }
 
 /// Says once that programs are in namespaces alone.
-pub(super) fn warn_unfiltered(obstacle: &Obstacle) {
+pub(super) fn warn_unfiltered(obstacle: &SetupError) {
     tracing::warn!(
         "running programs in a sandbox without a system call filter: cannot {}: {} (recorded with each action; \
          {FILTER_ADVICE})",
@@ -47,7 +47,7 @@ pub(super) fn warn_unfiltered(obstacle: &Obstacle) {
 }
 
 /// Says once that programs run unconfined.
-pub(super) fn warn(obstacle: &Obstacle) {
+pub(super) fn warn(obstacle: &SetupError) {
     tracing::warn!(
         "running programs without a sandbox: cannot {}: {} (recorded with each action; {})",
         obstacle.attempt,

@@ -13,7 +13,7 @@ use seccompiler::{
     SeccompRule,
 };
 
-use super::spec::Obstacle;
+use super::spec::SetupError;
 use super::syscalls::{ALLOWED, Answer, MODES, OPENS, REFUSED};
 
 /// Set-user-ID and set-group-ID.
@@ -52,8 +52,8 @@ const PROTOCOLS: [i32; 6] =
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Filters the calls of this thread and of what it becomes and starts. It must have given up privileges.
-pub(super) fn restrict() -> Result<(), Obstacle> {
-    let obstacle = |error: io::Error| Obstacle::on("filter system calls")(error);
+pub(super) fn restrict() -> Result<(), SetupError> {
+    let obstacle = |error: io::Error| SetupError::on("filter system calls")(error);
     let made = filters().map_err(|error| obstacle(io::Error::other(error)))?;
     for filter in made {
         seccompiler::apply_filter(&filter).map_err(|error| {
@@ -111,11 +111,11 @@ fn families() -> Result<Rules, BackendError> {
     let number = |number: i32| u64::from(number.unsigned_abs());
     let mut rules = Rules::new();
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
-        let others = FAMILIES.map(|family| is_not(0, number(family)));
+        let others = FAMILIES.map(|tree| is_not(0, number(tree)));
         add(&mut rules, call, others.into_iter().collect::<Result<_, _>>()?)?;
         add(&mut rules, call, vec![is(0, number(libc::AF_NETLINK))?, is_not(2, number(libc::NETLINK_ROUTE))?])?;
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            let mut other = vec![is(0, number(family))?];
+        for tree in [libc::AF_INET, libc::AF_INET6] {
+            let mut other = vec![is(0, number(tree))?];
             for protocol in PROTOCOLS {
                 other.push(is_not(2, number(protocol))?);
             }

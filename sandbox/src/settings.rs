@@ -63,7 +63,7 @@ pub struct Settings {
 
 /// What a project asks for and does not get: it is more than its user allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedSetting {
     /// The name in `[sandbox]`.
     name: &'static str,
     /// The option that allows it.
@@ -72,7 +72,7 @@ pub struct Refused {
     stays: String,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, option, asked, stays } = self;
         write!(
@@ -86,14 +86,14 @@ impl fmt::Display for Refused {
 impl Settings {
     /// These, of the command line, with what they do not say taken from the `user`'s own settings, or what `project` asks for
     /// where that is no looser. The second value is what it asks for in vain.
-    pub fn with(self, user: Self, project: Self) -> (Self, Vec<Refused>) {
+    pub fn with(self, user: Self, project: Self) -> (Self, Vec<RefusedSetting>) {
         let (known, mut refused) = (Limits::default(), Vec::new());
         let mode = self.mode.unwrap_or_else(|| {
             let allowed = user.mode.unwrap_or_default();
             let asked = project.mode.unwrap_or(allowed);
             if asked.strictness() < allowed.strictness() {
                 let (asked, stays) = (asked.name().to_owned(), allowed.name().to_owned());
-                refused.push(Refused { name: "mode", option: "sandbox", asked, stays });
+                refused.push(RefusedSetting { name: "mode", option: "sandbox", asked, stays });
                 return allowed;
             }
             asked
@@ -102,7 +102,7 @@ impl Settings {
             _ if given.is_some() => given,
             (Some(asked), Some(allowed)) if asked > allowed => {
                 let (asked, stays) = (asked.to_string(), allowed.to_string());
-                refused.push(Refused { name, option: name, asked, stays });
+                refused.push(RefusedSetting { name, option: name, asked, stays });
                 Some(allowed)
             }
             (asked, allowed) => asked.or(allowed),

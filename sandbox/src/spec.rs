@@ -26,9 +26,9 @@ pub(super) enum Layer {
 
 /// A layer that could not be applied, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Missing {
+pub(super) struct UnavailableLayer {
     pub(super) layer: Layer,
-    pub(super) obstacle: Obstacle,
+    pub(super) obstacle: SetupError,
 }
 
 /// What to run, all paths resolved.
@@ -114,21 +114,21 @@ pub struct Limits {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
     /// The program was not reached.
-    Failed(Obstacle),
+    Failed(SetupError),
     /// The program ended.
     Ended {
         /// As wait(2) has it.
         status: i32,
         /// Which limit it went over.
-        exceeded: Option<Exceeded>,
+        exceeded: Option<ExceededLimit>,
     },
     /// There was no program to run, and these layers cannot be applied.
-    Tried(Vec<Missing>),
+    Tried(Vec<UnavailableLayer>),
 }
 
 /// What could not be done on the way to the program.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Obstacle {
+pub(super) struct SetupError {
     /// Fits after "cannot": "mount /proc".
     pub(super) attempt: String,
     /// The kernel's error number.
@@ -139,7 +139,7 @@ pub(super) struct Obstacle {
 
 /// A limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Exceeded {
+pub(super) enum ExceededLimit {
     /// [`Limits::time`]
     Time,
     /// [`Limits::memory`]
@@ -150,7 +150,7 @@ pub(super) enum Exceeded {
     Disk,
 }
 
-impl Obstacle {
+impl SetupError {
     /// Says what was attempted when an error came.
     pub(super) fn on(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let attempt = attempt.into();

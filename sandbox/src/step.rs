@@ -38,7 +38,7 @@ pub struct Step {
 }
 
 /// What is run, and what is needed for it.
-pub(super) struct Ready {
+pub(super) struct PreparedStep {
     pub(super) spec: Spec,
     /// For people.
     pub(super) program: String,
@@ -195,7 +195,7 @@ impl Step {
     }
 
     /// All that it was given.
-    pub(super) fn ready(self, environment: &Environment, limits: Limits) -> Ready {
+    pub(super) fn ready(self, environment: &Environment, limits: Limits) -> PreparedStep {
         let Self { name, confined, mut mounts, mut links, program, output, folder, session, caches, .. } = self;
         // What is within another comes after it.
         mounts.sort_by(|a, b| a.inside.cmp(&b.inside));
@@ -213,7 +213,7 @@ impl Step {
             most_tasks: None,
             layers: Vec::new(),
         };
-        Ready { spec, program: name, _folder: folder, elsewhere: session.map(|session| (session, caches)) }
+        PreparedStep { spec, program: name, _folder: folder, elsewhere: session.map(|session| (session, caches)) }
     }
 
     /// What to call a place of the sandbox.

@@ -17,9 +17,9 @@ use nix::unistd::{Pid, getegid, geteuid, setgroups};
 
 use super::cgroup::Group;
 use super::disk::Disk;
-use super::spec::{Exceeded, Obstacle, Report, Spec, receive, send};
+use super::spec::{ExceededLimit, Report, SetupError, Spec, receive, send};
 use super::stage::{Stage, self_as};
-use super::usage::{self, Family};
+use super::usage::{self, ProcessTree};
 
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -41,27 +41,27 @@ const REFUSAL: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the requested program and reports how it ended.
-pub(super) fn supervise(asked: &UnixStream) -> Result<Report, Obstacle> {
+pub(super) fn supervise(asked: &UnixStream) -> Result<Report, SetupError> {
     close_inherited()?;
-    let mut spec: Spec = receive(asked).map_err(Obstacle::on("read what to run"))?.ok_or_else(gone)?;
-    asked.set_nonblocking(true).map_err(Obstacle::on("use standard input"))?;
+    let mut spec: Spec = receive(asked).map_err(SetupError::on("read what to run"))?.ok_or_else(gone)?;
+    asked.set_nonblocking(true).map_err(SetupError::on("use standard input"))?;
     let group = Group::make(&spec.limits);
     if let Some(limit) = spec.limits.processes.filter(|_| !group.limits_processes()) {
         // Kernels before 5.14 count all that the user has on the machine, so that only a bomb may be kept from forking.
-        let others = usage::tasks().map_err(Obstacle::on("count processes"))?;
+        let others = usage::tasks().map_err(SetupError::on("count processes"))?;
         spec.most_tasks = Some(limit.saturating_add(others).saturating_add(MARGIN));
     }
     if spec.confined {
         separate()?;
     } else {
         // What the program leaves behind becomes a child of this process, which ends it.
-        prctl::set_child_subreaper(true).map_err(Obstacle::of("adopt orphans"))?;
+        prctl::set_child_subreaper(true).map_err(SetupError::of("adopt orphans"))?;
     }
-    let (ours, theirs) = UnixStream::pair().map_err(Obstacle::on("make a socket"))?;
+    let (ours, theirs) = UnixStream::pair().map_err(SetupError::on("make a socket"))?;
     let stage = if spec.confined { Stage::Init } else { Stage::Enter };
-    let child = self_as(stage).stdin(OwnedFd::from(theirs)).spawn().map_err(Obstacle::on("start a process"))?;
+    let child = self_as(stage).stdin(OwnedFd::from(theirs)).spawn().map_err(SetupError::on("start a process"))?;
     let (now, disk) = (Instant::now(), Disk::watch(&spec));
-    let mut run = Run {
+    let mut run = ProgramRun {
         spec: &spec,
         group,
         disk,
@@ -77,7 +77,7 @@ pub(super) fn supervise(asked: &UnixStream) -> Result<Report, Obstacle> {
 }
 
 /// A running program.
-struct Run<'a> {
+struct ProgramRun<'a> {
     spec: &'a Spec,
     group: Group,
     disk: Option<Disk>,
@@ -91,16 +91,16 @@ struct Run<'a> {
     refusing: Option<Instant>,
 }
 
-impl Run<'_> {
+impl ProgramRun<'_> {
     /// Waits for the end of the program, until a limit is reached or vcbuild has ended.
-    fn watch(&mut self, socket: &UnixStream) -> Result<Report, Obstacle> {
+    fn watch(&mut self, socket: &UnixStream) -> Result<Report, SetupError> {
         let pid = self.pid();
-        self.group.add(pid).map_err(Obstacle::on("put the program into its control group"))?;
+        self.group.add(pid).map_err(SetupError::on("put the program into its control group"))?;
         // Only now may it begin, at the blank: its children are in the group too.
         let mut writer = socket;
         let told = writer.write_all(b" ").and_then(|()| send(socket, self.spec));
-        told.map_err(Obstacle::on("tell the program's process what to do"))?;
-        socket.set_read_timeout(Some(TICK)).map_err(Obstacle::on("use a socket"))?;
+        told.map_err(SetupError::on("tell the program's process what to do"))?;
+        socket.set_read_timeout(Some(TICK)).map_err(SetupError::on("use a socket"))?;
         loop {
             match receive::<Report>(socket) {
                 Ok(Some(Report::Ended { status, exceeded })) => {
@@ -110,7 +110,7 @@ impl Run<'_> {
                 // Without an init nobody tells how the program ended: its own end does.
                 Ok(None) => return self.ended(),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-                Err(error) => return Err(Obstacle::on("hear of the program's end")(error)),
+                Err(error) => return Err(SetupError::on("hear of the program's end")(error)),
             }
             if let Some(exceeded) = self.exceeded()? {
                 return Ok(Report::Ended { status: Signal::SIGKILL as i32, exceeded: Some(exceeded) });
@@ -122,9 +122,9 @@ impl Run<'_> {
     }
 
     /// The end of the first process, which closed its socket: it became the program, or died.
-    fn ended(&mut self) -> Result<Report, Obstacle> {
+    fn ended(&mut self) -> Result<Report, SetupError> {
         loop {
-            let status = match waitpid(self.pid(), Some(WaitPidFlag::WNOHANG)).map_err(Obstacle::of("wait"))? {
+            let status = match waitpid(self.pid(), Some(WaitPidFlag::WNOHANG)).map_err(SetupError::of("wait"))? {
                 WaitStatus::Exited(_, code) => code << 8,
                 WaitStatus::Signaled(_, signal, _) => signal as i32,
                 _ => {
@@ -143,9 +143,9 @@ impl Run<'_> {
     }
 
     /// The limit that was met, if one was.
-    fn exceeded(&mut self) -> Result<Option<Exceeded>, Obstacle> {
+    fn exceeded(&mut self) -> Result<Option<ExceededLimit>, SetupError> {
         if Instant::now() >= self.deadline {
-            return Ok(Some(Exceeded::Time));
+            return Ok(Some(ExceededLimit::Time));
         }
         if let Some(exceeded) = self.group.exceeded() {
             return Ok(Some(exceeded));
@@ -163,33 +163,32 @@ impl Run<'_> {
     }
 
     /// The limit that was met, of those that no control group keeps.
-    fn counted(&mut self) -> Result<Option<Exceeded>, Obstacle> {
+    fn counted(&mut self) -> Result<Option<ExceededLimit>, SetupError> {
         let limits = &self.spec.limits;
         let memory = limits.memory.filter(|_| !self.group.limits_memory());
         let processes = limits.processes.filter(|_| !self.group.limits_processes());
-        let family = || Family::of(Pid::this());
+        let tree = || ProcessTree::of(Pid::this());
         if memory.is_some() || processes.is_some() {
-            let family = family().map_err(Obstacle::on("count processes"))?;
-            if processes.is_some_and(|limit| family.tasks > limit) {
-                return Ok(Some(Exceeded::Processes));
+            let tree = tree().map_err(SetupError::on("count processes"))?;
+            if processes.is_some_and(|limit| tree.tasks > limit) {
+                return Ok(Some(ExceededLimit::Processes));
             }
             if let Some(limit) = memory {
-                let used = family.memory(limit, self.spec.confined.then(|| self.pid()));
+                let used = tree.memory(limit, self.spec.confined.then(|| self.pid()));
                 let used = unless_brief(used, &mut self.refusing, Instant::now());
-                let used = used.map_err(Obstacle::on("count the program's memory, which --max-memory limits"))?;
+                let used = used.map_err(SetupError::on("count the program's memory, which --max-memory limits"))?;
                 if used.is_some_and(|used| used > limit) {
-                    return Ok(Some(Exceeded::Memory));
+                    return Ok(Some(ExceededLimit::Memory));
                 }
             }
         }
-        let taken =
-            self.disk.as_mut().map_or(Ok(false), |disk| disk.is_exceeded(|| family().map(|family| family.pids)));
-        let taken = taken.map_err(Obstacle::on("measure what the program wrote, which --max-disk limits"))?;
-        Ok(taken.then_some(Exceeded::Disk))
+        let taken = self.disk.as_mut().map_or(Ok(false), |disk| disk.is_exceeded(|| tree().map(|tree| tree.pids)));
+        let taken = taken.map_err(SetupError::on("measure what the program wrote, which --max-disk limits"))?;
+        Ok(taken.then_some(ExceededLimit::Disk))
     }
 
     /// Ends everything that still runs, and removes the control group.
-    fn end(&mut self) -> Result<(), Obstacle> {
+    fn end(&mut self) -> Result<(), SetupError> {
         let deadline = Instant::now() + PATIENCE;
         // Killing what has ended fails, and that is as good. The kernel ends all of a sandbox with its init.
         let _ = kill(self.pid(), Signal::SIGKILL);
@@ -197,9 +196,9 @@ impl Run<'_> {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Err(nix::Error::ECHILD) => break,
-                Err(error) => return Err(Obstacle::of("wait for the program's end")(error)),
+                Err(error) => return Err(SetupError::of("wait for the program's end")(error)),
                 Ok(WaitStatus::StillAlive) => {
-                    let left = Family::of(Pid::this()).map(|family| family.pids).unwrap_or_default();
+                    let left = ProcessTree::of(Pid::this()).map(|tree| tree.pids).unwrap_or_default();
                     for pid in left {
                         let _ = kill(pid, Signal::SIGKILL);
                     }
@@ -208,10 +207,10 @@ impl Run<'_> {
                 Ok(_) => {}
             }
             if Instant::now() >= deadline {
-                return Err(Obstacle::on("end the program")(io::Error::from(io::ErrorKind::TimedOut)));
+                return Err(SetupError::on("end the program")(io::Error::from(io::ErrorKind::TimedOut)));
             }
         }
-        self.group.remove(deadline).map_err(Obstacle::on("remove the control group"))
+        self.group.remove(deadline).map_err(SetupError::on("remove the control group"))
     }
 
     fn pid(&self) -> Pid {
@@ -221,7 +220,7 @@ impl Run<'_> {
 
 /// Goes into namespaces of its own. Of the pid namespace only children are members; the mount namespace comes later, since
 /// this process still needs the machine's `/proc` and control groups.
-fn separate() -> Result<(), Obstacle> {
+fn separate() -> Result<(), SetupError> {
     let (user, group) = (geteuid(), getegid());
     if user.is_root() {
         // Of no use in there, and root of a container may not be allowed to.
@@ -235,8 +234,8 @@ fn separate() -> Result<(), Obstacle> {
         CloneFlags::CLONE_NEWUTS,
     ];
     let flags = flags.into_iter().collect();
-    unshare(flags).map_err(Obstacle::of("make user, pid, network, ipc and uts namespaces"))?;
-    map_user("/proc/self", (0, user.as_raw()), (0, group.as_raw())).map_err(Obstacle::on("map the user"))
+    unshare(flags).map_err(SetupError::of("make user, pid, network, ipc and uts namespaces"))?;
+    map_user("/proc/self", (0, user.as_raw()), (0, group.as_raw())).map_err(SetupError::on("map the user"))
 }
 
 /// Says who this process is in its new user namespace: `(inside, outside)`. `process` is its folder in `/proc`.
@@ -247,9 +246,9 @@ pub(super) fn map_user(process: &str, user: (u32, u32), group: (u32, u32)) -> io
 }
 
 /// Closes what whoever started vcbuild left open: through a folder's descriptor a program could leave the sandbox.
-fn close_inherited() -> Result<(), Obstacle> {
+fn close_inherited() -> Result<(), SetupError> {
     let attempt = "list open files";
-    let names = fs::read_dir("/proc/self/fd").map_err(Obstacle::on(attempt))?;
+    let names = fs::read_dir("/proc/self/fd").map_err(SetupError::on(attempt))?;
     let numbers: Vec<i32> = names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     // Of those above 2, the one of standard input's clone is ours and closed on exec; so are those of the listing.
     for number in numbers.into_iter().filter(|number| *number > 2) {
@@ -259,7 +258,7 @@ fn close_inherited() -> Result<(), Obstacle> {
         let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
         let kept_on_exec = flags.is_some_and(|flags| flags & nix::libc::O_CLOEXEC as u32 == 0);
         if kept_on_exec {
-            nix::unistd::close(number).map_err(Obstacle::of("close an open file"))?;
+            nix::unistd::close(number).map_err(SetupError::of("close an open file"))?;
         }
     }
     Ok(())
@@ -270,8 +269,8 @@ fn is_closed(mut socket: &UnixStream) -> bool {
     !matches!(socket.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-fn gone() -> Obstacle {
-    Obstacle::on("go on")(io::Error::other("vcbuild has ended"))
+fn gone() -> SetupError {
+    SetupError::on("go on")(io::Error::other("vcbuild has ended"))
 }
 
 /// The processor time that this process has taken; none where the kernel does not tell.

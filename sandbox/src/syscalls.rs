@@ -8,7 +8,7 @@ use nix::libc::*;
 
 /// A system call that is refused, by name and number.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refused {
+pub(super) struct DeniedSyscall {
     #[cfg_attr(not(test), expect(dead_code, reason = "for readers, and for the test that the documentation has it"))]
     pub(super) name: &'static str,
     pub(super) number: c_long,
@@ -27,12 +27,12 @@ pub(super) enum Answer {
     Absent,
 }
 
-const fn forbidden(name: &'static str, number: c_long, why: &'static str) -> Refused {
-    Refused { name, number, answer: Answer::Forbidden, why }
+const fn forbidden(name: &'static str, number: c_long, why: &'static str) -> DeniedSyscall {
+    DeniedSyscall { name, number, answer: Answer::Forbidden, why }
 }
 
-const fn absent(name: &'static str, number: c_long, why: &'static str) -> Refused {
-    Refused { name, number, answer: Answer::Absent, why }
+const fn absent(name: &'static str, number: c_long, why: &'static str) -> DeniedSyscall {
+    DeniedSyscall { name, number, answer: Answer::Absent, why }
 }
 
 /// Numbers that the `libc` crate does not name for every architecture. From 424 on, all architectures count alike.
@@ -80,7 +80,7 @@ pub(super) const OPENS: &[(c_long, u8, u8)] = &[
 
 /// Calls that are refused whatever their arguments are.
 #[rustfmt::skip]
-pub(super) const REFUSED: &[Refused] = &[
+pub(super) const REFUSED: &[DeniedSyscall] = &[
     // Whose arguments no filter can look at, since they are in memory: programs fall back on calls that are looked at.
     absent("clone3", SYS_clone3, "can create namespaces; a filter can read the flags of clone, but not of clone3"),
     absent("openat2", SYS_openat2, "can create a set-user-ID file; a filter can read the mode of openat, but not of openat2"),

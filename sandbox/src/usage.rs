@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 /// The processes below one.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Family {
+pub(super) struct ProcessTree {
     /// Processes and threads.
     pub(super) tasks: u64,
     /// The descendants, without the process itself.
@@ -37,7 +37,7 @@ struct Shared {
     mapped: Vec<(u64, u64)>,
 }
 
-impl Family {
+impl ProcessTree {
     /// The descendants of `root` now.
     pub(super) fn of(root: Pid) -> io::Result<Self> {
         let mut children: BTreeMap<i32, Vec<(i32, u64)>> = BTreeMap::new();
@@ -48,16 +48,16 @@ impl Family {
             let Some(process) = parse_stat(&stat) else { continue };
             children.entry(process.parent).or_default().push((pid, process.threads));
         }
-        let mut family = Self::default();
+        let mut tree = Self::default();
         let mut queue = vec![root.as_raw()];
         while let Some(pid) = queue.pop() {
             for (child, threads) in children.remove(&pid).unwrap_or_default() {
-                family.tasks += threads;
-                family.pids.push(Pid::from_raw(child));
+                tree.tasks += threads;
+                tree.pids.push(Pid::from_raw(child));
                 queue.push(child);
             }
         }
-        Ok(family)
+        Ok(tree)
     }
 
     /// The bytes that they have in memory together, or swapped out of it: exactly where that is more than `limit`, else no less.
@@ -252,7 +252,7 @@ fn gone_is_nothing<T: Default>(found: io::Result<T>) -> io::Result<T> {
 mod tests {
     use nix::unistd::Pid;
 
-    use super::{Family, Shared, parse_mapping, parse_stat};
+    use super::{ProcessTree, Shared, parse_mapping, parse_stat};
 
     #[test]
     fn a_name_that_looks_like_fields_changes_nothing() {
@@ -264,12 +264,12 @@ mod tests {
     #[test]
     fn this_process_has_children_that_use_something() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let family = Family::of(Pid::this()).unwrap();
-        let memory = family.memory(0, None).unwrap();
+        let tree = ProcessTree::of(Pid::this()).unwrap();
+        let memory = tree.memory(0, None).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(family.tasks >= 1 && memory > 10_000, "{family:?} {memory}");
-        assert!(family.pids.contains(&Pid::from_raw(child.id().cast_signed())), "{family:?}");
+        assert!(tree.tasks >= 1 && memory > 10_000, "{tree:?} {memory}");
+        assert!(tree.pids.contains(&Pid::from_raw(child.id().cast_signed())), "{tree:?}");
     }
 
     #[test]

@@ -190,11 +190,11 @@ pub(super) fn refused(attempt: impl std::fmt::Display) -> impl FnOnce(Status) ->
     move |status| {
         let message = format!("{attempt}: {}", status.message());
         let help = match status.message() {
-            words if words.contains("no space left on device") => {
+            message if message.contains("no space left on device") => {
                 "the node's disk is full: free space where containerd keeps its content (usually /var/lib/containerd), \
                  then push again; what has arrived is kept and not sent twice"
             }
-            words if words.contains("read-only file system") => {
+            message if message.contains("read-only file system") => {
                 "the file system under containerd is read-only: look at the node's kernel log"
             }
             _ => "see containerd's log on the node (`journalctl -u containerd`)",

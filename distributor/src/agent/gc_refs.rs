@@ -35,7 +35,7 @@ struct Snapshot {
 
 /// Blobs and snapshots that something keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct Reachable {
     pub(crate) blobs: BTreeSet<String>,
     pub(crate) snapshots: BTreeSet<String>,
 }
@@ -66,8 +66,8 @@ impl GcRefs {
         &'a self,
         targets: impl IntoIterator<Item = &'a str>,
         snapshots: impl IntoIterator<Item = &'a str>,
-    ) -> Kept {
-        let mut kept = Kept::default();
+    ) -> Reachable {
+        let mut kept = Reachable::default();
         let mut blobs: Vec<&str> = targets.into_iter().collect();
         let mut chains: Vec<&str> = snapshots.into_iter().collect();
         while let Some(digest) = blobs.pop() {
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(snapshots, ["a top"]);
         let held = refs.kept(["b"], ["container"]);
         assert_eq!(gone.snapshots.difference(&held.snapshots).count(), 0, "a container stands on it");
-        assert_eq!(refs.kept(["nothing"], ["nothing"]), Kept::default());
+        assert_eq!(refs.kept(["nothing"], ["nothing"]), Reachable::default());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 use super::containerd::{Containerd, found, refused};
 use super::probe;
-use super::write::{self, Arrivals};
+use super::write::{self, ReceivedBlobs};
 use crate::protocol::proto::{HoldRequest, HoldResponse};
 
 /// The lease that keeps blobs which no image refers to yet.
@@ -66,9 +66,9 @@ impl Lease {
 
     /// Gives the lease back. What arrived and is of no image yet is kept: unfinished blobs are left to containerd, which keeps
     /// them for a day, and whole ones go to a lease that lasts as long.
-    pub(super) async fn release(&self, unheld: &Containerd, arrivals: &Arrivals) -> Result<(), Status> {
-        let mut whole = arrivals.whole.clone();
-        for digest in &arrivals.begun {
+    pub(super) async fn release(&self, unheld: &Containerd, received: &ReceivedBlobs) -> Result<(), Status> {
+        let mut whole = received.whole.clone();
+        for digest in &received.begun {
             match write::leave(unheld, digest).await {
                 Ok(true) => {}
                 Ok(false) => drop(whole.insert(digest.clone())),
@@ -78,7 +78,7 @@ impl Lease {
         if let Err(status) = keep(unheld, &whole).await {
             tracing::warn!("blobs that came may be sent again: {}", status.message());
         }
-        if let Err(status) = let_go(unheld, &arrivals.used).await {
+        if let Err(status) = let_go(unheld, &received.used).await {
             tracing::warn!("{}", status.message());
         }
         match unheld.leases().delete(DeleteRequest { id: self.id.clone(), sync: false }).await {

@@ -6,16 +6,16 @@
 
 mod containerd;
 pub(crate) mod containers;
+pub(crate) mod extra_connections;
 mod finish;
 pub(crate) mod gc_refs;
-pub(crate) mod joined;
 mod lease;
-mod meeting;
 mod probe;
 pub(crate) mod reassembly;
 mod removal;
 pub(crate) mod removal_plan;
 mod repair;
+mod socket_dir;
 pub(crate) mod stdio;
 mod write;
 
@@ -31,7 +31,7 @@ use tokio::time::{sleep, timeout};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::agent::reassembly::ArrivingBlobs;
+use crate::agent::reassembly::IncomingBlobs;
 use crate::protocol::proto::helper_server::{Helper, HelperServer};
 use crate::protocol::proto::{
     ContainersRequest, ContainersResponse, FinishRequest, FinishResponse, HelloRequest, HelloResponse, HoldRequest,
@@ -43,7 +43,7 @@ pub(crate) use containerd::SOCKETS;
 use containerd::Containerd;
 use lease::Lease;
 use probe::Facts;
-use write::Log;
+use write::ReceiveLog;
 
 /// How long giving the lease back may take: a containerd that was killed is back within a few seconds.
 const RELEASE_WITHIN: Duration = Duration::from_secs(12);
@@ -111,8 +111,8 @@ struct Push {
     containerd: OnceCell<Containerd>,
     facts: OnceCell<Facts>,
     lease: Mutex<Option<Lease>>,
-    arrivals: Log,
-    arriving: ArrivingBlobs,
+    received: ReceiveLog,
+    arriving: IncomingBlobs,
     /// Images are finished one after another: they share layers, which are then unpacked once.
     finishing: Mutex<()>,
 }
@@ -124,8 +124,8 @@ impl Push {
             containerd: OnceCell::new(),
             facts: OnceCell::new(),
             lease: Mutex::new(None),
-            arrivals: Log::default(),
-            arriving: ArrivingBlobs::default(),
+            received: ReceiveLog::default(),
+            arriving: IncomingBlobs::default(),
             finishing: Mutex::new(()),
         }
     }
@@ -147,10 +147,10 @@ impl Push {
 
     /// Gives the lease back. One that containerd does not take is still held.
     async fn give_back(&self) -> Result<(), Status> {
-        let (_settled, arrivals) = self.arrivals.settled().await;
+        let (_settled, received) = self.received.settled().await;
         let mut held = self.lease.lock().await;
         if let Some(lease) = held.as_ref() {
-            lease.release(self.containerd().await?, &arrivals).await?;
+            lease.release(self.containerd().await?, &received).await?;
             *held = None;
         }
         Ok(())
@@ -201,8 +201,8 @@ impl Helper for Push {
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
         let answer = match self.arriving.receive(request.into_inner()).await? {
             Some((header, parts)) => {
-                let _writing = self.arrivals.writing().await;
-                write::write(&self.lease().await?.containerd, &self.arrivals, &header, parts).await?
+                let _writing = self.received.writing().await;
+                write::write(&self.lease().await?.containerd, &self.received, &header, parts).await?
             }
             None => WriteResponse::default(),
         };
@@ -213,7 +213,7 @@ impl Helper for Push {
         let (lease, facts) = (self.lease().await?, self.facts().await?);
         let _turn = self.finishing.lock().await;
         let answer = finish::finish(&lease, facts, request.get_ref()).await?;
-        self.arrivals.finished(request.get_ref().blobs.iter().map(|blob| &blob.digest));
+        self.received.finished(request.get_ref().blobs.iter().map(|blob| &blob.digest));
         Ok(Response::new(answer))
     }
 

@@ -16,11 +16,11 @@ const AHEAD: usize = 8 << 20;
 
 /// The blobs that are on their way to this process.
 #[derive(Debug, Default)]
-pub(crate) struct ArrivingBlobs(Mutex<HashMap<String, Weak<Assembly>>>);
+pub(crate) struct IncomingBlobs(Mutex<HashMap<String, Weak<Reassembly>>>);
 
 /// One blob on its way.
 #[derive(Debug, Default)]
-struct Assembly {
+struct Reassembly {
     state: Mutex<State>,
     /// What came, what was taken, or that nobody takes any more.
     changed: Notify,
@@ -46,7 +46,7 @@ pub(crate) enum Piece {
     GivenUp,
 }
 
-impl ArrivingBlobs {
+impl IncomingBlobs {
     /// Begins with the stream of a connection: the blob's header and its parts, or nothing where the stream brings more of a
     /// blob that another one began; then it has been heard to its end.
     pub(crate) async fn receive<S>(&self, mut stream: S) -> Result<Option<(WriteHeader, Parts<S>)>, Status>
@@ -57,42 +57,42 @@ impl ArrivingBlobs {
         let Some(Part::Header(header)) = first else {
             return Err(Status::invalid_argument("a blob begins with its header"));
         };
-        let assembly = self.assembly(&header);
+        let reassembly = self.reassembly(&header);
         if !header.further {
-            return Ok(Some((header, Parts { stream, assembly, reached: None, ended: false })));
+            return Ok(Some((header, Parts { stream, reassembly, reached: None, ended: false })));
         }
         while let Some(request) = stream.next().await.transpose()? {
             match request.part {
-                Some(Part::Data(data)) => assembly.put_in_turn(data).await?,
-                Some(Part::Abort(_)) => assembly.give_up(),
+                Some(Part::Data(data)) => reassembly.put_in_turn(data).await?,
+                Some(Part::Abort(_)) => reassembly.give_up(),
                 Some(Part::Header(_)) => return Err(Status::invalid_argument("a stream carries one blob")),
                 None => {}
             }
         }
         // What came is lost when nobody has it: whoever takes the blob in may be the last to come.
-        drop(assembly.until(|state| state.next.is_some()).await?);
+        drop(reassembly.until(|state| state.next.is_some()).await?);
         Ok(None)
     }
 
     /// The one that this header is about. Streams come in any order: whichever is the first makes it.
-    fn assembly(&self, header: &WriteHeader) -> Arc<Assembly> {
-        let mut assemblies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        assemblies.retain(|_, assembly| assembly.strong_count() > 0);
-        let known = assemblies.get(&header.digest).and_then(Weak::upgrade).filter(|known| {
+    fn reassembly(&self, header: &WriteHeader) -> Arc<Reassembly> {
+        let mut reassemblies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reassemblies.retain(|_, reassembly| reassembly.strong_count() > 0);
+        let known = reassemblies.get(&header.digest).and_then(Weak::upgrade).filter(|known| {
             let state = known.state();
             !state.abandoned && (header.further || state.next.is_none())
         });
-        let assembly = known.unwrap_or_default();
+        let reassembly = known.unwrap_or_default();
         if !header.further {
-            assembly.state().next = Some(header.offset);
-            assembly.changed.notify_waiters();
+            reassembly.state().next = Some(header.offset);
+            reassembly.changed.notify_waiters();
         }
-        assemblies.insert(header.digest.clone(), Arc::downgrade(&assembly));
-        assembly
+        reassemblies.insert(header.digest.clone(), Arc::downgrade(&reassembly));
+        reassembly
     }
 }
 
-impl Assembly {
+impl Reassembly {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,7 +153,7 @@ impl State {
 /// The parts of a blob in order, from wherever they come. Dropped, the blob is abandoned by all its streams.
 pub(crate) struct Parts<S> {
     stream: S,
-    assembly: Arc<Assembly>,
+    reassembly: Arc<Reassembly>,
     /// The offset of the last part that came over this stream; nothing before the first.
     reached: Option<u64>,
     ended: bool,
@@ -162,19 +162,19 @@ pub(crate) struct Parts<S> {
 impl<S: Stream<Item = Result<WriteRequest, Status>> + Unpin> Parts<S> {
     /// The next piece; nothing at the end of the stream, which is after the end of every other.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Status> {
-        let Self { stream, assembly, reached, ended } = self;
+        let Self { stream, reassembly, reached, ended } = self;
         loop {
-            let changed = assembly.changed.notified();
+            let changed = reassembly.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             // Parts of a stream are in order: a stream that is further already does not bring the part that is next.
             let (piece, hears) = {
-                let mut state = assembly.state();
+                let mut state = reassembly.state();
                 let hears = state.held < AHEAD || *reached < state.next;
                 (state.take(), hears)
             };
             if piece.is_some() {
-                assembly.changed.notify_waiters();
+                reassembly.changed.notify_waiters();
                 return Ok(piece);
             }
             if *ended {
@@ -185,9 +185,9 @@ impl<S: Stream<Item = Result<WriteRequest, Status>> + Unpin> Parts<S> {
                     None => *ended = true,
                     Some(WriteRequest { part: Some(Part::Data(data)) }) => {
                         *reached = Some(data.offset);
-                        assembly.state().put(data);
+                        reassembly.state().put(data);
                     }
-                    Some(WriteRequest { part: Some(Part::Abort(_)) }) => assembly.give_up(),
+                    Some(WriteRequest { part: Some(Part::Abort(_)) }) => reassembly.give_up(),
                     Some(WriteRequest { part: Some(Part::Header(_)) }) => {
                         return Err(Status::invalid_argument("a stream carries one blob"));
                     }
@@ -201,8 +201,8 @@ impl<S: Stream<Item = Result<WriteRequest, Status>> + Unpin> Parts<S> {
 
 impl<S> Drop for Parts<S> {
     fn drop(&mut self) {
-        self.assembly.state().abandoned = true;
-        self.assembly.changed.notify_waiters();
+        self.reassembly.state().abandoned = true;
+        self.reassembly.changed.notify_waiters();
     }
 }
 
@@ -235,12 +235,12 @@ mod tests {
     }
 
     /// What is taken in of a blob that comes over these streams, the first of which begins it.
-    async fn taken(assemblies: &ArrivingBlobs, streams: Vec<Requests>) -> Result<Vec<u8>, Status> {
+    async fn taken(reassemblies: &IncomingBlobs, streams: Vec<Requests>) -> Result<Vec<u8>, Status> {
         let mut streams = streams.into_iter();
         let first = streams.next().expect("a stream");
-        let further = futures::future::try_join_all(streams.map(|stream| assemblies.receive(stream)));
+        let further = futures::future::try_join_all(streams.map(|stream| reassemblies.receive(stream)));
         let whole = async {
-            let (_, mut parts) = assemblies.receive(first).await?.expect("a header");
+            let (_, mut parts) = reassemblies.receive(first).await?.expect("a header");
             let mut whole = Vec::new();
             while let Some(piece) = parts.next().await? {
                 match piece {
@@ -270,7 +270,7 @@ mod tests {
                 streams[place].push(data(offset, bytes.into()));
                 offset += length as u64;
             }
-            let (assemblies, runtime) = (ArrivingBlobs::default(), tokio::runtime::Runtime::new().expect("a runtime"));
+            let (reassemblies, runtime) = (IncomingBlobs::default(), tokio::runtime::Runtime::new().expect("a runtime"));
             // As a sender does, the first stream ends once the others have.
             let (ended, end) = mpsc::channel::<Result<WriteRequest, Status>>(1);
             let streams = streams.into_iter().enumerate().map(|(place, requests)| {
@@ -283,7 +283,7 @@ mod tests {
             let mut streams: Vec<_> = streams.collect();
             drop(ended);
             streams[0] = std::mem::replace(&mut streams[0], stream::empty().boxed()).chain(ReceiverStream::new(end)).boxed();
-            let taken = runtime.block_on(taken(&assemblies, streams)).expect("a blob");
+            let taken = runtime.block_on(taken(&reassemblies, streams)).expect("a blob");
             prop_assert!(taken == whole);
         }
     }
@@ -295,25 +295,25 @@ mod tests {
         // Until the last part has its turn, the other stream waits, and the first has not yet been heard.
         let further = [header(true, 0)].into_iter().chain((1..=last).map(part)).collect();
         let first = stream_of(vec![header(false, 0), part(0)]).chain(stream::pending());
-        let assemblies = ArrivingBlobs::default();
+        let reassemblies = IncomingBlobs::default();
         let taking = async {
-            let (_, mut parts) = assemblies.receive(first).await.expect("ours").expect("a header");
+            let (_, mut parts) = reassemblies.receive(first).await.expect("ours").expect("a header");
             for place in 0..=last {
                 let piece = parts.next().await.expect("ours").expect("a piece");
                 assert!(matches!(piece, Piece::Data(bytes) if bytes[0] == place as u8));
             }
         };
-        let both = futures::future::join(assemblies.receive(stream_of(further)), taking);
+        let both = futures::future::join(reassemblies.receive(stream_of(further)), taking);
         let (heard, ()) = timeout(Duration::from_secs(20), both).await.expect("nothing waits for ever");
         assert!(heard.expect("ours").is_none());
     }
 
     #[tokio::test]
     async fn no_more_waits_than_may() {
-        let assemblies = ArrivingBlobs::default();
+        let reassemblies = IncomingBlobs::default();
         let part = |place: u64| data((1 + place) << 20, vec![0; 1 << 20].into());
         let (sender, requests) = mpsc::channel(1);
-        let hearing = assemblies.receive(ReceiverStream::new(requests));
+        let receiving = reassemblies.receive(ReceiverStream::new(requests));
         let sending = async move {
             sender.send(Ok(header(true, 0))).await.expect("a listener");
             let mut count = 0;
@@ -323,32 +323,33 @@ mod tests {
             count
         };
         tokio::select! {
-            _ = hearing => panic!("it waits for what comes first"),
+            _ = receiving => panic!("it waits for what comes first"),
             count = sending => assert!((8..12).contains(&count), "{count}"),
         }
     }
 
     #[tokio::test]
     async fn who_brings_a_blob_that_nobody_takes_is_told() {
-        let assemblies = ArrivingBlobs::default();
-        let (_, parts) = assemblies.receive(stream_of(vec![header(false, 0)])).await.expect("ours").expect("a header");
+        let reassemblies = IncomingBlobs::default();
+        let (_, parts) =
+            reassemblies.receive(stream_of(vec![header(false, 0)])).await.expect("ours").expect("a header");
         let far = (9..20).map(|place| data(place << 20, vec![0; 1 << 20].into()));
-        let further = assemblies.receive(stream_of([header(true, 0)].into_iter().chain(far).collect()));
-        let (told, ()) = futures::future::join(further, async { drop(parts) }).await;
-        assert_eq!(told.err().expect("an error").code(), tonic::Code::Cancelled);
+        let further = reassemblies.receive(stream_of([header(true, 0)].into_iter().chain(far).collect()));
+        let (result, ()) = futures::future::join(further, async { drop(parts) }).await;
+        assert_eq!(result.err().expect("an error").code(), tonic::Code::Cancelled);
     }
 
     #[tokio::test]
     async fn a_blob_is_given_up_by_whichever_stream_says_so() {
         let abort = || WriteRequest { part: Some(Part::Abort(Abort {})) };
-        let assemblies = ArrivingBlobs::default();
+        let reassemblies = IncomingBlobs::default();
         let open = || stream::pending().boxed();
         let streams =
             vec![stream_of(vec![header(false, 0)]).chain(open()).boxed(), stream_of(vec![header(true, 0), abort()])];
-        assert_eq!(taken(&assemblies, streams).await.expect_err("given up").code(), tonic::Code::Aborted);
-        assert!(taken(&assemblies, vec![stream_of(vec![header(false, 0), abort()])]).await.is_err());
+        assert_eq!(taken(&reassemblies, streams).await.expect_err("given up").code(), tonic::Code::Aborted);
+        assert!(taken(&reassemblies, vec![stream_of(vec![header(false, 0), abort()])]).await.is_err());
         // The next attempt begins anew.
         let again = stream_of(vec![header(false, 0), data(0, Bytes::from_static(b"whole"))]);
-        assert_eq!(taken(&assemblies, vec![again]).await.expect("a blob"), b"whole");
+        assert_eq!(taken(&reassemblies, vec![again]).await.expect("a blob"), b"whole");
     }
 }

@@ -14,7 +14,7 @@ use super::containerd::{Containerd, found, refused};
 use super::containers;
 use super::probe::{self, Facts, PINNED};
 use crate::agent::gc_refs::{GcRefs, ImageState};
-use crate::agent::removal_plan::{Named, choose};
+use crate::agent::removal_plan::{ImageRecord, plan_removal};
 use crate::images::push_label::NAME;
 use crate::protocol::proto::{PushedImage, PushesResponse, RemoveRequest, RemoveResponse};
 
@@ -41,12 +41,12 @@ pub(super) async fn remove(
     containers.retain(|container| container.running || !asked.running_only);
     let mut images: BTreeMap<String, Image> =
         images(containerd).await?.into_iter().map(|image| (image.name.clone(), image)).collect();
-    let named = images.values().map(|image| Named {
+    let named = images.values().map(|image| ImageRecord {
         name: image.name.clone(),
         target: target(image).to_owned(),
         ours: is_ours(image),
     });
-    let going = choose(named.collect(), &asked.names, &containers, &ended, &refs);
+    let going = plan_removal(named.collect(), &asked.names, &containers, &ended, &refs);
     let snapshot_bytes = sizes(containerd, facts.snapshotter(), &going.frees.snapshots).await?;
     let mut answer =
         RemoveResponse { removed: going.ours().map(|record| record.name.clone()).collect(), ..Default::default() };

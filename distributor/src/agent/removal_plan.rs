@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::agent::gc_refs::{GcRefs, ImageState, Kept};
+use crate::agent::gc_refs::{GcRefs, ImageState, Reachable};
 use crate::protocol::proto::Container;
 
 /// How the CRI names the record it makes for every image, before the digest of its configuration.
@@ -11,7 +11,7 @@ const BY_ID: &str = "sha256:";
 
 /// An image record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named {
+pub(crate) struct ImageRecord {
     /// Its name.
     pub(crate) name: String,
     /// What it points at.
@@ -22,64 +22,64 @@ pub(crate) struct Named {
 
 /// What goes, and what it frees.
 #[derive(Debug, Default)]
-pub(crate) struct Going {
+pub(crate) struct RemovalPlan {
     /// The records.
-    pub(crate) records: Vec<Named>,
+    pub(crate) records: Vec<ImageRecord>,
     /// Those that stay although they were meant: a container was made from them, or they are none of ours.
     pub(crate) refused: Vec<String>,
     /// The blobs and snapshots that nothing else keeps.
-    pub(crate) frees: Kept,
+    pub(crate) frees: Reachable,
 }
 
-impl Going {
+impl RemovalPlan {
     /// The records of ours among those that go: the others are the CRI's own for the same images.
-    pub(crate) fn ours(&self) -> impl Iterator<Item = &Named> {
+    pub(crate) fn ours(&self) -> impl Iterator<Item = &ImageRecord> {
         self.records.iter().filter(|record| record.ours)
     }
 }
 
 /// What goes of `names`, with these containers keeping images and those that have `ended` their snapshots alone.
-pub(crate) fn choose(
-    images: Vec<Named>,
+pub(crate) fn plan_removal(
+    images: Vec<ImageRecord>,
     names: &[String],
     containers: &[Container],
     ended: &[String],
     refs: &GcRefs,
-) -> Going {
+) -> RemovalPlan {
     let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let used = |image: &Named| {
+    let used = |image: &ImageRecord| {
         let ImageState { config, chain, .. } = refs.image_state(&image.target);
         let made_from = |container: &Container| {
             (!config.is_empty() && container.config == config) || (!chain.is_empty() && container.chain_id == chain)
         };
         containers.iter().any(|container| container.image == image.name || made_from(container))
     };
-    let mut going = Going::default();
-    let (named, others): (Vec<Named>, Vec<Named>) =
+    let mut plan = RemovalPlan::default();
+    let (named, others): (Vec<ImageRecord>, Vec<ImageRecord>) =
         images.into_iter().partition(|image| names.contains(image.name.as_str()));
-    let (going_by_name, refused): (Vec<Named>, Vec<Named>) =
+    let (going_by_name, refused): (Vec<ImageRecord>, Vec<ImageRecord>) =
         named.into_iter().partition(|image| image.ours && !used(image));
-    going.refused = refused.iter().map(|image| image.name.clone()).collect();
-    going.records = going_by_name;
+    plan.refused = refused.iter().map(|image| image.name.clone()).collect();
+    plan.records = going_by_name;
     // The CRI's own record of an image is of use for as long as another name leads to it.
-    let gone: BTreeSet<String> = going.records.iter().map(|image| image.target.clone()).collect();
-    let (by_id, named): (Vec<Named>, Vec<Named>) =
+    let gone: BTreeSet<String> = plan.records.iter().map(|image| image.target.clone()).collect();
+    let (by_id, named): (Vec<ImageRecord>, Vec<ImageRecord>) =
         others.into_iter().partition(|image| image.name.starts_with(BY_ID) && gone.contains(&image.target));
-    let staying: Vec<&Named> = named.iter().chain(&refused).collect();
+    let staying: Vec<&ImageRecord> = named.iter().chain(&refused).collect();
     let reached = refs.kept(staying.iter().map(|image| image.target.as_str()), []);
-    let (kept_by_id, gone_by_id): (Vec<Named>, Vec<Named>) =
+    let (kept_by_id, gone_by_id): (Vec<ImageRecord>, Vec<ImageRecord>) =
         by_id.into_iter().partition(|image| reached.blobs.contains(&image.name));
-    going.records.extend(gone_by_id);
+    plan.records.extend(gone_by_id);
     let (rooted, held) = refs.roots();
     let targets = staying.iter().copied().chain(&kept_by_id).map(|image| image.target.as_str()).chain(rooted);
     let stood_on = containers.iter().map(|container| &container.chain_id).chain(ended).map(String::as_str);
     let stays = refs.kept(targets, held.chain(stood_on));
-    let frees = refs.kept(going.records.iter().map(|image| image.target.as_str()), []);
-    going.frees = Kept {
+    let frees = refs.kept(plan.records.iter().map(|image| image.target.as_str()), []);
+    plan.frees = Reachable {
         blobs: frees.blobs.difference(&stays.blobs).cloned().collect(),
         snapshots: frees.snapshots.difference(&stays.snapshots).cloned().collect(),
     };
-    going
+    plan
 }
 
 #[cfg(test)]
@@ -104,38 +104,38 @@ mod tests {
         refs
     }
 
-    fn named(name: &str, target: &str, ours: bool) -> Named {
-        Named { name: name.into(), target: target.into(), ours }
+    fn named(name: &str, target: &str, ours: bool) -> ImageRecord {
+        ImageRecord { name: name.into(), target: target.into(), ours }
     }
 
-    fn words<'a>(items: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+    fn texts<'a>(items: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
         items.into_iter().map(String::as_str).collect()
     }
 
     #[test]
     fn what_goes_frees_what_nothing_else_needs() {
         let images = vec![named("a:1", "new", true), named("a@old", "old", true), named("sha256:x", "old", false)];
-        let going = choose(images, &["a@old".to_owned()], &[], &[], &refs());
-        assert_eq!(words(going.ours().map(|record| &record.name)), ["a@old"]);
-        assert_eq!(words(going.records.iter().map(|record| &record.name)), ["a@old", "sha256:x"]);
-        assert_eq!(words(&going.frees.blobs), ["config-old", "layer-old", "old"]);
-        assert_eq!(words(&going.frees.snapshots), ["chain-old"]);
+        let plan = plan_removal(images, &["a@old".to_owned()], &[], &[], &refs());
+        assert_eq!(texts(plan.ours().map(|record| &record.name)), ["a@old"]);
+        assert_eq!(texts(plan.records.iter().map(|record| &record.name)), ["a@old", "sha256:x"]);
+        assert_eq!(texts(&plan.frees.blobs), ["config-old", "layer-old", "old"]);
+        assert_eq!(texts(&plan.frees.snapshots), ["chain-old"]);
     }
 
     #[test]
     fn others_records_and_what_containers_were_made_from_stay() {
         let images = || vec![named("a@old", "old", true), named("theirs:1", "old", false)];
         let names = ["a@old".to_owned(), "theirs:1".to_owned()];
-        let going = choose(images(), &names, &[], &[], &refs());
+        let plan = plan_removal(images(), &names, &[], &[], &refs());
         assert_eq!(
-            (words(going.records.iter().map(|it| &it.name)), words(&going.refused)),
+            (texts(plan.records.iter().map(|it| &it.name)), texts(&plan.refused)),
             (vec!["a@old"], vec!["theirs:1"])
         );
-        assert_eq!(going.frees, Kept::default(), "the other name keeps it all");
+        assert_eq!(plan.frees, Reachable::default(), "the other name keeps it all");
         let container = Container { chain_id: "chain-old".into(), ..Default::default() };
-        let going = choose(images(), &names, &[container], &[], &refs());
-        assert!(going.records.is_empty() && going.refused.len() == 2, "{going:?}");
-        let going = choose(vec![named("a@old", "old", true)], &names, &[], &["chain-old".to_owned()], &refs());
-        assert_eq!((going.records.len(), going.frees.snapshots.len()), (1, 0), "what has ended keeps its snapshot");
+        let plan = plan_removal(images(), &names, &[container], &[], &refs());
+        assert!(plan.records.is_empty() && plan.refused.len() == 2, "{plan:?}");
+        let plan = plan_removal(vec![named("a@old", "old", true)], &names, &[], &["chain-old".to_owned()], &refs());
+        assert_eq!((plan.records.len(), plan.frees.snapshots.len()), (1, 0), "what has ended keeps its snapshot");
     }
 }

@@ -19,8 +19,8 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::Error;
-use super::joined::Offers;
-use super::meeting;
+use super::extra_connections::ExtraConnections;
+use super::socket_dir;
 use crate::protocol::proto::connections_server::ConnectionsServer;
 use crate::protocol::{MARK, VERSION, WINDOW};
 
@@ -34,16 +34,16 @@ const QUESTION_AFTER: u32 = 4;
 /// connections join it meanwhile.
 pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(), Error> {
     let (mut stdio, closed) = Stdio::open().map_err(Error::Stdio)?;
-    meeting::sweep();
+    socket_dir::sweep();
     let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Stdio)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Stdio)?;
     stdio.write_all(format!("{MARK}ready {VERSION}\n").as_bytes()).await.map_err(Error::Stdio)?;
     stdio.flush().await.map_err(Error::Stdio)?;
 
-    let (offers, joined) = Offers::new();
-    let joined = ReceiverStream::new(joined).map(Stdio::over);
+    let (extra, connections) = ExtraConnections::new();
+    let connections = ReceiverStream::new(connections).map(Stdio::over);
     // The stream of connections never ends: its end would be taken for a wish to stop.
-    let connections = stream::once(async { stdio }).chain(joined).chain(stream::pending()).map(Ok::<_, io::Error>);
+    let connections = stream::once(async { stdio }).chain(connections).chain(stream::pending()).map(Ok::<_, io::Error>);
     let ended = async {
         tokio::select! {
             _ = closed => {}
@@ -58,7 +58,7 @@ pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(),
         // Asked after a part of the time, the other end has all of it to answer: on a slow link that queues behind megabytes.
         .http2_keepalive_interval(Some(stall_timeout / QUESTION_AFTER))
         .http2_keepalive_timeout(Some(stall_timeout))
-        .add_routes(routes.add_service(ConnectionsServer::new(offers)))
+        .add_routes(routes.add_service(ConnectionsServer::new(extra)))
         .serve_with_incoming_shutdown(connections, ended)
         .await
         .map_err(Error::Serve)

@@ -30,7 +30,7 @@ const UNANSWERED: usize = 3;
 
 /// What a push has brought so far.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Arrivals {
+pub(super) struct ReceivedBlobs {
     /// The blobs that are begun and not known to be committed.
     pub(super) begun: BTreeSet<String>,
     /// The blobs that are committed and that no image refers to.
@@ -39,15 +39,15 @@ pub(super) struct Arrivals {
     pub(super) used: BTreeSet<String>,
 }
 
-/// [`Arrivals`] that several streams write down.
+/// [`ReceivedBlobs`] that several streams write down.
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    arrivals: Mutex<Arrivals>,
+pub(super) struct ReceiveLog {
+    received: Mutex<ReceivedBlobs>,
     /// Held by every stream that writes.
     writing: RwLock<()>,
 }
 
-impl Log {
+impl ReceiveLog {
     /// A stream's turn to write. Whoever ends the push waits until it is dropped.
     pub(super) async fn writing(&self) -> RwLockReadGuard<'_, ()> {
         self.writing.read().await
@@ -55,36 +55,36 @@ impl Log {
 
     /// What has arrived, once nobody writes: the streams of a connection that ended hear of it when they have written what
     /// they were given. Nobody begins to write while what comes beside it is held.
-    pub(super) async fn settled(&self) -> (Option<RwLockWriteGuard<'_, ()>>, Arrivals) {
+    pub(super) async fn settled(&self) -> (Option<RwLockWriteGuard<'_, ()>>, ReceivedBlobs) {
         let settled = timeout(LET_GO_WITHIN, self.writing.write()).await.ok();
-        (settled, self.arrivals().clone())
+        (settled, self.received().clone())
     }
 
     /// An image of these blobs is finished.
     pub(super) fn finished<'a>(&self, digests: impl Iterator<Item = &'a String>) {
-        let mut arrivals = self.arrivals();
+        let mut received = self.received();
         for digest in digests {
-            arrivals.whole.remove(digest);
-            arrivals.used.insert(digest.clone());
+            received.whole.remove(digest);
+            received.used.insert(digest.clone());
         }
     }
 
     fn begin(&self, digest: &str) {
-        self.arrivals().begun.insert(digest.into());
+        self.received().begun.insert(digest.into());
     }
 
     fn given_up(&self, digest: &str) {
-        self.arrivals().begun.remove(digest);
+        self.received().begun.remove(digest);
     }
 
     fn whole(&self, digest: &str) {
-        let mut arrivals = self.arrivals();
-        arrivals.begun.remove(digest);
-        arrivals.whole.insert(digest.into());
+        let mut received = self.received();
+        received.begun.remove(digest);
+        received.whole.insert(digest.into());
     }
 
-    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    fn received(&self) -> MutexGuard<'_, ReceivedBlobs> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn ingest_ref(digest: &str) -> String {
 /// Takes one blob in.
 pub(super) async fn write(
     containerd: &Containerd,
-    log: &Log,
+    log: &ReceiveLog,
     header: &WriteHeader,
     mut parts: Parts<Streaming<WriteRequest>>,
 ) -> Result<WriteResponse, Status> {
@@ -288,14 +288,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_stream_still_writes_when_the_push_ends_is_known() {
-        let log = Log::default();
+        let log = ReceiveLog::default();
         let late = async {
             let _writing = log.writing().await;
             sleep(Duration::from_millis(50)).await;
             log.begin("sha256:late");
         };
-        let ((), (settled, arrivals)) = futures::future::join(late, log.settled()).await;
-        assert!(arrivals.begun.contains("sha256:late"));
+        let ((), (settled, received)) = futures::future::join(late, log.settled()).await;
+        assert!(received.begun.contains("sha256:late"));
         let mut next = std::pin::pin!(log.writing());
         assert!(timeout(Duration::from_millis(50), &mut next).await.is_err(), "not while the lease is given back");
         drop(settled);

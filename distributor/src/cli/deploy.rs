@@ -115,7 +115,7 @@ pub(crate) enum Error {
 struct Document<'a> {
     namespace: &'a str,
     dry_run: bool,
-    objects: Vec<Line<'a>>,
+    objects: Vec<ObjectEntry<'a>>,
     ready: &'a [Ready],
     restarted: &'a [String],
     revision: Option<i64>,
@@ -126,7 +126,7 @@ struct Document<'a> {
 
 /// One object of the document.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct ObjectEntry<'a> {
     kind: &'static str,
     name: &'a str,
     namespace: Option<&'a str>,
@@ -137,7 +137,7 @@ struct Line<'a> {
 
 /// How far a deployment has come.
 #[derive(Debug, Default)]
-struct Done {
+struct DeployProgress {
     files: Vec<Utf8PathBuf>,
     plan: Plan,
     outcomes: Outcomes,
@@ -147,7 +147,7 @@ impl Deploy {
     pub(crate) async fn run(self) -> Result<Exit, Error> {
         let started = Instant::now();
         let text = self.output == Output::Text;
-        let mut done = Done::default();
+        let mut done = DeployProgress::default();
         let result = self.deploy(&mut done, text).await;
         match self.output {
             Output::Text if result.is_ok() && !self.no_apply => {
@@ -163,20 +163,20 @@ impl Deploy {
                     .steps
                     .iter()
                     .enumerate()
-                    .map(|(i, step)| line(step, i < done.outcomes.applied))
+                    .map(|(i, step)| entry(step, i < done.outcomes.applied))
                     .collect(),
                 ready: &done.outcomes.ready,
                 restarted: &done.outcomes.restarted,
                 revision: done.outcomes.revision,
                 files: &done.files,
                 elapsed_seconds: started.elapsed().as_secs_f64(),
-                error: result.as_ref().err().map(report::words),
+                error: result.as_ref().err().map(report::one_line),
             })?,
         }
         result.map(|()| Exit::Done)
     }
 
-    async fn deploy(&self, done: &mut Done, text: bool) -> Result<(), Error> {
+    async fn deploy(&self, done: &mut DeployProgress, text: bool) -> Result<(), Error> {
         let objects = self.objects()?;
         done.files = self.write(&objects)?;
         for file in done.files.iter().filter(|_| text) {
@@ -211,7 +211,7 @@ impl Deploy {
         Ok(written)
     }
 
-    async fn roll_out(&self, objects: Vec<Object>, done: &mut Done, text: bool) -> Result<(), Error> {
+    async fn roll_out(&self, objects: Vec<Object>, done: &mut DeployProgress, text: bool) -> Result<(), Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
         cluster.wait_until(Instant::now() + self.timeout);
         let choice = self.choice.choice();
@@ -262,7 +262,7 @@ fn short(value: &str) -> String {
     }
 }
 
-fn summary(Done { plan, outcomes, .. }: &Done, dry_run: bool, elapsed: Duration) -> Text {
+fn summary(DeployProgress { plan, outcomes, .. }: &DeployProgress, dry_run: bool, elapsed: Duration) -> Text {
     if dry_run {
         let changes = plan.steps.iter().filter(|step| step.change != Change::Unchanged).count();
         return Text::of(format_args!("{changes} of {} objects would change; nothing was", plan.steps.len()));
@@ -278,9 +278,15 @@ fn summary(Done { plan, outcomes, .. }: &Done, dry_run: bool, elapsed: Duration)
     text
 }
 
-fn line(step: &Step, applied: bool) -> Line<'_> {
+fn entry(step: &Step, applied: bool) -> ObjectEntry<'_> {
     let object = &step.object;
-    Line { kind: object.kind(), name: object.name(), namespace: object.namespace(), change: &step.change, applied }
+    ObjectEntry {
+        kind: object.kind(),
+        name: object.name(),
+        namespace: object.namespace(),
+        change: &step.change,
+        applied,
+    }
 }
 
 #[cfg(test)]

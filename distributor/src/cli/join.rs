@@ -3,7 +3,7 @@
 use clap::Args;
 use vcterminal::Exit;
 
-use crate::agent::{self, joined};
+use crate::agent::{self, extra_connections};
 
 /// Hand stdin and stdout on to the helper or relay that the first line of stdin names.
 #[derive(Debug, Args)]
@@ -11,6 +11,6 @@ pub(super) struct Join {}
 
 impl Join {
     pub(super) async fn run(self) -> Result<Exit, agent::Error> {
-        joined::join().await.map(|()| Exit::Done)
+        extra_connections::join().await.map(|()| Exit::Done)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use vcterminal::{Live, Output};
 
 use crate::nodes::Node;
-use crate::runtime::{Event, Sent};
+use crate::runtime::{Event, SentCounter};
 
 /// How often bars are drawn anew.
 const EVERY: Duration = Duration::from_millis(200);
@@ -19,7 +19,7 @@ pub(super) enum Progress {
     /// Nothing: programs read what is printed.
     Silent,
     /// A line for each event.
-    Lines,
+    Log,
     /// Bars.
     Bars(Bars),
 }
@@ -35,7 +35,7 @@ pub(super) struct Bars {
 #[derive(Debug)]
 struct Bar {
     bar: vcterminal::Bar,
-    sent: Option<Arc<Sent>>,
+    sent: Option<Arc<SentCounter>>,
     /// What had gone before this bar began: a push that goes on counts on.
     before: u64,
     length: u64,
@@ -46,7 +46,7 @@ impl Progress {
     pub(super) fn new(output: Output) -> Self {
         match output {
             Output::Json => Self::Silent,
-            Output::Text => Live::on_stderr().map_or(Self::Lines, |live| Self::Bars(Bars::new(live))),
+            Output::Text => Live::on_stderr().map_or(Self::Log, |live| Self::Bars(Bars::new(live))),
         }
     }
 
@@ -54,9 +54,9 @@ impl Progress {
     pub(super) fn show(&self, node: &Node, event: Event<'_>) {
         match self {
             Self::Silent => {}
-            Self::Lines => {
-                if let Some(words) = words(event) {
-                    vcterminal::say(format_args!("{}: {words}", node.name));
+            Self::Log => {
+                if let Some(text) = describe(event) {
+                    vcterminal::say(format_args!("{}: {text}", node.name));
                 }
             }
             Self::Bars(bars) => bars.show(&node.name, event),
@@ -102,9 +102,9 @@ impl Bars {
             self.total.set_length(nodes.values().map(|bar| bar.length).sum());
         }
         let Some(this) = nodes.get(node) else { return };
-        match (event, words(event)) {
-            (Event::Ended { .. }, Some(words)) => this.bar.finish(Some(&words)),
-            (_, Some(words)) => this.bar.say(&words),
+        match (event, describe(event)) {
+            (Event::Ended { .. }, Some(text)) => this.bar.finish(Some(&text)),
+            (_, Some(text)) => this.bar.say(&text),
             (_, None) => {}
         }
     }
@@ -122,7 +122,7 @@ impl Bars {
 }
 
 /// An event in words, where it is worth any.
-pub(super) fn words(event: Event<'_>) -> Option<String> {
+pub(super) fn describe(event: Event<'_>) -> Option<String> {
     Some(match event {
         Event::Sending { blobs: 0, .. } => "has every blob; finishing the images".to_owned(),
         Event::Sending { blobs, bytes, total, .. } => {

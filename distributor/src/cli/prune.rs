@@ -8,7 +8,7 @@ use vcterminal::{Exit, Output, Text};
 use crate::cli::error::Error;
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::prune::{self, PruneReport};
-use crate::rollout::Used;
+use crate::rollout::ImagesInUse;
 use crate::session::Binary;
 use crate::transport;
 
@@ -65,7 +65,7 @@ impl Prune {
         let used = match (self.ignore_cluster, self.nodes.cluster().await?) {
             (true, _) => None,
             (false, Some(cluster)) => {
-                Some(Used::by(&cluster, self.revisions.map_or(usize::MAX, NonZeroUsize::get)).await?)
+                Some(ImagesInUse::by(&cluster, self.revisions.map_or(usize::MAX, NonZeroUsize::get)).await?)
             }
             (false, None) => return Err(Error::NoCluster),
         };

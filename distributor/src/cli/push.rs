@@ -22,7 +22,7 @@ use crate::images::unpacked_size;
 use crate::nodes::{self, Node};
 use crate::push;
 use crate::push::report;
-use crate::relay::{self, Relayed};
+use crate::relay::{self, RelayOutcome};
 use crate::runtime::Rate;
 use crate::runtime::{Event, UseHelper};
 use crate::session::Binary;
@@ -143,7 +143,7 @@ impl Work {
                 Some(via) => relay::push(&push, via, nodes, &ssh, watch, &cancel).await,
                 None => {
                     let outcomes = push.run(nodes, |node| transport::to_node(node, &ssh), watch, &cancel).await;
-                    Ok(Relayed::without(outcomes, begun.elapsed()))
+                    Ok(RelayOutcome::without(outcomes, begun.elapsed()))
                 }
             }
         };
@@ -169,7 +169,7 @@ impl Work {
         let ssh = self.ssh.options();
         let watch = Watch { push: &push, cluster: &cluster, choice: &choice, ssh: &ssh, via: via.as_ref(), recheck };
         let cancel = CancellationToken::new();
-        let watching = watch.run(|heard| watched::tell(&heard), &cancel);
+        let watching = watch.run(|event| watched::notify(&event), &cancel);
         let watched = tokio::select! {
             watched = watching => watched,
             never = heed_signals(&cancel) => match never {},
@@ -196,7 +196,7 @@ impl Work {
         })
     }
 
-    fn report(&self, Relayed { outcomes, pushed, planned }: &Relayed, dry_run: bool) -> Result<Exit, Error> {
+    fn report(&self, RelayOutcome { outcomes, pushed, planned }: &RelayOutcome, dry_run: bool) -> Result<Exit, Error> {
         let printed = if dry_run {
             self.output.print(planned, |planned| Text::from(&planned.table()))
         } else {
@@ -230,11 +230,11 @@ async fn heed_signals(cancel: &CancellationToken) -> Infallible {
 }
 
 async fn received(signal: &mut Option<Signal>) {
-    let heard = match signal {
+    let event = match signal {
         Some(signal) => signal.recv().await,
         None => None,
     };
-    if heard.is_none() {
+    if event.is_none() {
         std::future::pending::<()>().await;
     }
 }

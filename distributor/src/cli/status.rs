@@ -9,7 +9,7 @@ use crate::cli::error::Error;
 use crate::cli::images::{self, Images};
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::session::Binary;
-use crate::status::{self, Question, StatusReport};
+use crate::status::{self, StatusQuery, StatusReport};
 use crate::transport;
 
 /// Say of each node and image whether it is present, complete, unpacked and pinned, and which pods run it.
@@ -48,7 +48,7 @@ impl Status {
     pub(super) async fn run(self) -> Result<Exit, Error> {
         let images = self.images.known()?;
         let nodes = self.nodes.find(&self.ssh).await?;
-        let question = Question {
+        let question = StatusQuery {
             images,
             binary: Binary::this()?,
             settings: self.containerd.settings(&self.ssh),

@@ -5,46 +5,48 @@ use std::time::Duration;
 use crate::cli::progress;
 use crate::push::report;
 use crate::runtime::Event;
-use crate::watch::{Heard, Served, Why};
+use crate::watch::{NodePush, PushReason, WatchEvent};
 
 /// Says what was heard, where it is worth a line.
-pub(super) fn tell(heard: &Heard<'_>) {
-    if let Some(line) = line(heard) {
+pub(super) fn notify(event: &WatchEvent<'_>) {
+    if let Some(line) = line(event) {
         vcterminal::say(line);
     }
 }
 
-fn line(heard: &Heard<'_>) -> Option<String> {
-    Some(match heard {
-        Heard::Begins(_, Why::Check) | Heard::Push(_, Event::Ended { .. }) => return None,
-        Heard::Begins(node, why) => format!("{}: {}", node.name, begins(*why)),
-        Heard::Waits(node) => format!("{}: not Ready; waiting until it is", node.name),
-        Heard::Push(node, event) => format!("{}: {}", node.name, progress::words(*event)?),
-        Heard::Ended(served, why, rest) => format!("{}: {}", served.outcome.node.name, ended(served, *why, *rest)?),
-        Heard::Left(node) => format!("{node}: gone"),
-        Heard::Deaf(error) => format!("watching the cluster's nodes: {error}; asking again"),
+fn line(event: &WatchEvent<'_>) -> Option<String> {
+    Some(match event {
+        WatchEvent::Begins(_, PushReason::Check) | WatchEvent::Push(_, Event::Ended { .. }) => return None,
+        WatchEvent::Begins(node, why) => format!("{}: {}", node.name, begins(*why)),
+        WatchEvent::Waits(node) => format!("{}: not Ready; waiting until it is", node.name),
+        WatchEvent::Push(node, event) => format!("{}: {}", node.name, progress::describe(*event)?),
+        WatchEvent::Ended(served, why, rest) => {
+            format!("{}: {}", served.outcome.node.name, ended(served, *why, *rest)?)
+        }
+        WatchEvent::Left(node) => format!("{node}: gone"),
+        WatchEvent::ApiError(error) => format!("watching the cluster's nodes: {error}; asking again"),
     })
 }
 
-fn begins(why: Why) -> &'static str {
+fn begins(why: PushReason) -> &'static str {
     match why {
-        Why::Joined => "there; pushing",
-        Why::Ready => "has become Ready; pushing",
-        Why::Moved => "has another address; pushing",
-        Why::Lost => "has lost an image; pushing",
-        Why::Again => "trying again",
-        Why::Check => "looking again",
+        PushReason::Joined => "there; pushing",
+        PushReason::Ready => "has become Ready; pushing",
+        PushReason::Moved => "has another address; pushing",
+        PushReason::Lost => "has lost an image; pushing",
+        PushReason::Retry => "trying again",
+        PushReason::Check => "looking again",
     }
 }
 
-fn ended(served: &Served, why: Why, rest: Option<Duration>) -> Option<String> {
+fn ended(served: &NodePush, why: PushReason, rest: Option<Duration>) -> Option<String> {
     let (outcome, done) = (&served.outcome, served.was_done());
     Some(match &outcome.error {
         Some(error) => {
             let again = rest.map(|rest| format!("; trying again in {} s", rest.as_secs())).unwrap_or_default();
-            format!("{}{again}", report::words(error))
+            format!("{}{again}", report::one_line(error))
         }
-        None if done && why == Why::Check => return None,
+        None if done && why == PushReason::Check => return None,
         None if done => "has everything".to_owned(),
         None => {
             let (bytes, time) = (vcterminal::bytes(outcome.bytes_sent), vcterminal::duration(outcome.elapsed));
@@ -81,21 +83,21 @@ mod tests {
                 elapsed: Duration::from_millis(1500),
                 error,
             };
-            Served { report: NodeReport { result, ..NodeReport::new(&outcome) }, outcome }
+            NodePush { report: NodeReport { result, ..NodeReport::new(&outcome) }, outcome }
         };
         let (pushed, same) = (served(NodeResult::Pushed, None), served(NodeResult::UpToDate, None));
-        let said = |heard: Heard<'_>| line(&heard).unwrap_or_default();
-        assert_eq!(said(Heard::Begins(&node, Why::Joined)), "w1: there; pushing");
-        assert_eq!(said(Heard::Begins(&node, Why::Check)), "");
-        assert_eq!(said(Heard::Waits(&node)), "w1: not Ready; waiting until it is");
-        assert_eq!(said(Heard::Push(&node, Event::Ended { succeeded: true })), "");
-        assert_eq!(said(Heard::Ended(&pushed, Why::Check, None)), "w1: done: 3 blobs, 4.00 kB in 1.50 s");
-        assert_eq!(said(Heard::Ended(&same, Why::Check, None)), "");
-        assert_eq!(said(Heard::Ended(&same, Why::Joined, None)), "w1: has everything");
+        let said = |event: WatchEvent<'_>| line(&event).unwrap_or_default();
+        assert_eq!(said(WatchEvent::Begins(&node, PushReason::Joined)), "w1: there; pushing");
+        assert_eq!(said(WatchEvent::Begins(&node, PushReason::Check)), "");
+        assert_eq!(said(WatchEvent::Waits(&node)), "w1: not Ready; waiting until it is");
+        assert_eq!(said(WatchEvent::Push(&node, Event::Ended { succeeded: true })), "");
+        assert_eq!(said(WatchEvent::Ended(&pushed, PushReason::Check, None)), "w1: done: 3 blobs, 4.00 kB in 1.50 s");
+        assert_eq!(said(WatchEvent::Ended(&same, PushReason::Check, None)), "");
+        assert_eq!(said(WatchEvent::Ended(&same, PushReason::Joined, None)), "w1: has everything");
         let failed = served(NodeResult::Failed, Some(Error::Interrupted));
-        assert_eq!(said(Heard::Ended(&failed, Why::Joined, None)), "w1: stopped before all was done");
-        let again = said(Heard::Ended(&failed, Why::Joined, Some(Duration::from_secs(15))));
+        assert_eq!(said(WatchEvent::Ended(&failed, PushReason::Joined, None)), "w1: stopped before all was done");
+        let again = said(WatchEvent::Ended(&failed, PushReason::Joined, Some(Duration::from_secs(15))));
         assert_eq!(again, "w1: stopped before all was done; trying again in 15 s");
-        assert_eq!(said(Heard::Left("w1")), "w1: gone");
+        assert_eq!(said(WatchEvent::Left("w1")), "w1: gone");
     }
 }

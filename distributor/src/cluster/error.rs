@@ -209,7 +209,7 @@ pub(super) fn unusable(configuration: String, plugin: Option<Plugin>, source: Ca
 /// A refusal's words, without the reason's keyword that the library adds to them.
 #[derive(Debug, Error)]
 #[error("{0}")]
-struct Words(String);
+struct ServerMessage(String);
 
 pub(super) fn classify(attempt: String, error: kube::Error, server: &str, configuration: &str) -> Error {
     let server = server.to_owned();
@@ -229,11 +229,11 @@ pub(super) fn classify(attempt: String, error: kube::Error, server: &str, config
 }
 
 fn refused(attempt: String, status: &Status, server: String, configuration: &str) -> Error {
-    let source = Box::new(Words(status.message.clone()));
+    let source = Box::new(ServerMessage(status.message.clone()));
     match status.code {
         401 => Error::Unauthorised { attempt, server, configuration: configuration.to_owned(), source },
-        403 => match denied(&status.message) {
-            Some(Denied { user, right, check }) => {
+        403 => match parse_denial(&status.message) {
+            Some(RbacDenial { user, right, check }) => {
                 let help = format!(
                     "have a cluster administrator grant it, or choose another --kubeconfig or --context; to see whether \
                      it is granted: {check}"
@@ -268,7 +268,7 @@ fn refused(attempt: String, status: &Status, server: String, configuration: &str
 }
 
 /// What an authoriser's refusal says.
-struct Denied {
+struct RbacDenial {
     user: String,
     right: String,
     check: String,
@@ -276,7 +276,7 @@ struct Denied {
 
 /// Reads `User "jane" cannot patch resource "deployments" in API group "apps" in the namespace "vc-manager"`
 /// (Kubernetes, `apiserver/pkg/endpoints/handlers/responsewriters/errors.go`).
-fn denied(message: &str) -> Option<Denied> {
+fn parse_denial(message: &str) -> Option<RbacDenial> {
     let user = quoted_after(message, "User ")?;
     let (_, rest) = message.split_once(" cannot ")?;
     let (verb, rest) = rest.split_once(" resource ")?;
@@ -286,7 +286,7 @@ fn denied(message: &str) -> Option<Denied> {
     let full = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
     let place = namespace.map_or("in the whole cluster".to_owned(), |name| format!("in the namespace {name}"));
     let flag = namespace.map(|name| format!(" --namespace {name}")).unwrap_or_default();
-    Some(Denied {
+    Some(RbacDenial {
         user: user.to_owned(),
         right: format!("{verb} {full} {place}"),
         check: format!("kubectl auth can-i {verb} {full}{flag} --as {user}"),
@@ -301,24 +301,24 @@ fn quoted_after<'a>(text: &'a str, before: &str) -> Option<&'a str> {
 }
 
 fn unreachable_help(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
+    let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(this) = cause {
-        words += &format!(": {this}");
+        message += &format!(": {this}");
         cause = this.source();
     }
-    let words = words.to_lowercase();
-    let advice = if words.contains("proxy") || words.contains("tunnel") || words.contains("socks") {
+    let message = message.to_lowercase();
+    let help = if message.contains("proxy") || message.contains("tunnel") || message.contains("socks") {
         "check that the proxy runs and lets connections to the server through; where the server is reached without it, add its \
          host to NO_PROXY, or take proxy-url out of the kubeconfig"
-    } else if words.contains("certificate") {
+    } else if message.contains("certificate") {
         "the server's certificate is not the kubeconfig's: check certificate-authority and the server's address in it"
-    } else if words.contains("dns") || words.contains("lookup") || words.contains("name or service") {
+    } else if message.contains("dns") || message.contains("lookup") || message.contains("name or service") {
         "the server's name is not known here: check the server's address in the kubeconfig and this machine's DNS"
     } else {
         "check that the cluster runs and that the server's address in the kubeconfig is right and reachable from here"
     };
-    advice.to_owned()
+    help.to_owned()
 }
 
 /// The innermost cause: the layers above it only say that something below failed.
@@ -330,7 +330,7 @@ fn innermost(error: Cause) -> Cause {
         cause = this.source();
     }
     match deepest {
-        Some(words) => Box::new(Words(words)),
+        Some(message) => Box::new(ServerMessage(message)),
         None => error,
     }
 }

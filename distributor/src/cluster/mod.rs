@@ -4,8 +4,8 @@
 
 mod error;
 mod kubeconfig;
-mod patience;
 mod proxy;
+mod retry;
 mod token;
 
 use std::ffi::OsString;
@@ -22,8 +22,8 @@ use crate::duration::parse_duration;
 pub use error::Error;
 pub(crate) use error::is_absent;
 use kubeconfig::Access;
-use patience::Patience;
 use proxy::Variables;
+use retry::RetryClient;
 use token::TokenFile;
 
 /// An API server that does not take a connection within this time is not there.
@@ -55,7 +55,7 @@ pub struct ClusterArgs {
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    patience: Patience,
+    retry: RetryClient,
     server: String,
     /// How the server is called in errors: with the proxy between, where there is one.
     called: String,
@@ -70,8 +70,8 @@ impl Cluster {
     pub async fn connect(args: &ClusterArgs) -> Result<Self, Error> {
         // Fails only where a provider is installed already, which is what is wanted.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let around = Surroundings::of_this_process();
-        let (source, access) = Source::find(args, &around)?.access(args, &around)?;
+        let environment = Environment::of_this_process();
+        let (source, access) = Source::find(args, &environment)?.access(args, &environment)?;
         let Access { mut config, token_file, proxy, plugin } = access;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
@@ -87,8 +87,8 @@ impl Cluster {
         let token = token_file.map(TokenFile::open).transpose().map_err(|error| failed(Box::new(error)))?;
         let client = Client::try_from(config).map_err(|error| failed(error.into()))?;
         tracing::info!("using {called} of {source}");
-        let patience = Patience::new(client, server.clone(), token, args.api_timeout.unwrap_or(patience::DEFAULT));
-        Ok(Self { client: patience.client(), patience, server, called, source })
+        let retry = RetryClient::new(client, server.clone(), token, args.api_timeout.unwrap_or(retry::DEFAULT));
+        Ok(Self { client: retry.client(), retry, server, called, source })
     }
 
     /// The client; clones share its connections.
@@ -106,12 +106,12 @@ impl Cluster {
     /// Has requests that fail in passing be tried again until `moment`, once the API server has answered; else each is for as
     /// long as `--api-timeout` says.
     pub(crate) fn wait_until(&self, moment: Instant) {
-        self.patience.until(moment);
+        self.retry.until(moment);
     }
 
     /// What the API server's clock shows; none before its first answer.
     pub(crate) fn clock(&self) -> Option<Timestamp> {
-        self.patience.clock()
+        self.retry.clock()
     }
 
     /// What a failed request means: `attempt` says what the request was for, as in "listing pods in vc-manager".
@@ -138,14 +138,14 @@ enum Source {
 
 /// What the search depends on beside the command line.
 #[derive(Debug, Default)]
-struct Surroundings {
+struct Environment {
     kubeconfig: Option<OsString>,
     home: Option<PathBuf>,
     in_pod: bool,
     proxies: Variables,
 }
 
-impl Surroundings {
+impl Environment {
     fn of_this_process() -> Self {
         Self {
             kubeconfig: std::env::var_os("KUBECONFIG"),
@@ -159,21 +159,21 @@ impl Surroundings {
 }
 
 impl Source {
-    fn find(args: &ClusterArgs, around: &Surroundings) -> Result<Self, Error> {
+    fn find(args: &ClusterArgs, environment: &Environment) -> Result<Self, Error> {
         let missing = |files: Vec<PathBuf>| Error::NoKubeconfig { searched: list(&files) };
         if let Some(file) = &args.kubeconfig {
             let file = file.clone().into_std_path_buf();
             return if file.exists() { Ok(Self::Files(vec![file])) } else { Err(missing(vec![file])) };
         }
-        let named = around.kubeconfig.iter().flat_map(std::env::split_paths);
+        let named = environment.kubeconfig.iter().flat_map(std::env::split_paths);
         let named: Vec<PathBuf> = named.filter(|path| !path.as_os_str().is_empty()).collect();
         // Of a list, files that do not exist are passed over.
-        let searched = match (&named[..], &around.home) {
+        let searched = match (&named[..], &environment.home) {
             ([], home) => vec![home.as_deref().unwrap_or(Path::new("/")).join(".kube/config")],
             _ => named,
         };
         let there: Vec<PathBuf> = searched.iter().filter(|path| path.exists()).cloned().collect();
-        match (there.is_empty(), around.in_pod) {
+        match (there.is_empty(), environment.in_pod) {
             (false, _) => Ok(Self::Files(there)),
             (true, true) => Ok(Self::Pod),
             (true, false) => Err(missing(searched)),
@@ -181,18 +181,21 @@ impl Source {
     }
 
     /// What it says of the cluster; with where that is said, for a pod's kubeconfig may be empty.
-    fn access(self, args: &ClusterArgs, around: &Surroundings) -> Result<(Self, Access), Error> {
+    fn access(self, args: &ClusterArgs, environment: &Environment) -> Result<(Self, Access), Error> {
         if let Self::Files(files) = &self {
             let kubeconfig = kubeconfig::read(files)?;
-            let is_left_to_the_pod = args.kubeconfig.is_none() && around.in_pod && kubeconfig::is_empty(&kubeconfig);
+            let is_left_to_the_pod =
+                args.kubeconfig.is_none() && environment.in_pod && kubeconfig::is_empty(&kubeconfig);
             if !is_left_to_the_pod {
-                let access = kubeconfig::access(&kubeconfig, &list(files), args.context.as_deref(), &around.proxies)?;
+                let access =
+                    kubeconfig::access(&kubeconfig, &list(files), args.context.as_deref(), &environment.proxies)?;
                 return Ok((self, access));
             }
         }
         let failed = |cause: error::Cause| Error::Pod { source: cause };
         let mut config = Config::incluster().map_err(|error| failed(error.into()))?;
-        let proxy = proxy::choose(None, &config.cluster_url, &around.proxies).map_err(|error| failed(error.into()))?;
+        let proxy =
+            proxy::choose(None, &config.cluster_url, &environment.proxies).map_err(|error| failed(error.into()))?;
         config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
         let token_file = config.auth_info.token_file.take().map(PathBuf::from);
         Ok((Self::Pod, Access { config, token_file, proxy, plugin: None }))

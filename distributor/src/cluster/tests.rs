@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use miette::Diagnostic;
 
-use super::{Cluster, ClusterArgs, Source, Surroundings};
+use super::{Cluster, ClusterArgs, Environment, Source};
 
 const KUBECONFIG: &str = r"
 apiVersion: v1
@@ -35,8 +35,8 @@ fn kubeconfig(port: u16) -> (tempfile::TempDir, Utf8PathBuf) {
     (folder, path)
 }
 
-fn nowhere() -> Surroundings {
-    Surroundings { home: Some("/nonexistent".into()), ..Surroundings::default() }
+fn nowhere() -> Environment {
+    Environment { home: Some("/nonexistent".into()), ..Environment::default() }
 }
 
 fn args(kubeconfig: impl Into<Utf8PathBuf>) -> ClusterArgs {
@@ -56,8 +56,8 @@ fn a_missing_kubeconfig_is_named() {
     let error = Source::find(&args("/nonexistent/x"), &nowhere()).unwrap_err();
     assert_eq!(error.to_string(), "finding the cluster: no kubeconfig at /nonexistent/x");
 
-    let around = Surroundings { kubeconfig: Some("/nonexistent/a:/nonexistent/b".into()), ..nowhere() };
-    let error = Source::find(&ClusterArgs::default(), &around).unwrap_err();
+    let environment = Environment { kubeconfig: Some("/nonexistent/a:/nonexistent/b".into()), ..nowhere() };
+    let error = Source::find(&ClusterArgs::default(), &environment).unwrap_err();
     assert_eq!(error.to_string(), "finding the cluster: no kubeconfig at /nonexistent/a, /nonexistent/b");
 }
 
@@ -67,20 +67,20 @@ fn kubeconfigs_are_looked_for_in_kubectls_order() {
     let home = folder.path().join("home");
     fs::create_dir_all(home.join(".kube")).unwrap();
     fs::write(home.join(".kube/config"), "").unwrap();
-    let around = Surroundings {
+    let environment = Environment {
         kubeconfig: Some(format!("/nonexistent/a::{path}").into()),
         home: Some(home.clone()),
         in_pod: true,
-        ..Surroundings::default()
+        ..Environment::default()
     };
-    let find = |args: &ClusterArgs, around: &Surroundings| Source::find(args, around).unwrap();
+    let find = |args: &ClusterArgs, environment: &Environment| Source::find(args, environment).unwrap();
     let files = |path: &std::path::Path| Source::Files(vec![path.to_owned()]);
 
-    assert_eq!(find(&args("/dev/null"), &around), files("/dev/null".as_ref()));
-    assert_eq!(find(&ClusterArgs::default(), &around), files(path.as_std_path()));
-    let without = Surroundings { kubeconfig: None, ..around };
+    assert_eq!(find(&args("/dev/null"), &environment), files("/dev/null".as_ref()));
+    assert_eq!(find(&ClusterArgs::default(), &environment), files(path.as_std_path()));
+    let without = Environment { kubeconfig: None, ..environment };
     assert_eq!(find(&ClusterArgs::default(), &without), files(&home.join(".kube/config")));
-    let in_pod = Surroundings { in_pod: true, ..nowhere() };
+    let in_pod = Environment { in_pod: true, ..nowhere() };
     assert_eq!(find(&ClusterArgs::default(), &in_pod), Source::Pod);
 }
 

@@ -19,9 +19,9 @@ pub struct DesiredImage {
     /// The names it gets, by tag and by digest; one where it has no tag.
     pub names: Vec<String>,
     /// What the names point at: an index or a manifest.
-    pub target: Part,
+    pub target: ImageBlob,
     /// Everything it consists of, children before parents, none twice.
-    pub blobs: Vec<Part>,
+    pub blobs: Vec<ImageBlob>,
     /// The image configuration.
     pub config: Digest,
     /// Its layers, bottom first.
@@ -30,7 +30,7 @@ pub struct DesiredImage {
 
 /// A blob and what it is in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct ImageBlob {
     /// The blob.
     pub blob: Blob,
     /// Its media type.
@@ -65,23 +65,24 @@ impl DesiredImage {
     pub fn new(image: &Image, platform: &Platform) -> Option<Self> {
         let this = image.platform(platform)?;
         let layers = chain(this);
-        let mut blobs: Vec<Part> = Vec::new();
+        let mut blobs: Vec<ImageBlob> = Vec::new();
         for layer in &this.layers {
             let labels = [("containerd.io/uncompressed".to_owned(), layer.diff_id.to_string())].into();
-            blobs.push(Part { labels, ..Part::of(&layer.descriptor())? });
+            blobs.push(ImageBlob { labels, ..ImageBlob::of(&layer.descriptor())? });
         }
-        let config = Part::of(&this.config)?;
+        let config = ImageBlob::of(&this.config)?;
         let children = this.layers.iter().enumerate().map(|(index, layer)| (format!("l.{index}"), layer.digest));
-        let manifest = Part::of(&this.manifest)?.keeping(children.chain([("config".to_owned(), config.blob.digest)]));
+        let manifest =
+            ImageBlob::of(&this.manifest)?.keeping(children.chain([("config".to_owned(), config.blob.digest)]));
         let (config_digest, manifest_digest) = (config.blob.digest, manifest.blob.digest);
         blobs.extend([config, manifest]);
         let mut below = manifest_digest;
         for index in this.indexes.iter().rev() {
-            let index = Part::of(index)?.keeping([("m.0".to_owned(), below)]);
+            let index = ImageBlob::of(index)?.keeping([("m.0".to_owned(), below)]);
             below = index.blob.digest;
             blobs.push(index);
         }
-        let target = Part::of(&image.target)?;
+        let target = ImageBlob::of(&image.target)?;
         let target = if target.blob.digest == manifest_digest {
             target
         } else {
@@ -116,7 +117,8 @@ impl DesiredImage {
 
     /// The request to finish this image, for a push that began `at` this time, without the blobs that are `absent` on purpose.
     pub(crate) fn finish(&self, at: Time, absent: impl Fn(&Digest) -> bool) -> proto::FinishRequest {
-        let media_types: BTreeMap<Digest, &Part> = self.blobs.iter().map(|part| (part.blob.digest, part)).collect();
+        let media_types: BTreeMap<Digest, &ImageBlob> =
+            self.blobs.iter().map(|part| (part.blob.digest, part)).collect();
         let blobs = self.blobs.iter().filter(|part| !absent(&part.blob.digest));
         proto::FinishRequest {
             names: self.names.clone(),
@@ -143,7 +145,7 @@ impl DesiredImage {
     }
 }
 
-impl Part {
+impl ImageBlob {
     /// The digests it keeps from garbage collection.
     pub(crate) fn keeps(&self) -> impl Iterator<Item = Digest> {
         let references = self.labels.iter().filter(|(key, _)| key.starts_with(GC_REF));

@@ -20,7 +20,7 @@ pub struct Inventory {
     /// Free space where it unpacks layers, where that is known and another file system.
     pub snapshot_disk: Option<Disk>,
     /// Committed blobs.
-    pub blobs: BTreeMap<Digest, Present>,
+    pub blobs: BTreeMap<Digest, StoredBlob>,
     /// Blobs that are begun: how many bytes are there.
     pub partial: BTreeMap<Digest, u64>,
     /// Chain ids of committed snapshots.
@@ -31,7 +31,7 @@ pub struct Inventory {
 
 /// A blob on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Present {
+pub struct StoredBlob {
     /// Its size in bytes.
     pub size: u64,
     /// The digests and chain ids its labels keep from garbage collection.
@@ -96,7 +96,7 @@ impl Inventory {
         let disk = content.map(read);
         let present = |blob: crate::protocol::proto::PresentBlob| {
             let keeps = blob.keeps.iter().filter_map(|digest| digest.parse().ok()).collect();
-            Some((blob.digest.parse().ok()?, Present { size: blob.size, keeps, damaged: blob.damaged }))
+            Some((blob.digest.parse().ok()?, StoredBlob { size: blob.size, keeps, damaged: blob.damaged }))
         };
         Self {
             platform: Platform::linux(&hello.architecture),

@@ -4,7 +4,7 @@
 pub mod ansible;
 mod api;
 mod choice;
-mod here;
+mod local;
 mod machine;
 mod reach;
 mod selector;
@@ -130,7 +130,7 @@ fn know(node: &mut Node, choice: &Choice) {
 
 /// Notes whether a node is the machine this runs on.
 fn place(node: &mut Node) {
-    if here::is_this_node(node) {
+    if local::is_this_node(node) {
         tracing::info!("{} is this machine", node.name);
         node.reach = Reach::Local;
     }
@@ -180,7 +180,7 @@ pub fn from_inventory(hosts: Vec<ansible::Host>, choice: &Choice) -> Result<Vec<
 }
 
 fn from_address(name: String, address: Address, bare: bool) -> Node {
-    let here = here::is_this_machine(&address, bare);
+    let here = local::is_this_machine(&address, bare);
     by_hand(name, if here { Reach::Local } else { Reach::Ssh(address) })
 }
 

@@ -18,7 +18,7 @@ use crate::images::unpacked_size;
 use crate::nodes::Node;
 use crate::runtime::transfer::{Limits, connections_per_node};
 use crate::runtime::{
-    ATTEMPTS, Access, Error, Event, ImageTarget, Load, Loaded, NodeRuntime, OnEvent, Rate, Sent, UseHelper, Via,
+    ATTEMPTS, Access, Error, Event, ImageTarget, Load, Loaded, NodeRuntime, OnEvent, Rate, SentCounter, UseHelper, Via,
     check_supported, pause,
 };
 use crate::session::{Binary, Settings};
@@ -61,7 +61,7 @@ pub struct Outcome {
     /// The node.
     pub node: Node,
     /// What was planned, where it came to that.
-    pub planned: Option<Planned>,
+    pub planned: Option<PlannedPush>,
     /// By which way it was worked on, where it came to that.
     pub via: Option<Via>,
     /// Blobs sent whole.
@@ -76,7 +76,7 @@ pub struct Outcome {
 
 /// The plan for a node, and what it was made from.
 #[derive(Debug)]
-pub struct Planned {
+pub struct PlannedPush {
     /// The first plan; a push may have had to send more when the node lost something meanwhile.
     pub plan: Plan,
     /// What was there.
@@ -119,7 +119,7 @@ impl Push {
         watch: &(impl Fn(&Node, Event<'_>) + Sync),
         cancel: &CancellationToken,
     ) -> Outcome {
-        let sent = Arc::new(Sent::within(share.limits.and(self.rate_per_node)));
+        let sent = Arc::new(SentCounter::within(share.limits.and(self.rate_per_node)));
         let begun = Instant::now();
         let mut progress = Progress { connections: share.connections, ..Progress::default() };
         let on_event = |event: Event<'_>| watch(&node, event);
@@ -158,7 +158,7 @@ impl Push {
         node: &Node,
         connect: &(impl Fn(&Node) -> Box<dyn Transport> + Sync),
         on_event: OnEvent<'_>,
-        sent: &Arc<Sent>,
+        sent: &Arc<SentCounter>,
         progress: &mut Progress,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
@@ -188,7 +188,7 @@ impl Push {
         &self,
         runtime: &dyn NodeRuntime,
         on_event: OnEvent<'_>,
-        sent: &Arc<Sent>,
+        sent: &Arc<SentCounter>,
         progress: &mut Progress,
     ) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
@@ -209,7 +209,7 @@ impl Push {
         let unpacked_sizes = self.unpacked_sizes.of(&self.store, target.layers_to_unpack(&self.images)).await;
         let (plan, inventory) = (target.plan(&self.images, &unpacked_sizes)?, target.inventory());
         progress.via = Some(target.via());
-        progress.planned.get_or_insert_with(|| Planned { plan: plan.clone(), inventory: inventory.clone() });
+        progress.planned.get_or_insert_with(|| PlannedPush { plan: plan.clone(), inventory: inventory.clone() });
         tracing::debug!(blobs = plan.sends().count(), bytes = plan.bytes_to_send(), "planned");
         if plan.is_done() {
             return Ok(None);
@@ -231,7 +231,7 @@ pub(crate) struct Share {
 /// How far a push to one node has come.
 #[derive(Debug, Default)]
 struct Progress {
-    planned: Option<Planned>,
+    planned: Option<PlannedPush>,
     via: Option<Via>,
     /// How many connections it may have.
     connections: usize,

@@ -201,7 +201,7 @@ impl NodeReport {
             blobs: Blobs { needed: plan.map_or(0, |plan| plan.sends().count() as u64), sent: outcome.blobs_sent },
             bytes: Bytes { total: plan.map_or(0, |plan| plan.total_bytes), sent: outcome.bytes_sent },
             elapsed_seconds: seconds(outcome.elapsed),
-            error: outcome.error.as_ref().map(words),
+            error: outcome.error.as_ref().map(one_line),
         }
     }
 }
@@ -261,7 +261,7 @@ impl NodePlan {
             bytes_unpacked: unpacked,
             free_bytes: free,
             free_bytes_after: after,
-            error: outcome.error.as_ref().map(words),
+            error: outcome.error.as_ref().map(one_line),
         }
     }
 }
@@ -301,13 +301,13 @@ fn image(image: &ImagePlan) -> ImageReport {
 }
 
 /// An error and its causes on one line.
-pub(crate) fn words(error: &impl std::error::Error) -> String {
+pub(crate) fn one_line(error: &impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(this) = cause {
-        let words = this.to_string();
-        if !text.ends_with(&words) {
-            text += &format!(": {words}");
+        let cause_text = this.to_string();
+        if !text.ends_with(&cause_text) {
+            text += &format!(": {cause_text}");
         }
         cause = this.source();
     }

@@ -83,12 +83,12 @@ impl Cache {
     }
 
     /// Begins to write a blob at `offset`. Whoever sends the same blob meanwhile waits.
-    pub(super) fn part_from(&self, digest: Digest, size: u64, offset: u64) -> io::Result<Part> {
+    pub(super) fn part_from(&self, digest: Digest, size: u64, offset: u64) -> io::Result<PartialBlobFile> {
         let path = self.part(&digest);
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
         file.lock()?;
         if self.store.contains(&digest) {
-            return Ok(Part { file, path, digest, size, whole: true });
+            return Ok(PartialBlobFile { file, path, digest, size, whole: true });
         }
         let length = file.metadata()?.len();
         if offset > length {
@@ -96,12 +96,12 @@ impl Cache {
         }
         file.set_len(offset)?;
         file.seek(io::SeekFrom::End(0))?;
-        Ok(Part { file, path, digest, size, whole: false })
+        Ok(PartialBlobFile { file, path, digest, size, whole: false })
     }
 
     /// Takes a part that is whole into the store, which checks its content; nothing stays of one that is not what it should
     /// be.
-    pub(super) fn take(&self, mut part: Part) -> io::Result<bool> {
+    pub(super) fn take(&self, mut part: PartialBlobFile) -> io::Result<bool> {
         if !part.whole {
             let length = part.file.metadata()?.len();
             if length < part.size {
@@ -149,7 +149,7 @@ impl Cache {
 
 /// A blob that is coming in.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartialBlobFile {
     file: File,
     path: Utf8PathBuf,
     digest: Digest,
@@ -158,7 +158,7 @@ pub(super) struct Part {
     whole: bool,
 }
 
-impl Part {
+impl PartialBlobFile {
     /// Adds bytes; more than the blob has are refused.
     pub(super) fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.whole {

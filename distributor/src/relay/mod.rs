@@ -3,8 +3,8 @@
 //! keys, `known_hosts` and configuration; no SSH agent is forwarded to it. Uses `crate::push` and what that uses.
 
 mod cache;
+mod eviction;
 mod order;
-mod room;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,17 +19,17 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vcstore::{Blob, Digest, Image};
 
-use crate::images::plan::Sending;
+use crate::images::plan::BlobTransfer;
 use crate::nodes::Node;
 use crate::protocol::proto::relay_client::RelayClient;
 use crate::protocol::proto::{CachedBlob, InterruptRequest, PrepareRequest, PushRequest};
 use crate::push::report::{Blobs, NodeResult, PlanReport, PushReport, RelayReport};
 use crate::push::{self, Push};
 use crate::runtime::transfer::{ConnectionPool, PoolTarget, send_blob};
-use crate::runtime::{self, Event, RetryHint, Sent};
+use crate::runtime::{self, Event, RetryHint, SentCounter};
 use crate::session::{self, CachePath, Job, Session};
 use crate::transport::{self, SshOptions};
-use order::{Hop, Named, Order, Outcome, Target, Told, What};
+use order::{Hop, NamedImage, NodeEvent, NodeEventKind, Order, Outcome, Target};
 pub use serve::serve;
 
 /// Blobs under way to the relay at once.
@@ -56,7 +56,7 @@ pub struct Via {
 
 /// How a push by way of a relay went.
 #[derive(Debug)]
-pub struct Relayed {
+pub struct RelayOutcome {
     /// How it went on each node.
     pub outcomes: Vec<push::Outcome>,
     /// The report of a push.
@@ -65,7 +65,7 @@ pub struct Relayed {
     pub planned: PlanReport,
 }
 
-impl Relayed {
+impl RelayOutcome {
     /// Of a push without a relay.
     pub(crate) fn without(outcomes: Vec<push::Outcome>, elapsed: Duration) -> Self {
         let (pushed, planned) = (PushReport::new(&outcomes, elapsed), PlanReport::new(&outcomes));
@@ -140,15 +140,15 @@ pub async fn push(
     ssh: &SshOptions,
     watch: impl Fn(&Node, Event<'_>),
     cancel: &CancellationToken,
-) -> Result<Relayed, Error> {
+) -> Result<RelayOutcome, Error> {
     let begun = Instant::now();
     let order = order(push, via, &nodes, ssh)?;
-    let sent = Arc::new(Sent::within(push.share(1).limits));
-    let relay = Relaying { push, via, nodes: &nodes, order: &order, watch: &watch, cancel, sent: &sent };
-    let (mut attempts, mut hearing) = (0, Hearing::new(&nodes));
-    let told = loop {
-        let why = match relay.once(ssh, attempts, &mut hearing).await {
-            Ok(told) => break told,
+    let sent = Arc::new(SentCounter::within(push.share(1).limits));
+    let relay = RelayPush { push, via, nodes: &nodes, order: &order, watch: &watch, cancel, sent: &sent };
+    let (mut attempts, mut relay_events) = (0, RelayEvents::new(&nodes));
+    let outcomes = loop {
+        let why = match relay.once(ssh, attempts, &mut relay_events).await {
+            Ok(outcomes) => break outcomes,
             Err(error) => error,
         };
         let failed = |source| Error::Relay { name: via.node.name.clone(), source: Box::new(source) };
@@ -164,11 +164,11 @@ pub async fn push(
     };
     watch(&via.node, Event::Ended { succeeded: true });
     let relayed = RelayReport { name: via.node.name.clone(), blobs_sent: sent.blobs(), bytes_sent: sent.bytes() };
-    let (reports, plans) = told.iter().map(|told| (told.report.clone(), told.plan.clone())).unzip();
-    Ok(Relayed {
+    let (reports, plans) = outcomes.iter().map(|outcomes| (outcomes.report.clone(), outcomes.plan.clone())).unzip();
+    Ok(RelayOutcome {
         pushed: PushReport::of(reports, Some(relayed), begun.elapsed()),
         planned: PlanReport::of(plans),
-        outcomes: nodes.into_iter().zip(told).map(|(node, told)| told.of(node)).collect(),
+        outcomes: nodes.into_iter().zip(outcomes).map(|(node, outcomes)| outcomes.of(node)).collect(),
     })
 }
 
@@ -181,7 +181,7 @@ fn order(push: &Push, via: &Via, nodes: &[Node], ssh: &SshOptions) -> Result<Ord
         images: push
             .images
             .iter()
-            .map(|image| Named { name: image.name.clone(), target: image.target.clone() })
+            .map(|image| NamedImage { name: image.name.clone(), target: image.target.clone() })
             .collect(),
         nodes: nodes.iter().map(target).collect::<Result<_, _>>()?,
         ssh: Hop::of(ssh, &via.ssh_options),
@@ -218,22 +218,22 @@ impl Outcome {
 }
 
 /// A push by way of a relay that is under way.
-struct Relaying<'a, W> {
+struct RelayPush<'a, W> {
     push: &'a Push,
     via: &'a Via,
     nodes: &'a [Node],
     order: &'a Order,
     watch: &'a W,
     cancel: &'a CancellationToken,
-    sent: &'a Arc<Sent>,
+    sent: &'a Arc<SentCounter>,
 }
 
-impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
+impl<W: Fn(&Node, Event<'_>)> RelayPush<'_, W> {
     async fn once(
         &self,
         ssh: &SshOptions,
         attempts: u32,
-        hearing: &mut Hearing<'_>,
+        relay_events: &mut RelayEvents<'_>,
     ) -> Result<Vec<Outcome>, runtime::Error> {
         let transport = transport::to_node(&self.via.node, ssh);
         let job = Job::Relay { cache: self.via.cache.as_ref(), stall_timeout: self.push.settings.stall_timeout };
@@ -241,7 +241,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         let session = runtime::until_cancelled(self.cancel, opening).await?;
         let most = self.push.share(1).connections.checked_shr(attempts).unwrap_or(0).max(1);
         let target = PoolTarget { session: &session, transport: transport.as_ref(), binary: &self.push.binary, most };
-        let result = self.with(target, hearing).await;
+        let result = self.with(target, relay_events).await;
         match (result, session.close().await) {
             // A connection that breaks is known here by its silence; ssh knows why.
             (Err(runtime::Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
@@ -249,12 +249,16 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         }
     }
 
-    async fn with(&self, target: PoolTarget<'_>, hearing: &mut Hearing<'_>) -> Result<Vec<Outcome>, runtime::Error> {
+    async fn with(
+        &self,
+        target: PoolTarget<'_>,
+        relay_events: &mut RelayEvents<'_>,
+    ) -> Result<Vec<Outcome>, runtime::Error> {
         runtime::until_cancelled(self.cancel, self.fill(target)).await?;
         let client = target.session.relay();
         let order = serde_json::to_vec(self.order).map_err(|error| runtime::Error::Reader(error.into()))?;
         let mut events = client.clone().push(PushRequest { order }).await?.into_inner();
-        hearing.begin();
+        relay_events.begin();
         let mut interrupted = None;
         loop {
             let stopping = async {
@@ -265,7 +269,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
             };
             tokio::select! {
                 event = events.message() => match event? {
-                    Some(event) => hearing.hear(&event.told, self.watch)?,
+                    Some(event) => relay_events.receive(&event.told, self.watch)?,
                     None => break,
                 },
                 () = stopping => {
@@ -278,7 +282,7 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
                 }
             }
         }
-        hearing.end()
+        relay_events.end()
     }
 
     /// Sends what the relay's cache lacks.
@@ -291,32 +295,32 @@ impl<W: Fn(&Node, Event<'_>)> Relaying<'_, W> {
         let request = PrepareRequest { blobs, names, cache_limit: self.via.cache_limit };
         let answer = timeout(ANSWER_WITHIN, target.session.relay().prepare(request)).await;
         let answer = answer.map_err(|_| runtime::Error::slow("what its cache lacks"))??.into_inner();
-        let lacking: Vec<Sending> = answer
+        let lacking: Vec<BlobTransfer> = answer
             .lacking
             .iter()
             .filter_map(|part| {
                 let digest = part.digest.parse().ok()?;
                 let size = *wanted.get(&digest)?;
                 // Whatever it says, no more is there than the blob has.
-                Some(Sending { blob: Blob { digest, size }, offset: part.offset.min(size) })
+                Some(BlobTransfer { blob: Blob { digest, size }, offset: part.offset.min(size) })
             })
             .collect();
         if lacking.is_empty() {
             return Ok(());
         }
-        let bytes = lacking.iter().map(|sending| sending.blob.size - sending.offset).sum();
+        let bytes = lacking.iter().map(|transfer| transfer.blob.size - transfer.offset).sum();
         (self.watch)(&self.via.node, Event::Sending { blobs: lacking.len(), bytes, total, sent: self.sent });
         let pool = &ConnectionPool::new(target.session);
-        let sending = stream::iter(lacking)
-            .map(|sending| async move {
+        let transfer = stream::iter(lacking)
+            .map(|transfer| async move {
                 let fill =
                     |channel, parts| async move { RelayClient::new(channel).fill(parts).await.map(drop) }.boxed_local();
-                send_blob(pool, &self.push.store, sending, self.sent, &fill).await
+                send_blob(pool, &self.push.store, transfer, self.sent, &fill).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect();
         tokio::select! {
-            done = sending => done,
+            done = transfer => done,
             never = pool.widen(target, bytes, self.sent) => match never {},
         }
     }
@@ -346,61 +350,61 @@ fn wanted(images: &[Image], nodes: &[Node], dry_run: bool) -> BTreeMap<Digest, u
 }
 
 /// What is heard from the relay about the nodes.
-struct Hearing<'a> {
+struct RelayEvents<'a> {
     nodes: &'a [Node],
-    heard: Vec<Heard>,
+    progress: Vec<NodeProgress>,
 }
 
 /// What is heard about one node.
 #[derive(Default)]
-struct Heard {
+struct NodeProgress {
     /// How many blobs it lacked, when it was first told.
     lacked: Option<usize>,
     /// Bytes that went to it before the connection to the relay broke.
     before: u64,
-    sent: Arc<Sent>,
+    sent: Arc<SentCounter>,
     outcome: Option<Outcome>,
 }
 
-impl<'a> Hearing<'a> {
+impl<'a> RelayEvents<'a> {
     fn new(nodes: &'a [Node]) -> Self {
-        Self { nodes, heard: nodes.iter().map(|_| Heard::default()).collect() }
+        Self { nodes, progress: nodes.iter().map(|_| NodeProgress::default()).collect() }
     }
 
     /// The relay begins, again where its connection broke.
     fn begin(&mut self) {
-        for heard in &mut self.heard {
-            heard.before += std::mem::take(&mut heard.sent).bytes();
-            heard.outcome = None;
+        for progress in &mut self.progress {
+            progress.before += std::mem::take(&mut progress.sent).bytes();
+            progress.outcome = None;
         }
     }
 
-    fn hear(&mut self, told: &[u8], watch: &impl Fn(&Node, Event<'_>)) -> Result<(), runtime::Error> {
-        let Told { node: place, what } =
-            serde_json::from_slice(told).map_err(|error| runtime::Error::Reader(error.into()))?;
-        let (Some(node), Some(heard)) = (self.nodes.get(place), self.heard.get_mut(place)) else { return Ok(()) };
-        match what {
-            What::Sending { blobs, bytes, total } => {
-                heard.lacked.get_or_insert(blobs);
-                watch(node, Event::Sending { blobs, bytes, total, sent: &heard.sent });
+    fn receive(&mut self, event: &[u8], watch: &impl Fn(&Node, Event<'_>)) -> Result<(), runtime::Error> {
+        let NodeEvent { node: place, kind } =
+            serde_json::from_slice(event).map_err(|error| runtime::Error::Reader(error.into()))?;
+        let (Some(node), Some(progress)) = (self.nodes.get(place), self.progress.get_mut(place)) else { return Ok(()) };
+        match kind {
+            NodeEventKind::Sending { blobs, bytes, total } => {
+                progress.lacked.get_or_insert(blobs);
+                watch(node, Event::Sending { blobs, bytes, total, sent: &progress.sent });
             }
-            What::Sent(bytes) => heard.sent.reach(bytes),
-            What::WithoutHelper { why } => watch(node, Event::WithoutHelper { why: &why }),
-            What::Retrying { why, pause } => watch(node, Event::Retrying { why: &why, pause }),
-            What::Finished { image, unpacked } => watch(node, Event::Finished { image: &image, unpacked }),
-            What::Ended { succeeded } => watch(node, Event::Ended { succeeded }),
-            What::Outcome(outcome) => heard.outcome = Some(*outcome),
+            NodeEventKind::Sent(bytes) => progress.sent.reach(bytes),
+            NodeEventKind::WithoutHelper { why } => watch(node, Event::WithoutHelper { why: &why }),
+            NodeEventKind::Retrying { why, pause } => watch(node, Event::Retrying { why: &why, pause }),
+            NodeEventKind::Finished { image, unpacked } => watch(node, Event::Finished { image: &image, unpacked }),
+            NodeEventKind::Ended { succeeded } => watch(node, Event::Ended { succeeded }),
+            NodeEventKind::Outcome(outcome) => progress.outcome = Some(*outcome),
         }
         Ok(())
     }
 
     fn end(&mut self) -> Result<Vec<Outcome>, runtime::Error> {
-        let whole: Option<Vec<Outcome>> = self.heard.iter_mut().map(Heard::outcome).collect();
+        let whole: Option<Vec<Outcome>> = self.progress.iter_mut().map(NodeProgress::outcome).collect();
         whole.ok_or_else(|| runtime::Error::slow("the outcome of its push"))
     }
 }
 
-impl Heard {
+impl NodeProgress {
     /// How it went in all: the relay tells of its last connection alone.
     fn outcome(&mut self) -> Option<Outcome> {
         let mut outcome = self.outcome.take()?;

@@ -17,7 +17,7 @@ use crate::transport::{Client, HostKeys, Keyring, SshOptions};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// The images by full name, in the order they are sent.
-    pub(crate) images: Vec<Named>,
+    pub(crate) images: Vec<NamedImage>,
     pub(crate) nodes: Vec<Target>,
     pub(crate) ssh: Hop,
     pub(crate) containerd_namespace: String,
@@ -37,7 +37,7 @@ pub(crate) struct Order {
 
 /// An image by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Named {
+pub(crate) struct NamedImage {
     pub(crate) name: String,
     pub(crate) target: Descriptor,
 }
@@ -69,15 +69,16 @@ pub(crate) struct Hop {
 
 /// What happens on a node, by its place in the order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct NodeEvent {
     pub(crate) node: usize,
-    pub(crate) what: What,
+    #[serde(rename = "what")]
+    pub(crate) kind: NodeEventKind,
 }
 
 /// What happens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum What {
+pub(crate) enum NodeEventKind {
     Sending {
         blobs: usize,
         bytes: u64,

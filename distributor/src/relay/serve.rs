@@ -16,10 +16,10 @@ use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status, Streaming};
 use vcstore::Digest;
 
-use super::cache::{Cache, Error, Part};
-use super::order::{Order, Outcome, Told, What};
-use super::room::Held;
-use crate::agent::reassembly::{ArrivingBlobs, Piece};
+use super::cache::{Cache, Error, PartialBlobFile};
+use super::eviction::HeldImages;
+use super::order::{NodeEvent, NodeEventKind, Order, Outcome};
+use crate::agent::reassembly::{IncomingBlobs, Piece};
 use crate::agent::{self, stdio};
 use crate::images::unpacked_size;
 use crate::nodes::Node;
@@ -31,7 +31,7 @@ use crate::protocol::proto::{
 use crate::protocol::{failure, retry_from_start};
 use crate::push;
 use crate::push::report::{self, NodePlan, NodeReport};
-use crate::runtime::{Event, Sent};
+use crate::runtime::{Event, SentCounter};
 use crate::session::{Binary, Settings};
 use crate::transport;
 
@@ -46,16 +46,16 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When stdin and stdout are no connection.
 pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Result<(), agent::Error> {
-    let relaying = Relaying {
+    let service = RelayService {
         cache,
         opened: Mutex::default(),
         held: Mutex::default(),
         push: Mutex::default(),
-        arriving: ArrivingBlobs::default(),
+        incoming: IncomingBlobs::default(),
     };
-    let relaying = Arc::new(relaying);
-    let served = stdio::serve(Routes::new(RelayServer::from_arc(Arc::clone(&relaying))), stall_timeout).await;
-    if let Some(push) = relaying.running() {
+    let service = Arc::new(service);
+    let served = stdio::serve(Routes::new(RelayServer::from_arc(Arc::clone(&service))), stall_timeout).await;
+    if let Some(push) = service.running() {
         push.cancel.cancel();
         if tokio::time::timeout(STOP_WITHIN, push.ended).await.is_err() {
             tracing::warn!("the push does not stop; its helpers give their leases back when they are left");
@@ -64,39 +64,39 @@ pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Resul
     served
 }
 
-struct Relaying {
+struct RelayService {
     cache: Option<Utf8PathBuf>,
     opened: Mutex<Option<Cache>>,
     /// The images of the push, until this process ends.
-    held: Mutex<Option<Held>>,
-    push: Mutex<Option<Running>>,
-    arriving: ArrivingBlobs,
+    held: Mutex<Option<HeldImages>>,
+    push: Mutex<Option<ActivePush>>,
+    incoming: IncomingBlobs,
 }
 
 /// A push under way.
-struct Running {
+struct ActivePush {
     cancel: CancellationToken,
     ended: oneshot::Receiver<()>,
 }
 
-impl Relaying {
+impl RelayService {
     /// The cache, opened when it is first asked for: what is wrong with it can then be said.
     fn cache(&self) -> Result<Cache, Status> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cache) = &*opened {
             return Ok(cache.clone());
         }
-        let cache = Cache::open(self.cache.clone()).map_err(|error| told(&error))?;
+        let cache = Cache::open(self.cache.clone()).map_err(|error| status_of(&error))?;
         Ok(opened.insert(cache).clone())
     }
 
-    fn running(&self) -> Option<Running> {
+    fn running(&self) -> Option<ActivePush> {
         self.push.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 #[tonic::async_trait]
-impl Relay for Relaying {
+impl Relay for RelayService {
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
         let cache = self.cache()?;
         let PrepareRequest { blobs, names, cache_limit } = request.into_inner();
@@ -114,20 +114,21 @@ impl Relay for Relaying {
             cache.make_room(cache_limit, needed, &coming)?;
             cache.check_room(needed).map(|()| held)
         });
-        let held = making.await.map_err(|error| Status::internal(error.to_string()))?.map_err(|error| told(&error))?;
+        let held =
+            making.await.map_err(|error| Status::internal(error.to_string()))?.map_err(|error| status_of(&error))?;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         Ok(Response::new(PrepareResponse { lacking }))
     }
 
     async fn fill(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
         let cache = self.cache()?;
-        let Some((header, mut parts)) = self.arriving.receive(request.into_inner()).await? else {
+        let Some((header, mut parts)) = self.incoming.receive(request.into_inner()).await? else {
             return Ok(Response::new(WriteResponse::default()));
         };
         let digest = digest(&header.digest)?;
         let (sender, mut queue) = mpsc::channel::<Piece>(1);
         let writing = tokio::task::spawn_blocking(move || -> io::Result<Option<bool>> {
-            let mut part: Part = cache.part_from(digest, header.size, header.offset)?;
+            let mut part: PartialBlobFile = cache.part_from(digest, header.size, header.offset)?;
             while let Some(piece) = queue.blocking_recv() {
                 match piece {
                     Piece::Data(bytes) => part.add(&bytes)?,
@@ -164,18 +165,18 @@ impl Relay for Relaying {
         let order: Order = serde_json::from_slice(&request.get_ref().order)
             .map_err(|error| Status::invalid_argument(format!("reading the order: {error}")))?;
         let cache = self.cache()?;
-        let (telling, events) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let (done, ended) = oneshot::channel();
-        let running = Running { cancel: cancel.clone(), ended };
+        let running = ActivePush { cancel: cancel.clone(), ended };
         *self.push.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
         let runtime = tokio::runtime::Handle::current();
         // On a thread of its own: a push moves between threads no more than an operator's does.
         tokio::task::spawn_blocking(move || {
-            let pushed = runtime.block_on(carry_out(order, cache, &telling, &cancel));
+            let pushed = runtime.block_on(carry_out(order, cache, &sender, &cancel));
             if let Err(status) = pushed {
                 // Nobody may be left to hear it.
-                let _ = telling.send(Err(status));
+                let _ = sender.send(Err(status));
             }
             let _ = done.send(());
         });
@@ -191,14 +192,14 @@ impl Relay for Relaying {
     }
 }
 
-type Telling = mpsc::UnboundedSender<Result<PushEvent, Status>>;
+type EventSender = mpsc::UnboundedSender<Result<PushEvent, Status>>;
 
-async fn carry_out(order: Order, cache: Cache, telling: &Telling, cancel: &CancellationToken) -> Result<(), Status> {
+async fn carry_out(order: Order, cache: Cache, sender: &EventSender, cancel: &CancellationToken) -> Result<(), Status> {
     let store = cache.store.clone();
     let mut images = Vec::new();
     for named in &order.images {
-        store.tag(&named.name, &named.target).map_err(|error| told(&Error::from(error)))?;
-        images.push(store.image(&named.name).map_err(|error| told(&Error::from(error)))?);
+        store.tag(&named.name, &named.target).map_err(|error| status_of(&Error::from(error)))?;
+        images.push(store.image(&named.name).map_err(|error| status_of(&Error::from(error)))?);
     }
     let unread = |words: &str| Status::invalid_argument(words.to_owned());
     let settings = Settings {
@@ -209,7 +210,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, cancel: &Cance
     let push = push::Push {
         store,
         images,
-        binary: Binary::this().map_err(|error| told(&error))?,
+        binary: Binary::this().map_err(|error| status_of(&error))?,
         settings,
         parallel: order.parallel,
         retries: order.retries,
@@ -224,13 +225,13 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, cancel: &Cance
     let ssh = order.ssh.options();
     let nodes: Vec<Node> = order.nodes.into_iter().map(super::order::Target::node).collect();
     let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
-    let counters: Mutex<Vec<Option<Arc<Sent>>>> = Mutex::new(vec![None; names.len()]);
+    let counters: Mutex<Vec<Option<Arc<SentCounter>>>> = Mutex::new(vec![None; names.len()]);
     let watch = |node: &Node, event: Event<'_>| {
         let Some(place) = names.iter().position(|name| *name == node.name) else { return };
         if let Event::Sending { sent, .. } = event {
             counters.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(Arc::clone(sent));
         }
-        tell(telling, place, what(event));
+        send_event(sender, place, event_kind(event));
     };
     let counting = async {
         loop {
@@ -238,7 +239,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, cancel: &Cance
             let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
             for (place, sent) in counters.iter().enumerate() {
                 if let Some(sent) = sent {
-                    tell(telling, place, What::Sent(sent.bytes()));
+                    send_event(sender, place, NodeEventKind::Sent(sent.bytes()));
                 }
             }
         }
@@ -249,7 +250,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, cancel: &Cance
     };
     for (place, outcome) in outcomes.iter().enumerate() {
         let error =
-            outcome.error.as_ref().map(|error| (report::words(error), error.help().map(|help| help.to_string())));
+            outcome.error.as_ref().map(|error| (report::one_line(error), error.help().map(|help| help.to_string())));
         let outcome = Outcome {
             report: NodeReport::new(outcome),
             plan: NodePlan::new(outcome),
@@ -257,7 +258,7 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, cancel: &Cance
             elapsed: outcome.elapsed,
             error,
         };
-        tell(telling, place, What::Outcome(Box::new(outcome)));
+        send_event(sender, place, NodeEventKind::Outcome(Box::new(outcome)));
     }
     let cleared = tokio::task::spawn_blocking(move || {
         cache.make_room(order.cache_limit, 0, &BTreeSet::new())?;
@@ -270,20 +271,20 @@ async fn carry_out(order: Order, cache: Cache, telling: &Telling, cancel: &Cance
     Ok(())
 }
 
-fn what(event: Event<'_>) -> What {
+fn event_kind(event: Event<'_>) -> NodeEventKind {
     match event {
-        Event::Sending { blobs, bytes, total, .. } => What::Sending { blobs, bytes, total },
-        Event::WithoutHelper { why } => What::WithoutHelper { why: why.into() },
-        Event::Retrying { why, pause } => What::Retrying { why: why.into(), pause },
-        Event::Finished { image, unpacked } => What::Finished { image: image.into(), unpacked },
-        Event::Ended { succeeded } => What::Ended { succeeded },
+        Event::Sending { blobs, bytes, total, .. } => NodeEventKind::Sending { blobs, bytes, total },
+        Event::WithoutHelper { why } => NodeEventKind::WithoutHelper { why: why.into() },
+        Event::Retrying { why, pause } => NodeEventKind::Retrying { why: why.into(), pause },
+        Event::Finished { image, unpacked } => NodeEventKind::Finished { image: image.into(), unpacked },
+        Event::Ended { succeeded } => NodeEventKind::Ended { succeeded },
     }
 }
 
-fn tell(telling: &Telling, node: usize, what: What) {
-    let told = serde_json::to_vec(&Told { node, what }).map_err(|error| Status::internal(error.to_string()));
+fn send_event(sender: &EventSender, node: usize, kind: NodeEventKind) {
+    let told = serde_json::to_vec(&NodeEvent { node, kind }).map_err(|error| Status::internal(error.to_string()));
     // The operator may be gone: then nobody is told.
-    let _ = telling.send(told.map(|told| PushEvent { told }));
+    let _ = sender.send(told.map(|told| PushEvent { told }));
 }
 
 fn digest(text: &str) -> Result<Digest, Status> {
@@ -291,7 +292,7 @@ fn digest(text: &str) -> Result<Digest, Status> {
 }
 
 /// An error as a status that carries what to do about it.
-fn told(error: &(impl Diagnostic + ?Sized)) -> Status {
+fn status_of(error: &(impl Diagnostic + ?Sized)) -> Status {
     let help = error.help().map(|help| help.to_string()).unwrap_or_default();
     let mut message = error.to_string();
     let mut cause = error.source();

@@ -13,8 +13,8 @@ use vcmanifests::Object;
 use super::error::{Error, Evidence, Outcome};
 use super::plan::title;
 use super::ready::{POD_SECURITY, Readiness};
-use super::unstick::selector;
-use super::wait::Awaited;
+use super::stuck_pods::selector;
+use super::wait::WaitTarget;
 use super::{events, pods};
 use crate::cluster::Cluster;
 
@@ -30,12 +30,12 @@ const RECENT: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether a pod of something that is not ready will not get ready.
-pub(super) async fn any_hopeless(cluster: &Cluster, unready: &[(&Awaited<'_>, Readiness)]) -> Result<bool, Error> {
-    for (awaited, _) in unready {
-        let found = pods_of(cluster, awaited)
+pub(super) async fn any_hopeless(cluster: &Cluster, unready: &[(&WaitTarget<'_>, Readiness)]) -> Result<bool, Error> {
+    for (targets, _) in unready {
+        let found = pods_of(cluster, targets)
             .await
-            .map_err(|error| cluster.failed(format!("listing the pods of {}", title(awaited.object)), error))?;
-        if found.iter().any(|pod| pods::hopeless(pod).is_some()) || is_forbidden(cluster, awaited).await {
+            .map_err(|error| cluster.failed(format!("listing the pods of {}", title(targets.object)), error))?;
+        if found.iter().any(|pod| pods::hopeless(pod).is_some()) || is_forbidden(cluster, targets).await {
             return Ok(true);
         }
     }
@@ -43,25 +43,25 @@ pub(super) async fn any_hopeless(cluster: &Cluster, unready: &[(&Awaited<'_>, Re
 }
 
 /// Whether a DaemonSet's pods may not be made in its namespace. Of a Deployment's, its status tells.
-async fn is_forbidden(cluster: &Cluster, awaited: &Awaited<'_>) -> bool {
-    let (Object::DaemonSet(_), Some(namespace)) = (awaited.object, awaited.object.namespace()) else { return false };
+async fn is_forbidden(cluster: &Cluster, targets: &WaitTarget<'_>) -> bool {
+    let (Object::DaemonSet(_), Some(namespace)) = (targets.object, targets.object.namespace()) else { return false };
     let api: Api<Event> = Api::namespaced(cluster.client(), namespace);
-    let fields = format!("involvedObject.name={},reason=FailedCreate", awaited.object.name());
+    let fields = format!("involvedObject.name={},reason=FailedCreate", targets.object.name());
     let Ok(Ok(found)) = timeout(PATIENCE, api.list(&ListParams::default().fields(&fields))).await else { return false };
     let forbids = |event: &Event| {
-        let words = event.message.as_deref().unwrap_or_default();
-        words.contains(POD_SECURITY) && is_since(event, awaited.begun, Timestamp::now())
+        let error_text = event.message.as_deref().unwrap_or_default();
+        error_text.contains(POD_SECURITY) && is_since(event, targets.begun, Timestamp::now())
     };
     found.items.iter().any(forbids)
 }
 
 /// The error that says what is not ready and why.
-pub(super) async fn not_ready(cluster: &Cluster, unready: &[(&Awaited<'_>, Readiness)], outcome: Outcome) -> Error {
+pub(super) async fn not_ready(cluster: &Cluster, unready: &[(&WaitTarget<'_>, Readiness)], outcome: Outcome) -> Error {
     let mut lines = Vec::new();
     let mut all_pods = Vec::new();
-    for (awaited, state) in unready {
-        lines.push(format!("{}: {}", title(awaited.object), state.text()));
-        match pods_of(cluster, awaited).await {
+    for (targets, state) in unready {
+        lines.push(format!("{}: {}", title(targets.object), state.text()));
+        match pods_of(cluster, targets).await {
             Ok(found) => {
                 let unready: Vec<&Pod> = found.iter().filter(|pod| !pods::is_ready(pod)).collect();
                 lines.extend(join_all(unready.iter().map(|pod| about_pod(cluster, pod))).await.concat());
@@ -70,25 +70,25 @@ pub(super) async fn not_ready(cluster: &Cluster, unready: &[(&Awaited<'_>, Readi
             Err(error) => lines.push(format!("  its pods cannot be listed: {error}")),
         }
     }
-    let namespace = unready.iter().find_map(|(awaited, _)| awaited.object.namespace());
+    let namespace = unready.iter().find_map(|(targets, _)| targets.object.namespace());
     if let Some(namespace) = namespace {
-        let awaited: Vec<&Awaited<'_>> = unready.iter().map(|(awaited, _)| *awaited).collect();
-        lines.extend(warnings(cluster, namespace, &awaited, &all_pods).await);
+        let targets: Vec<&WaitTarget<'_>> = unready.iter().map(|(targets, _)| *targets).collect();
+        lines.extend(warnings(cluster, namespace, &targets, &all_pods).await);
     }
-    let objects = unready.iter().map(|(awaited, _)| title(awaited.object)).collect();
+    let objects = unready.iter().map(|(targets, _)| title(targets.object)).collect();
     let help = advice(&lines, namespace.unwrap_or_default());
     Error::NotReady { objects, outcome, help, source: Evidence(lines) }
 }
 
 /// The pods that the change in question made; all of the workload's where nothing changed.
-async fn pods_of(cluster: &Cluster, awaited: &Awaited<'_>) -> Result<Vec<Pod>, kube::Error> {
-    let (Some(namespace), Some(selector)) = (awaited.object.namespace(), selector(awaited.object)) else {
+async fn pods_of(cluster: &Cluster, targets: &WaitTarget<'_>) -> Result<Vec<Pod>, kube::Error> {
+    let (Some(namespace), Some(selector)) = (targets.object.namespace(), selector(targets.object)) else {
         return Ok(Vec::new());
     };
     let api: Api<Pod> = Api::namespaced(cluster.client(), namespace);
     let listed = timeout(PATIENCE, api.list(&ListParams::default().labels(&selector))).await;
     let Ok(listed) = listed else { return Ok(Vec::new()) };
-    let young = |pod: &Pod| match (&awaited.since, &pod.metadata.creation_timestamp) {
+    let young = |pod: &Pod| match (&targets.since, &pod.metadata.creation_timestamp) {
         (Some(since), Some(created)) => created >= since,
         _ => true,
     };
@@ -108,25 +108,25 @@ async fn about_pod(cluster: &Cluster, pod: &Pod) -> Vec<String> {
     };
     match timeout(PATIENCE, api.logs(pods::name(pod), &parameters)).await {
         Ok(Ok(log)) => lines.extend(log.lines().map(|line| format!("    | {}", line.trim_end()))),
-        Ok(Err(error)) => lines.push(format!("    its log cannot be read: {}", words(&error))),
+        Ok(Err(error)) => lines.push(format!("    its log cannot be read: {}", error_text(&error))),
         Err(_) => lines.push("    its log cannot be read: its node does not answer".to_owned()),
     }
     lines
 }
 
-async fn warnings(cluster: &Cluster, namespace: &str, awaited: &[&Awaited<'_>], pods: &[Pod]) -> Vec<String> {
+async fn warnings(cluster: &Cluster, namespace: &str, targets: &[&WaitTarget<'_>], pods: &[Pod]) -> Vec<String> {
     let api: Api<Event> = Api::namespaced(cluster.client(), namespace);
     let listed = timeout(PATIENCE, api.list(&ListParams::default().fields("type=Warning"))).await;
     match listed {
-        Ok(Ok(found)) => recent_warnings(found.items, awaited, pods, Timestamp::now()),
-        Ok(Err(error)) => vec![format!("events cannot be listed: {}", words(&error))],
+        Ok(Ok(found)) => recent_warnings(found.items, targets, pods, Timestamp::now()),
+        Ok(Err(error)) => vec![format!("events cannot be listed: {}", error_text(&error))],
         Err(_) => Vec::new(),
     }
 }
 
 /// The latest Warning events about these pods and, since the rollout began, about the objects and their ReplicaSets, which
 /// share their names' beginning. What befell the pods of an earlier attempt is none of it.
-fn recent_warnings(found: Vec<Event>, awaited: &[&Awaited<'_>], pods: &[Pod], now: Timestamp) -> Vec<String> {
+fn recent_warnings(found: Vec<Event>, targets: &[&WaitTarget<'_>], pods: &[Pod], now: Timestamp) -> Vec<String> {
     let ours = |event: &Event| {
         if matches!(event.reason.as_deref(), Some("Failed" | "BackOff")) {
             return false; // The pod's own line says the same.
@@ -136,9 +136,9 @@ fn recent_warnings(found: Vec<Event>, awaited: &[&Awaited<'_>], pods: &[Pod], no
             return about.uid.is_some() && pods.iter().any(|pod| pod.metadata.uid == about.uid);
         }
         let name = about.name.as_deref().unwrap_or_default();
-        awaited.iter().any(|awaited| {
-            let rest = name.strip_prefix(awaited.object.name());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) && is_since(event, awaited.begun, now)
+        targets.iter().any(|targets| {
+            let rest = name.strip_prefix(targets.object.name());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) && is_since(event, targets.begun, now)
         })
     };
     let mut recent: Vec<(Timestamp, Event)> =
@@ -157,7 +157,7 @@ fn is_since(event: &Event, begun: Option<Timestamp>, now: Timestamp) -> bool {
 }
 
 fn advice(lines: &[String], namespace: &str) -> String {
-    let any = |words: &[&str]| lines.iter().any(|line| words.iter().any(|word| line.contains(word)));
+    let any = |error_text: &[&str]| lines.iter().any(|line| error_text.iter().any(|word| line.contains(word)));
     if any(&[pods::ALWAYS]) {
         "the objects ask for IfNotPresent, so an admission policy of the cluster (such as AlwaysPullImages) sets \
          imagePullPolicy: Always: exempt the namespace from it, or let the nodes pull the images, then deploy again"
@@ -189,7 +189,7 @@ fn advice(lines: &[String], namespace: &str) -> String {
     }
 }
 
-fn words(error: &kube::Error) -> String {
+fn error_text(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
@@ -202,7 +202,7 @@ mod tests {
     use serde_json::json;
     use vcmanifests::{Images, Object, Parameters};
 
-    use super::{Awaited, advice, recent_warnings};
+    use super::{WaitTarget, advice, recent_warnings};
     use crate::rollout::pods::tests::pod;
 
     fn objects() -> Vec<Object> {
@@ -238,7 +238,7 @@ mod tests {
         let now = "2024-01-01T00:10:30Z".parse().unwrap();
         let said = |begun: Option<&str>| {
             let begun = begun.map(|begun| begun.parse().unwrap());
-            recent_warnings(events(), &[&Awaited { object: manager, since: None, begun }], &pods, now)
+            recent_warnings(events(), &[&WaitTarget { object: manager, since: None, begun }], &pods, now)
         };
         let of_this = [
             "FailedCreate of replicaset/vc-manager-1: vc-manager-1",
@@ -256,13 +256,13 @@ mod tests {
         assert!(always.contains("AlwaysPullImages") && !always.contains("vcdist push"), "{always}");
         assert!(of("  p on w1: CrashLoopBackOff: back-off").contains("own words"));
         assert!(of("  p on no node: Unschedulable: 0/2").contains("tolerated taints"));
-        for (line, words) in [
+        for (line, error_text) in [
             ("violates PodSecurity \"baseline:latest\"", "label --overwrite namespace vc pod-security"),
             ("pods \"x\" is forbidden: exceeded quota: small", "--namespace vc"),
             ("admission webhook \"x\" denied the request: no", "admission policy"),
             ("deployment/vc-manager: it is paused", "resumed"),
         ] {
-            assert!(of(line).contains(words) && !of(line).contains("--timeout"), "{line}: {}", of(line));
+            assert!(of(line).contains(error_text) && !of(line).contains("--timeout"), "{line}: {}", of(line));
         }
         assert!(advice(&[], "vc").contains("--timeout"));
     }

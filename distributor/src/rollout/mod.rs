@@ -7,16 +7,16 @@ mod error;
 pub mod events;
 mod evidence;
 pub mod images;
+mod in_use;
 mod owner;
 mod plan;
 pub mod pods;
 pub mod ready;
 mod references;
+mod requeue;
 mod revision;
-mod unstick;
-mod used;
+mod stuck_pods;
 mod wait;
-mod wake;
 
 use std::time::{Duration, Instant};
 
@@ -26,10 +26,10 @@ use crate::cluster::Cluster;
 
 pub use diff::FieldChange;
 pub use error::{Conflict, Conflicts, Error, Evidence, Outcome};
+pub use in_use::ImagesInUse;
 pub use plan::{Change, Plan, Step, plan, title};
-pub use used::Used;
-use wait::Awaited;
 pub use wait::Ready;
+use wait::WaitTarget;
 
 /// The name that our fields are owned by (Kubernetes, "Server-Side Apply").
 pub const FIELD_MANAGER: &str = "vcdist";
@@ -77,7 +77,7 @@ pub async fn run(
     cluster.wait_until(started + timeout);
     for stage in [Stage::Namespace, Stage::Definitions, Stage::Access, Stage::Workloads] {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.object.stage() == stage).collect();
-        let mut awaited = Vec::new();
+        let mut targets = Vec::new();
         for step in steps {
             let since = if step.settled {
                 None
@@ -86,18 +86,18 @@ pub async fn run(
             };
             outcomes.applied += 1;
             progress(Progress::Applied(step));
-            for stuck in unstick::unstick(cluster, &step.object).await? {
+            for stuck in stuck_pods::delete_stuck_pods(cluster, &step.object).await? {
                 progress(Progress::Restarted(&stuck));
                 outcomes.restarted.push(stuck);
             }
-            if step.settled && wake::wake(cluster, &step.object).await? {
+            if step.settled && requeue::requeue(cluster, &step.object).await? {
                 progress(Progress::Woken(&title(&step.object)));
             }
             let begun = since.as_ref().map(|since| since.0).or_else(|| cluster.clock());
-            awaited.push(Awaited { object: &step.object, since, begun });
+            targets.push(WaitTarget { object: &step.object, since, begun });
         }
         let held = |object: &str, why: &str| progress(Progress::Held(object, why));
-        outcomes.ready.extend(wait::until_ready(cluster, &awaited, started, timeout, held).await?);
+        outcomes.ready.extend(wait::until_ready(cluster, &targets, started, timeout, held).await?);
         if stage == Stage::Namespace {
             // Before anything runs: from here on, nobody may take its images away.
             outcomes.revision = record(cluster, plan).await?;

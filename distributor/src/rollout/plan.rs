@@ -194,7 +194,7 @@ fn conflicts(object: &Object, status: &Status) -> Vec<Conflict> {
 
 /// The fields that a refusal says can never be changed.
 fn immutable(status: &Status) -> Vec<String> {
-    let is_final = |words: &str| words.contains("is immutable") || words.contains("cannot change roleRef");
+    let is_final = |json: &str| json.contains("is immutable") || json.contains("cannot change roleRef");
     if status.code != 422 || !is_final(&status.message) {
         return Vec::new();
     }
@@ -274,10 +274,10 @@ mod tests {
     #[test]
     fn changes_have_stable_words() {
         let field = FieldChange { field: "spec.replicas".to_owned(), from: Some("1".to_owned()), to: None };
-        let words = |change: &Change| serde_json::to_string(change).unwrap();
-        assert_eq!(words(&Change::Created), r#"{"change":"created"}"#);
+        let json = |change: &Change| serde_json::to_string(change).unwrap();
+        assert_eq!(json(&Change::Created), r#"{"change":"created"}"#);
         assert_eq!(
-            words(&Change::Configured(vec![field])),
+            json(&Change::Configured(vec![field])),
             r#"{"change":"configured","fields":[{"field":"spec.replicas","from":"1","to":null}]}"#
         );
     }

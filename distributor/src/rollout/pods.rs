@@ -78,7 +78,7 @@ pub fn last_restart(pod: &Pod) -> Option<&Time> {
         .max()
 }
 
-/// The pod in one line: `vc-manager-x on worker1: Running and ready`, or what it lacks.
+/// The pod in one line: `vc-manager-x on worker1: RunningCommand and ready`, or what it lacks.
 #[must_use]
 pub fn describe(pod: &Pod) -> String {
     let place = node(pod).map_or_else(|| "on no node".to_owned(), |node| format!("on {node}"));

@@ -41,7 +41,7 @@ pub struct Ready {
 
 /// Something to wait for.
 #[derive(Debug)]
-pub(super) struct Awaited<'a> {
+pub(super) struct WaitTarget<'a> {
     /// What was applied.
     pub(super) object: &'a Object,
     /// When it was last changed, by the API server's clock: pods that are older are not of this change's making. None
@@ -56,18 +56,18 @@ pub(super) struct Awaited<'a> {
 /// once: the object, and what it waits for.
 pub(super) async fn until_ready(
     cluster: &Cluster,
-    awaited: &[Awaited<'_>],
+    targets: &[WaitTarget<'_>],
     started: Instant,
     timeout: Duration,
     mut held: impl FnMut(&str, &str),
 ) -> Result<Vec<Ready>, Error> {
-    let watches: Vec<_> = awaited.iter().map(|awaited| watch(cluster, awaited.object)).collect();
-    let awaited: Vec<&Awaited<'_>> =
-        awaited.iter().zip(&watches).filter_map(|(awaited, watch)| watch.is_some().then_some(awaited)).collect();
+    let watches: Vec<_> = targets.iter().map(|targets| watch(cluster, targets.object)).collect();
+    let targets: Vec<&WaitTarget<'_>> =
+        targets.iter().zip(&watches).filter_map(|(targets, watch)| watch.is_some().then_some(targets)).collect();
     let numbered = watches.into_iter().flatten().enumerate();
     let mut watches = stream::select_all(numbered.map(|(i, watch)| watch.map_ok(move |now| (i, now)).boxed()));
-    let mut states = vec![Readiness::Waiting("it is not there yet".to_owned()); awaited.len()];
-    let mut is_told = vec![false; awaited.len()];
+    let mut states = vec![Readiness::Waiting("it is not there yet".to_owned()); targets.len()];
+    let mut is_told = vec![false; targets.len()];
     let mut look = interval_at(tokio::time::Instant::now() + LOOK, LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -75,23 +75,23 @@ pub(super) async fn until_ready(
 
     let outcome = loop {
         if states.iter().all(Readiness::is_ready) {
-            return Ok(awaited.iter().zip(states).map(|(awaited, state)| ready(awaited.object, &state)).collect());
+            return Ok(targets.iter().zip(states).map(|(targets, state)| ready(targets.object, &state)).collect());
         }
         tokio::select! {
             Some(update) = watches.next() => {
                 let (i, now) = update?;
-                tracing::debug!("{}: {now:?}", title(awaited[i].object));
+                tracing::debug!("{}: {now:?}", title(targets[i].object));
                 if let Readiness::Held(why) | Readiness::Stopped(why) = &now
                     && !std::mem::replace(&mut is_told[i], true)
                 {
-                    held(&title(awaited[i].object), why);
+                    held(&title(targets[i].object), why);
                 }
                 states[i] = now;
             }
             _ = look.tick() => {
                 // What the last attempt left behind, such as a Deployment past its deadline, passes within seconds too.
                 let is_over = states.iter().any(Readiness::is_over);
-                let hopeless = is_over || evidence::any_hopeless(cluster, &unready(&awaited, &states)).await?;
+                let hopeless = is_over || evidence::any_hopeless(cluster, &unready(&targets, &states)).await?;
                 hopeless_looks = if hopeless { hopeless_looks + 1 } else { 0 };
                 if hopeless_looks == LOOKS {
                     break Outcome::GaveUp(started.elapsed());
@@ -100,16 +100,16 @@ pub(super) async fn until_ready(
             () = sleep_until((started + timeout).into()) => break Outcome::TimedOut(started.elapsed()),
         }
     };
-    Err(evidence::not_ready(cluster, &unready(&awaited, &states), outcome).await)
+    Err(evidence::not_ready(cluster, &unready(&targets, &states), outcome).await)
 }
 
 fn ready(object: &Object, state: &Readiness) -> Ready {
     Ready { kind: object.kind(), name: object.name().to_owned(), ready: state.text().to_owned() }
 }
 
-fn unready<'a>(awaited: &[&'a Awaited<'a>], states: &[Readiness]) -> Vec<(&'a Awaited<'a>, Readiness)> {
-    let pairs = awaited.iter().zip(states).filter(|(_, state)| !state.is_ready());
-    pairs.map(|(awaited, state)| (*awaited, state.clone())).collect()
+fn unready<'a>(targets: &[&'a WaitTarget<'a>], states: &[Readiness]) -> Vec<(&'a WaitTarget<'a>, Readiness)> {
+    let pairs = targets.iter().zip(states).filter(|(_, state)| !state.is_ready());
+    pairs.map(|(targets, state)| (*targets, state.clone())).collect()
 }
 
 type Watch<'a> = BoxStream<'a, Result<Readiness, Error>>;

@@ -11,13 +11,13 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use vcstore::{Digest, Image, Store};
 
-use super::transfer::{ConnectionPool, PoolTarget, Sent, send_blob};
+use super::transfer::{ConnectionPool, PoolTarget, SentCounter, send_blob};
 use super::{
     Error, Event, ImageTarget, Load, Loaded, NodeRuntime, PushedImages, PushedRecord, Removal, RetryHint, Survey, Via,
 };
 use crate::images::desired_image::DesiredImage;
 use crate::images::inventory::Inventory;
-use crate::images::plan::{ImagePlan, Plan, Sending, State};
+use crate::images::plan::{BlobTransfer, ImagePlan, Plan, State};
 use crate::images::push_label::PushedImage;
 use crate::protocol::proto;
 use crate::protocol::proto::helper_client::HelperClient;
@@ -56,7 +56,7 @@ struct Target<'a> {
 }
 
 /// The node, with what was pushed to it.
-struct Pushed {
+struct ContainerdPushes {
     client: HelperClient<Channel>,
     images: Vec<PushedImage>,
     containers: Vec<Container>,
@@ -80,7 +80,7 @@ impl NodeRuntime for Containerd<'_> {
     async fn pushed<'s>(&'s self) -> Result<Box<dyn PushedImages + 's>, Error> {
         let client = self.session.client();
         let (images, containers) = tokio::try_join!(list_pushes(&client), list_containers(&client))?;
-        Ok(Box::new(Pushed { client, images, containers }))
+        Ok(Box::new(ContainerdPushes { client, images, containers }))
     }
 }
 
@@ -113,7 +113,7 @@ impl ImageTarget for Target<'_> {
 }
 
 #[tonic::async_trait(?Send)]
-impl PushedImages for Pushed {
+impl PushedImages for ContainerdPushes {
     fn via(&self) -> Via {
         Via::Helper
     }
@@ -218,7 +218,12 @@ pub(super) async fn release(client: &HelperClient<Channel>) -> Result<(), Error>
     Ok(())
 }
 
-async fn send(pool: &ConnectionPool, store: &Store, sending: Sending, sent: &Arc<Sent>) -> Result<(), Error> {
+async fn send(
+    pool: &ConnectionPool,
+    store: &Store,
+    sending: BlobTransfer,
+    sent: &Arc<SentCounter>,
+) -> Result<(), Error> {
     let write = |channel, parts| async move { HelperClient::new(channel).write(parts).await.map(drop) }.boxed_local();
     send_blob(pool, store, sending, sent, &write).await
 }

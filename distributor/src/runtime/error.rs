@@ -131,7 +131,7 @@ impl Error {
     }
 
     /// The error as a warning shows it: of a lost connection, the words of the transport alone.
-    pub(super) fn transient_words(&self) -> String {
+    pub(super) fn transient_cause(&self) -> String {
         match self.of_the_way() {
             Some(transport::Error::Lost { said, .. }) => said.clone(),
             _ => self.to_string(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::transfer::Sent;
+use super::transfer::SentCounter;
 
 /// The way by which a node was worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -48,7 +48,7 @@ pub enum Event<'a> {
         /// The bytes of everything, there or not.
         total: u64,
         /// Counts the bytes that have been sent; it goes on counting.
-        sent: &'a Arc<Sent>,
+        sent: &'a Arc<SentCounter>,
     },
     /// No helper can run on the node; its `ctr` does the work.
     WithoutHelper {

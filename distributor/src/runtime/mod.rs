@@ -5,13 +5,13 @@
 //! `crate::session` and what these use; nothing here knows of pushes to several nodes, of reports or of the command line.
 
 mod access;
+mod chunks;
 mod containerd;
 pub mod ctr;
 pub mod engine;
 mod error;
 mod event;
 mod facts;
-mod pieces;
 mod retry;
 pub(crate) mod script;
 pub(crate) mod transfer;
@@ -32,7 +32,7 @@ pub use error::{Error, RetryHint};
 pub(crate) use event::OnEvent;
 pub use event::{Event, Via};
 pub(crate) use retry::{pause, until_cancelled, with_retries};
-pub use transfer::{Rate, Sent};
+pub use transfer::{Rate, SentCounter};
 
 /// How often a plan or a removal is made anew because the node changed meanwhile.
 pub(crate) const ATTEMPTS: usize = 3;
@@ -87,7 +87,7 @@ pub(crate) struct Load<'a> {
     /// When the push began.
     pub(crate) at: Time,
     /// Counts what is sent.
-    pub(crate) sent: &'a Arc<Sent>,
+    pub(crate) sent: &'a Arc<SentCounter>,
     pub(crate) on_event: OnEvent<'a>,
 }
 

@@ -37,7 +37,7 @@ where
         };
         let pause = pause(node, attempts);
         if attempts == 0 {
-            tracing::warn!("{node}: {}; trying again, {retries} times at most", why.transient_words());
+            tracing::warn!("{node}: {}; trying again, {retries} times at most", why.transient_cause());
         }
         tokio::time::sleep(pause).await;
         attempts += 1;

@@ -14,7 +14,7 @@ use vcremote::script::line_before;
 use crate::nodes::Machine;
 use crate::protocol::MARK;
 use crate::session::{self, check_machine};
-use crate::transport::{self, Running, Transport};
+use crate::transport::{self, RunningCommand, Transport};
 
 /// Why a script on a node failed.
 #[derive(Debug, Error, Diagnostic)]
@@ -73,7 +73,7 @@ pub enum Error {
 const ANSWER: u64 = 32 << 20;
 
 /// How long a node may take to read one piece of input.
-const PIECE_WITHIN: Duration = Duration::from_secs(300);
+const CHUNK_WITHIN: Duration = Duration::from_secs(300);
 
 /// The beginning of every script: the function `say` sends a reply, and `$as` runs a command as root.
 const PROLOGUE: &str = concat!(
@@ -86,28 +86,28 @@ const PROLOGUE: &str = concat!(
 pub(crate) const END: &str = "end";
 
 /// A piece of a script's input; nothing when the source of the input failed.
-pub(crate) type Piece = Option<Bytes>;
+pub(crate) type InputChunk = Option<Bytes>;
 
 /// Runs `script` to its end and returns its replies. A script replies with `say WORDS`; lines that it prints afterwards belong to
 /// that reply. `input` is written to the script's stdin, after the script itself.
 pub(crate) async fn run(
     transport: &dyn Transport,
     script: &str,
-    mut input: Option<mpsc::Receiver<Piece>>,
+    mut input: Option<mpsc::Receiver<InputChunk>>,
     within: Duration,
 ) -> Result<Vec<ScriptReply>, Error> {
     let script = format!("say() {{ echo \"{MARK}$1\"; }}\n{}\n{PROLOGUE}{script}\nsay {END}\n", Machine::SAY);
-    let Running { stream, ending } = transport.run(&line_before(&script)).await?;
+    let RunningCommand { stream, ending } = transport.run(&line_before(&script)).await?;
     let (reader, mut writer) = tokio::io::split(stream);
     let writing = async {
         // A stream that breaks shows in what is read.
         if writer.write_all(script.as_bytes()).await.is_err() || writer.flush().await.is_err() {
             return Ok(());
         }
-        while let Some(piece) = receive(&mut input).await {
+        while let Some(chunk) = receive(&mut input).await {
             // Without its end, what came is none: the connection is dropped, and the node knows.
-            let Some(piece) = piece else { return Err(Error::Cut { destination: transport.destination().to_owned() }) };
-            let Ok(written) = timeout(PIECE_WITHIN, writer.write_all(&piece)).await else {
+            let Some(chunk) = chunk else { return Err(Error::Cut { destination: transport.destination().to_owned() }) };
+            let Ok(written) = timeout(CHUNK_WITHIN, writer.write_all(&chunk)).await else {
                 return Err(Error::Slow { destination: transport.destination().to_owned() });
             };
             if written.is_err() {
@@ -168,7 +168,7 @@ pub(crate) struct ScriptReply {
     pub(crate) lines: Vec<String>,
 }
 
-async fn receive(input: &mut Option<mpsc::Receiver<Piece>>) -> Option<Piece> {
+async fn receive(input: &mut Option<mpsc::Receiver<InputChunk>>) -> Option<InputChunk> {
     match input {
         Some(input) => input.recv().await,
         None => None,
@@ -200,16 +200,16 @@ mod tests {
 
     use super::{Error, ScriptReply, run};
     use crate::nodes::Machine;
-    use crate::transport::{self, Local, Running, Transport};
+    use crate::transport::{self, Local, RunningCommand, Transport};
 
     const SOON: Duration = Duration::from_secs(30);
 
     #[tokio::test]
     async fn what_a_script_says_and_prints_comes_back() {
-        let (pieces, input) = tokio::sync::mpsc::channel(2);
-        pieces.send(Some("hello".into())).await.expect("a queue");
-        pieces.send(Some(" world".into())).await.expect("a queue");
-        drop(pieces);
+        let (chunks, input) = tokio::sync::mpsc::channel(2);
+        chunks.send(Some("hello".into())).await.expect("a queue");
+        chunks.send(Some(" world".into())).await.expect("a queue");
+        drop(chunks);
         let script = "say 'one two'; head -c 11; echo; say three";
         let said = run(&Local, script, Some(input), SOON).await.expect("an answer");
         let expected = [("one two", vec!["hello world".to_owned()]), ("three", vec![])];
@@ -218,9 +218,9 @@ mod tests {
 
     /// This machine, taken for another one.
     #[derive(Debug)]
-    struct Mistaken(Machine);
+    struct WrongMachine(Machine);
 
-    impl Transport for Mistaken {
+    impl Transport for WrongMachine {
         fn destination(&self) -> &str {
             "root@w1"
         }
@@ -229,7 +229,7 @@ mod tests {
             Some(("w2", &self.0))
         }
 
-        fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<Running, transport::Error>> {
+        fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<RunningCommand, transport::Error>> {
             Local.run(command)
         }
 
@@ -241,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn what_another_machine_than_the_node_answers_counts_for_nothing() {
         let known = std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| id.trim().len() == 32);
-        let node = Mistaken(Machine { machine_id: "1b".repeat(16), boot_id: "2c".repeat(16) });
+        let node = WrongMachine(Machine { machine_id: "1b".repeat(16), boot_id: "2c".repeat(16) });
         match run(&node, "say one", None, SOON).await {
             Err(error) => assert!(error.to_string().contains("is not the node w2"), "{error}"),
             Ok(said) => assert!(!known && said.len() == 1, "another machine was taken for the node"),

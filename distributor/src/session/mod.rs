@@ -22,7 +22,7 @@ pub use placement::{CachePath, Namespace, Settings, SocketPath};
 
 use crate::nodes::Machine;
 use crate::protocol::{self, proto};
-use crate::transport::{self, Duplex, Running, Transport};
+use crate::transport::{self, Duplex, RunningCommand, Transport};
 use placement::Answer;
 use proto::connections_client::ConnectionsClient;
 use proto::helper_client::HelperClient;
@@ -215,7 +215,7 @@ impl Session {
         offer: Option<&OfferResponse>,
     ) -> Result<Self, Error> {
         let placement::Command { line, script } = placement::command(binary, job);
-        let Running { stream, ending } = transport.run(&line).await?;
+        let RunningCommand { stream, ending } = transport.run(&line).await?;
         let mut stream = BufReader::new(stream);
         // A stream that is broken already shows when the answer is read.
         let _ = stream.write_all(script.as_bytes()).await;
@@ -384,15 +384,15 @@ mod tests {
 
     use super::{Binary, Error, Session, Settings, sudo_help};
     use crate::nodes::Machine;
-    use crate::transport::{Duplex, Error as TransportError, Running, Transport};
+    use crate::transport::{Duplex, Error as TransportError, RunningCommand, Transport};
     use futures::future::BoxFuture;
     use tokio::io::AsyncWriteExt as _;
 
     /// A login that says this and ends.
     #[derive(Debug)]
-    struct Says(&'static str, Machine);
+    struct FixedReply(&'static str, Machine);
 
-    impl Transport for Says {
+    impl Transport for FixedReply {
         fn destination(&self) -> &str {
             "root@w1"
         }
@@ -401,7 +401,7 @@ mod tests {
             Some(("w1", &self.1))
         }
 
-        fn run<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Running, TransportError>> {
+        fn run<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RunningCommand, TransportError>> {
             let ended = || TransportError::Command { host: "w1".into(), status: 142, said: "no reason given".into() };
             Box::pin(async move {
                 let (near, mut far) = tokio::io::duplex(1 << 16);
@@ -414,7 +414,7 @@ mod tests {
                         tokio::time::timeout(Duration::from_millis(50), tokio::io::copy(&mut reader, &mut sink)).await;
                 });
                 let stream: Box<dyn Duplex> = Box::new(near);
-                Ok(Running { stream, ending: Box::pin(async move { Err(ended()) }) })
+                Ok(RunningCommand { stream, ending: Box::pin(async move { Err(ended()) }) })
             })
         }
 
@@ -424,10 +424,10 @@ mod tests {
     }
 
     async fn refused(says: &'static str) -> Error {
-        refused_by(&Says(says, Machine::default())).await
+        refused_by(&FixedReply(says, Machine::default())).await
     }
 
-    async fn refused_by(says: &Says) -> Error {
+    async fn refused_by(says: &FixedReply) -> Error {
         let settings = Settings {
             namespace: "k8s.io".parse().expect("a name"),
             address: None,
@@ -458,7 +458,7 @@ mod tests {
         const SAYS: &str = "Welcome\n::vcdist:identity boot=6a7b8c9d-0e1f-4a2b-8c3d-4e5f60718293 \
                             machine=0af3c2d4e5f60718293a4b5c6d7e8f90\n::vcdist:nowhere\n";
         let machine = |machine: &str, boot: &str| Machine { machine_id: machine.repeat(16), boot_id: boot.repeat(16) };
-        let other = refused_by(&Says(SAYS, machine("1b", "2c"))).await;
+        let other = refused_by(&FixedReply(SAYS, machine("1b", "2c"))).await;
         assert_eq!(
             other.to_string(),
             "the machine that answers at root@w1 is not the node w1: its machine ID is 0af3c2d4e5f60718293a4b5c6d7e8f90, and the \
@@ -467,7 +467,7 @@ mod tests {
         assert!(!other.means_no_helper(), "nothing else is tried on it");
         let rebooted = Machine { machine_id: "0af3c2d4e5f60718293a4b5c6d7e8f90".into(), ..machine("1b", "2c") };
         for node in [rebooted, Machine::default()] {
-            assert!(matches!(refused_by(&Says(SAYS, node)).await, Error::Nowhere { .. }));
+            assert!(matches!(refused_by(&FixedReply(SAYS, node)).await, Error::Nowhere { .. }));
         }
     }
 

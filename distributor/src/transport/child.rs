@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::{Error, Running};
+use super::{Error, RunningCommand};
 
 /// How long a command may take to end once its stream is closed.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(15);
@@ -28,7 +28,7 @@ pub(super) fn start(
     host: String,
     listen: impl FnMut(&str) -> bool + Send + 'static,
     ended: impl FnOnce(ExitStatus, &str) -> Result<(), Error> + Send + 'static,
-) -> Result<Running, Error> {
+) -> Result<RunningCommand, Error> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let failed = |source| Error::Start { program: program.clone(), source };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -43,7 +43,7 @@ pub(super) fn start(
         let status = wait(&mut child, &program, host).await?;
         ended(status, &stderr.text().await)
     };
-    Ok(Running { stream: Box::new(tokio::io::join(stdout, stdin)), ending: ending.boxed() })
+    Ok(RunningCommand { stream: Box::new(tokio::io::join(stdout, stdin)), ending: ending.boxed() })
 }
 
 async fn wait(child: &mut Child, program: &str, host: String) -> Result<ExitStatus, Error> {

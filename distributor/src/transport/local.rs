@@ -4,7 +4,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::process::Command;
 
-use super::{Error, Running, Transport, child};
+use super::{Error, RunningCommand, Transport, child};
 
 /// This machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,7 +18,7 @@ impl Transport for Local {
         NAME
     }
 
-    fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<Running, Error>> {
+    fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<RunningCommand, Error>> {
         async move {
             let mut command = Command::new("sh");
             command.args(["-c", line]);

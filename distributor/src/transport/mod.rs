@@ -4,7 +4,7 @@
 mod child;
 mod diagnosis;
 pub mod embedded;
-mod known;
+mod identified;
 mod local;
 mod ssh;
 
@@ -36,7 +36,7 @@ pub fn to(reach: &Reach, options: &SshOptions) -> Box<dyn Transport> {
 #[must_use]
 pub fn to_node(node: &Node, options: &SshOptions) -> Box<dyn Transport> {
     let way = to(&node.reach, options);
-    if node.machine.is_unknown() { way } else { Box::new(known::Known::new(way, node)) }
+    if node.machine.is_unknown() { way } else { Box::new(identified::IdentifiedNode::new(way, node)) }
 }
 
 /// Runs commands on one node.
@@ -53,8 +53,8 @@ pub trait Transport: Debug + Send + Sync {
     ///
     /// # Errors
     /// When it cannot be started. What goes wrong further away may be found only when the stream ends:
-    /// [`Running::ending`].
-    fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<Running, Error>>;
+    /// [`RunningCommand::ending`].
+    fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<RunningCommand, Error>>;
 
     /// Another way to the same login on the same node, over a connection that this one does not use; nothing where there is
     /// none, or none is needed.
@@ -67,16 +67,16 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A command under way. Dropped, it is ended.
-pub struct Running {
+pub struct RunningCommand {
     /// Its stdin and stdout.
     pub stream: Box<dyn Duplex>,
     /// How it ended, once `stream` is dropped or read to its end. Waits a bounded time.
     pub ending: BoxFuture<'static, Result<(), Error>>,
 }
 
-impl Debug for Running {
+impl Debug for RunningCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").finish_non_exhaustive()
+        f.debug_struct("RunningCommand").finish_non_exhaustive()
     }
 }
 

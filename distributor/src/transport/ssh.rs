@@ -11,7 +11,7 @@ use tokio::process::Command;
 use vcremote::{destination, options};
 
 use super::diagnosis::{Peer, diagnose};
-use super::{Error, Keyring, Running, Transport, child};
+use super::{Error, Keyring, RunningCommand, Transport, child};
 use crate::nodes::Address;
 
 /// How often ssh asks whether the other end is there before it gives up.
@@ -113,7 +113,7 @@ impl Transport for Ssh {
         &self.peer.destination
     }
 
-    fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<Running, Error>> {
+    fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<RunningCommand, Error>> {
         async move {
             if !self.is_sound {
                 return Err(Error::BadHost { destination: self.peer.destination.clone() });

@@ -140,16 +140,16 @@ pub fn images(before: Side<'_>, after: Side<'_>, layers: &Layers) -> Result<Imag
 }
 
 /// An image for a platform that may lack it.
-type Half<'a> = (&'a Store, Option<&'a PlatformImage>);
+type PlatformSide<'a> = (&'a Store, Option<&'a PlatformImage>);
 
 fn platform_changes(
     platform: &Platform,
-    before: Half<'_>,
-    after: Half<'_>,
+    before: PlatformSide<'_>,
+    after: PlatformSide<'_>,
     layers: &Layers,
 ) -> Result<PlatformChanges, Error> {
-    let list = |half: Half<'_>| half.1.map(|one| one.layers.clone()).unwrap_or_default();
-    let size = |half: Half<'_>| half.1.map(|one| one.layers.iter().map(|layer| layer.size).sum());
+    let list = |half: PlatformSide<'_>| half.1.map(|one| one.layers.clone()).unwrap_or_default();
+    let size = |half: PlatformSide<'_>| half.1.map(|one| one.layers.iter().map(|layer| layer.size).sum());
     let (old, new) = (list(before), list(after));
     let same = old.iter().map(|layer| layer.diff_id).eq(new.iter().map(|layer| layer.diff_id));
     let (files, packages) = if same || before.1.is_none() || after.1.is_none() {

@@ -6,7 +6,7 @@ use super::chain::shortest;
 
 /// The packages of an image, as its dpkg status says.
 #[derive(Debug, Default)]
-pub(crate) struct Installed {
+pub(crate) struct InstalledPackages {
     packages: BTreeMap<String, Paragraph>,
     /// The packages that provide a name, their own names included.
     providers: BTreeMap<String, Vec<String>>,
@@ -24,7 +24,7 @@ struct Paragraph {
 
 /// A package of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Needed {
+pub(crate) struct ChainPackage {
     pub name: String,
     pub version: String,
     pub architecture: String,
@@ -32,7 +32,7 @@ pub(crate) struct Needed {
     pub why: Option<&'static str>,
 }
 
-impl Installed {
+impl InstalledPackages {
     /// Reads `var/lib/dpkg/status`.
     pub(crate) fn read(status: &str) -> Self {
         let mut installed = Self::default();
@@ -66,13 +66,13 @@ impl Installed {
     }
 
     /// The shortest chain of packages that each depend on the next, from one that is there for its own sake to `name`.
-    pub(crate) fn chain(&self, name: &str) -> Option<Vec<Needed>> {
+    pub(crate) fn chain(&self, name: &str) -> Option<Vec<ChainPackage>> {
         let own_sake = |name: &str| self.packages.get(name).and_then(|package| self.own_sake(name, package));
         let roots = self.packages.keys().map(String::as_str).filter(|name| own_sake(name).is_some());
         let chain = shortest(roots, |name| self.needs(name), |known| known == name)?;
         let needed = |(place, name): (usize, &str)| {
             let package = self.packages.get(name)?;
-            Some(Needed {
+            Some(ChainPackage {
                 name: name.to_owned(),
                 version: package.version.clone(),
                 architecture: package.architecture.clone(),
@@ -130,7 +130,7 @@ fn alternatives(field: &str) -> impl Iterator<Item = BTreeSet<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Installed;
+    use super::InstalledPackages;
 
     const STATUS: &str = "Package: bash\nStatus: install ok installed\nEssential: yes\nVersion: 5.2\nArchitecture: amd64\n\
         Pre-Depends: libc6 (>= 2.36), libtinfo6 (>= 6)\n\nPackage: libc6\nStatus: install ok installed\nVersion: 2.36\n\
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_package_is_there_for_the_sake_of_another_or_its_own() {
-        let installed = Installed::read(STATUS);
+        let installed = InstalledPackages::read(STATUS);
         let chain = |name: &str| {
             let chain = installed.chain(name)?;
             Some(

@@ -7,7 +7,7 @@ use serde_json::Value;
 use vcstore::{ActionKey, Image, Layer, Platform, PlatformImage, Record, Store};
 
 use super::chain::shortest;
-use super::debian::Installed;
+use super::debian::InstalledPackages;
 use super::records::digests;
 use super::{Records, short};
 use crate::Error;
@@ -239,9 +239,9 @@ impl Asker<'_> {
     }
 
     /// The packages of the image: none where it says nothing of them.
-    fn installed(&self, one: &PlatformImage) -> Result<Option<Installed>, Error> {
+    fn installed(&self, one: &PlatformImage) -> Result<Option<InstalledPackages>, Error> {
         let status = packages::status(self.store, &one.layers)?;
-        Ok((!status.is_empty()).then(|| Installed::read(&status)))
+        Ok((!status.is_empty()).then(|| InstalledPackages::read(&status)))
     }
 
     /// The Debian package that installed a path.
@@ -304,8 +304,8 @@ fn action(key: &ActionKey, record: &Record) -> Link {
     Link { kind: "action".to_owned(), name, detail: short(&key.to_string()) }
 }
 
-fn packages(installed: &Installed, name: &str) -> Option<Vec<Link>> {
-    let link = |one: super::debian::Needed| {
+fn packages(installed: &InstalledPackages, name: &str) -> Option<Vec<Link>> {
+    let link = |one: super::debian::ChainPackage| {
         let architecture = one.architecture;
         let why = one.why.map(|why| format!("; {why}")).unwrap_or_default();
         Link {

@@ -130,12 +130,12 @@ pub fn extract(store: &Store, layer: &Layer, into: &Store, wanted: impl Fn(&str)
     walk(blob, layer.size, see).map_err(Error::io("reading layer", store.blob_path(&layer.digest)))
 }
 
-pub(super) type TarEntry<'a> = tar::Entry<'a, Padded<Bounded<Decoder<BlobReader>>>>;
+pub(super) type TarEntry<'a> = tar::Entry<'a, PaddedReader<Bounded<Decoder<BlobReader>>>>;
 
 /// Shows every entry of a layer to `see`, and reads on to the very end, where the layer's hash is checked.
 pub(super) fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>) -> io::Result<()>) -> io::Result<()> {
     let (input, headers) = Bounded::new(Decoder::new(blob)?, size);
-    let mut archive = tar::Archive::new(Padded { input, read: 0 });
+    let mut archive = tar::Archive::new(PaddedReader { input, read: 0 });
     let mut entries = archive.entries()?;
     for number in 0.. {
         headers.begin();
@@ -153,12 +153,12 @@ pub(super) fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>
 
 /// A tar file up to the end of its last block, which some tools leave out (umoci does); containerd and Docker take such
 /// layers, so there are images of them.
-pub(super) struct Padded<R> {
+pub(super) struct PaddedReader<R> {
     input: R,
     read: u64,
 }
 
-impl<R: Read> Read for Padded<R> {
+impl<R: Read> Read for PaddedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         const BLOCK: u64 = 512;
         let mut count = self.input.read(buffer)?;

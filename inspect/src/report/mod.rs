@@ -40,12 +40,12 @@ pub struct ImageReport {
     /// How many Debian packages it has.
     pub packages: usize,
     /// How it differs from the image of that name before.
-    pub before: Before,
+    pub before: PreviousImage,
 }
 
 /// What the image was before it was what it is.
 #[derive(Debug)]
-pub enum Before {
+pub enum PreviousImage {
     /// No build is remembered in which it was another.
     Nothing,
     /// It was another, whose content is no longer in the store.
@@ -88,16 +88,16 @@ fn before(
     one: &PlatformImage,
     builds: &[Build],
     layers: &Layers,
-) -> Result<Before, Error> {
+) -> Result<PreviousImage, Error> {
     let other = |build: &Build| -> Option<(u64, Descriptor)> {
         let target = build.images.get(&image.name)?;
         (target.digest() != image.target.digest()).then(|| (build.began, target.clone()))
     };
-    let Some((began, target)) = builds.iter().rev().find_map(other) else { return Ok(Before::Nothing) };
+    let Some((began, target)) = builds.iter().rev().find_map(other) else { return Ok(PreviousImage::Nothing) };
     // Garbage collection takes what no name leads to any more.
     let whole = |image: &Image| image.check_complete(store).is_ok() && image.platform(&one.platform).is_some();
     let Some(old) = Image::open(store, &image.name, &target).ok().filter(whole) else {
-        return Ok(Before::Gone(began));
+        return Ok(PreviousImage::Gone(began));
     };
     let only = |image: &Image| {
         let platforms = image.platforms.iter().filter(|known| known.platform == one.platform).cloned().collect();
@@ -105,5 +105,5 @@ fn before(
     };
     let (old, new) = (only(&old), only(image));
     let changes = compare::images(Side { store, image: &old }, Side { store, image: &new }, layers)?;
-    Ok(Before::Changed(began, Box::new(changes)))
+    Ok(PreviousImage::Changed(began, Box::new(changes)))
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use vcstore::Digest;
 
 use super::html::escape;
-use super::{Before, ImageReport, Report, timeline, treemap};
+use super::{ImageReport, PreviousImage, Report, timeline, treemap};
 use crate::compare::{Change, PlatformChanges};
 use crate::image_fs::Placed;
 use crate::journal::{Build, Outcome};
@@ -67,7 +67,7 @@ fn cards(report: &Report, html: &mut String) {
     let names: BTreeSet<&str> = report.images.iter().map(|one| one.image.name.as_str()).collect();
     let all: u64 = report.images.iter().flat_map(|one| &one.one.layers).map(|layer| layer.size).sum();
     let stored: u64 = layers.values().sum();
-    let changed = report.images.iter().filter(|one| matches!(one.before, Before::Changed(..))).count();
+    let changed = report.images.iter().filter(|one| matches!(one.before, PreviousImage::Changed(..))).count();
     let cards = [
         ("images", names.len().to_string()),
         ("stored, layers shared", vcterminal::bytes(stored)),
@@ -146,17 +146,19 @@ fn largest(one: &ImageReport, html: &mut String) {
     *html += "</tbody>\n</table>\n</details>\n";
 }
 
-fn changes(before: &Before, html: &mut String) {
+fn changes(before: &PreviousImage, html: &mut String) {
     match before {
-        Before::Nothing => *html += "<p class=\"quiet\">No build is remembered in which it was another image.</p>\n",
-        Before::Gone(began) => {
+        PreviousImage::Nothing => {
+            *html += "<p class=\"quiet\">No build is remembered in which it was another image.</p>\n"
+        }
+        PreviousImage::Gone(began) => {
             let _ = writeln!(
                 html,
                 "<p class=\"quiet\">The image differed in the build of {}; that version is no longer in the store.</p>",
                 timeline::when(*began)
             );
         }
-        Before::Changed(began, changes) => {
+        PreviousImage::Changed(began, changes) => {
             let _ = writeln!(html, "<h3>Changed since the build of {}</h3>", timeline::when(*began));
             for platform in &changes.platforms {
                 platform_changes(platform, html);

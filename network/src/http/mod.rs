@@ -2,9 +2,9 @@
 //! its clients to, and with an end to everything that a server may send or have its clients wait for.
 
 mod answer;
-mod led;
 mod proxies;
-mod sent;
+mod redirects;
+mod send;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder, Proxy, redirect};
 
 pub use self::answer::{backoff, is_passing, paced, read, retry_after};
-use self::led::is_link_local;
-pub use self::led::{is_loopback, led};
 use self::proxies::Proxies;
 pub use self::proxies::{BadProxy, of_programs};
-pub use self::sent::{Moved, Unsent, send};
+use self::redirects::is_link_local;
+pub use self::redirects::{check_redirect, is_loopback};
+pub use self::send::{Moved, SendError, send};
 
 /// How many redirects of one request are followed.
 const REDIRECT_LIMIT: usize = 10;
 const TOO_MANY: &str = "it redirects more than 10 times";
 
-/// A client that is reached by the user's proxies, and led by servers no further than [`led()`] lets them lead it.
+/// A client that is reached by the user's proxies, and led by servers no further than [`check_redirect()`] lets them lead it.
 ///
 /// # Errors
 /// When the environment names a proxy that cannot be used.
@@ -40,7 +40,7 @@ fn with(proxies: Proxies) -> ClientBuilder {
             if attempt.previous().len() > REDIRECT_LIMIT {
                 return attempt.error(TOO_MANY);
             }
-            match led(first, attempt.url()).and_then(|()| led(last, attempt.url())) {
+            match check_redirect(first, attempt.url()).and_then(|()| check_redirect(last, attempt.url())) {
                 Ok(()) => attempt.follow(),
                 Err(why) => attempt.error(format!("it redirects to {why}")),
             }

@@ -11,7 +11,7 @@ use std::process::Command;
 use ipnet::IpNet;
 use reqwest::Url;
 
-use super::led::{address, is_loopback};
+use super::redirects::{address, is_loopback};
 
 /// What a proxy may speak.
 const SCHEMES: [&str; 6] = ["http", "https", "socks5", "socks5h", "socks4", "socks4a"];
@@ -26,7 +26,7 @@ pub(super) struct Proxies {
     https: Option<Url>,
     /// The text of `NO_PROXY`.
     no: String,
-    exceptions: Vec<Exception>,
+    exceptions: Vec<NoProxyEntry>,
 }
 
 /// A variable that names a proxy that cannot be used. Its value is not repeated: it may hold a password.
@@ -42,7 +42,7 @@ pub struct BadProxy {
 
 /// What `NO_PROXY` has between commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Exception {
+enum NoProxyEntry {
     All,
     Network(IpNet, Option<u16>),
     /// A name, and every name below it.
@@ -71,7 +71,7 @@ impl Proxies {
         Ok(Self {
             http: proxy(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])?,
             https: proxy(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?,
-            exceptions: no.split([',', ' ', '\t']).filter_map(Exception::parse).collect(),
+            exceptions: no.split([',', ' ', '\t']).filter_map(NoProxyEntry::parse).collect(),
             no,
         })
     }
@@ -84,7 +84,7 @@ impl Proxies {
 
     /// The variables that have other programs choose as this one does; those without a value are to be unset.
     fn variables(&self) -> impl Iterator<Item = (&'static str, Option<String>)> {
-        let no = match self.exceptions.contains(&Exception::All) {
+        let no = match self.exceptions.contains(&NoProxyEntry::All) {
             // Among others it means nothing to some programs.
             true => "*".to_owned(),
             false if self.no.is_empty() => THIS_MACHINE.to_owned(),
@@ -127,7 +127,7 @@ fn proxy(variable: &'static str, value: &OsString) -> Result<Url, BadProxy> {
     if url.host_str().is_none_or(str::is_empty) { Err(bad("it has no host name")) } else { Ok(url) }
 }
 
-impl Exception {
+impl NoProxyEntry {
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         if text == "*" {

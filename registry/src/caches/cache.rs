@@ -12,7 +12,7 @@ use super::file::FileCache;
 use super::http::HttpCache;
 use super::oci::OciCache;
 use super::ssh::SshCache;
-use crate::Sent;
+use crate::BlobPush;
 use crate::settings::Registries;
 
 /// The largest record that is read: one lists every file that a program was compiled from.
@@ -89,7 +89,7 @@ impl Cache {
     }
 
     /// Puts a blob there, unless the cache has it.
-    pub(crate) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
+    pub(crate) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, CacheError> {
         match self {
             Self::File(cache) => cache.put_blob(blob, store).await,
             Self::Http(cache) => cache.put_blob(blob, store).await,

@@ -11,7 +11,7 @@ use vcnetwork::download::Body;
 use vcstore::{ActionKey, Blob, Digest, Store};
 
 use super::cache::{CacheError, blob_path, record_path, whole};
-use crate::Sent;
+use crate::BlobPush;
 
 /// How much is read at once.
 const PIECE: usize = 256 << 10;
@@ -35,15 +35,15 @@ impl FileCache {
         self.read(&blob_path(digest), offset).await
     }
 
-    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, CacheError> {
         let path = self.folder.join(blob_path(&blob.digest));
         if path.metadata().is_ok_and(|meta| meta.len() == blob.size) {
-            return Ok(Sent::There);
+            return Ok(BlobPush::There);
         }
         let mut reader = store.reader(&blob.digest).map_err(CacheError::broken)?;
         let written = tokio::task::spawn_blocking(move || write(&path, |file| io::copy(&mut reader, file).map(drop)));
         written.await.map_err(CacheError::broken)??;
-        Ok(Sent::Uploaded)
+        Ok(BlobPush::Uploaded)
     }
 
     pub(super) async fn put_record(&self, key: &ActionKey, bytes: &[u8]) -> Result<(), CacheError> {

@@ -11,7 +11,7 @@ use vcstore::{ActionKey, Blob, Digest, Store};
 
 use super::Error;
 use super::cache::{CacheError, blob_path, record_path, whole};
-use crate::{Sent, body_of};
+use crate::{BlobPush, body_of};
 
 /// The longest that a server may be silent: whoever reads is less patient.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -39,18 +39,18 @@ impl HttpCache {
         self.get(&blob_path(digest), offset).await
     }
 
-    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, CacheError> {
         let path = blob_path(&blob.digest);
         let there = self.send(self.request(Method::HEAD, &path)?, &Moved::default()).await;
         match there {
-            Ok(response) if length(&response) == Some(blob.size) => return Ok(Sent::There),
+            Ok(response) if length(&response) == Some(blob.size) => return Ok(BlobPush::There),
             Ok(_) | Err(CacheError::Absent) => {}
             Err(fault) => return Err(fault),
         }
         let moved = Moved::default();
         let content = moved.count(download::upload(store, &blob.digest).map_err(CacheError::broken)?);
         let put = self.request(Method::PUT, &path)?.header(CONTENT_LENGTH, blob.size).body(content);
-        self.write(put, &moved).await.map(|()| Sent::Uploaded)
+        self.write(put, &moved).await.map(|()| BlobPush::Uploaded)
     }
 
     pub(super) async fn put_record(&self, key: &ActionKey, bytes: Vec<u8>) -> Result<(), CacheError> {

@@ -33,7 +33,7 @@ pub struct Keyring(BTreeMap<String, Vec<VerifyingKey>>);
 
 /// Why a record is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Distrust {
+pub enum Untrusted {
     /// It has no signature.
     Unsigned,
     /// It is signed only by these keys, which are not trusted.
@@ -160,11 +160,11 @@ impl Keyring {
     ///
     /// # Errors
     /// When none did.
-    pub fn check(&self, record: &Record) -> Result<String, Distrust> {
+    pub fn check(&self, record: &Record) -> Result<String, Untrusted> {
         if record.signatures().is_empty() {
-            return Err(Distrust::Unsigned);
+            return Err(Untrusted::Unsigned);
         }
-        let signed = record.signed_bytes().map_err(|_| Distrust::Unsigned)?;
+        let signed = record.signed_bytes().map_err(|_| Untrusted::Unsigned)?;
         let mut forged = None;
         for (name, signature) in record.signatures() {
             let Some(keys) = self.0.get(name) else { continue };
@@ -176,11 +176,11 @@ impl Keyring {
                 _ => forged = Some(name.clone()),
             }
         }
-        Err(forged.map_or_else(|| Distrust::Unknown(record.signatures().keys().cloned().collect()), Distrust::Forged))
+        Err(forged.map_or_else(|| Untrusted::Unknown(record.signatures().keys().cloned().collect()), Untrusted::Forged))
     }
 }
 
-impl fmt::Display for Distrust {
+impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsigned => f.write_str("it is not signed"),
@@ -214,7 +214,7 @@ mod tests {
     use camino::Utf8PathBuf;
     use vcstore::{Action, Outputs, Record, Store};
 
-    use super::{Distrust, Keyring, PublicKey, SecretKey};
+    use super::{Keyring, PublicKey, SecretKey, Untrusted};
 
     fn record(note: &str) -> Record {
         let folder = tempfile::tempdir().unwrap();
@@ -228,15 +228,15 @@ mod tests {
     fn a_record_is_trusted_for_a_trusted_keys_signature_and_for_nothing_else() {
         let (ours, theirs) = (SecretKey::generate("ours-1").unwrap(), SecretKey::generate("theirs").unwrap());
         let ring = Keyring::new([ours.public()]);
-        assert_eq!(ring.check(&record("1")), Err(Distrust::Unsigned));
+        assert_eq!(ring.check(&record("1")), Err(Untrusted::Unsigned));
         let foreign = theirs.sign(record("1")).unwrap();
-        assert_eq!(ring.check(&foreign), Err(Distrust::Unknown(vec!["theirs".to_owned()])));
+        assert_eq!(ring.check(&foreign), Err(Untrusted::Unknown(vec!["theirs".to_owned()])));
         let good = ours.sign(foreign).unwrap();
         assert_eq!(ring.check(&good), Ok("ours-1".to_owned()));
         let moved = record("2").with_signature("ours-1", good.signatures()["ours-1"].clone());
-        assert_eq!(ring.check(&moved), Err(Distrust::Forged("ours-1".to_owned())));
+        assert_eq!(ring.check(&moved), Err(Untrusted::Forged("ours-1".to_owned())));
         let namesake = SecretKey::generate("ours-1").unwrap().sign(record("1")).unwrap();
-        assert_eq!(ring.check(&namesake), Err(Distrust::Forged("ours-1".to_owned())));
+        assert_eq!(ring.check(&namesake), Err(Untrusted::Forged("ours-1".to_owned())));
     }
 
     #[test]

@@ -48,7 +48,7 @@ const AT_ONCE: usize = 4;
 /// The caches of a run.
 #[derive(Debug)]
 pub struct Caches {
-    members: Vec<Member>,
+    members: Vec<CacheMember>,
     trusted: Keyring,
     timeout: Duration,
     /// Taken when the run ends.
@@ -60,7 +60,7 @@ pub struct Caches {
 
 /// A cache, and what is known of it in this run.
 #[derive(Debug)]
-struct Member {
+struct CacheMember {
     address: Address,
     cache: Cache,
     /// It is left out from when this is cancelled.
@@ -89,7 +89,12 @@ impl Caches {
         for address in addresses {
             match Cache::open(&address, Purpose::Read, timeout, network, registries) {
                 Ok(cache) => {
-                    members.push(Member { address, cache, out: CancellationToken::new(), lacks: Mutex::default() });
+                    members.push(CacheMember {
+                        address,
+                        cache,
+                        out: CancellationToken::new(),
+                        lacks: Mutex::default(),
+                    });
                 }
                 Err(Error::Offline(why)) => tracing::info!("{why}"),
                 Err(error) => return Err(error),
@@ -115,7 +120,7 @@ impl Caches {
     }
 
     /// The trusted record that a cache has of an action.
-    async fn ask(&self, member: &Member, key: &ActionKey) -> Option<Record> {
+    async fn ask(&self, member: &CacheMember, key: &ActionKey) -> Option<Record> {
         let answer = tokio::select! {
             // Somebody else waited in vain: that is enough.
             () = member.out.cancelled() => return None,
@@ -145,7 +150,7 @@ impl Caches {
     }
 
     /// Gets the blobs of a record; whether all of them are in the store now.
-    async fn fetch(&self, member: &Member, record: &Record, store: &Store) -> bool {
+    async fn fetch(&self, member: &CacheMember, record: &Record, store: &Store) -> bool {
         let blobs = record.outputs().blobs().values().copied();
         let fetches = blobs.map(|blob| self.fetch_blob(member, blob, store));
         let result = tokio::select! {
@@ -173,7 +178,7 @@ impl Caches {
         }
     }
 
-    async fn fetch_blob(&self, member: &Member, blob: Blob, store: &Store) -> Result<(), Failure<CacheError>> {
+    async fn fetch_blob(&self, member: &CacheMember, blob: Blob, store: &Store) -> Result<(), Failure<CacheError>> {
         // Silence is noticed before this: it is for who sends too little to be silent.
         let limit = self.timeout * 2 + Duration::from_secs(blob.size / LEAST_RATE);
         let persistence = Persistence { attempts: ATTEMPTS, silence: self.timeout, outlast_silence: false };
@@ -189,14 +194,14 @@ impl Caches {
         }
     }
 
-    fn leave_out(&self, member: &Member, why: &str) {
+    fn leave_out(&self, member: &CacheMember, why: &str) {
         if !member.out.is_cancelled() {
             member.out.cancel();
             self.warn(member, &format!("not using it for the rest of this run: {why}"));
         }
     }
 
-    fn warn(&self, member: &Member, what: &str) {
+    fn warn(&self, member: &CacheMember, what: &str) {
         let warning = format!("cache {}: {what}", member.address);
         if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.clone()) {
             tracing::warn!("{warning}");
@@ -225,7 +230,7 @@ impl Drop for Caches {
     }
 }
 
-impl Member {
+impl CacheMember {
     fn lacks(&self, key: &ActionKey) -> bool {
         self.lacks.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }

@@ -12,7 +12,7 @@ use vcstore::{ActionKey, Blob, Digest, Record, Store};
 use super::Error;
 use super::cache::{CacheError, Purpose, RECORD_LIMIT, whole};
 use crate::settings::Registries;
-use crate::{MANIFESTS, Patience, Repository, Sent};
+use crate::{BlobPush, MANIFESTS, Patience, Repository};
 
 /// What a record is called among artifacts.
 const RECORD_TYPE: &str = "application/vnd.vcbuild.record.v1+json";
@@ -75,7 +75,7 @@ impl OciCache {
         self.repository.open_blob(digest, offset).await.map_err(|error| fault(&error))
     }
 
-    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, CacheError> {
         self.repository.push_blob(blob, store).await.map_err(|error| fault(&error))
     }
 

@@ -11,7 +11,7 @@ use vcstore::{ActionKey, Blob, Closure, Image, PlatformImage, Record, Store};
 use super::cache::{Cache, CacheError, Purpose};
 use super::{Address, Error, SecretKey};
 use crate::settings::Registries;
-use crate::{Sent, Tally, several};
+use crate::{BlobPush, Tally, several};
 
 /// How many blobs or records are sent at once.
 const AT_ONCE: usize = 4;
@@ -83,7 +83,7 @@ pub fn push(
     };
     // A record comes last: whoever finds it finds its blobs.
     let sends = blobs.iter().map(|blob| async {
-        let sent: Sent = cache.put_blob(*blob, store).await?;
+        let sent: BlobPush = cache.put_blob(*blob, store).await?;
         locked().blobs.count(*blob, sent);
         Ok(())
     });

@@ -18,7 +18,7 @@ use vcstore::path_variable;
 use vcstore::{ActionKey, Blob, Digest, Store};
 
 use super::cache::{CacheError, blob_path, record_path, whole};
-use crate::Sent;
+use crate::BlobPush;
 
 /// What the other side says before it answers: what a login script may have printed comes before it.
 const READY: &str = "vcbuild-cache-1 ready";
@@ -44,9 +44,9 @@ pub(crate) struct SshCache {
 struct SshSession {
     /// It ends with the session.
     _process: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    words: ChildStderr,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    stderr: ChildStderr,
 }
 
 impl SshCache {
@@ -77,15 +77,15 @@ impl SshCache {
         self.read(&blob_path(digest), offset).await
     }
 
-    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<Sent, CacheError> {
+    pub(super) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, CacheError> {
         let path = blob_path(&blob.digest);
         let (size, session) = self.ask("size", &path, 0).await?;
         self.idle(session);
         if size == Some(blob.size) {
-            return Ok(Sent::There);
+            return Ok(BlobPush::There);
         }
         let content = download::upload(store, &blob.digest).map_err(CacheError::broken)?;
-        self.write(&path, blob.size, content).await.map(|()| Sent::Uploaded)
+        self.write(&path, blob.size, content).await.map(|()| BlobPush::Uploaded)
     }
 
     pub(super) async fn put_record(&self, key: &ActionKey, bytes: &[u8]) -> Result<(), CacheError> {
@@ -131,13 +131,13 @@ impl SshCache {
         );
         let mut process =
             self.command(&script).spawn().map_err(|error| CacheError::Broken(format!("running ssh: {error}")))?;
-        let (Some(questions), Some(answers), Some(words)) =
+        let (Some(stdin), Some(stdout), Some(stderr)) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
         else {
             return Err(CacheError::broken("ssh has no standard input and output"));
         };
-        let answers = BufReader::with_capacity(PIECE, answers);
-        let mut session = SshSession { _process: process, questions, answers, words };
+        let stdout = BufReader::with_capacity(PIECE, stdout);
+        let mut session = SshSession { _process: process, stdin, stdout, stderr };
         let mut seen = 0;
         loop {
             let line = session.line().await?;
@@ -179,8 +179,8 @@ impl SshCache {
         if ended.status.success() {
             return Ok(());
         }
-        let words = String::from_utf8_lossy(&ended.stderr);
-        Err(CacheError::Broken(format!("writing {path} on the host: {}: {}", ended.status, plain(&words))))
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        Err(CacheError::Broken(format!("writing {path} on the host: {}: {}", ended.status, plain(&stderr))))
     }
 
     fn command(&self, script: &str) -> Command {
@@ -200,7 +200,7 @@ impl SshSession {
     /// Asks for a file; its size, or none when there is no such file. What was asked for follows.
     async fn size(&mut self, verb: &str, path: &str, offset: u64) -> Result<Option<u64>, CacheError> {
         let question = format!("{verb} {path} {offset}\n");
-        self.questions.write_all(question.as_bytes()).await.map_err(CacheError::broken)?;
+        self.stdin.write_all(question.as_bytes()).await.map_err(CacheError::broken)?;
         let answer = self.line().await?;
         match answer.trim().parse::<i64>() {
             Ok(size) => Ok(u64::try_from(size).ok()),
@@ -211,7 +211,7 @@ impl SshSession {
     /// One line of at most as many bytes as a login script may print.
     async fn line(&mut self) -> Result<String, CacheError> {
         let mut line = Vec::new();
-        let read = (&mut self.answers).take(NOISE_LIMIT).read_until(b'\n', &mut line).await;
+        let read = (&mut self.stdout).take(NOISE_LIMIT).read_until(b'\n', &mut line).await;
         match read {
             Ok(_) if line.ends_with(b"\n") => Ok(String::from_utf8_lossy(&line).into_owned()),
             Ok(_) => Err(self.failed("the connection ended".to_owned()).await),
@@ -221,24 +221,23 @@ impl SshSession {
 
     /// What went wrong, with what ssh said about it.
     async fn failed(&mut self, why: String) -> CacheError {
-        let mut words = Vec::new();
-        let mut said = (&mut self.words).take(4 << 10);
+        let mut stderr = Vec::new();
+        let mut rest = (&mut self.stderr).take(4 << 10);
         // A connection that is still there says nothing.
-        let _ = tokio::time::timeout(Duration::from_millis(500), said.read_to_end(&mut words)).await;
-        let words = plain(&String::from_utf8_lossy(&words));
-        CacheError::Broken(if words.is_empty() { why } else { format!("{why}: {words}") })
+        let _ = tokio::time::timeout(Duration::from_millis(500), rest.read_to_end(&mut stderr)).await;
+        let stderr = plain(&String::from_utf8_lossy(&stderr));
+        CacheError::Broken(if stderr.is_empty() { why } else { format!("{why}: {stderr}") })
     }
 }
 
 /// What is being read: nothing once the end was seen.
-type Reading = Option<(SshSession, u64, Arc<Mutex<Vec<SshSession>>>)>;
+type BlobRead = Option<(SshSession, u64, Arc<Mutex<Vec<SshSession>>>)>;
 
 /// The next piece of a file. With its last byte the session is idle again, whether or not anybody asks for more.
-async fn next_piece(reading: Reading) -> Result<Option<(Bytes, Reading)>, String> {
+async fn next_piece(reading: BlobRead) -> Result<Option<(Bytes, BlobRead)>, String> {
     let Some((mut session, left, idle)) = reading else { return Ok(None) };
     let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE).min(PIECE)];
-    let count =
-        if left == 0 { 0 } else { session.answers.read(&mut piece).await.map_err(|error| error.to_string())? };
+    let count = if left == 0 { 0 } else { session.stdout.read(&mut piece).await.map_err(|error| error.to_string())? };
     if left > 0 && count == 0 {
         return Err("the connection ended".to_owned());
     }
@@ -256,7 +255,7 @@ async fn next_piece(reading: Reading) -> Result<Option<(Bytes, Reading)>, String
 }
 
 /// A stranger's words in one line that moves no cursor.
-fn plain(words: &str) -> String {
-    let words = words.trim().lines().collect::<Vec<_>>().join("; ");
-    words.chars().filter(|letter| !letter.is_control()).take(300).collect()
+fn plain(text: &str) -> String {
+    let line = text.trim().lines().collect::<Vec<_>>().join("; ");
+    line.chars().filter(|letter| !letter.is_control()).take(300).collect()
 }

@@ -22,7 +22,7 @@ use vcstore::{Digest, Store};
 
 pub use self::address::Address;
 pub use self::error::Error;
-use self::protocol::{Changed, Given, Hello, Made, Request};
+use self::protocol::{Hello, MountContents, Request, TreeChanges, WrittenEntry};
 pub use self::serve::serve;
 pub(crate) use self::session::BuildHostSession;
 use self::tree::{Memory, Node, Tree};
@@ -134,18 +134,18 @@ impl Host {
         let mut places: BTreeMap<Digest, Utf8PathBuf> = BTreeMap::new();
         for mount in &mounts {
             given.push(match caches.get(&mount.inside) {
-                Some(name) => Given::Cache(name.clone()),
+                Some(name) => MountContents::Cache(name.clone()),
                 None => {
                     let tree = Tree::read(&mount.host, &self.memory)
                         .map_err(|error| format!("reading {}: {error}", mount.host))?;
                     places.extend(tree.files().map(|(path, digest, _)| (digest, place(&mount.host, path))));
-                    Given::Tree(tree)
+                    MountContents::Tree(tree)
                 }
             });
         }
-        let sizes = |given: &Given| match given {
-            Given::Tree(tree) => tree.files().map(|(_, digest, size)| (digest, size)).collect::<Vec<_>>(),
-            Given::Cache(_) => Vec::new(),
+        let sizes = |given: &MountContents| match given {
+            MountContents::Tree(tree) => tree.files().map(|(_, digest, size)| (digest, size)).collect::<Vec<_>>(),
+            MountContents::Cache(_) => Vec::new(),
         };
         let sizes: BTreeMap<Digest, u64> = given.iter().flat_map(sizes).collect();
         let outcome = self.talk(&mut session, Request { program: program.to_owned(), spec, given }, &places, &sizes);
@@ -164,7 +164,7 @@ impl Host {
         request: Request,
         places: &BTreeMap<Digest, Utf8PathBuf>,
         sizes: &BTreeMap<Digest, u64>,
-    ) -> io::Result<(Changed, Outcome)> {
+    ) -> io::Result<(TreeChanges, Outcome)> {
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         protocol::send(&mut session.to, &request)?;
         drop(request);
@@ -181,8 +181,8 @@ impl Host {
         }
         session.to.flush()?;
         drop(sending);
-        let ran: protocol::Ran = protocol::receive(&mut session.from)?;
-        let protocol::Ran { report, stderr, undeclared, output, changed } = ran;
+        let result: protocol::StepResult = protocol::receive(&mut session.from)?;
+        let protocol::StepResult { report, stderr, undeclared, output, changed } = result;
         if output > process::OUTPUT_LIMIT as u64 {
             return Err(io::Error::other(format!("its output has {output} bytes, more than a program may write")));
         }
@@ -202,11 +202,11 @@ impl Host {
     fn take(
         &self,
         session: &mut BuildHostSession,
-        changed: &Changed,
+        changed: &TreeChanges,
         mounts: &[super::spec::Mount],
         largest: u64,
     ) -> io::Result<()> {
-        let Changed { gone, made } = changed;
+        let TreeChanges { gone, made } = changed;
         let folder = self.store.temp_dir().map_err(io::Error::other)?;
         let mut lacking: BTreeMap<Digest, u64> = BTreeMap::new();
         for one in made {
@@ -240,7 +240,8 @@ impl Host {
             tree::remove(top(one.mount)?, &one.path)?;
         }
         // Links come last, so that nothing is written through one.
-        let (links, others): (Vec<&Made>, Vec<&Made>) = made.iter().partition(|one| matches!(one.node, Node::Link(_)));
+        let (links, others): (Vec<&WrittenEntry>, Vec<&WrittenEntry>) =
+            made.iter().partition(|one| matches!(one.node, Node::Link(_)));
         for one in others.into_iter().chain(links) {
             tree::put(top(one.mount)?, &one.path, &one.node, content)?;
         }
@@ -263,11 +264,11 @@ impl super::Sandbox {
 /// Reads what either side of a session may say.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
-    use protocol::{Hello, Open, Ran, Request, receive};
+    use protocol::{Hello, Open, Request, StepResult, receive};
     let _ = receive::<Open>(&mut &*bytes);
     let _ = receive::<Hello>(&mut &*bytes);
     let _ = receive::<Request>(&mut &*bytes);
-    let _ = receive::<Ran>(&mut &*bytes);
+    let _ = receive::<StepResult>(&mut &*bytes);
 }
 
 #[cfg(test)]

@@ -42,12 +42,12 @@ pub(super) struct Request {
     /// Its mounts are where they are on the machine that asks.
     pub(super) spec: Spec,
     /// What is mounted, in the order of the mounts.
-    pub(super) given: Vec<Given>,
+    pub(super) given: Vec<MountContents>,
 }
 
 /// What is mounted.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Given {
+pub(super) enum MountContents {
     Tree(Tree),
     /// A cache of the host's own, by its name.
     Cache(String),
@@ -56,27 +56,27 @@ pub(super) enum Given {
 /// How it went; so many bytes of the program's standard output follow. What is wanted of what was made is then asked for, as
 /// a list of digests, and sent in that order.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Ran {
+pub(super) struct StepResult {
     pub(super) report: Report,
     #[serde(rename = "words")]
     pub(super) stderr: String,
     #[serde(rename = "wanted")]
     pub(super) undeclared: Vec<UndeclaredAccess>,
     pub(super) output: u64,
-    pub(super) changed: Changed,
+    pub(super) changed: TreeChanges,
 }
 
 /// What a program changed where it may write.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Changed {
+pub(super) struct TreeChanges {
     /// What is there no more, or gave way to something of another kind: what is in a folder before the folder.
-    pub(super) gone: Vec<Gone>,
-    pub(super) made: Vec<Made>,
+    pub(super) gone: Vec<RemovedEntry>,
+    pub(super) made: Vec<WrittenEntry>,
 }
 
 /// A file, link or folder that was there.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Gone {
+pub(super) struct RemovedEntry {
     /// The number of the mount.
     pub(super) mount: usize,
     pub(super) path: String,
@@ -84,7 +84,7 @@ pub(super) struct Gone {
 
 /// A file, link or folder that is new or other than it was.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Made {
+pub(super) struct WrittenEntry {
     /// The number of the mount.
     pub(super) mount: usize,
     pub(super) path: String,

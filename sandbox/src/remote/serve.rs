@@ -14,12 +14,12 @@ use vcnetwork::causes;
 use vcstore::{Digest, Store};
 
 use super::place::MARK;
-use super::protocol::{self, Changed, Given, Gone, Hello, Made, Open, Ran, Request};
+use super::protocol::{self, Hello, MountContents, Open, RemovedEntry, Request, StepResult, TreeChanges, WrittenEntry};
 use super::tree::{self, Memory, Tree};
 use crate::explain::explain;
 use crate::plain::{Folder, Plain};
 use crate::run;
-use crate::spec::{Limits, Mount, Obstacle, Report};
+use crate::spec::{Limits, Mount, Report, SetupError};
 use crate::{Mode, PRIVATE_MODE, Sandbox};
 
 /// The cache of what was sent: files by their hashes, and folders of them.
@@ -43,13 +43,13 @@ pub fn serve(store: &Store) -> io::Result<()> {
     let place = Utf8PathBuf::try_from(folder.path().join("root")).map_err(io::Error::other)?;
     protocol::send(&mut to, &hello(&sandbox, open.mode, &place))?;
     let cache = store.cache_dir(CACHE).map_err(io::Error::other)?;
-    let bench = Bench { store, cache, sandbox, place, memory: Memory::default() };
+    let runner = StepRunner { store, cache, sandbox, place, memory: Memory::default() };
     loop {
         let request: Request = match protocol::receive(&mut from) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             request => request?,
         };
-        bench.run(request, &mut from, &mut to)?;
+        runner.run(request, &mut from, &mut to)?;
     }
 }
 
@@ -67,7 +67,7 @@ fn hello(sandbox: &Sandbox, mode: Mode, place: &Utf8Path) -> Hello {
 }
 
 /// What steps are run with.
-struct Bench<'a> {
+struct StepRunner<'a> {
     store: &'a Store,
     cache: Utf8PathBuf,
     sandbox: Sandbox,
@@ -76,7 +76,7 @@ struct Bench<'a> {
     memory: Memory,
 }
 
-impl Bench<'_> {
+impl StepRunner<'_> {
     fn run(&self, request: Request, from: &mut BufReader<io::Stdin>, to: &mut impl Write) -> io::Result<()> {
         let Request { program, mut spec, given } = request;
         if given.len() != spec.mounts.len() {
@@ -93,41 +93,42 @@ impl Bench<'_> {
             mount.host = place.canonicalize_utf8()?;
         }
         spec.layers = if spec.confined { self.sandbox.layers() } else { Vec::new() };
-        let connected = Connected::watch();
+        let connected = ConnectionWatch::watch();
         let ended = run::run(&spec, &program);
         drop(connected);
         let (report, output, stderr) = match ended {
             Ok((report, ended)) => (report, ended.output, ended.stderr),
             Err(failure) => {
-                let obstacle = Obstacle { attempt: format!("start {program}"), errno: None, why: causes(&failure) };
+                let obstacle = SetupError { attempt: format!("start {program}"), errno: None, why: causes(&failure) };
                 (Report::Failed(obstacle), Vec::new(), String::new())
             }
         };
         let undeclared = if spec.confined { explain(&stderr, &spec) } else { Vec::new() };
-        let mut changed = Changed::default();
+        let mut changed = TreeChanges::default();
         for (number, (mount, given)) in spec.mounts.iter().zip(&given).enumerate() {
-            if let Given::Tree(before) = given
+            if let MountContents::Tree(before) = given
                 && mount.writable
             {
                 let after = Tree::read(&mount.host, &self.memory)?;
-                changed.gone.extend(before.gone(&after).map(|path| Gone { mount: number, path: path.clone() }));
+                changed.gone.extend(before.gone(&after).map(|path| RemovedEntry { mount: number, path: path.clone() }));
                 let made = before.changes(&after);
-                let made = made.map(|(path, node)| Made { mount: number, path: path.clone(), node: node.clone() });
+                let made =
+                    made.map(|(path, node)| WrittenEntry { mount: number, path: path.clone(), node: node.clone() });
                 changed.made.extend(made);
             }
         }
-        let ran = Ran { report, stderr, undeclared, output: output.len() as u64, changed };
-        protocol::send(&mut *to, &ran)?;
+        let result = StepResult { report, stderr, undeclared, output: output.len() as u64, changed };
+        protocol::send(&mut *to, &result)?;
         to.write_all(&output)?;
         to.flush()?;
-        self.give(&ran.changed.made, &spec.mounts, from, to)
+        self.give(&result.changed.made, &spec.mounts, from, to)
     }
 
     /// Gets the files that are not here yet.
-    fn get(&self, given: &[Given], from: &mut BufReader<io::Stdin>, to: &mut impl Write) -> io::Result<()> {
+    fn get(&self, given: &[MountContents], from: &mut BufReader<io::Stdin>, to: &mut impl Write) -> io::Result<()> {
         let trees = given.iter().filter_map(|given| match given {
-            Given::Tree(tree) => Some(tree),
-            Given::Cache(_) => None,
+            MountContents::Tree(tree) => Some(tree),
+            MountContents::Cache(_) => None,
         });
         let files: BTreeSet<(Digest, u64)> =
             trees.flat_map(Tree::files).map(|(_, digest, size)| (digest, size)).collect();
@@ -149,7 +150,7 @@ impl Bench<'_> {
     }
 
     /// Puts what is mounted where it is mounted from. What may only be read is shared by all steps, and made once.
-    fn lay(&self, mount: &Mount, given: &Given, confined: bool, new: &Utf8Path) -> io::Result<Utf8PathBuf> {
+    fn lay(&self, mount: &Mount, given: &MountContents, confined: bool, new: &Utf8Path) -> io::Result<Utf8PathBuf> {
         let inside = self.place.join(mount.inside.strip_prefix("/").unwrap_or(&mount.inside));
         let parent = inside.parent().unwrap_or(&self.place).to_owned();
         let content = |digest: &Digest| Ok(self.content(digest));
@@ -162,13 +163,13 @@ impl Bench<'_> {
             symlink(to, &inside)
         };
         match given {
-            Given::Cache(name) => {
+            MountContents::Cache(name) => {
                 let cache =
                     self.sandbox.cache(self.store, name).map_err(|error| io::Error::other(error.to_string()))?;
                 link(&cache)?;
                 Ok(cache)
             }
-            Given::Tree(tree) if mount.writable => {
+            MountContents::Tree(tree) if mount.writable => {
                 let place = if confined { new } else { &inside };
                 fs::create_dir_all(if confined { new.parent().unwrap_or(new) } else { &parent })?;
                 tree.make(place, content)?;
@@ -177,7 +178,7 @@ impl Bench<'_> {
                 }
                 Ok(place.to_owned())
             }
-            Given::Tree(tree) => {
+            MountContents::Tree(tree) => {
                 let place = self.cache.join("trees").join(tree.digest()?.hex());
                 if place.symlink_metadata().is_err() {
                     fs::create_dir_all(self.cache.join("trees"))?;
@@ -197,14 +198,15 @@ impl Bench<'_> {
     /// Sends what is wanted of what a program made.
     fn give(
         &self,
-        made: &[Made],
+        made: &[WrittenEntry],
         mounts: &[Mount],
         from: &mut BufReader<io::Stdin>,
         to: &mut impl Write,
     ) -> io::Result<()> {
         let wanted: Vec<Digest> = protocol::receive(from)?;
         for digest in wanted {
-            let is_it = |one: &&Made| matches!(&one.node, tree::Node::File { digest: its, .. } if *its == digest);
+            let is_it =
+                |one: &&WrittenEntry| matches!(&one.node, tree::Node::File { digest: its, .. } if *its == digest);
             let one = made.iter().find(is_it).ok_or_else(|| io::Error::other(format!("{digest} was not made")))?;
             let top = &mounts[one.mount].host;
             let file = if one.path.is_empty() {
@@ -239,9 +241,9 @@ impl Bench<'_> {
 
 /// Watches, while a program runs, whether the connection is still there; ends this process when it is not, whereupon the
 /// sandbox's supervisor ends the program.
-struct Connected(Arc<AtomicBool>);
+struct ConnectionWatch(Arc<AtomicBool>);
 
-impl Connected {
+impl ConnectionWatch {
     fn watch() -> Self {
         let running = Arc::new(AtomicBool::new(true));
         let watched = Arc::clone(&running);
@@ -260,7 +262,7 @@ impl Connected {
     }
 }
 
-impl Drop for Connected {
+impl Drop for ConnectionWatch {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }

@@ -10,7 +10,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 use vcstore::{Blob, Digest, Image, Platform};
 
-use crate::images::desired_image::{DesiredImage, Part};
+use crate::images::desired_image::{DesiredImage, ImageBlob};
 use crate::images::image_name::may_be_noted;
 use crate::images::inventory::{Disk, Inventory};
 use crate::images::unpacked_size::{UnpackedSize, UnpackedSizes};
@@ -40,7 +40,7 @@ pub struct ImagePlan {
     /// What has to be done.
     pub state: State,
     /// Blobs to send for it, children first. A blob that several images share goes with the first.
-    pub send: Vec<Sending>,
+    pub send: Vec<BlobTransfer>,
     /// Blobs that are not on the node and need not be: their snapshots stand for them.
     pub absent: BTreeSet<Digest>,
 }
@@ -58,7 +58,7 @@ pub enum State {
 
 /// A blob to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sending {
+pub struct BlobTransfer {
     /// The blob.
     pub blob: Blob,
     /// How many bytes of it the node has from an earlier attempt.
@@ -190,14 +190,14 @@ pub fn check_platform(images: &[Image], platform: &Platform) -> Result<(), Error
 
 impl Plan {
     /// Everything to send, in order.
-    pub fn sends(&self) -> impl Iterator<Item = &Sending> {
+    pub fn sends(&self) -> impl Iterator<Item = &BlobTransfer> {
         self.images.iter().flat_map(|image| &image.send)
     }
 
     /// How many bytes are to be sent.
     #[must_use]
     pub fn bytes_to_send(&self) -> u64 {
-        self.sends().map(|sending| sending.blob.size - sending.offset).sum()
+        self.sends().map(|transfer| transfer.blob.size - transfer.offset).sum()
     }
 
     /// Whether the node has everything.
@@ -257,14 +257,14 @@ fn of(desired: Vec<DesiredImage>, inventory: &Inventory, unpacked_sizes: &Unpack
 }
 
 fn of_image(desired: DesiredImage, inventory: &Inventory, sent: &mut BTreeSet<Digest>) -> ImagePlan {
-    let missing: Vec<&Part> =
+    let missing: Vec<&ImageBlob> =
         desired.blobs.iter().filter(|part| !has_blob(inventory, &part.blob.digest, part.blob.size)).collect();
     // Some distributions drop layers once they are unpacked: where the name stands and the snapshot is there, a missing
     // layer is not missed.
     let recorded = desired.names.iter().any(|name| points_at(inventory, name, &desired.target.blob.digest));
     let unpacked = desired.top().is_none_or(|top| inventory.snapshots.contains(&top));
     let layers: BTreeSet<Digest> = desired.layers.iter().map(|layer| layer.digest).collect();
-    let stands_for = |part: &&Part| {
+    let stands_for = |part: &&ImageBlob| {
         let dropped = layers.contains(&part.blob.digest) && !inventory.blobs.contains_key(&part.blob.digest);
         recorded && unpacked && dropped
     };
@@ -283,7 +283,7 @@ fn of_image(desired: DesiredImage, inventory: &Inventory, sent: &mut BTreeSet<Di
     let send = first
         .map(|blob| {
             let offset = inventory.partial.get(&blob.digest).copied().unwrap_or(0);
-            Sending { blob, offset: offset.min(blob.size) }
+            BlobTransfer { blob, offset: offset.min(blob.size) }
         })
         .collect();
     ImagePlan { send, state, absent, desired }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::images::desired_image::tests::image;
-use crate::images::inventory::{Disk, Present, Record};
+use crate::images::inventory::{Disk, Record, StoredBlob};
 use crate::images::push_label::Time;
 use proptest::prelude::*;
 
@@ -31,9 +31,9 @@ fn two() -> Vec<Image> {
 fn carry_out(plan: &Plan, inventory: &Inventory) -> Inventory {
     let mut after = inventory.clone();
     for image in &plan.images {
-        for sending in &image.send {
-            after.partial.remove(&sending.blob.digest);
-            after.blobs.insert(sending.blob.digest, Present { size: sending.blob.size, ..Default::default() });
+        for transfer in &image.send {
+            after.partial.remove(&transfer.blob.digest);
+            after.blobs.insert(transfer.blob.digest, StoredBlob { size: transfer.blob.size, ..Default::default() });
         }
         for part in &image.desired.blobs {
             if let Some(present) = after.blobs.get_mut(&part.blob.digest) {
@@ -56,7 +56,7 @@ fn carry_out(plan: &Plan, inventory: &Inventory) -> Inventory {
 #[test]
 fn an_empty_node_gets_everything_and_shared_layers_once() {
     let plan = plan(&two(), &empty(), &UnpackedSizes::new()).expect("a plan");
-    let digests: BTreeSet<_> = plan.sends().map(|sending| sending.blob.digest).collect();
+    let digests: BTreeSet<_> = plan.sends().map(|transfer| transfer.blob.digest).collect();
     assert_eq!(plan.sends().count(), 7, "base, 2 layers, 2 configs, 2 manifests");
     assert_eq!(digests.len(), 7);
     assert_eq!(plan.bytes_to_send(), plan.total_bytes);
@@ -126,7 +126,7 @@ fn a_blob_of_another_size_is_sent_again() {
     let mut node = carry_out(&plan(&two(), &before, &UnpackedSizes::new()).expect("a plan"), &before);
     node.blobs.get_mut(&Digest::of(b"base")).expect("base").size = 1;
     let plan = plan(&two(), &node, &UnpackedSizes::new()).expect("a plan");
-    assert_eq!(plan.sends().map(|sending| sending.blob.digest).collect::<Vec<_>>(), [Digest::of(b"base")]);
+    assert_eq!(plan.sends().map(|transfer| transfer.blob.digest).collect::<Vec<_>>(), [Digest::of(b"base")]);
 }
 
 #[test]
@@ -206,13 +206,13 @@ proptest! {
         })
     ) {
         let this = plan(&images, &node, &UnpackedSizes::new()).expect("a plan");
-        let sent: Vec<Digest> = this.sends().map(|sending| sending.blob.digest).collect();
+        let sent: Vec<Digest> = this.sends().map(|transfer| transfer.blob.digest).collect();
         let unique: BTreeSet<Digest> = sent.iter().copied().collect();
         prop_assert_eq!(sent.len(), unique.len());
         prop_assert!(this.kept.is_disjoint(&unique));
         prop_assert!(this.bytes_to_send() <= this.total_bytes);
-        for sending in this.sends() {
-            prop_assert!(sending.offset <= sending.blob.size);
+        for transfer in this.sends() {
+            prop_assert!(transfer.offset <= transfer.blob.size);
         }
         for image in &this.images {
             for part in &image.desired.blobs {

@@ -9,9 +9,9 @@ use vcstore::{Blob, Store, TarWriter};
 
 use crate::images::desired_image::DesiredImage;
 use crate::images::plan::Plan;
-use crate::runtime::pieces::{Length, Pieces};
-use crate::runtime::script::Piece;
-use crate::runtime::transfer::Sent;
+use crate::runtime::chunks::{ByteCounter, ChunkWriter};
+use crate::runtime::script::InputChunk;
+use crate::runtime::transfer::SentCounter;
 
 /// What containerd calls an image by, on its descriptor in an index.
 const NAME: &str = "io.containerd.image.name";
@@ -49,15 +49,15 @@ impl Archive {
 
     /// The length of what follows the blobs, in bytes.
     pub(super) fn layout_length(&self) -> io::Result<u64> {
-        let mut length = Length(0);
+        let mut length = ByteCounter(0);
         self.write_layout(&mut length)?;
         Ok(length.0)
     }
 
     /// Sends it all in pieces, on a thread that may block; whole only when every blob of the store is sound.
-    pub(super) fn send(&self, store: &Store, pieces: &mpsc::Sender<Piece>, sent: &Sent) -> io::Result<()> {
+    pub(super) fn send(&self, store: &Store, chunks: &mpsc::Sender<InputChunk>, sent: &SentCounter) -> io::Result<()> {
         let wait = |bytes: usize| sent.wait(bytes);
-        let mut output = Pieces::new(pieces, &wait);
+        let mut output = ChunkWriter::new(chunks, &wait);
         let written = self.write_blobs(store, &mut output, sent).and_then(|()| self.write_layout(&mut output));
         let written = written.and_then(|()| output.flush());
         if written.is_err() {
@@ -66,7 +66,7 @@ impl Archive {
         written
     }
 
-    fn write_blobs(&self, store: &Store, output: &mut impl Write, sent: &Sent) -> io::Result<()> {
+    fn write_blobs(&self, store: &Store, output: &mut impl Write, sent: &SentCounter) -> io::Result<()> {
         for blob in &self.blobs {
             let reader = store.reader(&blob.digest).map_err(io::Error::other)?;
             let copied = io::copy(&mut sent.counting(reader, blob.size), output)?;
@@ -108,12 +108,12 @@ mod tests {
         // The test's manifest and configuration are none.
         plan.images[0].send.truncate(2);
         let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.desired));
-        let (pieces, mut queue) = mpsc::channel(64);
-        let counted = Sent::default();
-        archive.send(&store, &pieces, &counted).expect("sound blobs");
+        let (chunks, mut queue) = mpsc::channel(64);
+        let counted = SentCounter::default();
+        archive.send(&store, &chunks, &counted).expect("sound blobs");
         let mut sent = Vec::new();
-        while let Ok(Some(piece)) = queue.try_recv() {
-            sent.extend_from_slice(&piece);
+        while let Ok(Some(chunk)) = queue.try_recv() {
+            sent.extend_from_slice(&chunk);
         }
         let (blobs, layout) = sent.split_at("base".len() + "manager".len());
         assert_eq!(blobs, b"basemanager");

@@ -20,7 +20,7 @@ pub(super) const SCRIPT: &str = "say tasks; $x task ls || exit 1\n\
 /// A container, as `ctr` prints it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Made {
+struct ContainerInfo {
     #[serde(rename = "ID")]
     id: String,
     image: String,
@@ -46,8 +46,9 @@ pub(super) fn read(said: &[ScriptReply], refs: &GcRefs) -> Option<Vec<Container>
     };
     let running: BTreeSet<String> = tasks.lines.iter().filter_map(runs).collect();
     let listed = said.iter().filter(|said| said.words == "container" && !said.lines.is_empty());
-    let made = listed.map(|said| serde_json::from_str(&said.lines.join("\n")).ok()).collect::<Option<Vec<Made>>>()?;
-    let is_sandbox = |made: &Made| {
+    let made =
+        listed.map(|said| serde_json::from_str(&said.lines.join("\n")).ok()).collect::<Option<Vec<ContainerInfo>>>()?;
+    let is_sandbox = |made: &ContainerInfo| {
         made.labels
             .as_ref()
             .and_then(|labels| labels.get(containers::SANDBOX.0))
@@ -56,7 +57,7 @@ pub(super) fn read(said: &[ScriptReply], refs: &GcRefs) -> Option<Vec<Container>
     Some(made.into_iter().filter(|made| !is_sandbox(made)).map(|made| container(made, &running, refs)).collect())
 }
 
-fn container(made: Made, running: &BTreeSet<String>, refs: &GcRefs) -> Container {
+fn container(made: ContainerInfo, running: &BTreeSet<String>, refs: &GcRefs) -> Container {
     let noted = made.extensions.as_ref().and_then(|all| all.get(containers::METADATA)?.value.as_deref());
     let noted = noted.and_then(|text| BASE64.decode(text).ok());
     Container {

@@ -20,9 +20,9 @@ impl CtrNode<'_> {
         let open: Vec<&ImagePlan> = plan.images.iter().filter(|image| image.state != State::UpToDate).collect();
         let archive = Archive::of(plan, open.iter().map(|image| &image.desired));
         let script = self.script(plan, &open, at, &archive)?;
-        let (pieces, input) = mpsc::channel(2);
+        let (chunks, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
-        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &pieces, &counted));
+        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &chunks, &counted));
         let said = script::run(self.transport, &script, Some(input), IMPORT_WITHIN).await;
         let fed = feeding.await.map_err(|error| script::Error::Store(std::io::Error::other(error)))?;
         match (said, fed) {

@@ -16,14 +16,14 @@ use vcstore::Image;
 
 use super::{ImageTarget, Load, Loaded, NodeRuntime, PushedImages, PushedRecord, Removal, Survey, Via, script};
 use crate::agent::gc_refs::GcRefs;
-use crate::agent::removal_plan::Named;
+use crate::agent::removal_plan::ImageRecord;
 use crate::images::desired_image::DesiredImage;
 use crate::images::inventory::Inventory;
 use crate::images::push_label::PushedImage;
 use crate::protocol::proto::{Container, RemoveResponse};
 use crate::session::Settings;
 use crate::transport::Transport;
-use probe::Probed;
+use probe::Probe;
 use removal::Containers;
 
 /// The label that keeps an image from kubelet's garbage collection, as `ctr` takes it.
@@ -83,14 +83,14 @@ struct CtrNode<'a> {
     call: String,
     inventory: Inventory,
     /// Every image record, whoever made it.
-    images: Vec<Named>,
+    images: Vec<ImageRecord>,
     /// Everything there is, and what of it keeps what.
     refs: GcRefs,
     pushes: Vec<PushedImage>,
 }
 
 /// That, and the node's containers.
-struct Pushed<'a> {
+struct CtrPushes<'a> {
     node: CtrNode<'a>,
     containers: Containers,
 }
@@ -100,8 +100,8 @@ impl<'a> CtrNode<'a> {
     async fn probe(transport: &'a dyn Transport, images: &[Image], settings: &Settings) -> Result<Self, Error> {
         let said = script::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
         let desired = DesiredImage::on_any_platform(images);
-        let probed = probe::read(&said, &desired).ok_or(script::Error::Answers)?;
-        let Probed { ctr, inventory, images, refs, pushes } = probed;
+        let probe = probe::read(&said, &desired).ok_or(script::Error::Answers)?;
+        let Probe { ctr, inventory, images, refs, pushes } = probe;
         Ok(Self { transport, call: ctr, inventory, images, refs, pushes })
     }
 }
@@ -122,7 +122,7 @@ impl NodeRuntime for Ctr<'_> {
     async fn pushed<'s>(&'s self) -> Result<Box<dyn PushedImages + 's>, super::Error> {
         let node = CtrNode::probe(self.transport, &[], self.settings).await?;
         let containers = node.containers().await?;
-        Ok(Box::new(Pushed { node, containers }))
+        Ok(Box::new(CtrPushes { node, containers }))
     }
 }
 
@@ -142,7 +142,7 @@ impl ImageTarget for CtrNode<'_> {
 }
 
 #[tonic::async_trait(?Send)]
-impl PushedImages for Pushed<'_> {
+impl PushedImages for CtrPushes<'_> {
     fn via(&self) -> Via {
         Via::Ctr
     }

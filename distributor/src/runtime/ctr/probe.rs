@@ -6,9 +6,9 @@ use vcstore::{Digest, Platform};
 
 use crate::agent::SOCKETS;
 use crate::agent::gc_refs::{self, GcRefs};
-use crate::agent::removal_plan::Named;
+use crate::agent::removal_plan::ImageRecord;
 use crate::images::desired_image::DesiredImage;
-use crate::images::inventory::{Inventory, Present, Record};
+use crate::images::inventory::{Inventory, Record, StoredBlob};
 use crate::images::push_label::{PushLabel, PushedImage};
 use crate::runtime::facts::{architecture, disk};
 use crate::runtime::script::ScriptReply;
@@ -20,12 +20,12 @@ const PROGRAMS: &str =
 
 /// What the node is, and what it has.
 #[derive(Debug)]
-pub(super) struct Probed {
+pub(super) struct Probe {
     /// How `ctr` is called there, socket and namespace included.
     pub(super) ctr: String,
     pub(super) inventory: Inventory,
     /// Every image record.
-    pub(super) images: Vec<Named>,
+    pub(super) images: Vec<ImageRecord>,
     /// Everything that it lists.
     pub(super) refs: GcRefs,
     /// The images that were pushed to it.
@@ -59,7 +59,7 @@ pub(super) fn script(settings: &Settings) -> String {
 
 /// Reads the answers. `ctr` does not tell the exact sizes of blobs: containerd checked them when they came, so a blob that is
 /// there has the size it should.
-pub(super) fn read<'a>(said: &[ScriptReply], desired: impl IntoIterator<Item = &'a DesiredImage>) -> Option<Probed> {
+pub(super) fn read<'a>(said: &[ScriptReply], desired: impl IntoIterator<Item = &'a DesiredImage>) -> Option<Probe> {
     let after = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
     let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
     let sizes: BTreeMap<Digest, u64> =
@@ -90,12 +90,12 @@ pub(super) fn read<'a>(said: &[ScriptReply], desired: impl IntoIterator<Item = &
     };
     let pushes = inventory.records.iter().filter_map(standing).collect();
     let images = named(lines("images"));
-    Some(Probed { ctr: after("ctr ")?.to_owned(), inventory, images, refs, pushes })
+    Some(Probe { ctr: after("ctr ")?.to_owned(), inventory, images, refs, pushes })
 }
 
 /// The image records that `ctr` lists, whoever made them.
-pub(super) fn named(lines: &[String]) -> Vec<Named> {
-    let named = |(name, record): (String, Record)| Named {
+pub(super) fn named(lines: &[String]) -> Vec<ImageRecord> {
+    let named = |(name, record): (String, Record)| ImageRecord {
         target: record.target.map(|target| target.to_string()).unwrap_or_default(),
         ours: record.pushed.is_some(),
         name,
@@ -141,14 +141,14 @@ fn labels(text: &str) -> BTreeMap<&str, &str> {
 }
 
 /// `DIGEST SIZE AGE LABEL=VALUE,…`: the labels are the last word.
-fn blob(line: &str, sizes: &BTreeMap<Digest, u64>) -> Option<(Digest, Present)> {
+fn blob(line: &str, sizes: &BTreeMap<Digest, u64>) -> Option<(Digest, StoredBlob)> {
     let digest: Digest = line.split_whitespace().next()?.parse().ok()?;
     let keeps: BTreeSet<Digest> = labels(line.split_whitespace().next_back()?)
         .into_iter()
         .filter(|(key, _)| key.starts_with("containerd.io/gc.ref."))
         .filter_map(|(_, value)| value.parse().ok())
         .collect();
-    Some((digest, Present { size: *sizes.get(&digest)?, keeps, damaged: false }))
+    Some((digest, StoredBlob { size: *sizes.get(&digest)?, keeps, damaged: false }))
 }
 
 /// `NAME TYPE DIGEST SIZE PLATFORMS LABEL=VALUE,…`.

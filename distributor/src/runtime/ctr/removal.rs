@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ANSWER_WITHIN, CtrNode, Error, PINNED, containers, probe};
-use crate::agent::removal_plan::{Going, Named, choose};
+use crate::agent::removal_plan::{ImageRecord, RemovalPlan, plan_removal};
 use crate::protocol::proto::{Container, RemoveResponse};
 use crate::runtime::script;
 
@@ -44,7 +44,7 @@ impl CtrNode<'_> {
         let mut containers = all.clone();
         let ended: Vec<String> = containers.iter().filter(|it| !it.running).map(|it| it.chain_id.clone()).collect();
         containers.retain(|container| container.running || !running_only);
-        let going = choose(self.images.clone(), names, &containers, &ended, &self.refs);
+        let going = plan_removal(self.images.clone(), names, &containers, &ended, &self.refs);
         let script = self.removal(&going, ids, dry_run);
         let said = script::run(self.transport, &script, None, COLLECTED_WITHIN).await?;
         if said.iter().any(|said| said.words == "changed") {
@@ -54,7 +54,7 @@ impl CtrNode<'_> {
         let sizes: BTreeMap<&str, u64> = lines("usage").iter().filter_map(|line| usage(line)).collect();
         let mut freed = going.frees.clone();
         if !dry_run && !going.records.is_empty() {
-            let left: Vec<Named> = probe::named(lines("images"));
+            let left: Vec<ImageRecord> = probe::named(lines("images"));
             let names: BTreeSet<&str> = left.iter().map(|image| image.name.as_str()).collect();
             let stays = going.records.iter().filter(|record| names.contains(record.name.as_str()));
             let names: Vec<String> = stays.map(|record| record.name.clone()).collect();
@@ -79,7 +79,7 @@ impl CtrNode<'_> {
 
     /// The script that asks what snapshots take, and where all is as it was removes the records, the last of which waits for
     /// garbage collection.
-    fn removal(&self, going: &Going, ids: &str, dry_run: bool) -> String {
+    fn removal(&self, going: &RemovalPlan, ids: &str, dry_run: bool) -> String {
         let mut lines = vec![format!("x=\"$as {}\"", self.call)];
         let snapshotter = &self.inventory.snapshotter;
         if !going.frees.snapshots.is_empty() {

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use vcstore::{Blob, Decoder, Digest, Store, TarWriter};
 
 use crate::images::desired_image::DesiredImage;
-use crate::runtime::pieces::{Length, Pieces};
-use crate::runtime::script::Piece;
-use crate::runtime::transfer::Sent;
+use crate::runtime::chunks::{ByteCounter, ChunkWriter};
+use crate::runtime::script::InputChunk;
+use crate::runtime::transfer::SentCounter;
 
 /// What an OCI layout calls an image by.
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
@@ -71,15 +71,15 @@ impl Archive {
 
     /// Its length in bytes.
     pub(super) fn length(&self) -> io::Result<u64> {
-        let mut length = Length(0);
+        let mut length = ByteCounter(0);
         self.write(&mut length, |_, length| Ok(io::repeat(0).take(length)))?;
         Ok(length.0)
     }
 
     /// Sends it in pieces, on a thread that may block; whole only when every blob of the store is sound.
-    pub(super) fn send(&self, store: &Store, pieces: &mpsc::Sender<Piece>, sent: &Sent) -> io::Result<()> {
+    pub(super) fn send(&self, store: &Store, chunks: &mpsc::Sender<InputChunk>, sent: &SentCounter) -> io::Result<()> {
         let wait = |bytes: usize| sent.wait(bytes);
-        let mut output = Pieces::new(pieces, &wait);
+        let mut output = ChunkWriter::new(chunks, &wait);
         let open = |file: &File, length: u64| -> io::Result<Box<dyn Read + '_>> {
             let reader = store.reader(&file.blob.digest).map_err(io::Error::other)?;
             Ok(match file.decompressed {

@@ -23,23 +23,23 @@ const STATE: &str = "state() { { $x image ls -a --no-trunc --format '{{.ID}} {{.
 /// An image as Docker prints it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Printed {
+struct ImageInfo {
     id: String,
     repo_tags: Option<Vec<String>>,
     repo_digests: Option<Vec<String>>,
     #[serde(rename = "RootFS")]
-    root: Root,
+    root: RootFs,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Root {
+struct RootFs {
     layers: Option<Vec<String>>,
 }
 
 /// A container, as it is asked to print it.
 #[derive(Debug, Deserialize)]
-struct Made {
+struct ContainerInfo {
     id: String,
     image: String,
     running: bool,
@@ -79,7 +79,7 @@ pub(super) fn read_inventory(said: &[ScriptReply]) -> Option<EngineInventory> {
     let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
     let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
     let text = lines("images").join("\n");
-    let printed: Vec<Printed> = if text.is_empty() { Vec::new() } else { serde_json::from_str(&text).ok()? };
+    let printed: Vec<ImageInfo> = if text.is_empty() { Vec::new() } else { serde_json::from_str(&text).ok()? };
     let sizes = |id: &str| lines(&format!("history {id}")).iter().filter_map(|line| line.trim().parse().ok()).collect();
     let images = printed.into_iter().map(|image| EngineImage {
         layers: layers(image.root.layers.unwrap_or_default(), sizes(&image.id)),
@@ -87,7 +87,7 @@ pub(super) fn read_inventory(said: &[ScriptReply]) -> Option<EngineInventory> {
         id: image.id,
     });
     let made = |line: &String| {
-        serde_json::from_str(line).ok().map(|made: Made| Container {
+        serde_json::from_str(line).ok().map(|made: ContainerInfo| Container {
             pod: made.labels.as_ref().map(containers::pod).unwrap_or_default(),
             id: made.id,
             config: made.image,

@@ -108,9 +108,9 @@ impl<'a> EngineNode<'a> {
             Tool::Skopeo => storage::copy(&self.call, length, &open, at),
             Tool::Podman => storage::pull(&self.call, length, &open, at),
         };
-        let (pieces, input) = mpsc::channel(2);
+        let (chunks, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
-        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &pieces, &counted));
+        let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &chunks, &counted));
         let said = run(self.transport, &script, Some(input), LOADED_WITHIN).await;
         let fed = feeding.await.map_err(|error| script::Error::Store(std::io::Error::other(error)))?;
         let said = match (said, fed) {

@@ -10,7 +10,7 @@ use vcstore::Digest;
 use super::inventory::{EngineImage, EngineInventory};
 use super::{Tool, first, note, quoted};
 use crate::images::desired_image::DesiredImage;
-use crate::images::inventory::Present;
+use crate::images::inventory::StoredBlob;
 use crate::images::push_label::Time;
 use crate::protocol::proto::Container;
 use crate::runtime::script::{END, ScriptReply};
@@ -159,7 +159,7 @@ fn set(variable: &str, key: &str, default: &str) -> String {
 }
 
 /// The layers of `desired` that the storage has, of those it lists.
-pub(super) fn layers(lines: &[String], desired: &[DesiredImage]) -> BTreeMap<Digest, Present> {
+pub(super) fn layers(lines: &[String], desired: &[DesiredImage]) -> BTreeMap<Digest, StoredBlob> {
     let listed: Vec<Digest> = lines.iter().filter_map(|line| line.trim().parse().ok()).collect();
     let layers = desired.iter().flat_map(|image| {
         let is_layer = |digest| image.layers.iter().any(|layer| layer.digest == digest);
@@ -167,7 +167,7 @@ pub(super) fn layers(lines: &[String], desired: &[DesiredImage]) -> BTreeMap<Dig
     });
     layers
         .filter(|blob| listed.contains(&blob.digest))
-        .map(|blob| (blob.digest, Present { size: blob.size, ..Present::default() }))
+        .map(|blob| (blob.digest, StoredBlob { size: blob.size, ..StoredBlob::default() }))
         .collect()
 }
 

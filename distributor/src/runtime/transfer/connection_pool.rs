@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
-use super::Sent;
+use super::SentCounter;
 use crate::protocol::{CHUNK, WINDOW};
 use crate::runtime::Error;
 use crate::session::{Binary, Session};
@@ -58,12 +58,12 @@ impl ConnectionPool {
     }
 
     /// Yields the connections one after another: those that are open, and those that will be opened.
-    pub(crate) fn one_by_one(&self) -> OneByOne {
-        OneByOne { open: self.0.subscribe(), given: 0 }
+    pub(crate) fn one_by_one(&self) -> ConnectionCursor {
+        ConnectionCursor { open: self.0.subscribe(), given: 0 }
     }
 
     /// Opens further connections while they pay, with `bytes` left to send. Dropping the future closes them.
-    pub(crate) async fn widen(&self, target: PoolTarget<'_>, bytes: u64, sent: &Sent) -> Infallible {
+    pub(crate) async fn widen(&self, target: PoolTarget<'_>, bytes: u64, sent: &SentCounter) -> Infallible {
         let mut further = Vec::new();
         if let Err(error) = self.open(target, bytes, sent, &mut further).await {
             tracing::debug!("no further connection to {}: {error}", target.transport.destination());
@@ -75,7 +75,7 @@ impl ConnectionPool {
         &self,
         target: PoolTarget<'_>,
         bytes: u64,
-        sent: &Sent,
+        sent: &SentCounter,
         further: &mut Vec<Session>,
     ) -> Result<(), Error> {
         let last = sent.bytes() + bytes;
@@ -120,12 +120,12 @@ fn pay(went: u64, within: Duration, left: u64) -> usize {
 }
 
 /// Yields connections one after another.
-pub(crate) struct OneByOne {
+pub(crate) struct ConnectionCursor {
     open: watch::Receiver<Vec<Channel>>,
     given: usize,
 }
 
-impl OneByOne {
+impl ConnectionCursor {
     /// The next connection, once it is open.
     pub(crate) async fn next(&mut self) -> Channel {
         let given = self.given;

@@ -4,11 +4,11 @@
 
 mod connection_pool;
 mod rate;
-mod sent;
+mod sent_counter;
 mod stream;
 
 pub(crate) use connection_pool::{ConnectionPool, PoolTarget, connections_per_node};
 pub(crate) use rate::Limits;
 pub use rate::Rate;
-pub use sent::Sent;
+pub use sent_counter::SentCounter;
 pub(crate) use stream::send_blob;

@@ -96,16 +96,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_more_goes_than_the_rate_allows(rate in 1u64..1_000_000, pieces in prop::collection::vec(1usize..300_000, 1..40)) {
+        fn no_more_goes_than_the_rate_allows(rate in 1u64..1_000_000, chunks in prop::collection::vec(1usize..300_000, 1..40)) {
             let limiter = Limiter { rate: Rate(rate), next: Mutex::new(None) };
             let now = Instant::now();
             let mut before = 0u64;
-            for piece in pieces {
+            for chunk in chunks {
                 // A piece begins when all before it have had their time.
-                let waited = limiter.reserve(piece, now).as_secs_f64();
+                let waited = limiter.reserve(chunk, now).as_secs_f64();
                 let due = before as f64 / rate as f64;
                 prop_assert!((waited - due).abs() < 1e-3 * (1.0 + due), "{} {}", waited, due);
-                before += piece as u64;
+                before += chunk as u64;
             }
         }
     }

@@ -12,8 +12,8 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tonic::transport::Channel;
 use vcstore::Store;
 
-use super::{ConnectionPool, Sent};
-use crate::images::plan::Sending;
+use super::{ConnectionPool, SentCounter};
+use crate::images::plan::BlobTransfer;
 use crate::protocol::CHUNK;
 use crate::protocol::proto::write_request::Part;
 use crate::protocol::proto::{Abort, Data, WriteHeader, WriteRequest};
@@ -26,11 +26,11 @@ const DIVIDED_FROM: u64 = 1 << 20;
 pub(crate) async fn send_blob(
     pool: &ConnectionPool,
     store: &Store,
-    sending: Sending,
-    sent: &Arc<Sent>,
+    sending: BlobTransfer,
+    sent: &Arc<SentCounter>,
     write: &Write,
 ) -> Result<(), Error> {
-    let again = Sending { offset: 0, ..sending };
+    let again = BlobTransfer { offset: 0, ..sending };
     match stream_blob(pool, store, sending, sent, write).await {
         Err(Error::Helper { retry: RetryHint::FromStart, .. }) if sending.offset > 0 => {
             stream_blob(pool, store, again, sent, write).await
@@ -52,8 +52,8 @@ type Answer = LocalBoxFuture<'static, Result<(), tonic::Status>>;
 async fn stream_blob(
     pool: &ConnectionPool,
     store: &Store,
-    Sending { blob, offset }: Sending,
-    sent: &Arc<Sent>,
+    BlobTransfer { blob, offset }: BlobTransfer,
+    sent: &Arc<SentCounter>,
     write: &Write,
 ) -> Result<(), Error> {
     let (parts, queue) = mpsc::channel(1);
@@ -122,7 +122,7 @@ impl Queue {
 /// Reads a blob and fills the queue. Runs on a thread that may block.
 struct Feed<'a> {
     parts: mpsc::Sender<Part>,
-    sent: &'a Sent,
+    sent: &'a SentCounter,
     /// Bytes at the start that the receiver has. They are read nevertheless, because the hash covers the whole blob.
     skip: u64,
     /// The offset of the next part.
@@ -189,7 +189,7 @@ mod tests {
     /// What a feed passes on for a blob of these bytes, of which the node has `skip`.
     fn fed(bytes: impl Read, size: u64, skip: u64) -> (io::Result<()>, Vec<Part>, u64) {
         let (parts, mut queue) = mpsc::channel(64);
-        let sent = Sent::default();
+        let sent = SentCounter::default();
         let result = Feed { parts, sent: &sent, skip, reached: 0 }.run(bytes, size);
         let mut passed = Vec::new();
         while let Ok(part) = queue.try_recv() {

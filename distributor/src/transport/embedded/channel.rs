@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use crate::transport::child::{END_WITHIN, Stderr};
-use crate::transport::{Error, Running};
+use crate::transport::{Error, RunningCommand};
 
 /// What of a command's output waits to be read, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -23,7 +23,7 @@ const BUFFER: usize = 256 << 10;
 const STDERR: u32 = 1;
 
 /// Runs `line` over `connection`, which lasts at least as long as the command.
-pub(super) async fn run(connection: Arc<Connection>, line: &str) -> Result<Running, Error> {
+pub(super) async fn run(connection: Arc<Connection>, line: &str) -> Result<RunningCommand, Error> {
     let channel = connection.channel().await?;
     channel.exec(true, line).await.map_err(|_| connection.lost())?;
     let (read, write) = channel.split();
@@ -40,20 +40,20 @@ pub(super) async fn run(connection: Arc<Connection>, line: &str) -> Result<Runni
         let _wanted: oneshot::Sender<()> = wanted;
         let host = connection.peer.host.clone();
         let ended = match timeout(END_WITHIN, pumping).await {
-            Ok(ended) => ended.unwrap_or(Ended::Lost),
+            Ok(ended) => ended.unwrap_or(CommandEnd::Lost),
             Err(_) => return Err(Error::Hangs { host, seconds: END_WITHIN.as_secs() }),
         };
         match ended {
-            Ended::With(0) => Ok(()),
-            Ended::With(status) => Err(Error::Command { host, status, said: last_line(&stderr.text().await) }),
-            Ended::Refused => {
+            CommandEnd::With(0) => Ok(()),
+            CommandEnd::With(status) => Err(Error::Command { host, status, said: last_line(&stderr.text().await) }),
+            CommandEnd::Refused => {
                 let (destination, said) = (connection.peer.destination.clone(), "it runs no commands".into());
                 Err(Error::Ssh { destination, said })
             }
-            Ended::Lost => Err(connection.lost()),
+            CommandEnd::Lost => Err(connection.lost()),
         }
     };
-    Ok(Running { stream: Box::new(stream), ending: ending.boxed() })
+    Ok(RunningCommand { stream: Box::new(stream), ending: ending.boxed() })
 }
 
 fn last_line(said: &str) -> String {
@@ -114,7 +114,7 @@ impl AsyncWrite for Stream {
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy)]
-enum Ended {
+enum CommandEnd {
     With(i32),
     /// The server does not run it.
     Refused,
@@ -137,7 +137,7 @@ struct Pump {
 
 impl Pump {
     /// Until the channel closes, or nobody wants to know any more how it does.
-    async fn run(mut self, mut leaving: oneshot::Receiver<bool>, mut unwanted: oneshot::Receiver<()>) -> Ended {
+    async fn run(mut self, mut leaving: oneshot::Receiver<bool>, mut unwanted: oneshot::Receiver<()>) -> CommandEnd {
         let mut here = true;
         loop {
             tokio::select! {
@@ -159,9 +159,9 @@ impl Pump {
             }
         }
         match self.status {
-            Some(status) => Ended::With(status),
-            None if self.refused => Ended::Refused,
-            None => Ended::Lost,
+            Some(status) => CommandEnd::With(status),
+            None if self.refused => CommandEnd::Refused,
+            None => CommandEnd::Lost,
         }
     }
 

@@ -11,9 +11,9 @@ use russh::{Preferred, cipher};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::config::{Places, Settings};
+use super::config::{Settings, SshPaths};
 use super::error::Error;
-use super::known_hosts::{self, Known, Verdict};
+use super::known_hosts::{self, HostKeyStatus, KnownHosts};
 use super::login::{Refusal, log_in};
 use super::{HostKeys, SshOptions};
 use crate::transport::diagnosis::{Peer, SSH_FAILED, diagnose};
@@ -28,14 +28,14 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// How long an answer may take.
     pub(super) patience: Duration,
-    fate: Fate,
+    close_reason: CloseReason,
     /// The connection to the jump host that this one goes through.
     _through: Option<Box<Connection>>,
 }
 
 /// What is known of how a connection ended. Clones share it.
 #[derive(Debug, Clone, Default)]
-struct Fate(Arc<Mutex<Option<String>>>);
+struct CloseReason(Arc<Mutex<Option<String>>>);
 
 /// Where a connection goes, and what holds there.
 struct Route {
@@ -43,7 +43,7 @@ struct Route {
     settings: Settings,
     /// The name that host keys are known by.
     name: String,
-    known: Known,
+    known: KnownHosts,
 }
 
 impl Connection {
@@ -56,10 +56,10 @@ impl Connection {
         let config = options.config.clone();
         let (host, read) = (peer.clone(), options.host_keys);
         let prepared = tokio::task::spawn_blocking(move || {
-            let places = Places::of_this_user()?;
-            let route = Route::to(host, &said, config.as_ref(), &places, read)?;
+            let ssh_paths = SshPaths::of_this_user()?;
+            let route = Route::to(host, &said, config.as_ref(), &ssh_paths, read)?;
             let jump = match &route.settings.jump {
-                Some(jump) => Some(Route::by_way_of(jump, config.as_ref(), &places, read)?),
+                Some(jump) => Some(Route::by_way_of(jump, config.as_ref(), &ssh_paths, read)?),
                 None => None,
             };
             Ok::<_, Error>((route, jump))
@@ -100,8 +100,8 @@ impl Connection {
             tracing::warn!("the host key of {} is not checked: whoever answers there is trusted", peer.host);
         }
         let config = Arc::new(config(&settings, &known, options));
-        let fate = Fate::default();
-        let judge = Judge {
+        let close_reason = CloseReason::default();
+        let check = HostKeyVerifier {
             peer: peer.clone(),
             host_keys: options.host_keys,
             host: settings.host_key_alias.clone().unwrap_or_else(|| peer.host.to_lowercase()),
@@ -110,7 +110,7 @@ impl Connection {
             hashed: settings.hash_known_hosts,
             known,
         };
-        let client = Client { judge, accepted: None, fate: fate.clone() };
+        let client = Client { check, accepted: None, close_reason: close_reason.clone() };
         let within = settings.connect_timeout.unwrap_or(options.connect_timeout);
         let shaking = client::connect_stream(config, stream, client);
         let handle = match timeout(within, shaking).await {
@@ -119,7 +119,7 @@ impl Connection {
             Ok(Err(Failure::Protocol(error))) => return Err(in_handshake(&peer, &error)),
             Err(_) => return Err(failed(&peer, "Connection timed out during banner exchange")),
         };
-        let mut connection = Self { handle, peer, patience: options.stall_timeout, fate, _through: through };
+        let mut connection = Self { handle, peer, patience: options.stall_timeout, close_reason, _through: through };
         match log_in(&mut connection.handle, &settings, &options.keyring, connection.patience).await {
             Ok(()) => Ok(connection),
             Err(Refusal::Key(error)) => Err(error.into()),
@@ -150,8 +150,8 @@ impl Connection {
 
     /// Why it broke.
     pub(super) fn lost(&self) -> transport::Error {
-        let fate = self.fate.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let words = fate.unwrap_or_else(|| format!("Connection to {} closed by remote host.", self.peer.host));
+        let close_reason = self.close_reason.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let words = close_reason.unwrap_or_else(|| format!("Connection to {} closed by remote host.", self.peer.host));
         failed(&self.peer, &words)
     }
 }
@@ -183,18 +183,18 @@ impl Route {
         peer: Peer,
         said: &[(String, String)],
         config: Option<&Utf8PathBuf>,
-        places: &Places,
+        ssh_paths: &SshPaths,
         host_keys: HostKeys,
     ) -> Result<Self, Error> {
-        let settings = Settings::of(&peer.host, said, config.map(Utf8PathBuf::as_path), places)?;
+        let settings = Settings::of(&peer.host, said, config.map(Utf8PathBuf::as_path), ssh_paths)?;
         let alias = settings.host_key_alias.as_deref();
         let name = known_hosts::name(&settings.host_name, settings.port, alias);
         let plain = settings.host_name.to_lowercase();
         let plain = (alias.is_none() && settings.port != 22).then_some(plain.as_str());
         let files = [&settings.user_known_hosts[..], &settings.global_known_hosts[..]].concat();
         let known = match host_keys {
-            HostKeys::Insecure => Known::default(),
-            HostKeys::Strict | HostKeys::Scan => Known::read(&files, &name, plain)?,
+            HostKeys::Insecure => KnownHosts::default(),
+            HostKeys::Strict | HostKeys::Scan => KnownHosts::read(&files, &name, plain)?,
         };
         let port = Some(settings.port).filter(|port| *port != 22);
         Ok(Self { peer: Peer { port, ..peer }, settings, name, known })
@@ -204,7 +204,7 @@ impl Route {
     fn by_way_of(
         jump: &str,
         config: Option<&Utf8PathBuf>,
-        places: &Places,
+        ssh_paths: &SshPaths,
         host_keys: HostKeys,
     ) -> Result<Self, Error> {
         let Some(address) = crate::nodes::Address::parse(jump) else {
@@ -217,7 +217,7 @@ impl Route {
         let mut said = Vec::new();
         said.extend(address.user.map(|user| ("ProxyJump".to_owned(), format!("User={user}"))));
         said.extend(address.port.map(|port| ("ProxyJump".to_owned(), format!("Port={port}"))));
-        let route = Self::to(peer, &said, config, places, host_keys)?;
+        let route = Self::to(peer, &said, config, ssh_paths, host_keys)?;
         match &route.settings.jump {
             Some(_) => Err(Error::Unsupported {
                 place: format!("ProxyJump of {}", route.peer.host),
@@ -257,7 +257,7 @@ async fn reach(route: &Route, options: &SshOptions) -> Result<Box<dyn Duplex>, t
     Err(last)
 }
 
-fn config(settings: &Settings, known: &Known, options: &SshOptions) -> Config {
+fn config(settings: &Settings, known: &KnownHosts, options: &SshOptions) -> Config {
     let rsa = |hash| Algorithm::Rsa { hash: Some(hash) };
     let usual = Preferred::DEFAULT.key.iter().filter(|algorithm| !matches!(algorithm, Algorithm::Rsa { .. })).cloned();
     let usual: Vec<Algorithm> = usual.chain([rsa(HashAlg::Sha512), rsa(HashAlg::Sha256)]).collect();
@@ -283,10 +283,10 @@ fn config(settings: &Settings, known: &Known, options: &SshOptions) -> Config {
 
 /// What the library tells of a connection.
 pub(super) struct Client {
-    judge: Judge,
+    check: HostKeyVerifier,
     /// The key that was found good: it is shown again whenever keys are exchanged anew.
     accepted: Option<PublicKey>,
-    fate: Fate,
+    close_reason: CloseReason,
 }
 
 /// Why a handshake failed.
@@ -308,7 +308,7 @@ impl client::Handler for Client {
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Failure> {
         let key = shown.public_key();
         if self.accepted.as_ref().is_none_or(|accepted| accepted.key_data() != key.key_data()) {
-            self.judge.accept(shown).map_err(Failure::Told)?;
+            self.check.accept(shown).map_err(Failure::Told)?;
             self.accepted = Some(key);
         }
         Ok(true)
@@ -320,7 +320,7 @@ impl client::Handler for Client {
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Failure>) -> Result<(), Failure> {
-        let peer = &self.judge.peer;
+        let peer = &self.check.peer;
         let words = match &reason {
             DisconnectReason::ReceivedDisconnect(info) => format!("Received disconnect: {}", info.message.trim()),
             DisconnectReason::Error(Failure::Protocol(
@@ -334,7 +334,7 @@ impl client::Handler for Client {
             DisconnectReason::Error(_) => format!("Connection to {} closed by remote host.", peer.host),
         };
         tracing::debug!(host = peer.host, "{words} ({reason:?})");
-        *self.fate.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        *self.close_reason.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
         match reason {
             DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             DisconnectReason::Error(error) => Err(error),
@@ -343,33 +343,35 @@ impl client::Handler for Client {
 }
 
 /// Judges a server by its host key, as the user wants it.
-struct Judge {
+struct HostKeyVerifier {
     peer: Peer,
     host_keys: HostKeys,
     /// The name that certificates must have.
     host: String,
     /// The name that keys are known by.
     name: String,
-    known: Known,
+    known: KnownHosts,
     learn_in: Option<Utf8PathBuf>,
     hashed: bool,
 }
 
-impl Judge {
+impl HostKeyVerifier {
     fn accept(&self, shown: &PublicKeyOrCertificate) -> Result<(), transport::Error> {
         let key = shown.public_key();
         let kind = known_hosts::kind(&key);
-        let verdict = match (self.host_keys, shown.certificate()) {
+        let status = match (self.host_keys, shown.certificate()) {
             (HostKeys::Insecure, _) => return Ok(()),
-            (_, Some(certificate)) => self.known.judge_certificate(certificate, &self.host, now()),
-            (_, None) => self.known.judge(&key),
+            (_, Some(certificate)) => self.known.check_certificate(certificate, &self.host, now()),
+            (_, None) => self.known.check(&key),
         };
-        match verdict {
-            Verdict::Known => Ok(()),
-            Verdict::Changed(place) => Err(self.changed(format!("Offending {place}"))),
-            Verdict::Revoked(place) => Err(self.changed(format!("the {kind} key is marked as revoked in {place}"))),
-            Verdict::Unknown if self.host_keys == HostKeys::Scan => self.learn(&key).map_err(Into::into),
-            Verdict::Unknown => Err(transport::Error::UnknownHostKey {
+        match status {
+            HostKeyStatus::Known => Ok(()),
+            HostKeyStatus::Changed(place) => Err(self.changed(format!("Offending {place}"))),
+            HostKeyStatus::Revoked(place) => {
+                Err(self.changed(format!("the {kind} key is marked as revoked in {place}")))
+            }
+            HostKeyStatus::Unknown if self.host_keys == HostKeys::Scan => self.learn(&key).map_err(Into::into),
+            HostKeyStatus::Unknown => Err(transport::Error::UnknownHostKey {
                 host: self.peer.host.clone(),
                 scan: self.peer.keyscan(),
                 said: format!("No {kind} host key is known for {} and you have requested strict checking.", self.name),

@@ -2,13 +2,13 @@
 
 use camino::Utf8PathBuf;
 
-use super::config::{Places, Settings};
-use super::known_hosts::Known;
+use super::config::{Settings, SshPaths};
+use super::known_hosts::KnownHosts;
 
 /// Known host keys.
 pub fn known_hosts(bytes: &[u8]) {
     with_file(bytes, |path| {
-        if let Ok(known) = Known::read(&[path], "[w1.example]:2222", Some("w1.example")) {
+        if let Ok(known) = KnownHosts::read(&[path], "[w1.example]:2222", Some("w1.example")) {
             let _ = (known.has_authority(), known.prefer(&[]));
         }
     });
@@ -18,8 +18,8 @@ pub fn known_hosts(bytes: &[u8]) {
 pub fn ssh_config(bytes: &[u8]) {
     with_file(bytes, |path| {
         let nowhere = Utf8PathBuf::from("/nonexistent");
-        let places = Places { home: nowhere.clone(), system: nowhere, user: "operator".to_owned() };
-        let _ = Settings::of("w1.example", &[], Some(&path), &places);
+        let ssh_paths = SshPaths { home: nowhere.clone(), system: nowhere, user: "operator".to_owned() };
+        let _ = Settings::of("w1.example", &[], Some(&path), &ssh_paths);
     });
 }
 

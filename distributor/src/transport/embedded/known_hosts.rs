@@ -22,12 +22,12 @@ const LARGEST: u64 = 64 << 20;
 
 /// What the files say about one host.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    lines: Vec<Line>,
+pub(super) struct KnownHosts {
+    lines: Vec<KnownHost>,
 }
 
 #[derive(Debug)]
-struct Line {
+struct KnownHost {
     place: String,
     marker: Option<Marker>,
     key: PublicKey,
@@ -37,7 +37,7 @@ struct Line {
 
 /// Whether a server's key is the host's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum HostKeyStatus {
     Known,
     Unknown,
     /// Other keys are known for the host, and this one is not: the place and kind of the first.
@@ -55,7 +55,7 @@ pub(super) fn name(host: &str, port: u16, alias: Option<&str>) -> String {
     }
 }
 
-impl Known {
+impl KnownHosts {
     /// Reads what `files` say of `name`, and of `plain`, the host without its port, which counts where nothing is said of
     /// `name`. Files that are not there say nothing.
     pub(super) fn read(files: &[Utf8PathBuf], name: &str, plain: Option<&str>) -> Result<Self, Error> {
@@ -77,7 +77,7 @@ impl Known {
                 if exact || plain.is_some_and(|plain| is_about(entry.host_patterns(), plain)) {
                     let place = format!("{path}:{}", number + 1);
                     let marker = entry.marker().copied();
-                    lines.push(Line { place, marker, key: entry.public_key().clone(), exact });
+                    lines.push(KnownHost { place, marker, key: entry.public_key().clone(), exact });
                 }
             }
         }
@@ -85,30 +85,30 @@ impl Known {
     }
 
     /// Whether a plain host key is known.
-    pub(super) fn judge(&self, key: &PublicKey) -> Verdict {
+    pub(super) fn check(&self, key: &PublicKey) -> HostKeyStatus {
         if let Some(place) = self.revoked(key) {
-            return Verdict::Revoked(place);
+            return HostKeyStatus::Revoked(place);
         }
         let known = |exact: bool| self.keys().any(|line| line.exact == exact && same(&line.key, key));
         if known(true) {
-            return Verdict::Known;
+            return HostKeyStatus::Known;
         }
         // A key of another kind counts as a change too: a server that has several was asked for those that are known.
         match self.keys().find(|line| line.exact) {
-            Some(line) => Verdict::Changed(format!("{} key in {}", kind(&line.key), line.place)),
+            Some(line) => HostKeyStatus::Changed(format!("{} key in {}", kind(&line.key), line.place)),
             // What is said of the host without its port can make a key known, and nothing else.
-            None if known(false) => Verdict::Known,
-            None => Verdict::Unknown,
+            None if known(false) => HostKeyStatus::Known,
+            None => HostKeyStatus::Unknown,
         }
     }
 
     /// Whether a certificate names this host, holds at `now` (seconds since 1970) and is signed by an authority that is
     /// known for the host; if it does not, its key counts as any other.
-    pub(super) fn judge_certificate(&self, certificate: &Certificate, host: &str, now: u64) -> Verdict {
+    pub(super) fn check_certificate(&self, certificate: &Certificate, host: &str, now: u64) -> HostKeyStatus {
         let key = PublicKey::new(certificate.public_key().clone(), "");
         let signer = PublicKey::new(certificate.signature_key().clone(), "");
         if let Some(place) = self.revoked(&key).or_else(|| self.revoked(&signer)) {
-            return Verdict::Revoked(place);
+            return HostKeyStatus::Revoked(place);
         }
         let authorities = self.lines.iter().filter(|line| line.marker == Some(Marker::CertAuthority));
         let known: Vec<_> = authorities.map(|line| line.key.fingerprint(HashAlg::Sha256)).collect();
@@ -119,7 +119,7 @@ impl Known {
             && named
             && !known.is_empty()
             && certificate.validate_at(now, &known).is_ok();
-        if good { Verdict::Known } else { self.judge(&key) }
+        if good { HostKeyStatus::Known } else { self.check(&key) }
     }
 
     /// Whether an authority is known that may certify the host's key.
@@ -134,7 +134,7 @@ impl Known {
         first.into_iter().chain(rest).cloned().collect()
     }
 
-    fn keys(&self) -> impl Iterator<Item = &Line> {
+    fn keys(&self) -> impl Iterator<Item = &KnownHost> {
         self.lines.iter().filter(|line| line.marker.is_none())
     }
 
@@ -211,7 +211,7 @@ mod tests {
     use russh::keys::ssh_key::certificate::{Builder, CertType};
     use russh::keys::{Algorithm, Certificate, EcdsaCurve, PrivateKey, PublicKey};
 
-    use super::{Known, Verdict, learn, name};
+    use super::{HostKeyStatus, KnownHosts, learn, name};
 
     /// Seconds since 1970.
     const NOW: u64 = 1_800_000_000;
@@ -227,12 +227,12 @@ mod tests {
     }
 
     /// What a file of these lines says of 10.0.0.5 port 2222.
-    fn known(lines: &[String]) -> Known {
+    fn known(lines: &[String]) -> KnownHosts {
         let folder = tempfile::tempdir().expect("a folder");
         let path = Utf8PathBuf::try_from(folder.path().join("known_hosts")).expect("UTF-8");
         std::fs::write(&path, lines.join("\n")).expect("a file");
         let files = [path, Utf8PathBuf::from("/nonexistent/known_hosts"), "/dev/null".into()];
-        Known::read(&files, &name("10.0.0.5", 2222, None), Some("10.0.0.5")).expect("it is read")
+        KnownHosts::read(&files, &name("10.0.0.5", 2222, None), Some("10.0.0.5")).expect("it is read")
     }
 
     #[test]
@@ -246,20 +246,20 @@ mod tests {
     fn a_key_is_known_changed_or_neither() {
         let (ours, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
         let (ours, other) = (ours.public_key(), other.public_key());
-        let judge = |lines: &[String]| known(lines).judge(ours);
+        let check = |lines: &[String]| known(lines).check(ours);
         let line = |host: &str, key: &PublicKey| format!("{host} {} a comment", text(key));
-        assert_eq!(judge(&[]), Verdict::Unknown);
-        assert_eq!(judge(&[line("10.0.0.6,[10.0.0.5]:2222", ours)]), Verdict::Known);
-        assert_eq!(judge(&[line("[10.0.0.*]:2222", ours)]), Verdict::Known);
-        assert_eq!(judge(&[line("[10.0.0.*]:2222,![10.0.0.5]:2222", ours)]), Verdict::Unknown);
-        assert_eq!(judge(&[line("10.0.0.5", ours)]), Verdict::Known, "as for any port");
-        assert_eq!(judge(&[line("10.0.0.5", other)]), Verdict::Unknown, "another port, another server");
-        assert_eq!(judge(&[line("[10.0.0.5]:2223", ours)]), Verdict::Unknown);
-        assert_eq!(judge(&["nonsense".into(), String::new(), line("[10.0.0.5]:2222", ours)]), Verdict::Known);
-        assert_eq!(judge(&[line("[10.0.0.5]:2222", other), line("[10.0.0.5]:2222", ours)]), Verdict::Known);
+        assert_eq!(check(&[]), HostKeyStatus::Unknown);
+        assert_eq!(check(&[line("10.0.0.6,[10.0.0.5]:2222", ours)]), HostKeyStatus::Known);
+        assert_eq!(check(&[line("[10.0.0.*]:2222", ours)]), HostKeyStatus::Known);
+        assert_eq!(check(&[line("[10.0.0.*]:2222,![10.0.0.5]:2222", ours)]), HostKeyStatus::Unknown);
+        assert_eq!(check(&[line("10.0.0.5", ours)]), HostKeyStatus::Known, "as for any port");
+        assert_eq!(check(&[line("10.0.0.5", other)]), HostKeyStatus::Unknown, "another port, another server");
+        assert_eq!(check(&[line("[10.0.0.5]:2223", ours)]), HostKeyStatus::Unknown);
+        assert_eq!(check(&["nonsense".into(), String::new(), line("[10.0.0.5]:2222", ours)]), HostKeyStatus::Known);
+        assert_eq!(check(&[line("[10.0.0.5]:2222", other), line("[10.0.0.5]:2222", ours)]), HostKeyStatus::Known);
         for other in [other, key(ECDSA).public_key()] {
-            let changed = judge(&[line("10.0.0.5", ours), line("[10.0.0.5]:2222", other)]);
-            let Verdict::Changed(place) = changed else { panic!("{changed:?}") };
+            let changed = check(&[line("10.0.0.5", ours), line("[10.0.0.5]:2222", other)]);
+            let HostKeyStatus::Changed(place) = changed else { panic!("{changed:?}") };
             assert!(place.ends_with("/known_hosts:2"), "{place}");
         }
     }
@@ -269,7 +269,7 @@ mod tests {
         let ours = key(Algorithm::Ed25519);
         let ours = ours.public_key();
         let lines = [format!("[10.0.0.5]:2222 {}", text(ours)), format!("@revoked * {}", text(ours))];
-        assert!(matches!(known(&lines).judge(ours), Verdict::Revoked(place) if place.ends_with(":2")));
+        assert!(matches!(known(&lines).check(ours), HostKeyStatus::Revoked(place) if place.ends_with(":2")));
     }
 
     #[test]
@@ -277,16 +277,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = Utf8PathBuf::try_from(folder.path().join("new/known_hosts")).expect("UTF-8");
         let ours = key(Algorithm::Ed25519);
-        let read = |name: &str| Known::read(std::slice::from_ref(&path), name, None).expect("it is read");
+        let read = |name: &str| KnownHosts::read(std::slice::from_ref(&path), name, None).expect("it is read");
         learn(&path, "w1", ours.public_key(), true).expect("learned");
         let text = std::fs::read_to_string(&path).expect("a file");
         assert!(text.starts_with("|1|") && !text.contains("w1"), "{text}");
-        assert_eq!(read("w1").judge(ours.public_key()), Verdict::Known);
-        assert_eq!(read("w2").judge(ours.public_key()), Verdict::Unknown);
+        assert_eq!(read("w1").check(ours.public_key()), HostKeyStatus::Known);
+        assert_eq!(read("w2").check(ours.public_key()), HostKeyStatus::Unknown);
         std::fs::write(&path, text.trim_end()).expect("no newline at its end");
         learn(&path, "[w2]:2222", ours.public_key(), false).expect("learned");
-        assert_eq!(read("w1").judge(ours.public_key()), Verdict::Known);
-        assert_eq!(read("[w2]:2222").judge(ours.public_key()), Verdict::Known);
+        assert_eq!(read("w1").check(ours.public_key()), HostKeyStatus::Known);
+        assert_eq!(read("[w2]:2222").check(ours.public_key()), HostKeyStatus::Known);
     }
 
     #[test]
@@ -313,16 +313,16 @@ mod tests {
         let known = known(std::slice::from_ref(&authority));
         assert!(known.has_authority());
         let good = certificate(&signer, host, CertType::Host, "10.0.0.5");
-        let judge = |certificate: &Certificate, now| known.judge_certificate(certificate, "10.0.0.5", now);
-        assert_eq!(judge(&good, NOW), Verdict::Known);
-        assert_eq!(judge(&good, NOW + 100 * 24 * 3600), Verdict::Unknown, "it has run out");
+        let check = |certificate: &Certificate, now| known.check_certificate(certificate, "10.0.0.5", now);
+        assert_eq!(check(&good, NOW), HostKeyStatus::Known);
+        assert_eq!(check(&good, NOW + 100 * 24 * 3600), HostKeyStatus::Unknown, "it has run out");
         let stranger = certificate(&key(Algorithm::Ed25519), host, CertType::Host, "10.0.0.5");
-        assert_eq!(judge(&stranger, NOW), Verdict::Unknown);
-        assert_eq!(judge(&certificate(&signer, host, CertType::User, "10.0.0.5"), NOW), Verdict::Unknown);
-        assert_eq!(judge(&certificate(&signer, host, CertType::Host, "10.0.0.6"), NOW), Verdict::Unknown);
+        assert_eq!(check(&stranger, NOW), HostKeyStatus::Unknown);
+        assert_eq!(check(&certificate(&signer, host, CertType::User, "10.0.0.5"), NOW), HostKeyStatus::Unknown);
+        assert_eq!(check(&certificate(&signer, host, CertType::Host, "10.0.0.6"), NOW), HostKeyStatus::Unknown);
         let lines = [authority, format!("@revoked * {}", text(signer.public_key()))];
-        let verdict = super::Known::judge_certificate(&super::tests::known(&lines), &good, "10.0.0.5", NOW);
-        assert!(matches!(verdict, Verdict::Revoked(_)), "{verdict:?}");
-        assert_eq!(known.judge(signer.public_key()), Verdict::Unknown, "an authority is no host");
+        let status = super::KnownHosts::check_certificate(&super::tests::known(&lines), &good, "10.0.0.5", NOW);
+        assert!(matches!(status, HostKeyStatus::Revoked(_)), "{status:?}");
+        assert_eq!(known.check(signer.public_key()), HostKeyStatus::Unknown, "an authority is no host");
     }
 }

@@ -163,36 +163,36 @@ impl Login<'_> {
         let named = certificates.iter().filter_map(|path| Certificate::read_file(path.as_std_path()).ok());
         let certificates = file.certificate().into_iter().chain(named);
         for certificate in certificates.filter(|certificate| certificate.public_key() == public.key_data()) {
-            if self.offer(file, Offer::Certificate(Box::new(certificate)), hash).await? {
+            if self.offer(file, OfferedKey::Certificate(Box::new(certificate)), hash).await? {
                 return Ok(true);
             }
         }
-        self.offer(file, Offer::Key(public), hash).await
+        self.offer(file, OfferedKey::Key(public), hash).await
     }
 
-    async fn offer(&mut self, file: &KeyFile, offer: Offer, hash: Option<HashAlg>) -> Result<bool, Refusal> {
+    async fn offer(&mut self, file: &KeyFile, offer: OfferedKey, hash: Option<HashAlg>) -> Result<bool, Refusal> {
         let mut signer = Signer { keyring: self.keyring, file };
         let within = if file.is_open() { self.patience } else { PERSON_WITHIN };
         let user = self.user;
         let offering = async {
             match offer {
-                Offer::Key(key) => self.handle.authenticate_publickey_with(user, key, hash, &mut signer).await,
-                Offer::Certificate(certificate) => {
+                OfferedKey::Key(key) => self.handle.authenticate_publickey_with(user, key, hash, &mut signer).await,
+                OfferedKey::Certificate(certificate) => {
                     self.handle.authenticate_certificate_with(user, *certificate, hash, &mut signer).await
                 }
             }
         };
         match timeout(within, offering).await {
             Ok(Ok(answer)) => self.is_in(answer),
-            Ok(Err(Unsigned::Key(error))) => {
+            Ok(Err(SignError::Key(error))) => {
                 self.refusal.get_or_insert(error);
                 Ok(false)
             }
-            Ok(Err(Unsigned::Signature(error))) => {
+            Ok(Err(SignError::Signature(error))) => {
                 tracing::warn!("the key {} does not sign: {error}", file.path);
                 Ok(false)
             }
-            Ok(Err(Unsigned::Gone)) | Err(_) => Err(Refusal::Gone),
+            Ok(Err(SignError::Gone)) | Err(_) => Err(Refusal::Gone),
         }
     }
 
@@ -224,7 +224,7 @@ impl Login<'_> {
     }
 }
 
-enum Offer {
+enum OfferedKey {
     Key(PublicKey),
     Certificate(Box<Certificate>),
 }
@@ -236,29 +236,29 @@ struct Signer<'a> {
 }
 
 /// Why there is no signature.
-enum Unsigned {
+enum SignError {
     Key(Error),
     Signature(russh::keys::signature::Error),
     Gone,
 }
 
-impl From<russh::SendError> for Unsigned {
+impl From<russh::SendError> for SignError {
     fn from(_: russh::SendError) -> Self {
         Self::Gone
     }
 }
 
 impl russh::Signer for Signer<'_> {
-    type Error = Unsigned;
+    type Error = SignError;
 
     async fn auth_sign(
         &mut self,
         _: &AgentIdentity,
         hash: Option<HashAlg>,
         to_sign: Vec<u8>,
-    ) -> Result<Vec<u8>, Unsigned> {
-        let key = self.keyring.open(self.file).await.map_err(Unsigned::Key)?;
-        sign(&key, hash, to_sign).map_err(Unsigned::Signature)
+    ) -> Result<Vec<u8>, SignError> {
+        let key = self.keyring.open(self.file).await.map_err(SignError::Key)?;
+        sign(&key, hash, to_sign).map_err(SignError::Signature)
     }
 }
 

@@ -22,7 +22,7 @@ use vcremote::destination;
 
 use super::diagnosis::Peer;
 use super::ssh::{HostKeys, SshOptions};
-use super::{Running, Transport};
+use super::{RunningCommand, Transport};
 use crate::nodes::Address;
 use connection::Connection;
 pub use error::Error;
@@ -91,7 +91,7 @@ impl Transport for Embedded {
         &self.peer.destination
     }
 
-    fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<Running, super::Error>> {
+    fn run<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<RunningCommand, super::Error>> {
         async move { channel::run(self.connection().await?, line).await }.boxed()
     }
 

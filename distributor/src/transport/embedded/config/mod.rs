@@ -114,7 +114,7 @@ const DEFAULTS: &[(&str, &[&str])] = &[
 
 /// Where configurations and keys are by default.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct SshPaths {
     /// The user's home folder.
     pub(super) home: Utf8PathBuf,
     /// The machine's configuration folder for ssh.
@@ -156,8 +156,8 @@ pub(super) struct Settings {
 struct Values(BTreeMap<String, Vec<(String, Vec<String>)>>);
 
 /// A configuration being read for one host.
-struct Reading<'a> {
-    places: &'a Places,
+struct ConfigReader<'a> {
+    ssh_paths: &'a SshPaths,
     host: &'a str,
     values: Values,
     lines: usize,
@@ -170,17 +170,17 @@ impl Settings {
         host: &str,
         said: &[(String, String)],
         config: Option<&Utf8Path>,
-        places: &Places,
+        ssh_paths: &SshPaths,
     ) -> Result<Self, Error> {
-        let mut reading = Reading { places, host, values: Values::default(), lines: 0 };
+        let mut reading = ConfigReader { ssh_paths, host, values: Values::default(), lines: 0 };
         for (place, option) in said {
             reading.line(option, place, &mut true, None)?;
         }
         match config {
             Some(config) if config == "none" => {}
-            Some(config) => reading.file(config, &places.home.join(".ssh"), true, 0)?,
+            Some(config) => reading.file(config, &ssh_paths.home.join(".ssh"), true, 0)?,
             None => {
-                let (user, system) = (places.home.join(".ssh"), &places.system);
+                let (user, system) = (ssh_paths.home.join(".ssh"), &ssh_paths.system);
                 for (path, folder) in [(user.join("config"), &user), (system.join("ssh_config"), system)] {
                     if path.exists() {
                         reading.file(&path, folder, true, 0)?;
@@ -188,7 +188,7 @@ impl Settings {
                 }
             }
         }
-        reading.values.settle(host, places)
+        reading.values.settle(host, ssh_paths)
     }
 }
 
@@ -199,7 +199,7 @@ impl Settings {
     }
 }
 
-impl Reading<'_> {
+impl ConfigReader<'_> {
     fn file(&mut self, path: &Utf8Path, folder: &Utf8Path, active: bool, depth: usize) -> Result<(), Error> {
         let help = "give a configuration that can be read with --ssh-config, or none";
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source, help })?;
@@ -265,7 +265,7 @@ impl Reading<'_> {
     }
 
     fn include(&mut self, argument: &str, folder: &Utf8Path, active: bool, depth: usize) -> Result<(), Included> {
-        let path = home(argument, &self.places.home);
+        let path = home(argument, &self.ssh_paths.home);
         let path = if path.is_absolute() { path } else { folder.join(path) };
         // To ssh, several stars are one (glob(7)); to the library, two are all folders below, which may be the whole machine's.
         let mut pattern = path.into_string();
@@ -329,7 +329,7 @@ impl Values {
         value.parse().map(Some).map_err(wrong)
     }
 
-    fn settle(&self, host: &str, places: &Places) -> Result<Settings, Error> {
+    fn settle(&self, host: &str, ssh_paths: &SshPaths) -> Result<Settings, Error> {
         let port = match self.one("port") {
             Some((place, value)) => value
                 .parse()
@@ -338,31 +338,31 @@ impl Values {
                 .ok_or_else(|| Error::Configuration { place: place.into(), why: format!("{value} is no port") })?,
             None => 22,
         };
-        let user = self.one("user").map_or_else(|| places.user.clone(), |(_, user)| user.to_owned());
+        let user = self.one("user").map_or_else(|| ssh_paths.user.clone(), |(_, user)| user.to_owned());
         let host_name = match self.one("hostname") {
             Some((place, name)) => expand(name, &[('h', host)], place)?,
             None => host.to_owned(),
         };
         let port_text = port.to_string();
         let tokens: &[(char, &str)] = &[
-            ('d', places.home.as_str()),
+            ('d', ssh_paths.home.as_str()),
             ('h', &host_name),
             ('n', host),
             ('p', &port_text),
             ('r', &user),
-            ('u', &places.user),
+            ('u', &ssh_paths.user),
         ];
         let paths = |keyword: &str| -> Result<Option<Vec<Utf8PathBuf>>, Error> {
             let Some(values) = self.0.get(keyword) else { return Ok(None) };
             let mut paths = Vec::new();
             for (place, arguments) in values {
                 for argument in arguments.iter().filter(|argument| *argument != "none") {
-                    paths.push(home(&expand(argument, tokens, place)?, &places.home));
+                    paths.push(home(&expand(argument, tokens, place)?, &ssh_paths.home));
                 }
             }
             Ok(Some(paths))
         };
-        let own = |name: &str| places.home.join(".ssh").join(name);
+        let own = |name: &str| ssh_paths.home.join(".ssh").join(name);
         let agent = match self.one("identityagent") {
             Some((_, "none")) => None,
             Some((place, name)) if name == "SSH_AUTH_SOCK" || name.starts_with('$') => {
@@ -397,7 +397,7 @@ impl Values {
         let seconds =
             |count: Option<u32>| count.filter(|count| *count > 0).map(|count| Duration::from_secs(count.into()));
         let defaults = || ["id_ed25519", "id_ecdsa", "id_rsa"].map(own).to_vec();
-        let machine = || ["ssh_known_hosts", "ssh_known_hosts2"].map(|name| places.system.join(name)).to_vec();
+        let machine = || ["ssh_known_hosts", "ssh_known_hosts2"].map(|name| ssh_paths.system.join(name)).to_vec();
         Ok(Settings {
             port,
             user: user.clone(),
@@ -451,7 +451,7 @@ fn home(path: &str, home: &Utf8Path) -> Utf8PathBuf {
     }
 }
 
-impl Places {
+impl SshPaths {
     /// Those of the user this runs as.
     pub(super) fn of_this_user() -> Result<Self, Error> {
         let id = nix::unistd::getuid();

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Error, Places, Settings};
+use super::{Error, Settings, SshPaths};
 
 const CONFIG: &str = r#"
 # A comment
@@ -35,27 +35,27 @@ Match all
 "#;
 
 /// A home folder with this configuration.
-fn at_home(config: &str, test: impl Fn(&Places, &Utf8Path)) {
+fn at_home(config: &str, test: impl Fn(&SshPaths, &Utf8Path)) {
     let folder = tempfile::tempdir().expect("a folder");
     let home = Utf8PathBuf::try_from(folder.path().to_owned()).expect("UTF-8");
     std::fs::create_dir_all(home.join(".ssh/conf.d")).expect("a folder");
     std::fs::write(home.join(".ssh/config"), config).expect("a file");
     std::fs::write(home.join(".ssh/conf.d/more.conf"), "Host w1.lan\n  User first\nHost nobody\n").expect("a file");
-    let places = Places { system: home.join("etc"), user: "me".into(), home: home.clone() };
-    test(&places, &home);
+    let ssh_paths = SshPaths { system: home.join("etc"), user: "me".into(), home: home.clone() };
+    test(&ssh_paths, &home);
 }
 
 fn read(config: &str, host: &str, said: &[&str]) -> Result<Settings, Error> {
     let said: Vec<_> = said.iter().map(|option| ("--ssh-option".to_owned(), (*option).to_owned())).collect();
     let result = std::cell::RefCell::new(None);
-    at_home(config, |places, _| *result.borrow_mut() = Some(Settings::of(host, &said, None, places)));
+    at_home(config, |ssh_paths, _| *result.borrow_mut() = Some(Settings::of(host, &said, None, ssh_paths)));
     result.into_inner().expect("it was read")
 }
 
 #[test]
 fn the_first_value_counts_and_keys_add_up() {
-    at_home(CONFIG, |places, home| {
-        let of = |host: &str| Settings::of(host, &[], None, places).expect("settings");
+    at_home(CONFIG, |ssh_paths, home| {
+        let of = |host: &str| Settings::of(host, &[], None, ssh_paths).expect("settings");
         let lan = of("w1.lan");
         assert_eq!((lan.host_name.as_str(), lan.port, lan.user.as_str()), ("w1.lan.example.org", 2200, "first"));
         assert_eq!(lan.identities, [home.join(".ssh/lan"), "/keys/w1.lan".into(), home.join(".ssh/last")]);
@@ -89,10 +89,10 @@ fn what_is_said_on_the_command_line_comes_first() {
 
 #[test]
 fn stars_of_an_include_look_into_no_folder_below() {
-    at_home("Include **/***.conf\nInclude /**/*(\n", |places, home| {
+    at_home("Include **/***.conf\nInclude /**/*(\n", |ssh_paths, home| {
         std::fs::create_dir_all(home.join(".ssh/conf.d/deep")).expect("a folder");
         std::fs::write(home.join(".ssh/conf.d/deep/more.conf"), "Port 2\n").expect("a file");
-        let settings = Settings::of("w1.lan", &[], None, places).expect("settings");
+        let settings = Settings::of("w1.lan", &[], None, ssh_paths).expect("settings");
         assert_eq!((settings.user.as_str(), settings.port), ("first", 22));
     });
 }
@@ -119,23 +119,23 @@ fn what_cannot_be_done_is_refused_where_it_matters() {
 
 #[test]
 fn a_file_that_is_named_must_be_there() {
-    at_home("", |places, home| {
-        let missing = Settings::of("w1", &[], Some(&home.join("none-such")), places).expect_err("missing");
+    at_home("", |ssh_paths, home| {
+        let missing = Settings::of("w1", &[], Some(&home.join("none-such")), ssh_paths).expect_err("missing");
         assert!(missing.to_string().ends_with("/none-such"), "{missing}");
-        assert!(Settings::of("w1", &[], Some(Utf8Path::new("none")), places).is_ok());
+        assert!(Settings::of("w1", &[], Some(Utf8Path::new("none")), ssh_paths).is_ok());
     });
 }
 
 /// The system's ssh says how it reads a configuration: both must read this one alike.
 #[test]
 fn the_systems_ssh_reads_it_alike() {
-    at_home(CONFIG, |places, home| {
+    at_home(CONFIG, |ssh_paths, home| {
         let config = home.join("config");
         // Included files are looked for in the home folder of whoever runs this: named in full, they are found here too.
         let text = CONFIG.replace("conf.d/", home.join(".ssh/conf.d/").as_str());
         std::fs::write(&config, text).expect("a file");
         for host in ["bastion", "w1.lan", "old.lan", "other"] {
-            let ours = Settings::of(host, &[], Some(&config), places).expect("settings");
+            let ours = Settings::of(host, &[], Some(&config), ssh_paths).expect("settings");
             let output = Command::new("ssh").args(["-G", "-F", config.as_str(), host]).output().expect("ssh runs");
             let theirs = String::from_utf8(output.stdout).expect("UTF-8");
             let value = |key: &str| -> Vec<&str> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vcmanifests::Object;
 
 use super::plan::title;
-use super::unstick::selector;
+use super::stuck_pods::selector;
 use super::{Error, FIELD_MANAGER};
 use crate::cluster::Cluster;
 
@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 const ANNOTATION: &str = "vcdist.virtualcluster.io/try-again";
 
 /// Wakes the controller of a workload that lacks pods which it should have made. Whether it did.
-pub(super) async fn wake(cluster: &Cluster, object: &Object) -> Result<bool, Error> {
+pub(super) async fn requeue(cluster: &Cluster, object: &Object) -> Result<bool, Error> {
     let (Some(namespace), Some(selector)) = (object.namespace(), selector(object)) else { return Ok(false) };
     let client = cluster.client();
     let failed = |error| Error::from(cluster.failed(format!("waking the controller of {}", title(object)), error));
@@ -37,14 +37,14 @@ pub(super) async fn wake(cluster: &Cluster, object: &Object) -> Result<bool, Err
                 return Ok(false);
             }
             let sets: Api<ReplicaSet> = Api::namespaced(client, namespace);
-            let mut is_woken = false;
+            let mut is_requeued = false;
             for set in sets.list(&ListParams::default().labels(&selector)).await.map_err(failed)?.items {
                 if is_short(&set) {
                     touch(&sets, set.metadata.name.as_deref().unwrap_or_default()).await.map_err(failed)?;
-                    is_woken = true;
+                    is_requeued = true;
                 }
             }
-            Ok(is_woken)
+            Ok(is_requeued)
         }
         _ => Ok(false),
     }

@@ -4,15 +4,15 @@ use std::io::{self, Write};
 
 use tokio::sync::mpsc;
 
-use super::script::Piece;
+use super::script::InputChunk;
 
 /// The size of a piece, in bytes.
-const PIECE: usize = 256 << 10;
+const CHUNK: usize = 256 << 10;
 
 /// Counts the bytes that are written.
-pub(crate) struct Length(pub(crate) u64);
+pub(crate) struct ByteCounter(pub(crate) u64);
 
-impl Write for Length {
+impl Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0 += bytes.len() as u64;
         Ok(bytes.len())
@@ -24,30 +24,30 @@ impl Write for Length {
 }
 
 /// Sends what is written, in pieces.
-pub(crate) struct Pieces<'a> {
-    pieces: &'a mpsc::Sender<Piece>,
+pub(crate) struct ChunkWriter<'a> {
+    chunks: &'a mpsc::Sender<InputChunk>,
     /// Waits until so many bytes may go.
     wait: &'a dyn Fn(usize),
     buffer: Vec<u8>,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> ChunkWriter<'a> {
     /// A writer without data. It calls `wait` before it sends so many bytes.
-    pub(crate) fn new(pieces: &'a mpsc::Sender<Piece>, wait: &'a dyn Fn(usize)) -> Self {
-        Self { pieces, wait, buffer: Vec::with_capacity(PIECE) }
+    pub(crate) fn new(chunks: &'a mpsc::Sender<InputChunk>, wait: &'a dyn Fn(usize)) -> Self {
+        Self { chunks, wait, buffer: Vec::with_capacity(CHUNK) }
     }
 
     /// Tells the receiver to discard everything.
     pub(crate) fn break_off(self) {
         // A node that is gone needs not be told.
-        let _ = self.pieces.blocking_send(None);
+        let _ = self.chunks.blocking_send(None);
     }
 }
 
-impl Write for Pieces<'_> {
+impl Write for ChunkWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
+        if self.buffer.len() >= CHUNK {
             self.flush()?;
         }
         Ok(bytes.len())
@@ -55,7 +55,7 @@ impl Write for Pieces<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         (self.wait)(self.buffer.len());
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        self.pieces.blocking_send(Some(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+        self.chunks.blocking_send(Some(chunk.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

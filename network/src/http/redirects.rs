@@ -9,7 +9,7 @@ use reqwest::Url;
 ///
 /// # Errors
 /// When it may not; the text says where it leads, without what may be secret in an address, and why that is refused.
-pub fn led(from: &Url, to: &Url) -> Result<(), String> {
+pub fn check_redirect(from: &Url, to: &Url) -> Result<(), String> {
     let place = format!("{}://{}", to.scheme(), to.host_str().unwrap_or_default());
     if !matches!(to.scheme(), "http" | "https") {
         return Err(format!("{place}, which is not an HTTP or HTTPS address"));
@@ -58,7 +58,7 @@ pub(super) fn address(url: &Url) -> Option<IpAddr> {
 mod tests {
     use reqwest::Url;
 
-    use super::{is_loopback, led};
+    use super::{check_redirect, is_loopback};
 
     fn url(text: &str) -> Url {
         text.parse().unwrap()
@@ -75,7 +75,7 @@ mod tests {
             ("http://localhost:5000/", "http://[::1]:5001/"),
             ("http://169.254.7.7:5000/", "http://169.254.7.7:5001/"),
         ] {
-            assert_eq!(led(&url(from), &url(to)), Ok(()), "{from} → {to}");
+            assert_eq!(check_redirect(&url(from), &url(to)), Ok(()), "{from} → {to}");
         }
         for (from, to, why) in [
             ("https://registry.example/", "http://registry.example/", "without TLS"),
@@ -96,10 +96,11 @@ mod tests {
             ("http://registry.example/", "http://0.0.0.0:8080/", "not a valid server address"),
             ("http://registry.example/", "http://[::]:8080/", "not a valid server address"),
         ] {
-            let refusal = led(&url(from), &url(to)).unwrap_err();
+            let refusal = check_redirect(&url(from), &url(to)).unwrap_err();
             assert!(refusal.contains(why), "{from} → {to}: {refusal}");
         }
-        let refusal = led(&url("https://a.example"), &url("http://me:secret@b.example/c?token=secret")).unwrap_err();
+        let refusal =
+            check_redirect(&url("https://a.example"), &url("http://me:secret@b.example/c?token=secret")).unwrap_err();
         assert!(!refusal.contains("secret"), "{refusal}");
     }
 

@@ -7,13 +7,13 @@ use super::rate::Limits;
 
 /// The bytes and blobs that were sent to one node. The counts survive failed attempts.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub struct SentCounter {
     blobs: AtomicU64,
     bytes: AtomicU64,
     limits: Limits,
 }
 
-impl Sent {
+impl SentCounter {
     /// A counter at zero, with these limits.
     pub(crate) fn within(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
@@ -30,8 +30,8 @@ impl Sent {
     }
 
     /// A reader that counts a blob of `length` bytes.
-    pub(crate) fn counting<R: Read>(&self, reader: R, length: u64) -> Counting<'_, R> {
-        Counting { reader, sent: self, left: length }
+    pub(crate) fn counting<R: Read>(&self, reader: R, length: u64) -> CountingReader<'_, R> {
+        CountingReader { reader, sent: self, left: length }
     }
 
     /// Counts a blob that arrived whole.
@@ -62,14 +62,14 @@ impl Sent {
 }
 
 /// A reader that counts what it reads.
-pub(crate) struct Counting<'a, R> {
+pub(crate) struct CountingReader<'a, R> {
     reader: R,
-    sent: &'a Sent,
+    sent: &'a SentCounter,
     /// Bytes that are not read yet.
     left: u64,
 }
 
-impl<R: Read> Read for Counting<'_, R> {
+impl<R: Read> Read for CountingReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
         self.sent.add_bytes(count as u64);

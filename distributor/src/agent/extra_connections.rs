@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use vcremote::folder;
 
 use super::Error;
-use super::meeting::Meeting;
+use super::socket_dir::SocketDir;
 use super::stdio::Stdio;
 use crate::protocol::proto::connections_server::Connections;
 use crate::protocol::proto::{OfferRequest, OfferResponse};
@@ -38,53 +38,53 @@ const PROVING: usize = 16;
 const LINE: usize = 512;
 
 /// Takes further connections for a server.
-pub(super) struct Offers {
-    offer: OnceCell<Offer>,
-    taken: mpsc::Sender<UnixStream>,
+pub(super) struct ExtraConnections {
+    offer: OnceCell<JoinOffer>,
+    accepted: mpsc::Sender<UnixStream>,
 }
 
 /// Where a process is joined; the folder goes with it.
-struct Offer {
-    meeting: Meeting,
+struct JoinOffer {
+    socket_dir: SocketDir,
     secret: [u8; SECRET],
 }
 
-impl Offers {
+impl ExtraConnections {
     /// Offers, and the connections that come of them.
     pub(super) fn new() -> (Self, mpsc::Receiver<UnixStream>) {
-        let (taken, connections) = mpsc::channel(1);
-        (Self { offer: OnceCell::new(), taken }, connections)
+        let (accepted, connections) = mpsc::channel(1);
+        (Self { offer: OnceCell::new(), accepted }, connections)
     }
 
-    async fn listen(&self) -> io::Result<Offer> {
-        let (meeting, listener) = Meeting::open()?;
+    async fn listen(&self) -> io::Result<JoinOffer> {
+        let (socket_dir, listener) = SocketDir::open()?;
         let secret = random()?;
-        tokio::spawn(accept(listener, secret, self.taken.clone()));
-        Ok(Offer { meeting, secret })
+        tokio::spawn(accept(listener, secret, self.accepted.clone()));
+        Ok(JoinOffer { socket_dir, secret })
     }
 }
 
 #[tonic::async_trait]
-impl Connections for Offers {
+impl Connections for ExtraConnections {
     async fn offer(&self, _: Request<OfferRequest>) -> Result<Response<OfferResponse>, Status> {
         let offer = self.offer.get_or_try_init(|| self.listen()).await;
-        let Offer { meeting, secret } =
+        let JoinOffer { socket_dir, secret } =
             offer.map_err(|error| Status::unavailable(format!("listening for further connections: {error}")))?;
-        Ok(Response::new(OfferResponse { socket: meeting.socket().to_string(), secret: hex::encode(secret) }))
+        Ok(Response::new(OfferResponse { socket: socket_dir.socket().to_string(), secret: hex::encode(secret) }))
     }
 }
 
-async fn accept(listener: UnixListener, secret: [u8; SECRET], taken: mpsc::Sender<UnixStream>) {
+async fn accept(listener: UnixListener, secret: [u8; SECRET], accepted: mpsc::Sender<UnixStream>) {
     let proving = Arc::new(Semaphore::new(PROVING));
     while let Ok((mut socket, _)) = listener.accept().await {
         let Ok(permit) = Arc::clone(&proving).acquire_owned().await else { break };
-        let taken = taken.clone();
+        let accepted = accepted.clone();
         tokio::spawn(async move {
-            let proved = timeout(PROOF_WITHIN, Side::Server.prove(&mut socket, &secret)).await;
+            let proved = timeout(PROOF_WITHIN, Role::Server.prove(&mut socket, &secret)).await;
             drop(permit);
             match proved {
                 // Without anybody to take it, the server has ended.
-                Ok(Ok(())) => drop(taken.send(socket).await),
+                Ok(Ok(())) => drop(accepted.send(socket).await),
                 Ok(Err(error)) => tracing::warn!("somebody else asked for a further connection: {error}"),
                 Err(_) => tracing::warn!("somebody asked for a further connection and did not prove who it is"),
             }
@@ -96,11 +96,11 @@ async fn accept(listener: UnixListener, secret: [u8; SECRET], taken: mpsc::Sende
 /// the first line of stdin: arguments are seen by every user of a machine.
 pub(crate) async fn join() -> Result<(), Error> {
     let (mut stdio, _) = Stdio::open().map_err(Error::Stdio)?;
-    say(&mut stdio, "ask").await.map_err(Error::Stdio)?;
-    let (name, secret) = told(&mut stdio).await.map_err(Error::Stdio)?;
+    send_line(&mut stdio, "ask").await.map_err(Error::Stdio)?;
+    let (name, secret) = read_offer(&mut stdio).await.map_err(Error::Stdio)?;
     let failed = |source| Error::Join { name: name.clone(), source };
     let mut socket = reach(Utf8Path::new(&name), &secret).await.map_err(failed)?;
-    say(&mut stdio, &format!("ready {VERSION}")).await.map_err(Error::Stdio)?;
+    send_line(&mut stdio, &format!("ready {VERSION}")).await.map_err(Error::Stdio)?;
     let (mut input, mut output) = tokio::io::split(stdio);
     let (mut from, mut to) = socket.split();
     // How either end is gone is told to whoever speaks over it, and is nothing to say here.
@@ -111,13 +111,13 @@ pub(crate) async fn join() -> Result<(), Error> {
     Ok(())
 }
 
-async fn say(stdio: &mut Stdio, words: &str) -> io::Result<()> {
-    stdio.write_all(format!("{MARK}{words}\n").as_bytes()).await?;
+async fn send_line(stdio: &mut Stdio, text: &str) -> io::Result<()> {
+    stdio.write_all(format!("{MARK}{text}\n").as_bytes()).await?;
     stdio.flush().await
 }
 
 /// The line that tells what to join: the secret and the socket.
-async fn told(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(String, [u8; SECRET])> {
+async fn read_offer(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(String, [u8; SECRET])> {
     let bad = || io::Error::new(io::ErrorKind::InvalidData, "no secret and socket came");
     let reading = async {
         let mut line = Vec::new();
@@ -144,7 +144,7 @@ async fn reach(socket: &Utf8Path, secret: &[u8; SECRET]) -> io::Result<UnixStrea
     let path = folder.join(socket.file_name().unwrap_or_default());
     let reaching = async {
         let mut stream = UnixStream::connect(Path::new(&path)).await?;
-        Side::Client.prove(&mut stream, secret).await?;
+        Role::Client.prove(&mut stream, secret).await?;
         Ok(stream)
     };
     timeout(PROOF_WITHIN, reaching).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -152,12 +152,12 @@ async fn reach(socket: &Utf8Path, secret: &[u8; SECRET]) -> io::Result<UnixStrea
 
 /// The two ends of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum Role {
     Client,
     Server,
 }
 
-impl Side {
+impl Role {
     /// Proves to the other end that this one knows the secret, and has it do the same, without either saying it. The server
     /// proves itself first: a client's proof is for the one that it means.
     async fn prove(self, socket: &mut UnixStream, secret: &[u8; SECRET]) -> io::Result<()> {
@@ -200,8 +200,8 @@ mod tests {
     async fn meet(client: [u8; SECRET], server: [u8; SECRET]) -> (io::Result<()>, io::Result<()>) {
         let (mut near, mut far) = UnixStream::pair().expect("a pair");
         // Whoever refuses lets go, as a process that ends does.
-        let client = async move { Side::Client.prove(&mut near, &client).await };
-        let server = async move { Side::Server.prove(&mut far, &server).await };
+        let client = async move { Role::Client.prove(&mut near, &client).await };
+        let server = async move { Role::Server.prove(&mut far, &server).await };
         tokio::join!(client, server)
     }
 
@@ -211,15 +211,15 @@ mod tests {
         let (client, server) = meet(one, one).await;
         assert!(client.is_ok() && server.is_ok());
         let (client, server) = meet(one, other).await;
-        let words = |result: io::Result<()>| result.expect_err("refused").to_string();
-        assert_eq!(words(client), "the other end does not know the secret");
+        let text = |result: io::Result<()>| result.expect_err("refused").to_string();
+        assert_eq!(text(client), "the other end does not know the secret");
         assert!(server.is_err());
     }
 
     #[tokio::test]
     async fn a_proof_says_nothing_to_anybody_else() {
         // Someone in between sends each end's words back to it.
-        for side in [Side::Client, Side::Server] {
+        for side in [Role::Client, Role::Server] {
             let (mut end, mut mirror) = UnixStream::pair().expect("a pair");
             let secret = random().expect("random");
             let mirroring = async {
@@ -227,7 +227,7 @@ mod tests {
                 mirror.read_exact(&mut bytes).await.expect("a number");
                 mirror.write_all(&bytes).await.expect("the same");
                 // A client waits for a proof, and a server has given one.
-                if side == Side::Server {
+                if side == Role::Server {
                     mirror.read_exact(&mut bytes).await.expect("a proof");
                 }
                 mirror.write_all(&bytes).await.expect("the same");
@@ -246,17 +246,17 @@ mod tests {
         let secret = [7; SECRET];
         let line = format!("{} /run/x\nrest", hex::encode(secret));
         let mut from = line.as_bytes();
-        assert_eq!(told(&mut from).await.expect("told"), ("/run/x".to_owned(), secret));
+        assert_eq!(read_offer(&mut from).await.expect("told"), ("/run/x".to_owned(), secret));
         assert_eq!(from, b"rest");
         let long = "a".repeat(2 * LINE);
         for bad in ["", "\n", "abc /run/x\n", &long, &format!("{}\n", hex::encode(secret))] {
-            assert!(told(&mut bad.as_bytes()).await.is_err(), "{bad:?}");
+            assert!(read_offer(&mut bad.as_bytes()).await.is_err(), "{bad:?}");
         }
     }
 
     #[tokio::test]
     async fn a_process_without_the_secret_or_in_another_place_is_not_served() {
-        let (offers, mut connections) = Offers::new();
+        let (offers, mut connections) = ExtraConnections::new();
         let offer = offers.offer(Request::new(OfferRequest {})).await.expect("an offer").into_inner();
         let socket = Utf8Path::new(&offer.socket);
         let secret: [u8; SECRET] = hex::decode(&offer.secret).expect("hex").try_into().expect("a secret");
@@ -269,8 +269,8 @@ mod tests {
         let _ = silent.read_to_end(&mut all).await;
         assert!(all.len() <= 2 * SECRET, "nothing but a number and a proof: {}", all.len());
         assert!(connections.try_recv().is_err(), "neither is served");
-        let joined = reach(socket, &secret).await;
-        assert!(joined.is_ok() && connections.recv().await.is_some());
+        let connection = reach(socket, &secret).await;
+        assert!(connection.is_ok() && connections.recv().await.is_some());
 
         // A server in its place that does not know the secret hears no proof.
         let folder = tempfile::tempdir().expect("a folder");

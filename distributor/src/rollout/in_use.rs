@@ -37,7 +37,7 @@ const WORKLOADS: [(&str, &str, &str, &str); 8] = [
 
 /// Images, and by what each is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Used {
+pub struct ImagesInUse {
     digests: BTreeMap<Digest, String>,
     names: BTreeMap<String, String>,
     /// The pods that the cluster knows, `NAMESPACE/NAME`.
@@ -47,7 +47,7 @@ pub struct Used {
 /// Our own revisions: which images each names, by namespace and number.
 type Revisions = BTreeMap<String, BTreeMap<i64, Vec<String>>>;
 
-impl Used {
+impl ImagesInUse {
     /// What the cluster's pods, workloads, their history and custom resources name, in all namespaces, and what the last
     /// `revisions` rollouts named in each.
     ///
@@ -214,7 +214,7 @@ mod tests {
     use kube::api::DynamicObject;
     use serde_json::{Value, json};
 
-    use super::{Revisions, Used, is_of_our_history, is_past, served};
+    use super::{ImagesInUse, Revisions, is_of_our_history, is_past, served};
 
     fn object(value: Value) -> DynamicObject {
         serde_json::from_value(value).unwrap()
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn an_image_is_used_by_digest_or_by_the_name_that_runtimes_make_of_it() {
         let digest = vcstore::Digest::of(b"image");
-        let mut used = Used::default();
+        let mut used = ImagesInUse::default();
         used.add(&format!("docker.io/vc/manager@{digest}"), "pod a/b");
         used.add(&format!("docker.io/vc/manager@{digest}"), "pod later");
         for name in ["busybox", "vc/syncer:v1", "localhost/x", "registry:5000/y"] {
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_pods_image_volume_is_used_and_the_pod_is_known() {
         let digest = vcstore::Digest::of(b"model");
-        let mut used = Used::default();
+        let mut used = ImagesInUse::default();
         used.add_pod(&object(json!({
             "metadata": {"namespace": "a", "name": "b"},
             "spec": {"containers": [], "volumes": [{"name": "v", "image": {"reference": format!("docker.io/m/model@{digest}")}}]},

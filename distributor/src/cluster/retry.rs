@@ -32,7 +32,7 @@ const ONE_OUTAGE: Duration = Duration::from_secs(60);
 
 /// Sends requests to one API server. Clones share what is known of it.
 #[derive(Clone)]
-pub(super) struct Patience {
+pub(super) struct RetryClient {
     client: Client,
     server: String,
     token: Option<Arc<TokenFile>>,
@@ -48,12 +48,12 @@ struct State {
     /// Whether it has answered.
     has_answered: bool,
     /// When it was last said, or could have been, that it does not serve.
-    said: Option<Instant>,
+    warned: Option<Instant>,
     /// Its clock when it last answered, and ours.
     clock: Option<(Timestamp, Instant)>,
 }
 
-impl Patience {
+impl RetryClient {
     pub(super) fn new(client: Client, server: String, token: Option<TokenFile>, within: Duration) -> Self {
         Self { client, server, token: token.map(Arc::new), within, state: Arc::default() }
     }
@@ -80,7 +80,7 @@ impl Patience {
         let (mut parts, body) = request.into_parts();
         let body = body.collect_bytes().await?;
         // A watch and a log that is followed go on; everything else is read to its end, for it may break off there.
-        let goes_on = parts
+        let is_stream = parts
             .uri
             .query()
             .is_some_and(|query| query.split('&').any(|one| ["watch=true", "watch=1", "follow=true"].contains(&one)));
@@ -90,16 +90,16 @@ impl Patience {
                 parts.headers.insert(AUTHORIZATION, token.header());
             }
             let request = Request::from_parts(parts.clone(), Body::from(body.clone()));
-            let answer = once(&self.client, request, goes_on).await;
+            let answer = once(&self.client, request, is_stream).await;
             let (why, asked_for) = match &answer {
-                Ok(response) if passes_by_status(response.status()) => {
+                Ok(response) if is_transient_status(response.status()) => {
                     (format!("it answers {}", response.status()), retry_after(response.headers()))
                 }
                 Ok(response) => {
                     self.answered(response.headers());
                     return answer;
                 }
-                Err(error) => match passing(error) {
+                Err(error) => match transient_cause(error) {
                     Some(why) => (why, None),
                     None => return answer,
                 },
@@ -110,7 +110,7 @@ impl Patience {
             if Instant::now() + rest >= deadline {
                 return answer;
             }
-            self.say(&why, deadline);
+            self.warn_once(&why, deadline);
             tokio::time::sleep(rest).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -135,9 +135,9 @@ impl Patience {
         }
     }
 
-    fn say(&self, why: &str, deadline: Instant) {
+    fn warn_once(&self, why: &str, deadline: Instant) {
         let rest = deadline.saturating_duration_since(Instant::now()).as_secs_f64().ceil();
-        let before = self.lock().said.replace(Instant::now());
+        let before = self.lock().warned.replace(Instant::now());
         // Requests under way at once fail one after another, and others succeed in between: all of it is said once.
         if before.is_none_or(|before| before.elapsed() > ONE_OUTAGE) {
             tracing::warn!("the API server {} does not serve: {why}; trying again for up to {rest} s", self.server);
@@ -150,9 +150,9 @@ impl Patience {
 }
 
 /// Sends a request. Unless it goes on, the answer has come whole.
-async fn once(client: &Client, request: Request<Body>, goes_on: bool) -> Result<Response<Body>, kube::Error> {
+async fn once(client: &Client, request: Request<Body>, is_stream: bool) -> Result<Response<Body>, kube::Error> {
     let response = client.send(request).await?;
-    if goes_on && response.status().is_success() {
+    if is_stream && response.status().is_success() {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
@@ -160,7 +160,7 @@ async fn once(client: &Client, request: Request<Body>, goes_on: bool) -> Result<
 }
 
 /// What an API server answers that is starting, has too much to do or asks somebody who is away.
-fn passes_by_status(status: StatusCode) -> bool {
+fn is_transient_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
 }
 
@@ -170,7 +170,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Why a request failed that may well succeed in a moment; none where it will not: a certificate that is not trusted, a name
 /// that nobody knows, a proxy that refuses.
-fn passing(error: &kube::Error) -> Option<String> {
+fn transient_cause(error: &kube::Error) -> Option<String> {
     let mut causes = vec![];
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(this) = cause {
@@ -197,10 +197,10 @@ fn passing(error: &kube::Error) -> Option<String> {
                 | UnexpectedEof
         )
     });
-    let words = causes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let messages = causes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let broke = ["connection closed before message completed", "connection was not ready", "operation was canceled"];
-    let is_broken = words.iter().any(|words| {
-        broke.iter().any(|known| words.contains(known)) || words.contains("Temporary failure in name resolution")
+    let is_broken = messages.iter().any(|messages| {
+        broke.iter().any(|known| messages.contains(known)) || messages.contains("Temporary failure in name resolution")
     });
-    (is_away || is_broken).then(|| words.last().cloned().unwrap_or_default())
+    (is_away || is_broken).then(|| messages.last().cloned().unwrap_or_default())
 }

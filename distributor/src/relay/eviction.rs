@@ -13,39 +13,39 @@ use super::cache::{Cache, Error};
 
 /// Images that a push is about: none of them goes while this is held.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldImages {
     _locks: Vec<File>,
 }
 
 /// Something that may go.
 #[derive(Debug)]
-struct Item {
+struct Candidate {
     /// When it was last pushed.
     used: SystemTime,
-    what: What,
+    kind: CandidateKind,
     /// What it takes, by file: images share blobs.
     files: BTreeMap<Utf8PathBuf, u64>,
 }
 
 #[derive(Debug)]
-enum What {
+enum CandidateKind {
     Image(String),
     /// A blob that has come in part.
     Part,
 }
 
-impl Item {
+impl Candidate {
     /// Whether it is a part of one of these blobs.
     fn is_of(&self, blobs: &BTreeSet<Digest>) -> bool {
         let is_named =
             |path: &Utf8PathBuf| path.file_name().is_some_and(|name| blobs.iter().any(|blob| blob.hex() == name));
-        matches!(self.what, What::Part) && self.files.keys().any(is_named)
+        matches!(self.kind, CandidateKind::Part) && self.files.keys().any(is_named)
     }
 }
 
 impl Cache {
     /// Notes that these images are pushed now, and holds them.
-    pub(super) fn hold(&self, names: &[String]) -> Result<Held, Error> {
+    pub(super) fn hold(&self, names: &[String]) -> Result<HeldImages, Error> {
         let failed = |source| Error::Io { path: self.used.clone(), source };
         let hold = |name: &String| -> io::Result<File> {
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.used(name))?;
@@ -53,31 +53,31 @@ impl Cache {
             file.set_modified(SystemTime::now())?;
             Ok(file)
         };
-        names.iter().map(hold).collect::<io::Result<_>>().map(|locks| Held { _locks: locks }).map_err(failed)
+        names.iter().map(hold).collect::<io::Result<_>>().map(|locks| HeldImages { _locks: locks }).map_err(failed)
     }
 
     /// Removes what was pushed longest ago until the cache, with `incoming` bytes more, has at most `limit`, or until all that is
     /// left is held. Parts of blobs that are `coming` stay: their rest is what comes.
     pub(super) fn make_room(&self, limit: u64, incoming: u64, coming: &BTreeSet<Digest>) -> Result<(), Error> {
         let failed = |source| Error::Io { path: self.partial.clone(), source };
-        let items = self.items()?;
+        let candidates = self.candidates()?;
         let mut counts: BTreeMap<&Utf8Path, usize> = BTreeMap::new();
         let mut total = incoming;
-        for (path, size) in items.iter().flat_map(|item| &item.files) {
+        for (path, size) in candidates.iter().flat_map(|candidate| &candidate.files) {
             let count = counts.entry(path).or_default();
             total += if *count == 0 { *size } else { 0 };
             *count += 1;
         }
         let mut went = false;
-        for item in &items {
+        for candidate in &candidates {
             if total <= limit {
                 break;
             }
-            if item.is_of(coming) || !self.let_go(item).map_err(failed)? {
+            if candidate.is_of(coming) || !self.evict(candidate).map_err(failed)? {
                 continue;
             }
             went = true;
-            for (path, size) in &item.files {
+            for (path, size) in &candidate.files {
                 let count = counts.entry(path).or_default();
                 *count = count.saturating_sub(1);
                 total -= if *count == 0 { *size } else { 0 };
@@ -87,11 +87,11 @@ impl Cache {
     }
 
     /// Lets go of an item, unless it is held.
-    fn let_go(&self, item: &Item) -> io::Result<bool> {
-        let (path, image) = match (&item.what, item.files.keys().next()) {
-            (What::Image(name), _) => (self.used(name), Some(name)),
-            (What::Part, Some(path)) => (path.clone(), None),
-            (What::Part, None) => return Ok(true),
+    fn evict(&self, candidate: &Candidate) -> io::Result<bool> {
+        let (path, image) = match (&candidate.kind, candidate.files.keys().next()) {
+            (CandidateKind::Image(name), _) => (self.used(name), Some(name)),
+            (CandidateKind::Part, Some(path)) => (path.clone(), None),
+            (CandidateKind::Part, None) => return Ok(true),
         };
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
         match file.try_lock() {
@@ -106,34 +106,38 @@ impl Cache {
     }
 
     /// All that may go, what was pushed longest ago first.
-    fn items(&self) -> Result<Vec<Item>, Error> {
+    fn candidates(&self) -> Result<Vec<Candidate>, Error> {
         let failed = |source| Error::Io { path: self.partial.clone(), source };
         // Whoever looks at an image keeps it: so this is somebody else, who is gone before anything is collected.
-        let looking = Store::open(self.store.path())?;
-        let mut items = Vec::new();
-        for (name, target) in looking.images()? {
+        let store = Store::open(self.store.path())?;
+        let mut candidates = Vec::new();
+        for (name, target) in store.images()? {
             // One of which not all documents are there takes nothing that is worth counting.
-            let image = Image::open(&looking, &name, &target).ok();
+            let image = Image::open(&store, &name, &target).ok();
             let blobs = image.map(|image| image.blobs()).unwrap_or_default();
             let digests: BTreeSet<Digest> =
                 blobs.iter().filter_map(|blob| Digest::try_from(blob.digest()).ok()).collect();
             let path = |digest: &Digest| self.store.blob_path(digest);
             let file = |path: Utf8PathBuf| fs::metadata(&path).ok().map(|data| (path, data.len()));
             let used = fs::metadata(self.used(&name)).and_then(|data| data.modified());
-            items.push(Item {
+            candidates.push(Candidate {
                 used: used.unwrap_or(SystemTime::UNIX_EPOCH),
                 files: digests.iter().map(path).filter_map(file).collect(),
-                what: What::Image(name),
+                kind: CandidateKind::Image(name),
             });
         }
         for entry in self.partial.read_dir_utf8().map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let data = entry.metadata().map_err(failed)?;
             let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            items.push(Item { used, what: What::Part, files: [(entry.into_path(), data.len())].into() });
+            candidates.push(Candidate {
+                used,
+                kind: CandidateKind::Part,
+                files: [(entry.into_path(), data.len())].into(),
+            });
         }
-        items.sort_by_key(|item| item.used);
-        Ok(items)
+        candidates.sort_by_key(|candidate| candidate.used);
+        Ok(candidates)
     }
 
     /// The file whose time says when an image was last pushed; pushes that are about it have it locked.
@@ -183,7 +187,7 @@ mod tests {
         cache.store.images().expect("images").into_keys().collect()
     }
 
-    fn taken(cache: &Cache) -> u64 {
+    fn used_bytes(cache: &Cache) -> u64 {
         let files = cache.store.path().join("blobs/sha256").read_dir_utf8().expect("blobs");
         files.map(|file| file.expect("a file").metadata().expect("a size").len()).sum()
     }
@@ -199,9 +203,9 @@ mod tests {
         assert_eq!(names(&cache), ["middle", "new", "old"], "there is room for all");
         cache.make_room(limit, 900_000, &BTreeSet::new()).expect("room");
         assert_eq!(names(&cache), ["middle", "new"]);
-        assert!(taken(&cache) < 2 * MB as u64 + 10_000);
+        assert!(used_bytes(&cache) < 2 * MB as u64 + 10_000);
         cache.make_room(0, 0, &BTreeSet::new()).expect("room");
-        assert_eq!((names(&cache).len(), taken(&cache)), (0, 0));
+        assert_eq!((names(&cache).len(), used_bytes(&cache)), (0, 0));
         assert_eq!(cache.used.read_dir_utf8().expect("a folder").count(), 0, "nothing is noted of what is gone");
     }
 

@@ -17,7 +17,7 @@ pub struct Moved(Arc<AtomicU64>);
 
 /// Why a request has no response.
 #[derive(Debug)]
-pub enum Unsent {
+pub enum SendError {
     /// It could not be made, or was cut.
     Request(reqwest::Error),
     /// Nothing moved for this long.
@@ -40,29 +40,29 @@ impl Moved {
 ///
 /// # Errors
 /// When it is not answered.
-pub async fn send(request: RequestBuilder, silence: Duration, moved: &Moved) -> Result<Response, Unsent> {
+pub async fn send(request: RequestBuilder, silence: Duration, moved: &Moved) -> Result<Response, SendError> {
     let mut answer = std::pin::pin!(request.send());
     let mut before = moved.0.load(Ordering::Relaxed);
     loop {
         if let Ok(answer) = tokio::time::timeout(silence, &mut answer).await {
-            return answer.map_err(Unsent::Request);
+            return answer.map_err(SendError::Request);
         }
         let now = moved.0.load(Ordering::Relaxed);
         if now == before {
-            return Err(Unsent::Silent(silence));
+            return Err(SendError::Silent(silence));
         }
         before = now;
     }
 }
 
-impl Unsent {
+impl SendError {
     /// Whether asking again cannot help: the request was never made, or was led where it may not go.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Request(error) if error.is_builder() || error.is_redirect())
     }
 }
 
-impl fmt::Display for Unsent {
+impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(error) => f.write_str(&causes(error)),
@@ -80,11 +80,11 @@ mod tests {
     use futures::StreamExt;
     use tokio_util::bytes::Bytes;
 
-    use super::{Moved, Unsent, send};
+    use super::{Moved, SendError, send};
 
     /// What comes of a request whose body takes `pieces` pieces, one each 50 ms, when nothing may stand still for 1.5 s; the server
     /// answers at once, or never.
-    fn upload(pieces: usize, answers: bool) -> Result<u16, Unsent> {
+    fn upload(pieces: usize, answers: bool) -> Result<u16, SendError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         std::thread::spawn(move || {

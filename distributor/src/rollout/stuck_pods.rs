@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 
 /// Deletes the workload's pods that will not get ready as they are; its controller makes others.
 /// Returns what they were stuck in.
-pub(super) async fn unstick(cluster: &Cluster, object: &Object) -> Result<Vec<String>, Error> {
+pub(super) async fn delete_stuck_pods(cluster: &Cluster, object: &Object) -> Result<Vec<String>, Error> {
     let (Some(namespace), Some(selector)) = (object.namespace(), selector(object)) else { return Ok(Vec::new()) };
     let api: Api<Pod> = Api::namespaced(cluster.client(), namespace);
     let found = api.list(&ListParams::default().labels(&selector)).await;

@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 4;
 const SWEPT: usize = 64;
 
 /// A folder, held as long as this is.
-pub(super) struct Meeting {
+pub(super) struct SocketDir {
     socket: Utf8PathBuf,
     // The folder goes before it is let go of.
     _folder: TempDir,
@@ -32,7 +32,7 @@ pub(super) struct Meeting {
     _held: File,
 }
 
-impl Meeting {
+impl SocketDir {
     /// Makes one and listens there.
     pub(super) fn open() -> io::Result<(Self, UnixListener)> {
         let mut why = io::Error::from(io::ErrorKind::NotFound);
@@ -119,7 +119,7 @@ mod tests {
     async fn what_a_killed_process_left_goes_and_what_is_in_use_stays() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = Utf8Path::from_path(folder.path()).expect("UTF-8");
-        let (held, _listener) = Meeting::open_in(place).expect("a folder");
+        let (held, _listener) = SocketDir::open_in(place).expect("a folder");
         for name in ["join-left", "join-empty", "other"] {
             fs::create_dir(place.join(name)).expect("a folder");
         }
