@@ -5,14 +5,14 @@
 #[path = "../vcbuild/bench.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod bench;
-mod between;
 mod build_host;
-mod gate;
-mod kinds;
-mod liars;
-mod misleading;
-mod refusals;
+mod cache_server;
+mod fault_proxy;
+mod faulty_caches;
+mod fixture;
+mod malicious_servers;
+mod proxies;
 mod registries;
-mod server;
-mod site;
+mod registry_errors;
 mod sshd;
+mod transports;

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Registry, Run, digests, text};
-use crate::gate::{Gate, Rule};
-use crate::site::{Site, built};
+use crate::fault_proxy::{FaultProxy, ProxyRule};
+use crate::fixture::{CacheFixture, built};
 
 /// A registry that speaks TLS with a certificate of its own authority, and lets in `user` with the password `open sesame`.
-struct Private {
+struct TlsRegistry {
     process: Child,
     address: String,
 }
 
-impl Private {
+impl TlsRegistry {
     fn start(bench: &Bench) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
@@ -57,20 +57,20 @@ impl Private {
     }
 
     /// Settings that say how the registry is reached: on this machine TLS is not taken for granted.
-    fn settings(&self, site: &Site, more: &str) {
+    fn settings(&self, site: &CacheFixture, more: &str) {
         let settings = format!("[registries.\"{}\"]\nplain-http = false\n{more}", self.address);
         site.bench.write("config/vcbuild/config.toml", &settings);
     }
 
     /// A login in Docker's file.
-    fn log_in(&self, site: &Site, password: &str) {
+    fn log_in(&self, site: &CacheFixture, password: &str) {
         use base64::Engine;
         let auth = base64::engine::general_purpose::STANDARD.encode(format!("user:{password}"));
         site.bench.write("docker/config.json", &json!({"auths": {&self.address: {"auth": auth}}}).to_string());
     }
 }
 
-impl Drop for Private {
+impl Drop for TlsRegistry {
     fn drop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -79,8 +79,8 @@ impl Drop for Private {
 
 #[test]
 fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
-    let site = Site::with_the_built_store();
-    let private = Private::start(&site.bench);
+    let site = CacheFixture::with_the_built_store();
+    let private = TlsRegistry::start(&site.bench);
     let reference = format!("{}/team/one:v1", private.address);
     let push = ["push", "hello/one", "--as", &reference];
 
@@ -111,7 +111,7 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     assert_eq!(text(&seen["Digest"]), digests(built())["one"]);
 
     // The authority may come from the environment or from where Podman has it, the login from Podman's file or a helper.
-    let other = Site::new();
+    let other = CacheFixture::new();
     private.settings(&other, "");
     let pull = ["base", &reference, "--output", "json"];
     let auth = json!({"auths": {format!("{}/team", private.address): {"username": "user", "password": "open sesame"}}});
@@ -122,7 +122,7 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
         .env("REGISTRY_AUTH_FILE", other.bench.path("auth.json"));
     assert_eq!(text(&Run::of(&mut command).json()["platforms"][0]["digest"]), digests(built())["one"]);
 
-    let third = Site::new();
+    let third = CacheFixture::new();
     private.settings(&third, "");
     let authority = fs::read_to_string(site.bench.path("tls/ca.pem")).unwrap();
     third.bench.write(&format!("config/containers/certs.d/{}/ours.crt", private.address), &authority);
@@ -141,15 +141,15 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     // The same login and authority serve a cache there.
     let cache = format!("oci://{}/cache", private.address);
     site.run(&["push", "--to", &cache, "--sign-key", "good-1.key"]).succeeded();
-    let user = Site::new();
+    let user = CacheFixture::new();
     private.settings(&user, &ca);
     private.log_in(&user, "open sesame");
     assert_eq!(user.build(&[&cache]).counts(), (0, 7));
 }
 
 /// A registry with the image `team/one:v1`, and a site with its store.
-fn with_image() -> (Site, Registry) {
-    let site = Site::with_the_built_store();
+fn with_image() -> (CacheFixture, Registry) {
+    let site = CacheFixture::with_the_built_store();
     let registry = Registry::start(&site.bench);
     site.run(&["push", "hello/one", "--as", &format!("{}/team/one:v1", registry.address)]).succeeded();
     (site, registry)
@@ -172,7 +172,7 @@ fn an_image_of_a_registry_is_compared_with_one_that_was_built() {
 #[test]
 fn a_registry_that_gives_tokens_is_answered() {
     let (site, registry) = with_image();
-    let gate = Gate::before(&registry.address, Rule::Token);
+    let gate = FaultProxy::before(&registry.address, ProxyRule::Token);
     let to = format!("{}/team/other:v1", gate.address);
     site.run(&["push", "hello/two", "--as", &to])
         .failed(1, &["logging in for pushing ", "(401): who are you?", "log in first"]);
@@ -182,7 +182,7 @@ fn a_registry_that_gives_tokens_is_answered() {
     let tokens: Vec<_> = gate.requests().into_iter().filter(|request| request.starts_with("GET /token")).collect();
     assert!(tokens[0].contains("service=the+gate&scope=repository%3Ateam%2Fother%3Apull%2Cpush"), "{tokens:?}");
 
-    let empty = Site::new();
+    let empty = CacheFixture::new();
     empty.bench.write("docker/config.json", &logins.to_string());
     let pulled = empty.run(&["base", &to, "--output", "json"]).json();
     assert_eq!(text(&pulled["platforms"][0]["digest"]), digests(built())["two"]);
@@ -191,20 +191,21 @@ fn a_registry_that_gives_tokens_is_answered() {
 #[test]
 fn a_busy_registry_is_asked_again_and_a_cut_blob_goes_on() {
     let (_site, registry) = with_image();
-    for rule in [Rule::Busy(3), Rule::Cuts(100_000)] {
-        let gate = Gate::before(&registry.address, rule);
-        let pulled = Site::new().run(&["base", &format!("{}/team/one:v1", gate.address), "--output", "json"]).json();
+    for rule in [ProxyRule::Busy(3), ProxyRule::Cuts(100_000)] {
+        let gate = FaultProxy::before(&registry.address, rule);
+        let pulled =
+            CacheFixture::new().run(&["base", &format!("{}/team/one:v1", gate.address), "--output", "json"]).json();
         assert_eq!(text(&pulled["platforms"][0]["digest"]), digests(built())["one"], "{rule:?}");
         let resumed = gate.requests().iter().any(|request| request.contains(" bytes="));
-        assert_eq!(resumed, rule != Rule::Busy(3), "{:?}", gate.requests());
+        assert_eq!(resumed, rule != ProxyRule::Busy(3), "{:?}", gate.requests());
     }
 }
 
 #[test]
 fn each_refusal_says_what_to_do() {
     let (_site, registry) = with_image();
-    let site = Site::new();
-    let gate = Gate::before(&registry.address, Rule::Denies);
+    let site = CacheFixture::new();
+    let gate = FaultProxy::before(&registry.address, ProxyRule::Denies);
     let denied = site.run(&["base", &format!("{}/team/one:v1", gate.address)]);
     denied.failed(
         1,
@@ -217,7 +218,7 @@ fn each_refusal_says_what_to_do() {
     );
     let absent = site.run(&["base", &format!("{}/team/one:v9", registry.address)]);
     absent.failed(1, &["not found (404): manifest unknown", "check the spelling"]);
-    let full = Site::with_the_built_store();
+    let full = CacheFixture::with_the_built_store();
     full.run(&["push", "hello/one", "hello/two", "--as", "x/y:v1"]).failed(2, &["--as names one image"]);
     full.run(&["push"]).failed(2, &["<IMAGE>"]);
 }
@@ -225,7 +226,7 @@ fn each_refusal_says_what_to_do() {
 #[test]
 fn mirrors_are_asked_before_the_registry() {
     let (_site, registry) = with_image();
-    let site = Site::new();
+    let site = CacheFixture::new();
     let settings = format!(
         "[registries.\"registry.invalid\"]\nmirrors = [\"127.0.0.1:1\", {:?}]\n",
         format!("{}/team", registry.address)

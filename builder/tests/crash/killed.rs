@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::bench::{Bench, Run};
-use crate::rig::{Build, is_sound, warm};
+use crate::stamped_build::{Build, is_sound, warm};
 
 /// Stores that builds are killed on, beside each other: much of it is waiting for the moment to kill.
 const STORES: u64 = 2;

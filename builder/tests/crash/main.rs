@@ -5,6 +5,6 @@
 #[path = "../vcbuild/bench.rs"]
 #[allow(dead_code, reason = "the other tests of the program use the rest")]
 mod bench;
-mod beside;
+mod concurrent;
 mod killed;
-mod rig;
+mod stamped_build;

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 mod attacks;
-mod calls;
 mod confinement;
 mod leftovers;
 mod limits;
 mod run;
+mod syscalls;

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
 use crate::bench::{Bench, Run, copy, digests, text};
-use crate::placed::entries;
+use crate::file_placement::entries;
 
 const HEAD: &str =
     "base = \"scratch\"\ncompression = \"none\"\n[components.app]\nimage = \"registry.example/app:v1\"\n";

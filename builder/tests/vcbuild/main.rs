@@ -2,33 +2,33 @@
 
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
-#[path = "../../../terminal/tests/shared/advice.rs"]
-mod advice;
 mod archives;
 mod bases;
 mod bench;
+mod build_output;
 mod cargo;
-mod carried;
+mod carried_inputs;
 mod check;
 mod command;
-mod confined;
 mod errors;
+mod excluded_files;
+mod file_placement;
 mod folders;
 mod git;
+mod go_workspaces;
+#[path = "../../../terminal/tests/shared/help_commands.rs"]
+mod help_commands;
 mod hostile;
 mod images;
-mod left_out;
+mod inspection;
 mod lock;
 mod memory;
 mod offline;
-mod placed;
 mod prebuilt;
-mod private;
+mod private_files;
 mod projects;
-mod see;
+mod sandboxed;
 mod sources;
 mod store;
 mod terminal;
-mod told;
 mod toolchains;
-mod workspaces;

@@ -4,8 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::advice::Tool;
 use crate::bench::{Bench, Run};
+use crate::help_commands::Tool;
 
 /// A project of files alone: nothing has to be compiled.
 fn with_files() -> Bench {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::rig::api::{Api, Fault};
+use crate::rig::api::{Api, ApiFault};
 use crate::rig::{Rig, image, noise};
 
 /// Exit code of a verification that was made and found something wrong, as on a cluster with nothing on it.
@@ -23,20 +23,20 @@ fn output(command: &mut Command) -> (Option<i32>, String, String) {
 fn a_request_that_fails_in_passing_is_made_again_and_that_is_said_once() {
     let api = Api::up();
     for faults in [
-        vec![Fault::Status(503, ""); 3],
-        vec![Fault::Status(429, "retry-after: 0\r\n"), Fault::Status(500, ""), Fault::Status(504, "")],
-        vec![Fault::Hangs, Fault::Hangs],
-        vec![Fault::Breaks],
+        vec![ApiFault::Status(503, ""); 3],
+        vec![ApiFault::Status(429, "retry-after: 0\r\n"), ApiFault::Status(500, ""), ApiFault::Status(504, "")],
+        vec![ApiFault::Hangs, ApiFault::Hangs],
+        vec![ApiFault::Breaks],
     ] {
         api.fail(&faults);
         let (code, _, said) = output(&mut api.vcdist(&["verify"]));
         assert_eq!(code, ASKED, "{faults:?}: {said}");
         assert_eq!(said.matches("trying again").count(), 1, "{faults:?}: {said}");
     }
-    api.fail(&[Fault::Status(503, "")]);
+    api.fail(&[ApiFault::Status(503, "")]);
     let (code, _, said) = output(&mut api.vcdist(&["verify", "--api-timeout", "0s"]));
     assert_eq!((code, said.contains("trying again")), (Some(1), false), "{said}");
-    api.fail(&[Fault::Status(403, "")]);
+    api.fail(&[ApiFault::Status(403, "")]);
     let (code, _, said) = output(&mut api.vcdist(&["verify"]));
     assert_eq!((code, said.contains("trying again")), (Some(1), false), "a refusal does not pass: {said}");
 }

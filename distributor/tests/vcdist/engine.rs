@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use vcstore::Digest;
 
-use crate::rig::{Pushed, Rig, image, noise};
+use crate::rig::{PushOutput, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
@@ -31,7 +31,7 @@ fn vcdist(rig: &Rig, subcommand: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn push(rig: &Rig, arguments: &[&str]) -> Pushed {
+fn push(rig: &Rig, arguments: &[&str]) -> PushOutput {
     vcdist(rig, "push", &[&["--output", "json"], arguments].concat()).output().expect("vcdist runs").into()
 }
 
@@ -76,7 +76,7 @@ fn prune(rig: &Rig, arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
     command.args(["prune", "--host", "127.0.0.1", "--ssh-user", "root", "--ignore-cluster", "--output", "json"]);
     command.arg("--ssh-config").arg(rig.path().join("ssh_config")).args(arguments).env("NO_COLOR", "1");
-    let pruned: Pushed = command.output().expect("vcdist runs").into();
+    let pruned: PushOutput = command.output().expect("vcdist runs").into();
     pruned.node()
 }
 
@@ -483,7 +483,7 @@ fn skopeo_removes_what_nobody_else_has_named() {
     storage.hide(&rig, &["skopeo"]);
     let mut refused = Command::new(env!("CARGO_BIN_EXE_vcdist"));
     refused.args(["prune", "--host", "127.0.0.1", "--ssh-user", "root", "--ignore-cluster", "--ssh-config"]);
-    let refused: Pushed = refused.arg(rig.path().join("ssh_config")).output().expect("vcdist runs").into();
+    let refused: PushOutput = refused.arg(rig.path().join("ssh_config")).output().expect("vcdist runs").into();
     assert_eq!(refused.code(), 1);
     let said = refused.stderr();
     assert!(said.contains("the node has neither podman nor skopeo to remove images with"), "{said}");

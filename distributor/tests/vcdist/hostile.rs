@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use vcstore::Store;
 
-use crate::rig::{Peculiar, Pushed, Rig, image, noise};
+use crate::rig::{NodeOptions, PushOutput, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
@@ -17,7 +17,7 @@ fn a_user_who_is_not_there_is_said() {
     image(&rig.store(), "manager", b"base", b"own");
     let config = rig.path().join("ssh_config");
     let arguments = ["manager", "--ssh-config", config.as_str(), "--host", "nobody-knows-them@127.0.0.1"];
-    let refused: Pushed = rig.vcdist("push", &arguments).output().expect("vcdist runs").into();
+    let refused: PushOutput = rig.vcdist("push", &arguments).output().expect("vcdist runs").into();
     assert_eq!(refused.code(), 1);
     let said = refused.stderr();
     assert!(said.contains("nobody-knows-them@127.0.0.1 does not let us in: "), "{said}");
@@ -33,7 +33,7 @@ fn clocks_may_be_a_year_apart() {
         // The operator's, with that of ssh: those of the node's programs are one in any case.
         let mut operator = Command::new("faketime");
         operator.args(["-f", off]).arg(push.get_program()).args(push.get_args()).env("NO_COLOR", "1");
-        let pushed: Pushed = operator.output().expect("faketime runs").into();
+        let pushed: PushOutput = operator.output().expect("faketime runs").into();
         assert_eq!((pushed.node()["result"].as_str(), pushed.stderr().as_str()), (Some("pushed"), ""), "{off}");
         rig.collect_garbage();
         assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
@@ -42,7 +42,7 @@ fn clocks_may_be_a_year_apart() {
 
 #[test]
 fn two_pushes_of_the_same_images_to_one_node_both_succeed() {
-    let rig = Rig::with(&Peculiar { network: true, ..Default::default() });
+    let rig = Rig::with(&NodeOptions { network: true, ..Default::default() });
     image(&rig.store(), "vn-agent", b"base", b"small");
     rig.push(&["vn-agent"]).report(0);
     image(&rig.store(), "manager", &noise(1, 4 * MB), &noise(2, 8 * MB));
@@ -79,7 +79,7 @@ fn two_operators_with_images_of_their_own_do_not_disturb_each_other() {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vcdist starts")
     });
     for push in pushes {
-        let pushed: Pushed = push.wait_with_output().expect("it ends").into();
+        let pushed: PushOutput = push.wait_with_output().expect("it ends").into();
         // Whoever was overtaken at the name that both give is told so.
         assert!(pushed.code() == 0 || pushed.stderr().contains("something else changes images"), "{}", pushed.stderr());
     }
@@ -126,7 +126,7 @@ fn collected_under_way(rig: &Rig, known: &[&str], attempt: u64) -> u64 {
     rig.ctr(&[&["images", "rm"], &records.lines().collect::<Vec<_>>()[..]].concat());
     rig.collect_garbage();
     rig.signal_helpers("CONT");
-    let node = Pushed::from(push.wait_with_output().expect("it ends")).node();
+    let node = PushOutput::from(push.wait_with_output().expect("it ends")).node();
     assert_eq!(node["result"], "pushed");
     let count = |key: &str| node["blobs"][key].as_u64().expect("a number");
     let is_as_planned = count("needed") == 4;

@@ -2,25 +2,25 @@
 
 #![expect(clippy::duplicate_mod, reason = "what must hold over every SSH is one text, compiled once for each")]
 
-mod advice;
 mod cluster;
-mod cuts;
-mod damage;
-mod embedded;
+mod corrupt_blobs;
+mod ctr;
+mod embedded_ssh;
 mod engine;
-mod fallback;
-mod garbage;
+mod garbage_collection;
+mod help_commands;
 mod hostile;
-mod many;
+mod interrupted_pushes;
+mod many_nodes;
 mod matrix;
-mod over_embedded;
-mod over_system;
 mod placement;
 mod plan;
+mod progress;
 mod prune;
 mod relay;
 mod rig;
-mod slow;
+mod slow_links;
 mod status;
-mod under_way;
-mod wire;
+mod traffic;
+mod with_embedded_ssh;
+mod with_system_ssh;

@@ -6,7 +6,7 @@ use std::fs;
 use lab::Containerd;
 use serde_json::json;
 
-use crate::rig::{Login, Peculiar, Rig, image, noise, program};
+use crate::rig::{Login, NodeOptions, Rig, image, noise, program};
 
 const MB: usize = 1_000_000;
 
@@ -30,7 +30,7 @@ fn containerd_2() {
 fn serves(containerd: Containerd) {
     let folder = containerd.folder().expect("its programs");
     for login in [Login::Root, Login::Sudo] {
-        let rig = Rig::with(&Peculiar { containerd: folder.clone(), login, ..Default::default() });
+        let rig = Rig::with(&NodeOptions { containerd: folder.clone(), login, ..Default::default() });
         let ways = [("auto", "helper"), ("never", "ctr")];
         for (ssh, (way, via)) in ["system", "embedded"].into_iter().flat_map(|ssh| ways.map(|way| (ssh, way))) {
             let push = || rig.push(&["--ssh", ssh, "--helper", way]).node();

@@ -6,12 +6,12 @@ use std::process::{Command, Output};
 
 use camino::Utf8Path;
 
-use crate::rig::{Login, ORDINARY_ID, Peculiar, Pushed, Rig, image};
+use crate::rig::{Login, NodeOptions, ORDINARY_ID, PushOutput, Rig, image};
 
 #[test]
 fn a_cache_folder_that_runs_nothing_or_takes_nothing_is_passed_over() {
     for home in ["noexec", "ro", "size=1m"] {
-        let rig = Rig::with(&Peculiar { home: Some(home), ..Default::default() });
+        let rig = Rig::with(&NodeOptions { home: Some(home), ..Default::default() });
         image(&rig.store(), "manager", b"base", b"own");
         let pushed = rig.push(&["manager"]);
         assert_eq!(pushed.node()["result"], "pushed", "{home}");
@@ -78,7 +78,7 @@ fn root_runs_nothing_from_a_folder_that_another_user_can_change() {
 
 #[test]
 fn root_may_run_nothing_from_the_login_users_home() {
-    let rig = Rig::with(&Peculiar { login: Login::Sudo, ..Default::default() });
+    let rig = Rig::with(&NodeOptions { login: Login::Sudo, ..Default::default() });
     image(&rig.store(), "manager", b"base", b"own");
     // As on NFS, where root is nobody: sudo says it in its own words.
     let folder = rig.path().join("bin");
@@ -125,7 +125,7 @@ fn root_may_run_nothing_from_the_login_users_home() {
 
 #[test]
 fn a_user_whom_sudo_lets_run_this_helper_alone_can_push_and_nothing_else() {
-    let rig = Rig::with(&Peculiar { login: Login::SudoHelper, ..Default::default() });
+    let rig = Rig::with(&NodeOptions { login: Login::SudoHelper, ..Default::default() });
     image(&rig.store(), "manager", b"base", b"own");
     let ssh = |command: &str| -> Output {
         let mut ssh = Command::new("ssh");
@@ -180,7 +180,7 @@ fn through_ctr(rig: &Rig, user: &str) -> String {
     assert_eq!((node["result"].as_str(), node["via"].as_str()), (Some("up-to-date"), Some("ctr")));
     let (config, host) = (rig.path().join("ssh_config"), format!("{user}@127.0.0.1"));
     let arguments = ["manager", "--ssh-config", config.as_str(), "--host", &host];
-    let told: Pushed = rig.vcdist("push", &arguments).output().expect("vcdist runs").into();
+    let told: PushOutput = rig.vcdist("push", &arguments).output().expect("vcdist runs").into();
     assert_eq!(told.code(), 0, "{}", told.stderr());
     told.stderr()
 }

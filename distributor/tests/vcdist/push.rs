@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::SSH;
-use crate::rig::{Fate, Login, Peculiar, Rig, image, noise};
+use crate::rig::{LinkFault, Login, NodeOptions, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
@@ -122,7 +122,7 @@ fn two_tags_of_one_image_are_both_as_they_were_pushed() {
 #[test]
 fn what_a_login_shell_prints_is_passed_over() {
     for noise in ["Welcome!\nLast login: today\n", "no newline at the end ", "\u{1b}[31mcolours\r\n\n\n"] {
-        let rig = Rig::with(&Peculiar { ssh: SSH, noise: Some(noise), ..Default::default() });
+        let rig = Rig::with(&NodeOptions { ssh: SSH, noise: Some(noise), ..Default::default() });
         image(&rig.store(), "manager", b"base", b"own");
         assert_eq!(rig.push(&["manager"]).node()["result"], "pushed");
         assert_eq!(rig.push(&["manager"]).node()["result"], "up-to-date");
@@ -131,7 +131,7 @@ fn what_a_login_shell_prints_is_passed_over() {
 
 #[test]
 fn an_ordinary_user_pushes_through_sudo() {
-    let rig = Rig::with(&Peculiar { ssh: SSH, login: Login::Sudo, ..Default::default() });
+    let rig = Rig::with(&NodeOptions { ssh: SSH, login: Login::Sudo, ..Default::default() });
     three(&rig);
     assert_eq!(rig.push(&[]).node()["blobs"]["sent"], 10);
     assert_eq!(rig.push(&[]).node()["result"], "up-to-date");
@@ -142,7 +142,7 @@ fn an_ordinary_user_pushes_through_sudo() {
 
 #[test]
 fn sudo_that_wants_a_password_is_said() {
-    let rig = Rig::with(&Peculiar { ssh: SSH, login: Login::SudoWithPassword, ..Default::default() });
+    let rig = Rig::with(&NodeOptions { ssh: SSH, login: Login::SudoWithPassword, ..Default::default() });
     image(&rig.store(), "manager", b"base", b"own");
     let refused = rig.push(&["manager"]);
     assert_eq!(refused.code(), 1);
@@ -231,7 +231,7 @@ fn a_push_that_was_cut_goes_on_where_it_stopped() {
     rig.push(&["syncer"]).report(0);
     // A link that carries so many bytes and breaks, while the layer is on its way: more than the streams' windows and the
     // sockets can have in flight, which containerd has not seen yet and which is rightly sent again.
-    let port = format!("Port={}", rig.link(Fate::Breaks(40_000_000)));
+    let port = format!("Port={}", rig.link(LinkFault::Breaks(40_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     let cut = rig.push(&["manager", "--ssh-option", &port, "--ssh-option", &alias, "--retries", "0"]);
     assert_eq!(cut.code(), 1);
@@ -273,7 +273,7 @@ fn a_killed_push_leaves_no_helper_and_no_name() {
 
 #[test]
 fn a_full_disk_is_said_before_a_byte_moves() {
-    let rig = Rig::with(&Peculiar { ssh: SSH, disk: Some(24_000_000), ..Default::default() });
+    let rig = Rig::with(&NodeOptions { ssh: SSH, disk: Some(24_000_000), ..Default::default() });
     image(&rig.store(), "manager", b"base", &noise(3, 32 * MB));
     let full = rig.push(&["manager"]);
     assert_eq!(full.report(1)["bytes_sent"], 0);

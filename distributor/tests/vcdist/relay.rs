@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::rig::{INSIDE, Peculiar, Pushed, Rig, image, noise};
+use crate::rig::{INSIDE, NodeOptions, PushOutput, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
@@ -17,15 +17,15 @@ const MB: usize = 1_000_000;
 const TALK: u64 = 64 << 10;
 
 /// A relay and two workers behind it.
-struct Site {
+struct RelaySetup {
     // Dropped first: their links end at the relay.
     workers: [Rig; 2],
     relay: Rig,
 }
 
-impl Site {
+impl RelaySetup {
     fn up() -> Self {
-        let relay = Rig::with(&Peculiar { network: true, ..Default::default() });
+        let relay = Rig::with(&NodeOptions { network: true, ..Default::default() });
         let workers = [relay.behind(), relay.behind()];
         let known = |worker: &Rig| fs::read_to_string(worker.path().join("known_hosts")).expect("known_hosts");
         fs::write(relay.path().join("workers"), workers.iter().map(known).collect::<String>()).expect("known_hosts");
@@ -46,7 +46,7 @@ impl Site {
         command
     }
 
-    fn push(&self, arguments: &[&str]) -> Pushed {
+    fn push(&self, arguments: &[&str]) -> PushOutput {
         self.command(arguments).output().expect("vcdist runs").into()
     }
 
@@ -89,7 +89,7 @@ fn results(report: &Value) -> Vec<&str> {
 
 #[test]
 fn blobs_leave_the_operator_once_and_reach_every_worker() {
-    let site = Site::up();
+    let site = RelaySetup::up();
     let store = site.relay.store();
     image(&store, "syncer", &noise(1, MB), b"small");
     let plan = site.push(&["syncer", "--dry-run"]).report(0);
@@ -138,7 +138,7 @@ fn blobs_leave_the_operator_once_and_reach_every_worker() {
 
 #[test]
 fn a_push_that_is_cut_goes_on_where_it_stopped() {
-    let site = Site::up();
+    let site = RelaySetup::up();
     let store = site.relay.store();
     image(&store, "syncer", b"base", b"small");
     site.push(&["syncer"]).report(0);
@@ -164,7 +164,7 @@ fn a_push_that_is_cut_goes_on_where_it_stopped() {
 
 #[test]
 fn a_relay_that_is_lost_and_reached_again_is_told_of_in_one_report() {
-    let mut site = Site::up();
+    let mut site = RelaySetup::up();
     let store = site.relay.store();
     image(&store, "manager", b"base", &noise(7, 20 * MB));
     let layer = store.image("manager").expect("an image").platforms[0].layers[1].size;
@@ -174,7 +174,7 @@ fn a_relay_that_is_lost_and_reached_again_is_told_of_in_one_report() {
     let came = |worker: &Rig| worker.ctr(&["content", "active"]).lines().filter_map(megabytes).any(|size| size > 8.0);
     wait_for("half of it on the workers", || site.workers.iter().all(came));
     site.relay.kill_sshd();
-    let report = Pushed::from(push.wait_with_output().expect("it ends")).report(0);
+    let report = PushOutput::from(push.wait_with_output().expect("it ends")).report(0);
     assert_eq!(results(&report), ["pushed", "pushed"]);
     for node in report["nodes"].as_array().expect("nodes") {
         assert_eq!(node["blobs"], json!({"needed": 4, "sent": 4}), "{report}");
@@ -187,14 +187,14 @@ fn a_relay_that_is_lost_and_reached_again_is_told_of_in_one_report() {
 
 #[test]
 fn ctrl_c_gives_every_lease_back() {
-    let site = Site::up();
+    let site = RelaySetup::up();
     image(&site.relay.store(), "manager", b"base", &noise(6, 24 * MB));
     let push = site.begin(&["manager", "--limit-rate-per-node", "2M"]);
     wait_for("leases", || site.workers.iter().all(|worker| !worker.ctr(&["leases", "ls", "-q"]).is_empty()));
     sleep(Duration::from_millis(500));
     let group = format!("-{}", push.id());
     assert!(Command::new("kill").args(["-s", "INT", "--", &group]).status().expect("kill runs").success());
-    let output: Pushed = push.wait_with_output().expect("it ends").into();
+    let output: PushOutput = push.wait_with_output().expect("it ends").into();
     assert!(site.leases().is_empty(), "at once, and not when the helpers notice that they are left");
     let report = output.report(1);
     assert_eq!(results(&report), ["failed", "failed"]);
@@ -206,7 +206,7 @@ fn ctrl_c_gives_every_lease_back() {
 
 #[test]
 fn what_fails_behind_a_relay_is_said_of_its_node() {
-    let site = Site::up();
+    let site = RelaySetup::up();
     image(&site.relay.store(), "manager", b"base", b"own");
     fs::write(site.workers[1].path().join("authorized_keys"), "").expect("nobody gets in");
     let denied = site.push(&["manager"]);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Fate, Rig, image, noise};
+use crate::rig::{LinkFault, Rig, image, noise};
 
 const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
 
@@ -110,7 +110,7 @@ fn a_login_that_breaks_off_is_tried_again_and_that_is_said() {
     let login = ["--ssh-config", config.as_str(), "--ssh-user", "root", "--host", "127.0.0.1", "--ssh-option", &alias];
     for (subcommand, arguments) in [("status", &["manager"][..]), ("prune", &["--ignore-cluster", "--dry-run"])] {
         let run = |retries: &str| {
-            let port = format!("Port={}", rig.link(Fate::BreaksOnce(100)));
+            let port = format!("Port={}", rig.link(LinkFault::BreaksOnce(100)));
             let mut command = Command::new(env!("CARGO_BIN_EXE_vcdist"));
             command.arg(subcommand).args(arguments).args(login).args(["--ssh-option", &port, "--retries", retries]);
             command.arg("--containerd-address").arg(rig.path().join("containerd.sock"));

@@ -101,7 +101,7 @@ impl Connection {
         }
         let config = Arc::new(config(&settings, &known, options));
         let close_reason = CloseReason::default();
-        let check = HostKeyVerifier {
+        let verifier = HostKeyVerifier {
             peer: peer.clone(),
             host_keys: options.host_keys,
             host: settings.host_key_alias.clone().unwrap_or_else(|| peer.host.to_lowercase()),
@@ -110,12 +110,12 @@ impl Connection {
             hashed: settings.hash_known_hosts,
             known,
         };
-        let client = Client { check, accepted: None, close_reason: close_reason.clone() };
+        let client = Client { verifier, accepted: None, close_reason: close_reason.clone() };
         let within = settings.connect_timeout.unwrap_or(options.connect_timeout);
         let shaking = client::connect_stream(config, stream, client);
         let handle = match timeout(within, shaking).await {
             Ok(Ok(handle)) => handle,
-            Ok(Err(Failure::Told(error))) => return Err(error),
+            Ok(Err(Failure::HostKey(error))) => return Err(error),
             Ok(Err(Failure::Protocol(error))) => return Err(in_handshake(&peer, &error)),
             Err(_) => return Err(failed(&peer, "Connection timed out during banner exchange")),
         };
@@ -283,7 +283,7 @@ fn config(settings: &Settings, known: &KnownHosts, options: &SshOptions) -> Conf
 
 /// What the library tells of a connection.
 pub(super) struct Client {
-    check: HostKeyVerifier,
+    verifier: HostKeyVerifier,
     /// The key that was found good: it is shown again whenever keys are exchanged anew.
     accepted: Option<PublicKey>,
     close_reason: CloseReason,
@@ -292,7 +292,7 @@ pub(super) struct Client {
 /// Why a handshake failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    Told(transport::Error),
+    HostKey(transport::Error),
     Protocol(russh::Error),
 }
 
@@ -308,7 +308,7 @@ impl client::Handler for Client {
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Failure> {
         let key = shown.public_key();
         if self.accepted.as_ref().is_none_or(|accepted| accepted.key_data() != key.key_data()) {
-            self.check.accept(shown).map_err(Failure::Told)?;
+            self.verifier.accept(shown).map_err(Failure::HostKey)?;
             self.accepted = Some(key);
         }
         Ok(true)
@@ -320,7 +320,7 @@ impl client::Handler for Client {
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Failure>) -> Result<(), Failure> {
-        let peer = &self.check.peer;
+        let peer = &self.verifier.peer;
         let words = match &reason {
             DisconnectReason::ReceivedDisconnect(info) => format!("Received disconnect: {}", info.message.trim()),
             DisconnectReason::Error(Failure::Protocol(

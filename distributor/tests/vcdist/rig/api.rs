@@ -18,7 +18,7 @@ const GROUPS: [&str; 5] =
 
 /// How it fails a request.
 #[derive(Debug, Clone)]
-pub(crate) enum Fault {
+pub(crate) enum ApiFault {
     /// With this status, and headers.
     Status(u16, &'static str),
     /// The connection ends without an answer.
@@ -38,7 +38,7 @@ pub(crate) struct Api {
 struct State {
     objects: Mutex<BTreeMap<String, Value>>,
     requests: Mutex<Vec<String>>,
-    faults: Mutex<VecDeque<Fault>>,
+    faults: Mutex<VecDeque<ApiFault>>,
 }
 
 impl Api {
@@ -109,7 +109,7 @@ impl Api {
     }
 
     /// Fails the next requests so: those of commands that begin from here on, and none that an ended command left on its way.
-    pub(crate) fn fail(&self, faults: &[Fault]) {
+    pub(crate) fn fail(&self, faults: &[ApiFault]) {
         // Connections are accepted in their order: once this one is answered, by its end, each before it has a thread.
         if let Ok(mut last) = TcpStream::connect(("127.0.0.1", self.port)) {
             last.shutdown(Shutdown::Write).expect("half a connection");
@@ -149,8 +149,8 @@ fn serve(state: &State, stream: &TcpStream) {
     state.requests.lock().expect("requests").push(said);
     let fault = state.faults.lock().expect("faults").pop_front();
     let (status, headers, text) = match fault {
-        Some(Fault::Hangs) => return drop(stream.shutdown(Shutdown::Both)),
-        Some(Fault::Status(status, headers)) => (status, headers, "not now".to_owned()),
+        Some(ApiFault::Hangs) => return drop(stream.shutdown(Shutdown::Both)),
+        Some(ApiFault::Status(status, headers)) => (status, headers, "not now".to_owned()),
         _ => {
             let (status, text) = answer(state, &method, &target, &body);
             (status, "", text)
@@ -168,7 +168,7 @@ fn serve(state: &State, stream: &TcpStream) {
             stream,
             "HTTP/1.1 {status} X\r\nconnection: close\r\ndate: {date}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n"
         );
-        let sent = if matches!(fault, Some(Fault::Breaks)) { &text[..length / 2] } else { &text };
+        let sent = if matches!(fault, Some(ApiFault::Breaks)) { &text[..length / 2] } else { &text };
         let _ = stream.write_all(sent.as_bytes());
     }
     let _ = stream.shutdown(Shutdown::Both);

@@ -13,7 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use vcstore::Digest;
 
 use super::network::Network;
-use super::{Login, Peculiar, processes};
+use super::{Login, NodeOptions, processes};
 
 /// Where a rig is for whoever logs in to it.
 pub(crate) const INSIDE: &str = "/mnt";
@@ -108,7 +108,7 @@ disable = true
 
 /// Writes what [`sshd`] reads: keys, a configuration that takes the login user's cache folder to be the rig's, and the
 /// operator's configuration. The port it will listen on.
-pub(super) fn write_sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Network>) -> u16 {
+pub(super) fn write_sshd(path: &Utf8Path, peculiar: &NodeOptions, network: Option<&Network>) -> u16 {
     fs::create_dir_all("/run/sshd").expect("sshd's folder");
     for key in ["host_key", "user_key"] {
         let mut keygen = Command::new("ssh-keygen");
@@ -151,7 +151,7 @@ fn port() -> u16 {
 }
 
 /// An sshd that lets root in with the key made for it.
-pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Network>) -> Daemon {
+pub(super) fn sshd(path: &Utf8Path, peculiar: &NodeOptions, network: Option<&Network>) -> Daemon {
     let mut command = match network {
         Some(network) => network.enter(),
         None => Command::new("env"),
@@ -173,7 +173,7 @@ pub(super) fn sshd(path: &Utf8Path, peculiar: &Peculiar, network: Option<&Networ
 }
 
 /// The command that runs sshd where the ordinary user exists, and nowhere else.
-fn with_user(path: &Utf8Path, peculiar: &Peculiar) -> String {
+fn with_user(path: &Utf8Path, peculiar: &NodeOptions) -> String {
     let alias = peculiar.alias.as_ref().map(|alias| format!("mount --bind {path} {alias} && ")).unwrap_or_default();
     let sshd = format!("{alias}exec /usr/sbin/sshd -D -e -f {path}/sshd_config");
     let rule = match peculiar.login {

@@ -8,7 +8,7 @@ use std::{fs, io};
 use camino::Utf8PathBuf;
 use vcstore::Store;
 
-use super::{Peculiar, Pushed, Rig, processes};
+use super::{NodeOptions, PushOutput, Rig, processes};
 
 /// The nodes.
 pub(crate) struct Fleet {
@@ -17,9 +17,9 @@ pub(crate) struct Fleet {
 }
 
 /// A push to some of them, measured.
-pub(crate) struct Measured {
+pub(crate) struct PushMeasurement {
     /// What it did.
-    pub(crate) pushed: Pushed,
+    pub(crate) pushed: PushOutput,
     /// How long it took.
     pub(crate) elapsed: Duration,
     /// The most memory it had at once, in bytes.
@@ -34,7 +34,7 @@ impl Fleet {
         // One path leads to every node's containerd: the command has one address for all.
         let alias = path.join("node");
         fs::create_dir(&alias).expect("a folder");
-        let peculiar = Peculiar { network: true, alias: Some(alias), ..Default::default() };
+        let peculiar = NodeOptions { network: true, alias: Some(alias), ..Default::default() };
         let rigs: Vec<Rig> = scope(|scope| {
             let starting: Vec<_> = (0..count).map(|_| scope.spawn(|| Rig::with(&peculiar))).collect();
             starting.into_iter().map(|rig| rig.join().expect("a node")).collect()
@@ -54,7 +54,7 @@ impl Fleet {
     }
 
     /// `vcdist push ARGUMENTS` to the first `count` nodes.
-    pub(crate) fn push(&self, count: usize, arguments: &[&str]) -> Measured {
+    pub(crate) fn push(&self, count: usize, arguments: &[&str]) -> PushMeasurement {
         let path = self.path();
         let mut command = std::process::Command::new(super::vcdist());
         command.arg("push").args(arguments).args(["--output", "json", "--ssh-user", "root"]);
@@ -74,7 +74,7 @@ impl Fleet {
             }
             (push.join().expect("the push"), peak_memory)
         });
-        Measured { pushed: output.into(), elapsed: begun.elapsed(), peak_memory }
+        PushMeasurement { pushed: output.into(), elapsed: begun.elapsed(), peak_memory }
     }
 
     fn path(&self) -> Utf8PathBuf {

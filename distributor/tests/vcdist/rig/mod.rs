@@ -7,11 +7,11 @@ mod content;
 mod daemons;
 mod fleet;
 mod images;
-mod line;
-mod link;
+mod link_fault;
 mod network;
 mod processes;
 pub(crate) mod proxy;
+mod slow_link;
 
 use std::fs;
 use std::net::TcpStream;
@@ -30,9 +30,9 @@ use daemons::{Daemon, RUN, VAR_LIB, VAR_TMP, containerd, sshd, tmpfs, tool, writ
 pub(crate) use daemons::{INSIDE, ORDINARY_ID};
 pub(crate) use fleet::Fleet;
 pub(crate) use images::{image, noise, program};
-pub(crate) use line::Line;
-pub(crate) use link::Fate;
+pub(crate) use link_fault::LinkFault;
 use network::Network;
+pub(crate) use slow_link::SlowLink;
 
 /// How long a daemon may take to answer.
 const UP_WITHIN: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ const LISTENS: &str = "Server listening";
 
 /// What is peculiar about a node.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Peculiar {
+pub(crate) struct NodeOptions {
     /// sshd prints this on stdout before any command.
     pub(crate) noise: Option<&'static str>,
     /// containerd's content lies on a file system of this many bytes.
@@ -52,7 +52,7 @@ pub(crate) struct Peculiar {
     /// It has a network namespace of its own, and a link to it.
     pub(crate) network: bool,
     /// That link is long and slow.
-    pub(crate) line: Option<Line>,
+    pub(crate) line: Option<SlowLink>,
     /// The ordinary user's login shell.
     pub(crate) shell: Option<&'static str>,
     /// A folder with the programs of another containerd than the machine's.
@@ -93,7 +93,7 @@ pub(crate) struct Rig {
     containerd: Daemon,
     port: u16,
     mounts: Vec<Utf8PathBuf>,
-    peculiar: Peculiar,
+    peculiar: NodeOptions,
     network: Option<Network>,
 }
 
@@ -114,27 +114,27 @@ fn vcdist() -> &'static Utf8Path {
 impl Rig {
     /// A node as any other.
     pub(crate) fn up() -> Self {
-        Self::with(&Peculiar::default())
+        Self::with(&NodeOptions::default())
     }
 
     /// A node as any other, reached by this SSH.
     pub(crate) fn over(ssh: &'static str) -> Self {
-        Self::with(&Peculiar { ssh, ..Default::default() })
+        Self::with(&NodeOptions { ssh, ..Default::default() })
     }
 
     /// A node that is reached from this one alone, and that lets this one in.
     pub(crate) fn behind(&self) -> Self {
-        let rig = Self::at(&Peculiar::default(), Some(self.network().behind()));
+        let rig = Self::at(&NodeOptions::default(), Some(self.network().behind()));
         fs::copy(self.path().join("user_key.pub"), rig.path().join("authorized_keys")).expect("a key");
         rig
     }
 
     /// A node with something peculiar about it.
-    pub(crate) fn with(peculiar: &Peculiar) -> Self {
+    pub(crate) fn with(peculiar: &NodeOptions) -> Self {
         Self::at(peculiar, peculiar.network.then(|| Network::up(peculiar.line)))
     }
 
-    fn at(peculiar: &Peculiar, network: Option<Network>) -> Self {
+    fn at(peculiar: &NodeOptions, network: Option<Network>) -> Self {
         let folder = tempfile::Builder::new().prefix("vcdist-rig-").tempdir().expect("a folder");
         let path = Utf8PathBuf::try_from(folder.path().to_owned()).expect("UTF-8");
         let mut mounts = Vec::new();
@@ -173,14 +173,14 @@ impl Rig {
     }
 
     /// `vcdist push ARGUMENTS` to this node.
-    pub(crate) fn push(&self, arguments: &[&str]) -> Pushed {
+    pub(crate) fn push(&self, arguments: &[&str]) -> PushOutput {
         self.push_to(&[&self.address()], arguments)
     }
 
     /// `vcdist push ARGUMENTS` to these hosts, which all get this node's port.
-    pub(crate) fn push_to(&self, hosts: &[&str], arguments: &[&str]) -> Pushed {
+    pub(crate) fn push_to(&self, hosts: &[&str], arguments: &[&str]) -> PushOutput {
         let output = self.command(hosts, arguments).output().expect("vcdist runs");
-        Pushed(output)
+        PushOutput(output)
     }
 
     /// The command behind [`Rig::push_to`].
@@ -386,8 +386,8 @@ impl Rig {
     }
 
     /// A port that leads to its sshd.
-    pub(crate) fn link(&self, fate: Fate) -> u16 {
-        link::to(self.port, fate)
+    pub(crate) fn link(&self, fate: LinkFault) -> u16 {
+        link_fault::to(self.port, fate)
     }
 
     /// Waits until sshd and containerd answer.
@@ -423,15 +423,15 @@ impl Drop for Rig {
 }
 
 /// What `vcdist push` did.
-pub(crate) struct Pushed(Output);
+pub(crate) struct PushOutput(Output);
 
-impl From<Output> for Pushed {
+impl From<Output> for PushOutput {
     fn from(output: Output) -> Self {
         Self(output)
     }
 }
 
-impl Pushed {
+impl PushOutput {
     /// Its exit code.
     pub(crate) fn code(&self) -> i32 {
         self.0.status.code().expect("an exit code")

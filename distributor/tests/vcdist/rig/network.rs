@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::line::{Ends, Line};
+use super::slow_link::{LinkEnds, SlowLink};
 
 /// Namespaces made by this process.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -18,12 +18,12 @@ pub(crate) struct Network {
     /// The namespace of this end of the link, where that is not the machine's own.
     from: Option<String>,
     /// What stands in for the wire where the link is long.
-    line: Option<Ends>,
+    line: Option<LinkEnds>,
 }
 
 impl Network {
     /// Makes it, with a link from here: a long one where a line is given.
-    pub(super) fn up(line: Option<Line>) -> Self {
+    pub(super) fn up(line: Option<SlowLink>) -> Self {
         Self::from(None, line)
     }
 
@@ -32,7 +32,7 @@ impl Network {
         Self::from(Some(self.name.clone()), None)
     }
 
-    fn from(from: Option<String>, line: Option<Line>) -> Self {
+    fn from(from: Option<String>, line: Option<SlowLink>) -> Self {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         // Benchmarking addresses (RFC 2544), the half that labs leave alone.

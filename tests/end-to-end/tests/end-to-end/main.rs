@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
-mod afterwards;
+mod after_push;
 mod archives;
 mod kubelet;
 mod main_job;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::rig::{Peculiar, Rig, image, noise};
+use crate::rig::{NodeOptions, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
@@ -12,7 +12,7 @@ const MB: usize = 1_000_000;
 const TALK: u64 = 64 << 10;
 
 fn rig() -> Rig {
-    Rig::with(&Peculiar { network: true, ..Default::default() })
+    Rig::with(&NodeOptions { network: true, ..Default::default() })
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_link_that_is_down_for_a_while_holds_a_push_up_and_no_more() {
     rig.network().set(false);
     sleep(Duration::from_secs(5));
     rig.network().set(true);
-    let pushed: crate::rig::Pushed = push.wait_with_output().expect("it ends").into();
+    let pushed: crate::rig::PushOutput = push.wait_with_output().expect("it ends").into();
     let node = pushed.node();
     assert_eq!((&node["result"], &node["blobs"]["sent"]), (&"pushed".into(), &3.into()), "{node}");
     let total = node["bytes"]["total"].as_u64().expect("bytes");

@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::SSH;
-use crate::rig::{Fate, Login, Peculiar, Pushed, Rig, image, noise};
+use crate::rig::{LinkFault, Login, NodeOptions, PushOutput, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
-fn pushed(command: &mut Command) -> Pushed {
+fn pushed(command: &mut Command) -> PushOutput {
     command.args(["--output", "json"]).output().expect("vcdist runs").into()
 }
 
@@ -97,7 +97,7 @@ fn a_host_key_is_learned_on_first_use_and_its_change_is_refused() {
 fn any_login_shell_will_do() {
     let greetings = [("/bin/csh", ".cshrc"), ("/usr/bin/fish", ".config/fish/config.fish"), ("/bin/bash", ".bashrc")];
     for (shell, greeting) in greetings {
-        let rig = Rig::with(&Peculiar { ssh: SSH, login: Login::Sudo, shell: Some(shell), ..Default::default() });
+        let rig = Rig::with(&NodeOptions { ssh: SSH, login: Login::Sudo, shell: Some(shell), ..Default::default() });
         let greeting = rig.path().join("home").join(greeting);
         fs::create_dir_all(greeting.parent().expect("a folder")).expect("a folder");
         fs::write(&greeting, "echo Welcome to this machine\n").expect("a greeting");
@@ -109,7 +109,7 @@ fn any_login_shell_will_do() {
 
 #[test]
 fn a_user_without_a_shell_or_sudo_is_said() {
-    let said = |peculiar: &Peculiar| {
+    let said = |peculiar: &NodeOptions| {
         let rig = Rig::with(peculiar);
         image(&rig.store(), "manager", b"base", b"own");
         let refused = rig.push(&["manager"]);
@@ -117,10 +117,10 @@ fn a_user_without_a_shell_or_sudo_is_said() {
         refused.stderr()
     };
     let nologin =
-        said(&Peculiar { ssh: SSH, login: Login::Sudo, shell: Some("/usr/sbin/nologin"), ..Default::default() });
+        said(&NodeOptions { ssh: SSH, login: Login::Sudo, shell: Some("/usr/sbin/nologin"), ..Default::default() });
     assert!(nologin.contains("This account is currently not available."), "{nologin}");
     assert!(nologin.contains("help: the login user needs a shell that runs commands"), "{nologin}");
-    let nosudo = said(&Peculiar { ssh: SSH, login: Login::NoSudo, ..Default::default() });
+    let nosudo = said(&NodeOptions { ssh: SSH, login: Login::NoSudo, ..Default::default() });
     assert!(nosudo.contains("the login user is not root, and the node has no sudo"), "{nosudo}");
 }
 
@@ -130,7 +130,7 @@ fn a_connection_that_breaks_is_taken_up_again_where_it_stopped() {
     image(&rig.store(), "manager", b"base", &noise(3, 64 * MB));
     image(&rig.store(), "syncer", b"base", b"small");
     rig.push(&["syncer"]).report(0);
-    let port = format!("Port={}", rig.link(Fate::BreaksOnce(40_000_000)));
+    let port = format!("Port={}", rig.link(LinkFault::BreaksOnce(40_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     let node = rig.push(&["manager", "--ssh-option", &port, "--ssh-option", &alias]).node();
     assert_eq!(node["result"], "pushed");
@@ -147,7 +147,7 @@ fn a_connection_that_breaks_is_taken_up_again_where_it_stopped() {
 fn a_connection_that_is_silent_for_too_long_is_given_up() {
     let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", &noise(3, 16 * MB));
-    let port = format!("Port={}", rig.link(Fate::Hangs(4_000_000)));
+    let port = format!("Port={}", rig.link(LinkFault::Hangs(4_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     let begun = Instant::now();
     let options = ["--ssh-option", &port, "--ssh-option", &alias, "--stall-timeout", "4s", "--retries", "0"];

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::rig::{Peculiar, Rig, image, noise};
+use crate::rig::{NodeOptions, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
@@ -108,7 +108,7 @@ fn blobs_leave_no_faster_than_allowed() {
 
 #[test]
 fn a_disk_that_fills_up_meanwhile_is_said_and_leaves_no_name() {
-    let rig = Rig::with(&Peculiar { disk: Some(40_000_000), ..Default::default() });
+    let rig = Rig::with(&NodeOptions { disk: Some(40_000_000), ..Default::default() });
     image(&rig.store(), "manager", b"base", &noise(3, 14 * MB));
     let push = slow(&rig, &[]);
     wait_for("sending", || is_sending(&rig));

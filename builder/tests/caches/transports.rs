@@ -6,13 +6,13 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::bench::{Registry, Run, text};
-use crate::server::{Manner, Server};
-use crate::site::{Site, built, public_key};
+use crate::cache_server::{Server, ServerBehaviour};
+use crate::fixture::{CacheFixture, built, public_key};
 use crate::sshd::{Login, Sshd};
 
 /// Fills the cache at `url` from a store that has everything, twice, and builds from it in a store that has nothing.
-fn fill_and_use(url: &str, change: impl Fn(&mut Command)) -> Site {
-    let full = Site::with_the_built_store();
+fn fill_and_use(url: &str, change: impl Fn(&mut Command)) -> CacheFixture {
+    let full = CacheFixture::with_the_built_store();
     let push = || {
         let arguments = ["push", "--to", url, "--sign-key", "good-1.key", "--output", "json"];
         let mut command = full.command(&arguments);
@@ -25,7 +25,7 @@ fn fill_and_use(url: &str, change: impl Fn(&mut Command)) -> Site {
     assert_eq!((&again["records"], &again["blobs"]["blobs"]), (&json!(0), &json!(0)), "{again}");
     assert_eq!(again["blobs"]["there"], first["blobs"]["blobs"]);
 
-    let empty = Site::new();
+    let empty = CacheFixture::new();
     let key = public_key("good-1");
     let arguments = ["images", "--source-dir", "hello", "--substituter", url, "--trust-key", &key, "--output", "json"];
     let mut command = empty.command(&arguments);
@@ -40,7 +40,7 @@ fn fill_and_use(url: &str, change: impl Fn(&mut Command)) -> Site {
 
 #[test]
 fn a_folder_spares_another_store_every_action() {
-    let site = Site::new();
+    let site = CacheFixture::new();
     let folder = format!("file://{}", site.bench.path("somewhere/new").display());
     let filled = fill_and_use(&folder, |_| {});
     let records = fs::read_dir(filled.bench.path("store/actions")).unwrap();
@@ -52,12 +52,12 @@ fn a_folder_spares_another_store_every_action() {
 
 #[test]
 fn a_web_server_spares_another_store_every_action() {
-    let site = Site::new();
-    let server = Server::start(site.bench.path("www"), Manner::Honest);
+    let site = CacheFixture::new();
+    let server = Server::start(site.bench.path("www"), ServerBehaviour::Honest);
     fill_and_use(&format!("{}/team", server.url), |_| {});
     assert!(site.bench.path("www/team/blobs/sha256").is_dir(), "the folder is laid out as others are");
-    let read_only = Server::start(site.bench.path("nothing"), Manner::Broken);
-    let full = Site::with_the_built_store();
+    let read_only = Server::start(site.bench.path("nothing"), ServerBehaviour::Broken);
+    let full = CacheFixture::with_the_built_store();
     full.run(&["push", "--to", &read_only.url])
         .failed(1, &["pushing to http://127.0.0.1:", "it answered 500", "help: "]);
 }
@@ -74,7 +74,7 @@ fn another_machine_spares_a_store_every_action() {
 
     // A host key that changed is nobody's to overlook: nothing comes from there, and the build goes on.
     sshd.know_host(false);
-    let site = Site::new();
+    let site = CacheFixture::new();
     let key = public_key("good-1");
     let arguments = ["images", "--source-dir", "hello", "--substituter", &url, "--trust-key", &key, "--output", "json"];
     let run = Run::of(site.command(&arguments).env("VCBUILD_SSH_CONFIG", sshd.client_config()));
@@ -97,7 +97,7 @@ fn what_a_login_script_prints_does_not_matter() {
 
 #[test]
 fn a_registry_spares_another_store_every_action() {
-    let site = Site::new();
+    let site = CacheFixture::new();
     let registry = Registry::start(&site.bench);
     fill_and_use(&format!("oci://{}/team/cache", registry.address), |_| {});
     let tags = site
@@ -110,13 +110,13 @@ fn a_registry_spares_another_store_every_action() {
 
 #[test]
 fn one_image_is_pushed_with_what_it_was_built_of_alone() {
-    let full = Site::with_the_built_store();
+    let full = CacheFixture::with_the_built_store();
     let folder = format!("file://{}", full.bench.path("one").display());
     let arguments = ["push", "--to", &folder, "hello/one", "--sign-key", "good-1.key", "--output", "json"];
     let pushed = full.run(&arguments).json();
     // The scan, and one component's compile, layer and image; archives are on nobody's way and go along.
     assert_eq!(pushed["records"], 6, "{pushed}");
-    let other = Site::new();
+    let other = CacheFixture::new();
     let run = other.build(&[&folder]);
     assert_eq!(run.counts(), (3, 4), "the other component is built: {run:?}");
 
@@ -127,14 +127,14 @@ fn one_image_is_pushed_with_what_it_was_built_of_alone() {
 
 #[test]
 fn a_project_names_caches_and_its_user_whom_to_believe() {
-    let site = Site::new();
+    let site = CacheFixture::new();
     let url = site.cache_url();
     let project = site.bench.read("hello/vcbuild.toml");
     site.bench.write("hello/vcbuild.toml", &format!("{project}[caches]\nsubstituters = [{url:?}]\n"));
     let build = ["images", "--source-dir", "hello", "--output", "json"];
     assert_eq!(site.run(&build).counts().1, 0, "no key is trusted, so nothing is asked");
 
-    let other = Site::new();
+    let other = CacheFixture::new();
     other.bench.write("hello/vcbuild.toml", &format!("{project}[caches]\nsubstituters = [{url:?}]\n"));
     let settings = format!("[caches]\ntrusted-keys = [{:?}]\n", public_key("good-1"));
     other.bench.write("config/vcbuild/config.toml", &settings);
@@ -149,19 +149,20 @@ fn a_project_names_caches_and_its_user_whom_to_believe() {
 
 #[test]
 fn offline_only_folders_are_asked() {
-    let site = Site::new();
-    let server = Server::start(site.cache(), Manner::Honest);
+    let site = CacheFixture::new();
+    let server = Server::start(site.cache(), ServerBehaviour::Honest);
     let (url, key) = (site.cache_url(), public_key("good-1"));
     let arguments = ["images", "--source-dir", "hello", "--offline", "--trust-key", &key, "--output", "json"];
     let run = site.run(&[&arguments[..], &["--substituter", &server.url]].concat());
     assert_eq!((run.counts().1, server.requests().len()), (0, 0), "{run:?}");
-    let run = Site::new().run(&[&arguments[..], &["--substituter", &server.url, "--substituter", &url]].concat());
+    let run =
+        CacheFixture::new().run(&[&arguments[..], &["--substituter", &server.url, "--substituter", &url]].concat());
     assert_eq!((run.counts(), server.requests().len()), ((0, 7), 0), "{run:?}");
 }
 
 #[test]
 fn keys_are_made_shown_and_kept() {
-    let site = Site::new();
+    let site = CacheFixture::new();
     let made = site.run(&["key", "generate", "mine-1", "--output", "json"]).json();
     assert_eq!(
         (text(&made["name"]), made["files"].clone()),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use crate::bench::{Bench, Run, digests};
-use crate::rig::{Build, is_sound, warm};
+use crate::stamped_build::{Build, is_sound, warm};
 
 #[test]
 fn ten_builds_at_once_do_each_action_once_and_agree() {

@@ -13,18 +13,18 @@ use crate::bench::{Bench, Run, copy, digests};
 const CACHE: &str = "cache";
 
 /// A place of its own with the project, an empty store and a copy of a filled cache.
-pub(crate) struct Site {
+pub(crate) struct CacheFixture {
     pub(crate) bench: Bench,
 }
 
 /// Where everything was built once.
-struct Origin {
+struct BuiltProject {
     bench: Bench,
     built: Value,
 }
 
-fn origin() -> &'static Origin {
-    static ORIGIN: OnceLock<Origin> = OnceLock::new();
+fn origin() -> &'static BuiltProject {
+    static ORIGIN: OnceLock<BuiltProject> = OnceLock::new();
     ORIGIN.get_or_init(|| {
         let bench = Bench::with_hello();
         for name in ["good-1", "other-1"] {
@@ -33,7 +33,7 @@ fn origin() -> &'static Origin {
         let built = run(&bench, &["images", "--source-dir", "hello", "--output", "json"]).json();
         let to = format!("file://{}", bench.path(CACHE).display());
         run(&bench, &["push", "--to", &to, "--sign-key", "good-1.key"]).succeeded();
-        Origin { bench, built }
+        BuiltProject { bench, built }
     })
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn public_key(name: &str) -> String {
     origin().bench.read(&format!("{name}.pub")).trim().to_owned()
 }
 
-impl Site {
+impl CacheFixture {
     /// A site whose folder `cache` is filled.
     pub(crate) fn new() -> Self {
         let bench = Bench::with_hello();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What becomes of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum LinkFault {
     /// It breaks for good once it has carried so many bytes there.
     Breaks(u64),
     /// The first connection that has carried so many bytes there breaks; later ones hold.
@@ -16,7 +16,7 @@ pub(crate) enum Fate {
 }
 
 /// A port that leads to `port`.
-pub(super) fn to(port: u16, fate: Fate) -> u16 {
+pub(super) fn to(port: u16, fate: LinkFault) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let here = listener.local_addr().expect("its address").port();
     std::thread::spawn(move || {
@@ -26,17 +26,17 @@ pub(super) fn to(port: u16, fate: Fate) -> u16 {
             let carried = std::thread::spawn(move || carry(&near, port, this));
             match this {
                 // One connection after another, as long as there is something left to carry.
-                Some(Fate::Breaks(limit)) => match limit - carried.join().expect("a link") {
+                Some(LinkFault::Breaks(limit)) => match limit - carried.join().expect("a link") {
                     0 => return,
-                    left => fate = Some(Fate::Breaks(left)),
+                    left => fate = Some(LinkFault::Breaks(left)),
                 },
-                Some(Fate::Hangs(_)) => {
+                Some(LinkFault::Hangs(_)) => {
                     // Nobody is let in any more.
                     drop(listener);
                     let _ = carried.join();
                     return;
                 }
-                Some(Fate::BreaksOnce(limit)) => {
+                Some(LinkFault::BreaksOnce(limit)) => {
                     let ended_whole = carried.join().expect("a link") < limit;
                     fate = this.filter(|_| ended_whole);
                 }
@@ -48,10 +48,10 @@ pub(super) fn to(port: u16, fate: Fate) -> u16 {
 }
 
 /// Carries a connection to its end; how many bytes there.
-fn carry(near: &TcpStream, port: u16, fate: Option<Fate>) -> u64 {
+fn carry(near: &TcpStream, port: u16, fate: Option<LinkFault>) -> u64 {
     let far = TcpStream::connect(("127.0.0.1", port)).expect("sshd");
     let limit = match fate {
-        Some(Fate::Breaks(limit) | Fate::BreaksOnce(limit) | Fate::Hangs(limit)) => limit,
+        Some(LinkFault::Breaks(limit) | LinkFault::BreaksOnce(limit) | LinkFault::Hangs(limit)) => limit,
         None => u64::MAX,
     };
     let (mut answers, mut back) = (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
@@ -60,7 +60,7 @@ fn carry(near: &TcpStream, port: u16, fate: Option<Fate>) -> u64 {
     let mut there = near.take(limit);
     let _ = io::copy(&mut there, &mut &far);
     let carried = limit - there.limit();
-    if matches!(fate, Some(Fate::Hangs(_))) {
+    if matches!(fate, Some(LinkFault::Hangs(_))) {
         let _ = far.shutdown(Shutdown::Both);
         // Longer than any test waits for it.
         std::thread::sleep(Duration::from_secs(600));

@@ -14,7 +14,7 @@ const QUEUE: f64 = 250_000.0;
 
 /// How long a line is, how fast, and how good.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Line {
+pub(crate) struct SlowLink {
     /// How long a packet takes there and its answer back.
     pub(crate) round_trip: Duration,
     /// How many bits it carries in a second, each way.
@@ -24,7 +24,7 @@ pub(crate) struct Line {
 }
 
 /// The two ends of a line: interfaces whose packets socat hands to this process.
-pub(super) struct Ends {
+pub(super) struct LinkEnds {
     near: Child,
     far: Child,
     /// Bytes that arrived at either end.
@@ -33,9 +33,9 @@ pub(super) struct Ends {
     folder: tempfile::TempDir,
 }
 
-impl Line {
+impl SlowLink {
     /// Lays it between the interface `name` here, with the first address, and `eth0` where `enter` leads, with the second.
-    pub(super) fn lay(self, name: &str, enter: Command, addresses: [&str; 2]) -> Ends {
+    pub(super) fn lay(self, name: &str, enter: Command, addresses: [&str; 2]) -> LinkEnds {
         let folder = tempfile::tempdir().expect("a folder");
         let path = Utf8Path::from_path(folder.path()).expect("UTF-8");
         let bind = |name: &str| UnixDatagram::bind(path.join(name)).expect("a socket");
@@ -53,7 +53,7 @@ impl Line {
         };
         let near = socat(Command::new("env"), "near", name, addresses[0]);
         let far = socat(enter, "far", "eth0", addresses[1]);
-        Ends { near, far, arrived, folder }
+        LinkEnds { near, far, arrived, folder }
     }
 
     /// Carries what comes in at one end to the socket of the other, until an empty packet comes.
@@ -90,14 +90,14 @@ impl Line {
     }
 }
 
-impl Ends {
+impl LinkEnds {
     /// Bytes that arrived at either end so far.
     pub(super) fn arrived(&self) -> u64 {
         self.arrived.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Ends {
+impl Drop for LinkEnds {
     fn drop(&mut self) {
         for end in [&mut self.near, &mut self.far] {
             let _ = end.kill();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-#[path = "../../../terminal/tests/shared/advice.rs"]
+#[path = "../../../terminal/tests/shared/help_commands.rs"]
 mod shared;
 
 /// Options of vcbuild, kubectl and Ansible that messages speak of.

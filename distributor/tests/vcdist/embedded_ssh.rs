@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vcdist::nodes::{Address, Reach};
 use vcdist::transport::{self, Client, HostKeys, Keyring, SshOptions};
 
-use crate::rig::{Peculiar, Pushed, Rig, image};
+use crate::rig::{NodeOptions, PushOutput, Rig, image};
 
 const BOTH: [&str; 2] = ["system", "embedded"];
 
@@ -26,7 +26,7 @@ fn rig() -> Rig {
 }
 
 /// A push over this SSH with these options of its configuration, which come before the rig's.
-fn push(rig: &Rig, ssh: &str, options: &[&str]) -> Pushed {
+fn push(rig: &Rig, ssh: &str, options: &[&str]) -> PushOutput {
     let options = options.iter().flat_map(|option| ["--ssh-option", *option]);
     rig.push(&["manager", "--ssh", ssh].into_iter().chain(options).collect::<Vec<_>>())
 }
@@ -278,7 +278,7 @@ fn a_passphrase_is_asked_for_once_on_a_terminal_and_nowhere_else() {
     let detached = rig.command(&["127.0.0.1"], &["manager", "--ssh", "embedded", "--ssh-option", &option]);
     let mut session = Command::new("setsid");
     session.arg("--wait").arg(detached.get_program()).args(detached.get_args()).stdin(Stdio::null());
-    let refused: Pushed = session.output().expect("setsid runs").into();
+    let refused: PushOutput = session.output().expect("setsid runs").into();
     let said = refused.stderr();
     assert_eq!(refused.code(), 1, "{said}");
     assert!(
@@ -290,7 +290,7 @@ fn a_passphrase_is_asked_for_once_on_a_terminal_and_nowhere_else() {
 
 #[test]
 fn a_jump_host_is_gone_through() {
-    let rig = Rig::with(&Peculiar { network: true, ..Default::default() });
+    let rig = Rig::with(&NodeOptions { network: true, ..Default::default() });
     image(&rig.store(), "manager", b"base", b"own");
     let (path, port) = (rig.path(), rig.port());
     // The node listens on its own loopback interface, where only something on the node gets.
@@ -301,14 +301,15 @@ fn a_jump_host_is_gone_through() {
     );
     fs::write(path.join("ssh_config"), jump + &config).expect("a configuration");
     for ssh in BOTH {
-        let pushed: Pushed = rig.command(&["inside"], &["manager", "--ssh", ssh]).output().expect("vcdist runs").into();
+        let pushed: PushOutput =
+            rig.command(&["inside"], &["manager", "--ssh", ssh]).output().expect("vcdist runs").into();
         assert_eq!(pushed.code(), 0, "{ssh}: {}", pushed.stderr());
     }
     let known = fs::read_to_string(path.join("known_hosts")).expect("known_hosts");
     fs::write(path.join("known_hosts"), known.replace(&format!("[{}]:{port},", rig.address()), ""))
         .expect("known_hosts");
     for ssh in BOTH {
-        let stranger: Pushed =
+        let stranger: PushOutput =
             rig.command(&["inside"], &["manager", "--ssh", ssh]).output().expect("vcdist runs").into();
         assert_eq!(stranger.code(), 1, "the jump host must be known too");
         assert!(stranger.stderr().contains("is not known"), "{ssh}: {}", stranger.stderr());
@@ -325,7 +326,7 @@ fn what_it_cannot_do_is_refused_and_its_absence_made_good() {
     // No ssh on the PATH: whatever this program starts itself must be found otherwise.
     let empty = PathBuf::from(rig.path().join("no-programs"));
     fs::create_dir_all(&empty).expect("a folder");
-    let run = |ssh: &str| -> Pushed {
+    let run = |ssh: &str| -> PushOutput {
         let mut command = rig.command(&["127.0.0.1"], &["manager", "--ssh", ssh]);
         command.env("PATH", &empty).output().expect("vcdist runs").into()
     };

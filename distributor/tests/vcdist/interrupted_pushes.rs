@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use crate::rig::{Peculiar, Pushed, Rig, image, noise};
+use crate::rig::{NodeOptions, PushOutput, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 
@@ -29,7 +29,7 @@ const ONCE: [&str; 2] = ["--retries", "0"];
 
 /// A node whose link is counted, with its helper in place, and a base.
 fn rig() -> Rig {
-    let rig = Rig::with(&Peculiar { network: true, ..Default::default() });
+    let rig = Rig::with(&NodeOptions { network: true, ..Default::default() });
     three(&rig, 0);
     rig.push(&[]).report(0);
     rig
@@ -74,11 +74,11 @@ impl<'a> Push<'a> {
 
 /// Pushes until `point`, has `cut` happen, and lets the push end. Then nothing bad may be left, and the next push must bring
 /// the rest and no more. The push, and the bytes that were kept of how many.
-fn survive(rig: &mut Rig, point: u64, arguments: &[&str], cut: impl Fn(&mut Push<'_>)) -> (Pushed, [u64; 2]) {
+fn survive(rig: &mut Rig, point: u64, arguments: &[&str], cut: impl Fn(&mut Push<'_>)) -> (PushOutput, [u64; 2]) {
     let mut push = Push::until(rig, point, arguments);
     let missing = push.missing;
     cut(&mut push);
-    let pushed: Pushed = push.child.wait_with_output().expect("it ends").into();
+    let pushed: PushOutput = push.child.wait_with_output().expect("it ends").into();
     let rig = push.rig;
     let deadline = Instant::now() + HELPER_ENDS_WITHIN;
     while rig.helper_runs() {

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use vcstore::Digest;
 
-use crate::server::{Manner, Server};
-use crate::site::{Site, flip, public_key};
+use crate::cache_server::{Server, ServerBehaviour};
+use crate::fixture::{CacheFixture, flip, public_key};
 
 #[test]
 fn a_tampered_blob_never_enters_a_store() {
-    let site = Site::new();
+    let site = CacheFixture::new();
     for blob in site.files("blobs/sha256") {
         flip(&blob);
     }
@@ -29,7 +29,7 @@ fn a_tampered_blob_never_enters_a_store() {
 }
 
 /// Changes every record of a cache.
-fn change_records(site: &Site, change: impl Fn(&mut Value)) {
+fn change_records(site: &CacheFixture, change: impl Fn(&mut Value)) {
     for path in site.files("records") {
         let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         change(&mut record);
@@ -39,7 +39,7 @@ fn change_records(site: &Site, change: impl Fn(&mut Value)) {
 
 #[test]
 fn a_tampered_record_is_refused() {
-    let site = Site::new();
+    let site = CacheFixture::new();
     // The blob that a record is bent to exists: only the signature tells.
     let evil = b"#!/bin/sh\necho owned\n";
     let digest = Digest::of(evil);
@@ -60,7 +60,7 @@ fn a_tampered_record_is_refused() {
 
 #[test]
 fn a_record_of_another_action_is_refused() {
-    let site = Site::new();
+    let site = CacheFixture::new();
     let records = site.files("records");
     let compile = |path: &&std::path::PathBuf| fs::read_to_string(path).unwrap().contains(r#""kind":"compile""#);
     let [one, two] = records.iter().filter(compile).collect::<Vec<_>>()[..] else { panic!("two programs") };
@@ -74,7 +74,7 @@ fn a_record_of_another_action_is_refused() {
 
 #[test]
 fn unsigned_records_and_those_of_unknown_keys_are_refused() {
-    let site = Site::new();
+    let site = CacheFixture::new();
     change_records(&site, |record| {
         record.as_object_mut().unwrap().remove("signatures");
     });
@@ -85,7 +85,7 @@ fn unsigned_records_and_those_of_unknown_keys_are_refused() {
         "{run:?}"
     );
 
-    let site = Site::new();
+    let site = CacheFixture::new();
     let (url, key) = (site.cache_url(), public_key("other-1"));
     let arguments = ["images", "--source-dir", "hello", "--substituter", &url, "--trust-key", &key, "--output", "json"];
     let run = site.run(&arguments);
@@ -94,18 +94,18 @@ fn unsigned_records_and_those_of_unknown_keys_are_refused() {
     assert_eq!(run.stderr.matches(&warning).count(), 1, "said once: {run:?}");
 
     // A second signature makes the same records trusted; the first one stays.
-    let full = Site::with_the_built_store();
+    let full = CacheFixture::with_the_built_store();
     full.run(&["push", "--to", &url, "--sign-key", "other-1.key"]).succeeded();
-    let third = Site::new();
+    let third = CacheFixture::new();
     let arguments = ["images", "--source-dir", "hello", "--substituter", &url, "--trust-key", &key, "--output", "json"];
     assert_eq!(third.run(&arguments).counts(), (0, 7));
-    assert_eq!(Site::new().build(&[&url]).counts(), (0, 7));
+    assert_eq!(CacheFixture::new().build(&[&url]).counts(), (0, 7));
 }
 
 #[test]
 fn a_cache_that_hangs_costs_its_timeout_once() {
-    let site = Site::new();
-    let server = Server::start(site.cache(), Manner::Hangs);
+    let site = CacheFixture::new();
+    let server = Server::start(site.cache(), ServerBehaviour::Hangs);
     // One that takes connections and reads nothing, and one where nobody listens.
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -114,7 +114,7 @@ fn a_cache_that_hangs_costs_its_timeout_once() {
     let mut arguments = vec!["images", "--source-dir", "hello", "--trust-key", &key, "--cache-timeout", "2"];
     arguments.extend(["--output", "json", "--substituter", &server.url, "--substituter", &deaf]);
     arguments.extend(["--substituter", &nobody]);
-    let warm = Site::new();
+    let warm = CacheFixture::new();
     let start = Instant::now();
     warm.run(&["images", "--source-dir", "hello", "--output", "json"]).succeeded();
     let without = start.elapsed();
@@ -129,15 +129,15 @@ fn a_cache_that_hangs_costs_its_timeout_once() {
 
     // Beside a good one they cost no more than that.
     let good = site.cache_url();
-    let other = Site::new();
+    let other = CacheFixture::new();
     let run = other.run(&[&arguments[..], &["--substituter", &good]].concat());
     assert_eq!(run.counts(), (0, 7), "{run:?}");
 }
 
 #[test]
 fn a_cache_that_hangs_in_the_middle_of_a_blob_is_left() {
-    let site = Site::new();
-    let server = Server::start(site.cache(), Manner::HangsInBlobs);
+    let site = CacheFixture::new();
+    let server = Server::start(site.cache(), ServerBehaviour::HangsInBlobs);
     let key = public_key("good-1");
     let start = Instant::now();
     let run = site.run(&[
@@ -160,8 +160,8 @@ fn a_cache_that_hangs_in_the_middle_of_a_blob_is_left() {
 
 #[test]
 fn a_cache_that_sends_a_byte_now_and_then_is_left() {
-    let site = Site::new();
-    let server = Server::start(site.cache(), Manner::Drips);
+    let site = CacheFixture::new();
+    let server = Server::start(site.cache(), ServerBehaviour::Drips);
     let key = public_key("good-1");
     let arguments =
         ["images", "--source-dir", "hello", "--trust-key", &key, "--cache-timeout", "1", "--output", "json"];
@@ -178,8 +178,8 @@ fn a_cache_that_sends_a_byte_now_and_then_is_left() {
 
 #[test]
 fn a_blob_without_an_end_fills_no_disk() {
-    let site = Site::new();
-    let server = Server::start(site.cache(), Manner::Endless);
+    let site = CacheFixture::new();
+    let server = Server::start(site.cache(), ServerBehaviour::Endless);
     let run = site.build(&[&server.url]);
     assert_eq!(run.counts(), (9, 0), "{run:?}");
     assert!(run.stderr.contains("a blob does not match its record"), "{run:?}");
@@ -190,8 +190,8 @@ fn a_blob_without_an_end_fills_no_disk() {
 
 #[test]
 fn a_blob_that_is_cut_goes_on_where_it_was_cut() {
-    let site = Site::new();
-    let server = Server::start(site.cache(), Manner::Cuts(100));
+    let site = CacheFixture::new();
+    let server = Server::start(site.cache(), ServerBehaviour::Cuts(100));
     let run = site.build(&[&server.url]);
     assert_eq!(run.counts(), (0, 7), "{run:?}");
     let requests = server.requests();
@@ -203,8 +203,8 @@ fn a_blob_that_is_cut_goes_on_where_it_was_cut() {
 
 #[test]
 fn what_a_store_has_is_not_fetched() {
-    let site = Site::new();
-    let server = Server::start(site.cache(), Manner::Honest);
+    let site = CacheFixture::new();
+    let server = Server::start(site.cache(), ServerBehaviour::Honest);
     assert_eq!(site.build(&[&server.url]).counts(), (0, 7));
     let before = server.requests().len();
     assert_eq!(site.build(&[&server.url]).counts(), (0, 0));

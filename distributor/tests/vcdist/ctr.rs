@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::rig::{Fate, Login, Peculiar, Rig, image, noise};
+use crate::rig::{LinkFault, Login, NodeOptions, Rig, image, noise};
 
 const MB: usize = 1_000_000;
 const NEVER: [&str; 2] = ["--helper", "never"];
@@ -28,7 +28,7 @@ fn rooted(rig: &Rig) -> bool {
 #[test]
 fn ctr_takes_in_what_is_missing_and_nothing_twice() {
     for login in [Login::Root, Login::Sudo] {
-        let rig = Rig::with(&Peculiar { login, ..Default::default() });
+        let rig = Rig::with(&NodeOptions { login, ..Default::default() });
         three(&rig);
         let plan = rig.push(&[&NEVER[..], &["--dry-run"]].concat()).report(0);
         assert_eq!(plan["nodes"][0]["images"][1]["blobs_needed"], 3, "the base goes once");
@@ -72,7 +72,7 @@ fn an_import_that_is_cut_leaves_no_name_and_sends_what_came_no_more() {
     three(&rig);
     image(&rig.store(), "manager", &noise(1, 4 * MB), &noise(2, 8 * MB));
     // What the link has carried and sshd has not yet passed on, two megabytes at most, is lost with the connection.
-    let port = format!("Port={}", rig.link(Fate::Breaks(8_000_000)));
+    let port = format!("Port={}", rig.link(LinkFault::Breaks(8_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     let options = ["--ssh-option", &port, "--ssh-option", &alias, "--retries", "0"];
     // The probe passes through the link whole, and the import in part.
@@ -98,7 +98,7 @@ fn an_import_that_is_cut_leaves_no_name_and_sends_what_came_no_more() {
 fn an_import_whose_connection_breaks_goes_on_by_itself() {
     let rig = Rig::up();
     image(&rig.store(), "manager", &noise(1, 4 * MB), &noise(2, 4 * MB));
-    let port = format!("Port={}", rig.link(Fate::BreaksOnce(6_000_000)));
+    let port = format!("Port={}", rig.link(LinkFault::BreaksOnce(6_000_000)));
     let alias = format!("HostKeyAlias=[127.0.0.1]:{}", rig.port());
     // The probe ends its connection whole; the import's breaks.
     let options = ["--ssh-option", &port, "--ssh-option", &alias];
@@ -110,7 +110,7 @@ fn an_import_whose_connection_breaks_goes_on_by_itself() {
 
 #[test]
 fn a_login_user_who_may_not_be_root_is_said() {
-    let rig = Rig::with(&Peculiar { login: Login::SudoWithPassword, ..Default::default() });
+    let rig = Rig::with(&NodeOptions { login: Login::SudoWithPassword, ..Default::default() });
     image(&rig.store(), "manager", b"base", b"own");
     let refused = rig.push(&[&NEVER[..], &["manager"]].concat());
     assert_eq!(refused.code(), 1);

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use crate::rig::{Line, Peculiar, Pushed, Rig, image, noise};
+use crate::rig::{NodeOptions, PushOutput, Rig, SlowLink, image, noise};
 
 /// Bits in a second.
 const RATE: f64 = 10e6;
@@ -18,7 +18,7 @@ fn a_push_makes_of_a_long_slow_line_what_ssh_makes_of_it() {
     scope(|scope| {
         for (milliseconds, one_lost_of, size) in lines {
             scope.spawn(move || {
-                let line = Line { round_trip: Duration::from_millis(milliseconds), rate: RATE, one_lost_of };
+                let line = SlowLink { round_trip: Duration::from_millis(milliseconds), rate: RATE, one_lost_of };
                 let rig = on(line);
                 let enough = |ssh: Duration, push: Duration| push.mul_f64(0.85) < ssh;
                 let (ssh, push) = in_turns(|turn| measure(&rig, size + turn), enough);
@@ -32,14 +32,14 @@ fn a_push_makes_of_a_long_slow_line_what_ssh_makes_of_it() {
 /// Where packets get lost, TCP takes it for a line that is full, and goes slower than the line does.
 #[test]
 fn several_connections_make_more_of_a_line_that_loses_packets() {
-    let line = Line { round_trip: Duration::from_millis(150), rate: RATE, one_lost_of: Some(100) };
+    let line = SlowLink { round_trip: Duration::from_millis(150), rate: RATE, one_lost_of: Some(100) };
     let over = |turn: usize, connections: &'static [&'static str]| {
         let rig = on(line);
         rig.network().heed_losses();
         layer(&rig, 4_000_000 + turn);
         let began = Instant::now();
         let mut command = rig.command(&[&rig.address()], &["manager"]);
-        let pushed: Pushed = command.arg("-v").args(connections).output().expect("vcdist starts").into();
+        let pushed: PushOutput = command.arg("-v").args(connections).output().expect("vcdist starts").into();
         assert_eq!(pushed.node()["result"], "pushed");
         let further = pushed.stderr().matches("another connection to").count();
         assert_eq!(further > 0, connections.is_empty(), "{further} more");
@@ -60,7 +60,7 @@ fn several_connections_make_more_of_a_line_that_loses_packets() {
 
 #[test]
 fn a_connection_of_several_that_breaks_holds_a_push_up_and_no_more() {
-    let rig = on(Line { round_trip: Duration::from_millis(20), rate: RATE, one_lost_of: None });
+    let rig = on(SlowLink { round_trip: Duration::from_millis(20), rate: RATE, one_lost_of: None });
     for (job, size) in [("join", 14_000_000), ("helper", 14_000_001)] {
         layer(&rig, size);
         let mut command = rig.command(&[&rig.address()], &["manager", "-v"]);
@@ -75,7 +75,7 @@ fn a_connection_of_several_that_breaks_holds_a_push_up_and_no_more() {
         let before = rig.network().carried();
         until(&|| rig.network().carried() - before > 2_000_000);
         rig.kill_helpers(job);
-        let pushed: Pushed = push.wait_with_output().expect("it ends").into();
+        let pushed: PushOutput = push.wait_with_output().expect("it ends").into();
         let node = pushed.node();
         assert_eq!(node["result"], "pushed");
         assert!(pushed.stderr().contains("another connection to"), "{}", pushed.stderr());
@@ -113,8 +113,8 @@ fn in_turns(
 }
 
 /// A node behind this line, with the helper, and an image of which only one layer will change.
-fn on(line: Line) -> Rig {
-    let rig = Rig::with(&Peculiar { network: true, line: Some(line), ..Default::default() });
+fn on(line: SlowLink) -> Rig {
+    let rig = Rig::with(&NodeOptions { network: true, line: Some(line), ..Default::default() });
     image(&rig.store(), "manager", b"base", b"own");
     rig.place_helper();
     rig.push(&["manager"]).report(0);
@@ -142,7 +142,7 @@ fn measure(rig: &Rig, size: usize) -> (Duration, Duration) {
     let mut command = rig.command(&[&rig.address()], &["manager"]);
     let mut push = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vcdist starts");
     let by_push = flow(rig, &mut push, size);
-    let pushed: Pushed = push.wait_with_output().expect("it ends").into();
+    let pushed: PushOutput = push.wait_with_output().expect("it ends").into();
     assert_eq!(pushed.node()["result"], "pushed");
     (by_ssh, by_push)
 }

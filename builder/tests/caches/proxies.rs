@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use crate::bench::{Registry, Run, digests, text};
-use crate::gate::{Gate, Rule};
-use crate::server::{Manner, Server};
-use crate::site::{Site, built, public_key};
+use crate::cache_server::{Server, ServerBehaviour};
+use crate::fault_proxy::{FaultProxy, ProxyRule};
+use crate::fixture::{CacheFixture, built, public_key};
 
 /// A proxy, for HTTP and for SOCKS 5, that leads to one registry whatever it is asked for. Its threads end with the process of
 /// the test.
-struct Between {
+struct ForwardProxy {
     address: String,
     /// What each connection begins with.
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-impl Between {
+impl ForwardProxy {
     fn before(registry: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -86,7 +86,7 @@ fn through<'a>(command: &'a mut Command, variables: &[(&str, String)]) -> &'a mu
 }
 
 /// The same, in every variable that names a proxy.
-fn through_all<'a>(command: &'a mut Command, proxy: &Between) -> &'a mut Command {
+fn through_all<'a>(command: &'a mut Command, proxy: &ForwardProxy) -> &'a mut Command {
     let address = format!("http://{}", proxy.address);
     let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     through(command, &names.map(|name| (name, address.clone())))
@@ -94,10 +94,10 @@ fn through_all<'a>(command: &'a mut Command, proxy: &Between) -> &'a mut Command
 
 #[test]
 fn this_machine_is_asked_without_a_proxy() {
-    let site = Site::with_the_built_store();
+    let site = CacheFixture::with_the_built_store();
     let registry = Registry::start(&site.bench);
-    let gate = Gate::before(&registry.address, Rule::Token);
-    let proxy = Between::before("127.0.0.1:1");
+    let gate = FaultProxy::before(&registry.address, ProxyRule::Token);
+    let proxy = ForwardProxy::before("127.0.0.1:1");
     let run = |arguments: &[&str]| Run::of(through_all(&mut site.command(arguments), &proxy));
 
     // A registry and its token server, with a login that would be sent in clear.
@@ -112,9 +112,9 @@ fn this_machine_is_asked_without_a_proxy() {
     run(&["base", &by_name]).succeeded();
 
     // A cache.
-    let server = Server::start(site.cache(), Manner::Honest);
+    let server = Server::start(site.cache(), ServerBehaviour::Honest);
     let key = public_key("good-1");
-    let other = Site::new();
+    let other = CacheFixture::new();
     let arguments = ["images", "--source-dir", "hello", "--trust-key", &key, "--substituter", &server.url];
     let mut command = other.command(&[&arguments[..], &["--output", "json"]].concat());
     assert_eq!(Run::of(through_all(&mut command, &proxy)).counts(), (0, 7));
@@ -122,13 +122,13 @@ fn this_machine_is_asked_without_a_proxy() {
     // A repository that git fetches, and a module proxy that Go and vcbuild itself ask.
     site.bench.commit("hello");
     site.bench.git("hello", &["update-server-info"]);
-    let files = Server::start(site.bench.path("hello"), Manner::Honest);
+    let files = Server::start(site.bench.path("hello"), ServerBehaviour::Honest);
     let repository = format!("{}/.git", files.url);
     let project = ["--project", "hello/vcbuild.toml", "--lock", "git.lock", "--components", "one"];
     let clone = ["images", "--source-repo", &repository, "--source-version", "main"];
     run(&[&clone[..], &project].concat()).succeeded();
     assert!(files.requests().iter().any(|request| request.contains("/.git/info/refs")), "{:?}", files.requests());
-    let empty = Server::start(site.bench.path("nothing"), Manner::Honest);
+    let empty = Server::start(site.bench.path("nothing"), ServerBehaviour::Honest);
     let mut command = site.command(&["images", "--source-dir", "hello", "--go", "1.21.13", "--lock", "go.lock"]);
     command.env("GOPROXY", &empty.url).env("GOSUMDB", "off").env("GOMODCACHE", site.bench.path("modules"));
     Run::of(through_all(&mut command, &proxy)).failed(1, &["no proxy in GOPROXY has it"]);
@@ -145,12 +145,12 @@ fn this_machine_is_asked_without_a_proxy() {
 
 #[test]
 fn what_is_elsewhere_is_asked_for_through_the_proxy_that_is_named() {
-    let origin = Site::with_the_built_store();
+    let origin = CacheFixture::with_the_built_store();
     let registry = Registry::start(&origin.bench);
     origin.run(&["push", "hello/one", "--as", &format!("{}/team/one:v1", registry.address)]).succeeded();
-    let proxy = Between::before(&registry.address);
+    let proxy = ForwardProxy::before(&registry.address);
     let (http, socks) = (format!("http://{}", proxy.address), format!("socks5h://{}", proxy.address));
-    let site = Site::new();
+    let site = CacheFixture::new();
     site.bench.write("config/vcbuild/config.toml", "[registries.\"registry.invalid\"]\nplain-http = true\n");
     let pull = |variables: &[(&str, String)]| {
         let mut command = site.command(&["base", "registry.invalid/team/one:v1", "--update", "--store", "other"]);

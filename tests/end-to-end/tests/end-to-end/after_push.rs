@@ -24,7 +24,7 @@ fn nodes_that_join_later_get_the_images_and_what_no_revision_needs_goes() {
 fn a_watched_push_serves_who_comes_and_who_loses_something(operator: &Operator) {
     let node: Value = serde_json::from_str(&operator.kubectl(&["get", "node", "worker2", "-o", "json"])).unwrap();
     let _ = operator.kubectl(&["delete", "node", "worker2"]);
-    let mut watched = Watched::start(operator.push().args(["--watch", "--recheck", "5s"]));
+    let mut watched = WatchedPush::start(operator.push().args(["--watch", "--recheck", "5s"]));
     watched.wait_for("worker1: there; pushing");
     watched.wait_for("worker1: done: ");
 
@@ -62,7 +62,7 @@ fn a_watched_push_serves_them_by_way_of_a_relay_too(operator: &Operator) {
     command.args(["--watch", "--recheck", "5s", "--via", lab::CONTROL_PLANE, "--relay-cache", "/run/relay/cache"]);
     command.arg("--relay-ssh-option=IdentityFile=/run/relay/key");
     command.arg("--relay-ssh-option=UserKnownHostsFile=/run/relay/known_hosts");
-    let mut watched = Watched::start(&mut command);
+    let mut watched = WatchedPush::start(&mut command);
     watched.wait_for(&format!("{}: sending ", lab::CONTROL_PLANE));
     watched.wait_for("worker1: done: ");
     assert_eq!(images(operator, "worker1").len(), 6, "three images by two names each");
@@ -153,13 +153,13 @@ fn anew(mut node: Value) -> String {
 }
 
 /// A push under way.
-struct Watched {
+struct WatchedPush {
     child: Child,
     lines: Receiver<String>,
     said: Vec<String>,
 }
 
-impl Watched {
+impl WatchedPush {
     fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();

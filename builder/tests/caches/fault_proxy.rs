@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 /// What the gate does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rule {
+pub(crate) enum ProxyRule {
     /// Lets pass who has a token, which `/token` gives to `user` with the password `secret`.
     Token,
     /// Tells the first requests, this many, to come again.
@@ -21,13 +21,13 @@ pub(crate) enum Rule {
 }
 
 /// A gate on a free port of the loopback address. Its threads end with the process of the test.
-pub(crate) struct Gate {
+pub(crate) struct FaultProxy {
     pub(crate) address: String,
     state: Arc<State>,
 }
 
 /// What a client asks a gate for.
-pub(crate) struct Asked<'a> {
+pub(crate) struct ProxiedRequest<'a> {
     /// Method, path and version.
     pub(crate) line: &'a str,
     pub(crate) authorization: &'a str,
@@ -38,48 +38,48 @@ pub(crate) struct Asked<'a> {
 }
 
 /// What a gate answers by itself.
-pub(crate) struct Said {
+pub(crate) struct CannedResponse {
     pub(crate) status: &'static str,
     pub(crate) headers: String,
     pub(crate) body: String,
 }
 
-impl Said {
+impl CannedResponse {
     pub(crate) fn new(status: &'static str, headers: impl Into<String>, body: impl Into<String>) -> Option<Self> {
         Some(Self { status, headers: headers.into(), body: body.into() })
     }
 }
 
-type Script = Box<dyn Fn(&Asked<'_>) -> Option<Said> + Send + Sync>;
+type Script = Box<dyn Fn(&ProxiedRequest<'_>) -> Option<CannedResponse> + Send + Sync>;
 
 struct State {
     address: String,
     registry: String,
-    rule: Rule,
+    rule: ProxyRule,
     script: Option<Script>,
     /// The first line of every request, with its range.
     requests: Mutex<Vec<String>>,
 }
 
-impl Gate {
-    pub(crate) fn before(registry: &str, rule: Rule) -> Self {
+impl FaultProxy {
+    pub(crate) fn before(registry: &str, rule: ProxyRule) -> Self {
         Self::start("127.0.0.1:0", registry, rule, None)
     }
 
     /// A gate that answers what `script` answers, and lets everything else pass.
     pub(crate) fn answering(
         registry: &str,
-        script: impl Fn(&Asked<'_>) -> Option<Said> + Send + Sync + 'static,
+        script: impl Fn(&ProxiedRequest<'_>) -> Option<CannedResponse> + Send + Sync + 'static,
     ) -> Self {
-        Self::start("127.0.0.1:0", registry, Rule::Opens, Some(Box::new(script)))
+        Self::start("127.0.0.1:0", registry, ProxyRule::Opens, Some(Box::new(script)))
     }
 
     /// A gate at this address.
     pub(crate) fn at(at: &str, registry: &str) -> Self {
-        Self::start(at, registry, Rule::Opens, None)
+        Self::start(at, registry, ProxyRule::Opens, None)
     }
 
-    fn start(at: &str, registry: &str, rule: Rule, script: Option<Script>) -> Self {
+    fn start(at: &str, registry: &str, rule: ProxyRule, script: Option<Script>) -> Self {
         let listener = TcpListener::bind(at).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (registry, requests) = (registry.to_owned(), Mutex::default());
@@ -129,14 +129,14 @@ impl State {
         if let Some(script) = &self.script {
             // Who hangs up on what was sent takes the answer away, too.
             let length = find("content-length").and_then(|length| length.parse::<u64>().ok()).unwrap_or_default();
-            let asked = Asked { line: &line, authorization: &authorization, number, gate: &self.address };
+            let asked = ProxiedRequest { line: &line, authorization: &authorization, number, gate: &self.address };
             if let Some(said) = script(&asked) {
                 std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink()).ok()?;
                 let length = match said.headers.contains("Content-Length") {
                     true => String::new(),
                     false => format!("Content-Length: {}\r\n", said.body.len()),
                 };
-                let Said { status, headers, body } = said;
+                let CannedResponse { status, headers, body } = said;
                 return write!(client, "HTTP/1.1 {status}\r\n{headers}{length}Connection: close\r\n\r\n{body}").ok();
             }
         }
@@ -150,22 +150,22 @@ impl State {
         };
         let mut limit = u64::MAX;
         match self.rule {
-            Rule::Token if line.starts_with("GET /token?") => {
+            ProxyRule::Token if line.starts_with("GET /token?") => {
                 // user:secret
                 if authorization != "Basic dXNlcjpzZWNyZXQ=" {
                     return say("401 Unauthorized", "", r#"{"errors": [{"message": "who are you?"}]}"#);
                 }
                 return say("200 OK", "", r#"{"token": "open-sesame"}"#);
             }
-            Rule::Token if authorization != "Bearer open-sesame" => {
+            ProxyRule::Token if authorization != "Bearer open-sesame" => {
                 let realm = format!("Bearer realm=\"http://{}/token\",service=\"the gate\"", self.address);
                 return say("401 Unauthorized", &format!("WWW-Authenticate: {realm}\r\n"), "");
             }
-            Rule::Busy(times) if number <= times => return say("429 Too Many Requests", "Retry-After: 0\r\n", ""),
-            Rule::Denies => {
+            ProxyRule::Busy(times) if number <= times => return say("429 Too Many Requests", "Retry-After: 0\r\n", ""),
+            ProxyRule::Denies => {
                 return say("403 Forbidden", "", r#"{"errors": [{"code": "DENIED", "message": "not for you"}]}"#);
             }
-            Rule::Cuts(bytes) if line.contains("/blobs/sha256") => {
+            ProxyRule::Cuts(bytes) if line.contains("/blobs/sha256") => {
                 let path = line.split_whitespace().nth(1)?;
                 let seen = self.requests.lock().unwrap().iter().filter(|request| request.contains(path)).count();
                 limit = if seen == 1 { bytes } else { u64::MAX };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 /// How a server treats what it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum ServerBehaviour {
     /// As it should.
     Honest,
     /// Takes the connection and never answers.
@@ -29,22 +29,22 @@ pub(crate) enum Manner {
 /// A server on a free port of the loopback address. Its threads end with the process of the test.
 pub(crate) struct Server {
     pub(crate) url: String,
-    served: Arc<Served>,
+    served: Arc<ServerState>,
 }
 
-struct Served {
+struct ServerState {
     folder: PathBuf,
-    manner: Manner,
+    manner: ServerBehaviour,
     /// Every request as "METHOD PATH RANGE".
     requests: Mutex<Vec<String>>,
     sent: AtomicU64,
 }
 
 impl Server {
-    pub(crate) fn start(folder: PathBuf, manner: Manner) -> Self {
+    pub(crate) fn start(folder: PathBuf, manner: ServerBehaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let served = Arc::new(Served { folder, manner, requests: Mutex::default(), sent: AtomicU64::new(0) });
+        let served = Arc::new(ServerState { folder, manner, requests: Mutex::default(), sent: AtomicU64::new(0) });
         let shared = served.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -66,7 +66,7 @@ impl Server {
     }
 }
 
-impl Served {
+impl ServerState {
     fn answer(&self, mut stream: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let (mut line, mut range, mut length) = (String::new(), None, 0);
@@ -100,9 +100,9 @@ impl Served {
             write!(stream, "HTTP/1.1 {status}\r\n{length}Connection: close\r\n\r\n").ok()
         };
         match self.manner {
-            Manner::Hangs => hang(),
-            Manner::Broken => return head(&mut stream, "500 Internal Server Error", Some(0)),
-            Manner::Endless if blob => {
+            ServerBehaviour::Hangs => hang(),
+            ServerBehaviour::Broken => return head(&mut stream, "500 Internal Server Error", Some(0)),
+            ServerBehaviour::Endless if blob => {
                 head(&mut stream, "200 OK", None)?;
                 loop {
                     stream.write_all(&[0; 4096]).ok()?;
@@ -133,11 +133,11 @@ impl Served {
             return Some(());
         }
         let until = match self.manner {
-            Manner::Cuts(limit) if blob && first => limit.min(content.len()),
-            Manner::HangsInBlobs if blob => content.len() / 2,
+            ServerBehaviour::Cuts(limit) if blob && first => limit.min(content.len()),
+            ServerBehaviour::HangsInBlobs if blob => content.len() / 2,
             _ => content.len(),
         };
-        if self.manner == Manner::Drips && blob {
+        if self.manner == ServerBehaviour::Drips && blob {
             for byte in content {
                 stream.write_all(&[*byte]).ok()?;
                 self.sent.fetch_add(1, Ordering::SeqCst);
@@ -146,7 +146,7 @@ impl Served {
         }
         stream.write_all(&content[..until]).ok()?;
         self.sent.fetch_add(until as u64, Ordering::SeqCst);
-        if self.manner == Manner::HangsInBlobs && blob {
+        if self.manner == ServerBehaviour::HangsInBlobs && blob {
             hang();
         }
         Some(())
