@@ -13,6 +13,11 @@ pub(crate) fn root() -> Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| Utf8PathBuf::from("."), Utf8Path::to_owned)
 }
 
+/// Where cargo puts what it compiles.
+pub(crate) fn target_dir() -> Utf8PathBuf {
+    root().join(std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned()))
+}
+
 /// The cargo that runs this task.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

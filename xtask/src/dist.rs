@@ -7,7 +7,7 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::command::{self, cargo, root};
+use crate::command::{self, cargo, target_dir};
 use crate::error::Error;
 use crate::packages;
 
@@ -46,13 +46,6 @@ pub(crate) fn build_for_this_machine() -> Result<Binaries, Error> {
 impl Binaries {
     fn at(folder: &Utf8Path) -> Self {
         Self { vcbuild: folder.join("vcbuild"), vcdist: folder.join("vcdist") }
-    }
-}
-
-fn target_dir() -> Utf8PathBuf {
-    match std::env::var("CARGO_TARGET_DIR") {
-        Ok(folder) => root().join(folder),
-        Err(_) => root().join("target"),
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod circles;
 mod command;
 mod demo;
+mod dependencies;
 mod dist;
 mod error;
 mod fuzz;

@@ -10,7 +10,7 @@ use vcterminal::{Exit, Table, Text, duration, say};
 
 use crate::command::{cargo, root, run as run_command, run_beside};
 use crate::error::Error;
-use crate::{dist, packages};
+use crate::{dependencies, dist, packages};
 
 /// Run every check.
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,8 @@ enum Step {
     Lint,
     /// The documentation builds, without a dead link
     Doc,
+    /// Licences, sources and bans of all dependencies, as deny.toml has them
+    Dependencies,
     /// The whole path on a real cluster
     EndToEnd,
 }
@@ -40,7 +42,7 @@ enum Step {
 const FIRST: &[Step] = &[Step::Format, Step::Unit];
 /// Steps that run beside them. The one whose folder no other step compiles into comes first: cargo has the others wait for
 /// those.
-const BESIDE: &[Step] = &[Step::Dist, Step::Lint, Step::Doc];
+const BESIDE: &[Step] = &[Step::Dist, Step::Lint, Step::Doc, Step::Dependencies];
 /// Steps that come after both.
 const LAST: &[Step] = &[Step::EndToEnd];
 
@@ -71,6 +73,7 @@ impl Step {
             Self::Doc => run_beside(
                 cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-Dwarnings"),
             ),
+            Self::Dependencies => dependencies::check(),
             Self::EndToEnd => {
                 let binaries = dist::build()?;
                 run_command(

@@ -197,7 +197,8 @@ impl Binaries {
 }
 
 /// `VCLAB_CACHE`, else `vcbuild/lab` in the user's cache folder: outside the target folder, so `cargo clean` keeps it.
-fn cache_folder() -> Utf8PathBuf {
+#[must_use]
+pub fn cache_folder() -> Utf8PathBuf {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
     set("VCLAB_CACHE").unwrap_or_else(|| {
         let home = || set("HOME").unwrap_or_else(|| "/root".into()).join(".cache");

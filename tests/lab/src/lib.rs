@@ -29,7 +29,7 @@ mod ssh;
 mod state;
 mod teardown;
 
-pub use binaries::{Binaries, Containerd};
+pub use binaries::{Binaries, Containerd, cache_folder};
 pub use error::Error;
 pub use lab::{Lab, ScopedLab};
 pub use pause::IMAGE as PAUSE_IMAGE;
