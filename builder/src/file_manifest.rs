@@ -173,7 +173,7 @@ impl FileManifest {
                 // Whatever the umask is, and whatever permissions the file has beyond being run.
                 let mode = if *executable { 0o755 } else { 0o644 };
                 fs::set_permissions(&to, Permissions::from_mode(mode)).map_err(failed("writing", &to))?;
-                if content_hash(&to)? == *hash { Ok(()) } else { Err(Error::SourceChanged { path: lossy(&from) }) }
+                if content_hash(&to)? == *hash { Ok(()) } else { Err(Error::source_changed(lossy(&from))) }
             }
         }
     }
@@ -257,6 +257,6 @@ mod tests {
 
         write(&from, "a", "changed meanwhile");
         fs::remove_file(to.join("a")).unwrap();
-        assert!(matches!(changed.sync_to(&to, &sandbox), Err(Error::SourceChanged { .. })));
+        assert!(matches!(changed.sync_to(&to, &sandbox), Err(Error::Sandbox(vcsandbox::Error::SourceChanged { .. }))));
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn unchanged(
 ) -> Result<(), Error> {
     let now = identities(inputs, component, store)?;
     let changed = inputs.iter().find(|(inside, _)| known.get(*inside) != now.get(*inside));
-    changed.map_or(Ok(()), |(_, host)| Err(Error::SourceChanged { path: host.clone() }))
+    changed.map_or(Ok(()), |(_, host)| Err(Error::source_changed(host.as_path())))
 }
 
 /// Lets a step of `component` read its inputs.

@@ -172,7 +172,7 @@ impl LayerSpec {
             if let ItemKind::File { hash, from } = &item.kind
                 && hash_file(from)? != *hash
             {
-                return Err(Error::SourceChanged { path: from.clone() });
+                return Err(Error::source_changed(from.as_path()));
             }
         }
         Ok(())

@@ -209,10 +209,6 @@ pub(crate) enum Error {
     ))]
     BuildOutput { path: Utf8PathBuf, why: String },
 
-    #[error("reading {path}: the file changed during the build")]
-    #[diagnostic(help("run the command again while no other program writes to the file"))]
-    SourceChanged { path: Utf8PathBuf },
-
     #[error("{attempt}: git is not installed")]
     #[diagnostic(help(
         "install git (Debian: apt-get install git), or clone the repository yourself and use --source-dir"
@@ -363,6 +359,11 @@ impl Error {
     pub(crate) fn unreadable(what: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Unreadable { what, path, source }
+    }
+
+    /// A file of the source that another program wrote to meanwhile.
+    pub(crate) fn source_changed(path: impl Into<Utf8PathBuf>) -> Self {
+        vcsandbox::Error::SourceChanged { path: path.into() }.into()
     }
 
     /// Says why something that a build made is not taken.

@@ -229,7 +229,7 @@ impl Stage {
             let from = module.top.join(path);
             let mut content = fs::read(&from).map_err(Error::io("reading", &from))?;
             if FileHash::of(&content) != *hash {
-                return Err(Error::SourceChanged { path: from });
+                return Err(Error::source_changed(from));
             }
             content.extend(marks.get(path).into_iter().flat_map(|mark| mark.bytes()));
             write(&home.path.join(top).join(path), &content)?;

@@ -102,7 +102,7 @@ impl<'a> Checked<'a> {
 
 impl Found {
     fn copy(&self, store: &Store) -> Result<Blob, crate::Error> {
-        let changed = || crate::Error::SourceChanged { path: self.path.clone() };
+        let changed = || crate::Error::source_changed(self.path.as_path());
         let file = Plain::open(&self.path).map_err(|why| crate::Error::io("reading", &self.path)(why.into()))?;
         match file.into_store(store)?.commit_expecting(&self.content.digest) {
             Err(vcstore::Error::DigestMismatch { .. }) => Err(changed()),
