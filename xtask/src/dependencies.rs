@@ -15,14 +15,14 @@ const VERSION: &str = "0.20.2";
 
 /// Checks licences, banned crates and sources; also advisories where their database was fetched before.
 pub(crate) fn check() -> Result<(), Error> {
-    let cargo_deny = installed()?;
-    let mut checks = vec!["bans", "licenses", "sources"];
-    if has_advisories() {
-        checks.push("advisories");
-    }
-    let mut command = Command::new(cargo_deny);
-    command.current_dir(root()).args(["--workspace", "--locked", "check", "--hide-inclusion-graph", "--disable-fetch"]);
-    run_beside(command.args(checks))
+    let program = installed()?;
+    let check = |options: &[&str], which: &[&str]| {
+        let mut command = Command::new(&program);
+        command.current_dir(root()).args(["--workspace", "--locked"]).args(options);
+        run_beside(command.args(["check", "--hide-inclusion-graph"]).args(which))
+    };
+    check(&[], &["bans", "licenses", "sources"])?;
+    if has_advisories() { check(&["--offline"], &["advisories"]) } else { Ok(()) }
 }
 
 /// The program, compiled unless it was before.
