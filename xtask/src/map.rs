@@ -1,4 +1,4 @@
-//! Checks that every path in ARCHITECTURE.md exists, and that it describes every module.
+//! Checks that every path in ARCHITECTURE.md exists, that it describes every crate and module, and that its glossary is sorted.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,14 +51,46 @@ fn missing<'a>(paths: &BTreeSet<&'a str>) -> Vec<&'a str> {
     paths.iter().copied().filter(|path| !root.join(path).exists()).collect()
 }
 
-/// The modules at the top of the workspace's crates, as paths.
-fn modules(root: &Utf8Path) -> BTreeSet<String> {
+/// The folders of the workspace's crates.
+fn members(root: &Utf8Path) -> Vec<String> {
     let workspace = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     let (_, rest) = workspace.split_once("members = [").unwrap();
     let (members, _) = rest.split_once(']').unwrap();
+    members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The crates of the workspace as rows of the document's table: name, folder, and the other crates that it uses without its
+/// tests.
+fn crates(root: &Utf8Path) -> BTreeSet<String> {
+    let members = members(root);
+    let manifest = |member: &String| fs::read_to_string(root.join(member).join("Cargo.toml")).unwrap();
+    let name = |text: &str| text.split("name = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let names: BTreeSet<String> = members.iter().map(|member| name(&manifest(member))).collect();
+    let row = |member: &String| {
+        let text = manifest(member);
+        let dependencies = text.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+        let lines = dependencies.lines().take_while(|line| !line.starts_with('['));
+        let keys = lines.filter_map(|line| line.split(['.', ' ', '=']).next());
+        let used: BTreeSet<&str> = keys.filter(|key| names.contains(*key)).collect();
+        let used = if used.is_empty() { "none".to_owned() } else { used.into_iter().collect::<Vec<_>>().join(", ") };
+        format!("| {} | `{member}/` | {used} |", name(&text))
+    };
+    members.iter().map(row).collect()
+}
+
+/// The terms of the document's glossary, in its order.
+fn terms(text: &str) -> Vec<String> {
+    let (_, rest) = text.split_once("\n## 6. Glossary\n").unwrap();
+    let rows = rest.lines().take_while(|line| !line.starts_with("## ")).filter_map(|line| line.strip_prefix("| "));
+    let cells = rows.skip(2).filter_map(|row| row.split(" | ").next());
+    cells.map(|term| term.replace('`', "").to_lowercase()).collect()
+}
+
+/// The modules at the top of the workspace's crates, as paths.
+fn modules(root: &Utf8Path) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
-    for member in members.split('"').skip(1).step_by(2) {
-        for entry in root.join(member).join("src").read_dir_utf8().unwrap() {
+    for member in members(root) {
+        for entry in root.join(&member).join("src").read_dir_utf8().unwrap() {
             let path = entry.unwrap().into_path();
             let name = path.file_name().unwrap();
             let is_module = path.is_dir() || path.extension() == Some("rs");
@@ -96,6 +128,23 @@ fn every_column_of_uses_is_what_the_module_imports() {
     }
     assert!(wrong.is_empty(), "{DOCUMENT} should say:\n{}", wrong.join("\n"));
     assert!(checked > 50, "{checked} modules have a column of uses");
+}
+
+#[test]
+fn the_table_of_crates_is_what_they_depend_on() {
+    let text = fs::read_to_string(root().join(DOCUMENT)).unwrap();
+    let crates = crates(&root());
+    let missing: Vec<_> = crates.iter().filter(|row| !text.lines().any(|line| line == row.as_str())).collect();
+    assert!(missing.is_empty(), "{DOCUMENT} should say:\n{missing:#?}");
+    assert!(crates.iter().filter(|row| !row.ends_with("| none |")).count() > 5, "{crates:?}");
+}
+
+#[test]
+fn the_glossary_is_sorted_and_has_each_term_once() {
+    let terms = terms(&fs::read_to_string(root().join(DOCUMENT)).unwrap());
+    let misplaced: Vec<_> = terms.windows(2).filter(|pair| pair[0] >= pair[1]).collect();
+    assert!(misplaced.is_empty(), "{misplaced:?}");
+    assert!(terms.len() > 40, "{} terms", terms.len());
 }
 
 #[test]
