@@ -75,7 +75,7 @@ impl InputsDirWriter {
     /// Brings everything else: the source's commit, bases, and Go modules.
     ///
     /// # Errors
-    /// When an input cannot be had, is not what the lock says, or cannot be summary.
+    /// When an input cannot be had, is not what the lock says, or cannot be copied.
     pub(crate) fn finish(
         self,
         asked: &SourceSpec,

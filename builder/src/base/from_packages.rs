@@ -96,6 +96,8 @@ impl FromPackages<'_> {
             before => vcdebian::lock(store, &request, before.as_ref())?,
         };
         lock.pin_packages(&key, self.platform, pinned.clone());
+        // Before the packages are fetched and unpacked.
+        lock.check()?;
         Ok((request, pinned))
     }
 

@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let built = build::images(&Request { sandbox, ..request }, &store, &lock, &progress);
     // Also of a build that failed: the next one then resolves nothing again.
     let saved = lock.save();
-    let built = built.and_then(|built| named(built, &store));
+    let built = built.and_then(|built| saved.map(|_| built)).and_then(|built| named(built, &store));
     let done = host.map(|host| host.done());
     if let Some(remote::Done { address, steps, sent, received }) = &done {
         let [sent, received] = [sent, received].map(|bytes| vcterminal::bytes(*bytes));
@@ -77,7 +77,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     }
     note(&store, &progress, built.as_deref().ok());
     let built = built?;
-    saved?;
     let document = document(&built, &progress, done);
     super::show(arguments.build_args.common.output, &document, |_| text(&built, &progress))?;
     Ok(Exit::Done)

@@ -1,5 +1,6 @@
 //! The helper: this program on a node, for the length of one push. It serves one operator over stdin and stdout, works on the
-//! node's containerd, and ends when its stdin ends. It leaves no process, no lease and no half-made image behind.
+//! node's containerd, and ends when its stdin ends. It leaves no process and no half-made image behind; of leases, only the one
+//! that keeps what arrived of unfinished images.
 //!
 //! `gc_refs`, `removal_plan` and `containers` are pure; the operator's side decides by them too where no helper runs. Uses
 //! `crate::protocol` and `crate::images`.

@@ -72,7 +72,8 @@ impl CtrNode<'_> {
             "leave() { [ $done = 1 ] && left= || left=vcdist-$now; for d in $kept; do label $d $left; done; for s in $snapshots; do \
              label_snapshot $s; done; [ -z \"$anchor\" ] || [ -n \"$came\" ] || label $anchor; }; trap leave EXIT"
                 .to_owned(),
-            "hold vcdist || { say gone; exit 1; }".to_owned(),
+            // With the time: what is killed before it lets go is let go by a push a day later.
+            "hold vcdist-$now || { say gone; exit 1; }".to_owned(),
             // What ctr does not read of a blob must not be taken for the next one.
             r#"take() { head -c $2 | (e=$($x content ingest --expected-size $2 --expected-digest $1 vcdist-$$-$1 2>&1); r=$?; cat >/dev/null; [ $r = 0 ] || say "failed $e"; exit $r) && came=1 || ok=0; }"#.to_owned(),
         ];
