@@ -1,14 +1,13 @@
 //! `cargo xtask bench --push`: pushes to a lab's two workers beside a login, a bare import, and the role's way that vcdist
 //! replaces. Everything is measured in one run on one machine: the ratios count, and not the times.
 
-use std::fs::File;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ::lab::packages::Package;
 use ::lab::{Lab, Options};
 use camino::{Utf8Path, Utf8PathBuf};
+use rigs::docker::Docker;
 use vcterminal::{Exit, Table, Text};
 
 use crate::command::{capture, root, run as run_command};
@@ -22,7 +21,7 @@ const PEERS: &[Package] =
 /// How often what is quick is measured, and what is slow: the best of them counts.
 const TIMES: (usize, usize) = (7, 3);
 
-/// How long a command on a node, and Docker's start, may take.
+/// How long a command on a node may take.
 const WITHIN: Duration = Duration::from_secs(120);
 
 const COMPONENTS: [&str; 3] = ["manager", "syncer", "vn-agent"];
@@ -109,7 +108,8 @@ impl Bench<'_> {
     /// The role's way: each image saved whole; then one worker after the other, one image after the other.
     fn role(&self) -> Result<Duration, Error> {
         self.images("gzip")?;
-        let docker = Docker::start(&self.path)?;
+        let docker = Docker::start(&self.path.join("docker"))
+            .map_err(|source| Error::Start { program: "dockerd".to_owned(), source })?;
         for component in COMPONENTS {
             let archive = self.path.join("gzip").join(format!("vc_{component}-amd64.tar"));
             capture(docker.command().args(["load", "--input", archive.as_str()]))?;
@@ -158,51 +158,6 @@ impl Bench<'_> {
                 .success(format!("removing the images of {worker}"))?;
         }
         Ok(())
-    }
-}
-
-/// A Docker daemon of the benchmark's own.
-struct Docker {
-    daemon: Child,
-    socket: String,
-}
-
-impl Docker {
-    fn start(folder: &Utf8Path) -> Result<Self, Error> {
-        let path = |name: &str| folder.join(name).into_string();
-        let socket = format!("unix://{}", path("docker.sock"));
-        let log = File::create(path("docker.log")).map_err(Error::io("writing", path("docker.log")))?;
-        let mut command = Command::new("dockerd");
-        command.args(["--iptables=false", "--bridge=none", "--host", &socket, "--pidfile", &path("docker.pid")]);
-        command.args(["--data-root", &path("docker-data"), "--exec-root", &path("docker-run")]);
-        let daemon = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let daemon = daemon.map_err(|source| Error::Start { program: "dockerd".to_owned(), source })?;
-        let this = Self { daemon, socket };
-        let deadline = Instant::now() + WITHIN;
-        let mut version = this.command();
-        version.arg("version").stdout(Stdio::null()).stderr(Stdio::null());
-        while !version.status().is_ok_and(|status| status.success()) {
-            if Instant::now() > deadline {
-                let why = format!("dockerd does not answer; its log is {}", path("docker.log"));
-                return Err(Error::Unexpected { step: "starting Docker", why });
-            }
-            sleep(Duration::from_millis(200));
-        }
-        Ok(this)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["--host", &self.socket]);
-        command
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        // Asked to, it ends its containerd and unmounts what it mounted.
-        let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
-        let _ = self.daemon.wait();
     }
 }
 

@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
+use rigs::sshd::Sshd;
+use rigs::{Run, port, process, wait};
 use serde_json::Value;
 
-use crate::bench::{Bench, Run, digests, text};
-use crate::sshd::{Login, Sshd};
+use crate::bench::{Bench, digests, text};
 
 /// What a shell of Debian's needs of its machine, where a command finds it.
 const SHELL: [(&str, &str); 4] = [
@@ -58,7 +58,7 @@ fn number(document: &Value, name: &str) -> u64 {
 
 #[test]
 fn a_host_makes_the_same_is_sent_only_what_it_lacks_and_gives_only_what_is_lacked() {
-    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Noisy));
+    let (bench, sshd) = (Bench::new(), Sshd::noisy());
     write(&bench, "read line < data; echo $line $line > x");
     let source = ["--source-dir", "app"];
     let here = digests(&bench.json(&[&["images"][..], &source].concat()));
@@ -81,12 +81,12 @@ fn a_host_makes_the_same_is_sent_only_what_it_lacks_and_gives_only_what_is_lacke
     let notes = &inspected["images"][0]["platforms"][0]["provenance"][0]["notes"];
     let sandbox = text(&notes["sandbox"]);
     assert!(sandbox.contains("namespaces, ") && sandbox.contains("filter, on ssh://127.0.0.1:"), "{sandbox}");
-    bench.run(&["store", "verify", "--store", "host/store"]).ok();
+    bench.run(&["store", "verify", "--store", "host/store"]).succeeded();
 }
 
 #[test]
 fn a_damaged_copy_here_or_there_is_never_taken_for_the_file() {
-    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    let (bench, sshd) = (Bench::new(), Sshd::start());
     write(&bench, "read line < data; echo $line $line > x");
     let source = ["--source-dir", "app"];
     let good = digests(&build(&bench, &sshd, "one", &source).json());
@@ -114,7 +114,7 @@ fn a_damaged_copy_here_or_there_is_never_taken_for_the_file() {
 
 #[test]
 fn what_a_command_removes_on_a_host_is_in_no_image() {
-    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    let (bench, sshd) = (Bench::new(), Sshd::start());
     write(&bench, "rm -r out/gone out/file out/folder; echo > out/folder; mkfifo pipe");
     add_programs(&bench, &["/bin/rm", "/bin/mkfifo"]);
     bench.edit("app/vcbuild.toml", "\"/x\" = \"x\"", "\"/x\" = \"out\"");
@@ -134,7 +134,7 @@ fn what_a_command_removes_on_a_host_is_in_no_image() {
 
 #[test]
 fn a_command_sees_the_same_folders_on_a_host() {
-    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    let (bench, sshd) = (Bench::new(), Sshd::start());
     write(&bench, "stat -c \"%a %n\" / /build . deep deep/er /bin > x");
     add_programs(&bench, &["/bin/stat"]);
     bench.write("app/deep/er/file", "x\n");
@@ -145,7 +145,7 @@ fn a_command_sees_the_same_folders_on_a_host() {
 
 #[test]
 fn what_fails_on_a_host_is_told_as_it_is_here() {
-    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    let (bench, sshd) = (Bench::new(), Sshd::start());
     let source = ["--source-dir", "app"];
     write(&bench, "echo no such luck >&2; exit 3");
     let run = build(&bench, &sshd, "one", &source);
@@ -171,13 +171,13 @@ fn a_host_that_cannot_be_used_is_named_with_why() {
     on("builder", &[])
         .failed(2, &["using a build host: \"builder\" is not a valid URL", "ssh://[USER@]HOST[:PORT][/FOLDER]"]);
     on("ssh://a", &["--offline"]).failed(2, &["'--build-host <URL>' cannot be used with '--offline'"]);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = port::free();
     let address = format!("ssh://127.0.0.1:{closed}");
     let refused = on(&address, &[]);
     refused
         .failed(1, &[&format!("connecting to build host {address}: "), "Connection refused", "`ssh 127.0.0.1 true`"]);
 
-    let sshd = Sshd::start(Login::Machine("i686"));
+    let sshd = Sshd::of_machine("i686");
     let run = build(&bench, &sshd, "one", &["--source-dir", "app"]);
     run.failed(1, &["its platform is Linux i686, but this machine is Linux x86_64", "use a host of the same platform"]);
     sshd.know_host(false);
@@ -188,7 +188,7 @@ fn a_host_that_cannot_be_used_is_named_with_why() {
 
 #[test]
 fn a_folder_that_another_user_can_change_is_refused_and_left_as_it_is() {
-    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    let (bench, sshd) = (Bench::new(), Sshd::start());
     write(&bench, "echo > x");
     let host = bench.path("host");
     let set = |path: &Path, owner: u32, mode: u32| {
@@ -223,21 +223,21 @@ fn a_folder_that_another_user_can_change_is_refused_and_left_as_it_is() {
     );
     fs::remove_file(host.join("host")).unwrap();
     // What lies there under the program's name and is another is not run; what a cut login left goes.
-    build(&bench, &sshd, "one", &["--source-dir", "app"]).ok();
+    build(&bench, &sshd, "one", &["--source-dir", "app"]).succeeded();
     let program = fs::read_dir(host.join("host")).unwrap().next().unwrap().unwrap().path();
     // The build before may still be ending, and what runs is not written to.
     fs::remove_file(&program).unwrap();
     fs::write(&program, "#!/bin/sh\ntouch ran\n").unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(host.join("host/new.4194999"), "part").unwrap();
-    build(&bench, &sshd, "two", &["--source-dir", "app"]).ok();
+    build(&bench, &sshd, "two", &["--source-dir", "app"]).succeeded();
     assert!(fs::metadata(&program).unwrap().len() > 1_000_000 && !host.join("host/ran").exists());
     assert_eq!(fs::read_dir(host.join("host")).unwrap().count(), 1);
 }
 
 #[test]
 fn ssh_lends_the_host_nothing_and_runs_nothing_here() {
-    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    let (bench, sshd) = (Bench::new(), Sshd::start());
     write(&bench, "echo > x");
     let marker = bench.path("ran");
     let config = fs::read_to_string(sshd.client_config()).unwrap();
@@ -248,34 +248,34 @@ fn ssh_lends_the_host_nothing_and_runs_nothing_here() {
         bench.path("missing/forwarded").display()
     );
     fs::write(sshd.client_config(), config + &lent).unwrap();
-    build(&bench, &sshd, "one", &["--source-dir", "app"]).ok();
+    build(&bench, &sshd, "one", &["--source-dir", "app"]).succeeded();
     assert!(!marker.exists());
 }
 
 #[test]
 fn a_build_that_is_cut_leaves_nothing_running_and_both_stores_right() {
-    let (bench, sshd) = (Bench::new(), Sshd::start(Login::Plain));
+    let (bench, sshd) = (Bench::new(), Sshd::start());
     // By no other's time is this one's known.
     let seconds = format!("300.{}", std::process::id());
     write(&bench, &format!("sleep {seconds}; echo > x"));
     let mut process = on_host(&bench, &sshd, "one", &["--source-dir", "app"]).spawn().unwrap();
-    wait("the command runs", || running(&seconds));
+    wait::until("the command runs", || running(&seconds));
     process.kill().unwrap();
     process.wait().unwrap();
-    wait("the command ends", || !running(&seconds));
+    wait::until("the command ends", || !running(&seconds));
     write(&bench, "echo > x");
     let after = build(&bench, &sshd, "one", &["--source-dir", "app"]).json();
     assert_eq!(digests(&after), digests(&bench.json(&["images", "--source-dir", "app"])));
     for store in ["one", "host/store"] {
-        bench.run(&["store", "verify", "--store", store]).ok();
+        bench.run(&["store", "verify", "--store", store]).succeeded();
     }
     // Whoever uses a store next clears what the dead left.
-    wait("the host's folders go", || fs::read_dir(bench.path("host/store/tmp")).unwrap().count() <= 1);
+    wait::until("the host's folders go", || fs::read_dir(bench.path("host/store/tmp")).unwrap().count() <= 1);
 }
 
 #[test]
 fn go_compiles_on_a_host_that_has_none() {
-    let (bench, sshd) = (Bench::with_hello(), Sshd::start(Login::Plain));
+    let (bench, sshd) = (Bench::with_hello(), Sshd::start());
     let source = ["--source-dir", "hello"];
     let here = digests(&bench.json(&[&["images"][..], &source].concat()));
     // Go's own packages are compiled once for all benches.
@@ -299,17 +299,7 @@ fn go_compiles_on_a_host_that_has_none() {
 
 /// Whether a process on this machine sleeps so long.
 fn running(seconds: &str) -> bool {
-    let wanted = format!("/bin/sleep\0{seconds}\0");
-    let short = format!("sleep\0{seconds}\0");
-    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let mut lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines.any(|line| line == wanted.as_bytes() || line == short.as_bytes())
-}
-
-fn wait(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: not in a minute");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    process::with_argument(seconds)
+        .into_iter()
+        .any(|id| ["sleep", "/bin/sleep"].into_iter().any(|program| process::has_argument(id, program)))
 }

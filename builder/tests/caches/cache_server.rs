@@ -1,11 +1,14 @@
 //! A web server for one folder, which may misbehave.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+use rigs::http::{Request, respond};
+use rigs::{port, tcp};
 
 /// How a server treats what it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +45,10 @@ struct ServerState {
 
 impl Server {
     pub(crate) fn start(folder: PathBuf, manner: ServerBehaviour) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (listener, port) = port::listen();
+        let url = format!("http://127.0.0.1:{port}");
         let served = Arc::new(ServerState { folder, manner, requests: Mutex::default(), sent: AtomicU64::new(0) });
-        let shared = served.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let served = shared.clone();
-                // Who hangs up early is no concern of the server's.
-                std::thread::spawn(move || served.answer(stream));
-            }
-        });
+        tcp::serve(listener, &served, ServerState::answer);
         Self { url, served }
     }
 
@@ -69,24 +65,9 @@ impl Server {
 impl ServerState {
     fn answer(&self, mut stream: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
-        let (mut line, mut range, mut length) = (String::new(), None, 0);
-        reader.read_line(&mut line).ok()?;
-        loop {
-            let mut header = String::new();
-            reader.read_line(&mut header).ok()?;
-            let header = header.trim().to_ascii_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            if let Some(value) = header.strip_prefix("range: bytes=") {
-                range = value.trim_end_matches('-').parse::<usize>().ok();
-            }
-            if let Some(value) = header.strip_prefix("content-length: ") {
-                length = value.parse().ok()?;
-            }
-        }
-        let mut words = line.split_whitespace();
-        let (method, path) = (words.next()?, words.next()?);
+        let asked = Request::read(&mut reader)?;
+        let (method, path) = (asked.method.as_str(), asked.target.as_str());
+        let range = asked.range().map(|(first, _)| first);
         let request = format!("{method} {path} {}", range.map(|start| start.to_string()).unwrap_or_default());
         let first = {
             let mut requests = self.requests.lock().unwrap();
@@ -101,7 +82,7 @@ impl ServerState {
         };
         match self.manner {
             ServerBehaviour::Hangs => hang(),
-            ServerBehaviour::Broken => return head(&mut stream, "500 Internal Server Error", Some(0)),
+            ServerBehaviour::Broken => return respond(&stream, "500 Internal Server Error", "", ""),
             ServerBehaviour::Endless if blob => {
                 head(&mut stream, "200 OK", None)?;
                 loop {
@@ -113,13 +94,13 @@ impl ServerState {
         }
         let file = self.folder.join(path.split('?').next()?.trim_start_matches('/'));
         if method == "PUT" {
-            let mut body = vec![0; length];
+            let mut body = vec![0; asked.length()];
             reader.read_exact(&mut body).ok()?;
             fs::create_dir_all(file.parent()?).unwrap();
             fs::write(&file, body).unwrap();
-            return head(&mut stream, "201 Created", Some(0));
+            return respond(&stream, "201 Created", "", "");
         }
-        let Ok(content) = fs::read(&file) else { return head(&mut stream, "404 Not Found", Some(0)) };
+        let Ok(content) = fs::read(&file) else { return respond(&stream, "404 Not Found", "", "") };
         let start = range.unwrap_or(0).min(content.len());
         let content = &content[start..];
         if range.is_some() {

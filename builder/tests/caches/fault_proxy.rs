@@ -1,9 +1,12 @@
 //! A gate before a real registry: it asks for tokens, makes its clients wait, cuts their downloads or turns them away, or answers
 //! as a test has it answer.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use rigs::http::{Request, respond};
+use rigs::tcp;
 
 /// What the gate does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,14 +87,7 @@ impl FaultProxy {
         let address = listener.local_addr().unwrap().to_string();
         let (registry, requests) = (registry.to_owned(), Mutex::default());
         let state = Arc::new(State { address: address.clone(), registry, rule, script, requests });
-        let shared = state.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let state = shared.clone();
-                // Who hangs up early is no concern of the gate's.
-                std::thread::spawn(move || state.pass(stream));
-            }
-        });
+        tcp::serve(listener, &state, State::pass);
         Self { address, state }
     }
 
@@ -103,51 +99,24 @@ impl FaultProxy {
 impl State {
     fn pass(&self, mut client: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(client.try_clone().ok()?);
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).ok()?;
-            if line.trim().is_empty() {
-                break;
-            }
-            head.push(line.trim_end().to_owned());
-        }
-        let find = |name: &str| {
-            let of = |line: &String| {
-                line.split_once(": ")
-                    .filter(|(known, _)| known.eq_ignore_ascii_case(name))
-                    .map(|(_, value)| value.to_owned())
-            };
-            head.iter().find_map(of)
-        };
-        let (line, authorization) = (head.first()?.clone(), find("authorization").unwrap_or_default());
+        let request = Request::read(&mut reader)?;
+        let find = |name: &str| request.field(name).unwrap_or_default().to_owned();
+        let (line, authorization) = (request.line().to_owned(), find("authorization"));
         let number = {
             let mut requests = self.requests.lock().unwrap();
-            requests.push(format!("{line} {}", find("range").unwrap_or_default()));
+            requests.push(format!("{line} {}", find("range")));
             requests.len()
         };
         if let Some(script) = &self.script {
             // Who hangs up on what was sent takes the answer away, too.
-            let length = find("content-length").and_then(|length| length.parse::<u64>().ok()).unwrap_or_default();
+            let length = request.length() as u64;
             let asked = ProxiedRequest { line: &line, authorization: &authorization, number, gate: &self.address };
             if let Some(said) = script(&asked) {
                 std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink()).ok()?;
-                let length = match said.headers.contains("Content-Length") {
-                    true => String::new(),
-                    false => format!("Content-Length: {}\r\n", said.body.len()),
-                };
-                let CannedResponse { status, headers, body } = said;
-                return write!(client, "HTTP/1.1 {status}\r\n{headers}{length}Connection: close\r\n\r\n{body}").ok();
+                return respond(&client, said.status, &said.headers, said.body);
             }
         }
-        let mut say = |status: &str, headers: &str, body: &str| {
-            write!(
-                client,
-                "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            )
-            .ok()
-        };
+        let say = |status: &str, headers: &str, body: &str| respond(&client, status, headers, body);
         let mut limit = u64::MAX;
         match self.rule {
             ProxyRule::Token if line.starts_with("GET /token?") => {
@@ -173,7 +142,7 @@ impl State {
             _ => {}
         }
         let registry = TcpStream::connect(&self.registry).ok()?;
-        let kept = head.iter().filter(|line| {
+        let kept = request.head.iter().filter(|line| {
             let line = line.to_ascii_lowercase();
             !line.starts_with("authorization:") && !line.starts_with("connection:")
         });

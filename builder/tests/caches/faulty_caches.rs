@@ -8,7 +8,7 @@ use serde_json::Value;
 use vcstore::Digest;
 
 use crate::cache_server::{Server, ServerBehaviour};
-use crate::fixture::{CacheFixture, flip, public_key};
+use crate::fixture::{CacheFixture, Substitution, flip, public_key};
 
 #[test]
 fn a_tampered_blob_never_enters_a_store() {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use rigs::Run;
 use serde_json::Value;
 
-use crate::bench::{Bench, Run, copy, digests};
+use crate::bench::{Bench, copy, digests};
 
 /// The folder, relative to a bench's, that holds what the first build made.
 const CACHE: &str = "cache";
@@ -117,17 +118,15 @@ impl CacheFixture {
     }
 }
 
-impl Run {
-    /// A run that must have succeeded.
-    #[track_caller]
-    pub(crate) fn succeeded(&self) -> &Self {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self
-    }
+/// What caches did for a build.
+pub(crate) trait Substitution {
+    /// How many actions ran and how many a cache gave. Of the nine of the project, the two that write archives are counted as
+    /// neither where the archives are there.
+    fn counts(&self) -> (u64, u64);
+}
 
-    /// How many actions ran and how many a cache gave. Of the nine of the project, the two that write archives are counted
-    /// as neither where the archives are there.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+impl Substitution for Run {
+    fn counts(&self) -> (u64, u64) {
         let actions = &self.json()["actions"];
         (actions["run"].as_u64().unwrap(), actions["substituted"].as_u64().unwrap())
     }

@@ -14,5 +14,4 @@ mod malicious_servers;
 mod proxies;
 mod registries;
 mod registry_errors;
-mod sshd;
 mod transports;

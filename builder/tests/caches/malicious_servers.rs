@@ -1,10 +1,12 @@
 //! Registries, token servers and caches that would have vcbuild go where it has no business, tell its login to others, or read
 //! without an end.
 
+use rigs::Run;
+use rigs::registry::Registry;
 use serde_json::json;
 use vcstore::Digest;
 
-use crate::bench::{Registry, Run, digests, text};
+use crate::bench::{digests, text};
 use crate::fault_proxy::{CannedResponse, FaultProxy, ProxiedRequest};
 use crate::fixture::{CacheFixture, built};
 

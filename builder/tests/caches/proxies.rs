@@ -1,81 +1,16 @@
 //! Proxies on the way: which of those in the environment is asked for what, and what is never asked for through one.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
+use rigs::Run;
+use rigs::proxy::ForwardProxy;
+use rigs::registry::Registry;
 use serde_json::json;
 
-use crate::bench::{Registry, Run, digests, text};
+use crate::bench::{digests, text};
 use crate::cache_server::{Server, ServerBehaviour};
 use crate::fault_proxy::{FaultProxy, ProxyRule};
-use crate::fixture::{CacheFixture, built, public_key};
-
-/// A proxy, for HTTP and for SOCKS 5, that leads to one registry whatever it is asked for. Its threads end with the process of
-/// the test.
-struct ForwardProxy {
-    address: String,
-    /// What each connection begins with.
-    seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl ForwardProxy {
-    fn before(registry: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let seen = Arc::<Mutex<Vec<String>>>::default();
-        let (shared, registry) = (seen.clone(), registry.to_owned());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (seen, registry) = (shared.clone(), registry.clone());
-                // Who hangs up early is no concern of the proxy's.
-                std::thread::spawn(move || pass(stream, &registry, &seen));
-            }
-        });
-        Self { address, seen }
-    }
-
-    fn seen(&self) -> Vec<String> {
-        std::mem::take(&mut self.seen.lock().unwrap())
-    }
-}
-
-fn pass(mut client: TcpStream, registry: &str, seen: &Mutex<Vec<String>>) -> Option<()> {
-    let mut first = [0; 1];
-    client.read_exact(&mut first).ok()?;
-    let mut head = first.to_vec();
-    if first == [5] {
-        // RFC 1928: the ways to log in, one of which is none; then what to connect to.
-        let mut count = [0; 1];
-        client.read_exact(&mut count).ok()?;
-        client.read_exact(&mut vec![0; usize::from(count[0])]).ok()?;
-        client.write_all(&[5, 0]).ok()?;
-        let mut request = [0; 5];
-        client.read_exact(&mut request).ok()?;
-        let mut name = vec![0; usize::from(request[4]) + 2];
-        client.read_exact(&mut name).ok()?;
-        seen.lock().unwrap().push(format!("SOCKS {}", String::from_utf8_lossy(&name[..name.len() - 2])));
-        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).ok()?;
-        head.clear();
-    } else {
-        while !head.ends_with(b"\r\n\r\n") {
-            client.read_exact(&mut first).ok()?;
-            head.extend(first);
-        }
-        let text = String::from_utf8_lossy(&head).into_owned();
-        seen.lock().unwrap().push(text.clone());
-        let kept = text.lines().filter(|line| !line.to_ascii_lowercase().starts_with("proxy-"));
-        let text: String = kept.map(|line| format!("{line}\r\n")).collect();
-        head = text.replacen("http://registry.invalid/", "/", 1).into_bytes();
-    }
-    let up = TcpStream::connect(registry).ok()?;
-    (&up).write_all(&head).ok()?;
-    let (mut from, mut to) = (client.try_clone().ok()?, up.try_clone().ok()?);
-    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-    let _ = std::io::copy(&mut &up, &mut client);
-    client.shutdown(Shutdown::Both).ok()
-}
+use crate::fixture::{CacheFixture, Substitution, built, public_key};
 
 /// Has a command find this proxy, and nothing else, in its environment.
 fn through<'a>(command: &'a mut Command, variables: &[(&str, String)]) -> &'a mut Command {
@@ -97,7 +32,7 @@ fn this_machine_is_asked_without_a_proxy() {
     let site = CacheFixture::with_the_built_store();
     let registry = Registry::start(&site.bench);
     let gate = FaultProxy::before(&registry.address, ProxyRule::Token);
-    let proxy = ForwardProxy::before("127.0.0.1:1");
+    let proxy = ForwardProxy::leading_to("127.0.0.1:1");
     let run = |arguments: &[&str]| Run::of(through_all(&mut site.command(arguments), &proxy));
 
     // A registry and its token server, with a login that would be sent in clear.
@@ -148,7 +83,7 @@ fn what_is_elsewhere_is_asked_for_through_the_proxy_that_is_named() {
     let origin = CacheFixture::with_the_built_store();
     let registry = Registry::start(&origin.bench);
     origin.run(&["push", "hello/one", "--as", &format!("{}/team/one:v1", registry.address)]).succeeded();
-    let proxy = ForwardProxy::before(&registry.address);
+    let proxy = ForwardProxy::leading_to(&registry.address);
     let (http, socks) = (format!("http://{}", proxy.address), format!("socks5h://{}", proxy.address));
     let site = CacheFixture::new();
     site.bench.write("config/vcbuild/config.toml", "[registries.\"registry.invalid\"]\nplain-http = true\n");

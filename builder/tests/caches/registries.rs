@@ -1,98 +1,45 @@
 //! Pull and push against a real registry: logins, TLS, mirrors, and what is said when they are not right.
 
 use std::fs;
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
+use rigs::Run;
+use rigs::registry::Registry;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Registry, Run, digests, text};
+use crate::bench::{digests, text};
 use crate::fault_proxy::{FaultProxy, ProxyRule};
-use crate::fixture::{CacheFixture, built};
+use crate::fixture::{CacheFixture, Substitution, built};
 
-/// A registry that speaks TLS with a certificate of its own authority, and lets in `user` with the password `open sesame`.
-struct TlsRegistry {
-    process: Child,
-    address: String,
+/// Settings that say how a registry is reached: on this machine TLS is not taken for granted.
+fn settings(site: &CacheFixture, registry: &Registry, more: &str) {
+    let settings = format!("[registries.\"{}\"]\nplain-http = false\n{more}", registry.address);
+    site.bench.write("config/vcbuild/config.toml", &settings);
 }
 
-impl TlsRegistry {
-    fn start(bench: &Bench) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let authority_key = rcgen::KeyPair::generate().unwrap();
-        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        authority.distinguished_name.push(rcgen::DnType::CommonName, "an authority of our own");
-        let certificate = authority.self_signed(&authority_key).unwrap();
-        bench.write("tls/ca.pem", &certificate.pem());
-        let issuer = rcgen::Issuer::new(authority, authority_key);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let own =
-            rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        bench.write("tls/own.pem", &own.pem());
-        bench.write("tls/own.key", &key.serialize_pem());
-        // bcrypt of "open sesame".
-        bench.write("htpasswd", "user:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n");
-        let config = format!(
-            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {root} }} }}\n\
-             http: {{ addr: {address}, tls: {{ certificate: {tls}/own.pem, key: {tls}/own.key }} }}\n\
-             auth: {{ htpasswd: {{ realm: ours, path: {htpasswd} }} }}\n",
-            root = bench.path("private").display(),
-            tls = bench.path("tls").display(),
-            htpasswd = bench.path("htpasswd").display()
-        );
-        bench.write("private.yml", &config);
-        let mut command = bench.around(std::process::Command::new("docker-registry"), &["serve", "private.yml"]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let private = Self { process, address };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(&private.address).is_err() {
-            assert!(Instant::now() < deadline, "the registry does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        private
-    }
-
-    /// Settings that say how the registry is reached: on this machine TLS is not taken for granted.
-    fn settings(&self, site: &CacheFixture, more: &str) {
-        let settings = format!("[registries.\"{}\"]\nplain-http = false\n{more}", self.address);
-        site.bench.write("config/vcbuild/config.toml", &settings);
-    }
-
-    /// A login in Docker's file.
-    fn log_in(&self, site: &CacheFixture, password: &str) {
-        use base64::Engine;
-        let auth = base64::engine::general_purpose::STANDARD.encode(format!("user:{password}"));
-        site.bench.write("docker/config.json", &json!({"auths": {&self.address: {"auth": auth}}}).to_string());
-    }
-}
-
-impl Drop for TlsRegistry {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+/// A login in Docker's file.
+fn log_in(site: &CacheFixture, registry: &Registry, password: &str) {
+    use base64::Engine;
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("user:{password}"));
+    site.bench.write("docker/config.json", &json!({"auths": {&registry.address: {"auth": auth}}}).to_string());
 }
 
 #[test]
 fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     let site = CacheFixture::with_the_built_store();
-    let private = TlsRegistry::start(&site.bench);
+    let private = Registry::private(&site.bench);
     let reference = format!("{}/team/one:v1", private.address);
     let push = ["push", "hello/one", "--as", &reference];
 
-    private.settings(&site, "");
+    settings(&site, &private, "");
     let strange = site.run(&push);
     strange.failed(1, &["the TLS connection failed", "UnknownIssuer", "SSL_CERT_FILE", "certs.d"]);
     let ca = format!("ca = {:?}\n", site.bench.path("tls/ca.pem"));
-    private.settings(&site, &ca);
+    settings(&site, &private, &ca);
     site.run(&push).failed(1, &["authentication required (401)", "log in first (`docker login 127.0.0.1:"]);
-    private.log_in(&site, "guess");
+    log_in(&site, &private, "guess");
     site.run(&push).failed(1, &["(401)", "rejects the credentials from ", "docker/config.json: log in again"]);
-    private.log_in(&site, "open sesame");
+    log_in(&site, &private, "open sesame");
     let pushed = site.run(&[&push[..], &["--output", "json"]].concat()).json()["images"][0].clone();
     assert_eq!(
         (text(&pushed["reference"]), text(&pushed["digest"])),
@@ -112,7 +59,7 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
 
     // The authority may come from the environment or from where Podman has it, the login from Podman's file or a helper.
     let other = CacheFixture::new();
-    private.settings(&other, "");
+    settings(&other, &private, "");
     let pull = ["base", &reference, "--output", "json"];
     let auth = json!({"auths": {format!("{}/team", private.address): {"username": "user", "password": "open sesame"}}});
     other.bench.write("auth.json", &auth.to_string());
@@ -123,7 +70,7 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     assert_eq!(text(&Run::of(&mut command).json()["platforms"][0]["digest"]), digests(built())["one"]);
 
     let third = CacheFixture::new();
-    private.settings(&third, "");
+    settings(&third, &private, "");
     let authority = fs::read_to_string(site.bench.path("tls/ca.pem")).unwrap();
     third.bench.write(&format!("config/containers/certs.d/{}/ours.crt", private.address), &authority);
     third.bench.write("docker/config.json", &json!({"credHelpers": {&private.address: "ours"}}).to_string());
@@ -142,8 +89,8 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     let cache = format!("oci://{}/cache", private.address);
     site.run(&["push", "--to", &cache, "--sign-key", "good-1.key"]).succeeded();
     let user = CacheFixture::new();
-    private.settings(&user, &ca);
-    private.log_in(&user, "open sesame");
+    settings(&user, &private, &ca);
+    log_in(&user, &private, "open sesame");
     assert_eq!(user.build(&[&cache]).counts(), (0, 7));
 }
 

@@ -4,11 +4,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use rigs::registry::Registry;
 use serde_json::json;
 
-use crate::bench::{Registry, digests, text};
+use crate::bench::{digests, text};
 use crate::fault_proxy::{CannedResponse, FaultProxy, ProxiedRequest};
-use crate::fixture::{CacheFixture, built};
+use crate::fixture::{CacheFixture, Substitution, built};
 
 /// A registry with the image `team/one:v1`, and the site with its store.
 fn with_image() -> (CacheFixture, Registry) {
@@ -35,7 +36,7 @@ fn good() -> Option<CannedResponse> {
 }
 
 /// Pulls `team/one:v1` from a gate into a site of its own.
-fn pull(gate: &FaultProxy) -> crate::bench::Run {
+fn pull(gate: &FaultProxy) -> rigs::Run {
     CacheFixture::new().run(&["base", &format!("{}/team/one:v1", gate.address), "--output", "json"])
 }
 
@@ -154,7 +155,7 @@ fn a_missing_credential_helper_is_named_where_a_login_is_wanted() {
     std::fs::set_permissions(site.bench.path("bin/docker-credential-on-another-machine"), mode).unwrap();
     let path = format!("{}:{}", site.bench.path("bin").display(), std::env::var("PATH").unwrap());
     let mut command = site.command(&["base", &format!("{}/team/one:v1", registry.address), "--update"]);
-    let run = crate::bench::Run::of(command.env("PATH", path));
+    let run = rigs::Run::of(command.env("PATH", path));
     run.succeeded();
     assert!(run.stderr.contains("failed (the keyring is locked)"), "{run:?}");
 }

@@ -3,12 +3,14 @@
 use std::fs;
 use std::process::Command;
 
+use rigs::Run;
+use rigs::registry::Registry;
+use rigs::sshd::Sshd;
 use serde_json::{Value, json};
 
-use crate::bench::{Registry, Run, text};
+use crate::bench::text;
 use crate::cache_server::{Server, ServerBehaviour};
-use crate::fixture::{CacheFixture, built, public_key};
-use crate::sshd::{Login, Sshd};
+use crate::fixture::{CacheFixture, Substitution, built, public_key};
 
 /// Fills the cache at `url` from a store that has everything, twice, and builds from it in a store that has nothing.
 fn fill_and_use(url: &str, change: impl Fn(&mut Command)) -> CacheFixture {
@@ -64,7 +66,7 @@ fn a_web_server_spares_another_store_every_action() {
 
 #[test]
 fn another_machine_spares_a_store_every_action() {
-    let sshd = Sshd::start(Login::Plain);
+    let sshd = Sshd::start();
     let place = tempfile::tempdir().unwrap();
     let url = format!("ssh://root@127.0.0.1:{}{}/it's a cache", sshd.port, place.path().display()).replace(' ', "-");
     fill_and_use(&url, |command| {
@@ -87,7 +89,7 @@ fn another_machine_spares_a_store_every_action() {
 
 #[test]
 fn what_a_login_script_prints_does_not_matter() {
-    let sshd = Sshd::start(Login::Noisy);
+    let sshd = Sshd::noisy();
     let place = tempfile::tempdir().unwrap();
     let url = format!("ssh://root@127.0.0.1:{}{}/cache", sshd.port, place.path().display());
     fill_and_use(&url, |command| {

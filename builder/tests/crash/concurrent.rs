@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-use crate::bench::{Bench, Run, digests};
+use rigs::Run;
+
+use crate::bench::{Actions, Bench, digests};
 use crate::stamped_build::{Build, is_sound, warm};
 
 #[test]

@@ -7,9 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
+use rigs::Run;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::bench::{Bench, Run};
+use crate::bench::Bench;
 use crate::stamped_build::{Build, is_sound, warm};
 
 /// Stores that builds are killed on, beside each other: much of it is waiting for the moment to kill.

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use camino::Utf8PathBuf;
+use rigs::Run;
 use vcstore::Store;
 
-use crate::bench::{Bench, Run, digests};
+use crate::bench::{Bench, digests};
 
 /// A bench that has built the project once: Go's caches are warm.
 pub(crate) fn warm() -> Bench {

@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::Command;
 
-use crate::run::{Run, User, is_root, sandbox, script, shared_folder};
+use rigs::Run;
+
+use crate::run::{User, is_root, sandbox, script, shared_folder};
 
 #[test]
 fn no_file_gets_a_set_id_bit() {
@@ -30,7 +32,7 @@ fn no_file_gets_a_set_id_bit() {
             "perl -e 'open F, q(>f); chmod(06755, *F) or die $!'",
         ] {
             let run = script(user, &options, attempt);
-            run.failed(&["Operation not permitted"]);
+            run.refused(1, &["Operation not permitted"]);
         }
         // As the kernel has it for folders, without a word.
         script(user, &options, "perl -e 'mkdir(q(e), 06755) or die $!'").printed();
@@ -80,13 +82,13 @@ fn the_machines_devices_are_used_and_not_changed() {
     for user in User::all() {
         for attempt in ["chmod 600 /dev/null", "chmod 600 /dev/stdin", "touch -d 2001-01-01 /dev/zero", "rm /dev/full"]
         {
-            script(user, &[], attempt).failed(&["Read-only file system"]);
+            script(user, &[], attempt).refused(1, &["Read-only file system"]);
         }
         let used =
             "head -c 3 /dev/zero | wc -c; echo lost > /dev/null; head -c 5 /dev/urandom | wc -c; echo x > /dev/full";
         let run = script(user, &[], used);
         assert_eq!(run.stdout.split_whitespace().collect::<Vec<_>>(), [] as [&str; 0], "{run:?}");
-        run.failed(&["No space left on device"]);
+        run.refused(1, &["No space left on device"]);
         script(user, &[], "echo lost >> /dev/null; : > /dev/null; echo said > /dev/stderr; echo out > /dev/stdout")
             .printed();
     }
@@ -113,7 +115,7 @@ fn processes_outside_are_out_of_reach() {
         let (eperm, esrch) = (nix::libc::EPERM, nix::libc::ESRCH);
         assert_eq!(script(user, &[], &look).printed(), format!("-1 {eperm}\n-1 {eperm}\n-1 {esrch}\n"));
         let run = script(user, &[], "cat /proc/1/environ; echo > /proc/1/oom_score_adj");
-        run.failed(&["/proc/1/environ: Permission denied", "/proc/1/oom_score_adj: Read-only file system"]);
+        run.refused(1, &["/proc/1/environ: Permission denied", "/proc/1/oom_score_adj: Read-only file system"]);
     }
     other.kill().unwrap();
     other.wait().unwrap();
@@ -132,7 +134,7 @@ fn the_machines_abstract_sockets_are_out_of_reach() {
     listener.accept().unwrap().0.shutdown(Shutdown::Both).unwrap();
     for user in User::all() {
         let run = Run::of(&mut sandbox(user, &["--sandbox", "required", "--system", "--", "perl", "-e", &connect]));
-        run.failed(&["Connection refused"]);
+        run.refused(1, &["Connection refused"]);
     }
     assert!(listener.accept().is_err(), "somebody came through");
 }
@@ -164,8 +166,8 @@ fn the_clock_and_the_name_of_the_machine_stay() {
             "date -s 2001-01-01; perl -e '$t = pack(q(QQ), 978307200, 0); syscall({set}, 0, $t) == -1 or die; die $!'"
         );
         script(user, &[], &attempt)
-            .failed(&["date: cannot set date: Operation not permitted", "Operation not permitted at -e"]);
-        script(user, &[], "hostname other").failed(&["hostname: "]);
+            .refused(1, &["date: cannot set date: Operation not permitted", "Operation not permitted at -e"]);
+        script(user, &[], "hostname other").refused(1, &["hostname: "]);
     }
 }
 
@@ -192,7 +194,7 @@ fn a_program_of_another_instruction_set_is_ended_and_the_error_says_so() {
             if words.ends_with("true") {
                 assert!(run.stdout.is_empty(), "{run:?}");
             } else {
-                run.failed(&["another instruction set", "--sandbox off"]);
+                run.refused(1, &["another instruction set", "--sandbox off"]);
             }
         }
     }
@@ -220,7 +222,7 @@ fn root_of_a_build_is_nobody_to_the_machine() {
     // What root's build makes is root's; in the sandbox it can be given to nobody.
     let output = shared_folder();
     let write = format!("{}:/build", output.path().display());
-    script(User::Same, &["--write", &write, "--dir", "/build"], "echo > f; chown 65534 f").failed(&["chown: "]);
+    script(User::Same, &["--write", &write, "--dir", "/build"], "echo > f; chown 65534 f").refused(1, &["chown: "]);
     assert_eq!(fs::metadata(output.path().join("f")).unwrap().uid(), 0);
 }
 

@@ -5,7 +5,9 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::run::{Run, User, is_root, sandbox, script, shared_folder};
+use rigs::Run;
+
+use crate::run::{User, is_root, sandbox, script, shared_folder};
 
 #[test]
 fn it_sees_the_same_everywhere_and_nothing_of_the_machine() {
@@ -31,11 +33,14 @@ fn it_sees_the_same_everywhere_and_nothing_of_the_machine() {
 fn a_file_that_was_not_declared_is_not_there_and_is_named() {
     for user in User::all() {
         let run = script(user, &[], "cat /etc/hostname");
-        run.failed(&[
-            "cat: /etc/hostname: No such file",
-            "its standard error names /etc/hostname: declare it as an input",
-            "--sandbox off",
-        ]);
+        run.refused(
+            1,
+            &[
+                "cat: /etc/hostname: No such file",
+                "its standard error names /etc/hostname: declare it as an input",
+                "--sandbox off",
+            ],
+        );
     }
 }
 
@@ -46,13 +51,13 @@ fn it_reaches_no_network_and_the_host_is_named() {
     let port = listener.local_addr().unwrap().port();
     for user in User::all() {
         let run = script(user, &[], &format!("exec 3<>/dev/tcp/127.0.0.1/{port}"));
-        run.failed(&["Network is unreachable", "its standard error names the network"]);
+        run.refused(1, &["Network is unreachable", "its standard error names the network"]);
         let name = script(
             user,
             &[],
             "perl -MSocket -e 'die q(Could not resolve host: example.org) unless inet_aton(q(example.org))'",
         );
-        name.failed(&["its standard error names the host example.org"]);
+        name.refused(1, &["its standard error names the host example.org"]);
         let interfaces =
             script(user, &[], "ls /sys/class/net 2>/dev/null; cat /proc/net/dev | tail -n +3 | cut -d: -f1");
         assert_eq!(interfaces.printed().trim(), "lo");
@@ -74,7 +79,7 @@ fn it_writes_to_its_outputs_alone() {
             ["/new", "/etc/new", "/dev/new", "/usr/new", "/input/new", "/input/file", "/proc/sys/kernel/core_pattern"]
         {
             let run = script(user, &options, &format!("echo x >> {place}"));
-            run.failed(&[&format!("{place}: Read-only file system")]);
+            run.refused(1, &[&format!("{place}: Read-only file system")]);
         }
         let made =
             script(user, &options, "cat /input/file > out; mkdir d; echo y > /tmp/y; echo z > /dev/shm/z; cat out");
@@ -100,7 +105,7 @@ fn a_read_only_folder_is_so_with_everything_mounted_in_it() {
         "mount -t tmpfs none {below} && touch {below}/here && \
          {vcbuild} sandbox --system --read {top}:/in -- sh -c 'ls /in/below; touch /in/below/new'"
     )));
-    run.failed(&["cannot touch '/in/below/new': Read-only file system"]);
+    run.refused(1, &["cannot touch '/in/below/new': Read-only file system"]);
 }
 
 #[test]
@@ -114,7 +119,7 @@ fn making_it_changes_nothing_of_the_machine_whatever_is_declared() {
         let refused = |inside: &str, why: &str| {
             let read = format!("/etc/hostname:{inside}");
             let run = script(user, &["--write", &write, "--read", &read], "true");
-            run.failed(&[&format!("cannot mount /etc/hostname at {inside}: "), why]);
+            run.refused(1, &[&format!("cannot mount /etc/hostname at {inside}: "), why]);
             assert_eq!(fs::read_dir(machine.path()).unwrap().count(), 0, "{inside}");
         };
         refused(&format!("{there}/new"), "the path is reserved for the machine's own files");
@@ -123,7 +128,7 @@ fn making_it_changes_nothing_of_the_machine_whatever_is_declared() {
         refused("/build/link", "/build/link is a symbolic link in the sandbox");
         let run =
             script(user, &["--write", &write, "--read", "/etc/hostname:/build/a/b"], "cat /build/a/b; rm /build/a/b");
-        run.failed(&["cannot remove '/build/a/b'"]);
+        run.refused(1, &["cannot remove '/build/a/b'"]);
         assert_eq!(run.stdout, "");
     }
 }
@@ -134,9 +139,9 @@ fn it_sees_and_reaches_no_other_process() {
     for user in User::all() {
         let seen = script(user, &[], "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls -d /proc/[0-9]* | wc -l").printed();
         assert!(!seen.contains("4242.42"), "{seen}");
-        script(user, &[], &format!("kill {}", other.id())).failed(&["No such process"]);
+        script(user, &[], &format!("kill {}", other.id())).refused(1, &["No such process"]);
         // Init is ours, and no way out either.
-        script(user, &[], "ls /proc/1/root/").failed(&["Permission denied"]);
+        script(user, &[], "ls /proc/1/root/").refused(1, &["Permission denied"]);
         script(user, &[], "kill -9 1; sleep 0.1; test -d /proc/1").printed();
     }
     other.kill().unwrap();
@@ -151,8 +156,8 @@ fn it_has_no_rights_and_gets_none() {
         let fields: Vec<_> = status.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
         let none = "0000000000000000";
         assert_eq!(fields, [none, none, none, none, "1"]);
-        script(user, &[], "unshare --user true").failed(&["unshare failed"]);
-        script(user, &[], "mount -t tmpfs none /tmp").failed(&["mount: "]);
+        script(user, &[], "unshare --user true").refused(1, &["unshare failed"]);
+        script(user, &[], "mount -t tmpfs none /tmp").refused(1, &["mount: "]);
     }
 }
 
@@ -161,13 +166,13 @@ fn what_vcbuild_was_started_with_is_no_way_out() {
     let vcbuild = env!("CARGO_BIN_EXE_vcbuild");
     let script = format!("exec 9</etc; {vcbuild} sandbox --system -- sh -c 'ls /proc/self/fd; ls /proc/self/fd/9/'");
     let run = Run::of(Command::new("bash").args(["-c", &script]));
-    run.failed(&["cannot access '/proc/self/fd/9/'"]);
+    run.refused(1, &["cannot access '/proc/self/fd/9/'"]);
 }
 
 #[test]
 fn a_program_that_is_not_there_is_said_so() {
     let run = Run::of(sandbox(User::Same, &["--", "/no/such/program"]).stdin(std::process::Stdio::null()));
-    run.failed(&["because: /no/such/program cannot be run", "No such file or directory"]);
+    run.refused(1, &["because: /no/such/program cannot be run", "No such file or directory"]);
 }
 
 #[test]
@@ -181,11 +186,14 @@ fn where_namespaces_are_forbidden_it_says_so_or_fails_as_asked() {
         Run::of(Command::new("unshare").args(["--user", "--map-root-user", "sh", "-c", &script]).current_dir("/"))
     };
     let required = on("required");
-    required.failed(&[
-        "creating a sandbox: cannot make user, pid, network, ipc and uts namespaces",
-        "No space left on device",
-        "sysctl user.max_user_namespaces=",
-    ]);
+    required.refused(
+        1,
+        &[
+            "creating a sandbox: cannot make user, pid, network, ipc and uts namespaces",
+            "No space left on device",
+            "sysctl user.max_user_namespaces=",
+        ],
+    );
     assert_eq!(required.stdout, "");
     let auto = on("auto");
     assert!(auto.stderr.contains("running programs without a sandbox: cannot make user"), "{auto:?}");

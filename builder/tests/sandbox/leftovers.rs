@@ -2,19 +2,10 @@
 
 use std::io::Read;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use crate::run::{GROUPS, Run, User, left_groups, runs, sandbox, shared_folder};
+use rigs::{Run, wait};
 
-/// Waits for something that comes a moment later.
-#[track_caller]
-fn soon(what: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !what() {
-        assert!(Instant::now() < deadline, "it never came");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use crate::run::{GROUPS, User, left_groups, runs, sandbox, shared_folder};
 
 /// An argument of `sleep` that no other process has.
 fn mark(number: usize) -> String {
@@ -43,12 +34,12 @@ fn killing_vcbuild_ends_everything() {
         let script = format!("(setsid sleep {mark} &); sleep {mark}");
         let options = ["--sandbox", mode, "--max-memory", "1G", "--write", &place, "--system", "--"];
         let mut child = sandbox(user, &options).args(["bash", "-c", &script]).spawn().unwrap();
-        soon(|| runs(&mark));
+        wait::until("its start", || runs(&mark));
         // As kill -9 has it: the process that the user started, which cannot do anything about it.
         child.kill().unwrap();
         child.wait().unwrap();
-        soon(|| !runs(&mark));
-        soon(|| left_groups().is_empty());
+        wait::until("its end", || !runs(&mark));
+        wait::until("the end of its control group", || left_groups().is_empty());
     }
 }
 
@@ -60,7 +51,7 @@ fn killing_the_supervisor_ends_a_sandbox_and_its_group_goes_with_the_next() {
     let script = format!("sleep {mark}; true");
     let options = ["--max-memory", "1G", "--system", "--", "bash", "-c", &script];
     let mut child = sandbox(User::Same, &options).stderr(Stdio::piped()).spawn().unwrap();
-    soon(|| runs(&mark));
+    wait::until("its start", || runs(&mark));
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
     let supervisor = children.split_whitespace().next().unwrap().to_owned();
     assert!(std::process::Command::new("kill").args(["-9", &supervisor]).status().unwrap().success());
@@ -68,9 +59,9 @@ fn killing_the_supervisor_ends_a_sandbox_and_its_group_goes_with_the_next() {
     let mut words = String::new();
     child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
     assert!(words.contains("the sandbox of bash ended without a report (signal: 9 (SIGKILL))"), "{words}");
-    soon(|| !runs(&mark));
+    wait::until("its end", || !runs(&mark));
     Run::of(&mut sandbox(User::Same, &["--max-memory", "1G", "--system", "--", "true"])).printed();
-    soon(|| left_groups().is_empty());
+    wait::until("the end of its control group", || left_groups().is_empty());
 }
 
 #[test]
@@ -82,7 +73,7 @@ fn killing_the_first_process_ends_a_sandbox_and_is_no_success() {
         let script = format!("(setsid sleep {mark} &) ; sleep {mark}; true");
         let options = ["--sandbox", "required", "--system", "--", "bash", "-c", &script];
         let mut child = sandbox(user, &options).stderr(Stdio::piped()).spawn().unwrap();
-        soon(|| runs(&mark));
+        wait::until("its start", || runs(&mark));
         let first = |of: &str| {
             let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
             children.split_whitespace().next().unwrap().to_owned()
@@ -93,7 +84,7 @@ fn killing_the_first_process_ends_a_sandbox_and_is_no_success() {
         let mut words = String::new();
         child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
         assert!(words.contains("bash ended with signal: 9 (SIGKILL)"), "{words}");
-        soon(|| !runs(&mark));
+        wait::until("its end", || !runs(&mark));
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{GROUPS, Run, User, left_groups, sandbox, shared_folder};
+use rigs::Run;
+
+use crate::run::{GROUPS, User, left_groups, sandbox, shared_folder};
 
 /// Every way to run a script: as each user, confined and not.
 fn everywhere(options: &[&str], script: &str, check: impl Fn(&Run)) {
@@ -22,19 +24,22 @@ fn everywhere(options: &[&str], script: &str, check: impl Fn(&Run)) {
 #[test]
 fn sleeping_too_long() {
     everywhere(&["--timeout", "1"], "echo begun >&2; sleep 600 & sleep 600", |run| {
-        run.failed(&[
-            "bash was stopped: it took longer than 1 s",
-            "begun",
-            "raise the limit with --timeout",
-            "the user's settings",
-        ]);
+        run.refused(
+            1,
+            &[
+                "bash was stopped: it took longer than 1 s",
+                "begun",
+                "raise the limit with --timeout",
+                "the user's settings",
+            ],
+        );
     });
 }
 
 #[test]
 fn eating_memory() {
     everywhere(&["--max-memory", "64M"], "head -c 400M /dev/zero | tail -c 300M | wc -c; sleep 20", |run| {
-        run.failed(&["bash was stopped: it used more memory than 67.1 MB", "--max-memory"]);
+        run.refused(1, &["bash was stopped: it used more memory than 67.1 MB", "--max-memory"]);
     });
 }
 
@@ -73,14 +78,14 @@ fn memory_counts_wherever_it_is_held() {
     for script in kinds {
         for mode in ["required", "off"] {
             perl(&["--max-memory", "64M"], mode, script, |run| {
-                run.failed(&["perl was stopped: it used more memory than 67.1 MB", "--max-memory"]);
+                run.refused(1, &["perl was stopped: it used more memory than 67.1 MB", "--max-memory"]);
             });
         }
     }
     let segments =
         "my $id = shmget(0, 200 << 20, 0600) // die; shmwrite($id, $page, $_ << 20, 1 << 20) for 0..199; sleep 600";
     perl(&["--max-memory", "64M"], "required", segments, |run| {
-        run.failed(&["perl was stopped: it used more memory than 67.1 MB"]);
+        run.refused(1, &["perl was stopped: it used more memory than 67.1 MB"]);
     });
 }
 
@@ -124,17 +129,17 @@ fn filling_the_disk() {
     for user in User::all() {
         for mode in ["required", "off"] {
             script(user, mode, "head -c 100M /dev/zero > large; exit $?", &|run| {
-                run.failed(&[
-                    "bash was stopped: it wrote more than 67.1 MB to disk",
-                    "raise the limit with --max-disk",
-                ]);
+                run.refused(
+                    1,
+                    &["bash was stopped: it wrote more than 67.1 MB to disk", "raise the limit with --max-disk"],
+                );
             });
-            script(user, mode, "truncate -s 4T holes", &|run| run.failed(&["--max-disk"]));
+            script(user, mode, "truncate -s 4T holes", &|run| run.refused(1, &["--max-disk"]));
             for many in [
                 "mkdir a b; for i in 1 2 3 4; do head -c 20M /dev/urandom | tee a/$i > b/$i; done; sleep 600",
                 "for i in 1 2 3 4 5 6; do { head -c 20M /dev/urandom >&3; sleep 600; } 3> $i & rm -f $i; done; rm -f ?; sleep 600",
             ] {
-                script(user, mode, many, &|run| run.failed(&["it wrote more than 67.1 MB to disk"]));
+                script(user, mode, many, &|run| run.refused(1, &["it wrote more than 67.1 MB to disk"]));
             }
             script(user, mode, "for i in 1 2 3 4 5; do head -c 10M /dev/urandom > $i; done; echo kept", &|run| {
                 assert_eq!((run.code, run.stdout.as_str()), (Some(0), "kept\n"), "{run:?}");
@@ -147,7 +152,7 @@ fn filling_the_disk() {
 fn forking_without_end() {
     // One after the other, so that the machine survives a test that fails; and on and on when it is refused.
     everywhere(&["--max-processes", "64"], "while :; do sleep 60 & done 2>/dev/null", |run| {
-        run.failed(&["bash was stopped: it had more than 64 processes and threads", "--max-processes"]);
+        run.refused(1, &["bash was stopped: it had more than 64 processes and threads", "--max-processes"]);
     });
 }
 

@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::sync::RwLock;
+
+use rigs::{Run, process};
 
 /// Who runs vcbuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,38 +26,6 @@ impl User {
 
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Run {
-    pub(crate) fn of(command: &mut Command) -> Self {
-        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
-    }
-
-    /// What the program printed, which must have ended well.
-    #[track_caller]
-    pub(crate) fn printed(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.stdout
-    }
-
-    /// Checks that it failed, and that each of these was said.
-    #[track_caller]
-    pub(crate) fn failed(&self, words: &[&str]) {
-        assert_eq!(self.code, Some(1), "{self:?}");
-        for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is not in\n{}", self.stderr);
-        }
-    }
 }
 
 /// `vcbuild sandbox` with these options, as this user.
@@ -87,12 +57,7 @@ pub(crate) fn shared_folder() -> tempfile::TempDir {
 
 /// Whether a process runs anywhere on the machine that has this among its arguments.
 pub(crate) fn runs(argument: &str) -> bool {
-    processes().iter().any(|line| line.split('\0').any(|one| one == argument))
-}
-
-fn processes() -> Vec<String> {
-    let read = |entry: std::io::Result<fs::DirEntry>| fs::read_to_string(entry.ok()?.path().join("cmdline")).ok();
-    fs::read_dir("/proc").unwrap().filter_map(read).collect()
+    !process::with_argument(argument).is_empty()
 }
 
 /// Taken by the test that leaves a control group behind for a while, and shared by those that look for such groups.

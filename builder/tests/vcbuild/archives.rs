@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use rigs::Run;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Run, copy, sha256, text, untar};
+use crate::bench::{Actions, Bench, copy, sha256, text, untar};
 use crate::check::poison;
 
 /// A bench with an archive, written in a world of its own, and its source; nothing else of that world is there.

@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use rigs::Run;
 use rigs::mirror::{BASE, Mirror};
+use rigs::registry::Registry;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Registry, Run, digests, text, untar};
+use crate::bench::{Bench, digests, text, untar};
 
 /// A bench with an image of its own as a base in a registry: `one` of the small project, on `scratch`.
 fn with_registry() -> (Bench, Registry) {

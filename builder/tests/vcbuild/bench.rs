@@ -3,25 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use rigs::Run;
 use serde_json::Value;
 
 /// A folder that goes with everything in it.
 pub(crate) struct Bench {
     folder: tempfile::TempDir,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }
 
 /// The sources of a small project of two programs that share a package.
@@ -49,6 +40,12 @@ const HELLO: [(&str, &str); 6] = [
          [components.one]\n[components.two]\n",
     ),
 ];
+
+impl AsRef<Path> for Bench {
+    fn as_ref(&self) -> &Path {
+        self.folder.path()
+    }
+}
 
 impl Bench {
     pub(crate) fn new() -> Self {
@@ -176,37 +173,14 @@ impl Bench {
     }
 }
 
-impl Run {
-    pub(crate) fn of(command: &mut Command) -> Self {
-        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
-    }
+/// What is told of a build's actions.
+pub(crate) trait Actions {
+    /// How many of this kind ran, by the lines on stderr.
+    fn ran(&self, kind: &str) -> usize;
+}
 
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        serde_json::from_str(&self.stdout).unwrap()
-    }
-
-    /// Checks that the run succeeded.
-    #[track_caller]
-    pub(crate) fn ok(&self) {
-        assert_eq!(self.code, Some(0), "{self:?}");
-    }
-
-    /// Checks that the run failed with this exit code and said each of these.
-    #[track_caller]
-    pub(crate) fn failed(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        assert_eq!(self.stdout, "");
-        for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is not in\n{}", self.stderr);
-        }
-    }
-
-    /// How many actions of this kind ran, by what was told of them.
-    pub(crate) fn ran(&self, kind: &str) -> usize {
+impl Actions for Run {
+    fn ran(&self, kind: &str) -> usize {
         self.stderr.lines().filter(|line| line.split_whitespace().next() == Some(kind)).count()
     }
 }
@@ -231,43 +205,6 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), to).unwrap();
         }
-    }
-}
-
-/// A registry on a free port of the loopback address; it goes when dropped.
-pub(crate) struct Registry {
-    process: Child,
-    pub(crate) address: String,
-}
-
-impl Registry {
-    pub(crate) fn start(bench: &Bench) -> Self {
-        // The port is free again once the listener is gone; nothing else asks for that one in between.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let root = bench.path("registry");
-        let config = format!(
-            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: {address} }}\n",
-            root.display()
-        );
-        bench.write("registry.yml", &config);
-        let mut command = bench.around(Command::new("docker-registry"), &["serve", "registry.yml"]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut registry = Self { process: process.expect("Debian's docker-registry is installed"), address };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(&registry.address).is_err() {
-            assert!(registry.process.try_wait().unwrap().is_none(), "the registry ended");
-            assert!(Instant::now() < deadline, "the registry does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        registry
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
     }
 }
 

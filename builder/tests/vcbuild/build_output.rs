@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::bench::{Bench, Run};
+use rigs::Run;
+
+use crate::bench::{Actions, Bench};
 
 /// Runs `vcbuild` on a terminal of its own (`script(1)`), and returns what the terminal was sent.
 fn on_terminal(bench: &Bench, arguments: &str, environment: &[(&str, &str)]) -> String {

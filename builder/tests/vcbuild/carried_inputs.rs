@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::bench::{Bench, Registry, Run, copy, digests};
+use rigs::Run;
+use rigs::registry::Registry;
+
+use crate::bench::{Bench, copy, digests};
 
 /// Caches of compiled packages and of the toolchain unpacked: a build is the same without, and takes longer.
 const COMPILED: [&str; 1] = ["go-build"];
@@ -76,7 +79,7 @@ fn tampered(bench: &Bench, caches: &[&str], end: &str, content: &[u8], check: im
 #[test]
 fn a_folder_of_inputs_builds_the_same_in_an_empty_store_and_is_believed_in_nothing() {
     let (bench, url) = with_app();
-    run(&bench, &["lock"]).ok();
+    run(&bench, &["lock"]).succeeded();
     let fetched = run(&bench, &["fetch", "--to", "inputs", "--locked", "--output", "json"]).json();
     let lock = bench.read("vcbuild.lock");
     let pinned = |start: &str| {
@@ -108,7 +111,7 @@ fn a_folder_of_inputs_builds_the_same_in_an_empty_store_and_is_believed_in_nothi
         .filter(|one| one.as_ref().is_ok_and(|one| !one.file_type().is_dir()));
     assert_eq!(fetched["files"], count.count());
     // Equal locks make equal folders, and what is there stays.
-    run(&bench, &["fetch", "--to", "again"]).ok();
+    run(&bench, &["fetch", "--to", "again"]).succeeded();
     bench.tool("diff", &["--recursive", "--no-dereference", "inputs", "again"]);
     run(&bench, &["fetch", "--to", "again"]).failed(1, &["writing inputs to again: the folder is not empty"]);
     assert_eq!(bench.path("store/tmp").read_dir().unwrap().count(), 1, "nothing is left but the folder of locks");
@@ -160,7 +163,7 @@ fn a_base_of_a_registry_is_carried_in_parts() {
     bench.tool("skopeo", &["copy", "--quiet", "--dest-tls-verify=false", archive, &format!("docker://{base}")]);
     let hello = ["--source-dir", "hello", "--base", &base];
     let here = bench.json(&[&["images", "--components", "one"], &hello[..]].concat());
-    bench.run(&[&["fetch", "--to", "inputs"], &hello[..]].concat()).ok();
+    bench.run(&[&["fetch", "--to", "inputs"], &hello[..]].concat()).succeeded();
     drop(registry);
     let there = || {
         let mut command = bench.vcbuild(&["images", "--components", "one", "--inputs", "inputs", "--output", "json"]);

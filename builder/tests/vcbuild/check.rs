@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use rigs::Run;
 use serde_json::{Value, json};
 use vcstore::Store;
 
-use crate::bench::{Bench, Run};
+use crate::bench::Bench;
 
 const CHECK: [&str; 4] = ["check", "--source-dir", "hello", "one"];
 

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::bench::{Bench, Run, copy, digests, text, untar};
+use rigs::{Run, wait};
+
+use crate::bench::{Actions, Bench, copy, digests, text, untar};
 
 /// A project of two components that one run of a makefile makes, with an input of this machine.
 const PROJECT: &str = r#"
@@ -132,11 +133,7 @@ fn a_command_sees_the_same_folders_under_every_umask() {
 /// Starts a build, adds `late` to its input when a file `begun` is in the store, and checks that it fails for that.
 pub(crate) fn changed_meanwhile(bench: &Bench, build: &mut Command, input: &Path) {
     let building = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !has_begun(bench) {
-        assert!(Instant::now() < deadline, "it does not begin");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait::until("the command begins", || has_begun(bench));
     fs::write(input.join("late"), "").unwrap();
     let ended = building.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
@@ -289,5 +286,5 @@ fn what_stands_in_the_place_of_an_output_is_taken_only_if_it_is_a_plain_file() {
         assert!(!bench.path("out/x-amd64.tar").exists(), "{script}");
     }
     // A link to something that the command made is what it leads to.
-    with_script("echo made > y; ln -s y x").run(&["images", "--sandbox", "required"]).ok();
+    with_script("echo made > y; ln -s y x").run(&["images", "--sandbox", "required"]).succeeded();
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::bench::{Bench, Run};
+use rigs::{Run, port};
+
+use crate::bench::Bench;
 
 #[test]
 fn a_component_there_is_not_is_refused_with_those_there_are() {
@@ -81,7 +83,7 @@ fn without_go_it_says_what_to_install() {
 fn a_registry_out_of_reach_is_named_and_the_ways_around_it() {
     let bench = Bench::new();
     // A port that was free a moment ago: nothing listens there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port::free();
     let run = bench.run(&["base", &format!("127.0.0.1:{port}/a/b:v1")]);
     let pulling = format!("pulling base 127.0.0.1:{port}/a/b:v1 from 127.0.0.1:{port}");
     run.failed(1, &[&pulling, "because: ", "Connection refused", "--base debian", "--base oci:PATH"]);

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::bench::{Bench, Run};
+use rigs::Run;
+
+use crate::bench::Bench;
 
 const IGNORED: &str = "not part of the source, because git ignores them (`git add --force` includes them): ";
 const UNTRACKED: &str = "not part of the source, because git does not track them (`git add` includes them): ";
@@ -30,7 +32,7 @@ fn what_go_embeds_and_git_ignores_is_named() {
     bench.write("hello/.gitignore", "dist\n");
     bench.git("hello", &["add", "--force", "cmd/one/dist"]);
     bench.edit("hello/cmd/one/main.go", "println(files)", "_ = files");
-    build().ok();
+    build().succeeded();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use tar::EntryType::{Directory, Regular, Symlink};
 
-use crate::bench::{Bench, digests, text, untar};
+use crate::bench::{Actions, Bench, digests, text, untar};
 
 /// An entry of a base's layer: what it is, its path, a link's target, and a folder's or file's permissions and owner.
 type Entry<'a> = (tar::EntryType, &'a str, &'a str, u32, u64);

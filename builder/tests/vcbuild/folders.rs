@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
-use crate::bench::{Bench, Run, copy, digests, text};
+use rigs::Run;
+
+use crate::bench::{Actions, Bench, copy, digests, text};
 use crate::file_placement::entries;
 
 const HEAD: &str =
@@ -57,7 +59,7 @@ fn a_folder_that_is_copied_is_the_same_wherever_it_was_checked_out() {
         bench.write(&top("one/carried/git/x"), "x");
         let report = bench.path(&top("one/last.html"));
         let mut command = bench.vcbuild(&["report", "--out", report.to_str().unwrap()]);
-        Run::of(command.env("VCBUILD_STORE", bench.path(&top("one/kept/store")))).ok();
+        Run::of(command.env("VCBUILD_STORE", bench.path(&top("one/kept/store")))).succeeded();
         copy(&bench.path(&top("one/kept/store")), &bench.path(&top("one/web/other")));
         let again = build("one");
         assert_eq!(digests(&again.json()), digests(&first.json()), "{place}: {again:?}");
@@ -177,7 +179,7 @@ fn what_would_have_no_effect_on_a_base_or_a_compiler_is_refused() {
     bench.write("vcbuild.toml", &debian);
     build(&[]).failed(2, &["[debian] of the project applies to the bases debian and static, but the base is scratch"]);
     bench.write("vcbuild.toml", &debian.replace("base = \"scratch\"", "base = \"debian\""));
-    build(&["--base", "scratch"]).ok();
+    build(&["--base", "scratch"]).succeeded();
     bench.write("vcbuild.toml", &format!("go = \"1.26.x\"\n{HEAD}prebuilt = {{ \"/app\" = \"app\" }}\n"));
     build(&[]).failed(2, &["`go` of the project applies to Go programs"]);
 }
@@ -270,7 +272,7 @@ fn a_pointer_of_git_lfs_is_not_taken_for_its_file() {
     bench.write("hello/cmd/one/model.bin", pointer);
     bench.write("hello/unused.bin", pointer);
     let build = || bench.run(&["images", "--source-dir", "hello", "--components", "one"]);
-    build().ok();
+    build().succeeded();
     bench.edit(
         "hello/cmd/one/main.go",
         "package main\n",

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use crate::bench::{Bench, Run, digests};
+use rigs::Run;
+
+use crate::bench::{Bench, digests};
 
 /// A project that takes files as they are, of a repository `s` whose own attributes say how some are checked out.
 fn with_files() -> Bench {
@@ -184,9 +186,9 @@ fn repositories_and_users_of_sha_256_are_served_as_others_are() {
     let commit = bench.git("s256", &["rev-parse", "HEAD"]);
     let _ = fs::remove_file(bench.path("vcbuild.lock"));
     let of = |arguments: &[&str]| bench.run(&[arguments, &["--source-repo", &sha256]].concat());
-    of(&["fetch", "--to", "inputs"]).ok();
+    of(&["fetch", "--to", "inputs"]).succeeded();
     let carried = ["images", "--inputs", "inputs", "--locked", "--store", "empty"];
-    of(&carried).ok();
+    of(&carried).succeeded();
     bench.write(&format!("inputs/git/{commit}/text.txt"), "tampered\n");
     fs::remove_dir_all(bench.path("empty")).unwrap();
     of(&carried).failed(1, &["have tree"]);

@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use crate::bench::{Bench, Run, digests, untar};
+use rigs::Run;
+
+use crate::bench::{Actions, Bench, digests, untar};
 
 /// Two modules that find each other by `go.work` alone.
 fn with_workspace() -> Bench {
@@ -56,18 +58,18 @@ fn modules_of_a_workspace_find_each_other() {
     let mut off = bench.vcbuild(&["images", "--project", "s/vcbuild.toml", "--output", "json"]);
     assert_eq!(digests(&Run::of(off.env("GOWORK", "off")).json()), digest);
     let url = format!("file://{}", bench.path("s").display());
-    bench.run(&["images", "--project", "s/vcbuild.toml", "--source-repo", &url, "--source-subdir", "app"]).ok();
+    bench.run(&["images", "--project", "s/vcbuild.toml", "--source-repo", &url, "--source-subdir", "app"]).succeeded();
     assert_eq!(says(&bench), "hello");
 
     // A replacement of the workspace's, and modules beside the source.
     bench.write("beside/go.mod", "module example.org/lib\n\ngo 1.22\n");
     bench.write("beside/lib.go", "package lib\n\nconst Word = \"beside\"\n");
     bench.write("s/go.work", "go 1.22\n\nuse ./app\n\nreplace example.org/lib v0.0.0 => ../beside\n");
-    build().ok();
+    build().succeeded();
     assert_eq!(says(&bench), "beside");
     bench.write("s/go.work", "go 1.22\n\nuse ./app\nuse ../beside\n");
     bench.edit("beside/lib.go", "\"beside\"", "\"outside\"");
-    build().ok();
+    build().succeeded();
     assert_eq!(says(&bench), "outside");
 }
 
@@ -94,7 +96,7 @@ fn a_workspace_that_does_not_count_is_named() {
     // A module that does not need it is built by itself.
     bench.write("s/app/go.mod", "module example.org/app\n\ngo 1.22\n");
     bench.write("s/app/main.go", "package main\n\nfunc main() { print(\"alone\") }\n");
-    build(&[]).ok();
+    build(&[]).succeeded();
     assert_eq!(says(&bench), "alone");
 }
 
@@ -113,7 +115,7 @@ fn a_workspace_is_checked_by_its_sums_and_may_be_vendored() {
     build().failed(1, &["example.org/inworkspace"]);
     bench.write("s/go.work.sum", "");
     bench.write("s/lib/go.sum", &sums);
-    build().ok();
+    build().succeeded();
     assert_eq!(says(&bench), "fetched");
     assert!(bench.read("s/vcbuild.lock").contains("example.org/inworkspace v1.0.0 h1:"));
 
@@ -121,7 +123,7 @@ fn a_workspace_is_checked_by_its_sums_and_may_be_vendored() {
     let run = Run::of(&mut bench.with_proxy(bench.around(Command::new("sh"), &vendor)));
     assert_eq!(run.code, Some(0), "{run:?}");
     bench.edit("s/vendor/example.org/inworkspace/word.go", "fetched", "vendored");
-    build().ok();
+    build().succeeded();
     assert_eq!(says(&bench), "vendored");
 }
 
@@ -155,7 +157,7 @@ fn headers_of_assembly_are_found_wherever_they_are() {
         bench.write(path, content);
     }
     let build = || bench.run(&["images"]);
-    build().ok();
+    build().succeeded();
     assert_eq!(says(&bench), "42");
     bench.write("s/internal/include/unused.h", "#define UNUSED 2\n");
     assert_eq!(build().ran("compile"), 0);

@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
+use rigs::Run;
 use serde_json::json;
 
-use crate::bench::{Bench, Run};
+use crate::bench::Bench;
 
 /// A project of one file, which is built in no time.
 fn with_note() -> Bench {
@@ -163,7 +164,7 @@ fn what_an_image_says_does_not_steer_the_terminal() {
     );
     bench.json(&["images"]);
     let inspected = bench.run(&["inspect", "out/note-amd64.tar"]);
-    inspected.ok();
+    inspected.succeeded();
     assert!(inspected.stdout.contains("labels      a=\\u{1b}]0;x\\u{7}\n"), "{inspected:?}");
     let labels = &bench.json(&["inspect", "registry.example/note:v1"])["images"][0]["platforms"][0]["config"]["config"]
         ["Labels"];
@@ -194,7 +195,7 @@ fn a_file_that_could_not_be_written_whole_is_not_there() {
         Run::of(&mut command).failed(1, &["error: writing ", "File too large"]);
     }
     assert!(!bench.path("hello/vcbuild.toml").exists() && !bench.path("cache-1.key").exists());
-    bench.run(&["key", "generate", "cache-1"]).ok();
+    bench.run(&["key", "generate", "cache-1"]).succeeded();
     bench.run(&["key", "generate", "cache-1"]).failed(1, &["writing ./cache-1.key", "File exists"]);
 }
 
@@ -223,7 +224,7 @@ fn a_package_is_found_where_images_without_dpkg_describe_it() {
 #[test]
 fn a_store_that_another_user_may_change_is_refused_unless_its_user_says_that_it_is_safe() {
     let bench = with_note();
-    bench.run(&["images"]).ok();
+    bench.run(&["images"]).succeeded();
     let actions = bench.path("store/actions");
     fs::set_permissions(&actions, fs::Permissions::from_mode(0o777)).unwrap();
     let words = ["opening the store", "actions is writable by all users (mode 0777)", "VCBUILD_SAFE_STORES="];
@@ -231,18 +232,18 @@ fn a_store_that_another_user_may_change_is_refused_unless_its_user_says_that_it_
         bench.run(&[command]).failed(1, &words);
     }
     let trusting = |safe: &str| Run::of(bench.vcbuild(&["images"]).env("VCBUILD_SAFE_STORES", safe));
-    trusting(bench.path("store").to_str().unwrap()).ok();
-    trusting("*").ok();
+    trusting(bench.path("store").to_str().unwrap()).succeeded();
+    trusting("*").succeeded();
     trusting("/elsewhere").failed(1, &words);
     fs::set_permissions(&actions, fs::Permissions::from_mode(0o755)).unwrap();
     // A folder around it that everybody may write to is said.
     fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o777)).unwrap();
     let warned = bench.run(&["images"]);
-    warned.ok();
+    warned.succeeded();
     assert!(warned.stderr.contains("another user could replace the store"), "{warned:?}");
     if std::os::unix::fs::chown(&actions, Some(65534), None).is_ok() {
         bench.run(&["images"]).failed(1, &["actions belongs to user 65534, but you are user 0"]);
-        Run::of(bench.vcbuild(&["images"]).env("SUDO_UID", "65534")).ok();
+        Run::of(bench.vcbuild(&["images"]).env("SUDO_UID", "65534")).succeeded();
     }
 }
 

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use rigs::Run;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Run, copy, digests, sha256, text, untar};
+use crate::bench::{Actions, Bench, copy, digests, sha256, text, untar};
 
 #[test]
 fn two_copies_in_different_worlds_give_the_same_archives() {

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use rigs::Run;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Run, digests};
+use crate::bench::{Actions, Bench, digests};
 
 /// A program that needs modules of a proxy, one of them on one platform alone.
 fn with_modules() -> Bench {

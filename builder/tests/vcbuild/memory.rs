@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::bench::{Bench, Run, copy};
+use rigs::{Run, process};
+
+use crate::bench::{Actions, Bench, copy};
 
 /// In bytes: the goal is 64 MiB, of which the pages of the program's own file take 12 as it is released. They are the kernel's
 /// to drop, and three times as many as it is compiled for tests, so they are not measured here.
@@ -55,15 +57,10 @@ fn what_a_command_prints_is_not_held() {
 /// The most memory that a program has of its own, in bytes: the kernel is asked again and again until the program ends.
 fn peak(child: &mut Child) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(600);
-    let path = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     loop {
-        let status = fs::read_to_string(&path).unwrap_or_default();
-        let kibibytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or_default()
-        };
-        peak = peak.max((kibibytes("RssAnon:") + kibibytes("RssShmem:")) << 10);
+        let bytes = |name: &str| process::memory(child.id(), name).unwrap_or_default();
+        peak = peak.max(bytes("RssAnon") + bytes("RssShmem"));
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success(), "{status}");
             return peak;

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::bench::{Bench, Run, digests};
+use rigs::Run;
+
+use crate::bench::{Bench, digests};
 
 /// A command in a network namespace of its own, without a route and with its loopback down.
 fn cut_off(bench: &Bench, arguments: &[&str]) -> Run {

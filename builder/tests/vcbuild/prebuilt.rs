@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::bench::{Bench, digests, sha256, text, untar};
+use crate::bench::{Actions, Bench, digests, sha256, text, untar};
 
 /// A project of one program for two platforms, and a text beside it.
 fn with_programs() -> Bench {

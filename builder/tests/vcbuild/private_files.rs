@@ -3,7 +3,9 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::bench::{Bench, Run, digests};
+use rigs::Run;
+
+use crate::bench::{Bench, digests};
 
 /// A project in the folder `app` with these further lines, whose command copies its input, and a private key beside it.
 fn with_key(lines: &str) -> Bench {
@@ -44,7 +46,7 @@ fn an_input_that_other_users_cannot_read_takes_the_users_word() {
 
     // So it is with what the user's settings allow, of paths beside them or from `/`.
     bench.write("config/vcbuild/config.toml", "allow-paths = [\"/none\", \"../../key\"]\n");
-    build(&[]).ok();
+    build(&[]).succeeded();
     bench.write("config/vcbuild/config.toml", "allow-paths = [\"/none\"]\n");
     build(&[]).failed(1, &[whose]);
 
@@ -53,7 +55,7 @@ fn an_input_that_other_users_cannot_read_takes_the_users_word() {
     assert_eq!(digests(&build(&["--output", "json"]).json()), allowed);
     mode(&bench, "key", 0o600);
     bench.git(".", &["init", "--quiet"]);
-    build(&[]).ok();
+    build(&[]).succeeded();
 }
 
 #[test]
@@ -96,9 +98,9 @@ fn a_source_that_other_users_cannot_read_takes_the_users_word() {
     mode(&bench, "mine/note", 0o600);
     refused(&bench, "the project's [source] dir app/../mine", "mine/note");
     let build = |more: &[&str]| bench.run(&[&["images", "--project", "app/vcbuild.toml"], more].concat());
-    build(&["--allow-path", "mine"]).ok();
+    build(&["--allow-path", "mine"]).succeeded();
     // A source that the command line names is the user's word.
-    build(&["--source-dir", "mine"]).ok();
+    build(&["--source-dir", "mine"]).succeeded();
     bench.run(&["lock", "--project", "app/vcbuild.toml"]).failed(1, &["the project's [source] dir app/../mine"]);
 }
 
@@ -110,7 +112,7 @@ fn what_lies_beside_a_project_needs_no_word_where_the_folders_above_are_closed()
     bench.write("config/vcbuild/config.toml", "");
     mode(&bench, ".", 0o700);
     let build = |more: &[&str]| bench.run(&[&["images", "--project", "app/vcbuild.toml"], more].concat());
-    build(&[]).ok();
+    build(&[]).succeeded();
     // A file that is private itself, and a project that is in its user's home folder.
     mode(&bench, "tools/tool", 0o600);
     build(&[]).failed(1, &["building x: its input app/../tools is private"]);
@@ -126,13 +128,13 @@ fn a_base_is_read_whatever_its_permissions_and_nothing_but_an_image_is_a_base() 
         "base = \"scratch\"\n[components.x]\nimage = \"registry.example/x:v1\"\nprebuilt = { \"/x\" = \"x\" }\n";
     bench.write("app/vcbuild.toml", project);
     bench.write("app/x", "x");
-    bench.run(&["images", "--project", "app/vcbuild.toml", "--out", "images"]).ok();
+    bench.run(&["images", "--project", "app/vcbuild.toml", "--out", "images"]).succeeded();
     bench.write("home/note", "a note");
     fs::rename(bench.path("images/x-amd64.tar"), bench.path("home/base.tar")).unwrap();
     mode(&bench, "home/base.tar", 0o600);
     mode(&bench, "home", 0o700);
     bench.edit("app/vcbuild.toml", "base = \"scratch\"", "base = \"oci:home/base.tar\"");
-    bench.run(&["images", "--project", "app/vcbuild.toml"]).ok();
+    bench.run(&["images", "--project", "app/vcbuild.toml"]).succeeded();
     for base in ["oci:key", "docker-archive:key"] {
         bench.edit("app/vcbuild.toml", "oci:home/base.tar", base);
         let run = bench.run(&["images", "--project", "app/vcbuild.toml", "--update"]);

@@ -98,5 +98,5 @@ fn a_folder_of_another_project_is_told_what_it_was_taken_for() {
     // A part of VirtualCluster is still it.
     bench.write("vc/go.mod", "module example.org/vc\n\ngo 1.21\n");
     bench.write("vc/cmd/manager/main.go", "package main\n\nfunc main() {}\n");
-    bench.run(&["images", "--source-dir", "vc", "--base", "scratch", "--components", "manager"]).ok();
+    bench.run(&["images", "--source-dir", "vc", "--base", "scratch", "--components", "manager"]).succeeded();
 }

@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::bench::{Bench, digests};
+use rigs::wait;
+
+use crate::bench::{Actions, Bench, digests};
 
 /// Checks what an action's record says of its sandbox; whether the machine has Landlock is its own affair.
 #[track_caller]
@@ -102,7 +103,7 @@ fn a_project_tightens_its_sandbox_and_its_user_loosens_it_and_is_told() {
     let asked_in_vain = "the project requests mode = off in [sandbox] but gets auto: a project may only tighten";
     let unconfined = "running programs without a sandbox, as --sandbox or the user's settings specify";
     let confined = bench.run(&["images"]);
-    confined.ok();
+    confined.succeeded();
     for said in [asked_in_vain, "timeout = 10800", "max-disk = 1099511627776", "(--sandbox off, or mode in the user's"]
     {
         assert!(confined.stderr.contains(said), "{confined:?}");
@@ -116,7 +117,7 @@ fn a_project_tightens_its_sandbox_and_its_user_loosens_it_and_is_told() {
     bench.write("config/vcbuild/config.toml", "[sandbox]\nmode = \"off\"\ntimeout = \"4h\"\nmax-disk = \"2T\"\n");
     for _ in 0..2 {
         let run = bench.run(&["images"]);
-        run.ok();
+        run.succeeded();
         assert!(run.stderr.contains(unconfined) && !run.stderr.contains("in vain"), "{run:?}");
         assert!(!run.stderr.contains("may only tighten"), "{run:?}");
     }
@@ -151,14 +152,13 @@ fn what_a_build_makes_is_out_of_others_reach_whatever_modes_it_sets() {
         });
         files.map(walkdir::DirEntry::into_path).next()
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let found = loop {
-        if let Some(file) = file().filter(|file| file.parent().unwrap().metadata().unwrap().mode() & 0o777 == 0o777) {
-            break file;
-        }
-        assert!(Instant::now() < deadline && build.try_wait().unwrap().is_none(), "the build never came so far");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let mut found = None;
+    wait::until("the build writes a file of its command's", || {
+        assert!(build.try_wait().unwrap().is_none(), "the build never came so far");
+        found = file().filter(|file| file.parent().unwrap().metadata().unwrap().mode() & 0o777 == 0o777);
+        found.is_some()
+    });
+    let found = found.unwrap();
     let private = found.ancestors().take_while(|folder| *folder != bench.path("store"));
     let private = private.filter(|folder| folder.metadata().unwrap().mode() & 0o077 == 0).count();
     // As somebody else, where the tests may be somebody else.

@@ -1,6 +1,8 @@
 //! Sources: modules beside the module, embedded files, modules from a proxy, git repositories.
 
-use crate::bench::{Bench, Run, digests, text, untar};
+use rigs::Run;
+
+use crate::bench::{Actions, Bench, digests, text, untar};
 
 /// A program that embeds a file and uses a module in a folder beside it.
 fn with_app() -> Bench {
@@ -135,7 +137,7 @@ fn submodules_are_checked_out_at_the_commits_that_the_revision_names() {
         .env("GIT_CONFIG_COUNT", "1")
         .env("GIT_CONFIG_KEY_0", "protocol.file.allow")
         .env("GIT_CONFIG_VALUE_0", "always");
-    Run::of(&mut command).ok();
+    Run::of(&mut command).succeeded();
     untar(&bench.path("out/x-amd64.tar"), &bench.path("layout"));
     let layer = bench.json(&["inspect", "x"])["images"][0]["platforms"][0]["layers"][0]["digest"].clone();
     let blob = format!("layout/blobs/sha256/{}", text(&layer).strip_prefix("sha256:").unwrap());

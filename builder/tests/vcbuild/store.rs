@@ -90,7 +90,7 @@ fn damage_is_found_put_aside_and_mended_by_the_next_build() {
 #[test]
 fn images_stay_until_they_are_let_go_and_roots_until_they_are_removed() {
     let bench = built();
-    bench.run(&["store", "root", "add", "release-1", "one", "two"]).ok();
+    bench.run(&["store", "root", "add", "release-1", "one", "two"]).succeeded();
     assert_eq!(names(&bench.json(&["store", "list"])["roots"]), ["release-1"]);
     assert_eq!(bench.run(&["store", "untag", "one"]).stdout, format!("untagged {ONE}\n"));
     let everything = ["gc", "--older-than", "0s"];
@@ -98,7 +98,7 @@ fn images_stay_until_they_are_let_go_and_roots_until_they_are_removed() {
     let layers = |bench: &Bench| fs::read_dir(bench.path("store/blobs/sha256")).unwrap().count();
     // Of each image a manifest, a configuration and a layer.
     assert_eq!(layers(&bench), 6);
-    bench.run(&["store", "root", "remove", "release-1"]).ok();
+    bench.run(&["store", "root", "remove", "release-1"]).succeeded();
     let plan = bench.json(&[&everything[..], &["--dry-run"]].concat());
     assert_eq!((layers(&bench), &plan["blobs"]["count"]), (6, &json!(3)));
     let done = bench.run(&everything);

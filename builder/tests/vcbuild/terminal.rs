@@ -4,7 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::bench::{Bench, Run};
+use rigs::Run;
+
+use crate::bench::Bench;
 use crate::help_commands::Tool;
 
 /// A project of files alone: nothing has to be compiled.
@@ -35,7 +37,7 @@ fn a_file_name_forges_no_line_of_a_diff() {
     }
     bench.json(&["images"]);
     let printed = bench.run(&["diff", "before/note-amd64.tar", "note"]);
-    printed.ok();
+    printed.succeeded();
     for shown in ["x\\n  - /etc/passwd", "invoice\\u{202e}gpj.sh", "\\u{1b}]52;c;eA==\\u{7}", "a\\u{200b}b"] {
         assert!(printed.stdout.contains(&format!("  + /d/{shown}")), "{shown} is not in\n{}", printed.stdout);
     }

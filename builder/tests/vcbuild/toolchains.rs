@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::bench::{Bench, Run, digests};
+use rigs::Run;
+
+use crate::bench::{Actions, Bench, digests};
 
 /// Runs the Go beside it, and is linked with the machine's C library, as a distribution's `go` is.
 const LOADED: &str = "#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\n\

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rigs::proxy::ForwardProxy;
 use serde_json::{Value, json};
 
 use crate::rig::api::{Api, ApiFault};
@@ -121,8 +122,9 @@ fn a_proxy_is_asked_where_it_is_named_and_the_api_server_on_loopback_never_throu
         fs::write(&config, whole.replace("\"server\"", &proxy)).expect("a kubeconfig");
         output(api.vcdist(&["verify", "--api-timeout", "0s"]).env("KUBECONFIG", config).env("NO_PROXY", "*"))
     };
-    let proxies = crate::rig::proxy::Proxy::up();
-    for url in [proxies.http(), proxies.socks5()] {
+    let proxies = ForwardProxy::start();
+    for scheme in ["http", "socks5"] {
+        let url = format!("{scheme}://{}", proxies.address);
         let before = proxies.carried();
         let (code, _, said) = verify(&url);
         assert_eq!(code, ASKED, "{url}: {said}");

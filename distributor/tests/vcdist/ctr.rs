@@ -4,6 +4,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rigs::wait;
 use serde_json::json;
 
 use crate::rig::{LinkFault, Login, NodeOptions, Rig, image, noise};
@@ -78,13 +79,10 @@ fn an_import_that_is_cut_leaves_no_name_and_sends_what_came_no_more() {
     // The probe passes through the link whole, and the import in part.
     let cut = rig.push(&[&NEVER[..], &options].concat());
     assert_eq!(cut.code(), 1, "{}", cut.stderr());
-    let deadline = Instant::now() + Duration::from_secs(20);
     let base = rig.store().image("manager").expect("an image").platforms[0].layers[0].digest.to_string();
     let came = || rig.ctr(&["content", "ls"]).lines().any(|line| line.starts_with(&base));
-    while !came() || rig.script_runs() {
-        assert!(Instant::now() < deadline, "the base came: {}", rig.ctr(&["content", "ls"]));
-        sleep(Duration::from_millis(100));
-    }
+    let came_and_ended = || came() && !rig.script_runs();
+    wait::until_within(wait::WITHIN, came_and_ended, || format!("the base came: {}", rig.ctr(&["content", "ls"])));
     assert_eq!(lines(&rig.ctr(&["images", "ls", "-q"])), 0, "a name is left");
     rig.collect_garbage();
     let resumed = rig.push(&NEVER).node();
@@ -132,11 +130,7 @@ fn a_name_that_stands_for_a_whole_image_is_not_taken_away_by_a_push_that_fails()
     let layer = rig.store().image("manager").expect("an image").platforms[0].layers[1].digest;
     rig.damage_in_store(&layer);
     assert_eq!(rig.push(&[&NEVER[..], &["manager"]].concat()).code(), 1);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while rig.script_runs() {
-        assert!(Instant::now() < deadline, "it ends with its connection");
-        sleep(Duration::from_millis(100));
-    }
+    wait::until("it ends with its connection", || !rig.script_runs());
     assert_eq!(rig.ctr(&["images", "ls", "-q"]), old);
     let checked = rig.ctr(&["images", "check"]);
     let whole = checked.lines().filter(|l| l.starts_with("docker.io/virt") && l.contains("complete (3/3)")).count();

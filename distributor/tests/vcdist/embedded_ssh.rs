@@ -5,10 +5,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use rigs::sshd::keygen;
+use rigs::{Daemon, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vcdist::nodes::{Address, Reach};
 use vcdist::transport::{self, Client, HostKeys, Keyring, SshOptions};
@@ -43,11 +45,6 @@ fn is_refused(rig: &Rig, ssh: &str, options: &[&str]) -> String {
     pushed.stderr()
 }
 
-fn keygen(arguments: &[&str]) {
-    let output = Command::new("ssh-keygen").arg("-q").args(arguments).output().expect("ssh-keygen runs");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 /// A new key in the rig's folder.
 fn key(rig: &Rig, name: &str, arguments: &[&str]) -> Utf8PathBuf {
     let path = rig.path().join(name);
@@ -65,29 +62,18 @@ fn let_in(rig: &Rig, path: &Utf8PathBuf) {
 }
 
 /// An agent with these keys, and its socket.
-fn agent(rig: &Rig, keys: &[&Utf8PathBuf]) -> (Agent, String) {
+fn agent(rig: &Rig, keys: &[&Utf8PathBuf]) -> (Daemon, String) {
     let socket = rig.path().join("agent.sock");
     let mut command = Command::new("ssh-agent");
     command.args(["-D", "-a", socket.as_str()]).stdout(Stdio::null()).stderr(Stdio::null());
-    let agent = Agent(command.spawn().expect("ssh-agent starts"));
-    while !socket.exists() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let agent = Daemon::start(&mut command);
+    wait::until("the agent's socket", || socket.exists());
     for key in keys {
         let mut add = Command::new("ssh-add");
         add.args(["-q", key.as_str()]).env("SSH_AUTH_SOCK", &socket).stderr(Stdio::null());
         assert!(add.status().expect("ssh-add runs").success(), "{key}");
     }
     (agent, format!("IdentityAgent={socket}"))
-}
-
-/// Ended with the test.
-struct Agent(Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = (self.0.kill(), self.0.wait());
-    }
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
+use rigs::docker::Docker;
+use rigs::files::write_program;
+use rigs::wait;
 use serde_json::{Value, json};
 use vcstore::Digest;
 
@@ -152,45 +153,21 @@ impl Storage {
 }
 
 /// A Docker of the rig's own, by the name of `docker` where logins look first.
-struct Docker {
-    daemon: Child,
-    program: std::path::PathBuf,
-}
+struct RigDocker(Docker);
 
-impl Docker {
-    fn up(rig: &Rig) -> Self {
+impl RigDocker {
+    fn start(rig: &Rig) -> Self {
         let folder = rig.path().join("docker");
-        fs::create_dir_all(folder.join("bin")).expect("a folder");
-        let path = |name: &str| folder.join(name).into_string();
-        let socket = format!("unix://{}", path("docker.sock"));
-        let log = fs::File::create(path("dockerd.log")).expect("a log");
-        let mut daemon = Command::new("dockerd");
-        daemon.args(["--iptables=false", "--bridge=none", "--host", &socket, "--pidfile", &path("docker.pid")]);
-        daemon.args(["--data-root", &path("data"), "--exec-root", &path("exec")]);
-        let daemon = daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn();
-        let program = folder.join("bin/docker");
-        let docker = printed(Command::new("sh").args(["-c", "command -v docker"]));
-        fs::write(&program, format!("#!/bin/sh\nexec {docker} --host {socket} \"$@\"\n")).expect("a program");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
+        let docker = Docker::start(&folder).expect("dockerd");
+        let program = printed(Command::new("sh").args(["-c", "command -v docker"]));
+        let script = format!("#!/bin/sh\nexec {program} --host {} \"$@\"\n", docker.host());
+        write_program(folder.join("bin/docker"), script);
         rig.prefer_programs_in(&folder.join("bin"));
-        let this = Self { daemon: daemon.expect("dockerd starts"), program: program.into() };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !this
-            .command(&["version"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .expect("docker")
-            .success()
-        {
-            assert!(Instant::now() < deadline, "{}", fs::read_to_string(path("dockerd.log")).unwrap_or_default());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        this
+        Self(docker)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.0.command();
         command.args(arguments);
         command
     }
@@ -200,17 +177,10 @@ impl Docker {
     }
 }
 
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.daemon.id().to_string()]).status();
-        let _ = self.daemon.wait();
-    }
-}
-
 #[test]
 fn docker_loads_what_it_lacks_whole_and_nothing_twice() {
     let rig = without_containerd();
-    let docker = Docker::up(&rig);
+    let docker = RigDocker::start(&rig);
     // Docker's own containerd is where a kubelet's would be, and no kubelet ever asks it.
     let folder = rig.path().join("docker");
     rig.within(&format!(
@@ -240,7 +210,7 @@ fn docker_loads_what_it_lacks_whole_and_nothing_twice() {
 #[test]
 fn docker_tells_what_was_pushed_last_and_what_runs() {
     let rig = without_containerd();
-    let docker = Docker::up(&rig);
+    let docker = RigDocker::start(&rig);
     image(&rig.store(), "manager", b"base", b"own");
     assert_eq!(status(&rig, &[], 3)["pushed"], Value::Null);
     push(&rig, &["manager"]).report(0);
@@ -280,7 +250,7 @@ fn docker_tells_what_was_pushed_last_and_what_runs() {
 #[test]
 fn a_damaged_blob_leaves_docker_without_the_image() {
     let rig = without_containerd();
-    let docker = Docker::up(&rig);
+    let docker = RigDocker::start(&rig);
     image(&rig.store(), "manager", &noise(1, MB), &noise(2, MB));
     let layer = rig.store().image("manager").expect("an image").platforms[0].layers[1].digest;
     rig.damage_in_store(&layer);
@@ -367,11 +337,7 @@ fn a_push_to_crio_that_is_cut_leaves_no_folder_behind() {
         names
     };
     let until = |what: &str, is_so: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !is_so() {
-            assert!(Instant::now() < deadline, "{what}: {:?}", left());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait::until_within(wait::WITHIN, is_so, || format!("{what}: {:?}", left()));
     };
     until("its layout comes", &|| left().len() == 3 && !left().contains(&"vcdist-1-1".to_owned()));
     push.kill().expect("it runs");
@@ -382,7 +348,7 @@ fn a_push_to_crio_that_is_cut_leaves_no_folder_behind() {
 #[test]
 fn docker_loses_what_was_pushed_and_nothing_needs() {
     let rig = without_containerd();
-    let docker = Docker::up(&rig);
+    let docker = RigDocker::start(&rig);
     image(&rig.store(), "manager", &noise(1, 2 * MB), &noise(2, MB));
     let old = digest(&rig);
     push(&rig, &["manager"]).report(0);

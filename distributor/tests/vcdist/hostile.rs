@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::thread::{scope, sleep};
-use std::time::{Duration, Instant};
+use std::thread::scope;
+use std::time::Duration;
 
+use rigs::wait;
 use vcstore::Store;
 
 use crate::rig::{NodeOptions, PushOutput, Rig, image, noise};
@@ -117,11 +118,9 @@ fn collected_under_way(rig: &Rig, known: &[&str], attempt: u64) -> u64 {
     // The first thing that it writes is its lease. It is stopped before it has put all that it counts on under it.
     let database = rig.path().join("root/io.containerd.metadata.v1.bolt/meta.db");
     let written = || fs::metadata(&database).and_then(|file| file.modified()).expect("containerd's database");
-    let (before, deadline) = (written(), Instant::now() + Duration::from_secs(60));
-    while written() == before {
-        assert!(Instant::now() < deadline, "no lease is taken");
-        sleep(Duration::from_micros(100));
-    }
+    let before = written();
+    let taken = || written() != before;
+    wait::until_every(Duration::from_micros(100), wait::WITHIN, taken, || "a lease is taken".to_owned());
     rig.signal_helpers("STOP");
     rig.ctr(&[&["images", "rm"], &records.lines().collect::<Vec<_>>()[..]].concat());
     rig.collect_garbage();

@@ -3,7 +3,9 @@
 
 use std::process::{Child, Stdio};
 use std::thread::{scope, sleep};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rigs::wait;
 
 use crate::rig::{NodeOptions, PushOutput, Rig, image, noise};
 
@@ -80,11 +82,7 @@ fn survive(rig: &mut Rig, point: u64, arguments: &[&str], cut: impl Fn(&mut Push
     cut(&mut push);
     let pushed: PushOutput = push.child.wait_with_output().expect("it ends").into();
     let rig = push.rig;
-    let deadline = Instant::now() + HELPER_ENDS_WITHIN;
-    while rig.helper_runs() {
-        assert!(Instant::now() < deadline, "point {point}: a helper is left");
-        sleep(Duration::from_millis(20));
-    }
+    wait::until_within(HELPER_ENDS_WITHIN, || !rig.helper_runs(), || format!("point {point}: the helper ends"));
     let leases = rig.leases();
     assert!(leases.iter().all(|lease| lease.contains("containerd.io/gc.expire=")), "point {point}: {leases:?}");
     rig.network().set(true);

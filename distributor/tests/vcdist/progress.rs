@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rigs::{process, wait};
 use serde_json::Value;
 
 use crate::rig::{NodeOptions, Rig, image, noise};
@@ -21,21 +21,8 @@ fn slow(rig: &Rig, arguments: &[&str]) -> Child {
     command.process_group(0).spawn().expect("vcdist starts")
 }
 
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} does not come about");
-        sleep(Duration::from_millis(50));
-    }
-}
-
 fn is_sending(rig: &Rig) -> bool {
     rig.ctr(&["content", "active"]).lines().any(|line| line.contains("MB") || line.contains("MiB"))
-}
-
-fn signal(push: &Child, name: &str) {
-    let group = format!("-{}", push.id());
-    assert!(Command::new("kill").args(["-s", name, "--", &group]).status().expect("kill runs").success());
 }
 
 #[test]
@@ -43,9 +30,9 @@ fn ctrl_c_gives_the_lease_back_and_keeps_what_came() {
     let rig = Rig::up();
     image(&rig.store(), "manager", b"base", &noise(3, 24 * MB));
     let push = slow(&rig, &[]);
-    wait_for("sending", || is_sending(&rig));
+    wait::until("sending", || is_sending(&rig));
     // To all of the job, as a terminal does: ssh must not die of it before its work is put in order.
-    signal(&push, "INT");
+    process::signal_group(push.id(), "INT");
     let begun = Instant::now();
     let output = push.wait_with_output().expect("it ends");
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
@@ -58,7 +45,7 @@ fn ctrl_c_gives_the_lease_back_and_keeps_what_came() {
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
     assert!(report["bytes_sent"].as_u64().is_some_and(|sent| sent > 0), "{report}");
     assert_eq!(rig.ctr(&["images", "ls", "-q"]), "", "no name without its image");
-    wait_for("the helper's end", || !rig.helper_runs());
+    wait::until("the helper's end", || !rig.helper_runs());
 
     let again = rig.push(&["manager"]).node();
     let (total, sent) = (again["bytes"]["total"].as_u64(), again["bytes"]["sent"].as_u64());
@@ -72,13 +59,13 @@ fn ctrl_c_twice_ends_at_once_and_through_ctr_what_came_whole_is_kept() {
         let rig = Rig::up();
         image(&rig.store(), "manager", &base, &noise(3, 24 * MB));
         let push = slow(&rig, &["--helper", "never"]);
-        wait_for("sending", || is_sending(&rig));
-        signal(&push, "INT");
-        signal(&push, "INT");
+        wait::until("sending", || is_sending(&rig));
+        process::signal_group(push.id(), "INT");
+        process::signal_group(push.id(), "INT");
         let code = push.wait_with_output().expect("it ends").status.code();
         // The second may come when the first has ended it already.
         assert!(matches!(code, Some(1 | 130)), "{code:?}");
-        wait_for("the script's end", || !rig.script_runs());
+        wait::until("the script's end", || !rig.script_runs());
         assert_eq!(rig.ctr(&["images", "ls", "-q"]), "", "no name without its image");
         let base = rig.store().image("manager").expect("an image").platforms[0].layers[0].digest.to_string();
         let listed = rig.ctr(&["content", "ls"]);
@@ -111,7 +98,7 @@ fn a_disk_that_fills_up_meanwhile_is_said_and_leaves_no_name() {
     let rig = Rig::with(&NodeOptions { disk: Some(40_000_000), ..Default::default() });
     image(&rig.store(), "manager", b"base", &noise(3, 14 * MB));
     let push = slow(&rig, &[]);
-    wait_for("sending", || is_sending(&rig));
+    wait::until("sending", || is_sending(&rig));
     // The file system refuses the rest: what was written fills it.
     let _ = fs::write(rig.path().join("root/filler"), vec![7; 40_000_000]);
     let output = push.wait_with_output().expect("it ends");

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rigs::wait;
 use serde_json::json;
 
 use super::SSH;
@@ -236,11 +237,7 @@ fn a_push_that_was_cut_goes_on_where_it_stopped() {
     let cut = rig.push(&["manager", "--ssh-option", &port, "--ssh-option", &alias, "--retries", "0"]);
     assert_eq!(cut.code(), 1);
     assert!(cut.stderr().contains("the connection to 127.0.0.1 was lost"), "{}", cut.stderr());
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while rig.helper_runs() {
-        assert!(Instant::now() < deadline, "the helper must end with its connection");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait::until("the helper must end with its connection", || !rig.helper_runs());
     rig.assert_leases_are_given_back();
     assert!(!rig.ctr(&["images", "ls", "-q"]).contains("manager"), "no name without its image");
     assert!(begun(), "what came is kept: {}", rig.ctr(&["content", "active"]));
@@ -256,16 +253,12 @@ fn a_killed_push_leaves_no_helper_and_no_name() {
     let rig = Rig::over(SSH);
     image(&rig.store(), "manager", b"base", &noise(3, 64 * MB));
     let mut push = rig.command(&["127.0.0.1"], &["manager"]).spawn().expect("vcdist starts");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while rig.ctr(&["content", "active"]).lines().count() < 2 && push.try_wait().expect("a child").is_none() {
-        assert!(Instant::now() < deadline, "nothing is written");
-    }
+    wait::until("something is written", || {
+        rig.ctr(&["content", "active"]).lines().count() >= 2 || push.try_wait().expect("a child").is_some()
+    });
     push.kill().expect("it runs");
     push.wait().expect("it ends");
-    while rig.helper_runs() {
-        assert!(Instant::now() < deadline, "the helper must end with its operator");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait::until("the helper must end with its operator", || !rig.helper_runs());
     let listed = rig.ctr(&["images", "ls", "-q"]);
     assert_eq!(listed, "", "no name without its image");
     assert_eq!(rig.push(&["manager"]).node()["result"], "pushed");

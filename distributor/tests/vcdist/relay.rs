@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rigs::{process, wait};
 use serde_json::{Value, json};
 
 use crate::rig::{INSIDE, NodeOptions, PushOutput, Rig, image, noise};
@@ -59,7 +60,7 @@ impl RelaySetup {
 
     /// Waits until nothing of ours runs on any of them.
     fn calm(&self) {
-        wait_for("the end of every helper", || {
+        wait::until("the end of every helper", || {
             !self.relay.helper_runs() && self.workers.iter().all(|worker| !worker.helper_runs())
         });
     }
@@ -72,14 +73,6 @@ impl RelaySetup {
 
     fn names(&self) -> String {
         self.workers.iter().map(|worker| worker.ctr(&["images", "ls", "-q"])).collect()
-    }
-}
-
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} does not come about");
-        sleep(Duration::from_millis(50));
     }
 }
 
@@ -149,7 +142,7 @@ fn a_push_that_is_cut_goes_on_where_it_stopped() {
         let parts = fs::read_dir(&partial).into_iter().flatten().flatten();
         parts.filter_map(|part| part.metadata().ok()).map(|data| data.len()).sum()
     };
-    wait_for("half of it", || came() > 6 * MB as u64);
+    wait::until("half of it", || came() > 6 * MB as u64);
     push.kill().expect("it runs");
     push.wait().expect("it ends");
     site.calm();
@@ -172,7 +165,7 @@ fn a_relay_that_is_lost_and_reached_again_is_told_of_in_one_report() {
     // `REF SIZE AGE`
     let megabytes = |line: &str| line.split_whitespace().nth(1)?.strip_suffix("MB")?.parse::<f64>().ok();
     let came = |worker: &Rig| worker.ctr(&["content", "active"]).lines().filter_map(megabytes).any(|size| size > 8.0);
-    wait_for("half of it on the workers", || site.workers.iter().all(came));
+    wait::until("half of it on the workers", || site.workers.iter().all(came));
     site.relay.kill_sshd();
     let report = PushOutput::from(push.wait_with_output().expect("it ends")).report(0);
     assert_eq!(results(&report), ["pushed", "pushed"]);
@@ -190,10 +183,9 @@ fn ctrl_c_gives_every_lease_back() {
     let site = RelaySetup::up();
     image(&site.relay.store(), "manager", b"base", &noise(6, 24 * MB));
     let push = site.begin(&["manager", "--limit-rate-per-node", "2M"]);
-    wait_for("leases", || site.workers.iter().all(|worker| !worker.ctr(&["leases", "ls", "-q"]).is_empty()));
+    wait::until("leases", || site.workers.iter().all(|worker| !worker.ctr(&["leases", "ls", "-q"]).is_empty()));
     sleep(Duration::from_millis(500));
-    let group = format!("-{}", push.id());
-    assert!(Command::new("kill").args(["-s", "INT", "--", &group]).status().expect("kill runs").success());
+    process::signal_group(push.id(), "INT");
     let output: PushOutput = push.wait_with_output().expect("it ends").into();
     assert!(site.leases().is_empty(), "at once, and not when the helpers notice that they are left");
     let report = output.report(1);

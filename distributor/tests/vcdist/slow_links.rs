@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use rigs::wait;
+
 use crate::rig::{NodeOptions, PushOutput, Rig, SlowLink, image, noise};
 
 /// Bits in a second.
@@ -84,11 +86,7 @@ fn a_connection_of_several_that_breaks_holds_a_push_up_and_no_more() {
         assert!((1..12 << 20).contains(&again), "after {job} was killed {again} bytes were sent again");
         rig.assert_names_are_whole();
         assert_eq!(rig.missing(), 0);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while rig.helper_runs() {
-            assert!(Instant::now() < deadline, "a process of the push is left");
-            sleep(Duration::from_millis(20));
-        }
+        wait::until("the end of every process of the push", || !rig.helper_runs());
     }
 }
 

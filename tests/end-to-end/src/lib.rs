@@ -6,9 +6,10 @@
 mod operator;
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rigs::Run;
 use serde_json::Value;
 
 pub use operator::Operator;
@@ -17,17 +18,6 @@ pub use operator::Operator;
 #[derive(Debug)]
 pub struct Stage {
     folder: tempfile::TempDir,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its exit code; -1 when a signal ended it.
-    pub code: i32,
-    /// What it printed on stdout.
-    pub stdout: String,
-    /// What it printed on stderr.
-    pub stderr: String,
 }
 
 impl Stage {
@@ -87,11 +77,20 @@ impl Stage {
     /// `vcbuild images` on the stage's source; what it printed as JSON.
     #[must_use]
     pub fn images(&self, arguments: &[&str]) -> Value {
-        let ended = run(self
-            .vcbuild()
-            .args(["images", "--output", "json", "--source-dir", self.source().as_str(), "--out", self.out().as_str()])
-            .args(arguments));
-        ended.json(0)
+        let run = Run::of(
+            self.vcbuild()
+                .args([
+                    "images",
+                    "--output",
+                    "json",
+                    "--source-dir",
+                    self.source().as_str(),
+                    "--out",
+                    self.out().as_str(),
+                ])
+                .args(arguments),
+        );
+        run.json()
     }
 
     fn command(&self, variable: &str, name: &str) -> Command {
@@ -113,42 +112,6 @@ impl Stage {
 impl Default for Stage {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Ended {
-    /// Asserts the exit code, and returns what was printed on stdout.
-    #[must_use]
-    pub fn expect(self, code: i32) -> String {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
-        self.stdout
-    }
-
-    /// Asserts the exit code, and reads stdout as one JSON document.
-    #[must_use]
-    pub fn json(self, code: i32) -> Value {
-        let stdout = self.expect(code);
-        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error} in:\n{stdout}"))
-    }
-
-    /// Asserts the exit code and that stderr has all these words, and no panic.
-    pub fn refused(self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
-        for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is not in:\n{}", self.stderr);
-        }
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-    }
-}
-
-/// Runs a command to its end.
-#[must_use]
-pub fn run(command: &mut Command) -> Ended {
-    let output: Output = command.output().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
-    Ended {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

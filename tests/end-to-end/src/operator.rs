@@ -4,9 +4,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::{Containerd, Lab, Options, ScopedLab};
+use rigs::Run;
 use serde_json::Value;
 
-use crate::{Stage, run};
+use crate::Stage;
 
 /// A stage and a lab.
 #[derive(Debug)]
@@ -50,18 +51,18 @@ impl Operator {
     /// Pushes to all workers and expects it to work; what was printed.
     #[must_use]
     pub fn pushed(&self) -> Value {
-        run(&mut self.push()).json(0)
+        Run::of(&mut self.push()).json()
     }
 
     /// Rolls out and expects it to work.
     pub fn deploy(&self) {
-        let _ = run(self.vcdist("deploy").args(["--timeout", "120s"])).expect(0);
+        Run::of(self.vcdist("deploy").args(["--timeout", "120s"])).succeeded();
     }
 
     /// `vcdist verify`, printing JSON; its exit code must be this.
     #[must_use]
     pub fn verify(&self, code: i32) -> Value {
-        run(self.vcdist("verify").args(["--output", "json"])).json(code)
+        Run::of(self.vcdist("verify").args(["--output", "json"])).json_and(code)
     }
 
     /// What kubectl prints with these arguments.

@@ -8,8 +8,9 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{KillOnDrop, Overlay, assert_nothing_left, name, pods_on_workers, run, said};
+use common::{Overlay, assert_nothing_left, name, pods_on_workers, run, said};
 use lab::{CONTROL_PLANE, Containerd, DNS_ADDRESS, Lab, ORDINARY_USER, Options};
+use rigs::{Daemon, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -101,19 +102,13 @@ fn a_lab_that_cannot_come_up_says_why_and_leaves_nothing() {
 fn what_a_crash_leaves_is_removed() {
     let name = name("crash");
     for milliseconds in [60, 700, 2500] {
-        let mut victim = KillOnDrop(
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "brings_a_lab_up_to_be_killed", "--ignored", "--quiet"])
-                .env("VCLAB_TEST_NAME", &name)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap(),
-        );
-        common::wait_for("a record of the lab", || Lab::names().unwrap().contains(&name));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "brings_a_lab_up_to_be_killed", "--ignored", "--quiet"]);
+        command.env("VCLAB_TEST_NAME", &name).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut victim = Daemon::start(&mut command);
+        wait::until("a record of the lab", || Lab::names().unwrap().contains(&name));
         std::thread::sleep(Duration::from_millis(milliseconds));
-        victim.0.kill().unwrap();
-        victim.0.wait().unwrap();
+        victim.kill();
         assert!(matches!(Lab::load(&name), Err(lab::Error::NoSuchLab { .. })), "it was killed before it was complete");
     }
     common::kill_all_processes(&name);

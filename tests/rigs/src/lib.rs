@@ -1,37 +1,26 @@
-//! What tests of several crates run against: stores and layers of their own, servers on loopback that can be made to misbehave.
+//! What tests of several crates run against: real parts on the loopback address (sshd, a registry, Docker), servers that can be
+//! made to misbehave, and the processes, ports and waits that all of them need.
+//!
+//! Nothing of a rig outlives its test: processes end when their guards are dropped, within a bound, and are ended by their
+//! numbers alone.
 
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
+pub mod docker;
+pub mod files;
+pub mod http;
+pub mod layers;
+#[cfg(feature = "debian")]
 pub mod mirror;
+pub mod port;
+pub mod process;
+pub mod proxy;
+pub mod registry;
+pub mod run;
+pub mod sshd;
+pub mod tcp;
+pub mod wait;
 
-use camino::Utf8PathBuf;
-use vcstore::{Layer, Store};
-
-/// An empty store, with the folder that holds it.
-#[must_use]
-pub fn store() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&Utf8PathBuf::try_from(folder.path().join("store")).unwrap()).unwrap();
-    (folder, store)
-}
-
-/// A layer of entries: their kind, path, and a link's target or a folder's mode and owner.
-pub fn layer(store: &Store, entries: &[(tar::EntryType, &str, &str, u32, u64)]) -> Layer {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (kind, path, target, mode, owner) in entries {
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(*kind);
-        header.set_mode(*mode);
-        header.set_uid(*owner);
-        header.set_gid(*owner);
-        header.set_size(0);
-        if kind.is_symlink() || kind.is_hard_link() {
-            builder.append_link(&mut header, path, target).unwrap();
-        } else {
-            builder.append_data(&mut header, path, std::io::empty()).unwrap();
-        }
-    }
-    let bytes = builder.into_inner().unwrap();
-    let blob = store.put(&bytes).unwrap();
-    Layer { digest: blob.digest, diff_id: blob.digest, size: blob.size, media_type: String::new() }
-}
+pub use layers::{layer, store};
+pub use process::Daemon;
+pub use run::Run;

@@ -1,8 +1,8 @@
 //! A small Debian mirror on loopback, signed with a key of its own: enough packages for a base, and ways to spoil it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Read};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -12,6 +12,9 @@ use pgp::composed::{ArmorOptions, CleartextSignedMessage, KeyType, SecretKeyPara
 use pgp::types::Password;
 use vcdebian::{Options, Request};
 use vcstore::Digest;
+
+use crate::http::{self, respond};
+use crate::port;
 
 /// A package: name, further fields, and files with their content.
 pub type Package = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -64,8 +67,7 @@ impl Mirror {
     /// A mirror of these packages, properly signed.
     pub fn new(packages: &[Package]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let (listener, port) = port::listen();
         let state = Arc::new(Mutex::new(State::default()));
         let root = folder.path().join("debian");
         let server = std::thread::spawn({
@@ -168,29 +170,29 @@ impl Drop for Mirror {
     }
 }
 
-fn answer(mut stream: TcpStream, root: &std::path::Path, state: &Mutex<State>) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-    let Some(path) = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)) else { return };
-    let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-    let part =
-        head.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=0-")?.parse::<usize>().ok());
-    let (failing, part) = {
+fn answer(mut stream: TcpStream, root: &std::path::Path, state: &Mutex<State>) -> Option<()> {
+    let request = http::Request::read(&mut BufReader::new(stream.try_clone().ok()?))?;
+    let path = request.target.clone();
+    let (failing, last) = {
         let mut state = state.lock().unwrap();
         state.asked.push(path.clone());
         let failing = state.failing.get_mut(&path).filter(|left| **left > 0).map(|left| *left -= 1).is_some();
-        (failing, part.filter(|_| !state.whole))
+        let last = request.range().filter(|(first, _)| *first == 0 && !state.whole).and_then(|(_, last)| last);
+        (failing, last)
     };
     let (status, body) = match std::fs::read(root.join(path.trim_start_matches("/debian/"))) {
         _ if failing => ("503 Service Unavailable", Vec::new()),
-        Ok(body) if part.is_some_and(|last| last + 1 < body.len()) => {
-            ("206 Partial Content", body[..=part.unwrap_or_default()].to_vec())
-        }
-        Ok(body) => ("200 OK", body),
+        Ok(mut body) => match last.filter(|last| last + 1 < body.len()) {
+            Some(last) => {
+                body.truncate(last + 1);
+                ("206 Partial Content", body)
+            }
+            None => ("200 OK", body),
+        },
         Err(_) => ("404 Not Found", Vec::new()),
     };
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    // A client that hung up needs no answer.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+    // A client that has enough may have ended meanwhile.
+    respond(&mut stream, status, "", body)
 }
 
 fn deb(control: &str, files: &[(&str, &str)]) -> Vec<u8> {

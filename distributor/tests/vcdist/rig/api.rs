@@ -2,14 +2,16 @@
 //! It can be away, refuse, and break off.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::thread::{sleep, spawn};
-use std::time::{Duration, Instant};
+use std::thread::sleep;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rigs::http::Request;
+use rigs::{port, tcp, wait};
 use serde_json::{Value, json};
 
 /// The groups that are served; of others it says in plain text that there is no such page, as a real one does.
@@ -51,7 +53,7 @@ impl Api {
 
     /// A server that is not there yet: nothing listens on its port.
     pub(crate) fn away() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+        let port = port::free();
         let folder = tempfile::Builder::new().prefix("vcdist-api-").tempdir().expect("a folder");
         let api = Self { folder, state: Arc::default(), port };
         let config = json!({
@@ -67,13 +69,7 @@ impl Api {
     /// Listens from here on.
     pub(crate) fn come(&self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("its port");
-        let state = Arc::clone(&self.state);
-        spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&state);
-                spawn(move || serve(&state, &stream));
-            }
-        });
+        tcp::serve(listener, &self.state, serve);
     }
 
     pub(crate) fn url(&self) -> String {
@@ -115,12 +111,8 @@ impl Api {
             last.shutdown(Shutdown::Write).expect("half a connection");
             let _ = last.read_to_end(&mut Vec::new());
         }
-        let deadline = Instant::now() + Duration::from_secs(30);
         // This value and the listener hold the state, and each thread that serves a request.
-        while Arc::strong_count(&self.state) > 2 {
-            assert!(Instant::now() < deadline, "requests of ended commands are served to their end");
-            sleep(Duration::from_millis(5));
-        }
+        wait::until("requests of ended commands are served to their end", || Arc::strong_count(&self.state) <= 2);
         self.state.faults.lock().expect("faults").extend(faults.iter().cloned());
     }
 
@@ -130,33 +122,24 @@ impl Api {
     }
 }
 
-fn serve(state: &State, stream: &TcpStream) {
-    let mut reader = BufReader::new(stream);
-    let (mut head, mut line) = (Vec::new(), String::new());
-    while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
-        head.push(std::mem::take(&mut line).trim_end().to_owned());
-    }
-    let Some(first) = head.first() else { return };
-    let field = |name: &str| {
-        let fields = head.iter().filter_map(|line| line.split_once(": "));
-        fields.clone().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
-    };
-    let mut words = first.split(' ');
-    let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-    let mut body = vec![0; field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
+fn serve(state: &State, stream: TcpStream) {
+    let mut reader = BufReader::new(&stream);
+    let Some(request) = Request::read(&mut reader) else { return };
+    let Request { method, target, .. } = &request;
+    let mut body = vec![0; request.length()];
     let _ = reader.read_exact(&mut body);
-    let said = format!("{method} {target} {}", field("authorization").unwrap_or_default());
-    state.requests.lock().expect("requests").push(said);
+    let asked = format!("{method} {target} {}", request.field("authorization").unwrap_or_default());
+    state.requests.lock().expect("requests").push(asked);
     let fault = state.faults.lock().expect("faults").pop_front();
     let (status, headers, text) = match fault {
         Some(ApiFault::Hangs) => return drop(stream.shutdown(Shutdown::Both)),
         Some(ApiFault::Status(status, headers)) => (status, headers, "not now".to_owned()),
         _ => {
-            let (status, text) = answer(state, &method, &target, &body);
+            let (status, text) = answer(state, method, target, &body);
             (status, "", text)
         }
     };
-    let mut stream = stream;
+    let mut stream = &stream;
     if target.contains("watch=true") && status == 200 {
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n");
         // As long as a real one might leave a quiet watch open, and much shorter.

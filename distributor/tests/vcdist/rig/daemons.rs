@@ -1,19 +1,16 @@
 //! What a node is made of: an sshd and a containerd, and what they read.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rigs::{Daemon, port, sshd};
 use vcstore::Digest;
 
 use super::network::Network;
-use super::{Login, NodeOptions, processes};
+use super::{Login, NodeOptions};
 
 /// Where a rig is for whoever logs in to it.
 pub(crate) const INSIDE: &str = "/mnt";
@@ -26,47 +23,6 @@ const OWN: [(&str, &str, u32); 3] = [(VAR_TMP, "/var/tmp", 0o1777), (VAR_LIB, "/
 
 /// The ordinary user's number.
 pub(crate) const ORDINARY_ID: u32 = 10_001;
-
-/// A process that is ended with the rig.
-pub(super) struct Daemon(Child);
-
-impl Daemon {
-    /// Has it read its configuration again, and waits until its log has said so.
-    pub(super) fn reload(&self, log: &Utf8Path, words: &str) {
-        let said = || fs::read_to_string(log).expect("its log").matches(words).count();
-        let (before, deadline) = (said(), Instant::now() + Duration::from_secs(20));
-        let status = Command::new("kill").args(["-HUP", &self.0.id().to_string()]).status().expect("kill runs");
-        assert!(status.success());
-        while said() == before {
-            assert!(Instant::now() < deadline, "it does not read its configuration again");
-            sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// Its number.
-    pub(super) fn id(&self) -> String {
-        self.0.id().to_string()
-    }
-
-    /// Ends it without warning, and the processes it started itself.
-    pub(super) fn kill(&mut self) {
-        let children = processes::children(self.0.id());
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it ends");
-        children.into_iter().for_each(|child| processes::signal(child, "KILL"));
-    }
-
-    pub(super) fn end(&mut self) {
-        let id = self.0.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &id]).status();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline && self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
-            sleep(Duration::from_millis(20));
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A program of containerd's: of the one in `folder`, else of the machine's.
 pub(super) fn tool(name: &str, folder: Option<&Utf8Path>) -> Utf8PathBuf {
@@ -81,7 +37,7 @@ pub(super) fn tmpfs(path: &Utf8Path, options: &str) -> Utf8PathBuf {
 }
 
 /// A containerd with folders and a socket of its own.
-pub(super) fn containerd(path: &Utf8Path, folder: Option<&Utf8Path>) -> Daemon {
+pub(super) fn start_containerd(path: &Utf8Path, folder: Option<&Utf8Path>) -> Daemon {
     let config = format!(
         r#"
 version = 2
@@ -103,55 +59,25 @@ disable = true
     let log = fs::File::options().create(true).append(true).open(path.join("containerd.log")).expect("a log");
     let mut command = Command::new(tool("containerd", folder));
     command.arg("--config").arg(path.join("containerd.toml")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    Daemon(command.process_group(0).spawn().expect("containerd starts"))
+    Daemon::start(command.process_group(0))
 }
 
-/// Writes what [`sshd`] reads: keys, a configuration that takes the login user's cache folder to be the rig's, and the
+/// Writes what [`start_sshd`] reads: keys, a configuration that takes the login user's cache folder to be the rig's, and the
 /// operator's configuration. The port it will listen on.
 pub(super) fn write_sshd(path: &Utf8Path, peculiar: &NodeOptions, network: Option<&Network>) -> u16 {
-    fs::create_dir_all("/run/sshd").expect("sshd's folder");
-    for key in ["host_key", "user_key"] {
-        let mut keygen = Command::new("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", path.join(key).as_str()]);
-        assert!(keygen.status().expect("ssh-keygen runs").success());
-    }
-    fs::copy(path.join("user_key.pub"), path.join("authorized_keys")).expect("a key");
-    let port = port();
+    sshd::write_keys(path);
+    let port = port::reserved();
     let address = network.map_or_else(|| "127.0.0.1".to_owned(), Network::address);
-    let mut config = format!(
-        "Port {port}\nListenAddress {address}\nListenAddress 127.0.0.1\nHostKey {path}/host_key\nAuthorizedKeysFile {path}/authorized_keys\n\
-         PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nMaxStartups 100\n\
-         SetEnv XDG_CACHE_HOME={path}/cache\n"
-    );
-    if let Some(noise) = peculiar.noise {
-        let script = format!("#!/bin/sh\nprintf '%s' '{noise}'\nexec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n");
-        fs::write(path.join("login"), script).expect("a login script");
-        fs::set_permissions(path.join("login"), fs::Permissions::from_mode(0o755)).expect("its mode");
-        config += &format!("ForceCommand {path}/login\n");
-    }
-    fs::write(path.join("sshd_config"), config).expect("a configuration");
-    let host_key = fs::read_to_string(path.join("host_key.pub")).expect("a host key");
-    fs::write(path.join("known_hosts"), format!("[{address}]:{port},[127.0.0.1]:{port} {host_key}"))
-        .expect("known_hosts");
-    let client = format!(
-        "Port {port}\nIdentityFile {path}/user_key\nIdentitiesOnly yes\nUserKnownHostsFile {path}/known_hosts\n\
-         GlobalKnownHostsFile none\nConnectTimeout 3\n"
-    );
-    fs::write(path.join("ssh_config"), client).expect("a configuration");
+    let login = peculiar.noise.map(|noise| format!("printf '%s' '{noise}'\nexec"));
+    let more = format!("MaxStartups 100\nSetEnv XDG_CACHE_HOME={path}/cache\n");
+    sshd::write_server_config(path, port, &[&address, "127.0.0.1"], login.as_deref(), &more);
+    sshd::know_host(path, &format!("[{address}]:{port},[127.0.0.1]:{port}"), "host_key.pub");
+    sshd::write_client_config(path, &format!("Port {port}\nConnectTimeout 3\n"));
     port
 }
 
-/// A port that an sshd may have to itself, also after it was killed: connections begin at ports above these.
-fn port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 10_000 + u16::try_from(std::process::id() % 200).expect("a small number") * 100;
-    let candidates = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000);
-    let mut free = candidates.take(1000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.next().expect("a port that nobody has")
-}
-
 /// An sshd that lets root in with the key made for it.
-pub(super) fn sshd(path: &Utf8Path, peculiar: &NodeOptions, network: Option<&Network>) -> Daemon {
+pub(super) fn start_sshd(path: &Utf8Path, peculiar: &NodeOptions, network: Option<&Network>) -> Daemon {
     let mut command = match network {
         Some(network) => network.enter(),
         None => Command::new("env"),
@@ -169,13 +95,14 @@ pub(super) fn sshd(path: &Utf8Path, peculiar: &NodeOptions, network: Option<&Net
     command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", &line]);
     let log = fs::File::options().create(true).append(true).open(path.join("sshd.log")).expect("a log");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    Daemon(command.process_group(0).spawn().expect("sshd starts"))
+    Daemon::start(command.process_group(0))
 }
 
 /// The command that runs sshd where the ordinary user exists, and nowhere else.
 fn with_user(path: &Utf8Path, peculiar: &NodeOptions) -> String {
     let alias = peculiar.alias.as_ref().map(|alias| format!("mount --bind {path} {alias} && ")).unwrap_or_default();
-    let sshd = format!("{alias}exec /usr/sbin/sshd -D -e -f {path}/sshd_config");
+    let program = sshd::PROGRAM;
+    let sshd = format!("{alias}exec {program} -D -e -f {path}/sshd_config");
     let rule = match peculiar.login {
         Login::Root => return sshd,
         Login::Sudo | Login::NoSudo => "NOPASSWD: ALL".to_owned(),

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use camino::Utf8PathBuf;
+use rigs::process;
 use vcstore::Store;
 
-use super::{NodeOptions, PushOutput, Rig, processes};
+use super::{NodeOptions, PushOutput, Rig};
 
 /// The nodes.
 pub(crate) struct Fleet {
@@ -69,7 +70,7 @@ impl Fleet {
             let push = scope.spawn(|| push.wait_with_output().expect("it ends"));
             let mut peak_memory = 0;
             while !push.is_finished() {
-                peak_memory = processes::peak_memory(id).unwrap_or(peak_memory);
+                peak_memory = process::memory(id, "VmHWM").unwrap_or(peak_memory);
                 sleep(Duration::from_millis(2));
             }
             (push.join().expect("the push"), peak_memory)

@@ -1,8 +1,10 @@
 //! Links to a node that break.
 
 use std::io::{self, Read};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
+
+use rigs::port;
 
 /// What becomes of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +19,7 @@ pub(crate) enum LinkFault {
 
 /// A port that leads to `port`.
 pub(super) fn to(port: u16, fate: LinkFault) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let here = listener.local_addr().expect("its address").port();
+    let (listener, here) = port::listen();
     std::thread::spawn(move || {
         let mut fate = Some(fate);
         while let Ok((near, _)) = listener.accept() {

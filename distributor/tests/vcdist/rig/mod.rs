@@ -9,8 +9,6 @@ mod fleet;
 mod images;
 mod link_fault;
 mod network;
-mod processes;
-pub(crate) mod proxy;
 mod slow_link;
 
 use std::fs;
@@ -19,23 +17,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rigs::{Daemon, files, process, wait};
 use serde_json::Value;
 use vcstore::{Digest, Store};
 
-use daemons::{Daemon, RUN, VAR_LIB, VAR_TMP, containerd, sshd, tmpfs, tool, write_sshd};
 pub(crate) use daemons::{INSIDE, ORDINARY_ID};
+use daemons::{RUN, VAR_LIB, VAR_TMP, start_containerd, start_sshd, tmpfs, tool, write_sshd};
 pub(crate) use fleet::Fleet;
 pub(crate) use images::{image, noise, program};
 pub(crate) use link_fault::LinkFault;
 use network::Network;
 pub(crate) use slow_link::SlowLink;
-
-/// How long a daemon may take to answer.
-const UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// What sshd says of itself in its log when it takes connections.
 const LISTENS: &str = "Server listening";
@@ -144,9 +139,9 @@ impl Rig {
         if let Some(options) = peculiar.home {
             mounts.push(tmpfs(&path.join("cache"), options));
         }
-        let containerd = containerd(&path, peculiar.containerd.as_deref());
+        let containerd = start_containerd(&path, peculiar.containerd.as_deref());
         let port = write_sshd(&path, peculiar, network.as_ref());
-        let sshd = sshd(&path, peculiar, network.as_ref());
+        let sshd = start_sshd(&path, peculiar, network.as_ref());
         let rig = Self { folder, sshd, containerd, port, mounts, peculiar: peculiar.clone(), network };
         rig.wait();
         rig
@@ -267,7 +262,7 @@ impl Rig {
 
     /// Whether any helper of this rig runs.
     pub(crate) fn helper_runs(&self) -> bool {
-        !processes::of_programs_in(&self.path().join("cache")).is_empty()
+        !process::of_programs_in(self.path().join("cache")).is_empty()
     }
 
     /// Whether anything still runs that a login began.
@@ -282,33 +277,33 @@ impl Rig {
 
     /// Sends every helper of this rig a signal: KILL, STOP, CONT.
     pub(crate) fn signal_helpers(&self, name: &str) {
-        let helpers = processes::of_programs_in(&self.path().join("cache"));
-        helpers.into_iter().for_each(|helper| processes::signal(helper, name));
+        let helpers = process::of_programs_in(self.path().join("cache"));
+        helpers.into_iter().for_each(|helper| process::signal(helper, name));
     }
 
     /// The processes of this rig's pushes that do this: `helper`, `join`.
     pub(crate) fn helpers_for(&self, job: &str) -> Vec<u32> {
-        let mut helpers = processes::of_programs_in(&self.path().join("cache"));
-        helpers.retain(|helper| processes::has_argument(*helper, job));
+        let mut helpers = process::of_programs_in(self.path().join("cache"));
+        helpers.retain(|helper| process::has_argument(*helper, job));
         helpers
     }
 
     /// Kills those of them that do this.
     pub(crate) fn kill_helpers(&self, job: &str) {
-        self.helpers_for(job).into_iter().for_each(|helper| processes::signal(helper, "KILL"));
+        self.helpers_for(job).into_iter().for_each(|helper| process::signal(helper, "KILL"));
     }
 
     /// Ends sshd and all it lets in without warning, and starts it again.
     pub(crate) fn kill_sshd(&mut self) {
-        self.sshd.kill();
-        self.sshd = sshd(self.path(), &self.peculiar, self.network.as_ref());
+        self.sshd.kill_with_children();
+        self.sshd = start_sshd(self.path(), &self.peculiar, self.network.as_ref());
         self.wait();
     }
 
     /// Ends containerd without warning, and starts it again.
     pub(crate) fn kill_containerd(&mut self) {
-        self.containerd.kill();
-        self.containerd = containerd(self.path(), self.peculiar.containerd.as_deref());
+        self.containerd.kill_with_children();
+        self.containerd = start_containerd(self.path(), self.peculiar.containerd.as_deref());
         self.wait();
     }
 
@@ -340,11 +335,8 @@ impl Rig {
     /// next: the images are of that.
     pub(crate) fn runs_no_helper(&self) {
         let folder = self.path().join("bin");
-        let uname = folder.join("uname");
         let script = "#!/bin/sh\n[ \"$1\" = -m ] || exec /bin/uname \"$@\"\n[ -e \"$0.said\" ] && rm \"$0.said\" && exec /bin/uname \"$@\"\ntouch \"$0.said\"; echo s390x\n";
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::write(&uname, script).expect("a program");
-        fs::set_permissions(&uname, fs::Permissions::from_mode(0o755)).expect("its mode");
+        files::write_program(folder.join("uname"), script);
         self.prefer_programs_in(&folder);
         self.helpers().iter().for_each(|helper| fs::remove_file(helper).expect("its helper"));
     }
@@ -360,13 +352,14 @@ impl Rig {
 
     /// Has sshd read its configuration again, for every connection after this.
     fn reload_sshd(&self) {
-        self.sshd.reload(&self.path().join("sshd.log"), LISTENS);
+        self.sshd.reload(self.path().join("sshd.log"), LISTENS);
         self.wait();
     }
 
     /// Runs a script where logins run: what it mounts, they alone see.
     pub(crate) fn within(&self, script: &str) {
-        let status = Command::new("nsenter").args(["-m", "-t", &self.sshd.id(), "sh", "-ec", script]).status();
+        let status =
+            Command::new("nsenter").args(["-m", "-t", &self.sshd.id().to_string(), "sh", "-ec", script]).status();
         assert!(status.expect("nsenter runs").success(), "{script}");
     }
 
@@ -392,7 +385,6 @@ impl Rig {
 
     /// Waits until sshd and containerd answer.
     pub(crate) fn wait(&self) {
-        let deadline = Instant::now() + UP_WITHIN;
         let socket = self.path().join("containerd.sock");
         let answers = || {
             let mut ctr = self.ctr_program();
@@ -404,11 +396,9 @@ impl Rig {
             true => fs::read_to_string(self.path().join("sshd.log")).is_ok_and(|log| log.contains(LISTENS)),
             false => TcpStream::connect((self.address(), self.port)).is_ok(),
         };
-        while !answers() || !listens() {
-            let log = || fs::read_to_string(self.path().join("containerd.log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "the node does not come up: {}", log());
-            sleep(Duration::from_millis(100));
-        }
+        let log = || fs::read_to_string(self.path().join("containerd.log")).unwrap_or_default();
+        let describe = || format!("the node comes up: {}", log());
+        wait::until_every(Duration::from_millis(100), wait::WITHIN, || answers() && listens(), describe);
     }
 }
 

@@ -5,8 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use end_to_end::{Operator, run};
+use end_to_end::Operator;
 use lab::Containerd;
+use rigs::Run;
 use serde_json::Value;
 
 /// How long anything here may take.
@@ -119,7 +120,7 @@ fn images_go_when_neither_revision_nor_workload_names_them(operator: &Operator, 
     let status = |code: i32| {
         let mut command = operator.vcdist("status");
         command.args(["--store", "nowhere", "--output", "json", "--ssh-config", operator.lab.ssh_config().as_str()]);
-        run(&mut command).json(code)
+        Run::of(&mut command).json_and(code)
     };
     let fine = status(0);
     let running = fine["nodes"].as_array().unwrap().iter().flat_map(|node| node["images"].as_array().unwrap());
@@ -130,13 +131,13 @@ fn images_go_when_neither_revision_nor_workload_names_them(operator: &Operator, 
 }
 
 fn deployed(operator: &Operator) -> Value {
-    run(operator.vcdist("deploy").args(["--timeout", "120s", "--output", "json"])).json(0)
+    Run::of(operator.vcdist("deploy").args(["--timeout", "120s", "--output", "json"])).json()
 }
 
 fn prune(operator: &Operator, arguments: &[&str]) -> Value {
     let mut command = operator.vcdist("prune");
     command.args(["--output", "json", "--ssh-config", operator.lab.ssh_config().as_str()]).args(arguments);
-    run(&mut command).json(0)
+    Run::of(&mut command).json()
 }
 
 fn images(operator: &Operator, worker: &str) -> Vec<String> {

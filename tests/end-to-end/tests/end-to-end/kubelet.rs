@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use end_to_end::{Operator, run};
+use end_to_end::Operator;
 use lab::Options;
+use rigs::{Run, wait};
 
 /// A name that nobody pushed.
 const UNPINNED: &str = "example.org/unpinned:1";
@@ -21,7 +22,7 @@ fn images_that_were_pushed_stay_when_the_kubelet_makes_room() {
     let built = operator.stage.images(&["--base", "scratch"]);
     let syncer = built["images"].as_array().unwrap().iter().find(|image| image["component"] == "syncer").unwrap();
     let mut import: Command = operator.lab.command("worker1", &ctr(&["import", "-"])).unwrap();
-    let _ = run(import.stdin(Stdio::from(File::open(syncer["archive"].as_str().unwrap()).unwrap()))).expect(0);
+    Run::with_stdin(import.stdin(Stdio::from(File::open(syncer["archive"].as_str().unwrap()).unwrap()))).succeeded();
     let reference = syncer["reference"].as_str().unwrap();
     let _ = operator.on("worker1", &ctr(&["tag", reference, UNPINNED]));
     // What is pushed by that name is another image.
@@ -32,14 +33,12 @@ fn images_that_were_pushed_stay_when_the_kubelet_makes_room() {
     let pushed = || names().lines().filter(|name| name.contains("virtualcluster")).count();
     assert_eq!(pushed(), 6, "three images by two names each: {}", names());
 
-    let deadline = Instant::now() + WITHIN;
-    while names().contains(UNPINNED) {
-        assert!(Instant::now() < deadline, "the kubelet removes nothing: {}", names());
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    let gone = || !names().contains(UNPINNED);
+    let describe = || format!("the kubelet removes it: {}", names());
+    wait::until_every(Duration::from_millis(500), WITHIN, gone, describe);
     assert_eq!(pushed(), 6, "{}", names());
     let mut status = operator.vcdist("status");
-    let status = run(status.args(["--output", "json", "--ssh-config", operator.lab.ssh_config().as_str()])).json(0);
+    let status = Run::of(status.args(["--output", "json", "--ssh-config", operator.lab.ssh_config().as_str()])).json();
     let images = status["nodes"][0]["images"].as_array().unwrap();
     assert!(images.len() == 3 && images.iter().all(|image| image["pinned"] == true), "{status}");
 }

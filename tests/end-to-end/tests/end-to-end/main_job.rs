@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use end_to_end::{Operator, run};
+use end_to_end::Operator;
 use lab::Containerd;
+use rigs::Run;
 use serde_json::Value;
 
 #[test]
@@ -20,7 +21,7 @@ fn the_main_job_on_debians_containerd_1_6() {
 fn main_job(operator: &Operator, base: &[&str]) {
     let built = operator.stage.images(base);
     assert_contract(&built, &["images", "actions", "elapsed_seconds"]);
-    let plan = run(operator.push().arg("--dry-run")).json(0);
+    let plan = Run::of(operator.push().arg("--dry-run")).json();
     assert!(plan.to_string().contains("worker1"), "{plan}");
     assert_eq!(image_names(operator, "worker1"), BTreeSet::new(), "a dry run moves nothing");
 
@@ -87,7 +88,7 @@ fn archives_are_imported_by_ctr(operator: &Operator, built: &Value) {
         let archive = std::fs::File::open(image["archive"].as_str().unwrap()).unwrap();
         let import = ["ctr", "--namespace", "archives", "images", "import", "-"];
         let mut command: Command = operator.lab.command("worker1", &import).unwrap();
-        let _ = run(command.stdin(Stdio::from(archive))).expect(0);
+        Run::with_stdin(command.stdin(Stdio::from(archive))).succeeded();
         let name = image["reference"].as_str().unwrap();
         let check =
             operator.on("worker1", &["ctr", "--namespace", "archives", "images", "check", &format!("name=={name}")]);

@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use end_to_end::{Ended, Stage, copy_tree, repository, run};
+use end_to_end::{Stage, copy_tree, repository};
+use rigs::Run;
 use serde_json::Value;
 
 /// What the flake says of the images that it builds.
@@ -38,14 +39,14 @@ impl Nix<'_> {
     /// Builds, and returns the output's place on this machine. What may be fetched comes from `/downloads`.
     fn build(&self, arguments: &[&str]) -> Utf8PathBuf {
         let mut command = self.command(&[&["build", "--no-link", "--json"], arguments].concat());
-        let built = run(command.env("GOPROXY", "file:///downloads")).json(0);
+        let built = Run::of(command.env("GOPROXY", "file:///downloads")).json();
         let out = built[0]["outputs"]["out"].as_str().unwrap();
         self.stage.path().join("nix").join(out.trim_start_matches('/'))
     }
 
     /// Builds again what was built, which must come out the same.
-    fn again(&self, arguments: &[&str]) -> Ended {
-        run(&mut self.command(&[&["build", "--no-link", "--rebuild"], arguments].concat()))
+    fn again(&self, arguments: &[&str]) -> Run {
+        Run::of(&mut self.command(&[&["build", "--no-link", "--rebuild"], arguments].concat()))
     }
 }
 
@@ -65,7 +66,7 @@ fn stage() -> Stage {
 
 /// Has Go's own cache stand for the proxy: nothing is fetched twice, and nothing need be reachable.
 fn downloads() -> Utf8PathBuf {
-    let go = |arguments: &[&str]| run(Command::new("go").current_dir("/").args(arguments)).expect(0);
+    let go = |arguments: &[&str]| Run::of(Command::new("go").current_dir("/").args(arguments)).printed();
     let _ = go(&["mod", "download", &format!("golang.org/toolchain@v0.0.1-go1.26.8.linux-{}", architecture())]);
     Utf8PathBuf::from(go(&["env", "GOMODCACHE"]).trim()).join("cache/download")
 }
@@ -86,7 +87,7 @@ fn a_derivation_that_needs_no_nixpkgs_builds_the_very_images_and_builds_them_aga
     let nix = Nix { stage: &stage };
     let proxy = format!("file://{}", downloads());
     let fetch = ["fetch", "--locked", "--to", "inputs", "--source-dir", "source"];
-    let _ = run(stage.vcbuild().args(fetch).args(FIXTURE).env("GOPROXY", proxy)).expect(0);
+    Run::of(stage.vcbuild().args(fetch).args(FIXTURE).env("GOPROXY", proxy)).succeeded();
     let _ = stage.images(&[&["--inputs", "inputs", "--locked"], &FIXTURE[..]].concat());
 
     let expression = format!(
@@ -99,7 +100,7 @@ fn a_derivation_that_needs_no_nixpkgs_builds_the_very_images_and_builds_them_aga
     let archives = nix.build(&["-f", "images.nix"]);
     assert_eq!(contents(&archives).keys().collect::<Vec<_>>(), contents(&stage.out()).keys().collect::<Vec<_>>());
     assert!(contents(&archives) == contents(&stage.out()), "the archives differ");
-    let _ = nix.again(&["-f", "images.nix"]).expect(0);
+    nix.again(&["-f", "images.nix"]).succeeded();
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn the_flake_has_what_it_says_and_its_images_and_bundle_are_the_same_every_time(
     let options =
         ["--override-input", "nixpkgs", &stand_in, "--no-write-lock-file", "--option", "sandbox-paths", &paths];
 
-    let shown = run(&mut nix.command(&[&["flake", "show", "--json"], &options[..], &[&of("")]].concat())).json(0);
+    let shown = Run::of(&mut nix.command(&[&["flake", "show", "--json"], &options[..], &[&of("")]].concat())).json();
     let names = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     let outputs = ["apps", "checks", "devShells", "formatter", "lib", "overlays", "packages"];
@@ -124,7 +125,7 @@ fn the_flake_has_what_it_says_and_its_images_and_bundle_are_the_same_every_time(
         assert_eq!(names(&shown["packages"][system]), set(&packages), "{system}");
         assert_eq!(names(&shown["apps"][system]), set(&["default", "vcbuild", "vcdist"]), "{system}");
     }
-    let _ = run(&mut nix.command(&[&["flake", "check", "--no-build"], &options[..], &[&of("")]].concat())).expect(0);
+    Run::of(&mut nix.command(&[&["flake", "check", "--no-build"], &options[..], &[&of("")]].concat())).succeeded();
 
     let images = nix.build(&[&options[..], &[&of("#images")]].concat());
     let _ = stage.images(&[&["--locked", "--offline"], &FIXTURE[..]].concat());
@@ -133,20 +134,21 @@ fn the_flake_has_what_it_says_and_its_images_and_bundle_are_the_same_every_time(
     let bundle = of("#bundle");
     let arguments = [&options[..], &[&bundle]].concat();
     let bundle = nix.build(&arguments);
-    let _ = nix.again(&arguments).expect(0);
+    nix.again(&arguments).succeeded();
     let unpacked = stage.path().join("unpacked");
     fs::create_dir(&unpacked).unwrap();
-    let _ = run(Command::new("tar").args(["-xf", bundle.as_str(), "-C", unpacked.as_str()])).expect(0);
-    let checked = run(Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(&unpacked)).expect(0);
+    Run::of(Command::new("tar").args(["-xf", bundle.as_str(), "-C", unpacked.as_str()])).succeeded();
+    let checked = Run::of(Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(&unpacked)).printed();
     let arch = architecture();
     let expected = ["bin/vcbuild", "bin/vcdist", "manifests/all-in-one.yaml"].map(str::to_owned).into_iter();
     for file in expected.chain(["manager", "syncer", "vn-agent"].map(|name| format!("images/vc_{name}-{arch}.tar"))) {
         assert!(checked.contains(&format!("{file}: OK")), "{file} in {checked}");
     }
     let manifests = fs::read_to_string(unpacked.join("manifests/all-in-one.yaml")).unwrap();
-    let inspected =
-        run(stage.vcbuild().args(["inspect", "--output", "json"]).arg(images.join(format!("vc_syncer-{arch}.tar"))));
-    let digest = inspected.json(0)["images"][0]["digest"].as_str().unwrap().to_owned();
+    let inspected = Run::of(
+        stage.vcbuild().args(["inspect", "--output", "json"]).arg(images.join(format!("vc_syncer-{arch}.tar"))),
+    );
+    let digest = inspected.json()["images"][0]["digest"].as_str().unwrap().to_owned();
     assert!(manifests.contains(&digest), "{digest} is not in {manifests}");
 }
 

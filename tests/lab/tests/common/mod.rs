@@ -1,25 +1,16 @@
 //! What the tests of labs share: pods to look at, and the search for anything that a lab left behind.
 
 use std::fs;
-use std::process::{Child, Command, Output};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use lab::{Lab, PAUSE_IMAGE};
+use rigs::wait;
 
 /// A lab's name that no other run of these tests uses.
 pub(crate) fn name(purpose: &str) -> String {
     format!("t{}-{purpose}", std::process::id())
-}
-
-/// A child that does not outlive a test that fails.
-pub(crate) struct KillOnDrop(pub(crate) Child);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// An overlay, as a container's root file system is one, in a temporary folder.
@@ -55,14 +46,6 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub(crate) fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !happened() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// Runs one pod on every worker by the image that the lab brings, and returns the workers with the number of the pod's
 /// process there.
 pub(crate) fn pods_on_workers(lab: &Lab) -> Vec<(String, i32)> {
@@ -91,7 +74,7 @@ pub(crate) fn pods_on_workers(lab: &Lab) -> Vec<(String, i32)> {
 /// Sends SIGKILL to everything in the lab's cgroups, which this test's own lab has filled.
 pub(crate) fn kill_all_processes(name: &str) {
     let pids = || -> Vec<String> { cgroup_files(name).iter().flat_map(|path| lines(path)).collect() };
-    wait_for("the end of all processes", || {
+    wait::until("the end of all processes", || {
         let pids = pids();
         for pid in &pids {
             let _ = Command::new("kill").args(["-9", pid]).output();
