@@ -42,7 +42,7 @@ pub enum Error {
     },
 
     /// A field would change that never can.
-    #[error("applying {object}: {fields} cannot be changed once the object exists ({said})")]
+    #[error("applying {object}: {fields} cannot be changed once the object exists ({message})")]
     #[diagnostic(help("delete the object with `{command}` and deploy again{ends}"))]
     Immutable {
         /// The object.
@@ -54,7 +54,7 @@ pub enum Error {
         /// What else that ends.
         ends: &'static str,
         /// The server's words.
-        said: String,
+        message: String,
     },
 
     /// The namespace or a definition is on its way out.

@@ -92,7 +92,7 @@ pub(super) async fn apply(
             fields: immutable(status).join(", "),
             command: deletion(object),
             ends: if object.stage() == Stage::Workloads { "; its pods end until then" } else { "" },
-            said: status.message.clone(),
+            message: status.message.clone(),
         },
         _ => cluster.failed(format!("applying {}", title(object)), error).into(),
     })

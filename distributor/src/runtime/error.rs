@@ -133,7 +133,7 @@ impl Error {
     /// The error as a warning shows it: of a lost connection, the words of the transport alone.
     pub(super) fn transient_cause(&self) -> String {
         match self.of_the_way() {
-            Some(transport::Error::Lost { said, .. }) => said.clone(),
+            Some(transport::Error::Lost { message, .. }) => message.clone(),
             _ => self.to_string(),
         }
     }
@@ -192,18 +192,18 @@ mod tests {
     #[test]
     fn what_broke_is_tried_again_and_what_was_never_there_is_not() {
         let transport = |error| Error::from(session::Error::Transport(error));
-        let (host, said) = (|| "w1".to_owned(), || "words".to_owned());
-        let lost = transport(transport::Error::Lost { host: host(), said: said() });
-        let in_script = script::Error::Transport(transport::Error::Lost { host: host(), said: said() });
+        let (host, message) = (|| "w1".to_owned(), || "words".to_owned());
+        let lost = transport(transport::Error::Lost { host: host(), message: message() });
+        let in_script = script::Error::Transport(transport::Error::Lost { host: host(), message: message() });
         let of_engine = Error::from(engine::Error::Script(in_script));
-        let refused = transport(transport::Error::Refused { host: host(), said: said() });
-        let denied = transport(transport::Error::Denied { destination: host(), said: said() });
-        let away = Error::Helper { message: said(), help: said(), retry: RetryHint::Later };
+        let refused = transport(transport::Error::Refused { host: host(), message: message() });
+        let denied = transport(transport::Error::Denied { destination: host(), message: message() });
+        let away = Error::Helper { message: message(), help: message(), retry: RetryHint::Later };
         let is_transient = |error: &Error| (error.is_transient(false), error.is_transient(true));
         assert_eq!(is_transient(&lost), (true, true));
         assert_eq!(is_transient(&of_engine), (true, true));
         assert_eq!(is_transient(&refused), (true, true));
-        let silent = transport(transport::Error::Unreachable { host: host(), said: said() });
+        let silent = transport(transport::Error::Unreachable { host: host(), message: message() });
         assert_eq!(is_transient(&silent), (false, true));
         assert_eq!(is_transient(&away), (false, true));
         assert_eq!(is_transient(&denied), (false, false));

@@ -69,8 +69,8 @@ mod tests {
             };
             (with_retries("w1", retries, work).await.is_ok(), asked.get())
         };
-        let lost = || transport::Error::Lost { host: "w1".into(), said: "words".into() };
-        let denied = || transport::Error::Denied { destination: "w1".into(), said: "words".into() };
+        let lost = || transport::Error::Lost { host: "w1".into(), message: "words".into() };
+        let denied = || transport::Error::Denied { destination: "w1".into(), message: "words".into() };
         assert_eq!(ask(1, 1, lost).await, (true, 2));
         assert_eq!(ask(0, 9, lost).await, (false, 1));
         assert_eq!(ask(3, 9, denied).await, (false, 1));

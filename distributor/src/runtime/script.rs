@@ -36,7 +36,7 @@ pub enum Error {
     ))]
     Failed {
         /// The replies before the failure.
-        said: Vec<String>,
+        replies: Vec<String>,
         /// How it ended.
         error: transport::Error,
     },
@@ -120,39 +120,39 @@ pub(crate) async fn run(
     };
     let reading = async {
         let mut lines = BufReader::new(reader.take(ANSWER));
-        let mut said = Vec::new();
+        let mut replies = Vec::new();
         let mut line = Vec::new();
         while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
-            take(&mut said, String::from_utf8_lossy(&line).trim_end());
+            take(&mut replies, String::from_utf8_lossy(&line).trim_end());
             line.clear();
         }
-        Ok(said)
+        Ok(replies)
     };
     let both = async { futures::try_join!(writing, reading) };
     let Ok(both) = timeout(within, both).await else {
         return Err(Error::Slow { destination: transport.destination().to_owned() });
     };
-    let ((), mut said) = both?;
+    let ((), mut replies) = both?;
     drop(writer);
-    let identity = |said: &ScriptReply| said.words.strip_prefix(Machine::WORD).map(Machine::read);
-    if let Some(machine) = said.first().and_then(identity) {
+    let identity = |reply: &ScriptReply| reply.label.strip_prefix(Machine::WORD).map(Machine::read);
+    if let Some(machine) = replies.first().and_then(identity) {
         check_machine(transport, &machine)?;
-        said.remove(0);
+        replies.remove(0);
     }
-    match said.last() {
-        Some(last) if last.words == END => {
-            said.pop();
+    match replies.last() {
+        Some(last) if last.label == END => {
+            replies.pop();
             // It said that all was done; how the shell around it ended is no concern here.
             let _ = ending.await;
-            Ok(said)
+            Ok(replies)
         }
-        Some(last) if last.words == "no-sudo" => Err(session::Error::NoSudo.into()),
-        Some(ScriptReply { words, .. }) if words.starts_with("no-root") => {
-            Err(session::Error::Sudo { said: words.trim_start_matches("no-root").trim().to_owned() }.into())
+        Some(last) if last.label == "no-sudo" => Err(session::Error::NoSudo.into()),
+        Some(ScriptReply { label, .. }) if label.starts_with("no-root") => {
+            Err(session::Error::Sudo { message: label.trim_start_matches("no-root").trim().to_owned() }.into())
         }
         _ => match ending.await {
             Err(error @ transport::Error::Command { .. }) => {
-                Err(Error::Failed { said: said.iter().map(|said| said.words.clone()).collect(), error })
+                Err(Error::Failed { replies: replies.iter().map(|reply| reply.label.clone()).collect(), error })
             }
             // What ended was no command, but the way to it.
             Err(error) => Err(error.into()),
@@ -164,7 +164,7 @@ pub(crate) async fn run(
 /// A reply of a script, and the lines that the script printed after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ScriptReply {
-    pub(crate) words: String,
+    pub(crate) label: String,
     pub(crate) lines: Vec<String>,
 }
 
@@ -176,9 +176,9 @@ async fn receive(input: &mut Option<mpsc::Receiver<InputChunk>>) -> Option<Input
 }
 
 /// Adds a line of output. Lines before the first reply come from the login shell.
-fn take(said: &mut Vec<ScriptReply>, line: &str) {
-    match (line.rsplit_once(MARK), said.last_mut()) {
-        (Some((_, words)), _) => said.push(ScriptReply { words: words.to_owned(), lines: Vec::new() }),
+fn take(replies: &mut Vec<ScriptReply>, line: &str) {
+    match (line.rsplit_once(MARK), replies.last_mut()) {
+        (Some((_, words)), _) => replies.push(ScriptReply { label: words.to_owned(), lines: Vec::new() }),
         (None, Some(last)) => last.lines.push(line.to_owned()),
         (None, None) => {}
     }
@@ -186,10 +186,10 @@ fn take(said: &mut Vec<ScriptReply>, line: &str) {
 
 /// The replies in this output.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn said(bytes: &[u8]) -> Vec<ScriptReply> {
-    let mut said = Vec::new();
-    String::from_utf8_lossy(bytes).lines().for_each(|line| take(&mut said, line.trim_end()));
-    said
+pub(crate) fn parse_replies(bytes: &[u8]) -> Vec<ScriptReply> {
+    let mut replies = Vec::new();
+    String::from_utf8_lossy(bytes).lines().for_each(|line| take(&mut replies, line.trim_end()));
+    replies
 }
 
 #[cfg(test)]
@@ -211,9 +211,9 @@ mod tests {
         chunks.send(Some(" world".into())).await.expect("a queue");
         drop(chunks);
         let script = "say 'one two'; head -c 11; echo; say three";
-        let said = run(&Local, script, Some(input), SOON).await.expect("an answer");
+        let replies = run(&Local, script, Some(input), SOON).await.expect("an answer");
         let expected = [("one two", vec!["hello world".to_owned()]), ("three", vec![])];
-        assert_eq!(said, expected.map(|(words, lines)| ScriptReply { words: words.into(), lines }));
+        assert_eq!(replies, expected.map(|(words, lines)| ScriptReply { label: words.into(), lines }));
     }
 
     /// This machine, taken for another one.
@@ -244,16 +244,16 @@ mod tests {
         let node = WrongMachine(Machine { machine_id: "1b".repeat(16), boot_id: "2c".repeat(16) });
         match run(&node, "say one", None, SOON).await {
             Err(error) => assert!(error.to_string().contains("is not the node w2"), "{error}"),
-            Ok(said) => assert!(!known && said.len() == 1, "another machine was taken for the node"),
+            Ok(replies) => assert!(!known && replies.len() == 1, "another machine was taken for the node"),
         }
     }
 
     #[tokio::test]
     async fn a_script_that_fails_is_told_with_its_words() {
         let error = run(&Local, "say one; echo why >&2; exit 7", None, SOON).await.expect_err("it fails");
-        let Error::Failed { said, error } = error else { panic!("{error:?}") };
+        let Error::Failed { replies, error } = error else { panic!("{error:?}") };
         assert_eq!(
-            (said, error.to_string()),
+            (replies, error.to_string()),
             (vec!["one".into()], "the command on this machine ended with 7: why".into())
         );
     }

@@ -90,7 +90,7 @@ pub enum Error {
         ours: &'static str,
     },
     /// The helper was placed and does not run.
-    #[error("the helper does not run on the node: {said}")]
+    #[error("the helper does not run on the node: {message}")]
     #[diagnostic(help("{}", if *dynamic {
         "this vcdist needs shared libraries, which the node lacks: use the static one that `cargo xtask dist` builds"
     } else {
@@ -98,12 +98,12 @@ pub enum Error {
     }))]
     CannotRun {
         /// The words of the attempt.
-        said: String,
+        message: String,
         /// Whether this program needs shared libraries.
         dynamic: bool,
     },
     /// The node has no folder for the helper.
-    #[error("the node has no folder from which the helper could run: {said}")]
+    #[error("the node has no folder from which the helper could run: {message}")]
     #[diagnostic(help(
         "one of ~/.cache, /var/lib and /run for root, or ~/.cache, /var/tmp, /run/user/UID and /dev/shm for another user, must \
          be on a file system that is not mounted noexec, and neither it nor a folder above it may be another user's or \
@@ -111,7 +111,7 @@ pub enum Error {
     ))]
     Nowhere {
         /// What is wrong with each folder.
-        said: String,
+        message: String,
     },
     /// The node has no `sha256sum`.
     #[error("the node has no {tool}")]
@@ -128,11 +128,11 @@ pub enum Error {
         size: u64,
     },
     /// sudo asks for a password or forbids the command.
-    #[error("sudo does not let the login user work as root: {said}")]
-    #[diagnostic(help("{}", sudo_help(said)))]
+    #[error("sudo does not let the login user work as root: {message}")]
+    #[diagnostic(help("{}", sudo_help(message)))]
     Sudo {
         /// sudo's words.
-        said: String,
+        message: String,
     },
     /// There is no sudo.
     #[error("the login user is not root, and the node has no sudo")]
@@ -151,20 +151,20 @@ pub enum Error {
         destination: String,
     },
     /// The node wants another user, as images of clouds have it for root.
-    #[error("{destination} is not the user to log in as: {said}")]
+    #[error("{destination} is not the user to log in as: {message}")]
     #[diagnostic(help("log in as the user that the node names: --ssh-user USER, or USER@HOST with --host"))]
     OtherUser {
         /// The node's words.
-        said: String,
+        message: String,
         /// `[USER@]HOST`.
         destination: String,
     },
     /// Something else answered.
-    #[error("the node answered something else than the helper: {said:?}")]
+    #[error("the node answered something else than the helper: {message:?}")]
     #[diagnostic(help("the login user needs a shell that runs commands (`ssh {destination} true`)"))]
     Noise {
         /// The last line that came.
-        said: String,
+        message: String,
         /// `[USER@]HOST`.
         destination: String,
     },
@@ -180,8 +180,8 @@ pub enum Error {
 }
 
 /// What to do about sudo, by its words.
-fn sudo_help(said: &str) -> &'static str {
-    if said.contains("must have a tty") {
+fn sudo_help(message: &str) -> &'static str {
+    if message.contains("must have a tty") {
         "sudo asks for a terminal there (requiretty): switch that off for the user with `Defaults:USER !requiretty` in a file under \
          /etc/sudoers.d, or log in as root (--ssh-user root)"
     } else {
@@ -226,14 +226,18 @@ impl Session {
                 drop(stream);
                 // How the command ended says more than that it ended.
                 match (error, ending.await) {
-                    (Error::Noise { said, destination }, _) if said.contains("lease login as the user") => {
-                        Err(Error::OtherUser { said, destination })
+                    (Error::Noise { message, destination }, _) if message.contains("lease login as the user") => {
+                        Err(Error::OtherUser { message, destination })
                     }
-                    (Error::Noise { .. }, Err(transport::Error::Command { said, .. })) if said.contains("sudo") => {
-                        Err(Error::Sudo { said })
+                    (Error::Noise { .. }, Err(transport::Error::Command { message, .. }))
+                        if message.contains("sudo") =>
+                    {
+                        Err(Error::Sudo { message })
                     }
                     (error @ Error::Noise { .. }, Err(ended)) => match (&error, &ended) {
-                        (Error::Noise { said, .. }, transport::Error::Command { .. }) if !said.is_empty() => Err(error),
+                        (Error::Noise { message, .. }, transport::Error::Command { .. }) if !message.is_empty() => {
+                            Err(error)
+                        }
                         _ => Err(ended.into()),
                     },
                     (error, _) => Err(error),
@@ -306,19 +310,19 @@ async fn start(
                 placed = true;
             }
             Answer::Need(_) | Answer::Damaged => return Err(Error::Damaged { size: binary.size }),
-            Answer::CannotRun(said) => return Err(Error::CannotRun { said, dynamic: binary.elf.dynamic }),
-            Answer::Nowhere(said) => return Err(Error::Nowhere { said }),
+            Answer::CannotRun(message) => return Err(Error::CannotRun { message, dynamic: binary.elf.dynamic }),
+            Answer::Nowhere(message) => return Err(Error::Nowhere { message }),
             Answer::Ask => match offer.take() {
                 // A stream that is broken already shows when the answer is read.
                 Some(OfferResponse { socket, secret }) => {
                     let _ = stream.write_all(format!("{secret} {socket}\n").as_bytes()).await;
                     let _ = stream.flush().await;
                 }
-                None => return Err(Error::Noise { said: "ask".into(), destination: destination.into() }),
+                None => return Err(Error::Noise { message: "ask".into(), destination: destination.into() }),
             },
             Answer::Lacks(tool) => return Err(Error::Lacks { tool }),
             Answer::NoSudo => return Err(Error::NoSudo),
-            Answer::NoRoot(said) => return Err(Error::Sudo { said }),
+            Answer::NoRoot(message) => return Err(Error::Sudo { message }),
         }
     }
 }
@@ -348,7 +352,7 @@ async fn answer(stream: &mut BufReader<Box<dyn Duplex>>, destination: &str) -> R
             return Ok(answer);
         }
         if count == 0 {
-            return Err(Error::Noise { said: last, destination: destination.into() });
+            return Err(Error::Noise { message: last, destination: destination.into() });
         }
         // Many a message ends with empty lines.
         if !line.trim().is_empty() {
@@ -402,7 +406,8 @@ mod tests {
         }
 
         fn run<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RunningCommand, TransportError>> {
-            let ended = || TransportError::Command { host: "w1".into(), status: 142, said: "no reason given".into() };
+            let ended =
+                || TransportError::Command { host: "w1".into(), status: 142, message: "no reason given".into() };
             Box::pin(async move {
                 let (near, mut far) = tokio::io::duplex(1 << 16);
                 far.write_all(self.0.as_bytes()).await.expect("room");

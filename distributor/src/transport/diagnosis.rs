@@ -24,43 +24,43 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
     let Peer { destination, host, .. } = peer.clone();
     let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
     if let Some(status) = status.filter(|status| *status != SSH_FAILED) {
-        return Error::Command { host, status, said: last_line(stderr, &[]) };
+        return Error::Command { host, status, message: last_line(stderr, &[]) };
     }
     let scan = peer.keyscan();
     if has(&["HOST IDENTIFICATION HAS CHANGED", "REVOKED HOST KEY", "is marked as revoked", "POSSIBLE DNS SPOOFING"]) {
-        let said = last_line(stderr, &["Offending", "verification failed"]);
-        return Error::ChangedHostKey { host, name: peer.known_hosts_name(), scan, said };
+        let message = last_line(stderr, &["Offending", "verification failed"]);
+        return Error::ChangedHostKey { host, name: peer.known_hosts_name(), scan, message };
     }
     if has(&["Host key verification failed", "you have requested strict checking"]) {
-        let said = last_line(stderr, &["requested strict checking", "verification failed"]);
-        return Error::UnknownHostKey { host, scan, said };
+        let message = last_line(stderr, &["requested strict checking", "verification failed"]);
+        return Error::UnknownHostKey { host, scan, message };
     }
     if has(&["Permission denied (", "Too many authentication failures"]) {
-        return Error::Denied { destination, said: last_line(stderr, &["Permission denied", "Too many"]) };
+        return Error::Denied { destination, message: last_line(stderr, &["Permission denied", "Too many"]) };
     }
     if has(&["Could not resolve hostname"]) {
-        return Error::Unresolvable { host, said: last_line(stderr, &["resolve hostname"]) };
+        return Error::Unresolvable { host, message: last_line(stderr, &["resolve hostname"]) };
     }
     if has(&["Connection refused"]) {
-        return Error::Refused { host, said: last_line(stderr, &["Connection refused"]) };
+        return Error::Refused { host, message: last_line(stderr, &["Connection refused"]) };
     }
     // There, and with too many others at once: sshd keeps logins waiting, or drops them.
     let busy = ["during banner exchange", "kex_exchange_identification", "ssh_exchange_identification"];
     if has(&busy) {
-        return Error::Lost { host, said: last_line(stderr, &busy) };
+        return Error::Lost { host, message: last_line(stderr, &busy) };
     }
     let unreachable =
         ["Connection timed out", "Operation timed out", "No route to host", "Network is unreachable", "Host is down"];
     if has(&unreachable) {
-        return Error::Unreachable { host, said: last_line(stderr, &unreachable) };
+        return Error::Unreachable { host, message: last_line(stderr, &unreachable) };
     }
     let lost =
         ["not responding", " timed out", "Connection reset", "Connection closed", "closed by remote", "Broken pipe"];
     // Without a word: what ran there was killed, as it is by a node that is out of memory.
     if has(&lost) || status.is_none() || stderr.trim().is_empty() {
-        return Error::Lost { host, said: last_line(stderr, &lost) };
+        return Error::Lost { host, message: last_line(stderr, &lost) };
     }
-    Error::Ssh { destination, said: last_line(stderr, &[]) }
+    Error::Ssh { destination, message: last_line(stderr, &[]) }
 }
 
 impl Peer {
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn help_names_what_keys_are_known_by() {
         let peer = Peer { alias: Some("w1".into()), ..peer() };
-        let help = |said: &str| diagnose(&peer, Some(255), said).help().expect("help").to_string();
+        let help = |message: &str| diagnose(&peer, Some(255), message).help().expect("help").to_string();
         let unknown = help("Host key verification failed.\n");
         let scan = "`ssh-keyscan -p 2222 10.0.0.5 | sed 's/^[^ ]*/w1/' >> ~/.ssh/known_hosts`";
         assert!(unknown.contains(scan), "{unknown}");

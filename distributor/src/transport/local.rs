@@ -26,14 +26,14 @@ impl Transport for Local {
                 command,
                 NAME.to_owned(),
                 |_| true,
-                |status, said| {
+                |status, message| {
                     if status.success() {
                         return Ok(());
                     }
-                    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+                    let last = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
                     // What a signal ended is told as shells tell it.
                     let status = status.code().unwrap_or_else(|| 128 + signal(status));
-                    Err(Error::Command { host: NAME.to_owned(), status, said: last.trim().to_owned() })
+                    Err(Error::Command { host: NAME.to_owned(), status, message: last.trim().to_owned() })
                 },
             )
         }

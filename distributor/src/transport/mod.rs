@@ -109,7 +109,7 @@ pub enum Error {
         destination: String,
     },
     /// The node's host key is in no `known_hosts`.
-    #[error("the host key of {host} is not known: {said}")]
+    #[error("the host key of {host} is not known: {message}")]
     #[diagnostic(help(
         "see its fingerprint with `{scan} | ssh-keygen -lf -`, compare it with `ssh-keygen -lf \
          /etc/ssh/ssh_host_ed25519_key.pub` on the node, then add it with `{scan} >> ~/.ssh/known_hosts`, or have it \
@@ -121,10 +121,10 @@ pub enum Error {
         /// The command that fetches its keys.
         scan: String,
         /// ssh's words.
-        said: String,
+        message: String,
     },
     /// The node's host key is not the one that is known.
-    #[error("the host key of {host} has changed: {said}")]
+    #[error("the host key of {host} has changed: {message}")]
     #[diagnostic(help(
         "find out why before you go on: the node may have been installed anew, or another machine may answer in its \
          place. If it is the node, forget the old key with `ssh-keygen -R {name}` and add the new one after comparing \
@@ -138,10 +138,10 @@ pub enum Error {
         /// The command that fetches its keys.
         scan: String,
         /// ssh's words.
-        said: String,
+        message: String,
     },
     /// The node does not accept the login.
-    #[error("{destination} does not let us in: {said}")]
+    #[error("{destination} does not let us in: {message}")]
     #[diagnostic(help(
         "`ssh {destination} true` must work without a password: check the user (--ssh-user), load the key into your \
          agent (`ssh-add`) or name it (--ssh-option IdentityFile=PATH), and add it to the node with `ssh-copy-id`"
@@ -150,62 +150,62 @@ pub enum Error {
         /// `[USER@]HOST`.
         destination: String,
         /// ssh's words.
-        said: String,
+        message: String,
     },
     /// The host name has no address.
-    #[error("{host} has no address: {said}")]
+    #[error("{host} has no address: {message}")]
     #[diagnostic(help("check the name, or give the node's address with --host"))]
     Unresolvable {
         /// The node.
         host: String,
         /// ssh's words.
-        said: String,
+        message: String,
     },
     /// Nothing listens.
-    #[error("{host} refuses the connection: {said}")]
+    #[error("{host} refuses the connection: {message}")]
     #[diagnostic(help("check that sshd runs there and on which port (--ssh-option Port=N, or --host HOST:N)"))]
     Refused {
         /// The node.
         host: String,
         /// ssh's words.
-        said: String,
+        message: String,
     },
     /// No answer, or no way there.
-    #[error("{host} cannot be reached: {said}")]
+    #[error("{host} cannot be reached: {message}")]
     #[diagnostic(help("check that the node is up and that this machine can reach its address (`ssh {host} true`)"))]
     Unreachable {
         /// The node.
         host: String,
         /// ssh's words.
-        said: String,
+        message: String,
     },
     /// The connection was there and broke.
-    #[error("the connection to {host} was lost: {said}")]
+    #[error("the connection to {host} was lost: {message}")]
     #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Lost {
         /// The node.
         host: String,
         /// ssh's words.
-        said: String,
+        message: String,
     },
     /// ssh failed for a reason of its own: options, configuration, algorithms.
-    #[error("ssh to {destination} failed: {said}")]
+    #[error("ssh to {destination} failed: {message}")]
     #[diagnostic(help("`ssh {destination} true` must work; run it with -v to see more"))]
     Ssh {
         /// `[USER@]HOST`.
         destination: String,
         /// ssh's words.
-        said: String,
+        message: String,
     },
     /// The command was run and failed.
-    #[error("the command on {host} ended with {status}: {said}")]
+    #[error("the command on {host} ended with {status}: {message}")]
     Command {
         /// The node.
         host: String,
         /// Exit status.
         status: i32,
         /// What it wrote on stderr.
-        said: String,
+        message: String,
     },
     /// The embedded SSH cannot begin.
     #[error(transparent)]

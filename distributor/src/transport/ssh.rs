@@ -130,8 +130,8 @@ impl Transport for Ssh {
                 command,
                 host,
                 move |line| listener.hear(line),
-                move |status, said| {
-                    if status.success() { Ok(()) } else { Err(diagnose(&peer, status.code(), said)) }
+                move |status, message| {
+                    if status.success() { Ok(()) } else { Err(diagnose(&peer, status.code(), message)) }
                 },
             )
         }
@@ -171,12 +171,12 @@ impl Listener {
 
 /// ssh takes the first value it is given for a keyword: first what must hold, then what is said of this host, then what is
 /// said of all, then defaults.
-fn arguments(destination: &str, address: &Address, said: &SshOptions) -> Vec<String> {
+fn arguments(destination: &str, address: &Address, options: &SshOptions) -> Vec<String> {
     let mut arguments = Vec::new();
-    if let Some(config) = &said.config {
+    if let Some(config) = &options.config {
         arguments.extend(["-F".to_owned(), config.to_string()]);
     }
-    let host_keys: &[&str] = match said.host_keys {
+    let host_keys: &[&str] = match options.host_keys {
         HostKeys::Strict => &["LogLevel=INFO", "StrictHostKeyChecking=yes"],
         // At this level ssh says the fingerprint of every key it is shown.
         HostKeys::Scan => &["LogLevel=DEBUG1", "StrictHostKeyChecking=accept-new"],
@@ -192,12 +192,12 @@ fn arguments(destination: &str, address: &Address, said: &SshOptions) -> Vec<Str
     // A name that the user's own options give counts for more.
     let alias = address.key_alias.as_ref().map(|alias| format!("HostKeyAlias={alias}"));
     let defaults = [
-        format!("ConnectTimeout={}", said.connect_timeout.as_secs().max(1)),
-        format!("ServerAliveInterval={}", (said.stall_timeout / ALIVE_QUESTIONS).as_secs().max(1)),
+        format!("ConnectTimeout={}", options.connect_timeout.as_secs().max(1)),
+        format!("ServerAliveInterval={}", (options.stall_timeout / ALIVE_QUESTIONS).as_secs().max(1)),
         format!("ServerAliveCountMax={ALIVE_QUESTIONS}"),
     ];
     arguments.extend(options::arguments(options::must().chain(host_keys.iter().copied())));
-    arguments.extend(options::arguments(port.iter().chain(&identity).chain(&said.options)));
+    arguments.extend(options::arguments(port.iter().chain(&identity).chain(&options.options)));
     arguments.extend(address.arguments.iter().cloned());
     arguments.extend(options::arguments(alias.into_iter().chain(defaults)));
     arguments.extend(["--".to_owned(), destination.to_owned()]);
@@ -260,8 +260,8 @@ mod tests {
     #[test]
     fn a_name_for_host_keys_comes_after_what_the_user_says() {
         let address = Address { key_alias: Some("w1".into()), ..Address::of("10.0.0.5".into()) };
-        let said = SshOptions { options: vec!["HostKeyAlias=mine".into()], ..options() };
-        let line = line(&address, &said);
+        let changed = SshOptions { options: vec!["HostKeyAlias=mine".into()], ..options() };
+        let line = line(&address, &changed);
         assert!(line.find("HostKeyAlias=mine") < line.find("HostKeyAlias=w1"), "{line}");
     }
 

@@ -36,8 +36,8 @@ struct Extension {
 
 /// Reads the answers; the sandboxes of pods are none. Nothing when one of them is not understood: then nothing is known of what
 /// that container needs.
-pub(super) fn read(said: &[ScriptReply], refs: &GcRefs) -> Option<Vec<Container>> {
-    let tasks = said.iter().find(|said| said.words == "tasks")?;
+pub(super) fn read(replies: &[ScriptReply], refs: &GcRefs) -> Option<Vec<Container>> {
+    let tasks = replies.iter().find(|reply| reply.label == "tasks")?;
     // `TASK PID STATUS`
     let runs = |line: &String| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -45,9 +45,10 @@ pub(super) fn read(said: &[ScriptReply], refs: &GcRefs) -> Option<Vec<Container>
             .then(|| words[0].to_owned())
     };
     let running: BTreeSet<String> = tasks.lines.iter().filter_map(runs).collect();
-    let listed = said.iter().filter(|said| said.words == "container" && !said.lines.is_empty());
-    let made =
-        listed.map(|said| serde_json::from_str(&said.lines.join("\n")).ok()).collect::<Option<Vec<ContainerInfo>>>()?;
+    let listed = replies.iter().filter(|reply| reply.label == "container" && !reply.lines.is_empty());
+    let made = listed
+        .map(|reply| serde_json::from_str(&reply.lines.join("\n")).ok())
+        .collect::<Option<Vec<ContainerInfo>>>()?;
     let is_sandbox = |made: &ContainerInfo| {
         made.labels
             .as_ref()
@@ -74,8 +75,8 @@ fn container(made: ContainerInfo, running: &BTreeSet<String>, refs: &GcRefs) -> 
 mod tests {
     use super::*;
 
-    fn said(words: &str, lines: &[&str]) -> ScriptReply {
-        ScriptReply { words: words.into(), lines: lines.iter().map(|&line| line.to_owned()).collect() }
+    fn reply(words: &str, lines: &[&str]) -> ScriptReply {
+        ScriptReply { label: words.into(), lines: lines.iter().map(|&line| line.to_owned()).collect() }
     }
 
     fn made(id: &str, kind: &str) -> Vec<String> {
@@ -92,13 +93,13 @@ mod tests {
     fn containers_are_told_by_what_they_were_made_from() {
         let mut refs = GcRefs::default();
         refs.snapshot("one".into(), "sha256:top".into(), false, &HashMap::new());
-        let tasks = said("tasks", &["TASK    PID    STATUS    ", "one     12     RUNNING", "two    13   STOPPED"]);
-        let container = |id, kind| ScriptReply { words: "container".into(), lines: made(id, kind) };
-        let all = [tasks.clone(), container("one", "container"), container("two", "sandbox"), said("container", &[])];
+        let tasks = reply("tasks", &["TASK    PID    STATUS    ", "one     12     RUNNING", "two    13   STOPPED"]);
+        let container = |id, kind| ScriptReply { label: "container".into(), lines: made(id, kind) };
+        let all = [tasks.clone(), container("one", "container"), container("two", "sandbox"), reply("container", &[])];
         let read_all = read(&all, &refs).expect("understood");
         let [one] = read_all.as_slice() else { panic!("{read_all:?}") };
         assert_eq!((one.chain_id.as_str(), one.config.as_str(), one.pod.as_str()), ("sha256:top", "sha256:c", "vc/m"));
         assert!(one.running);
-        assert_eq!(read(&[tasks, said("container", &["{"])], &refs), None, "what it needs is not known");
+        assert_eq!(read(&[tasks, reply("container", &["{"])], &refs), None, "what it needs is not known");
     }
 }

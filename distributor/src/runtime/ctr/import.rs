@@ -23,24 +23,24 @@ impl CtrNode<'_> {
         let (chunks, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
         let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &chunks, &counted));
-        let said = script::run(self.transport, &script, Some(input), IMPORT_WITHIN).await;
+        let replies = script::run(self.transport, &script, Some(input), IMPORT_WITHIN).await;
         let fed = feeding.await.map_err(|error| script::Error::Store(std::io::Error::other(error)))?;
-        match (said, fed) {
+        match (replies, fed) {
             // What could not be read here is why the rest failed, unless the node stopped listening first.
             (Err(_), Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                 Err(script::Error::Store(error).into())
             }
-            (Err(script::Error::Failed { said, .. }), _) if said.iter().any(|words| words == "gone") => {
+            (Err(script::Error::Failed { replies, .. }), _) if replies.iter().any(|label| label == "gone") => {
                 Ok(Loaded::NodeChanged)
             }
             (Err(error), _) => Err(error.into()),
-            (Ok(said), _) => {
+            (Ok(replies), _) => {
                 let word = |word: &str| -> Vec<String> {
-                    said.iter().filter_map(|said| said.words.strip_prefix(word)).map(str::to_owned).collect()
+                    replies.iter().filter_map(|reply| reply.label.strip_prefix(word)).map(str::to_owned).collect()
                 };
                 let names = word("incomplete ");
                 if !names.is_empty() {
-                    return Err(Error::Incomplete { names, said: word("failed ").join("; ") });
+                    return Err(Error::Incomplete { names, message: word("failed ").join("; ") });
                 }
                 for image in open {
                     let unpacked =

@@ -50,22 +50,22 @@ pub enum Error {
     #[diagnostic(transparent)]
     Script(#[from] script::Error),
     /// An image is not whole after the import.
-    #[error("{} not whole on the node after the import, and got no name: {said}", list(names))]
+    #[error("{} not whole on the node after the import, and got no name: {message}", list(names))]
     #[diagnostic(help("see containerd's log on the node (`journalctl -u containerd`), then push again"))]
     Incomplete {
         /// Their names.
         names: Vec<String>,
         /// ctr's words.
-        said: String,
+        message: String,
     },
     /// A name is still there that was removed.
-    #[error("{} still on the node after the removal: {said}", list(names))]
+    #[error("{} still on the node after the removal: {message}", list(names))]
     #[diagnostic(help("see containerd's log on the node (`journalctl -u containerd`), then prune again"))]
     Left {
         /// Their names.
         names: Vec<String>,
         /// ctr's words.
-        said: String,
+        message: String,
     },
 }
 
@@ -98,9 +98,9 @@ struct CtrPushes<'a> {
 impl<'a> CtrNode<'a> {
     /// Asks the node what it has of `images`.
     async fn probe(transport: &'a dyn Transport, images: &[Image], settings: &Settings) -> Result<Self, Error> {
-        let said = script::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
+        let replies = script::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
         let desired = DesiredImage::on_any_platform(images);
-        let probe = probe::read(&said, &desired).ok_or(script::Error::Answers)?;
+        let probe = probe::read(&replies, &desired).ok_or(script::Error::Answers)?;
         let Probe { ctr, inventory, images, refs, pushes } = probe;
         Ok(Self { transport, call: ctr, inventory, images, refs, pushes })
     }
@@ -172,5 +172,5 @@ fn list(names: &[String]) -> String {
 /// Reads what a node answers through `ctr`.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
-    let _ = probe::read(&script::said(bytes), []);
+    let _ = probe::read(&script::parse_replies(bytes), []);
 }

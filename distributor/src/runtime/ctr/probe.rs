@@ -59,9 +59,9 @@ pub(super) fn script(settings: &Settings) -> String {
 
 /// Reads the answers. `ctr` does not tell the exact sizes of blobs: containerd checked them when they came, so a blob that is
 /// there has the size it should.
-pub(super) fn read<'a>(said: &[ScriptReply], desired: impl IntoIterator<Item = &'a DesiredImage>) -> Option<Probe> {
-    let after = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
-    let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+pub(super) fn read<'a>(replies: &[ScriptReply], desired: impl IntoIterator<Item = &'a DesiredImage>) -> Option<Probe> {
+    let after = |word: &str| replies.iter().find_map(|reply| reply.label.strip_prefix(word)).map(str::trim);
+    let lines = |word: &str| replies.iter().find(|reply| reply.label == word).map_or(&[][..], |reply| &reply.lines);
     let sizes: BTreeMap<Digest, u64> =
         desired.into_iter().flat_map(|image| &image.blobs).map(|part| (part.blob.digest, part.blob.size)).collect();
     let snapshotter = snapshotter(lines("plugins"));

@@ -24,10 +24,10 @@ impl CtrNode<'_> {
     /// Asks for the containers.
     pub(super) async fn containers(&self) -> Result<Containers, Error> {
         let script = format!("x=\"$as {}\"\n{IDS}; say \"ids $(ids)\"\n{}", self.call, containers::SCRIPT);
-        let said = script::run(self.transport, &script, None, ANSWER_WITHIN).await?;
+        let replies = script::run(self.transport, &script, None, ANSWER_WITHIN).await?;
         let ids =
-            said.iter().find_map(|said| said.words.strip_prefix("ids ")).ok_or(script::Error::Answers)?.to_owned();
-        let all = containers::read(&said, &self.refs).ok_or(script::Error::Answers)?;
+            replies.iter().find_map(|reply| reply.label.strip_prefix("ids ")).ok_or(script::Error::Answers)?.to_owned();
+        let all = containers::read(&replies, &self.refs).ok_or(script::Error::Answers)?;
         Ok(Containers { all, ids })
     }
 
@@ -46,11 +46,11 @@ impl CtrNode<'_> {
         containers.retain(|container| container.running || !running_only);
         let going = plan_removal(self.images.clone(), names, &containers, &ended, &self.refs);
         let script = self.removal(&going, ids, dry_run);
-        let said = script::run(self.transport, &script, None, COLLECTED_WITHIN).await?;
-        if said.iter().any(|said| said.words == "changed") {
+        let replies = script::run(self.transport, &script, None, COLLECTED_WITHIN).await?;
+        if replies.iter().any(|reply| reply.label == "changed") {
             return Ok(None);
         }
-        let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+        let lines = |word: &str| replies.iter().find(|reply| reply.label == word).map_or(&[][..], |reply| &reply.lines);
         let sizes: BTreeMap<&str, u64> = lines("usage").iter().filter_map(|line| usage(line)).collect();
         let mut freed = going.frees.clone();
         if !dry_run && !going.records.is_empty() {
@@ -59,8 +59,8 @@ impl CtrNode<'_> {
             let stays = going.records.iter().filter(|record| names.contains(record.name.as_str()));
             let names: Vec<String> = stays.map(|record| record.name.clone()).collect();
             if !names.is_empty() {
-                let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
-                return Err(Error::Left { names, said: words.collect::<Vec<_>>().join("; ") });
+                let failures = replies.iter().filter_map(|reply| reply.label.strip_prefix("failed "));
+                return Err(Error::Left { names, message: failures.collect::<Vec<_>>().join("; ") });
             }
             // A lease or another namespace may keep what nothing here does.
             let left = probe::gc_refs(lines("content"), lines("snapshots"), &self.inventory.snapshotter);

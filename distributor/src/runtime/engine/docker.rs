@@ -75,9 +75,9 @@ pub(super) fn inventory_script() -> String {
 }
 
 /// Reads the answers; nothing when they are not understood.
-pub(super) fn read_inventory(said: &[ScriptReply]) -> Option<EngineInventory> {
-    let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
-    let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+pub(super) fn read_inventory(replies: &[ScriptReply]) -> Option<EngineInventory> {
+    let word = |word: &str| replies.iter().find_map(|reply| reply.label.strip_prefix(word)).map(str::trim);
+    let lines = |word: &str| replies.iter().find(|reply| reply.label == word).map_or(&[][..], |reply| &reply.lines);
     let text = lines("images").join("\n");
     let printed: Vec<ImageInfo> = if text.is_empty() { Vec::new() } else { serde_json::from_str(&text).ok()? };
     let sizes = |id: &str| lines(&format!("history {id}")).iter().filter_map(|line| line.trim().parse().ok()).collect();

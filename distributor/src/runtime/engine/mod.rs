@@ -59,7 +59,7 @@ pub enum Error {
     #[diagnostic(help("install podman on the node, which removes single names too, or skopeo; then prune again"))]
     NoRemover,
     /// A name is still there that was removed.
-    #[error("{} still on the node after the removal: {said}", names.join(", "))]
+    #[error("{} still on the node after the removal: {message}", names.join(", "))]
     #[diagnostic(help(
         "see what the node's runtime says of them (`docker images`, `crictl images`), then prune again"
     ))]
@@ -67,23 +67,23 @@ pub enum Error {
         /// The names.
         names: Vec<String>,
         /// The program's words.
-        said: String,
+        message: String,
     },
     /// Docker does not answer.
-    #[error("its container runtime is Docker, and its docker does not answer: {said}")]
+    #[error("its container runtime is Docker, and its docker does not answer: {message}")]
     #[diagnostic(help("`docker version` must work on the node, for root or by `sudo -n`; then push again"))]
     NoDocker {
         /// Its words.
-        said: String,
+        message: String,
     },
     /// The images are not there afterwards.
-    #[error("{} not on the node as pushed: {said}", names.join(", "))]
+    #[error("{} not on the node as pushed: {message}", names.join(", "))]
     #[diagnostic(help("see what the node's runtime says of them (`docker images`, `crictl images`), then push again"))]
     Incomplete {
         /// Their names.
         names: Vec<String>,
         /// The program's words.
-        said: String,
+        message: String,
     },
 }
 
@@ -110,8 +110,8 @@ impl Engine {
 
     /// The engine of a node that has no containerd and says nothing of itself; nothing where it has none of ours.
     pub(crate) async fn found(transport: &dyn Transport) -> Result<Option<Self>, Error> {
-        let said = run(transport, FIND, None, ANSWER_WITHIN).await?;
-        let is_said = |word: &str| said.iter().any(|said| said.words == word);
+        let replies = run(transport, FIND, None, ANSWER_WITHIN).await?;
+        let is_said = |word: &str| replies.iter().any(|reply| reply.label == word);
         Ok(match (is_said("cri-o"), is_said("docker")) {
             (true, _) => Some(Self::CriO),
             (false, true) => Some(Self::Docker),
@@ -209,8 +209,8 @@ fn quoted(name: &str) -> String {
 /// Reads what a node answers of Docker, and of CRI-O's storage.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
-    let said = crate::runtime::script::said(bytes);
-    for inventory in [docker::read_inventory(&said), storage::read_inventory(&said)].into_iter().flatten() {
+    let replies = crate::runtime::script::parse_replies(bytes);
+    for inventory in [docker::read_inventory(&replies), storage::read_inventory(&replies)].into_iter().flatten() {
         let _ = (inventory.pushes(), inventory.running());
     }
 }

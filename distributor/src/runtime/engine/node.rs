@@ -40,13 +40,13 @@ impl<'a> EngineNode<'a> {
             Engine::Docker => docker::probe(&desired),
             Engine::CriO => storage::probe(&desired),
         };
-        let said = run(transport, &script, None, ANSWER_WITHIN).await?;
-        let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
+        let replies = run(transport, &script, None, ANSWER_WITHIN).await?;
+        let word = |word: &str| replies.iter().find_map(|reply| reply.label.strip_prefix(word)).map(str::trim);
         if word("no-tool").is_some() {
             return Err(Error::NoTool);
         }
-        if let Some(said) = word("no-docker") {
-            return Err(Error::NoDocker { said: said.to_owned() });
+        if let Some(message) = word("no-docker") {
+            return Err(Error::NoDocker { message: message.to_owned() });
         }
         let answers = script::Error::Answers;
         let (Some(call), Some(machine)) = (word("call "), word("machine ")) else { return Err(answers.into()) };
@@ -55,7 +55,7 @@ impl<'a> EngineNode<'a> {
             Engine::CriO if call.ends_with("podman") => Tool::Podman,
             Engine::CriO => Tool::Skopeo,
         };
-        let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+        let lines = |word: &str| replies.iter().find(|reply| reply.label == word).map_or(&[][..], |reply| &reply.lines);
         let blobs = if tool == Tool::Skopeo { storage::layers(lines("layers"), &desired) } else { BTreeMap::new() };
         let inventory = Inventory {
             platform: Platform::linux(architecture(machine)),
@@ -73,7 +73,7 @@ impl<'a> EngineNode<'a> {
             Engine::CriO => storage::names(lines("names")),
         };
         let notes = names.iter().filter_map(|name| note::read(name)).collect();
-        Ok(Self { transport, call, tool, inventory, images: named(&said), notes })
+        Ok(Self { transport, call, tool, inventory, images: named(&replies), notes })
     }
 
     /// By which way images come there.
@@ -111,25 +111,25 @@ impl<'a> EngineNode<'a> {
         let (chunks, input) = mpsc::channel(2);
         let (store, counted) = (store.clone(), Arc::clone(sent));
         let feeding = tokio::task::spawn_blocking(move || archive.send(&store, &chunks, &counted));
-        let said = run(self.transport, &script, Some(input), LOADED_WITHIN).await;
+        let replies = run(self.transport, &script, Some(input), LOADED_WITHIN).await;
         let fed = feeding.await.map_err(|error| script::Error::Store(std::io::Error::other(error)))?;
-        let said = match (said, fed) {
+        let replies = match (replies, fed) {
             // What could not be read here is why the rest failed, unless the node stopped listening first.
             (Err(_), Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                 return Err(script::Error::Store(error).into());
             }
-            (said, _) => said?,
+            (replies, _) => replies?,
         };
-        let there = named(&said);
+        let there = named(&replies);
         let lacks = |desired: &&&DesiredImage| {
             !self.tool.names(desired).all(|name| there.get(name).is_some_and(|found| is(desired, found)))
         };
         let names: Vec<String> = open.iter().filter(lacks).map(|desired| desired.name().to_owned()).collect();
         if !names.is_empty() {
-            let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
-            return Err(Error::Incomplete { names, said: words.collect::<Vec<_>>().join("; ") });
+            let failures = replies.iter().filter_map(|reply| reply.label.strip_prefix("failed "));
+            return Err(Error::Incomplete { names, message: failures.collect::<Vec<_>>().join("; ") });
         }
-        warn_of_unnoted(&said);
+        warn_of_unnoted(&replies);
         for desired in open {
             on_event(Event::Finished {
                 image: desired.name(),
@@ -154,8 +154,8 @@ impl<'a> EngineNode<'a> {
             Tool::Skopeo | Tool::Podman => storage::note(self.tool, desired, at),
         };
         let script = [format!("x=\"$as {}\"", self.call)].into_iter().chain(unnoted.iter().map(noting));
-        let said = run(self.transport, &script.collect::<Vec<_>>().join("\n"), None, ANSWER_WITHIN).await?;
-        warn_of_unnoted(&said);
+        let replies = run(self.transport, &script.collect::<Vec<_>>().join("\n"), None, ANSWER_WITHIN).await?;
+        warn_of_unnoted(&replies);
         Ok(())
     }
 
@@ -181,14 +181,14 @@ fn is(desired: &DesiredImage, found: &str) -> bool {
 }
 
 /// What could not be noted is there all the same.
-fn warn_of_unnoted(said: &[ScriptReply]) {
-    for name in said.iter().filter_map(|said| said.words.strip_prefix("unnoted ")) {
+fn warn_of_unnoted(replies: &[ScriptReply]) {
+    for name in replies.iter().filter_map(|reply| reply.label.strip_prefix("unnoted ")) {
         tracing::warn!("it could not be noted on the node that {name} was pushed; vcdist prune will not know it");
     }
 }
 
 /// `image NAME DIGEST`, as scripts say it.
-fn named(said: &[ScriptReply]) -> BTreeMap<String, String> {
-    let pairs = said.iter().filter_map(|said| said.words.strip_prefix("image ")?.split_once(' '));
+fn named(replies: &[ScriptReply]) -> BTreeMap<String, String> {
+    let pairs = replies.iter().filter_map(|reply| reply.label.strip_prefix("image ")?.split_once(' '));
     pairs.map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect()
 }

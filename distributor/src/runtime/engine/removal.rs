@@ -31,20 +31,20 @@ impl<'a> EngineStore<'a> {
             Engine::Docker => docker::inventory_script(),
             Engine::CriO => storage::inventory_script(),
         };
-        let said = run(transport, &script, None, ANSWER_WITHIN).await?;
-        let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
+        let replies = run(transport, &script, None, ANSWER_WITHIN).await?;
+        let word = |word: &str| replies.iter().find_map(|reply| reply.label.strip_prefix(word)).map(str::trim);
         if word("no-tool").is_some() {
             return Err(Error::NoRemover);
         }
-        if let Some(said) = word("no-docker") {
-            return Err(Error::NoDocker { said: said.to_owned() });
+        if let Some(message) = word("no-docker") {
+            return Err(Error::NoDocker { message: message.to_owned() });
         }
         let (inventory, via) = match engine {
-            Engine::Docker => (docker::read_inventory(&said), Via::Docker),
+            Engine::Docker => (docker::read_inventory(&replies), Via::Docker),
             Engine::CriO if word("call ").is_some_and(|call| call.ends_with("podman")) => {
-                (storage::read_inventory(&said), Via::Podman)
+                (storage::read_inventory(&replies), Via::Podman)
             }
-            Engine::CriO => (storage::read_inventory(&said), Via::Skopeo),
+            Engine::CriO => (storage::read_inventory(&replies), Via::Skopeo),
         };
         Ok(Self { transport, engine, via, inventory: inventory.ok_or(script::Error::Answers)? })
     }
@@ -59,8 +59,8 @@ impl<'a> EngineStore<'a> {
         let mut left: Vec<&EngineImage> = self.inventory.images.iter().filter(stays).collect();
         let after;
         if !dry_run && !going.is_empty() {
-            let said = run(self.transport, &self.script(&going), None, REMOVED_WITHIN).await?;
-            if said.iter().any(|said| said.words == "changed") {
+            let replies = run(self.transport, &self.script(&going), None, REMOVED_WITHIN).await?;
+            if replies.iter().any(|reply| reply.label == "changed") {
                 return Ok(None);
             }
             after = Self::ask(self.transport, self.engine).await?;
@@ -68,8 +68,8 @@ impl<'a> EngineStore<'a> {
             let names = left.iter().flat_map(|image| &image.names).filter(|name| going.contains(name.as_str()));
             let names: Vec<String> = names.cloned().collect();
             if !names.is_empty() {
-                let words = said.iter().filter_map(|said| said.words.strip_prefix("failed "));
-                return Err(Error::Left { names, said: words.collect::<Vec<_>>().join("; ") });
+                let failures = replies.iter().filter_map(|reply| reply.label.strip_prefix("failed "));
+                return Err(Error::Left { names, message: failures.collect::<Vec<_>>().join("; ") });
             }
         }
         let kept: BTreeSet<&String> = left.iter().flat_map(|image| image.layers.keys()).collect();

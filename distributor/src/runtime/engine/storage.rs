@@ -104,9 +104,9 @@ fn state() -> String {
 }
 
 /// Reads the answers; nothing when they are not understood.
-pub(super) fn read_inventory(said: &[ScriptReply]) -> Option<EngineInventory> {
-    let word = |word: &str| said.iter().find_map(|said| said.words.strip_prefix(word)).map(str::trim);
-    let lines = |word: &str| said.iter().find(|said| said.words == word).map_or(&[][..], |said| &said.lines);
+pub(super) fn read_inventory(replies: &[ScriptReply]) -> Option<EngineInventory> {
+    let word = |word: &str| replies.iter().find_map(|reply| reply.label.strip_prefix(word)).map(str::trim);
+    let lines = |word: &str| replies.iter().find(|reply| reply.label == word).map_or(&[][..], |reply| &reply.lines);
     let layers: Vec<ListedLayer> = listed(lines("layers"))?;
     let layers: BTreeMap<&str, &ListedLayer> = layers.iter().map(|layer| (layer.id.as_str(), layer)).collect();
     let of_image = |top: Option<&str>| {

@@ -28,13 +28,14 @@ pub(super) async fn run(connection: Arc<Connection>, line: &str) -> Result<Runni
     channel.exec(true, line).await.map_err(|_| connection.lost())?;
     let (read, write) = channel.split();
     let (output, near) = tokio::io::duplex(BUFFER);
-    let (said, words) = tokio::io::duplex(BUFFER);
-    let stderr = Stderr::follow(words, |_| true);
+    let (stderr_writer, stderr_reader) = tokio::io::duplex(BUFFER);
+    let stderr = Stderr::follow(stderr_reader, |_| true);
     let (left, leaving) = oneshot::channel();
     let (wanted, unwanted) = oneshot::channel();
     let (runs, gone) = oneshot::channel();
     let stream = Stream { input: near, output: Box::pin(write.make_writer()), left: Some(left), gone, ended: false };
-    let pump = Pump { read, write, output: Some(output), said, status: None, refused: false, _runs: runs };
+    let pump =
+        Pump { read, write, output: Some(output), stderr: stderr_writer, status: None, refused: false, _runs: runs };
     let pumping = tokio::spawn(pump.run(leaving, unwanted));
     let ending = async move {
         let _wanted: oneshot::Sender<()> = wanted;
@@ -45,10 +46,10 @@ pub(super) async fn run(connection: Arc<Connection>, line: &str) -> Result<Runni
         };
         match ended {
             CommandEnd::With(0) => Ok(()),
-            CommandEnd::With(status) => Err(Error::Command { host, status, said: last_line(&stderr.text().await) }),
+            CommandEnd::With(status) => Err(Error::Command { host, status, message: last_line(&stderr.text().await) }),
             CommandEnd::Refused => {
-                let (destination, said) = (connection.peer.destination.clone(), "it runs no commands".into());
-                Err(Error::Ssh { destination, said })
+                let (destination, message) = (connection.peer.destination.clone(), "it runs no commands".into());
+                Err(Error::Ssh { destination, message })
             }
             CommandEnd::Lost => Err(connection.lost()),
         }
@@ -56,8 +57,8 @@ pub(super) async fn run(connection: Arc<Connection>, line: &str) -> Result<Runni
     Ok(RunningCommand { stream: Box::new(stream), ending: ending.boxed() })
 }
 
-fn last_line(said: &str) -> String {
-    let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+fn last_line(message: &str) -> String {
+    let last = message.lines().rev().map(str::trim).find(|line| !line.is_empty());
     last.unwrap_or("no reason given").to_owned()
 }
 
@@ -128,7 +129,7 @@ struct Pump {
     write: ChannelWriteHalf<Msg>,
     /// None after the end of its stdout.
     output: Option<DuplexStream>,
-    said: DuplexStream,
+    stderr: DuplexStream,
     status: Option<i32>,
     refused: bool,
     /// Dropped when it ends.
@@ -176,7 +177,7 @@ impl Pump {
                 }
             }
             ChannelMsg::ExtendedData { data, ext: STDERR } => {
-                let _ = self.said.write_all(&data).await;
+                let _ = self.stderr.write_all(&data).await;
             }
             ChannelMsg::Eof => self.output = None,
             ChannelMsg::ExitStatus { exit_status } => {

@@ -47,17 +47,17 @@ struct Route {
 }
 
 impl Connection {
-    /// Connects to the host of `peer`, for which `said` comes before the configuration.
+    /// Connects to the host of `peer`, for which `message` comes before the configuration.
     pub(super) async fn open(
         peer: &Peer,
-        said: Vec<(String, String)>,
+        overrides: Vec<(String, String)>,
         options: &SshOptions,
     ) -> Result<Self, transport::Error> {
         let config = options.config.clone();
         let (host, read) = (peer.clone(), options.host_keys);
         let prepared = tokio::task::spawn_blocking(move || {
             let ssh_paths = SshPaths::of_this_user()?;
-            let route = Route::to(host, &said, config.as_ref(), &ssh_paths, read)?;
+            let route = Route::to(host, &overrides, config.as_ref(), &ssh_paths, read)?;
             let jump = match &route.settings.jump {
                 Some(jump) => Some(Route::by_way_of(jump, config.as_ref(), &ssh_paths, read)?),
                 None => None,
@@ -80,8 +80,8 @@ impl Connection {
         let channel = match timeout(within, open).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(russh::Error::ChannelOpenFailure(why))) => {
-                let said = format!("{} cannot connect to {host} port {port}: {why:?}", through.peer.host);
-                return Err(transport::Error::Unreachable { host: route.peer.host, said });
+                let message = format!("{} cannot connect to {host} port {port}: {why:?}", through.peer.host);
+                return Err(transport::Error::Unreachable { host: route.peer.host, message });
             }
             Ok(Err(_)) => return Err(through.lost()),
             Err(_) => return Err(unreachable(&route, &host, "Connection timed out")),
@@ -125,8 +125,8 @@ impl Connection {
             Err(Refusal::Key(error)) => Err(error.into()),
             Err(Refusal::Gone) => Err(connection.lost()),
             Err(Refusal::Denied(methods)) => {
-                let said = format!("{}: Permission denied ({methods}).", connection.peer.destination);
-                Err(failed(&connection.peer, &said))
+                let message = format!("{}: Permission denied ({methods}).", connection.peer.destination);
+                Err(failed(&connection.peer, &message))
             }
         }
     }
@@ -181,12 +181,12 @@ fn in_handshake(peer: &Peer, error: &russh::Error) -> transport::Error {
 impl Route {
     fn to(
         peer: Peer,
-        said: &[(String, String)],
+        overrides: &[(String, String)],
         config: Option<&Utf8PathBuf>,
         ssh_paths: &SshPaths,
         host_keys: HostKeys,
     ) -> Result<Self, Error> {
-        let settings = Settings::of(&peer.host, said, config.map(Utf8PathBuf::as_path), ssh_paths)?;
+        let settings = Settings::of(&peer.host, overrides, config.map(Utf8PathBuf::as_path), ssh_paths)?;
         let alias = settings.host_key_alias.as_deref();
         let name = known_hosts::name(&settings.host_name, settings.port, alias);
         let plain = settings.host_name.to_lowercase();
@@ -214,10 +214,10 @@ impl Route {
             });
         };
         let peer = Peer { destination: address.destination(None), host: address.host, port: None, alias: None };
-        let mut said = Vec::new();
-        said.extend(address.user.map(|user| ("ProxyJump".to_owned(), format!("User={user}"))));
-        said.extend(address.port.map(|port| ("ProxyJump".to_owned(), format!("Port={port}"))));
-        let route = Self::to(peer, &said, config, ssh_paths, host_keys)?;
+        let mut overrides = Vec::new();
+        overrides.extend(address.user.map(|user| ("ProxyJump".to_owned(), format!("User={user}"))));
+        overrides.extend(address.port.map(|port| ("ProxyJump".to_owned(), format!("Port={port}"))));
+        let route = Self::to(peer, &overrides, config, ssh_paths, host_keys)?;
         match &route.settings.jump {
             Some(_) => Err(Error::Unsupported {
                 place: format!("ProxyJump of {}", route.peer.host),
@@ -374,7 +374,10 @@ impl HostKeyVerifier {
             HostKeyStatus::Unknown => Err(transport::Error::UnknownHostKey {
                 host: self.peer.host.clone(),
                 scan: self.peer.keyscan(),
-                said: format!("No {kind} host key is known for {} and you have requested strict checking.", self.name),
+                message: format!(
+                    "No {kind} host key is known for {} and you have requested strict checking.",
+                    self.name
+                ),
             }),
         }
     }
@@ -390,9 +393,9 @@ impl HostKeyVerifier {
         })
     }
 
-    fn changed(&self, said: String) -> transport::Error {
+    fn changed(&self, message: String) -> transport::Error {
         let (host, name) = (self.peer.host.clone(), self.peer.known_hosts_name());
-        transport::Error::ChangedHostKey { host, name, scan: self.peer.keyscan(), said }
+        transport::Error::ChangedHostKey { host, name, scan: self.peer.keyscan(), message }
     }
 }
 

@@ -52,17 +52,17 @@ impl Embedded {
     }
 
     /// What is said before the configuration is, the first first: of this host, then of all.
-    fn said(&self) -> Result<Vec<(String, String)>, Error> {
+    fn overrides(&self) -> Result<Vec<(String, String)>, Error> {
         let Address { user, port, identity, arguments, key_alias, .. } = &self.address;
         let ours = |option: String| ("the command line".to_owned(), option);
-        let mut said = Vec::new();
-        said.extend(user.iter().chain(&self.options.user).take(1).map(|user| ours(format!("User={user}"))));
-        said.extend(port.map(|port| ours(format!("Port={port}"))));
-        said.extend(identity.iter().map(|path| (INVENTORY.to_owned(), format!("IdentityFile=\"{path}\""))));
-        said.extend(self.options.options.iter().map(|option| ("--ssh-option".to_owned(), option.clone())));
-        said.extend(from_arguments(arguments)?.into_iter().map(|option| (INVENTORY.to_owned(), option)));
-        said.extend(key_alias.iter().map(|alias| ours(format!("HostKeyAlias={alias}"))));
-        Ok(said)
+        let mut overrides = Vec::new();
+        overrides.extend(user.iter().chain(&self.options.user).take(1).map(|user| ours(format!("User={user}"))));
+        overrides.extend(port.map(|port| ours(format!("Port={port}"))));
+        overrides.extend(identity.iter().map(|path| (INVENTORY.to_owned(), format!("IdentityFile=\"{path}\""))));
+        overrides.extend(self.options.options.iter().map(|option| ("--ssh-option".to_owned(), option.clone())));
+        overrides.extend(from_arguments(arguments)?.into_iter().map(|option| (INVENTORY.to_owned(), option)));
+        overrides.extend(key_alias.iter().map(|alias| ours(format!("HostKeyAlias={alias}"))));
+        Ok(overrides)
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, super::Error> {
@@ -73,7 +73,7 @@ impl Embedded {
         match kept.as_ref().filter(|connection| !connection.is_closed()) {
             Some(connection) => Ok(Arc::clone(connection)),
             None => {
-                let new = Arc::new(Connection::open(&self.peer, self.said()?, &self.options).await?);
+                let new = Arc::new(Connection::open(&self.peer, self.overrides()?, &self.options).await?);
                 Ok(Arc::clone(kept.insert(new)))
             }
         }
@@ -142,8 +142,8 @@ mod tests {
             ["StrictHostKeyChecking=no", "User=ops", "Port=2200", "IdentityFile=\"/k\"", "ProxyJump=bastion"];
         assert_eq!(options, expected);
         for bad in ["-W h:1", "-F x", "-L 1:h:1", "-o", "word", "-", "-CW"] {
-            let said = read(bad).expect_err(bad);
-            assert!(said.starts_with("the inventory's ssh arguments: the embedded SSH does not do "), "{said}");
+            let message = read(bad).expect_err(bad);
+            assert!(message.starts_with("the inventory's ssh arguments: the embedded SSH does not do "), "{message}");
         }
     }
 }

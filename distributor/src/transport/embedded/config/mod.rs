@@ -164,16 +164,16 @@ struct ConfigReader<'a> {
 }
 
 impl Settings {
-    /// What holds for `host`: `said` first (`KEYWORD=VALUE`, each with who says it), then `config`, or the user's and the
+    /// What holds for `host`: `overrides` first (`KEYWORD=VALUE`, each with who says it), then `config`, or the user's and the
     /// machine's files where that is not given.
     pub(super) fn of(
         host: &str,
-        said: &[(String, String)],
+        overrides: &[(String, String)],
         config: Option<&Utf8Path>,
         ssh_paths: &SshPaths,
     ) -> Result<Self, Error> {
         let mut reading = ConfigReader { ssh_paths, host, values: Values::default(), lines: 0 };
-        for (place, option) in said {
+        for (place, option) in overrides {
             reading.line(option, place, &mut true, None)?;
         }
         match config {

@@ -45,10 +45,10 @@ fn at_home(config: &str, test: impl Fn(&SshPaths, &Utf8Path)) {
     test(&ssh_paths, &home);
 }
 
-fn read(config: &str, host: &str, said: &[&str]) -> Result<Settings, Error> {
-    let said: Vec<_> = said.iter().map(|option| ("--ssh-option".to_owned(), (*option).to_owned())).collect();
+fn read(config: &str, host: &str, overrides: &[&str]) -> Result<Settings, Error> {
+    let overrides: Vec<_> = overrides.iter().map(|option| ("--ssh-option".to_owned(), (*option).to_owned())).collect();
     let result = std::cell::RefCell::new(None);
-    at_home(config, |ssh_paths, _| *result.borrow_mut() = Some(Settings::of(host, &said, None, ssh_paths)));
+    at_home(config, |ssh_paths, _| *result.borrow_mut() = Some(Settings::of(host, &overrides, None, ssh_paths)));
     result.into_inner().expect("it was read")
 }
 
@@ -78,8 +78,8 @@ fn the_first_value_counts_and_keys_add_up() {
 
 #[test]
 fn what_is_said_on_the_command_line_comes_first() {
-    let said = ["User=ops", "port = 22", "IdentityFile=/k", "HostKeyAlias=[127.0.0.1]:9"];
-    let settings = read(CONFIG, "w1.lan", &said).expect("settings");
+    let overrides = ["User=ops", "port = 22", "IdentityFile=/k", "HostKeyAlias=[127.0.0.1]:9"];
+    let settings = read(CONFIG, "w1.lan", &overrides).expect("settings");
     assert_eq!((settings.user.as_str(), settings.port), ("ops", 22));
     assert_eq!(settings.identities[0], "/k");
     assert_eq!(settings.host_key_alias.as_deref(), Some("[127.0.0.1]:9"));
@@ -113,8 +113,8 @@ fn what_cannot_be_done_is_refused_where_it_matters() {
     assert!(refused("Include config").contains("too deep"));
     let elsewhere = read("Host other\nProxyCommand nc %h %p\nHost w1\nProxyCommand none\nCheckHostIP no", "w1", &[]);
     assert_eq!(elsewhere.expect("settings").host_name, "w1");
-    let said = read("", "w1", &["ProxyCommand=nc %h %p"]).expect_err("refused").to_string();
-    assert_eq!(said, "--ssh-option: the embedded SSH does not do proxycommand");
+    let message = read("", "w1", &["ProxyCommand=nc %h %p"]).expect_err("refused").to_string();
+    assert_eq!(message, "--ssh-option: the embedded SSH does not do proxycommand");
 }
 
 #[test]
