@@ -106,7 +106,7 @@ fn a_damaged_copy_here_or_there_is_never_taken_for_the_file() {
 
     // A damaged file of the host's is removed, and sent again with the next build.
     let input = hex("data\nmore\n");
-    spoil(&bench.path(&format!("host/files/{}/{input}", &input[..2])), "DATA\nmore\n");
+    spoil(&bench.path(&format!("host/store/cache/host/files/{}/{input}", &input[..2])), "DATA\nmore\n");
     let why = format!("the kept copy of {input} is damaged, and was removed");
     build(&bench, &sshd, "two", &source).failed(1, &[&why]);
     assert_eq!(digests(&build(&bench, &sshd, "two", &source).json()), good);
