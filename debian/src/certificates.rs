@@ -18,7 +18,7 @@ const MASTERS: &str = "usr/share/ca-certificates";
 /// Where programs look for them.
 const TRUSTED: &str = "etc/ssl/certs";
 
-/// The beginning of the list, in the words of the package's script.
+/// The beginning of the list, as the package's script writes it.
 const LIST: &str = "\
 # This file lists certificates that you wish to use or to ignore to be
 # installed in /etc/ssl/certs.

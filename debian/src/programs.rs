@@ -8,7 +8,7 @@ use super::accounts::SSH_AGENT;
 use super::suite::Suite;
 use super::system::System;
 
-/// The words of locales' script, as it leaves them where no locale is chosen.
+/// What locales' script writes, as it leaves it where no locale is chosen.
 const LOCALES: &str = "\
 # This file lists locales that you wish to have built. You can find a list
 # of valid supported locales at /usr/share/i18n/SUPPORTED, and you can add
@@ -18,7 +18,7 @@ const LOCALES: &str = "\
 
 ";
 
-/// The words of python3's script.
+/// What python3's script writes.
 const BYTE_COMPILE: &str =
     "[DEFAULT]\n# how to byte-compile (comma separated: standard, optimize)\nbyte-compile = standard\n";
 

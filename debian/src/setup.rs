@@ -9,7 +9,7 @@ use super::suite::Suite;
 use super::system::System;
 use super::{Error, accounts, alternatives, certificates, pam, programs};
 
-/// The words of netbase's script.
+/// What netbase's script writes.
 const HOSTS: &str = "\
 127.0.0.1\tlocalhost
 ::1\t\tlocalhost ip6-localhost ip6-loopback
@@ -20,7 +20,7 @@ ff02::2\t\tip6-allrouters
 
 const NETWORKS: &str = "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n\n";
 
-/// The words of kmod's script.
+/// What kmod's script writes.
 const MODULES: &str = "\
 # /etc/modules: kernel modules to load at boot time.
 #

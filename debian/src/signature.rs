@@ -219,7 +219,7 @@ fn tomorrow(now: Timestamp) -> Timestamp {
     Timestamp::from_secs(now.as_secs().saturating_add(24 * 60 * 60))
 }
 
-/// A time from now on, in words.
+/// A duration as a person reads it.
 pub(crate) fn human_duration(time: Duration) -> String {
     let (hours, days) = (time.as_secs() / 3600, time.as_secs() / 86400);
     match (days, hours) {

@@ -1,6 +1,6 @@
 //! Which packages a base is made of: those every installation has, those asked for, and what they depend on.
 //!
-//! A SAT solver (resolvo) chooses; this file says in its words what Debian's relations mean (Debian policy, chapter 7).
+//! A SAT solver (resolvo) chooses; this file translates what Debian's relations mean into its terms (Debian policy, chapter 7).
 //! Recommended packages are not taken.
 
 use std::cell::RefCell;

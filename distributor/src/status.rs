@@ -1,5 +1,5 @@
 //! The status of images on nodes: against what was pushed last, as the nodes' labels tell it, and against the store. Uses
-//! [`crate::runtime`], and the words of [`crate::push::report`].
+//! [`crate::runtime`], and the terms of [`crate::push::report`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

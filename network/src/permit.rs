@@ -60,17 +60,17 @@ impl Network {
 /// What a failed request failed with and what that came from, in one line. The address is left out: whoever tells has said it
 /// already.
 pub fn causes(error: &(dyn StdError + 'static)) -> String {
-    let mut words: Vec<String> = Vec::new();
+    let mut messages: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
         let text = text.split(" for url (").next().unwrap_or_default();
-        if words.last().is_none_or(|last| last != text) {
-            words.push(text.to_owned());
+        if messages.last().is_none_or(|last| last != text) {
+            messages.push(text.to_owned());
         }
         next = error.source();
     }
-    words.join(": ")
+    messages.join(": ")
 }
 
 #[cfg(test)]

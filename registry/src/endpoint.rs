@@ -213,19 +213,19 @@ impl Endpoint {
     async fn refused(&self, attempt: &str, attempts: u32, response: Response) -> Error {
         let status = response.status();
         let body = self.body(attempt, response, WORDS_LIMIT).await.unwrap_or_default();
-        let (said_by, host, attempt) = (error_message(&body), self.host.name.clone(), attempt.to_owned());
+        let (message, host, attempt) = (error_message(&body), self.host.name.clone(), attempt.to_owned());
         let login = self.found.login_source();
         match status {
-            StatusCode::UNAUTHORIZED => Error::Unauthorized { attempt, host, login, said_by },
-            StatusCode::FORBIDDEN => Error::Forbidden { attempt, host, login, said_by },
-            StatusCode::NOT_FOUND => Error::NotFound { attempt, host, login, said_by },
-            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge { attempt, host, said_by },
+            StatusCode::UNAUTHORIZED => Error::Unauthorized { attempt, host, login, message },
+            StatusCode::FORBIDDEN => Error::Forbidden { attempt, host, login, message },
+            StatusCode::NOT_FOUND => Error::NotFound { attempt, host, login, message },
+            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge { attempt, host, message },
             status if http::is_passing(status) => {
-                let why = format!("it answered {status} {said_by}");
+                let why = format!("it answered {status} {message}");
                 let source = Box::new(Cause(why.trim_end().to_owned()));
                 Error::Unreachable { attempt, host, attempts, source }
             }
-            status => Error::Answer { attempt, host, why: format!("it answered {status} {said_by}").trim_end().into() },
+            status => Error::Answer { attempt, host, why: format!("it answered {status} {message}").trim_end().into() },
         }
     }
 

@@ -9,7 +9,7 @@ use camino::Utf8PathBuf;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// It requires authentication, or rejects the credentials.
-    #[error("{attempt} {host}: authentication required (401){}", said(said_by))]
+    #[error("{attempt} {host}: authentication required (401){}", suffix(message))]
     #[diagnostic(help("{}", log_in(host, login)))]
     Unauthorized {
         /// What was attempted, as "pulling x from".
@@ -19,11 +19,11 @@ pub enum Error {
         /// Which login it was asked with.
         login: LoginSource,
         /// The message of the registry; may be empty.
-        said_by: String,
+        message: String,
     },
 
     /// The credentials lack the permission.
-    #[error("{attempt} {host}: access denied (403){}", said(said_by))]
+    #[error("{attempt} {host}: access denied (403){}", suffix(message))]
     #[diagnostic(help("{}", ask_for_access(host, login)))]
     Forbidden {
         /// What was attempted, as "pulling x from".
@@ -33,11 +33,11 @@ pub enum Error {
         /// Which login it was asked with.
         login: LoginSource,
         /// The message of the registry; may be empty.
-        said_by: String,
+        message: String,
     },
 
     /// It does not have the requested object.
-    #[error("{attempt} {host}: not found (404){}", said(said_by))]
+    #[error("{attempt} {host}: not found (404){}", suffix(message))]
     #[diagnostic(help(
         "check the spelling of the repository and the tag; some registries answer 404 for a repository that you cannot \
          access{}",
@@ -54,11 +54,11 @@ pub enum Error {
         /// Which login it was asked with.
         login: LoginSource,
         /// The message of the registry; may be empty.
-        said_by: String,
+        message: String,
     },
 
     /// The body of the request is too large for it.
-    #[error("{attempt} {host}: the request is too large (413){}", said(said_by))]
+    #[error("{attempt} {host}: the request is too large (413){}", suffix(message))]
     #[diagnostic(help(
         "raise the limit of the registry, or of the proxy in front of it (nginx: client_max_body_size), or make the layer \
          smaller: `vcbuild inspect` shows the size of each layer"
@@ -69,7 +69,7 @@ pub enum Error {
         /// The host of the registry.
         host: String,
         /// The message of the registry; may be empty.
-        said_by: String,
+        message: String,
     },
 
     /// No TLS connection comes about.
@@ -200,8 +200,8 @@ pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-fn said(words: &str) -> String {
-    if words.is_empty() { String::new() } else { format!(": {words}") }
+fn suffix(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 fn log_in(host: &str, login: &LoginSource) -> String {

@@ -15,7 +15,7 @@ const HEAD: u64 = 64;
 pub enum Machine {
     /// No ELF file: a script, or no program at all.
     NoProgram,
-    /// An ELF file for this processor, in the words of OCI and Go where they have one.
+    /// An ELF file for this processor, as OCI and Go name it where they do.
     Elf(String),
 }
 

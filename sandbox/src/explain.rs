@@ -1,4 +1,4 @@
-//! What a program that failed in the sandbox wanted from outside of it, as far as its words tell.
+//! What a program that failed in the sandbox wanted from outside of it, as far as its stderr tells.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::Spec;
 
-/// How many things are named: more would bury the program's own words.
+/// How many things are named: more would bury the program's own output.
 const LIMIT: usize = 5;
 
 /// Paths that every sandbox has by default.
@@ -51,17 +51,17 @@ impl fmt::Display for UndeclaredAccess {
 }
 
 /// Finds the undeclared paths and hosts that a program's standard error names.
-pub(super) fn explain(words: &str, spec: &Spec) -> Vec<UndeclaredAccess> {
+pub(super) fn explain(stderr: &str, spec: &Spec) -> Vec<UndeclaredAccess> {
     let inside = |path: &Utf8Path| {
         let declared = spec.mounts.iter().map(|mount| mount.inside.as_path());
         let declared = declared.chain(spec.links.iter().map(|link| link.inside.as_path()));
         declared.chain(BUILT_IN.map(Utf8Path::new)).any(|known| path.starts_with(known) || known.starts_with(path))
     };
-    let paths = paths(words).filter(|path| !inside(Utf8Path::new(path)) && Utf8Path::new(path).exists());
+    let paths = paths(stderr).filter(|path| !inside(Utf8Path::new(path)) && Utf8Path::new(path).exists());
     let mut wanted: BTreeSet<UndeclaredAccess> = paths.map(|path| UndeclaredAccess::Path(path.to_owned())).collect();
-    wanted.extend(hosts(words).map(UndeclaredAccess::Host));
+    wanted.extend(hosts(stderr).map(UndeclaredAccess::Host));
     if !wanted.iter().any(|one| matches!(one, UndeclaredAccess::Host(_)))
-        && NO_NETWORK.iter().any(|said| words.contains(said))
+        && NO_NETWORK.iter().any(|said| stderr.contains(said))
     {
         wanted.insert(UndeclaredAccess::Network);
     }
@@ -69,19 +69,19 @@ pub(super) fn explain(words: &str, spec: &Spec) -> Vec<UndeclaredAccess> {
 }
 
 /// The absolute paths in a text.
-fn paths(words: &str) -> impl Iterator<Item = &str> {
+fn paths(stderr: &str) -> impl Iterator<Item = &str> {
     let ends =
         |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | ',' | ';' | '(' | ')' | '<' | '>' | '‘' | '’');
-    let tokens = words.split(ends).flat_map(|token| token.split('=').next_back());
+    let tokens = stderr.split(ends).flat_map(|token| token.split('=').next_back());
     tokens
         .map(|token| token.split(':').find(|part| part.starts_with('/')).unwrap_or("").trim_end_matches('.'))
         .filter(|path| path.len() > 1 && !path.starts_with("//"))
 }
 
 /// The hosts that a text says were not reached.
-fn hosts(words: &str) -> impl Iterator<Item = String> {
-    BEFORE_HOST.iter().flat_map(move |before| words.match_indices(before)).filter_map(move |(start, before)| {
-        let rest = &words[start + before.len()..];
+fn hosts(stderr: &str) -> impl Iterator<Item = String> {
+    BEFORE_HOST.iter().flat_map(move |before| stderr.match_indices(before)).filter_map(move |(start, before)| {
+        let rest = &stderr[start + before.len()..];
         let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ';' | ',')).unwrap_or(rest.len());
         let host = rest[..end].trim_end_matches([':', '.', '\u{2019}']).trim_start_matches('\u{2018}');
         (!host.is_empty() && host != "lookup").then(|| host.to_owned())
@@ -100,29 +100,29 @@ mod tests {
         }
     }
 
-    fn said(words: &str) -> Vec<String> {
-        explain(words, &spec()).iter().map(ToString::to_string).collect()
+    fn explained(stderr: &str) -> Vec<String> {
+        explain(stderr, &spec()).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_path_that_only_the_machine_has_is_named() {
-        assert_eq!(said("cat: /proc/version: Permission denied"), [""; 0]);
-        assert_eq!(said("cat: /etc/hostname: No such file or directory"), ["/etc/hostname"]);
+        assert_eq!(explained("cat: /proc/version: Permission denied"), [""; 0]);
+        assert_eq!(explained("cat: /etc/hostname: No such file or directory"), ["/etc/hostname"]);
         assert_eq!(
-            said("open \"/etc/hostname\": no such file; see /usr/share, /no/such/path and https://a/etc."),
+            explained("open \"/etc/hostname\": no such file; see /usr/share, /no/such/path and https://a/etc."),
             ["/etc/hostname"]
         );
-        assert_eq!(said("main.go:3: -I/usr --config=/etc/hostname."), ["/etc/hostname"]);
+        assert_eq!(explained("main.go:3: -I/usr --config=/etc/hostname."), ["/etc/hostname"]);
     }
 
     #[test]
     fn a_host_that_was_not_reached_is_named() {
-        assert_eq!(said("curl: (6) Could not resolve host: example.org"), ["the host example.org"]);
+        assert_eq!(explained("curl: (6) Could not resolve host: example.org"), ["the host example.org"]);
         assert_eq!(
-            said("Get \"https://m\": dial tcp: lookup m.example on 1.1.1.1:53: dial udp 1.1.1.1:53: connect"),
+            explained("Get \"https://m\": dial tcp: lookup m.example on 1.1.1.1:53: dial udp 1.1.1.1:53: connect"),
             ["the host 1.1.1.1:53", "the host m.example"]
         );
-        assert_eq!(said("dial tcp 10.0.0.1:443: connect: network is unreachable"), ["the host 10.0.0.1:443"]);
+        assert_eq!(explained("dial tcp 10.0.0.1:443: connect: network is unreachable"), ["the host 10.0.0.1:443"]);
         assert_eq!(explain("connect: Network is unreachable", &spec()), [UndeclaredAccess::Network]);
     }
 }

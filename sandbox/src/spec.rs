@@ -133,7 +133,7 @@ pub(super) struct SetupError {
     pub(super) attempt: String,
     /// The kernel's error number.
     pub(super) errno: Option<i32>,
-    /// The same in words.
+    /// Its text.
     pub(super) why: String,
 }
 

@@ -21,7 +21,7 @@ static LINES: OnceLock<MultiProgress> = OnceLock::new();
 #[derive(Debug, Clone)]
 pub struct Live(&'static MultiProgress);
 
-/// A step at work: a spinner, its words, and how long it has been running. It goes when this is dropped.
+/// A step at work: a spinner, its message, and how long it has been running. It goes when this is dropped.
 #[derive(Debug)]
 pub struct Spinner(ProgressBar);
 
@@ -39,13 +39,13 @@ impl Live {
         live.then(|| Self(LINES.get_or_init(MultiProgress::new)))
     }
 
-    /// A spinner with these words.
+    /// A spinner with this message.
     #[must_use]
-    pub fn spinner(&self, prefix: &str, words: &str) -> Spinner {
+    pub fn spinner(&self, prefix: &str, message: &str) -> Spinner {
         let line = self.0.add(ProgressBar::new_spinner());
         line.set_style(spinner_style());
         line.set_prefix(visible(prefix).into_owned());
-        line.set_message(visible(words).into_owned());
+        line.set_message(visible(message).into_owned());
         line.enable_steady_tick(TICK);
         Spinner(line)
     }
@@ -80,14 +80,14 @@ impl Bar {
     }
 
     /// Says something behind the bar.
-    pub fn say(&self, words: &str) {
-        self.0.set_message(visible(words).into_owned());
+    pub fn say(&self, message: &str) {
+        self.0.set_message(visible(message).into_owned());
     }
 
-    /// Leaves the bar as it is, with these last words or those it has.
-    pub fn finish(&self, words: Option<&str>) {
-        match words {
-            Some(words) => self.0.finish_with_message(visible(words).into_owned()),
+    /// Leaves the bar as it is, with this last message or the one it has.
+    pub fn finish(&self, message: Option<&str>) {
+        match message {
+            Some(message) => self.0.finish_with_message(visible(message).into_owned()),
             None => self.0.finish(),
         }
     }

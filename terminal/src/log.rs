@@ -59,7 +59,7 @@ where
         let mut line = String::new();
         self.plain.format_event(context, Writer::new(&mut line), event)?;
         let (line, level) = (line.trim(), event.metadata().level().as_str());
-        let words = visible(line.strip_prefix(level).unwrap_or(line));
+        let message = visible(line.strip_prefix(level).unwrap_or(line));
         let (on, off) = match *event.metadata().level() {
             _ if !self.colours => ("", ""),
             tracing::Level::ERROR => ("\u{1b}[31m", "\u{1b}[0m"),
@@ -67,7 +67,7 @@ where
             tracing::Level::INFO => ("\u{1b}[32m", "\u{1b}[0m"),
             _ => ("\u{1b}[34m", "\u{1b}[0m"),
         };
-        writeln!(writer, "{on}{level:>5}{off}{words}")
+        writeln!(writer, "{on}{level:>5}{off}{message}")
     }
 }
 

@@ -9,7 +9,7 @@ use crate::print::to_stderr;
 
 /// Prints `error` on stderr: what was attempted, then each cause on its own line, then what to do about it.
 ///
-/// A cause whose text its parent already ends with is left out, so that no reader meets the same words twice. Programs and parsers speak in
+/// A cause whose text its parent already ends with is left out, so that no text is printed twice. Programs and parsers speak in
 /// several lines: all but the first are indented, so that none looks like one of ours.
 pub fn report(error: &dyn Diagnostic) {
     to_stderr(describe(error, style()).as_bytes());
@@ -28,13 +28,13 @@ pub(crate) fn style() -> Option<(&'static str, &'static str)> {
 fn describe(error: &dyn Diagnostic, style: Option<(&str, &str)>) -> String {
     let (on, off) = style.unwrap_or_default();
     let mut text = format!("{on}error:{off} {}\n", indented(&error.to_string()));
-    let mut said = error.to_string();
+    let mut last = error.to_string();
     let mut cause = error.source();
     while let Some(this) = cause {
-        let words = this.to_string();
-        if !said.ends_with(&words) {
-            text += &format!("  because: {}\n", indented(&words));
-            said = words;
+        let message = this.to_string();
+        if !last.ends_with(&message) {
+            text += &format!("  because: {}\n", indented(&message));
+            last = message;
         }
         cause = this.source();
     }
@@ -44,8 +44,8 @@ fn describe(error: &dyn Diagnostic, style: Option<(&str, &str)>) -> String {
     text
 }
 
-fn indented(words: &str) -> String {
-    visible_lines(words.trim_end()).replace('\n', "\n    ")
+fn indented(message: &str) -> String {
+    visible_lines(message.trim_end()).replace('\n', "\n    ")
 }
 
 #[cfg(test)]

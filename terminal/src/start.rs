@@ -1,4 +1,4 @@
-//! How a command begins and ends: its command line is read, and whatever happens its user meets words and an exit code.
+//! How a command begins and ends: its command line is read, and whatever happens its user gets a message and an exit code.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
@@ -15,7 +15,7 @@ use crate::{Exit, Text, say_text};
 
 /// Reads the command line of this process and runs `command` with it.
 ///
-/// A defect that Rust calls a panic is told in a few words, and ends the command as any other failure does ([`Exit::Failed`]).
+/// A defect that Rust calls a panic is reported in one line, and ends the command as any other failure does ([`Exit::Failed`]).
 pub fn start<C: Parser>(command: impl FnOnce(C) -> Exit) -> Exit {
     run(C::command(), |_, given| C::from_arg_matches(given).map(command))
 }
@@ -80,12 +80,12 @@ fn unwritten(why: &io::Error) -> Exit {
 /// What is said of a panic.
 fn defect(program: &str, panic: &PanicHookInfo<'_>) -> Text {
     let payload = panic.payload();
-    let words =
+    let message =
         payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
     let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
     let mut text = Text::of(format_args!(
         "error: {program} has a defect: {}{place}",
-        words.unwrap_or("it stopped without a message")
+        message.unwrap_or("it stopped without a message")
     ));
     text.line(
         "  help: please report it with this message, the command line, and what RUST_BACKTRACE=1 in the environment adds to it",

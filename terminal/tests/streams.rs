@@ -58,8 +58,8 @@ fn command(cli: Cli) -> Exit {
         }
         Some("log") => tracing::warn!(node = "w1\u{202e}", "it said: {}", "\u{1b}]52;c;eA==\u{7}\nerror: forged"),
         Some("panic") => {
-            let words = "of \u{1b}[2J\nerror: forged";
-            panic!("a defect {words}");
+            let text = "of \u{1b}[2J\nerror: forged";
+            panic!("a defect {text}");
         }
         _ => {}
     }
@@ -101,13 +101,13 @@ fn full() -> Stdio {
     OpenOptions::new().write(true).open("/dev/full").expect("Linux has it").into()
 }
 
-fn words(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn a_reader_that_went_away_changes_nothing() {
     let shown = this(&["--be", "show"]).stdout(unread()).output().expect("it runs");
-    assert_eq!((shown.status.code(), words(&shown).as_str()), (Some(3), ""));
+    assert_eq!((shown.status.code(), stderr(&shown).as_str()), (Some(3), ""));
     // Both streams, as of `2>&1 | head -1`.
     let folder = tempfile::tempdir().expect("a folder");
     let done = folder.path().join("done");
@@ -119,21 +119,21 @@ fn a_reader_that_went_away_changes_nothing() {
 
 fn a_full_disk_is_an_error() {
     let shown = this(&["--be", "show"]).stdout(full()).output().expect("it runs");
-    assert_eq!((shown.status.code(), words(&shown).as_str()), (Some(1), "error: printing\n"));
+    assert_eq!((shown.status.code(), stderr(&shown).as_str()), (Some(1), "error: printing\n"));
     let folder = tempfile::tempdir().expect("a folder");
     let done = folder.path().join("done");
     let changed = this(&["--be", "change", "--done", done.to_str().expect("text")]).stdout(full()).output();
     let changed = changed.expect("it runs");
     assert!(done.exists(), "what was to be done is done");
     assert_eq!(changed.status.code(), Some(1));
-    let said = words(&changed);
+    let said = stderr(&changed);
     assert!(
         said.ends_with("error: writing to standard output\n  because: No space left on device (os error 28)\n"),
         "{said}"
     );
     for asked in ["--help", "--version"] {
         let help = this(&[asked]).stdout(full()).output().expect("it runs");
-        assert_eq!(help.status.code(), Some(1), "{}", words(&help));
+        assert_eq!(help.status.code(), Some(1), "{}", stderr(&help));
         assert_eq!(this(&[asked]).stdout(unread()).status().expect("it runs").code(), Some(0));
     }
     // Nobody can be told of it.
@@ -143,19 +143,19 @@ fn a_full_disk_is_an_error() {
 fn a_defect_is_told_in_words() {
     let output = run(&["--be", "panic"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = words(&output);
+    let said = stderr(&output);
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     let begin = "error: streams 1.2.3 has a defect: a defect of \\u{1b}[2J\\nerror: forged (";
     assert!(lines[0].starts_with(begin) && lines[0].contains("streams.rs:"), "{said}");
     assert!(lines[1].starts_with("  help: please report it"), "{said}");
     let more = this(&["--be", "panic"]).env("RUST_BACKTRACE", "1").output().expect("it runs");
-    assert!(words(&more).lines().count() > 4, "{}", words(&more));
+    assert!(stderr(&more).lines().count() > 4, "{}", stderr(&more));
     assert_eq!(this(&["--be", "panic"]).stderr(unread()).status().expect("it runs").code(), Some(1));
 }
 
 fn a_line_of_the_log_is_one_line() {
-    let said = words(&run(&["--be", "log"]));
+    let said = stderr(&run(&["--be", "log"]));
     assert!(
         said.starts_with(" WARN it said: \\") && said.ends_with("\\nerror: forged node=\"w1\\u{202e}\"\n"),
         "{said}"
@@ -166,7 +166,7 @@ fn a_line_of_the_log_is_one_line() {
 fn arguments_are_repeated_escaped() {
     for arguments in [["--no\u{1b}[2J\nerror: forged\u{202e}", "x"], ["--number", "\u{1b}[2J\u{202e}"]] {
         let output = run(&arguments);
-        let said = words(&output);
+        let said = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.starts_with("error: ") && said.contains("\\u{202e}"), "{said}");
         assert!(!said.contains(['\u{1b}', '\u{202e}']) && !said.contains("\nerror: "), "{said:?}");

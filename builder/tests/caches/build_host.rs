@@ -196,17 +196,17 @@ fn a_folder_that_another_user_can_change_is_refused_and_left_as_it_is() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     fs::create_dir(&host).unwrap();
-    let refused = |words: &str| {
+    let refused = |messages: &str| {
         build(&bench, &sshd, "one", &["--source-dir", "app"])
-            .failed(1, &["its folder is not safe or not usable: ", words]);
+            .failed(1, &["its folder is not safe or not usable: ", messages]);
     };
-    for (owner, mode, words) in [
+    for (owner, mode, messages) in [
         (0, 0o777, "is writable by other users"),
         (0, 0o775, "is writable by other users"),
         (12_345, 0o755, "belongs to user 12345"),
     ] {
         set(&host, owner, mode);
-        refused(&format!("{} {words}", host.display()));
+        refused(&format!("{} {messages}", host.display()));
         assert_eq!(fs::read_dir(&host).unwrap().count(), 0, "nothing is made there");
         assert_eq!(fs::metadata(&host).unwrap().permissions().mode() & 0o7777, mode, "its mode stays");
     }

@@ -56,9 +56,9 @@ fn killing_the_supervisor_ends_a_sandbox_and_its_group_goes_with_the_next() {
     let supervisor = children.split_whitespace().next().unwrap().to_owned();
     assert!(std::process::Command::new("kill").args(["-9", &supervisor]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    let mut words = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
-    assert!(words.contains("the sandbox of bash ended without a report (signal: 9 (SIGKILL))"), "{words}");
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(stderr.contains("the sandbox of bash ended without a report (signal: 9 (SIGKILL))"), "{stderr}");
     wait::until("its end", || !runs(&mark));
     Run::of(&mut sandbox(User::Same, &["--max-memory", "1G", "--system", "--", "true"])).printed();
     wait::until("the end of its control group", || left_groups().is_empty());
@@ -81,9 +81,9 @@ fn killing_the_first_process_ends_a_sandbox_and_is_no_success() {
         let init = first(&first(&child.id().to_string()));
         assert!(std::process::Command::new("kill").args(["-9", &init]).status().unwrap().success());
         assert_eq!(child.wait().unwrap().code(), Some(1));
-        let mut words = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
-        assert!(words.contains("bash ended with signal: 9 (SIGKILL)"), "{words}");
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert!(stderr.contains("bash ended with signal: 9 (SIGKILL)"), "{stderr}");
         wait::until("its end", || !runs(&mark));
     }
 }

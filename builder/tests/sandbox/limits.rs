@@ -12,8 +12,8 @@ fn everywhere(options: &[&str], script: &str, check: impl Fn(&Run)) {
     for user in User::all() {
         for mode in ["required", "off"] {
             let begun = Instant::now();
-            let words = ["--sandbox", mode, "--system", "--", "bash", "-c", script];
-            let run = Run::of(sandbox(user, options).args(words));
+            let arguments = ["--sandbox", mode, "--system", "--", "bash", "-c", script];
+            let run = Run::of(sandbox(user, options).args(arguments));
             check(&run);
             assert!(begun.elapsed() < Duration::from_secs(30), "{user:?} {mode}: {run:?}");
         }
@@ -58,8 +58,8 @@ fn perl(options: &[&str], mode: &str, script: &str, check: impl Fn(&Run)) {
     let script = format!("{numbers} {page} {memfd} {share} {script}");
     for user in User::all() {
         let begun = Instant::now();
-        let words = ["--sandbox", mode, "--system", "--timeout", "1m", "--", "perl", "-e", &script];
-        let run = Run::of(sandbox(user, options).args(words));
+        let arguments = ["--sandbox", mode, "--system", "--timeout", "1m", "--", "perl", "-e", &script];
+        let run = Run::of(sandbox(user, options).args(arguments));
         check(&run);
         assert!(begun.elapsed() < Duration::from_secs(50), "{user:?} {script}: {run:?}");
     }

@@ -90,14 +90,14 @@ fn a_changed_byte_in_a_layer_is_found() {
     };
     let run = check(&[]);
     assert_eq!(run.code, Some(3), "{run:?}");
-    for words in [
+    for messages in [
         "image registry.example/hello/one-amd64:v1 linux/amd64: /usr/local/bin/one differs\n",
         &format!("\n  file     /usr/local/bin/one in layer {layer}\n"),
         &format!("\n  byte     {offset} ({offset:#x}): "),
         "\n  section  .text\n",
         "actions from its provenance: other images\n",
     ] {
-        assert!(run.stdout.contains(words), "{words:?} is not in\n{}", run.stdout);
+        assert!(run.stdout.contains(messages), "{messages:?} is not in\n{}", run.stdout);
     }
     assert!(!run.stdout.contains("otherwise"), "it was given the same:\n{}", run.stdout);
 

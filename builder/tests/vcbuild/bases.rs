@@ -95,8 +95,8 @@ fn an_index_has_a_base_for_each_platform() {
     let lonely = format!("{}/hello/lonely:v1", registry.address);
     let to = format!("docker://{lonely}");
     bench.tool("skopeo", &["copy", "--quiet", "--all", "--dest-tls-verify=false", "oci-archive:bases/one.tar", &to]);
-    let words = [&format!("using base {lonely}: it has no image for linux/amd64 (it has linux/arm64)")[..]];
-    bench.run(&["base", &lonely]).failed(1, &words);
+    let messages = [&format!("using base {lonely}: it has no image for linux/amd64 (it has linux/arm64)")[..]];
+    bench.run(&["base", &lonely]).failed(1, &messages);
 }
 
 #[test]
@@ -119,9 +119,9 @@ fn a_base_is_read_from_a_file_or_a_folder_and_watched_by_the_lock() {
 
     fs::copy(bench.path("bases/two-amd64.tar"), bench.path("bases/one-amd64.tar")).unwrap();
     let changed = bench.run(&["images", "--source-dir", "hello", "--base", "oci:bases/one-amd64.tar"]);
-    let words =
+    let messages =
         ["using base oci:bases/one-amd64.tar for linux/amd64: hello/vcbuild.lock pins it to sha256:", "--update"];
-    changed.failed(1, &words);
+    changed.failed(1, &messages);
     let arguments = ["images", "--source-dir", "hello", "--base", "oci:bases/one-amd64.tar", "--update"];
     assert_eq!(bench.json(&arguments)["images"].as_array().unwrap().len(), 2);
 }

@@ -187,7 +187,7 @@ fn no_program_that_a_source_names_runs_outside_the_sandbox() {
 #[test]
 fn what_cannot_be_compiled_is_named() {
     let bench = with_workspace("here");
-    let fails = |words: &[&str]| Run::of(&mut build(&bench, &["--source-dir", "here"])).failed(1, words);
+    let fails = |messages: &[&str]| Run::of(&mut build(&bench, &["--source-dir", "here"])).failed(1, messages);
     bench.edit("here/vcbuild.toml", "[components.goodbye]", "[components.adieu]");
     fails(&["compiling adieu: the workspace has no binary adieu", "hello/goodbye, hello/hello"]);
     bench.edit("here/vcbuild.toml", "[components.adieu]", "[components.adieu]\nbin = \"goodbye\"");

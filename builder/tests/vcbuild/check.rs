@@ -21,14 +21,14 @@ fn what_depends_on_its_inputs_alone_comes_out_the_same_and_what_was_slipped_in_i
     let (offset, layer) = poison(&bench);
     let run = Run::of(&mut bench.vcbuild(&CHECK));
     assert_eq!(run.code, Some(3), "{run:?}");
-    for words in [
+    for messages in [
         "compile one linux/amd64: binary differs\n",
         "\n  file     /usr/local/bin/one in layer sha256:",
         &format!("\n  byte     {offset} ({offset:#x}): "),
         "\n  section  .text\n",
         "ran 5 actions again in another folder with an empty store: 1 outputs differ\n",
     ] {
-        assert!(run.stdout.contains(words), "{words:?} is not in\n{}", run.stdout);
+        assert!(run.stdout.contains(messages), "{messages:?} is not in\n{}", run.stdout);
     }
     assert!(!run.stdout.contains(&layer), "the layer is the one with what was slipped in:\n{}", run.stdout);
     let none = bench.run(&["check", "--source-dir", "hello", "three"]);

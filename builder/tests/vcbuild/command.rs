@@ -162,10 +162,10 @@ fn what_a_command_made_while_an_input_changed_is_not_kept() {
 
 #[test]
 fn a_command_that_does_not_do_what_it_declares_is_named_with_why() {
-    let fails = |script: &str, words: &[&str]| {
+    let fails = |script: &str, messages: &[&str]| {
         let bench = with_script(script);
         let run = bench.run(&["images"]);
-        run.failed(1, words);
+        run.failed(1, messages);
         let left = walkdir::WalkDir::new(bench.path("store/tmp")).into_iter().map(Result::unwrap);
         assert_eq!(left.filter(|entry| entry.file_type().is_file()).count(), 0, "{script}");
         run
@@ -181,7 +181,7 @@ fn a_command_that_does_not_do_what_it_declares_is_named_with_why() {
 
 #[test]
 fn a_command_sees_and_changes_nothing_that_is_not_declared() {
-    let fails = |script: &str, words: &[&str]| with_script(script).run(&["images"]).failed(1, words);
+    let fails = |script: &str, messages: &[&str]| with_script(script).run(&["images"]).failed(1, messages);
     fails("cp /etc/hostname x", &["/etc/hostname", "its standard error names /etc/hostname"]);
     fails("echo > x; echo > /usr/share/mine", &["/usr/share/mine: Read-only file system"]);
     fails("echo > x; exec 3<>/dev/tcp/192.0.2.1/80", &["Network is unreachable"]);

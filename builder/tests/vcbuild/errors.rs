@@ -46,8 +46,8 @@ fn a_program_that_does_not_compile_is_shown_in_the_compilers_words_and_leaves_no
     bench.edit("hello/cmd/one/main.go", "version.String()", "version.Text()");
     let run = bench.run(&["images", "--source-dir", "hello"]);
     run.failed(1, &["error: compiling one for linux/amd64", "cmd/one/main.go:5:38: undefined: version.Text", "help: "]);
-    let (words, _) = run.stderr.split_once("help: ").unwrap();
-    assert!(!words.contains(bench.path("").to_str().unwrap()), "paths are the source's:\n{words}");
+    let (messages, _) = run.stderr.split_once("help: ").unwrap();
+    assert!(!messages.contains(bench.path("").to_str().unwrap()), "paths are the source's:\n{messages}");
     let recorded = actions(&bench.path("store"));
     assert!(recorded.contains(&"compile two linux/amd64".to_owned()), "{recorded:?}");
     assert!(!recorded.iter().any(|action| action.contains("one")), "{recorded:?}");

@@ -53,7 +53,7 @@ fn what_a_command_or_an_image_wants_and_git_ignores_is_named() {
     project("prebuilt = { \"/x\" = \"vcbuild.toml\" }");
     bench.git("s", &["init", "--quiet"]);
     bench.git("s", &["add", ".gitignore", "vcbuild.toml"]);
-    let fails = |words: &[&str]| bench.run(&["images", "--source-dir", "s"]).failed(1, words);
+    let fails = |messages: &[&str]| bench.run(&["images", "--source-dir", "s"]).failed(1, messages);
     let dist = format!("{IGNORED}dist\n");
     command("cp -r dist www", "www");
     fails(&["cannot stat 'dist'", &dist]);

@@ -142,7 +142,7 @@ fn a_path_leads_through_the_links_of_the_base_and_its_folders_stay_as_they_are()
     assert_eq!(entries(&bench, &layers[1]), program);
     let path = format!("store/blobs/{}", text(&layers[0]["digest"]).replacen(':', "/", 1));
     let bytes = fs::read(bench.path(&path)).unwrap();
-    let has = |words: &[u8]| bytes.windows(words.len()).any(|part| part == words);
+    let has = |messages: &[u8]| bytes.windows(messages.len()).any(|part| part == messages);
     assert!(has(b" SCHILY.xattr.user.note=noted\n"), "the folder's extended attributes go with it");
 
     // Others unpack it to what was meant: the base's program is still where its link leads.

@@ -154,7 +154,7 @@ fn an_edit_that_would_have_no_effect_is_refused() {
     let built = build(&source, &edit("etc/app.conf"));
     let layer = &built.json()["images"][0]["platforms"][0]["layers"][0];
     let layer = fs::read(bench.path(&format!("store/blobs/{}", text(&layer["digest"]).replacen(':', "/", 1)))).unwrap();
-    let count = |words: &[u8]| layer.windows(words.len()).filter(|part| *part == words).count();
+    let count = |messages: &[u8]| layer.windows(messages.len()).filter(|part| *part == messages).count();
     assert_eq!((count(b"port = 80"), count(b"port = 8080")), (1, 1), "the edited file, and no other");
 }
 
@@ -205,7 +205,7 @@ fn odd_files_fail_nothing_that_does_not_need_them() {
     let first = build();
     let layer = first.json()["images"][0]["platforms"][0]["layers"][0].clone();
     let bytes = fs::read(bench.path(&format!("store/blobs/{}", text(&layer["digest"]).replacen(':', "/", 1)))).unwrap();
-    let has = |words: &[u8]| bytes.windows(words.len()).any(|part| part == words);
+    let has = |messages: &[u8]| bytes.windows(messages.len()).any(|part| part == messages);
     assert!(
         has(b"caf\xe9\nitself\nnowhere\nroot\nself\nto-latin\nup\nx\ny\nlatinlatin"),
         "{}",

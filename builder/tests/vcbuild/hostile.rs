@@ -26,7 +26,7 @@ fn project(lines: &str) -> String {
 #[test]
 fn a_file_that_cannot_be_read_as_what_it_is_named_for_is_a_mistake_of_the_user() {
     let bench = with_note();
-    let refused = |arguments: &[&str], words: &[&str]| bench.run(arguments).failed(2, words);
+    let refused = |arguments: &[&str], messages: &[&str]| bench.run(arguments).failed(2, messages);
     refused(&["images", "--project", "gone.toml"], &["reading project gone.toml", "No such file", "help: "]);
     refused(&["images", "--project", "/dev/zero"], &["reading project /dev/zero", "larger than the limit of 16 MiB"]);
     fs::write(bench.path("latin"), b"base = \"\xe4\"\n").unwrap();
@@ -227,14 +227,14 @@ fn a_store_that_another_user_may_change_is_refused_unless_its_user_says_that_it_
     bench.run(&["images"]).succeeded();
     let actions = bench.path("store/actions");
     fs::set_permissions(&actions, fs::Permissions::from_mode(0o777)).unwrap();
-    let words = ["opening the store", "actions is writable by all users (mode 0777)", "VCBUILD_SAFE_STORES="];
+    let messages = ["opening the store", "actions is writable by all users (mode 0777)", "VCBUILD_SAFE_STORES="];
     for command in ["images", "gc"] {
-        bench.run(&[command]).failed(1, &words);
+        bench.run(&[command]).failed(1, &messages);
     }
     let trusting = |safe: &str| Run::of(bench.vcbuild(&["images"]).env("VCBUILD_SAFE_STORES", safe));
     trusting(bench.path("store").to_str().unwrap()).succeeded();
     trusting("*").succeeded();
-    trusting("/elsewhere").failed(1, &words);
+    trusting("/elsewhere").failed(1, &messages);
     fs::set_permissions(&actions, fs::Permissions::from_mode(0o755)).unwrap();
     // A folder around it that everybody may write to is said.
     fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o777)).unwrap();

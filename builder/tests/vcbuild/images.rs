@@ -345,8 +345,8 @@ fn files_of_the_project_and_the_source_are_in_the_image() {
     assert_eq!(*above, layers[1], "the program's layer is as it was");
 
     symlink("../../secret", bench.path("project/web/out")).unwrap();
-    let words = ["adding /usr/share/web to one: ", "project/web/out points outside ", "use `link` in vcbuild.toml"];
-    build().failed(1, &words);
+    let messages = ["adding /usr/share/web to one: ", "project/web/out points outside ", "use `link` in vcbuild.toml"];
+    build().failed(1, &messages);
     fs::remove_file(bench.path("project/web/out")).unwrap();
     symlink("/etc/passwd", bench.path("project/web/out")).unwrap();
     build().failed(1, &["project/web/out points outside "]);

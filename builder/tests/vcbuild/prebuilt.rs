@@ -86,8 +86,8 @@ fn a_file_that_cannot_be_used_is_named() {
     let bench = with_programs();
     fs::copy(bench.path("bin/true-amd64"), bench.path("bin/true-arm64")).unwrap();
     let wrong = bench.run(&["images", "--platform", "linux/arm64"]);
-    let words = "using the prebuilt bin/true-arm64 of true for linux/arm64: it is a program for amd64";
-    wrong.failed(1, &[words, "name a program for arm64 in vcbuild.toml"]);
+    let messages = "using the prebuilt bin/true-arm64 of true for linux/arm64: it is a program for amd64";
+    wrong.failed(1, &[messages, "name a program for arm64 in vcbuild.toml"]);
 
     fs::remove_file(bench.path("motd")).unwrap();
     bench.run(&["images"]).failed(1, &["using the prebuilt motd of true: it is not in the source ", "No such file"]);

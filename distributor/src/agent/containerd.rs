@@ -185,7 +185,7 @@ impl Interceptor for Headers {
     }
 }
 
-/// Puts what was attempted before containerd's words, and help beside those that an operator can do something about.
+/// Puts what was attempted before containerd's message, and adds help where an operator can do something about it.
 pub(super) fn refused(attempt: impl std::fmt::Display) -> impl FnOnce(Status) -> Status {
     move |status| {
         let message = format!("{attempt}: {}", status.message());

@@ -218,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_proof_says_nothing_to_anybody_else() {
-        // Someone in between sends each end's words back to it.
+        // An attacker in between reflects each end's message.
         for side in [Role::Client, Role::Server] {
             let (mut end, mut mirror) = UnixStream::pair().expect("a pair");
             let secret = random().expect("random");

@@ -226,7 +226,7 @@ async fn check(
     Ok(())
 }
 
-/// A descriptor in containerd's words.
+/// A descriptor as containerd's API has it.
 fn wire(descriptor: &Descriptor) -> types::Descriptor {
     types::Descriptor {
         media_type: descriptor.media_type.clone(),

@@ -121,7 +121,7 @@ impl Bars {
     }
 }
 
-/// An event in words, where it is worth any.
+/// The text of an event; none where a log needs no line for it.
 pub(super) fn describe(event: Event<'_>) -> Option<String> {
     Some(match event {
         Event::Sending { blobs: 0, .. } => "has every blob; finishing the images".to_owned(),

@@ -143,7 +143,7 @@ pub enum Error {
         server: String,
         /// The kubeconfig.
         configuration: String,
-        /// The server's words.
+        /// The server's message.
         source: Cause,
     },
 
@@ -159,7 +159,7 @@ pub enum Error {
         right: String,
         /// What to do.
         help: String,
-        /// The server's words.
+        /// The server's message.
         source: Cause,
     },
 
@@ -171,7 +171,7 @@ pub enum Error {
         attempt: String,
         /// What to do.
         help: String,
-        /// The server's words.
+        /// The server's message.
         source: Cause,
     },
 
@@ -206,7 +206,7 @@ pub(super) fn unusable(configuration: String, plugin: Option<Plugin>, source: Ca
     Error::Unusable { configuration, help, source }
 }
 
-/// A refusal's words, without the reason's keyword that the library adds to them.
+/// A refusal's message, without the keyword that the library adds to it.
 #[derive(Debug, Error)]
 #[error("{0}")]
 struct ServerMessage(String);

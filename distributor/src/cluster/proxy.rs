@@ -25,7 +25,7 @@ pub(super) struct Variables {
     no_proxy: String,
 }
 
-/// A proxy that cannot be used, and why. Its words have no password.
+/// A proxy that cannot be used, and why. The text has no password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{said_by} is not the address of a proxy: {why}")]
 pub(super) struct BadProxy {

@@ -52,7 +52,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// From the helper's words.
+    /// From the helper's message.
     pub(crate) fn read(wire: &crate::protocol::proto::Record) -> Self {
         let pushed = wire.pushed.as_ref().and_then(PushLabel::read);
         Self { target: wire.target.parse().ok(), pinned: wire.pinned, pushed }

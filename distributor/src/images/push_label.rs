@@ -116,7 +116,7 @@ pub struct PushedImage {
 }
 
 impl PushedImage {
-    /// From the helper's words; nothing for a record that is none of ours.
+    /// From the helper's message; none for a record that no push made.
     pub(crate) fn read(wire: proto::PushedImage) -> Option<Self> {
         let record = wire.record?;
         Some(Self {

@@ -20,8 +20,8 @@ impl Machine {
     pub(crate) const WORD: &str = "identity";
 
     /// Reads what follows that word.
-    pub(crate) fn read(words: &str) -> Self {
-        let after = |key: &str| words.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap_or_default();
+    pub(crate) fn read(values: &str) -> Self {
+        let after = |key: &str| values.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap_or_default();
         Self { machine_id: after("machine=").to_owned(), boot_id: after("boot=").to_owned() }
     }
 
@@ -81,9 +81,9 @@ mod tests {
         let script = format!("say() {{ echo \"$1\"; }}; {}", Machine::SAY);
         let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
         let said = String::from_utf8(output.stdout).expect("text");
-        let words = said.trim_end().strip_prefix(Machine::WORD).expect("the word");
+        let values = said.trim_end().strip_prefix(Machine::WORD).expect("the word");
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
-        assert_eq!(Machine::read(words).boot_id, boot.trim());
+        assert_eq!(Machine::read(values).boot_id, boot.trim());
         assert_eq!(Machine::read(" boot= machine="), Machine::default());
         assert_eq!(Machine::read(&format!(" boot= machine={ONE}")), machine(ONE, ""));
     }

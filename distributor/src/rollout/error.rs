@@ -53,7 +53,7 @@ pub enum Error {
         command: String,
         /// What else that ends.
         ends: &'static str,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
 

@@ -1,4 +1,4 @@
-//! Why something is not ready, as the cluster tells it: pods, their last words, recent Warning events.
+//! Why something is not ready, as the cluster tells it: pods, the last lines of their logs, recent Warning events.
 //! Gathered only when a wait has failed, and bounded: evidence must not take longer than the reader's patience.
 
 use std::time::Duration;

@@ -34,7 +34,7 @@ pub enum Error {
         component: Component,
         /// The store.
         path: Utf8PathBuf,
-        /// The store's words.
+        /// The store's message.
         source: vcstore::Error,
     },
 

@@ -1,4 +1,4 @@
-//! What a pod's status says, in the words that a person needs: where it runs, what it waits for, how it died.
+//! What a pod's status says, in the terms that a person needs: where it runs, what it waits for, how it died.
 //! All functions of the pod alone, shared by the rollout's evidence and by verification.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};

@@ -130,7 +130,7 @@ impl Error {
         }
     }
 
-    /// The error as a warning shows it: of a lost connection, the words of the transport alone.
+    /// The error as a warning shows it: of a lost connection, the transport's message alone.
     pub(super) fn transient_cause(&self) -> String {
         match self.of_the_way() {
             Some(transport::Error::Lost { message, .. }) => message.clone(),

@@ -178,7 +178,7 @@ async fn receive(input: &mut Option<mpsc::Receiver<InputChunk>>) -> Option<Input
 /// Adds a line of output. Lines before the first reply come from the login shell.
 fn take(replies: &mut Vec<ScriptReply>, line: &str) {
     match (line.rsplit_once(MARK), replies.last_mut()) {
-        (Some((_, words)), _) => replies.push(ScriptReply { label: words.to_owned(), lines: Vec::new() }),
+        (Some((_, label)), _) => replies.push(ScriptReply { label: label.to_owned(), lines: Vec::new() }),
         (None, Some(last)) => last.lines.push(line.to_owned()),
         (None, None) => {}
     }
@@ -213,7 +213,7 @@ mod tests {
         let script = "say 'one two'; head -c 11; echo; say three";
         let replies = run(&Local, script, Some(input), SOON).await.expect("an answer");
         let expected = [("one two", vec!["hello world".to_owned()]), ("three", vec![])];
-        assert_eq!(replies, expected.map(|(words, lines)| ScriptReply { label: words.into(), lines }));
+        assert_eq!(replies, expected.map(|(label, lines)| ScriptReply { label: label.into(), lines }));
     }
 
     /// This machine, taken for another one.

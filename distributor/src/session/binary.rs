@@ -83,7 +83,7 @@ impl Elf {
         self.machine_name() == machine
     }
 
-    /// Its machine in `uname -m`'s words.
+    /// Its machine as `uname -m` names it.
     pub(super) fn machine_name(self) -> &'static str {
         match self.machine {
             62 => "x86_64",

@@ -97,7 +97,7 @@ pub enum Error {
         "see what keeps a program in the login user's cache folder from running: mount options, SELinux, AppArmor"
     }))]
     CannotRun {
-        /// The words of the attempt.
+        /// The attempt's output.
         message: String,
         /// Whether this program needs shared libraries.
         dynamic: bool,
@@ -131,7 +131,7 @@ pub enum Error {
     #[error("sudo does not let the login user work as root: {message}")]
     #[diagnostic(help("{}", sudo_help(message)))]
     Sudo {
-        /// sudo's words.
+        /// sudo's message.
         message: String,
     },
     /// There is no sudo.
@@ -154,7 +154,7 @@ pub enum Error {
     #[error("{destination} is not the user to log in as: {message}")]
     #[diagnostic(help("log in as the user that the node names: --ssh-user USER, or USER@HOST with --host"))]
     OtherUser {
-        /// The node's words.
+        /// The node's output.
         message: String,
         /// `[USER@]HOST`.
         destination: String,
@@ -179,7 +179,7 @@ pub enum Error {
     Protocol(#[from] tonic::transport::Error),
 }
 
-/// What to do about sudo, by its words.
+/// What to do about sudo, by its message.
 fn sudo_help(message: &str) -> &'static str {
     if message.contains("must have a tty") {
         "sudo asks for a terminal there (requiretty): switch that off for the user with `Defaults:USER !requiretty` in a file under \

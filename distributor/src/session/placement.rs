@@ -129,7 +129,7 @@ pub(super) enum Answer {
     Need(String),
     /// What was sent did not arrive whole.
     Damaged,
-    /// It is placed and does not run: the words of the attempt.
+    /// It is placed and does not run: the attempt's output.
     CannotRun(String),
     /// No folder of the node's can take it: why each cannot.
     Nowhere(String),
@@ -139,7 +139,7 @@ pub(super) enum Answer {
     NoSudo,
     /// It runs and asks what to join.
     Ask,
-    /// sudo does not run it: sudo's words.
+    /// sudo does not run it: sudo's message.
     NoRoot(String),
 }
 

@@ -1,5 +1,5 @@
-//! Reads from ssh's exit status and its words on stderr why a connection failed.
-//! ssh has one exit status for all of its failures, so the words are all there is.
+//! Reads from ssh's exit status and stderr why a connection failed.
+//! ssh has one exit status for all of its failures, so only stderr tells them apart.
 
 use super::Error;
 
@@ -22,7 +22,7 @@ pub(super) struct Peer {
 /// The error behind exit status `status` (none: ended by a signal) and `stderr`.
 pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error {
     let Peer { destination, host, .. } = peer.clone();
-    let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
+    let has = |patterns: &[&str]| patterns.iter().any(|pattern| stderr.contains(pattern));
     if let Some(status) = status.filter(|status| *status != SSH_FAILED) {
         return Error::Command { host, status, message: last_line(stderr, &[]) };
     }
@@ -86,11 +86,11 @@ impl Peer {
     }
 }
 
-/// The last line that holds one of `words`, else the last line with anything on it.
-fn last_line(stderr: &str, words: &[&str]) -> String {
+/// The last line that holds one of `patterns`, else the last line with anything on it.
+fn last_line(stderr: &str, patterns: &[&str]) -> String {
     let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
     lines()
-        .find(|line| words.iter().any(|word| line.contains(word)))
+        .find(|line| patterns.iter().any(|pattern| line.contains(pattern)))
         .or_else(|| lines().next())
         .unwrap_or("no reason given")
         .to_owned()

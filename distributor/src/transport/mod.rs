@@ -99,7 +99,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// ssh would take the words for something else than a host and a user.
+    /// ssh would take the text for something other than a host and a user.
     #[error("{destination:?} is not a valid host, or its user is not valid")]
     #[diagnostic(help(
         "a host is an address or a name that ssh knows, without spaces, quotes and a dash at its beginning"
@@ -120,7 +120,7 @@ pub enum Error {
         host: String,
         /// The command that fetches its keys.
         scan: String,
-        /// ssh's words.
+        /// ssh's message.
         message: String,
     },
     /// The node's host key is not the one that is known.
@@ -137,7 +137,7 @@ pub enum Error {
         name: String,
         /// The command that fetches its keys.
         scan: String,
-        /// ssh's words.
+        /// ssh's message.
         message: String,
     },
     /// The node does not accept the login.
@@ -149,7 +149,7 @@ pub enum Error {
     Denied {
         /// `[USER@]HOST`.
         destination: String,
-        /// ssh's words.
+        /// ssh's message.
         message: String,
     },
     /// The host name has no address.
@@ -158,7 +158,7 @@ pub enum Error {
     Unresolvable {
         /// The node.
         host: String,
-        /// ssh's words.
+        /// ssh's message.
         message: String,
     },
     /// Nothing listens.
@@ -167,7 +167,7 @@ pub enum Error {
     Refused {
         /// The node.
         host: String,
-        /// ssh's words.
+        /// ssh's message.
         message: String,
     },
     /// No answer, or no way there.
@@ -176,7 +176,7 @@ pub enum Error {
     Unreachable {
         /// The node.
         host: String,
-        /// ssh's words.
+        /// ssh's message.
         message: String,
     },
     /// The connection was there and broke.
@@ -185,7 +185,7 @@ pub enum Error {
     Lost {
         /// The node.
         host: String,
-        /// ssh's words.
+        /// ssh's message.
         message: String,
     },
     /// ssh failed for a reason of its own: options, configuration, algorithms.
@@ -194,7 +194,7 @@ pub enum Error {
     Ssh {
         /// `[USER@]HOST`.
         destination: String,
-        /// ssh's words.
+        /// ssh's message.
         message: String,
     },
     /// The command was run and failed.

@@ -105,17 +105,17 @@ fn architecture(node: &Node) -> Option<&str> {
 fn obstacle(node: &Node) -> String {
     // The DaemonSet controller tolerates those that Kubernetes sets itself.
     let foreign = taints(node).iter().filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
-    let words: Vec<String> = foreign
+    let taints: Vec<String> = foreign
         .filter(|taint| taint.effect != "PreferNoSchedule")
         .map(|taint| match taint.value.as_deref().filter(|value| !value.is_empty()) {
             Some(value) => format!("{}={value}:{}", taint.key, taint.effect),
             None => format!("{}:{}", taint.key, taint.effect),
         })
         .collect();
-    if words.is_empty() {
+    if taints.is_empty() {
         String::new()
     } else {
-        format!("; it is tainted {}: deploy with --tolerate to serve it", words.join(", "))
+        format!("; it is tainted {}: deploy with --tolerate to serve it", taints.join(", "))
     }
 }
 

@@ -16,7 +16,7 @@ use super::redirects::{address, is_loopback};
 /// What a proxy may speak.
 const SCHEMES: [&str; 6] = ["http", "https", "socks5", "socks5h", "socks4", "socks4a"];
 
-/// What programs that vcbuild starts are to reach without a proxy, in the words that curl, git and Go read.
+/// What programs that vcbuild starts are to reach without a proxy, as curl, git and Go read it.
 const THIS_MACHINE: &str = "localhost,127.0.0.1,127.0.0.0/8,::1";
 
 /// The proxies of the environment.
@@ -104,7 +104,7 @@ impl Proxies {
 }
 
 /// Has a program that fetches something, such as git, Go or Cargo, choose proxies as vcbuild itself does. Where the environment
-/// names one that cannot be used, the program is left to say so in its own words.
+/// names one that cannot be used, the program is left to report it.
 pub fn of_programs(command: &mut Command) -> &mut Command {
     for (name, value) in Proxies::of_environment().iter().flat_map(Proxies::variables) {
         match value {

@@ -184,7 +184,7 @@ impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsigned => f.write_str("it is not signed"),
-            // The names are a stranger's words: none of them may move the terminal's cursor.
+            // The names are untrusted: none of them may move the terminal's cursor.
             Self::Unknown(names) => write!(f, "it is signed by {:?}, which is not a trusted key", names.join(", ")),
             Self::Forged(name) => write!(f, "its signature does not match the trusted key {name}"),
         }

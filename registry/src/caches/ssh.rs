@@ -254,7 +254,7 @@ async fn next_piece(reading: BlobRead) -> Result<Option<(Bytes, BlobRead)>, Stri
     Ok((count > 0).then(|| (Bytes::from(piece), None)))
 }
 
-/// A stranger's words in one line that moves no cursor.
+/// Untrusted output as one line without control characters.
 fn plain(text: &str) -> String {
     let line = text.trim().lines().collect::<Vec<_>>().join("; ");
     line.chars().filter(|letter| !letter.is_control()).take(300).collect()

@@ -88,7 +88,7 @@ pub enum Error {
     },
 }
 
-/// This machine in the words of `uname -sm`.
+/// This machine as `uname -sm` names it.
 pub(super) fn this_machine() -> String {
     format!("Linux {}", std::env::consts::ARCH)
 }

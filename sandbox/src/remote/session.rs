@@ -132,7 +132,7 @@ impl BuildHostSession {
         cannot_run(address, self.ended(why))
     }
 
-    /// Ends the connection; what went wrong, with the last words of the other side.
+    /// Ends the connection; what went wrong, with the end of the other side's stderr.
     fn ended(&mut self, why: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -181,7 +181,7 @@ fn command(address: &Address, line: &str) -> Command {
     command
 }
 
-/// Keeps the last words of a stream.
+/// Keeps the end of a stream.
 fn listen(mut said: impl Read, stderr: &Mutex<Vec<u8>>) {
     let mut piece = [0; 1024];
     while let Ok(count @ 1..) = said.read(&mut piece) {

@@ -202,7 +202,7 @@ impl Lab {
     /// Runs the cluster's own kubectl as its administrator and returns what it printed.
     ///
     /// # Errors
-    /// [`Error::Command`] with kubectl's own words when it fails.
+    /// [`Error::Command`] with kubectl's stderr when it fails.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String, Error> {
         self.kubectl_with(arguments, "")
     }

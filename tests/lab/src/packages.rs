@@ -52,7 +52,7 @@ pub fn for_lab(containerd: Containerd) -> Vec<Package> {
 ///
 /// # Errors
 /// [`Error::MissingPackages`] names them when not root or when this machine has no apt-get;
-/// [`Error::Command`] carries apt-get's own words.
+/// [`Error::Command`] carries apt-get's stderr.
 pub fn ensure(packages: &[Package]) -> Result<(), Error> {
     let missing: Vec<&Package> = packages.iter().filter(|package| !is_there(package.provides)).collect();
     if missing.is_empty() {

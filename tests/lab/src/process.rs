@@ -75,7 +75,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Its stdout when it exited with 0, else an error with its own words.
+    /// Its stdout when it exited with 0, else an error with the end of its stderr.
     ///
     /// # Errors
     /// [`Error::Command`] with `what` and the end of its stderr.

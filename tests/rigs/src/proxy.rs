@@ -74,8 +74,8 @@ impl State {
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         self.see(head.clone());
-        let mut words = head.split(' ');
-        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let mut parts = head.split(' ');
+        let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if method == "CONNECT" {
             let far = self.connect(target)?;
             (&near).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;

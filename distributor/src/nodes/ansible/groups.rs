@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Variables by name, in the words of the file.
+/// Variables by name, as the file writes them.
 pub(super) type Vars = BTreeMap<String, String>;
 
 /// The group of every host.

@@ -75,8 +75,8 @@ fn container(made: ContainerInfo, running: &BTreeSet<String>, refs: &GcRefs) -> 
 mod tests {
     use super::*;
 
-    fn reply(words: &str, lines: &[&str]) -> ScriptReply {
-        ScriptReply { label: words.into(), lines: lines.iter().map(|&line| line.to_owned()).collect() }
+    fn reply(label: &str, lines: &[&str]) -> ScriptReply {
+        ScriptReply { label: label.into(), lines: lines.iter().map(|&line| line.to_owned()).collect() }
     }
 
     fn made(id: &str, kind: &str) -> Vec<String> {

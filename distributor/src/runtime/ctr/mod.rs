@@ -55,7 +55,7 @@ pub enum Error {
     Incomplete {
         /// Their names.
         names: Vec<String>,
-        /// ctr's words.
+        /// ctr's output.
         message: String,
     },
     /// A name is still there that was removed.
@@ -64,7 +64,7 @@ pub enum Error {
     Left {
         /// Their names.
         names: Vec<String>,
-        /// ctr's words.
+        /// ctr's output.
         message: String,
     },
 }

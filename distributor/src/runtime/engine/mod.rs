@@ -66,14 +66,14 @@ pub enum Error {
     Left {
         /// The names.
         names: Vec<String>,
-        /// The program's words.
+        /// The program's output.
         message: String,
     },
     /// Docker does not answer.
     #[error("its container runtime is Docker, and its docker does not answer: {message}")]
     #[diagnostic(help("`docker version` must work on the node, for root or by `sudo -n`; then push again"))]
     NoDocker {
-        /// Its words.
+        /// Its output.
         message: String,
     },
     /// The images are not there afterwards.
@@ -82,7 +82,7 @@ pub enum Error {
     Incomplete {
         /// Their names.
         names: Vec<String>,
-        /// The program's words.
+        /// The program's output.
         message: String,
     },
 }

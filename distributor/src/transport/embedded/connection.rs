@@ -151,14 +151,15 @@ impl Connection {
     /// Why it broke.
     pub(super) fn lost(&self) -> transport::Error {
         let close_reason = self.close_reason.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let words = close_reason.unwrap_or_else(|| format!("Connection to {} closed by remote host.", self.peer.host));
-        failed(&self.peer, &words)
+        let message =
+            close_reason.unwrap_or_else(|| format!("Connection to {} closed by remote host.", self.peer.host));
+        failed(&self.peer, &message)
     }
 }
 
-/// An error in ssh's words, which say what kind it is.
-fn failed(peer: &Peer, words: &str) -> transport::Error {
-    diagnose(peer, Some(SSH_FAILED), words)
+/// An error from a message as ssh writes it, which tells its kind.
+fn failed(peer: &Peer, message: &str) -> transport::Error {
+    diagnose(peer, Some(SSH_FAILED), message)
 }
 
 fn not_responding(peer: &Peer) -> String {
@@ -321,7 +322,7 @@ impl client::Handler for Client {
 
     async fn disconnected(&mut self, reason: DisconnectReason<Failure>) -> Result<(), Failure> {
         let peer = &self.verifier.peer;
-        let words = match &reason {
+        let message = match &reason {
             DisconnectReason::ReceivedDisconnect(info) => format!("Received disconnect: {}", info.message.trim()),
             DisconnectReason::Error(Failure::Protocol(
                 russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout,
@@ -333,8 +334,8 @@ impl client::Handler for Client {
             }
             DisconnectReason::Error(_) => format!("Connection to {} closed by remote host.", peer.host),
         };
-        tracing::debug!(host = peer.host, "{words} ({reason:?})");
-        *self.close_reason.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        tracing::debug!(host = peer.host, "{message} ({reason:?})");
+        *self.close_reason.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
         match reason {
             DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             DisconnectReason::Error(error) => Err(error),

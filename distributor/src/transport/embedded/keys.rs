@@ -22,7 +22,7 @@ const ATTEMPTS: u32 = 3;
 /// The largest key file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Asks a person on the terminal for what the words say, without showing the answer.
+/// Prints a prompt on the terminal and reads the answer without echo.
 type Ask = dyn Fn(&str) -> io::Result<String> + Send + Sync;
 
 /// The keys that passphrases have unlocked, and who is asked for them. Clones share them.

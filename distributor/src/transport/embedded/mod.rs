@@ -1,5 +1,5 @@
 //! SSH without an `ssh`: the protocol is spoken by this program itself, for machines that have no OpenSSH client and for
-//! whoever asks for it. It reads the same configuration, keys, agent and `known_hosts`, and fails in the same words.
+//! whoever asks for it. It reads the same configuration, keys, agent and `known_hosts`, and fails with the same messages.
 
 mod channel;
 mod config;
