@@ -84,7 +84,7 @@ impl Package {
     }
 }
 
-/// What the beginning of a package tells.
+/// What the first bytes of a package contain.
 pub(super) enum ControlNames {
     /// The names of its control files.
     Names(Vec<String>),

@@ -73,7 +73,7 @@ const RELEASE_LIMIT: u64 = 32 << 20;
 /// What base is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// What was said of it.
+    /// The options that were given for it.
     pub options: Options,
     /// What it is made of.
     pub selection: Selection,
@@ -325,7 +325,7 @@ async fn read(
             if release.by_hash {
                 let url = format!("{folder}/{path}/by-hash/SHA256/{}", blob.digest.hex());
                 match mirror.blob(store, &url, blob).await {
-                    // As apt does: not every mirror keeps by its hash what it is said to.
+                    // As apt does: not every mirror keeps by its hash what its index lists.
                     Err(Error::Gone { .. }) => {}
                     fetched => return fetched.map(|()| (url, blob.digest)),
                 }

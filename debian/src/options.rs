@@ -1,10 +1,10 @@
-//! What may be said of a base that is made of Debian packages: `[debian]` in a project's file.
+//! The options of a base made of Debian packages: `[debian]` in a project's file.
 
 use camino::Utf8PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The choices, and what holds where nothing is said: debian:bookworm-slim.
+/// The options, and their defaults: debian:bookworm-slim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {

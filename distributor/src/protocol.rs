@@ -74,7 +74,7 @@ pub(crate) fn retry_from_start(message: impl Into<String>) -> Status {
     with_details(Code::DataLoss, message, &proto::Failure { retry_from_start: true, ..Default::default() })
 }
 
-/// A status that says: there is no containerd here, and what to do about that.
+/// A status for a node without containerd, with help.
 pub(crate) fn no_containerd(message: impl Into<String>, help: impl Into<String>) -> Status {
     let failure = proto::Failure { help: help.into(), no_containerd: true, ..Default::default() };
     with_details(Code::Unavailable, message, &failure)

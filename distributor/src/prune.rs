@@ -33,7 +33,7 @@ pub struct Prune {
     pub settings: Settings,
     /// Nodes under way at once.
     pub parallel: usize,
-    /// How often a node is worked on again whose connection broke.
+    /// How often a node whose connection broke is tried again.
     pub retries: u32,
 }
 

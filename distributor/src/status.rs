@@ -33,7 +33,7 @@ pub struct StatusQuery {
     pub settings: Settings,
     /// Nodes under way at once.
     pub parallel: usize,
-    /// How often a node is asked again whose connection broke.
+    /// How often a node whose connection broke is asked again.
     pub retries: u32,
 }
 

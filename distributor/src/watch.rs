@@ -45,7 +45,7 @@ pub struct Watch<'a> {
     pub ssh: &'a SshOptions,
     /// The relay, where there is one. It serves all nodes that are due at once; who comes meanwhile waits until it is done.
     pub via: Option<&'a Via>,
-    /// How long until a node is looked at again of which nothing is heard.
+    /// How long until a node without news is checked again.
     pub recheck: Duration,
 }
 
@@ -62,11 +62,11 @@ pub enum PushReason {
     Lost,
     /// The last push failed.
     Retry,
-    /// Nothing was heard of it for a while.
+    /// No news came for a while.
     Check,
 }
 
-/// What is told while it is watched.
+/// What happens while nodes are watched.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WatchEvent<'a> {
@@ -181,7 +181,7 @@ impl Watch<'_> {
                 () = sleep_until(soonest), if soonest.is_some() && under_way.len() < most && !waits => {}
             }
         }
-        // They have heard it too, and put their nodes in order.
+        // They are cancelled too, and leave their nodes in order.
         while let Some(round) = under_way.next().await {
             self.ended(&mut known, round, &mut relayed, notify, true);
         }
@@ -315,7 +315,7 @@ impl Watch<'_> {
                 0 => (self.recheck, PushReason::Check),
                 failures => (rest(failures), PushReason::Retry),
             };
-            // What was heard meanwhile comes first.
+            // News that came meanwhile is handled first.
             if this.due.is_none() && this.snapshot.ready {
                 this.due = Some((Instant::now() + pause, next));
             }

@@ -85,7 +85,7 @@ impl LoginLookup {
         self.credentials.as_ref().map(|credentials| &credentials.login)
     }
 
-    /// What a user is told of it where a registry refuses.
+    /// The source that an error names where a registry refuses.
     pub(crate) fn login_source(&self) -> LoginSource {
         match (&self.credentials, &self.helper_failure) {
             (Some(credentials), _) => LoginSource::From(credentials.from.clone()),

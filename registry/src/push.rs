@@ -94,7 +94,7 @@ impl Repository {
     /// # Errors
     /// When the store lacks it, or the registry refuses.
     pub async fn push_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, Error> {
-        // A blob that is not there is told as that, and not as a transfer that was cut.
+        // A missing blob is reported as such, and not as an interrupted transfer.
         drop(store.reader(&blob.digest)?);
         self.push(blob, |moved| match download::upload(store, &blob.digest) {
             Ok(content) => moved.count(content),

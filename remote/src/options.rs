@@ -1,4 +1,4 @@
-//! What the system's `ssh` is told on every command line of ours, whatever its user's configuration says.
+//! The options of every `ssh` command line of ours, whatever its user's configuration has.
 
 /// Nothing of this machine's is lent to the other, and nothing runs here.
 pub const NOTHING_LENT: [&str; 4] =

@@ -24,7 +24,7 @@ struct Controller {
     limit: &'static str,
     /// Settings that come with it where the kernel has them.
     more: &'static [(&'static str, Option<&'static str>)],
-    /// Where it tells that the limit was met, and the word before the count.
+    /// The file that counts how often the limit was met, and the key of the count.
     events: (&'static str, &'static str),
 }
 
@@ -157,7 +157,7 @@ impl Group {
         }
         let memory = memory.filter(|limit| kind.set(&folder, *limit).is_ok());
         let processes = processes.filter(|limit| PROCESSES.set(&folder, *limit).is_ok());
-        // A group that limits nothing, or that nobody may be put into, is none.
+        // A group that limits nothing, or that takes no process, is of no use.
         let useful = memory.is_some() || processes.is_some();
         if !useful || File::options().write(true).open(folder.join("cgroup.procs")).is_err() {
             let _ = fs::remove_dir(&folder);

@@ -7,7 +7,7 @@ use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X8
 use object::read::elf::FileHeader;
 use vcstore::Platform;
 
-/// How much of a file tells: an ELF header, with room to spare.
+/// How much of a file is read: an ELF header, with room to spare.
 const HEAD: u64 = 64;
 
 /// What kind of file the beginning of a file is.

@@ -23,7 +23,7 @@ use super::stage::RUNNING;
 /// Who programs are within the sandbox.
 const BUILDER: u32 = 1000;
 
-/// Becomes the program; where there is none, tells which layers cannot be applied.
+/// Becomes the program; where there is none, reports which layers cannot be applied.
 pub(super) fn enter(socket: &UnixStream) -> Result<Report, SetupError> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(SetupError::of("end with the supervisor"))?;
     let spec: Spec = receive(socket)

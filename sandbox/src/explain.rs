@@ -1,4 +1,4 @@
-//! What a program that failed in the sandbox wanted from outside of it, as far as its stderr tells.
+//! What a program that failed in the sandbox wanted from outside of it, as far as its stderr shows.
 
 use std::collections::BTreeSet;
 use std::fmt;

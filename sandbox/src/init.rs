@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::spec::{Report, SetupError};
 use super::stage::{Stage, self_as};
 
-/// Waits for the program's end and tells of it.
+/// Waits for the program's end and reports it.
 pub(super) fn init(socket: &UnixStream) -> Result<Report, SetupError> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(SetupError::of("end with the supervisor"))?;
     // The supervisor's word to begin, a blank before the message to the program's process; its end if it died before that.

@@ -60,7 +60,7 @@ pub use self::step::{SYSTEM_FOLDERS, Step};
 /// A folder in memory, which lists files by when they were made.
 const MEMORY: &str = "/dev/shm";
 
-/// How much a program may write to disk where nobody says otherwise, in bytes.
+/// How much a program may write to disk by default, in bytes.
 const DISK: u64 = 64 << 30;
 
 /// How an action's record begins to say that nothing confined its program.
@@ -79,7 +79,7 @@ pub const FOLDER_MODE: u32 = 0o755;
 pub enum Mode {
     /// Confined, or the build fails.
     Required,
-    /// Confined where the machine lets us; where not, that is said and recorded.
+    /// Confined where the machine allows it; where not, that is reported and recorded.
     #[default]
     Auto,
     /// Not confined.
@@ -160,7 +160,7 @@ pub struct Workplace {
 }
 
 impl Workplace {
-    /// One in this folder, which is nobody else's from now on.
+    /// One in this folder, which other users cannot enter from now on.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -179,7 +179,7 @@ impl Workplace {
     }
 }
 
-/// Lets nobody else into a folder. What is made in it takes no group from it either, as it would with a set-group-ID bit.
+/// Closes a folder to other users. What is made in it takes no group from it either, as it would with a set-group-ID bit.
 fn make_private(folder: &Utf8Path) -> Result<(), crate::Error> {
     fs::set_permissions(folder, Permissions::from_mode(PRIVATE_MODE)).map_err(crate::Error::io("writing", folder))
 }
@@ -289,7 +289,7 @@ impl Sandbox {
     }
 
     /// Whether programs that ran before may have made these outputs for one that would run here: what was made unconfined is
-    /// never used where programs are confined, since nobody knows what went into it.
+    /// never used where programs are confined, since its inputs are not known.
     pub fn takes(&self, outputs: &vcstore::Outputs) -> bool {
         let unconfined = outputs.note("sandbox").is_some_and(|confinement| confinement.starts_with(UNCONFINED));
         // Where they must be confined and cannot be, the step says so.
@@ -297,7 +297,7 @@ impl Sandbox {
     }
 
     /// Where a compiler's own cache of this name is, in the store's care. What was made unconfined is never used by a
-    /// confined program: nobody knows what went into it.
+    /// confined program: its inputs are not known.
     ///
     /// # Errors
     /// When the folder cannot be made.

@@ -28,7 +28,7 @@ const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// Empty folders in memory that every program may write to, and their modes.
 pub(super) const MEMORY: [(&str, u32); 3] = [("/tmp", 0o1777), ("/home", 0o755), ("/dev/shm", 0o1777)];
 
-/// What `/proc` tells of the machine and of the caller's keys, and no build needs.
+/// What `/proc` reveals of the machine and of the caller's keys, and no build needs.
 const HIDDEN: [&str; 5] = ["/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list", "/proc/sched_debug"];
 
 const LINKS: [(&str, &str); 4] = [

@@ -22,7 +22,7 @@ pub(super) enum Refusal {
     Broken(String),
 }
 
-/// Makes a sandbox with nothing in it; tells of what layers it can be.
+/// Makes a sandbox with nothing in it; reports which layers can be applied.
 pub(super) fn probe() -> Result<Layers, Refusal> {
     let limits = Limits { time: LIMIT, memory: None, processes: None, disk: None };
     let spec = Spec { limits, layers: Layer::ALL.to_vec(), ..Spec::empty(true) };

@@ -21,7 +21,7 @@ pub const OUTPUT_LIMIT: usize = 256 << 20;
 /// What a program that ended well wrote to standard output.
 pub type Output = Vec<u8>;
 
-/// Whether standard error tells of a disk without room, as the C library and Go write it.
+/// Whether standard error reports a disk without room, as the C library and Go write it.
 fn says_full_disk(stderr: &str) -> bool {
     let stderr = stderr.to_ascii_lowercase();
     ["no space left on device", "disk quota exceeded"].iter().any(|known| stderr.contains(known))
@@ -47,7 +47,7 @@ pub enum Failure {
         status: ExitStatus,
         /// What it wrote to standard error.
         stderr: String,
-        /// What it asked for outside of its sandbox, as far as its standard error tells.
+        /// What it asked for outside of its sandbox, as far as its standard error shows.
         undeclared: Vec<UndeclaredAccess>,
     },
     /// The program went over a limit and was stopped.

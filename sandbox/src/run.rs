@@ -1,4 +1,4 @@
-//! The outer end of a sandbox: starts its supervisor, hands it what to run, and tells how it ended.
+//! The outer end of a sandbox: starts its supervisor, hands it what to run, and reports how it ended.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

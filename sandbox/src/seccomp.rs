@@ -106,7 +106,7 @@ fn forbidden() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// The sockets that there are none of.
+/// The socket families that are refused as unsupported.
 fn families() -> Result<Rules, BackendError> {
     let number = |number: i32| u64::from(number.unsigned_abs());
     let mut rules = Rules::new();

@@ -46,7 +46,7 @@ impl SandboxTable {
     }
 }
 
-/// What somebody says of sandboxes; nothing where nothing is said.
+/// The sandbox settings of a user or project; none where not given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Whether programs are confined.

@@ -1,4 +1,4 @@
-//! What the processes of a sandbox tell each other: what to run, where and within which limits, and how it ended.
+//! The messages between the processes of a sandbox: what to run, where and within which limits, and how it ended.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -176,7 +176,7 @@ pub(super) fn send<T: Serialize>(mut to: impl Write, message: &T) -> io::Result<
     to.write_all(&line)
 }
 
-/// Receives one message; nothing may follow that others are to read. `None` when whoever sends is gone.
+/// Receives one message; nothing may follow that others are to read. `None` when the sender has gone.
 pub(super) fn receive<T: DeserializeOwned>(from: impl Read) -> io::Result<Option<T>> {
     let mut line = String::new();
     BufReader::new(from.take(MESSAGE_LIMIT)).read_line(&mut line)?;

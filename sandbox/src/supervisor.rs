@@ -87,7 +87,7 @@ struct ProgramRun<'a> {
     deadline: Instant,
     /// When it is next looked at what the program uses.
     not_before: Instant,
-    /// Since when the machine refuses to tell what the program uses.
+    /// Since when the machine does not report what the program uses.
     refusing: Option<Instant>,
 }
 
@@ -107,7 +107,7 @@ impl ProgramRun<'_> {
                     return Ok(Report::Ended { status, exceeded: exceeded.or(self.group.exceeded()) });
                 }
                 Ok(Some(report)) => return Ok(report),
-                // Without an init nobody tells how the program ended: its own end does.
+                // Without an init, its own end shows how the program ended.
                 Ok(None) => return self.ended(),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
                 Err(error) => return Err(SetupError::on("hear of the program's end")(error)),
@@ -273,7 +273,7 @@ fn gone() -> SetupError {
     SetupError::on("go on")(io::Error::other("vcbuild has ended"))
 }
 
-/// The processor time that this process has taken; none where the kernel does not tell.
+/// The processor time that this process has taken; none where the kernel does not report it.
 fn processor_time() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

@@ -1,4 +1,4 @@
-//! What a program and its descendants use, as `/proc` tells it: for machines that give us no control group.
+//! What a program and its descendants use, as `/proc` reports it: for machines that give us no control group.
 //!
 //! Memory is counted once wherever it is held: privately, in files of the sandbox's own file system in memory, in memory files
 //! (memfd_create(2)), in memory that processes share, and in segments of System V.
@@ -64,7 +64,7 @@ impl ProcessTree {
     /// `init` is the first of them where they are in a sandbox of their own.
     ///
     /// # Errors
-    /// When the machine does not tell.
+    /// When the machine does not report it.
     pub(super) fn memory(&self, limit: u64, init: Option<Pid>) -> io::Result<u64> {
         let mut private = 0;
         let mut shared: BTreeMap<Name, Shared> = BTreeMap::new();
@@ -155,7 +155,7 @@ fn proportional(pid: Pid) -> io::Result<u64> {
     let tables = field(&status, "VmPTE:").unwrap_or_default();
     let told = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
     let told = told.as_deref().and_then(|told| Some((field(told, "Pss_Anon:")?, field(told, "SwapPss:")?)));
-    // Kernels before 5.4 do not tell.
+    // Kernels before 5.4 do not report it.
     told.map_or_else(|| own(pid), |(anonymous, swapped)| Ok(anonymous + swapped + tables))
 }
 

@@ -31,7 +31,7 @@ impl Text {
         self
     }
 
-    /// Adds what a program said, with its own lines.
+    /// Adds a program's output, with its own lines.
     pub fn program(&mut self, said: &str) -> &mut Self {
         self.0 += &visible_lines(said);
         if !said.is_empty() && !said.ends_with('\n') {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::json::Escaped;
 use crate::{Text, live};
 
-/// Why something could not be written that a command told while it was at work.
+/// Why something that a command printed while at work could not be written.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
 /// What a command prints on stdout.
@@ -70,12 +70,12 @@ pub fn tell_text(text: &Text) {
     }
 }
 
-/// Why something that was told could not be written.
+/// Why something that was printed could not be written.
 pub(crate) fn lost() -> Option<&'static io::Error> {
     LOST.get()
 }
 
-/// Says one line on stderr, above what is drawn there. Where stderr cannot be written to, nobody listens.
+/// Prints one line on stderr, above what is drawn there. Failures to write to stderr are ignored.
 pub fn say(line: impl Display) {
     to_stderr(Text::of(line).as_str().as_bytes());
 }

@@ -77,7 +77,7 @@ fn unwritten(why: &io::Error) -> Exit {
     Exit::Failed
 }
 
-/// What is said of a panic.
+/// The message of a panic.
 fn defect(program: &str, panic: &PanicHookInfo<'_>) -> Text {
     let payload = panic.payload();
     let message =

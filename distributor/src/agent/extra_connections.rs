@@ -34,7 +34,7 @@ const PROOF_WITHIN: Duration = Duration::from_secs(20);
 /// Connections that may be proving themselves at once.
 const PROVING: usize = 16;
 
-/// The longest line that tells what to join, in bytes: a socket's path has 107 at most.
+/// The longest line that names what to join, in bytes: a socket's path has 107 at most.
 const LINE: usize = 512;
 
 /// Takes further connections for a server.
@@ -103,7 +103,7 @@ pub(crate) async fn join() -> Result<(), Error> {
     send_line(&mut stdio, &format!("ready {VERSION}")).await.map_err(Error::Stdio)?;
     let (mut input, mut output) = tokio::io::split(stdio);
     let (mut from, mut to) = socket.split();
-    // How either end is gone is told to whoever speaks over it, and is nothing to say here.
+    // How either end closed is reported by the gRPC connection over it, and not here.
     tokio::select! {
         _ = copy(&mut input, &mut to) => {}
         _ = copy(&mut from, &mut output) => {}
@@ -116,7 +116,7 @@ async fn send_line(stdio: &mut Stdio, text: &str) -> io::Result<()> {
     stdio.flush().await
 }
 
-/// The line that tells what to join: the secret and the socket.
+/// Reads the line that names what to join: the secret and the socket.
 async fn read_offer(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(String, [u8; SECRET])> {
     let bad = || io::Error::new(io::ErrorKind::InvalidData, "no secret and socket came");
     let reading = async {

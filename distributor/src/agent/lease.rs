@@ -21,7 +21,7 @@ const LEFT: &str = "vcdist-unfinished";
 /// What containerd's leases call blobs.
 const CONTENT: &str = "content";
 
-/// How long a lease nobody gives back keeps things: as long as containerd keeps unfinished blobs.
+/// How long a lease that is not released keeps things: as long as containerd keeps unfinished blobs.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A lease that is held.

@@ -52,7 +52,7 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(12);
 /// How long until it is tried again.
 const RELEASE_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
-/// What the helper is told on its command line.
+/// The options of the helper's command line.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// containerd's socket; looked for when none is given.
@@ -71,7 +71,7 @@ pub enum Error {
     #[error("using stdin and stdout as a connection")]
     #[diagnostic(help("`vcdist push` starts the helper on nodes; there is no other use for it"))]
     Stdio(#[source] io::Error),
-    /// Nobody takes a further connection.
+    /// Further connections are not accepted.
     #[error("joining {name}")]
     #[diagnostic(help("`vcdist push` joins the helpers it has started; there is no other use for it"))]
     Join {

@@ -173,7 +173,7 @@ async fn partial(containerd: &Containerd, digests: &[String]) -> Result<Vec<Part
         .collect())
 }
 
-/// The plugins that tell where containerd keeps things.
+/// The plugins that report where containerd stores things.
 struct Plugins {
     content: Option<Utf8PathBuf>,
     /// Usable snapshotters and their folders.

@@ -22,7 +22,7 @@ pub(crate) struct IncomingBlobs(Mutex<HashMap<String, Weak<Reassembly>>>);
 #[derive(Debug, Default)]
 struct Reassembly {
     state: Mutex<State>,
-    /// What came, what was taken, or that nobody takes any more.
+    /// A part came or was taken, or the receiver has gone.
     changed: Notify,
 }
 
@@ -110,7 +110,7 @@ impl Reassembly {
         self.changed.notify_waiters();
     }
 
-    /// Waits for a state of this kind; an error once nobody takes the blob in any more.
+    /// Waits for a state of this kind; an error once the receiver has gone.
     async fn until(&self, is_so: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, Status> {
         loop {
             let changed = self.changed.notified();

@@ -25,7 +25,7 @@ pub(crate) struct ImageRecord {
 pub(crate) struct RemovalPlan {
     /// The records.
     pub(crate) records: Vec<ImageRecord>,
-    /// Those that stay although they were meant: a container was made from them, or they are none of ours.
+    /// Those that were named and stay: a container was made from them, or no push made them.
     pub(crate) refused: Vec<String>,
     /// The blobs and snapshots that nothing else keeps.
     pub(crate) frees: Reachable,

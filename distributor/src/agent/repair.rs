@@ -1,4 +1,4 @@
-//! Blobs whose files went bad on the node: told from sound ones, and dropped so that they can be written anew.
+//! Blobs whose files are damaged on the node: found, and dropped so that they can be written again.
 
 use containerd_client::services::v1::{CreateRequest, DeleteContentRequest, DeleteRequest, ReadContentRequest};
 use tonic::{Code, Status};

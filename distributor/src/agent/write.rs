@@ -48,7 +48,7 @@ pub(super) struct ReceiveLog {
 }
 
 impl ReceiveLog {
-    /// A stream's turn to write. Whoever ends the push waits until it is dropped.
+    /// A stream's turn to write. The end of the push waits until it is dropped.
     pub(super) async fn writing(&self) -> RwLockReadGuard<'_, ()> {
         self.writing.read().await
     }

@@ -1,4 +1,4 @@
-//! Why a command that brings images to nodes, or asks nodes for them, could not begin or could not tell.
+//! Errors of the commands that bring images to nodes, or ask nodes for them.
 
 use std::io;
 

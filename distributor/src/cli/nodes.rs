@@ -198,7 +198,7 @@ impl Ssh {
         }
     }
 
-    /// Whether nothing is said that would give a host's name another meaning than its own.
+    /// Whether no option gives a host's name another meaning.
     fn is_unsaid(&self) -> bool {
         self.ssh_user.is_none() && self.ssh_option.is_empty() && self.ssh_config.is_none()
     }

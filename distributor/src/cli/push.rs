@@ -58,7 +58,7 @@ pub(super) struct Push {
     #[arg(long, conflicts_with_all = ["dry_run", "host", "inventory"])]
     watch: bool,
 
-    /// How long until a watched node is looked at again of which nothing is heard.
+    /// How long until a watched node without news is checked again.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration, requires = "watch")]
     recheck: Duration,
 }

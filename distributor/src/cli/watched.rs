@@ -7,7 +7,7 @@ use crate::push::report;
 use crate::runtime::Event;
 use crate::watch::{NodePush, PushReason, WatchEvent};
 
-/// Says what was heard, where it is worth a line.
+/// Prints an event, where it deserves a line.
 pub(super) fn notify(event: &WatchEvent<'_>) {
     if let Some(line) = line(event) {
         vcterminal::say(line);

@@ -11,7 +11,7 @@ use super::kubeconfig::Plugin;
 /// Whatever the libraries below say.
 pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A cluster that was not found, could not be reached, or said no.
+/// A cluster that was not found, could not be reached, or refused.
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {

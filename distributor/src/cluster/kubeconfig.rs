@@ -51,7 +51,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Kubeconfig, Error> {
         if let Some((what, name)) = twice {
             return Err(Error::Repeated { path: path(), what, name });
         }
-        // Said with nothing in it, it is not said.
+        // An empty value counts as none.
         next.current_context = next.current_context.filter(|name| !name.is_empty());
         merged = merged.merge(next).map_err(bad)?;
     }
@@ -94,7 +94,7 @@ pub(super) fn access(
         name: name.to_owned(),
         source,
     };
-    // A context without a user asks as nobody.
+    // A context without a user sends no credentials.
     let user_name = context.user.as_deref().filter(|name| !name.is_empty());
     let user = match user_name {
         None => AuthInfo::default(),

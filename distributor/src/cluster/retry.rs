@@ -1,5 +1,5 @@
 //! An API server that is away for a moment, as while its static pod is started anew, ends nothing: one rule for every
-//! request of every command. What fails in passing is tried again for a bounded time, and said once.
+//! request of every command. A transient failure is retried for a bounded time, and reported once.
 //!
 //! Whatever is asked of the API server here can be asked twice: objects are applied, revisions have a number of their own, and
 //! pods are deleted by their UID.
@@ -18,7 +18,7 @@ use kube::client::Body;
 
 use super::token::TokenFile;
 
-/// How long a request is tried again where nothing else is said: as long as a kubelet takes to start an API server anew.
+/// How long a request is retried by default: as long as a kubelet takes to restart an API server.
 pub(super) const DEFAULT: Duration = Duration::from_secs(30);
 
 /// How long to wait before a request is tried again, the first time; twice as long each time after.
@@ -47,7 +47,7 @@ struct State {
     until: Option<Instant>,
     /// Whether it has answered.
     has_answered: bool,
-    /// When it was last said, or could have been, that it does not serve.
+    /// When a failure was last reported, or could have been.
     warned: Option<Instant>,
     /// Its clock when it last answered, and ours.
     clock: Option<(Timestamp, Instant)>,
@@ -104,7 +104,7 @@ impl RetryClient {
                     None => return answer,
                 },
             };
-            // The longest that one of many clients should wait is told by the server, if anybody.
+            // Only the server knows how long one of many clients should wait.
             let rest = asked_for.unwrap_or_default().max(pause);
             let deadline = self.deadline(begun);
             if Instant::now() + rest >= deadline {
@@ -138,7 +138,7 @@ impl RetryClient {
     fn warn_once(&self, why: &str, deadline: Instant) {
         let rest = deadline.saturating_duration_since(Instant::now()).as_secs_f64().ceil();
         let before = self.lock().warned.replace(Instant::now());
-        // Requests under way at once fail one after another, and others succeed in between: all of it is said once.
+        // Concurrent requests fail one after another, and others succeed in between: one warning covers them.
         if before.is_none_or(|before| before.elapsed() > ONE_OUTAGE) {
             tracing::warn!("the API server {} does not serve: {why}; trying again for up to {rest} s", self.server);
         }

@@ -1,4 +1,4 @@
-//! A bearer token in a file, which whoever put it there may replace: a pod's own expires within the hour.
+//! A bearer token in a file that may be replaced: a pod's own expires within the hour.
 
 use std::fs;
 use std::path::PathBuf;

@@ -83,12 +83,12 @@ impl PushLabel {
         [(NAME, self.name.clone()), (DIGEST, self.digest.to_string()), (AT, self.at.to_string())]
     }
 
-    /// As the helper is told it.
+    /// As a request to the helper carries it.
     pub(crate) fn wire(&self) -> proto::Pushed {
         proto::Pushed { name: self.name.clone(), digest: self.digest.to_string(), at: self.at.to_string() }
     }
 
-    /// As the helper tells it.
+    /// As an answer of the helper carries it.
     pub(crate) fn read(wire: &proto::Pushed) -> Option<Self> {
         Some(Self { name: wire.name.clone(), digest: wire.digest.parse().ok()?, at: wire.at.parse().ok()? })
     }
@@ -195,7 +195,7 @@ mod tests {
         // The same the other way round: the clock of the first push was ahead, and then that of the second was right.
         let node = [standing("a:v1", ahead.clone()), standing("a@x", right.clone())];
         assert_eq!(last_on_node(&node, now)["a:v1"], &ahead);
-        // Somebody took the name away: what is left tells.
+        // The name was removed: the remaining record counts.
         assert_eq!(last_on_node(&[standing(&by_digest, ahead.clone())], now)["a:v1"], &ahead);
         assert_eq!(last([&ahead, &right], now)["a:v1"], &right, "of two nodes");
     }

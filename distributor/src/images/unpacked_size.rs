@@ -1,4 +1,4 @@
-//! The space that layers take on a node's disk after they are unpacked. An image does not tell it, so layers are read to find it:
+//! The space that layers take on a node's disk after they are unpacked. No field of an image holds it, so layers are read to find it:
 //! each layer once, and only if a node has yet to unpack it.
 
 use std::collections::{BTreeMap, BTreeSet};

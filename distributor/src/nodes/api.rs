@@ -34,7 +34,7 @@ pub async fn from_api(cluster: &Cluster, choice: &Choice) -> Result<Vec<Node>, E
     Ok(nodes)
 }
 
-/// The node that the API tells of, where `choice` means it; its selector is not looked at.
+/// The node of an API object, where `choice` selects it; its label selector is not evaluated.
 pub(crate) fn meant(api: &ApiNode, choice: &Choice) -> Option<Node> {
     let role = role(api);
     let chosen = role.obstacle().is_none() && !choice.exclude.contains(&name(api)) && means(choice, api, &role);

@@ -30,7 +30,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The names it has that are none of those known.
+    /// The names in it that no node has.
     pub(super) fn missing(&self, known: &BTreeSet<String>) -> Vec<String> {
         let named = self.names.iter().chain(&self.exclude);
         named.filter(|name| !known.contains(*name)).cloned().collect()
@@ -72,7 +72,7 @@ impl Choice {
         })
     }
 
-    /// Whether it means a host of which only the name is known.
+    /// Whether it selects a host, by its name alone.
     pub(super) fn means(&self, name: &str) -> bool {
         let is = |one: &String| one == name;
         (self.names.is_empty() || self.names.iter().any(is)) && !self.exclude.iter().any(is)

@@ -1,8 +1,8 @@
-//! Which machine a node is: what the API says of it, and what whoever answers at its address says.
+//! The identity of a node's machine: as the API reports it, and as the machine at its address reports it.
 
 use serde::{Deserialize, Serialize};
 
-/// What tells one machine from another; empty where it is not known.
+/// What identifies a machine; empty where it is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The machine ID (machine-id(5)), which kubelet reports as the node's `machineID`.
@@ -12,7 +12,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// What has a node's shell tell which machine it is, by a function `say`. Everybody may read both.
+    /// The shell line that prints a node's identity by a function `say`. All users may read both files.
     pub(crate) const SAY: &str = "say \"identity boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null) \
                                   machine=$(cat /etc/machine-id 2>/dev/null || cat /var/lib/dbus/machine-id 2>/dev/null)\"";
 
@@ -25,7 +25,7 @@ impl Machine {
         Self { machine_id: after("machine=").to_owned(), boot_id: after("boot=").to_owned() }
     }
 
-    /// Whether nothing is known that could tell it from another.
+    /// Whether it lacks what identifies it.
     pub(crate) fn is_unknown(&self) -> bool {
         id(&self.machine_id).is_none() || id(&self.boot_id).is_none()
     }

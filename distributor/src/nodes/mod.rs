@@ -60,7 +60,7 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Inventory(#[from] ansible::Error),
-    /// A name was given that there is no node of.
+    /// No node has a given name.
     #[error("there is no node {}", missing.join(", "))]
     #[diagnostic(help("there are {}", known.join(", ")))]
     Missing {

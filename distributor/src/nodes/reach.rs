@@ -12,7 +12,7 @@ pub enum Reach {
     Local,
 }
 
-/// Where SSH goes, and what it is told for this node alone.
+/// Where SSH connects to, and the options for this node alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Address {
     /// Login user, where one is named.

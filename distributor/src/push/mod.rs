@@ -45,7 +45,7 @@ pub struct Push {
     pub(crate) unpacked_sizes: unpacked_size::KnownSizes,
     /// How fast blobs may leave for all nodes together.
     pub rate: Option<Rate>,
-    /// How many connections may go to each node; as many as pay, where it is not said.
+    /// How many connections may go to each node; by default as many as pay.
     pub connections: Option<NonZeroUsize>,
     /// How fast blobs may leave for each node.
     pub rate_per_node: Option<Rate>,

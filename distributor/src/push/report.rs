@@ -112,7 +112,7 @@ pub struct NodePlan {
     pub free_bytes: Option<u64>,
     /// Bytes free there when all is sent and, on one file system, unpacked.
     pub free_bytes_after: Option<u64>,
-    /// Why there is no plan, or why it cannot be carried out.
+    /// Why it cannot be planned or carried out.
     pub error: Option<String>,
 }
 

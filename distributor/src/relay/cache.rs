@@ -82,7 +82,7 @@ impl Cache {
         if free < needed { Err(Error::Full { free, needed }) } else { Ok(()) }
     }
 
-    /// Begins to write a blob at `offset`. Whoever sends the same blob meanwhile waits.
+    /// Begins to write a blob at `offset`. Another push of the same blob waits meanwhile.
     pub(super) fn part_from(&self, digest: Digest, size: u64, offset: u64) -> io::Result<PartialBlobFile> {
         let path = self.part(&digest);
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
@@ -176,7 +176,7 @@ impl PartialBlobFile {
     }
 }
 
-/// Whoever sent the same blob may have removed it.
+/// Another push of the same blob may have removed it.
 fn remove(path: &Utf8Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

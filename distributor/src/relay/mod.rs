@@ -41,7 +41,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How long a push on the relay may take to stop in good order.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// The relay, and what it is told beside the push.
+/// The relay, and its options beside those of the push.
 #[derive(Debug, Clone)]
 pub struct Via {
     /// The node.
@@ -121,7 +121,7 @@ impl Error {
     }
 }
 
-/// Whether a relay can be told of this node.
+/// Checks that a relay can reach this node.
 ///
 /// # Errors
 /// When this machine alone can reach it as it is.
@@ -349,16 +349,16 @@ fn wanted(images: &[Image], nodes: &[Node], dry_run: bool) -> BTreeMap<Digest, u
     wanted
 }
 
-/// What is heard from the relay about the nodes.
+/// Events of the nodes, as the relay sends them.
 struct RelayEvents<'a> {
     nodes: &'a [Node],
     progress: Vec<NodeProgress>,
 }
 
-/// What is heard about one node.
+/// The events of one node, summed up.
 #[derive(Default)]
 struct NodeProgress {
-    /// How many blobs it lacked, when it was first told.
+    /// How many blobs it lacked at the first event.
     lacked: Option<usize>,
     /// Bytes that went to it before the connection to the relay broke.
     before: u64,
@@ -405,7 +405,7 @@ impl<'a> RelayEvents<'a> {
 }
 
 impl NodeProgress {
-    /// How it went in all: the relay tells of its last connection alone.
+    /// The outcome over all connections: the relay counts for its last one alone.
     fn outcome(&mut self) -> Option<Outcome> {
         let mut outcome = self.outcome.take()?;
         if let Some(lacked) = self.lacked.map(|blobs| blobs as u64) {

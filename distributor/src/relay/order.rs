@@ -1,4 +1,4 @@
-//! What an operator has a relay do, and what the relay tells while it does. Both ends are the same program, found by its
+//! What an operator requests of a relay, and the events that the relay sends meanwhile. Both ends are the same program, found by its
 //! content, so plain JSON will do.
 
 use std::num::NonZeroUsize;

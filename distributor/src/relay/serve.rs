@@ -1,4 +1,4 @@
-//! The relay's side: it takes blobs into its cache, and pushes from there to the nodes it is told, over its own SSH.
+//! The relay's side: it takes blobs into its cache, and pushes from there to the requested nodes, over its own SSH.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -35,7 +35,7 @@ use crate::runtime::{Event, SentCounter};
 use crate::session::{Binary, Settings};
 use crate::transport;
 
-/// How often the operator is told how many bytes have gone to each node.
+/// How often the operator gets the number of bytes that have gone to each node.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a push may take to stop in good order once its operator is gone.
@@ -80,7 +80,7 @@ struct ActivePush {
 }
 
 impl RelayService {
-    /// The cache, opened when it is first asked for: what is wrong with it can then be said.
+    /// The cache, opened with the first request, which its error can then answer.
     fn cache(&self) -> Result<Cache, Status> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cache) = &*opened {
@@ -175,7 +175,7 @@ impl Relay for RelayService {
         tokio::task::spawn_blocking(move || {
             let pushed = runtime.block_on(carry_out(order, cache, &sender, &cancel));
             if let Err(status) = pushed {
-                // Nobody may be left to hear it.
+                // The operator may have gone.
                 let _ = sender.send(Err(status));
             }
             let _ = done.send(());
@@ -283,7 +283,7 @@ fn event_kind(event: Event<'_>) -> NodeEventKind {
 
 fn send_event(sender: &EventSender, node: usize, kind: NodeEventKind) {
     let told = serde_json::to_vec(&NodeEvent { node, kind }).map_err(|error| Status::internal(error.to_string()));
-    // The operator may be gone: then nobody is told.
+    // The operator may have gone.
     let _ = sender.send(told.map(|told| PushEvent { told }));
 }
 

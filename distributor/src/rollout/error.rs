@@ -13,7 +13,7 @@ use crate::cluster;
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
-    /// The cluster was not found, not reached, or said no.
+    /// The cluster was not found, not reached, or refused.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cluster(#[from] cluster::Error),

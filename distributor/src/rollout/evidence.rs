@@ -1,4 +1,4 @@
-//! Why something is not ready, as the cluster tells it: pods, the last lines of their logs, recent Warning events.
+//! Why something is not ready, as the cluster reports it: pods, the last lines of their logs, recent Warning events.
 //! Gathered only when a wait has failed, and bounded: evidence must not take longer than the reader's patience.
 
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(super) async fn any_hopeless(cluster: &Cluster, unready: &[(&WaitTarget<'_>,
     Ok(false)
 }
 
-/// Whether a DaemonSet's pods may not be made in its namespace. Of a Deployment's, its status tells.
+/// Whether a DaemonSet's pods may not be made in its namespace. A Deployment's status reports it.
 async fn is_forbidden(cluster: &Cluster, targets: &WaitTarget<'_>) -> bool {
     let (Object::DaemonSet(_), Some(namespace)) = (targets.object, targets.object.namespace()) else { return false };
     let api: Api<Event> = Api::namespaced(cluster.client(), namespace);

@@ -81,7 +81,7 @@ pub enum Error {
 
 /// The image of each component: from `given` first, then from the images in the store called `names`, then from the
 /// store under the component's own name. The store is opened only when it is needed, and never made. Beside them stands which
-/// processors each is for, where the store tells it.
+/// processors each is for, where the store has them.
 ///
 /// # Errors
 /// When an image is missing, belongs to no component, or a component has two.

@@ -52,7 +52,7 @@ impl ImagesInUse {
     /// `revisions` rollouts named in each.
     ///
     /// # Errors
-    /// When the API server does not tell: then nothing is known to be unused.
+    /// When the API server does not answer: then nothing is known to be unused.
     pub async fn by(cluster: &Cluster, revisions: usize) -> Result<Self, cluster::Error> {
         let mut used = Self::default();
         let mut ours = Revisions::new();

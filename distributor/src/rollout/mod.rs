@@ -99,7 +99,7 @@ pub async fn run(
         let held = |object: &str, why: &str| progress(Progress::Held(object, why));
         outcomes.ready.extend(wait::until_ready(cluster, &targets, started, timeout, held).await?);
         if stage == Stage::Namespace {
-            // Before anything runs: from here on, nobody may take its images away.
+            // Before anything runs: from here on, no prune removes its images.
             outcomes.revision = record(cluster, plan).await?;
         }
     }

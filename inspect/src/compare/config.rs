@@ -80,7 +80,7 @@ fn flatten(name: &str, value: &Value, settings: &mut BTreeMap<String, Value>) {
                 flatten(&format!("history[{number}]"), entry, settings);
             }
         }
-        // What is not said and what is said to be nothing are the same.
+        // An absent value and an empty one are the same.
         Value::Null => {}
         value => {
             settings.insert(name.to_owned(), value.clone());

@@ -114,7 +114,7 @@ fn changes(old: &Entry, new: &Entry) -> Vec<Change> {
 }
 
 impl Shape {
-    /// An entry as it is told to people and programs.
+    /// An entry as reports print it.
     pub fn of(path: &str, entry: &Entry) -> Self {
         let (digest, target) = match &entry.kind {
             Kind::File { digest, .. } => (Some(*digest), None),

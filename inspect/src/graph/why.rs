@@ -14,7 +14,7 @@ use crate::Error;
 use crate::image_fs::{Files, Kind, Layers, texts};
 use crate::packages;
 
-/// The output of a scan that is no closure: an [`Imports`].
+/// The output of a scan beside the closure: an [`Imports`].
 pub const IMPORTS: &str = "imports";
 
 /// Which package imports which, so that people can be told why a program needs a module. Nothing is built from it.
@@ -209,7 +209,7 @@ impl Asker<'_> {
             let (Some(closure), Some(imports)) = (scan.outputs().blob(program), scan.outputs().blob(IMPORTS)) else {
                 continue;
             };
-            // What garbage collection took is no longer known.
+            // What garbage collection removed is not known any more.
             if !self.store.contains(&closure.digest) || !self.store.contains(&imports.digest) {
                 continue;
             }

@@ -55,7 +55,7 @@ pub enum PreviousImage {
 }
 
 impl Report {
-    /// Reads what there is to tell of these images.
+    /// Reads what the report shows of these images.
     ///
     /// # Errors
     /// When a blob of an image is missing or damaged.

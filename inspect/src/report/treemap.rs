@@ -11,7 +11,7 @@ use crate::image_fs::Files;
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 460.0;
 
-/// What is smaller than this, in square units, is left out: nobody could see it.
+/// What is smaller than this, in square units, is left out: it would not be visible.
 const SMALLEST: f64 = 7.0;
 
 /// Room for a folder's name, around its content, and between rectangles.

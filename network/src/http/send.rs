@@ -11,7 +11,7 @@ use tokio_util::bytes::Bytes;
 
 use crate::causes;
 
-/// How much of a request's body was taken on its way.
+/// How much of a request's body has been sent.
 #[derive(Debug, Clone, Default)]
 pub struct Moved(Arc<AtomicU64>);
 
@@ -25,7 +25,7 @@ pub enum SendError {
 }
 
 impl Moved {
-    /// A body that tells how much of it was taken.
+    /// A body that counts how much of it has been sent.
     pub fn count(&self, content: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
         let moved = self.0.clone();
         Body::wrap_stream(content.inspect(move |piece| {

@@ -13,7 +13,7 @@ use super::Error;
 use super::cache::{CacheError, blob_path, record_path, whole};
 use crate::{BlobPush, body_of};
 
-/// The longest that a server may be silent: whoever reads is less patient.
+/// The longest that a server may be silent; readers have a shorter limit of their own.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A web server's folder.

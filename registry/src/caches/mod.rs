@@ -2,7 +2,7 @@
 //!
 //! A record is taken when its inputs are those of the action that was asked for and a trusted key signed it, and a blob when
 //! it is what the record says: so a cache can refuse to serve, and nothing else. All caches are asked at once; one that is
-//! dead, hangs or lies is told of and left out for the rest of the run.
+//! dead, hangs or sends wrong data is reported and left out for the rest of the run.
 
 mod address;
 mod cache;
@@ -54,7 +54,7 @@ pub struct Caches {
     /// Taken when the run ends.
     runtime: Option<Runtime>,
     given: Mutex<BTreeSet<ActionKey>>,
-    /// What was warned of already, so that each thing is said once.
+    /// The warnings that were printed already, so that each is printed once.
     warned: Mutex<BTreeSet<String>>,
 }
 

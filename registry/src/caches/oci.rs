@@ -40,7 +40,7 @@ impl OciCache {
         permit: Permit,
     ) -> Result<Self, Error> {
         let repository = match purpose {
-            // Silence is measured by whoever reads; here it only has to be longer.
+            // Readers have a limit of their own; this one only has to be longer.
             Purpose::Read => {
                 let patience = Patience { connect: timeout, silence: timeout * 2, attempts: 2 };
                 Repository::to_read(registry, name, registries, patience, permit)?

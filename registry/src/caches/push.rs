@@ -81,7 +81,7 @@ pub fn push(
         CacheError::Absent => Error::Write { cache: address.to_string(), why: "the address does not exist".to_owned() },
         CacheError::Broken(why) => Error::Write { cache: address.to_string(), why },
     };
-    // A record comes last: whoever finds it finds its blobs.
+    // A record comes last, so that its blobs are there when it is found.
     let sends = blobs.iter().map(|blob| async {
         let sent: BlobPush = cache.put_blob(*blob, store).await?;
         locked().blobs.count(*blob, sent);

@@ -219,7 +219,7 @@ impl SshSession {
         }
     }
 
-    /// What went wrong, with what ssh said about it.
+    /// The error, with ssh's stderr.
     async fn failed(&mut self, why: String) -> CacheError {
         let mut stderr = Vec::new();
         let mut rest = (&mut self.stderr).take(4 << 10);

@@ -36,7 +36,7 @@ use crate::process;
 pub struct Host {
     address: Address,
     mode: Mode,
-    /// What the first session was told.
+    /// The answer to the first session.
     hello: Hello,
     /// Sessions that no step has now.
     idle: Mutex<Vec<BuildHostSession>>,

@@ -123,7 +123,7 @@ impl BuildHostSession {
         Err(connect(address, "its login script prints too much output"))
     }
 
-    /// Why a step failed, with what ssh said about it.
+    /// Why a step failed, with ssh's stderr.
     pub(super) fn failed(&mut self, address: &Address, why: &str) -> String {
         format!("using build host {address}: {}", self.ended(why))
     }

@@ -35,7 +35,7 @@ pub(super) enum Node {
     },
     Link(String),
     Folder,
-    /// A socket, a pipe or the like. It does not travel: a pipe stands for it, so that nobody takes it for a file.
+    /// A socket, a pipe or the like. It is not transferred: a pipe stands for it, so that it is not taken for a file.
     Other,
 }
 

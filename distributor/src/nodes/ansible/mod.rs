@@ -1,5 +1,5 @@
 //! Inventories of Ansible's, read as they are: INI or YAML, groups and their variables, `group_vars` and `host_vars` beside
-//! the file. What of it vcdist cannot honour is said.
+//! the file. What vcdist does not honour is reported.
 
 mod groups;
 mod ini;
@@ -111,7 +111,7 @@ pub enum Error {
         /// The group asked for.
         group: String,
     },
-    /// A name was given of which the group has no host.
+    /// The group has no host of a given name.
     #[error("the inventory {path} has no host {} in {group}", missing.join(", "))]
     #[diagnostic(help("it has {}", known.join(", ")))]
     NoHost {

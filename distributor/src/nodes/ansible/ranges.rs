@@ -47,7 +47,7 @@ fn split_port(pattern: &str) -> Result<(&str, Option<u16>), String> {
     }
 }
 
-/// The words of `BEGIN:END[:STEP]`; nothing when it is no range.
+/// The values of `BEGIN:END[:STEP]`; none where it is not a valid range.
 fn words(range: &str) -> Result<Option<Vec<String>>, String> {
     let parts: Vec<&str> = range.split(':').collect();
     let (begin, end, step) = match parts.as_slice() {

@@ -31,7 +31,7 @@ pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups, hosts: &[String]
 /// The files that speak of `name`, in the order in which Ansible reads them.
 fn files(folder: &Utf8Path, name: &str) -> Result<Vec<Utf8PathBuf>, Error> {
     let mut found = Vec::new();
-    // A name is no way out of the folder.
+    // A name must not lead out of the folder.
     if name.contains('/') || name.starts_with('.') {
         return Ok(found);
     }
