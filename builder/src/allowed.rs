@@ -1,11 +1,11 @@
-//! The files of this machine that a project may read as its inputs and its source. The project may come from an untrusted
-//! author, so outside its folder it may read only files that every user of the machine can read, and files that the user
-//! allows.
+//! Decides which files of this machine a project may read as inputs and source. The project may come from an untrusted
+//! author, so outside its folder it may read only files that every user of the machine can read, and files that the
+//! user allows.
 //!
-//! Two exceptions make the rule practical if other users cannot enter home folders, which many distributions default to. For
-//! files next to the project, in its parent folder, the permissions of the folders above do not matter; but a home folder
-//! contains private files, so this exception does not apply to a project directly in one. And bases are not checked: vcbuild
-//! can read only an image as a base.
+//! Two exceptions make the rule practical where other users cannot enter home folders, the default of many
+//! distributions. For files next to the project, in its parent folder, the permissions of the folders above do not
+//! matter; a home folder contains private files, so this exception does not apply to a project directly in one. And
+//! bases are not checked: vcbuild can read only an image as a base.
 
 use std::fs::Metadata;
 use std::io;
@@ -19,16 +19,16 @@ use walkdir::{DirEntry, WalkDir};
 use crate::Error;
 use crate::error::PrivateInput;
 
-/// The permissions of others: to read a file, and to enter a folder, which is needed for everything in it.
+/// The permission bits of other users: to read a file, and to enter a folder, which access to its entries requires.
 const READ: u32 = 0o004;
 const ENTER: u32 = 0o001;
 
 /// The files and folders of this machine that a project may read.
 #[derive(Debug, Default)]
 pub(crate) struct Allowed {
-    /// These with all that is in them, whatever their permissions.
+    /// Paths that are allowed with their contents, whatever their permissions.
     paths: Vec<Utf8PathBuf>,
-    /// The folder that holds the project: what is in it counts as if all users could enter that folder.
+    /// The parent folder of the project: its contents are checked as if all users could enter it.
     beside: Option<Utf8PathBuf>,
 }
 
@@ -36,13 +36,14 @@ impl Allowed {
     /// Adds a path that the user allows.
     ///
     /// # Errors
-    /// When it cannot be resolved.
+    /// When the path cannot be resolved.
     pub(crate) fn and(mut self, path: &Utf8Path) -> Result<Self, Error> {
         self.paths.push(resolved(path)?);
         Ok(self)
     }
 
-    /// Adds the folder of a project, which is that of its git repository where it is in one, for a user with this home folder.
+    /// Adds the folder of a project, or the top of the git repository that contains it. `home` is the user's home
+    /// folder.
     ///
     /// # Errors
     /// As [`Allowed::and`].
@@ -50,13 +51,13 @@ impl Allowed {
         let dir = resolved(if dir.as_str().is_empty() { Utf8Path::new(".") } else { dir })?;
         let home = home.map(resolved).transpose()?;
         let top = dir.ancestors().find(|folder| is_repository(folder)).unwrap_or(&dir);
-        // A folder above the home folder holds it.
+        // The exception does not apply to a folder that contains the home folder.
         let holds_home = |folder: &Utf8Path| home.as_ref().is_some_and(|home| home.starts_with(folder));
         let beside = top.parent().filter(|folder| !holds_home(folder)).map(ToOwned::to_owned);
         Self { beside, ..self }.and(top)
     }
 
-    /// Whether a path is one of these, or in one, whatever links lead to it.
+    /// Returns whether a path, with its links resolved, is an allowed path or below one.
     ///
     /// # Errors
     /// As [`Allowed::and`].
@@ -65,11 +66,11 @@ impl Allowed {
         Ok(self.paths.iter().any(|allowed| real.starts_with(allowed)))
     }
 
-    /// Checks a path that a project's file names, as what `whose` says: it is one of these, or other users can read it with
-    /// all entries in it that `keep` accepts. The reader of a missing path reports it.
+    /// Checks a path that a project file names: it is allowed, or other users can read it and all entries in it that
+    /// `keep` accepts. `whose` describes the path in the error. A missing path passes; its reader reports it.
     ///
     /// # Errors
-    /// When it is private, or cannot be read.
+    /// When the path is private, or cannot be read.
     pub(crate) fn check(
         &self,
         whose: impl FnOnce() -> String,
@@ -88,7 +89,7 @@ impl Allowed {
     }
 }
 
-/// A path from `/`, without links as far as it is there, and without `..`.
+/// Resolves a path to an absolute one without `..`, and without links as far as it exists.
 fn resolved(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     if let Ok(real) = path.canonicalize_utf8() {
         return Ok(real);
@@ -103,16 +104,16 @@ fn resolved(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     }
 }
 
-/// Whether a folder is the top of a git repository of this user's or root's: anybody can make one of `/tmp`. Git itself is not
-/// asked, because a repository's settings can name any folder as its top.
+/// Returns whether a folder is the top of a git repository that the current user or root owns: any user can turn `/tmp`
+/// into one. Does not ask git, because the settings of a repository can name any folder as its top.
 fn is_repository(folder: &Utf8Path) -> bool {
     let me = rustix::process::geteuid().as_raw();
     folder.join(".git").symlink_metadata().is_ok_and(|meta| [0, me].contains(&meta.uid()))
 }
 
-/// The first of the folders above `path` (absolute, without links) that are below `beside` if that is given, and of what is to
-/// be kept at and below `path`, that other users cannot read. Links in a folder are not followed: nothing that is given a
-/// folder follows them out of it.
+/// Returns the first path that other users cannot read: a folder above `path` (below `beside`, if given), or an entry
+/// that `keep` accepts at or below `path`. `path` is absolute and has no links. Does not follow links in a folder,
+/// because no consumer of a folder follows them out of it.
 fn private(
     path: &Utf8Path,
     beside: Option<&Utf8Path>,
@@ -128,7 +129,7 @@ fn private(
     for entry in WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(keep) {
         match entry.map_err(io::Error::from) {
             Ok(entry) => entries.push(entry),
-            // What this user may not look into, no program that is started here can.
+            // A program that vcbuild starts cannot enter a folder that this user cannot enter.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }
@@ -152,8 +153,8 @@ mod tests {
     use super::Allowed;
     use crate::Error;
 
-    /// A folder that others may enter, with `project/` and what these paths with these permissions are; a name that ends with a
-    /// slash is a folder's.
+    /// Creates a folder that other users may enter, with `project/` and the given paths and permissions; a name that
+    /// ends with a slash is a folder.
     fn folder(entries: &[(&str, u32)]) -> (tempfile::TempDir, Utf8PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let top = Utf8PathBuf::try_from(folder.path().canonicalize().unwrap()).unwrap();
@@ -169,7 +170,7 @@ mod tests {
         (folder, top)
     }
 
-    /// What is private of a path.
+    /// Returns the private path that `check` reports.
     #[track_caller]
     fn private(allowed: &Allowed, path: &Utf8Path) -> Option<Utf8PathBuf> {
         match allowed.check(|| "its input".to_owned(), path, |entry| entry.file_name() != ".git") {
@@ -205,7 +206,7 @@ mod tests {
         symlink("../key", top.join("project/link")).unwrap();
         symlink("../home", top.join("project/home")).unwrap();
         symlink("../../key", top.join("tools/bin/key")).unwrap();
-        // It is in the home folder of its user, and so has nothing beside it.
+        // The project is directly in the user's home folder, so the exception for its parent folder does not apply.
         let allowed = Allowed::default().and_project(&top.join("project"), Some(&top)).unwrap();
         let cases = [
             ("project/own", None),
@@ -267,11 +268,11 @@ mod tests {
             let found = found.map(|found| if found.is_empty() { home.clone() } else { home.join(found) });
             assert_eq!(private(&of(project), &home.join(path)), found, "{path} for {project}");
         }
-        // The folder that holds the home folder has the user's other secrets.
+        // The folder that contains the home folder holds other secrets of the user.
         fs::set_permissions(&top, Permissions::from_mode(0o700)).unwrap();
         let beside_home = Allowed::default().and_project(&top.join("project"), Some(&home)).unwrap();
         assert_eq!(private(&beside_home, &home.join("notes")), Some(top.clone()));
-        // A home folder that is not known, as where no account has one, leaves what others could read.
+        // If the home folder is unknown (the account has none), the exception applies to the parent folder.
         let nobody = Allowed::default().and_project(&home.join("project"), None).unwrap();
         assert_eq!(private(&nobody, &home.join("notes")), None);
     }
@@ -298,7 +299,7 @@ mod tests {
                 "somebody else made it a repository"
             );
         }
-        // A project's own repository, which says that its top is elsewhere.
+        // The repository of the project claims that its top is elsewhere.
         fs::create_dir(top.join("project/.git")).unwrap();
         fs::write(top.join("project/.git/config"), "[core]\n\tworktree = /\n").unwrap();
         assert_eq!(private(&project(), &top.join("key")), Some(top.join("key")));

@@ -23,7 +23,7 @@ use crate::request::Request;
 use crate::source::real_path;
 use crate::{Error, cargo, command, files, go, prebuilt, provenance_header};
 
-/// An image that was built.
+/// A built image.
 #[derive(Debug)]
 pub(crate) struct Built {
     pub(crate) component: String,
@@ -31,17 +31,18 @@ pub(crate) struct Built {
     pub(crate) archive: Utf8PathBuf,
 }
 
-/// What a component adds to its base, for one platform.
+/// The layers that a component adds to its base, for one platform.
 struct ComponentLayers<'a> {
     component: &'a Component,
     platform: &'a Platform,
     layers: Vec<OwnLayer>,
 }
 
-/// Builds the images of `request` into the store, where nothing is named yet by their names, and writes their archives.
+/// Builds the images of `request` into the store, without tagging them, and writes their archives.
 ///
 /// # Errors
-/// When an input cannot be had, or a component does not compile. Of several failures the first component's is returned.
+/// When an input is not available, or a component does not compile. Of several failures, the first component's is
+/// returned.
 pub(crate) fn images(
     request: &Request<'_>,
     store: &Store,
@@ -53,7 +54,7 @@ pub(crate) fn images(
     let names = Names::of(request)?;
     let context = build_context(request, &names, store, lock, progress)?;
     let programs = Programs::of(request);
-    // The base comes over the network while compilers use the processors.
+    // Fetch the base over the network while compilers use the processors.
     let (built_files, bases) = std::thread::scope(|scope| {
         let bases = scope.spawn(|| bases(request, store, lock, progress));
         let built_files = pool.install(|| built_files(&programs, &context));
@@ -94,10 +95,10 @@ pub(crate) fn images(
     Ok(built.collect())
 }
 
-/// Pins all inputs of `request`, and builds nothing.
+/// Pins all inputs of `request` without building.
 ///
 /// # Errors
-/// When an input cannot be had, or is not what the lock says.
+/// When an input is not available, or differs from the lock.
 pub(crate) fn pin(request: &Request<'_>, store: &Store, lock: &Lock, progress: &Progress) -> Result<(), Error> {
     for platform in &request.platforms {
         request.base.resolve(platform, store, lock, progress)?;
@@ -122,7 +123,7 @@ fn build_context<'a>(
     Ok(BuildContext { source, go, version, store, lock, outside, jobs, sandbox, progress })
 }
 
-/// The components of a request for all its platforms, by the builder of their kind.
+/// The components of a request for all its platforms, grouped by kind.
 #[derive(Default)]
 struct Programs<'a> {
     go: Vec<BuildTarget<'a, GoProgram>>,
@@ -148,7 +149,7 @@ impl<'a> Programs<'a> {
     }
 }
 
-/// Which images and archives a request makes, before anything is made.
+/// The images and archives that a request produces, computed before the build.
 struct Names<'a> {
     /// The component and the platforms of each reference.
     images: BTreeMap<String, (&'a Component, BTreeSet<Platform>)>,
@@ -188,14 +189,14 @@ impl<'a> Names<'a> {
         Ok(names)
     }
 
-    /// The first archive that has the image.
+    /// Returns the first archive that contains the image.
     fn archive(&self, reference: &str) -> &str {
         let holds = |(_, references): &(&String, &BTreeSet<String>)| references.contains(reference);
         self.archives.iter().find(holds).map_or("", |(name, _)| name)
     }
 }
 
-/// A base, and the outline of its file system.
+/// A base and the outline of its file system.
 struct BaseAndOutline {
     base: Base,
     outline: Option<Digest>,
@@ -220,7 +221,7 @@ fn bases(
     bases?.into_iter().map(with_outline).collect()
 }
 
-/// The files that vcbuild writes while it reads the source, and that are not part of it.
+/// Returns the files that vcbuild writes while it reads the source, and that are not part of it.
 fn outside<'a>(
     request: &Request<'_>,
     store: &Store,
@@ -229,14 +230,14 @@ fn outside<'a>(
 ) -> Result<Vec<Utf8PathBuf>, Error> {
     let mut outside = vec![real_path(lock.path())?, store.path().to_owned()];
     outside.extend(request.outside.iter().chain(&request.source.outside).cloned());
-    // The folder they go to may be the source itself.
+    // The output folder may be the source itself.
     for archive in archives {
         outside.push(real_path(&request.out.join(archive))?);
     }
     Ok(outside)
 }
 
-/// Has every component's files made for every platform, each by the builder of its kind.
+/// Builds the files of all components for all platforms, each with the builder of its kind.
 fn built_files<'a>(programs: &'a Programs<'a>, context: &BuildContext<'_>) -> Result<Vec<BuiltFiles<'a>>, Error> {
     let mut built_files = prebuilt::build(&programs.prebuilt, context)?;
     built_files.extend(go::build(&programs.go, context)?);
@@ -245,7 +246,7 @@ fn built_files<'a>(programs: &'a Programs<'a>, context: &BuildContext<'_>) -> Re
     Ok(built_files)
 }
 
-/// Makes the layers of what was made.
+/// Creates the layers of the built files.
 fn component_layers<'a>(
     request: &Request<'_>,
     built_files: Vec<BuiltFiles<'a>>,
@@ -264,8 +265,8 @@ fn component_layers<'a>(
     component_layers.into_iter().collect()
 }
 
-/// The layers of a component: what the project adds, which changes less often, below what was made. What was made is a layer
-/// of its own, so that nothing else travels when it changes.
+/// Creates the layers of a component: the files that the project adds, which change less often, below the built files.
+/// The built files have their own layer, so that a change of them transfers nothing else.
 fn layers(
     component: &Component,
     platform: &Platform,
@@ -290,7 +291,7 @@ fn layers(
     layers.collect()
 }
 
-/// Writes an archive, unless the file is there and is the one that was written.
+/// Writes an archive, unless the file exists and has the recorded content.
 fn archive(
     store: &Store,
     images: &[Image],

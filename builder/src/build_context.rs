@@ -43,7 +43,7 @@ impl BuildContext<'_> {
         self.progress.realise_if(self.store, action, |outputs| self.sandbox.takes(outputs), run)
     }
 
-    /// Whether such an action must run, because the store has no usable outputs.
+    /// Returns whether such an action must run because the store has no usable outputs.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -69,9 +69,9 @@ pub(crate) struct BuiltFiles<'a> {
 /// A built file of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BuiltFile {
-    /// Its absolute path in the image.
+    /// The absolute path in the image.
     pub(crate) path: String,
-    /// Its permissions.
+    /// The permission bits.
     pub(crate) mode: u32,
     pub(crate) content: Blob,
 }

@@ -1,6 +1,6 @@
-//! The user's own settings: which caches and keys are trusted, how registries are reached, what sandboxes allow, and which
-//! private files projects may use. A project's file cannot say these things: whoever wrote it would decide what other
-//! projects' builds are made of.
+//! The user's settings: trusted caches and keys, access to registries, sandbox limits, and private files that projects
+//! may use. A project file cannot contain these settings, because its author would control the inputs of other
+//! projects' builds.
 
 use std::io;
 
@@ -13,33 +13,34 @@ use vcstore::{config_folder, path_variable};
 
 use crate::Error;
 
-/// The whole file.
+/// The settings file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// Caches of records and blobs.
     #[serde(default)]
     pub(crate) caches: CacheSettings,
-    /// How registries are reached, by the host in an image's reference.
+    /// Access to registries, by the host in an image reference.
     #[serde(default)]
     pub(crate) registries: Registries,
-    /// Files and folders that a project's file may have read although other users of this machine cannot read them.
+    /// Files and folders that projects may read although other users of this machine cannot.
     #[serde(default, rename = "allow-paths")]
     pub(crate) allow_paths: Vec<Utf8PathBuf>,
-    /// How compilers and build commands are confined, of whatever project.
+    /// The confinement of compilers and build commands of all projects.
     #[serde(default)]
     sandbox: SandboxTable,
-    /// The file itself, if there is one.
+    /// The path of the settings file, or empty if there is none.
     #[serde(skip)]
     path: Utf8PathBuf,
 }
 
 impl Config {
-    /// The settings of the user who runs this: of `$VCBUILD_CONFIG`, else of `vcbuild/config.toml` in the configuration
-    /// folder (`$XDG_CONFIG_HOME`, else `~/.config`). None are as good as an empty file, unless they were named.
+    /// Reads the settings of the current user: from `$VCBUILD_CONFIG`, or else from `vcbuild/config.toml` in the
+    /// configuration folder (`$XDG_CONFIG_HOME` or `~/.config`). Without `$VCBUILD_CONFIG`, a missing file counts as
+    /// empty.
     ///
     /// # Errors
-    /// When the file cannot be read or used; the message has the line.
+    /// When the file cannot be read or is invalid; the message contains the line.
     pub(crate) fn of_user() -> Result<Self, Error> {
         let named = path_variable("VCBUILD_CONFIG");
         let Some(path) = named.clone().or_else(|| Some(config_folder()?.join("vcbuild/config.toml"))) else {
@@ -53,7 +54,7 @@ impl Config {
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| Error::ConfigSyntax { path: path.clone(), source: Box::new(source) })?;
         config.path.clone_from(&path);
-        // What the file names lies beside it.
+        // Paths in the file are relative to its folder.
         let beside = |file: &mut Option<Utf8PathBuf>| {
             *file = file.take().map(|file| path.parent().map_or_else(|| file.clone(), |folder| folder.join(&file)));
         };
@@ -65,10 +66,10 @@ impl Config {
         Ok(config)
     }
 
-    /// What it says of sandboxes.
+    /// Returns the sandbox settings.
     ///
     /// # Errors
-    /// When a value cannot be used.
+    /// When a value is invalid.
     pub(crate) fn sandbox(&self) -> Result<Settings, Error> {
         self.sandbox
             .settings()

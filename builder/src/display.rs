@@ -1,27 +1,27 @@
-//! What a build says on standard error while it runs: on a terminal one live line for each step at work, elsewhere plain
-//! lines alone.
+//! The progress of a build on standard error: a live line for each running step on a terminal, otherwise plain lines
+//! only.
 
 use std::time::{Duration, Instant};
 
 use vcterminal::{Live, Spinner};
 
-/// From when on what a step took is worth a line.
+/// The minimum duration of a step that is reported when it ends.
 const LONG: Duration = Duration::from_secs(1);
 
-/// Where lines go.
+/// The output of progress lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Display {
     live: Option<Live>,
 }
 
-/// A step at work. Its live line goes when this is dropped.
+/// A running step. Removes its live line on drop.
 #[derive(Debug)]
 pub(crate) struct Running {
     _line: Option<Spinner>,
     _told: Option<EndLine>,
 }
 
-/// What is said of a step when it ends: it is no action, whose line would say it.
+/// The line that reports the end of a step that is not an action; actions have their own lines.
 #[derive(Debug)]
 struct EndLine {
     text: String,
@@ -29,18 +29,18 @@ struct EndLine {
 }
 
 impl Display {
-    /// Standard error, with live lines where somebody watches it.
+    /// Returns a display on standard error, with live lines if it is a terminal.
     pub(crate) fn on_stderr() -> Self {
         Self { live: Live::on_stderr() }
     }
 
-    /// Prints a line that stays, above the live ones.
+    /// Prints a permanent line above the live ones.
     pub(crate) fn line(&self, text: &str) {
         vcterminal::say(text);
     }
 
-    /// Shows something without a name of its own as being at work; where there are no live lines it is said once. What it took
-    /// is said at its end, if that was long.
+    /// Shows a step that is not an action as running. Without live lines, prints its text once. Reports its duration at
+    /// the end, if it was long.
     pub(crate) fn step(&self, text: &str) -> Running {
         if self.live.is_none() {
             self.line(text);
@@ -49,7 +49,7 @@ impl Display {
         Running { _told: Some(told), ..self.show("", text) }
     }
 
-    /// Shows an action as being at work: a spinner, its words, and how long it has been running.
+    /// Shows an action as running: a spinner, its kind and name, and the elapsed time.
     pub(crate) fn running(&self, kind: &str, name: &str) -> Running {
         self.show(&format!("{kind:<9}"), name)
     }

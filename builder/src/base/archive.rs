@@ -1,4 +1,4 @@
-//! A base from a file: an OCI image layout or what `docker save` writes.
+//! A base from a file: an OCI image layout or a `docker save` archive.
 
 use camino::Utf8Path;
 use oci_spec::image::{Descriptor, MediaType};
@@ -10,10 +10,10 @@ use crate::progress::Progress;
 use crate::source::hash_file;
 use crate::{Error, base};
 
-/// Reads the one image of the file into the store, unless the store has it.
+/// Imports the only image of the file into the store, unless the store has it.
 ///
 /// # Errors
-/// When the file is damaged, holds several images, or is not what the lock pins.
+/// When the file is damaged, holds several images, or differs from the image that the lock pins.
 pub(super) fn realise(
     name: &str,
     path: &Utf8Path,
@@ -22,7 +22,7 @@ pub(super) fn realise(
     lock: &Lock,
     progress: &Progress,
 ) -> Result<Base, Error> {
-    // A layout's index names everything else in it by digest.
+    // The index of a layout names all its other content by digest.
     let content = if path.is_dir() { path.join("index.json") } else { path.to_owned() };
     let action = Action::new("base", name).input("file", hash_file(&content)?)?;
     let outputs = progress.realise(store, &action, || {
@@ -57,7 +57,7 @@ pub(super) fn realise(
     }
 }
 
-/// The image of a file; one image may have several names there.
+/// Returns the image of a file. The file may give one image several names.
 fn one<'a>(name: &str, images: &'a [Image]) -> Result<&'a Image, Error> {
     match images {
         [first, others @ ..] if others.iter().all(|other| other.target == first.target) => Ok(first),

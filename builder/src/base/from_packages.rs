@@ -12,7 +12,7 @@ use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 use crate::{Error, manifest, platform};
 
-/// A base that is made here.
+/// A base that vcbuild assembles from packages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FromPackages<'a> {
     pub(super) options: &'a Options,
@@ -21,7 +21,7 @@ pub(super) struct FromPackages<'a> {
 }
 
 impl FromPackages<'_> {
-    /// Makes the base of the packages that the lock pins, or of those that are current, which the lock then pins.
+    /// Builds the base from the packages that the lock pins. Without a pin, pins the current packages first.
     ///
     /// # Errors
     /// As [`vcdebian::lock`] and [`vcdebian::realise`].
@@ -34,7 +34,7 @@ impl FromPackages<'_> {
     ) -> Result<Base, Error> {
         let (request, pinned) = self.resolve(store, lock)?;
         let name = format!("{} {} {}", self.name(), self.options.suite, self.platform);
-        // Which package brought another matters only where it decides on a layer.
+        // The package that required another one is relevant only if it determines the layers.
         let sets = match (self.selection, self.options.layers) {
             (Selection::System, Layering::PerPackageSet) => Some(sets(&pinned)),
             _ => None,
@@ -64,7 +64,8 @@ impl FromPackages<'_> {
         Base::open(store, self.name(), None, &manifest::of(&outputs)?, self.platform)
     }
 
-    /// Fetches the packages that the lock pins, or those that are current, and makes nothing of them; returns their files.
+    /// Fetches the pinned packages without building the base, and returns the digests of their files. Without a pin,
+    /// pins the current packages first.
     ///
     /// # Errors
     /// As [`vcdebian::lock`] and [`vcdebian::fetch`].
@@ -74,8 +75,8 @@ impl FromPackages<'_> {
         Ok(pinned.packages.iter().map(|pin| pin.sha256).collect())
     }
 
-    /// The packages that are pinned, or those that are current and that `lock` then pins; and where they come from. Where the
-    /// lock pins packages for another list of them, those that stay keep their versions.
+    /// Returns the request and its pinned packages. Without a pin for this request, pins the current packages in
+    /// `lock`; packages that an outdated pin has in common with the request keep their versions.
     ///
     /// # Errors
     /// As [`vcdebian::lock`].
@@ -96,7 +97,7 @@ impl FromPackages<'_> {
             before => vcdebian::lock(store, &request, before.as_ref())?,
         };
         lock.pin_packages(&key, self.platform, pinned.clone());
-        // Before the packages are fetched and unpacked.
+        // Report drift before the packages are fetched and unpacked.
         lock.check()?;
         Ok((request, pinned))
     }
@@ -108,7 +109,8 @@ impl FromPackages<'_> {
         }
     }
 
-    /// What debian:bookworm-slim says of how it runs; of `static`, which has no program, where things are.
+    /// Returns the run configuration of debian:bookworm-slim; `static` has no program, so its configuration has only
+    /// the environment.
     fn configuration(&self, layers: &[Layer]) -> Result<ImageConfiguration, Error> {
         let environment = vcdebian::ENVIRONMENT.map(str::to_owned);
         let run = match self.selection {
@@ -132,7 +134,7 @@ impl FromPackages<'_> {
     }
 }
 
-/// What decides on the layers: the order of the packages asked for, and which of them brought each package.
+/// The inputs of layer assignment: the requested packages in order, and the package set of each package.
 fn sets(pinned: &Pinned) -> (&[String], Vec<(&str, Option<&str>)>) {
     let set_of = pinned.packages.iter().map(|pin| (pin.name.as_str(), pin.set.as_deref()));
     (&pinned.include, set_of.collect())

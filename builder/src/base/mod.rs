@@ -1,4 +1,4 @@
-//! Bases: the image that a component's layer is stacked on.
+//! Bases: the images on which the layers of components are stacked.
 
 mod archive;
 mod from_packages;
@@ -21,37 +21,37 @@ use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::{Error, manifest};
 
-/// The base of [`Spec::Registry`] where no reference is given, and of a build that says nothing about its base.
+/// The reference of [`Spec::Registry`] if none is given, and the base of a build that does not specify one.
 pub(crate) const DEFAULT_REFERENCE: &str = "docker.io/library/debian:bookworm-slim";
 
-/// A change in what an outline says changes this number, and with it every key.
+/// The version of the outline's content. Increment it when that changes; it is part of every action key.
 const OUTLINE: u32 = 1;
 
-/// Which base, as `--base` says it.
+/// A base as `--base` specifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Spec {
     /// `debian`: packages of a Debian mirror.
     Debian(Box<Options>),
-    /// `static`: the files of such packages that a static program needs.
+    /// `static`: the files of Debian packages that a static program needs.
     Static(Box<Options>),
-    /// `registry` or a reference: an image that a registry has.
+    /// `registry` or a reference: an image in a registry.
     Registry(Reference),
     /// `oci:PATH`: an OCI image layout, a folder or a tar file.
     Oci(Utf8PathBuf),
-    /// `docker-archive:PATH`: what `docker save` writes.
+    /// `docker-archive:PATH`: a `docker save` archive.
     DockerArchive(Utf8PathBuf),
-    /// `scratch`: nothing.
+    /// `scratch`: an empty base.
     Scratch,
 }
 
-/// A base that is in the store.
+/// A base in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Base {
-    /// Its reference, where it has one that others know.
+    /// The reference, if the base has a public one.
     pub(crate) reference: Option<String>,
-    /// Its manifest, layers and platform.
+    /// The manifest, layers and platform.
     pub(crate) image: PlatformImage,
-    /// Its configuration.
+    /// The image configuration.
     pub(crate) config: ImageConfiguration,
 }
 
@@ -91,12 +91,12 @@ impl fmt::Display for Spec {
 }
 
 impl Spec {
-    /// Whether it is made of Debian's packages.
+    /// Returns whether the base is built from Debian packages.
     pub(crate) fn is_of_packages(&self) -> bool {
         matches!(self, Self::Debian(_) | Self::Static(_))
     }
 
-    /// The file or folder of this machine that it is.
+    /// Returns the file or folder of this machine that holds the base, if it is one.
     pub(crate) fn host_path(&self) -> Option<&Utf8Path> {
         match self {
             Self::Oci(path) | Self::DockerArchive(path) => Some(path),
@@ -104,10 +104,10 @@ impl Spec {
         }
     }
 
-    /// The base, with what is said of Debian's packages where it is made of some.
+    /// Applies the options for Debian packages to a base that is built from them; returns other bases unchanged.
     ///
     /// # Errors
-    /// When something is said that does not hold for this base.
+    /// When an option does not apply to this base.
     pub(crate) fn with_debian(self, options: Options) -> Result<Self, Error> {
         match self {
             Self::Debian(_) => Ok(Self::Debian(Box::new(options))),
@@ -120,11 +120,11 @@ impl Spec {
         }
     }
 
-    /// Gets the base into the store: what `lock` pins, or what it is now, which `lock` then pins. A base that is made here
-    /// is compressed as asked; one that others made stays as it is.
+    /// Gets the base into the store: the image that `lock` pins, or else the current one, which it then pins.
+    /// `compression` applies to bases that vcbuild assembles; other bases keep their layers unchanged.
     ///
     /// # Errors
-    /// When it cannot be reached or read, is not what the lock pins, or does not exist for the platform.
+    /// When the base cannot be fetched or read, differs from the pin, or does not exist for the platform.
     pub(crate) fn realise(
         &self,
         platform: &Platform,
@@ -145,7 +145,7 @@ impl Spec {
     }
 }
 
-/// Gets an image of a registry into the store.
+/// Pulls an image from a registry into the store.
 ///
 /// # Errors
 /// When the registry cannot be reached, or has no such image for the platform.
@@ -160,7 +160,8 @@ pub(crate) fn pull(
 }
 
 impl Spec {
-    /// Pins the base in `lock`, if it is not, without getting it: a file alone is read to know what it is.
+    /// Pins the base in `lock`, if it is not pinned, without fetching it. Only a base from a file is read, to compute
+    /// its digest.
     ///
     /// # Errors
     /// As [`Spec::realise`].
@@ -184,8 +185,8 @@ impl Spec {
 }
 
 impl Spec {
-    /// Fetches what the base is made of, pinned as [`Spec::resolve`] pins it, and makes nothing of it; returns the blobs that
-    /// came over a network.
+    /// Fetches the contents of the base, pinned as by [`Spec::resolve`], without building it. Returns the blobs that
+    /// were fetched over a network.
     ///
     /// # Errors
     /// As [`Spec::realise`].
@@ -211,7 +212,7 @@ impl Spec {
 }
 
 impl Base {
-    /// Opens the manifest `target`, which is in the store with all that it names.
+    /// Opens the manifest `target`, which is in the store with all blobs that it references.
     fn open(
         store: &Store,
         name: &str,
@@ -230,15 +231,16 @@ impl Base {
         Ok(Self { reference, image: one.clone(), config: store.document(&config)? })
     }
 
-    /// The digest of its manifest.
+    /// Returns the digest of the manifest.
     ///
     /// # Errors
-    /// When the digest is no SHA-256.
+    /// When the digest is not SHA-256.
     pub(crate) fn digest(&self) -> Result<Digest, Error> {
         digest("the base", &self.image.manifest)
     }
 
-    /// The outline of its file system, in the store; none where it has no layers. Its layers are read when the store has none.
+    /// Returns the outline of the file system, a blob in the store, or `None` if the base has no layers. Reads the
+    /// layers if the store has no outline of them.
     ///
     /// # Errors
     /// When a layer is missing or damaged, or the store cannot be written.
@@ -255,7 +257,7 @@ impl Base {
         outline.map(Some).ok_or_else(|| Error::Internal(format!("the base {name} was recorded without its outline")))
     }
 
-    /// Its layers, the lowest first.
+    /// The layers, lowest first.
     pub(crate) fn layers(&self) -> &[Layer] {
         &self.image.layers
     }
@@ -269,13 +271,13 @@ fn files<'a>(options: &'a Options, platform: &'a Platform) -> FromPackages<'a> {
     FromPackages { options, selection: Selection::Static, platform }
 }
 
-/// The digest that a descriptor names.
+/// Returns the digest of a descriptor.
 fn digest(name: &str, descriptor: &Descriptor) -> Result<Digest, Error> {
     Digest::try_from(descriptor.digest())
         .map_err(|why| Error::BaseImage { base: name.to_owned(), why: why.to_string() })
 }
 
-/// An image without layers.
+/// Creates an image without layers.
 fn scratch(platform: &Platform, store: &Store) -> Result<Base, Error> {
     let mut config = ImageConfiguration::default();
     config

@@ -1,5 +1,5 @@
-//! A base from a registry. Pinned by the digest of its manifest; every byte is checked against the digest that names it, so
-//! that no registry and no proxy on the way has to be believed.
+//! A base from a registry, pinned by the digest of its manifest. All content is verified against the digests that name
+//! it, so neither the registry nor a proxy needs to be trusted.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -16,13 +16,14 @@ use crate::lock::Lock;
 use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 
-/// How many layers are pulled at once.
+/// The maximum number of layers that are pulled in parallel.
 const AT_ONCE: usize = 4;
 
-/// How many documents below an index are asked for to know what it has.
+/// The maximum number of documents that are fetched from below an index to find its platforms.
 const ASKED_LIMIT: usize = 16;
 
-/// Pulls the image into the store, unless the store has it: the one that is pinned, else the one the reference names now.
+/// Pulls the image into the store, unless the store has it: the pinned image, or else the current target of the
+/// reference.
 ///
 /// # Errors
 /// When the registry cannot be reached, refuses, or has no such image.
@@ -47,7 +48,7 @@ pub(super) fn realise(
     Base::open(store, &name, Some(name.clone()), &target, platform)
 }
 
-/// The manifest that is pinned, or that the reference names now and that `lock` then pins.
+/// Returns the pinned manifest, or else the current target of the reference, which it pins in `lock`.
 ///
 /// # Errors
 /// When the registry cannot be reached, refuses, or has no such image.
@@ -61,7 +62,7 @@ pub(super) fn resolve(reference: &Reference, platform: &Platform, lock: &Lock) -
     Ok(manifest)
 }
 
-/// The image of a registry that is asked for.
+/// A connection to the registry of an image.
 struct Image<'a> {
     reference: &'a Reference,
     repository: Repository,
@@ -78,7 +79,7 @@ impl<'a> Image<'a> {
         Ok(Self { reference, repository, runtime: vcregistry::runtime().map_err(failed(reference))? })
     }
 
-    /// The digest of the manifest for `platform`.
+    /// Returns the digest of the manifest for `platform`.
     fn resolve(&self, platform: &Platform) -> Result<Digest, Error> {
         let digest_or_tag = self.reference.digest().or(self.reference.tag()).unwrap_or("latest");
         let top = self.document(digest_or_tag)?;
@@ -88,7 +89,7 @@ impl<'a> Image<'a> {
         }
         let offered = self.offered(top, platform)?;
         let fits = offered.iter().filter_map(|(one, digest)| Some((one.distance(platform)?, digest)));
-        // Of several that are as good the first.
+        // `min_by_key` returns the first of equal matches.
         if let Some((_, digest)) = fits.min_by_key(|(distance, _)| *distance) {
             return Ok(*digest);
         }
@@ -98,7 +99,7 @@ impl<'a> Image<'a> {
         Err(Error::NoPlatform { base, platform, has })
     }
 
-    /// The images that an index has, and those of the indexes in it that may have one for `platform`.
+    /// Returns the images of an index, and those of nested indexes that may have one for `platform`.
     fn offered(&self, top: Document, platform: &Platform) -> Result<Vec<(Platform, Digest)>, Error> {
         let mut offered = Vec::new();
         let mut asked = BTreeSet::new();
@@ -111,7 +112,7 @@ impl<'a> Image<'a> {
                 let its = one.platform().as_ref().map(of);
                 let (is_index, is_manifest) = (INDEXES.contains(&kind.as_str()), MANIFESTS.contains(&kind.as_str()));
                 match its {
-                    // Attestations stand in an index as images for unknown/unknown.
+                    // An index lists attestations as images for unknown/unknown.
                     Some(its) if its.os == "unknown" => {}
                     Some(its) if is_manifest => offered.push((its, digest)),
                     Some(its) if !its.serves(platform) => {}
@@ -137,7 +138,8 @@ impl<'a> Image<'a> {
         Ok(offered)
     }
 
-    /// What a manifest is for, where its index does not say: its configuration does. Nothing for an artifact.
+    /// Reads the platform of a manifest from its configuration, for an index that does not state it. Returns `None` for
+    /// an artifact.
     fn platform_of(&self, document: &Document) -> Result<Option<Platform>, Error> {
         let manifest: ImageManifest =
             serde_json::from_slice(&document.bytes).map_err(|why| self.bad(why.to_string()))?;
@@ -151,7 +153,7 @@ impl<'a> Image<'a> {
         Ok(Some(Platform { os, architecture, variant: config.variant().clone() }))
     }
 
-    /// Pulls a manifest and everything it names.
+    /// Pulls a manifest and all blobs that it references.
     fn pull(&self, manifest: &Digest, store: &Store) -> Result<Outputs, Error> {
         let Document { bytes, media_type } = self.document(&manifest.to_string())?;
         let blobs = blobs(self.reference, &bytes, &media_type)?;
@@ -169,7 +171,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Takes a manifest and everything it names from a folder of inputs.
+/// Imports a manifest and all blobs that it references from a folder of offline inputs.
 fn take(reference: &Reference, manifest: &Digest, folder: InputsDir<'_>, store: &Store) -> Result<Outputs, Error> {
     let attempt = format!("taking base {}", reference.whole());
     let bytes = folder.read(manifest, vcregistry::DOCUMENT_LIMIT, &attempt)?;
@@ -179,7 +181,7 @@ fn take(reference: &Reference, manifest: &Digest, folder: InputsDir<'_>, store: 
     outputs(&bytes, media_type, blobs, store)
 }
 
-/// The blobs that a manifest names.
+/// Returns the blobs that a manifest references.
 fn blobs(reference: &Reference, manifest: &[u8], media_type: &str) -> Result<Vec<Blob>, Error> {
     let not_an_image = |kind: &str| Error::NotAnImage { base: reference.whole(), kind: kind.to_owned() };
     if media_type == OLD_MANIFEST {
@@ -189,7 +191,7 @@ fn blobs(reference: &Reference, manifest: &[u8], media_type: &str) -> Result<Vec
         return Err(not_an_image(media_type));
     }
     let parsed: ImageManifest = serde_json::from_slice(manifest).map_err(|why| bad(reference, why.to_string()))?;
-    // If the type of an image's configuration is unknown, the layers decide whether it is an image.
+    // If the media type of the configuration is unknown, the layers decide whether the manifest is an image.
     let kinds = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
     let is_layer = |one: &Descriptor| kinds.iter().any(|kind| one.media_type().as_ref().starts_with(kind));
     if let Some(kind) = vcstore::artifact_kind(&parsed)
@@ -209,7 +211,7 @@ fn of(platform: &oci_spec::image::Platform) -> Platform {
     }
 }
 
-/// What is recorded of an image whose blobs are in the store.
+/// Describes an image whose blobs are in the store, for the record of its action.
 fn outputs(manifest: &[u8], media_type: String, blobs: Vec<Blob>, store: &Store) -> Result<Outputs, Error> {
     let mut outputs = Outputs::new().with_note("media type", media_type);
     for (number, blob) in blobs.into_iter().enumerate() {

@@ -22,23 +22,24 @@ use crate::host_inputs;
 use crate::project::CargoProgram;
 use crate::source::{FileHash, Reader};
 
-/// A change in how this file compiles that can change a binary changes this number, and with it every key.
+/// The version of the build recipe. Increment it when a change of this file can change a binary; it is part of every
+/// action key.
 const RECIPE: u32 = 3;
 
-/// What all binaries of a workspace are compiled with.
+/// The inputs that all binaries of a workspace have in common.
 pub(super) struct Compiler<'a> {
     pub(super) context: &'a BuildContext<'a>,
     pub(super) toolchain: Toolchain,
-    /// The hash of `listing`.
+    /// The hash of `source_files`.
     pub(super) source: FileHash,
-    /// All of the source.
+    /// All files of the source.
     pub(super) source_files: FileManifest,
-    /// The folder of the workspace within it.
+    /// The folder of the workspace, relative to the source.
     pub(super) below: Utf8PathBuf,
     pub(super) crates: Option<Crates>,
-    /// The identity of the machine's programs, the linker among them.
+    /// The identity of the machine's programs, including the linker.
     pub(super) system: FileHash,
-    /// What stands for the workspace's own files where only the crates from elsewhere are compiled.
+    /// The placeholders for the workspace's own files when only its dependencies are compiled.
     pub(super) stubs: BTreeMap<Utf8PathBuf, &'static str>,
     /// The packages of the workspace.
     pub(super) own: Vec<String>,
@@ -51,7 +52,7 @@ pub(super) struct Job<'a> {
     pub(super) target: Target,
 }
 
-/// The folders of one run, as Cargo is to call them.
+/// The folders of one run, at the paths that Cargo sees.
 struct CargoFolders {
     source: Utf8PathBuf,
     target: Utf8PathBuf,
@@ -60,23 +61,23 @@ struct CargoFolders {
     rust: Utf8PathBuf,
 }
 
-/// The places as they are called in programs, wherever they are: those of the sandbox.
+/// The paths that binaries contain, wherever the folders really are: those in the sandbox.
 const SOURCE: &str = "/build/source";
-/// Where a source lies whose workspace is a folder of it. Cargo makes names of symbols of where crates are that are beside the
-/// workspace: that is the same place whatever the surroundings.
+/// The path of a source whose workspace is one of its folders. Cargo derives symbol names from the paths of crates
+/// outside the workspace, so this path must be the same on every machine.
 const WHOLE_SOURCE: &str = "/source";
 const TARGET: &str = "/build/target";
 const HOME: &str = "/build/cargo";
 const CRATES: &str = "/crates";
 
-/// The folder of what was compiled of crates from elsewhere alone.
+/// The cache folder of dependencies that are compiled by themselves.
 const DEPENDENCIES: &str = "seeds";
 
-/// The file in the home of Cargo that says where the crates are.
+/// The file in Cargo's home that states where the dependencies are.
 const SETTINGS: &str = "crates.toml";
 
 impl Compiler<'_> {
-    /// The binary: from the store, or compiled.
+    /// Returns the binary from the store, or compiles it.
     pub(super) fn realise(&self, job: &Job<'_>) -> Result<Blob, crate::Error> {
         let BuildTarget { component, program, .. } = *job.wanted;
         let inputs = host_inputs::identities(&program.inputs, &component.name, self.context.store)?;
@@ -102,17 +103,17 @@ impl Compiler<'_> {
         Ok(if self.is_whole() { action } else { action.input("dir", &self.below)? })
     }
 
-    /// Whether the workspace is the whole source.
+    /// Returns whether the workspace is the whole source.
     fn is_whole(&self) -> bool {
         self.below.as_str().is_empty()
     }
 
-    /// What the source's place is called in programs.
+    /// Returns the path of the source that binaries contain.
     fn place(&self) -> &'static str {
         if self.is_whole() { SOURCE } else { WHOLE_SOURCE }
     }
 
-    /// The variables that the project gives Cargo.
+    /// Returns the environment variables that the project sets for Cargo.
     fn environment(&self, job: &Job<'_>) -> Vec<(String, String)> {
         let values = self.context.version.values().into_iter();
         let values: Vec<_> = values.chain([("arch", job.wanted.platform.architecture.as_str())]).collect();
@@ -124,7 +125,7 @@ impl Compiler<'_> {
         let BuildTarget { component, platform, program } = *job.wanted;
         let trust = Trust::of(&self.source_files, &program.rustflags, &self.environment(job))?;
         let (of_source, cache) = self.cache(&trust)?;
-        // Cargo goes by the times of files: one build at a time writes them, and compiles.
+        // Cargo decides by file times what to compile, so only one build at a time may write the files and compile.
         let lock = File::create(cache.join("lock")).map_err(crate::Error::io("opening", cache.join("lock")))?;
         lock.lock().map_err(crate::Error::io("locking", &cache))?;
         let given = match self.is_whole() {
@@ -155,7 +156,7 @@ impl Compiler<'_> {
             platform: platform.clone(),
             source: Box::new(self.context.source.excluded.explain(failure, Reader::Cargo)),
         })?;
-        // Cargo's own name for the folder of a profile.
+        // Cargo names the output folder of the `dev` profile `debug`.
         let folder = if program.profile == "dev" { "debug" } else { &program.profile };
         let path = Utf8Path::new(job.target.triple).join(folder).join(&program.bin);
         let binary = Folder::open(&target)?.file(&path, sandbox.largest());
@@ -171,10 +172,10 @@ impl Compiler<'_> {
         Ok(Outputs::new().with_blob("binary", binary).with_note("sandbox", sandbox.confinement()?))
     }
 
-    /// Runs Cargo on the source in the folder `source`, with what it compiles in `target`.
+    /// Runs Cargo on the source in the folder `source`, with its output in `target`.
     ///
     /// # Errors
-    /// When the sandbox cannot run it; the inner error is that of Cargo itself.
+    /// When the sandbox cannot run Cargo; the inner error is the failure of Cargo itself.
     pub(super) fn ran(
         &self,
         job: &Job<'_>,
@@ -195,16 +196,16 @@ impl Compiler<'_> {
         Ok(sandbox.run(step))
     }
 
-    /// What of a job says which crates from elsewhere are compiled, and how.
+    /// Describes the settings of a job that determine which dependencies are compiled, and how.
     pub(super) fn order_of(&self, job: &Job<'_>) -> Result<String, crate::Error> {
         let CargoProgram { bin, features, default_features, profile, rustflags, link_static, .. } = job.wanted.program;
         let order = (job.target.triple, &job.package, bin, features, default_features, profile, rustflags, link_static);
         serde_json::to_string(&order).map_err(|why| crate::Error::Internal(format!("describing a job: {why}")))
     }
 
-    /// The folder of all that is kept of the source, in the store's care, and the one in it of the source's files and of what
-    /// Cargo compiled of them: for one state of Rust and the machine, and for sources that may take what was compiled of each
-    /// other. What Cargo compiled for others is of no use, and goes.
+    /// Returns two cache folders in the store: the one of the source, and the one in it for the source's files and
+    /// Cargo's output. The second is specific to the state of Rust and the machine, and shared by sources that may
+    /// reuse each other's output. Removes unused folders of other states.
     fn cache(&self, trust: &Trust) -> Result<(Utf8PathBuf, Utf8PathBuf), crate::Error> {
         let BuildContext { store, sandbox, source, .. } = *self.context;
         let named = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
@@ -221,9 +222,9 @@ impl Compiler<'_> {
         Ok((of_source, current))
     }
 
-    /// The folder in `cache` of what Cargo compiled with what the project gives it. Cargo looks for a change of that only where
-    /// a build script asks it to: elsewhere it would take what was compiled with something else. One stays for each component
-    /// and platform that last used it; several may share it.
+    /// Returns the folder in `cache` for Cargo's output under the project's settings `given`. Cargo detects a change of
+    /// these settings only if a build script asks for it; in a shared folder it would reuse output of other settings.
+    /// Keeps the folder that each component and platform used last; several of them may share one.
     fn target(&self, job: &Job<'_>, given: &str, cache: &Utf8Path) -> Result<Utf8PathBuf, crate::Error> {
         let (targets, users) = (cache.join("targets"), cache.join("users"));
         let target = targets.join(given);
@@ -263,7 +264,7 @@ impl Compiler<'_> {
         Ok((step, folders))
     }
 
-    /// Tells Cargo what to compile, and how.
+    /// Sets the command line and environment that tell Cargo what to compile, and how.
     fn order(&self, job: &Job<'_>, folders: &CargoFolders, step: &mut Step) {
         let CargoProgram { bin, features, default_features, profile, .. } = job.wanted.program;
         let Target { triple, linker } = &job.target;
@@ -282,7 +283,7 @@ impl Compiler<'_> {
         step.envs(self.environment(job));
         step.arguments(["build", "--frozen", "--quiet", "--profile", profile, "--target", triple]);
         if self.crates.is_some() {
-            // On its command line, for there the settings of the source do not come before it.
+            // Settings on the command line take precedence over those of the source.
             step.arguments(["--config", folders.home.join(SETTINGS).as_str()]);
         }
         step.arguments(["--package", job.package.as_str(), "--bin", bin]);
@@ -292,8 +293,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// The flags that make rustc's output depend on its inputs alone: no place of this machine in it, no symbols of where
-    /// things are, and no build ID, which is a hash of what was stripped, too.
+    /// Returns the flags that make rustc's output depend on its inputs alone. They keep paths of this machine out of
+    /// it, and strip symbols and the build ID, which is a hash over the stripped parts too.
     fn flags(&self, job: &Job<'_>, folders: &CargoFolders) -> Vec<String> {
         let CargoFolders { source, target, home, crates, rust } = folders;
         let crates = crates.iter().map(|crates| (crates.to_string(), CRATES.to_owned()));
@@ -310,7 +311,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A name of a folder for what a text tells.
+/// Returns a folder name derived from the hash of `text`.
 pub(super) fn short(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
 }
@@ -321,7 +322,7 @@ pub(super) fn entries(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>, crate::Erro
     paths.map_err(crate::Error::io("reading", folder))
 }
 
-/// Whether no build works in this folder.
+/// Returns whether no build uses this folder.
 fn is_unused(folder: &Path) -> bool {
     File::open(folder.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
 }

@@ -1,6 +1,6 @@
-//! The crates that a workspace takes from elsewhere, compiled by themselves: with nothing of the workspace but its manifests,
-//! lock and settings, and empty programs and libraries in the place of its own. No code of the workspace runs meanwhile, so
-//! that every source with the same manifests can begin with them.
+//! Compiles the dependencies of a workspace by themselves: with only the manifests, lock and settings of the workspace,
+//! and empty programs and libraries in place of its own. No code of the workspace runs meanwhile, so every source with
+//! the same manifests can start from the result.
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::symlink;
@@ -14,17 +14,17 @@ use super::compile::{Compiler, Job, entries, short};
 use super::trust::is_setting;
 use crate::Error;
 
-/// How many are kept of a source: one for each component and platform of most projects.
+/// The number of results to keep for a source: one for each component and platform of most projects.
 const KEPT: usize = 8;
 
-/// The folders of one, and the file that says that it is whole.
+/// The folders of a result, and the file that marks it as complete.
 const SOURCE: &str = "source";
 const TARGET: &str = "target";
 const DONE: &str = "done";
 
 impl Compiler<'_> {
-    /// Fills `target`, which is new, with the crates from elsewhere that a job needs; leaves it empty where they cannot be
-    /// compiled by themselves. `folder` holds those of the source, and `given` is what else they are compiled with.
+    /// Fills `target`, which is new, with the compiled dependencies of a job; leaves it empty if they cannot be
+    /// compiled by themselves. `folder` holds the results of the source, and `given` describes the other inputs.
     pub(super) fn fill_with_dependencies(
         &self,
         job: &Job<'_>,
@@ -49,7 +49,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// Compiles the crates. A failure is not an error: some crates compile only together with the workspace.
+    /// Compiles the dependencies. A failure is not an error: some crates compile only together with the workspace.
     fn compile_dependencies(&self, job: &Job<'_>, compiled: &Utf8Path) -> Result<(), Error> {
         if compiled.exists() {
             vcstore::remove_tree(compiled)?;
@@ -73,8 +73,8 @@ impl Compiler<'_> {
         self.forget_own(&target)
     }
 
-    /// Has Cargo compile the packages of the workspace itself anew: it goes by the times of files, and those of the stubs are
-    /// as good as any.
+    /// Makes Cargo recompile the packages of the workspace itself. Cargo decides by file times, so it could mistake the
+    /// output of the placeholders for up to date.
     fn forget_own(&self, target: &Utf8Path) -> Result<(), Error> {
         for entry in WalkDir::new(target).min_depth(1).max_depth(4) {
             let entry = entry.map_err(|error| Error::io("reading", target)(error.into()))?;
@@ -91,7 +91,8 @@ impl Compiler<'_> {
     }
 }
 
-/// Copies what Cargo compiled, with the times by which it goes. No two folders share a file, which one could change for both.
+/// Copies Cargo's output with the file times, by which Cargo detects changes. The folders share no files, because a
+/// build could change a shared file for both.
 fn copy(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
     for entry in WalkDir::new(from).min_depth(1) {
         let entry = entry.map_err(|error| Error::io("reading", from)(error.into()))?;
@@ -114,7 +115,7 @@ fn copy(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes those that were not of use for longest.
+/// Removes the least recently used results.
 fn prune(folder: &Utf8Path) -> Result<(), Error> {
     let seeds = entries(folder)?.into_iter().filter(|path| path.is_dir());
     let mut seeds: Vec<(SystemTime, Utf8PathBuf)> = seeds

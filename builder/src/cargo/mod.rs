@@ -16,18 +16,19 @@ use crate::file_manifest::FileManifest;
 use crate::host_inputs;
 use crate::project::CargoProgram;
 
-/// The binaries of the Cargo workspace in `dir`, each by its package and name; none where there is no `Cargo.toml`.
+/// Returns the binaries of the Cargo workspace in `dir`, as package and name; an empty list if there is no
+/// `Cargo.toml`.
 ///
 /// # Errors
-/// When there is no Cargo, or it does not understand the workspace.
+/// When Cargo is not installed, or cannot read the workspace.
 pub(crate) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, crate::Error> {
     if dir.join("Cargo.toml").is_file() { Ok(Workspace::binaries(dir)?) } else { Ok(Vec::new()) }
 }
 
-/// Pins the crates that the workspace of a project takes from elsewhere, as its own lock does.
+/// Pins the dependencies of a project's workspace, as `Cargo.lock` does.
 ///
 /// # Errors
-/// When that cannot be read, or a crate is not what the lock says.
+/// When `Cargo.lock` cannot be read, or a crate differs from the lock.
 pub(crate) fn pin(wanted: &[BuildTarget<'_, CargoProgram>], context: &BuildContext<'_>) -> Result<(), crate::Error> {
     if wanted.is_empty() {
         return Ok(());
@@ -36,12 +37,11 @@ pub(crate) fn pin(wanted: &[BuildTarget<'_, CargoProgram>], context: &BuildConte
     Ok(context.lock.pin_crates(workspace::pins(&context.source.dir)?)?)
 }
 
-/// Compiles every binary that is wanted, one after another: each keeps all processors busy, and they share what they are
-/// compiled with.
+/// Compiles all binaries, one after another: each keeps all processors busy, and they share compiled crates.
 ///
 /// # Errors
-/// When there is no Rust, a crate cannot be had, or a binary does not compile. Of several failures the first binary's is
-/// returned; the others are compiled all the same, and kept.
+/// When Rust is not installed, a crate is not available, or a binary does not compile. Of several failures, the first
+/// binary's is returned; the other binaries are compiled and kept.
 pub(crate) fn build<'a>(
     wanted: &[BuildTarget<'a, CargoProgram>],
     context: &BuildContext<'_>,
@@ -62,7 +62,7 @@ pub(crate) fn build<'a>(
     }
     let crates = Crates::of(&toolchain, dir, context)?;
     let without = [context.outside.as_slice(), std::slice::from_ref(&workspace.target_dir)].concat();
-    // The crates of a workspace may read what is above and beside it, as far as the source goes.
+    // The crates of a workspace may read files above and beside it, anywhere in the source.
     let source_files = FileManifest::of_source(&context.source.top, &without)?;
     let below = dir.strip_prefix(&context.source.top).unwrap_or(Utf8Path::new("")).to_owned();
     let stubs = workspace.stubs.into_iter().map(|(path, content)| (below.join(path), content)).collect();

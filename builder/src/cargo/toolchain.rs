@@ -18,26 +18,27 @@ use crate::{host_inputs, platform};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The address of a server that has nothing, and that no connection is opened for.
+/// A server address that has no content and opens no connection.
 const NOWHERE: &str = "file:///dev/null";
 
-/// The folder in the sandbox of a Rust that is not among the machine's programs.
+/// The folder in the sandbox for a Rust toolchain that is not among the machine's programs.
 const INSIDE: &str = "/rust";
 
-/// An installed Rust.
+/// An installed Rust toolchain.
 #[derive(Debug)]
 pub(super) struct Toolchain {
     sysroot: Utf8PathBuf,
-    /// The same, to be given to a step.
+    /// The sysroot as a folder that can be given to a step.
     folder: Folder,
-    /// The Rust target of the machine.
+    /// The Rust target of this machine.
     host: String,
-    /// The commit of the compiler, by which the standard library's sources are named in programs.
+    /// The commit of the compiler. Binaries name the sources of the standard library by it.
     commit: Option<String>,
     identity: Identity,
 }
 
-/// What a Rust is: by its own words, and by its content where it is not among the machine's programs, which count as a whole.
+/// The identity of a Rust toolchain: its version output, and its content if it is not among the machine's programs,
+/// which are identified as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Identity {
     version: String,
@@ -48,12 +49,12 @@ pub(super) struct Identity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) triple: &'static str,
-    /// The C compiler that links for it, where it is not the machine's own.
+    /// The C compiler that links for the target, if it is not the machine's own.
     pub(super) linker: Option<String>,
 }
 
 impl Toolchain {
-    /// Finds the Rust that is used in `dir`, which may name one in its `rust-toolchain.toml`.
+    /// Finds the Rust toolchain that is used in `dir`, where `rust-toolchain.toml` may select one.
     pub(super) fn find(dir: &Utf8Path, store: &Store, network: &Network) -> Result<Self, crate::Error> {
         refuse_folder(dir)?;
         let version = rustc(dir, &["-vV"], network)?;
@@ -73,12 +74,11 @@ impl Toolchain {
         Ok(Self { sysroot, folder, host, commit, identity: Identity { version, content } })
     }
 
-    /// What it is.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The target that stands for `platform`, when this Rust can compile for it.
+    /// Returns the Rust target for `platform`, if this toolchain has its standard library.
     pub(super) fn target(&self, platform: &Platform) -> Result<Target, CargoError> {
         let triple =
             platform::rust_target(platform).ok_or_else(|| CargoError::NoTriple { platform: platform.clone() })?;
@@ -91,7 +91,7 @@ impl Toolchain {
         Ok(Target { triple, linker })
     }
 
-    /// Cargo, to be run as its user's is.
+    /// Returns a Cargo command that runs outside the sandbox, without settings of the source.
     pub(super) fn cargo(&self) -> Command {
         let mut command = Command::new(self.sysroot.join("bin/cargo"));
         http::of_programs(apart(&mut command))
@@ -100,7 +100,7 @@ impl Toolchain {
         command
     }
 
-    /// Gives it to a step, and returns its folder there.
+    /// Makes the toolchain available to a step, and returns its folder there.
     pub(super) fn give(&self, step: &mut Step) -> Result<Utf8PathBuf, crate::Error> {
         if is_system(&self.sysroot) {
             return Ok(self.sysroot.clone());
@@ -108,26 +108,27 @@ impl Toolchain {
         Ok(step.folder(&self.folder, INSIDE)?)
     }
 
-    /// Where the sources of the standard library would be in `sysroot`, and what they are called in programs everywhere.
+    /// Returns the path that sources of the standard library would have in `sysroot`, and the path that binaries
+    /// contain instead.
     pub(super) fn library_sources(&self, sysroot: &Utf8Path) -> Option<(String, String)> {
         let commit = self.commit.as_ref()?;
         Some((format!("{sysroot}/lib/rustlib/src/rust"), format!("/rustc/{commit}")))
     }
 }
 
-/// Has a Cargo that runs unconfined find no settings of a source, for they can name programs to run. It looks for settings
-/// from its folder upward: at the top there are none but its user's own, and the machine's.
+/// Keeps a Cargo that runs unconfined from reading settings of the source, because they can name programs to run. Cargo
+/// looks for settings from its working directory upward; at `/` it finds only those of the user and the machine.
 pub(super) fn apart(cargo: &mut Command) -> &mut Command {
     cargo.current_dir("/").env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "")
 }
 
-/// Whether a folder is among the machine's programs, which every step of Cargo sees.
+/// Returns whether a folder is among the machine's programs, which every step of Cargo sees.
 fn is_system(folder: &Utf8Path) -> bool {
     SYSTEM_FOLDERS.iter().any(|system| folder.starts_with(system))
 }
 
-/// Refuses a source whose `rust-toolchain.toml`, which rustup looks for from its folder upward, names a Rust by its folder: that
-/// would be any program, run with all that its user may do.
+/// Refuses a source whose `rust-toolchain.toml` names a toolchain by its folder: this could be any program, run with
+/// all permissions of the user. Checks all parent folders too, as rustup does.
 fn refuse_folder(dir: &Utf8Path) -> Result<(), CargoError> {
     let files =
         dir.ancestors().flat_map(|folder| ["rust-toolchain", "rust-toolchain.toml"].map(|name| folder.join(name)));
@@ -135,7 +136,7 @@ fn refuse_folder(dir: &Utf8Path) -> Result<(), CargoError> {
         let Ok(text) = plain::read_text(&file) else { continue };
         let names_folder = match toml::from_str::<toml::Table>(&text) {
             Ok(table) => table.get("toolchain").is_some_and(|toolchain| toolchain.get("path").is_some()),
-            // The older form is a name, or a path, and nothing else.
+            // The legacy format contains only a name or a path.
             Err(_) => text.contains('/'),
         };
         if names_folder {
@@ -145,13 +146,13 @@ fn refuse_folder(dir: &Utf8Path) -> Result<(), CargoError> {
     Ok(())
 }
 
-/// Asks the `rustc` of `dir`, which may be rustup's: that one installs what a source asks for and is not there.
+/// Runs the `rustc` of `dir`. It may be a rustup proxy, which installs a missing toolchain that a source selects.
 fn rustc(dir: &Utf8Path, arguments: &[&str], network: &Network) -> Result<String, CargoError> {
     let mut command = Command::new("rustc");
     http::of_programs(&mut command).current_dir(dir).args(arguments);
     let closed = network.permit("installing Rust").is_err();
     if closed {
-        // A rustup before 1.28 knows the servers alone: what is looked for at these is not there.
+        // rustup before 1.28 only knows these two variables: it finds no toolchain at this address.
         command.env("RUSTUP_AUTO_INSTALL", "0");
         command.env("RUSTUP_DIST_SERVER", NOWHERE).env("RUSTUP_UPDATE_ROOT", NOWHERE);
     }

@@ -1,5 +1,5 @@
-//! What a compiled workspace may be taken again for. Code of a source may run while it is compiled: a build script or a macro
-//! can leave in Cargo's folder whatever it likes, which Cargo would take for what it compiled, of another source too.
+//! Decides which sources may share Cargo's output. Code of a source may run during compilation: a build script or a
+//! macro can write anything to Cargo's folder, and Cargo would reuse it as its own output, for other sources too.
 
 use serde::Serialize;
 use vcsandbox::plain;
@@ -8,23 +8,23 @@ use super::workspace::MANIFEST;
 use crate::file_manifest::FileManifest;
 use crate::source::FileHash;
 
-/// The script that Cargo runs where a manifest does not say otherwise.
+/// The build script that Cargo runs by default.
 const SCRIPT: &str = "build.rs";
 
-/// What variables of the environment begin with by which Cargo, or what it runs, finds programs.
+/// The prefixes of environment variables that determine which programs Cargo, or a program that it runs, executes.
 const STEERING: [&str; 8] = ["CARGO", "RUST", "CC", "CXX", "AR", "LD", "PATH", "PROTO"];
 
-/// What the sources have in common that may take what was compiled of each other.
+/// The properties that sources must have in common to reuse each other's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Trust {
-    /// The files that say what is compiled, and how: the lock, the manifests, the settings.
+    /// The hash of the files that determine what is compiled, and how: the lock, the manifests, the settings.
     pub(super) settings: FileHash,
-    /// The whole source, where code of its own runs: then no other may.
+    /// The hash of the whole source, if its own code runs during compilation: no other source may share its output.
     whole: Option<FileHash>,
 }
 
 impl Trust {
-    /// Of a source with these files, compiled with these flags and variables.
+    /// Returns the trust of a source with these files, compiled with these flags and variables.
     ///
     /// # Errors
     /// When a manifest cannot be read.
@@ -42,19 +42,19 @@ impl Trust {
         Ok(Self { settings: source_files.only(is_setting).hash(), whole })
     }
 
-    /// Whether code of the source runs while it is compiled.
+    /// Returns whether code of the source runs during compilation.
     pub(super) fn runs_code(&self) -> bool {
         self.whole.is_some()
     }
 }
 
-/// Whether a file says what is compiled, and how.
+/// Returns whether a file determines what is compiled, or how.
 pub(super) fn is_setting(path: &camino::Utf8Path) -> bool {
     let in_settings = path.parent().and_then(camino::Utf8Path::file_name) == Some(".cargo");
     matches!(path.file_name(), Some(MANIFEST | "Cargo.lock" | "rust-toolchain" | "rust-toolchain.toml")) || in_settings
 }
 
-/// Whether a flag may have the compiler run a program, or read more flags.
+/// Returns whether a flag may make the compiler run a program, or read more flags.
 fn steers(flag: &str) -> bool {
     flag.starts_with('@') || ["linker", "link-", "-Z", "tool", "prefer-dynamic"].iter().any(|word| flag.contains(word))
 }
@@ -76,7 +76,8 @@ fn runs_code(source_files: &FileManifest) -> Result<bool, crate::Error> {
     Ok(false)
 }
 
-/// Whether the package of this manifest has a script or macros, or a manifest that is not understood.
+/// Returns whether the package of this manifest has a build script or macros. Assumes so for a manifest that cannot be
+/// parsed.
 fn manifest_runs_code(manifest: &str) -> bool {
     let Ok(manifest) = toml::from_str::<toml::Table>(manifest) else { return true };
     let table = |name: &str| manifest.get(name).and_then(toml::Value::as_table);
@@ -85,7 +86,7 @@ fn manifest_runs_code(manifest: &str) -> bool {
         let on = |name: &str| lib.get(name).is_some_and(|value| value.as_bool() != Some(false));
         on("proc-macro") || on("proc_macro") || ["crate-type", "crate_type"].iter().any(|name| lib.contains_key(*name))
     });
-    // What a compiler of tomorrow lets a manifest say.
+    // `cargo-features` may enable anything that a future compiler supports.
     has_script || is_macro || manifest.contains_key("cargo-features")
 }
 
@@ -100,7 +101,7 @@ mod tests {
 
     const MANIFEST: &str = "[package]\nname = \"a\"\nversion = \"1.0.0\"\n";
 
-    /// What a source of these files may share, compiled with these flags and variables.
+    /// Returns the trust of a source of these files, compiled with these flags and variables.
     fn trust(files: &[(&str, &str)], flags: &[&str], environment: &[(&str, &str)]) -> Trust {
         let folder = tempfile::tempdir().unwrap();
         let top = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();

@@ -1,4 +1,4 @@
-//! A Cargo workspace: which binaries it has, and the crates that its lock pins, fetched before the sandbox closes.
+//! A Cargo workspace: its binaries, and the crates that its `Cargo.lock` pins, fetched before the sandboxed build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -23,50 +23,50 @@ use crate::source::{FileHash, Source};
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
 
-/// The file that says what is in a workspace.
+/// The manifest of a workspace or package.
 pub(super) const MANIFEST: &str = "Cargo.toml";
 
-/// The file that pins the crates of a workspace.
+/// The file that pins the dependencies of a workspace.
 const LOCK: &str = "Cargo.lock";
 
-/// A workspace.
+/// A Cargo workspace.
 #[derive(Debug)]
 pub(super) struct Workspace {
-    /// Where Cargo would compile to: none of the source.
+    /// Cargo's default output folder, which is not part of the source.
     pub(super) target_dir: Utf8PathBuf,
-    /// Its binaries, by package and name.
+    /// The binaries, as package and name.
     binaries: Vec<(String, String)>,
-    /// Its packages.
+    /// The names of the packages.
     pub(super) packages: Vec<String>,
-    /// What can stand for each file that Cargo begins to compile with, by its path below the workspace: next to nothing.
+    /// A placeholder for the root file of each target, by its path relative to the workspace.
     pub(super) stubs: BTreeMap<Utf8PathBuf, &'static str>,
 }
 
-/// The crates that a workspace needs from elsewhere.
+/// The dependencies of a workspace, vendored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Crates {
-    /// Their folder.
+    /// The folder of the crates.
     pub(super) dir: Utf8PathBuf,
-    /// The settings by which Cargo takes them from there, with [`PLACE`] for the folder.
+    /// The Cargo settings that make Cargo use this folder, with [`PLACE`] for its path.
     pub(super) config: String,
 }
 
-/// What stands for the folder of crates in their settings.
+/// The placeholder for the folder of the crates in the settings.
 pub(super) const PLACE: &str = "{crates}";
 
-/// The file of the settings, beside the crates.
+/// The name of the settings file, next to the folder of the crates.
 const CONFIG: &str = "config.toml";
 
 impl Workspace {
-    /// Reads the manifests of the workspace in `dir`, of which all must be below `top`. No code of it runs, and nothing is
-    /// fetched.
+    /// Reads the manifests of the workspace in `dir`. All its crates must be below `top`. Runs no code of the workspace
+    /// and fetches nothing.
     pub(super) fn read(toolchain: &Toolchain, dir: &Utf8Path, top: &Utf8Path) -> Result<Self, CargoError> {
         Self::told(&mut toolchain.cargo(), dir, Some(top))
     }
 
-    /// The binaries of the workspace in `dir`, by package and name, as the Cargo that is installed tells them.
+    /// Returns the binaries of the workspace in `dir`, as package and name, according to the installed Cargo.
     pub(super) fn binaries(dir: &Utf8Path) -> Result<Vec<(String, String)>, CargoError> {
-        // Cargo tells where things are without links.
+        // Cargo reports paths without symbolic links.
         let dir = dir.canonicalize_utf8().unwrap_or_else(|_| dir.to_owned());
         match Self::told(apart(&mut Command::new("cargo")), &dir, None) {
             Err(CargoError::Metadata { source, .. }) if source.is_missing_program() => Err(CargoError::NoRust),
@@ -103,7 +103,7 @@ impl Workspace {
         Ok(Self { target_dir: metadata.target_directory, binaries, packages, stubs })
     }
 
-    /// The package of the binary that is wanted.
+    /// Returns the package that contains the requested binary.
     pub(super) fn package(&self, wanted: &BuildTarget<'_, CargoProgram>) -> Result<&str, CargoError> {
         let CargoProgram { package, bin, .. } = wanted.program;
         let fits = |of: &str| package.as_ref().is_none_or(|package| package == of);
@@ -120,7 +120,7 @@ impl Workspace {
     }
 }
 
-/// Checks that all crates of a workspace that have a folder have one in the source.
+/// Checks that the workspace's packages and path dependencies are below `top`.
 fn check_places(metadata: &Metadata, dir: &Utf8Path, top: &Utf8Path) -> Result<(), CargoError> {
     for package in &metadata.packages {
         let own = package.manifest_path.parent().map(|folder| (package.name.to_string(), folder));
@@ -134,7 +134,7 @@ fn check_places(metadata: &Metadata, dir: &Utf8Path, top: &Utf8Path) -> Result<(
     Ok(())
 }
 
-/// A folder as it is found from another.
+/// Returns the path of `folder` relative to `dir`.
 fn from(dir: &Utf8Path, folder: &Utf8Path) -> Utf8PathBuf {
     let common = dir.ancestors().find(|above| folder.starts_with(above)).unwrap_or(Utf8Path::new("/"));
     let up = dir.strip_prefix(common).map_or(0, |below| below.components().count());
@@ -142,10 +142,10 @@ fn from(dir: &Utf8Path, folder: &Utf8Path) -> Utf8PathBuf {
     std::iter::repeat_n(Utf8Path::new(".."), up).chain([down]).collect()
 }
 
-/// Checks that the workspace has a lock.
+/// Checks that the workspace has a `Cargo.lock`.
 ///
 /// # Errors
-/// When it has none, or is a part of one that has.
+/// When it has none, or is a member of a workspace that has one.
 pub(super) fn must_have_lock(source: &Source) -> Result<(), crate::Error> {
     let has = |folder: &Utf8Path| folder.join(LOCK).is_file() && folder.join(MANIFEST).is_file();
     let root = source.dir.ancestors().take_while(|folder| folder.starts_with(&source.top)).find(|folder| has(folder));
@@ -158,8 +158,8 @@ pub(super) fn must_have_lock(source: &Source) -> Result<(), crate::Error> {
 }
 
 impl Crates {
-    /// The crates that the lock of the workspace in `dir` pins: as they were fetched before, or fetched now as its user's
-    /// Cargo fetches, which checks them. None when it needs none.
+    /// Returns the crates that the `Cargo.lock` of the workspace in `dir` pins, from the cache or fetched and verified
+    /// by Cargo with the user's settings. Returns `None` if the workspace needs none.
     pub(super) fn of(
         toolchain: &Toolchain,
         dir: &Utf8Path,
@@ -188,12 +188,12 @@ impl Crates {
     }
 }
 
-/// The crates that the `Cargo.lock` of the workspace in `dir` takes from elsewhere.
+/// Returns the external crates that the `Cargo.lock` of the workspace in `dir` pins.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the file cannot be read.
 pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error> {
-    /// What is read of the file.
+    /// The relevant part of `Cargo.lock`.
     #[derive(Deserialize)]
     struct Locked {
         #[serde(default)]
@@ -210,7 +210,8 @@ pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error
     let text = plain::read_text(&path).map_err(crate::Error::io("reading", &path))?;
     let locked: Locked = toml::from_str(&text).map_err(|why| CargoError::Lock { path, source: Box::new(why) })?;
     let pin = |Package { name, version, source, checksum }| {
-        // A package of the workspace itself has no source; one of a repository has no checksum, but its commit there.
+        // A package of the workspace itself has no source; one from a git repository has no checksum, but its source
+        // names the commit.
         let content = checksum
             .map(|sum| format!("sha256:{sum}"))
             .or_else(|| source.map(|source| vcterminal::masked(&source).into_owned()))?;
@@ -219,14 +220,16 @@ pub(super) fn pins(dir: &Utf8Path) -> Result<BTreeSet<PinnedCrate>, crate::Error
     Ok(locked.package.into_iter().filter_map(pin).collect())
 }
 
-/// Has Cargo bring all crates of the lock, and the settings to use them, into the folder `to`: at once whole, or not at all.
+/// Makes Cargo vendor all crates of the lock into the folder `to`, with the settings to use them. Creates the folder
+/// atomically.
 fn fetch(toolchain: &Toolchain, dir: &Utf8Path, store: &Store, to: &Utf8Path) -> Result<(), crate::Error> {
     let temporary = store.temp_dir()?;
     let folder = utf8("reading", &temporary.path().join("fetched"))?;
     let crates = folder.join("crates");
     fs::create_dir_all(&crates).map_err(crate::Error::io("making", &crates))?;
     let mut command = toolchain.cargo();
-    // Not --quiet: Cargo would keep the settings to itself, too. The settings of the source are not those that are respected.
+    // With --quiet, Cargo would not print the settings. The source's own settings do not apply, because Cargo does not
+    // run in its folder.
     command.args(["vendor", "--locked", "--versioned-dirs", "--respect-source-config"]).arg(&crates);
     command.arg("--manifest-path").arg(dir.join(MANIFEST));
     let config = process::run(&mut command, FETCH_LIMIT)

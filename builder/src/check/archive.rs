@@ -20,27 +20,27 @@ use crate::provenance::Provenance;
 use crate::request::Request;
 use crate::source::{Source, hash_file};
 
-/// How many files are looked into, and how many of a source are named that differ.
+/// The maximum number of files that are compared byte by byte, and of source files that an error names.
 const LOOKED_INTO: usize = 20;
 const NAMED: usize = 8;
 
-/// What came of it.
+/// The result of the check of an archive.
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckedArchive {
     pub(crate) archive: Utf8PathBuf,
-    /// How many actions ran.
+    /// The number of actions that ran.
     pub(crate) actions: usize,
-    /// The files that differ in their content: as the archive has them, then as they came out.
+    /// The files whose content differs; `before` is the archive's, `after` the rebuilt one.
     pub(crate) differences: Vec<Difference>,
-    /// All in which the images differ.
+    /// The images that differ, with all differences.
     pub(crate) images: Vec<ImageChanges>,
-    /// The images of the archive that what it says does not make.
+    /// The images of the archive that the rebuild did not produce.
     pub(crate) not_made: Vec<String>,
-    /// Where images differ, the actions that were given something else than the archive says.
+    /// If images differ, the actions whose inputs differ from the provenance.
     pub(crate) otherwise: Vec<ChangedInputs>,
 }
 
-/// An action that was given something else.
+/// An action whose inputs differ from the provenance.
 #[derive(Debug, Serialize)]
 pub(crate) struct ChangedInputs {
     pub(crate) action: String,
@@ -49,16 +49,16 @@ pub(crate) struct ChangedInputs {
 }
 
 impl CheckedArchive {
-    /// Whether the archive is what comes out.
+    /// Returns whether the rebuilt images equal those of the archive.
     pub(crate) fn is_same(&self) -> bool {
         self.images.is_empty() && self.not_made.is_empty()
     }
 }
 
-/// Checks the archive at `path`. `request` is what `claimed`, its provenance, says.
+/// Checks the archive at `path`. `request` is the build that `claimed`, its provenance, describes.
 ///
 /// # Errors
-/// When the archive is damaged, the source is another, or the build fails.
+/// When the archive is damaged, the source differs from the archive's, or the build fails.
 pub(crate) fn check_archive(
     path: &Utf8Path,
     claimed: &Provenance,
@@ -109,14 +109,14 @@ pub(crate) fn check_archive(
     Ok(checked)
 }
 
-/// Refuses a folder that is not what the archive says its images were made of, as far as its actions say it file by file.
+/// Refuses a source folder that differs from the archive's source, as far as the recorded actions identify its files.
 fn check_source(archive: &Utf8Path, claimed: &Provenance, request: &Request<'_>) -> Result<(), Error> {
     let source: &Source = &request.source;
     let mut differing = BTreeSet::new();
     for step in &claimed.actions {
         match (step.kind.as_str(), step.inputs.get("files"), step.inputs.get("source")) {
             ("compile", Some(files), _) => {
-                // Paths count from the top of all folders that the module leads to.
+                // Paths are relative to the common parent folder of the module and its local dependencies.
                 let module = Utf8Path::new(step.inputs.get("module").and_then(|module| module.as_str()).unwrap_or(""));
                 let top = source.dir.ancestors().nth(module.components().count()).unwrap_or(&source.dir);
                 for (path, hash) in files.as_object().into_iter().flatten() {
@@ -146,7 +146,7 @@ fn check_source(archive: &Utf8Path, claimed: &Provenance, request: &Request<'_>)
     Err(ProvenanceError::OtherSource { archive: archive.to_string(), differing }.into())
 }
 
-/// Says of the files that differ where they begin to.
+/// Finds where the files that differ begin to differ.
 fn look_into(
     changes: &PlatformChanges,
     (before, after): (Side<'_>, Side<'_>),
@@ -169,7 +169,7 @@ fn look_into(
     let folder = before.store.temp_dir()?;
     let scratch = Store::open(&vcstore::utf8("using", folder.path())?)?;
     for (side, image) in [(before, &old), (after, &new)] {
-        // A layer that both have holds nothing that differs.
+        // A layer that both images have contains no differences.
         let others = if std::ptr::eq(image, &old) { &new } else { &old };
         for layer in image.layers.iter().filter(|layer| !others.layers.iter().any(|other| other == *layer)) {
             image_fs::extract(side.store, layer, &scratch, |path| wanted.contains(path))?;
@@ -192,14 +192,14 @@ fn look_into(
     Ok(())
 }
 
-/// The layer of an image that has a file.
+/// Returns the layer of an image that provides a file.
 fn layer_of(path: &str, store: &Store, image: &PlatformImage, layers: &Layers) -> Result<Vec<LayerFile>, Error> {
     let files = layers.files(store, &image.layers)?;
     let layer = files.entries.get(path.trim_start_matches('/')).and_then(|placed| image.layers.get(placed.layer));
     Ok(layer.map(|layer| LayerFile { path: path.to_owned(), layer: layer.digest }).into_iter().collect())
 }
 
-/// The actions that got something else than the archive says.
+/// Returns the actions whose inputs differ from the provenance.
 fn otherwise(claimed: &Provenance, store: &Store, progress: &Progress) -> Result<Vec<ChangedInputs>, Error> {
     let mut records: Vec<(vcstore::ActionKey, Record)> = Vec::new();
     for key in progress.used() {

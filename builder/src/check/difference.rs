@@ -11,27 +11,27 @@ use vcstore::{ActionKey, Digest, Store};
 
 use crate::Error;
 
-/// How long diffoscope may look, and how much of what it says is kept.
+/// The time limit of diffoscope, and the maximum size of its report in bytes.
 const DIFFOSCOPE_LIMIT: Duration = Duration::from_secs(10 * 60);
 const DIFFOSCOPE_SIZE: &str = "65536";
 
-/// An output that came out differently.
+/// A differing output.
 #[derive(Debug, Serialize)]
 pub(crate) struct Difference {
-    /// The action's kind and name.
+    /// The kind and name of the action.
     pub(crate) action: String,
-    /// The output's name.
+    /// The name of the output.
     pub(crate) output: String,
-    /// What it was and is; none where it is not there.
+    /// The digest in the first and in the second run; `None` if the output is missing there.
     pub(crate) before: Option<Digest>,
     pub(crate) after: Option<Digest>,
-    /// Where images have it.
+    /// The layers that contain the output.
     pub(crate) files: Vec<LayerFile>,
-    /// Where the two begin to differ.
+    /// The first difference.
     pub(crate) first: Option<ByteDifference>,
-    /// What is there, in an executable.
+    /// The location of the first difference in an executable.
     pub(crate) place: Option<Place>,
-    /// What diffoscope says, where it is installed.
+    /// The report of diffoscope, if it is installed.
     pub(crate) diffoscope: Option<String>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct LayerFile {
     pub(crate) layer: Digest,
 }
 
-/// The outputs of one action that differ between two stores.
+/// Returns the outputs of one action that differ between two stores.
 pub(super) fn between(key: &ActionKey, before: &Store, after: &Store) -> Result<Vec<Difference>, Error> {
     let (Some(old), Some(new)) = (before.record(key)?, after.record(key)?) else { return Ok(Vec::new()) };
     let (was, is) = (old.outputs().blobs(), new.outputs().blobs());
@@ -65,8 +65,8 @@ pub(super) fn between(key: &ActionKey, before: &Store, after: &Store) -> Result<
     Ok(found)
 }
 
-/// An action of the second build that the first did not have, though nothing that was made before it differs: what it was
-/// given depends on where it ran.
+/// Reports an action of the second build that the first build did not have, although all previous outputs are equal:
+/// its inputs depend on the environment.
 pub(super) fn of_inputs(key: &ActionKey, after: &Store) -> Result<Option<Difference>, Error> {
     let difference =
         |record: vcstore::Record| Difference::of(format!("{} {}", record.kind(), record.name()), "inputs".to_owned());
@@ -74,16 +74,16 @@ pub(super) fn of_inputs(key: &ActionKey, after: &Store) -> Result<Option<Differe
 }
 
 impl Difference {
-    /// Nothing is known of it yet.
+    /// Creates a difference without details.
     pub(super) fn of(action: String, output: String) -> Self {
         let (before, after, first, place, diffoscope) = Default::default();
         Self { action, output, before, after, files: Vec::new(), first, place, diffoscope }
     }
 
-    /// Finds where two blobs begin to differ, and what is there.
+    /// Finds where two blobs begin to differ, and what is at that location.
     ///
     /// # Errors
-    /// When one cannot be read.
+    /// When a blob cannot be read.
     pub(super) fn look_into(&mut self, before: (&Store, Digest), after: (&Store, Digest)) -> Result<(), Error> {
         let path = before.0.blob_path(&before.1);
         let (old, new) = (before.0.reader(&before.1)?, after.0.reader(&after.1)?);
@@ -94,7 +94,7 @@ impl Difference {
     }
 }
 
-/// Where layers have this content.
+/// Returns the files of recorded layers that have this content.
 fn files(store: &Store, content: Digest) -> Result<Vec<LayerFile>, Error> {
     let content = serde_json::Value::String(content.to_string());
     let mut found = Vec::new();
@@ -108,7 +108,7 @@ fn files(store: &Store, content: Digest) -> Result<Vec<LayerFile>, Error> {
     Ok(found)
 }
 
-/// What diffoscope says of two files; it ends with 1 when they differ.
+/// Runs diffoscope on two files. It exits with 1 if they differ.
 fn diffoscope(before: &camino::Utf8Path, after: &camino::Utf8Path) -> Option<String> {
     let mut command = Command::new("diffoscope");
     command.args(["--text", "-", "--text-color", "never", "--max-text-report-size", DIFFOSCOPE_SIZE]);

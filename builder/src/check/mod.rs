@@ -20,7 +20,8 @@ use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::request::Request;
 
-/// Surroundings that differ from those of a build in all that a program can tell, and that its outputs must not.
+/// An environment that differs from the usual one in everything that a program can observe but that must not affect its
+/// outputs.
 pub(crate) const OTHER: Environment = Environment {
     build: "/elsewhere/to-build-again",
     hostname: "elsewhere",
@@ -33,16 +34,16 @@ pub(crate) const OTHER: Environment = Environment {
 
 const A_SECOND: Duration = Duration::from_millis(1001);
 
-/// What came of it.
+/// The result of a reproducibility check.
 #[derive(Debug, Serialize)]
 pub(crate) struct Checked {
-    /// How many actions ran again.
+    /// The number of actions that ran again.
     pub(crate) actions: usize,
     pub(crate) differences: Vec<Difference>,
 }
 
-/// Builds, and builds again in other surroundings without any record or cache of the first time; compares what each action
-/// made. The records of `store` stay as they are.
+/// Builds the request, builds it again in another environment with no records or compiler caches of the first build,
+/// and compares the outputs of each action. The second build adds no records to `store`.
 ///
 /// # Errors
 /// When a build fails.
@@ -55,7 +56,7 @@ pub(crate) fn check(
 ) -> Result<Checked, Error> {
     build::images(first, store, lock, progress)?;
     let before = keys(progress);
-    // An output that has the second of its making has another one then.
+    // Ensures that an output that contains its build time in seconds differs.
     std::thread::sleep(A_SECOND);
     let _step = progress.step("building again in another folder with an empty store");
     let shadow = Shadow::of(store)?;
@@ -63,7 +64,8 @@ pub(crate) fn check(
     build::images(again, &shadow.store, lock, &second)?;
     let ran = keys(&second);
     let mut differences = Vec::new();
-    // An action whose inputs another's difference changed has another key: only where it began is told.
+    // A differing output changes the keys of the actions that depend on it, so this reports only where differences
+    // begin.
     for key in ran.intersection(&before) {
         differences.extend(difference::between(key, store, &shadow.store)?);
     }
@@ -75,7 +77,7 @@ pub(crate) fn check(
     Ok(Checked { actions: ran.len(), differences })
 }
 
-/// The actions of a build.
+/// Returns the keys of the actions of a build.
 fn keys(progress: &Progress) -> BTreeSet<ActionKey> {
     progress.steps().iter().filter_map(|step| step.key.as_ref()?.parse().ok()).collect()
 }

@@ -9,18 +9,18 @@ use vcstore::{Record, Store};
 
 use crate::Error;
 
-/// The caches of what was fetched and is checked by its hash. Any other is a compiler's own, of which a check uses none: what
-/// is in there was made.
+/// The caches of fetched content, which is verified by hash. The other caches contain compiler output, which a check
+/// must not reuse.
 const FETCHED: [&str; 6] = ["crates", "git", "gomod", "inputs", "module", "toolchain"];
 
-/// A store of its own that goes when dropped.
+/// A temporary store, removed on drop.
 pub(super) struct Shadow {
     pub(super) store: Store,
     _folder: tempfile::TempDir,
 }
 
 impl Shadow {
-    /// Makes a store with the inputs of `of`. What is made in it is nowhere else.
+    /// Creates a store with the fetched inputs of `of`. Outputs are written only to the new store.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -34,7 +34,7 @@ impl Shadow {
         for entry in known.read_dir_utf8().map_err(Error::io("listing", &known))? {
             let entry = entry.map_err(Error::io("listing", &known))?;
             match fs::hard_link(entry.path(), blobs.join(entry.file_name())) {
-                // Garbage collection took it meanwhile: then nothing needs it.
+                // Garbage collection removed the blob meanwhile, so no record needs it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 linked => linked.map_err(Error::io("linking", entry.path()))?,
             }
@@ -55,7 +55,8 @@ impl Shadow {
     }
 }
 
-/// Whether an action got something from elsewhere, which getting it again would only get again: a base that others made.
+/// Returns whether an action only fetched content, which a second run would fetch again: a base that vcbuild did not
+/// assemble.
 fn was_fetched(record: &Record) -> bool {
     record.kind() == "base" && !record.inputs().contains_key("assembly")
 }

@@ -1,5 +1,5 @@
-//! Clones a revision with the system's git, so that whatever the user's git can reach is reached the user's way. The files are
-//! those of the commit, as its own `.gitattributes` have them checked out, whatever the user's settings are.
+//! Clones a revision with the installed git and the user's settings, so that it can access everything that the user's
+//! git can. The checked-out files depend only on the commit and its `.gitattributes`, not on the user's settings.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
@@ -16,17 +16,18 @@ use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 use crate::source::Git;
 
-/// The version where none is asked for.
+/// The default version.
 pub(super) const NEWEST: &str = "HEAD";
 
-/// The longest that one git command may take.
+/// The time limit of a single git command.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// The folder with the files of `version` of the repository at `url`, and the commit and tree it is. A pinned commit that
-/// was cloned before needs no network.
+/// Returns a folder with the files of `version` of the repository at `url`, and its commit and tree. A pinned commit
+/// that is in the cache needs no network.
 ///
 /// # Errors
-/// When git is not installed, or fails; the message has git's own words. When what the repository has is not what is pinned.
+/// When git is not installed, or fails; the message contains git's output. When the fetched commit or tree differs from
+/// the pin.
 pub(super) fn clone(
     url: &str,
     version: &str,
@@ -63,7 +64,7 @@ pub(super) fn clone(
     Ok((folder, found))
 }
 
-/// How a repository names its objects.
+/// The object format (hash algorithm) of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Sha1,
@@ -71,12 +72,12 @@ enum Format {
 }
 
 impl Format {
-    /// That of a whole hash.
+    /// Returns the format of a full hash.
     fn of(hash: &str) -> Self {
         if hash.len() == 64 { Self::Sha256 } else { Self::Sha1 }
     }
 
-    /// As git calls it.
+    /// Returns git's name of the format.
     fn name(self) -> &'static str {
         match self {
             Self::Sha1 => "sha1",
@@ -85,30 +86,30 @@ impl Format {
     }
 }
 
-/// What the store keeps of a repository.
+/// The cached copy of a repository in the store.
 pub(super) struct Repository<'a> {
     pub(super) url: &'a str,
-    /// Whether the user named it, and not what was fetched.
+    /// Whether the user named the repository, rather than fetched content.
     named: bool,
     pub(super) git: Git,
     home: Utf8PathBuf,
 }
 
 impl<'a> Repository<'a> {
-    /// The one that holds what is fetched from `url`.
+    /// Returns the cached copy of the repository at `url`.
     pub(super) fn of(url: &'a str, named: bool, store: &Store) -> Result<Self, Error> {
         let home = store.cache_dir("git")?.join(&blake3::hash(url.as_bytes()).to_hex()[..32]);
         Ok(Self { url, named, git: Git::new(store)?, home })
     }
 
-    /// The bare repository with the objects of this format: git has none with both.
+    /// Returns the bare repository for objects of this format; a git repository has a single format.
     fn dir(&self, format: Format) -> Utf8PathBuf {
         self.home.join(if format == Format::Sha256 { "repository-sha256" } else { "repository" })
     }
 
-    /// The commit that `wanted` names, fetched unless it is a commit that is here.
+    /// Returns the commit that `wanted` names. Fetches it, unless it is a commit hash that the cache has.
     pub(super) fn get(&self, wanted: &str, network: &Network) -> Result<PinnedCommit, Error> {
-        // Fetching says what it found in a file of the repository, so one process fetches at a time.
+        // `git fetch` writes its result to FETCH_HEAD in the repository, so only one process may fetch at a time.
         fs::create_dir_all(&self.home).map_err(Error::io("making", &self.home))?;
         let path = self.home.join("lock");
         let lock = File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
@@ -121,7 +122,7 @@ impl<'a> Repository<'a> {
         self.find(&commit).ok_or_else(|| self.failed(wanted)(unreadable(&commit)))
     }
 
-    /// The commit and its tree, if the repository has them here.
+    /// Returns the commit and its tree, if the cache has them.
     fn find(&self, commit: &str) -> Option<PinnedCommit> {
         let tree = ["rev-parse", "--quiet", "--verify", &format!("{commit}^{{tree}}")];
         let tree = self.git(commit, &tree).ok()?;
@@ -136,7 +137,8 @@ impl<'a> Repository<'a> {
         }
         let sha256 = Format::of(version) == Format::Sha256 || self.dir(Format::Sha256).is_dir();
         let formats = if sha256 { [Format::Sha256, Format::Sha1] } else { [Format::Sha1, Format::Sha256] };
-        // Which format a repository has is known when it is asked: git's own words tell that it is the other.
+        // The format of a remote repository is unknown before the first request: git's error message tells that it is
+        // the other one.
         match self.fetch_as(formats[0], version, permit) {
             Err(Error::Git { source, .. }) if source.stderr().is_some_and(has_other_format) => {
                 self.fetch_as(formats[1], version, permit)
@@ -145,7 +147,7 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// Fetches from a repository of this format, without its history where the server lets us.
+    /// Fetches from a repository of this format, without history if the server permits it.
     fn fetch_as(&self, format: Format, version: &str, _permit: Permit) -> Result<String, Error> {
         self.make(&self.dir(format), format, version)?;
         let shallow = ["--depth=1", "--no-tags", self.url, version];
@@ -154,14 +156,15 @@ impl<'a> Repository<'a> {
             Err(failure) if failure.is_missing_program() || failure.stderr().is_some_and(has_other_format) => {
                 return Err(self.failed(version)(failure));
             }
-            // A short commit name cannot be fetched by itself, nor can every server give any commit: then fetch all.
+            // Servers cannot look up abbreviated hashes, and some refuse arbitrary commits: fetch all branches and tags
+            // instead.
             Err(failure) => {
                 let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
                 let is_shallow = self.dir(format).join("shallow").exists();
                 let unshallow: &[&str] = if is_shallow { &["--unshallow"] } else { &[] };
                 self.git_fetch(format, &[unshallow, &[self.url], &all].concat())?.map_err(self.failed(version))?;
                 let known = self.rev_parse(format, version);
-                // What git said first names the version that cannot be found.
+                // The first error message of git names the version that cannot be found.
                 return known.map_err(|_| self.failed(version)(failure));
             }
         };
@@ -178,8 +181,8 @@ impl<'a> Repository<'a> {
         let helper =
             self.url.split_once("::").is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         if !self.named || helper {
-            // What a repository names may be no path of this machine, nor what a project names a program, unless git's
-            // settings say so.
+            // Unless git's settings allow it, an address in a repository must not be a path of this machine, and an
+            // address in a project must not run a program.
             git.env("GIT_PROTOCOL_FROM_USER", "0");
         }
         git.arg("--git-dir").arg(self.dir(format)).args(["fetch", "--quiet", "--force"]).args(arguments);
@@ -192,7 +195,7 @@ impl<'a> Repository<'a> {
         Ok(line(&commit))
     }
 
-    /// Makes a bare repository, unless it is there, that has nothing but what git puts there itself.
+    /// Creates an empty bare repository without templates, unless it exists.
     fn make(&self, dir: &Utf8Path, format: Format, version: &str) -> Result<(), Error> {
         let make = || {
             fs::create_dir_all(dir).map_err(Error::io("making", dir))?;
@@ -201,7 +204,7 @@ impl<'a> Repository<'a> {
             process::run(git.arg(format!("--object-format={}", format.name())), LIMIT).map_err(self.failed(version))
         };
         match make() {
-            // An older vcbuild made what its user's settings said.
+            // An older vcbuild created the repository in the format that the user's settings specified.
             Err(Error::Git { source, .. })
                 if source.stderr().is_some_and(|stderr| stderr.contains("different hash")) =>
             {
@@ -212,7 +215,7 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// Writes the files of a commit and of its submodules into `folder`: at once whole, or not at all.
+    /// Writes the files of a commit and its submodules into `folder`, which is created atomically.
     fn check_out(&self, commit: &str, folder: &Utf8Path, network: &Network, store: &Store) -> Result<(), Error> {
         let temporary = store.temp_dir()?;
         let files = vcstore::utf8("using", &temporary.path().join("files"))?;
@@ -221,17 +224,18 @@ impl<'a> Repository<'a> {
         let parent = folder.parent().unwrap_or(&self.home);
         fs::create_dir_all(parent).map_err(Error::io("making", parent))?;
         match fs::rename(&files, folder) {
-            // Another process may have been faster.
+            // Another process may have created the folder first.
             Err(_) if folder.is_dir() => Ok(()),
             result => result.map_err(Error::io("writing", folder)),
         }
     }
 
-    /// Writes the files of a commit into a folder, those of submodules excepted.
+    /// Writes the files of a commit into a folder, without those of submodules.
     pub(super) fn lay(&self, commit: &str, files: &Utf8Path, store: &Store) -> Result<(), Error> {
         let temporary = store.temp_dir()?;
         let dir = vcstore::utf8("using", temporary.path())?.join("repository");
-        // A repository of its own has no settings and attributes but the commit's, whatever is in the one with the objects.
+        // A separate repository has only the settings and attributes of the commit, whatever the repository with the
+        // objects contains.
         self.make(&dir, Format::of(commit), commit)?;
         let objects = self.dir(Format::of(commit)).join("objects");
         let objects = objects.canonicalize_utf8().map_err(Error::io("finding", &objects))?;
@@ -245,7 +249,7 @@ impl<'a> Repository<'a> {
         process::run(&mut git, LIMIT).map_err(self.failed(commit)).map(drop)
     }
 
-    /// Asks the repository that has this commit.
+    /// Runs git in the repository that has this commit.
     pub(super) fn git(&self, commit: &str, arguments: &[&str]) -> Result<process::Output, process::Failure> {
         self.git_of(Format::of(commit), arguments)
     }
@@ -265,7 +269,7 @@ impl<'a> Repository<'a> {
     }
 }
 
-/// Whether git said that it and a repository name objects in different ways.
+/// Returns whether git reported that the object format of a repository is not the expected one.
 fn has_other_format(words: &str) -> bool {
     words.contains("mismatched algorithms") || words.contains("object format")
 }

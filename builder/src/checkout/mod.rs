@@ -1,4 +1,4 @@
-//! Brings the source that a request names to this machine: a git repository, a Go module, or a folder as it is.
+//! Makes the requested source available on this machine: a git repository, a Go module, or a local folder.
 
 mod git;
 mod submodules;
@@ -13,8 +13,8 @@ use crate::project::SourceTable;
 use crate::source::{Local, Revision, Source, SourceSpec};
 use crate::{Error, go, go_names};
 
-/// Opens the source that `asked` names: the current folder if it names none. A repository or module is fetched to a folder that
-/// the store keeps, as `lock` pins it or at its current version, which `lock` then pins.
+/// Opens the source that `asked` names: the current folder if it names none. Fetches a repository or module into a
+/// folder of the store, at the version that `lock` pins, or else at its current version, which it then pins.
 ///
 /// # Errors
 /// When the folder does not exist, git or Go fails, or an edit does not match.
@@ -22,18 +22,18 @@ pub(crate) fn open(asked: &SourceSpec, store: &Store, lock: &Lock, progress: &Pr
     Source::open(asked, fetch(asked, store, lock, progress)?, go::folders_beside, store)
 }
 
-/// A commit of a repository, checked out.
+/// A checked-out commit of a repository.
 pub(crate) struct Commit {
     /// The address of the repository.
     pub(crate) url: String,
     /// The commit and its tree.
     pub(crate) pinned: PinnedCommit,
-    /// The folder with its files, as they are without edits.
+    /// The folder with its files, without edits.
     pub(crate) files: Utf8PathBuf,
 }
 
 impl Commit {
-    /// The requested commit, cloned unless the store has it; `None` if the source is not a repository.
+    /// Returns the requested commit, cloned unless the store has it; `None` if the source is not a repository.
     ///
     /// # Errors
     /// As [`open`].
@@ -50,7 +50,7 @@ impl Commit {
         }
         let version = version.as_deref().unwrap_or(git::NEWEST);
         for (word, what) in [(url.as_str(), "address"), (version, "version")] {
-            // git would take it for an option, or for something else than who reads it does.
+            // git would treat the word as an option, or a control character would hide from the reader what it names.
             if word.is_empty() || word.starts_with('-') || word.contains(char::is_control) {
                 return Err(SourceError::Repository { what, word: word.to_owned() }.into());
             }
@@ -62,7 +62,7 @@ impl Commit {
     }
 }
 
-/// Brings the source to this machine, unless it is a folder already.
+/// Fetches the source, unless it is a local folder.
 fn fetch(asked: &SourceSpec, store: &Store, lock: &Lock, progress: &Progress) -> Result<Local, Error> {
     let SourceTable { dir, version, module, .. } = &asked.table;
     if let Some(module) = module {
@@ -81,7 +81,7 @@ fn fetch(asked: &SourceSpec, store: &Store, lock: &Lock, progress: &Progress) ->
         let version = version.clone().unwrap_or_else(|| git::NEWEST.to_owned());
         return Ok(Local { top: files, revision: Some(Revision { version, commit: Some(pinned.commit) }) });
     }
-    // The folder of a project file that is named without one is the current folder, and empty.
+    // A project file that is named without a folder is in the current folder; its folder is the empty path.
     let top = dir.clone().filter(|dir| !dir.as_str().is_empty()).unwrap_or_else(|| ".".into());
     Ok(Local { top, revision: None })
 }

@@ -1,4 +1,4 @@
-//! The submodules of a git revision: other repositories at commits that the revision's tree names, and so pins.
+//! The submodules of a git revision: other repositories at commits that the revision's tree pins.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +12,16 @@ use vcstore::Store;
 use super::git::Repository;
 use crate::Error;
 
-/// How many a revision may have, and how deep one may be in another.
+/// The maximum number of submodules of a revision, and the maximum nesting depth.
 const MOST: usize = 1000;
 const DEEPEST: usize = 10;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the tree of a revision names a commit of another repository by.
+/// The prefix of a submodule entry in the output of `git ls-tree`.
 const LINK: &str = "160000 commit ";
 
-/// Writes the files of a commit into `files`, and those of its submodules where they belong.
+/// Writes the files of a commit into `files`, and those of its submodules at their paths.
 ///
 /// # Errors
 /// When git fails, a submodule has no address, or there are too many.
@@ -65,7 +65,7 @@ fn lay_at(
     Ok(())
 }
 
-/// The commits of other repositories in the tree of a commit, by their places.
+/// Returns the submodule commits in the tree of a commit, by path.
 fn links(repository: &Repository<'_>, commit: &str) -> Result<BTreeMap<String, String>, Error> {
     let listed = repository.git(commit, &["ls-tree", "-r", "-z", "--full-tree", commit]);
     let listed = listed.map_err(repository.failed(commit))?;
@@ -80,10 +80,10 @@ fn links(repository: &Repository<'_>, commit: &str) -> Result<BTreeMap<String, S
     Ok(links)
 }
 
-/// The addresses in the `.gitmodules` of a folder, by the submodules' places.
+/// Returns the submodule addresses in the `.gitmodules` of a folder, by path.
 fn addresses(repository: &Repository<'_>, files: &Utf8Path) -> Result<BTreeMap<String, String>, process::Failure> {
     let path = files.join(".gitmodules");
-    // As git itself: a link could lead to any file.
+    // Like git, ignore a symbolic link: it could point to any file.
     if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
         return Ok(BTreeMap::new());
     }
@@ -102,7 +102,7 @@ fn addresses(repository: &Repository<'_>, files: &Utf8Path) -> Result<BTreeMap<S
     Ok(told.into_values().filter_map(|[path, url]| Some((path?.trim_end_matches('/').to_owned(), url?))).collect())
 }
 
-/// The address of a submodule, which may be given relative to its repository's.
+/// Resolves the address of a submodule, which may be relative to that of its repository.
 fn resolve(base: &str, address: &str) -> String {
     if !address.starts_with("./") && !address.starts_with("../") {
         return address.to_owned();

@@ -16,32 +16,34 @@ use crate::host_inputs;
 use crate::project::CommandBuild;
 use crate::source::{FileHash, Reader};
 
-/// A change in how commands are run that can change what they make changes this number, and with it every key.
+/// The version of the build recipe. Increment it when a change in how commands run can change their outputs; it is part
+/// of every action key.
 const RECIPE: u32 = 2;
 
-/// What is run: components with the same are made by one run.
+/// A command with its environment. Components with equal invocations share one run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Invocation {
     platform: Platform,
     command: Vec<String>,
     env: BTreeMap<String, String>,
-    /// Files and folders of this machine by where the command finds them.
+    /// Files and folders of this machine, by their paths in the sandbox.
     inputs: BTreeMap<String, Utf8PathBuf>,
-    /// Whether it sees the machine's programs.
+    /// Whether the command sees the machine's programs.
     system: bool,
 }
 
-/// An invocation, for whom, and which files or folders of the source's folder it must make.
+/// An invocation, the components that it builds, and the outputs that it must produce: files or folders in the source's
+/// folder.
 struct Task<'a> {
     invocation: Invocation,
     components: Vec<&'a BuildTarget<'a, CommandBuild>>,
     outputs: BTreeSet<String>,
 }
 
-/// Runs every command that is wanted, each once.
+/// Runs each distinct command once.
 ///
 /// # Errors
-/// When a command fails, does not make what it should, or an input is not there.
+/// When a command fails, does not produce an output, or an input is missing.
 pub(crate) fn build<'a>(
     wanted: &'a [BuildTarget<'a, CommandBuild>],
     context: &BuildContext<'_>,
@@ -94,7 +96,7 @@ impl Invocation {
 }
 
 impl<'a> Task<'a> {
-    /// The action, by all that the command sees.
+    /// Returns the action, whose key covers everything that the command sees.
     fn action(&self, source: &FileHash, inputs: &BTreeMap<String, FileHash>) -> Result<Action, crate::Error> {
         let Invocation { platform, command, env, system, .. } = &self.invocation;
         let action = Action::new("command", format!("{} {platform}", self.component()))
@@ -109,7 +111,7 @@ impl<'a> Task<'a> {
         Ok(action)
     }
 
-    /// Runs the command in a copy of the source, and keeps what it must make.
+    /// Runs the command in a copy of the source, and stores its outputs.
     fn run(
         &self,
         context: &BuildContext<'_>,
@@ -149,12 +151,12 @@ impl<'a> Task<'a> {
         Ok(step)
     }
 
-    /// Who it is run for.
+    /// Returns the names of the components that the command builds.
     fn component(&self) -> String {
         self.components.iter().map(|one| one.component.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// The command, for people.
+    /// Returns the command for messages.
     fn command(&self) -> String {
         self.invocation.command.join(" ")
     }

@@ -13,20 +13,20 @@ use crate::build_context::{BuildContext, BuildTarget, BuiltFile, BuiltFiles};
 use crate::error::CommandError;
 use crate::project::CommandBuild;
 
-/// The permissions of a kept file are a note of this name and the file's path.
+/// The prefix of the note that records the permissions of an output file; the file's path follows.
 const MODE: &str = "mode ";
 
-/// The files or folders that the command of a component must make, by their paths in the image.
+/// Returns the outputs that the command of a component must produce, by their paths in the image.
 pub(super) fn wanted<'a>(wanted: &BuildTarget<'a, CommandBuild>) -> BTreeMap<&'a str, String> {
     let arch = [("arch", wanted.platform.architecture.as_str())];
     wanted.program.outputs.iter().map(|(path, output)| (path.as_str(), output.fill(&arch))).collect()
 }
 
 impl<'a> Task<'a> {
-    /// Takes what the command must have made in the folder `from` into the store.
+    /// Stores the outputs that the command produced in the folder `from`.
     pub(super) fn keep(&self, context: &BuildContext<'_>, from: &Utf8Path) -> Result<Outputs, crate::Error> {
         let (store, folder) = (context.store, Folder::open(from)?);
-        // All of them together may be as large as what the command may write.
+        // The size limit of the command applies to all outputs together.
         let mut left = context.sandbox.largest();
         let mut outputs = Outputs::new();
         for output in &self.outputs {
@@ -41,7 +41,7 @@ impl<'a> Task<'a> {
         Ok(outputs)
     }
 
-    /// The files of a component among those that were made.
+    /// Returns the files of a component among the stored outputs.
     pub(super) fn made(
         &self,
         one: &BuildTarget<'a, CommandBuild>,
@@ -60,8 +60,8 @@ impl<'a> Task<'a> {
         Ok(BuiltFiles { component: one.component, platform: one.platform, files })
     }
 
-    /// The file that an output is, or the files of the folder that it is: by what they are called, and by their places below
-    /// `from`. An output itself may be a link to something that the command made.
+    /// Returns the file of an output, or all files if it is a folder: their output paths, and their real paths relative
+    /// to `from`. The output itself may be a symbolic link to something that the command produced.
     fn files(
         &self,
         context: &BuildContext<'_>,
@@ -106,7 +106,7 @@ impl<'a> Task<'a> {
         Ok(files)
     }
 
-    /// Whether a file may be run; a program must be one that the platform can run.
+    /// Returns whether a file is executable. A program must be executable on the platform.
     fn runs(&self, file: &mut Plain, output: &Utf8Path) -> Result<bool, crate::Error> {
         let platform = &self.invocation.platform;
         match file.machine()? {

@@ -1,11 +1,11 @@
-//! Errors of Cargo workspaces.
+//! Errors of Cargo workspaces, each with advice.
 
 use camino::Utf8PathBuf;
 use vcstore::Platform;
 
 use vcsandbox::process;
 
-/// An error of Cargo components.
+/// An error of a Cargo component.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum CargoError {
     #[error("looking for Rust: the rustc command is not installed")]

@@ -1,4 +1,4 @@
-//! Errors of build commands.
+//! Errors of build commands, each with advice.
 
 use camino::Utf8PathBuf;
 use vcstore::Platform;

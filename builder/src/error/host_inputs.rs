@@ -1,10 +1,10 @@
-//! Errors of inputs of this machine, each with advice.
+//! Errors of host inputs, each with advice.
 
 use camino::Utf8PathBuf;
 
 use super::Error;
 
-/// An error of a component's inputs of this machine.
+/// An error of a component's host input.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum HostInputError {
     #[error("building {component}: its input {host} cannot be used")]

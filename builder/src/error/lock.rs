@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use vcterminal::Exit;
 
-/// An error of the lock.
+/// An error of the lock file.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum LockError {
     #[error("reading lock file {path}")]
@@ -47,7 +47,7 @@ pub(crate) enum LockError {
 }
 
 impl LockError {
-    /// How the process ends with this error.
+    /// Returns the exit status for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Checksum { .. } => Exit::Failed,

@@ -139,7 +139,7 @@ pub(crate) enum Error {
     #[diagnostic(help("set it to a path in UTF-8, or unset it"))]
     Environment { name: &'static str, value: OsString },
 
-    /// A file that the user names, or that stands in for the command line.
+    /// The user named the file, or it stands in for command-line options.
     #[error("reading {what} {path}")]
     #[diagnostic(help("check that the file exists, that you can read it, and that it is the intended file"))]
     Unreadable { what: &'static str, path: Utf8PathBuf, source: io::Error },
@@ -326,7 +326,7 @@ pub(crate) enum Error {
 pub(crate) struct OutputExcerpt(pub(crate) String);
 
 impl Error {
-    /// How the process ends with this error.
+    /// Returns the exit status for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::ProjectSyntax { .. }
@@ -350,33 +350,33 @@ impl Error {
         }
     }
 
-    /// Wraps an I/O error with what was attempted and on what.
+    /// Wraps an I/O error with the attempted operation and its path.
     pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         vcstore::FileError::wrap(attempt, path)
     }
 
-    /// Wraps an I/O error of a file that the user names with what it is for.
+    /// Wraps an I/O error of a file that the user named with the file's purpose.
     pub(crate) fn unreadable(what: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Unreadable { what, path, source }
     }
 
-    /// A file of the source that another program wrote to meanwhile.
+    /// Reports a source file that another program changed during the build.
     pub(crate) fn source_changed(path: impl Into<Utf8PathBuf>) -> Self {
         vcsandbox::Error::SourceChanged { path: path.into() }.into()
     }
 
-    /// Says why something that a build made is not taken.
+    /// Reports why an output of a build is refused.
     pub(crate) fn made(path: &Utf8Path, why: &vcsandbox::plain::Refusal) -> Self {
         Self::BuildOutput { path: path.to_owned(), why: why.to_string() }
     }
 
-    /// Wraps the failure of a Go command with what it was run for.
+    /// Wraps the failure of a Go command with the attempted operation.
     pub(crate) fn go(attempt: &str) -> impl FnOnce(process::Failure) -> Self {
         move |failure| Self::Go { attempt: attempt.to_owned(), source: Box::new(failure) }
     }
 
-    /// Wraps the failure to fetch modules.
+    /// Wraps the failure to fetch Go modules.
     pub(crate) fn fetch_modules(failure: process::Failure) -> Self {
         Self::FetchModules { source: Box::new(failure) }
     }
@@ -392,7 +392,7 @@ fn compile_help(failure: &process::Failure) -> String {
     failure.advice().unwrap_or_else(|| known.to_owned())
 }
 
-/// The reason of an error, where one is known.
+/// Formats the optional reason of an error.
 fn and(why: &Option<String>) -> String {
     why.as_ref().map(|why| format!("; {why}")).unwrap_or_default()
 }
