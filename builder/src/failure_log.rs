@@ -8,12 +8,12 @@ use vcstore::{Action, Store};
 use crate::Error;
 use crate::error::OutputExcerpt;
 
-/// An excerpt of a longer output has this many lines from its start and its end.
+/// The number of lines that an excerpt of a longer output shows from its start and its end.
 const FIRST: usize = 40;
 const LAST: usize = 20;
 
-/// Writes the whole output of the program that failed to a file, and returns the error with the path of that file; returns the
-/// error unchanged if no program failed.
+/// Writes the whole output of the failed program to a file, and returns the error with the path of that file; returns
+/// the error unchanged if no program failed.
 pub(crate) fn keep(store: &Store, action: &Action, error: Error) -> Error {
     let Some(output) = standard_error(&error) else { return error };
     let path = store.path().join("logs").join(format!("{}.log", file_stem(action)));
@@ -33,7 +33,7 @@ pub(crate) fn keep(store: &Store, action: &Action, error: Error) -> Error {
     }
 }
 
-/// The whole standard error of the failed program among the causes.
+/// Returns the whole standard error of the failed program among the causes.
 fn standard_error(error: &Error) -> Option<String> {
     let mut cause = std::error::Error::source(error);
     while let Some(this) = cause {
@@ -46,8 +46,8 @@ fn standard_error(error: &Error) -> Option<String> {
     None
 }
 
-/// A file name for people: one for each action, whatever its key, so that the newest failure stands in the older one's
-/// place and the folder stays small.
+/// Returns a readable file name: the same for each run of an action, whatever its key, so that the newest failure
+/// replaces an older one and the folder stays small.
 fn file_stem(action: &Action) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     format!("{} {}", action.kind(), action.name()).chars().map(plain).take(120).collect()

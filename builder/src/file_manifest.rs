@@ -18,18 +18,18 @@ use walkdir::WalkDir;
 use crate::Error;
 use crate::source::{FileHash, is_source};
 
-/// The permissions of a staged folder, here and on a build host: what a command makes may depend on them.
+/// The permissions of a staged folder, here and on a build host: the output of a command may depend on them.
 pub(crate) const FOLDER_MODE: u32 = 0o755;
 
 /// The files below a folder.
 #[derive(Debug)]
 pub(crate) struct FileManifest {
     top: Utf8PathBuf,
-    /// By the paths below it, which need not be text.
+    /// The files by their paths relative to `top`, which need not be UTF-8.
     entries: BTreeMap<PathBuf, Entry>,
 }
 
-/// A file or a link.
+/// A file or a symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Entry {
@@ -38,8 +38,8 @@ enum Entry {
 }
 
 impl FileManifest {
-    /// Reads the files of a source at `top`: what git keeps is none of them, nor what is below any of `without`. Sockets, pipes
-    /// and devices are no files, and a folder is there where a file is in it, as in a clone.
+    /// Reads the files of a source at `top`, except the files that git keeps and anything below a path of `without`.
+    /// Skips sockets, pipes, devices and empty folders, which a clone would not contain either.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -70,34 +70,35 @@ impl FileManifest {
         Ok(Self { top: top.to_owned(), entries: paths.into_par_iter().map(read).collect::<Result<_, Error>>()? })
     }
 
-    /// Its files whose paths are so.
+    /// Returns a manifest of the files whose paths `keep` accepts.
     pub(crate) fn only(&self, keep: impl Fn(&Utf8Path) -> bool) -> Self {
         let entries = self.entries.iter().filter(|(path, _)| keep(&lossy(path)));
         Self { top: self.top.clone(), entries: entries.map(|(path, entry)| (path.clone(), entry.clone())).collect() }
     }
 
-    /// The paths of its files, below its folder, that are text.
+    /// Returns the relative paths of the files that are UTF-8.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Utf8Path> {
         self.entries.keys().filter_map(|path| Utf8Path::from_path(path))
     }
 
-    /// Where a file is.
+    /// Returns the path of a file in the file system.
     pub(crate) fn place(&self, path: &Utf8Path) -> Utf8PathBuf {
         self.top.join(path)
     }
 
-    /// A hash of all names, contents and links, and of which files may be run: the same wherever the folder is.
+    /// Returns a hash of all names, contents, links and executable bits, which does not depend on the folder's
+    /// location.
     pub(crate) fn hash(&self) -> FileHash {
         let mut text = Vec::new();
         for (path, entry) in &self.entries {
             text.extend_from_slice(path.as_os_str().as_bytes());
             text.push(0);
             match entry {
-                // It has no JSON.
+                // JSON cannot represent a path that is not UTF-8.
                 Entry::Link(target) if target.to_str().is_none() => {
                     text.extend_from_slice(target.as_os_str().as_bytes());
                 }
-                // Neither a hash nor a path of a link can fail to serialise.
+                // The serialisation of a hash or a UTF-8 path cannot fail.
                 entry => text.extend(serde_json::to_vec(entry).unwrap_or_default()),
             }
             text.push(0);
@@ -105,8 +106,8 @@ impl FileManifest {
         FileHash::of(&text)
     }
 
-    /// Makes `to` hold these files and nothing else. A file that is there already, and is the same, stays as it is: tools
-    /// that go by the times of files find it unchanged.
+    /// Makes `to` contain exactly these files. Keeps files that are unchanged, so that tools that compare file times
+    /// see no change.
     ///
     /// # Errors
     /// When a file has changed since it was listed, or cannot be copied.
@@ -123,7 +124,7 @@ impl FileManifest {
         self.open_folders(to)
     }
 
-    /// Gives every folder the same permissions, whatever the umask is and was.
+    /// Gives every folder the same permissions, independent of the umask.
     fn open_folders(&self, to: &Utf8Path) -> Result<(), Error> {
         let to = to.as_std_path();
         let folders: BTreeSet<&Path> = self.entries.keys().flat_map(|path| path.ancestors().skip(1)).collect();
@@ -137,7 +138,7 @@ impl FileManifest {
         Ok(())
     }
 
-    /// Takes out of `to` what is none of the source, such as what was renamed since, or what a build left.
+    /// Removes everything from `to` that is not part of the source, such as renamed files or build output.
     fn remove_others(&self, to: &Utf8Path) -> Result<(), Error> {
         for entry in WalkDir::new(to).min_depth(1).contents_first(true) {
             let entry = entry.map_err(|error| Error::io("reading", to)(error.into()))?;
@@ -145,7 +146,7 @@ impl FileManifest {
             let path = entry.path();
             let known = self.entries.contains_key(path.strip_prefix(to).unwrap_or(path));
             match (is_dir, known) {
-                // A folder with something of the source in it stays: it cannot be removed.
+                // Removal fails for a folder that contains files of the source, so the folder stays.
                 (true, false) => drop(fs::remove_dir(path)),
                 (true, true) => fs::remove_dir_all(path).map_err(failed("removing", path))?,
                 (false, false) => fs::remove_file(path).map_err(failed("removing", path))?,
@@ -170,7 +171,7 @@ impl FileManifest {
                 let copy = File::options().write(true).create_new(true).open(&to);
                 let mut copy = copy.map_err(failed("writing", &to))?;
                 io::copy(&mut content.content(), &mut copy).map_err(failed("writing", &to))?;
-                // Whatever the umask is, and whatever permissions the file has beyond being run.
+                // Ignore the umask, and all permissions of the file except the executable bit.
                 let mode = if *executable { 0o755 } else { 0o644 };
                 fs::set_permissions(&to, Permissions::from_mode(mode)).map_err(failed("writing", &to))?;
                 if content_hash(&to)? == *hash { Ok(()) } else { Err(Error::source_changed(lossy(&from))) }

@@ -1,4 +1,4 @@
-//! The files that a project adds to an image: finds and checks them, and lists them as the specification of a layer.
+//! The files that a project adds to an image: finds and checks them, and lists them as a layer specification.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,26 +16,27 @@ use crate::project::Owner;
 use crate::project::{Added, AddedKind, Component, FileOrigin};
 use crate::source::{Source, is_archive, is_lfs_pointer, is_source, why_ignored};
 
-/// The permissions of a folder whose entry says nothing of them.
+/// The default permissions of a folder.
 const FOLDER: u32 = 0o755;
 
-/// The folders that files come from.
+/// The folders from which files are copied.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OriginFolders<'a> {
-    /// That of the project's file.
+    /// The folder of the project file.
     pub(crate) project: &'a Utf8Path,
     /// The source.
     pub(crate) source: &'a Source,
-    /// What vcbuild writes meanwhile: absolute.
+    /// The absolute paths of files that vcbuild writes during the build.
     pub(crate) outside: &'a [Utf8PathBuf],
 }
 
-/// What the project adds to `component` for `platform`. A file keeps only whether its owner may run it: other permissions
-/// depend on who checked it out. A link of a folder stays a link and must stay within the folder. Of a folder neither what git
-/// keeps in it is copied, nor what vcbuild writes, nor folders without files, nor sockets, pipes and devices.
+/// Returns the files that the project adds to `component` for `platform`. A file keeps only its owner's executable bit,
+/// because other permissions depend on the checkout. A symbolic link in a folder remains a link and must stay within
+/// the folder. Skips the files in a folder that git keeps or vcbuild writes, folders without files, sockets, pipes and
+/// devices.
 ///
 /// # Errors
-/// When a file is not there, cannot be read, or leads out of where it may be.
+/// When a file is missing, cannot be read, or is outside its origin folder.
 pub(crate) fn layer_spec(
     component: &Component,
     platform: &Platform,
@@ -58,7 +59,7 @@ pub(crate) fn layer_spec(
     Ok(spec)
 }
 
-/// One entry that copies.
+/// An entry that copies files.
 struct Copy<'a> {
     component: &'a str,
     path: &'a str,
@@ -73,7 +74,7 @@ impl Copy<'_> {
             FileOrigin::Project => self.origins.project,
             FileOrigin::Source => &self.origins.source.dir,
         };
-        // The folder of a mere file name is empty, and stands for the current folder.
+        // A project file without a folder in its path has an empty folder path: the current folder.
         let origin = if origin.as_str().is_empty() { Utf8Path::new(".") } else { origin };
         let origin = origin.canonicalize_utf8().map_err(Error::io("finding", origin))?;
         let top = origin.join(from).canonicalize_utf8().map_err(|source| FilesError::Missing {
@@ -127,22 +128,22 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Why a file that its user may see is not there.
+    /// Explains why a file that the user may see in the source is missing.
     fn why_missing(&self, from: &str) -> String {
         let why = self.source().and_then(|source| source.excluded.why(Utf8Path::new(from)));
         why.map_or_else(String::new, |why| format!("; {why}"))
     }
 
-    /// The source, where the place that it copies from is that.
+    /// Returns the source, if it is the origin of the files.
     fn source(&self) -> Option<&Source> {
         (self.origin == FileOrigin::Source).then_some(self.origins.source)
     }
 
-    /// What vcbuild writes below a folder that is copied. A folder that archives are written to, and that is copied itself, is
-    /// what the user names.
+    /// Returns the files that vcbuild writes below a folder to copy. A folder that contains `top` is kept: the user
+    /// named a folder that archives are written to.
     fn without(&self, top: &Utf8Path) -> Vec<Utf8PathBuf> {
         let OriginFolders { source, outside, .. } = self.origins;
-        // Of the source, folders in which git tracks something are known to have more in them.
+        // In the source, folders with files that git tracks are known to contain more than output.
         let known = match self.origin {
             FileOrigin::Project => source.written.as_slice(),
             FileOrigin::Source => &[],
@@ -204,12 +205,12 @@ impl Copy<'_> {
     }
 }
 
-/// The permissions of a folder whose files have `mode`: who may read them may enter it.
+/// Returns the permissions of a folder whose files have `mode`: users who may read the files may enter it.
 fn searchable(mode: u32) -> u32 {
     mode | (mode & 0o444) >> 2
 }
 
-/// Whether a link leads to somewhere below `top`, by its words alone: what it leads to need not be there.
+/// Returns whether a symbolic link points below `top`, judged by its text alone: the target need not exist.
 fn stays_within(link: &Utf8Path, target: &Utf8Path, top: &Utf8Path) -> bool {
     let Some(folder) = link.parent().and_then(|folder| folder.strip_prefix(top).ok()) else { return false };
     let mut depth = folder.components().count();

@@ -1,11 +1,11 @@
-//! Errors of a folder of inputs, each with advice.
+//! Errors of a folder of offline inputs, each with advice.
 
 use camino::Utf8PathBuf;
 use vcstore::Digest;
 
 use vcsandbox::process;
 
-/// An error of a folder of inputs.
+/// An error of a folder of offline inputs.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum InputsError {
     #[error("using the inputs in {folder}: it is not a folder of inputs")]

@@ -1,6 +1,6 @@
 //! Errors of paths in an image, each with advice.
 
-/// An error of a file that cannot be placed at its path.
+/// An error of a file that cannot be added at its path.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum PlacementError {
     #[error("adding /{path} to {component}: its path passes through /{through}, which is a file in {place}")]
@@ -23,7 +23,7 @@ pub(crate) enum PlacementError {
     Twice { component: String, path: String, at: String },
 }
 
-/// Where something is that is in the way of a path.
+/// The location of an entry that conflicts with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Location {
     Base,

@@ -1,9 +1,9 @@
-//! Errors of prebuilt files.
+//! Errors of prebuilt files, each with advice.
 
 use camino::Utf8PathBuf;
 use vcstore::{Digest, Platform};
 
-/// An error of prebuilt files.
+/// An error of a prebuilt file.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum PrebuiltError {
     #[error("using the prebuilt {file} of {component}: it is not in the source {source_dir}")]

@@ -10,11 +10,11 @@ use camino::Utf8PathBuf;
      files. To allow this path: --allow-path {real}, or allow-paths in your settings (vcbuild/config.toml)"
 ))]
 pub(crate) struct PrivateInput {
-    /// What the path is to the project, such as "building x: its input".
+    /// The role of the path in the project, such as "building x: its input".
     pub(crate) whose: String,
-    /// The path as the project names it, and where it leads.
+    /// The path in the project file, and the resolved path.
     pub(crate) path: Utf8PathBuf,
     pub(crate) real: Utf8PathBuf,
-    /// The file or folder that others cannot read: that path, a folder above it, or something below it.
+    /// The file or folder that other users cannot read: the path itself, a folder above it, or an entry below it.
     pub(crate) private: Utf8PathBuf,
 }

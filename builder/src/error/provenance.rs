@@ -31,7 +31,7 @@ pub(crate) enum ProvenanceError {
 }
 
 impl ProvenanceError {
-    /// Whether the command line lacks something.
+    /// Returns whether a command-line option is missing.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::NoFolder { .. })
     }

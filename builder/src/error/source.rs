@@ -33,7 +33,7 @@ pub(crate) enum SourceError {
 }
 
 impl SourceError {
-    /// Whether the command line or a file names what can be no source.
+    /// Returns whether an option or a file specifies an invalid source.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Module { .. } | Self::Repository { .. })
     }

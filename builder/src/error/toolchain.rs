@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use vcstore::Platform;
 
-/// An error of fetching Go itself.
+/// An error of finding or fetching Go.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum ToolchainError {
     #[error("fetching Go {version}: GOPROXY is not set")]

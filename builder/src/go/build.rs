@@ -15,20 +15,20 @@ use crate::lock::PinnedModule;
 use crate::project::{GoProgram, VersionTable};
 use crate::source::Tree;
 
-/// A module, and what its programs are made of.
+/// A module and the inputs of its programs.
 struct Analysis {
     go: Go,
     module: Module,
     tree: Tree,
     scopes: Vec<Scope>,
-    /// For each scope, the closures of its packages.
+    /// The closures of the packages of each scope.
     closures: Vec<BTreeMap<String, Closure>>,
 }
 
 /// Pins the modules that all programs of a project need, and nothing else.
 ///
 /// # Errors
-/// When there is no Go, a module cannot be had, or is not what the lock says.
+/// When Go is not available, or a module is not available or differs from the lock.
 pub(crate) fn pin(wanted: &[BuildTarget<'_, GoProgram>], context: &BuildContext<'_>) -> Result<(), Error> {
     if wanted.is_empty() {
         return Ok(());
@@ -37,11 +37,11 @@ pub(crate) fn pin(wanted: &[BuildTarget<'_, GoProgram>], context: &BuildContext<
     Ok(context.lock.pin_modules(&analysis.module.path, analysis.pins()?, true)?)
 }
 
-/// Compiles every program that is wanted.
+/// Compiles all requested programs.
 ///
 /// # Errors
-/// When there is no Go, a module cannot be had or is not what the lock says, or a program does not compile. Of several
-/// failures the first program's is returned; the others are compiled all the same, and kept.
+/// When Go is not available, a module is not available or differs from the lock, or a program does not compile. Of
+/// several failures, the first program's is returned; the other programs are compiled and kept.
 pub(crate) fn build<'a>(
     wanted: &[BuildTarget<'a, GoProgram>],
     context: &BuildContext<'_>,
@@ -63,7 +63,7 @@ pub(crate) fn build<'a>(
         }
     }
     let prepared = jobs.par_iter().map(|(_, job)| job.prepare(&go, &module, &tree)).collect::<Result<Vec<_>, _>>()?;
-    // All at once: what the store lacks is looked for in caches, which takes its time.
+    // Check all jobs in parallel, because a lookup may query remote caches.
     let must_run = prepared.par_iter().map(|job| job.must_run(context)).collect::<Result<Vec<_>, _>>()?;
     let missing: Vec<_> = prepared.iter().zip(must_run).filter_map(|(job, must)| must.then_some(job)).collect();
     warm_up(&go, context, &module, &missing)?;
@@ -97,14 +97,14 @@ impl Analysis {
         Ok(Self { go, module, tree, scopes, closures })
     }
 
-    /// The modules of all closures, as the lock pins them.
+    /// Returns the modules of all closures, as the lock pins them.
     fn pins(&self) -> Result<Vec<PinnedModule>, Error> {
         let closures = self.closures.iter().flat_map(BTreeMap::values);
         Ok(closures.map(|closure| closure.pins(&self.module)).collect::<Result<Vec<_>, _>>()?.concat())
     }
 }
 
-/// One scan looks at all programs with the same build tags, for one platform.
+/// Groups the programs into scopes: one scan covers all programs with the same platform and build tags.
 fn scopes(wanted: &[BuildTarget<'_, GoProgram>]) -> Vec<Scope> {
     let mut packages: BTreeMap<(&Platform, &Vec<String>), BTreeSet<String>> = BTreeMap::new();
     for one in wanted {

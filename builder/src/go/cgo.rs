@@ -1,15 +1,16 @@
-//! Code that needs C: programs are compiled without, and Go's own words seldom say that this is why one does not compile.
+//! Explains compile errors caused by cgo: programs are compiled without it, and Go's messages seldom name this as the
+//! cause.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeSet;
 use vcsandbox::plain;
 
-/// How many folders are named.
+/// The maximum number of folders that a message names.
 const SHOWN: usize = 5;
 
-/// What is known of a failure of Go: the folders among its `words`, relative to `dir`, whose code calls C, and those that code
-/// among them imports from the module called `module`. Modules that were fetched are in `modules`, by whatever name the failing
-/// program knew that folder.
+/// Explains a failure of Go, whose messages are `words`, by cgo: names the folders in `words`, relative to `dir`, whose
+/// code calls C, and those that this code imports from the module called `module`. `modules` is the folder of fetched
+/// modules, whatever path the failed program had for it.
 pub(super) fn explain(words: &str, module: &str, dir: &Utf8Path, modules: &Utf8Path) -> Option<String> {
     let ends = |c: char| c.is_whitespace() || matches!(c, ':' | '(' | ')' | ',' | '\'' | '"');
     let mut found = BTreeSet::new();
@@ -18,7 +19,7 @@ pub(super) fn explain(words: &str, module: &str, dir: &Utf8Path, modules: &Utf8P
         let path = in_sandbox.unwrap_or_else(|| dir.join(word));
         let folder =
             if path.is_dir() { Some(path.clone()) } else { path.parent().filter(|_| path.is_file()).map(Into::into) };
-        // What is left out of a package because it needs C is undefined where it is used.
+        // A declaration in a file that needs C is undefined where it is used.
         let text = if path.is_file() && words.contains("undefined: ") {
             plain::read_text(&path).unwrap_or_default()
         } else {
@@ -45,7 +46,7 @@ fn called(folder: &Utf8Path, dir: &Utf8Path, modules: &Utf8Path) -> String {
     if below.as_str().is_empty() { ".".to_owned() } else { below.to_string() }
 }
 
-/// Whether a folder has code that calls C, tests aside.
+/// Returns whether the code in a folder calls C, apart from tests.
 fn calls_c(folder: &Utf8Path) -> bool {
     let files = folder.read_dir_utf8().into_iter().flatten().filter_map(Result::ok);
     let paths = files.map(|file| file.path().to_owned());

@@ -1,4 +1,4 @@
-//! Compiles a program from exactly the files of its closure, in a folder that holds nothing else.
+//! Compiles a program from exactly the files of its closure, in a folder that contains nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,31 +16,32 @@ use crate::build_context::BuildContext;
 use crate::source::{FileHash, Tree, is_lfs_pointer};
 use crate::{Error, platform};
 
-/// A change in how this file compiles that can change a binary changes this number, and with it every key.
+/// The version of the build recipe. Increment it when a change of this file can change a binary; it is part of every
+/// action key.
 const RECIPE: u32 = 1;
 
 /// A program to compile.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
-    /// For people: the component.
+    /// The name of the component, for messages.
     pub(crate) name: &'a str,
-    /// Its package, as `./cmd/manager`.
+    /// The package, such as `./cmd/manager`.
     pub(crate) package: &'a str,
-    /// What the scan that found its closure looked at.
+    /// The scope of the scan that found the closure.
     pub(crate) scope: &'a Scope,
     pub(crate) closure: &'a Closure,
     pub(crate) linking: Linking,
 }
 
-/// What Go's linker is told.
+/// The options of Go's linker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Linking {
     pub(crate) flags: Vec<String>,
-    /// Values of Go variables by their full names.
+    /// The values of Go variables, by their full names.
     pub(crate) stamps: BTreeMap<String, String>,
 }
 
-/// A job whose inputs are all known by their hashes.
+/// A job with the hashes of all its inputs.
 pub(crate) struct Prepared<'a> {
     job: &'a Job<'a>,
     files: BTreeMap<&'a Utf8Path, FileHash>,
@@ -50,10 +51,10 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Takes the hashes of all inputs.
+    /// Hashes all inputs.
     ///
     /// # Errors
-    /// When a file cannot be read, or a flag cannot be given to Go.
+    /// When a file cannot be read, or a flag cannot be passed to Go.
     pub(crate) fn prepare(&'a self, go: &Go, module: &Module, tree: &Tree) -> Result<Prepared<'a>, Error> {
         let hash = |path: &'a Utf8PathBuf| Ok((path.as_path(), tree.hash_of(&module.top.join(path))?));
         let files: BTreeMap<_, _> = self.closure.files.iter().map(hash).collect::<Result<_, Error>>()?;
@@ -64,7 +65,7 @@ impl<'a> Job<'a> {
         };
         let marks = self.closure.headers.iter().map(mark).collect();
         let ldflags = self.linking.ldflags().map_err(|why| Error::Flag { component: self.name.to_owned(), why })?;
-        // An older Go does not tell the checksums of modules one by one: then all of them count.
+        // Older versions of Go do not report a checksum for each module: then the whole go.sum is an input.
         let told = module.vendored || self.closure.modules.iter().all(|module| module.sum.is_some());
         let sums = if told || module.work.is_some() { None } else { Some(tree.hash_of(&module.dir.join("go.sum"))?) };
         let action = Action::new("compile", format!("{} {}", self.name, self.scope.platform))
@@ -89,7 +90,7 @@ impl<'a> Job<'a> {
         Ok(Prepared { job: self, files, marks, ldflags, action })
     }
 
-    /// Refuses a program that would embed a pointer of Git LFS in the place of the file that was meant.
+    /// Refuses a program that would embed a Git LFS pointer instead of the file itself.
     fn check_pointers(&self, module: &Module) -> Result<(), Error> {
         for file in &self.closure.files {
             let path = module.top.join(file);
@@ -103,7 +104,7 @@ impl<'a> Job<'a> {
 }
 
 impl Prepared<'_> {
-    /// Whether the store lacks the binary.
+    /// Returns whether the store lacks the binary.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -112,10 +113,10 @@ impl Prepared<'_> {
     }
 }
 
-/// The binary of a job: from the store, or compiled.
+/// Returns the binary of a job from the store, or compiles it.
 ///
 /// # Errors
-/// When it does not compile, in the compiler's own words.
+/// When it does not compile; the error contains the compiler's messages.
 pub(crate) fn compile(
     go: &Go,
     context: &BuildContext<'_>,
@@ -143,11 +144,11 @@ pub(crate) fn compile(
     outputs.blob("binary").ok_or_else(|| Error::Internal("a compile action without a binary".to_owned()))
 }
 
-/// Compiles the packages that several of these jobs share once, into Go's cache, so that no two of them compile the same.
-/// Whether that works does not matter here: a job that cannot be compiled says so itself.
+/// Compiles the packages that several jobs share into Go's cache, so that no two jobs compile the same package. Ignores
+/// compile errors: the jobs report their own.
 ///
 /// # Errors
-/// When the files cannot be read, or changed meanwhile.
+/// When a file cannot be read, or changed during the build.
 pub(crate) fn warm_up(
     go: &Go,
     context: &BuildContext<'_>,
@@ -184,9 +185,9 @@ pub(crate) fn warm_up(
 }
 
 impl Linking {
-    /// The flags in one text, as Go splits it again: at spaces, but not within quotes.
+    /// Joins the flags into one string, quoted as Go splits it: at spaces, except within quotes.
     ///
-    /// Go's build ID is left empty: it has a hash of the sources, so that a changed comment would make another binary.
+    /// Clears Go's build ID: it contains a hash of the sources, so a changed comment would change the binary.
     fn ldflags(&self) -> Result<String, String> {
         let stamps = self.stamps.iter().flat_map(|(name, value)| ["-X".to_owned(), format!("{name}={value}")]);
         let words = ["-buildid=".to_owned()].into_iter().chain(self.flags.iter().cloned()).chain(stamps);
@@ -200,14 +201,14 @@ impl Linking {
     }
 }
 
-/// A folder with the files of closures, as they lie in the source.
+/// A folder with the files of closures, in the layout of the source.
 struct Stage {
     home: Home,
-    /// The module's folder, below the home.
+    /// The folder of the module, relative to the home.
     dir: Utf8PathBuf,
 }
 
-/// A step that runs `go build`, with the names that the stage's folders have in it.
+/// A step that runs `go build`, and the paths of the stage's folders in it.
 struct GoBuild {
     step: Step,
     home: Utf8PathBuf,
@@ -215,8 +216,8 @@ struct GoBuild {
 }
 
 impl Stage {
-    /// Copies the files, and checks that they are still what their hashes say. The marks are put after what some of them say:
-    /// Go's own cache does not look at what assembly includes, and would take what was assembled with other headers.
+    /// Copies the files, and verifies their hashes. Appends its mark to each assembly file: Go's cache ignores the
+    /// headers that assembly includes, and would reuse the output of other headers.
     fn fill(
         context: &BuildContext<'_>,
         module: &Module,
@@ -235,7 +236,7 @@ impl Stage {
             write(&home.path.join(top).join(path), &content)?;
         }
         let dir = top.join(module.dir.strip_prefix(&module.top).unwrap_or(&module.dir));
-        // The checksums of the modules that are needed are among the inputs; those of others can only be missing.
+        // The checksums of required modules are inputs of the action; those of other modules may be missing.
         for sums in module.sums() {
             let below = sums.strip_prefix(&module.top).unwrap_or(&sums);
             match fs::read(&sums) {
@@ -258,7 +259,7 @@ impl Stage {
     }
 }
 
-/// What the compiler said, with paths as they are in the source, which is at `dir`.
+/// Removes the path of the source, `dir`, from the compiler's messages.
 fn without_path(failure: process::Failure, dir: &Utf8Path) -> process::Failure {
     failure.map_stderr(|stderr| stderr.replace(&format!("{dir}/"), ""))
 }

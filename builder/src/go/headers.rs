@@ -1,4 +1,5 @@
-//! The headers that assembly includes, wherever in the source they are: Go lists those of a package's own folder alone.
+//! Finds the headers that assembly files include, anywhere in the source: Go lists only those of a package's own
+//! folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,8 @@ use vcsandbox::plain;
 use super::Module;
 use crate::source::Tree;
 
-/// The files of the module's neighbourhood that each file of assembly among `files` includes, directly or not; all paths are
-/// below the module's top.
+/// Returns the headers that each assembly file of `files` includes, directly or indirectly. All paths are relative to
+/// the module's top.
 pub(super) fn included(
     module: &Module,
     tree: &Tree,
@@ -21,14 +22,14 @@ pub(super) fn included(
 }
 
 fn included_by(module: &Module, tree: &Tree, file: &Utf8Path) -> BTreeSet<Utf8PathBuf> {
-    // The assembler runs there, and looks from there for whatever is included, in headers too.
+    // The assembler runs in this folder, and resolves all includes relative to it, those in headers too.
     let folder = file.parent().unwrap_or(&module.top);
     let (mut found, mut next) = (BTreeSet::new(), vec![file.to_owned()]);
     while let Some(path) = next.pop() {
-        // What cannot be read as text the assembler cannot either, and says so.
+        // The assembler reports a file that cannot be read as text.
         for name in includes(&plain::read_text(&path).unwrap_or_default()) {
             let header = plain(&folder.join(name));
-            // Others are Go's own, such as textflag.h, or are missing, which the assembler says.
+            // Other headers are Go's own, such as textflag.h, or are missing, which the assembler reports.
             if let Ok(below) = header.strip_prefix(&module.top)
                 && tree.has(&header)
                 && found.insert(below.to_owned())
@@ -40,7 +41,7 @@ fn included_by(module: &Module, tree: &Tree, file: &Utf8Path) -> BTreeSet<Utf8Pa
     found
 }
 
-/// What a file of assembly includes, whether or not a condition leaves it out.
+/// Returns the headers that an assembly file includes, under any condition.
 fn includes(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
         let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("include")?.trim_start();
@@ -48,7 +49,7 @@ fn includes(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A path without `..`.
+/// Returns the path without `..` and `.`.
 fn plain(path: &Utf8Path) -> Utf8PathBuf {
     let mut plain = Utf8PathBuf::new();
     for part in path.components() {

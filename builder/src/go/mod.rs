@@ -1,5 +1,5 @@
-//! Go, as a compiler whose every input is known: the toolchain by its content, an environment that is the same
-//! everywhere, modules by their checksums.
+//! Go as a compiler with known inputs: the toolchain by its content, a fixed environment, and modules by their
+//! checksums.
 
 mod build;
 mod cgo;
@@ -40,31 +40,31 @@ use crate::progress::Progress;
 use crate::source::plain_temp_dir;
 use crate::{Error, platform};
 
-/// The longest that fetching modules may take.
+/// The time limit for fetching modules.
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
 
-/// Go, ready to run.
+/// A Go toolchain with its caches.
 #[derive(Debug)]
 pub(crate) struct Go {
     toolchain: Toolchain,
-    /// Modules, unpacked; only Go writes there, and it checks them against `go.sum`.
+    /// The module cache. Only Go writes to it, and verifies the modules against `go.sum`.
     modules: Utf8PathBuf,
-    /// The name of Go's own caches of compiled packages, which go by the content of everything that went into them.
+    /// The name of Go's build cache, which is keyed by the content of all inputs.
     packages: String,
-    /// The one for what Go does unconfined: it looks through packages there, and compiles none.
+    /// The build cache for commands outside the sandbox, which analyse packages and compile none.
     looked_at: Utf8PathBuf,
     /// Whether modules may be fetched.
     network: Network,
-    /// How many compilers one Go command runs at once.
+    /// The number of compilers that one Go command runs in parallel.
     jobs: usize,
 }
 
 impl Go {
-    /// Finds the Go of this version, which is fetched as `lock` pins it, or the one that is installed; its caches are in the
-    /// store's care.
+    /// Finds the Go toolchain of this version, fetched as `lock` pins it, or the installed one. Its caches are in the
+    /// store.
     ///
     /// # Errors
-    /// When there is none, it does not work, or it is not what the lock says.
+    /// When there is no Go, it does not work, or it differs from the lock.
     pub(crate) fn find(
         version: Option<&str>,
         store: &Store,
@@ -77,15 +77,15 @@ impl Go {
             None => Toolchain::installed(&store.cache_dir("toolchain")?)?,
         };
         let network = lock.network().clone();
-        // An identity may have characters that a path cannot.
+        // An identity may contain characters that are invalid in a path.
         let packages = format!("go-build/{}", &blake3::hash(toolchain.identity().as_bytes()).to_hex()[..32]);
         let (modules, looked_at) = (store.cache_dir("gomod")?, store.cache_dir(&format!("{packages}/looked-at"))?);
         Ok(Self { toolchain, modules, packages, looked_at, network, jobs })
     }
 
-    /// A Go command that sees nothing of the user's environment and reaches no network. `home` is an empty folder.
+    /// Returns a Go command without the user's environment and without network access. `home` is an empty folder.
     ///
-    /// It runs no code of the source, and needs to see the source where it is: it is not confined.
+    /// It is not confined: it runs no code of the source, and must see the source at its real path.
     fn command(&self, home: &Utf8Path) -> Command {
         let root = self.toolchain.root();
         let mut command = Command::new(root.join("bin/go"));
@@ -94,16 +94,16 @@ impl Go {
         command
     }
 
-    /// The same for a platform.
+    /// Returns a command like [`Go::command`], for a platform.
     fn command_for(&self, home: &Utf8Path, platform: &Platform) -> Command {
         let mut command = self.command(home);
         command.envs(platform::go_environment(platform));
         command
     }
 
-    /// Runs a command that may fetch modules from where they come from: the network as its user's own Go uses it, a folder of
-    /// inputs, or what the user's Go fetched already where nothing else may be asked. `attempt` says what for; `newest` says
-    /// whether it asks what there is, and not for a version that is known.
+    /// Runs a command that may fetch modules: over the network with the user's Go settings, from a folder of offline
+    /// inputs, or offline from the user's module cache. `attempt` describes the purpose; `newest` states whether the
+    /// command looks up available versions rather than fetching a known one.
     fn fetch(&self, mut command: Command, attempt: &str, newest: bool) -> Result<process::Output, Error> {
         if let Some(folder) = InputsDir::of(&self.network) {
             command.env("GOPROXY", folder.go_proxy()?);
@@ -123,7 +123,7 @@ impl Go {
         process::run(&mut command, FETCH_LIMIT).map_err(Error::fetch_modules)
     }
 
-    /// A step that runs Go for a platform, in the sandbox, and what `home`, which it works in, is called there.
+    /// Returns a step that runs Go for a platform in the sandbox, and the path of its working folder `home` there.
     fn step(
         &self,
         sandbox: &Sandbox,
@@ -143,13 +143,13 @@ impl Go {
         Ok((step, home))
     }
 
-    /// A folder that stands for the user's home.
+    /// Creates a temporary home folder for Go.
     fn home(&self, store: &Store) -> Result<Home, Error> {
         Home::in_folder(Workplace::within(plain_temp_dir(store)?)?)
     }
 }
 
-/// What a Go command works with, as it is to call it.
+/// The folders of a Go command, at the paths that it sees.
 struct GoFolders<'a> {
     root: &'a Utf8Path,
     home: &'a Utf8Path,
@@ -158,7 +158,7 @@ struct GoFolders<'a> {
 }
 
 impl GoFolders<'_> {
-    /// The variables that fix where Go finds everything, and that it fetches nothing.
+    /// Returns the variables that fix the locations of everything that Go uses, and forbid fetching.
     fn environment(&self) -> [(&'static str, String); 14] {
         let path = |path: &Utf8Path| path.as_str().to_owned();
         [
@@ -180,14 +180,14 @@ impl GoFolders<'_> {
     }
 }
 
-/// A folder that stands for the user's home and goes when it is dropped.
+/// A temporary folder in place of the user's home, removed on drop.
 struct Home {
     path: Utf8PathBuf,
     _folder: Workplace,
 }
 
 impl Home {
-    /// Holds nothing but the wish not to count what Go does.
+    /// Writes only the setting that disables telemetry.
     fn in_folder(folder: Workplace) -> Result<Self, Error> {
         let path = folder.path().to_owned();
         let telemetry = path.join(".config/go/telemetry");

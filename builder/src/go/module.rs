@@ -1,4 +1,4 @@
-//! The main module of a source, and the folders beside it that its `go.mod` puts in the place of other modules.
+//! The main module of a source, and the local folders by which its `go.mod` replaces other modules.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,34 +16,34 @@ use crate::source::{ExcludedFiles, Reader, Source};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
-/// A source's main module.
+/// The main module of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Module {
-    /// Its path, as `example.org/virtualcluster`.
+    /// The module path, such as `example.org/virtualcluster`.
     pub(crate) path: String,
-    /// Its folder; absolute.
+    /// The folder of the module; absolute.
     pub(crate) dir: Utf8PathBuf,
-    /// The folders of modules that are replaced by folders, outermost only, with the module's own.
+    /// The folders of the module, its workspace and local replacements, without nested ones.
     pub(crate) dirs: Vec<Utf8PathBuf>,
-    /// The innermost folder that holds all of them.
+    /// The innermost folder that contains all of them.
     pub(crate) top: Utf8PathBuf,
     /// The `go.mod` files of all of them, and the `go.work`.
     pub(super) go_mods: Vec<Utf8PathBuf>,
-    /// The workspace that it is in.
+    /// The workspace of the module.
     pub(super) work: Option<Work>,
-    /// Whether the modules it needs are in its `vendor` folder.
+    /// Whether the required modules are in a `vendor` folder.
     pub(super) vendored: bool,
-    /// Its folder as its user names it.
+    /// The folder of the module as the user named it.
     pub(super) named: Utf8PathBuf,
-    /// What is beside it and none of the source.
+    /// The files next to the module that are not part of the source.
     excluded: ExcludedFiles,
-    /// A `go.work` that does not count, and why.
+    /// A message that names an unused `go.work` and the reason.
     passed_over: Option<String>,
-    /// The folder of the modules that are fetched.
+    /// The folder of fetched modules.
     modules: Utf8PathBuf,
 }
 
-/// What `go mod edit -json` tells of a `go.mod`.
+/// The output of `go mod edit -json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GoMod {
@@ -59,7 +59,7 @@ pub(super) struct ModulePath {
     path: String,
 }
 
-/// A `replace` of a `go.mod` or `go.work`.
+/// A `replace` directive of a `go.mod` or `go.work`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Replace {
@@ -67,17 +67,17 @@ pub(super) struct Replace {
 }
 
 impl Module {
-    /// Reads the `go.mod` of a source, and of what it and its workspace lead to.
+    /// Reads the `go.mod` of a source, and those of its workspace and local replacements.
     ///
     /// # Errors
-    /// When Go cannot read it, or it leads to folders that cannot be part of a source.
+    /// When Go cannot read a file, or a replacement is a folder that cannot be part of a source.
     pub(crate) fn read(go: &Go, store: &Store, source: &Source) -> Result<Self, Error> {
         let Source { dir, top, named, excluded, .. } = source;
         let attempt = format!("reading {named}/go.mod");
         let go_mod = GoMod::read(go, store, dir, &attempt)?;
         let other = |why: String| Error::go(&attempt)(process::Failure::Other(why));
         let path = go_mod.module.as_ref().ok_or_else(|| other("it names no module".to_owned()))?.path.clone();
-        // A module that was fetched comes without the others of its workspace.
+        // A fetched module comes without the other modules of its workspace.
         let is_fetched = source.revision.as_ref().is_some_and(|revision| revision.commit.is_none());
         let work = if is_fetched { None } else { Work::find(go, store, dir, top)? };
         let mut all = go_mod.replaced(dir, &attempt)?;
@@ -98,7 +98,7 @@ impl Module {
         };
         all.extend(work.as_ref().filter(|_| vendored).map(|work| work.dir().join("vendor")));
         all.sort();
-        // Sorted, so a folder comes after those that hold it.
+        // The list is sorted, so a folder comes after the folders that contain it.
         let mut dirs: Vec<Utf8PathBuf> = Vec::new();
         for folder in all {
             if !dirs.iter().any(|outer| folder.starts_with(outer)) {
@@ -117,7 +117,7 @@ impl Module {
         Ok(Self { path, dir, dirs, top, go_mods, work, vendored, named, excluded, passed_over, modules })
     }
 
-    /// The files with the checksums of the modules that it needs.
+    /// Returns the paths of the files with the checksums of required modules.
     pub(super) fn sums(&self) -> Vec<Utf8PathBuf> {
         match &self.work {
             None => vec![self.dir.join("go.sum")],
@@ -128,25 +128,24 @@ impl Module {
         }
     }
 
-    /// The folder with the `vendor` folder that counts, where one does.
+    /// Returns the folder that contains the used `vendor` folder, if there is one.
     pub(super) fn vendor_dir(&self) -> Option<&Utf8Path> {
         let dir = self.work.as_ref().map_or(self.dir.as_path(), Work::dir);
         self.vendored.then_some(dir)
     }
 
-    /// What Go is to take for its workspace, as the folder `top` is called.
+    /// Returns the value of `GOWORK`, for a module whose `top` is at this path.
     pub(super) fn go_work(&self, top: &Utf8Path) -> String {
         let below = self.work.as_ref().and_then(|work| work.file.strip_prefix(&self.top).ok());
         below.map_or_else(|| "off".to_owned(), |below| top.join(below).into_string())
     }
 
-    /// The option that fixes where modules come from: never from a changed `go.mod`.
+    /// Returns the option that fixes where modules come from, and forbids changes of `go.mod`.
     pub(super) fn mod_option(&self) -> &'static str {
         if self.vendored { "-mod=vendor" } else { "-mod=readonly" }
     }
 
-    /// What Go said, and why what it missed is not there for it: code that is none of the source, a `go.work` that does not
-    /// count, C.
+    /// Adds possible causes to Go's messages: code that is not part of the source, an unused `go.work`, cgo.
     pub(super) fn explain(&self, failure: process::Failure) -> process::Failure {
         self.excluded.explain(failure, Reader::Go).map_stderr(|stderr| {
             let cgo = cgo::explain(&stderr, &self.path, &self.dir, &self.modules);
@@ -157,7 +156,7 @@ impl Module {
 }
 
 impl GoMod {
-    /// Reads the one in `dir`.
+    /// Reads the `go.mod` in `dir`.
     fn read(go: &Go, store: &Store, dir: &Utf8Path, attempt: &str) -> Result<Self, Error> {
         let home = go.home(store)?;
         let mut command = go.command(&home.path);
@@ -167,7 +166,7 @@ impl GoMod {
         serde_json::from_slice(&output).map_err(other)
     }
 
-    /// The folders that it puts in the place of modules.
+    /// Returns the folders that replace modules.
     fn replaced(&self, dir: &Utf8Path, attempt: &str) -> Result<Vec<Utf8PathBuf>, Error> {
         let folders = self.replace.iter().flatten().map(|replace| folder(replace, dir));
         let folders: Vec<_> = folders.collect::<Result<_, _>>().map_err(Error::go(attempt))?;
@@ -175,7 +174,8 @@ impl GoMod {
     }
 }
 
-/// The folder that a `replace` of a file in `beside` puts in the place of a module; none for another module.
+/// Returns the folder by which a `replace` directive of a file in `beside` replaces a module; `None` if the replacement
+/// is not a folder.
 pub(super) fn folder(replace: &Replace, beside: &Utf8Path) -> Result<Option<Utf8PathBuf>, process::Failure> {
     let folder = &replace.new.path;
     if folder.starts_with('/') {
@@ -191,8 +191,8 @@ pub(super) fn folder(replace: &Replace, beside: &Utf8Path) -> Result<Option<Utf8
     found.map(Some).map_err(missing)
 }
 
-/// The folders outside of `top` that the `go.mod` in `dir`, and those of its workspace, put in the place of modules, and the
-/// others of its workspace, as far as they are there; `top` is the source's own.
+/// Returns the existing folders outside of `top` that belong to the module in `dir`: local replacements in its `go.mod`
+/// or workspace, and other modules of the workspace. `top` is the folder of the source.
 pub(crate) fn folders_beside(dir: &Utf8Path, top: &Utf8Path) -> BTreeSet<Utf8PathBuf> {
     let (work, uses) = work::used(dir, top).unzip();
     let uses = uses.unwrap_or_default();
@@ -210,7 +210,7 @@ pub(crate) fn folders_beside(dir: &Utf8Path, top: &Utf8Path) -> BTreeSet<Utf8Pat
     folders
 }
 
-/// Whether a Go version is this one of Go 1 or a later one.
+/// Returns whether a Go version is at least 1.`minor`.
 pub(super) fn at_least(version: &str, minor: u32) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     (numbers.next(), numbers.next()) >= (Some(1), Some(minor))

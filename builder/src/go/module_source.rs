@@ -1,4 +1,4 @@
-//! A Go module as a source: fetched by Go, as its user has it fetch modules, and made a main module of its own.
+//! A Go module as the source: fetched by Go with the user's settings, and turned into a main module.
 
 use std::fs;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::progress::Progress;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A change in how a module is made a main module changes this number.
+/// The version of the conversion to a main module. Increment it when the result changes.
 const RECIPE: u32 = 1;
 
-/// What `go mod download -json` tells.
+/// The output of `go mod download -json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Downloaded {
@@ -28,7 +28,7 @@ struct Downloaded {
     sum: String,
 }
 
-/// A `replace` of a `go.mod`, as `go mod edit -json` tells it.
+/// A `replace` directive of a `go.mod`, in the output of `go mod edit -json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Replace {
@@ -44,13 +44,13 @@ struct ModuleVersion {
     version: String,
 }
 
-/// The folder of a module, and its exact version: the one that `lock` pins for the version asked for (`v1.2.3`, `latest`),
-/// or that it is now. What is at hand is not fetched.
+/// Returns the folder and the exact version of a module: the version that `lock` pins for the requested one (`v1.2.3`,
+/// `latest`), or else its current version. Fetches nothing that is in the cache.
 ///
-/// Its own `replace` directives hold, but for those that lead to folders: a module that is fetched has none beside it.
+/// Its `replace` directives apply, except those by local folders, which a fetched module does not have.
 ///
 /// # Errors
-/// When Go cannot be had or cannot fetch the module, or the module is not what is pinned.
+/// When Go is not available or cannot fetch the module, or the module differs from the pin.
 pub(crate) fn module_source(
     module: &str,
     asked: &str,
@@ -87,7 +87,7 @@ pub(crate) fn module_source(
         copy_writable(&found.dir, &copy)?;
         make_main(&go, store, &query, &copy)?;
         match fs::rename(&copy, &place) {
-            // Another process may have been faster.
+            // Another process may have created the folder first.
             Err(_) if place.is_dir() => {}
             result => result.map_err(Error::io("writing", &place))?,
         }
@@ -100,15 +100,15 @@ fn place(cache: &Utf8Path, sum: &str) -> Utf8PathBuf {
     cache.join(&blake3::hash(format!("{RECIPE} {sum}").as_bytes()).to_hex()[..32])
 }
 
-/// Whether a version always is the same one: `v1.2.3` and what may follow, but neither a branch nor `latest`.
+/// Returns whether a version is immutable: `v1.2.3` with an optional suffix, but not a branch or `latest`.
 fn is_exact(version: &str) -> bool {
     let number = version.strip_prefix('v').map(|rest| rest.split(['-', '+']).next().unwrap_or_default());
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     number.is_some_and(|number| number.split('.').count() == 3 && number.split('.').all(is_number))
 }
 
-/// Has Go fetch a module, check it by the checksum database where its user has it do so, and unpack it. `newest` says whether
-/// it depends on what there is which version that is.
+/// Makes Go fetch and unpack a module, and verify it against the checksum database if the user's settings enable it.
+/// `newest` states whether the query depends on the available versions.
 fn download(go: &Go, store: &Store, query: &str, newest: bool) -> Result<Downloaded, Error> {
     let attempt = format!("fetching {query}");
     let home = go.home(store)?;
@@ -120,7 +120,7 @@ fn download(go: &Go, store: &Store, query: &str, newest: bool) -> Result<Downloa
     })
 }
 
-/// Takes out of `go.mod` what holds beside other folders alone, and has Go complete `go.sum` for what then takes its place.
+/// Removes local replacements from `go.mod`, and makes Go complete `go.sum` for the modules that are used instead.
 fn make_main(go: &Go, store: &Store, query: &str, dir: &Utf8Path) -> Result<(), Error> {
     let attempt = format!("reading the go.mod of {query}");
     let home = go.home(store)?;
@@ -161,7 +161,7 @@ fn complete(go: &Go, home: &Home, query: &str, dir: &Utf8Path, platform: &Platfo
     go.fetch(command, &format!("fetching the Go modules of {query}"), false).map(drop)
 }
 
-/// Copies a folder of the module cache, where nothing can be written.
+/// Copies a folder of the module cache, which is read-only, with write permission.
 fn copy_writable(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
     for entry in walkdir::WalkDir::new(from) {

@@ -1,5 +1,5 @@
-//! Go module proxies, as `go help goproxy` has them: a list of places that are asked in turn. This is for what is fetched
-//! before there is a Go; whatever else is fetched, Go fetches.
+//! A client of Go module proxies (`go help goproxy`): tries the entries of `GOPROXY` in order. Fetches Go itself; all
+//! other modules are fetched by Go.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,18 +16,18 @@ use crate::error::ToolchainError;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
-/// The longest that a proxy may be silent in the middle of an answer.
+/// The maximum time without data while a response is received.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a place is asked before it is given up.
+/// The number of attempts per proxy.
 const ATTEMPTS: u32 = 4;
 
-/// The places that are asked, in turn.
+/// The proxies, in the order of requests.
 pub(super) struct Proxies {
     entries: Vec<ProxyEntry>,
-    /// Whether places that need the network are asked.
+    /// The permission to use the network; without it, only folders are used.
     permit: Result<Permit, Offline>,
-    /// What they are asked by: made when one is, for it cannot be made on a machine that has no certificates.
+    /// The HTTP client. Created on first use, because its creation fails on a machine without certificates.
     client: OnceLock<Client>,
     runtime: tokio::runtime::Runtime,
 }
@@ -35,8 +35,7 @@ pub(super) struct Proxies {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ProxyEntry {
     address: Address,
-    /// Whether the next place is asked whatever goes wrong with this one, and not only when this one has not what is asked
-    /// for.
+    /// Whether any failure leads to the next entry (`|`), rather than only a missing file (`,`).
     any_failure: bool,
 }
 
@@ -46,16 +45,16 @@ enum Address {
     Web(String),
 }
 
-/// Why a place did not give something.
+/// The reason why a proxy did not return a file.
 enum FetchError {
     Missing,
-    /// Asking again may help, after as long as the place says.
+    /// A failure that may be temporary, with the delay that the server requested.
     Network(String, Option<Duration>),
     Final(String),
 }
 
 impl Proxies {
-    /// The proxies of a `GOPROXY`. Offline, folders alone are asked.
+    /// Parses a `GOPROXY` setting. Offline, only folders are used.
     pub(super) fn new(setting: &str, network: &Network) -> Result<Self, crate::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|why| crate::Error::Internal(format!("setting up the network: {why}")))?;
@@ -63,23 +62,23 @@ impl Proxies {
         Ok(Self { entries: entries(setting)?, permit, client, runtime })
     }
 
-    /// A small file; nothing when no place has it.
+    /// Fetches a small file; `None` if no proxy has it.
     pub(super) fn get(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, crate::Error> {
         let mut bytes = Vec::new();
         Ok(self.fetch(path, limit, &mut bytes, Vec::clear)?.then_some(bytes))
     }
 
-    /// The same, from an address that is not a proxy.
+    /// Fetches a small file from an address that is not a proxy.
     pub(super) fn get_from(&self, address: &str, path: &str, limit: u64) -> Result<Option<Vec<u8>>, crate::Error> {
         let mut bytes = Vec::new();
         let entry = ProxyEntry { address: Address::Web(address.to_owned()), any_failure: false };
         Ok(self.fetch_from(&entry, path, limit, &mut bytes, &Vec::clear)?.then_some(bytes))
     }
 
-    /// A large file, into `file`.
+    /// Fetches a large file into `file`.
     pub(super) fn download(&self, path: &str, limit: u64, file: &mut File) -> Result<(), crate::Error> {
         let again = |file: &mut File| {
-            // What cannot be cut is noticed when its checksum is taken.
+            // If the file cannot be truncated, its checksum will not match.
             let _ = file.set_len(0).and_then(|()| io::Seek::rewind(file));
         };
         if self.fetch(path, limit, file, again)? {
@@ -182,7 +181,7 @@ async fn answer(client: &Client, url: &str, limit: u64, to: &mut impl Write) -> 
 }
 
 impl std::fmt::Display for Address {
-    /// The place without a login that its address may have.
+    /// Writes the address without credentials.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Folder(folder) => f.write_str(folder.as_str()),
@@ -197,7 +196,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Reads a `GOPROXY`. `direct` stands for what Go fetches from the repositories themselves: toolchains are in none.
+/// Parses a `GOPROXY` setting. Ends at `direct`, because no repository contains toolchains.
 fn entries(setting: &str) -> Result<Vec<ProxyEntry>, ToolchainError> {
     let mut entries = Vec::new();
     for one in setting.split_inclusive([',', '|']) {
