@@ -1,21 +1,21 @@
-//! What Go accepts as the path of a module, as its version, and as the version of Go itself.
+//! The syntax of Go module paths, module versions and Go versions.
 
-/// Whether Go can take a text for the path of a module, and for nothing else, such as an option or a folder.
+/// Returns whether a text is a valid module path, and cannot be mistaken for an option or a folder.
 pub(crate) fn is_path(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
     text.chars().all(plain) && !text.starts_with('-') && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// Whether Go can take a text for a version of a module, or for a branch or tag of it.
+/// Returns whether a text is a valid module version, branch or tag.
 pub(crate) fn is_version(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/+".contains(c);
     !text.is_empty() && text.chars().all(plain) && !text.starts_with('-')
 }
 
-/// Reads a version that may be asked for: `1.26.3`, `1.27rc1`, or `1.26.x` for the newest of 1.26.
+/// Parses a requested Go version: `1.26.3`, `1.27rc1`, or `1.26.x` for the newest release of 1.26.
 ///
 /// # Errors
-/// When it is none; the text says so.
+/// When the text is not a Go version; the error is a message.
 pub(crate) fn parse_version(text: &str) -> Result<String, String> {
     let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let known = match text.split('.').collect::<Vec<_>>()[..] {

@@ -1,4 +1,5 @@
-//! The identity of the inputs that a build reads from this machine. Action keys include it, because the outputs depend on it.
+//! The identity of the inputs that a build reads from this machine. Action keys include it, because the outputs depend
+//! on it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,14 +20,15 @@ use crate::error::HostInputError;
 use crate::file_manifest::FileManifest;
 use crate::source::FileHash;
 
-/// Where the machine's programs are looked for.
+/// The search path for the machine's programs.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A cache that Python writes next to its modules and recreates when it is missing.
 const LEFT_BEHIND: &str = "__pycache__";
 
-/// The identity of the machine's programs and libraries: the names, sizes, permissions and times of all that a step with the
-/// system in it can see. Their content would take minutes to read.
+/// Returns the identity of the machine's programs and libraries: a hash of the names, sizes, permissions and
+/// modification times of all files that a step with access to the system can see. Hashing the content would take
+/// minutes.
 ///
 /// # Errors
 /// When a folder cannot be read.
@@ -38,7 +40,8 @@ pub(crate) fn system() -> Result<FileHash, Error> {
     let mut hasher = blake3::Hasher::new();
     for folder in SYSTEM_FOLDERS.map(Utf8Path::new) {
         if fs::symlink_metadata(folder).is_ok() {
-            // A new copy of a file, with the same time, is the same: inodes and times of change are left out.
+            // Inodes and change times are left out, so that a copy with the same modification time has the same
+            // identity.
             let state = |meta: &Metadata| [i64::from(meta.mode()), meta.mtime(), 0];
             let hash = describe(folder.as_std_path(), &|name| name != LEFT_BEHIND, &state);
             hasher.update(folder.as_str().as_bytes()).update(hash.map_err(Error::io("reading", folder))?.as_bytes());
@@ -48,10 +51,10 @@ pub(crate) fn system() -> Result<FileHash, Error> {
     Ok(KNOWN.get_or_init(|| identity).clone())
 }
 
-/// What the inputs of `component` are, each by where it is found in the sandbox.
+/// Returns the content hashes of the inputs of `component`, by their paths in the sandbox.
 ///
 /// # Errors
-/// When one is not there or cannot be read.
+/// When an input is missing or cannot be read.
 pub(crate) fn identities(
     inputs: &BTreeMap<String, Utf8PathBuf>,
     component: &str,
@@ -67,10 +70,10 @@ pub(crate) fn identities(
     inputs.iter().map(identity).collect()
 }
 
-/// Checks, after a step of `component` read its inputs, that they are what they were when its key was made.
+/// Checks, after a step of `component` has read its inputs, that they still have the content in the action key.
 ///
 /// # Errors
-/// When one is another, or not there any more.
+/// When an input changed or is missing.
 pub(crate) fn unchanged(
     known: &BTreeMap<String, FileHash>,
     inputs: &BTreeMap<String, Utf8PathBuf>,
@@ -82,10 +85,10 @@ pub(crate) fn unchanged(
     changed.map_or(Ok(()), |(_, host)| Err(Error::source_changed(host.as_path())))
 }
 
-/// Lets a step of `component` read its inputs.
+/// Gives a step of `component` access to its inputs.
 ///
 /// # Errors
-/// When one is not there, or cannot be where it should be found.
+/// When an input is missing, or cannot appear at its path without a sandbox.
 pub(crate) fn give(inputs: &BTreeMap<String, Utf8PathBuf>, component: &str, step: &mut Step) -> Result<(), Error> {
     for (inside, host) in inputs {
         if step.read_only(host, inside)? != *inside {
@@ -96,10 +99,10 @@ pub(crate) fn give(inputs: &BTreeMap<String, Utf8PathBuf>, component: &str, step
     Ok(())
 }
 
-/// The hash of all content of a file or folder of this machine, which the store remembers for as long as no file changes.
+/// Returns a hash of the content of a file or folder of this machine. The store caches it while no file changes.
 ///
 /// # Errors
-/// When it is not there or cannot be read.
+/// When the path does not exist or cannot be read.
 pub(crate) fn content(path: &Utf8Path, store: &Store) -> Result<FileHash, Error> {
     /// A cached hash.
     #[derive(Serialize, Deserialize)]
@@ -117,13 +120,14 @@ pub(crate) fn content(path: &Utf8Path, store: &Store) -> Result<FileHash, Error>
         return Ok(known.content);
     }
     let content = FileManifest::all(&path)?.hash();
-    // What cannot be remembered is found again.
+    // If the cache cannot be written, the next run computes the hash again.
     let known = CachedHash { state, content: content.clone() };
     let _ = vcstore::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
     Ok(content)
 }
 
-/// A hash of the names, sizes and links of all entries at and below `path` that `keep` accepts, and of `more`.
+/// Returns a hash of the names, sizes and links of all entries at and below `path` that `keep` accepts, and of the
+/// numbers that `more` returns for each file.
 fn describe(
     path: &Path,
     keep: &(impl Fn(&OsStr) -> bool + Sync),
@@ -135,7 +139,7 @@ fn describe(
         hasher.update(b"link").update(fs::read_link(path)?.as_os_str().as_encoded_bytes());
     } else if meta.is_dir() {
         let mut names: Vec<_> = match fs::read_dir(path) {
-            // What this process may not look into, no program that it starts can.
+            // A program that this process starts cannot enter a folder that this process cannot enter.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Vec::new(),
             entries => entries?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?,
         };

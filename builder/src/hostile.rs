@@ -1,5 +1,5 @@
-//! What reads other people's documents and archives, for hostile input alone: nothing is expected of a reader but that it ends,
-//! without a panic, and writes nothing outside of its folder.
+//! Entry points for fuzzing the readers of untrusted documents and archives: a reader must end without a panic, and
+//! write only to its folder.
 
 use std::fs;
 
@@ -10,19 +10,19 @@ use crate::lock::{Lock, Policy};
 use crate::project::Project;
 use crate::provenance::Provenance;
 
-/// A project's file.
+/// Reads a project file.
 pub fn project(bytes: &[u8]) {
     let _ = Project::parse(&String::from_utf8_lossy(bytes), Utf8Path::new("vcbuild.toml"));
 }
 
-/// A lock.
+/// Reads a lock file.
 pub fn lock(bytes: &[u8]) {
     with_file(bytes, |path, _| {
         let _ = Lock::open(path, Policy::Locked, Network::Offline);
     });
 }
 
-/// The provenance that an archive carries.
+/// Reads the provenance of an archive.
 pub fn provenance(bytes: &[u8]) {
     let Ok(provenance) = serde_json::from_slice::<Provenance>(bytes) else { return };
     with_file(bytes, |path, folder| {
@@ -33,7 +33,7 @@ pub fn provenance(bytes: &[u8]) {
     });
 }
 
-/// A toolchain's archive.
+/// Unpacks the archive of a toolchain.
 pub fn toolchain(bytes: &[u8]) {
     with_file(bytes, |path, folder| {
         let _ = crate::go::unpack(path, "m@v1/", &folder.join("out"));
@@ -43,7 +43,7 @@ pub fn toolchain(bytes: &[u8]) {
     });
 }
 
-/// Gives a file of these bytes, alone in a folder of its own.
+/// Runs `read` on a file of these bytes in a temporary folder that contains nothing else.
 fn with_file(bytes: &[u8], read: impl FnOnce(&Utf8Path, &Utf8Path)) {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     let Ok(folder) = folder else { return };

@@ -1,4 +1,4 @@
-//! Layers of an image: from the specification of a layer, file by file, to a blob in the store.
+//! Layers of an image: from a layer specification, file by file, to a blob in the store.
 
 use std::collections::BTreeMap;
 
@@ -12,32 +12,32 @@ use crate::progress::Progress;
 use crate::project::Owner;
 use crate::source::{FileHash, hash_file};
 
-/// A change in how a layer is made of files changes this number, and with it every key.
+/// The version of the layer format. Increment it when a change affects layers; it is part of every action key.
 const RECIPE: u32 = 2;
 
-/// What goes into a layer, by its path in the image, without a slash at its beginning.
+/// The entries of a layer, by their paths in the image without a leading slash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct LayerSpec {
     items: BTreeMap<String, Item>,
 }
 
-/// One file, folder or link.
+/// A file, folder or symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Item {
     #[serde(rename = "what")]
     pub(crate) kind: ItemKind,
     pub(crate) mode: u32,
     pub(crate) owner: Owner,
-    /// The values of extended attributes in hexadecimal digits, by name.
+    /// The extended attributes: hexadecimal values by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) xattrs: BTreeMap<String, String>,
-    /// Of a folder: what holds where there is one already.
+    /// For a folder: the attributes that also apply to an existing folder.
     #[serde(skip)]
     pub(crate) over: FolderOverrides,
 }
 
-/// What is said of a folder that may be there already: what is not said stays.
+/// The attributes that override those of an existing folder; `None` keeps the existing value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FolderOverrides {
     pub(crate) mode: Option<u32>,
@@ -45,13 +45,14 @@ pub(crate) struct FolderOverrides {
 }
 
 impl FolderOverrides {
-    /// Whether nothing is.
+    /// Returns whether there are no overrides.
     pub(crate) fn is_silent(self) -> bool {
         self == Self::default()
     }
 }
 
-/// What stands at a path. It serialises without the places of this machine: layers of the same files have one key.
+/// The type and content of an entry. Serialises without paths of this machine, so that layers of equal files have equal
+/// keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ItemKind {
@@ -66,27 +67,26 @@ pub(crate) enum ItemKind {
 }
 
 impl LayerSpec {
-    /// Nothing yet.
+    /// Creates an empty specification.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// These items, by their paths.
+    /// Creates a specification of these items, by path.
     pub(crate) fn of(items: BTreeMap<String, Item>) -> Self {
         Self { items }
     }
 
-    /// All items in the order of their paths.
+    /// Returns all items in the order of their paths.
     pub(crate) fn items(&self) -> impl Iterator<Item = (&str, &Item)> {
         self.items.iter().map(|(path, item)| (path.as_str(), item))
     }
 
-    /// Whether there is nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Adds a file of root's whose content the store has.
+    /// Adds a file owned by root whose content is in the store.
     pub(crate) fn blob(&mut self, path: &str, mode: u32, content: Digest) {
         self.put(path, ItemKind::Blob(content), mode, Owner::default());
     }
@@ -94,13 +94,13 @@ impl LayerSpec {
     /// Adds a file of this machine.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the file cannot be read.
     pub(crate) fn file(&mut self, path: &str, mode: u32, owner: Owner, from: Utf8PathBuf) -> Result<(), Error> {
         self.put(path, ItemKind::File { hash: hash_file(&from)?, from }, mode, owner);
         Ok(())
     }
 
-    /// Adds a folder; `over` says what holds where there is one already.
+    /// Adds a folder; `over` has the attributes that also apply to an existing folder.
     pub(crate) fn folder(&mut self, path: &str, mode: u32, owner: Owner, over: FolderOverrides) {
         let item = Item { kind: ItemKind::Folder, mode, owner, xattrs: BTreeMap::new(), over };
         self.items.insert(path.trim_start_matches('/').to_owned(), item);
@@ -116,10 +116,12 @@ impl LayerSpec {
         self.items.insert(path.trim_start_matches('/').to_owned(), item);
     }
 
-    /// The layer that holds just this. Equal contents make equal layers, wherever they came from.
+    /// Returns the layer with these entries. Equal specifications produce equal layers, whatever the origin of the
+    /// files.
     ///
     /// # Errors
-    /// When a file changes meanwhile, a path leads through something that is no folder, or the store cannot be used.
+    /// When a file changed during the build, a path passes through something other than a folder, or the store cannot
+    /// be read or written.
     pub(crate) fn layer(
         &self,
         store: &Store,
@@ -166,7 +168,7 @@ impl LayerSpec {
         Ok(tree)
     }
 
-    /// The key names files by what they held before they were written: what was written must be that.
+    /// The key contains the hashes of files before they were written to the layer, so the written content must match.
     fn check_unchanged(&self) -> Result<(), Error> {
         for item in self.items.values() {
             if let ItemKind::File { hash, from } = &item.kind
@@ -180,7 +182,7 @@ impl LayerSpec {
 }
 
 impl Item {
-    /// A folder that is there, as it is.
+    /// Creates the item of an existing folder, unchanged.
     pub(crate) fn folder(attributes: Attributes) -> Self {
         let Attributes { mode, uid, gid, xattrs } = attributes;
         Self {
@@ -192,7 +194,7 @@ impl Item {
         }
     }
 
-    /// What it is to the paths that lead to it. Nothing is known of what is in a folder.
+    /// Returns the item as a node for path lookup. The content of a folder is unknown.
     pub(crate) fn node(&self) -> Node {
         let Owner { user, group } = self.owner;
         let attributes = || Attributes { mode: self.mode, uid: user, gid: group, xattrs: self.xattrs.clone() };

@@ -1,5 +1,5 @@
-//! A Go toolchain of a version, as an input like any other: fetched from the module proxy, checked by its checksum,
-//! unpacked in the store's care. No Go need be installed for it.
+//! Go toolchains by version: fetched from a module proxy, verified by checksum and unpacked in the store. This requires
+//! no installed Go.
 
 use std::collections::BTreeMap;
 use std::{fs, io};
@@ -18,35 +18,35 @@ use crate::lock::{Lock, PinnedGo};
 use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 
-/// Go's toolchains are the versions of this module.
+/// The module whose versions are Go toolchains.
 const MODULE: &str = "golang.org/toolchain";
 
-/// The machines that toolchains are pinned for, by Rust's and by Go's name: those that vcbuild runs on.
+/// The machines for which toolchains are pinned, by Rust's and Go's architecture names: those that vcbuild runs on.
 const HOSTS: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
 
-/// The list of all toolchains is some 100 KB; a toolchain has grown to 80 MB.
+/// Size limits in bytes. The list of all toolchains has about 100 KB, a toolchain up to 80 MB.
 const LIST_LIMIT: u64 = 16 << 20;
 const ARCHIVE_LIMIT: u64 = 1 << 30;
 
-/// What is in the place of a toolchain: its `GOROOT`, and what it was when it was checked.
+/// The content of a toolchain's cache folder: its `GOROOT`, and its identity after verification.
 const ROOT: &str = "go";
 const IDENTITY: &str = "identity";
 
-/// A toolchain that is there.
+/// An unpacked toolchain.
 pub(super) struct Release {
-    /// Its `GOROOT`.
+    /// The `GOROOT`.
     pub(super) root: Utf8PathBuf,
-    /// Its `h1:` checksum.
+    /// The `h1:` checksum.
     pub(super) sum: String,
-    /// Its version, as `1.26.3`.
+    /// The version, such as `1.26.3`.
     pub(super) version: String,
 }
 
-/// Fetches the toolchain that `lock` pins for the version asked for into a `store` that lacks it, and puts the archive below
-/// the folder `proxy`, where a proxy has it.
+/// Fetches the toolchain that `lock` pins for the requested version into a `store` that lacks it, and writes the
+/// archive below the folder `proxy` at its path in a module proxy.
 ///
 /// # Errors
-/// When it cannot be had, or is not what it should be.
+/// When the toolchain is not available or fails verification.
 pub(crate) fn copy_toolchain(
     asked: &str,
     proxy: &Utf8Path,
@@ -57,15 +57,15 @@ pub(crate) fn copy_toolchain(
     obtain(asked, store, lock, progress, Some(proxy)).map(drop)
 }
 
-/// The toolchain that `lock` pins for the version asked for; the one that it is now, where nothing is pinned.
+/// Returns the toolchain that `lock` pins for the requested version, or else the current one, which it pins.
 ///
 /// # Errors
-/// When it cannot be had, or is not what it should be.
+/// When the toolchain is not available or fails verification.
 pub(super) fn realise(asked: &str, store: &Store, lock: &Lock, progress: &Progress) -> Result<Release, crate::Error> {
     obtain(asked, store, lock, progress, None)
 }
 
-/// The toolchain; what is fetched for it is kept below the folder `keep`.
+/// Returns the toolchain. If it must be fetched, also writes the archive below the folder `keep`.
 fn obtain(
     asked: &str,
     store: &Store,
@@ -114,13 +114,13 @@ fn obtain(
     Ok(Release { root, sum, version })
 }
 
-/// How this machine fetches Go modules, from its Go where it has one and from the environment where not.
+/// The user's settings for fetching Go modules: those of the installed Go, or else the environment's.
 struct User {
     proxies: String,
-    /// The address of what Go fetched already.
+    /// The URL of the download cache of the user's Go.
     downloads: Option<String>,
     database: Option<String>,
-    /// Whether the user does without a database.
+    /// Whether the user disabled the checksum database.
     trusts: bool,
 }
 
@@ -142,25 +142,26 @@ impl User {
         Ok(Self { proxies, downloads, database, trusts })
     }
 
-    /// Where a version that is known comes from: what Go fetched already need not be fetched again.
+    /// Returns the proxies for a known version, starting with the user's download cache.
     fn places(&self) -> String {
         self.downloads.iter().chain([&self.proxies]).map(String::as_str).collect::<Vec<_>>().join(",")
     }
 }
 
-/// This machine, as Go names it.
+/// Returns this machine's platform.
 fn host() -> Result<Platform, ToolchainError> {
     let (os, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
     let known = HOSTS.iter().find(|(rust, _)| os == "linux" && *rust == architecture);
     known.map(|(_, go)| Platform::linux(go)).ok_or(ToolchainError::NoHost { os, architecture })
 }
 
-/// The version of the module that has Go's version for a machine.
+/// Returns the version of the toolchain module for a Go version and a machine.
 fn module_version(version: &str, host: &Platform) -> String {
     format!("v0.0.1-go{version}.{}-{}", host.os, host.architecture)
 }
 
-/// The exact version of one asked for. What Go fetched already says nothing of what is newest; offline it is all there is.
+/// Returns the exact version for the requested one. Online, ignores the user's download cache, which does not list the
+/// newest versions.
 fn resolve(asked: &str, host: &Platform, user: &User, network: &Network) -> Result<String, crate::Error> {
     let Some(minor) = asked.strip_suffix(".x") else { return Ok(asked.to_owned()) };
     let places = if *network == Network::Open { user.proxies.clone() } else { user.places() };
@@ -181,13 +182,13 @@ fn newest(list: &str, minor: &str, host: &Platform) -> Option<String> {
     list.lines().filter_map(patch).max().map(|patch| format!("{minor}.{patch}"))
 }
 
-/// Where a toolchain is unpacked: named by what it should be.
+/// Returns the cache folder of a toolchain, named by its version and checksum.
 fn place(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Utf8PathBuf {
     let hash = blake3::hash(sum.as_bytes()).to_hex();
     cache.join(format!("go{version}-{}-{}", host.architecture, &hash[..16]))
 }
 
-/// The toolchain if it is unpacked and as it was when it was checked.
+/// Returns the toolchain if it is unpacked and unmodified.
 fn at_hand(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Option<Utf8PathBuf> {
     let place = place(cache, version, host, sum);
     let whole = is_whole(&place, cache);
@@ -197,16 +198,17 @@ fn at_hand(cache: &Utf8Path, version: &str, host: &Platform, sum: &str) -> Optio
     whole.then(|| place.join(ROOT))
 }
 
-/// Whether a toolchain is in its place, all of it and unchanged. What cannot be read of it is not.
+/// Returns whether the folder contains a complete, unmodified toolchain. An unreadable one counts as modified.
 fn is_whole(place: &Utf8Path, cache: &Utf8Path) -> bool {
     let recorded = fs::read_to_string(place.join(IDENTITY));
     recorded.is_ok_and(|recorded| identify(&place.join(ROOT), cache).is_ok_and(|found| found == recorded))
 }
 
-/// Puts a toolchain that was unpacked and checked in its place, at once and whole: whenever this is stopped, the place has all
-/// of it or is made anew. Of several processes one is first, and the others take what it put there.
+/// Moves an unpacked, verified toolchain to its cache folder atomically, and replaces an incomplete one. Of several
+/// processes the first succeeds; the others use its result.
 fn install(unpacked: &Utf8Path, place: &Utf8Path, cache: &Utf8Path) -> Result<(), crate::Error> {
-    // What is remembered of the files goes by where they are: of those that are to move nothing is kept.
+    // The cached identity depends on the paths of the files, so it is stored outside the cache for files that are about
+    // to move.
     let identity = identify(&unpacked.join(ROOT), unpacked.parent().unwrap_or(unpacked))?;
     let path = unpacked.join(IDENTITY);
     fs::write(&path, identity).map_err(crate::Error::io("writing", &path))?;
@@ -222,7 +224,7 @@ fn install(unpacked: &Utf8Path, place: &Utf8Path, cache: &Utf8Path) -> Result<()
     }
 }
 
-/// Fetches a toolchain, checks it, and puts it in its place; returns its root and checksum.
+/// Fetches, verifies and installs a toolchain; returns its root and checksum.
 fn fetch(
     version: &str,
     host: &Platform,
@@ -310,7 +312,7 @@ mod tests {
         let whole = Some(place.join("go"));
         assert_eq!(found(), None);
 
-        // What an earlier program left that was stopped before it had said what it put there.
+        // A folder that an earlier program left when it was stopped before it recorded the identity.
         fs::create_dir_all(place.join("go/bin")).unwrap();
         assert_eq!(found(), None);
         install(&unpack("first"), &place, &cache).unwrap();
@@ -325,7 +327,7 @@ mod tests {
             assert_eq!(found(), whole);
         }
 
-        // Several at once, of which the first stays.
+        // With several processes, the result of the first remains.
         fs::remove_dir_all(&place).unwrap();
         let unpacked: Vec<_> = (0..4).map(|name| unpack(&name.to_string())).collect();
         std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Finds the inputs of a program: exactly the source files and modules that its package needs.
+//! Finds the inputs of a program: exactly the source files and modules that its package requires.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,51 +19,53 @@ use crate::offline_inputs::InputsDir;
 use crate::progress::Progress;
 use crate::source::Tree;
 
-/// The longest that Go may take to look through packages, and to fetch modules.
+/// The time limits for listing packages and for fetching modules.
 const LIST_LIMIT: Duration = Duration::from_secs(10 * 60);
 const FETCH_LIMIT: Duration = Duration::from_secs(60 * 60);
 
-/// What a program is made of.
+/// The inputs of a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Closure {
-    /// Files of the source, below the module's top; without `go.sum`.
+    /// The source files, relative to the module's top; without `go.sum`.
     pub(super) files: BTreeSet<Utf8PathBuf>,
-    /// Those among them that files of assembly include. Go does not list them: they are found whenever it is looked at.
+    /// The headers among them, by the assembly file that includes them. Go does not list them: they are found after
+    /// each scan.
     #[serde(skip)]
     pub(super) headers: BTreeMap<Utf8PathBuf, BTreeSet<Utf8PathBuf>>,
-    /// The import paths of the packages it needs, without Go's own and without its `main`.
+    /// The import paths of the required packages, without Go's own and the `main` package.
     pub(super) packages: BTreeSet<String>,
-    /// The modules it needs, without those of the source.
+    /// The required modules, without those of the source.
     pub(super) modules: BTreeSet<Needed>,
 }
 
-/// A module that a program needs.
+/// A required module.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Needed {
     pub(super) path: String,
     pub(super) version: String,
-    /// Its checksum, as in `go.sum`; older versions of Go do not tell.
+    /// The checksum in `go.sum`; older versions of Go do not report it.
     pub(super) sum: Option<String>,
-    /// Its folder below the module cache; none when it is vendored.
+    /// The folder relative to the module cache; `None` if the module is vendored.
     pub(super) dir: Option<Utf8PathBuf>,
 }
 
-/// What all closures of one scan have in common.
+/// The properties that all closures of a scan share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Scope {
     pub(crate) platform: Platform,
     pub(crate) tags: Vec<String>,
-    /// The packages that are looked through, as `./cmd/manager`.
+    /// The packages to scan, such as `./cmd/manager`.
     pub(crate) packages: BTreeSet<String>,
 }
 
-/// A change in what a closure holds changes this number, and with it every key.
+/// The version of the closure's content. Increment it when that changes; it is part of every action key.
 const RECIPE: u32 = 2;
 
-/// The closure of each package of `scope`.
+/// Returns the closure of each package of `scope`.
 ///
 /// # Errors
-/// When a package is not there, cannot be read, or needs a module that cannot be fetched; in Go's own words.
+/// When a package is missing, cannot be read, or requires a module that cannot be fetched; the error contains Go's
+/// messages.
 pub(crate) fn scan(
     go: &Go,
     store: &Store,
@@ -101,10 +103,10 @@ pub(crate) fn scan(
     scope.packages.iter().map(read).collect()
 }
 
-/// Fetches the modules that `scope` needs if any of `closure` is gone from the cache, which its owner may empty.
+/// Fetches the modules of `scope` if any module of `closure` is missing from the cache, which the user may empty.
 ///
 /// # Errors
-/// When one cannot be fetched.
+/// When a module cannot be fetched.
 pub(super) fn ensure_modules(
     go: &Go,
     store: &Store,
@@ -129,7 +131,7 @@ fn list_or_fetch(
 ) -> Result<Listing, Error> {
     let attempt = format!("reading the packages of {}", module.named);
     match list(go, store, module, scope, Modules::Missing) {
-        // Go's own words for a module that is not in the cache.
+        // Go's message for a module that is not in the cache.
         Err(failure) if failure.stderr().is_some_and(|stderr| stderr.contains("GOPROXY=off")) && !module.vendored => {
             fetch(go, store, module, scope, progress)
         }
@@ -137,8 +139,8 @@ fn list_or_fetch(
     }
 }
 
-/// Lists the packages with whatever modules they lack: over the network, from a folder of inputs, or where neither may be used
-/// from those that the user's own Go has.
+/// Lists the packages and fetches missing modules: over the network, from a folder of offline inputs, or offline from
+/// the user's module cache.
 fn fetch(go: &Go, store: &Store, module: &Module, scope: &Scope, progress: &Progress) -> Result<Listing, Error> {
     if let Some(folder) = InputsDir::of(&go.network) {
         let proxy = folder.go_proxy()?;
@@ -158,24 +160,24 @@ fn fetch(go: &Go, store: &Store, module: &Module, scope: &Scope, progress: &Prog
     }
 }
 
-/// Where modules come from that are not in the store's care.
+/// The origin of modules that are missing from the store's module cache.
 #[derive(Debug, Clone, Copy)]
 enum Modules<'a> {
-    /// From nowhere.
+    /// None: missing modules are an error.
     Missing,
-    /// From a proxy that is a folder of inputs.
+    /// A module proxy in a folder of offline inputs.
     Inputs(&'a str),
-    /// From the cache of the user's own Go.
+    /// The module cache of the user's Go.
     Copied,
-    /// From there, and from where the user's Go takes them.
+    /// The module cache of the user's Go, then its configured proxies.
     Fetched(Permit),
 }
 
-/// The fields of a package that are asked for: those of [`Package`].
+/// The requested fields of a package: those of [`Package`].
 const FIELDS: &str = "Dir,ImportPath,Name,Standard,DepOnly,Module,Imports,Deps,GoFiles,CFiles,CXXFiles,MFiles,HFiles,FFiles,\
                       SFiles,SwigFiles,SwigCXXFiles,SysoFiles,EmbedFiles";
 
-/// A package, as `go list -json` tells it.
+/// A package in the output of `go list -json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Package {
@@ -202,7 +204,7 @@ struct Package {
     embed_files: Vec<String>,
 }
 
-/// A module, as `go list -json` tells it within a package.
+/// The module of a package in the output of `go list -json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ListedModule {
@@ -214,7 +216,7 @@ struct ListedModule {
     replace: Option<Box<ListedModule>>,
 }
 
-/// All packages of a scope by import path, and which of them were asked for.
+/// All packages of a scope by import path, and the import paths of the requested ones by folder.
 struct Listing {
     packages: BTreeMap<String, Package>,
     asked: BTreeMap<Utf8PathBuf, String>,
@@ -270,7 +272,7 @@ impl Listing {
         }
     }
 
-    /// The closure of a package that was asked for.
+    /// Returns the closure of a requested package.
     fn closure(&self, go: &Go, module: &Module, asked: &str) -> Result<Closure, Error> {
         let main = self.asked(module, asked).filter(|package| package.name == "main").ok_or_else(|| {
             let why = format!("{asked} is not a program: its package name is not main");
@@ -284,7 +286,7 @@ impl Listing {
         if let Some(dir) = module.vendor_dir() {
             closure.add_file(module, &dir.join("vendor/modules.txt"))?;
         }
-        // Go optimises by this profile when it is there.
+        // Go uses this profile for optimisation if it exists.
         let profile = main.dir.join("default.pgo");
         if profile.is_file() {
             closure.add_file(module, &profile)?;
@@ -300,12 +302,12 @@ impl Listing {
 }
 
 impl Closure {
-    /// The modules it needs, as the lock pins them; a vendored module is part of the source.
+    /// Returns the required modules as the lock pins them, except vendored modules, which are part of the source.
     ///
     /// # Errors
-    /// When the checksum of one is nowhere.
+    /// When the checksum of a module is missing.
     pub(crate) fn pins(&self, module: &Module) -> Result<Vec<PinnedModule>, Error> {
-        // An older Go does not tell the checksums of modules one by one.
+        // Older versions of Go do not report a checksum for each module.
         let read = |path: Utf8PathBuf| plain::read_text(&path).unwrap_or_default();
         let sums = LazyCell::new(|| module.sums().into_iter().map(read).collect::<Vec<_>>().join("\n"));
         let listed = |one: &Needed| {
@@ -322,7 +324,7 @@ impl Closure {
         self.modules.iter().filter(|one| one.dir.is_some()).map(pin).collect()
     }
 
-    /// Adds the files that its assembly includes.
+    /// Adds the headers that assembly files include.
     pub(super) fn add_headers(&mut self, headers: BTreeMap<Utf8PathBuf, BTreeSet<Utf8PathBuf>>) {
         self.files.extend(headers.values().flatten().cloned());
         self.headers = headers;
@@ -360,7 +362,7 @@ impl Closure {
 }
 
 impl Package {
-    /// The names of all files that the compiler may read.
+    /// Returns the names of all files that the compiler may read.
     fn files(&self) -> impl Iterator<Item = &String> {
         let code = [&self.go_files, &self.c_files, &self.cxx_files, &self.m_files, &self.h_files, &self.f_files];
         let more = [&self.s_files, &self.swig_files, &self.swig_cxx_files, &self.syso_files, &self.embed_files];

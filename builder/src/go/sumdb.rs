@@ -1,5 +1,5 @@
-//! The Go checksum database: a signed tree of what every version of every module is. What it says of a module is proved
-//! to be in the tree, and the tree to be signed by the key that is known; nobody on the way has to be believed.
+//! A client of the Go checksum database: a signed Merkle tree with the checksum of every module version. Verifies that
+//! an answer is in the tree, and that the known key signed the tree, so no server or proxy needs to be trusted.
 
 use std::collections::BTreeMap;
 
@@ -11,32 +11,32 @@ use sha2::{Digest as _, Sha256};
 use super::proxy::Proxies;
 use crate::error::ToolchainError;
 
-/// The key of the database that Go knows by name, as Go has it built in: what follows the name. The first part is a hash
-/// of name and key, so the key fits that one name.
+/// The key of the default database, as built into Go, without its name. The first part is a hash of name and key, so
+/// the key is valid for that name only.
 const KNOWN_KEY: &str = "033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8";
 
-/// An answer is a few lines, a tile 8 KiB.
+/// The maximum size of a response in bytes. An answer has a few lines, a tile 8 KiB.
 const LIMIT: u64 = 64 << 10;
 
-/// A tile has the hashes of 2^8 neighbours.
+/// The height of a tile: it contains 2^8 neighbouring hashes.
 const HEIGHT: u32 = 8;
 
 type Hash = [u8; 32];
 
-/// Reads a file of a database, if it is there.
+/// Reads a file of a database; `None` if it does not exist.
 type Read<'a> = dyn Fn(&str) -> Result<Option<Vec<u8>>, crate::Error> + 'a;
 
-/// A database, as `GOSUMDB` names it.
+/// A checksum database, as `GOSUMDB` specifies it.
 pub(super) struct Database {
     name: String,
-    /// Where it is; none of the proxies need carry it.
+    /// The URL of the database, used if no proxy serves it.
     address: String,
     key_hash: [u8; 4],
     key: VerifyingKey,
 }
 
 impl Database {
-    /// The database of a `GOSUMDB`: a name that is known, or a name with its key, and an address where it is elsewhere.
+    /// Parses a `GOSUMDB` setting: a known name, or a name with its key, and an optional URL.
     pub(super) fn parse(setting: &str) -> Result<Self, ToolchainError> {
         let bad = |why: &str| ToolchainError::Database {
             database: setting.to_owned(),
@@ -53,7 +53,7 @@ impl Database {
         if hex::encode(&expected[..4]) != hash {
             return Err(unknown());
         }
-        // The first byte says which kind of key it is: 1 is Ed25519.
+        // The first byte is the algorithm: 1 is Ed25519.
         let key = match key.split_first() {
             Some((1, bytes)) => bytes.try_into().ok().and_then(|bytes| VerifyingKey::from_bytes(bytes).ok()),
             _ => None,
@@ -64,7 +64,7 @@ impl Database {
         Ok(Self { name: name.to_owned(), address, key_hash, key: key.ok_or_else(unknown)? })
     }
 
-    /// The `h1:` checksum of a module's version; through the proxies where they carry the database.
+    /// Returns the verified `h1:` checksum of a module version; uses the proxies that serve the database.
     pub(super) fn sum(&self, module: &str, version: &str, proxies: &Proxies) -> Result<String, crate::Error> {
         let bad = |why: &str| ToolchainError::Database {
             database: self.name.clone(),
@@ -97,7 +97,7 @@ impl Database {
         Ok(sum.ok_or_else(|| bad("its answer is for a different module"))?.to_owned())
     }
 
-    /// The size and hash of a signed tree.
+    /// Verifies a signed tree, and returns its size and root hash.
     fn tree(&self, note: &str) -> Result<(u64, Hash), String> {
         let (text, signatures) = note.split_once("\n\n").ok_or("its tree has no signature")?;
         let text = format!("{text}\n");
@@ -129,8 +129,8 @@ struct Tiles<'a> {
 }
 
 impl Tiles<'_> {
-    /// The hash over the leaves from `low` up to `high`, with `leaf` in the place of the one of this number; nothing when a
-    /// tile is missing.
+    /// Computes the hash of the leaves from `low` up to `high` (exclusive), with `leaf` as the hash of leaf `number`;
+    /// `None` if a tile is missing.
     fn root(&mut self, low: u64, high: u64, number: u64, leaf: Hash) -> Result<Option<Hash>, crate::Error> {
         let count = high - low;
         if !(low..high).contains(&number) && count.is_power_of_two() {
@@ -146,7 +146,7 @@ impl Tiles<'_> {
         Ok(Some(node(&one, &other)))
     }
 
-    /// The hash of a full subtree: the one of this index among those of 2^`level` leaves.
+    /// Returns the hash of the full subtree with this index among those of 2^`level` leaves.
     fn stored(&mut self, level: u32, index: u64) -> Result<Option<Hash>, crate::Error> {
         let (row, depth) = (level / HEIGHT, level % HEIGHT);
         let (first, count) = (index << depth, 1u64 << depth);
@@ -173,7 +173,7 @@ fn node(one: &Hash, other: &Hash) -> Hash {
     Sha256::digest([&[1], one.as_slice(), other.as_slice()].concat()).into()
 }
 
-/// A tile's number as its path has it: in groups of three digits, an `x` before all but the last.
+/// Formats the number of a tile as in its path: groups of three digits, with an `x` before all but the last.
 fn in_thousands(mut number: u64) -> String {
     let mut path = format!("{:03}", number % 1000);
     while number >= 1000 {
@@ -198,7 +198,7 @@ pub(super) mod tests {
 
     const NAME: &str = "sums.example";
 
-    /// Writes a database as a proxy carries it, of these records, and returns its `GOSUMDB`.
+    /// Writes a database of these records in the layout of a proxy, and returns its `GOSUMDB` setting.
     fn write(folder: &Path, records: &[(String, String)]) -> String {
         let key = SigningKey::from_bytes(&[7; 32]);
         let public = [&[1], key.verifying_key().as_bytes().as_slice()].concat();
@@ -255,7 +255,7 @@ pub(super) mod tests {
 
     fn ask(folder: &Path, setting: &str, version: &str) -> Result<String, crate::Error> {
         let proxies = Proxies::new(&format!("file://{}", folder.display()), &Network::Open).unwrap();
-        // An address where nothing listens: the proxy has all.
+        // Nothing listens at this address: the proxy has everything.
         let setting = format!("{setting} http://127.0.0.1:1");
         Database::parse(&setting)?.sum("m.example/m", version, &proxies)
     }

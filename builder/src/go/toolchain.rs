@@ -1,4 +1,4 @@
-//! A Go, installed or pinned: where it is, what it is, and how its user has it fetch modules.
+//! A Go toolchain, installed or pinned: its location, its identity, and the user's settings for fetching modules.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,11 +24,11 @@ use crate::source::{FileHash, hash_file};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How the user's Go finds modules and checks them: what fetching, and nothing else, takes from the user.
+/// The user's settings for finding and verifying modules, which only fetching uses.
 const FETCH_SETTINGS: [&str; 8] =
     ["GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOVCS", "GOAUTH"];
 
-/// What else fetching needs of the user's environment: the way to git and to keys. Proxies are added to it.
+/// The variables of the user's environment that fetching needs, to use git and credentials. Proxy variables are added.
 const FETCH_ENVIRONMENT: [&str; 10] = [
     "PATH",
     "HOME",
@@ -42,7 +42,7 @@ const FETCH_ENVIRONMENT: [&str; 10] = [
     "SSL_CERT_DIR",
 ];
 
-/// A Go, ready to run.
+/// A Go toolchain.
 #[derive(Debug)]
 pub(super) struct Toolchain {
     settings: Settings,
@@ -51,7 +51,7 @@ pub(super) struct Toolchain {
     origin: String,
 }
 
-/// What `go env` tells.
+/// The output of `go env -json`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Settings {
     #[serde(rename = "GOROOT")]
@@ -65,8 +65,7 @@ pub(super) struct Settings {
 }
 
 impl Toolchain {
-    /// Finds the `go` that is installed and takes its identity, which `cache` remembers for as long as its files stay as
-    /// they are.
+    /// Finds the installed `go` and computes its identity, which `cache` keeps while its files are unchanged.
     pub(super) fn installed(cache: &Utf8Path) -> Result<Self, Error> {
         let settings = ask("go")?;
         let root = &settings.root;
@@ -81,7 +80,7 @@ impl Toolchain {
         Ok(Self { settings, folder, identity, origin })
     }
 
-    /// The toolchain of this version, as the lock pins it.
+    /// Returns the toolchain of this version, as the lock pins it.
     pub(super) fn pinned(version: &str, store: &Store, lock: &Lock, progress: &Progress) -> Result<Self, Error> {
         let Release { root, sum, version } = release::realise(version, store, lock, progress)?;
         let settings = ask(root.join("bin/go").as_str())?;
@@ -93,29 +92,31 @@ impl Toolchain {
         &self.settings.root
     }
 
-    /// The same, to be given to a step.
+    /// Returns the root as a folder that can be given to a step.
     pub(super) fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// What it is by its content: the checksum of a pinned one, else a hash of the programs and files that make binaries.
+    /// Returns the content identity: the checksum of a pinned toolchain, or a hash of the programs and files of an
+    /// installed one that affect binaries.
     pub(super) fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// Its version and where it is from, for people. An installed Go is what its machine made it.
+    /// Returns the version and origin for messages. The content of an installed Go depends on the machine.
     pub(super) fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// Opens `command` to the network, as the user's own Go is.
+    /// Gives `command` network access with the settings of the user's Go.
     pub(super) fn let_resolve(&self, command: &mut Command, _permit: Permit) {
         command.envs(FETCH_ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         http::of_programs(command);
         command.envs(&self.settings.others);
     }
 
-    /// The same, with the modules the user has already before it: not for what is newest, of which they say nothing.
+    /// Gives `command` network access as [`Toolchain::let_resolve`], and tries the user's module cache first. Not
+    /// suitable for a query of the newest version, which the cache does not know.
     pub(super) fn let_fetch(&self, command: &mut Command, permit: Permit) {
         self.let_resolve(command, permit);
         let proxy = self.settings.others.get("GOPROXY").map_or("", String::as_str);
@@ -124,14 +125,14 @@ impl Toolchain {
         }
     }
 
-    /// Opens `command` to the modules the user has already; `go.sum` says whether they are the right ones.
+    /// Gives `command` access to the user's module cache; Go verifies the modules against `go.sum`.
     pub(super) fn let_copy(&self, command: &mut Command) {
         if let Some(known) = self.downloads() {
             command.env("GOPROXY", known);
         }
     }
 
-    /// The address of the modules that the user's own Go fetched.
+    /// Returns the URL of the download cache of the user's Go.
     fn downloads(&self) -> Option<String> {
         let downloads = self.settings.modules.join("cache/download");
         let known = downloads.is_dir().then(|| reqwest::Url::from_file_path(&downloads).ok()).flatten()?;
@@ -139,14 +140,14 @@ impl Toolchain {
     }
 }
 
-/// What is remembered of a toolchain.
+/// The cached identity of a toolchain.
 #[derive(Serialize, Deserialize)]
 struct CachedIdentity {
     files: BTreeMap<Utf8PathBuf, Stat>,
     identity: String,
 }
 
-/// By this a file is taken for unchanged, as make and git do.
+/// The state by which a file counts as unchanged, as in make and git.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 struct Stat {
     inode: u64,
@@ -154,12 +155,12 @@ struct Stat {
     changed: (i64, i64),
 }
 
-/// Asks a `go` program for its settings, as its user has set them.
+/// Runs a `go` program to get the user's settings.
 pub(super) fn ask(program: &str) -> Result<Settings, Error> {
     let mut command = Command::new(program);
     command
         .env("GOTOOLCHAIN", "local")
-        // Which Go it is says the program alone.
+        // The program alone determines its root.
         .env_remove("GOROOT")
         .args(["env", "-json", "GOROOT", "GOVERSION", "GOMODCACHE"])
         .args(FETCH_SETTINGS);
@@ -170,7 +171,7 @@ pub(super) fn ask(program: &str) -> Result<Settings, Error> {
         .map_err(|why| Error::go(&attempt)(process::Failure::Other(format!("its output cannot be parsed: {why}"))))
 }
 
-/// The hash of the programs and files of a Go that make binaries.
+/// Returns a hash of the programs and files of a Go toolchain that affect binaries.
 pub(super) fn identify(root: &Utf8Path, cache: &Utf8Path) -> Result<String, Error> {
     let paths = [root.join("VERSION"), root.join("bin/go")].into_iter().chain(compilers(root));
     let paths = paths.chain(library(root)?);
@@ -194,24 +195,24 @@ pub(super) fn identify(root: &Utf8Path, cache: &Utf8Path) -> Result<String, Erro
         content
     });
     let known = CachedIdentity { files, identity: FileHash::of(content.as_bytes()).to_string() };
-    // What cannot be remembered is found again.
+    // If the cache cannot be written, the next run computes the identity again.
     let _ = vcstore::atomic::replace(&memory, &serde_json::to_vec(&known).unwrap_or_default());
     Ok(known.identity)
 }
 
-/// The programs of a Go that compile and link.
+/// Returns the programs of a Go toolchain that compile and link.
 pub(super) fn compilers(root: &Utf8Path) -> [Utf8PathBuf; 3] {
     let host = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
     let tools = root.join("pkg/tool").join(format!("{}_{host}", std::env::consts::OS));
     ["compile", "link", "asm"].map(|tool| tools.join(tool))
 }
 
-/// The standard library that programs are compiled with, and the settings that come with the toolchain.
+/// Returns the files of the standard library, and the settings that come with the toolchain.
 fn library(root: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Error> {
     let keep = |entry: &walkdir::DirEntry| !matches!(entry.file_name().to_str(), Some("testdata" | "cmd"));
     let mut found = Vec::new();
     for folder in [root.join("src"), root.join("pkg/include")].iter().filter(|folder| folder.is_dir()) {
-        // Distributions have parts of it elsewhere, behind links.
+        // Distributions install parts of it elsewhere, behind symbolic links.
         for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(keep) {
             let entry = match entry {
                 Err(error) if error.depth() > 0 && crate::source::leads_nowhere(&error) => continue,

@@ -1,4 +1,4 @@
-//! Unpacks a toolchain's zip and takes its `h1:` checksum on the way: the hash of the hashes of its files.
+//! Unpacks the zip file of a toolchain and computes its `h1:` checksum: a hash of the hashes of its files.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -13,17 +13,17 @@ use zip::ZipArchive;
 
 use crate::error::ToolchainError;
 
-/// A toolchain has some 15,000 files of 250 MB together.
+/// Limits of an archive. A toolchain has about 15,000 files with 250 MB in total.
 const FILES_LIMIT: usize = 200_000;
 const SIZE_LIMIT: u64 = 4 << 30;
 
-/// Unpacks the files of the archive, whose names all begin with `prefix`, below `to`, and returns the checksum.
+/// Unpacks the files of the archive, whose names all start with `prefix`, below `to`, and returns the checksum.
 ///
 /// # Errors
-/// When the archive is not valid, or a file cannot be written.
+/// When the archive is invalid, or a file cannot be written.
 pub(crate) fn unpack(path: &Utf8Path, prefix: &str, to: &Utf8Path) -> Result<String, crate::Error> {
     let names = names(path, prefix)?;
-    // Every thread reads the archive for itself: a reader is at one place at a time.
+    // A reader has a single position, so each thread opens the archive.
     let part = names.len().div_ceil(rayon::current_num_threads().max(1)).max(1);
     let read = names.par_chunks(part).enumerate().map(|(number, names)| {
         let mut archive = open(path)?;
@@ -43,7 +43,7 @@ pub(crate) fn unpack(path: &Utf8Path, prefix: &str, to: &Utf8Path) -> Result<Str
     Ok(format!("h1:{}", STANDARD.encode(sum.finalize())))
 }
 
-/// The names of all files, in the archive's order, without the prefix.
+/// Returns the names of all files without the prefix, in the order of the archive.
 fn names(path: &Utf8Path, prefix: &str) -> Result<Vec<Utf8PathBuf>, crate::Error> {
     let bad = |why: String| ToolchainError::Archive { path: path.to_owned(), why };
     let mut archive = open(path)?;
@@ -58,7 +58,7 @@ fn names(path: &Utf8Path, prefix: &str) -> Result<Vec<Utf8PathBuf>, crate::Error
         let name = whole.strip_prefix(prefix).map(Utf8Path::new);
         let plain = |name: &&Utf8Path| {
             let normal = name.components().all(|part| matches!(part, Utf8Component::Normal(_)));
-            // A path that is written in another way than its parts would be is not one that a packer writes.
+            // Go writes no paths with redundant separators.
             normal && !name.as_str().is_empty() && name.components().collect::<Utf8PathBuf>().as_str() == name.as_str()
         };
         let name = name.filter(|name| file.is_file() && plain(name));
@@ -70,7 +70,8 @@ fn names(path: &Utf8Path, prefix: &str) -> Result<Vec<Utf8PathBuf>, crate::Error
     Ok(names)
 }
 
-/// Writes one file and returns the hash of its content. Modes are Go's: only what is in its folders of programs is one.
+/// Writes one file and returns the hash of its content. Sets modes as Go does: only files in its program folders are
+/// executable.
 fn write(path: &Utf8Path, archive: &mut ZipArchive<File>, index: usize, to: &Utf8Path) -> Result<String, crate::Error> {
     let bad = |why: String| ToolchainError::Archive { path: path.to_owned(), why };
     let mut file = archive.by_index(index).map_err(|why| bad(why.to_string()))?;
@@ -80,7 +81,7 @@ fn write(path: &Utf8Path, archive: &mut ZipArchive<File>, index: usize, to: &Utf
     let mut hashed = Hashed { output, hash: Sha256::new() };
     let size = file.size();
     let copied = io::copy(&mut file.by_ref().take(size + 1), &mut hashed).map_err(|why| match why.kind() {
-        // The disk is at fault, and not the archive.
+        // The disk is at fault, not the archive.
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => crate::Error::io("writing", to)(why),
         _ => bad(format!("{to}: {why}")).into(),
     })?;
@@ -90,7 +91,7 @@ fn write(path: &Utf8Path, archive: &mut ZipArchive<File>, index: usize, to: &Utf
     let program = to.components().any(|part| part.as_str() == "bin") || to.as_str().contains("/pkg/tool/");
     let mode = if program { 0o555 } else { 0o444 };
     fs::set_permissions(to, Permissions::from_mode(mode)).map_err(crate::Error::io("writing", to))?;
-    // A module's archive holds no other modules, so those of Go itself are in it under another name.
+    // The zip file of a module cannot contain other modules, so Go's own go.mod files are named _go.mod in it.
     if to.file_name() == Some("_go.mod") {
         let named = to.with_file_name("go.mod");
         fs::copy(to, &named).map_err(crate::Error::io("writing", &named))?;
@@ -147,7 +148,7 @@ mod tests {
     fn the_checksum_is_the_one_that_go_takes() {
         let (_folder, path) = archive(&[("m@v1/b", "b"), ("m@v1/src/_go.mod", "module std\n"), ("m@v1/bin/go", "#!")]);
         let to = path.with_file_name("out");
-        // printf 'HASH  NAME\n' for each file in the order of names | sha256sum | xxd -r -p | base64
+        // Computed with: printf 'HASH  NAME\n' for each file in the order of names | sha256sum | xxd -r -p | base64
         assert_eq!(unpack(&path, "m@v1/", &to).unwrap(), "h1:Lui0nit1zMQgYNALvdJN9vwQOMv0HzcXF0lVUzqjsi4=");
         assert_eq!(fs::read_to_string(to.join("src/go.mod")).unwrap(), "module std\n");
         use std::os::unix::fs::PermissionsExt;
@@ -163,7 +164,7 @@ mod tests {
             assert!(said.contains("is not a valid path in it"), "{name}: {said}");
             assert!(!path.with_file_name("x").exists());
         }
-        // A file where another has its folder.
+        // One entry is a file where another requires a folder.
         let (_folder, path) = archive(&[("m@v1/x", "1"), ("m@v1/x/y", "2")]);
         assert!(unpack(&path, "m@v1/", &path.with_file_name("out")).is_err());
         let (_folder, path) = archive(&[("m@v1/x", &"x".repeat(10_000))]);

@@ -1,4 +1,4 @@
-//! The workspace of a module: a `go.work` of the source that uses it, by which modules find each other.
+//! The workspace of a module: a `go.work` in the source that uses the module and connects it to other modules.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
@@ -10,23 +10,23 @@ use super::Go;
 use super::module::{LIMIT, Replace, at_least, folder};
 use crate::Error;
 
-/// The name of its file.
+/// The name of a workspace file.
 pub(super) const FILE: &str = "go.work";
 
-/// A workspace.
+/// A workspace that uses the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Work {
-    /// Its file; absolute.
+    /// The path of the `go.work`; absolute.
     pub(super) file: Utf8PathBuf,
-    /// The folders of its modules.
+    /// The folders of the modules that it uses.
     pub(super) uses: Vec<Utf8PathBuf>,
-    /// The folders that it puts in the place of other modules.
+    /// The folders that replace other modules.
     pub(super) replaced: Vec<Utf8PathBuf>,
-    /// Whether the modules it needs are in its `vendor` folder.
+    /// Whether the required modules are in its `vendor` folder.
     pub(super) vendored: bool,
 }
 
-/// What `go work edit -json` tells.
+/// The output of `go work edit -json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GoWork {
@@ -42,11 +42,11 @@ struct Use {
 }
 
 impl Work {
-    /// The workspace of the module in `dir`, as Go finds it from there upward, no further than `top`; none where the file does
-    /// not use the module, which then is built by itself.
+    /// Finds the workspace of the module in `dir` in its parent folders up to `top`, as Go does. Returns `None` if
+    /// there is none, or if it does not use the module, which is then built by itself.
     ///
     /// # Errors
-    /// When Go cannot read it, or it leads to folders that cannot be part of a source.
+    /// When Go cannot read the file, or it refers to folders that cannot be part of a source.
     pub(super) fn find(go: &Go, store: &Store, dir: &Utf8Path, top: &Utf8Path) -> Result<Option<Self>, Error> {
         let Some(file) = file(dir, top) else { return Ok(None) };
         let attempt = format!("reading {}", file.strip_prefix(top).unwrap_or(&file));
@@ -79,28 +79,28 @@ impl Work {
         Ok(Some(Self { file, uses, replaced, vendored }))
     }
 
-    /// The folder of its file.
+    /// Returns the folder of the `go.work`.
     pub(super) fn dir(&self) -> &Utf8Path {
         self.file.parent().unwrap_or(&self.file)
     }
 }
 
-/// The `go.work` that Go finds from `dir` upward, no further than `top`.
+/// Returns the innermost `go.work` at or above `dir`, up to `top`.
 fn file(dir: &Utf8Path, top: &Utf8Path) -> Option<Utf8PathBuf> {
     let folders = dir.ancestors().take_while(|folder| folder.starts_with(top));
     folders.map(|folder| folder.join(FILE)).find(|file| file.is_file())
 }
 
-/// The `go.work` of the source that uses the module in `dir`, and the folders that it uses, as far as they are there; `top` is
-/// the source's own.
+/// Returns the `go.work` that uses the module in `dir`, and the existing folders that it uses. `top` is the folder of
+/// the source.
 pub(super) fn used(dir: &Utf8Path, top: &Utf8Path) -> Option<(Utf8PathBuf, Vec<Utf8PathBuf>)> {
     let file = file(dir, top)?;
     let uses = uses(&file);
     uses.iter().any(|used| used == dir).then_some((file, uses))
 }
 
-/// Why Go may miss modules of the source's neighbourhood: a `go.work` that does not count. `real` is the module's folder where
-/// its user keeps it, and `top` the source's own there.
+/// Explains why Go may not find neighbouring modules of the source: an unused `go.work`. `real` is the user's folder of
+/// the module, and `top` the user's folder of the source.
 pub(super) fn passed_over(real: &Utf8Path, top: &Utf8Path) -> Option<String> {
     let found = real.ancestors().map(|folder| folder.join(FILE)).find(|file| file.is_file())?;
     let (folder, uses) = (found.parent()?, uses(&found));
@@ -119,7 +119,7 @@ pub(super) fn passed_over(real: &Utf8Path, top: &Utf8Path) -> Option<String> {
     ))
 }
 
-/// The folders that a file uses, read without Go.
+/// Parses the folders that a `go.work` uses, without Go.
 fn uses(file: &Utf8Path) -> Vec<Utf8PathBuf> {
     let text = plain::read_text(file).unwrap_or_default();
     let beside = file.parent().unwrap_or(file);

@@ -6,30 +6,30 @@ use crate::Error;
 use crate::base::Base;
 use crate::project::Component;
 
-/// What is known of what an image was made from.
+/// The origin of an image's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct About {
-    /// The address of the code, where others can reach it.
+    /// The public address of the source.
     pub(crate) source: Option<String>,
-    /// The commit of the code.
+    /// The commit of the source.
     pub(crate) revision: Option<String>,
-    /// The version of the code.
+    /// The version of the source.
     pub(crate) version: Option<String>,
 }
 
 impl About {
-    /// The address of a repository as an annotation has it; nothing for one that is a folder of this machine.
+    /// Returns the address of a repository for an annotation; `None` if it is a folder of this machine.
     pub(crate) fn address(repository: &str) -> Option<String> {
         let remote = ["https://", "http://", "ssh://", "git://"].iter().any(|scheme| repository.starts_with(scheme));
-        // git's short form, HOST:PATH, names a host before a colon that no slash precedes.
+        // git's short form, HOST:PATH, has a host before the first colon, without slashes.
         let short = repository
             .split_once(':')
             .is_some_and(|(host, path)| !host.is_empty() && !host.contains('/') && !path.starts_with("//"));
         (remote || short).then(|| repository.to_owned())
     }
 
-    /// The annotations of `component`'s manifest, or of the index of several: an index has no base of its own. What the
-    /// component says goes before what is known; an empty text takes an annotation away.
+    /// Returns the annotations of `component`'s manifest, or of its index if `base` is `None`: an index has no base.
+    /// Annotations of the component override the default ones; an empty value removes an annotation.
     pub(super) fn annotations(
         &self,
         component: &Component,

@@ -1,4 +1,4 @@
-//! Puts a component's layers on its base: the configuration and the manifest of the image.
+//! Assembles images: stacks a component's layers on its base, and writes the image configuration and the manifest.
 
 mod annotations;
 mod run;
@@ -17,34 +17,34 @@ use crate::progress::Progress;
 use crate::project::Component;
 use crate::{Error, manifest};
 
-/// A change in how this file writes documents changes this number, and with it every key.
+/// The version of the documents. Increment it when a change of this file changes them; it is part of every action key.
 const RECIPE: u32 = 2;
 
-/// A layer of a component, and what it holds in a word, for the image's history.
+/// A layer of a component, with a short description of its content for the image history.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct OwnLayer {
     pub(crate) layer: Layer,
     pub(crate) holds: String,
 }
 
-/// What an image is assembled from, for one platform.
+/// The parts of an image for one platform.
 #[derive(Debug)]
 pub(crate) struct ImageBuild<'a> {
     pub(crate) component: &'a Component,
     pub(crate) platform: &'a Platform,
     pub(crate) base: &'a Base,
-    /// The layers that are stacked on the base's, the lowest first.
+    /// The layers that are stacked on the base's, lowest first.
     pub(crate) layers: &'a [OwnLayer],
     pub(crate) about: &'a About,
-    /// The only time in the image, in seconds since 1970.
+    /// The only time stamp in the image, in seconds since 1970.
     pub(crate) epoch: u64,
 }
 
 impl ImageBuild<'_> {
-    /// The manifest of the image.
+    /// Returns the manifest of the image.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store cannot be read or written.
     pub(crate) fn realise(&self, store: &Store, progress: &Progress) -> Result<Descriptor, Error> {
         let Self { component, platform, base, .. } = self;
         let action = Action::new("image", format!("{} {platform}", component.name))
@@ -95,7 +95,7 @@ impl ImageBuild<'_> {
     }
 }
 
-/// What a reference points at: the one manifest, or an index of several in the order of their platforms.
+/// Returns the target of a reference: the only manifest, or an index of several in the order of their platforms.
 ///
 /// # Errors
 /// When the store cannot be written.
@@ -127,7 +127,7 @@ pub(crate) fn target(
     Ok(Descriptor::new(MediaType::ImageIndex, size, digest))
 }
 
-/// The base's history as it is; none if it does not fit the base's layers, because then nothing could be added to it.
+/// Returns the history of the base, or `None` if it does not match the base's layers: then entries cannot be appended.
 fn base_history(base: &Base) -> Option<Vec<History>> {
     let history = base.config.history().clone().unwrap_or_default();
     let layers = history.iter().filter(|entry| entry.empty_layer() != Some(true)).count();

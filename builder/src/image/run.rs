@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::project::Run;
 
-/// Where programs are found in an image whose base does not say.
+/// The search path for programs in an image whose base does not set one.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What Docker's images say beyond the image specification that goes on to hold for what is built on them.
+/// Docker's extensions of the image specification that images inherit from their base.
 const INHERITED: [&str; 1] = ["Healthcheck"];
 
-/// The configuration of `run` over that of the base.
+/// Overrides the configuration of the base with that of `run`.
 pub(super) fn over(run: &Run, mut config: Config) -> Config {
     let mut env = config.env().clone().unwrap_or_default();
     let is = |line: &str, name: &str| line.split_once('=').is_some_and(|(known, _)| known == name);
@@ -33,7 +33,7 @@ pub(super) fn over(run: &Run, mut config: Config) -> Config {
             config.labels().clone().unwrap_or_default().into_iter().chain(run.labels.clone()).collect();
         config.set_labels(Some(labels));
     }
-    // The base's command is an argument of the base's entrypoint, and of no other.
+    // The base's command contains arguments of the base's entrypoint, which do not apply to another one.
     if !run.entrypoint.is_empty() {
         config.set_entrypoint(Some(run.entrypoint.clone())).set_cmd(None);
     }
@@ -58,7 +58,7 @@ pub(super) fn over(run: &Run, mut config: Config) -> Config {
     config
 }
 
-/// Carries over what the base's configuration `base` says that is beyond the specification and holds for `image` as well.
+/// Copies the inherited extensions of the specification from the base's configuration `base` to `image`.
 pub(super) fn inherit(image: &mut Value, base: &Value) {
     let Some(config) = image.get_mut("config").and_then(Value::as_object_mut) else { return };
     for name in INHERITED {
