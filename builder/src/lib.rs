@@ -1,8 +1,9 @@
 //! Builds OCI images reproducibly from pinned inputs, without a daemon.
 //!
-//! Data moves one way: a `project` says what to build from which `source`; the builder of each component's kind, such as
-//! `go`, makes its files, of exactly what they need; the files become a layer on a `base`, and layer and base an `image`.
-//! Every step is an action of the store, so that nothing is done twice. `build` is the whole of it, `cli` its commands.
+//! Data flows in one direction: a `project` defines what to build from which `source`; the builder of each component's
+//! kind, such as `go`, builds its files from exactly the inputs that they need; the files become a layer on a `base`,
+//! and base and layers an `image`. Every step is an action of the store, so that nothing is built twice. `build` runs
+//! the whole build, `cli` has the commands.
 
 mod allowed;
 mod base;

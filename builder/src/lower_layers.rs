@@ -1,5 +1,5 @@
-//! The file system below a layer of a component: the base and the component's lower layers. Paths are resolved through the
-//! symbolic links that are there, as in a container, and folders that are there keep their permissions and owners.
+//! The file system below a layer of a component: the base and the component's lower layers. Resolves paths through its
+//! symbolic links, as in a container, and preserves the permissions and owners of its folders.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,32 +13,32 @@ use crate::error::{Location, PlacementError};
 use crate::layer::{Item, ItemKind, LayerSpec};
 use crate::project::Owner;
 
-/// What is below a layer.
+/// The file system below a layer.
 #[derive(Debug)]
 pub(crate) struct LowerLayers<'a> {
     store: &'a Store,
     component: &'a str,
-    /// The outline of the base; none where the base has no layers.
+    /// The outline of the base; `None` if the base has no layers.
     base: Option<Digest>,
-    /// What the component's lower layers have, by its true path.
+    /// The nodes of the component's lower layers, by resolved path.
     own: BTreeMap<String, Node>,
 }
 
 impl<'a> LowerLayers<'a> {
-    /// A base of this outline, and nothing of the component yet.
+    /// Creates a file system with only the base of this outline.
     pub(crate) fn of(store: &'a Store, component: &'a str, base: Option<Digest>) -> Self {
         Self { store, component, base, own: BTreeMap::new() }
     }
 
-    /// The contents where their paths lead to, with the folders on the way that are not what a folder would be that only a
-    /// path names. They are part of the lower layers from now on.
+    /// Places the entries at their resolved paths, and adds their parent folders whose attributes differ from the
+    /// defaults. The result becomes part of the lower layers.
     ///
     /// # Errors
-    /// When a path leads through what is no folder, or two files of the component to one place; when a folder with something in
-    /// it would be replaced.
+    /// When a path passes through something other than a folder, two files of the component have the same resolved
+    /// path, or an entry would replace a non-empty folder.
     pub(crate) fn put(&mut self, spec: &LayerSpec) -> Result<LayerSpec, Error> {
-        // Which paths of the base matter is known when the links on the way are: the base is asked as often as it takes, and
-        // nothing else of it is held.
+        // The required paths of the base are known only after links are resolved. So this repeats the placement with
+        // further lookups, rather than load the whole outline.
         let mut base: BTreeMap<String, Option<Node>> = BTreeMap::new();
         loop {
             let asked = RefCell::new(BTreeSet::new());
@@ -68,15 +68,15 @@ impl<'a> LowerLayers<'a> {
     }
 }
 
-/// One attempt to place contents with what is known of the base.
+/// One attempt to place entries with the known nodes of the base.
 struct Placement<'a> {
     lower_layers: &'a LowerLayers<'a>,
-    /// What is known: none where nothing is.
+    /// The known nodes of the base; `None` for a path that does not exist.
     base: &'a BTreeMap<String, Option<Node>>,
-    /// What is not known and must be.
+    /// The unknown paths of the base that are required.
     asked: &'a RefCell<BTreeSet<String>>,
     items: BTreeMap<String, Item>,
-    /// The nodes of the items.
+    /// The nodes of `items`.
     new: BTreeMap<String, Node>,
 }
 
@@ -84,7 +84,7 @@ type Placed = (BTreeMap<String, Item>, BTreeMap<String, Node>);
 
 impl Placement<'_> {
     fn place(mut self, spec: &LayerSpec) -> Result<Placed, PlacementError> {
-        // Links first: the paths of the others may lead through them.
+        // Place links first: other paths may pass through them.
         let (links, others): (Vec<_>, Vec<_>) =
             spec.items().partition(|(_, item)| matches!(item.kind, ItemKind::Link(_)));
         for (path, item) in links.into_iter().chain(others) {
@@ -96,7 +96,7 @@ impl Placement<'_> {
         Ok((self.items, self.new))
     }
 
-    /// A folder: where there is one it is that, and what is not said of it stays.
+    /// Places a folder. An existing folder keeps the attributes that are not overridden.
     fn folder(&mut self, path: &str, item: &Item) -> Result<(), PlacementError> {
         let at = self.resolve(path, true)?;
         if at.is_empty() {
@@ -107,7 +107,7 @@ impl Placement<'_> {
             Some((_, place)) => return Err(self.through(path, &at, place)),
             None => None,
         };
-        // Two paths may lead to one folder: the one that says more of it is meant.
+        // Two paths may resolve to one folder: the entry with overrides takes precedence.
         if self.items.contains_key(&at) && item.over.is_silent() {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Placement<'_> {
         Ok(())
     }
 
-    /// A file or a link.
+    /// Places a file or a symbolic link.
     fn file(&mut self, path: &str, item: &Item) -> Result<(), PlacementError> {
         let at = self.resolve(path, false)?;
         let component = || self.lower_layers.component.to_owned();
@@ -159,7 +159,7 @@ impl Placement<'_> {
         self.items.insert(at, item);
     }
 
-    /// The true path of a path; through its last part as well if that is a link and `last` says so.
+    /// Resolves the symbolic links in a path; those in its last component only if `last` is set.
     fn resolve(&self, path: &str, last: bool) -> Result<String, PlacementError> {
         let found = follow(path, |at, is_last| match self.at(at) {
             Some((Node::Link(target), _)) if last || !is_last => Ok(Some(target)),
@@ -172,7 +172,7 @@ impl Placement<'_> {
         })
     }
 
-    /// What stands at a true path, as far as it is known.
+    /// Returns the node at a resolved path, as far as it is known, and records an unknown path as required.
     fn at(&self, path: &str) -> Option<(Node, Location)> {
         if let Some(node) = self.new.get(path).or_else(|| self.lower_layers.own.get(path)) {
             return Some((node.clone(), Location::Component));
@@ -203,7 +203,8 @@ mod tests {
     use rigs::{layer, store as scratch};
     use vcinspect::image_fs::outline;
 
-    /// Where the files, folders (`path/`) and links (`path -> target`) of each layer come to be on this base.
+    /// Returns the placed entries of the last layer: files, folders (`path/`) and links (`path -> target`) on this
+    /// base.
     fn placed(base: &[(tar::EntryType, &str, &str, u32, u64)], layers: &[&[&str]]) -> Result<Vec<String>, String> {
         let (_folder, store) = scratch();
         let outline = outline::write(&store, &[layer(&store, base)]).unwrap();

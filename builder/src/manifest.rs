@@ -1,4 +1,4 @@
-//! Manifests of images: written to the store with their configuration, and found among an action's outputs.
+//! Image manifests: writes them to the store with their configuration, and finds them in the outputs of an action.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use vcstore::{Layer, Outputs, Store};
 
 use crate::Error;
 
-/// Puts the configuration and the manifest of an image with these layers into the store.
+/// Writes the configuration and the manifest of an image with these layers to the store.
 ///
 /// # Errors
 /// When the store cannot be written.
@@ -34,17 +34,18 @@ pub(crate) fn put<'a>(
     Ok(Outputs::new().with_blob("config", config).with_blob("manifest", store.put_document(&manifest)?))
 }
 
-/// The manifest among an image's outputs.
+/// Returns the manifest in an image's outputs.
 ///
 /// # Errors
-/// When there is none.
+/// When the outputs contain no manifest.
 pub(crate) fn of(outputs: &Outputs) -> Result<Descriptor, Error> {
     let manifest = outputs.blob("manifest");
     let manifest = manifest.ok_or_else(|| Error::Internal("an image without a manifest".to_owned()))?;
     Ok(Descriptor::new(MediaType::ImageManifest, manifest.size, manifest.digest))
 }
 
-/// The OCI media type of a layer: Docker's layers have the same bytes, and a manifest must not mix both sets of types.
+/// Returns the OCI media type of a layer: Docker's layers have the same format, and a manifest must not mix both sets
+/// of types.
 fn oci_media_type(media_type: &str) -> &str {
     match media_type {
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",

@@ -1,5 +1,5 @@
-//! Fills a folder of inputs. Everything is fetched into a new store, by the same ways as a build fetches: what is in that
-//! store afterwards is what such a build needs.
+//! Writes a folder of offline inputs. Fetches everything into a new store in the same way as a build, so that this
+//! store contains exactly the inputs that such a build needs.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,21 +22,21 @@ use crate::project::Kind;
 use crate::request::Request;
 use crate::source::SourceSpec;
 
-/// Where Go keeps what it downloaded, below the store's caches.
+/// The folder of Go's downloads, relative to the store's caches.
 const DOWNLOADS: &str = "gomod/cache/download";
 
-/// How many files a folder has, and their size.
+/// The number of files in a folder, and their size in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Summary {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
 }
 
-/// A folder on its way: it gets its name when all is in it, and goes when that never comes.
+/// A folder of offline inputs under construction: it is renamed when it is complete, and removed otherwise.
 pub(crate) struct InputsDirWriter {
     to: Utf8PathBuf,
     new: Utf8PathBuf,
-    /// The store that everything is fetched into.
+    /// The temporary store into which everything is fetched.
     pub(crate) store: Store,
     _folders: [TempDir; 2],
     /// The store that contains the temporary one: its session protects the folder from garbage collection.
@@ -44,11 +44,10 @@ pub(crate) struct InputsDirWriter {
 }
 
 impl InputsDirWriter {
-    /// Begins to fill the folder `to`, which must be new or empty; what is needed meanwhile is
-    /// put down in `outer`.
+    /// Starts to write the folder `to`, which must be new or empty. Creates the temporary store in `outer`.
     ///
     /// # Errors
-    /// When it is not, or nothing can be written there.
+    /// When the folder is not empty, or cannot be written.
     pub(crate) fn begin(to: &Utf8Path, outer: Store) -> Result<Self, crate::Error> {
         if to.read_dir_utf8().is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(InputsError::NotEmpty { to: to.to_owned() }.into());
@@ -64,18 +63,18 @@ impl InputsDirWriter {
         Ok(Self { to: to.to_owned(), new, store, _folders: [folder, scratch], outer })
     }
 
-    /// Brings the toolchain of a version of Go.
+    /// Adds the toolchain of a version of Go.
     ///
     /// # Errors
-    /// When it cannot be had, or is not what the lock says.
+    /// When it is not available, or differs from the lock.
     pub(crate) fn toolchain(&self, version: &str, lock: &Lock, progress: &Progress) -> Result<(), crate::Error> {
         go::copy_toolchain(version, &self.new.join(GO), &self.store, lock, progress)
     }
 
-    /// Brings everything else: the source's commit, bases, and Go modules.
+    /// Adds all other inputs: the source's commit, bases, and Go modules.
     ///
     /// # Errors
-    /// When an input cannot be had, is not what the lock says, or cannot be copied.
+    /// When an input is not available, differs from the lock, or cannot be copied.
     pub(crate) fn finish(
         self,
         asked: &SourceSpec,
@@ -116,7 +115,7 @@ impl InputsDirWriter {
         Ok(summary)
     }
 
-    /// An error whose log outlasts the store that it was written in.
+    /// Copies the log of an error, which is in the temporary store, to the outer one.
     fn with_log(&self, error: crate::Error) -> crate::Error {
         let crate::Error::Action { error, shown, log } = error else { return error };
         let kept = self.outer.path().join("logs").join(log.file_name().unwrap_or_default());
@@ -130,7 +129,7 @@ impl InputsDirWriter {
         }
     }
 
-    /// What a proxy serves of a folder of Go's downloads; what Go keeps for itself is left out.
+    /// Adds the files in a folder of Go's downloads that a proxy serves; omits Go's internal files.
     fn add_modules(&self, downloads: &Utf8Path) -> Result<(), crate::Error> {
         for entry in WalkDir::new(downloads).sort_by_file_name() {
             let entry = entry.map_err(|error| crate::Error::io("reading", downloads)(error.into()))?;
@@ -143,7 +142,7 @@ impl InputsDirWriter {
             let mut content = File::open(&from).map_err(crate::Error::io("opening", &from))?;
             add(&to, &mut content)?;
             if let (Some("mod"), Some(version)) = (path.extension(), path.file_stem()) {
-                // Made, not copied: what proxies say beside the version differs among them.
+                // Written, not copied, because proxies differ in the other fields.
                 let info = format!("{{\"Version\":\"{}\"}}", unescaped(version));
                 add(&to.with_extension("info"), &mut info.as_bytes())?;
             }
@@ -169,7 +168,7 @@ impl InputsDirWriter {
                 let target = fs::read_link(&from).map_err(crate::Error::io("reading the link", &from))?;
                 std::os::unix::fs::symlink(target, &to).map_err(crate::Error::io("writing", &to))?;
             } else {
-                // With its permissions, which the tree's hash has in it.
+                // The copy keeps the permissions, which the tree hash covers.
                 fs::copy(&from, &to).map_err(crate::Error::io("copying", &from))?;
             }
         }
@@ -192,7 +191,7 @@ impl Summary {
     }
 }
 
-/// Writes a file, and the folders it is in; what several inputs share is there already.
+/// Writes a file and its parent folders, unless another input already added it.
 fn add(to: &Utf8Path, content: &mut impl io::Read) -> Result<(), crate::Error> {
     if to.exists() {
         return Ok(());
@@ -203,7 +202,7 @@ fn add(to: &Utf8Path, content: &mut impl io::Read) -> Result<(), crate::Error> {
     io::copy(content, &mut file).map(drop).map_err(crate::Error::io("writing", to))
 }
 
-/// A version as it is, of its name on a proxy, which has `!r` for `R`.
+/// Decodes a version in a path of a proxy, where `!r` stands for `R`.
 fn unescaped(name: &str) -> String {
     let mut escaped = false;
     let letter = |letter: char| {

@@ -1,17 +1,17 @@
-//! The platforms that images are built for, and what they are to Go and to Debian.
+//! The platforms that images are built for, and their names in Go, Debian and Rust.
 
 use vcstore::Platform;
 
-/// A processor that images are built for.
+/// A processor architecture that images are built for.
 struct Processor {
-    /// Its name, which OCI and Go share.
+    /// The name in OCI and Go.
     name: &'static str,
     variant: Option<&'static str>,
-    /// The variable and the value by which Go's feature level is fixed, so that no machine's default decides it.
+    /// The variable and the value that fix Go's feature level, so that it does not depend on the machine's default.
     go: (&'static str, &'static str),
-    /// What Debian calls it.
+    /// The name in Debian.
     debian: &'static str,
-    /// The Rust target with Debian's C library.
+    /// The Rust target for Debian's C library.
     rust: &'static str,
 }
 
@@ -49,10 +49,10 @@ impl Processor {
     }
 }
 
-/// Reads a platform from the command line or a project file.
+/// Parses a platform from the command line or a project file.
 ///
 /// # Errors
-/// When it is none that images are built for; the text says which there are.
+/// When images cannot be built for it; the error is a message that lists the platforms.
 pub(crate) fn parse(text: &str) -> Result<Platform, String> {
     PROCESSORS.iter().map(Processor::platform).find(|known| known.to_string() == text).ok_or_else(|| {
         let known: Vec<_> = PROCESSORS.iter().map(|known| known.platform().to_string()).collect();
@@ -60,23 +60,23 @@ pub(crate) fn parse(text: &str) -> Result<Platform, String> {
     })
 }
 
-/// The processors that images are built for, by their names.
+/// Returns the names of the supported architectures.
 pub(crate) fn architectures() -> impl Iterator<Item = &'static str> {
     PROCESSORS.iter().map(|known| known.name)
 }
 
-/// The Rust target that compiles for `platform`.
+/// Returns the Rust target for `platform`.
 pub(crate) fn rust_target(platform: &Platform) -> Option<&'static str> {
     Processor::of(platform).map(|known| known.rust)
 }
 
-/// The variables that make Go compile for `platform`.
+/// Returns the environment variables that make Go compile for `platform`.
 pub(crate) fn go_environment(platform: &Platform) -> Vec<(&'static str, String)> {
     let level = Processor::of(platform).map(|known| (known.go.0, known.go.1.to_owned()));
     [("GOOS", platform.os.clone()), ("GOARCH", platform.architecture.clone())].into_iter().chain(level).collect()
 }
 
-/// What Debian calls the processor of `platform`.
+/// Returns Debian's name of the architecture of `platform`.
 pub(crate) fn debian_architecture(platform: &Platform) -> &str {
     Processor::of(platform).map_or(&platform.architecture, |known| known.debian)
 }

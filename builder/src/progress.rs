@@ -1,4 +1,4 @@
-//! Progress of a build: realises every action, prints it, and counts the actions.
+//! Progress of a build: realises every action, reports it, and counts the actions.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use vcstore::{Action, ActionKey, Origin, Outputs, Store};
 use crate::display::{Display, Running};
 use crate::{Error, failure_log};
 
-/// Realises actions, says on standard error which ones are running and which ran, how long they took, and counts them.
+/// Realises actions, reports running and completed ones with their duration on standard error, and counts them.
 #[derive(Debug)]
 pub(crate) struct Progress {
     start: Instant,
@@ -20,7 +20,7 @@ pub(crate) struct Progress {
     steps: Mutex<Vec<JournalStep>>,
 }
 
-/// How many actions a build had, how many of them ran, and for how many the store or a cache had the outputs.
+/// The number of actions in a build: in total, run, reused from the store, and substituted from a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Actions {
     pub(crate) total: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Actions {
 }
 
 impl Progress {
-    /// Begins to count and to measure.
+    /// Starts counting and measuring.
     pub(crate) fn start() -> Self {
         Self {
             start: Instant::now(),
@@ -40,11 +40,11 @@ impl Progress {
         }
     }
 
-    /// The outputs of `action`, by `run` when neither the store nor its caches have them.
+    /// Returns the outputs of `action`; calls `run` if neither the store nor its caches have them.
     ///
     /// # Errors
-    /// Whatever `run` fails with, with the whole of what the program it ran said in a file of the store; or when the store
-    /// cannot be used.
+    /// When `run` fails: writes the whole output of its failed program to a file of the store. When the store cannot be
+    /// used.
     pub(crate) fn realise(
         &self,
         store: &Store,
@@ -54,7 +54,7 @@ impl Progress {
         self.realise_if(store, action, |_| true, run)
     }
 
-    /// The same, with a condition on the outputs: outputs that do not meet it are not reused.
+    /// Realises as [`Progress::realise`], but reuses only outputs that meet the condition `suits`.
     ///
     /// # Errors
     /// As [`Progress::realise`].
@@ -90,26 +90,26 @@ impl Progress {
         }
     }
 
-    /// Counts a step that is not an action of the store, with its duration until now.
+    /// Counts a step that is not an action of the store and has just ended, with its duration.
     pub(crate) fn ran(&self, kind: &str, name: &str, took: Duration) {
         self.note(kind, name, None, took, Outcome::Run);
         self.say_ran(kind, name, took);
     }
 
-    /// Counts an action that ran, and took so long until now.
+    /// Counts an action that ran and has just ended, with its duration.
     pub(crate) fn done(&self, action: &Action, took: Duration) {
         self.note(action.kind(), action.name(), Some(action), took, Outcome::Run);
         self.say_ran(action.kind(), action.name(), took);
     }
 
-    /// Counts an action whose outputs were there.
+    /// Counts an action whose outputs the store had.
     pub(crate) fn reused(&self, action: &Action) {
         let (kind, name) = (action.kind(), action.name());
         self.note(kind, name, Some(action), Duration::ZERO, Outcome::Reused);
         tracing::info!("{kind} {name}: reused");
     }
 
-    /// Prints one line on standard error.
+    /// Prints a line on standard error.
     pub(crate) fn say(&self, line: &str) {
         self.display.line(line);
     }
@@ -119,7 +119,7 @@ impl Progress {
         self.display.step(line)
     }
 
-    /// The count so far.
+    /// Returns the counts so far.
     pub(crate) fn actions(&self) -> Actions {
         let steps = self.steps();
         let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count();
@@ -127,22 +127,22 @@ impl Progress {
         Actions { total: run + reused + substituted, run, reused, substituted }
     }
 
-    /// All actions so far, in the order they ended in.
+    /// Returns all steps so far, in the order of their ends.
     pub(crate) fn steps(&self) -> Vec<JournalStep> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The actions of the store that were asked for so far.
+    /// Returns the keys of the store's actions so far.
     pub(crate) fn used(&self) -> BTreeSet<ActionKey> {
         self.steps().iter().filter_map(|step| step.key.as_ref()?.parse().ok()).collect()
     }
 
-    /// When the build began.
+    /// Returns the start time of the build.
     pub(crate) fn began(&self) -> SystemTime {
         self.began
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
@@ -155,7 +155,7 @@ impl Progress {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let step = JournalStep {
             kind: kind.to_owned(),
-            // It may be the address of a repository.
+            // The name may contain the address of a repository with credentials.
             name: vcterminal::masked(name).into_owned(),
             key: action.and_then(|action| action.key().ok()).map(|key| key.to_string()),
             start: milliseconds(self.elapsed().saturating_sub(took)),

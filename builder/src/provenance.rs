@@ -19,35 +19,35 @@ use crate::project::{Edit, Kind, Project, SourceTable};
 use crate::request::Request;
 use crate::{Error, provenance_header};
 
-/// The version of the document.
+/// The version of the document format.
 const FORMAT: u32 = 1;
 
-/// The provenance of images.
+/// The provenance of the images in an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Provenance {
     format: u32,
-    /// The version of the vcbuild that made them.
+    /// The version of vcbuild that built the images.
     vcbuild: String,
-    /// The project's file, with what the command line chose in it, and without what other images are made of.
+    /// The project file with the options of the command line, without components that are not in the archive.
     project: Value,
-    /// The patches that the project's edits name.
+    /// The patches that the project's edits refer to, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     patches: BTreeMap<String, String>,
-    /// Where the source is from; a folder when it says nothing.
+    /// The origin of the source; empty for a folder.
     pub(crate) source: SourceTable,
-    /// What inputs were resolved to, as in a lock.
+    /// The pins of the inputs, as an excerpt of the lock.
     pins: Value,
     pub(crate) about: About,
     pub(crate) epoch: u64,
-    /// What made the images, each action after those whose outputs it took.
+    /// The actions that built the images, each after the actions whose outputs it uses.
     pub(crate) actions: Vec<ProvenanceStep>,
 }
 
 impl Provenance {
-    /// The provenance of `images`, which `request` asked for and actions of `records` made.
+    /// Creates the provenance of `images`, which the build of `request` produced with actions of `records`.
     ///
     /// # Errors
-    /// When something of it cannot be written as JSON.
+    /// When the document cannot be serialised as JSON.
     pub(crate) fn of(
         request: &Request<'_>,
         images: &[Image],
@@ -80,7 +80,7 @@ impl Provenance {
         for one in images.iter().flat_map(|image| &image.platforms) {
             for step in graph::provenance(&one.manifest_digest(), records) {
                 if !actions.iter().any(|known| known.key == step.key) {
-                    // What was noted, such as what confined the compiler, is of the machine.
+                    // Notes, such as the confinement of the compiler, are specific to the machine.
                     actions.push(ProvenanceStep { notes: BTreeMap::new(), ..step });
                 }
             }
@@ -98,27 +98,27 @@ impl Provenance {
         })
     }
 
-    /// The bytes of the document.
+    /// Returns the serialised document.
     ///
     /// # Errors
-    /// When it cannot be written as JSON.
+    /// When it cannot be serialised as JSON.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         Ok(vcstore::canonical_json(self)?)
     }
 
-    /// The provenance that the archive at `path` contains; it is not verified.
+    /// Reads the unverified provenance in the archive at `path`.
     ///
     /// # Errors
-    /// When the archive cannot be read, or says nothing that can be understood.
+    /// When the archive cannot be read, or contains no valid provenance.
     pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
         let none = || ProvenanceError::None { archive: path.to_string() };
         Ok(Self::of_archive(path)?.ok_or_else(none)?)
     }
 
-    /// The same, for archives that may contain no provenance.
+    /// Reads the provenance of an archive; `None` if it contains none.
     ///
     /// # Errors
-    /// When the archive cannot be read, or says what cannot be understood.
+    /// When the archive or its provenance cannot be read.
     pub(crate) fn of_archive(path: &Utf8Path) -> Result<Option<Self>, Error> {
         let Some(bytes) = provenance_header::document(path)? else { return Ok(None) };
         let refuse = |made_by: &str, why: String| ProvenanceError::Unreadable {
@@ -135,14 +135,15 @@ impl Provenance {
         Ok(Some(serde_json::from_slice(&bytes).map_err(|error| refuse(&made.vcbuild, error.to_string()))?))
     }
 
-    /// The project, with the patches that it names in `folder`.
+    /// Returns the project. Writes the patches of its edits to `folder`.
     ///
     /// # Errors
-    /// When it is none, or the patches cannot be written.
+    /// When the project is invalid, or a patch cannot be written.
     pub(crate) fn project(&self, archive: &Utf8Path, folder: &Utf8Path) -> Result<Project, Error> {
         let mut table = self.project.clone();
         if let Some(debian) = table.get_mut("debian") {
-            // Neither is ever written. Where packages come from, and who must have signed for them, is the user's to say.
+            // vcbuild never writes these keys. The origin of packages and the trusted keys are the user's choice, not
+            // the archive's.
             remove(debian, "mirror");
             remove(debian, "keyring");
         }
@@ -157,7 +158,7 @@ impl Provenance {
                         why: format!("it lacks the patch {name}"),
                     };
                     let text = self.patches.get(name.as_str()).ok_or_else(unknown)?;
-                    // Its name is the archive's, and is made no path.
+                    // The patch name is untrusted, so it is not used as a path.
                     let path = folder.join(format!("{}.patch", edits.len()));
                     fs::write(&path, text).map_err(Error::io("writing", &path))?;
                     Edit::Patch(path)
@@ -168,16 +169,16 @@ impl Provenance {
         Ok(Project { edits, ..project })
     }
 
-    /// How many patches it has.
+    /// Returns the number of patches.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn patches(&self) -> usize {
         self.patches.len()
     }
 
-    /// The lock that pins what was used, to be kept at `path`.
+    /// Returns a lock with the recorded pins, with the file path `path`.
     ///
     /// # Errors
-    /// When it cannot be understood.
+    /// When the pins are invalid.
     pub(crate) fn lock(&self, archive: &Utf8Path, path: &Utf8Path, network: Network) -> Result<Lock, Error> {
         let unreadable = |why: serde_json::Error| ProvenanceError::Unreadable {
             archive: archive.to_string(),
@@ -187,8 +188,9 @@ impl Provenance {
         Ok(Lock::of_excerpt(self.pins.clone(), path, network).map_err(unreadable)?)
     }
 
-    /// The actions of `others` that do the same for the same component as one of these, and were given something else that
-    /// no other of these made: by kind and name, with the labels of the inputs that differ.
+    /// Compares the inputs of the recorded actions with those of `others`, matched by kind and name. Returns the
+    /// actions with different inputs, and the labels of these inputs. Omits actions that use outputs of other recorded
+    /// actions.
     pub(crate) fn otherwise<'a>(&'a self, others: &[(ActionKey, &'a Record)]) -> Vec<(String, Vec<&'a str>)> {
         let mut found = Vec::new();
         for step in &self.actions {

@@ -1,4 +1,4 @@
-//! What to build: the request that a command makes and a build carries out.
+//! The build request that a command creates and a build executes.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -16,39 +16,40 @@ use crate::image::About;
 use crate::project::{Component, Edit, Project, SourceTable, VersionTable};
 use crate::source::{OUT, Source};
 
-/// What to build, every choice made.
+/// A build request with all choices resolved.
 #[derive(Debug, Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) components: Vec<&'a Component>,
     pub(crate) source: Arc<Source>,
-    /// The version of Go to compile with; the installed one when nothing is said.
+    /// The version of Go to compile with; the installed Go if `None`.
     pub(crate) go: Option<String>,
-    /// What stamps say.
+    /// The values of stamps.
     pub(crate) version: VersionTable,
     pub(crate) base: Spec,
     pub(crate) platforms: Vec<Platform>,
     pub(crate) compression: Compression,
-    /// The folder of the archives.
+    /// The output folder for archives.
     pub(crate) out: Utf8PathBuf,
-    /// Folders that are no part of the source, besides those that are written to.
+    /// Folders that are not part of the source, in addition to those that vcbuild writes.
     pub(crate) outside: Vec<Utf8PathBuf>,
-    /// Where files that are added to images come from.
+    /// The folder of the project file, from which files are added to images.
     pub(crate) project_dir: Utf8PathBuf,
-    /// What images say of what they were made from.
+    /// The origin of the source, for the annotations of images.
     pub(crate) about: About,
-    /// What archives say of how their images were made, as far as it is known.
+    /// The build instructions for the provenance of archives.
     pub(crate) recipe: Recipe,
-    /// The time in everything that is made, in seconds since 1970.
+    /// The time stamp of all outputs, in seconds since 1970.
     pub(crate) epoch: u64,
-    /// How many components are worked on at once.
+    /// The maximum number of components that are built in parallel.
     pub(crate) jobs: usize,
-    /// Where programs run that make files.
+    /// The sandbox or build host that runs build programs.
     pub(crate) sandbox: Sandbox,
 }
 
 impl<'a> Request<'a> {
-    /// The request for these components of `project` and its opened `source`, where nothing but the project decides: images
-    /// say nothing of their source, and time is 1970. `place` names the source.
+    /// Creates a request for these components of `project` and its opened `source`, with the project's settings and
+    /// defaults: images have no annotations about their source, and the time stamp is 1970. `place` is the location of
+    /// the source.
     ///
     /// # Errors
     /// When a patch of the project cannot be read.
@@ -78,8 +79,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The same, to be built in another store than `store`, in another environment and by one compiler at a time; archives go
-    /// to the folder `out`.
+    /// Returns the same request for a build in another environment, with one compiler at a time, and with archives in
+    /// the folder `out`. Excludes `store`, the first build's store, from the source.
     pub(crate) fn elsewhere(&self, store: &Store, environment: Environment, out: Utf8PathBuf) -> Self {
         Self {
             out,
@@ -95,8 +96,9 @@ impl<'a> Request<'a> {
 /// The default version stamp of a source folder.
 pub(crate) const UNSTAMPED: &str = "v0.0.0";
 
-/// The values of stamps unless the command line sets them: the project's, else those of the fetched revision. A folder's
-/// stamps are fixed: its binaries depend on its files alone, wherever and whenever it is built, with or without a `.git`.
+/// Returns the values of stamps unless the command line sets them: the project's, or else those of the fetched
+/// revision. The stamps of a folder are fixed: its binaries depend only on its files, whenever and wherever it is
+/// built, with or without a `.git`.
 pub(crate) fn stamps(project: &Project, source: &Source) -> VersionTable {
     let (known, revision) = (&project.version, source.revision.as_ref());
     let version = || revision.map_or_else(|| UNSTAMPED.to_owned(), |revision| revision.version.clone());
@@ -108,7 +110,7 @@ pub(crate) fn stamps(project: &Project, source: &Source) -> VersionTable {
     }
 }
 
-/// The platforms to build for: the requested ones, else the project's, else linux/amd64.
+/// Returns the platforms to build for: the requested ones, or else the project's, or else linux/amd64.
 pub(crate) fn platforms(asked: &[Platform], project: &Project) -> Vec<Platform> {
     let mut platforms = if asked.is_empty() { project.platforms.clone() } else { asked.to_vec() };
     platforms.sort();
@@ -118,22 +120,22 @@ pub(crate) fn platforms(asked: &[Platform], project: &Project) -> Vec<Platform> 
 /// The part of the provenance that is known before the build.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
-    /// The project file, without what is of this machine.
+    /// The project file without settings of this machine.
     pub(crate) project: Value,
-    /// The patches that its edits name.
+    /// The patches that its edits refer to, by name.
     pub(crate) patches: BTreeMap<String, String>,
-    /// Where the source is from; empty for a folder.
+    /// The origin of the source; empty for a folder.
     pub(crate) source: SourceTable,
 }
 
 impl Recipe {
-    /// What `project`, read with the choices of a command line, is built by.
+    /// Creates the recipe of `project`, which includes the options of the command line.
     ///
     /// # Errors
     /// When a patch cannot be read.
     pub(crate) fn of(project: &Project, place: &SourceTable) -> Result<Self, Error> {
         let mut table = project.table.clone();
-        // Neither where things are on this machine, nor how it builds.
+        // Neither locations on this machine, nor its build settings.
         if let Some(table) = table.as_object_mut() {
             for name in ["source", "caches", "sandbox"] {
                 table.remove(name);

@@ -7,22 +7,22 @@ use vcterminal::Text;
 
 use super::document::{Document, Pin};
 
-/// One thing that a lock pins otherwise than another.
+/// A difference between two locks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Change {
-    /// The input it is of, as "debian bookworm linux/amd64".
+    /// The input, such as "debian bookworm linux/amd64".
     input: String,
-    /// What it is within the input: a package, a module, "commit".
+    /// The name within the input: a package, a module, "commit".
     name: String,
-    /// The version that was pinned; none when the thing is new.
+    /// The old version; `None` if the pin was added.
     from: Option<String>,
-    /// The version that is pinned now; none when the thing is gone.
+    /// The new version; `None` if the pin was removed.
     to: Option<String>,
-    /// Whether the version is the same and its content is not.
+    /// Whether the content changed, but not the version.
     content: bool,
 }
 
-/// What differs, in the order of the lock.
+/// The differences, in the order of the lock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Changes(Vec<Change>);
@@ -43,11 +43,10 @@ impl Changes {
         Self(keys.into_iter().filter_map(change).collect())
     }
 
-    /// Whether nothing differs.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    /// For people: each input, and below it what was added (+), removed (-) or moved.
+    /// Returns a text for users: each input with the pins that were added (+), removed (-) or changed.
     pub(crate) fn text(&self) -> Text {
         let mut text = Text::default();
         let mut above = None;

@@ -1,4 +1,4 @@
-//! The lock's file: what stands in it, how it is written, and all of it as one list of pinned things.
+//! The lock file: its format, and a list of all its pins.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use vcstore::{Digest, Platform};
 
 use crate::error::LockError;
 
-/// The version of the file that is written. Version 1 lacked trees, Go modules and toolchains; it is read as it is.
+/// The format version that is written. Version 1 lacked trees, Go modules and toolchains; it can still be read.
 const VERSION: u32 = 2;
 
 const HEADER: &str = "\
@@ -18,7 +18,7 @@ const HEADER: &str = "\
 # commit it. `vcbuild lock --update` resolves inputs anew and says what changed.
 ";
 
-/// The file, in the order it is written.
+/// The lock file, with its tables in written order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
@@ -26,13 +26,13 @@ pub(super) struct Document {
     /// Sources by address and version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) source: BTreeMap<String, BTreeMap<String, PinnedSource>>,
-    /// Go toolchains by the version asked for.
+    /// Go toolchains by requested version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) go: BTreeMap<String, PinnedGo>,
-    /// The Go modules that the programs of a main module need.
+    /// The Go modules that the programs of a main module require, by the main module.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) modules: BTreeMap<String, BTreeSet<PinnedModule>>,
-    /// The crates that a Cargo workspace takes from elsewhere.
+    /// The dependencies of a Cargo workspace.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) crates: BTreeSet<PinnedCrate>,
     /// Images by reference or file, and platform.
@@ -41,12 +41,12 @@ pub(super) struct Document {
     /// Debian packages by suite and platform.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) debian: BTreeMap<String, BTreeMap<Platform, vcdebian::Pinned>>,
-    /// Files of the source that are taken as they are, by their paths in it.
+    /// Prebuilt files, by their paths in the source.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) prebuilt: BTreeMap<String, PinnedFile>,
 }
 
-/// A source that others keep.
+/// A source that vcbuild fetches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
@@ -63,15 +63,15 @@ pub(crate) enum PinnedSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PinnedCommit {
-    /// The commit, in hexadecimal digits.
+    /// The commit hash in hexadecimal.
     #[serde(deserialize_with = "object_id")]
     pub(crate) commit: String,
-    /// Its tree: the files alone, whatever their history. A lock of version 1 does not have it.
+    /// The hash of the commit's tree, which identifies the files without their history. Missing in a lock of version 1.
     #[serde(default, deserialize_with = "object_id_if_any", skip_serializing_if = "Option::is_none")]
     pub(crate) tree: Option<String>,
 }
 
-/// Reads a hash of git's. It becomes the name of a folder, and a word of git's command line.
+/// Parses a git hash. It is used as a folder name, and as an argument of git.
 fn object_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -82,7 +82,7 @@ fn object_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
     }
 }
 
-/// Reads a version of Go. It becomes the name of a folder, and a part of addresses.
+/// Parses a Go version. It is used as a folder name, and as a part of URLs.
 fn go_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     crate::go_names::parse_version(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
@@ -97,7 +97,7 @@ fn object_id_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 pub(crate) struct PinnedVersion {
     /// The exact version.
     pub(crate) version: String,
-    /// The `h1:` checksum of its files.
+    /// The `h1:` checksum of the module's files.
     pub(crate) sum: String,
 }
 
@@ -105,14 +105,14 @@ pub(crate) struct PinnedVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PinnedGo {
-    /// The exact version, as `1.26.3`.
+    /// The exact version, such as `1.26.3`.
     #[serde(deserialize_with = "go_version")]
     pub(crate) version: String,
-    /// The `h1:` checksum for each machine that compiles.
+    /// The `h1:` checksums, by the machine that compiles.
     pub(crate) sums: BTreeMap<Platform, String>,
 }
 
-/// A Go module that a program needs; written as in `go.sum`: path, version and checksum.
+/// A required Go module; serialised as in `go.sum`: path, version and checksum.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct PinnedModule {
@@ -121,8 +121,8 @@ pub(crate) struct PinnedModule {
     pub(crate) sum: String,
 }
 
-/// A crate: its name, its version, and what it is by content: `sha256:` and the checksum in a registry, else the address with the
-/// commit.
+/// A crate: name, version and content, which is `sha256:` with the registry's checksum, or else the git address with
+/// the commit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct PinnedCrate {
@@ -143,7 +143,7 @@ pub(super) struct PinnedFile {
     pub(super) content: Digest,
 }
 
-/// A thing of the lock that is looked up as one.
+/// An entry of the lock that is looked up as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Input {
     Source(String, String),
@@ -155,7 +155,7 @@ pub(super) enum Input {
     Prebuilt(String),
 }
 
-/// What is pinned of something: for people, and exactly.
+/// The pinned state of one item: a readable version, and its exact content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pin {
     pub(super) version: String,
@@ -177,7 +177,7 @@ impl Document {
     }
 
     pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Self, LockError> {
-        /// The version, whatever else the file has.
+        /// The version field, whatever else the file contains.
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
@@ -190,7 +190,7 @@ impl Document {
         Ok(Self { version: VERSION, ..toml::from_str(text).map_err(syntax)? })
     }
 
-    /// What another lock pinned, as JSON.
+    /// Parses an excerpt of a lock in JSON.
     pub(super) fn of_excerpt(excerpt: serde_json::Value) -> Result<Self, serde_json::Error> {
         let read: Self = serde_json::from_value(excerpt)?;
         if (1..=VERSION).contains(&read.version) {
@@ -208,7 +208,7 @@ impl Document {
         Ok(format!("{HEADER}{}", toml::to_string_pretty(self)?))
     }
 
-    /// Every input.
+    /// Returns all inputs.
     pub(super) fn inputs(&self) -> BTreeSet<Input> {
         let sources = self.source.iter().flat_map(|(address, versions)| {
             versions.keys().map(|version| Input::Source(address.clone(), version.clone()))
@@ -226,7 +226,7 @@ impl Document {
         sources.chain(go).chain(modules).chain(crates).chain(images).chain(suites).chain(files).collect()
     }
 
-    /// Leaves an input out.
+    /// Removes an input.
     pub(super) fn remove(&mut self, input: &Input) {
         match input {
             Input::Source(address, version) => remove(&mut self.source, address, version),
@@ -239,14 +239,14 @@ impl Document {
         }
     }
 
-    /// Everything that is pinned, by input and by its name within the input.
+    /// Returns all pins, by input and by name within the input.
     pub(super) fn pins(&self) -> BTreeMap<(Input, String), Pin> {
         let mut pins = BTreeMap::new();
         for input in self.inputs() {
             for (name, version, content) in self.pins_of(&input) {
                 match pins.entry((input.clone(), name)) {
                     Entry::Vacant(entry) => drop(entry.insert(Pin { version, content })),
-                    // A module that takes the place of two others may do so in two versions.
+                    // A module that replaces two others may do so in two versions.
                     Entry::Occupied(mut entry) => {
                         entry.get_mut().version += &format!(", {version}");
                         entry.get_mut().content += &content;
@@ -311,8 +311,8 @@ fn remove<K: Ord, L: Ord, V>(outer: &mut BTreeMap<K, BTreeMap<L, V>>, key: &K, i
 }
 
 impl Input {
-    /// The words that `--update` names it by. Modules follow the source's `go.mod` and crates its
-    /// `Cargo.lock`: they have none.
+    /// Returns the names by which `--update` selects the input. Modules follow the source's `go.mod`, and crates its
+    /// `Cargo.lock`, so these have none.
     pub(super) fn names(&self) -> Vec<&str> {
         match self {
             Self::Source(address, _) => vec!["source", address],

@@ -19,7 +19,7 @@ use self::document::{Document, Input, PinnedFile, PinnedImage, PinnedSource};
 pub(crate) use self::document::{PinnedCommit, PinnedCrate, PinnedGo, PinnedModule, PinnedVersion};
 use crate::error::LockError;
 
-/// The name of a lock's file.
+/// The name of a lock file.
 pub(crate) const FILE_NAME: &str = "vcbuild.lock";
 
 /// A lock file: the content read, and the content to write. Threads that resolve different inputs share it.
@@ -32,12 +32,12 @@ pub(crate) struct Lock {
     state: Mutex<State>,
 }
 
-/// What may be resolved in this run.
+/// The inputs that a run may resolve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Policy {
-    /// What is pinned is used; what is not is resolved, and then pinned.
+    /// Use pins, and resolve and pin other inputs.
     Fill,
-    /// What is pinned is used, and nothing else: a lock that lacks something, or would change, is an error.
+    /// Use pins only: a missing pin, or a change of the lock, is an error.
     Locked,
     /// Resolve all inputs again.
     Update,
@@ -48,17 +48,17 @@ pub(crate) enum Policy {
 #[derive(Debug)]
 struct State {
     now: Document,
-    /// What was pinned in this run.
+    /// The inputs that this run pinned.
     pinned: BTreeSet<Input>,
-    /// What was asked for or pinned in this run.
+    /// The inputs that this run looked up or pinned.
     used: BTreeSet<Input>,
 }
 
 impl Lock {
-    /// Reads the lock at `path`; an empty one when there is none.
+    /// Reads the lock at `path`; a missing file counts as empty.
     ///
     /// # Errors
-    /// When the file is there and cannot be read or understood, or an input to be resolved anew is not in it.
+    /// When the file cannot be read or parsed, or lacks an input that the policy resolves again.
     pub(crate) fn open(path: &Utf8Path, policy: Policy, network: Network) -> Result<Self, crate::Error> {
         let on_disk = match text::read(path) {
             Ok(text) => Document::parse(path, &text)?,
@@ -73,10 +73,10 @@ impl Lock {
         Ok(Self { path: path.to_owned(), on_disk, policy, network, state })
     }
 
-    /// A lock that pins what `excerpt` says, and is to be kept at `path`.
+    /// Creates a lock from an excerpt, with the file path `path`.
     ///
     /// # Errors
-    /// When it is not an excerpt of a lock file.
+    /// When `excerpt` is not an excerpt of a lock file.
     pub(crate) fn of_excerpt(
         excerpt: serde_json::Value,
         path: &Utf8Path,
@@ -87,11 +87,11 @@ impl Lock {
         Ok(Self { path: path.to_owned(), on_disk, policy: Policy::Fill, network, state: Mutex::new(state) })
     }
 
-    /// What the lock pins of the source, and of bases for these platforms, that this run had use for; with `go`, of Go's
-    /// toolchains too. Modules are left out: the source's own checksums pin them.
+    /// Returns the pins that this run used: of the source, of bases for these platforms, and with `go` of Go
+    /// toolchains. Omits modules, which the source's own checksums pin.
     ///
     /// # Errors
-    /// When it cannot be written as JSON.
+    /// When the excerpt cannot be serialised as JSON.
     pub(crate) fn excerpt(&self, platforms: &BTreeSet<&Platform>, go: bool) -> Result<serde_json::Value, crate::Error> {
         let state = self.state();
         let mut excerpt = state.now.clone();
@@ -110,20 +110,20 @@ impl Lock {
         serde_json::to_value(excerpt).map_err(|why| crate::Error::Internal(format!("writing pins: {why}")))
     }
 
-    /// Where the lock is.
+    /// Returns the path of the lock file.
     pub(crate) fn path(&self) -> &Utf8Path {
         &self.path
     }
 
-    /// The network, for those who resolve and fetch what is pinned here.
+    /// Returns the network access for resolving and fetching pinned inputs.
     pub(crate) fn network(&self) -> &Network {
         &self.network
     }
 
-    /// The commit that a version of a repository is pinned to; `None` if it must be resolved.
+    /// Returns the pinned commit of a version of a repository; `None` if it must be resolved.
     ///
     /// # Errors
-    /// Here and in all that look something up: when nothing may be resolved, and this is not pinned.
+    /// In this and all other lookups: when the input is not pinned and the policy permits only pins.
     pub(crate) fn commit(&self, url: &str, version: &str) -> Result<Option<PinnedCommit>, LockError> {
         let input = Input::Source(url.to_owned(), version.to_owned());
         self.find(&input, |now| match now.source.get(url)?.get(version)? {
@@ -137,7 +137,7 @@ impl Lock {
         self.pin_source(url, version, PinnedSource::Git(commit));
     }
 
-    /// The version of a Go module that a version asked for, such as `latest`, is pinned to.
+    /// Returns the pinned version of a Go module for a requested version, such as `latest`.
     pub(crate) fn version(&self, module: &str, asked: &str) -> Result<Option<PinnedVersion>, LockError> {
         let input = Input::Source(module.to_owned(), asked.to_owned());
         self.find(&input, |now| match now.source.get(module)?.get(asked)? {
@@ -151,7 +151,7 @@ impl Lock {
         self.pin_source(module, asked, PinnedSource::Module(version));
     }
 
-    /// The Go toolchain that a version asked for, such as `1.26.x`, is pinned to.
+    /// Returns the pinned Go toolchain for a requested version, such as `1.26.x`.
     pub(crate) fn go(&self, asked: &str) -> Result<Option<PinnedGo>, LockError> {
         self.find(&Input::Go(asked.to_owned()), |now| now.go.get(asked).cloned())
     }
@@ -161,7 +161,7 @@ impl Lock {
         self.pin(Input::Go(asked.to_owned()), |now| drop(now.go.insert(asked.to_owned(), go)));
     }
 
-    /// The manifest that an image is pinned to.
+    /// Returns the pinned manifest of an image.
     pub(crate) fn manifest(&self, image: &str, platform: &Platform) -> Result<Option<Digest>, LockError> {
         let input = Input::Image(image.to_owned(), platform.clone());
         self.find(&input, |now| now.image.get(image)?.get(platform).map(|pinned| pinned.manifest))
@@ -174,7 +174,7 @@ impl Lock {
         });
     }
 
-    /// The packages that a suite is pinned to.
+    /// Returns the pinned packages of a suite.
     pub(crate) fn packages(&self, suite: &str, platform: &Platform) -> Result<Option<Pinned>, LockError> {
         let input = Input::Debian(suite.to_owned(), platform.clone());
         self.find(&input, |now| now.debian.get(suite)?.get(platform).cloned())
@@ -187,24 +187,24 @@ impl Lock {
         });
     }
 
-    /// The content that a file of the source is pinned to.
+    /// Returns the pinned content of a prebuilt file.
     pub(crate) fn prebuilt(&self, file: &Utf8Path) -> Result<Option<Digest>, LockError> {
         let input = Input::Prebuilt(file.to_string());
         self.find(&input, |now| now.prebuilt.get(file.as_str()).map(|pinned| pinned.content))
     }
 
-    /// Pins a file of the source.
+    /// Pins a prebuilt file.
     pub(crate) fn pin_prebuilt(&self, file: &Utf8Path, content: Digest) {
         self.pin(Input::Prebuilt(file.to_string()), |now| {
             now.prebuilt.insert(file.to_string(), PinnedFile { content });
         });
     }
 
-    /// Pins Go modules that programs of the module `main` need: some more of them, or with `all` exactly these. Which
-    /// version it is says the source; that the version is what it was says the lock.
+    /// Pins Go modules that programs of the module `main` require: adds these, or with `all` pins exactly these. The
+    /// source determines the versions; the lock verifies that the content of a version does not change.
     ///
     /// # Errors
-    /// When a version that is pinned has another checksum now.
+    /// When a pinned version has a different checksum now.
     pub(crate) fn pin_modules(
         &self,
         main: &str,
@@ -237,11 +237,11 @@ impl Lock {
         Ok(())
     }
 
-    /// Pins the crates of a Cargo workspace: exactly these. Which versions they are says the source; that a version is what it
-    /// was says the lock.
+    /// Pins exactly these dependencies of a Cargo workspace. The source determines the versions; the lock verifies that
+    /// the content of a version does not change.
     ///
     /// # Errors
-    /// When a version that is pinned is something else now.
+    /// When a pinned version has different content now.
     pub(crate) fn pin_crates(&self, crates: BTreeSet<PinnedCrate>) -> Result<(), LockError> {
         let known = self.state().now.crates.clone();
         for one in &crates {
@@ -259,7 +259,7 @@ impl Lock {
         Ok(())
     }
 
-    /// Leaves out what this run had no use for.
+    /// Removes the pins that this run did not use.
     pub(crate) fn tidy(&self) {
         let mut state = self.state();
         let State { now, used, .. } = &mut *state;
@@ -268,17 +268,17 @@ impl Lock {
         }
     }
 
-    /// What the lock says otherwise than its file.
+    /// Returns the differences between the lock and its file.
     pub(crate) fn changes(&self) -> Changes {
         Changes::between(&self.on_disk, &self.state().now)
     }
 
-    /// Writes the lock if it says something new. Returns whether it did.
+    /// Writes the lock if it changed. Returns whether it did.
     ///
     /// # Errors
-    /// When the file cannot be written; or when nothing new may be said, and something is.
+    /// When the file cannot be written, or the lock changed and the policy permits no changes.
     pub(crate) fn save(&self) -> Result<bool, crate::Error> {
-        // Held to the end: who writes later writes what was pinned later.
+        // Held until the end of the function, so that a later writer writes the later pins.
         let state = self.state();
         if self.on_disk == state.now {
             return Ok(false);
@@ -286,7 +286,7 @@ impl Lock {
         self.check_unchanged(&state.now)?;
         let internal = |why| crate::Error::Internal(format!("writing {}: {why}", self.path));
         let text = state.now.to_text().map_err(internal)?;
-        // Equal content is not written again: the file keeps its time.
+        // Do not rewrite equal content, so that the file keeps its modification time.
         if fs::read_to_string(&self.path).is_ok_and(|there| there == text) {
             return Ok(false);
         }
@@ -294,11 +294,11 @@ impl Lock {
         Ok(true)
     }
 
-    /// Fails if the lock must not change and something was pinned that differs from its file. A build calls it before work that
-    /// takes long; only the command saves the lock, after its work.
+    /// Fails if the policy permits no changes and a pin differs from the lock file. A build calls it before long work,
+    /// because the lock is saved only after the work.
     ///
     /// # Errors
-    /// When there is such a difference.
+    /// When a pin differs from the lock file.
     pub(crate) fn check(&self) -> Result<(), LockError> {
         self.check_unchanged(&self.state().now)
     }
@@ -339,13 +339,13 @@ impl Lock {
         state.used.insert(input);
     }
 
-    /// The state. Whoever failed while it was held left it whole: every change is one insertion.
+    /// Locks the state. A panic cannot have left it inconsistent, because every change is a single insertion.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Refuses to update what the lock does not have, and what it only follows.
+/// Refuses names that the lock does not have, and names of inputs that follow the source.
 fn check_names(path: &Utf8Path, now: &Document, names: &BTreeSet<String>) -> Result<(), LockError> {
     let inputs = now.inputs();
     let known: BTreeSet<_> = inputs.iter().flat_map(Input::names).collect();

@@ -36,7 +36,7 @@ fn module(path: &str, version: &str, sum: &str) -> PinnedModule {
     PinnedModule { path: path.to_owned(), version: version.to_owned(), sum: format!("h1:{sum}=") }
 }
 
-/// A lock with one of each, written.
+/// Writes a lock with several kinds of inputs.
 fn filled(path: &Utf8PathBuf) -> Lock {
     let lock = open(path, Policy::Fill);
     lock.pin_manifest(IMAGE, &Platform::linux("arm64"), Digest::of(b"2"));
@@ -235,7 +235,7 @@ proptest! {
     }
 }
 
-/// The message and what it says to do, with the lock's path as it mostly is.
+/// Returns the message and its advice, with a fixed path of the lock.
 fn help(error: &LockError) -> String {
     let help = miette::Diagnostic::help(error).map(|help| help.to_string()).unwrap_or_default();
     let text = format!("{error}\n{help}");

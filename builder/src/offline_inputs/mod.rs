@@ -1,8 +1,9 @@
-//! The inputs that a lock pins, in a folder for where there is no network: `vcbuild fetch` writes it, and a build with
-//! `--inputs` takes from it what its store lacks.
+//! A folder with the inputs that a lock pins, for builds without network access: `vcbuild fetch` writes it, and a build
+//! with `--inputs` reads from it what its store lacks.
 //!
-//! Nothing in it is believed. Blobs go by their SHA-256, files of a commit by git's hash of its tree, Go modules by `go.sum`,
-//! the toolchain by its checksum: each is checked by what the lock pins when it is used. Equal locks make equal folders.
+//! Its content is not trusted: blobs are verified by their SHA-256, the files of a commit by git's tree hash, Go
+//! modules by `go.sum`, and the toolchain by its checksum, each against the lock when it is used. Equal locks produce
+//! equal folders.
 
 pub(crate) mod tree;
 
@@ -18,33 +19,34 @@ use vcstore::{Digest, Store};
 use crate::error::InputsError;
 use crate::lock::PinnedCommit;
 
-/// Blobs by their SHA-256, as an OCI image layout has them: Debian packages, and images of registries in parts.
+/// Blobs by SHA-256, in the layout of an OCI image layout: Debian packages, and the manifests, configurations and
+/// layers of registry images.
 pub(crate) const BLOBS: &str = "blobs/sha256";
 
-/// Go modules and the toolchain, as a module proxy serves them.
+/// Go modules and the toolchain, in the layout of a module proxy.
 pub(crate) const GO: &str = "go";
 
-/// The files of commits.
+/// The files of commits, by commit.
 pub(crate) const GIT: &str = "git";
 
-/// The file that says what the folder is.
+/// The file that identifies a folder of offline inputs.
 pub(crate) const MARK: &str = "vcbuild-inputs.json";
 
-/// The version of the folder's form.
+/// The version of the folder's format.
 pub(crate) const VERSION: u32 = 1;
 
-/// What [`MARK`] says.
+/// The content of [`MARK`].
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) version: u32,
 }
 
-/// Whether a folder is one that `vcbuild fetch` made, of whatever form.
+/// Returns whether `vcbuild fetch` created a folder, in any format.
 pub(crate) fn is_inputs_dir(path: &Utf8Path) -> bool {
     path.join(MARK).is_file()
 }
 
-/// A folder of inputs.
+/// A folder of offline inputs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct InputsDir<'a> {
     path: &'a Utf8Path,
@@ -55,7 +57,7 @@ impl<'a> InputsDir<'a> {
         Self { path }
     }
 
-    /// The folder that inputs come from in place of the network.
+    /// Returns the folder that replaces the network, if there is one.
     pub(crate) fn of(network: &'a Network) -> Option<Self> {
         match network {
             Network::Inputs(path) => Some(Self::at(path)),
@@ -63,10 +65,10 @@ impl<'a> InputsDir<'a> {
         }
     }
 
-    /// Checks that the folder is one that `vcbuild fetch` made.
+    /// Checks that `vcbuild fetch` created the folder.
     ///
     /// # Errors
-    /// When it is another, or of a form that this program does not know.
+    /// When it did not, or the format is unknown to this version.
     pub(crate) fn check(self) -> Result<(), crate::Error> {
         let path = self.path.join(MARK);
         let text = match fs::read(&path) {
@@ -84,16 +86,16 @@ impl<'a> InputsDir<'a> {
         }
     }
 
-    /// Brings a blob into the store, unless the store has it. `attempt` says what for.
+    /// Copies a blob into the store, unless the store has it. `attempt` describes the purpose.
     ///
     /// # Errors
-    /// When the folder lacks it, or has something else in its place.
+    /// When the folder lacks the blob, or its content does not match.
     pub(crate) fn take(self, digest: &Digest, store: &Store, attempt: &str) -> Result<(), crate::Error> {
         if store.contains(digest) {
             return Ok(());
         }
         let path = self.blob(digest, attempt)?;
-        // A folder of inputs may be one of links. What they lead to counts by its content.
+        // The folder may consist of symbolic links; their targets are verified by content.
         let content = Plain::follow(&path).map_err(|why| crate::Error::io("reading", &path)(why.into()))?;
         match content.into_store(store)?.commit_expecting(digest) {
             Err(vcstore::Error::DigestMismatch { found, .. }) => {
@@ -103,7 +105,7 @@ impl<'a> InputsDir<'a> {
         }
     }
 
-    /// A small blob: one of more than `limit` bytes is not what it is taken for.
+    /// Reads a small blob. One with more than `limit` bytes does not match its digest.
     ///
     /// # Errors
     /// As [`InputsDir::take`].
@@ -122,10 +124,10 @@ impl<'a> InputsDir<'a> {
         }
     }
 
-    /// The address of the Go module proxy that it is.
+    /// Returns the URL of the folder as a Go module proxy.
     ///
     /// # Errors
-    /// When its path cannot be an address.
+    /// When the path cannot be resolved or represented as a URL.
     pub(crate) fn go_proxy(self) -> Result<String, crate::Error> {
         let path = self.path.canonicalize_utf8().map_err(crate::Error::io("finding", self.path))?.join(GO);
         let address = reqwest::Url::from_file_path(&path);
@@ -133,14 +135,14 @@ impl<'a> InputsDir<'a> {
         Ok(address.as_str().to_owned())
     }
 
-    /// The files of a commit of the repository at `url`.
+    /// Returns a folder with the files of a commit of the repository at `url`.
     ///
     /// # Errors
-    /// When it lacks them, or they are not those of the commit.
+    /// When the folder lacks the files, or they do not match the tree of the commit.
     pub(crate) fn commit(self, url: &str, pinned: &PinnedCommit) -> Result<Utf8PathBuf, crate::Error> {
         let attempt = format!("cloning {url} at {}", pinned.commit);
         let folder = self.path.join(GIT).join(&pinned.commit);
-        // Of a lock that has no tree nothing says what the files should be.
+        // Without a tree in the lock, the files cannot be verified.
         let Some(tree) = pinned.tree.as_ref().filter(|_| folder.is_dir()) else { return Err(self.missing(attempt)) };
         let found = tree::hash(&folder, tree)?;
         if found != *tree {
@@ -149,12 +151,12 @@ impl<'a> InputsDir<'a> {
         Ok(folder)
     }
 
-    /// What Go said when modules were to come from here.
+    /// Returns the error for a failure of Go to use modules from this folder.
     pub(crate) fn modules_failed(self, failure: vcsandbox::process::Failure) -> crate::Error {
         InputsError::Modules { folder: self.path.to_owned(), source: Box::new(failure) }.into()
     }
 
-    /// Where a blob is.
+    /// Returns the path of a blob.
     fn blob(self, digest: &Digest, attempt: &str) -> Result<Utf8PathBuf, crate::Error> {
         let path = self.path.join(BLOBS).join(digest.hex());
         if path.is_file() { Ok(path) } else { Err(self.missing(attempt.to_owned())) }

@@ -1,4 +1,4 @@
-//! The hash that git gives the files of a folder: what a lock pins of a commit, taken without git.
+//! Computes git's tree hash of a folder without git: the hash of a commit's files that a lock pins.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,21 +9,21 @@ use crate::Error;
 use camino::Utf8Path;
 use vcstore::utf8;
 
-/// How git hashes what it holds.
+/// The hash algorithm of git objects.
 #[derive(Debug, Clone, Copy)]
 enum Format {
     Sha1,
     Sha256,
 }
 
-/// A hash on its way.
+/// A hash computation.
 enum Hasher {
     Sha1(sha1::Sha1),
     Sha256(sha2::Sha256),
 }
 
-/// The hash of the tree of this folder, in hexadecimal digits, taken as `like` was, which is git's. Folders without files
-/// are none to git.
+/// Returns the hash of the tree of this folder in hexadecimal, with the algorithm of the git hash `like`. Git ignores
+/// folders without files.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -33,7 +33,7 @@ pub(crate) fn hash(folder: &Utf8Path, like: &str) -> Result<String, Error> {
 }
 
 impl Format {
-    /// The hash of a folder; none of one that holds no file.
+    /// Returns the hash of a folder; `None` if it contains no files.
     fn tree(self, folder: &Utf8Path) -> Result<Option<Vec<u8>>, Error> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder).map_err(Error::io("listing", folder))? {
@@ -73,7 +73,7 @@ impl Format {
         hash.finish()
     }
 
-    /// The mode and hash of a file, which is not held in memory.
+    /// Returns the mode and hash of a file, read in pieces.
     fn file(self, path: &Utf8Path) -> io::Result<(&'static str, Vec<u8>)> {
         let mut file = File::open(path)?;
         let meta = file.metadata()?;
@@ -134,7 +134,7 @@ mod tests {
         };
         fs::create_dir_all(path.join("files/a/b")).unwrap();
         fs::create_dir_all(path.join("files/empty/inner")).unwrap();
-        // `a.go` is before the folder `a` to git, and `a0` after it.
+        // Git sorts `a.go` before the folder `a`, and `a0` after it.
         for name in ["a.go", "a0", "a/b/c", "z"] {
             fs::write(path.join("files").join(name), name.repeat(30_000)).unwrap();
         }

@@ -13,35 +13,35 @@ use crate::error::PrebuiltError;
 use crate::project::Prebuilt;
 use crate::source::{Source, is_lfs_pointer};
 
-/// A change in how files are taken changes this number, and with it every key.
+/// The version of the action. Increment it when its outputs change; it is part of every action key.
 const RECIPE: u32 = 1;
 
-/// The prebuilt files of a component for a platform: all of them are what they should be.
+/// The verified prebuilt files of a component for a platform.
 pub(crate) struct Checked<'a> {
     wanted: &'a BuildTarget<'a, Prebuilt>,
-    /// By their paths in the image.
+    /// The files by their paths in the image.
     files: BTreeMap<&'a str, Found>,
 }
 
-/// A file, as it was when it was checked.
+/// A file with its verified content.
 struct Found {
     path: Utf8PathBuf,
     mode: u32,
     content: Blob,
 }
 
-/// Pins the files that are wanted, and takes none.
+/// Pins the files without copying them to the store.
 ///
 /// # Errors
-/// When a file is not there, is not what it should be, or is a program that its platform cannot run.
+/// When a file is missing, does not match its digest, or is a program for another platform.
 pub(crate) fn pin(wanted: &[BuildTarget<'_, Prebuilt>], context: &BuildContext<'_>) -> Result<(), crate::Error> {
     wanted.iter().try_for_each(|wanted| check(wanted, context).map(drop))
 }
 
-/// Takes every file that is wanted into the store.
+/// Copies the files into the store.
 ///
 /// # Errors
-/// As [`pin`]; also when a file changes meanwhile, or the store cannot be written.
+/// As [`pin`]; also when a file changes during the build, or the store cannot be written.
 pub(crate) fn build<'a>(
     wanted: &'a [BuildTarget<'a, Prebuilt>],
     context: &BuildContext<'_>,
@@ -52,8 +52,8 @@ pub(crate) fn build<'a>(
     made.into_iter().collect()
 }
 
-/// Checks files by the checksums that the project declares, else by those that the lock pins. What neither has is pinned
-/// now; the version of a source that was fetched pins its files already.
+/// Verifies the files by the digests that the project declares, or else by those that the lock pins. Pins files that
+/// have neither, unless the source was fetched: its version pins its files.
 fn check<'a>(wanted: &'a BuildTarget<'a, Prebuilt>, context: &BuildContext<'_>) -> Result<Checked<'a>, crate::Error> {
     let mut files = BTreeMap::new();
     for (path, file) in &wanted.program.files {
@@ -111,10 +111,10 @@ impl Found {
     }
 }
 
-/// Reads a file of the source, which must be below its folder and fit the platform.
+/// Finds a file of the source, which must be in the source's folder and fit the platform.
 fn find(wanted: &BuildTarget<'_, Prebuilt>, source: &Source, file: &Utf8Path) -> Result<Found, crate::Error> {
     let (component, platform) = (wanted.component.name.as_str(), wanted.platform);
-    // Where its user keeps it: git seldom tracks what was built, and its checksum says what it is.
+    // Read it from the user's folder: git seldom tracks build output, and the digest identifies the file.
     let top = source.named.canonicalize_utf8().map_err(crate::Error::io("finding", &source.named))?;
     let edited = || PrebuiltError::Edited { component: component.to_owned(), file: file.to_owned() };
     if source.edited.contains(&top.join(file)) {
@@ -140,7 +140,7 @@ fn find(wanted: &BuildTarget<'_, Prebuilt>, source: &Source, file: &Utf8Path) ->
     }
     let machine = plain.machine()?;
     check_machine(component, platform, file, &machine)?;
-    // A program may have lost the permission to run on its way here.
+    // A program may have lost its executable bit, for example in a download.
     let runs = machine != Machine::NoProgram || plain.is_executable();
     Ok(Found { content: vcstore::archive::hash(&path)?, path, mode: if runs { 0o755 } else { 0o644 } })
 }

@@ -4,20 +4,20 @@ use camino::Utf8PathBuf;
 
 use super::file::EditTable;
 
-/// An edit of a source. The paths of files count from its top.
+/// An edit of the source. Paths of files are relative to its top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Edit {
-    /// The patch in this file.
+    /// The path of a patch file.
     Patch(Utf8PathBuf),
-    /// A text in a file, and the text in its place.
+    /// A text in a file, and its replacement.
     Replace { file: Utf8PathBuf, find: String, replace: String },
 }
 
 impl Edit {
-    /// Reads an entry of `[[edits]]`.
+    /// Parses an entry of `[[edits]]`.
     ///
     /// # Errors
-    /// When its keys do not belong together; the text says which do.
+    /// When its keys cannot be combined; the error is a message that names valid combinations.
     pub(super) fn of(table: EditTable) -> Result<Self, String> {
         match table {
             EditTable { patch: Some(patch), file: None, find: None, replace: None } => Ok(Self::Patch(patch)),

@@ -1,4 +1,4 @@
-//! `vcbuild.toml` as it is written. Reading it checks names and types; [`super::Project`] checks what they say.
+//! The tables of `vcbuild.toml`. Parsing checks names and types; [`super::Project`] validates the values.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ pub(crate) struct SourceTable {
 }
 
 impl SourceTable {
-    /// The folder or repository of this machine that it names.
+    /// Returns the folder or repository of this machine that the source refers to.
     pub(crate) fn host_path(&self) -> Option<Utf8PathBuf> {
         let repository = self.repo.as_deref().filter(|repository| {
             let far = ["http://", "https://", "ssh://", "git://", "ftp://", "ftps://"];
@@ -85,7 +85,7 @@ impl SourceTable {
         self.dir.clone().or_else(|| repository.map(local))
     }
 
-    /// Whether it names no place at all.
+    /// Returns whether no location is set.
     pub(crate) fn is_nowhere(&self) -> bool {
         self.dir.is_none() && self.repo.is_none() && self.module.is_none()
     }
@@ -133,7 +133,7 @@ pub(crate) struct VersionTable {
 }
 
 impl VersionTable {
-    /// The values by the names that stand for them in templates.
+    /// Returns the values, by their names in templates.
     pub(crate) fn values(&self) -> [(&'static str, &str); 3] {
         let named = [("version", &self.version), ("commit", &self.commit), ("date", &self.date)];
         named.map(|(name, value)| (name, value.as_deref().unwrap_or_default()))
@@ -223,7 +223,7 @@ pub(super) struct ComponentTable {
 }
 
 impl ComponentTable {
-    /// This table, with what it does not say taken from `defaults`; maps are merged name by name.
+    /// Returns this table with unset values from `defaults`; maps are merged by name.
     pub(super) fn over(self, defaults: &Self) -> Self {
         fn merge<T: Clone>(ours: BTreeMap<String, T>, theirs: &BTreeMap<String, T>) -> BTreeMap<String, T> {
             theirs.clone().into_iter().chain(ours).collect()

@@ -25,7 +25,7 @@ pub(super) struct FileTable {
     owner: Option<String>,
 }
 
-/// Who a file belongs to, by numbers: an image's names are the image's own.
+/// The numeric owner of a file: names would depend on the image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Owner {
     pub(crate) user: u64,
@@ -44,31 +44,31 @@ pub(crate) enum FileOrigin {
     Source,
 }
 
-/// What is put at a path of the image.
+/// An entry that is added at a path of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Added {
     pub(crate) what: AddedKind,
-    /// Permissions; of a folder that is copied, those of its files.
+    /// The permission bits; for a copied folder, those of its files.
     pub(crate) mode: Option<u32>,
-    /// Who it belongs to, where that is said.
+    /// The owner, if it is set.
     pub(crate) owner: Option<Owner>,
 }
 
-/// What it is.
+/// The type of an added entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AddedKind {
-    /// A copy of a file or folder; of `{arch}`.
+    /// A copy of a file or folder; its path may contain `{arch}`.
     Copy { from: Template, origin: FileOrigin },
     /// A symbolic link.
     Link(String),
-    /// A folder with nothing in it.
+    /// An empty folder.
     Folder,
 }
 
-/// Checks the `files` of a component.
+/// Validates the `files` of a component.
 ///
 /// # Errors
-/// When one cannot be used; the text says which and why.
+/// When an entry is invalid; the error is a message with its path and the reason.
 pub(super) fn files(component: &str, tables: &BTreeMap<String, FileTable>) -> Result<BTreeMap<String, Added>, String> {
     let checked = tables.iter().map(|(path, table)| {
         let bad = |why: String| format!("its file {path:?}: {why}");

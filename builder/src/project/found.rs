@@ -1,4 +1,4 @@
-//! Finds the programs in a folder, for the first `vcbuild.toml`.
+//! Finds the programs in a folder, for a new `vcbuild.toml`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,16 +10,16 @@ use walkdir::WalkDir;
 
 use crate::Error;
 
-/// The Go module of a folder, and its programs.
+/// The Go module of a folder and its programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoundPrograms {
-    /// The module's path.
+    /// The module path.
     pub(crate) module: String,
-    /// The folders of the programs by component, as `./cmd/manager`.
+    /// The folders of the programs, such as `./cmd/manager`, by component.
     pub(crate) programs: BTreeMap<String, String>,
 }
 
-/// Looks for the programs of the Go module in `dir`; none where there is no `go.mod`. No Go is needed for it.
+/// Finds the programs of the Go module in `dir`, without Go; returns `None` if there is no `go.mod`.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -33,7 +33,7 @@ pub(crate) fn find(dir: &Utf8Path) -> Result<Option<FoundPrograms>, Error> {
     let named = text.lines().find_map(|line| line.trim().strip_prefix("module "));
     let module = named.map_or("", |name| name.split("//").next().unwrap_or_default().trim().trim_matches('"'));
     let mut folders = Vec::new();
-    // Go itself looks into none of these, and a folder with a go.mod is another module.
+    // Go ignores these folders, and a folder with a go.mod is another module.
     let skipped = |entry: &walkdir::DirEntry| {
         let name = entry.file_name().to_string_lossy();
         let other = matches!(&*name, "vendor" | "testdata") || name.starts_with(['.', '_']);
@@ -66,11 +66,11 @@ pub(crate) fn find(dir: &Utf8Path) -> Result<Option<FoundPrograms>, Error> {
     Ok(Some(FoundPrograms { module: module.to_owned(), programs }))
 }
 
-/// Whether a Go file is part of a program: of package main, and not left out of every build.
+/// Returns whether a Go file is part of a program: in package main, and not excluded from every build.
 fn is_program(path: &Utf8Path) -> Result<bool, Error> {
     let file = fs::File::open(path).map_err(Error::io("reading", path))?;
     for line in BufReader::new(file).lines() {
-        // A binary file is not a program's source.
+        // A binary file is not Go source.
         let Ok(line) = line else { return Ok(false) };
         if line.starts_with("//go:build") && line.contains("ignore") {
             return Ok(false);
@@ -82,7 +82,7 @@ fn is_program(path: &Utf8Path) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// A name that a component may have.
+/// Converts a name to a valid component name.
 fn component(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     let name: String = name.to_lowercase().chars().map(plain).collect();

@@ -11,27 +11,28 @@ use super::template::Template;
 use super::{is_absolute, is_relative, named};
 use crate::platform;
 
-/// How a component's files come to be.
+/// The kind of a component: how its files are built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Go compiles them.
+    /// Programs that Go compiles.
     Go(GoProgram),
-    /// Cargo compiles them.
+    /// Programs that Cargo compiles.
     Cargo(CargoProgram),
-    /// A command makes them.
+    /// Files that a command builds.
     Command(CommandBuild),
-    /// They are there.
+    /// Files of the source that are used unchanged.
     Prebuilt(Prebuilt),
 }
 
 /// A program of the source's Go module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GoProgram {
-    /// The package of its `main`, as `./cmd/manager`.
+    /// The package of the program, such as `./cmd/manager`.
     pub(crate) package: String,
-    /// Flags for Go's linker.
+    /// Options of Go's linker.
     pub(crate) ldflags: Vec<String>,
-    /// Go variables (of `{module}`) that the linker sets, and their values (of `{version}`, `{commit}` and `{date}`).
+    /// The Go variables that the linker sets (templates of `{module}`), and their values (templates of `{version}`,
+    /// `{commit}` and `{date}`).
     pub(crate) stamps: BTreeMap<Template, Template>,
     /// Go build tags.
     pub(crate) tags: Vec<String>,
@@ -40,47 +41,47 @@ pub(crate) struct GoProgram {
 /// A program of the source's Cargo workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CargoProgram {
-    /// The package that has it, where that is said.
+    /// The package of the binary, if it is set.
     pub(crate) package: Option<String>,
     pub(crate) bin: String,
     pub(crate) features: Vec<String>,
     pub(crate) default_features: bool,
     pub(crate) profile: String,
-    /// Further flags for rustc.
+    /// Additional flags for rustc.
     pub(crate) rustflags: Vec<String>,
-    /// Whether it is linked with the C library.
+    /// Whether the C library is linked statically.
     pub(crate) link_static: bool,
-    /// Variables of Cargo's environment; of `{arch}`, `{version}`, `{commit}` and `{date}`.
+    /// The environment of Cargo; templates of `{arch}`, `{version}`, `{commit}` and `{date}`.
     pub(crate) env: BTreeMap<String, Template>,
-    /// Files and folders of this machine that Cargo may read, by where it finds them.
+    /// Files and folders of this machine that Cargo may read, by their paths in the sandbox.
     pub(crate) inputs: BTreeMap<String, Utf8PathBuf>,
 }
 
-/// A command that is run in the source's folder.
+/// A command that runs in the source's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandBuild {
-    /// The program and its arguments; of `{arch}`, `{version}`, `{commit}` and `{date}`.
+    /// The program and its arguments; templates of `{arch}`, `{version}`, `{commit}` and `{date}`.
     pub(crate) command: Vec<Template>,
-    /// Variables of its environment; of the same.
+    /// The environment; templates of the same names.
     pub(crate) env: BTreeMap<String, Template>,
-    /// The files or folders it makes (of `{arch}`), by their paths in the image.
+    /// The files or folders that the command produces (templates of `{arch}`), by their paths in the image.
     pub(crate) outputs: BTreeMap<String, Template>,
-    /// Files and folders of this machine that it may read, by where it finds them.
+    /// Files and folders of this machine that the command may read, by their paths in the sandbox.
     pub(crate) inputs: BTreeMap<String, Utf8PathBuf>,
-    /// Whether it may read the machine's programs and libraries.
+    /// Whether the command may read the machine's programs and libraries.
     pub(crate) system: bool,
 }
 
-/// Files of the source that are taken as they are.
+/// Files of the source that are used unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Prebuilt {
-    /// Paths in the source (of `{arch}`) by paths in the image.
+    /// Paths in the source (templates of `{arch}`), by paths in the image.
     pub(crate) files: BTreeMap<String, Template>,
-    /// What some of the files must be, by their paths in the source.
+    /// The required digests of some of the files, by their paths in the source.
     pub(crate) sha256: BTreeMap<Utf8PathBuf, Digest>,
 }
 
-/// A kind by its name.
+/// The name of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Go,
@@ -90,8 +91,8 @@ enum Name {
 }
 
 impl Kind {
-    /// Reads what `table` says of the files of component `name`; also the table, with what it does not say taken from
-    /// `defaults`. The defaults may speak of several kinds, and a component takes those of its own.
+    /// Parses the kind of component `name` from its table. Also returns the table with unset values from `defaults`.
+    /// The defaults may have settings of several kinds; a component uses those of its own kind.
     pub(super) fn new(
         name: &str,
         table: ComponentTable,
@@ -115,7 +116,7 @@ impl Kind {
         Ok((kind, table))
     }
 
-    /// The paths of this machine that it names.
+    /// Returns the paths of this machine that the kind refers to.
     pub(crate) fn host_paths(&self) -> impl Iterator<Item = &Utf8PathBuf> {
         match self {
             Self::Cargo(program) => Some(&program.inputs),
@@ -126,7 +127,7 @@ impl Kind {
         .flat_map(BTreeMap::values)
     }
 
-    /// Takes relative paths of this machine from `folder`.
+    /// Resolves relative paths of this machine against `folder`.
     pub(super) fn look_in(&mut self, folder: &Utf8Path) {
         let inputs = match self {
             Self::Cargo(program) => &mut program.inputs,
@@ -136,15 +137,15 @@ impl Kind {
         inputs.values_mut().for_each(|host| *host = folder.join(&host));
     }
 
-    /// Which file of the image is the component's program: `binary` where it is compiled to there, or is a file of it; else
-    /// its only file.
+    /// Returns the path of the component's program in the image: `binary` if it is compiled to that path or is one of
+    /// the component's files, or else its only file.
     pub(super) fn program(&self, binary: String, table: &ComponentTable) -> Result<String, String> {
         let files: Vec<&String> = match self {
             Self::Go(_) | Self::Cargo(_) => return Ok(binary),
             Self::Command(build) => build.outputs.keys().collect(),
             Self::Prebuilt(prebuilt) => prebuilt.files.keys().collect(),
         };
-        // An output may be a folder that the program is in.
+        // An output may be a folder that contains the program.
         let in_folder = |path: &str| {
             let below = binary.strip_prefix(path).is_some_and(|below| below.starts_with('/'));
             below && matches!(self, Self::Command(_))
@@ -153,14 +154,14 @@ impl Kind {
             files if files.iter().any(|path| **path == binary || in_folder(path)) => Ok(binary),
             _ if table.binary.is_some() => Err(format!("its binary {binary} is not one of its files")),
             [only] => Ok((*only).clone()),
-            // What runs is said elsewhere.
+            // The entrypoint determines which program runs.
             [first, ..] if table.entrypoint.is_some() => Ok((*first).clone()),
             _ => Err(format!("it has several files, and none is {binary}: name its program with `binary`")),
         }
     }
 }
 
-/// The kind that a table decides for, if it does.
+/// Returns the kind that a table selects, if it does.
 fn decides(table: &ComponentTable) -> Result<Option<Name>, String> {
     let deciding = ["package", "bin", "command", "prebuilt"];
     let said: Vec<_> = said(table).into_iter().filter(|(field, _)| deciding.contains(field)).collect();
@@ -173,7 +174,7 @@ fn decides(table: &ComponentTable) -> Result<Option<Name>, String> {
     }
 }
 
-/// What a table says that only some kinds can use.
+/// Returns the fields of a table that only some kinds support, with these kinds.
 fn said(table: &ComponentTable) -> Vec<(&'static str, &'static [Name])> {
     let fields: [(_, &[Name], _); 17] = [
         ("package", &[Name::Go], table.package.is_some()),
@@ -223,7 +224,7 @@ impl CargoProgram {
             Some((package, bin)) => (Some(package.to_owned()), bin.to_owned()),
             None => (None, bin),
         };
-        // What Cargo takes for a name; anything else would be an option or a path to it.
+        // The characters of a Cargo name: other arguments could be options or paths.
         let word = |text: &str| {
             let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
             !text.is_empty() && !text.starts_with('-') && text.chars().all(fits)
@@ -263,7 +264,7 @@ impl CommandBuild {
     }
 }
 
-/// A text that a command or its environment has.
+/// Parses a text of a command or its environment.
 fn build_text(name: &str, text: &str) -> Template {
     Template::with_own_braces(&text.replace("{component}", name), &["arch", "version", "commit", "date"])
 }
@@ -303,8 +304,8 @@ impl Prebuilt {
     }
 }
 
-/// Reads a table of paths below the source's folder (of `{component}` and `{arch}`) by absolute paths in the image (of
-/// `{component}`).
+/// Parses a table of relative paths in the source's folder (with `{component}` and `{arch}`), by absolute paths in the
+/// image (with `{component}`).
 fn mapping(name: &str, table: &BTreeMap<String, String>) -> Result<BTreeMap<String, Template>, String> {
     let read = |(path, file): (&String, &String)| {
         let path = named(name, path)?;

@@ -1,4 +1,4 @@
-//! The project: what components there are and how each becomes an image. From a `vcbuild.toml`, or built in.
+//! The project: its components, and how each becomes an image. Read from a `vcbuild.toml`, or built in.
 
 mod edit;
 mod file;
@@ -28,68 +28,68 @@ pub(crate) use self::schema::schema;
 pub(crate) use self::template::Template;
 use crate::{Error, go_names, platform};
 
-/// The name of a project's file.
+/// The name of a project file.
 pub(crate) const FILE_NAME: &str = "vcbuild.toml";
 
-/// The bytes of an archive's name: a file system's 255 less those of the name that it has while it is written.
+/// The maximum length of an archive's name in bytes: the 255 of a file system, less the suffix of its temporary name.
 const NAME_LIMIT: usize = 200;
 
 pub(crate) const BUILT_IN: &str = include_str!("virtualcluster.toml");
 
-/// What to build.
+/// A project: what to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Project {
-    /// Its file; none for the built-in project.
+    /// The path of the project file; `None` for the built-in project.
     pub(crate) path: Option<Utf8PathBuf>,
-    /// The base to build on where the command line names none.
+    /// The base, unless the command line sets one.
     pub(crate) base: Option<String>,
-    /// What bases of Debian's packages are made of where the command line does not say.
+    /// The options of bases that are built from Debian packages, unless the command line sets them.
     pub(crate) debian: Options,
-    /// The platforms to build for where the command line names none.
+    /// The platforms, unless the command line sets them.
     pub(crate) platforms: Vec<Platform>,
-    /// How layers are compressed where the command line does not say.
+    /// The compression of layers, unless the command line sets it.
     pub(crate) compression: Option<Compression>,
-    /// Where the code is, where the command line does not say.
+    /// The location of the source, unless the command line sets it.
     pub(crate) source: SourceTable,
-    /// What is changed in the source before it is built.
+    /// The edits of the source.
     pub(crate) edits: Vec<Edit>,
-    /// The version of Go to compile with; the installed one where it does not say.
+    /// The version of Go to compile with; the installed Go if `None`.
     pub(crate) go: Option<String>,
-    /// Addresses of caches that may have what the project is built of.
+    /// The URLs of caches for this project.
     pub(crate) substituters: Vec<String>,
-    /// How programs that make outputs are confined, where the command line does not say.
+    /// The confinement of compilers and build commands, unless the command line sets it.
     pub(crate) sandbox: Settings,
-    /// What stamps say where the command line does not.
+    /// The values of stamps, unless the command line sets them.
     pub(crate) version: VersionTable,
-    /// The components by name. At least one.
+    /// The components by name; at least one.
     pub(crate) components: BTreeMap<String, Component>,
-    /// Its file as it is written, without comments.
+    /// The parsed content of the project file.
     pub(crate) table: serde_json::Value,
 }
 
-/// A program of the project and its image.
+/// A component of the project and its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Component {
     pub(crate) name: String,
-    /// How its files come to be.
+    /// How its files are built.
     pub(crate) kind: Kind,
-    /// Where its program is in the image; absolute.
+    /// The absolute path of its program in the image.
     pub(crate) binary: String,
-    /// The image's reference; of `{arch}` and `{version}`.
+    /// The image reference; a template of `{arch}` and `{version}`.
     pub(crate) image: Template,
-    /// The archive's file name; of `{arch}` and `{version}`.
+    /// The archive's file name; a template of `{arch}` and `{version}`.
     pub(crate) archive: Template,
-    /// How a container of the image runs.
+    /// The run configuration of the image.
     pub(crate) run: Run,
-    /// What the project adds to the image, by absolute path.
+    /// The files that the project adds to the image, by absolute path.
     pub(crate) files: BTreeMap<String, Added>,
 }
 
 impl Project {
-    /// The project of this file.
+    /// Reads a project file.
     ///
     /// # Errors
-    /// When the file cannot be read or used; the message has the line.
+    /// When the file cannot be read or is invalid; the message contains the line.
     pub(crate) fn read(path: &Utf8Path) -> Result<Self, Error> {
         let text = text::read(path).map_err(Error::unreadable("project", path))?;
         let mut project = Self::parse(&text, path)?;
@@ -112,29 +112,29 @@ impl Project {
         Ok(project)
     }
 
-    /// The built-in project: VirtualCluster.
+    /// Returns the built-in project: VirtualCluster.
     ///
     /// # Errors
-    /// None that a test would not have met.
+    /// None: a test parses it.
     pub(crate) fn built_in() -> Result<Self, Error> {
         Self::parse(BUILT_IN, Utf8Path::new("virtualcluster.toml (built in)"))
     }
 
-    /// The folder of its file; none for the built-in project.
+    /// Returns the folder of the project file; `None` for the built-in project.
     pub(crate) fn dir(&self) -> Option<&Utf8Path> {
-        // The parent of a mere file name is empty, and stands for the current folder.
+        // The parent of a bare file name is the empty path: the current folder.
         self.path.as_deref().and_then(Utf8Path::parent)
     }
 
-    /// Whether its file has a table `[debian]`.
+    /// Returns whether the project file has a `[debian]` table.
     pub(crate) fn says_debian(&self) -> bool {
         self.table.get("debian").is_some()
     }
 
-    /// The components of these names, in the project's order; all of them when none is named.
+    /// Returns the components with these names, in the project's order; all components if `names` is empty.
     ///
     /// # Errors
-    /// When there is no such component; the message lists the existing ones.
+    /// When a component does not exist; the message lists the existing ones.
     pub(crate) fn select(&self, names: &[String]) -> Result<Vec<&Component>, Error> {
         if let Some(name) = names.iter().find(|name| !self.components.contains_key(*name)) {
             let known = self.components.keys().cloned().collect();
@@ -144,27 +144,27 @@ impl Project {
         Ok(self.components.values().filter(asked).collect())
     }
 
-    /// Takes relative paths of this machine from `folder`.
+    /// Resolves relative paths of this machine against `folder`.
     pub(crate) fn look_in(&mut self, folder: &Utf8Path) {
         self.components.values_mut().for_each(|component| component.kind.look_in(folder));
     }
 
-    /// The paths of this machine that its components name, beside what they take of its folder and of the source.
+    /// Returns the paths of this machine that the components refer to, outside the project's folder and the source.
     pub(crate) fn host_paths(&self) -> impl Iterator<Item = &Utf8PathBuf> {
         self.components.values().flat_map(|component| component.kind.host_paths())
     }
 
-    /// The project of this text, which stands in the file at `path`, or is to.
+    /// Parses the text of a project file at `path`.
     ///
     /// # Errors
-    /// When it cannot be used; the message has the line.
+    /// When it is invalid; the message contains the line.
     pub(crate) fn parse(text: &str, path: &Utf8Path) -> Result<Self, Error> {
         let syntax = |source| Error::ProjectSyntax { path: path.to_owned(), source: Box::new(source) };
         let file: File = toml::from_str(text).map_err(syntax)?;
         Self::of_file(file, toml::from_str(text).map_err(syntax)?, path)
     }
 
-    /// The project of a file's table, which stands in the file at `path`.
+    /// Creates a project from the parsed table of a project file at `path`.
     ///
     /// # Errors
     /// When it is not a valid project.
@@ -249,7 +249,7 @@ impl Component {
     }
 }
 
-/// A text of the table, a name or a value, that has a NUL in it.
+/// Finds a name or value of the table that contains a NUL.
 fn with_nul(value: &serde_json::Value) -> Option<&str> {
     match value {
         serde_json::Value::String(text) => text.contains('\0').then_some(text),
@@ -261,23 +261,24 @@ fn with_nul(value: &serde_json::Value) -> Option<&str> {
     }
 }
 
-/// Whether a text is an absolute path, with no part that would lead elsewhere than it says, or take a file of a base away.
+/// Returns whether a text is an absolute, normalized path that is not a whiteout, which would delete a file of the
+/// base.
 fn is_absolute(path: &str) -> bool {
     let path = path.strip_prefix('/');
     path.is_some_and(|path| is_relative(path) && !path.split('/').any(|part| part.starts_with(".wh.")))
 }
 
-/// Whether a text is a relative path, with no part that would lead elsewhere than it says.
+/// Returns whether a text is a relative, normalized path.
 fn is_relative(path: &str) -> bool {
     path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains(char::is_control)
 }
 
-/// Whether a text can be the name of an archive in the folder that it is written to.
+/// Returns whether a text is a valid archive name without folders.
 pub(crate) fn is_file_name(name: &str) -> bool {
     is_relative(name) && !name.contains('/') && name.len() <= NAME_LIMIT
 }
 
-/// A text of component `name`, in which `{component}` stands for the name.
+/// Replaces `{component}` in a text by the component's name.
 fn named(name: &str, text: &str) -> Result<String, String> {
     Template::parse(text, &["component"]).map(|template| template.fill(&[("component", name)]))
 }

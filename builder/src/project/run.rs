@@ -7,18 +7,18 @@ use nix::sys::signal::Signal;
 
 use super::file::ComponentTable;
 
-/// How a container runs: what an image says over its base.
+/// The run configuration of a component, which overrides its base's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Run {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Annotations of the manifest, over those that vcbuild gives; an empty one takes that one away.
+    /// The annotations of the manifest, which override vcbuild's own; an empty value removes one.
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) entrypoint: Vec<String>,
     pub(crate) cmd: Vec<String>,
-    /// Ports with their protocol, as `8080/tcp`, sorted.
+    /// The ports with their protocols, such as `8080/tcp`, sorted.
     pub(crate) ports: Vec<String>,
-    /// Absolute paths, sorted.
+    /// The absolute paths of volumes, sorted.
     pub(crate) volumes: Vec<String>,
     pub(crate) workdir: Option<String>,
     pub(crate) user: Option<String>,
@@ -26,10 +26,10 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// What a component's table says, whose program is `binary`.
+    /// Parses the run configuration in a component's table; `binary` is the path of its program.
     ///
     /// # Errors
-    /// When something of it cannot be used; the text says what.
+    /// When a value is invalid; the error is a message with the reason.
     pub(super) fn new(table: &ComponentTable, binary: &str) -> Result<Self, String> {
         if let Some(variable) = table.env.keys().find(|variable| variable.is_empty() || variable.contains('=')) {
             return Err(format!("{variable:?} is not a valid name of an environment variable"));
@@ -68,7 +68,7 @@ impl Run {
     }
 }
 
-/// A port with its protocol: TCP where it does not say.
+/// Parses a port with its protocol; the default is TCP.
 fn port(text: &str) -> Result<String, String> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u16>().is_ok_and(|one| one > 0);
@@ -83,20 +83,20 @@ fn is_folder(path: &str) -> bool {
     path == "/" || super::is_absolute(path)
 }
 
-/// A user and perhaps a group, each by name or number (image specification, config.md).
+/// Returns whether a text is a user with an optional group, each by name or number (image specification, config.md).
 fn is_user(text: &str) -> bool {
     let word = |part: &str| {
         let number = part.bytes().all(|byte| byte.is_ascii_digit());
         !part.is_empty()
             && !part.starts_with('-')
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-            // What runs containers counts users in 31 bits.
+            // Container runtimes limit user IDs to 31 bits.
             && (!number || part.parse::<i32>().is_ok())
     };
     text.splitn(2, ':').all(word)
 }
 
-/// A signal by name or number (image specification, config.md).
+/// Returns whether a text is a signal by name or number (image specification, config.md).
 fn is_signal(text: &str) -> bool {
     let is_name =
         |name: &str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'+');

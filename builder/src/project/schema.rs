@@ -1,4 +1,4 @@
-//! The JSON Schema of `vcbuild.toml`, from the types that read it.
+//! The JSON Schema of `vcbuild.toml`, generated from the types that parse it.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -20,7 +20,7 @@ pub(super) enum Compression {
     None,
 }
 
-/// The schema, draft 2020-12. It says what the types of a file say; what else must hold, reading the file tells.
+/// Returns the schema, draft 2020-12. It covers names and types; parsing validates the rest.
 pub(crate) fn schema() -> Schema {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
     let mut schema = settings.into_generator().into_root_schema_for::<File>();
@@ -28,7 +28,7 @@ pub(crate) fn schema() -> Schema {
     schema
 }
 
-/// TOML has no null: what is not said is left out.
+/// Removes null from the schema: TOML has none, and omits unset values.
 fn without_null(schema: &mut Schema) {
     let Some(fields) = schema.as_object_mut() else { return };
     if fields.get("default") == Some(&Value::Null) {

@@ -1,6 +1,6 @@
-//! Texts of a project with `{names}` in them, checked when they are read.
+//! Templates in a project file, with `{name}` placeholders that are checked when the file is parsed.
 
-/// A text in which `{name}` stands for a value.
+/// A text with `{name}` placeholders.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Template(Vec<Piece>);
 
@@ -11,10 +11,10 @@ enum Piece {
 }
 
 impl Template {
-    /// Reads a template that may use these names.
+    /// Parses a template with these names.
     ///
     /// # Errors
-    /// When it uses another name, or a brace has no partner; the text says what is wrong.
+    /// When it contains another name or an unmatched brace; the error is a message.
     pub(crate) fn parse(text: &str, names: &[&str]) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -33,7 +33,7 @@ impl Template {
         Ok(Self(pieces))
     }
 
-    /// Reads a text in which these names stand for values, and any other brace for itself: a shell's, for one.
+    /// Parses a template in which braces with other names have no special meaning, as in shell code.
     pub(crate) fn with_own_braces(text: &str, names: &[&str]) -> Self {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -50,7 +50,7 @@ impl Template {
         Self(pieces)
     }
 
-    /// The text, with the values in the place of their names. A name without a value is left out.
+    /// Replaces the placeholders by their values. A name without a value becomes empty.
     pub(crate) fn fill(&self, values: &[(&str, &str)]) -> String {
         let value = |name: &str| values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
         self.0
