@@ -1,4 +1,4 @@
-//! Edits of a source: patches, and replacements of text. Each must match exactly, or the build fails.
+//! Edits of a source: patches and text replacements. Each must match exactly, or the build fails.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use vcstore::text;
 use crate::error::SourceError;
 use crate::project::Edit;
 
-/// Makes the edits, in their order, to the files in the folder `top`, and returns which these are.
+/// Applies the edits in order to the files in the folder `top`, and returns the edited files.
 ///
 /// # Errors
-/// When one does not fit; then the folder is half edited, and of no use.
+/// When an edit does not match; the folder is then partly edited and must be discarded.
 pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
     let mut edited = BTreeSet::new();
     for edit in edits {
@@ -87,8 +87,8 @@ fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate
     }
 }
 
-/// How many lines a patch seems to add and remove. A reader goes by the numbers in the `@@` lines and passes over what
-/// follows: a wrong number would silently leave out a part of the patch.
+/// Counts the added and removed lines of a patch. The parser relies on the line counts in `@@` lines and ignores excess
+/// lines: a wrong count would silently drop a part of the patch.
 fn changed_lines(text: &str) -> usize {
     let (mut count, mut in_hunk) = (0, false);
     let mut lines = text.lines().peekable();
@@ -97,7 +97,7 @@ fn changed_lines(text: &str) -> usize {
         if line.starts_with("@@ ") {
             in_hunk = true;
         } else if header || line == "-- " || !(line.is_empty() || line.starts_with([' ', '+', '-', '\\'])) {
-            // The next file, the end of a mail, or the words of the next one.
+            // The next file, the end of a mail, or the text of the next mail.
             in_hunk = false;
         } else if in_hunk && line.starts_with(['+', '-']) {
             count += 1;
@@ -106,8 +106,8 @@ fn changed_lines(text: &str) -> usize {
     count
 }
 
-/// The text after the patch. Unlike patch(1) this looks for a hunk where the patch says it is, and nowhere else: a place
-/// that merely looks alike may mean something else.
+/// Returns the patched text. Unlike patch(1), applies a hunk only at its stated position: a similar position may have
+/// another meaning.
 fn patched(path: &Utf8Path, file: &Utf8Path, text: &str, patch: &Patch<'_, str>) -> Result<String, SourceError> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let mut out = String::new();
@@ -120,7 +120,7 @@ fn patched(path: &Utf8Path, file: &Utf8Path, text: &str, patch: &Patch<'_, str>)
             hunk: number + 1,
             place: format!("line {}", range.start()),
         };
-        // A hunk that only adds names the line before it; others name their first one, counted from 1.
+        // A hunk that only adds lines states the line before it; other hunks state their first line, counted from 1.
         let start = if range.is_empty() { range.start() } else { range.start().saturating_sub(1) };
         out.extend(lines.get(done..start).ok_or_else(no_match)?.iter().copied());
         done = start;
@@ -143,7 +143,7 @@ fn patched(path: &Utf8Path, file: &Utf8Path, text: &str, patch: &Patch<'_, str>)
     Ok(out)
 }
 
-/// The path in a patch without the `a/` or `b/` that git and most people put before it.
+/// Removes the `a/` or `b/` prefix that git and most tools add to a path.
 fn stripped(path: &str) -> Utf8PathBuf {
     path.strip_prefix("a/").or_else(|| path.strip_prefix("b/")).unwrap_or(path).into()
 }
@@ -167,7 +167,7 @@ fn write(top: &Utf8Path, file: &Utf8Path, text: &str) -> Result<(), crate::Error
     fs::write(&path, text).map_err(crate::Error::io("writing", &path))
 }
 
-/// The path of a file below `top`, which no folder on the way leads out of.
+/// Returns the path of a file below `top`; refuses one that leads out of `top` through a symbolic link.
 fn inside(top: &Utf8Path, file: &Utf8Path) -> Result<Utf8PathBuf, SourceError> {
     let refused = |why: &str| Err(SourceError::File { file: file.to_owned(), why: why.to_owned() });
     if file.as_str().is_empty() || !file.components().all(|part| matches!(part, Utf8Component::Normal(_))) {
@@ -193,7 +193,7 @@ mod tests {
     use super::apply;
     use crate::project::Edit;
 
-    /// A folder with this file `a.txt`, and a patch beside it.
+    /// Creates a folder with the file `a.txt`, and a patch next to it.
     fn folder(text: &str, patch: &str) -> (tempfile::TempDir, Utf8PathBuf, Vec<Edit>) {
         let folder = tempfile::tempdir().unwrap();
         let top = Utf8PathBuf::try_from(folder.path().join("top")).unwrap();

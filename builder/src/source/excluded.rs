@@ -1,5 +1,6 @@
-//! Why a file that a program misses is none of the source, although it is there for whoever looks: git ignores it, or does not
-//! track it, or it lies outside of the source's folder. A program's words are searched for the names of such files.
+//! Explains why a file that a program does not find is not part of the source, although the user sees it: git ignores
+//! it or does not track it, or it is outside the source's folder. Searches the program's messages for the names of such
+//! files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -13,12 +14,12 @@ use vcstore::lossy;
 use super::program::Git;
 use super::{SourceFolder, tree};
 
-/// How many files are named.
+/// The maximum number of files that a message names.
 const SHOWN: usize = 10;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What programs say, in small letters, when something is not there.
+/// Messages of programs about missing files, in lower case.
 const MISSED: [&str; 18] = [
     "no such file",
     "not found",
@@ -40,45 +41,45 @@ const MISSED: [&str; 18] = [
     "unresolved",
 ];
 
-/// Where a source lies in the sandbox.
+/// The paths of a source in the sandbox.
 const PLACES: [&str; 2] = ["/build/source", "/source"];
 
 /// The output folder of Cargo, which is never a missing source file.
 const COMPILED: &str = "target";
 
-/// What is in the folders of a source, or should be, and is none of it.
+/// The files in the folders of a source that are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExcludedFiles {
     git: Git,
-    /// The source's folder where its user keeps it, without links.
+    /// The user's folder of the source, with resolved links.
     real: Utf8PathBuf,
     folders: Vec<Folder>,
 }
 
-/// What git says of a folder of a source.
+/// The state of a source folder according to git.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Folder {
     dir: Utf8PathBuf,
-    /// What is there and not tracked.
+    /// The existing files that git does not track.
     untracked: BTreeSet<Utf8PathBuf>,
-    /// What is tracked and not there.
+    /// The tracked files that do not exist.
     absent: BTreeSet<Utf8PathBuf>,
-    /// Every folder with something tracked in it.
+    /// All folders that contain tracked files.
     known: BTreeSet<Utf8PathBuf>,
 }
 
-/// Whose words are explained.
+/// The program whose failure is explained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// Go, which does not always name what it misses: all code counts that it could have read.
+    /// Go. Its messages do not always name missing files, so all untracked code files are listed.
     Go,
-    /// Cargo, and what it runs, which names what it misses, or says that it misses something.
+    /// Cargo, and programs that it runs. Their messages name missing files, or at least report that one is missing.
     Cargo,
-    /// A command, the same; it sees the source's folder, and nothing that it is in.
+    /// A command. Its messages are like Cargo's; it sees only the source's folder, not the folders above.
     Command,
 }
 
-/// Why a file is not part of the source.
+/// The reason why a file is not part of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     Untracked,
@@ -89,12 +90,12 @@ enum Reason {
 }
 
 impl ExcludedFiles {
-    /// Nothing so far of the source in the folder `real`.
+    /// Creates an empty list for the source in the folder `real`.
     pub(super) fn new(git: Git, real: Utf8PathBuf) -> Self {
         Self { git, real, folders: Vec::new() }
     }
 
-    /// Adds a folder of the source: what git tracks there, what of it is not there, and what else is.
+    /// Adds the untracked and missing files of a source folder.
     pub(super) fn add(&mut self, part: &SourceFolder) {
         let tracked = part.tracked.iter().flatten();
         let known = tracked.flat_map(|file| file.ancestors().skip(1)).map(lossy).collect();
@@ -103,7 +104,7 @@ impl ExcludedFiles {
         self.folders.push(Folder { dir, untracked, absent, known });
     }
 
-    /// A failure, with the reason why what its words miss is none of the source.
+    /// Adds to a failure why the files that it does not find are not part of the source.
     pub(crate) fn explain(&self, failure: process::Failure, reader: Reader) -> process::Failure {
         failure.map_stderr(|stderr| match self.reasons(&stderr, reader) {
             None => stderr,
@@ -111,7 +112,7 @@ impl ExcludedFiles {
         })
     }
 
-    /// Why this file or folder of the source's folder is none of the source; nothing when that is not known.
+    /// Explains why a file or folder in the source's folder is not part of the source; `None` if the reason is unknown.
     pub(crate) fn why(&self, path: &Utf8Path) -> Option<String> {
         let mut found = Found::default();
         let path = normal(&self.real.join(path));
@@ -151,14 +152,14 @@ impl ExcludedFiles {
         self.told(&found)
     }
 
-    /// What a program calls `name`, as seen from the source's folder.
+    /// Returns the path of `name`, as in a program's message, relative to the source's folder.
     fn named(&self, name: &str) -> Utf8PathBuf {
         let name = normal(Utf8Path::new(name));
         let inside = PLACES.iter().map(Utf8Path::new).chain([self.real.as_path()]);
         inside.into_iter().find_map(|place| name.strip_prefix(place).ok()).unwrap_or(&name).to_owned()
     }
 
-    /// Finds what is called `name`: in whole, or by the end of its path.
+    /// Finds the files whose paths equal `name`, or share its last components.
     fn look_for(&self, name: &Utf8Path, reader: Reader, found: &mut Found) {
         if name.as_str().is_empty() {
             return;
@@ -194,7 +195,7 @@ impl ExcludedFiles {
         }
     }
 
-    /// What was found, for people.
+    /// Formats the found files for a message.
     fn told(&self, found: &Found) -> Option<String> {
         let mut reasons: BTreeMap<Reason, BTreeSet<&Utf8Path>> = BTreeMap::new();
         for (reason, path) in &found.others {
@@ -232,7 +233,7 @@ impl ExcludedFiles {
         (!text.is_empty()).then(|| text.trim_end().to_owned())
     }
 
-    /// Which of the files that are not tracked the user's git ignores.
+    /// Returns the untracked files that the user's git ignores.
     fn ignored(&self, found: &Found) -> BTreeSet<Utf8PathBuf> {
         let mut ignored = BTreeSet::new();
         for folder in &self.folders {
@@ -245,7 +246,7 @@ impl ExcludedFiles {
             if files.is_empty() {
                 continue;
             }
-            // It fails for files of submodules, which then count as those that are not tracked.
+            // It fails for files of submodules, which then count as untracked.
             let listed = process::run(&mut git, LIMIT).unwrap_or_default();
             let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
             ignored.extend(names.filter_map(|name| Some(folder.dir.join(std::str::from_utf8(name).ok()?))));
@@ -253,17 +254,17 @@ impl ExcludedFiles {
         ignored
     }
 
-    /// A path as it is told: from the source's folder where it is in it.
+    /// Returns a path for a message: relative to the source's folder if it is below it.
     fn called(&self, path: &Utf8Path) -> String {
         let path = path.strip_prefix(&self.real).unwrap_or(path);
         path.to_string()
     }
 }
 
-/// Files that are none of the source; absolute.
+/// Absolute paths of files that are not part of the source.
 #[derive(Default)]
 struct Found {
-    /// By the outermost folder of which nothing is tracked, or the file itself: the folder of the source, and one of its files.
+    /// By outermost folder without tracked files, or by the file itself: the source folder, and one of the files.
     untracked: BTreeMap<Utf8PathBuf, (Utf8PathBuf, Utf8PathBuf)>,
     others: BTreeSet<(Reason, Utf8PathBuf)>,
 }
@@ -286,7 +287,7 @@ impl Found {
     }
 }
 
-/// What may be names of files in a line of a program's words.
+/// Returns the words in a line of a program's message that may be file names.
 fn names(line: &str) -> impl Iterator<Item = &str> {
     let ends = |c: char| {
         c.is_whitespace()
@@ -296,7 +297,7 @@ fn names(line: &str) -> impl Iterator<Item = &str> {
     parts.map(|name| name.trim_end_matches(['.', '/', '*'])).filter(|name| !name.is_empty())
 }
 
-/// A path without `.` and, as far as its own words allow, without `..`.
+/// Returns the path without `.` and, as far as possible, without `..`.
 fn normal(path: &Utf8Path) -> Utf8PathBuf {
     let mut parts = Utf8PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! Files in a folder that are not part of a source: those of version control systems, and those that vcbuild writes.
+//! Files in a folder that are not part of the source: those of version control systems, and those that vcbuild writes.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,23 +11,23 @@ use vcstore::Store;
 
 use crate::{lock, offline_inputs, provenance_header};
 
-/// Where version control keeps what it knows. `.git` is a file in a submodule or a worktree.
+/// The metadata folders of version control systems. `.git` is a file in a submodule or a worktree.
 const REPOSITORIES: [&str; 5] = [".git", ".hg", ".svn", ".jj", ".bzr"];
 
-/// The folder that archives are written to where nothing else is said; they are no part of the source.
+/// The default output folder for archives, which is not part of the source.
 pub(crate) const OUT: &str = "out";
 
-/// As much of a file as says that vcbuild wrote it.
+/// The number of bytes that identify a file that vcbuild wrote.
 const BEGINNING: u64 = 512;
 
-/// Whether something that a walk of a source meets is part of it: neither a folder of version control, nor what vcbuild writes,
-/// such as any of `without`.
+/// Returns whether an entry of a directory walk is part of the source: neither version control metadata, nor a file
+/// that vcbuild writes, nor in `without`.
 pub(crate) fn is_source(entry: &walkdir::DirEntry, without: &[Utf8PathBuf]) -> bool {
     let path = entry.path();
     what(path, entry.file_type().is_dir()).is_none() && !without.iter().any(|known| path == known.as_std_path())
 }
 
-/// Why `path` in the folder `place` is not part of any source: because of itself, or of a folder that contains it.
+/// Returns why `path` in the folder `place` is not part of any source, because of itself or a folder that contains it.
 pub(crate) fn why_ignored(place: &Utf8Path, path: &Utf8Path, without: &[Utf8PathBuf]) -> Option<&'static str> {
     let between = path.ancestors().take_while(|above| *above != place && above.starts_with(place));
     between.into_iter().find_map(|path| {
@@ -36,14 +36,14 @@ pub(crate) fn why_ignored(place: &Utf8Path, path: &Utf8Path, without: &[Utf8Path
     })
 }
 
-/// Archives below a folder that vcbuild wrote for this project, in whatever folder: they have one of these names.
+/// Finds archives with these names anywhere below `folder` that vcbuild wrote.
 pub(super) fn archives(folder: &Utf8Path, names: &BTreeSet<String>, without: &[Utf8PathBuf]) -> Vec<Utf8PathBuf> {
     let walk = walkdir::WalkDir::new(folder).into_iter().filter_entry(|entry| is_source(entry, without));
     let found = walk.filter_map(Result::ok).filter(|entry| is_archive(entry, names));
     found.filter_map(|entry| Utf8PathBuf::from_path_buf(entry.into_path()).ok()).collect()
 }
 
-/// Whether something is an archive of one of these names that vcbuild wrote.
+/// Returns whether an entry has one of these names and is an archive that vcbuild wrote.
 pub(crate) fn is_archive(entry: &walkdir::DirEntry, names: &BTreeSet<String>) -> bool {
     let named = entry.file_name().to_str().is_some_and(|name| names.contains(name));
     named
@@ -51,7 +51,7 @@ pub(crate) fn is_archive(entry: &walkdir::DirEntry, names: &BTreeSet<String>) ->
         && Utf8Path::from_path(entry.path()).is_some_and(provenance_header::is_ours)
 }
 
-/// Why a file or folder is not part of any source.
+/// Returns why a file or folder is not part of any source.
 fn what(path: &Path, folder: bool) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     if REPOSITORIES.contains(&name) {
@@ -69,7 +69,7 @@ fn what(path: &Path, folder: bool) -> Option<&'static str> {
     report.then_some("a report that vcbuild wrote")
 }
 
-/// The first bytes of a file; none of what cannot be read.
+/// Returns the first bytes of a file; nothing if it cannot be read.
 fn beginning(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     if path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {

@@ -1,18 +1,18 @@
-//! Pointers of Git LFS: what a checkout has in the place of files that git-lfs did not fetch.
+//! Git LFS pointers: the placeholders of files that git-lfs has not fetched.
 
 use std::fs::File;
 use std::io::{self, Read};
 
 use camino::Utf8Path;
 
-/// How a pointer begins, and the most bytes that one has (git-lfs, docs/spec.md).
+/// The first line of a pointer, and the maximum size of a pointer in bytes (git-lfs, docs/spec.md).
 const BEGINNING: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 const LARGEST: u64 = 1024;
 
-/// Whether a file of `size` bytes is a pointer. No larger file is read.
+/// Returns whether a file of `size` bytes is a pointer. Does not read larger files.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the file cannot be read.
 pub(crate) fn is_lfs_pointer(path: &Utf8Path, size: u64) -> io::Result<bool> {
     if size < BEGINNING.len() as u64 || size > LARGEST {
         return Ok(false);

@@ -25,79 +25,80 @@ pub(crate) use self::stage::plain_temp_dir;
 pub(crate) use self::tree::{FileHash, Tree, hash_file, leads_nowhere, real_path};
 use crate::project::{Edit, SourceTable};
 
-/// A source that is there to be read.
+/// An opened source.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The folder with the code; absolute.
     pub(crate) dir: Utf8PathBuf,
-    /// The folder that it is in: its repository's, or the one that was named before a subfolder was; absolute.
+    /// The folder that contains it: the repository, or the named folder without its subfolder; absolute.
     pub(crate) top: Utf8PathBuf,
-    /// The source's folder as its user names it.
+    /// The source's folder as the user named it.
     pub(crate) named: Utf8PathBuf,
-    /// The revision it was fetched at.
+    /// The fetched revision; `None` for a local folder.
     pub(crate) revision: Option<Revision>,
-    /// Files beside it that are none of the source, because git does not track them.
+    /// The files next to the source that are not part of it.
     pub(crate) excluded: ExcludedFiles,
-    /// What vcbuild wrote into it, or will: none of the source. Absolute, and nothing where `dir` is a copy without it.
+    /// The files in its folders that vcbuild wrote or will write, which are not part of the source. Absolute paths;
+    /// empty if `dir` is a copy, which does not contain them.
     pub(crate) outside: Vec<Utf8PathBuf>,
-    /// The same, whether `dir` is a copy or not.
+    /// Like `outside`, also if `dir` is a copy.
     pub(crate) written: Vec<Utf8PathBuf>,
-    /// The names of archives that are no part of it, wherever they lie.
+    /// The names of archives, which are not part of the source in any folder.
     pub(crate) archives: BTreeSet<String>,
-    /// Files that an edit changes in the copy and not where they lie. Absolute, as they lie.
+    /// The absolute paths of original files that edits change in the copy only.
     pub(crate) edited: BTreeSet<Utf8PathBuf>,
-    /// What `dir` is in, where it is a copy.
+    /// The stage that contains `dir`, if it is a copy.
     _stage: Option<Stage>,
 }
 
-/// The folder of a source on this machine, before it is opened.
+/// A local source folder, before it is opened.
 #[derive(Debug)]
 pub(crate) struct Local {
-    /// The folder: the user's own, or one that the store keeps.
+    /// The folder: the user's own, or one in the store.
     pub(crate) top: Utf8PathBuf,
-    /// What was fetched; `None` for a folder of the user's own.
+    /// The fetched revision; `None` for the user's own folder.
     pub(crate) revision: Option<Revision>,
 }
 
-/// What was fetched.
+/// A fetched revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Revision {
-    /// The branch, tag, commit or version that was asked for.
+    /// The requested branch, tag, commit or version.
     pub(crate) version: String,
-    /// The commit, 40 or 64 hexadecimal digits; a Go module has none.
+    /// The commit, 40 or 64 hexadecimal digits; `None` for a Go module.
     pub(crate) commit: Option<String>,
 }
 
-/// What source is asked for.
+/// The requested source.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SourceSpec {
     pub(crate) table: SourceTable,
     pub(crate) edits: Vec<Edit>,
-    /// The version of Go that a module is fetched with, where one is asked for.
+    /// The version of Go that fetches a module; the installed Go if `None`.
     pub(crate) go: Option<String>,
-    /// Files and folders that vcbuild writes: they are no part of the source.
+    /// Files and folders that vcbuild writes, which are not part of the source.
     pub(crate) outside: Vec<Utf8PathBuf>,
-    /// The names of archives that the project is built to: where one lies, it is no part of the source.
+    /// The names of the project's archives, which are not part of the source in any folder.
     pub(crate) archives: BTreeSet<String>,
 }
 
-/// A folder of a source: its top, or one beside it that its modules lead to.
+/// A folder of a source: its top, or a neighbouring folder that its modules refer to.
 struct SourceFolder {
     dir: Utf8PathBuf,
-    /// What git tracks of it; none where git does not track the folder, and all of it is source.
+    /// The files that git tracks; `None` if git does not track the folder, and all of it is source.
     tracked: Option<BTreeSet<PathBuf>>,
-    /// What else is there.
+    /// The existing files that git does not track.
     untracked: BTreeSet<PathBuf>,
-    /// What git tracks and is not there.
+    /// The tracked files that do not exist.
     absent: BTreeSet<PathBuf>,
-    /// What vcbuild writes, and nothing else that is source is in it.
+    /// The paths that vcbuild writes and that contain no source files.
     outside: Vec<Utf8PathBuf>,
 }
 
 impl Source {
-    /// Opens a source that is on this machine. Of a folder that git knows, what git tracks is the source. Where that is not
-    /// all of the folder, something is edited, or compilers do not accept the folder's name, the source is a copy.
-    /// `beside` finds the folders outside of the source's own that its modules refer to.
+    /// Opens a local source. In a git repository, the source consists of the tracked files. The source is a copy if the
+    /// folder contains other files, if there are edits, or if compilers do not accept the folder's path. `beside` finds
+    /// the folders outside the source that its modules refer to.
     ///
     /// # Errors
     /// When the folder does not exist, git fails, or an edit does not match.
@@ -121,15 +122,15 @@ impl Source {
         for path in outside {
             without.push(real_path(path)?);
         }
-        // A folder that is the source itself, or holds it, has more in it than what vcbuild writes.
+        // A folder that is or contains the source does not contain only output of vcbuild.
         without.retain(|path| !folders.iter().chain([&dir]).any(|folder| folder.starts_with(path)));
-        // Only a folder of the user's own may have archives of builds before, in this folder or in that.
+        // Only the user's own folder may contain archives of earlier builds, in any subfolder.
         if revision.is_none() {
             let found: Vec<_> =
                 folders.iter().flat_map(|folder| ignored::archives(folder, archives, &without)).collect();
             without.extend(found);
         }
-        // Only a folder of the user's own may be known to git; the others are in the store's care.
+        // Only the user's own folder may be in a git repository; fetched sources are in the store.
         let git = Git::new(store)?;
         let mine = revision.is_none().then_some(&git);
         let parts = folders.iter().map(|folder| SourceFolder::read(folder.clone(), mine, &without));
@@ -170,7 +171,8 @@ impl Source {
         Ok(source)
     }
 
-    /// The source's folder where its user keeps it, and the one that it is in; without links. None of one that was fetched.
+    /// Returns the user's folder of the source, and the folder that contains it, with resolved links; `None` for a
+    /// fetched source.
     pub(crate) fn real_dirs(&self) -> Option<(Utf8PathBuf, Utf8PathBuf)> {
         let real = self.named.canonicalize_utf8().ok().filter(|_| self.revision.is_none())?;
         let up = self.dir.strip_prefix(&self.top).ok()?.components().count();
@@ -178,10 +180,10 @@ impl Source {
         Some((real, top))
     }
 
-    /// Checks that the source's folder has this file, by which its kind is known.
+    /// Checks that the source's folder has this file, which its kind requires.
     ///
     /// # Errors
-    /// When it has not; the message has the folders below it that do.
+    /// When the file is missing; the error lists the folders below that contain it.
     pub(crate) fn must_have(&self, file: &'static str) -> Result<(), crate::Error> {
         if self.dir.join(file).is_file() {
             return Ok(());
@@ -194,7 +196,7 @@ impl Source {
 impl SourceFolder {
     fn read(dir: Utf8PathBuf, git: Option<&Git>, without: &[Utf8PathBuf]) -> Result<Self, crate::Error> {
         let mut tracked = git.map(|git| tracked::tracked(git, &dir)).transpose()?.flatten();
-        // A lock that is committed is written again all the same.
+        // Exclude a committed lock: vcbuild writes it.
         if let Some(tracked) = &mut tracked {
             tracked.retain(|file| !without.iter().any(|path| *path == dir.as_std_path().join(file)));
         }
@@ -213,7 +215,7 @@ impl SourceFolder {
     }
 }
 
-/// The folders at most two levels below `dir` that have this file: what the user may have meant.
+/// Returns the folders one or two levels below `dir` that contain this file, as suggestions for the user.
 pub(crate) fn folders_with(file: &str, dir: &Utf8Path) -> Vec<Utf8PathBuf> {
     let mut found: Vec<_> = walkdir::WalkDir::new(dir)
         .min_depth(2)

@@ -1,5 +1,5 @@
-//! git, run so that the files of a source depend on its commit alone: how a repository is reached is for its user to say, what
-//! is in it is not.
+//! Runs git so that the files of a source depend only on its commit: the user's settings determine how a repository is
+//! accessed, but not its content.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,12 +13,11 @@ use vcstore::Store;
 use crate::Error;
 use crate::source::FileHash;
 
-/// What git is told in the place of its user's settings: whose a repository is does not decide whether it can be read, since
-/// nothing of it is run.
+/// The settings that replace the user's. The owner of a repository does not matter, because git runs nothing from it.
 const SETTINGS: &str = "[safe]\n\tdirectory = *\n";
 
-/// The variables that say which repository git works on, and how it stores and serves it. git gives them to its hooks
-/// (`git rev-parse --local-env-vars`, without those of settings), and a build in a hook is about another repository.
+/// The variables that select git's repository, and how git stores and serves it. git sets them for its hooks (`git
+/// rev-parse --local-env-vars`, without those of settings), but a build in a hook uses other repositories.
 const OF_A_REPOSITORY: [&str; 25] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_ATTR_SOURCE",
@@ -47,18 +46,18 @@ const OF_A_REPOSITORY: [&str; 25] = [
     "GIT_WORK_TREE",
 ];
 
-/// The git that is installed.
+/// The installed git.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Git {
-    /// A folder that stands for the user's home, with [`SETTINGS`] in it.
+    /// A folder that replaces the user's home and contains [`SETTINGS`].
     home: Utf8PathBuf,
 }
 
 impl Git {
-    /// The settings it is run with are in the store's care.
+    /// Writes the settings to the store.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// When the settings cannot be written.
     pub(crate) fn new(store: &Store) -> Result<Self, Error> {
         let home = store.cache_dir("git")?.join("home");
         let home = camino::absolute_utf8(&home).map_err(Error::io("finding", &home))?;
@@ -66,10 +65,10 @@ impl Git {
         Ok(Self { home })
     }
 
-    /// git without any setting of its user and of the machine, for everything that reads or writes files.
+    /// Returns git without the settings of the user and the machine, for all commands that read or write files.
     pub(crate) fn isolated(&self) -> Command {
         let mut git = git();
-        // All of them, but where git finds its own programs and what it tells of its work.
+        // Remove all variables, except the path of git's own programs and the trace settings.
         let kept = |name: &str| name == "GIT_EXEC_PATH" || name.starts_with("GIT_TRACE");
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("GIT_") && !kept(name)) {
@@ -89,15 +88,15 @@ impl Git {
         git
     }
 
-    /// git with its user's settings, for fetching, and for saying what the user's git would do: whatever reaches a repository
-    /// holds (credentials, addresses, proxies, keys), hooks do not.
+    /// Returns git with the user's settings, for fetching and for queries of the user's view. Settings for access to
+    /// repositories (credentials, addresses, proxies, keys) apply; hooks do not.
     ///
     /// # Errors
     /// When the settings cannot be written.
     pub(crate) fn of_user(&self) -> Result<Command, Error> {
         let mut settings = String::new();
         if std::env::var_os("GIT_SSH").is_none() {
-            // The user's own command for ssh comes later, and counts.
+            // The user's own ssh command is included later, and overrides this one.
             let arguments = vcremote::options::arguments(vcremote::options::NOTHING_LENT).collect::<Vec<_>>().join(" ");
             settings += &format!("[core]\n\tsshCommand = ssh {arguments}\n");
         }
@@ -120,12 +119,12 @@ impl Git {
 
 fn git() -> Command {
     let mut git = Command::new("git");
-    // A password prompt would wait forever.
+    // A password prompt would block forever.
     git.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
     git
 }
 
-/// The files of the user's settings, as git finds them; those that are not there are none to git either.
+/// Returns the paths of the user's settings files, as git finds them. git ignores missing ones.
 fn user_settings() -> Vec<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(path) = std::env::var_os("GIT_CONFIG_GLOBAL") {
@@ -137,7 +136,7 @@ fn user_settings() -> Vec<PathBuf> {
     found.into_iter().flatten().collect()
 }
 
-/// Writes a file unless it is there as it should be: others may be reading it.
+/// Writes a file, unless it has this content: other processes may be reading it.
 fn write(path: &Utf8Path, content: &str) -> Result<(), Error> {
     if fs::read(path).is_ok_and(|known| known == content.as_bytes()) {
         return Ok(());

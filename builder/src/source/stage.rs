@@ -11,16 +11,16 @@ use vcstore::Store;
 
 use crate::Error;
 
-/// Whether compilers take a path: Go refuses those with control characters.
+/// Returns whether compilers accept a path: Go refuses control characters.
 pub(super) fn is_plain(path: &Utf8Path) -> bool {
     !path.as_str().contains(char::is_control)
 }
 
-/// A folder to work in, of a path that compilers take: in the store's care, unless the store itself is in a folder whose name
-/// some do not take, such as one with a colon, at which Go divides lists of folders.
+/// Creates a temporary folder whose path compilers accept: in the store, unless the store's path has unsupported
+/// characters, such as a colon, at which Go splits lists of folders.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When the folder cannot be created.
 pub(crate) fn plain_temp_dir(store: &Store) -> Result<tempfile::TempDir, Error> {
     if is_plain(store.path()) && !store.path().as_str().contains(':') {
         return Ok(store.temp_dir()?);
@@ -28,8 +28,8 @@ pub(crate) fn plain_temp_dir(store: &Store) -> Result<tempfile::TempDir, Error> 
     tempfile::tempdir().map_err(Error::io("making a folder in", vcstore::lossy(&std::env::temp_dir())))
 }
 
-/// A copied source; it goes when it is dropped. Folders lie in it as they lie on the machine, so that what one says of
-/// another (`../lib`) holds.
+/// A temporary copy of a source, removed on drop. It preserves the layout of the source's folders, so that relative
+/// references such as `../lib` remain valid.
 #[derive(Debug)]
 pub(super) struct Stage {
     path: Utf8PathBuf,
@@ -37,21 +37,21 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// An empty stage.
+    /// Creates an empty stage.
     pub(super) fn new(store: &Store) -> Result<Self, Error> {
         let folder = plain_temp_dir(store)?;
         let path = vcstore::utf8("reading", folder.path())?;
         Ok(Self { path, _folder: folder })
     }
 
-    /// Where the folder `dir` (absolute) lies in it, by a name that compilers take.
+    /// Returns the path in the stage for the absolute path `dir`, without unsupported characters.
     pub(super) fn place(&self, dir: &Utf8Path) -> Utf8PathBuf {
         let dir = dir.strip_prefix("/").unwrap_or(dir);
         self.path.join(dir.as_str().replace(char::is_control, "_"))
     }
 
-    /// Copies these files of the folder `dir`. Permissions are those that git knows, whoever made the files. What is
-    /// tracked and was removed is not there to be copied.
+    /// Copies these files of the folder `dir`. Sets the permissions that git records, independent of the originals.
+    /// Skips tracked files that do not exist.
     ///
     /// # Errors
     /// When a file cannot be copied.
@@ -66,8 +66,8 @@ impl Stage {
         files.par_iter().try_for_each(|file| copy(&dir.as_std_path().join(file), &to.as_std_path().join(file)))
     }
 
-    /// Has links that lead out of all `folders` lead where they lead from `dir`: a source that is copied must be what it is
-    /// where it lies.
+    /// Preserves the targets of relative links that point outside all `folders`, so that the copy behaves like the
+    /// original.
     ///
     /// # Errors
     /// When the stage cannot be written.
@@ -79,7 +79,7 @@ impl Stage {
     ) -> Result<(), Error> {
         for file in files {
             let link = dir.as_std_path().join(file);
-            // Absolute ones lead from everywhere to the same place.
+            // Absolute links have the same target everywhere.
             let Some(target) = fs::read_link(&link).ok().filter(|target| target.is_relative()) else { continue };
             let real = link.parent().and_then(|folder| normal(&folder.join(target)));
             let Some(real) = real.as_deref().and_then(Utf8Path::from_path) else { continue };
@@ -99,7 +99,7 @@ impl Stage {
     }
 }
 
-/// A path without `.` and `..` in it; none where it has more of these than folders.
+/// Returns the path without `.` and `..`; `None` if it has more `..` than folders.
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path.components() {
@@ -128,7 +128,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
         let target = fs::read_link(from).map_err(failed("reading", from))?;
         return symlink(target, to).map_err(failed("writing", to));
     }
-    // A submodule that was not checked out is an empty folder.
+    // A submodule that is not checked out is an empty folder.
     if !meta.is_file() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! What of a folder is source: what git tracks, where the folder is one that git knows; else all of it.
+//! Lists the source files of a folder: the tracked files in a git repository, otherwise all files.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,16 +14,16 @@ use crate::Error;
 
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// The files below `folder` that git tracks, submodules' among them, as paths below it; none when git tracks nothing
-/// there. What is tracked counts as it is in the folder, committed or not.
+/// Returns the relative paths of the files below `folder` that git tracks, including those of submodules; `None` if git
+/// tracks none. Their content is that of the folder, committed or not.
 ///
 /// # Errors
-/// When the folder is in a repository and git cannot be asked.
+/// When the folder is in a repository and git fails.
 pub(super) fn tracked(git: &Git, folder: &Utf8Path) -> Result<Option<BTreeSet<PathBuf>>, Error> {
     if !folder.ancestors().any(|above| above.join(".git").exists()) {
         return Ok(None);
     }
-    // The index alone is read. The repository may be another user's: nothing that it could have git run is run.
+    // Reads only the index. The repository may be another user's, so git must run nothing that it configures.
     let mut git = git.isolated();
     git.args(["-C", folder.as_str(), "ls-files", "-z", "--cached", "--recurse-submodules"]);
     let attempt = || format!("listing the files that git tracks in {folder}");
@@ -40,8 +40,8 @@ pub(super) fn tracked(git: &Git, folder: &Utf8Path) -> Result<Option<BTreeSet<Pa
     Ok((!paths.is_empty()).then_some(paths))
 }
 
-/// The files below `folder`, as paths below it: all but those that are no source, such as those in `without`. Links are files
-/// here; sockets, pipes and devices are none.
+/// Returns the relative paths of all source files below `folder`, except those in `without`. Includes symbolic links,
+/// but not sockets, pipes and devices.
 ///
 /// # Errors
 /// When a folder cannot be read.

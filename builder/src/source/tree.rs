@@ -1,4 +1,5 @@
-//! What a source's files are, as cheaply as can be: the names of all, and the hashes of those that Go reads.
+//! An inexpensive description of a source's files: the names of all, and the hashes of those that Go reads to find
+//! packages.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,29 +15,29 @@ use walkdir::WalkDir;
 use super::ignored::is_source;
 use crate::Error;
 
-/// The endings of the files whose content says what a package imports, or whether it is built at all: those of
-/// `go help packages`, without tests, which no image holds.
+/// The extensions of files whose content determines the imports of a package, or whether it is built: those in `go help
+/// packages`. Excludes tests, which images do not contain.
 const CODE: [&str; 20] = [
     "c", "cc", "cpp", "cxx", "m", "h", "hh", "hpp", "hxx", "f", "F", "for", "f90", "s", "S", "sx", "swig", "swigcxx",
     "syso", "go",
 ];
 
-/// The files beside them by which Go finds its modules.
+/// The other files by which Go finds modules.
 const MODULE: [&str; 5] = ["go.mod", "go.sum", "go.work", "go.work.sum", "modules.txt"];
 
-/// The BLAKE3 hash of a file's content, written in hexadecimal.
+/// The BLAKE3 hash of a file's content, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct FileHash(String);
 
-/// The files below some folders.
+/// The files below a set of folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tree {
-    /// By absolute path; the hash for files that Go reads while it looks for packages.
+    /// The files by absolute path, with hashes of those that Go reads to find packages.
     files: BTreeMap<Utf8PathBuf, Option<FileHash>>,
 }
 
 impl Tree {
-    /// Reads the folders. What git keeps, or is below any of `without`, is none of the source.
+    /// Reads the folders. Excludes version control metadata and anything below a path of `without`.
     ///
     /// # Errors
     /// When a folder or file cannot be read.
@@ -50,13 +51,13 @@ impl Tree {
             let entries = WalkDir::new(folder).follow_links(true).into_iter();
             let keep = |entry: &walkdir::DirEntry| is_source(entry, without) && !leads_everywhere(entry, &folders);
             for entry in entries.filter_entry(keep) {
-                // Go follows links to files, and to folders that are imported by name. One that leads nowhere, or back to
-                // where it stands, it cannot follow either.
+                // Go follows links to files, and to folders that are imported by name. It cannot follow dangling links
+                // or cycles either.
                 let entry = match entry {
                     Err(error) if error.depth() > 0 && leads_nowhere(&error) => continue,
                     entry => entry.map_err(|error| Error::io("reading", folder)(error.into()))?,
                 };
-                // No Go file can have another name, and Go embeds no such file.
+                // Go source files have UTF-8 names, and Go embeds no other files.
                 if let (true, Some(path)) = (entry.file_type().is_file(), Utf8Path::from_path(entry.path())) {
                     paths.push(path.to_owned());
                 }
@@ -69,8 +70,8 @@ impl Tree {
         Ok(Self { files: paths.into_par_iter().map(hashed).collect::<Result<_, Error>>()? })
     }
 
-    /// A hash of all names and of what Go reads while it looks for packages; paths count from `top`, so that it is the
-    /// same wherever the source is.
+    /// Returns a hash of all names, and of the content that Go reads to find packages. Uses paths relative to `top`, so
+    /// that the hash does not depend on the location of the source.
     pub(crate) fn hash(&self, top: &Utf8Path) -> FileHash {
         let mut hasher = blake3::Hasher::new();
         for (path, hash) in &self.files {
@@ -83,15 +84,15 @@ impl Tree {
         FileHash(hasher.finalize().to_hex().to_string())
     }
 
-    /// Whether it has this file.
+    /// Returns whether the tree contains this file.
     pub(crate) fn has(&self, path: &Utf8Path) -> bool {
         self.files.contains_key(path)
     }
 
-    /// The hash of a file, read now if it was not when the tree was.
+    /// Returns the hash of a file; computes it if the tree does not have it.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the file cannot be read.
     pub(crate) fn hash_of(&self, path: &Utf8Path) -> Result<FileHash, Error> {
         match self.files.get(path) {
             Some(Some(hash)) => Ok(hash.clone()),
@@ -101,17 +102,17 @@ impl Tree {
 }
 
 impl FileHash {
-    /// The hash of this content.
+    /// Returns the hash of this content.
     pub(crate) fn of(content: &[u8]) -> Self {
         Self(blake3::hash(content).to_hex().to_string())
     }
 }
 
 impl FileHash {
-    /// The hash of a file, which may be named by a link.
+    /// Returns the hash of a file; follows symbolic links.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the file cannot be read.
     pub(crate) fn of_file(path: impl AsRef<Path>) -> io::Result<Self> {
         let file = Plain::follow(path)?;
         Ok(Self(blake3::Hasher::new().update_reader(file.content())?.finalize().to_hex().to_string()))
@@ -124,10 +125,10 @@ impl fmt::Display for FileHash {
     }
 }
 
-/// Hashes a file, a piece at a time: mapped into memory, a compiler alone would count for more than all else that is held.
+/// Hashes a file piece by piece. If files were mapped into memory, a single compiler would exceed all other memory use.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the file cannot be read.
 pub(crate) fn hash_file(path: &Utf8Path) -> Result<FileHash, Error> {
     FileHash::of_file(path).map_err(Error::io("reading", path))
 }
@@ -138,7 +139,7 @@ pub(super) fn is_code(path: &Utf8Path) -> bool {
     code || MODULE.contains(&name)
 }
 
-/// The real path of a file or folder that may not be there yet, in a folder that may be named by a link.
+/// Resolves the links in a path of a file or folder that need not exist.
 ///
 /// # Errors
 /// When the current folder cannot be determined.
@@ -148,14 +149,14 @@ pub(crate) fn real_path(path: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     Ok(path.canonicalize_utf8().ok().or(real.map(|(folder, name)| folder.join(name))).unwrap_or(path))
 }
 
-/// Whether what could not be read is a link to nothing, to itself, back to where it stands, or to what may not be read.
+/// Returns whether an error is due to a symbolic link that is dangling, cyclic or unreadable.
 pub(crate) fn leads_nowhere(error: &walkdir::Error) -> bool {
     let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
     error.loop_ancestor().is_some() || error.path().is_some_and(is_link)
 }
 
-/// Whether a link leads to a folder that has the source in it, such as `/`, or to what a kernel shows of itself: no package is
-/// there, and no end of files.
+/// Returns whether a link points to a folder that contains the source, such as `/`, or to a kernel file system: these
+/// contain no packages, and endless files.
 fn leads_everywhere(entry: &walkdir::DirEntry, folders: &[&Utf8Path]) -> bool {
     if !(entry.path_is_symlink() && entry.file_type().is_dir()) {
         return false;
