@@ -1,4 +1,4 @@
-//! Actions: steps named by all their inputs, and the outputs of a step.
+//! Actions: build steps identified by all their inputs, and their outputs.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ActionKey, Blob, Error, canonical_json};
 
-/// One step with all its inputs.
+/// A build step with all its inputs.
 ///
-/// The key is the BLAKE3 of the canonical JSON of kind and inputs. The name is for people and stands outside the key: two
-/// components with the same inputs share an output.
+/// The key is the BLAKE3 hash of the canonical JSON of kind and inputs. The name is for messages and is not part of the
+/// key: components with equal inputs share outputs.
 #[derive(Debug, Clone)]
 pub struct Action {
     kind: String,
@@ -18,12 +18,12 @@ pub struct Action {
 }
 
 impl Action {
-    /// An action of this kind ("compile", "layer"), for this component or thing.
+    /// Creates an action of this kind ("compile", "layer") with a name, such as that of a component.
     pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
         Self { kind: kind.into(), name: name.into(), inputs: BTreeMap::new() }
     }
 
-    /// Adds an input. Whatever can change the outputs must be one.
+    /// Adds an input. Everything that can change the outputs must be an input.
     ///
     /// # Errors
     /// When the value cannot be serialised.
@@ -34,28 +34,28 @@ impl Action {
         Ok(self)
     }
 
-    /// The kind.
+    /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// The name for people.
+    /// Returns the name for messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The inputs by label.
+    /// Returns the inputs by label.
     #[must_use]
     pub fn inputs(&self) -> &BTreeMap<String, serde_json::Value> {
         &self.inputs
     }
 
-    /// What names the action.
+    /// Returns the key that identifies the action.
     ///
     /// # Errors
-    /// When an input cannot be written as canonical JSON.
+    /// When the inputs cannot be serialised as canonical JSON.
     pub fn key(&self) -> Result<ActionKey, Error> {
         ActionKey::of_action(&self.kind, &self.inputs)
     }
@@ -67,7 +67,7 @@ impl ActionKey {
     }
 }
 
-/// What an action yields: blobs, and small texts recorded beside them.
+/// The outputs of an action: blobs, and short texts that are recorded with them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outputs {
     blobs: BTreeMap<String, Blob>,
@@ -76,7 +76,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// No outputs yet.
+    /// Creates empty outputs.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -96,25 +96,25 @@ impl Outputs {
         self
     }
 
-    /// The blob of this name.
+    /// Returns the blob with this name.
     #[must_use]
     pub fn blob(&self, name: &str) -> Option<Blob> {
         self.blobs.get(name).copied()
     }
 
-    /// The text of this name.
+    /// Returns the text with this name.
     #[must_use]
     pub fn note(&self, name: &str) -> Option<&str> {
         self.notes.get(name).map(String::as_str)
     }
 
-    /// All texts by name.
+    /// Returns all texts by name.
     #[must_use]
     pub fn notes(&self) -> &BTreeMap<String, String> {
         &self.notes
     }
 
-    /// All blobs by name.
+    /// Returns all blobs by name.
     #[must_use]
     pub fn blobs(&self) -> &BTreeMap<String, Blob> {
         &self.blobs

@@ -1,13 +1,13 @@
-//! Amounts: how many files or blobs, and their size.
+//! Amounts: the number of files or blobs, and their size.
 
 use serde::Serialize;
 
-/// A number of files or blobs and their size.
+/// A number of files or blobs, and their total size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
-    /// How many.
+    /// The number.
     pub count: u64,
-    /// Their size in bytes.
+    /// The size in bytes.
     pub bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Reads one small document of an archive, and nothing else of it.
+//! Reads a single small document of an archive.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,11 +9,11 @@ use super::import::{ENTRY_LIMIT, bad};
 use crate::bounded::Bounded;
 use crate::{Decoder, Error};
 
-/// The document `name` at the top of the archive or OCI image layout at `path`; none when it has no such. What it says is
-/// nobody's word: only its size is checked, against `limit` bytes.
+/// Reads the document `name` at the top of the archive or OCI image layout at `path`; returns `None` if there is none.
+/// The content is untrusted; only its size is checked, against `limit` bytes.
 ///
 /// # Errors
-/// When the archive cannot be read, or the document is larger.
+/// When the archive cannot be read, or the document is too large.
 pub fn document(path: &Utf8Path, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     if !matches!(Utf8Path::new(name).components().collect::<Vec<_>>()[..], [Utf8Component::Normal(_)]) {
         return Ok(None);
@@ -41,7 +41,7 @@ pub fn document(path: &Utf8Path, name: &str, limit: u64) -> Result<Option<Vec<u8
         if found.strip_prefix(b"./").unwrap_or(&found) == name.as_bytes() {
             return read(path, name, entry, limit).map(Some);
         }
-        // Content that is passed over counts as a header where it is left for the next entry to skip.
+        // Content that the tar reader skips on its way to the next entry would count as a header.
         io::copy(&mut entry, &mut io::sink()).map_err(unreadable)?;
     }
     Ok(None)

@@ -1,5 +1,5 @@
-//! Reads images from archives that may be damaged or hostile: nothing an archive says is believed before it is checked,
-//! and no name in it ever becomes a path outside the store.
+//! Imports images from archives that may be damaged or hostile: all content is verified, and no name in an archive
+//! becomes a path outside the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,21 +15,23 @@ use crate::index::{bare, index_of, name_of};
 use crate::json::DOCUMENT_LIMIT;
 use crate::{Blob, Compression, Decoder, Digest, Error, Image, Store};
 
-/// More entries than any image archive has.
+/// The maximum number of entries; valid archives have fewer.
 pub(super) const ENTRY_LIMIT: usize = 100_000;
 
-/// More links than any archive has from a name to what it stands for.
+/// The maximum length of a chain of links; valid archives have shorter ones.
 const LINK_LIMIT: usize = 16;
 
-/// More images than any archive names. Each is read on its own, whatever it shares with others, within one budget.
+/// The maximum number of images; valid archives have fewer. Each image is read separately, even if it shares blobs with
+/// others, within one budget.
 const IMAGE_LIMIT: usize = 1_000;
 
-/// Reads the images at `path` into the store: the folder of an OCI image layout, or a tar file (as it is, gzip or zstd) that
-/// is one, or a docker-archive. The images are returned with the names they carry, and named in the store by
-/// [`Store::tag`] alone. What was read of an archive that turns out bad stays unreferenced until garbage is collected.
+/// Imports the images at `path` into the store: from an OCI image layout folder, or from a tar file (uncompressed, gzip
+/// or zstd) that contains a layout or is a docker-archive. Returns the images with their names in the archive, without
+/// tagging them: [`Store::tag`] does. Blobs of an invalid archive remain unreferenced until garbage collection.
 ///
 /// # Errors
-/// When it cannot be read, is no archive, lacks a blob, or has content that is not what its name says.
+/// When the archive cannot be read, is not an image archive, lacks a blob, or has content that does not match its
+/// digest.
 pub fn import(store: &Store, path: &Utf8Path) -> Result<Vec<Image>, Error> {
     let index = if path.is_dir() {
         import_layout(store, path)?
@@ -49,7 +51,7 @@ pub fn import(store: &Store, path: &Utf8Path) -> Result<Vec<Image>, Error> {
                 image.check_complete(store).map_err(|error| because(path, error))?;
                 images.push(image);
             }
-            // What tools keep beside images: signatures, attestations, lists of packages.
+            // Tools store artifacts next to images: signatures, attestations, SBOMs.
             Err(kind) => artifact = Some(kind),
         }
     }
@@ -60,7 +62,7 @@ pub fn import(store: &Store, path: &Utf8Path) -> Result<Vec<Image>, Error> {
     }
 }
 
-/// Copies what the layout's index leads to, each blob checked against its name.
+/// Copies all blobs that are reachable from the index of the layout, and verifies their digests.
 fn import_layout(store: &Store, path: &Utf8Path) -> Result<ImageIndex, Error> {
     if !path.join("oci-layout").is_file() {
         return Err(bad(path, "the folder has no oci-layout file"));
@@ -78,7 +80,7 @@ fn import_layout(store: &Store, path: &Utf8Path) -> Result<ImageIndex, Error> {
         let from = path.join("blobs/sha256").join(digest.hex());
         match File::open(&from) {
             Ok(file) => take_blob(store, path, &digest, file)?,
-            // A layout may hold one platform of an index; what must be there is checked when all is read.
+            // A layout may contain only some platforms of an index; completeness is checked after all blobs are read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(Error::io("opening", &from)(error)),
         };
@@ -92,22 +94,23 @@ fn import_layout(store: &Store, path: &Utf8Path) -> Result<ImageIndex, Error> {
     Ok(index)
 }
 
-/// What the files of a tar archive hold: small documents here, everything else in the store.
+/// The members of a tar archive: small documents in memory, other files in the store.
 #[derive(Default)]
 struct Members {
     documents: BTreeMap<String, Vec<u8>>,
     files: BTreeMap<String, Blob>,
-    /// Archives link layers that images share: `docker save` by symbolic links, who packs its files again by hard ones.
+    /// Symbolic and hard links by name: `docker save` links shared layers symbolically, and tools that repack its files
+    /// use hard links.
     links: BTreeMap<String, String>,
 }
 
 impl Members {
-    /// Whether there is a member of this name.
+    /// Returns whether there is a member of this name.
     fn has(&self, name: &str) -> bool {
         self.files.contains_key(name) || self.documents.contains_key(name) || self.links.contains_key(name)
     }
 
-    /// The name of the member that is no link, which `name` leads to.
+    /// Follows links from `name` to the name of a member that is not a link; `None` after too many links.
     fn followed<'a>(&'a self, mut name: &'a str) -> Option<&'a str> {
         for _ in 0..LINK_LIMIT {
             match self.links.get(name) {
@@ -118,7 +121,7 @@ impl Members {
         None
     }
 
-    /// The document of this name at the top.
+    /// Returns the document with this name.
     fn document(&self, name: &str) -> Option<&Vec<u8>> {
         self.documents.get(self.followed(name)?)
     }
@@ -187,7 +190,7 @@ fn read_members(store: &Store, path: &Utf8Path, file: File) -> Result<Members, E
             kind @ (tar::EntryType::Symlink | tar::EntryType::Link) => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
                 let target = String::from_utf8_lossy(&target);
-                // A hard link names an entry before it, and not a place beside it.
+                // A hard link refers to an earlier entry, not to a path relative to its own.
                 let target = if kind.is_symlink() { resolve(&name, &target) } else { normalise(&target) };
                 let target = target.ok_or_else(|| bad(path, &format!("its link {name} points outside the archive")))?;
                 if kind.is_hard_link() && !members.has(&target) {
@@ -203,7 +206,7 @@ fn read_members(store: &Store, path: &Utf8Path, file: File) -> Result<Members, E
     Ok(members)
 }
 
-/// An image of a docker-archive's `manifest.json`.
+/// An image in the `manifest.json` of a docker-archive.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DockerManifest {
@@ -212,7 +215,7 @@ struct DockerManifest {
     layers: Vec<String>,
 }
 
-/// Makes the OCI manifest that the docker-archive does not have.
+/// Creates an OCI manifest, which a docker-archive does not have.
 fn convert(store: &Store, path: &Utf8Path, members: &Members, entry: &DockerManifest) -> Result<Descriptor, Error> {
     let find = |name: &str| {
         let followed =
@@ -248,7 +251,7 @@ fn convert(store: &Store, path: &Utf8Path, members: &Members, entry: &DockerMani
     Ok(descriptor("application/vnd.oci.image.manifest.v1+json", store.put_document(&manifest)?))
 }
 
-/// Takes in a blob under the name it has, if it is what the name says.
+/// Stores a blob if its content matches its digest.
 fn take_blob(store: &Store, path: &Utf8Path, digest: &Digest, mut content: impl Read) -> Result<Blob, Error> {
     let mut writer = store.writer()?;
     copy(path, &mut content, &mut writer)?;
@@ -266,7 +269,7 @@ fn take_file(store: &Store, path: &Utf8Path, mut content: impl Read) -> Result<B
     writer.commit()
 }
 
-/// Copies, and tells an archive that cannot be read from a store that cannot be written.
+/// Copies the content. Distinguishes an unreadable archive from a store that cannot be written.
 fn copy(path: &Utf8Path, from: &mut impl Read, to: &mut crate::BlobWriter) -> Result<(), Error> {
     let mut buffer = vec![0; 128 << 10];
     loop {
@@ -293,7 +296,7 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Utf8Path, name: &str, bytes: &[u
     serde_json::from_slice(bytes).map_err(|error| bad(path, &format!("{name}: {error}")))
 }
 
-/// A member's name without a leading `./`; one that is absolute or leads upwards is refused.
+/// Returns the name of a member without a leading `./`; refuses absolute paths and paths outside the archive.
 fn member_name(path: &Utf8Path, bytes: &[u8]) -> Result<String, Error> {
     let name = std::str::from_utf8(bytes).map_err(|_| bad(path, "it has a name that is not UTF-8"))?;
     normalise(name).ok_or_else(|| bad(path, &format!("the name {name:?} points outside the archive")))
@@ -316,13 +319,13 @@ fn normalise(name: &str) -> Option<String> {
     (name.split('/').all(|part| part != "..") || !parts.is_empty()).then(|| parts.join("/"))
 }
 
-/// Where a link at `name` leads, inside the archive.
+/// Resolves a symbolic link at `name` within the archive.
 fn resolve(name: &str, target: &str) -> Option<String> {
     let folder = Utf8PathBuf::from(name).parent().map(Utf8Path::to_owned).unwrap_or_default();
     if target.starts_with('/') { None } else { normalise(folder.join(target).as_str()) }
 }
 
-/// Docker writes names without `docker.io` where that is the registry; everything here has full names.
+/// Adds the registry that Docker omits from names if it is `docker.io`: all names here are full.
 fn full_name(name: &str) -> String {
     match name.split_once('/') {
         None => format!("docker.io/library/{name}"),
@@ -335,7 +338,7 @@ pub(super) fn bad(path: &Utf8Path, why: &str) -> Error {
     Error::BadArchive { path: path.to_owned(), why: why.to_owned() }
 }
 
-/// What is wrong inside an archive is the archive's fault; what is wrong with the store stays the store's.
+/// Attributes an error to the archive, unless it is an error of the store.
 fn because(path: &Utf8Path, error: Error) -> Error {
     match error {
         Error::Io { .. } | Error::DigestMismatch { .. } => error,

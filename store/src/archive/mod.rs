@@ -1,7 +1,7 @@
-//! Images in and out of single files.
+//! Writes images to single files, and imports them.
 //!
-//! What [`write()`] makes is an OCI image layout (image-layout.md) and a docker-archive (`docker save`) in one tar file, over
-//! the same blobs: containerd, Docker, Podman and skopeo read it, each in its own way.
+//! [`write()`] writes a tar file that is both an OCI image layout (image-layout.md) and a docker-archive (`docker
+//! save`), with the same blobs, so that containerd, Docker, Podman and skopeo can all read it.
 
 mod document;
 mod import;
@@ -118,7 +118,8 @@ mod tests {
         assert_eq!((read[0].name.as_str(), &read[0].platforms[0].layers), (NAME, &one.layers));
     }
 
-    /// A docker-archive of the same layer under several names, which are linked as `links` says: name, target, and whether hard.
+    /// Writes a docker-archive with one layer under several names, which `links` connects: name, target, and whether it
+    /// is a hard link.
     fn linked(path: &camino::Utf8Path, layers: &[&str], links: &[(&str, &str, bool)]) -> crate::Digest {
         let (_folder, store) = scratch();
         let image = image(&store, Compression::None, b"manager");
@@ -341,7 +342,7 @@ mod tests {
             std::fs::write(archive_path(&folder), bytes).unwrap();
             let (_other_folder, other) = scratch();
             if let Ok(read) = import(&other, &archive_path(&folder)) {
-                // Padding, and names beside the content, can change without harm.
+                // Changes of padding, and of names outside the content, are harmless.
                 prop_assert_eq!(read[0].digest(), image.digest());
             }
             prop_assert!(other.verify().unwrap().passed());
