@@ -1,4 +1,4 @@
-//! Files outside the store that appear whole: a reader sees all of it, or what was there before.
+//! Atomic writes of files outside the store: a reader sees either the old content or all of the new content.
 
 use std::fs::Permissions;
 use std::io::{self, Write};
@@ -7,18 +7,18 @@ use std::os::unix::fs::PermissionsExt;
 use camino::Utf8Path;
 use tempfile::NamedTempFile;
 
-/// Gives the file at `path` this content.
+/// Replaces the file at `path` by one with this content.
 ///
 /// # Errors
-/// When it cannot be written; then it is as it was.
+/// When the file cannot be written; it is then unchanged.
 pub fn replace(path: &Utf8Path, content: &[u8]) -> io::Result<()> {
     written(path, content, 0o644)?.persist(path).map(|_| ()).map_err(|error| error.error)
 }
 
-/// Makes a file with this content and these permissions.
+/// Creates a file with this content and these permissions.
 ///
 /// # Errors
-/// When there is one, which stays as it is, or it cannot be written; then there is none.
+/// When the file exists (it is then unchanged) or cannot be written (it then does not exist).
 pub fn create(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()> {
     written(path, content, mode)?.persist_noclobber(path).map(|_| ()).map_err(|error| error.error)
 }

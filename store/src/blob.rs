@@ -1,4 +1,4 @@
-//! Blobs in and out: written whole or not at all, hashed on the way in and on the way out.
+//! Reading and writing blobs: writes are atomic, and content is hashed on write and on read.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -13,10 +13,10 @@ use crate::session::{self, Use};
 use crate::store::{sync, sync_folder};
 use crate::{Blob, Digest, Error, Hasher, Store, canonical_json};
 
-/// Reads a blob and checks its hash when its end is reached.
+/// Reads a blob and verifies its digest at the end.
 ///
-/// A blob whose content is not what its name says is moved to the store's quarantine, and the read at its end fails with
-/// [`io::ErrorKind::InvalidData`].
+/// A blob whose content does not match its digest is moved to the store's quarantine, and the read at its end fails
+/// with [`io::ErrorKind::InvalidData`].
 #[derive(Debug)]
 pub struct BlobReader {
     store: Store,
@@ -24,7 +24,7 @@ pub struct BlobReader {
     digest: Digest,
     size: u64,
     hasher: Option<Hasher>,
-    /// Whether a damaged blob is put aside.
+    /// Whether a damaged blob is quarantined.
     quarantine: bool,
 }
 
@@ -34,7 +34,8 @@ impl BlobReader {
         Self::open_now(store, digest)
     }
 
-    /// Opens a blob that garbage collection may take meanwhile: what is open is read to its end all the same.
+    /// Opens a blob without a hold against garbage collection: an open file can be read to its end even if it is
+    /// removed.
     pub(crate) fn open_now(store: &Store, digest: &Digest) -> Result<Self, Error> {
         let path = store.blob_path(digest);
         let file = match File::open(&path) {
@@ -53,13 +54,14 @@ impl BlobReader {
         })
     }
 
-    /// Leaves a damaged blob where it is: for who keeps everybody else out of the store, and would wait for itself.
+    /// Leaves a damaged blob in place. Required by a caller that has exclusive access to the store: quarantining would
+    /// deadlock.
     pub(crate) fn without_quarantine(mut self) -> Self {
         self.quarantine = false;
         self
     }
 
-    /// The size of the blob's file in bytes.
+    /// Returns the size of the blob's file in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
@@ -88,7 +90,7 @@ impl Read for BlobReader {
     }
 }
 
-/// Writes a blob into the store.
+/// Writes a blob to the store.
 #[derive(Debug)]
 pub struct BlobWriter {
     store: Store,
@@ -102,7 +104,7 @@ impl BlobWriter {
         Ok(Self { store: store.clone(), file: Hashed::new(file) })
     }
 
-    /// Ends the blob: it is synced to disk and gets its name, unless the store has it already.
+    /// Completes the blob: syncs it to disk and renames it to its path, unless the store has it.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -121,10 +123,10 @@ impl BlobWriter {
         Ok(blob)
     }
 
-    /// Ends the blob if its content is `expected`; otherwise nothing of it stays.
+    /// Completes the blob if its content has the digest `expected`, and discards it otherwise.
     ///
     /// # Errors
-    /// When the content is another, or it cannot be written.
+    /// When the digest differs, or the blob cannot be written.
     pub fn commit_expecting(self, expected: &Digest) -> Result<Blob, Error> {
         let found = self.file.hasher.clone().finish().digest;
         if found == *expected {
@@ -134,7 +136,7 @@ impl BlobWriter {
         }
     }
 
-    /// How many bytes were written so far.
+    /// Returns the number of bytes written so far.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.file.hasher.size()
@@ -152,24 +154,24 @@ impl Write for BlobWriter {
 }
 
 impl Store {
-    /// Reads a blob. Its hash is checked while it is read: a damaged blob is an error at its end, never a silent one.
+    /// Opens a blob for reading. The digest is verified during the read: reading a damaged blob fails at its end.
     ///
     /// # Errors
-    /// When the store lacks it.
+    /// When the store lacks the blob.
     pub fn reader(&self, digest: &Digest) -> Result<BlobReader, Error> {
         BlobReader::open(self, digest)
     }
 
-    /// Reads a JSON document, its digest checked.
+    /// Reads a JSON document and verifies its digest.
     ///
     /// # Errors
-    /// When the store lacks it, or it is damaged, too large for a document, or another kind of document.
+    /// When the store lacks it, or it is damaged, too large for a document, or of another type.
     pub fn document<T: DeserializeOwned>(&self, digest: &Digest) -> Result<T, Error> {
         serde_json::from_slice(&self.document_bytes(digest)?)
             .map_err(|source| Error::Document { what: digest.to_string(), source })
     }
 
-    /// The bytes of a JSON document, its digest checked.
+    /// Returns the verified bytes of a JSON document.
     ///
     /// # Errors
     /// When the store lacks it, or it is damaged or too large for a document.
@@ -184,15 +186,15 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Begins a blob. It is in the store once it is committed; dropped before, nothing of it stays.
+    /// Starts a blob. It enters the store on commit, and is discarded on drop.
     ///
     /// # Errors
-    /// When the temporary file cannot be made.
+    /// When the temporary file cannot be created.
     pub fn writer(&self) -> Result<BlobWriter, Error> {
         BlobWriter::create(self)
     }
 
-    /// Puts a small blob into the store.
+    /// Writes a small blob to the store.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -206,7 +208,7 @@ impl Store {
         writer.commit()
     }
 
-    /// Puts a document into the store, in canonical JSON.
+    /// Writes a document to the store, in canonical JSON.
     ///
     /// # Errors
     /// When it cannot be serialised or written.
@@ -214,7 +216,7 @@ impl Store {
         self.put(&canonical_json(document)?)
     }
 
-    /// Takes a damaged blob out of the way, if its file is still the `damaged` one; from now on it counts as missing.
+    /// Moves a damaged blob to the quarantine if its file is still the `damaged` one. The blob is missing from then on.
     ///
     /// # Errors
     /// When it cannot be moved.
@@ -225,7 +227,7 @@ impl Store {
         let folder = self.quarantined();
         fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
         let path = self.blob_path(digest);
-        // Another process may be writing it again right now, and that file is not damaged.
+        // Another process may be replacing it right now, and the new file is not damaged.
         let excluded = session::exclude(self.path())?;
         let known = damaged.metadata().map_err(Error::io("reading", &path))?;
         if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (known.dev(), known.ino())) {

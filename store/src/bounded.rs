@@ -1,17 +1,17 @@
-//! Reading tar files that may be hostile: a small one never unpacks into a full disk, nor its names into all memory.
+//! Reading tar files that may be hostile: limits the decompressed size, and the memory that file names take.
 
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// A file may unpack to this much whatever its size, and beyond it to so many times its size.
+/// A file of any size may decompress to this many bytes, or to this many times its size if that is more.
 pub(crate) const BOMB_FLOOR: u64 = 1 << 30;
 const BOMB_RATIO: u64 = 100;
 
-/// The longest names and links of one entry.
+/// The maximum size of the headers of an entry in bytes, which include long names and links.
 const HEADER_LIMIT: u64 = 1 << 20;
 
-/// A tar file, uncompressed, that ends in an error where it becomes larger than any honest one.
+/// A reader of a decompressed tar file that fails once the file is larger than any valid one.
 #[derive(Debug)]
 pub struct Bounded<R> {
     input: R,
@@ -19,12 +19,13 @@ pub struct Bounded<R> {
     headers: Rc<Cell<u64>>,
 }
 
-/// Tells a [`Bounded`] what is being read: long names are read whole into memory before an entry is seen.
+/// Tells a [`Bounded`] whether a header is being read: the tar reader loads long names into memory before it returns an
+/// entry.
 #[derive(Debug)]
 pub struct Headers(Rc<Cell<u64>>);
 
 impl<R: Read> Bounded<R> {
-    /// Reads `input`, which unpacks from a file of `size` bytes.
+    /// Reads `input`, which is decompressed from a file of `size` bytes.
     pub fn new(input: R, size: u64) -> (Self, Headers) {
         let headers = Rc::new(Cell::new(u64::MAX));
         let left = BOMB_FLOOR.max(size.saturating_mul(BOMB_RATIO));
@@ -33,12 +34,12 @@ impl<R: Read> Bounded<R> {
 }
 
 impl Headers {
-    /// An entry's header comes next.
+    /// Announces the header of an entry.
     pub fn begin(&self) {
         self.0.set(HEADER_LIMIT);
     }
 
-    /// An entry's content comes next.
+    /// Announces the content of an entry.
     pub fn end(&self) {
         self.0.set(u64::MAX);
     }

@@ -1,5 +1,5 @@
-//! Closures: which actions a build went through for the images that it named, so that an image can be given to others with
-//! all that spares them its build.
+//! Closures: the actions of the build that produced an image, so that an image can be shared with everything that
+//! avoids its rebuild.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,13 +16,13 @@ use crate::{ActionKey, Digest, Error, Record, Store, canonical_json};
 pub struct Closure {
     /// The manifests of each image, by its full name.
     pub images: BTreeMap<String, BTreeSet<Digest>>,
-    /// Every action that the build asked for, whether or not it had to run.
+    /// All actions of the build, whether or not they had to run.
     pub actions: BTreeSet<ActionKey>,
 }
 
 impl Closure {
-    /// The actions that `image` needs: those that lead to its manifests by the digests they name, and those that lead to no
-    /// image of the build, such as reading a source.
+    /// Returns the actions that `image` requires: those from which its manifests derive through digests in inputs, and
+    /// those from which no image of the build derives, such as scans of a source.
     #[must_use]
     pub fn of(&self, image: &str, records: &BTreeMap<ActionKey, Record>) -> BTreeSet<ActionKey> {
         let mut makers: BTreeMap<Digest, Vec<&ActionKey>> = BTreeMap::new();
@@ -50,7 +50,7 @@ impl Closure {
 }
 
 impl Store {
-    /// Remembers the build that named these images, in the place of the one that named them before.
+    /// Records the build that produced these images, and replaces the record of the previous one.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -68,10 +68,10 @@ impl Store {
         Ok(())
     }
 
-    /// The build that last named this image, if it is known.
+    /// Returns the build that last produced this image, if it is recorded.
     ///
     /// # Errors
-    /// When what is known cannot be read.
+    /// When the record cannot be read.
     pub fn closure(&self, image: &str) -> Result<Option<Closure>, Error> {
         let path = self.closure_path(image);
         match fs::read(&path) {
@@ -83,7 +83,7 @@ impl Store {
         }
     }
 
-    /// The name of an image is not a valid file name.
+    /// Returns the path of a record. It contains a hash, because the name of an image is not a valid file name.
     fn closure_path(&self, image: &str) -> Utf8PathBuf {
         self.path().join("closures").join(ActionKey::of(image.as_bytes()).to_string())
     }

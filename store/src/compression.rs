@@ -1,4 +1,4 @@
-//! How layers are compressed, and how compressed files are read.
+//! Compression of layers, and decompression of files.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -7,34 +7,34 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use zstd::zstd_safe::CParameter;
 
-/// The level of both encoders: their own default, a good balance for layers that are made more often than they are kept.
+/// The compression levels: the encoders' defaults, a compromise between speed and size.
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
 
-/// How much zstd compresses as one piece, in bytes, and how much of what is before a piece it looks back at: 8 is half of the
-/// window of two mebibytes. A buffer of a piece's size is held twice a thread, so a small piece is what keeps an encoder to some
-/// ten mebibytes where its own choice takes fifty; to look back that far makes up for what is lost between pieces.
+/// The job size of zstd in bytes, and the overlap of jobs, where 8 is half of the 2 MiB window. Each thread allocates
+/// two buffers of the job size, so small jobs limit an encoder to some 10 MiB, compared with 50 by default; the overlap
+/// compensates for the compression lost between jobs.
 const ZSTD_PIECE: u32 = 1 << 20;
 const ZSTD_OVERLAP: u32 = 8;
 
-/// More threads than this would wait for the one that reads and hashes what they compress.
+/// The maximum number of threads: more would wait for the single thread that reads and hashes their input.
 const ZSTD_THREADS: usize = 4;
 
-/// How a layer is compressed.
+/// The compression of a layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Zstandard: read by containerd since 1.5 and Docker since 23.0.
+    /// Zstandard, supported by containerd since 1.5 and Docker since 23.0.
     #[default]
     Zstd,
-    /// gzip: read by everything.
+    /// gzip, supported by all container runtimes.
     Gzip,
-    /// As it is.
+    /// Uncompressed.
     None,
 }
 
 impl Compression {
-    /// The media type of a layer, as the OCI image specification (layer.md) names it.
+    /// Returns the media type of a layer (OCI image specification, layer.md).
     #[must_use]
     pub fn layer_media_type(self) -> &'static str {
         match self {
@@ -44,12 +44,12 @@ impl Compression {
         }
     }
 
-    /// The encoder's identity. Compressed bytes vary with library, version and level, so this stands in the key of every
-    /// action whose output is compressed. A test holds the encoders to it.
+    /// Returns the identity of the encoder. Compressed bytes vary with library, version and level, so this is part of
+    /// the key of every action with compressed output. A test verifies that it matches the encoders.
     #[must_use]
     pub fn identity(self) -> String {
         match self {
-            // Pieces of one size whatever the number of threads: the bytes do not depend on the machine.
+            // The job size is fixed, so that the bytes do not depend on the machine's number of threads.
             Self::Zstd => {
                 let version = zstd::zstd_safe::version_string();
                 format!("zstd {version} level {ZSTD_LEVEL} pieces of {ZSTD_PIECE} overlap {ZSTD_OVERLAP}")
@@ -59,7 +59,7 @@ impl Compression {
         }
     }
 
-    /// An encoder that writes to `output`.
+    /// Creates an encoder that writes to `output`.
     pub(crate) fn encoder<W: Write>(self, output: W) -> io::Result<Encoder<W>> {
         Ok(match self {
             Self::Zstd => {
@@ -93,7 +93,8 @@ impl FromStr for Compression {
     }
 }
 
-/// An encoder with this many threads: at least one, for without any it takes another path and writes other bytes.
+/// Creates an encoder with this number of threads, at least one: without threads, zstd uses another code path with
+/// different output.
 fn zstd_encoder<W: Write>(output: W, threads: usize) -> io::Result<zstd::Encoder<'static, W>> {
     let mut encoder = zstd::Encoder::new(output, ZSTD_LEVEL)?;
     encoder.include_checksum(true)?;
@@ -103,7 +104,7 @@ fn zstd_encoder<W: Write>(output: W, threads: usize) -> io::Result<zstd::Encoder
     Ok(encoder)
 }
 
-/// A writer that compresses.
+/// A compressing writer.
 pub(crate) enum Encoder<W: Write> {
     Zstd(zstd::Encoder<'static, W>),
     Gzip(flate2::write::GzEncoder<W>),
@@ -111,7 +112,7 @@ pub(crate) enum Encoder<W: Write> {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Ends the stream and gives back what was written to.
+    /// Ends the stream and returns the underlying writer.
     pub(crate) fn finish(self) -> io::Result<W> {
         match self {
             Self::Zstd(encoder) => encoder.finish(),
@@ -139,13 +140,13 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// Reads a stream that may be compressed, told by its first bytes.
+/// A reader that decompresses a stream, whose compression it detects.
 pub enum Decoder<R: Read> {
     /// Zstandard.
     Zstd(zstd::Decoder<'static, BufReader<R>>),
-    /// gzip, of one or several members.
+    /// gzip, with one or several members.
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<R>>>),
-    /// As it is.
+    /// Uncompressed.
     None(BufReader<R>),
 }
 
@@ -156,7 +157,7 @@ impl<R: Read> fmt::Debug for Decoder<R> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Looks at the first bytes of `input` and reads on accordingly.
+    /// Detects the compression by the first bytes of `input`.
     ///
     /// # Errors
     /// When `input` cannot be read.
@@ -172,7 +173,7 @@ impl<R: Read> Decoder<R> {
         }
     }
 
-    /// How the stream is compressed.
+    /// Returns the compression of the stream.
     pub fn compression(&self) -> Compression {
         match self {
             Self::Zstd(_) => Compression::Zstd,
@@ -207,7 +208,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// Text that no encoder can take for constant, long enough for several of zstd's jobs.
+    /// Returns a text that compresses poorly, and is long enough for several zstd jobs.
     fn sample() -> Vec<u8> {
         (0..400_000u32).flat_map(|i| format!("{:x} ", i.wrapping_mul(2_654_435_761)).into_bytes()).collect()
     }
@@ -224,7 +225,7 @@ mod tests {
         }
     }
 
-    /// When this fails, an encoder's bytes changed: change its identity with it, and only then the digest here.
+    /// If this fails, the bytes of an encoder changed: change its identity, and only then the digest here.
     #[test]
     fn the_encoders_write_the_bytes_their_identity_stands_for() {
         let digest = |compression| Digest::of(&compress(compression, &sample())).hex()[..16].to_owned();

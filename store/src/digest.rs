@@ -1,4 +1,4 @@
-//! Names of content: SHA-256 digests of blobs as the OCI image specification writes them, BLAKE3 keys of actions.
+//! Names of content: SHA-256 digests of blobs in the format of the OCI image specification, and BLAKE3 keys of actions.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -7,29 +7,29 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
-/// The SHA-256 digest of a blob, written `sha256:` and 64 hexadecimal digits.
+/// The SHA-256 digest of a blob, written as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
-/// Why a text is not a valid digest or key.
+/// The reason why a text is not a valid digest or key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not {1} followed by 64 lowercase hexadecimal digits")]
 pub struct ParseDigestError(String, &'static str);
 
 impl Digest {
-    /// The digest of `content`.
+    /// Returns the digest of `content`.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
         Self(sha2::Sha256::digest(content).into())
     }
 
-    /// The 64 hexadecimal digits, without the algorithm.
+    /// Returns the 64 hexadecimal digits, without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
         hex::encode(self.0)
     }
 
-    /// A digest from its 64 hexadecimal digits.
+    /// Parses a digest from 64 hexadecimal digits.
     ///
     /// # Errors
     /// When `text` is anything else.
@@ -76,12 +76,12 @@ impl TryFrom<&oci_spec::image::Digest> for Digest {
     }
 }
 
-/// The BLAKE3 hash that names an action by all its inputs, written as 64 hexadecimal digits.
+/// The BLAKE3 hash of an action's kind and inputs, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActionKey([u8; 32]);
 
 impl ActionKey {
-    /// The key of a canonical description.
+    /// Returns the key of a canonical description.
     #[must_use]
     pub fn of(description: &[u8]) -> Self {
         Self(*blake3::hash(description).as_bytes())
@@ -111,13 +111,13 @@ impl FromStr for ActionKey {
 /// A blob: its digest and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Blob {
-    /// Its SHA-256.
+    /// The SHA-256 digest.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-/// Hashes bytes as they pass by.
+/// A streaming computation of a blob's digest and size.
 #[derive(Clone, Default)]
 pub struct Hasher {
     hash: sha2::Sha256,
@@ -137,20 +137,20 @@ impl Hasher {
         self.size += bytes.len() as u64;
     }
 
-    /// How many bytes passed by.
+    /// Returns the number of bytes so far.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The blob that passed by.
+    /// Returns the digest and size.
     #[must_use]
     pub fn finish(self) -> Blob {
         Blob { digest: Digest(self.hash.finalize().into()), size: self.size }
     }
 }
 
-/// A writer that hashes what passes through it.
+/// A writer that hashes what is written through it.
 #[derive(Debug)]
 pub(crate) struct Hashed<W> {
     pub(crate) output: W,

@@ -14,11 +14,11 @@ pub enum Error {
     #[error("{attempt} {path}")]
     #[diagnostic(help("{}", io_help(source)))]
     Io {
-        /// What was attempted, as "writing".
+        /// The attempted operation, such as "writing".
         attempt: &'static str,
-        /// On what.
+        /// The path.
         path: Utf8PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// The folder is not empty, and is not a store.
@@ -40,10 +40,10 @@ pub enum Error {
         store: Utf8PathBuf,
         /// The part that another user may change.
         path: Utf8PathBuf,
-        /// Who, as what follows its name.
+        /// The reason, as text that follows the path.
         why: String,
     },
-    /// The store has a layout version that this program does not read.
+    /// This program does not support the layout version of the store.
     #[error("opening the store {path}: its image layout version is {found}, and this program reads 1.0.0")]
     #[diagnostic(help("use a newer version of this program, or another store"))]
     LayoutVersion {
@@ -52,7 +52,7 @@ pub enum Error {
         /// The version in its `oci-layout`.
         found: String,
     },
-    /// A blob is not there.
+    /// A blob is missing.
     #[error("reading {digest}: the blob is not in the store")]
     #[diagnostic(help("build or import the image again to restore the missing blob"))]
     Missing {
@@ -63,27 +63,27 @@ pub enum Error {
     #[error("checking {what}: the digest of its content is {found}, expected {expected}")]
     #[diagnostic(help("the content is damaged or was tampered with: fetch or build it again"))]
     DigestMismatch {
-        /// What was checked.
+        /// The checked content.
         what: String,
-        /// The digest it should have.
+        /// The expected digest.
         expected: Digest,
-        /// The digest it has.
+        /// The actual digest.
         found: Digest,
     },
-    /// A JSON document cannot be understood.
+    /// A JSON document cannot be parsed.
     #[error("reading the document {what}")]
     #[diagnostic(help("the document is damaged, or has a different type than expected"))]
     Document {
-        /// Where it is from.
+        /// The origin of the document.
         what: String,
-        /// Why it cannot be read.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// A document is larger than any real one.
+    /// A document is larger than any valid one.
     #[error("reading the document {what}: it has {size} bytes, more than the limit of {limit}")]
     #[diagnostic(help("the digest does not refer to a manifest, an image index or an image configuration"))]
     DocumentSize {
-        /// Where it is from.
+        /// The origin of the document.
         what: String,
         /// Its size in bytes.
         size: u64,
@@ -94,21 +94,21 @@ pub enum Error {
     #[error("looking for image {name}: the store has no image with that name{}", list(known))]
     #[diagnostic(help("{}build it with `vcbuild images`, or name an archive", nearest(name, known)))]
     NoSuchImage {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names the store has.
+        /// The names in the store.
         known: Vec<String>,
     },
-    /// A short name fits several images.
+    /// A short name matches several images.
     #[error("looking for image {name}: the name matches several images{}", list(fits))]
     #[diagnostic(help("use the full name"))]
     AmbiguousImage {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names it fits.
+        /// The matching names.
         fits: Vec<String>,
     },
-    /// A manifest, index or configuration breaks the specification.
+    /// A manifest, index or configuration violates the specification.
     #[error("reading image {image}: {why}")]
     #[diagnostic(help(
         "the image does not conform to the OCI image specification: rebuild it with a tool that conforms to it"
@@ -116,7 +116,7 @@ pub enum Error {
     BadImage {
         /// The image.
         image: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// An archive cannot be read.
@@ -125,10 +125,10 @@ pub enum Error {
     BadArchive {
         /// The archive.
         path: Utf8PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A root cannot have this name.
+    /// The name of a root is invalid.
     #[error("adding root {name:?}: the name is not a valid file name")]
     #[diagnostic(help(
         "the name of a root contains no slash and does not start with a dot, for example \"release-1.2\""
@@ -137,19 +137,19 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A path cannot stand in a layer.
+    /// A path is invalid in a layer.
     #[error("adding {path} to a layer: {why}")]
     #[diagnostic(help("a path in a layer must be relative, without '..', and its parents must be folders"))]
     BadPath {
         /// The path.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
 }
 
 impl Error {
-    /// Wraps an I/O error with what was attempted and on what.
+    /// Wraps an I/O error with the attempted operation and its path.
     pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { attempt, path, source }
@@ -160,26 +160,26 @@ impl Error {
 pub const FULL_DISK: &str =
     "the disk is full: free space (`vcbuild gc` removes unused data), or use a store on another disk (--store)";
 
-/// Whether an operation failed because a disk has no room, or its user none left of it.
+/// Returns whether an operation failed because a disk is full, or a quota is exhausted.
 pub fn is_full_disk(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// A file or folder outside of the store that could not be used.
+/// An error of a file or folder outside the store.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{attempt} {path}")]
 #[diagnostic(help("{}", if is_full_disk(source) { FULL_DISK } else { "check that the path exists, and check its permissions" }))]
 pub struct FileError {
-    /// What was attempted, as "reading".
+    /// The attempted operation, such as "reading".
     attempt: &'static str,
-    /// On what.
+    /// The path.
     path: Utf8PathBuf,
-    /// Why it failed.
+    /// The cause.
     source: io::Error,
 }
 
 impl FileError {
-    /// Wraps an I/O error with what was attempted and on what, as an error that holds such errors.
+    /// Wraps an I/O error with the attempted operation and its path, as an error type that contains a [`FileError`].
     pub fn wrap<E: From<Self>>(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> E {
         let path = path.as_ref().to_owned();
         move |source| Self { attempt, path, source }.into()
@@ -197,11 +197,11 @@ fn io_help(source: &io::Error) -> &'static str {
     }
 }
 
-/// How alike two names must be for one to be taken for the other mistyped, from 0 to 1.
+/// The minimum similarity of two names, from 0 to 1, for a suggestion.
 const ALIKE: f64 = 0.65;
 
-/// Asks whether the name most like `name` was meant; nothing where none is like it. Names are compared as people write them: in
-/// full, without a registry, by their last part, without a tag.
+/// Suggests the name most similar to `name`; returns an empty text if none is similar. Compares the forms that users
+/// write: the full name, without the registry, only the last component, and without the tag.
 fn nearest(name: &str, known: &[String]) -> String {
     let likeness = |full: &String| {
         let path = full.split_once('/').map_or(full.as_str(), |(_, path)| path);

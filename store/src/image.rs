@@ -1,4 +1,4 @@
-//! What an image is made of, read from its manifests.
+//! Images: platforms, configurations and layers, as read from manifests.
 
 use std::collections::BTreeSet;
 
@@ -9,59 +9,59 @@ use serde::{Deserialize, Serialize};
 use crate::index::bare;
 use crate::{Blob, Digest, Error, Platform, Store};
 
-/// More platforms than any image is for.
+/// The maximum number of platforms of an image; valid images have fewer.
 const PLATFORM_LIMIT: usize = 1_000;
 
-/// Deeper than any image's indexes are in each other.
+/// The maximum nesting depth of indexes; valid images have fewer levels.
 const DEPTH_LIMIT: usize = 8;
 
-/// An image and the platforms of it that the store has.
+/// An image, with the platforms that the store has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Its full name, as `docker.io/virtualcluster/manager-amd64:latest`.
+    /// The full name, such as `docker.io/virtualcluster/manager-amd64:latest`.
     pub name: String,
-    /// What the name points at: a manifest, or an index of several.
+    /// The target of the name: a manifest, or an image index.
     pub target: Descriptor,
-    /// Its platforms, in the order of the index. At least one.
+    /// The platforms, in the order of the index; at least one.
     pub platforms: Vec<PlatformImage>,
 }
 
 /// An image for one platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformImage {
-    /// What it runs on.
+    /// The platform.
     pub platform: Platform,
-    /// The indexes between what the image's name points at and its manifest, the outermost first. Most images have none.
+    /// The nested indexes between the image's target and the manifest, outermost first. Empty for most images.
     pub indexes: Vec<Descriptor>,
-    /// Its manifest.
+    /// The manifest.
     pub manifest: Descriptor,
-    /// Its configuration.
+    /// The configuration.
     pub config: Descriptor,
-    /// Its layers, the base's first.
+    /// The layers, lowest first.
     pub layers: Vec<Layer>,
 }
 
-/// A layer, as stored and as unpacked.
+/// A layer: its blob, and its uncompressed content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Layer {
-    /// The digest of its blob.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// The digest of its tar file uncompressed, which the configuration lists.
+    /// The digest of the uncompressed tar file, which the configuration lists.
     pub diff_id: Digest,
-    /// The size of its blob in bytes.
+    /// The size of the blob in bytes.
     pub size: u64,
-    /// How its blob is encoded.
+    /// The media type of the blob.
     pub media_type: String,
 }
 
 impl PlatformImage {
-    /// The digest of its manifest.
+    /// Returns the digest of the manifest.
     #[must_use]
     pub fn manifest_digest(&self) -> Digest {
         known(&self.manifest)
     }
 
-    /// The digest of its configuration.
+    /// Returns the digest of the configuration.
     #[must_use]
     pub fn config_digest(&self) -> Digest {
         known(&self.config)
@@ -69,18 +69,19 @@ impl PlatformImage {
 }
 
 impl Image {
-    /// Reads the image that `target` describes. Platforms of an index whose manifest the store lacks are left out: an
-    /// index stays whole when one platform of it was pulled. So are the artifacts that an index has beside images, such as
-    /// attestations; indexes in an index are followed.
+    /// Reads the image that `target` describes. Omits platforms whose manifest the store lacks, because a pull may have
+    /// fetched a single platform of an index. Also omits artifacts in an index, such as attestations. Follows nested
+    /// indexes.
     ///
     /// # Errors
-    /// When a document is missing or damaged, breaks the specification, or is more than any image has, or no platform is left.
+    /// When a document is missing or damaged, violates the specification or a limit, or no platform remains.
     pub fn open(store: &Store, name: &str, target: &Descriptor) -> Result<Self, Error> {
         let found = Self::find(&mut Budget::default(), store, name, target)?;
         found.map_err(|kind| bad(name, format!("it is an artifact ({kind}), not an image")))
     }
 
-    /// The same, for images that share what may be read; the kind of what `target` describes where that is an artifact.
+    /// Reads an image within a shared budget. Returns the inner error with the artifact type if `target` describes an
+    /// artifact.
     pub(crate) fn find(
         budget: &mut Budget,
         store: &Store,
@@ -101,14 +102,14 @@ impl Image {
                 if indexes.len() >= DEPTH_LIMIT {
                     return Err(bad(name, format!("its image indexes are nested more than {DEPTH_LIMIT} levels deep")));
                 }
-                // The first is looked at first.
+                // The stack is last-in, first-out: push in reverse order.
                 for one in index
                     .manifests()
                     .iter()
                     .rev()
                     .filter(|one| is_index(one.media_type()) || is_manifest(one.media_type()))
                 {
-                    // Attestations stand in an index as images for unknown/unknown.
+                    // An index lists attestations as images for unknown/unknown.
                     let is_beside =
                         one.platform().as_ref().is_some_and(|platform| platform.os().to_string() == "unknown");
                     let digest = digest_of(one, name)?;
@@ -136,20 +137,21 @@ impl Image {
         }
     }
 
-    /// The digest that the name points at.
+    /// Returns the digest of the target.
     #[must_use]
     pub fn digest(&self) -> Digest {
         known(&self.target)
     }
 
-    /// The image that is best for `platform`; of several the first.
+    /// Returns the best match for `platform`; the first of equal matches.
     #[must_use]
     pub fn platform(&self, platform: &Platform) -> Option<&PlatformImage> {
         let fits = self.platforms.iter().filter_map(|image| Some((image.platform.distance(platform)?, image)));
         fits.min_by_key(|(distance, _)| *distance).map(|(_, image)| image)
     }
 
-    /// Every blob of the image, none twice, each after those it names: layers and configuration, manifest, index.
+    /// Returns all blobs of the image without duplicates, each after the blobs that it references: layers and
+    /// configuration, manifest, index.
     #[must_use]
     pub fn blobs(&self) -> Vec<Descriptor> {
         let mut seen = BTreeSet::new();
@@ -157,10 +159,10 @@ impl Image {
         parts.chain([self.target.clone()]).filter(|blob| seen.insert(blob.digest().to_string())).collect()
     }
 
-    /// Checks that every blob is there, in the size its descriptor says.
+    /// Checks that all blobs exist and have the sizes in their descriptors.
     ///
     /// # Errors
-    /// When one is missing or has another size.
+    /// When a blob is missing or has another size.
     pub fn check_complete(&self, store: &Store) -> Result<(), Error> {
         for blob in self.blobs() {
             let digest = digest_of(&blob, &self.name)?;
@@ -178,7 +180,7 @@ impl Image {
 }
 
 impl PlatformImage {
-    /// Reads a manifest; it may be that of an artifact, whose kind is told then.
+    /// Reads a manifest. Returns the inner error with the artifact type if it is that of an artifact.
     fn open(
         budget: &mut Budget,
         store: &Store,
@@ -216,7 +218,7 @@ impl PlatformImage {
         Ok(Ok(Self { platform, indexes, manifest, config, layers }))
     }
 
-    /// Every blob, each after those it names.
+    /// Returns all blobs, each after the blobs that it references.
     pub fn blobs(&self) -> impl Iterator<Item = Descriptor> {
         let layers = self.layers.iter().map(Layer::descriptor);
         let documents = [self.config.clone(), self.manifest.clone()];
@@ -225,15 +227,15 @@ impl PlatformImage {
 }
 
 impl Layer {
-    /// The layer as a manifest lists it.
+    /// Returns the layer's descriptor for a manifest.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
         descriptor(&self.media_type, Blob { digest: self.digest, size: self.size })
     }
 }
 
-/// What a manifest describes where that is not an image, by its own words (image specification, "Guidelines for Artifact
-/// Usage"): only what its configuration holds tells for sure.
+/// Returns the artifact type if a manifest does not declare an image (image specification, "Guidelines for Artifact
+/// Usage"). Only the content of its configuration is conclusive.
 #[must_use]
 pub fn artifact_kind(manifest: &ImageManifest) -> Option<String> {
     let config = manifest.config().media_type();
@@ -244,8 +246,8 @@ pub fn artifact_kind(manifest: &ImageManifest) -> Option<String> {
     Some(manifest.artifact_type().as_ref().unwrap_or(config).to_string())
 }
 
-/// How many bytes of indexes and manifests may yet be read, of one image or of all of an archive: what they say stays in
-/// memory, and a small archive can name a large manifest many times.
+/// The remaining number of bytes of indexes and manifests that may be read, for one image or all images of an archive:
+/// their content stays in memory, and a small archive can reference a large manifest many times.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
@@ -253,7 +255,7 @@ pub(crate) struct Budget {
 }
 
 impl Default for Budget {
-    /// A thousand times what an image has that is for ten platforms.
+    /// Returns a budget of a thousand times the size of an image with ten platforms.
     fn default() -> Self {
         Self { limit: 64 << 20, used: 0 }
     }
@@ -270,17 +272,17 @@ impl Budget {
     }
 }
 
-/// A descriptor of `blob`.
+/// Creates a descriptor of `blob`.
 pub(crate) fn descriptor(media_type: &str, blob: Blob) -> Descriptor {
     Descriptor::new(MediaType::from(media_type), blob.size, blob.digest)
 }
 
-/// The digest a descriptor names; only SHA-256 is used here, as everywhere.
+/// Returns the digest of a descriptor; only SHA-256 is supported.
 pub(crate) fn digest_of(descriptor: &Descriptor, image: &str) -> Result<Digest, Error> {
     Digest::try_from(descriptor.digest()).map_err(|error| bad(image, error.to_string()))
 }
 
-/// The digest of a descriptor that [`Image::open`] has read through.
+/// Returns the digest of a descriptor that [`Image::open`] has validated.
 fn known(descriptor: &Descriptor) -> Digest {
     Digest::try_from(descriptor.digest()).unwrap_or_else(|_| unreachable!("the image was opened by this digest"))
 }
@@ -289,13 +291,13 @@ pub(crate) fn bad(image: &str, why: String) -> Error {
     Error::BadImage { image: image.to_owned(), why }
 }
 
-/// Whether a media type is that of an index, in the OCI's or Docker's words.
+/// Returns whether a media type is that of an index, OCI's or Docker's.
 pub(crate) fn is_index(media_type: &MediaType) -> bool {
     let docker = "application/vnd.docker.distribution.manifest.list.v2+json";
     *media_type == MediaType::ImageIndex || media_type.as_ref() == docker
 }
 
-/// Whether a media type is that of a manifest, in the OCI's or Docker's words.
+/// Returns whether a media type is that of a manifest, OCI's or Docker's.
 pub(crate) fn is_manifest(media_type: &MediaType) -> bool {
     let docker = "application/vnd.docker.distribution.manifest.v2+json";
     *media_type == MediaType::ImageManifest || media_type.as_ref() == docker
@@ -312,7 +314,7 @@ pub(crate) mod tests {
 
     pub(crate) const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
 
-    /// An image of two layers, one of them of these bytes, named in the store.
+    /// Writes and tags an image with two layers, one of which contains these bytes.
     pub(crate) fn image(store: &Store, compression: Compression, content: &[u8]) -> Image {
         let mut layers = Vec::new();
         for bytes in [b"base", content] {
@@ -335,14 +337,14 @@ pub(crate) mod tests {
         store.image("manager").unwrap()
     }
 
-    /// A manifest of `image` with some changes.
+    /// Writes a modified manifest of `image`.
     fn changed(store: &Store, image: &Image, change: impl FnOnce(&mut serde_json::Value)) -> Descriptor {
         let mut manifest: serde_json::Value = store.document(&image.digest()).unwrap();
         change(&mut manifest);
         descriptor("application/vnd.oci.image.manifest.v1+json", store.put_document(&manifest).unwrap())
     }
 
-    /// A manifest of `image` whose configuration is for another variant.
+    /// Writes a manifest of `image` whose configuration has another variant.
     fn variant(store: &Store, image: &Image, variant: &str) -> Descriptor {
         let mut config: serde_json::Value = store.document(&image.platforms[0].config_digest()).unwrap();
         config["variant"] = json!(variant);
@@ -376,7 +378,7 @@ pub(crate) mod tests {
             manifest["config"] =
                 json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty.digest, "size": 2});
         });
-        // Its configuration may be anywhere, or nowhere.
+        // The configuration may be stored elsewhere, or nowhere.
         let absent = changed(&store, &image, |manifest| {
             let digest = crate::Digest::of(b"absent");
             manifest["config"] =
@@ -391,7 +393,7 @@ pub(crate) mod tests {
         assert_eq!(said, "reading image x: it is an artifact (application/vnd.example.sbom), not an image");
         let alone = index(&store, &[absent], 1);
         assert!(Image::open(&store, "x", &alone).unwrap_err().to_string().contains("vnd.cncf.helm.config"));
-        // A type that nobody knows is no artifact's where the configuration is one.
+        // A manifest with an unknown media type of its configuration is an image if the configuration is valid.
         let odd =
             changed(&store, &image, |manifest| manifest["config"]["mediaType"] = json!("application/octet-stream"));
         assert_eq!(Image::open(&store, "x", &odd).unwrap().platforms[0].layers, image.platforms[0].layers);
@@ -418,7 +420,7 @@ pub(crate) mod tests {
         assert_eq!(said, "reading image x: its image indexes are nested more than 8 levels deep");
     }
 
-    /// An index that names each of these manifests so many times.
+    /// Writes an index that lists each of these manifests this many times.
     fn index(store: &Store, manifests: &[Descriptor], times: usize) -> Descriptor {
         let named: Vec<_> = manifests.iter().flat_map(|manifest| std::iter::repeat_n(manifest, times)).collect();
         let media_type = "application/vnd.oci.image.index.v1+json";
@@ -426,7 +428,7 @@ pub(crate) mod tests {
         descriptor(media_type, store.put_document(&index).unwrap())
     }
 
-    /// Manifests of one image that differ in an annotation alone.
+    /// Writes manifests of one image that differ only in an annotation.
     fn manifests(store: &Store, image: &Image, count: usize) -> Vec<Descriptor> {
         let manifest: serde_json::Value = store.document(&image.digest()).unwrap();
         let another = |number: usize| {

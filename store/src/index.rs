@@ -1,4 +1,4 @@
-//! `index.json`: the images of the store by name.
+//! `index.json`: the images of the store, by name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -8,14 +8,14 @@ use oci_spec::image::{Descriptor, ImageIndex};
 use crate::store::replace;
 use crate::{Error, Store, canonical_json};
 
-/// The annotation that containerd and Docker read an image's full name from.
+/// The annotation from which containerd and Docker read the full name of an image.
 pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// The annotation of the OCI image specification (annotations.md); skopeo and others select by it.
+/// The annotation of the OCI image specification (annotations.md) by which skopeo and other tools select an image.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 impl Store {
-    /// Gives an image its full name. A name points at one image; the one it pointed at before loses it.
+    /// Gives an image its full name. A name has one target: a previous image loses the name.
     ///
     /// # Errors
     /// When `index.json` cannot be read or written.
@@ -25,7 +25,7 @@ impl Store {
         })
     }
 
-    /// Takes a name away; whether it was there.
+    /// Removes a name; returns whether it existed.
     ///
     /// # Errors
     /// When `index.json` cannot be read or written.
@@ -33,7 +33,7 @@ impl Store {
         self.change_index(|images| images.remove(name).is_some())
     }
 
-    /// What each full name points at.
+    /// Returns the targets of all full names.
     ///
     /// # Errors
     /// When `index.json` cannot be read.
@@ -61,7 +61,7 @@ impl Store {
     }
 }
 
-/// An index of these.
+/// Creates an index of these manifests.
 pub(crate) fn index_of(manifests: impl IntoIterator<Item = Descriptor>) -> ImageIndex {
     let mut index = ImageIndex::default();
     index.set_schema_version(2);
@@ -70,7 +70,7 @@ pub(crate) fn index_of(manifests: impl IntoIterator<Item = Descriptor>) -> Image
     index
 }
 
-/// `target` with the annotations that carry its full name and its reference name.
+/// Returns `target` with annotations for its full name and its reference name.
 pub(crate) fn named(target: &Descriptor, name: &str, reference: &str) -> Descriptor {
     let mut target = bare(target);
     let names = [(CONTAINERD_NAME.to_owned(), name.to_owned()), (REF_NAME.to_owned(), reference.to_owned())];
@@ -78,13 +78,13 @@ pub(crate) fn named(target: &Descriptor, name: &str, reference: &str) -> Descrip
     target
 }
 
-/// The full name a descriptor of an `index.json` carries.
+/// Returns the full name of a descriptor in `index.json`.
 pub(crate) fn name_of(target: &Descriptor) -> Option<String> {
     let annotations = target.annotations().as_ref()?;
     annotations.get(CONTAINERD_NAME).or_else(|| annotations.get(REF_NAME)).cloned()
 }
 
-/// `target` without annotations: names are kept beside it.
+/// Returns `target` without annotations, because names are kept separately.
 pub(crate) fn bare(target: &Descriptor) -> Descriptor {
     let mut target = target.clone();
     target.set_annotations(None);

@@ -5,14 +5,14 @@ use serde::Serialize;
 
 use crate::Error;
 
-/// The largest document that is read: containerd and the registries take manifests of up to 4 MiB.
+/// The maximum size of a document in bytes: containerd and registries accept manifests of up to 4 MiB.
 pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
 
-/// `document` in canonical JSON, without a newline at its end. Whole numbers have all their digits, beyond what RFC 8785 can
-/// write, too; a number that is not finite is `null`.
+/// Serialises `document` in canonical JSON, without a trailing newline. Integers keep all digits, even beyond the range
+/// of RFC 8785; non-finite numbers become `null`.
 ///
 /// # Errors
-/// When the document cannot be serialised, as with a map key that is no text.
+/// When the document cannot be serialised, for example because a map key is not a string.
 pub fn canonical_json<T: Serialize + ?Sized>(document: &T) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, CanonicalFormatter::new());
@@ -32,7 +32,7 @@ mod tests {
 
     use super::canonical_json;
 
-    /// Any document, its objects in any order.
+    /// A document with objects in any order of keys.
     #[derive(Debug, Clone)]
     enum Document {
         Plain(Value),
@@ -55,7 +55,7 @@ mod tests {
     }
 
     impl Document {
-        /// The same with all objects the other way round.
+        /// Returns the document with all objects in reverse order.
         fn turned(&self) -> Self {
             match self {
                 Self::Plain(value) => Self::Plain(value.clone()),
@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    /// The keys of an object as they stand there.
+    /// Returns the keys of an object in their serialised order.
     fn ordered(bytes: &[u8]) -> Vec<String> {
         struct Keys;
         impl<'de> serde::de::Visitor<'de> for Keys {

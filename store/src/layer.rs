@@ -1,4 +1,4 @@
-//! Layers: a tree becomes a tar file, compressed and hashed in one streaming pass.
+//! Layers: converts a tree to a tar file, which is compressed and hashed in one streaming pass.
 
 use std::io::{self, BufWriter};
 use std::sync::LazyLock;
@@ -11,17 +11,18 @@ use crate::digest::Hashed;
 use crate::tarball::{Member, Writer};
 use crate::{BlobWriter, Compression, Error, Hasher, Kind, Layer, Store, Tree};
 
-/// Where layers are written whose encoder takes all processors by itself: one after the other they are done as soon as beside
-/// each other, and on one thread the memory of one serves the next.
+/// A single thread for layers whose encoder uses all processors: writing them one after another takes no longer than in
+/// parallel, and each reuses the memory of the previous one.
 static ONE_BY_ONE: LazyLock<Result<ThreadPool, ThreadPoolBuildError>> =
     LazyLock::new(|| ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "layers".to_owned()).build());
 
-/// Writes `tree` as a layer into the store. Every entry gets the time `mtime`, in seconds since 1970.
+/// Writes `tree` as a layer to the store. All entries have the modification time `mtime`, in seconds since 1970.
 ///
-/// Equal trees give equal bytes: entries are in byte order, hard links last (their targets must come before them).
+/// Equal trees produce equal bytes: entries are in byte order, with hard links last, because they must follow their
+/// targets.
 ///
 /// # Errors
-/// When a file cannot be read, changes meanwhile, or the store cannot be written.
+/// When a file cannot be read or changes during the write, or the store cannot be written.
 pub fn write(store: &Store, tree: &Tree, compression: Compression, mtime: u64) -> Result<Layer, Error> {
     match (compression, &*ONE_BY_ONE) {
         (Compression::Zstd, Ok(thread)) => thread.install(|| write_here(store, tree, compression, mtime)),
@@ -33,7 +34,7 @@ fn write_here(store: &Store, tree: &Tree, compression: Compression, mtime: u64) 
     let blobs = store.blobs();
     let output = BufWriter::with_capacity(256 << 10, store.writer()?);
     let encoder = compression.encoder(output).map_err(Error::io("compressing a layer into", &blobs))?;
-    // Small writes, such as headers, are gathered before they are hashed and compressed.
+    // Buffer small writes, such as headers, before they are hashed and compressed.
     let mut tar = Writer::new(BufWriter::with_capacity(256 << 10, Hashed::new(encoder)));
     let (links, others): (Vec<_>, Vec<_>) = tree.iter().partition(|(_, entry)| matches!(entry.kind, Kind::HardLink(_)));
     for (path, entry) in others.into_iter().chain(links) {
@@ -98,7 +99,7 @@ mod tests {
     use crate::store::tests::scratch;
     use crate::{Compression, Content, Decoder, Digest, Entry, Kind, Tree};
 
-    /// An entry as an independent reader sees it: kind, mode, owner, group, time, link, content.
+    /// An entry as an independent reader parses it: kind, mode, owner, group, time, link, content.
     type Seen = (tar::EntryType, u32, u64, u64, u64, Vec<u8>, Vec<u8>);
 
     fn read(bytes: &[u8]) -> BTreeMap<Vec<u8>, Seen> {
@@ -120,7 +121,7 @@ mod tests {
     }
 
     fn name() -> impl Strategy<Value = String> {
-        // No newline: the reader used here splits PAX records at them, whatever their length says.
+        // No newline: the reader in this test splits PAX records at newlines, whatever their stated length.
         prop_oneof!["[a-z]{1,8}", "[^/\0\n]{1,40}", "[a-z]{90,200}"]
             .prop_filter("normalised", |n| n != "." && n != "..")
     }
@@ -149,7 +150,7 @@ mod tests {
             let (_folder, store) = scratch();
             let mut tree = Tree::new();
             for (path, entry) in &entries {
-                // A path through a file is refused, which other tests hold.
+                // A path through a file is refused, which other tests verify.
                 let _ = tree.insert(&path.join("/"), entry.clone());
             }
             let layer = write(&store, &tree, Compression::Zstd, mtime).unwrap();

@@ -1,12 +1,12 @@
-//! The content-addressed store that vcbuild and vcdist share: a valid OCI image layout, with the actions that made its
-//! blobs beside it. No network and no processes here.
+//! The content-addressed store that vcbuild and vcdist share: a valid OCI image layout, with records of the actions
+//! that produced its blobs. This crate uses no network and starts no processes.
 //!
-//! - [`Store`] holds blobs by SHA-256; they appear whole or not at all, and are hashed on the way out.
-//! - [`Action`] names a step by all its inputs; [`Store::realise`] runs it once and remembers its outputs.
-//! - [`Tree`] and [`layer`] turn files into layers, [`Image`] reads what an image is made of.
-//! - [`archive`] moves images in and out of tar files.
-//! - [`Store::verify`] and [`Store::gc`] keep a store sound and small, beside others who use it; [`Store::usage`] says
-//!   what takes how much.
+//! - [`Store`] contains blobs by SHA-256; writes are atomic, and reads verify the digest.
+//! - [`Action`] identifies a step by all its inputs; [`Store::realise`] runs it once and records its outputs.
+//! - [`Tree`] and [`layer`] convert files to layers, [`Image`] reads the structure of an image.
+//! - [`archive`] writes images to tar files and imports them.
+//! - [`Store::verify`] and [`Store::gc`] check a store and limit its size while other processes use it;
+//!   [`Store::usage`] reports the size of its parts.
 
 mod action;
 mod amount;

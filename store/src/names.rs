@@ -1,4 +1,4 @@
-//! Images by their names, and by shorter forms of them.
+//! Finds images by full or short names.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use oci_spec::image::Descriptor;
 use crate::{Error, Image, Store};
 
 impl Store {
-    /// The image of this name: its full name, the name without registry or tag, or the last word of it ("manager" for
-    /// `docker.io/virtualcluster/manager-amd64:latest`).
+    /// Returns the image with this name: its full name, the name without registry or tag, or only its last word
+    /// ("manager" for `docker.io/virtualcluster/manager-amd64:latest`).
     ///
     /// # Errors
-    /// When no image or several have the name, or the image cannot be read.
+    /// When no image or several images have the name, or the image cannot be read.
     pub fn image(&self, name: &str) -> Result<Image, Error> {
         let images = self.images()?;
         let full = find(&images, name)?;
         Image::open(self, full, &images[full])
     }
 
-    /// The full name of the image of this name, which need not be readable.
+    /// Returns the full name of the image with this name, even if the image cannot be read.
     ///
     /// # Errors
-    /// When no image or several have the name.
+    /// When no image or several images have the name.
     pub fn full_name(&self, name: &str) -> Result<String, Error> {
         find(&self.images()?, name).map(ToOwned::to_owned)
     }
@@ -40,13 +40,13 @@ fn find<'a>(images: &'a BTreeMap<String, Descriptor>, name: &str) -> Result<&'a 
     }
 }
 
-/// Whether `name` stands for the image of this full name, as [`Store::image`] takes it.
+/// Returns whether `name` refers to the image with this full name, as in [`Store::image`].
 #[must_use]
 pub fn is_short_for(full: &str, name: &str) -> bool {
     full == name || shortens(full, name)
 }
 
-/// Whether `name` is a shorter form of the full name.
+/// Returns whether `name` is a short form of the full name.
 fn shortens(full: &str, name: &str) -> bool {
     let repository = match full.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => repository,

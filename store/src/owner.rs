@@ -1,5 +1,5 @@
-//! The owner of a store. A user who can write to a store controls the content of later builds, because recorded outputs are
-//! used as they are.
+//! The owner of a store. A user who can write to a store controls the content of later builds, because recorded outputs
+//! are reused without verification.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -15,10 +15,10 @@ use crate::Error;
 /// The variable that lists stores to use regardless of their owner: paths separated by colons, or `*`.
 const SAFE: &str = "VCBUILD_SAFE_STORES";
 
-/// The variable in which sudo says for whom it runs a program.
+/// The variable in which sudo passes the ID of the user who invoked it.
 const SUDO: &str = "SUDO_UID";
 
-/// The parts of a store that are relied upon.
+/// The parts of a store whose content is trusted.
 const PARTS: [&str; 9] = ["", "actions", "blobs", "blobs/sha256", "roots", "tmp", "cache", "index.json", "lock"];
 
 /// The root user, who can write everywhere anyway.
@@ -28,18 +28,18 @@ const ROOT: u32 = 0;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-/// Who may say what is in this user's stores.
+/// The users who may control the content of this user's stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct User {
     id: u32,
-    /// Whom root works for.
+    /// The ID of the user for whom root works.
     sudo: Option<u32>,
 }
 
-/// Refuses a store that another user may change, unless this user's environment says that it is safe. A folder on the way to it
-/// that another may change is a warning.
+/// Refuses a store that another user may change, unless this user's environment declares it safe. Warns of a parent
+/// folder that another user may change.
 pub(crate) fn check(store: &Utf8Path) -> Result<(), Error> {
-    // A store that is not there yet comes to be this user's.
+    // This user will create and own a store that does not exist.
     let Ok(store) = store.canonicalize_utf8() else { return Ok(()) };
     if is_safe(&store, &std::env::var(SAFE).unwrap_or_default()) {
         return Ok(());
@@ -73,7 +73,7 @@ fn check_for(user: User, store: &Utf8Path) -> Result<(), Error> {
 }
 
 impl User {
-    /// Why this user should not trust the content of the folder.
+    /// Returns the reason why this user should not trust the content of the folder.
     fn mistrusts(self, meta: &Metadata) -> Option<String> {
         let owner = meta.uid();
         if ![self.id, ROOT].contains(&owner) && self.sudo != Some(owner) {
@@ -89,7 +89,7 @@ fn is_safe(store: &Utf8Path, listed: &str) -> bool {
     listed.split(':').filter(|safe| !safe.is_empty()).any(is)
 }
 
-/// Says it once for each store: a program opens its store several times.
+/// Prints the warning once per folder, because a program opens its store several times.
 fn warn(store: &Utf8Path, folder: &Utf8Path, why: &str) {
     static SAID: Mutex<BTreeSet<Utf8PathBuf>> = Mutex::new(BTreeSet::new());
     if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned()) {
@@ -117,7 +117,7 @@ mod tests {
         let (_folder, store) = scratch();
         check(store.path()).unwrap();
         check_for(me(), store.path()).unwrap();
-        // One that does not exist yet will be this user's.
+        // This user will own one that does not exist yet.
         check(&store.path().join("new")).unwrap();
     }
 
@@ -135,7 +135,7 @@ mod tests {
             assert!(help.contains("VCBUILD_SAFE_STORES"), "{help}");
             fs::set_permissions(&path, before).unwrap();
         }
-        // The same store is not one of another user, unless that is root, who works for this one.
+        // The same store is refused for another user, unless root owns it.
         let other = User { id: me().id + 1, sudo: None };
         let expected = me().id == ROOT;
         assert_eq!(check_for(other, store.path()).is_ok(), expected);

@@ -1,37 +1,37 @@
-//! Platforms: which images run on which machines (OCI image specification, "Image Index").
+//! Platforms, and which images run on which machines (OCI image specification, "Image Index").
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An operating system and a processor, as `linux/amd64` or `linux/arm/v7`.
+/// An operating system and a processor, such as `linux/amd64` or `linux/arm/v7`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Platform {
-    /// As Go's GOOS.
+    /// The operating system, a GOOS value.
     pub os: String,
-    /// As Go's GOARCH.
+    /// The architecture, a GOARCH value.
     pub architecture: String,
-    /// The variant of the processor, as `v7`.
+    /// The variant of the processor, such as `v7`.
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// Linux on this architecture (as Go's GOARCH).
+    /// Returns Linux on this architecture (a GOARCH value).
     #[must_use]
     pub fn linux(architecture: &str) -> Self {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
     }
 
-    /// Whether what is for this platform runs on the one wanted.
+    /// Returns whether an image for this platform runs on the platform `wanted`.
     #[must_use]
     pub fn serves(&self, wanted: &Self) -> bool {
         self.distance(wanted).is_some()
     }
 
-    /// How far what is for this platform is from the best for the one wanted: 0 when there is no better; nothing when it does
-    /// not run there. Variants are compared as containerd compares them: without one `amd64` is `v1`, `arm64` is `v8`, `arm` is
-    /// `v7`, and a processor runs what is for an earlier variant of its own.
+    /// Returns how far an image for this platform is from the best match for `wanted`: 0 if none is better, `None` if
+    /// it does not run there. Compares variants like containerd: the default variants are `v1` of `amd64`, `v8` of
+    /// `arm64` and `v7` of `arm`, and a processor runs images for earlier variants of its architecture.
     #[must_use]
     pub fn distance(&self, wanted: &Self) -> Option<u32> {
         if (&self.os, &self.architecture) != (&wanted.os, &wanted.architecture) {
@@ -40,17 +40,17 @@ impl Platform {
         let same = || (self.variant == wanted.variant).then_some(0);
         let (Some((major, minor)), Some((most, last))) = (self.level(), wanted.level()) else { return same() };
         match self.architecture.as_str() {
-            // What was before v5 is nothing that others go back to.
+            // No platform falls back to variants before v5.
             "arm" if major < 5 => same(),
             "amd64" | "arm" => most.checked_sub(major),
-            // v9.0 has what v8.5 has, v9.1 what v8.6 has, and so on.
+            // v9.0 includes v8.5, v9.1 includes v8.6, and so on.
             _ if (major, most) == (8, 9) => Some(last + 1 + (last + 5).checked_sub(minor)?),
             _ if major == most => last.checked_sub(minor),
             _ => None,
         }
     }
 
-    /// The variant as numbers that grow with what a processor can do, where variants are of that kind.
+    /// Returns the variant as numbers that increase with the processor's features; `None` for other kinds of variants.
     fn level(&self) -> Option<(u32, u32)> {
         let usual = match self.architecture.as_str() {
             "amd64" => "v1",
@@ -67,7 +67,7 @@ impl Platform {
 }
 
 impl Default for Platform {
-    /// Linux on amd64, which VirtualCluster's own images are for.
+    /// Returns linux/amd64, the platform of VirtualCluster's own images.
     fn default() -> Self {
         Self::linux("amd64")
     }
@@ -128,7 +128,7 @@ mod tests {
         let distance = |has: &str, wanted: &str| {
             let [has, wanted] = [has, wanted].map(|text| {
                 text.parse::<Platform>().unwrap_or_else(|_| {
-                    // Variants have a dot, which is not written on command lines.
+                    // Such a variant contains a dot, which the command line does not accept.
                     let (rest, variant) = text.rsplit_once('/').unwrap();
                     Platform { variant: Some(variant.to_owned()), ..rest.parse().unwrap() }
                 })

@@ -1,4 +1,4 @@
-//! Realises actions: what an action yielded is remembered, so that the same step with the same inputs is never done twice.
+//! Realises actions: records their outputs, so that the same step with the same inputs never runs twice.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -8,35 +8,34 @@ use camino::Utf8PathBuf;
 use crate::session::Use;
 use crate::{Action, ActionKey, Error, Outputs, Record, Store};
 
-/// An action's outputs, and where they are from.
+/// The outputs of an action, and their origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Realised {
-    /// What it yields.
+    /// The outputs.
     pub outputs: Outputs,
-    /// Where they are from.
+    /// The origin of the outputs.
     pub origin: Origin,
 }
 
-/// Where the outputs of an action are from.
+/// The origin of an action's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The action ran.
     Ran,
-    /// The store had them from before.
+    /// The store had the outputs.
     Stored,
-    /// A substituter gave them, now or earlier in this process.
+    /// A substituter returned the outputs, now or earlier in this process.
     Substituted,
 }
 
 impl Store {
-    /// The outputs of `action`: from the store when it has them all, else from its substituter, otherwise by `run`, whose
-    /// outputs are then recorded.
+    /// Returns the outputs of `action`: from the store if it has all of them, or else from its substituter, or else
+    /// from `run`, whose outputs are then recorded.
     ///
-    /// One process at a time realises one action; others that want it wait and find its outputs. A failed run records
-    /// nothing.
+    /// Only one process at a time realises an action; others wait and use its outputs. A failed run records nothing.
     ///
     /// # Errors
-    /// Whatever `run` fails with, or when the store cannot be read or written.
+    /// When `run` fails, or the store cannot be read or written.
     pub fn realise<E: From<Error>>(
         &self,
         action: &Action,
@@ -45,7 +44,8 @@ impl Store {
         self.realise_if(action, |_| true, run)
     }
 
-    /// The same, with a condition on the outputs: outputs that do not meet it are not reused, and a new run replaces them.
+    /// Realises as [`Store::realise`], but reuses only outputs that meet the condition `suits`; a new run replaces
+    /// others.
     ///
     /// # Errors
     /// As [`Store::realise`].
@@ -72,8 +72,8 @@ impl Store {
         Ok(Realised { outputs, origin: Origin::Ran })
     }
 
-    /// The outputs of an action that need not run for them: those of the store, if every one of them is there, else those
-    /// of its substituter. A record that cannot be read counts as none.
+    /// Returns the outputs of an action without running it: from the store if it has all of them, or else from its
+    /// substituter. An unreadable record counts as missing.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -81,7 +81,7 @@ impl Store {
         self.recall_if(key, |_| true)
     }
 
-    /// The same, with a condition on the outputs: outputs that do not meet it are not reused.
+    /// Recalls as [`Store::recall`], but only outputs that meet the condition `suits`.
     ///
     /// # Errors
     /// As [`Store::recall`].
@@ -101,7 +101,7 @@ impl Store {
     fn stored(&self, key: &ActionKey, suits: impl Fn(&Outputs) -> bool) -> Result<Option<Realised>, Error> {
         let usable = |record: &Record| self.has_outputs(record) && suits(record.outputs());
         let Some(record) = self.record(key)?.filter(usable) else { return Ok(None) };
-        // Garbage collection goes by when an action was last of use.
+        // Record the last use for garbage collection.
         let _ = File::open(self.action_path(key)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
         let given = self.substituter().is_some_and(|substituter| substituter.gave(key));
         let origin = if given { Origin::Substituted } else { Origin::Stored };
@@ -124,7 +124,7 @@ impl Store {
     }
 }
 
-/// The right to run one action.
+/// The exclusive right to run an action.
 struct ActionLock {
     path: Utf8PathBuf,
     _file: File,
@@ -136,7 +136,7 @@ impl ActionLock {
         loop {
             let file = File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
             file.lock().map_err(Error::io("locking", &path))?;
-            // Whoever held the lock before removed the file: then this is a lock on nothing, and a new one is needed.
+            // The previous holder may have removed the file, which makes this lock ineffective: then lock a new file.
             let ours = file.metadata().map_err(Error::io("reading", &path))?;
             if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
                 return Ok(Self { path, _file: file });
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(store.locks()).unwrap().count(), 0);
     }
 
-    /// Gives one record, and puts `blob` into the store for it.
+    /// A substituter that returns one record, and writes its blob to the store.
     #[derive(Debug)]
     struct Gives(Record, &'static [u8], std::sync::Mutex<Vec<ActionKey>>);
 

@@ -1,4 +1,4 @@
-//! The record of an action: what the store keeps of it and caches exchange, signed by those who vouch for the outputs.
+//! The record of an action: stored, exchanged with caches, and signed by those who vouch for the outputs.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::{Action, ActionKey, Digest, Error, Outputs, canonical_json};
 
-/// What a signature covers begins with these words, so that it says nothing of any other document.
+/// The prefix of signed data, so that a signature is not valid for any other document.
 const DOMAIN: &str = "vcbuild record 1";
 
-/// An action that was done: the description too, so that a store explains itself.
+/// A completed action. Includes the description of the action, so that a store is self-explanatory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     kind: String,
     name: String,
     inputs: BTreeMap<String, Value>,
     outputs: Outputs,
-    /// Signatures in base64, by the names of their keys.
+    /// The base64 signatures, by key name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     signatures: BTreeMap<String, String>,
 }
@@ -28,67 +28,67 @@ impl Record {
         Self { kind, name, inputs, outputs, signatures: BTreeMap::new() }
     }
 
-    /// The kind of the action.
+    /// Returns the kind of the action.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// The action's name for people.
+    /// Returns the name of the action for messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The inputs by label.
+    /// Returns the inputs by label.
     #[must_use]
     pub fn inputs(&self) -> &BTreeMap<String, Value> {
         &self.inputs
     }
 
-    /// Every digest that its inputs name, wherever it stands in them.
+    /// Returns all digests in the inputs, at any depth.
     pub(crate) fn input_digests(&self) -> impl Iterator<Item = Digest> {
         self.inputs.values().flat_map(digests)
     }
 
-    /// What the action yielded.
+    /// Returns the outputs of the action.
     #[must_use]
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
     }
 
-    /// The signatures in base64, by the names of their keys.
+    /// Returns the base64 signatures, by key name.
     #[must_use]
     pub fn signatures(&self) -> &BTreeMap<String, String> {
         &self.signatures
     }
 
-    /// The record with one more signature, or with another by the same key.
+    /// Adds a signature; replaces one by the same key.
     #[must_use]
     pub fn with_signature(mut self, key_name: &str, signature: String) -> Self {
         self.signatures.insert(key_name.to_owned(), signature);
         self
     }
 
-    /// The key of the action, computed from the kind and the inputs that the record has.
+    /// Returns the key of the action, computed from the kind and inputs in the record.
     ///
     /// # Errors
-    /// When an input cannot be written as canonical JSON.
+    /// When an input cannot be serialised as canonical JSON.
     pub fn key(&self) -> Result<ActionKey, Error> {
         ActionKey::of_action(&self.kind, &self.inputs)
     }
 
-    /// What a signature of the record is made over: the action's key, and everything in the record but signatures.
+    /// Returns the data that a signature covers: the action's key, and the record without signatures.
     ///
     /// # Errors
-    /// When it cannot be written as canonical JSON.
+    /// When the record cannot be serialised as canonical JSON.
     pub fn signed_bytes(&self) -> Result<Vec<u8>, Error> {
         let bare = Self { signatures: BTreeMap::new(), ..self.clone() };
         Ok([format!("{DOMAIN}\n{}\n", self.key()?).into_bytes(), canonical_json(&bare)?].concat())
     }
 }
 
-/// Every digest that stands somewhere in a document.
+/// Returns all digests in a document, at any depth.
 fn digests(value: &serde_json::Value) -> Vec<Digest> {
     match value {
         serde_json::Value::String(text) => text.parse().into_iter().collect(),

@@ -1,4 +1,4 @@
-//! The records of a store: one file for each action, `actions/<key>`.
+//! The action records of a store: a file `actions/<key>` for each action.
 
 use std::fs;
 
@@ -8,10 +8,11 @@ use crate::store::replace;
 use crate::{ActionKey, Error, Record, Store, canonical_json};
 
 impl Store {
-    /// The record of an action, whether or not its outputs are still there; `None` when there is none or it is damaged.
+    /// Returns the record of an action, whether or not the store has its outputs; `None` if there is none or it is
+    /// damaged.
     ///
     /// # Errors
-    /// When it is there and the disk will not give it.
+    /// When the record exists and cannot be read.
     pub fn record(&self, key: &ActionKey) -> Result<Option<Record>, Error> {
         let path = self.action_path(key);
         let bytes = match fs::read(&path) {
@@ -28,7 +29,7 @@ impl Store {
         }
     }
 
-    /// Writes a record, in the place of the one there may be for the same action.
+    /// Writes a record; replaces an existing one of the same action.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -36,7 +37,7 @@ impl Store {
         replace(&self.tmp(), &self.action_path(&record.key()?), &canonical_json(record)?)
     }
 
-    /// The keys of all actions that have a record.
+    /// Returns the keys of all recorded actions.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -51,7 +52,7 @@ impl Store {
         Ok(keys)
     }
 
-    /// Whether every output of `record` is in the store.
+    /// Returns whether the store has all outputs of `record`.
     #[must_use]
     pub fn has_outputs(&self, record: &Record) -> bool {
         record.outputs().blobs().values().all(|blob| self.size(&blob.digest) == Some(blob.size))

@@ -1,19 +1,19 @@
-//! References of images: registry, repository, tag, digest. They are read here and not by the registry's client, whose regular
-//! expression takes fifteen mebibytes to compile: more than all else that a build without changes holds. It has no IPv6
-//! addresses either.
+//! Image references: registry, repository, tag, digest. Parsed here rather than by the registry client, whose regular
+//! expression takes 15 MiB to compile, more than all other memory of a build without changes. The client does not
+//! support IPv6 addresses either.
 
 use std::net::Ipv6Addr;
 
 use crate::Digest;
 use oci_spec::distribution::Reference;
 
-/// What a registry takes for the length of a repository's name.
+/// The maximum length of a repository name in registries.
 const REPOSITORY_LIMIT: usize = 255;
 
-/// The full form of the reference of an image that is made, as Docker completes it: with its registry and its tag.
+/// Returns the full form of the reference of an image to build, with registry and tag, as Docker completes it.
 ///
 /// # Errors
-/// When it is not a valid reference, or has a digest; the text says why.
+/// When it is invalid or has a digest; the error is a message.
 pub fn full(text: &str) -> Result<String, String> {
     let reference = parse(text)?;
     match reference.digest() {
@@ -22,10 +22,10 @@ pub fn full(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a reference, as Docker completes it: with its registry, and a tag where it has no digest.
+/// Parses a reference, and completes it like Docker: with a registry, and a tag if it has no digest.
 ///
 /// # Errors
-/// When it is not valid; the text says why.
+/// When it is invalid; the error is a message.
 pub fn parse(text: &str) -> Result<Reference, String> {
     let bad = |why: &str| bad(text, why);
     let (named, digest) = match text.split_once('@') {
@@ -80,7 +80,8 @@ fn bad(text: &str, why: &str) -> String {
     format!("{text:?} is not a valid image reference: {why}")
 }
 
-/// What is meant as a tag and has a slash in it, as the names of branches have: what follows a colon that is not a port's.
+/// Returns an intended tag that contains a slash, like the name of a branch: the text after a colon that does not
+/// precede a port.
 fn slashed_tag(named: &str) -> Option<&str> {
     let (host, rest) = named.split_at(named.find('/')?);
     if let Some((_, tag)) = rest.split_once(':') {
@@ -112,11 +113,11 @@ fn is_host(registry: &str) -> bool {
     host.split('.').all(is_label) && is_port
 }
 
-/// Whether a text is a part of a repository's name (OCI distribution specification, "pulling manifests").
+/// Returns whether a text is a component of a repository name (OCI distribution specification, "pulling manifests").
 fn is_component(part: &str) -> bool {
     let between = |text: &str| matches!(text, "." | "_" | "__") || text.bytes().all(|byte| byte == b'-');
     let is_letter = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit();
-    // A separator stands between two letters, or it is none.
+    // A separator is valid only between two letters or digits.
     part.starts_with(is_letter) && part.ends_with(is_letter) && part.split(is_letter).all(between)
 }
 
@@ -197,7 +198,8 @@ mod tests {
         fn the_client_of_registries_reads_the_same(
             text in "(localhost/|index\\.docker\\.io/|docker\\.io/|[aA0.:-]{1,5}/)?[a0._-]{0,5}(/[aA0._-]{1,6}){0,2}(:[aA0._-]{0,4})?",
         ) {
-            // It takes the "A" of "A/b" for a registry, and then for a part of the name, which no registry has in capitals.
+            // The client parses the "A" of "A/b" as a registry, and then as a part of the name, which registries do not
+            // permit in capitals.
             let client = text.parse().ok().filter(|client: &Reference| !client.repository().contains('A'));
             prop_assert_eq!(super::full(&text).ok(), client.map(|client| client.whole()));
         }

@@ -1,4 +1,4 @@
-//! Removes files and folders, also folders that a compiler made read-only, and says how much they held.
+//! Removes files and folders, including folders that a compiler made read-only, and measures them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use crate::Error;
 use crate::amount::Amount;
 
-/// Removes what is at `path`; links are removed, never followed, also where another user puts one there meanwhile. That nothing
-/// is there is as good.
+/// Removes the entry at `path`. Removes symbolic links without following them, even if another user creates one
+/// meanwhile. A missing entry is not an error.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// When an entry cannot be removed.
 pub fn tree(path: &Utf8Path) -> Result<(), Error> {
     match remove(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -27,14 +27,14 @@ pub fn tree(path: &Utf8Path) -> Result<(), Error> {
     }
 }
 
-/// How many files there are at and below `path`, and their size. Links count as the little they are themselves.
+/// Returns the number and size of the files at and below `path`. A symbolic link counts with its own size.
 pub(crate) fn measure(path: &Utf8Path) -> Result<Amount, Error> {
     let mut amount = Amount::default();
     let mut todo = vec![path.to_owned()];
     while let Some(path) = todo.pop() {
         let meta = match fs::symlink_metadata(&path) {
             Ok(meta) => meta,
-            // Compilers come and go in their caches meanwhile.
+            // Compilers may change their caches meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(Error::io("reading", &path)(error)),
         };
@@ -66,7 +66,8 @@ fn remove(path: &Utf8Path) -> io::Result<()> {
     }
 }
 
-/// Lets the owner write in every folder at and below `path`. Each is opened in the one it is in, and changed as it was opened.
+/// Makes all folders at and below `path` writable for the owner. Opens each relative to its parent, and changes the
+/// opened folder, so that no link can be substituted.
 fn make_writable(path: &Utf8Path) -> io::Result<()> {
     let Some((folder, name)) = path.parent().zip(path.file_name()) else { return Ok(()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -78,12 +79,12 @@ fn open_up(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let place =
         openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let place = match place {
-        // No folder, or none any more.
+        // Not a folder, or removed meanwhile.
         Err(Errno::NOTDIR | Errno::NOENT | Errno::LOOP) => return Ok(()),
         place => place?,
     };
     let mode = rustix::fs::fstat(&place)?.st_mode;
-    // The folder that was opened, whatever has its name now. It may not be one that can be read yet.
+    // Change the opened folder, whatever entry has its name now. It may not be readable yet.
     let itself = format!("/proc/self/fd/{}", place.as_raw_fd());
     rustix::fs::chmod(itself.as_str(), Mode::from_raw_mode(mode & 0o7777 | 0o700))?;
     let place = openat(&place, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;

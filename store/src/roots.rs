@@ -11,7 +11,7 @@ use crate::store::replace;
 use crate::{Error, Store};
 
 impl Store {
-    /// Keeps the blobs in `targets` and everything they lead to, under this name, until [`Store::unroot`].
+    /// Keeps the blobs in `targets` and everything that they reference, under this name, until [`Store::unroot`].
     ///
     /// # Errors
     /// When the name is not a valid file name, or the root cannot be written.
@@ -20,7 +20,7 @@ impl Store {
         replace(&self.tmp(), &path, &crate::canonical_json(targets)?)
     }
 
-    /// Lets go of a root; whether it was there.
+    /// Removes a root; returns whether it existed.
     ///
     /// # Errors
     /// When the name is not a valid file name, or the root cannot be removed.
@@ -33,7 +33,7 @@ impl Store {
         }
     }
 
-    /// What each root keeps.
+    /// Returns the targets of all roots.
     ///
     /// # Errors
     /// When a root cannot be read.

@@ -1,11 +1,11 @@
-//! A process's use of a store: where its temporary files are, and what garbage collection must leave it.
+//! A process's use of a store: its temporary files, and what garbage collection must not remove.
 //!
-//! Nix calls this temporary roots. Whoever opens a store has a file `tmp/<session>.uses`, locked as long as it lives, and
-//! names in it every blob, action and cache it relies on *before* it looks whether they are there. It writes there under
-//! a shared lock on the store's `lock`; garbage collection holds that lock for itself while it reads all these files and
-//! takes away what nothing names. So both run side by side: a build waits for the moment of the collection, never for a
-//! lock of its own, and nothing it has made or found goes before it ends. A file that nobody locks is of a process that
-//! is gone, however it went.
+//! Nix calls this temporary roots. A process that opens a store creates a file `tmp/<session>.uses`, holds a lock on it
+//! for its lifetime, and records in it every blob, action and cache that it relies on *before* it checks whether they
+//! exist. It writes the file under a shared lock on the store's `lock`; garbage collection holds that lock exclusively
+//! while it reads all these files and moves unreferenced data aside. So both run concurrently: a build waits only for
+//! this short phase of a collection, and nothing that it wrote or found is removed before it ends. A file without a
+//! lock belongs to a process that has ended, in whatever way.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -19,24 +19,24 @@ use rustix::io::Errno;
 
 use crate::{ActionKey, Digest, Error};
 
-/// What a session's file is called, after the session's name.
+/// The suffix of a session's file.
 const USES: &str = ".uses";
 
-/// What its folder of temporary files is called.
+/// The suffix of a session's folder for temporary files.
 const FOLDER: &str = ".d";
 
-/// The longest that such a file is: a hundred bytes for each of millions of blobs.
+/// The maximum size of a session's file in bytes: a hundred bytes for each of millions of blobs.
 const USES_LIMIT: u64 = 1 << 30;
 
 /// The folder of locks on actions and on the index, which all processes share.
 const LOCKS: &str = "locks";
 
-/// Something that a process relies on.
+/// An item that a process relies on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Use {
     Blob(Digest),
     Action(ActionKey),
-    /// A compiler's own cache, by the name of its folder.
+    /// A compiler cache, by the name of its folder.
     Cache(String),
 }
 
@@ -59,18 +59,18 @@ impl Use {
     }
 }
 
-/// This process's use of one store, for as long as the value lives.
+/// This process's use of a store, for the lifetime of the value.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// For temporary files.
+    /// The folder for temporary files.
     folder: Utf8PathBuf,
-    /// `None` for a read-only store, in which its use cannot be recorded.
+    /// `None` for a read-only store, in which the use cannot be recorded.
     noted: Option<Noted>,
-    /// The reader's folder, which goes with it.
+    /// The temporary folder of a reader, removed on drop.
     _scratch: Option<tempfile::TempDir>,
 }
 
-/// A use that garbage collection heeds.
+/// A recorded use, which garbage collection respects.
 #[derive(Debug)]
 struct Noted {
     path: Utf8PathBuf,
@@ -79,18 +79,18 @@ struct Noted {
 
 #[derive(Debug)]
 pub(crate) struct Uses {
-    /// Locked for this process alone, which is how others know that it lives.
+    /// The session's file, exclusively locked, which shows other processes that the session is alive.
     file: File,
-    /// The store's `lock`, opened here: such a lock belongs to who opened the file, not to the process.
+    /// The store's `lock`, opened for this session: a file lock belongs to the open file, not to the process.
     gate: File,
     known: HashSet<Use>,
 }
 
-/// The right to give something in the store its name: garbage collection waits until it is dropped.
+/// The right to rename a file to its path in the store: garbage collection waits until it is dropped.
 pub(crate) struct Entered<'a>(MutexGuard<'a, Uses>);
 
 impl Session {
-    /// Begins to use the store at `store`. What processes that are gone left in `tmp` is cleared on the way.
+    /// Starts to use the store at `store`. Removes leftovers of ended processes from `tmp`.
     pub(crate) fn begin(store: &Utf8Path) -> Result<Self, Error> {
         let tmp = store.join("tmp");
         let locks = tmp.join(LOCKS);
@@ -107,7 +107,7 @@ impl Session {
         Ok(Self { folder, noted: Some(Noted { path: uses_path, uses }), _scratch: None })
     }
 
-    /// Begins to read a store that cannot be written to: nothing is noted in it, and temporary files are elsewhere.
+    /// Starts to read a store that is not writable: records nothing in it, and puts temporary files elsewhere.
     pub(crate) fn of_reader() -> Result<Self, Error> {
         let scratch =
             tempfile::tempdir().map_err(Error::io("creating a folder in", "the folder for temporary files"))?;
@@ -116,12 +116,12 @@ impl Session {
         Ok(Self { folder, noted: None, _scratch: Some(scratch) })
     }
 
-    /// Whether the store can be written to.
+    /// Returns whether the store is writable.
     pub(crate) fn is_noted(&self) -> bool {
         self.noted.is_some()
     }
 
-    /// The file is locked before it gets its name, so that no process ever sees it unlocked.
+    /// Creates the session's file. Locks it before it has its name, so that no process sees it unlocked.
     fn create(tmp: &Utf8Path, _entered: &File) -> Result<(Utf8PathBuf, Utf8PathBuf, File), Error> {
         let file = tempfile::Builder::new()
             .prefix(&format!("{}-", std::process::id()))
@@ -132,17 +132,18 @@ impl Session {
         let (folder, uses_path) = (tmp.join(format!("{name}{FOLDER}")), tmp.join(format!("{name}{USES}")));
         let file = file.persist(&uses_path).map_err(|error| Error::io("writing", &uses_path)(error.error))?;
         fs::create_dir(&folder).map_err(Error::io("making", &folder))?;
-        // Nobody else reads what is unfinished, or runs it.
+        // Other users must not read or run unfinished files.
         fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(Error::io("writing", &folder))?;
         Ok((folder, uses_path, file))
     }
 
-    /// The folder for this session's temporary files.
+    /// Returns the folder for this session's temporary files.
     pub(crate) fn folder(&self) -> &Utf8Path {
         &self.folder
     }
 
-    /// Has garbage collection leave these until this session ends. Only afterwards may it be relied on that they are there.
+    /// Keeps garbage collection from removing these until the session ends. Only afterwards may the caller rely on
+    /// their existence.
     pub(crate) fn hold(&self, uses: impl IntoIterator<Item = Use>) -> io::Result<()> {
         let Some(noted) = &self.noted else { return Ok(()) };
         let mut mine = noted.uses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,7 +171,7 @@ impl Session {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        // Nothing but a lost descriptor can make this fail, and with that the lock is lost as well.
+        // This fails only if the file descriptor is lost, and the lock with it.
         let _ = self.0.gate.unlock();
     }
 }
@@ -178,19 +179,19 @@ impl Drop for Entered<'_> {
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(Noted { path, .. }) = &self.noted else { return };
-        // A folder that is not empty has something in it that outlives this value; it goes when nobody uses it.
+        // A non-empty folder contains files that outlive this value; it is removed when nothing uses it.
         let _ = fs::remove_dir(&self.folder);
         let _ = fs::remove_file(path);
     }
 }
 
-/// The folder of locks in a store.
+/// Returns the folder of locks in a store.
 pub(crate) fn locks(store: &Utf8Path) -> Utf8PathBuf {
     store.join("tmp").join(LOCKS)
 }
 
-/// Waits until nobody is in the store between naming what it relies on and relying on it, and keeps everybody out until
-/// the returned file is closed.
+/// Gets exclusive access to the store until the returned file is closed. Waits for processes that have recorded a use
+/// and not yet relied on it.
 pub(crate) fn exclude(store: &Utf8Path) -> Result<File, Error> {
     let gate = open_gate(store)?;
     gate.lock().map_err(Error::io("locking", store.join("lock")))?;
@@ -203,23 +204,23 @@ fn open_gate(store: &Utf8Path) -> Result<File, Error> {
     File::options().create(true).append(true).custom_flags(no_link).open(&path).map_err(Error::io("opening", &path))
 }
 
-/// A session that lives.
+/// A session that is alive.
 #[derive(Debug)]
 pub(crate) struct Living {
     name: String,
-    /// The process it is of.
+    /// The ID of its process.
     pub(crate) process: u32,
     pub(crate) uses: BTreeSet<Use>,
 }
 
 impl Living {
-    /// Whether this file or folder in `tmp` is the session's.
+    /// Returns whether this file or folder in `tmp` belongs to the session.
     pub(crate) fn owns(&self, file: &str) -> bool {
         file.strip_suffix(USES).or_else(|| file.strip_suffix(FOLDER)) == Some(&self.name)
     }
 }
 
-/// The sessions that live, while everybody is kept out of the store at `store`.
+/// Returns the live sessions, with exclusive access to the store at `store`.
 pub(crate) fn living(store: &Utf8Path, _excluded: &File) -> Result<Vec<Living>, Error> {
     let mut living = Vec::new();
     for path in files(&store.join("tmp"))? {
@@ -234,7 +235,7 @@ pub(crate) fn living(store: &Utf8Path, _excluded: &File) -> Result<Vec<Living>, 
     Ok(living)
 }
 
-/// What a session's file says; none where there is no such file.
+/// Reads a session's file; returns `None` if there is none.
 fn uses(path: &Utf8Path) -> Result<Option<String>, Error> {
     let mut text = String::new();
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
@@ -250,20 +251,21 @@ fn uses(path: &Utf8Path) -> Result<Option<String>, Error> {
     Ok(Some(text))
 }
 
-/// Whether there is no file of a session: it went since it was listed, or is a link or the like that no session made.
+/// Returns whether an error means that there is no session file: it was removed since it was listed, or is a link, pipe
+/// or the like, which no session creates.
 fn is_none(error: &io::Error) -> bool {
     let others = [Errno::LOOP, Errno::NXIO].map(Errno::raw_os_error);
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error().is_some_and(|number| others.contains(&number))
 }
 
-/// What a process that is gone left: its file, locked now, and its folder.
+/// The leftovers of an ended process: its file, which this value locks, and its folder.
 struct Stale {
     path: Utf8PathBuf,
     _lock: File,
 }
 
 impl Stale {
-    /// Removes it as far as that goes: what cannot be removed now is tried again later.
+    /// Removes the leftovers as far as possible; a later session tries the rest again.
     fn remove(self) {
         let name = self.path.as_str().strip_suffix(USES).unwrap_or(self.path.as_str());
         if crate::remove::tree(Utf8Path::new(&format!("{name}{FOLDER}"))).is_ok() {
@@ -272,7 +274,7 @@ impl Stale {
     }
 }
 
-/// What processes that are gone left in `tmp`.
+/// Returns the leftovers of ended processes in `tmp`.
 fn stale(tmp: &Utf8Path) -> Result<Vec<Stale>, Error> {
     let mut stale = Vec::new();
     for path in files(tmp)? {
@@ -294,13 +296,14 @@ fn files(tmp: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Error> {
     Ok(files)
 }
 
-/// A file opened so, and locked, if nobody else locks it.
+/// Opens a file with these options and locks it; returns `None` if another process holds the lock or the file is
+/// missing.
 pub(crate) fn lock_if_free(path: &Utf8Path, how: &OpenOptions) -> Result<Option<File>, Error> {
-    // In a store that several users share one of them may put a pipe or a link there.
+    // In a shared store, another user may put a pipe or a link there.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match how.clone().custom_flags(flags.bits().cast_signed()).open(path) {
         Ok(file) => file,
-        // It went between the listing and now; another user's is left to that user.
+        // It was removed after the listing, or belongs to another user, who must remove it.
         Err(error) if is_none(&error) || error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(Error::io("opening", path)(error)),
     };

@@ -1,4 +1,4 @@
-//! The store's folder: an OCI image layout with actions, roots, caches and temporary files beside it.
+//! The folder of a store: an OCI image layout with actions, roots, caches and temporary files.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,27 +14,27 @@ use crate::paths::path_variable;
 use crate::session::{self, Session, Use};
 use crate::{ActionKey, Digest, Error, Record};
 
-/// The content of `oci-layout`, as the OCI image specification (image-layout.md) has it.
+/// The content of `oci-layout` (OCI image specification, image-layout.md).
 const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// An `index.json` of no images.
+/// An `index.json` without images.
 pub(crate) const EMPTY_INDEX: &str =
     r#"{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}"#;
 
-/// Somewhere else that may have what actions yielded, such as a cache that others fill.
+/// Another source of action outputs, such as a shared cache.
 pub trait Substituter: fmt::Debug + Send + Sync {
-    /// Finds the record of `key` and gets its blobs into `store`; `None` when it is nowhere to be had. Whom to believe is
-    /// the substituter's to know. What goes wrong is its to tell: a build never fails because a cache does.
+    /// Finds the record of `key` and copies its blobs to `store`; returns `None` if it cannot. The substituter decides
+    /// which origins to trust and reports its own errors: a build never fails because of a cache.
     fn substitute(&self, key: &ActionKey, store: &Store) -> Option<Record>;
 
-    /// Whether it was [`Substituter::substitute`] that gave the outputs of `key`, earlier in this process.
+    /// Returns whether [`Substituter::substitute`] returned the outputs of `key` earlier in this process.
     fn gave(&self, key: &ActionKey) -> bool;
 }
 
 /// A content-addressed folder: blobs by SHA-256, images by name, actions by key.
 ///
-/// Many processes use one store at once, and garbage collection beside them: as long as a `Store` lives, every blob that
-/// it wrote, found or read stays.
+/// Several processes may use a store concurrently, and during garbage collection: the blobs that a `Store` wrote, found
+/// or read are kept for its lifetime.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Inner>, Option<Arc<dyn Substituter>>);
 
@@ -45,17 +45,17 @@ struct Inner {
 }
 
 impl Store {
-    /// Whether a folder is a store, whatever version of one: an image layout that remembers actions.
+    /// Returns whether a folder is a store of any version: an image layout with action records.
     #[must_use]
     pub fn is_at(path: &Utf8Path) -> bool {
         path.join("oci-layout").is_file() && path.join("actions").is_dir() && path.join("blobs").is_dir()
     }
 
-    /// Opens the store at `path`, which is made when it is absent or empty.
+    /// Opens the store at `path`; creates it if the folder is absent or empty.
     ///
     /// # Errors
-    /// When the folder holds something else, cannot be made, has a layout this program does not read, or is another user's to
-    /// change.
+    /// When the folder has other content or cannot be created, its layout version is unsupported, or another user may
+    /// change it.
     pub fn open(path: &Utf8Path) -> Result<Self, Error> {
         let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
         owner::check(&path)?;
@@ -69,11 +69,11 @@ impl Store {
         Ok(Self(Arc::new(Inner { path, session }), None))
     }
 
-    /// Opens a store that is there for what only reads it: also one that cannot be written to, because it is another user's or
-    /// on a file system that is read-only. Garbage collection knows nothing of such a reader, who may find that a blob has gone.
+    /// Opens an existing store for reading, even if it is not writable, because it belongs to another user or is on a
+    /// read-only file system. Garbage collection does not know readers of such a store, so blobs may disappear.
     ///
     /// # Errors
-    /// When there is no store at `path`, it cannot be read, or it has a layout this program does not read.
+    /// When there is no store at `path`, it cannot be read, or its layout version is unsupported.
     pub fn open_to_read(path: &Utf8Path) -> Result<Self, Error> {
         let path = camino::absolute_utf8(path).map_err(Error::io("finding", path))?;
         let layout = path.join("oci-layout");
@@ -89,8 +89,8 @@ impl Store {
         Ok(Self(Arc::new(Inner { path, session }), None))
     }
 
-    /// Opens a store whose images go on to others, which it therefore has to be sure of: one that another user may change is refused,
-    /// and one that cannot be written to is only read.
+    /// Opens a store whose images are passed on to others, so that its content must be trusted: refuses a store that
+    /// another user may change, and opens one that is not writable for reading.
     ///
     /// # Errors
     /// As [`Store::open`] and [`Store::open_to_read`].
@@ -99,20 +99,20 @@ impl Store {
         Self::open_to_read(path)
     }
 
-    /// Whether what is put into the store can stay there: not for who opened one to read that cannot be written to.
+    /// Returns whether the store is writable; `false` for one that was opened for reading and cannot be written.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.0.session.is_noted()
     }
 
-    /// The same store, whose actions are looked for in `substituter` before they run.
+    /// Returns the store with a substituter, which is queried for outputs before an action runs.
     #[must_use]
     pub fn with_substituter(self, substituter: Arc<dyn Substituter>) -> Self {
         Self(self.0, Some(substituter))
     }
 
-    /// Where the store is unless the user says otherwise: `$VCBUILD_STORE`, else `vcbuild/store` in the user's cache
-    /// folder (`$XDG_CACHE_HOME`, else `~/.cache`).
+    /// Returns the default path of the store: `$VCBUILD_STORE`, or else `vcbuild/store` in the user's cache folder
+    /// (`$XDG_CACHE_HOME` or `~/.cache`).
     #[must_use]
     pub fn default_path() -> Utf8PathBuf {
         path_variable("VCBUILD_STORE").unwrap_or_else(|| {
@@ -123,62 +123,64 @@ impl Store {
         })
     }
 
-    /// The store's folder, absolute.
+    /// Returns the absolute path of the store.
     #[must_use]
     pub fn path(&self) -> &Utf8Path {
         &self.0.path
     }
 
-    /// A folder in the store's care for a compiler's own cache. Garbage collection may remove it, at the user's wish, once
-    /// no `Store` lives that asked for it.
+    /// Returns a folder in the store for a compiler's cache. Garbage collection may remove it on request, when no
+    /// `Store` that returned it is open.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be created.
     pub fn cache_dir(&self, name: &str) -> Result<Utf8PathBuf, Error> {
         let top = name.split('/').next().unwrap_or(name);
         self.hold([Use::Cache(top.to_owned())])?;
         let caches = self.caches();
         let path = caches.join(name);
         fs::create_dir_all(&path).map_err(Error::io("making", &path))?;
-        // Garbage collection goes by when a cache was last of use; its own files need not show that.
+        // Record the last use for garbage collection; the files in the cache need not show it.
         let _ = File::open(caches.join(top)).and_then(|folder| folder.set_modified(SystemTime::now()));
         Ok(path)
     }
 
-    /// A folder for work in progress on the store's own disk; it goes when dropped, or when this process is gone.
+    /// Creates a temporary folder on the store's disk; it is removed on drop, or after this process has ended.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be created.
     pub fn temp_dir(&self) -> Result<tempfile::TempDir, Error> {
         let path = self.tmp();
         tempfile::TempDir::new_in(&path).map_err(Error::io("creating a folder in", &path))
     }
 
-    /// Where a blob is, or would be.
+    /// Returns the path of a blob, whether or not it exists.
     #[must_use]
     pub fn blob_path(&self, digest: &Digest) -> Utf8PathBuf {
         self.blobs().join(digest.hex())
     }
 
-    /// A blob's size in bytes; `None` when the store lacks it. A blob that is there stays as long as this `Store` lives.
+    /// Returns the size of a blob in bytes; `None` if the store lacks it. An existing blob is kept for the lifetime of
+    /// this `Store`.
     #[must_use]
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         // A blob that cannot be reserved is treated as missing: writing it again then reports the cause.
         self.hold([Use::Blob(*digest)]).ok().and_then(|()| self.size_now(digest))
     }
 
-    /// Whether the store has a blob.
+    /// Returns whether the store has a blob.
     #[must_use]
     pub fn contains(&self, digest: &Digest) -> bool {
         self.size(digest).is_some()
     }
 
-    /// A blob's size in bytes at this moment: unlike after [`Store::size`], garbage collection may take it the next.
+    /// Returns the current size of a blob in bytes. Unlike with [`Store::size`], garbage collection may remove it
+    /// afterwards.
     pub(crate) fn size_now(&self, digest: &Digest) -> Option<u64> {
         fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
     }
 
-    /// Has garbage collection leave these as long as this `Store` lives, those of them that are there.
+    /// Keeps garbage collection from removing these, as far as they exist, for the lifetime of this `Store`.
     pub(crate) fn hold(&self, uses: impl IntoIterator<Item = Use>) -> Result<(), Error> {
         self.0.session.hold(uses).map_err(Error::io("recording the used blobs in", self.path()))
     }
@@ -199,12 +201,12 @@ impl Store {
         self.path().join("quarantine")
     }
 
-    /// This process's own folder for temporary files.
+    /// Returns this process's folder for temporary files.
     pub(crate) fn tmp(&self) -> Utf8PathBuf {
         self.0.session.folder().to_owned()
     }
 
-    /// The folder of the locks that all processes share.
+    /// Returns the folder of the locks that all processes share.
     pub(crate) fn locks(&self) -> Utf8PathBuf {
         session::locks(self.path())
     }
@@ -214,28 +216,28 @@ impl Store {
     }
 }
 
-/// Writes `content` to `path` so that a reader sees the old file or the new one, also after a power cut.
+/// Writes `content` to `path` atomically: a reader sees the old or the new file, even after a power failure.
 pub(crate) fn replace(tmp: &Utf8Path, path: &Utf8Path, content: &[u8]) -> Result<(), Error> {
     let mut file = tempfile::NamedTempFile::new_in(tmp).map_err(Error::io("creating a file in", tmp))?;
     file.write_all(content).map_err(Error::io("writing", path))?;
     persist(file, path)
 }
 
-/// Gives a finished temporary file its name: synced, readable by all, renamed, and its folder synced.
+/// Moves a finished temporary file to its path: syncs it, makes it readable for all, renames it, and syncs the folder.
 pub(crate) fn persist(file: tempfile::NamedTempFile, path: &Utf8Path) -> Result<(), Error> {
     sync(&file, path)?;
     file.persist(path).map_err(|error| Error::io("writing", path)(error.error))?;
     sync_folder(path)
 }
 
-/// Brings a temporary file to disk, readable by all: `path` is what it will be.
+/// Syncs a temporary file to disk and makes it readable for all; `path` is its future path.
 pub(crate) fn sync(file: &tempfile::NamedTempFile, path: &Utf8Path) -> Result<(), Error> {
     let readable = fs::Permissions::from_mode(0o644);
     file.as_file().set_permissions(readable).map_err(Error::io("setting the mode of", path))?;
     file.as_file().sync_all().map_err(Error::io("syncing", path))
 }
 
-/// Brings the name of `path` to disk.
+/// Syncs the directory entry of `path` to disk.
 pub(crate) fn sync_folder(path: &Utf8Path) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Utf8Path::new("/"));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("syncing", folder))
@@ -256,8 +258,8 @@ fn check_layout(path: &Utf8Path, text: &str) -> Result<(), Error> {
     }
 }
 
-/// Makes an empty store. Several processes may do so at once: `oci-layout` comes last, and every step may find its work
-/// done.
+/// Creates an empty store. Several processes may do so concurrently: `oci-layout` is written last, and each step may
+/// find its work done.
 fn create(path: &Utf8Path) -> Result<(), Error> {
     const OURS: [&str; 8] = ["actions", "blobs", "cache", "index.json", "lock", "oci-layout", "roots", "tmp"];
     fs::create_dir_all(path).map_err(Error::io("making", path))?;
@@ -276,7 +278,7 @@ fn create(path: &Utf8Path) -> Result<(), Error> {
     if !index.exists() {
         let mut file = tempfile::NamedTempFile::new_in(&tmp).map_err(Error::io("creating a file in", &tmp))?;
         file.write_all(EMPTY_INDEX.as_bytes()).map_err(Error::io("writing", &index))?;
-        // Another process may have made the index, and even named an image in it, since it was looked for.
+        // Another process may have created the index, and even tagged an image in it, since the check.
         match file.persist_noclobber(&index) {
             Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::io("writing", &index)(error.error));
@@ -294,7 +296,7 @@ pub(crate) mod tests {
     use super::Store;
     use crate::Error;
 
-    /// A store in a folder of its own, which goes with the first value.
+    /// Creates a store in a temporary folder, which is removed with the first value.
     pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&Utf8PathBuf::try_from(folder.path().join("store")).unwrap()).unwrap();

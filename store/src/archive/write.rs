@@ -1,4 +1,4 @@
-//! Writes an archive whose bytes depend on the images alone.
+//! Writes archives whose bytes depend only on the images.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,12 +13,12 @@ use crate::index::{index_of, named};
 use crate::store::persist;
 use crate::{Blob, Digest, Error, Hasher, Image, Store, TarWriter, canonical_json};
 
-/// How a file that is being written ends.
+/// The suffix of a file that is being written.
 const PARTIAL: &str = ".partial";
 
-/// Writes `images` as one archive to `path`: at once whole, or not at all. Returns the file's hash and size.
+/// Writes `images` as one archive to `path`, atomically. Returns the digest and size of the file.
 ///
-/// `beside` are documents about the images by name, which stand at the archive's top: importers pass over them, and
+/// `beside` are documents about the images, by name, at the top of the archive. Importers ignore them, and
 /// [`super::document`] reads them.
 ///
 /// # Errors
@@ -61,15 +61,15 @@ pub fn write(store: &Store, images: &[Image], beside: &[(&str, &[u8])], path: &U
     Ok(hasher.finish())
 }
 
-/// A file beside `path` that becomes it. It is locked as long as it is written: what a killed process left is not, and is
-/// cleared here.
+/// Creates a temporary file next to `path`. The file is locked while it is written; unlocked files of killed processes
+/// are removed here.
 fn begin(folder: &Utf8Path, path: &Utf8Path) -> Result<tempfile::NamedTempFile, Error> {
     let prefix = format!(".{}.", path.file_name().unwrap_or("archive"));
     let ours = |name: &str| name.starts_with(&prefix) && name.ends_with(PARTIAL);
     for entry in folder.read_dir_utf8().map_err(Error::io("listing", folder))? {
         let entry = entry.map_err(Error::io("listing", folder))?;
         if ours(entry.file_name()) && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
-            // A remaining file does no harm, and the next write tries again.
+            // A remaining file is harmless, and the next write tries again.
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -80,17 +80,17 @@ fn begin(folder: &Utf8Path, path: &Utf8Path) -> Result<tempfile::NamedTempFile, 
             .tempfile_in(folder)
             .map_err(Error::io("creating a file in", folder))?;
         file.as_file().lock_shared().map_err(Error::io("locking a new file in", folder))?;
-        // Another writer of the same archive may have taken it for left over, just before it was locked.
+        // Another writer of the same archive may have removed it as a leftover before it was locked.
         if file.path().exists() {
             return Ok(file);
         }
     }
 }
 
-/// Hashes a file: what [`write()`] returned when it was written, if it is still the same.
+/// Hashes a file: the result equals that of [`write()`] if the file is unchanged.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the file cannot be read.
 pub fn hash(path: &Utf8Path) -> Result<Blob, Error> {
     let mut file = File::open(path).map_err(Error::io("opening", path))?;
     let mut hasher = Hasher::default();
@@ -103,12 +103,13 @@ pub fn hash(path: &Utf8Path) -> Result<Blob, Error> {
     }
 }
 
-/// The tag of a full name, which is what the OCI's reference name is.
+/// Returns the tag of a full name, which is the OCI reference name.
 fn tag(name: &str) -> &str {
     name.rsplit_once(':').map_or("latest", |(_, tag)| tag)
 }
 
-/// The image's entry in a docker-archive's `manifest.json`. That format has one platform an image: amd64's if there is one.
+/// Returns the image's entry in a docker-archive's `manifest.json`. The format has one platform per image: amd64, if
+/// available.
 fn docker_manifest(image: &Image) -> serde_json::Value {
     let path = |digest: &str| format!("blobs/{}", digest.replacen(':', "/", 1));
     let one = image.platform(&crate::Platform::default()).unwrap_or(&image.platforms[0]);

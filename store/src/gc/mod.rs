@@ -1,7 +1,8 @@
 //! Garbage collection: removes data that no image, root, recent action or running process references.
 //!
-//! What goes is planned first, while everybody is kept out of the store, and moved aside at once; the disk is freed after
-//! others may go on. Killed at any point, it leaves a sound store: an action's record goes before its outputs.
+//! First plans the removal and moves the data aside, with exclusive access to the store, then deletes it while other
+//! processes continue. If it is killed at any point, the store remains consistent, because an action's record is
+//! removed before its outputs.
 
 mod plan;
 mod reach;
@@ -16,42 +17,44 @@ use serde::Serialize;
 use self::plan::Plan;
 use crate::{Amount, Error, Store, remove, session};
 
-/// What garbage collection keeps besides images with a name, roots, and what running processes use.
+/// The data that garbage collection keeps, in addition to named images, roots, and data that running processes use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Actions that were of use within this time stay, with their outputs and those of their inputs that are in the store.
+    /// Keeps actions that were used within this time, with their outputs and those of their inputs that are in the
+    /// store.
     pub used_within: Duration,
-    /// How many bytes may stay. Beyond that the actions that were of use last stay, as far as they fit.
+    /// The size limit in bytes. Beyond it, removes the least recently used actions; images and roots stay.
     pub max_size: Option<u64>,
-    /// Whether compilers' own caches are treated as actions are; otherwise they all stay, and their size does not count.
+    /// Whether compiler caches are collected like actions. Otherwise all caches stay, and do not count towards the
+    /// limit.
     pub caches: bool,
 }
 
-/// What garbage collection removed, or would remove.
+/// The data that garbage collection removed, or would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Collected {
-    /// Blobs.
+    /// Removed blobs.
     pub blobs: Amount,
-    /// Records of actions.
+    /// The number of removed action records.
     pub actions: u64,
-    /// Compilers' own caches.
+    /// Removed compiler caches.
     pub caches: Vec<CollectedCache>,
-    /// What builds that were cut off left.
+    /// Leftovers of interrupted builds.
     pub temporary: Amount,
-    /// Damaged blobs that had been put aside.
+    /// Quarantined damaged blobs.
     pub quarantined: Amount,
-    /// Blobs that stay.
+    /// Remaining blobs.
     pub kept: Amount,
     /// Caches that were not removed because a process uses them.
     pub busy: Vec<Busy>,
 }
 
-/// A cache that was removed.
+/// A removed cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CollectedCache {
     /// The name of its folder.
     pub name: String,
-    /// How many files it had.
+    /// The number of its files.
     pub count: u64,
     /// Their size in bytes.
     pub bytes: u64,
@@ -62,19 +65,19 @@ pub struct CollectedCache {
 pub struct Busy {
     /// The name of its folder.
     pub name: String,
-    /// The processes that use it.
+    /// The IDs of the processes that use it.
     pub processes: BTreeSet<u32>,
 }
 
 impl Collected {
-    /// All bytes that were freed.
+    /// Returns the number of freed bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let caches: u64 = self.caches.iter().map(|cache| cache.bytes).sum();
         self.blobs.bytes + caches + self.temporary.bytes + self.quarantined.bytes
     }
 
-    /// Adds what a later collection removed.
+    /// Adds the result of a later collection.
     pub fn then(&mut self, later: Self) {
         self.blobs += later.blobs;
         self.actions += later.actions;
@@ -87,15 +90,15 @@ impl Collected {
 }
 
 impl Store {
-    /// Removes every blob that no named image, root, kept action or living [`Store`] leads to, forgets the actions that
-    /// are not kept or have lost an output, and clears what was left behind. Others may use the store meanwhile. With
-    /// `dry_run` nothing is removed.
+    /// Removes all blobs that no named image, root, kept action or open [`Store`] references, the records of actions
+    /// that are not kept or lack an output, and leftovers. Other processes may use the store meanwhile. With `dry_run`,
+    /// removes nothing.
     ///
     /// # Errors
-    /// When the store cannot be read or written. An image's or a root's document that cannot be read stops the collection:
-    /// what it leads to is not known.
+    /// When the store cannot be read or written. An unreadable document of an image or root stops the collection,
+    /// because its references are unknown.
     pub fn gc(&self, keep: &Keep, dry_run: bool) -> Result<Collected, Error> {
-        // Caches have many files: they are measured while others work.
+        // Caches have many files: measure them while other processes can continue.
         let caches = if keep.caches { self.cache_folders()? } else { Vec::new() };
         let excluded = session::exclude(self.path())?;
         let living = session::living(self.path(), &excluded)?;
@@ -133,7 +136,7 @@ mod tests {
     const NOTHING: Keep = Keep { used_within: Duration::ZERO, max_size: None, caches: false };
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// The action of this name, which yields one blob of this size.
+    /// Returns the action of this name.
     fn action(name: &str) -> Action {
         Action::new("compile", name).input("source", name).unwrap()
     }
@@ -144,7 +147,7 @@ mod tests {
         store.realise(&action(name), run).unwrap().outputs.blob("binary").unwrap()
     }
 
-    /// Has an action been of use last so long ago.
+    /// Sets the last use of an action to this long ago.
     fn age(store: &Store, name: &str, age: Duration) {
         let path = store.action_path(&action(name).key().unwrap());
         File::options().append(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
@@ -172,7 +175,7 @@ mod tests {
         let collected = store.gc(&NOTHING, false).unwrap();
         assert_eq!((collected.blobs.count, collected.blobs.bytes, collected.kept.count), (1, 5, 7), "the stray blob");
         assert!(store.unroot("release-1").unwrap());
-        // The old image's own layer, configuration and manifest; the base layer is the new image's too.
+        // The old image's own layer, configuration and manifest; the new image shares the base layer.
         assert_eq!(store.gc(&NOTHING, false).unwrap().blobs.count, 3);
         new.check_complete(&store).unwrap();
         assert!(old.check_complete(&store).is_err());
@@ -289,7 +292,7 @@ mod tests {
     fn what_was_left_behind_is_cleared() {
         let (_folder, store) = scratch();
         let tmp = store.path().join("tmp");
-        // As a process that was killed leaves it: a file that nobody locks, a folder, a lock on an action.
+        // The leftovers of a killed process: a file without a lock, a folder, a lock of an action.
         fs::write(tmp.join("4194305-abcdef.uses"), "sha256:").unwrap();
         fs::create_dir(tmp.join("4194305-abcdef.d")).unwrap();
         fs::write(tmp.join("4194305-abcdef.d/half a blob"), "half").unwrap();
@@ -327,7 +330,7 @@ mod tests {
         };
         let (tmp, blobs, caches) = (store.path().join("tmp"), store.path().join("blobs/sha256"), store.caches());
         fs::create_dir_all(&caches).unwrap();
-        // In the places of sessions, their folders, locks, blobs and caches.
+        // At the paths of sessions, their folders, locks, blobs and caches.
         pipe(tmp.join("4194305-aaaaaa.uses"));
         pipe(store.locks().join("0123.lock"));
         let link = |path: camino::Utf8PathBuf| std::os::unix::fs::symlink(&outside, path).unwrap();
@@ -358,7 +361,7 @@ mod tests {
             let path = store.path().join("tmp/deep");
             let bytes = crate::canonical_json(&index).unwrap();
             let blob = Blob { digest: crate::Digest::of(&bytes), size: bytes.len() as u64 };
-            // Not through the store: every blob there is brought to disk, which is slow so many times.
+            // Bypass the store, which syncs every blob to disk: slow for this many.
             fs::write(&path, bytes).unwrap();
             fs::rename(&path, store.blob_path(&blob.digest)).unwrap();
             inner = descriptor(media_type, blob);

@@ -12,34 +12,34 @@ use crate::session::{Living, Use, lock_if_free};
 use crate::usage::{Cache, Remembered};
 use crate::{Amount, Digest, Error, Store, remove};
 
-/// What goes, and the account of it.
+/// The data to remove, and its summary.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// What is moved aside, in this order.
+    /// The paths to move aside, in this order.
     pub(super) paths: Vec<Utf8PathBuf>,
-    /// Locks of actions that no process holds; held by this plan.
+    /// The locks of actions that no process holds; the plan holds them.
     pub(super) locks: Vec<(Utf8PathBuf, File)>,
     pub(super) collected: Collected,
 }
 
-/// Something that stays while it is new enough and there is room.
+/// An item that is kept while it is recent and within the size limit.
 enum Item {
     Action(Remembered),
     Cache(Cache),
 }
 
-/// What stays: the blobs, and the size of all that counts.
+/// The data to keep: the blobs, and the total size that counts towards the limit.
 struct Staying<'a> {
     sizes: &'a BTreeMap<Digest, u64>,
     blobs: BTreeSet<Digest>,
     bytes: u64,
     limit: Option<u64>,
-    /// Whether something did not fit. What was of use before it goes as well, also where that would fit.
+    /// Whether an item exceeded the limit. Less recently used items are then removed too, even if they would fit.
     full: bool,
 }
 
 impl Plan {
-    /// The plan for a store that everybody is kept out of, but for the `living`.
+    /// Creates the plan, with exclusive access to the store, except by the `living` sessions.
     pub(super) fn make(store: &Store, keep: &Keep, caches: Vec<Cache>, living: &[Living]) -> Result<Self, Error> {
         let mut plan = Self::default();
         let sizes = store.blob_sizes()?;
@@ -91,7 +91,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Adds a cache, unless it is in use.
+    /// Plans the removal of a cache, unless it is in use.
     fn cache(&mut self, store: &Store, cache: Cache, living: &[Living]) {
         let wanted = Use::Cache(cache.name.clone());
         let users = living.iter().filter(|session| session.uses.contains(&wanted));
@@ -105,7 +105,8 @@ impl Plan {
         }
     }
 
-    /// Adds the record of an action, unless it costs nothing because its outputs stay anyway.
+    /// Plans the removal of an action's record, unless all its outputs are kept anyway, so that the record costs
+    /// nothing.
     fn forget(&mut self, store: &Store, action: &Remembered, staying: &BTreeSet<Digest>) {
         if action.outputs.is_empty() || !action.outputs.values().all(|blob| staying.contains(&blob.digest)) {
             self.paths.push(store.action_path(&action.key));
@@ -113,7 +114,7 @@ impl Plan {
         }
     }
 
-    /// Adds the blobs that do not stay, and whatever else lies among them.
+    /// Plans the removal of blobs that are not kept, and of all other entries in their folder.
     fn blobs(&mut self, store: &Store, staying: &Staying<'_>) -> Result<(), Error> {
         for path in store.files("blobs/sha256")? {
             let digest = path.file_name().and_then(|name| Digest::from_hex(name).ok());
@@ -127,7 +128,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Adds unused temporary files and locks, and the quarantine.
+    /// Plans the removal of unused temporary files and locks, and of the quarantine.
     fn left_overs(&mut self, store: &Store, living: &[Living]) -> Result<(), Error> {
         let locks = store.locks();
         for path in store.files("tmp")? {
@@ -138,7 +139,7 @@ impl Plan {
             }
         }
         for path in store.files("tmp/locks")? {
-            // The index's own is taken again and again; an action's goes with who took it, unless that was killed.
+            // The lock of the index is reused; that of an action is removed by its process, unless that was killed.
             if path.file_name() != Some("index.lock")
                 && let Some(lock) = lock_if_free(&path, File::options().append(true))?
             {
@@ -172,10 +173,10 @@ impl Staying<'_> {
         }
     }
 
-    /// Adds blobs that do not stay yet, if they fit.
+    /// Keeps these blobs if they fit; returns whether they do.
     fn add_if_it_fits(&mut self, blobs: BTreeSet<Digest>) -> bool {
         let bytes = blobs.iter().filter_map(|digest| self.sizes.get(digest)).sum();
-        // What adds nothing fits also where nothing fits any more.
+        // An addition of zero bytes fits even beyond the limit.
         let fits = bytes == 0 || self.grow_if_it_fits(bytes);
         if fits {
             self.blobs.extend(blobs);

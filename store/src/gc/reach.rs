@@ -1,4 +1,5 @@
-//! The references of blobs: from an image index to its manifests, from a manifest to its layers and configuration.
+//! The references between blobs: from an image index to its manifests, and from a manifest to its layers and
+//! configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -10,23 +11,23 @@ use crate::image::{bad, digest_of, is_index, is_manifest};
 use crate::json::DOCUMENT_LIMIT;
 use crate::{BlobReader, Digest, Error, Store};
 
-/// Reads each document once.
+/// Resolves references; reads each document once.
 pub(super) struct Reach<'a> {
     store: &'a Store,
     sizes: &'a BTreeMap<Digest, u64>,
-    /// What each blob that was looked into names; `None` for one that is no document.
+    /// The references of each examined blob; `None` if the blob is not a document.
     known: BTreeMap<Digest, Option<References>>,
 }
 
 /// The blobs that a document references.
 struct References {
-    /// A manifest's layers and configuration.
+    /// The layers and configuration of a manifest.
     parts: Vec<Digest>,
-    /// An index's manifests: it stays whole when only one platform of it was pulled.
+    /// The manifests of an index, which may be incomplete: a pull may have fetched a single platform.
     choices: Vec<Digest>,
 }
 
-/// The part of manifests and indexes, in whosever words, that names other blobs.
+/// The fields of OCI and Docker manifests and indexes that reference other blobs.
 #[derive(Deserialize)]
 struct Links {
     #[serde(default)]
@@ -52,10 +53,10 @@ impl<'a> Reach<'a> {
         Self { store, sizes, known: BTreeMap::new() }
     }
 
-    /// What an image's or a root's target leads to, itself with it.
+    /// Returns all blobs that are reachable from the target of an image or root, including the target.
     ///
     /// # Errors
-    /// When a document on the way is there and cannot be read: what it leads to is not known then.
+    /// When an existing document cannot be read, because its references are then unknown.
     pub(super) fn target(&mut self, name: &str, target: &Descriptor) -> Result<BTreeSet<Digest>, Error> {
         let digest = digest_of(target, name)?;
         let document = is_index(target.media_type()) || is_manifest(target.media_type());
@@ -64,7 +65,7 @@ impl<'a> Reach<'a> {
         }
         let mut found = BTreeSet::new();
         let mut todo = vec![digest];
-        // Not by recursion: an archive from elsewhere may have indexes of indexes to any depth.
+        // Not recursive, because the indexes of a foreign archive may be nested to any depth.
         while let Some(digest) = todo.pop() {
             if self.sizes.contains_key(&digest) && found.insert(digest) {
                 todo.extend(self.named(&digest)?.into_iter().flat_map(References::all));
@@ -73,7 +74,8 @@ impl<'a> Reach<'a> {
         Ok(found)
     }
 
-    /// What these lead to, themselves with it, beyond what is `known` to be led to. A damaged document leads nowhere.
+    /// Returns all blobs that are reachable from these, including them, without the `known` ones. Ignores the
+    /// references of damaged documents.
     pub(super) fn beyond(
         &mut self,
         from: impl IntoIterator<Item = Digest>,
@@ -89,7 +91,7 @@ impl<'a> Reach<'a> {
         found
     }
 
-    /// Whether blobs and everything they lead to are there and can be read.
+    /// Returns whether these blobs, and all parts that they reference, exist and can be read.
     pub(super) fn is_whole(&mut self, from: impl IntoIterator<Item = Digest>) -> bool {
         let mut seen = BTreeSet::new();
         let mut todo: Vec<Digest> = from.into_iter().collect();
@@ -135,7 +137,7 @@ impl<'a> Reach<'a> {
 }
 
 impl Link {
-    /// The digest, if it is one of those that blobs here have.
+    /// Returns the digest if it is valid and SHA-256.
     fn digest(self) -> Option<Digest> {
         self.digest?.parse().ok()
     }
