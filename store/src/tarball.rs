@@ -1,5 +1,5 @@
-//! Tar files whose bytes depend on their content alone: ustar headers, PAX records where those are too small, owner by
-//! number, no names, no wall-clock time, no sparse files.
+//! Tar files whose bytes depend only on their content: ustar headers, PAX records for values that do not fit, numeric
+//! owners without names, no current time, no sparse files.
 
 use std::io::{self, Read, Write};
 
@@ -7,16 +7,16 @@ use tar::{EntryType, Header};
 
 use crate::tree::copy_exactly;
 
-/// Before the name of an extended attribute in a PAX record, as star, GNU tar and container runtimes have it.
+/// The prefix of an extended attribute's name in a PAX record, as in star, GNU tar and container runtimes.
 const XATTR: &str = "SCHILY.xattr.";
 
-/// Writes a tar file, entry by entry, in the order given.
+/// Writes a tar file, entry by entry, in the given order.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     output: W,
 }
 
-/// What one entry's header says.
+/// The header of an entry.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Member<'a> {
     pub(crate) kind: EntryType,
@@ -30,7 +30,7 @@ pub(crate) struct Member<'a> {
 }
 
 impl<W: Write> Writer<W> {
-    /// A tar file that goes to `output`.
+    /// Creates a tar file that is written to `output`.
     pub fn new(output: W) -> Self {
         Self { output }
     }
@@ -38,7 +38,7 @@ impl<W: Write> Writer<W> {
     /// Adds a file owned by root, mode 0644, time 0, of exactly `size` bytes.
     ///
     /// # Errors
-    /// When it cannot be written, or `content` has another size.
+    /// When the output cannot be written, or `content` has another size.
     pub fn file(&mut self, path: &str, size: u64, content: impl Read) -> io::Result<()> {
         let kind = EntryType::Regular;
         self.member(&Member { kind, path, link: None, mode: 0o644, uid: 0, gid: 0, mtime: 0, size }, content)
@@ -47,7 +47,7 @@ impl<W: Write> Writer<W> {
     /// Adds a folder owned by root, mode 0755, time 0.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the output cannot be written.
     pub fn dir(&mut self, path: &str) -> io::Result<()> {
         let kind = EntryType::Directory;
         let member = Member { kind, path, link: None, mode: 0o755, uid: 0, gid: 0, mtime: 0, size: 0 };
@@ -58,7 +58,7 @@ impl<W: Write> Writer<W> {
         self.member_with(member, [], content)
     }
 
-    /// An entry with extended attributes, by name.
+    /// Adds an entry with extended attributes, by name.
     pub(crate) fn member_with<'x>(
         &mut self,
         member: &Member<'_>,
@@ -74,7 +74,7 @@ impl<W: Write> Writer<W> {
             set_name(&mut header, &path);
         }
         if let Some(link) = member.link {
-            // The raw field, not `set_link_name`, which would tidy the target up.
+            // Set the raw field, because `set_link_name` would normalise the target.
             let field = &mut header.as_old_mut().linkname;
             if link.len() <= field.len() && link.is_ascii() {
                 field[..link.len()].copy_from_slice(link.as_bytes());
@@ -82,7 +82,7 @@ impl<W: Write> Writer<W> {
                 record(&mut records, "linkpath", link.as_bytes());
             }
         }
-        // The other way to write large numbers, in binary, is GNU's own.
+        // The alternative for large numbers, a binary format, is a GNU extension.
         let mut fits = |key, number: u64, digits: u32| {
             if number < 1 << (3 * digits) {
                 return number;
@@ -109,10 +109,10 @@ impl<W: Write> Writer<W> {
         self.write(&header, member.size, content)
     }
 
-    /// Ends the tar file and gives back what was written to.
+    /// Ends the tar file and returns the underlying writer.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the output cannot be written.
     pub fn finish(mut self) -> io::Result<W> {
         self.output.write_all(&[0; 1024])?;
         Ok(self.output)
@@ -136,7 +136,7 @@ fn fill(header: &mut Header, member: &Member<'_>) {
     header.set_cksum();
 }
 
-/// A name for readers that know no PAX: as much of it as fits, from the first byte that is ASCII to the last.
+/// Sets a name for readers without PAX support: truncated to the field, with `_` in place of non-ASCII characters.
 fn set_name(header: &mut Header, path: &str) {
     let field = &mut header.as_old_mut().name;
     field.fill(0);
@@ -148,7 +148,7 @@ fn set_name(header: &mut Header, path: &str) {
     }
 }
 
-/// A PAX record (POSIX.1-2001, pax): its own length in decimal, a blank, `key=value` and a newline.
+/// Appends a PAX record (POSIX.1-2001, pax): its own length in decimal, a blank, `key=value` and a newline.
 fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     proptest! {
-        // No newline in names: the reader used here splits PAX records at them, whatever their length says.
+        // No newline in names: the reader in this test splits PAX records at newlines, whatever their stated length.
         #[test]
         fn any_name_and_content_are_read_back(name in "[^/\0\n.][^/\0\n]{0,300}", content in proptest::collection::vec(any::<u8>(), 0..1500)) {
             let mut writer = Writer::new(Vec::new());

@@ -1,17 +1,17 @@
-//! Text files that people write: read whole, and never more than a person writes.
+//! Reads text files that people write, with a limit on their size.
 
 use std::fs::File;
 use std::io::{self, Read};
 
 use camino::Utf8Path;
 
-/// Bytes. A lock of a thousand inputs has a tenth of it.
+/// The maximum size in bytes. A lock with a thousand inputs has a tenth of it.
 const LIMIT: u64 = 16 << 20;
 
-/// Reads a file of text.
+/// Reads a text file.
 ///
 /// # Errors
-/// When it cannot be read, is longer than any such file, or is not UTF-8.
+/// When it cannot be read, is larger than the limit, or is not UTF-8.
 pub fn read(path: &Utf8Path) -> io::Result<String> {
     read_from(File::open(path)?)
 }

@@ -8,65 +8,65 @@ use camino::Utf8PathBuf;
 
 use crate::{Digest, Error, Store};
 
-/// Names that begin so stand for files that are no more (image specification, layer.md, "Whiteouts").
+/// The prefix of whiteouts, which delete files of lower layers (image specification, layer.md, "Whiteouts").
 const WHITEOUT: &str = ".wh.";
 
-/// The files of a layer: relative paths in byte order, each parent a folder in the tree.
+/// The files of a layer: relative paths in byte order. Each parent is a folder in the tree.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     entries: BTreeMap<String, Entry>,
-    /// Extended attributes by the path of their entry and their name.
+    /// The extended attributes, by the path of the entry and by name.
     xattrs: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
 }
 
-/// One file, folder or link.
+/// A file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is.
+    /// The type of the entry.
     pub kind: Kind,
-    /// Permission bits, with set-user-id, set-group-id and sticky: at most 0o7777.
+    /// The permission bits, including set-user-ID, set-group-ID and sticky: at most 0o7777.
     pub mode: u32,
-    /// The owner's number.
+    /// The ID of the owner.
     pub uid: u64,
-    /// The group's number.
+    /// The ID of the group.
     pub gid: u64,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A folder.
     Directory,
     /// A file.
     File(Content),
-    /// A symbolic link to this target, as it stands.
+    /// A symbolic link with this target, unchanged.
     Symlink(String),
-    /// Another name of the file at this path in the tree.
+    /// A hard link to the file at this path in the tree.
     HardLink(String),
 }
 
-/// Where a file's bytes are.
+/// The content of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Here.
+    /// Content in memory.
     Bytes(Vec<u8>),
-    /// In a file.
+    /// The content of a file in the file system.
     Path(Utf8PathBuf),
-    /// In a part of a file.
+    /// A part of a file in the file system.
     Slice {
-        /// The file.
+        /// The path of the file.
         path: Utf8PathBuf,
-        /// Where the part begins, in bytes.
+        /// The offset of the part in bytes.
         offset: u64,
-        /// How long it is, in bytes.
+        /// The length of the part in bytes.
         len: u64,
     },
-    /// In the store.
+    /// A blob in the store.
     Blob(Digest),
 }
 
 impl Content {
-    /// Opens the content: its size in bytes and a reader of just that many.
+    /// Opens the content: returns its size in bytes and a reader.
     pub(crate) fn open(&self, store: &Store) -> Result<(u64, Box<dyn Read + '_>), Error> {
         Ok(match self {
             Self::Bytes(bytes) => (bytes.len() as u64, Box::new(bytes.as_slice())),
@@ -86,7 +86,7 @@ impl Content {
         })
     }
 
-    /// Where the content is, for an error message.
+    /// Returns the location of the content for an error message.
     pub(crate) fn origin(&self, store: &Store) -> Utf8PathBuf {
         match self {
             Self::Bytes(_) => Utf8PathBuf::from("(memory)"),
@@ -97,7 +97,7 @@ impl Content {
 }
 
 impl Tree {
-    /// An empty tree.
+    /// Creates an empty tree.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -127,7 +127,7 @@ impl Tree {
         self.insert(path, Entry { kind: Kind::Symlink(target.to_owned()), mode: 0o777, uid: 0, gid: 0 })
     }
 
-    /// Adds or replaces another name of the file at `to`.
+    /// Adds or replaces a hard link to the file at `to`.
     ///
     /// # Errors
     /// As [`Tree::insert`].
@@ -135,11 +135,12 @@ impl Tree {
         self.insert(path, Entry { kind: Kind::HardLink(to.to_owned()), mode: 0o644, uid: 0, gid: 0 })
     }
 
-    /// Adds or replaces an entry. Parents that are not there yet become folders of mode 0755 owned by root.
+    /// Adds or replaces an entry. Creates missing parents as folders of mode 0755 owned by root.
     ///
     /// # Errors
-    /// When the path is absolute, empty, not normalised or leads through something that is no folder, when it has the name of a
-    /// whiteout, or when a folder with something in it would be replaced by something else.
+    /// When the path is absolute, empty, not normalised, passes through something other than a folder, or has the name
+    /// of a whiteout; when the mode or the target of a link is invalid; or when something else would replace a
+    /// non-empty folder.
     pub fn insert(&mut self, path: &str, entry: Entry) -> Result<(), Error> {
         let path = path.strip_suffix('/').unwrap_or(path);
         let bad = |why: &str| Error::BadPath { path: path.to_owned(), why: why.to_owned() };
@@ -175,10 +176,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives an entry an extended attribute.
+    /// Adds an extended attribute to an entry.
     ///
     /// # Errors
-    /// When there is no such entry, or no attribute can have this name.
+    /// When the entry does not exist, or the name of the attribute is invalid.
     pub fn xattr(&mut self, path: &str, name: &str, value: Vec<u8>) -> Result<(), Error> {
         let bad = |why: &str| Error::BadPath { path: path.to_owned(), why: why.to_owned() };
         if !self.entries.contains_key(path) {
@@ -191,13 +192,13 @@ impl Tree {
         Ok(())
     }
 
-    /// The extended attributes of an entry by name.
+    /// Returns the extended attributes of an entry, by name.
     pub(crate) fn xattrs(&self, path: &str) -> impl Iterator<Item = (&str, &[u8])> {
         let found = self.xattrs.get(path).into_iter().flatten();
         found.map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
-    /// Takes an entry out, and everything below it.
+    /// Removes an entry and everything below it.
     pub fn remove(&mut self, path: &str) {
         let below: Vec<String> = self.children(path).map(|(path, _)| path.to_owned()).collect();
         for path in below.iter().map(String::as_str).chain([path]) {
@@ -206,24 +207,24 @@ impl Tree {
         }
     }
 
-    /// The entry at a path.
+    /// Returns the entry at a path.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Entry> {
         self.entries.get(path)
     }
 
-    /// All entries in the byte order of their paths: a folder comes before what is in it.
+    /// Returns all entries in the byte order of their paths: a folder precedes its content.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(path, entry)| (path.as_str(), entry))
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the tree has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -236,10 +237,11 @@ impl Tree {
     }
 }
 
-/// Copies exactly `size` bytes: a file that grew or shrank since it was measured is an error, not a broken archive.
+/// Copies exactly `size` bytes. A file that grew or shrank since it was measured is an error, and does not result in an
+/// invalid archive.
 pub(crate) fn copy_exactly(mut from: impl Read, to: &mut impl io::Write, size: u64) -> io::Result<()> {
     let copied = io::copy(&mut from.by_ref().take(size), to)?;
-    // One byte further: the end must be here, and a blob's hash is checked when its end is read.
+    // Read one more byte: the content must end here, and the digest of a blob is verified at its end.
     let more = from.read(&mut [0])?;
     if copied == size && more == 0 { Ok(()) } else { Err(io::Error::other("the file changed while it was read")) }
 }

@@ -1,4 +1,4 @@
-//! The content of a store, and the disk usage of each part.
+//! The content of a store, and the disk usage of its parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,65 +12,65 @@ use rayon::prelude::*;
 use crate::image::is_index;
 use crate::{ActionKey, Amount, Blob, Digest, Error, Image, Record, Store, remove};
 
-/// An action that the store remembers.
+/// A recorded action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
-    /// What names it.
+    /// The key.
     pub key: ActionKey,
-    /// Its kind, as `compile`.
+    /// The kind, such as `compile`.
     pub kind: String,
-    /// Its name for people, as the component's.
+    /// The name for messages, such as that of the component.
     pub name: String,
-    /// When it last ran or its outputs were of use.
+    /// The time when the action last ran or its outputs were reused.
     pub used: SystemTime,
-    /// The blobs it yielded, by name.
+    /// The output blobs, by name.
     pub outputs: BTreeMap<String, Blob>,
-    /// The blobs that its inputs name.
+    /// The digests in the inputs.
     pub inputs: BTreeSet<Digest>,
 }
 
-/// A compiler's own cache.
+/// A compiler cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     /// The name of its folder.
     pub name: String,
-    /// Its files.
+    /// The number and size of its files.
     pub amount: Amount,
-    /// When a build last asked for it.
+    /// The time when a build last used it.
     pub used: SystemTime,
 }
 
-/// How much of the disk an image takes.
+/// The disk usage of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageUsage {
-    /// Its full name.
+    /// The full name.
     pub name: String,
     /// All its blobs.
     pub total: Amount,
-    /// Those of them that no other named image has.
+    /// The blobs that no other named image has.
     pub own: Amount,
 }
 
-/// How much of the disk each part of a store takes.
+/// The disk usage of the parts of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
-    /// Each named image that can be read. Shared blobs count for every image that has them.
+    /// The named images that can be read. Shared blobs count for each image.
     pub images: Vec<ImageUsage>,
-    /// All blobs by what they are; each counts once. What no image has is called by the action that made it, and what
-    /// neither has, `other`.
+    /// All blobs by type, each counted once: by their role in an image, or else by the action that produced them, or
+    /// else as `other`.
     pub kinds: BTreeMap<String, Amount>,
-    /// Compilers' own caches.
+    /// The compiler caches.
     pub caches: Vec<Cache>,
-    /// Records of actions, the journal of builds and logs.
+    /// Action records, the journal of builds, logs and roots.
     pub records: Amount,
-    /// Files of builds that run now, or were cut off.
+    /// Files of running or interrupted builds.
     pub temporary: Amount,
-    /// Damaged blobs that were put aside.
+    /// Quarantined damaged blobs.
     pub quarantined: Amount,
 }
 
 impl Usage {
-    /// All blobs.
+    /// Returns the total of all blobs.
     #[must_use]
     pub fn blobs(&self) -> Amount {
         let mut all = Amount::default();
@@ -78,7 +78,7 @@ impl Usage {
         all
     }
 
-    /// All bytes.
+    /// Returns the total number of bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let caches: u64 = self.caches.iter().map(|cache| cache.amount.bytes).sum();
@@ -87,7 +87,7 @@ impl Usage {
 }
 
 impl Store {
-    /// The actions that the store remembers, those that were of use last first. Records that cannot be read are left out.
+    /// Returns the recorded actions, most recently used first. Omits unreadable records.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -96,7 +96,7 @@ impl Store {
             let Some(key) = path.file_name().and_then(|name| name.parse().ok()) else { return Ok(None) };
             let (bytes, meta) = match fs::read(&path).and_then(|bytes| Ok((bytes, fs::metadata(&path)?))) {
                 Ok(read) => read,
-                // Garbage collection works meanwhile.
+                // Garbage collection may run meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(Error::io("reading", &path)(error)),
             };
@@ -116,7 +116,7 @@ impl Store {
         Ok(actions)
     }
 
-    /// How much of the disk each part of the store takes.
+    /// Returns the disk usage of the parts of the store.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -125,7 +125,7 @@ impl Store {
         let mut kinds: BTreeMap<Digest, String> = BTreeMap::new();
         let mut images: Vec<(String, BTreeSet<Digest>)> = Vec::new();
         for (name, target) in self.images()? {
-            // One that lacks a blob is what verification tells of.
+            // Verification reports images that lack a blob.
             let Ok(image) = Image::open(self, &name, &target) else { continue };
             let parts: Vec<_> = image.blobs().into_iter().filter_map(|blob| Some((digest(&blob)?, blob))).collect();
             kinds.extend(parts.iter().map(|(digest, blob)| (*digest, part(blob).to_owned())));
@@ -163,7 +163,7 @@ impl Store {
         Ok(usage)
     }
 
-    /// Compilers' own caches, those that were of use last first.
+    /// Returns the compiler caches, most recently used first.
     pub(crate) fn cache_folders(&self) -> Result<Vec<Cache>, Error> {
         let folders = match self.files("cache") {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -184,7 +184,7 @@ impl Store {
         Ok(caches)
     }
 
-    /// The size of every blob that is there now.
+    /// Returns the sizes of all current blobs.
     pub(crate) fn blob_sizes(&self) -> Result<BTreeMap<Digest, u64>, Error> {
         let sizes = self.files("blobs/sha256")?.into_iter().filter_map(|path| {
             let digest = Digest::from_hex(path.file_name()?).ok()?;
@@ -197,7 +197,7 @@ impl Store {
         sizes.collect()
     }
 
-    /// The files and folders in a folder of the store.
+    /// Returns the files and folders in a folder of the store.
     pub(crate) fn files(&self, folder: &str) -> Result<Vec<Utf8PathBuf>, Error> {
         let folder = self.path().join(folder);
         let entries = folder.read_dir_utf8().map_err(Error::io("listing", &folder))?;
@@ -205,7 +205,7 @@ impl Store {
     }
 }
 
-/// What a blob is in an image.
+/// Returns the role of a blob in an image.
 fn part(blob: &Descriptor) -> &'static str {
     let media_type = blob.media_type();
     if is_index(media_type) {

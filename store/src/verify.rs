@@ -1,4 +1,4 @@
-//! Verification: hashes every blob again, reads every record, and moves damaged files aside.
+//! Verification: hashes every blob, reads every record, and quarantines damaged files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,43 +10,43 @@ use serde::Serialize;
 
 use crate::{ActionKey, Amount, BlobReader, Digest, Error, Record, Store};
 
-/// What verification found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// The blobs that are sound.
+    /// The intact blobs.
     pub blobs: Amount,
-    /// How many records of actions are sound.
+    /// The number of intact action records.
     pub actions: u64,
-    /// Damaged blobs, put aside in the store's quarantine: they count as missing, and are built or fetched again.
+    /// The damaged blobs, which were quarantined: they count as missing, and are built or fetched again.
     pub damaged_blobs: Vec<Digest>,
-    /// Damaged records of actions, put aside as well: the actions run again.
+    /// The damaged action records, which were quarantined too: the actions run again.
     pub damaged_actions: Vec<String>,
-    /// Named images that lack something or cannot be read, with the reason.
+    /// The named images that are incomplete or cannot be read, with the reason.
     pub broken_images: BTreeMap<String, String>,
 }
 
 impl Verified {
-    /// Whether everything was in order.
+    /// Returns whether everything was in order.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.damaged_blobs.is_empty() && self.damaged_actions.is_empty() && self.broken_images.is_empty()
     }
 }
 
-/// How one file was found.
+/// The state of a file.
 enum Found<T> {
     Sound(T),
     Damaged,
-    /// Garbage collection took it meanwhile.
+    /// Garbage collection removed it meanwhile.
     Gone,
 }
 
 impl Store {
-    /// Hashes every blob, on all cores, checks the records of actions against their names, and that every named image is
-    /// complete. Others may use the store meanwhile.
+    /// Hashes every blob on all cores, verifies that action records match their file names, and checks that every named
+    /// image is complete. Other processes may use the store meanwhile.
     ///
     /// # Errors
-    /// When the store cannot be read, or what is damaged cannot be put aside.
+    /// When the store cannot be read, or a damaged file cannot be quarantined.
     pub fn verify(&self) -> Result<Verified, Error> {
         let mut verified = Verified::default();
         let names = self.files("blobs/sha256")?.into_iter();
@@ -78,7 +78,7 @@ impl Store {
         Ok(verified)
     }
 
-    /// Hashes a blob; a damaged one is put aside.
+    /// Hashes a blob, and quarantines a damaged one.
     fn rehash(&self, digest: &Digest) -> Result<Found<u64>, Error> {
         let mut reader = match BlobReader::open_now(self, digest) {
             Ok(reader) => reader,
@@ -92,7 +92,7 @@ impl Store {
         }
     }
 
-    /// Reads the record of an action; one that is not what its name says is put aside.
+    /// Reads an action record, and quarantines one that does not match its file name.
     fn reread(&self, path: &Utf8Path) -> Result<Found<()>, Error> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
