@@ -1,5 +1,5 @@
-//! The journal: what each build did and when, beside the store's actions. It is for people who look back; nothing that is
-//! built depends on it, and a build whose entry is lost is as good.
+//! The journal: what each build did and when, stored next to the actions. It is informational: no output depends on it,
+//! and a lost entry does no harm.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,70 +13,70 @@ use vcstore::Store;
 
 use crate::Error;
 
-/// How many builds are remembered.
+/// The number of builds to keep.
 const KEPT: usize = 100;
 
-/// One build.
+/// A build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Build {
-    /// When it began, in milliseconds since 1970.
+    /// The start time in milliseconds since 1970.
     pub began: u64,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub took: u64,
-    /// Whether it made what it was asked for.
+    /// Whether the build succeeded.
     pub succeeded: bool,
-    /// What each image's name pointed at when it was done.
+    /// The targets of the image names at the end of the build.
     pub images: BTreeMap<String, Descriptor>,
-    /// Its actions, in the order they ended in.
+    /// The steps, in the order of their ends.
     pub steps: Vec<JournalStep>,
 }
 
-/// One action of a build.
+/// A step of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalStep {
     /// The kind of the action.
     pub kind: String,
-    /// The name of the action, for people.
+    /// The name of the action for messages.
     pub name: String,
-    /// The action's key; none for a step that is no action of the store.
+    /// The key of the action; `None` for a step that is not an action of the store.
     pub key: Option<String>,
-    /// When it began, in milliseconds since the build did.
+    /// The start time in milliseconds since the start of the build.
     pub start: u64,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub took: u64,
-    /// How it went.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// How an action ended.
+/// The outcome of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It ran.
+    /// The action ran.
     Run,
-    /// The store had its outputs.
+    /// The store had the outputs.
     Reused,
-    /// A cache had its outputs.
+    /// A cache had the outputs.
     Substituted,
-    /// It did not do what it was run for.
+    /// The action failed.
     Failed,
 }
 
-/// Adds a build, and forgets those that are more than `KEPT` builds ago.
+/// Adds a build, and removes the entries of all but the last `KEPT` builds.
 ///
 /// # Errors
 /// When the store cannot be written.
 pub fn add(store: &Store, build: &Build) -> Result<(), Error> {
     let folder = folder(store);
     fs::create_dir_all(&folder).map_err(Error::io("making", &folder))?;
-    // Two builds that begin in one millisecond are told apart by their processes.
+    // The process ID distinguishes builds that start in the same millisecond.
     let path = folder.join(format!("{:015}-{}.json", build.began, std::process::id()));
     let text = serde_json::to_vec(build).map_err(|why| Error::io("writing", &path)(why.into()))?;
     vcstore::atomic::replace(&path, &text).map_err(Error::io("writing", &path))?;
     let files = files(store)?;
     for old in files.iter().rev().skip(KEPT) {
         match fs::remove_file(old) {
-            // Another build forgot it first.
+            // Another build removed it first.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result.map_err(Error::io("removing", old))?,
         }
@@ -84,7 +84,7 @@ pub fn add(store: &Store, build: &Build) -> Result<(), Error> {
     Ok(())
 }
 
-/// The builds of a store, the oldest first.
+/// Returns the builds of a store, oldest first.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -103,7 +103,7 @@ pub fn builds(store: &Store) -> Result<Vec<Build>, Error> {
     Ok(builds)
 }
 
-/// A time as the journal has it: milliseconds since 1970.
+/// Converts a time to milliseconds since 1970.
 pub fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -113,7 +113,7 @@ fn folder(store: &Store) -> Utf8PathBuf {
     store.path().join("builds")
 }
 
-/// The entries' files by name, which is by time.
+/// Returns the files of the entries, sorted by name and thus by time.
 fn files(store: &Store) -> Result<Vec<Utf8PathBuf>, Error> {
     let folder = folder(store);
     let entries = match folder.read_dir_utf8() {

@@ -1,10 +1,10 @@
-//! What images are made of. Everything here reads a store: nothing is built, fetched or run.
+//! Inspects images. This crate only reads a store: it builds, fetches and runs nothing.
 //!
-//! - [`image_fs`] reads the files of layers and of images, and outlines them.
-//! - [`packages`] reads which Debian packages an image has.
-//! - [`graph`] reads which actions led to an image, from their records.
-//! - [`compare`] says how two images differ; [`journal`] what builds did and when.
-//! - [`report`] shows all of it on an HTML page.
+//! - [`image_fs`] reads the files of layers and images, and computes outlines.
+//! - [`packages`] lists the Debian packages of an image.
+//! - [`graph`] finds the actions that produced an image, from their records.
+//! - [`compare`] reports the differences between two images, [`journal`] what builds did and when.
+//! - [`report`] presents everything in an HTML page.
 
 pub mod compare;
 mod error;

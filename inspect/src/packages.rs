@@ -1,4 +1,4 @@
-//! The Debian packages of an image, as its own dpkg status says.
+//! The Debian packages of an image, from its dpkg status.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,26 @@ use vcstore::{Layer, Store};
 use crate::Error;
 use crate::image_fs::texts;
 
-/// A package.
+/// A Debian package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Package {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: String,
-    /// Its architecture, as Debian names it.
+    /// Debian's name of the architecture.
     pub architecture: String,
 }
 
 const STATUS: &str = "var/lib/dpkg/status";
 
-/// Where images without dpkg say what they have files of: a file for each package.
+/// The folder in which images without dpkg describe their packages: a file for each package.
 const STATUS_FOLDER: &str = "var/lib/dpkg/status.d/";
 
-/// The status of some thousands of packages is a few megabytes.
+/// The size limit of the status in bytes. That of some thousand packages has a few megabytes.
 const STATUS_LIMIT: u64 = 64 << 20;
 
-/// The packages of an image, sorted by name.
+/// Returns the packages of an image, sorted by name.
 ///
 /// # Errors
 /// When a layer cannot be read.
@@ -35,8 +35,8 @@ pub fn packages(store: &Store, layers: &[Layer]) -> Result<Vec<Package>, Error> 
     Ok(parse(&status(store, layers)?))
 }
 
-/// What the uppermost layer with a dpkg status says of packages, a paragraph each; for an image that has no dpkg what it says
-/// of those whose files it has, if any.
+/// Returns the dpkg status of the uppermost layer that has one, a paragraph for each package. For an image without
+/// dpkg, returns the descriptions of the packages whose files it contains, if any.
 ///
 /// # Errors
 /// When a layer cannot be read.
@@ -55,12 +55,12 @@ pub fn status(store: &Store, layers: &[Layer]) -> Result<String, Error> {
     Ok(of_files.into_values().collect())
 }
 
-/// Where the file is in which an image without dpkg describes a package.
+/// Returns the path of the file that describes a package in an image without dpkg.
 pub fn described_in(package: &str) -> String {
     format!("{STATUS_FOLDER}{package}")
 }
 
-/// Reads the few fields that are asked for; dpkg writes each on a line of its own, and a blank line after each package.
+/// Parses the required fields; dpkg writes each on its own line, and a blank line after each package.
 fn parse(status: &str) -> Vec<Package> {
     let mut packages = Vec::new();
     let mut fields: BTreeMap<&str, &str> = BTreeMap::new();
@@ -70,7 +70,7 @@ fn parse(status: &str) -> Vec<Package> {
             _ if line.is_empty() => {
                 let field = |name| fields.get(name).copied().unwrap_or_default().to_owned();
                 let (name, version, architecture) = (field("Package"), field("Version"), field("Architecture"));
-                // What has no state is there: the image has no dpkg to give it one.
+                // A package without a Status field is installed: the image has no dpkg.
                 if !name.is_empty() && fields.get("Status").is_none_or(|state| state.ends_with(" installed")) {
                     packages.push(Package { name, version, architecture });
                 }

@@ -1,29 +1,29 @@
-//! Where two files begin to differ, byte by byte.
+//! Finds the first difference between two files, byte by byte.
 
 use std::io::{self, Read};
 
 use serde::Serialize;
 
-/// How many bytes from the first difference on are shown.
+/// The number of bytes to show from the first difference on.
 const SHOWN: usize = 16;
 
 const CHUNK: usize = 64 << 10;
 
-/// The first difference of two files.
+/// The first difference between two files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ByteDifference {
-    /// From the beginning, in bytes.
+    /// The offset from the start in bytes.
     pub offset: u64,
-    /// What follows there, in hexadecimal; nothing where the file ends.
+    /// The next bytes of the first file, in hexadecimal; empty at its end.
     pub before: String,
-    /// The bytes of the second, from there on.
+    /// The next bytes of the second file, in hexadecimal; empty at its end.
     pub after: String,
 }
 
-/// Reads two files side by side until they differ; `None` when they do not.
+/// Reads two files side by side up to the first difference; returns `None` if they are equal.
 ///
 /// # Errors
-/// When one cannot be read.
+/// When a file cannot be read.
 pub fn first_difference(before: impl Read, after: impl Read) -> io::Result<Option<ByteDifference>> {
     let (mut before, mut after) = (Chunks::of(before), Chunks::of(after));
     let mut offset = 0;
@@ -37,14 +37,14 @@ pub fn first_difference(before: impl Read, after: impl Read) -> io::Result<Optio
             }
             continue;
         }
-        // What is shown may reach into what was not read yet.
+        // The bytes to show may extend beyond the current piece.
         let (old, new) = (old.len() - same, new.len() - same);
         let (before, after) = (before.shown(old)?, after.shown(new)?);
         return Ok(Some(ByteDifference { offset, before, after }));
     }
 }
 
-/// A file that is read in pieces of one size, whatever the pieces it is given in.
+/// A file that is read in pieces of a fixed size, whatever sizes the underlying reader returns.
 struct Chunks<R> {
     file: R,
     chunk: Vec<u8>,
@@ -55,14 +55,14 @@ impl<R: Read> Chunks<R> {
         Self { file, chunk: Vec::new() }
     }
 
-    /// The next piece; shorter only at the end.
+    /// Reads the next piece; it is shorter only at the end.
     fn next(&mut self, size: usize) -> io::Result<&[u8]> {
         self.chunk.clear();
         self.file.by_ref().take(size as u64).read_to_end(&mut self.chunk)?;
         Ok(&self.chunk)
     }
 
-    /// The bytes from the last `rest` of this piece on.
+    /// Returns the bytes to show, starting with the last `rest` bytes of this piece.
     fn shown(mut self, rest: usize) -> io::Result<String> {
         let mut bytes = self.chunk.split_off(self.chunk.len() - rest);
         bytes.truncate(SHOWN);
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!((found.offset, found.before.as_str(), found.after.as_str()), (6, "6d65", "6465"));
         let ended = difference(b"one", b"one more").unwrap();
         assert_eq!((ended.offset, ended.before.as_str(), ended.after.as_str()), (3, "", "206d6f7265"));
-        // What is shown goes on in the next piece.
+        // The bytes to show extend into the next piece.
         let (mut old, mut new) = (vec![0; CHUNK + 4], vec![0; CHUNK + 4]);
         (old[CHUNK - 1], new[CHUNK - 1], old[CHUNK + 1]) = (1, 2, 3);
         let found = difference(&old, &new).unwrap();

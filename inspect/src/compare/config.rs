@@ -1,4 +1,4 @@
-//! In what the configurations and manifests of two images differ, setting by setting.
+//! Compares the configurations and manifests of two images, setting by setting.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use crate::Error;
 /// A setting that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// Where it is, as `config.Env.PATH`.
+    /// The path of the setting, such as `config.Env.PATH`.
     pub name: String,
-    /// Null where the image has none.
+    /// The value in the first image; null if it is unset.
     pub before: Value,
-    /// The value in the second image.
+    /// The value in the second image; null if it is unset.
     pub after: Value,
 }
 
-/// Compares the configurations and the manifests' annotations of two images.
+/// Compares the configurations and the manifest annotations of two images.
 ///
 /// # Errors
 /// When a document is missing or damaged.
@@ -44,12 +44,12 @@ fn differences(before: &BTreeMap<String, Value>, mut after: BTreeMap<String, Val
     found
 }
 
-/// All settings of an image by their names.
+/// Returns all settings of an image by name.
 fn settings(store: &Store, image: &PlatformImage) -> Result<BTreeMap<String, Value>, Error> {
     let mut settings = BTreeMap::new();
     let mut config: Value = store.document(&image.config_digest())?;
     if let Some(config) = config.as_object_mut() {
-        // The layers are compared by themselves.
+        // Layers are compared separately.
         config.remove("rootfs");
     }
     flatten("", &config, &mut settings);
@@ -68,7 +68,7 @@ fn flatten(name: &str, value: &Value, settings: &mut BTreeMap<String, Value>) {
                 flatten(&below(key), value, settings);
             }
         }
-        // Variables are compared by their names, not by their places.
+        // Environment variables are compared by name, in any order.
         Value::Array(lines) if name.ends_with(".Env") => {
             for line in lines.iter().filter_map(Value::as_str) {
                 let (variable, value) = line.split_once('=').unwrap_or((line, ""));
@@ -80,7 +80,7 @@ fn flatten(name: &str, value: &Value, settings: &mut BTreeMap<String, Value>) {
                 flatten(&format!("history[{number}]"), entry, settings);
             }
         }
-        // An absent value and an empty one are the same.
+        // A null value equals an unset one.
         Value::Null => {}
         value => {
             settings.insert(name.to_owned(), value.clone());

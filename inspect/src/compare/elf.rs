@@ -1,4 +1,4 @@
-//! What a place in an executable is: its section and, where the program has them, its symbol.
+//! Finds the section and symbol at a location in an executable.
 
 use std::fs::File;
 
@@ -7,19 +7,19 @@ use object::read::{File as Executable, ReadCache};
 use object::{Object, ObjectSection, ObjectSymbol};
 use serde::Serialize;
 
-/// A place in an executable.
+/// A location in an executable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// As `.rodata`.
+    /// The section, such as `.rodata`.
     pub section: String,
-    /// The function or variable.
+    /// The function or variable, if the executable has symbols.
     pub symbol: Option<String>,
 }
 
-/// The place that is `offset` bytes from the beginning of a file; `None` when the file is no executable, or the place is in
-/// none of its sections.
+/// Returns the location at an offset in bytes; `None` if the file is not an executable, or the offset is outside its
+/// sections.
 pub fn place(path: &Utf8Path, offset: u64) -> Option<Place> {
-    // Only what is looked at is read.
+    // Reads only the required parts of the file.
     let cache = ReadCache::new(File::open(path).ok()?);
     let executable = Executable::parse(&cache).ok()?;
     let mut sections = executable.sections();
@@ -54,7 +54,7 @@ mod tests {
         let offset = text.file_range().unwrap().0 + (function.address() - text.address()) + 1;
         let found = place(path, offset).unwrap();
         assert_eq!(found.section, ".text");
-        // Functions that are alike share a place.
+        // Identical functions may share an address.
         let named: Vec<_> = program.symbols().filter(|one| one.address() == function.address()).collect();
         assert!(named.iter().any(|one| one.name().ok() == found.symbol.as_deref()), "{found:?}");
         assert_eq!(place(path, u64::MAX - 1), None);

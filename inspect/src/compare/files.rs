@@ -6,69 +6,69 @@ use vcstore::Digest;
 use super::Pair;
 use crate::image_fs::{Entry, Files, Kind};
 
-/// What became of the files.
+/// The differences between the files of two images.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct FileChanges {
-    /// In the second image alone.
+    /// The files only in the second image.
     pub added: Vec<Shape>,
-    /// In the first image alone.
+    /// The files only in the first image.
     pub removed: Vec<Shape>,
-    /// In both, with differences.
+    /// The files in both images that differ.
     pub changed: Vec<FileChange>,
 }
 
-/// A file, folder or link.
+/// The description of a file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shape {
-    /// Absolute.
+    /// The absolute path.
     pub path: String,
-    /// `file`, `directory`, `symlink`, `hardlink` or `special`.
+    /// The type: `file`, `directory`, `symlink`, `hardlink` or `special`.
     pub kind: String,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// In octal digits.
+    /// The permission bits in octal.
     pub mode: String,
-    /// User and group by number.
+    /// The numeric user and group.
     pub owner: String,
-    /// In seconds since 1970.
+    /// The modification time in seconds since 1970.
     pub time: u64,
-    /// Of a file's content.
+    /// The digest of a file's content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// Where a link leads, or what a special file is.
+    /// The target of a link, or the description of a special file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
 }
 
-/// A file that is in both.
+/// A file in both images that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileChange {
-    /// Absolute.
+    /// The absolute path.
     pub path: String,
-    /// What differs.
+    /// The differences.
     pub changes: Vec<Change>,
     /// The file in each image.
     #[serde(flatten)]
     pub shape: Pair<Shape>,
 }
 
-/// In what a file differs.
+/// A difference between two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// What kind of file it is.
+    /// The type.
     Kind,
-    /// Its content.
+    /// The content.
     Content,
-    /// Where a link leads.
+    /// The target of a link.
     Target,
-    /// Its permissions.
+    /// The permission bits.
     Mode,
-    /// Its user or group.
+    /// The user or group.
     Owner,
-    /// Its extended attributes.
+    /// The extended attributes.
     Attributes,
-    /// Its time of modification.
+    /// The modification time.
     Time,
 }
 
@@ -104,7 +104,7 @@ fn changes(old: &Entry, new: &Entry) -> Vec<Change> {
         (Kind::Directory, Kind::Directory) => Vec::new(),
         _ => vec![Change::Kind],
     };
-    // A link's own permissions mean nothing.
+    // The permissions of a symbolic link have no effect.
     let modes = !matches!((&old.kind, &new.kind), (Kind::Symlink(_), Kind::Symlink(_)));
     changes.extend((modes && old.mode != new.mode).then_some(Change::Mode));
     changes.extend(((old.uid, old.gid) != (new.uid, new.gid)).then_some(Change::Owner));
@@ -114,7 +114,7 @@ fn changes(old: &Entry, new: &Entry) -> Vec<Change> {
 }
 
 impl Shape {
-    /// An entry as reports print it.
+    /// Describes an entry for output.
     pub fn of(path: &str, entry: &Entry) -> Self {
         let (digest, target) = match &entry.kind {
             Kind::File { digest, .. } => (Some(*digest), None),
@@ -136,7 +136,7 @@ impl Shape {
 }
 
 impl FileChanges {
-    /// Whether no file differs.
+    /// Returns whether no file differs.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What differs between two images: layers, configuration, packages and files.
+//! Compares two images: layers, configuration, packages and files.
 
 pub mod bytes;
 mod config;
@@ -16,111 +16,111 @@ use crate::Error;
 use crate::image_fs::Layers;
 use crate::packages::{Package, packages};
 
-/// An image in a store: two that are compared may be in different ones.
+/// An image and its store: compared images may be in different stores.
 #[derive(Debug, Clone, Copy)]
 pub struct Side<'a> {
-    /// Where the image is.
+    /// The store of the image.
     pub store: &'a Store,
     /// The image.
     pub image: &'a Image,
 }
 
-/// What differs between two images.
+/// The differences between two images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageChanges {
     /// The first image.
     pub before: ImageIdentity,
     /// The second image.
     pub after: ImageIdentity,
-    /// Whether they are the same image, byte for byte.
+    /// Whether the images are identical, byte for byte.
     pub identical: bool,
-    /// By platform.
+    /// The differences by platform.
     pub platforms: Vec<PlatformChanges>,
 }
 
-/// An image by its name and digest.
+/// The name and digest of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageIdentity {
-    /// Its name in the store.
+    /// The name in the store.
     pub name: String,
-    /// Of its manifest or index.
+    /// The digest of the manifest or index.
     pub digest: Digest,
 }
 
-/// What differs for one platform.
+/// The differences for a platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlatformChanges {
     /// The platform.
     pub platform: Platform,
-    /// Of all layers as stored; none where the image is not for this platform.
+    /// The total size of the layer blobs in bytes; `None` if the image does not have the platform.
     pub size: Pair<Option<u64>>,
-    /// Layers of either image.
+    /// The layers of both images.
     pub layers: Vec<LayerChange>,
-    /// Fields of the configuration that differ.
+    /// The settings that differ.
     pub config: Vec<Setting>,
-    /// Debian packages that differ.
+    /// The Debian packages that differ.
     pub packages: PackageChanges,
-    /// Files that differ.
+    /// The files that differ.
     pub files: FileChanges,
 }
 
-/// What something was and is.
+/// A value in the first and the second image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Pair<T> {
-    /// In the first image.
+    /// The value in the first image.
     pub before: T,
-    /// In the second image.
+    /// The value in the second image.
     pub after: T,
 }
 
-/// A layer of one image or both.
+/// A layer of one or both images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerChange {
-    /// Which image has it.
+    /// The images that have it.
     pub change: Presence,
-    /// Of what it unpacks to.
+    /// The digest of the uncompressed content.
     pub diff_id: Digest,
-    /// As stored; two digests where only the compression differs.
+    /// The digests of the blobs; they differ if only the compression differs.
     pub digest: Pair<Option<Digest>>,
-    /// In bytes, as stored.
+    /// The sizes of the blobs in bytes.
     pub size: Pair<Option<u64>>,
 }
 
-/// In which of two images something is.
+/// Which of two images contain an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Presence {
-    /// In both.
+    /// Both images.
     Same,
-    /// In the first alone.
+    /// Only the first image.
     Removed,
-    /// In the second alone.
+    /// Only the second image.
     Added,
 }
 
-/// The Debian packages of one image and not of the other, or in another version.
+/// The Debian packages that differ between two images.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct PackageChanges {
-    /// In the second image alone.
+    /// The packages only in the second image.
     pub added: Vec<Package>,
-    /// In the first image alone.
+    /// The packages only in the first image.
     pub removed: Vec<Package>,
-    /// In both, in two versions.
+    /// The packages in both images with different versions.
     pub changed: Vec<PackageChange>,
 }
 
-/// A package in two versions.
+/// A package with two versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PackageChange {
-    /// Of the package.
+    /// The name of the package.
     pub name: String,
-    /// As Debian names it.
+    /// Debian's name of the architecture.
     pub architecture: String,
     /// The versions.
     pub version: Pair<String>,
 }
 
-/// Compares two images, platform by platform. Each layer is read once, and none where the layers are the same.
+/// Compares two images, platform by platform. Reads each layer once, and none if all layers are equal.
 ///
 /// # Errors
 /// When a blob is missing or damaged.
@@ -139,7 +139,7 @@ pub fn images(before: Side<'_>, after: Side<'_>, layers: &Layers) -> Result<Imag
     Ok(ImageChanges { before: named(before), after: named(after), identical, platforms })
 }
 
-/// An image for a platform that may lack it.
+/// The image for a platform, if it has one.
 type PlatformSide<'a> = (&'a Store, Option<&'a PlatformImage>);
 
 fn platform_changes(
@@ -153,7 +153,7 @@ fn platform_changes(
     let (old, new) = (list(before), list(after));
     let same = old.iter().map(|layer| layer.diff_id).eq(new.iter().map(|layer| layer.diff_id));
     let (files, packages) = if same || before.1.is_none() || after.1.is_none() {
-        // Of a platform that only one has, every file would be new: its layers say as much.
+        // For a platform of only one image, every file would differ: its layers show the same.
         (FileChanges::default(), PackageChanges::default())
     } else {
         let files = files::compare(&layers.files(before.0, &old)?, &layers.files(after.0, &new)?);
@@ -174,7 +174,8 @@ fn platform_changes(
     })
 }
 
-/// The layers of both in the order of the new image, with those that went before those that came in their place.
+/// Returns the layers of both images in the order of the new one; a removed layer precedes the next layer that both
+/// have.
 fn compare_layers(old: &[Layer], new: &[Layer]) -> Vec<LayerChange> {
     let mut changes = Vec::new();
     let mut rest = old;
@@ -226,7 +227,7 @@ fn compare_packages(old: Vec<Package>, new: Vec<Package>) -> PackageChanges {
 }
 
 impl PackageChanges {
-    /// Whether no package differs.
+    /// Returns whether no package differs.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }

@@ -1,9 +1,9 @@
-//! The shortest way through what needs what.
+//! Finds the shortest path in a dependency graph.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The shortest chain from any of `roots` to something that `found` names, both ends included; of equally short ones the
-/// first by name. Everything is looked at once at most.
+/// Returns the shortest chain from any of `roots` to an item for which `found` is true, including both ends; the first
+/// by name of equally short ones. Visits each item at most once.
 pub(crate) fn shortest<'a>(
     roots: impl IntoIterator<Item = &'a str>,
     needs: impl Fn(&'a str) -> Vec<&'a str>,

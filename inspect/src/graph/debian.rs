@@ -1,18 +1,19 @@
-//! Why a Debian package is in an image: which other package depends on it, up to one that is there for its own sake.
+//! Explains why a Debian package is in an image: the chain of dependencies from a package that is installed for its own
+//! sake.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::shortest;
 
-/// The packages of an image, as its dpkg status says.
+/// The packages of an image, from its dpkg status.
 #[derive(Debug, Default)]
 pub(crate) struct InstalledPackages {
     packages: BTreeMap<String, Paragraph>,
-    /// The packages that provide a name, their own names included.
+    /// The packages that provide a name, including the package of that name.
     providers: BTreeMap<String, Vec<String>>,
 }
 
-/// What of a package's paragraph is asked for.
+/// The relevant fields of a package's paragraph.
 #[derive(Debug, Default)]
 struct Paragraph {
     version: String,
@@ -28,19 +29,19 @@ pub(crate) struct ChainPackage {
     pub name: String,
     pub version: String,
     pub architecture: String,
-    /// For the first of a chain: why it is there.
+    /// The reason why the first package of a chain is installed.
     pub why: Option<&'static str>,
 }
 
 impl InstalledPackages {
-    /// Reads `var/lib/dpkg/status`.
+    /// Parses `var/lib/dpkg/status`.
     pub(crate) fn read(status: &str) -> Self {
         let mut installed = Self::default();
         for paragraph in status.split("\n\n") {
             let fields = fields(paragraph);
             let field = |name: &str| fields.get(name).map_or("", String::as_str);
             let name = field("Package").to_owned();
-            // A file without states lists what is there.
+            // A file without Status fields lists only installed packages.
             if name.is_empty() || !(field("Status").is_empty() || field("Status").ends_with(" installed")) {
                 continue;
             }
@@ -60,12 +61,12 @@ impl InstalledPackages {
         installed
     }
 
-    /// Whether there is a package of this name.
+    /// Returns whether a package is installed.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.packages.contains_key(name)
     }
 
-    /// The shortest chain of packages that each depend on the next, from one that is there for its own sake to `name`.
+    /// Returns the shortest chain of dependencies from a package that is installed for its own sake to `name`.
     pub(crate) fn chain(&self, name: &str) -> Option<Vec<ChainPackage>> {
         let own_sake = |name: &str| self.packages.get(name).and_then(|package| self.own_sake(name, package));
         let roots = self.packages.keys().map(String::as_str).filter(|name| own_sake(name).is_some());
@@ -99,7 +100,7 @@ impl InstalledPackages {
     }
 }
 
-/// The fields of a paragraph, further lines joined.
+/// Parses the fields of a paragraph, with continuation lines joined.
 fn fields(paragraph: &str) -> BTreeMap<String, String> {
     let mut fields: BTreeMap<String, String> = BTreeMap::new();
     let mut last = String::new();
@@ -116,8 +117,8 @@ fn fields(paragraph: &str) -> BTreeMap<String, String> {
     fields
 }
 
-/// The names in a relation field: for each relation its alternatives, without versions and architectures. What is installed
-/// satisfies its relations, so the names tell enough.
+/// Returns the alternatives of each relation in a field, without versions and architectures. Names suffice, because the
+/// relations of installed packages are satisfied.
 fn alternatives(field: &str) -> impl Iterator<Item = BTreeSet<String>> {
     let name = |text: &str| {
         let end = text.find(['(', '[', '<', ':', ' ']).unwrap_or(text.len());

@@ -1,10 +1,10 @@
-//! Graphs in the languages that others draw: Graphviz's DOT, and Mermaid, which forges show in Markdown.
+//! Renders graphs for other tools: Graphviz DOT, and Mermaid, which forges display in Markdown.
 
 use vcterminal::Text;
 
 use super::{Graph, NodeKind};
 
-/// The graph in DOT.
+/// Renders the graph in DOT.
 pub fn dot(graph: &Graph) -> Text {
     let mut text = Text::of("digraph vcbuild {");
     text.line("  rankdir=LR;").line("  node [fontname=\"sans-serif\", fontsize=10];");
@@ -25,7 +25,7 @@ pub fn dot(graph: &Graph) -> Text {
     text
 }
 
-/// The graph in Mermaid.
+/// Renders the graph in Mermaid.
 pub fn mermaid(graph: &Graph) -> Text {
     let mut text = Text::of("flowchart LR");
     for (id, node) in &graph.nodes {
@@ -46,12 +46,12 @@ pub fn mermaid(graph: &Graph) -> Text {
     text
 }
 
-/// A text within DOT's quotes.
+/// Escapes a text for a quoted DOT string.
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ")
 }
 
-/// A text within Mermaid's quotes: entities stand for what would end it, or would be markup.
+/// Escapes a text for a quoted Mermaid string, with entities for quotes and markup.
 fn escaped(text: &str) -> String {
     let entity = |c: char| match c {
         '#' => "#35;".to_owned(),

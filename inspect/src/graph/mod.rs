@@ -20,31 +20,31 @@ pub use self::records::{Records, digests};
 pub use self::why::{Asker, IMPORTS, Imports, Reason, What};
 use crate::Error;
 
-/// A graph whose edges lead from what was needed to what was made of it.
+/// A graph with edges from inputs to the actions and images that use them.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Graph {
-    /// By their ids, which are the same for the same thing in every graph.
+    /// The nodes by ID; the ID of an item is the same in every graph.
     pub nodes: BTreeMap<String, Node>,
-    /// From what was needed to what was made.
+    /// The edges, from an input to its user.
     pub edges: BTreeSet<Edge>,
 }
 
-/// Something that was needed or made.
+/// An input, action or image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
-    /// What it stands for.
+    /// The type of the node.
     pub kind: NodeKind,
-    /// What it is: the kind of an action, the label of an input, the name of an image.
+    /// The title: the kind of an action, the label of an input, or the name of an image.
     pub title: String,
-    /// Which one it is.
+    /// The detail that identifies the item.
     pub detail: String,
 }
 
-/// What a node stands for.
+/// The type of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeKind {
-    /// An input that no action made.
+    /// An input that no action produced.
     Input,
     /// An action.
     Action,
@@ -52,22 +52,22 @@ pub enum NodeKind {
     Image,
 }
 
-/// That something was needed for something.
+/// The use of one node as an input of another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Edge {
-    /// The id of a node.
+    /// The ID of the input's node.
     pub from: String,
-    /// The id of a node.
+    /// The ID of the user's node.
     pub to: String,
-    /// As what it was needed: the label of the input.
+    /// The label of the input.
     pub label: String,
 }
 
 impl Graph {
-    /// The graph of these images.
+    /// Creates the graph of these images.
     ///
     /// # Errors
-    /// When a manifest's digest is no SHA-256.
+    /// None at present: the digests of opened images are valid.
     pub fn of(images: &[Image], records: &Records) -> Result<Self, Error> {
         let mut graph = Self::default();
         for image in images {
@@ -104,7 +104,7 @@ impl Graph {
         }
     }
 
-    /// The node of something that no action of the store made. The same content is one node, however many need it.
+    /// Adds the node of an input that no action of the store produced. Equal content with the same label has one node.
     fn input(&mut self, label: &str, value: &Value) -> String {
         let id = format!("input_{}", id_of(format!("{label} {value}").as_bytes()));
         let node = Node { kind: NodeKind::Input, title: label.to_owned(), detail: summary(value) };
@@ -117,7 +117,7 @@ impl Graph {
     }
 }
 
-/// What an input is, in a few words.
+/// Summarises an input in a few words.
 pub fn summary(value: &Value) -> String {
     match value {
         Value::String(text) => short(text),
@@ -131,13 +131,13 @@ pub fn summary(value: &Value) -> String {
     }
 }
 
-/// The name and version of something that has them.
+/// Returns the name and version of a value that has both.
 fn named(value: &Value) -> Option<String> {
     let text = |name| value.get(name).and_then(Value::as_str);
     Some(format!("{} {}", text("name").or(text("path"))?, text("version")?))
 }
 
-/// A hash as people tell one from another: its first digits.
+/// Shortens a hash to its first 12 digits; returns other texts unchanged.
 pub fn short(text: &str) -> String {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let hash = hex.len() >= 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -11,22 +11,23 @@ use super::{Records, is_content, summary};
 /// An action that contributed to an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvenanceStep {
-    /// Of the action.
+    /// The key of the action.
     pub key: ActionKey,
-    /// Its kind.
+    /// The kind of the action.
     pub kind: String,
-    /// Its name, for people.
+    /// The name of the action for messages.
     pub name: String,
-    /// As they stand in the action's key.
+    /// The inputs in the action's key.
     pub inputs: BTreeMap<String, Value>,
-    /// Its outputs by name.
+    /// The outputs by name.
     pub outputs: BTreeMap<String, Blob>,
-    /// What was noted when the action ran, such as what confined it.
+    /// The notes of the run, such as its confinement.
     #[serde(default)]
     pub notes: BTreeMap<String, String>,
 }
 
-/// The actions that made a manifest, each after those whose outputs it took; none when another store made it.
+/// Returns the actions that produced a manifest, each after the actions whose outputs it uses; an empty list if the
+/// store has no record of them.
 pub fn provenance(manifest: &Digest, records: &Records) -> Vec<ProvenanceStep> {
     let step = |(key, record): (&ActionKey, &vcstore::Record)| ProvenanceStep {
         key: *key,
@@ -39,11 +40,11 @@ pub fn provenance(manifest: &Digest, records: &Records) -> Vec<ProvenanceStep> {
     records.made(manifest).into_iter().map(step).collect()
 }
 
-/// The steps of `steps` that made a manifest, in their order: of those that made several.
+/// Returns those of `steps` that contributed to a manifest, in their order.
 pub fn made(manifest: &Digest, steps: &[ProvenanceStep]) -> Vec<ProvenanceStep> {
     let mut wanted = BTreeSet::from([*manifest]);
     let mut found = Vec::new();
-    // Each comes after those whose outputs it took.
+    // Each step follows the steps whose outputs it uses.
     for step in steps.iter().rev() {
         if step.outputs.values().any(|blob| wanted.contains(&blob.digest)) {
             wanted.extend(step.inputs.values().flat_map(super::records::digests));
@@ -55,7 +56,7 @@ pub fn made(manifest: &Digest, steps: &[ProvenanceStep]) -> Vec<ProvenanceStep> 
 }
 
 impl ProvenanceStep {
-    /// What it was made of, in a few words: the content that went in, and not its settings.
+    /// Summarises the content inputs of the step, without its settings.
     pub fn of(&self, others: &[Self]) -> String {
         let made = |digest: &Digest| {
             others.iter().find(|step| step.key != self.key && step.outputs.values().any(|blob| blob.digest == *digest))

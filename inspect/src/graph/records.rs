@@ -1,4 +1,4 @@
-//! The records of a store, looked at from their outputs: what made a blob, and what it was made of.
+//! The action records of a store, indexed by output: which action produced a blob, and from which inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,8 +13,8 @@ use crate::Error;
 #[derive(Debug, Default)]
 pub struct Records {
     all: BTreeMap<ActionKey, Record>,
-    /// Which actions yielded a blob, the one that was last of use at the end: several may, such as two revisions of a
-    /// source that compile to the same program.
+    /// The actions that produced each blob, most recently used last. Several actions may produce the same blob, such as
+    /// the compilations of two source revisions.
     makers: BTreeMap<Digest, Vec<ActionKey>>,
 }
 
@@ -27,7 +27,7 @@ impl Records {
         let mut records = Self::of(store, store.recorded()?)?;
         let used = |key: &ActionKey| {
             let path = store.path().join("actions").join(key.to_string());
-            // A record that was collected as garbage meanwhile was not of use lately.
+            // A record that garbage collection removed meanwhile was not used recently.
             fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
         };
         for makers in records.makers.values_mut().filter(|makers| makers.len() > 1) {
@@ -36,8 +36,8 @@ impl Records {
         Ok(records)
     }
 
-    /// Reads the records of these actions. Those of one build are all of use: of several that yielded a blob their keys decide,
-    /// for what an archive says of it must not depend on which was the sooner.
+    /// Reads the records of these actions. If several produced a blob, their keys decide, because the provenance in an
+    /// archive must not depend on the order of the uses.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -59,38 +59,40 @@ impl Records {
         Ok(records)
     }
 
-    /// The record of an action.
+    /// Returns the record of an action.
     pub fn get(&self, key: &ActionKey) -> Option<&Record> {
         self.all.get(key)
     }
 
-    /// All records.
+    /// Returns all records.
     pub fn iter(&self) -> impl Iterator<Item = (&ActionKey, &Record)> {
         self.all.iter()
     }
 
-    /// The action that yielded a blob; of several the one that was last of use.
+    /// Returns the action that produced a blob; the most recently used of several, or the one with the greatest key in
+    /// records of [`Records::of`].
     pub fn maker(&self, digest: &Digest) -> Option<(&ActionKey, &Record)> {
         self.all.get_key_value(self.makers.get(digest)?.last()?)
     }
 
-    /// The actions whose outputs an action takes as inputs, with the label of the input, in the order of the labels.
+    /// Returns the actions whose outputs an action uses as inputs, with the labels of the inputs, in the order of the
+    /// labels.
     pub fn needs(&self, key: &ActionKey) -> Vec<(&str, &ActionKey)> {
         let Some(record) = self.all.get(key) else { return Vec::new() };
         let mut found = Vec::new();
         for (label, value) in record.inputs() {
             let makers: BTreeSet<_> = digests(value).iter().filter_map(|digest| Some(self.maker(digest)?.0)).collect();
-            // What is taken from elsewhere by its digest, such as a base, is what it yields.
+            // An action that fetches a blob by its digest, such as a base, also produces it: exclude the action itself.
             found.extend(makers.into_iter().filter(|maker| *maker != key).map(|maker| (label.as_str(), maker)));
         }
         found
     }
 
-    /// The actions that made a blob, each after those whose outputs it took.
+    /// Returns the actions that contributed to a blob, each after the actions whose outputs it uses.
     pub fn made(&self, digest: &Digest) -> Vec<(&ActionKey, &Record)> {
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
-        // Each action is met twice: when it is found, and when all that it needs is in the list.
+        // Each action is visited twice: when it is found, and when all its dependencies are in the list.
         let mut todo: Vec<(&ActionKey, bool)> = self.maker(digest).map(|(key, _)| (key, false)).into_iter().collect();
         while let Some((key, complete)) = todo.pop() {
             if complete {
@@ -104,14 +106,14 @@ impl Records {
     }
 }
 
-/// The digests of blobs that a value names, wherever they stand in it.
+/// Returns the digests in a value, at any depth.
 pub fn digests(value: &Value) -> BTreeSet<Digest> {
     let mut found = BTreeSet::new();
     walk(value, &mut |text| found.extend(text.parse::<Digest>()));
     found
 }
 
-/// Whether a value says by hash what it is: content, and no mere setting.
+/// Returns whether a value contains a hash: it identifies content, rather than a setting.
 pub(crate) fn is_content(value: &Value) -> bool {
     let mut content = false;
     walk(value, &mut |text| content |= is_hash(text));
@@ -141,7 +143,7 @@ pub(super) mod tests {
     use super::{Records, is_content};
     use crate::Error;
 
-    /// Records an action that took `inputs` and yielded a blob with the content `output`.
+    /// Records an action with `inputs` that produced a blob with the content `output`.
     pub(crate) fn record(store: &Store, kind: &str, inputs: &serde_json::Value, output: &str) -> Blob {
         let mut action = Action::new(kind, "x");
         for (label, value) in inputs.as_object().unwrap() {
@@ -189,7 +191,7 @@ pub(super) mod tests {
         let mut keys = store.recorded().unwrap();
         keys.sort();
         let greatest = *keys.last().unwrap();
-        // Whichever was of use last, and in whatever order they are given.
+        // Whichever was used last, and in either order of the arguments.
         for (earlier, later) in [(0, 1), (1, 0)] {
             for (place, seconds) in [(earlier, 1000), (later, 2000)] {
                 let file = std::fs::File::open(store.path().join("actions").join(keys[place].to_string())).unwrap();

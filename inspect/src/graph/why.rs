@@ -1,4 +1,4 @@
-//! Why something is in an image: the chain from the image to it, each link there because of the one before.
+//! Explains why an item is in an image: a chain from the image to the item, in which each link requires the next.
 
 use std::collections::BTreeMap;
 
@@ -14,69 +14,69 @@ use crate::Error;
 use crate::image_fs::{Files, Kind, Layers, texts};
 use crate::packages;
 
-/// The output of a scan beside the closure: an [`Imports`].
+/// The name of a scan output that is not a closure: an [`Imports`].
 pub const IMPORTS: &str = "imports";
 
-/// Which package imports which, so that people can be told why a program needs a module. Nothing is built from it.
+/// The imports between packages, to explain why a program requires a module. No build uses them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Imports {
-    /// The import path of each program, by its package as `./cmd/manager`.
+    /// The import path of each program, by its package, such as `./cmd/manager`.
     pub programs: BTreeMap<String, String>,
     /// The packages that a package imports, without Go's own.
     pub imports: BTreeMap<String, Vec<String>>,
 }
 
-/// dpkg's own files are some megabytes at most.
+/// The size limit of dpkg's files in bytes; they have a few megabytes.
 const DPKG_LIMIT: u64 = 64 << 20;
 const DPKG_STATUS: &str = "var/lib/dpkg/status";
 const DPKG_LISTS: &str = "var/lib/dpkg/info/";
 
-/// The fewest digits of a hash that stand for it.
+/// The minimum number of digits of an abbreviated hash.
 const DIGITS: usize = 12;
 
-/// What is asked about.
+/// The item to explain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// A file, by its absolute path.
     Path(String),
-    /// A blob, a layer or a file's content, by its hash or the first digits of it.
+    /// A blob, a layer or the content of a file, by its hash or an abbreviation of it.
     Digest(String),
-    /// A Debian package, a Go module or package, or whatever else an action lists with a version.
+    /// A Debian package, a Go module or package, or another item that an action lists with a version.
     Package(String),
 }
 
-/// A chain from an image to what was asked about.
+/// A chain from an image to the item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
     /// The name of the image.
     pub image: String,
     /// The platform.
     pub platform: Platform,
-    /// From the image to what was asked about.
+    /// The links from the image to the item.
     pub chain: Vec<Link>,
 }
 
 /// A link of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Link {
-    /// `layer`, `action`, `package`, `import`, `module`, `file`, …
+    /// The type: `layer`, `action`, `package`, `import`, `module`, `file`, …
     pub kind: String,
     pub name: String,
     pub detail: String,
 }
 
-/// Looks for reasons in images of a store.
+/// Explains items in the images of a store.
 pub struct Asker<'a> {
     /// The store.
     pub store: &'a Store,
-    /// Its records.
+    /// The records of the store.
     pub records: &'a Records,
-    /// Layers that were read.
+    /// The cached layers.
     pub layers: &'a Layers,
 }
 
 impl What {
-    /// Tells a path, a hash and a name apart by their looks.
+    /// Parses a path, a hash or a name, by its form.
     pub fn parse(text: &str) -> Self {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         if text.starts_with('/') {
@@ -90,7 +90,8 @@ impl What {
 }
 
 impl Asker<'_> {
-    /// Why `what` is in `image`: a chain for each platform and each way it came in; none when it is not there.
+    /// Explains why `what` is in `image`: returns a chain for each platform and each origin; an empty list if the image
+    /// does not contain it.
     ///
     /// # Errors
     /// When a blob is missing or damaged.
@@ -102,7 +103,7 @@ impl Asker<'_> {
                 What::Digest(hex) => Vec::from_iter(self.digest(image, one, hex)?),
                 What::Package(name) => {
                     let debian = self.debian(one, name)?;
-                    // Debian's packages have a chain of their own, where the image says itself what is installed.
+                    // Debian packages have their own chain if the image lists its installed packages.
                     let mut chains = self.listed(one, name, |label| debian.is_none() || label != "packages")?;
                     chains.extend(debian);
                     chains
@@ -142,7 +143,7 @@ impl Asker<'_> {
         {
             return Ok(Some(self.layer(one, number)));
         }
-        // What an action took or yielded on the way.
+        // A blob that an action used or produced.
         let made = self.made_image(one);
         for (key, record) in &made {
             let blobs = record.outputs().blobs().iter().map(|(name, blob)| (name, blob.digest));
@@ -166,7 +167,8 @@ impl Asker<'_> {
         }
     }
 
-    /// What the actions that made the image list by this name, such as a module, in the inputs that are `wanted`.
+    /// Returns a chain for each action that lists an item of this name, such as a module, in the inputs that `wanted`
+    /// accepts.
     fn listed(&self, one: &PlatformImage, name: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Vec<Link>>, Error> {
         let made = self.made_image(one);
         let mut chains = Vec::new();
@@ -182,7 +184,7 @@ impl Asker<'_> {
         Ok(chains)
     }
 
-    /// The imports from a Go program to a package of the module.
+    /// Returns the imports from a Go program to a package of the module.
     fn imports(&self, compile: &Record, name: &str) -> Result<Vec<Link>, Error> {
         let Some(program) = compile.inputs().get("package").and_then(Value::as_str) else { return Ok(Vec::new()) };
         let Some(imports) = self.scan_of(compile, program)? else { return Ok(Vec::new()) };
@@ -190,7 +192,7 @@ impl Asker<'_> {
         let modules = compile.inputs().get("modules").map(paths).unwrap_or_default();
         let module = modules.iter().copied().filter(|module| within(name, module)).max_by_key(|module| module.len());
         let found = |package: &str| {
-            // Of modules within one another the longest has the package.
+            // Of nested module paths, the longest contains the package.
             let owner =
                 modules.iter().copied().filter(|module| within(package, module)).max_by_key(|module| module.len());
             if Some(name) == module { owner == module } else { package == name }
@@ -203,13 +205,13 @@ impl Asker<'_> {
         Ok(chain.into_iter().map(link).collect())
     }
 
-    /// The imports that the scan saw which found what this compile action was given.
+    /// Returns the imports of the scan that produced the inputs of this compile action.
     fn scan_of(&self, compile: &Record, program: &str) -> Result<Option<Imports>, Error> {
         for (_, scan) in self.records.iter().filter(|(_, record)| record.kind() == "scan") {
             let (Some(closure), Some(imports)) = (scan.outputs().blob(program), scan.outputs().blob(IMPORTS)) else {
                 continue;
             };
-            // What garbage collection removed is not known any more.
+            // Garbage collection may have removed the outputs.
             if !self.store.contains(&closure.digest) || !self.store.contains(&imports.digest) {
                 continue;
             }
@@ -238,18 +240,18 @@ impl Asker<'_> {
         Ok(Some(chain))
     }
 
-    /// The packages of the image: none where it says nothing of them.
+    /// Returns the installed packages of the image; `None` if it does not list any.
     fn installed(&self, one: &PlatformImage) -> Result<Option<InstalledPackages>, Error> {
         let status = packages::status(self.store, &one.layers)?;
         Ok((!status.is_empty()).then(|| InstalledPackages::read(&status)))
     }
 
-    /// The Debian package that installed a path.
+    /// Returns the Debian package that installed a path.
     fn owner(&self, layers: &[Layer], files: &Files, path: &str) -> Result<Option<String>, Error> {
         if !files.entries.contains_key(DPKG_STATUS) {
             return Ok(None);
         }
-        // Where /bin is a link to /usr/bin, packages still have files in /bin.
+        // If /bin is a link to /usr/bin, packages may still list files in /bin.
         let names = [format!("/{path}"), format!("/{}", path.strip_prefix("usr/").unwrap_or(path))];
         for layer in layers.iter().rev() {
             let lists =
@@ -265,7 +267,7 @@ impl Asker<'_> {
         Ok(None)
     }
 
-    /// A layer of the image, and the actions that made it.
+    /// Returns the links for a layer of the image, and for the actions that produced it.
     fn layer(&self, one: &PlatformImage, number: usize) -> Vec<Link> {
         let Some(layer) = one.layers.get(number) else { return Vec::new() };
         let detail = format!("{} of {}, {}", number + 1, one.layers.len(), vcterminal::bytes(layer.size));
@@ -284,7 +286,7 @@ impl Asker<'_> {
         made.last().map(|(key, record)| action(key, record)).into_iter().collect()
     }
 
-    /// The actions from the one that made the image, which is the last of `made`, to one that it needed.
+    /// Returns the actions from the one that produced the image, the last of `made`, to one of its dependencies.
     fn way_to(&self, key: &ActionKey, made: &[(&ActionKey, &Record)]) -> Vec<Link> {
         let names: BTreeMap<String, &ActionKey> = made.iter().map(|(key, _)| (key.to_string(), *key)).collect();
         let name_of = |key: &ActionKey| names.get_key_value(&key.to_string()).map(|(name, _)| name.as_str());
@@ -326,7 +328,8 @@ fn file(path: &str, kind: &Kind, mode: u32) -> Link {
     Link { kind: "file".to_owned(), name: format!("/{path}"), detail }
 }
 
-/// The entry of a list that has this name, or is the module of a package of this name: its name and version.
+/// Returns the name and version of the list entry with this name, or of the module that contains the package of this
+/// name.
 fn listed(value: &Value, name: &str) -> Option<(String, String)> {
     let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).map(ToOwned::to_owned);
     let entries = value.as_array()?.iter().filter_map(|entry| {
@@ -336,7 +339,7 @@ fn listed(value: &Value, name: &str) -> Option<(String, String)> {
     entries.filter(|(known, _)| within(name, known)).max_by_key(|(known, _)| known.len())
 }
 
-/// Whether a package is of a module, by its path.
+/// Returns whether a module contains a package, by their paths.
 fn within(package: &str, module: &str) -> bool {
     package.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -345,7 +348,7 @@ fn paths(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(|entry| entry.get("path")?.as_str()).collect()
 }
 
-/// The names in a list of names, or the keys of a table.
+/// Returns the texts in a list, or the keys of a table.
 fn names(value: &Value) -> Vec<String> {
     match value {
         Value::Array(list) => list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),

@@ -1,4 +1,4 @@
-//! The content of one layer: every entry with its attributes and the hash of its content, read in one pass.
+//! The content of a layer: all entries with their attributes and content hashes, read in one pass.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -7,68 +7,69 @@ use vcstore::{BlobReader, Bounded, Decoder, Digest, Hasher, Layer, Store};
 
 use crate::Error;
 
-/// More entries than any layer has.
+/// The maximum number of entries; valid layers have fewer.
 const ENTRY_LIMIT: usize = 2_000_000;
 
-/// The prefix of an entry that takes another away, and the entry that takes away all of a folder's (layer.md, "Whiteouts").
+/// The prefix of a whiteout, and the name of an opaque whiteout, which hides a folder's content (layer.md,
+/// "Whiteouts").
 pub(super) const WHITEOUT: &str = ".wh.";
 pub(super) const OPAQUE: &str = ".wh..wh..opq";
 
-/// Extended attributes, as PAX records carry them.
+/// The prefix of extended attributes in PAX records.
 pub(super) const XATTR: &str = "SCHILY.xattr.";
 
-/// A layer's entries, and what it takes away of the layers below.
+/// The entries and whiteouts of a layer.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LayerContents {
-    /// By path, without a leading slash.
+    /// The entries by path, without a leading slash.
     pub entries: BTreeMap<String, Entry>,
-    /// Paths that are taken away.
+    /// The paths that the layer deletes.
     pub whiteouts: Vec<String>,
-    /// Folders whose content is taken away.
+    /// The folders whose lower content the layer hides.
     pub opaque: Vec<String>,
 }
 
 /// A file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is.
+    /// The type of the entry.
     pub kind: Kind,
     /// The permission bits.
     pub mode: u32,
-    /// Its user.
+    /// The user ID.
     pub uid: u64,
-    /// Its group.
+    /// The group ID.
     pub gid: u64,
-    /// In seconds since 1970.
+    /// The modification time in seconds since 1970.
     pub mtime: u64,
-    /// Hashes of extended attributes by name.
+    /// The digests of the extended attributes, by name.
     pub xattrs: BTreeMap<String, Digest>,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
     File {
-        /// In bytes.
+        /// The size in bytes.
         size: u64,
-        /// Of its content.
+        /// The digest of the content.
         digest: Digest,
     },
     /// A folder.
     Directory,
-    /// A symbolic link to this target.
+    /// A symbolic link with this target.
     Symlink(String),
-    /// Another name of a file.
+    /// A hard link to the file at this path.
     HardLink(String),
-    /// A device or a pipe.
+    /// A device or pipe, with a description.
     Special(String),
 }
 
-/// Reads a layer. Nothing of it is written anywhere, and no file of it is held in memory.
+/// Reads a layer, without writing its content or loading whole files into memory.
 ///
 /// # Errors
-/// When the layer is missing, damaged, or no tar file.
+/// When the layer is missing, damaged, or not a tar file.
 pub(crate) fn read(store: &Store, layer: &Layer) -> Result<LayerContents, Error> {
     let mut contents = LayerContents::default();
     let mut buffer = vec![0; 128 << 10];
@@ -78,10 +79,10 @@ pub(crate) fn read(store: &Store, layer: &Layer) -> Result<LayerContents, Error>
     Ok(contents)
 }
 
-/// The contents of the files of a layer that `wanted` names by their paths; of the same path the last.
+/// Returns the contents of the files in a layer whose paths `wanted` accepts; the last of entries with equal paths.
 ///
 /// # Errors
-/// When the layer cannot be read, or when they are larger than `limit` bytes together.
+/// When the layer cannot be read, or the contents exceed `limit` bytes in total.
 pub fn texts(
     store: &Store,
     layer: &Layer,
@@ -100,7 +101,7 @@ pub fn texts(
             entry.read_to_end(&mut content)?;
             found.insert(path, content);
         } else {
-            // Now, because what is read before the next entry counts as its header.
+            // Skip the content now, because bytes that are read before the next entry count as its header.
             io::copy(&mut entry, &mut io::sink())?;
         }
         Ok(())
@@ -110,10 +111,10 @@ pub fn texts(
     Ok(found)
 }
 
-/// Puts the contents of the files of a layer that `wanted` names by their paths into the store `into`.
+/// Writes the contents of the files in a layer whose paths `wanted` accepts to the store `into`.
 ///
 /// # Errors
-/// When the layer cannot be read, or when the store cannot be written.
+/// When the layer cannot be read, or the store cannot be written.
 pub fn extract(store: &Store, layer: &Layer, into: &Store, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     let see = |mut entry: TarEntry<'_>| {
         let path = normal(&String::from_utf8_lossy(&entry.path_bytes()));
@@ -132,7 +133,7 @@ pub fn extract(store: &Store, layer: &Layer, into: &Store, wanted: impl Fn(&str)
 
 pub(super) type TarEntry<'a> = tar::Entry<'a, PaddedReader<Bounded<Decoder<BlobReader>>>>;
 
-/// Shows every entry of a layer to `see`, and reads on to the very end, where the layer's hash is checked.
+/// Calls `see` for every entry of a layer, and reads on to the end, where the digest of the layer is verified.
 pub(super) fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>) -> io::Result<()>) -> io::Result<()> {
     let (input, headers) = Bounded::new(Decoder::new(blob)?, size);
     let mut archive = tar::Archive::new(PaddedReader { input, read: 0 });
@@ -151,8 +152,8 @@ pub(super) fn walk(blob: BlobReader, size: u64, mut see: impl FnMut(TarEntry<'_>
     Ok(())
 }
 
-/// A tar file up to the end of its last block, which some tools leave out (umoci does); containerd and Docker take such
-/// layers, so there are images of them.
+/// A tar file with the padding of its last block, which some tools omit (for example umoci). containerd and Docker
+/// accept such layers.
 pub(super) struct PaddedReader<R> {
     input: R,
     read: u64,
@@ -201,7 +202,7 @@ impl LayerContents {
             tar::EntryType::Char => Kind::Special(device("character device", entry.header())),
             tar::EntryType::Block => Kind::Special(device("block device", entry.header())),
             tar::EntryType::Fifo => Kind::Special("pipe".to_owned()),
-            // What else there is says something about the archive and is no file.
+            // Other types describe the archive and are not files.
             _ => return Ok(()),
         };
         let header = entry.header();
@@ -211,7 +212,7 @@ impl LayerContents {
     }
 }
 
-/// A path without what does not matter in it.
+/// Removes redundant components from a path.
 pub(super) fn normal(path: &str) -> String {
     path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }

@@ -1,4 +1,4 @@
-//! What is in an image: the files of its layers, one over the other, as a container sees them.
+//! The files of an image: its layers stacked, as a container sees them.
 
 mod layer;
 pub mod outline;
@@ -13,39 +13,39 @@ use vcstore::{Digest, Layer, Store};
 pub use self::layer::{Entry, Kind, LayerContents, extract, texts};
 use crate::Error;
 
-/// Layers that were read, by the digest of what they unpack to: images share them, and each is read once.
+/// A cache of layers by uncompressed digest: images share layers, and each is read once.
 #[derive(Debug, Default)]
 pub struct Layers(Mutex<HashMap<Digest, Arc<LayerContents>>>);
 
 /// The file system of an image.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// By path, without a leading slash.
+    /// The entries by path, without a leading slash.
     pub entries: BTreeMap<String, Placed>,
 }
 
-/// An entry, and the layer it is from: 0 is the lowest.
+/// An entry with its layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// The entry of the layer.
     pub entry: Entry,
-    /// The number of the layer, from 0 at the bottom.
+    /// The number of the layer, starting with 0 for the lowest.
     pub layer: usize,
 }
 
 impl Layers {
-    /// The contents of these layers, in their order; several are read at once.
+    /// Returns the contents of these layers in order; reads several in parallel.
     ///
     /// # Errors
-    /// When one is missing or damaged.
+    /// When a layer is missing or damaged.
     pub fn read(&self, store: &Store, layers: &[Layer]) -> Result<Vec<Arc<LayerContents>>, Error> {
         layers.par_iter().map(|layer| self.one(store, layer)).collect()
     }
 
-    /// The file system that these layers make.
+    /// Returns the file system of these layers.
     ///
     /// # Errors
-    /// When one is missing or damaged.
+    /// When a layer is missing or damaged.
     pub fn files(&self, store: &Store, layers: &[Layer]) -> Result<Files, Error> {
         Ok(Files::of(self.read(store, layers)?.iter().map(AsRef::as_ref)))
     }
@@ -62,7 +62,7 @@ impl Layers {
 }
 
 impl Files {
-    /// Puts layers one over the other, the lowest first.
+    /// Stacks layers, lowest first.
     pub fn of<'a>(layers: impl IntoIterator<Item = &'a LayerContents>) -> Self {
         let mut files = Self::default();
         for (number, layer) in layers.into_iter().enumerate() {
@@ -76,11 +76,12 @@ impl Files {
         files
     }
 
-    /// The entry at a path, which may begin with a slash and lead through links, and its true path.
+    /// Finds the entry at a path, which may have a leading slash and pass through symbolic links. Returns its resolved
+    /// path and the entry.
     pub fn find(&self, path: &str) -> Option<(String, &Placed)> {
         let at = follow(path, |at, last| {
             Ok::<_, Infallible>(match self.entries.get(at).map(|placed| &placed.entry.kind) {
-                // The last link is what was asked for.
+                // A link at the end of the path is the requested entry itself.
                 Some(Kind::Symlink(target)) if !last => Some(target.clone()),
                 _ => None,
             })
@@ -90,7 +91,7 @@ impl Files {
         Some((at, placed))
     }
 
-    /// A hard link is the file that it is another name of.
+    /// Replaces hard links by the entries of their targets.
     fn resolve_hard_links(&mut self, layer: &LayerContents) {
         for (path, entry) in &layer.entries {
             if let Kind::HardLink(target) = &entry.kind
@@ -103,17 +104,17 @@ impl Files {
     }
 }
 
-/// The true path, without a leading slash, of a path that may lead through links: as in a container, from whose root none
-/// leads out. `link` has the target of the link at a path, if one is there that is to be followed, and is told whether that is
-/// the path's last part. None when there are more links than a kernel follows.
+/// Resolves the symbolic links in a path, as in a container, whose root no link can leave. Returns the path without a
+/// leading slash, or `None` if there are more links than the kernel follows. `link` returns the target of a link at a
+/// path that is to be followed; its second argument states whether the path's last component is reached.
 ///
 /// # Errors
-/// Whatever `link` fails with.
+/// When `link` fails.
 pub fn follow<E>(
     path: &str,
     mut link: impl FnMut(&str, bool) -> Result<Option<String>, E>,
 ) -> Result<Option<String>, E> {
-    /// As many links as the kernel follows.
+    /// The kernel's limit of followed links.
     const LINKS: usize = 40;
     let parts = |path: &str| -> Vec<String> {
         let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
@@ -145,7 +146,7 @@ pub fn follow<E>(
     Ok(Some(at))
 }
 
-/// Takes out of a file system what a layer takes away of the layers below.
+/// Removes the paths that a layer deletes from a file system.
 fn take_away<T>(entries: &mut BTreeMap<String, T>, opaque: &[String], whiteouts: &[String]) {
     for path in opaque {
         remove_below(entries, path);
@@ -156,7 +157,7 @@ fn take_away<T>(entries: &mut BTreeMap<String, T>, opaque: &[String], whiteouts:
     }
 }
 
-/// Puts an entry of a layer into a file system; what is no folder has nothing below it.
+/// Adds an entry of a layer to a file system; removes everything below an entry that is not a folder.
 fn put<T>(entries: &mut BTreeMap<String, T>, path: String, entry: T, folder: bool) {
     if !folder {
         remove_below(entries, &path);
@@ -174,7 +175,7 @@ fn remove_below<T>(entries: &mut BTreeMap<String, T>, path: &str) {
 }
 
 impl Kind {
-    /// Its size as a file; 0 for what is none.
+    /// Returns the size of a file; 0 for other types.
     pub fn size(&self) -> u64 {
         match self {
             Self::File { size, .. } => *size,
@@ -182,7 +183,7 @@ impl Kind {
         }
     }
 
-    /// What it is, in a word.
+    /// Returns the name of the type.
     pub fn word(&self) -> &str {
         match self {
             Self::File { .. } => "file",
@@ -202,8 +203,8 @@ pub(crate) mod tests {
 
     use super::{Entry, Files, Kind, LayerContents};
 
-    /// A layer of files (`path content`), folders (`path/`), links (`path -> target`, `path => target`) and whiteouts
-    /// (`-path`, `-path/` for a folder's content).
+    /// Creates a layer of files (`path content`), folders (`path/`), symbolic links (`path -> target`), hard links
+    /// (`path => target`) and whiteouts (`-path`, or `-path/` for a folder's content).
     pub(crate) fn layer(lines: &[&str]) -> LayerContents {
         let mut layer = LayerContents::default();
         for line in lines {

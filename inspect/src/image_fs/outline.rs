@@ -1,5 +1,5 @@
-//! The outline of an image: what stands at each path of its file system, without the content of files. Layers that are put on
-//! an image need no more of it, and a store keeps it, so that the image's own layers are read once.
+//! The outline of an image: the nodes of its file system, without the content of files. Stacking further layers on an
+//! image requires only the outline, which a store keeps so that the image's layers are read once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write};
@@ -12,20 +12,20 @@ use super::layer::{OPAQUE, TarEntry, WHITEOUT, XATTR, normal, walk};
 use super::{put, take_away};
 use crate::Error;
 
-/// What stands at a path.
+/// The node at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Node {
     /// A folder.
     Folder {
-        /// What is known of it beside its name.
+        /// The attributes of the folder.
         attributes: Attributes,
-        /// Whether nothing is in it.
+        /// Whether the folder is empty.
         empty: bool,
     },
-    /// A symbolic link to this target, as it stands.
+    /// A symbolic link with this target, unchanged.
     Link(String),
-    /// A file, or whatever else no path leads through.
+    /// A file, or anything else that a path cannot pass through.
     Other,
 }
 
@@ -34,23 +34,23 @@ pub enum Node {
 pub struct Attributes {
     /// The permission bits.
     pub mode: u32,
-    /// The owner's number.
+    /// The ID of the owner.
     pub uid: u64,
-    /// The group's number.
+    /// The ID of the group.
     pub gid: u64,
-    /// Extended attributes: their values in hexadecimal digits by name.
+    /// The extended attributes: hexadecimal values by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub xattrs: BTreeMap<String, String>,
 }
 
 impl Default for Attributes {
-    /// Those of a folder that only a path names.
+    /// Returns the attributes of a folder that exists only as a parent in paths.
     fn default() -> Self {
         Self { mode: 0o755, uid: 0, gid: 0, xattrs: BTreeMap::new() }
     }
 }
 
-/// Reads the outline of the image that these layers make, the lowest first, and puts it into the store.
+/// Computes the outline of the image with these layers, lowest first, and writes it to the store.
 ///
 /// # Errors
 /// When a layer is missing or damaged, or the store cannot be written.
@@ -73,7 +73,7 @@ pub fn write(store: &Store, layers: &[Layer]) -> Result<Blob, Error> {
     Ok(writer.commit()?)
 }
 
-/// What stands at each of `paths`, of which some may not be there. No more of the outline is held in memory.
+/// Returns the nodes at those of `paths` that exist. Does not load the rest of the outline into memory.
 ///
 /// # Errors
 /// When the outline is missing or damaged.
@@ -96,7 +96,7 @@ pub fn look(store: &Store, outline: &Digest, paths: &BTreeSet<String>) -> Result
 #[derive(Debug, Default)]
 struct LayerOutline {
     nodes: BTreeMap<String, Node>,
-    /// Other names of files, and which.
+    /// The hard links: path and target.
     hard_links: Vec<(String, String)>,
     whiteouts: Vec<String>,
     opaque: Vec<String>,
@@ -124,7 +124,7 @@ impl LayerOutline {
                 tar::EntryType::Symlink => match entry.link_name_bytes().map(|target| String::from_utf8(target.into()))
                 {
                     Some(Ok(target)) if !target.is_empty() => Some(Node::Link(target)),
-                    // Nothing that is named in text leads through it.
+                    // No UTF-8 path passes through it.
                     _ => Some(Node::Other),
                 },
                 tar::EntryType::Link => {
@@ -139,7 +139,7 @@ impl LayerOutline {
                 self.nodes.insert(path, node);
             }
         }
-        // Now, because what is read before the next entry counts as its header.
+        // Skip the content now, because bytes that are read before the next entry count as its header.
         io::copy(&mut entry, &mut io::sink()).map(drop)
     }
 
@@ -150,7 +150,7 @@ impl LayerOutline {
             put(nodes, path, node, folder);
         }
         for (path, target) in self.hard_links {
-            // Another name of a link is that link.
+            // A hard link to a symbolic link is that symbolic link.
             if let Some(link @ Node::Link(_)) = nodes.get(&target).cloned() {
                 nodes.insert(path, link);
             }
@@ -161,7 +161,7 @@ impl LayerOutline {
 fn attributes(entry: &mut TarEntry<'_>) -> io::Result<Attributes> {
     let mut xattrs = BTreeMap::new();
     if let Some(records) = entry.pax_extensions()? {
-        // One that the reader cannot take apart says nothing, as it does for those who make containers of the layer.
+        // Ignore a record that cannot be parsed, as container runtimes do.
         for record in records.filter_map(Result::ok) {
             if let Some(name) = record.key().ok().and_then(|key| key.strip_prefix(XATTR)) {
                 xattrs.insert(name.to_owned(), hex::encode(record.value_bytes()));
@@ -169,12 +169,12 @@ fn attributes(entry: &mut TarEntry<'_>) -> io::Result<Attributes> {
         }
     }
     let header = entry.header();
-    // A number that is left out is 0.
+    // A missing number is 0.
     let owner = |number: io::Result<u64>| number.unwrap_or_default();
     Ok(Attributes { mode: header.mode()? & 0o7777, uid: owner(header.uid()), gid: owner(header.gid()), xattrs })
 }
 
-/// Adds the folders that only the paths of others name, and says which folders have something in them.
+/// Adds folders that exist only as parents in paths, and marks non-empty folders.
 fn complete(nodes: &mut BTreeMap<String, Node>) {
     let mut parents = BTreeSet::new();
     for path in nodes.keys() {

@@ -1,7 +1,7 @@
-//! Text in HTML.
+//! Escapes text for HTML.
 
-/// A text as it stands in an element or between the quotes of an attribute: what a reader would not see, or see others otherwise
-/// for, is spelt out, and some of it no document may have.
+/// Escapes a text for an element or a quoted attribute. Replaces invisible and direction-changing characters by visible
+/// escapes, because they could mislead readers, and some are invalid in HTML.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in vcterminal::visible(text).chars() {

@@ -1,5 +1,5 @@
-//! A page about the images of a store: what is in each, what changed, and how the last build went. One file that opens
-//! without a network.
+//! A report about the images of a store: their content, their changes, and the last build. It is a single HTML file
+//! that needs no network.
 
 mod html;
 mod page;
@@ -17,48 +17,49 @@ use crate::image_fs::{Files, Layers};
 use crate::journal::{self, Build};
 use crate::packages::packages;
 
-/// What the page shows.
+/// The content of a report.
 #[derive(Debug)]
 pub struct Report {
-    /// The images, by platform.
+    /// The images, for each platform.
     pub images: Vec<ImageReport>,
-    /// The builds that the store remembers, the oldest first.
+    /// The builds in the journal, oldest first.
     pub builds: Vec<Build>,
 }
 
-/// An image for one platform.
+/// The report on an image for a platform.
 #[derive(Debug)]
 pub struct ImageReport {
     /// The image.
     pub image: Image,
     /// The image for one platform.
     pub one: PlatformImage,
-    /// What made each layer, as far as the store knows.
+    /// The action that produced each layer, if the store has its record.
     pub layers: Vec<Option<String>>,
     /// Its files.
     pub files: Files,
-    /// How many Debian packages it has.
+    /// The number of Debian packages.
     pub packages: usize,
-    /// How it differs from the image of that name before.
+    /// The comparison with the previous image of this name.
     pub before: PreviousImage,
 }
 
-/// What the image was before it was what it is.
+/// The previous version of an image.
 #[derive(Debug)]
 pub enum PreviousImage {
-    /// No build is remembered in which it was another.
+    /// The journal has no build with another version.
     Nothing,
-    /// It was another, whose content is no longer in the store.
+    /// A previous version whose content is no longer in the store, with the start time of its build in milliseconds
+    /// since 1970.
     Gone(u64),
-    /// It was another, and this is what changed; with when that was built, in milliseconds since 1970.
+    /// A previous version, with the start time of its build in milliseconds since 1970, and the changes.
     Changed(u64, Box<ImageChanges>),
 }
 
 impl Report {
-    /// Reads what the report shows of these images.
+    /// Collects the content of a report on these images.
     ///
     /// # Errors
-    /// When a blob of an image is missing or damaged.
+    /// When a blob of an image is missing or damaged, or the store cannot be read.
     pub fn of(store: &Store, images: &[Image]) -> Result<Self, Error> {
         let (records, layers, builds) = (Records::read(store)?, Layers::default(), journal::builds(store)?);
         let mut report = Self { images: Vec::new(), builds };
@@ -81,7 +82,7 @@ impl Report {
     }
 }
 
-/// What an image was in the last build that made another of it.
+/// Compares an image with its version in the last build that produced another one.
 fn before(
     store: &Store,
     image: &Image,
@@ -94,7 +95,7 @@ fn before(
         (target.digest() != image.target.digest()).then(|| (build.began, target.clone()))
     };
     let Some((began, target)) = builds.iter().rev().find_map(other) else { return Ok(PreviousImage::Nothing) };
-    // Garbage collection takes what no name leads to any more.
+    // Garbage collection removes images without names.
     let whole = |image: &Image| image.check_complete(store).is_ok() && image.platform(&one.platform).is_some();
     let Some(old) = Image::open(store, &image.name, &target).ok().filter(whole) else {
         return Ok(PreviousImage::Gone(began));

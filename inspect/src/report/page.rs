@@ -1,4 +1,4 @@
-//! The page itself: HTML with its style and script in it, and nothing that is fetched.
+//! The HTML page, with inline style and script, and no external resources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -14,19 +14,19 @@ use crate::journal::{Build, Outcome};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// How many files are listed by size, and of what changed.
+/// The maximum numbers of files in the list of large files, and of listed changes.
 const LARGEST: usize = 15;
 const CHANGES: usize = 60;
 
-/// By this a report is known.
+/// The title, which identifies a report.
 const TITLE: &str = "<title>Images — vcbuild report</title>";
 
-/// Whether a file that begins so is a page.
+/// Returns whether a file with this beginning is a report.
 pub fn is_page(beginning: &[u8]) -> bool {
     beginning.windows(TITLE.len()).any(|part| part == TITLE.as_bytes())
 }
 
-/// The page as one HTML document.
+/// Renders the report as an HTML document.
 pub fn page(report: &Report) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -81,7 +81,7 @@ fn cards(report: &Report, html: &mut String) {
     *html += "</ul>\n";
 }
 
-/// The image's name without its registry, and its platform where its name does not say it.
+/// Returns the last component of the image's name, with the platform if the image has several.
 fn title(one: &ImageReport) -> String {
     let name = one.image.name.rsplit('/').next().unwrap_or(&one.image.name);
     if one.image.platforms.len() > 1 { format!("{name} ({})", one.one.platform) } else { name.to_owned() }

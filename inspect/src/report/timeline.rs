@@ -1,4 +1,4 @@
-//! A build as a timeline, and the builds before it as bars.
+//! Draws a build as a timeline, and previous builds as bars.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::journal::{Build, JournalStep, Outcome};
 const WIDTH: f64 = 1000.0;
 const NAMES: f64 = 250.0;
 const ROW: f64 = 20.0;
-/// Room at the right for how long the last bar took.
+/// The space on the right for the duration of the last bar.
 const TAIL: f64 = 70.0;
 
-/// How many actions are drawn: of more, those that took longest.
+/// The maximum number of drawn actions; the longest take precedence.
 const ROWS: usize = 60;
 
-/// How many builds are drawn.
+/// The maximum number of drawn builds.
 const BUILDS: usize = 40;
 
-/// How many letters of an action's name there is room for.
+/// The maximum number of characters of an action's name.
 const LETTERS: usize = 34;
 
-/// Draws when each action of a build ran.
+/// Draws the timeline of a build's actions.
 pub(super) fn draw(build: &Build) -> String {
     let mut steps: Vec<&JournalStep> = build.steps.iter().filter(|step| step.outcome != Outcome::Reused).collect();
     steps.sort_by_key(|step| std::cmp::Reverse(step.took));
@@ -88,7 +88,7 @@ pub(super) fn draw(build: &Build) -> String {
     svg
 }
 
-/// Draws how long the latest builds took.
+/// Draws the durations of the latest builds.
 pub(super) fn history(builds: &[Build]) -> String {
     let latest = &builds[builds.len().saturating_sub(BUILDS)..];
     let longest = latest.iter().map(|build| build.took).max().unwrap_or(0).max(1);
@@ -115,18 +115,18 @@ pub(super) fn history(builds: &[Build]) -> String {
     svg + "</svg>\n"
 }
 
-/// A time of a journal as people write it.
+/// Formats a time of the journal.
 pub(super) fn when(milliseconds: u64) -> String {
     let time = i64::try_from(milliseconds).ok().and_then(DateTime::from_timestamp_millis);
     time.map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
-/// A duration of a journal as people write it.
+/// Formats a duration of the journal.
 pub(super) fn took(milliseconds: u64) -> String {
     vcterminal::duration(Duration::from_millis(milliseconds))
 }
 
-/// The class by which a kind of action has its colour; kinds that are not known share one.
+/// Returns the CSS class that determines the colour of an action kind; unknown kinds share one.
 fn class(kind: &str) -> &'static str {
     match kind {
         "compile" => "compile",

@@ -1,5 +1,5 @@
-//! The files of an image as a treemap: rectangles whose areas are sizes, folders around what is in them (Bruls, Huizing and
-//! van Wijk, "Squarified Treemaps", 2000).
+//! Draws the files of an image as a treemap: rectangles with areas proportional to sizes, nested by folder (Bruls,
+//! Huizing and van Wijk, "Squarified Treemaps", 2000).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,21 +7,21 @@ use std::fmt::Write as _;
 use super::html::escape;
 use crate::image_fs::Files;
 
-/// The drawing, in its own units; a page scales it.
+/// The size of the drawing in its own units; the page scales it.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 460.0;
 
-/// What is smaller than this, in square units, is left out: it would not be visible.
+/// The minimum area of a drawn rectangle in square units; smaller ones would not be visible.
 const SMALLEST: f64 = 7.0;
 
-/// Room for a folder's name, around its content, and between rectangles.
+/// The height of a folder's name, and the padding around a folder's content.
 const HEAD: f64 = 13.0;
 const PADDING: f64 = 1.5;
 
-/// How wide a letter is, at most, in the font of the names.
+/// The maximum width of a letter in the font of the names.
 const LETTER: f64 = 6.0;
 
-/// How many folders deep is drawn. Deeper folders stand as one rectangle.
+/// The maximum depth of drawn folders; a deeper folder is a single rectangle.
 const DEPTH: usize = 7;
 
 /// A folder or file with its size.
@@ -41,7 +41,7 @@ struct Rect {
     height: f64,
 }
 
-/// Draws the files, coloured by layer, as SVG.
+/// Draws the files as SVG, coloured by layer.
 pub(super) fn draw(files: &Files, name: &str) -> String {
     let mut root = Node::default();
     for (path, placed) in &files.entries {
@@ -114,7 +114,7 @@ impl Node {
     }
 }
 
-/// The last part of a path, if there is room for enough of it.
+/// Writes the last component of a path, if there is enough space.
 fn label(path: &str, x: f64, y: f64, width: f64, class: &str, svg: &mut String) {
     let name = path.rsplit('/').next().unwrap_or(path);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a handful of letters, never negative")]
@@ -135,7 +135,7 @@ impl Rect {
         self.width >= 34.0 && self.height >= 30.0
     }
 
-    /// The room for what is in a folder.
+    /// Returns the area for a folder's content.
     fn inside(self) -> Self {
         let head = if self.has_head() { HEAD } else { PADDING };
         Self {
@@ -147,13 +147,14 @@ impl Rect {
     }
 
     fn attributes(self) -> String {
-        // A hair between neighbours.
+        // Leave a small gap between neighbours.
         let (width, height) = ((self.width - 0.6).max(0.1), (self.height - 0.6).max(0.1));
         format!("x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"", self.x, self.y)
     }
 }
 
-/// Divides a rectangle into parts whose areas are as the sizes, which fall, and whose sides are as equal as can be.
+/// Divides a rectangle into parts with areas proportional to `sizes`, which are in descending order, and with sides of
+/// similar length.
 #[expect(clippy::cast_precision_loss, reason = "a drawing")]
 fn squarify(sizes: &[u64], within: Rect) -> Vec<Rect> {
     let total: u64 = sizes.iter().sum();
@@ -166,7 +167,7 @@ fn squarify(sizes: &[u64], within: Rect) -> Vec<Rect> {
     let (mut left, mut rest) = (within, areas.as_slice());
     while !rest.is_empty() {
         let side = left.width.min(left.height);
-        // One more in the row for as long as that makes its worst part squarer.
+        // Extend the row while this improves its worst aspect ratio.
         let mut count = 1;
         while count < rest.len() && worst(&rest[..=count], side) <= worst(&rest[..count], side) {
             count += 1;
@@ -193,7 +194,7 @@ fn squarify(sizes: &[u64], within: Rect) -> Vec<Rect> {
     rects
 }
 
-/// The greatest ratio of sides in a row of these areas along a side.
+/// Returns the worst aspect ratio in a row of these areas along a side.
 fn worst(row: &[f64], side: f64) -> f64 {
     let sum: f64 = row.iter().sum();
     let ratio = |area: &f64| {
