@@ -139,8 +139,8 @@ impl Copy<'_> {
         (self.origin == FileOrigin::Source).then_some(self.origins.source)
     }
 
-    /// Returns the files that vcbuild writes below a folder to copy. A folder that contains `top` is kept: the user
-    /// named a folder that archives are written to.
+    /// Returns the files that vcbuild writes, to be skipped when `top` is copied. Omits a folder that is or contains
+    /// `top`, because the user named its content explicitly; but never omits a store.
     fn without(&self, top: &Utf8Path) -> Vec<Utf8PathBuf> {
         let OriginFolders { source, outside, .. } = self.origins;
         // In the source, folders with files that git tracks are known to contain more than output.

@@ -34,11 +34,11 @@ impl<'a> LowerLayers<'a> {
     /// defaults. The result becomes part of the lower layers.
     ///
     /// # Errors
-    /// When a path passes through something other than a folder, two files of the component have the same resolved
-    /// path, or an entry would replace a non-empty folder.
+    /// When a path passes through something other than a folder or through too many symbolic links, two files of the
+    /// component have the same resolved path, or an entry would replace a non-empty folder.
     pub(crate) fn put(&mut self, spec: &LayerSpec) -> Result<LayerSpec, Error> {
         // The required paths of the base are known only after links are resolved. So this repeats the placement with
-        // further lookups, rather than load the whole outline.
+        // further lookups, rather than loading the whole outline.
         let mut base: BTreeMap<String, Option<Node>> = BTreeMap::new();
         loop {
             let asked = RefCell::new(BTreeSet::new());

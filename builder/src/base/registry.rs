@@ -62,7 +62,7 @@ pub(super) fn resolve(reference: &Reference, platform: &Platform, lock: &Lock) -
     Ok(manifest)
 }
 
-/// A connection to the registry of an image.
+/// An image in a registry, with the client that fetches it.
 struct Image<'a> {
     reference: &'a Reference,
     repository: Repository,

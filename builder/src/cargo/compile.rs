@@ -70,7 +70,7 @@ const TARGET: &str = "/build/target";
 const HOME: &str = "/build/cargo";
 const CRATES: &str = "/crates";
 
-/// The cache folder of dependencies that are compiled by themselves.
+/// The cache folder of dependencies that are compiled separately.
 const DEPENDENCIES: &str = "seeds";
 
 /// The file in Cargo's home that states where the dependencies are.

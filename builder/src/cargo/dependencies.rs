@@ -1,4 +1,4 @@
-//! Compiles the dependencies of a workspace by themselves: with only the manifests, lock and settings of the workspace,
+//! Compiles the dependencies of a workspace separately: with only the manifests, lock and settings of the workspace,
 //! and empty programs and libraries in place of its own. No code of the workspace runs meanwhile, so every source with
 //! the same manifests can start from the result.
 
@@ -24,7 +24,7 @@ const DONE: &str = "done";
 
 impl Compiler<'_> {
     /// Fills `target`, which is new, with the compiled dependencies of a job; leaves it empty if they cannot be
-    /// compiled by themselves. `folder` holds the results of the source, and `given` describes the other inputs.
+    /// compiled separately. `folder` holds the results of the source, and `given` describes the other inputs.
     pub(super) fn fill_with_dependencies(
         &self,
         job: &Job<'_>,

@@ -228,8 +228,8 @@ fn fetch(toolchain: &Toolchain, dir: &Utf8Path, store: &Store, to: &Utf8Path) ->
     let crates = folder.join("crates");
     fs::create_dir_all(&crates).map_err(crate::Error::io("making", &crates))?;
     let mut command = toolchain.cargo();
-    // With --quiet, Cargo would not print the settings. The source's own settings do not apply, because Cargo does not
-    // run in its folder.
+    // With --quiet, Cargo would not print the settings. --respect-source-config refers to the user's settings: Cargo
+    // does not run in the source's folder, so it does not read the source's own.
     command.args(["vendor", "--locked", "--versioned-dirs", "--respect-source-config"]).arg(&crates);
     command.arg("--manifest-path").arg(dir.join(MANIFEST));
     let config = process::run(&mut command, FETCH_LIMIT)

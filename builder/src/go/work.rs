@@ -43,7 +43,7 @@ struct Use {
 
 impl Work {
     /// Finds the workspace of the module in `dir` in its parent folders up to `top`, as Go does. Returns `None` if
-    /// there is none, or if it does not use the module, which is then built by itself.
+    /// there is none, or if it does not use the module, which is then built on its own.
     ///
     /// # Errors
     /// When Go cannot read the file, or it refers to folders that cannot be part of a source.

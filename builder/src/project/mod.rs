@@ -31,7 +31,7 @@ use crate::{Error, go_names, platform};
 /// The name of a project file.
 pub(crate) const FILE_NAME: &str = "vcbuild.toml";
 
-/// The maximum length of an archive's name in bytes: the 255 of a file system, less the suffix of its temporary name.
+/// The maximum length of an archive's name in bytes: the 255 of a file system, less what its temporary name adds.
 const NAME_LIMIT: usize = 200;
 
 pub(crate) const BUILT_IN: &str = include_str!("virtualcluster.toml");

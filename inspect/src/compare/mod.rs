@@ -174,8 +174,8 @@ fn platform_changes(
     })
 }
 
-/// Returns the layers of both images in the order of the new one; a removed layer precedes the next layer that both
-/// have.
+/// Returns the layers of both images in the order of the new one. A removed layer precedes the next layer that both
+/// images have, or comes last.
 fn compare_layers(old: &[Layer], new: &[Layer]) -> Vec<LayerChange> {
     let mut changes = Vec::new();
     let mut rest = old;

@@ -39,7 +39,7 @@ struct Staying<'a> {
 }
 
 impl Plan {
-    /// Creates the plan, with exclusive access to the store, except by the `living` sessions.
+    /// Creates the plan for a store to which the caller has exclusive access. Keeps what the `living` sessions use.
     pub(super) fn make(store: &Store, keep: &Keep, caches: Vec<Cache>, living: &[Living]) -> Result<Self, Error> {
         let mut plan = Self::default();
         let sizes = store.blob_sizes()?;
