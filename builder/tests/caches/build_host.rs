@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use rigs::files::write_program;
 use rigs::sshd::Sshd;
 use rigs::{Run, port, process, wait};
 use serde_json::Value;
@@ -227,8 +228,7 @@ fn a_folder_that_another_user_can_change_is_refused_and_left_as_it_is() {
     let program = fs::read_dir(host.join("host")).unwrap().next().unwrap().unwrap().path();
     // The build before may still be ending, and what runs is not written to.
     fs::remove_file(&program).unwrap();
-    fs::write(&program, "#!/bin/sh\ntouch ran\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, "#!/bin/sh\ntouch ran\n");
     fs::write(host.join("host/new.4194999"), "part").unwrap();
     build(&bench, &sshd, "two", &["--source-dir", "app"]).succeeded();
     assert!(fs::metadata(&program).unwrap().len() > 1_000_000 && !host.join("host/ran").exists());

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use rigs::Run;
+use rigs::files::write_program;
 use rigs::registry::Registry;
 use serde_json::{Value, json};
 
@@ -75,8 +76,7 @@ fn a_private_registry_with_tls_is_pushed_to_and_pulled_from() {
     third.bench.write(&format!("config/containers/certs.d/{}/ours.crt", private.address), &authority);
     third.bench.write("docker/config.json", &json!({"credHelpers": {&private.address: "ours"}}).to_string());
     let helper = "#!/bin/sh\nread -r host\nprintf '{\"ServerURL\": \"%s\", \"Username\": \"user\", \"Secret\": \"open sesame\"}' \"$host\"\n";
-    third.bench.write("bin/docker-credential-ours", helper);
-    fs::set_permissions(third.bench.path("bin/docker-credential-ours"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(third.bench.path("bin/docker-credential-ours"), helper);
     let path = format!("{}:{}", third.bench.path("bin").display(), std::env::var("PATH").unwrap());
     let mut command = third.command(&pull);
     assert_eq!(text(&Run::of(command.env("PATH", path)).json()["platforms"][0]["digest"]), digests(built())["one"]);

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use rigs::files::write_program;
 use rigs::registry::Registry;
 use serde_json::json;
 
@@ -150,9 +151,7 @@ fn a_missing_credential_helper_is_named_where_a_login_is_wanted() {
     }
     // One that is there and fails.
     let program = "#!/bin/sh\necho the keyring is locked\nexit 1\n";
-    site.bench.write("bin/docker-credential-on-another-machine", program);
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(site.bench.path("bin/docker-credential-on-another-machine"), mode).unwrap();
+    write_program(site.bench.path("bin/docker-credential-on-another-machine"), program);
     let path = format!("{}:{}", site.bench.path("bin").display(), std::env::var("PATH").unwrap());
     let mut command = site.command(&["base", &format!("{}/team/one:v1", registry.address), "--update"]);
     let run = rigs::Run::of(command.env("PATH", path));

@@ -317,9 +317,7 @@ fn a_push_to_crio_that_is_cut_leaves_no_folder_behind() {
     let _storage = crio(&rig, &["podman"]);
     image(&rig.store(), "manager", &noise(1, MB), &noise(2, MB));
     let slow = rig.path().join("bin/skopeo");
-    fs::create_dir_all(rig.path().join("bin")).expect("a folder");
-    fs::write(&slow, "#!/bin/sh\ncase $1 in copy) sleep 2;; esac\nexec /usr/bin/skopeo \"$@\"\n").expect("a program");
-    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).expect("its mode");
+    write_program(&slow, "#!/bin/sh\ncase $1 in copy) sleep 2;; esac\nexec /usr/bin/skopeo \"$@\"\n");
     rig.prefer_programs_in(&rig.path().join("bin"));
     rig.add_to_environment(&format!("CONTAINERS_STORAGE_CONF={}", rig.path().join("storage.conf")));
     // Others died of a worse cut, one long ago.

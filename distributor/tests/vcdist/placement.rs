@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::process::{Command, Output};
 
 use camino::Utf8Path;
+use rigs::files::write_program;
 
 use crate::rig::{Login, NodeOptions, ORDINARY_ID, PushOutput, Rig, image};
 
@@ -29,9 +30,7 @@ fn a_helper_that_was_tampered_with_is_never_run() {
 fn a_node_whose_openssl_does_not_work_checks_the_helper_all_the_same() {
     let rig = Rig::up();
     let folder = rig.path().join("bin");
-    fs::create_dir_all(&folder).expect("a folder");
-    fs::write(folder.join("openssl"), "#!/bin/sh\necho nothing; exit 1\n").expect("a program");
-    fs::set_permissions(folder.join("openssl"), fs::Permissions::from_mode(0o755)).expect("its mode");
+    write_program(folder.join("openssl"), "#!/bin/sh\necho nothing; exit 1\n");
     rig.prefer_programs_in(&folder);
     tamper(&rig);
 }
@@ -82,13 +81,11 @@ fn root_may_run_nothing_from_the_login_users_home() {
     image(&rig.store(), "manager", b"base", b"own");
     // As on NFS, where root is nobody: sudo says it in its own words.
     let folder = rig.path().join("bin");
-    fs::create_dir(&folder).expect("a folder");
     let refuse = |below: &Utf8Path, words: &str| {
         let text = format!(
             "#!/bin/sh\ncase $2 in {below}*) echo \"sudo: {words}\" >&2; exit 1;; esac\nexec /usr/bin/sudo \"$@\"\n"
         );
-        fs::write(folder.join("sudo"), text).expect("a program");
-        fs::set_permissions(folder.join("sudo"), fs::Permissions::from_mode(0o755)).expect("its mode");
+        write_program(folder.join("sudo"), text);
     };
     rig.prefer_programs_in(&folder);
     let (cache, other) = (rig.path().join("cache"), rig.var_tmp().join(format!("vcdist-{ORDINARY_ID}")));
