@@ -63,7 +63,7 @@ impl Server {
 }
 
 impl ServerState {
-    fn answer(&self, mut stream: TcpStream) -> Option<()> {
+    fn answer(&self, mut stream: &TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let asked = Request::read(&mut reader)?;
         let (method, path) = (asked.method.as_str(), asked.target.as_str());
@@ -76,15 +76,15 @@ impl ServerState {
             first
         };
         let blob = path.contains("/blobs/");
-        let head = |stream: &mut TcpStream, status: &str, length: Option<usize>| {
+        let head = |mut stream: &TcpStream, status: &str, length: Option<usize>| {
             let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
             write!(stream, "HTTP/1.1 {status}\r\n{length}Connection: close\r\n\r\n").ok()
         };
         match self.manner {
             ServerBehaviour::Hangs => hang(),
-            ServerBehaviour::Broken => return respond(&stream, "500 Internal Server Error", "", ""),
+            ServerBehaviour::Broken => return respond(stream, "500 Internal Server Error", "", ""),
             ServerBehaviour::Endless if blob => {
-                head(&mut stream, "200 OK", None)?;
+                head(stream, "200 OK", None)?;
                 loop {
                     stream.write_all(&[0; 4096]).ok()?;
                     self.sent.fetch_add(4096, Ordering::SeqCst);
@@ -98,9 +98,9 @@ impl ServerState {
             reader.read_exact(&mut body).ok()?;
             fs::create_dir_all(file.parent()?).unwrap();
             fs::write(&file, body).unwrap();
-            return respond(&stream, "201 Created", "", "");
+            return respond(stream, "201 Created", "", "");
         }
-        let Ok(content) = fs::read(&file) else { return respond(&stream, "404 Not Found", "", "") };
+        let Ok(content) = fs::read(&file) else { return respond(stream, "404 Not Found", "", "") };
         let start = range.unwrap_or(0).min(content.len());
         let content = &content[start..];
         if range.is_some() {
@@ -108,7 +108,7 @@ impl ServerState {
             write!(stream, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{last}/{whole}\r\n").ok()?;
             write!(stream, "Content-Length: {}\r\nConnection: close\r\n\r\n", content.len()).ok()?;
         } else {
-            head(&mut stream, "200 OK", Some(content.len()))?;
+            head(stream, "200 OK", Some(content.len()))?;
         }
         if method == "HEAD" {
             return Some(());

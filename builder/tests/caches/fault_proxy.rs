@@ -97,7 +97,7 @@ impl FaultProxy {
 }
 
 impl State {
-    fn pass(&self, mut client: TcpStream) -> Option<()> {
+    fn pass(&self, mut client: &TcpStream) -> Option<()> {
         let mut reader = BufReader::new(client.try_clone().ok()?);
         let request = Request::read(&mut reader)?;
         let find = |name: &str| request.field(name).unwrap_or_default().to_owned();
@@ -113,10 +113,10 @@ impl State {
             let asked = ProxiedRequest { line: &line, authorization: &authorization, number, gate: &self.address };
             if let Some(said) = script(&asked) {
                 std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink()).ok()?;
-                return respond(&client, said.status, &said.headers, said.body);
+                return respond(client, said.status, &said.headers, said.body);
             }
         }
-        let say = |status: &str, headers: &str, body: &str| respond(&client, status, headers, body);
+        let say = |status: &str, headers: &str, body: &str| respond(client, status, headers, body);
         let mut limit = u64::MAX;
         match self.rule {
             ProxyRule::Token if line.starts_with("GET /token?") => {

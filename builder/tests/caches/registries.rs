@@ -1,7 +1,6 @@
 //! Pull and push against a real registry: logins, TLS, mirrors, and what is said when they are not right.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use rigs::Run;
 use rigs::files::write_program;

@@ -1,7 +1,6 @@
 //! Nodes whose kubelet uses no containerd: Docker and CRI-O, filled by the node's own programs.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 

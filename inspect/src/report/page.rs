@@ -149,7 +149,7 @@ fn largest(one: &ImageReport, html: &mut String) {
 fn changes(before: &PreviousImage, html: &mut String) {
     match before {
         PreviousImage::Nothing => {
-            *html += "<p class=\"quiet\">No build is remembered in which it was another image.</p>\n"
+            *html += "<p class=\"quiet\">No build is remembered in which it was another image.</p>\n";
         }
         PreviousImage::Gone(began) => {
             let _ = writeln!(

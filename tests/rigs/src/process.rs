@@ -25,7 +25,7 @@ impl Daemon {
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
         let program = command.get_program().to_string_lossy().into_owned();
-        command.spawn().map(Self::from).unwrap_or_else(|error| panic!("starting {program}: {error}"))
+        command.spawn().map_or_else(|error| panic!("starting {program}: {error}"), Self::from)
     }
 
     /// Lets it take longer to end than others.

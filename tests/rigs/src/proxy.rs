@@ -57,19 +57,19 @@ impl ForwardProxy {
 }
 
 impl State {
-    fn pass(&self, near: TcpStream) -> io::Result<()> {
+    fn pass(&self, mut near: &TcpStream) -> io::Result<()> {
         let mut first = [0];
-        (&near).read_exact(&mut first)?;
+        near.read_exact(&mut first)?;
         if first[0] == 5 {
-            let asked = socks(&near)?;
+            let asked = socks(near)?;
             self.see(format!("SOCKS {}", asked.0));
             let far = self.connect(&format!("{}:{}", asked.0, asked.1))?;
-            (&near).write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
-            return tcp::carry(&near, &far);
+            near.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+            return tcp::carry(near, &far);
         }
         let mut head = Vec::from(first);
         while !head.ends_with(b"\r\n\r\n") {
-            (&near).read_exact(&mut first)?;
+            near.read_exact(&mut first)?;
             head.push(first[0]);
         }
         let head = String::from_utf8_lossy(&head).into_owned();
@@ -78,8 +78,8 @@ impl State {
         let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if method == "CONNECT" {
             let far = self.connect(target)?;
-            (&near).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-            return tcp::carry(&near, &far);
+            near.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            return tcp::carry(near, &far);
         }
         let whole = target.strip_prefix("http://").ok_or(io::ErrorKind::InvalidData)?;
         let (host, _) = whole.split_once('/').ok_or(io::ErrorKind::InvalidData)?;
@@ -89,7 +89,7 @@ impl State {
         let head: String = kept.map(|line| format!("{line}\r\n")).collect();
         let path = &whole[whole.find('/').unwrap_or_default()..];
         (&far).write_all(head.replacen(target, path, 1).as_bytes())?;
-        tcp::carry(&near, &far)
+        tcp::carry(near, &far)
     }
 
     fn see(&self, what: String) {

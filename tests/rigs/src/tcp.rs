@@ -7,7 +7,7 @@ use std::thread;
 
 /// Has `answer` serve each connection on a thread of its own; each thread, and the one that accepts, holds `state`. They end with
 /// the process of the test.
-pub fn serve<S, R>(listener: TcpListener, state: &Arc<S>, answer: impl Fn(&S, TcpStream) -> R + Copy + Send + 'static)
+pub fn serve<S, R>(listener: TcpListener, state: &Arc<S>, answer: impl Fn(&S, &TcpStream) -> R + Copy + Send + 'static)
 where
     S: Send + Sync + 'static,
 {
@@ -16,7 +16,7 @@ where
         for stream in listener.incoming().flatten() {
             let state = Arc::clone(&shared);
             // A client that hangs up early is no concern of the server's.
-            thread::spawn(move || drop(answer(&state, stream)));
+            thread::spawn(move || drop(answer(&state, &stream)));
         }
     });
 }

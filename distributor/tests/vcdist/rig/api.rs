@@ -122,8 +122,8 @@ impl Api {
     }
 }
 
-fn serve(state: &State, stream: TcpStream) {
-    let mut reader = BufReader::new(&stream);
+fn serve(state: &State, mut stream: &TcpStream) {
+    let mut reader = BufReader::new(stream);
     let Some(request) = Request::read(&mut reader) else { return };
     let Request { method, target, .. } = &request;
     let mut body = vec![0; request.length()];
@@ -139,7 +139,6 @@ fn serve(state: &State, stream: TcpStream) {
             (status, "", text)
         }
     };
-    let mut stream = &stream;
     if target.contains("watch=true") && status == 200 {
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n");
         // As long as a real one might leave a quiet watch open, and much shorter.
