@@ -1,10 +1,10 @@
-//! Durations as people write them on the command line. Uses nothing of this crate.
+//! Durations in the syntax of the command line. Uses nothing else of this crate.
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
 
-/// `90s`, `5m`, `1h30m`. A number without a unit is refused.
+/// Parses `90s`, `5m` or `1h30m`. Rejects a number without a unit.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let read: Result<SignedDuration, _> = text.parse();
     read.ok()

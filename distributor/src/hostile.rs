@@ -1,5 +1,5 @@
-//! What reads nodes' answers and operators' files, for hostile input alone: nothing is expected of a reader but that it ends,
-//! without a panic.
+//! Entry points for tests with hostile input: the parsers of nodes' answers and of operators' files must end without a
+//! panic.
 
 use prost::Message;
 
@@ -12,7 +12,7 @@ use crate::images::inventory::Inventory;
 use crate::images::push_label::PushedImage;
 use crate::protocol::proto;
 
-/// What a helper answers.
+/// Parses the answers of a helper.
 pub fn helper(bytes: &[u8]) {
     let hello = proto::HelloResponse::decode(bytes).unwrap_or_default();
     if let Ok(answer) = proto::InventoryResponse::decode(bytes) {

@@ -1,5 +1,5 @@
-//! An image as it should be on a node of one platform: its names, its blobs with the labels that hold them together, and
-//! its layers with the snapshots they unpack to.
+//! An image as it should be on a node of one platform: its names, its blobs with the labels that link them, and its
+//! layers with the snapshots to which they unpack.
 
 use std::collections::BTreeMap;
 
@@ -16,42 +16,43 @@ pub type Labels = BTreeMap<String, String>;
 /// One image for one platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredImage {
-    /// The names it gets, by tag and by digest; one where it has no tag.
+    /// Its names, by tag and by digest. An image without a tag has one name.
     pub names: Vec<String>,
-    /// What the names point at: an index or a manifest.
+    /// The blob that the names refer to: an index or a manifest.
     pub target: ImageBlob,
-    /// Everything it consists of, children before parents, none twice.
+    /// All blobs of the image, each once, children before parents.
     pub blobs: Vec<ImageBlob>,
-    /// The image configuration.
+    /// The digest of the image configuration.
     pub config: Digest,
     /// Its layers, bottom first.
     pub layers: Vec<DesiredLayer>,
 }
 
-/// A blob and what it is in the image.
+/// A blob and its role in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageBlob {
     /// The blob.
     pub blob: Blob,
     /// Its media type.
     pub media_type: String,
-    /// What containerd must know of it: the children it keeps, the content of a layer.
+    /// The labels that containerd needs: references to its children, or the diff ID of a layer.
     pub labels: Labels,
 }
 
-/// A layer and its place in the chain.
+/// A layer and its position in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DesiredLayer {
-    /// Its blob.
+    /// The digest of its blob.
     pub digest: Digest,
-    /// Its content, uncompressed.
+    /// The digest of its uncompressed content.
     pub diff_id: Digest,
-    /// Its content on top of all below it (OCI image specification, config.md, "Layer ChainID").
+    /// The digest of the layer applied on top of all layers below it (OCI image specification, config.md, "Layer
+    /// ChainID").
     pub chain_id: Digest,
 }
 
 impl DesiredImage {
-    /// These images as they should be on nodes of every platform that they are for.
+    /// Returns these images as they should be on nodes, for every platform that they support.
     #[must_use]
     pub fn on_any_platform(images: &[Image]) -> Vec<Self> {
         let every = |image: &Image| -> Vec<Self> {
@@ -60,7 +61,7 @@ impl DesiredImage {
         images.iter().flat_map(every).collect()
     }
 
-    /// `image` as it should be on a node of `platform`; nothing when the image has no such platform.
+    /// Returns `image` as it should be on a node of `platform`, or `None` if the image does not support the platform.
     #[must_use]
     pub fn new(image: &Image, platform: &Platform) -> Option<Self> {
         let this = image.platform(platform)?;
@@ -90,7 +91,7 @@ impl DesiredImage {
             blobs.push(target.clone());
             target
         };
-        // An image may have the same layer twice, as the empty one.
+        // An image may contain the same layer twice, for example the empty layer.
         let mut seen = std::collections::BTreeSet::new();
         blobs.retain(|part| seen.insert(part.blob.digest));
         let mut names = vec![image.name.clone(), by_digest(&image.name, &target.blob.digest)];
@@ -98,24 +99,25 @@ impl DesiredImage {
         Some(Self { names, target, blobs, config: config_digest, layers })
     }
 
-    /// The name that people use.
+    /// The name that users know.
     #[must_use]
     pub fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
     }
 
-    /// The chain id of the whole image; none without layers.
+    /// The chain id of the whole image, or `None` if it has no layers.
     #[must_use]
     pub fn top(&self) -> Option<Digest> {
         self.layers.last().map(|layer| layer.chain_id)
     }
 
-    /// What a push that began `at` this time notes on its records.
+    /// Returns the labels for the image records of a push that began at the time `at`.
     pub(crate) fn pushed(&self, at: Time) -> PushLabel {
         PushLabel { name: self.name().to_owned(), digest: self.target.blob.digest, at }
     }
 
-    /// The request to finish this image, for a push that began `at` this time, without the blobs that are `absent` on purpose.
+    /// Builds the request to finish this image, for a push that began at the time `at`. Leaves out blobs for which
+    /// `absent` returns true.
     pub(crate) fn finish(&self, at: Time, absent: impl Fn(&Digest) -> bool) -> proto::FinishRequest {
         let media_types: BTreeMap<Digest, &ImageBlob> =
             self.blobs.iter().map(|part| (part.blob.digest, part)).collect();
@@ -146,7 +148,7 @@ impl DesiredImage {
 }
 
 impl ImageBlob {
-    /// The digests it keeps from garbage collection.
+    /// The digests that it keeps from garbage collection.
     pub(crate) fn keeps(&self) -> impl Iterator<Item = Digest> {
         let references = self.labels.iter().filter(|(key, _)| key.starts_with(GC_REF));
         references.filter_map(|(_, digest)| digest.parse().ok())
@@ -198,7 +200,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// An image of layers with these contents, on `platforms`; an index above when there are several.
+    /// Returns an image of layers with these contents, for `platforms`; an index if there are several platforms.
     pub(crate) fn image(name: &str, layers: &[&str], platforms: &[&str]) -> Image {
         let blob = |what: &str| Blob { digest: Digest::of(what.as_bytes()), size: what.len() as u64 };
         let descriptor = |kind: MediaType, what: &str| Descriptor::new(kind, blob(what).size, blob(what).digest);

@@ -1,18 +1,19 @@
-//! Names of images: with a tag, with a digest, and as container runtimes complete them.
+//! Image names: with a tag, with a digest, and in the complete form of container runtimes.
 
 use vcstore::Digest;
 
-/// `NAME@DIGEST` for `NAME:TAG`, the other name under which kubelet looks an image up.
+/// Returns `NAME@DIGEST` for `NAME:TAG`: the other name under which the kubelet looks up an image.
 pub(crate) fn by_digest(name: &str, digest: &Digest) -> String {
     format!("{}@{digest}", repository(name))
 }
 
-/// Whether a push by the name `pushed` may be the one that is noted on a record: by digest, an image has one record for all tags.
+/// Whether `record` may carry the label of a push under the name `pushed`. An image has only one record by digest for
+/// all tags of a repository.
 pub(crate) fn may_be_noted(record: &str, pushed: &str) -> bool {
     record == pushed || (record.contains('@') && repository(record) == repository(pushed))
 }
 
-/// An image's name without its tag and digest.
+/// Returns an image name without its tag and digest.
 pub(crate) fn repository(name: &str) -> &str {
     let name = name.split_once('@').map_or(name, |(name, _)| name);
     match name.rsplit_once(':') {
@@ -21,7 +22,7 @@ pub(crate) fn repository(name: &str) -> &str {
     }
 }
 
-/// The name that container runtimes make of what a pod says: with a registry, and with a tag.
+/// Returns the complete form that container runtimes give the image name of a pod: with a registry and a tag.
 pub(crate) fn full_name(name: &str) -> String {
     let host = |(host, _): &(&str, &str)| host.contains(['.', ':']) || *host == "localhost";
     let name = match name.split_once('/').filter(host) {

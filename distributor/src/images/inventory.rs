@@ -8,20 +8,20 @@ use crate::images::desired_image::DesiredImage;
 use crate::images::push_label::PushLabel;
 use crate::protocol::proto::{HelloResponse, InventoryRequest, InventoryResponse};
 
-/// What a node has at one moment.
+/// The contents of a node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// What the node runs.
+    /// The node's platform.
     pub platform: Platform,
-    /// The snapshotter its pods use.
+    /// The snapshotter that its pods use.
     pub snapshotter: String,
-    /// Free space where containerd keeps its content, where that is known.
+    /// Free space in containerd's content directory, if it is known.
     pub disk: Option<Disk>,
-    /// Free space where it unpacks layers, where that is known and another file system.
+    /// Free space in the snapshotter's directory, if it is known and on another file system.
     pub snapshot_disk: Option<Disk>,
     /// Committed blobs.
     pub blobs: BTreeMap<Digest, StoredBlob>,
-    /// Blobs that are begun: how many bytes are there.
+    /// Partially written blobs, with the number of bytes present.
     pub partial: BTreeMap<Digest, u64>,
     /// Chain ids of committed snapshots.
     pub snapshots: BTreeSet<Digest>,
@@ -36,23 +36,23 @@ pub struct StoredBlob {
     pub size: u64,
     /// The digests and chain ids its labels keep from garbage collection.
     pub keeps: BTreeSet<Digest>,
-    /// Whether its file was found not to be what containerd takes it for.
+    /// Whether the blob's file differs from what containerd has recorded.
     pub damaged: bool,
 }
 
-/// What a name stands for on a node.
+/// The image record of a name on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What it points at; nothing where that is no SHA-256 digest.
+    /// The digest that it refers to, or `None` if that is not a SHA-256 digest.
     pub target: Option<Digest>,
-    /// Whether kubelet's garbage collection passes it over.
+    /// Whether the kubelet's garbage collection skips it.
     pub pinned: bool,
-    /// What the push noted on it that made it; nothing where it is none of ours.
+    /// The labels of the push that created it, or `None` if no push did.
     pub pushed: Option<PushLabel>,
 }
 
 impl Record {
-    /// From the helper's message.
+    /// Converts the helper's message.
     pub(crate) fn read(wire: &crate::protocol::proto::Record) -> Self {
         let pushed = wire.pushed.as_ref().and_then(PushLabel::read);
         Self { target: wire.target.parse().ok(), pinned: wire.pinned, pushed }
@@ -66,12 +66,12 @@ pub struct Disk {
     pub path: String,
     /// Bytes that can still be written.
     pub free_bytes: u64,
-    /// Files that can still be made.
+    /// The number of files that can still be created.
     pub free_inodes: u64,
 }
 
 impl Inventory {
-    /// The question whose answer makes an inventory for these images.
+    /// Builds the request for an inventory of these images.
     pub(crate) fn question<'a>(desired: impl IntoIterator<Item = &'a DesiredImage>) -> InventoryRequest {
         let (mut digests, mut chains, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for image in desired {
@@ -83,7 +83,7 @@ impl Inventory {
         InventoryRequest { digests: text(digests), chain_ids: text(chains), names: names.into_iter().collect() }
     }
 
-    /// Reads the helper's answers. What is no SHA-256 digest is none of ours and is passed over.
+    /// Reads the helper's responses. Ignores digests other than SHA-256, because a push creates none.
     pub(crate) fn read(hello: &HelloResponse, answer: InventoryResponse) -> Self {
         let read = |disk: &crate::protocol::proto::Disk| Disk {
             path: disk.path.clone(),

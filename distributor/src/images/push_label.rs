@@ -1,5 +1,5 @@
-//! The labels that a push sets on every image record that it makes on a node: name, digest and time. By them each node tells what was
-//! pushed to it last, and records that a push made are distinguished from all others.
+//! The labels that a push sets on every image record that it creates on a node: name, digest and time. From them, each
+//! node reports what was pushed to it last, and records that a push created are distinguished from all others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,9 +11,9 @@ use vcstore::Digest;
 
 use crate::protocol::proto;
 
-/// The label with the name an image was pushed by. Records that have it are ours.
+/// The label with the name under which an image was pushed. A record with this label was created by a push.
 pub(crate) const NAME: &str = "vcdist.name";
-/// The label with the digest an image was pushed as.
+/// The label with the digest that was pushed.
 pub(crate) const DIGEST: &str = "vcdist.digest";
 /// The label with the time of the push.
 pub(crate) const AT: &str = "vcdist.pushed-at";
@@ -21,32 +21,32 @@ pub(crate) const AT: &str = "vcdist.pushed-at";
 /// The labels of a push on an image record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushLabel {
-    /// The name with its tag, also where the record is named by digest.
+    /// The name with its tag, even if the record is named by digest.
     pub name: String,
-    /// What was pushed by that name.
+    /// The digest that was pushed under that name.
     pub digest: Digest,
-    /// When the push began that last changed it there.
+    /// The start time of the push that last changed the record.
     pub at: Time,
 }
 
-/// A moment by the operator's clock, in whole milliseconds.
+/// A time by the operator's clock, in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(jiff::Timestamp);
 
 impl Time {
-    /// This moment.
+    /// Returns the current time.
     #[must_use]
     pub fn now() -> Self {
         let now = jiff::Timestamp::now();
         Self(jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now))
     }
 
-    /// Milliseconds since 1970 began.
+    /// Milliseconds since the Unix epoch.
     pub(crate) fn milliseconds(self) -> i64 {
         self.0.as_millisecond()
     }
 
-    /// From as many; nothing where they are too many for a date.
+    /// Converts milliseconds since the Unix epoch. Returns `None` if they are out of range.
     pub(crate) fn of_milliseconds(milliseconds: i64) -> Option<Self> {
         jiff::Timestamp::from_millisecond(milliseconds).ok().map(Self)
     }
@@ -73,50 +73,50 @@ impl Serialize for Time {
 }
 
 impl PushLabel {
-    /// Reads the labels of a record; nothing where they are not ours, or none that we could have written.
+    /// Reads the labels of a record. Returns `None` if they are missing or malformed.
     pub(crate) fn of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         Some(Self { name: label(NAME)?.to_owned(), digest: label(DIGEST)?.parse().ok()?, at: label(AT)?.parse().ok()? })
     }
 
-    /// The labels that say it.
+    /// Returns the labels as keys and values.
     pub(crate) fn labels(&self) -> [(&'static str, String); 3] {
         [(NAME, self.name.clone()), (DIGEST, self.digest.to_string()), (AT, self.at.to_string())]
     }
 
-    /// As a request to the helper carries it.
+    /// Converts to the helper's message.
     pub(crate) fn wire(&self) -> proto::Pushed {
         proto::Pushed { name: self.name.clone(), digest: self.digest.to_string(), at: self.at.to_string() }
     }
 
-    /// As an answer of the helper carries it.
+    /// Converts the helper's message.
     pub(crate) fn read(wire: &proto::Pushed) -> Option<Self> {
         Some(Self { name: wire.name.clone(), digest: wire.digest.parse().ok()?, at: wire.at.parse().ok()? })
     }
 }
 
-/// An image record of ours on a node, and how it stands by what the node itself knows.
+/// An image record that a push created on a node, and its state as the node reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushedImage {
     /// The record's name, by tag or by digest.
     pub name: String,
-    /// What the push noted on it.
+    /// The labels of the push.
     pub pushed: PushLabel,
-    /// What it points at by now.
+    /// The digest that it now refers to.
     pub target: Option<Digest>,
-    /// Whether kubelet's garbage collection passes it over.
+    /// Whether the kubelet's garbage collection skips it.
     pub pinned: bool,
-    /// Whether everything is there that it consists of.
+    /// Whether all blobs of the image are present.
     pub complete: bool,
     /// Whether its layers are unpacked.
     pub unpacked: bool,
-    /// Its configuration's digest; empty where that is not there.
+    /// The digest of its configuration; empty if that is not present.
     pub config: String,
-    /// The chain id of its layers; empty where they are not unpacked.
+    /// The chain id of its layers; empty if they are not unpacked.
     pub chain: String,
 }
 
 impl PushedImage {
-    /// From the helper's message; none for a record that no push made.
+    /// Converts the helper's message. Returns `None` for a record that no push created.
     pub(crate) fn read(wire: proto::PushedImage) -> Option<Self> {
         let record = wire.record?;
         Some(Self {
@@ -132,11 +132,11 @@ impl PushedImage {
     }
 }
 
-/// What was pushed last by each name, to an image or to several nodes. A note from a clock that is ahead of `now` tells nothing of
-/// the order, so any other counts before it.
+/// Returns the latest push of each name, to an image or to several nodes. A label whose time is later than `now` comes
+/// from a clock that is ahead and says nothing about the order, so any other label takes precedence.
 pub(crate) fn last<'a>(said: impl IntoIterator<Item = &'a PushLabel>, now: Time) -> BTreeMap<&'a str, &'a PushLabel> {
     let mut last: BTreeMap<&str, &PushLabel> = BTreeMap::new();
-    // The digest decides what one millisecond holds, so that everybody finds the same.
+    // Within one millisecond, the digest decides, so that the result does not depend on the order of the labels.
     let order = |pushed: &PushLabel| (pushed.at <= now, pushed.at, pushed.digest);
     for pushed in said {
         let known = last.entry(&pushed.name).or_insert(pushed);
@@ -147,8 +147,8 @@ pub(crate) fn last<'a>(said: impl IntoIterator<Item = &'a PushLabel>, now: Time)
     last
 }
 
-/// What was pushed last to one node by each name. Each push writes the record of its name anew, so that record tells, whatever the
-/// clocks of the operators were; without it, the latest note does.
+/// Returns the latest push of each name to one node. Each push rewrites the record of its name, so this record is
+/// decisive regardless of the operators' clocks; without it, the latest label is.
 pub(crate) fn last_on_node(standings: &[PushedImage], now: Time) -> BTreeMap<&str, &PushLabel> {
     let mut last = last(standings.iter().map(|standing| &standing.pushed), now);
     let by_tag = standings.iter().filter(|standing| standing.name == standing.pushed.name);
@@ -189,13 +189,13 @@ mod tests {
         let now = "2026-11-23T13:00:00Z".parse().expect("a time");
         let (ahead, right) = (pushed("a:v1", "1", "2027-11-30T00:00:00Z"), pushed("a:v1", "2", "2026-11-23T12:00:00Z"));
         let by_digest = by_digest("a:v1", &ahead.digest);
-        // The name was pushed anew; the record by digest of what it was before has its note still.
+        // The name was pushed again; the record by digest of its former image still has the old label.
         let node = [standing(&by_digest, ahead.clone()), standing("a:v1", right.clone())];
         assert_eq!(last_on_node(&node, now)["a:v1"], &right);
-        // The same the other way round: the clock of the first push was ahead, and then that of the second was right.
+        // The reverse: the clock of the first push was ahead, and that of the second was right.
         let node = [standing("a:v1", ahead.clone()), standing("a@x", right.clone())];
         assert_eq!(last_on_node(&node, now)["a:v1"], &ahead);
-        // The name was removed: the remaining record counts.
+        // The record of the name was removed: the remaining record decides.
         assert_eq!(last_on_node(&[standing(&by_digest, ahead.clone())], now)["a:v1"], &ahead);
         assert_eq!(last([&ahead, &right], now)["a:v1"], &right, "of two nodes");
     }

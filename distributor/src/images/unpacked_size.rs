@@ -1,5 +1,5 @@
-//! The space that layers take on a node's disk after they are unpacked. No field of an image holds it, so layers are read to find it:
-//! each layer once, and only if a node has yet to unpack it.
+//! The disk space that layers need on a node after they are unpacked. An image does not contain this size, so layers
+//! are read to find it: each layer once, and only if a node has yet to unpack it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,12 +15,12 @@ const BLOCK: u64 = 4096;
 /// The unpacked sizes of layers, by their blobs' digests.
 pub type UnpackedSizes = BTreeMap<Digest, UnpackedSize>;
 
-/// The space that files take.
+/// The disk space that files need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UnpackedSize {
-    /// In bytes, of whole blocks.
+    /// The size in bytes, in whole blocks.
     pub bytes: u64,
-    /// How many files, folders and links.
+    /// The number of files, directories and links.
     pub files: u64,
 }
 
@@ -35,8 +35,9 @@ impl<'a> Sum<&'a Self> for UnpackedSize {
 pub(crate) struct KnownSizes(Arc<Mutex<UnpackedSizes>>);
 
 impl KnownSizes {
-    /// The unpacked sizes of these layers of the store. Layers whose size is not known are read now; other callers wait meanwhile,
-    /// because several nodes lack the same layers. A layer that cannot be read is left out: sending it will fail with the reason.
+    /// Returns the unpacked sizes of these layers of the store. Reads layers whose size is not known yet; other callers
+    /// wait meanwhile, because several nodes lack the same layers. Leaves out a layer that cannot be read: sending it
+    /// will fail with the reason.
     pub(crate) async fn of(&self, store: &Store, layers: BTreeSet<Digest>) -> UnpackedSizes {
         let mut known = self.0.lock().await;
         for digest in layers.iter().filter(|digest| !known.contains_key(digest)).copied().collect::<Vec<_>>() {
@@ -58,7 +59,7 @@ fn measure(store: &Store, digest: &Digest) -> io::Result<UnpackedSize> {
     let blob = store.reader(digest).map_err(io::Error::other)?;
     for entry in tar::Archive::new(Decoder::new(blob)?).entries()? {
         let entry = entry?;
-        // A hard link takes nothing of its own.
+        // A hard link needs no space of its own.
         if !entry.header().entry_type().is_hard_link() {
             size.files += 1;
             size.bytes += entry.size().next_multiple_of(BLOCK);

@@ -1,5 +1,6 @@
-//! A push to several nodes. Nodes are served in parallel and independently: a failure on one node does not affect another. It
-//! plans, loads and retries; `report` tells the result. Uses `crate::runtime` for all that happens on a node.
+//! A push to several nodes. Nodes are served in parallel and independently: a failure on one node does not affect
+//! another. This module plans, loads and retries; `report` presents the result. Uses `crate::runtime` for all work on a
+//! node.
 
 pub mod report;
 
@@ -24,67 +25,67 @@ use crate::runtime::{
 use crate::session::{Binary, Settings};
 use crate::transport::Transport;
 
-/// What is pushed, and how.
+/// The images of a push and its settings.
 #[derive(Debug, Clone)]
 pub struct Push {
-    /// Where the blobs are.
+    /// Contains the blobs.
     pub store: Store,
-    /// The images, in the order they are sent.
+    /// The images, in the order in which they are sent.
     pub images: Vec<Image>,
     /// The program that becomes the helper.
     pub binary: Binary,
     /// How the helper finds containerd.
     pub settings: Settings,
-    /// Nodes under way at once.
+    /// The number of nodes that are served at once.
     pub parallel: usize,
-    /// How often a node is tried again whose connection broke.
+    /// The number of retries for a node whose connection broke.
     pub retries: u32,
     /// Whether nodes run the helper.
     pub helper: UseHelper,
     /// The unpacked sizes of the layers that were measured.
     pub(crate) unpacked_sizes: unpacked_size::KnownSizes,
-    /// How fast blobs may leave for all nodes together.
+    /// The rate limit for blobs to all nodes together.
     pub rate: Option<Rate>,
-    /// How many connections may go to each node; by default as many as pay.
+    /// The number of connections to each node; by default, as many as pay off.
     pub connections: Option<NonZeroUsize>,
-    /// How fast blobs may leave for each node.
+    /// The rate limit for blobs to each node.
     pub rate_per_node: Option<Rate>,
-    /// When it began, by the operator's clock: noted on the nodes.
+    /// The start time by the operator's clock, which is recorded on the nodes.
     pub at: Time,
-    /// Stop once the plan is made.
+    /// Whether to stop once the plan is made.
     pub dry_run: bool,
 }
 
-/// How it went on one node.
+/// The result for one node.
 #[derive(Debug)]
 pub struct Outcome {
     /// The node.
     pub node: Node,
-    /// What was planned, where it came to that.
+    /// The plan, if one was made.
     pub planned: Option<PlannedPush>,
-    /// By which way it was worked on, where it came to that.
+    /// The way by which the node was worked on, if it was reached.
     pub via: Option<Via>,
-    /// Blobs sent whole.
+    /// The number of blobs that were sent completely.
     pub blobs_sent: u64,
-    /// Bytes sent.
+    /// The number of bytes that were sent.
     pub bytes_sent: u64,
-    /// How long it took.
+    /// The duration.
     pub elapsed: Duration,
-    /// Why it failed, if it did.
+    /// The error, if the push failed.
     pub error: Option<Error>,
 }
 
-/// The plan for a node, and what it was made from.
+/// The plan for a node, and the inventory that it is based on.
 #[derive(Debug)]
 pub struct PlannedPush {
-    /// The first plan; a push may have had to send more when the node lost something meanwhile.
+    /// The first plan. The push may have sent more if the node lost content meanwhile.
     pub plan: Plan,
-    /// What was there.
+    /// The contents of the node.
     pub inventory: Inventory,
 }
 
 impl Push {
-    /// Pushes to every node of `nodes`, reached by what `connect` makes, telling `watch` what happens meanwhile. The
+    /// Pushes to every node of `nodes` through the connection that `connect` opens, and reports events to `watch`. The
     /// outcomes are in the order of the nodes.
     pub async fn run(
         &self,
@@ -101,7 +102,7 @@ impl Push {
             .await
     }
 
-    /// What each of so many nodes has of what all share.
+    /// Returns the share of the common limits for each of `nodes` nodes.
     pub(crate) fn share(&self, nodes: usize) -> Share {
         let fair = || connections_per_node(nodes.min(self.parallel));
         Share {
@@ -110,7 +111,7 @@ impl Push {
         }
     }
 
-    /// Pushes to one node, within what all share.
+    /// Pushes to one node within its share.
     pub(crate) async fn one(
         &self,
         node: Node,
@@ -134,7 +135,7 @@ impl Push {
                         () = tokio::time::sleep(pause) => attempts += 1,
                         () = cancel.cancelled() => break Some(Error::Interrupted),
                     }
-                    // It may have been one too many.
+                    // One connection may have been too many.
                     progress.connections /= 2;
                 }
                 Err(error) => break Some(error),
@@ -183,7 +184,8 @@ impl Push {
         access.work_on(node, on_event, work).await
     }
 
-    /// Brings the images to a node: plans by what is there, loads, and plans anew where the node changed meanwhile.
+    /// Loads the images onto a node: inspects the node, makes a plan and carries it out; makes a new plan if the node
+    /// changed meanwhile.
     async fn load(
         &self,
         runtime: &dyn NodeRuntime,
@@ -204,7 +206,7 @@ impl Push {
         Err(Error::Unsteady)
     }
 
-    /// What is to be done on a node; nothing where nothing is, or in a dry run.
+    /// Returns the plan for a node, or `None` if there is nothing to do or this is a dry run.
     async fn plan(&self, target: &dyn ImageTarget, progress: &mut Progress) -> Result<Option<Plan>, Error> {
         let unpacked_sizes = self.unpacked_sizes.of(&self.store, target.layers_to_unpack(&self.images)).await;
         let (plan, inventory) = (target.plan(&self.images, &unpacked_sizes)?, target.inventory());
@@ -219,20 +221,20 @@ impl Push {
     }
 }
 
-/// What a node has of what all nodes share.
+/// A node's share of what all nodes have in common.
 #[derive(Debug)]
 pub(crate) struct Share {
-    /// What bounds blobs on their way to all nodes together.
+    /// The rate limits for blobs to all nodes together.
     pub(crate) limits: Limits,
-    /// How many connections it may have.
+    /// The maximum number of connections to the node.
     pub(crate) connections: usize,
 }
 
-/// How far a push to one node has come.
+/// The progress of a push to one node.
 #[derive(Debug, Default)]
 struct Progress {
     planned: Option<PlannedPush>,
     via: Option<Via>,
-    /// How many connections it may have.
+    /// The maximum number of connections to the node.
     connections: usize,
 }

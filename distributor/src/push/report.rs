@@ -1,5 +1,5 @@
-//! What a push says when it is done: a table and errors for people, one document for programs.
-//! The document's keys are a contract.
+//! The output of a push: a table and errors for people, and one document for programs. The document's keys are a
+//! contract.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use super::Outcome;
 use crate::images::plan::{ImagePlan, State};
 use crate::runtime::{Error, Via};
 
-/// `vcdist push --output json`.
+/// The document of `vcdist push --output json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PushReport {
-    /// Every node, in the order they were asked for.
+    /// Every node, in the order of the request.
     pub nodes: Vec<NodeReport>,
-    /// Bytes sent to all nodes.
+    /// The number of bytes sent to all nodes.
     pub bytes_sent: u64,
-    /// The relay they went through, where there was one.
+    /// The relay, if the push used one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayReport>,
-    /// How long the push took.
+    /// The duration of the push.
     pub elapsed_seconds: f64,
 }
 
@@ -31,9 +31,9 @@ pub struct PushReport {
 pub struct RelayReport {
     /// Its name.
     pub name: String,
-    /// Blobs that its cache lacked and that were sent to it.
+    /// The number of blobs that its cache lacked and that were sent to it.
     pub blobs_sent: u64,
-    /// Their bytes.
+    /// The size of these blobs in bytes.
     pub bytes_sent: u64,
 }
 
@@ -42,25 +42,25 @@ pub struct RelayReport {
 pub struct NodeReport {
     /// Its name.
     pub name: String,
-    /// How it ended.
+    /// The result.
     pub result: NodeResult,
-    /// By which way it was worked on; null where it was not reached.
+    /// The way by which the node was worked on; null if it was not reached.
     pub via: Option<Via>,
-    /// Blobs.
+    /// The blobs of the push.
     pub blobs: Blobs,
-    /// Bytes of blobs.
+    /// The bytes of these blobs.
     pub bytes: Bytes,
-    /// How long it took.
+    /// The duration.
     pub elapsed_seconds: f64,
-    /// Why it failed.
+    /// The error, if the push failed.
     pub error: Option<String>,
 }
 
-/// How a push to a node ended.
+/// The result of a push to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeResult {
-    /// Something was done, and the images are whole.
+    /// Something was done, and the images are complete.
     Pushed,
     /// Nothing had to be done.
     UpToDate,
@@ -71,25 +71,25 @@ pub enum NodeResult {
 /// Blobs of a push to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blobs {
-    /// How many the node lacked.
+    /// The number of blobs that the node lacked.
     pub needed: u64,
-    /// How many were sent.
+    /// The number of blobs that were sent.
     pub sent: u64,
 }
 
 /// Bytes of a push to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bytes {
-    /// Of all blobs of the images, whether the node had them or not.
+    /// The size of all blobs of the images, present ones included.
     pub total: u64,
-    /// Sent.
+    /// The number of bytes that were sent.
     pub sent: u64,
 }
 
-/// `vcdist push --dry-run --output json`.
+/// The document of `vcdist push --dry-run --output json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanReport {
-    /// Every node, in the order they were asked for.
+    /// Every node, in the order of the request.
     pub nodes: Vec<NodePlan>,
     /// Bytes to send to all nodes.
     pub bytes_needed: u64,
@@ -100,17 +100,17 @@ pub struct PlanReport {
 pub struct NodePlan {
     /// Its name.
     pub name: String,
-    /// Whether the API calls it Ready; null where no API was asked.
+    /// Whether the API reports the node as Ready; null if no API was queried.
     pub ready: Option<bool>,
-    /// By which way it was asked, and would be worked on; null where it was not reached.
+    /// The way by which the node was queried and would be worked on; null if it was not reached.
     pub via: Option<Via>,
     /// Every image.
     pub images: Vec<ImageReport>,
-    /// Bytes that the layers yet to be unpacked take.
+    /// The number of bytes that the layers yet to be unpacked need.
     pub bytes_unpacked: u64,
-    /// Bytes free where containerd keeps its content, where that is known.
+    /// The number of free bytes in containerd's content directory, if it is known.
     pub free_bytes: Option<u64>,
-    /// Bytes free there when all is sent and, on one file system, unpacked.
+    /// The number of free bytes there after everything is sent and, if on the same file system, unpacked.
     pub free_bytes_after: Option<u64>,
     /// Why it cannot be planned or carried out.
     pub error: Option<String>,
@@ -121,23 +121,23 @@ pub struct NodePlan {
 pub struct ImageReport {
     /// Its full name.
     pub name: String,
-    /// How far it is there.
+    /// What the node has of it.
     pub state: Cow<'static, str>,
-    /// How many blobs it consists of.
+    /// The number of its blobs.
     pub blobs_total: u64,
-    /// How many are to be sent for it; a blob that several images share counts for the first.
+    /// The number of blobs to send for it. A blob that several images share counts for the first.
     pub blobs_needed: u64,
-    /// How many bytes it consists of.
+    /// The size of its blobs in bytes.
     pub bytes_total: u64,
-    /// How many bytes are to be sent for it.
+    /// The number of bytes to send for it.
     pub bytes_needed: u64,
 }
 
-/// An error with the node it happened on.
+/// An error together with the node on which it occurred.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing} {node}: {source}")]
 pub struct NodeError<'a> {
-    /// What was done with the node: "pushing to", "planning for", "asking".
+    /// The operation on the node: "pushing to", "planning for", "asking".
     pub(crate) doing: &'static str,
     pub(crate) node: &'a str,
     pub(crate) source: &'a Error,
@@ -150,13 +150,13 @@ impl Diagnostic for NodeError<'_> {
 }
 
 impl PushReport {
-    /// From how it went.
+    /// Builds the report from the outcomes.
     #[must_use]
     pub fn new(outcomes: &[Outcome], elapsed: Duration) -> Self {
         Self::of(outcomes.iter().map(NodeReport::new).collect(), None, elapsed)
     }
 
-    /// Of nodes that were pushed to by way of `relay`.
+    /// Builds the report for nodes that were pushed to through `relay`.
     pub(crate) fn of(nodes: Vec<NodeReport>, relay: Option<RelayReport>, elapsed: Duration) -> Self {
         let bytes_sent = nodes.iter().map(|node| node.bytes.sent).sum();
         Self { bytes_sent, nodes, relay, elapsed_seconds: seconds(elapsed) }
@@ -207,7 +207,7 @@ impl NodeReport {
 }
 
 impl PlanReport {
-    /// From how planning went.
+    /// Builds the report from the outcomes of a dry run.
     #[must_use]
     pub fn new(outcomes: &[Outcome]) -> Self {
         Self::of(outcomes.iter().map(NodePlan::new).collect())
@@ -266,7 +266,7 @@ impl NodePlan {
     }
 }
 
-/// The errors of a push, or of a plan, each with its node.
+/// Returns the errors of a push, or of a plan, each with its node.
 pub fn errors(outcomes: &[Outcome], is_plan: bool) -> impl Iterator<Item = NodeError<'_>> {
     let doing = if is_plan { "planning for" } else { "pushing to" };
     outcomes
@@ -274,7 +274,7 @@ pub fn errors(outcomes: &[Outcome], is_plan: bool) -> impl Iterator<Item = NodeE
         .filter_map(move |outcome| Some(NodeError { doing, node: &outcome.node.name, source: outcome.error.as_ref()? }))
 }
 
-/// How the command ends: failed when no node was served.
+/// Returns the exit status of the command: it is a failure if the push failed on every node.
 #[must_use]
 pub fn exit(outcomes: &[Outcome]) -> Exit {
     match outcomes.iter().filter(|outcome| outcome.error.is_some()).count() {
@@ -300,7 +300,7 @@ fn image(image: &ImagePlan) -> ImageReport {
     }
 }
 
-/// An error and its causes on one line.
+/// Formats an error and its causes on one line.
 pub(crate) fn one_line(error: &impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -314,7 +314,7 @@ pub(crate) fn one_line(error: &impl std::error::Error) -> String {
     text
 }
 
-/// Whole milliseconds: what is measured is no finer.
+/// Rounds to whole milliseconds, because the measurement is no finer.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -29,13 +29,13 @@ pub(crate) struct Access<'a> {
     /// How containerd is found.
     pub(crate) settings: &'a Settings,
     pub(crate) helper: UseHelper,
-    /// The limit of connections for blobs, the session's own included.
+    /// The maximum number of connections for blobs, the session's own included.
     pub(crate) connections: usize,
     pub(crate) cancel: &'a CancellationToken,
 }
 
 impl<'a> Access<'a> {
-    /// What is needed where no blobs are sent: one connection, and the helper wherever it can run.
+    /// The access for queries, which send no blobs: one connection, and the helper wherever it can run.
     pub(crate) fn for_questions(
         transport: &'a dyn Transport,
         binary: &'a Binary,
@@ -45,14 +45,14 @@ impl<'a> Access<'a> {
         Self { transport, binary, settings, helper: UseHelper::Auto, connections: 1, cancel }
     }
 
-    /// Chooses the runtime of `node`, and does `work` on it:
+    /// Chooses the runtime of `node`, and runs `work` on it:
     ///
-    /// 1. Docker or CRI-O, where the API says that the kubelet uses it.
-    /// 2. containerd through `ctr`, where the helper is not wanted, or cannot run.
+    /// 1. Docker or CRI-O, if the API reports that the kubelet uses it.
+    /// 2. containerd through `ctr`, if the helper is disabled or cannot run.
     /// 3. containerd through the helper.
-    /// 4. Docker or CRI-O, where the helper finds no containerd, and the node has one of them.
+    /// 4. Docker or CRI-O, if the helper finds no containerd and the node has one of them.
     ///
-    /// Cancelled work is dropped. That ends its connection, and the node then cleans up by itself.
+    /// Cancellation drops `work`. That ends the connection, and the node then cleans up by itself.
     pub(crate) async fn work_on<T>(
         self,
         node: &Node,
@@ -79,7 +79,8 @@ impl<'a> Access<'a> {
         let containerd = Containerd { session: &session, transport, binary, connections: self.connections };
         let result = until_cancelled(cancel, work(&containerd)).await;
         if matches!(result, Err(Error::Interrupted)) {
-            // The helper gives its lease back anyway when it is left; asked for, it has done so before this ends.
+            // The helper releases its lease anyway when the connection ends; the explicit request makes sure that it
+            // has done so before this function returns.
             if let Err(error) = containerd::release(&session.client()).await {
                 tracing::debug!("{}: {error}", node.name);
             }
@@ -91,7 +92,7 @@ impl<'a> Access<'a> {
                     None => Err(why),
                 }
             }
-            // A connection that breaks is known here by its silence; ssh knows why.
+            // The helper's client sees only that a broken connection is silent; ssh reports the cause.
             (Err(Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
             (result, Err(ended @ transport::Error::Command { .. })) if result.is_ok() => {
                 tracing::debug!("{}: {ended}", node.name);
@@ -107,7 +108,8 @@ pub(crate) fn check_supported(node: &Node) -> Result<(), Error> {
     declared_engine(node).map(drop)
 }
 
-/// The engine that the API reports for a node; nothing for containerd, and where it reports no runtime.
+/// Returns the engine that the API reports for a node, or `None` for containerd and for a node without a reported
+/// runtime.
 fn declared_engine(node: &Node) -> Result<Option<Engine>, Error> {
     match &node.runtime {
         Some(Runtime { name, version }) if name != "containerd" => {

@@ -1,4 +1,4 @@
-//! Writers for the input of a script: one counts bytes, the other sends them in pieces.
+//! Writers for the input of a script: one counts bytes, the other sends them in chunks.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::script::InputChunk;
 
-/// The size of a piece, in bytes.
+/// The size of a chunk, in bytes.
 const CHUNK: usize = 256 << 10;
 
 /// Counts the bytes that are written.
@@ -23,23 +23,23 @@ impl Write for ByteCounter {
     }
 }
 
-/// Sends what is written, in pieces.
+/// Sends the bytes that are written to it, in chunks.
 pub(crate) struct ChunkWriter<'a> {
     chunks: &'a mpsc::Sender<InputChunk>,
-    /// Waits until so many bytes may go.
+    /// Waits until this number of bytes may be sent.
     wait: &'a dyn Fn(usize),
     buffer: Vec<u8>,
 }
 
 impl<'a> ChunkWriter<'a> {
-    /// A writer without data. It calls `wait` before it sends so many bytes.
+    /// Creates an empty writer. It calls `wait` with the length of each chunk before it sends the chunk.
     pub(crate) fn new(chunks: &'a mpsc::Sender<InputChunk>, wait: &'a dyn Fn(usize)) -> Self {
         Self { chunks, wait, buffer: Vec::with_capacity(CHUNK) }
     }
 
     /// Tells the receiver to discard everything.
     pub(crate) fn break_off(self) {
-        // A node that is gone needs not be told.
+        // If the node is gone, it need not be told.
         let _ = self.chunks.blocking_send(None);
     }
 }

@@ -25,16 +25,17 @@ use crate::protocol::proto::{Container, HelloRequest, HoldRequest, ReleaseReques
 use crate::session::{Binary, Session};
 use crate::transport::Transport;
 
-/// Blobs in transfer to one node at once: one is read and hashed while another waits for the node.
+/// The number of blobs that are transferred to one node at once: one is read and hashed while another waits for the
+/// node.
 const AT_ONCE: usize = 2;
 
-/// How long a node may take to answer a question.
+/// The time limit for a query.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a node may take to collect its garbage.
+/// The time limit for garbage collection.
 const REMOVED_WITHIN: Duration = Duration::from_secs(600);
 
-/// How long a node may take to unpack and record one image.
+/// The time limit for unpacking and recording one image.
 const FINISH_WITHIN: Duration = Duration::from_secs(1800);
 
 /// containerd on a node, with a session to its helper.
@@ -44,7 +45,7 @@ pub(super) struct Containerd<'a> {
     /// Opens further connections.
     pub(super) transport: &'a dyn Transport,
     pub(super) binary: &'a Binary,
-    /// The limit of connections, the session's own included.
+    /// The maximum number of connections, the session's own included.
     pub(super) connections: usize,
 }
 
@@ -131,13 +132,13 @@ impl PushedImages for ContainerdPushes {
         names: &[String],
         Removal { dry_run, running_only }: Removal,
     ) -> Result<Option<RemoveResponse>, Error> {
-        // The helper decides by what is there as it removes.
+        // The helper decides by the state at the time of the removal.
         let request = RemoveRequest { names: names.to_vec(), dry_run, running_only };
         remove(&self.client, request).await.map(Some)
     }
 }
 
-/// Asks, in one round trip, for facts of the node and what it has of `images` for any platform.
+/// Queries, in one round trip, facts about the node and what it has of `images` for any platform.
 async fn take_inventory(client: &HelperClient<Channel>, images: &[Image]) -> Result<Inventory, Error> {
     let desired = DesiredImage::on_any_platform(images);
     let (mut greeter, mut asker) = (client.clone(), client.clone());
@@ -147,26 +148,27 @@ async fn take_inventory(client: &HelperClient<Channel>, images: &[Image]) -> Res
     Ok(Inventory::read(hello.get_ref(), inventory.into_inner()))
 }
 
-/// Asks for the node's containers.
+/// Queries the node's containers.
 async fn list_containers(client: &HelperClient<Channel>) -> Result<Vec<proto::Container>, Error> {
     let answer = timeout(ANSWER_WITHIN, client.clone().containers(proto::ContainersRequest {})).await;
     Ok(answer.map_err(|_| Error::slow("its containers"))??.into_inner().containers)
 }
 
-/// Asks which images were pushed to the node.
+/// Queries which images were pushed to the node.
 async fn list_pushes(client: &HelperClient<Channel>) -> Result<Vec<PushedImage>, Error> {
     let answer = timeout(ANSWER_WITHIN, client.clone().pushes(proto::PushesRequest {})).await;
     let images = answer.map_err(|_| Error::slow("its images"))??.into_inner().images;
     Ok(images.into_iter().filter_map(PushedImage::read).collect())
 }
 
-/// Removes image records that a push made, unless a container needs them; in a dry run, tells what would be freed.
+/// Removes image records that a push made, unless a container needs them; in a dry run, reports what would be freed.
 async fn remove(client: &HelperClient<Channel>, request: proto::RemoveRequest) -> Result<proto::RemoveResponse, Error> {
     let answer = timeout(REMOVED_WITHIN, client.clone().remove(request)).await;
     Ok(answer.map_err(|_| Error::slow("the end of its garbage collection"))??.into_inner())
 }
 
-/// Takes the push's lease and puts what the plan counts on under it. Returns whether all of that is still there.
+/// Creates the push's lease and adds to it the content that the plan relies on. Returns whether all of that content is
+/// still present.
 async fn hold(client: &HelperClient<Channel>, plan: &Plan) -> Result<bool, Error> {
     let text = |digests: &BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect();
     let request =
@@ -180,7 +182,7 @@ async fn hold(client: &HelperClient<Channel>, plan: &Plan) -> Result<bool, Error
 async fn carry_out(target: PoolTarget<'_>, load: &Load<'_>) -> Result<(), Error> {
     let &Load { store, plan, at, sent, on_event } = load;
     let (client, pool) = (&target.session.client(), &ConnectionPool::new(target.session));
-    // Two lanes: while one image is unpacked, the blobs of the next are on their way.
+    // Two concurrent steps: while one image is unpacked, the blobs of the next are sent.
     let (arrived, mut finishing) = mpsc::channel::<&ImagePlan>(plan.images.len().max(1));
     let sending = async move {
         for image in plan.images.iter().filter(|image| image.state != State::UpToDate) {

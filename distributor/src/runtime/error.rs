@@ -1,4 +1,4 @@
-//! Why work on a node failed, and whether trying again may help.
+//! The errors of work on a node, and whether a retry may help.
 
 use std::io;
 
@@ -26,7 +26,7 @@ pub enum Error {
         /// Its version.
         version: String,
     },
-    /// No helper could be started.
+    /// The helper could not be started.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Session(#[from] session::Error),
@@ -38,7 +38,7 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Engine(#[from] engine::Error),
-    /// No plan could be made, or the node has no room for it.
+    /// No plan could be made, or the node has too little space for it.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Plan(plan::Error),
@@ -72,7 +72,7 @@ pub enum Error {
     #[error("what runs on the node, or its images, changed between question and removal, {times} times over")]
     #[diagnostic(help("prune again when the node has come to rest: nothing was removed"))]
     Changing {
-        /// How often it was asked.
+        /// How many times it was queried.
         times: usize,
     },
     /// The operator stopped the command.
@@ -130,7 +130,7 @@ impl Error {
         }
     }
 
-    /// The error as a warning shows it: of a lost connection, the transport's message alone.
+    /// The error as a warning shows it. For a lost connection, only the message of the transport.
     pub(super) fn transient_cause(&self) -> String {
         match self.of_the_way() {
             Some(transport::Error::Lost { message, .. }) => message.clone(),
@@ -138,13 +138,13 @@ impl Error {
         }
     }
 
-    /// Whether the failure is likely to be over soon. A node that never answered (`reached` is false) more likely has another
-    /// name, or is off.
+    /// Whether the failure is likely to pass soon. If the node never answered (`reached` is false), it more likely has
+    /// another name or is switched off.
     pub(crate) fn is_transient(&self, reached: bool) -> bool {
         match (self, self.of_the_way()) {
             (Self::Connection(_), _) => true,
             (Self::Helper { retry, .. }, _) => reached && *retry == RetryHint::Later,
-            // Who refuses is there, and its sshd may be on its way back.
+            // A host that refuses the connection is up, and its sshd may be starting.
             (
                 _,
                 Some(transport::Error::Lost { .. } | transport::Error::Hangs { .. } | transport::Error::Refused { .. }),

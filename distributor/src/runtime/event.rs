@@ -41,25 +41,25 @@ impl Via {
 pub enum Event<'a> {
     /// Blobs begin to move.
     Sending {
-        /// How many.
+        /// The number of blobs.
         blobs: usize,
-        /// Their bytes.
+        /// Their size in bytes.
         bytes: u64,
-        /// The bytes of everything, there or not.
+        /// The size of all images in bytes, present blobs included.
         total: u64,
-        /// Counts the bytes that have been sent; it goes on counting.
+        /// Counts the bytes that have been sent; continues to count during the transfer.
         sent: &'a Arc<SentCounter>,
     },
     /// No helper can run on the node; its `ctr` does the work.
     WithoutHelper {
-        /// Why.
+        /// The reason.
         why: &'a str,
     },
     /// The connection broke. The push continues after a pause.
     Retrying {
-        /// What happened.
+        /// The cause.
         why: &'a str,
-        /// How long the pause is.
+        /// The length of the pause.
         pause: Duration,
     },
     /// An image is complete on the node and was checked.
@@ -71,7 +71,7 @@ pub enum Event<'a> {
     },
     /// Work on the node has ended.
     Ended {
-        /// Whether the images are there.
+        /// Whether the images are complete on the node.
         succeeded: bool,
     },
 }

@@ -1,8 +1,8 @@
-//! Facts that scripts report of any node: its architecture and the free space of a file system.
+//! Facts about a node that scripts report: its architecture, and the free space of a file system.
 
 use crate::images::inventory::Disk;
 
-/// Reads a path, then the lines that `df` prints for its bytes (in units of 1024) and for its inodes.
+/// Parses a path and the lines that `df` prints for its bytes (in units of 1024) and for its inodes.
 pub(crate) fn disk(lines: &[String]) -> Option<Disk> {
     let [path, bytes, inodes] = lines else { return None };
     let free = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
@@ -12,7 +12,7 @@ pub(crate) fn disk(lines: &[String]) -> Option<Disk> {
     Some(Disk { path: path.clone(), free_bytes, free_inodes })
 }
 
-/// The OCI (and Go) name of a machine of `uname -m`.
+/// Returns the OCI (and Go) name of an architecture that `uname -m` prints.
 pub(crate) fn architecture(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",

@@ -1,8 +1,9 @@
 //! The container runtimes of nodes, behind one interface: `NodeRuntime`.
 //!
-//! `Access::work_on` chooses the implementation: `containerd` with the agent, containerd with the node's own `ctr`, or Docker
-//! and CRI-O (`engine`) with the node's own programs. `transfer` carries blobs. Uses `crate::images`, `crate::agent`,
-//! `crate::session` and what these use; nothing here knows of pushes to several nodes, of reports or of the command line.
+//! `Access::work_on` chooses the implementation: `containerd` with the agent, containerd with the node's own `ctr`, or
+//! Docker and CRI-O (`engine`) with the node's own programs. `transfer` carries blobs. Uses `crate::images`,
+//! `crate::agent`, `crate::session` and their dependencies; does not depend on pushes to several nodes, reports or the
+//! command line.
 
 mod access;
 mod chunks;
@@ -34,46 +35,46 @@ pub use event::{Event, Via};
 pub(crate) use retry::{pause, until_cancelled, with_retries};
 pub use transfer::{Rate, SentCounter};
 
-/// How often a plan or a removal is made anew because the node changed meanwhile.
+/// How many times a plan or a removal is attempted if the node changes meanwhile.
 pub(crate) const ATTEMPTS: usize = 3;
 
-/// A container runtime on one node. Each method asks the node anew.
+/// A container runtime on one node. Each method queries the node again.
 #[tonic::async_trait(?Send)]
 pub(crate) trait NodeRuntime {
-    /// For a push: what the node has of `images`.
+    /// Queries what the node has of `images`, for a push.
     async fn inspect<'s>(&'s self, images: &[Image]) -> Result<Box<dyn ImageTarget + 's>, Error>;
 
-    /// For a status: what the node has of `images`, what was pushed to it, and what runs there.
+    /// Queries what the node has of `images`, what was pushed to it, and what runs there, for a status.
     async fn survey(&self, images: &[Image]) -> Result<Survey, Error>;
 
-    /// For a removal: what was pushed to the node, and its containers.
+    /// Queries what was pushed to the node, and its containers, for a removal.
     async fn pushed<'s>(&'s self) -> Result<Box<dyn PushedImages + 's>, Error>;
 }
 
-/// A node as [`NodeRuntime::inspect`] found it, ready to take images in.
+/// A node as [`NodeRuntime::inspect`] found it, ready to load images.
 #[tonic::async_trait(?Send)]
 pub(crate) trait ImageTarget {
     /// The way by which images are loaded.
     fn via(&self) -> Via;
 
-    /// What the node had.
+    /// The contents of the node at the time of the query.
     fn inventory(&self) -> &Inventory;
 
-    /// The layers of `images` that the node has yet to unpack.
+    /// Returns the layers of `images` that the node has yet to unpack.
     fn layers_to_unpack(&self, images: &[Image]) -> BTreeSet<Digest> {
         plan::layers_to_unpack(images, self.inventory())
     }
 
-    /// What of `images` has to go to the node.
+    /// Returns the plan of what must be sent to the node for `images`.
     fn plan(&self, images: &[Image], unpacked_sizes: &UnpackedSizes) -> Result<Plan, plan::Error> {
         plan::plan(images, self.inventory(), unpacked_sizes)
     }
 
-    /// Sends the blobs of the plan; the node then finishes and checks the images.
+    /// Sends the blobs of the plan; the node then completes and checks the images.
     async fn load(&self, load: &Load<'_>) -> Result<Loaded, Error>;
 
-    /// Records a push that began `at` this time on those of `images` that were there before. Only runtimes that store images as a
-    /// whole need this; for the others, a missing label is part of the plan.
+    /// Records a push that began at the time `at` on those of `images` that were already present. Only runtimes that
+    /// store images as a whole need this; for the others, a missing label is part of the plan.
     async fn note(&self, _images: &[Image], _at: Time) -> Result<(), Error> {
         Ok(())
     }
@@ -81,12 +82,12 @@ pub(crate) trait ImageTarget {
 
 /// The parameters of [`ImageTarget::load`].
 pub(crate) struct Load<'a> {
-    /// Where the blobs are.
+    /// Contains the blobs.
     pub(crate) store: &'a Store,
     pub(crate) plan: &'a Plan,
     /// When the push began.
     pub(crate) at: Time,
-    /// Counts what is sent.
+    /// Counts the bytes that are sent.
     pub(crate) sent: &'a Arc<SentCounter>,
     pub(crate) on_event: OnEvent<'a>,
 }
@@ -104,20 +105,21 @@ impl Load<'_> {
 pub(crate) enum Loaded {
     /// Every image is complete on the node.
     Whole,
-    /// Content that the plan counts on is gone. A new plan is needed.
+    /// Content that the plan relies on is gone. A new plan is needed.
     NodeChanged,
 }
 
-/// What a status needs of a node.
+/// What a status needs to know about a node.
 pub(crate) struct Survey {
-    /// The way by which the node was asked.
+    /// The way by which the node was queried.
     pub(crate) via: Via,
     pub(crate) inventory: Inventory,
-    /// For a runtime that stores images as a whole: the ids of those that it has, by name. The inventory tells nothing then.
+    /// For a runtime that stores images as a whole: the ids of the images that it has, by name. The inventory then
+    /// lists no images.
     pub(crate) whole_images: Option<BTreeMap<String, String>>,
     /// Every image that was pushed to the node.
     pub(crate) pushed: Vec<PushedImage>,
-    /// The node's containers, where it is known which of them run.
+    /// The node's containers, if it is known which of them run.
     pub(crate) containers: Option<Vec<Container>>,
 }
 
@@ -127,7 +129,7 @@ pub(crate) trait PushedImages {
     /// The way by which images are removed.
     fn via(&self) -> Via;
 
-    /// Every name of what was pushed.
+    /// Every name of a pushed image.
     fn records(&self) -> Vec<PushedRecord>;
 
     /// Every container.
@@ -143,32 +145,32 @@ pub(crate) trait PushedImages {
         None
     }
 
-    /// Removes these names and the content that only they keep; in a dry run, tells what would be freed. Returns nothing if the
-    /// node has changed since it was asked.
+    /// Removes these names and the content that only they keep; in a dry run, computes what would be freed. Returns
+    /// `None` if the node has changed since the query.
     async fn remove(&self, names: &[String], removal: Removal) -> Result<Option<RemoveResponse>, Error>;
 }
 
 /// How images are removed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Removal {
-    /// Nothing is changed.
+    /// Whether this is a dry run, which changes nothing.
     pub(crate) dry_run: bool,
-    /// Only running containers keep images.
+    /// Whether only running containers keep images.
     pub(crate) running_only: bool,
 }
 
-/// A name on a node of what was pushed there.
+/// A name of a pushed image on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PushedRecord {
     /// The name.
     pub(crate) name: String,
-    /// The name it was pushed by.
+    /// The name under which the image was pushed.
     pub(crate) pushed: String,
-    /// What it stands for.
+    /// The digest that the name refers to.
     pub(crate) target: Option<Digest>,
-    /// The digest of the image's configuration, where it is known.
+    /// The digest of the image's configuration, if it is known.
     pub(crate) config: String,
-    /// The chain id of its layers, where it is known.
+    /// The chain id of its layers, if it is known.
     pub(crate) chain: String,
 }
 

@@ -44,7 +44,8 @@ where
     }
 }
 
-/// The pause after so many failed attempts. It differs between nodes, so that nodes which failed together are not retried together.
+/// Returns the pause after this number of failed attempts. It differs between nodes, so that nodes which failed at the
+/// same time are not retried at the same time.
 pub(crate) fn pause(node: &str, attempts: u32) -> Duration {
     let mut hasher = DefaultHasher::new();
     node.hash(&mut hasher);

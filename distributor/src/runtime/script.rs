@@ -1,5 +1,5 @@
-//! Runs shell scripts on nodes where no helper runs, and reads their replies. Uses a transport, and the session's check of the
-//! machine that answers.
+//! Runs shell scripts on nodes where no helper runs, and parses their replies. Uses a transport, and the session's
+//! check of the machine that answers.
 
 use std::time::Duration;
 
@@ -44,19 +44,19 @@ pub enum Error {
     #[error("the shell of {destination} ended before its work was done")]
     #[diagnostic(help("try again; what a push has sent is kept and not sent twice"))]
     Cut {
-        /// Where.
+        /// The destination of the connection.
         destination: String,
     },
-    /// The script does not end.
+    /// The script exceeded its time limit.
     #[error("{destination} does not answer in time")]
     #[diagnostic(help(
         "see on the node whether its runtime answers (`ctr version`, `docker version`), then push again"
     ))]
     Slow {
-        /// Where.
+        /// The destination of the connection.
         destination: String,
     },
-    /// The replies cannot be read.
+    /// The replies cannot be parsed.
     #[error("the node's programs answer in a way that is not understood")]
     #[diagnostic(help(
         "push with the helper (--helper auto) where the node has containerd, or report what `ctr content ls`, `docker image \
@@ -72,7 +72,7 @@ pub enum Error {
 /// The limit of a script's output, in bytes. A node with ten thousand blobs needs less.
 const ANSWER: u64 = 32 << 20;
 
-/// How long a node may take to read one piece of input.
+/// The time limit for a node to read one chunk of input.
 const CHUNK_WITHIN: Duration = Duration::from_secs(300);
 
 /// The beginning of every script: the function `say` sends a reply, and `$as` runs a command as root.
@@ -85,7 +85,7 @@ const PROLOGUE: &str = concat!(
 /// The reply that ends a complete script.
 pub(crate) const END: &str = "end";
 
-/// A piece of a script's input; nothing when the source of the input failed.
+/// A chunk of a script's input, or `None` if the source of the input failed.
 pub(crate) type InputChunk = Option<Bytes>;
 
 /// Runs `script` to its end and returns its replies. A script replies with `say WORDS`; lines that it prints afterwards belong to
@@ -100,12 +100,12 @@ pub(crate) async fn run(
     let RunningCommand { stream, ending } = transport.run(&line_before(&script)).await?;
     let (reader, mut writer) = tokio::io::split(stream);
     let writing = async {
-        // A stream that breaks shows in what is read.
+        // If the stream breaks, the reading side reports it.
         if writer.write_all(script.as_bytes()).await.is_err() || writer.flush().await.is_err() {
             return Ok(());
         }
         while let Some(chunk) = receive(&mut input).await {
-            // Without its end, what came is none: the connection is dropped, and the node knows.
+            // Without its end, the input is invalid: dropping the connection tells the node.
             let Some(chunk) = chunk else { return Err(Error::Cut { destination: transport.destination().to_owned() }) };
             let Ok(written) = timeout(CHUNK_WITHIN, writer.write_all(&chunk)).await else {
                 return Err(Error::Slow { destination: transport.destination().to_owned() });
@@ -154,7 +154,7 @@ pub(crate) async fn run(
             Err(error @ transport::Error::Command { .. }) => {
                 Err(Error::Failed { replies: replies.iter().map(|reply| reply.label.clone()).collect(), error })
             }
-            // What ended was no command, but the way to it.
+            // Not the command failed, but the connection to it.
             Err(error) => Err(error.into()),
             Ok(()) => Err(Error::Cut { destination: transport.destination().to_owned() }),
         },
@@ -184,7 +184,7 @@ fn take(replies: &mut Vec<ScriptReply>, line: &str) {
     }
 }
 
-/// The replies in this output.
+/// Parses the replies in this output.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn parse_replies(bytes: &[u8]) -> Vec<ScriptReply> {
     let mut replies = Vec::new();
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(replies, expected.map(|(label, lines)| ScriptReply { label: label.into(), lines }));
     }
 
-    /// This machine, taken for another one.
+    /// A transport to this machine that expects a different one.
     #[derive(Debug)]
     struct WrongMachine(Machine);
 

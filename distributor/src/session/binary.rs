@@ -1,5 +1,5 @@
-//! The program that is placed on nodes as their helper: this very program.
-//! Its content names it there, and its ELF header says on which machines it runs.
+//! The program that is placed on nodes as the helper, which is this program itself. The hash of its content is part of
+//! its file name there, and its ELF header tells on which machines it runs.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,32 +9,32 @@ use vcstore::Hasher;
 
 use super::Error;
 
-/// A program that can be placed.
+/// A program that can be placed on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binary {
     pub(super) path: Utf8PathBuf,
     pub(super) size: u64,
-    /// SHA-256, in hex.
+    /// The SHA-256 digest, in hexadecimal.
     pub(super) hash: String,
     pub(super) elf: Elf,
 }
 
-/// What the header says. Executable and Linkable Format, System V ABI chapters 4 and 5.
+/// The parts of the ELF header that are needed here (Executable and Linkable Format, System V ABI, chapters 4 and 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Elf {
     /// `e_machine`.
     machine: u16,
-    /// Whether it asks for an interpreter (`PT_INTERP`), so for shared libraries of the node's.
+    /// Whether it has an interpreter (`PT_INTERP`), and thus needs shared libraries of the node.
     pub(super) dynamic: bool,
 }
 
 impl Binary {
-    /// The program that is running.
+    /// Returns the running program.
     ///
     /// # Errors
-    /// When it cannot be read or is no ELF program.
+    /// Returns an error if it cannot be read or is not an ELF program.
     pub fn this() -> Result<Self, Error> {
-        // The link stays good when the file has been replaced since, as an upgrade does.
+        // This link stays valid even if the file has been replaced since, for example by an upgrade.
         Self::open("/proc/self/exe".into())
     }
 
@@ -57,7 +57,7 @@ impl Binary {
 }
 
 impl Elf {
-    /// Reads a 64-bit little-endian header: what every Linux node is.
+    /// Reads a 64-bit little-endian header, the only kind that Linux nodes have.
     fn read(file: &mut (impl Read + Seek)) -> io::Result<Self> {
         const PT_INTERP: u32 = 3;
         let mut header = [0; 64];
@@ -78,12 +78,12 @@ impl Elf {
         Ok(Self { machine: half(18), dynamic })
     }
 
-    /// Whether it runs on a machine that `uname -m` calls `machine`.
+    /// Whether it runs on a machine of the architecture that `uname -m` prints as `machine`.
     pub(super) fn runs_on(self, machine: &str) -> bool {
         self.machine_name() == machine
     }
 
-    /// Its machine as `uname -m` names it.
+    /// Its architecture as `uname -m` prints it.
     pub(super) fn machine_name(self) -> &'static str {
         match self.machine {
             62 => "x86_64",

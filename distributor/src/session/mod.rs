@@ -1,6 +1,7 @@
-//! A session is a helper that runs on a node for the length of one push. This module places it there if need be, starts it,
-//! connects to it and ends it. That takes one SSH connection, and one round trip more than a login where the helper is there
-//! already. Further connections can join a session. Uses `crate::transport`, `crate::protocol` and `crate::nodes`.
+//! A session is a helper that runs on a node for the duration of one push. This module places the helper there if
+//! necessary, starts it, connects to it and ends it. That takes one SSH connection, and one round trip more than a
+//! login if the helper is already present. Further connections can join a session. Uses `crate::transport`,
+//! `crate::protocol` and `crate::nodes`.
 
 mod binary;
 mod placement;
@@ -29,16 +30,16 @@ use proto::helper_client::HelperClient;
 use proto::relay_client::RelayClient;
 use proto::{OfferRequest, OfferResponse};
 
-/// How long a login and the start of the helper may take.
+/// The time limit for a login and the start of the helper.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
-/// How much a login shell may print before our first word, in bytes.
+/// The maximum output of a login shell before the helper's first reply, in bytes.
 const NOISE: u64 = 256 << 10;
 
-/// A helper at work.
+/// A running helper.
 pub(crate) struct Session {
     channel: Channel,
-    /// Whether its process runs as root, whoever logs in.
+    /// Whether its process runs as root, regardless of the login user.
     as_root: bool,
     ending: BoxFuture<'static, Result<(), transport::Error>>,
 }
@@ -51,17 +52,17 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Transport(#[from] transport::Error),
-    /// Our own program cannot be read.
+    /// This program's own file cannot be read.
     #[error("reading {path}, the program that nodes run as their helper")]
     #[diagnostic(help("vcdist places itself on nodes and so must be able to read its own file"))]
     OwnBinary {
         /// Its path.
         path: Utf8PathBuf,
-        /// Why not.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// Another machine answers than the node.
+    /// The machine that answers is not the node.
     #[error(
         "the machine that answers at {destination} is not the node {node}: its machine ID is {found}, and the API has {machine} for \
          the node"
@@ -75,18 +76,18 @@ pub enum Error {
         node: String,
         /// `[USER@]HOST`.
         destination: String,
-        /// The node's machine ID, as the API has it.
+        /// The node's machine ID in the API.
         machine: String,
-        /// That of the machine which answered.
+        /// The machine ID of the machine that answered.
         found: String,
     },
-    /// The node is of another architecture than this program.
+    /// The node has another architecture than this program.
     #[error("the node is {node} and this vcdist is built for {ours}")]
     #[diagnostic(help("run a vcdist that is built for {node} (`cargo xtask dist` there), or leave the node out"))]
     Architecture {
-        /// The node's, as `uname -m` says.
+        /// The node's architecture, as `uname -m` prints it.
         node: String,
-        /// This program's.
+        /// This program's architecture.
         ours: &'static str,
     },
     /// The helper was placed and does not run.
@@ -120,7 +121,7 @@ pub enum Error {
         /// The tool.
         tool: String,
     },
-    /// The helper's bytes did not arrive whole.
+    /// The helper's bytes did not arrive completely.
     #[error("the helper did not arrive whole on the node")]
     #[diagnostic(help("its file system may be full: the helper needs {size} bytes in the login user's cache folder"))]
     Damaged {
@@ -134,18 +135,18 @@ pub enum Error {
         /// sudo's message.
         message: String,
     },
-    /// There is no sudo.
+    /// The node has no sudo.
     #[error("the login user is not root, and the node has no sudo")]
     #[diagnostic(help(
         "log in as root (--ssh-user root), or install sudo there and let the user run commands without a password: `USER \
          ALL=(root) NOPASSWD: ALL` in a file under /etc/sudoers.d"
     ))]
     NoSudo,
-    /// Neither answer nor end.
+    /// The helper neither answered nor ended.
     #[error("the node did not start the helper within {seconds} s")]
     #[diagnostic(help("log in by hand and see what takes so long (`ssh {destination} true`)"))]
     Slow {
-        /// How long was waited.
+        /// The waiting time.
         seconds: u64,
         /// `[USER@]HOST`.
         destination: String,
@@ -174,7 +175,7 @@ pub enum Error {
         /// Its version.
         theirs: u32,
     },
-    /// The stream is there, but no protocol.
+    /// The stream is open, but the HTTP/2 handshake failed.
     #[error("speaking to the helper")]
     Protocol(#[from] tonic::transport::Error),
 }
@@ -191,7 +192,7 @@ fn sudo_help(message: &str) -> &'static str {
 }
 
 impl Error {
-    /// Whether the node is reached well enough, and no helper can run there.
+    /// Whether the node was reached, but cannot run the helper.
     pub(crate) fn means_no_helper(&self) -> bool {
         matches!(self, Self::Architecture { .. } | Self::CannotRun { .. } | Self::Nowhere { .. } | Self::Lacks { .. })
     }
@@ -217,14 +218,14 @@ impl Session {
         let placement::Command { line, script } = placement::command(binary, job);
         let RunningCommand { stream, ending } = transport.run(&line).await?;
         let mut stream = BufReader::new(stream);
-        // A stream that is broken already shows when the answer is read.
+        // If the stream is already broken, reading the answer reports it.
         let _ = stream.write_all(script.as_bytes()).await;
         let _ = stream.flush().await;
         match start(&mut stream, binary, transport, offer).await {
             Ok(()) => Ok(Self { channel: protocol::connect(stream).await?, as_root: job.is_as_root(), ending }),
             Err(error) => {
                 drop(stream);
-                // How the command ended says more than that it ended.
+                // The exit status of the command tells more than the end of its output.
                 match (error, ending.await) {
                     (Error::Noise { message, destination }, _) if message.contains("lease login as the user") => {
                         Err(Error::OtherUser { message, destination })
@@ -246,7 +247,7 @@ impl Session {
         }
     }
 
-    /// Has the helper take further connections: where it is joined, and by what secret.
+    /// Makes the helper accept further connections. Returns the socket and the secret for joining it.
     pub(crate) async fn offer(&self) -> Result<OfferResponse, tonic::Status> {
         let answer = timeout(START_WITHIN, ConnectionsClient::new(self.channel()).offer(OfferRequest {})).await;
         Ok(answer.map_err(|_| tonic::Status::deadline_exceeded("no offer"))??.into_inner())
@@ -267,24 +268,24 @@ impl Session {
         self.channel.clone()
     }
 
-    /// To speak to it; clones share the connection.
+    /// Returns a client of the helper; clones share the connection.
     pub(crate) fn client(&self) -> HelperClient<Channel> {
         HelperClient::new(self.channel())
     }
 
-    /// To speak to a relay; clones share the connection.
+    /// Returns a client of a relay; clones share the connection.
     pub(crate) fn relay(&self) -> RelayClient<Channel> {
         RelayClient::new(self.channel())
     }
 
-    /// Ends the helper and the connection. Every client must be dropped.
+    /// Ends the helper and the connection. All clients must have been dropped before.
     pub(crate) async fn close(self) -> Result<(), transport::Error> {
         drop(self.channel);
         self.ending.await
     }
 }
 
-/// Brings the helper to its first word.
+/// Runs the start dialogue with the node until the helper is ready.
 async fn start(
     stream: &mut BufReader<Box<dyn Duplex>>,
     binary: &Binary,
@@ -313,7 +314,7 @@ async fn start(
             Answer::CannotRun(message) => return Err(Error::CannotRun { message, dynamic: binary.elf.dynamic }),
             Answer::Nowhere(message) => return Err(Error::Nowhere { message }),
             Answer::Ask => match offer.take() {
-                // A stream that is broken already shows when the answer is read.
+                // If the stream is already broken, reading the answer reports it.
                 Some(OfferResponse { socket, secret }) => {
                     let _ = stream.write_all(format!("{secret} {socket}\n").as_bytes()).await;
                     let _ = stream.flush().await;
@@ -327,7 +328,7 @@ async fn start(
     }
 }
 
-/// Checks that the machine which answers is the node that is meant.
+/// Checks that the machine that answers is the expected node.
 pub(crate) fn check_machine(transport: &dyn Transport, found: &Machine) -> Result<(), Error> {
     match transport.expects() {
         Some((node, machine)) if found.differs_from(machine) => Err(Error::OtherMachine {
@@ -340,7 +341,7 @@ pub(crate) fn check_machine(transport: &dyn Transport, found: &Machine) -> Resul
     }
 }
 
-/// The next answer among what the node prints.
+/// Returns the next answer in the node's output.
 async fn answer(stream: &mut BufReader<Box<dyn Duplex>>, destination: &str) -> Result<Answer, Error> {
     let mut last = String::new();
     let mut stream = stream.take(NOISE);
@@ -354,14 +355,14 @@ async fn answer(stream: &mut BufReader<Box<dyn Duplex>>, destination: &str) -> R
         if count == 0 {
             return Err(Error::Noise { message: last, destination: destination.into() });
         }
-        // Many a message ends with empty lines.
+        // Many messages end with empty lines.
         if !line.trim().is_empty() {
             last = line.trim().chars().take(200).collect();
         }
     }
 }
 
-/// Sends the program. That it is cut off shows in the answer that is missing.
+/// Sends the program. If the connection breaks, the missing answer reports it.
 async fn place(stream: &mut BufReader<Box<dyn Duplex>>, binary: &Binary, destination: &str) -> Result<(), Error> {
     let read = |source| Error::OwnBinary { path: binary.path.clone(), source };
     let mut file = tokio::fs::File::open(&binary.path).await.map_err(read)?.take(binary.size);
@@ -377,7 +378,7 @@ async fn place(stream: &mut BufReader<Box<dyn Duplex>>, binary: &Binary, destina
             Err(_) => return Err(Error::Slow { seconds: START_WITHIN.as_secs(), destination: destination.into() }),
         }
     }
-    // As above: a broken stream shows when the answer is read.
+    // As above: if the stream is broken, reading the answer reports it.
     let _ = stream.flush().await;
     Ok(())
 }
@@ -392,7 +393,7 @@ mod tests {
     use futures::future::BoxFuture;
     use tokio::io::AsyncWriteExt as _;
 
-    /// A login that says this and ends.
+    /// A transport whose command prints this text and ends.
     #[derive(Debug)]
     struct FixedReply(&'static str, Machine);
 

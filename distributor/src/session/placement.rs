@@ -1,4 +1,4 @@
-//! The one script that a push sends to a node: run the helper that is there, or take it in and run it.
+//! The one script that a push sends to a node: it runs the helper that is present, or receives the helper and runs it.
 
 use std::time::Duration;
 
@@ -9,38 +9,38 @@ use super::binary::Binary;
 use crate::nodes::Machine;
 use crate::protocol::MARK;
 
-/// What the helper is told: how it finds the node's containerd, and when it is alone.
+/// The settings of the helper: how it finds the node's containerd, and when it considers the connection lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// containerd's namespace.
     pub namespace: Namespace,
-    /// Its socket; looked for where the distributions have it when none is given.
+    /// Its socket. Without one, the helper tries the paths that the distributions use.
     pub address: Option<SocketPath>,
-    /// How long the connection may be silent before the helper ends: the node hears nothing of a link that is gone.
+    /// How long the connection may be silent before the helper ends, because a node is not notified of a lost link.
     pub stall_timeout: Duration,
 }
 
-/// What the program is run for on a node.
+/// The purpose of the program on a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Job<'a> {
-    /// To work on its containerd, as root.
+    /// Works on the node's containerd, as root.
     Help(&'a Settings),
-    /// To push on to other nodes, as the login user.
+    /// Pushes on to other nodes, as the login user.
     Relay {
-        /// Its cache; where it is by default if none is named.
+        /// Its cache; `None` for the default path.
         cache: Option<&'a CachePath>,
-        /// How long the connection may be silent before it ends.
+        /// How long the connection may be silent before the relay ends.
         stall_timeout: Duration,
     },
-    /// To join a process that is there already with this connection.
+    /// Connects to a process that already runs.
     Join {
-        /// Whether that runs as root.
+        /// Whether that process runs as root.
         as_root: bool,
     },
 }
 
 impl Job<'_> {
-    /// Whether root does it, whoever logs in.
+    /// Whether it runs as root, regardless of the login user.
     pub(super) fn is_as_root(&self) -> bool {
         match self {
             Self::Help(_) => true,
@@ -71,11 +71,11 @@ impl std::fmt::Display for Namespace {
     }
 }
 
-/// An absolute path of a Unix socket on the node, of characters that no shell reads anything into.
+/// An absolute path of a Unix socket on the node, without characters that are special to a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketPath(Utf8PathBuf);
 
-/// An absolute path of a folder on a relay, of characters that no shell reads anything into.
+/// An absolute path of a directory on a relay, without characters that are special to a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachePath(Utf8PathBuf);
 
@@ -110,7 +110,8 @@ impl std::str::FromStr for SocketPath {
     }
 }
 
-/// An absolute path, if it has no characters that shells read anything into; nothing for a relative one.
+/// Returns an absolute path, or an error if it has characters that are special to a shell. Returns `None` for a
+/// relative path.
 fn plain_path(path: &str) -> Option<Result<Utf8PathBuf, &'static str>> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
     let plain =
@@ -118,34 +119,35 @@ fn plain_path(path: &str) -> Option<Result<Utf8PathBuf, &'static str>> {
     path.starts_with('/').then(plain)
 }
 
-/// What the shell line answers, after [`MARK`].
+/// An answer of the script, after [`MARK`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// The helper runs and speaks this version of the protocol.
     Ready(u32),
-    /// Which machine it is that answers.
+    /// The identity of the machine that answers.
     Identity(Machine),
-    /// No helper of this content is there; the machine as `uname -m` says. Its bytes are waited for.
+    /// The node has no helper with this content and waits for its bytes. Contains the architecture that `uname -m`
+    /// prints.
     Need(String),
-    /// What was sent did not arrive whole.
+    /// The program did not arrive completely.
     Damaged,
-    /// It is placed and does not run: the attempt's output.
+    /// The program was placed but does not run. Contains the output of the attempt.
     CannotRun(String),
-    /// No folder of the node's can take it: why each cannot.
+    /// The node has no usable directory. Contains the reason for each.
     Nowhere(String),
     /// A tool is missing on the node.
     Lacks(String),
     /// The login user is not root, and the node has no sudo.
     NoSudo,
-    /// It runs and asks what to join.
+    /// The program runs and asks which process to join.
     Ask,
-    /// sudo does not run it: sudo's message.
+    /// sudo does not run the program. Contains sudo's output.
     NoRoot(String),
 }
 
-/// What is run on a node: a line for the login user's shell, and what its stdin begins with.
+/// A command on a node: a line for the login user's shell, and the beginning of its stdin.
 ///
-/// The line has what any login shell takes alike, and the script comes behind it.
+/// The line uses only syntax that all login shells share; the script follows on stdin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) line: String,
@@ -159,7 +161,7 @@ impl Command {
 }
 
 impl Answer {
-    /// Reads a line, which may have other output before the mark.
+    /// Parses a line, which may contain other output before the mark.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (_, answer) = line.rsplit_once(MARK)?;
         let (word, rest) = answer.trim_end().split_once(' ').unwrap_or((answer.trim_end(), ""));
@@ -179,11 +181,12 @@ impl Answer {
     }
 }
 
-/// What brings `binary` to run for `job`.
+/// Returns the command that runs `binary` for `job`.
 ///
-/// What root runs lies where root alone may write. An ordinary user has it where that user and root alone may, since whoever
-/// logs in as that user can have root run anything that sudo lets it. Each folder is tried: one on a file system that
-/// runs no programs, or from which root may run none (a home on NFS), is passed over.
+/// A program that runs as root is placed where only root can write. For an ordinary login user it is placed where only
+/// that user and root can write, because whoever logs in as that user can run as root anything that sudo permits. Each
+/// directory is tried; one is skipped if its file system does not allow programs to run, or does not allow root to run
+/// them (a home on NFS).
 pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
     let Binary { hash, size, .. } = binary;
     let seconds = |time: Duration| time.as_secs().max(1);
@@ -196,7 +199,7 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
             let cache = cache.map(|path| format!(" --cache {}", path.0)).unwrap_or_default();
             format!("relay --stall-timeout {}s{cache}", seconds(stall_timeout))
         }
-        // What it joins, it is told when it asks.
+        // The program asks for the process to join, and is told on stdin.
         Job::Join { .. } => "join".to_owned(),
     };
     let root = if job.is_as_root() { r#"[ "$u" = 0 ] || as="sudo -n""# } else { ":" };
@@ -210,7 +213,7 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
         r#"c=${XDG_CACHE_HOME:-}; [ -n "$c" ] || [ ! -d "${HOME:-}" ] || c=$HOME/.cache"#.into(),
         r#"if [ "$u" = 0 ]; then set -- /var/lib/vcdist /run/vcdist; else set -- "/var/tmp/vcdist-$u" "/run/user/$u/vcdist" "/dev/shm/vcdist-$u"; fi"#.into(),
         r#"[ -z "$c" ] || set -- "$c/vcdist" "$@""#.into(),
-        // Comes back where root may run nothing from the folder; sudo itself tells what it does not allow.
+        // Returns if root cannot run a program in the directory; sudo itself reports what it does not permit.
         format!(
             r#"go() {{ [ -n "$as" ] || exec /proc/self/fd/9 {arguments}
 w=$(LC_ALL=C $as "$at/$f" --version 2>&1 9<&-) && exec $as "$at/$f" {arguments} 9<&-
@@ -218,9 +221,9 @@ case $w in *"unable to execute"*|*"ommand not found"*) why="root may not run wha
 bad="$bad:$1:" all="$all; $why"; }}"#
         ),
         r#"for d; do if [ -d "$d" ] && own "$d"; then sweep; if has "$f"; then go "$d"; fi; fi; done"#.into(),
-        // Without a program there is nothing to join: it runs already where this one is found.
+        // Without the program there is no process to join: that process runs from the same file.
         if matches!(job, Job::Join { .. }) { r#"say "nowhere it is gone"; exit 1"# } else { ":" }.into(),
-        // What has arrived does not travel again to the next folder.
+        // The bytes that arrived are not sent again for the next directory.
         format!(
             r#"for d; do case $bad in *":$d:"*) continue;; esac
 if ! {{ own "$d" && sweep && room; }}; then all="$all; $why"; continue; fi

@@ -1,5 +1,6 @@
-//! The plan of a push to one node: which blobs are sent, which are kept, what is unpacked. It is computed from the
-//! desired images and the node's inventory, before any transfer. `--dry-run` prints it, and a push carries it out. Pure.
+//! The plan of a push to one node: which blobs are sent, which are kept, and what is unpacked. It is computed from the
+//! desired images and the node's inventory, before any transfer. `--dry-run` prints it, and a push carries it out.
+//! Pure.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -18,39 +19,39 @@ use crate::images::unpacked_size::{UnpackedSize, UnpackedSizes};
 /// What a push does on one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Every image, in the order they were asked for.
+    /// Every image, in the order of the request.
     pub images: Vec<ImagePlan>,
-    /// Bytes of all blobs of all images, shared ones once.
+    /// The size of all blobs of all images in bytes; a shared blob counts once.
     pub total_bytes: u64,
-    /// Blobs the node counts on and need not be sent: to be held while the push lasts.
+    /// Blobs that the plan relies on and does not send. They must be kept during the push.
     pub kept: BTreeSet<Digest>,
-    /// Snapshots likewise.
+    /// Snapshots that the plan relies on, as above.
     pub kept_snapshots: BTreeSet<Digest>,
-    /// Blobs that are damaged on the node: dropped there, and sent.
+    /// Blobs that are damaged on the node: they are deleted there and sent again.
     pub damaged: BTreeSet<Digest>,
-    /// What the layers that are yet to be unpacked take there.
+    /// The space on the node for the layers that are yet to be unpacked.
     pub unpacks_to: UnpackedSize,
 }
 
-/// What a push does about one image.
+/// The plan for one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImagePlan {
     /// The image.
     pub desired: DesiredImage,
-    /// What has to be done.
+    /// What the node has of it.
     pub state: State,
-    /// Blobs to send for it, children first. A blob that several images share goes with the first.
+    /// Blobs to send for it, children first. A blob that several images share is sent with the first.
     pub send: Vec<BlobTransfer>,
-    /// Blobs that are not on the node and need not be: their snapshots stand for them.
+    /// Blobs that the node lacks and does not need, because their snapshots are present.
     pub absent: BTreeSet<Digest>,
 }
 
-/// How far an image is on a node.
+/// What a node has of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Whole: nothing to do.
+    /// Everything: nothing to do.
     UpToDate,
-    /// Every blob is there; names, labels or snapshots are not.
+    /// Every blob is present; names, labels or snapshots are missing.
     Unfinished,
     /// Blobs are missing.
     Incomplete,
@@ -61,7 +62,7 @@ pub enum State {
 pub struct BlobTransfer {
     /// The blob.
     pub blob: Blob,
-    /// How many bytes of it the node has from an earlier attempt.
+    /// The number of bytes that the node has from an earlier attempt.
     pub offset: u64,
 }
 
@@ -69,7 +70,7 @@ pub struct BlobTransfer {
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
-    /// The image is for other machines.
+    /// The image does not support the node's platform.
     #[error("{image} has nothing for {platform}, only {has}")]
     #[diagnostic(help("build it for {platform} (`vcbuild images --platform {platform}`), or leave the node out"))]
     Platform {
@@ -77,10 +78,10 @@ pub enum Error {
         image: String,
         /// The node's platform.
         platform: String,
-        /// The image's platforms.
+        /// The platforms that the image supports.
         has: String,
     },
-    /// The node's disk cannot take it.
+    /// The node's disk has too little space.
     #[error(
         "{path} has {} free and {} have to be sent, which unpack to {}",
         vcterminal::bytes(*free),
@@ -89,31 +90,31 @@ pub enum Error {
     )]
     #[diagnostic(help("free space on the node, then push again; nothing was sent"))]
     DiskFull {
-        /// A folder on the file system.
+        /// A directory on the file system.
         path: String,
-        /// Bytes free.
+        /// The number of free bytes.
         free: u64,
-        /// Bytes to send.
+        /// The number of bytes to send.
         needed: u64,
-        /// Bytes of the files they unpack to.
+        /// The size in bytes of the files to which they unpack.
         unpacked: u64,
     },
-    /// The node's file system has no room for more files.
+    /// The node's file system has too few inodes.
     #[error("{path} has room for {free} more files and {needed} are needed")]
     #[diagnostic(help(
         "the file system is out of inodes: remove files on the node, then push again; nothing was sent"
     ))]
     InodesFull {
-        /// A folder on the file system.
+        /// A directory on the file system.
         path: String,
-        /// Inodes free.
+        /// The number of free inodes.
         free: u64,
-        /// Files of blobs and layers.
+        /// The number of files of blobs and layers.
         needed: u64,
     },
 }
 
-/// The layers of `images` that the node which `inventory` describes has yet to unpack, by their digests.
+/// Returns the digests of the layers of `images` that the node of `inventory` has yet to unpack.
 #[must_use]
 pub fn layers_to_unpack(images: &[Image], inventory: &Inventory) -> BTreeSet<Digest> {
     let desired = images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
@@ -121,22 +122,22 @@ pub fn layers_to_unpack(images: &[Image], inventory: &Inventory) -> BTreeSet<Dig
     layers.filter(|layer| !inventory.snapshots.contains(&layer.chain_id)).map(|layer| layer.digest).collect()
 }
 
-/// What of `images` has to go to the node that `inventory` describes. `unpacked_sizes` are those of the layers that it has yet
-/// to unpack.
+/// Returns the plan of what must be sent to the node of `inventory` for `images`. `unpacked_sizes` contains the sizes
+/// of the layers that the node has yet to unpack.
 ///
 /// # Errors
-/// When an image has nothing for the node's platform.
+/// Returns an error if an image does not support the node's platform.
 pub fn plan(images: &[Image], inventory: &Inventory, unpacked_sizes: &UnpackedSizes) -> Result<Plan, Error> {
     check_platform(images, &inventory.platform)?;
     let desired = images.iter().filter_map(|image| DesiredImage::new(image, &inventory.platform));
     Ok(of(desired.collect(), inventory, unpacked_sizes))
 }
 
-/// What of `images` has to go to a node that says only of whole images whether it `has` them: of one that it lacks, every
-/// blob but those that its inventory names.
+/// Returns the plan for a node that reports only for whole images whether it `has` them. For an image that it lacks,
+/// every blob is sent that its inventory does not contain.
 ///
 /// # Errors
-/// When an image has nothing for the node's platform.
+/// Returns an error if an image does not support the node's platform.
 pub(crate) fn for_engine(
     images: &[Image],
     inventory: &Inventory,
@@ -155,7 +156,7 @@ pub(crate) fn for_engine(
         absent: BTreeSet::new(),
     });
     let mut plan = of(lacking, inventory, unpacked_sizes);
-    // Blobs that are there may still be lacking a name.
+    // An image whose blobs are all present may still lack a name.
     plan.images.iter_mut().for_each(|image| image.state = image.state.max(State::Unfinished));
     plan.images.extend(done);
     let place = |image: &ImagePlan| images.iter().position(|one| one.name == image.desired.name());
@@ -164,7 +165,7 @@ pub(crate) fn for_engine(
     Ok(plan)
 }
 
-/// The images that a node of this platform lacks.
+/// Returns the images that a node of this platform lacks.
 pub(crate) fn lacking<'a>(
     images: &'a [Image],
     platform: &'a Platform,
@@ -173,10 +174,10 @@ pub(crate) fn lacking<'a>(
     images.iter().filter(move |image| DesiredImage::new(image, platform).is_some_and(|desired| !has(&desired)))
 }
 
-/// Checks that every image has something for this platform.
+/// Checks that every image supports this platform.
 ///
 /// # Errors
-/// When one has not.
+/// Returns an error if an image does not.
 pub fn check_platform(images: &[Image], platform: &Platform) -> Result<(), Error> {
     let lacking = images.iter().find(|image| image.platform(platform).is_none());
     lacking.map_or(Ok(()), |image| {
@@ -194,7 +195,7 @@ impl Plan {
         self.images.iter().flat_map(|image| &image.send)
     }
 
-    /// How many bytes are to be sent.
+    /// The number of bytes to send.
     #[must_use]
     pub fn bytes_to_send(&self) -> u64 {
         self.sends().map(|transfer| transfer.blob.size - transfer.offset).sum()
@@ -206,10 +207,10 @@ impl Plan {
         self.images.iter().all(|image| image.state == State::UpToDate)
     }
 
-    /// Checks that what is to be sent fits, and what it unpacks to.
+    /// Checks that the node has space for the blobs to send and for the files to which they unpack.
     ///
     /// # Errors
-    /// When it does not.
+    /// Returns an error if it does not.
     pub fn check_disk(&self, inventory: &Inventory) -> Result<(), Error> {
         let (sent, blobs, unpacked) = (self.bytes_to_send(), self.sends().count() as u64, self.unpacks_to);
         let fits = |disk: &Disk, sent: u64, unpacked: u64, files: u64| {
@@ -259,8 +260,8 @@ fn of(desired: Vec<DesiredImage>, inventory: &Inventory, unpacked_sizes: &Unpack
 fn of_image(desired: DesiredImage, inventory: &Inventory, sent: &mut BTreeSet<Digest>) -> ImagePlan {
     let missing: Vec<&ImageBlob> =
         desired.blobs.iter().filter(|part| !has_blob(inventory, &part.blob.digest, part.blob.size)).collect();
-    // Some distributions drop layers once they are unpacked: where the name stands and the snapshot is there, a missing
-    // layer is not missed.
+    // Some distributions discard layers after they are unpacked: if the name refers to the image and the snapshot is
+    // present, a missing layer is not needed.
     let recorded = desired.names.iter().any(|name| points_at(inventory, name, &desired.target.blob.digest));
     let unpacked = desired.top().is_none_or(|top| inventory.snapshots.contains(&top));
     let layers: BTreeSet<Digest> = desired.layers.iter().map(|layer| layer.digest).collect();
@@ -289,7 +290,7 @@ fn of_image(desired: DesiredImage, inventory: &Inventory, sent: &mut BTreeSet<Di
     ImagePlan { send, state, absent, desired }
 }
 
-/// Whether names, labels and snapshots of an image whose blobs are there are as they should be.
+/// Whether names, labels and snapshots are correct for an image whose blobs are all present.
 fn is_finished(desired: &DesiredImage, inventory: &Inventory, unpacked: bool, absent: &BTreeSet<Digest>) -> bool {
     let target = desired.target.blob.digest;
     let named = desired.names.iter().all(|name| {

@@ -1,5 +1,5 @@
-//! What a node's `ctr` is fed: each blob that the node lacks as it is, then the archive that `ctr images import` takes, an OCI
-//! layout of every name without a blob. A blob that came whole need not come again, wherever the rest is cut.
+//! The input of a node's `ctr`: each missing blob as it is, then an archive for `ctr images import`, an OCI layout that
+//! contains every name but no blob. If the transfer is interrupted, blobs that arrived whole need not be sent again.
 
 use std::io::{self, Write};
 
@@ -13,10 +13,10 @@ use crate::runtime::chunks::{ByteCounter, ChunkWriter};
 use crate::runtime::script::InputChunk;
 use crate::runtime::transfer::SentCounter;
 
-/// What containerd calls an image by, on its descriptor in an index.
+/// The annotation on a descriptor in an index that names an image for containerd.
 const NAME: &str = "io.containerd.image.name";
 
-/// What is fed for a plan: the blobs that are sent, and the images that need something.
+/// The input for a plan: the blobs to send, and the images that are incomplete.
 #[derive(Debug, Clone)]
 pub(super) struct Archive {
     index: Vec<u8>,
@@ -42,19 +42,19 @@ impl Archive {
         Self { index: index.to_string().into_bytes(), blobs: plan.sends().map(|sending| sending.blob).collect() }
     }
 
-    /// The blobs, in the order they go.
+    /// The blobs, in the order in which they are sent.
     pub(super) fn blobs(&self) -> &[Blob] {
         &self.blobs
     }
 
-    /// The length of what follows the blobs, in bytes.
+    /// The length of the layout that follows the blobs, in bytes.
     pub(super) fn layout_length(&self) -> io::Result<u64> {
         let mut length = ByteCounter(0);
         self.write_layout(&mut length)?;
         Ok(length.0)
     }
 
-    /// Sends it all in pieces, on a thread that may block; whole only when every blob of the store is sound.
+    /// Sends the input in chunks. Blocks the thread. The input is complete only if every blob of the store is intact.
     pub(super) fn send(&self, store: &Store, chunks: &mpsc::Sender<InputChunk>, sent: &SentCounter) -> io::Result<()> {
         let wait = |bytes: usize| sent.wait(bytes);
         let mut output = ChunkWriter::new(chunks, &wait);
@@ -105,7 +105,7 @@ mod tests {
         }
         let inventory = crate::images::plan::tests::empty();
         let mut plan = crate::images::plan::plan(&[image], &inventory, &BTreeMap::new()).expect("a plan");
-        // The test's manifest and configuration are none.
+        // The manifest and configuration of the test image are no real blobs.
         plan.images[0].send.truncate(2);
         let archive = Archive::of(&plan, plan.images.iter().map(|image| &image.desired));
         let (chunks, mut queue) = mpsc::channel(64);

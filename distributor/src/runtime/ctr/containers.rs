@@ -1,4 +1,4 @@
-//! What the node's containers were made from, asked of its `ctr`.
+//! The node's containers and their images, queried through `ctr`.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,13 +11,13 @@ use crate::agent::gc_refs::GcRefs;
 use crate::protocol::proto::Container;
 use crate::runtime::script::ScriptReply;
 
-/// The script that asks, of the `ctr` in `x`: which tasks run, then each container as containerd knows it. One that goes
-/// meanwhile is left out.
+/// The script that lists the running tasks, then each container as containerd stores it. It runs the `ctr` in `x`, and
+/// omits a container that is removed meanwhile.
 pub(super) const SCRIPT: &str = "say tasks; $x task ls || exit 1\n\
                                  l=$($x containers ls -q) || exit 1\n\
                                  for i in $l; do say container; $x containers info \"$i\" 2>/dev/null; done";
 
-/// A container, as `ctr` prints it.
+/// A container in the output of `ctr containers info`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ContainerInfo {

@@ -1,4 +1,5 @@
-//! What a push has `ctr` do: it takes blobs in, imports an archive that names them, and keeps all of it meanwhile.
+//! The import through `ctr`: ingests blobs, imports an archive that names them, and protects all content from garbage
+//! collection meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,8 +54,9 @@ impl CtrNode<'_> {
         }
     }
 
-    /// The script that roots, takes blobs in, imports, checks and pins. It goes on when its connection breaks, so that no name
-    /// is left whose image is not whole; blobs that came stay rooted for the next push then.
+    /// The script that labels content as roots, ingests blobs, imports, checks and pins. It runs to its end even if its
+    /// connection breaks, so that no name of an incomplete image remains; the blobs that arrived then stay rooted for
+    /// the next push.
     fn script(&self, plan: &Plan, open: &[&ImagePlan], at: Time, archive: &Archive) -> Result<String, Error> {
         let words = |digests: &BTreeSet<Digest>| digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let (kept, snapshots) = (words(&plan.kept), words(&plan.kept_snapshots));
@@ -68,13 +70,14 @@ impl CtrNode<'_> {
             "hold() { r=0; for d in $kept; do label $d \"$1\" || r=1; done; for s in $snapshots; do label_snapshot $s \"$1\" || r=1; \
              done; return $r; }"
                 .to_owned(),
-            // Also when another signal ends it.
+            // Runs also when another signal ends the script.
             "leave() { [ $done = 1 ] && left= || left=vcdist-$now; for d in $kept; do label $d $left; done; for s in $snapshots; do \
              label_snapshot $s; done; [ -z \"$anchor\" ] || [ -n \"$came\" ] || label $anchor; }; trap leave EXIT"
                 .to_owned(),
-            // With the time: what is killed before it lets go is let go by a push a day later.
+            // The label contains the time: if the script is killed before it removes the label, a push a day later
+            // removes it.
             "hold vcdist-$now || { say gone; exit 1; }".to_owned(),
-            // What ctr does not read of a blob must not be taken for the next one.
+            // `cat` discards what `ctr` does not read of a blob, so that it is not mistaken for the next blob.
             r#"take() { head -c $2 | (e=$($x content ingest --expected-size $2 --expected-digest $1 vcdist-$$-$1 2>&1); r=$?; cat >/dev/null; [ $r = 0 ] || say "failed $e"; exit $r) && came=1 || ok=0; }"#.to_owned(),
         ];
         let anchor = anchor(open, archive);
@@ -84,13 +87,13 @@ impl CtrNode<'_> {
             format!("[ $ok = 0 ] || head -c {length} | (e=$($x images import --snapshotter {snapshotter} - 2>&1) || say \"failed $e\")"),
             format!(r#"row() {{ $x images check --snapshotter {snapshotter} "name==\"$1\"" 2>/dev/null | tail -n 1; }}"#),
             r#"whole() { case $l in *" true"*) ;; *) return 1;; esac; n=${l#*"complete ("}; n=${n%%/*}; [ "$n" -ge "$1" ] 2>/dev/null; }"#.to_owned(),
-            // A name that still stands for another image is left as it is.
+            // Leaves a name that still refers to another image unchanged.
             format!(
                 r#"name() {{ l=$(row "$1"); case $l in *"$2"*) ;; *) say "incomplete $1"; ok=0; return;; esac; if whole $3; then $x images label "$1" {PINNED} $4 >/dev/null 2>&1; else $x images rm "$1" >/dev/null 2>&1; say "incomplete $1"; ok=0; fi; }}"#
             ),
         ]);
         for image in open {
-            // ctr counts the configuration and the layers, of which some may be dropped for good.
+            // ctr counts the configuration and the layers, some of which may be absent permanently.
             let layers: Vec<_> = image.desired.layers.iter().collect();
             let least = 1 + layers.iter().filter(|layer| !image.absent.contains(&layer.digest)).count();
             let target = image.desired.target.blob.digest;
@@ -100,7 +103,8 @@ impl CtrNode<'_> {
                 lines.push(line.unwrap_or_default());
             }
         }
-        // The images keep it now. What an earlier push left and none came for is let go after a day.
+        // From here, the images keep their content. Content that an earlier push left and no later push used is
+        // released after a day.
         let let_go = anchor.map(|(digest, _)| format!("label {digest}; ")).unwrap_or_default();
         lines.push(format!("[ $ok = 0 ] || {{ done=1; {let_go}}}"));
         lines.push(format!(
@@ -110,16 +114,17 @@ impl CtrNode<'_> {
     }
 }
 
-/// What keeps blobs from the moment they come: a blob of a few bytes that is rooted and refers to all of them before any is
-/// there, for between a blob's arrival and a label of its own it could be collected. Its digest, and the part of the script that
-/// makes it; nothing where no blob goes. A later push of the same images has the same one, and lets go of it.
+/// Protects blobs from garbage collection before they arrive. Between a blob's arrival and its own label, containerd
+/// could collect it; so the script first creates a small rooted blob, the anchor, that refers to all of them. Returns
+/// the digest of the anchor and the part of the script that creates it, or `None` if no blob is sent. A later push of
+/// the same images has the same anchor and releases it.
 fn anchor(open: &[&ImagePlan], archive: &Archive) -> Option<(Digest, String)> {
     let targets: BTreeSet<_> = open.iter().map(|image| image.desired.target.blob.digest.to_string()).collect();
     let text = format!("vcdist {}", targets.into_iter().collect::<Vec<_>>().join(" "));
     let (digest, size) = (Digest::of(text.as_bytes()), text.len());
     let refer = |digest: &Digest| format!(" {REFERENCE}.{}={digest}", &digest.hex()[..16]);
     let references: String = archive.blobs().iter().map(|blob| refer(&blob.digest)).collect();
-    // It may itself be collected before it is labelled: then it is made again.
+    // containerd may collect the anchor before it is labelled; the script then creates it again.
     let script = format!(
         "anchor={digest}; anchor() {{ n=0; while [ $n -lt 50 ]; do printf %s '{text}' | $x content ingest --expected-size {size} \
          --expected-digest {digest} vcdist-$$-anchor >/dev/null 2>&1; $x content label {digest} \"{ROOT}=vcdist-$now\"{references} \

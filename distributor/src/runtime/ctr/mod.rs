@@ -1,6 +1,6 @@
-//! containerd through the node's own `ctr`, for nodes where no helper can run. `ctr` gives fewer guarantees: there is no lease, so
-//! content is rooted by labels while a push lasts, and a name whose image is not whole is removed again. Uses the scripts of
-//! `super::script`, and the helper's pure rules (`crate::agent`).
+//! containerd through the node's own `ctr`, for nodes where no helper can run. `ctr` gives fewer guarantees: it has no
+//! leases, so labels root the content during a push, and the name of an incomplete image is removed again. Uses the
+//! scripts of `super::script` and the pure rules of the helper (`crate::agent`).
 
 mod archive;
 mod containers;
@@ -26,22 +26,22 @@ use crate::transport::Transport;
 use probe::Probe;
 use removal::Containers;
 
-/// The label that keeps an image from kubelet's garbage collection, as `ctr` takes it.
+/// The label that protects an image from the kubelet's garbage collection, in the syntax of `ctr`.
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
 
-/// The label that keeps a blob from containerd's garbage collection by itself.
+/// The label that makes a blob a root for containerd's garbage collection.
 const ROOT: &str = "containerd.io/gc.root";
 
-/// The label by which a blob keeps another.
+/// The prefix of the labels by which a blob refers to another.
 const REFERENCE: &str = "containerd.io/gc.ref.content";
 
-/// How long a node may take to say what it has.
+/// The time limit for a query.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
-/// How long an import may take in all.
+/// The time limit for an import.
 const IMPORT_WITHIN: Duration = Duration::from_secs(6 * 3600);
 
-/// Why work through a node's `ctr` failed.
+/// Why an operation through a node's `ctr` failed.
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
@@ -53,7 +53,7 @@ pub enum Error {
     #[error("{} not whole on the node after the import, and got no name: {message}", list(names))]
     #[diagnostic(help("see containerd's log on the node (`journalctl -u containerd`), then push again"))]
     Incomplete {
-        /// Their names.
+        /// The names of the images.
         names: Vec<String>,
         /// ctr's output.
         message: String,
@@ -62,7 +62,7 @@ pub enum Error {
     #[error("{} still on the node after the removal: {message}", list(names))]
     #[diagnostic(help("see containerd's log on the node (`journalctl -u containerd`), then prune again"))]
     Left {
-        /// Their names.
+        /// The names.
         names: Vec<String>,
         /// ctr's output.
         message: String,
@@ -76,27 +76,27 @@ pub(super) struct Ctr<'a> {
     pub(super) settings: &'a Settings,
 }
 
-/// What `ctr` tells of a node, and how it is called there.
+/// What `ctr` reports about a node, and the command that runs it.
 #[derive(Debug)]
 struct CtrNode<'a> {
     transport: &'a dyn Transport,
     call: String,
     inventory: Inventory,
-    /// Every image record, whoever made it.
+    /// All image records, no matter which client created them.
     images: Vec<ImageRecord>,
-    /// Everything there is, and what of it keeps what.
+    /// All blobs and snapshots, and the references between them.
     refs: GcRefs,
     pushes: Vec<PushedImage>,
 }
 
-/// That, and the node's containers.
+/// A node and its containers.
 struct CtrPushes<'a> {
     node: CtrNode<'a>,
     containers: Containers,
 }
 
 impl<'a> CtrNode<'a> {
-    /// Asks the node what it has of `images`.
+    /// Queries what the node has of `images`.
     async fn probe(transport: &'a dyn Transport, images: &[Image], settings: &Settings) -> Result<Self, Error> {
         let replies = script::run(transport, &probe::script(settings), None, ANSWER_WITHIN).await?;
         let desired = DesiredImage::on_any_platform(images);
@@ -169,7 +169,7 @@ fn list(names: &[String]) -> String {
     format!("{} {are}", names.join(", "))
 }
 
-/// Reads what a node answers through `ctr`.
+/// Parses what a node replies through `ctr`.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
     let _ = probe::read(&script::parse_replies(bytes), []);

@@ -1,4 +1,4 @@
-//! What a node has, asked of its `ctr`: an inventory like the helper's, as far as `ctr` tells.
+//! Queries a node's contents through `ctr`. The inventory equals the helper's, as far as `ctr` reports it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,25 +14,25 @@ use crate::runtime::facts::{architecture, disk};
 use crate::runtime::script::ScriptReply;
 use crate::session::Settings;
 
-/// Where `ctr` is, beside the login user's `PATH`.
+/// The places of `ctr` that are tried after the login user's `PATH`.
 const PROGRAMS: &str =
     "ctr /usr/local/bin/ctr /usr/bin/ctr /opt/bin/ctr /var/lib/rancher/rke2/bin/ctr k3s /usr/local/bin/k3s";
 
-/// What the node is, and what it has.
+/// Facts about the node, and its contents.
 #[derive(Debug)]
 pub(super) struct Probe {
-    /// How `ctr` is called there, socket and namespace included.
+    /// The command that runs `ctr` on the node, with its socket and namespace.
     pub(super) ctr: String,
     pub(super) inventory: Inventory,
-    /// Every image record.
+    /// All image records.
     pub(super) images: Vec<ImageRecord>,
-    /// Everything that it lists.
+    /// All listed blobs and snapshots, with their references.
     pub(super) refs: GcRefs,
-    /// The images that were pushed to it.
+    /// The images that were pushed to the node.
     pub(super) pushes: Vec<PushedImage>,
 }
 
-/// The script that asks.
+/// The script that queries the node.
 pub(super) fn script(settings: &Settings) -> String {
     let sockets = match &settings.address {
         Some(address) => address.path().to_string(),
@@ -93,7 +93,7 @@ pub(super) fn read<'a>(replies: &[ScriptReply], desired: impl IntoIterator<Item 
     Some(Probe { ctr: after("ctr ")?.to_owned(), inventory, images, refs, pushes })
 }
 
-/// The image records that `ctr` lists, whoever made them.
+/// Returns the image records that `ctr` lists, no matter which client created them.
 pub(super) fn named(lines: &[String]) -> Vec<ImageRecord> {
     let named = |(name, record): (String, Record)| ImageRecord {
         target: record.target.map(|target| target.to_string()).unwrap_or_default(),
@@ -103,7 +103,7 @@ pub(super) fn named(lines: &[String]) -> Vec<ImageRecord> {
     lines.iter().filter_map(|line| record(line)).map(named).collect()
 }
 
-/// Everything that `ctr` lists, and what of it keeps what.
+/// Returns the blobs and snapshots that `ctr` lists, with the references between them.
 pub(super) fn gc_refs(content: &[String], snapshots: &[String], snapshotter: &str) -> GcRefs {
     let mut refs = GcRefs::default();
     for line in content {
@@ -115,7 +115,7 @@ pub(super) fn gc_refs(content: &[String], snapshots: &[String], snapshotter: &st
             refs.blob(digest.to_owned(), size, labels, snapshotter);
         }
     }
-    // `KEY PARENT KIND`, where the bottom of a chain has no parent.
+    // Each line is `KEY PARENT KIND`; the bottom of a chain has no parent.
     for line in snapshots {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (Some(key), Some(kind)) = (words.first(), words.last()) else { continue };
@@ -125,22 +125,22 @@ pub(super) fn gc_refs(content: &[String], snapshots: &[String], snapshotter: &st
     refs
 }
 
-/// A size as `ctr` rounds it for people, `10.24kB`, in bytes.
+/// Parses a size that `ctr` rounded for display, such as `10.24kB`, into bytes.
 fn size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
     let power = ["B", "kB", "MB", "GB", "TB"].iter().position(|known| *known == unit)?;
     let bytes = number.parse::<f64>().ok()? * 1000_f64.powi(i32::try_from(power).ok()?);
-    // What a blob takes is far below where this is not exact.
+    // Blob sizes are far below the limit of exact `f64` integers.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size is no negative number")]
     Some(bytes.round() as u64)
 }
 
-/// Labels as `ctr` lists them.
+/// Parses a list of labels as `ctr` prints it.
 fn labels(text: &str) -> BTreeMap<&str, &str> {
     text.split(',').filter_map(|label| label.split_once('=')).collect()
 }
 
-/// `DIGEST SIZE AGE LABEL=VALUE,…`: the labels are the last word.
+/// Parses `DIGEST SIZE AGE LABEL=VALUE,…`; the labels are the last word.
 fn blob(line: &str, sizes: &BTreeMap<Digest, u64>) -> Option<(Digest, StoredBlob)> {
     let digest: Digest = line.split_whitespace().next()?.parse().ok()?;
     let keeps: BTreeSet<Digest> = labels(line.split_whitespace().next_back()?)
@@ -151,7 +151,7 @@ fn blob(line: &str, sizes: &BTreeMap<Digest, u64>) -> Option<(Digest, StoredBlob
     Some((digest, StoredBlob { size: *sizes.get(&digest)?, keeps, damaged: false }))
 }
 
-/// `NAME TYPE DIGEST SIZE PLATFORMS LABEL=VALUE,…`.
+/// Parses `NAME TYPE DIGEST SIZE PLATFORMS LABEL=VALUE,…`.
 fn record(line: &str) -> Option<(String, Record)> {
     let mut words = line.split_whitespace();
     let name = words.next()?.to_owned();
@@ -162,7 +162,7 @@ fn record(line: &str) -> Option<(String, Record)> {
     Some((name, Record { target: Some(target), pinned, pushed }))
 }
 
-/// containerd's default where it works, else the one that works everywhere.
+/// Returns containerd's default snapshotter, overlayfs, if it works; otherwise native, which works everywhere.
 fn snapshotter(plugins: &[String]) -> String {
     let works = |line: &String| line.contains(" overlayfs ") && line.trim_end().ends_with(" ok");
     if plugins.iter().any(works) { "overlayfs".into() } else { "native".into() }

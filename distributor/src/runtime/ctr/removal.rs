@@ -1,5 +1,5 @@
-//! Images that were pushed are removed through the node's `ctr`, where no helper runs: by the same rules, and with as much
-//! care as `ctr` allows.
+//! Removes pushed images through the node's `ctr` where no helper runs. The rules are the helper's; the guarantees are
+//! those that `ctr` allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,20 +8,20 @@ use crate::agent::removal_plan::{ImageRecord, RemovalPlan, plan_removal};
 use crate::protocol::proto::{Container, RemoveResponse};
 use crate::runtime::script;
 
-/// How long containerd may take to collect what is removed.
+/// The time limit for containerd's garbage collection.
 const COLLECTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(1800);
 
-/// The node's containers at one moment: what is decided by them is done only while they are the same.
+/// The node's containers at one moment. A removal that was planned with them runs only while they are unchanged.
 #[derive(Debug)]
 pub(super) struct Containers {
-    /// All of them.
+    /// All containers, without sandboxes.
     pub(super) all: Vec<Container>,
-    /// Their ids, with those of sandboxes, as the node sorts them.
+    /// The ids of all containers, sandboxes included, as the node sorts them.
     ids: String,
 }
 
 impl CtrNode<'_> {
-    /// Asks for the containers.
+    /// Queries the containers.
     pub(super) async fn containers(&self) -> Result<Containers, Error> {
         let script = format!("x=\"$as {}\"\n{IDS}; say \"ids $(ids)\"\n{}", self.call, containers::SCRIPT);
         let replies = script::run(self.transport, &script, None, ANSWER_WITHIN).await?;
@@ -31,8 +31,9 @@ impl CtrNode<'_> {
         Ok(Containers { all, ids })
     }
 
-    /// Removes these records and has garbage collected, or says what that would come to; nothing when something has changed
-    /// that it was decided by. Containers that have ended keep images too unless `running_only` is said.
+    /// Removes these records and waits for garbage collection; in a dry run, computes what would be freed. Returns
+    /// `None` if the node has changed since the query. Containers that have ended also keep their images unless
+    /// `running_only` is set.
     pub(super) async fn remove(
         &self,
         names: &[String],
@@ -62,7 +63,7 @@ impl CtrNode<'_> {
                 let failures = replies.iter().filter_map(|reply| reply.label.strip_prefix("failed "));
                 return Err(Error::Left { names, message: failures.collect::<Vec<_>>().join("; ") });
             }
-            // A lease or another namespace may keep what nothing here does.
+            // A lease or another namespace may keep content that nothing in this inventory refers to.
             let left = probe::gc_refs(lines("content"), lines("snapshots"), &self.inventory.snapshotter);
             freed.blobs.retain(|digest| !left.has_blob(digest));
             freed.snapshots.retain(|name| !left.has_snapshot(name));
@@ -77,8 +78,8 @@ impl CtrNode<'_> {
         }))
     }
 
-    /// The script that asks what snapshots take, and where all is as it was removes the records, the last of which waits for
-    /// garbage collection.
+    /// The script that queries the sizes of snapshots and then, if the node is unchanged, removes the records. The last
+    /// removal waits for garbage collection.
     fn removal(&self, going: &RemovalPlan, ids: &str, dry_run: bool) -> String {
         let mut lines = vec![format!("x=\"$as {}\"", self.call)];
         let snapshotter = &self.inventory.snapshotter;
@@ -106,10 +107,10 @@ impl CtrNode<'_> {
     }
 }
 
-/// What defines `ids`: the ids of all containers, in one word.
+/// Defines the shell function `ids`: the ids of all containers, in one word.
 const IDS: &str = "ids() { echo \"of:$($x containers ls -q | LC_ALL=C sort | tr '\\n' ',')\"; }";
 
-/// `KEY SIZE INODES`, in bytes.
+/// Parses `KEY SIZE INODES`; the size is in bytes.
 fn usage(line: &str) -> Option<(&str, u64)> {
     let mut words = line.split_whitespace();
     Some((words.next()?, words.next()?.parse().ok()?))

@@ -1,5 +1,5 @@
-//! The archives that engines take: an OCI layout for skopeo and podman, that and a docker-archive in one for Docker, and for
-//! an old Docker one whose layers are not compressed in a way it does not read.
+//! The archives that engines load: an OCI layout for skopeo and podman, a combined OCI layout and docker-archive for
+//! Docker, and a docker-archive for Docker versions that cannot read zstd layers.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -13,35 +13,35 @@ use crate::runtime::chunks::{ByteCounter, ChunkWriter};
 use crate::runtime::script::InputChunk;
 use crate::runtime::transfer::SentCounter;
 
-/// What an OCI layout calls an image by.
+/// The annotation that names an image in an OCI layout.
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
-/// What containerd's importer, which new Dockers have, calls it by.
+/// The annotation that names an image for containerd's importer, which recent Docker versions use.
 const NAME: &str = "io.containerd.image.name";
 
-/// An archive, before it is written.
+/// The contents of an archive that is yet to be written.
 #[derive(Debug, Clone)]
 pub(super) struct Archive {
     documents: Vec<(&'static str, Vec<u8>)>,
     files: Vec<File>,
 }
 
-/// A file of it.
+/// A blob in the archive.
 #[derive(Debug, Clone)]
 struct File {
     path: String,
     blob: Blob,
-    /// Its length where it goes decompressed.
+    /// The decompressed size in bytes, if the blob is decompressed on the way.
     decompressed: Option<u64>,
 }
 
 impl Archive {
-    /// An OCI layout of `images`, by their numbers, with these blobs.
+    /// Builds an OCI layout that names `images` by their indexes and contains `blobs`.
     pub(super) fn layout(images: &[DesiredImage], blobs: Vec<Blob>) -> Self {
         let named = |number: usize, image: &DesiredImage| vec![described(image, REFERENCE, &number.to_string())];
         Self { documents: oci(images, named), files: files(blobs) }
     }
 
-    /// An OCI layout and a docker-archive of `images`, with these blobs.
+    /// Builds an OCI layout that is also a docker-archive of `images`, with these blobs.
     pub(super) fn whole(images: &[DesiredImage], blobs: Vec<Blob>) -> Self {
         let named = |_, image: &DesiredImage| vec![described(image, NAME, image.name())];
         let mut documents = oci(images, named);
@@ -50,7 +50,7 @@ impl Archive {
         Self { documents, files: files(blobs) }
     }
 
-    /// A docker-archive of `images` for a Docker that does not read zstd.
+    /// Builds a docker-archive of `images` for a Docker version that cannot read zstd.
     pub(super) fn for_old_docker(store: &Store, images: &[DesiredImage]) -> io::Result<Self> {
         let mut files: BTreeMap<Digest, File> = BTreeMap::new();
         for image in images {
@@ -69,14 +69,15 @@ impl Archive {
         Ok(Self { documents, files: files.into_values().collect() })
     }
 
-    /// Its length in bytes.
+    /// The length of the archive in bytes.
     pub(super) fn length(&self) -> io::Result<u64> {
         let mut length = ByteCounter(0);
         self.write(&mut length, |_, length| Ok(io::repeat(0).take(length)))?;
         Ok(length.0)
     }
 
-    /// Sends it in pieces, on a thread that may block; whole only when every blob of the store is sound.
+    /// Sends the archive in chunks. Blocks the thread. The archive is complete only if every blob of the store is
+    /// intact.
     pub(super) fn send(&self, store: &Store, chunks: &mpsc::Sender<InputChunk>, sent: &SentCounter) -> io::Result<()> {
         let wait = |bytes: usize| sent.wait(bytes);
         let mut output = ChunkWriter::new(chunks, &wait);

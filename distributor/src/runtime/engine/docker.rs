@@ -1,4 +1,5 @@
-//! Docker: asked by `docker image inspect`, filled by `docker load`. It knows images by their tags alone.
+//! Docker: `docker image inspect` lists images, and `docker load` imports them. Docker identifies images only by their
+//! tags.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,14 +14,14 @@ use crate::images::push_label::Time;
 use crate::protocol::proto::Container;
 use crate::runtime::script::{END, ScriptReply};
 
-/// The first Docker that reads layers compressed with zstd.
+/// The first major version of Docker that reads layers compressed with zstd.
 const READS_ZSTD: u32 = 23;
 
-/// What defines `state`: the names of all images, and all containers.
+/// Defines the shell function `state`: a hash over the names of all images and the ids of all containers.
 const STATE: &str = "state() { { $x image ls -a --no-trunc --format '{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}'; \
                      $x ps -aq --no-trunc; } | LC_ALL=C sort | sha256sum; }";
 
-/// An image as Docker prints it.
+/// An image in the output of `docker image inspect`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ImageInfo {
@@ -37,7 +38,7 @@ struct RootFs {
     layers: Option<Vec<String>>,
 }
 
-/// A container, as it is asked to print it.
+/// A container in the output of `docker inspect`, in the format of the inventory script.
 #[derive(Debug, Deserialize)]
 struct ContainerInfo {
     id: String,
@@ -46,7 +47,7 @@ struct ContainerInfo {
     labels: Option<HashMap<String, String>>,
 }
 
-/// The script that asks.
+/// The script that queries Docker before a push.
 pub(super) fn probe(desired: &[DesiredImage]) -> String {
     let mut lines = vec![
         find(),
@@ -59,7 +60,7 @@ pub(super) fn probe(desired: &[DesiredImage]) -> String {
     lines.join("\n")
 }
 
-/// The script that asks for every image, every container, and what the layers take of what was pushed.
+/// The script that queries every image, every container, and the layer sizes of the pushed images.
 pub(super) fn inventory_script() -> String {
     [
         find(),
@@ -105,8 +106,8 @@ pub(super) fn read_inventory(replies: &[ScriptReply]) -> Option<EngineInventory>
     })
 }
 
-/// All names of an image, with the registry that Docker leaves out where it is its own. A digest beside a tag of the same
-/// repository goes with it.
+/// Returns all full names of an image: Docker omits the registry if it is Docker's own. A digest reference is left out
+/// if the same repository has a tag.
 fn names(tags: &[String], digests: &[String]) -> Vec<String> {
     let tags: Vec<String> = tags.iter().map(|name| full_name(name)).collect();
     let alone = |name: &String| !tags.iter().any(|tag| repository(tag) == repository(name));
@@ -114,8 +115,8 @@ fn names(tags: &[String], digests: &[String]) -> Vec<String> {
     [tags, digests].concat()
 }
 
-/// Layers by all that is below them too, with what they take: Docker says that of the steps that made an image, of which those
-/// that changed no file have no layer.
+/// Maps each layer, identified together with all layers below it, to its size in bytes. Docker reports the sizes of the
+/// build steps; a step that changed no file has no layer.
 fn layers(layers: Vec<String>, steps: Vec<u64>) -> BTreeMap<String, u64> {
     let changes: Vec<u64> = steps.iter().rev().copied().filter(|size| *size > 0).collect();
     let sizes = match (steps.len() == layers.len(), changes.len() == layers.len()) {
@@ -131,7 +132,7 @@ fn layers(layers: Vec<String>, steps: Vec<u64>) -> BTreeMap<String, u64> {
     chained.collect()
 }
 
-/// The script's beginning: how Docker is called, and whether it answers.
+/// The beginning of each script: finds the `docker` program and checks that Docker answers.
 fn find() -> String {
     [
         first("docker /usr/bin/docker /usr/local/bin/docker /snap/bin/docker"),
@@ -144,7 +145,7 @@ fn find() -> String {
     .join("\n")
 }
 
-/// The script that loads an archive of `length` bytes for a push that began `at` this time.
+/// The script that loads an archive of `length` bytes for a push that began at the time `at`.
 pub(super) fn load(call: &str, length: u64, open: &[&DesiredImage], at: Time) -> String {
     let mut lines = vec![
         format!("x=\"$as {call}\""),
@@ -155,13 +156,13 @@ pub(super) fn load(call: &str, length: u64, open: &[&DesiredImage], at: Time) ->
     lines.join("\n")
 }
 
-/// What notes a push that began `at` this time on an image that is there.
+/// The command that records on a present image a push that began at the time `at`.
 pub(super) fn note(desired: &DesiredImage, at: Time) -> String {
     let (name, note) = (quoted(desired.name()), quoted(&note::of(&desired.pushed(at))));
     format!(r#"$x tag {name} {note} >/dev/null 2>&1 || say "unnoted "{name}"#)
 }
 
-/// Whether Docker of this version reads zstd.
+/// Whether this version of Docker reads zstd.
 pub(super) fn reads_zstd(version: &str) -> bool {
     version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= READS_ZSTD)
 }

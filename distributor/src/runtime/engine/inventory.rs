@@ -1,4 +1,5 @@
-//! What Docker, or CRI-O's storage, holds: images by all their names, and the containers that were made from them.
+//! The contents of Docker, or of CRI-O's storage: images with all their names, and the containers that were created
+//! from them.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +8,19 @@ use crate::images::image_name::by_digest;
 use crate::images::push_label::{self, PushLabel, PushedImage, Time};
 use crate::protocol::proto::Container;
 
-/// What a node's engine holds.
+/// The images and containers of a node's engine.
 #[derive(Debug)]
 pub(crate) struct EngineInventory {
-    /// How the program is called there.
+    /// The command that runs the program on the node.
     pub(super) call: String,
-    /// Every image.
+    /// All images.
     pub(super) images: Vec<EngineImage>,
-    /// Every container: the engine removes no image that one was made from, whether it runs or has ended.
+    /// All containers. The engine removes no image that has a container, running or not.
     pub(crate) containers: Vec<Container>,
-    /// Whether it is known which containers run. CRI-O's storage does not tell.
+    /// Whether the engine reports which containers run. CRI-O's storage does not.
     pub(crate) tells_what_runs: bool,
-    /// What the names and containers come to, and the script that defines the function `state` which says so.
+    /// A hash over the names and containers, and the script that defines the shell function `state`, which prints this
+    /// hash.
     pub(super) state: String,
     pub(super) state_script: String,
 }
@@ -29,25 +31,25 @@ pub(super) struct EngineImage {
     /// The digest of its configuration.
     pub(super) id: String,
     pub(super) names: Vec<String>,
-    /// What its layers take, by what tells them from others.
+    /// The size of each layer in bytes, by a key that identifies the layer.
     pub(super) layers: BTreeMap<String, u64>,
 }
 
 impl EngineImage {
-    /// Its id without the algorithm, as podman takes it.
+    /// The id without the algorithm, as podman expects it.
     pub(super) fn hex(&self) -> &str {
         self.id.trim_start_matches("sha256:")
     }
 }
 
 impl EngineInventory {
-    /// The pushes that are noted on an image, each with the name that notes it.
+    /// Returns the pushes that are recorded on an image, each with the name that records it.
     pub(super) fn notes(image: &EngineImage) -> impl Iterator<Item = (&String, PushLabel)> {
         image.names.iter().filter_map(|name| Some((name, note::read(name)?)))
     }
 
-    /// The containers, each by a name of its image: that of a push where one is noted. Nothing where it is not known which
-    /// of them run.
+    /// Returns the containers, each with a name of its image: the pushed name, if a push is recorded. Returns `None` if
+    /// the engine does not report which containers run.
     pub(crate) fn running(&self) -> Option<Vec<Container>> {
         let name = |image: &EngineImage| {
             let noted = Self::notes(image).next().map(|(_, pushed)| pushed.name);
@@ -62,7 +64,7 @@ impl EngineInventory {
         self.tells_what_runs.then(|| self.containers.iter().map(named).collect())
     }
 
-    /// Every push of which something is there. The engines have images whole, and pin none.
+    /// Returns every push whose image is still present. The engines store images as a whole and pin none.
     pub(crate) fn pushes(&self) -> Vec<PushedImage> {
         let of = |image: &EngineImage| -> Vec<PushedImage> {
             let notes: Vec<PushLabel> = Self::notes(image).map(|(_, pushed)| pushed).collect();

@@ -1,5 +1,6 @@
-//! Docker and CRI-O, through the node's own programs: Docker loads archives (`docker load`), and skopeo or podman fill CRI-O's
-//! storage. They know images only as a whole, and no helper runs. Uses the scripts of `super::script`.
+//! Docker and CRI-O, through the node's own programs: Docker loads archives (`docker load`); skopeo or podman write to
+//! CRI-O's storage. These engines handle images only as a whole, and no helper runs. Uses the scripts of
+//! `super::script`.
 
 mod archive;
 mod docker;
@@ -27,13 +28,13 @@ use crate::transport::Transport;
 use node::EngineNode;
 use removal::EngineStore;
 
-/// How long a node may take to say what it has.
+/// The time limit for a query.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
-/// How long loading may take in all.
+/// The time limit for loading all images.
 const LOADED_WITHIN: Duration = Duration::from_secs(6 * 3600);
 
-/// What a kubelet uses in containerd's place.
+/// The container engine that a kubelet uses instead of containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
     /// Docker, through dockershim or cri-dockerd.
@@ -50,11 +51,11 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Script(#[from] script::Error),
-    /// CRI-O, and nothing that fills its storage.
+    /// The node runs CRI-O, but has no program that writes to its storage.
     #[error("its container runtime is CRI-O, and the node has neither skopeo nor podman to take images in")]
     #[diagnostic(help("install skopeo on the node (its package is called so on every distribution), then push again"))]
     NoTool,
-    /// CRI-O, and nothing that takes images from its storage.
+    /// The node runs CRI-O, but has no program that removes images from its storage.
     #[error("its container runtime is CRI-O, and the node has neither podman nor skopeo to remove images with")]
     #[diagnostic(help("install podman on the node, which removes single names too, or skopeo; then prune again"))]
     NoRemover,
@@ -80,14 +81,14 @@ pub enum Error {
     #[error("{} not on the node as pushed: {message}", names.join(", "))]
     #[diagnostic(help("see what the node's runtime says of them (`docker images`, `crictl images`), then push again"))]
     Incomplete {
-        /// Their names.
+        /// The names of the images.
         names: Vec<String>,
         /// The program's output.
         message: String,
     },
 }
 
-/// The program that takes images in.
+/// The program that loads images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tool {
     Docker {
@@ -99,7 +100,7 @@ enum Tool {
 }
 
 impl Engine {
-    /// The engine that a kubelet names so in its node's status.
+    /// Returns the engine with this name in the status of a Kubernetes node.
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "docker" => Some(Self::Docker),
@@ -108,7 +109,8 @@ impl Engine {
         }
     }
 
-    /// The engine of a node that has no containerd and says nothing of itself; nothing where it has none of ours.
+    /// Finds the engine of a node that has no containerd and whose runtime the API does not report. Returns `None` if
+    /// it has neither Docker nor CRI-O.
     pub(crate) async fn found(transport: &dyn Transport) -> Result<Option<Self>, Error> {
         let replies = run(transport, FIND, None, ANSWER_WITHIN).await?;
         let is_said = |word: &str| replies.iter().any(|reply| reply.label == word);
@@ -120,7 +122,7 @@ impl Engine {
     }
 }
 
-/// Looks for what another runtime leaves on a node.
+/// The script that looks for CRI-O and Docker.
 const FIND: &str = "for s in /run/crio/crio.sock /var/run/crio/crio.sock; do if $as test -S $s; then say cri-o; break; fi; done\n\
                     if command -v docker >/dev/null 2>&1 && $as docker version >/dev/null 2>&1; then say docker; fi";
 
@@ -187,13 +189,14 @@ impl ImageTarget for EngineNode<'_> {
 }
 
 impl Tool {
-    /// The names that an image can have there: Docker knows a digest only of what it has pulled.
+    /// Returns the names that the engine can give the image. Docker knows a digest only for images that it has pulled.
     fn names(self, desired: &DesiredImage) -> impl Iterator<Item = &String> {
         desired.names.iter().take(if matches!(self, Self::Docker { .. }) { 1 } else { usize::MAX })
     }
 }
 
-/// What sets `c` to the first of these programs that is there. Shells differ in what they say of paths.
+/// A shell command that sets `c` to the first of these programs that exists. Absolute paths are tested as files,
+/// because shells differ in how `command -v` treats paths.
 fn first(programs: &str) -> String {
     format!(
         "has() {{ case $1 in /*) [ -f \"$1\" ] && [ -x \"$1\" ];; *) command -v \"$1\" >/dev/null 2>&1;; esac; }}\n\
@@ -201,12 +204,12 @@ fn first(programs: &str) -> String {
     )
 }
 
-/// A name as a shell takes it.
+/// Quotes a name for a shell.
 fn quoted(name: &str) -> String {
     shlex::try_quote(name).unwrap_or_default().into_owned()
 }
 
-/// Reads what a node answers of Docker, and of CRI-O's storage.
+/// Parses what a node replies about Docker, and about CRI-O's storage.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
     let replies = crate::runtime::script::parse_replies(bytes);

@@ -1,4 +1,4 @@
-//! A node's engine as a push finds it: what it has, how images are loaded, and how a push is noted.
+//! A node's engine as a push finds it: what the engine has, how it loads images, and how a push is recorded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::runtime::script::{self, ScriptReply, run};
 use crate::runtime::{Event, Load, Via};
 use crate::transport::Transport;
 
-/// A node's engine, what it is and what it has.
+/// A node's engine and its images.
 #[derive(Debug)]
 pub(super) struct EngineNode<'a> {
     transport: &'a dyn Transport,
-    /// How the program is called there.
+    /// The command that runs the program on the node.
     call: String,
     tool: Tool,
-    /// What the node is; of blobs, what it needs not be sent.
+    /// Facts about the node, and the blobs that need not be sent.
     pub(super) inventory: Inventory,
-    /// What stands for each name, by configuration or target.
+    /// The configuration or target digest for each name.
     images: BTreeMap<String, String>,
-    /// The pushes that are noted there.
+    /// The pushes that are recorded on the node.
     notes: Vec<PushLabel>,
 }
 
 impl<'a> EngineNode<'a> {
-    /// Asks the node what it has of `images`.
+    /// Queries what the node has of `images`.
     pub(super) async fn probe(transport: &'a dyn Transport, engine: Engine, images: &[Image]) -> Result<Self, Error> {
         let desired = DesiredImage::on_any_platform(images);
         let script = match engine {
@@ -76,7 +76,7 @@ impl<'a> EngineNode<'a> {
         Ok(Self { transport, call, tool, inventory, images: named(&replies), notes })
     }
 
-    /// By which way images come there.
+    /// The way by which images are loaded.
     pub(super) fn tool_via(&self) -> Via {
         match self.tool {
             Tool::Docker { .. } => Via::Docker,
@@ -85,17 +85,17 @@ impl<'a> EngineNode<'a> {
         }
     }
 
-    /// Whether an image is there by every name that the engine can give it.
+    /// Whether an image is present under every name that the engine can give it.
     pub(super) fn has(&self, desired: &DesiredImage) -> bool {
         self.tool.names(desired).all(|name| self.images.get(name).is_some_and(|found| is(desired, found)))
     }
 
-    /// By which id an image is there.
+    /// The id of an image that is present.
     pub(super) fn id(&self, desired: &DesiredImage) -> Option<&str> {
         self.images.get(desired.name()).filter(|_| self.has(desired)).map(String::as_str)
     }
 
-    /// Sends what the plan of a push says that began `at` this time, and has it taken in.
+    /// Sends the images that are missing, for a push that began at the time `at`, and loads them.
     pub(super) async fn load_images(&self, load: &Load<'_>) -> Result<(), Error> {
         let &Load { store, plan, at, sent, on_event } = load;
         load.begin();
@@ -139,7 +139,7 @@ impl<'a> EngineNode<'a> {
         Ok(())
     }
 
-    /// Notes a push that began `at` this time on the images that are there already, as far as nothing notes it.
+    /// Records a push that began at the time `at` on those `images` that are already present and have no such record.
     pub(super) async fn note_push(&self, images: &[Image], at: Time) -> Result<(), Error> {
         let desired = images.iter().filter_map(|image| DesiredImage::new(image, &self.inventory.platform));
         let is_noted = |desired: &DesiredImage| {
@@ -163,7 +163,7 @@ impl<'a> EngineNode<'a> {
         let (store, tool) = (store.clone(), self.tool);
         let (open, sends) =
             (open.iter().map(|&desired| desired.clone()).collect::<Vec<_>>(), plan.sends().map(|it| it.blob).collect());
-        // Layers may have to be read once for their length.
+        // Layers may have to be read in full to find their decompressed size.
         let making = tokio::task::spawn_blocking(move || match tool {
             Tool::Docker { zstd: false } => Archive::for_old_docker(&store, &open),
             Tool::Docker { zstd: true } => Ok(Archive::whole(&open, sends)),
@@ -174,8 +174,8 @@ impl<'a> EngineNode<'a> {
     }
 }
 
-/// Whether what stands for a name is this image: Docker and CRI-O name images by their configuration, Docker with
-/// containerd's store by what their names point at.
+/// Whether `found` identifies this image. Docker and CRI-O identify images by their configuration; Docker with
+/// containerd's image store identifies them by the target of the name.
 fn is(desired: &DesiredImage, found: &str) -> bool {
     found == desired.config.to_string() || found == desired.target.blob.digest.to_string()
 }

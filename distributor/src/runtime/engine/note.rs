@@ -1,22 +1,22 @@
-//! What a push notes on an image that Docker or CRI-O keeps, which have no labels of their own for images: one more name, that
-//! no registry can have and that says what was pushed, and when. It goes with the image, so nothing is noted of what is not
-//! there.
+//! Records a push on an image that Docker or CRI-O stores. These engines have no labels for stored images, so the
+//! record is one more name of the image. No registry can have this name; it contains what was pushed and when. It is
+//! removed with the image, so no record remains without its image.
 
 use crate::images::push_label::{PushLabel, Time};
 
-/// Begins every note: a domain that never is one (RFC 2606, section 2).
+/// The prefix of every record: a domain that never exists (RFC 2606, section 2).
 const NOTED: &str = "vcdist.invalid/";
 
-/// Stands for the colon of a registry's port, which a path may not have.
+/// Replaces the colon before a registry's port, which a path may not contain.
 const PORT: &str = "__";
 
-/// The note on an image that was pushed so: `vcdist.invalid/DIGEST/MILLISECONDS/NAME:TAG`.
+/// Returns the record of this push: `vcdist.invalid/DIGEST/MILLISECONDS/NAME:TAG`.
 pub(super) fn of(pushed: &PushLabel) -> String {
     let (host, path) = pushed.name.split_once('/').unwrap_or((&pushed.name, ""));
     format!("{NOTED}{}/{}/{}/{path}", pushed.digest.hex(), pushed.at.milliseconds(), host.replace(':', PORT))
 }
 
-/// What a note says; nothing for a name that is none.
+/// Parses a record. Returns `None` for any other name.
 pub(super) fn read(note: &str) -> Option<PushLabel> {
     let mut parts = note.strip_prefix(NOTED).filter(|rest| !rest.contains('@'))?.splitn(4, '/');
     let (digest, at) = (format!("sha256:{}", parts.next()?).parse().ok()?, parts.next()?.parse().ok()?);

@@ -1,5 +1,5 @@
-//! Images that were pushed are removed from Docker and from CRI-O's storage. Ours are those with a note of a push, by the names
-//! that the note tells; names that others gave stay, and with them the image.
+//! Removes pushed images from Docker and from CRI-O's storage. An image counts as pushed if it has a record of a push;
+//! only the names in that record are removed. If the image has other names, they stay, and the image with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use crate::runtime::script::{self, END, run};
 use crate::runtime::{PushedImages, PushedRecord, Removal, Via};
 use crate::transport::Transport;
 
-/// How long a removal may take in all.
+/// The time limit for a removal.
 const REMOVED_WITHIN: std::time::Duration = std::time::Duration::from_secs(1800);
 
-/// A node's engine, and what it holds.
+/// A node's engine and its contents.
 #[derive(Debug)]
 pub(super) struct EngineStore<'a> {
     transport: &'a dyn Transport,
@@ -25,7 +25,7 @@ pub(super) struct EngineStore<'a> {
 }
 
 impl<'a> EngineStore<'a> {
-    /// Asks the node what it holds.
+    /// Queries the contents of the node's engine.
     pub(super) async fn ask(transport: &'a dyn Transport, engine: Engine) -> Result<Self, Error> {
         let script = match engine {
             Engine::Docker => docker::inventory_script(),
@@ -49,8 +49,8 @@ impl<'a> EngineStore<'a> {
         Ok(Self { transport, engine, via, inventory: inventory.ok_or(script::Error::Answers)? })
     }
 
-    /// Removes these names, and the images that have none left; or says what that would come to. Nothing when something has
-    /// changed that it was decided by.
+    /// Removes these names, and the images that have no other name; in a dry run, computes what would be freed. Returns
+    /// `None` if the node has changed since the query.
     async fn remove_names(&self, names: &[String], dry_run: bool) -> Result<Option<RemoveResponse>, Error> {
         let going: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let stays = |image: &&EngineImage| {
@@ -83,7 +83,8 @@ impl<'a> EngineStore<'a> {
         }))
     }
 
-    /// The script that removes names where all is as it was. The note goes last: what is broken off is ours still.
+    /// The script that removes names if the state is unchanged. It removes the record last, so that an image whose
+    /// removal is interrupted still counts as pushed.
     fn script(&self, going: &BTreeSet<&str>) -> String {
         let mut lines = vec![
             format!("x=\"$as {}\"; stop() {{ say changed; say {END}; exit 0; }}", self.inventory.call),
@@ -96,7 +97,7 @@ impl<'a> EngineStore<'a> {
             let (notes, names): (Vec<&String>, Vec<&String>) = names.partition(|name| note::read(name).is_some());
             match self.via {
                 Via::Podman => {
-                    // By its name alone podman takes away also what others call it.
+                    // Given only a name, `podman untag` removes all other names of the image too.
                     lines.extend(
                         names.iter().map(|name| format!("try $x untag {} {}", quoted(image.hex()), quoted(name))),
                     );
@@ -119,7 +120,7 @@ impl PushedImages for EngineStore<'_> {
         self.via
     }
 
-    /// The records of every push: the note itself, and the names that it tells as far as they lead to the same image.
+    /// Returns the records of every push: the record itself, and the names in it that still refer to the same image.
     fn records(&self) -> Vec<PushedRecord> {
         let of = |image: &EngineImage| -> Vec<PushedRecord> {
             let names = EngineInventory::notes(image).flat_map(|(note, PushLabel { name, digest, .. })| {
@@ -133,7 +134,7 @@ impl PushedImages for EngineStore<'_> {
                     chain: String::new(),
                 })
             });
-            // Where the same was pushed twice, two notes tell of its names.
+            // If the same image was pushed twice, two records contain its names.
             let by_name: BTreeMap<String, PushedRecord> = names.map(|record| (record.name.clone(), record)).collect();
             by_name.into_values().collect()
         };
@@ -144,12 +145,12 @@ impl PushedImages for EngineStore<'_> {
         &self.inventory.containers
     }
 
-    /// The engines remove no image that a container was made from, whether it runs or has ended.
+    /// The engines remove no image that has a container, running or not.
     fn ended_containers_keep(&self) -> bool {
         true
     }
 
-    /// The name that keeps an image there which goes by none of these: skopeo removes images with all their names.
+    /// Returns the name outside `going` that keeps the image: skopeo removes an image with all its names.
     fn kept_by(&self, going: &[String], records: &[String]) -> Option<String> {
         let stays = |image: &&EngineImage| image.names.iter().any(|name| records.contains(name));
         let image = self.inventory.images.iter().find(stays).filter(|_| self.via == Via::Skopeo)?;

@@ -1,5 +1,6 @@
-//! containers/storage, where CRI-O keeps its images: filled by skopeo from a layout that lacks the layers which are there, or
-//! else by podman from a whole one. The layout is unpacked to a folder of the node's first, which goes again.
+//! containers/storage, where CRI-O stores its images. skopeo writes to it from an OCI layout without the layers that
+//! are already present; podman needs a complete layout. The script first unpacks the layout into a temporary directory
+//! on the node, and removes the directory at its end.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +16,13 @@ use crate::images::push_label::Time;
 use crate::protocol::proto::Container;
 use crate::runtime::script::{END, ScriptReply};
 
-/// Where the storage is unless its configuration says otherwise.
+/// The default `graphroot`.
 const ROOT: &str = "/var/lib/containers/storage";
 
-/// Where what ends with the machine's run is kept unless its configuration says otherwise.
+/// The default `runroot`, which is cleared at each boot.
 const RUN: &str = "/run/containers/storage";
 
-/// An image, as the storage lists it.
+/// An image in the list of the storage.
 #[derive(Debug, Deserialize)]
 struct ListedImage {
     id: String,
@@ -29,7 +30,7 @@ struct ListedImage {
     layer: Option<String>,
 }
 
-/// A layer.
+/// A layer in the list of the storage.
 #[derive(Debug, Deserialize)]
 struct ListedLayer {
     id: String,
@@ -38,14 +39,14 @@ struct ListedLayer {
     size: Option<i64>,
 }
 
-/// A container.
+/// A container in the list of the storage.
 #[derive(Debug, Deserialize)]
 struct ListedContainer {
     id: String,
     image: Option<String>,
 }
 
-/// The script that asks.
+/// The script that queries the storage before a push.
 pub(super) fn probe(desired: &[DesiredImage]) -> String {
     let mut lines = vec![
         first("skopeo /usr/bin/skopeo podman /usr/bin/podman"),
@@ -61,7 +62,7 @@ pub(super) fn probe(desired: &[DesiredImage]) -> String {
     lines.join("\n")
 }
 
-/// What notes a push that began `at` this time on an image that is there.
+/// The command that records on a present image a push that began at the time `at`.
 pub(super) fn note(tool: Tool, desired: &DesiredImage, at: Time) -> String {
     let (name, note) = (quoted(desired.name()), quoted(&note::of(&desired.pushed(at))));
     let noting = match tool {
@@ -71,8 +72,8 @@ pub(super) fn note(tool: Tool, desired: &DesiredImage, at: Time) -> String {
     format!(r#"{noting} >/dev/null 2>&1 || say "unnoted "{name}"#)
 }
 
-/// The script that asks for every image, layer and container, of the storage's own lists. podman comes first here: skopeo takes
-/// images away with all their names.
+/// The script that queries every image, layer and container from the storage's own lists. It prefers podman, because
+/// skopeo removes an image with all its names.
 pub(super) fn inventory_script() -> String {
     let state = state();
     let list =
@@ -88,14 +89,14 @@ pub(super) fn inventory_script() -> String {
     .join("\n")
 }
 
-/// The folders that layouts are unpacked to, and after how many minutes one is nobody's any more.
+/// The names of the temporary directories for layouts, and the age in minutes after which one is considered abandoned.
 const FOLDERS: &str = "vcdist-[0-9]*-[0-9]*";
 const LEFT: u32 = 24 * 60;
 
 const IMAGES: &str = r#""$1"/*-images/images.json"#;
 const CONTAINERS: &str = r#""$1"/*-containers/containers.json "$2"/*-containers/volatile-containers.json"#;
 
-/// What defines `state`: the names of all images, and all containers.
+/// Defines the shell function `state`: a hash over the lists of images and containers.
 fn state() -> String {
     let (root, run) = (set("r", "graphroot", ROOT), set("u", "runroot", RUN));
     format!(
@@ -138,27 +139,28 @@ pub(super) fn read_inventory(replies: &[ScriptReply]) -> Option<EngineInventory>
     })
 }
 
-/// The names of all images, of the storage's list of them; names that they once had are in it too, apart.
+/// Returns the current names of all images in the storage's list. The list stores former names in a separate field.
 pub(super) fn names(lines: &[String]) -> Vec<String> {
     let images = listed::<ListedImage>(lines).unwrap_or_default();
     images.into_iter().filter_map(|image| image.names).flatten().collect()
 }
 
-/// Every entry of the lists that were printed one after another, as each driver has its own.
+/// Parses concatenated lists into their entries. Each storage driver has a list of its own.
 fn listed<T: DeserializeOwned>(lines: &[String]) -> Option<Vec<T>> {
     let text = lines.join("\n");
     let lists = serde_json::Deserializer::from_str(&text).into_iter::<Vec<T>>().collect::<Result<Vec<_>, _>>();
     lists.ok().map(|lists| lists.into_iter().flatten().collect())
 }
 
-/// What sets a variable to what the storage's configuration says; the first that says so is the one that counts.
+/// A shell command that sets a variable to the value of `key` in the storage's configuration. The first file with a
+/// value wins.
 fn set(variable: &str, key: &str, default: &str) -> String {
     format!(
         r#"{variable}=$($as sed -n 's/^ *{key} *= *"\(.*\)"/\1/p' "${{CONTAINERS_STORAGE_CONF:-/etc/containers/storage.conf}}" /usr/share/containers/storage.conf 2>/dev/null | head -n 1); {variable}=${{{variable}:-{default}}}"#
     )
 }
 
-/// The layers of `desired` that the storage has, of those it lists.
+/// Returns the layers of `desired` that the storage lists.
 pub(super) fn layers(lines: &[String], desired: &[DesiredImage]) -> BTreeMap<Digest, StoredBlob> {
     let listed: Vec<Digest> = lines.iter().filter_map(|line| line.trim().parse().ok()).collect();
     let layers = desired.iter().flat_map(|image| {
@@ -171,7 +173,7 @@ pub(super) fn layers(lines: &[String], desired: &[DesiredImage]) -> BTreeMap<Dig
         .collect()
 }
 
-/// The script by which skopeo takes a layout of `length` bytes in, for a push that began `at` this time.
+/// The script that loads a layout of `length` bytes with skopeo, for a push that began at the time `at`.
 pub(super) fn copy(call: &str, length: u64, open: &[&DesiredImage], at: Time) -> String {
     let mut lines = unpack(call, length);
     for (number, desired) in open.iter().enumerate() {
@@ -188,10 +190,10 @@ pub(super) fn copy(call: &str, length: u64, open: &[&DesiredImage], at: Time) ->
     lines.join("\n")
 }
 
-/// The script by which podman takes a layout of `length` bytes in, for a push that began `at` this time.
+/// The script that loads a layout of `length` bytes with podman, for a push that began at the time `at`.
 pub(super) fn pull(call: &str, length: u64, open: &[&DesiredImage], at: Time) -> String {
     let mut lines = unpack(call, length);
-    // podman calls what it takes from a folder by the folder's name.
+    // podman names an image from a directory after that directory; `unnamed` removes this name.
     lines.push(
         r#"unnamed() { for t in $($x image inspect --format '{{range .RepoTags}}{{.}} {{end}}' "$i"); do case $t in localhost$d:*) $x untag "$i" "$t";; esac; done; }"#
             .to_owned(),
@@ -210,19 +212,20 @@ pub(super) fn pull(call: &str, length: u64, open: &[&DesiredImage], at: Time) ->
 fn unpack(call: &str, length: u64) -> Vec<String> {
     vec![
         format!("x=\"$as {call}\""),
-        // Broken off, it goes on to its end: a shell that dies of a pipe leaves the folder behind. So did others, perhaps.
+        // Ignores the signals, so that the script runs to its end if the connection breaks: a shell that dies of
+        // SIGPIPE leaves its directory behind. The next command removes directories that earlier scripts left.
         "trap : HUP INT TERM PIPE".to_owned(),
         format!(
             r#"$as find /var/tmp -maxdepth 1 -type d -user root -name "{FOLDERS}" -mmin +{LEFT} -exec rm -rf {{}} +"#
         ),
-        // podman makes a name of the path, which may have no capitals.
+        // podman derives a name from the path, and names may not contain capitals.
         r#"d=/var/tmp/vcdist-$$-$(date +%s); $as mkdir -m 700 "$d" || exit 1; trap '$as rm -rf "$d"' EXIT"#.to_owned(),
-        // Nothing is taken in of a layout that did not come whole.
+        // An incomplete layout is not loaded.
         format!(r#"head -c {length} | $as tar -xf - -C "$d" || exit 1"#),
     ]
 }
 
-/// What stands for the names of an image: the digest of its configuration.
+/// The command that prints the configuration digest for each name of an image.
 fn inspect(desired: &DesiredImage) -> String {
     let names: Vec<String> = desired.names.iter().map(|name| quoted(name)).collect();
     let names = names.join(" ");

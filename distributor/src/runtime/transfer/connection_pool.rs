@@ -1,5 +1,5 @@
-//! The connections that carry the blobs of a push to one node: one at first, more while they pay. On a long or lossy link, TCP and
-//! SSH limit how many bytes one connection has in flight, so several connections carry more.
+//! The connections that carry the blobs of a push to one node: one at first, more while they pay off. On a long or
+//! lossy link, TCP and SSH limit how many bytes one connection has in flight, so several connections are faster.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use crate::runtime::Error;
 use crate::session::{Binary, Session};
 use crate::transport::Transport;
 
-/// How many connections a push opens by default to all nodes that it serves at once.
+/// The default maximum of connections of a push to all nodes that it serves at once.
 const IN_ALL: usize = 8;
 
-/// How many connections it opens by default to one node.
+/// The default maximum of connections to one node.
 const TO_ONE: usize = 4;
 
 /// How many bytes of a blob a connection accepts before any of them has arrived.
 const TAKES: u64 = WINDOW as u64 + 2 * CHUNK as u64;
 
-/// How often the pool checks whether another connection pays.
+/// How often the pool checks whether another connection pays off.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long what is left must take at the present rate for each connection more to pay: a login takes some round trips and
-/// some time of the processors at both ends.
+/// The minimum duration of the remaining transfer, at the present rate, for each further connection to pay off: a login
+/// costs some round trips, and CPU time at both ends.
 const PAYS_FROM: Duration = Duration::from_secs(3);
 
 /// The default limit of connections to each node. Nodes that are served at once share the link that several connections would
@@ -52,7 +52,7 @@ pub(crate) struct PoolTarget<'a> {
 pub(crate) struct ConnectionPool(watch::Sender<Vec<Channel>>);
 
 impl ConnectionPool {
-    /// A pool of the session's own connection.
+    /// Creates a pool of the session's own connection.
     pub(crate) fn new(session: &Session) -> Self {
         Self(watch::Sender::new(vec![session.channel()]))
     }
@@ -62,7 +62,7 @@ impl ConnectionPool {
         ConnectionCursor { open: self.0.subscribe(), given: 0 }
     }
 
-    /// Opens further connections while they pay, with `bytes` left to send. Dropping the future closes them.
+    /// Opens further connections while they pay off, with `bytes` left to send. Dropping the future closes them.
     pub(crate) async fn widen(&self, target: PoolTarget<'_>, bytes: u64, sent: &SentCounter) -> Infallible {
         let mut further = Vec::new();
         if let Err(error) = self.open(target, bytes, sent, &mut further).await {
@@ -79,7 +79,7 @@ impl ConnectionPool {
         further: &mut Vec<Session>,
     ) -> Result<(), Error> {
         let last = sent.bytes() + bytes;
-        // What the connections that are new have taken before anything of it arrived tells nothing of the link.
+        // Bytes that new connections have accepted before any of them arrived say nothing about the link.
         let (mut since, mut before) = (Instant::now(), sent.bytes() + TAKES);
         while 1 + further.len() < target.most && !sent.is_limited() {
             sleep(LOOK_EVERY).await;
@@ -101,7 +101,7 @@ impl ConnectionPool {
         Ok(())
     }
 
-    /// Another connection; nothing if the transport gives none.
+    /// Opens another connection. Returns `None` if the transport supports only one.
     async fn join(&self, target: PoolTarget<'_>) -> Result<Option<Session>, Error> {
         let Some(transport) = target.transport.apart() else { return Ok(None) };
         let offer = target.session.offer().await?;
@@ -109,8 +109,8 @@ impl ConnectionPool {
     }
 }
 
-/// How many further connections pay if `went` bytes were sent `within` this time and so many are left. If none were sent, another
-/// connection would not help.
+/// Returns how many further connections pay off if `went` bytes were sent in the time `within` and `left` bytes remain.
+/// If none were sent, another connection would not help.
 fn pay(went: u64, within: Duration, left: u64) -> usize {
     if went == 0 {
         return 0;
@@ -126,7 +126,7 @@ pub(crate) struct ConnectionCursor {
 }
 
 impl ConnectionCursor {
-    /// The next connection, once it is open.
+    /// Returns the next connection, once it is open.
     pub(crate) async fn next(&mut self) -> Channel {
         let given = self.given;
         let next = self.open.wait_for(|open| open.len() > given).await.ok().and_then(|open| open.get(given).cloned());
@@ -135,7 +135,7 @@ impl ConnectionCursor {
                 self.given += 1;
                 channel
             }
-            // Nobody opens any more.
+            // No further connection will be opened.
             None => std::future::pending().await,
         }
     }

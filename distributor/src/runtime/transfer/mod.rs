@@ -1,4 +1,4 @@
-//! How blobs travel from the store to a node: counted, within the limits of rates, over one or several connections.
+//! How blobs travel from the store to a node: counted, within rate limits, over one or several connections.
 //!
 //! Uses sessions, the protocol and types of the plan; of [`crate::runtime`] only its errors.
 

@@ -10,7 +10,7 @@ pub struct Rate(u64);
 impl std::str::FromStr for Rate {
     type Err = &'static str;
 
-    /// Reads `500k`, `10M`, `1G` (bytes a second, in steps of a thousand) and `100Mbit` (an eighth of that).
+    /// Parses `500k`, `10M`, `1G` (bytes per second, decimal units) and `100Mbit` (bits per second).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const HOW: &str = "write bytes a second as 500k, 10M or 1G, or bits as 100Mbit";
         let (text, bits) = match text.strip_suffix("bit") {
@@ -46,7 +46,7 @@ struct Limiter {
 }
 
 impl Limits {
-    /// These limits, and a further one that belongs to the result alone.
+    /// Returns these limits and a further one that belongs to the result alone.
     pub(crate) fn and(&self, rate: Option<Rate>) -> Self {
         let more = rate.map(|rate| Arc::new(Limiter { rate, next: Mutex::new(None) }));
         Self(self.0.iter().cloned().chain(more).collect())
@@ -66,7 +66,7 @@ impl Limits {
 }
 
 impl Limiter {
-    /// Reserves the next turn for `bytes`; returns the time until then.
+    /// Reserves the next turn for `bytes`. Returns the time until then.
     fn reserve(&self, bytes: usize, now: Instant) -> Duration {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = next.map_or(now, |next| next.max(now));
@@ -101,7 +101,7 @@ mod tests {
             let now = Instant::now();
             let mut before = 0u64;
             for chunk in chunks {
-                // A piece begins when all before it have had their time.
+                // A chunk is due when all chunks before it have had their time.
                 let waited = limiter.reserve(chunk, now).as_secs_f64();
                 let due = before as f64 / rate as f64;
                 prop_assert!((waited - due).abs() < 1e-3 * (1.0 + due), "{} {}", waited, due);

@@ -14,12 +14,12 @@ pub struct SentCounter {
 }
 
 impl SentCounter {
-    /// A counter at zero, with these limits.
+    /// Creates a counter at zero with these limits.
     pub(crate) fn within(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// Blocks the thread until so many bytes may be sent.
+    /// Blocks the thread until this number of bytes may be sent.
     pub(crate) fn wait(&self, bytes: usize) {
         self.limits.wait(bytes);
     }
@@ -29,7 +29,7 @@ impl SentCounter {
         self.limits.is_limited()
     }
 
-    /// A reader that counts a blob of `length` bytes.
+    /// Wraps a reader so that it counts a blob of `length` bytes.
     pub(crate) fn counting<R: Read>(&self, reader: R, length: u64) -> CountingReader<'_, R> {
         CountingReader { reader, sent: self, left: length }
     }
@@ -44,7 +44,7 @@ impl SentCounter {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Takes the count of another process over.
+    /// Raises the count to that of another process.
     pub(crate) fn reach(&self, bytes: u64) {
         self.bytes.fetch_max(bytes, Ordering::Relaxed);
     }
@@ -65,7 +65,7 @@ impl SentCounter {
 pub(crate) struct CountingReader<'a, R> {
     reader: R,
     sent: &'a SentCounter,
-    /// Bytes that are not read yet.
+    /// The number of bytes that have not been read yet.
     left: u64,
 }
 

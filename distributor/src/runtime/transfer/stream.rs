@@ -22,7 +22,8 @@ use crate::runtime::{Error, RetryHint};
 /// The size, in bytes, from which a blob is divided between the connections.
 const DIVIDED_FROM: u64 = 1 << 20;
 
-/// Sends a blob of the store with the request `write`. If the part that the receiver had was damaged, it is sent from its start.
+/// Sends a blob of the store with the request `write`. If the receiver's partial blob was damaged, sends it again from
+/// the start.
 pub(crate) async fn send_blob(
     pool: &ConnectionPool,
     store: &Store,
@@ -42,7 +43,7 @@ pub(crate) async fn send_blob(
 /// The messages that carry a blob over one connection.
 pub(crate) type Requests = BoxStream<'static, WriteRequest>;
 
-/// The request by which the receiver takes a blob.
+/// The request that makes the receiver accept a blob.
 pub(crate) type Write = dyn Fn(Channel, Requests) -> Answer;
 
 /// The response to that request.
@@ -68,7 +69,7 @@ async fn stream_blob(
             source,
         })
     });
-    // The first connection's stream ends last: its end says that every part is there.
+    // The stream of the first connection ends last: its end tells the receiver that every part has arrived.
     let (hold, held) = oneshot::channel::<Infallible>();
     let (mut hold, held) = (Some(hold), stream::once(held).filter_map(async |_| None));
     let mut connections = pool.one_by_one();
@@ -82,7 +83,8 @@ async fn stream_blob(
         tokio::select! {
             answer = &mut first => break answer,
             Some(answer) = further.next() => match answer {
-                // The blob is taken in no more: the first connection is told why, which may be that it is there by now.
+                // The receiver accepts no more of this blob. The first connection reports the reason, for example that
+                // the blob is already present.
                 Err(status) if status.code() == tonic::Code::Cancelled => {}
                 answer => answer?,
             },
@@ -93,7 +95,7 @@ async fn stream_blob(
         }
     };
     drop((hold, further, queue));
-    // The reader ends first when it fails, and soon after the node when the node does.
+    // The reader ends first if it fails itself, and soon after the node if the node fails.
     let fed = match fed {
         Some(fed) => fed,
         None => feeding.await,
@@ -155,7 +157,7 @@ impl Feed<'_> {
         }
     }
 
-    /// Queues the bytes of `data` that the receiver lacks. Returns false if it takes no more.
+    /// Queues the bytes of `data` that the receiver lacks. Returns false if the receiver accepts no more.
     fn data(&mut self, mut data: Bytes) -> bool {
         let known = usize::try_from(self.skip - self.reached.min(self.skip)).unwrap_or(usize::MAX).min(data.len());
         self.reached += known as u64;
@@ -175,7 +177,7 @@ impl Feed<'_> {
     }
 }
 
-/// Up to [`CHUNK`] bytes; none at the end.
+/// Reads up to [`CHUNK`] bytes. Returns none at the end of the blob.
 fn read_part(blob: &mut impl Read) -> io::Result<Bytes> {
     let mut part = Vec::with_capacity(CHUNK);
     blob.take(CHUNK as u64).read_to_end(&mut part)?;
@@ -186,7 +188,7 @@ fn read_part(blob: &mut impl Read) -> io::Result<Bytes> {
 mod tests {
     use super::*;
 
-    /// What a feed passes on for a blob of these bytes, of which the node has `skip`.
+    /// Returns what a feed sends for a blob of these bytes if the node already has `skip` of them.
     fn fed(bytes: impl Read, size: u64, skip: u64) -> (io::Result<()>, Vec<Part>, u64) {
         let (parts, mut queue) = mpsc::channel(64);
         let sent = SentCounter::default();
