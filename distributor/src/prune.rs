@@ -1,5 +1,6 @@
-//! Removes images from nodes that a push brought and that nothing needs any more: no revision, no workload, no container, and
-//! that are not what was pushed last. Images that others brought are never touched. Uses [`crate::runtime`] and [`crate::rollout`].
+//! Removes images from nodes that a push created and that nothing needs any more: no revision, no workload and no
+//! container uses them, and they are not the latest push. Never changes images that others created. Uses
+//! [`crate::runtime`] and [`crate::rollout`].
 
 use std::collections::BTreeMap;
 
@@ -18,96 +19,96 @@ use crate::runtime::{ATTEMPTS, Access, Error, NodeRuntime, PushedImages, PushedR
 use crate::session::{Binary, Settings};
 use crate::transport::Transport;
 
-/// What is removed, and how.
+/// What is removed, and the settings for it.
 #[derive(Debug, Clone)]
 pub struct Prune {
-    /// What the cluster's revisions and workloads name; nothing where no cluster is asked.
+    /// The images that the cluster's revisions and workloads use, or `None` if no cluster is queried.
     pub used: Option<ImagesInUse>,
-    /// Whether what was pushed last goes too where nothing uses it.
+    /// Whether to also remove the latest push of a name if nothing uses it.
     pub all: bool,
-    /// Whether nothing is changed.
+    /// Whether this is a dry run.
     pub dry_run: bool,
     /// The program that becomes the helper.
     pub binary: Binary,
     /// How the helper finds containerd.
     pub settings: Settings,
-    /// Nodes under way at once.
+    /// The number of nodes that are worked on at once.
     pub parallel: usize,
-    /// How often a node whose connection broke is tried again.
+    /// The number of retries for a node whose connection broke.
     pub retries: u32,
 }
 
-/// How it went on one node.
+/// The result for one node.
 #[derive(Debug)]
 pub struct Outcome {
     /// The node.
     pub node: Node,
-    /// What went and what stayed.
+    /// What was removed and what was kept.
     pub result: Result<PruneResult, Error>,
 }
 
-/// What went from a node, and what stayed.
+/// What was removed from a node, and what was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PruneResult {
-    /// By which way.
+    /// The way by which the node was worked on.
     pub via: Via,
     /// Every image that was pushed there.
     pub images: Vec<Decision>,
-    /// Blobs that garbage collection took.
+    /// The number of blobs that garbage collection removed.
     pub blobs: u64,
-    /// Their bytes.
+    /// The size of these blobs in bytes.
     pub blob_bytes: u64,
-    /// The bytes of the unpacked layers that it took.
+    /// The size of the unpacked layers that garbage collection removed, in bytes.
     pub unpacked_bytes: u64,
 }
 
-/// What becomes of one image on one node.
+/// The decision for one image on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Decision {
-    /// The name it was pushed by.
+    /// The name under which it was pushed.
     pub name: String,
     /// Its digest.
     pub digest: String,
-    /// The records that stand for it.
+    /// The records that refer to it.
     pub records: Vec<String>,
     /// Whether it is removed.
     pub removed: bool,
-    /// What keeps it; null where nothing does.
+    /// What keeps it; null if it is removed.
     pub kept_by: Option<String>,
 }
 
-/// `vcdist prune --output json`.
+/// The document of `vcdist prune --output json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PruneReport {
-    /// Every node, in the order they were asked for.
+    /// Every node, in the order of the request.
     pub nodes: Vec<NodePruned>,
-    /// Whether nothing was changed.
+    /// Whether this was a dry run.
     pub dry_run: bool,
-    /// Bytes freed on all nodes.
+    /// The number of bytes freed on all nodes.
     pub bytes_freed: u64,
 }
 
-/// One node of it.
+/// The result for one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodePruned {
     /// Its name.
     pub name: String,
-    /// By which way it was worked on; null where it was not reached.
+    /// The way by which it was worked on; null if it was not reached.
     pub via: Option<Via>,
     /// Every image that was pushed there.
     pub images: Vec<Decision>,
-    /// Blobs freed.
+    /// The number of blobs freed.
     pub blobs_freed: u64,
-    /// Bytes of blobs freed.
+    /// The size of these blobs in bytes.
     pub blob_bytes_freed: u64,
-    /// Bytes of unpacked layers freed.
+    /// The size of the unpacked layers freed, in bytes.
     pub unpacked_bytes_freed: u64,
-    /// Why nothing is known of it.
+    /// The error, if the work on the node failed.
     pub error: Option<String>,
 }
 
 impl Prune {
-    /// Works on every node, reached by what `connect` makes. The outcomes are in the order of the nodes.
+    /// Prunes every node through the connection that `connect` opens. The outcomes are in the order of the nodes.
     pub async fn run(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Outcome> {
         let connect = &connect;
         stream::iter(nodes)
@@ -138,8 +139,8 @@ impl Prune {
         Err(Error::Changing { times: ATTEMPTS })
     }
 
-    /// Whether containers that have ended keep nothing: what has ended may start again while its pod is there, which only the
-    /// cluster tells.
+    /// Whether only running containers keep images. A container that has ended may start again while its pod exists,
+    /// which only the cluster reports.
     fn running_only(&self) -> bool {
         self.used.is_some()
     }
@@ -158,19 +159,19 @@ impl Prune {
     }
 }
 
-/// Whether a container keeps its image. One that has ended does where its pod may start it again and the cluster does not say
-/// so: the pods of a kubelet's own files are not in the API while the kubelet cannot reach it.
+/// Whether a container keeps its image. One that has ended does if its pod may start it again and the cluster does not
+/// report the pod: static pods are missing from the API while the kubelet cannot reach it.
 fn counts(container: &Container, used: Option<&ImagesInUse>) -> bool {
     let is_known = |used: &ImagesInUse| container.pod.is_empty() || used.knows_pod(&container.pod);
     container.running || !used.is_some_and(is_known)
 }
 
-/// The records that go.
+/// Returns the records to remove.
 fn going(decisions: &[Decision]) -> Vec<String> {
     decisions.iter().filter(|it| it.removed).flat_map(|it| it.records.clone()).collect()
 }
 
-/// What becomes of each image that was pushed to a node: by its digest, whatever names stand for it.
+/// Decides about each image that was pushed to a node, by its digest, regardless of the names that refer to it.
 fn decide(pushes: &[PushedRecord], containers: &[&Container], used: Option<&ImagesInUse>, all: bool) -> Vec<Decision> {
     let mut images: BTreeMap<(&str, Option<Digest>), Vec<&PushedRecord>> = BTreeMap::new();
     for one in pushes {
@@ -198,7 +199,8 @@ fn decide(pushes: &[PushedRecord], containers: &[&Container], used: Option<&Imag
     decisions
 }
 
-/// Leaves the names by digest of images that stay by another tag: all tags of a repository have that record in common.
+/// Keeps the records by digest of images that stay under another tag, because all tags of a repository share that
+/// record.
 fn keep_digests(decisions: &mut [Decision]) {
     let stays = |it: &Decision| ((repository(&it.name).to_owned(), it.digest.clone()), it.name.clone());
     let stay: BTreeMap<(String, String), String> = decisions.iter().filter(|it| !it.removed).map(stays).collect();
@@ -212,7 +214,7 @@ fn keep_digests(decisions: &mut [Decision]) {
     }
 }
 
-/// A container that was made from an image.
+/// Returns a container that was created from an image, if there is one.
 fn container_of(records: &[&PushedRecord], containers: &[&Container]) -> Option<String> {
     let made_from = |container: &&&Container| {
         records.iter().any(|one| {
@@ -240,7 +242,7 @@ impl PruneResult {
 }
 
 impl PruneReport {
-    /// From how it went.
+    /// Builds the report from the outcomes.
     #[must_use]
     pub fn new(outcomes: &[Outcome], dry_run: bool) -> Self {
         let nodes: Vec<NodePruned> = outcomes
@@ -288,7 +290,7 @@ impl PruneReport {
         table
     }
 
-    /// One line for each node that something went from.
+    /// Returns one line for each node from which something was removed.
     pub fn freed(&self) -> impl Iterator<Item = String> {
         let would = if self.dry_run { "would free" } else { "freed" };
         self.nodes.iter().filter(|node| node.images.iter().any(|image| image.removed)).map(move |node| {
@@ -299,14 +301,14 @@ impl PruneReport {
     }
 }
 
-/// The errors, each with its node.
+/// Returns the errors, each with its node.
 pub fn errors(outcomes: &[Outcome]) -> impl Iterator<Item = NodeError<'_>> {
     outcomes.iter().filter_map(|outcome| {
         Some(NodeError { doing: "pruning", node: &outcome.node.name, source: outcome.result.as_ref().err()? })
     })
 }
 
-/// How the command ends: failed when no node was served.
+/// Returns the exit status of the command: it is a failure if every node failed.
 #[must_use]
 pub fn exit(outcomes: &[Outcome]) -> Exit {
     match errors(outcomes).count() {
@@ -325,7 +327,8 @@ mod tests {
 
     #[test]
     fn an_image_keeps_its_name_by_digest_as_long_as_one_of_its_tags_stays() {
-        // Both tags were pushed, and the record that they have in common says it of the other; that one has moved on.
+        // Both tags were pushed, and the record that they share carries the label of the other tag, which now refers to
+        // another image.
         let other = "docker.io/virtualcluster/manager-amd64:v2";
         let mut records = image("new", true);
         records.iter_mut().filter(|it| it.name.contains('@')).for_each(|it| it.pushed = other.into());
@@ -342,7 +345,7 @@ mod tests {
         Digest::of(content.as_bytes())
     }
 
-    /// The records of an image of this content: by digest, and by its tag where that points at it.
+    /// Returns the records of an image of this content: by digest, and by its tag if that refers to it.
     fn image(content: &str, tagged: bool) -> Vec<PushedRecord> {
         let by_tag = tagged.then(|| NAME.to_owned());
         by_tag

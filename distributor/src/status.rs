@@ -1,5 +1,5 @@
-//! The status of images on nodes: against what was pushed last, as the nodes' labels tell it, and against the store. Uses
-//! [`crate::runtime`], and the terms of [`crate::push::report`].
+//! The status of images on nodes: compared with the latest push, as the nodes' labels report it, and with the store.
+//! Uses [`crate::runtime`], and the output of [`crate::push::report`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,103 +22,103 @@ use crate::runtime::{Access, Error, NodeRuntime, Survey, Via, with_retries};
 use crate::session::{Binary, Settings};
 use crate::transport::Transport;
 
-/// What is asked about, and how.
+/// What is queried, and the settings for it.
 #[derive(Debug, Clone)]
 pub struct StatusQuery {
-    /// The images as the store has them; none of them where there is no store.
+    /// The images in the store; empty if there is no store.
     pub images: Vec<Image>,
     /// The program that becomes the helper.
     pub binary: Binary,
     /// How the helper finds containerd.
     pub settings: Settings,
-    /// Nodes under way at once.
+    /// The number of nodes that are queried at once.
     pub parallel: usize,
-    /// How often a node whose connection broke is asked again.
+    /// The number of retries for a node whose connection broke.
     pub retries: u32,
 }
 
-/// What a node says, or why it says nothing.
+/// The answer of a node, or the error.
 #[derive(Debug)]
 pub struct Answer {
     /// The node.
     pub node: Node,
-    /// What it says.
+    /// Its state.
     pub state: Result<NodeState, Error>,
 }
 
-/// What a node says.
+/// The state of a node.
 #[derive(Debug)]
 pub struct NodeState {
-    /// By which way it was asked.
+    /// The way by which it was queried.
     pub via: Via,
-    /// Every image of the question.
+    /// Every image of the query.
     images: Vec<ImageStatus>,
     /// Every image that was pushed to it.
     pushes: Vec<PushedImage>,
-    /// Its containers, where they are known.
+    /// Its containers, if they are known.
     containers: Option<Vec<Container>>,
 }
 
-/// `vcdist status --output json`.
+/// The document of `vcdist status --output json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StatusReport {
-    /// Every node, in the order they were asked for.
+    /// Every node, in the order of the request.
     pub nodes: Vec<NodeStatus>,
-    /// Whether something on some node is not as it should be.
+    /// Whether anything on any node differs from what it should be.
     pub drift: bool,
 }
 
-/// How one node stands.
+/// The status of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
-    /// By which way it was asked; null where it was not reached.
+    /// The way by which it was queried; null if it was not reached.
     pub via: Option<Via>,
     /// Every image.
     pub images: Vec<ImageStatus>,
-    /// Why nothing is known of it.
+    /// The error, if the query failed.
     pub error: Option<String>,
 }
 
-/// How one image stands on one node.
+/// The status of one image on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageStatus {
     /// Its full name.
     pub name: String,
-    /// The digest it should have: the store's, or else the one that was pushed last.
+    /// The digest that it should have: the store's, or else that of the latest push.
     pub digest: String,
-    /// What was pushed last by that name, to any of the nodes; null where nothing was.
+    /// The latest push of this name to any of the nodes; null if there was none.
     pub pushed: Option<LastPush>,
-    /// The digest the name stands for on the node.
+    /// The digest that the name refers to on the node.
     pub found: Option<String>,
-    /// Whether the name is there and stands for the right digest.
+    /// Whether the name exists and refers to the right digest.
     pub present: bool,
-    /// Whether every blob is there that must be.
+    /// Whether every required blob is present.
     pub complete: bool,
     /// Whether its layers are unpacked.
     pub unpacked: bool,
-    /// Whether kubelet's garbage collection passes it over, by all its names; null where the runtime has no such mark.
+    /// Whether the kubelet's garbage collection skips it under all its names; null if the runtime has no pins.
     pub pinned: Option<bool>,
-    /// The pods that run it; null where containers are not known.
+    /// The pods that run it; null if containers are not known.
     pub running: Option<Vec<String>>,
-    /// The pods that run another image of that name; null where containers are not known.
+    /// The pods that run another image of that name; null if containers are not known.
     pub running_other: Option<Vec<String>>,
-    /// Whether it is not what was pushed last, a push would change something, or another image of that name runs.
+    /// Whether it differs from the latest push, a push would change something, or another image of that name runs.
     pub drift: bool,
 }
 
-/// A push that was the last one.
+/// The latest push of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LastPush {
-    /// What was pushed.
+    /// The digest that was pushed.
     pub digest: String,
-    /// When.
+    /// The time of the push.
     pub at: push_label::Time,
 }
 
 impl StatusQuery {
-    /// Asks every node, reached by what `connect` makes. The answers are in the order of the nodes.
+    /// Queries every node through the connection that `connect` opens. The answers are in the order of the nodes.
     pub async fn ask(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Answer> {
         let connect = &connect;
         stream::iter(nodes)
@@ -162,7 +162,7 @@ impl StatusQuery {
     }
 }
 
-/// How an image stands against the store.
+/// Compares an image on a node with the store.
 fn of_store(image: &ImagePlan, inventory: &Inventory, containers: &[Container]) -> ImageStatus {
     let (desired, target) = (&image.desired, image.desired.target.blob.digest);
     let found = inventory.records.get(desired.name()).and_then(|record| record.target);
@@ -183,7 +183,7 @@ fn of_store(image: &ImagePlan, inventory: &Inventory, containers: &[Container]) 
     }
 }
 
-/// How an image stands that Docker or CRI-O keeps, which have it whole, by this id, or not at all.
+/// Compares an image of Docker or CRI-O with the store. They have an image as a whole, with this id, or not at all.
 fn of_engine(
     desired: &DesiredImage,
     id: Option<&str>,
@@ -209,7 +209,7 @@ fn of_engine(
     }
 }
 
-/// How an image that the store does not tell of stands against what was pushed last.
+/// Compares an image that is not in the store with the latest push.
 fn of_push(last: &PushLabel, state: &NodeState) -> ImageStatus {
     let record = |name: &str| state.pushes.iter().find(|one| one.name == name);
     let named = record(&last.name);
@@ -238,8 +238,8 @@ fn of_push(last: &PushLabel, state: &NodeState) -> ImageStatus {
     }
 }
 
-/// The pods that run the image with this configuration and chain id, and those that run another of its name. The name that a
-/// container was made by tells neither: it may have been given to another image since.
+/// Returns the pods that run the image with this configuration and chain id, and those that run another image of its
+/// name. The name from which a container was created is not decisive, because it may since refer to another image.
 fn running(
     name: &str,
     config: &str,
@@ -261,8 +261,8 @@ fn running(
 }
 
 impl StatusReport {
-    /// From what the nodes answered: every image of the question, and beside them every image that was pushed to any of the
-    /// nodes by a name that is `meant`.
+    /// Builds the report from the answers of the nodes: every image of the query, and every image that was pushed to
+    /// any of the nodes under a name for which `meant` returns true.
     #[must_use]
     pub fn new(answers: &[Answer], meant: impl Fn(&str) -> bool) -> Self {
         let now = push_label::Time::now();
@@ -281,7 +281,8 @@ impl StatusReport {
         Self { drift: nodes.iter().flat_map(|node| &node.images).any(|image| image.drift), nodes }
     }
 
-    /// How the command ends: nodes that could not be asked come before what was found on the others.
+    /// Returns the exit status of the command. Nodes that could not be queried take precedence over differences on the
+    /// others.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self.nodes.iter().filter(|node| node.error.is_some()).count() {
@@ -292,7 +293,7 @@ impl StatusReport {
         }
     }
 
-    /// The names of the images it tells of.
+    /// Returns the names of the images in the report.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.nodes.iter().flat_map(|node| &node.images).map(|image| image.name.as_str())
     }
@@ -332,7 +333,7 @@ impl StatusReport {
 }
 
 impl ImageStatus {
-    /// Whether what is on the node is what was pushed last, and that what the store has.
+    /// Whether the node has the latest push, and whether that is the store's image.
     fn last_push(&self) -> &'static str {
         match &self.pushed {
             None => "NEVER",
@@ -343,7 +344,7 @@ impl ImageStatus {
     }
 }
 
-/// Every image of a node, by what the store has and what was pushed last to any.
+/// Returns every image of a node, from the store and from the latest pushes to any node.
 fn images(state: &NodeState, last: &BTreeMap<&str, &PushLabel>) -> Vec<ImageStatus> {
     let known = |name: &str| state.images.iter().any(|image| image.name == name);
     let pushed_only = last.values().filter(|last| !known(&last.name)).map(|last| of_push(last, state));
@@ -362,12 +363,12 @@ fn images(state: &NodeState, last: &BTreeMap<&str, &PushLabel>) -> Vec<ImageStat
         .collect()
 }
 
-/// Whether images are pinned there.
+/// Whether the runtime pins images.
 fn has_pins(via: Via) -> bool {
     matches!(via, Via::Helper | Via::Ctr)
 }
 
-/// The errors, each with its node.
+/// Returns the errors, each with its node.
 pub fn errors(answers: &[Answer]) -> impl Iterator<Item = NodeError<'_>> {
     answers.iter().filter_map(|answer| {
         Some(NodeError { doing: "asking", node: &answer.node.name, source: answer.state.as_ref().err()? })

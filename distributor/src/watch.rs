@@ -1,6 +1,6 @@
-//! `push --watch`: nodes that join later, become Ready, move or lose an image get what they lack. The API server reports changes
-//! of nodes; because it does not report all of them, every node is looked at again from time to time. Uses [`crate::push`] and
-//! [`crate::relay`].
+//! `push --watch`: pushes to nodes that join later, become Ready, get a new address or lose an image. The API server
+//! reports changes of nodes; because it does not report all of them, every node is also checked periodically. Uses
+//! [`crate::push`] and [`crate::relay`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -23,103 +23,105 @@ use crate::relay::{self, RelayOutcome, Via};
 use crate::runtime::{self, Event};
 use crate::transport::{self, SshOptions};
 
-/// How long a node rests after a push that failed, the first time; twice as long each time after.
+/// The pause after the first failed push to a node; each further pause is twice as long.
 const FIRST_REST: Duration = Duration::from_secs(15);
 
-/// How long it rests at most.
+/// The longest pause.
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
-/// A node's status lists so many images at most, the largest; then one that is not listed may be there all the same.
+/// The maximum number of images in a node's status, which lists the largest ones. If the list is full, an image that is
+/// missing from it may still be present.
 const LISTED_AT_MOST: usize = 50;
 
-/// What is watched, and what is done about it.
+/// What is watched, and how nodes are pushed to.
 #[derive(Debug)]
 pub struct Watch<'a> {
-    /// What nodes get.
+    /// The push that nodes receive.
     pub push: &'a Push,
-    /// Whose nodes.
+    /// The cluster of the nodes.
     pub cluster: &'a Cluster,
-    /// Which of them.
+    /// The nodes to watch.
     pub choice: &'a Choice,
-    /// How SSH gets there, or to the relay.
+    /// The SSH options for the nodes, or for the relay.
     pub ssh: &'a SshOptions,
-    /// The relay, where there is one. It serves all nodes that are due at once; who comes meanwhile waits until it is done.
+    /// The relay, if there is one. It serves all nodes that are due at once; nodes that become due meanwhile wait for
+    /// the next round.
     pub via: Option<&'a Via>,
-    /// How long until a node without news is checked again.
+    /// The interval after which a node without events is checked again.
     pub recheck: Duration,
 }
 
-/// Why a node is pushed to.
+/// The reason for a push to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushReason {
-    /// It is there, and was not before.
+    /// It joined.
     Joined,
-    /// It has become Ready.
+    /// It became Ready.
     Ready,
-    /// It is reached in another way than before.
+    /// It is reached at another address than before.
     Moved,
-    /// An image of ours is not there any more.
+    /// It no longer has one of the images.
     Lost,
-    /// The last push failed.
+    /// The previous push failed.
     Retry,
-    /// No news came for a while.
+    /// The interval of the periodic check has passed.
     Check,
 }
 
-/// What happens while nodes are watched.
+/// An event of the watch.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WatchEvent<'a> {
-    /// A node is pushed to.
+    /// A push to a node begins.
     Begins(&'a Node, PushReason),
-    /// A node is not Ready: it is waited for.
+    /// A node is not Ready: the watch waits for it.
     Waits(&'a Node),
-    /// Something happens on a node.
+    /// An event of the push to a node.
     Push(&'a Node, Event<'a>),
-    /// A push to a node has ended; where it failed, it is tried again after a rest.
+    /// A push to a node has ended; if it failed, it is retried after a pause.
     Ended(&'a NodePush, PushReason, Option<Duration>),
     /// A node is gone.
     Left(&'a str),
-    /// The API server does not say what becomes of nodes; it is asked again.
+    /// The API server does not report the nodes; it is queried again.
     ApiError(&'a watcher::Error),
 }
 
-/// How a push to a node went.
+/// The result of a push to a node.
 #[derive(Debug)]
 pub struct NodePush {
-    /// How it went.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What is reported of it.
+    /// Its report.
     pub report: NodeReport,
 }
 
-/// How pushes to some nodes went, and what went to the relay for them.
+/// The results of a round of pushes, and what was sent to the relay for them.
 type PushRound = (Vec<(NodePush, PushReason)>, Option<RelayReport>);
 
-/// What is known of a node.
+/// The state of a node in the watch.
 #[derive(Debug)]
 struct WatchedNode {
     snapshot: NodeSnapshot,
     node: Node,
-    /// When it is pushed to next, and why; nothing while it is waited for or pushed to.
+    /// The time of the next push and its reason, or `None` while the node is not Ready or is being pushed to.
     due: Option<(Instant, PushReason)>,
     busy: bool,
     failures: u32,
     last: Option<NodePush>,
 }
 
-/// What the API says of a node, as far as it is a reason to push.
+/// The facts in the API about a node whose change is a reason to push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct NodeSnapshot {
     uid: String,
     ready: bool,
     reach: Reach,
-    /// The images of ours that it lists; nothing where its list may not be whole.
+    /// The pushed images that it lists, or `None` if its list may be incomplete.
     lists: Option<BTreeSet<Digest>>,
 }
 
 impl Watch<'_> {
-    /// Watches until it is interrupted. What became of each node that is left, by their names.
+    /// Watches until it is interrupted. Returns the last result of each node that is still present, ordered by name.
     pub async fn run(&self, notify: impl Fn(WatchEvent<'_>) + Sync, cancel: &CancellationToken) -> RelayOutcome {
         let begun = Instant::now();
         let targets: BTreeSet<Digest> = self.push.images.iter().filter_map(target).collect();
@@ -130,13 +132,13 @@ impl Watch<'_> {
         tokio::pin!(events);
         let mut known: BTreeMap<String, WatchedNode> = BTreeMap::new();
         let mut under_way = FuturesUnordered::new();
-        // Those that a list has named so far: who is not among them when it ends has left meanwhile.
+        // The nodes in the current list so far: a known node that is missing at its end has left meanwhile.
         let mut listed: BTreeSet<String> = BTreeSet::new();
         let mut lists = true;
         let mut relayed = self.via.map(|via| RelayReport { name: via.node.name.clone(), ..RelayReport::default() });
         let (notify, share) = (&notify, &share);
         loop {
-            // A relay is given all that a list names at once.
+            // A relay is given all nodes of a list at once.
             let most = if self.via.is_some() { 1 } else { self.push.parallel.max(1) };
             let waits = self.via.is_some() && lists;
             while under_way.len() < most && !waits {
@@ -173,7 +175,7 @@ impl Watch<'_> {
                     }
                     Ok(None) => break,
                     Err(error) => {
-                        // What is known has to do until it answers again.
+                        // Until the API server answers again, the known state is used.
                         lists = false;
                         notify(WatchEvent::ApiError(&error));
                     }
@@ -181,7 +183,7 @@ impl Watch<'_> {
                 () = sleep_until(soonest), if soonest.is_some() && under_way.len() < most && !waits => {}
             }
         }
-        // They are cancelled too, and leave their nodes in order.
+        // The pushes that are still running were cancelled too, and clean up their nodes.
         while let Some(round) = under_way.next().await {
             self.ended(&mut known, round, &mut relayed, notify, true);
         }
@@ -194,7 +196,7 @@ impl Watch<'_> {
         RelayOutcome { outcomes, pushed, planned: PlanReport::of(Vec::new()) }
     }
 
-    /// Pushes to these nodes: to one, or by way of the relay to all.
+    /// Pushes to these nodes: to a single node directly, or to all through the relay.
     async fn serve(
         &self,
         due: Vec<(Node, PushReason)>,
@@ -216,7 +218,7 @@ impl Watch<'_> {
         (futures::future::join_all(due.into_iter().map(one)).await, None)
     }
 
-    /// Pushes to these nodes by way of the relay. One that it cannot serve is nothing to the others.
+    /// Pushes to these nodes through the relay. A node that it cannot serve does not affect the others.
     async fn relay(
         &self,
         push: &Push,
@@ -262,7 +264,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Takes in what the API says of a node by now.
+    /// Processes the present state of a node in the API.
     fn applied(
         &self,
         known: &mut BTreeMap<String, WatchedNode>,
@@ -293,7 +295,7 @@ impl Watch<'_> {
         this.snapshot = snapshot;
     }
 
-    /// Takes in how pushes ended; none is repeated when all `stops`.
+    /// Processes the results of pushes. If `stops` is set, none is retried.
     fn ended(
         &self,
         known: &mut BTreeMap<String, WatchedNode>,
@@ -315,7 +317,7 @@ impl Watch<'_> {
                 0 => (self.recheck, PushReason::Check),
                 failures => (rest(failures), PushReason::Retry),
             };
-            // News that came meanwhile is handled first.
+            // An event that arrived meanwhile takes precedence.
             if this.due.is_none() && this.snapshot.ready {
                 this.due = Some((Instant::now() + pause, next));
             }
@@ -326,12 +328,12 @@ impl Watch<'_> {
     }
 }
 
-/// How long a node rests after so many failures in a row.
+/// Returns the pause after this number of consecutive failures.
 fn rest(failures: u32) -> Duration {
     FIRST_REST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_REST)
 }
 
-/// Takes the node that is due first, if one is by `now`.
+/// Takes the node that has been due for the longest time, if one is due at `now`.
 fn next(known: &mut BTreeMap<String, WatchedNode>, now: Instant) -> Option<(Node, PushReason)> {
     let due = |known: &WatchedNode| known.due.filter(|(at, _)| !known.busy && *at <= now).map(|(at, _)| at);
     let this = known.values_mut().filter(|node| due(node).is_some()).min_by_key(|node| due(node))?;
@@ -378,7 +380,7 @@ impl NodeSnapshot {
         }
     }
 
-    /// Why the node should be pushed to, now that it looks so and not as `before`.
+    /// Returns why the node should be pushed to, if it should, by comparison with its state `before`.
     fn reason(&self, before: Option<&Self>) -> Option<PushReason> {
         if !self.ready {
             return None;

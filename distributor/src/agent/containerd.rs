@@ -1,4 +1,5 @@
-//! The node's containerd: found by its socket, spoken to in one namespace, under one lease where there is one.
+//! The client of the node's containerd. It finds the socket, and sends requests in one namespace and, if there is one,
+//! under one lease.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tonic::{Code, Request, Status};
 use crate::protocol::cri::image_service_client::ImageServiceClient;
 use crate::protocol::{cri, failure, no_containerd};
 
-/// Where containerd and the distributions that bring their own have the socket.
+/// The sockets of containerd and of the distributions that bundle it.
 pub(crate) const SOCKETS: [&str; 4] = [
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
@@ -40,27 +41,27 @@ pub(super) struct Containerd {
     address: Utf8PathBuf,
 }
 
-/// What containerd reads from a request's metadata: the namespace, and the lease that holds what the request makes.
+/// The metadata of requests to containerd: the namespace, and the lease that holds the content that a request creates.
 #[derive(Debug, Clone)]
 pub(super) struct Headers {
     namespace: MetadataValue<Ascii>,
     lease: Option<MetadataValue<Ascii>>,
 }
 
-/// A containerd whose CRI does not answer within this serves no kubelet.
+/// The time limit for an answer of the CRI. A containerd whose CRI is slower serves no kubelet.
 const CRI_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// What containerd sends in one message at most, in bytes.
+/// The maximum size of a response of containerd, in bytes.
 const LONGEST_ANSWER: usize = 16 << 20;
 
-/// What to do where no containerd answers.
+/// The help text if no containerd answers.
 const CHECK: &str =
     "check that containerd runs there, and name its socket with --containerd-address if it is elsewhere";
 
 type Client = InterceptedService<Channel, Headers>;
 
 impl Containerd {
-    /// Connects to the socket at `address`, else to the first that answers among the known ones.
+    /// Connects to the socket at `address`, or else to the first known socket that answers.
     pub(super) async fn connect(address: Option<&Utf8Path>, namespace: &str) -> Result<Self, Status> {
         let namespace = namespace
             .parse()
@@ -80,7 +81,7 @@ impl Containerd {
                 Err(error) => said = format!("connecting to containerd at {address}: {}", innermost(&error)),
             }
         }
-        // Where several answer, one may be Docker's, which the kubelet never asks: its CRI is off.
+        // If several answer, one may be Docker's containerd, which the kubelet does not use: its CRI is disabled.
         if answering.len() > 1 {
             for one in &answering {
                 let mut client = one.cri_images();
@@ -110,7 +111,7 @@ impl Containerd {
         Err(failure(Code::Unavailable, said, CHECK))
     }
 
-    /// Whether Docker is there, and this containerd has no CRI that a kubelet could ask.
+    /// Whether Docker is present and this containerd has no CRI that a kubelet could use.
     async fn is_dockers(&self) -> bool {
         let mut client = self.cri_images();
         let asked = client.image_fs_info(cri::ImageFsInfoRequest {});
@@ -118,7 +119,7 @@ impl Containerd {
         Utf8Path::new(DOCKER).exists() && answer.is_err_and(|status| status.code() == Code::Unimplemented)
     }
 
-    /// The same connection, with everything that is made through it held by `lease`.
+    /// Returns the same connection with `lease` set, which then holds everything that is created through it.
     pub(super) fn under(&self, lease: &str) -> Result<Self, Status> {
         let lease = lease.parse().map_err(|_| Status::internal("a lease needs a printable name"))?;
         let headers = Headers { lease: Some(lease), ..self.headers.clone() };
@@ -153,7 +154,7 @@ impl Containerd {
 
     pub(super) fn containers(&self) -> ContainersClient<Client> {
         let client = ContainersClient::with_interceptor(self.channel.clone(), self.headers.clone());
-        // Each container comes with all that it was made by: a few hundred are more than gRPC takes unasked.
+        // Each container is listed with its whole specification: a few hundred exceed gRPC's default limit.
         client.max_decoding_message_size(LONGEST_ANSWER)
     }
 
@@ -169,7 +170,7 @@ impl Containerd {
         VersionClient::new(self.channel.clone())
     }
 
-    /// The CRI that kubelet uses, which containerd serves on the same socket.
+    /// Returns a client of the CRI that the kubelet uses, which containerd serves on the same socket.
     pub(super) fn cri_images(&self) -> ImageServiceClient<Channel> {
         ImageServiceClient::new(self.channel.clone())
     }
@@ -185,7 +186,8 @@ impl Interceptor for Headers {
     }
 }
 
-/// Puts what was attempted before containerd's message, and adds help where an operator can do something about it.
+/// Returns a function that prefixes containerd's message with what was attempted, and adds a help text for the errors
+/// that an operator can correct.
 pub(super) fn refused(attempt: impl std::fmt::Display) -> impl FnOnce(Status) -> Status {
     move |status| {
         let message = format!("{attempt}: {}", status.message());
@@ -199,13 +201,13 @@ pub(super) fn refused(attempt: impl std::fmt::Display) -> impl FnOnce(Status) ->
             }
             _ => "see containerd's log on the node (`journalctl -u containerd`)",
         };
-        // A connection that broke carries its cause; what containerd answers carries none.
+        // A connection that broke carries its cause; a status that containerd returned carries none.
         let broke = std::error::Error::source(&status).is_some();
         failure(if broke { Code::Unavailable } else { status.code() }, message, help)
     }
 }
 
-/// `None` for what is not there.
+/// Turns a "not found" status into `None`.
 pub(super) fn found<T>(result: Result<T, Status>) -> Result<Option<T>, Status> {
     match result {
         Ok(value) => Ok(Some(value)),

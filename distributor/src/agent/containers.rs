@@ -1,4 +1,4 @@
-//! What the node's containers were made from: the answer to Containers. Nothing here changes anything.
+//! The node's containers and the images they were created from: the response to Containers. Read-only.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,13 +13,13 @@ use super::containerd::{Containerd, found, refused};
 use super::probe::AT_ONCE;
 use crate::protocol::proto::{Container, ContainersResponse};
 
-/// The label that tells a container from the sandbox around it, and its value for the latter.
+/// The label that distinguishes a container from its pod's sandbox, and its value for the sandbox.
 pub(crate) const SANDBOX: (&str, &str) = ("io.cri-containerd.kind", "sandbox");
 
-/// Under this name the CRI keeps what it knows of a container.
+/// The name of the container extension in which the CRI stores its metadata.
 pub(crate) const METADATA: &str = "io.cri-containerd.container.metadata";
 
-/// What the CRI keeps of a container, as far as it is of use here.
+/// The part of the CRI's metadata of a container that is needed here.
 #[derive(Debug, Deserialize)]
 struct Versioned {
     #[serde(rename = "Metadata")]
@@ -33,7 +33,7 @@ struct Metadata {
     image: String,
 }
 
-/// Says which containers there are, and what they were made from.
+/// Lists the containers and the images they were created from.
 pub(super) async fn list(containerd: &Containerd) -> Result<ContainersResponse, Status> {
     let listed = containerd.containers().list(ListContainersRequest { filters: Vec::new() }).await;
     let listed = listed.map_err(refused("listing containers"))?.into_inner().containers;
@@ -62,7 +62,7 @@ async fn container(containerd: &Containerd, made: Made, running: &BTreeSet<Strin
     })
 }
 
-/// The snapshot that a container's own stands on: its image's, whatever that image is called by now.
+/// Returns the parent of a container's snapshot: the top layer of its image, regardless of the image's present name.
 async fn below(containerd: &Containerd, made: &Made) -> Result<String, Status> {
     if made.snapshot_key.is_empty() {
         return Ok(String::new());
@@ -73,12 +73,12 @@ async fn below(containerd: &Containerd, made: &Made) -> Result<String, Status> {
     Ok(answer.and_then(|answer| answer.into_inner().info).map(|info| info.parent).unwrap_or_default())
 }
 
-/// The image that the CRI has noted; nothing where it has noted none in a way that is understood.
+/// Returns the image that the CRI's metadata contain, or an empty string if they cannot be parsed.
 pub(crate) fn config(metadata: &[u8]) -> String {
     serde_json::from_slice(metadata).map(|known: Versioned| known.metadata.image).unwrap_or_default()
 }
 
-/// The pod that the CRI made a container for.
+/// Returns the pod for which the CRI created a container, as `NAMESPACE/NAME`.
 pub(crate) fn pod(labels: &HashMap<String, String>) -> String {
     let label = |name: &str| labels.get(&format!("io.kubernetes.pod.{name}"));
     label("namespace").zip(label("name")).map(|(namespace, name)| format!("{namespace}/{name}")).unwrap_or_default()

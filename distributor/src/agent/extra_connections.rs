@@ -1,7 +1,7 @@
-//! Further connections to a process that serves a push. Each is a login of its own, where a process of this program joins
-//! the one that serves, and hands its stdin and stdout on to it over a socket. The socket lies in a folder of the same user's
-//! alone, out of the reach of containers on the node's network, and either end proves to the other that the operator told it
-//! a secret, over the connection that each has with the operator.
+//! Further connections to a process that serves a push. Each is a login of its own, where a process of this program
+//! joins the serving process and forwards its stdin and stdout to it over a socket. The socket is in a directory that
+//! only the same user can access, out of the reach of containers on the node's network. Each end proves to the other
+//! that it knows a secret, which the operator sent to both over their own connections.
 
 use std::io;
 use std::path::Path;
@@ -25,32 +25,32 @@ use crate::protocol::proto::connections_server::Connections;
 use crate::protocol::proto::{OfferRequest, OfferResponse};
 use crate::protocol::{MARK, VERSION};
 
-/// Bytes of a secret, and of what is proved by it.
+/// The length of a secret, and of a proof, in bytes.
 const SECRET: usize = 32;
 
-/// How long the other end may take to prove itself.
+/// The time limit for the other end to prove itself.
 const PROOF_WITHIN: Duration = Duration::from_secs(20);
 
-/// Connections that may be proving themselves at once.
+/// The maximum number of connections that are proving themselves at once.
 const PROVING: usize = 16;
 
-/// The longest line that names what to join, in bytes: a socket's path has 107 at most.
+/// The longest line that names the process to join, in bytes. The path of a socket has at most 107.
 const LINE: usize = 512;
 
-/// Takes further connections for a server.
+/// Accepts further connections for a server.
 pub(super) struct ExtraConnections {
     offer: OnceCell<JoinOffer>,
     accepted: mpsc::Sender<UnixStream>,
 }
 
-/// Where a process is joined; the folder goes with it.
+/// The socket at which the process can be joined; dropping it removes the directory.
 struct JoinOffer {
     socket_dir: SocketDir,
     secret: [u8; SECRET],
 }
 
 impl ExtraConnections {
-    /// Offers, and the connections that come of them.
+    /// Creates the service, and the stream of connections that join.
     pub(super) fn new() -> (Self, mpsc::Receiver<UnixStream>) {
         let (accepted, connections) = mpsc::channel(1);
         (Self { offer: OnceCell::new(), accepted }, connections)
@@ -83,7 +83,7 @@ async fn accept(listener: UnixListener, secret: [u8; SECRET], accepted: mpsc::Se
             let proved = timeout(PROOF_WITHIN, Role::Server.prove(&mut socket, &secret)).await;
             drop(permit);
             match proved {
-                // Without anybody to take it, the server has ended.
+                // If there is no receiver, the server has ended.
                 Ok(Ok(())) => drop(accepted.send(socket).await),
                 Ok(Err(error)) => tracing::warn!("somebody else asked for a further connection: {error}"),
                 Err(_) => tracing::warn!("somebody asked for a further connection and did not prove who it is"),
@@ -92,8 +92,8 @@ async fn accept(listener: UnixListener, secret: [u8; SECRET], accepted: mpsc::Se
     }
 }
 
-/// Hands stdin and stdout on to the process that offered itself, until either end is gone. Which that is, and the secret, are
-/// the first line of stdin: arguments are seen by every user of a machine.
+/// Forwards stdin and stdout to the process that made the offer, until either end closes. The first line of stdin names
+/// the socket and the secret, because every user of a machine can read a process's arguments.
 pub(crate) async fn join() -> Result<(), Error> {
     let (mut stdio, _) = Stdio::open().map_err(Error::Stdio)?;
     send_line(&mut stdio, "ask").await.map_err(Error::Stdio)?;
@@ -103,7 +103,7 @@ pub(crate) async fn join() -> Result<(), Error> {
     send_line(&mut stdio, &format!("ready {VERSION}")).await.map_err(Error::Stdio)?;
     let (mut input, mut output) = tokio::io::split(stdio);
     let (mut from, mut to) = socket.split();
-    // How either end closed is reported by the gRPC connection over it, and not here.
+    // The peer of each end reports how it ended, so the errors are ignored here.
     tokio::select! {
         _ = copy(&mut input, &mut to) => {}
         _ = copy(&mut from, &mut output) => {}
@@ -116,12 +116,12 @@ async fn send_line(stdio: &mut Stdio, text: &str) -> io::Result<()> {
     stdio.flush().await
 }
 
-/// Reads the line that names what to join: the secret and the socket.
+/// Reads the line with the secret and the socket.
 async fn read_offer(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(String, [u8; SECRET])> {
     let bad = || io::Error::new(io::ErrorKind::InvalidData, "no secret and socket came");
     let reading = async {
         let mut line = Vec::new();
-        // Byte by byte: what follows is not ours to read.
+        // Reads byte by byte, because the bytes that follow are for the other process.
         while line.len() < LINE {
             match from.read_u8().await? {
                 b'\n' => return Ok(line),
@@ -137,7 +137,7 @@ async fn read_offer(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(String, 
     Ok((socket.to_owned(), secret))
 }
 
-/// A connection to the process behind `socket`, which knows the secret.
+/// Connects to the process behind `socket`, which must know the secret.
 async fn reach(socket: &Utf8Path, secret: &[u8; SECRET]) -> io::Result<UnixStream> {
     let folder = socket.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = folder::enter_existing(folder).map_err(io::Error::other)?;
@@ -158,8 +158,8 @@ enum Role {
 }
 
 impl Role {
-    /// Proves to the other end that this one knows the secret, and has it do the same, without either saying it. The server
-    /// proves itself first: a client's proof is for the one that it means.
+    /// Proves to the other end that this end knows the secret, and makes it do the same, without either sending the
+    /// secret. The server proves itself first, so that a client gives its proof only to the intended server.
     async fn prove(self, socket: &mut UnixStream, secret: &[u8; SECRET]) -> io::Result<()> {
         let refused = |why: &'static str| io::Error::new(io::ErrorKind::PermissionDenied, why);
         if socket.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
@@ -196,10 +196,10 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
 mod tests {
     use super::*;
 
-    /// What both ends come to.
+    /// Returns the results of both ends.
     async fn meet(client: [u8; SECRET], server: [u8; SECRET]) -> (io::Result<()>, io::Result<()>) {
         let (mut near, mut far) = UnixStream::pair().expect("a pair");
-        // Whoever refuses lets go, as a process that ends does.
+        // An end that refuses closes the socket, as a process that exits does.
         let client = async move { Role::Client.prove(&mut near, &client).await };
         let server = async move { Role::Server.prove(&mut far, &server).await };
         tokio::join!(client, server)
@@ -218,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_proof_says_nothing_to_anybody_else() {
-        // An attacker in between reflects each end's message.
+        // An attacker in between sends each end's bytes back to it.
         for side in [Role::Client, Role::Server] {
             let (mut end, mut mirror) = UnixStream::pair().expect("a pair");
             let secret = random().expect("random");
@@ -226,7 +226,7 @@ mod tests {
                 let mut bytes = [0; SECRET];
                 mirror.read_exact(&mut bytes).await.expect("a number");
                 mirror.write_all(&bytes).await.expect("the same");
-                // A client waits for a proof, and a server has given one.
+                // A client waits for a proof, and a server has sent one.
                 if side == Role::Server {
                     mirror.read_exact(&mut bytes).await.expect("a proof");
                 }
@@ -260,7 +260,7 @@ mod tests {
         let offer = offers.offer(Request::new(OfferRequest {})).await.expect("an offer").into_inner();
         let socket = Utf8Path::new(&offer.socket);
         let secret: [u8; SECRET] = hex::decode(&offer.secret).expect("hex").try_into().expect("a secret");
-        // Both ends only ask for the same user, as a container's process may well be.
+        // The socket only requires the same user, which a process in a container may be.
         let wrong = reach(socket, &[0; SECRET]).await.expect_err("refused");
         assert_eq!(wrong.kind(), io::ErrorKind::PermissionDenied);
         let mut silent = UnixStream::connect(socket).await.expect("a socket");
@@ -272,7 +272,7 @@ mod tests {
         let connection = reach(socket, &secret).await;
         assert!(connection.is_ok() && connections.recv().await.is_some());
 
-        // A server in its place that does not know the secret hears no proof.
+        // A server in its place that does not know the secret receives no proof.
         let folder = tempfile::tempdir().expect("a folder");
         let fake = Utf8Path::from_path(folder.path()).expect("UTF-8").join("s");
         let listener = UnixListener::bind(&fake).expect("a socket");

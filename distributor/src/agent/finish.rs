@@ -1,5 +1,5 @@
-//! Makes an image usable once its blobs are there: labels, snapshots, then the image records, then a check of it all.
-//! The records come last, so a name never stands for an image that is not whole.
+//! Makes an image usable once its blobs are present: sets labels, creates snapshots, then image records, and then
+//! checks everything. The records are created last, so that no name refers to an incomplete image.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ use crate::images::push_label;
 use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, Layer, Pushed};
 use crate::protocol::{failure, retry_from_start};
 
-/// How many folders in the way of one snapshot are passed.
+/// The maximum number of leftover directories that are removed for one snapshot.
 const LEFTOVERS: usize = 8;
 
 /// Finishes the image on this node.
@@ -61,7 +61,7 @@ async fn check_blob(containerd: &Containerd, blob: &Blob) -> Result<Info, Status
     }
 }
 
-/// Adds labels to a blob, leaving its others.
+/// Adds labels to a blob and keeps its other labels.
 async fn label(containerd: &Containerd, digest: &str, labels: HashMap<String, String>) -> Result<(), Status> {
     if labels.is_empty() {
         return Ok(());
@@ -73,10 +73,10 @@ async fn label(containerd: &Containerd, digest: &str, labels: HashMap<String, St
     Ok(())
 }
 
-/// Unpacks the layers whose snapshots are missing; how many.
+/// Unpacks the layers whose snapshots are missing. Returns their number.
 async fn unpack(lease: &Lease, facts: &Facts, layers: &[Layer]) -> Result<u32, Status> {
     let snapshotter = facts.snapshotter();
-    // The top of a chain stands on all below it, so the highest that is there is where to begin.
+    // The snapshot of a layer includes all layers below it, so unpacking begins above the highest one that is present.
     let mut begin = layers.len();
     while begin > 0 && !probe::has_snapshot(&lease.containerd, snapshotter, &layers[begin - 1].chain_id).await? {
         begin -= 1;
@@ -95,7 +95,7 @@ async fn unpack_layer(lease: &Lease, facts: &Facts, parent: &str, layer: &Layer)
     let key = format!("{} {}", lease.id(), layer.chain_id);
     let result = fill_snapshot(lease, snapshotter, parent, layer, &key).await;
     let result = match result {
-        // Somebody else, as kubelet's runtime, unpacked the same layer meanwhile.
+        // Another client, such as the kubelet's runtime, unpacked the same layer meanwhile.
         Err(status) if status.code() == Code::AlreadyExists => {
             remove(&lease.containerd, snapshotter, &key).await;
             return Ok(());
@@ -105,7 +105,7 @@ async fn unpack_layer(lease: &Lease, facts: &Facts, parent: &str, layer: &Layer)
     let Err(why) = result else { return Ok(()) };
     remove(&lease.containerd, snapshotter, &key).await;
     let blob = layer.descriptor.as_ref().map(|descriptor| descriptor.digest.as_str()).unwrap_or_default();
-    // What cannot be unpacked may have gone bad on the node's disk.
+    // A layer that cannot be unpacked may have been damaged on the node's disk.
     if repair::is_sound(&lease.containerd, blob).await? {
         return Err(why);
     }
@@ -127,7 +127,7 @@ async fn fill_snapshot(lease: &Lease, snapshotter: &str, parent: &str, layer: &L
         if !prepared.as_ref().is_err_and(|status| status.message().ends_with(": file exists")) {
             break;
         }
-        // A containerd that was killed left a folder in the way; the attempt that it foiled has removed it.
+        // A containerd that was killed left a directory behind; the failed attempt has removed it.
         prepared = containerd.snapshots().prepare(request.clone()).await;
     }
     let mounts = prepared.map_err(refused(format_args!("preparing a snapshot for {}", layer.chain_id)))?;
@@ -154,7 +154,7 @@ async fn fill_snapshot(lease: &Lease, snapshotter: &str, parent: &str, layer: &L
     Ok(())
 }
 
-/// Removes an unfinished snapshot. Should that fail, garbage collection does it once the lease is gone.
+/// Removes an unfinished snapshot. If that fails, garbage collection removes it once the lease is gone.
 async fn remove(containerd: &Containerd, snapshotter: &str, key: &str) {
     let request = RemoveSnapshotRequest { snapshotter: snapshotter.into(), key: key.into() };
     if let Err(status) = found(containerd.snapshots().remove(request).await) {
@@ -162,7 +162,8 @@ async fn remove(containerd: &Containerd, snapshotter: &str, key: &str) {
     }
 }
 
-/// Points a name at the image, pins it and notes the push on it, leaving other labels of an existing record (the CRI's own among them).
+/// Points a name at the image, pins it and sets the labels of the push. Other labels of an existing record, such as the
+/// CRI's own, are kept.
 async fn set_record(
     containerd: &Containerd,
     name: &str,
@@ -193,7 +194,7 @@ async fn set_record(
     .map_err(refused(format_args!("recording image {name}")))
 }
 
-/// Looks at everything once more, as a later reader will find it.
+/// Checks everything once more from the stored state.
 async fn check(
     containerd: &Containerd,
     snapshotter: &str,
@@ -214,7 +215,7 @@ async fn check(
     }
     for name in &image.names {
         let record = probe::image(containerd, name).await?.map(probe::record);
-        // Another push of the same image may have written its own time, and by digest its own tag.
+        // Another push of the same image may have written its own time and, on the record by digest, its own tag.
         let is_noted = |found: &Option<Pushed>| match (found, &image.pushed) {
             (Some(found), Some(meant)) => found.digest == meant.digest && may_be_noted(name, &found.name),
             (found, meant) => found.is_none() && meant.is_none(),
@@ -226,7 +227,7 @@ async fn check(
     Ok(())
 }
 
-/// A descriptor as containerd's API has it.
+/// Converts a descriptor to containerd's message.
 fn wire(descriptor: &Descriptor) -> types::Descriptor {
     types::Descriptor {
         media_type: descriptor.media_type.clone(),

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The prefix of labels that keep other content.
+/// The prefix of labels that refer to other content.
 const CONTENT: &str = "containerd.io/gc.ref.content";
-/// The prefix of labels that keep snapshots; the name of the snapshotter follows.
+/// The prefix of labels that refer to snapshots; the name of the snapshotter follows.
 const SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
-/// The label of a root.
+/// The label that marks a root.
 const ROOT: &str = "containerd.io/gc.root";
 
-/// Everything that a node's containerd has in the namespace.
+/// All blobs and snapshots of a node's containerd in the namespace.
 #[derive(Debug, Default)]
 pub(crate) struct GcRefs {
     blobs: BTreeMap<String, Blob>,
@@ -20,7 +20,7 @@ pub(crate) struct GcRefs {
 #[derive(Debug, Default)]
 struct Blob {
     size: u64,
-    /// What it keeps: by which label, and what.
+    /// The blobs that it keeps: the suffix of the label, and the digest.
     content: Vec<(String, String)>,
     snapshot: Option<String>,
     root: bool,
@@ -33,25 +33,25 @@ struct Snapshot {
     root: bool,
 }
 
-/// Blobs and snapshots that something keeps.
+/// Blobs and snapshots that are reachable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Reachable {
     pub(crate) blobs: BTreeSet<String>,
     pub(crate) snapshots: BTreeSet<String>,
 }
 
-/// The state of an image, by its labels.
+/// The state of an image according to its labels.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ImageState {
     pub(crate) complete: bool,
     pub(crate) unpacked: bool,
-    /// Its configuration, and the chain id of all its layers; empty where they are not there.
+    /// The digest of its configuration, and the chain id of all its layers; empty if they are not present.
     pub(crate) config: String,
     pub(crate) chain: String,
 }
 
 impl GcRefs {
-    /// Adds a blob with its labels, of which those for this snapshotter count.
+    /// Adds a blob with its labels. Ignores references to snapshots of other snapshotters.
     pub(crate) fn blob(&mut self, digest: String, size: u64, labels: HashMap<String, String>, snapshotter: &str) {
         self.blobs.insert(digest, Blob::new(size, labels, snapshotter));
     }
@@ -61,7 +61,7 @@ impl GcRefs {
         self.snapshots.insert(name, Snapshot { parent, committed, root: labels.contains_key(ROOT) });
     }
 
-    /// What these targets and snapshots keep, they themselves included.
+    /// Returns what is reachable from these blobs and snapshots, including themselves.
     pub(crate) fn kept<'a>(
         &'a self,
         targets: impl IntoIterator<Item = &'a str>,
@@ -86,14 +86,14 @@ impl GcRefs {
         kept
     }
 
-    /// The blobs and snapshots with the label of a root.
+    /// Returns the blobs and snapshots that are labelled as roots.
     pub(crate) fn roots(&self) -> (impl Iterator<Item = &str>, impl Iterator<Item = &str>) {
         let blobs = self.blobs.iter().filter(|(_, blob)| blob.root).map(|(digest, _)| digest.as_str());
         let snapshots = self.snapshots.iter().filter(|(_, snapshot)| snapshot.root).map(|(name, _)| name.as_str());
         (blobs, snapshots)
     }
 
-    /// The state of the image that a record points at.
+    /// Returns the state of the image with this target.
     pub(crate) fn image_state(&self, target: &str) -> ImageState {
         let mut state = ImageState { complete: true, ..ImageState::default() };
         let (mut open, mut seen, mut layers_missing) = (vec![target], BTreeSet::new(), false);
@@ -124,27 +124,27 @@ impl GcRefs {
                 state.unpacked = true;
             }
         }
-        // Some distributions drop layers once they are unpacked.
+        // Some distributions discard layers after they are unpacked.
         state.complete &= state.unpacked || !layers_missing;
         state
     }
 
-    /// The bytes of these blobs.
+    /// Returns the total size of these blobs in bytes.
     pub(crate) fn bytes<'a>(&self, blobs: impl IntoIterator<Item = &'a String>) -> u64 {
         blobs.into_iter().filter_map(|digest| self.blobs.get(digest)).map(|blob| blob.size).sum()
     }
 
-    /// The snapshot that this one stands on; nothing where it is not there.
+    /// Returns the parent of a snapshot, or `None` if the snapshot is not present.
     pub(crate) fn parent(&self, name: &str) -> Option<&str> {
         self.snapshots.get(name).map(|snapshot| snapshot.parent.as_str())
     }
 
-    /// Whether a blob is there.
+    /// Whether a blob is present.
     pub(crate) fn has_blob(&self, digest: &str) -> bool {
         self.blobs.contains_key(digest)
     }
 
-    /// Whether a snapshot is there.
+    /// Whether a snapshot is present.
     pub(crate) fn has_snapshot(&self, name: &str) -> bool {
         self.snapshots.contains_key(name)
     }
@@ -177,7 +177,7 @@ mod tests {
         Blob::new(size, labels.collect(), SNAPSHOTTER)
     }
 
-    /// Two images on one base, each with a configuration and a layer of its own.
+    /// Returns two images on one base, each with a configuration and a layer of its own.
     fn two() -> GcRefs {
         let mut refs = GcRefs::default();
         for name in ["a", "b"] {

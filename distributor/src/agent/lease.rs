@@ -1,6 +1,6 @@
-//! The lease of a push: while it lasts, containerd's garbage collection takes nothing the push has brought or counts on.
-//! It is given back when the push ends, however it ends; should the helper be killed, it expires. What arrived of images that
-//! are not whole yet goes over to a lease of its own, for the next push to go on from.
+//! The lease of a push. While it exists, containerd's garbage collection removes nothing that the push has written or
+//! relies on. It is deleted when the push ends, however it ends; if the helper is killed, it expires. Blobs of
+//! incomplete images are moved to a lease of their own, so that the next push can continue from them.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,20 +15,20 @@ use super::probe;
 use super::write::{self, ReceivedBlobs};
 use crate::protocol::proto::{HoldRequest, HoldResponse};
 
-/// The lease that keeps blobs which no image refers to yet.
+/// The lease that keeps blobs to which no image refers yet.
 const LEFT: &str = "vcdist-unfinished";
 
-/// What containerd's leases call blobs.
+/// The resource type of blobs in containerd's leases.
 const CONTENT: &str = "content";
 
-/// How long a lease that is not released keeps things: as long as containerd keeps unfinished blobs.
+/// The lifetime of a lease that is not deleted: as long as containerd keeps unfinished blobs.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// A lease that is held.
+/// A lease that is in use.
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
     id: String,
-    /// containerd, with everything made through it held.
+    /// The containerd client under this lease.
     pub(super) containerd: Containerd,
 }
 
@@ -41,12 +41,12 @@ impl Lease {
         Ok(Self { containerd: containerd.under(&id)?, id })
     }
 
-    /// What everything made under this lease and nowhere else is named by.
+    /// The lease's id, which is also the prefix of names for what only this lease holds.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Holds what the push counts on, and says what of it is still there.
+    /// Adds the content that the push relies on to the lease. Returns the part of it that is still present.
     pub(super) async fn hold(&self, snapshotter: &str, asked: HoldRequest) -> Result<HoldResponse, Status> {
         let mut held = HoldResponse::default();
         for digest in asked.digests {
@@ -64,8 +64,8 @@ impl Lease {
         Ok(held)
     }
 
-    /// Gives the lease back. What arrived and is of no image yet is kept: unfinished blobs are left to containerd, which keeps
-    /// them for a day, and whole ones go to a lease that lasts as long.
+    /// Deletes the lease. Keeps the blobs that arrived and belong to no image yet: unfinished blobs remain as ingests,
+    /// which containerd keeps for a day, and complete ones move to a lease that lasts as long.
     pub(super) async fn release(&self, unheld: &Containerd, received: &ReceivedBlobs) -> Result<(), Status> {
         let mut whole = received.whole.clone();
         for digest in &received.begun {
@@ -105,7 +105,7 @@ fn content(digest: &str) -> Option<Resource> {
     Some(Resource { id: digest.into(), r#type: CONTENT.into() })
 }
 
-/// Puts blobs that no image refers to under the lease that keeps such.
+/// Adds blobs to which no image refers to the lease for such blobs.
 async fn keep(containerd: &Containerd, digests: &BTreeSet<String>) -> Result<(), Status> {
     if digests.is_empty() {
         return Ok(());
@@ -121,7 +121,7 @@ async fn keep(containerd: &Containerd, digests: &BTreeSet<String>) -> Result<(),
     Ok(())
 }
 
-/// Lets go of blobs that an earlier push left, and that images refer to now.
+/// Removes blobs to which images now refer from the lease for blobs of earlier pushes.
 async fn let_go(containerd: &Containerd, digests: &BTreeSet<String>) -> Result<(), Status> {
     let mut leases = containerd.leases();
     let listed = found(leases.list_resources(ListResourcesRequest { id: LEFT.into() }).await);

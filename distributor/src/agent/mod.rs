@@ -1,8 +1,8 @@
-//! The helper: this program on a node, for the length of one push. It serves one operator over stdin and stdout, works on the
-//! node's containerd, and ends when its stdin ends. It leaves no process and no half-made image behind; of leases, only the one
-//! that keeps what arrived of unfinished images.
+//! The helper: this program on a node, for the duration of one push. It serves one operator over stdin and stdout,
+//! works on the node's containerd, and ends when its stdin ends. It leaves no process and no incomplete image behind,
+//! and at most one lease, which keeps the blobs of incomplete images.
 //!
-//! `gc_refs`, `removal_plan` and `containers` are pure; the operator's side decides by them too where no helper runs. Uses
+//! `gc_refs`, `removal_plan` and `containers` are pure; the operator's side also uses them where no helper runs. Uses
 //! `crate::protocol` and `crate::images`.
 
 mod containerd;
@@ -46,20 +46,20 @@ use lease::Lease;
 use probe::Facts;
 use write::ReceiveLog;
 
-/// How long giving the lease back may take: a containerd that was killed is back within a few seconds.
+/// The time limit for deleting the lease: a containerd that was killed is back within a few seconds.
 const RELEASE_WITHIN: Duration = Duration::from_secs(12);
 
-/// How long until it is tried again.
+/// The pause before the deletion is retried.
 const RELEASE_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
-/// The options of the helper's command line.
+/// The settings of the helper from its command line.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// containerd's socket; looked for when none is given.
+    /// containerd's socket; without it, the known paths are tried.
     pub address: Option<Utf8PathBuf>,
     /// containerd's namespace.
     pub namespace: String,
-    /// How long the connection may be silent before the push counts as gone.
+    /// How long the connection may be silent before the push is considered gone.
     pub stall_timeout: Duration,
 }
 
@@ -71,13 +71,13 @@ pub enum Error {
     #[error("using stdin and stdout as a connection")]
     #[diagnostic(help("`vcdist push` starts the helper on nodes; there is no other use for it"))]
     Stdio(#[source] io::Error),
-    /// Further connections are not accepted.
+    /// A further connection could not join a process.
     #[error("joining {name}")]
     #[diagnostic(help("`vcdist push` joins the helpers it has started; there is no other use for it"))]
     Join {
-        /// What was to be joined.
+        /// The socket of the process to join.
         name: String,
-        /// Why it was not.
+        /// The reason.
         #[source]
         source: io::Error,
     },
@@ -89,7 +89,7 @@ pub enum Error {
 /// Serves one push over stdin and stdout, until stdin ends.
 ///
 /// # Errors
-/// When stdin and stdout are no connection.
+/// Returns an error if stdin and stdout are not a connection.
 pub async fn serve(settings: Settings) -> Result<(), Error> {
     let stall_timeout = settings.stall_timeout;
     let push = Arc::new(Push::new(settings));
@@ -106,7 +106,7 @@ pub async fn serve(settings: Settings) -> Result<(), Error> {
     served
 }
 
-/// One push, as the node sees it.
+/// One push, from the node's perspective.
 struct Push {
     settings: Settings,
     containerd: OnceCell<Containerd>,
@@ -114,7 +114,7 @@ struct Push {
     lease: Mutex<Option<Lease>>,
     received: ReceiveLog,
     arriving: IncomingBlobs,
-    /// Images are finished one after another: they share layers, which are then unpacked once.
+    /// Serializes the finishing of images: they share layers, which are then unpacked only once.
     finishing: Mutex<()>,
 }
 
@@ -146,7 +146,7 @@ impl Push {
         lease.clone().ok_or_else(|| Status::failed_precondition("Hold comes before anything is changed"))
     }
 
-    /// Gives the lease back. One that containerd does not take is still held.
+    /// Deletes the lease. If containerd refuses, the lease stays in place for another attempt.
     async fn give_back(&self) -> Result<(), Status> {
         let (_settled, received) = self.received.settled().await;
         let mut held = self.lease.lock().await;
@@ -194,7 +194,7 @@ impl Helper for Push {
         };
         let damaged = request.get_ref().drop.clone();
         let answer = lease.insert(taken).hold(facts.snapshotter(), request.into_inner()).await?;
-        // Only now: what hung on a damaged manifest would go with it.
+        // The lease must be held first: otherwise, deleting a damaged manifest would also remove what it refers to.
         repair::drop(containerd, facts, &damaged).await?;
         Ok(Response::new(answer))
     }

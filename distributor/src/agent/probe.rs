@@ -1,4 +1,4 @@
-//! What the node has: the answers to Hello and Inventory. Nothing here changes anything.
+//! The contents of the node: the responses to Hello and Inventory. Read-only.
 
 use std::collections::HashMap;
 
@@ -18,23 +18,23 @@ use crate::protocol::proto::{
     Disk, HelloResponse, InventoryRequest, InventoryResponse, PartialBlob, PresentBlob, Record,
 };
 
-/// The label that keeps an image from kubelet's garbage collection.
+/// The label that keeps an image from the kubelet's garbage collection.
 pub(super) const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 
-/// Labels that keep children alive start so.
+/// The prefix of labels that keep children.
 const KEEPS: &str = "containerd.io/gc.ref.";
 
-/// A manifest or configuration is no larger, in bytes; what is no larger is looked at each time.
+/// The maximum size of a manifest or configuration, in bytes. Blobs up to this size are verified by each inventory.
 const DOCUMENT: u64 = 256 << 10;
 
-/// Questions under way at once.
+/// The maximum number of concurrent queries.
 pub(super) const AT_ONCE: usize = 16;
 
-/// What a push needs to know of the node again and again, asked once.
+/// Facts about the node that a push needs repeatedly; they are queried once.
 pub(super) struct Facts {
-    /// The answer to Hello.
+    /// The response to Hello.
     pub(super) hello: HelloResponse,
-    /// The folder under which containerd says it keeps its content.
+    /// The root directory of containerd's content store, as containerd reports it.
     content: Option<Utf8PathBuf>,
 }
 
@@ -44,14 +44,14 @@ impl Facts {
         &self.hello.snapshotter
     }
 
-    /// The folder of the files of blobs, where this program sees it: containerd 2 makes it with the first of them.
+    /// Returns the directory of blob files, if this program can see it: containerd 2 creates it with the first blob.
     pub(super) fn blob_files(&self) -> Option<Utf8PathBuf> {
         let folder = self.content.as_ref().map(|root| root.join("blobs/sha256"));
         folder.filter(|folder| folder.is_dir())
     }
 }
 
-/// Finds out what the node is.
+/// Queries the facts about the node.
 pub(super) async fn facts(containerd: &Containerd) -> Result<Facts, Status> {
     let version = containerd.version().version(()).await.map_err(refused("asking containerd for its version"))?;
     let plugins = Plugins::ask(containerd).await?;
@@ -71,7 +71,7 @@ pub(super) async fn facts(containerd: &Containerd) -> Result<Facts, Status> {
     Ok(Facts { hello, content: plugins.content })
 }
 
-/// Says which of the things asked for are there.
+/// Returns which of the requested items are present.
 pub(super) async fn inventory(
     containerd: &Containerd,
     facts: &Facts,
@@ -101,14 +101,14 @@ pub(super) async fn inventory(
     Ok(InventoryResponse { blobs, partial, snapshots, records })
 }
 
-/// What containerd knows of a blob.
+/// Returns containerd's information about a blob, if the blob is present.
 pub(super) async fn blob(containerd: &Containerd, digest: &str) -> Result<Option<Info>, Status> {
     let answer = containerd.content().info(InfoRequest { digest: digest.into() }).await;
     let answer = found(answer).map_err(refused(format_args!("looking for blob {digest}")))?;
     Ok(answer.and_then(|answer| answer.into_inner().info))
 }
 
-/// Whether a committed snapshot of this chain id is there.
+/// Whether a committed snapshot with this chain id is present.
 pub(super) async fn has_snapshot(containerd: &Containerd, snapshotter: &str, chain: &str) -> Result<bool, Status> {
     let request = StatSnapshotRequest { snapshotter: snapshotter.into(), key: chain.into() };
     let answer = found(containerd.snapshots().stat(request).await);
@@ -116,14 +116,14 @@ pub(super) async fn has_snapshot(containerd: &Containerd, snapshotter: &str, cha
     Ok(answer.and_then(|answer| answer.into_inner().info).is_some_and(|info| info.kind() == Kind::Committed))
 }
 
-/// An image record.
+/// Returns an image record, if it exists.
 pub(super) async fn image(containerd: &Containerd, name: &str) -> Result<Option<Image>, Status> {
     let answer = found(containerd.images().get(GetImageRequest { name: name.into() }).await);
     let answer = answer.map_err(refused(format_args!("looking for image {name}")))?;
     Ok(answer.and_then(|answer| answer.into_inner().image))
 }
 
-/// The digests and chain ids that a blob's labels keep alive.
+/// Returns the digests and chain ids that a blob's labels keep.
 pub(super) fn keeps(labels: &HashMap<String, String>) -> impl Iterator<Item = &String> {
     labels.iter().filter(|(key, _)| key.starts_with(KEEPS)).map(|(_, value)| value)
 }
@@ -135,8 +135,8 @@ fn present(info: Info, files: Option<&Utf8Path>) -> PresentBlob {
     PresentBlob { digest: info.digest, size: u64::try_from(info.size).unwrap_or(0), keeps, damaged }
 }
 
-/// Whether a blob's file is missing, of another size, or (manifests and configurations) of another content. That of a layer
-/// shows when it is unpacked.
+/// Whether a blob's file is missing, has the wrong size, or (for manifests and configurations) has the wrong content.
+/// The content of a layer is verified when it is unpacked.
 fn is_damaged(files: &Utf8Path, info: &Info) -> bool {
     let Ok(digest) = info.digest.parse::<Digest>() else { return false };
     let path = files.join(digest.hex());
@@ -149,7 +149,7 @@ fn is_damaged(files: &Utf8Path, info: &Info) -> bool {
     }
 }
 
-/// The record as a push sees it.
+/// Converts an image record to the protocol's message.
 pub(super) fn record(image: Image) -> Record {
     let pushed = PushLabel::of(|key| image.labels.get(key).map(String::as_str));
     Record {
@@ -160,7 +160,7 @@ pub(super) fn record(image: Image) -> Record {
     }
 }
 
-/// What an earlier push began to write of these blobs.
+/// Returns what an earlier push has already written of these blobs.
 async fn partial(containerd: &Containerd, digests: &[String]) -> Result<Vec<PartialBlob>, Status> {
     let answer = containerd.content().list_statuses(ListStatusesRequest { filters: Vec::new() }).await;
     let statuses = answer.map_err(refused("listing unfinished blobs"))?.into_inner().statuses;
@@ -173,10 +173,10 @@ async fn partial(containerd: &Containerd, digests: &[String]) -> Result<Vec<Part
         .collect())
 }
 
-/// The plugins that report where containerd stores things.
+/// The plugins that report containerd's directories.
 struct Plugins {
     content: Option<Utf8PathBuf>,
-    /// Usable snapshotters and their folders.
+    /// Usable snapshotters and their root directories.
     snapshotters: Vec<(String, Option<Utf8PathBuf>)>,
 }
 
@@ -198,8 +198,8 @@ impl Plugins {
         Ok(this)
     }
 
-    /// The snapshotter that kubelet's pods use: the one whose folder the CRI names; containerd's default where no CRI
-    /// answers.
+    /// Returns the snapshotter that the kubelet's pods use: the one whose directory the CRI reports, or containerd's
+    /// default if no CRI answers.
     async fn snapshotter(&self, containerd: &Containerd) -> String {
         let answer = containerd.cri_images().image_fs_info(cri::ImageFsInfoRequest {}).await;
         let folders: Vec<String> = match answer {
@@ -227,7 +227,8 @@ impl Plugins {
     }
 }
 
-/// The file system under `path`, which containerd 2 makes when it has its first blob.
+/// Returns the file system that contains `path`. containerd 2 creates this directory with the first blob, so the
+/// nearest existing ancestor is used.
 fn disk(path: &Utf8Path) -> Option<Disk> {
     let path = path.ancestors().find(|folder| folder.exists())?;
     let found = rustix::fs::statvfs(path.as_std_path());
@@ -236,13 +237,13 @@ fn disk(path: &Utf8Path) -> Option<Disk> {
         path: path.to_string(),
         free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
         total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
-        // File systems without a fixed number of inodes say 0 of 0.
+        // File systems without a fixed number of inodes report 0 of 0.
         free_inodes: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
         device: std::os::unix::fs::MetadataExt::dev(&path.metadata().ok()?),
     })
 }
 
-/// This program's architecture as OCI (and Go) names it.
+/// Returns this program's architecture in the form of OCI (and Go).
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

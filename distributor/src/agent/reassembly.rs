@@ -1,4 +1,4 @@
-//! Puts the parts of a blob, which arrive over several connections at once, in order for the receiver.
+//! Orders the parts of a blob, which arrive over several connections at once, for the receiver.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -11,44 +11,44 @@ use tonic::Status;
 use crate::protocol::proto::write_request::Part;
 use crate::protocol::proto::{Data, WriteHeader, WriteRequest};
 
-/// Bytes of one blob that wait for what comes before them, at most: what a connection that is slow for a moment holds up.
+/// The maximum number of bytes of one blob that wait for earlier parts, which a slow connection may delay.
 const AHEAD: usize = 8 << 20;
 
-/// The blobs that are on their way to this process.
+/// The blobs that are being received by this process.
 #[derive(Debug, Default)]
 pub(crate) struct IncomingBlobs(Mutex<HashMap<String, Weak<Reassembly>>>);
 
-/// One blob on its way.
+/// A blob that is being received.
 #[derive(Debug, Default)]
 struct Reassembly {
     state: Mutex<State>,
-    /// A part came or was taken, or the receiver has gone.
+    /// Notified when a part arrives or is taken, or when the blob is abandoned.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     early: BTreeMap<u64, Bytes>,
-    /// Bytes of these.
+    /// The number of bytes in `early`.
     held: usize,
-    /// The place of the part that is waited for; nothing until somebody takes the blob in.
+    /// The offset of the next part, or `None` until a receiver has begun.
     next: Option<u64>,
     given_up: bool,
     abandoned: bool,
 }
 
-/// What comes of a blob.
+/// An item in the sequence of a blob.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
-    /// The bytes that follow.
+    /// The next bytes.
     Data(Bytes),
-    /// Its sender found its own copy bad.
+    /// The sender found that its own copy is damaged.
     GivenUp,
 }
 
 impl IncomingBlobs {
-    /// Begins with the stream of a connection: the blob's header and its parts, or nothing where the stream brings more of a
-    /// blob that another one began; then it has been heard to its end.
+    /// Handles the stream of a connection. Returns the blob's header and its parts; or `None`, after the end of the
+    /// stream, if the stream carried further parts of a blob that another stream began.
     pub(crate) async fn receive<S>(&self, mut stream: S) -> Result<Option<(WriteHeader, Parts<S>)>, Status>
     where
         S: Stream<Item = Result<WriteRequest, Status>> + Unpin,
@@ -69,12 +69,12 @@ impl IncomingBlobs {
                 None => {}
             }
         }
-        // What came is lost when nobody has it: whoever takes the blob in may be the last to come.
+        // The parts would be lost without a receiver, and the receiver's stream may be the last to arrive.
         drop(reassembly.until(|state| state.next.is_some()).await?);
         Ok(None)
     }
 
-    /// The one that this header is about. Streams come in any order: whichever is the first makes it.
+    /// Returns the reassembly of the blob in this header. The streams arrive in any order; the first one creates it.
     fn reassembly(&self, header: &WriteHeader) -> Arc<Reassembly> {
         let mut reassemblies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reassemblies.retain(|_, reassembly| reassembly.strong_count() > 0);
@@ -97,7 +97,7 @@ impl Reassembly {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a part in once there is room for it. The part that is waited for always has room: nothing waits for ever.
+    /// Adds a part once there is room for it. The part that is needed next always has room, so there is no deadlock.
     async fn put_in_turn(&self, data: Data) -> Result<(), Status> {
         let has_room = |state: &State| state.held < AHEAD || state.next == Some(data.offset);
         self.until(|state| !state.abandoned && has_room(state)).await?.put(data);
@@ -110,7 +110,7 @@ impl Reassembly {
         self.changed.notify_waiters();
     }
 
-    /// Waits for a state of this kind; an error once the receiver has gone.
+    /// Waits until `is_so` holds. Returns an error if the receiver has abandoned the blob.
     async fn until(&self, is_so: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, Status> {
         loop {
             let changed = self.changed.notified();
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// The piece whose turn it is, if it is there.
+    /// Removes and returns the next piece, if it is present.
     fn take(&mut self) -> Option<Piece> {
         if self.given_up {
             return Some(Piece::GivenUp);
@@ -150,24 +150,24 @@ impl State {
     }
 }
 
-/// The parts of a blob in order, from wherever they come. Dropped, the blob is abandoned by all its streams.
+/// The parts of a blob in order, from all its streams. Dropping it makes all streams abandon the blob.
 pub(crate) struct Parts<S> {
     stream: S,
     reassembly: Arc<Reassembly>,
-    /// The offset of the last part that came over this stream; nothing before the first.
+    /// The offset of the last part that arrived over this stream, or `None` before the first.
     reached: Option<u64>,
     ended: bool,
 }
 
 impl<S: Stream<Item = Result<WriteRequest, Status>> + Unpin> Parts<S> {
-    /// The next piece; nothing at the end of the stream, which is after the end of every other.
+    /// Returns the next piece, or `None` at the end of the stream, which comes after the end of every other stream.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Status> {
         let Self { stream, reassembly, reached, ended } = self;
         loop {
             let changed = reassembly.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            // Parts of a stream are in order: a stream that is further already does not bring the part that is next.
+            // The parts of a stream are in order: a stream that is already further does not carry the next part.
             let (piece, hears) = {
                 let mut state = reassembly.state();
                 let hears = state.held < AHEAD || *reached < state.next;
@@ -234,7 +234,7 @@ mod tests {
         stream::iter(requests.into_iter().map(Ok)).boxed()
     }
 
-    /// What is taken in of a blob that comes over these streams, the first of which begins it.
+    /// Returns the bytes that are received of a blob from these streams, of which the first is the receiver's.
     async fn taken(reassemblies: &IncomingBlobs, streams: Vec<Requests>) -> Result<Vec<u8>, Status> {
         let mut streams = streams.into_iter();
         let first = streams.next().expect("a stream");
@@ -258,8 +258,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Parts of up to 1 MiB are dealt to the streams in any way: what is taken is the blob, though it is larger than what
-        /// may wait.
+        /// Parts of up to 1 MiB are distributed to the streams in any way: the result is the blob, even though it is
+        /// larger than the limit of waiting bytes.
         #[test]
         fn parts_come_out_in_order(deal in prop::collection::vec((0usize..4, 1usize..1 << 20), 1..48), skip in 0u64..1000) {
             let mut streams: Vec<_> = (0..4).map(|place| vec![header(place > 0, skip)]).collect();
@@ -271,7 +271,7 @@ mod tests {
                 offset += length as u64;
             }
             let (reassemblies, runtime) = (IncomingBlobs::default(), tokio::runtime::Runtime::new().expect("a runtime"));
-            // As a sender does, the first stream ends once the others have.
+            // As with a real sender, the first stream ends after the others.
             let (ended, end) = mpsc::channel::<Result<WriteRequest, Status>>(1);
             let streams = streams.into_iter().enumerate().map(|(place, requests)| {
                 let ended = ended.clone();
@@ -292,7 +292,7 @@ mod tests {
     async fn the_first_part_is_taken_in_though_others_came_before_it_as_many_as_may_wait() {
         let part = |place: usize| data((place << 20) as u64, vec![place as u8; 1 << 20].into());
         let last = AHEAD >> 20;
-        // Until the last part has its turn, the other stream waits, and the first has not yet been heard.
+        // Until the last part is next, the other stream waits, and the first has not been read yet.
         let further = [header(true, 0)].into_iter().chain((1..=last).map(part)).collect();
         let first = stream_of(vec![header(false, 0), part(0)]).chain(stream::pending());
         let reassemblies = IncomingBlobs::default();
@@ -348,7 +348,7 @@ mod tests {
             vec![stream_of(vec![header(false, 0)]).chain(open()).boxed(), stream_of(vec![header(true, 0), abort()])];
         assert_eq!(taken(&reassemblies, streams).await.expect_err("given up").code(), tonic::Code::Aborted);
         assert!(taken(&reassemblies, vec![stream_of(vec![header(false, 0), abort()])]).await.is_err());
-        // The next attempt begins anew.
+        // The next attempt starts from the beginning.
         let again = stream_of(vec![header(false, 0), data(0, Bytes::from_static(b"whole"))]);
         assert_eq!(taken(&reassemblies, vec![again]).await.expect("a blob"), b"whole");
     }

@@ -1,5 +1,5 @@
-//! The images that were pushed to this node: which they are, and their removal, which touches nothing that somebody else has
-//! named or made a container from.
+//! Lists and removes the images that were pushed to this node. A removal changes nothing that another client has named
+//! or created a container from.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,7 +18,7 @@ use crate::agent::removal_plan::{ImageRecord, plan_removal};
 use crate::images::push_label::NAME;
 use crate::protocol::proto::{PushedImage, PushesResponse, RemoveRequest, RemoveResponse};
 
-/// Says which images were pushed to the node.
+/// Lists the images that were pushed to the node.
 pub(super) async fn pushes(containerd: &Containerd, facts: &Facts) -> Result<PushesResponse, Status> {
     let refs = everything(containerd, facts.snapshotter()).await?;
     let ours = images(containerd).await?.into_iter().filter(is_ours);
@@ -29,7 +29,7 @@ pub(super) async fn pushes(containerd: &Containerd, facts: &Facts) -> Result<Pus
     Ok(PushesResponse { images: images.collect() })
 }
 
-/// Removes these records and has garbage collected; or says what that would come to.
+/// Removes these records and runs garbage collection; in a dry run, computes what would be freed.
 pub(super) async fn remove(
     containerd: &Containerd,
     facts: &Facts,
@@ -60,7 +60,7 @@ pub(super) async fn remove(
         for (index, image) in records.iter().enumerate() {
             delete(containerd, image, index + 1 == records.len()).await?;
         }
-        // A lease or another namespace may keep what nothing here does.
+        // A lease or another namespace may keep content that nothing in this namespace refers to.
         let left = everything(containerd, facts.snapshotter()).await?;
         freed.blobs.retain(|digest| !left.has_blob(digest));
         freed.snapshots.retain(|name| !left.has_snapshot(name));
@@ -72,7 +72,7 @@ pub(super) async fn remove(
     Ok(answer)
 }
 
-/// Everything that containerd has in the namespace.
+/// Returns all blobs and snapshots of containerd in the namespace.
 async fn everything(containerd: &Containerd, snapshotter: &str) -> Result<GcRefs, Status> {
     let mut refs = GcRefs::default();
     let asking = async {
@@ -109,7 +109,7 @@ fn target(image: &Image) -> &str {
     image.target.as_ref().map_or("", |target| target.digest.as_str())
 }
 
-/// What these snapshots take, in bytes.
+/// Returns the sizes of these snapshots, in bytes.
 async fn sizes(
     containerd: &Containerd,
     snapshotter: &str,
@@ -125,12 +125,12 @@ async fn sizes(
     Ok(sizes)
 }
 
-/// Lets kubelet's garbage collection have an image, should its removal be cut short.
+/// Unpins an image, so that the kubelet's garbage collection can remove it if its removal is interrupted.
 async fn unpin(containerd: &Containerd, image: &Image) -> Result<(), Status> {
     if !image.labels.contains_key(PINNED.0) {
         return Ok(());
     }
-    // An empty label is one that goes.
+    // containerd removes a label whose value is empty.
     let labels = HashMap::from([(PINNED.0.to_owned(), String::new())]);
     let request = UpdateImageRequest {
         image: Some(Image { labels, target: image.target.clone(), name: image.name.clone(), ..Default::default() }),
@@ -143,7 +143,7 @@ async fn unpin(containerd: &Containerd, image: &Image) -> Result<(), Status> {
 
 /// Deletes a record; the last one waits for garbage collection.
 async fn delete(containerd: &Containerd, image: &Image, last: bool) -> Result<(), Status> {
-    // Should it stand for another image by now, containerd 2 leaves it alone.
+    // If the record meanwhile refers to another image, containerd 2 does not delete it.
     let request = DeleteImageRequest { name: image.name.clone(), sync: last, target: image.target.clone() };
     match containerd.images().delete(request).await {
         Err(status) if status.code() != Code::NotFound => {

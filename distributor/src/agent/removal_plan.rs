@@ -1,12 +1,12 @@
-//! The plan of a removal: which image records go (those that a push made and from which no container was made), and which blobs and
-//! snapshots only they keep. The helper carries it out, or the node's `ctr`.
+//! The plan of a removal: which image records are removed (those that a push created and that no container was created
+//! from), and which blobs and snapshots only they keep. The helper or the node's `ctr` carries it out.
 
 use std::collections::BTreeSet;
 
 use crate::agent::gc_refs::{GcRefs, ImageState, Reachable};
 use crate::protocol::proto::Container;
 
-/// How the CRI names the record it makes for every image, before the digest of its configuration.
+/// The prefix of the record that the CRI creates for every image; the digest of its configuration follows.
 const BY_ID: &str = "sha256:";
 
 /// An image record.
@@ -14,31 +14,32 @@ const BY_ID: &str = "sha256:";
 pub(crate) struct ImageRecord {
     /// Its name.
     pub(crate) name: String,
-    /// What it points at.
+    /// The digest that it refers to.
     pub(crate) target: String,
-    /// Whether a push made it.
+    /// Whether a push created it.
     pub(crate) ours: bool,
 }
 
-/// What goes, and what it frees.
+/// What is removed, and what that frees.
 #[derive(Debug, Default)]
 pub(crate) struct RemovalPlan {
-    /// The records.
+    /// The records to remove.
     pub(crate) records: Vec<ImageRecord>,
-    /// Those that were named and stay: a container was made from them, or no push made them.
+    /// Requested names that stay, because a container was created from the image or because no push created the record.
     pub(crate) refused: Vec<String>,
     /// The blobs and snapshots that nothing else keeps.
     pub(crate) frees: Reachable,
 }
 
 impl RemovalPlan {
-    /// The records of ours among those that go: the others are the CRI's own for the same images.
+    /// Returns the records to remove that a push created; the others are the CRI's own records of the same images.
     pub(crate) fn ours(&self) -> impl Iterator<Item = &ImageRecord> {
         self.records.iter().filter(|record| record.ours)
     }
 }
 
-/// What goes of `names`, with these containers keeping images and those that have `ended` their snapshots alone.
+/// Plans the removal of `names`. The `containers` keep their images; containers that have `ended` keep only their
+/// snapshots.
 pub(crate) fn plan_removal(
     images: Vec<ImageRecord>,
     names: &[String],
@@ -61,7 +62,7 @@ pub(crate) fn plan_removal(
         named.into_iter().partition(|image| image.ours && !used(image));
     plan.refused = refused.iter().map(|image| image.name.clone()).collect();
     plan.records = going_by_name;
-    // The CRI's own record of an image is of use for as long as another name leads to it.
+    // The CRI's own record of an image is needed only while another name refers to the image.
     let gone: BTreeSet<String> = plan.records.iter().map(|image| image.target.clone()).collect();
     let (by_id, named): (Vec<ImageRecord>, Vec<ImageRecord>) =
         others.into_iter().partition(|image| image.name.starts_with(BY_ID) && gone.contains(&image.target));
@@ -86,7 +87,7 @@ pub(crate) fn plan_removal(
 mod tests {
     use super::*;
 
-    /// Two images on one base, unpacked: `old` and `new`.
+    /// Returns two images on one base, unpacked: `old` and `new`.
     fn refs() -> GcRefs {
         let mut refs = GcRefs::default();
         let content = |key: &str, child: &str| (format!("containerd.io/gc.ref.content.{key}"), child.to_owned());

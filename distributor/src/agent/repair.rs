@@ -1,4 +1,4 @@
-//! Blobs whose files are damaged on the node: found, and dropped so that they can be written again.
+//! Detects blobs whose files are damaged on the node, and deletes them so that they can be written again.
 
 use containerd_client::services::v1::{CreateRequest, DeleteContentRequest, DeleteRequest, ReadContentRequest};
 use tonic::{Code, Status};
@@ -8,8 +8,9 @@ use super::containerd::{Containerd, found, refused};
 use super::probe::Facts;
 use crate::protocol::failure;
 
-/// Drops these blobs. containerd only forgets a blob that is deleted; its file goes with the next garbage collection, and
-/// until then a blob of that digest would be taken for the same file: so garbage is collected at once.
+/// Deletes these blobs. containerd deletes only the metadata of a blob at first; the file remains until the next
+/// garbage collection, and a new blob with this digest would use the same file. So this function runs garbage
+/// collection at once.
 pub(super) async fn drop(containerd: &Containerd, facts: &Facts, digests: &[String]) -> Result<(), Status> {
     if digests.is_empty() {
         return Ok(());
@@ -41,7 +42,7 @@ pub(super) async fn drop(containerd: &Containerd, facts: &Facts, digests: &[Stri
     }
 }
 
-/// Whether a blob's content has the digest it is kept under.
+/// Whether a blob's content matches its digest.
 pub(super) async fn is_sound(containerd: &Containerd, digest: &str) -> Result<bool, Status> {
     let request = ReadContentRequest { digest: digest.into(), offset: 0, size: 0 };
     let reading = async {

@@ -1,5 +1,6 @@
-//! The folder in which further connections meet the process that they join: fresh, of this user alone, with one socket. It
-//! goes with the process; what is left of one that was killed goes when the next is started.
+//! The directory with the socket for further connections to a process. It is new, accessible only to this user, and
+//! contains one socket. It is removed with the process; the directory of a process that was killed is removed when the
+//! next one starts.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -11,29 +12,29 @@ use tempfile::TempDir;
 use tokio::net::UnixListener;
 use vcremote::folder;
 
-/// What the names of these folders begin with.
+/// The prefix of the names of these directories.
 const PREFIX: &str = "join-";
 
-/// The socket in it.
+/// The name of the socket in the directory.
 const SOCKET: &str = "s";
 
-/// How often it is tried to make one: another process may take one that is just made for one that was left.
+/// The number of attempts to create a directory: another process may mistake a new one for a leftover and remove it.
 const ATTEMPTS: usize = 4;
 
-/// How many folders are looked at when a process starts.
+/// The maximum number of directories that are examined when a process starts.
 const SWEPT: usize = 64;
 
-/// A folder, held as long as this is.
+/// A directory that exists as long as this value.
 pub(super) struct SocketDir {
     socket: Utf8PathBuf,
-    // The folder goes before it is let go of.
+    // Declared before the lock, so that the directory is removed before the lock is released.
     _folder: TempDir,
     /// Locked as long as this process runs.
     _held: File,
 }
 
 impl SocketDir {
-    /// Makes one and listens there.
+    /// Creates a directory and listens there.
     pub(super) fn open() -> io::Result<(Self, UnixListener)> {
         let mut why = io::Error::from(io::ErrorKind::NotFound);
         for place in places() {
@@ -70,12 +71,12 @@ impl SocketDir {
     }
 }
 
-/// Removes what is left of processes that were killed.
+/// Removes the directories of processes that were killed.
 pub(super) fn sweep() {
     for place in places() {
-        // Where nothing is, or what is there is another's, nothing of ours is left.
+        // If the directory does not exist or belongs to another user, there is nothing to remove.
         if let Ok(place) = folder::enter_existing(&place) {
-            // What cannot be removed now is tried again by the next.
+            // The next process retries what cannot be removed now.
             let _ = sweep_in(&place);
         }
     }
@@ -96,8 +97,8 @@ fn open(folder: &Utf8Path) -> io::Result<File> {
     File::options().read(true).custom_flags(flags.bits().cast_signed()).open(folder)
 }
 
-/// Where such folders are made, best first: root's where root alone may write, and another user's in the folder that the
-/// system keeps for it, else beside this program.
+/// Returns the parent directories to try, best first: for root, one where only root can write; for another user, the
+/// runtime directory that the system provides, or else the directory of this program.
 fn places() -> Vec<Utf8PathBuf> {
     let user = rustix::process::geteuid();
     if user.is_root() {

@@ -1,4 +1,4 @@
-//! stdin and stdout as the one connection that is served: the server ends when the other side lets go of it.
+//! stdin and stdout as the connection that is served: the server ends when the other side closes it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,14 +24,14 @@ use super::socket_dir;
 use crate::protocol::proto::connections_server::ConnectionsServer;
 use crate::protocol::{MARK, VERSION, WINDOW};
 
-/// Blob bytes come in frames of this size at most, in bytes.
+/// The maximum size of an HTTP/2 frame, in bytes.
 const FRAME: u32 = 1 << 20;
 
-/// The part of the time of silence after which an end asks whether the other is there.
+/// The fraction of the stall timeout after which a keep-alive ping is sent.
 const QUESTION_AFTER: u32 = 4;
 
-/// Says that it is ready, and serves until stdin ends, is silent for too long, or somebody wants this process to end. Further
-/// connections join it meanwhile.
+/// Reports that the server is ready, and serves until stdin ends, is silent for too long, or the process receives
+/// SIGHUP or SIGTERM. Further connections can join meanwhile.
 pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(), Error> {
     let (mut stdio, closed) = Stdio::open().map_err(Error::Stdio)?;
     socket_dir::sweep();
@@ -42,7 +42,7 @@ pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(),
 
     let (extra, connections) = ExtraConnections::new();
     let connections = ReceiverStream::new(connections).map(Stdio::over);
-    // The stream of connections never ends: its end would be taken for a wish to stop.
+    // The stream of connections must not end, because the server would then shut down.
     let connections = stream::once(async { stdio }).chain(connections).chain(stream::pending()).map(Ok::<_, io::Error>);
     let ended = async {
         tokio::select! {
@@ -55,7 +55,8 @@ pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(),
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW * 4)
         .max_frame_size(FRAME)
-        // Asked after a part of the time, the other end has all of it to answer: on a slow link that queues behind megabytes.
+        // The ping is sent after a fraction of the timeout, and its answer may take the whole timeout: on a slow link,
+        // the answer queues behind megabytes of blobs.
         .http2_keepalive_interval(Some(stall_timeout / QUESTION_AFTER))
         .http2_keepalive_timeout(Some(stall_timeout))
         .add_routes(routes.add_service(ConnectionsServer::new(extra)))
@@ -64,7 +65,7 @@ pub(crate) async fn serve(routes: Routes, stall_timeout: Duration) -> Result<(),
         .map_err(Error::Serve)
 }
 
-/// The two directions of a connection; dropped, it wakes whoever waits for its end.
+/// The two directions of a connection. Dropping it notifies the receiver that waits for its end.
 pub(super) struct Stdio {
     input: Box<dyn AsyncRead + Send + Unpin>,
     output: Box<dyn AsyncWrite + Send + Unpin>,
@@ -72,9 +73,9 @@ pub(super) struct Stdio {
 }
 
 impl Stdio {
-    /// The streams of this process, and what resolves when they are dropped.
+    /// Opens the streams of this process. Also returns a receiver that resolves when they are dropped.
     pub(super) fn open() -> io::Result<(Self, oneshot::Receiver<()>)> {
-        // It was started by the number of a descriptor, which would be its name in lists of processes.
+        // The process was executed through the number of a file descriptor, which would be its name in process lists.
         let _ = rustix::thread::set_name(c"vcdist");
         let (closes, closed) = oneshot::channel();
         let input = io::stdin().as_fd().try_clone_to_owned()?;
@@ -91,14 +92,14 @@ impl Stdio {
         Ok((Self { input, output, _closes: Some(closes) }, closed))
     }
 
-    /// A socket in their place, whose end nobody waits for.
+    /// Wraps a socket, whose end is not reported.
     fn over(socket: UnixStream) -> Self {
         let (input, output) = socket.into_split();
         Self { input: Box::new(input), output: Box::new(output), _closes: None }
     }
 }
 
-/// Some sshds give a socket where others give pipes.
+/// Returns the socket behind a file descriptor, if it is one: some sshds use sockets where others use pipes.
 fn socket(fd: &OwnedFd) -> io::Result<Option<UnixStream>> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
     if kind != FileType::Socket {

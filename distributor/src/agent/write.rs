@@ -1,5 +1,5 @@
-//! One blob into containerd's content store: from the byte that is missing, committed only when size and digest are
-//! right. What came before a cut stays as a partial ingest.
+//! Writes one blob to containerd's content store, starting at the first missing byte. The blob is committed only if its
+//! size and digest are correct. If the stream is interrupted, what has arrived stays as a partial ingest.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,51 +16,51 @@ use crate::agent::reassembly::{Parts, Piece};
 use crate::protocol::proto::{WriteHeader, WriteRequest, WriteResponse};
 use crate::protocol::{failure, retry_from_start};
 
-/// How long another push may take to bring the same blob before this one gives up.
+/// How long this push waits for another push that is writing the same blob.
 const TURN_WITHIN: Duration = Duration::from_secs(300);
 
-/// How long a stream that was cut may take to let go of its ingest.
+/// The time limit for an interrupted stream to release its ingest.
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long containerd may take to write one message to disk.
+/// The time limit for containerd to write one message to disk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 
-/// Messages on their way to containerd that it has not yet answered.
+/// The maximum number of messages that containerd has not answered yet.
 const UNANSWERED: usize = 3;
 
-/// What a push has brought so far.
+/// The blobs that a push has sent so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReceivedBlobs {
     /// The blobs that are begun and not known to be committed.
     pub(super) begun: BTreeSet<String>,
-    /// The blobs that are committed and that no image refers to.
+    /// The blobs that are committed and to which no image refers.
     pub(super) whole: BTreeSet<String>,
     /// The blobs of the images that are finished.
     pub(super) used: BTreeSet<String>,
 }
 
-/// [`ReceivedBlobs`] that several streams write down.
+/// [`ReceivedBlobs`], shared by several streams.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveLog {
     received: Mutex<ReceivedBlobs>,
-    /// Held by every stream that writes.
+    /// Read-locked by every stream that writes.
     writing: RwLock<()>,
 }
 
 impl ReceiveLog {
-    /// A stream's turn to write. The end of the push waits until it is dropped.
+    /// Registers a stream that writes. The end of the push waits until the guard is dropped.
     pub(super) async fn writing(&self) -> RwLockReadGuard<'_, ()> {
         self.writing.read().await
     }
 
-    /// What has arrived, once nobody writes: the streams of a connection that ended hear of it when they have written what
-    /// they were given. Nobody begins to write while what comes beside it is held.
+    /// Returns what has arrived, once no stream writes: after their connection ends, streams still write what they have
+    /// received. While the guard is held, no stream starts to write.
     pub(super) async fn settled(&self) -> (Option<RwLockWriteGuard<'_, ()>>, ReceivedBlobs) {
         let settled = timeout(LET_GO_WITHIN, self.writing.write()).await.ok();
         (settled, self.received().clone())
     }
 
-    /// An image of these blobs is finished.
+    /// Records that an image of these blobs is finished.
     pub(super) fn finished<'a>(&self, digests: impl Iterator<Item = &'a String>) {
         let mut received = self.received();
         for digest in digests {
@@ -88,13 +88,13 @@ impl ReceiveLog {
     }
 }
 
-/// What containerd calls the unfinished blob of this digest: the same for every push, so that one can go on where
-/// another was cut.
+/// Returns the name of the ingest for this digest. It is the same for every push, so that a push can continue where
+/// another was interrupted.
 pub(super) fn ingest_ref(digest: &str) -> String {
     format!("vcdist-{digest}")
 }
 
-/// Takes one blob in.
+/// Writes one blob.
 pub(super) async fn write(
     containerd: &Containerd,
     log: &ReceiveLog,
@@ -115,7 +115,7 @@ pub(super) async fn write(
         while position < header.size {
             match parts.next().await? {
                 Some(Piece::Data(data)) => {
-                    // containerd may have more than the sender knew of: that much is passed over.
+                    // containerd may have more bytes than the sender knew; these are skipped.
                     let known = ingest.offset.saturating_sub(position).min(data.len() as u64);
                     position += data.len() as u64;
                     ingest.write(data.slice(usize::try_from(known).unwrap_or(usize::MAX)..).into()).await?;
@@ -134,9 +134,9 @@ pub(super) async fn write(
     Ok(WriteResponse { already_there })
 }
 
-/// Lets containerd keep an unfinished blob although no lease holds it. Opening it without one makes containerd note
-/// when it may be removed: after a day. False when the blob turns out to be whole: a cut can come between its last byte and
-/// containerd's answer.
+/// Makes containerd keep an unfinished blob without a lease. Opening the ingest outside of a lease makes containerd
+/// record an expiry, a day later. Returns false if the blob is already complete: the interruption may have come between
+/// its last byte and containerd's answer.
 pub(super) async fn leave(unheld: &Containerd, digest: &str) -> Result<bool, Status> {
     let header = WriteHeader { digest: digest.to_owned(), size: 0, ..Default::default() };
     let ingest = Ingest::open(unheld, &header, LET_GO_WITHIN).await?;
@@ -147,17 +147,18 @@ pub(super) async fn leave(unheld: &Containerd, digest: &str) -> Result<bool, Sta
     Ok(is_begun)
 }
 
-/// A blob being written, containerd's side.
+/// The stream that writes a blob to containerd.
 struct Ingest {
     requests: mpsc::Sender<WriteContentRequest>,
     answers: Streaming<WriteContentResponse>,
     unanswered: usize,
-    /// Where the next byte goes.
+    /// The offset of the next byte.
     offset: u64,
 }
 
 impl Ingest {
-    /// Opens the blob's ingest, waiting for whoever has it open now; nothing when the blob is committed already.
+    /// Opens the blob's ingest; waits while another client has it open. Returns `None` if the blob is already
+    /// committed.
     async fn open(containerd: &Containerd, header: &WriteHeader, within: Duration) -> Result<Option<Self>, Status> {
         let deadline = Instant::now() + within;
         loop {
@@ -211,7 +212,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Commits the blob. containerd compares size and digest; what is wrong is dropped.
+    /// Commits the blob. containerd verifies size and digest; a wrong blob is dropped.
     async fn finish(mut self, containerd: &Containerd, header: &WriteHeader) -> Result<(), Status> {
         let request = WriteContentRequest {
             action: WriteAction::Commit.into(),
@@ -235,7 +236,7 @@ impl Ingest {
         }
     }
 
-    /// Drops the blob and what came of it.
+    /// Drops the blob and the bytes that arrived.
     async fn abort(self, containerd: &Containerd, name: &str) -> Result<(), Status> {
         self.close().await;
         let answer = containerd.content().abort(AbortRequest { r#ref: name.into() }).await;
@@ -243,7 +244,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Closes the stream and waits until containerd has let go of the ingest.
+    /// Closes the stream and waits until containerd has released the ingest.
     async fn close(self) {
         let Self { requests, mut answers, .. } = self;
         drop(requests);
@@ -255,7 +256,7 @@ impl Ingest {
             self.answer().await?;
         }
         if self.requests.send(request).await.is_err() {
-            // containerd ended the stream: its last answer says why.
+            // containerd ended the stream: its last response contains the reason.
             while self.unanswered > 0 {
                 self.answer().await?;
             }

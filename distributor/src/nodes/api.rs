@@ -1,4 +1,4 @@
-//! Nodes as the Kubernetes API has them: those that a choice means, and the address at which each is reached.
+//! Reads the nodes that a choice selects from the Kubernetes API, with the address at which each is reached.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +10,18 @@ use super::choice::{check_names, means, name, role};
 use super::{Address, Choice, Error, Machine, Node, Reach, Runtime, know, place};
 use crate::cluster::Cluster;
 
-/// The addresses a node is reached at, best first.
+/// The types of node addresses, in order of preference.
 const ADDRESS_TYPES: [&str; 3] = ["InternalIP", "ExternalIP", "Hostname"];
 
-/// Asks the API for the nodes that `choice` means.
+/// Queries the API for the nodes that `choice` selects.
 ///
 /// # Errors
-/// When the API does not answer, a name is unknown, or no node is left.
+/// Returns an error if the API does not answer, a name is unknown, or no node is left.
 pub async fn from_api(cluster: &Cluster, choice: &Choice) -> Result<Vec<Node>, Error> {
     let api: Api<ApiNode> = Api::all(cluster.client());
     let failed = |error| cluster.failed("listing the cluster's nodes", error);
-    // All of them, whatever is selected: a node that is named and not selected is there nonetheless.
+    // Lists all nodes regardless of the selector, to distinguish a named node that is not selected from one that does
+    // not exist.
     let all = api.list(&ListParams::default()).await.map_err(failed)?;
     let selected = match &choice.selector {
         Some(selector) => {
@@ -34,7 +35,7 @@ pub async fn from_api(cluster: &Cluster, choice: &Choice) -> Result<Vec<Node>, E
     Ok(nodes)
 }
 
-/// The node of an API object, where `choice` selects it; its label selector is not evaluated.
+/// Returns the node if `choice` selects it; ignores the selector.
 pub(crate) fn meant(api: &ApiNode, choice: &Choice) -> Option<Node> {
     let role = role(api);
     let chosen = role.obstacle().is_none() && !choice.exclude.contains(&name(api)) && means(choice, api, &role);
@@ -76,9 +77,9 @@ pub(super) fn choose(
     if nodes.is_empty() { Err(Error::NoWorker { selector: choice.selector.clone() }) } else { Ok(nodes) }
 }
 
-/// A node with an address that no other of the cluster's nodes reports. Virtual machines of one make often have the same address
-/// each, on a network of their own: whoever answered there would be taken for all of them. The address of a node that is not ready
-/// may be another's by now.
+/// Reads a node, with an address that no other node of the cluster reports. Virtual machines from the same template
+/// often have the same address on a private network, and the machine that answers there would be mistaken for all of
+/// them. Addresses of nodes that are not ready are ignored, because they may since have been reassigned.
 fn read_among(all: &[ApiNode], node: &ApiNode) -> Result<Node, Error> {
     let mut read = read(node)?;
     let addresses =
@@ -127,8 +128,8 @@ fn is_ready(node: &ApiNode) -> bool {
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// The best of a node's addresses. What a node says of itself is no user, port or option of ssh's: anything but an address or a
-/// name is passed over.
+/// Returns the best of a node's addresses. Skips anything but an IP address or a DNS name, so that a node's report
+/// cannot inject a user, port or option into the ssh command.
 fn address(name: &str, addresses: &[NodeAddress]) -> Option<String> {
     let best_first = ADDRESS_TYPES.iter().flat_map(|kind| addresses.iter().filter(move |one| one.type_ == *kind));
     let (sound, bad): (Vec<_>, Vec<_>) = best_first.partition(|one| destination::is_address_or_dns_name(&one.address));

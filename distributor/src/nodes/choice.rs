@@ -1,4 +1,4 @@
-//! Which nodes are meant: by name, label selector and role. Pure functions of what the API says of a node.
+//! Which nodes are selected: by name, label selector and role. Pure functions of the nodes in the API.
 
 use std::collections::BTreeSet;
 
@@ -11,32 +11,32 @@ use super::{Error, selector};
 /// The taint of virtual kubelets.
 const VIRTUAL_NODE_TAINT: &str = "virtual-kubelet.io/provider";
 
-/// The operating system our images are for.
+/// The operating system that the images are for.
 const LINUX: &str = "linux";
 
-/// Which of the nodes are meant.
+/// A selection of nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// These only, whatever their role; all workers when empty.
+    /// Only these names, regardless of role; if empty, all workers.
     pub names: Vec<String>,
-    /// Not these.
+    /// The excluded names.
     pub exclude: Vec<String>,
-    /// Those a label selector of Kubernetes picks.
+    /// A Kubernetes label selector.
     pub selector: Option<String>,
-    /// The control plane's nodes too.
+    /// Whether to include control-plane nodes.
     pub include_control_plane: bool,
-    /// Host keys are known by the nodes' names, and not by their addresses.
+    /// Whether host keys are looked up by node name instead of by address.
     pub keys_by_name: bool,
 }
 
 impl Choice {
-    /// The names in it that no node has.
+    /// Returns the names in the choice that are not in `known`.
     pub(super) fn missing(&self, known: &BTreeSet<String>) -> Vec<String> {
         let named = self.names.iter().chain(&self.exclude);
         named.filter(|name| !known.contains(*name)).cloned().collect()
     }
 
-    /// Whether a node of the API is meant, by its name, role and labels; its selector is a valid one.
+    /// Whether the choice selects a node of the API, by its name, role and labels. The selector must be valid.
     pub(crate) fn covers(&self, node: &ApiNode) -> bool {
         let (role, labels) = (role(node), node.metadata.labels.clone().unwrap_or_default());
         let required =
@@ -47,19 +47,19 @@ impl Choice {
             && required.iter().all(|one| selector::meets(&labels, one))
     }
 
-    /// Checks it against all nodes of a cluster.
+    /// Checks the choice against all nodes of a cluster.
     ///
     /// # Errors
-    /// When its selector is not valid, or it names a node that there is not.
+    /// Returns an error if its selector is not valid, or if it names a node that does not exist.
     pub(crate) fn check(&self, all: &[ApiNode]) -> Result<(), Error> {
         self.placement()?;
         check_names(&all.iter().map(name).collect(), self)
     }
 
-    /// The same choice for what is rolled out.
+    /// Returns the same choice for the rolled-out workloads.
     ///
     /// # Errors
-    /// When its selector is none.
+    /// Returns an error if its selector is not valid.
     pub(crate) fn placement(&self) -> Result<Placement, Error> {
         let read = |selector: &String| {
             selector::requirements(selector).map_err(|why| Error::Selector { selector: selector.clone(), why })
@@ -72,30 +72,30 @@ impl Choice {
         })
     }
 
-    /// Whether it selects a host, by its name alone.
+    /// Whether it selects a host of which only the name is known.
     pub(super) fn means(&self, name: &str) -> bool {
         let is = |one: &String| one == name;
         (self.names.is_empty() || self.names.iter().any(is)) && !self.exclude.iter().any(is)
     }
 }
 
-/// What a node is to VirtualCluster.
+/// The role of a node for VirtualCluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Our images and workloads go there.
+    /// A node for the images and workloads.
     Worker,
-    /// Marked as one of the control plane.
+    /// A node that is marked as control plane.
     ControlPlane,
-    /// It runs etcd and nothing else, as RKE's and RKE2's dedicated nodes do.
+    /// A node that runs only etcd, like the dedicated etcd nodes of RKE and RKE2.
     Etcd,
-    /// There is no machine behind it: a virtual kubelet hands its pods to something else.
+    /// A virtual kubelet without a machine, which hands its pods to another system.
     Virtual,
-    /// It runs this operating system, for which there are no images of ours.
+    /// A node with this operating system, for which there are no images.
     Foreign(String),
 }
 
 impl Role {
-    /// Why our images have no place on a node of this role, if they have none.
+    /// Returns why the images cannot run on a node of this role, if they cannot.
     pub(super) fn obstacle(&self) -> Option<String> {
         match self {
             Self::Worker | Self::ControlPlane | Self::Etcd => None,
@@ -105,7 +105,8 @@ impl Role {
     }
 }
 
-/// What a node is to us, by its labels, its taints (today's, or those before Kubernetes 1.24) and its operating system.
+/// Returns the role of a node, from its labels, its taints (present ones and those before Kubernetes 1.24) and its
+/// operating system.
 pub(crate) fn role(node: &ApiNode) -> Role {
     let label = node.metadata.labels.iter().flatten().find(|(key, _)| *key == OS_LABEL).map(|(_, os)| os.as_str());
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
@@ -128,7 +129,7 @@ pub(crate) fn role(node: &ApiNode) -> Role {
     }
 }
 
-/// Whether a node for our images is one of those that are named, or else of the role that is meant.
+/// Whether the choice selects a node by name or, without names, by role.
 pub(super) fn means(choice: &Choice, node: &ApiNode, role: &Role) -> bool {
     if choice.names.is_empty() {
         *role == Role::Worker || (*role == Role::ControlPlane && choice.include_control_plane)

@@ -1,14 +1,14 @@
-//! Whether a node is the machine this runs on: then no SSH is needed to reach it.
+//! Detects whether a node is the machine on which this program runs, which then needs no SSH.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::{Address, Node, Reach};
 
-/// Linux' name for the time between two boots, which kubelet reports as the node's `bootID`.
+/// Linux's identifier of the current boot, which the kubelet reports as the node's `bootID`.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Whether a node of the API is this machine. Its address alone does not tell: virtual machines of one make often have the
-/// same one each, on a network of their own.
+/// Whether a node of the API is this machine. Its address alone is not sufficient: virtual machines from the same
+/// template often have the same address on a private network.
 pub(super) fn is_this_node(node: &Node) -> bool {
     let Reach::Ssh(address) = &node.reach else { return true };
     let ours = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
@@ -16,8 +16,8 @@ pub(super) fn is_this_node(node: &Node) -> bool {
     !boot_id.is_empty() && boot_id == ours.trim() && is_this_machine(address, false)
 }
 
-/// Whether an address given by hand is one of this machine's. A loopback address counts when it is `bare` and has neither
-/// user nor port: else it is the near end of a tunnel or of a virtual machine's port.
+/// Whether an address from the user belongs to this machine. A loopback address counts only if it is `bare` and has
+/// neither user nor port; otherwise it is the near end of a tunnel or a forwarded port of a virtual machine.
 pub(super) fn is_this_machine(address: &Address, bare: bool) -> bool {
     let plain = address.port.is_none() && address.arguments.is_empty();
     let ip = match address.host.as_str() {
@@ -31,7 +31,8 @@ pub(super) fn is_this_machine(address: &Address, bare: bool) -> bool {
     }
 }
 
-/// Whether an interface of this machine has the address: the way there begins at the address itself. No packet is sent.
+/// Whether an interface of this machine has the address: the source address of a route to it is then the address
+/// itself. No packet is sent.
 fn is_own(ip: IpAddr) -> bool {
     let any = match ip {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -73,7 +74,8 @@ mod tests {
             architecture: None,
             runtime: None,
         };
-        // An address of this machine: where the way to another one begins; none on a machine without a network.
+        // An address of this machine: the source address of a route to another one. A machine without a network has
+        // none.
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
         let Ok(own) = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()) else { return };
         let boot = std::fs::read_to_string(BOOT_ID).expect("Linux");

@@ -1,22 +1,23 @@
-//! The identity of a node's machine: as the API reports it, and as the machine at its address reports it.
+//! The identity of a node's machine, as the API reports it and as the machine that answers at its address reports it.
 
 use serde::{Deserialize, Serialize};
 
-/// What identifies a machine; empty where it is not known.
+/// The identifiers of a machine; empty if unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The machine ID (machine-id(5)), which kubelet reports as the node's `machineID`.
+    /// The machine ID (machine-id(5)), which the kubelet reports as the node's `machineID`.
     pub machine_id: String,
-    /// Linux' name for the time between two boots, which kubelet reports as the node's `bootID`.
+    /// Linux's identifier of the current boot, which the kubelet reports as the node's `bootID`.
     pub boot_id: String,
 }
 
 impl Machine {
-    /// The shell line that prints a node's identity by a function `say`. All users may read both files.
+    /// The script that makes a node's shell report its identity through a function `say`. Both files are
+    /// world-readable.
     pub(crate) const SAY: &str = "say \"identity boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null) \
                                   machine=$(cat /etc/machine-id 2>/dev/null || cat /var/lib/dbus/machine-id 2>/dev/null)\"";
 
-    /// The word that the answer to [`Self::SAY`] begins with.
+    /// The first word of the reply to [`Self::SAY`].
     pub(crate) const WORD: &str = "identity";
 
     /// Reads what follows that word.
@@ -30,15 +31,17 @@ impl Machine {
         id(&self.machine_id).is_none() || id(&self.boot_id).is_none()
     }
 
-    /// Whether it is certainly not the machine that `other` tells of. A machine that booted anew has its ID still; one that was
-    /// installed anew and joined has told the API both; a container has the boot of the machine that it runs on.
+    /// Whether it is certainly not the machine `other`, that is, both identifiers differ. A machine that rebooted keeps
+    /// its machine ID; one that was reinstalled and joined again has reported both to the API; a container shares the
+    /// boot ID of its host.
     pub(crate) fn differs_from(&self, other: &Self) -> bool {
         let differ = |ours: &str, theirs: &str| matches!((id(ours), id(theirs)), (Some(one), Some(two)) if one != two);
         differ(&self.machine_id, &other.machine_id) && differ(&self.boot_id, &other.boot_id)
     }
 }
 
-/// The 32 hexadecimal digits of an ID, however they are grouped; nothing for other words, as systemd's `uninitialized`.
+/// Returns the 32 hexadecimal digits of an ID, however they are grouped, or `None` for any other text, such as
+/// systemd's `uninitialized`.
 fn id(text: &str) -> Option<String> {
     let digits: String = text.trim().chars().filter(|&c| c != '-').map(|c| c.to_ascii_lowercase()).collect();
     (digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)

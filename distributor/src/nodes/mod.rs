@@ -1,5 +1,5 @@
 //! The nodes that a command works on, and how each is reached. They are read from the Kubernetes API or from an Ansible
-//! inventory, or are given on the command line. Uses `crate::cluster` alone.
+//! inventory, or are given on the command line. Uses only `crate::cluster`.
 
 pub mod ansible;
 mod api;
@@ -22,20 +22,20 @@ pub(crate) use choice::{Role, role};
 pub use machine::Machine;
 pub use reach::{Address, Reach};
 
-/// A Kubernetes node as a push sees it.
+/// A Kubernetes node as a push uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name: the API's, the inventory's, or the host as it was given.
+    /// Its name in the API or in the inventory, or the host from the command line.
     pub name: String,
-    /// How commands get there.
+    /// How it is reached.
     pub reach: Reach,
-    /// Whether the API calls it Ready; unknown for a host given by hand.
+    /// Whether the API reports it as Ready; `None` for a host that does not come from the API.
     pub ready: Option<bool>,
-    /// Which machine it is, where the API says it.
+    /// Its identity, if the API reports it.
     pub machine: Machine,
-    /// Its processor as OCI names it, where the API says it.
+    /// Its architecture in the form of OCI, if the API reports it.
     pub architecture: Option<String>,
-    /// Its container runtime, where the API says it.
+    /// Its container runtime, if the API reports it.
     pub runtime: Option<Runtime>,
 }
 
@@ -44,7 +44,7 @@ pub struct Node {
 pub struct Runtime {
     /// `containerd`, `cri-o`, `docker`.
     pub name: String,
-    /// Its version as it says it.
+    /// Its version as reported.
     pub version: String,
 }
 
@@ -60,16 +60,16 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Inventory(#[from] ansible::Error),
-    /// No node has a given name.
+    /// There is no node with a requested name.
     #[error("there is no node {}", missing.join(", "))]
     #[diagnostic(help("there are {}", known.join(", ")))]
     Missing {
-        /// The names given.
+        /// The names that are missing.
         missing: Vec<String>,
-        /// The names there are.
+        /// The names that exist.
         known: Vec<String>,
     },
-    /// A node was named that the selector leaves out.
+    /// The selector excludes a requested node.
     #[error("{} {} not match {selector}", names.join(", "), if names.len() == 1 { "does" } else { "do" })]
     #[diagnostic(help("with --nodes and --selector a node must satisfy both: see `kubectl get nodes --show-labels`"))]
     Unselected {
@@ -78,25 +78,25 @@ pub enum Error {
         /// The selector.
         selector: String,
     },
-    /// A node was named that our images do not run on.
+    /// The images cannot run on a requested node.
     #[error("{name} {why}")]
     #[diagnostic(help("leave it out of --nodes"))]
     Foreign {
         /// The node.
         name: String,
-        /// Why they do not.
+        /// The reason.
         why: String,
     },
-    /// A label selector that is none.
+    /// The label selector is invalid.
     #[error("reading the selector {selector:?}: {why}")]
     #[diagnostic(help("write it as for `kubectl get nodes -l`"))]
     Selector {
-        /// What was given.
+        /// The selector.
         selector: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// Nothing is left to push to.
+    /// No node is left to push to.
     #[error("no worker {}", match selector {
         Some(selector) => format!("matches {selector}"),
         None => "is left".to_owned(),
@@ -107,28 +107,28 @@ pub enum Error {
          --exclude leaves out more"
     ))]
     NoWorker {
-        /// The selector that was asked for.
+        /// The requested selector.
         selector: Option<String>,
     },
-    /// A host that ssh would take for something else.
+    /// ssh would not interpret the host as one.
     #[error("{host:?} is not a valid host")]
     #[diagnostic(help(
         "give an address or a name that ssh knows, as [USER@]HOST[:PORT]; an IPv6 address with a port as [::1]:22"
     ))]
     BadHost {
-        /// What was given.
+        /// The host.
         host: String,
     },
 }
 
-/// Notes by what name a node's host keys are known.
+/// Sets the name under which a node's host keys are looked up.
 fn know(node: &mut Node, choice: &Choice) {
     if let Reach::Ssh(address) = &mut node.reach {
         address.key_alias = choice.keys_by_name.then(|| node.name.clone());
     }
 }
 
-/// Notes whether a node is the machine this runs on.
+/// Marks a node as local if it is the machine on which this program runs.
 fn place(node: &mut Node) {
     if local::is_this_node(node) {
         tracing::info!("{} is this machine", node.name);
@@ -136,12 +136,12 @@ fn place(node: &mut Node) {
     }
 }
 
-/// The nodes behind hosts given by hand; a host that is given twice is one. Those that differ by port or user alone are named with
-/// these, so that no two have the same name. `bare` says that nothing else was said about how to reach hosts: only then does a
-/// loopback address mean this machine, for it may as well be a forwarded port.
+/// Returns the nodes for hosts from the command line, without duplicates. Hosts that differ only in port or user are
+/// named with these, so that names are unique. `bare` means that no other option about reaching hosts is given: only
+/// then does a loopback address mean this machine, because otherwise it may be a forwarded port.
 ///
 /// # Errors
-/// When ssh would not take one for a host.
+/// Returns an error if ssh would not interpret a host as one.
 pub fn from_hosts(hosts: &[String], bare: bool) -> Result<Vec<Node>, Error> {
     let mut addresses: Vec<Address> = Vec::new();
     for host in hosts {
@@ -163,10 +163,11 @@ pub fn from_hosts(hosts: &[String], bare: bool) -> Result<Vec<Node>, Error> {
         .collect())
 }
 
-/// The nodes of an inventory: those hosts that were chosen when it was read. `choice` says by what their host keys are known.
+/// Returns the nodes for the hosts of an inventory, which were selected when it was read. `choice` determines the name
+/// under which their host keys are looked up.
 ///
 /// # Errors
-/// When there are none.
+/// Returns an error if there are none.
 pub fn from_inventory(hosts: Vec<ansible::Host>, choice: &Choice) -> Result<Vec<Node>, Error> {
     let mut nodes: Vec<Node> = hosts
         .into_iter()

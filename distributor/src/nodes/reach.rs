@@ -1,43 +1,43 @@
-//! How a node is reached: over SSH at an address, or not over the network at all.
+//! How a node is reached: over SSH at an address, or locally.
 
 use camino::Utf8PathBuf;
 use vcremote::destination;
 
-/// How commands get to a node.
+/// How commands are run on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
     /// Over SSH.
     Ssh(Address),
-    /// It is the machine this runs on.
+    /// Locally: it is the machine on which this program runs.
     Local,
 }
 
-/// Where SSH connects to, and the options for this node alone.
+/// The address for SSH, and the SSH settings of this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Address {
-    /// Login user, where one is named.
+    /// The login user, if one is given.
     pub user: Option<String>,
-    /// An address, a name, or an alias of ssh's configuration.
+    /// An IP address, a DNS name, or an alias in ssh's configuration.
     pub host: String,
-    /// A port, where one is named.
+    /// The port, if one is given.
     pub port: Option<u16>,
-    /// The private key to log in with, where one is named.
+    /// The private key for the login, if one is given.
     pub identity: Option<Utf8PathBuf>,
-    /// Further arguments for the system's ssh, as an inventory has them.
+    /// Further arguments for the system's ssh, from an inventory.
     pub arguments: Vec<String>,
-    /// The name that its host keys are known by, where it is not the host.
+    /// The name under which its host keys are looked up, if it is not the host.
     pub key_alias: Option<String>,
 }
 
 impl Address {
-    /// A host and nothing else about it.
+    /// Creates an address of only a host.
     #[must_use]
     pub fn of(host: String) -> Self {
         Self { host, ..Self::default() }
     }
 
-    /// Reads `[USER@]HOST[:PORT]`; an IPv6 address stands between brackets where a port follows. Nothing for what ssh would
-    /// not take for a host.
+    /// Parses `[USER@]HOST[:PORT]`; an IPv6 address is in brackets if a port follows. Returns `None` if ssh would not
+    /// interpret the text as a destination.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (user, rest) = match text.rsplit_once('@') {
@@ -62,14 +62,14 @@ impl Address {
         address.is_sound().then_some(address)
     }
 
-    /// Whether ssh takes its words for a user and a host, and for nothing else.
+    /// Whether ssh interprets its fields as a user and a host, and as nothing else.
     pub(crate) fn is_sound(&self) -> bool {
         destination::is_host(&self.host)
             && self.user.as_deref().is_none_or(destination::is_user)
             && self.key_alias.as_deref().is_none_or(destination::is_host)
     }
 
-    /// What it may be called, the shortest first: the host, with the port that was named, and with its user too.
+    /// Its possible names, the shortest first: the host, the host with its port, and both with its user.
     pub(super) fn names(&self) -> [String; 3] {
         let with_port = match self.port {
             Some(port) if self.host.contains(':') => format!("[{}]:{port}", self.host),
@@ -80,7 +80,7 @@ impl Address {
         [self.host.clone(), with_port.clone(), with_user.unwrap_or(with_port)]
     }
 
-    /// `[USER@]HOST` as a person would type it after `ssh`, with `user` where the address names none.
+    /// Returns `[USER@]HOST` as a person would type it after `ssh`, with `user` if the address has none.
     #[must_use]
     pub fn destination(&self, user: Option<&str>) -> String {
         match self.user.as_deref().or(user) {

@@ -1,19 +1,19 @@
-//! Label selectors as `kubectl -l` has them (Kubernetes' "Labels and Selectors"), read here so that one choice of nodes holds for a
-//! push, for a rollout's node affinity and for verification.
+//! Label selectors in the syntax of `kubectl -l` (Kubernetes' "Labels and Selectors"). They are parsed here so that one
+//! choice of nodes applies to a push, to a rollout's node affinity and to verification.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 
-/// What a selector requires of labels: every one must hold.
+/// Returns the requirements of a selector, all of which must hold.
 ///
 /// # Errors
-/// When it is not a selector; says what is wrong with it.
+/// Returns what is wrong with the text if it is not a selector.
 pub(crate) fn requirements(selector: &str) -> Result<Vec<NodeSelectorRequirement>, String> {
     parts(selector).into_iter().map(str::trim).filter(|part| !part.is_empty()).map(requirement).collect()
 }
 
-/// Whether labels meet a requirement. As for Kubernetes, a label that is not there is not in any list.
+/// Whether labels meet a requirement. As in Kubernetes, a missing label is not in any list.
 pub(crate) fn meets(labels: &BTreeMap<String, String>, requirement: &NodeSelectorRequirement) -> bool {
     let value = labels.get(&requirement.key);
     let listed = value.is_some_and(|value| requirement.values.iter().flatten().any(|one| one == value));
@@ -25,7 +25,7 @@ pub(crate) fn meets(labels: &BTreeMap<String, String>, requirement: &NodeSelecto
     }
 }
 
-/// The parts between commas, those within parentheses aside.
+/// Splits at commas outside of parentheses.
 fn parts(text: &str) -> Vec<&str> {
     let mut depth = 0;
     text.split(move |character| {

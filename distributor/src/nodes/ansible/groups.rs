@@ -1,20 +1,20 @@
-//! Groups, their hosts, children and variables, and which variable wins for a host.
+//! Groups with their hosts, children and variables, and the precedence of variables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Variables by name, as the file writes them.
+/// Variables by name, with their values as text.
 pub(super) type Vars = BTreeMap<String, String>;
 
-/// The group of every host.
+/// The implicit group of all hosts.
 pub(super) const ALL: &str = "all";
 
-/// The group of hosts that are in no other.
+/// The implicit group of hosts that are in no other group.
 const UNGROUPED: &str = "ungrouped";
 
-/// More hosts than any site has: a bound for a file that is a mistake, or somebody's trap.
+/// The maximum number of hosts: more than any site has. It bounds a file that is mistaken or malicious.
 const MOST: usize = 100_000;
 
-/// The variable that orders groups of one depth.
+/// The variable that sets the priority among groups of the same depth.
 const PRIORITY: &str = "ansible_group_priority";
 
 /// An inventory's groups and hosts.
@@ -23,9 +23,10 @@ pub(super) struct Groups {
     groups: BTreeMap<String, Group>,
     /// Every host, in the order of the file.
     hosts: Vec<String>,
-    /// What the inventory file says of each host.
+    /// The variables of each host in the inventory file.
     host_vars: BTreeMap<String, Vars>,
-    /// What files beside it say of groups and hosts, which wins over the inventory file's.
+    /// The variables of groups and hosts in `group_vars` and `host_vars`, which take precedence over the inventory
+    /// file's.
     beside_groups: BTreeMap<String, Vars>,
     beside_hosts: BTreeMap<String, Vars>,
 }
@@ -35,17 +36,17 @@ struct Group {
     hosts: BTreeSet<String>,
     children: Vec<String>,
     vars: Vars,
-    /// Whether a section of it was seen, and not only its name among another's children.
+    /// Whether it has a section of its own, and is not only listed as another group's child.
     declared: bool,
 }
 
 impl Groups {
-    /// Declares a group, which may be known already.
+    /// Declares a group, which may exist already.
     pub(super) fn declare(&mut self, group: &str) {
         self.group(group).declared = true;
     }
 
-    /// Puts a host into a group.
+    /// Adds a host to a group.
     pub(super) fn add_host(
         &mut self,
         group: &str,
@@ -63,7 +64,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Puts a group under another.
+    /// Makes a group the child of another.
     pub(super) fn add_child(&mut self, group: &str, child: &str) {
         self.group(child);
         self.group(group).children.push(child.to_owned());
@@ -74,22 +75,22 @@ impl Groups {
         self.group(group).vars.insert(name.to_owned(), value);
     }
 
-    /// Adds what a file under `group_vars` says.
+    /// Adds the variables of a file under `group_vars`.
     pub(super) fn beside_group(&mut self, group: &str, vars: Vars) {
         self.beside_groups.entry(group.to_owned()).or_default().extend(vars);
     }
 
-    /// Adds what a file under `host_vars` says.
+    /// Adds the variables of a file under `host_vars`.
     pub(super) fn beside_host(&mut self, host: &str, vars: Vars) {
         self.beside_hosts.entry(host.to_owned()).or_default().extend(vars);
     }
 
-    /// What does not fit together, if anything.
+    /// Checks that every group is declared and none is its own descendant. Returns what is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
         if let Some((name, _)) = self.groups.iter().find(|(name, group)| !group.declared && *name != ALL) {
             return Err(format!("the group {name} is named among children and declared nowhere"));
         }
-        // What is in a circle never has all its parents behind it.
+        // A group in a cycle never has all its parents ranked.
         let depths = self.ranks().depths;
         let stuck = self.groups.keys().filter(|name| *name != ALL && !depths.contains_key(name.as_str()));
         for name in stuck.chain(self.groups.get_key_value(ALL).map(|(name, _)| name)) {
@@ -106,14 +107,14 @@ impl Groups {
         every.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The names of the groups that have one of these hosts, in themselves or below.
+    /// Returns the names of the groups that contain one of these hosts, directly or through their children.
     pub(super) fn with(&self, hosts: &[String]) -> Vec<String> {
         let ranks = self.ranks();
         let of: BTreeSet<&str> = hosts.iter().flat_map(|host| ranks.groups_of(host)).chain([ALL]).collect();
         of.into_iter().map(str::to_owned).collect()
     }
 
-    /// The hosts of a group and of its children, in the order of the file; nothing when there is no such group.
+    /// Returns the hosts of a group and of its children, in the order of the file, or `None` if there is no such group.
     pub(super) fn members(&self, group: &str) -> Option<Vec<String>> {
         if group == ALL {
             return Some(self.hosts.clone());
@@ -126,8 +127,9 @@ impl Groups {
         Some(self.hosts.iter().filter(is_in).cloned().collect())
     }
 
-    /// What holds for a host. The further from `all` a group is, the later it speaks; among those equally far, the one of
-    /// the higher priority, then of the later name. Files beside the inventory win over it, the host over its groups.
+    /// Returns the variables of a host. A group that is deeper below `all` overrides one that is less deep; at the same
+    /// depth, the higher priority wins, then the later name. Files beside the inventory override the inventory file,
+    /// and the host overrides its groups.
     pub(super) fn vars_of(&self, host: &str, ranks: &Ranks<'_>) -> Vars {
         let rank = |name| {
             let group = self.groups.get(name);
@@ -145,7 +147,7 @@ impl Groups {
         vars
     }
 
-    /// How the groups stand to each other. Each is looked at once, however many ways lead to it.
+    /// Returns the relations between the groups. Visits each group once, regardless of the number of paths to it.
     pub(super) fn ranks(&self) -> Ranks<'_> {
         let named = || self.groups.iter().filter(|(name, _)| *name != ALL).map(|(name, group)| (name.as_str(), group));
         let (mut parents, mut groups) = (BTreeMap::<&str, BTreeSet<&str>>::new(), BTreeMap::<&str, Vec<&str>>::new());
@@ -157,7 +159,8 @@ impl Groups {
                 groups.entry(host).or_default().push(name);
             }
         }
-        // A group comes after all that it is a child of; its depth is how many stand between it and `all` on the longest way.
+        // A group is ranked after all its parents; its depth is the number of groups on the longest path between it and
+        // `all`.
         let mut left: BTreeMap<&str, usize> = parents.iter().map(|(child, of)| (*child, of.len())).collect();
         let (mut depths, mut known) = (BTreeMap::new(), BTreeMap::<&str, usize>::new());
         let mut next: Vec<&str> = named().map(|(name, _)| name).filter(|name| !left.contains_key(name)).collect();
@@ -181,13 +184,14 @@ impl Groups {
     }
 
     fn group(&mut self, name: &str) -> &mut Group {
-        // These two are there without being declared.
+        // These two groups exist without being declared.
         let group = self.groups.entry(name.to_owned()).or_default();
         group.declared |= name == ALL || name == UNGROUPED;
         group
     }
 
-    /// The group itself, then every group below it; one that is below itself comes again at the end.
+    /// Returns the group itself, then every group below it. A group that is its own descendant is returned again at the
+    /// end.
     fn below<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a str> {
         let (mut seen, mut queue, mut found) = (BTreeSet::new(), vec![group], vec![group]);
         while let Some(name) = queue.pop() {
@@ -202,18 +206,18 @@ impl Groups {
     }
 }
 
-/// How groups stand to each other, without `all`.
+/// The relations between groups, without `all`.
 pub(super) struct Ranks<'a> {
-    /// How far each is from `all`; none for those in a circle and below one.
+    /// The depth of each group below `all`. Groups in a cycle or below one are missing.
     depths: BTreeMap<&'a str, usize>,
-    /// What each is a child of.
+    /// The parents of each group.
     parents: BTreeMap<&'a str, BTreeSet<&'a str>>,
-    /// The groups that name a host.
+    /// The groups that list a host.
     groups: BTreeMap<&'a str, Vec<&'a str>>,
 }
 
 impl<'a> Ranks<'a> {
-    /// The groups that a host is in, by itself or through their children.
+    /// Returns the groups that contain a host, directly or through their children.
     fn groups_of(&self, host: &str) -> BTreeSet<&'a str> {
         let mut found = BTreeSet::new();
         let mut next = self.groups.get(host).cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Inventories in INI: `[group]`, `[group:vars]`, `[group:children]`, and hosts with variables on their line.
+//! Inventories in INI format: `[group]`, `[group:vars]`, `[group:children]`, and hosts with variables on the same line.
 
 use camino::Utf8Path;
 
@@ -6,14 +6,14 @@ use super::Error;
 use super::groups::Groups;
 use super::ranges::expand;
 
-/// What the lines below a header are.
+/// The kind of the lines below a section header.
 enum Section {
     Hosts(String),
     Vars(String),
     Children(String),
 }
 
-/// Reads an inventory.
+/// Parses an inventory.
 pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Groups, Error> {
     let mut groups = Groups::default();
     let mut section = Section::Hosts("ungrouped".to_owned());
@@ -36,10 +36,10 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Groups, Error> {
     Ok(groups)
 }
 
-/// `[GROUP]` or `[GROUP:KIND]`; nothing for a line that is none.
+/// Parses `[GROUP]` or `[GROUP:KIND]`. Returns `None` for any other line.
 fn header(line: &str) -> Result<Option<Section>, String> {
     let Some(inner) = line.strip_prefix('[') else { return Ok(None) };
-    // A host between brackets, as an IPv6 address or a range at the beginning, has more behind them.
+    // A host that begins with a bracket (an IPv6 address or a range) continues after the closing bracket.
     let Some((inner, rest)) = inner.split_once(']') else { return Err("a section needs its closing bracket".into()) };
     let rest = rest.trim_start();
     if !rest.is_empty() && !rest.starts_with('#') {
@@ -83,7 +83,7 @@ fn take(groups: &mut Groups, section: &Section, line: &str) -> Result<(), String
     Ok(())
 }
 
-/// A value of a `vars` section: what Python would read as a literal, with a comment behind it, or the whole line.
+/// Returns a value of a `vars` section: a Python literal with an optional comment after it, or the whole line.
 fn value_of(text: &str) -> String {
     let literal = |text: &str, quote: char| {
         let (inner, rest) = text.strip_prefix(quote)?.split_once(quote)?;

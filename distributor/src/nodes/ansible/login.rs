@@ -1,4 +1,4 @@
-//! From a host's variables to how it is reached, and what of them cannot be honoured.
+//! Turns a host's variables into the way to reach it, and reports variables that are not supported.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::Error;
 use super::groups::Vars;
 use crate::nodes::{Address, Reach};
 
-/// Variables that say how to log in and that a push has no use for, with what to know about it.
+/// Login variables that are not supported, each with what the user should know.
 const UNHEARD: [(&str, &str); 12] = [
     ("ansible_password", "logins are by key: load it into your agent or set ansible_ssh_private_key_file"),
     ("ansible_ssh_pass", "logins are by key: load it into your agent or set ansible_ssh_private_key_file"),
@@ -22,7 +22,7 @@ const UNHEARD: [(&str, &str); 12] = [
     ("ansible_ssh_host_key_checking", "host keys are checked as --host-keys says"),
 ];
 
-/// What cannot be honoured: sentences without their hosts, each with the hosts it is about.
+/// Unsupported settings: a sentence for each, with the hosts that it concerns.
 #[derive(Debug, Default)]
 pub(super) struct Notes(BTreeMap<String, Vec<String>>);
 
@@ -31,13 +31,13 @@ impl Notes {
         self.0.entry(sentence).or_default().push(host.to_owned());
     }
 
-    /// One sentence each, with its hosts.
+    /// Returns one sentence for each setting, with its hosts.
     pub(super) fn sentences(self) -> Vec<String> {
         self.0.into_iter().map(|(sentence, hosts)| format!("{sentence} ({})", hosts.join(", "))).collect()
     }
 }
 
-/// How `host` is reached, as its variables say.
+/// Returns how to reach `host` according to its variables.
 pub(super) fn reach(host: &str, vars: &Vars, notes: &mut Notes) -> Result<Reach, Error> {
     let variables = Variables { host, vars };
     variables.check_shell()?;
@@ -90,7 +90,7 @@ struct Variables<'a> {
 }
 
 impl Variables<'_> {
-    /// The first of several names for one thing that is set to something.
+    /// Returns the first of several synonymous variables that is set and not empty.
     fn first<'a>(&'a self, names: &[&'static str]) -> Result<Option<(&'static str, &'a str)>, Error> {
         let found = names.iter().find_map(|name| Some((*name, self.vars.get(*name)?.as_str())));
         match found.filter(|(_, text)| !text.is_empty()) {
@@ -149,7 +149,7 @@ impl Variables<'_> {
     }
 }
 
-/// A path with `~` for the user's home, as Ansible takes it.
+/// Expands a leading `~` to the user's home directory, as Ansible does.
 fn home(path: &str) -> String {
     match (path.strip_prefix("~/"), std::env::home_dir().and_then(|home| home.into_os_string().into_string().ok())) {
         (Some(rest), Some(home)) => format!("{home}/{rest}"),

@@ -1,5 +1,5 @@
-//! Inventories of Ansible's, read as they are: INI or YAML, groups and their variables, `group_vars` and `host_vars` beside
-//! the file. What vcdist does not honour is reported.
+//! Reads Ansible inventories: INI or YAML, groups and their variables, `group_vars` and `host_vars` beside the file.
+//! Reports settings that vcdist does not support.
 
 mod groups;
 mod ini;
@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::{Choice, Reach};
 
-/// The largest file that is read, in bytes.
+/// The maximum size of a file, in bytes.
 const LARGEST: u64 = 16 << 20;
 
 /// A host of an inventory.
@@ -24,16 +24,16 @@ const LARGEST: u64 = 16 << 20;
 pub struct Host {
     /// Its name in the inventory.
     pub name: String,
-    /// How commands get there.
+    /// How it is reached.
     pub reach: Reach,
 }
 
-/// The hosts that were asked for, and what of the inventory cannot be honoured, one sentence each.
+/// The requested hosts, and one sentence for each setting of the inventory that is not supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts {
-    /// In the order of an INI file; those of a YAML file by group and name.
+    /// In the order of an INI file; for a YAML file, by group and name.
     pub hosts: Vec<Host>,
-    /// For a person to read.
+    /// Sentences for the user.
     pub notes: Vec<String>,
 }
 
@@ -47,11 +47,11 @@ pub enum Error {
     Read {
         /// The file.
         path: Utf8PathBuf,
-        /// Why not.
+        /// The reason.
         #[source]
         source: std::io::Error,
     },
-    /// The inventory is a program or a plugin's configuration.
+    /// The inventory is a program or the configuration of a plugin.
     #[error("the inventory {path} is {what}, which only Ansible can run")]
     #[diagnostic(help(
         "let it do so once: `ansible-inventory -i {path} --list --yaml --output hosts.yml`, then give hosts.yml"
@@ -59,10 +59,10 @@ pub enum Error {
     Dynamic {
         /// The file.
         path: Utf8PathBuf,
-        /// What it is.
+        /// A description of it.
         what: &'static str,
     },
-    /// A line of an INI file.
+    /// A line of an INI file is invalid.
     #[error("reading the inventory {path}, line {line}: {why}")]
     #[diagnostic(help("`ansible-inventory -i {path} --list` shows what Ansible makes of it"))]
     Line {
@@ -70,61 +70,61 @@ pub enum Error {
         path: Utf8PathBuf,
         /// Its number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A YAML file.
+    /// A YAML file is invalid.
     #[error("reading the inventory {path}: {why}")]
     #[diagnostic(help("`ansible-inventory -i {path} --list` shows what Ansible makes of it"))]
     Yaml {
         /// The file.
         path: Utf8PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// Groups that do not fit together.
+    /// The groups are inconsistent.
     #[error("reading the inventory {path}: {why}")]
     #[diagnostic(help("groups are declared in the file, and none is a child of its own"))]
     Groups {
         /// The file.
         path: Utf8PathBuf,
-        /// What does not fit.
+        /// The reason.
         why: String,
     },
-    /// `--group` names none.
+    /// `--group` names a group that does not exist.
     #[error("the inventory {path} has no group {group}")]
     #[diagnostic(help("it has {}", known.join(", ")))]
     NoGroup {
         /// The file.
         path: Utf8PathBuf,
-        /// The group asked for.
+        /// The requested group.
         group: String,
-        /// The groups there are.
+        /// The existing groups.
         known: Vec<String>,
     },
-    /// A group without hosts.
+    /// The group has no hosts.
     #[error("the inventory {path} has no host in {group}")]
     #[diagnostic(help("name another group with --group"))]
     Empty {
         /// The file.
         path: Utf8PathBuf,
-        /// The group asked for.
+        /// The requested group.
         group: String,
     },
-    /// The group has no host of a given name.
+    /// A requested name is not a host of the group.
     #[error("the inventory {path} has no host {} in {group}", missing.join(", "))]
     #[diagnostic(help("it has {}", known.join(", ")))]
     NoHost {
         /// The file.
         path: Utf8PathBuf,
-        /// The group asked for.
+        /// The requested group.
         group: String,
-        /// The names given.
+        /// The names that are missing.
         missing: Vec<String>,
-        /// The names there are.
+        /// The names of the group's hosts.
         known: Vec<String>,
     },
-    /// A host that cannot be reached over SSH.
+    /// A host cannot be reached over SSH.
     #[error("the inventory says of {host}: {variable}={value}, {why}")]
     #[diagnostic(help("{help}"))]
     Host {
@@ -134,25 +134,26 @@ pub enum Error {
         variable: String,
         /// Its value.
         value: String,
-        /// Why that cannot be.
+        /// The reason.
         why: &'static str,
-        /// What to do.
+        /// The help text.
         help: &'static str,
     },
 }
 
-/// Reads those hosts of `group` (`all` is every one) of the inventory at `path` that `choice` means, by its names alone: an inventory
-/// says nothing of roles and labels. How the others are reached does not matter.
+/// Reads the inventory at `path` and returns the hosts of `group` (`all` is every host) that `choice` selects by name;
+/// an inventory has no roles and labels. Ignores how the other hosts are reached.
 ///
 /// # Errors
-/// When the file cannot be read or understood, has no such group or no host of a name, or a host cannot be reached over SSH.
+/// Returns an error if the file cannot be read or parsed, has no such group or no host of a requested name, or if a
+/// host cannot be reached over SSH.
 pub fn read(path: &Utf8Path, group: &str, choice: &Choice) -> Result<Hosts, Error> {
     let text = text(path)?;
     let dynamic = |what| Err(Error::Dynamic { path: path.to_owned(), what });
     if text.starts_with("#!") {
         return dynamic("a program");
     }
-    // Ansible too takes a file for YAML by its name.
+    // Like Ansible, recognizes a YAML file by its extension.
     let mut groups = match path.extension() {
         Some("yml" | "yaml" | "json") => match yaml::parse(path, &text)? {
             Some(groups) => groups,
@@ -184,7 +185,7 @@ pub fn read(path: &Utf8Path, group: &str, choice: &Choice) -> Result<Hosts, Erro
     Ok(Hosts { hosts, notes: notes.sentences() })
 }
 
-/// The text of a file, which must have an end.
+/// Reads a file up to the size limit.
 fn text(path: &Utf8Path) -> Result<String, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut text = String::new();
@@ -196,7 +197,7 @@ fn text(path: &Utf8Path) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Reads an inventory in each form, and how each of its hosts is reached.
+/// Parses an inventory in each format, and the way to reach each of its hosts.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
     let (text, path) = (String::from_utf8_lossy(bytes), Utf8Path::new("hosts"));

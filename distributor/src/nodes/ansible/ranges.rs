@@ -1,11 +1,11 @@
-//! Ranges in host names: `worker[1:3]`, `w[01:10:3]`, `rack-[a:c]`, several in one name.
+//! Ranges in host names: `worker[1:3]`, `w[01:10:3]`, `rack-[a:c]`; a name may contain several.
 
 use super::super::Address;
 
-/// More hosts than a cluster has nodes: a range beyond it is a mistake.
+/// The maximum number of hosts of a pattern: more than a cluster has, so a larger range is a mistake.
 const MOST: usize = 10_000;
 
-/// The names a pattern stands for, in order, and the port behind it, if one is there.
+/// Returns the names that a pattern expands to, in order, and the port after it, if there is one.
 pub(super) fn expand(pattern: &str) -> Result<(Vec<String>, Option<u16>), String> {
     let (pattern, port) = split_port(pattern)?;
     let mut names = vec![String::new()];
@@ -13,7 +13,7 @@ pub(super) fn expand(pattern: &str) -> Result<(Vec<String>, Option<u16>), String
     while let Some((before, after)) = rest.split_once('[') {
         let Some((range, after)) = after.split_once(']') else { break };
         let Some(words) = words(range)? else {
-            // No range: an IPv6 address between brackets.
+            // Not a range, but an IPv6 address in brackets.
             names.iter_mut().for_each(|name| *name += &format!("{before}{range}"));
             rest = after;
             continue;
@@ -34,7 +34,7 @@ pub(super) fn expand(pattern: &str) -> Result<(Vec<String>, Option<u16>), String
     }
 }
 
-/// `HOST:PORT`, where the colon is in no brackets and the only one.
+/// Splits `HOST:PORT`, where the colon is outside of brackets and the only one.
 fn split_port(pattern: &str) -> Result<(&str, Option<u16>), String> {
     let outside = pattern.rfind(']').map_or(0, |at| at + 1);
     match pattern[outside..].rsplit_once(':') {
@@ -47,7 +47,7 @@ fn split_port(pattern: &str) -> Result<(&str, Option<u16>), String> {
     }
 }
 
-/// The values of `BEGIN:END[:STEP]`; none where it is not a valid range.
+/// Returns the items of `BEGIN:END[:STEP]`, or `None` if it is not a range.
 fn words(range: &str) -> Result<Option<Vec<String>>, String> {
     let parts: Vec<&str> = range.split(':').collect();
     let (begin, end, step) = match parts.as_slice() {
@@ -66,7 +66,7 @@ fn words(range: &str) -> Result<Option<Vec<String>>, String> {
         }
         return Ok(Some((*begin..=*end).step_by(step).map(|letter| char::from(letter).to_string()).collect()));
     }
-    // An empty beginning is 0, as in Ansible.
+    // An empty begin is 0, as in Ansible.
     let first: u64 = if begin.is_empty() { 0 } else { begin.parse().map_err(|_| bad())? };
     let last: u64 = end.parse().map_err(|_| bad())?;
     let width = if begin.starts_with('0') && begin.len() > 1 { begin.len() } else { 0 };

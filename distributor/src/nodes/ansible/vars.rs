@@ -1,5 +1,5 @@
-//! The variables of files beside an inventory: `group_vars/GROUP` and `host_vars/HOST`, each a YAML file or a folder of
-//! them.
+//! The variables of files beside an inventory: `group_vars/GROUP` and `host_vars/HOST`, each a YAML file or a directory
+//! of YAML files.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::groups::{Groups, Vars};
 use super::{Error, yaml};
 
-/// How encrypted files begin. None of what decides how a host is reached is worth a secret.
+/// The first bytes of an encrypted file. Such files are skipped: no variable about reaching a host is secret.
 const VAULT: &str = "$ANSIBLE_VAULT";
 
-/// Adds what the files beside the inventory at `path` say of these hosts and of the groups that they are in.
+/// Adds the variables of these hosts and of their groups from the files beside the inventory at `path`.
 pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups, hosts: &[String]) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Utf8Path::new(""));
     for group in groups.with(hosts) {
@@ -28,10 +28,10 @@ pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups, hosts: &[String]
     Ok(())
 }
 
-/// The files that speak of `name`, in the order in which Ansible reads them.
+/// Returns the files with variables of `name`, in Ansible's order.
 fn files(folder: &Utf8Path, name: &str) -> Result<Vec<Utf8PathBuf>, Error> {
     let mut found = Vec::new();
-    // A name must not lead out of the folder.
+    // A name must not lead out of the directory.
     if name.contains('/') || name.starts_with('.') {
         return Ok(found);
     }

@@ -1,4 +1,4 @@
-//! Inventories in YAML: groups with `hosts`, `vars` and `children`.
+//! Inventories in YAML format: groups with `hosts`, `vars` and `children`.
 
 use camino::Utf8Path;
 use serde_json::{Map, Value};
@@ -8,10 +8,10 @@ use super::Error;
 use super::groups::{Groups, Vars};
 use super::ranges::expand;
 
-/// More groups within groups than any inventory has: a bound for a file that is none.
+/// The maximum nesting of groups: deeper than any inventory. It bounds a file that is not an inventory.
 const DEEPEST: usize = 64;
 
-/// Reads an inventory; nothing when the file configures a plugin that would make one.
+/// Parses an inventory. Returns `None` if the file is the configuration of an inventory plugin.
 pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Option<Groups>, Error> {
     let wrong = |why| Error::Yaml { path: path.to_owned(), why };
     let document = document(text).map_err(wrong)?;
@@ -26,14 +26,14 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Option<Groups>, Error
     Ok(Some(groups))
 }
 
-/// Reads a YAML document as Ansible does: of a key that is there twice, the last counts.
+/// Parses a YAML document as Ansible does: of duplicate keys, the last wins.
 pub(super) fn document(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
 }
 
-/// The variables of a YAML mapping, in the words they would have in an INI file; those that are no scalars are left out,
-/// for none that matters here is one.
+/// Returns the variables of a YAML mapping in the textual form of an INI file. Leaves out values that are not scalars,
+/// because no variable that is needed here is one.
 pub(super) fn vars(map: &Map<String, Value>) -> Vars {
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
@@ -79,7 +79,7 @@ fn take(groups: &mut Groups, name: &str, group: &Value, depth: usize) -> Result<
     Ok(())
 }
 
-/// A mapping; nothing at all is an empty one.
+/// Returns a mapping; null is an empty one.
 fn mapping(what: &str, value: &Value) -> Result<Map<String, Value>, String> {
     match value {
         Value::Object(map) => Ok(map.clone()),
