@@ -1,4 +1,4 @@
-//! Errors of the commands that bring images to nodes, or ask nodes for them.
+//! The errors of commands that push images to nodes or query nodes about them.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! `vcdist helper`: what `vcdist push` runs on a node. Not for people.
+//! `vcdist helper`: the program that `vcdist push` runs on a node. Not for direct use.
 
 use std::time::Duration;
 

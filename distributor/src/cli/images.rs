@@ -1,4 +1,4 @@
-//! The images a command is about: of the store, by name, or from archives that are taken into it first.
+//! The images of a command: from the store by name, or from archives, which are imported into the store first.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
@@ -7,7 +7,7 @@ use oci_spec::distribution::{ParseError, Reference};
 use thiserror::Error;
 use vcstore::{Image, Store};
 
-/// The images of VirtualCluster, meant when none are named.
+/// The images of VirtualCluster, which are the default.
 const IMAGES: [&str; 3] = ["manager", "syncer", "vn-agent"];
 
 /// Which images, of which store.
@@ -46,10 +46,10 @@ pub(super) enum Error {
 }
 
 impl Images {
-    /// The store, and the images of it that are meant.
+    /// Returns the store and the requested images.
     pub(super) fn find(&self) -> Result<(Store, Vec<Image>), Error> {
         let path = self.store.clone().unwrap_or_else(Store::default_path);
-        // Opening makes a store where there is none, and only what is put into it should.
+        // Opening would create a missing store, which should happen only if something is imported into it.
         if !path.join("oci-layout").exists() && !self.images.iter().any(|name| is_archive(name)) {
             return Err(Error::NoStore { path });
         }
@@ -58,12 +58,12 @@ impl Images {
         Ok((store, images))
     }
 
-    /// The store, which archives are put into, and which is only read where none is named.
+    /// Opens the store for writing if archives are imported, or else read-only.
     fn open(&self, path: &Utf8Path) -> Result<Store, vcstore::Error> {
         if self.images.iter().any(|name| is_archive(name)) { Store::open(path) } else { Store::open_to_give(path) }
     }
 
-    /// The images of the store that are meant, as far as there are any: others may know of the rest.
+    /// Returns the requested images that the store has. It may lack some, because the caller may know of others.
     pub(super) fn known(&self) -> Result<Vec<Image>, Error> {
         let path = self.store.clone().unwrap_or_else(Store::default_path);
         if !path.join("oci-layout").exists() && !self.images.iter().any(|name| is_archive(name)) {
@@ -74,19 +74,19 @@ impl Images {
         known_in(&store, if self.images.is_empty() { &defaults } else { &self.images })
     }
 
-    /// Those named that stand for no image of this name, full or short.
+    /// Returns the requested names that match none of the `known` names, neither in full nor in short form.
     pub(super) fn unknown<'a>(&'a self, known: &'a [&str]) -> impl Iterator<Item = &'a str> {
         let names = self.images.iter().map(String::as_str).filter(|name| !is_archive(name));
         names.filter(|name| !known.iter().any(|full| vcstore::is_short_for(full, name)))
     }
 
-    /// Whether an image of this full name is meant.
+    /// Whether an image with this full name is requested.
     pub(super) fn mean(&self, full: &str) -> bool {
         self.images.is_empty() || self.images.iter().any(|name| vcstore::is_short_for(full, name))
     }
 }
 
-/// The images of the store that are named, as far as it has them; those that it lacks are passed over.
+/// Returns the named images that the store has.
 fn known_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
     let mut images = Vec::new();
     for name in named {
@@ -99,8 +99,8 @@ fn known_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
     Ok(images)
 }
 
-/// The images named, each once, in the order of their names on the command line. What an archive brings is named in the
-/// store as it is in the archive.
+/// Returns the named images, each once, in the order of the command line. The images of an archive keep their names in
+/// the store.
 fn find_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
     let mut images: Vec<Image> = Vec::new();
     let defaults = IMAGES.map(str::to_owned);
@@ -126,8 +126,9 @@ fn find_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
     Ok(images)
 }
 
-/// The image by the name that kubelet looks it up by: with a tag or digest, and with the folder that Docker Hub's own images are in.
-/// Names begin with a registry's host, or the container runtime looks for another one.
+/// Completes the name of an image to the form under which the kubelet looks it up: with a tag or digest, and with the
+/// `library/` prefix of Docker Hub's own images. A name must begin with a registry's host, because the container
+/// runtime would otherwise look for another name.
 fn completed(image: Image) -> Result<Image, Error> {
     let full = |(host, _): (&str, &str)| host.contains(['.', ':']) || host == "localhost";
     if !image.name.split_once('/').is_some_and(full) {
@@ -139,19 +140,19 @@ fn completed(image: Image) -> Result<Image, Error> {
         Some(digest) if digest != image.target.digest().to_string() => {
             return Err(invalid(format!("the image's own digest is {}", image.target.digest())));
         }
-        // Where a name has a digest, its tag is only for people.
+        // If a name has a digest, its tag is only informative.
         Some(digest) => format!("{}/{}@{digest}", reference.registry(), reference.repository()),
         None => reference.whole(),
     };
     Ok(Image { name, ..image })
 }
 
-/// What the names of archives end in.
+/// The file extensions of archives.
 const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.zstd"];
 
-/// Whether an argument means a file: it looks like a path or an archive, or is one.
+/// Whether an argument is a file: it looks like a path or an archive, or is one.
 fn is_archive(name: &str) -> bool {
-    // A plain word is an image, also where a folder or program of that name stands beside.
+    // A plain word is an image, even if a directory or program of that name exists.
     name.starts_with(['.', '/'])
         || ARCHIVES.iter().any(|ending| name.ends_with(ending))
         || (name.contains('/') && Utf8Path::new(name).exists())

@@ -1,4 +1,4 @@
-//! `vcdist join`: what a further connection of `vcdist push` runs on a node. Not for people.
+//! `vcdist join`: the program that a further connection of `vcdist push` runs on a node. Not for direct use.
 
 use clap::Args;
 use vcterminal::Exit;

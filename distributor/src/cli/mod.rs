@@ -1,5 +1,5 @@
-//! The command line: one file for each subcommand, and the options that several of them share. Uses every other module; no other
-//! module uses it.
+//! The command line: one file for each subcommand, and the options that several of them share. Uses every other module;
+//! no other module uses it.
 
 mod deploy;
 mod error;
@@ -51,7 +51,7 @@ enum Command {
     Relay(relay::Relay),
 }
 
-/// Runs the command line of this process and returns how it ended.
+/// Runs the command line of this process and returns its exit status.
 #[must_use]
 pub fn run() -> Exit {
     vcterminal::start_documented(dispatch)
@@ -82,7 +82,7 @@ fn ended<E: Diagnostic>(command: impl Future<Output = Result<Exit, E>>) -> Exit 
         }
     };
     let ended = runtime.block_on(command);
-    // A thread may still wait for stdin to end, as the helper's does; nothing is left for it to do.
+    // A thread may still wait for stdin to end, such as the helper's; it has nothing left to do.
     runtime.shutdown_background();
     ended.unwrap_or_else(|error| {
         vcterminal::report(&error);

@@ -1,4 +1,4 @@
-//! The options of every command that works on nodes: which they are, and how SSH gets there.
+//! The options of every command that works on nodes: which nodes, and how SSH reaches them.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) struct ChoiceArgs {
 }
 
 impl ChoiceArgs {
-    /// Which nodes are meant.
+    /// Returns the choice of nodes.
     pub(super) fn choice(&self) -> Choice {
         Choice {
             names: self.nodes.clone(),
@@ -128,7 +128,7 @@ pub(super) struct Containerd {
 }
 
 impl Containerd {
-    /// What it comes to for the helper.
+    /// Returns the settings for the helper.
     pub(super) fn settings(&self, ssh: &Ssh) -> Settings {
         Settings {
             namespace: self.containerd_namespace.clone(),
@@ -139,12 +139,12 @@ impl Containerd {
 }
 
 impl Nodes {
-    /// Which of a cluster's nodes are meant.
+    /// Returns the choice of nodes.
     pub(super) fn choice(&self) -> Choice {
         Choice { keys_by_name: self.host_key_alias, ..self.choice.choice() }
     }
 
-    /// The cluster they are of; nothing where they are named without one.
+    /// Connects to the nodes' cluster. Returns `None` if the nodes are given without one.
     pub(super) async fn cluster(&self) -> Result<Option<Cluster>, cluster::Error> {
         if !self.host.is_empty() || self.inventory.is_some() {
             return Ok(None);
@@ -152,7 +152,7 @@ impl Nodes {
         Cluster::connect(&self.cluster).await.map(Some)
     }
 
-    /// The nodes that are meant.
+    /// Finds the selected nodes.
     pub(super) async fn find(&self, ssh: &Ssh) -> Result<Vec<Node>, Error> {
         if !self.host.is_empty() {
             return nodes::from_hosts(&self.host, ssh.is_unsaid());
@@ -170,7 +170,8 @@ impl Nodes {
 }
 
 impl Nodes {
-    /// One node by its name, whatever its role; a host where no API and no inventory is asked.
+    /// Finds one node by its name, regardless of its role; the name is a host if neither an API nor an inventory is
+    /// used.
     pub(super) async fn find_one(&self, name: &str, ssh: &Ssh) -> Result<Node, Error> {
         let choice = Choice { names: vec![name.to_owned()], keys_by_name: self.host_key_alias, ..Choice::default() };
         let found = match &self.inventory {
@@ -184,7 +185,7 @@ impl Nodes {
 }
 
 impl Ssh {
-    /// What it comes to for the transport.
+    /// Returns the options for the transport.
     pub(super) fn options(&self) -> SshOptions {
         SshOptions {
             client: self.client,
@@ -198,19 +199,19 @@ impl Ssh {
         }
     }
 
-    /// Whether no option gives a host's name another meaning.
+    /// Whether no option is given that could change the meaning of a host name.
     fn is_unsaid(&self) -> bool {
         self.ssh_user.is_none() && self.ssh_option.is_empty() && self.ssh_config.is_none()
     }
 }
 
-/// A user as ssh takes it.
+/// Parses a user name for ssh.
 fn ssh_user(text: &str) -> Result<String, String> {
     let valid = vcremote::destination::is_user(text);
     valid.then(|| text.to_owned()).ok_or_else(|| "this is not a valid name of a user".to_owned())
 }
 
-/// An option that ssh takes after `-o`, unless another of ours says it.
+/// Parses an option for ssh's `-o`. Rejects the one that `--host-keys` sets.
 pub(super) fn ssh_option(text: &str) -> Result<String, String> {
     let keyword = text.split(['=', ' ']).next().unwrap_or_default().trim();
     if keyword.eq_ignore_ascii_case("StrictHostKeyChecking") {

@@ -1,4 +1,4 @@
-//! What people see of a push under way: on a terminal a bar for each node and one for all, else a line for each event.
+//! The display of a running push: on a terminal, a bar for each node and one for all; otherwise, a line for each event.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,13 +10,13 @@ use vcterminal::{Live, Output};
 use crate::nodes::Node;
 use crate::runtime::{Event, SentCounter};
 
-/// How often bars are drawn anew.
+/// The interval at which bars are redrawn.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// What is shown.
+/// The kind of display.
 #[derive(Debug, Clone)]
 pub(super) enum Progress {
-    /// Nothing: programs read what is printed.
+    /// Nothing, because a program reads the output.
     Silent,
     /// A line for each event.
     Log,
@@ -36,13 +36,13 @@ pub(super) struct Bars {
 struct Bar {
     bar: vcterminal::Bar,
     sent: Option<Arc<SentCounter>>,
-    /// What had gone before this bar began: a push that goes on counts on.
+    /// The number of bytes sent before this bar began, because the counter continues after a retry.
     before: u64,
     length: u64,
 }
 
 impl Progress {
-    /// What suits stderr.
+    /// Chooses the display for stderr.
     pub(super) fn new(output: Output) -> Self {
         match output {
             Output::Json => Self::Silent,
@@ -50,7 +50,7 @@ impl Progress {
         }
     }
 
-    /// Shows what happens on a node.
+    /// Displays an event of a node.
     pub(super) fn show(&self, node: &Node, event: Event<'_>) {
         match self {
             Self::Silent => {}
@@ -63,7 +63,7 @@ impl Progress {
         }
     }
 
-    /// Draws bars anew for as long as it is polled.
+    /// Redraws the bars for as long as it is polled.
     pub(super) async fn draw(&self) -> Infallible {
         loop {
             tokio::time::sleep(EVERY).await;
@@ -73,7 +73,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the terminal to others.
+    /// Ends the display, so that others can use the terminal.
     pub(super) fn end(&self) {
         if let Self::Bars(bars) = self {
             bars.draw();
@@ -121,7 +121,7 @@ impl Bars {
     }
 }
 
-/// The text of an event; none where a log needs no line for it.
+/// Describes an event, if it is worth a line.
 pub(super) fn describe(event: Event<'_>) -> Option<String> {
     Some(match event {
         Event::Sending { blobs: 0, .. } => "has every blob; finishing the images".to_owned(),

@@ -1,4 +1,4 @@
-//! `vcdist prune`: removes from the nodes what was pushed there and nothing needs any more.
+//! `vcdist prune`: removes pushed images from the nodes that nothing needs any more.
 
 use std::num::NonZeroUsize;
 

@@ -1,5 +1,5 @@
-//! `vcdist push`: images from the store to the nodes, only what each of them lacks. `vcdist plan`: the same, but for moving
-//! anything.
+//! `vcdist push`: sends images from the store to the nodes, only what each of them lacks. `vcdist plan`: the same
+//! without a transfer.
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
@@ -107,7 +107,7 @@ struct Work {
     output: Output,
 }
 
-/// How fast blobs may leave, and over how many connections.
+/// The rate limits for blobs, and the number of connections.
 #[derive(Debug, Clone, Copy, Default)]
 struct Speed {
     all: Option<Rate>,
@@ -158,7 +158,7 @@ impl Work {
 
     async fn watch(self, speed: Speed, recheck: Duration) -> Result<Exit, Error> {
         let push = self.push(speed, false)?;
-        // Names that are wrong are said at once; that no node is there yet is no reason not to wait for one.
+        // Wrong names are reported at once; but if no node exists yet, the watch waits for one.
         match self.nodes.find(&self.ssh).await {
             Ok(_) | Err(nodes::Error::NoWorker { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -210,7 +210,7 @@ impl Work {
     }
 }
 
-/// Hears Ctrl-C and a polite kill: the first stops the push in good order, the second at once.
+/// Handles SIGINT and SIGTERM: the first signal stops the push in an orderly way, the second at once.
 async fn heed_signals(cancel: &CancellationToken) -> Infallible {
     let mut terminate = signal(SignalKind::terminate()).ok();
     let mut count = 0;
@@ -221,7 +221,7 @@ async fn heed_signals(cancel: &CancellationToken) -> Infallible {
         }
         count += 1;
         if count > 1 {
-            // As shells count a command that SIGINT ended.
+            // The exit status that shells use for SIGINT.
             std::process::exit(130);
         }
         vcterminal::say("stopping: leases are given back and what has arrived is kept; once more to stop at once");

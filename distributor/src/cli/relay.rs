@@ -1,4 +1,4 @@
-//! `vcdist relay`: what `vcdist push --via` runs on a relay. Not for people.
+//! `vcdist relay`: the program that `vcdist push --via` runs on a relay. Not for direct use.
 
 use std::time::Duration;
 

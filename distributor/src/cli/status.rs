@@ -1,4 +1,4 @@
-//! `vcdist status`: how the images stand on the nodes, against what was pushed last and against the store.
+//! `vcdist status`: the state of the images on the nodes, compared with the latest push and with the store.
 
 use std::num::NonZeroUsize;
 
@@ -57,7 +57,7 @@ impl Status {
         };
         let ssh = self.ssh.options();
         let answers = question.ask(nodes, |node| transport::to_node(node, &ssh)).await;
-        // An archive means what it brings.
+        // An archive stands for the images in it.
         let is_asked = |name: &str| question.images.iter().any(|image| image.name == name);
         let report = StatusReport::new(&answers, |name| is_asked(name) || self.images.mean(name));
         if report.nodes.iter().all(|node| node.error.is_none()) {

@@ -1,21 +1,21 @@
-//! Values as people write them on the command line, with what to write instead where one cannot be read.
+//! Parsers for values on the command line. Their errors contain what to write instead.
 
 use std::str::FromStr;
 
 use miette::Diagnostic;
 use vcmanifests::{Component, Error, ImageReference, NamespaceName, Toleration};
 
-/// The name of a namespace.
+/// Parses the name of a namespace.
 pub(crate) fn namespace(text: &str) -> Result<NamespaceName, String> {
     read(text)
 }
 
-/// `KEY[=VALUE][:EFFECT]`.
+/// Parses `KEY[=VALUE][:EFFECT]`.
 pub(crate) fn toleration(text: &str) -> Result<Toleration, String> {
     read(text)
 }
 
-/// `COMPONENT=NAME@sha256:DIGEST`.
+/// Parses `COMPONENT=NAME@sha256:DIGEST`.
 pub(crate) fn component_image(text: &str) -> Result<(Component, ImageReference), String> {
     let (component, image) = text.split_once('=').ok_or("write COMPONENT=NAME@sha256:DIGEST")?;
     Ok((read(component)?, read(image)?))

@@ -1,4 +1,4 @@
-//! `vcdist verify`: asks five questions about an installation and prints the answers with their evidence.
+//! `vcdist verify`: runs five checks of an installation and prints the results with their evidence.
 
 use std::io;
 use std::time::Duration;

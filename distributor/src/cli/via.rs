@@ -1,4 +1,4 @@
-//! The options of a push by way of a relay.
+//! The options of a push through a relay.
 
 use clap::Args;
 
@@ -32,7 +32,7 @@ pub(super) struct Via {
 }
 
 impl Via {
-    /// The relay, where one is asked for.
+    /// Returns the relay, if one is requested.
     pub(super) async fn find(&self, nodes: &Nodes, ssh: &Ssh) -> Result<Option<relay::Via>, Error> {
         let Some(name) = &self.via else { return Ok(None) };
         Ok(Some(relay::Via {

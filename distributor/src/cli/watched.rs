@@ -1,4 +1,4 @@
-//! What people see of a push that goes on: a line on stderr for each thing that happens, as a log has it.
+//! The display of a push that is watched: a line on stderr for each event, as in a log.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::push::report;
 use crate::runtime::Event;
 use crate::watch::{NodePush, PushReason, WatchEvent};
 
-/// Prints an event, where it deserves a line.
+/// Prints an event, if it is worth a line.
 pub(super) fn notify(event: &WatchEvent<'_>) {
     if let Some(line) = line(event) {
         vcterminal::say(line);

@@ -1,6 +1,6 @@
-//! Why a cluster cannot be used, or refused a request, and what to do about it.
-//! The API server's refusals are read from its Status objects; their wording is part of no contract, so whatever is not
-//! understood is passed on as it is.
+//! Why a cluster cannot be used or rejected a request, and what to do about it. Rejections are parsed from the API
+//! server's Status objects. Their wording is not part of any contract, so a message that is not recognized is passed on
+//! unchanged.
 
 use kube::core::Status;
 use miette::Diagnostic;
@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use super::kubeconfig::Plugin;
 
-/// Whatever the libraries below say.
+/// An error of an underlying library.
 pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A cluster that was not found, could not be reached, or refused.
+/// The cluster was not found, could not be reached, or rejected a request.
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,17 +19,17 @@ pub enum Error {
     #[error("finding the cluster: no kubeconfig at {searched}")]
     #[diagnostic(help("give --kubeconfig FILE, or set KUBECONFIG"))]
     NoKubeconfig {
-        /// The files that were looked for.
+        /// The files that were searched for.
         searched: String,
     },
 
-    /// The kubeconfig cannot be read or does not make sense.
+    /// The kubeconfig cannot be read or is invalid.
     #[error("reading the kubeconfig {path}")]
     #[diagnostic(help("`kubectl config view --kubeconfig FILE` shows what kubectl makes of it"))]
     BadKubeconfig {
         /// The file, or the files that were merged.
         path: String,
-        /// Why.
+        /// The cause.
         source: Cause,
     },
 
@@ -47,7 +47,7 @@ pub enum Error {
     #[error("reading the kubeconfig {path}: it has no context {context:?}")]
     #[diagnostic(help("the contexts are: {known}"))]
     NoSuchContext {
-        /// What was asked for.
+        /// The requested context.
         context: String,
         /// The file.
         path: String,
@@ -55,7 +55,7 @@ pub enum Error {
         known: String,
     },
 
-    /// A name stands twice in one file.
+    /// A name occurs twice in one file.
     #[error("reading the kubeconfig {path}: it has two entries for the {what} {name:?}")]
     #[diagnostic(help("remove one: kubectl does not read the file either"))]
     Repeated {
@@ -67,7 +67,7 @@ pub enum Error {
         name: String,
     },
 
-    /// A context names something that is not there.
+    /// A context refers to a cluster or user that does not exist.
     #[error("reading the kubeconfig {path}: its context {context:?} names the {what} {name:?}, which is not there")]
     #[diagnostic(help("the {what}s are: {known}; where another file has it, add that file to KUBECONFIG"))]
     Dangling {
@@ -79,7 +79,7 @@ pub enum Error {
         what: &'static str,
         /// Its name.
         name: String,
-        /// Those that are there.
+        /// The existing names.
         known: String,
     },
 
@@ -93,31 +93,31 @@ pub enum Error {
         what: &'static str,
         /// Its name.
         name: String,
-        /// Why.
+        /// The cause.
         source: Cause,
     },
 
-    /// In a pod whose service account is not mounted.
+    /// The service account of the pod is not mounted.
     #[error("finding the cluster: the pod's service account cannot be used")]
     #[diagnostic(help("mount the account's token into the pod, or give --kubeconfig FILE"))]
     Pod {
-        /// Why.
+        /// The cause.
         source: Cause,
     },
 
-    /// The configuration was read and no client can be made from it.
+    /// No client can be created from the configuration.
     #[error("using the configuration {configuration}")]
     #[diagnostic(help("{help}"))]
     Unusable {
         /// The kubeconfig.
         configuration: String,
-        /// What to do.
+        /// The help text.
         help: String,
-        /// Why.
+        /// The cause.
         source: Cause,
     },
 
-    /// No answer, or none that is an API server's.
+    /// There was no answer, or not one of an API server.
     #[error("{attempt}: {server} cannot be reached")]
     #[diagnostic(help("{help}"))]
     Unreachable {
@@ -125,13 +125,13 @@ pub enum Error {
         attempt: String,
         /// The API server's address.
         server: String,
-        /// What to do.
+        /// The help text.
         help: String,
-        /// Why.
+        /// The cause.
         source: Cause,
     },
 
-    /// The API server does not know the user.
+    /// The API server does not recognize the user's credentials.
     #[error("{attempt}: {server} does not accept the credentials of {configuration}")]
     #[diagnostic(help(
         "they may have expired or belong to another cluster: log in again, or choose another --kubeconfig or --context"
@@ -147,35 +147,35 @@ pub enum Error {
         source: Cause,
     },
 
-    /// The API server knows the user, and the user lacks a right.
+    /// The API server recognizes the user, but the user lacks a permission.
     #[error("{attempt}: {user} may not {right}")]
     #[diagnostic(help("{help}"))]
     Forbidden {
         /// What was attempted.
         attempt: String,
-        /// Who asked.
+        /// The user.
         user: String,
-        /// What was refused: verb, resource, namespace.
+        /// The permission: verb, resource, namespace.
         right: String,
-        /// What to do.
+        /// The help text.
         help: String,
         /// The server's message.
         source: Cause,
     },
 
-    /// The API server refused for another reason.
+    /// The API server rejected the request for another reason.
     #[error("{attempt}: the API server refused")]
     #[diagnostic(help("{help}"))]
     Refused {
         /// What was attempted.
         attempt: String,
-        /// What to do.
+        /// The help text.
         help: String,
         /// The server's message.
         source: Cause,
     },
 
-    /// The API server's answer was lost or makes no sense.
+    /// The API server's answer was lost or is invalid.
     #[error("{attempt}: the request failed")]
     #[diagnostic(help(
         "check that `kubectl get namespaces` works with the same kubeconfig and context, then try again"
@@ -183,18 +183,18 @@ pub enum Error {
     Request {
         /// What was attempted.
         attempt: String,
-        /// Why.
+        /// The cause.
         source: Cause,
     },
 }
 
-/// Whether an API server says that something is not there: an object, or the whole kind. Of a kind that it does not serve, it says
-/// so in plain text.
+/// Whether an API server reports that an object or a whole kind does not exist. For a kind that it does not serve, the
+/// answer is plain text.
 pub(crate) fn is_absent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 || status.is_not_found())
 }
 
-/// A configuration from which no client can be made.
+/// Returns the error for a configuration from which no client can be created.
 pub(super) fn unusable(configuration: String, plugin: Option<Plugin>, source: Cause) -> Error {
     let help = match plugin {
         Some(Plugin { command, hint }) => {
@@ -206,7 +206,7 @@ pub(super) fn unusable(configuration: String, plugin: Option<Plugin>, source: Ca
     Error::Unusable { configuration, help, source }
 }
 
-/// A refusal's message, without the keyword that the library adds to it.
+/// The message of a rejection, without the reason keyword that the library adds.
 #[derive(Debug, Error)]
 #[error("{0}")]
 struct ServerMessage(String);
@@ -267,14 +267,14 @@ fn refused(attempt: String, status: &Status, server: String, configuration: &str
     }
 }
 
-/// What an authoriser's refusal says.
+/// The parts of an authorizer's rejection.
 struct RbacDenial {
     user: String,
     right: String,
     check: String,
 }
 
-/// Reads `User "jane" cannot patch resource "deployments" in API group "apps" in the namespace "vc-manager"`
+/// Parses `User "jane" cannot patch resource "deployments" in API group "apps" in the namespace "vc-manager"`
 /// (Kubernetes, `apiserver/pkg/endpoints/handlers/responsewriters/errors.go`).
 fn parse_denial(message: &str) -> Option<RbacDenial> {
     let user = quoted_after(message, "User ")?;
@@ -293,7 +293,7 @@ fn parse_denial(message: &str) -> Option<RbacDenial> {
     })
 }
 
-/// The text between the two quotes that follow `before`.
+/// Returns the text between the two quotation marks that follow `before`.
 fn quoted_after<'a>(text: &'a str, before: &str) -> Option<&'a str> {
     let start = text.find(&format!("{before}\""))? + before.len() + 1;
     let length = text[start..].find('"')?;
@@ -321,7 +321,7 @@ fn unreachable_help(error: &(dyn std::error::Error + 'static)) -> String {
     help.to_owned()
 }
 
-/// The innermost cause: the layers above it only say that something below failed.
+/// Returns the innermost cause: the layers above only report that something below failed.
 fn innermost(error: Cause) -> Cause {
     let mut deepest = None;
     let mut cause = error.source();

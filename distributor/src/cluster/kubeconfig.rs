@@ -1,5 +1,5 @@
-//! What kubeconfigs say of a cluster, as kubectl reads them: files merged, the first that says something wins; addresses
-//! without a scheme; files beside the kubeconfig; tokens in files.
+//! Reads kubeconfigs as kubectl does: merges files, of which the first to set a value wins; accepts addresses without a
+//! scheme, files relative to the kubeconfig, and tokens in files.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use serde_json::Value;
 use super::Error;
 use super::proxy::{self, Proxy, Variables};
 
-/// How an API server is reached and who asks it.
+/// The address of an API server, and the user's credentials.
 pub(super) struct Access {
     /// The client's configuration.
     pub(super) config: Config,
-    /// The file with the user's token, which is not in the configuration.
+    /// The file with the user's token, which is not part of `config`.
     pub(super) token_file: Option<PathBuf>,
-    /// The proxy between, which is in the configuration too.
+    /// The proxy, which is also part of `config`.
     pub(super) proxy: Option<Proxy>,
-    /// The program that logs in, and how it can be had.
+    /// The program that logs in, and how to install it.
     pub(super) plugin: Option<Plugin>,
 }
 
@@ -33,11 +33,11 @@ pub(super) struct Access {
 pub(super) struct Plugin {
     /// Its name or path.
     pub(super) command: String,
-    /// What the kubeconfig says to whoever lacks it.
+    /// The installation hint in the kubeconfig.
     pub(super) hint: Option<String>,
 }
 
-/// Reads and merges files. The name of each is in every error.
+/// Reads and merges files. Every error contains the name of its file.
 pub(super) fn read(files: &[PathBuf]) -> Result<Kubeconfig, Error> {
     let mut merged = Kubeconfig::default();
     for file in files {
@@ -51,21 +51,21 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Kubeconfig, Error> {
         if let Some((what, name)) = twice {
             return Err(Error::Repeated { path: path(), what, name });
         }
-        // An empty value counts as none.
+        // An empty value counts as unset.
         next.current_context = next.current_context.filter(|name| !name.is_empty());
         merged = merged.merge(next).map_err(bad)?;
     }
     Ok(merged)
 }
 
-/// Whether a kubeconfig says nothing at all.
+/// Whether a kubeconfig is empty.
 pub(super) fn is_empty(kubeconfig: &Kubeconfig) -> bool {
     let Kubeconfig { clusters, auth_infos, contexts, current_context, .. } = kubeconfig;
     clusters.is_empty() && auth_infos.is_empty() && contexts.is_empty() && current_context.is_none()
 }
 
-/// What a kubeconfig, which was read from the files `path`, says of the cluster of a context: the one that is asked for, or
-/// its current one.
+/// Returns the access to the cluster of a context in a kubeconfig that was read from the files `path`: the context
+/// `context`, or else the current one.
 pub(super) fn access(
     kubeconfig: &Kubeconfig,
     path: &str,
@@ -94,7 +94,7 @@ pub(super) fn access(
         name: name.to_owned(),
         source,
     };
-    // A context without a user sends no credentials.
+    // A context without a user sends anonymous requests.
     let user_name = context.user.as_deref().filter(|name| !name.is_empty());
     let user = match user_name {
         None => AuthInfo::default(),
@@ -109,7 +109,7 @@ pub(super) fn access(
     of_cluster(&body, user, variables).map_err(|error| unfit("cluster", &cluster.name, error))
 }
 
-/// A cluster's part of it, and the user's as it is.
+/// Builds the access from a cluster and a user.
 fn of_cluster(cluster: &Cluster, mut user: AuthInfo, variables: &Variables) -> Result<Access, super::error::Cause> {
     let is_insecure = cluster.insecure_skip_tls_verify.unwrap_or(false);
     let authority = authority(cluster)?;
@@ -137,7 +137,7 @@ fn of_cluster(cluster: &Cluster, mut user: AuthInfo, variables: &Variables) -> R
     Ok(Access { config, token_file, proxy, plugin })
 }
 
-/// The server's address. Without a scheme it is HTTPS where there is anything to do with certificates, as kubectl has it.
+/// Parses the server's address. Without a scheme, it is HTTPS if any certificate option is set, as in kubectl.
 fn address(server: &str, is_secure: bool) -> Result<Uri, super::error::Cause> {
     if server.is_empty() {
         return Err("it has no server".into());
@@ -157,7 +157,7 @@ fn address(server: &str, is_secure: bool) -> Result<Uri, super::error::Cause> {
     Ok(url)
 }
 
-/// The certificates that the server's must be signed by; none where the system's count.
+/// Returns the certificate authorities for the server's certificate, or `None` if the system's apply.
 fn authority(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, super::error::Cause> {
     let said = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     let pem = match (said(&cluster.certificate_authority_data), said(&cluster.certificate_authority)) {
@@ -179,8 +179,8 @@ fn authority(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, super::error::Ca
     }
 }
 
-/// A user as kubectl takes it: what is said with nothing in it is not said, Base64 may be on several lines, a token ends before
-/// its newline.
+/// Normalizes a user as kubectl does: empty values count as unset, Base64 may span several lines, and a token ends
+/// before its newline.
 fn tidy(user: AuthInfo) -> Result<AuthInfo, super::error::Cause> {
     let mut fields = serde_json::to_value(user)?;
     if let Some(fields) = fields.as_object_mut() {

@@ -1,6 +1,6 @@
-//! The client for the Kubernetes API server of a cluster. The cluster is found as kubectl finds it: `--kubeconfig`, else the files
-//! of `KUBECONFIG`, else `~/.kube/config`, else the service account of the pod that this program runs in. A request that fails
-//! for a moment is sent again. Uses no other module but `crate::duration`.
+//! The client for the Kubernetes API server of a cluster. The cluster is found as in kubectl: from `--kubeconfig`, else
+//! from the files of `KUBECONFIG`, else from `~/.kube/config`, else from the service account of the pod in which this
+//! program runs. A request that fails temporarily is retried. Uses only `crate::duration`.
 
 mod error;
 mod kubeconfig;
@@ -26,13 +26,14 @@ use proxy::Variables;
 use retry::RetryClient;
 use token::TokenFile;
 
-/// An API server that does not take a connection within this time is not there.
+/// The time limit for a connection to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that is silent for this long in the middle of an answer is lost. Longer than any watch lasts.
+/// A connection that is silent for this long in the middle of an answer is considered lost. Longer than any watch
+/// lasts.
 const READ_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long the API server keeps one watch open, in seconds. Less than the client's own patience with a silent
-/// connection, so that a quiet watch is not taken for a lost one.
+/// How long the API server keeps one watch open, in seconds. Less than the client's [`READ_TIMEOUT`], so that a quiet
+/// watch is not considered lost.
 pub(crate) const WATCH_SECONDS: u32 = 25;
 
 /// Which cluster: the options of every command that talks to one.
@@ -51,24 +52,24 @@ pub struct ClusterArgs {
     pub api_timeout: Option<Duration>,
 }
 
-/// A cluster that a client was made for. Nothing is sent before the first request.
+/// A cluster with its client. Nothing is sent before the first request.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
     retry: RetryClient,
     server: String,
-    /// How the server is called in errors: with the proxy between, where there is one.
+    /// The name of the server in errors, including the proxy if there is one.
     called: String,
     source: Source,
 }
 
 impl Cluster {
-    /// Finds the cluster's configuration and makes a client for it.
+    /// Finds the cluster's configuration and creates a client for it.
     ///
     /// # Errors
-    /// When no configuration is found, or it cannot be read or used.
+    /// Returns an error if no configuration is found, or if it cannot be read or used.
     pub async fn connect(args: &ClusterArgs) -> Result<Self, Error> {
-        // Fails only where a provider is installed already, which is what is wanted.
+        // Fails only if a provider is already installed, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let environment = Environment::of_this_process();
         let (source, access) = Source::find(args, &environment)?.access(args, &environment)?;
@@ -76,7 +77,7 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
         config.reset_reader_on_write = true;
-        // The library's own retries would be silent.
+        // The library's own retries would not be reported.
         config.default_retry = false;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let called = match &proxy {
@@ -91,7 +92,7 @@ impl Cluster {
         Ok(Self { client: retry.client(), retry, server, called, source })
     }
 
-    /// The client; clones share its connections.
+    /// Returns the client; clones share its connections.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
@@ -103,18 +104,18 @@ impl Cluster {
         &self.server
     }
 
-    /// Has requests that fail in passing be tried again until `moment`, once the API server has answered; else each is for as
-    /// long as `--api-timeout` says.
+    /// Makes requests that fail temporarily be retried until `moment`, once the API server has answered; otherwise,
+    /// each is retried for the duration of `--api-timeout`.
     pub(crate) fn wait_until(&self, moment: Instant) {
         self.retry.until(moment);
     }
 
-    /// What the API server's clock shows; none before its first answer.
+    /// Returns the API server's present time, or `None` before its first answer.
     pub(crate) fn clock(&self) -> Option<Timestamp> {
         self.retry.clock()
     }
 
-    /// What a failed request means: `attempt` says what the request was for, as in "listing pods in vc-manager".
+    /// Converts the error of a failed request. `attempt` describes the request, as in "listing pods in vc-manager".
     #[must_use]
     pub fn failed(&self, attempt: impl Into<String>, error: kube::Error) -> Error {
         error::classify(attempt.into(), error, &self.called, &self.source.to_string())
@@ -127,7 +128,7 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// Where a configuration comes from.
+/// The source of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     /// Kubeconfig files, merged: the first that sets a value wins.
@@ -136,7 +137,7 @@ enum Source {
     Pod,
 }
 
-/// What the search depends on beside the command line.
+/// The inputs of the search other than the command line.
 #[derive(Debug, Default)]
 struct Environment {
     kubeconfig: Option<OsString>,
@@ -167,7 +168,7 @@ impl Source {
         }
         let named = environment.kubeconfig.iter().flat_map(std::env::split_paths);
         let named: Vec<PathBuf> = named.filter(|path| !path.as_os_str().is_empty()).collect();
-        // Of a list, files that do not exist are passed over.
+        // Files in a list that do not exist are skipped.
         let searched = match (&named[..], &environment.home) {
             ([], home) => vec![home.as_deref().unwrap_or(Path::new("/")).join(".kube/config")],
             _ => named,
@@ -180,7 +181,7 @@ impl Source {
         }
     }
 
-    /// What it says of the cluster; with where that is said, for a pod's kubeconfig may be empty.
+    /// Returns the access to the cluster, and its final source: in a pod, an empty kubeconfig is ignored.
     fn access(self, args: &ClusterArgs, environment: &Environment) -> Result<(Self, Access), Error> {
         if let Self::Files(files) = &self {
             let kubeconfig = kubeconfig::read(files)?;

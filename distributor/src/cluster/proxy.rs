@@ -1,6 +1,6 @@
-//! Whether the API server is asked through a proxy: by kubectl's rules, which are those of Go's HTTP client.
-//! A kubeconfig's `proxy-url` holds for whatever server; else HTTPS_PROXY or HTTP_PROXY do, except where NO_PROXY or a loopback
-//! address says otherwise.
+//! Chooses the proxy for the API server by kubectl's rules, which are those of Go's HTTP client. A kubeconfig's
+//! `proxy-url` applies to any server; otherwise HTTPS_PROXY or HTTP_PROXY apply, unless the server is in NO_PROXY or
+//! has a loopback address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,16 +8,16 @@ use std::net::IpAddr;
 use http::Uri;
 use ipnet::IpNet;
 
-/// A proxy, and who asked for it.
+/// A proxy and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Proxy {
-    /// Its address, with the user and password that it wants.
+    /// Its address, including user and password.
     pub(super) url: Uri,
     /// `proxy-url`, or the variable's name.
     said_by: &'static str,
 }
 
-/// The variables of this process that are about proxies, where they are set and not empty.
+/// The proxy variables of this process that are set and not empty.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Variables {
     http: Option<(&'static str, String)>,
@@ -25,7 +25,7 @@ pub(super) struct Variables {
     no_proxy: String,
 }
 
-/// A proxy that cannot be used, and why. The text has no password.
+/// Why a proxy cannot be used. The message contains no password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{said_by} is not the address of a proxy: {why}")]
 pub(super) struct BadProxy {
@@ -38,7 +38,7 @@ impl Variables {
         Self::of(|name| std::env::var(name).ok())
     }
 
-    /// Names in capitals come before the others.
+    /// Names in capitals take precedence.
     fn of(value: impl Fn(&str) -> Option<String>) -> Self {
         let set = |names: [&'static str; 2]| {
             names.into_iter().find_map(|name| Some((name, value(name).filter(|value| !value.is_empty())?)))
@@ -51,7 +51,7 @@ impl Variables {
     }
 }
 
-/// The proxy through which `server` is asked; none where it is asked directly.
+/// Returns the proxy for `server`, or `None` for a direct connection.
 pub(super) fn choose(proxy_url: Option<&str>, server: &Uri, variables: &Variables) -> Result<Option<Proxy>, BadProxy> {
     if let Some(url) = proxy_url.filter(|url| !url.is_empty()) {
         return read("proxy-url", url).map(Some);
@@ -60,7 +60,7 @@ pub(super) fn choose(proxy_url: Option<&str>, server: &Uri, variables: &Variable
     let Some((name, value)) = variable.as_ref().filter(|_| !is_exempt(server, &variables.no_proxy)) else {
         return Ok(None);
     };
-    // In a variable, the scheme may be left out.
+    // In a variable, the scheme is optional.
     let url = if value.contains("://") { value.clone() } else { format!("http://{value}") };
     read(name, &url).map(Some)
 }
@@ -69,7 +69,7 @@ fn read(said_by: &'static str, url: &str) -> Result<Proxy, BadProxy> {
     let bad = |why: &str| BadProxy { said_by, why: why.to_owned() };
     let (scheme, rest) =
         url.split_once("://").ok_or_else(|| bad("it does not begin with http://, https:// or socks5://"))?;
-    // Names are looked up by the proxy either way.
+    // The proxy resolves names in either case.
     let scheme = if scheme == "socks5h" { "socks5" } else { scheme };
     if !["http", "https", "socks5"].contains(&scheme) {
         return Err(bad(&format!("its scheme is {scheme}, and http, https and socks5 are supported")));
@@ -83,7 +83,7 @@ fn read(said_by: &'static str, url: &str) -> Result<Proxy, BadProxy> {
     if url.host().is_none_or(str::is_empty) { Err(bad("it names no host")) } else { Ok(Proxy { url, said_by }) }
 }
 
-/// Whether a server is asked directly, whatever the variables say of proxies.
+/// Whether the connection to a server is direct regardless of the proxy variables.
 fn is_exempt(server: &Uri, no_proxy: &str) -> bool {
     let host = server.host().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();
@@ -95,8 +95,8 @@ fn is_exempt(server: &Uri, no_proxy: &str) -> bool {
     exceptions.map(str::to_ascii_lowercase).any(|exception| matches(&exception, &host, address, port))
 }
 
-/// Whether an entry of NO_PROXY means this host: `*`, an address range, or an address or name with or without a port. A name
-/// means the names below it too; with a dot before it, those alone.
+/// Whether an entry of NO_PROXY matches this host: `*`, an address range, or an address or name with or without a port.
+/// A name also matches its subdomains; with a leading dot, only these.
 fn matches(exception: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     if exception == "*" {
         return true;
@@ -189,7 +189,7 @@ mod tests {
             ("https://notexample.com", "example.com"),
             ("https://api.example.com:6443", "api.example.com:443"),
             ("https://10.1.2.3:6443", "10.1.2.4,11.0.0.0/8,10.1.2"),
-            // Of the proxy itself it says nothing.
+            // NO_PROXY does not apply to the proxy itself.
             ("https://api:6443", "p"),
         ] {
             assert!(!direct(server, no_proxy), "{server} {no_proxy}");

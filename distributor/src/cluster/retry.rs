@@ -1,8 +1,9 @@
-//! An API server that is away for a moment, as while its static pod is started anew, ends nothing: one rule for every
-//! request of every command. A transient failure is retried for a bounded time, and reported once.
+//! Retries requests while the API server is temporarily unavailable, for example while its static pod restarts. The
+//! same rule applies to every request of every command: a temporary failure is retried for a limited time and reported
+//! once.
 //!
-//! Whatever is asked of the API server here can be asked twice: objects are applied, revisions have a number of their own, and
-//! pods are deleted by their UID.
+//! All requests here can be repeated safely: objects are applied, revisions have numbers of their own, and pods are
+//! deleted by UID.
 
 use std::error::Error as StdError;
 use std::io::ErrorKind;
@@ -18,19 +19,19 @@ use kube::client::Body;
 
 use super::token::TokenFile;
 
-/// How long a request is retried by default: as long as a kubelet takes to restart an API server.
+/// The default time limit for retries: as long as a kubelet needs to restart an API server.
 pub(super) const DEFAULT: Duration = Duration::from_secs(30);
 
-/// How long to wait before a request is tried again, the first time; twice as long each time after.
+/// The pause before the first retry; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long to wait at most.
+/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
-/// Failures that are no further apart are of one outage.
+/// Failures within this interval belong to one outage.
 const ONE_OUTAGE: Duration = Duration::from_secs(60);
 
-/// Sends requests to one API server. Clones share what is known of it.
+/// Sends requests to one API server. Clones share its state.
 #[derive(Clone)]
 pub(super) struct RetryClient {
     client: Client,
@@ -40,16 +41,16 @@ pub(super) struct RetryClient {
     state: Arc<Mutex<State>>,
 }
 
-/// What is known of the API server.
+/// The state of the API server.
 #[derive(Debug, Default)]
 struct State {
-    /// Until when requests are tried again once it has answered at all.
+    /// The deadline for retries, once the server has answered.
     until: Option<Instant>,
     /// Whether it has answered.
     has_answered: bool,
-    /// When a failure was last reported, or could have been.
+    /// The time of the last failure, for which a warning was printed or suppressed.
     warned: Option<Instant>,
-    /// Its clock when it last answered, and ours.
+    /// The server's time in its last answer, and the local time of that answer.
     clock: Option<(Timestamp, Instant)>,
 }
 
@@ -58,18 +59,18 @@ impl RetryClient {
         Self { client, server, token: token.map(Arc::new), within, state: Arc::default() }
     }
 
-    /// A client whose requests are sent so.
+    /// Returns a client that sends its requests through this one.
     pub(super) fn client(&self) -> Client {
         let (this, namespace) = (self.clone(), self.client.default_namespace().to_owned());
         Client::new(tower::service_fn(move |request| this.clone().send(request)), namespace)
     }
 
-    /// Has requests be tried again until then, once the server has answered.
+    /// Makes requests be retried until this time, once the server has answered.
     pub(super) fn until(&self, moment: Instant) {
         self.lock().until = Some(moment);
     }
 
-    /// What the API server's clock shows now; none before its first answer.
+    /// Returns the API server's present time, or `None` before its first answer.
     pub(super) fn clock(&self) -> Option<Timestamp> {
         let (then, seen) = self.lock().clock?;
         then.checked_add(seen.elapsed()).ok()
@@ -79,7 +80,8 @@ impl RetryClient {
         let begun = Instant::now();
         let (mut parts, body) = request.into_parts();
         let body = body.collect_bytes().await?;
-        // A watch and a log that is followed go on; everything else is read to its end, for it may break off there.
+        // A watch, and a log that is followed, are streamed; every other answer is read to its end, because the
+        // connection may break before that.
         let is_stream = parts
             .uri
             .query()
@@ -104,7 +106,7 @@ impl RetryClient {
                     None => return answer,
                 },
             };
-            // Only the server knows how long one of many clients should wait.
+            // The server may ask for a longer pause.
             let rest = asked_for.unwrap_or_default().max(pause);
             let deadline = self.deadline(begun);
             if Instant::now() + rest >= deadline {
@@ -120,7 +122,7 @@ impl RetryClient {
         let State { until, has_answered, .. } = *self.lock();
         match until {
             Some(until) if has_answered => until,
-            // A server that never answered is more likely to have another address.
+            // If a server has never answered, its address is more likely to be wrong.
             Some(until) => until.min(begun + self.within),
             None => begun + self.within,
         }
@@ -138,7 +140,8 @@ impl RetryClient {
     fn warn_once(&self, why: &str, deadline: Instant) {
         let rest = deadline.saturating_duration_since(Instant::now()).as_secs_f64().ceil();
         let before = self.lock().warned.replace(Instant::now());
-        // Concurrent requests fail one after another, and others succeed in between: one warning covers them.
+        // Concurrent requests fail one after another, while others succeed in between: they are all one outage with a
+        // single warning.
         if before.is_none_or(|before| before.elapsed() > ONE_OUTAGE) {
             tracing::warn!("the API server {} does not serve: {why}; trying again for up to {rest} s", self.server);
         }
@@ -149,7 +152,7 @@ impl RetryClient {
     }
 }
 
-/// Sends a request. Unless it goes on, the answer has come whole.
+/// Sends a request. Reads the answer to its end, unless it is a stream.
 async fn once(client: &Client, request: Request<Body>, is_stream: bool) -> Result<Response<Body>, kube::Error> {
     let response = client.send(request).await?;
     if is_stream && response.status().is_success() {
@@ -159,7 +162,7 @@ async fn once(client: &Client, request: Request<Body>, is_stream: bool) -> Resul
     Ok(Response::from_parts(parts, Body::from(body.collect_bytes().await?)))
 }
 
-/// What an API server answers that is starting, has too much to do or asks somebody who is away.
+/// Whether the status is one of an API server that is starting, overloaded, or waiting for an unavailable backend.
 fn is_transient_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
 }
@@ -168,8 +171,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// Why a request failed that may well succeed in a moment; none where it will not: a certificate that is not trusted, a name
-/// that nobody knows, a proxy that refuses.
+/// Returns the cause of a failure that a retry may overcome, or `None` for a permanent failure: an untrusted
+/// certificate, an unknown host name, a proxy that refuses.
 fn transient_cause(error: &kube::Error) -> Option<String> {
     let mut causes = vec![];
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);

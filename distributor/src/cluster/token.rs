@@ -1,4 +1,4 @@
-//! A bearer token in a file that may be replaced: a pod's own expires within the hour.
+//! A bearer token in a file that may be replaced at any time: a pod's own token expires within the hour.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
 
-/// The file, and the token that was read last.
+/// The file and the token that was last read.
 pub(super) struct TokenFile {
     path: PathBuf,
     last: Mutex<HeaderValue>,
@@ -27,8 +27,8 @@ impl TokenFile {
         Ok(Self { path, last })
     }
 
-    /// The header that presents the token. Where the file cannot be read any more, the last one: some take it away once it was
-    /// read.
+    /// Returns the header with the token. If the file can no longer be read, uses the last token, because some programs
+    /// delete the file after it was read.
     pub(super) fn header(&self) -> HeaderValue {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(header) = read(&self.path) {
@@ -38,7 +38,7 @@ impl TokenFile {
     }
 }
 
-/// Editors and `echo` end a file with a newline, which is no part of the token.
+/// Reads a token without the newline at the end of the file.
 fn read(path: &PathBuf) -> Result<HeaderValue, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::Read { path: path.clone(), source })?;
     let unfit = || Error::Unfit { path: path.clone() };

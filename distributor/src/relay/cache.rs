@@ -1,4 +1,4 @@
-//! A relay's cache: a store of images, and beside it the blobs that have come in part. It belongs to the login user alone.
+//! A relay's cache: a store of images, and a directory of partially received blobs. Only the login user can access it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -11,19 +11,19 @@ use thiserror::Error;
 use vcremote::folder::{self, Unfit};
 use vcstore::{Digest, Keep, Store};
 
-/// How long a blob that has come in part is kept.
+/// How long a partially received blob is kept.
 const PARTIAL_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How much is read at once where a blob that is whole goes into the store.
+/// The chunk size for copying a complete blob into the store, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Blobs on a relay.
+/// The blobs on a relay.
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
     pub(super) store: Store,
-    /// The folder of blobs that have come in part.
+    /// The directory of partially received blobs.
     pub(super) partial: Utf8PathBuf,
-    /// The folder that says when each image was last pushed.
+    /// The directory whose files record when each image was last pushed.
     pub(super) used: Utf8PathBuf,
 }
 
@@ -51,10 +51,11 @@ pub(super) enum Error {
 }
 
 impl Cache {
-    /// Opens the cache in this folder, else in the login user's own.
+    /// Opens the cache in this directory, or else in the login user's default directory.
     pub(super) fn open(folder: Option<Utf8PathBuf>) -> Result<Self, Error> {
         let path = folder.or_else(default_folder).ok_or(Error::NoHome)?;
-        // What is in it becomes images on every node: nobody else may write to it, or put another in its place.
+        // The contents become images on every node, so no other user may be able to write to the directory or replace
+        // it.
         let path = folder::enter(&path).map_err(|source| Error::Unfit { path, source })?;
         let failed = |source| Error::Io { path: path.clone(), source };
         let (partial, used) = (path.join("partial"), path.join("used"));
@@ -66,7 +67,7 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Where to go on with a blob that the cache lacks; nothing for one it has.
+    /// Returns the offset at which to continue a blob that the cache lacks, or `None` if it has the blob.
     pub(super) fn lacks(&self, digest: &Digest) -> Option<u64> {
         if self.store.contains(digest) {
             return None;
@@ -74,7 +75,7 @@ impl Cache {
         Some(fs::metadata(self.part(digest)).map_or(0, |data| data.len()))
     }
 
-    /// Whether so many bytes more fit.
+    /// Checks that this many more bytes fit on the disk.
     pub(super) fn check_room(&self, needed: u64) -> Result<(), Error> {
         let failed = |error: rustix::io::Errno| Error::Io { path: self.partial.clone(), source: error.into() };
         let disk = rustix::fs::statvfs(self.partial.as_str()).map_err(failed)?;
@@ -82,7 +83,7 @@ impl Cache {
         if free < needed { Err(Error::Full { free, needed }) } else { Ok(()) }
     }
 
-    /// Begins to write a blob at `offset`. Another push of the same blob waits meanwhile.
+    /// Starts to write a blob at `offset`. Other senders of the same blob wait meanwhile.
     pub(super) fn part_from(&self, digest: Digest, size: u64, offset: u64) -> io::Result<PartialBlobFile> {
         let path = self.part(&digest);
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
@@ -99,8 +100,8 @@ impl Cache {
         Ok(PartialBlobFile { file, path, digest, size, whole: false })
     }
 
-    /// Takes a part that is whole into the store, which checks its content; nothing stays of one that is not what it should
-    /// be.
+    /// Moves a complete blob into the store, which verifies its content; a blob with the wrong content is removed.
+    /// Returns whether the store already had it.
     pub(super) fn take(&self, mut part: PartialBlobFile) -> io::Result<bool> {
         if !part.whole {
             let length = part.file.metadata()?.len();
@@ -124,7 +125,7 @@ impl Cache {
         Ok(part.whole)
     }
 
-    /// Removes what no name stands for any more.
+    /// Removes content to which no name refers.
     pub(super) fn clear(&self) -> Result<(), Error> {
         let keep = Keep { used_within: Duration::ZERO, max_size: None, caches: true };
         Ok(self.store.gc(&keep, false).map(|_| ())?)
@@ -147,19 +148,19 @@ impl Cache {
     }
 }
 
-/// A blob that is coming in.
+/// A blob that is being received.
 #[derive(Debug)]
 pub(super) struct PartialBlobFile {
     file: File,
     path: Utf8PathBuf,
     digest: Digest,
     size: u64,
-    /// The store has it: somebody else brought it meanwhile.
+    /// Whether the store already has the blob, because another push sent it meanwhile.
     whole: bool,
 }
 
 impl PartialBlobFile {
-    /// Adds bytes; more than the blob has are refused.
+    /// Appends bytes. Returns an error if the blob would become longer than its size.
     pub(super) fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.whole {
             return Ok(());
@@ -170,13 +171,13 @@ impl PartialBlobFile {
         self.file.write_all(bytes)
     }
 
-    /// Drops what came: its sender found its own copy bad.
+    /// Removes the bytes that arrived, because the sender found that its own copy is damaged.
     pub(super) fn abandon(self) -> io::Result<()> {
         if self.whole { Ok(()) } else { remove(&self.path) }
     }
 }
 
-/// Another push of the same blob may have removed it.
+/// Removes a file, if it exists: another sender of the same blob may already have removed it.
 fn remove(path: &Utf8Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -259,7 +260,7 @@ mod tests {
         let below = path.join("cache");
         assert_eq!(refused(&below), format!("the relay's cache {below} is not used: {why}"));
         assert!(!below.exists(), "nothing is made where others may write");
-        // A link counts for where it leads.
+        // The checks apply to a symbolic link's target.
         let link = path.with_file_name("link");
         std::os::unix::fs::symlink(&path, &link).expect("a link");
         assert_eq!(refused(&link), format!("the relay's cache {link} is not used: {why}"));

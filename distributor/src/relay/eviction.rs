@@ -1,4 +1,5 @@
-//! Room in a relay's cache: beyond its bound, what was pushed longest ago goes first, and nothing that a push is about.
+//! Limits the size of a relay's cache: above the limit, the images that were pushed longest ago are evicted first, but
+//! no image of a running push.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -11,26 +12,26 @@ use vcstore::{Digest, Image, Store};
 
 use super::cache::{Cache, Error};
 
-/// Images that a push is about: none of them goes while this is held.
+/// Locks on the images of a push: while this value exists, none of them is evicted.
 #[derive(Debug)]
 pub(super) struct HeldImages {
     _locks: Vec<File>,
 }
 
-/// Something that may go.
+/// An item that may be evicted.
 #[derive(Debug)]
 struct Candidate {
-    /// When it was last pushed.
+    /// The time when it was last pushed.
     used: SystemTime,
     kind: CandidateKind,
-    /// What it takes, by file: images share blobs.
+    /// The sizes of its files, by path, because images share blobs.
     files: BTreeMap<Utf8PathBuf, u64>,
 }
 
 #[derive(Debug)]
 enum CandidateKind {
     Image(String),
-    /// A blob that has come in part.
+    /// A partially received blob.
     Part,
 }
 
@@ -44,7 +45,7 @@ impl Candidate {
 }
 
 impl Cache {
-    /// Notes that these images are pushed now, and holds them.
+    /// Records that these images are being pushed now, and locks them.
     pub(super) fn hold(&self, names: &[String]) -> Result<HeldImages, Error> {
         let failed = |source| Error::Io { path: self.used.clone(), source };
         let hold = |name: &String| -> io::Result<File> {
@@ -56,8 +57,9 @@ impl Cache {
         names.iter().map(hold).collect::<io::Result<_>>().map(|locks| HeldImages { _locks: locks }).map_err(failed)
     }
 
-    /// Removes what was pushed longest ago until the cache, with `incoming` bytes more, has at most `limit`, or until all that is
-    /// left is held. Parts of blobs that are `coming` stay: their rest is what comes.
+    /// Evicts the items that were pushed longest ago until the cache, including the `incoming` bytes, has at most
+    /// `limit` bytes, or until all remaining items are locked. Keeps parts of the blobs in `coming`, because the rest
+    /// of them is about to arrive.
     pub(super) fn make_room(&self, limit: u64, incoming: u64, coming: &BTreeSet<Digest>) -> Result<(), Error> {
         let failed = |source| Error::Io { path: self.partial.clone(), source };
         let candidates = self.candidates()?;
@@ -86,7 +88,7 @@ impl Cache {
         if went { self.clear() } else { Ok(()) }
     }
 
-    /// Lets go of an item, unless it is held.
+    /// Evicts an item, unless it is locked. Returns whether it did.
     fn evict(&self, candidate: &Candidate) -> io::Result<bool> {
         let (path, image) = match (&candidate.kind, candidate.files.keys().next()) {
             (CandidateKind::Image(name), _) => (self.used(name), Some(name)),
@@ -105,14 +107,14 @@ impl Cache {
         fs::remove_file(&path).map(|()| true)
     }
 
-    /// All that may go, what was pushed longest ago first.
+    /// Returns all items, the one that was pushed longest ago first.
     fn candidates(&self) -> Result<Vec<Candidate>, Error> {
         let failed = |source| Error::Io { path: self.partial.clone(), source };
-        // Whoever looks at an image keeps it: so this is somebody else, who is gone before anything is collected.
+        // A store keeps the images that it has opened. This separate instance is dropped before content is collected.
         let store = Store::open(self.store.path())?;
         let mut candidates = Vec::new();
         for (name, target) in store.images()? {
-            // One of which not all documents are there takes nothing that is worth counting.
+            // An image with missing documents counts as size zero.
             let image = Image::open(&store, &name, &target).ok();
             let blobs = image.map(|image| image.blobs()).unwrap_or_default();
             let digests: BTreeSet<Digest> =
@@ -140,7 +142,8 @@ impl Cache {
         Ok(candidates)
     }
 
-    /// The file whose time says when an image was last pushed; pushes that are about it have it locked.
+    /// Returns the file whose modification time records when an image was last pushed. Running pushes of the image lock
+    /// it.
     fn used(&self, name: &str) -> Utf8PathBuf {
         self.used.join(Digest::of(name.as_bytes()).hex())
     }
@@ -162,7 +165,7 @@ mod tests {
         (folder, Cache::open(Some(path)).expect("a cache"))
     }
 
-    /// An image of one layer of this many bytes, that was pushed so many days ago.
+    /// Adds an image with one layer of this size that was pushed this many days ago.
     fn image(cache: &Cache, name: &str, bytes: usize, days: u64) {
         let brings = Store::open(cache.store.path()).expect("a store");
         let content: Vec<u8> = name.bytes().cycle().take(bytes).collect();

@@ -1,6 +1,7 @@
-//! A push by way of a relay (`--via`): one node takes the blobs once, keeps them in a cache, and pushes them on to the other nodes,
-//! which only the relay must reach. The relay runs this program as its login user. It logs in to the other nodes with its own
-//! keys, `known_hosts` and configuration; no SSH agent is forwarded to it. Uses `crate::push` and what that uses.
+//! A push through a relay (`--via`): one node receives the blobs once, keeps them in a cache, and pushes them on to the
+//! other nodes, which only the relay needs to reach. The relay runs this program as its login user. It logs in to the
+//! other nodes with its own keys, `known_hosts` and configuration; no SSH agent is forwarded to it. Uses `crate::push`
+//! and its dependencies.
 
 mod cache;
 mod eviction;
@@ -32,32 +33,32 @@ use crate::transport::{self, SshOptions};
 use order::{Hop, NamedImage, NodeEvent, NodeEventKind, Order, Outcome, Target};
 pub use serve::serve;
 
-/// Blobs under way to the relay at once.
+/// The number of blobs that are transferred to the relay at once.
 const AT_ONCE: usize = 2;
 
-/// How long the relay may take to say what it lacks.
+/// The time limit for the relay to report what it lacks.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a push on the relay may take to stop in good order.
+/// The time limit for an orderly stop of the push on the relay.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// The relay, and its options beside those of the push.
+/// The relay and its settings.
 #[derive(Debug, Clone)]
 pub struct Via {
     /// The node.
     pub node: Node,
-    /// The folder of its cache; the login user's own where none is named.
+    /// The directory of its cache; `None` for the login user's default.
     pub cache: Option<CachePath>,
-    /// How many bytes it may keep beside the images of the push.
+    /// The maximum size of its cache in bytes. The images of the push count but are never evicted.
     pub cache_limit: u64,
-    /// `KEYWORD=VALUE` for the relay's ssh, as after its `-o`.
+    /// `KEYWORD=VALUE` options for the relay's ssh, as after its `-o`.
     pub ssh_options: Vec<String>,
 }
 
-/// How a push by way of a relay went.
+/// The result of a push through a relay.
 #[derive(Debug)]
 pub struct RelayOutcome {
-    /// How it went on each node.
+    /// The result for each node.
     pub outcomes: Vec<push::Outcome>,
     /// The report of a push.
     pub pushed: PushReport,
@@ -66,31 +67,31 @@ pub struct RelayOutcome {
 }
 
 impl RelayOutcome {
-    /// Of a push without a relay.
+    /// Builds the result of a push without a relay.
     pub(crate) fn without(outcomes: Vec<push::Outcome>, elapsed: Duration) -> Self {
         let (pushed, planned) = (PushReport::new(&outcomes, elapsed), PlanReport::new(&outcomes));
         Self { outcomes, pushed, planned }
     }
 }
 
-/// Why nothing could be pushed by way of a relay.
+/// Why nothing could be pushed through a relay.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A node that the relay cannot reach as this machine does.
+    /// The relay cannot reach a node in the way that this machine does.
     #[error("{node} cannot be pushed to by way of a relay: {why}")]
     Node {
         /// The node.
         node: String,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
-    /// The relay itself fails.
+    /// The relay itself failed.
     #[error("relaying through {name}: {source}")]
     Relay {
         /// The relay.
         name: String,
-        /// Why.
+        /// The cause.
         source: Box<runtime::Error>,
     },
 }
@@ -99,14 +100,14 @@ impl Diagnostic for Error {
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         match self {
             Self::Node { .. } => Some(Box::new("leave the node out (--exclude), and push to it without --via")),
-            // What to do about a node is what to do about a relay.
+            // The relay is a node too, so the same help applies.
             Self::Relay { source, .. } => source.help(),
         }
     }
 }
 
 impl Error {
-    /// As what a push to one of the nodes failed by.
+    /// Converts the error to the error of a push to one of the nodes.
     pub(crate) fn of_node(&self) -> runtime::Error {
         match self {
             Self::Relay { source, .. } if matches!(**source, runtime::Error::Interrupted) => {
@@ -124,15 +125,16 @@ impl Error {
 /// Checks that a relay can reach this node.
 ///
 /// # Errors
-/// When this machine alone can reach it as it is.
+/// Returns an error if only this machine can reach it.
 pub(crate) fn check(node: &Node) -> Result<(), Error> {
     target(node).map(drop)
 }
 
-/// Pushes to `nodes` by way of `via`, telling `watch` what happens to the relay and to the nodes.
+/// Pushes to `nodes` through the relay `via`, and reports events of the relay and of the nodes to `watch`.
 ///
 /// # Errors
-/// When a node cannot be reached by way of a relay, or the relay fails. What fails on a node is in its outcome.
+/// Returns an error if a relay cannot reach one of the nodes, or if the relay fails. The outcome of each node contains
+/// the node's error.
 pub async fn push(
     push: &Push,
     via: &Via,
@@ -217,7 +219,7 @@ impl Outcome {
     }
 }
 
-/// A push by way of a relay that is under way.
+/// A running push through a relay.
 struct RelayPush<'a, W> {
     push: &'a Push,
     via: &'a Via,
@@ -243,7 +245,7 @@ impl<W: Fn(&Node, Event<'_>)> RelayPush<'_, W> {
         let target = PoolTarget { session: &session, transport: transport.as_ref(), binary: &self.push.binary, most };
         let result = self.with(target, relay_events).await;
         match (result, session.close().await) {
-            // A connection that breaks is known here by its silence; ssh knows why.
+            // The client sees only that a broken connection is silent; ssh reports the cause.
             (Err(runtime::Error::Connection(_)), Err(ended)) => Err(session::Error::from(ended).into()),
             (result, _) => result,
         }
@@ -285,7 +287,7 @@ impl<W: Fn(&Node, Event<'_>)> RelayPush<'_, W> {
         relay_events.end()
     }
 
-    /// Sends what the relay's cache lacks.
+    /// Sends the blobs that the relay's cache lacks.
     async fn fill(&self, target: PoolTarget<'_>) -> Result<(), runtime::Error> {
         let wanted = wanted(&self.push.images, self.nodes, self.push.dry_run);
         let total = wanted.values().sum();
@@ -301,7 +303,7 @@ impl<W: Fn(&Node, Event<'_>)> RelayPush<'_, W> {
             .filter_map(|part| {
                 let digest = part.digest.parse().ok()?;
                 let size = *wanted.get(&digest)?;
-                // Whatever it says, no more is there than the blob has.
+                // The relay may not claim to have more bytes than the blob has.
                 Some(BlobTransfer { blob: Blob { digest, size }, offset: part.offset.min(size) })
             })
             .collect();
@@ -326,8 +328,8 @@ impl<W: Fn(&Node, Event<'_>)> RelayPush<'_, W> {
     }
 }
 
-/// The blobs that the relay needs for these nodes, with their sizes: every document, and the layers for the nodes'
-/// processors as far as they are known. A plan needs no layers.
+/// Returns the blobs that the relay needs for these nodes, with their sizes: every document, and the layers for the
+/// nodes' architectures if these are all known, or else for all. A plan needs no layers.
 fn wanted(images: &[Image], nodes: &[Node], dry_run: bool) -> BTreeMap<Digest, u64> {
     let processors: Option<BTreeSet<&str>> = nodes.iter().map(|node| node.architecture.as_deref()).collect();
     let mut wanted = BTreeMap::new();
@@ -349,18 +351,18 @@ fn wanted(images: &[Image], nodes: &[Node], dry_run: bool) -> BTreeMap<Digest, u
     wanted
 }
 
-/// Events of the nodes, as the relay sends them.
+/// The state of the nodes as the relay reports it.
 struct RelayEvents<'a> {
     nodes: &'a [Node],
     progress: Vec<NodeProgress>,
 }
 
-/// The events of one node, summed up.
+/// The state of one node.
 #[derive(Default)]
 struct NodeProgress {
-    /// How many blobs it lacked at the first event.
+    /// The number of blobs that the node lacked in the first report.
     lacked: Option<usize>,
-    /// Bytes that went to it before the connection to the relay broke.
+    /// The number of bytes that were sent to it before the connection to the relay broke.
     before: u64,
     sent: Arc<SentCounter>,
     outcome: Option<Outcome>,
@@ -371,7 +373,7 @@ impl<'a> RelayEvents<'a> {
         Self { nodes, progress: nodes.iter().map(|_| NodeProgress::default()).collect() }
     }
 
-    /// The relay begins, again where its connection broke.
+    /// Starts a connection to the relay, or restarts it after it broke.
     fn begin(&mut self) {
         for progress in &mut self.progress {
             progress.before += std::mem::take(&mut progress.sent).bytes();
@@ -405,7 +407,7 @@ impl<'a> RelayEvents<'a> {
 }
 
 impl NodeProgress {
-    /// The outcome over all connections: the relay counts for its last one alone.
+    /// Returns the total result: the relay reports only on its last connection.
     fn outcome(&mut self) -> Option<Outcome> {
         let mut outcome = self.outcome.take()?;
         if let Some(lacked) = self.lacked.map(|blobs| blobs as u64) {

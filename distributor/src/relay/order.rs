@@ -1,5 +1,5 @@
-//! What an operator requests of a relay, and the events that the relay sends meanwhile. Both ends are the same program, found by its
-//! content, so plain JSON will do.
+//! The order that an operator sends to a relay, and the events that the relay reports. Both ends are the same program,
+//! identified by its content, so plain JSON without versioning is sufficient.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::push::report::{NodePlan, NodeReport};
 use crate::runtime::{Rate, UseHelper};
 use crate::transport::{Client, HostKeys, Keyring, SshOptions};
 
-/// A push as a relay carries it out.
+/// A push for a relay to carry out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// The images by full name, in the order they are sent.
+    /// The images by full name, in the order in which they are sent.
     pub(crate) images: Vec<NamedImage>,
     pub(crate) nodes: Vec<Target>,
     pub(crate) ssh: Hop,
@@ -28,10 +28,10 @@ pub(crate) struct Order {
     pub(crate) rate: Option<Rate>,
     pub(crate) rate_per_node: Option<Rate>,
     pub(crate) connections: Option<NonZeroUsize>,
-    /// When the push began, by the operator's clock.
+    /// The start time of the push by the operator's clock.
     pub(crate) at: String,
     pub(crate) dry_run: bool,
-    /// How many bytes the relay's cache may have in the end, in which the images of this push count and stay.
+    /// The maximum size of the relay's cache in bytes. The images of this push count but are never evicted.
     pub(crate) cache_limit: u64,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct NamedImage {
     pub(crate) target: Descriptor,
 }
 
-/// A node as the relay reaches it.
+/// A node and how the relay reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Target {
     name: String,
@@ -56,7 +56,7 @@ pub(crate) struct Target {
     runtime: Option<(String, String)>,
 }
 
-/// How SSH gets from the relay to the nodes.
+/// The SSH settings for connections from the relay to the nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hop {
     pub(crate) client: Client,
@@ -67,7 +67,7 @@ pub(crate) struct Hop {
     pub(crate) stall_timeout: Duration,
 }
 
-/// What happens on a node, by its place in the order.
+/// An event of a node, which is identified by its index in the order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct NodeEvent {
     pub(crate) node: usize,
@@ -75,7 +75,7 @@ pub(crate) struct NodeEvent {
     pub(crate) kind: NodeEventKind,
 }
 
-/// What happens.
+/// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum NodeEventKind {
@@ -84,7 +84,7 @@ pub(crate) enum NodeEventKind {
         bytes: u64,
         total: u64,
     },
-    /// Bytes sent to the node so far.
+    /// The number of bytes sent to the node so far.
     Sent(u64),
     WithoutHelper {
         why: String,
@@ -100,23 +100,23 @@ pub(crate) enum NodeEventKind {
     Ended {
         succeeded: bool,
     },
-    /// How it went, once all is over.
+    /// The result, once the push has ended.
     Outcome(Box<Outcome>),
 }
 
-/// How it went on one node.
+/// The result for one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) report: NodeReport,
     pub(crate) plan: NodePlan,
     pub(crate) blobs_sent: u64,
     pub(crate) elapsed: Duration,
-    /// Why it failed, and what to do.
+    /// The error message and its help text.
     pub(crate) error: Option<(String, Option<String>)>,
 }
 
 impl Target {
-    /// The node, unless it is this machine, or is reached in a way of this machine's alone: why not.
+    /// Converts a node. Returns the reason if the node is this machine, or if only this machine can reach it.
     pub(crate) fn of(node: &Node) -> Result<Self, &'static str> {
         let Reach::Ssh(Address { user, host, port, identity, arguments, key_alias }) = &node.reach else {
             return Err("it is this machine, which needs no relay");
@@ -138,7 +138,7 @@ impl Target {
         })
     }
 
-    /// The node again.
+    /// Converts back to a node.
     pub(crate) fn node(self) -> Node {
         let address = Address { user: self.user, port: self.port, key_alias: self.key_alias, ..Address::of(self.host) };
         Node {
@@ -153,7 +153,8 @@ impl Target {
 }
 
 impl Hop {
-    /// What the user says of SSH, as far as it holds on the relay too: files are this machine's and stay here.
+    /// Returns the SSH options that also apply on the relay. Options that name files refer to this machine and are left
+    /// out.
     pub(crate) fn of(options: &SshOptions, further: &[String]) -> Self {
         Self {
             client: Client::Auto,
@@ -165,7 +166,7 @@ impl Hop {
         }
     }
 
-    /// What it comes to on the relay.
+    /// Converts to SSH options on the relay.
     pub(crate) fn options(self) -> SshOptions {
         SshOptions {
             client: self.client,

@@ -1,4 +1,4 @@
-//! The relay's side: it takes blobs into its cache, and pushes from there to the requested nodes, over its own SSH.
+//! The relay's side: it receives blobs into its cache, and pushes from there to the ordered nodes over its own SSH.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -35,16 +35,16 @@ use crate::runtime::{Event, SentCounter};
 use crate::session::{Binary, Settings};
 use crate::transport;
 
-/// How often the operator gets the number of bytes that have gone to each node.
+/// The interval at which the operator is told the number of bytes sent to each node.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a push may take to stop in good order once its operator is gone.
+/// The time limit for an orderly stop of a push whose operator is gone.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Relays one push over stdin and stdout, until stdin ends.
 ///
 /// # Errors
-/// When stdin and stdout are no connection.
+/// Returns an error if stdin and stdout are not a connection.
 pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Result<(), agent::Error> {
     let service = RelayService {
         cache,
@@ -67,20 +67,20 @@ pub async fn serve(cache: Option<Utf8PathBuf>, stall_timeout: Duration) -> Resul
 struct RelayService {
     cache: Option<Utf8PathBuf>,
     opened: Mutex<Option<Cache>>,
-    /// The images of the push, until this process ends.
+    /// The locks on the images of the push, which last until this process ends.
     held: Mutex<Option<HeldImages>>,
     push: Mutex<Option<ActivePush>>,
     incoming: IncomingBlobs,
 }
 
-/// A push under way.
+/// A running push.
 struct ActivePush {
     cancel: CancellationToken,
     ended: oneshot::Receiver<()>,
 }
 
 impl RelayService {
-    /// The cache, opened with the first request, which its error can then answer.
+    /// Returns the cache, which is opened at the first request, so that an error can be reported.
     fn cache(&self) -> Result<Cache, Status> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cache) = &*opened {
@@ -137,7 +137,7 @@ impl Relay for RelayService {
             }
             cache.take(part).map(Some)
         });
-        // A stream that breaks leaves what came of it; one that ends is whole.
+        // A stream that breaks leaves a partial blob; one that ends normally is complete.
         while let Some(piece) = parts.next().await? {
             if sender.send(piece).await.is_err() {
                 break;
@@ -147,7 +147,7 @@ impl Relay for RelayService {
         let written = writing.await.map_err(|error| Status::internal(error.to_string()))?;
         match written {
             Ok(there) => Ok(Response::new(WriteResponse { already_there: there.unwrap_or(false) })),
-            // Another push may have had its part go meanwhile.
+            // Another push may have removed the partial blob meanwhile.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
                 Err(retry_from_start(format!("the relay has no good part of blob {digest}: {error}")))
             }
@@ -171,11 +171,11 @@ impl Relay for RelayService {
         let running = ActivePush { cancel: cancel.clone(), ended };
         *self.push.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
         let runtime = tokio::runtime::Handle::current();
-        // On a thread of its own: a push moves between threads no more than an operator's does.
+        // Runs on a blocking thread, because the future of a push is not `Send`.
         tokio::task::spawn_blocking(move || {
             let pushed = runtime.block_on(carry_out(order, cache, &sender, &cancel));
             if let Err(status) = pushed {
-                // The operator may have gone.
+                // The receiver may be gone.
                 let _ = sender.send(Err(status));
             }
             let _ = done.send(());
@@ -283,7 +283,7 @@ fn event_kind(event: Event<'_>) -> NodeEventKind {
 
 fn send_event(sender: &EventSender, node: usize, kind: NodeEventKind) {
     let told = serde_json::to_vec(&NodeEvent { node, kind }).map_err(|error| Status::internal(error.to_string()));
-    // The operator may have gone.
+    // If the operator is gone, nobody receives the event.
     let _ = sender.send(told.map(|told| PushEvent { told }));
 }
 
@@ -291,7 +291,7 @@ fn digest(text: &str) -> Result<Digest, Status> {
     text.parse().map_err(|_| Status::invalid_argument(format!("{text} is no digest")))
 }
 
-/// An error as a status that carries what to do about it.
+/// Converts an error to a status that contains the help text.
 fn status_of(error: &(impl Diagnostic + ?Sized)) -> Status {
     let help = error.help().map(|help| help.to_string()).unwrap_or_default();
     let mut message = error.to_string();

@@ -1,4 +1,4 @@
-//! A child process as a running command: its stdin and stdout are the stream, its stderr says why it failed.
+//! A child process as a running command: its stdin and stdout are the stream, and its stderr explains a failure.
 
 use std::collections::VecDeque;
 use std::process::{ExitStatus, Stdio};
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 
 use super::{Error, RunningCommand};
 
-/// How long a command may take to end once its stream is closed.
+/// The time limit for a command to end once its stream is closed.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(15);
 
-/// How much of a stderr is kept: its end, which says why.
+/// How much of a stderr is kept, in bytes: its end, which contains the reason.
 const STDERR_KEPT: usize = 16 << 10;
 
-/// The longest line of a stderr that is read as one.
+/// The maximum length of a line of stderr, in bytes; longer lines are split.
 const LINE: u64 = 4096;
 
-/// Starts `command`. `listen` hears each line of its stderr and says whether to keep it; `ended` makes an error of how it
-/// ended and what was kept. `host` is whom a command that does not end is blamed on.
+/// Starts `command`. `listen` receives each line of its stderr and returns whether to keep it; `ended` turns the exit
+/// status and the kept output into a result. `host` is named in the error if the command does not end.
 pub(super) fn start(
     mut command: Command,
     host: String,
@@ -32,7 +32,7 @@ pub(super) fn start(
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let failed = |source| Error::Start { program: program.clone(), source };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    // A Ctrl-C at the terminal is for us, who end the child when its work is put in order.
+    // A Ctrl-C at the terminal must reach only this program, which ends the child after an orderly stop.
     command.process_group(0);
     let mut child = command.spawn().map_err(failed)?;
     let missing = || failed(std::io::Error::other("its pipes are missing"));
@@ -50,14 +50,14 @@ async fn wait(child: &mut Child, program: &str, host: String) -> Result<ExitStat
     match timeout(END_WITHIN, child.wait()).await {
         Ok(status) => status.map_err(|source| Error::Start { program: program.to_owned(), source }),
         Err(_) => {
-            // Killed and waited for; that it is gone already is no concern here.
+            // Kills the child and waits for it; it may already be gone.
             let _ = child.kill().await;
             Err(Error::Hangs { host, seconds: END_WITHIN.as_secs() })
         }
     }
 }
 
-/// Follows a stderr to its end, keeping the last of it.
+/// Reads a stderr to its end and keeps the last part of it.
 pub(super) struct Stderr {
     kept: Arc<Mutex<VecDeque<u8>>>,
     reader: tokio::task::JoinHandle<()>,
@@ -88,7 +88,8 @@ impl Stderr {
         Self { kept, reader }
     }
 
-    /// What was said. A grandchild (a shared connection's master) may hold the stream open: not waited for.
+    /// Returns the kept output. Waits only a short time, because a grandchild (the master of a shared connection) may
+    /// keep the stream open.
     pub(super) async fn text(self) -> String {
         let _ = timeout(Duration::from_secs(1), self.reader).await;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,25 +1,25 @@
-//! Reads from ssh's exit status and stderr why a connection failed.
-//! ssh has one exit status for all of its failures, so only stderr tells them apart.
+//! Determines from ssh's exit status and stderr why a connection failed. ssh has one exit status for all of its own
+//! failures, so only the messages distinguish them.
 
 use super::Error;
 
-/// Exit status with which ssh reports a failure of its own.
+/// The exit status with which ssh reports a failure of its own.
 pub(super) const SSH_FAILED: i32 = 255;
 
-/// Whom ssh was asked to reach, for messages.
+/// The destination of ssh, for error messages.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     /// `[USER@]HOST`.
     pub(super) destination: String,
     /// `HOST`.
     pub(super) host: String,
-    /// A port other than the usual one, where the options name it.
+    /// A non-default port, if the options contain one.
     pub(super) port: Option<u16>,
-    /// The name that its host keys are known by, where it is not the host.
+    /// The name under which its host keys are looked up, if it is not the host.
     pub(super) alias: Option<String>,
 }
 
-/// The error behind exit status `status` (none: ended by a signal) and `stderr`.
+/// Returns the error for the exit status `status` (`None`: ended by a signal) and `stderr`.
 pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error {
     let Peer { destination, host, .. } = peer.clone();
     let has = |patterns: &[&str]| patterns.iter().any(|pattern| stderr.contains(pattern));
@@ -44,7 +44,7 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
     if has(&["Connection refused"]) {
         return Error::Refused { host, message: last_line(stderr, &["Connection refused"]) };
     }
-    // There, and with too many others at once: sshd keeps logins waiting, or drops them.
+    // The host is up but has too many connections: sshd delays or drops logins.
     let busy = ["during banner exchange", "kex_exchange_identification", "ssh_exchange_identification"];
     if has(&busy) {
         return Error::Lost { host, message: last_line(stderr, &busy) };
@@ -56,7 +56,7 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
     }
     let lost =
         ["not responding", " timed out", "Connection reset", "Connection closed", "closed by remote", "Broken pipe"];
-    // Without a word: what ran there was killed, as it is by a node that is out of memory.
+    // No message: the command was killed on the node, as happens when the node is out of memory.
     if has(&lost) || status.is_none() || stderr.trim().is_empty() {
         return Error::Lost { host, message: last_line(stderr, &lost) };
     }
@@ -64,7 +64,7 @@ pub(super) fn diagnose(peer: &Peer, status: Option<i32>, stderr: &str) -> Error 
 }
 
 impl Peer {
-    /// The command that fetches its host keys.
+    /// Returns the command that fetches its host keys.
     pub(super) fn keyscan(&self) -> String {
         let scan = match self.port {
             Some(port) => format!("ssh-keyscan -p {port} {}", self.host),
@@ -76,7 +76,7 @@ impl Peer {
         }
     }
 
-    /// What `ssh-keygen -R` calls it.
+    /// Returns its name for `ssh-keygen -R`.
     pub(super) fn known_hosts_name(&self) -> String {
         match (&self.alias, self.port) {
             (Some(alias), _) => alias.clone(),

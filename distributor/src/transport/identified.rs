@@ -1,11 +1,11 @@
-//! The way to a node of which it is known which machine it is.
+//! A transport to a node whose machine identity is known.
 
 use futures::future::BoxFuture;
 
 use super::{Error, RunningCommand, Transport};
 use crate::nodes::{Machine, Node};
 
-/// Another way, with what is known of the node at its end.
+/// A wrapper that adds the expected node and machine to another transport.
 #[derive(Debug)]
 pub(super) struct IdentifiedNode {
     inner: Box<dyn Transport>,

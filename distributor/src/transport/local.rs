@@ -1,4 +1,4 @@
-//! The machine this runs on, as a node: commands run here, without SSH.
+//! This machine as a node: commands run here, without SSH.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -6,11 +6,11 @@ use tokio::process::Command;
 
 use super::{Error, RunningCommand, Transport, child};
 
-/// This machine.
+/// A transport to this machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Local;
 
-/// What messages call it.
+/// The name of this machine in messages.
 const NAME: &str = "this machine";
 
 impl Transport for Local {

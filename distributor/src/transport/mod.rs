@@ -1,5 +1,5 @@
-//! Transports run a command on a node and give a duplex byte stream to it: the system's ssh, embedded SSH, or a child process
-//! where the node is this machine. Other modules know the trait `Transport` alone. Uses `crate::nodes`.
+//! Transports run a command on a node and provide a duplex byte stream to it: the system's ssh, embedded SSH, or a
+//! child process if the node is this machine. Other modules use only the trait `Transport`. Uses `crate::nodes`.
 
 mod child;
 mod diagnosis;
@@ -22,7 +22,7 @@ pub use ssh::{Client, HostKeys, Ssh, SshOptions};
 
 use crate::nodes::{Machine, Node, Reach};
 
-/// The way to a node.
+/// Creates a transport for this way to a node.
 #[must_use]
 pub fn to(reach: &Reach, options: &SshOptions) -> Box<dyn Transport> {
     match reach {
@@ -32,7 +32,7 @@ pub fn to(reach: &Reach, options: &SshOptions) -> Box<dyn Transport> {
     }
 }
 
-/// The way to a node, which has only that machine answer of which the API told, where it did.
+/// Creates a transport to a node. If the API reports the node's machine identity, the transport expects that machine.
 #[must_use]
 pub fn to_node(node: &Node, options: &SshOptions) -> Box<dyn Transport> {
     let way = to(&node.reach, options);
@@ -41,10 +41,10 @@ pub fn to_node(node: &Node, options: &SshOptions) -> Box<dyn Transport> {
 
 /// Runs commands on one node.
 pub trait Transport: Debug + Send + Sync {
-    /// Where it goes, as a person would type it after `ssh`.
+    /// The destination, as a person would type it after `ssh`.
     fn destination(&self) -> &str;
 
-    /// The node's name and the machine that it is, where both are known.
+    /// The name of the node and its machine identity, if both are known.
     fn expects(&self) -> Option<(&str, &Machine)> {
         None
     }
@@ -52,12 +52,12 @@ pub trait Transport: Debug + Send + Sync {
     /// Starts `command`, one line for the login user's shell.
     ///
     /// # Errors
-    /// When it cannot be started. What goes wrong further away may be found only when the stream ends:
+    /// Returns an error if it cannot be started. Later failures may be reported only when the stream ends, by
     /// [`RunningCommand::ending`].
     fn run<'a>(&'a self, command: &'a str) -> BoxFuture<'a, Result<RunningCommand, Error>>;
 
-    /// Another way to the same login on the same node, over a connection that this one does not use; nothing where there is
-    /// none, or none is needed.
+    /// Creates a transport for the same login on the same node that uses a separate connection. Returns `None` if that
+    /// is not possible or not needed.
     fn apart(&self) -> Option<Box<dyn Transport>>;
 }
 
@@ -66,11 +66,11 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A command under way. Dropped, it is ended.
+/// A running command. Dropping it ends the command.
 pub struct RunningCommand {
     /// Its stdin and stdout.
     pub stream: Box<dyn Duplex>,
-    /// How it ended, once `stream` is dropped or read to its end. Waits a bounded time.
+    /// The result of the command, once `stream` is dropped or read to its end. Waits for a limited time.
     pub ending: BoxFuture<'static, Result<(), Error>>,
 }
 
@@ -84,7 +84,7 @@ impl Debug for RunningCommand {
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
-    /// A program of this machine's, as its `ssh`, cannot be started.
+    /// A program of this machine, such as its `ssh`, cannot be started.
     #[error("starting {program}")]
     #[diagnostic(help("{}", if program == "ssh" {
         "install the OpenSSH client (package openssh-client), so that `ssh HOST` works for you, or use this program's own \
@@ -93,13 +93,13 @@ pub enum Error {
         "look at this machine's limits on processes and open files (`ulimit -a`)"
     }))]
     Start {
-        /// What was to be started.
+        /// The program.
         program: String,
-        /// Why it was not.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// ssh would take the text for something other than a host and a user.
+    /// ssh would not interpret the destination as a host and a user.
     #[error("{destination:?} is not a valid host, or its user is not valid")]
     #[diagnostic(help(
         "a host is an address or a name that ssh knows, without spaces, quotes and a dash at its beginning"
@@ -202,12 +202,12 @@ pub enum Error {
     Command {
         /// The node.
         host: String,
-        /// Exit status.
+        /// The exit status.
         status: i32,
         /// What it wrote on stderr.
         message: String,
     },
-    /// The embedded SSH cannot begin.
+    /// The embedded SSH cannot start.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Embedded(#[from] embedded::Error),
@@ -216,7 +216,7 @@ pub enum Error {
     Hangs {
         /// The node.
         host: String,
-        /// How long was waited.
+        /// The waiting time.
         seconds: u64,
     },
 }

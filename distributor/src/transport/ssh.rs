@@ -1,5 +1,5 @@
-//! The system's `ssh`: whatever its user has set up (configuration, agent, jump hosts, certificates) works here too.
-//! It never asks anything, and checks host keys as it is told on our command line and nowhere else.
+//! The system's `ssh`: the user's setup (configuration, agent, jump hosts, certificates) applies here too. It never
+//! prompts; only vcdist's command line determines how it checks host keys.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::diagnosis::{Peer, diagnose};
 use super::{Error, Keyring, RunningCommand, Transport, child};
 use crate::nodes::Address;
 
-/// How often ssh asks whether the other end is there before it gives up.
+/// The number of unanswered keep-alive messages after which ssh gives up.
 pub(super) const ALIVE_QUESTIONS: u32 = 4;
 
-/// What is asked of a node's host key.
+/// How a node's host key is checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum HostKeys {
     /// It is in `known_hosts` already.
@@ -29,7 +29,7 @@ pub enum HostKeys {
     Insecure,
 }
 
-/// Whose SSH is used.
+/// The SSH implementation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum Client {
     /// The system's where there is an `ssh` on the PATH, else the embedded one.
@@ -42,7 +42,7 @@ pub enum Client {
 }
 
 impl Client {
-    /// Whether it comes to the embedded one.
+    /// Whether the embedded implementation is used.
     #[must_use]
     pub fn is_embedded(self) -> bool {
         match self {
@@ -58,24 +58,24 @@ fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| nix::unistd::access(&folder.join(program), AccessFlags::X_OK).is_ok())
 }
 
-/// What the user says about SSH, the same for every node.
+/// The SSH options of the user, which apply to every node.
 #[derive(Debug, Clone)]
 pub struct SshOptions {
-    /// Whose SSH is used.
+    /// The SSH implementation.
     pub client: Client,
-    /// Login user, where the host does not name one.
+    /// The login user, if the host has none.
     pub user: Option<String>,
-    /// `KEYWORD=VALUE` as ssh takes after `-o`.
+    /// `KEYWORD=VALUE`, as after ssh's `-o`.
     pub options: Vec<String>,
-    /// Configuration file in place of the user's.
+    /// The configuration file that replaces the user's.
     pub config: Option<Utf8PathBuf>,
-    /// What is asked of host keys.
+    /// How host keys are checked.
     pub host_keys: HostKeys,
-    /// How long a connection may take to come about.
+    /// The time limit for establishing a connection.
     pub connect_timeout: Duration,
-    /// How long a connection may be silent before it counts as lost.
+    /// How long a connection may be silent before it is considered lost.
     pub stall_timeout: Duration,
-    /// The keys whose passphrases the embedded SSH was told.
+    /// The keys that the embedded SSH has unlocked with passphrases.
     pub keyring: Keyring,
 }
 
@@ -89,7 +89,7 @@ pub struct Ssh {
 }
 
 impl Ssh {
-    /// To `address`.
+    /// Creates a transport to `address`.
     #[must_use]
     pub fn new(address: &Address, options: &SshOptions) -> Self {
         let destination = address.destination(options.user.as_deref());
@@ -139,21 +139,22 @@ impl Transport for Ssh {
     }
 
     fn apart(&self) -> Option<Box<dyn Transport>> {
-        // The first value of a keyword counts. A connection that the user's configuration shares would be the same one.
+        // The first value of a keyword wins. A connection that the user's configuration shares would not be a separate
+        // one.
         let unshared = ["ControlMaster=no", "ControlPath=none"];
         let arguments = options::arguments(unshared).chain(self.arguments.clone()).collect();
         Some(Box::new(Self { arguments, ..self.clone() }))
     }
 }
 
-/// Hears what ssh says of a host key that it learns.
+/// Extracts from ssh's output which host key it saves.
 struct Listener {
     host: String,
     fingerprint: Option<String>,
 }
 
 impl Listener {
-    /// Hears a line; whether it is more than ssh's account of its own doings.
+    /// Processes a line. Returns whether it is more than ssh's progress output.
     fn hear(&mut self, line: &str) -> bool {
         if let Some(key) = line.strip_prefix("debug1: Server host key: ") {
             self.fingerprint = Some(key.to_owned());
@@ -178,7 +179,7 @@ fn arguments(destination: &str, address: &Address, options: &SshOptions) -> Vec<
     }
     let host_keys: &[&str] = match options.host_keys {
         HostKeys::Strict => &["LogLevel=INFO", "StrictHostKeyChecking=yes"],
-        // At this level ssh says the fingerprint of every key it is shown.
+        // At this level, ssh prints the fingerprint of every host key.
         HostKeys::Scan => &["LogLevel=DEBUG1", "StrictHostKeyChecking=accept-new"],
         HostKeys::Insecure => &[
             "LogLevel=INFO",
@@ -189,7 +190,7 @@ fn arguments(destination: &str, address: &Address, options: &SshOptions) -> Vec<
     };
     let port = address.port.map(|port| format!("Port={port}"));
     let identity = address.identity.as_ref().map(|path| format!("IdentityFile={path}"));
-    // A name that the user's own options give counts for more.
+    // A name in the user's own options takes precedence.
     let alias = address.key_alias.as_ref().map(|alias| format!("HostKeyAlias={alias}"));
     let defaults = [
         format!("ConnectTimeout={}", options.connect_timeout.as_secs().max(1)),

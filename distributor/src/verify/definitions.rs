@@ -1,9 +1,9 @@
-//! Does the API server serve both of VirtualCluster's kinds?
+//! Checks that the API server serves both of VirtualCluster's kinds.
 
 use super::{Check, Snapshot};
 use crate::rollout::ready::{self, Readiness};
 
-/// The definitions' names, plural and group.
+/// The names of the definitions: plural and group.
 pub(super) const NAMES: [&str; 2] = ["clusterversions.tenancy.x-k8s.io", "virtualclusters.tenancy.x-k8s.io"];
 
 pub(super) fn check(snapshot: &Snapshot) -> Check {

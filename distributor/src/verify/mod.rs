@@ -1,6 +1,6 @@
-//! Verification: five checks of an installation. Each is a function of what the API server answers, and gives evidence. The names
-//! of the checks and the shape of the report are a documented contract. Uses [`crate::cluster`], [`crate::nodes`] and the rules
-//! of [`crate::rollout`].
+//! Verification: five checks of an installation. Each is a function of the API server's state and returns evidence. The
+//! names of the checks and the shape of the report are a documented contract. Uses [`crate::cluster`], [`crate::nodes`]
+//! and the rules of [`crate::rollout`].
 
 mod definitions;
 mod namespace;
@@ -18,18 +18,18 @@ use crate::nodes::Choice;
 
 pub use snapshot::{Snapshot, fetch};
 
-/// The answer to one question.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was asked: `namespace`, `crds`, `pods`, `placement` or `events`.
+    /// Its name: `namespace`, `crds`, `pods`, `placement` or `events`.
     pub name: &'static str,
-    /// Whether the answer is good.
+    /// Whether it passed.
     pub passed: bool,
-    /// What the answer rests on, one line each. Where a check fails, what is wrong comes first.
+    /// The evidence, one line each. If the check fails, the failures come first.
     pub evidence: Vec<String>,
 }
 
-/// The answers to all questions.
+/// The results of all checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The checks, in the order in which one depends on another.
@@ -38,8 +38,8 @@ pub struct Report {
     pub passed: bool,
 }
 
-/// Asks all questions about `snapshot`, of which the nodes of `choice` are to be served. Warning events count when they were last
-/// seen within `since`.
+/// Runs all checks on `snapshot`; vn-agent should run on the nodes that `choice` selects. Warning events count if they
+/// were last seen within `since`.
 #[must_use]
 pub fn verify(snapshot: &Snapshot, since: Duration, choice: &Choice) -> Report {
     let checks = vec![
@@ -54,14 +54,14 @@ pub fn verify(snapshot: &Snapshot, since: Duration, choice: &Choice) -> Report {
 }
 
 impl Check {
-    /// A check that passes when nothing is wrong. What is wrong comes before what was found.
+    /// Builds a check that passes if `wrong` is empty. The evidence lists `wrong` before `found`.
     fn of(name: &'static str, wrong: Vec<String>, found: Vec<String>) -> Self {
         Self { name, passed: wrong.is_empty(), evidence: wrong.into_iter().chain(found).collect() }
     }
 }
 
 impl Report {
-    /// The answers for people.
+    /// Formats the results for people.
     #[must_use]
     pub fn text(&self) -> Text {
         let mut text = Text::default();

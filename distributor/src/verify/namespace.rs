@@ -1,4 +1,4 @@
-//! Is the namespace there and active?
+//! Checks that the namespace exists and is active.
 
 use super::{Check, Snapshot};
 use crate::rollout::ready::{self, Readiness};

@@ -1,5 +1,5 @@
-//! Does vn-agent run on every node that is meant, and on nothing else?
-//! By default these are the workers: nodes that run Linux, on a machine of theirs, without the label or taint of a control plane.
+//! Checks that vn-agent runs on every selected node, and on no other. By default, the workers are selected: nodes that
+//! run Linux on a real machine and do not have the label or taint of a control plane.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ pub(super) fn check(snapshot: &Snapshot, choice: &Choice) -> Check {
     Check::of("placement", wrong, found)
 }
 
-/// A node by its role and name.
+/// Describes a node by its role and name.
 fn what(node: &Node) -> String {
     let name = name(node);
     match role(node) {
@@ -81,7 +81,7 @@ fn what(node: &Node) -> String {
     }
 }
 
-/// The architectures that vn-agent's DaemonSet is kept to; none where it names none.
+/// Returns the architectures to which vn-agent's DaemonSet is restricted; empty if there is no restriction.
 fn architectures(snapshot: &Snapshot) -> Vec<String> {
     let agent =
         snapshot.daemonsets.iter().find(|one| one.metadata.name.as_deref() == Some(Component::VnAgent.workload()));
@@ -101,9 +101,9 @@ fn architecture(node: &Node) -> Option<&str> {
     node.metadata.labels.as_ref()?.get(ARCHITECTURE_LABEL).map(String::as_str)
 }
 
-/// Taints of a worker that vn-agent may not tolerate, as the reason why it is not there.
+/// Describes the taints of a worker that may keep vn-agent away.
 fn obstacle(node: &Node) -> String {
-    // The DaemonSet controller tolerates those that Kubernetes sets itself.
+    // The DaemonSet controller tolerates the taints that Kubernetes sets itself.
     let foreign = taints(node).iter().filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
     let taints: Vec<String> = foreign
         .filter(|taint| taint.effect != "PreferNoSchedule")

@@ -1,4 +1,4 @@
-//! Do all three workloads run, as many pods as wanted, each ready and of the image that its workload names?
+//! Checks that all three workloads run with the desired number of pods, each ready and with the image of its workload.
 
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use vcmanifests::Component;
@@ -34,7 +34,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
     Check::of("pods", wrong, found)
 }
 
-/// What the check needs to know of a Deployment or DaemonSet.
+/// The facts about a Deployment or DaemonSet that the check needs.
 struct Workload<'a> {
     title: String,
     wanted: i32,

@@ -1,5 +1,5 @@
-//! What verification looks at, fetched from the API server in one go.
-//! The checks see this and nothing else, so that they can be tried on any state of a cluster.
+//! The input of verification, fetched from the API server in one step. The checks use nothing else, so that they can be
+//! tested on any state of a cluster.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
@@ -11,12 +11,12 @@ use vcmanifests::{Component, NamespaceName};
 
 use crate::cluster::{self, Cluster};
 
-/// The state of a cluster, as far as verification asks about it.
+/// The state of a cluster, as far as verification needs it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The name of the installation's namespace.
     pub name: String,
-    /// The namespace, where it exists.
+    /// The namespace, if it exists.
     pub namespace: Option<Namespace>,
     /// The definitions of VirtualCluster's API that exist.
     pub definitions: Vec<CustomResourceDefinition>,
@@ -30,14 +30,14 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// The Warning events of the namespace.
     pub warnings: Vec<Event>,
-    /// When this was: this machine's clock.
+    /// The time of the snapshot by this machine's clock.
     pub now: Timestamp,
 }
 
-/// Fetches what verification looks at.
+/// Fetches the input of verification.
 ///
 /// # Errors
-/// When the API server cannot be asked or refuses to answer.
+/// Returns an error if the API server cannot be reached or rejects a request.
 pub async fn fetch(cluster: &Cluster, namespace: &NamespaceName) -> Result<Snapshot, cluster::Error> {
     let name = namespace.as_str();
     let all = ListParams::default();
@@ -65,7 +65,7 @@ pub async fn fetch(cluster: &Cluster, namespace: &NamespaceName) -> Result<Snaps
     })
 }
 
-/// The Deployment or DaemonSet's name and the label value of a component's pods are one word.
+/// Returns the pods of a component: the name of its Deployment or DaemonSet equals the value of its pods' label.
 pub(super) fn pods_of(snapshot: &Snapshot, component: Component) -> impl Iterator<Item = &Pod> {
     snapshot.pods.iter().filter(move |pod| {
         pod.metadata.labels.iter().flatten().any(|(key, value)| key == "app" && value == component.workload())

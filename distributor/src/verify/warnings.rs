@@ -1,11 +1,11 @@
-//! Has anything gone wrong lately that is not over?
+//! Checks that there was no recent problem that still persists.
 //!
-//! A Warning event counts when it was last seen within the window that was asked for, unless it is over:
-//! - an event about a pod is over when the pod is gone, or has been ready ever since without a restart in the window;
-//! - any other event is over when all pods are ready, and the last of them became ready after it.
+//! A Warning event counts if it was last seen within the requested window, unless it is over:
+//! - An event about a pod is over if the pod is gone, or has been ready ever since without a restart in the window.
+//! - Any other event is over if all pods are ready, and the last of them became ready after it.
 //!
-//! So the noise of a rollout that ended well fails nothing, and a pod that keeps dying between moments of readiness
-//! does. Events that are over are shown as such.
+//! So the check ignores the noise of a rollout that ended well, and fails for a pod that keeps crashing between moments
+//! of readiness. Events that are over are marked as such.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::{Check, Snapshot};
 use crate::rollout::{events, pods};
 
-/// How many events that are over are shown.
+/// The maximum number of displayed events that are over.
 const SHOWN: usize = 5;
 
 pub(super) fn check(snapshot: &Snapshot, since: Duration) -> Check {
@@ -54,7 +54,8 @@ fn is_over(snapshot: &Snapshot, event: &Event, seen: Timestamp, begin: Timestamp
             _ => object.name == pod.metadata.name,
         });
         return pod.is_none_or(|pod| {
-            // An evicted or finished pod stays as a record: others have taken its place, or the pods check says so.
+            // An evicted or finished pod remains as a record: other pods have replaced it, or else the `pods` check
+            // fails.
             !pods::is_current(pod) || (ready_after(pod, seen) && !restarted_after(pod, begin))
         });
     }

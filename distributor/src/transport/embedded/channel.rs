@@ -16,13 +16,13 @@ use super::connection::Connection;
 use crate::transport::child::{END_WITHIN, Stderr};
 use crate::transport::{Error, RunningCommand};
 
-/// What of a command's output waits to be read, in bytes.
+/// The buffer size for a command's output, in bytes.
 const BUFFER: usize = 256 << 10;
 
-/// The kind of extended data that is stderr (RFC 4254, section 5.2).
+/// The type of extended data for stderr (RFC 4254, section 5.2).
 const STDERR: u32 = 1;
 
-/// Runs `line` over `connection`, which lasts at least as long as the command.
+/// Runs `line` over `connection`, which stays open at least as long as the command.
 pub(super) async fn run(connection: Arc<Connection>, line: &str) -> Result<RunningCommand, Error> {
     let channel = connection.channel().await?;
     channel.exec(true, line).await.map_err(|_| connection.lost())?;
@@ -62,13 +62,14 @@ fn last_line(message: &str) -> String {
     last.unwrap_or("no reason given").to_owned()
 }
 
-/// The two directions of the command. Dropped, it ends the command's stdin.
+/// The two directions of the command. Dropping it closes the command's stdin.
 struct Stream {
     input: DuplexStream,
     output: Pin<Box<dyn AsyncWrite + Send>>,
-    /// Says that it is dropped, and whether the end of stdin was sent before.
+    /// Notified when the stream is dropped, with whether the end of stdin was already sent.
     left: Option<oneshot::Sender<bool>>,
-    /// Resolves when nothing takes anything any more: the library wakes nobody who waits for room on a connection that broke.
+    /// Resolves when the connection is gone: the library does not wake writers that wait for room on a broken
+    /// connection.
     gone: oneshot::Receiver<()>,
     ended: bool,
 }
@@ -117,27 +118,27 @@ impl AsyncWrite for Stream {
 #[derive(Debug, Clone, Copy)]
 enum CommandEnd {
     With(i32),
-    /// The server does not run it.
+    /// The server refused to run it.
     Refused,
-    /// Nobody said how.
+    /// The exit status is not known.
     Lost,
 }
 
-/// Takes what the command sends to where it is read.
+/// Forwards the command's output to the reader.
 struct Pump {
     read: ChannelReadHalf,
     write: ChannelWriteHalf<Msg>,
-    /// None after the end of its stdout.
+    /// `None` after the end of its stdout.
     output: Option<DuplexStream>,
     stderr: DuplexStream,
     status: Option<i32>,
     refused: bool,
-    /// Dropped when it ends.
+    /// Dropped when the pump ends.
     _runs: oneshot::Sender<()>,
 }
 
 impl Pump {
-    /// Until the channel closes, or nobody wants to know any more how it does.
+    /// Runs until the channel closes, or until nobody waits for the result.
     async fn run(mut self, mut leaving: oneshot::Receiver<bool>, mut unwanted: oneshot::Receiver<()>) -> CommandEnd {
         let mut here = true;
         loop {
@@ -153,7 +154,7 @@ impl Pump {
                     }
                 }
                 _ = &mut unwanted => {
-                    // Closed for good: the command loses its streams. The connection may be gone already.
+                    // Closes the channel, which closes the command's streams. The connection may already be gone.
                     let _ = self.write.close().await;
                     break;
                 }
@@ -169,7 +170,7 @@ impl Pump {
     async fn take(&mut self, message: ChannelMsg) {
         match message {
             ChannelMsg::Data { data } => {
-                // Nobody may be left to read it.
+                // The reader may be gone.
                 if let Some(output) = &mut self.output
                     && output.write_all(&data).await.is_err()
                 {
@@ -183,7 +184,7 @@ impl Pump {
             ChannelMsg::ExitStatus { exit_status } => {
                 self.status = Some(i32::try_from(exit_status).unwrap_or(i32::MAX));
             }
-            // As shells count what a signal ended; ssh names signals and has no numbers for them.
+            // The exit status that shells use for a signal; ssh transmits names of signals instead of numbers.
             ChannelMsg::ExitSignal { signal_name, .. } => self.status = Some(128 + number(&signal_name)),
             ChannelMsg::Failure => self.refused = true,
             _ => {}

@@ -1,4 +1,4 @@
-//! One connection to a host: reached, its host key judged, logged in. Commands run over it in channels.
+//! A connection to one host: it connects, verifies the host key and logs in. Commands run over it in channels.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,35 +19,35 @@ use super::{HostKeys, SshOptions};
 use crate::transport::diagnosis::{Peer, SSH_FAILED, diagnose};
 use crate::transport::{self, Duplex, ssh::ALIVE_QUESTIONS};
 
-/// Messages of a channel that wait to be read before the connection is read no further.
+/// The number of unread messages of a channel at which the connection stops reading.
 const CHANNEL_MESSAGES: usize = 32;
 
-/// A connection that is logged in. Dropped with all its channels, it is closed.
+/// A connection that is logged in. It closes when it and all its channels are dropped.
 pub(super) struct Connection {
     handle: Handle<Client>,
     pub(super) peer: Peer,
-    /// How long an answer may take.
+    /// The time limit for an answer.
     pub(super) patience: Duration,
     close_reason: CloseReason,
     /// The connection to the jump host that this one goes through.
     _through: Option<Box<Connection>>,
 }
 
-/// What is known of how a connection ended. Clones share it.
+/// The reason why a connection ended, as far as it is known. Clones share it.
 #[derive(Debug, Clone, Default)]
 struct CloseReason(Arc<Mutex<Option<String>>>);
 
-/// Where a connection goes, and what holds there.
+/// The destination of a connection, and its settings.
 struct Route {
     peer: Peer,
     settings: Settings,
-    /// The name that host keys are known by.
+    /// The name under which host keys are looked up.
     name: String,
     known: KnownHosts,
 }
 
 impl Connection {
-    /// Connects to the host of `peer`, for which `message` comes before the configuration.
+    /// Connects to the host of `peer`. The options in `said` take precedence over the configuration.
     pub(super) async fn open(
         peer: &Peer,
         overrides: Vec<(String, String)>,
@@ -131,7 +131,7 @@ impl Connection {
         }
     }
 
-    /// A channel that a command can run in.
+    /// Opens a channel in which a command can run.
     pub(super) async fn channel(&self) -> Result<russh::Channel<client::Msg>, transport::Error> {
         match timeout(self.patience, self.handle.channel_open_session()).await {
             Ok(Ok(channel)) => Ok(channel),
@@ -143,12 +143,12 @@ impl Connection {
         }
     }
 
-    /// Whether nothing goes over it any more.
+    /// Whether the connection is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.handle.is_closed()
     }
 
-    /// Why it broke.
+    /// Returns why it broke.
     pub(super) fn lost(&self) -> transport::Error {
         let close_reason = self.close_reason.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let message =
@@ -201,7 +201,7 @@ impl Route {
         Ok(Self { peer: Peer { port, ..peer }, settings, name, known })
     }
 
-    /// To a jump host, `[USER@]HOST[:PORT]`.
+    /// Returns the route to a jump host, `[USER@]HOST[:PORT]`.
     fn by_way_of(
         jump: &str,
         config: Option<&Utf8PathBuf>,
@@ -229,7 +229,7 @@ impl Route {
     }
 }
 
-/// Connects to the host itself, by the first of its addresses that answers.
+/// Connects to the host itself, at the first of its addresses that answers.
 async fn reach(route: &Route, options: &SshOptions) -> Result<Box<dyn Duplex>, transport::Error> {
     let Settings { host_name: host, port, .. } = &route.settings;
     let within = route.settings.connect_timeout.unwrap_or(options.connect_timeout);
@@ -242,7 +242,7 @@ async fn reach(route: &Route, options: &SshOptions) -> Result<Box<dyn Duplex>, t
     for address in addresses {
         match timeout(within, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // Neither is vital. The second ends a connection on which nothing arrives any more though much is sent.
+                // Neither option is essential. The second ends a connection on which data is sent but nothing arrives.
                 let _ = stream.set_nodelay(true);
                 let stall = u32::try_from(options.stall_timeout.as_millis()).unwrap_or(u32::MAX);
                 let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stall);
@@ -263,9 +263,9 @@ fn config(settings: &Settings, known: &KnownHosts, options: &SshOptions) -> Conf
     let usual = Preferred::DEFAULT.key.iter().filter(|algorithm| !matches!(algorithm, Algorithm::Rsa { .. })).cloned();
     let usual: Vec<Algorithm> = usual.chain([rsa(HashAlg::Sha512), rsa(HashAlg::Sha256)]).collect();
     let key = known.prefer(&usual);
-    // A server shows a certificate rather than a key where one is asked for.
+    // A server presents a certificate instead of a key if one is requested.
     let host_key_certificates = if known.has_authority() { key.clone() } else { Vec::new() };
-    // Processors do AES in their hardware.
+    // CPUs have hardware support for AES.
     let cipher = vec![cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_128_CTR];
     Config {
         preferred: Preferred {
@@ -282,10 +282,10 @@ fn config(settings: &Settings, known: &KnownHosts, options: &SshOptions) -> Conf
     }
 }
 
-/// What the library tells of a connection.
+/// Handles the library's callbacks for a connection.
 pub(super) struct Client {
     verifier: HostKeyVerifier,
-    /// The key that was found good: it is shown again whenever keys are exchanged anew.
+    /// The key that was accepted. The server presents it again at each rekeying.
     accepted: Option<PublicKey>,
     close_reason: CloseReason,
 }
@@ -343,13 +343,13 @@ impl client::Handler for Client {
     }
 }
 
-/// Judges a server by its host key, as the user wants it.
+/// Verifies a server's host key with the strictness that the user chose.
 struct HostKeyVerifier {
     peer: Peer,
     host_keys: HostKeys,
-    /// The name that certificates must have.
+    /// The name that certificates must contain.
     host: String,
-    /// The name that keys are known by.
+    /// The name under which keys are looked up.
     name: String,
     known: KnownHosts,
     learn_in: Option<Utf8PathBuf>,
@@ -400,7 +400,7 @@ impl HostKeyVerifier {
     }
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since the Unix epoch.
 fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,11 +1,11 @@
-//! OpenSSH's files, for hostile input alone.
+//! Entry points for tests with hostile OpenSSH files.
 
 use camino::Utf8PathBuf;
 
 use super::config::{Settings, SshPaths};
 use super::known_hosts::KnownHosts;
 
-/// Known host keys.
+/// Parses a `known_hosts` file.
 pub fn known_hosts(bytes: &[u8]) {
     with_file(bytes, |path| {
         if let Ok(known) = KnownHosts::read(&[path], "[w1.example]:2222", Some("w1.example")) {
@@ -14,7 +14,7 @@ pub fn known_hosts(bytes: &[u8]) {
     });
 }
 
-/// A configuration of ssh's. Nothing of it runs: commands are for a connection.
+/// Parses an ssh configuration. No command of it runs, because commands are needed only for a connection.
 pub fn ssh_config(bytes: &[u8]) {
     with_file(bytes, |path| {
         let nowhere = Utf8PathBuf::from("/nonexistent");

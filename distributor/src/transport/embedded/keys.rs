@@ -1,5 +1,5 @@
-//! The user's private keys: read from their files, and unlocked with a passphrase when a server has accepted one, asked
-//! for once however many nodes it opens.
+//! The user's private keys. They are read from their files, and unlocked with a passphrase once a server has accepted
+//! one. The passphrase is requested once, regardless of the number of nodes.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -16,45 +16,46 @@ use tokio::sync::Mutex;
 
 use super::error::Error;
 
-/// How often a passphrase is asked for, as ssh does.
+/// The number of attempts to enter a passphrase, as in ssh.
 const ATTEMPTS: u32 = 3;
 
-/// The largest key file that is read, in bytes.
+/// The maximum size of a key file, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Prints a prompt on the terminal and reads the answer without echo.
+/// Prompts the user on the terminal with this text, without echo.
 type Ask = dyn Fn(&str) -> io::Result<String> + Send + Sync;
 
-/// The keys that passphrases have unlocked, and who is asked for them. Clones share them.
+/// The keys that were unlocked with passphrases, and the prompt for them. Clones share them.
 #[derive(Clone)]
 pub struct Keyring {
     unlocked: Arc<Mutex<BTreeMap<Utf8PathBuf, Arc<PrivateKey>>>>,
     ask: Arc<Ask>,
 }
 
-/// A key file, as far as it is open without its passphrase.
+/// A key file, as far as it can be read without its passphrase.
 #[derive(Debug, Clone)]
 pub(super) struct KeyFile {
     pub(super) path: Utf8PathBuf,
-    /// What a server is offered; not known of some locked keys that have no `.pub` beside them.
+    /// The public key that is offered to a server; `None` for a locked key in a format without a public key and without
+    /// a `.pub` file beside it.
     pub(super) public: Option<PublicKey>,
-    /// Nothing where the private half is elsewhere, as in an agent.
+    /// The text of the private key, or `None` if that is elsewhere, for example in an agent.
     secret: Option<String>,
     open: Option<Arc<PrivateKey>>,
 }
 
 impl Keyring {
-    /// An empty one that has `ask` ask the person at the terminal.
+    /// Creates an empty keyring that prompts the user with `ask`.
     pub fn asking(ask: impl Fn(&str) -> io::Result<String> + Send + Sync + 'static) -> Self {
         Self { unlocked: Arc::default(), ask: Arc::new(ask) }
     }
 
-    /// The private key of a file, for which its passphrase is asked if need be and nobody gave it before.
+    /// Returns the private key of a file. Prompts for its passphrase if necessary, unless the key is already unlocked.
     pub(super) async fn open(&self, file: &KeyFile) -> Result<Arc<PrivateKey>, Error> {
         if let Some(key) = &file.open {
             return Ok(Arc::clone(key));
         }
-        // Held while somebody types: others who need the same key wait for that, and are not asked again.
+        // Held during the prompt: other connections that need the same key wait, and do not prompt again.
         let mut unlocked = self.unlocked.lock().await;
         if let Some(key) = unlocked.get(&file.path) {
             return Ok(Arc::clone(key));
@@ -94,10 +95,10 @@ impl Debug for Keyring {
 }
 
 impl KeyFile {
-    /// Reads a key file; says why it cannot be used.
+    /// Reads a key file.
     pub(super) fn read(path: &Utf8Path) -> io::Result<Self> {
         let data = match std::fs::metadata(path) {
-            // The public half says which key of an agent's is meant.
+            // The public key identifies the key in an agent.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return beside(path).map(|key| Self::public_half(path, key)).ok_or(error);
             }
@@ -114,7 +115,7 @@ impl KeyFile {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may read it: ssh takes no such key"));
         }
         let open = decode_secret_key(&text, None).ok().filter(|key| !key.is_encrypted()).map(Arc::new);
-        // The format that ssh-keygen writes has the public key in the open.
+        // The format of ssh-keygen contains the public key unencrypted.
         let inside = || PrivateKey::from_openssh(&text).ok().map(|key| key.public_key().clone());
         let public = open.as_ref().map(|key| key.public_key().clone()).or_else(inside).or_else(|| beside(path));
         Ok(Self { path: path.to_owned(), public, secret: Some(text), open })
@@ -124,28 +125,28 @@ impl KeyFile {
         Self { path: path.to_owned(), public: Some(key), secret: None, open: None }
     }
 
-    /// Whether it can sign, be it once a passphrase is given.
+    /// Whether it can sign, possibly after a passphrase is entered.
     pub(super) fn is_private(&self) -> bool {
         self.secret.is_some()
     }
 
-    /// Whether nobody is asked for a passphrase.
+    /// Whether it needs no passphrase.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// The certificate that lies beside the key as ssh looks for it.
+    /// Returns the certificate beside the key, at the path where ssh looks for it.
     pub(super) fn certificate(&self) -> Option<Certificate> {
         Certificate::read_file(format!("{}-cert.pub", self.path).as_ref()).ok()
     }
 }
 
-/// The public key that lies beside a private one.
+/// Returns the public key beside a private key.
 fn beside(path: &Utf8Path) -> Option<PublicKey> {
     PublicKey::read_openssh_file(format!("{path}.pub")).ok()
 }
 
-/// Signs what a server is to see signed: `data` with the signature behind it, as the protocol has it (RFC 4252, section 7).
+/// Signs `data` and returns it with the signature appended, as the protocol requires (RFC 4252, section 7).
 pub(super) fn sign(key: &PrivateKey, hash: Option<HashAlg>, mut data: Vec<u8>) -> Result<Vec<u8>, signature::Error> {
     let signature: Signature = match key.key_data() {
         KeypairData::Rsa(pair) => signature::Signer::try_sign(&(pair, hash), &data)?,
@@ -156,7 +157,7 @@ pub(super) fn sign(key: &PrivateKey, hash: Option<HashAlg>, mut data: Vec<u8>) -
     Ok(data)
 }
 
-/// Whether a key signs with a hash that is agreed upon apart from it.
+/// Whether the hash for signatures of this key is negotiated separately.
 pub(super) fn is_rsa(algorithm: &Algorithm) -> bool {
     matches!(algorithm, Algorithm::Rsa { .. })
 }

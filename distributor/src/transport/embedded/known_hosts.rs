@@ -1,5 +1,5 @@
-//! Host keys that are known, and whether a server's is one of them (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
-//! The file's lines are read by the library; which of them count is ssh's rule, which it leaves to us.
+//! Known host keys, and whether a server's key is one of them (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"). The library
+//! parses the lines; this module applies ssh's rules about which of them count.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -17,10 +17,10 @@ use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use super::error::Error;
 use super::pattern;
 
-/// The largest file that is read, in bytes.
+/// The maximum size of a file, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// What the files say about one host.
+/// The lines of the files for one host.
 #[derive(Debug, Default)]
 pub(super) struct KnownHosts {
     lines: Vec<KnownHost>,
@@ -31,22 +31,22 @@ struct KnownHost {
     place: String,
     marker: Option<Marker>,
     key: PublicKey,
-    /// Whether the line is about the host with its port, and not about the host alone.
+    /// Whether the line is for the host with its port, and not only for the host.
     exact: bool,
 }
 
-/// Whether a server's key is the host's.
+/// The status of a server's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HostKeyStatus {
     Known,
     Unknown,
-    /// Other keys are known for the host, and this one is not: the place and kind of the first.
+    /// Other keys are known for the host, but not this one. Contains the location and kind of the first.
     Changed(String),
-    /// The key must not be used any more: where that is said.
+    /// The key is revoked. Contains the location of the revocation.
     Revoked(String),
 }
 
-/// What `known_hosts` calls a host.
+/// Returns the name of a host in `known_hosts`.
 pub(super) fn name(host: &str, port: u16, alias: Option<&str>) -> String {
     match alias {
         Some(alias) => alias.to_owned(),
@@ -56,8 +56,8 @@ pub(super) fn name(host: &str, port: u16, alias: Option<&str>) -> String {
 }
 
 impl KnownHosts {
-    /// Reads what `files` say of `name`, and of `plain`, the host without its port, which counts where nothing is said of
-    /// `name`. Files that are not there say nothing.
+    /// Reads the lines of `files` for `name`, and those for `plain`, the host without its port, which count if `name`
+    /// has none. Ignores files that do not exist.
     pub(super) fn read(files: &[Utf8PathBuf], name: &str, plain: Option<&str>) -> Result<Self, Error> {
         let mut lines = Vec::new();
         for path in files {
@@ -71,7 +71,7 @@ impl KnownHosts {
                 }
             };
             for (number, line) in text.lines().enumerate() {
-                // Lines that make no sense are passed over, as ssh does.
+                // Invalid lines are skipped, as in ssh.
                 let Ok(entry) = line.trim().parse::<Entry>() else { continue };
                 let exact = is_about(entry.host_patterns(), name);
                 if exact || plain.is_some_and(|plain| is_about(entry.host_patterns(), plain)) {
@@ -84,7 +84,7 @@ impl KnownHosts {
         Ok(Self { lines })
     }
 
-    /// Whether a plain host key is known.
+    /// Checks a plain host key.
     pub(super) fn check(&self, key: &PublicKey) -> HostKeyStatus {
         if let Some(place) = self.revoked(key) {
             return HostKeyStatus::Revoked(place);
@@ -93,17 +93,17 @@ impl KnownHosts {
         if known(true) {
             return HostKeyStatus::Known;
         }
-        // A key of another kind counts as a change too: a server that has several was asked for those that are known.
+        // A key of another kind also counts as changed: a server with several keys was asked for a known kind.
         match self.keys().find(|line| line.exact) {
             Some(line) => HostKeyStatus::Changed(format!("{} key in {}", kind(&line.key), line.place)),
-            // What is said of the host without its port can make a key known, and nothing else.
+            // A line for the host without its port can make a key known, but not changed.
             None if known(false) => HostKeyStatus::Known,
             None => HostKeyStatus::Unknown,
         }
     }
 
-    /// Whether a certificate names this host, holds at `now` (seconds since 1970) and is signed by an authority that is
-    /// known for the host; if it does not, its key counts as any other.
+    /// Checks that a certificate names this host, is valid at `now` (seconds since the Unix epoch) and is signed by an
+    /// authority that is known for the host. Otherwise, checks its key as a plain one.
     pub(super) fn check_certificate(&self, certificate: &Certificate, host: &str, now: u64) -> HostKeyStatus {
         let key = PublicKey::new(certificate.public_key().clone(), "");
         let signer = PublicKey::new(certificate.signature_key().clone(), "");
@@ -122,12 +122,12 @@ impl KnownHosts {
         if good { HostKeyStatus::Known } else { self.check(&key) }
     }
 
-    /// Whether an authority is known that may certify the host's key.
+    /// Whether a certificate authority is known for the host.
     pub(super) fn has_authority(&self) -> bool {
         self.lines.iter().any(|line| line.marker == Some(Marker::CertAuthority))
     }
 
-    /// `algorithms` with those first of which a key is known: a server that has several keys shows one we can judge.
+    /// Returns `algorithms` with those of known keys first, so that a server with several keys presents a known one.
     pub(super) fn prefer(&self, algorithms: &[Algorithm]) -> Vec<Algorithm> {
         let known = |algorithm: &&Algorithm| self.keys().any(|line| kind(&line.key) == kind_of(algorithm));
         let (first, rest): (Vec<&Algorithm>, Vec<&Algorithm>) = algorithms.iter().partition(known);
@@ -144,7 +144,7 @@ impl KnownHosts {
     }
 }
 
-/// Adds a key to the file, hashing the host's name if asked to.
+/// Adds a key to the file, with a hashed host name if requested.
 pub(super) fn learn(path: &Utf8Path, name: &str, key: &PublicKey, hashed: bool) -> io::Result<()> {
     let name = if hashed { hash(name)? } else { name.to_owned() };
     let key = PublicKey::new(key.key_data().clone(), "").to_openssh().map_err(io::Error::other)?;
@@ -153,13 +153,13 @@ pub(super) fn learn(path: &Utf8Path, name: &str, key: &PublicKey, hashed: bool) 
     }
     let unfinished = std::fs::read(path).is_ok_and(|text| !text.is_empty() && !text.ends_with(b"\n"));
     let line = format!("{}{name} {key}\n", if unfinished { "\n" } else { "" });
-    // One write to the end: others may learn at the same time.
+    // Appends with a single write, because other processes may add keys at the same time.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(line.as_bytes())
 }
 
 fn read(path: &Utf8Path) -> io::Result<String> {
     let length = std::fs::metadata(path)?;
-    // /dev/null and the like have no length and nothing to say.
+    // /dev/null and other special files have no contents.
     if !length.is_file() {
         return Ok(String::new());
     }
@@ -185,12 +185,12 @@ fn hash(name: &str) -> io::Result<String> {
     Ok(format!("|1|{}|{}", STANDARD.encode(salt), STANDARD.encode(tag)))
 }
 
-/// Whether two keys are the same, whatever their comments.
+/// Whether two keys are equal, apart from their comments.
 fn same(one: &PublicKey, other: &PublicKey) -> bool {
     one.key_data() == other.key_data()
 }
 
-/// The kind of a key, as `known_hosts` and messages have it.
+/// Returns the name of a key's kind in `known_hosts` and messages.
 pub(super) fn kind(key: &PublicKey) -> &'static str {
     kind_of(&key.algorithm())
 }
@@ -213,7 +213,7 @@ mod tests {
 
     use super::{HostKeyStatus, KnownHosts, learn, name};
 
-    /// Seconds since 1970.
+    /// Seconds since the Unix epoch.
     const NOW: u64 = 1_800_000_000;
 
     const ECDSA: Algorithm = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
@@ -226,7 +226,7 @@ mod tests {
         key.to_openssh().expect("text")
     }
 
-    /// What a file of these lines says of 10.0.0.5 port 2222.
+    /// Returns what a file of these lines contains about 10.0.0.5 port 2222.
     fn known(lines: &[String]) -> KnownHosts {
         let folder = tempfile::tempdir().expect("a folder");
         let path = Utf8PathBuf::try_from(folder.path().join("known_hosts")).expect("UTF-8");
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(known.prefer(&[Algorithm::Ed25519, rsa.clone(), ECDSA]), [ECDSA, Algorithm::Ed25519, rsa]);
     }
 
-    /// A certificate of `host`'s, for a day on either side of [`NOW`].
+    /// Returns a certificate for `host`, valid for a day on either side of [`NOW`].
     fn certificate(signer: &PrivateKey, host: &PublicKey, kind: CertType, principal: &str) -> Certificate {
         let day = 24 * 3600;
         let mut builder = Builder::new([7; 16], host.key_data().clone(), NOW - day, NOW + day).expect("a time");

@@ -1,4 +1,4 @@
-//! Logging in with public keys: those of the agent, then those in files, as ssh tries them.
+//! Logs in with public keys: first those of the agent, then those in files, in ssh's order.
 
 use std::io;
 use std::time::Duration;
@@ -17,27 +17,27 @@ use super::connection::Client;
 use super::error::Error;
 use super::keys::{KeyFile, Keyring, is_rsa, sign};
 
-/// How long an agent may take to say which keys it has.
+/// The time limit for an agent to list its keys.
 const AGENT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long somebody may take to type a passphrase, or to touch a key.
+/// The time limit for the user to enter a passphrase or touch a key.
 const PERSON_WITHIN: Duration = Duration::from_secs(300);
 
-/// How many keys of an agent are tried. A server that takes fewer says so.
+/// The maximum number of an agent's keys that are tried. A server with a lower limit reports it.
 const AGENT_KEYS: usize = 64;
 
-/// Why nobody was let in.
+/// Why the login failed.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// The server takes no key that was offered; it would take these methods.
+    /// The server accepts none of the offered keys. Contains the methods that it accepts.
     Denied(String),
-    /// A key would have done, and could not be used.
+    /// The server accepted a key that could not be used.
     Key(Error),
-    /// The server does not answer in time, or has hung up.
+    /// The server does not answer in time, or has closed the connection.
     Gone,
 }
 
-/// Logs in over `handle`. Each answer of the server's may take as long as `patience`.
+/// Logs in over `handle`. `patience` is the time limit for each answer of the server.
 pub(super) async fn log_in(
     handle: &mut Handle<Client>,
     settings: &Settings,
@@ -57,7 +57,7 @@ pub(super) async fn log_in(
         }
     }
     if login.methods.is_none() && login.refusal.is_none() {
-        // Nothing was offered: the server says what it would take.
+        // No key was offered: this request makes the server report its methods.
         let answer = timeout(patience, login.handle.authenticate_none(&settings.user)).await;
         if login.is_in(answer.map_err(|_| Refusal::Gone)?.map_err(|_| Refusal::Gone)?)? {
             return Ok(());
@@ -83,16 +83,17 @@ struct Login<'a> {
     user: &'a str,
     keyring: &'a Keyring,
     patience: Duration,
-    /// The hash that the server takes RSA signatures with, once it was asked; none where it takes SHA-1 alone.
+    /// The hash for RSA signatures, once the server was queried; the inner `None` if it supports only SHA-1.
     hash: Option<Option<HashAlg>>,
-    /// Why a key that was accepted could not be used.
+    /// Why a key that the server accepted could not be used.
     refusal: Option<Error>,
-    /// What the server says it would take.
+    /// The methods that the server reports.
     methods: Option<String>,
 }
 
 impl Login<'_> {
-    /// Tries the agent's keys: those the configuration names first, and the others unless it wants none of them.
+    /// Tries the agent's keys: first those that the configuration names, then the others, unless the configuration
+    /// excludes them.
     async fn with_agent(
         &mut self,
         socket: &Utf8PathBuf,
@@ -107,7 +108,7 @@ impl Login<'_> {
             }
         };
         if let Some(binding) = self.handle.agent_session_binding() {
-            // Agents from before OpenSSH 8.9 know no bindings, and no keys that need one.
+            // Agents before OpenSSH 8.9 support neither session binding nor keys that require it.
             let _ = timeout(AGENT_WITHIN, agent.bind_session(binding, false)).await;
         }
         let Ok(Ok(identities)) = timeout(AGENT_WITHIN, agent.request_identities()).await else {
@@ -138,7 +139,7 @@ impl Login<'_> {
                         return Ok(true);
                     }
                 }
-                // It does not hold the key any more, or somebody said no: there are others.
+                // The agent no longer has the key, or the user refused: other keys remain.
                 Ok(Err(AgentAuthError::Key(error))) => tracing::info!("the agent did not sign: {error}"),
                 Ok(Err(AgentAuthError::Send(_))) | Err(_) => return Err(Refusal::Gone),
             }
@@ -146,11 +147,11 @@ impl Login<'_> {
         Ok(false)
     }
 
-    /// Tries a key file, with its certificates first.
+    /// Tries a key file, its certificates first.
     async fn with_file(&mut self, file: &KeyFile, certificates: &[Utf8PathBuf]) -> Result<bool, Refusal> {
         let public = match &file.public {
             Some(public) => public.clone(),
-            // What is offered can be seen only with the passphrase.
+            // The public key is available only after unlocking.
             None => match self.keyring.open(file).await {
                 Ok(key) => key.public_key().clone(),
                 Err(error) => {
@@ -196,7 +197,8 @@ impl Login<'_> {
         }
     }
 
-    /// The hash to sign with; none for a key that the server would have sign with SHA-1, which is not done any more.
+    /// Returns the hash to sign with. The outer `None` means that the server supports only SHA-1 for this key, which is
+    /// not used.
     async fn hash(&mut self, algorithm: &Algorithm) -> Result<Option<Option<HashAlg>>, Refusal> {
         if !is_rsa(algorithm) {
             return Ok(Some(None));
@@ -204,13 +206,14 @@ impl Login<'_> {
         if self.hash.is_none() {
             let asked = timeout(self.patience, self.handle.best_supported_rsa_hash()).await;
             let best = asked.map_err(|_| Refusal::Gone)?.map_err(|_| Refusal::Gone)?;
-            // A server that does not say is taken to know what all have known for years.
+            // A server that does not report its algorithms is assumed to support SHA-512, as all servers have for
+            // years.
             self.hash = Some(best.unwrap_or(Some(HashAlg::Sha512)));
         }
         Ok(self.hash.flatten().map(Some))
     }
 
-    /// Whether an answer lets us in.
+    /// Whether an answer completes the login.
     fn is_in(&mut self, answer: AuthResult) -> Result<bool, Refusal> {
         match answer {
             AuthResult::Success => Ok(true),
@@ -229,7 +232,7 @@ enum OfferedKey {
     Certificate(Box<Certificate>),
 }
 
-/// Signs with a key file, unlocking it only now that the server wants its signature.
+/// Signs with a key file, which is unlocked only when the server requests the signature.
 struct Signer<'a> {
     keyring: &'a Keyring,
     file: &'a KeyFile,

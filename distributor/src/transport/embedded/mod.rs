@@ -1,5 +1,5 @@
-//! SSH without an `ssh`: the protocol is spoken by this program itself, for machines that have no OpenSSH client and for
-//! whoever asks for it. It reads the same configuration, keys, agent and `known_hosts`, and fails with the same messages.
+//! An embedded implementation of SSH, for machines without an OpenSSH client and for users who select it. It reads the
+//! same configuration, keys, agent and `known_hosts`, and reports errors in the same wording.
 
 mod channel;
 mod config;
@@ -28,13 +28,13 @@ use connection::Connection;
 pub use error::Error;
 pub use keys::Keyring;
 
-/// Who says what an inventory says of a host.
+/// The source of options that come from an inventory.
 const INVENTORY: &str = "the inventory's ssh arguments";
 
-/// Arguments of ssh's that make no difference to a push.
+/// Flags of ssh that do not affect a push.
 const INDIFFERENT: &str = "46aCknNqTtvxX";
 
-/// The embedded SSH to one host. Commands share a connection for as long as it holds.
+/// The embedded SSH to one host. Commands share a connection for as long as it is open.
 pub struct Embedded {
     peer: Peer,
     address: Address,
@@ -43,7 +43,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// To `address`.
+    /// Creates a transport to `address`.
     #[must_use]
     pub fn new(address: &Address, options: &SshOptions) -> Self {
         let destination = address.destination(options.user.as_deref());
@@ -100,7 +100,7 @@ impl Transport for Embedded {
     }
 }
 
-/// The options behind arguments of ssh's command line, as an inventory has them.
+/// Converts arguments of ssh's command line, from an inventory, to options.
 fn from_arguments(arguments: &[String]) -> Result<Vec<String>, Error> {
     let mut options = Vec::new();
     let mut arguments = arguments.iter();

@@ -1,7 +1,7 @@
-//! Patterns as ssh's configuration and `known_hosts` have them: `*`, `?`, and `!` before those that exclude
-//! (ssh_config(5), "PATTERNS").
+//! Patterns in ssh's configuration and `known_hosts`: `*`, `?`, and a leading `!` for exclusion (ssh_config(5),
+//! "PATTERNS").
 
-/// Whether `text` is one that `patterns` mean: at least one says so, and none that excludes.
+/// Whether `text` matches at least one of `patterns`, and none that excludes it.
 pub(super) fn any<'a>(patterns: impl IntoIterator<Item = &'a str>, text: &str) -> bool {
     let mut meant = false;
     for pattern in patterns {
@@ -14,12 +14,12 @@ pub(super) fn any<'a>(patterns: impl IntoIterator<Item = &'a str>, text: &str) -
     meant
 }
 
-/// Whether one pattern fits, whatever the case of its letters.
+/// Whether one pattern matches, regardless of case.
 fn fits(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut read) = (0, 0);
-    // Where the last `*` stands, and how much of the text it takes so far.
+    // The position of the last `*`, and how much of the text it matches so far.
     let mut star = None;
     while read < text.len() {
         match pattern.get(at) {

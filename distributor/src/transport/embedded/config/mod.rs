@@ -1,5 +1,5 @@
-//! What the user's ssh configuration says about a host, as far as the embedded SSH can do it. What it cannot do and what
-//! would matter is refused, so that a configuration never means less here than it does to the system's ssh.
+//! Reads the user's ssh configuration of a host. Rejects options that the embedded SSH does not support and that would
+//! matter, so that a configuration is never weaker here than with the system's ssh.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,13 +11,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::error::Error;
 use super::pattern;
 
-/// How deep files may include each other, as in ssh.
+/// The maximum nesting of included files, as in ssh.
 const DEPTH: usize = 16;
 
-/// How many lines are read of all files together.
+/// The maximum number of lines in all files together.
 const LINES: usize = 100_000;
 
-/// What a host's settings are made of: the first value counts.
+/// The supported options; the first value wins.
 const HONOURED: &[&str] = &[
     "addressfamily",
     "certificatefile",
@@ -37,11 +37,11 @@ const HONOURED: &[&str] = &[
     "userknownhostsfile",
 ];
 
-/// What each value adds to.
+/// The options whose values accumulate.
 const ADDING: &[&str] = &["certificatefile", "identityfile"];
 
-/// What makes no difference to a push: terminals, forwardings and shared connections, which it never uses; ways to log in
-/// that ask somebody, which it never does; how host keys are checked, which `--host-keys` says; what only talks or tunes.
+/// Options that do not affect a push: terminals, forwarding and shared connections, which it never uses; interactive
+/// logins, which it never performs; checks of host keys, which `--host-keys` determines; output and tuning.
 const INDIFFERENT: &[&str] = &[
     "addkeystoagent",
     "batchmode",
@@ -98,7 +98,7 @@ const INDIFFERENT: &[&str] = &[
     "xauthlocation",
 ];
 
-/// What is done only as ssh does it by default: these values ask for nothing.
+/// Options that are supported only with these values, which are ssh's defaults.
 const DEFAULTS: &[(&str, &[&str])] = &[
     ("bindaddress", &["none"]),
     ("canonicalizehostname", &["no"]),
@@ -112,50 +112,50 @@ const DEFAULTS: &[(&str, &[&str])] = &[
     ("verifyhostkeydns", &["no"]),
 ];
 
-/// Where configurations and keys are by default.
+/// The default places of configurations and keys.
 #[derive(Debug, Clone)]
 pub(super) struct SshPaths {
-    /// The user's home folder.
+    /// The user's home directory.
     pub(super) home: Utf8PathBuf,
-    /// The machine's configuration folder for ssh.
+    /// The machine's configuration directory of ssh.
     pub(super) system: Utf8PathBuf,
     /// The user's name.
     pub(super) user: String,
 }
 
-/// What holds for one host.
+/// The settings for one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settings {
     /// The name or address to connect to.
     pub(super) host_name: String,
     pub(super) port: u16,
     pub(super) user: String,
-    /// The key files to try, and whether the user named them.
+    /// The key files to try.
     pub(super) identities: Vec<Utf8PathBuf>,
     pub(super) certificates: Vec<Utf8PathBuf>,
     pub(super) identities_only: bool,
     /// The agent's socket.
     pub(super) agent: Option<Utf8PathBuf>,
-    /// Files of known host keys, the user's first.
+    /// The user's files of known host keys, and the machine's.
     pub(super) user_known_hosts: Vec<Utf8PathBuf>,
     pub(super) global_known_hosts: Vec<Utf8PathBuf>,
-    /// The name to look host keys up by, in place of the host's.
+    /// The name under which host keys are looked up, instead of the host.
     pub(super) host_key_alias: Option<String>,
     pub(super) hash_known_hosts: bool,
-    /// `[USER@]HOST[:PORT]` to go through.
+    /// The jump host, `[USER@]HOST[:PORT]`.
     pub(super) jump: Option<String>,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) alive_interval: Option<Duration>,
     pub(super) alive_count: Option<usize>,
-    /// 4 or 6, where only one of them is meant.
+    /// 4 or 6, if only one address family is allowed.
     pub(super) address_family: Option<u8>,
 }
 
-/// Values by keyword, each with where it was said.
+/// Values by keyword, each with its source.
 #[derive(Debug, Default)]
 struct Values(BTreeMap<String, Vec<(String, Vec<String>)>>);
 
-/// A configuration being read for one host.
+/// The parser of a configuration for one host.
 struct ConfigReader<'a> {
     ssh_paths: &'a SshPaths,
     host: &'a str,
@@ -164,8 +164,8 @@ struct ConfigReader<'a> {
 }
 
 impl Settings {
-    /// What holds for `host`: `overrides` first (`KEYWORD=VALUE`, each with who says it), then `config`, or the user's and the
-    /// machine's files where that is not given.
+    /// Returns the settings for `host`: first those in `said` (`KEYWORD=VALUE`, each with its source), then those in
+    /// `config` or, if that is not given, in the user's and the machine's files.
     pub(super) fn of(
         host: &str,
         overrides: &[(String, String)],
@@ -193,7 +193,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// Whether an address of the host's is of the family that is meant.
+    /// Whether an address of the host is of the configured family.
     pub(super) fn is_meant(&self, address: &SocketAddr) -> bool {
         self.address_family.is_none_or(|family| (family == 4) == address.is_ipv4())
     }
@@ -203,7 +203,7 @@ impl ConfigReader<'_> {
     fn file(&mut self, path: &Utf8Path, folder: &Utf8Path, active: bool, depth: usize) -> Result<(), Error> {
         let help = "give a configuration that can be read with --ssh-config, or none";
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source, help })?;
-        // A file that is included in a block holds for that block's hosts, whatever it says further.
+        // A file that is included inside a block applies only to that block's hosts, regardless of blocks in the file.
         let mut holds = active;
         for (number, line) in text.lines().enumerate() {
             self.lines += 1;
@@ -218,7 +218,7 @@ impl ConfigReader<'_> {
         Ok(())
     }
 
-    /// Reads a line. `holds` says whether the lines of its block are about the host; files may include others.
+    /// Parses a line. `holds` is whether the present block applies to the host; a file may include others.
     fn line(
         &mut self,
         line: &str,
@@ -267,7 +267,8 @@ impl ConfigReader<'_> {
     fn include(&mut self, argument: &str, folder: &Utf8Path, active: bool, depth: usize) -> Result<(), Included> {
         let path = home(argument, &self.ssh_paths.home);
         let path = if path.is_absolute() { path } else { folder.join(path) };
-        // To ssh, several stars are one (glob(7)); to the library, two are all folders below, which may be the whole machine's.
+        // ssh treats consecutive asterisks as one (glob(7)); the library treats two as all directories below, which may
+        // be the whole machine.
         let mut pattern = path.into_string();
         while pattern.contains("**") {
             pattern = pattern.replace("**", "*");
@@ -420,7 +421,7 @@ impl Values {
     }
 }
 
-/// Puts values in the place of ssh's `%` tokens.
+/// Expands ssh's `%` tokens.
 fn expand(text: &str, tokens: &[(char, &str)], place: &str) -> Result<String, Error> {
     let mut expanded = String::new();
     let mut letters = text.chars();
@@ -442,7 +443,7 @@ fn expand(text: &str, tokens: &[(char, &str)], place: &str) -> Result<String, Er
     Ok(expanded)
 }
 
-/// A path of the user's, with `~` for the home folder.
+/// Expands a leading `~` to the home directory.
 fn home(path: &str, home: &Utf8Path) -> Utf8PathBuf {
     match path.strip_prefix('~') {
         Some("") => home.to_owned(),
@@ -452,7 +453,7 @@ fn home(path: &str, home: &Utf8Path) -> Utf8PathBuf {
 }
 
 impl SshPaths {
-    /// Those of the user this runs as.
+    /// Returns the paths of the user that runs this program.
     pub(super) fn of_this_user() -> Result<Self, Error> {
         let id = nix::unistd::getuid();
         let help = "the machine's users must have the one this runs as (/etc/passwd)";
