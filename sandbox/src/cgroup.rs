@@ -1,5 +1,5 @@
-//! A control group of the program's own, where one can be made: the kernel then counts memory and processes, and enforces
-//! their limits (cgroups(7); Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel).
+//! A control group of the program's own, if one can be created: the kernel then counts memory and processes, and
+//! enforces their limits (cgroups(7); Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,26 +11,27 @@ use nix::unistd::Pid;
 use super::mounts::parse_mountinfo;
 use super::spec::{ExceededLimit, Limits};
 
-/// What the names of our groups begin with; the number of the process that made it follows.
+/// The prefix of the names of vcbuild's groups; the PID of the process that created the group follows.
 const PREFIX: &str = "vcbuild-";
 
-/// The group of a scope must have no processes of its own to divide what it has: they are moved to one below it, of this name.
+/// A group that divides its resources may contain no processes itself, so those of a scope are moved to a subgroup with
+/// this name.
 const LEAF: &str = "vcbuild-supervisor";
 
 /// The files of one controller, which differ between the two versions of control groups.
 #[derive(Debug, Clone, Copy)]
 struct Controller {
-    /// Where the limit is written to.
+    /// The file to which the limit is written.
     limit: &'static str,
-    /// Settings that come with it where the kernel has them.
+    /// Further settings, which some kernels lack.
     more: &'static [(&'static str, Option<&'static str>)],
-    /// The file that counts how often the limit was met, and the key of the count.
+    /// The file that counts how often the limit was reached, and the word before the count.
     events: (&'static str, &'static str),
 }
 
 const MEMORY_V1: Controller = Controller {
     limit: "memory.limit_in_bytes",
-    // Memory and swap together: without it, what is over the limit only moves.
+    // Memory and swap together: otherwise, the excess would only be swapped out.
     more: &[("memory.memsw.limit_in_bytes", None)],
     events: ("memory.oom_control", "oom_kill "),
 };
@@ -39,21 +40,21 @@ const MEMORY_V2: Controller = Controller {
     more: &[("memory.swap.max", Some("0")), ("memory.oom.group", Some("1"))],
     events: ("memory.events", "oom_kill "),
 };
-/// The same in both versions.
+/// The same files in both versions.
 const PROCESSES: Controller = Controller { limit: "pids.max", more: &[], events: ("pids.events", "max ") };
 
-/// The control groups of one program: one, or with version 1 one a controller.
+/// The control groups of one program: one, or with version 1 one for each controller.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     folders: Vec<Utf8PathBuf>,
     memory: Option<(Utf8PathBuf, Controller)>,
     processes: Option<(Utf8PathBuf, Controller)>,
-    /// Where this process went so that the group could be made.
+    /// The move of this process that was necessary to create the group.
     moved: Option<OwnGroupMove>,
 }
 
 impl Group {
-    /// Makes what the machine lets us make, for the limits there are. What cannot be had is not limited by it.
+    /// Creates groups for the limits as far as the machine permits. A limit that no group can enforce is left out.
     pub(super) fn make(limits: &Limits) -> Self {
         let mut group = Self::default();
         if limits.memory.is_none() && limits.processes.is_none() {
@@ -62,13 +63,14 @@ impl Group {
         let cgroup_mounts = CgroupMounts::find().unwrap_or_default();
         let wanted = [("memory", limits.memory.is_some()), ("pids", limits.processes.is_some())];
         let wanted: Vec<&str> = wanted.into_iter().filter_map(|(name, is)| is.then_some(name)).collect();
-        // A group that was delegated to us, and that we are alone in, can be divided.
+        // A group that is delegated to this process and contains no other can be divided.
         let own = cgroup_mounts.unified.first();
         group.moved = own.and_then(|own| {
             let can = wanted.iter().all(|name| has(own, "cgroup.controllers", name));
             OwnGroupMove::within(own, &wanted).ok().filter(|_| can)
         });
-        // The next one around that has all of it, else memory, which nothing else counts as well.
+        // Tries the nearest enclosing group with all controllers, then one with the memory controller, because memory
+        // cannot be counted as well without it.
         let has_all = |place: &&Utf8PathBuf| wanted.iter().all(|name| has(place, "cgroup.subtree_control", name));
         let has_memory = |place: &&Utf8PathBuf| has(place, "cgroup.subtree_control", "memory");
         let candidates =
@@ -92,22 +94,22 @@ impl Group {
         group
     }
 
-    /// Puts a process into it, with the children it will have.
+    /// Adds a process, and with it its future children.
     pub(super) fn add(&self, pid: Pid) -> io::Result<()> {
         self.folders.iter().try_for_each(|folder| write(&folder.join("cgroup.procs"), &pid.to_string()))
     }
 
-    /// Whether the kernel keeps the program to its memory.
+    /// Whether the kernel enforces the memory limit.
     pub(super) fn limits_memory(&self) -> bool {
         self.memory.is_some()
     }
 
-    /// Whether the kernel keeps the program to its number of processes.
+    /// Whether the kernel enforces the limit on processes.
     pub(super) fn limits_processes(&self) -> bool {
         self.processes.is_some()
     }
 
-    /// The limit that the program was kept to.
+    /// Returns the limit that the program has reached, if any.
     pub(super) fn exceeded(&self) -> Option<ExceededLimit> {
         let met = |meter: &Option<(Utf8PathBuf, Controller)>| {
             meter.as_ref().is_some_and(|(folder, controller)| controller.count(folder) > 0)
@@ -119,14 +121,14 @@ impl Group {
         }
     }
 
-    /// Ends everything in it, at once where the kernel can (version 2, since 5.14).
+    /// Kills all processes in the groups. The kernel supports this in version 2 since 5.14; otherwise, does nothing.
     pub(super) fn kill(&self) {
         for folder in &self.folders {
             let _ = write(&folder.join("cgroup.kill"), "1");
         }
     }
 
-    /// Removes it, when everything in it has ended.
+    /// Removes the groups. All processes in them must have ended.
     pub(super) fn remove(&mut self, deadline: Instant) -> io::Result<()> {
         let removed = self.remove_folders(deadline);
         self.moved = None;
@@ -137,7 +139,7 @@ impl Group {
         for folder in self.folders.drain(..) {
             loop {
                 match fs::remove_dir(&folder) {
-                    // The kernel lets go of what has ended a moment later.
+                    // The kernel releases ended processes with a short delay.
                     Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
                         std::thread::sleep(Duration::from_millis(1));
                     }
@@ -149,7 +151,7 @@ impl Group {
         Ok(())
     }
 
-    /// Makes a group in `place` with these limits; as many of them as can be set there.
+    /// Creates a group in `place` with as many of these limits as can be set there.
     fn limit(&mut self, place: &Utf8Path, memory: Option<u64>, kind: Controller, processes: Option<u64>) {
         let folder = place.join(format!("{PREFIX}{}", std::process::id()));
         if fs::create_dir(&folder).is_err() {
@@ -157,7 +159,7 @@ impl Group {
         }
         let memory = memory.filter(|limit| kind.set(&folder, *limit).is_ok());
         let processes = processes.filter(|limit| PROCESSES.set(&folder, *limit).is_ok());
-        // A group that limits nothing, or that takes no process, is of no use.
+        // A group is useless if it limits nothing or if no process can be added to it.
         let useful = memory.is_some() || processes.is_some();
         if !useful || File::options().write(true).open(folder.join("cgroup.procs")).is_err() {
             let _ = fs::remove_dir(&folder);
@@ -187,15 +189,15 @@ impl Controller {
     }
 }
 
-/// Folders in which groups may be made.
+/// Directories in which groups may be created.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct CgroupMounts {
-    /// Version 2: this process's own group, which may have groups in it only where it is the root or was divided, and all
-    /// around it, from the inside out.
+    /// Version 2: this process's own group and all enclosing groups, from the inside out. The own group may contain
+    /// subgroups only if it is the root or was divided.
     unified: Vec<Utf8PathBuf>,
-    /// Version 1, memory.
+    /// Version 1: the memory controller.
     memory: Option<Utf8PathBuf>,
-    /// Version 1, pids.
+    /// Version 1: the pids controller.
     processes: Option<Utf8PathBuf>,
 }
 
@@ -205,10 +207,10 @@ impl CgroupMounts {
         Ok(Self::parse(&fs::read_to_string(ours)?, &fs::read_to_string(mounts)?))
     }
 
-    /// From `/proc/self/cgroup` and `/proc/self/mountinfo`.
+    /// Parses `/proc/self/cgroup` and `/proc/self/mountinfo`.
     fn parse(ours: &str, mounts: &str) -> Self {
         let mounts: Vec<_> = parse_mountinfo(mounts).collect();
-        // A line is ID:CONTROLLERS:PATH, with no controllers for version 2.
+        // Each line is ID:CONTROLLERS:PATH, without controllers for version 2.
         let group = |wanted: &str| {
             let fields = ours.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
             let mut paths = fields.filter_map(|fields| match fields[..] {
@@ -220,7 +222,7 @@ impl CgroupMounts {
         let folder = |kind: &str, controller: &str| {
             let held = |options: &str| controller.is_empty() || options.split(',').any(|one| one == controller);
             let mount = mounts.iter().find(|mount| mount.kind == kind && held(&mount.options))?;
-            // Within a container the mount may show only the part of the tree that is ours.
+            // In a container, the mount may show only the container's part of the hierarchy.
             let below = Utf8Path::new(group(controller)?);
             let below = below.strip_prefix(&mount.root).or_else(|_| below.strip_prefix("/")).ok()?;
             let place = mount.path.components().chain(below.components()).collect::<Utf8PathBuf>();
@@ -235,7 +237,7 @@ impl CgroupMounts {
     }
 }
 
-/// Removes groups that a supervisor which was killed itself has left. One that is in use cannot be removed.
+/// Removes the groups of supervisors that were killed. A group that is in use cannot be removed.
 fn sweep(place: &Utf8Path) {
     let Ok(entries) = place.read_dir_utf8() else { return };
     for entry in entries.filter_map(Result::ok) {
@@ -246,22 +248,22 @@ fn sweep(place: &Utf8Path) {
     }
 }
 
-/// The group of version 2 that this process is in.
+/// Returns the version 2 group of this process.
 pub(super) fn own() -> Option<Utf8PathBuf> {
     CgroupMounts::find().ok()?.unified.into_iter().next()
 }
 
-/// Whether a file of the kernel has this word.
+/// Whether a kernel file contains this word.
 pub(super) fn has(folder: &Utf8Path, file: &str, word: &str) -> bool {
     fs::read_to_string(folder.join(file)).is_ok_and(|text| text.split_whitespace().any(|one| one == word))
 }
 
-/// Writes to a file of the kernel, which is never made.
+/// Writes to a kernel file, which is never created.
 pub(super) fn write(path: &Utf8Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// This process's move to a group below its own.
+/// The move of this process into a subgroup of its own group.
 #[derive(Debug)]
 pub(super) struct OwnGroupMove {
     own: Utf8PathBuf,
@@ -270,10 +272,11 @@ pub(super) struct OwnGroupMove {
 }
 
 impl OwnGroupMove {
-    /// Has the group `own`, in which this process is alone, divide what these controllers count among groups below it.
+    /// Moves this process into a subgroup of its group `own`, so that `own` can divide these controllers among its
+    /// subgroups.
     ///
     /// # Errors
-    /// When it is not alone, or may not.
+    /// Returns an error if the group contains other processes, or if the kernel does not permit the change.
     pub(super) fn within(own: &Utf8Path, controllers: &[&str]) -> io::Result<Self> {
         let me = std::process::id().to_string();
         if fs::read_to_string(own.join("cgroup.procs"))?.split_whitespace().any(|pid| pid != me) {
@@ -282,7 +285,7 @@ impl OwnGroupMove {
         let list = |sign: &str| controllers.iter().map(|name| format!("{sign}{name}")).collect::<Vec<_>>().join(" ");
         let moved = Self { own: own.to_owned(), leaf: own.join(LEAF), controllers: list("-") };
         fs::create_dir(&moved.leaf)?;
-        // What comes after this is undone when the value is dropped.
+        // From here on, dropping the value undoes the changes.
         write(&moved.leaf.join("cgroup.procs"), &me)?;
         write(&own.join("cgroup.subtree_control"), &list("+"))?;
         Ok(moved)
@@ -291,7 +294,7 @@ impl OwnGroupMove {
 
 impl Drop for OwnGroupMove {
     fn drop(&mut self) {
-        // A scope that stays behind goes with its last process.
+        // A scope that remains is removed with its last process.
         let _ = write(&self.own.join("cgroup.subtree_control"), &self.controllers);
         let _ = write(&self.own.join("cgroup.procs"), &std::process::id().to_string());
         let _ = fs::remove_dir(&self.leaf);
@@ -338,7 +341,7 @@ mod tests {
         assert_eq!(CgroupMounts::parse("0::/docker/abc/x\n", part).unified[0], "/sys/fs/cgroup/x");
     }
 
-    /// The top of the machine's groups of version 2, where this process may make some.
+    /// Returns the root of the machine's version 2 groups, if this process may create groups there.
     fn unified() -> Option<Utf8PathBuf> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mut mounts = super::parse_mountinfo(&mounts);
@@ -370,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_group_of_our_own_is_divided_and_is_as_before_afterwards() {
-        /// The child of this test that is alone in a group.
+        /// Set in the child process of this test, which is alone in its group.
         const WITHIN: &str = "VCBUILD_TEST_GROUP";
         if let Ok(own) = std::env::var(WITHIN) {
             let own = Utf8Path::new(&own);
@@ -395,7 +398,7 @@ mod tests {
         child.args(["--exact", name, "--nocapture"]).env(WITHIN, &own).stdin(Stdio::piped());
         let mut child = child.spawn().unwrap();
         write(&own.join("cgroup.procs"), &child.id().to_string()).unwrap();
-        // With another in the group, who would be in the way, nothing is changed.
+        // With another process in the group, nothing is changed.
         assert!(OwnGroupMove::within(&own, &[]).is_err());
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success());

@@ -1,6 +1,6 @@
-//! How much of the disk a program takes: of the folders that it may write to, and of files that it has open and that have no
-//! name any more. To look at all of them takes long. So they are looked at only when their disks have filled by as much as
-//! the program may still take, whoever filled them.
+//! Measures how much of the disk a program uses: the files in the directories that it may write to, and files that it
+//! has open without a name. Measuring takes long, so it is done only when the usage of the disks, by anybody, has grown
+//! by as much as the program may still use.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,24 +15,24 @@ use walkdir::WalkDir;
 use super::spec::Spec;
 use super::usage;
 
-/// Looking may take this part of the time.
+/// The minimum ratio of the pause between measurements to the duration of a measurement.
 const SHARE: u32 = 20;
 
-/// A program's part of the disk.
+/// The disk usage of a program.
 #[derive(Debug)]
 pub(super) struct Disk {
     limit: u64,
     folders: Vec<Utf8PathBuf>,
-    /// One folder of each file system among them.
+    /// One directory for each of their file systems.
     systems: Vec<Utf8PathBuf>,
-    /// How full they were at the last look, and how much the program may have taken since.
+    /// The usage of these file systems at the last measurement, and how much the program may use in addition.
     full: u64,
     left: u64,
     not_before: Instant,
 }
 
 impl Disk {
-    /// Begins to watch; none where nothing limits it, or nothing may be written.
+    /// Starts the measurement. Returns `None` if there is no limit or no writable directory.
     pub(super) fn watch(spec: &Spec) -> Option<Self> {
         let limit = spec.limits.disk?;
         let folders: Vec<_> = spec.mounts.iter().filter(|one| one.writable).map(|one| one.host.clone()).collect();
@@ -46,10 +46,10 @@ impl Disk {
         Some(Self { limit, folders, systems, full, left: limit, not_before: Instant::now() })
     }
 
-    /// Whether the program has taken more than it may. `pids` are its processes.
+    /// Whether the program has exceeded its limit. `pids` returns its processes.
     ///
     /// # Errors
-    /// When that cannot be known.
+    /// Returns an error if the usage cannot be measured.
     pub(super) fn is_exceeded(&mut self, pids: impl FnOnce() -> io::Result<Vec<Pid>>) -> io::Result<bool> {
         let begun = Instant::now();
         let now = full(&self.systems)?;
@@ -62,13 +62,14 @@ impl Disk {
         Ok(taken > self.limit)
     }
 
-    /// What the files in the folders take, each once.
+    /// Returns the disk usage of the files in the directories; a hard-linked file counts once.
     fn named(&self) -> io::Result<u64> {
         let (mut taken, mut linked) = (0_u64, BTreeSet::new());
         for folder in &self.folders {
             for entry in WalkDir::new(folder) {
                 let meta = match entry.and_then(|entry| entry.metadata()).map_err(io::Error::from) {
-                    // Programs come and go with their files meanwhile; without a sandbox they may close a folder to their user.
+                    // Programs create and remove files meanwhile; without a sandbox, they may make a directory
+                    // inaccessible to their user.
                     Err(error)
                         if matches!(
                             error.kind(),
@@ -88,7 +89,7 @@ impl Disk {
     }
 }
 
-/// The used bytes of these file systems, by all users.
+/// Returns the used bytes of these file systems, by all users.
 fn full(systems: &[Utf8PathBuf]) -> io::Result<u64> {
     let one = |folder: &Utf8PathBuf| {
         let stat = statvfs(folder.as_std_path())?;
@@ -111,7 +112,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A folder that a program may write to up to so many MiB.
+    /// Returns a directory to which a program may write up to `limit` MiB.
     fn watched(limit: usize) -> (tempfile::TempDir, Utf8PathBuf, Disk) {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
@@ -119,7 +120,7 @@ mod tests {
         spec.limits = Limits { disk: Some((limit * MIB) as u64), ..Limits::default() };
         spec.mounts = vec![Mount { host: path.clone(), inside: "/x".into(), writable: true }];
         let mut disk = Disk::watch(&spec).unwrap();
-        // Looked at each time, however full the disk is.
+        // Forces a measurement at each call, regardless of the disk's usage.
         disk.left = 0;
         disk.full = 0;
         (folder, path, disk)
@@ -158,7 +159,7 @@ mod tests {
         fill(&file, 5);
         assert!(exceeded(&mut disk));
         drop(file);
-        // Other tests of this process may have such files open too, and small ones.
+        // Other tests in this process may also have such files open, but only small ones.
         assert!(!exceeded(&mut disk));
     }
 }

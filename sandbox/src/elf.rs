@@ -1,4 +1,4 @@
-//! Which processor a program is for: an image must not hold a program that its platform cannot run.
+//! Detects the architecture of a program, because an image must not contain a program that its platform cannot run.
 
 use std::io::{self, Read};
 
@@ -7,15 +7,15 @@ use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X8
 use object::read::elf::FileHeader;
 use vcstore::Platform;
 
-/// How much of a file is read: an ELF header, with room to spare.
+/// The number of bytes to read: an ELF header, with room to spare.
 const HEAD: u64 = 64;
 
-/// What kind of file the beginning of a file is.
+/// The kind of a file according to its first bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Machine {
-    /// No ELF file: a script, or no program at all.
+    /// Not an ELF file: a script, or not a program.
     NoProgram,
-    /// An ELF file for this processor, as OCI and Go name it where they do.
+    /// An ELF file for this architecture, in the form of OCI and Go if they define one.
     Elf(String),
 }
 
@@ -23,7 +23,7 @@ impl Machine {
     /// Reads the beginning of a file.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if it cannot be read.
     pub fn read(file: impl Read) -> io::Result<Self> {
         let mut head = Vec::new();
         file.take(HEAD).read_to_end(&mut head)?;
@@ -35,7 +35,7 @@ impl Machine {
         Ok(Self::Elf(described.unwrap_or_else(|_| "no processor: its header is damaged".to_owned())))
     }
 
-    /// Whether `platform` can run it, or it is no program.
+    /// Whether `platform` can run it, or it is not a program.
     pub fn runs_on(&self, platform: &Platform) -> bool {
         match self {
             Self::NoProgram => true,
@@ -65,7 +65,7 @@ mod tests {
 
     use super::Machine;
 
-    /// The beginning of an ELF file: class, byte order and machine.
+    /// Builds the beginning of an ELF file: class, byte order and machine.
     fn elf(class: u8, order: u8, machine: [u8; 2]) -> Vec<u8> {
         let mut head = vec![0; 64];
         head[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', class, order, 1]);

@@ -1,4 +1,5 @@
-//! The process that becomes the program: in its file system, as its user, with nothing of ours left.
+//! The process that becomes the program: it enters the file system of the sandbox, as the sandbox's user, without any
+//! of vcbuild's open resources.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -20,10 +21,10 @@ use super::mounts;
 use super::spec::{Program, Report, SetupError, Spec, UnavailableLayer, receive};
 use super::stage::RUNNING;
 
-/// Who programs are within the sandbox.
+/// The UID and GID of programs in the sandbox.
 const BUILDER: u32 = 1000;
 
-/// Becomes the program; where there is none, reports which layers cannot be applied.
+/// Executes the program. Without a program, returns the layers that cannot be applied.
 pub(super) fn enter(socket: &UnixStream) -> Result<Report, SetupError> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(SetupError::of("end with the supervisor"))?;
     let spec: Spec = receive(socket)
@@ -35,15 +36,15 @@ pub(super) fn enter(socket: &UnixStream) -> Result<Report, SetupError> {
     }
     if spec.confined {
         sethostname(&spec.hostname).map_err(SetupError::of("set the host name"))?;
-        // What is made for it to see is the same under every umask of vcbuild's own.
+        // The modes of the sandbox's own files must not depend on the umask of vcbuild.
         umask(Mode::from_bits_truncate(Environment::FIXED.umask));
         mounts::open(&spec)?;
         give_up_rights()?;
     }
-    // No program of ours is better understood by its dump.
+    // Core dumps are of no use in a build.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(SetupError::of("turn off core dumps"))?;
     if let Some(largest) = spec.limits.disk {
-        // A file with holes takes no disk here, and all of its length where it is copied to.
+        // A sparse file occupies little disk space here, but its full length where it is copied to.
         setrlimit(Resource::RLIMIT_FSIZE, largest, largest).map_err(SetupError::of("limit the size of files"))?;
     }
     if let Some(most) = spec.most_tasks {
@@ -57,16 +58,17 @@ pub(super) fn enter(socket: &UnixStream) -> Result<Report, SetupError> {
     });
     let missing: Vec<_> = missing.collect();
     let Some(program) = &spec.program else { return Ok(Report::Tried(missing)) };
-    // Each of these was there when it was tried: without it, the program would run under less than is recorded.
+    // Each of these layers was available in the trial run: without it, the program would be confined less than is
+    // recorded.
     Err(missing.into_iter().next().map_or_else(|| become_program(program), |missing| missing.obstacle))
 }
 
-/// Becomes an ordinary user in a user namespace within the sandbox's, and so loses every right over what was made here.
+/// Enters a second user namespace as an ordinary user, and thus loses all capabilities over the resources of the first.
 fn give_up_rights() -> Result<(), SetupError> {
-    // Nothing in the sandbox is to make further user namespaces. Where /proc/sys cannot be written to, they are as harmless
-    // as elsewhere.
+    // Disables further user namespaces in the sandbox. If /proc/sys is read-only, they stay enabled, which is as
+    // harmless as elsewhere.
     let _ = fs::write(format!("{}/proc/sys/user/max_user_namespaces", mounts::HOST), "1");
-    // The folder stays usable when the machine's files are gone.
+    // The open directory stays usable after the machine's file system is unmounted.
     let process = File::open(format!("{}/proc/self", mounts::HOST)).map_err(SetupError::on("open /proc/self"))?;
     mounts::close()?;
     unshare(CloneFlags::CLONE_NEWUSER).map_err(SetupError::of("make a second user namespace"))?;
@@ -89,7 +91,7 @@ fn limit_processors(count: usize) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &wanted)
 }
 
-/// Becomes the program; returns why it cannot.
+/// Executes the program. Returns only on failure.
 fn become_program(program: &Program) -> SetupError {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments).env_clear().envs(&program.environment).current_dir(&program.dir);

@@ -9,7 +9,7 @@ use crate::remote;
 /// An error of the sandbox itself; the failure of a program in it is a [`crate::process::Failure`].
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// A file or folder could not be used.
+    /// A file or directory could not be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     File(#[from] vcstore::FileError),
@@ -24,7 +24,7 @@ pub enum Error {
     #[diagnostic(transparent)]
     BuildHost(#[from] remote::Error),
 
-    /// A file is no longer what it was when it was opened.
+    /// A file changed after it was opened.
     #[error("reading {path}: the file changed during the build")]
     #[diagnostic(help("run the command again while no other program writes to the file"))]
     SourceChanged {
@@ -32,42 +32,42 @@ pub enum Error {
         path: Utf8PathBuf,
     },
 
-    /// The machine forbids what the sandbox is made of.
+    /// The machine forbids what the sandbox needs.
     #[error("creating a sandbox: cannot {attempt}")]
     #[diagnostic(help("{}", super::probe::advice()))]
     Forbidden {
-        /// What is forbidden, as "make a user namespace".
+        /// What is forbidden, such as "make a user namespace".
         attempt: String,
-        /// The kernel's answer.
+        /// The kernel's error.
         source: io::Error,
     },
 
-    /// The machine does not let us filter system calls.
+    /// The machine does not permit filtering system calls.
     #[error("creating a sandbox: cannot {attempt}")]
     #[diagnostic(help(
         "{}; --sandbox auto continues without the filter and records this",
         super::probe::FILTER_ADVICE
     ))]
     Unfiltered {
-        /// What is not possible, as "filter system calls".
+        /// What is not possible, such as "filter system calls".
         attempt: String,
-        /// The kernel's answer.
+        /// The kernel's error.
         source: io::Error,
     },
 
-    /// It cannot be known what the machine forbids.
+    /// It is unknown what the machine permits.
     #[error("creating a sandbox: {why}")]
     #[diagnostic(help(
         "run the command again; if it fails again, --sandbox off builds without a sandbox and records this"
     ))]
     Broken {
-        /// What happened instead of an answer.
+        /// The failure of the trial.
         why: String,
     },
 }
 
 impl Error {
-    /// Wraps an I/O error with what was attempted and on what.
+    /// Wraps an I/O error with the attempted operation and its path.
     pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         vcstore::FileError::wrap(attempt, path)
     }

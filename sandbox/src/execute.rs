@@ -1,4 +1,4 @@
-//! Runs the program of a step, here or on the build host, and says why it failed.
+//! Runs the program of a step, here or on the build host, and reports why it failed.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -13,10 +13,10 @@ use super::{Sandbox, Step};
 use crate::process::{self, Ended, Failure};
 
 impl Sandbox {
-    /// Runs the program of a step to its end; gives what it wrote to standard output, where the step keeps that.
+    /// Runs the program of a step to its end. Returns its standard output if the step keeps it.
     ///
     /// # Errors
-    /// When it cannot be run, goes over a limit, or ends with anything but 0.
+    /// Returns an error if the program cannot be run, exceeds a limit, or ends with an exit status other than 0.
     pub fn run(&self, step: Step) -> Result<process::Output, Failure> {
         let limits = self.limits;
         let PreparedStep { mut spec, program, _folder, elsewhere } = step.ready(&self.environment, limits);
@@ -56,7 +56,7 @@ impl Sandbox {
     }
 }
 
-/// Whether the kernel ended the program, or one that its shell started, since a file became too large.
+/// Whether the kernel ended the program, or one that its shell started, because a file became too large.
 fn wrote_too_large(status: i32) -> bool {
     let status = ExitStatus::from_raw(status);
     let signal = nix::sys::signal::Signal::SIGXFSZ as i32;
@@ -64,7 +64,7 @@ fn wrote_too_large(status: i32) -> bool {
 }
 
 impl ExceededLimit {
-    /// The option that raises the limit.
+    /// Returns the option that raises the limit.
     fn option(self) -> &'static str {
         match self {
             Self::Time => "timeout",
@@ -76,7 +76,7 @@ impl ExceededLimit {
 }
 
 impl spec::Limits {
-    /// What was too much, with the limit.
+    /// Describes what exceeded the limit, with the limit.
     fn describe(&self, exceeded: ExceededLimit) -> String {
         match exceeded {
             ExceededLimit::Time => format!("it took longer than {} s", self.time.as_secs()),

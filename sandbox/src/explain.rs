@@ -1,4 +1,4 @@
-//! What a program that failed in the sandbox wanted from outside of it, as far as its stderr shows.
+//! Finds the undeclared resources that a failed program in the sandbox tried to use, as far as its output names them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::Spec;
 
-/// How many things are named: more would bury the program's own output.
+/// The maximum number of reported resources, so that they do not hide the program's own output.
 const LIMIT: usize = 5;
 
-/// Paths that every sandbox has by default.
+/// Paths that every sandbox contains.
 const BUILT_IN: [&str; 5] = ["/dev", "/proc", "/tmp", "/home", "/etc/passwd"];
 
-/// Words of resolvers and of network code before the name of a host.
+/// Phrases of resolvers and network code before the name of a host.
 const BEFORE_HOST: [&str; 7] = [
     "Could not resolve host: ",
     "could not resolve host: ",
@@ -25,16 +25,16 @@ const BEFORE_HOST: [&str; 7] = [
     "dial udp ",
 ];
 
-/// Words of programs without a network.
+/// Messages of programs without a network.
 const NO_NETWORK: [&str; 3] =
     ["Network is unreachable", "network is unreachable", "Temporary failure in name resolution"];
 
-/// Something that was not declared.
+/// A resource that was not declared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum UndeclaredAccess {
-    /// A path that the machine has and the sandbox has not.
+    /// A path that exists on the machine but not in the sandbox.
     Path(String),
-    /// A host of the network.
+    /// A host on the network.
     Host(String),
     /// The network, without a known host.
     Network,

@@ -1,5 +1,5 @@
-//! Programs that a machine has in a folder of their own, given to a step as one folder wherever their parts are: distributions
-//! lay compilers out with links to elsewhere, and link them with the machine's C library.
+//! Programs in a directory of the machine, provided to a step as one directory wherever its parts are: distributions
+//! install compilers with links to other directories, and link them dynamically with the machine's C library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,39 +15,40 @@ use walkdir::WalkDir;
 
 use crate::{Error, process};
 
-/// How often a link may lead to a folder that has links out of it.
+/// The maximum depth of links to directories that contain links out of them.
 const DEEPEST: usize = 8;
 
-/// How much of a program has the headers that are read.
+/// The size of the part of a program that contains the headers, in bytes.
 const HEAD: u64 = 64 << 10;
 
-/// The longest path of a loader.
+/// The maximum length of a loader's path, in bytes.
 const LONGEST: u64 = 4096;
 
-/// The longest that a loader may take to say what it would load.
+/// The time limit for a loader to list the libraries that it would load.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A folder, by its parts.
+/// A directory with its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
     root: Utf8PathBuf,
-    /// Where in it each part is, and where on the machine: the whole folder where no link leads out of it.
+    /// The path of each part within the directory and on the machine. If no link leads out of the directory, the whole
+    /// directory is the only part.
     parts: Vec<(Utf8PathBuf, Utf8PathBuf)>,
-    /// What its programs are loaded with, by where they look for it.
+    /// The libraries of its programs, by the path at which the programs look for them.
     libraries: BTreeMap<Utf8PathBuf, Utf8PathBuf>,
 }
 
 impl Folder {
-    /// The folder at `root` as it is.
+    /// Returns the directory at `root` without following its links.
     pub fn plain(root: &Utf8Path) -> Self {
         let (root, parts) = (root.to_owned(), vec![(Utf8PathBuf::new(), root.to_owned())]);
         Self { root, parts, libraries: BTreeMap::new() }
     }
 
-    /// The folder at `root` with what its links lead to, and with the libraries that these of its programs are loaded with.
+    /// Returns the directory at `root` with the targets of its links, and with the libraries of these programs in it.
     ///
     /// # Errors
-    /// When it cannot be read, or a loader cannot say what it loads.
+    /// Returns an error if it cannot be read, or if a loader cannot list the libraries.
     pub fn of(root: &Utf8Path, programs: &[Utf8PathBuf]) -> Result<Self, Error> {
         let real = root.canonicalize_utf8().map_err(Error::io("finding", root))?;
         let mut parts = Vec::new();
@@ -59,7 +60,7 @@ impl Folder {
         Ok(Self { root: root.to_owned(), parts, libraries })
     }
 
-    /// Where it is on the machine.
+    /// Its path on the machine.
     pub fn root(&self) -> &Utf8Path {
         &self.root
     }
@@ -73,14 +74,14 @@ impl Folder {
     }
 }
 
-/// Adds the parts of the folder `real`, which is found at `place`.
+/// Adds the parts of the directory `real`, which appears at `place`.
 fn split(
     place: &Utf8Path,
     real: &Utf8Path,
     depth: usize,
     parts: &mut Vec<(Utf8PathBuf, Utf8PathBuf)>,
 ) -> Result<(), Error> {
-    // Folders with a link below them that leads out; such a link itself is not among them.
+    // Directories with a link somewhere below them that leads out of `real`; the link itself is not included.
     let mut divided = BTreeSet::new();
     for entry in WalkDir::new(real) {
         let entry = entry.map_err(|error| Error::io("reading", real)(error.into()))?;
@@ -101,7 +102,7 @@ fn split(
             if divided.contains(path) {
                 continue;
             }
-            // A link that leads nowhere is none to whoever reads the folder either.
+            // A dangling link does not exist for a reader of the directory either.
             let Ok(target) = path.canonicalize_utf8() else { continue };
             if target.is_dir() && !target.starts_with(real) {
                 split(&inside, &target, depth + 1, parts)?;
@@ -113,12 +114,12 @@ fn split(
     Ok(())
 }
 
-/// The loader of a program, and the libraries that it loads, each by where the program finds it; none for one that is static, or
-/// for other machines.
+/// Returns the loader of a program and the libraries that it loads, each by the path at which the program looks for it.
+/// Returns an empty map for a static program, or one for another architecture.
 fn needed(program: &Utf8Path) -> Result<BTreeMap<Utf8PathBuf, Utf8PathBuf>, Error> {
     let Some(loader) = loader(program).map_err(Error::io("reading", program))? else { return Ok(BTreeMap::new()) };
     let mut command = Command::new(&loader);
-    // As it is in the sandbox: with no word of its user.
+    // Without the user's environment, as in the sandbox.
     command.env_clear().arg("--list").arg(program);
     let listed = process::run(&mut command, LIMIT).unwrap_or_else(|failure| {
         tracing::warn!("{program} may lack libraries in the sandbox: listing them with {loader}: {failure}");
@@ -128,14 +129,14 @@ fn needed(program: &Utf8Path) -> Result<BTreeMap<Utf8PathBuf, Utf8PathBuf>, Erro
     let named = listed.split_whitespace().filter(|word| word.starts_with('/')).chain([loader.as_str()]);
     let mut found = BTreeMap::new();
     for path in named.map(Utf8Path::new) {
-        // A library is known by the path that it is opened by, of which a folder may be a link.
+        // A library is identified by the path at which it is opened; directories in that path may be links.
         let real = path.canonicalize_utf8().map_err(Error::io("finding", path))?;
         found.insert(path.to_owned(), real);
     }
     Ok(found)
 }
 
-/// The program that loads this one; none where it is static, or no program of ELF.
+/// Returns the loader of a program, or `None` if it is static or not an ELF program.
 fn loader(program: &Utf8Path) -> io::Result<Option<Utf8PathBuf>> {
     let mut file = File::open(program)?;
     let mut head = Vec::new();
@@ -150,7 +151,7 @@ fn loader(program: &Utf8Path) -> io::Result<Option<Utf8PathBuf>> {
     Ok(Some(path.trim_end_matches('\0').into()))
 }
 
-/// Where in a program the path of its loader is, and how long.
+/// Returns the offset and length of the loader's path in a program.
 fn interpreter<H: FileHeader<Endian = Endianness>>(header: &H, head: &[u8]) -> Option<(u64, u64)> {
     let endian = header.endian().ok()?;
     let headers = header.program_headers(endian, head).ok()?;
@@ -185,7 +186,7 @@ mod tests {
 
         symlink("../../share/go/src", root.join("src")).unwrap();
         symlink(top.join("share/more/include"), root.join("pkg/include")).unwrap();
-        // A folder behind a link has a link of its own.
+        // A directory behind a link contains a further link.
         symlink(top.join("far"), top.join("share/go/src/far")).unwrap();
         let mut parts = Folder::of(&root, &[]).unwrap().parts;
         parts.sort();

@@ -1,4 +1,4 @@
-//! The first process of a sandbox: starts the program and reaps what its processes leave. With it, all of them end.
+//! The first process of a sandbox: it starts the program and reaps orphaned processes. When it ends, all of them end.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -16,7 +16,8 @@ use super::stage::{Stage, self_as};
 /// Waits for the program's end and reports it.
 pub(super) fn init(socket: &UnixStream) -> Result<Report, SetupError> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(SetupError::of("end with the supervisor"))?;
-    // The supervisor's word to begin, a blank before the message to the program's process; its end if it died before that.
+    // Waits for the supervisor's signal to begin, a blank before the message to the program's process; the read fails
+    // if the supervisor has died.
     let mut word = [0];
     (&*socket).read_exact(&mut word).map_err(SetupError::on("hear from the supervisor"))?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(SetupError::of("make a mount namespace"))?;

@@ -1,4 +1,4 @@
-//! The kernel's keys (keyrings(7)): a session keyring of the build's own, with nothing in it, in place of the caller's.
+//! The kernel's keys (keyrings(7)): the build gets an empty session keyring of its own instead of the caller's.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use nix::libc::ENOSYS;
 
 use super::spec::SetupError;
 
-/// Takes an empty session keyring. A kernel without keyrings has nothing to take away.
+/// Joins an empty session keyring. A kernel without keyrings needs none.
 pub(super) fn replace() -> Result<(), SetupError> {
     match keyutils::Keyring::join_anonymous_session() {
         Ok(_) => Ok(()),

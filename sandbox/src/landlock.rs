@@ -1,5 +1,5 @@
-//! The second layer around a confined program's files (Landlock): should a mount be writable that is not meant to be, nothing
-//! is written there all the same. Kernels before 5.19, and such as were started without it, do without.
+//! Landlock as the second protection of files: if a mount is writable by mistake, the program still cannot write there.
+//! Kernels before 5.19, and kernels that were booted without Landlock, run programs without it.
 
 use std::error::Error;
 use std::io;
@@ -13,17 +13,17 @@ use landlock::{
 use super::mounts::MEMORY;
 use super::spec::{Mount, SetupError};
 
-/// The newest state of Landlock that is asked for: of newer ones nothing is expected that this does not have.
+/// The newest version of Landlock that is used.
 const KNOWN: ABI = ABI::V6;
 
-/// Restricts this thread, and what it becomes and starts, to what `mounts` let it write to: called when the file system is that
-/// of the sandbox, for Landlock lets nobody mount anything.
+/// Restricts this thread and its descendants to the writable `mounts`. Must be called when the file system of the
+/// sandbox is complete, because Landlock forbids further mounts.
 pub(super) fn restrict(mounts: &[Mount]) -> Result<(), SetupError> {
     rules(mounts).map_err(|error| SetupError::on("restrict files with Landlock")(io::Error::other(plain(&*error))))
 }
 
 fn rules(mounts: &[Mount]) -> Result<(), Box<dyn Error>> {
-    // Without this right of the second version, no file could be moved to another folder.
+    // Without this right of the second version, files could not be moved between directories.
     let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::Refer)?;
     let ruleset = ruleset.set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(KNOWN))?;
     let mut ruleset = ruleset.scope(Scope::from_all(KNOWN))?.create()?;
@@ -39,12 +39,12 @@ fn rules(mounts: &[Mount]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What of these rights a file can have, or all of them for a folder.
+/// Returns those of the rights that apply to a file, or all of them for a directory.
 fn fitting(place: &Utf8Path, access: BitFlags<AccessFs>) -> BitFlags<AccessFs> {
     if place.is_dir() { access } else { access & AccessFs::from_file(KNOWN) }
 }
 
-/// The innermost cause.
+/// Returns the innermost cause.
 fn plain(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_where_a_mount_is_writable_is_anything_written() {
-        // Neither of them below a folder that is open to all programs.
+        // Neither directory is below one that is writable for all programs.
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         let top = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
         let (open, closed) = (top.join("open"), top.join("closed"));
@@ -75,9 +75,9 @@ mod tests {
         fs::write(closed.join("file"), "kept").unwrap();
         let mount = |inside: &Utf8PathBuf, writable| Mount { host: "/".into(), inside: inside.clone(), writable };
         let mounts = [mount(&open, true), mount(&closed, false)];
-        // Of this thread alone.
+        // Restricts only this thread.
         let tried = std::thread::spawn(move || {
-            // Where the kernel has no Landlock, there is nothing to look at.
+            // Without Landlock in the kernel, there is nothing to test.
             restrict(&mounts).ok()?;
             fs::write(open.join("a/file"), "new").unwrap();
             fs::rename(open.join("a/file"), open.join("b/file")).unwrap();

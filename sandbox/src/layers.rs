@@ -1,22 +1,23 @@
-//! What confines a program beside namespaces: which of it this machine has, how it is applied, and what is recorded of it.
+//! The layers that confine a program in addition to namespaces: which are available on this machine, how they are
+//! applied, and what is recorded about them.
 
 use super::spec::{Layer, Mount, SetupError, UnavailableLayer};
 use super::{keyring, landlock, seccomp};
 
-/// What a confined program is always in.
+/// The namespaces of every confined program.
 const NAMESPACES: &str = "user, mount, pid, network, ipc and uts namespaces";
 
-/// The layers of this machine.
+/// The available layers of this machine.
 #[derive(Debug, Clone)]
 pub(super) struct Layers {
     missing: Vec<UnavailableLayer>,
 }
 
 impl Layer {
-    /// All of them, in the order in which they are applied: the filter lets nobody apply the others.
+    /// All layers in the order in which they are applied: the filter forbids applying the others.
     pub(super) const ALL: [Self; 3] = [Self::Keyring, Self::Landlock, Self::Filter];
 
-    /// Applies it to this thread and to what it becomes and starts.
+    /// Applies the layer to this thread and its descendants.
     pub(super) fn apply(self, mounts: &[Mount]) -> Result<(), SetupError> {
         match self {
             Self::Keyring => keyring::replace(),
@@ -25,8 +26,8 @@ impl Layer {
         }
     }
 
-    /// Whether what the sandbox promises depends on it. The others are there in case that one fails: without a keyring of its
-    /// own a program has the caller's, which the filter does not let it use; Landlock repeats what mounts say.
+    /// Whether the sandbox's guarantees depend on it. The other layers are redundant: without a keyring of its own, a
+    /// program has the caller's, but the filter prevents its use; Landlock repeats the restrictions of the mounts.
     fn is_essential(self) -> bool {
         self == Self::Filter
     }
@@ -41,22 +42,22 @@ impl Layer {
 }
 
 impl Layers {
-    /// Those of a machine that lacks these.
+    /// Returns the layers of a machine that lacks these.
     pub(super) fn without(missing: Vec<UnavailableLayer>) -> Self {
         Self { missing }
     }
 
-    /// Those that can be applied, in their order.
+    /// Returns the available layers in their order.
     pub(super) fn present(&self) -> impl Iterator<Item = Layer> {
         Layer::ALL.into_iter().filter(|layer| self.missing.iter().all(|missing| missing.layer != *layer))
     }
 
-    /// Why what is essential cannot be applied, where it cannot.
+    /// Returns why an essential layer cannot be applied, if any.
     pub(super) fn lacks(&self) -> Option<&SetupError> {
         self.missing.iter().find(|missing| missing.layer.is_essential()).map(|missing| &missing.obstacle)
     }
 
-    /// What confines programs, for an action's record.
+    /// Describes the confinement for an action's record.
     pub(super) fn describe(&self) -> String {
         let mut text = NAMESPACES.to_owned();
         for layer in self.present() {

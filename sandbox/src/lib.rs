@@ -1,10 +1,10 @@
-//! Where programs run that make outputs: they see what was declared and nothing else of the machine.
+//! Runs the programs that create outputs in a sandbox, where they see only declared inputs.
 //!
-//! A [`Step`] declares what a program gets; [`Sandbox::run`] runs it in user, mount, pid, network, ipc and uts namespaces
-//! of its own, under the further layers of `layers`. No code here runs between fork and exec. Instead this program starts itself again, three times over:
-//! `supervisor` watches the limits from outside and cleans up, `init` is the first process within and reaps what others
-//! leave, `enter` builds the file system and becomes the program. Where the machine has no namespaces for us, the
-//! supervisor runs the program as it is, and that is recorded.
+//! A [`Step`] declares the inputs of a program; [`Sandbox::run`] runs it in user, mount, pid, network, ipc and uts
+//! namespaces of its own, under the further layers of `layers`. No code here runs between fork and exec. Instead, this
+//! program executes itself three times: `supervisor` enforces the limits from outside and cleans up, `init` is the
+//! first process inside and reaps orphans, and `enter` builds the file system and executes the program. If the machine
+//! does not permit namespaces, the supervisor runs the program without them, which is recorded.
 
 mod cgroup;
 mod disk;
@@ -57,20 +57,20 @@ use self::spec::{Layer, Report, SetupError};
 pub use self::stage::Stage;
 pub use self::step::{SYSTEM_FOLDERS, Step};
 
-/// A folder in memory, which lists files by when they were made.
+/// A directory on a tmpfs, which lists files in the order of their creation.
 const MEMORY: &str = "/dev/shm";
 
-/// How much a program may write to disk by default, in bytes.
+/// The default limit on disk usage, in bytes.
 const DISK: u64 = 64 << 30;
 
-/// How an action's record begins to say that nothing confined its program.
+/// The beginning of an action's confinement record if its program was not confined.
 const UNCONFINED: &str = "none";
 
-/// The permissions of the folder that a step's files are staged in, and of those around whatever a program may write to,
-/// whatever the umask is: nobody else reads them meanwhile.
+/// The mode of the directory in which a step's files are staged, and of the directories around everything that a
+/// program may write to, regardless of the umask: no other user can read them.
 pub const PRIVATE_MODE: u32 = 0o700;
 
-/// The permissions of every folder that a step sees.
+/// The mode of every directory that a step sees.
 pub const FOLDER_MODE: u32 = 0o755;
 
 /// Whether programs that make outputs are confined.
@@ -87,7 +87,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// As it is written.
+    /// The name in settings and options.
     pub fn name(self) -> &'static str {
         match self {
             Self::Required => "required",
@@ -96,7 +96,7 @@ impl Mode {
         }
     }
 
-    /// The larger, the less is run unconfined.
+    /// A larger value permits less unconfined execution.
     fn strictness(self) -> u8 {
         match self {
             Self::Required => 2,
@@ -107,7 +107,7 @@ impl Mode {
 }
 
 impl Default for Limits {
-    /// Two hours, all of the memory, more processes than any compiler starts, and more of the disk than any source needs.
+    /// Two hours, unlimited memory, more processes than any compiler starts, and more disk space than any source needs.
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         Self {
@@ -119,27 +119,28 @@ impl Default for Limits {
     }
 }
 
-/// What every program sees of the world beside its inputs. Fixed, except where a check changes it on purpose.
+/// The environment of every program apart from its inputs. It is fixed, except where a check changes it on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
-    /// The folder that work is done in.
+    /// The working directory.
     pub build: &'static str,
-    /// The name of the machine.
+    /// The host name.
     pub hostname: &'static str,
     /// The variable `TZ`.
     pub timezone: &'static str,
     /// The variable `LC_ALL`.
     pub locale: &'static str,
-    /// The mode bits that new files lack.
+    /// The umask.
     pub umask: u32,
-    /// How many processors it may run on; all where there is no number.
+    /// The number of processors that it may use; `None` for all.
     pub processors: Option<usize>,
-    /// Whether files are staged in the reverse of their order, where a folder lists them in the order they were made in.
+    /// Whether files are staged in reverse order, which matters where a directory lists them in the order of their
+    /// creation.
     pub reversed: bool,
 }
 
 impl Environment {
-    /// Those of every build.
+    /// The environment of every build.
     pub const FIXED: Self = Self {
         build: "/build",
         hostname: "vcbuild",
@@ -151,19 +152,19 @@ impl Environment {
     };
 }
 
-/// A folder to stage a step's files in, which goes when dropped.
+/// A directory for staging a step's files; it is removed when dropped.
 #[derive(Debug)]
 pub struct Workplace {
     path: Utf8PathBuf,
-    /// The folder around it.
+    /// The directory around it.
     _around: tempfile::TempDir,
 }
 
 impl Workplace {
-    /// One in this folder, which other users cannot enter from now on.
+    /// Creates one in this directory, and makes the directory private.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// Returns an error if it cannot be created.
     pub fn within(around: tempfile::TempDir) -> Result<Self, crate::Error> {
         let outer = vcstore::utf8("using", around.path())?;
         make_private(&outer)?;
@@ -173,13 +174,14 @@ impl Workplace {
         Ok(Self { path, _around: around })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Utf8Path {
         &self.path
     }
 }
 
-/// Closes a folder to other users. What is made in it takes no group from it either, as it would with a set-group-ID bit.
+/// Makes a directory inaccessible to other users. The mode also clears a set-group-ID bit, so that new entries do not
+/// inherit the directory's group.
 fn make_private(folder: &Utf8Path) -> Result<(), crate::Error> {
     fs::set_permissions(folder, Permissions::from_mode(PRIVATE_MODE)).map_err(crate::Error::io("writing", folder))
 }
@@ -190,41 +192,42 @@ pub struct Sandbox {
     mode: Mode,
     limits: Limits,
     environment: Environment,
-    /// Whether namespaces can be had, and which layers with them, once it is known.
+    /// Whether namespaces are available, and which layers; set when it is first needed.
     ability: OnceLock<Result<Layers, probe::Refusal>>,
-    /// Where programs run, when that is not here.
+    /// The build host that runs the programs, if any.
     host: Option<Arc<remote::Host>>,
 }
 
 impl Sandbox {
-    /// A sandbox that confines as `mode` says. Whether the machine lets it is found out when a step first asks.
+    /// Creates a sandbox that confines programs according to `mode`. The machine's abilities are probed when a step
+    /// first needs them.
     pub fn find(mode: Mode, limits: Limits) -> Self {
         Self { mode, limits, environment: Environment::FIXED, ability: OnceLock::new(), host: None }
     }
 
-    /// The same in other environment.
+    /// Returns the same sandbox with another environment.
     pub fn elsewhere(&self, environment: Environment) -> Self {
         Self { environment, ..self.clone() }
     }
 
-    /// Whether and how programs are to be confined.
+    /// The confinement mode.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// A step that declares nothing yet; `name` is for people.
+    /// Creates a step without declarations; `name` is for display.
     ///
     /// # Errors
-    /// When steps must be confined and cannot be.
+    /// Returns an error if steps must be confined but cannot be.
     pub fn step(&self, name: &str) -> Result<Step, crate::Error> {
         let session = self.host.as_ref().map(|host| host.session()).transpose()?;
         Step::new(name, self.is_confined()?, &self.environment, session)
     }
 
-    /// Whether programs are confined here.
+    /// Whether programs are confined.
     ///
     /// # Errors
-    /// When they must be and cannot be.
+    /// Returns an error if they must be confined but cannot be.
     pub fn is_confined(&self) -> Result<bool, crate::Error> {
         if let Some(host) = &self.host {
             return Ok(host.is_confined());
@@ -252,20 +255,20 @@ impl Sandbox {
             Err(Refusal::Forbidden(obstacle)) => {
                 Err(Error::Forbidden { attempt: obstacle.attempt.clone(), source: obstacle.error() })
             }
-            // Nothing says that the machine has no namespaces for us: to go on without would be a guess.
+            // It is not certain that the machine lacks namespaces, so continuing without them would be a guess.
             Err(Refusal::Broken(why)) => Err(Error::Broken { why: why.clone() }),
         }
     }
 
-    /// The largest file that is taken of what a program made.
+    /// The maximum size of a file that is accepted from a program.
     pub fn largest(&self) -> u64 {
         self.limits.disk.unwrap_or(u64::MAX)
     }
 
-    /// What confines programs here, for an action's record.
+    /// Describes the confinement of programs for an action's record.
     ///
     /// # Errors
-    /// When they must be confined and cannot be.
+    /// Returns an error if programs must be confined but cannot be.
     pub fn confinement(&self) -> Result<String, crate::Error> {
         if let Some(host) = &self.host {
             return Ok(host.confinement());
@@ -280,7 +283,7 @@ impl Sandbox {
         })
     }
 
-    /// What confines programs here beside namespaces, as far as that is known: it is once a step was made.
+    /// Returns the layers that confine programs in addition to namespaces. They are known once a step was created.
     fn layers(&self) -> Vec<Layer> {
         self.ability
             .get()
@@ -288,41 +291,42 @@ impl Sandbox {
             .map_or_else(Vec::new, |found| found.present().collect())
     }
 
-    /// Whether programs that ran before may have made these outputs for one that would run here: what was made unconfined is
-    /// never used where programs are confined, since its inputs are not known.
+    /// Whether these outputs of an earlier program may be reused. Outputs of an unconfined program are not reused where
+    /// programs are confined, because its inputs are unknown.
     pub fn takes(&self, outputs: &vcstore::Outputs) -> bool {
         let unconfined = outputs.note("sandbox").is_some_and(|confinement| confinement.starts_with(UNCONFINED));
-        // Where they must be confined and cannot be, the step says so.
+        // If programs must be confined but cannot be, the step reports the error.
         !unconfined || matches!(self.is_confined(), Ok(false))
     }
 
-    /// Where a compiler's own cache of this name is, in the store's care. What was made unconfined is never used by a
-    /// confined program: its inputs are not known.
+    /// Returns the directory of a compiler's own cache with this name, which the store manages. Confined and unconfined
+    /// programs have separate caches, because the inputs of the latter are unknown.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// Returns an error if the directory cannot be created.
     pub fn cache(&self, store: &vcstore::Store, name: &str) -> Result<Utf8PathBuf, crate::Error> {
         let confinement = if self.is_confined()? { "confined" } else { "unconfined" };
         let cache = store.cache_dir(&format!("{name}/{confinement}"))?;
-        // Programs may change the mode of what they write to, but not of the folder around it, which they never see.
+        // Programs may change the mode of the cache, but not of the directory around it, which they never see.
         for folder in [&cache, cache.parent().unwrap_or(&cache)] {
             make_private(folder)?;
         }
         Ok(cache)
     }
 
-    /// A folder to stage a step's files in; it goes when dropped. The folder around it is nobody else's, and never part of a
-    /// sandbox: whatever modes a program gives to what it sees, no other user of the machine comes to it.
+    /// Creates a directory for staging a step's files; it is removed when dropped. The directory around it is private
+    /// and never part of a sandbox, so that other users have no access, whatever modes a program sets on what it sees.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// Returns an error if it cannot be created.
     pub fn workplace(&self, store: &vcstore::Store) -> Result<Workplace, crate::Error> {
-        // Disks list a folder in an order of their own, which staging in another order does not change.
+        // File systems on disks list a directory in an order of their own, which does not depend on the order of
+        // staging.
         let memory = self.environment.reversed.then(|| tempfile::TempDir::new_in(MEMORY));
         Workplace::within(memory.and_then(Result::ok).map_or_else(|| store.temp_dir(), Ok)?)
     }
 
-    /// Files in the order to stage them in.
+    /// Returns files in the order in which to stage them.
     pub fn ordered<T>(&self, files: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
         let mut files: Vec<T> = files.into_iter().collect();
         if self.environment.reversed {
@@ -332,7 +336,7 @@ impl Sandbox {
     }
 }
 
-/// Does the work of one process of a sandbox, which the process with the other end of standard input asked for.
+/// Runs one stage of a sandbox, at the request of the process at the other end of standard input.
 pub fn stage(stage: Stage) -> vcterminal::Exit {
     let asked = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
     let done = asked.map_err(SetupError::on("use standard input")).and_then(|socket| {
@@ -370,7 +374,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::try_from(folder.path().join("store")).unwrap();
         fs::create_dir(&path).unwrap();
-        // A folder whose set-group-ID bit goes to all that is made in it.
+        // A directory whose set-group-ID bit is inherited by everything in it.
         fs::set_permissions(&path, Permissions::from_mode(0o2755)).unwrap();
         let store = vcstore::Store::open(&path).unwrap();
         let sandbox = Sandbox::find(Mode::Off, Limits::default());
@@ -387,7 +391,7 @@ mod tests {
         let below = here.path().join("below");
         fs::create_dir(&below).unwrap();
         assert_eq!(mode(&below) & 0o7000, 0);
-        // What an earlier run has left open is closed by the next.
+        // A directory that an earlier run left accessible is made private by the next.
         fs::set_permissions(cache.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
         assert_eq!(sandbox.cache(&store, "a/b").unwrap(), cache);
         assert_eq!(mode(cache.parent().unwrap()), 0o700);

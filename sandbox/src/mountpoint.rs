@@ -1,5 +1,5 @@
-//! Where something is mounted in a sandbox: found or made without following a link. What is mounted already may have links
-//! in it that lead to the machine's own files, which are there to be written to while the sandbox is made.
+//! Mount points in a sandbox: they are found or created without following links. Something that is already mounted may
+//! contain links to the machine's own files, which are still reachable while the sandbox is built.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
-/// Opens the folder or file `inside` of `root` as a place, and makes it, and the folders on the way, where there is none.
+/// Opens the directory or file `inside` in `root`. Creates it and the directories above it if they do not exist.
 pub(super) fn make(root: &Utf8Path, inside: &Utf8Path, is_dir: bool) -> io::Result<File> {
     let mut place = File::from(open(root.as_std_path(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
     let mut path = Utf8PathBuf::from("/");

@@ -1,4 +1,4 @@
-//! The file system of a sandbox: an empty one in memory, with what was declared mounted into it.
+//! The file system of a sandbox: an empty tmpfs with the declared mounts.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,22 +13,22 @@ use nix::unistd::pivot_root;
 use super::mountpoint;
 use super::spec::{Limits, Mount, SetupError, Spec};
 
-/// Where the machine's own file system is while the new one is built. Nothing may be mounted there.
+/// The mount point of the machine's own file system while the new one is built. No declared mount may be there.
 pub const HOST: &str = "/.host";
 
-/// Every machine has this folder, and nothing below it is an input. The new root is first mounted over it.
+/// Every machine has this directory, and no input is below it. The new root is first mounted over it.
 const PLACE: &str = "/proc";
 
-/// About what the kernel needs for a file in memory beside its content, in bytes.
+/// The approximate kernel memory of a file in a tmpfs in addition to its content, in bytes.
 pub(super) const INODE: u64 = 1024;
 
 /// The devices that every program may use.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// Empty folders in memory that every program may write to, and their modes.
+/// Empty directories in memory that every program may write to, with their modes.
 pub(super) const MEMORY: [(&str, u32); 3] = [("/tmp", 0o1777), ("/home", 0o755), ("/dev/shm", 0o1777)];
 
-/// What `/proc` reveals of the machine and of the caller's keys, and no build needs.
+/// Files in `/proc` that describe the machine or the caller's keys, and that no build needs.
 const HIDDEN: [&str; 5] = ["/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list", "/proc/sched_debug"];
 
 const LINKS: [(&str, &str); 4] = [
@@ -38,13 +38,14 @@ const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd/2", "/dev/stderr"),
 ];
 
-/// The accounts that programs see: the one that they run as, and nobody.
+/// The accounts that programs see: their own, root and nobody.
 const PASSWD: &str = "root:x:0:0:nobody here:/:/noshell\nbuilder:x:1000:1000:builder:/home:/noshell\n\
                       nobody:x:65534:65534:nobody:/:/noshell\n";
 const GROUP: &str = "root:x:0:\nbuilder:x:1000:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
-/// Builds the file system and moves this process into it. The machine's stays below [`HOST`] until [`close`].
+/// Builds the file system and moves this process into it. The machine's file system remains at [`HOST`] until
+/// [`close`].
 pub(super) fn open(spec: &Spec) -> Result<(), SetupError> {
     let step = |result: nix::Result<()>, attempt: &str| result.map_err(SetupError::of(attempt));
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -69,7 +70,7 @@ pub(super) fn open(spec: &Spec) -> Result<(), SetupError> {
     processes()
 }
 
-/// Lets go of the machine's file system, and lets nobody write to the root.
+/// Unmounts the machine's file system and makes the root read-only.
 pub(super) fn close() -> Result<(), SetupError> {
     umount2(HOST, MntFlags::MNT_DETACH).map_err(SetupError::of("leave the machine's files"))?;
     fs::remove_dir(HOST).map_err(SetupError::on("leave the machine's files"))?;
@@ -79,9 +80,9 @@ pub(super) fn close() -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Mounts the one file system in memory that everything is made in, empty.
+/// Mounts the single empty tmpfs in which everything is created.
 fn memory(path: &str, limits: &Limits) -> Result<(), SetupError> {
-    // Where the kernel does not count the program's memory, what its files take is bounded all the same.
+    // Bounds the memory of files in the tmpfs, even if the kernel does not count the program's memory.
     let size =
         limits.memory.map_or(String::new(), |limit| format!(",size={limit},nr_inodes={}", limit.div_ceil(INODE)));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -89,8 +90,8 @@ fn memory(path: &str, limits: &Limits) -> Result<(), SetupError> {
         .map_err(SetupError::of(format!("mount an empty {path}")))
 }
 
-/// Makes a folder that is a mount of its own: it can be made read-only, or stay writable, by itself. What is in it counts
-/// together with the rest of the file system in memory.
+/// Creates a directory that is a mount of its own, so that it can be made read-only or stay writable separately. Its
+/// contents count toward the same tmpfs.
 fn folder(path: &str, mode: u32) -> Result<(), SetupError> {
     let made = fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
     made.map_err(SetupError::on(format!("make {path}")))?;
@@ -106,7 +107,7 @@ fn devices() -> Result<(), SetupError> {
         File::create(&inside).map_err(SetupError::on(attempt()))?;
         mount(Some(host.as_str()), inside.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(SetupError::of(attempt()))?;
-        // A device is written to all the same, but its owner, who may run this, cannot change its mode for the machine.
+        // A device can still be written to, but its owner, who may be this user, cannot change its mode on the machine.
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
         restrict(&inside, flags).map_err(SetupError::on(attempt()))?;
     }
@@ -125,8 +126,8 @@ fn accounts() -> io::Result<()> {
     Ok(())
 }
 
-/// Shows a file or folder of the machine. There are no devices in it nor in what is mounted below, and no set-user-ID bit counts;
-/// all of it is read-only unless it may be written. Its programs may be run: inputs are programs too.
+/// Mounts a file or directory of the machine. Devices and set-user-ID bits have no effect in it or in mounts below it;
+/// all of it is read-only unless `writable` is set. Its programs can be executed, because inputs include programs.
 fn bind(one: &Mount) -> io::Result<()> {
     let host: Utf8PathBuf = Utf8Path::new(HOST).join(one.host.strip_prefix("/").unwrap_or(&one.host));
     let inside = Utf8Path::new("/").join(&one.inside);
@@ -134,7 +135,7 @@ fn bind(one: &Mount) -> io::Result<()> {
         return Err(io::Error::other("the path is reserved for the machine's own files"));
     }
     let opened = mountpoint::make(Utf8Path::new("/"), &inside, host.is_dir())?;
-    // The very place that was found, whatever its path comes to lead to.
+    // Refers to the opened mount point itself, even if its path now leads elsewhere.
     let place = format!("{HOST}/proc/self/fd/{}", opened.as_raw_fd());
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(host.as_std_path()), place.as_str(), None::<&str>, flags, None::<&str>)?;
@@ -145,8 +146,7 @@ fn bind(one: &Mount) -> io::Result<()> {
     below.map(|mount| mount.path).try_for_each(|path| restrict(path, flags))
 }
 
-/// Restricts one mount by these flags. What the machine forbids there stays forbidden: the kernel asks for that in a user
-/// namespace.
+/// Adds restrictions to one mount. Keeps its present restrictions, as the kernel requires in a user namespace.
 fn restrict(path: impl AsRef<std::path::Path>, flags: MsFlags) -> io::Result<()> {
     let path = path.as_ref();
     let known = [
@@ -164,19 +164,20 @@ fn restrict(path: impl AsRef<std::path::Path>, flags: MsFlags) -> io::Result<()>
     Ok(mount(None::<&str>, path, None::<&str>, flags, None::<&str>)?)
 }
 
-/// Shows the sandbox's own processes. Read-only, since some of it is the machine's: its owner may set what the kernel does.
+/// Mounts `/proc` for the sandbox's own processes. It is read-only, because some files in it control the kernel of the
+/// machine.
 fn processes() -> Result<(), SetupError> {
     fs::create_dir_all("/proc").map_err(SetupError::on("make /proc"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     match mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>) {
-        // In a container that hides parts of its own /proc, the kernel shows no other. Most programs do without.
+        // If a container hides parts of its own /proc, the kernel permits no further one. Most programs do not need it.
         Ok(()) => HIDDEN.into_iter().filter(|file| Utf8Path::new(file).exists()).try_for_each(hide),
         Err(nix::Error::EPERM) => Ok(()),
         Err(error) => Err(SetupError::of("mount /proc")(error)),
     }
 }
 
-/// Shows an empty file in place of this one.
+/// Mounts an empty file over this one.
 fn hide(file: &str) -> Result<(), SetupError> {
     mount(Some("/dev/null"), file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(SetupError::of(format!("hide {file}")))
@@ -189,9 +190,9 @@ fn parent(path: &Utf8Path) -> io::Result<()> {
 /// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MountLine {
-    /// The folder of the file system that is shown.
+    /// The directory of the file system that is mounted.
     pub(super) root: Utf8PathBuf,
-    /// Where it is shown.
+    /// The mount point.
     pub(super) path: Utf8PathBuf,
     /// The file system's type.
     pub(super) kind: String,
@@ -199,7 +200,7 @@ pub(super) struct MountLine {
     pub(super) options: String,
 }
 
-/// Reads `/proc/PID/mountinfo`; what is not understood is left out.
+/// Parses `/proc/PID/mountinfo`; skips lines that are not recognized.
 pub(super) fn parse_mountinfo(text: &str) -> impl Iterator<Item = MountLine> {
     text.lines().filter_map(|line| {
         let (mount, system) = line.split_once(" - ")?;
@@ -214,7 +215,7 @@ pub(super) fn parse_mountinfo(text: &str) -> impl Iterator<Item = MountLine> {
     })
 }
 
-/// Undoes the kernel's octal escapes of blanks, line ends and backslashes.
+/// Decodes the kernel's octal escapes of spaces, newlines and backslashes.
 fn unescape(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

@@ -1,5 +1,5 @@
-//! Regular files in untrusted folders: outputs of a build or a build host, or a source. They are opened without following a
-//! link out of the folder, without blocking on a pipe, and only up to a size.
+//! Regular files in untrusted directories: outputs of a build or a build host, or a source. They are opened without
+//! following a link out of the directory, without blocking on a pipe, and only up to a maximum size.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};
@@ -16,39 +16,38 @@ use vcstore::{BlobWriter, Store};
 use crate::Error;
 use crate::elf::Machine;
 
-/// How every file is opened. Whoever opens a pipe so does not wait for who writes to it, and no terminal becomes this
-/// process's own.
+/// The flags for opening a file. They avoid waiting for the writer of a pipe, and acquiring a controlling terminal.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// How a folder on the way is opened.
+/// The flags for opening a directory in a path.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::DIRECTORY);
 
-/// Reads a text file of a source, which its author may have made a link, a pipe or a device.
+/// Reads a text file of a source, whose author may have made it a link, a pipe or a device.
 ///
 /// # Errors
-/// As [`vcstore::text::read`], and when it is not a regular file.
+/// Returns an error like [`vcstore::text::read`], or if it is not a regular file.
 pub fn read_text(path: &Utf8Path) -> io::Result<String> {
     vcstore::text::read_from(Plain::follow(path)?.content())
 }
 
-/// Why a file is not accepted. The texts follow its name.
+/// Why a file is rejected. The messages follow its name.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// A symbolic link, or something behind one.
+    /// A symbolic link, or a path through one.
     #[error("is a symbolic link or below one, which could point to any file of this machine")]
     Link,
     /// A path with `..`.
     #[error("points outside its folder")]
     Outside,
-    /// A folder, pipe, socket or device.
+    /// A directory, pipe, socket or device.
     #[error("is not a regular file")]
     Special,
     /// A file that is too large.
     #[error("has {} bytes, more than the allowed {limit} (--max-disk)", .size)]
     Size {
-        /// The file's, in bytes.
+        /// Its size in bytes.
         size: u64,
-        /// The largest that is taken, in bytes.
+        /// The maximum size in bytes.
         limit: u64,
     },
     /// It cannot be opened or read.
@@ -56,14 +55,14 @@ pub enum Refusal {
     Read(#[from] io::Error),
 }
 
-/// A folder with files that somebody else may have made.
+/// A directory whose files may have been created by an untrusted program.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
     path: Utf8PathBuf,
 }
 
-/// A plain file, open.
+/// An open regular file.
 #[derive(Debug)]
 pub struct Plain {
     file: File,
@@ -72,21 +71,21 @@ pub struct Plain {
 }
 
 impl Folder {
-    /// Opens a folder. Its own path is the caller's to vouch for.
+    /// Opens a directory. The caller must trust its path.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error if it does not exist.
     pub fn open(path: &Utf8Path) -> Result<Self, Error> {
         let fd = openat(CWD, path.as_std_path(), FOLDER, Mode::empty());
         let fd = fd.map_err(|errno| Error::io("opening", path)(errno.into()))?;
         Ok(Self { fd, path: path.to_owned() })
     }
 
-    /// Opens a file below it of `limit` bytes at most, as its length says: a file with holes may take less of the disk, and is
-    /// as long where it is copied to.
+    /// Opens a file below the directory. Its length may be at most `limit` bytes: a sparse file may occupy less disk
+    /// space, but occupies its full length where it is copied to.
     ///
     /// # Errors
-    /// When there is none, or it is not to be taken.
+    /// Returns an error if it does not exist or is rejected.
     pub fn file(&self, path: &Utf8Path, limit: u64) -> Result<Plain, Refusal> {
         Plain::new(self.descend(path)?, self.path.join(path), limit)
     }
@@ -94,13 +93,13 @@ impl Folder {
     fn descend(&self, path: &Utf8Path) -> Result<OwnedFd, Refusal> {
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         match openat2(&self.fd, path.as_std_path(), READ, Mode::empty(), within) {
-            // Kernels before 5.6, and containers whose filter does not know the call.
+            // Kernels before 5.6, and containers whose seccomp filter does not know the call.
             Err(Errno::NOSYS | Errno::PERM) => self.walk(path),
             opened => opened.map_err(refusal),
         }
     }
 
-    /// The same, one part of the path after the other.
+    /// Opens it one path component at a time.
     fn walk(&self, path: &Utf8Path) -> Result<OwnedFd, Refusal> {
         let mut parts = Vec::new();
         for part in path.components() {
@@ -123,19 +122,19 @@ impl Folder {
 }
 
 impl Plain {
-    /// Opens a file whose folders are trusted; the file itself must not be a link.
+    /// Opens a file in trusted directories; the file itself must not be a link.
     ///
     /// # Errors
-    /// As [`Folder::file`].
+    /// Returns an error like [`Folder::file`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Refusal> {
         let fd = openat(CWD, path.as_ref(), READ | OFlags::NOFOLLOW, Mode::empty()).map_err(refusal)?;
         Self::new(fd, lossy(path.as_ref()), u64::MAX)
     }
 
-    /// Opens a file that somebody names, who may name it by a link.
+    /// Opens a file by a trusted path, which may be a link.
     ///
     /// # Errors
-    /// As [`Folder::file`].
+    /// Returns an error like [`Folder::file`].
     pub fn follow(path: impl AsRef<Path>) -> Result<Self, Refusal> {
         let fd = openat(CWD, path.as_ref(), READ, Mode::empty()).map_err(refusal)?;
         Self::new(fd, lossy(path.as_ref()), u64::MAX)
@@ -151,34 +150,34 @@ impl Plain {
         }
     }
 
-    /// How long it is, in bytes.
+    /// Its length in bytes.
     pub fn size(&self) -> u64 {
         self.meta.len()
     }
 
-    /// Whether its owner may run it.
+    /// Whether its owner may execute it.
     pub fn is_executable(&self) -> bool {
         self.meta.permissions().mode() & 0o100 != 0
     }
 
-    /// What kind of program it is.
+    /// Detects the kind of program.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if it cannot be read.
     pub fn machine(&mut self) -> Result<Machine, Error> {
         let read = Machine::read(&self.file).and_then(|machine| self.file.rewind().map(|()| machine));
         read.map_err(Error::io("reading", &self.path))
     }
 
-    /// Its content, as long as it was when it was opened: what grows meanwhile never ends.
+    /// Returns its content up to its length at the time of opening, because a file that grows may never end.
     pub fn content(&self) -> impl Read {
         (&self.file).take(self.size())
     }
 
-    /// Its content on its way into the store: the caller commits it.
+    /// Copies its content to the store; the caller must commit it.
     ///
     /// # Errors
-    /// When it cannot be read, it changes meanwhile, or the store cannot be written.
+    /// Returns an error if it cannot be read, changes meanwhile, or the store cannot be written.
     pub fn into_store(self, store: &Store) -> Result<BlobWriter, Error> {
         let mut writer = store.writer()?;
         let copied = io::copy(&mut self.content(), &mut writer);
@@ -199,18 +198,18 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// What the kernel's answer to opening a file means.
+/// Interprets the kernel's error from opening a file.
 fn refusal(errno: Errno) -> Refusal {
     match errno {
         Errno::LOOP => Refusal::Link,
         Errno::XDEV => Refusal::Outside,
-        // A socket, or a device that is not there.
+        // A socket, or a device that does not exist.
         Errno::NXIO => Refusal::Special,
         other => Refusal::Read(other.into()),
     }
 }
 
-/// A folder that may not be entered: the kernel says the same of a link as of a file.
+/// Interprets the error of opening a directory: the kernel returns the same error for a link as for a file.
 fn link_or(at: impl AsFd, name: &str, errno: Errno) -> Refusal {
     let is_link = rustix::fs::readlinkat(at, name, Vec::new()).is_ok();
     if is_link { Refusal::Link } else { refusal(errno) }
@@ -237,7 +236,7 @@ mod tests {
         nix::unistd::mkfifo(path.as_std_path(), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     }
 
-    /// A folder with everything in it that a hostile build may leave there in a file's place.
+    /// Returns a directory with every kind of file that a hostile build may create instead of a regular one.
     fn hostile() -> (tempfile::TempDir, Utf8PathBuf, UnixListener) {
         let (folder, top) = scratch();
         let made = top.join("made");

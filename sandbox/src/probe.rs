@@ -1,4 +1,4 @@
-//! Whether this machine lets us make a sandbox, and what to do where it does not.
+//! Probes whether this machine permits the sandbox, and advises what to do if not.
 
 use std::fs;
 use std::time::Duration;
@@ -7,22 +7,22 @@ use super::layers::Layers;
 use super::run;
 use super::spec::{Layer, Limits, Report, SetupError, Spec};
 
-/// What takes milliseconds may take long on a machine that has much else to do.
+/// The time limit of a trial: it takes milliseconds, but may take long on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What a machine needs for a filter of system calls.
+/// The requirements of a system call filter.
 pub(super) const FILTER_ADVICE: &str = "this requires a kernel with CONFIG_SECCOMP_FILTER and, in a container, a seccomp profile that allows programs to install filters";
 
 /// Why there is no sandbox.
 #[derive(Debug, Clone)]
 pub(super) enum Refusal {
-    /// The machine does not let us.
+    /// The machine does not permit it.
     Forbidden(SetupError),
-    /// It went wrong otherwise.
+    /// The trial failed in another way.
     Broken(String),
 }
 
-/// Makes a sandbox with nothing in it; reports which layers can be applied.
+/// Creates an empty sandbox. Returns the available layers.
 pub(super) fn probe() -> Result<Layers, Refusal> {
     let limits = Limits { time: LIMIT, memory: None, processes: None, disk: None };
     let spec = Spec { limits, layers: Layer::ALL.to_vec(), ..Spec::empty(true) };
@@ -36,7 +36,7 @@ pub(super) fn probe() -> Result<Layers, Refusal> {
     }
 }
 
-/// Says once that programs are in namespaces alone.
+/// Warns that programs run in namespaces only.
 pub(super) fn warn_unfiltered(obstacle: &SetupError) {
     tracing::warn!(
         "running programs in a sandbox without a system call filter: cannot {}: {} (recorded with each action; \
@@ -46,7 +46,7 @@ pub(super) fn warn_unfiltered(obstacle: &SetupError) {
     );
 }
 
-/// Says once that programs run unconfined.
+/// Warns that programs run unconfined.
 pub(super) fn warn(obstacle: &SetupError) {
     tracing::warn!(
         "running programs without a sandbox: cannot {}: {} (recorded with each action; {})",
@@ -56,7 +56,7 @@ pub(super) fn warn(obstacle: &SetupError) {
     );
 }
 
-/// What the machine's settings say of namespaces, as a way to allow them.
+/// Returns how to permit namespaces, according to the machine's settings.
 pub(super) fn advice() -> String {
     let setting = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|text| text.trim().to_owned());
     let is = |name: &str, value: &str| setting(name).as_deref() == Some(value);

@@ -1,4 +1,4 @@
-//! Runs other programs, with limits on their time and on the captured output, and always waits for them.
+//! Runs other programs with limits on their time and their captured output, and always waits for them.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -12,16 +12,16 @@ use vcstore::{FULL_DISK, is_full_disk};
 
 use crate::UndeclaredAccess;
 
-/// How much of a program's standard error is kept: enough for any compiler's complaint that a person will read.
+/// The maximum size of the kept standard error, in bytes: enough for the messages of any compiler.
 const STDERR_LIMIT: usize = 256 << 10;
 
-/// The most that a program may write to standard output where that is read: more than any that is run for it has to say.
+/// The maximum size of a captured standard output, in bytes: more than any captured program writes.
 pub const OUTPUT_LIMIT: usize = 256 << 20;
 
-/// What a program that ended well wrote to standard output.
+/// The standard output of a program that succeeded.
 pub type Output = Vec<u8>;
 
-/// Whether standard error reports a disk without room, as the C library and Go write it.
+/// Whether standard error reports a full disk, in the wording of the C library or Go.
 fn says_full_disk(stderr: &str) -> bool {
     let stderr = stderr.to_ascii_lowercase();
     ["no space left on device", "disk quota exceeded"].iter().any(|known| stderr.contains(known))
@@ -30,12 +30,12 @@ fn says_full_disk(stderr: &str) -> bool {
 /// Why a program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The program does not exist, or may not be executed.
+    /// The program does not exist or may not be executed.
     #[error("{program} cannot be run")]
     Start {
         /// The program.
         program: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The program ended with an error.
@@ -43,14 +43,14 @@ pub enum Failure {
     Exit {
         /// The program.
         program: String,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// What it wrote to standard error.
+        /// Its standard error.
         stderr: String,
-        /// What it asked for outside of its sandbox, as far as its standard error shows.
+        /// The undeclared resources that its standard error names.
         undeclared: Vec<UndeclaredAccess>,
     },
-    /// The program went over a limit and was stopped.
+    /// The program exceeded a limit and was stopped.
     #[error("{program} was stopped: {limit}{}", after(stderr))]
     Limit {
         /// The program.
@@ -59,26 +59,26 @@ pub enum Failure {
         limit: String,
         /// The option that sets the limit, without its dashes.
         option: &'static str,
-        /// What it wrote to standard error.
+        /// Its standard error.
         stderr: String,
     },
-    /// The program took too long and was stopped.
+    /// The program exceeded its time limit and was stopped.
     #[error("{program} was stopped after {} s", limit.as_secs())]
     Timeout {
         /// The program.
         program: String,
-        /// How long it was allowed to take.
+        /// The time limit.
         limit: Duration,
     },
-    /// The program wrote more than is kept.
+    /// The program wrote more than the maximum output.
     #[error("{program} wrote more than {} to standard output", vcterminal::bytes(*limit as u64))]
     Long {
         /// The program.
         program: String,
-        /// How many bytes are kept.
+        /// The maximum output in bytes.
         limit: usize,
     },
-    /// It did something else than it was asked for.
+    /// Another failure, with its message.
     #[error("{0}")]
     Other(String),
     /// Its output could not be read.
@@ -86,7 +86,7 @@ pub enum Failure {
     Read {
         /// The program.
         program: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -97,7 +97,7 @@ impl Failure {
         matches!(self, Self::Start { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// What the program wrote to standard error, if it ended with an error.
+    /// The standard error of the program, if it ended with an error.
     pub fn stderr(&self) -> Option<&str> {
         match self {
             Self::Exit { stderr, .. } => Some(stderr),
@@ -105,7 +105,7 @@ impl Failure {
         }
     }
 
-    /// The same failure, with its standard error changed where it ended with an error.
+    /// Applies `change` to the standard error, if the program ended with an error.
     #[must_use]
     pub fn map_stderr(self, change: impl FnOnce(String) -> String) -> Self {
         match self {
@@ -116,7 +116,7 @@ impl Failure {
         }
     }
 
-    /// What to do about it, where that is known better than what the program was run for tells.
+    /// Returns advice that applies regardless of the purpose of the program, if there is any.
     pub fn advice(&self) -> Option<String> {
         match self {
             Self::Exit { stderr, .. } if says_full_disk(stderr) => Some(FULL_DISK.to_owned()),
@@ -144,44 +144,44 @@ impl Failure {
     }
 }
 
-/// Whether a program, or one that a shell started and told of, was ended for a system call that it may not make.
+/// Whether the program, or one that its shell started and reported, was ended for a forbidden system call.
 fn made_foreign_call(status: ExitStatus, stderr: &str) -> bool {
     status.signal() == Some(nix::libc::SIGSYS)
         || status.code() == Some(128 + nix::libc::SIGSYS)
         || stderr.contains("Bad system call")
 }
 
-/// A program that ended, well or not.
+/// A program that ended, with success or failure.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
+    /// Its standard output.
     pub output: Output,
-    /// What it wrote to standard error; no more than a person will read.
+    /// Its standard error, up to the maximum.
     pub stderr: String,
-    /// Whether it wrote more to standard output than was kept.
+    /// Whether its standard output exceeded the maximum.
     cut: bool,
 }
 
-/// Runs `command` to its end, at most for `limit`, without standard input, and gives what it wrote to standard output.
+/// Runs `command` without standard input, for at most `limit`. Returns its standard output.
 ///
 /// # Errors
-/// When the program cannot be run, does not end in time, or ends with anything but 0.
+/// Returns an error if the program cannot be run, exceeds its time limit, or ends with an exit status other than 0.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Output, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
-    // Its arguments alone: what its environment holds, such as the address of a proxy, may be secret.
+    // Logs only the arguments, because the environment may contain secrets, such as in the address of a proxy.
     tracing::debug!(program, arguments = ?command.get_args(), "running");
     let command = command.stdin(Stdio::null());
     let Ended { status, output, stderr, .. } = run_to_end(command, &program, limit, Some(OUTPUT_LIMIT), || Ok(()))?;
     if status.success() { Ok(output) } else { Err(Failure::Exit { program, status, stderr, undeclared: Vec::new() }) }
 }
 
-/// Runs `command` to its end, whatever that is, at most for `limit`. `most` is how much it may write to standard output; where
-/// nobody wants that, none of it is kept. `started` is called once when it runs.
+/// Runs `command` to its end, with any exit status, for at most `limit`. `most` is the maximum size of its standard
+/// output, which is discarded if `most` is `None`. Calls `started` once when the program runs.
 ///
 /// # Errors
-/// When the program cannot be run, does not end in time, or writes more than it may.
+/// Returns an error if the program cannot be run, exceeds its time limit, or writes too much output.
 pub fn run_to_end(
     command: &mut Command,
     program: &str,
@@ -198,7 +198,7 @@ pub fn run_to_end(
     let deadline = Instant::now() + limit;
     let ended = started().and_then(|()| communicate(&mut child, deadline, most.unwrap_or_default()));
     if !matches!(ended, Ok(Some(_))) {
-        // Killing what has just ended by itself fails, and that is as good.
+        // Killing a program that has just ended fails, which does not matter.
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -212,7 +212,7 @@ pub fn run_to_end(
     }
 }
 
-/// Reads both streams to their ends and waits for the program; `None` when the deadline came first.
+/// Reads both streams to their ends and waits for the program. Returns `None` if the deadline passes first.
 fn communicate(child: &mut Child, deadline: Instant, most: usize) -> io::Result<Option<Ended>> {
     let (sender, receiver) = mpsc::channel();
     let stdout = read(child.stdout.take(), most, sender.clone());
@@ -227,7 +227,7 @@ fn communicate(child: &mut Child, deadline: Instant, most: usize) -> io::Result<
     };
     let ((output, dropped), (stderr, _)) = (join(stdout)?, join(stderr)?);
     let (stderr, cut) = (String::from_utf8_lossy(&stderr).into_owned(), dropped > 0);
-    // Both streams are closed, so the program ends now or closed them itself: then it gets the rest of its time.
+    // Both streams are closed. The program is about to end, or closed them itself and may use the rest of its time.
     let mut pause = Duration::from_micros(200);
     loop {
         if let Some(status) = child.try_wait()? {
@@ -241,8 +241,8 @@ fn communicate(child: &mut Child, deadline: Instant, most: usize) -> io::Result<
     }
 }
 
-/// Reads a stream to its end on a thread of its own, keeps its first `limit` bytes, counts the others, and tells when the end
-/// was reached.
+/// Reads a stream to its end on a separate thread, keeps its first `limit` bytes, counts the others, and notifies
+/// `done` at the end.
 fn read(
     stream: Option<impl Read + Send + 'static>,
     limit: usize,
@@ -254,13 +254,13 @@ fn read(
             stream.by_ref().take(limit as u64).read_to_end(&mut kept)?;
             io::copy(&mut stream, &mut io::sink())
         });
-        // Nobody listens any more after a timeout.
+        // After a timeout, the receiver is gone.
         let _ = done.send(());
         result.map(|dropped| (kept, dropped))
     })
 }
 
-/// The standard error of a stopped program.
+/// Formats the standard error of a stopped program.
 fn after(stderr: &str) -> String {
     match stderr.trim() {
         "" => String::new(),

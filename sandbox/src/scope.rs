@@ -1,5 +1,6 @@
-//! A control group that the system's or the user's systemd delegates to us (systemd.resource-control(5), Delegate=): an
-//! ordinary user may make none elsewhere. It is asked for only where memory is limited and no group can be had without it.
+//! A control group that the system's or the user's systemd delegates (systemd.resource-control(5), Delegate=); an
+//! ordinary user cannot create one otherwise. It is requested only if memory is limited and no group is available
+//! without it.
 
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -10,22 +11,22 @@ use nix::unistd::geteuid;
 use super::cgroup::{self, Group};
 use super::spec::Limits;
 
-/// What runs a program in a scope of its own.
+/// The program that runs a command in a scope.
 const SYSTEMD_RUN: &str = "systemd-run";
 
-/// The command that runs this program as `process` does, in a scope; none where no scope is of use or to be had.
+/// Returns a command that runs this program in a scope, or `None` if a scope is not useful or not available.
 pub(super) fn command(limits: &Limits) -> Option<Command> {
     static USEFUL: OnceLock<bool> = OnceLock::new();
     limits.memory?;
     USEFUL.get_or_init(|| !has_group(limits) && is_given()).then(|| {
         let mut command = systemd_run();
-        // Not what `/proc/self/exe` is to systemd-run.
+        // `/proc/self/exe` would refer to systemd-run.
         command.arg(format!("/proc/{}/exe", std::process::id()));
         command
     })
 }
 
-/// Whether a group that limits memory can be made without a scope.
+/// Whether a group that limits memory can be created without a scope.
 fn has_group(limits: &Limits) -> bool {
     let mut group = Group::make(limits);
     let limits_memory = group.limits_memory();
@@ -33,7 +34,7 @@ fn has_group(limits: &Limits) -> bool {
     limits_memory
 }
 
-/// Whether there is a systemd that gives scopes, in a hierarchy of version 2 that has memory.
+/// Whether systemd provides scopes in a version 2 hierarchy with the memory controller.
 fn is_given() -> bool {
     let has_memory = cgroup::own().is_some_and(|own| {
         let top = own.ancestors().take_while(|folder| folder.join("cgroup.controllers").exists()).last();
@@ -50,7 +51,7 @@ fn systemd_run() -> Command {
     command
 }
 
-/// Where systemd is spoken to.
+/// The path of systemd's socket.
 fn socket() -> Utf8PathBuf {
     if geteuid().is_root() {
         return "/run/systemd/private".into();

@@ -1,8 +1,10 @@
-//! The filter of a confined program's system calls (seccomp(2)): what [`super::syscalls`] lists, and what some of them are given.
+//! The filter of a confined program's system calls (seccomp(2)): the lists of [`super::syscalls`], and restrictions on
+//! some arguments.
 //!
-//! There are three filters, since each has one answer for what it refuses. A call passes when all of them let it; of several
-//! answers that of the newest filter counts. A program of another instruction set (32-bit x86) is killed at its first call:
-//! its numbers mean other calls. Calls of the x32 ABI have numbers that no list has.
+//! There are three filters, because each has one result for the calls that it rejects. A call is executed if all of
+//! them allow it; among different errors, that of the filter installed last applies. A program with another instruction
+//! set (32-bit x86) is killed at its first call, because its numbers mean other calls. Calls of the x32 ABI have
+//! numbers that are in no list.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,13 +18,14 @@ use seccompiler::{
 use super::spec::SetupError;
 use super::syscalls::{ALLOWED, Answer, MODES, OPENS, REFUSED};
 
-/// Set-user-ID and set-group-ID.
+/// The set-user-ID and set-group-ID bits.
 const SET_ID: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
 
-/// What makes `open` make a file. The second is `O_TMPFILE` without `O_DIRECTORY`, which alone makes nothing.
+/// The flags with which `open` creates a file. The second is `O_TMPFILE` without `O_DIRECTORY`, which alone creates
+/// nothing.
 const MAKES: [i32; 2] = [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY];
 
-/// What makes `clone` make a namespace. `CLONE_NEWTIME` is none of its flags.
+/// The flags with which `clone` creates a namespace. `CLONE_NEWTIME` is not a flag of `clone`.
 const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
@@ -33,25 +36,25 @@ const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWNET,
 ];
 
-/// What writes to a terminal as if its user typed it.
+/// Requests that write to a terminal as if its user had typed.
 const TYPING: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 
-/// What a program may have the kernel imitate: nothing, a 32-bit machine's name, version 2.6, addresses that are not random.
+/// The permitted personalities: none, a 32-bit machine name, version 2.6, addresses without randomization.
 const PERSONALITIES: [u32; 8] = [0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_0008, 0x6_0000, 0xffff_ffff];
 
-/// The families of sockets that programs may have. All of them end in the sandbox's own network namespace: others, such as
-/// that between a virtual machine and its host, know no namespaces, or are large parts of the kernel that no build needs.
-/// Netlink is there for its protocol 0 alone, over which libraries list the interfaces.
+/// The permitted socket families. All of them are confined to the sandbox's own network namespace: others, such as the
+/// one between a virtual machine and its host, ignore namespaces, or are large parts of the kernel that no build needs.
+/// Netlink is permitted only with protocol 0, which libraries use to list the interfaces.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-/// The protocols of internet sockets: the usual one, ICMP, TCP, UDP, ICMPv6, multipath TCP.
+/// The permitted protocols of internet sockets: the default, ICMP, TCP, UDP, ICMPv6, multipath TCP.
 const PROTOCOLS: [i32; 6] =
     [0, libc::IPPROTO_ICMP, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_ICMPV6, libc::IPPROTO_MPTCP];
 
-/// The conditions under which a call is answered; none for always.
+/// The conditions under which a filter applies to a call; empty for always.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Filters the calls of this thread and of what it becomes and starts. It must have given up privileges.
+/// Filters the calls of this thread and its descendants. `no_new_privs` must be set before.
 pub(super) fn restrict() -> Result<(), SetupError> {
     let obstacle = |error: io::Error| SetupError::on("filter system calls")(error);
     let made = filters().map_err(|error| obstacle(io::Error::other(error)))?;
@@ -66,7 +69,7 @@ pub(super) fn restrict() -> Result<(), SetupError> {
     Ok(())
 }
 
-/// The filters, in the order to install them in.
+/// Returns the filters in the order of their installation.
 fn filters() -> Result<[BpfProgram; 3], BackendError> {
     let errno = |errno: i32| SeccompAction::Errno(errno.unsigned_abs());
     let listed: Rules = ALLOWED.iter().copied().flatten().map(|number| (*number, Vec::new())).collect();
@@ -81,7 +84,7 @@ fn filter(rules: Rules, others: SeccompAction, these: SeccompAction) -> Result<B
     SeccompFilter::new(rules, others, these, std::env::consts::ARCH.try_into()?)?.try_into()
 }
 
-/// What is forbidden, always or with certain arguments.
+/// Returns the calls that are forbidden, always or with certain arguments.
 fn forbidden() -> Result<Rules, BackendError> {
     let always = REFUSED.iter().filter(|call| call.answer == Answer::Forbidden);
     let mut rules: Rules = always.map(|call| (call.number, Vec::new())).collect();
@@ -106,7 +109,7 @@ fn forbidden() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// The socket families that are refused as unsupported.
+/// Returns the sockets that are not supported.
 fn families() -> Result<Rules, BackendError> {
     let number = |number: i32| u64::from(number.unsigned_abs());
     let mut rules = Rules::new();
@@ -125,13 +128,13 @@ fn families() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// Another rule for a call: all of these hold.
+/// Adds an alternative rule for a call, which applies if all of these conditions hold.
 fn add(rules: &mut Rules, call: c_long, conditions: Vec<SeccompCondition>) -> Result<(), BackendError> {
     rules.entry(call).or_default().push(SeccompRule::new(conditions)?);
     Ok(())
 }
 
-/// An argument has a bit. The kernel reads no more than its lower half, for all arguments that are looked at here.
+/// The condition that an argument has a bit set. For all arguments checked here, the kernel uses only the lower half.
 fn has(argument: u8, bit: u32) -> Result<SeccompCondition, BackendError> {
     compare(argument, SeccompCmpOp::MaskedEq(bit.into()), bit.into())
 }

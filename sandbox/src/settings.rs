@@ -1,5 +1,5 @@
-//! How sandboxes are to be, as people write it. What the command line says goes; without it the user's settings do, and a
-//! project may ask for less than they allow, never for more.
+//! The settings of sandboxes as users write them. The command line takes precedence over the user's settings. A project
+//! may request less than these permit, but never more.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,10 +28,10 @@ pub struct SandboxTable {
 }
 
 impl SandboxTable {
-    /// What it says.
+    /// Parses the table.
     ///
     /// # Errors
-    /// When a value cannot be used; the text says which and why.
+    /// Returns a message about the value that is invalid.
     pub fn settings(&self) -> Result<Settings, String> {
         if self.max_processes == Some(0) {
             return Err("its max-processes is 0".to_owned());
@@ -46,27 +46,27 @@ impl SandboxTable {
     }
 }
 
-/// The sandbox settings of a user or project; none where not given.
+/// Settings of sandboxes; `None` for those that are not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Whether programs are confined.
     pub mode: Option<Mode>,
-    /// How long a program may take.
+    /// The time limit of a program.
     pub time: Option<Duration>,
-    /// How much memory its processes may have together, in bytes.
+    /// The memory limit of all its processes together, in bytes.
     pub memory: Option<u64>,
-    /// How many processes it may have.
+    /// The maximum number of processes.
     pub processes: Option<u64>,
-    /// How much it may write to disk, in bytes.
+    /// The limit on disk usage, in bytes.
     pub disk: Option<u64>,
 }
 
-/// What a project asks for and does not get: it is more than its user allows.
+/// A setting that a project requests and does not get, because it exceeds what its user permits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedSetting {
     /// The name in `[sandbox]`.
     name: &'static str,
-    /// The option that allows it.
+    /// The option that permits it.
     option: &'static str,
     asked: String,
     stays: String,
@@ -84,8 +84,8 @@ impl fmt::Display for RefusedSetting {
 }
 
 impl Settings {
-    /// These, of the command line, with what they do not say taken from the `user`'s own settings, or what `project` asks for
-    /// where that is no looser. The second value is what it asks for in vain.
+    /// Combines these settings of the command line with the `user`'s settings and with the requests of `project`, which
+    /// apply if they are not looser. The second value contains the rejected requests.
     pub fn with(self, user: Self, project: Self) -> (Self, Vec<RefusedSetting>) {
         let (known, mut refused) = (Limits::default(), Vec::new());
         let mode = self.mode.unwrap_or_else(|| {
@@ -119,7 +119,7 @@ impl Settings {
         (settings, refused)
     }
 
-    /// The sandbox that is asked for.
+    /// Creates the sandbox with these settings.
     pub fn sandbox(self) -> Sandbox {
         let known = Limits::default();
         let limits = Limits {
@@ -132,10 +132,10 @@ impl Settings {
     }
 }
 
-/// Reads a time: seconds, or a number with s, m or h.
+/// Parses a duration: seconds, or a number with s, m or h.
 ///
 /// # Errors
-/// When it is none; the text says what is one.
+/// Returns a message with the valid format if it is invalid.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let units = [("s", 1), ("m", 60), ("h", 60 * 60)];
     let (number, factor) =
@@ -146,10 +146,10 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a duration: use a number of seconds, or a number with s, m or h"))
 }
 
-/// Reads a size: bytes, or a number with K, M, G or T, each 1024 of the one before.
+/// Parses a size: bytes, or a number with K, M, G or T, each 1024 times the one before.
 ///
 /// # Errors
-/// When it is none; the text says what is one.
+/// Returns a message with the valid format if it is invalid.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let units = [("K", 10), ("M", 20), ("G", 30), ("T", 40)];
     let (number, shift) =
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(none.with(none, tight), (tight, vec![]));
         let loose = of(Mode::Off, 1 << 40, 1 << 60, 1 << 60, 1 << 60);
         let (settings, refused) = none.with(none, loose);
-        // Of memory there is all where the user does not say otherwise: any amount is less.
+        // By default, memory is unlimited, so any limit is tighter.
         assert_eq!((settings.mode, settings.memory), (Some(Mode::Auto), Some(1 << 60)));
         assert_eq!(settings.time.unwrap().as_secs(), 7200);
         let names: Vec<_> = refused.iter().map(|one| one.name).collect();
@@ -187,7 +187,7 @@ mod tests {
         let said = refused[0].to_string();
         assert!(said.starts_with("the project requests mode = off in [sandbox] but gets auto: "), "{said}");
         assert!(said.contains("--sandbox off, or mode in the user's settings"), "{said}");
-        // The user's settings are what it may tighten, the command line is the last word.
+        // A project may tighten the user's settings; the command line overrides both.
         let user = of(Mode::Required, 10, 10, 10, 10);
         assert_eq!(none.with(user, loose).0, user);
         assert_eq!(none.with(user, loose).1.len(), 5);

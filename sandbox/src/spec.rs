@@ -1,4 +1,4 @@
-//! The messages between the processes of a sandbox: what to run, where and within which limits, and how it ended.
+//! The messages between the processes of a sandbox: what to run, where and within which limits, and the result.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,51 +10,52 @@ use serde::{Deserialize, Serialize};
 
 use super::Environment;
 
-/// The longest message: more than any step has mounts, arguments and environment.
+/// The maximum size of a message in bytes: more than the mounts, arguments and environment of any step.
 const MESSAGE_LIMIT: u64 = 64 << 20;
 
-/// A layer of confinement beside namespaces.
+/// A layer of confinement in addition to namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Layer {
-    /// A session keyring of its own.
+    /// A separate session keyring.
     Keyring,
     /// Landlock's rules for files.
     Landlock,
-    /// The filter of system calls.
+    /// The system call filter.
     Filter,
 }
 
-/// A layer that could not be applied, and why.
+/// A layer that could not be applied, and the reason.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct UnavailableLayer {
     pub(super) layer: Layer,
     pub(super) obstacle: SetupError,
 }
 
-/// What to run, all paths resolved.
+/// What to run, with all paths resolved.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Spec {
-    /// Whether in namespaces of its own.
+    /// Whether to run it in separate namespaces.
     pub(super) confined: bool,
-    /// None only tries whether everything up to the program can be had.
+    /// `None` to try only the steps before the program.
     pub(super) program: Option<Program>,
     pub(super) mounts: Vec<Mount>,
     pub(super) links: Vec<Link>,
     pub(super) hostname: String,
     pub(super) umask: u32,
-    /// How many processors the program may use, where that is limited.
+    /// The number of processors that the program may use, if limited.
     pub(super) processors: Option<usize>,
     pub(super) limits: Limits,
-    /// How much the program may write to standard output; where there is none, that is not kept.
+    /// The maximum size of the program's standard output, which is discarded if this is `None`.
     pub(super) output: Option<usize>,
-    /// What the kernel is to keep the user's tasks to where it does not count the program's own: no limit, a last resort.
+    /// The limit on the user's tasks (`RLIMIT_NPROC`) if the kernel does not count the program's own: not an exact
+    /// limit, but a last resort.
     pub(super) most_tasks: Option<u64>,
-    /// What confines it beside namespaces.
+    /// The layers that confine it in addition to namespaces.
     pub(super) layers: Vec<Layer>,
 }
 
 impl Spec {
-    /// One that runs nothing and has nothing, within the usual limits.
+    /// Creates a specification without a program or mounts, with the default limits.
     pub(super) fn empty(confined: bool) -> Self {
         Self {
             confined,
@@ -72,7 +73,7 @@ impl Spec {
     }
 }
 
-/// The program and what is given to it.
+/// The program with its arguments and environment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Program {
     pub(super) path: Utf8PathBuf,
@@ -81,10 +82,10 @@ pub(super) struct Program {
     pub(super) dir: Utf8PathBuf,
 }
 
-/// A file or folder of the host within the sandbox.
+/// A file or directory of the host in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mount {
-    /// On the host; without links.
+    /// The path on the host, without links.
     pub(super) host: Utf8PathBuf,
     pub(super) inside: Utf8PathBuf,
     pub(super) writable: bool,
@@ -97,43 +98,43 @@ pub(super) struct Link {
     pub(super) target: Utf8PathBuf,
 }
 
-/// What a program may use at most.
+/// The limits of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// From its start to its end.
+    /// The time from its start to its end.
     pub time: Duration,
-    /// Of all its processes together, in bytes.
+    /// The memory of all its processes together, in bytes.
     pub memory: Option<u64>,
-    /// Processes and threads at once.
+    /// The number of concurrent processes and threads.
     pub processes: Option<u64>,
-    /// Of the disk, in bytes: of all its files together, and of each by its length.
+    /// The disk usage in bytes: of all its files together, and of each file by its length.
     pub disk: Option<u64>,
 }
 
-/// How it went.
+/// The result of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// The program was not reached.
+    /// The program was not started.
     Failed(SetupError),
     /// The program ended.
     Ended {
-        /// As wait(2) has it.
+        /// The status in the format of wait(2).
         status: i32,
-        /// Which limit it went over.
+        /// The limit that it exceeded.
         exceeded: Option<ExceededLimit>,
     },
-    /// There was no program to run, and these layers cannot be applied.
+    /// There was no program to run. Contains the layers that cannot be applied.
     Tried(Vec<UnavailableLayer>),
 }
 
-/// What could not be done on the way to the program.
+/// A failed step before the program's start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct SetupError {
-    /// Fits after "cannot": "mount /proc".
+    /// The attempt, in a form that fits after "cannot": "mount /proc".
     pub(super) attempt: String,
     /// The kernel's error number.
     pub(super) errno: Option<i32>,
-    /// Its text.
+    /// The error message.
     pub(super) why: String,
 }
 
@@ -151,19 +152,19 @@ pub(super) enum ExceededLimit {
 }
 
 impl SetupError {
-    /// Says what was attempted when an error came.
+    /// Returns a function that adds the attempt to an I/O error.
     pub(super) fn on(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let attempt = attempt.into();
         move |error| Self { attempt, errno: error.raw_os_error(), why: error.to_string() }
     }
 
-    /// The same for the errors of system calls.
+    /// Returns a function that adds the attempt to the error of a system call.
     pub(super) fn of(attempt: impl Into<String>) -> impl FnOnce(nix::Error) -> Self {
         let attempt = attempt.into();
         move |error| Self::on(attempt)(error.into())
     }
 
-    /// Its error.
+    /// Converts to an I/O error.
     pub(super) fn error(&self) -> io::Error {
         self.errno.map_or_else(|| io::Error::other(self.why.clone()), io::Error::from_raw_os_error)
     }
@@ -176,7 +177,7 @@ pub(super) fn send<T: Serialize>(mut to: impl Write, message: &T) -> io::Result<
     to.write_all(&line)
 }
 
-/// Receives one message; nothing may follow that others are to read. `None` when the sender has gone.
+/// Receives one message; no further data may follow it. Returns `None` if the sender is gone.
 pub(super) fn receive<T: DeserializeOwned>(from: impl Read) -> io::Result<Option<T>> {
     let mut line = String::new();
     BufReader::new(from.take(MESSAGE_LIMIT)).read_line(&mut line)?;

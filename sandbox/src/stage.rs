@@ -1,12 +1,12 @@
-//! The processes of a sandbox: this program again, each with a part of the work.
+//! The processes of a sandbox: this program executed again, each for one stage.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// How the attempt begins that comes last.
+/// The beginning of the last attempt before the program's start.
 pub(super) const RUNNING: &str = "run ";
 
-/// This very program, also after its file was replaced.
+/// This program, even if its file was replaced.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// The processes of a sandbox, each of which is this program again.
@@ -20,14 +20,14 @@ pub enum Stage {
     Enter,
 }
 
-/// A command that runs this program as a process of a sandbox; what it is to do comes over standard input.
+/// Returns a command that runs this program as a process of a sandbox; its task is sent over standard input.
 pub(super) fn self_as(stage: Stage) -> Command {
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("vcbuild").env_clear();
     as_stage(command, stage)
 }
 
-/// A command that is this program, or ends with it, as a process of a sandbox.
+/// Completes a command that is this program, or ends with it, to run as a process of a sandbox.
 pub(super) fn as_stage(mut command: Command, stage: Stage) -> Command {
     let name = match stage {
         Stage::Supervisor => "supervisor",

@@ -1,4 +1,4 @@
-//! One program to run, and all that it gets.
+//! One program to run, with its inputs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,39 +12,39 @@ use super::spec::{Limits, Link, Mount, Program, Spec};
 use super::{Environment, Folder, Sandbox};
 use crate::{Error, process};
 
-/// The folders of a system that its programs and their libraries are in.
+/// The directories of a system with its programs and libraries.
 pub const SYSTEM_FOLDERS: [&str; 8] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives"];
 
-/// What a program is run with. Paths are given as they are on the host; what is returned is what to call them in
-/// arguments: their place in the sandbox, or the host's own where programs are not confined.
+/// The inputs of a program. Methods take paths on the host and return the paths to use in arguments: those in the
+/// sandbox, or those on the host if programs are not confined.
 #[derive(Debug)]
 pub struct Step {
     name: String,
     confined: bool,
-    /// The folder that stands for `/build`.
+    /// The directory that serves as `/build`.
     build: &'static str,
     mounts: Vec<Mount>,
     links: Vec<Link>,
     program: Program,
-    /// How much of its standard output is kept.
+    /// The maximum size of the kept standard output.
     output: Option<usize>,
-    /// An empty home and a place for temporary files, where there is no sandbox that has them.
+    /// An empty home and a directory for temporary files, if there is no sandbox that contains them.
     folder: Option<tempfile::TempDir>,
-    /// The connection to the machine that it runs on, when that is not this one.
+    /// The connection to the build host, if the step runs there.
     session: Option<BuildHostSession>,
-    /// The caches among the mounts of a step that runs elsewhere, by their places there.
+    /// The caches among the mounts of a step on a build host, by their path in the sandbox.
     caches: BTreeMap<Utf8PathBuf, String>,
 }
 
-/// What is run, and what is needed for it.
+/// A program and everything needed to run it.
 pub(super) struct PreparedStep {
     pub(super) spec: Spec,
-    /// For people.
+    /// The name for display.
     pub(super) program: String,
-    /// It must outlive the program.
+    /// Must exist as long as the program runs.
     pub(super) _folder: Option<tempfile::TempDir>,
-    /// Where it is run, when that is not here, and which mounts are caches of that machine's own.
+    /// The build host's session, if the step runs there, and its mounts that are caches of the host itself.
     pub(super) elsewhere: Option<(BuildHostSession, BTreeMap<Utf8PathBuf, String>)>,
 }
 
@@ -86,18 +86,18 @@ impl Step {
         Ok(Self { name, confined, build, mounts, links, program, output: None, folder, session, caches })
     }
 
-    /// Lets the program read a file or folder, with everything mounted below it.
+    /// Lets the program read a file or directory, with everything mounted below it.
     ///
     /// # Errors
-    /// When it is not there.
+    /// Returns an error if it does not exist.
     pub fn read_only(&mut self, host: &Utf8Path, inside: &str) -> Result<Utf8PathBuf, Error> {
         self.mount(host, inside, false)
     }
 
-    /// Lets the program read a folder of programs, with all that its links lead to and its programs are loaded with.
+    /// Lets the program read a directory of programs, with the targets of its links and the libraries of its programs.
     ///
     /// # Errors
-    /// When a part of it is not there.
+    /// Returns an error if a part of it does not exist.
     pub fn folder(&mut self, folder: &Folder, inside: &str) -> Result<Utf8PathBuf, Error> {
         if !self.confined && self.session.is_none() {
             return self.read_only(folder.root(), inside);
@@ -112,18 +112,18 @@ impl Step {
         Ok(self.called(Utf8Path::new(inside)))
     }
 
-    /// Lets the program write to a file or folder.
+    /// Lets the program write to a file or directory.
     ///
     /// # Errors
-    /// When it is not there.
+    /// Returns an error if it does not exist.
     pub fn writable(&mut self, host: &Utf8Path, inside: &str) -> Result<Utf8PathBuf, Error> {
         self.mount(host, inside, true)
     }
 
-    /// Lets the program write to a compiler's own cache of this name: that of the machine that it runs on.
+    /// Lets the program write to a compiler's own cache with this name, on the machine where the program runs.
     ///
     /// # Errors
-    /// When the cache cannot be made.
+    /// Returns an error if the cache cannot be created.
     pub fn cache(&mut self, sandbox: &Sandbox, store: &Store, name: &str, inside: &str) -> Result<Utf8PathBuf, Error> {
         if self.session.is_none() {
             return self.writable(&sandbox.cache(store, name)?, inside);
@@ -133,10 +133,10 @@ impl Step {
         Ok(self.called(Utf8Path::new(inside)))
     }
 
-    /// Lets the program read the programs and libraries of this machine: whoever asks for it depends on the machine.
+    /// Lets the program read the programs and libraries of this machine, so that the step depends on the machine.
     ///
     /// # Errors
-    /// When they are not there, or it runs on another machine.
+    /// Returns an error if they do not exist, or if the step runs on a build host.
     pub fn system(&mut self) -> Result<(), Error> {
         if let Some(session) = &self.session {
             let (address, program) = (session.address().to_string(), self.name.clone());
@@ -157,24 +157,24 @@ impl Step {
         Ok(())
     }
 
-    /// Sets a variable of the program's environment, which else has the few that are the same everywhere.
+    /// Sets a variable in the program's environment, which otherwise contains only a few variables with fixed values.
     pub fn env(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.program.environment.insert(name.into(), value.into());
     }
 
-    /// Sets several.
+    /// Sets several variables.
     pub fn envs<N: Into<String>, V: Into<String>>(&mut self, variables: impl IntoIterator<Item = (N, V)>) {
         for (name, value) in variables {
             self.env(name, value);
         }
     }
 
-    /// The folder that the program starts in.
+    /// Sets the working directory.
     pub fn dir(&mut self, path: impl Into<Utf8PathBuf>) {
         self.program.dir = path.into();
     }
 
-    /// The program; a mere name is looked for in the environment's `PATH`.
+    /// Sets the program; a name without a slash is searched for in the environment's `PATH`.
     pub fn program(&mut self, path: impl Into<Utf8PathBuf>) {
         self.program.path = path.into();
     }
@@ -189,15 +189,15 @@ impl Step {
         self.program.arguments.extend(arguments.into_iter().map(Into::into));
     }
 
-    /// Keeps what it writes to standard output, which else nobody reads.
+    /// Keeps the standard output, which is otherwise discarded.
     pub fn keep_output(&mut self) {
         self.output = Some(process::OUTPUT_LIMIT);
     }
 
-    /// All that it was given.
+    /// Returns the complete specification.
     pub(super) fn ready(self, environment: &Environment, limits: Limits) -> PreparedStep {
         let Self { name, confined, mut mounts, mut links, program, output, folder, session, caches, .. } = self;
-        // What is within another comes after it.
+        // A nested mount comes after the one that contains it.
         mounts.sort_by(|a, b| a.inside.cmp(&b.inside));
         links.sort_by(|a, b| a.inside.cmp(&b.inside));
         let spec = Spec {
@@ -216,7 +216,7 @@ impl Step {
         PreparedStep { spec, program: name, _folder: folder, elsewhere: session.map(|session| (session, caches)) }
     }
 
-    /// What to call a place of the sandbox.
+    /// Returns the path to use in arguments for a path in the sandbox.
     fn called(&self, inside: &Utf8Path) -> Utf8PathBuf {
         match &self.session {
             Some(session) if !self.confined => {
@@ -229,7 +229,7 @@ impl Step {
     fn mount(&mut self, host: &Utf8Path, inside: &str, writable: bool) -> Result<Utf8PathBuf, Error> {
         let host = host.canonicalize_utf8().map_err(Error::io("finding", host))?;
         if !self.confined && self.session.is_none() {
-            // Nothing is mounted. What may be written to is watched all the same.
+            // Nothing is mounted, but the disk usage of writable paths is still measured.
             self.mounts.push(Mount { host: host.clone(), inside: host.clone(), writable });
             return Ok(host);
         }

@@ -1,4 +1,5 @@
-//! The process outside: makes the namespaces, starts the program, stops it at its limits, and leaves nothing behind.
+//! The process outside of the sandbox: it creates the namespaces, starts the program, stops it at its limits, and
+//! cleans up.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -21,40 +22,41 @@ use super::spec::{ExceededLimit, Report, SetupError, Spec, receive, send};
 use super::stage::{Stage, self_as};
 use super::usage::{self, ProcessTree};
 
-/// How often limits are looked at.
+/// The interval at which limits are checked.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Looking at what a program uses may take this part of a processor's time,
+/// The minimum ratio of the pause between checks to the CPU time of a check,
 const SHARE: u32 = 20;
 
-/// unless it would then be looked at less often than this: what a program takes between two looks is not seen.
+/// bounded by this pause, because usage between two checks is not noticed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How many tasks above its limit a program can have before it is seen and stopped.
+/// How many tasks above its limit a program may have before this is noticed.
 const MARGIN: u64 = 64;
 
-/// For how long the machine may refuse to tell what a process uses. It does for each process of a sandbox between its change of
-/// user and the start of its program, and on a busy machine that may take a while.
+/// How long the kernel may refuse to report the usage of a process. It refuses for each process of a sandbox between
+/// the change of its user and the start of its program, which may take a while on a busy machine.
 const REFUSAL: Duration = Duration::from_secs(5);
 
-/// How long what was killed may take to be gone.
+/// The time limit for killed processes to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs the requested program and reports how it ended.
+/// Runs the requested program and reports its end.
 pub(super) fn supervise(asked: &UnixStream) -> Result<Report, SetupError> {
     close_inherited()?;
     let mut spec: Spec = receive(asked).map_err(SetupError::on("read what to run"))?.ok_or_else(gone)?;
     asked.set_nonblocking(true).map_err(SetupError::on("use standard input"))?;
     let group = Group::make(&spec.limits);
     if let Some(limit) = spec.limits.processes.filter(|_| !group.limits_processes()) {
-        // Kernels before 5.14 count all that the user has on the machine, so that only a bomb may be kept from forking.
+        // Kernels before 5.14 count all processes of the user on the machine, so the limit is set high and stops only a
+        // fork bomb.
         let others = usage::tasks().map_err(SetupError::on("count processes"))?;
         spec.most_tasks = Some(limit.saturating_add(others).saturating_add(MARGIN));
     }
     if spec.confined {
         separate()?;
     } else {
-        // What the program leaves behind becomes a child of this process, which ends it.
+        // Orphans of the program become children of this process, which ends them.
         prctl::set_child_subreaper(true).map_err(SetupError::of("adopt orphans"))?;
     }
     let (ours, theirs) = UnixStream::pair().map_err(SetupError::on("make a socket"))?;
@@ -85,18 +87,18 @@ struct ProgramRun<'a> {
     child: Child,
     asked: &'a UnixStream,
     deadline: Instant,
-    /// When it is next looked at what the program uses.
+    /// The time of the next check of the program's usage.
     not_before: Instant,
-    /// Since when the machine does not report what the program uses.
+    /// Since when the kernel refuses to report the program's usage.
     refusing: Option<Instant>,
 }
 
 impl ProgramRun<'_> {
-    /// Waits for the end of the program, until a limit is reached or vcbuild has ended.
+    /// Waits until the program ends, a limit is reached, or vcbuild has ended.
     fn watch(&mut self, socket: &UnixStream) -> Result<Report, SetupError> {
         let pid = self.pid();
         self.group.add(pid).map_err(SetupError::on("put the program into its control group"))?;
-        // Only now may it begin, at the blank: its children are in the group too.
+        // The blank lets the program begin, now that its children will be in the group too.
         let mut writer = socket;
         let told = writer.write_all(b" ").and_then(|()| send(socket, self.spec));
         told.map_err(SetupError::on("tell the program's process what to do"))?;
@@ -107,7 +109,7 @@ impl ProgramRun<'_> {
                     return Ok(Report::Ended { status, exceeded: exceeded.or(self.group.exceeded()) });
                 }
                 Ok(Some(report)) => return Ok(report),
-                // Without an init, its own end shows how the program ended.
+                // Without an init, the exit status of the process is the result.
                 Ok(None) => return self.ended(),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
                 Err(error) => return Err(SetupError::on("hear of the program's end")(error)),
@@ -121,7 +123,7 @@ impl ProgramRun<'_> {
         }
     }
 
-    /// The end of the first process, which closed its socket: it became the program, or died.
+    /// Waits for the first process, which closed its socket because it executed the program or died.
     fn ended(&mut self) -> Result<Report, SetupError> {
         loop {
             let status = match waitpid(self.pid(), Some(WaitPidFlag::WNOHANG)).map_err(SetupError::of("wait"))? {
@@ -142,7 +144,7 @@ impl ProgramRun<'_> {
         }
     }
 
-    /// The limit that was met, if one was.
+    /// Returns the limit that was reached, if any.
     fn exceeded(&mut self) -> Result<Option<ExceededLimit>, SetupError> {
         if Instant::now() >= self.deadline {
             return Ok(Some(ExceededLimit::Time));
@@ -155,14 +157,14 @@ impl ProgramRun<'_> {
         }
         let begun = processor_time();
         let exceeded = self.counted()?;
-        // With many processes a look takes long: it is not to take the program's own time. On a busy machine most of that is
-        // waiting, which takes nobody's.
+        // With many processes, a check takes long and must not use the program's CPU time. On a busy machine, most of
+        // the elapsed time is waiting, so CPU time is measured.
         let taken = processor_time().saturating_sub(begun);
         self.not_before = Instant::now() + (taken * SHARE).clamp(TICK / 2, LONGEST_PAUSE);
         Ok(exceeded)
     }
 
-    /// The limit that was met, of those that no control group keeps.
+    /// Returns the limit that was reached, of those that no control group enforces.
     fn counted(&mut self) -> Result<Option<ExceededLimit>, SetupError> {
         let limits = &self.spec.limits;
         let memory = limits.memory.filter(|_| !self.group.limits_memory());
@@ -187,10 +189,11 @@ impl ProgramRun<'_> {
         Ok(taken.then_some(ExceededLimit::Disk))
     }
 
-    /// Ends everything that still runs, and removes the control group.
+    /// Ends all remaining processes, and removes the control group.
     fn end(&mut self) -> Result<(), SetupError> {
         let deadline = Instant::now() + PATIENCE;
-        // Killing what has ended fails, and that is as good. The kernel ends all of a sandbox with its init.
+        // Killing a process that has ended fails, which does not matter. The kernel ends all processes of a sandbox
+        // with its init.
         let _ = kill(self.pid(), Signal::SIGKILL);
         self.group.kill();
         loop {
@@ -218,12 +221,12 @@ impl ProgramRun<'_> {
     }
 }
 
-/// Goes into namespaces of its own. Of the pid namespace only children are members; the mount namespace comes later, since
-/// this process still needs the machine's `/proc` and control groups.
+/// Enters new namespaces. Only children become members of the pid namespace; the mount namespace is created later,
+/// because this process still needs the machine's `/proc` and control groups.
 fn separate() -> Result<(), SetupError> {
     let (user, group) = (geteuid(), getegid());
     if user.is_root() {
-        // Of no use in there, and root of a container may not be allowed to.
+        // Supplementary groups are useless inside, and root in a container may not be permitted to drop them.
         let _ = setgroups(&[]);
     }
     let flags = [
@@ -238,19 +241,21 @@ fn separate() -> Result<(), SetupError> {
     map_user("/proc/self", (0, user.as_raw()), (0, group.as_raw())).map_err(SetupError::on("map the user"))
 }
 
-/// Says who this process is in its new user namespace: `(inside, outside)`. `process` is its folder in `/proc`.
+/// Maps the user and group of a process into its new user namespace: `(inside, outside)`. `process` is its directory in
+/// `/proc`.
 pub(super) fn map_user(process: &str, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
     fs::write(format!("{process}/setgroups"), "deny")?;
     fs::write(format!("{process}/uid_map"), format!("{} {} 1", user.0, user.1))?;
     fs::write(format!("{process}/gid_map"), format!("{} {} 1", group.0, group.1))
 }
 
-/// Closes what whoever started vcbuild left open: through a folder's descriptor a program could leave the sandbox.
+/// Closes inherited file descriptors: a program could leave the sandbox through the descriptor of a directory.
 fn close_inherited() -> Result<(), SetupError> {
     let attempt = "list open files";
     let names = fs::read_dir("/proc/self/fd").map_err(SetupError::on(attempt))?;
     let numbers: Vec<i32> = names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    // Of those above 2, the one of standard input's clone is ours and closed on exec; so are those of the listing.
+    // Above 2, the clone of standard input belongs to this process and is closed on exec; so are the descriptors of the
+    // listing.
     for number in numbers.into_iter().filter(|number| *number > 2) {
         let path = format!("/proc/self/fdinfo/{number}");
         let Ok(info) = fs::read_to_string(&path) else { continue };
@@ -264,7 +269,7 @@ fn close_inherited() -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Whether the other end is closed; nothing more is ever sent over it.
+/// Whether the other end is closed; no further data is ever sent over it.
 fn is_closed(mut socket: &UnixStream) -> bool {
     !matches!(socket.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
@@ -273,14 +278,15 @@ fn gone() -> SetupError {
     SetupError::on("go on")(io::Error::other("vcbuild has ended"))
 }
 
-/// The processor time that this process has taken; none where the kernel does not report it.
+/// Returns the CPU time of this process, or zero if the kernel does not report it.
 fn processor_time() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
 }
 
-/// What was counted; nothing while the machine refuses to tell, which it does `since` some time and not yet for too long.
+/// Returns the measured value, or `None` while the kernel has refused to report it since `since` and not yet for too
+/// long.
 fn unless_brief(counted: io::Result<u64>, since: &mut Option<Instant>, now: Instant) -> io::Result<Option<u64>> {
     match counted {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

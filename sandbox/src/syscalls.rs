@@ -1,8 +1,9 @@
 //! The system calls that a confined program may make, and why others are refused.
 //!
-//! The list of allowed calls began as that of the default profile that container engines ship, under which nearly every
-//! program is known to work. What it leaves out answers as on a kernel without it, so that programs go on without: that
-//! also holds for calls that kernels of the future will have. Here are only numbers; [`super::seccomp`] makes filters of them.
+//! The list of allowed calls is based on the default profile of container engines, under which nearly every program is
+//! known to work. A call that is not in the list fails as on a kernel without it, so that programs use an alternative;
+//! this also applies to calls of future kernels. This module contains only numbers; [`super::seccomp`] builds filters
+//! from them.
 
 use nix::libc::*;
 
@@ -13,17 +14,17 @@ pub(super) struct DeniedSyscall {
     pub(super) name: &'static str,
     pub(super) number: c_long,
     pub(super) answer: Answer,
-    /// Why, in a few words.
+    /// The reason, in a few words.
     #[cfg_attr(not(test), expect(dead_code, reason = "for readers, and for the test that the documentation has it"))]
     pub(super) why: &'static str,
 }
 
-/// How a call that is refused answers.
+/// The error of a refused call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// `EPERM`: what a kernel says to a process without rights.
+    /// `EPERM`: the error for a process without the necessary rights.
     Forbidden,
-    /// `ENOSYS`: what a kernel says that lacks the call. Programs then use an older one, or do without.
+    /// `ENOSYS`: the error of a kernel without the call. Programs then use an older call, or do without.
     Absent,
 }
 
@@ -35,7 +36,8 @@ const fn absent(name: &'static str, number: c_long, why: &'static str) -> Denied
     DeniedSyscall { name, number, answer: Answer::Absent, why }
 }
 
-/// Numbers that the `libc` crate does not name for every architecture. From 424 on, all architectures count alike.
+/// Numbers that the `libc` crate does not define for every architecture. From 424 on, all architectures use the same
+/// numbers.
 mod number {
     use nix::libc::c_long;
 
@@ -61,8 +63,8 @@ mod number {
     pub(super) const OPEN_TREE_ATTR: c_long = 467;
 }
 
-/// `chmod` and its kin with the place of the mode among the arguments: set-user-ID and set-group-ID bits are refused (`EPERM`),
-/// since a file that has them runs with its owner's rights, whoever starts it.
+/// `chmod` and similar calls, with the index of their mode argument. Set-user-ID and set-group-ID bits are refused
+/// (`EPERM`), because a file with them runs with its owner's rights, whoever starts it.
 #[rustfmt::skip]
 pub(super) const MODES: &[(c_long, u8)] = &[
     #[cfg(target_arch = "x86_64")] (SYS_chmod, 1),
@@ -71,27 +73,29 @@ pub(super) const MODES: &[(c_long, u8)] = &[
     (SYS_fchmod, 1), (SYS_fchmodat, 2), (number::FCHMODAT2, 2), (SYS_mknodat, 2),
 ];
 
-/// `open` and its kin with the places of the flags and the mode: the same bits are refused where a file may be made.
+/// `open` and similar calls, with the indexes of their flags and mode arguments. The same bits are refused if the call
+/// may create a file.
 #[rustfmt::skip]
 pub(super) const OPENS: &[(c_long, u8, u8)] = &[
     #[cfg(target_arch = "x86_64")] (SYS_open, 1, 2),
     (SYS_openat, 2, 3),
 ];
 
-/// Calls that are refused whatever their arguments are.
+/// Calls that are refused regardless of their arguments.
 #[rustfmt::skip]
 pub(super) const REFUSED: &[DeniedSyscall] = &[
-    // Whose arguments no filter can look at, since they are in memory: programs fall back on calls that are looked at.
+    // Calls whose arguments no filter can check, because they are in memory: programs fall back on calls that are
+    // checked.
     absent("clone3", SYS_clone3, "can create namespaces; a filter can read the flags of clone, but not of clone3"),
     absent("openat2", SYS_openat2, "can create a set-user-ID file; a filter can read the mode of openat, but not of openat2"),
     absent("io_uring_setup", SYS_io_uring_setup, "performs operations that no filter sees"),
     absent("io_uring_enter", SYS_io_uring_enter, "performs operations that no filter sees"),
     absent("io_uring_register", SYS_io_uring_register, "performs operations that no filter sees"),
-    // What belongs to whoever runs vcbuild.
+    // Resources of the user who runs vcbuild.
     absent("add_key", SYS_add_key, "accesses the caller's kernel keys"),
     absent("request_key", SYS_request_key, "accesses the caller's kernel keys"),
     absent("keyctl", SYS_keyctl, "accesses the caller's kernel keys"),
-    // Large parts of the kernel that no build needs, with a record of defects.
+    // Large parts of the kernel that no build needs, with a history of vulnerabilities.
     forbidden("bpf", SYS_bpf, "loads programs into the kernel"),
     forbidden("perf_event_open", SYS_perf_event_open, "observes the whole machine"),
     forbidden("userfaultfd", SYS_userfaultfd, "can pause the kernel during a page fault"),
@@ -112,7 +116,7 @@ pub(super) const REFUSED: &[DeniedSyscall] = &[
     #[cfg(target_arch = "x86_64")] absent("uselib", SYS_uselib, "only for programs in the a.out format"),
     #[cfg(target_arch = "x86_64")] absent("sysfs", SYS_sysfs, "obsolete"),
     #[cfg(target_arch = "x86_64")] absent("ustat", SYS_ustat, "obsolete"),
-    // New namespaces and mounts: what the sandbox itself is made of.
+    // New namespaces and mounts, on which the sandbox itself is based.
     forbidden("unshare", SYS_unshare, "creates namespaces"),
     forbidden("setns", SYS_setns, "enters namespaces"),
     forbidden("mount", SYS_mount, "changes mounts or the root folder"),
@@ -128,7 +132,8 @@ pub(super) const REFUSED: &[DeniedSyscall] = &[
     forbidden("fsmount", SYS_fsmount, "changes mounts or the root folder"),
     forbidden("fspick", SYS_fspick, "changes mounts or the root folder"),
     forbidden("open_by_handle_at", SYS_open_by_handle_at, "opens files outside the visible paths"),
-    // What changes the machine: the kernel asks for rights that no build has; here its code is not even reached.
+    // Changes to the machine. The kernel requires rights that no build has; the filter keeps even its code from being
+    // reached.
     forbidden("init_module", SYS_init_module, "loads or replaces kernel code"),
     forbidden("finit_module", SYS_finit_module, "loads or replaces kernel code"),
     forbidden("delete_module", SYS_delete_module, "loads or replaces kernel code"),
@@ -151,10 +156,10 @@ pub(super) const REFUSED: &[DeniedSyscall] = &[
     #[cfg(target_arch = "x86_64")] forbidden("ioperm", SYS_ioperm, "accesses devices directly"),
 ];
 
-/// What every program may call, by what it is for.
+/// Calls that every program may make, by purpose.
 #[rustfmt::skip]
 pub(super) const ALLOWED: &[&[c_long]] = &[
-    // Files: opening, reading, writing. The modes of new files are looked at ([`OPENS`], [`MODES`]).
+    // Files: opening, reading, writing. The modes of new files are checked ([`OPENS`], [`MODES`]).
     &[
         SYS_openat, SYS_close, SYS_close_range, SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64,
         SYS_preadv, SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_lseek, SYS_dup, SYS_dup3, SYS_fcntl, SYS_ioctl, SYS_flock,
@@ -162,12 +167,13 @@ pub(super) const ALLOWED: &[&[c_long]] = &[
         SYS_ftruncate, SYS_copy_file_range, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_pipe2, SYS_umask,
         number::CACHESTAT,
     ],
-    // Folders and names.
+    // Directories and names.
     &[
         SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_mkdirat, SYS_mknodat, SYS_unlinkat, SYS_linkat, SYS_symlinkat,
         SYS_readlinkat, SYS_renameat2, SYS_name_to_handle_at,
     ],
-    // What files are: times, owners, modes (which are looked at), attributes. Folders made with set-group-ID lose it in the kernel.
+    // Properties of files: times, owners, modes (which are checked), attributes. The kernel removes the set-group-ID
+    // bit from the mode of new directories.
     &[
         SYS_newfstatat, SYS_fstat, SYS_statx, SYS_statfs, SYS_fstatfs, SYS_faccessat, SYS_faccessat2, SYS_fchmod,
         SYS_fchmodat, number::FCHMODAT2, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_getxattr, SYS_lgetxattr,
@@ -181,14 +187,14 @@ pub(super) const ALLOWED: &[&[c_long]] = &[
         SYS_mlockall, SYS_munlock, SYS_munlockall, SYS_memfd_create, SYS_remap_file_pages, SYS_pkey_alloc, SYS_pkey_free,
         SYS_pkey_mprotect, SYS_membarrier, number::MAP_SHADOW_STACK, number::MSEAL, SYS_process_mrelease,
     ],
-    // Processes and threads. `clone` may make no namespace.
+    // Processes and threads. `clone` may not create namespaces.
     &[
         SYS_clone, SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_wait4, SYS_waitid, SYS_set_tid_address,
         SYS_set_robust_list, SYS_get_robust_list, SYS_futex, SYS_futex_waitv, number::FUTEX_WAKE, number::FUTEX_WAIT,
         number::FUTEX_REQUEUE, SYS_rseq, SYS_prctl, SYS_getpid, SYS_getppid, SYS_gettid, SYS_getpgid, SYS_setpgid, SYS_getsid,
         SYS_setsid, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_personality, SYS_restart_syscall,
     ],
-    // Debuggers and sanitizers look into processes of the same sandbox; the kernel lets them look into no other.
+    // Debuggers and sanitizers access processes of the same sandbox; the kernel permits access to no others.
     &[SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev],
     // Signals.
     &[
@@ -209,35 +215,35 @@ pub(super) const ALLOWED: &[&[c_long]] = &[
         SYS_timer_settime, SYS_timerfd_create, SYS_timerfd_gettime, SYS_timerfd_settime, SYS_adjtimex,
         SYS_clock_adjtime,
     ],
-    // Waiting for something to happen.
+    // Waiting for events.
     &[
         SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_ppoll, SYS_pselect6, SYS_eventfd2,
         SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_io_setup, SYS_io_destroy, SYS_io_submit,
         SYS_io_cancel, SYS_io_getevents, number::IO_PGETEVENTS,
     ],
-    // Sockets: of few families, which are looked at.
+    // Sockets, of a few families, which are checked.
     &[
         SYS_socket, SYS_socketpair, SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_connect, SYS_getsockname,
         SYS_getpeername, SYS_getsockopt, SYS_setsockopt, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
         SYS_recvmmsg, SYS_shutdown,
     ],
-    // System V's and POSIX's communication, which an ipc namespace keeps in.
+    // System V and POSIX communication, which the ipc namespace confines.
     &[
         SYS_shmget, SYS_shmat, SYS_shmdt, SYS_shmctl, SYS_semget, SYS_semop, SYS_semtimedop, SYS_semctl, SYS_msgget,
         SYS_msgsnd, SYS_msgrcv, SYS_msgctl, SYS_mq_open, SYS_mq_unlink, SYS_mq_timedsend, SYS_mq_timedreceive, SYS_mq_notify,
         SYS_mq_getsetattr,
     ],
-    // Who a process is. It can become nobody else: no other is in its user namespace.
+    // User and group ids. A process cannot change to another user, because its user namespace has no other.
     &[
         SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups, SYS_setuid, SYS_setgid,
         SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid, SYS_setgroups, SYS_capget,
         SYS_capset,
     ],
-    // What the system is, limits, random numbers.
+    // System information, limits, random numbers.
     &[SYS_uname, SYS_sysinfo, SYS_getrusage, SYS_prlimit64, SYS_getrandom, number::LSM_GET_SELF_ATTR],
-    // Sandboxes that programs make for themselves out of less.
+    // Sandboxes that programs create for themselves within this one.
     &[SYS_seccomp, SYS_landlock_create_ruleset, SYS_landlock_add_rule, SYS_landlock_restrict_self],
-    // What only x86-64 has, mostly older forms of the above.
+    // Calls that only x86-64 has, mostly older variants of the above.
     #[cfg(target_arch = "x86_64")]
     &[
         SYS_open, SYS_creat, SYS_access, SYS_stat, SYS_lstat, SYS_chmod, SYS_chown, SYS_lchown, SYS_link, SYS_symlink,
@@ -245,9 +251,9 @@ pub(super) const ALLOWED: &[&[c_long]] = &[
         SYS_utime, SYS_utimes, SYS_futimesat, SYS_sync_file_range, SYS_fork, SYS_vfork, SYS_getpgrp, SYS_pause, SYS_alarm,
         SYS_time, SYS_poll, SYS_select, SYS_epoll_create, SYS_epoll_wait, SYS_eventfd, SYS_signalfd, SYS_inotify_init,
         SYS_getrlimit, SYS_setrlimit, SYS_arch_prctl,
-        335, // uretprobe: the kernel has programs call it that a tracer of the machine watches.
+        335, // uretprobe: the kernel makes programs call it if a tracer of the machine watches them.
     ],
-    // What aarch64 has under numbers that the crate does not name: renameat, sync_file_range, getrlimit, setrlimit.
+    // Calls of aarch64 that the crate does not define: renameat, sync_file_range, getrlimit, setrlimit.
     #[cfg(target_arch = "aarch64")]
     &[38, 84, 163, 164],
 ];

@@ -1,7 +1,7 @@
-//! What a program and its descendants use, as `/proc` reports it: for machines that give us no control group.
+//! The resource usage of a program and its descendants according to `/proc`, for machines without control groups.
 //!
-//! Memory is counted once wherever it is held: privately, in files of the sandbox's own file system in memory, in memory files
-//! (memfd_create(2)), in memory that processes share, and in segments of System V.
+//! Memory counts once wherever it is held: privately, in files of the sandbox's own tmpfs, in memory files
+//! (memfd_create(2)), in memory that processes share, and in System V segments.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -10,40 +10,40 @@ use std::{fs, io};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
-/// The processes below one.
+/// The descendants of a process.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ProcessTree {
-    /// Processes and threads.
+    /// The number of processes and threads.
     pub(super) tasks: u64,
     /// The descendants, without the process itself.
     pub(super) pids: Vec<Pid>,
 }
 
-/// One process in a listing.
+/// A process in the listing.
 struct Process {
     parent: i32,
     threads: u64,
 }
 
-/// What in memory several processes may have: device and inode, as `/proc/PID/maps` writes them.
+/// The identity of memory that several processes may share: device and inode, as in `/proc/PID/maps`.
 type Name = (u32, u32, u64);
 
-/// Memory that has a name of its own in the kernel.
+/// Memory with an identity of its own in the kernel.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Its size, of one that a process has open.
+    /// Its size in bytes, if a process has it open.
     held: Option<u64>,
-    /// The parts that are mapped: from and to, in bytes of it.
+    /// The mapped ranges: start and end, in bytes.
     mapped: Vec<(u64, u64)>,
 }
 
 impl ProcessTree {
-    /// The descendants of `root` now.
+    /// Returns the present descendants of `root`.
     pub(super) fn of(root: Pid) -> io::Result<Self> {
         let mut children: BTreeMap<i32, Vec<(i32, u64)>> = BTreeMap::new();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            // What ended since it was listed uses nothing.
+            // A process that has ended since the listing uses nothing.
             let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
             let Some(process) = parse_stat(&stat) else { continue };
             children.entry(process.parent).or_default().push((pid, process.threads));
@@ -60,11 +60,11 @@ impl ProcessTree {
         Ok(tree)
     }
 
-    /// The bytes that they have in memory together, or swapped out of it: exactly where that is more than `limit`, else no less.
-    /// `init` is the first of them where they are in a sandbox of their own.
+    /// Returns the number of bytes that they have in memory or swapped out. The value is exact if it exceeds `limit`;
+    /// otherwise, it may be too high. `init` is the first of the processes if they are in a sandbox.
     ///
     /// # Errors
-    /// When the machine does not report it.
+    /// Returns an error if the machine does not report it.
     pub(super) fn memory(&self, limit: u64, init: Option<Pid>) -> io::Result<u64> {
         let mut private = 0;
         let mut shared: BTreeMap<Name, Shared> = BTreeMap::new();
@@ -72,7 +72,7 @@ impl ProcessTree {
             private += gone_is_nothing(own(*pid))?;
             for found in [mapped(*pid, init.is_some(), &mut shared), held(*pid, &mut shared)] {
                 match found {
-                    // Without a sandbox there may be a process that its own user may not look into.
+                    // Without a sandbox, there may be a process that its own user may not inspect.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied && init.is_none() => {}
                     found => gone_is_nothing(found)?,
                 }
@@ -85,14 +85,14 @@ impl ProcessTree {
         if private + common <= limit {
             return Ok(private + common);
         }
-        // Forked processes have pages in common until one writes to them, which takes long to find out.
+        // Forked processes share pages until one writes to them, which takes long to measure.
         let exactly = |pid: &Pid| gone_is_nothing(proportional(*pid));
         Ok(common + self.pids.iter().map(exactly).sum::<io::Result<u64>>()?)
     }
 }
 
 impl Shared {
-    /// What it takes. Of memory that nobody has open only the mapped parts are known, and may all be filled.
+    /// Returns its size. If no process has it open, only the mapped ranges are known, and all of them may be filled.
     fn bytes(mut self) -> u64 {
         if let Some(held) = self.held {
             return held;
@@ -108,7 +108,7 @@ impl Shared {
     }
 }
 
-/// How many processes and threads there are on the machine, as far as it shows them.
+/// Returns the number of processes and threads on the machine, as far as they are visible.
 pub(super) fn tasks() -> io::Result<u64> {
     let count = |entry: io::Result<fs::DirEntry>| {
         let stat = fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
@@ -117,7 +117,7 @@ pub(super) fn tasks() -> io::Result<u64> {
     Ok(fs::read_dir("/proc")?.filter_map(count).sum())
 }
 
-/// The size of each file that these processes have open and that has no name any more, once.
+/// Returns the total size of the files that these processes have open and that have no name, each once.
 pub(super) fn unnamed(pids: &[Pid]) -> u64 {
     let mut files = BTreeMap::new();
     for pid in pids {
@@ -130,14 +130,15 @@ pub(super) fn unnamed(pids: &[Pid]) -> u64 {
     files.into_values().sum()
 }
 
-/// The parent and the number of threads, from `/proc/PID/stat` (proc_pid_stat(5)). The name before them may hold anything.
+/// Parses the parent and the number of threads from `/proc/PID/stat` (proc_pid_stat(5)). The name before them may
+/// contain any characters.
 fn parse_stat(stat: &str) -> Option<Process> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     // Fields are numbered from 1; the first here is the third.
     Some(Process { parent: fields.get(1)?.parse().ok()?, threads: fields.get(17)?.parse().ok()? })
 }
 
-/// What a process has for itself, with what it may have in common with those it was forked from or forked.
+/// Returns the private memory of a process, including what it may share with its parent and children after a fork.
 fn own(pid: Pid) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let fields = [field(&status, "RssAnon:"), field(&status, "VmSwap:"), field(&status, "VmPTE:")];
@@ -149,7 +150,7 @@ fn own(pid: Pid) -> io::Result<u64> {
     }
 }
 
-/// The same, with what several have in common divided among them.
+/// Returns the same, with each shared page divided among the processes that share it.
 fn proportional(pid: Pid) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let tables = field(&status, "VmPTE:").unwrap_or_default();
@@ -159,14 +160,14 @@ fn proportional(pid: Pid) -> io::Result<u64> {
     told.map_or_else(|| own(pid), |(anonymous, swapped)| Ok(anonymous + swapped + tables))
 }
 
-/// A number of kB in a file of lines, in bytes.
+/// Parses a field in kB, and converts it to bytes.
 fn field(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Notes the memory that a process may share, of what it has mapped (proc_pid_maps(5)). In a sandbox the segments of System V
-/// are counted elsewhere.
+/// Records the mapped memory that a process may share (proc_pid_maps(5)). In a sandbox, System V segments are counted
+/// elsewhere.
 fn mapped(pid: Pid, confined: bool, shared: &mut BTreeMap<Name, Shared>) -> io::Result<()> {
     for line in fs::read_to_string(format!("/proc/{pid}/maps"))?.lines() {
         if let Some((name, part)) = parse_mapping(line, confined) {
@@ -187,7 +188,7 @@ fn parse_mapping(line: &str, confined: bool) -> Option<(Name, (u64, u64))> {
         path if path.starts_with("/SYSV") => !confined,
         path => path.starts_with("/memfd:"),
     };
-    // A file of this name that can be opened is a file.
+    // If the file can still be opened by this name, it is a regular file.
     if !counts || fields.next_back() != Some("(deleted)") {
         return None;
     }
@@ -199,7 +200,7 @@ fn parse_mapping(line: &str, confined: bool) -> Option<(Name, (u64, u64))> {
     Some((name, (start, start.saturating_add(size))))
 }
 
-/// Notes the memory files that a process has open.
+/// Records the memory files that a process has open.
 fn held(pid: Pid, shared: &mut BTreeMap<Name, Shared>) -> io::Result<()> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let path = entry?.path();
@@ -214,7 +215,8 @@ fn held(pid: Pid, shared: &mut BTreeMap<Name, Shared>) -> io::Result<()> {
     Ok(())
 }
 
-/// What is in the files of the sandbox's file system in memory, and a little for each. Until it is made there are none.
+/// Returns the size of the files in the sandbox's tmpfs, plus a small amount for each. Before the tmpfs is mounted,
+/// there are none.
 fn files(init: Pid) -> io::Result<u64> {
     let root = format!("/proc/{init}/root");
     let (theirs, ours) = (fs::metadata(format!("{root}/"))?, fs::metadata("/")?);
@@ -226,20 +228,20 @@ fn files(init: Pid) -> io::Result<u64> {
     Ok(blocks + full.files().saturating_sub(full.files_free()) * super::mounts::INODE)
 }
 
-/// What the segments of System V take in this process's namespace, which is the sandbox's (proc_sysvipc(5)).
+/// Returns the size of the System V segments in this process's namespace, which is the sandbox's (proc_sysvipc(5)).
 fn segments() -> io::Result<u64> {
     let table = match fs::read_to_string("/proc/sysvipc/shm") {
-        // A kernel without them.
+        // The kernel does not support them.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         table => table?,
     };
-    // The last two columns: in memory, and swapped out of it.
+    // The last two columns: bytes in memory, and swapped out.
     let bytes =
         |line: &str| line.split_whitespace().rev().take(2).filter_map(|one| one.parse::<u64>().ok()).sum::<u64>();
     Ok(table.lines().skip(1).map(bytes).sum())
 }
 
-/// What ended while it was looked at uses nothing.
+/// Treats a process that ended during the measurement as using nothing.
 fn gone_is_nothing<T: Default>(found: io::Result<T>) -> io::Result<T> {
     match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),

@@ -1,4 +1,4 @@
-//! Where a build host is: what `--build-host` takes.
+//! The address of a build host, the argument of `--build-host`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 use reqwest::Url;
 use vcremote::destination::{is_host, is_user};
 
-/// `ssh://[USER@]HOST[:PORT][/FOLDER]`: a machine, and the folder there that its store and this program are kept in.
+/// `ssh://[USER@]HOST[:PORT][/FOLDER]`: a machine, and the directory on it for its store and for this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     pub(super) host: String,
     pub(super) user: Option<String>,
     pub(super) port: Option<u16>,
-    /// Absolute; the user's cache folder where none is given.
+    /// An absolute path; `None` for the user's cache directory.
     pub(super) folder: Option<String>,
 }
 

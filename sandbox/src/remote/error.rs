@@ -1,9 +1,9 @@
-//! Errors of a build host. A failure of a step that runs on it is a failure of the step instead.
+//! Errors of a build host. A failure of a step that runs on it is reported as a failure of the step.
 
 /// An error of a build host.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The address cannot be understood.
+    /// The address is invalid.
     #[error("using a build host: {0}")]
     #[diagnostic(help(
         "an address is ssh://[USER@]HOST[:PORT][/FOLDER]; all other settings come from your SSH configuration"
@@ -15,25 +15,25 @@ pub enum Error {
     #[diagnostic(help("make the vcbuild executable readable for its user"))]
     OwnProgram(#[source] std::io::Error),
 
-    /// ssh does not reach it.
+    /// ssh cannot connect to it.
     #[error("connecting to build host {address}: {why}")]
     #[diagnostic(help("`ssh` must connect without a prompt: try `ssh {host} true`"))]
     Connect {
-        /// Of the build host.
+        /// The address of the build host.
         address: String,
         /// Its name, for ssh.
         host: String,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
-    /// It is of another kind than this machine.
+    /// Its platform differs from this machine's.
     #[error("using build host {address}: its platform is {machine}, but this machine is {}", this_machine())]
     #[diagnostic(help("vcbuild sends itself and the compilers to the build host: use a host of the same platform"))]
     Machine {
-        /// Of the build host.
+        /// The address of the build host.
         address: String,
-        /// What it is, as `uname -sm` prints it.
+        /// Its platform, as `uname -sm` prints it.
         machine: String,
     },
 
@@ -43,34 +43,34 @@ pub enum Error {
         "a statically linked vcbuild runs on every Linux; if the folder is mounted noexec, name another: ssh://HOST/FOLDER"
     ))]
     CannotRun {
-        /// Of the build host.
+        /// The address of the build host.
         address: String,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
-    /// Its folder is not safe, or cannot hold programs.
+    /// Its directory is not safe, or programs cannot be executed from it.
     #[error("using build host {address}: its folder is not safe or not usable: {why}")]
     #[diagnostic(help(
         "the folder and its parents must not belong to or be writable by another user, and the folder must not be mounted \
          noexec: correct that, or name another folder: ssh://HOST/FOLDER"
     ))]
     Folder {
-        /// Of the build host.
+        /// The address of the build host.
         address: String,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
-    /// No sandbox can be made there.
+    /// The sandbox cannot be created there.
     #[error("using build host {address}: creating a sandbox on it: {why}")]
     #[diagnostic(help(
         "allow namespaces on the build host, or build without a sandbox, which is recorded: --sandbox auto or off"
     ))]
     Sandbox {
-        /// Of the build host.
+        /// The address of the build host.
         address: String,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
@@ -81,14 +81,14 @@ pub enum Error {
          programs that it runs as `inputs`"
     ))]
     System {
-        /// Of the build host.
+        /// The address of the build host.
         address: String,
         /// The program of the step.
         program: String,
     },
 }
 
-/// This machine as `uname -sm` names it.
+/// Returns the platform of this machine in the format of `uname -sm`.
 pub(super) fn this_machine() -> String {
     format!("Linux {}", std::env::consts::ARCH)
 }

@@ -1,5 +1,5 @@
-//! A build host: another machine that runs the programs of actions. It is sent what they read, as far as it lacks it, and
-//! what they make comes back, each file by its hash. The host needs an SSH server and a shell; it reaches no network.
+//! A build host: another machine that runs the programs of actions. It receives the inputs that it lacks, and their
+//! outputs are sent back, each file by its hash. The host needs an SSH server and a shell, but no network access.
 
 mod address;
 mod error;
@@ -31,40 +31,40 @@ use super::explain::UndeclaredAccess;
 use super::spec::{Report, Spec};
 use crate::process;
 
-/// A build host, and what it did so far.
+/// A build host and its statistics.
 #[derive(Debug)]
 pub struct Host {
     address: Address,
     mode: Mode,
-    /// The answer to the first session.
+    /// The answer in the first session.
     hello: Hello,
-    /// Sessions that no step has now.
+    /// Sessions that no step is using.
     idle: Mutex<Vec<BuildHostSession>>,
-    /// One step at a time asks what the host lacks and sends it: the next lacks less.
+    /// Only one step at a time queries what the host lacks and sends it, so that the next step finds it there.
     sending: Mutex<()>,
-    /// The hashes of files that were read already.
+    /// The hashes of files that were already read.
     memory: Memory,
-    /// What is here already need not come back.
+    /// Blobs in this store need not be sent back.
     store: Store,
     steps: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
 }
 
-/// What a build host did.
+/// The statistics of a build host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Done {
-    /// Of the build host.
+    /// The address of the build host.
     pub address: String,
-    /// Programs that it ran.
+    /// The number of programs that it ran.
     pub steps: u64,
-    /// Bytes of files that it lacked.
+    /// The number of bytes of files that were sent.
     pub sent: u64,
-    /// Bytes of files that came back.
+    /// The number of bytes of files that were received.
     pub received: u64,
 }
 
-/// How a step went there.
+/// The result of a step on the build host.
 pub(super) struct Outcome {
     pub(super) report: Report,
     pub(super) output: Vec<u8>,
@@ -73,10 +73,10 @@ pub(super) struct Outcome {
 }
 
 impl Host {
-    /// Connects to the host and finds out how it confines programs.
+    /// Connects to the host and queries how it confines programs.
     ///
     /// # Errors
-    /// When it cannot be reached, is another kind of machine, or cannot confine programs and must.
+    /// Returns an error if it cannot be reached, has another platform, or cannot confine programs but must.
     pub fn connect(address: Address, mode: Mode, store: &Store, _permit: Permit) -> Result<Self, Error> {
         let (session, hello) = BuildHostSession::begin(&address, mode)?;
         if let Some(why) = &hello.warning {
@@ -101,27 +101,27 @@ impl Host {
         self.hello.confined
     }
 
-    /// What confines programs there, for an action's record.
+    /// Describes the confinement there for an action's record.
     pub(super) fn confinement(&self) -> String {
         format!("{}, on {}", self.hello.confinement, self.address)
     }
 
-    /// What it did so far.
+    /// Its statistics so far.
     pub fn done(&self) -> Done {
         let [steps, sent, received] = [&self.steps, &self.sent, &self.received].map(|one| one.load(Ordering::Relaxed));
         Done { address: self.address.to_string(), steps, sent, received }
     }
 
-    /// A session for one step.
+    /// Returns a session for one step.
     pub(super) fn session(&self) -> Result<BuildHostSession, Error> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         idle.map_or_else(|| BuildHostSession::begin(&self.address, self.mode).map(|(session, _)| session), Ok)
     }
 
-    /// Runs a step there. `caches` are the mounts that are caches of the host's own, by where the program finds them.
+    /// Runs a step there. `caches` are the mounts that are caches of the host itself, by their path in the sandbox.
     ///
     /// # Errors
-    /// When the connection ends, or something cannot be read or written here; the text says which.
+    /// Returns a message if the connection ends, or if a file here cannot be read or written.
     pub(super) fn run(
         &self,
         mut session: BuildHostSession,
@@ -157,7 +157,7 @@ impl Host {
         Ok(outcome)
     }
 
-    /// Asks for a step, sends what is lacking for it, and waits for its end.
+    /// Requests a step, sends the inputs that the host lacks, and waits for the result.
     fn talk(
         &self,
         session: &mut BuildHostSession,
@@ -191,14 +191,14 @@ impl Host {
         Ok((changed, Outcome { report, output: bytes, stderr, undeclared }))
     }
 
-    /// Whether the store has a blob that is what it should be. A damaged one goes into quarantine as it is read.
+    /// Whether the store has an intact copy of a blob. Reading a damaged one moves it to quarantine.
     fn has(&self, digest: &Digest) -> bool {
         let whole = |mut reader| io::copy(&mut reader, &mut io::sink());
         self.store.contains(digest) && self.store.reader(digest).is_ok_and(|reader| whole(reader).is_ok())
     }
 
-    /// Takes what a program made into the folders that it was given to write to, and what it removed out of them.
-    /// All of it together is as large as `largest` at most, whatever the host says that the program made.
+    /// Applies the changes of a program to the writable directories: new and removed files. Their total size may be at
+    /// most `largest` bytes, whatever the host claims.
     fn take(
         &self,
         session: &mut BuildHostSession,
@@ -239,7 +239,7 @@ impl Host {
         for one in gone {
             tree::remove(top(one.mount)?, &one.path)?;
         }
-        // Links come last, so that nothing is written through one.
+        // Links are created last, so that nothing is written through one.
         let (links, others): (Vec<&WrittenEntry>, Vec<&WrittenEntry>) =
             made.iter().partition(|one| matches!(one.node, Node::Link(_)));
         for one in others.into_iter().chain(links) {
@@ -249,19 +249,19 @@ impl Host {
     }
 }
 
-/// Where a file of a tree is; a tree may be one file.
+/// Returns the path of a file in a tree; the tree itself may be one file.
 fn place(top: &Utf8Path, path: &str) -> Utf8PathBuf {
     if path.is_empty() { top.to_owned() } else { top.join(path) }
 }
 
 impl super::Sandbox {
-    /// The same, with programs run on another machine.
+    /// Returns the same sandbox with programs run on a build host.
     pub fn at(self, host: Arc<Host>) -> Self {
         Self { host: Some(host), ..self }
     }
 }
 
-/// Reads what either side of a session may say.
+/// Parses the messages of both sides of a session.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
     use protocol::{Hello, Open, Request, StepResult, receive};

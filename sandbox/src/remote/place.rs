@@ -1,4 +1,4 @@
-//! Places vcbuild on a build host: this program is sent once and is named by the hash of its content.
+//! Places vcbuild on a build host: this program is sent once, under the hash of its content.
 
 use std::fs::File;
 use std::io;
@@ -10,29 +10,29 @@ use vcstore::Blob;
 use super::address::Address;
 use super::error::{Error, this_machine};
 
-/// What precedes every answer, since a login script may print something before it.
+/// The prefix of every answer, because a login script may print something before it.
 pub(super) const MARK: &str = "::vcbuild-host:";
 
-/// This program, also after its file was replaced.
+/// This program, even if its file was replaced.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// What the other side answers after [`MARK`].
+/// An answer of the other side, after [`MARK`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The program is there and runs.
+    /// The program is present and runs.
     Ready,
-    /// It is not there; its bytes are waited for.
+    /// The program is not present; the host waits for its bytes.
     Need,
-    /// It did not arrive whole.
+    /// The program did not arrive completely.
     Damaged,
-    /// It is another machine: `uname -sm`.
+    /// The machine has another platform, which contains the output of `uname -sm`.
     Machine(String),
-    /// The folder cannot be used: why not.
+    /// The directory cannot be used. Contains the reason.
     Nowhere(String),
 }
 
 impl Answer {
-    /// Reads a line.
+    /// Parses a line.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (_, answer) = line.rsplit_once(MARK)?;
         let (word, rest) = answer.trim_end().split_once(' ').unwrap_or((answer.trim_end(), ""));
@@ -47,15 +47,15 @@ impl Answer {
     }
 }
 
-/// This program: its bytes, and what they are.
+/// Opens this program. Also returns its digest and size.
 pub(super) fn program() -> Result<(File, Blob), Error> {
     let own = |error: vcstore::Error| Error::OwnProgram(io::Error::other(error));
     let blob = vcstore::archive::hash(Utf8Path::new(THIS_PROGRAM)).map_err(own)?;
     Ok((File::open(THIS_PROGRAM).map_err(Error::OwnProgram)?, blob))
 }
 
-/// What the shell of the host runs. What is kept there lies where nobody but its user and root may change it, and the
-/// program is checked on the descriptor that is run.
+/// Returns the script for the host's shell. Files are kept where only their user and root can change them, and the
+/// program is verified through the file descriptor from which it is executed.
 pub(super) fn script(address: &Address, program: Blob) -> String {
     let folder = match &address.folder {
         Some(folder) => quoted(folder),

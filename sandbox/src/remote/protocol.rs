@@ -1,5 +1,5 @@
-//! What the two sides say to each other: documents of one line, and between them the bytes of files whose sizes and hashes
-//! are known. Both sides are the same program, so there is one version.
+//! The protocol of the two sides: documents of one line, and between them the bytes of files with known sizes and
+//! hashes. Both sides are the same program, so there is only one version.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -11,50 +11,51 @@ use super::super::explain::UndeclaredAccess;
 use super::super::spec::{Report, Spec};
 use super::tree::{Node, Tree};
 
-/// The longest document: a tree of a million files.
+/// The maximum size of a document in bytes: a tree of a million files.
 const LIMIT: u64 = 256 << 20;
 
-/// What a session begins with.
+/// The first message of a session.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Open {
     pub(super) mode: Mode,
 }
 
-/// What it is answered.
+/// The answer to the first message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) confined: bool,
-    /// What confines programs there.
+    /// A description of the confinement there.
     pub(super) confinement: String,
-    /// Why nothing confines them, where something should.
+    /// Why programs are not confined although the mode is `auto`.
     pub(super) warning: Option<String>,
-    /// Why there is no sandbox where there must be one: then the session is over.
+    /// Why the required sandbox is not available; the session then ends.
     pub(super) refusal: Option<String>,
-    /// The folder that stands for `/` where programs are not confined.
+    /// The directory that serves as `/` for unconfined programs.
     pub(super) place: String,
 }
 
-/// A step to be run. What it lacks is then asked for, as a list of digests, and sent in that order.
+/// A request to run a step. The host then requests the files that it lacks, as a list of digests, and they are sent in
+/// that order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
-    /// For people.
+    /// The name for display.
     pub(super) program: String,
-    /// Its mounts are where they are on the machine that asks.
+    /// The paths of its mounts are those of the requesting machine.
     pub(super) spec: Spec,
-    /// What is mounted, in the order of the mounts.
+    /// The contents of the mounts, in their order.
     pub(super) given: Vec<MountContents>,
 }
 
-/// What is mounted.
+/// The contents of a mount.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum MountContents {
     Tree(Tree),
-    /// A cache of the host's own, by its name.
+    /// A cache of the host itself, by its name.
     Cache(String),
 }
 
-/// How it went; so many bytes of the program's standard output follow. What is wanted of what was made is then asked for, as
-/// a list of digests, and sent in that order.
+/// The result of a step; `output` bytes of the program's standard output follow. The needed new files are then
+/// requested, as a list of digests, and sent in that order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StepResult {
     pub(super) report: Report,
@@ -66,32 +67,33 @@ pub(super) struct StepResult {
     pub(super) changed: TreeChanges,
 }
 
-/// What a program changed where it may write.
+/// The changes of a program to the writable mounts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct TreeChanges {
-    /// What is there no more, or gave way to something of another kind: what is in a folder before the folder.
+    /// Entries that were removed, or replaced by an entry of another kind; the entries in a directory come before the
+    /// directory.
     pub(super) gone: Vec<RemovedEntry>,
     pub(super) made: Vec<WrittenEntry>,
 }
 
-/// A file, link or folder that was there.
+/// A file, link or directory that was removed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RemovedEntry {
-    /// The number of the mount.
+    /// The index of the mount.
     pub(super) mount: usize,
     pub(super) path: String,
 }
 
-/// A file, link or folder that is new or other than it was.
+/// A file, link or directory that is new or changed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WrittenEntry {
-    /// The number of the mount.
+    /// The index of the mount.
     pub(super) mount: usize,
     pub(super) path: String,
     pub(super) node: Node,
 }
 
-/// Sends a document; the caller flushes.
+/// Sends a document and flushes the stream.
 pub(super) fn send<T: Serialize>(mut to: impl Write, document: &T) -> io::Result<()> {
     serde_json::to_writer(&mut to, document)?;
     to.write_all(b"\n")?;

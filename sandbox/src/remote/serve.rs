@@ -1,4 +1,4 @@
-//! The server side: runs on the build host for as long as the connection lasts.
+//! The server side: it runs on the build host as long as the connection lasts.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -22,16 +22,16 @@ use crate::run;
 use crate::spec::{Limits, Mount, Report, SetupError};
 use crate::{Mode, PRIVATE_MODE, Sandbox};
 
-/// The cache of what was sent: files by their hashes, and folders of them.
+/// The cache of received content: files by their hashes, and trees of them.
 const CACHE: &str = "host";
 
-/// How often it is looked whether a program still runs, in milliseconds.
+/// The interval at which the connection is checked, in milliseconds.
 const TICK: u8 = 200;
 
-/// Runs steps that are asked for over standard input until it ends.
+/// Runs the steps that are requested over standard input until it ends.
 ///
 /// # Errors
-/// When the connection fails, or this machine's disk does.
+/// Returns an error if the connection or this machine's disk fails.
 pub fn serve(store: &Store) -> io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the other end of the connection reads it, not a person")]
     let (mut from, mut to) = (BufReader::new(io::stdin()), BufWriter::new(io::stdout()));
@@ -66,12 +66,12 @@ fn hello(sandbox: &Sandbox, mode: Mode, place: &Utf8Path) -> Hello {
     Hello { confined, confinement, warning, refusal: refused, place: place.to_string() }
 }
 
-/// What steps are run with.
+/// The environment for running steps.
 struct StepRunner<'a> {
     store: &'a Store,
     cache: Utf8PathBuf,
     sandbox: Sandbox,
-    /// Stands for `/` where programs are not confined.
+    /// Serves as `/` for unconfined programs.
     place: Utf8PathBuf,
     memory: Memory,
 }
@@ -88,7 +88,7 @@ impl StepRunner<'_> {
             self.clear()?;
         }
         for (number, (mount, given)) in spec.mounts.iter_mut().zip(&given).enumerate() {
-            // Within a sandbox that is being made, a link would lead elsewhere.
+            // A link would resolve to another path inside the unfinished sandbox.
             let place = self.lay(mount, given, spec.confined, &folder.path().join(number.to_string()))?;
             mount.host = place.canonicalize_utf8()?;
         }
@@ -124,7 +124,7 @@ impl StepRunner<'_> {
         self.give(&result.changed.made, &spec.mounts, from, to)
     }
 
-    /// Gets the files that are not here yet.
+    /// Receives the files that are not present yet.
     fn get(&self, given: &[MountContents], from: &mut BufReader<io::Stdin>, to: &mut impl Write) -> io::Result<()> {
         let trees = given.iter().filter_map(|given| match given {
             MountContents::Tree(tree) => Some(tree),
@@ -132,7 +132,7 @@ impl StepRunner<'_> {
         });
         let files: BTreeSet<(Digest, u64)> =
             trees.flat_map(Tree::files).map(|(_, digest, size)| (digest, size)).collect();
-        // A machine that lost its power may have left a file that is shorter than it was.
+        // A power failure may have truncated a file.
         let here = |digest: &Digest, size| fs::metadata(self.content(digest)).is_ok_and(|meta| meta.len() == size);
         let lacking: Vec<_> = files.into_iter().filter(|(digest, size)| !here(digest, *size)).collect();
         protocol::send(to, &lacking.iter().map(|(digest, _)| digest).collect::<Vec<_>>())?;
@@ -140,7 +140,7 @@ impl StepRunner<'_> {
             let place = self.content(&digest);
             let folder = place.parent().unwrap_or(&self.cache);
             fs::create_dir_all(folder)?;
-            // Under a name of its own: another connection may bring the same.
+            // A name of its own, because another connection may receive the same file.
             let new = folder.join(format!(".{}.{}", digest.hex(), std::process::id()));
             let _ = fs::remove_file(&new);
             tree::receive(from, &digest, size, new.as_std_path())?;
@@ -149,12 +149,12 @@ impl StepRunner<'_> {
         Ok(())
     }
 
-    /// Puts what is mounted where it is mounted from. What may only be read is shared by all steps, and made once.
+    /// Creates the contents of a mount. Read-only contents are created once and shared by all steps.
     fn lay(&self, mount: &Mount, given: &MountContents, confined: bool, new: &Utf8Path) -> io::Result<Utf8PathBuf> {
         let inside = self.place.join(mount.inside.strip_prefix("/").unwrap_or(&mount.inside));
         let parent = inside.parent().unwrap_or(&self.place).to_owned();
         let content = |digest: &Digest| Ok(self.content(digest));
-        // Without a sandbox that mounts it, a link shows it.
+        // Without a sandbox that mounts it, a link makes it visible.
         let link = |to: &Utf8Path| -> io::Result<()> {
             if confined {
                 return Ok(());
@@ -184,7 +184,7 @@ impl StepRunner<'_> {
                     fs::create_dir_all(self.cache.join("trees"))?;
                     tree.make(new, content)?;
                     match fs::rename(new, &place) {
-                        // Another connection made it meanwhile.
+                        // Another connection created it meanwhile.
                         Err(_) if place.symlink_metadata().is_ok() => {}
                         renamed => renamed?,
                     }
@@ -195,7 +195,7 @@ impl StepRunner<'_> {
         }
     }
 
-    /// Sends what is wanted of what a program made.
+    /// Sends the requested new files of a program.
     fn give(
         &self,
         made: &[WrittenEntry],
@@ -220,7 +220,8 @@ impl StepRunner<'_> {
         to.flush()
     }
 
-    /// Empties the folder that stands for `/`, but for the home and the folder for temporary files, which are made anew.
+    /// Empties the directory that serves as `/`, and creates the home directory and the directory for temporary files
+    /// in it.
     fn clear(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.place) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -232,15 +233,15 @@ impl StepRunner<'_> {
         Ok(())
     }
 
-    /// Where the content of a file is.
+    /// Returns the path of a file's content.
     fn content(&self, digest: &Digest) -> Utf8PathBuf {
         let hex = digest.hex();
         self.cache.join("files").join(&hex[..2]).join(&hex)
     }
 }
 
-/// Watches, while a program runs, whether the connection is still there; ends this process when it is not, whereupon the
-/// sandbox's supervisor ends the program.
+/// Checks, while a program runs, that the connection is open. If it is not, ends this process, and the sandbox's
+/// supervisor then ends the program.
 struct ConnectionWatch(Arc<AtomicBool>);
 
 impl ConnectionWatch {
@@ -251,7 +252,7 @@ impl ConnectionWatch {
             let stdin = io::stdin();
             while watched.load(Ordering::Acquire) {
                 let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-                // Nobody has anything to say while a program runs: what can be read is the end.
+                // No message is due while a program runs: readable input means that the connection has ended.
                 let heard = poll(&mut fds, PollTimeout::from(TICK)).is_ok_and(|count| count > 0);
                 if heard && watched.load(Ordering::Acquire) {
                     std::process::exit(1);

@@ -1,4 +1,4 @@
-//! One connection to a build host: the system's ssh, with this program at its other end.
+//! One connection to a build host: the system's ssh, with this program at the other end.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -18,36 +18,36 @@ use super::error::Error;
 use super::place::{Answer, program, script};
 use super::protocol::{self, Hello, Open};
 
-/// How long a connection may take to be made, and how often it is asked whether it is there.
+/// The time limit for establishing a connection, and the interval of keep-alive messages.
 const CONNECT_SECONDS: u32 = 20;
 const ALIVE_SECONDS: u32 = 15;
 
-/// The most that a login script may print, and how much of ssh's standard error is kept.
+/// The maximum output of a login script, and the maximum size of the kept standard error of ssh.
 const NOISE_LIMIT: u64 = 64 << 10;
 const STDERR_LIMIT: usize = 4 << 10;
 
-/// How long ssh may take to end when its connection did.
+/// The time limit for ssh to end after its connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much is read and written at once.
+/// The buffer size for reading and writing, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// A connection, ready for a step.
+/// A connection that is ready for a step.
 #[derive(Debug)]
 pub(crate) struct BuildHostSession {
     process: Child,
     pub(super) to: BufWriter<ChildStdin>,
     pub(super) from: BufReader<ChildStdout>,
     stderr: Arc<Mutex<Vec<u8>>>,
-    /// Ends with ssh's standard error; a connection that others share may keep them open.
+    /// Ends with ssh's standard error, which a shared connection may keep open.
     listener: JoinHandle<()>,
-    /// The folder that stands for `/` in steps that are not confined.
+    /// The directory that serves as `/` for unconfined steps.
     place: String,
     address: Address,
 }
 
 impl BuildHostSession {
-    /// Connects, sends this program where it is not there yet, and starts it.
+    /// Connects, sends this program if it is not present yet, and starts it.
     pub(super) fn begin(address: &Address, mode: Mode) -> Result<(Self, Hello), Error> {
         let (file, blob) = program()?;
         let start = |error: io::Error| connect(address, &format!("running ssh: {error}"));
@@ -64,7 +64,7 @@ impl BuildHostSession {
         });
         let (to, from) = (BufWriter::with_capacity(PIECE, to), BufReader::with_capacity(PIECE, from));
         let mut session = Self { process, to, from, stderr, listener, place: String::new(), address: address.clone() };
-        // A connection that is broken already shows when the answer is read.
+        // If the connection is already broken, reading the answer reports it.
         let _ = session.to.write_all(script.as_bytes()).and_then(|()| session.to.flush());
         session.start(address, &file, blob)?;
         let hello = protocol::send(&mut session.to, &Open { mode }).and_then(|()| protocol::receive(&mut session.from));
@@ -76,17 +76,17 @@ impl BuildHostSession {
         Ok((session, hello))
     }
 
-    /// The folder that stands for `/` in a step that is not confined.
+    /// The directory that serves as `/` for an unconfined step.
     pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
-    /// Where it leads.
+    /// The address of the build host.
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Brings this program to run there.
+    /// Starts this program on the build host.
     fn start(&mut self, address: &Address, file: &File, blob: Blob) -> Result<(), Error> {
         let mut sent = false;
         let mut seen = 0;
@@ -94,7 +94,7 @@ impl BuildHostSession {
             let mut line = Vec::new();
             let read = (&mut self.from).take(NOISE_LIMIT).read_until(b'\n', &mut line);
             if !matches!(read, Ok(count) if count > 0) {
-                // What began to run and ended was the program; before that, it is the connection.
+                // If the program was sent, its failure ended the connection; otherwise, the connection itself failed.
                 let why = self.ended("the connection ended");
                 return Err(if sent { cannot_run(address, why) } else { connect(address, &why) });
             }
@@ -123,7 +123,7 @@ impl BuildHostSession {
         Err(connect(address, "its login script prints too much output"))
     }
 
-    /// Why a step failed, with ssh's stderr.
+    /// Returns why a step failed, including ssh's output.
     pub(super) fn failed(&mut self, address: &Address, why: &str) -> String {
         format!("using build host {address}: {}", self.ended(why))
     }
@@ -132,7 +132,7 @@ impl BuildHostSession {
         cannot_run(address, self.ended(why))
     }
 
-    /// Ends the connection; what went wrong, with the end of the other side's stderr.
+    /// Ends the connection. Returns the reason with the last output of the other side.
     fn ended(&mut self, why: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -150,7 +150,7 @@ impl BuildHostSession {
     }
 
     fn end(&mut self) {
-        // Killing what has ended fails, and that is as good.
+        // Killing a process that has ended fails, which does not matter.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! What a folder holds, file by file by its hash: read on one side, made again on the other.
+//! The contents of a directory, file by file with their hashes: read on one side and recreated on the other.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Metadata, Permissions};
@@ -16,15 +16,16 @@ use walkdir::WalkDir;
 use crate::FOLDER_MODE;
 use crate::plain::Plain;
 
-/// Go's module cache keeps what it fetched, in folders of this name, beside what it unpacked of it, and reads the latter alone.
+/// Go's module cache keeps downloaded archives in directories with this name. Go reads only the unpacked modules beside
+/// them.
 const FETCHED: &str = "@v";
 
-/// A file or folder with all below it, by path; a file is its own tree, at the empty path.
+/// A file or directory with everything below it, by path; a file is a tree of its own with an empty path.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Tree(pub(super) BTreeMap<String, Node>);
 
-/// What is at a path.
+/// The entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Node {
@@ -35,19 +36,20 @@ pub(super) enum Node {
     },
     Link(String),
     Folder,
-    /// A socket, a pipe or the like. It is not transferred: a pipe stands for it, so that it is not taken for a file.
+    /// A socket, a pipe or the like. Its content is not transferred: a pipe replaces it, so that it is not mistaken for
+    /// a file.
     Other,
 }
 
-/// The hashes of files that were read, for as long as they stay as they are.
+/// The hashes of files that were read, valid as long as the files do not change.
 #[derive(Debug, Default)]
 pub(super) struct Memory(Mutex<HashMap<[i64; 6], Digest>>);
 
 impl Tree {
-    /// Reads a file or folder.
+    /// Reads a file or directory.
     ///
     /// # Errors
-    /// When it cannot be read, or has a name in it that is not UTF-8.
+    /// Returns an error if it cannot be read, or if a name in it is not UTF-8.
     pub(super) fn read(top: &Utf8Path, memory: &Memory) -> io::Result<Self> {
         let mut paths = Vec::new();
         for entry in WalkDir::new(top) {
@@ -65,7 +67,7 @@ impl Tree {
         Ok(Self(paths.into_par_iter().map(read).collect::<io::Result<_>>()?))
     }
 
-    /// Its files: path, hash and size.
+    /// Returns its files: path, hash and size.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, Digest, u64)> {
         self.0.iter().filter_map(|(path, node)| match node {
             Node::File { digest, size, .. } => Some((path.as_str(), *digest, *size)),
@@ -73,20 +75,21 @@ impl Tree {
         })
     }
 
-    /// What names it.
+    /// Returns the digest of the tree.
     ///
     /// # Errors
-    /// None that can happen: what it holds is text and numbers.
+    /// Cannot fail in practice, because the tree contains only text and numbers.
     pub(super) fn digest(&self) -> io::Result<Digest> {
         Ok(Digest::of(&vcstore::canonical_json(self).map_err(io::Error::other)?))
     }
 
-    /// Makes it at `top`, which is not there; `content` says where a file's content is.
+    /// Creates the tree at `top`, which must not exist; `content` returns the path of a file's content.
     ///
     /// # Errors
-    /// When something cannot be made.
+    /// Returns an error if something cannot be created.
     pub(super) fn make(&self, top: &Utf8Path, content: impl Fn(&Digest) -> io::Result<Utf8PathBuf>) -> io::Result<()> {
-        // A folder comes before what is in it, and links last, so that nothing is made through one.
+        // A directory is created before its entries, and links are created last, so that nothing is written through
+        // one.
         let is_link = |node: &&Node| matches!(node, Node::Link(_));
         let (links, others): (Vec<_>, Vec<_>) = self.0.iter().partition(|(_, node)| is_link(node));
         for (path, node) in others.into_iter().chain(links) {
@@ -107,8 +110,8 @@ impl Tree {
         Ok(())
     }
 
-    /// What `later`, the same tree after a program worked in it, has no more, or has a folder in place of, or something else in
-    /// place of a folder: what is in a folder before the folder.
+    /// Returns the entries that are removed in `later`, the same tree after a program ran, or that changed from or to a
+    /// directory. The entries in a directory come before the directory.
     pub(super) fn gone<'a>(&'a self, later: &Self) -> impl Iterator<Item = &'a String> {
         let is_folder = |node: &Node| matches!(node, Node::Folder);
         let stays = move |later: Option<&Node>, node| later.is_some_and(|later| is_folder(later) == is_folder(node));
@@ -116,7 +119,7 @@ impl Tree {
         gone.map(|(path, _)| path)
     }
 
-    /// What of `later` is new or other.
+    /// Returns the entries of `later` that are new or changed.
     pub(super) fn changes<'a>(&self, later: &'a Self) -> impl Iterator<Item = (&'a String, &'a Node)> {
         later.0.iter().filter(|(path, node)| self.0.get(*path) != Some(node))
     }
@@ -169,10 +172,10 @@ impl Memory {
     }
 }
 
-/// Reads the content of a file from a stream into a new file, which is there only if it is what it should be.
+/// Reads the content of a file from a stream into a new file. Removes the file if its content is wrong.
 ///
 /// # Errors
-/// When the stream ends early, the content is another, or the file cannot be written.
+/// Returns an error if the stream ends early, the content is wrong, or the file cannot be written.
 pub(super) fn receive(from: &mut impl Read, digest: &Digest, size: u64, to: &Path) -> io::Result<()> {
     let mut hasher = Hasher::default();
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(to)?;
@@ -198,10 +201,10 @@ pub(super) fn receive(from: &mut impl Read, digest: &Digest, size: u64, to: &Pat
     Err(io::Error::other(format!("a file arrived with digest {}, expected {digest}", found.digest)))
 }
 
-/// Copies a file that is kept. One that is damaged is removed, so that it is missed and comes again the next time.
+/// Copies a cached file. Removes it if it is damaged, so that it is requested again next time.
 ///
 /// # Errors
-/// When it is damaged, or cannot be copied.
+/// Returns an error if it is damaged or cannot be copied.
 fn copy(kept: &Utf8Path, digest: &Digest, size: u64, to: &Utf8Path) -> io::Result<()> {
     receive(&mut File::open(kept)?, digest, size, to.as_std_path()).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
@@ -212,11 +215,11 @@ fn copy(kept: &Utf8Path, digest: &Digest, size: u64, to: &Utf8Path) -> io::Resul
     })
 }
 
-/// Puts something into the folder (or in the place of the file) `top`, where others may be; nothing is written through a
-/// link.
+/// Writes an entry to the directory `top` (or replaces the file `top`), which may contain others. Nothing is written
+/// through a link.
 ///
 /// # Errors
-/// When the path leads out of the folder or through a link, or it cannot be written.
+/// Returns an error if the path leads out of the directory or through a link, or if the entry cannot be written.
 pub(super) fn put(
     top: &Utf8Path,
     path: &str,
@@ -244,10 +247,12 @@ pub(super) fn put(
     }
 }
 
-/// Takes something out of the folder `top`, with all that is in it; it may have gone with its folder.
+/// Removes an entry from the directory `top`, with everything below it. The entry may already be gone with its
+/// directory.
 ///
 /// # Errors
-/// When the path is no more than the folder, leads out of it or through a link, or what is there cannot be removed.
+/// Returns an error if the path is the directory itself, leads out of it or through a link, or if the entry cannot be
+/// removed.
 pub(super) fn remove(top: &Utf8Path, path: &str) -> io::Result<()> {
     if path.is_empty() {
         return Err(io::Error::other(format!("{top} itself was removed")));
@@ -261,7 +266,7 @@ pub(super) fn remove(top: &Utf8Path, path: &str) -> io::Result<()> {
     }
 }
 
-/// Where a path is in the folder `top`.
+/// Returns the location of a path in the directory `top`.
 fn below(top: &Utf8Path, path: &str) -> io::Result<Utf8PathBuf> {
     let place = if path.is_empty() { top.to_owned() } else { top.join(relative(path)?) };
     for folder in place.ancestors().skip(1).take_while(|folder| folder.starts_with(top) && *folder != top) {
@@ -272,7 +277,7 @@ fn below(top: &Utf8Path, path: &str) -> io::Result<Utf8PathBuf> {
     Ok(place)
 }
 
-/// Whether Go fetched this file, and unpacked it.
+/// Whether this file is an archive that Go has downloaded and unpacked.
 fn is_fetched(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "zip")
         && path.parent().and_then(Path::file_name).is_some_and(|folder| folder == FETCHED)
@@ -283,7 +288,7 @@ fn pipe(place: &Utf8Path) -> io::Result<()> {
     Ok(nix::unistd::mkfifo(place.as_std_path(), nix::sys::stat::Mode::from_bits_truncate(0o600))?)
 }
 
-/// A path that leads nowhere but down.
+/// Returns a relative path without `..`.
 fn relative(path: &str) -> io::Result<&Utf8Path> {
     let path = Utf8Path::new(path);
     if path.components().all(|part| matches!(part, Utf8Component::Normal(_))) {
@@ -426,7 +431,7 @@ mod tests {
             assert!(put(path).is_err(), "{path}");
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-        // A link itself is replaced, and not what it leads to.
+        // A link itself is replaced, and not its target.
         put("link").unwrap();
         put("deep/er/a").unwrap();
         assert!(inside.join("link").is_file() && inside.join("deep/er/a").is_file() && outside.is_dir());
