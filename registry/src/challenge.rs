@@ -1,18 +1,18 @@
-//! What a registry wants to know (`WWW-Authenticate`, RFC 9110 section 11.6.1), and the tokens it takes for an answer
-//! (distribution's token authentication).
+//! The authentication challenges of a registry (`WWW-Authenticate`, RFC 9110 section 11.6.1), and the tokens that
+//! answer them (distribution's token authentication).
 
 use serde::Deserialize;
 
-/// How a registry wants to be asked.
+/// The required kind of authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// With name and password in every request.
     Basic,
-    /// With a token that another server gives.
+    /// With a token from another server.
     Bearer { realm: String, service: Option<String> },
 }
 
-/// What a token server answers; some say `token`, some `access_token`.
+/// The response of a token server; some use `token`, others `access_token`.
 #[derive(Deserialize)]
 pub(super) struct Token {
     token: Option<String>,
@@ -20,7 +20,7 @@ pub(super) struct Token {
 }
 
 impl Challenge {
-    /// The challenge among these header values that can be met best.
+    /// Returns the preferred supported challenge among these header values.
     pub(super) fn among<'a>(values: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut basic = None;
         for value in values {
@@ -48,7 +48,7 @@ impl Token {
     }
 }
 
-/// Reads `name="value", name=value`; commas and escaped quotes may stand within quotes.
+/// Parses `name="value", name=value`; quoted values may contain commas and escaped quotes.
 fn parse(text: &str) -> Vec<(String, String)> {
     let mut parameters = Vec::new();
     let mut rest = text.trim_start();

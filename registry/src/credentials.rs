@@ -1,7 +1,7 @@
-//! Logins, from where Docker and Podman keep them: their files and credential helpers.
+//! Credentials, read from where Docker and Podman store them: their files and credential helpers.
 //!
-//! docker_credential is not used: it knows neither Podman's entries for a single repository nor several files at once, and
-//! waits for a credential helper for ever.
+//! docker_credential is not used: it supports neither Podman's entries for a single repository nor several files at
+//! once, and waits for a credential helper without a time limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,13 +20,13 @@ use vcstore::{config_folder, path_variable};
 use super::Error;
 use super::error::LoginSource;
 
-/// How long a credential helper may take: it may ask its user to unlock a keyring.
+/// The time limit of a credential helper: it may ask its user to unlock a keyring.
 const HELPER_LIMIT: Duration = Duration::from_secs(60);
 
-/// The most that a helper may answer.
+/// The maximum size of a helper's output, in bytes.
 const ANSWER_LIMIT: u64 = 64 << 10;
 
-/// Who asks.
+/// The credentials of a user.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Login {
     /// A name and a password.
@@ -35,11 +35,11 @@ pub(crate) enum Login {
     Identity(String),
 }
 
-/// A login and where it is from.
+/// Credentials and their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub login: Login,
-    /// The file, or the helper that a file names.
+    /// The file or the credential helper.
     pub from: String,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Docker's `config.json` and Podman's `auth.json`, as far as logins go.
+/// The parts of Docker's `config.json` and Podman's `auth.json` with credentials.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct File {
@@ -71,11 +71,11 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-/// What was found of a login for a repository.
+/// The result of a search for a repository's credentials.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LoginLookup {
     credentials: Option<Credentials>,
-    /// What kept a credential helper, which a file names, from giving one.
+    /// Why a configured credential helper returned none.
     helper_failure: Option<String>,
 }
 
@@ -85,7 +85,7 @@ impl LoginLookup {
         self.credentials.as_ref().map(|credentials| &credentials.login)
     }
 
-    /// The source that an error names where a registry refuses.
+    /// Returns the source of the credentials for the error of a rejected request.
     pub(crate) fn login_source(&self) -> LoginSource {
         match (&self.credentials, &self.helper_failure) {
             (Some(credentials), _) => LoginSource::From(credentials.from.clone()),
@@ -95,12 +95,13 @@ impl LoginLookup {
     }
 }
 
-/// The login for a repository of a registry: the first that a file has. Podman's `auth.json` and Docker's `config.json` are
-/// read where those programs read them. A credential helper that is missing or fails gives none, for what is public can be had
-/// without: files come from other machines, with the names of helpers there.
+/// Returns the credentials for a repository of a registry: the first in Podman's `auth.json` and Docker's
+/// `config.json`, at the paths where those programs read them. A credential helper that is missing or fails does not
+/// cause an error, because public repositories need no credentials: configuration files may come from other machines,
+/// with helpers that exist only there.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// Returns an error if a file cannot be read.
 pub(crate) fn find(host: &str, repository: &str) -> Result<LoginLookup, Error> {
     let mut helper_failure = None;
     for path in files() {
@@ -126,7 +127,7 @@ pub(crate) fn find(host: &str, repository: &str) -> Result<LoginLookup, Error> {
     Ok(LoginLookup { credentials: None, helper_failure })
 }
 
-/// Warns of something that several repositories have in common.
+/// Prints a warning once, even if it concerns several repositories.
 fn warn_once(warning: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.to_owned()) {
@@ -134,16 +135,16 @@ fn warn_once(warning: &str) {
     }
 }
 
-/// Why a file gives no login.
+/// Why a file provides no credentials.
 #[derive(Debug)]
 enum LoginError {
-    /// What it says is not one.
+    /// Its entry is invalid.
     Entry(String),
-    /// The helper that it names gives none.
+    /// Its helper returned none.
     Helper(String),
 }
 
-/// Where logins may be, in the order in which they count.
+/// Returns the files that may contain credentials, in order of precedence.
 fn files() -> Vec<Utf8PathBuf> {
     if let Some(named) = path_variable("REGISTRY_AUTH_FILE") {
         return vec![named];
@@ -179,7 +180,7 @@ impl File {
 }
 
 impl Entry {
-    /// The login; none for an entry that only says that a helper has it.
+    /// Returns the credentials, or `None` for an entry that only refers to a helper.
     fn login(&self) -> Result<Option<Login>, String> {
         if let Some(token) = self.identitytoken.as_ref().filter(|token| !token.is_empty()) {
             return Ok(Some(Login::Identity(token.clone())));
@@ -192,14 +193,15 @@ impl Entry {
                 .as_deref()
                 .and_then(|text| text.split_once(':'))
                 .ok_or("its \"auth\" is not base64 of NAME:PASSWORD")?;
-            // Docker pads what it encodes with zero bytes.
+            // Docker pads the encoded text with zero bytes.
             return Ok(Some(Login::Password(name.to_owned(), password.trim_end_matches('\0').to_owned())));
         }
         Ok(self.username.clone().zip(self.password.clone()).map(|(name, password)| Login::Password(name, password)))
     }
 }
 
-/// The names under which a login may stand, the narrowest first: the repository, what it is in, the registry.
+/// Returns the keys under which credentials may be stored, the most specific first: the repository, its parents, the
+/// registry.
 fn names(host: &str, repository: &str) -> Vec<String> {
     let host = plain_name(host);
     let mut names = Vec::new();
@@ -212,7 +214,7 @@ fn names(host: &str, repository: &str) -> Vec<String> {
     names
 }
 
-/// A key of a file, as [`names`] has it: Docker writes addresses, and one of its own for its Hub.
+/// Normalizes a key of a file to the form of [`names`]: Docker writes URLs, and a special one for Docker Hub.
 fn stripped(key: &str) -> String {
     let (address, bare) = match key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")) {
         Some(bare) => (true, bare),
@@ -226,7 +228,7 @@ fn stripped(key: &str) -> String {
     }
 }
 
-/// Docker's registry has several names.
+/// Normalizes the several names of Docker's registry.
 fn plain_name(host: &str) -> &str {
     match host {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
@@ -234,7 +236,7 @@ fn plain_name(host: &str) -> &str {
     }
 }
 
-/// The name by which helpers know a registry.
+/// Returns the name of a registry for credential helpers.
 fn helpers_name(host: &str) -> &str {
     if plain_name(host) == "docker.io" { "https://index.docker.io/v1/" } else { host }
 }
@@ -270,11 +272,11 @@ fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, LoginError> {
     Ok(Some(Credentials { login, from: program }))
 }
 
-/// Runs `PROGRAM get`; whether it ended well, and what it wrote to standard output.
+/// Runs `PROGRAM get`. Returns whether it succeeded, and its standard output.
 fn run(program: &str, input: &str) -> io::Result<(bool, Vec<u8>)> {
     let mut child =
         Command::new(program).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    // A helper that reads nothing does not have to.
+    // A helper need not read its input.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
     let stdout = child.stdout.take();
     let reader = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A repository at one host: requests that log in where they are asked to, and are made again when that may help.
+//! A repository at one host: requests authenticate when challenged, and are retried if that may help.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,13 +14,13 @@ use super::credentials::{self, Login, LoginLookup};
 use super::error::{Cause, is_tls};
 use super::host::{Host, Patience};
 
-/// The most of an error's answer that is read.
+/// The maximum size of an error response that is read, in bytes.
 const WORDS_LIMIT: u64 = 64 << 10;
 
-/// The most of a token server's answer that is read: some put all that one may do into a token.
+/// The maximum size of a token server's response, in bytes: some include all permissions of the user in a token.
 const TOKEN_LIMIT: u64 = 1 << 20;
 
-/// What may be done with a token: `pull`, or `pull,push`.
+/// The permissions of a token: `pull`, or `pull,push`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Reading.
@@ -35,21 +35,21 @@ pub(super) struct Endpoint {
     pub(super) host: Host,
     repository: String,
     client: Client,
-    /// What logins are sent by: a token server leads to no other.
+    /// The client for token requests, which follows no redirect to another host.
     logins: Client,
     patience: Patience,
     access: Access,
-    /// A repository of the same registry that blobs are mounted from.
+    /// The repository of the same registry from which blobs may be mounted.
     mounted: Option<String>,
-    /// Whether the registry refused that.
+    /// Whether the registry has refused to mount blobs.
     mounts_nothing: AtomicBool,
     found: LoginLookup,
-    /// What the last challenge was answered with.
+    /// The answer to the last challenge.
     authorization: Mutex<Option<HeaderValue>>,
 }
 
 impl Endpoint {
-    /// Prepares for requests; none is made yet.
+    /// Prepares for requests; sends none yet.
     pub(super) fn new(host: Host, repository: &str, patience: Patience, access: Access) -> Result<Self, Error> {
         let (client, logins) = (host.client(patience, false)?, host.client(patience, true)?);
         let repository = format!("{}{repository}", host.prefix);
@@ -58,38 +58,38 @@ impl Endpoint {
         Ok(Self { host, repository, client, logins, patience, access, mounted, mounts_nothing, found, authorization })
     }
 
-    /// Asks for the right to mount blobs from this repository, too.
+    /// Also requests the permission to mount blobs from this repository.
     pub(super) fn mounting(self, mounted: Option<&str>) -> Self {
         Self { mounted: mounted.map(str::to_owned), ..self }
     }
 
-    /// The repository that blobs may be mounted from, unless the registry refused that before.
+    /// Returns the repository from which blobs may be mounted, unless the registry has refused that before.
     pub(super) fn mounted(&self) -> Option<&str> {
         self.mounted.as_deref().filter(|_| !self.mounts_nothing.load(Ordering::Relaxed))
     }
 
-    /// Mounts nothing from here on: the registry refuses it, which says nothing about what is sent instead.
+    /// Disables mounting, because the registry refused it. The upload that replaces it may still be permitted.
     pub(super) fn mount_nothing(&self, why: &str) {
         tracing::debug!(from = self.mounted, why, "sending blobs, because they cannot be mounted");
         self.mounts_nothing.store(true, Ordering::Relaxed);
     }
 
-    /// How patient it is.
+    /// Its limits for time and attempts.
     pub(super) fn patience(&self) -> Patience {
         self.patience
     }
 
-    /// The address of something in the repository.
+    /// Returns the URL of something in the repository.
     pub(super) fn url(&self, below: &str) -> Result<Url, Error> {
         let url = format!("{}{}/{below}", self.host.api(), self.repository);
         url.parse().map_err(|_| self.answer("reaching", format!("{url} is not a valid URL")))
     }
 
-    /// Makes a request; `dress` adds what it needs besides the login, and is called once an attempt. An answer that is no
-    /// success is an error.
+    /// Sends a request; `dress` adds everything except the authentication, and is called once for each attempt. An
+    /// unsuccessful response is an error.
     ///
     /// # Errors
-    /// As [`Error`] has them; `attempt` says what was asked for, as "pulling a from".
+    /// Returns an [`Error`]; `attempt` describes the request, such as "pulling a from".
     pub(super) async fn send(
         &self,
         attempt: &str,
@@ -100,10 +100,10 @@ impl Endpoint {
         self.attempts(self.patience.attempts, attempt, method, url, &Moved::default(), dress).await
     }
 
-    /// Makes a request that cannot be repeated as it is, whose body `moved` counts.
+    /// Sends a request that cannot be repeated; `moved` counts its body.
     ///
     /// # Errors
-    /// As [`Endpoint::send`].
+    /// Returns an error like [`Endpoint::send`].
     pub(super) async fn send_once(
         &self,
         attempt: &str,
@@ -127,7 +127,7 @@ impl Endpoint {
         let ours = self.is_ours(url);
         let mut asked = false;
         loop {
-            // An upload may go on at another host, whom this login does not concern.
+            // An upload may continue at another host, which must not receive the credentials.
             let authorization = self.authorization.lock().await.clone().filter(|_| ours);
             let build = || {
                 let request = dress(self.client.request(method.clone(), url.clone()));
@@ -148,7 +148,7 @@ impl Endpoint {
         }
     }
 
-    /// Makes a request again while that may help; returns the last answer, and the number of the attempt it came at.
+    /// Repeats a request as long as that may help. Returns the last response and the number of attempts.
     async fn persist(
         &self,
         attempts: u32,
@@ -181,20 +181,20 @@ impl Endpoint {
         }
     }
 
-    /// Whether an address is the registry's own, so that its login may be sent there.
+    /// Whether a URL belongs to the registry itself, so that credentials may be sent there.
     fn is_ours(&self, url: &Url) -> bool {
         let api = self.host.api().parse::<Url>();
         api.is_ok_and(|api| api.origin() == url.origin() && url.path().starts_with(api.path()))
     }
 
-    /// Reads an answer of at most `limit` bytes.
+    /// Reads a response of at most `limit` bytes.
     pub(super) async fn body(&self, attempt: &str, response: Response, limit: u64) -> Result<Vec<u8>, Error> {
         let bytes = http::read(response, limit, self.patience.silence).await;
         let bytes = bytes.map_err(|why| self.unreachable(attempt, 1, &why))?;
         bytes.ok_or_else(|| self.answer(attempt, format!("its response is longer than {limit} bytes")))
     }
 
-    /// An answer that no registry gives.
+    /// Returns the error for a response that does not conform to the protocol.
     pub(super) fn answer(&self, attempt: &str, why: impl Into<String>) -> Error {
         Error::Answer { attempt: attempt.to_owned(), host: self.host.name.clone(), why: why.into() }
     }
@@ -229,7 +229,7 @@ impl Endpoint {
         }
     }
 
-    /// Answers the challenge of a 401.
+    /// Answers the challenge of a 401 response.
     async fn log_in(&self, attempt: &str, response: &Response) -> Result<(), Error> {
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenge = Challenge::among(challenges)
@@ -245,7 +245,7 @@ impl Endpoint {
                 let token = match self.mounted() {
                     None => self.token(attempt, &realm, service.as_deref(), login, None).await?,
                     mounted => match self.token(attempt, &realm, service.as_deref(), login, mounted).await {
-                        // Some token servers refuse all, and not only what one may not have.
+                        // Some token servers reject the whole request instead of only the missing permission.
                         Err(error) if error.is_refusal() => {
                             self.mount_nothing(&causes(&error));
                             self.token(attempt, &realm, service.as_deref(), login, None).await?
@@ -256,7 +256,7 @@ impl Endpoint {
                 Some(format!("Bearer {token}"))
             }
         };
-        // Without a login the request is made once more, and its 401 is the error.
+        // Without credentials, the request is sent once more, and its 401 response is the error.
         let mut header = authorization.and_then(|text| HeaderValue::from_str(&text).ok());
         if let Some(header) = &mut header {
             header.set_sensitive(true);
@@ -265,7 +265,8 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Gets a token from the server that the registry names, which may mount from this repository.
+    /// Requests a token from the registry's token server, including the permission to mount from the repository
+    /// `mounted`.
     async fn token(
         &self,
         attempt: &str,
@@ -317,7 +318,7 @@ impl Endpoint {
         token.and_then(Token::text).ok_or_else(|| self.answer(&attempt, "its token server returned no token"))
     }
 
-    /// The address of the server that gives tokens, if a login may be sent there.
+    /// Returns the URL of the token server, if credentials may be sent there.
     fn token_server(&self, attempt: &str, realm: &str, with_login: bool) -> Result<Url, Error> {
         let bad = |why: String| self.answer(attempt, why);
         let url: Url =
@@ -341,7 +342,8 @@ impl Endpoint {
     }
 }
 
-/// What a registry says of an error (distribution specification, "Error Codes"), in one line of plain letters.
+/// Returns the message of an error response (distribution specification, "Error Codes"), in one line without control
+/// characters.
 fn error_message(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct ErrorBody {

@@ -12,11 +12,11 @@ pub enum Error {
     #[error("{attempt} {host}: authentication required (401){}", suffix(message))]
     #[diagnostic(help("{}", log_in(host, login)))]
     Unauthorized {
-        /// What was attempted, as "pulling x from".
+        /// What was attempted, such as "pulling x from".
         attempt: String,
         /// The host of the registry.
         host: String,
-        /// Which login it was asked with.
+        /// The source of the credentials.
         login: LoginSource,
         /// The message of the registry; may be empty.
         message: String,
@@ -26,11 +26,11 @@ pub enum Error {
     #[error("{attempt} {host}: access denied (403){}", suffix(message))]
     #[diagnostic(help("{}", ask_for_access(host, login)))]
     Forbidden {
-        /// What was attempted, as "pulling x from".
+        /// What was attempted, such as "pulling x from".
         attempt: String,
         /// The host of the registry.
         host: String,
-        /// Which login it was asked with.
+        /// The source of the credentials.
         login: LoginSource,
         /// The message of the registry; may be empty.
         message: String,
@@ -47,11 +47,11 @@ pub enum Error {
         }
     ))]
     NotFound {
-        /// What was attempted, as "pulling x from".
+        /// What was attempted, such as "pulling x from".
         attempt: String,
         /// The host of the registry.
         host: String,
-        /// Which login it was asked with.
+        /// The source of the credentials.
         login: LoginSource,
         /// The message of the registry; may be empty.
         message: String,
@@ -64,7 +64,7 @@ pub enum Error {
          smaller: `vcbuild inspect` shows the size of each layer"
     ))]
     TooLarge {
-        /// What was attempted, as "pulling x from".
+        /// What was attempted, such as "pulling x from".
         attempt: String,
         /// The host of the registry.
         host: String,
@@ -72,7 +72,7 @@ pub enum Error {
         message: String,
     },
 
-    /// No TLS connection comes about.
+    /// No TLS connection can be established.
     #[error("{attempt} {host}: the TLS connection failed")]
     #[diagnostic(help(
         "to trust a private certificate authority, name its certificate: SSL_CERT_FILE, `ca` of [registries.\"{host}\"] \
@@ -80,41 +80,41 @@ pub enum Error {
          = true` in that table"
     ))]
     Tls {
-        /// What was attempted, as "pulling x from".
+        /// What was attempted, such as "pulling x from".
         attempt: String,
         /// The host of the registry.
         host: String,
-        /// Why.
+        /// The cause.
         source: Box<dyn StdError + Send + Sync>,
     },
 
-    /// It does not answer, or breaks off.
+    /// It does not answer, or the connection breaks.
     #[error("{attempt} {host}: {attempts} attempts failed")]
     #[diagnostic(help("check the network connection to {host} (HTTPS_PROXY sets the proxy), or try again later"))]
     Unreachable {
-        /// What was attempted, as "pulling x from".
+        /// What was attempted, such as "pulling x from".
         attempt: String,
         /// The host of the registry.
         host: String,
-        /// How often.
+        /// The number of attempts.
         attempts: u32,
-        /// Why.
+        /// The cause.
         source: Box<dyn StdError + Send + Sync>,
     },
 
-    /// Its answer cannot be understood.
+    /// Its response is invalid.
     #[error("{attempt} {host}: {why}")]
     #[diagnostic(help("the server is not a registry, or does not work correctly: check the address"))]
     Answer {
-        /// What was attempted, as "pulling x from".
+        /// What was attempted, such as "pulling x from".
         attempt: String,
         /// The host of the registry.
         host: String,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
-    /// A login cannot be read.
+    /// A file of credentials cannot be read.
     #[error("reading the credentials for {host} in {path}: {why}")]
     #[diagnostic(help("correct the file, or log in again (`docker login {host}` or `podman login {host}`)"))]
     Credentials {
@@ -122,7 +122,7 @@ pub enum Error {
         host: String,
         /// The file.
         path: Utf8PathBuf,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
@@ -134,11 +134,11 @@ pub enum Error {
     Certificates {
         /// The file.
         path: Utf8PathBuf,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
-    /// The environment names an unusable proxy.
+    /// The environment names a proxy that cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Proxy(#[from] vcnetwork::http::BadProxy),
@@ -154,10 +154,10 @@ pub enum Error {
     Start(#[source] Box<dyn StdError + Send + Sync>),
 }
 
-/// Where the credentials of a request came from.
+/// The source of a request's credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginSource {
-    /// From this file or credential helper.
+    /// This file or credential helper.
     From(String),
     /// There were none, for this reason.
     Silent(String),
@@ -166,7 +166,7 @@ pub enum LoginSource {
 }
 
 impl Error {
-    /// Whether the registry, or its token server, was reached and did not want to do it.
+    /// Whether the registry, or its token server, answered with a rejection.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::NotFound { .. } | Self::Answer { .. })
     }
@@ -177,20 +177,19 @@ impl Error {
     }
 }
 
-/// Why one request was not answered as it should have been: the causes in one line, the address left out, which the
-/// message has already.
+/// The cause of a failed request: the chain of causes in one line, without the URL, which the message already contains.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Cause(pub(crate) String);
 
-/// Whether TLS failed, and not what lies below or above it.
+/// Whether the cause is TLS, and not a layer below or above it.
 pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if error.is::<rustls::Error>() {
             return true;
         }
-        // What an I/O error wraps is not its source.
+        // `source` of an I/O error does not return the error that it wraps.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if wrapped.is_some_and(|wrapped| is_tls(wrapped)) {
             return true;

@@ -1,4 +1,5 @@
-//! How a registry's host is reached: with TLS or without, whose certificates count, which mirrors are asked before it.
+//! How a registry's host is reached: with or without TLS, the accepted certificates, and the mirrors that are tried
+//! first.
 
 use std::fs;
 use std::io;
@@ -14,35 +15,35 @@ use super::Error;
 use super::error::Cause;
 use crate::settings::{Registries, Registry};
 
-/// How patient a client is.
+/// The limits of a client for time and attempts.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// The longest that a connection may take to be made.
+    /// The time limit for establishing a connection.
     pub connect: Duration,
-    /// The longest that a server may be silent in the middle of an answer.
+    /// How long a server may be silent in the middle of a response.
     pub silence: Duration,
-    /// How often something is asked for before it is given up.
+    /// The number of attempts.
     pub attempts: u32,
 }
 
 impl Patience {
-    /// Enough for what must be had.
+    /// Sufficient for required content.
     pub const MUCH: Self = Self { connect: Duration::from_secs(20), silence: Duration::from_secs(60), attempts: 4 };
 }
 
-/// A host, and how it is reached.
+/// A host and how it is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
-    /// As an image's reference has it.
+    /// Its name in an image's reference.
     pub name: String,
-    /// What stands before the repository there, as `prefix/`.
+    /// The prefix of the repository there, such as `prefix/`.
     pub prefix: String,
     pub scheme: &'static str,
     ca: Option<Utf8PathBuf>,
 }
 
 impl Host {
-    /// The hosts that have what `registry` has: its mirrors, and it at the end.
+    /// Returns the hosts with the content of `registry`: first its mirrors, then the registry itself.
     pub(crate) fn all(registry: &str, registries: &Registries) -> Vec<Self> {
         let settings = |name: &str| registries.get(name).cloned().unwrap_or_default();
         let mirrors = settings(registry).mirrors;
@@ -61,14 +62,14 @@ impl Host {
         Self { name: name.to_owned(), prefix, scheme, ca: settings.ca.clone() }
     }
 
-    /// The address of its API (distribution specification, "Endpoints").
+    /// Returns the URL of its API (distribution specification, "Endpoints").
     pub(crate) fn api(&self) -> String {
         let host = if self.name == "docker.io" { "index.docker.io" } else { &self.name };
         format!("{}://{host}/v2/", self.scheme)
     }
 
-    /// A client for it alone: certificates of one registry vouch for no other.
-    /// One `for_logins` is led to no other host.
+    /// Creates a client for this host only, because the certificates of one registry do not apply to another. A client
+    /// `for_logins` follows no redirect to another host.
     pub(crate) fn client(&self, patience: Patience, for_logins: bool) -> Result<Client, Error> {
         let mut client = http::client()?.connect_timeout(patience.connect);
         if for_logins {
@@ -86,8 +87,8 @@ impl Host {
         client.build().map_err(|error| Error::Start(Box::new(Cause(causes(&error)))))
     }
 
-    /// What Docker, Podman and the user's settings say of the host: `*.crt` are authorities, `NAME.cert` with `NAME.key` is
-    /// who this machine is.
+    /// Reads the certificates for the host from the settings and directories of Docker, Podman and the user: `*.crt`
+    /// are authorities; `NAME.cert` with `NAME.key` is the client certificate.
     fn certificates(&self) -> Result<(Vec<Certificate>, Option<Identity>), Error> {
         let mut authorities = Vec::new();
         let mut identity = None;
@@ -137,8 +138,7 @@ fn bad(path: &Utf8PathBuf, why: &str) -> Error {
     Error::Certificates { path: path.clone(), why: why.to_owned() }
 }
 
-/// Whether a registry's address is this machine's own, where no one can listen in: only there is plain HTTP spoken unless
-/// the user says otherwise.
+/// Whether a registry's address is a loopback address, where nobody can eavesdrop. Only then is plain HTTP the default.
 fn is_loopback(registry: &str) -> bool {
     format!("http://{registry}/").parse().is_ok_and(|url| http::is_loopback(&url))
 }

@@ -1,8 +1,9 @@
-//! Registries, over the OCI distribution protocol: logins, mirrors and certificates as Docker and Podman have them; answers
-//! bounded in size, asked for again when the network fails, resumed where they were cut.
+//! A client of registries that implement the OCI distribution protocol. It uses the credentials, mirrors and
+//! certificates of Docker and Podman, limits the size of responses, retries when the network fails, and resumes
+//! interrupted downloads.
 //!
-//! oci-client is not used for this: it reads documents of any size into memory, asks nothing twice, and tells neither what
-//! it was asked to wait nor which of 401, 403 and 404 it met.
+//! oci-client is not used for this: it reads documents of any size into memory, does not retry, and reports neither the
+//! requested waiting time nor which of 401, 403 and 404 it received.
 
 pub mod caches;
 mod challenge;
@@ -32,29 +33,29 @@ pub use self::host::Patience;
 pub use self::push::{BlobPush, Tally, push_image};
 use crate::settings::Registries;
 
-/// The largest manifest or index that is read, as registries have it themselves.
+/// The maximum size of a manifest or index in bytes, which registries also use.
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
 
-/// The media types of manifests, the OCI's and Docker's.
+/// The media types of manifests, of OCI and of Docker.
 pub const MANIFESTS: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
-/// The media types of indexes, the OCI's and Docker's.
+/// The media types of indexes, of OCI and of Docker.
 pub const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
 
-/// Docker's manifests of before 2016, which hold no digest of a configuration.
+/// The media type of Docker's manifests before 2016, which contain no digest of a configuration.
 pub const OLD_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
-/// A repository, at the mirrors of its registry and at the registry itself.
+/// A repository at the mirrors of its registry and at the registry itself.
 #[derive(Debug)]
 pub struct Repository {
-    /// Its registry and its name there, as `registry.example/team/app`.
+    /// Its registry and its name there, such as `registry.example/team/app`.
     name: String,
-    /// The registry itself comes last.
+    /// The registry itself is last.
     endpoints: Vec<Endpoint>,
 }
 
-/// A manifest or an index, as the registry has it.
+/// A manifest or an index from a registry.
 #[derive(Debug, Clone)]
 pub struct Document {
     /// Its content.
@@ -64,10 +65,10 @@ pub struct Document {
 }
 
 impl Repository {
-    /// Prepares to read a repository; nothing is asked yet.
+    /// Prepares to read a repository; sends no request yet.
     ///
     /// # Errors
-    /// When logins or certificates on this machine cannot be read.
+    /// Returns an error if credentials or certificates on this machine cannot be read.
     pub fn to_read(
         registry: &str,
         name: &str,
@@ -81,11 +82,11 @@ impl Repository {
         Ok(Self { name: format!("{registry}/{name}"), endpoints })
     }
 
-    /// Prepares to write to a repository, which may mount blobs from another of the registry. Mirrors are left out: what is
-    /// written to one would be nowhere else.
+    /// Prepares to write to a repository, into which blobs may be mounted from another repository of the registry.
+    /// Mirrors are left out, because content that is written to a mirror would exist nowhere else.
     ///
     /// # Errors
-    /// When logins or certificates on this machine cannot be read.
+    /// Returns an error if credentials or certificates on this machine cannot be read.
     pub fn to_write(
         registry: &str,
         name: &str,
@@ -100,10 +101,10 @@ impl Repository {
         Ok(Self { name: format!("{registry}/{name}"), endpoints })
     }
 
-    /// The manifest or index of this tag or digest. Its content has the digest, where it was asked for by one.
+    /// Fetches the manifest or index with this tag or digest. Verifies the content against a digest.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// Returns an error if it cannot be fetched.
     pub async fn document(&self, reference: &str) -> Result<Document, Error> {
         self.first(async |endpoint: &Endpoint| {
             let attempt = format!("pulling {reference} of {} from", self.name);
@@ -124,7 +125,7 @@ impl Repository {
     /// Pulls a blob into the store, unless the store has it.
     ///
     /// # Errors
-    /// When it cannot be had, or is something else than its digest says.
+    /// Returns an error if it cannot be fetched, or if it does not match its digest.
     pub async fn pull_blob(&self, blob: Blob, store: &Store) -> Result<(), Error> {
         self.first(async |endpoint: &Endpoint| {
             let attempt = format!("pulling {} of {} from", blob.digest, self.name);
@@ -140,19 +141,19 @@ impl Repository {
         .await
     }
 
-    /// The content of a blob from an offset on, from the first host that has it.
+    /// Returns the content of a blob from an offset on, from the first host that has it.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// Returns an error if it cannot be fetched.
     pub async fn open_blob(&self, digest: &Digest, offset: u64) -> Result<Body, Error> {
         let attempt = format!("pulling {digest} of {} from", self.name);
         self.first(async |endpoint: &Endpoint| open(endpoint, &attempt, digest, offset).await).await
     }
 
-    /// A blob that is no larger than documents are. Its content has the digest.
+    /// Fetches a blob that is no larger than the maximum size of documents, and verifies its digest.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// Returns an error if it cannot be fetched.
     pub async fn small_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
         let attempt = format!("pulling {digest} of {} from", self.name);
         self.first(async |endpoint: &Endpoint| {
@@ -167,7 +168,7 @@ impl Repository {
         .await
     }
 
-    /// What the first host gives that gives something; the error is that of the registry itself.
+    /// Returns the result of the first host that succeeds; otherwise, the error of the registry itself.
     async fn first<T>(&self, read: impl AsyncFn(&Endpoint) -> Result<T, Error>) -> Result<T, Error> {
         let mut last = None;
         for endpoint in &self.endpoints {
@@ -184,19 +185,19 @@ impl Repository {
     }
 }
 
-/// The threads that networks are waited for on.
+/// Creates the runtime for network operations.
 ///
 /// # Errors
-/// When the system gives none.
+/// Returns an error if its threads cannot be started.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| Error::Start(Box::new(error)))
 }
 
-/// Waits for several transfers of one kind at once.
+/// Runs several transfers of one kind concurrently.
 ///
 /// # Errors
-/// The first that any of them ends with.
+/// Returns the first error of any of them.
 pub async fn several<F: Future<Output = Result<(), E>>, E>(
     at_once: usize,
     transfers: impl Iterator<Item = F>,
@@ -214,10 +215,10 @@ async fn open(endpoint: &Endpoint, attempt: &str, digest: &Digest, offset: u64) 
     body_of(response, offset, endpoint.patience().silence).map_err(|why| endpoint.answer(attempt, why))
 }
 
-/// The body of a successful answer to a request for what follows `offset` (RFC 9110, section 14).
+/// Returns the body of a successful response to a request for the content from `offset` on (RFC 9110, section 14).
 ///
 /// # Errors
-/// When it is a part that was not asked for.
+/// Returns an error if the response contains another range.
 pub fn body_of(response: reqwest::Response, offset: u64, silence: Duration) -> Result<Body, String> {
     let start = if response.status() == StatusCode::PARTIAL_CONTENT {
         let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
@@ -229,8 +230,9 @@ pub fn body_of(response: reqwest::Response, offset: u64, silence: Duration) -> R
     Ok(Body { start, bytes: http::paced(response, silence) })
 }
 
-/// What a document says it is; the specification lets it leave that out, and then what it holds tells as well. What a registry
-/// says of it counts for nothing: some say the same of all.
+/// Returns the media type in a document. The specification makes this field optional; without it, the type is derived
+/// from the document's contents. The registry's `Content-Type` is ignored, because some registries return the same for
+/// all documents.
 pub fn media_type(bytes: &[u8]) -> Result<String, serde_json::Error> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]

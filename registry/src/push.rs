@@ -1,4 +1,4 @@
-//! Writing to a registry: only what it lacks, taken from its other repositories where they have it.
+//! Writing to a registry: sends only what it lacks, and mounts blobs from its other repositories if possible.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,7 +16,7 @@ use vcstore::{Blob, Digest, Image, Store};
 use super::endpoint::Endpoint;
 use super::{Error, Repository, several};
 
-/// How many blobs are pushed at once.
+/// The number of blobs that are pushed at once.
 const AT_ONCE: usize = 4;
 
 /// What was done with a blob.
@@ -30,16 +30,16 @@ pub enum BlobPush {
     Uploaded,
 }
 
-/// What a push sent.
+/// The statistics of a push.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Tally {
-    /// Blobs that were sent.
+    /// The number of blobs that were sent.
     pub blobs: u64,
-    /// Their bytes.
+    /// The size of these blobs in bytes.
     pub bytes: u64,
-    /// Blobs that were there already.
+    /// The number of blobs that were already present.
     pub there: u64,
-    /// Blobs that the registry took from another of its repositories.
+    /// The number of blobs that were mounted from another repository.
     pub mounted: u64,
 }
 
@@ -57,10 +57,10 @@ impl Tally {
     }
 }
 
-/// Pushes an image: its blobs, the manifest of each platform, and last what `tag` is to name.
+/// Pushes an image: its blobs, the manifest of each platform, and last the document that `tag` will refer to.
 ///
 /// # Errors
-/// When the store lacks a blob, or the registry refuses.
+/// Returns an error if the store lacks a blob, or if the registry rejects a request.
 pub async fn push_image(repository: &Repository, tag: &str, image: &Image, store: &Store) -> Result<Tally, Error> {
     let tally = Mutex::new(Tally::default());
     let mut seen = BTreeSet::new();
@@ -92,7 +92,7 @@ impl Repository {
     /// Pushes a blob of the store, unless the repository has it.
     ///
     /// # Errors
-    /// When the store lacks it, or the registry refuses.
+    /// Returns an error if the store lacks it, or if the registry rejects a request.
     pub async fn push_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, Error> {
         // A missing blob is reported as such, and not as an interrupted transfer.
         drop(store.reader(&blob.digest)?);
@@ -106,7 +106,7 @@ impl Repository {
     /// Pushes a few bytes as a blob, unless the repository has it.
     ///
     /// # Errors
-    /// When the registry refuses.
+    /// Returns an error if the registry rejects a request.
     pub async fn push_bytes(&self, bytes: &[u8]) -> Result<Blob, Error> {
         let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
         self.push(blob, |_| Body::from(bytes.to_vec())).await.map(|_| blob)
@@ -143,8 +143,8 @@ impl Repository {
         }
     }
 
-    /// Begins an upload, or mounts the blob from another repository. A registry may refuse that in many ways: the blob is then
-    /// sent, as if there were no other repository.
+    /// Starts an upload, or mounts the blob from another repository. Registries refuse a mount in many ways; the blob
+    /// is then uploaded instead.
     async fn begin(&self, endpoint: &Endpoint, attempt: &str, digest: &Digest) -> Result<Response, Error> {
         let post = async |url: &Url| {
             endpoint.send(attempt, Method::POST, url, |request| request.header(CONTENT_LENGTH, 0)).await
@@ -161,19 +161,19 @@ impl Repository {
         post(&url).await
     }
 
-    /// Pushes the manifest or index that the store has under `target`'s digest, unless it is there under this reference.
+    /// Pushes the manifest or index that the store has under `target`'s digest, with this reference.
     ///
     /// # Errors
-    /// When the store lacks it, or the registry refuses.
+    /// Returns an error if the store lacks it, or if the registry rejects a request.
     pub async fn push_document(&self, reference: &str, target: &Descriptor, store: &Store) -> Result<(), Error> {
         let bytes = store.document_bytes(&blob_of(target)?.digest)?;
         self.put_document(reference, target.media_type().as_ref(), &bytes).await
     }
 
-    /// Puts a manifest or index under a tag or its digest.
+    /// Pushes a manifest or index under a tag or its digest.
     ///
     /// # Errors
-    /// When the registry refuses.
+    /// Returns an error if the registry rejects the request.
     pub async fn put_document(&self, reference: &str, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
         let endpoint = self.itself()?;
         let attempt = format!("pushing {reference} of {} to", self.name);
@@ -191,14 +191,14 @@ impl Repository {
         }
     }
 
-    /// The registry itself, which comes after its mirrors.
+    /// Returns the endpoint of the registry itself, which comes after its mirrors.
     fn itself(&self) -> Result<&Endpoint, Error> {
         let none = || Error::Start(Box::new(super::Cause("no host is known".to_owned())));
         self.endpoints.last().ok_or_else(none)
     }
 }
 
-/// Where a registry wants an upload, which began, to be sent: at its own place, or at another server.
+/// Returns the URL for an upload that was started: at the registry itself or at another server.
 fn upload_place(begun: &Response) -> Result<Url, String> {
     let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.and_then(|location| begun.url().join(location).ok());

@@ -1,26 +1,26 @@
-//! What a user may say of registries and caches. The file that says it is the caller's to read.
+//! The settings of registries and caches. The caller reads the file that contains them.
 
 use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use serde::Deserialize;
 
-/// How registries are reached, by the host in an image's reference.
+/// The settings of registries, by the host in an image's reference.
 pub type Registries = BTreeMap<String, Registry>;
 
 /// `[caches]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CacheSettings {
-    /// Addresses of caches that are asked before an action runs.
+    /// Addresses of caches that are queried before an action runs.
     #[serde(default)]
     pub substituters: Vec<String>,
-    /// Public keys whose records are taken.
+    /// Public keys whose records are accepted.
     #[serde(default)]
     pub trusted_keys: Vec<String>,
-    /// The file of the secret key that signs what is pushed.
+    /// The file of the secret key that signs pushed records.
     pub sign_key: Option<Utf8PathBuf>,
-    /// How many seconds a cache may be silent before it is left out for the rest of a run.
+    /// How long a cache may be silent, in seconds, before it is excluded from the rest of a run.
     pub timeout: Option<u64>,
 }
 
@@ -28,11 +28,11 @@ pub struct CacheSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Registry {
-    /// Whether it is spoken to without TLS. Loopback addresses are unless this says false.
+    /// Whether to use HTTP without TLS; true by default for loopback addresses.
     pub plain_http: Option<bool>,
-    /// Registries, as HOST or HOST/PREFIX, that are asked before it.
+    /// Registries, as HOST or HOST/PREFIX, that are tried first.
     #[serde(default)]
     pub mirrors: Vec<String>,
-    /// A file of certificates that vouch for it besides the system's.
+    /// A file of certificate authorities for it, in addition to the system's.
     pub ca: Option<Utf8PathBuf>,
 }

@@ -9,22 +9,22 @@ use vcremote::destination::{is_host, is_user};
 
 use vcstore::reference;
 
-/// A cache's address.
+/// The address of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// `file:///PATH`: a folder.
+    /// `file:///PATH`: a directory.
     File(Utf8PathBuf),
-    /// `https://HOST/PATH` or `http://…`: the same folder, served by a web server.
+    /// `https://HOST/PATH` or `http://…`: the same directory, served by a web server.
     Http(Url),
-    /// `ssh://[USER@]HOST[:PORT]/PATH`: the same folder on another machine.
+    /// `ssh://[USER@]HOST[:PORT]/PATH`: the same directory on another machine.
     Ssh {
-        /// The machine.
+        /// The host.
         host: String,
-        /// The user to log in as.
+        /// The login user.
         user: Option<String>,
-        /// The port, where it is not the usual one.
+        /// The port, if it is not the default.
         port: Option<u16>,
-        /// The folder there.
+        /// The directory there.
         path: String,
     },
     /// `oci://HOST/REPOSITORY`: a repository of a registry.
@@ -57,7 +57,7 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// Whether it is on this machine, so that asking it needs no network.
+    /// Whether it is on this machine, so that its use needs no network.
     pub fn is_folder(&self) -> bool {
         matches!(self, Self::File(_))
     }
@@ -86,7 +86,7 @@ fn http(text: &str) -> Result<Address, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(format!("{text:?} has a query or a fragment: remove the part after '?' or '#'"));
     }
-    // Below a folder's address, and not beside it, are its files.
+    // With the trailing slash, the paths of files are resolved below the directory and not beside it.
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }

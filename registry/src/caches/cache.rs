@@ -15,10 +15,10 @@ use super::ssh::SshCache;
 use crate::BlobPush;
 use crate::settings::Registries;
 
-/// The largest record that is read: one lists every file that a program was compiled from.
+/// The maximum size of a record in bytes: a record lists every file from which a program was compiled.
 pub(super) const RECORD_LIMIT: u64 = 32 << 20;
 
-/// A cache, by how it is reached.
+/// A cache of one of the transports.
 #[derive(Debug)]
 pub(crate) enum Cache {
     File(FileCache),
@@ -27,16 +27,16 @@ pub(crate) enum Cache {
     Oci(OciCache),
 }
 
-/// Why something is not had from a cache.
+/// Why a cache did not return an object.
 #[derive(Debug)]
 pub(crate) enum CacheError {
-    /// It has no such thing.
+    /// It does not have the object.
     Absent,
-    /// It cannot be used: why, in one line.
+    /// It cannot be used. Contains the reason in one line.
     Broken(String),
 }
 
-/// What is done with a cache.
+/// The purpose for which a cache is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Read,
@@ -44,10 +44,11 @@ pub(crate) enum Purpose {
 }
 
 impl Cache {
-    /// Prepares to use a cache; nothing is asked yet. `timeout` is how long it may be silent.
+    /// Prepares a cache for use; sends no request yet. `timeout` is how long it may be silent.
     ///
     /// # Errors
-    /// When it is behind a network that may not be used, or logins or certificates on this machine cannot be read.
+    /// Returns an error if it needs a network that may not be used, or if credentials or certificates on this machine
+    /// cannot be read.
     pub(crate) fn open(
         address: &Address,
         purpose: Purpose,
@@ -68,7 +69,7 @@ impl Cache {
         })
     }
 
-    /// The record of an action as the cache has it, not verified yet.
+    /// Returns the record of an action without verification.
     pub(crate) async fn record(&self, key: &ActionKey) -> Result<Vec<u8>, CacheError> {
         match self {
             Self::File(cache) => cache.record(key).await,
@@ -78,7 +79,7 @@ impl Cache {
         }
     }
 
-    /// The content of a blob from an offset on.
+    /// Returns the content of a blob from an offset on.
     pub(crate) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Body, CacheError> {
         match self {
             Self::File(cache) => cache.blob(digest, offset).await,
@@ -88,7 +89,7 @@ impl Cache {
         }
     }
 
-    /// Puts a blob there, unless the cache has it.
+    /// Uploads a blob, unless the cache has it.
     pub(crate) async fn put_blob(&self, blob: Blob, store: &Store) -> Result<BlobPush, CacheError> {
         match self {
             Self::File(cache) => cache.put_blob(blob, store).await,
@@ -98,7 +99,7 @@ impl Cache {
         }
     }
 
-    /// Puts a record there, whose blobs the cache has, in the place of the one it may have.
+    /// Uploads a record, whose blobs the cache must have. Replaces an existing record.
     pub(crate) async fn put_record(&self, key: &ActionKey, record: &Record, bytes: Vec<u8>) -> Result<(), CacheError> {
         match self {
             Self::File(cache) => cache.put_record(key, &bytes).await,
@@ -109,12 +110,12 @@ impl Cache {
     }
 }
 
-/// Where a folder has the record of an action.
+/// Returns the path of an action's record in a directory.
 pub(super) fn record_path(key: &ActionKey) -> String {
     format!("records/{key}")
 }
 
-/// Where a folder has a blob, as an OCI image layout has it.
+/// Returns the path of a blob in a directory, as in an OCI image layout.
 pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
@@ -133,7 +134,7 @@ pub(super) async fn whole(mut body: Body) -> Result<Vec<u8>, CacheError> {
 }
 
 impl CacheError {
-    /// It cannot be used, for this reason.
+    /// Builds the error that the cache cannot be used for this reason.
     #[expect(clippy::needless_pass_by_value, reason = "errors come by value to where it stands: map_err")]
     pub(super) fn broken(why: impl ToString) -> Self {
         Self::Broken(why.to_string())

@@ -27,13 +27,13 @@ pub enum Error {
     #[diagnostic(transparent)]
     Offline(#[from] vcnetwork::Offline),
 
-    /// The name of a key is not valid.
+    /// The name of a key is invalid.
     #[error("naming a key {name:?}: {why}")]
     #[diagnostic(help("choose a name that identifies the owner of the key, such as cache.example.org-1"))]
     KeyName {
         /// The name.
         name: String,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
@@ -43,18 +43,18 @@ pub enum Error {
         "a public key is written NAME:BASE64, as in the .pub file that `vcbuild key generate NAME` makes"
     ))]
     BadKey {
-        /// What it is about.
+        /// The key or its file.
         what: String,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
-    /// An address cannot be understood.
+    /// An address is invalid.
     #[error("using the cache {0}")]
     #[diagnostic(help("`vcbuild help push` lists the forms of a cache address"))]
     BadAddress(String),
 
-    /// There are caches, and no trusted key.
+    /// There are caches, but no trusted key.
     #[error("using caches: no key is trusted, so no content of the caches would be accepted")]
     #[diagnostic(help(
         "name the public key that signs their records: --trust-key NAME:BASE64, or trusted-keys under [caches] in \
@@ -68,11 +68,11 @@ pub enum Error {
     Write {
         /// The address of the cache.
         cache: String,
-        /// Why, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
 
-    /// The store does not know which actions made the image.
+    /// The store does not know which actions created the image.
     #[error("pushing {image} to a cache: the store has no record of a build that produced it")]
     #[diagnostic(help("build it with `vcbuild images`, or push every record of the store with --all"))]
     NoClosure {
@@ -84,18 +84,18 @@ pub enum Error {
     #[error("pushing {what} to a cache: some of its outputs are no longer in the store")]
     #[diagnostic(help("build it again with `vcbuild images`"))]
     Incomplete {
-        /// What it is about.
+        /// The action.
         what: String,
     },
 }
 
 impl Error {
-    /// Wraps an I/O error with what was attempted and on what.
+    /// Wraps an I/O error with the attempted operation and its path.
     pub fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         vcstore::FileError::wrap(attempt, path)
     }
 
-    /// Whether the command line or a file says something that cannot be used.
+    /// Whether the command line or a configuration file contains an invalid value.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::KeyName { .. } | Self::BadKey { .. } | Self::BadAddress(_) | Self::NoKey)
     }

@@ -1,4 +1,4 @@
-//! A cache in a folder: `records/KEY` and `blobs/sha256/HEX`, as a web server may serve them.
+//! A cache in a directory: `records/KEY` and `blobs/sha256/HEX`, as a web server can serve them.
 
 use std::io::{self, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,10 +13,10 @@ use vcstore::{ActionKey, Blob, Digest, Store};
 use super::cache::{CacheError, blob_path, record_path, whole};
 use crate::BlobPush;
 
-/// How much is read at once.
+/// The buffer size for reading, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// A folder.
+/// A directory.
 #[derive(Debug)]
 pub(crate) struct FileCache {
     folder: Utf8PathBuf,
@@ -54,7 +54,7 @@ impl FileCache {
         let path = self.folder.join(path);
         let mut file = match tokio::fs::File::open(&path).await {
             Ok(file) => file,
-            // A folder that nobody filled yet has nothing, and so has one whose disk is not mounted now.
+            // A directory that does not exist yet, or whose disk is not mounted, counts as empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CacheError::Absent),
             Err(error) => return Err(CacheError::Broken(format!("opening {path}: {error}"))),
         };
@@ -64,7 +64,7 @@ impl FileCache {
     }
 }
 
-/// Writes a file so that readers see all of it or none, also after a power cut.
+/// Writes a file so that readers see all of it or none, even after a power failure.
 fn write(path: &Utf8Path, fill: impl FnOnce(&mut std::fs::File) -> io::Result<()>) -> Result<(), CacheError> {
     let folder = path.parent().unwrap_or(Utf8Path::new("/"));
     let written = || {

@@ -1,4 +1,4 @@
-//! A cache on a web server: vcbuild reads from any server that serves files, and writes to one that accepts PUT.
+//! A cache on a web server: vcbuild reads from any server of static files, and writes to one that accepts PUT.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use super::Error;
 use super::cache::{CacheError, blob_path, record_path, whole};
 use crate::{BlobPush, body_of};
 
-/// The longest that a server may be silent; readers have a shorter limit of their own.
+/// How long a server may be silent at most; readers have a shorter limit.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A web server's folder.
+/// A directory on a web server.
 #[derive(Debug)]
 pub(crate) struct HttpCache {
-    /// It ends in a slash.
+    /// Ends with a slash.
     url: Url,
     client: Client,
 }
@@ -83,8 +83,8 @@ impl HttpCache {
         let response = http::send(request, SILENCE, moved).await.map_err(CacheError::broken)?;
         match response.status() {
             status if status.is_success() => Ok(response),
-            // Object stores answer 403 for what is not there to those who may not list what is; servers of plain files
-            // answer 405 or 501 to who wants to write.
+            // Object stores answer 403 for a missing object if the client may not list objects; servers of static files
+            // answer 405 or 501 to a write.
             StatusCode::NOT_FOUND
             | StatusCode::GONE
             | StatusCode::FORBIDDEN
@@ -95,7 +95,7 @@ impl HttpCache {
     }
 }
 
-/// The size that a server gives for what it was not asked to send.
+/// Returns the size in the response to a HEAD request.
 fn length(response: &Response) -> Option<u64> {
     response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The keys that sign records: Ed25519, written `NAME:BASE64` as in Nix, so that keys of Nix work too.
+//! The keys that sign records: Ed25519 in Nix's format `NAME:BASE64`, so that keys of Nix can be used.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,39 +14,39 @@ use vcstore::{atomic, text};
 
 use super::Error;
 
-/// A key that signs records. Its file is for its owner's eyes alone.
+/// A key that signs records. Only its owner may read its file.
 pub struct SecretKey {
     name: String,
     key: SigningKey,
 }
 
-/// A key that is trusted: whatever its owner signed is taken for the outputs of an action.
+/// A trusted key: outputs in records with its signature are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
     name: String,
     key: VerifyingKey,
 }
 
-/// The keys that are trusted, by their names.
+/// The trusted keys, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring(BTreeMap<String, Vec<VerifyingKey>>);
 
-/// Why a record is not taken.
+/// Why a record is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Untrusted {
     /// It has no signature.
     Unsigned,
     /// It is signed only by these keys, which are not trusted.
     Unknown(Vec<String>),
-    /// It has a signature by the name of this trusted key, and that is not the key's.
+    /// It has an invalid signature under the name of this trusted key.
     Forged(String),
 }
 
 impl SecretKey {
-    /// A new key of this name.
+    /// Generates a key with this name.
     ///
     /// # Errors
-    /// When the name is none, or the system gives no random bytes.
+    /// Returns an error if the name is invalid, or if the system provides no random bytes.
     pub fn generate(name: &str) -> Result<Self, Error> {
         check_name(name).map_err(|why| Error::KeyName { name: name.to_owned(), why })?;
         let mut seed = [0; 32];
@@ -56,10 +56,10 @@ impl SecretKey {
         Ok(Self { name: name.to_owned(), key: SigningKey::from_bytes(&seed) })
     }
 
-    /// Reads the key of a file.
+    /// Reads a key from a file.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no secret key.
+    /// Returns an error if the file cannot be read or does not contain a secret key.
     pub fn read(path: &Utf8Path) -> Result<Self, Error> {
         let bad = |why: &str| Error::BadKey { what: path.to_string(), why: why.to_owned() };
         let text = text::read(path).map_err(|why| bad(&why.to_string()))?;
@@ -71,10 +71,10 @@ impl SecretKey {
         Ok(Self { name, key })
     }
 
-    /// Writes the key into a new file that only its owner may read.
+    /// Writes the key to a new file that only its owner may read.
     ///
     /// # Errors
-    /// When there is a file of this name, or it cannot be written.
+    /// Returns an error if the file already exists or cannot be written.
     pub fn write(&self, path: &Utf8Path) -> Result<(), Error> {
         let line = format!("{}:{}\n", self.name, STANDARD.encode(self.key.to_keypair_bytes()));
         atomic::create(path, line.as_bytes(), 0o600).map_err(Error::io("writing", path))
@@ -85,15 +85,15 @@ impl SecretKey {
         &self.name
     }
 
-    /// The key that others trust it by.
+    /// Returns its public key.
     pub fn public(&self) -> PublicKey {
         PublicKey { name: self.name.clone(), key: self.key.verifying_key() }
     }
 
-    /// The record with this key's signature.
+    /// Adds this key's signature to the record.
     ///
     /// # Errors
-    /// When the record cannot be written.
+    /// Returns an error if the record cannot be serialized.
     pub fn sign(&self, record: Record) -> Result<Record, Error> {
         let signature = STANDARD.encode(self.key.sign(&record.signed_bytes()?).to_bytes());
         Ok(record.with_signature(&self.name, signature))
@@ -128,10 +128,10 @@ impl FromStr for PublicKey {
 }
 
 impl PublicKey {
-    /// The key that `text` is, or that the file of this name holds.
+    /// Parses `text` as a key, or reads the key from the file with this name.
     ///
     /// # Errors
-    /// When it is neither.
+    /// Returns an error if it is neither.
     pub fn of(text: &str) -> Result<Self, Error> {
         let bad = |why| Error::BadKey { what: text.to_owned(), why };
         if text.contains(':') && !Utf8Path::new(text).is_file() {
@@ -142,7 +142,7 @@ impl PublicKey {
 }
 
 impl Keyring {
-    /// Trusts these keys.
+    /// Creates a keyring that trusts these keys.
     pub fn new(keys: impl IntoIterator<Item = PublicKey>) -> Self {
         let mut names: BTreeMap<String, Vec<VerifyingKey>> = BTreeMap::new();
         for PublicKey { name, key } in keys {
@@ -156,10 +156,10 @@ impl Keyring {
         self.0.is_empty()
     }
 
-    /// The name of a trusted key that signed the record.
+    /// Returns the name of a trusted key that signed the record.
     ///
     /// # Errors
-    /// When none did.
+    /// Returns an error if there is no valid signature of a trusted key.
     pub fn check(&self, record: &Record) -> Result<String, Untrusted> {
         if record.signatures().is_empty() {
             return Err(Untrusted::Unsigned);
@@ -184,7 +184,7 @@ impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsigned => f.write_str("it is not signed"),
-            // The names are untrusted: none of them may move the terminal's cursor.
+            // The names come from an untrusted record; the debug format escapes control characters.
             Self::Unknown(names) => write!(f, "it is signed by {:?}, which is not a trusted key", names.join(", ")),
             Self::Forged(name) => write!(f, "its signature does not match the trusted key {name}"),
         }
@@ -198,7 +198,7 @@ fn split(text: &str) -> Result<(String, Vec<u8>), String> {
     Ok((name.to_owned(), bytes))
 }
 
-/// A name goes into file names and into lists: it is one word.
+/// Checks that a name is one word, because it is used in file names and lists.
 fn check_name(name: &str) -> Result<(), String> {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '@');
     if name.is_empty() || name.len() > 128 || name.starts_with(['.', '-']) || !name.chars().all(word) {
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn nixs_keys_are_read() {
-        // Made by nix-store --generate-binary-cache-key.
+        // Generated with nix-store --generate-binary-cache-key.
         let secret =
             "test.example-1:3jD+cdaBaDpb0KY0Dc5Pwt9ppcPmy3IRbwoXFRE/iozhcx80WoGROppJZT6wUlPoNyp1KneID2ls3JR9VW55zQ==";
         let public = "test.example-1:4XMfNFqBkTqaSWU+sFJT6DcqdSp3iA9pbNyUfVVuec0=";

@@ -1,8 +1,8 @@
 //! Substituters: caches that other users fill with records and blobs, queried before an action runs.
 //!
-//! A record is taken when its inputs are those of the action that was asked for and a trusted key signed it, and a blob when
-//! it is what the record says: so a cache can refuse to serve, and nothing else. All caches are asked at once; one that is
-//! dead, hangs or sends wrong data is reported and left out for the rest of the run.
+//! A record is accepted if its inputs are those of the requested action and a trusted key signed it, and a blob if it
+//! matches the digest in the record. So a cache can refuse to serve, but not provide wrong content. All caches are
+//! queried at once; one that fails, hangs or returns wrong content is reported and not used for the rest of the run.
 
 mod address;
 mod cache;
@@ -33,16 +33,16 @@ pub use self::key::{Keyring, PublicKey, SecretKey};
 pub use self::push::{Pushed, push, remember};
 use crate::settings::Registries;
 
-/// How long a cache may be silent unless the user says otherwise.
+/// The default time that a cache may be silent.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often in a row a blob may be cut.
+/// The maximum number of consecutive interruptions of a blob.
 const ATTEMPTS: u32 = 3;
 
-/// How many bytes a second a cache must send at least: where it is slower, making it here is the better way.
+/// The minimum rate in bytes per second: below it, building is faster than fetching.
 const LEAST_RATE: u64 = 32 << 10;
 
-/// How many blobs of one record are fetched at once.
+/// The number of blobs of one record that are fetched at once.
 const AT_ONCE: usize = 4;
 
 /// The caches of a run.
@@ -54,27 +54,27 @@ pub struct Caches {
     /// Taken when the run ends.
     runtime: Option<Runtime>,
     given: Mutex<BTreeSet<ActionKey>>,
-    /// The warnings that were printed already, so that each is printed once.
+    /// The warnings that were already printed, so that each is printed once.
     warned: Mutex<BTreeSet<String>>,
 }
 
-/// A cache, and what is known of it in this run.
+/// A cache and its state in this run.
 #[derive(Debug)]
 struct CacheMember {
     address: Address,
     cache: Cache,
-    /// It is left out from when this is cancelled.
+    /// Cancelled when the cache is excluded from the run.
     out: CancellationToken,
-    /// Actions that it has no record of.
+    /// Actions for which it has no record.
     lacks: Mutex<BTreeSet<ActionKey>>,
 }
 
 impl Caches {
-    /// Prepares to ask these caches for what these keys vouch for; none is asked yet. Those behind a network that may not be
-    /// used are left out.
+    /// Prepares to query these caches for records that these keys signed; sends no request yet. Leaves out caches that
+    /// need a network that may not be used.
     ///
     /// # Errors
-    /// When no key is trusted, or logins or certificates on this machine cannot be read.
+    /// Returns an error if no key is trusted, or if credentials or certificates on this machine cannot be read.
     pub fn new(
         addresses: Vec<Address>,
         trusted: Keyring,
@@ -104,7 +104,7 @@ impl Caches {
         Ok(Self { members, trusted, timeout, runtime: Some(crate::runtime()?), given, warned })
     }
 
-    /// Asks all caches at once and takes the first record that is trusted and whose blobs can be had.
+    /// Queries all caches at once. Returns the first record that is trusted and whose blobs can be fetched.
     async fn find(&self, key: &ActionKey, store: &Store) -> Option<Record> {
         let asked = self.members.iter().filter(|member| !member.out.is_cancelled() && !member.lacks(key));
         let mut answers: FuturesUnordered<_> =
@@ -119,10 +119,10 @@ impl Caches {
         None
     }
 
-    /// The trusted record that a cache has of an action.
+    /// Returns a cache's record of an action, if it is trusted.
     async fn ask(&self, member: &CacheMember, key: &ActionKey) -> Option<Record> {
         let answer = tokio::select! {
-            // Somebody else waited in vain: that is enough.
+            // Another query has already excluded the cache.
             () = member.out.cancelled() => return None,
             answer = tokio::time::timeout(self.timeout, member.cache.record(key)) => answer,
         };
@@ -139,7 +139,7 @@ impl Caches {
         None
     }
 
-    /// What makes a cache's bytes the record of an action.
+    /// Checks that a cache's bytes are a trusted record of the action.
     fn check(&self, key: &ActionKey, bytes: &[u8]) -> Result<Record, String> {
         let record: Record = serde_json::from_slice(bytes).map_err(|_| "it cannot be read".to_owned())?;
         if record.key().map_err(|error| error.to_string())? != *key {
@@ -149,7 +149,7 @@ impl Caches {
         Ok(record)
     }
 
-    /// Gets the blobs of a record; whether all of them are in the store now.
+    /// Fetches the blobs of a record. Returns whether all of them are now in the store.
     async fn fetch(&self, member: &CacheMember, record: &Record, store: &Store) -> bool {
         let blobs = record.outputs().blobs().values().copied();
         let fetches = blobs.map(|blob| self.fetch_blob(member, blob, store));
@@ -179,7 +179,7 @@ impl Caches {
     }
 
     async fn fetch_blob(&self, member: &CacheMember, blob: Blob, store: &Store) -> Result<(), Failure<CacheError>> {
-        // Silence is noticed before this: it is for who sends too little to be silent.
+        // Silence is detected earlier; this limit is for a cache that sends too slowly.
         let limit = self.timeout * 2 + Duration::from_secs(blob.size / LEAST_RATE);
         let persistence = Persistence { attempts: ATTEMPTS, silence: self.timeout, outlast_silence: false };
         let open = async |offset| {
@@ -223,7 +223,7 @@ impl Substituter for Caches {
 
 impl Drop for Caches {
     fn drop(&mut self) {
-        // A look-up of a name or a disk that hangs holds its thread: the end of the run does not wait for it.
+        // A DNS lookup or disk access that hangs blocks its thread: the end of the run does not wait for it.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -236,7 +236,7 @@ impl CacheMember {
     }
 }
 
-/// Reads a record as a cache may have it, and checks its signatures with no trusted key.
+/// Parses a record of a cache, and checks its signatures without a trusted key.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
     if let Ok(record) = serde_json::from_slice::<Record>(bytes) {

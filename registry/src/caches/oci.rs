@@ -1,5 +1,5 @@
-//! A cache in a repository of a registry: each record is an artifact tagged `rec-KEY`, whose configuration is the record and
-//! whose layers are the blobs (image specification, "Guidelines for Artifact Usage").
+//! A cache in a repository of a registry: each record is an artifact with the tag `rec-KEY`, whose configuration is the
+//! record and whose layers are the blobs (image specification, "Guidelines for Artifact Usage").
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use super::cache::{CacheError, Purpose, RECORD_LIMIT, whole};
 use crate::settings::Registries;
 use crate::{BlobPush, MANIFESTS, Patience, Repository};
 
-/// What a record is called among artifacts.
+/// The media type of a record.
 const RECORD_TYPE: &str = "application/vnd.vcbuild.record.v1+json";
 
-/// What a blob is called: only its record knows what it is.
+/// The media type of a blob, whose actual type only its record contains.
 const BLOB_TYPE: &str = "application/octet-stream";
 
-/// The empty document that stands where an artifact has nothing (image specification, "Guidance for an Empty Descriptor").
+/// The empty document for unused parts of an artifact (image specification, "Guidance for an Empty Descriptor").
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const EMPTY: &[u8] = b"{}";
 
@@ -40,7 +40,7 @@ impl OciCache {
         permit: Permit,
     ) -> Result<Self, Error> {
         let repository = match purpose {
-            // Readers have a limit of their own; this one only has to be longer.
+            // The reader limits silence; this limit only needs to be longer.
             Purpose::Read => {
                 let patience = Patience { connect: timeout, silence: timeout * 2, attempts: 2 };
                 Repository::to_read(registry, name, registries, patience, permit)?

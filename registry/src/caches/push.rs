@@ -13,27 +13,27 @@ use super::{Address, Error, SecretKey};
 use crate::settings::Registries;
 use crate::{BlobPush, Tally, several};
 
-/// How many blobs or records are sent at once.
+/// The number of blobs or records that are sent at once.
 const AT_ONCE: usize = 4;
 
-/// The longest that a connection to a cache that is written to may take to be made.
+/// The time limit for connecting to a cache for writing.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a push sent.
+/// The result of a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pushed {
-    /// Records that were written.
+    /// The number of records that were written.
     pub records: u64,
-    /// Records that were there already, with the same outputs and signatures.
+    /// The number of records that already existed with the same outputs and signatures.
     pub records_there: u64,
-    /// Blobs.
+    /// The blobs.
     pub blobs: Tally,
 }
 
-/// Remembers by which actions a build made its images, for when they are to be pushed.
+/// Stores which actions of a build created its images, for a later push.
 ///
 /// # Errors
-/// When the store cannot be written.
+/// Returns an error if the store cannot be written.
 pub fn remember<'a>(
     store: &Store,
     images: impl Iterator<Item = &'a Image>,
@@ -44,10 +44,10 @@ pub fn remember<'a>(
     store.remember(&Closure { images, actions })
 }
 
-/// Sends the records of these actions and their blobs to a cache. With a key they are signed, here too.
+/// Sends the records of these actions and their blobs to a cache. With a key, signs the records, also in the store.
 ///
 /// # Errors
-/// When a record or an output is not in the store, or the cache cannot be written to.
+/// Returns an error if a record or an output is not in the store, or if the cache cannot be written to.
 pub fn push(
     address: &Address,
     actions: &BTreeSet<ActionKey>,
@@ -81,7 +81,7 @@ pub fn push(
         CacheError::Absent => Error::Write { cache: address.to_string(), why: "the address does not exist".to_owned() },
         CacheError::Broken(why) => Error::Write { cache: address.to_string(), why },
     };
-    // A record comes last, so that its blobs are there when it is found.
+    // A record is sent last, so that its blobs exist whenever it is found.
     let sends = blobs.iter().map(|blob| async {
         let sent: BlobPush = cache.put_blob(*blob, store).await?;
         locked().blobs.count(*blob, sent);
@@ -99,7 +99,8 @@ pub fn push(
     Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Writes a record, with the signatures that others gave the same outputs; whether the cache lacked anything of it.
+/// Writes a record, including other signatures of the same outputs that the cache already has. Returns whether anything
+/// had to be written.
 async fn put_record(cache: &Cache, action: &ActionKey, record: &Record) -> Result<bool, CacheError> {
     let known = match cache.record(action).await {
         Ok(bytes) => serde_json::from_slice::<Record>(&bytes).ok(),

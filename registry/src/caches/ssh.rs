@@ -1,5 +1,5 @@
-//! A cache in a folder of another machine, read and written through the system's ssh. The other machine needs nothing but a
-//! shell, `cat`, `wc`, `tail`, `mkdir` and `mv`; who may log in, and whose host key counts, is ssh's to know.
+//! A cache in a directory on another machine, read and written through the system's ssh. The other machine needs only a
+//! shell, `cat`, `wc`, `tail`, `mkdir` and `mv`; ssh determines the login and the host key.
 
 use std::io;
 use std::process::Stdio;
@@ -20,16 +20,16 @@ use vcstore::{ActionKey, Blob, Digest, Store};
 use super::cache::{CacheError, blob_path, record_path, whole};
 use crate::BlobPush;
 
-/// What the other side says before it answers: what a login script may have printed comes before it.
+/// The line before the first answer, because a login script may print something before it.
 const READY: &str = "vcbuild-cache-1 ready";
 
-/// The most that a login script may print.
+/// The maximum output of a login script, in bytes.
 const NOISE_LIMIT: u64 = 64 << 10;
 
-/// How much is read at once.
+/// The buffer size for reading, in bytes.
 const PIECE: usize = 128 << 10;
 
-/// A folder on another machine.
+/// A directory on another machine.
 #[derive(Debug)]
 pub(crate) struct SshCache {
     host: String,
@@ -39,10 +39,10 @@ pub(crate) struct SshCache {
     idle: Arc<Mutex<Vec<SshSession>>>,
 }
 
-/// A shell on the other machine that answers one question after the other.
+/// A shell on the other machine that answers one request after another.
 #[derive(Debug)]
 struct SshSession {
-    /// It ends with the session.
+    /// Killed when the session is dropped.
     _process: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -104,7 +104,7 @@ impl SshCache {
         Ok(Body { start: offset, bytes: bytes.boxed() })
     }
 
-    /// Asks a session for a file, and has its size: none when there is no such file.
+    /// Requests a file from a session. Returns its size, or `None` if there is no such file.
     async fn ask(&self, verb: &str, path: &str, offset: u64) -> Result<(Option<u64>, SshSession), CacheError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(mut session) = idle
@@ -112,7 +112,7 @@ impl SshCache {
         {
             return Ok((size, session));
         }
-        // A session that was idle for long may have been closed: that says nothing of the next one.
+        // A session that was idle for long may have been closed; a new one may still work.
         let mut session = self.begin().await?;
         Ok((session.size(verb, path, offset).await?, session))
     }
@@ -151,7 +151,7 @@ impl SshCache {
         }
     }
 
-    /// Writes a file under another name, and gives it its own once all of it is there.
+    /// Writes a file under a temporary name, and renames it when it is complete.
     async fn write(
         &self,
         path: &str,
@@ -169,7 +169,7 @@ impl SshCache {
         let mut content = std::pin::pin!(content);
         if let Some(mut stdin) = process.stdin.take() {
             while let Some(piece) = content.next().await {
-                // A program that ended early says why on its own; a blob that is damaged must not look whole.
+                // A program that ended early reports the reason itself; a damaged blob must not appear complete.
                 if stdin.write_all(&piece.map_err(CacheError::broken)?).await.is_err() {
                     break;
                 }
@@ -190,14 +190,15 @@ impl SshCache {
         command
     }
 
-    /// Keeps a session for the next question.
+    /// Keeps a session for the next request.
     fn idle(&self, session: SshSession) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
     }
 }
 
 impl SshSession {
-    /// Asks for a file; its size, or none when there is no such file. What was asked for follows.
+    /// Requests a file. Returns its size, or `None` if there is no such file. The requested content follows in the
+    /// stream.
     async fn size(&mut self, verb: &str, path: &str, offset: u64) -> Result<Option<u64>, CacheError> {
         let question = format!("{verb} {path} {offset}\n");
         self.stdin.write_all(question.as_bytes()).await.map_err(CacheError::broken)?;
@@ -208,7 +209,7 @@ impl SshSession {
         }
     }
 
-    /// One line of at most as many bytes as a login script may print.
+    /// Reads one line, up to the maximum output of a login script.
     async fn line(&mut self) -> Result<String, CacheError> {
         let mut line = Vec::new();
         let read = (&mut self.stdout).take(NOISE_LIMIT).read_until(b'\n', &mut line).await;
@@ -219,21 +220,22 @@ impl SshSession {
         }
     }
 
-    /// The error, with ssh's stderr.
+    /// Returns the error, including ssh's output.
     async fn failed(&mut self, why: String) -> CacheError {
         let mut stderr = Vec::new();
         let mut rest = (&mut self.stderr).take(4 << 10);
-        // A connection that is still there says nothing.
+        // A connection that is still open prints nothing.
         let _ = tokio::time::timeout(Duration::from_millis(500), rest.read_to_end(&mut stderr)).await;
         let stderr = plain(&String::from_utf8_lossy(&stderr));
         CacheError::Broken(if stderr.is_empty() { why } else { format!("{why}: {stderr}") })
     }
 }
 
-/// What is being read: nothing once the end was seen.
+/// The state of a read, or `None` after the end.
 type BlobRead = Option<(SshSession, u64, Arc<Mutex<Vec<SshSession>>>)>;
 
-/// The next piece of a file. With its last byte the session is idle again, whether or not anybody asks for more.
+/// Returns the next piece of a file. After the last byte, returns the session to the idle ones, whether or not the
+/// caller polls again.
 async fn next_piece(reading: BlobRead) -> Result<Option<(Bytes, BlobRead)>, String> {
     let Some((mut session, left, idle)) = reading else { return Ok(None) };
     let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE).min(PIECE)];
@@ -254,7 +256,7 @@ async fn next_piece(reading: BlobRead) -> Result<Option<(Bytes, BlobRead)>, Stri
     Ok((count > 0).then(|| (Bytes::from(piece), None)))
 }
 
-/// Untrusted output as one line without control characters.
+/// Formats untrusted text as one line without control characters.
 fn plain(text: &str) -> String {
     let line = text.trim().lines().collect::<Vec<_>>().join("; ");
     line.chars().filter(|letter| !letter.is_control()).take(300).collect()
