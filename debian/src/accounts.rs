@@ -1,5 +1,5 @@
-//! base-passwd, passwd and login: the accounts every Debian system has, from base-passwd's master files, with passwords
-//! in shadow files, all of them locked.
+//! base-passwd, passwd and login: the accounts of every Debian system, from base-passwd's master files, with shadow
+//! passwords, all of which are locked.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use super::Error;
 use super::suite::Suite;
 use super::system::System;
 
-/// The groups that packages beyond the base have made for a program of theirs.
+/// The groups that packages outside the base create for one of their programs.
 const GROUPS: [(&str, &str); 1] = [("usr/bin/ssh-agent", SSH_AGENT)];
 
 /// The group of `ssh-agent`.
 pub(crate) const SSH_AGENT: &str = "_ssh";
 
-/// Makes the account files. Returns the groups with their numbers.
+/// Creates the account files. Returns the GIDs of the groups.
 pub(crate) fn set_up(system: &mut System<'_>, suite: Suite) -> Result<BTreeMap<String, u64>, Error> {
     let users = system.master("usr/share/base-passwd/passwd.master", "etc/passwd")?;
     let groups = system.master("usr/share/base-passwd/group.master", "etc/group")?;
@@ -25,7 +25,8 @@ pub(crate) fn set_up(system: &mut System<'_>, suite: Suite) -> Result<BTreeMap<S
     for line in users.lines() {
         let [name, _, rest] = parts(line).ok_or_else(|| malformed("etc/passwd", line))?;
         passwd += &format!("{name}:x:{rest}\n");
-        // No day of the last change: it would be the day of the build. The ages are those that shadowconfig gives.
+        // The date of the last change is empty, because it would be the build date. The ages are those that
+        // shadowconfig sets.
         shadow += &format!("{name}:*::0:99999:7:::\n");
     }
     let mut numbers = BTreeMap::new();
@@ -38,7 +39,7 @@ pub(crate) fn set_up(system: &mut System<'_>, suite: Suite) -> Result<BTreeMap<S
         gshadow += &format!("{name}:*::\n");
     }
     for (_, name) in GROUPS.into_iter().filter(|(program, _)| system.has(program)) {
-        // As addgroup chooses: the first that is free of those for programs.
+        // Like addgroup, uses the first free GID of the system range.
         let number = (100..1000).find(|number| numbers.values().all(|taken| taken != number)).unwrap_or(999);
         numbers.insert(name.to_owned(), number);
         group += &format!("{name}:x:{number}:\n");

@@ -1,35 +1,35 @@
-//! update-alternatives: which of several packages a general command such as `awk` or `pager` comes from. Each is registered as
-//! its package's script registers it.
+//! update-alternatives: which of several packages provides a generic command such as `awk` or `pager`. Each alternative
+//! is registered as in the package's maintainer script.
 
 use std::fmt::Write as _;
 
 use super::Error;
 use super::system::System;
 
-/// A general command.
+/// A generic command.
 struct Alternative {
-    /// Its name among the alternatives, also that of the link in `/etc/alternatives`.
+    /// The name of its link group, which is also the name of the link in `/etc/alternatives`.
     name: &'static str,
-    /// The command.
+    /// The path of the generic command.
     link: &'static str,
-    /// Links that go with it: name and link, by name.
+    /// The slave links, sorted by name: name and path.
     slaves: &'static [(&'static str, &'static str)],
-    /// What can stand for it, by path.
+    /// The alternatives, sorted by path.
     candidates: &'static [Candidate],
 }
 
-/// What can stand for a command.
+/// An alternative for a generic command.
 struct Candidate {
     /// The program.
     path: &'static str,
-    /// How it ranks among others.
+    /// Its priority.
     priority: u32,
-    /// What each of the links that go with the command leads to; nothing where it has none.
+    /// The targets of the slave links; shorter or empty if it does not provide all of them.
     targets: &'static [&'static str],
 }
 
-/// gawk, mawk, util-linux, tar, debianutils, less, nano, netcat-openbsd, pinentry-curses, xz-utils and iptables. bash's is only a
-/// manual page, which a slim base does not have.
+/// The alternatives of gawk, mawk, util-linux, tar, debianutils, less, nano, netcat-openbsd, pinentry-curses, xz-utils
+/// and iptables. bash registers only a manual page, which a slim base does not contain.
 const ALTERNATIVES: [Alternative; 13] = [
     Alternative {
         name: "arptables",
@@ -241,11 +241,11 @@ const ALTERNATIVES: [Alternative; 13] = [
     },
 ];
 
-/// Registers what is there and links it.
+/// Registers the alternatives that are installed and creates their links.
 pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     for one in &ALTERNATIVES {
         let candidates: Vec<_> = one.candidates.iter().filter(|choice| here(system, choice.path)).collect();
-        // Of equals the first stays.
+        // Among equal priorities, the first wins.
         let Some(best) = candidates.iter().rev().max_by_key(|choice| choice.priority) else { continue };
         // Writing to a String cannot fail.
         let mut state = format!("auto\n{}\n", one.link);
@@ -261,7 +261,7 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
         }
         connect(system, one.name, one.link, best.path)?;
         for ((name, link), target) in one.slaves.iter().zip(best.targets) {
-            // As update-alternatives does: no link to a manual page that is not there.
+            // Like update-alternatives, creates no link to a missing manual page.
             if here(system, target) {
                 connect(system, name, link, target)?;
             }
@@ -279,7 +279,7 @@ fn connect(system: &mut System<'_>, name: &str, link: &str, target: &str) -> Res
     system.link(&if merged { format!("usr/{path}") } else { path.to_owned() }, &format!("/etc/alternatives/{name}"))
 }
 
-/// Whether a file is there, `/bin` being a link to `/usr/bin`.
+/// Whether a file exists, where `/bin` is a link to `/usr/bin`.
 fn here(system: &System<'_>, path: &str) -> bool {
     let path = path.trim_start_matches('/');
     system.has(path) || system.has(&format!("usr/{path}"))

@@ -1,7 +1,8 @@
-//! The sources of apt, read as apt reads them (`sources.list(5)`, `apt_auth.conf(5)`): both formats, comments, options that say
-//! nothing to us, several keys, lists of mirrors in a file, and logins that are kept apart.
+//! The sources of apt (`sources.list(5)`, `apt_auth.conf(5)`): both formats, comments, options, several keys, mirror
+//! lists in files, and credentials in separate files.
 //!
-//! Only what says where Debian is matters here, so a source that apt takes is never refused over a field that we do not use.
+//! Only the location of Debian matters here, so a source that apt accepts is never rejected because of a field that is
+//! not used here.
 
 use std::fs;
 
@@ -11,28 +12,28 @@ use deb822_fast::Deb822;
 /// A source of binary packages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Source {
-    /// The addresses of its folders, without a slash at their ends; those over http and https alone.
+    /// Its URIs without a trailing slash; only those with http or https.
     pub(super) uris: Vec<String>,
     pub(super) suites: Vec<String>,
     pub(super) components: Vec<String>,
-    /// Debian's names of the architectures it is for; all when it names none.
+    /// Debian's names of its architectures; empty for all.
     pub(super) architectures: Vec<String>,
     pub(super) signed_by: SignedBy,
 }
 
-/// The keys that a source's release is signed with.
+/// The keys that may sign a source's release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SignedBy {
     /// Files with keys.
     pub(super) files: Vec<Utf8PathBuf>,
-    /// Fingerprints in upper-case hexadecimal: no other key will do.
+    /// Fingerprints in upper-case hexadecimal; if there are any, only these keys are accepted.
     pub(super) fingerprints: Vec<String>,
-    /// A key, in the source itself.
+    /// A key embedded in the source.
     pub(super) key: Option<String>,
 }
 
-/// The enabled sources of binary packages in apt's folder, in apt's order. What cannot be read is passed over with a warning, so
-/// that it does not stop the others.
+/// Returns the enabled sources of binary packages in apt's directory, in apt's order. Files that cannot be read are
+/// skipped with a warning, so that they do not affect the others.
 pub(super) fn sources(folder: &Utf8Path) -> Vec<Source> {
     let logins = logins(folder);
     let mut sources = Vec::new();
@@ -55,13 +56,13 @@ pub(super) fn sources(folder: &Utf8Path) -> Vec<Source> {
     sources
 }
 
-/// The files of keys that apt trusts for every source.
+/// Returns the files of keys that apt trusts for every source.
 pub(super) fn trusted(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
     let main = Some(folder.join("trusted.gpg")).filter(|path| path.exists());
     main.into_iter().chain(within(&folder.join("trusted.gpg.d"), &["gpg", "asc"])).collect()
 }
 
-/// The files of sources that apt reads, in its order.
+/// Returns the files of sources that apt reads, in its order.
 fn files(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
     let main = folder.join("sources.list");
     let mut files = within(&folder.join("sources.list.d"), &["list", "sources"]);
@@ -71,8 +72,8 @@ fn files(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
     files
 }
 
-/// The files of a folder with one of these endings, by name. As apt does, names with other characters are left out: they are an
-/// editor's backups and the like.
+/// Returns the files in a directory with one of these extensions, sorted by name. Like apt, skips names with other
+/// characters, such as those of editor backups.
 fn within(folder: &Utf8Path, endings: &[&str]) -> Vec<Utf8PathBuf> {
     let Ok(listed) = folder.read_dir_utf8() else { return Vec::new() };
     let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
@@ -86,7 +87,7 @@ fn within(folder: &Utf8Path, endings: &[&str]) -> Vec<Utf8PathBuf> {
     files
 }
 
-/// The one-line format.
+/// Parses the one-line format.
 fn lines(text: &str) -> Vec<Source> {
     text.lines().filter_map(line).collect()
 }
@@ -112,7 +113,7 @@ fn line(line: &str) -> Option<Source> {
     Some(source)
 }
 
-/// A line up to its comment, which does not begin within brackets.
+/// Returns a line without its comment, which cannot begin within brackets.
 fn uncommented(line: &str) -> &str {
     let mut depth = 0;
     let end = line.find(|character| {
@@ -126,7 +127,7 @@ fn uncommented(line: &str) -> &str {
     &line[..end.unwrap_or(line.len())]
 }
 
-/// The words of a line; blanks within brackets divide none.
+/// Splits a line into words, but not at spaces within brackets.
 fn words(line: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let (mut begun, mut depth) = (None, 0);
@@ -149,9 +150,9 @@ fn words(line: &str) -> Vec<&str> {
     words
 }
 
-/// The deb822 format.
+/// Parses the deb822 format.
 fn stanzas(text: &str) -> Result<Vec<Source>, String> {
-    // Comments may stand anywhere, also within a field.
+    // Comments may be anywhere, even within a field.
     let text: String = text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
     let document: Deb822 = text.parse().map_err(|error: deb822_fast::Error| error.to_string())?;
     let sources = document.iter().filter_map(|stanza| {
@@ -176,7 +177,7 @@ fn stanzas(text: &str) -> Result<Vec<Source>, String> {
     Ok(sources.collect())
 }
 
-/// Whether a value says no, in any of the words that apt knows for it.
+/// Whether a value means "no", in any of apt's spellings.
 fn is_off(value: &str) -> bool {
     ["no", "false", "without", "off", "disable", "0"].iter().any(|off| value.trim().eq_ignore_ascii_case(off))
 }
@@ -184,13 +185,13 @@ fn is_off(value: &str) -> bool {
 impl SignedBy {
     fn of(value: &str) -> Self {
         if value.contains("-----BEGIN") {
-            // In a field an empty line is written as one with a dot.
+            // In a field, an empty line is written as a dot.
             let lines = value.lines().map(str::trim).map(|line| if line == "." { "" } else { line });
             return Self { key: Some(lines.collect::<Vec<_>>().join("\n").trim().to_owned()), ..Self::default() };
         }
         let items = value.split([',', ' ', '\t', '\n']).filter(|item| !item.is_empty());
         let (files, fingerprints): (Vec<_>, Vec<_>) = items.partition(|item| item.starts_with('/'));
-        // An exclamation mark asks for that very key, which a fingerprint does anyhow.
+        // An exclamation mark excludes subkeys of the key, which a fingerprint does here in any case.
         let plain = |item: &str| item.trim_end_matches('!').to_ascii_uppercase();
         Self {
             files: files.into_iter().map(Utf8PathBuf::from).collect(),
@@ -200,7 +201,7 @@ impl SignedBy {
     }
 }
 
-/// The addresses over http and https that a source's address stands for: itself, or those in a file of mirrors.
+/// Returns the http and https addresses of a source's URI: itself, or those in a mirror list file.
 fn addresses(uri: &str) -> Vec<String> {
     let plain = |uri: &str| uri.starts_with("http://") || uri.starts_with("https://");
     let trimmed = |uri: &str| uri.trim_end_matches('/').to_owned();
@@ -212,7 +213,7 @@ fn addresses(uri: &str) -> Vec<String> {
     };
     match fs::read_to_string(&path) {
         Ok(text) => {
-            // A mirror may be followed by its priority and what it has.
+            // A mirror may be followed by its priority and contents.
             let mirrors = text.lines().filter_map(|line| line.split('#').next()?.split_whitespace().next());
             mirrors.filter(|mirror| plain(mirror)).map(trimmed).collect()
         }
@@ -223,10 +224,10 @@ fn addresses(uri: &str) -> Vec<String> {
     }
 }
 
-/// A login to mirrors: apt keeps them in files of their own, so that the sources can be read by all.
+/// Credentials for a mirror: apt keeps them in separate files, so that sources can be world-readable.
 #[derive(Debug, Default)]
 struct Login {
-    /// A host, where it says so with the protocol before and a folder after.
+    /// A host, optionally preceded by a protocol and followed by a directory.
     machine: String,
     user: String,
     password: String,
@@ -252,7 +253,7 @@ fn logins(folder: &Utf8Path) -> Vec<Login> {
     logins
 }
 
-/// The address with the login that apt has for it. As apt does, a login without a protocol is for https alone.
+/// Adds apt's credentials for a URI. Like apt, applies an entry without a protocol only to https.
 fn with_login(uri: String, logins: &[Login]) -> String {
     let Ok(mut url) = reqwest::Url::parse(&uri) else { return uri };
     if !url.username().is_empty() {
@@ -274,7 +275,7 @@ fn with_login(uri: String, logins: &[Login]) -> String {
     }
 }
 
-/// Reads a source in each format.
+/// Parses a source in each format.
 #[cfg(any(test, fuzzing))]
 pub(super) fn hostile(text: &str) {
     let _ = (lines(text), stanzas(text), SignedBy::of(text), addresses(text));

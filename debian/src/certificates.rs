@@ -1,5 +1,6 @@
-//! ca-certificates: what update-ca-certificates makes of the certificates that packages hold. All of them are trusted, as on
-//! a new system: one bundle, a link for each by its name, and one by the hash of its subject, by which OpenSSL looks it up.
+//! ca-certificates: the result of update-ca-certificates for the certificates in packages. All of them are trusted, as
+//! on a new system: one bundle, one link for each certificate by its name, and one by the hash of its subject, by which
+//! OpenSSL finds it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +13,10 @@ use sha1::{Digest, Sha1};
 use super::Error;
 use super::system::System;
 
-/// Where packages hold certificates.
+/// The directory with the certificates of packages.
 const MASTERS: &str = "usr/share/ca-certificates";
 
-/// Where programs look for them.
+/// The directory in which programs look for certificates.
 const TRUSTED: &str = "etc/ssl/certs";
 
 /// The beginning of the list, as the package's script writes it.
@@ -33,14 +34,14 @@ const LIST: &str = "\
 #
 ";
 
-/// A certificate that a package holds.
+/// A certificate in a package.
 struct Certificate {
-    /// Below [`MASTERS`].
+    /// The path relative to [`MASTERS`].
     path: String,
     text: String,
 }
 
-/// Trusts the certificates, where the package is there that does.
+/// Installs the certificates, if the package ca-certificates is present.
 pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     if !system.has("usr/sbin/update-ca-certificates") {
         return Ok(());
@@ -49,7 +50,7 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     let list = certificates.iter().fold(LIST.to_owned(), |list, one| format!("{list}{}\n", one.path));
     system.file("etc/ca-certificates.conf", 0o644, 0, list)?;
     let mut hashed: BTreeMap<u32, Vec<(String, Vec<u8>)>> = BTreeMap::new();
-    // OpenSSL numbers certificates of one subject in the order of the names of their links.
+    // OpenSSL numbers certificates with the same subject in the order of their links' names.
     let mut links: Vec<_> = certificates.iter().map(|one| (link_name(&one.path), one)).collect();
     links.sort_by(|one, other| one.0.cmp(&other.0));
     for (link, one) in links {
@@ -58,7 +59,7 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
         let bytes = pem(&one.text).ok_or_else(|| bad("it is not a certificate in PEM format"))?;
         let hash = subject_hash(&bytes).map_err(|why| bad(&format!("it is not a certificate: {why}")))?;
         let same = hashed.entry(hash).or_default();
-        // The same certificate twice is one.
+        // A duplicate certificate gets no second link.
         if same.iter().all(|(_, known)| *known != bytes) {
             same.push((link, bytes));
         }
@@ -73,7 +74,7 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     system.folder("usr/local/share/ca-certificates", mode, gid)
 }
 
-/// The certificates that packages hold, as one file: the bundle.
+/// Returns the certificates in packages as one file: the bundle.
 pub(crate) fn bundle_of(system: &System<'_>) -> Result<String, Error> {
     certificates(system).map(|certificates| bundle(&certificates))
 }
@@ -98,7 +99,7 @@ fn bundle(certificates: &[Certificate]) -> String {
     bundle
 }
 
-/// The name of the link to a certificate, without what shells would trip over.
+/// Returns the name of the link to a certificate, without characters that are special to shells.
 fn link_name(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".crt");
     let plain = |c: char| match c {
@@ -109,19 +110,19 @@ fn link_name(path: &str) -> String {
     format!("{}.pem", name.chars().map(plain).collect::<String>())
 }
 
-/// The certificate in a PEM text (RFC 7468).
+/// Decodes the certificate in a PEM text (RFC 7468).
 fn pem(text: &str) -> Option<Vec<u8>> {
     let (_, inner) = text.split_once("-----BEGIN CERTIFICATE-----")?;
     let (inner, _) = inner.split_once("-----END CERTIFICATE-----")?;
     STANDARD.decode(inner.split_ascii_whitespace().collect::<String>()).ok()
 }
 
-/// The hash of a certificate's subject, as `openssl x509 -subject_hash` prints it: the first four bytes, in the order of
-/// Intel's processors, of the SHA-1 of the subject in a form in which equal names are equal bytes.
+/// Returns the hash of a certificate's subject, as `openssl x509 -subject_hash` prints it: the first four bytes, in
+/// little-endian order, of the SHA-1 of the subject in a canonical form.
 fn subject_hash(certificate: &[u8]) -> der::Result<u32> {
     let [certificate] = parts(certificate)?[..] else { return Err(Tag::Sequence.value_error()) };
     let Some(signed) = parts(certificate.value())?.first().copied() else { return Err(Tag::Sequence.value_error()) };
-    // RFC 5280: version (with a tag of its own), serial number, algorithm, issuer, validity, subject.
+    // RFC 5280: version (with a context-specific tag), serial number, algorithm, issuer, validity, subject.
     let fields = parts(signed.value())?;
     let mut fields = fields.into_iter().filter(|field| !field.tag().is_context_specific());
     let Some(subject) = fields.nth(4) else { return Err(Tag::Sequence.value_error()) };
@@ -135,7 +136,7 @@ fn subject_hash(certificate: &[u8]) -> der::Result<u32> {
     Ok(u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]))
 }
 
-/// An attribute of a name, its text in UTF-8, in small letters, its spaces single and only between words.
+/// Canonicalizes an attribute of a name: its text in UTF-8 and lower case, with single spaces only between words.
 fn attribute(attribute: AnyRef<'_>) -> der::Result<Vec<u8>> {
     let [kind, value] = parts(attribute.value())?[..] else { return Err(Tag::Sequence.value_error()) };
     let kind: ObjectIdentifier = kind.decode_as()?;
@@ -164,7 +165,7 @@ fn attribute(attribute: AnyRef<'_>) -> der::Result<Vec<u8>> {
     AnyRef::new(Tag::Sequence, &inner)?.to_der()
 }
 
-/// The values that follow each other in some bytes.
+/// Splits bytes into the DER values that they contain.
 fn parts(bytes: &[u8]) -> der::Result<Vec<AnyRef<'_>>> {
     let mut reader = SliceReader::new(bytes)?;
     let mut parts = Vec::new();
@@ -180,7 +181,7 @@ mod tests {
     use crate::Error;
     use crate::system::tests::{system, text, tree};
 
-    /// ISRG Root X2, whose subject's hash OpenSSL says is 0b9bc432.
+    /// ISRG Root X2, for whose subject OpenSSL prints the hash 0b9bc432.
     const CERTIFICATE: &str = "\
 -----BEGIN CERTIFICATE-----\n\
 MIICGzCCAaGgAwIBAgIQQdKd0XLq7qeAwSxs6S+HUjAKBggqhkjOPQQDAzBPMQsw\n\

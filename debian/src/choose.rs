@@ -1,20 +1,20 @@
-//! What a request comes to: which packages, and which of those asked for brought each.
+//! Resolves a request to packages, and determines which of the requested packages caused each.
 
 use std::collections::BTreeMap;
 
 use super::index::Index;
 use super::{Error, Request, Selection, minimal, solve};
 
-/// A package that was chosen.
+/// A selected package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SelectedPackage {
     /// Its number in the index.
     pub(crate) number: usize,
-    /// The package asked for that brought it; none for those every base has.
+    /// The requested package that caused it; `None` for packages of the base.
     pub(crate) set: Option<String>,
 }
 
-/// Chooses packages, by name. Those that are `held`, by name, keep their version wherever it will do.
+/// Selects packages, by name. Those in `held` keep their version where possible.
 pub(crate) fn choose(
     index: &Index,
     request: &Request,
@@ -26,8 +26,8 @@ pub(crate) fn choose(
     }
 }
 
-/// The packages of a system. The base comes first, by itself, and what is asked for beyond it leaves it as it is wherever that
-/// will do: so the base is the same whatever is stacked on it.
+/// Selects the packages of a system. The base is resolved first, and additional packages change it only if necessary,
+/// so that the base is the same regardless of what is stacked on it.
 fn system(index: &Index, request: &Request, held: &BTreeMap<String, usize>) -> Result<Vec<SelectedPackage>, Error> {
     let include = &request.options.packages;
     let (suite, architecture) = (request.options.suite.as_str(), request.architecture.as_str());
@@ -52,7 +52,7 @@ fn system(index: &Index, request: &Request, held: &BTreeMap<String, usize>) -> R
     Ok(all.into_iter().map(|number| SelectedPackage { number, set: sets.remove(&number) }).collect())
 }
 
-/// The newest package of a name, without what it depends on.
+/// Selects the newest package with this name, without its dependencies.
 fn newest(
     index: &Index,
     request: &Request,

@@ -1,5 +1,5 @@
-//! Package files (`deb(5)`): an ar archive of a format number, a tar of control files and a tar of the files to install.
-//! What is kept of the latter goes to one spool file, from which the layer is written.
+//! Package files (`deb(5)`): an ar archive of a format version, a tar of control files and a tar of the files to
+//! install. The kept files of the latter are written to one spool file, from which the layer is created.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,37 +13,37 @@ use vcstore::{Bounded, Content, Decoder, Entry, Headers, Kind, Store};
 
 use super::{Error, Pin};
 
-/// No package unpacks to more than this; a file that does was made to fill disks.
+/// The maximum unpacked size of a package, to guard against decompression bombs.
 const UNPACKED_LIMIT: u64 = 8 << 30;
 
-/// Control files are small texts; the largest real one has some megabytes.
+/// The maximum size of control files, which are small texts; the largest real ones have a few megabytes.
 const CONTROL_LIMIT: u64 = 64 << 20;
 
-/// The most memory that unpacking may take: four times what `xz -9` has it take.
+/// The maximum memory for decompression: four times what `xz -9` requires.
 const MEMORY_LIMIT: u64 = 256 << 20;
 
-/// A package, unpacked.
+/// An unpacked package.
 #[derive(Debug)]
 pub(crate) struct Package {
     /// Its control files by name: `control`, `md5sums`, `postinst`, ….
     pub(crate) control: BTreeMap<String, ControlFile>,
-    /// Its files, without a leading slash, as packaged and in that order. What was not kept has no entry.
+    /// Its files in the packaged order, without a leading slash. A file that was not kept has no entry.
     pub(crate) files: Vec<(String, Option<Entry>)>,
-    /// The MD5 of each configuration file, which dpkg keeps to see whether its owner changed it.
+    /// The MD5 of each configuration file, with which dpkg detects changes by the administrator.
     pub(crate) conffiles: BTreeMap<String, String>,
 }
 
-/// A file that is about the package, not of it.
+/// A control file of a package.
 #[derive(Debug)]
 pub(crate) struct ControlFile {
-    /// Its permissions: scripts can be executed.
+    /// Its mode: scripts are executable.
     pub(crate) mode: u32,
     /// Its content.
     pub(crate) content: Vec<u8>,
 }
 
 impl Package {
-    /// Reads a package from the store. Files for which `keep` says so are written to `spool`.
+    /// Reads a package from the store. Writes the files for which `keep` returns true to `spool`.
     pub(crate) fn read(
         store: &Store,
         pin: &Pin,
@@ -68,14 +68,14 @@ impl Package {
                 }
                 "control" => package.read_control(pin, decoder(&name, &mut member).map_err(bad)?)?,
                 "data" => package.read_data(pin, decoder(&name, &mut member).map_err(bad)?, spool, &keep)?,
-                // Members that a reader does not know are to be passed over when their name begins with an underscore.
+                // Unknown members are ignored if their name begins with an underscore.
                 other if other.starts_with('_') => {}
                 other => return Err(Error::package(&pin.name, format!("it has an unknown member {other:?}"))),
             }
             io::copy(&mut member, &mut io::sink()).map_err(bad)?;
             parts.insert(part);
         }
-        // The store checks the hash when the end is read.
+        // The store verifies the hash when the end is read.
         io::copy(&mut deb.into_inner().map_err(bad)?, &mut io::sink()).map_err(bad)?;
         if let Some(missing) = ["debian-binary", "control", "data"].into_iter().find(|part| !parts.contains(*part)) {
             return Err(Error::package(&pin.name, format!("it has no member {missing}")));
@@ -84,18 +84,18 @@ impl Package {
     }
 }
 
-/// What the first bytes of a package contain.
+/// The result of reading the beginning of a package.
 pub(super) enum ControlNames {
     /// The names of its control files.
     Names(Vec<String>),
-    /// So many bytes of it are needed.
+    /// The number of bytes that are needed.
     Needs(u64),
 }
 
-/// The names of the control files of a package of which only the beginning is here.
+/// Returns the names of a package's control files from its beginning.
 ///
 /// # Errors
-/// When it is malformed.
+/// Returns an error if it is malformed.
 pub(super) fn control_names(pin: &Pin, beginning: &[u8]) -> Result<ControlNames, Error> {
     let bad = |error: io::Error| Error::package(&pin.name, error.to_string());
     let mut deb = ar::Archive::new(beginning);
@@ -117,10 +117,10 @@ pub(super) fn control_names(pin: &Pin, beginning: &[u8]) -> Result<ControlNames,
     Err(Error::package(&pin.name, "it does not start with its control files"))
 }
 
-/// Decompresses xz, or LZMA as it was before, in memory that has a bound.
+/// Decompresses xz, or the older LZMA format, with limited memory.
 ///
 /// # Errors
-/// When liblzma cannot be set up.
+/// Returns an error if liblzma cannot be initialized.
 pub(super) fn unxz<R: Read>(input: R) -> io::Result<XzDecoder<R>> {
     Ok(XzDecoder::new_stream(input, Stream::new_auto_decoder(MEMORY_LIMIT, CONCATENATED)?))
 }
@@ -198,7 +198,7 @@ impl Package {
                     }
                     offset += if kept { len } else { 0 };
                 }
-                // What is passed over counts as content, too.
+                // Skipped content must be read, so that it counts as content too.
                 io::copy(&mut file, &mut io::sink()).map_err(bad)?;
                 if let Some(md5) = md5 {
                     self.conffiles.insert(name.clone(), hex::encode(md5.finalize()));
@@ -209,14 +209,14 @@ impl Package {
         output.flush().map_err(Error::io("writing", spool))
     }
 
-    /// The configuration files (`deb-conffiles(5)`), without those that the package only wants removed.
+    /// Returns the configuration files (`deb-conffiles(5)`), without those that the package only removes.
     fn conffile_names(&self) -> BTreeSet<String> {
         let text = self.control.get("conffiles").map(|file| String::from_utf8_lossy(&file.content)).unwrap_or_default();
         text.lines().filter_map(|line| line.trim_end().strip_prefix('/')).map(str::to_owned).collect()
     }
 }
 
-/// The next entry, whose name and link are read whole into memory: no more than any package has.
+/// Returns the next entry. Limits the size of its name and link target, which are read into memory as a whole.
 fn next<'a, R: Read>(entries: &mut tar::Entries<'a, R>, headers: &Headers) -> Option<io::Result<tar::Entry<'a, R>>> {
     headers.begin();
     let entry = entries.next();
@@ -224,7 +224,7 @@ fn next<'a, R: Read>(entries: &mut tar::Entries<'a, R>, headers: &Headers) -> Op
     entry
 }
 
-/// Decompresses a member by its name's ending.
+/// Decompresses a member according to its extension.
 fn decoder<'a>(name: &str, member: &'a mut dyn Read) -> io::Result<Box<dyn Read + 'a>> {
     match name.rsplit_once('.').map(|(_, ending)| ending) {
         Some("xz" | "lzma") => Ok(Box::new(unxz(member)?)),
@@ -233,7 +233,7 @@ fn decoder<'a>(name: &str, member: &'a mut dyn Read) -> io::Result<Box<dyn Read 
     }
 }
 
-/// A path of a tar file as the layer has it: `./usr/bin/x` and `/usr/bin/x` become `usr/bin/x`.
+/// Normalizes a path of a tar file: `./usr/bin/x` and `/usr/bin/x` become `usr/bin/x`.
 fn path(raw: &[u8]) -> Result<String, String> {
     let text =
         std::str::from_utf8(raw).map_err(|_| format!("the path {:?} is not UTF-8", String::from_utf8_lossy(raw)))?;
@@ -273,7 +273,7 @@ mod tests {
     use super::{Package, path};
     use crate::Pin;
 
-    /// A tar of files, folders (a slash at the end) and symbolic links (`name -> target`).
+    /// Builds a tar of files, directories (with a trailing slash) and symbolic links (`name -> target`).
     fn tar(entries: &[(&[u8], &str)]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, content) in entries {
@@ -414,7 +414,7 @@ mod tests {
             let error = read(&package).unwrap_err();
             assert!(error.ends_with("its file names are longer than those of any valid archive"), "{error}");
         }
-        // What is passed over is no name, however long it is.
+        // Skipped content does not count as a name, however long it is.
         let content = "x".repeat(3 << 20);
         let passed = tar(&[(b"./usr/share/man/test", content.as_str()), (b"./a", "")]);
         assert_eq!(read(&sound(&control, &passed)).unwrap().0.files.len(), 2);
@@ -431,7 +431,7 @@ mod tests {
             ]))
         };
         packed(&lzma).unwrap();
-        // The size of the dictionary that it asks for.
+        // The requested dictionary size.
         lzma[1..5].copy_from_slice(&(1_u32 << 30).to_le_bytes());
         let error = packed(&lzma).unwrap_err();
         assert!(error.contains("memory limit"), "{error}");
@@ -453,7 +453,7 @@ mod tests {
         let path = Utf8Path::from_path(folder.path()).unwrap();
         let store = Store::open(&path.join("store")).unwrap();
         let blob = store.put(&bytes).unwrap();
-        // The member that is passed over is changed.
+        // Changes the ignored member.
         let mut other = bytes.clone();
         let end = other.len() - 2;
         other[end] ^= 1;

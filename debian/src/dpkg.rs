@@ -1,4 +1,4 @@
-//! dpkg's database (`/var/lib/dpkg`): so that `dpkg`, `apt` and scanners see the packages as installed.
+//! dpkg's database (`/var/lib/dpkg`), so that `dpkg`, `apt` and scanners recognize the packages as installed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use vcstore::{Content, Tree};
 use super::Error;
 use super::deb::Package;
 
-/// The order of the fields in dpkg's status file. Others follow as they come.
+/// The order of the fields in dpkg's status file. Other fields follow in their original order.
 const FIELDS: [&str; 25] = [
     "Package",
     "Essential",
@@ -37,7 +37,7 @@ const FIELDS: [&str; 25] = [
     "Description",
 ];
 
-/// Writes the database of the packages, given by name.
+/// Writes the database of the packages, which are given by name.
 pub(crate) fn database(tree: &mut Tree, packages: &BTreeMap<&str, Package>) -> Result<(), Error> {
     let mut status = String::new();
     let mut triggers: BTreeMap<String, String> = BTreeMap::new();
@@ -56,7 +56,8 @@ pub(crate) fn database(tree: &mut Tree, packages: &BTreeMap<&str, Package>) -> R
     for (name, text) in triggers {
         file(&format!("var/lib/dpkg/triggers/{name}"), text)?;
     }
-    // No trigger is waiting: ldconfig's cache is only an index of the standard folders, and shells are listed.
+    // No trigger is pending: ldconfig's cache would only index the standard directories, and the shells are already
+    // listed.
     file("var/lib/dpkg/triggers/Unincorp", String::new())?;
     for folder in ["alternatives", "parts", "updates"] {
         tree.dir(&format!("var/lib/dpkg/{folder}"), 0o755)?;
@@ -64,13 +65,13 @@ pub(crate) fn database(tree: &mut Tree, packages: &BTreeMap<&str, Package>) -> R
     Ok(())
 }
 
-/// What the status file would say of a package.
+/// Returns a package's paragraph in the status file.
 pub(crate) fn described(name: &str, package: &Package) -> Result<String, Error> {
     let (control, fields) = control(name, package)?;
     Ok(paragraph(control, &fields, package))
 }
 
-/// The control file of the package `name`, and its fields.
+/// Returns the control file of the package `name`, and its fields.
 fn control<'a>(name: &str, package: &'a Package) -> Result<(&'a str, BTreeMap<&'a str, &'a str>), Error> {
     let control = package.control.get("control").ok_or_else(|| Error::package(name, "it has no control file"))?;
     let control =
@@ -82,7 +83,7 @@ fn control<'a>(name: &str, package: &'a Package) -> Result<(&'a str, BTreeMap<&'
     Ok((control, fields))
 }
 
-/// The fields of a control file, each value with its further lines as they stand.
+/// Parses the fields of a control file, each value with its continuation lines.
 fn fields(control: &str) -> BTreeMap<&str, &str> {
     let mut fields = BTreeMap::new();
     let mut rest = control;
@@ -95,7 +96,7 @@ fn fields(control: &str) -> BTreeMap<&str, &str> {
     fields
 }
 
-/// A package's paragraph in the status file.
+/// Formats a package's paragraph in the status file.
 fn paragraph(control: &str, fields: &BTreeMap<&str, &str>, package: &Package) -> String {
     let conffiles = conffiles(package);
     let mut text = String::new();
@@ -125,19 +126,19 @@ fn paragraph(control: &str, fields: &BTreeMap<&str, &str>, package: &Package) ->
     text
 }
 
-/// The configuration files with their hashes, a line each, in the package's order.
+/// Returns the configuration files with their hashes, one per line, in the package's order.
 fn conffiles(package: &Package) -> String {
     let names = package.control.get("conffiles").map(|file| String::from_utf8_lossy(&file.content)).unwrap_or_default();
     let lines = names.lines().map(str::trim_end).filter(|line| line.starts_with('/'));
     lines.fold(String::new(), |mut text, path| {
-        // dpkg's own word for one that the package lists but does not hold.
+        // dpkg's placeholder for a file that the package lists but does not contain.
         let hash = package.conffiles.get(path.trim_start_matches('/')).map_or("newconffile", String::as_str);
         let _ = write!(text, "\n {path} {hash}");
         text
     })
 }
 
-/// The files about a package: what it installed, and its control files as packaged.
+/// Writes the list of installed files and the control files of a package.
 fn info(tree: &mut Tree, stem: &str, package: &Package) -> Result<(), Error> {
     let mut list = "/.\n".to_owned();
     for (path, _) in &package.files {
@@ -151,7 +152,8 @@ fn info(tree: &mut Tree, stem: &str, package: &Package) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which packages wait for which triggers (`deb-triggers(5)`): paths in the file `File`, others in a file each.
+/// Records which packages are interested in which triggers (`deb-triggers(5)`): paths in the file `File`, other
+/// triggers in a file each.
 fn interests(name: &str, package: &Package, triggers: &mut BTreeMap<String, String>) -> Result<(), Error> {
     let text = package.control.get("triggers").map(|file| String::from_utf8_lossy(&file.content)).unwrap_or_default();
     for line in text.lines() {

@@ -9,27 +9,27 @@ use vcstore::Digest;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing says where packages come from.
+    /// No source of packages is configured.
     #[error("looking for a mirror of Debian {suite}: {why}")]
     #[diagnostic(help(
         "set VCBUILD_DEBIAN_MIRROR to the address of a mirror's debian folder, or add the suite to the apt sources"
     ))]
     NoMirror {
-        /// The suite wanted.
+        /// The requested suite.
         suite: String,
-        /// Why there is none.
+        /// The reason.
         why: String,
     },
-    /// A mirror's address cannot be used.
+    /// The address of a mirror is invalid.
     #[error("using the mirror {address}: {why}")]
     #[diagnostic(help("a mirror's address looks like http://HOST/debian"))]
     BadMirror {
         /// The address.
         address: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The keys that releases are checked with cannot be read.
+    /// The keys for verifying releases cannot be read.
     #[error("reading the keyring {path}: {why}")]
     #[diagnostic(help(
         "install the package debian-archive-keyring, or name a file that contains Debian's archive keys"
@@ -37,10 +37,10 @@ pub enum Error {
     Keyring {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A release is not signed by a key that is trusted.
+    /// A release is not signed by a trusted key.
     #[error("checking the signature of {url}: {why}")]
     #[diagnostic(help(
         "vcbuild used nothing from this mirror: it is damaged, tampered with, or signed by keys that the keyring \
@@ -51,10 +51,10 @@ pub enum Error {
         url: String,
         /// What is wrong with its signatures.
         why: String,
-        /// The keyring it was checked with.
+        /// The keyring that was used.
         keyring: String,
     },
-    /// A release is past its time.
+    /// A release has expired.
     #[error("using {url}: it expired {behind} ago (Valid-Until: {until})")]
     #[diagnostic(help(
         "the mirror is out of date, or an attacker withholds updates: use another mirror, and check this machine's clock"
@@ -62,30 +62,30 @@ pub enum Error {
     Stale {
         /// The release.
         url: String,
-        /// Its own `Valid-Until`.
+        /// Its `Valid-Until` field.
         until: String,
-        /// How long ago that was.
+        /// The time since then.
         behind: String,
     },
-    /// A release or index is not as its format has it.
+    /// A release or index does not conform to its format.
     #[error("reading {url}: {why}")]
     #[diagnostic(help("the mirror does not follow the Debian repository format, or lacks the requested content"))]
     Repository {
         /// The file.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The mirror says that it does not have a file.
+    /// The mirror reports that it does not have a file.
     #[error("fetching {url}: the mirror does not have this file")]
     #[diagnostic(help("{help}"))]
     Gone {
         /// The file.
         url: String,
-        /// What to do.
+        /// The help text.
         help: &'static str,
     },
-    /// The mirror could not be reached, or broke off, several times.
+    /// The mirror could not be reached, or the connection broke, several times.
     #[error("fetching {url}: {attempts} attempts failed, the last with: {why}")]
     #[diagnostic(help(
         "check the network and the mirror (VCBUILD_DEBIAN_MIRROR or the apt sources); http_proxy sets the proxy"
@@ -93,23 +93,23 @@ pub enum Error {
     Unreachable {
         /// The file.
         url: String,
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
-        /// Why the last attempt failed, from the outermost cause to the innermost.
+        /// The causes of the last failure, from the outermost to the innermost.
         why: String,
     },
-    /// What the mirror sent is not what its signed index says.
+    /// A file from the mirror does not match the signed index.
     #[error("fetching {url}: its content is {found}, expected {expected}")]
     #[diagnostic(help("the mirror is being updated, damaged or tampered with: try again, or use another mirror"))]
     Damaged {
         /// The file.
         url: String,
-        /// What its content is.
+        /// The digest of its content.
         found: String,
-        /// What it should be.
+        /// The expected digest.
         expected: String,
     },
-    /// No such package.
+    /// There is no such package.
     #[error("looking for package {name}: {suite} has no package with that name for {architecture}")]
     #[diagnostic(help("check the name, and whether the package is in the requested components"))]
     NoSuchPackage {
@@ -129,16 +129,16 @@ pub enum Error {
         /// The conflict, as the solver explains it.
         why: String,
     },
-    /// A package file is not as its format has it.
+    /// A package file does not conform to its format.
     #[error("unpacking {package}: {why}")]
     #[diagnostic(help("the package matches the signed index but is malformed: report it to its maintainers"))]
     Package {
         /// Its name.
         package: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// Packages have installation scripts.
+    /// Packages have maintainer scripts without a replacement.
     #[error(
         "installing {}: vcbuild does not run maintainer scripts, and has no replacement for these",
         packages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -148,7 +148,7 @@ pub enum Error {
          docker.io/library/debian:bookworm"
     ))]
     Script {
-        /// The packages, each with its scripts.
+        /// The packages with their scripts.
         packages: Vec<UnhandledScripts>,
     },
     /// The requested suite is not supported.
@@ -163,7 +163,7 @@ pub enum Error {
         /// Its name.
         codename: String,
     },
-    /// Two packages hold the same file.
+    /// Two packages contain the same file.
     #[error("unpacking {second}: {first} already contains /{path}")]
     #[diagnostic(help("remove one of the two packages"))]
     Collision {
@@ -174,41 +174,41 @@ pub enum Error {
         /// The package that came second.
         second: String,
     },
-    /// The packages do not hold what every Debian system is made of.
+    /// The packages lack a file that every Debian system needs.
     #[error("setting up {path}: {why}")]
     #[diagnostic(help(
         "vcbuild supports Debian bookworm and later: for a newer suite, use a newer version of vcbuild"
     ))]
     Setup {
-        /// The file to be made.
+        /// The file to be created.
         path: String,
-        /// Why it cannot be.
+        /// The reason.
         why: String,
     },
-    /// The lock holds something that was not made by this program.
+    /// The lock contains an entry that this program does not create.
     #[error("using the locked package {package}: {why}")]
     #[diagnostic(help("the lock file was edited or damaged: recreate it with `vcbuild base debian --update`"))]
     BadPin {
         /// Its name.
         package: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A file could not be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     File(#[from] vcstore::FileError),
-    /// The network could not be set up.
+    /// The network client could not be created.
     #[error("setting up the network")]
     #[diagnostic(help(
         "check the machine's limits on threads and open files, its certificates, and the proxy variables (HTTP_PROXY and \
          others)"
     ))]
     Network {
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Something would have to be fetched, and may not be.
+    /// A download is needed, but the network may not be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Offline(#[from] vcnetwork::Offline),
@@ -219,35 +219,35 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an I/O error with what was attempted and on what.
+    /// Wraps an I/O error with the attempted operation and its path.
     pub(crate) fn io(attempt: &'static str, path: impl AsRef<Utf8Path>) -> impl FnOnce(io::Error) -> Self {
         vcstore::FileError::wrap(attempt, path)
     }
 
-    /// A file of a mirror that is not as its format has it.
+    /// Returns the error for a file of a mirror that does not conform to its format.
     pub(crate) fn repository(url: &str, why: impl Into<String>) -> Self {
         Self::Repository { url: url.to_owned(), why: why.into() }
     }
 
-    /// A package that is not as its format has it.
+    /// Returns the error for a package that does not conform to its format.
     pub(crate) fn package(package: &str, why: impl Into<String>) -> Self {
         Self::Package { package: package.to_owned(), why: why.into() }
     }
 
-    /// A file whose content is another than was promised.
+    /// Returns the error for a file whose content does not match the expected digest.
     pub(crate) fn damaged(url: &str, found: &Digest, expected: &Digest) -> Self {
         Self::Damaged { url: url.to_owned(), found: found.to_string(), expected: expected.to_string() }
     }
 }
 
-/// A package that would be set up by scripts whose part nothing does.
+/// A package with maintainer scripts that have no replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnhandledScripts {
     /// Its name.
     pub package: String,
-    /// Which scripts: `preinst`, `postinst`.
+    /// The scripts: `preinst`, `postinst`.
     pub scripts: Vec<&'static str>,
-    /// The package asked for that brought it, where that is another.
+    /// The requested package that caused it, if that is another.
     pub brought_by: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Files of a mirror, over HTTP: several at once, tried again when the network fails, never taken unless they are what
-//! was promised.
+//! Downloads files of a mirror over HTTP: several at once, with retries when the network fails, and with verification
+//! of their digests.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -15,16 +15,16 @@ use vcstore::{Blob, Store};
 
 use super::Error;
 
-/// How often a file is asked for before it is given up.
+/// The number of attempts to download a file.
 const ATTEMPTS: u32 = 4;
 
-/// The longest that a mirror may be silent.
+/// How long a mirror may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// How many packages are fetched at once: enough to hide a mirror's answer time, few enough not to be a nuisance.
+/// The number of concurrent downloads: enough to hide a mirror's latency, but not so many that they burden it.
 pub(super) const AT_ONCE: usize = 8;
 
-/// A connection to mirrors. One thread is quick enough to hash what the fastest of them sends.
+/// A client of mirrors. It uses one thread, which is sufficient to hash the data of the fastest mirror.
 pub(crate) struct Mirror {
     runtime: tokio::runtime::Runtime,
     client: Client,
@@ -35,7 +35,7 @@ enum AttemptError {
     Final(Error),
     Damaged(Error),
     Network(String),
-    /// The mirror says to come again, and when.
+    /// The mirror asks to retry, possibly after this time.
     Busy(String, Option<Duration>),
 }
 
@@ -52,7 +52,7 @@ impl Mirror {
         Ok(Self { runtime, client })
     }
 
-    /// Runs a future to its end.
+    /// Runs a future to completion.
     pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
     }
@@ -75,8 +75,8 @@ impl Mirror {
         self.attempts(url, None, async |response| into_store(store, url, blob, response).await).await
     }
 
-    /// Fetches files into the store; what the store has already is not fetched. Returns those that are gone from the mirror,
-    /// by their places in `wanted`, each with the error that says so.
+    /// Fetches files that the store lacks. Returns those that the mirror no longer has, by their index in `wanted`,
+    /// each with its error.
     pub(crate) fn blobs(&self, store: &Store, wanted: &[(String, Blob)]) -> Result<BTreeMap<usize, Error>, Error> {
         let transfers =
             wanted.iter().enumerate().map(async |(place, (url, blob))| match self.blob(store, url, *blob).await {
@@ -87,12 +87,12 @@ impl Mirror {
         self.run(ended.try_filter_map(async |gone| Ok(gone)).try_collect())
     }
 
-    /// Fetches the first `length` bytes of a file into memory; fewer where it is shorter.
+    /// Fetches the first `length` bytes of a file into memory, or fewer if it is shorter.
     pub(crate) async fn beginning(&self, url: &str, length: u64) -> Result<Vec<u8>, Error> {
         self.attempts(url, Some(length), async |response| {
             let mut bytes = Vec::new();
             let mut body = http::paced(response, SILENCE);
-            // A mirror need not heed the range.
+            // A mirror may ignore the range.
             while (bytes.len() as u64) < length {
                 let Some(piece) = body.try_next().await.map_err(AttemptError::Network)? else { break };
                 bytes.extend_from_slice(&piece);
@@ -103,7 +103,7 @@ impl Mirror {
         .await
     }
 
-    /// Asks for a file, or for the first `length` bytes of it, until it is read or given up.
+    /// Requests a file, or its first `length` bytes, until it is read or the attempts are exhausted.
     async fn attempts<T>(
         &self,
         url: &str,
@@ -149,7 +149,7 @@ impl Mirror {
     }
 }
 
-/// Whether the answer is an error, and whether asking again may help.
+/// Returns the error of an unsuccessful response, which includes whether to retry.
 fn attempt_error(url: &str, response: &Response) -> Option<AttemptError> {
     let status = response.status();
     match status {
@@ -186,7 +186,7 @@ async fn into_store(store: &Store, url: &str, blob: Blob, response: Response) ->
             return Err(AttemptError::Damaged(Error::repository(url, why)));
         }
     }
-    // Syncing to disk takes time in which other transfers should go on.
+    // Syncing to disk takes time, during which other transfers should continue.
     let committed = tokio::task::spawn_blocking(move || writer.commit_expecting(&blob.digest)).await;
     match committed.map_err(|error| AttemptError::Final(Error::Network { source: error.into() }))? {
         Ok(_) => Ok(()),

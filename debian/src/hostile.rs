@@ -11,7 +11,7 @@ use super::signature::Keys;
 use super::sources::{KeyPlace, Keyring};
 use super::{Pin, apt, dpkg};
 
-/// A package, from its beginning and as a whole.
+/// Parses a package, from its beginning and as a whole.
 pub fn deb(bytes: &[u8]) {
     let Ok(folder) = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()) else { return };
     let Ok(path) = vcstore::utf8("using", folder.path()) else { return };
@@ -35,7 +35,7 @@ pub fn deb(bytes: &[u8]) {
     }
 }
 
-/// A signed release.
+/// Parses a signed release.
 pub fn release(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let keyring =
@@ -48,7 +48,7 @@ pub fn release(bytes: &[u8]) {
     let _ = Keys::read(&keyring);
 }
 
-/// An index of packages.
+/// Parses an index of packages.
 pub fn packages(bytes: &[u8]) {
     let Ok(folder) = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()) else { return };
     let Ok(mut index) =
@@ -63,7 +63,7 @@ pub fn packages(bytes: &[u8]) {
     }
 }
 
-/// apt's sources, in both formats.
+/// Parses apt's sources, in both formats.
 pub fn sources(bytes: &[u8]) {
     apt::hostile(&String::from_utf8_lossy(bytes));
 }

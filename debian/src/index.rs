@@ -1,4 +1,5 @@
-//! The packages a suite has, read from its `Packages` index: of those that are asked for, what choosing and fetching needs.
+//! The packages of a suite, read from its `Packages` index: only the fields that are needed to select and fetch
+//! packages.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -21,29 +22,29 @@ pub(crate) struct Candidate {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) architecture: String,
-    /// Whether every installation has it: `Essential: yes` or `Priority: required`.
+    /// Whether it is part of every installation: `Essential: yes` or `Priority: required`.
     pub(crate) base: bool,
-    /// Where it is, from the archive's address.
+    /// Its path relative to the archive's address.
     pub(crate) path: String,
     /// The hash and size of its file.
     pub(crate) blob: Blob,
-    /// Which of the archives it is from, by number.
+    /// The number of the archive that contains it.
     pub(crate) archive: usize,
     depends: [Option<Box<str>>; 2],
     conflicts: [Option<Box<str>>; 2],
     provides: Option<Box<str>>,
 }
 
-/// What the index says of a package could not be read: what of it, and why.
+/// A message about a field of the index that could not be parsed.
 pub(crate) type FieldError = String;
 
 impl Candidate {
-    /// What it needs: all of these groups, of each any one.
+    /// Returns its dependencies: one relation of each of these groups must be satisfied.
     pub(crate) fn depends(&self) -> Result<Vec<Vec<Relation>>, FieldError> {
         self.relations(self.depends.iter().flatten())
     }
 
-    /// What it cannot be with.
+    /// Returns the packages with which it cannot be installed.
     pub(crate) fn conflicts(&self) -> Result<Vec<Relation>, FieldError> {
         Ok(self.relations(self.conflicts.iter().flatten())?.into_iter().flatten().collect())
     }
@@ -66,23 +67,25 @@ impl Candidate {
     }
 }
 
-/// All packages of all archives, by name and by what they provide. A suite has tens of thousands, of which few are ever looked
-/// at: in memory is where the text of each stands in a file, and it is read when it is asked for.
+/// All packages of all archives, by name and by the names that they provide. A suite has tens of thousands of packages,
+/// few of which are needed: only their positions in a file are kept in memory, and a paragraph is read when it is
+/// needed.
 #[derive(Debug)]
 pub(crate) struct Index {
-    /// The texts, one after the other, and where they are.
+    /// The file with the concatenated paragraphs, and its path.
     spool: File,
     path: Utf8PathBuf,
     packages: Vec<Package>,
-    /// How many of the packages are of the archives, the first ones; those after them are held.
+    /// The number of packages from the archives, which come first; held packages follow.
     listed: usize,
-    /// Packages by the hash of their name, and by those of the names they provide. Other names may share a hash.
+    /// Packages by the hash of their name, and by the hashes of the names that they provide. Different names may have
+    /// the same hash.
     names: BTreeSet<(u64, usize)>,
     providers: BTreeSet<(u64, usize)>,
     base: Vec<usize>,
 }
 
-/// Where a package stands in the spool.
+/// The position of a package's paragraph in the spool file.
 #[derive(Debug)]
 struct Package {
     offset: u64,
@@ -92,7 +95,7 @@ struct Package {
 }
 
 impl Index {
-    /// An index of nothing yet, which will keep its texts in a file in `folder`.
+    /// Creates an empty index that stores its paragraphs in a file in `folder`.
     pub(crate) fn new(folder: &Utf8Path) -> Result<Self, Error> {
         let path = folder.join("packages");
         let spool = File::options().read(true).append(true).create_new(true).open(&path);
@@ -108,7 +111,7 @@ impl Index {
         })
     }
 
-    /// Adds the packages of one archive, from its decompressed index.
+    /// Adds the packages of one archive from its decompressed index.
     pub(crate) fn add(&mut self, archive: usize, url: &str, mut text: impl BufRead) -> Result<(), Error> {
         let path = self.path.clone();
         let mut offset = self.spool.metadata().map_err(Error::io("reading", &path))?.len();
@@ -131,7 +134,7 @@ impl Index {
         spool.flush().map_err(Error::io("writing", &path))
     }
 
-    /// The package of a number.
+    /// Returns the package with this number.
     pub(crate) fn candidate(&self, number: usize) -> Result<&Candidate, FieldError> {
         let package = &self.packages[number];
         if let Some(read) = package.read.get() {
@@ -144,12 +147,12 @@ impl Index {
         Ok(package.read.get_or_init(|| Box::new(candidate)))
     }
 
-    /// The packages that every installation has.
+    /// Returns the packages of every installation.
     pub(crate) fn base(&self) -> impl Iterator<Item = Result<&Candidate, FieldError>> {
         self.base.iter().map(|&number| self.candidate(number))
     }
 
-    /// The packages of a name, by number.
+    /// Returns the numbers of the packages with this name.
     pub(crate) fn named(&self, name: &str) -> Result<Vec<usize>, FieldError> {
         let mut named: Vec<(usize, &Candidate)> = Vec::new();
         for number in entered(&self.names, name) {
@@ -163,14 +166,14 @@ impl Index {
         Ok(named.into_iter().map(|(number, _)| number).collect())
     }
 
-    /// The newest package of a name, by number. A version that cannot be read is the last to be taken.
+    /// Returns the number of the newest package with this name. A version that cannot be parsed sorts last.
     pub(crate) fn newest(&self, name: &str) -> Result<Option<usize>, FieldError> {
         let version = |number: usize| Ok((self.candidate(number)?.version().ok(), number));
         let versions = self.named(name)?.into_iter().map(version).collect::<Result<Vec<_>, FieldError>>()?;
         Ok(versions.into_iter().max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, number)| number))
     }
 
-    /// The packages that provide a name, by number, and which version of it they provide if they say.
+    /// Returns the numbers of the packages that provide a name, each with the version that it provides, if any.
     pub(crate) fn providing(&self, name: &str) -> Result<Vec<(usize, Option<Version>)>, FieldError> {
         let mut providing = Vec::new();
         for number in entered(&self.providers, name) {
@@ -184,8 +187,8 @@ impl Index {
         Ok(providing)
     }
 
-    /// Sees to it that a pinned package is there, although the archive may have a newer one by now: that one says of its
-    /// relations what this one did. Returns its number; nothing when no package has the name any more.
+    /// Ensures that the index contains a pinned package, even if the archive now has a newer version, whose relations
+    /// are then used for the pinned one. Returns its number, or `None` if no package has this name any more.
     pub(crate) fn hold(&mut self, pin: &Pin, archive: usize) -> Result<Option<usize>, FieldError> {
         for number in self.named(&pin.name)? {
             if self.candidate(number)?.blob.digest == pin.sha256 {
@@ -220,7 +223,7 @@ impl Index {
     }
 }
 
-/// The packages that were entered under a name, or under another of its hash, in order.
+/// Returns the packages with this name, or with another name of the same hash, in order.
 fn entered(packages: &BTreeSet<(u64, usize)>, name: &str) -> impl Iterator<Item = usize> {
     let hash = hash(name);
     packages.range((hash, 0)..=(hash, usize::MAX)).map(|(_, number)| *number)
@@ -246,7 +249,7 @@ fn next_paragraph(text: &mut impl BufRead, paragraph: &mut String) -> io::Result
     }
 }
 
-/// The package that a paragraph describes; none in an empty one.
+/// Parses a paragraph. Returns `None` if it is empty.
 fn candidate(paragraph: &str, archive: usize) -> Result<Option<Candidate>, FieldError> {
     let Some(fields) = iter_paragraphs_borrowed(paragraph).next() else { return Ok(None) };
     let fields = fields.map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Packages spread over layers: the base in one, and one for each package that was asked for, with what it brought.
+//! Distributes packages over layers: one for the base, and one for each requested package with its dependencies.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use vcstore::Tree;
 use super::deb::Package;
 use super::{Error, Pinned};
 
-/// The trees of the layers, the lowest first: the base, and then what each further package changes in the files of the system
-/// that `system_of` makes of the packages so far. A package that brings nothing has no layer.
+/// Returns the trees of the layers, the lowest first: the base, then the changes of each further package to the system
+/// that `system_of` creates from the packages so far. A package without changes has no layer.
 pub(crate) fn per_set<'a>(
     pinned: &Pinned,
     mut packages: BTreeMap<&'a str, Package>,
@@ -41,8 +41,8 @@ pub(crate) fn per_set<'a>(
     }
 }
 
-/// What `upper` has that `lower` has not or has otherwise, each with the folders it is in. Packages only add: nothing that is
-/// below is ever away above.
+/// Returns the entries of `upper` that are missing from `lower` or different there, each with its parent directories.
+/// Packages only add files, so no file of `lower` is missing from `upper`.
 fn difference(lower: &Tree, upper: &Tree) -> Result<Tree, Error> {
     let mut difference = Tree::new();
     for (path, entry) in upper.iter().filter(|(path, entry)| lower.get(path) != Some(*entry)) {

@@ -1,8 +1,9 @@
-//! The `debian` base: what debian:bookworm-slim holds, made from a mirror's packages; and the `static`
-//! base, of the few files that a static program needs. No root, no daemon, and no script of any package is run.
+//! The `debian` base: the contents of debian:bookworm-slim, created from a mirror's packages; and the `static` base:
+//! the few files that a static program needs. Neither needs root or a daemon, and no maintainer script is run.
 //!
-//! [`lock`] goes from a signed release to exact packages; [`realise`] goes from exact packages to layers, and the same
-//! packages always give the same layers. What differs from an installed system, and why, is in `docs/debian-base.md`.
+//! [`lock`] resolves a signed release to exact packages; [`realise`] turns exact packages into layers, and the same
+//! packages always result in the same layers. `docs/debian-base.md` describes the differences from an installed system,
+//! and the reasons.
 
 mod accounts;
 mod alternatives;
@@ -55,41 +56,44 @@ use signature::Keys;
 use sources::Archive;
 use suite::Suite;
 
-/// Changes whenever the same packages would give another layer: part of what names the action that makes one.
+/// Must change whenever the same packages would result in another layer: it is part of the key of the action that
+/// creates one.
 pub const ASSEMBLY: u32 = 2;
 
-/// The environment of the base's configuration, as debian:bookworm-slim has it.
+/// The environment in the base's configuration, as in debian:bookworm-slim.
 pub const ENVIRONMENT: [&str; 1] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
 
-/// What the environment of `static` has beside it: programs that know OpenSSL's places alone find the certificates, too.
+/// An additional variable in the environment of `static`, for programs that look for certificates only in OpenSSL's
+/// default paths.
 pub const CERTIFICATES: &str = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt";
 
-/// The command of the base's configuration, as debian:bookworm-slim has it.
+/// The command in the base's configuration, as in debian:bookworm-slim.
 pub const COMMAND: [&str; 1] = ["bash"];
 
-/// A release is some hundred kilobytes; one of this size is none.
+/// The maximum size of a release in bytes; real ones have a few hundred kilobytes.
 const RELEASE_LIMIT: u64 = 32 << 20;
 
-/// What base is wanted.
+/// The requested base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The options that were given for it.
+    /// The options from the user.
     pub options: Options,
-    /// What it is made of.
+    /// The kind of base.
     pub selection: Selection,
     /// Debian's name of the architecture: `amd64`, `arm64`, `armhf`.
     pub architecture: String,
-    /// Whether mirrors may be asked.
+    /// Whether mirrors may be contacted.
     pub network: Network,
 }
 
-/// What a base is made of.
+/// The kind of a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
-    /// A system: the packages every installation has, those asked for, and what they need, set up.
+    /// A system: the packages of every installation, the requested ones and their dependencies, configured.
     System,
-    /// What a static program needs: certificates, zone data, accounts. No program, and no package is installed.
+    /// The files that a static program needs: certificates, time zones, accounts. It contains no program and no
+    /// installed package.
     Static,
 }
 
@@ -105,45 +109,46 @@ impl Default for Request {
     }
 }
 
-/// A base pinned by content, as the lock keeps it. It names no mirror: any that has the packages will do.
+/// A base that is pinned by content, as stored in the lock. It contains no mirror: any mirror with the packages can be
+/// used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pinned {
-    /// The suite asked for.
+    /// The requested suite.
     pub suite: String,
     /// Debian's name of the architecture.
     pub architecture: String,
-    /// The components packages may come from.
+    /// The components of the packages.
     #[serde(default = "main_alone")]
     pub components: Vec<String>,
-    /// Packages asked for beyond the base, in the order they were.
+    /// The packages requested in addition to the base, in the order of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
-    /// Whether security updates were looked at.
+    /// Whether security updates were considered.
     #[serde(default = "yes")]
     pub security: bool,
-    /// Whether the updates between point releases were looked at.
+    /// Whether the updates between point releases were considered.
     #[serde(default = "yes")]
     pub updates: bool,
-    /// The signed releases that the packages were found through.
+    /// The signed releases in which the packages were found.
     pub releases: Vec<PinnedRelease>,
     /// The packages, by name.
     pub packages: Vec<Pin>,
 }
 
-/// A release that packages were found through.
+/// A release in which packages were found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedRelease {
     /// The suite.
     pub suite: String,
-    /// The name in the release itself.
+    /// The codename in the release.
     pub codename: String,
-    /// When it was made, as it says.
+    /// The date in the release.
     pub date: String,
     /// The hash of its `InRelease`.
     pub sha256: Digest,
 }
 
-/// A package, exactly.
+/// An exact package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// Its name.
@@ -152,15 +157,15 @@ pub struct Pin {
     pub version: String,
     /// Its architecture: the base's, or `all`.
     pub architecture: String,
-    /// Where it is on a mirror: `pool/…`.
+    /// Its path on a mirror: `pool/…`.
     pub path: String,
     /// The hash of its file.
     pub sha256: Digest,
     /// The size of its file in bytes.
     pub size: u64,
-    /// The suite it is from: the mirror of that suite has it.
+    /// The suite whose mirror has it.
     pub suite: String,
-    /// The package asked for that brought it; none for those every base has.
+    /// The requested package that caused it; `None` for packages of the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<String>,
 }
@@ -174,12 +179,12 @@ fn yes() -> bool {
 }
 
 impl Pinned {
-    /// Whether this is what `request` comes to.
+    /// Whether this lock matches `request`.
     pub fn answers(&self, request: &Request) -> bool {
         self.include == request.options.packages && self.is_from_where(request)
     }
 
-    /// Whether `request` looks at the same suites and components.
+    /// Whether `request` uses the same suites and components.
     fn is_from_where(&self, request: &Request) -> bool {
         let Options { suite, components, security, updates, .. } = &request.options;
         (&self.suite, &self.architecture, &self.components) == (suite, &request.architecture, components)
@@ -187,21 +192,21 @@ impl Pinned {
     }
 }
 
-/// A base, made.
+/// A created base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    /// Its layers, in the store, the lowest first.
+    /// Its layers in the store, the lowest first.
     pub layers: Vec<Layer>,
-    /// The packages in it, by name.
+    /// Its packages, by name.
     pub packages: Vec<Pin>,
 }
 
-/// Finds the packages of a base: reads the signed releases and their indexes, and chooses. Where `before` was found in the same
-/// suites, its packages keep their versions: only what is asked for anew is new.
+/// Finds the packages of a base: reads the signed releases and their indexes, and selects packages. If `before` is from
+/// the same suites, its packages keep their versions, and only newly requested packages are new.
 ///
 /// # Errors
-/// When no mirror is known or it cannot be reached, a release is not signed by a trusted key, is stale or malformed, or
-/// no set of packages satisfies their relations.
+/// Returns an error if no mirror is configured or reachable, if a release is not signed by a trusted key, expired or
+/// malformed, or if no set of packages satisfies their relations.
 pub fn lock(store: &Store, request: &Request, before: Option<&Pinned>) -> Result<Pinned, Error> {
     let options = &request.options;
     let permit = request.network.permit(format!("choosing the packages of Debian {}", options.suite))?;
@@ -216,8 +221,8 @@ pub fn lock(store: &Store, request: &Request, before: Option<&Pinned>) -> Result
     Ok(pinned)
 }
 
-/// Runs what reads indexes and packages on two threads, whatever the machine has: each takes a decoder of nine mebibytes. They
-/// are the same two every time, for the allocator gives a thread the memory again that it had.
+/// Runs work that reads indexes and packages on two threads, regardless of the number of CPUs, because each uses a
+/// decoder of nine MiB. The same two threads are reused, because the allocator returns a thread's former memory to it.
 fn two_at_once<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     static THREADS: LazyLock<Result<ThreadPool, ThreadPoolBuildError>> =
         LazyLock::new(|| ThreadPoolBuilder::new().num_threads(2).thread_name(|_| "packages".to_owned()).build());
@@ -227,7 +232,7 @@ fn two_at_once<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-/// Chooses from the releases and indexes that were read of `archives`.
+/// Selects packages from the releases and indexes of `archives`.
 fn pin(
     store: &Store,
     request: &Request,
@@ -250,7 +255,7 @@ fn pin(
                 deb::unxz(store.reader(&digest)?).map_err(|error| Error::repository(&url, error.to_string()))?;
             let mut text = BufReader::with_capacity(256 << 10, unpacked);
             index.add(number, &url, &mut text)?;
-            // The store checks the hash when the end is read.
+            // The store verifies the hash when the end is read.
             let rest = io::copy(&mut text.into_inner().into_inner(), &mut io::sink());
             rest.map_err(|error| Error::repository(&url, error.to_string()))?;
         }
@@ -290,10 +295,10 @@ fn pin(
     })
 }
 
-/// Indexes of an archive, compressed and in the store, by their addresses.
+/// The URLs and digests of an archive's compressed indexes, which are in the store.
 type Indexes = Vec<(String, Digest)>;
 
-/// The release of an archive and its indexes; nothing when the archive may be missing, and is.
+/// Reads the release of an archive and its indexes. Returns `None` if an optional archive is missing.
 async fn read(
     store: &Store,
     mirror: &Mirror,
@@ -325,7 +330,7 @@ async fn read(
             if release.by_hash {
                 let url = format!("{folder}/{path}/by-hash/SHA256/{}", blob.digest.hex());
                 match mirror.blob(store, &url, blob).await {
-                    // As apt does: not every mirror keeps by its hash what its index lists.
+                    // Like apt, falls back to the index's path, because some mirrors do not keep it by hash.
                     Err(Error::Gone { .. }) => {}
                     fetched => return fetched.map(|()| (url, blob.digest)),
                 }
@@ -340,14 +345,14 @@ async fn read(
     Ok(Some((release, indexes)))
 }
 
-/// Makes the layers of a base from its packages, which are fetched unless the store has them.
+/// Creates the layers of a base from its packages, and fetches those that the store lacks.
 ///
-/// The layers depend on the packages, the selection and layering, the compression and [`ASSEMBLY`] alone; the rest of the
-/// request only says where a mirror is.
+/// The layers depend only on the packages, the selection and layering, the compression and [`ASSEMBLY`]; the rest of
+/// the request only determines the mirror.
 ///
 /// # Errors
-/// When a package cannot be fetched or is not what the lock says, is malformed, holds a file of another or a script that
-/// nothing stands in for, or the store cannot be written.
+/// Returns an error if a package cannot be fetched or does not match the lock, is malformed, or contains a file of
+/// another package or a maintainer script without a replacement, or if the store cannot be written.
 pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: Compression) -> Result<Base, Error> {
     let start = Instant::now();
     for pin in &pinned.packages {
@@ -362,7 +367,7 @@ pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: C
         Selection::Static => minimal::keeps,
     };
     let mut pins: Vec<_> = pinned.packages.iter().collect();
-    // The largest first, one at a time: the threads then end together.
+    // The largest first, one at a time, so that the threads finish at about the same time.
     pins.sort_by_key(|pin| (std::cmp::Reverse(pin.size), &pin.name));
     let read = pins.into_par_iter().with_max_len(1).map(|pin| {
         let spool = spools.join(&pin.name);
@@ -384,7 +389,7 @@ pub fn realise(store: &Store, pinned: &Pinned, request: &Request, compression: C
     Ok(Base { layers, packages: pinned.packages.clone() })
 }
 
-/// The files of a system of these packages, set up.
+/// Creates the configured files of a system from these packages.
 fn system_of(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> {
     let mut tree = unpack::unpack(packages)?;
     slim::configure(&mut tree)?;
@@ -393,7 +398,7 @@ fn system_of(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> {
     Ok(tree)
 }
 
-/// Refuses a pin that this program would not have made: names become paths, so they must be what Debian calls names.
+/// Rejects a pin that this program would not have created: names become paths, so they must be valid package names.
 fn check(pin: &Pin, architecture: &str) -> Result<(), Error> {
     let bad = |why: &str| Err(Error::BadPin { package: pin.name.clone(), why: why.to_owned() });
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
@@ -409,10 +414,10 @@ fn check(pin: &Pin, architecture: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Brings the packages that the store lacks into it.
+/// Fetches the packages that the store lacks.
 ///
 /// # Errors
-/// When a package cannot be fetched or is not what the lock says.
+/// Returns an error if a package cannot be fetched or does not match the lock.
 pub fn fetch(store: &Store, pinned: &Pinned, request: &Request) -> Result<(), Error> {
     let missing = pinned.packages.iter().filter(|pin| store.size(&pin.sha256) != Some(pin.size));
     let missing: Vec<_> = missing.collect();

@@ -1,5 +1,5 @@
-//! The `static` base: the files that a static program may need, taken from Debian's packages without installing them. There is
-//! no shell, no loader and no library.
+//! The `static` base: the files that a static program may need, extracted from Debian's packages without installing
+//! them. It contains no shell, loader or library.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::deb::Package;
 use super::system::System;
 use super::{Error, certificates, dpkg, unpack};
 
-/// The packages that files are taken from.
+/// The packages from which files are extracted.
 pub(crate) const PACKAGES: [&str; 4] = ["base-files", "ca-certificates", "netbase", "tzdata"];
 
-/// The files and folders that are taken. Certificates become one file; see [`tree`].
+/// The extracted files and directories. Certificates become one file; see [`tree`].
 const TAKEN: [&str; 8] = [
     "etc/debian_version",
     "etc/ethertypes",
@@ -24,7 +24,7 @@ const TAKEN: [&str; 8] = [
     "usr/share/zoneinfo/",
 ];
 
-/// Copies of the zones in other countings of seconds, which nothing asks for.
+/// Variants of the time zones with other handling of leap seconds, which are not used.
 const LEFT: [&str; 2] = ["usr/share/zoneinfo/posix/", "usr/share/zoneinfo/right/"];
 
 const PASSWD: &str = "\
@@ -35,7 +35,7 @@ nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin
 
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\nnonroot:x:65532:\n";
 
-/// The folders a program finds: path, permissions, owner and group.
+/// The created directories: path, mode, owner and group.
 const FOLDERS: [(&str, u32, u64); 5] =
     [("home/nonroot", 0o700, 65532), ("root", 0o700, 0), ("run", 0o755, 0), ("tmp", 0o1777, 0), ("var/tmp", 0o1777, 0)];
 
@@ -47,8 +47,8 @@ pub(crate) fn keeps(path: &str, kind: &Kind) -> bool {
     *kind != Kind::Directory && ((taken && !left) || licence)
 }
 
-/// The files of the base. What packages they are from stands where scanners look for it in images without dpkg, a file each in
-/// `/var/lib/dpkg/status.d`.
+/// Returns the files of the base. The packages that they come from are recorded where scanners look for them in images
+/// without dpkg: a file each in `/var/lib/dpkg/status.d`.
 pub(crate) fn tree(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> {
     let mut tree = unpack::unpack(packages)?;
     let bundle = certificates::bundle_of(&System::of(&mut tree))?;

@@ -1,4 +1,4 @@
-//! The options of a base made of Debian packages: `[debian]` in a project's file.
+//! The options of a base that is created from Debian packages: `[debian]` in a project file.
 
 use camino::Utf8PathBuf;
 use schemars::JsonSchema;
@@ -58,10 +58,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Checks names, which become parts of addresses and paths.
+    /// Checks names, which become parts of URLs and paths.
     ///
     /// # Errors
-    /// When something cannot be used; the text says what.
+    /// Returns a message about the value that is invalid.
     pub fn check(&self) -> Result<(), String> {
         let word = |text: &&String| {
             text.starts_with(|first: char| first.is_ascii_alphanumeric())

@@ -1,5 +1,5 @@
-//! libpam-runtime: how users are authenticated (`/etc/pam.d/common-*`), from the package's templates and the profiles
-//! that are on by default, as pam-auth-update does.
+//! libpam-runtime: the authentication of users (`/etc/pam.d/common-*`), from the package's templates and the profiles
+//! that are enabled by default, as pam-auth-update generates it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::system::System;
 /// A profile of authentication modules (`/usr/share/pam-configs`): fields, and blocks of lines.
 type Profile = BTreeMap<String, String>;
 
-/// Makes the common files, and the state that lets pam-auth-update see later that nobody changed them.
+/// Writes the common files, and the state from which pam-auth-update can later see that they are unmodified.
 pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     let names = system.names("usr/share/pam-configs");
     let mut profiles = Vec::new();
@@ -48,13 +48,13 @@ pub(crate) fn set_up(system: &mut System<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The lines of a template between which pam-auth-update writes the modules, first and last of each block.
+/// The lines of a template between which pam-auth-update writes the modules: the first and last line of each block.
 const BLOCKS: [[&str; 2]; 2] = [
     ["# here are the per-package modules (the \"Primary\" block)", "# here's the fallback if no module succeeds"],
     ["# and here are more per-package modules (the \"Additional\" block)", "# end of pam-auth-update config"],
 ];
 
-/// What stands where no profile has a module: it lets the stack go on.
+/// The module for a block without modules of profiles; it lets the stack continue.
 const NO_MODULE: &str = "[default=1]\t\t\tpam_permit.so";
 
 fn profile(text: &str) -> Profile {
@@ -75,7 +75,7 @@ fn profile(text: &str) -> Profile {
     profile
 }
 
-/// A template with its blocks filled in. What stood in them, a variable's name, goes.
+/// Fills in the blocks of a template. Replaces their former content, the name of a variable.
 fn fill(template: &str, blocks: [&str; 2]) -> String {
     let mut text = String::new();
     let mut inside: Option<&str> = None;
@@ -97,21 +97,21 @@ fn fill(template: &str, blocks: [&str; 2]) -> String {
     text
 }
 
-/// The modules of a kind that profiles put into a block, with the profile's name.
+/// Returns the modules of a kind in a block, each with its profile's name.
 fn modules<'a>(profiles: &[&'a (&str, Profile)], kind: &str, block: &str) -> Vec<(&'a str, &'a str)> {
     let field = format!("{}{}", kind[..1].to_uppercase(), &kind[1..]);
     let inside = profiles
         .iter()
         .filter(|(_, profile)| profile.get(&format!("{field}-Type")).is_some_and(|value| value == block));
     let lines = inside.enumerate().filter_map(|(position, (name, profile))| {
-        // The first of a stack may be written differently: nothing before it has asked for a password yet.
+        // The first module of a stack may have other options, because no module before it has asked for a password.
         let initial = (position == 0).then(|| profile.get(&format!("{field}-Initial"))).flatten();
         Some((*name, initial.or_else(|| profile.get(&field))?.as_str()))
     });
     lines.collect()
 }
 
-/// The lines of a block. A jump to the end is written as the number of lines to leap.
+/// Formats the lines of a block. A jump to the end becomes the number of lines to skip.
 fn stack(kind: &str, modules: &[(&str, &str)], primary: bool) -> String {
     let lines: Vec<_> = modules.iter().flat_map(|(_, lines)| lines.lines()).collect();
     if lines.is_empty() && primary {
@@ -121,7 +121,7 @@ fn stack(kind: &str, modules: &[(&str, &str)], primary: bool) -> String {
     lines.iter().fold(String::new(), |text, line| {
         let line = line.replace("=end", &format!("={left}"));
         left = left.saturating_sub(1);
-        // pam-auth-update puts the options, of which there may be none, after a blank.
+        // pam-auth-update writes a space before the options, even if there are none.
         let blank = if line.ends_with(".so") { " " } else { "" };
         format!("{text}{kind}\t{line}{blank}\n")
     })
@@ -154,7 +154,7 @@ mod tests {
             ("usr/share/pam/common-session-noninteractive", &template("session_nonint")),
         ]);
         set_up(&mut system(&mut tree)).unwrap();
-        // The lines that are no comments.
+        // The lines that are not comments.
         let modules = |file: &str| {
             let text = text(&tree, &format!("etc/pam.d/common-{file}"));
             assert_eq!(text.lines().filter(|line| line.starts_with('#')).count(), 5, "{text}");

@@ -1,5 +1,5 @@
-//! What the scripts of packages beyond the base would do when they are installed: each step with the package it stands in for,
-//! and only where that package is there.
+//! Replacements for the maintainer scripts of packages outside the base: each step names the package that it replaces a
+//! script of, and is done only if that package is present.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::accounts::SSH_AGENT;
 use super::suite::Suite;
 use super::system::System;
 
-/// What locales' script writes, as it leaves it where no locale is chosen.
+/// The text that locales' script writes if no locale is selected.
 const LOCALES: &str = "\
 # This file lists locales that you wish to have built. You can find a list
 # of valid supported locales at /usr/share/i18n/SUPPORTED, and you can add
@@ -18,23 +18,23 @@ const LOCALES: &str = "\
 
 ";
 
-/// What python3's script writes.
+/// The text that python3's script writes.
 const BYTE_COMPILE: &str =
     "[DEFAULT]\n# how to byte-compile (comma separated: standard, optimize)\nbyte-compile = standard\n";
 
-/// `cap_net_raw+ep` as a file has it (capabilities(7), `struct vfs_cap_data` of version 2).
+/// `cap_net_raw+ep` in the format of the extended attribute (capabilities(7), `struct vfs_cap_data`, version 2).
 const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// Sets up what is there. `groups` are the system's groups with their numbers.
+/// Configures the packages that are present. `groups` contains the GIDs of the system's groups.
 pub(crate) fn set_up(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<String, u64>) -> Result<(), Error> {
     if let Some(text) = system.text("usr/share/readline/inputrc")? {
         system.file("etc/inputrc", 0o644, 0, text)?;
     }
     if let Some(gid) = groups.get(SSH_AGENT) {
-        // Its group keeps others of the same user from reading its memory.
+        // The set-group-ID bit prevents other processes of the same user from reading its memory.
         system.change("usr/bin/ssh-agent", 0o2755, *gid)?;
     }
-    // iputils-ping: where setcap is, the one capability that it takes; else it is set-user-id.
+    // iputils-ping: its capability if setcap is present; otherwise, the set-user-ID bit.
     if system.has("usr/bin/ping") {
         if system.has("usr/sbin/setcap") {
             system.attribute("usr/bin/ping", "security.capability", NET_RAW)?;
@@ -48,8 +48,8 @@ pub(crate) fn set_up(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<St
     locales(system, suite)
 }
 
-/// python3 and the packages of its version: folders for what the site adds, and the settings. No byte code is made: Python makes
-/// it when it may write there, and does without where it may not.
+/// python3 and its versioned packages: directories for local modules, and the configuration. Does not compile byte
+/// code, which Python does itself where it has write access.
 fn python(system: &mut System<'_>) -> Result<(), Error> {
     let versions: Vec<_> = system.names("usr/bin").into_iter().filter(|name| name.starts_with("python3.")).collect();
     for version in versions {
@@ -64,7 +64,7 @@ fn python(system: &mut System<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// locales: the list of locales, none of which is chosen.
+/// locales: the list of locales, none of which is selected.
 fn locales(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     let Some(supported) = system.text("usr/share/i18n/SUPPORTED")?.filter(|_| system.has("usr/sbin/locale-gen")) else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The release of a suite: when it was made, until when it holds, and the hashes of its indexes.
+//! The release of a suite: its date and expiry, and the hashes of its indexes.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -9,22 +9,22 @@ use vcstore::{Blob, Digest};
 use super::Error;
 use super::signature::human_duration;
 
-/// What a release says. The text was signed, so all of it can be relied on.
+/// The contents of a release, which are trusted because the text was signed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Release {
-    /// The name of the suite that does not move: `bookworm`.
+    /// The codename of the suite: `bookworm`.
     pub(crate) codename: String,
-    /// When it was made, as it stands there.
+    /// The date as in the file.
     pub(crate) date: String,
     /// Whether indexes can be fetched by their hash.
     pub(crate) by_hash: bool,
-    /// The indexes by their path under the suite's folder.
+    /// The indexes by their path relative to the suite's directory.
     pub(crate) indexes: BTreeMap<String, Blob>,
 }
 
 impl Release {
-    /// Reads a release that was fetched from `url` for `suite`. One for another suite, or past its time, is refused:
-    /// both are genuine and could be put in place of what was asked for.
+    /// Parses a release that was fetched from `url` for `suite`. Rejects a release of another suite and an expired one:
+    /// both have valid signatures, and an attacker could replace the requested release with them.
     pub(crate) fn read(text: &str, url: &str, suite: &str, now: SystemTime) -> Result<Self, Error> {
         let bad = |why: String| Error::repository(url, why);
         let release = iter_paragraphs_borrowed(text)
@@ -33,7 +33,7 @@ impl Release {
             .map_err(|error| bad(error.to_string()))?;
         let field = |name: &str| release.get_single(name).map(str::trim);
         let codename = field("Codename").ok_or_else(|| bad("it has no Codename".to_owned()))?;
-        // In an address the security suite may be written `bookworm/updates`, as it was once named.
+        // In a URL, the security suite may still have its former name `bookworm/updates`.
         if ![Some(codename), field("Suite")].contains(&Some(suite)) {
             return Err(bad(format!("it is the release of {codename}, not of {suite}")));
         }
@@ -67,7 +67,8 @@ fn indexes(release: &BorrowedParagraph<'_>) -> Option<BTreeMap<String, Blob>> {
         .collect()
 }
 
-/// A time as releases have it, "Sat, 11 Jul 2026 10:16:37 UTC": HTTP's own format but for the zone's name.
+/// Parses the time format of releases, "Sat, 11 Jul 2026 10:16:37 UTC", which differs from HTTP's only in the name of
+/// the time zone.
 fn time(text: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(&text.replace("UTC", "GMT")).ok()
 }

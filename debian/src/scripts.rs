@@ -1,5 +1,6 @@
-//! The installation scripts of packages, none of which is run: whose part this program does itself, and which packages are refused
-//! because nothing does it. All that are refused are named at once, before any package is fetched whole.
+//! The maintainer scripts of packages, none of which is run: for some packages, this program replaces their scripts;
+//! other packages with scripts are rejected. All rejected packages are reported at once, before any package is fetched
+//! as a whole.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,9 +14,9 @@ use super::fetch::{AT_ONCE, Mirror};
 use super::sources::Archive;
 use super::{Error, Pin, Pinned, UnhandledScripts};
 
-/// The packages that set something up by a script when they are installed, and whose part is done by this program
-/// (`system.rs`, `programs.rs`, `alternatives.rs`) or is nothing on a new system, in every suite of `suite.rs`. A package with a
-/// script that is not here is refused.
+/// The packages whose `preinst` and `postinst` scripts are replaced by this program (`setup.rs`, `programs.rs`,
+/// `alternatives.rs`), or have no effect on a new system, in every suite of `suite.rs`. A package with a script that is
+/// not listed here is rejected.
 const SETTLED: [&str; 72] = [
     "adduser",
     "apt",
@@ -91,17 +92,18 @@ const SETTLED: [&str; 72] = [
     "xz-utils",
 ];
 
-/// The scripts that set a package up.
+/// The scripts that run at installation.
 const SCRIPTS: [&str; 2] = ["preinst", "postinst"];
 
-/// How much of a package is looked at first: the control files of most are in it.
+/// The number of bytes that are fetched first: they contain the control files of most packages.
 const FIRST: u64 = 16 << 10;
 
-/// No control files of a package are larger than this; one whose are is looked at when all of it is here.
+/// The maximum size of control files for an early check; larger ones are checked after the whole package is fetched.
 const MOST: u64 = 4 << 20;
 
 impl UnhandledScripts {
-    /// What stands against a package with control files for which `has` says so.
+    /// Returns the unhandled scripts of a package whose control files include those for which `has` returns true, if
+    /// any.
     fn find(package: &str, has: impl Fn(&str) -> bool) -> Option<Self> {
         let scripts: Vec<_> = SCRIPTS.into_iter().filter(|script| has(script)).collect();
         let refused = !scripts.is_empty() && !SETTLED.contains(&package);
@@ -109,10 +111,10 @@ impl UnhandledScripts {
     }
 }
 
-/// Refuses packages with scripts that nothing stands in for, all of them together.
+/// Rejects packages with scripts that have no replacement, all of them together.
 ///
 /// # Errors
-/// When there are any.
+/// Returns an error if there are any.
 pub(super) fn check(packages: &BTreeMap<&str, Package>) -> Result<(), Error> {
     let refused = packages
         .iter()
@@ -120,11 +122,12 @@ pub(super) fn check(packages: &BTreeMap<&str, Package>) -> Result<(), Error> {
     refuse(refused.collect())
 }
 
-/// The same before the packages are fetched, of those beyond the base: a package begins with its control files. What is read was
-/// not checked against its hash yet, so it can only have a package refused; [`check`] looks at what is used.
+/// Checks the packages outside the base before they are fetched, because a package begins with its control files. The
+/// bytes are not yet verified against the hash, so they are used only to reject a package; [`check`] checks the
+/// verified packages.
 ///
 /// # Errors
-/// When there are any.
+/// Returns an error if there are any.
 pub(super) fn look_ahead(store: &Store, mirror: &Mirror, archives: &[Archive], pinned: &Pinned) -> Result<(), Error> {
     let unknown = pinned.packages.iter().filter(|pin| pin.set.is_some() && !SETTLED.contains(&pin.name.as_str()));
     let looks = unknown.map(async |pin| {
@@ -141,7 +144,7 @@ fn refuse(packages: Vec<UnhandledScripts>) -> Result<(), Error> {
     if packages.is_empty() { Ok(()) } else { Err(Error::Script { packages }) }
 }
 
-/// The names of a package's control files; nothing when they cannot be had without the whole of it.
+/// Returns the names of a package's control files, or `None` if the whole package would be needed.
 async fn control_names(store: &Store, mirror: &Mirror, archives: &[Archive], pin: &Pin) -> Option<Vec<String>> {
     let mut length = FIRST;
     loop {

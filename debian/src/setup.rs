@@ -1,5 +1,5 @@
-//! What the packages' own scripts would do when they are installed and a user needs, done natively: each step with the
-//! package it stands in for. What is left out on purpose is listed in `docs/debian-base.md`.
+//! Native replacements for the maintainer scripts of the base's packages, as far as their results matter to users: each
+//! step names the package that it replaces a script of. `docs/debian-base.md` lists what is left out on purpose.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::suite::Suite;
 use super::system::System;
 use super::{Error, accounts, alternatives, certificates, pam, programs};
 
-/// What netbase's script writes.
+/// The text that netbase's script writes.
 const HOSTS: &str = "\
 127.0.0.1\tlocalhost
 ::1\t\tlocalhost ip6-localhost ip6-loopback
@@ -20,7 +20,7 @@ ff02::2\t\tip6-allrouters
 
 const NETWORKS: &str = "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n\n";
 
-/// What kmod's script writes.
+/// The text that kmod's script writes.
 const MODULES: &str = "\
 # /etc/modules: kernel modules to load at boot time.
 #
@@ -37,7 +37,7 @@ const MODULES_OBSOLETE: &str = "\
 # Updating this file still works, but it is undocumented and unsupported.
 ";
 
-/// Sets the unpacked packages up.
+/// Configures the unpacked packages.
 pub(crate) fn set_up(tree: &mut Tree) -> Result<(), Error> {
     let mut system = System::of(tree);
     let suite = Suite::of(&system)?;
@@ -53,7 +53,7 @@ pub(crate) fn set_up(tree: &mut Tree) -> Result<(), Error> {
     alternatives::set_up(&mut system)
 }
 
-/// base-files: the files of root, the folders of the hierarchy standard, and the logs of logins.
+/// base-files: the files of root, the directories of the Filesystem Hierarchy Standard, and the login logs.
 fn base_files(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<String, u64>) -> Result<(), Error> {
     for (name, path) in [
         ("dot.profile", "root/.profile"),
@@ -87,7 +87,7 @@ fn base_files(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<String, u
         ("var/lock", "/run/lock"),
         ("etc/dpkg/origins/default", "debian"),
     ] {
-        // The package holds /var/run and /var/lock as folders, and its script replaces them.
+        // The package contains /var/run and /var/lock as directories, which its script replaces.
         if matches!(path, "var/run" | "var/lock") {
             system.remove(path);
         }
@@ -99,8 +99,8 @@ fn base_files(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<String, u
     Ok(())
 }
 
-/// libc-bin: where names are looked up. libpam-modules: files that PAM expects. tzdata: the time zone. Each only where
-/// the package is there.
+/// libc-bin: the name service switch. libpam-modules: files that PAM expects. tzdata: the time zone. Each only if the
+/// package is present.
 fn defaults(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     if let Some(text) = system.text("usr/share/libc-bin/nsswitch.conf")? {
         system.file("etc/nsswitch.conf", 0o644, 0, text)?;
@@ -118,8 +118,8 @@ fn defaults(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     Ok(())
 }
 
-/// debianutils: the list of login shells, as update-shells makes it from what each package adds. A shell in a folder
-/// that is a link is listed under both its names.
+/// debianutils: the list of login shells, as update-shells generates it from the entries of packages. A shell in a
+/// directory that is a link is listed under both of its paths.
 fn shells(system: &mut System<'_>) -> Result<(), Error> {
     let folder = "usr/share/debianutils";
     let Some(template) = system.text(&format!("{folder}/shells"))? else { return Ok(()) };
@@ -139,13 +139,13 @@ fn shells(system: &mut System<'_>) -> Result<(), Error> {
     let missing = packaged.iter().filter(|shell| !listed.contains(&shell.as_str()));
     let text = missing.fold(template.clone(), |text, shell| format!("{text}{shell}\n"));
     system.file("etc/shells", 0o644, 0, text)?;
-    // What update-shells added, so that it can tell what the owner took out.
+    // The shells that update-shells has added, so that it can later detect which of them the administrator removed.
     let state = packaged.iter().fold(String::new(), |text, shell| format!("{text}{shell}\n"));
     system.file("var/lib/shells.state", 0o644, 0, state)
 }
 
-/// What no other package may replace. In bookworm dash claims /bin/sh. In trixie it is the names that files were packaged by
-/// before their folders became links: a package that is older, or for another word size, would take the files away with them.
+/// Diversions. In bookworm, dash diverts /bin/sh. In trixie, packages divert the former paths of files whose
+/// directories became links: an older package, or one for another word size, would otherwise remove these files.
 fn diversions(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     let text = match suite {
         Suite::Bookworm if system.has("usr/bin/dash") => "/bin/sh\n/bin/sh.distrib\ndash\n".to_owned(),
@@ -161,7 +161,7 @@ fn diversions(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     system.file("var/lib/dpkg/diversions", 0o644, 0, text)
 }
 
-/// Libraries that trixie's packages claim by their old names, and the package.
+/// Libraries whose former paths trixie's packages divert, and the package.
 const UNMERGED: [(&str, &str); 6] = [
     ("libhistory.so.8", "libreadline8t64"),
     ("libhistory.so.8.2", "libreadline8t64"),
@@ -171,13 +171,13 @@ const UNMERGED: [(&str, &str); 6] = [
     ("libtirpc.so.3.0.0", "libtirpc3t64"),
 ];
 
-/// The loaders, which libc6 claims.
+/// The loaders, which libc6 diverts.
 const LOADERS: [&str; 3] = ["lib/ld-linux-aarch64.so.1", "lib/ld-linux-armhf.so.3", "lib64/ld-linux-x86-64.so.2"];
 
-/// The folders of libraries on each processor.
+/// The library directories of each architecture.
 const LIBRARIES: [&str; 3] = ["lib/aarch64-linux-gnu", "lib/arm-linux-gnueabihf", "lib/x86_64-linux-gnu"];
 
-/// The files that trixie's packages claim by their old names, on each processor, and the package; by path.
+/// Returns the files whose former paths trixie's packages divert on each architecture, by path, with the package.
 fn unmerged() -> std::collections::BTreeMap<String, &'static str> {
     let libraries =
         LIBRARIES.into_iter().flat_map(|folder| UNMERGED.map(|(name, package)| (format!("{folder}/{name}"), package)));

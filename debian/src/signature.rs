@@ -1,5 +1,5 @@
-//! Signatures of releases: a clearsigned `InRelease` must carry a good signature by a key of the keyring that may sign,
-//! has not expired and is not revoked. What is read afterwards is what was hashed, never the text around it.
+//! Signatures of releases: a clearsigned `InRelease` must have a valid signature by a key in the keyring that may sign,
+//! has not expired and is not revoked. Only the signed text is used afterwards, never the text around it.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -15,7 +15,7 @@ use pgp::types::{KeyDetails, Tag, Timestamp, VerifyingKey};
 use super::Error;
 use super::sources::{KeyPlace, Keyring};
 
-/// Where Debian's keys are when nothing says otherwise: the names the package debian-archive-keyring gives the file.
+/// The default keyring of Debian's keys: the file names in the package debian-archive-keyring.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
@@ -23,12 +23,12 @@ const KEYRINGS: [&str; 2] =
 #[derive(Debug)]
 pub(crate) struct Keys {
     keys: Vec<SignedPublicKey>,
-    /// Where they are from, for messages.
+    /// Their source, for messages.
     pub(crate) origin: String,
 }
 
 impl Keys {
-    /// Reads a keyring: files that are binary or armored, each with any number of keys.
+    /// Reads a keyring: binary or armored files, each with any number of keys.
     pub(crate) fn read(keyring: &Keyring) -> Result<Self, Error> {
         let debian = || -> Vec<Utf8PathBuf> {
             let mut places = KEYRINGS.iter().map(Utf8PathBuf::from);
@@ -50,7 +50,7 @@ impl Keys {
         }
         for path in &paths {
             let read = std::fs::read(path);
-            // What apt trusts for other sources may be in any state.
+            // Keyrings that apt trusts for other sources may be damaged.
             let read = read.map_err(|error| Error::Keyring { path: path.to_string(), why: error.to_string() });
             match (read.and_then(|bytes| public_keys(&bytes, path.as_str())), &keyring.place) {
                 (Err(error), KeyPlace::Trusted(_)) => tracing::debug!(%error, "ignoring a keyring"),
@@ -74,7 +74,7 @@ impl Keys {
         Ok(Self { keys, origin })
     }
 
-    /// Checks a clearsigned text and returns what was signed, or why it is not to be trusted.
+    /// Verifies a clearsigned text. Returns the signed text, or the reason why it is not trusted.
     pub(crate) fn verify(&self, text: &str, now: SystemTime) -> Result<String, String> {
         let now = Timestamp::try_from(now).map_err(|_| "this machine's clock is before 1970".to_owned())?;
         if !text.starts_with("-----BEGIN PGP SIGNED MESSAGE-----") {
@@ -123,10 +123,10 @@ impl Keys {
     }
 }
 
-/// The public keys of a keyring. A key of a kind that this program does not know must not make the others unusable.
+/// Parses the public keys of a keyring. A key of an unknown kind does not make the others unusable.
 fn public_keys(bytes: &[u8], origin: &str) -> Result<Vec<SignedPublicKey>, Error> {
     let bad = |why: String| Error::Keyring { path: origin.to_owned(), why };
-    // An armored key is taken out of its armor as a whole: what reads on behind a fault in the armor would panic.
+    // Removes the armor as a whole first, because the streaming parser panics on damaged armor.
     let binary = if bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
         let mut binary = Vec::new();
         Dearmor::new(bytes).read_to_end(&mut binary).map_err(|error| bad(error.to_string()))?;
@@ -156,7 +156,7 @@ fn made_by(signature: &Signature, key: &impl KeyDetails) -> bool {
         || signature.issuer_key_id().contains(&&key.legacy_key_id())
 }
 
-/// Whether a primary key is sound, and then whether it may sign itself: many only certify their subkeys.
+/// Checks a primary key. Returns whether it may itself sign: many only certify their subkeys.
 fn primary_may_sign(key: &SignedPublicKey, now: Timestamp) -> Result<bool, String> {
     let primary = &key.primary_key;
     if key.details.revocation_signatures.iter().any(|revocation| revocation.verify_key(primary).is_ok()) {
@@ -170,7 +170,7 @@ fn primary_may_sign(key: &SignedPublicKey, now: Timestamp) -> Result<bool, Strin
         user.signatures.iter().filter(good)
     });
     let direct = key.details.direct_signatures.iter().filter(|one| one.verify_key(primary).is_ok());
-    // The latest word of the key about itself is what holds.
+    // The latest self-signature is decisive.
     let latest = certifications.chain(direct).max_by_key(|one| one.created());
     let latest = latest.ok_or_else(|| format!("key {} does not certify itself", name(primary)))?;
     if over(Some(primary.created_at()), latest.key_expiration_time(), now) {
@@ -188,7 +188,7 @@ fn subkey_may_sign(primary: &PublicKey, subkey: &SignedPublicSubKey, now: Timest
     let bindings = subkey.signatures.iter().filter(|one| one.typ() == Some(SignatureType::SubkeyBinding)).filter(bound);
     let latest = bindings.max_by_key(|one| one.created());
     let latest = latest.ok_or_else(|| format!("key {} is not bound to its primary key", name(&subkey.key)))?;
-    // The subkey must say so as well: else anyone could claim a stranger's subkey as his own.
+    // The subkey must confirm the binding: otherwise, anyone could claim another person's subkey.
     let agrees =
         latest.embedded_signature().is_some_and(|one| one.verify_primary_key_binding(&subkey.key, primary).is_ok());
     if !latest.key_flags().sign() || !agrees {
@@ -208,18 +208,18 @@ fn name(key: &impl KeyDetails) -> String {
     key.legacy_key_id().to_string().to_uppercase()
 }
 
-/// Whether a time to live, counted from `start`, has passed. None and zero mean for ever.
+/// Whether a lifetime that begins at `start` has passed. `None` and zero mean unlimited.
 fn over(start: Option<Timestamp>, life: Option<pgp::types::Duration>, now: Timestamp) -> bool {
     let (start, life) = (start.map_or(0, Timestamp::as_secs), life.map_or(0, pgp::types::Duration::as_secs));
     life != 0 && u64::from(start) + u64::from(life) <= u64::from(now.as_secs())
 }
 
-/// Clocks differ: a signature may be a day ahead of this machine's.
+/// Clocks differ: a signature may be up to a day in the future.
 fn tomorrow(now: Timestamp) -> Timestamp {
     Timestamp::from_secs(now.as_secs().saturating_add(24 * 60 * 60))
 }
 
-/// A duration as a person reads it.
+/// Formats a duration in words.
 pub(crate) fn human_duration(time: Duration) -> String {
     let (hours, days) = (time.as_secs() / 3600, time.as_secs() / 86400);
     match (days, hours) {
@@ -239,8 +239,8 @@ mod tests {
     use crate::Error;
     use crate::sources::{KeyPlace, Keyring};
 
-    // Keys made for these tests: a primary key that only certifies, valid for 2025 and 2026, and a subkey that signs,
-    // valid for 2025. The releases were signed on 2 January 2025.
+    // The keys were generated for these tests: a primary key that only certifies, valid for 2025 and 2026, and a subkey
+    // that signs, valid for 2025. The releases were signed on 2 January 2025.
     const ARCHIVE: &str = include_str!("testdata/archive.asc");
     const RELEASE: &str = include_str!("testdata/InRelease");
 
@@ -283,7 +283,7 @@ mod tests {
     fn an_unsigned_release_is_refused() {
         let text = RELEASE.split("\n\n").nth(1).unwrap();
         assert_eq!(refusal(ARCHIVE, text, 10), "it is not signed");
-        // Text before the signed part is no part of it.
+        // Text before the signed part is not part of it.
         assert_eq!(refusal(ARCHIVE, &format!("Codename: evil\n\n{RELEASE}"), 10), "it is not signed");
         let why = refusal(ARCHIVE, &RELEASE[..RELEASE.len() - 120], 10);
         assert!(why.starts_with("it is not a well-formed signed message"), "{why}");

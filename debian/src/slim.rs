@@ -1,11 +1,11 @@
-//! What a slim base leaves out: documentation, translations and their like, as debian:bookworm-slim does. The base says
-//! so to dpkg as well, so that packages installed on top of it are slim, too.
+//! The files that a slim base leaves out: documentation, translations and the like, as in debian:bookworm-slim. The
+//! base also configures dpkg accordingly, so that packages installed on top of it are slim too.
 
 use vcstore::{Content, Kind, Tree};
 
 use super::Error;
 
-/// Nothing below these folders is kept …
+/// Files below these directories are left out …
 const EXCLUDED: [&str; 7] = [
     "usr/share/doc/",
     "usr/share/groff/",
@@ -16,14 +16,15 @@ const EXCLUDED: [&str; 7] = [
     "usr/share/man/",
 ];
 
-/// … but the licences, which must accompany what they are for, and the aliases of locales, which are no translation.
+/// … except the licences, which must be distributed with the software, and the aliases of locales, which are not a
+/// translation.
 const INCLUDED: [&str; 2] = ["usr/share/doc/*/copyright", "usr/share/locale/locale.alias"];
 
 /// Whether a file of a package is kept.
 pub(crate) fn keeps(path: &str, kind: &Kind) -> bool {
     let Some(excluded) = EXCLUDED.into_iter().find(|folder| path.starts_with(folder)) else { return true };
-    // Folders come with what is kept in them. A package may share the documentation folder, and the licence, of another
-    // through a link in place of a folder of its own.
+    // Directories are created for kept files. A package may share the documentation directory, and the licence, of
+    // another package through a link instead of a directory.
     let shared =
         excluded == "usr/share/doc/" && matches!(kind, Kind::Symlink(_)) && !path[excluded.len()..].contains('/');
     shared || (*kind != Kind::Directory && included(path))
@@ -38,7 +39,7 @@ fn included(path: &str) -> bool {
     })
 }
 
-/// Tells dpkg (`dpkg.cfg(5)`), in the file that debian:bookworm-slim has for it.
+/// Configures dpkg (`dpkg.cfg(5)`), in the same file as debian:bookworm-slim.
 pub(crate) fn configure(tree: &mut Tree) -> Result<(), Error> {
     let mut text = "# This is a slim variant of Debian: many files that containers do not need are left out,\n\
                     # and these lines leave them out of what is installed later.\n"

@@ -1,20 +1,20 @@
-//! Packages that mirrors have no more, from an archive that keeps every day of Debian.
+//! Fetches packages that mirrors no longer have from an archive with daily snapshots of Debian.
 
 use chrono::DateTime;
 
 use super::{Error, Pin, Pinned};
 
-/// Where old packages are: an address with `{archive}` (`debian` or `debian-security`) and `{timestamp}` in it.
+/// The address of old packages, with placeholders `{archive}` (`debian` or `debian-security`) and `{timestamp}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     address: String,
 }
 
 impl Snapshot {
-    /// The one that `VCBUILD_DEBIAN_SNAPSHOT` names; none when it names none.
+    /// Returns the archive in `VCBUILD_DEBIAN_SNAPSHOT`, or `None` if it is not set.
     ///
     /// # Errors
-    /// When the address cannot be used.
+    /// Returns an error if the address is invalid.
     pub(crate) fn configured() -> Result<Option<Self>, Error> {
         let address = std::env::var("VCBUILD_DEBIAN_SNAPSHOT").unwrap_or_default();
         (!address.is_empty()).then(|| Self::new(&address)).transpose()
@@ -33,15 +33,15 @@ impl Snapshot {
         Ok(Self { address: address.trim_end_matches('/').to_owned() })
     }
 
-    /// Where the package is in the archive as it was when the lock was made.
+    /// Returns the URL of the package in the snapshot of the time when the lock was created.
     ///
     /// # Errors
-    /// When the lock does not say when that was.
+    /// Returns an error if the lock does not contain this time.
     pub(crate) fn url(&self, pinned: &Pinned, pin: &Pin) -> Result<String, Error> {
         let bad = |why: String| Error::BadPin { package: pin.name.clone(), why };
         let release = pinned.releases.iter().find(|release| release.suite == pin.suite);
         let release = release.ok_or_else(|| bad(format!("the lock has no release of its suite {}", pin.suite)))?;
-        // Debian writes UTC where the format of mails has GMT.
+        // Debian writes UTC where the mail format has GMT.
         let date = DateTime::parse_from_rfc2822(&release.date.replace("UTC", "GMT"));
         let date = date.map_err(|why| bad(format!("the date of its release is {:?}: {why}", release.date)))?;
         let archive = if pin.suite.ends_with("-security") { "debian-security" } else { "debian" };

@@ -1,7 +1,7 @@
-//! Which packages a base is made of: those every installation has, those asked for, and what they depend on.
+//! Selects the packages of a base: those of every installation, the requested ones, and their dependencies.
 //!
-//! A SAT solver (resolvo) chooses; this file translates what Debian's relations mean into its terms (Debian policy, chapter 7).
-//! Recommended packages are not taken.
+//! A SAT solver (resolvo) selects them; this module translates Debian's relations (Debian policy, chapter 7) for it.
+//! Recommended packages are not installed.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -21,13 +21,13 @@ use resolvo::{
 use super::Error;
 use super::index::{Candidate, FieldError, Index};
 
-/// What a base has beyond the essential and required packages, where the suite has it. `apt`, as debian:bookworm-slim
-/// does; and `usr-is-merged`, because this base is laid out that way from the start and must not get the package that
-/// converts a running system, with all of Perl.
+/// The packages of a base in addition to the essential and required ones, if the suite has them: `apt`, as in
+/// debian:bookworm-slim; and `usr-is-merged`, because this base has the merged layout from the start and must not get
+/// the package that converts a running system and depends on Perl.
 const ALWAYS: [&str; 2] = ["apt", "usr-is-merged"];
 
-/// Chooses packages. Returns their numbers in the index, by name.
-/// Packages that are `held` keep their version wherever it will do.
+/// Selects packages. Returns their numbers in the index, sorted by name. The `held` packages keep their version where
+/// possible.
 pub(crate) fn solve(
     index: &Index,
     suite: &str,
@@ -73,7 +73,7 @@ pub(crate) fn solve(
     }
 }
 
-/// Those of the packages that were chosen together which `root` needs, and itself.
+/// Returns those of the selected packages that `root` needs, and itself.
 pub(crate) fn needs(
     index: &Index,
     suite: &str,
@@ -92,7 +92,7 @@ pub(crate) fn needs(
             continue;
         }
         for group in index.candidate(number).and_then(Candidate::depends).map_err(bad)? {
-            // The first alternative that was chosen is the one that it was chosen for.
+            // The first alternative that was selected is the one that satisfies the dependency.
             for relation in &group {
                 let (real, providers) = debian.matching(relation).map_err(bad)?;
                 let candidates = real.into_iter().chain(providers.into_values().flatten());
@@ -107,7 +107,7 @@ pub(crate) fn needs(
     Ok(needed)
 }
 
-/// A package of the index, as the solver shows it.
+/// A package of the index, as the solver displays it.
 struct Record {
     number: usize,
     version: String,
@@ -119,14 +119,15 @@ impl Display for Record {
     }
 }
 
-/// Some packages of one name, by their numbers: what a relation comes down to. `shown` is the relation itself.
+/// A subset of the packages with one name, by their numbers, to which a relation is reduced. `shown` is the relation
+/// itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Set {
     members: Vec<usize>,
     shown: String,
 }
 
-/// Packages that provide a name, by their own names, by their numbers.
+/// The numbers of packages that provide a name, by their own names.
 type Providers<'a> = BTreeMap<&'a str, Vec<usize>>;
 
 impl VersionSet for Set {
@@ -138,7 +139,7 @@ struct Debian<'a> {
     architecture: &'a str,
     held: &'a BTreeMap<String, usize>,
     pool: Pool<Set, String>,
-    /// What could not be read of the index, where the solver cannot be told: what it finds then counts for nothing.
+    /// A parse error of the index that could not be returned through the solver; it invalidates the solver's result.
     unreadable: RefCell<Option<FieldError>>,
 }
 
@@ -166,7 +167,8 @@ impl<'a> Debian<'a> {
         Ok(known)
     }
 
-    /// Any of the alternatives, in their order; each is the package of that name or one that provides it.
+    /// Builds the requirement for any of the alternatives, in their order; each is satisfied by a package with that
+    /// name or one that provides it.
     fn requirement(&self, alternatives: &[Relation]) -> Result<Option<ConditionalRequirement>, FieldError> {
         let mut sets = Vec::new();
         for relation in alternatives {
@@ -186,8 +188,8 @@ impl<'a> Debian<'a> {
         })
     }
 
-    /// What of each package remains allowed when the relation's packages are not. A package does not conflict with
-    /// itself, though it may provide what it conflicts with.
+    /// Returns the packages that remain permitted if those of the relation are not. A package does not conflict with
+    /// itself, even if it provides a name with which it conflicts.
     fn constraints(&self, candidate: &Candidate, relation: &Relation) -> Result<Vec<VersionSetId>, FieldError> {
         let (real, mut providers) = self.matching(relation)?;
         providers.entry(&relation.name).or_default().extend(real);
@@ -200,7 +202,7 @@ impl<'a> Debian<'a> {
         allowed.collect()
     }
 
-    /// The packages a relation names: those of that name, and those that provide it, by their names.
+    /// Returns the packages that match a relation: those with that name, and those that provide it, by their names.
     fn matching(&self, relation: &Relation) -> Result<(Vec<usize>, Providers<'_>), FieldError> {
         let mut real = Vec::new();
         let mut providers = Providers::new();
@@ -216,7 +218,7 @@ impl<'a> Debian<'a> {
             }
         }
         for (number, version) in self.index.providing(&relation.name)? {
-            // A relation with a version is satisfied only by what provides a version (policy 7.5).
+            // A relation with a version is satisfied only by a package that provides a version (policy 7.5).
             if wanted.is_none() || version.as_ref().is_some_and(|version| satisfies(version, wanted)) {
                 let name = self.index.candidate(number)?.name.as_str();
                 if name != relation.name {
@@ -231,7 +233,7 @@ impl<'a> Debian<'a> {
         self.index.candidate(self.pool.resolve_solvable(id).record.number)
     }
 
-    /// What was read; nothing when it could not be, which is told when the search is over.
+    /// Returns the value, or `None` after an error, which is reported at the end of the search.
     fn read<T>(&self, result: Result<T, FieldError>) -> Option<T> {
         result.map_err(|why| self.unreadable.replace(Some(why))).ok()
     }
@@ -303,7 +305,7 @@ impl DependencyProvider for Debian<'_> {
     }
 
     async fn sort_candidates(&self, _: &SolverCache<Self>, solvables: &mut [SolvableId]) {
-        // The newest first. A version that cannot be read is the last to be taken.
+        // The newest first. A version that cannot be parsed sorts last.
         solvables.sort_by_cached_key(|&id| Reverse(self.candidate(id).and_then(Candidate::version).ok()));
     }
 
@@ -325,7 +327,7 @@ pub(crate) mod tests {
     use crate::Error;
     use crate::index::Index;
 
-    /// An index of packages given as `name version`, `Field: value` lines following.
+    /// Builds an index of packages, given as `name version` and lines of `Field: value`.
     pub(crate) fn index(packages: &[(&str, &str)]) -> Index {
         let mut text = String::new();
         for (package, fields) in packages {

@@ -1,48 +1,49 @@
-//! Where packages come from: a mirror that was named, or the machine's own apt sources. No host name is built in, so
-//! the lock names no host either, and a site's mirror is honoured without being told twice.
+//! The sources of packages: a configured mirror, or the machine's own apt sources. No host name is built in, so the
+//! lock contains no host, and a site's mirror is used without further configuration.
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::apt::{self, SignedBy, Source};
 use super::{Error, Request};
 
-/// One suite at one address, and the keys its release must be signed with.
+/// One suite at one address, with the keys that must sign its release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Archive {
-    /// The address that `dists/` and `pool/` are under, without a slash at its end.
+    /// The address above `dists/` and `pool/`, without a trailing slash.
     pub(crate) uri: String,
     /// The suite's name in the address: `bookworm-security`.
     pub(crate) suite: String,
     /// The keys.
     pub(crate) keyring: Keyring,
-    /// Whether the suite may be missing: a mirror that was named need not have every suite beside the main one.
+    /// Whether the suite may be missing: a configured mirror need not have every suite besides the main one.
     pub(crate) optional: bool,
 }
 
-/// The keys that a release may be signed with.
+/// The keys that may sign a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Keyring {
-    /// Where they are.
+    /// Their location.
     pub(crate) place: KeyPlace,
-    /// Their fingerprints in upper-case hexadecimal, where only some of them will do.
+    /// Fingerprints in upper-case hexadecimal, if only some of the keys are accepted.
     pub(crate) fingerprints: Vec<String>,
 }
 
-/// Where keys are.
+/// The location of keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum KeyPlace {
-    /// Where the package debian-archive-keyring has Debian's.
+    /// Debian's keys in the package debian-archive-keyring.
     #[default]
     Debian,
-    /// There, and in these files of keys that apt trusts for every source.
+    /// Debian's keys, and these files of keys that apt trusts for every source.
     Trusted(Vec<Utf8PathBuf>),
-    /// In files, all of them.
+    /// All keys in these files.
     Files(Vec<Utf8PathBuf>),
-    /// In a source of apt.
+    /// A key in an apt source.
     Text(String),
 }
 
-/// The archives for a request: the suite itself, its updates, and its security updates when they are wanted.
+/// Returns the archives for a request: the suite itself, its updates, and its security updates, as far as they are
+/// requested.
 pub(crate) fn archives(request: &Request) -> Result<Vec<Archive>, Error> {
     let named = request.options.mirror.clone().or_else(|| std::env::var("VCBUILD_DEBIAN_MIRROR").ok());
     match named.filter(|address| !address.is_empty()) {
@@ -51,7 +52,7 @@ pub(crate) fn archives(request: &Request) -> Result<Vec<Archive>, Error> {
     }
 }
 
-/// The layout of Debian's own mirrors: security updates are in a folder beside the main one.
+/// Returns the archives in the layout of Debian's own mirrors: security updates are in a directory beside the main one.
 fn mirror(request: &Request, address: &str) -> Result<Vec<Archive>, Error> {
     let uri = address.trim_end_matches('/');
     if !(uri.starts_with("http://") || uri.starts_with("https://")) {
@@ -72,7 +73,7 @@ fn mirror(request: &Request, address: &str) -> Result<Vec<Archive>, Error> {
     Ok(archives)
 }
 
-/// What the machine's own apt would use.
+/// Returns the archives that the machine's own apt would use.
 fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> {
     let sources = apt::sources(folder);
     let mut suites = vec![request.options.suite.clone()];
@@ -82,11 +83,11 @@ fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> 
     );
     let find = |suite: &String| {
         let same = |one: &str| one == suite;
-        // Where Debian's mirrors have one suite, they have the others.
+        // A Debian mirror with one suite also has the related ones.
         let related = |one: &str| pocket(one).is_some_and(|one| Some(one) == pocket(suite));
         let best = |fits: &dyn Fn(&str) -> bool| {
             let carriers = sources.iter().filter(|one| carries(one, fits, request));
-            // Others name their suites as Debian does. Of those that look alike, apt's first is meant.
+            // Third parties use the names of Debian's suites too. Among equally likely sources, apt's first is used.
             carriers.rev().max_by_key(|one| likeness(one, &sources))
         };
         let source = best(&same).or_else(|| best(&related))?;
@@ -106,10 +107,11 @@ fn machine(request: &Request, folder: &Utf8Path) -> Result<Vec<Archive>, Error> 
     Ok(archives)
 }
 
-/// The suites of Debian's mirrors, by the names that do not move.
+/// The codenames of Debian's suites.
 const SUITES: [&str; 6] = ["bullseye", "bookworm", "trixie", "forky", "duke", "sid"];
 
-/// What a name says beside the suite: `-security` of `bookworm-security`. Nothing when it is none of Debian's suites.
+/// Returns the part of a name after the codename: `-security` for `bookworm-security`. Returns `None` if it is not a
+/// Debian suite.
 fn pocket(suite: &str) -> Option<&str> {
     SUITES.iter().find_map(|name| suite.strip_prefix(name)).filter(|rest| rest.is_empty() || rest.starts_with('-'))
 }
@@ -121,8 +123,8 @@ fn carries(source: &Source, fits: &dyn Fn(&str) -> bool, request: &Request) -> b
         && (source.architectures.is_empty() || source.architectures.contains(&request.architecture))
 }
 
-/// How much speaks for a source to be Debian's own and not that of somebody who packages for Debian: its keys, then its folder, then
-/// further suites of Debian's at the same place.
+/// Rates how likely a source is Debian itself and not a third party that packages for Debian: by its keys, then by its
+/// directory, then by further Debian suites at the same address.
 fn likeness(source: &Source, sources: &[Source]) -> (bool, bool, bool) {
     let keys = source.signed_by.files.iter().any(|path| path.as_str().contains("debian-archive"));
     let folder = source.uris.iter().any(|uri| ["/debian", "/debian-security"].iter().any(|end| uri.ends_with(end)));
@@ -136,7 +138,7 @@ fn named_keyring(request: &Request) -> Option<Keyring> {
     Some(Keyring { place: KeyPlace::Files(vec![path]), fingerprints: Vec::new() })
 }
 
-/// The keys of a source of apt's. Where it names keys and no file, apt looks among all that it trusts.
+/// Returns the keys of an apt source. If it names keys without a file, apt looks for them among all trusted keys.
 fn keyring(signed_by: &SignedBy, folder: &Utf8Path) -> Keyring {
     let SignedBy { files, fingerprints, key } = signed_by.clone();
     let place = match key {

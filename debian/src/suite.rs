@@ -1,9 +1,9 @@
-//! Which of Debian's suites a system is of: what packages' scripts would do differs between them in a few places.
+//! The Debian suite of a system: the effects of maintainer scripts differ between suites in a few places.
 
 use super::Error;
 use super::system::System;
 
-/// A suite whose packages' scripts were looked at.
+/// A suite whose maintainer scripts have replacements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     /// Debian 12.
@@ -13,10 +13,10 @@ pub(crate) enum Suite {
 }
 
 impl Suite {
-    /// The suite of a name that does not move.
+    /// Returns the suite with this codename.
     ///
     /// # Errors
-    /// When vcbuild does not support the suite.
+    /// Returns an error if vcbuild does not support the suite.
     pub(crate) fn named(codename: &str) -> Result<Self, Error> {
         match codename {
             "bookworm" => Ok(Self::Bookworm),
@@ -25,10 +25,10 @@ impl Suite {
         }
     }
 
-    /// The suite that a system says it is of, in `/usr/lib/os-release`.
+    /// Returns the suite of a system according to its `/usr/lib/os-release`.
     ///
     /// # Errors
-    /// When the system does not name its suite, or vcbuild does not support it.
+    /// Returns an error if the file does not name a suite, or if vcbuild does not support it.
     pub(crate) fn of(system: &System<'_>) -> Result<Self, Error> {
         let path = "usr/lib/os-release";
         let text = system.master(path, "etc/os-release")?;

@@ -1,4 +1,5 @@
-//! Packages become one tree: every file at its place on a system whose `/bin`, `/sbin` and `/lib` are links into `/usr`.
+//! Combines packages in one tree: every file at its path on a system where `/bin`, `/sbin` and `/lib` are links into
+//! `/usr`.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +8,14 @@ use vcstore::{Entry, Kind, Tree};
 use super::Error;
 use super::deb::Package;
 
-/// The folders that are links into `/usr`. Those for other word sizes are there only where a package needs them.
+/// The directories that are links into `/usr`. Those for other word sizes exist only if a package needs them.
 const MERGED: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32"];
 
-/// Puts the files of packages, given by name, into one tree.
+/// Combines the files of packages, given by name, in one tree.
 pub(crate) fn unpack(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> {
     let mut tree = Tree::new();
-    // base-files says how the folders everyone shares are owned, so its folders come first; dpkg, too, leaves a folder
-    // that is there as it is.
+    // base-files determines the owners of shared directories, so its directories come first; dpkg also leaves an
+    // existing directory unchanged.
     let first = packages.get_key_value("base-files");
     let ordered = || first.into_iter().chain(packages.iter().filter(|(name, _)| **name != "base-files"));
     for (_, package) in ordered() {
@@ -30,7 +31,7 @@ pub(crate) fn unpack(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> 
     for (name, package) in ordered() {
         let entries = package.files.iter().filter_map(|(path, entry)| Some((path, entry.as_ref()?)));
         for (path, entry) in entries.filter(|(_, entry)| entry.kind != Kind::Directory) {
-            // Newer suites package the links that are made below.
+            // Newer suites package the links that are created below.
             if MERGED.contains(&path.as_str()) && matches!(entry.kind, Kind::Symlink(_)) {
                 continue;
             }
@@ -54,7 +55,7 @@ pub(crate) fn unpack(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> 
     Ok(tree)
 }
 
-/// Where a packaged path is once `/bin` and its like are links into `/usr`.
+/// Returns the location of a packaged path on a system where `/bin` and similar directories are links into `/usr`.
 fn merged(path: &str) -> String {
     let top = path.split('/').next().unwrap_or_default();
     if MERGED.contains(&top) { format!("usr/{path}") } else { path.to_owned() }
