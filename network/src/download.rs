@@ -1,4 +1,5 @@
-//! Blobs over a network into a store: hashed as they come, never longer than they should be, resumed where they were cut.
+//! Downloads blobs into a store: hashed as they arrive, limited to their expected size, and resumed after an
+//! interruption.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -8,48 +9,48 @@ use futures::{Stream, StreamExt};
 use tokio_util::bytes::Bytes;
 use vcstore::{Blob, Digest, Store};
 
-/// A part of at least this size makes an attempt a success of its own: it does not count among those that failed.
+/// An attempt that transfers at least this many bytes does not count toward the failed attempts.
 const WORTH_AN_ATTEMPT: u64 = 1 << 20;
 
-/// How much of a blob is read at once for sending.
+/// The chunk size for reading a blob that is sent, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// The content of a blob from some offset on.
+/// The content of a blob from an offset on.
 pub struct Body {
-    /// The offset it starts at: the one asked for, or 0 where the other side sends wholes only.
+    /// The offset at which it starts: the requested one, or 0 if the server sends only whole blobs.
     pub start: u64,
-    /// The bytes; an error says in one line why they end too early.
+    /// The bytes; an error contains the reason for a premature end, in one line.
     pub bytes: BoxStream<'static, Result<Bytes, String>>,
 }
 
-/// How patient a download is.
+/// The limits of a download.
 #[derive(Debug, Clone, Copy)]
 pub struct Persistence {
-    /// How often in a row it may be cut.
+    /// The maximum number of consecutive interruptions.
     pub attempts: u32,
-    /// How long nothing may come.
+    /// How long no data may arrive.
     pub silence: Duration,
-    /// Whether such a silence counts as a cut; otherwise it is the end.
+    /// Whether exceeding `silence` counts as an interruption; otherwise, it ends the download.
     pub outlast_silence: bool,
 }
 
-/// Why a blob is not there.
+/// Why a download failed.
 #[derive(Debug)]
 pub enum Failure<E> {
-    /// It was never sent.
+    /// The request was refused.
     Refused(E),
-    /// It was cut too often.
+    /// The transfer was interrupted too often.
     Cut(String),
-    /// What was sent is something else.
+    /// The content is wrong.
     Lie(String),
-    /// The store cannot take it.
+    /// The store cannot be written.
     Store(vcstore::Error),
 }
 
-/// Gets a blob into the store, unless the store has it. `open` asks for its content from an offset on.
+/// Downloads a blob into the store, unless the store has it. `open` requests its content from an offset on.
 ///
 /// # Errors
-/// As [`Failure`] has them; the store is then as it was.
+/// Returns a [`Failure`]; the store is then unchanged.
 pub async fn download<E>(
     store: &Store,
     blob: Blob,
@@ -108,7 +109,7 @@ pub async fn download<E>(
         tracing::debug!(digest = %blob.digest, at = writer.size(), cut, "resuming");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    // Syncing to disk takes time in which other transfers should go on.
+    // Syncing to disk takes time, during which other transfers should continue.
     match tokio::task::spawn_blocking(move || writer.commit_expecting(&blob.digest)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(vcstore::Error::DigestMismatch { found, .. })) => Err(Failure::Lie(format!("its content is {found}"))),
@@ -117,10 +118,10 @@ pub async fn download<E>(
     }
 }
 
-/// The content of a blob of the store, hashed while it is read: a damaged one ends in an error.
+/// Returns the content of a blob in the store, hashed while it is read: a damaged one ends with an error.
 ///
 /// # Errors
-/// When the store lacks it.
+/// Returns an error if the store lacks it.
 pub fn upload(
     store: &Store,
     digest: &Digest,
@@ -156,7 +157,7 @@ mod tests {
         (folder, store)
     }
 
-    /// Downloads `expected` from a server that cuts each answer after so many bytes of `content`.
+    /// Downloads `expected` from a server that interrupts its responses after these numbers of bytes of `content`.
     fn from(content: &[u8], expected: &[u8], cuts: &[usize], resumes: bool) -> (bool, Result<(), Failure<()>>) {
         let (_folder, store) = scratch();
         let blob = Blob { digest: Digest::of(expected), size: expected.len() as u64 };
@@ -173,7 +174,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(download(&store, blob, persistence, open));
         let tmp = walkdir::WalkDir::new(store.path().join("tmp")).into_iter().map(Result::unwrap);
-        // The store's own notes of who uses it name the blob, and are no part of it.
+        // The store's records of its users contain the name of the blob, but are not part of it.
         let left =
             tmp.filter(|entry| entry.file_type().is_file() && !entry.path().to_string_lossy().ends_with(".uses"));
         assert_eq!(left.count(), 0, "nothing half done stays");

@@ -1,9 +1,9 @@
-//! The network as vcbuild uses it. Nothing opens a connection without a [`Permit`].
+//! The network access of vcbuild. No connection can be opened without a [`Permit`].
 //!
-//! - [`Network`] says whether this run may use the network.
-//! - [`http`] makes requests: through the user's proxies, never to where a server must not send its clients, with an end to
-//!   every wait.
-//! - [`download`] brings blobs into a store: hashed as they come, resumed where they were cut.
+//! - [`Network`] determines whether this run may use the network.
+//! - [`http`] sends requests through the user's proxies, never to an address where a server must not direct its
+//!   clients, and with a limit for every wait.
+//! - [`download`] downloads blobs into a store: hashed as they arrive, and resumed after an interruption.
 
 pub mod download;
 pub mod http;

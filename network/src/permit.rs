@@ -1,52 +1,52 @@
-//! Whether this run may use the network. Whatever opens a connection asks for a [`Permit`] first, and cannot be made
-//! without one: so nothing can forget `--offline`.
+//! Whether this run may use the network. Everything that opens a connection requires a [`Permit`] for its construction,
+//! so that no code can ignore `--offline`.
 
 use std::error::Error as StdError;
 
 use camino::Utf8PathBuf;
 
-/// The network, as this run may use it.
+/// The network access of this run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Network {
     /// It may be used.
     #[default]
     Open,
-    /// Nothing is fetched: what is not at hand is missing.
+    /// Nothing is downloaded: content that is not in the store is missing.
     Offline,
-    /// Nothing is fetched: what is not at hand is in this folder of inputs, or missing.
+    /// Nothing is downloaded: content that is not in the store must be in this directory of inputs.
     Inputs(Utf8PathBuf),
 }
 
-/// The right to open connections.
+/// The permission to open connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Permit(());
 
-/// Something that is not at hand, and that may not be fetched.
+/// Content is missing and may not be downloaded.
 #[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
 pub enum Offline {
-    /// Nothing may.
+    /// Downloads are disabled.
     #[error("{attempt}: it is not available locally, and --offline forbids fetching it")]
     #[diagnostic(help("run the command once without --offline to fetch it into the store"))]
     Forbidden {
-        /// What for.
+        /// What needed the content.
         attempt: String,
     },
-    /// All was to be in a folder.
+    /// All content should have been in a directory.
     #[error("{attempt}: it is not among the inputs in {folder}")]
     #[diagnostic(help("recreate the folder with `vcbuild fetch` for this lock file, source, base and platform"))]
     NotInInputs {
-        /// What for.
+        /// What needed the content.
         attempt: String,
-        /// The folder.
+        /// The directory.
         folder: Utf8PathBuf,
     },
 }
 
 impl Network {
-    /// The right to open connections, for what is attempted ("pulling base debian:bookworm-slim").
+    /// Returns the permission to open connections for an operation ("pulling base debian:bookworm-slim").
     ///
     /// # Errors
-    /// When the network may not be used.
+    /// Returns an error if the network may not be used.
     pub fn permit(&self, attempt: impl Into<String>) -> Result<Permit, Offline> {
         let attempt = attempt.into();
         match self {
@@ -57,8 +57,8 @@ impl Network {
     }
 }
 
-/// What a failed request failed with and what that came from, in one line. The address is left out: whoever tells has said it
-/// already.
+/// Returns the causes of a failed request in one line. The URL is left out, because the caller's message already
+/// contains it.
 pub fn causes(error: &(dyn StdError + 'static)) -> String {
     let mut messages: Vec<String> = Vec::new();
     let mut next = Some(error);

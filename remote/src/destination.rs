@@ -1,32 +1,34 @@
-//! Names of hosts and users, before they become arguments of `ssh`: it would take some for options, for a user and a host in
-//! one, for an address with a scheme, or for words of a shell. OpenSSH refuses most of these since 9.6; older ones do not.
+//! Validates names of hosts and users before they become arguments of `ssh`, which could interpret some of them as
+//! options, as a user and a host in one, as a URI, or as shell syntax. OpenSSH rejects most of these since 9.6; older
+//! versions do not.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Characters that a shell may read something into (`ssh.c`, `valid_hostname` and `valid_ruser`).
+/// Characters that are special to a shell (`ssh.c`, `valid_hostname` and `valid_ruser`).
 const OF_SHELLS: &str = "'`\"$\\;&<>|(){}";
 
-/// The longest name of a host (RFC 1035, section 2.3.4), in bytes.
+/// The maximum length of a host name (RFC 1035, section 2.3.4), in bytes.
 const LONGEST: usize = 253;
 
-/// Whether `ssh` takes this for a host and nothing else: an address, a name, or an alias of its configuration. An IPv6 address
-/// has no brackets, and may have a zone.
+/// Whether `ssh` interprets the text as a host and nothing else: an address, a name, or an alias in its configuration.
+/// An IPv6 address has no brackets, and may have a zone.
 #[must_use]
 pub fn is_host(text: &str) -> bool {
     let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
     if let Some(zone) = zone {
         let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        // An interface's name has at most 15 characters.
+        // The name of an interface has at most 15 characters.
         return address.parse::<Ipv6Addr>().is_ok() && (1..=15).contains(&zone.len()) && zone.chars().all(fits);
     }
-    // A colon is part of an IPv6 address, or comes before a port, which is no part of a host.
+    // A colon is part of an IPv6 address, or precedes a port, which is not part of a host.
     let is_address = text.parse::<IpAddr>().is_ok();
     is_word(text)
         && text.len() <= LONGEST
         && (is_address || !text.contains(['@', '/', ':', '[', ']', '#', ',', '*', '?', '!']))
 }
 
-/// Whether `ssh` takes this for a user and nothing else. Directories have names with an `@`, or with a domain before a `\`.
+/// Whether `ssh` interprets the text as a user and nothing else. Directory services have names with an `@`, or with a
+/// domain before a `\`.
 #[must_use]
 pub fn is_user(text: &str) -> bool {
     is_word(&text.replacen('\\', "", 1))
@@ -35,8 +37,8 @@ pub fn is_user(text: &str) -> bool {
         && !text.contains(['/', ':', '%'])
 }
 
-/// Whether this is an address of the Internet, or a name in the DNS: what the Kubernetes API may say of a node. No address
-/// of a link is one, since it means something on one machine alone.
+/// Whether the text is an IP address or a DNS name, which is what the Kubernetes API may report for a node. Link-local
+/// addresses with a zone are rejected, because they have a meaning only on one machine.
 #[must_use]
 pub fn is_address_or_dns_name(text: &str) -> bool {
     let is_label = |label: &str| {
@@ -46,9 +48,9 @@ pub fn is_address_or_dns_name(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || (text.len() <= LONGEST && text.split('.').all(is_label))
 }
 
-/// Whether it is one word that begins an option of no program.
+/// Whether the text is one word that no program interprets as an option.
 fn is_word(text: &str) -> bool {
-    // Beyond ASCII, letters and digits alone: what is none may change how the rest is shown.
+    // Outside of ASCII, only letters and digits: other characters may change how the rest is displayed.
     let beyond = |c: char| !c.is_ascii() && !c.is_alphanumeric();
     let bad = |c: char| c.is_whitespace() || c.is_control() || beyond(c) || OF_SHELLS.contains(c);
     !text.is_empty() && !text.starts_with('-') && !text.contains(bad)

@@ -1,4 +1,5 @@
-//! A folder on this machine that no other user of it can change: what [`crate::script`] checks on another one.
+//! A directory on this machine that no other user can change; [`crate::script`] does the same checks on a remote
+//! machine.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,47 +9,47 @@ use rustix::fs::{Mode, OFlags, Stat, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// How deep a folder may be: what is deeper is a circle.
+/// The maximum depth of a directory; a deeper one indicates a cycle.
 const DEEPEST: usize = 1000;
 
-/// Why a folder is not used.
+/// Why a directory is not used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unfit {
-    /// It, or one above it, is another user's.
+    /// It, or a parent directory, belongs to another user.
     #[error("{path} belongs to user {owner}")]
     Owner {
-        /// The folder.
+        /// The directory.
         path: Utf8PathBuf,
-        /// The number of its owner.
+        /// The UID of its owner.
         owner: u32,
     },
-    /// Others may write to it, or put another in the place of one above it.
+    /// Other users can write to it, or replace one of its parent directories.
     #[error("{0} is writable by other users")]
     Writable(Utf8PathBuf),
-    /// It cannot be made or looked at.
+    /// It cannot be created or examined.
     #[error("{path}: {source}")]
     Io {
-        /// The folder.
+        /// The directory.
         path: Utf8PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Enters a folder, making what is missing of it for this user alone, and checks that nobody but this user and root can change
-/// it or put another in its place. Its path without links: all that it leads through is as trustworthy.
+/// Opens a directory, creates its missing parts for this user only, and checks that nobody but this user and root can
+/// change or replace it. Returns its path without links, all parts of which are checked.
 ///
 /// # Errors
-/// When it cannot be entered, or is another user's to change.
+/// Returns an error if it cannot be opened, or if another user can change it.
 pub fn enter(path: &Utf8Path) -> Result<Utf8PathBuf, Unfit> {
     walk(path, true)
 }
 
-/// The same for a folder that is there: nothing is made.
+/// Does the same for an existing directory, without creating anything.
 ///
 /// # Errors
-/// When it is not there, cannot be entered, or is another user's to change.
+/// Returns an error if it does not exist or cannot be opened, or if another user can change it.
 pub fn enter_existing(path: &Utf8Path) -> Result<Utf8PathBuf, Unfit> {
     walk(path, false)
 }
@@ -61,7 +62,7 @@ fn walk(path: &Utf8Path, make: bool) -> Result<Utf8PathBuf, Unfit> {
     for name in path.as_str().split('/').filter(|name| !name.is_empty()) {
         here = match openat(&here, name, flags, Mode::empty()) {
             Err(Errno::NOENT) if make => {
-                // Where others may put a link in its place before it is entered, nothing is made.
+                // Creates nothing where other users could replace it with a link before it is opened.
                 check(&here, false)?;
                 match mkdirat(&here, name, Mode::RWXU) {
                     Ok(()) | Err(Errno::EXIST) => openat(&here, name, flags, Mode::empty()).map_err(failed)?,
@@ -74,8 +75,8 @@ fn walk(path: &Utf8Path, make: bool) -> Result<Utf8PathBuf, Unfit> {
     check(&here, true)
 }
 
-/// Checks a folder and all above it; its path. With `alone`, nobody else may write to the folder itself by any means; else
-/// names in it must be their owners' alone, as above it.
+/// Checks a directory and its parents. Returns its path. With `alone`, no other user may be able to write to the
+/// directory itself; otherwise, and for the parents, a sticky directory is sufficient.
 fn check(folder: &OwnedFd, alone: bool) -> Result<Utf8PathBuf, Unfit> {
     let path = path_of(folder)?;
     let failed = |errno: Errno| Unfit::Io { path: path.clone(), source: errno.into() };
@@ -149,7 +150,7 @@ mod tests {
             set_mode(&changed, mode);
             let refused = enter(&target).expect_err("refused").to_string();
             assert_eq!(refused, format!("{changed} is writable by other users"), "{mode:o}");
-            // Nothing is made below it, and its mode stays.
+            // Nothing is created below it, and its mode is unchanged.
             let below = target.join("c");
             assert!(enter(&below).is_err() || mode & 0o1000 != 0);
             assert_eq!(fs::metadata(&changed).expect("a folder").permissions().mode() & 0o7777, mode);

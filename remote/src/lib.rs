@@ -1,5 +1,5 @@
-//! What `vcbuild` and `vcdist` have in common on other machines: which names ssh takes for hosts and users, what its options
-//! must be, and how a program of ours comes to run there so that no other user of that machine can put another in its place.
+//! The common code of `vcbuild` and `vcdist` for remote machines: valid names of hosts and users for ssh, its required
+//! options, and a script that runs a program there so that no other user of that machine can replace it.
 
 pub mod destination;
 pub mod folder;

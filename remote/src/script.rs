@@ -1,28 +1,31 @@
-//! What a shell on another machine runs before a program of ours does. It enters a folder that no other user of that machine
-//! can change, checks what it entered and not what a path led to before, and checks the program on the descriptor that is
-//! then run. POSIX shells do it alike: dash, bash, busybox.
+//! The script that a shell on a remote machine runs before a program of the project. It enters a directory that no
+//! other user of that machine can change, checks the directory that it has entered instead of the path that led there,
+//! and verifies the program through the file descriptor from which it is then executed. It works in all POSIX shells:
+//! dash, bash, busybox.
 
-/// Where a program is that can be sent.
+/// A program that can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Program<'a> {
-    /// SHA-256 of its content, in hexadecimal digits.
+    /// The SHA-256 digest of its content, in hexadecimal.
     pub hash: &'a str,
     /// Its size in bytes.
     pub size: u64,
 }
 
-/// The functions that every script begins with. They leave what they found in variables: `at`, the folder that was entered,
-/// without links; `why`, what is wrong with one that was not; `u`, the user's number; `got`, whether 9 is the program.
+/// The functions at the beginning of every script. They return values in variables: `at`, the path of the entered
+/// directory without links; `why`, the reason if it was not entered; `u`, the UID; `got`, whether descriptor 9 is the
+/// program.
 ///
-/// - `sound`: whether nobody but the user and root can change the folder that the shell is in, or put another in its place:
-///   it and all above it are theirs, and nobody else may write there, unless names are their owners' alone (sticky). What
-///   is above is found through `..` from the folder itself, so that no link counts.
-/// - `enter FOLDER`: goes there, making what is missing, and checks it.
-/// - `own FOLDER`: the same for a folder that is the user's, is no link, and that nobody else may write to at all.
-/// - `sweep`: removes from the folder what came in part for logins that have ended.
-/// - `same`: whether what is open as 9 is the program.
-/// - `has FILE`: opens a file of the folder as 9, where it is the program.
-/// - `room`: makes the file `$t` for the program; whether it fits, and programs run from there.
+/// - `sound`: checks that nobody but the user and root can change or replace the current directory: it and its parents
+///   belong to them, and nobody else may write there, unless the directory is sticky. The parents are found through
+///   `..` from the directory itself, so that links do not matter.
+/// - `enter FOLDER`: changes to the directory, creates its missing parts, and checks it.
+/// - `own FOLDER`: does the same for a directory that belongs to the user, is not a link, and that nobody else may
+///   write to.
+/// - `sweep`: removes partially received files of logins that have ended from the directory.
+/// - `same`: checks that the file open as 9 is the program.
+/// - `has FILE`: opens a file in the directory as 9, if it is the program.
+/// - `room`: creates the file `$t` for the program; checks that it fits, and that programs can be executed from there.
 const FUNCTIONS: &str = r#"umask 077; unset CDPATH; u=$(id -u); n=$(uname -n); t=new.$n.$$; at= why= got=
 sound() {
 at=$(pwd -P) || return 1; rest=${at#/} up=.; set -- .
@@ -61,21 +64,21 @@ why="$at takes no program of $need KiB, or runs none"
 { echo : >"./$t" && chmod 700 "./$t" && "./$t" && fits; } 2>/dev/null || { rm -f "./$t"; false; }; }
 "#;
 
-/// The beginning of a script that brings `program` to run: the functions above, for this program.
+/// Returns the beginning of a script that runs `program`: the functions above with their parameters.
 #[must_use]
 pub fn beginning(program: Program<'_>) -> String {
     let Program { hash, size } = program;
     format!("{FUNCTIONS}hash={hash} need={}\n", size.div_ceil(1024))
 }
 
-/// The line that has any login shell read `script`, which must come behind it on standard input, and run it. Login shells
-/// differ in what they make of quotes, and some take no long lines: the line has only what they all take alike.
+/// Returns the line that makes any login shell read `script` from standard input and run it. Login shells differ in
+/// their quoting, and some limit the length of a line, so the line uses only common syntax.
 #[must_use]
 pub fn line_before(script: &str) -> String {
     format!("exec sh -c 'eval \"$(head -c {})\"'", script.len())
 }
 
-/// `text` as one word of a shell.
+/// Quotes `text` as one word of a shell.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))

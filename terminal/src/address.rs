@@ -1,19 +1,18 @@
-//! Addresses as they may be shown and recorded: without the passwords and tokens that are in them.
+//! Removes passwords and tokens from URLs that are displayed or recorded.
 
 use std::borrow::Cow;
 
-/// What stands for a secret.
+/// The replacement for a secret.
 const MASK: &str = "***";
 
-/// Names of an address's parameters hold secrets when one of these is in them: `X-Amz-Signature`, `sig`, `access_token`, `apikey`.
+/// A URL parameter is secret if its name contains one of these: `X-Amz-Signature`, `sig`, `access_token`, `apikey`.
 const SECRET_PARAMETERS: [&str; 12] =
     ["token", "secret", "pass", "pwd", "sig", "cred", "key", "auth", "jwt", "session", "policy", "ticket"];
 
-/// The text with the secrets of every address in it masked: the login before a host (`https://***@host`), of ssh the password
-/// alone, and the values of parameters that by their name are secret (`?token=***`).
+/// Masks the secrets of all URLs in a text: the credentials before a host (`https://***@host`), with ssh only the
+/// password, and the values of parameters with secret names (`?token=***`).
 ///
-/// Everything that is printed through this crate goes through here. Who records text that may have an address in it does so
-/// first.
+/// Everything that this crate prints is masked. Code that records text that may contain a URL must mask it first.
 #[must_use]
 pub fn masked(text: &str) -> Cow<'_, str> {
     let secrets = secrets(text);
@@ -29,13 +28,13 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown + &text[end..])
 }
 
-/// Whether an address has a password or a token in it.
+/// Whether a URL contains a password or a token.
 #[must_use]
 pub fn has_secret(address: &str) -> bool {
     !secrets(address).is_empty()
 }
 
-/// Where the secrets of all addresses are, in order.
+/// Returns the ranges of the secrets in all URLs, in order.
 fn secrets(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -51,7 +50,7 @@ fn secrets(text: &str) -> Vec<(usize, usize)> {
             found.extend(secret_of_login(scheme, &word[..length]).map(|(one, other)| (start + one, start + other)));
             start + length
         });
-        // Another address may follow in the same word, as in a list.
+        // Another URL may follow in the same word, as in a list.
         let next = text[host..end].find("://").map_or(end, |next| host + next);
         found.extend(parameters(&text[host..next]).into_iter().map(|(one, other)| (host + one, host + other)));
         from = next.max(start);
@@ -59,20 +58,20 @@ fn secrets(text: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// How long the login is that an address begins with after its scheme, without its `@`.
+/// Returns the length of the credentials after the scheme of a URL, without the `@`.
 fn login(word: &str) -> Option<usize> {
     let authority = &word[..word.find(['/', '?', '#', ',']).unwrap_or(word.len())];
     if let Some(at) = authority.rfind('@') {
         return Some(at);
     }
-    // A password with a slash in it, which no parser of addresses takes: what is between is no port.
+    // A password that contains a slash, which no URL parser accepts: the part after the colon is not a port.
     let (_, port) = authority.rsplit_once(':')?;
     let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) || authority.ends_with(']');
     let next = word.find("://").unwrap_or(word.len());
     if is_port && !port.is_empty() { None } else { word[..next].rfind('@') }
 }
 
-/// What of a login is secret: ssh's users are none, and a web server's may be a token.
+/// Returns the secret range of credentials: user names are not secret with ssh, but may be a token with a web server.
 fn secret_of_login(scheme: &str, login: &str) -> Option<(usize, usize)> {
     if !scheme.to_ascii_lowercase().contains("ssh") {
         return (!login.is_empty() && login != MASK).then_some((0, login.len()));
@@ -81,7 +80,7 @@ fn secret_of_login(scheme: &str, login: &str) -> Option<(usize, usize)> {
     (&login[colon + 1..] != MASK).then_some((colon + 1, login.len()))
 }
 
-/// The values of an address's parameters that are secret, behind `?` and behind `#`.
+/// Returns the ranges of secret parameter values, after `?` and after `#`.
 fn parameters(address: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let Some(query) = address.find(['?', '#']) else { return found };

@@ -1,4 +1,4 @@
-//! What a command line says of itself, as files: completions for shells, and manual pages.
+//! Generates files from the definition of a command line: shell completions and manual pages.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::{Exit, say};
 const COMPLETIONS: &str = "completions";
 const MANUAL: &str = "manual";
 
-/// A command with the two that write these files.
+/// Adds the two subcommands that write these files.
 pub(crate) fn with_documents(command: Command) -> Command {
     let shell = Arg::new("shell").required(true).value_parser(value_parser!(Shell)).help("The shell");
     let folder = Arg::new("dir").required(true).value_name("DIR").value_parser(value_parser!(PathBuf));
@@ -23,7 +23,7 @@ pub(crate) fn with_documents(command: Command) -> Command {
         .subcommand(Command::new(MANUAL).hide(true).about("Write the manual pages into a folder").arg(folder))
 }
 
-/// Writes what a command line asks for, where it is one of these two; `command` is the whole of it.
+/// Runs one of these subcommands, if it was given; `command` is the whole command line.
 pub(crate) fn write(command: &mut Command, given: &ArgMatches) -> Option<Exit> {
     match given.subcommand()? {
         (COMPLETIONS, given) => {

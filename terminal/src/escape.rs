@@ -1,11 +1,12 @@
-//! Text from outside as a terminal may show it: what would steer the terminal, or not be seen at all, is spelt out.
+//! Escapes untrusted text for a terminal: control characters and invisible characters are spelled out.
 
 use std::borrow::Cow;
 
 use crate::address::masked;
 
-/// Characters that are not seen or change how others are shown: Unicode's general categories Cc, Cf, Zl and Zp, and what has the
-/// property `Default_Ignorable_Code_Point` (Unicode 16, `DerivedGeneralCategory.txt` and `DerivedCoreProperties.txt`).
+/// Characters that are invisible or change how others are displayed: Unicode's general categories Cc, Cf, Zl and Zp,
+/// and the property `Default_Ignorable_Code_Point` (Unicode 16, `DerivedGeneralCategory.txt` and
+/// `DerivedCoreProperties.txt`).
 const HIDDEN: [(char, char); 27] = [
     ('\u{0}', '\u{1f}'),
     ('\u{7f}', '\u{9f}'),
@@ -36,16 +37,17 @@ const HIDDEN: [(char, char); 27] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Whether a reader would not see the character, or see others otherwise for it.
+/// Whether the character is invisible or changes how others are displayed.
 pub(crate) fn is_hidden(c: char) -> bool {
-    // Most text is of these.
+    // A fast path for most text.
     !matches!(c, ' '..='~') && HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
 
-/// The text as a part of one line: each hidden character as Rust and many other languages write it (`\n`, `\u{202e}`).
+/// Escapes the text for use in one line: each hidden character is written as in Rust and many other languages (`\n`,
+/// `\u{202e}`).
 ///
-/// A name out of an archive, a registry or a cluster can then neither begin a line that looks like one of ours, move the cursor,
-/// reorder or hide what is printed, nor talk to the terminal. Secrets of addresses are masked, as [`masked`] says.
+/// A name from an archive, a registry or a cluster can then not begin a line that looks like the program's own, move
+/// the cursor, reorder or hide output, or send commands to the terminal. Secrets in URLs are masked; see [`masked`].
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     match masked(text) {
@@ -54,7 +56,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text of a program as lines of its own: as [`visible`], and newlines and tabs stay. Its colours are left out.
+/// Escapes the text of a program as separate lines: like [`visible`], but keeps newlines and tabs. Removes its colours.
 pub(crate) fn visible_lines(text: &str) -> String {
     let plain = without_colours(&text.replace("\r\n", "\n"));
     spelt(&masked(&plain), |c| is_hidden(c) && !matches!(c, '\n' | '\t')).into_owned()
@@ -71,7 +73,7 @@ fn spelt(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(spelt)
 }
 
-/// The text without the sequences that change colours (ECMA-48, 8.3.117 SGR).
+/// Removes the sequences that change colours (ECMA-48, 8.3.117 SGR).
 fn without_colours(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,24 +1,24 @@
-//! The exit codes of both tools, a documented contract.
+//! The exit codes of both tools, which are a documented contract.
 
 use std::process::{ExitCode, Termination};
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// 0: everything asked for was done.
+    /// 0: everything was done.
     Done,
     /// 1: it could not be done.
     Failed,
     /// 2: the command line or a configuration file cannot be used. Clap exits with the same code.
     Usage,
-    /// 3: the command worked, and the check it made found a difference.
+    /// 3: the command worked, and its check found a difference.
     Difference,
     /// 4: some nodes were served and others failed.
     SomeNodes,
 }
 
 impl Exit {
-    /// The process exit code.
+    /// Returns the process exit code.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {

@@ -1,5 +1,5 @@
-//! JSON as a terminal may show it: hidden characters of strings are escaped, which means the same to a program, and secrets of
-//! addresses are masked.
+//! JSON for a terminal: hidden characters in strings are escaped, which means the same to a program, and secrets in
+//! URLs are masked.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use serde_json::ser::{Formatter, PrettyFormatter};
 use crate::address::masked;
 use crate::escape::is_hidden;
 
-/// Indented JSON without a hidden character in it.
+/// Formats indented JSON without hidden characters.
 #[derive(Default)]
 pub(crate) struct Escaped(PrettyFormatter<'static>);
 

@@ -1,10 +1,10 @@
-//! How vcbuild and vcdist speak to people: exit codes, errors with their causes and a way out, output formats, and the
-//! few text forms (byte counts, tables) that both print or read.
+//! The terminal output of vcbuild and vcdist: exit codes, errors with their causes and a help text, output formats, and
+//! the common text forms (byte counts, tables) that both print or parse.
 //!
-//! Everything that either prints goes through here, and a lint refuses the other ways. What comes from outside is therefore shown
-//! escaped without anybody thinking of it: [`Text`] is made of lines, and no value in a line can end it, hide in it or steer the
-//! terminal; errors, the log, live lines, JSON documents and what clap says of a command line are treated alike. Passwords
-//! and tokens of addresses are masked on the same way.
+//! All output goes through this crate, and a lint forbids other ways. So untrusted text is always escaped: [`Text`]
+//! consists of lines, and no value in a line can end it, hide in it or control the terminal. The same applies to
+//! errors, the log, live lines, JSON documents and clap's messages. Passwords and tokens in URLs are masked in the same
+//! way.
 
 #![allow(clippy::disallowed_methods, reason = "this is where it is printed")]
 

@@ -1,4 +1,5 @@
-//! What is drawn on standard error while a command runs, where somebody watches it: spinners and bars, and lines above them.
+//! Live output on standard error while a command runs on an interactive terminal: spinners and bars, and lines above
+//! them.
 
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
@@ -8,29 +9,29 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::escape::visible;
 
-/// How often spinners are drawn anew: often enough that they look alive, seldom enough to cost nothing.
+/// The interval at which spinners are redrawn: short enough to look smooth, long enough to cost nothing.
 const TICK: Duration = Duration::from_millis(120);
 
-/// A bar's line: whose, how far, how much, how fast, how long yet, what was said last.
+/// The template of a bar's line: name, bar, size, rate, remaining time, last message.
 const BAR: &str = "{prefix:<20!} {bar:24} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>4} {msg}";
 
-/// All lines of the process that are drawn.
+/// All live lines of the process.
 static LINES: OnceLock<MultiProgress> = OnceLock::new();
 
 /// The live lines of standard error.
 #[derive(Debug, Clone)]
 pub struct Live(&'static MultiProgress);
 
-/// A step at work: a spinner, its message, and how long it has been running. It goes when this is dropped.
+/// A spinner for a running step, with its text and elapsed time. It disappears when dropped.
 #[derive(Debug)]
 pub struct Spinner(ProgressBar);
 
-/// A bar of bytes that stays where it is. Clones are the same bar.
+/// A bar of bytes that stays on the screen. Clones are the same bar.
 #[derive(Debug, Clone)]
 pub struct Bar(ProgressBar);
 
 impl Live {
-    /// Standard error, where somebody watches it: a terminal that can move its cursor, and no CI.
+    /// Returns the live lines if standard error is interactive: a terminal that can move its cursor, outside of CI.
     #[must_use]
     pub fn on_stderr() -> Option<Self> {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -39,7 +40,7 @@ impl Live {
         live.then(|| Self(LINES.get_or_init(MultiProgress::new)))
     }
 
-    /// A spinner with this message.
+    /// Adds a spinner with this text.
     #[must_use]
     pub fn spinner(&self, prefix: &str, message: &str) -> Spinner {
         let line = self.0.add(ProgressBar::new_spinner());
@@ -50,7 +51,7 @@ impl Live {
         Spinner(line)
     }
 
-    /// A bar of this name, below all others or above `below`.
+    /// Adds a bar with this name, below all others or above `below`.
     #[must_use]
     pub fn bar(&self, name: &str, below: Option<&Bar>) -> Bar {
         let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -69,12 +70,12 @@ impl Drop for Spinner {
 }
 
 impl Bar {
-    /// How many bytes are all.
+    /// Sets the total number of bytes.
     pub fn set_length(&self, bytes: u64) {
         self.0.set_length(bytes);
     }
 
-    /// How many bytes have gone.
+    /// Sets the number of transferred bytes.
     pub fn set_position(&self, bytes: u64) {
         self.0.set_position(bytes);
     }
@@ -93,14 +94,14 @@ impl Bar {
     }
 }
 
-/// Asks on the terminal for something that is not shown while it is typed. What is drawn goes out of the way meanwhile.
+/// Prompts on the terminal for input without echo. Hides the live lines meanwhile.
 ///
 /// # Errors
-/// When there is no terminal, or it cannot be read from.
+/// Returns an error if there is no terminal, or if it cannot be read from.
 pub fn ask_hidden(prompt: &str) -> io::Result<String> {
     let prompt = visible(prompt);
     let Some(lines) = LINES.get() else { return rpassword::prompt_password(prompt) };
-    // That nothing can be cleared is no reason not to ask.
+    // A failure to clear the lines must not prevent the prompt.
     let _ = lines.clear();
     lines.set_draw_target(ProgressDrawTarget::hidden());
     let answer = rpassword::prompt_password(prompt);
@@ -108,7 +109,7 @@ pub fn ask_hidden(prompt: &str) -> io::Result<String> {
     answer
 }
 
-/// Writes to the terminal above what is drawn on it.
+/// Writes to the terminal above the live lines.
 pub(crate) fn above(write: impl FnOnce()) {
     match LINES.get() {
         Some(lines) => lines.suspend(write),
@@ -120,7 +121,7 @@ fn spinner_style() -> ProgressStyle {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let template =
         if plain { "{spinner} {prefix}{msg}  {elapsed}" } else { "{spinner:.cyan} {prefix}{msg}  {elapsed:.dim}" };
-    // A template that does not parse would be a defect of this file, which the tests would show; the default is no harm.
+    // A template that cannot be parsed would be a defect, which the tests would detect; the default does no harm.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
 }

@@ -1,4 +1,4 @@
-//! The log on standard error: one line an event, whatever is in it.
+//! The log on standard error: one line per event, regardless of its contents.
 
 use std::io::{self, Write};
 
@@ -11,10 +11,10 @@ use crate::escape::visible;
 use crate::print::to_stderr;
 use crate::report::shows_colours;
 
-/// What the names of the crates begin with whose log `-v` is about.
+/// The name prefix of the crates to which `-v` applies.
 const OURS: &str = "vc";
 
-/// Sends log events to stderr: warnings by default, more with `-v` (`verbosity` 1 and up) or as `RUST_LOG` says.
+/// Sends log events to stderr: warnings by default, more with `-v` (`verbosity` 1 and up) or as set by `RUST_LOG`.
 pub fn log_to_stderr(verbosity: u8) {
     let level = match verbosity {
         0 => "warn",
@@ -22,24 +22,24 @@ pub fn log_to_stderr(verbosity: u8) {
         2 => "debug",
         _ => "trace",
     };
-    // What the libraries below log is for their authors; the Kubernetes client even calls a failed request an error, which
-    // ours says again with what it was for.
+    // The logs of libraries are for their authors; the Kubernetes client even logs a failed request as an error, which
+    // the program's own error repeats with its context.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("warn,kube_client=off,{OURS}={level}")));
     let plain = Format::default().without_time().with_target(false).with_ansi(false);
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
-        // Of a log that cannot be written it would tell on the same stderr, and panic.
+        // Otherwise, a log that cannot be written would be reported on the same stderr, with a panic.
         .log_internal_errors(false)
         .event_format(Line { plain, colours: shows_colours() })
         .with_env_filter(filter)
         .with_writer(|| Log)
         .finish();
-    // A second call in one process, as tests make, keeps the first subscriber.
+    // A second call in one process, as in tests, keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// An event as one line that shows all that is in it.
+/// Formats an event as one line without hidden characters.
 struct Line {
     plain: Format<Full, ()>,
     colours: bool,

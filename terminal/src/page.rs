@@ -1,17 +1,17 @@
-//! What a command prints for people: text that is made of lines, so that no value in it can make one.
+//! The text output of a command: it consists of lines, so that no value in it can create a line.
 
 use std::fmt::{self, Display};
 
 use crate::Table;
 use crate::escape::{visible, visible_lines};
 
-/// Text for people, put together line by line. Whatever is in a line stays in it and is seen: control and format characters of
-/// names, paths and answers are spelt out. Only the methods here end a line.
+/// Text for people, built line by line. Control and format characters in names, paths and responses are escaped, so
+/// that a value stays within its line. Only the methods here end a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text(String);
 
 impl Text {
-    /// Text of this one line.
+    /// Creates a text with one line.
     pub fn of(line: impl Display) -> Self {
         let mut text = Self::default();
         text.line(line);
@@ -31,7 +31,7 @@ impl Text {
         self
     }
 
-    /// Adds a program's output, with its own lines.
+    /// Adds the output of a program, with its own lines.
     pub fn program(&mut self, said: &str) -> &mut Self {
         self.0 += &visible_lines(said);
         if !said.is_empty() && !said.ends_with('\n') {
@@ -45,7 +45,7 @@ impl Text {
         self.indented("", other)
     }
 
-    /// Adds the lines of another text, each after these spaces.
+    /// Adds the lines of another text, each after this indentation.
     pub fn indented(&mut self, spaces: &str, other: &Self) -> &mut Self {
         for line in other.0.lines() {
             self.0 += spaces;
@@ -55,7 +55,7 @@ impl Text {
         self
     }
 
-    /// The text, as it is printed.
+    /// Returns the text as it is printed.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -76,7 +76,7 @@ impl From<&Table> for Text {
     }
 }
 
-/// One line for each.
+/// Creates one line for each string.
 impl FromIterator<String> for Text {
     fn from_iter<I: IntoIterator<Item = String>>(lines: I) -> Self {
         let mut text = Self::default();
@@ -87,7 +87,7 @@ impl FromIterator<String> for Text {
     }
 }
 
-/// One after the other.
+/// Concatenates the texts.
 impl FromIterator<Text> for Text {
     fn from_iter<I: IntoIterator<Item = Text>>(texts: I) -> Self {
         let mut all = Self::default();
@@ -112,7 +112,7 @@ mod tests {
         text.table(&table).indented("  ", &Text::from(&table));
         let cell = "a\\n+ /etc/passwd\\u{202e}";
         assert_eq!(text.as_str(), format!("+ {cell}\nFILE\n{cell}\n  FILE\n  {cell}\n"));
-        // Not even text that was made here, once it is a value.
+        // Even a text of this type is escaped when it is used as a value.
         assert_eq!(Text::of(&text).as_str().lines().count(), 1);
     }
 

@@ -1,4 +1,4 @@
-//! The one way in which anything gets to standard output and standard error.
+//! The only functions that write to standard output and standard error.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::json::Escaped;
 use crate::{Text, live};
 
-/// Why something that a command printed while at work could not be written.
+/// The first error of writing progress output on stdout.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-/// What a command prints on stdout.
+/// The output format of a command on stdout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// Text for people.
@@ -24,10 +24,10 @@ pub enum Output {
 }
 
 impl Output {
-    /// Prints what a command found: the document, or what `text` makes of it for people.
+    /// Prints the result of a command: the document, or the text that `text` creates from it.
     ///
     /// # Errors
-    /// As [`print()`].
+    /// Returns an error like [`print()`].
     pub fn print<T: Serialize>(self, document: &T, text: impl FnOnce(&T) -> Text) -> io::Result<()> {
         match self {
             Self::Json => print_json(document),
@@ -39,8 +39,8 @@ impl Output {
 /// Prints text for people on stdout.
 ///
 /// # Errors
-/// When stdout cannot be written to; not when who read it went away, as `head` does: they have read enough, and the command goes on
-/// to its end.
+/// Returns an error if stdout cannot be written to. A reader that closes the pipe, such as `head`, does not cause an
+/// error: the command continues to its end.
 pub fn print(text: &Text) -> io::Result<()> {
     to_stdout(text.as_str().as_bytes())
 }
@@ -48,7 +48,7 @@ pub fn print(text: &Text) -> io::Result<()> {
 /// Prints one JSON document and a newline on stdout.
 ///
 /// # Errors
-/// As [`print()`].
+/// Returns an error like [`print()`].
 pub fn print_json<T: Serialize + ?Sized>(document: &T) -> io::Result<()> {
     let mut bytes = Vec::new();
     document.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Escaped::default()))?;
@@ -56,38 +56,38 @@ pub fn print_json<T: Serialize + ?Sized>(document: &T) -> io::Result<()> {
     to_stdout(&bytes)
 }
 
-/// Prints a line on stdout while a command is at work. That it could not be written keeps nobody from going on: [`crate::start`]
-/// tells it when the command has ended.
+/// Prints a line on stdout while a command runs. A write error does not stop the command: [`crate::start`] reports it
+/// at the end.
 pub fn tell(line: impl Display) {
     tell_text(&Text::of(line));
 }
 
-/// Prints text on stdout while a command is at work, as [`tell`].
+/// Prints text on stdout while a command runs, like [`tell`].
 pub fn tell_text(text: &Text) {
     if let Err(error) = print(text) {
-        // The first says why.
+        // The first error contains the reason.
         let _ = LOST.set(error);
     }
 }
 
-/// Why something that was printed could not be written.
+/// Returns the first error of writing progress output, if any.
 pub(crate) fn lost() -> Option<&'static io::Error> {
     LOST.get()
 }
 
-/// Prints one line on stderr, above what is drawn there. Failures to write to stderr are ignored.
+/// Prints one line on stderr, above the live lines. Ignores errors, because nobody would see them.
 pub fn say(line: impl Display) {
     to_stderr(Text::of(line).as_str().as_bytes());
 }
 
-/// Says text on stderr, as [`say`].
+/// Prints text on stderr, like [`say`].
 pub fn say_text(text: &Text) {
     to_stderr(text.as_str().as_bytes());
 }
 
 pub(crate) fn to_stderr(bytes: &[u8]) {
     live::above(|| {
-        // The exit code says what can still be said.
+        // Only the exit code can still report a failure.
         let _ = io::stderr().lock().write_all(bytes);
     });
 }

@@ -1,9 +1,9 @@
-//! Numbers with units, as people write them for both tools.
+//! Parses numbers with units, for both tools.
 
-/// A byte count: a whole number and B, kB, MB, GB, TB, KiB, MiB, GiB or TiB.
+/// Parses a byte count: a whole number with the unit B, kB, MB, GB, TB, KiB, MiB, GiB or TiB.
 ///
 /// # Errors
-/// Says what to write where it is none.
+/// Returns a message with the valid format if it is invalid.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let decimal = [("B", 1), ("kB", 1_000), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
     let more = [("TB", 1_000_000_000_000), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
@@ -11,7 +11,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is not a size such as 500MB or 10GiB"))
 }
 
-/// A whole number with one of these units, times what the unit stands for; nothing where it is none, or too large.
+/// Parses a whole number with one of these units, and multiplies it by the unit's value. Returns `None` if it is
+/// invalid or too large.
 #[must_use]
 pub fn parse_number(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();

@@ -1,4 +1,4 @@
-//! How an error is shown on stderr: what was attempted, each cause, and what to do about it.
+//! The display of an error on stderr: what was attempted, each cause, and what to do about it.
 
 use std::io::{self, IsTerminal};
 
@@ -9,8 +9,8 @@ use crate::print::to_stderr;
 
 /// Prints `error` on stderr: what was attempted, then each cause on its own line, then what to do about it.
 ///
-/// A cause whose text its parent already ends with is left out, so that no text is printed twice. Programs and parsers speak in
-/// several lines: all but the first are indented, so that none looks like one of ours.
+/// A cause is left out if the message above it already ends with the same text. The messages of programs and parsers
+/// may have several lines: all but the first are indented, so that none looks like the program's own.
 pub fn report(error: &dyn Diagnostic) {
     to_stderr(describe(error, style()).as_bytes());
 }
@@ -20,7 +20,7 @@ pub(crate) fn shows_colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Bold red and reset, where they are shown.
+/// Returns the sequences for bold red and reset, if colours are shown.
 pub(crate) fn style() -> Option<(&'static str, &'static str)> {
     shows_colours().then_some(("\u{1b}[1;31m", "\u{1b}[0m"))
 }

@@ -1,4 +1,5 @@
-//! How a command begins and ends: its command line is read, and whatever happens its user gets a message and an exit code.
+//! The start and end of a command: parses its command line, and ensures that every outcome has a message and an exit
+//! code.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
@@ -13,14 +14,15 @@ use crate::print::{lost, to_stderr, unless_left};
 use crate::report::style;
 use crate::{Exit, Text, say_text};
 
-/// Reads the command line of this process and runs `command` with it.
+/// Parses the command line of this process and runs `command` with it.
 ///
-/// A defect that Rust calls a panic is reported in one line, and ends the command as any other failure does ([`Exit::Failed`]).
+/// A panic is reported briefly as a defect, and ends the command like any other failure ([`Exit::Failed`]).
 pub fn start<C: Parser>(command: impl FnOnce(C) -> Exit) -> Exit {
     run(C::command(), |_, given| C::from_arg_matches(given).map(command))
 }
 
-/// The same, for a command that also prints its completions for shells (`completions SHELL`) and writes its manual pages.
+/// Does the same for a command that also prints its shell completions (`completions SHELL`) and writes its manual
+/// pages.
 pub fn start_documented<C: Parser>(command: impl FnOnce(C) -> Exit) -> Exit {
     run(with_documents(C::command()), |about, given| match documents::write(about, given) {
         Some(exit) => Ok(exit),
@@ -42,7 +44,7 @@ fn run(mut about: Command, command: impl FnOnce(&mut Command, &ArgMatches) -> Re
     }
 }
 
-/// Shows what clap has to say: what was asked for, or what is wrong with the command line.
+/// Prints clap's output: what was requested, or what is wrong with the command line.
 fn told(mut error: clap::Error) -> Exit {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match unless_left(error.print()) {
@@ -77,7 +79,7 @@ fn unwritten(why: &io::Error) -> Exit {
     Exit::Failed
 }
 
-/// The message of a panic.
+/// Formats the message about a panic.
 fn defect(program: &str, panic: &PanicHookInfo<'_>) -> Text {
     let payload = panic.payload();
     let message =

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::escape::visible;
 
-/// A byte count for people: decimal units, as disks and links are sold in, with three significant figures.
+/// Formats a byte count: in decimal units, as is usual for disks and links, with three significant figures.
 #[must_use]
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
@@ -29,7 +29,8 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
-/// A duration for people: milliseconds below a second, seconds with two decimals above, minutes and seconds from a minute on.
+/// Formats a duration: milliseconds below one second, seconds with two decimals below one minute, minutes and seconds
+/// otherwise.
 #[must_use]
 pub fn duration(time: Duration) -> String {
     match time.as_secs() {
@@ -40,21 +41,21 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// Columns aligned with spaces, the header in capitals, as kubectl prints them. A cell is a part of one line, whatever is put in
-/// it: see [`visible`].
+/// Columns aligned with spaces, with the header in capitals, as kubectl prints them. A cell cannot contain a line break
+/// or hidden characters; see [`visible`].
 #[derive(Debug, Clone)]
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these column names.
+    /// Creates a table with these column names.
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
         let header = header.into_iter().map(|name| name.into().to_uppercase()).collect();
         Self { rows: vec![header] }
     }
 
-    /// Adds one row; cells beyond the header's are kept.
+    /// Adds one row; cells in excess of the header's are kept.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         let cells = cells.into_iter().map(|cell| visible(&cell.into()).into_owned());
         self.rows.push(cells.collect());

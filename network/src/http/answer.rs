@@ -1,4 +1,4 @@
-//! Answers: which of them may be better a moment later, how long to wait for that, and how long to go on reading one.
+//! Responses: whether a retry may help, how long to wait before it, and the limits for reading one.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,25 +11,25 @@ use tokio_util::bytes::Bytes;
 
 use crate::causes;
 
-/// The longest that a server may make its clients wait by `Retry-After`.
+/// The maximum waiting time that a server may request with `Retry-After`.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// How many bytes a second a server must send at least, over the whole of an answer: one that sends a byte now and then would
-/// take longer than any build. Eight downloads that share a line of 128 kbit/s come faster.
+/// The minimum average rate of a response in bytes per second: a server that sends a byte now and then would take
+/// longer than any build. Eight downloads that share a line of 128 kbit/s are faster.
 const LEAST_RATE: u64 = 1 << 10;
 
-/// Whether the same question may be answered a moment later.
+/// Whether the same request may succeed a moment later.
 pub fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
-/// How long to wait after the attempt of this number.
+/// Returns the pause after the attempt with this number.
 pub fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(250) * 2u32.saturating_pow(attempt.min(6))
 }
 
-/// How long a server asks its clients to wait (RFC 9110, section 10.2.3), in seconds or until a time, which is told from the
-/// server's own clock where it says what that shows.
+/// Returns the waiting time that a server requests (RFC 9110, section 10.2.3), in seconds or until a time, which is
+/// relative to the `Date` header if there is one.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let asked = text(RETRY_AFTER)?;
@@ -44,13 +44,13 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(WAIT_LIMIT))
 }
 
-/// The longest that `size` bytes may take from a server that may be silent for `silence`.
+/// Returns the time limit for `size` bytes from a server that may be silent for `silence`.
 fn time_limit(size: u64, silence: Duration) -> Duration {
     silence * 2 + Duration::from_secs(size / LEAST_RATE)
 }
 
-/// The bytes of an answer. They end in an error, in one line, when nothing comes for `silence`, or too little over the whole of
-/// it; what the reader does in between does not count.
+/// Returns the bytes of a response. They end with an error, in one line, if no data arrives for `silence`, or if the
+/// average rate is too low. The time that the reader spends in between does not count.
 pub fn paced(response: Response, silence: Duration) -> BoxStream<'static, Result<Bytes, String>> {
     pace(response.bytes_stream().map_err(|error| causes(&error)).boxed(), silence)
 }
@@ -81,10 +81,10 @@ fn pace(
     .boxed()
 }
 
-/// Reads an answer of at most `limit` bytes; nothing when it is longer.
+/// Reads a response of at most `limit` bytes. Returns `None` if it is longer.
 ///
 /// # Errors
-/// When it ends too early, or is sent too slowly; the text says so in one line.
+/// Returns the reason in one line if the response ends prematurely or is too slow.
 pub async fn read(response: Response, limit: u64, silence: Duration) -> Result<Option<Vec<u8>>, String> {
     let mut bytes = Vec::new();
     let mut stream = paced(response, silence);
@@ -143,7 +143,7 @@ mod tests {
             Some((Ok(Bytes::from_static(b"x")), ()))
         });
         let drip: Result<Vec<_>, _> = run(pace(drip.boxed(), silence).try_collect());
-        // Where the machine is busy a drop may come late; without a least rate they would go on for ever.
+        // On a busy machine, a drop may be late; without a minimum rate, the stream would never end.
         let why = drip.unwrap_err();
         assert!(why == "it sends less than 1.02 kB per second" || why.starts_with("no data arrived"), "{why}");
         let silent = futures::stream::pending().boxed();

@@ -1,5 +1,5 @@
-//! HTTP as every part of vcbuild speaks it: through the user's proxies, never into places that a server has no business to send
-//! its clients to, and with an end to everything that a server may send or have its clients wait for.
+//! The HTTP client for all of vcbuild: it uses the user's proxies, never follows a server to an address where its
+//! clients must not be sent, and limits everything that a server can send or delay.
 
 mod answer;
 mod proxies;
@@ -19,21 +19,21 @@ use self::redirects::is_link_local;
 pub use self::redirects::{check_redirect, is_loopback};
 pub use self::send::{Moved, SendError, send};
 
-/// How many redirects of one request are followed.
+/// The maximum number of redirects of one request.
 const REDIRECT_LIMIT: usize = 10;
 const TOO_MANY: &str = "it redirects more than 10 times";
 
-/// A client that is reached by the user's proxies, and led by servers no further than [`check_redirect()`] lets them lead it.
+/// Creates a client that uses the user's proxies, and follows redirects only as far as [`check_redirect()`] permits.
 ///
 /// # Errors
-/// When the environment names a proxy that cannot be used.
+/// Returns an error if the environment names a proxy that cannot be used.
 pub fn client() -> Result<ClientBuilder, BadProxy> {
     let proxies = Proxies::of_environment()?;
     Ok(with(proxies))
 }
 
 fn with(proxies: Proxies) -> ClientBuilder {
-    // Of several providers in one program the first one stays.
+    // If a provider is already installed, that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let follow = redirect::Policy::custom(|attempt| match attempt.previous() {
         [first, .., last] | [first @ last] => {
@@ -54,7 +54,7 @@ fn with(proxies: Proxies) -> ClientBuilder {
         .dns_resolver(Arc::new(Names))
 }
 
-/// Follows redirects within a host only, and never from TLS to none: for requests that carry a login.
+/// Follows redirects only within a host, and never from TLS to plain HTTP: for requests that contain credentials.
 pub fn within_its_host() -> redirect::Policy {
     redirect::Policy::custom(|attempt| {
         let Some(from) = attempt.previous().last() else { return attempt.stop() };
@@ -71,8 +71,8 @@ pub fn within_its_host() -> redirect::Policy {
     })
 }
 
-/// The system's names, without those of link-local addresses: services that trust whoever can reach them, such as a cloud's
-/// metadata, listen there. An address that the user gives as a number is not looked up.
+/// The system's resolver, without link-local addresses: services that trust every client that can reach them, such as a
+/// cloud's metadata service, listen there. An IP address that the user gives is not resolved.
 struct Names;
 
 impl Resolve for Names {

@@ -1,8 +1,9 @@
-//! The proxies of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, or their names in small letters), and
-//! what is reached without one. A server on this machine is never asked through a proxy, as Go has it: what is meant for it, a
-//! login among it, would leave the machine in clear.
+//! The proxies of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, or their names in lower case),
+//! and the exceptions. As in Go, a server on this machine is never contacted through a proxy: requests to it, including
+//! credentials, would leave the machine in plain text.
 //!
-//! The HTTP client's own reading of these variables is not used: it has no such rule, and knows no ports in `NO_PROXY`.
+//! The HTTP client's own support for these variables is not used: it has no such rule, and does not support ports in
+//! `NO_PROXY`.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -13,10 +14,11 @@ use reqwest::Url;
 
 use super::redirects::{address, is_loopback};
 
-/// What a proxy may speak.
+/// The supported schemes of a proxy.
 const SCHEMES: [&str; 6] = ["http", "https", "socks5", "socks5h", "socks4", "socks4a"];
 
-/// What programs that vcbuild starts are to reach without a proxy, as curl, git and Go read it.
+/// The exception for this machine in the environment of programs that vcbuild starts, in the syntax of curl, git and
+/// Go.
 const THIS_MACHINE: &str = "localhost,127.0.0.1,127.0.0.0/8,::1";
 
 /// The proxies of the environment.
@@ -24,12 +26,12 @@ const THIS_MACHINE: &str = "localhost,127.0.0.1,127.0.0.0/8,::1";
 pub(super) struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
-    /// The text of `NO_PROXY`.
+    /// The value of `NO_PROXY`.
     no: String,
     exceptions: Vec<NoProxyEntry>,
 }
 
-/// A variable that names a proxy that cannot be used. Its value is not repeated: it may hold a password.
+/// A variable names a proxy that cannot be used. The message does not contain its value, which may include a password.
 #[derive(Debug, Clone, thiserror::Error, miette::Diagnostic, PartialEq, Eq)]
 #[error("using the proxy in {variable}: {why}")]
 #[diagnostic(help(
@@ -40,26 +42,26 @@ pub struct BadProxy {
     why: &'static str,
 }
 
-/// What `NO_PROXY` has between commas.
+/// An entry of `NO_PROXY`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum NoProxyEntry {
     All,
     Network(IpNet, Option<u16>),
-    /// A name, and every name below it.
+    /// A name and its subdomains.
     Name(String, Option<u16>),
 }
 
 impl Proxies {
-    /// The proxies of this process's environment.
+    /// Reads the proxies from this process's environment.
     ///
     /// # Errors
-    /// When a variable names a proxy that cannot be used.
+    /// Returns an error if a variable names a proxy that cannot be used.
     pub(super) fn of_environment() -> Result<Self, BadProxy> {
         Self::of_variables(|name| std::env::var_os(name))
     }
 
     fn of_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, BadProxy> {
-        // A web server gives a CGI program the header `Proxy` of whoever asks as HTTP_PROXY.
+        // A web server sets HTTP_PROXY in the environment of a CGI program to the `Proxy` header of the request.
         let is_cgi = variable("REQUEST_METHOD").is_some();
         let find = |names: &[&'static str]| {
             let set = names.iter().map(|name| (*name, variable(name).unwrap_or_default()));
@@ -76,16 +78,16 @@ impl Proxies {
         })
     }
 
-    /// The proxy that `url` is asked for through; none when it is reached without.
+    /// Returns the proxy for `url`, or `None` for a direct connection.
     pub(super) fn of(&self, url: &Url) -> Option<&Url> {
         let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
         proxy.as_ref().filter(|_| !is_loopback(url) && !self.exceptions.iter().any(|exception| exception.fits(url)))
     }
 
-    /// The variables that have other programs choose as this one does; those without a value are to be unset.
+    /// Returns the variables that make other programs choose the same proxies; those without a value must be unset.
     fn variables(&self) -> impl Iterator<Item = (&'static str, Option<String>)> {
         let no = match self.exceptions.contains(&NoProxyEntry::All) {
-            // Among others it means nothing to some programs.
+            // In combination with other entries, some programs ignore it.
             true => "*".to_owned(),
             false if self.no.is_empty() => THIS_MACHINE.to_owned(),
             false => format!("{},{THIS_MACHINE}", self.no),
@@ -103,8 +105,8 @@ impl Proxies {
     }
 }
 
-/// Has a program that fetches something, such as git, Go or Cargo, choose proxies as vcbuild itself does. Where the environment
-/// names one that cannot be used, the program is left to report it.
+/// Makes a program that downloads something, such as git, Go or Cargo, use the same proxies as vcbuild. If the
+/// environment names one that cannot be used, the program itself reports the error.
 pub fn of_programs(command: &mut Command) -> &mut Command {
     for (name, value) in Proxies::of_environment().iter().flat_map(Proxies::variables) {
         match value {
@@ -115,7 +117,7 @@ pub fn of_programs(command: &mut Command) -> &mut Command {
     command
 }
 
-/// The address of a proxy, which may go without `http://`.
+/// Parses the address of a proxy, in which `http://` is optional.
 fn proxy(variable: &'static str, value: &OsString) -> Result<Url, BadProxy> {
     let bad = |why| BadProxy { variable, why };
     let value = value.to_str().ok_or(bad("it is not UTF-8"))?.trim();

@@ -1,14 +1,14 @@
-//! Checks the addresses that a server directs its client to: redirects, upload locations and token servers.
+//! Checks the URLs to which a server directs its client: redirects, upload locations and token servers.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use reqwest::Url;
 
-/// Checks that a server at `from` may send its client to `to`: with TLS, if it was asked with TLS, and neither to this machine
-/// nor to link-local addresses from elsewhere.
+/// Checks that a server at `from` may direct its client to `to`: with TLS if `from` has TLS, and neither to this
+/// machine nor to link-local addresses from elsewhere.
 ///
 /// # Errors
-/// When it may not; the text says where it leads, without what may be secret in an address, and why that is refused.
+/// Returns the destination, without parts that may be secret, and the reason if it is not permitted.
 pub fn check_redirect(from: &Url, to: &Url) -> Result<(), String> {
     let place = format!("{}://{}", to.scheme(), to.host_str().unwrap_or_default());
     if !matches!(to.scheme(), "http" | "https") {
@@ -31,15 +31,15 @@ pub fn check_redirect(from: &Url, to: &Url) -> Result<(), String> {
     }
 }
 
-/// Whether an address is this machine's own, where nobody else can listen in.
+/// Whether a URL refers to a loopback address, where nobody else can eavesdrop.
 pub fn is_loopback(url: &Url) -> bool {
     url.host_str() == Some("localhost") || address(url).is_some_and(|address| address.is_loopback())
 }
 
-/// Whether an address is one of those that each network has for itself (RFC 3927; RFC 4291, section 2.5.6), or another by which
-/// a cloud tells its machines secrets.
+/// Whether an address is link-local (RFC 3927; RFC 4291, section 2.5.6), or another one at which a cloud provides
+/// secrets to its machines.
 pub(super) fn is_link_local(address: IpAddr) -> bool {
-    /// The metadata service of a cloud, in IPv6.
+    /// The IPv6 address of a cloud's metadata service.
     const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_link_local(),
@@ -47,7 +47,7 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// The host, where it is a number: in whatever form it was written, the parser of addresses made it this one.
+/// Returns the host if it is an IP address, which the URL parser has normalized.
 pub(super) fn address(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

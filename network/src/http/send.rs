@@ -1,4 +1,4 @@
-//! Sends requests: a request fails when no data moves for some time, however long the transfer takes.
+//! Sends requests. A request fails if no data moves for some time, however long the transfer takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,21 +11,21 @@ use tokio_util::bytes::Bytes;
 
 use crate::causes;
 
-/// How much of a request's body has been sent.
+/// Counts the bytes of a request's body that were sent.
 #[derive(Debug, Clone, Default)]
 pub struct Moved(Arc<AtomicU64>);
 
 /// Why a request has no response.
 #[derive(Debug)]
 pub enum SendError {
-    /// It could not be made, or was cut.
+    /// It could not be sent, or was interrupted.
     Request(reqwest::Error),
-    /// Nothing moved for this long.
+    /// No data moved for this long.
     Silent(Duration),
 }
 
 impl Moved {
-    /// A body that counts how much of it has been sent.
+    /// Wraps a body so that its sent bytes are counted.
     pub fn count(&self, content: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
         let moved = self.0.clone();
         Body::wrap_stream(content.inspect(move |piece| {
@@ -35,11 +35,11 @@ impl Moved {
     }
 }
 
-/// Makes a request. Its answer must begin `silence` after the last of its body, which [`Moved::count`] counted, was taken. (The
-/// client's own limit on reading counts from the request's start, so that it would end every long upload.)
+/// Sends a request. The response must begin within `silence` after the last bytes of the body, which [`Moved::count`]
+/// counts, were sent. (The client's own read timeout starts with the request, so it would end every long upload.)
 ///
 /// # Errors
-/// When it is not answered.
+/// Returns an error if there is no response.
 pub async fn send(request: RequestBuilder, silence: Duration, moved: &Moved) -> Result<Response, SendError> {
     let mut answer = std::pin::pin!(request.send());
     let mut before = moved.0.load(Ordering::Relaxed);
@@ -56,7 +56,7 @@ pub async fn send(request: RequestBuilder, silence: Duration, moved: &Moved) -> 
 }
 
 impl SendError {
-    /// Whether asking again cannot help: the request was never made, or was led where it may not go.
+    /// Whether a retry cannot help: the request is invalid, or was redirected to an address that is not permitted.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Request(error) if error.is_builder() || error.is_redirect())
     }
@@ -82,8 +82,8 @@ mod tests {
 
     use super::{Moved, SendError, send};
 
-    /// What comes of a request whose body takes `pieces` pieces, one each 50 ms, when nothing may stand still for 1.5 s; the server
-    /// answers at once, or never.
+    /// Returns the result of a request whose body has `pieces` pieces, one every 50 ms, with a limit of 1.5 s without
+    /// progress; the server responds at once, or never.
     fn upload(pieces: usize, answers: bool) -> Result<u16, SendError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -98,7 +98,7 @@ mod tests {
             if answers {
                 stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").unwrap();
             }
-            // Until the client hangs up.
+            // Until the client closes the connection.
             let _ = stream.read(&mut [0]);
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
