@@ -1,5 +1,4 @@
-//! The three programs that make up VirtualCluster in the cluster that hosts the tenants.
-//! One place for what each is called as a component, as a workload and as an image.
+//! The three programs of VirtualCluster in the host cluster, with their names as component, workload and image.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +8,9 @@ use crate::Error;
 /// One of VirtualCluster's programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Component {
-    /// vc-manager: creates and removes tenants' control planes.
+    /// vc-manager: creates and deletes tenants' control planes.
     Manager,
-    /// vc-syncer: keeps tenants' objects and the cluster's own in step.
+    /// vc-syncer: synchronizes tenants' objects with the host cluster's.
     Syncer,
     /// vn-agent: serves the kubelet's API to tenants, on every worker.
     VnAgent,
@@ -21,7 +20,7 @@ impl Component {
     /// All components, in the order in which they are deployed.
     pub const ALL: [Self; 3] = [Self::Manager, Self::Syncer, Self::VnAgent];
 
-    /// The name of the program: also the component's name on the command line.
+    /// The name of the program, which is also the component's name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -31,7 +30,7 @@ impl Component {
         }
     }
 
-    /// The name of the Deployment or DaemonSet, of its ServiceAccount, and the value of its pods' `app` label.
+    /// The name of the Deployment or DaemonSet and of its ServiceAccount, and the value of its pods' `app` label.
     #[must_use]
     pub fn workload(self) -> &'static str {
         match self {
@@ -41,8 +40,7 @@ impl Component {
         }
     }
 
-    /// The component whose image this is, by the last part of the image's name: `…/manager-amd64:latest` is the
-    /// manager's.
+    /// Returns the component of an image by the last part of its name: `…/manager-amd64:latest` is the manager's.
     #[must_use]
     pub fn of_image(name: &str) -> Option<Self> {
         let name = name.split_once('@').map_or(name, |(name, _)| name);

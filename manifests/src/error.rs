@@ -1,24 +1,24 @@
-//! What can be wrong with the values that manifests are made from.
+//! Errors of the parameters of manifests.
 
 use miette::Diagnostic;
 use thiserror::Error;
 
-/// A parameter that no object can be made from.
+/// A parameter is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Diagnostic)]
 pub enum Error {
-    /// The name is none of VirtualCluster's components.
+    /// There is no component with this name.
     #[error("there is no component {name:?}")]
     #[diagnostic(help("the components are manager, syncer and vn-agent"))]
     NoSuchComponent {
-        /// What was given.
+        /// The name.
         name: String,
     },
 
-    /// An image reference without a digest: a tag could move between the push and the rollout.
+    /// An image reference has no digest: a tag could change between the push and the rollout.
     #[error("the image reference {reference:?} has no digest")]
     #[diagnostic(help("give NAME@sha256:DIGEST, as `vcdist push` and `ctr -n k8s.io images ls` print it"))]
     NoDigest {
-        /// What was given.
+        /// The reference.
         reference: String,
     },
 
@@ -26,33 +26,33 @@ pub enum Error {
     #[error("the image reference {reference:?} does not end in a SHA-256 digest")]
     #[diagnostic(help("a digest is sha256: followed by 64 lowercase hexadecimal digits"))]
     BadDigest {
-        /// What was given.
+        /// The reference.
         reference: String,
     },
 
-    /// An image name without its registry, which each runtime would complete in its own way.
+    /// An image name has no registry, so that each runtime would complete it differently.
     #[error("the image name {name:?} does not begin with a registry")]
     #[diagnostic(help("write the name in full, for example docker.io/virtualcluster/manager-amd64"))]
     NotQualified {
-        /// What was given.
+        /// The name.
         name: String,
     },
 
-    /// Not a name that Kubernetes lets a namespace have (RFC 1123 label).
+    /// The text is not a valid namespace name (RFC 1123 label).
     #[error("{name:?} is not a valid namespace name")]
     #[diagnostic(help("use 1 to 63 lowercase letters, digits and dashes, with a letter or digit at both ends"))]
     BadNamespace {
-        /// What was given.
+        /// The text.
         name: String,
     },
 
-    /// Not a toleration as the command line writes it.
+    /// The text is not a valid toleration.
     #[error("{text:?} is not a toleration")]
     #[diagnostic(help(
         "write KEY, KEY:EFFECT, KEY=VALUE or KEY=VALUE:EFFECT; the effect is NoSchedule, PreferNoSchedule or NoExecute"
     ))]
     BadToleration {
-        /// What was given.
+        /// The text.
         text: String,
     },
 }

@@ -1,5 +1,5 @@
-//! Images as workloads name them: in full and by digest, never by a tag that could move.
-//! What a node runs is then what was pushed, whatever happens to tags in between.
+//! Image references in workloads: complete and by digest, never by a tag, which could change. A node then runs what was
+//! pushed, even if tags changed in between.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,10 +14,10 @@ pub struct ImageReference {
 }
 
 impl ImageReference {
-    /// The reference of the image that `name` (with or without a tag) and `digest` stand for.
+    /// Creates the reference of the image with this `name` (with or without a tag) and `digest`.
     ///
     /// # Errors
-    /// When the name does not begin with a registry, or the digest is not a SHA-256 digest.
+    /// Returns an error if the name does not begin with a registry, or if the digest is not a SHA-256 digest.
     pub fn new(name: &str, digest: &str) -> Result<Self, Error> {
         let hex = digest.strip_prefix("sha256:").unwrap_or_default();
         if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
@@ -62,7 +62,7 @@ impl FromStr for ImageReference {
     }
 }
 
-/// A colon after the last slash begins a tag; one before it is a registry's port.
+/// Removes the tag. A colon after the last slash precedes a tag; one before it precedes a registry's port.
 fn without_tag(name: &str) -> &str {
     let path = name.rfind('/').map_or(0, |slash| slash + 1);
     name[path..].find(':').map_or(name, |colon| &name[..path + colon])

@@ -1,5 +1,5 @@
-//! VirtualCluster's API types and workloads as typed Kubernetes objects.
-//! Pure: [`Parameters`] go in, [`Object`]s come out in the order in which they depend on each other.
+//! VirtualCluster's API types and workloads as typed Kubernetes objects. Pure: turns [`Parameters`] into [`Object`]s in
+//! dependency order.
 
 pub mod api;
 mod component;
@@ -19,7 +19,8 @@ pub use object::{Object, Stage};
 pub use parameters::{Architectures, Budget, Budgets, Images, Parameters, Placement, Toleration};
 pub use yaml::{files, yaml};
 
-/// Every object of a VirtualCluster installation, in dependency order: namespace, definitions, access, workloads.
+/// Returns every object of a VirtualCluster installation, in dependency order: namespace, definitions, access,
+/// workloads.
 #[must_use]
 pub fn objects(parameters: &Parameters) -> Vec<Object> {
     let mut objects = vec![

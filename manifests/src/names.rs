@@ -1,5 +1,5 @@
-//! Names that Kubernetes restricts, checked before any object carries them.
-//! The rules are those of RFC 1123 labels, as the API server applies them.
+//! Names that Kubernetes restricts, validated before they are used in objects. The rules are those of RFC 1123 labels,
+//! as in the API server.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ impl NamespaceName {
 }
 
 impl Default for NamespaceName {
-    /// Upstream's: `vc-manager`.
+    /// Upstream's namespace: `vc-manager`.
     fn default() -> Self {
         Self("vc-manager".to_owned())
     }

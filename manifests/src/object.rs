@@ -1,5 +1,5 @@
-//! Any one object of an installation, and the stage of a rollout that it belongs to.
-//! Stages are ordered: what a later one holds depends on what an earlier one made.
+//! An object of an installation, and the stage of a rollout in which it is applied. Stages are ordered: objects of a
+//! later stage depend on those of earlier ones.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
@@ -8,20 +8,20 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 
-/// When an object is applied.
+/// The stage in which an object is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// The namespace that the others live in.
+    /// The namespace of the other objects.
     Namespace,
     /// Custom resource definitions, which must be established before anything watches their objects.
     Definitions,
-    /// Accounts, roles and secrets that pods need from their first moment.
+    /// Accounts, roles and secrets that pods need at their start.
     Access,
-    /// What runs.
+    /// Deployments and DaemonSets.
     Workloads,
 }
 
-/// One typed Kubernetes object. Serialises as the object itself.
+/// A typed Kubernetes object. Serializes as the object itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// v1 Namespace.
@@ -46,7 +46,7 @@ pub enum Object {
     DaemonSet(Box<DaemonSet>),
 }
 
-/// Runs one expression on whichever object this is.
+/// Evaluates an expression for the object of any variant.
 macro_rules! each {
     ($object:expr, $inner:ident => $result:expr) => {
         match $object {
@@ -86,31 +86,31 @@ impl Object {
         Self::DaemonSet(Box::new(daemon_set))
     }
 
-    /// The object's kind, as its `kind` field has it.
+    /// The value of the object's `kind` field.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         each!(self, inner => kind_of(inner))
     }
 
-    /// The object's API version, as its `apiVersion` field has it.
+    /// The value of the object's `apiVersion` field.
     #[must_use]
     pub fn api_version(&self) -> &'static str {
         each!(self, inner => api_version_of(inner))
     }
 
-    /// The plural name that requests use, `deployments`.
+    /// The plural name in request paths, such as `deployments`.
     #[must_use]
     pub fn plural(&self) -> &'static str {
         each!(self, inner => plural_of(inner))
     }
 
-    /// The object's name; empty for an object that the server is to name, which none of ours is.
+    /// The object's name. Empty if the server should generate it, which no object here uses.
     #[must_use]
     pub fn name(&self) -> &str {
         self.metadata().name.as_deref().unwrap_or_default()
     }
 
-    /// The object's namespace; none for what belongs to the cluster.
+    /// The object's namespace, or `None` for a cluster-scoped object.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         self.metadata().namespace.as_deref()

@@ -1,5 +1,5 @@
-//! What an installation is made from: where, which images, how much of a node each component may use.
-//! Every value has a documented default but the images, which only a build can name.
+//! The parameters of an installation: namespace, images, and the resources of each component. Every value has a
+//! documented default except the images, which only a build determines.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -9,31 +9,31 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{Component, Error, ImageReference, NamespaceName};
 
-/// Everything the objects depend on.
+/// All parameters of the objects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameters {
-    /// Where the namespaced objects live.
+    /// The namespace of the namespaced objects.
     pub namespace: NamespaceName,
     /// The image of each component.
     pub images: Images,
-    /// What each component may use of a node.
+    /// The resources of each component.
     pub budgets: Budgets,
-    /// Taints that the workloads accept, beside those that Kubernetes lets every DaemonSet accept.
+    /// Tolerations of the workloads, in addition to those that Kubernetes adds to every DaemonSet.
     pub tolerations: Vec<Toleration>,
-    /// Which nodes they run on.
+    /// The nodes on which they run.
     pub placement: Placement,
-    /// The processors that each component's image is for.
+    /// The architectures of each component's image.
     pub architectures: Architectures,
-    /// The port on every worker where vn-agent serves its metrics. Upstream's 9100 is also node-exporter's, and
-    /// vn-agent exits when it cannot bind.
+    /// The port on every worker at which vn-agent serves its metrics. Upstream's 9100 is also node-exporter's, and
+    /// vn-agent exits if it cannot bind its port.
     pub vn_agent_metrics_port: u16,
 }
 
 impl Parameters {
-    /// Upstream's port for vn-agent's metrics.
+    /// Upstream's port of vn-agent's metrics.
     pub const METRICS_PORT: u16 = 9100;
 
-    /// Upstream's namespace and ports, the default budgets and no tolerations, with these images.
+    /// Creates parameters with these images, upstream's namespace and ports, the default budgets and no tolerations.
     #[must_use]
     pub fn new(images: Images) -> Self {
         Self {
@@ -48,32 +48,32 @@ impl Parameters {
     }
 }
 
-/// Which nodes the workloads run on: all workers, unless it says otherwise.
+/// The nodes on which the workloads run: by default, all workers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Placement {
-    /// These nodes only, whatever their role.
+    /// Only these nodes, regardless of role.
     pub names: Vec<String>,
-    /// Not these nodes.
+    /// The excluded nodes.
     pub exclude: Vec<String>,
-    /// Nodes whose labels meet all of these requirements only.
+    /// Requirements that the labels of the nodes must meet.
     pub requirements: Vec<NodeSelectorRequirement>,
-    /// The nodes of the control plane too.
+    /// Whether to include control-plane nodes.
     pub include_control_plane: bool,
 }
 
 impl Placement {
-    /// Whether a node of the control plane may be among them.
+    /// Whether control-plane nodes may be selected.
     pub(crate) fn reaches_control_plane(&self) -> bool {
         self.include_control_plane || !self.names.is_empty()
     }
 }
 
-/// The processors that each component's image is for, as Go names them; none where that is not known.
+/// The architectures of each component's image, in Go's form; empty if unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Architectures(BTreeMap<Component, Vec<String>>);
 
 impl Architectures {
-    /// What one component's image is for.
+    /// Returns the architectures of one component's image.
     #[must_use]
     pub fn of(&self, component: Component) -> &[String] {
         self.0.get(&component).map(Vec::as_slice).unwrap_or_default()
@@ -109,14 +109,14 @@ impl Images {
     }
 }
 
-/// What one container asks of its node and may use at most. Quantities as Kubernetes writes them: `100m`, `1Gi`.
+/// The resource requests and limits of one container, as Kubernetes quantities: `100m`, `1Gi`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
-    /// CPU that the scheduler sets aside.
+    /// CPU that the scheduler reserves.
     pub cpu_request: Quantity,
     /// CPU beyond which the container is throttled.
     pub cpu_limit: Quantity,
-    /// Memory that the scheduler sets aside.
+    /// Memory that the scheduler reserves.
     pub memory_request: Quantity,
     /// Memory beyond which the container is killed.
     pub memory_limit: Quantity,
@@ -157,9 +157,9 @@ pub struct Budgets {
 }
 
 impl Default for Budgets {
-    /// Enough for tens of tenants: the manager idles between tenants' creations; the syncer caches the objects of every
-    /// tenant, so memory is what it needs most; vn-agent only relays streams. Requests stay small, so that a worker of
-    /// two cores has room for tenants.
+    /// Sufficient for tens of tenants: the manager is idle between the creation of tenants; the syncer caches the
+    /// objects of every tenant, so it needs mostly memory; vn-agent only relays streams. Requests are small, so that a
+    /// worker with two cores has room for tenants.
     fn default() -> Self {
         Self {
             manager: Budget::new(["100m", "500m"], ["128Mi", "512Mi"]),
@@ -181,7 +181,7 @@ impl Budgets {
     }
 }
 
-/// A taint that the workloads accept, written `KEY[=VALUE][:EFFECT]` as kubectl writes taints.
+/// A toleration of the workloads, in kubectl's syntax for taints, `KEY[=VALUE][:EFFECT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toleration {
     key: String,

@@ -1,5 +1,5 @@
-//! Objects as YAML, for people to read and for `kubectl apply` to take.
-//! Kubernetes reads YAML 1.1, so every string that 1.1 would take for something else is quoted.
+//! Objects as YAML, for people and for `kubectl apply`. Kubernetes parses YAML 1.1, so every string that YAML 1.1 would
+//! interpret as another type is quoted.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde_saphyr::{SerializerOptions, ser_options};
 
 use crate::{Object, Stage};
 
-/// Objects as one YAML stream, a document each.
+/// Serializes objects as one YAML stream, a document each.
 ///
 /// # Errors
-/// When an object cannot be serialised, which no object of this crate's own making meets.
+/// Returns an error if an object cannot be serialized, which does not happen for objects of this crate.
 pub fn yaml<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Result<String, serde_saphyr::ser::Error> {
     let mut stream = String::new();
     for object in objects {
@@ -22,11 +22,11 @@ pub fn yaml<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Result<String,
     Ok(stream)
 }
 
-/// The files that stand for a whole installation, by name: the namespace and each definition on their own, as
-/// installers want them, and `all-in-one.yaml` with every object in dependency order.
+/// Returns the files of a whole installation, by name: the namespace and each definition separately, as installers need
+/// them, and `all-in-one.yaml` with every object in dependency order.
 ///
 /// # Errors
-/// As [`yaml()`].
+/// Returns an error like [`yaml()`].
 pub fn files(objects: &[Object]) -> Result<BTreeMap<String, String>, serde_saphyr::ser::Error> {
     let mut files = BTreeMap::from([("all-in-one.yaml".to_owned(), yaml(objects)?)]);
     for object in objects {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how fast the store writes and reads, beside programs that do the same.
+//! `cargo xtask bench`: the speed of the store's writes and reads, compared with other programs.
 
 use ::lab::packages::Package;
 use vcterminal::Exit;
@@ -7,7 +7,7 @@ use crate::command::{cargo, run as run_command};
 use crate::error::Error;
 use crate::push_bench;
 
-/// What the store is measured against.
+/// The programs for comparison.
 const PEERS: &[Package] = &[
     Package { name: "skopeo", provides: "skopeo", reason: "copies images" },
     Package { name: "zstd", provides: "zstd", reason: "compresses" },
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     push: bool,
 }
 
-/// The task.
+/// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     if arguments.push {
         return push_bench::run();

@@ -1,8 +1,8 @@
-//! That no two top-level modules of a crate need each other, by whatever way. Such a crate can be read from below, one module
-//! after another, and cut in two between any of them.
+//! Tests that the top-level modules of a crate have no circular dependencies, direct or indirect. Such a crate can be
+//! read from the bottom up, one module after another, and split between any two of them.
 //!
-//! The imports are read from the sources: every path that begins with `crate::`, or with as many `super::` as lead there. What is
-//! compiled for tests alone does not count. The crate's root belongs to no module.
+//! The imports are read from the sources: every path that begins with `crate::`, or with the corresponding number of
+//! `super::`. Code that is compiled only for tests does not count. The crate's root belongs to no module.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::command::root;
 
-/// The crates without circles. Add a crate here once it has none.
+/// The crates without circular dependencies. Add a crate here once it has none.
 const CRATES: [&str; 11] = [
     "builder",
     "debian",
@@ -26,19 +26,19 @@ const CRATES: [&str; 11] = [
     "terminal",
 ];
 
-/// Which top-level modules each top-level module imports.
+/// The top-level modules that each top-level module imports.
 pub(crate) type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// The imports of a crate, from its `src` folder.
+/// Reads the imports of a crate from its `src` directory.
 pub(crate) fn imports(src: &Utf8Path) -> Imports {
     let top = code(&fs::read_to_string(src.join("lib.rs")).unwrap());
     let modules = declared(&top);
-    // What the root re-exports is imported of the module that it comes from.
+    // An item that the root re-exports counts as imported from its original module.
     let exported: BTreeMap<String, String> = paths(&top, "use ")
         .into_iter()
         .filter(|path| modules.contains(&path[0]))
         .filter_map(|path| Some((path.last()?.clone(), path[0].clone())))
-        // An alias is read by the name that it stands for, which may be a module's.
+        // An alias is resolved to the original name, which may be a module's.
         .filter(|(name, _)| !modules.contains(name))
         .collect();
     let mut imports = Imports::new();
@@ -54,7 +54,7 @@ pub(crate) fn imports(src: &Utf8Path) -> Imports {
     imports
 }
 
-/// Reads a module and those in it, each with how many `super::` lead from it to the crate's root.
+/// Reads a module and its submodules, each with the number of `super::` that lead from it to the crate's root.
 fn files(folder: &Utf8Path, module: &str, depth: usize, read: &mut impl FnMut(&str, usize)) {
     let inner = folder.join(module);
     let candidates: [Utf8PathBuf; 2] = [folder.join(format!("{module}.rs")), inner.join("mod.rs")];
@@ -66,7 +66,7 @@ fn files(folder: &Utf8Path, module: &str, depth: usize, read: &mut impl FnMut(&s
     }
 }
 
-/// The modules that a text declares and does not hold.
+/// Returns the modules that a text declares without a body.
 fn declared(text: &str) -> BTreeSet<String> {
     let after = text.match_indices("mod ").filter(|(at, _)| is_start(text, *at)).map(|(at, _)| &text[at + 4..]);
     after
@@ -85,12 +85,12 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Whether no word or path goes on at this place of a text.
+/// Whether this position of a text is not in the middle of a word or path.
 fn is_start(text: &str, at: usize) -> bool {
     !text[..at].bytes().next_back().is_some_and(|before| is_word(before) || before == b':' || before == b'$')
 }
 
-/// The paths that follow a beginning, those in braces one by one.
+/// Returns the paths after `beginning`; expands braces.
 fn paths(text: &str, beginning: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for (at, _) in text.match_indices(beginning).filter(|(at, _)| is_start(text, *at)) {
@@ -100,7 +100,7 @@ fn paths(text: &str, beginning: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one path, or a group of paths in braces, behind `before`. Returns what follows.
+/// Reads one path, or a group of paths in braces, after the prefix `before`. Returns the remaining text.
 fn path<'a>(text: &'a str, before: &[String], found: &mut Vec<Vec<String>>) -> &'a str {
     if let Some(mut rest) = text.strip_prefix('{') {
         loop {
@@ -108,7 +108,7 @@ fn path<'a>(text: &'a str, before: &[String], found: &mut Vec<Vec<String>>) -> &
             match rest.split_at_checked(1) {
                 Some((",", more)) => rest = more,
                 Some(("}", more)) => return more,
-                // An alias, or a star.
+                // An alias, or an asterisk.
                 Some((_, more)) => rest = more,
                 None => return rest,
             }
@@ -132,7 +132,7 @@ fn path<'a>(text: &'a str, before: &[String], found: &mut Vec<Vec<String>>) -> &
     }
 }
 
-/// A text without its comments, strings and characters, and without what is compiled for tests alone.
+/// Removes comments, strings, characters, and code that is compiled only for tests.
 fn code(text: &str) -> String {
     without_tests(&without_words(text))
 }
@@ -168,7 +168,7 @@ fn without_words(text: &str) -> String {
     kept
 }
 
-/// The length of the string that a text begins with.
+/// Returns the length of the string literal at the beginning of a text.
 fn quoted(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -180,7 +180,7 @@ fn quoted(text: &str) -> usize {
     text.len()
 }
 
-/// The length of the character that a text begins with; none for a lifetime.
+/// Returns the length of the character literal at the beginning of a text, or 0 for a lifetime.
 fn character(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match chars.next() {
@@ -204,7 +204,7 @@ fn without_tests(text: &str) -> String {
     kept + rest
 }
 
-/// The length of the item that a text begins with: up to its semicolon, or to the end of its braces.
+/// Returns the length of the item at the beginning of a text: up to its semicolon, or to the end of its braces.
 fn item(text: &str) -> usize {
     let mut open = 0;
     for (at, c) in text.char_indices() {
@@ -214,7 +214,7 @@ fn item(text: &str) -> usize {
             ')' | ']' => open -= 1,
             '}' => {
                 open -= 1;
-                // A list of imports is followed by its semicolon.
+                // A list of imports is followed by a semicolon.
                 if open == 0 && !text[at + 1..].starts_with(';') {
                     return at + 1;
                 }
@@ -225,7 +225,7 @@ fn item(text: &str) -> usize {
     text.len()
 }
 
-/// A circle among the imports, if there is one: the modules on it, the first of them again at the end.
+/// Returns a cycle of imports, if there is one: its modules, with the first repeated at the end.
 fn circle(imports: &Imports) -> Option<Vec<&str>> {
     let mut done = BTreeSet::new();
     imports.keys().find_map(|module| walk(imports, module, &mut Vec::new(), &mut done))
@@ -283,7 +283,7 @@ fn a_circle_is_found() {
     assert_eq!(circle(&read), None);
     write("c.rs", "struct Name(r#\"{\"#);\nuse crate::a::Three;\n");
     assert_eq!(circle(&imports(src)), Some(vec!["a", "b", "c", "a"]));
-    // What the root re-exports is of the module that it comes from.
+    // An item that the root re-exports belongs to its original module.
     write("c.rs", "struct Name;\n");
     write("b/inner.rs", "use crate::Name;\n");
     assert_eq!(imports(src)["b"].iter().collect::<Vec<_>>(), ["c"]);

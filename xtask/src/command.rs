@@ -1,4 +1,4 @@
-//! Runs programs: their stderr goes to the terminal, a failure is an error with the whole command in it.
+//! Runs programs: their stderr goes to the terminal, and an error contains the whole command.
 
 use std::process::{Command, Stdio};
 
@@ -8,17 +8,17 @@ use vcterminal::Text;
 
 use crate::error::Error;
 
-/// The repository's root.
+/// Returns the root of the repository.
 pub(crate) fn root() -> Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| Utf8PathBuf::from("."), Utf8Path::to_owned)
 }
 
-/// Where cargo puts what it compiles.
+/// Returns cargo's target directory.
 pub(crate) fn target_dir() -> Utf8PathBuf {
     root().join(std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned()))
 }
 
-/// The cargo that runs this task.
+/// Returns a command of the cargo that runs this task.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
@@ -31,8 +31,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     if status.success() { Ok(()) } else { Err(Error::Failed { command: text(command), status: status.to_string() }) }
 }
 
-/// Runs a command to its end beside others that come first: it takes of the machine what they leave. What it printed is told
-/// in one piece, and only when it failed.
+/// Runs a command to its end at low priority. Prints its output as a whole, and only if it fails.
 pub(crate) fn run_beside(command: &Command) -> Result<(), Error> {
     let mut nice = Command::new("nice");
     nice.arg("-n19").arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
@@ -49,7 +48,7 @@ pub(crate) fn run_beside(command: &Command) -> Result<(), Error> {
     Err(Error::Failed { command: text(command), status: output.status.to_string() })
 }
 
-/// Runs a command to its end and returns what it printed on stdout.
+/// Runs a command to its end. Returns its stdout.
 pub(crate) fn capture(command: &mut Command) -> Result<String, Error> {
     let output = command
         .stderr(Stdio::inherit())
@@ -63,7 +62,7 @@ pub(crate) fn capture(command: &mut Command) -> Result<String, Error> {
     Err(Error::Failed { command: text(command), status: output.status.to_string() })
 }
 
-/// Runs a command to its end and reads the JSON document it printed on stdout.
+/// Runs a command to its end. Parses the JSON document on its stdout.
 pub(crate) fn json<T: DeserializeOwned>(command: &mut Command) -> Result<T, Error> {
     let printed = capture(command)?;
     serde_json::from_str(&printed).map_err(|source| Error::Printed { command: text(command), source })

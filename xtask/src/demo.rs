@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: the main job on real components: source → images → two workers → rollout → verified, then once more with
-//! one changed line.
+//! `cargo xtask demo`: the main workflow with real components: source → images → two workers → rollout → verification,
+//! then once more with one changed line.
 
 use std::fs;
 use std::process::Command;
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     release: bool,
 }
 
-/// The task.
+/// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let mut report = Report::new();
     let binaries = report.step("build vcbuild, vcdist and Kubernetes", || built(arguments))?;
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Builds the two commands and what the cluster runs, both at once: neither keeps all processors busy.
+/// Builds the two commands and the cluster's programs concurrently, because neither uses all CPUs.
 fn built(arguments: &Arguments) -> Result<(Binaries, String), Error> {
     std::thread::scope(|scope| {
         let cluster = scope.spawn(|| ::lab::Binaries::ensure(arguments.containerd));
@@ -80,7 +80,7 @@ fn main_job(report: &mut Report, arguments: &Arguments, binaries: &Binaries, lab
     let work =
         tempfile::tempdir().map_err(Error::io("making a folder in", std::env::temp_dir().display().to_string()))?;
     let work = Utf8Path::from_path(work.path()).unwrap_or(Utf8Path::new("/tmp"));
-    // A copy, because one line of it will be changed.
+    // A copy, because one line of it is changed later.
     let source = work.join("source");
     let given = arguments.source_dir.clone().unwrap_or_else(|| root().join("fixtures/virtualcluster"));
     copy_tree(&given, &source)?;
@@ -113,7 +113,7 @@ fn main_job(report: &mut Report, arguments: &Arguments, binaries: &Binaries, lab
     tools.show_pods()
 }
 
-/// The two commands as a user runs them, with what they say of what they did.
+/// Runs the two commands as a user would, and parses their output.
 struct Tools<'a> {
     binaries: &'a Binaries,
     lab: &'a Lab,
@@ -121,7 +121,7 @@ struct Tools<'a> {
     source: &'a Utf8Path,
 }
 
-/// What `vcbuild images --output json` prints.
+/// The document of `vcbuild images --output json`.
 #[derive(Debug, Deserialize)]
 struct Images {
     images: Vec<ImageLine>,
@@ -140,7 +140,7 @@ struct Actions {
     run: u64,
 }
 
-/// What `vcdist push --output json` prints.
+/// The document of `vcdist push --output json`.
 #[derive(Debug, Deserialize)]
 struct Pushed {
     nodes: Vec<NodeLine>,
@@ -218,7 +218,7 @@ impl Tools<'_> {
     }
 }
 
-/// The steps as they go by, and the table of them at the end.
+/// Prints the steps as they run, and collects them in a table.
 struct Report {
     table: Table,
 }
@@ -239,7 +239,7 @@ impl Report {
     }
 }
 
-/// Adds one line to the manager that its binary shows.
+/// Adds one line to the manager that changes its binary.
 fn change_a_line(source: &Utf8Path) -> Result<(), Error> {
     let path = source.join("cmd/manager/main.go");
     let mut code = fs::read_to_string(&path).map_err(Error::io("reading", &path))?;
@@ -247,7 +247,7 @@ fn change_a_line(source: &Utf8Path) -> Result<(), Error> {
     fs::write(&path, code).map_err(Error::io("writing", &path))
 }
 
-/// Copies files and folders; a repository's history stays behind.
+/// Copies files and directories, without a repository's history.
 fn copy_tree(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
     fs::create_dir_all(to).map_err(Error::io("making", to))?;
     for entry in from.read_dir_utf8().map_err(Error::io("listing", from))? {

@@ -1,6 +1,7 @@
-//! The step "dependencies" of `cargo xtask test`: cargo-deny holds the dependency graph against `deny.toml`.
+//! The step "dependencies" of `cargo xtask test`: cargo-deny checks the dependency graph against `deny.toml`.
 //!
-//! The registry has no programs, only sources: cargo-deny is compiled once for its version, and kept beside the lab's programs.
+//! The registry contains only sources: cargo-deny is compiled once for each version, and cached beside the lab's
+//! programs.
 
 use std::fs;
 use std::process::Command;
@@ -10,10 +11,10 @@ use camino::Utf8PathBuf;
 use crate::command::{root, run_beside, target_dir};
 use crate::error::Error;
 
-/// The version that runs. A newer one may refuse what this one allows.
+/// The version that runs. A newer one may reject what this one permits.
 const VERSION: &str = "0.20.2";
 
-/// Checks licences, banned crates and sources; also advisories where their database was fetched before.
+/// Checks licences, banned crates and sources, and advisories if their database is present.
 pub(crate) fn check() -> Result<(), Error> {
     let program = installed()?;
     let check = |options: &[&str], which: &[&str]| {
@@ -25,13 +26,13 @@ pub(crate) fn check() -> Result<(), Error> {
     if has_advisories() { check(&["--offline"], &["advisories"]) } else { Ok(()) }
 }
 
-/// The program, compiled unless it was before.
+/// Returns the program; compiles it if necessary.
 fn installed() -> Result<Utf8PathBuf, Error> {
     let folder = ::lab::cache_folder().join(format!("cargo-deny-{VERSION}"));
     let program = folder.join("bin/cargo-deny");
     if !program.is_file() {
         let mut install = crate::command::cargo();
-        // Unoptimised: it runs for seconds, and would be compiled for minutes.
+        // Without optimization: it runs for seconds, but an optimized build would take minutes.
         install.args(["install", "cargo-deny", "--version", VERSION, "--locked", "--debug", "--quiet"]);
         let target = target_dir().join("cargo-deny");
         run_beside(install.args(["--root", folder.as_str(), "--target-dir", target.as_str()]))?;
@@ -40,7 +41,7 @@ fn installed() -> Result<Utf8PathBuf, Error> {
     Ok(program)
 }
 
-/// Whether cargo-deny's database of advisories is on this machine: nothing is fetched for a test.
+/// Whether cargo-deny's advisory database is on this machine. Tests do not download it.
 fn has_advisories() -> bool {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
     let home = set("CARGO_HOME").or_else(|| set("HOME").map(|home| home.join(".cargo")));

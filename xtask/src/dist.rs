@@ -1,6 +1,6 @@
-//! `cargo xtask dist`: the two commands as static binaries, with their manual pages and completions for shells.
+//! `cargo xtask dist`: the two commands as static binaries, with manual pages and shell completions.
 //!
-//! vcdist places itself on nodes whose C library nobody knows, so what is shipped depends on none.
+//! vcdist places itself on nodes with an unknown C library, so the released binaries depend on none.
 
 use std::fs;
 use std::process::Command;
@@ -15,28 +15,28 @@ use crate::packages;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
-/// Where each shell looks for completions, below `share`; `{}` is the program.
+/// The directory of each shell's completions, relative to `share`; `{}` is the program.
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "bash-completion/completions/{}"),
     ("zsh", "zsh/site-functions/_{}"),
     ("fish", "fish/vendor_completions.d/{}.fish"),
 ];
 
-/// Where the binaries are.
+/// The paths of the binaries.
 #[derive(Debug)]
 pub(crate) struct Binaries {
     pub(crate) vcbuild: Utf8PathBuf,
     pub(crate) vcdist: Utf8PathBuf,
 }
 
-/// Builds both as they are released, and says where they are.
+/// Builds both as they are released. Returns their paths.
 pub(crate) fn build() -> Result<Binaries, Error> {
     ::lab::packages::ensure(packages::BUILD)?;
     command::run(&mut build_command())?;
     Ok(Binaries::at(&target_dir().join(target()).join("release")))
 }
 
-/// Builds both for this machine alone, in a third of the processor time that [`build`] takes.
+/// Builds both for this machine only, in a third of the CPU time of [`build`].
 pub(crate) fn build_for_this_machine() -> Result<Binaries, Error> {
     ::lab::packages::ensure(packages::BUILD)?;
     command::run(cargo().args(["build", "--profile", "demo", "--package", "vcbuild", "--package", "vcdist"]))?;
@@ -49,7 +49,7 @@ impl Binaries {
     }
 }
 
-/// What builds both.
+/// Returns the command that builds both.
 pub(crate) fn build_command() -> Command {
     let target = target();
     let mut command = cargo();
@@ -63,7 +63,7 @@ fn target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-/// The task: a folder as it may be unpacked into a prefix.
+/// Runs the task: creates a directory that can be unpacked into a prefix.
 pub(crate) fn run(_arguments: &Arguments) -> Result<Binaries, Error> {
     let binaries = build()?;
     let folder = target_dir().join("dist");

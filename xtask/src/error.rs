@@ -13,7 +13,7 @@ pub(crate) enum Error {
     Start {
         /// The program.
         program: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// A program failed.
@@ -22,52 +22,52 @@ pub(crate) enum Error {
     Failed {
         /// The whole command.
         command: String,
-        /// How it ended.
+        /// The exit status.
         status: String,
     },
-    /// There is no fuzz target of a name.
+    /// There is no fuzz target with this name.
     #[error("fuzzing {target}: there is no target with that name")]
     #[diagnostic(help("there are {}", known.join(", ")))]
     NoTarget {
         /// The name.
         target: String,
-        /// The targets there are.
+        /// The existing targets.
         known: Vec<String>,
     },
-    /// What a program printed is not what its documentation says.
+    /// The output of a program does not have the documented format.
     #[error("reading the output of {command}")]
     Printed {
         /// The whole command.
         command: String,
-        /// Why it cannot be read.
+        /// The cause.
         source: serde_json::Error,
     },
     /// A file could not be used.
     #[error("{attempt} {path}")]
     Io {
-        /// What was attempted.
+        /// The attempted operation.
         attempt: &'static str,
-        /// On what.
+        /// The path.
         path: Utf8PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// The lab could not do something.
+    /// The lab failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lab(#[from] ::lab::Error),
-    /// A step of a task did not show what it must.
+    /// A step of a task did not have the expected result.
     #[error("{step}: {why}")]
     Unexpected {
         /// The step.
         step: &'static str,
-        /// What was seen.
+        /// The actual result.
         why: String,
     },
 }
 
 impl Error {
-    /// Wraps an I/O error with what was attempted and on what.
+    /// Wraps an I/O error with the attempted operation and its path.
     pub(crate) fn io(attempt: &'static str, path: impl Into<Utf8PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { attempt, path, source }

@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: coverage-guided fuzzing of the parsers of untrusted input.
 //!
-//! The compiler's coverage is had from stable Rust by its flags; `cargo fuzz run TARGET` runs the same target with nightly's
+//! Compiler flags enable coverage on stable Rust; `cargo fuzz run TARGET` runs the same target with nightly's
 //! sanitizers.
 
 use vcterminal::Exit;
@@ -8,7 +8,7 @@ use vcterminal::Exit;
 use crate::command::{cargo, root, run as run_command};
 use crate::error::Error;
 
-/// What libFuzzer is led by: counters at each edge, and the operands of comparisons.
+/// The instrumentation for libFuzzer: counters at each edge, and the operands of comparisons.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Ccodegen-units=1";
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     seconds: u32,
 }
 
-/// The task.
+/// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let fuzz = root().join("fuzz");
     let corpus = fuzz.join("corpus");
@@ -44,9 +44,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         std::fs::create_dir_all(&found).map_err(Error::io("making", &found))?;
         let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
         let mut command = cargo();
-        // With a target triple, the flags are for what runs and not for what compiles.
+        // With a target triple, the flags do not apply to build scripts and macros.
         command.current_dir(&fuzz).args(["run", "--release", "--quiet", "--target", &triple, "--bin", &target, "--"]);
-        // What is found goes to the first folder, and is read from all.
+        // New inputs are written to the first directory, and read from all.
         let seeds = corpus.join(&target);
         command.args([found.as_str(), seeds.as_str(), "-max_len=65536", "-timeout=10", "-rss_limit_mb=1024"]);
         command.args([format!("-artifact_prefix={fuzz}/target/"), format!("-max_total_time={}", arguments.seconds)]);

@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: a real Kubernetes cluster in network namespaces, to try things on.
+//! `cargo xtask lab`: a real Kubernetes cluster in network namespaces, for experiments.
 
 use std::time::Instant;
 
@@ -98,7 +98,7 @@ fn status() -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Ends with the command's own exit code, as a shell would.
+/// Exits with the command's own exit code, as a shell would.
 fn exec(lab: &Lab, node: &str, command: &[String]) -> Result<Exit, Error> {
     let status = lab.command(node, command)?.status();
     let status = status.map_err(|source| Error::Start { program: command.join(" "), source })?;

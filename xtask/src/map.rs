@@ -8,10 +8,10 @@ use camino::Utf8Path;
 use crate::circles;
 use crate::command::root;
 
-/// The document.
+/// The path of the document.
 const DOCUMENT: &str = "ARCHITECTURE.md";
 
-/// The folders of the repository in which the paths begin that the document names.
+/// The top-level directories of the paths in the document.
 const FOLDERS: [&str; 17] = [
     "builder",
     "debian",
@@ -32,10 +32,10 @@ const FOLDERS: [&str; 17] = [
     "xtask",
 ];
 
-/// What in a crate's `src` needs no line: the crate itself, its tests, and what tests expect.
+/// The entries of a crate's `src` that need no row: the crate itself, its tests, and their expected results.
 const NO_MODULES: [&str; 6] = ["lib.rs", "main.rs", "tests.rs", "hostile.rs", "snapshots", "testdata"];
 
-/// The paths that a text names: the words between backticks that begin in one of the folders, and the targets of links.
+/// Returns the paths in a text: words between backticks that begin in one of the directories, and the targets of links.
 fn paths(text: &str) -> BTreeSet<&str> {
     let words = text.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
     let quoted = words.filter(|word| word.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder)));
@@ -45,13 +45,13 @@ fn paths(text: &str) -> BTreeSet<&str> {
     quoted.chain(linked).map(|path| path.trim_end_matches('/')).collect()
 }
 
-/// Those of the paths that are not there.
+/// Returns the paths that do not exist.
 fn missing<'a>(paths: &BTreeSet<&'a str>) -> Vec<&'a str> {
     let root = root();
     paths.iter().copied().filter(|path| !root.join(path).exists()).collect()
 }
 
-/// The folders of the workspace's crates.
+/// Returns the directories of the workspace's crates.
 fn members(root: &Utf8Path) -> Vec<String> {
     let workspace = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     let (_, rest) = workspace.split_once("members = [").unwrap();
@@ -59,8 +59,8 @@ fn members(root: &Utf8Path) -> Vec<String> {
     members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The crates of the workspace as rows of the document's table: name, folder, and the other crates that it uses without its
-/// tests.
+/// Returns the crates of the workspace as rows of the document's table: name, directory, and the other crates that it
+/// uses outside of its tests.
 fn crates(root: &Utf8Path) -> BTreeSet<String> {
     let members = members(root);
     let manifest = |member: &String| fs::read_to_string(root.join(member).join("Cargo.toml")).unwrap();
@@ -78,7 +78,7 @@ fn crates(root: &Utf8Path) -> BTreeSet<String> {
     members.iter().map(row).collect()
 }
 
-/// The terms of the document's glossary, in its order.
+/// Returns the terms of the document's glossary, in its order.
 fn terms(text: &str) -> Vec<String> {
     let (_, rest) = text.split_once("\n## 6. Glossary\n").unwrap();
     let rows = rest.lines().take_while(|line| !line.starts_with("## ")).filter_map(|line| line.strip_prefix("| "));
@@ -86,7 +86,7 @@ fn terms(text: &str) -> Vec<String> {
     cells.map(|term| term.replace('`', "").to_lowercase()).collect()
 }
 
-/// The modules at the top of the workspace's crates, as paths.
+/// Returns the top-level modules of the workspace's crates, as paths.
 fn modules(root: &Utf8Path) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     for member in members(root) {
@@ -102,7 +102,7 @@ fn modules(root: &Utf8Path) -> BTreeSet<String> {
     modules
 }
 
-/// The modules of the document's tables that have a column of uses, each with what that column says.
+/// Returns the modules in the document's tables that have a "uses" column, with the contents of that column.
 fn uses(text: &str) -> Vec<(&str, &str)> {
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix('|'));
     let columns = rows.map(|row| row.split(" | ").collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Checks that every test that SECURITY.md and the threat model name exists.
+//! Checks that every test that SECURITY.md and the threat model mention exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,10 +7,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::command::root;
 
-/// The documents that name tests.
+/// The documents that mention tests.
 const DOCUMENTS: [&str; 2] = ["SECURITY.md", "docs/threat-model.md"];
 
-/// The Rust files of the repository.
+/// Finds the Rust files of the repository.
 fn sources(folder: &Utf8Path, found: &mut Vec<Utf8PathBuf>) {
     for entry in folder.read_dir_utf8().unwrap() {
         let path = entry.unwrap().into_path();
@@ -22,17 +22,17 @@ fn sources(folder: &Utf8Path, found: &mut Vec<Utf8PathBuf>) {
     }
 }
 
-/// The tests that a document names: what stands between backticks and is a path of Rust's, or a module's name alone.
+/// Returns the tests that a document mentions: Rust paths between backticks.
 fn named(text: &str) -> BTreeSet<&str> {
     let word = |text: &&str| {
         text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_:".contains(&byte))
     };
     let quoted = text.split('`').skip(1).step_by(2);
-    // A word alone may be a term of its own, such as `check` or `ssh_config`.
+    // A single word may be another term, such as `check` or `ssh_config`.
     quoted.filter(word).filter(|text| text.contains("::")).collect()
 }
 
-/// Whether a file holds the module or test of this path.
+/// Whether a file contains the module or test with this path.
 fn holds(path: &Utf8Path, content: &str, name: &str) -> bool {
     let parts: Vec<&str> = name.split("::").filter(|part| *part != "tests").collect();
     let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };

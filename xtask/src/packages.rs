@@ -2,7 +2,7 @@
 
 use ::lab::packages::Package;
 
-/// What building the project needs beside Rust and Go.
+/// The packages for building the project, in addition to Rust and Go.
 pub(crate) const BUILD: &[Package] = &[
     Package { name: "gcc", provides: "cc", reason: "zstd and xz are C" },
     Package { name: "protobuf-compiler", provides: "protoc", reason: "gRPC services are generated" },
@@ -13,7 +13,7 @@ pub(crate) const BUILD: &[Package] = &[
     },
 ];
 
-/// What the tests need: the tools that our images must understand, and those we are measured against.
+/// The packages for tests: tools that must be able to read the images, and tools for comparison.
 pub(crate) const TEST: &[Package] = &[
     Package { name: "busybox-static", provides: "busybox", reason: "a shell and tools unlike dash and coreutils" },
     Package { name: "csh", provides: "/bin/csh", reason: "a login shell unlike sh" },

@@ -1,5 +1,5 @@
-//! `cargo xtask bench --push`: pushes to a lab's two workers beside a login, a bare import, and the role's way that vcdist
-//! replaces. Everything is measured in one run on one machine: the ratios count, and not the times.
+//! `cargo xtask bench --push`: pushes to a lab's two workers, compared with a login, a plain import, and the Ansible
+//! role that vcdist replaces. Everything is measured in one run on one machine: the ratios matter, not the times.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,21 +14,21 @@ use crate::command::{capture, root, run as run_command};
 use crate::dist::{self, Binaries};
 use crate::error::Error;
 
-/// What the role needs beside what a lab does.
+/// The packages that the role needs in addition to a lab's.
 const PEERS: &[Package] =
     &[Package { name: "docker.io", provides: "dockerd", reason: "the role saves images with it" }];
 
-/// How often what is quick is measured, and what is slow: the best of them counts.
+/// The numbers of measurements of quick and of slow operations, of which the best counts.
 const TIMES: (usize, usize) = (7, 3);
 
-/// How long a command on a node may take.
+/// The time limit for a command on a node, and for the start of Docker.
 const WITHIN: Duration = Duration::from_secs(120);
 
 const COMPONENTS: [&str; 3] = ["manager", "syncer", "vn-agent"];
 
 const WORKERS: [&str; 2] = ["worker1", "worker2"];
 
-/// The task.
+/// Runs the task.
 pub(crate) fn run() -> Result<Exit, Error> {
     ::lab::packages::ensure(PEERS)?;
     let binaries = dist::build()?;
@@ -52,7 +52,7 @@ impl Bench<'_> {
     fn measure(&self) -> Result<Table, Error> {
         let store = self.path.join("store");
         self.images("zstd")?;
-        // The whole store as one archive: what a node lacks that has nothing.
+        // The whole store as one archive, which is everything that an empty node lacks.
         let archive = self.path.join("all.tar");
         run_command(Command::new("tar").args(["-C", store.as_str(), "-cf", archive.as_str()]).args([
             "oci-layout",
@@ -60,7 +60,7 @@ impl Bench<'_> {
             "blobs",
         ]))?;
         self.copy(&archive, WORKERS[0])?;
-        // The helper is placed once for all.
+        // Places the helper before the measurements.
         capture(&mut self.vcdist("plan"))?;
 
         let login = best(TIMES.0, || timed(|| self.ssh(WORKERS[0], "true")))?;
@@ -90,7 +90,7 @@ impl Bench<'_> {
     /// Builds the images on a Debian base, with an archive of each.
     fn images(&self, compression: &str) -> Result<(), Error> {
         let mut command = Command::new(&self.binaries.vcbuild);
-        // Where a lock may be written.
+        // A directory in which a lock may be written.
         command.current_dir(&self.path);
         command.args(["images", "--base", "debian", "--compression", compression, "--source-dir"]);
         command.arg(root().join("fixtures/virtualcluster")).arg("--out").arg(self.path.join(compression));
@@ -105,7 +105,8 @@ impl Bench<'_> {
         command
     }
 
-    /// The role's way: each image saved whole; then one worker after the other, one image after the other.
+    /// Measures the role's method: saves each image as a whole, then copies one image after another to one worker after
+    /// another.
     fn role(&self) -> Result<Duration, Error> {
         self.images("gzip")?;
         let docker = Docker::start(&self.path.join("docker"))
@@ -147,9 +148,9 @@ impl Bench<'_> {
         ]))
     }
 
-    /// Leaves the workers without any image but the one that pods stand on, and without any of their blobs and snapshots.
+    /// Removes all images of the workers except the one for pods' sandboxes, with their blobs and snapshots.
     fn wipe(&self) -> Result<(), Error> {
-        // The CRI names an image anew when it hears of it: again until there is none.
+        // The CRI recreates names of an image asynchronously, so this repeats until there are none.
         let script = "c='ctr -n k8s.io'; for i in 1 2 3 4 5; do n=$($c images ls -q | grep -v pause) || break; \
                       $c images rm $n >/dev/null; sleep 0.3; done; $c leases delete --sync $($c leases create)";
         for worker in WORKERS {

@@ -1,5 +1,5 @@
-//! `cargo xtask release`: the local part of a release. It writes the version where it stands, and makes a commit and a tag;
-//! what leaves this machine is left to its user.
+//! `cargo xtask release`: the local part of a release. It updates the version everywhere, and creates a commit and a
+//! tag; the user publishes them.
 
 use std::fs;
 use std::process::Command;
@@ -19,10 +19,10 @@ pub(crate) struct Arguments {
     version: String,
 }
 
-/// The line of the changelog that new entries stand under.
+/// The line of the changelog above the new entries.
 const UNRELEASED: &str = "## [Unreleased]\n";
 
-/// The task.
+/// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let version = &arguments.version;
     let refused = |why: String| Error::Unexpected { step: "preparing a release", why };
@@ -50,10 +50,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// A file's text with a version released on a day in it, or why that is not possible.
+/// Returns a file's text for the release of a version on a date, or the reason why that is not possible.
 type Edit = dyn Fn(&str, &str, &str) -> Result<String, String>;
 
-/// Gives what is unreleased a version.
+/// Moves the unreleased entries to a section for the version.
 fn changelog(text: &str, version: &str, date: &str) -> Result<String, String> {
     let (before, after) = text.split_once(UNRELEASED).ok_or("has no section Unreleased")?;
     let entries = after.split("\n## ").next().unwrap_or_default();
@@ -63,7 +63,7 @@ fn changelog(text: &str, version: &str, date: &str) -> Result<String, String> {
     Ok(format!("{before}{UNRELEASED}\n## [{version}] - {date}\n{after}"))
 }
 
-/// Changes the version that all crates share.
+/// Changes the common version of all crates.
 fn manifest(text: &str, version: &str, _date: &str) -> Result<String, String> {
     let (before, after) =
         text.split_once("[workspace.package]\nversion = \"").ok_or("has no version of the workspace")?;

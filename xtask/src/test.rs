@@ -1,6 +1,6 @@
-//! `cargo xtask test`: every check of the project, each one a step with its time.
+//! `cargo xtask test`: every check of the project, each as a step with its duration.
 //!
-//! Two lanes run beside each other. Tests have the machine; what only compiles takes what they leave while they wait.
+//! Two lanes run concurrently. The tests have priority; steps that only compile use the remaining CPU time.
 
 use std::thread::scope;
 use std::time::{Duration, Instant};
@@ -38,15 +38,15 @@ enum Step {
     EndToEnd,
 }
 
-/// Steps that have the machine.
+/// The steps with priority.
 const FIRST: &[Step] = &[Step::Format, Step::Unit];
-/// Steps that run beside them. The one whose folder no other step compiles into comes first: cargo has the others wait for
-/// those.
+/// The steps that run concurrently with them. The first compiles into a directory that no other step uses: cargo makes
+/// the others wait for each other.
 const BESIDE: &[Step] = &[Step::Dist, Step::Lint, Step::Doc, Step::Dependencies];
-/// Steps that come after both.
+/// The steps that run after both.
 const LAST: &[Step] = &[Step::EndToEnd];
 
-/// A step, whether it passed, and how long it took.
+/// A step with its result and duration.
 struct Done {
     step: Step,
     result: Result<(), Error>,
@@ -58,8 +58,8 @@ impl Step {
         match self {
             Self::Format => run_command(cargo().args(["fmt", "--all", "--check"])),
             Self::Unit => {
-                // All that is compiled for tests, once: with another choice of packages cargo would choose other features of
-                // what they depend on.
+                // Compiles everything for tests in one command: with another selection of packages, cargo would select
+                // other features of their dependencies.
                 run_command(cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
                 run_command(go().args(["test", "./..."]))?;
                 let all = ["test", "--workspace", "--exclude", "end-to-end", "--no-fail-fast", "--quiet"];
@@ -78,7 +78,7 @@ impl Step {
                 let binaries = dist::build()?;
                 run_command(
                     cargo()
-                        // Two clusters at once: most of the time they come up, and wait.
+                        // Two clusters at once, because a cluster spends most of its startup time waiting.
                         .args(["test", "--workspace", "--test", "end-to-end", "--", "--test-threads=2"])
                         .env("VCBUILD", binaries.vcbuild)
                         .env("VCDIST", binaries.vcdist),
@@ -92,7 +92,7 @@ impl Step {
     }
 }
 
-/// The task.
+/// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     ::lab::packages::ensure(packages::BUILD)?;
     ::lab::packages::ensure(packages::TEST)?;
@@ -122,7 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     Ok(exit)
 }
 
-/// Runs a step to its end. One that failed never hides what the next would find.
+/// Runs a step to its end. A failed step does not prevent the next one.
 fn done(step: Step) -> Done {
     say("");
     say(format_args!("── {} begins", step.name()));

@@ -1,5 +1,5 @@
-//! ClusterVersion: the recipe that tenants' control planes are made from.
-//! A bundle of StatefulSet and Service for each of etcd, API server and controller manager.
+//! ClusterVersion: the template from which tenants' control planes are created. It contains a StatefulSet and a Service
+//! for each of etcd, API server and controller manager.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Service;
@@ -25,15 +25,15 @@ use serde::{Deserialize, Serialize};
     doc = "The recipe that tenants' control planes are made from."
 )]
 pub struct ClusterVersionSpec {
-    /// etcd, whose objects must be called `etcd`.
+    /// etcd, whose objects must be named `etcd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etcd: Option<Bundle>,
 
-    /// The API server, whose objects must be called `apiserver`.
+    /// The API server, whose objects must be named `apiserver`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_server: Option<Bundle>,
 
-    /// The controller manager, whose objects must be called `controller-manager`.
+    /// The controller manager, whose objects must be named `controller-manager`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller_manager: Option<Bundle>,
 }
@@ -45,19 +45,19 @@ pub struct Bundle {
     #[serde(default)]
     pub metadata: ObjectMeta,
 
-    /// What runs the part.
+    /// The StatefulSet that runs the part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub statefulset: Option<StatefulSet>,
 
-    /// What exposes it.
+    /// The Service that exposes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
 }
 
-/// The definition of ClusterVersion.
+/// Returns the definition of ClusterVersion.
 ///
-/// Its schema takes any object and keeps every field, as upstream's does: the recipes hold whole StatefulSets, of
-/// whatever Kubernetes version their writer had.
+/// Its schema accepts any object and preserves every field, like upstream's: the objects contain whole StatefulSets of
+/// any Kubernetes version.
 #[must_use]
 pub fn cluster_version_definition() -> CustomResourceDefinition {
     let mut definition = ClusterVersion::crd();

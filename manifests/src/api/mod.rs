@@ -1,5 +1,5 @@
-//! The API group `tenancy.x-k8s.io/v1alpha1`: VirtualCluster and ClusterVersion, typed, and their definitions.
-//! The definitions accept every object that upstream's accept, so that they can take the place of upstream's.
+//! The API group `tenancy.x-k8s.io/v1alpha1`: types of VirtualCluster and ClusterVersion, and their definitions. The
+//! definitions accept every object that upstream's accept, so that they can replace them.
 
 mod cluster_version;
 mod virtual_cluster;

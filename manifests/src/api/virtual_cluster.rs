@@ -1,5 +1,5 @@
-//! VirtualCluster: one tenant's control plane.
-//! Fields are upstream's; whatever upstream's controllers write must pass, so nothing but the phase is demanded.
+//! VirtualCluster: one tenant's control plane. The fields are upstream's; everything that upstream's controllers write
+//! must be accepted, so only the phase is required.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -126,10 +126,10 @@ pub struct Condition {
     pub message: Option<String>,
 }
 
-/// The definition of VirtualCluster.
+/// Returns the definition of VirtualCluster.
 ///
-/// No status subresource: upstream's vc-manager writes the status with the object, and a subresource would discard it.
-/// No required `spec`: upstream's definition has none either.
+/// It has no status subresource: upstream's vc-manager writes the status together with the object, and a subresource
+/// would discard it. `spec` is not required, as in upstream's definition.
 #[must_use]
 pub fn virtual_cluster_definition() -> CustomResourceDefinition {
     let mut definition = VirtualCluster::crd();

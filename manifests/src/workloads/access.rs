@@ -1,5 +1,5 @@
-//! Who may do what: an account, a role and a binding for each component.
-//! At least what upstream grants; what its programs need beyond that is marked.
+//! Permissions: an account, a role and a binding for each component. They grant at least what upstream grants;
+//! additional permissions are marked.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
@@ -13,7 +13,7 @@ const MANAGE: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", 
 const MANAGE_MANY: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 const STATUS: [&str; 3] = ["get", "update", "patch"];
 
-/// Accounts, roles and bindings of the three components.
+/// Returns the accounts, roles and bindings of the three components.
 #[must_use]
 pub fn access(parameters: &Parameters) -> Vec<Object> {
     let mut objects = Vec::new();
@@ -49,7 +49,7 @@ fn cluster_access(parameters: &Parameters, component: Component) -> [Object; 2] 
     ]
 }
 
-/// Beyond upstream: the lease that vc-syncer leads by, in its own namespace only.
+/// Beyond upstream: the leader election lease of vc-syncer, only in its own namespace.
 fn syncer_lease(parameters: &Parameters) -> [Object; 2] {
     let name = "vc-syncer-leader-election";
     [
@@ -103,7 +103,7 @@ fn syncer_rules() -> Vec<PolicyRule> {
             ],
             MANAGE_MANY,
         ),
-        // Beyond upstream: its code asks networking.k8s.io, which took the place of extensions.
+        // Beyond upstream: its code uses networking.k8s.io, which replaced extensions.
         rule(["extensions", "networking.k8s.io"], ["ingresses"], MANAGE_MANY),
         rule(["scheduling.k8s.io"], ["priorityclasses"], MANAGE),
         rule(["", "storage.k8s.io"], ["events", "nodes", "persistentvolumes", "storageclasses"], READ),

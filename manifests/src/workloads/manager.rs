@@ -1,5 +1,5 @@
-//! vc-manager: a Deployment of one.
-//! It answers the API server's webhook calls on 9443, so it is ready when that port accepts.
+//! vc-manager: a Deployment with one replica. It serves the API server's webhook calls on port 9443, and is ready when
+//! that port accepts connections.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use k8s_openapi::api::core::v1::ContainerPort;
 use crate::workloads::{label_selector, pod, workload_metadata};
 use crate::{Component, Parameters};
 
-/// Where the webhook answers.
+/// The port of the webhook.
 const WEBHOOK_PORT: i32 = 9443;
-/// Where `/healthz` and `/readyz` answer.
+/// The port of `/healthz` and `/readyz`.
 const HEALTH_PORT: i32 = 8080;
 
-/// vc-manager's Deployment.
+/// Returns vc-manager's Deployment.
 #[must_use]
 pub fn manager(parameters: &Parameters) -> Deployment {
-    // The Service that vc-manager makes for its webhook selects this label.
+    // The Service that vc-manager creates for its webhook selects this label.
     let webhook = BTreeMap::from([("virtualcluster-webhook".to_owned(), "true".to_owned())]);
     let template = pod::template(parameters, Component::Manager, webhook, |container, spec| {
         container.args = Some(
@@ -34,7 +34,8 @@ pub fn manager(parameters: &Parameters) -> Deployment {
             ContainerPort { name: Some("health".to_owned()), container_port: HEALTH_PORT, ..ContainerPort::default() },
         ]);
         container.readiness_probe = Some(pod::tcp_probe(WEBHOOK_PORT, 5));
-        // It removes and makes a folder below this one at every start, so the volume is mounted on the parent.
+        // vc-manager deletes and creates a directory below this one at every start, so the volume is mounted on the
+        // parent.
         let (volume, mount) = pod::scratch("webhook-certificates", "/tmp/k8s-webhook-server");
         container.volume_mounts = Some(vec![mount]);
         spec.volumes = Some(vec![volume]);
@@ -44,7 +45,7 @@ pub fn manager(parameters: &Parameters) -> Deployment {
         spec: Some(DeploymentSpec {
             replicas: Some(1),
             selector: label_selector(Component::Manager),
-            // Every start replaces the webhook's certificate in the cluster: a second one would cut off the first.
+            // Every start replaces the webhook's certificate in the cluster: a second replica would disable the first.
             strategy: Some(pod::one_at_a_time()),
             template,
             ..DeploymentSpec::default()

@@ -1,5 +1,5 @@
-//! What runs, and what it needs to run: namespace, access, Secret, two Deployments and a DaemonSet.
-//! Names and selectors are upstream's (selectors cannot change), so that an installation of upstream's can be taken over.
+//! The workloads and what they need: namespace, access, Secret, two Deployments and a DaemonSet. Names and selectors
+//! are upstream's (selectors are immutable), so that an upstream installation can be taken over.
 
 mod access;
 mod manager;
@@ -20,11 +20,12 @@ pub use pod::{ARCHITECTURE_LABEL, CONTROL_PLANE_LABELS, ETCD_LABEL, OS_LABEL, VI
 pub use syncer::syncer;
 pub use vn_agent::{kubelet_client_secret, vn_agent};
 
-/// The namespace that every namespaced object lives in.
+/// Returns the namespace of every namespaced object.
 #[must_use]
 pub fn namespace(parameters: &Parameters) -> Namespace {
     let mut labels = labels(None);
-    // vn-agent is on its node's own network, which every other level forbids; clusters may have one of those for all namespaces.
+    // vn-agent uses its node's network, which every other level forbids; the cluster's default for all namespaces may
+    // be another level.
     labels.insert("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned());
     Namespace {
         metadata: ObjectMeta {
@@ -36,7 +37,7 @@ pub fn namespace(parameters: &Parameters) -> Namespace {
     }
 }
 
-/// The recommended labels of all our objects, with the component's where there is one.
+/// Returns the recommended labels of all objects, with the component's if there is one.
 pub(crate) fn labels(component: Option<Component>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "virtualcluster".to_owned()),
@@ -48,7 +49,7 @@ pub(crate) fn labels(component: Option<Component>) -> BTreeMap<String, String> {
     labels
 }
 
-/// The label that selects a component's pods, upstream's.
+/// Returns upstream's label that selects a component's pods.
 fn selector(component: Component) -> BTreeMap<String, String> {
     BTreeMap::from([("app".to_owned(), component.workload().to_owned())])
 }
@@ -57,7 +58,7 @@ fn label_selector(component: Component) -> LabelSelector {
     LabelSelector { match_labels: Some(selector(component)), match_expressions: None }
 }
 
-/// The metadata of a component's namespaced object called `name`.
+/// Returns the metadata of a component's namespaced object with this name.
 fn metadata(parameters: &Parameters, component: Component, name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
@@ -67,7 +68,7 @@ fn metadata(parameters: &Parameters, component: Component, name: &str) -> Object
     }
 }
 
-/// The metadata of a component's workload: upstream's label beside ours.
+/// Returns the metadata of a component's workload: with upstream's label in addition.
 fn workload_metadata(parameters: &Parameters, component: Component) -> ObjectMeta {
     let mut metadata = metadata(parameters, component, component.workload());
     metadata.labels.get_or_insert_default().extend(selector(component));

@@ -1,5 +1,5 @@
-//! What the pods of all three components have in common.
-//! Each runs as an ordinary user without capabilities, on a read-only root, and away from control-plane nodes.
+//! The common parts of the pods of all three components. Each runs as an unprivileged user without capabilities, with a
+//! read-only root, and not on control-plane nodes.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,28 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::workloads::{labels, selector};
 use crate::{Component, Parameters, Placement};
 
-/// The labels that mark a control-plane node: today's, that before Kubernetes 1.24, and RKE's. A node with one of them is not a worker.
+/// The labels of control-plane nodes: the present one, the one before Kubernetes 1.24, and RKE's. A node with one of
+/// them is not a worker.
 pub const CONTROL_PLANE_LABELS: [&str; 3] =
     ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node-role.kubernetes.io/controlplane"];
 
-/// The label of the nodes that RKE and RKE2 run etcd on. A node that has it and is not of the control plane runs nothing else.
+/// The label of the nodes on which RKE and RKE2 run etcd. A node with this label that is not a control-plane node runs
+/// nothing else.
 pub const ETCD_LABEL: &str = "node-role.kubernetes.io/etcd";
 
-/// The label of nodes without a machine, and its value: a virtual kubelet hands its pods to something else.
+/// The label of virtual nodes and its value: a virtual kubelet hands its pods to another system.
 pub const VIRTUAL_NODE_LABEL: (&str, &str) = ("type", "virtual-kubelet");
 
-/// The label in which kubelet names a node's operating system, as Go does: `linux`, `windows`.
+/// The label in which the kubelet reports a node's operating system, in Go's form: `linux`, `windows`.
 pub const OS_LABEL: &str = "kubernetes.io/os";
 
-/// The label in which kubelet names a node's processor, as Go does: `amd64`, `arm64`.
+/// The label in which the kubelet reports a node's architecture, in Go's form: `amd64`, `arm64`.
 pub const ARCHITECTURE_LABEL: &str = "kubernetes.io/arch";
 
-/// The user and group that the components run as; the number that distroless images call nonroot.
+/// The user and group of the components, which distroless images call nonroot.
 const USER: i64 = 65532;
 
-/// A component's pods, before its own arguments, ports, probes and volumes are added to `container` and `spec`.
+/// Returns a component's pod template; `complete` adds its arguments, ports, probes and volumes.
 pub(super) fn template(
     parameters: &Parameters,
     component: Component,
@@ -45,7 +47,7 @@ pub(super) fn template(
     let mut container = Container {
         name: component.workload().to_owned(),
         image: Some(parameters.images.of(component).to_string()),
-        // The reference is a digest: what the node has under it cannot be out of date.
+        // The reference is a digest, so an image on the node cannot be outdated.
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec![component.name().to_owned()]),
         resources: Some(parameters.budgets.of(component).requirements()),
@@ -81,10 +83,10 @@ pub(super) fn template(
     PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }), spec: Some(spec) }
 }
 
-/// Replaces a Deployment's one pod without a second beside it: the old one goes first.
+/// Replaces a Deployment's only pod without a second one beside it: the old pod ends first.
 ///
-/// `Recreate` says the same in one word, but cannot be applied server-side over a Deployment that was rolling until
-/// now, as upstream's is: the rolling values that the server filled in stay, and are refused beside it.
+/// `Recreate` is the simpler equivalent, but cannot be applied server-side to an existing rolling Deployment, such as
+/// upstream's: the rolling parameters that the server has filled in remain, and are invalid together with it.
 pub(super) fn one_at_a_time() -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
@@ -95,7 +97,7 @@ pub(super) fn one_at_a_time() -> DeploymentStrategy {
     }
 }
 
-/// Tries to connect to `port`; ready or alive when something accepts.
+/// A probe that succeeds if `port` accepts a connection.
 pub(super) fn tcp_probe(port: i32, period_seconds: i32) -> Probe {
     Probe {
         tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(port), host: None }),
@@ -106,7 +108,7 @@ pub(super) fn tcp_probe(port: i32, period_seconds: i32) -> Probe {
     }
 }
 
-/// A small folder in memory for keys that the program generates: they never reach a disk.
+/// A small in-memory volume for keys that the program generates, so that they are never written to a disk.
 pub(super) fn scratch(name: &str, path: &str) -> (Volume, VolumeMount) {
     let volume = Volume {
         name: name.to_owned(),
@@ -120,7 +122,7 @@ pub(super) fn scratch(name: &str, path: &str) -> (Volume, VolumeMount) {
     (volume, mount)
 }
 
-/// The taints that are accepted: those that were named, and those of the roles whose nodes are meant.
+/// Returns the tolerations: the configured ones, and those for the roles of selected nodes.
 fn tolerations(parameters: &Parameters) -> Vec<Toleration> {
     let placement = &parameters.placement;
     let control_plane = CONTROL_PLANE_LABELS.into_iter().filter(|_| placement.reaches_control_plane());
@@ -133,9 +135,9 @@ fn tolerations(parameters: &Parameters) -> Vec<Toleration> {
     parameters.tolerations.iter().map(Into::into).chain(roles).collect()
 }
 
-/// The nodes that have the images: by default the workers, as `vcdist push` takes them. vn-agent must not run on control-plane nodes
-/// of its own accord, and the other two cannot where their images are not. Nodes that run Windows, are of another architecture than
-/// the images, run etcd alone or are virtual have no use for them.
+/// Returns the affinity to the nodes that have the images: by default the workers, as in `vcdist push`. vn-agent must
+/// not run on control-plane nodes by default, and the other two cannot run where their images are missing. Nodes that
+/// run Windows, have another architecture than the images, run only etcd, or are virtual are excluded.
 fn affinity(placement: &Placement, architectures: &[String]) -> Affinity {
     let require = |key: &str, operator: &str, values: &[&str]| NodeSelectorRequirement {
         key: key.to_owned(),
@@ -153,7 +155,7 @@ fn affinity(placement: &Placement, architectures: &[String]) -> Affinity {
     let worker: Vec<_> = worker.chain([require(virtual_label, "NotIn", &[virtual_value])]).collect();
     let control_plane = CONTROL_PLANE_LABELS.map(|label| vec![require(label, "Exists", &[])]);
     let field = |operator: &str, name: &String| require("metadata.name", operator, &[name]);
-    // Of several terms one must hold; of the requirements in a term, all.
+    // One of the terms must match; within a term, all requirements must.
     let roles: Vec<(Vec<NodeSelectorRequirement>, Vec<NodeSelectorRequirement>)> = if placement.names.is_empty() {
         let control_plane = control_plane.into_iter().filter(|_| placement.include_control_plane);
         [worker].into_iter().chain(control_plane).map(|labels| (labels, Vec::new())).collect()

@@ -1,5 +1,5 @@
-//! vc-syncer: a Deployment of one.
-//! Its health port opens once its caches have filled, so it is ready when that port accepts.
+//! vc-syncer: a Deployment with one replica. Its health port opens once its caches are filled, so it is ready when that
+//! port accepts connections.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::{ContainerPort, Probe, Sysctl};
 use crate::workloads::{label_selector, pod, workload_metadata};
 use crate::{Component, Parameters};
 
-/// Where `/healthz` answers.
+/// The port of `/healthz`.
 const HEALTH_PORT: i32 = 8080;
-/// Where `/metrics` answers.
+/// The port of `/metrics`.
 const METRICS_PORT: i32 = 80;
 
-/// vc-syncer's Deployment.
+/// Returns vc-syncer's Deployment.
 #[must_use]
 pub fn syncer(parameters: &Parameters) -> Deployment {
     let template = pod::template(parameters, Component::Syncer, BTreeMap::new(), |container, spec| {
@@ -32,8 +32,8 @@ pub fn syncer(parameters: &Parameters) -> Deployment {
         ]);
         container.readiness_probe = Some(pod::tcp_probe(HEALTH_PORT, 5));
         container.liveness_probe = Some(Probe { initial_delay_seconds: Some(30), ..pod::tcp_probe(HEALTH_PORT, 20) });
-        // The metrics port is a privileged one. Opening the pod's own port range takes less than a capability would,
-        // and Kubernetes counts this sysctl among the safe ones since 1.22.
+        // The metrics port is privileged. Lowering the pod's unprivileged port range grants less than a capability
+        // would, and Kubernetes considers this sysctl safe since 1.22.
         if let Some(security) = &mut spec.security_context {
             security.sysctls = Some(vec![Sysctl {
                 name: "net.ipv4.ip_unprivileged_port_start".to_owned(),
@@ -46,7 +46,7 @@ pub fn syncer(parameters: &Parameters) -> Deployment {
         spec: Some(DeploymentSpec {
             replicas: Some(1),
             selector: label_selector(Component::Syncer),
-            // One leads, and a second would only wait for its lease.
+            // One replica leads, and a second would only wait for its lease.
             strategy: Some(pod::one_at_a_time()),
             template,
             ..DeploymentSpec::default()

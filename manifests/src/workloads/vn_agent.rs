@@ -1,5 +1,5 @@
-//! vn-agent: a DaemonSet on every worker's own network, and the Secret that it mounts.
-//! It stands in for the kubelet towards tenants, at a port of the node.
+//! vn-agent: a DaemonSet on the host network of every worker, and the Secret that it mounts. It acts as the kubelet for
+//! tenants, at a port of the node.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use k8s_openapi::api::core::v1::{ContainerPort, Secret, SecretVolumeSource, Volu
 use crate::workloads::{label_selector, metadata, pod, workload_metadata};
 use crate::{Component, Parameters};
 
-/// Where tenants' API servers reach it.
+/// The port for tenants' API servers.
 const PORT: i32 = 10550;
-/// Where `/healthz` answers.
+/// The port of `/healthz`.
 const HEALTH_PORT: i32 = 8080;
 /// The Secret with the client certificate for the kubelet.
 const SECRET: &str = "empty-kubelet-client";
 
-/// The Secret that vn-agent mounts: an empty certificate and key, which makes vn-agent reach kubelets through the API
-/// server with its own account. The files must exist, or vn-agent crashes.
+/// Returns the Secret that vn-agent mounts: an empty certificate and key make vn-agent connect to kubelets through the
+/// API server with its own account. The files must exist, or vn-agent crashes.
 #[must_use]
 pub fn kubelet_client_secret(parameters: &Parameters) -> Secret {
     let empty = |name: &str| (name.to_owned(), ByteString(Vec::new()));
@@ -29,7 +29,7 @@ pub fn kubelet_client_secret(parameters: &Parameters) -> Secret {
     }
 }
 
-/// vn-agent's DaemonSet.
+/// Returns vn-agent's DaemonSet.
 #[must_use]
 pub fn vn_agent(parameters: &Parameters) -> DaemonSet {
     let metrics_port = parameters.vn_agent_metrics_port;
@@ -45,8 +45,8 @@ pub fn vn_agent(parameters: &Parameters) -> DaemonSet {
             args.push(format!("--metrics-addr=:{metrics_port}"));
         }
         container.args = Some(args);
-        // Ports of the node. Named here, so that a clash shows as a pod that cannot be scheduled, with the reason, and
-        // not as one that crashes.
+        // The ports are declared as host ports, so that a conflict results in an unschedulable pod with a reason
+        // instead of a pod that crashes.
         let port = |name: &str, number: i32| ContainerPort {
             name: Some(name.to_owned()),
             container_port: number,
@@ -56,7 +56,7 @@ pub fn vn_agent(parameters: &Parameters) -> DaemonSet {
         container.ports =
             Some(vec![port("vn-agent", PORT), port("health", HEALTH_PORT), port("metrics", metrics_port.into())]);
         container.readiness_probe = Some(pod::tcp_probe(PORT, 5));
-        // It writes its serving certificate beside the Secret's folder.
+        // vn-agent writes its serving certificate beside the Secret's directory.
         let (volume, mount) = pod::scratch("serving-certificate", "/etc/vn-agent");
         let client = VolumeMount {
             name: "kubelet-client-cert".to_owned(),
@@ -77,7 +77,7 @@ pub fn vn_agent(parameters: &Parameters) -> DaemonSet {
             },
         ]);
         spec.host_network = Some(true);
-        // Names of Services resolve on the node's network too.
+        // Names of Services must resolve on the host network too.
         spec.dns_policy = Some("ClusterFirstWithHostNet".to_owned());
     });
     DaemonSet {

@@ -1,5 +1,5 @@
-//! The programs a lab runs: compiled once from Go modules that this folder pins, and kept by content in a cache folder.
-//! The key is the BLAKE3 of the module's files, the compiler's version and the flags: any change builds anew.
+//! The programs of a lab: compiled once from Go modules that are pinned in this directory, and cached. The key is the
+//! BLAKE3 hash of the module's files, the compiler's version and the flags, so any change causes a new build.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,24 +11,24 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::error::{Error, file};
 use crate::process::run;
 
-/// The longest that one module may take to compile.
+/// The time limit for compiling one module.
 const COMPILE_LIMIT: Duration = Duration::from_secs(45 * 60);
 
-/// One Go module of this folder and what is built from it.
+/// A Go module in this directory, and the programs built from it.
 struct Module {
-    /// Its folder's name, and its name in the cache.
+    /// The name of its directory and in the cache.
     name: &'static str,
-    /// Its files, as they are in the repository.
+    /// Its files in the repository.
     files: &'static [(&'static str, &'static str)],
-    /// Import paths of the programs.
+    /// The import paths of the programs.
     packages: &'static [&'static str],
-    /// What the programs are called.
+    /// The names of the programs.
     programs: &'static [&'static str],
-    /// Build tags, separated by commas.
+    /// The build tags, separated by commas.
     tags: &'static str,
-    /// Linker flags beyond `-s -w`.
+    /// Linker flags in addition to `-s -w`.
     stamps: &'static str,
-    /// How long it takes on two cores, for people who wait.
+    /// The approximate build time on two cores, for display.
     duration: &'static str,
 }
 
@@ -128,10 +128,11 @@ pub enum Containerd {
 }
 
 impl Containerd {
-    /// The folder of its programs and nothing else, compiled if need be; none for Debian's, which are the machine's.
+    /// Returns the directory of its programs only; compiles them if necessary. Returns `None` for Debian's, which are
+    /// installed on the machine.
     ///
     /// # Errors
-    /// As [`Binaries::ensure`].
+    /// Returns an error like [`Binaries::ensure`].
     pub fn folder(self) -> Result<Option<Utf8PathBuf>, Error> {
         let Some(module) = self.module() else { return Ok(None) };
         let cache = cache_folder();
@@ -148,7 +149,7 @@ impl Containerd {
     }
 }
 
-/// The folders of the compiled programs, by module name.
+/// The directories of the compiled programs, by module name.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     folders: BTreeMap<&'static str, Utf8PathBuf>,
@@ -156,12 +157,14 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Compiles what is not in the cache yet, saying so on stderr, and returns where everything is.
+    /// Compiles the modules that are not in the cache yet, reports this on stderr, and returns the paths of all
+    /// programs.
     ///
-    /// Several processes may call this at once: one compiles a module, the others wait for it.
+    /// Several processes may call this concurrently: one compiles a module, and the others wait for it.
     ///
     /// # Errors
-    /// No Go compiler, a module that does not compile, or a cache folder that cannot be written.
+    /// Returns an error if there is no Go compiler, a module does not compile, or the cache directory cannot be
+    /// written.
     pub fn ensure(containerd: Containerd) -> Result<Self, Error> {
         let compiler = compiler_version()?;
         let cache = cache_folder();
@@ -176,17 +179,17 @@ impl Binaries {
         Ok(binaries)
     }
 
-    /// Each module's folder, which holds its programs and nothing else.
+    /// Returns each module's directory, which contains only its programs.
     pub(crate) fn folders(&self) -> &BTreeMap<&'static str, Utf8PathBuf> {
         &self.folders
     }
 
-    /// The module that each program is from, by the program's name.
+    /// Returns each program's module, by the program's name.
     pub(crate) fn programs(&self) -> &BTreeMap<&'static str, &'static str> {
         &self.programs
     }
 
-    /// Where a program is on this machine: the compiled one, else the one that the system's PATH has.
+    /// Returns the path of a program on this machine: the compiled one, or else the one in the system's PATH.
     #[must_use]
     pub fn path(&self, program: &str) -> Utf8PathBuf {
         match self.programs.get(program).and_then(|module| self.folders.get(module)) {
@@ -196,7 +199,8 @@ impl Binaries {
     }
 }
 
-/// `VCLAB_CACHE`, else `vcbuild/lab` in the user's cache folder: outside the target folder, so `cargo clean` keeps it.
+/// Returns `VCLAB_CACHE`, or else `vcbuild/lab` in the user's cache directory: outside of the target directory, so that
+/// `cargo clean` does not remove it.
 #[must_use]
 pub fn cache_folder() -> Utf8PathBuf {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
@@ -214,13 +218,13 @@ fn compiler_version() -> Result<String, Error> {
     Ok(finished.success("asking Go for its version")?.trim().to_owned())
 }
 
-/// The Go command in an environment where nothing but our own flags shapes the result.
+/// Returns the Go command in an environment in which only the flags set here affect the result.
 fn go() -> Command {
     let mut command = Command::new("go");
     for name in ["GOOS", "GOARCH", "GOAMD64", "GOARM64", "GOEXPERIMENT", "GODEBUG", "GO111MODULE"] {
         command.env_remove(name);
     }
-    // A set value also wins over what `go env -w` stored.
+    // A set variable also overrides what `go env -w` stored.
     command.env("GOFLAGS", "-mod=readonly").env("GOTOOLCHAIN", "local").env("GOWORK", "off").env("CGO_ENABLED", "0");
     command
 }
@@ -270,7 +274,7 @@ fn realise(module: &Module, cache: &Utf8Path, compiler: &str) -> Result<Utf8Path
     Ok(folder)
 }
 
-/// Compiles in a temporary folder beside `folder` and gives it its name when it is complete.
+/// Compiles in a temporary directory beside `folder`, and renames it when it is complete.
 fn compile(module: &Module, cache: &Utf8Path, folder: &Utf8Path) -> Result<(), Error> {
     let temporary = tempfile::Builder::new().prefix("building-").tempdir_in(cache).map_err(file("creating", cache))?;
     let path = |name: &str| temporary.path().join(name);
@@ -286,7 +290,7 @@ fn compile(module: &Module, cache: &Utf8Path, folder: &Utf8Path) -> Result<(), E
     finished
         .success("go build")
         .map_err(|error| Error::Compile { programs: module.programs.join(", "), detail: error.to_string() })?;
-    // Go calls a program by the last part of its import path, which for a few is not the program's name.
+    // Go names a program after the last part of its import path, which is not always the program's name.
     if let &[program] = module.programs {
         let built = fs::read_dir(path("programs")).and_then(|mut entries| {
             entries.next().unwrap_or_else(|| Err(std::io::Error::other("the compiler left no program")))

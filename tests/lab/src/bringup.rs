@@ -1,4 +1,4 @@
-//! Brings a planned lab up: files, network, nodes, control plane, kubelets; each step as parallel as it can be.
+//! Starts a planned lab: files, network, nodes, control plane, kubelets; each step is parallelized as far as possible.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,16 +20,16 @@ use crate::state::{Daemon, State};
 use crate::teardown::MARKER;
 use crate::{network, node, pause, pki, ssh};
 
-/// How long a single command may take.
+/// The time limit of a single command.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// A lab on its way up.
+/// A lab that is starting.
 pub(crate) struct Bringup<'a> {
     pub(crate) state: State,
     pub(crate) children: Vec<Child>,
     cgroups: Cgroups,
     binaries: &'a Binaries,
-    /// Whether kube-proxy's rules see what passes between two pods of a node.
+    /// Whether kube-proxy's rules apply to packets between two pods of a node.
     bridged: bool,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Bringup<'a> {
         })
     }
 
-    /// Everything that is on disk before anything runs, and the network.
+    /// Writes all files that are needed before anything runs, and creates the network.
     pub(crate) fn prepare(&mut self) -> Result<(), Error> {
         let plan = &self.state.plan;
         create_folder(&plan.dir)?;
@@ -61,7 +61,8 @@ impl<'a> Bringup<'a> {
         })
     }
 
-    /// The nodes, each with sshd and containerd, and etcd and the API server: nothing that needs the API yet.
+    /// Starts the nodes, each with sshd and containerd, and etcd and the API server: everything that does not need the
+    /// API.
     pub(crate) fn boot(&mut self) -> Result<(), Error> {
         let (plan, cgroups, binaries) = (self.state.plan.clone(), &self.cgroups, self.binaries);
         let booted: Vec<Result<Child, Error>> = thread::scope(|scope| {
@@ -81,7 +82,7 @@ impl<'a> Bringup<'a> {
         self.state.write()
     }
 
-    /// Waits for every containerd and gives it the pause image.
+    /// Waits for every containerd and imports the pause image.
     pub(crate) fn load_images(&mut self) -> Result<(), Error> {
         let image = pause::archive(&self.binaries.path("pause"))?;
         for index in 0..self.state.plan.nodes.len() {
@@ -103,7 +104,7 @@ impl<'a> Bringup<'a> {
         })
     }
 
-    /// The rest of the control plane, once the API server answers, and each node's kubelet and kube-proxy.
+    /// Starts the rest of the control plane, once the API server answers, and each node's kubelet and kube-proxy.
     pub(crate) fn start_cluster(&mut self) -> Result<(), Error> {
         self.wait(0, "kube-apiserver", "readiness of the API server", 60, |this| {
             let ready = this.kubectl(&["get", "--raw", "/readyz"], b"")?;
@@ -121,7 +122,7 @@ impl<'a> Bringup<'a> {
         self.state.write()
     }
 
-    /// Waits until pods can be made and scheduled and names resolve.
+    /// Waits until pods can be created and scheduled, and names can be resolved.
     pub(crate) fn settle(&mut self) -> Result<(), Error> {
         self.wait(0, "kubelet", "registration of the control-plane node", 60, |this| {
             let label = ["label", "--overwrite", "node", CONTROL_PLANE, "node-role.kubernetes.io/control-plane="];
@@ -170,7 +171,7 @@ impl<'a> Bringup<'a> {
         kubectl(&self.state, arguments, input)
     }
 
-    /// Looks until `probe` has nothing to say, no longer than `seconds`; ends early when a daemon of the lab does.
+    /// Repeats `probe` until it returns `None`, at most for `seconds`. Returns early if a daemon of the lab ends.
     fn wait(
         &mut self,
         index: usize,
@@ -203,11 +204,11 @@ impl<'a> Bringup<'a> {
 pub(crate) fn kubectl(state: &State, arguments: &[&str], input: &[u8]) -> Result<Finished, Error> {
     let mut command = Command::new(&state.kubectl);
     command.arg("--kubeconfig").arg(state.plan.dir.join("kubeconfig")).args(arguments);
-    // Discovery is cached in the lab's folder: another lab at the same address is another cluster.
+    // Caches discovery in the lab's directory, because another lab at the same address is another cluster.
     run(command.env("KUBECACHEDIR", state.plan.dir.join("kubectl-cache")), input, COMMAND_LIMIT)
 }
 
-/// Makes the lab's folder, or takes an empty one.
+/// Creates the lab's directory, or uses an empty one.
 fn create_folder(folder: &Utf8Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(file("creating", folder))?;
     let mut entries = folder.read_dir_utf8().map_err(file("reading", folder))?;
@@ -218,7 +219,7 @@ fn create_folder(folder: &Utf8Path) -> Result<(), Error> {
     fs::write(&marker, "The folder of a lab: `cargo xtask lab down` removes it.\n").map_err(file("writing", marker))
 }
 
-/// Why a node cannot take pods yet.
+/// Returns why a node cannot run pods yet.
 fn not_ready(node: &Value) -> Option<String> {
     let conditions = node["status"]["conditions"].as_array();
     let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
@@ -234,7 +235,7 @@ fn not_ready(node: &Value) -> Option<String> {
     taint.map(|_| "still tainted as not ready".to_owned())
 }
 
-/// Asks CoreDNS's readiness endpoint, which says 200 once it has the cluster's Services.
+/// Queries CoreDNS's readiness endpoint, which returns 200 once CoreDNS has the cluster's Services.
 fn answers_ok(address: SocketAddr) -> std::io::Result<()> {
     let limit = Duration::from_secs(1);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
@@ -246,7 +247,7 @@ fn answers_ok(address: SocketAddr) -> std::io::Result<()> {
     if status.contains(" 200 ") { Ok(()) } else { Err(std::io::Error::other(status)) }
 }
 
-/// The result of a thread; a panic in it goes on here.
+/// Returns the result of a thread; propagates its panic.
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -1,5 +1,5 @@
-//! The nodes' cgroups. Each node has one in every hierarchy and sees it as the root, so that what runs on it (pods,
-//! and containers that somebody starts by hand) stays below it and goes with it.
+//! The nodes' cgroups. Each node has one in every hierarchy and sees it as the root, so that everything that runs on it
+//! (pods, and containers that are started manually) stays below it and is removed with it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::error::{Error, file};
 use crate::process::{TICK, patience};
 
-/// Where the daemons of a node are on cgroup v2, where only leaves may have processes.
+/// The cgroup of a node's daemons on cgroup v2, where only leaves may contain processes.
 const LEAF: &str = "init";
 
 /// The cgroup hierarchies of this machine.
@@ -22,10 +22,10 @@ pub(crate) enum Cgroups {
     V1 {
         /// Those with controllers, and systemd's own.
         hierarchies: Vec<Hierarchy>,
-        /// Where version 2 is mounted beside them, without controllers, if it is.
+        /// The mount point of version 2 without controllers, if it is mounted too.
         unified: Option<Utf8PathBuf>,
     },
-    /// Version 2, mounted here.
+    /// Version 2, with its mount point.
     V2(Utf8PathBuf),
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum Cgroups {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
     mount: Utf8PathBuf,
-    /// What mounts it again: its controllers, or `none,name=…`.
+    /// The mount options: its controllers, or `none,name=…`.
     options: String,
 }
 
@@ -54,7 +54,7 @@ impl Cgroups {
         }
     }
 
-    /// Makes the cgroup `LAB/NODE` in every hierarchy.
+    /// Creates the cgroup `LAB/NODE` in every hierarchy.
     pub(crate) fn create(&self, cgroup: &str) -> Result<(), Error> {
         for mount in self.mounts() {
             let mut path = mount.to_owned();
@@ -80,13 +80,14 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Shell commands by which the shell moves itself to the top of a node's cgroup, to make it a namespace's root.
+    /// Returns shell commands that move the shell to the top of a node's cgroup, which will become the root of a
+    /// namespace.
     pub(crate) fn top_script(&self, cgroup: &str) -> String {
         let mounts = self.mounts();
         mounts.iter().map(|mount| format!("echo $$ > {mount}/{cgroup}/cgroup.procs\n")).collect()
     }
 
-    /// Shell commands by which the shell moves itself to where a node's daemons are.
+    /// Returns shell commands that move the shell to the cgroup of a node's daemons.
     pub(crate) fn join_script(&self, cgroup: &str) -> String {
         match self {
             Self::V1 { .. } => self.top_script(cgroup),
@@ -94,8 +95,8 @@ impl Cgroups {
         }
     }
 
-    /// Shell commands that, in cgroup and mount namespaces of their own, mount the hierarchies again: their root is
-    /// the node's cgroup then.
+    /// Returns shell commands that, in new cgroup and mount namespaces, mount the hierarchies again, so that their root
+    /// is the node's cgroup.
     pub(crate) fn mount_script(&self) -> String {
         match self {
             Self::V1 { hierarchies, unified } => {
@@ -111,11 +112,11 @@ impl Cgroups {
         }
     }
 
-    /// The processes in a lab's cgroups, by number.
+    /// Returns the PIDs of the processes in a lab's cgroups.
     pub(crate) fn processes(&self, cgroup: &str) -> BTreeSet<i32> {
         let mut pids = BTreeSet::new();
         for folder in self.mounts().iter().flat_map(|mount| folders(&mount.join(cgroup))) {
-            // A cgroup that ends meanwhile has no processes.
+            // A cgroup that is removed meanwhile has no processes.
             let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
         }
@@ -141,13 +142,13 @@ impl Cgroups {
         Ok(())
     }
 
-    /// The folders of a lab's cgroups that exist.
+    /// Returns the existing directories of a lab's cgroups.
     pub(crate) fn existing(&self, cgroup: &str) -> Vec<Utf8PathBuf> {
         self.mounts().iter().map(|mount| mount.join(cgroup)).filter(|path| path.exists()).collect()
     }
 }
 
-/// A cgroup and all below it, children first.
+/// Returns a cgroup and all its descendants, children first.
 fn folders(top: &Utf8Path) -> Vec<Utf8PathBuf> {
     let Ok(entries) = top.read_dir_utf8() else { return Vec::new() };
     let children = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -156,7 +157,7 @@ fn folders(top: &Utf8Path) -> Vec<Utf8PathBuf> {
     found
 }
 
-/// Gives a version 2 cgroup's children the controllers that it has itself.
+/// Enables all controllers of a version 2 cgroup for its children.
 fn delegate(folder: &Utf8Path) -> Result<(), Error> {
     let read = |name: &str| fs::read_to_string(folder.join(name)).map_err(file("reading", folder.join(name)));
     let (has, gives) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
@@ -168,11 +169,12 @@ fn delegate(folder: &Utf8Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Copies the processors and memory nodes of a version 1 cpuset, which start out empty: an empty one takes no process.
+/// Copies the CPUs and memory nodes of a version 1 cpuset, which are initially empty: an empty cpuset accepts no
+/// process.
 fn inherit_cpuset(parent: &Utf8Path, child: &Utf8Path) -> Result<(), Error> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         let (from, to) = (parent.join(name), child.join(name));
-        // Version 2 has these too and fills them itself; at its root there is none to copy.
+        // Version 2 has these files too and initializes them itself; at its root they do not exist.
         if !from.exists() || parent.join("cgroup.controllers").exists() {
             continue;
         }
@@ -182,7 +184,7 @@ fn inherit_cpuset(parent: &Utf8Path, child: &Utf8Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Finds the hierarchies in `/proc/self/mountinfo`. Of several mounts of one, the first counts.
+/// Parses the hierarchies in `/proc/self/mountinfo`. If one has several mounts, the first is used.
 fn parse(mountinfo: &str) -> Option<Cgroups> {
     let (mut hierarchies, mut unified): (Vec<Hierarchy>, Option<Utf8PathBuf>) = (Vec::new(), None);
     for line in mountinfo.lines() {

@@ -1,5 +1,5 @@
-//! The components of the cluster: each one's command line and configuration files.
-//! All paths are as the node sees them; `node.rs` says what that is.
+//! The components of the cluster: each one's command line and configuration files. All paths are those on the node; see
+//! `node.rs`.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, file};
 use crate::pause;
 use crate::plan::{DNS_ADDRESS, Node, POD_RANGE, Plan, SERVICE_RANGE};
 
-/// A daemon: what it is called in logs and errors, and its command line.
+/// A daemon: its name in logs and errors, and its command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Component {
     pub(crate) name: &'static str,
@@ -21,7 +21,7 @@ fn component(name: &'static str, command: &str) -> Component {
     Component { name, command: command.split_whitespace().map(str::to_owned).collect() }
 }
 
-/// Its data is in memory: it ends with the lab, and nothing waits for a disk.
+/// Its data are in memory: they disappear with the lab, and nothing waits for a disk.
 pub(crate) fn etcd() -> Component {
     component(
         "etcd",
@@ -47,8 +47,8 @@ pub(crate) fn api_server(node: &Node) -> Component {
     component("kube-apiserver", &command)
 }
 
-/// Its forty controllers ask for a token each before they start: with the usual limit of requests a second, that alone
-/// takes four seconds.
+/// Its forty controllers request a token each before they start: with the default rate limit, that alone takes four
+/// seconds.
 pub(crate) fn controller_manager() -> Component {
     component(
         "kube-controller-manager",
@@ -63,8 +63,8 @@ pub(crate) fn scheduler() -> Component {
     component("kube-scheduler", "kube-scheduler --kubeconfig=/etc/kubernetes/kube-scheduler.conf --leader-elect=false")
 }
 
-/// The cluster's DNS is a process beside the API server, not a pod: it needs no image, and answers pods through the
-/// Service `kube-dns`, whose one endpoint is the control-plane node's own address (`dns_objects`).
+/// The cluster's DNS is a process beside the API server, not a pod: it needs no image, and serves pods through the
+/// Service `kube-dns`, whose only endpoint is the control-plane node's own address (`dns_objects`).
 pub(crate) fn coredns() -> Component {
     component("coredns", "coredns -conf /etc/coredns/Corefile")
 }
@@ -86,8 +86,9 @@ pub(crate) fn kubelet(node: &Node) -> Component {
     component("kubelet", &command)
 }
 
-/// Runs beside the API server too, which calls webhooks by their Service address. Where the kernel does not show it what
-/// passes between two pods of a node (`bridged`), answers have to come back through the node: it masquerades all then.
+/// Also runs beside the API server, which calls webhooks by their Service address. If its rules do not apply to packets
+/// between two pods of a node (`bridged` is false), it masquerades all traffic, so that answers return through the
+/// node.
 pub(crate) fn kube_proxy(node: &Node, bridged: bool) -> Component {
     let command = format!(
         "kube-proxy --kubeconfig /etc/kubernetes/kube-proxy.conf --hostname-override {} --proxy-mode iptables \
@@ -98,7 +99,7 @@ pub(crate) fn kube_proxy(node: &Node, bridged: bool) -> Component {
     component("kube-proxy", &command)
 }
 
-/// Writes the configuration of everything that runs on a node into its `/etc`.
+/// Writes the configuration of everything that runs on a node to its `/etc`.
 pub(crate) fn write(plan: &Plan, node: &Node) -> Result<(), Error> {
     let put = |path: &str, text: String| {
         let path = node.etc(path);
@@ -108,7 +109,7 @@ pub(crate) fn write(plan: &Plan, node: &Node) -> Result<(), Error> {
     put("hostname", format!("{}\n", node.name))?;
     let names = plan.nodes.iter().map(|node| format!("{} {}\n", node.address, node.name));
     put("hosts", format!("127.0.0.1 localhost\n::1 localhost\n{}", names.collect::<String>()))?;
-    // No resolver of this machine is a resolver of the lab.
+    // The lab must not use a resolver of this machine.
     put("resolv.conf", String::new())?;
     put("containerd/config.toml", containerd_config(plan.containerd))?;
     put("cni/net.d/10-lab.conflist", format!("{:#}\n", network_config(node)))?;
@@ -119,8 +120,9 @@ pub(crate) fn write(plan: &Plan, node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-/// Negative OOM scores are not granted everywhere, and then runc dies with "can't get final child's PID from pipe": so
-/// they are never asked for. `AppArmor` profiles belong to this machine's kernel, not to a node.
+/// Negative OOM scores are never requested, because they are not permitted everywhere, and runc then fails with "can't
+/// get final child's PID from pipe". `AppArmor` is disabled, because its profiles belong to this machine's kernel, not
+/// to a node.
 fn containerd_config(version: Containerd) -> String {
     match version {
         Containerd::V1_6 | Containerd::V1_7 => format!(
@@ -154,7 +156,7 @@ fn network_config(node: &Node) -> serde_json::Value {
 
 fn kubelet_config(plan: &Plan, node: &Node) -> serde_json::Value {
     let taint = json!({"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"});
-    // The nodes share this machine's disk: how full it is says nothing about them.
+    // The nodes share this machine's disk, so its usage says nothing about them.
     let room = if plan.collect_images && !node.control_plane { "99.99%" } else { "1Mi" };
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -183,7 +185,8 @@ fn kubelet_config(plan: &Plan, node: &Node) -> serde_json::Value {
     })
 }
 
-/// `cluster.local` and the reverse of the lab's ranges. Other names are refused, not forwarded: there is no way out.
+/// Serves `cluster.local` and the reverse zones of the lab's ranges. Refuses other names instead of forwarding them,
+/// because the lab has no external network.
 fn corefile(node: &Node) -> String {
     format!(
         "cluster.local:53 in-addr.arpa:53 {{\n    bind {0}\n    errors\n    health {0}:8081\n    ready {0}:8181\n    \
@@ -193,7 +196,7 @@ fn corefile(node: &Node) -> String {
     )
 }
 
-/// The Service by which pods reach [`coredns`], and its endpoint.
+/// Returns the Service for [`coredns`], and its endpoint.
 pub(crate) fn dns_objects(control_plane: &Node) -> serde_json::Value {
     let ports = || {
         let port = |name: &str, protocol: &str| json!({"name": name, "port": 53, "protocol": protocol});

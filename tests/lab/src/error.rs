@@ -1,5 +1,4 @@
-//! What can keep a lab from running, and what to do about each.
-//! Where a component failed, the error carries the end of that component's own log.
+//! The errors of a lab, each with advice. If a component failed, the error contains the end of its log.
 
 use std::io;
 
@@ -7,28 +6,28 @@ use camino::Utf8PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
-/// Why a lab could not be brought up, used or taken down.
+/// Why a lab could not be started, used or removed.
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum Error {
-    /// Network namespaces, mounts and cgroups need root.
+    /// The process is not root, which network namespaces, mounts and cgroups require.
     #[error("a lab needs root: it makes network namespaces, mounts and cgroups")]
     #[diagnostic(help("run the same command as root, for example through sudo -E"))]
     NotRoot,
 
-    /// A name or folder that cannot be used in namespaces, cgroups and mount options.
+    /// A name or directory cannot be used in namespaces, cgroups and mount options.
     #[error("{what} {value:?} cannot be used: {why}")]
     #[diagnostic(help("choose another one"))]
     BadOption {
-        /// Which option it is.
+        /// The option.
         what: &'static str,
-        /// What was given.
+        /// The value.
         value: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
 
-    /// The folder holds something that no lab wrote.
+    /// The directory contains files that no lab wrote.
     #[error("the folder {path} is not empty and not a lab's")]
     #[diagnostic(help("name an empty folder, or one that does not exist"))]
     ForeignFolder {
@@ -36,43 +35,43 @@ pub enum Error {
         path: Utf8PathBuf,
     },
 
-    /// No lab of that name is up.
+    /// No lab with this name is running.
     #[error("there is no lab named {name}")]
     #[diagnostic(help(
         "`cargo xtask lab up --name {name}` starts one; `cargo xtask lab status` lists those there are"
     ))]
     NoSuchLab {
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
 
-    /// No node of that name is in the lab.
+    /// The lab has no node with this name.
     #[error("the lab {lab} has no node {node}; it has {nodes}")]
     #[diagnostic(help("name one of these"))]
     NoSuchNode {
         /// The lab.
         lab: String,
-        /// The node asked for.
+        /// The requested node.
         node: String,
-        /// The nodes that exist, separated by commas.
+        /// The existing nodes, separated by commas.
         nodes: String,
     },
 
-    /// Another process is bringing the same lab up or down.
+    /// Another process is starting or removing the same lab.
     #[error("another process is bringing the lab {name} up or down, and did not finish within {seconds} s")]
     #[diagnostic(help("wait for it, or choose another --name"))]
     Busy {
         /// The lab.
         name: String,
-        /// How long was waited, in seconds.
+        /// The waiting time, in seconds.
         seconds: u64,
     },
 
-    /// Every subnet that labs use is taken.
+    /// Every subnet for labs is in use.
     #[error("no subnet is free for another lab: all of 198.18.0.0 to 198.18.{last}.0 are taken or routed elsewhere")]
     #[diagnostic(help("take a lab down: `cargo xtask lab status` lists them"))]
     NoSubnet {
-        /// The last third octet tried.
+        /// The last third octet that was tried.
         last: u8,
     },
 
@@ -88,7 +87,7 @@ pub enum Error {
     #[error("the lab's Kubernetes is compiled from Go modules, and there is no go command")]
     #[diagnostic(help("install Go 1.26 or newer and put it on PATH"))]
     NoGo {
-        /// Why it could not be started.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -99,19 +98,19 @@ pub enum Error {
     Compile {
         /// The programs, separated by commas.
         programs: String,
-        /// The end of what the compiler said.
+        /// The end of the compiler's output.
         detail: String,
     },
 
-    /// A file or folder operation failed.
+    /// A file or directory operation failed.
     #[error("{action} {path}")]
     #[diagnostic(help("check that the path is writable by root and its file system is not full"))]
     File {
-        /// What was done, such as "writing".
+        /// The operation, such as "writing".
         action: &'static str,
-        /// On what.
+        /// The path.
         path: Utf8PathBuf,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -122,22 +121,22 @@ pub enum Error {
     Start {
         /// The program.
         program: String,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 
-    /// A program that should succeed did not.
+    /// A program failed.
     #[error("{what}: {detail}")]
     #[diagnostic(help("the words above are the program's own"))]
     Command {
         /// What was attempted.
         what: String,
-        /// Exit status and the end of what the program said.
+        /// The exit status and the end of the program's output.
         detail: String,
     },
 
-    /// A component ended while it was needed.
+    /// A component ended prematurely.
     #[error("{component} on {node} ended while the lab was coming up; its log ends with:\n{tail}")]
     #[diagnostic(help("the cause is usually in the last lines above"))]
     Ended {
@@ -145,7 +144,7 @@ pub enum Error {
         component: String,
         /// Its node.
         node: String,
-        /// The log's end.
+        /// The end of its log.
         tail: String,
     },
 
@@ -153,52 +152,52 @@ pub enum Error {
     #[error("{what} did not happen within {seconds} s ({detail}); the log of {component} ends with:\n{tail}")]
     #[diagnostic(help("on a slow or busy machine set VCLAB_PATIENCE=3 to wait three times as long"))]
     Timeout {
-        /// What was waited for.
+        /// What was expected.
         what: String,
-        /// How long, in seconds.
+        /// The waiting time, in seconds.
         seconds: u64,
-        /// What was seen instead.
+        /// The last observation.
         detail: String,
-        /// The component that should have made it happen.
+        /// The responsible component.
         component: String,
-        /// The log's end.
+        /// The end of its log.
         tail: String,
     },
 
-    /// A certificate or key could not be made.
+    /// A certificate or key could not be generated.
     #[error("making the certificate of {subject}")]
     #[diagnostic(help("this is a defect of the lab: please report it"))]
     Certificate {
-        /// Whose it is.
+        /// Its subject.
         subject: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: rcgen::Error,
     },
 
-    /// The state file of a lab cannot be understood.
+    /// The state file of a lab is invalid.
     #[error("reading the state of the lab in {path}")]
     #[diagnostic(help("take the lab down and bring it up again"))]
     State {
         /// The file.
         path: Utf8PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
 
-    /// Something of the lab could not be removed.
+    /// Parts of the lab could not be removed.
     #[error("taking the lab {name} down left {left} behind")]
     #[diagnostic(help("run the same command again; if it stays, something outside the lab uses it"))]
     Leftover {
         /// The lab.
         name: String,
-        /// What is left.
+        /// The remaining parts.
         left: String,
     },
 }
 
-/// A closure that turns an I/O error into [`Error::File`], for `map_err`.
+/// Returns a closure that turns an I/O error into [`Error::File`], for `map_err`.
 pub(crate) fn file(action: &'static str, path: impl Into<Utf8PathBuf>) -> impl FnOnce(io::Error) -> Error {
     let path = path.into();
     move |source| Error::File { action, path, source }

@@ -1,4 +1,4 @@
-//! The lab as its users have it: up, load, use, down.
+//! The public interface of a lab: start, load, use, remove.
 
 use std::net::Ipv4Addr;
 use std::ops::Deref;
@@ -18,30 +18,30 @@ use crate::process::{Finished, run};
 use crate::state::{self, Daemon, Lock, State};
 use crate::teardown;
 
-/// A cluster that is up.
+/// A running cluster.
 #[derive(Debug)]
 pub struct Lab {
     state: State,
     cgroups: Cgroups,
-    /// The daemons that this very process started: it has to bury them.
+    /// The daemons that this process started, for which it must wait.
     children: Vec<Child>,
 }
 
 impl Lab {
-    /// Brings a lab up: nodes Ready, pods can be scheduled, names resolve. What an earlier lab of the same name left is
-    /// removed first. When it fails, everything is removed again.
+    /// Starts a lab: nodes are Ready, pods can be scheduled, and names resolve. First removes the remains of an earlier
+    /// lab with the same name. Removes everything again if it fails.
     ///
     /// # Errors
-    /// Not root, missing packages or programs that do not compile; a component that ends or does not answer in time,
-    /// with the end of its log.
+    /// Returns an error if the process is not root, packages are missing, programs do not compile, or a component ends
+    /// or does not answer in time; the error then contains the end of its log.
     pub fn up(options: &Options) -> Result<Self, Error> {
         Self::up_telling(options, &mut |_, _| ())
     }
 
-    /// [`Lab::up`] that tells each step when it is done and how long it took.
+    /// Like [`Lab::up`], but reports each completed step with its duration.
     ///
     /// # Errors
-    /// As [`Lab::up`].
+    /// Returns an error like [`Lab::up`].
     pub fn up_telling(options: &Options, tell: &mut dyn FnMut(&str, Duration)) -> Result<Self, Error> {
         options.check()?;
         root_only()?;
@@ -62,7 +62,8 @@ impl Lab {
                 Ok(Self { state, cgroups: Cgroups::detect()?, children })
             }
             Err(error) => {
-                // The error says why the lab is not up; what hinders its removal is met again by the next up or down.
+                // The original error explains why the lab is not running; the next start or removal will report what
+                // prevents this removal.
                 let _ = teardown::remove(&options.name).map(|_| bury(&mut bringup.children));
                 let _ = lock.remove();
                 Err(error)
@@ -70,10 +71,10 @@ impl Lab {
         }
     }
 
-    /// The lab of that name, brought up by this or another process.
+    /// Loads the lab with this name, which this or another process started.
     ///
     /// # Errors
-    /// [`Error::NoSuchLab`] when there is none, or none that came up completely.
+    /// Returns [`Error::NoSuchLab`] if there is none, or if it was not started completely.
     pub fn load(name: &str) -> Result<Self, Error> {
         check_name(name)?;
         match State::read(name)?.filter(|state| state.complete) {
@@ -82,26 +83,26 @@ impl Lab {
         }
     }
 
-    /// The names of the labs recorded on this machine, complete or not.
+    /// Returns the names of the labs recorded on this machine, complete or not.
     ///
     /// # Errors
-    /// When the folder of records cannot be read.
+    /// Returns an error if the directory of records cannot be read.
     pub fn names() -> Result<Vec<String>, Error> {
         state::names()
     }
 
-    /// Takes the lab down: when it returns, none of its processes, namespaces, mounts, cgroups and files exist.
+    /// Removes the lab: afterwards, none of its processes, namespaces, mounts, cgroups and files exist.
     ///
     /// # Errors
-    /// [`Error::Leftover`] names what could not be removed.
+    /// Returns [`Error::Leftover`] with the parts that could not be removed.
     pub fn down(mut self) -> Result<(), Error> {
         self.take_down()
     }
 
-    /// Takes down whatever exists of the lab of that name; true when there was something.
+    /// Removes all remains of the lab with this name. Returns whether there were any.
     ///
     /// # Errors
-    /// As [`Lab::down`].
+    /// Returns an error like [`Lab::down`].
     pub fn down_by_name(name: &str) -> Result<bool, Error> {
         check_name(name)?;
         root_only()?;
@@ -110,7 +111,7 @@ impl Lab {
         lock.remove().map(|()| found)
     }
 
-    /// The lab as a value that takes it down when it goes out of scope, also when a test panics.
+    /// Wraps the lab in a value that removes it when it goes out of scope, even if a test panics.
     #[must_use]
     pub fn scoped(self) -> ScopedLab {
         ScopedLab(self)
@@ -122,13 +123,13 @@ impl Lab {
         &self.state.plan.name
     }
 
-    /// The folder of its files: keys, kubeconfig, each node's folders and logs.
+    /// The directory of its files: keys, kubeconfig, each node's directories and logs.
     #[must_use]
     pub fn dir(&self) -> &Utf8Path {
         &self.state.plan.dir
     }
 
-    /// Which containerd its nodes run.
+    /// The containerd version of its nodes.
     #[must_use]
     pub fn containerd(&self) -> Containerd {
         self.state.plan.containerd
@@ -140,7 +141,7 @@ impl Lab {
         self.dir().join("kubeconfig")
     }
 
-    /// A file for `ssh -F`: every node by name and by address, its key, its host key.
+    /// A file for `ssh -F`: every node by name and by address, with the key and the host keys.
     #[must_use]
     pub fn ssh_config(&self) -> Utf8PathBuf {
         self.dir().join("ssh_config")
@@ -152,13 +153,13 @@ impl Lab {
         self.dir().join("known_hosts")
     }
 
-    /// The operator's private key, which every node lets in as root and as [`crate::ORDINARY_USER`].
+    /// The operator's private key, which every node accepts for root and for [`crate::ORDINARY_USER`].
     #[must_use]
     pub fn ssh_key(&self) -> Utf8PathBuf {
         self.dir().join("ssh_key")
     }
 
-    /// This machine's own address in the lab: where nodes see the operator come from.
+    /// This machine's own address in the lab, which nodes see as the operator's.
     #[must_use]
     pub fn operator_address(&self) -> Ipv4Addr {
         self.state.plan.operator_address()
@@ -182,10 +183,10 @@ impl Lab {
         self.state.plan.control_plane()
     }
 
-    /// The node of that name.
+    /// Returns the node with this name.
     ///
     /// # Errors
-    /// [`Error::NoSuchNode`] lists those there are.
+    /// Returns [`Error::NoSuchNode`] with the existing nodes.
     pub fn node(&self, name: &str) -> Result<&Node, Error> {
         self.nodes().iter().find(|node| node.name == name).ok_or_else(|| {
             let nodes: Vec<&str> = self.nodes().iter().map(|node| node.name.as_str()).collect();
@@ -193,41 +194,42 @@ impl Lab {
         })
     }
 
-    /// Every daemon of the lab; [`crate::Process::is_alive`] of its process says whether it runs.
+    /// All daemons of the lab; [`crate::Process::is_alive`] of its process tells whether it runs.
     #[must_use]
     pub fn daemons(&self) -> &[Daemon] {
         &self.state.daemons
     }
 
-    /// Runs the cluster's own kubectl as its administrator and returns what it printed.
+    /// Runs the cluster's own kubectl as its administrator. Returns its stdout.
     ///
     /// # Errors
-    /// [`Error::Command`] with kubectl's stderr when it fails.
+    /// Returns [`Error::Command`] with kubectl's output if it fails.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String, Error> {
         self.kubectl_with(arguments, "")
     }
 
-    /// [`Lab::kubectl`] with something on stdin, for `-f -`.
+    /// Like [`Lab::kubectl`], with `input` on stdin, for `-f -`.
     ///
     /// # Errors
-    /// As [`Lab::kubectl`].
+    /// Returns an error like [`Lab::kubectl`].
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String, Error> {
         bringup::kubectl(&self.state, arguments, input.as_bytes())?.success(format!("kubectl {}", arguments.join(" ")))
     }
 
-    /// Runs a program on a node, as its root, to its end or until `limit` has passed.
+    /// Runs a program as root on a node, until it ends or `limit` has passed.
     ///
     /// # Errors
-    /// When there is no such node or the program cannot be started; how it ended is in the result.
+    /// Returns an error if there is no such node, or if the program cannot be started. The result contains its exit
+    /// status.
     pub fn exec(&self, node: &str, program: &[&str], limit: Duration) -> Result<Finished, Error> {
         run(&mut self.command(node, program)?, b"", limit)
     }
 
-    /// A command that runs a program on a node as its root, with a clean environment: for a caller who wants its
+    /// Returns a command that runs a program as root on a node, with a clean environment, for callers that need its
     /// streams.
     ///
     /// # Errors
-    /// When there is no such node.
+    /// Returns an error if there is no such node.
     pub fn command<S: AsRef<str>>(&self, node: &str, program: &[S]) -> Result<Command, Error> {
         Ok(node::enter(self.node(node)?, &self.cgroups, false, program))
     }
@@ -239,7 +241,7 @@ impl Lab {
     }
 }
 
-/// A lab that is taken down when it goes out of scope.
+/// A lab that is removed when it goes out of scope.
 #[derive(Debug)]
 pub struct ScopedLab(Lab);
 
@@ -278,7 +280,7 @@ fn root_only() -> Result<(), Error> {
     if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
 }
 
-/// Waits for children that have been ended, so that none stays a zombie.
+/// Waits for children that have ended, so that none remains a zombie.
 fn bury(children: &mut Vec<Child>) {
     for mut child in children.drain(..) {
         let _ = child.wait();

@@ -1,9 +1,9 @@
 //! The lab's network: one bridge in the control-plane node's namespace, a link from each worker to it, one from this
-//! machine, and no way out.
+//! machine, and no route out of the lab.
 //!
-//! This machine's own forwarding and routes stay as they are. Inside the lab every default route ends at the
-//! control-plane node, whose own is `unreachable`: a Service or pod address that nothing rewrites is refused at once
-//! and can never leave by this machine's default route.
+//! This machine's own forwarding and routes are unchanged. Inside the lab, every default route leads to the
+//! control-plane node, whose own is `unreachable`: a Service or pod address that is not rewritten is rejected at once,
+//! and can never leave through this machine's default route.
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -18,15 +18,15 @@ use crate::process::run;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Loads the kernel modules that nodes need, where they are not there yet; true when packets between two pods on one
-/// bridge pass the rules of kube-proxy.
+/// Loads the kernel modules that nodes need, if they are missing. Returns whether kube-proxy's rules apply to packets
+/// between two pods on one bridge.
 pub(crate) fn load_modules() -> bool {
-    // Kernels that have them built in, and machines without modprobe, need nothing loaded: what counts is what is there.
+    // Kernels with built-in modules, and machines without modprobe, need no loading, so only the result is checked.
     let _ = run(Command::new("modprobe").args(["--quiet", "--all", "overlay", "br_netfilter"]), b"", LIMIT);
     Utf8Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 }
 
-/// Makes the lab's namespaces and links.
+/// Creates the lab's namespaces and links.
 pub(crate) fn create(plan: &Plan) -> Result<(), Error> {
     ip(&["-batch", "-"], &machine_batch(plan), "making the lab's network namespaces")?;
     let control_plane = &plan.control_plane().netns;
@@ -38,7 +38,7 @@ pub(crate) fn create(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what [`create`] made for the lab of that name. Links go with their namespaces.
+/// Removes what [`create`] made for the lab with this name. Links are removed with their namespaces.
 pub(crate) fn remove(lab: &str) -> Result<(), Error> {
     for netns in namespaces(lab)? {
         ip(&["netns", "delete", &netns], "", "removing a network namespace")?;
@@ -46,8 +46,8 @@ pub(crate) fn remove(lab: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// This machine's end of a lab's link disappears together with the other end, which lives in a namespace that ends a
-/// little after its last process: asks for it by name, so that nothing is left when this returns.
+/// Removes this machine's end of a lab's link. It would disappear together with the other end, but that is in a
+/// namespace that ends shortly after its last process; the explicit removal ensures that nothing is left on return.
 pub(crate) fn remove_link(slot: u8) -> Result<(), Error> {
     let link = operator_link(slot);
     let removed = run(Command::new("ip").args(["link", "delete", &link]), b"", LIMIT)?;
@@ -57,7 +57,7 @@ pub(crate) fn remove_link(slot: u8) -> Result<(), Error> {
     removed.success(format!("removing the link {link}")).map(drop)
 }
 
-/// The lab's network namespaces that exist.
+/// Returns the existing network namespaces of the lab.
 pub(crate) fn namespaces(lab: &str) -> Result<Vec<String>, Error> {
     let prefix = netns_prefix(lab);
     let listed = ip(&["netns", "list"], "", "listing network namespaces")?;
@@ -65,20 +65,20 @@ pub(crate) fn namespaces(lab: &str) -> Result<Vec<String>, Error> {
     Ok(names.filter(|name| name.starts_with(&prefix)).map(str::to_owned).collect())
 }
 
-/// The processes whose network namespace this is, by number.
+/// Returns the PIDs of the processes in this network namespace.
 pub(crate) fn processes(netns: &str) -> Result<Vec<i32>, Error> {
     let listed = ip(&["netns", "pids", netns], "", "listing the processes of a network namespace")?;
     Ok(listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
-/// Whether this machine has a route that overlaps the subnet of that number: neither a default route nor one of the
-/// few wide ones that stand in for it (a VPN's two halves).
+/// Whether this machine has a route that overlaps the subnet with this number. Ignores default routes, and wide routes
+/// that replace them (the two halves of a VPN).
 pub(crate) fn is_routed(slot: u8) -> Result<bool, Error> {
     let routes = ip(&["-o", "-4", "route", "show", "table", "all"], "", "listing this machine's routes")?;
     Ok(routes.lines().any(|route| overlaps(route, slot)))
 }
 
-/// Whether a line of `ip route` is for addresses of 198.18.SLOT.0/24.
+/// Whether a line of `ip route` covers addresses in 198.18.SLOT.0/24.
 fn overlaps(route: &str, slot: u8) -> bool {
     let types = ["unicast", "local", "broadcast", "multicast", "throw", "unreachable", "prohibit", "blackhole", "nat"];
     let Some(destination) = route.split_whitespace().find(|word| !types.contains(word)) else { return false };
@@ -104,7 +104,7 @@ fn bridge_batch(plan: &Plan) -> String {
     let mut batch = String::from("link set lo up\nlink add nodes type bridge\n");
     line(&mut batch, format_args!("addr add {}/24 dev nodes", plan.control_plane().address));
     batch += "link set nodes up\nlink set operator master nodes up\nroute add unreachable default\n";
-    // kube-proxy rewrites Service addresses on their way out; they only need a route to exist.
+    // kube-proxy rewrites Service addresses in outgoing packets; only a route must exist.
     line(&mut batch, format_args!("route add {SERVICE_RANGE} dev nodes"));
     for worker in &plan.nodes[1..] {
         let name = &worker.name;

@@ -1,9 +1,9 @@
-//! A node as a machine: namespaces of its own for network, processes, mounts, host name, IPC and cgroups, held by one
-//! first process, and the ways to run something in them.
+//! A node as a machine: separate namespaces for network, processes, mounts, host name, IPC and cgroups, held by its
+//! first process, and functions that run programs in them.
 //!
-//! The node sees this machine's programs, but `/run`, `/tmp`, `/root`, `/home`, `/var/lib` and `/var/log` are its own,
-//! and so is every change to `/etc`. So each node has its containerd, its kubelet and its users' caches at the places
-//! where they are on any machine, and whatever is started or mounted on it ends with its first process.
+//! The node sees this machine's programs, but has its own `/run`, `/tmp`, `/root`, `/home`, `/var/lib` and `/var/log`,
+//! and its own changes to `/etc`. So each node has its containerd, its kubelet and its users' caches at their usual
+//! paths, and everything that is started or mounted on it ends with its first process.
 
 use std::fmt::Write;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::error::{Error, file};
 use crate::plan::{Node, Plan};
 use crate::process::{Process, TICK, patience, start, tail};
 
-/// Folders of a node that it sees at the place named beside: all but the changes to `/etc`, which are an overlay.
+/// The directories of a node with their mount points on it, except the changes to `/etc`, which are an overlay.
 const OWN_FOLDERS: [(&str, &str); 6] = [
     ("lib", "/var/lib"),
     ("log", "/var/log"),
@@ -30,15 +30,15 @@ const OWN_FOLDERS: [(&str, &str); 6] = [
     ("programs", "/usr/local/bin"),
 ];
 
-/// The search path of the nodes' daemons: the lab's own programs come before this machine's.
+/// The search path of the nodes' daemons: the lab's own programs take precedence over this machine's.
 const PATH: &str = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Makes a node's folders, with links to the lab's programs. Its configuration is written into them afterwards.
+/// Creates a node's directories, with links to the lab's programs. Its configuration is written to them afterwards.
 pub(crate) fn create_folders(node: &Node, binaries: &Binaries) -> Result<(), Error> {
     let folder = |name: &str, mode: u32| {
         let path = node.dir.join(name);
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(&path);
-        // The mode that is asked for is masked by the caller's umask.
+        // The mode in mkdir is reduced by the caller's umask.
         let made = made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)));
         made.map_err(file("creating", path))
     };
@@ -63,7 +63,8 @@ pub(crate) fn boot(plan: &Plan, node: &mut Node, binaries: &Binaries, cgroups: &
         fs::write(&path, text).map_err(file("writing", &path)).map(|()| path)
     };
     let inside = script("inside.sh", inside_script(plan, node, is_overlay(&node.dir)?, binaries, cgroups))?;
-    // The cgroup namespace's root is where the process is that makes it; only then it moves to where daemons are.
+    // The cgroup of the process that creates the cgroup namespace becomes its root; the process then moves to the
+    // daemons' cgroup.
     let around = script("around.sh", around_script(node, cgroups, &inside))?;
     let top = format!("set -e\n{}exec setsid unshare --cgroup -- sh {around}", cgroups.top_script(&node.cgroup));
     let log = node.log("boot");
@@ -93,7 +94,7 @@ pub(crate) fn boot(plan: &Plan, node: &mut Node, binaries: &Binaries, cgroups: &
     }
 }
 
-/// A command that runs in a node's namespaces and cgroup, as root of the node in `/`, with a clean environment.
+/// Returns a command that runs in a node's namespaces and cgroup, as root in `/`, with a clean environment.
 pub(crate) fn enter<S: AsRef<str>>(node: &Node, cgroups: &Cgroups, detached: bool, program: &[S]) -> Command {
     let init = node.init.map_or(0, |init| init.pid);
     let session = if detached { "setsid " } else { "" };
@@ -110,7 +111,7 @@ fn clean(command: &mut Command) -> &mut Command {
     command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8")
 }
 
-/// From the caller's cgroup namespace into the node's: the rest of the namespaces, then the script inside.
+/// Enters the remaining namespaces from the node's cgroup namespace, then runs the inside script.
 fn around_script(node: &Node, cgroups: &Cgroups, inside: &Utf8Path) -> String {
     format!(
         "set -e\n{}exec nsenter --net=/run/netns/{} unshare --mount --uts --ipc --pid --fork --kill-child sh {inside}\n",
@@ -119,19 +120,20 @@ fn around_script(node: &Node, cgroups: &Cgroups, inside: &Utf8Path) -> String {
     )
 }
 
-/// Whether a folder is on an overlay, as a container's root is. Neither the changes to `/etc` nor containerd's layers can
-/// be on one: such a node keeps both in memory.
+/// Whether a directory is on an overlay, such as a container's root. An overlay cannot contain the changes to `/etc` or
+/// containerd's layers: such a node keeps both in memory.
 fn is_overlay(folder: &Utf8Path) -> Result<bool, Error> {
     const OVERLAYFS_SUPER_MAGIC: u32 = 0x794c_7630;
     let found = rustix::fs::statfs(folder.as_std_path()).map_err(|error| file("examining", folder)(error.into()))?;
     Ok(u32::try_from(found.f_type).is_ok_and(|kind| kind == OVERLAYFS_SUPER_MAGIC))
 }
 
-/// The first process of a node: mounts, host name, kernel settings; then it becomes `pause`, which reaps orphans.
+/// The script of a node's first process: mounts, host name, kernel settings; then it executes `pause`, which reaps
+/// orphans.
 fn inside_script(plan: &Plan, node: &Node, on_overlay: bool, binaries: &Binaries, cgroups: &Cgroups) -> String {
     let mut script = String::from("set -e\nmount --make-rprivate /\nmount -t proc proc /proc\n");
     script += &cgroups.mount_script();
-    // The node's folder may lie below one that is about to be covered: it stays reachable as /mnt meanwhile.
+    // The node's directory may be below one that is about to be covered, so it is also mounted at /mnt meanwhile.
     script += &format!("mount --bind {} /mnt\ncd /mnt\nmkdir run\nmount -t tmpfs -o mode=755 tmpfs run\n", node.dir);
     script += "mkdir -p run/vclab run/sshd run/containerd run/lock run/netns\n";
     for (module, folder) in binaries.folders() {
@@ -153,19 +155,19 @@ fn inside_script(plan: &Plan, node: &Node, on_overlay: bool, binaries: &Binaries
         let _ = writeln!(script, "mount --rbind /mnt/{folder} {place}");
     }
     script += "mount -n --move /mnt/run /run\ncd /\numount -R /mnt\n";
-    // A peer group of its own: what pods ask to be propagated goes as far as the node and no further.
+    // A separate peer group: mount propagation that pods request is limited to the node.
     script += &format!("mount --make-rshared /\nhostname {}\n", node.name);
     script += "cd /proc/sys/net\necho 1 > ipv4/ip_forward\n";
-    // Without a limit on ICMP, a connection that cannot leave fails at once instead of trying again.
+    // Without an ICMP rate limit, a connection without a route fails at once instead of retrying.
     script += "echo 0 > ipv4/icmp_ratelimit\n";
-    // kube-proxy's rules see what passes between two pods of a node: their answers would not be rewritten else.
+    // Applies kube-proxy's rules to packets between two pods of a node: otherwise, the answers would not be rewritten.
     script += "[ ! -e bridge ] || echo 1 > bridge/bridge-nf-call-iptables\n";
     script += "for conf in ipv6/conf/*; do [ ! -e $conf/accept_ra ] || echo 0 > $conf/accept_ra; done\n";
     script += "cd /\ntouch /run/vclab/ready\nexec /run/vclab/pause/pause\n";
     script
 }
 
-/// The process whose parent that is, when there is just one.
+/// Returns the only child of a process, if it has exactly one.
 fn only_child(pid: i32) -> Option<Process> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     let mut children = children.split_whitespace().map(str::parse);

@@ -1,4 +1,4 @@
-//! The Debian packages that the project's tasks need from the machine, why, and how they get there.
+//! The Debian packages that the project's tasks require on the machine, the reasons, and their installation.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,18 +11,18 @@ use crate::binaries::Containerd;
 use crate::error::{Error, file};
 use crate::process::run;
 
-/// A Debian package, and how to see that what it is for is there already (from wherever).
+/// A Debian package, and a file by which its presence is detected, whatever installed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Package {
     /// Its name.
     pub name: &'static str,
     /// A file that it installs.
     pub provides: &'static str,
-    /// What it is needed for.
+    /// The reason why it is needed.
     pub reason: &'static str,
 }
 
-/// What every lab needs.
+/// The packages for every lab.
 const LAB: &[Package] = &[
     Package { name: "iproute2", provides: "ip", reason: "network namespaces and links" },
     Package { name: "iptables", provides: "iptables", reason: "kube-proxy writes its rules through it" },
@@ -34,11 +34,11 @@ const LAB: &[Package] = &[
     Package { name: "sudo", provides: "sudo", reason: "the nodes' ordinary user becomes root by it" },
 ];
 
-/// What a lab of Debian's own containerd needs beside.
+/// The additional package for a lab with Debian's own containerd.
 const DEBIAN_CONTAINERD: Package =
     Package { name: "containerd", provides: "/usr/bin/containerd", reason: "the lab was asked for containerd 1.6" };
 
-/// The packages that a lab with this containerd needs.
+/// Returns the packages that a lab with this containerd needs.
 #[must_use]
 pub fn for_lab(containerd: Containerd) -> Vec<Package> {
     let mut packages = LAB.to_vec();
@@ -48,11 +48,11 @@ pub fn for_lab(containerd: Containerd) -> Vec<Package> {
     packages
 }
 
-/// Makes sure that the packages are there: installs what is missing when root, without starting any service.
+/// Ensures that the packages are present: as root, installs missing ones without starting services.
 ///
 /// # Errors
-/// [`Error::MissingPackages`] names them when not root or when this machine has no apt-get;
-/// [`Error::Command`] carries apt-get's stderr.
+/// Returns [`Error::MissingPackages`] if the process is not root or if this machine has no apt-get; returns
+/// [`Error::Command`] with apt-get's output if it fails.
 pub fn ensure(packages: &[Package]) -> Result<(), Error> {
     let missing: Vec<&Package> = packages.iter().filter(|package| !is_there(package.provides)).collect();
     if missing.is_empty() {
@@ -67,7 +67,7 @@ pub fn ensure(packages: &[Package]) -> Result<(), Error> {
     }
     let _no_services = NoServices::new()?;
     if install(&names).is_err() {
-        // Package lists that are absent or old are the usual cause.
+        // Missing or outdated package lists are the usual cause.
         apt_get(&["update"])?;
         install(&names)?;
     }
@@ -77,7 +77,7 @@ pub fn ensure(packages: &[Package]) -> Result<(), Error> {
     }
 }
 
-/// Whether a program is on the path or in the system's own folders, or an absolute file exists.
+/// Whether a program is on the path or in the system's directories, or an absolute path exists.
 fn is_there(file: &str) -> bool {
     if file.starts_with('/') {
         return Utf8Path::new(file).exists();
@@ -96,7 +96,7 @@ fn apt_get(arguments: &[&str]) -> Result<String, Error> {
     run(&mut command, b"", Duration::from_secs(15 * 60))?.success(format!("apt-get {}", arguments.join(" ")))
 }
 
-/// While it lives, package scripts start no service (`policy-rc.d`, Debian Policy's invoke-rc.d interface).
+/// While it exists, maintainer scripts start no service (`policy-rc.d`, the invoke-rc.d interface in Debian Policy).
 struct NoServices {
     ours: bool,
 }
@@ -106,7 +106,7 @@ impl NoServices {
 
     fn new() -> Result<Self, Error> {
         if Utf8Path::new(Self::POLICY).exists() {
-            return Ok(Self { ours: false }); // The machine's own policy stands.
+            return Ok(Self { ours: false }); // The machine's own policy is kept.
         }
         fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n").map_err(file("writing", Self::POLICY))?;
         let guard = Self { ours: true };
@@ -118,7 +118,7 @@ impl NoServices {
 impl Drop for NoServices {
     fn drop(&mut self) {
         if self.ours {
-            // Nothing can be done about a failure here, and the next run keeps the file as the machine's policy.
+            // A failure cannot be handled here; the next run keeps the file as the machine's policy.
             let _ = fs::remove_file(Self::POLICY);
         }
     }

@@ -1,4 +1,4 @@
-//! The image of the one container that every pod has: our own static program in an OCI archive.
+//! The image of the sandbox container of every pod: a static program of this project in an OCI archive.
 
 use camino::Utf8Path;
 use serde_json::{Value, json};
@@ -6,11 +6,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, file};
 
-/// The image's name on every node. It holds a pod's namespaces open until it is told to end, and can be the only
-/// container of a test's pod as well (command `/pause`).
+/// The image's name on every node. It holds a pod's namespaces open until it is stopped, and can also be the only
+/// container of a test's pod (command `/pause`).
 pub const IMAGE: &str = "localhost/vclab/pause:1";
 
-/// The image as an OCI image layout in a tar, for `ctr images import`.
+/// Returns the image as a tar of an OCI image layout, for `ctr images import`.
 pub(crate) fn archive(program: &Utf8Path) -> Result<Vec<u8>, Error> {
     let program_bytes = std::fs::read(program).map_err(file("reading", program))?;
     build(&program_bytes).map_err(file("archiving", program))

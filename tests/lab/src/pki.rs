@@ -1,4 +1,4 @@
-//! The lab's certificate authority, its certificates and the kubeconfig files that carry them.
+//! The lab's certificate authority, its certificates, and the kubeconfig files that contain them.
 
 use std::fs;
 use std::net::IpAddr;
@@ -16,14 +16,14 @@ use serde_json::json;
 use crate::error::{Error, file};
 use crate::plan::{API_SERVICE_ADDRESS, Plan};
 
-/// A certificate and its key, in PEM.
+/// A certificate and its key, in PEM format.
 struct Issued {
     certificate: String,
     key: String,
 }
 
-/// Writes every node's certificates and kubeconfig files into its `/etc/kubernetes`, and the operator's `kubeconfig`
-/// into the lab's folder.
+/// Writes every node's certificates and kubeconfig files to its `/etc/kubernetes`, and the operator's `kubeconfig` to
+/// the lab's directory.
 pub(crate) fn write(plan: &Plan) -> Result<(), Error> {
     let authority = authority()?;
     let admin = issue(&authority, "admin", Some("system:masters"), &[], &[])?;
@@ -63,7 +63,7 @@ pub(crate) fn write(plan: &Plan) -> Result<(), Error> {
     write_private(&plan.dir.join("kubeconfig"), &config)
 }
 
-/// Writes a file that only its owner may read, with the folders above it.
+/// Writes a file that only its owner can read, and creates the directories above it.
 pub(crate) fn write_private(path: &Utf8Path, content: &str) -> Result<(), Error> {
     let write = || {
         if let Some(folder) = path.parent() {
@@ -122,7 +122,7 @@ fn failed(subject: &str) -> impl FnOnce(rcgen::Error) -> Error {
     move |source| Error::Certificate { subject, source }
 }
 
-/// A kubeconfig with everything embedded. JSON is YAML, so every reader of kubeconfig files takes it.
+/// Returns a kubeconfig with embedded data. JSON is valid YAML, so every parser of kubeconfig files accepts it.
 fn kubeconfig(plan: &Plan, authority: &str, user: &str, issued: &Issued) -> String {
     let data = |pem: &str| STANDARD.encode(pem);
     let config = json!({

@@ -1,5 +1,5 @@
-//! What a lab will consist of, as plain data: its nodes, their addresses, names and folders.
-//! Everything is derived from the lab's name and its subnet's number, so several labs can exist at once.
+//! The plan of a lab as plain data: its nodes, their addresses, names and directories. Everything is derived from the
+//! lab's name and its subnet's number, so several labs can exist at once.
 
 use std::net::Ipv4Addr;
 
@@ -13,36 +13,37 @@ use crate::process::Process;
 /// The name of the control-plane node.
 pub const CONTROL_PLANE: &str = "control-plane";
 
-/// The range that Service addresses come from. It exists in the lab's own namespaces alone.
+/// The range of Service addresses. It exists only in the lab's own namespaces.
 pub const SERVICE_RANGE: &str = "10.96.0.0/16";
-/// The range that pod addresses come from. It exists in the lab's own namespaces alone.
+/// The range of pod addresses. It exists only in the lab's own namespaces.
 pub const POD_RANGE: &str = "10.244.0.0/16";
-/// The first address of the service range: the API server as pods know it.
+/// The first address of the service range, at which pods reach the API server.
 pub(crate) const API_SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 /// The Service address of the cluster's DNS.
 pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
-/// Labs have the subnets 198.18.0.0/24 to 198.18.LAST_SLOT.0/24, out of the range that RFC 2544 keeps for tests of
-/// network devices: no network that a machine is really in uses it.
+/// Labs use the subnets 198.18.0.0/24 to 198.18.LAST_SLOT.0/24, from the range that RFC 2544 reserves for benchmarks of
+/// network devices: no real network uses it.
 pub(crate) const LAST_SLOT: u8 = 99;
-/// The most workers that a lab can have.
+/// The maximum number of workers of a lab.
 pub const MOST_WORKERS: u8 = 32;
 
-/// What a lab should be like.
+/// The options of a lab.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Its name: lower-case letters, digits and dashes, at most 24. Two labs of different names do not meet.
+    /// Its name: lower-case letters, digits and dashes, at most 24. Labs with different names do not affect each other.
     pub name: String,
-    /// How many workers it has, beside the control-plane node: 1 to [`MOST_WORKERS`].
+    /// The number of workers, in addition to the control-plane node: 1 to [`MOST_WORKERS`].
     pub workers: u8,
-    /// Which containerd its nodes run.
+    /// The containerd version of its nodes.
     pub containerd: Containerd,
-    /// Where its files are kept; `/var/lib/vclab/NAME` when not given. Where that is on an overlay, as in a container, the
+    /// The directory of its files; `/var/lib/vclab/NAME` by default. If it is on an overlay, as in a container, the
     /// nodes keep containerd's layers in memory.
     pub dir: Option<Utf8PathBuf>,
-    /// Gives each worker's containerd a disk of this many bytes (in memory), so that a full disk can be met.
+    /// The size in bytes of a separate in-memory disk for each worker's containerd, to test full disks.
     pub worker_disk: Option<u64>,
-    /// The workers' kubelets take their disks for full: whatever images they may remove, they do. No pod is scheduled there.
+    /// Whether the workers' kubelets consider their disks full: they remove all images that they may remove, and no pod
+    /// is scheduled there.
     pub collect_images: bool,
 }
 
@@ -60,7 +61,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Checks the values that end up in names of namespaces and cgroups and in options of mounts.
+    /// Checks the values that are used in names of namespaces and cgroups and in mount options.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let bad = |what, value: &str, why| Err(Error::BadOption { what, value: value.to_owned(), why });
         check_name(&self.name)?;
@@ -78,13 +79,13 @@ impl Options {
         Ok(())
     }
 
-    /// Where the lab's files are kept.
+    /// Returns the directory of the lab's files.
     pub(crate) fn folder(&self) -> Utf8PathBuf {
         self.dir.clone().unwrap_or_else(|| Utf8Path::new("/var/lib/vclab").join(&self.name))
     }
 }
 
-/// Refuses a lab's name that could not be part of a namespace's and a cgroup's.
+/// Rejects a lab's name that cannot be part of the names of namespaces and cgroups.
 pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let letter_first = name.starts_with(|c: char| c.is_ascii_lowercase());
@@ -97,53 +98,54 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     Err(Error::BadOption { what: "the name", value: name.to_owned(), why })
 }
 
-/// A node of a lab: a machine of its own as far as network, processes, mounts, host name and cgroups go.
+/// A node of a lab: a separate machine in terms of network, processes, mounts, host name and cgroups.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Node {
-    /// Its name in Kubernetes, in `ssh_config` and as its host name: `control-plane`, `worker1`, ….
+    /// Its name in Kubernetes and in `ssh_config`, and its host name: `control-plane`, `worker1`, ….
     pub name: String,
-    /// Its address; SSH answers on port 22 of it.
+    /// Its address, at which SSH listens on port 22.
     pub address: Ipv4Addr,
     /// Whether it is the control-plane node.
     pub control_plane: bool,
-    /// The subnet its pods have addresses of.
+    /// The subnet of its pods.
     pub pod_subnet: String,
     /// Its network namespace, as `ip netns` lists it.
     pub netns: String,
-    /// Its cgroup, below the mount point of each hierarchy.
+    /// Its cgroup, relative to the mount point of each hierarchy.
     pub cgroup: String,
-    /// Its files on this machine: what it sees as `/etc` (changes only), `/var/lib`, `/var/log`, `/root`, `/tmp`.
+    /// Its files on this machine, which it sees as `/etc` (changes only), `/var/lib`, `/var/log`, `/root`, `/tmp`.
     pub dir: Utf8PathBuf,
-    /// Its first process, once it runs. All its others end with this one.
+    /// Its first process, once it runs. All its other processes end with this one.
     pub init: Option<Process>,
 }
 
 impl Node {
-    /// The node's file system as this machine sees it, while the node runs.
+    /// Returns the node's root directory on this machine, while the node runs.
     #[must_use]
     pub fn root(&self) -> Option<Utf8PathBuf> {
         self.init.map(|init| Utf8PathBuf::from(format!("/proc/{}/root", init.pid)))
     }
 
-    /// The node's containerd socket as this machine sees it. On the node itself it is at containerd's default place.
+    /// Returns the path of the node's containerd socket on this machine. On the node itself it is at containerd's
+    /// default path.
     #[must_use]
     pub fn containerd_socket(&self) -> Option<Utf8PathBuf> {
         self.root().map(|root| root.join("run/containerd/containerd.sock"))
     }
 
-    /// Where the log of one of its components is, such as `kubelet`.
+    /// Returns the path of the log of one of its components, such as `kubelet`.
     #[must_use]
     pub fn log(&self, component: &str) -> Utf8PathBuf {
         self.dir.join("log").join(format!("{component}.log"))
     }
 
-    /// A file of its `/etc`, before and while it runs.
+    /// Returns the path of a file in its `/etc`, before and while it runs.
     pub(crate) fn etc(&self, path: &str) -> Utf8PathBuf {
         self.dir.join("etc").join(path)
     }
 }
 
-/// Everything that is known about a lab before anything of it exists.
+/// Everything that is determined about a lab before it is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) name: String,
@@ -153,7 +155,7 @@ pub(crate) struct Plan {
     pub(crate) containerd: Containerd,
     pub(crate) worker_disk: Option<u64>,
     pub(crate) collect_images: bool,
-    /// The control-plane node first.
+    /// The control-plane node is the first.
     pub(crate) nodes: Vec<Node>,
 }
 
@@ -188,7 +190,7 @@ impl Plan {
         &self.nodes[0]
     }
 
-    /// The operator's own address in the lab: this machine's end of the one link into it.
+    /// Returns the operator's own address in the lab: this machine's end of the only link into it.
     pub(crate) fn operator_address(&self) -> Ipv4Addr {
         Ipv4Addr::new(198, 18, self.slot, 254)
     }
@@ -198,17 +200,17 @@ impl Plan {
     }
 }
 
-/// What the names of a lab's network namespaces start with; the node's name follows.
+/// Returns the prefix of the names of a lab's network namespaces; the node's name follows.
 pub(crate) fn netns_prefix(lab: &str) -> String {
     format!("vclab-{lab}--")
 }
 
-/// The cgroup that holds those of a lab's nodes.
+/// Returns the cgroup that contains those of a lab's nodes.
 pub(crate) fn cgroup(lab: &str) -> String {
     format!("vclab-{lab}")
 }
 
-/// This machine's end of the link into a lab.
+/// Returns the name of this machine's end of the link into a lab.
 pub(crate) fn operator_link(slot: u8) -> String {
     format!("vclab{slot}")
 }

@@ -1,4 +1,5 @@
-//! Processes: run one to its end within a time, start one that stays, and know one again so that only it is killed.
+//! Processes: runs one to its end with a time limit, starts a daemon, and identifies a process so that only it is
+//! killed.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,24 +14,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, file};
 
-/// How often a wait looks again.
+/// The interval at which a wait checks again.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 
-/// How much of a log an error shows, in bytes and in lines.
+/// The maximum size of a log in an error, in bytes and in lines.
 const TAIL_BYTES: u64 = 8 * 1024;
 const TAIL_LINES: usize = 15;
 
-/// A process that can be told apart from a later one with the same number.
+/// A process, distinguishable from a later one with the same PID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Process {
-    /// The process number in the machine's first PID namespace.
+    /// The PID in the machine's initial PID namespace.
     pub pid: i32,
-    /// When it started, in clock ticks since boot (`/proc/PID/stat`, field 22).
+    /// The start time, in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub started: u64,
 }
 
 impl Process {
-    /// The process that has this number now.
+    /// Returns the process that now has this PID.
     pub(crate) fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (state, started) = parse_stat(&stat)?;
@@ -43,18 +44,18 @@ impl Process {
         Self::of(self.pid).as_ref() == Some(self)
     }
 
-    /// Sends a signal, if this very process still runs.
+    /// Sends a signal, if the same process still runs.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.is_alive()
             && let Some(pid) = Pid::from_raw(self.pid)
         {
-            // It may end between the look and the signal: then there is nothing to do.
+            // It may end between the check and the signal: then there is nothing to do.
             let _ = rustix::process::kill_process(pid, signal);
         }
     }
 }
 
-/// State letter and start time out of `/proc/PID/stat`, whose second field may hold spaces and parentheses.
+/// Parses the state and start time in `/proc/PID/stat`, whose second field may contain spaces and parentheses.
 fn parse_stat(stat: &str) -> Option<(char, u64)> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace();
@@ -63,22 +64,22 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
     Some((state, started))
 }
 
-/// How a program ended and what it said.
+/// The exit status and output of a program.
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// Its exit status.
     pub status: ExitStatus,
-    /// What it wrote on stdout, read as UTF-8.
+    /// Its stdout, decoded as UTF-8.
     pub stdout: String,
-    /// What it wrote on stderr, read as UTF-8.
+    /// Its stderr, decoded as UTF-8.
     pub stderr: String,
 }
 
 impl Finished {
-    /// Its stdout when it exited with 0, else an error with the end of its stderr.
+    /// Returns its stdout if it exited with 0.
     ///
     /// # Errors
-    /// [`Error::Command`] with `what` and the end of its stderr.
+    /// Returns [`Error::Command`] with `what` and the end of its stderr otherwise.
     pub fn success(self, what: impl Into<String>) -> Result<String, Error> {
         if self.status.success() {
             return Ok(self.stdout);
@@ -88,17 +89,17 @@ impl Finished {
     }
 }
 
-/// Runs a program to its end with `input` as its stdin; kills it when `limit` has passed.
+/// Runs a program to its end with `input` as its stdin; kills it after `limit`.
 pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<Finished, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let start = |source| Error::Start { program: program.clone(), source };
-    // A group of its own, so that what it started itself ends with it and cannot hold the pipes open.
+    // A separate process group, so that descendants end with the program and cannot hold the pipes open.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(start)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
         scope.spawn(move || {
-            // A program that ends before it has read everything says why itself.
+            // A program that ends before it has read everything reports the reason itself.
             let _ = stdin.map(|mut pipe| pipe.write_all(input));
         });
         let stdout = scope.spawn(move || read_all(stdout));
@@ -113,7 +114,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Resul
     })
 }
 
-/// Waits for a child; true with its status when it had to be killed.
+/// Waits for a child. Returns its status, and whether it had to be killed.
 fn wait(child: &mut Child, limit: Duration) -> std::io::Result<(ExitStatus, bool)> {
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
@@ -123,7 +124,7 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<(ExitStatus, bool
         }
         if Instant::now() >= deadline {
             if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                // Its leader is not waited for yet, so the group is still its own.
+                // The leader is not reaped yet, so the group id has not been reused.
                 let _ = rustix::process::kill_process_group(group, Signal::KILL);
             }
             return Ok((child.wait()?, true));
@@ -136,13 +137,13 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<(ExitStatus, bool
 fn read_all(pipe: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
-        // What was read before an error is still worth showing.
+        // The bytes before a read error are still useful.
         let _ = pipe.read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Starts a program that stays, with stdout and stderr in the file `log`.
+/// Starts a daemon, with stdout and stderr appended to the file `log`.
 pub(crate) fn start(command: &mut Command, log: &Utf8Path) -> Result<Child, Error> {
     let out = File::options().create(true).append(true).open(log).map_err(file("opening", log))?;
     let err = out.try_clone().map_err(file("opening", log))?;
@@ -151,7 +152,7 @@ pub(crate) fn start(command: &mut Command, log: &Utf8Path) -> Result<Child, Erro
     started.map_err(|source| Error::Start { program, source })
 }
 
-/// The last lines of a log file, for an error; says so when there is none.
+/// Returns the last lines of a log file for an error, or a message if there is none.
 pub(crate) fn tail(log: &Utf8Path) -> String {
     let read = || -> std::io::Result<String> {
         use std::io::Seek;
@@ -169,13 +170,13 @@ pub(crate) fn tail(log: &Utf8Path) -> String {
     }
 }
 
-/// The last few lines of a text.
+/// Returns the last lines of a text.
 pub(crate) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.trim().lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-/// How long a wait may take: `seconds`, times what `VCLAB_PATIENCE` says for machines that are slow or busy.
+/// Returns a time limit of `seconds`, multiplied by `VCLAB_PATIENCE` for slow or busy machines.
 pub(crate) fn patience(seconds: u64) -> Duration {
     let factor = std::env::var("VCLAB_PATIENCE").ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(1);
     Duration::from_secs(seconds.saturating_mul(factor.clamp(1, 100)))

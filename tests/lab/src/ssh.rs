@@ -1,4 +1,4 @@
-//! SSH into the nodes: the operator's key, each node's host key, and the `ssh_config` that a user's `ssh -F` takes.
+//! SSH access to the nodes: the operator's key, each node's host key, and the `ssh_config` for a user's `ssh -F`.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,11 +12,11 @@ use crate::pki::write_private;
 use crate::plan::{Node, Plan};
 use crate::process::run;
 
-/// A login on every worker beside root's: an ordinary user who may use sudo without a password.
+/// A login on every worker in addition to root: an ordinary user who may use sudo without a password.
 pub const ORDINARY_USER: &str = "operator";
 const ORDINARY_ID: u32 = 10_001;
 
-/// Writes keys and configuration for the operator into the lab's folder and for each node's sshd into its `/etc`.
+/// Writes the operator's keys and configuration to the lab's directory, and those of each node's sshd to its `/etc`.
 pub(crate) fn write(plan: &Plan) -> Result<(), Error> {
     let key = plan.dir.join("ssh_key");
     let public = generate(&key, &format!("operator of {}", plan.name))?;
@@ -57,7 +57,7 @@ PidFile /run/sshd.pid
 Subsystem sftp internal-sftp
 ";
 
-/// Makes an Ed25519 key pair and returns its public line.
+/// Generates an Ed25519 key pair. Returns the line with the public key.
 fn generate(path: &Utf8Path, comment: &str) -> Result<String, Error> {
     let mut command = Command::new("ssh-keygen");
     command.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path.as_str()]);
@@ -66,7 +66,7 @@ fn generate(path: &Utf8Path, comment: &str) -> Result<String, Error> {
     fs::read_to_string(&public).map_err(file("reading", public))
 }
 
-/// Adds the ordinary user to a node, and makes sure that root's account takes a key: sshd refuses locked ones.
+/// Adds the ordinary user to a node, and ensures that root can log in with a key: sshd rejects locked accounts.
 fn write_users(node: &Node) -> Result<(), Error> {
     let of_machine = |name: &str| {
         let path = Utf8Path::new("/etc").join(name);
@@ -89,7 +89,7 @@ fn write_users(node: &Node) -> Result<(), Error> {
     made.map_err(file("creating", home))
 }
 
-/// Replaces a locked root password (`!…`) by one that matches nothing (`*`).
+/// Replaces a locked root password (`!…`) with one that matches nothing (`*`).
 fn unlock_root(shadow: &str) -> String {
     let unlock = |line: &str| match line.strip_prefix("root:!") {
         Some(rest) => format!("root:*{}\n", rest.find(':').map_or("", |colon| &rest[colon..])),

@@ -1,5 +1,5 @@
-//! What is recorded of the labs on this machine: one JSON document each under `/run/vclab`, and the locks that keep two
-//! processes from working on one lab, or giving two labs one subnet.
+//! The records of the labs on this machine: one JSON document each under `/run/vclab`, and the locks that prevent two
+//! processes from working on one lab or assigning one subnet to two labs.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -15,37 +15,37 @@ use crate::network;
 use crate::plan::{LAST_SLOT, Options, Plan};
 use crate::process::{Process, TICK};
 
-/// Gone after a restart of the machine, as the labs themselves are.
+/// Cleared when the machine restarts, like the labs themselves.
 const FOLDER: &str = "/run/vclab";
 
-/// How long to wait for another process that works on the same lab.
+/// The time limit for waiting for another process that works on the same lab.
 const LOCK_LIMIT: Duration = Duration::from_secs(300);
 
 /// A daemon that was started for a lab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Daemon {
-    /// What it is called, such as `kubelet`.
+    /// Its name, such as `kubelet`.
     pub component: String,
     /// The node it runs on.
     pub node: String,
-    /// The process on this machine that ends when the daemon does.
+    /// The process on this machine that ends with the daemon.
     pub process: Process,
-    /// Where its output goes.
+    /// The file with its output.
     pub log: Utf8PathBuf,
 }
 
-/// What is recorded of one lab.
+/// The record of one lab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) plan: Plan,
     pub(crate) kubectl: Utf8PathBuf,
-    /// Whether it came up completely.
+    /// Whether it was started completely.
     pub(crate) complete: bool,
     pub(crate) daemons: Vec<Daemon>,
 }
 
 impl State {
-    /// The record of the lab of that name, if there is one.
+    /// Reads the record of the lab with this name, if there is one.
     pub(crate) fn read(name: &str) -> Result<Option<Self>, Error> {
         let path = record(name);
         let bytes = match fs::read(&path) {
@@ -55,13 +55,13 @@ impl State {
         serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::State { path, source })
     }
 
-    /// Every process that was recorded: the nodes' first ones and the daemons.
+    /// Returns every recorded process: the nodes' first processes and the daemons.
     pub(crate) fn processes(&self) -> impl Iterator<Item = Process> {
         let first = self.plan.nodes.iter().filter_map(|node| node.init);
         first.chain(self.daemons.iter().map(|daemon| daemon.process))
     }
 
-    /// Writes the record, at once or not at all.
+    /// Writes the record atomically.
     pub(crate) fn write(&self) -> Result<(), Error> {
         let path = record(&self.plan.name);
         let temporary = path.with_extension("json.new");
@@ -70,12 +70,13 @@ impl State {
         fs::rename(&temporary, &path).map_err(file("naming", path))
     }
 
-    /// Records a lab that is about to come up, on a subnet that no other lab has and no route of this machine leads to.
+    /// Records a lab that is about to start, with a subnet that no other lab uses and to which this machine has no
+    /// route.
     pub(crate) fn allocate(options: &Options, kubectl: Utf8PathBuf) -> Result<Self, Error> {
         let _all = Lock::take("all labs", Utf8Path::new(FOLDER).join("allocation.lock"))?;
         let mut taken = Vec::new();
         for name in names()? {
-            // A record that cannot be read keeps its lab from being taken down, not others from coming up.
+            // A record that cannot be read prevents the removal of its lab, but not the start of others.
             taken.extend(Self::read(&name).ok().flatten().map(|state| state.plan.slot));
         }
         for slot in (0..=LAST_SLOT).filter(|slot| !taken.contains(slot)) {
@@ -97,7 +98,7 @@ impl State {
     }
 }
 
-/// The names of the labs that are recorded on this machine, sorted.
+/// Returns the names of the labs that are recorded on this machine, sorted.
 pub(crate) fn names() -> Result<Vec<String>, Error> {
     let entries = match Utf8Path::new(FOLDER).read_dir_utf8() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -113,15 +114,15 @@ fn record(name: &str) -> Utf8PathBuf {
     Utf8Path::new(FOLDER).join(format!("{name}.json"))
 }
 
-/// A file lock that one process holds at a time, and that can be removed with what it protects.
+/// A file lock that only one process can hold, and that can be removed together with what it protects.
 pub(crate) struct Lock {
     path: Utf8PathBuf,
-    /// Unlocked when it is closed, also by the end of the process.
+    /// Released when it is closed, also by the end of the process.
     _file: File,
 }
 
 impl Lock {
-    /// The lock of one lab.
+    /// Acquires the lock of one lab.
     pub(crate) fn of_lab(name: &str) -> Result<Self, Error> {
         Self::take(name, Utf8Path::new(FOLDER).join(format!("{name}.lock")))
     }
@@ -133,7 +134,7 @@ impl Lock {
             let opened = File::options().create(true).truncate(false).write(true).open(&path);
             let lock = opened.map_err(file("opening", &path))?;
             let held = lock.try_lock().is_ok();
-            // The holder before may have removed the file: a lock on a file without a name protects nothing.
+            // The previous holder may have removed the file: a lock on an unlinked file protects nothing.
             let inode = |metadata: std::io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino()).ok();
             if held && inode(lock.metadata()) == inode(fs::metadata(&path)) {
                 return Ok(Self { path, _file: lock });
@@ -143,7 +144,7 @@ impl Lock {
         Err(Error::Busy { name: name.to_owned(), seconds: LOCK_LIMIT.as_secs() })
     }
 
-    /// Removes the lock's file and gives the lock up.
+    /// Removes the lock's file and releases the lock.
     pub(crate) fn remove(self) -> Result<(), Error> {
         fs::remove_file(&self.path).map_err(file("removing", self.path))
     }

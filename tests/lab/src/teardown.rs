@@ -1,5 +1,5 @@
-//! Takes a lab down by its name alone, whatever is left of it: complete, half made, or what a crash spared.
-//! Every process, namespace, link, cgroup and folder is found by the name, so nothing of another lab is touched.
+//! Removes a lab by its name only, in any state: complete, partially started, or after a crash. Every process,
+//! namespace, link, cgroup and directory is found by the name, so that other labs are not affected.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,13 +17,13 @@ use crate::plan::{Options, cgroup};
 use crate::process::{Process, TICK, patience};
 use crate::state::State;
 
-/// The file that tells a lab's folder from one that is somebody else's.
+/// The file that distinguishes a lab's directory from others.
 pub(crate) const MARKER: &str = ".vclab";
 
-/// How long processes have to end by themselves.
+/// The time limit for processes to end by themselves.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Removes everything that there is of the lab of that name; true when there was something.
+/// Removes all remains of the lab with this name. Returns whether there were any.
 pub(crate) fn remove(name: &str) -> Result<bool, Error> {
     let state = State::read(name).unwrap_or_default();
     let cgroups = Cgroups::detect()?;
@@ -48,8 +48,9 @@ pub(crate) fn remove(name: &str) -> Result<bool, Error> {
     if left.is_empty() { Ok(found) } else { Err(Error::Leftover { name: name.to_owned(), left: left.join(", ") }) }
 }
 
-/// Ends the lab's processes: those in its network namespaces and cgroups, and those recorded. The end of a node's first process ends
-/// all others of the node, pods and their shims included, for they live in its PID namespace.
+/// Ends the lab's processes: those in its network namespaces and cgroups, and the recorded ones. The end of a node's
+/// first process ends all other processes of the node, including pods and their shims, because they are in its PID
+/// namespace.
 fn end_processes(name: &str, recorded: &[Process], cgroups: &Cgroups) -> Result<(), Error> {
     let waited = patience(30);
     let (start, mut signal) = (Instant::now(), Signal::TERM);
@@ -72,7 +73,7 @@ fn end_processes(name: &str, recorded: &[Process], cgroups: &Cgroups) -> Result<
     }
 }
 
-/// The lab's processes that run. Zombies are their parents' to bury and hold nothing.
+/// Returns the lab's running processes. Zombies are left to their parents, and hold no resources.
 fn processes(name: &str, recorded: &[Process], cgroups: &Cgroups) -> Result<Vec<Process>, Error> {
     let mut pids: BTreeSet<i32> = cgroups.processes(&cgroup(name));
     for netns in network::namespaces(name)? {
@@ -85,12 +86,12 @@ fn processes(name: &str, recorded: &[Process], cgroups: &Cgroups) -> Result<Vec<
     Ok(found)
 }
 
-/// Removes a lab's folder, if it exists and is one.
+/// Removes a lab's directory, if it exists and has the marker.
 fn remove_folder(folder: &Utf8Path) -> Result<(), Error> {
     if !folder.join(MARKER).exists() {
         return Ok(());
     }
-    // The marker goes last: a removal that is interrupted can be done again.
+    // The marker is removed last, so that an interrupted removal can be repeated.
     for entry in folder.read_dir_utf8().map_err(file("reading", folder))? {
         let entry = entry.map_err(file("reading", folder))?;
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
