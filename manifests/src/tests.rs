@@ -1,4 +1,4 @@
-//! The whole installation: against upstream's manifests, as YAML, and as files.
+//! Tests of the whole installation: compared with upstream's manifests, as YAML, and as files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{Component, Images, Object, Parameters, Placement, files, objects, yaml};
 
-/// The YAML documents of one of upstream's files; none, said aloud, where they are absent.
+/// Returns the YAML documents of one of upstream's files. If the file is missing, prints a message and returns `None`.
 pub(crate) fn upstream(file: &str) -> Option<Vec<Value>> {
     let folder = std::env::var_os("VC_UPSTREAM_DATA").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/virtualcluster"),
@@ -200,7 +200,7 @@ fn yaml_reads_back_as_the_same_objects() {
     assert_eq!(read, written);
 }
 
-/// Strings that YAML 1.1, which Kubernetes reads, would take for booleans, numbers or nothing.
+/// Strings that YAML 1.1, which Kubernetes uses, would interpret as booleans, numbers or null.
 #[test]
 fn strings_that_look_like_other_things_are_quoted() {
     for word in [
@@ -246,7 +246,7 @@ fn command_line(container: &Value) -> BTreeSet<String> {
     ["command", "args"].iter().filter_map(|field| container[field].as_array()).flatten().map(text).collect()
 }
 
-/// A role's rules as single rights: group, resource, resource name, verb.
+/// Returns a role's rules as single permissions: group, resource, resource name, verb.
 fn rights(role: &Value) -> BTreeSet<[String; 4]> {
     let rules: Vec<PolicyRule> = serde_json::from_value(role["rules"].clone()).unwrap();
     let mut rights = BTreeSet::new();

@@ -32,8 +32,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// lasts.
 const READ_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long the API server keeps one watch open, in seconds. Less than the client's [`READ_TIMEOUT`], so that a quiet
-/// watch is not considered lost.
+/// How long the API server keeps one watch open, in seconds. Less than the client's read timeout, so that a quiet watch
+/// is not considered lost.
 pub(crate) const WATCH_SECONDS: u32 = 25;
 
 /// Which cluster: the options of every command that talks to one.

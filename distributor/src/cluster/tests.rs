@@ -1,4 +1,4 @@
-//! Finding a kubeconfig, and the messages a user meets when that fails.
+//! Tests of finding a kubeconfig, and of the error messages.
 
 use std::fs;
 use std::time::Duration;
@@ -27,7 +27,7 @@ users:
   user: {token: secret}
 ";
 
-/// A folder with a kubeconfig for a server on `port`.
+/// Writes a kubeconfig for a server on `port`.
 fn kubeconfig(port: u16) -> (tempfile::TempDir, Utf8PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = Utf8PathBuf::from_path_buf(folder.path().join("config")).unwrap();
@@ -108,7 +108,7 @@ async fn an_unknown_context_lists_the_known_ones() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named_with_its_address() {
-    // A port that was just free: nothing listens on it.
+    // A port that was free a moment ago, so that nothing listens on it.
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let (_folder, path) = kubeconfig(port);
     let cluster = Cluster::connect(&args(path)).await.unwrap();

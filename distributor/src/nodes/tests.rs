@@ -1,4 +1,4 @@
-//! Tests of the choice among the nodes of an API, and of hosts given by hand.
+//! Tests of the choice among the nodes of an API, and of hosts from the command line.
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use serde_json::{Value, json};
@@ -218,10 +218,10 @@ fn an_address_that_several_nodes_report_is_not_used() {
     let chosen = choose(&nodes, None, &Choice::default()).expect("workers");
     let seen: Vec<_> = chosen.iter().map(host).collect();
     assert_eq!(seen, ["10.0.2.16", "w1", "192.168.56.11", "w3"]);
-    // Also where only one of them is meant.
+    // Even if only one of them is selected.
     let w1 = Choice { names: strings(&["w1"]), ..Choice::default() };
     assert_eq!(host(&choose(&nodes, None, &w1).expect("one")[0]), "w1");
-    // A machine that joined anew, under another name: the Node that it was before does not take its address away.
+    // A machine that joined again under another name: its former Node object does not keep its address.
     let mut gone = nodes[2].clone();
     gone.status.as_mut().expect("a status").conditions = None;
     assert_eq!(host(&choose(&[nodes[0].clone(), gone], None, &w1).expect("one")[0]), "10.0.2.15");

@@ -1,4 +1,4 @@
-//! The checks on states of a cluster: one that is well, and what each may find wrong.
+//! Tests of the checks on states of a cluster: a healthy one, and one for each failure.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn template() -> Value {
     json!({ "spec": { "containers": [{ "name": "c", "image": IMAGE }] } })
 }
 
-/// An installation on two workers and a control plane that is well.
+/// Returns a healthy installation on two workers and a control plane.
 fn healthy() -> Snapshot {
     let deployment = |component: Component| {
         object(json!({ "metadata": { "name": component.workload() },
@@ -63,7 +63,7 @@ fn report(snapshot: &Snapshot) -> Report {
     verify(snapshot, Duration::from_secs(600), &Choice::default())
 }
 
-/// The only check that fails.
+/// Returns the only check that fails.
 fn failure(snapshot: &Snapshot) -> Check {
     let report = report(snapshot);
     let failed: Vec<Check> = report.checks.into_iter().filter(|check| !check.passed).collect();

@@ -1,4 +1,4 @@
-//! The definitions against upstream's, and the types against upstream's samples.
+//! Compares the definitions with upstream's, and the types with upstream's samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{ClusterVersion, Phase, VirtualCluster, cluster_version_definition, virtual_cluster_definition};
 use crate::tests::upstream;
 
-/// What one place of a schema demands.
+/// The requirements of a schema at one place.
 #[derive(Debug, PartialEq)]
 struct Demand {
     type_: Option<String>,
@@ -69,7 +69,7 @@ fn the_definitions_accept_all_that_upstreams_accept() {
         let our_schema = schema_of(&ours);
         for (path, theirs) in schema_of(&theirs) {
             if ["apiVersion", "kind", "metadata"].contains(&path.trim_start_matches('.')) {
-                continue; // The API server knows these of itself.
+                continue; // The API server defines these itself.
             }
             let ours = our_schema.get(&path).unwrap_or_else(|| panic!("{file}: {path} would be discarded"));
             assert_eq!((&ours.type_, &ours.format), (&theirs.type_, &theirs.format), "{file}: {path}");

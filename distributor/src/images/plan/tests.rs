@@ -1,4 +1,4 @@
-//! Tests of plans, and the inventory of a node without images, which other tests begin with.
+//! Tests of plans, and the inventory of an empty node, from which other tests start.
 
 use super::*;
 use crate::images::desired_image::tests::image;
@@ -6,7 +6,7 @@ use crate::images::inventory::{Disk, Record, StoredBlob};
 use crate::images::push_label::Time;
 use proptest::prelude::*;
 
-/// What a node without images has.
+/// Returns the inventory of an empty node.
 pub(crate) fn empty() -> Inventory {
     Inventory {
         platform: Platform::default(),
@@ -27,7 +27,7 @@ fn two() -> Vec<Image> {
     ]
 }
 
-/// The node after the plan was carried out.
+/// Returns the node's inventory after the plan was carried out.
 fn carry_out(plan: &Plan, inventory: &Inventory) -> Inventory {
     let mut after = inventory.clone();
     for image in &plan.images {
@@ -167,7 +167,7 @@ fn any_images() -> impl Strategy<Value = Vec<Image>> {
     })
 }
 
-/// A node that has any part of these images, right or wrong.
+/// A node with any part of these images, intact or not.
 fn any_node(images: &[Image]) -> impl Strategy<Value = Inventory> + use<> {
     let whole = carry_out(&of(all_desired(images), &empty(), &UnpackedSizes::new()), &empty());
     let picks = prop::collection::vec(any::<u8>(), 64);

@@ -1,4 +1,4 @@
-//! Inventories as sites have them, in both forms, and the messages for those that cannot be read.
+//! Realistic inventories in both formats, and the messages for invalid ones.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
@@ -53,7 +53,7 @@ all:
               ansible_ssh_common_args: '-o ProxyCommand=\"ssh -W %h:%p jump\" -C'
 ";
 
-/// An inventory and the files beside it, by name.
+/// Writes an inventory and the files beside it, by name.
 fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Utf8PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = Utf8Path::from_path(folder.path()).expect("UTF-8").to_owned();
@@ -70,7 +70,7 @@ fn hosts(name: &str, text: &str, group: &str) -> Result<Hosts, Error> {
     read(&path.join(name), group, &Choice::default())
 }
 
-/// `NAME=[USER@]HOST[:PORT]` for each.
+/// Returns `NAME=[USER@]HOST[:PORT]` for each host.
 fn addresses(hosts: &Hosts) -> Vec<String> {
     let words = |address: &Address| {
         address.destination(None) + &address.port.map(|port| format!(":{port}")).unwrap_or_default()
@@ -191,21 +191,21 @@ fn a_hostile_inventory_ends_with_a_message_and_in_time() {
         Ok(found) => format!("{} hosts", found.hosts.len()),
         Err(error) => error.to_string(),
     };
-    // Each line stands for ten thousand hosts, and each range for ten more in another.
+    // Each line expands to ten thousand hosts, and each range to ten more in the other test.
     let lines: String = (0..11).map(|line| format!("h{line}-[1:10000]\n")).collect();
     let many = said("hosts", &lines);
     assert!(many.ends_with("it has more than 100000 hosts"), "{many}");
     assert!(said("hosts", "h[1:9999][1:9999][1:9999]\n").contains("stands for more than 10000 hosts"));
     assert!(said("hosts", "h[0:18446744073709551615]\n").contains("stands for more than 10000 hosts"));
     assert!(said("hosts", "h[0:18446744073709551615:18446744073709551615]\n").contains("hosts"));
-    // As many ways through groups as there are atoms, and a chain of groups that no stack would hold.
+    // An exponential number of paths through groups, and a chain of groups that is too deep for recursion.
     let diamonds: String = (0..80)
         .map(|n| format!("[g{n}:children]\na{n}\nb{n}\n[a{n}:children]\ng{}\n[b{n}:children]\ng{}\n", n + 1, n + 1))
         .collect();
     assert_eq!(said("hosts", &format!("{diamonds}[g80]\nw1\n")), "1 hosts");
     let chain: String = (0..50_000).map(|n| format!("[g{n}:children]\ng{}\n", n + 1)).collect();
     assert_eq!(said("hosts", &format!("{chain}[g50000]\nw1\n")), "1 hosts");
-    // Names of names of names, and nesting without end.
+    // Exponentially nested aliases, and unlimited nesting.
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..12 {
         let before = format!("*a{}", n - 1);
@@ -217,7 +217,7 @@ fn a_hostile_inventory_ends_with_a_message_and_in_time() {
     }
     let deep = (0..100).fold("hosts: {w1: }".to_owned(), |inner, n| format!("children: {{g{n}: {{{inner}}}}}"));
     assert!(said("hosts.yml", &format!("all: {{{deep}}}")).contains("reading the inventory "));
-    // What would be an option, a user or a way out of the folder.
+    // Names that could be an option, a user or a path out of the directory.
     for (text, words) in [
         ("-oProxyCommand=reboot\n", "is not a valid host"),
         ("root@w1\n", "is not a valid host"),

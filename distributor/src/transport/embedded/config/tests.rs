@@ -1,4 +1,4 @@
-//! Whether a configuration means here what it means to the system's ssh.
+//! Tests that a configuration has the same meaning here as in the system's ssh.
 
 use std::process::Command;
 
@@ -34,7 +34,7 @@ Match all
     IdentityFile ~/.ssh/last
 "#;
 
-/// A home folder with this configuration.
+/// Creates a home directory with this configuration.
 fn at_home(config: &str, test: impl Fn(&SshPaths, &Utf8Path)) {
     let folder = tempfile::tempdir().expect("a folder");
     let home = Utf8PathBuf::try_from(folder.path().to_owned()).expect("UTF-8");
@@ -126,12 +126,13 @@ fn a_file_that_is_named_must_be_there() {
     });
 }
 
-/// The system's ssh says how it reads a configuration: both must read this one alike.
+/// The system's ssh prints how it interprets a configuration; both must interpret this one in the same way.
 #[test]
 fn the_systems_ssh_reads_it_alike() {
     at_home(CONFIG, |ssh_paths, home| {
         let config = home.join("config");
-        // Included files are looked for in the home folder of whoever runs this: named in full, they are found here too.
+        // ssh looks for included files in the home directory of the user who runs it; absolute paths are found in this
+        // one too.
         let text = CONFIG.replace("conf.d/", home.join(".ssh/conf.d/").as_str());
         std::fs::write(&config, text).expect("a file");
         for host in ["bastion", "w1.lan", "old.lan", "other"] {
