@@ -1,10 +1,10 @@
 //! A real Kubernetes cluster in network namespaces, for tests and the demo.
 //!
-//! A [`Lab`] is a control-plane node and some workers on one machine, each with namespaces of its own, a real sshd, a
-//! real containerd and a real kubelet; the control plane, kube-proxy and CoreDNS are Kubernetes' own. Nothing of it has
-//! a route out of the machine. It needs root, a few Debian packages ([`packages`]) and a Go compiler: the programs are
-//! compiled once from pinned modules ([`Binaries`]) into `VCLAB_CACHE`, by default `vcbuild/lab` in the user's cache
-//! folder. On a machine that is slow or busy, `VCLAB_PATIENCE=3` waits three times as long before giving up.
+//! A [`Lab`] is a control-plane node and several workers on one machine, each with its own namespaces, a real sshd, a
+//! real containerd and a real kubelet; the control plane, kube-proxy and CoreDNS are the original programs. Nothing in
+//! it has a route out of the machine. It needs root, a few Debian packages ([`packages`]) and a Go compiler: the
+//! programs are compiled once from pinned modules ([`Binaries`]) into `VCLAB_CACHE`, by default `vcbuild/lab` in the
+//! user's cache directory. On a slow or busy machine, `VCLAB_PATIENCE=3` triples all time limits.
 //!
 //! ```no_run
 //! let lab = lab::Lab::up(&lab::Options::default())?.scoped();

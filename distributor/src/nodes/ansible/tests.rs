@@ -191,7 +191,7 @@ fn a_hostile_inventory_ends_with_a_message_and_in_time() {
         Ok(found) => format!("{} hosts", found.hosts.len()),
         Err(error) => error.to_string(),
     };
-    // Each line expands to ten thousand hosts, and each range to ten more in the other test.
+    // Each line expands to ten thousand hosts; in the pattern below, each range multiplies them.
     let lines: String = (0..11).map(|line| format!("h{line}-[1:10000]\n")).collect();
     let many = said("hosts", &lines);
     assert!(many.ends_with("it has more than 100000 hosts"), "{many}");
