@@ -26,7 +26,7 @@ pub(super) struct Source {
 pub(super) struct SignedBy {
     /// Files with keys.
     pub(super) files: Vec<Utf8PathBuf>,
-    /// Fingerprints in upper-case hexadecimal; if there are any, only these keys are accepted.
+    /// Fingerprints in upper-case hexadecimal; if there are any, only certificates with one of these keys are accepted.
     pub(super) fingerprints: Vec<String>,
     /// A key embedded in the source.
     pub(super) key: Option<String>,
@@ -191,7 +191,8 @@ impl SignedBy {
         }
         let items = value.split([',', ' ', '\t', '\n']).filter(|item| !item.is_empty());
         let (files, fingerprints): (Vec<_>, Vec<_>) = items.partition(|item| item.starts_with('/'));
-        // An exclamation mark excludes subkeys of the key, which a fingerprint does here in any case.
+        // In apt, an exclamation mark excludes the key's subkeys. It is ignored here: a fingerprint selects the whole
+        // certificate.
         let plain = |item: &str| item.trim_end_matches('!').to_ascii_uppercase();
         Self {
             files: files.into_iter().map(Utf8PathBuf::from).collect(),

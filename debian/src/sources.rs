@@ -24,7 +24,7 @@ pub(crate) struct Archive {
 pub(crate) struct Keyring {
     /// Their location.
     pub(crate) place: KeyPlace,
-    /// Fingerprints in upper-case hexadecimal, if only some of the keys are accepted.
+    /// Fingerprints in upper-case hexadecimal, if only certificates with one of these keys are accepted.
     pub(crate) fingerprints: Vec<String>,
 }
 

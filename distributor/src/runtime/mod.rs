@@ -140,7 +140,8 @@ pub(crate) trait PushedImages {
         false
     }
 
-    /// Why the image that has the names `records` cannot be removed, if it cannot. `going` are all names that are to be removed.
+    /// Returns why the image with the names `records` cannot be removed, if it cannot. `going` contains all names that
+    /// are to be removed.
     fn kept_by(&self, _going: &[String], _records: &[String]) -> Option<String> {
         None
     }

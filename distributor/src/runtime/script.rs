@@ -88,8 +88,8 @@ pub(crate) const END: &str = "end";
 /// A chunk of a script's input, or `None` if the source of the input failed.
 pub(crate) type InputChunk = Option<Bytes>;
 
-/// Runs `script` to its end and returns its replies. A script replies with `say WORDS`; lines that it prints afterwards belong to
-/// that reply. `input` is written to the script's stdin, after the script itself.
+/// Runs `script` to its end and returns its replies. A script replies with `say WORDS`; lines that it prints afterwards
+/// belong to that reply. `input` is written to the script's stdin, after the script itself.
 pub(crate) async fn run(
     transport: &dyn Transport,
     script: &str,
