@@ -192,7 +192,7 @@ impl Pinned {
     }
 }
 
-/// A created base.
+/// The result of [`realise`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
     /// Its layers in the store, the lowest first.

@@ -150,7 +150,7 @@ fn own(pid: Pid) -> io::Result<u64> {
     }
 }
 
-/// Returns the same, with each shared page divided among the processes that share it.
+/// Returns the private memory of a process, with each shared page divided among the processes that share it.
 fn proportional(pid: Pid) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let tables = field(&status, "VmPTE:").unwrap_or_default();

@@ -146,7 +146,7 @@ pub enum Error {
     #[error("the node did not start the helper within {seconds} s")]
     #[diagnostic(help("log in by hand and see what takes so long (`ssh {destination} true`)"))]
     Slow {
-        /// The waiting time.
+        /// The waiting time, in seconds.
         seconds: u64,
         /// `[USER@]HOST`.
         destination: String,

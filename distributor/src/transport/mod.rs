@@ -216,7 +216,7 @@ pub enum Error {
     Hangs {
         /// The node.
         host: String,
-        /// The waiting time.
+        /// The waiting time, in seconds.
         seconds: u64,
     },
 }
