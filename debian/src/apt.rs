@@ -32,7 +32,7 @@ pub(super) struct SignedBy {
     pub(super) key: Option<String>,
 }
 
-/// Returns the enabled sources of binary packages in apt's directory, in apt's order. Files that cannot be read are
+/// Returns the enabled sources of binary packages in apt's folder, in apt's order. Files that cannot be read are
 /// skipped with a warning, so that they do not affect the others.
 pub(super) fn sources(folder: &Utf8Path) -> Vec<Source> {
     let logins = logins(folder);
@@ -72,7 +72,7 @@ fn files(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
     files
 }
 
-/// Returns the files in a directory with one of these extensions, sorted by name. Like apt, skips names with other
+/// Returns the files in a folder with one of these extensions, sorted by name. Like apt, skips names with other
 /// characters, such as those of editor backups.
 fn within(folder: &Utf8Path, endings: &[&str]) -> Vec<Utf8PathBuf> {
     let Ok(listed) = folder.read_dir_utf8() else { return Vec::new() };
@@ -228,7 +228,7 @@ fn addresses(uri: &str) -> Vec<String> {
 /// Credentials for a mirror: apt keeps them in separate files, so that sources can be world-readable.
 #[derive(Debug, Default)]
 struct Login {
-    /// A host, optionally preceded by a protocol and followed by a directory.
+    /// A host, optionally preceded by a protocol and followed by a folder.
     machine: String,
     user: String,
     password: String,

@@ -13,10 +13,10 @@ use sha1::{Digest, Sha1};
 use super::Error;
 use super::system::System;
 
-/// The directory with the certificates of packages.
+/// The folder with the certificates of packages.
 const MASTERS: &str = "usr/share/ca-certificates";
 
-/// The directory in which programs look for certificates.
+/// The folder in which programs look for certificates.
 const TRUSTED: &str = "etc/ssl/certs";
 
 /// The beginning of the list, as the package's script writes it.

@@ -273,7 +273,7 @@ mod tests {
     use super::{Package, path};
     use crate::Pin;
 
-    /// Builds a tar of files, directories (with a trailing slash) and symbolic links (`name -> target`).
+    /// Builds a tar of files, folders (with a trailing slash) and symbolic links (`name -> target`).
     fn tar(entries: &[(&[u8], &str)]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, content) in entries {

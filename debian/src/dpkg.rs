@@ -56,7 +56,7 @@ pub(crate) fn database(tree: &mut Tree, packages: &BTreeMap<&str, Package>) -> R
     for (name, text) in triggers {
         file(&format!("var/lib/dpkg/triggers/{name}"), text)?;
     }
-    // No trigger is pending: ldconfig's cache would only index the standard directories, and the shells are already
+    // No trigger is pending: ldconfig's cache would only index the standard folders, and the shells are already
     // listed.
     file("var/lib/dpkg/triggers/Unincorp", String::new())?;
     for folder in ["alternatives", "parts", "updates"] {

@@ -41,7 +41,7 @@ pub(crate) fn per_set<'a>(
     }
 }
 
-/// Returns the entries of `upper` that are missing from `lower` or different there, each with its parent directories.
+/// Returns the entries of `upper` that are missing from `lower` or different there, each with its parent folders.
 /// Packages only add files, so no file of `lower` is missing from `upper`.
 fn difference(lower: &Tree, upper: &Tree) -> Result<Tree, Error> {
     let mut difference = Tree::new();

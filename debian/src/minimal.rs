@@ -12,7 +12,7 @@ use super::{Error, certificates, dpkg, unpack};
 /// The packages from which files are extracted.
 pub(crate) const PACKAGES: [&str; 4] = ["base-files", "ca-certificates", "netbase", "tzdata"];
 
-/// The extracted files and directories. Certificates become one file; see [`tree`].
+/// The extracted files and folders. Certificates become one file; see [`tree`].
 const TAKEN: [&str; 8] = [
     "etc/debian_version",
     "etc/ethertypes",
@@ -35,7 +35,7 @@ nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin
 
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\nnonroot:x:65532:\n";
 
-/// The created directories: path, mode, owner and group.
+/// The created folders: path, mode, owner and group.
 const FOLDERS: [(&str, u32, u64); 5] =
     [("home/nonroot", 0o700, 65532), ("root", 0o700, 0), ("run", 0o755, 0), ("tmp", 0o1777, 0), ("var/tmp", 0o1777, 0)];
 

@@ -48,7 +48,7 @@ pub(crate) fn set_up(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<St
     locales(system, suite)
 }
 
-/// python3 and its versioned packages: directories for local modules, and the configuration. Does not compile byte
+/// python3 and its versioned packages: folders for local modules, and the configuration. Does not compile byte
 /// code, which Python does itself where it has write access.
 fn python(system: &mut System<'_>) -> Result<(), Error> {
     let versions: Vec<_> = system.names("usr/bin").into_iter().filter(|name| name.starts_with("python3.")).collect();

@@ -18,7 +18,7 @@ pub(crate) struct Release {
     pub(crate) date: String,
     /// Whether indexes can be fetched by their hash.
     pub(crate) by_hash: bool,
-    /// The indexes by their path relative to the suite's directory.
+    /// The indexes by their path relative to the suite's folder.
     pub(crate) indexes: BTreeMap<String, Blob>,
 }
 

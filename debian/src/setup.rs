@@ -53,7 +53,7 @@ pub(crate) fn set_up(tree: &mut Tree) -> Result<(), Error> {
     alternatives::set_up(&mut system)
 }
 
-/// base-files: the files of root, the directories of the Filesystem Hierarchy Standard, and the login logs.
+/// base-files: the files of root, the folders of the Filesystem Hierarchy Standard, and the login logs.
 fn base_files(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<String, u64>) -> Result<(), Error> {
     for (name, path) in [
         ("dot.profile", "root/.profile"),
@@ -87,7 +87,7 @@ fn base_files(system: &mut System<'_>, suite: Suite, groups: &BTreeMap<String, u
         ("var/lock", "/run/lock"),
         ("etc/dpkg/origins/default", "debian"),
     ] {
-        // The package contains /var/run and /var/lock as directories, which its script replaces.
+        // The package contains /var/run and /var/lock as folders, which its script replaces.
         if matches!(path, "var/run" | "var/lock") {
             system.remove(path);
         }
@@ -119,7 +119,7 @@ fn defaults(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
 }
 
 /// debianutils: the list of login shells, as update-shells generates it from the entries of packages. A shell in a
-/// directory that is a link is listed under both of its paths.
+/// folder that is a link is listed under both of its paths.
 fn shells(system: &mut System<'_>) -> Result<(), Error> {
     let folder = "usr/share/debianutils";
     let Some(template) = system.text(&format!("{folder}/shells"))? else { return Ok(()) };
@@ -145,7 +145,7 @@ fn shells(system: &mut System<'_>) -> Result<(), Error> {
 }
 
 /// Diversions. In bookworm, dash diverts /bin/sh. In trixie, packages divert the former paths of files whose
-/// directories became links: an older package, or one for another word size, would otherwise remove these files.
+/// folders became links: an older package, or one for another word size, would otherwise remove these files.
 fn diversions(system: &mut System<'_>, suite: Suite) -> Result<(), Error> {
     let text = match suite {
         Suite::Bookworm if system.has("usr/bin/dash") => "/bin/sh\n/bin/sh.distrib\ndash\n".to_owned(),
@@ -174,7 +174,7 @@ const UNMERGED: [(&str, &str); 6] = [
 /// The loaders, which libc6 diverts.
 const LOADERS: [&str; 3] = ["lib/ld-linux-aarch64.so.1", "lib/ld-linux-armhf.so.3", "lib64/ld-linux-x86-64.so.2"];
 
-/// The library directories of each architecture.
+/// The library folders of each architecture.
 const LIBRARIES: [&str; 3] = ["lib/aarch64-linux-gnu", "lib/arm-linux-gnueabihf", "lib/x86_64-linux-gnu"];
 
 /// Returns the files whose former paths trixie's packages divert on each architecture, by path, with the package.

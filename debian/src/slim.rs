@@ -5,7 +5,7 @@ use vcstore::{Content, Kind, Tree};
 
 use super::Error;
 
-/// Files below these directories are left out …
+/// Files below these folders are left out …
 const EXCLUDED: [&str; 7] = [
     "usr/share/doc/",
     "usr/share/groff/",
@@ -23,8 +23,8 @@ const INCLUDED: [&str; 2] = ["usr/share/doc/*/copyright", "usr/share/locale/loca
 /// Whether a file of a package is kept.
 pub(crate) fn keeps(path: &str, kind: &Kind) -> bool {
     let Some(excluded) = EXCLUDED.into_iter().find(|folder| path.starts_with(folder)) else { return true };
-    // Directories are created for kept files. A package may share the documentation directory, and the licence, of
-    // another package through a link instead of a directory.
+    // Folders are created for kept files. A package may share the documentation folder, and the licence, of
+    // another package through a link instead of a folder.
     let shared =
         excluded == "usr/share/doc/" && matches!(kind, Kind::Symlink(_)) && !path[excluded.len()..].contains('/');
     shared || (*kind != Kind::Directory && included(path))

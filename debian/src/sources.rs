@@ -52,7 +52,7 @@ pub(crate) fn archives(request: &Request) -> Result<Vec<Archive>, Error> {
     }
 }
 
-/// Returns the archives in the layout of Debian's own mirrors: security updates are in a directory beside the main one.
+/// Returns the archives in the layout of Debian's own mirrors: security updates are in a folder beside the main one.
 fn mirror(request: &Request, address: &str) -> Result<Vec<Archive>, Error> {
     let uri = address.trim_end_matches('/');
     if !(uri.starts_with("http://") || uri.starts_with("https://")) {
@@ -124,7 +124,7 @@ fn carries(source: &Source, fits: &dyn Fn(&str) -> bool, request: &Request) -> b
 }
 
 /// Rates how likely a source is Debian itself and not a third party that packages for Debian: by its keys, then by its
-/// directory, then by further Debian suites at the same address.
+/// folder, then by further Debian suites at the same address.
 fn likeness(source: &Source, sources: &[Source]) -> (bool, bool, bool) {
     let keys = source.signed_by.files.iter().any(|path| path.as_str().contains("debian-archive"));
     let folder = source.uris.iter().any(|uri| ["/debian", "/debian-security"].iter().any(|end| uri.ends_with(end)));

@@ -49,14 +49,14 @@ impl<'a> System<'a> {
         self.tree.get(path).is_some()
     }
 
-    /// Returns the names in a directory, in byte order.
+    /// Returns the names in a folder, in byte order.
     pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         let prefix = format!("{folder}/");
         let below = self.tree.iter().filter_map(|(path, _)| path.strip_prefix(&prefix));
         below.filter(|name| !name.contains('/')).map(str::to_owned).collect()
     }
 
-    /// Returns the relative paths of everything below a directory, in byte order.
+    /// Returns the relative paths of everything below a folder, in byte order.
     pub(crate) fn below(&self, folder: &str) -> Vec<String> {
         let prefix = format!("{folder}/");
         self.tree.iter().filter_map(|(path, _)| path.strip_prefix(&prefix)).map(str::to_owned).collect()
@@ -78,7 +78,7 @@ impl<'a> System<'a> {
         self.entry(path, Entry { kind: Kind::Symlink(target.to_owned()), mode: 0o777, uid: 0, gid: 0 })
     }
 
-    /// Creates a directory, unless it exists.
+    /// Creates a folder, unless it exists.
     pub(crate) fn folder(&mut self, path: &str, mode: u32, gid: u64) -> Result<(), Error> {
         self.entry(path, Entry { kind: Kind::Directory, mode, uid: 0, gid })
     }

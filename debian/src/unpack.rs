@@ -8,14 +8,14 @@ use vcstore::{Entry, Kind, Tree};
 use super::Error;
 use super::deb::Package;
 
-/// The directories that are links into `/usr`. Those for other word sizes exist only if a package needs them.
+/// The folders that are links into `/usr`. Those for other word sizes exist only if a package needs them.
 const MERGED: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32"];
 
 /// Combines the files of packages, given by name, in one tree.
 pub(crate) fn unpack(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> {
     let mut tree = Tree::new();
-    // base-files determines the owners of shared directories, so its directories come first; dpkg also leaves an
-    // existing directory unchanged.
+    // base-files determines the owners of shared folders, so its folders come first; dpkg also leaves an
+    // existing folder unchanged.
     let first = packages.get_key_value("base-files");
     let ordered = || first.into_iter().chain(packages.iter().filter(|(name, _)| **name != "base-files"));
     for (_, package) in ordered() {
@@ -55,7 +55,7 @@ pub(crate) fn unpack(packages: &BTreeMap<&str, Package>) -> Result<Tree, Error> 
     Ok(tree)
 }
 
-/// Returns the location of a packaged path on a system where `/bin` and similar directories are links into `/usr`.
+/// Returns the location of a packaged path on a system where `/bin` and similar folders are links into `/usr`.
 fn merged(path: &str) -> String {
     let top = path.split('/').next().unwrap_or_default();
     if MERGED.contains(&top) { format!("usr/{path}") } else { path.to_owned() }

@@ -13,7 +13,7 @@ pub enum Network {
     Open,
     /// Nothing is downloaded: content that is not in the store is missing.
     Offline,
-    /// Nothing is downloaded: content that is not in the store must be in this directory of inputs.
+    /// Nothing is downloaded: content that is not in the store must be in this folder of inputs.
     Inputs(Utf8PathBuf),
 }
 
@@ -31,13 +31,13 @@ pub enum Offline {
         /// What needed the content.
         attempt: String,
     },
-    /// All content should have been in a directory.
+    /// All content should have been in a folder.
     #[error("{attempt}: it is not among the inputs in {folder}")]
     #[diagnostic(help("recreate the folder with `vcbuild fetch` for this lock file, source, base and platform"))]
     NotInInputs {
         /// What needed the content.
         attempt: String,
-        /// The directory.
+        /// The folder.
         folder: Utf8PathBuf,
     },
 }

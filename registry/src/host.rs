@@ -87,7 +87,7 @@ impl Host {
         client.build().map_err(|error| Error::Start(Box::new(Cause(causes(&error)))))
     }
 
-    /// Reads the certificates for the host from the settings and directories of Docker, Podman and the user: `*.crt`
+    /// Reads the certificates for the host from the settings and folders of Docker, Podman and the user: `*.crt`
     /// are authorities; `NAME.cert` with `NAME.key` is the client certificate.
     fn certificates(&self) -> Result<(Vec<Certificate>, Option<Identity>), Error> {
         let mut authorities = Vec::new();

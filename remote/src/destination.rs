@@ -27,7 +27,7 @@ pub fn is_host(text: &str) -> bool {
         && (is_address || !text.contains(['@', '/', ':', '[', ']', '#', ',', '*', '?', '!']))
 }
 
-/// Whether `ssh` interprets the text as a user and nothing else. Directory services have names with an `@`, or with a
+/// Whether `ssh` interprets the text as a user and nothing else. Folder services have names with an `@`, or with a
 /// domain before a `\`.
 #[must_use]
 pub fn is_user(text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! A directory on this machine that no other user can change; [`crate::script`] does the same checks on a remote
+//! A folder on this machine that no other user can change; [`crate::script`] does the same checks on a remote
 //! machine.
 
 use std::io;
@@ -9,35 +9,35 @@ use rustix::fs::{Mode, OFlags, Stat, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// The maximum depth of a directory; a deeper one indicates a cycle.
+/// The maximum depth of a folder; a deeper one indicates a cycle.
 const DEEPEST: usize = 1000;
 
-/// Why a directory is not used.
+/// Why a folder is not used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unfit {
-    /// It, or a parent directory, belongs to another user.
+    /// It, or a parent folder, belongs to another user.
     #[error("{path} belongs to user {owner}")]
     Owner {
-        /// The directory.
+        /// The folder.
         path: Utf8PathBuf,
         /// The UID of its owner.
         owner: u32,
     },
-    /// Other users can write to it, or replace one of its parent directories.
+    /// Other users can write to it, or replace one of its parent folders.
     #[error("{0} is writable by other users")]
     Writable(Utf8PathBuf),
     /// It cannot be created or examined.
     #[error("{path}: {source}")]
     Io {
-        /// The directory.
+        /// The folder.
         path: Utf8PathBuf,
         /// The cause.
         source: io::Error,
     },
 }
 
-/// Opens a directory, creates its missing parts for this user only, and checks that nobody but this user and root can
+/// Opens a folder, creates its missing parts for this user only, and checks that nobody but this user and root can
 /// change or replace it. Returns its path without links, all parts of which are checked.
 ///
 /// # Errors
@@ -46,7 +46,7 @@ pub fn enter(path: &Utf8Path) -> Result<Utf8PathBuf, Unfit> {
     walk(path, true)
 }
 
-/// Does the same for an existing directory, without creating anything.
+/// Does the same for an existing folder, without creating anything.
 ///
 /// # Errors
 /// Returns an error if it does not exist or cannot be opened, or if another user can change it.
@@ -75,8 +75,8 @@ fn walk(path: &Utf8Path, make: bool) -> Result<Utf8PathBuf, Unfit> {
     check(&here, true)
 }
 
-/// Checks a directory and its parents. Returns its path. With `alone`, no other user may be able to write to the
-/// directory itself; otherwise, and for the parents, a sticky directory is sufficient.
+/// Checks a folder and its parents. Returns its path. With `alone`, no other user may be able to write to the
+/// folder itself; otherwise, and for the parents, a sticky folder is sufficient.
 fn check(folder: &OwnedFd, alone: bool) -> Result<Utf8PathBuf, Unfit> {
     let path = path_of(folder)?;
     let failed = |errno: Errno| Unfit::Io { path: path.clone(), source: errno.into() };

@@ -1,5 +1,5 @@
-//! The script that a shell on a remote machine runs before a program of the project. It enters a directory that no
-//! other user of that machine can change, checks the directory that it has entered instead of the path that led there,
+//! The script that a shell on a remote machine runs before a program of the project. It enters a folder that no
+//! other user of that machine can change, checks the folder that it has entered instead of the path that led there,
 //! and verifies the program through the file descriptor from which it is then executed. It works in all POSIX shells:
 //! dash, bash, busybox.
 
@@ -13,18 +13,18 @@ pub struct Program<'a> {
 }
 
 /// The functions at the beginning of every script. They return values in variables: `at`, the path of the entered
-/// directory without links; `why`, the reason if it was not entered; `u`, the UID; `got`, whether descriptor 9 is the
+/// folder without links; `why`, the reason if it was not entered; `u`, the UID; `got`, whether descriptor 9 is the
 /// program.
 ///
-/// - `sound`: checks that nobody but the user and root can change or replace the current directory: it and its parents
-///   belong to them, and nobody else may write there, unless the directory is sticky. The parents are found through
-///   `..` from the directory itself, so that links do not matter.
-/// - `enter FOLDER`: changes to the directory, creates its missing parts, and checks it.
-/// - `own FOLDER`: does the same for a directory that belongs to the user, is not a link, and that nobody else may
+/// - `sound`: checks that nobody but the user and root can change or replace the current folder: it and its parents
+///   belong to them, and nobody else may write there, unless the folder is sticky. The parents are found through
+///   `..` from the folder itself, so that links do not matter.
+/// - `enter FOLDER`: changes to the folder, creates its missing parts, and checks it.
+/// - `own FOLDER`: does the same for a folder that belongs to the user, is not a link, and that nobody else may
 ///   write to.
-/// - `sweep`: removes partially received files of logins that have ended from the directory.
+/// - `sweep`: removes partially received files of logins that have ended from the folder.
 /// - `same`: checks that the file open as 9 is the program.
-/// - `has FILE`: opens a file in the directory as 9, if it is the program.
+/// - `has FILE`: opens a file in the folder as 9, if it is the program.
 /// - `room`: creates the file `$t` for the program; checks that it fits, and that programs can be executed from there.
 const FUNCTIONS: &str = r#"umask 077; unset CDPATH; u=$(id -u); n=$(uname -n); t=new.$n.$$; at= why= got=
 sound() {

@@ -189,7 +189,7 @@ impl Controller {
     }
 }
 
-/// Directories in which groups may be created.
+/// Folders in which groups may be created.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct CgroupMounts {
     /// Version 2: this process's own group and all enclosing groups, from the inside out. The own group may contain

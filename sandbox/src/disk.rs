@@ -1,4 +1,4 @@
-//! Measures how much of the disk a program uses: the files in the directories that it may write to, and files that it
+//! Measures how much of the disk a program uses: the files in the folders that it may write to, and files that it
 //! has open without a name. Measuring takes long, so it is done only when the usage of the disks, by anybody, has grown
 //! by as much as the program may still use.
 
@@ -23,7 +23,7 @@ const SHARE: u32 = 20;
 pub(super) struct Disk {
     limit: u64,
     folders: Vec<Utf8PathBuf>,
-    /// One directory for each of their file systems.
+    /// One folder for each of their file systems.
     systems: Vec<Utf8PathBuf>,
     /// The usage of these file systems at the last measurement, and how much the program may use in addition.
     full: u64,
@@ -32,7 +32,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Starts the measurement. Returns `None` if there is no limit or no writable directory.
+    /// Starts the measurement. Returns `None` if there is no limit or no writable folder.
     pub(super) fn watch(spec: &Spec) -> Option<Self> {
         let limit = spec.limits.disk?;
         let folders: Vec<_> = spec.mounts.iter().filter(|one| one.writable).map(|one| one.host.clone()).collect();
@@ -62,13 +62,13 @@ impl Disk {
         Ok(taken > self.limit)
     }
 
-    /// Returns the disk usage of the files in the directories; a hard-linked file counts once.
+    /// Returns the disk usage of the files in the folders; a hard-linked file counts once.
     fn named(&self) -> io::Result<u64> {
         let (mut taken, mut linked) = (0_u64, BTreeSet::new());
         for folder in &self.folders {
             for entry in WalkDir::new(folder) {
                 let meta = match entry.and_then(|entry| entry.metadata()).map_err(io::Error::from) {
-                    // Programs create and remove files meanwhile; without a sandbox, they may make a directory
+                    // Programs create and remove files meanwhile; without a sandbox, they may make a folder
                     // inaccessible to their user.
                     Err(error)
                         if matches!(
@@ -112,7 +112,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// Returns a directory to which a program may write up to `limit` MiB.
+    /// Returns a folder to which a program may write up to `limit` MiB.
     fn watched(limit: usize) -> (tempfile::TempDir, Utf8PathBuf, Disk) {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();

@@ -68,7 +68,7 @@ fn give_up_rights() -> Result<(), SetupError> {
     // Disables further user namespaces in the sandbox. If /proc/sys is read-only, they stay enabled, which is as
     // harmless as elsewhere.
     let _ = fs::write(format!("{}/proc/sys/user/max_user_namespaces", mounts::HOST), "1");
-    // The open directory stays usable after the machine's file system is unmounted.
+    // The open folder stays usable after the machine's file system is unmounted.
     let process = File::open(format!("{}/proc/self", mounts::HOST)).map_err(SetupError::on("open /proc/self"))?;
     mounts::close()?;
     unshare(CloneFlags::CLONE_NEWUSER).map_err(SetupError::of("make a second user namespace"))?;

@@ -9,7 +9,7 @@ use crate::remote;
 /// An error of the sandbox itself; the failure of a program in it is a [`crate::process::Failure`].
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// A file or directory could not be used.
+    /// A file or folder could not be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     File(#[from] vcstore::FileError),

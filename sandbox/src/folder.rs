@@ -1,5 +1,5 @@
-//! Programs in a directory of the machine, provided to a step as one directory wherever its parts are: distributions
-//! install compilers with links to other directories, and link them dynamically with the machine's C library.
+//! Programs in a folder of the machine, provided to a step as one folder wherever its parts are: distributions
+//! install compilers with links to other folders, and link them dynamically with the machine's C library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,7 +15,7 @@ use walkdir::WalkDir;
 
 use crate::{Error, process};
 
-/// The maximum depth of links to directories that contain links out of them.
+/// The maximum depth of links to folders that contain links out of them.
 const DEEPEST: usize = 8;
 
 /// The size of the part of a program that contains the headers, in bytes.
@@ -27,25 +27,25 @@ const LONGEST: u64 = 4096;
 /// The time limit for a loader to list the libraries that it would load.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A directory with its parts.
+/// A folder with its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
     root: Utf8PathBuf,
-    /// The path of each part within the directory and on the machine. If no link leads out of the directory, the whole
-    /// directory is the only part.
+    /// The path of each part within the folder and on the machine. If no link leads out of the folder, the whole
+    /// folder is the only part.
     parts: Vec<(Utf8PathBuf, Utf8PathBuf)>,
     /// The libraries of its programs, by the path at which the programs look for them.
     libraries: BTreeMap<Utf8PathBuf, Utf8PathBuf>,
 }
 
 impl Folder {
-    /// Returns the directory at `root` without following its links.
+    /// Returns the folder at `root` without following its links.
     pub fn plain(root: &Utf8Path) -> Self {
         let (root, parts) = (root.to_owned(), vec![(Utf8PathBuf::new(), root.to_owned())]);
         Self { root, parts, libraries: BTreeMap::new() }
     }
 
-    /// Returns the directory at `root` with the targets of its links, and with the libraries of these programs in it.
+    /// Returns the folder at `root` with the targets of its links, and with the libraries of these programs in it.
     ///
     /// # Errors
     /// Returns an error if it cannot be read, or if a loader cannot list the libraries.
@@ -74,14 +74,14 @@ impl Folder {
     }
 }
 
-/// Adds the parts of the directory `real`, which appears at `place`.
+/// Adds the parts of the folder `real`, which appears at `place`.
 fn split(
     place: &Utf8Path,
     real: &Utf8Path,
     depth: usize,
     parts: &mut Vec<(Utf8PathBuf, Utf8PathBuf)>,
 ) -> Result<(), Error> {
-    // Directories with a link somewhere below them that leads out of `real`; the link itself is not included.
+    // Folders with a link somewhere below them that leads out of `real`; the link itself is not included.
     let mut divided = BTreeSet::new();
     for entry in WalkDir::new(real) {
         let entry = entry.map_err(|error| Error::io("reading", real)(error.into()))?;
@@ -102,7 +102,7 @@ fn split(
             if divided.contains(path) {
                 continue;
             }
-            // A dangling link does not exist for a reader of the directory either.
+            // A dangling link does not exist for a reader of the folder either.
             let Ok(target) = path.canonicalize_utf8() else { continue };
             if target.is_dir() && !target.starts_with(real) {
                 split(&inside, &target, depth + 1, parts)?;
@@ -129,7 +129,7 @@ fn needed(program: &Utf8Path) -> Result<BTreeMap<Utf8PathBuf, Utf8PathBuf>, Erro
     let named = listed.split_whitespace().filter(|word| word.starts_with('/')).chain([loader.as_str()]);
     let mut found = BTreeMap::new();
     for path in named.map(Utf8Path::new) {
-        // A library is identified by the path at which it is opened; directories in that path may be links.
+        // A library is identified by the path at which it is opened; folders in that path may be links.
         let real = path.canonicalize_utf8().map_err(Error::io("finding", path))?;
         found.insert(path.to_owned(), real);
     }
@@ -186,7 +186,7 @@ mod tests {
 
         symlink("../../share/go/src", root.join("src")).unwrap();
         symlink(top.join("share/more/include"), root.join("pkg/include")).unwrap();
-        // A directory behind a link contains a further link.
+        // A folder behind a link contains a further link.
         symlink(top.join("far"), top.join("share/go/src/far")).unwrap();
         let mut parts = Folder::of(&root, &[]).unwrap().parts;
         parts.sort();

@@ -23,7 +23,7 @@ pub(super) fn restrict(mounts: &[Mount]) -> Result<(), SetupError> {
 }
 
 fn rules(mounts: &[Mount]) -> Result<(), Box<dyn Error>> {
-    // Without this right of the second version, files could not be moved between directories.
+    // Without this right of the second version, files could not be moved between folders.
     let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::Refer)?;
     let ruleset = ruleset.set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(KNOWN))?;
     let mut ruleset = ruleset.scope(Scope::from_all(KNOWN))?.create()?;
@@ -39,7 +39,7 @@ fn rules(mounts: &[Mount]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns those of the rights that apply to a file, or all of them for a directory.
+/// Returns those of the rights that apply to a file, or all of them for a folder.
 fn fitting(place: &Utf8Path, access: BitFlags<AccessFs>) -> BitFlags<AccessFs> {
     if place.is_dir() { access } else { access & AccessFs::from_file(KNOWN) }
 }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_where_a_mount_is_writable_is_anything_written() {
-        // Neither directory is below one that is writable for all programs.
+        // Neither folder is below one that is writable for all programs.
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         let top = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
         let (open, closed) = (top.join("open"), top.join("closed"));

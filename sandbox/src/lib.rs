@@ -57,7 +57,7 @@ use self::spec::{Layer, Report, SetupError};
 pub use self::stage::Stage;
 pub use self::step::{SYSTEM_FOLDERS, Step};
 
-/// A directory on a tmpfs, which lists files in the order of their creation.
+/// A folder on a tmpfs, which lists files in the order of their creation.
 const MEMORY: &str = "/dev/shm";
 
 /// The default limit on disk usage, in bytes.
@@ -66,11 +66,11 @@ const DISK: u64 = 64 << 30;
 /// The beginning of an action's confinement record if its program was not confined.
 const UNCONFINED: &str = "none";
 
-/// The mode of the directory in which a step's files are staged, and of the directories around everything that a
+/// The mode of the folder in which a step's files are staged, and of the folders around everything that a
 /// program may write to, regardless of the umask: no other user can read them.
 pub const PRIVATE_MODE: u32 = 0o700;
 
-/// The mode of every directory that a step sees.
+/// The mode of every folder that a step sees.
 pub const FOLDER_MODE: u32 = 0o755;
 
 /// Whether programs that make outputs are confined.
@@ -134,7 +134,7 @@ pub struct Environment {
     pub umask: u32,
     /// The number of processors that it may use; `None` for all.
     pub processors: Option<usize>,
-    /// Whether files are staged in reverse order, which matters where a directory lists them in the order of their
+    /// Whether files are staged in reverse order, which matters where a folder lists them in the order of their
     /// creation.
     pub reversed: bool,
 }
@@ -152,16 +152,16 @@ impl Environment {
     };
 }
 
-/// A directory for staging a step's files; it is removed when dropped.
+/// A folder for staging a step's files; it is removed when dropped.
 #[derive(Debug)]
 pub struct Workplace {
     path: Utf8PathBuf,
-    /// The directory around it.
+    /// The folder around it.
     _around: tempfile::TempDir,
 }
 
 impl Workplace {
-    /// Creates one in this directory, and makes the directory private.
+    /// Creates one in this folder, and makes the folder private.
     ///
     /// # Errors
     /// Returns an error if it cannot be created.
@@ -180,8 +180,8 @@ impl Workplace {
     }
 }
 
-/// Makes a directory inaccessible to other users. The mode also clears a set-group-ID bit, so that new entries do not
-/// inherit the directory's group.
+/// Makes a folder inaccessible to other users. The mode also clears a set-group-ID bit, so that new entries do not
+/// inherit the folder's group.
 fn make_private(folder: &Utf8Path) -> Result<(), crate::Error> {
     fs::set_permissions(folder, Permissions::from_mode(PRIVATE_MODE)).map_err(crate::Error::io("writing", folder))
 }
@@ -299,28 +299,28 @@ impl Sandbox {
         !unconfined || matches!(self.is_confined(), Ok(false))
     }
 
-    /// Returns the directory of a compiler's own cache with this name, which the store manages. Confined and unconfined
+    /// Returns the folder of a compiler's own cache with this name, which the store manages. Confined and unconfined
     /// programs have separate caches, because the inputs of the latter are unknown.
     ///
     /// # Errors
-    /// Returns an error if the directory cannot be created.
+    /// Returns an error if the folder cannot be created.
     pub fn cache(&self, store: &vcstore::Store, name: &str) -> Result<Utf8PathBuf, crate::Error> {
         let confinement = if self.is_confined()? { "confined" } else { "unconfined" };
         let cache = store.cache_dir(&format!("{name}/{confinement}"))?;
-        // Programs may change the mode of the cache, but not of the directory around it, which they never see.
+        // Programs may change the mode of the cache, but not of the folder around it, which they never see.
         for folder in [&cache, cache.parent().unwrap_or(&cache)] {
             make_private(folder)?;
         }
         Ok(cache)
     }
 
-    /// Creates a directory for staging a step's files; it is removed when dropped. The directory around it is private
+    /// Creates a folder for staging a step's files; it is removed when dropped. The folder around it is private
     /// and never part of a sandbox, so that other users have no access, whatever modes a program sets on what it sees.
     ///
     /// # Errors
     /// Returns an error if it cannot be created.
     pub fn workplace(&self, store: &vcstore::Store) -> Result<Workplace, crate::Error> {
-        // File systems on disks list a directory in an order of their own, which does not depend on the order of
+        // File systems on disks list a folder in an order of their own, which does not depend on the order of
         // staging.
         let memory = self.environment.reversed.then(|| tempfile::TempDir::new_in(MEMORY));
         Workplace::within(memory.and_then(Result::ok).map_or_else(|| store.temp_dir(), Ok)?)
@@ -374,7 +374,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::try_from(folder.path().join("store")).unwrap();
         fs::create_dir(&path).unwrap();
-        // A directory whose set-group-ID bit is inherited by everything in it.
+        // A folder whose set-group-ID bit is inherited by everything in it.
         fs::set_permissions(&path, Permissions::from_mode(0o2755)).unwrap();
         let store = vcstore::Store::open(&path).unwrap();
         let sandbox = Sandbox::find(Mode::Off, Limits::default());
@@ -391,7 +391,7 @@ mod tests {
         let below = here.path().join("below");
         fs::create_dir(&below).unwrap();
         assert_eq!(mode(&below) & 0o7000, 0);
-        // A directory that an earlier run left accessible is made private by the next.
+        // A folder that an earlier run left accessible is made private by the next.
         fs::set_permissions(cache.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
         assert_eq!(sandbox.cache(&store, "a/b").unwrap(), cache);
         assert_eq!(mode(cache.parent().unwrap()), 0o700);

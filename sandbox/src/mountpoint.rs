@@ -9,7 +9,7 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
-/// Opens the directory or file `inside` in `root`. Creates it and the directories above it if they do not exist.
+/// Opens the folder or file `inside` in `root`. Creates it and the folders above it if they do not exist.
 pub(super) fn make(root: &Utf8Path, inside: &Utf8Path, is_dir: bool) -> io::Result<File> {
     let mut place = File::from(open(root.as_std_path(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
     let mut path = Utf8PathBuf::from("/");

@@ -16,7 +16,7 @@ use super::spec::{Limits, Mount, SetupError, Spec};
 /// The mount point of the machine's own file system while the new one is built. No declared mount may be there.
 pub const HOST: &str = "/.host";
 
-/// Every machine has this directory, and no input is below it. The new root is first mounted over it.
+/// Every machine has this folder, and no input is below it. The new root is first mounted over it.
 const PLACE: &str = "/proc";
 
 /// The approximate kernel memory of a file in a tmpfs in addition to its content, in bytes.
@@ -25,7 +25,7 @@ pub(super) const INODE: u64 = 1024;
 /// The devices that every program may use.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// Empty directories in memory that every program may write to, with their modes.
+/// Empty folders in memory that every program may write to, with their modes.
 pub(super) const MEMORY: [(&str, u32); 3] = [("/tmp", 0o1777), ("/home", 0o755), ("/dev/shm", 0o1777)];
 
 /// Files in `/proc` that describe the machine or the caller's keys, and that no build needs.
@@ -90,7 +90,7 @@ fn memory(path: &str, limits: &Limits) -> Result<(), SetupError> {
         .map_err(SetupError::of(format!("mount an empty {path}")))
 }
 
-/// Creates a directory that is a mount of its own, so that it can be made read-only or stay writable separately. Its
+/// Creates a folder that is a mount of its own, so that it can be made read-only or stay writable separately. Its
 /// contents count toward the same tmpfs.
 fn folder(path: &str, mode: u32) -> Result<(), SetupError> {
     let made = fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
@@ -126,7 +126,7 @@ fn accounts() -> io::Result<()> {
     Ok(())
 }
 
-/// Mounts a file or directory of the machine. Devices and set-user-ID bits have no effect in it or in mounts below it;
+/// Mounts a file or folder of the machine. Devices and set-user-ID bits have no effect in it or in mounts below it;
 /// all of it is read-only unless `writable` is set. Its programs can be executed, because inputs include programs.
 fn bind(one: &Mount) -> io::Result<()> {
     let host: Utf8PathBuf = Utf8Path::new(HOST).join(one.host.strip_prefix("/").unwrap_or(&one.host));
@@ -190,7 +190,7 @@ fn parent(path: &Utf8Path) -> io::Result<()> {
 /// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MountLine {
-    /// The directory of the file system that is mounted.
+    /// The folder of the file system that is mounted.
     pub(super) root: Utf8PathBuf,
     /// The mount point.
     pub(super) path: Utf8PathBuf,

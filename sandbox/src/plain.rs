@@ -1,5 +1,5 @@
-//! Regular files in untrusted directories: outputs of a build or a build host, or a source. They are opened without
-//! following a link out of the directory, without blocking on a pipe, and only up to a maximum size.
+//! Regular files in untrusted folders: outputs of a build or a build host, or a source. They are opened without
+//! following a link out of the folder, without blocking on a pipe, and only up to a maximum size.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};
@@ -19,7 +19,7 @@ use crate::elf::Machine;
 /// The flags for opening a file. They avoid waiting for the writer of a pipe, and acquiring a controlling terminal.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// The flags for opening a directory in a path.
+/// The flags for opening a folder in a path.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::DIRECTORY);
 
 /// Reads a text file of a source, whose author may have made it a link, a pipe or a device.
@@ -39,7 +39,7 @@ pub enum Refusal {
     /// A path with `..`.
     #[error("points outside its folder")]
     Outside,
-    /// A directory, pipe, socket or device.
+    /// A folder, pipe, socket or device.
     #[error("is not a regular file")]
     Special,
     /// A file that is too large.
@@ -55,7 +55,7 @@ pub enum Refusal {
     Read(#[from] io::Error),
 }
 
-/// A directory whose files may have been created by an untrusted program.
+/// A folder whose files may have been created by an untrusted program.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
@@ -71,7 +71,7 @@ pub struct Plain {
 }
 
 impl Folder {
-    /// Opens a directory. The caller must trust its path.
+    /// Opens a folder. The caller must trust its path.
     ///
     /// # Errors
     /// Returns an error if it does not exist.
@@ -81,7 +81,7 @@ impl Folder {
         Ok(Self { fd, path: path.to_owned() })
     }
 
-    /// Opens a file below the directory. Its length may be at most `limit` bytes: a sparse file may occupy less disk
+    /// Opens a file below the folder. Its length may be at most `limit` bytes: a sparse file may occupy less disk
     /// space, but occupies its full length where it is copied to.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl Folder {
 }
 
 impl Plain {
-    /// Opens a file in trusted directories; the file itself must not be a link.
+    /// Opens a file in trusted folders; the file itself must not be a link.
     ///
     /// # Errors
     /// Returns an error like [`Folder::file`].
@@ -209,7 +209,7 @@ fn refusal(errno: Errno) -> Refusal {
     }
 }
 
-/// Interprets the error of opening a directory: the kernel returns the same error for a link as for a file.
+/// Interprets the error of opening a folder: the kernel returns the same error for a link as for a file.
 fn link_or(at: impl AsFd, name: &str, errno: Errno) -> Refusal {
     let is_link = rustix::fs::readlinkat(at, name, Vec::new()).is_ok();
     if is_link { Refusal::Link } else { refusal(errno) }
@@ -236,7 +236,7 @@ mod tests {
         nix::unistd::mkfifo(path.as_std_path(), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     }
 
-    /// Returns a directory with every kind of file that a hostile build may create instead of a regular one.
+    /// Returns a folder with every kind of file that a hostile build may create instead of a regular one.
     fn hostile() -> (tempfile::TempDir, Utf8PathBuf, UnixListener) {
         let (folder, top) = scratch();
         let made = top.join("made");

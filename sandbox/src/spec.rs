@@ -82,7 +82,7 @@ pub(super) struct Program {
     pub(super) dir: Utf8PathBuf,
 }
 
-/// A file or directory of the host in the sandbox.
+/// A file or folder of the host in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mount {
     /// The path on the host, without links.

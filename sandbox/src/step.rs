@@ -12,7 +12,7 @@ use super::spec::{Limits, Link, Mount, Program, Spec};
 use super::{Environment, Folder, Sandbox};
 use crate::{Error, process};
 
-/// The directories of a system with its programs and libraries.
+/// The folders of a system with its programs and libraries.
 pub const SYSTEM_FOLDERS: [&str; 8] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives"];
 
@@ -22,14 +22,14 @@ pub const SYSTEM_FOLDERS: [&str; 8] =
 pub struct Step {
     name: String,
     confined: bool,
-    /// The directory that serves as `/build`.
+    /// The folder that serves as `/build`.
     build: &'static str,
     mounts: Vec<Mount>,
     links: Vec<Link>,
     program: Program,
     /// The maximum size of the kept standard output.
     output: Option<usize>,
-    /// An empty home and a directory for temporary files, if there is no sandbox that contains them.
+    /// An empty home and a folder for temporary files, if there is no sandbox that contains them.
     folder: Option<tempfile::TempDir>,
     /// The connection to the build host, if the step runs there.
     session: Option<BuildHostSession>,
@@ -86,7 +86,7 @@ impl Step {
         Ok(Self { name, confined, build, mounts, links, program, output: None, folder, session, caches })
     }
 
-    /// Lets the program read a file or directory, with everything mounted below it.
+    /// Lets the program read a file or folder, with everything mounted below it.
     ///
     /// # Errors
     /// Returns an error if it does not exist.
@@ -94,7 +94,7 @@ impl Step {
         self.mount(host, inside, false)
     }
 
-    /// Lets the program read a directory of programs, with the targets of its links and the libraries of its programs.
+    /// Lets the program read a folder of programs, with the targets of its links and the libraries of its programs.
     ///
     /// # Errors
     /// Returns an error if a part of it does not exist.
@@ -112,7 +112,7 @@ impl Step {
         Ok(self.called(Utf8Path::new(inside)))
     }
 
-    /// Lets the program write to a file or directory.
+    /// Lets the program write to a file or folder.
     ///
     /// # Errors
     /// Returns an error if it does not exist.

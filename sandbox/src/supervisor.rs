@@ -241,7 +241,7 @@ fn separate() -> Result<(), SetupError> {
     map_user("/proc/self", (0, user.as_raw()), (0, group.as_raw())).map_err(SetupError::on("map the user"))
 }
 
-/// Maps the user and group of a process into its new user namespace: `(inside, outside)`. `process` is its directory in
+/// Maps the user and group of a process into its new user namespace: `(inside, outside)`. `process` is its folder in
 /// `/proc`.
 pub(super) fn map_user(process: &str, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
     fs::write(format!("{process}/setgroups"), "deny")?;
@@ -249,7 +249,7 @@ pub(super) fn map_user(process: &str, user: (u32, u32), group: (u32, u32)) -> io
     fs::write(format!("{process}/gid_map"), format!("{} {} 1", group.0, group.1))
 }
 
-/// Closes inherited file descriptors: a program could leave the sandbox through the descriptor of a directory.
+/// Closes inherited file descriptors: a program could leave the sandbox through the descriptor of a folder.
 fn close_inherited() -> Result<(), SetupError> {
     let attempt = "list open files";
     let names = fs::read_dir("/proc/self/fd").map_err(SetupError::on(attempt))?;

@@ -167,13 +167,13 @@ pub(super) const ALLOWED: &[&[c_long]] = &[
         SYS_ftruncate, SYS_copy_file_range, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_pipe2, SYS_umask,
         number::CACHESTAT,
     ],
-    // Directories and names.
+    // Folders and names.
     &[
         SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_mkdirat, SYS_mknodat, SYS_unlinkat, SYS_linkat, SYS_symlinkat,
         SYS_readlinkat, SYS_renameat2, SYS_name_to_handle_at,
     ],
     // Properties of files: times, owners, modes (which are checked), attributes. The kernel removes the set-group-ID
-    // bit from the mode of new directories.
+    // bit from the mode of new folders.
     &[
         SYS_newfstatat, SYS_fstat, SYS_statx, SYS_statfs, SYS_fstatfs, SYS_faccessat, SYS_faccessat2, SYS_fchmod,
         SYS_fchmodat, number::FCHMODAT2, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_getxattr, SYS_lgetxattr,

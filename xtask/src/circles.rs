@@ -29,7 +29,7 @@ const CRATES: [&str; 11] = [
 /// The top-level modules that each top-level module imports.
 pub(crate) type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// Reads the imports of a crate from its `src` directory.
+/// Reads the imports of a crate from its `src` folder.
 pub(crate) fn imports(src: &Utf8Path) -> Imports {
     let top = code(&fs::read_to_string(src.join("lib.rs")).unwrap());
     let modules = declared(&top);

@@ -13,7 +13,7 @@ pub(crate) fn root() -> Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| Utf8PathBuf::from("."), Utf8Path::to_owned)
 }
 
-/// Returns cargo's target directory.
+/// Returns cargo's target folder.
 pub(crate) fn target_dir() -> Utf8PathBuf {
     root().join(std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned()))
 }

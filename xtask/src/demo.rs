@@ -247,7 +247,7 @@ fn change_a_line(source: &Utf8Path) -> Result<(), Error> {
     fs::write(&path, code).map_err(Error::io("writing", &path))
 }
 
-/// Copies files and directories, without a repository's history.
+/// Copies files and folders, without a repository's history.
 fn copy_tree(from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
     fs::create_dir_all(to).map_err(Error::io("making", to))?;
     for entry in from.read_dir_utf8().map_err(Error::io("listing", from))? {

@@ -15,7 +15,7 @@ use crate::packages;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
-/// The directory of each shell's completions, relative to `share`; `{}` is the program.
+/// The folder of each shell's completions, relative to `share`; `{}` is the program.
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "bash-completion/completions/{}"),
     ("zsh", "zsh/site-functions/_{}"),
@@ -63,7 +63,7 @@ fn target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-/// Runs the task: creates a directory that can be unpacked into a prefix.
+/// Runs the task: creates a folder that can be unpacked into a prefix.
 pub(crate) fn run(_arguments: &Arguments) -> Result<Binaries, Error> {
     let binaries = build()?;
     let folder = target_dir().join("dist");

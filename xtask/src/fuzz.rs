@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
         let mut command = cargo();
         // With a target triple, the flags do not apply to build scripts and macros.
         command.current_dir(&fuzz).args(["run", "--release", "--quiet", "--target", &triple, "--bin", &target, "--"]);
-        // New inputs are written to the first directory, and read from all.
+        // New inputs are written to the first folder, and read from all.
         let seeds = corpus.join(&target);
         command.args([found.as_str(), seeds.as_str(), "-max_len=65536", "-timeout=10", "-rss_limit_mb=1024"]);
         command.args([format!("-artifact_prefix={fuzz}/target/"), format!("-max_total_time={}", arguments.seconds)]);

@@ -11,7 +11,7 @@ use crate::command::root;
 /// The path of the document.
 const DOCUMENT: &str = "ARCHITECTURE.md";
 
-/// The top-level directories of the paths in the document.
+/// The top-level folders of the paths in the document.
 const FOLDERS: [&str; 17] = [
     "builder",
     "debian",
@@ -35,7 +35,7 @@ const FOLDERS: [&str; 17] = [
 /// The entries of a crate's `src` that need no row: the crate itself, its tests, and their expected results.
 const NO_MODULES: [&str; 6] = ["lib.rs", "main.rs", "tests.rs", "hostile.rs", "snapshots", "testdata"];
 
-/// Returns the paths in a text: words between backticks that begin in one of the directories, and the targets of links.
+/// Returns the paths in a text: words between backticks that begin in one of the folders, and the targets of links.
 fn paths(text: &str) -> BTreeSet<&str> {
     let words = text.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
     let quoted = words.filter(|word| word.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder)));
@@ -51,7 +51,7 @@ fn missing<'a>(paths: &BTreeSet<&'a str>) -> Vec<&'a str> {
     paths.iter().copied().filter(|path| !root.join(path).exists()).collect()
 }
 
-/// Returns the directories of the workspace's crates.
+/// Returns the folders of the workspace's crates.
 fn members(root: &Utf8Path) -> Vec<String> {
     let workspace = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     let (_, rest) = workspace.split_once("members = [").unwrap();
@@ -59,7 +59,7 @@ fn members(root: &Utf8Path) -> Vec<String> {
     members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Returns the crates of the workspace as rows of the document's table: name, directory, and the other crates that it
+/// Returns the crates of the workspace as rows of the document's table: name, folder, and the other crates that it
 /// uses outside of its tests.
 fn crates(root: &Utf8Path) -> BTreeSet<String> {
     let members = members(root);

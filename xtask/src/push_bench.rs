@@ -90,7 +90,7 @@ impl Bench<'_> {
     /// Builds the images on a Debian base, with an archive of each.
     fn images(&self, compression: &str) -> Result<(), Error> {
         let mut command = Command::new(&self.binaries.vcbuild);
-        // A directory in which a lock may be written.
+        // A folder in which a lock may be written.
         command.current_dir(&self.path);
         command.args(["images", "--base", "debian", "--compression", compression, "--source-dir"]);
         command.arg(root().join("fixtures/virtualcluster")).arg("--out").arg(self.path.join(compression));

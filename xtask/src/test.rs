@@ -40,7 +40,7 @@ enum Step {
 
 /// The steps with priority.
 const FIRST: &[Step] = &[Step::Format, Step::Unit];
-/// The steps that run concurrently with them. The first compiles into a directory that no other step uses: cargo makes
+/// The steps that run concurrently with them. The first compiles into a folder that no other step uses: cargo makes
 /// the others wait for each other.
 const BESIDE: &[Step] = &[Step::Dist, Step::Lint, Step::Doc, Step::Dependencies];
 /// The steps that run after both.

@@ -1,5 +1,5 @@
 //! Further connections to a process that serves a push. Each is a login of its own, where a process of this program
-//! joins the serving process and forwards its stdin and stdout to it over a socket. The socket is in a directory that
+//! joins the serving process and forwards its stdin and stdout to it over a socket. The socket is in a folder that
 //! only the same user can access, out of the reach of containers on the node's network. Each end proves to the other
 //! that it knows a secret, which the operator sent to both over their own connections.
 
@@ -43,7 +43,7 @@ pub(super) struct ExtraConnections {
     accepted: mpsc::Sender<UnixStream>,
 }
 
-/// The socket at which the process can be joined; dropping it removes the directory.
+/// The socket at which the process can be joined; dropping it removes the folder.
 struct JoinOffer {
     socket_dir: SocketDir,
     secret: [u8; SECRET],

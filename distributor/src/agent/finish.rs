@@ -22,7 +22,7 @@ use crate::images::push_label;
 use crate::protocol::proto::{Blob, Descriptor, FinishRequest, FinishResponse, Layer, Pushed};
 use crate::protocol::{failure, retry_from_start};
 
-/// The maximum number of leftover directories that are removed for one snapshot.
+/// The maximum number of leftover folders that are removed for one snapshot.
 const LEFTOVERS: usize = 8;
 
 /// Finishes the image on this node.
@@ -127,7 +127,7 @@ async fn fill_snapshot(lease: &Lease, snapshotter: &str, parent: &str, layer: &L
         if !prepared.as_ref().is_err_and(|status| status.message().ends_with(": file exists")) {
             break;
         }
-        // A containerd that was killed left a directory behind; the failed attempt has removed it.
+        // A containerd that was killed left a folder behind; the failed attempt has removed it.
         prepared = containerd.snapshots().prepare(request.clone()).await;
     }
     let mounts = prepared.map_err(refused(format_args!("preparing a snapshot for {}", layer.chain_id)))?;

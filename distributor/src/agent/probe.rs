@@ -34,7 +34,7 @@ pub(super) const AT_ONCE: usize = 16;
 pub(super) struct Facts {
     /// The response to Hello.
     pub(super) hello: HelloResponse,
-    /// The root directory of containerd's content store, as containerd reports it.
+    /// The root folder of containerd's content store, as containerd reports it.
     content: Option<Utf8PathBuf>,
 }
 
@@ -44,7 +44,7 @@ impl Facts {
         &self.hello.snapshotter
     }
 
-    /// Returns the directory of blob files, if this program can see it: containerd 2 creates it with the first blob.
+    /// Returns the folder of blob files, if this program can see it: containerd 2 creates it with the first blob.
     pub(super) fn blob_files(&self) -> Option<Utf8PathBuf> {
         let folder = self.content.as_ref().map(|root| root.join("blobs/sha256"));
         folder.filter(|folder| folder.is_dir())
@@ -173,10 +173,10 @@ async fn partial(containerd: &Containerd, digests: &[String]) -> Result<Vec<Part
         .collect())
 }
 
-/// The plugins that report containerd's directories.
+/// The plugins that report containerd's folders.
 struct Plugins {
     content: Option<Utf8PathBuf>,
-    /// Usable snapshotters and their root directories.
+    /// Usable snapshotters and their root folders.
     snapshotters: Vec<(String, Option<Utf8PathBuf>)>,
 }
 
@@ -198,7 +198,7 @@ impl Plugins {
         Ok(this)
     }
 
-    /// Returns the snapshotter that the kubelet's pods use: the one whose directory the CRI reports, or containerd's
+    /// Returns the snapshotter that the kubelet's pods use: the one whose folder the CRI reports, or containerd's
     /// default if no CRI answers.
     async fn snapshotter(&self, containerd: &Containerd) -> String {
         let answer = containerd.cri_images().image_fs_info(cri::ImageFsInfoRequest {}).await;
@@ -227,7 +227,7 @@ impl Plugins {
     }
 }
 
-/// Returns the file system that contains `path`. containerd 2 creates this directory with the first blob, so the
+/// Returns the file system that contains `path`. containerd 2 creates this folder with the first blob, so the
 /// nearest existing ancestor is used.
 fn disk(path: &Utf8Path) -> Option<Disk> {
     let path = path.ancestors().find(|folder| folder.exists())?;

@@ -1,5 +1,5 @@
-//! The directory with the socket for further connections to a process. It is new, accessible only to this user, and
-//! contains one socket. It is removed with the process; the directory of a process that was killed is removed when the
+//! The folder with the socket for further connections to a process. It is new, accessible only to this user, and
+//! contains one socket. It is removed with the process; the folder of a process that was killed is removed when the
 //! next one starts.
 
 use std::fs::{File, Permissions};
@@ -12,29 +12,29 @@ use tempfile::TempDir;
 use tokio::net::UnixListener;
 use vcremote::folder;
 
-/// The prefix of the names of these directories.
+/// The prefix of the names of these folders.
 const PREFIX: &str = "join-";
 
-/// The name of the socket in the directory.
+/// The name of the socket in the folder.
 const SOCKET: &str = "s";
 
-/// The number of attempts to create a directory: another process may mistake a new one for a leftover and remove it.
+/// The number of attempts to create a folder: another process may mistake a new one for a leftover and remove it.
 const ATTEMPTS: usize = 4;
 
-/// The maximum number of directories that are examined when a process starts.
+/// The maximum number of folders that are examined when a process starts.
 const SWEPT: usize = 64;
 
-/// A directory that exists as long as this value.
+/// A folder that exists as long as this value.
 pub(super) struct SocketDir {
     socket: Utf8PathBuf,
-    // Declared before the lock, so that the directory is removed before the lock is released.
+    // Declared before the lock, so that the folder is removed before the lock is released.
     _folder: TempDir,
     /// Locked as long as this process runs.
     _held: File,
 }
 
 impl SocketDir {
-    /// Creates a directory and listens there.
+    /// Creates a folder and listens there.
     pub(super) fn open() -> io::Result<(Self, UnixListener)> {
         let mut why = io::Error::from(io::ErrorKind::NotFound);
         for place in places() {
@@ -71,10 +71,10 @@ impl SocketDir {
     }
 }
 
-/// Removes the directories of processes that were killed.
+/// Removes the folders of processes that were killed.
 pub(super) fn sweep() {
     for place in places() {
-        // If the directory does not exist or belongs to another user, there is nothing to remove.
+        // If the folder does not exist or belongs to another user, there is nothing to remove.
         if let Ok(place) = folder::enter_existing(&place) {
             // The next process retries what cannot be removed now.
             let _ = sweep_in(&place);
@@ -97,8 +97,8 @@ fn open(folder: &Utf8Path) -> io::Result<File> {
     File::options().read(true).custom_flags(flags.bits().cast_signed()).open(folder)
 }
 
-/// Returns the parent directories to try, best first: for root, one where only root can write; for another user, the
-/// runtime directory that the system provides, or else the directory of this program.
+/// Returns the parent folders to try, best first: for root, one where only root can write; for another user, the
+/// runtime folder that the system provides, or else the folder of this program.
 fn places() -> Vec<Utf8PathBuf> {
     let user = rustix::process::geteuid();
     if user.is_root() {

@@ -152,7 +152,7 @@ const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".t
 
 /// Whether an argument is a file: it looks like a path or an archive, or is one.
 fn is_archive(name: &str) -> bool {
-    // A plain word is an image, even if a directory or program of that name exists.
+    // A plain word is an image, even if a folder or program of that name exists.
     name.starts_with(['.', '/'])
         || ARCHIVES.iter().any(|ending| name.ends_with(ending))
         || (name.contains('/') && Utf8Path::new(name).exists())

@@ -15,9 +15,9 @@ pub struct Inventory {
     pub platform: Platform,
     /// The snapshotter that its pods use.
     pub snapshotter: String,
-    /// Free space in containerd's content directory, if it is known.
+    /// Free space in containerd's content folder, if it is known.
     pub disk: Option<Disk>,
-    /// Free space in the snapshotter's directory, if it is known and on another file system.
+    /// Free space in the snapshotter's folder, if it is known and on another file system.
     pub snapshot_disk: Option<Disk>,
     /// Committed blobs.
     pub blobs: BTreeMap<Digest, StoredBlob>,

@@ -20,7 +20,7 @@ pub type UnpackedSizes = BTreeMap<Digest, UnpackedSize>;
 pub struct UnpackedSize {
     /// The size in bytes, in whole blocks.
     pub bytes: u64,
-    /// The number of files, directories and links.
+    /// The number of files, folders and links.
     pub files: u64,
 }
 

@@ -108,7 +108,7 @@ pub struct NodePlan {
     pub images: Vec<ImageReport>,
     /// The number of bytes that the layers yet to be unpacked need.
     pub bytes_unpacked: u64,
-    /// The number of free bytes in containerd's content directory, if it is known.
+    /// The number of free bytes in containerd's content folder, if it is known.
     pub free_bytes: Option<u64>,
     /// The number of free bytes there after everything is sent and, if on the same file system, unpacked.
     pub free_bytes_after: Option<u64>,

@@ -1,4 +1,4 @@
-//! A relay's cache: a store of images, and a directory of partially received blobs. Only the login user can access it.
+//! A relay's cache: a store of images, and a folder of partially received blobs. Only the login user can access it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -21,9 +21,9 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
     pub(super) store: Store,
-    /// The directory of partially received blobs.
+    /// The folder of partially received blobs.
     pub(super) partial: Utf8PathBuf,
-    /// The directory whose files record when each image was last pushed.
+    /// The folder whose files record when each image was last pushed.
     pub(super) used: Utf8PathBuf,
 }
 
@@ -51,10 +51,10 @@ pub(super) enum Error {
 }
 
 impl Cache {
-    /// Opens the cache in this directory, or else in the login user's default directory.
+    /// Opens the cache in this folder, or else in the login user's default folder.
     pub(super) fn open(folder: Option<Utf8PathBuf>) -> Result<Self, Error> {
         let path = folder.or_else(default_folder).ok_or(Error::NoHome)?;
-        // The contents become images on every node, so no other user may be able to write to the directory or replace
+        // The contents become images on every node, so no other user may be able to write to the folder or replace
         // it.
         let path = folder::enter(&path).map_err(|source| Error::Unfit { path, source })?;
         let failed = |source| Error::Io { path: path.clone(), source };

@@ -47,7 +47,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 pub struct Via {
     /// The node.
     pub node: Node,
-    /// The directory of its cache; `None` for the login user's default.
+    /// The folder of its cache; `None` for the login user's default.
     pub cache: Option<CachePath>,
     /// The maximum size of its cache in bytes. The images of the push count but are never evicted.
     pub cache_limit: u64,

@@ -75,7 +75,7 @@ impl std::fmt::Display for Namespace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketPath(Utf8PathBuf);
 
-/// An absolute path of a directory on a relay, without characters that are special to a shell.
+/// An absolute path of a folder on a relay, without characters that are special to a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachePath(Utf8PathBuf);
 
@@ -133,7 +133,7 @@ pub(super) enum Answer {
     Damaged,
     /// The program was placed but does not run. Contains the output of the attempt.
     CannotRun(String),
-    /// The node has no usable directory. Contains the reason for each.
+    /// The node has no usable folder. Contains the reason for each.
     Nowhere(String),
     /// A tool is missing on the node.
     Lacks(String),
@@ -185,7 +185,7 @@ impl Answer {
 ///
 /// A program that runs as root is placed where only root can write. For an ordinary login user it is placed where only
 /// that user and root can write, because whoever logs in as that user can run as root anything that sudo permits. Each
-/// directory is tried; one is skipped if its file system does not allow programs to run, or does not allow root to run
+/// folder is tried; one is skipped if its file system does not allow programs to run, or does not allow root to run
 /// them (a home on NFS).
 pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
     let Binary { hash, size, .. } = binary;
@@ -213,7 +213,7 @@ pub(super) fn command(binary: &Binary, job: Job<'_>) -> Command {
         r#"c=${XDG_CACHE_HOME:-}; [ -n "$c" ] || [ ! -d "${HOME:-}" ] || c=$HOME/.cache"#.into(),
         r#"if [ "$u" = 0 ]; then set -- /var/lib/vcdist /run/vcdist; else set -- "/var/tmp/vcdist-$u" "/run/user/$u/vcdist" "/dev/shm/vcdist-$u"; fi"#.into(),
         r#"[ -z "$c" ] || set -- "$c/vcdist" "$@""#.into(),
-        // Returns if root cannot run a program in the directory; sudo itself reports what it does not permit.
+        // Returns if root cannot run a program in the folder; sudo itself reports what it does not permit.
         format!(
             r#"go() {{ [ -n "$as" ] || exec /proc/self/fd/9 {arguments}
 w=$(LC_ALL=C $as "$at/$f" --version 2>&1 9<&-) && exec $as "$at/$f" {arguments} 9<&-
@@ -223,7 +223,7 @@ bad="$bad:$1:" all="$all; $why"; }}"#
         r#"for d; do if [ -d "$d" ] && own "$d"; then sweep; if has "$f"; then go "$d"; fi; fi; done"#.into(),
         // Without the program there is no process to join: that process runs from the same file.
         if matches!(job, Job::Join { .. }) { r#"say "nowhere it is gone"; exit 1"# } else { ":" }.into(),
-        // The bytes that arrived are not sent again for the next directory.
+        // The bytes that arrived are not sent again for the next folder.
         format!(
             r#"for d; do case $bad in *":$d:"*) continue;; esac
 if ! {{ own "$d" && sweep && room; }}; then all="$all; $why"; continue; fi

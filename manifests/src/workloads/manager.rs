@@ -34,7 +34,7 @@ pub fn manager(parameters: &Parameters) -> Deployment {
             ContainerPort { name: Some("health".to_owned()), container_port: HEALTH_PORT, ..ContainerPort::default() },
         ]);
         container.readiness_probe = Some(pod::tcp_probe(WEBHOOK_PORT, 5));
-        // vc-manager deletes and creates a directory below this one at every start, so the volume is mounted on the
+        // vc-manager deletes and creates a folder below this one at every start, so the volume is mounted on the
         // parent.
         let (volume, mount) = pod::scratch("webhook-certificates", "/tmp/k8s-webhook-server");
         container.volume_mounts = Some(vec![mount]);

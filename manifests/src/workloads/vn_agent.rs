@@ -56,7 +56,7 @@ pub fn vn_agent(parameters: &Parameters) -> DaemonSet {
         container.ports =
             Some(vec![port("vn-agent", PORT), port("health", HEALTH_PORT), port("metrics", metrics_port.into())]);
         container.readiness_probe = Some(pod::tcp_probe(PORT, 5));
-        // vn-agent writes its serving certificate beside the Secret's directory.
+        // vn-agent writes its serving certificate beside the Secret's folder.
         let (volume, mount) = pod::scratch("serving-certificate", "/etc/vn-agent");
         let client = VolumeMount {
             name: "kubelet-client-cert".to_owned(),

@@ -12,11 +12,11 @@ use vcstore::reference;
 /// The address of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// `file:///PATH`: a directory.
+    /// `file:///PATH`: a folder.
     File(Utf8PathBuf),
-    /// `https://HOST/PATH` or `http://…`: the same directory, served by a web server.
+    /// `https://HOST/PATH` or `http://…`: the same folder, served by a web server.
     Http(Url),
-    /// `ssh://[USER@]HOST[:PORT]/PATH`: the same directory on another machine.
+    /// `ssh://[USER@]HOST[:PORT]/PATH`: the same folder on another machine.
     Ssh {
         /// The host.
         host: String,
@@ -24,7 +24,7 @@ pub enum Address {
         user: Option<String>,
         /// The port, if it is not the default.
         port: Option<u16>,
-        /// The directory there.
+        /// The folder there.
         path: String,
     },
     /// `oci://HOST/REPOSITORY`: a repository of a registry.
@@ -86,7 +86,7 @@ fn http(text: &str) -> Result<Address, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(format!("{text:?} has a query or a fragment: remove the part after '?' or '#'"));
     }
-    // With the trailing slash, the paths of files are resolved below the directory and not beside it.
+    // With the trailing slash, the paths of files are resolved below the folder and not beside it.
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }

@@ -110,12 +110,12 @@ impl Cache {
     }
 }
 
-/// Returns the path of an action's record in a directory.
+/// Returns the path of an action's record in a folder.
 pub(super) fn record_path(key: &ActionKey) -> String {
     format!("records/{key}")
 }
 
-/// Returns the path of a blob in a directory, as in an OCI image layout.
+/// Returns the path of a blob in a folder, as in an OCI image layout.
 pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }

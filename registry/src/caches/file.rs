@@ -1,4 +1,4 @@
-//! A cache in a directory: `records/KEY` and `blobs/sha256/HEX`, as a web server can serve them.
+//! A cache in a folder: `records/KEY` and `blobs/sha256/HEX`, as a web server can serve them.
 
 use std::io::{self, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ use crate::BlobPush;
 /// The buffer size for reading, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// A directory.
+/// A folder.
 #[derive(Debug)]
 pub(crate) struct FileCache {
     folder: Utf8PathBuf,
@@ -54,7 +54,7 @@ impl FileCache {
         let path = self.folder.join(path);
         let mut file = match tokio::fs::File::open(&path).await {
             Ok(file) => file,
-            // A directory that does not exist yet, or whose disk is not mounted, counts as empty.
+            // A folder that does not exist yet, or whose disk is not mounted, counts as empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CacheError::Absent),
             Err(error) => return Err(CacheError::Broken(format!("opening {path}: {error}"))),
         };

@@ -16,7 +16,7 @@ use crate::{BlobPush, body_of};
 /// How long a server may be silent at most; readers have a shorter limit.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A directory on a web server.
+/// A folder on a web server.
 #[derive(Debug)]
 pub(crate) struct HttpCache {
     /// Ends with a slash.

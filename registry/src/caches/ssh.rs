@@ -1,4 +1,4 @@
-//! A cache in a directory on another machine, read and written through the system's ssh. The other machine needs only a
+//! A cache in a folder on another machine, read and written through the system's ssh. The other machine needs only a
 //! shell, `cat`, `wc`, `tail`, `mkdir` and `mv`; ssh determines the login and the host key.
 
 use std::io;
@@ -29,7 +29,7 @@ const NOISE_LIMIT: u64 = 64 << 10;
 /// The buffer size for reading, in bytes.
 const PIECE: usize = 128 << 10;
 
-/// A directory on another machine.
+/// A folder on another machine.
 #[derive(Debug)]
 pub(crate) struct SshCache {
     host: String,

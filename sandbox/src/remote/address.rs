@@ -6,13 +6,13 @@ use std::str::FromStr;
 use reqwest::Url;
 use vcremote::destination::{is_host, is_user};
 
-/// `ssh://[USER@]HOST[:PORT][/FOLDER]`: a machine, and the directory on it for its store and for this program.
+/// `ssh://[USER@]HOST[:PORT][/FOLDER]`: a machine, and the folder on it for its store and for this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     pub(super) host: String,
     pub(super) user: Option<String>,
     pub(super) port: Option<u16>,
-    /// An absolute path; `None` for the user's cache directory.
+    /// An absolute path; `None` for the user's cache folder.
     pub(super) folder: Option<String>,
 }
 

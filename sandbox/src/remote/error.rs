@@ -49,7 +49,7 @@ pub enum Error {
         why: String,
     },
 
-    /// Its directory is not safe, or programs cannot be executed from it.
+    /// Its folder is not safe, or programs cannot be executed from it.
     #[error("using build host {address}: its folder is not safe or not usable: {why}")]
     #[diagnostic(help(
         "the folder and its parents must not belong to or be writable by another user, and the folder must not be mounted \

@@ -197,7 +197,7 @@ impl Host {
         self.store.contains(digest) && self.store.reader(digest).is_ok_and(|reader| whole(reader).is_ok())
     }
 
-    /// Applies the changes of a program to the writable directories: new and removed files. Their total size may be at
+    /// Applies the changes of a program to the writable folders: new and removed files. Their total size may be at
     /// most `largest` bytes, whatever the host claims.
     fn take(
         &self,

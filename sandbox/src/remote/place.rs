@@ -27,7 +27,7 @@ pub(super) enum Answer {
     Damaged,
     /// The machine has another platform, which contains the output of `uname -sm`.
     Machine(String),
-    /// The directory cannot be used. Contains the reason.
+    /// The folder cannot be used. Contains the reason.
     Nowhere(String),
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Hello {
     pub(super) warning: Option<String>,
     /// Why the required sandbox is not available; the session then ends.
     pub(super) refusal: Option<String>,
-    /// The directory that serves as `/` for unconfined programs.
+    /// The folder that serves as `/` for unconfined programs.
     pub(super) place: String,
 }
 
@@ -70,13 +70,13 @@ pub(super) struct StepResult {
 /// The changes of a program to the writable mounts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct TreeChanges {
-    /// Entries that were removed, or replaced by an entry of another kind; the entries in a directory come before the
-    /// directory.
+    /// Entries that were removed, or replaced by an entry of another kind; the entries in a folder come before the
+    /// folder.
     pub(super) gone: Vec<RemovedEntry>,
     pub(super) made: Vec<WrittenEntry>,
 }
 
-/// A file, link or directory that was removed.
+/// A file, link or folder that was removed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RemovedEntry {
     /// The index of the mount.
@@ -84,7 +84,7 @@ pub(super) struct RemovedEntry {
     pub(super) path: String,
 }
 
-/// A file, link or directory that is new or changed.
+/// A file, link or folder that is new or changed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WrittenEntry {
     /// The index of the mount.

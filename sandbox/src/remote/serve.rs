@@ -220,7 +220,7 @@ impl StepRunner<'_> {
         to.flush()
     }
 
-    /// Empties the directory that serves as `/`, and creates the home directory and the directory for temporary files
+    /// Empties the folder that serves as `/`, and creates the home directory and the folder for temporary files
     /// in it.
     fn clear(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.place) {

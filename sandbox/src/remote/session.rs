@@ -41,7 +41,7 @@ pub(crate) struct BuildHostSession {
     stderr: Arc<Mutex<Vec<u8>>>,
     /// Ends with ssh's standard error, which a shared connection may keep open.
     listener: JoinHandle<()>,
-    /// The directory that serves as `/` for unconfined steps.
+    /// The folder that serves as `/` for unconfined steps.
     place: String,
     address: Address,
 }
@@ -76,7 +76,7 @@ impl BuildHostSession {
         Ok((session, hello))
     }
 
-    /// The directory that serves as `/` for an unconfined step.
+    /// The folder that serves as `/` for an unconfined step.
     pub(crate) fn place(&self) -> &str {
         &self.place
     }

@@ -1,4 +1,4 @@
-//! The contents of a directory, file by file with their hashes: read on one side and recreated on the other.
+//! The contents of a folder, file by file with their hashes: read on one side and recreated on the other.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Metadata, Permissions};
@@ -16,11 +16,11 @@ use walkdir::WalkDir;
 use crate::FOLDER_MODE;
 use crate::plain::Plain;
 
-/// Go's module cache keeps downloaded archives in directories with this name. Go reads only the unpacked modules beside
+/// Go's module cache keeps downloaded archives in folders with this name. Go reads only the unpacked modules beside
 /// them.
 const FETCHED: &str = "@v";
 
-/// A file or directory with everything below it, by path; a file is a tree of its own with an empty path.
+/// A file or folder with everything below it, by path; a file is a tree of its own with an empty path.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Tree(pub(super) BTreeMap<String, Node>);
@@ -46,7 +46,7 @@ pub(super) enum Node {
 pub(super) struct Memory(Mutex<HashMap<[i64; 6], Digest>>);
 
 impl Tree {
-    /// Reads a file or directory.
+    /// Reads a file or folder.
     ///
     /// # Errors
     /// Returns an error if it cannot be read, or if a name in it is not UTF-8.
@@ -88,7 +88,7 @@ impl Tree {
     /// # Errors
     /// Returns an error if something cannot be created.
     pub(super) fn make(&self, top: &Utf8Path, content: impl Fn(&Digest) -> io::Result<Utf8PathBuf>) -> io::Result<()> {
-        // A directory is created before its entries, and links are created last, so that nothing is written through
+        // A folder is created before its entries, and links are created last, so that nothing is written through
         // one.
         let is_link = |node: &&Node| matches!(node, Node::Link(_));
         let (links, others): (Vec<_>, Vec<_>) = self.0.iter().partition(|(_, node)| is_link(node));
@@ -111,7 +111,7 @@ impl Tree {
     }
 
     /// Returns the entries that are removed in `later`, the same tree after a program ran, or that changed from or to a
-    /// directory. The entries in a directory come before the directory.
+    /// folder. The entries in a folder come before the folder.
     pub(super) fn gone<'a>(&'a self, later: &Self) -> impl Iterator<Item = &'a String> {
         let is_folder = |node: &Node| matches!(node, Node::Folder);
         let stays = move |later: Option<&Node>, node| later.is_some_and(|later| is_folder(later) == is_folder(node));
@@ -215,11 +215,11 @@ fn copy(kept: &Utf8Path, digest: &Digest, size: u64, to: &Utf8Path) -> io::Resul
     })
 }
 
-/// Writes an entry to the directory `top` (or replaces the file `top`), which may contain others. Nothing is written
+/// Writes an entry to the folder `top` (or replaces the file `top`), which may contain others. Nothing is written
 /// through a link.
 ///
 /// # Errors
-/// Returns an error if the path leads out of the directory or through a link, or if the entry cannot be written.
+/// Returns an error if the path leads out of the folder or through a link, or if the entry cannot be written.
 pub(super) fn put(
     top: &Utf8Path,
     path: &str,
@@ -247,11 +247,11 @@ pub(super) fn put(
     }
 }
 
-/// Removes an entry from the directory `top`, with everything below it. The entry may already be gone with its
-/// directory.
+/// Removes an entry from the folder `top`, with everything below it. The entry may already be gone with its
+/// folder.
 ///
 /// # Errors
-/// Returns an error if the path is the directory itself, leads out of it or through a link, or if the entry cannot be
+/// Returns an error if the path is the folder itself, leads out of it or through a link, or if the entry cannot be
 /// removed.
 pub(super) fn remove(top: &Utf8Path, path: &str) -> io::Result<()> {
     if path.is_empty() {
@@ -266,7 +266,7 @@ pub(super) fn remove(top: &Utf8Path, path: &str) -> io::Result<()> {
     }
 }
 
-/// Returns the location of a path in the directory `top`.
+/// Returns the location of a path in the folder `top`.
 fn below(top: &Utf8Path, path: &str) -> io::Result<Utf8PathBuf> {
     let place = if path.is_empty() { top.to_owned() } else { top.join(relative(path)?) };
     for folder in place.ancestors().skip(1).take_while(|folder| folder.starts_with(top) && *folder != top) {

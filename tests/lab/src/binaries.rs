@@ -1,4 +1,4 @@
-//! The programs of a lab: compiled once from Go modules that are pinned in this directory, and cached. The key is the
+//! The programs of a lab: compiled once from Go modules that are pinned in this folder, and cached. The key is the
 //! BLAKE3 hash of the module's files, the compiler's version and the flags, so any change causes a new build.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ use crate::process::run;
 /// The time limit for compiling one module.
 const COMPILE_LIMIT: Duration = Duration::from_secs(45 * 60);
 
-/// A Go module in this directory, and the programs built from it.
+/// A Go module in this folder, and the programs built from it.
 struct Module {
-    /// The name of its directory and in the cache.
+    /// The name of its folder and in the cache.
     name: &'static str,
     /// Its files in the repository.
     files: &'static [(&'static str, &'static str)],
@@ -128,7 +128,7 @@ pub enum Containerd {
 }
 
 impl Containerd {
-    /// Returns the directory of its programs only; compiles them if necessary. Returns `None` for Debian's, which are
+    /// Returns the folder of its programs only; compiles them if necessary. Returns `None` for Debian's, which are
     /// installed on the machine.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl Containerd {
     }
 }
 
-/// The directories of the compiled programs, by module name.
+/// The folders of the compiled programs, by module name.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     folders: BTreeMap<&'static str, Utf8PathBuf>,
@@ -163,7 +163,7 @@ impl Binaries {
     /// Several processes may call this concurrently: one compiles a module, and the others wait for it.
     ///
     /// # Errors
-    /// Returns an error if there is no Go compiler, a module does not compile, or the cache directory cannot be
+    /// Returns an error if there is no Go compiler, a module does not compile, or the cache folder cannot be
     /// written.
     pub fn ensure(containerd: Containerd) -> Result<Self, Error> {
         let compiler = compiler_version()?;
@@ -179,7 +179,7 @@ impl Binaries {
         Ok(binaries)
     }
 
-    /// Returns each module's directory, which contains only its programs.
+    /// Returns each module's folder, which contains only its programs.
     pub(crate) fn folders(&self) -> &BTreeMap<&'static str, Utf8PathBuf> {
         &self.folders
     }
@@ -199,7 +199,7 @@ impl Binaries {
     }
 }
 
-/// Returns `VCLAB_CACHE`, or else `vcbuild/lab` in the user's cache directory: outside of the target directory, so that
+/// Returns `VCLAB_CACHE`, or else `vcbuild/lab` in the user's cache folder: outside of the target folder, so that
 /// `cargo clean` does not remove it.
 #[must_use]
 pub fn cache_folder() -> Utf8PathBuf {
@@ -274,7 +274,7 @@ fn realise(module: &Module, cache: &Utf8Path, compiler: &str) -> Result<Utf8Path
     Ok(folder)
 }
 
-/// Compiles in a temporary directory beside `folder`, and renames it when it is complete.
+/// Compiles in a temporary folder beside `folder`, and renames it when it is complete.
 fn compile(module: &Module, cache: &Utf8Path, folder: &Utf8Path) -> Result<(), Error> {
     let temporary = tempfile::Builder::new().prefix("building-").tempdir_in(cache).map_err(file("creating", cache))?;
     let path = |name: &str| temporary.path().join(name);

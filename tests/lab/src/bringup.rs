@@ -204,11 +204,11 @@ impl<'a> Bringup<'a> {
 pub(crate) fn kubectl(state: &State, arguments: &[&str], input: &[u8]) -> Result<Finished, Error> {
     let mut command = Command::new(&state.kubectl);
     command.arg("--kubeconfig").arg(state.plan.dir.join("kubeconfig")).args(arguments);
-    // Caches discovery in the lab's directory, because another lab at the same address is another cluster.
+    // Caches discovery in the lab's folder, because another lab at the same address is another cluster.
     run(command.env("KUBECACHEDIR", state.plan.dir.join("kubectl-cache")), input, COMMAND_LIMIT)
 }
 
-/// Creates the lab's directory, or uses an empty one.
+/// Creates the lab's folder, or uses an empty one.
 fn create_folder(folder: &Utf8Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(file("creating", folder))?;
     let mut entries = folder.read_dir_utf8().map_err(file("reading", folder))?;

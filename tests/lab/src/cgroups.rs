@@ -142,7 +142,7 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Returns the existing directories of a lab's cgroups.
+    /// Returns the existing folders of a lab's cgroups.
     pub(crate) fn existing(&self, cgroup: &str) -> Vec<Utf8PathBuf> {
         self.mounts().iter().map(|mount| mount.join(cgroup)).filter(|path| path.exists()).collect()
     }

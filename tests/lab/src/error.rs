@@ -15,7 +15,7 @@ pub enum Error {
     #[diagnostic(help("run the same command as root, for example through sudo -E"))]
     NotRoot,
 
-    /// A name or directory cannot be used in namespaces, cgroups and mount options.
+    /// A name or folder cannot be used in namespaces, cgroups and mount options.
     #[error("{what} {value:?} cannot be used: {why}")]
     #[diagnostic(help("choose another one"))]
     BadOption {
@@ -27,7 +27,7 @@ pub enum Error {
         why: &'static str,
     },
 
-    /// The directory contains files that no lab wrote.
+    /// The folder contains files that no lab wrote.
     #[error("the folder {path} is not empty and not a lab's")]
     #[diagnostic(help("name an empty folder, or one that does not exist"))]
     ForeignFolder {
@@ -102,7 +102,7 @@ pub enum Error {
         detail: String,
     },
 
-    /// A file or directory operation failed.
+    /// A file or folder operation failed.
     #[error("{action} {path}")]
     #[diagnostic(help("check that the path is writable by root and its file system is not full"))]
     File {

@@ -86,7 +86,7 @@ impl Lab {
     /// Returns the names of the labs recorded on this machine, complete or not.
     ///
     /// # Errors
-    /// Returns an error if the directory of records cannot be read.
+    /// Returns an error if the folder of records cannot be read.
     pub fn names() -> Result<Vec<String>, Error> {
         state::names()
     }
@@ -123,7 +123,7 @@ impl Lab {
         &self.state.plan.name
     }
 
-    /// The directory of its files: keys, kubeconfig, each node's directories and logs.
+    /// The folder of its files: keys, kubeconfig, each node's folders and logs.
     #[must_use]
     pub fn dir(&self) -> &Utf8Path {
         &self.state.plan.dir

@@ -4,7 +4,7 @@
 //! real containerd and a real kubelet; the control plane, kube-proxy and CoreDNS are the original programs. Nothing in
 //! it has a route out of the machine. It needs root, a few Debian packages ([`packages`]) and a Go compiler: the
 //! programs are compiled once from pinned modules ([`Binaries`]) into `VCLAB_CACHE`, by default `vcbuild/lab` in the
-//! user's cache directory. On a slow or busy machine, `VCLAB_PATIENCE=3` triples all time limits.
+//! user's cache folder. On a slow or busy machine, `VCLAB_PATIENCE=3` triples all time limits.
 //!
 //! ```no_run
 //! let lab = lab::Lab::up(&lab::Options::default())?.scoped();

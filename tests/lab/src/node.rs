@@ -20,7 +20,7 @@ use crate::error::{Error, file};
 use crate::plan::{Node, Plan};
 use crate::process::{Process, TICK, patience, start, tail};
 
-/// The directories of a node with their mount points on it, except the changes to `/etc`, which are an overlay.
+/// The folders of a node with their mount points on it, except the changes to `/etc`, which are an overlay.
 const OWN_FOLDERS: [(&str, &str); 6] = [
     ("lib", "/var/lib"),
     ("log", "/var/log"),
@@ -33,7 +33,7 @@ const OWN_FOLDERS: [(&str, &str); 6] = [
 /// The search path of the nodes' daemons: the lab's own programs take precedence over this machine's.
 const PATH: &str = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Creates a node's directories, with links to the lab's programs. Its configuration is written to them afterwards.
+/// Creates a node's folders, with links to the lab's programs. Its configuration is written to them afterwards.
 pub(crate) fn create_folders(node: &Node, binaries: &Binaries) -> Result<(), Error> {
     let folder = |name: &str, mode: u32| {
         let path = node.dir.join(name);
@@ -120,7 +120,7 @@ fn around_script(node: &Node, cgroups: &Cgroups, inside: &Utf8Path) -> String {
     )
 }
 
-/// Whether a directory is on an overlay, such as a container's root. An overlay cannot contain the changes to `/etc` or
+/// Whether a folder is on an overlay, such as a container's root. An overlay cannot contain the changes to `/etc` or
 /// containerd's layers: such a node keeps both in memory.
 fn is_overlay(folder: &Utf8Path) -> Result<bool, Error> {
     const OVERLAYFS_SUPER_MAGIC: u32 = 0x794c_7630;
@@ -133,7 +133,7 @@ fn is_overlay(folder: &Utf8Path) -> Result<bool, Error> {
 fn inside_script(plan: &Plan, node: &Node, on_overlay: bool, binaries: &Binaries, cgroups: &Cgroups) -> String {
     let mut script = String::from("set -e\nmount --make-rprivate /\nmount -t proc proc /proc\n");
     script += &cgroups.mount_script();
-    // The node's directory may be below one that is about to be covered, so it is also mounted at /mnt meanwhile.
+    // The node's folder may be below one that is about to be covered, so it is also mounted at /mnt meanwhile.
     script += &format!("mount --bind {} /mnt\ncd /mnt\nmkdir run\nmount -t tmpfs -o mode=755 tmpfs run\n", node.dir);
     script += "mkdir -p run/vclab run/sshd run/containerd run/lock run/netns\n";
     for (module, folder) in binaries.folders() {

@@ -77,7 +77,7 @@ pub fn ensure(packages: &[Package]) -> Result<(), Error> {
     }
 }
 
-/// Whether a program is on the path or in the system's directories, or an absolute path exists.
+/// Whether a program is on the path or in the system's folders, or an absolute path exists.
 fn is_there(file: &str) -> bool {
     if file.starts_with('/') {
         return Utf8Path::new(file).exists();

@@ -23,7 +23,7 @@ struct Issued {
 }
 
 /// Writes every node's certificates and kubeconfig files to its `/etc/kubernetes`, and the operator's `kubeconfig` to
-/// the lab's directory.
+/// the lab's folder.
 pub(crate) fn write(plan: &Plan) -> Result<(), Error> {
     let authority = authority()?;
     let admin = issue(&authority, "admin", Some("system:masters"), &[], &[])?;
@@ -63,7 +63,7 @@ pub(crate) fn write(plan: &Plan) -> Result<(), Error> {
     write_private(&plan.dir.join("kubeconfig"), &config)
 }
 
-/// Writes a file that only its owner can read, and creates the directories above it.
+/// Writes a file that only its owner can read, and creates the folders above it.
 pub(crate) fn write_private(path: &Utf8Path, content: &str) -> Result<(), Error> {
     let write = || {
         if let Some(folder) = path.parent() {

@@ -1,4 +1,4 @@
-//! The plan of a lab as plain data: its nodes, their addresses, names and directories. Everything is derived from the
+//! The plan of a lab as plain data: its nodes, their addresses, names and folders. Everything is derived from the
 //! lab's name and its subnet's number, so several labs can exist at once.
 
 use std::net::Ipv4Addr;
@@ -37,7 +37,7 @@ pub struct Options {
     pub workers: u8,
     /// The containerd version of its nodes.
     pub containerd: Containerd,
-    /// The directory of its files; `/var/lib/vclab/NAME` by default. If it is on an overlay, as in a container, the
+    /// The folder of its files; `/var/lib/vclab/NAME` by default. If it is on an overlay, as in a container, the
     /// nodes keep containerd's layers in memory.
     pub dir: Option<Utf8PathBuf>,
     /// The size in bytes of a separate in-memory disk for each worker's containerd, to test full disks.
@@ -79,7 +79,7 @@ impl Options {
         Ok(())
     }
 
-    /// Returns the directory of the lab's files.
+    /// Returns the folder of the lab's files.
     pub(crate) fn folder(&self) -> Utf8PathBuf {
         self.dir.clone().unwrap_or_else(|| Utf8Path::new("/var/lib/vclab").join(&self.name))
     }
@@ -120,7 +120,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Returns the node's root directory on this machine, while the node runs.
+    /// Returns the node's root folder on this machine, while the node runs.
     #[must_use]
     pub fn root(&self) -> Option<Utf8PathBuf> {
         self.init.map(|init| Utf8PathBuf::from(format!("/proc/{}/root", init.pid)))

@@ -16,7 +16,7 @@ use crate::process::run;
 pub const ORDINARY_USER: &str = "operator";
 const ORDINARY_ID: u32 = 10_001;
 
-/// Writes the operator's keys and configuration to the lab's directory, and those of each node's sshd to its `/etc`.
+/// Writes the operator's keys and configuration to the lab's folder, and those of each node's sshd to its `/etc`.
 pub(crate) fn write(plan: &Plan) -> Result<(), Error> {
     let key = plan.dir.join("ssh_key");
     let public = generate(&key, &format!("operator of {}", plan.name))?;

@@ -1,5 +1,5 @@
 //! Removes a lab by its name only, in any state: complete, partially started, or after a crash. Every process,
-//! namespace, link, cgroup and directory is found by the name, so that other labs are not affected.
+//! namespace, link, cgroup and folder is found by the name, so that other labs are not affected.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::plan::{Options, cgroup};
 use crate::process::{Process, TICK, patience};
 use crate::state::State;
 
-/// The file that distinguishes a lab's directory from others.
+/// The file that distinguishes a lab's folder from others.
 pub(crate) const MARKER: &str = ".vclab";
 
 /// The time limit for processes to end by themselves.
@@ -86,7 +86,7 @@ fn processes(name: &str, recorded: &[Process], cgroups: &Cgroups) -> Result<Vec<
     Ok(found)
 }
 
-/// Removes a lab's directory, if it exists and has the marker.
+/// Removes a lab's folder, if it exists and has the marker.
 fn remove_folder(folder: &Utf8Path) -> Result<(), Error> {
     if !folder.join(MARKER).exists() {
         return Ok(());

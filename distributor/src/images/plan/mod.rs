@@ -90,7 +90,7 @@ pub enum Error {
     )]
     #[diagnostic(help("free space on the node, then push again; nothing was sent"))]
     DiskFull {
-        /// A directory on the file system.
+        /// A folder on the file system.
         path: String,
         /// The number of free bytes.
         free: u64,
@@ -105,7 +105,7 @@ pub enum Error {
         "the file system is out of inodes: remove files on the node, then push again; nothing was sent"
     ))]
     InodesFull {
-        /// A directory on the file system.
+        /// A folder on the file system.
         path: String,
         /// The number of free inodes.
         free: u64,

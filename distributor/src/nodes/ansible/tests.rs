@@ -217,7 +217,7 @@ fn a_hostile_inventory_ends_with_a_message_and_in_time() {
     }
     let deep = (0..100).fold("hosts: {w1: }".to_owned(), |inner, n| format!("children: {{g{n}: {{{inner}}}}}"));
     assert!(said("hosts.yml", &format!("all: {{{deep}}}")).contains("reading the inventory "));
-    // Names that could be an option, a user or a path out of the directory.
+    // Names that could be an option, a user or a path out of the folder.
     for (text, words) in [
         ("-oProxyCommand=reboot\n", "is not a valid host"),
         ("root@w1\n", "is not a valid host"),

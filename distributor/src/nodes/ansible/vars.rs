@@ -1,4 +1,4 @@
-//! The variables of files beside an inventory: `group_vars/GROUP` and `host_vars/HOST`, each a YAML file or a directory
+//! The variables of files beside an inventory: `group_vars/GROUP` and `host_vars/HOST`, each a YAML file or a folder
 //! of YAML files.
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -31,7 +31,7 @@ pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups, hosts: &[String]
 /// Returns the files with variables of `name`, in Ansible's order.
 fn files(folder: &Utf8Path, name: &str) -> Result<Vec<Utf8PathBuf>, Error> {
     let mut found = Vec::new();
-    // A name must not lead out of the directory.
+    // A name must not lead out of the folder.
     if name.contains('/') || name.starts_with('.') {
         return Ok(found);
     }

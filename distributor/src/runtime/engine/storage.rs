@@ -1,6 +1,6 @@
 //! containers/storage, where CRI-O stores its images. skopeo writes to it from an OCI layout without the layers that
-//! are already present; podman needs a complete layout. The script first unpacks the layout into a temporary directory
-//! on the node, and removes the directory at its end.
+//! are already present; podman needs a complete layout. The script first unpacks the layout into a temporary folder
+//! on the node, and removes the folder at its end.
 
 use std::collections::BTreeMap;
 
@@ -89,7 +89,7 @@ pub(super) fn inventory_script() -> String {
     .join("\n")
 }
 
-/// The names of the temporary directories for layouts, and the age in minutes after which one is considered abandoned.
+/// The names of the temporary folders for layouts, and the age in minutes after which one is considered abandoned.
 const FOLDERS: &str = "vcdist-[0-9]*-[0-9]*";
 const LEFT: u32 = 24 * 60;
 
@@ -193,7 +193,7 @@ pub(super) fn copy(call: &str, length: u64, open: &[&DesiredImage], at: Time) ->
 /// The script that loads a layout of `length` bytes with podman, for a push that began at the time `at`.
 pub(super) fn pull(call: &str, length: u64, open: &[&DesiredImage], at: Time) -> String {
     let mut lines = unpack(call, length);
-    // podman names an image from a directory after that directory; `unnamed` removes this name.
+    // podman names an image from a folder after that folder; `unnamed` removes this name.
     lines.push(
         r#"unnamed() { for t in $($x image inspect --format '{{range .RepoTags}}{{.}} {{end}}' "$i"); do case $t in localhost$d:*) $x untag "$i" "$t";; esac; done; }"#
             .to_owned(),
@@ -213,7 +213,7 @@ fn unpack(call: &str, length: u64) -> Vec<String> {
     vec![
         format!("x=\"$as {call}\""),
         // Ignores the signals, so that the script runs to its end if the connection breaks: a shell that dies of
-        // SIGPIPE leaves its directory behind. The next command removes directories that earlier scripts left.
+        // SIGPIPE leaves its folder behind. The next command removes folders that earlier scripts left.
         "trap : HUP INT TERM PIPE".to_owned(),
         format!(
             r#"$as find /var/tmp -maxdepth 1 -type d -user root -name "{FOLDERS}" -mmin +{LEFT} -exec rm -rf {{}} +"#

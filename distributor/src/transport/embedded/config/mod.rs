@@ -117,7 +117,7 @@ const DEFAULTS: &[(&str, &[&str])] = &[
 pub(super) struct SshPaths {
     /// The user's home directory.
     pub(super) home: Utf8PathBuf,
-    /// The machine's configuration directory of ssh.
+    /// The machine's configuration folder of ssh.
     pub(super) system: Utf8PathBuf,
     /// The user's name.
     pub(super) user: String,
@@ -267,7 +267,7 @@ impl ConfigReader<'_> {
     fn include(&mut self, argument: &str, folder: &Utf8Path, active: bool, depth: usize) -> Result<(), Included> {
         let path = home(argument, &self.ssh_paths.home);
         let path = if path.is_absolute() { path } else { folder.join(path) };
-        // ssh treats consecutive asterisks as one (glob(7)); the library treats two as all directories below, which may
+        // ssh treats consecutive asterisks as one (glob(7)); the library treats two as all folders below, which may
         // be the whole machine.
         let mut pattern = path.into_string();
         while pattern.contains("**") {
