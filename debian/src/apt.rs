@@ -26,7 +26,8 @@ pub(super) struct Source {
 pub(super) struct SignedBy {
     /// Files with keys.
     pub(super) files: Vec<Utf8PathBuf>,
-    /// Fingerprints in upper-case hexadecimal; if there are any, only certificates with one of these keys are accepted.
+    /// Fingerprints in upper-case hexadecimal; if there are any, only these keys are accepted. A key's subkeys are too, unless `!`
+    /// follows its fingerprint (sources.list(5), Signed-By).
     pub(super) fingerprints: Vec<String>,
     /// A key embedded in the source.
     pub(super) key: Option<String>,
@@ -191,12 +192,9 @@ impl SignedBy {
         }
         let items = value.split([',', ' ', '\t', '\n']).filter(|item| !item.is_empty());
         let (files, fingerprints): (Vec<_>, Vec<_>) = items.partition(|item| item.starts_with('/'));
-        // In apt, an exclamation mark excludes the key's subkeys. It is ignored here: a fingerprint selects the whole
-        // certificate.
-        let plain = |item: &str| item.trim_end_matches('!').to_ascii_uppercase();
         Self {
             files: files.into_iter().map(Utf8PathBuf::from).collect(),
-            fingerprints: fingerprints.into_iter().map(plain).collect(),
+            fingerprints: fingerprints.into_iter().map(str::to_ascii_uppercase).collect(),
             key: None,
         }
     }
@@ -348,7 +346,7 @@ mod tests {
         let files = SignedBy::of("/a.gpg, /b.gpg");
         assert_eq!(files.files, ["/a.gpg", "/b.gpg"]);
         let both = SignedBy::of("/a.gpg,4d64fec119c2029067d6e791f8d2585b8783d481!");
-        assert_eq!((both.files.len(), both.fingerprints[0].as_str()), (1, "4D64FEC119C2029067D6E791F8D2585B8783D481"));
+        assert_eq!((both.files.len(), both.fingerprints[0].as_str()), (1, "4D64FEC119C2029067D6E791F8D2585B8783D481!"));
         let text =
             SignedBy::of("\n-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n -----END PGP PUBLIC KEY BLOCK-----");
         assert_eq!(

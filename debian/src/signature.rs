@@ -10,7 +10,7 @@ use pgp::armor::Dearmor;
 use pgp::composed::{CleartextSignedMessage, PublicOrSecret, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{PublicKey, Signature, SignatureType};
-use pgp::types::{KeyDetails, Tag, Timestamp, VerifyingKey};
+use pgp::types::{Fingerprint, KeyDetails, Tag, Timestamp, VerifyingKey};
 
 use super::Error;
 use super::sources::{KeyPlace, Keyring};
@@ -23,6 +23,8 @@ const KEYRINGS: [&str; 2] =
 #[derive(Debug)]
 pub(crate) struct Keys {
     keys: Vec<SignedPublicKey>,
+    /// Fingerprints, if not all of the keys are accepted, as in [`Keyring::fingerprints`].
+    fingerprints: Vec<String>,
     /// Their source, for messages.
     pub(crate) origin: String,
 }
@@ -61,7 +63,7 @@ impl Keys {
             keys.retain(|key| {
                 let subkeys = key.public_subkeys.iter().map(|subkey| subkey.key.fingerprint());
                 let mut all = std::iter::once(key.primary_key.fingerprint()).chain(subkeys);
-                all.any(|one| keyring.fingerprints.contains(&one.to_string().to_ascii_uppercase()))
+                all.any(|one| names(&keyring.fingerprints, &one, true))
             });
         }
         if keys.is_empty() {
@@ -71,7 +73,7 @@ impl Keys {
             };
             return Err(Error::Keyring { path: origin, why });
         }
-        Ok(Self { keys, origin })
+        Ok(Self { keys, fingerprints: keyring.fingerprints.clone(), origin })
     }
 
     /// Verifies a clearsigned text. Returns the signed text, or the reason why it is not trusted.
@@ -108,11 +110,13 @@ impl Keys {
         for key in &self.keys {
             if made_by(signature, &key.primary_key) {
                 verify(signature, &key.primary_key, signed)?;
+                self.accept(&key.primary_key, &key.primary_key)?;
                 return primary_may_sign(key, now)
                     .and_then(|may| if may { Ok(()) } else { Err(no_signing(&key.primary_key)) });
             }
             if let Some(subkey) = key.public_subkeys.iter().find(|subkey| made_by(signature, &subkey.key)) {
                 verify(signature, &subkey.key, signed)?;
+                self.accept(&key.primary_key, &subkey.key)?;
                 primary_may_sign(key, now)?;
                 return subkey_may_sign(&key.primary_key, subkey, now);
             }
@@ -121,6 +125,24 @@ impl Keys {
         let issuers = if issuers.is_empty() { "unknown".to_owned() } else { issuers.join(" ") };
         Err(format!("it is signed by key {issuers}, which is not in the keyring"))
     }
+
+    /// Refuses a signer that the source does not name: neither itself nor, without a `!`, by its primary key.
+    fn accept(&self, primary: &impl KeyDetails, signer: &impl KeyDetails) -> Result<(), String> {
+        let named = |key: &Fingerprint, exact| names(&self.fingerprints, key, exact);
+        if self.fingerprints.is_empty() || named(&signer.fingerprint(), true) || named(&primary.fingerprint(), false) {
+            return Ok(());
+        }
+        Err(format!("it is signed by key {}, which the apt source does not name", name(signer)))
+    }
+}
+
+/// Whether one of the fingerprints is that of `key`; those followed by `!` count only if `exact`.
+fn names(fingerprints: &[String], key: &Fingerprint, exact: bool) -> bool {
+    let key = key.to_string().to_ascii_uppercase();
+    fingerprints.iter().any(|one| match one.strip_suffix('!') {
+        Some(one) => exact && one == key,
+        None => *one == key,
+    })
 }
 
 /// Parses the public keys of a keyring. A key of an unknown kind does not make the others unusable.
@@ -235,6 +257,8 @@ pub(crate) fn human_duration(time: Duration) -> String {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+    use pgp::types::KeyDetails;
+
     use super::{Keys, human_duration};
     use crate::Error;
     use crate::sources::{KeyPlace, Keyring};
@@ -277,6 +301,22 @@ mod tests {
     fn a_key_that_is_not_in_the_keyring_is_refused() {
         let why = refusal(ARCHIVE, include_str!("testdata/InRelease.stranger"), 10);
         assert!(why.ends_with("which is not in the keyring"), "{why}");
+    }
+
+    #[test]
+    fn a_fingerprint_names_a_key_with_its_subkeys_unless_an_exclamation_mark_follows() {
+        let key = &keys(ARCHIVE).keys[0];
+        let primary = key.primary_key.fingerprint().to_string().to_ascii_uppercase();
+        let subkey = key.public_subkeys[0].key.fingerprint().to_string().to_ascii_uppercase();
+        let verified = |fingerprint: String| {
+            let keyring = Keyring { fingerprints: vec![fingerprint], ..keyring(KeyPlace::Text(ARCHIVE.to_owned())) };
+            Keys::read(&keyring).unwrap().verify(RELEASE, day(10)).map(|_| ())
+        };
+        for accepted in [primary.clone(), subkey.clone(), format!("{subkey}!")] {
+            assert_eq!(verified(accepted), Ok(()));
+        }
+        let why = verified(format!("{primary}!")).unwrap_err();
+        assert!(why.ends_with("which the apt source does not name"), "{why}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) struct Archive {
 pub(crate) struct Keyring {
     /// Their location.
     pub(crate) place: KeyPlace,
-    /// Fingerprints in upper-case hexadecimal, if only certificates with one of these keys are accepted.
+    /// Fingerprints in upper-case hexadecimal, if only these keys are accepted; a `!` after one excludes the key's subkeys.
     pub(crate) fingerprints: Vec<String>,
 }
 
