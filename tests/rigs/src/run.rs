@@ -68,14 +68,20 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in:\n{}", self.stdout))
     }
 
-    /// Checks that it ended with this exit code, wrote each of these to standard error, and did not panic.
+    /// Checks that nothing on standard error is of a panic: neither of its own, nor of a program that it ran.
+    #[track_caller]
+    pub fn without_panic(&self) -> &Self {
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// Checks that it ended with this exit code, and wrote each of these to standard error.
     #[track_caller]
     pub fn refused(&self, code: i32, messages: &[&str]) {
         self.ended(code);
         for message in messages {
             assert!(self.stderr.contains(message), "{message:?} is not in\n{}", self.stderr);
         }
-        assert!(!self.stderr.contains("panicked at"), "{}", self.stderr);
     }
 
     /// The same, and that it printed nothing.

@@ -24,7 +24,7 @@ fn unknown_host_key(operator: &Operator) {
     let empty = operator.stage.path().join("known_hosts");
     fs::write(&empty, "").unwrap();
     let ended = Run::of(operator.push().args(["--ssh-option", &format!("UserKnownHostsFile={empty}")]));
-    ended.refused(1, &["worker1", "host key", "help:"]);
+    ended.without_panic().refused(1, &["worker1", "host key", "help:"]);
     let names = operator.on("worker1", &["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]);
     assert!(!names.contains("virtualcluster"), "{names}");
 }
@@ -46,7 +46,7 @@ fn unreachable_worker(operator: &Operator) {
 fn kubeconfig_missing(operator: &Operator) {
     for subcommand in ["push", "deploy", "verify"] {
         let ended = Run::of(operator.stage.vcdist().args([subcommand, "--kubeconfig", "/no/such/kubeconfig"]));
-        ended.refused(1, &["/no/such/kubeconfig", "help:"]);
+        ended.without_panic().refused(1, &["/no/such/kubeconfig", "help:"]);
     }
 }
 
@@ -54,11 +54,12 @@ fn kubeconfig_wrong(operator: &Operator) {
     let path = operator.stage.path().join("kubeconfig");
     fs::write(&path, "this is: [no kubeconfig").unwrap();
     Run::of(operator.stage.vcdist().args(["verify", "--kubeconfig", path.as_str()]))
+        .without_panic()
         .refused(1, &["kubeconfig", "help:"]);
     let right = fs::read_to_string(operator.lab.kubeconfig()).unwrap();
     fs::write(&path, right.replace(":6443", ":6444")).unwrap();
     let verify = ["verify", "--api-timeout", "0s", "--kubeconfig", path.as_str()];
-    Run::of(operator.stage.vcdist().args(verify)).refused(1, &[":6444", "help:"]);
+    Run::of(operator.stage.vcdist().args(verify)).without_panic().refused(1, &[":6444", "help:"]);
 }
 
 fn not_enough_rights(operator: &Operator) {
@@ -70,13 +71,14 @@ fn not_enough_rights(operator: &Operator) {
     let _ = operator.kubectl(&[&config, "config", "set-credentials", "nobody", &format!("--token={}", token.trim())]);
     let _ = operator.kubectl(&[&config, "config", "set-context", "--current", "--user=nobody"]);
     Run::of(operator.stage.vcdist().args(["push", "--kubeconfig", path.as_str()]))
+        .without_panic()
         .refused(1, &["nodes", "list", "help:"]);
     let ended = Run::of(operator.stage.vcdist().args(["deploy", "--kubeconfig", path.as_str()]));
-    ended.refused(1, &["namespaces", "help:"]);
+    ended.without_panic().refused(1, &["namespaces", "help:"]);
 }
 
 fn no_such_image(operator: &Operator) {
-    Run::of(operator.push().arg("no-such-image")).refused(1, &["no-such-image", "help:"]);
+    Run::of(operator.push().arg("no-such-image")).without_panic().refused(1, &["no-such-image", "help:"]);
 }
 
 #[test]
