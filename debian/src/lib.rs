@@ -2,7 +2,7 @@
 //! the few files that a static program needs. Neither needs root or a daemon, and no maintainer script is run.
 //!
 //! [`lock`] resolves a signed release to exact packages; [`realise`] turns exact packages into layers, and the same
-//! packages always result in the same layers. `docs/debian-base.md` describes the differences from an installed system,
+//! packages always result in the same layers. `docs/reference/debian-base.md` describes the differences from an installed system,
 //! and the reasons.
 
 mod accounts;

@@ -1,5 +1,5 @@
 //! Native replacements for the maintainer scripts of the base's packages, as far as their results matter to users: each
-//! step names the package that it replaces a script of. `docs/debian-base.md` lists what is left out on purpose.
+//! step names the package that it replaces a script of. `docs/reference/debian-base.md` lists what is left out on purpose.
 
 use std::collections::BTreeMap;
 

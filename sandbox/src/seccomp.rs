@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_call_that_is_refused_with_the_reason() {
-        let page = include_str!("../../docs/sandbox.md");
+        let page = include_str!("../../docs/reference/sandbox.md");
         for call in REFUSED {
             let named = format!("`{}`", call.name);
             let is_told = page.lines().any(|line| line.contains(&named) && line.contains(call.why));

@@ -187,6 +187,6 @@ fn every_module_is_named_in_the_document() {
 #[test]
 fn a_path_that_is_not_there_is_found() {
     let text = "Of `store/src/lib.rs`, `store/src/none.rs run()` and `blobs/sha256/HEX`, see [one](docs/none.md#part), \
-                [two](docs/caches.md), [three](https://example.org/none) and [four](#part); `xtask/none/` too.";
+                [two](docs/reference/caches.md), [three](https://example.org/none) and [four](#part); `xtask/none/` too.";
     assert_eq!(missing(&paths(text)), ["docs/none.md", "store/src/none.rs", "xtask/none"]);
 }

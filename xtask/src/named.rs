@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::command::root;
 
 /// The documents that mention tests.
-const DOCUMENTS: [&str; 2] = ["SECURITY.md", "docs/threat-model.md"];
+const DOCUMENTS: [&str; 2] = ["SECURITY.md", "docs/explanation/trust.md"];
 
 /// Finds the Rust files of the repository.
 fn sources(folder: &Utf8Path, found: &mut Vec<Utf8PathBuf>) {

@@ -46,14 +46,14 @@ struct Document<'a> {
 
 /// The settings that most projects come to want, to be uncommented.
 const MORE: &str = r#"
-# What else can be said, for every component here or for one in its own table (docs/vcbuild.toml.md):
+# What else can be said, for every component here or for one in its own table (docs/reference/vcbuild.toml.md):
 # user = "65532"                      # who the program runs as
 # env = { GOMAXPROCS = "2" }          # the environment, over the base's
 # cmd = ["--help"]                    # arguments after the entrypoint
 # labels = { team = "example" }
 "#;
 
-const TOP: &str = r#"# What `vcbuild images` builds here. `vcbuild schema` prints this file's JSON Schema, docs/vcbuild.toml.md describes it.
+const TOP: &str = r#"# What `vcbuild images` builds here. `vcbuild schema` prints this file's JSON Schema, docs/reference/vcbuild.toml.md describes it.
 
 # What images stand on: "debian" (Debian's signed packages, no registry needed), "registry" (debian:bookworm-slim), an image
 # reference, "oci:PATH", "docker-archive:PATH", or "scratch" for nothing at all.

@@ -145,11 +145,11 @@ pub(crate) enum Error {
     Unreadable { what: &'static str, path: Utf8PathBuf, source: io::Error },
 
     #[error("reading project {path}")]
-    #[diagnostic(help("correct the line; docs/vcbuild.toml.md describes the keys of a project file"))]
+    #[diagnostic(help("correct the line; docs/reference/vcbuild.toml.md describes the keys of a project file"))]
     ProjectSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
 
     #[error("reading project {path}: {why}")]
-    #[diagnostic(help("correct the file; docs/vcbuild.toml.md describes the keys of a project file"))]
+    #[diagnostic(help("correct the file; docs/reference/vcbuild.toml.md describes the keys of a project file"))]
     ProjectContent { path: Utf8PathBuf, why: String },
 
     #[error("opening the store {path}: there is no store")]
@@ -275,11 +275,11 @@ pub(crate) enum Error {
     Cache(#[from] vcregistry::caches::Error),
 
     #[error("reading the settings {path}")]
-    #[diagnostic(help("correct the line; docs/caches.md describes the keys of the file"))]
+    #[diagnostic(help("correct the line; docs/reference/settings.md describes the keys of the file"))]
     ConfigSyntax { path: Utf8PathBuf, source: Box<toml::de::Error> },
 
     #[error("reading the settings {path}: {why}")]
-    #[diagnostic(help("correct the file; docs/caches.md and docs/vcbuild.toml.md describe its keys"))]
+    #[diagnostic(help("correct the file; docs/reference/settings.md describes its keys"))]
     Config { path: Utf8PathBuf, why: String },
 
     #[error("using base {base}: it has no image for {platform}{}", list_platforms(has))]

@@ -62,7 +62,7 @@ fn the_schema_accepts_what_is_documented_and_refuses_what_is_misspelt() {
                   for error in V(schema).iter_errors(tomllib.load(open(sys.argv[1], 'rb'))):\n    print(error.message)\n";
     bench.write("check.py", script);
     let complaints = |file: &str| bench.tool("python3", &["-W", "ignore", "check.py", file]);
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vcbuild.toml.md");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/vcbuild.toml.md");
     let docs = fs::read_to_string(docs).unwrap();
     let examples: Vec<_> = docs.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(!examples.is_empty());

@@ -153,9 +153,9 @@ fn a_compilers_cache_goes_once_no_build_uses_it() {
     assert!(!bench.path("store/cache/go-try").exists());
 }
 
-/// The keys that `docs/output.md` gives for a command.
+/// The keys that `docs/reference/output.md` gives for a command.
 fn documented(command: &str) -> BTreeSet<String> {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/output.md")).unwrap();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/output.md")).unwrap();
     let heading = format!("`vcbuild {command}`");
     let mut lines = page.lines().skip_while(|line| !(line.starts_with("## ") && line.contains(&heading))).skip(1);
     let shape: String =

@@ -1,5 +1,5 @@
 //! The base made from the real mirror: it works, it is the same every time, and it differs from what mmdebstrap installs
-//! only in what `docs/debian-base.md` lists.
+//! only in what `docs/reference/debian-base.md` lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;

@@ -187,7 +187,7 @@ fn sudo_help(message: &str) -> &'static str {
          /etc/sudoers.d, or log in as root (--ssh-user root)"
     } else {
         "log in as root (--ssh-user root), or let the user run commands without a password: `USER ALL=(root) NOPASSWD: ALL` in \
-         a file under /etc/sudoers.d. A rule for the helper alone will do, too (docs/nodes.md); one for ctr will not"
+         a file under /etc/sudoers.d. A rule for the helper alone will do, too (docs/how-to/push.md); one for ctr will not"
     }
 }
 

@@ -107,7 +107,7 @@ fn with_user(path: &Utf8Path, peculiar: &NodeOptions) -> String {
         Login::Root => return sshd,
         Login::Sudo | Login::NoSudo => "NOPASSWD: ALL".to_owned(),
         Login::SudoWithPassword => "ALL".to_owned(),
-        // As docs/nodes.md has it.
+        // As docs/how-to/push.md has it.
         Login::SudoHelper => {
             let hash = Digest::of(&fs::read(super::vcdist()).expect("the program")).hex();
             let helper = format!("sha256:{hash} {path}/cache/vcdist/helper-{hash}");
