@@ -77,12 +77,12 @@ pub const FOLDER_MODE: u32 = 0o755;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Confined, or the build fails.
+    /// Confine programs; the build fails if the machine does not allow it.
     Required,
-    /// Confined where the machine allows it; where not, that is reported and recorded.
+    /// Confine programs if the machine allows it; print a warning and record it if not.
     #[default]
     Auto,
-    /// Not confined.
+    /// Do not confine programs.
     Off,
 }
 

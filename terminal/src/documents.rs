@@ -1,4 +1,4 @@
-//! Generates files from the definition of a command line: shell completions and manual pages.
+//! What a command line says of itself, as files: completions for shells, manual pages, and the page of the documentation.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,23 +7,28 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 use crate::print::unless_left;
+use crate::reference::reference;
 use crate::{Exit, say};
 
 const COMPLETIONS: &str = "completions";
 const MANUAL: &str = "manual";
+const REFERENCE: &str = "reference";
 
-/// Adds the two subcommands that write these files.
-pub(crate) fn with_documents(command: Command) -> Command {
-    let shell = Arg::new("shell").required(true).value_parser(value_parser!(Shell)).help("The shell");
+/// A command with the three that write these files.
+#[must_use]
+pub fn with_documents(command: Command) -> Command {
+    let shell =
+        Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)).help("The shell");
     let folder = Arg::new("dir").required(true).value_name("DIR").value_parser(value_parser!(PathBuf));
     command
         .subcommand(
             Command::new(COMPLETIONS).about("Print the script by which a shell completes this command").arg(shell),
         )
         .subcommand(Command::new(MANUAL).hide(true).about("Write the manual pages into a folder").arg(folder))
+        .subcommand(Command::new(REFERENCE).hide(true).about("Print the reference page of the documentation"))
 }
 
-/// Runs one of these subcommands, if it was given; `command` is the whole command line.
+/// Writes what a command line asks for, where it is one of these; `command` is the whole of it.
 pub(crate) fn write(command: &mut Command, given: &ArgMatches) -> Option<Exit> {
     match given.subcommand()? {
         (COMPLETIONS, given) => {
@@ -41,6 +46,10 @@ pub(crate) fn write(command: &mut Command, given: &ArgMatches) -> Option<Exit> {
                 say(format_args!("error: writing manual pages into {}: {error}", folder.display()));
             }
             Some(if written.is_ok() { Exit::Done } else { Exit::Failed })
+        }
+        (REFERENCE, _) => {
+            let page = reference(command.clone());
+            ended(&unless_left(io::Write::write_all(&mut io::stdout(), page.as_bytes())))
         }
         _ => None,
     }

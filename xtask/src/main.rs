@@ -16,6 +16,7 @@ mod map;
 mod named;
 mod packages;
 mod push_bench;
+mod reference;
 mod release;
 mod test;
 
@@ -42,6 +43,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Build vcbuild and vcdist as static binaries, which run on any Linux of this architecture, with manual pages and completions
     Dist(dist::Arguments),
+    /// Write the reference pages about the two command lines
+    Reference(reference::Arguments),
     /// Prepare a release on this machine: version, changelog, commit and tag
     Release(release::Arguments),
     /// A real Kubernetes cluster in network namespaces on this machine
@@ -60,6 +63,7 @@ fn task(arguments: Arguments) -> Exit {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments).map(|_| Exit::Done),
+        Task::Reference(arguments) => reference::run(&arguments),
         Task::Release(arguments) => release::run(&arguments),
         Task::Lab(command) => lab::run(command).map_err(Into::into),
     };

@@ -10,8 +10,9 @@ use crate::project::Project;
 
 #[derive(Debug, Args)]
 pub(super) struct AllowOptions {
-    /// Allow the project to read this file or folder, although other users of this machine cannot. Repeatable. A check of an
-    /// archive reads no other files of this machine.
+    /// Let the project read this file or folder although it is private
+    ///
+    /// A check of an archive reads no other files of this machine than those.
     #[arg(long, value_name = "PATH")]
     allow_path: Vec<Utf8PathBuf>,
 }

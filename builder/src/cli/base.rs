@@ -17,26 +17,33 @@ use crate::request::platforms;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The base: `debian`, `static` (certificates, zone data, accounts), `registry` (debian:bookworm-slim), an image
-    /// reference, `oci:PATH`, `docker-archive:PATH` or `scratch` [default: the project's, else `registry`].
+    /// The base: debian, static, scratch, or a reference [default: registry]
+    ///
+    /// `debian` is assembled from Debian's signed packages, `static` has certificates, zone data and accounts for
+    /// static programs, `scratch` is empty, `registry` is debian:bookworm-slim. Others are an image reference,
+    /// `oci:PATH` and `docker-archive:PATH` [default: the project's, else `registry`]
     #[arg(value_name = "REF")]
     base: Option<String>,
 
-    /// The platforms of the base [default: the project's, else linux/amd64].
+    /// For linux/amd64, linux/arm64, linux/arm/v7 [default: amd64]
+    ///
+    /// By default, vcbuild builds for the project's platforms, else for linux/amd64.
     #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform)]
     platform: Vec<Platform>,
 
-    /// The compression of the layers of `debian` and `static`: `zstd`, `gzip` or `none` [default: the project's, else zstd].
-    #[arg(long)]
+    /// Compress the layers of debian and static with zstd, gzip or none
+    ///
+    /// By default as the project says, else zstd.
+    #[arg(long, value_name = "FORMAT")]
     compression: Option<Compression>,
 
     #[command(flatten)]
     debian: DebianOptions,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Lock and network")]
     files: ProjectFiles,
 
-    /// Resolve the base again instead of using the version in the lock file, and update the lock file.
+    /// Resolve the base again, and update the lock file
     #[arg(long, help_heading = "Lock and network")]
     update: bool,
 

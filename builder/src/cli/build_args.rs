@@ -26,23 +26,30 @@ use crate::{Error, checkout};
 /// Everything but which components, and where archives go.
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
-    /// Stamp the binaries with this value instead of the project's or the revision's: version=…, commit=… or date=….
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_stamp, help_heading = "Source")]
-    stamp: Vec<(Stamp, String)>,
-
     #[command(flatten)]
     inputs: Inputs,
 
-    /// The compression of layers: `zstd` (containerd 1.5, Docker 23.0 and newer), `gzip` or `none` [default: the project's,
-    /// else zstd].
-    #[arg(long, help_heading = "Images")]
+    /// Stamp the binaries with version=…, commit=… or date=…
+    ///
+    /// By default, stamps come from the project, else from the revision of the repository.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_stamp, help_heading = "Source")]
+    stamp: Vec<(Stamp, String)>,
+
+    /// Compress layers with zstd, gzip or none [default: zstd]
+    ///
+    /// By default as the project says, else zstd, which containerd 1.5, Docker 23.0 and newer read.
+    #[arg(long, value_name = "FORMAT", help_heading = "Images")]
     compression: Option<Compression>,
 
-    /// How many components, and compilers within each, run in parallel [default: the number of processors].
+    /// Build so many components at once [default: the number of processors]
+    ///
+    /// Also the number of compilers within each.
     #[arg(short, long, value_name = "N", help_heading = "Images")]
     jobs: Option<NonZeroUsize>,
 
-    /// Resolve bases and sources again instead of using the versions in the lock file, and update the lock file.
+    /// Resolve all inputs again, and update the lock file
+    ///
+    /// Without this option, vcbuild uses the versions in the lock file.
     #[arg(long, help_heading = "Lock and network")]
     update: bool,
 

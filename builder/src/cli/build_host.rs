@@ -15,8 +15,9 @@ use crate::Error;
 /// Where programs run that make files.
 #[derive(Debug, Args)]
 pub(super) struct BuildHostOptions {
-    /// Run compilers and commands on another machine, ssh://[USER@]HOST[:PORT][/FOLDER]. vcbuild sends it the missing inputs
-    /// and fetches the outputs. The machine needs an SSH server and a shell.
+    /// Compile on another machine: ssh://[USER@]HOST[:PORT][/FOLDER]
+    ///
+    /// vcbuild sends it the missing inputs and fetches the outputs. The machine needs an SSH server and a shell.
     #[arg(long, value_name = "URL", conflicts_with_all = ["offline", "inputs"], help_heading = "Sandbox")]
     build_host: Option<String>,
 }

@@ -16,13 +16,16 @@ use crate::project::Project;
 
 #[derive(Debug, Args)]
 pub(super) struct CacheOptions {
-    /// Query this cache (substituter) before running an action: file:///PATH, https://HOST/PATH, ssh://USER@HOST/PATH or
-    /// oci://HOST/REPOSITORY. Repeatable; adds to the caches of vcbuild.toml and config.toml.
+    /// Take results from this cache, such as https://HOST/PATH
+    ///
+    /// Also file:///PATH, ssh://USER@HOST/PATH and oci://HOST/REPOSITORY. Adds to the caches of vcbuild.toml and
+    /// config.toml.
     #[arg(long, value_name = "URL")]
     substituter: Vec<String>,
 
-    /// Accept records signed with this public key, NAME:BASE64 or a file that contains it, in addition to the keys of
-    /// config.toml.
+    /// Accept results that this key signed: NAME:BASE64, or a file
+    ///
+    /// Adds to the keys of config.toml.
     #[arg(long, value_name = "KEY")]
     trust_key: Vec<String>,
 
@@ -30,7 +33,7 @@ pub(super) struct CacheOptions {
     #[arg(long, conflicts_with = "substituter")]
     no_substituters: bool,
 
-    /// After how many seconds without a response to stop using a cache [default: config.toml's, else 10].
+    /// Stop using a cache that is silent for so long [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     cache_timeout: Option<u64>,
 }

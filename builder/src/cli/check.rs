@@ -15,11 +15,19 @@ use crate::source::OUT;
 /// How many files of a kind are listed of an image that differs.
 const LISTED: usize = 20;
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild check                                        # is every output of this project reproducible?
+  vcbuild check out/vc_manager-amd64.tar --source-dir DIR";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The components to check [default: all of the project]; or one archive that `vcbuild images` wrote, whose images vcbuild
-    /// rebuilds from the archive's provenance and compares. The programs that an archive requests run in a sandbox, unless
-    /// --sandbox overrides this.
+    /// Components [default: all], or one archive of `vcbuild images`
+    ///
+    /// vcbuild rebuilds the images of an archive from the archive's provenance, and compares. The programs that an
+    /// archive requests run in a sandbox, unless --sandbox overrides this.
     #[arg(value_name = "COMPONENT|ARCHIVE")]
     checked: Vec<String>,
 

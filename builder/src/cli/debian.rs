@@ -9,16 +9,17 @@ use crate::Error;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Debian packages (--base debian or static)")]
 pub(super) struct DebianOptions {
-    /// The Debian suite, bookworm or trixie [default: the project's, else bookworm].
+    /// bookworm or trixie [default: the project's, else bookworm]
     #[arg(long, value_name = "SUITE")]
     debian_suite: Option<String>,
 
-    /// Additional packages, for example ca-certificates [default: the project's, else none].
+    /// More packages, such as ca-certificates [default: the project's]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     debian_packages: Vec<String>,
 
-    /// The mirror, for example http://HOST/debian [default: the project's, else $VCBUILD_DEBIAN_MIRROR, else this machine's apt
-    /// sources].
+    /// The mirror, such as http://HOST/debian
+    ///
+    /// By default, vcbuild uses the project's, else $VCBUILD_DEBIAN_MIRROR, else the one in this machine's apt sources.
     #[arg(long, value_name = "URL")]
     debian_mirror: Option<String>,
 }

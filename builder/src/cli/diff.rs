@@ -11,22 +11,33 @@ use super::Common;
 use super::opened::Opened;
 use crate::Error;
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild diff manager out/vc_manager-amd64.tar        # of the store, and of an archive
+  vcbuild diff old.tar new.tar --exit-code";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The first image: an image of the store, by its full name or a part of it; a file or folder, as for `inspect`; or
-    /// docker://REFERENCE, an image of a registry for linux/amd64.
+    /// The first image, in a form that `vcbuild inspect` reads
+    ///
+    /// An image of the store, by its full name or a part of it; a file or folder; or docker://REFERENCE, an image of a
+    /// registry for linux/amd64.
     #[arg(value_name = "BEFORE")]
     before: String,
 
-    /// The second image, in the same forms.
+    /// The second image, in the same forms
     #[arg(value_name = "AFTER")]
     after: String,
 
-    /// Exit with code 3 if the images differ.
+    /// Exit with code 3 if the images differ
     #[arg(long)]
     exit_code: bool,
 
-    /// The maximum number of files of each kind in text output; 0 lists all. JSON output always lists all.
+    /// List at most so many files of each kind; 0 lists all
+    ///
+    /// JSON output always lists all.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
 

@@ -11,9 +11,16 @@ use crate::offline_inputs_writer::{InputsDirWriter, Summary};
 use crate::progress::Progress;
 use crate::{Error, checkout};
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild fetch --to inputs                            # with a network
+  vcbuild images --inputs inputs --locked              # without";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The folder to create. It must not exist, or be empty.
+    /// The folder to create; it must not exist, or be empty
     #[arg(long, value_name = "DIR")]
     to: Utf8PathBuf,
 

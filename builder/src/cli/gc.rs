@@ -14,27 +14,36 @@ use crate::Error;
 /// The maximum time to wait for builds that use a cache.
 const WAIT_LIMIT: Duration = Duration::from_secs(60 * 60);
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild gc --dry-run
+  vcbuild gc --max-size 20GiB --caches";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Remove actions that were not used for this time, with their outputs: a number and s, m, h, d or w. Named images, roots
-    /// and the data of running builds remain.
+    /// Remove actions not used for so long: 90m, 12h, 3d, 2w
+    ///
+    /// Named images, roots and the data of running builds remain.
     #[arg(long, value_name = "AGE", default_value = "14d", value_parser = parse_age)]
     older_than: Duration,
 
-    /// Remove the least recently used actions until the store has at most this size: a number and kB, MB, GB, TB, KiB, MiB, GiB
-    /// or TiB.
+    /// Remove the least recently used until the store is that small
+    ///
+    /// A number and kB, MB, GB, TB, KiB, MiB, GiB or TiB.
     #[arg(long, value_name = "SIZE", value_parser = vcterminal::parse_bytes)]
     max_size: Option<u64>,
 
-    /// Also remove unused caches of compilers, by the same rules as actions.
+    /// Also remove unused caches of compilers, by the same rules
     #[arg(long)]
     caches: bool,
 
-    /// Skip a cache that a running build uses, instead of waiting for the build to end.
+    /// Skip a cache that a build uses, instead of waiting for the build
     #[arg(long, requires = "caches")]
     no_wait: bool,
 
-    /// Show what would be removed, without removing it.
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 

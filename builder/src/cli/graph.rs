@@ -9,11 +9,11 @@ use crate::Error;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The image, by its full name or a part of it [default: all images of the store].
+    /// The image, by its full name or a part of it [default: all]
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
 
-    /// The language of the graph.
+    /// The language of the graph
     #[arg(long, value_name = "FORMAT", default_value = "dot")]
     format: Format,
 

@@ -16,13 +16,22 @@ use crate::progress::{Actions, Progress};
 use crate::request::Request;
 use crate::source::OUT;
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild images                                       # what vcbuild.toml in this folder says
+  vcbuild images --source-dir DIR --base debian        # VirtualCluster from a checkout
+  vcbuild images --source-repo URL --source-version v1.2
+  vcbuild images --components manager,syncer --platform linux/arm64";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The components to build [default: all of the project].
+    /// The components to build [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Images")]
     components: Vec<String>,
 
-    /// The output folder for archives.
+    /// The folder for archives
     #[arg(long, value_name = "DIR", default_value = OUT, help_heading = "Images")]
     out: Utf8PathBuf,
 

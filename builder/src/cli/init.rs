@@ -11,21 +11,30 @@ use crate::Error;
 use crate::cargo;
 use crate::project::{BUILT_IN, FILE_NAME, FoundPrograms, Project, find};
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild init                                         # for the Go or Cargo programs in this folder
+  vcbuild init --preset virtualcluster";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The folder of the project, which contains its go.mod or Cargo.toml.
+    /// The folder with the go.mod or Cargo.toml
     #[arg(value_name = "DIR", default_value = ".")]
     dir: Utf8PathBuf,
 
-    /// Write the project file of this preset, regardless of the content of the folder.
+    /// Write the project file of a preset
+    ///
+    /// Whatever the folder contains.
     #[arg(long, value_name = "NAME")]
     preset: Option<Preset>,
 
-    /// Replace an existing file.
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
 
-    /// The output format.
+    /// What to print
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output: Output,
 }

@@ -21,24 +21,29 @@ use crate::{Error, go_names, lock, platform};
 /// Where the code is, what it is stacked on and compiled with.
 #[derive(Debug, Args)]
 pub(super) struct Inputs {
-    /// The folder of the source [default: the project's, else the current folder].
+    /// The source folder [default: the project's, else the current one]
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     pub(super) source_dir: Option<Utf8PathBuf>,
 
-    /// The git repository of the source, which vcbuild clones with the installed git.
+    /// Clone the source from this git repository
+    ///
+    /// vcbuild uses the installed git, with your configuration and logins.
     #[arg(long, value_name = "URL", conflicts_with = "source_dir", help_heading = "Source")]
     source_repo: Option<String>,
 
-    /// The branch, tag or commit of the repository. It is also the version that the binaries are stamped with.
+    /// The branch, tag or commit of the repository
+    ///
+    /// It is also the version that the binaries are stamped with.
     #[arg(long, value_name = "REV", conflicts_with = "source_dir", help_heading = "Source")]
     source_version: Option<String>,
 
-    /// The folder within the source that contains the go.mod.
+    /// The folder within the source that has the go.mod or Cargo.toml
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     source_subdir: Option<Utf8PathBuf>,
 
-    /// The version of Go to compile with, for example 1.26.3, or 1.26.x for the newest 1.26 release: vcbuild fetches, verifies
-    /// and pins it [default: the project's, else the installed Go].
+    /// Compile with this Go: 1.26.3, or 1.26.x for the newest
+    ///
+    /// vcbuild fetches, verifies and pins it. By default it uses the project's `go`, else the installed Go.
     #[arg(long, value_name = "VERSION", value_parser = go_names::parse_version, help_heading = "Source")]
     go: Option<String>,
 
@@ -48,15 +53,20 @@ pub(super) struct Inputs {
     #[command(flatten, next_help_heading = "Source")]
     pub(super) allow: AllowOptions,
 
-    /// The base: `debian`, `static` (certificates, zone data, accounts), `registry` (debian:bookworm-slim), an image
-    /// reference, `oci:PATH`, `docker-archive:PATH` or `scratch` [default: the project's, else `registry`].
+    /// The base: debian, static, scratch, or a reference [default: registry]
+    ///
+    /// `debian` is assembled from Debian's signed packages, `static` has certificates, zone data and accounts for
+    /// static programs, `scratch` is empty, `registry` is debian:bookworm-slim. Others are an image reference,
+    /// `oci:PATH` and `docker-archive:PATH` [default: the project's, else `registry`]
     #[arg(long, help_heading = "Images")]
     base: Option<String>,
 
     #[command(flatten)]
     pub(super) debian: DebianOptions,
 
-    /// The platforms to build for [default: the project's, else linux/amd64].
+    /// Build for linux/amd64, linux/arm64, linux/arm/v7 [default: amd64]
+    ///
+    /// By default, vcbuild builds for the project's platforms, else for linux/amd64.
     #[arg(long, value_name = "PLATFORMS", value_delimiter = ',', value_parser = parse_platform, help_heading = "Images")]
     pub(super) platform: Vec<Platform>,
 }
@@ -65,11 +75,13 @@ pub(super) struct Inputs {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Lock and network")]
 pub(super) struct LockedArgs {
-    /// Fail if the lock file lacks an input or would change [default if CI is set].
+    /// Fail if the lock file would change [default if CI is set]
+    ///
+    /// The error names the missing or changed input.
     #[arg(long, conflicts_with = "no_locked")]
     locked: bool,
 
-    /// Allow changes of the lock file, although CI is set.
+    /// Let the lock file change although CI is set
     #[arg(long)]
     no_locked: bool,
 }
@@ -81,11 +93,13 @@ pub(super) struct ResolveArgs {
     #[command(flatten)]
     pub(super) locked_args: LockedArgs,
 
-    /// Do not use the network: fail if the store lacks an input.
+    /// Open no connection: fail if the store lacks an input
     #[arg(long)]
     pub(super) offline: bool,
 
-    /// Do not use the network: read inputs that the store lacks from this folder, which `vcbuild fetch` created, or fail.
+    /// Take inputs from a folder of `vcbuild fetch`, without a network
+    ///
+    /// vcbuild reads the inputs that the store lacks from this folder, and fails if the folder lacks one.
     #[arg(long, value_name = "DIR")]
     pub(super) inputs: Option<Utf8PathBuf>,
 }

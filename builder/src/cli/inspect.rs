@@ -15,11 +15,21 @@ use super::opened::Opened;
 use crate::Error;
 use crate::provenance::Provenance;
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild inspect manager
+  vcbuild inspect out/vc_manager-amd64.tar
+  vcbuild inspect docker://registry.example/team/manager:v1";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// An image of the store, by its full name or a part of it such as "manager"; or a file or folder: an archive of `vcbuild
-    /// images` or `docker save`, or an OCI image layout, which vcbuild verifies completely; or docker://REFERENCE, an image of
-    /// a registry for linux/amd64.
+    /// An image of the store such as "manager", a file, or docker://REFERENCE
+    ///
+    /// Of the store, a full name or a part of it. A file or folder is an archive of `vcbuild images` or `docker save`,
+    /// or an OCI image layout; vcbuild verifies it completely. docker://REFERENCE is an image of a registry, for
+    /// linux/amd64.
     #[arg(value_name = "IMAGE|ARCHIVE")]
     image: String,
 

@@ -13,24 +13,24 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// The output format.
+    /// What to print
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     output: Output,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Generate a key pair: NAME.key, the secret key that signs, and NAME.pub, the public key that users of the cache trust.
+    /// Make a key pair: NAME.key signs, NAME.pub is for users of the cache.
     Generate {
-        /// The name, which identifies the owner of the key, such as cache.example.org-1.
+        /// The name of the key, such as cache.example.org-1
         name: String,
-        /// The folder for both files.
+        /// The folder for both files
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: Utf8PathBuf,
     },
     /// Print the public key of a secret key.
     Public {
-        /// The file of the secret key.
+        /// The file of the secret key
         file: Utf8PathBuf,
     },
 }

@@ -13,13 +13,23 @@ use crate::progress::Progress;
 use crate::source::OUT;
 use crate::{Error, checkout};
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild lock                                         # pin what is not pinned yet
+  vcbuild lock --update                                # move every pin to the newest version
+  vcbuild lock --update debian go";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     #[command(flatten)]
     inputs: Inputs,
 
-    /// Resolve these inputs again, or all inputs if none is named. The name of an input is its name in the lock file:
-    /// `debian`, `source`, `go`, `image`, an image's reference, a repository's address …
+    /// Resolve these inputs again, or all if none is named
+    ///
+    /// The name of an input is its name in the lock file: `debian`, `source`, `go`, `image`, an image's reference, a
+    /// repository's address …
     #[arg(long, value_name = "INPUT", num_args = 0.., help_heading = "Lock and network")]
     update: Option<Vec<String>>,
 

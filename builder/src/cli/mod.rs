@@ -37,12 +37,20 @@ use vcterminal::{Exit, Output, Text};
 use crate::project::{self, Project};
 use crate::{Error, platform};
 
-/// Build VirtualCluster's container images reproducibly, without a daemon.
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild init    # write vcbuild.toml for the programs in this folder
+  vcbuild images  # build their images
+  vcbuild report  # write a page about them";
+
+/// Build container images reproducibly, without a daemon: VirtualCluster's, or those of any project.
 #[derive(Debug, Parser)]
 #[command(name = "vcbuild", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = EXAMPLES)]
 struct Cli {
-    /// Increase the verbosity: -v for steps, -vv for details, -vvv for everything.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Say more: -v steps, -vv details, -vvv everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 900)]
     verbose: u8,
 
     #[command(subcommand)]
@@ -51,55 +59,57 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build images from source, into the store and into one archive for each component.
+    /// Build images into the store, and one archive for each component.
     Images(images::Arguments),
-    /// Fetch or build a base into the store, and show its digest, size and packages.
-    Base(base::Arguments),
-    /// Update the lock file to the current inputs, and show the changes.
+    /// Write a vcbuild.toml for the programs in a folder.
+    Init(init::Arguments),
+    /// Pin all inputs in the lock file, and show what changed.
     Lock(lock::Arguments),
-    /// Fetch every input that the lock file pins into one folder, from which `images --inputs` builds without a network.
+    /// Collect all pinned inputs in a folder, for builds without a network.
     Fetch(fetch::Arguments),
-    /// Build again in another environment and compare the outputs, to find outputs that are not reproducible.
+    /// Build again, in another environment or from an archive, and compare.
     Check(check::Arguments),
-    /// Show the layers, sizes and configuration of an image or an archive.
+    /// Show the layers, configuration and origin of an image or archive.
     Inspect(inspect::Arguments),
+    /// Show what differs between two images.
+    Diff(diff::Arguments),
+    /// Show why a file, package or blob is in an image.
+    Why(why::Arguments),
+    /// Draw the graph of inputs, actions and images.
+    Graph(graph::Arguments),
+    /// Write an HTML page about images: content, changes, builds.
+    Report(report::Arguments),
+    /// Push images to registries, or results to a cache.
+    Push(push::Arguments),
+    /// Make the keys that sign the content of caches.
+    Key(key::Arguments),
+    /// Build or fetch a base alone, and show its packages.
+    Base(base::Arguments),
+    /// Show, check and free what the store holds.
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Free disk space: remove what nothing needs or used recently.
+    Gc(gc::Arguments),
+    /// Print the JSON Schema of vcbuild.toml, for editors.
+    Schema(schema::Arguments),
     /// Run a program in the sandbox that actions use.
     #[command(hide = true)]
     Sandbox(sandbox::Arguments),
     /// Run the programs of actions for vcbuild on another machine.
     #[command(hide = true)]
     BuildHost(build_host::Arguments),
-    /// Write a vcbuild.toml for the project in a folder.
-    Init(init::Arguments),
-    /// Print the JSON Schema of vcbuild.toml, for editors.
-    Schema(schema::Arguments),
-    /// Show what differs between two images: files, packages, configuration and layers.
-    Diff(diff::Arguments),
-    /// Draw the graph of inputs, actions and images.
-    Graph(graph::Arguments),
-    /// Write an HTML report about the images: their content, changes and the last build.
-    Report(report::Arguments),
-    /// Show why an image contains a file, a package or a blob.
-    Why(why::Arguments),
-    /// Say what the store holds and how much of the disk it takes, check it, and let images go.
-    #[command(subcommand)]
-    Store(store::Command),
-    /// Collect garbage: remove data that no image, root, recent action or running build references.
-    Gc(gc::Arguments),
-    /// Push images to registries, or the outputs of their actions to a cache.
-    Push(push::Arguments),
-    /// Manage the keys that sign the content of caches.
-    Key(key::Arguments),
 }
 
 /// Options that every subcommand has.
 #[derive(Debug, Args)]
 struct Common {
-    /// The store, a folder that vcbuild and vcdist share [default: $VCBUILD_STORE, else vcbuild/store in the cache folder].
+    /// The store [default: $VCBUILD_STORE, else ~/.cache/vcbuild/store]
+    ///
+    /// A folder of images and results that vcbuild and vcdist share. $XDG_CACHE_HOME replaces ~/.cache.
     #[arg(long, value_name = "DIR")]
     store: Option<Utf8PathBuf>,
 
-    /// The output format.
+    /// What to print
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output: Output,
 }
@@ -107,13 +117,15 @@ struct Common {
 /// Where the project and its lock are.
 #[derive(Debug, Args)]
 struct ProjectFiles {
-    /// The project file [default: vcbuild.toml in the current folder, else in --source-dir, else the built-in project of
-    /// VirtualCluster].
+    /// The project file [default: vcbuild.toml here or in --source-dir]
+    ///
+    /// If there is no such file, vcbuild builds VirtualCluster.
     #[arg(long, value_name = "FILE")]
     project: Option<Utf8PathBuf>,
 
-    /// The lock file, which pins the resolved bases and sources [default: vcbuild.lock next to the project file, else in the
-    /// current folder].
+    /// The lock file [default: vcbuild.lock beside the project file]
+    ///
+    /// It pins every input. Without a project file, the default is vcbuild.lock in the current folder.
     #[arg(long, value_name = "FILE")]
     lock: Option<Utf8PathBuf>,
 }
@@ -225,4 +237,30 @@ fn show<T: Serialize>(output: Output, document: &T, text: impl FnOnce(&T) -> Tex
 /// Reads a platform for clap.
 fn parse_platform(text: &str) -> Result<Platform, String> {
     platform::parse(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_reference_page_is_that_of_this_command_line() {
+        let is_current = vcterminal::reference(vcterminal::with_documents(Cli::command()))
+            == include_str!("../../../docs/reference/vcbuild.md");
+        assert!(is_current, "docs/reference/vcbuild.md differs from the command line: run `cargo xtask reference`");
+    }
+
+    #[test]
+    fn what_the_documents_show_is_this_command_line() {
+        let wrong = pages::wrong(&vcterminal::with_documents(Cli::command()), &pages::pages());
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn the_short_help_has_a_line_for_each_option() {
+        let wrapped = pages::wrapped(&Cli::command());
+        assert!(wrapped.is_empty(), "{wrapped:#?}");
+    }
 }

@@ -21,28 +21,41 @@ use crate::config::Config;
 /// The annotation that names an image's base (image specification, annotations.md).
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild push manager                                 # to the registry in the image's name
+  vcbuild push manager --as registry.example/team/manager:v1
+  vcbuild push --to file:///srv/cache --sign-key NAME.key";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Images of the store, by full name or a part of it such as "manager". vcbuild pushes each to the registry and the tag in
-    /// its name; with --to, it pushes the records and blobs of the image's actions to a cache.
+    /// Images of the store, by full name or a part such as "manager"
+    ///
+    /// vcbuild pushes each to the registry and the tag in its name; with --to, it pushes the results of the image's
+    /// actions to a cache.
     #[arg(value_name = "IMAGE", required_unless_present = "to", conflicts_with = "all")]
     images: Vec<String>,
 
-    /// Push the image under this reference instead of its name.
+    /// Push the image under this reference instead of its name
     #[arg(long = "as", value_name = "REFERENCE", conflicts_with_all = ["to", "all"])]
     reference: Option<String>,
 
-    /// Push to a cache: file:///PATH, https://HOST/PATH (a server that accepts PUT), ssh://USER@HOST/PATH or
-    /// oci://HOST/REPOSITORY. Without an image, push the actions of all images of the store.
+    /// Push to a cache, such as file:///PATH
+    ///
+    /// Also https://HOST/PATH (a server that accepts PUT), ssh://USER@HOST/PATH and oci://HOST/REPOSITORY. Without an
+    /// image, vcbuild pushes the results of all images of the store.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
 
-    /// Push every record of the store to the cache.
+    /// Push every result in the store to the cache
     #[arg(long, requires = "to")]
     all: bool,
 
-    /// The secret key that signs the records, from `vcbuild key generate` [default: config.toml's]. Users of the cache reject
-    /// unsigned records.
+    /// Sign what goes to the cache with this secret key
+    ///
+    /// `vcbuild key generate` makes one [default: config.toml's]. Users of the cache reject what no trusted key signed.
     #[arg(long, value_name = "FILE", requires = "to")]
     sign_key: Option<Utf8PathBuf>,
 

@@ -11,11 +11,13 @@ use crate::Error;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The image, by its full name or a part of it [default: all images of the store].
+    /// The image, by its full name or a part of it [default: all]
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
 
-    /// The output file, one HTML page that needs no network.
+    /// The page to write
+    ///
+    /// One file, which needs no network.
     #[arg(long, value_name = "FILE", default_value = "vcbuild-report.html")]
     out: Utf8PathBuf,
 

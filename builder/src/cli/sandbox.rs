@@ -12,28 +12,35 @@ use crate::Error;
 /// How programs that make outputs are confined.
 #[derive(Debug, Args)]
 pub(super) struct SandboxOptions {
-    /// Run compilers and build commands in a sandbox: `required`, `auto` (if the machine supports it) or `off` [default: the
-    /// user's settings, else auto; a project may require a stricter mode].
+    /// Confine compilers and commands
+    ///
+    /// By default as the user's settings say, else `auto`. A project may require a stricter mode.
     #[arg(long, value_name = "MODE")]
     sandbox: Option<Mode>,
 
-    /// The time limit of a compilation or build command, in seconds or for example 90m or 2h [default: the user's settings,
-    /// else 2h; a project may set a lower limit].
+    /// End a compiler or command after this time [default: 2h]
+    ///
+    /// In seconds, or for example 90m. By default as the user's settings say, else 2h; a project may set a lower limit.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
 
-    /// The memory limit of a compilation or build command, for example 512M or 8G [default: the user's settings, else no limit;
-    /// a project may set a lower limit].
+    /// Limit its memory, such as 8G [default: no limit]
+    ///
+    /// By default as the user's settings say, else no limit; a project may set a lower limit.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_memory: Option<u64>,
 
-    /// The limit of processes and threads of a compilation or build command [default: the user's settings, else 4096 or more,
-    /// depending on the number of processors; a project may set a lower limit].
+    /// Limit its processes and threads [default: 4096 or more]
+    ///
+    /// By default as the user's settings say, else 4096, more on machines with many processors; a project may set a
+    /// lower limit.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_processes: Option<u64>,
 
-    /// The limit of data that a compilation or build command writes to disk, and of the size of each file [default: the user's
-    /// settings, else 64G; a project may set a lower limit].
+    /// Limit what it writes to disk, such as 20G [default: 64G]
+    ///
+    /// Also the maximum size of each file. By default as the user's settings say, else 64G; a project may set a lower
+    /// limit.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_disk: Option<u64>,
 }

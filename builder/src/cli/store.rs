@@ -13,24 +13,24 @@ use crate::Error;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Hash all blobs again and move damaged files aside; exit code 3 if there were any.
+    /// Hash all blobs again, and move damaged files aside.
     Verify(Arguments),
-    /// List images, roots and actions, with their sizes and the times of their last use.
+    /// List images and roots, with sizes and times of last use.
     List(ListArguments),
-    /// Show the disk usage of each image, each kind of blob and each cache.
+    /// Show the disk usage of images, kinds of blobs and caches.
     Du(Arguments),
     /// Print the path of the store, an OCI image layout.
     Path(Arguments),
-    /// Remove names from images: garbage collection then removes the data that nothing else references.
+    /// Remove names of images; `vcbuild gc` then frees their data.
     Untag(NamesArguments),
-    /// Manage garbage collection roots, which keep images regardless of their names.
+    /// Keep images whatever their names refer to later.
     #[command(subcommand)]
     Root(RootCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RootCommand {
-    /// Keep the current versions of these images, even if their names later refer to others.
+    /// Keep the current versions of these images.
     Add(RootArguments),
     /// Remove a root.
     Remove(RemoveArguments),
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ListArguments {
-    /// Also list each action. JSON output always lists them.
+    /// Also list each action; JSON output always does
     #[arg(long)]
     actions: bool,
 
@@ -54,7 +54,7 @@ pub(super) struct ListArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct NamesArguments {
-    /// Images by their full names or a part of them such as "manager".
+    /// Images, by their full names or a part such as "manager"
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 
@@ -64,11 +64,11 @@ pub(super) struct NamesArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct RootArguments {
-    /// The name of the root, for example "release-1.2". An existing root with this name is replaced.
+    /// The name of the root, such as "release-1.2"; an existing one is replaced
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// Images by their full names or a part of them such as "manager".
+    /// Images, by their full names or a part such as "manager"
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 

@@ -10,13 +10,24 @@ use vcterminal::{Exit, Text};
 use super::Common;
 use crate::Error;
 
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcbuild why /usr/local/bin/manager
+  vcbuild why libc6 syncer
+  vcbuild why golang.org/x/net";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// A file by its absolute path, a Debian package, a Go module or package, or a digest (12 digits of it are enough).
+    /// /PATH in the image, a package or module, or a digest
+    ///
+    /// A file by its absolute path, a Debian package, a Go module or package, or a digest, of which 12 digits are
+    /// enough.
     #[arg(value_name = "PATH|PACKAGE|DIGEST")]
     what: String,
 
-    /// The image, by its full name or a part of it [default: all images of the store].
+    /// The image, by its full name or a part of it [default: all]
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
 

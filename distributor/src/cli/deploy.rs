@@ -20,63 +20,84 @@ use crate::nodes::{self, Choice};
 use crate::push::report;
 use crate::rollout::{self, Change, Outcomes, Plan, Progress, Ready, Step, images, title};
 
-/// Apply VirtualCluster's namespace, definitions, roles and workloads, with images by digest, and wait until they run.
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcdist deploy --dry-run
+  vcdist deploy --nodes worker1,worker2
+  vcdist deploy --no-apply --output-dir manifests";
+
+/// Apply VirtualCluster's manifests, with images by digest, and wait until they run.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Deploy {
-    /// Images in the store to run [default: the manager's, syncer's and vn-agent's]
+    /// Images of the store [default: manager, syncer, vn-agent]
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
 
-    /// Run this image, which the nodes have already, and do not look for it in the store
-    #[arg(long = "image", value_name = "COMPONENT=NAME@DIGEST", value_parser = component_image)]
-    given: Vec<(Component, ImageReference)>,
-
-    /// The store to look images up in [default: $VCBUILD_STORE, or vcbuild/store in the user's cache folder]
-    #[arg(long, value_name = "DIR")]
-    store: Option<Utf8PathBuf>,
-
-    #[command(flatten)]
-    cluster: ClusterArgs,
+    /// Show what would change, and change nothing
+    ///
+    /// vcdist asks the API server, which checks every object.
+    #[arg(long)]
+    dry_run: bool,
 
     /// The namespace to deploy to
     #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
 
-    #[command(flatten)]
-    choice: ChoiceArgs,
+    /// Run this image, which the nodes have
+    ///
+    /// Instead of one of the store; repeatable, once for each component.
+    #[arg(long = "image", value_name = "COMPONENT=NAME@DIGEST", value_parser = component_image)]
+    given: Vec<(Component, ImageReference)>,
 
-    /// Also run on workers with this taint; may be given several times
-    #[arg(long, value_name = "KEY[=VALUE][:EFFECT]", value_parser = toleration)]
-    tolerate: Vec<Toleration>,
+    /// Wait so long until everything runs
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
+    timeout: Duration,
 
-    /// The port on every worker for vn-agent's metrics; give another where node-exporter has this one
-    #[arg(long, value_name = "PORT", default_value_t = Parameters::METRICS_PORT)]
-    vn_agent_metrics_port: u16,
-
-    /// Take over fields that another manager (kubectl, helm, a person) has set
+    /// Take over fields that another manager set
+    ///
+    /// Such as kubectl, helm or a person.
     #[arg(long)]
     force_conflicts: bool,
 
-    /// How long to wait until everything runs
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
-    timeout: Duration,
+    /// The port for vn-agent's metrics
+    ///
+    /// On every worker. Choose another one if node-exporter uses it.
+    #[arg(long, value_name = "PORT", default_value_t = Parameters::METRICS_PORT)]
+    vn_agent_metrics_port: u16,
 
-    /// Ask the API server what would change, print that, and change nothing
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Write the objects to this folder too: namespace.yaml, clusterversion-crd.yaml, virtualcluster-crd.yaml and
-    /// all-in-one.yaml
+    /// Also write the manifests to this folder
+    ///
+    /// namespace.yaml, clusterversion-crd.yaml, virtualcluster-crd.yaml and all-in-one.yaml.
     #[arg(long, value_name = "DIR")]
     output_dir: Option<Utf8PathBuf>,
 
-    /// Write the files and stop there: no cluster is needed
+    /// Only write the manifests; no cluster is needed
     #[arg(long, requires = "output_dir", conflicts_with_all = ["dry_run", "kubeconfig", "context", "force_conflicts"])]
     no_apply: bool,
+
+    /// The store [default: ~/.cache/vcbuild/store]
+    ///
+    /// $VCBUILD_STORE overrides the default, $XDG_CACHE_HOME replaces ~/.cache.
+    #[arg(long, value_name = "DIR")]
+    store: Option<Utf8PathBuf>,
 
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,
+
+    #[command(flatten)]
+    choice: ChoiceArgs,
+
+    /// Also run on nodes with this taint: KEY[=VALUE][:EFFECT]
+    ///
+    /// Repeatable.
+    #[arg(long, value_name = "TAINT", value_parser = toleration)]
+    tolerate: Vec<Toleration>,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// Why nothing was deployed, or not all.

@@ -13,13 +13,16 @@ const IMAGES: [&str; 3] = ["manager", "syncer", "vn-agent"];
 /// Which images, of which store.
 #[derive(Debug, Args)]
 pub(super) struct Images {
-    /// Images of the store, by name or short name, or archives to take into it first [default: manager, syncer and
-    /// vn-agent].
+    /// Images of the store, or archives [default: manager, syncer, vn-agent]
+    ///
+    /// Images by their full or short names. vcdist imports archives into the store first.
     #[arg(value_name = "IMAGE|ARCHIVE")]
     images: Vec<String>,
 
-    /// The store that has the images [default: $XDG_CACHE_HOME/vcbuild/store].
-    #[arg(long, value_name = "DIR", env = "VCBUILD_STORE")]
+    /// The store [default: ~/.cache/vcbuild/store]
+    ///
+    /// A folder of images that vcbuild and vcdist share. $XDG_CACHE_HOME replaces ~/.cache.
+    #[arg(long, value_name = "DIR", env = "VCBUILD_STORE", hide_env_values = true)]
     store: Option<Utf8PathBuf>,
 }
 

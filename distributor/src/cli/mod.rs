@@ -23,12 +23,21 @@ use clap::{Parser, Subcommand};
 use miette::Diagnostic;
 use vcterminal::Exit;
 
-/// Distribute VirtualCluster's images to the nodes of a cluster, roll them out and verify what runs.
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcdist plan                                  # show what a push would send
+  vcdist push                                  # send what each worker lacks
+  vcdist deploy                                # apply the manifests, and wait until everything runs
+  vcdist verify                                # check what runs";
+
+/// Push container images to nodes over SSH, roll VirtualCluster out, and verify what runs.
 #[derive(Debug, Parser)]
 #[command(name = "vcdist", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = EXAMPLES)]
 struct Cli {
-    /// Say more: -v what is done, -vv how, -vvv everything.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Say more: -v steps, -vv details, -vvv everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 900)]
     verbose: u8,
 
     #[command(subcommand)]
@@ -88,4 +97,30 @@ fn ended<E: Diagnostic>(command: impl Future<Output = Result<Exit, E>>) -> Exit 
         vcterminal::report(&error);
         Exit::Failed
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_reference_page_is_that_of_this_command_line() {
+        let is_current = vcterminal::reference(vcterminal::with_documents(Cli::command()))
+            == include_str!("../../../docs/reference/vcdist.md");
+        assert!(is_current, "docs/reference/vcdist.md differs from the command line: run `cargo xtask reference`");
+    }
+
+    #[test]
+    fn what_the_documents_show_is_this_command_line() {
+        let wrong = pages::wrong(&vcterminal::with_documents(Cli::command()), &pages::pages());
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn the_short_help_has_a_line_for_each_option() {
+        let wrapped = pages::wrapped(&Cli::command());
+        assert!(wrapped.is_empty(), "{wrapped:#?}");
+    }
 }

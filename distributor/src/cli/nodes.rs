@@ -15,11 +15,11 @@ use crate::transport::{Client, HostKeys, Keyring, SshOptions};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct ChoiceArgs {
-    /// These nodes only, whatever their role [default: all workers]
+    /// Only these nodes, whatever their role [default: all workers]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     nodes: Vec<String>,
 
-    /// Nodes with these labels only, as `kubectl -l` has them
+    /// Only nodes with these labels, as for `kubectl -l`
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
 
@@ -50,12 +50,9 @@ impl ChoiceArgs {
 #[command(next_help_heading = "Nodes")]
 pub(super) struct Nodes {
     #[command(flatten)]
-    cluster: ClusterArgs,
-
-    #[command(flatten)]
     choice: ChoiceArgs,
 
-    /// This host, without asking any API; may be repeated.
+    /// This host, without the Kubernetes API; repeatable
     #[arg(
         long,
         value_name = "[USER@]HOST[:PORT]",
@@ -63,7 +60,9 @@ pub(super) struct Nodes {
     )]
     host: Vec<String>,
 
-    /// The hosts of this inventory of Ansible's (INI or YAML), without asking any API.
+    /// The hosts of this Ansible inventory, without the API
+    ///
+    /// Its format is INI or YAML.
     #[arg(
         long,
         value_name = "FILE",
@@ -71,58 +70,68 @@ pub(super) struct Nodes {
     )]
     inventory: Option<Utf8PathBuf>,
 
-    /// Know the nodes' host keys by the names of the nodes, and not by their addresses (ssh's HostKeyAlias): no node then
-    /// answers in the place of another.
-    #[arg(long, help_heading = "SSH", conflicts_with = "host")]
-    host_key_alias: bool,
-
-    /// The group of the inventory that is meant.
+    /// The group of the inventory
     #[arg(long, value_name = "NAME", default_value = "all", requires = "inventory")]
     group: String,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    /// Look nodes up in known_hosts by name, not by address
+    ///
+    /// As with ssh's HostKeyAlias. A node then cannot answer in the place of another.
+    #[arg(long, help_heading = "SSH", display_order = 500, conflicts_with = "host")]
+    host_key_alias: bool,
 }
 
 /// How SSH gets there.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "SSH")]
 pub(super) struct Ssh {
-    /// Whose SSH is used: the system's where there is one, or this program's own.
-    #[arg(long = "ssh", value_enum, value_name = "WHOSE", default_value_t)]
+    /// The client
+    ///
+    /// The system's `ssh`, or the one built into vcdist.
+    #[arg(long = "ssh", value_enum, value_name = "CLIENT", default_value_t)]
     client: Client,
 
-    /// Login user on the nodes [default: as the inventory or ssh's configuration says].
+    /// The login user [default: of the inventory or ssh's configuration]
     #[arg(long, value_name = "USER", value_parser = ssh_user)]
     ssh_user: Option<String>,
 
-    /// An option for ssh, as after its -o; may be repeated.
-    #[arg(long, value_name = "KEYWORD=VALUE", value_parser = ssh_option)]
+    /// An option for ssh, as after -o; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = ssh_option)]
     ssh_option: Vec<String>,
 
-    /// A configuration file for ssh in place of the user's.
+    /// The configuration file for ssh, instead of the user's
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<Utf8PathBuf>,
 
-    /// What is asked of the nodes' host keys.
-    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    /// Keys
+    ///
+    /// How vcdist checks the host keys of the nodes.
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
     host_keys: HostKeys,
 
-    /// How long a connection may take to come about.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    /// Give up a connection attempt after this time
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     connect_timeout: Duration,
 
-    /// How long a connection may be silent before it counts as lost.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    /// Treat a connection as lost after this silence
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     stall_timeout: Duration,
 }
 
 /// Where containerd is on the nodes.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "containerd")]
+#[command(next_help_heading = "On the node")]
 pub(super) struct Containerd {
-    /// containerd's socket on the nodes [default: where containerd, k3s, rke2, k0s and microk8s have it].
+    /// containerd's socket [default: the usual places]
+    ///
+    /// vcdist looks where containerd, k3s, rke2, k0s and microk8s have it.
     #[arg(long, value_name = "PATH")]
     containerd_address: Option<SocketPath>,
 
-    /// containerd's namespace.
+    /// containerd's namespace
     #[arg(long, value_name = "NAME", default_value = "k8s.io")]
     containerd_namespace: Namespace,
 }
@@ -217,5 +226,5 @@ pub(super) fn ssh_option(text: &str) -> Result<String, String> {
     if keyword.eq_ignore_ascii_case("StrictHostKeyChecking") {
         return Err("say how host keys are checked with --host-keys".to_owned());
     }
-    if keyword.is_empty() { Err("write KEYWORD=VALUE".to_owned()) } else { Ok(text.to_owned()) }
+    if keyword.is_empty() { Err("write KEY=VALUE".to_owned()) } else { Ok(text.to_owned()) }
 }

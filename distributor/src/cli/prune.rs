@@ -12,52 +12,61 @@ use crate::rollout::ImagesInUse;
 use crate::session::Binary;
 use crate::transport;
 
-/// Remove images from the nodes that were pushed there and that nothing uses any more.
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcdist prune --dry-run                       # what would go, and what keeps the rest
+  vcdist prune --revisions 3
+  vcdist prune --host root@10.0.0.11 --ignore-cluster";
+
+/// Remove images from nodes that vcdist pushed and nothing uses any more.
 ///
-/// An image stays that a revision names (each `vcdist deploy` records one), or a pod or workload of the cluster, or that a
-/// container on the node runs; and what was pushed last by its name. Images that others brought are
-/// never touched. Exit codes: 0 done, 1 no node could be served, 4 some could not.
+/// vcdist keeps an image if a revision names it (each `vcdist deploy` records one), if a pod or workload of the cluster names
+/// it, if a container on the node runs it, or if it was pushed last under its name. It never removes images that others
+/// brought. Exit codes: 0 done, 1 no node could be served, 4 some could not.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Prune {
+    /// Show what would be removed, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Keep what the last N revisions name [default: all revisions]
+    ///
+    /// Each `vcdist deploy` records a revision.
+    #[arg(long, value_name = "N")]
+    revisions: Option<NonZeroUsize>,
+
+    /// Also remove what was pushed last, if nothing uses it
+    #[arg(long)]
+    all: bool,
+
+    /// Do not ask the cluster: only containers on the nodes keep images
+    ///
+    /// Also containers that have ended. Required with --host and --inventory, which know no cluster.
+    #[arg(long, conflicts_with = "revisions")]
+    ignore_cluster: bool,
+
+    /// What to print
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Output,
+
     #[command(flatten)]
     nodes: Nodes,
 
     #[command(flatten)]
     ssh: Ssh,
 
-    #[command(flatten)]
-    containerd: Containerd,
-
-    /// What was pushed last too, where nothing uses it.
-    #[arg(long)]
-    all: bool,
-
-    /// Keep what the last N revisions name, and not what earlier ones do [default: all that are recorded].
-    #[arg(long, value_name = "N")]
-    revisions: Option<NonZeroUsize>,
-
-    /// Do not ask the cluster what its revisions and workloads name: containers on the nodes alone keep images, also those
-    /// that have ended.
-    ///
-    /// Needed with --host and --inventory, which know no cluster.
-    #[arg(long, conflicts_with = "revisions")]
-    ignore_cluster: bool,
-
-    /// Say what would go, and change nothing.
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Nodes to work on at once.
-    #[arg(short = 'j', long, value_name = "N", default_value = "32")]
-    parallel: NonZeroUsize,
-
-    /// How often to try again with a node whose connection broke.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// Retry so often after a connection broke
+    #[arg(long, help_heading = "SSH", value_name = "N", default_value_t = 3)]
     retries: u32,
 
-    /// What to print.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    /// Work on so many nodes at once
+    #[arg(short = 'j', long, help_heading = "SSH", value_name = "N", default_value = "32")]
+    parallel: NonZeroUsize,
+
+    #[command(flatten)]
+    containerd: Containerd,
 }
 
 impl Prune {

@@ -29,41 +29,55 @@ use crate::session::Binary;
 use crate::transport;
 use crate::watch::Watch;
 
-/// Push images to the nodes of a cluster, sending only what each of them lacks.
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcdist push                                  # manager, syncer and vn-agent to all workers
+  vcdist push hello --nodes worker1,worker2    # an image of the store to two nodes
+  vcdist push out/hello-amd64.tar --host root@10.0.0.11
+  vcdist push --watch                          # nodes that join later too";
+
+/// Push images to nodes, sending to each only what it lacks.
 ///
-/// Workers come from the Kubernetes API and are reached over SSH; each runs this program for the length of the push to
-/// work on its containerd. Exit codes: 0 every node has the images, 1 none could be served, 4 some could not.
+/// vcdist finds the workers through the Kubernetes API, or as --host or --inventory name them, and logs in over SSH. Each
+/// node runs vcdist for the duration of the push. Exit codes: 0 every node has the images, 1 no node could be served, 4
+/// some could not.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Push {
-    #[command(flatten)]
-    work: Work,
-
-    /// How fast blobs may leave for all nodes together, in bytes a second (500k, 10M) or bits (100Mbit).
-    #[arg(long, value_name = "RATE")]
-    limit_rate: Option<Rate>,
-
-    /// How fast blobs may leave for each node.
-    #[arg(long, value_name = "RATE")]
-    limit_rate_per_node: Option<Rate>,
-
-    /// Connections to each node at most, opened while they pay [default: 4, fewer where many nodes are served at once].
-    #[arg(long, value_name = "N")]
-    connections: Option<NonZeroUsize>,
-
-    /// Say what would be sent, and send nothing: `vcdist plan`.
+    /// Show what would be sent, and send nothing, as `vcdist plan`
     #[arg(long)]
     dry_run: bool,
 
-    /// Go on until Ctrl-C: nodes that join later, become Ready or lose an image get what they lack.
+    /// Run until Ctrl-C: serve nodes that join or lose an image later
     #[arg(long, conflicts_with_all = ["dry_run", "host", "inventory"])]
     watch: bool,
 
-    /// How long until a watched node without news is checked again.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration, requires = "watch")]
+    /// Look at every node again after this time
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration, requires = "watch")]
     recheck: Duration,
+
+    #[command(flatten)]
+    work: Work,
+
+    /// Send no faster: 500k, 10M (bytes per second), 100Mbit
+    ///
+    /// To all nodes together.
+    #[arg(long, help_heading = "Speed", value_name = "RATE")]
+    limit_rate: Option<Rate>,
+
+    /// Send no faster to each node
+    #[arg(long, help_heading = "Speed", value_name = "RATE")]
+    limit_rate_per_node: Option<Rate>,
+
+    /// Open at most so many connections to each node [default: 4]
+    ///
+    /// vcdist opens additional ones only while they speed the push up, and fewer if it serves many nodes at once.
+    #[arg(long, help_heading = "Speed", value_name = "N")]
+    connections: Option<NonZeroUsize>,
 }
 
-/// Say what a push would send to each node, and send nothing.
+/// Show what a push would send to each node, and send nothing.
 ///
 /// Exit codes: 0 a push would succeed on every node, 1 on none, 4 on some.
 #[derive(Debug, Args)]
@@ -78,11 +92,19 @@ struct Work {
     #[command(flatten)]
     images: Images,
 
+    /// What to print
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Output,
+
     #[command(flatten)]
     nodes: Nodes,
 
     #[command(flatten)]
     ssh: Ssh,
+
+    /// Retry so often after a connection broke
+    #[arg(long, help_heading = "SSH", value_name = "N", default_value_t = 3)]
+    retries: u32,
 
     #[command(flatten)]
     via: Via,
@@ -90,21 +112,15 @@ struct Work {
     #[command(flatten)]
     containerd: Containerd,
 
-    /// Nodes to work on at once.
-    #[arg(short = 'j', long, value_name = "N", default_value = "32")]
-    parallel: NonZeroUsize,
-
-    /// Whether nodes run this program as their helper; where they do not, their ctr does the work.
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    /// Run vcdist there
+    ///
+    /// Where the helper does not run, the node's ctr does the work.
+    #[arg(long, help_heading = "On the node", value_enum, value_name = "WHEN", default_value_t)]
     helper: UseHelper,
 
-    /// How often to go on with a node whose connection broke.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    retries: u32,
-
-    /// What to print.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    /// Work on so many nodes at once
+    #[arg(short = 'j', long, help_heading = "Speed", value_name = "N", default_value = "32")]
+    parallel: NonZeroUsize,
 }
 
 /// The rate limits for blobs, and the number of connections.

@@ -12,15 +12,29 @@ use crate::session::Binary;
 use crate::status::{self, StatusQuery, StatusReport};
 use crate::transport;
 
-/// Say of each node and image whether it is present, complete, unpacked and pinned, and which pods run it.
+/// Which images, where none are named: not those of a push.
+const IMAGES: &str = "Images, by full or short names, or archives [default: all that were pushed]";
+
+/// What the help shows of its use.
+const EXAMPLES: &str = "\
+Examples:
+  vcdist status                                # every image that was pushed, on all workers
+  vcdist status hello --host root@10.0.0.11";
+
+/// Show the state of images on each node, and which pods run them.
 ///
-/// What was pushed last the nodes say themselves, so it does not matter who pushed; images that the store has are compared
-/// with it too, as a push would send them. Without names, every image that was pushed is meant. Exit codes: 0 all is as it
-/// should be, 1 no node could be asked, 3 something differs, 4 some nodes could not be asked.
+/// The nodes know what was pushed last, so it does not matter who pushed. vcdist also compares with the images of the store,
+/// as a push would send them. Without names, it shows every image that was pushed. Exit codes: 0 no difference, 1 no node
+/// could be asked, 3 something differs, 4 some nodes could not be asked.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, mut_arg("images", |images| images.help(IMAGES).long_help(IMAGES)))]
 pub(super) struct Status {
     #[command(flatten)]
     images: Images,
+
+    /// What to print
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Output,
 
     #[command(flatten)]
     nodes: Nodes,
@@ -28,20 +42,16 @@ pub(super) struct Status {
     #[command(flatten)]
     ssh: Ssh,
 
-    #[command(flatten)]
-    containerd: Containerd,
-
-    /// Nodes to ask at once.
-    #[arg(short = 'j', long, value_name = "N", default_value = "32")]
-    parallel: NonZeroUsize,
-
-    /// How often to try again with a node whose connection broke.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// Retry so often after a connection broke
+    #[arg(long, help_heading = "SSH", value_name = "N", default_value_t = 3)]
     retries: u32,
 
-    /// What to print.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    /// Work on so many nodes at once
+    #[arg(short = 'j', long, help_heading = "SSH", value_name = "N", default_value = "32")]
+    parallel: NonZeroUsize,
+
+    #[command(flatten)]
+    containerd: Containerd,
 }
 
 impl Status {

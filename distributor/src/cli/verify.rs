@@ -16,27 +16,31 @@ use crate::duration::parse_duration;
 use crate::nodes;
 use crate::verify::{Report, fetch, verify};
 
-/// Check what runs: namespace, definitions, pods, vn-agent on every worker, no Warning events. Exits with 3 when a
-/// check fails.
+/// Check what runs, and print the evidence.
+///
+/// Five checks: the namespace, the definitions, the pods, vn-agent on every worker, no Warning events. Exit code 3 if one
+/// fails.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    #[command(flatten)]
-    cluster: ClusterArgs,
-
     /// The namespace of the installation
     #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
 
-    #[command(flatten)]
-    choice: ChoiceArgs,
-
-    /// How far back Warning events count; those of a pod that has been ready ever since never do
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    /// Count Warning events of this time
+    ///
+    /// Events of a pod that has been ready ever since do not count.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     since: Duration,
 
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,
+
+    #[command(flatten)]
+    choice: ChoiceArgs,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// Why nothing could be checked.

@@ -11,23 +11,27 @@ use crate::session::CachePath;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Relay")]
 pub(super) struct Via {
-    /// Send the blobs once, to this node, which pushes them on to the others with its own SSH keys: they need be
-    /// reachable from it alone.
+    /// Send the blobs once, to this node, for all others
+    ///
+    /// It sends them to the others with its own SSH keys. Only this node needs to reach them.
     #[arg(long, value_name = "NODE")]
     via: Option<String>,
 
-    /// The folder on the relay where it keeps the blobs [default: ~/.cache/vcdist-relay].
+    /// The relay's cache folder [default: ~/.cache/vcdist-relay]
     #[arg(long, value_name = "DIR", requires = "via")]
     relay_cache: Option<CachePath>,
 
-    /// How much the relay's cache may hold: a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB. Beyond it, images go that were
-    /// pushed longest ago; those of this push stay.
+    /// The maximum size of the relay's cache
+    ///
+    /// A number and kB, MB, GB, TB, KiB, MiB, GiB or TiB. Above it, vcdist removes the images that were pushed longest
+    /// ago; those of this push stay.
     #[arg(long, value_name = "SIZE", requires = "via", default_value = "10GiB", value_parser = vcterminal::parse_bytes)]
     relay_cache_limit: u64,
 
-    /// An option for the relay's ssh, as after its -o; may be repeated. Options of --ssh-option hold for the way to the
-    /// relay only.
-    #[arg(long, value_name = "KEYWORD=VALUE", requires = "via", value_parser = ssh_option)]
+    /// An option for the relay's ssh, as after -o; repeatable
+    ///
+    /// Options of --ssh-option apply to the connection to the relay only.
+    #[arg(long, value_name = "KEY=VALUE", requires = "via", value_parser = ssh_option)]
     relay_ssh_option: Vec<String>,
 }
 

@@ -39,16 +39,18 @@ pub(crate) const WATCH_SECONDS: u32 = 25;
 /// Which cluster: the options of every command that talks to one.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ClusterArgs {
-    /// The kubeconfig to use [default: the files in $KUBECONFIG, then ~/.kube/config, then the pod's own account]
+    /// The kubeconfig [default: $KUBECONFIG, else ~/.kube/config]
+    ///
+    /// In a pod without either, vcdist uses the pod's service account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<Utf8PathBuf>,
 
-    /// The context of the kubeconfig to use [default: its current one]
+    /// The context of the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
 
-    /// How long to try again while the API server is away or not well [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    /// Retry for so long without an answer of the API [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub api_timeout: Option<Duration>,
 }
 

@@ -13,10 +13,10 @@ use crate::transport::{self, Transport};
 /// Whether nodes run the helper.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum UseHelper {
-    /// Wherever it can run; where it cannot, the node's `ctr` does the work.
+    /// Run vcdist on the node if possible, else use the node's ctr.
     #[default]
     Auto,
-    /// Nowhere: every node's `ctr` does the work.
+    /// Use the node's ctr.
     Never,
 }
 

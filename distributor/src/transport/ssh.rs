@@ -20,24 +20,24 @@ pub(super) const ALIVE_QUESTIONS: u32 = 4;
 /// How a node's host key is checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum HostKeys {
-    /// It is in `known_hosts` already.
+    /// Accept only keys in known_hosts.
     #[default]
     Strict,
-    /// One that is not known is learned, and said; one that changed is refused.
+    /// Learn unknown keys, and refuse changed ones.
     Scan,
-    /// Nothing: whoever answers is trusted.
+    /// Accept any key.
     Insecure,
 }
 
 /// The SSH implementation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum Client {
-    /// The system's where there is an `ssh` on the PATH, else the embedded one.
+    /// The `ssh` on the PATH if there is one, else the built-in client.
     #[default]
     Auto,
-    /// The system's.
+    /// The `ssh` on the PATH.
     System,
-    /// This program's own.
+    /// The built-in client.
     Embedded,
 }
 
