@@ -70,7 +70,7 @@ fn up(options: &Options) -> Result<Exit, Error> {
     let start = Instant::now();
     let lab = Lab::up_telling(options, &mut |step, elapsed| tell(format_args!("{:>8}  {step}", duration(elapsed))))?;
     let (name, elapsed) = (lab.name(), duration(start.elapsed()));
-    tell(format_args!("{elapsed:>8}  in all: lab {name} is up, {} workers\n", lab.workers().len()));
+    tell(format_args!("{elapsed:>8}  in all: lab {name} is up, {} workers", lab.workers().len()));
     tell(format_args!("  export KUBECONFIG={}", lab.kubeconfig()));
     tell(format_args!("  kubectl get nodes -o wide"));
     tell(format_args!("  ssh -F {} worker1", lab.ssh_config()));

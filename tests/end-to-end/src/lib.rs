@@ -4,6 +4,7 @@
 #![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 mod operator;
+mod reader;
 
 use std::fs;
 use std::process::Command;
@@ -13,6 +14,7 @@ use rigs::Run;
 use serde_json::Value;
 
 pub use operator::Operator;
+pub use reader::Reader;
 
 /// A place of a test's own, with a store and a copy of the fixture's source; it goes when dropped.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 
 mod help;
 mod line;
+mod lines;
 mod links;
 mod session;
 
@@ -15,7 +16,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 pub use help::wrapped;
 pub use line::{Shown, wrong};
 pub use links::dead;
-pub use session::{Step, differs, steps};
+pub use session::{Item, Step, differs, items};
 
 /// A page.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct Page {
 pub struct Block<'a> {
     /// The word after the fence.
     pub language: &'a str,
+    /// The second word after the fence, which names the file that the block is the content of.
+    pub file: Option<&'a str>,
     /// The number of the fence's line, from 1.
     pub line: usize,
     /// What is between the fences, without what all lines are indented by.
@@ -87,7 +90,9 @@ impl Page {
                     open = Some((trimmed.trim_start_matches('`'), number + 1, at + line.len(), indent));
                 }
                 Some((language, line, start, indent)) if trimmed == "```" => {
-                    blocks.push(Block { language, line, lines: &self.text[start..at], indent });
+                    let (language, file) =
+                        language.split_once(' ').map_or((language, None), |(one, two)| (one, Some(two)));
+                    blocks.push(Block { language, file, line, lines: &self.text[start..at], indent });
                     open = None;
                 }
                 _ => {}
@@ -115,10 +120,10 @@ mod tests {
 
     #[test]
     fn blocks_are_found_with_their_language_and_line() {
-        let text = "# A\n\n```sh\none\n```\n\n1. x\n\n   ```console\n   $ two\n     three\n   ```\n".to_owned();
+        let text = "# A\n\n```go main.go\none\n```\n\n1. x\n\n   ```console\n   $ two\n     three\n   ```\n".to_owned();
         let page = Page { path: "a.md".into(), text };
         let blocks = page.blocks();
-        assert_eq!(blocks[0], Block { language: "sh", line: 3, lines: "one\n", indent: 0 });
+        assert_eq!(blocks[0], Block { language: "go", file: Some("main.go"), line: 3, lines: "one\n", indent: 0 });
         assert_eq!((blocks[1].language, blocks[1].line), ("console", 9));
         assert_eq!(blocks[1].text().collect::<Vec<_>>(), ["$ two", "  three"]);
     }

@@ -4,6 +4,7 @@
 
 mod after_push;
 mod archives;
+mod documents;
 mod kubelet;
 mod main_job;
 mod nix;
