@@ -18,8 +18,7 @@ pub(crate) fn steady(text: &str) -> Vec<String> {
 
 /// Whether work that goes on beside other work prints this line.
 fn is_concurrent(line: &str) -> bool {
-    line.ends_with("TIME")
-        || line.split_whitespace().next().is_some_and(|first| first.len() > 1 && first.ends_with(':'))
+    line.ends_with("TIME") || line.starts_with("worker")
 }
 
 fn line(line: &str) -> String {
