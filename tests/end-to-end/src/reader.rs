@@ -1,11 +1,12 @@
 //! A reader of the documentation, who does what a page says and compares what is printed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use lab::Lab;
 use pages::{Item, Page, Step, differs, items};
 
 use crate::Stage;
@@ -20,6 +21,7 @@ const WITHIN: Duration = Duration::from_secs(90);
 pub struct Reader {
     stage: Stage,
     stands_for: Vec<(String, String)>,
+    kubeconfig: Option<Utf8PathBuf>,
 }
 
 impl Reader {
@@ -33,13 +35,23 @@ impl Reader {
         for (name, command) in [("vcbuild", stage.vcbuild()), ("vcdist", stage.vcdist())] {
             symlink(command.get_program(), programs.join(name)).unwrap();
         }
-        Self { stage, stands_for: Vec::new() }
+        Self { stage, stands_for: Vec::new(), kubeconfig: None }
     }
 
     /// A reader for whom a text of the pages is another one.
     #[must_use]
     pub fn with(mut self, text: &str, is: &str) -> Self {
         self.stands_for.push((text.to_owned(), is.to_owned()));
+        self
+    }
+
+    /// A reader whose cluster is this lab: kubectl finds it, and ssh reaches its nodes by their addresses.
+    #[must_use]
+    pub fn of(mut self, lab: &Lab) -> Self {
+        let ssh = self.stage.path().join("programs/ssh");
+        fs::write(&ssh, format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", lab.ssh_config())).unwrap();
+        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+        self.kubeconfig = Some(lab.kubeconfig());
         self
     }
 
@@ -72,8 +84,15 @@ impl Reader {
         }
     }
 
-    /// Runs a command of a shell whose folder and variables are those that the one before left.
+    /// Runs a command; its exit code, and what it printed.
     fn run(&self, command: &str) -> (i32, String) {
+        let output = self.shell(command).output().unwrap();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A shell for a command, whose folder and variables are those that the one before left.
+    #[must_use]
+    pub fn shell(&self, command: &str) -> Command {
         let state = self.stage.path().join("state");
         let command = self.real(command);
         let script = format!(
@@ -87,8 +106,10 @@ impl Reader {
         for name in ["KUBECONFIG", "SOURCE_DATE_EPOCH", "RUST_LOG", "CI"] {
             shell.env_remove(name);
         }
-        let output = shell.output().unwrap();
-        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+        if let Some(kubeconfig) = &self.kubeconfig {
+            shell.env("KUBECONFIG", kubeconfig);
+        }
+        shell
     }
 
     /// The folder that the reader is in.

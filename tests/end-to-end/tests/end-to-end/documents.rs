@@ -1,25 +1,35 @@
 //! What the documents show is what happens: a reader follows each page in a fresh folder, and compares what is printed.
 
-use end_to_end::Reader;
+use end_to_end::{Reader, run};
 use lab::{Lab, Options};
-use pages::page;
+use pages::{items, page};
 
+const TUTORIAL: &str = "docs/tutorial.md";
 /// The folder of the lab that the tutorial makes.
 const FOLDER: &str = "/var/lib/vclab/tutorial";
 
+/// The pages whose reader has a cluster with nothing in it.
+const OF_A_CLUSTER: [&str; 2] = ["README.md", "docs/how-to/virtualcluster.md"];
+
 #[test]
-fn the_tutorial_does_what_it_shows() {
-    let lab = Lab::up(&Options { name: "e2e-tutorial".to_owned(), ..Options::default() }).unwrap().scoped();
+fn pages_about_a_cluster_do_what_they_show() {
+    let lab = Lab::up(&Options { name: "e2e-pages".to_owned(), ..Options::default() }).unwrap().scoped();
     let folder = lab.kubeconfig().parent().unwrap().to_owned();
-    Reader::new().with(FOLDER, folder.as_str()).follow(&page("docs/tutorial.md"));
+    Reader::new().with(FOLDER, folder.as_str()).follow(&page(TUTORIAL));
+    for path in OF_A_CLUSTER {
+        Reader::new().of(&lab).follow(&page(path));
+        let _ = lab.kubectl(&["delete", "namespace", "vc-manager", "--wait", "--timeout=90s"]).unwrap();
+        let reader = Reader::new().of(&lab);
+        let _ = run(&mut reader.shell("vcdist prune --all")).expect(0);
+    }
 }
 
 #[test]
-fn the_pages_without_a_cluster_do_what_they_show() {
+fn pages_without_a_cluster_do_what_they_show() {
     let pages = pages::pages();
-    let others = pages.iter().filter(|page| page.path != "docs/tutorial.md");
-    let shown: Vec<_> = others.filter(|page| !pages::items(page).is_empty()).collect();
-    assert!(shown.len() > 5, "{} pages show commands", shown.len());
+    let others = pages.iter().filter(|page| page.path != TUTORIAL && !OF_A_CLUSTER.contains(&page.path.as_str()));
+    let shown: Vec<_> = others.filter(|page| !items(page).is_empty()).collect();
+    assert!(shown.len() > 4, "{} pages show commands", shown.len());
     for page in shown {
         Reader::new().follow(page);
     }
