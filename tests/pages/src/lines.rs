@@ -3,7 +3,7 @@
 
 /// The units of times and sizes.
 const UNITS: [(&[&str], &str); 2] =
-    [(&["µs", "ms", "s", "min", "h"], "TIME"), (&["B", "kB", "MB", "GB", "KiB", "MiB", "GiB"], "SIZE")];
+    [(&["µs", "ms", "s", "min", "h"], "<time>"), (&["B", "kB", "MB", "GB", "KiB", "MiB", "GiB"], "<size>")];
 /// The fewest digits of a digest that are shown.
 const DIGITS: usize = 12;
 
@@ -18,7 +18,7 @@ pub(crate) fn steady(text: &str) -> Vec<String> {
 
 /// Whether work that goes on beside other work prints this line.
 fn is_concurrent(line: &str) -> bool {
-    line.ends_with("TIME") || line.starts_with("worker")
+    line.ends_with("<time>") || line.starts_with("worker")
 }
 
 fn line(line: &str) -> String {
@@ -30,7 +30,7 @@ fn line(line: &str) -> String {
         if let Some((name, after)) = unit {
             rest.next();
             // A time may have two parts, `1 min 3 s`.
-            if words.last().is_some_and(|last| last == name && name == "TIME") {
+            if words.last().is_some_and(|last| last == name && name == "<time>") {
                 words.pop();
             }
             words.push(format!("{open}{name}{after}"));
@@ -52,7 +52,7 @@ fn is_number(word: &str) -> bool {
     word.bytes().any(|byte| byte.is_ascii_digit()) && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
-/// A word with no digest in it: DIGEST stands for each row of hexadecimal digits that is long enough.
+/// A word with no digest in it: `<digest>` stands for each row of hexadecimal digits that is long enough.
 fn without_digest(word: &str) -> String {
     let mut text = String::new();
     let is_digit = |letter: char| matches!(letter, '0'..='9' | 'a'..='f');
@@ -61,7 +61,7 @@ fn without_digest(word: &str) -> String {
         if is_digit(letter) {
             digits.push(letter);
         } else {
-            text.push_str(if digits.len() >= DIGITS { "DIGEST" } else { &digits });
+            text.push_str(if digits.len() >= DIGITS { "<digest>" } else { &digits });
             digits.clear();
             text.push(letter);
         }
@@ -98,13 +98,13 @@ mod tests {
     fn sizes_times_digests_and_widths_are_left_out() {
         for (text, same) in [
             ("a      b", "a b"),
-            ("compile  hello linux/amd64  1 min 3 s", "compile hello linux/amd64 TIME"),
-            ("7 actions: 2 run, 5 reused, 808 ms", "7 actions: 2 run, 5 reused, TIME"),
-            ("pushed  helper  3/3  2.44 MB  2.73 MB  950 ms", "pushed helper 3/3 SIZE SIZE TIME"),
-            ("freed 2.44 MB of 3 blobs (8 kB)", "freed SIZE of 3 blobs (SIZE)"),
-            ("sha256:fde37c0763d2 of layer", "sha256:DIGEST of layer"),
+            ("compile  hello linux/amd64  1 min 3 s", "compile hello linux/amd64 <time>"),
+            ("7 actions: 2 run, 5 reused, 808 ms", "7 actions: 2 run, 5 reused, <time>"),
+            ("pushed  helper  3/3  2.44 MB  2.73 MB  950 ms", "pushed helper 3/3 <size> <size> <time>"),
+            ("freed 2.44 MB of 3 blobs (8 kB)", "freed <size> of 3 blobs (<size>)"),
+            ("sha256:fde37c0763d2 of layer", "sha256:<digest> of layer"),
             ("facade 0123456789a 20250419~deb12u2", "facade 0123456789a 20250419~deb12u2"),
-            ("12 of 3 blobs, 4 B", "12 of 3 blobs, SIZE"),
+            ("12 of 3 blobs, 4 B", "12 of 3 blobs, <size>"),
         ] {
             assert_eq!(line(text), same);
         }
@@ -112,8 +112,8 @@ mod tests {
 
     #[test]
     fn work_at_the_same_time_is_reported_in_any_order() {
-        let one = steady("worker1: done\nworker2: done\nNODE  IMAGE\nworker2 a\nb 1 s\na 2 s\n");
-        let other = steady("worker2: done\nworker1: done\nNODE IMAGE\nworker2 a\na 1 s\nb 2 s\n");
+        let one = steady("worker1: done\nworker2: done\nNODE  TIME\nworker2 a\nb 1 s\na 2 s\n");
+        let other = steady("worker2: done\nworker1: done\nNODE TIME\nworker2 a\na 1 s\nb 2 s\n");
         assert_eq!(one, other);
         assert_ne!(steady("b\na"), steady("a\nb"));
     }

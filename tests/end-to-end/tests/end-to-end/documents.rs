@@ -16,11 +16,14 @@ fn pages_about_a_cluster_do_what_they_show() {
     let lab = Lab::up(&Options { name: "e2e-pages".to_owned(), ..Options::default() }).unwrap().scoped();
     let folder = lab.kubeconfig().parent().unwrap().to_owned();
     Reader::new().with(FOLDER, folder.as_str()).follow(&page(TUTORIAL));
-    for path in OF_A_CLUSTER {
-        Reader::new().of(&lab).follow(&page(path));
-        let _ = lab.kubectl(&["delete", "namespace", "vc-manager", "--wait", "--timeout=90s"]).unwrap();
+    for (number, path) in OF_A_CLUSTER.iter().enumerate() {
         let reader = Reader::new().of(&lab);
-        let _ = run(&mut reader.shell("vcdist prune --all")).expect(0);
+        if number > 0 {
+            // What the reader of the page before left.
+            let _ = lab.kubectl(&["delete", "namespace", "vc-manager", "--wait", "--timeout=90s"]).unwrap();
+            let _ = run(&mut reader.shell("vcdist prune --all")).expect(0);
+        }
+        reader.follow(&page(path));
     }
 }
 
