@@ -106,7 +106,9 @@ fn written(arg: &Arg) -> String {
 /// What an argument means, its values, its default and whether it may be repeated.
 fn meaning(arg: &Arg) -> String {
     let help = arg.get_long_help().or(arg.get_help());
-    let mut text = with_sentences(&words(help));
+    let help = help.map(ToString::to_string).unwrap_or_default();
+    let paragraphs = help.split("\n\n").map(|paragraph| with_sentences(&one_line(paragraph)));
+    let mut text = paragraphs.collect::<Vec<_>>().join(" ");
     let values: Vec<PossibleValue> = if arg.is_hide_possible_values_set() || !arg.get_action().takes_values() {
         Vec::new()
     } else {
@@ -129,7 +131,8 @@ fn meaning(arg: &Arg) -> String {
     if let Some(variable) = arg.get_env() {
         let _ = write!(text, " Environment: `{}`.", variable.display());
     }
-    if matches!(arg.get_action(), ArgAction::Append) && !arg.is_positional() {
+    let is_said = text.to_lowercase().contains("repeatable");
+    if matches!(arg.get_action(), ArgAction::Append) && !arg.is_positional() && !is_said {
         text.push_str(if arg.get_value_delimiter().is_some() {
             " Repeatable, or a list with commas."
         } else {
@@ -157,7 +160,10 @@ fn with_sentences(text: &str) -> String {
 
 /// A help text as one line, without the last full stop that some have.
 fn words(text: Option<&StyledStr>) -> String {
-    let text = text.map(ToString::to_string).unwrap_or_default();
+    one_line(&text.map(ToString::to_string).unwrap_or_default())
+}
+
+fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.strip_suffix('.').unwrap_or(&line).to_owned()
 }
@@ -191,11 +197,11 @@ mod tests {
                     .long("how")
                     .value_parser(["fast", "slow"])
                     .help_heading("Speed")
-                    .help("How fast [default: as now]\n\nBy night too"),
+                    .help("How fast\n\nBy night too [default: as now]"),
             )
             .arg(Arg::new("hidden").long("hidden").hide(true))
             .arg(Arg::new("dry").long("dry-run").action(ArgAction::SetTrue).help("Send <nothing>"))
-            .arg(Arg::new("node").long("node").help("Where").action(ArgAction::Append).env("TOOL_NODE"));
+            .arg(Arg::new("node").long("node").help("Where; repeatable").action(ArgAction::Append).env("TOOL_NODE"));
         let list = Command::new("list").about("List them");
         let store = Command::new("store").about("The store").subcommand(list);
         Command::new("tool").about("Work").subcommand(push).subcommand(store).subcommand(Command::new("x").hide(true))
@@ -214,9 +220,9 @@ mod tests {
             "| `A\\|B...` | What to push. |",
             "| `-j, --jobs N` | How many at once (default: few). Default: `4`. |",
             "**Speed**",
-            "| `--how HOW` | How fast (default: as now). By night too. Values: `fast`, `slow`. |",
+            "| `--how HOW` | How fast. By night too (default: as now). Values: `fast`, `slow`. |",
             "| `--dry-run` | Send &lt;nothing>. |",
-            "| `--node NODE` | Where. Environment: `TOOL_NODE`. Repeatable. |",
+            "| `--node NODE` | Where; repeatable. Environment: `TOOL_NODE`. |",
         ] {
             assert!(page.contains(&format!("{line}\n")), "{line} is not in:\n{page}");
         }
