@@ -1,9 +1,13 @@
 //! What the documents show is what happens: a reader follows each page in a fresh folder, and compares what is printed.
 
+use std::time::{Duration, Instant};
+
 use end_to_end::{Reader, run};
 use lab::{Lab, Options};
 use pages::{items, page};
 
+/// How long images may be in use after their pods are gone.
+const WITHIN: Duration = Duration::from_secs(90);
 const TUTORIAL: &str = "docs/tutorial.md";
 /// The folder of the lab that the tutorial makes.
 const FOLDER: &str = "/var/lib/vclab/tutorial";
@@ -21,9 +25,24 @@ fn pages_about_a_cluster_do_what_they_show() {
         if number > 0 {
             // What the reader of the page before left.
             let _ = lab.kubectl(&["delete", "namespace", "vc-manager", "--wait", "--timeout=90s"]).unwrap();
-            let _ = run(&mut reader.shell("vcdist prune --all")).expect(0);
+            prune_all(&reader);
         }
         reader.follow(&page(path));
+    }
+}
+
+/// Removes every image that was pushed. The nodes may still have containers of pods that are gone.
+fn prune_all(reader: &Reader) {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let pruned = run(&mut reader.shell("vcdist prune --all --output json")).json(0);
+        let nodes = pruned["nodes"].as_array().unwrap().iter();
+        let mut images = nodes.flat_map(|node| node["images"].as_array().unwrap());
+        if images.all(|image| image["removed"] == true) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "images stay: {pruned}");
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 
