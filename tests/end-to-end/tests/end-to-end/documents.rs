@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use end_to_end::{Reader, run};
+use end_to_end::Reader;
+use rigs::Run;
 use lab::{Lab, Options};
 use pages::{items, page};
 
@@ -35,7 +36,7 @@ fn pages_about_a_cluster_do_what_they_show() {
 fn prune_all(reader: &Reader) {
     let deadline = Instant::now() + WITHIN;
     loop {
-        let pruned = run(&mut reader.shell("vcdist prune --all --output json")).json(0);
+        let pruned = Run::of(&mut reader.shell("vcdist prune --all --output json")).json();
         let nodes = pruned["nodes"].as_array().unwrap().iter();
         let mut images = nodes.flat_map(|node| node["images"].as_array().unwrap());
         if images.all(|image| image["removed"] == true) {
