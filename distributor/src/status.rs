@@ -117,6 +117,19 @@ pub struct LastPush {
     pub at: push_label::Time,
 }
 
+impl NodeState {
+    /// Whether a node has everything of an image, by the digest that its reference ends in, and has it unpacked.
+    #[must_use]
+    pub fn has(&self, reference: &str) -> bool {
+        let Some(digest) = reference.split_once('@').map(|(_, digest)| digest) else { return false };
+        let is_pushed = |one: &PushedImage| {
+            one.complete && one.unpacked && one.target.is_some_and(|target| target.to_string() == digest)
+        };
+        let is_there = |one: &ImageStatus| one.complete && one.unpacked && one.digest == digest;
+        self.pushes.iter().any(is_pushed) || self.images.iter().any(is_there)
+    }
+}
+
 impl StatusQuery {
     /// Queries every node through the connection that `connect` opens. The answers are in the order of the nodes.
     pub async fn ask(&self, nodes: Vec<Node>, connect: impl Fn(&Node) -> Box<dyn Transport> + Sync) -> Vec<Answer> {

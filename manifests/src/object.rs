@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 /// The stage in which an object is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +87,33 @@ impl Object {
         Self::DaemonSet(Box::new(daemon_set))
     }
 
-    /// The value of the object's `kind` field.
+    /// The object that a value describes; none where its kind is not one of these, in the version that is made here.
+    ///
+    /// # Errors
+    /// When the value is not an object of the kind that it names.
+    pub fn from_value(value: &Value) -> Result<Option<Self>, serde_json::Error> {
+        let text = |key: &str| value[key].as_str().unwrap_or_default();
+        let object = match (text("apiVersion"), text("kind")) {
+            ("v1", "Namespace") => Self::Namespace(Deserialize::deserialize(value)?),
+            ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
+                Self::definition(Deserialize::deserialize(value)?)
+            }
+            ("v1", "ServiceAccount") => Self::ServiceAccount(Deserialize::deserialize(value)?),
+            ("rbac.authorization.k8s.io/v1", "ClusterRole") => Self::ClusterRole(Deserialize::deserialize(value)?),
+            ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => {
+                Self::ClusterRoleBinding(Deserialize::deserialize(value)?)
+            }
+            ("rbac.authorization.k8s.io/v1", "Role") => Self::Role(Deserialize::deserialize(value)?),
+            ("rbac.authorization.k8s.io/v1", "RoleBinding") => Self::RoleBinding(Deserialize::deserialize(value)?),
+            ("v1", "Secret") => Self::Secret(Deserialize::deserialize(value)?),
+            ("apps/v1", "Deployment") => Self::deployment(Deserialize::deserialize(value)?),
+            ("apps/v1", "DaemonSet") => Self::daemon_set(Deserialize::deserialize(value)?),
+            _ => return Ok(None),
+        };
+        Ok(Some(object))
+    }
+
+    /// The object's kind, as its `kind` field has it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         each!(self, inner => kind_of(inner))

@@ -8,32 +8,34 @@ use clap::Args;
 use miette::Diagnostic;
 use serde::Serialize;
 use thiserror::Error;
-use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, Toleration};
-use vcstore::Store;
-use vcterminal::{Exit, Output, Text, tell, tell_text};
+use vcmanifests::Object;
+use vcterminal::{Exit, Output, tell};
 
-use crate::cli::nodes::ChoiceArgs;
-use crate::cli::values::{component_image, namespace, toleration};
+use crate::cli::changes::{self, ObjectEntry, entries};
+use crate::cli::manifests::{self, ManifestArgs};
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::duration::parse_duration;
-use crate::nodes::{self, Choice};
+use crate::nodes;
 use crate::push::report;
-use crate::rollout::{self, Change, Outcomes, Plan, Progress, Ready, Step, images, title};
+use crate::rollout::{self, Kept, Outcomes, Permissions, Plan, Ready, Rollout};
 
 /// What the help shows of its use.
 const EXAMPLES: &str = "\
 Examples:
   vcdist deploy --dry-run
+  vcdist deploy --atomic
   vcdist deploy --nodes worker1,worker2
   vcdist deploy --no-apply --output-dir manifests";
 
 /// Apply VirtualCluster's manifests, with images by digest, and wait until they run.
+///
+/// Each deployment is recorded as a revision (`vcdist history`, `vcdist rollback`). At its end, it removes objects that only
+/// earlier revisions had.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Deploy {
-    /// Images of the store [default: manager, syncer, vn-agent]
-    #[arg(value_name = "IMAGE")]
-    images: Vec<String>,
+    #[command(flatten)]
+    manifests: ManifestArgs,
 
     /// Show what would change, and change nothing
     ///
@@ -41,19 +43,13 @@ pub(crate) struct Deploy {
     #[arg(long)]
     dry_run: bool,
 
-    /// The namespace to deploy to
-    #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
-    namespace: NamespaceName,
-
-    /// Run this image, which the nodes have
-    ///
-    /// Instead of one of the store; repeatable, once for each component.
-    #[arg(long = "image", value_name = "COMPONENT=NAME@DIGEST", value_parser = component_image)]
-    given: Vec<(Component, ImageReference)>,
-
     /// Wait so long until everything runs
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
     timeout: Duration,
+
+    /// Return to the last ready revision if it fails
+    #[arg(long)]
+    atomic: bool,
 
     /// Take over fields that another manager set
     ///
@@ -61,11 +57,11 @@ pub(crate) struct Deploy {
     #[arg(long)]
     force_conflicts: bool,
 
-    /// The port for vn-agent's metrics
+    /// Also remove old namespaces and definitions
     ///
-    /// On every worker. Choose another one if node-exporter uses it.
-    #[arg(long, value_name = "PORT", default_value_t = Parameters::METRICS_PORT)]
-    vn_agent_metrics_port: u16,
+    /// Those that only earlier revisions had, with all objects in them and of them.
+    #[arg(long)]
+    prune_definitions: bool,
 
     /// Also write the manifests to this folder
     ///
@@ -74,27 +70,12 @@ pub(crate) struct Deploy {
     output_dir: Option<Utf8PathBuf>,
 
     /// Only write the manifests; no cluster is needed
-    #[arg(long, requires = "output_dir", conflicts_with_all = ["dry_run", "kubeconfig", "context", "force_conflicts"])]
+    #[arg(long, requires = "output_dir", conflicts_with_all = ["dry_run", "atomic", "prune_definitions", "kubeconfig", "context", "force_conflicts"])]
     no_apply: bool,
-
-    /// The store [default: ~/.cache/vcbuild/store]
-    ///
-    /// $VCBUILD_STORE overrides the default, $XDG_CACHE_HOME replaces ~/.cache.
-    #[arg(long, value_name = "DIR")]
-    store: Option<Utf8PathBuf>,
 
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,
-
-    #[command(flatten)]
-    choice: ChoiceArgs,
-
-    /// Also run on nodes with this taint: KEY[=VALUE][:EFFECT]
-    ///
-    /// Repeatable.
-    #[arg(long, value_name = "TAINT", value_parser = toleration)]
-    tolerate: Vec<Toleration>,
 
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -105,7 +86,7 @@ pub(crate) struct Deploy {
 pub(crate) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Images(#[from] images::Error),
+    Manifests(#[from] manifests::Error),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -118,6 +99,18 @@ pub(crate) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Nodes(#[from] nodes::Error),
+
+    #[error("the deployment failed, and the cluster is back at revision {to}")]
+    #[diagnostic(help("deploy again when the cause is removed"))]
+    WentBack { to: i64, source: Box<rollout::Error> },
+
+    #[error("the deployment failed ({failure}), and so did going back to revision {to}")]
+    #[diagnostic(help("remove the cause and run `vcdist rollback {to}`"))]
+    Stuck { to: i64, failure: String, source: Box<rollout::Error> },
+
+    #[error("the deployment failed, and no earlier revision was ready that one could go back to")]
+    #[diagnostic(help("what was applied stays; deploy again when the cause is removed"))]
+    NothingBefore { source: Box<rollout::Error> },
 
     #[error("writing the objects as YAML")]
     #[diagnostic(help("this is a defect: please report it"))]
@@ -137,23 +130,14 @@ struct Document<'a> {
     namespace: &'a str,
     dry_run: bool,
     objects: Vec<ObjectEntry<'a>>,
+    kept: &'a [Kept],
     ready: &'a [Ready],
     restarted: &'a [String],
     revision: Option<i64>,
+    rolled_back_to: Option<i64>,
     files: &'a [Utf8PathBuf],
     elapsed_seconds: f64,
     error: Option<String>,
-}
-
-/// One object of the document.
-#[derive(Debug, Serialize)]
-struct ObjectEntry<'a> {
-    kind: &'static str,
-    name: &'a str,
-    namespace: Option<&'a str>,
-    #[serde(flatten)]
-    change: &'a Change,
-    applied: bool,
 }
 
 /// How far a deployment has come.
@@ -162,6 +146,7 @@ struct DeployProgress {
     files: Vec<Utf8PathBuf>,
     plan: Plan,
     outcomes: Outcomes,
+    rolled_back_to: Option<i64>,
 }
 
 impl Deploy {
@@ -172,23 +157,20 @@ impl Deploy {
         let result = self.deploy(&mut done, text).await;
         match self.output {
             Output::Text if result.is_ok() && !self.no_apply => {
-                vcterminal::print(&summary(&done, self.dry_run, started.elapsed()))?;
+                let DeployProgress { plan, outcomes, .. } = &done;
+                vcterminal::print(&changes::summary(plan, outcomes, self.dry_run, "deployed", started.elapsed()))?;
             }
             Output::Text => {}
             // Also where it failed: what was applied is applied.
             Output::Json => vcterminal::print_json(&Document {
-                namespace: self.namespace.as_str(),
+                namespace: self.manifests.namespace.as_str(),
                 dry_run: self.dry_run,
-                objects: done
-                    .plan
-                    .steps
-                    .iter()
-                    .enumerate()
-                    .map(|(i, step)| entry(step, i < done.outcomes.applied))
-                    .collect(),
+                objects: entries(&done.plan, &done.outcomes),
+                kept: &done.plan.kept,
                 ready: &done.outcomes.ready,
                 restarted: &done.outcomes.restarted,
                 revision: done.outcomes.revision,
+                rolled_back_to: done.rolled_back_to,
                 files: &done.files,
                 elapsed_seconds: started.elapsed().as_secs_f64(),
                 error: result.as_ref().err().map(report::one_line),
@@ -198,25 +180,12 @@ impl Deploy {
     }
 
     async fn deploy(&self, done: &mut DeployProgress, text: bool) -> Result<(), Error> {
-        let objects = self.objects()?;
+        let objects = self.manifests.objects()?;
         done.files = self.write(&objects)?;
         for file in done.files.iter().filter(|_| text) {
             tell(format_args!("wrote {file}"));
         }
         if self.no_apply { Ok(()) } else { self.roll_out(objects, done, text).await }
-    }
-
-    fn objects(&self) -> Result<Vec<Object>, Error> {
-        let store = self.store.clone().unwrap_or_else(Store::default_path);
-        let (images, architectures) = images::resolve(&self.given, &self.images, &store)?;
-        Ok(vcmanifests::objects(&Parameters {
-            namespace: self.namespace.clone(),
-            tolerations: self.tolerate.clone(),
-            placement: self.choice.choice().placement()?,
-            architectures,
-            vn_agent_metrics_port: self.vn_agent_metrics_port,
-            ..Parameters::new(images)
-        }))
     }
 
     fn write(&self, objects: &[Object]) -> Result<Vec<Utf8PathBuf>, Error> {
@@ -235,105 +204,77 @@ impl Deploy {
     async fn roll_out(&self, objects: Vec<Object>, done: &mut DeployProgress, text: bool) -> Result<(), Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
         cluster.wait_until(Instant::now() + self.timeout);
-        let choice = self.choice.choice();
-        if choice != Choice::default() {
-            // Refuses names that there are no nodes of, and a choice that leaves none.
-            nodes::from_api(&cluster, &choice).await?;
+        self.manifests.check_nodes(&cluster).await?;
+        done.plan = rollout::plan(&cluster, objects, self.permissions()).await?;
+        if text {
+            changes::show_kept(&done.plan.kept);
         }
-        done.plan = rollout::plan(&cluster, objects, self.force_conflicts).await?;
-        let show = |progress: Progress<'_>| match progress {
-            Progress::Applied(step) if text => tell_text(&describe(step)),
-            Progress::Restarted(stuck) if text => tell(format_args!("pod restarted: {stuck}")),
-            Progress::Woken(object) if text => tell(format_args!("{object}: its controller tries again now")),
-            Progress::Held(object, why) => vcterminal::say(format_args!("waiting for {object}: {why}")),
-            Progress::Applied(_) | Progress::Restarted(_) | Progress::Woken(_) => {}
-        };
         if self.dry_run {
-            done.plan.steps.iter().map(Progress::Applied).for_each(show);
+            changes::show_plan(&done.plan, text);
             return Ok(());
         }
         let (plan, outcomes) = (&done.plan, &mut done.outcomes);
-        Ok(rollout::run(&cluster, plan, self.force_conflicts, self.timeout, outcomes, show).await?)
-    }
-}
-
-/// One line for the object, and one below it for every field that differs.
-fn describe(step: &Step) -> Text {
-    let title = title(&step.object);
-    match &step.change {
-        Change::Created => Text::of(format_args!("{title} created")),
-        Change::Unchanged => Text::of(format_args!("{title} unchanged")),
-        Change::Configured(fields) => {
-            let mut text = Text::of(format_args!("{title} configured"));
-            for field in fields {
-                let [from, to] = [&field.from, &field.to].map(|value| short(value.as_deref().unwrap_or("(none)")));
-                text.line(format_args!("    {}: {from} -> {to}", field.field));
+        let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
+        match rollout::run(&cluster, plan, self.rollout(None), outcomes, show).await {
+            Ok(()) => Ok(()),
+            Err(failure) if self.atomic && outcomes.applied > 0 => {
+                Err(self.go_back(&cluster, failure, done, text).await)
             }
-            text
+            Err(failure) => Err(failure.into()),
         }
     }
-}
 
-/// A value on a terminal: whole rules and schemas would bury the lines around them. JSON has them in full.
-fn short(value: &str) -> String {
-    const WIDTH: usize = 120;
-    match value.char_indices().nth(WIDTH) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value.to_owned(),
+    /// Goes back to the last revision that was ready. What became of it, with what had failed.
+    async fn go_back(
+        &self,
+        cluster: &Cluster,
+        failure: rollout::Error,
+        done: &mut DeployProgress,
+        text: bool,
+    ) -> Error {
+        // However much time the deployment took, the way back has as much again.
+        cluster.wait_until(Instant::now() + self.timeout);
+        let revisions = match rollout::revisions(cluster, &self.manifests.namespace).await {
+            Ok(revisions) => revisions,
+            Err(source) => {
+                tracing::warn!("looking for a revision to go back to: {}", report::one_line(&source));
+                return failure.into();
+            }
+        };
+        let Some(to) = rollout::last_ready(&revisions) else {
+            return Error::NothingBefore { source: Box::new(failure) };
+        };
+        vcterminal::say(format_args!("the deployment failed: {failure}; going back to revision {}", to.number));
+        let back = async {
+            let plan = rollout::plan(cluster, to.to_apply()?, self.permissions()).await?;
+            let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
+            rollout::run(cluster, &plan, self.rollout(Some(to.number)), &mut Outcomes::default(), show).await
+        };
+        match back.await {
+            Ok(()) => {
+                done.rolled_back_to = Some(to.number);
+                Error::WentBack { to: to.number, source: Box::new(failure) }
+            }
+            Err(source) => {
+                Error::Stuck { to: to.number, failure: report::one_line(&failure), source: Box::new(source) }
+            }
+        }
     }
-}
 
-fn summary(DeployProgress { plan, outcomes, .. }: &DeployProgress, dry_run: bool, elapsed: Duration) -> Text {
-    if dry_run {
-        let changes = plan.steps.iter().filter(|step| step.change != Change::Unchanged).count();
-        return Text::of(format_args!("{changes} of {} objects would change; nothing was", plan.steps.len()));
+    fn permissions(&self) -> Permissions {
+        Permissions { force_conflicts: self.force_conflicts, prune_definitions: self.prune_definitions }
     }
-    let mut text = Text::default();
-    for ready in outcomes.ready.iter().filter(|ready| matches!(ready.kind, "Deployment" | "DaemonSet")) {
-        text.line(format_args!("{}/{} is ready: {}", ready.kind.to_lowercase(), ready.name, ready.ready));
-    }
-    if let Some(revision) = outcomes.revision {
-        text.line(format_args!("recorded as revision {revision}"));
-    }
-    text.line(format_args!("deployed in {}", vcterminal::duration(elapsed)));
-    text
-}
 
-fn entry(step: &Step, applied: bool) -> ObjectEntry<'_> {
-    let object = &step.object;
-    ObjectEntry {
-        kind: object.kind(),
-        name: object.name(),
-        namespace: object.namespace(),
-        change: &step.change,
-        applied,
+    fn rollout(&self, rollback_to: Option<i64>) -> Rollout {
+        Rollout { force_conflicts: self.force_conflicts, timeout: self.timeout, rollback_to }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use serde_json::json;
-    use vcmanifests::Object;
 
-    use super::{Change, Deploy, Step, describe};
-    use crate::rollout::FieldChange;
-
-    fn step(change: Change) -> Step {
-        let namespace = serde_json::from_value(json!({ "metadata": { "name": "vc-manager" } })).unwrap();
-        Step { object: Object::Namespace(namespace), change, settled: false }
-    }
-
-    #[test]
-    fn each_object_has_a_line_and_each_field_one_below_it() {
-        let field = |to: &str| FieldChange { field: "a.b".to_owned(), from: None, to: Some(to.to_owned()) };
-        assert_eq!(describe(&step(Change::Created)).as_str(), "namespace/vc-manager created\n");
-        assert_eq!(describe(&step(Change::Unchanged)).as_str(), "namespace/vc-manager unchanged\n");
-        assert_eq!(
-            describe(&step(Change::Configured(vec![field("x"), field(&"ü".repeat(200))]))).to_string(),
-            format!("namespace/vc-manager configured\n    a.b: (none) -> x\n    a.b: (none) -> {}…\n", "ü".repeat(120))
-        );
-    }
+    use super::Deploy;
 
     #[derive(Debug, Parser)]
     struct Command {

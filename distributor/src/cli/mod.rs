@@ -1,16 +1,22 @@
 //! The command line: one file for each subcommand, and the options that several of them share. Uses every other module;
 //! no other module uses it.
 
+mod changes;
 mod deploy;
+mod diff;
 mod error;
 mod helper;
+mod history;
 mod images;
 mod join;
+mod manifests;
+mod node_images;
 mod nodes;
 mod progress;
 mod prune;
 mod push;
 mod relay;
+mod rollback;
 mod status;
 mod values;
 mod verify;
@@ -51,6 +57,9 @@ enum Command {
     Status(Box<status::Status>),
     Prune(Box<prune::Prune>),
     Deploy(deploy::Deploy),
+    History(history::History),
+    Diff(diff::Diff),
+    Rollback(Box<rollback::Rollback>),
     Verify(verify::Verify),
     #[command(hide = true)]
     Helper(helper::Helper),
@@ -74,6 +83,9 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Status(status) => ended(status.run()),
         Command::Prune(prune) => ended(prune.run()),
         Command::Deploy(deploy) => ended(deploy.run()),
+        Command::History(history) => ended(history.run()),
+        Command::Diff(diff) => ended(diff.run()),
+        Command::Rollback(rollback) => ended(rollback.run()),
         Command::Verify(verify) => ended(verify.run()),
         Command::Helper(helper) => ended(helper.run()),
         Command::Join(join) => ended(join.run()),

@@ -161,7 +161,12 @@ impl Nodes {
         Cluster::connect(&self.cluster).await.map(Some)
     }
 
-    /// Finds the selected nodes.
+    /// The cluster that is worked on, however its nodes are named.
+    pub(super) async fn any_cluster(&self) -> Result<Cluster, cluster::Error> {
+        Cluster::connect(&self.cluster).await
+    }
+
+    /// The nodes that are meant.
     pub(super) async fn find(&self, ssh: &Ssh) -> Result<Vec<Node>, Error> {
         if !self.host.is_empty() {
             return nodes::from_hosts(&self.host, ssh.is_unsaid());

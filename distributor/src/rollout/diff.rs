@@ -104,16 +104,20 @@ fn by_name(list: &[Value]) -> Option<Vec<(&str, &Value)>> {
 }
 
 fn change(path: &str, old: &Value, new: &Value) -> FieldChange {
-    let text = |value: &Value| match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    };
     FieldChange { field: path.to_owned(), from: text(old), to: text(new) }
 }
 
+/// A value as people read it; none for one that is absent.
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
 /// Keys that hold dots or slashes, as labels do, are put in brackets.
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     if key.contains(['.', '/']) {
         format!("{path}[{key}]")
     } else if path.is_empty() {

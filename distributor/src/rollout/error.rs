@@ -77,6 +77,58 @@ pub enum Error {
         source: serde_json::Error,
     },
 
+    /// Nothing was ever rolled out here.
+    #[error("no revision is recorded in the namespace {namespace}")]
+    #[diagnostic(help("`vcdist deploy` records one; for another namespace give --namespace NAME"))]
+    NoRevisions {
+        /// The namespace.
+        namespace: String,
+    },
+
+    /// A revision that is not recorded.
+    #[error("there is no revision {number} in the namespace {namespace}")]
+    #[diagnostic(help("the recorded revisions are {known}; `vcdist history` describes them"))]
+    NoSuchRevision {
+        /// Which was asked for.
+        number: i64,
+        /// The namespace.
+        namespace: String,
+        /// Those that are there.
+        known: String,
+    },
+
+    /// Nothing to go back to.
+    #[error("no earlier revision in the namespace {namespace} was ready and differs from the current one, {number}")]
+    #[diagnostic(help("`vcdist history` lists the revisions; name one to apply it all the same: `vcdist rollback N`"))]
+    NoEarlier {
+        /// The current revision.
+        number: i64,
+        /// The namespace.
+        namespace: String,
+    },
+
+    /// A revision whose objects cannot be used.
+    #[error("reading the objects of revision {number}: {why}")]
+    #[diagnostic(help("nothing was changed; {help}"))]
+    NoObjects {
+        /// The revision.
+        number: i64,
+        /// Why.
+        why: String,
+        /// What to do.
+        help: String,
+    },
+
+    /// A revision that cannot be written.
+    #[error("recording revision {number}: {why}")]
+    #[diagnostic(help("no workload was changed; this is a defect: please report it"))]
+    Record {
+        /// The revision.
+        number: i64,
+        /// Why.
+        why: String,
+    },
+
     /// Something was applied and does not get ready.
     #[error("waiting for {}: {outcome}", objects.join(", "))]
     #[diagnostic(help("{help}"))]

@@ -1,11 +1,14 @@
 //! The rollout: a dry run shows what would change; then objects are applied in the order of their dependencies, and each stage is
-//! waited for. Objects are applied server-side, so that fields which others set stay theirs. Uses [`crate::cluster`], and the
-//! names of [`crate::images`].
+//! waited for. Objects are applied server-side, so that fields which others set stay theirs. What earlier rollouts applied and
+//! this one lacks goes at its end. Each rollout is a revision, which one can compare the cluster with and go back to. Uses
+//! [`crate::cluster`], and the names of [`crate::images`].
 
 mod diff;
+mod differences;
 mod error;
 pub mod events;
 mod evidence;
+mod foreign;
 pub mod images;
 mod in_use;
 mod owner;
@@ -15,7 +18,9 @@ pub mod ready;
 mod references;
 mod requeue;
 mod revision;
+mod rollback;
 mod stuck_pods;
+mod superseded;
 mod wait;
 
 use std::time::{Duration, Instant};
@@ -25,9 +30,13 @@ use vcmanifests::Stage;
 use crate::cluster::Cluster;
 
 pub use diff::FieldChange;
+pub use differences::{Difference, ForeignField, differences};
 pub use error::{Conflict, Conflicts, Error, Evidence, Outcome};
 pub use in_use::ImagesInUse;
-pub use plan::{Change, Plan, Step, plan, title};
+pub use plan::{Change, Permissions, Plan, Step, plan, title};
+pub use revision::{RecordedObject, Revision, revisions};
+pub use rollback::{find, last_ready, rollback_target};
+pub use superseded::{Kept, Removal};
 pub use wait::Ready;
 use wait::WaitTarget;
 
@@ -35,7 +44,7 @@ use wait::WaitTarget;
 pub const FIELD_MANAGER: &str = "vcdist";
 
 /// Something that a rollout has just done.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Progress<'a> {
     /// It has taken this step.
     Applied(&'a Step),
@@ -45,6 +54,19 @@ pub enum Progress<'a> {
     Woken(&'a str),
     /// An object waits for people: which, and what for.
     Held(&'a str, &'a str),
+    /// It has removed this object, which only earlier revisions had.
+    Removed(&'a Removal),
+}
+
+/// How a plan is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rollout {
+    /// Whether fields of other managers are taken over.
+    pub force_conflicts: bool,
+    /// How long it may take in all.
+    pub timeout: Duration,
+    /// The revision that it goes back to, where it does.
+    pub rollback_to: Option<i64>,
 }
 
 /// What a rollout came to.
@@ -56,23 +78,25 @@ pub struct Outcomes {
     pub ready: Vec<Ready>,
     /// The pods that were made anew, and what they were stuck in.
     pub restarted: Vec<String>,
-    /// The revision that says which images run.
+    /// How many of the plan's removals were made, in its order.
+    pub removed: usize,
+    /// The revision that this rollout is recorded as.
     pub revision: Option<i64>,
 }
 
-/// Applies the steps of a plan that change anything and waits for each stage, within `timeout` in all. Pods of an earlier
-/// attempt that are stuck are made anew. What it comes to is in `outcomes`, also where it fails.
+/// Applies the steps of a plan that change anything and waits for each stage; then removes what the plan says goes. Pods of an
+/// earlier attempt that are stuck are made anew. What it comes to is in `outcomes`, also where it fails.
 ///
 /// # Errors
 /// When the API server refuses an object, or one does not get ready in time or ever.
 pub async fn run(
     cluster: &Cluster,
     plan: &Plan,
-    force: bool,
-    timeout: Duration,
+    rollout: Rollout,
     outcomes: &mut Outcomes,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<(), Error> {
+    let Rollout { force_conflicts, timeout, rollback_to } = rollout;
     let started = Instant::now();
     cluster.wait_until(started + timeout);
     for stage in [Stage::Namespace, Stage::Definitions, Stage::Access, Stage::Workloads] {
@@ -82,7 +106,7 @@ pub async fn run(
             let since = if step.settled {
                 None
             } else {
-                plan::changed_at(&plan::apply(cluster, &step.object, force, false).await?)
+                plan::changed_at(&plan::apply(cluster, &step.object, force_conflicts, false).await?)
             };
             outcomes.applied += 1;
             progress(Progress::Applied(step));
@@ -99,22 +123,33 @@ pub async fn run(
         let held = |object: &str, why: &str| progress(Progress::Held(object, why));
         outcomes.ready.extend(wait::until_ready(cluster, &targets, started, timeout, held).await?);
         if stage == Stage::Namespace {
-            // Before anything runs: from here on, no prune removes its images.
-            outcomes.revision = record(cluster, plan).await?;
+            // Before anything runs: from here on, nobody may take its images away.
+            outcomes.revision = record(cluster, plan, rollback_to).await?;
         }
+    }
+    for removal in &plan.removals {
+        superseded::remove(cluster, removal).await?;
+        outcomes.removed += 1;
+        progress(Progress::Removed(removal));
+    }
+    if let (Some(number), Some(namespace)) = (outcomes.revision, namespace(plan)) {
+        revision::mark_ready(cluster, namespace, number).await?;
     }
     Ok(())
 }
 
-/// Records the images of a plan in the namespace it makes; nothing for a plan that makes none.
-async fn record(cluster: &Cluster, plan: &Plan) -> Result<Option<i64>, Error> {
-    let Some(namespace) = plan.steps.iter().find(|step| step.object.stage() == Stage::Namespace) else {
-        return Ok(None);
-    };
+/// The namespace that a plan makes.
+fn namespace(plan: &Plan) -> Option<&str> {
+    plan.steps.iter().find(|step| step.object.stage() == Stage::Namespace).map(|step| step.object.name())
+}
+
+/// Records the objects of a plan in the namespace it makes; nothing for a plan that makes none.
+async fn record(cluster: &Cluster, plan: &Plan, rollback_to: Option<i64>) -> Result<Option<i64>, Error> {
+    let Some(namespace) = namespace(plan) else { return Ok(None) };
     let value = |step: &Step| {
         let prepared = |source| Error::Prepare { object: title(&step.object), source };
         serde_json::to_value(&step.object).map_err(prepared)
     };
     let objects = plan.steps.iter().map(value).collect::<Result<Vec<_>, _>>()?;
-    revision::record(cluster, namespace.object.name(), &objects).await.map(Some)
+    revision::record(cluster, namespace, &objects, rollback_to).await.map(Some)
 }

@@ -14,7 +14,8 @@ use super::diff::{FieldChange, diff};
 use super::error::{Conflict, Conflicts};
 use super::owner;
 use super::ready::{self, Readiness};
-use super::{Error, FIELD_MANAGER};
+use super::superseded::{Kept, Removal, superseded};
+use super::{Error, FIELD_MANAGER, revision};
 use crate::cluster::Cluster;
 
 /// Requests under way at once: enough to hide a long way to the API server, too few to be throttled.
@@ -30,6 +31,10 @@ pub enum Change {
     Configured(Vec<FieldChange>),
     /// It is there, as it should be.
     Unchanged,
+    /// It is there, only earlier revisions had it, and it goes.
+    Removed,
+    /// It is there and has to be deleted first, for these fields can never be changed. No rollout does that.
+    Recreated(Vec<FieldChange>),
 }
 
 /// What is to be done about one object.
@@ -43,21 +48,44 @@ pub struct Step {
     pub settled: bool,
 }
 
-/// One step for every object, in dependency order.
+/// One step for every object, in dependency order, and what goes after them.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// The steps.
     pub steps: Vec<Step>,
+    /// What earlier revisions had and this one lacks, workloads first.
+    pub removals: Vec<Removal>,
+    /// What earlier revisions had, this one lacks, and stays.
+    pub kept: Vec<Kept>,
 }
 
-/// Asks what applying `objects` would do. With `force`, fields of other managers would be taken over.
+/// What a plan may do beside applying its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Permissions {
+    /// Take over fields of other managers.
+    pub force_conflicts: bool,
+    /// Remove namespaces and definitions that only earlier revisions had.
+    pub prune_definitions: bool,
+}
+
+/// Asks what applying `objects` would do, and what of the namespace's revisions would go.
 ///
 /// # Errors
 /// When the API server cannot be asked, refuses an object, or another manager owns a field that would change.
-pub async fn plan(cluster: &Cluster, objects: Vec<Object>, force: bool) -> Result<Plan, Error> {
+pub async fn plan(cluster: &Cluster, objects: Vec<Object>, permissions: Permissions) -> Result<Plan, Error> {
     let namespace_exists = namespace_exists(cluster, &objects).await?;
+    let (removals, kept) = if namespace_exists {
+        let namespace = objects.iter().find(|object| object.stage() == Stage::Namespace);
+        let revisions = match namespace {
+            Some(namespace) => revision::list(cluster, namespace.name()).await?,
+            None => Vec::new(),
+        };
+        superseded(cluster, &revisions, &objects, permissions.prune_definitions).await?
+    } else {
+        (Vec::new(), Vec::new())
+    };
     let answers: Vec<Result<Step, Error>> = stream::iter(objects)
-        .map(|object| step(cluster, object, force, namespace_exists))
+        .map(|object| step(cluster, object, permissions.force_conflicts, namespace_exists))
         .buffered(AT_ONCE)
         .collect()
         .await;
@@ -69,7 +97,7 @@ pub async fn plan(cluster: &Cluster, objects: Vec<Object>, force: bool) -> Resul
             Err(other) => return Err(other),
         }
     }
-    if conflicts.is_empty() { Ok(Plan { steps }) } else { Err(Error::Conflict(Conflicts(conflicts))) }
+    if conflicts.is_empty() { Ok(Plan { steps, removals, kept }) } else { Err(Error::Conflict(Conflicts(conflicts))) }
 }
 
 /// Applies one object for real, or in a dry run, and returns what the API server makes of it.
@@ -109,7 +137,7 @@ pub fn title(object: &Object) -> String {
     format!("{}/{}", object.kind().to_lowercase(), object.name())
 }
 
-async fn namespace_exists(cluster: &Cluster, objects: &[Object]) -> Result<bool, Error> {
+pub(super) async fn namespace_exists(cluster: &Cluster, objects: &[Object]) -> Result<bool, Error> {
     let Some(ours) = objects.iter().find(|object| object.stage() == Stage::Namespace) else { return Ok(true) };
     let api: Api<Namespace> = Api::all(cluster.client());
     let found = api.get_opt(ours.name()).await;
@@ -120,7 +148,12 @@ async fn namespace_exists(cluster: &Cluster, objects: &[Object]) -> Result<bool,
     Ok(found.is_some())
 }
 
-async fn step(cluster: &Cluster, object: Object, force: bool, namespace_exists: bool) -> Result<Step, Error> {
+pub(super) async fn step(
+    cluster: &Cluster,
+    object: Object,
+    force: bool,
+    namespace_exists: bool,
+) -> Result<Step, Error> {
     // Nothing can be in a namespace that is not there, nor be asked about: the server would only say so.
     if object.namespace().is_some() && !namespace_exists {
         return Ok(Step { object, change: Change::Created, settled: false });
@@ -148,7 +181,8 @@ fn holds_secrets(object: &Object, before: &DynamicObject) -> bool {
     secret.data.iter().flatten().any(|(key, _)| is_held(key))
 }
 
-fn api(cluster: &Cluster, object: &Object) -> Api<DynamicObject> {
+/// The API of an object's kind, in its namespace.
+pub(super) fn api(cluster: &Cluster, object: &Object) -> Api<DynamicObject> {
     let resource = resource(object);
     match object.namespace() {
         Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &resource),
@@ -170,7 +204,8 @@ fn owned(object: &DynamicObject) -> Option<&Value> {
     ours(object)?.fields_v1.as_ref().map(|fields| &fields.0)
 }
 
-fn ours(object: &DynamicObject) -> Option<&ManagedFieldsEntry> {
+/// What we own of an object; none where we never applied it.
+pub(super) fn ours(object: &DynamicObject) -> Option<&ManagedFieldsEntry> {
     object
         .metadata
         .managed_fields

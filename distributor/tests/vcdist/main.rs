@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod prune;
 mod relay;
+mod revisions;
 mod rig;
 mod slow_links;
 mod status;

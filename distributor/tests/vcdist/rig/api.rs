@@ -1,10 +1,13 @@
-//! An API server as far as `vcdist` asks one: it keeps objects by their paths, lists and watches them, and takes what is applied.
-//! It can be away, refuse, and break off.
+//! An API server as far as `vcdist` asks one: it keeps objects by their paths, lists and watches them, takes what is applied, and
+//! deletes with finalizers and what is below. It can be away, refuse, break off, and never answer.
+
+mod stored;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
@@ -14,9 +17,20 @@ use rigs::http::Request;
 use rigs::{port, tcp, wait};
 use serde_json::{Value, json};
 
+use stored::Stored;
+
 /// The groups that are served; of others it says in plain text that there is no such page, as a real one does.
-const GROUPS: [&str; 5] =
-    ["apps/v1", "batch/v1", "rbac.authorization.k8s.io/v1", "apiextensions.k8s.io/v1", "example.com/v1"];
+const GROUPS: [&str; 6] = [
+    "apps/v1",
+    "batch/v1",
+    "rbac.authorization.k8s.io/v1",
+    "apiextensions.k8s.io/v1",
+    "admissionregistration.k8s.io/v1",
+    "example.com/v1",
+];
+
+/// The digest of an image that never runs.
+pub(crate) const NEVER_RUNS: &str = "sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
 
 /// How it fails a request.
 #[derive(Debug, Clone)]
@@ -38,9 +52,13 @@ pub(crate) struct Api {
 
 #[derive(Default)]
 struct State {
-    objects: Mutex<BTreeMap<String, Value>>,
+    objects: Mutex<Stored>,
     requests: Mutex<Vec<String>>,
     faults: Mutex<VecDeque<ApiFault>>,
+    /// After how many further changes it falls silent.
+    changes_left: Mutex<Option<usize>>,
+    /// Whether somebody waits for an answer that never comes.
+    is_silent: AtomicBool,
 }
 
 impl Api {
@@ -101,7 +119,44 @@ impl Api {
         if let Some(at) = parts.iter().position(|part| *part == "namespaces").filter(|at| at + 2 < parts.len()) {
             object["metadata"]["namespace"] = json!(parts[at + 1]);
         }
-        self.state.objects.lock().expect("objects").insert(path.to_owned(), object);
+        self.state.objects.lock().expect("objects").put(path, object);
+    }
+
+    /// The object of a path.
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.state.objects.lock().expect("objects").all.get(path).cloned()
+    }
+
+    /// Everything it keeps at this moment.
+    pub(crate) fn snapshot(&self) -> Stored {
+        self.state.objects.lock().expect("objects").clone()
+    }
+
+    /// Has it keep what it kept then.
+    pub(crate) fn restore(&self, then: &Stored) {
+        self.state.objects.lock().expect("objects").clone_from(then);
+    }
+
+    /// Runs a command and kills it once it has made this many changes, before it hears of the last. Whether it came to that.
+    pub(crate) fn kill_after(&self, changes: usize, command: &mut Command) -> bool {
+        *self.state.changes_left.lock().expect("a count") = Some(changes);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("vcdist runs");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let is_killed = loop {
+            if self.state.is_silent.load(Ordering::SeqCst) {
+                child.kill().expect("a kill");
+                break true;
+            }
+            if child.try_wait().expect("a child").is_some() {
+                break false;
+            }
+            assert!(Instant::now() < deadline, "the command ends or makes {changes} changes");
+            sleep(Duration::from_millis(5));
+        };
+        let _ = child.wait();
+        *self.state.changes_left.lock().expect("a count") = None;
+        self.state.is_silent.store(false, Ordering::SeqCst);
+        is_killed
     }
 
     /// Fails the next requests so: those of commands that begin from here on, and none that an ended command left on its way.
@@ -135,7 +190,12 @@ fn serve(state: &State, mut stream: &TcpStream) {
         Some(ApiFault::Hangs) => return drop(stream.shutdown(Shutdown::Both)),
         Some(ApiFault::Status(status, headers)) => (status, headers, "not now".to_owned()),
         _ => {
-            let (status, text) = answer(state, method, target, &body);
+            let kind = request.field("content-type").unwrap_or_default();
+            let (status, text) = answer(state, method, target, kind, &body);
+            let is_change = method != "GET" && !target.contains("dryRun") && !target.contains("selfsubjectreviews");
+            if is_change && is_last(state) {
+                return never_answer(state, stream);
+            }
             (status, "", text)
         }
     };
@@ -156,52 +216,49 @@ fn serve(state: &State, mut stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-fn answer(state: &State, method: &str, target: &str, body: &[u8]) -> (u16, String) {
+/// Whether a change is the last before it falls silent.
+fn is_last(state: &State) -> bool {
+    let mut left = state.changes_left.lock().expect("a count");
+    *left = left.map(|count| count.saturating_sub(1));
+    *left == Some(0)
+}
+
+fn never_answer(state: &State, mut stream: &TcpStream) {
+    state.is_silent.store(true, Ordering::SeqCst);
+    // Until the client is gone.
+    let _ = stream.read(&mut [0]);
+}
+
+fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) -> (u16, String) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut objects = state.objects.lock().expect("objects");
     let group = path.strip_prefix("/apis/").map(|rest| rest.split('/').take(2).collect::<Vec<_>>().join("/"));
-    if group.is_some_and(|group| !GROUPS.contains(&group.as_str())) {
+    if group.is_some_and(|group| !GROUPS.contains(&group.as_str()) && !objects.defines(&group)) {
         return (404, "404 page not found\n".to_owned());
     }
-    let mut objects = state.objects.lock().expect("objects");
+    let body = || serde_json::from_slice::<Value>(body).unwrap_or_default();
     match method {
-        "PATCH" => {
-            let applied: Value = serde_json::from_slice(body).expect("JSON");
-            let mut object = objects.get(path).cloned().unwrap_or_else(|| json!({}));
-            merge(&mut object, &applied);
-            if let Some(status) = status_of(&object) {
-                object["status"] = status;
-            }
-            if !query.contains("dryRun") {
-                objects.insert(path.to_owned(), object.clone());
-            }
-            (200, object.to_string())
-        }
-        "POST" => {
-            let object: Value = serde_json::from_slice(body).expect("JSON");
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            objects.insert(format!("{path}/{name}"), object.clone());
-            (201, object.to_string())
-        }
-        _ => match objects.get(path) {
+        "PATCH" if kind.contains("apply-patch") => objects.apply(path, query, &body()),
+        "PATCH" => objects.patch(path, &body()),
+        "POST" => objects.create(path, body()),
+        "DELETE" => objects.delete(path, &body()),
+        _ => match objects.all.get(path) {
             Some(object) => (200, object.to_string()),
-            None if is_collection(path) => (200, list(&objects, path, query).to_string()),
-            None => {
-                let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound",
-                    "message": "not found" });
-                (404, status.to_string())
-            }
+            None if is_collection(path) => (200, list(&objects.all, path, query).to_string()),
+            None => not_found(),
         },
     }
 }
 
-/// Lays what is applied over what is there.
-fn merge(object: &mut Value, applied: &Value) {
-    match (object, applied) {
-        (Value::Object(object), Value::Object(applied)) => {
-            applied.iter().for_each(|(key, value)| merge(object.entry(key).or_insert(Value::Null), value));
-        }
-        (object, applied) => *object = applied.clone(),
-    }
+/// What a server answers that refuses.
+fn refusal(code: u16, reason: &str, message: &str) -> (u16, String) {
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
+        "message": message });
+    (code, status.to_string())
+}
+
+fn not_found() -> (u16, String) {
+    refusal(404, "NotFound", "not found")
 }
 
 /// What its controllers make of an object at once.
@@ -211,6 +268,11 @@ fn status_of(object: &Value) -> Option<Value> {
         "Namespace" => Some(json!({ "phase": "Active" })),
         "CustomResourceDefinition" => Some(json!({ "conditions": condition("Established") })),
         "Deployment" if object["spec"]["paused"] == true => Some(json!({ "replicas": 1 })),
+        "Deployment" if object["spec"].to_string().contains(NEVER_RUNS) => {
+            let condition = json!([{ "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+                "message": "it does not start" }]);
+            Some(json!({ "replicas": 1, "conditions": condition }))
+        }
         "Deployment" => Some(json!({ "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 })),
         "DaemonSet" => {
             let counts = ["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"];
@@ -234,6 +296,13 @@ fn list(objects: &BTreeMap<String, Value>, path: &str, query: &str) -> Value {
         let (kind, its_name) = key.rsplit_once('/').expect("an object");
         key.starts_with(prefix) && kind.ends_with(&format!("/{plural}")) && name.is_none_or(|name| name == its_name)
     };
-    let items: Vec<&Value> = objects.iter().filter(|(key, _)| is_meant(key)).map(|(_, object)| object).collect();
+    let labels = query.split('&').find_map(|one| one.strip_prefix("labelSelector=")).unwrap_or_default();
+    let labels = labels.replace("%2C", ",").replace("%3D", "=").replace("%2F", "/");
+    let has_labels = |object: &Value| {
+        let mut wanted = labels.split(',').filter_map(|label| label.split_once('='));
+        wanted.all(|(key, value)| object["metadata"]["labels"][key] == value)
+    };
+    let meant = objects.iter().filter(|(key, object)| is_meant(key) && has_labels(object));
+    let items: Vec<&Value> = meant.map(|(_, object)| object).collect();
     json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items })
 }

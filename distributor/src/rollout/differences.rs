@@ -1,0 +1,198 @@
+//! What a rollout would change, field by field, without ending at what it would be refused for: fields that other managers own
+//! and fields that can never be changed are differences too.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::DynamicObject;
+use serde::Serialize;
+use serde_json::Value;
+use vcmanifests::{Object, Stage};
+
+use super::diff::FieldChange;
+use super::foreign::foreign_fields;
+use super::plan::{Change, api, namespace_exists, step, title};
+use super::superseded::superseded;
+use super::{Error, revision};
+use crate::cluster::Cluster;
+
+/// Objects asked about at once.
+const AT_ONCE: usize = 8;
+
+/// How one object differs from what it would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// How.
+    #[serde(flatten)]
+    pub change: Change,
+    /// The fields that a rollout takes over only when told to, with their managers.
+    pub conflicts: Vec<ForeignField>,
+    /// Why it stays though no revision needs it; null where it does not.
+    pub kept: Option<String>,
+}
+
+/// A field that another manager owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ForeignField {
+    /// Where, as the API server says it.
+    pub field: String,
+    /// Whose.
+    pub manager: String,
+}
+
+impl Difference {
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.kept.is_none() && (self.change != Change::Unchanged || !self.conflicts.is_empty())
+    }
+
+    fn new(object: &Object, change: Change) -> Self {
+        Self {
+            kind: object.kind(),
+            name: object.name().to_owned(),
+            namespace: object.namespace().map(str::to_owned),
+            change,
+            conflicts: Vec::new(),
+            kept: None,
+        }
+    }
+}
+
+/// How each of `objects` differs in the cluster, and what of earlier revisions would go. With `drift`, what others have added
+/// counts too, which no rollout takes away.
+///
+/// # Errors
+/// When the API server cannot be asked, or refuses an object for another reason than the fields that would change.
+pub async fn differences(
+    cluster: &Cluster,
+    objects: Vec<Object>,
+    drift: bool,
+    prune_definitions: bool,
+) -> Result<Vec<Difference>, Error> {
+    let namespace_exists = namespace_exists(cluster, &objects).await?;
+    let namespace = objects.iter().find(|object| object.stage() == Stage::Namespace).map(Object::name);
+    let (removals, kept) = match namespace {
+        Some(namespace) if namespace_exists => {
+            let revisions = revision::list(cluster, namespace).await?;
+            superseded(cluster, &revisions, &objects, prune_definitions).await?
+        }
+        _ => (Vec::new(), Vec::new()),
+    };
+    let each = stream::iter(objects).map(|object| one(cluster, object, namespace_exists, drift)).buffered(AT_ONCE);
+    let mut found: Vec<Difference> = each.try_collect().await?;
+    found.extend(removals.iter().map(|removal| Difference::new(&removal.object, Change::Removed)));
+    found.extend(kept.into_iter().map(|kept| Difference {
+        kind: kept.kind,
+        name: kept.name,
+        namespace: kept.namespace,
+        change: Change::Unchanged,
+        conflicts: Vec::new(),
+        kept: Some(kept.why),
+    }));
+    Ok(found)
+}
+
+async fn one(cluster: &Cluster, object: Object, namespace_exists: bool, drift: bool) -> Result<Difference, Error> {
+    let mut conflicts = Vec::new();
+    let mut stepped = step(cluster, object.clone(), false, namespace_exists).await;
+    if let Err(Error::Conflict(found)) = &stepped {
+        conflicts =
+            found.0.iter().map(|one| ForeignField { field: one.field.clone(), manager: one.manager.clone() }).collect();
+        stepped = step(cluster, object.clone(), true, namespace_exists).await;
+    }
+    let mut change = match stepped {
+        Ok(step) => step.change,
+        Err(Error::Immutable { fields, .. }) => {
+            let before = read(cluster, &object).await?;
+            Change::Recreated(fields.split(", ").map(|field| at(field, before.as_ref(), &object)).collect())
+        }
+        Err(error) => return Err(error),
+    };
+    if drift
+        && matches!(change, Change::Unchanged | Change::Configured(_))
+        && let Some(before) = read(cluster, &object).await?
+    {
+        change = with(change, foreign_fields(&before));
+    }
+    Ok(Difference { conflicts, ..Difference::new(&object, change) })
+}
+
+/// A change with further fields, unless it speaks of them already.
+fn with(change: Change, further: Vec<FieldChange>) -> Change {
+    let mut fields = if let Change::Configured(fields) = change { fields } else { Vec::new() };
+    for one in further {
+        if !fields.iter().any(|known| one.field.starts_with(&known.field) || known.field.starts_with(&one.field)) {
+            fields.push(one);
+        }
+    }
+    if fields.is_empty() { Change::Unchanged } else { Change::Configured(fields) }
+}
+
+async fn read(cluster: &Cluster, object: &Object) -> Result<Option<DynamicObject>, Error> {
+    let found = api(cluster, object).get_opt(object.name()).await;
+    found.map_err(|error| cluster.failed(format!("reading {}", title(object)), error).into())
+}
+
+/// A field that cannot be changed, as it is and as it would be, where the server's path leads to it.
+fn at(field: &str, before: Option<&DynamicObject>, object: &Object) -> FieldChange {
+    let pointer = format!("/{}", field.replace('.', "/"));
+    let value = |object: Option<Value>| {
+        let object = object.unwrap_or_default();
+        object.pointer(&pointer).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    let before = before.and_then(|before| serde_json::to_value(before).ok());
+    FieldChange { field: field.to_owned(), from: value(before), to: value(serde_json::to_value(object).ok()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use vcmanifests::Object;
+
+    use super::{Change, Difference, FieldChange, at, with};
+
+    fn field(path: &str) -> FieldChange {
+        FieldChange { field: path.to_owned(), from: None, to: None }
+    }
+
+    #[test]
+    fn a_field_that_can_never_change_is_shown_as_it_is_and_as_it_would_be() {
+        let binding = |role: &str| {
+            json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": { "name": "b" }, "roleRef": { "apiGroup": "", "kind": "Role", "name": role } })
+        };
+        let object = Object::from_value(&binding("new")).unwrap().unwrap();
+        let before = serde_json::from_value(binding("old")).unwrap();
+        let change = at("roleRef.name", Some(&before), &object);
+        assert_eq!((change.from.as_deref(), change.to.as_deref()), (Some("old"), Some("new")));
+        assert_eq!(at("spec.x[0]", Some(&before), &object), field("spec.x[0]"));
+    }
+
+    #[test]
+    fn what_others_added_joins_what_changed_once() {
+        let changed = Change::Configured(vec![field("spec.a")]);
+        let found = with(changed, vec![field("spec.a"), field("spec.a.b"), field("spec.c")]);
+        assert_eq!(found, Change::Configured(vec![field("spec.a"), field("spec.c")]));
+        assert_eq!(with(Change::Unchanged, vec![]), Change::Unchanged);
+    }
+
+    #[test]
+    fn what_stays_is_told_and_is_no_difference() {
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
+        let object = Object::from_value(&namespace).unwrap().unwrap();
+        let removed = Difference::new(&object, Change::Removed);
+        assert!(removed.is_any() && !Difference::new(&object, Change::Unchanged).is_any());
+        let kept = Difference { kept: Some("why".to_owned()), ..Difference::new(&object, Change::Unchanged) };
+        assert!(!kept.is_any());
+        assert_eq!(
+            serde_json::to_value(&removed).unwrap(),
+            json!({ "kind": "Namespace", "name": "n", "namespace": null,
+            "change": "removed", "conflicts": [], "kept": null })
+        );
+    }
+}
