@@ -1,8 +1,8 @@
 //! vcdist distributes images to Kubernetes nodes over SSH, rolls the manifests out and verifies what runs.
 //!
 //! `cli` parses the command line. `nodes` finds the nodes, `push` serves them in parallel, `runtime` works on each
-//! node's container runtime over a `transport`, and `agent` runs on a node. `rollout` applies the manifests, and
-//! `verify` checks them. Modules import each other in one direction only; `xtask/src/circles.rs` tests this.
+//! node's container runtime over a `transport`, and `agent` runs on a node. `rollout` applies the manifests,
+//! `verify` checks them, and `uninstall` removes them. Modules import each other in one direction only; `xtask/src/circles.rs` tests this.
 
 pub mod agent;
 pub mod cli;
@@ -21,5 +21,6 @@ pub mod runtime;
 pub mod session;
 pub mod status;
 pub mod transport;
+pub mod uninstall;
 pub mod verify;
 pub mod watch;

@@ -18,6 +18,7 @@ mod push;
 mod relay;
 mod rollback;
 mod status;
+mod uninstall;
 mod values;
 mod verify;
 mod via;
@@ -61,6 +62,7 @@ enum Command {
     Diff(diff::Diff),
     Rollback(Box<rollback::Rollback>),
     Verify(verify::Verify),
+    Uninstall(Box<uninstall::Uninstall>),
     #[command(hide = true)]
     Helper(helper::Helper),
     #[command(hide = true)]
@@ -87,6 +89,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Diff(diff) => ended(diff.run()),
         Command::Rollback(rollback) => ended(rollback.run()),
         Command::Verify(verify) => ended(verify.run()),
+        Command::Uninstall(uninstall) => ended(uninstall.run()),
         Command::Helper(helper) => ended(helper.run()),
         Command::Join(join) => ended(join.run()),
         Command::Relay(relay) => ended(relay.run()),

@@ -23,5 +23,6 @@ mod rig;
 mod slow_links;
 mod status;
 mod traffic;
+mod uninstall;
 mod with_embedded_ssh;
 mod with_system_ssh;

@@ -127,6 +127,11 @@ impl Api {
         self.state.objects.lock().expect("objects").all.get(path).cloned()
     }
 
+    /// The paths of all objects.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.state.objects.lock().expect("objects").all.keys().cloned().collect()
+    }
+
     /// Everything it keeps at this moment.
     pub(crate) fn snapshot(&self) -> Stored {
         self.state.objects.lock().expect("objects").clone()

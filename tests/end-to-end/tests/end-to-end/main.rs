@@ -6,6 +6,7 @@ mod after_push;
 mod archives;
 mod documents;
 mod kubelet;
+mod life_cycle;
 mod main_job;
 mod nix;
 mod refusals;
