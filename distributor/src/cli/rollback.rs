@@ -82,11 +82,11 @@ pub(super) struct Rollback {
     containerd: Containerd,
 
     /// Work on so many nodes at once
-    #[arg(short = 'j', long, value_name = "N", default_value = "32", conflicts_with = "ignore_nodes")]
+    #[arg(short = 'j', long, help_heading = "Speed", value_name = "N", default_value = "32", conflicts_with = "ignore_nodes")]
     parallel: NonZeroUsize,
 
-    /// Try so often after lost connections
-    #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "ignore_nodes")]
+    /// Retry so often after a connection broke
+    #[arg(long, help_heading = "SSH", value_name = "N", default_value_t = 3, conflicts_with = "ignore_nodes")]
     retries: u32,
 
     /// What to print

@@ -28,7 +28,7 @@ const CONTAINERS_END_WITHIN: Duration = Duration::from_secs(60);
 /// How long until the nodes are asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Remove VirtualCluster from the cluster: webhooks, workloads, roles, definitions and the namespace.
+/// Remove VirtualCluster from the cluster, in order.
 ///
 /// Only objects go that vcdist applied and still manages; what stays is listed with the reason. Run it again after an
 /// interruption: it goes on where it ended. Exit codes: 0 nothing is left to remove, 1 it failed or was refused, 4 the images of
@@ -43,20 +43,20 @@ pub(super) struct Uninstall {
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
     tenants: Tenants,
 
-    /// Do it; without this option, the plan is printed and nothing changes
+    /// Do it; without this, only the plan is printed
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
 
-    /// Print what would be removed, and change nothing
+    /// Show what would be removed, and change nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Also remove all images from the nodes that were pushed there and that nothing uses any more
+    /// Also remove unused pushed images from the nodes
     #[arg(long)]
     images: bool,
 
-    /// How long to wait until everything is gone
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    /// Wait so long until everything is gone
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
     timeout: Duration,
 
     #[command(flatten)]
@@ -68,12 +68,12 @@ pub(super) struct Uninstall {
     #[command(flatten)]
     containerd: Containerd,
 
-    /// Nodes to work on at once
-    #[arg(short = 'j', long, value_name = "N", default_value = "32", requires = "images")]
+    /// Work on so many nodes at once
+    #[arg(short = 'j', long, help_heading = "Speed", value_name = "N", default_value = "32", requires = "images")]
     parallel: NonZeroUsize,
 
-    /// How often to try again with a node whose connection broke
-    #[arg(long, value_name = "N", default_value_t = 3, requires = "images")]
+    /// Retry so often after a connection broke
+    #[arg(long, help_heading = "SSH", value_name = "N", default_value_t = 3, requires = "images")]
     retries: u32,
 
     /// What to print
