@@ -12,7 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::command::root;
 
 /// The crates without circular dependencies. Add a crate here once it has none.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "builder",
     "debian",
     "distributor",
@@ -24,6 +24,7 @@ const CRATES: [&str; 11] = [
     "sandbox",
     "store",
     "terminal",
+    "variables",
 ];
 
 /// The top-level modules that each top-level module imports.

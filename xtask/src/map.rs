@@ -12,7 +12,7 @@ use crate::command::root;
 const DOCUMENT: &str = "ARCHITECTURE.md";
 
 /// The top-level folders of the paths in the document.
-const FOLDERS: [&str; 17] = [
+const FOLDERS: [&str; 18] = [
     "builder",
     "debian",
     "distributor",
@@ -29,6 +29,7 @@ const FOLDERS: [&str; 17] = [
     "store",
     "terminal",
     "tests",
+    "variables",
     "xtask",
 ];
 

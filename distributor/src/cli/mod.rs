@@ -20,6 +20,7 @@ mod rollback;
 mod status;
 mod uninstall;
 mod values;
+mod vars;
 mod verify;
 mod via;
 mod watched;
@@ -63,6 +64,7 @@ enum Command {
     Rollback(Box<rollback::Rollback>),
     Verify(verify::Verify),
     Uninstall(Box<uninstall::Uninstall>),
+    Vars(vars::Vars),
     #[command(hide = true)]
     Helper(helper::Helper),
     #[command(hide = true)]
@@ -90,6 +92,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Rollback(rollback) => ended(rollback.run()),
         Command::Verify(verify) => ended(verify.run()),
         Command::Uninstall(uninstall) => ended(uninstall.run()),
+        Command::Vars(vars) => ended(vars.run()),
         Command::Helper(helper) => ended(helper.run()),
         Command::Join(join) => ended(join.run()),
         Command::Relay(relay) => ended(relay.run()),

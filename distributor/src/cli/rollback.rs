@@ -82,7 +82,14 @@ pub(super) struct Rollback {
     containerd: Containerd,
 
     /// Work on so many nodes at once
-    #[arg(short = 'j', long, help_heading = "Speed", value_name = "N", default_value = "32", conflicts_with = "ignore_nodes")]
+    #[arg(
+        short = 'j',
+        long,
+        help_heading = "Speed",
+        value_name = "N",
+        default_value = "32",
+        conflicts_with = "ignore_nodes"
+    )]
     parallel: NonZeroUsize,
 
     /// Retry so often after a connection broke

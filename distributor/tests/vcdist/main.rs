@@ -24,5 +24,6 @@ mod slow_links;
 mod status;
 mod traffic;
 mod uninstall;
+mod vars;
 mod with_embedded_ssh;
 mod with_system_ssh;

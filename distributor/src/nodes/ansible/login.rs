@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Error;
-use super::groups::Vars;
+use super::vars::Words;
 use crate::nodes::{Address, Reach};
 
 /// Login variables that are not supported, each with what the user should know.
@@ -38,7 +38,7 @@ impl Notes {
 }
 
 /// Returns how to reach `host` according to its variables.
-pub(super) fn reach(host: &str, vars: &Vars, notes: &mut Notes) -> Result<Reach, Error> {
+pub(super) fn reach(host: &str, vars: &Words, notes: &mut Notes) -> Result<Reach, Error> {
     let variables = Variables { host, vars };
     variables.check_shell()?;
     if variables.connection()? == Connection::Local {
@@ -86,7 +86,7 @@ enum Connection {
 
 struct Variables<'a> {
     host: &'a str,
-    vars: &'a Vars,
+    vars: &'a Words,
 }
 
 impl Variables<'_> {

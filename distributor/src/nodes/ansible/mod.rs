@@ -1,23 +1,19 @@
-//! Reads Ansible inventories: INI or YAML, groups and their variables, `group_vars` and `host_vars` beside the file.
-//! Reports settings that vcdist does not support.
+//! Finds how to reach the hosts of an Ansible inventory, which `vcvariables` reads, with the `group_vars` and `host_vars`
+//! beside it. Reports settings that vcdist does not support.
 
-mod groups;
-mod ini;
 mod login;
-mod ranges;
 mod vars;
-mod yaml;
 
-use std::io::Read;
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
+use vcvariables::inventory::{ini, yaml};
+use vcvariables::source::Source;
 
-use super::{Choice, Reach};
-
-/// The maximum size of a file, in bytes.
-const LARGEST: u64 = 16 << 20;
+use super::{Address, Choice, Reach};
+use vars::Beside;
 
 /// A host of an inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +27,7 @@ pub struct Host {
 /// The requested hosts, and one sentence for each setting of the inventory that is not supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts {
-    /// In the order of an INI file; for a YAML file, by group and name.
+    /// In the order of the file.
     pub hosts: Vec<Host>,
     /// Sentences for the user.
     pub notes: Vec<String>,
@@ -148,18 +144,21 @@ pub enum Error {
 /// Returns an error if the file cannot be read or parsed, has no such group or no host of a requested name, or if a
 /// host cannot be reached over SSH.
 pub fn read(path: &Utf8Path, group: &str, choice: &Choice) -> Result<Hosts, Error> {
-    let text = text(path)?;
+    let source = source(path)?;
     let dynamic = |what| Err(Error::Dynamic { path: path.to_owned(), what });
-    if text.starts_with("#!") {
+    if source.text.starts_with("#!") {
         return dynamic("a program");
     }
     // Like Ansible, recognizes a YAML file by its extension.
-    let mut groups = match path.extension() {
-        Some("yml" | "yaml" | "json") => match yaml::parse(path, &text)? {
-            Some(groups) => groups,
-            None => return dynamic("a plugin's configuration"),
-        },
-        _ => ini::parse(path, &text)?,
+    let groups = match path.extension() {
+        Some("yml" | "yaml" | "json") => {
+            let wrong = |why| Error::Yaml { path: path.to_owned(), why };
+            match yaml::parse(&source, is_host).map_err(wrong)? {
+                Some(groups) => groups,
+                None => return dynamic("a plugin's configuration"),
+            }
+        }
+        _ => ini::parse(&source, is_host).map_err(|(line, why)| Error::Line { path: path.to_owned(), line, why })?,
     };
     groups.check().map_err(|why| Error::Groups { path: path.to_owned(), why })?;
     let names = groups.members(group).ok_or_else(|| Error::NoGroup {
@@ -175,37 +174,35 @@ pub fn read(path: &Utf8Path, group: &str, choice: &Choice) -> Result<Hosts, Erro
         return Err(Error::NoHost { path: path.to_owned(), group: group.to_owned(), missing, known: names });
     }
     let meant: Vec<String> = names.into_iter().filter(|name| choice.means(name)).collect();
-    vars::read_beside(path, &mut groups, &meant)?;
+    let beside = Beside::read(path, &groups, &meant)?;
     let (mut hosts, mut notes) = (Vec::new(), login::Notes::default());
     let ranks = groups.ranks();
     for name in meant {
-        let reach = login::reach(&name, &groups.vars_of(&name, &ranks), &mut notes)?;
+        let reach = login::reach(&name, &beside.vars_of(&groups, &name, &ranks), &mut notes)?;
         hosts.push(Host { name, reach });
     }
     Ok(Hosts { hosts, notes: notes.sentences() })
 }
 
 /// Reads a file up to the size limit.
-fn text(path: &Utf8Path) -> Result<String, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(LARGEST + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > LARGEST {
-        return Err(failed(std::io::Error::other(format!("it has more than {} MiB", LARGEST >> 20))));
-    }
-    Ok(text)
+fn source(path: &Utf8Path) -> Result<Arc<Source>, Error> {
+    Source::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// Returns whether ssh accepts a name as a host.
+fn is_host(name: &str) -> bool {
+    Address::of(name.to_owned()).is_sound()
 }
 
 /// Parses an inventory in each format, and the way to reach each of its hosts.
 #[cfg(any(test, fuzzing))]
 pub fn hostile(bytes: &[u8]) {
-    let (text, path) = (String::from_utf8_lossy(bytes), Utf8Path::new("hosts"));
-    let read = [ini::parse(path, &text).ok(), yaml::parse(path, &text).ok().flatten()];
+    let source = Source::new("hosts", String::from_utf8_lossy(bytes));
+    let read = [ini::parse(&source, is_host).ok(), yaml::parse(&source, is_host).ok().flatten()];
     for groups in read.into_iter().flatten().filter(|groups| groups.check().is_ok()) {
         let (mut notes, ranks) = (login::Notes::default(), groups.ranks());
         for name in groups.members("all").unwrap_or_default() {
-            let _ = login::reach(&name, &groups.vars_of(&name, &ranks), &mut notes);
+            let _ = login::reach(&name, &Beside::default().vars_of(&groups, &name, &ranks), &mut notes);
         }
         let _ = notes.sentences();
     }

@@ -1,72 +1,69 @@
-//! The variables of files beside an inventory: `group_vars/GROUP` and `host_vars/HOST`, each a YAML file or a folder
-//! of YAML files.
+//! The variables of a host, in words: those of the inventory, and of files beside it.
 
-use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::Value;
+use std::collections::BTreeMap;
 
-use super::groups::{Groups, Vars};
-use super::{Error, yaml};
+use camino::Utf8Path;
+use vcvariables::inventory::{Groups, Ranks, Vars, files, word};
+use vcvariables::yaml;
+
+use super::{Error, source};
+
+/// Variables by name, in the words that they have in an INI file; those that are no scalars are left out, for none that matters
+/// here is one.
+pub(super) type Words = BTreeMap<String, String>;
 
 /// The first bytes of an encrypted file. Such files are skipped: no variable about reaching a host is secret.
 const VAULT: &str = "$ANSIBLE_VAULT";
 
-/// Adds the variables of these hosts and of their groups from the files beside the inventory at `path`.
-pub(super) fn read_beside(path: &Utf8Path, groups: &mut Groups, hosts: &[String]) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Utf8Path::new(""));
-    for group in groups.with(hosts) {
-        for file in files(&folder.join("group_vars"), &group)? {
-            let vars = read(&file)?;
-            groups.beside_group(&group, vars);
-        }
-    }
-    for host in hosts {
-        for file in files(&folder.join("host_vars"), host)? {
-            let vars = read(&file)?;
-            groups.beside_host(host, vars);
-        }
-    }
-    Ok(())
+/// What files beside the inventory say of groups and hosts, which wins over the inventory's own variables.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    groups: BTreeMap<String, Vars>,
+    hosts: BTreeMap<String, Vars>,
 }
 
-/// Returns the files with variables of `name`, in Ansible's order.
-fn files(folder: &Utf8Path, name: &str) -> Result<Vec<Utf8PathBuf>, Error> {
-    let mut found = Vec::new();
-    // A name must not lead out of the folder.
-    if name.contains('/') || name.starts_with('.') {
-        return Ok(found);
-    }
-    for candidate in [name.to_owned(), format!("{name}.yml"), format!("{name}.yaml"), format!("{name}.json")] {
-        let path = folder.join(candidate);
-        if path.is_file() {
-            found.push(path);
-        } else if path.is_dir() {
-            let failed = |source| Error::Read { path: path.clone(), source };
-            let mut inside = Vec::new();
-            for entry in path.read_dir_utf8().map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let read = matches!(entry.path().extension(), None | Some("yml" | "yaml" | "json"));
-                let hidden = entry.file_name().starts_with('.') || entry.file_name().ends_with('~');
-                if read && !hidden && entry.path().is_file() {
-                    inside.push(entry.into_path());
-                }
+impl Beside {
+    /// What the files beside the inventory at `path` say of these hosts and of the groups that they are in.
+    pub(super) fn read(path: &Utf8Path, groups: &Groups, hosts: &[String]) -> Result<Self, Error> {
+        let folder = path.parent().unwrap_or(Utf8Path::new(""));
+        let of = |folder: &str, name: &str| -> Result<Vars, Error> {
+            let failed = |(path, source)| Error::Read { path, source };
+            let mut vars = Vars::new();
+            for file in files(Utf8Path::new(folder), name).map_err(failed)? {
+                vars.extend(read(&file)?);
             }
-            inside.sort();
-            found.extend(inside);
+            Ok(vars)
+        };
+        let mut beside = Self::default();
+        for group in groups.with(hosts) {
+            let vars = of(folder.join("group_vars").as_str(), &group)?;
+            beside.groups.insert(group, vars);
         }
+        for host in hosts {
+            beside.hosts.insert(host.clone(), of(folder.join("host_vars").as_str(), host)?);
+        }
+        Ok(beside)
     }
-    Ok(found)
+
+    /// What holds for a host: files beside the inventory win over it, the host over its groups.
+    pub(super) fn vars_of(&self, groups: &Groups, host: &str, ranks: &Ranks<'_>) -> Words {
+        let order = groups.order_of(host, ranks);
+        let inside = order.iter().flat_map(|group| groups.vars_of_group(group));
+        let beside = order.iter().filter_map(|group| self.groups.get(*group)).flatten();
+        let own = groups.vars_of_host(host).iter().chain(self.hosts.get(host).into_iter().flatten());
+        let all = inside.chain(beside).chain(own);
+        all.filter_map(|(name, node)| Some((name.clone(), word(node)?))).collect()
+    }
 }
 
 fn read(path: &Utf8Path) -> Result<Vars, Error> {
-    let text = super::text(path)?;
-    if text.starts_with(VAULT) {
+    let source = source(path)?;
+    if source.text.starts_with(VAULT) {
         tracing::info!("{path} is encrypted and passed over");
         return Ok(Vars::new());
     }
-    let document = yaml::document(&text).map_err(|why| Error::Yaml { path: path.to_owned(), why })?;
-    match document {
-        Value::Object(map) => Ok(yaml::vars(&map)),
-        Value::Null => Ok(Vars::new()),
-        _ => Err(Error::Yaml { path: path.to_owned(), why: "it is no mapping of variables".into() }),
-    }
+    let wrong = |why| Error::Yaml { path: path.to_owned(), why };
+    let document = yaml::read(&source).map_err(|(line, why)| wrong(format!("line {line}: {why}")))?;
+    let map = document.root.mapping().ok_or_else(|| wrong("it is not a mapping of variables".into()))?;
+    Ok(map.iter().map(|(name, node)| (name.value().to_string(), node.clone())).collect())
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use end_to_end::Reader;
-use rigs::Run;
 use lab::{Lab, Options};
 use pages::{items, page};
+use rigs::Run;
 
 /// How long images may be in use after their pods are gone.
 const WITHIN: Duration = Duration::from_secs(90);

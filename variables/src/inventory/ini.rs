@@ -1,10 +1,13 @@
 //! Inventories in INI format: `[group]`, `[group:vars]`, `[group:children]`, and hosts with variables on the same line.
 
-use camino::Utf8Path;
+use std::sync::Arc;
 
-use super::Error;
-use super::groups::Groups;
+use super::groups::{Groups, Vars};
+use super::literal::value_of;
 use super::ranges::expand;
+use crate::source::{Place, Source};
+use crate::value::Value;
+use crate::yaml::Node;
 
 /// The kind of the lines below a section header.
 enum Section {
@@ -13,16 +16,19 @@ enum Section {
     Children(String),
 }
 
-/// Parses an inventory.
-pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Groups, Error> {
+/// Reads an inventory. `is_host` says which names of hosts are sound.
+///
+/// # Errors
+/// The number of the line that cannot be read, and why.
+pub fn parse(source: &Arc<Source>, is_host: fn(&str) -> bool) -> Result<Groups, (usize, String)> {
     let mut groups = Groups::default();
     let mut section = Section::Hosts("ungrouped".to_owned());
-    for (number, line) in text.lines().enumerate() {
+    for (number, line) in source.text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
-        let wrong = |why| Error::Line { path: path.to_owned(), line: number + 1, why };
+        let wrong = |why| (number + 1, why);
         match header(line).map_err(wrong)? {
             Some(next) => {
                 if let Section::Hosts(name) | Section::Children(name) = &next {
@@ -30,7 +36,10 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Groups, Error> {
                 }
                 section = next;
             }
-            None => take(&mut groups, &section, line).map_err(wrong)?,
+            None => {
+                let place = Place::new(source, number + 1);
+                take(&mut groups, &section, line, &place, is_host).map_err(wrong)?;
+            }
         }
     }
     Ok(groups)
@@ -54,17 +63,23 @@ fn header(line: &str) -> Result<Option<Section>, String> {
     }
 }
 
-fn take(groups: &mut Groups, section: &Section, line: &str) -> Result<(), String> {
+fn take(
+    groups: &mut Groups,
+    section: &Section,
+    line: &str,
+    place: &Place,
+    is_host: fn(&str) -> bool,
+) -> Result<(), String> {
     match section {
         Section::Hosts(group) => {
             let words = shlex::split(line).ok_or("a quote is not closed")?;
             let [pattern, assignments @ ..] = words.as_slice() else { return Ok(()) };
-            let (names, port) = expand(pattern)?;
-            let port = port.map(|port| ("ansible_port".to_owned(), port.to_string()));
-            let mut vars: Vec<(String, String)> = port.into_iter().collect();
+            let (names, port) = expand(pattern, is_host)?;
+            let port = port.map(|port| ("ansible_port".to_owned(), Node::of(Value::Int(port.into()), place.clone())));
+            let mut vars: Vars = port.into_iter().collect();
             for word in assignments {
                 let (name, value) = word.split_once('=').ok_or_else(|| format!("{word:?} is no KEY=VALUE"))?;
-                vars.push((name.to_owned(), value.to_owned()));
+                vars.push((name.to_owned(), Node::of(value_of(value), place.clone())));
             }
             for name in names {
                 groups.add_host(group, &name, vars.clone())?;
@@ -73,7 +88,7 @@ fn take(groups: &mut Groups, section: &Section, line: &str) -> Result<(), String
         Section::Vars(group) => {
             let (name, value) = line.split_once('=').ok_or_else(|| format!("{line:?} is no KEY=VALUE"))?;
             groups.declare(group);
-            groups.set(group, name.trim(), value_of(value.trim()));
+            groups.set(group, name.trim(), Node::of(value_of(value.trim()), place.clone()));
         }
         Section::Children(group) => {
             let child = line.split(['#', ' ', '\t']).next().unwrap_or(line);
@@ -81,19 +96,4 @@ fn take(groups: &mut Groups, section: &Section, line: &str) -> Result<(), String
         }
     }
     Ok(())
-}
-
-/// Returns a value of a `vars` section: a Python literal with an optional comment after it, or the whole line.
-fn value_of(text: &str) -> String {
-    let literal = |text: &str, quote: char| {
-        let (inner, rest) = text.strip_prefix(quote)?.split_once(quote)?;
-        let rest = rest.trim_start();
-        (rest.is_empty() || rest.starts_with('#')).then(|| inner.to_owned())
-    };
-    let number = || {
-        let (word, rest) = text.split_once('#')?;
-        let word = word.trim();
-        (!rest.is_empty() && word.parse::<i64>().is_ok()).then(|| word.to_owned())
-    };
-    literal(text, '"').or_else(|| literal(text, '\'')).or_else(number).unwrap_or_else(|| text.to_owned())
 }

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Variables by name, with their values as text.
-pub(super) type Vars = BTreeMap<String, String>;
+use crate::value::Value;
+use crate::yaml::{Content, Node};
+
+/// Variables in the order in which they were set: of two of one name, the later counts.
+pub type Vars = Vec<(String, Node)>;
 
 /// The implicit group of all hosts.
-pub(super) const ALL: &str = "all";
+pub const ALL: &str = "all";
 
 /// The implicit group of hosts that are in no other group.
 const UNGROUPED: &str = "ungrouped";
@@ -18,20 +21,16 @@ const MOST: usize = 100_000;
 const PRIORITY: &str = "ansible_group_priority";
 
 /// An inventory's groups and hosts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Groups {
+#[derive(Debug, Clone, Default)]
+pub struct Groups {
     groups: BTreeMap<String, Group>,
     /// Every host, in the order of the file.
     hosts: Vec<String>,
     /// The variables of each host in the inventory file.
     host_vars: BTreeMap<String, Vars>,
-    /// The variables of groups and hosts in `group_vars` and `host_vars`, which take precedence over the inventory
-    /// file's.
-    beside_groups: BTreeMap<String, Vars>,
-    beside_hosts: BTreeMap<String, Vars>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 struct Group {
     hosts: BTreeSet<String>,
     children: Vec<String>,
@@ -47,18 +46,16 @@ impl Groups {
     }
 
     /// Adds a host to a group.
-    pub(super) fn add_host(
+    ///
+    /// # Errors
+    /// When there are too many hosts.
+    pub fn add_host(
         &mut self,
         group: &str,
         host: &str,
-        vars: impl IntoIterator<Item = (String, String)>,
+        vars: impl IntoIterator<Item = (String, Node)>,
     ) -> Result<(), String> {
-        if !self.host_vars.contains_key(host) {
-            if self.hosts.len() >= MOST {
-                return Err(format!("it has more than {MOST} hosts"));
-            }
-            self.hosts.push(host.to_owned());
-        }
+        self.host(host)?;
         self.group(group).hosts.insert(host.to_owned());
         self.host_vars.entry(host.to_owned()).or_default().extend(vars);
         Ok(())
@@ -71,22 +68,15 @@ impl Groups {
     }
 
     /// Sets a variable of a group.
-    pub(super) fn set(&mut self, group: &str, name: &str, value: String) {
-        self.group(group).vars.insert(name.to_owned(), value);
+    pub(super) fn set(&mut self, group: &str, name: &str, value: Node) {
+        self.group(group).vars.push((name.to_owned(), value));
     }
 
-    /// Adds the variables of a file under `group_vars`.
-    pub(super) fn beside_group(&mut self, group: &str, vars: Vars) {
-        self.beside_groups.entry(group.to_owned()).or_default().extend(vars);
-    }
-
-    /// Adds the variables of a file under `host_vars`.
-    pub(super) fn beside_host(&mut self, host: &str, vars: Vars) {
-        self.beside_hosts.entry(host.to_owned()).or_default().extend(vars);
-    }
-
-    /// Checks that every group is declared and none is its own descendant. Returns what is wrong.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Whether the groups fit together.
+    ///
+    /// # Errors
+    /// When a group is a child of its own, or one is named among children alone.
+    pub fn check(&self) -> Result<(), String> {
         if let Some((name, _)) = self.groups.iter().find(|(name, group)| !group.declared && *name != ALL) {
             return Err(format!("the group {name} is named among children and declared nowhere"));
         }
@@ -102,20 +92,20 @@ impl Groups {
     }
 
     /// The names of all groups.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         let every = self.groups.keys().cloned().chain([ALL.to_owned()]);
         every.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Returns the names of the groups that contain one of these hosts, directly or through their children.
-    pub(super) fn with(&self, hosts: &[String]) -> Vec<String> {
+    pub fn with(&self, hosts: &[String]) -> Vec<String> {
         let ranks = self.ranks();
         let of: BTreeSet<&str> = hosts.iter().flat_map(|host| ranks.groups_of(host)).chain([ALL]).collect();
         of.into_iter().map(str::to_owned).collect()
     }
 
     /// Returns the hosts of a group and of its children, in the order of the file, or `None` if there is no such group.
-    pub(super) fn members(&self, group: &str) -> Option<Vec<String>> {
+    pub fn members(&self, group: &str) -> Option<Vec<String>> {
         if group == ALL {
             return Some(self.hosts.clone());
         }
@@ -123,32 +113,67 @@ impl Groups {
             return None;
         }
         let below: BTreeSet<&str> = self.below(group).collect();
-        let is_in = |host: &&String| below.iter().any(|name| self.groups[*name].hosts.contains(*host));
+        let is_in = |host: &&String| {
+            below.iter().any(|name| self.groups[*name].hosts.contains(*host))
+                && (group != UNGROUPED || self.is_alone(host))
+        };
         Some(self.hosts.iter().filter(is_in).cloned().collect())
     }
 
-    /// Returns the variables of a host. A group that is deeper below `all` overrides one that is less deep; at the same
-    /// depth, the higher priority wins, then the later name. Files beside the inventory override the inventory file,
-    /// and the host overrides its groups.
-    pub(super) fn vars_of(&self, host: &str, ranks: &Ranks<'_>) -> Vars {
-        let rank = |name| {
-            let group = self.groups.get(name);
-            let priority = group.and_then(|group| group.vars.get(PRIORITY)?.parse().ok()).unwrap_or(1);
+    /// The groups of a host in the order in which their variables are set, `all` first. The further from `all` a group is, the later
+    /// it speaks; among those equally far, the one of the higher priority, then of the later name.
+    #[must_use]
+    pub fn order_of<'a>(&'a self, host: &str, ranks: &Ranks<'a>) -> Vec<&'a str> {
+        let rank = |name: &'a str| {
+            let said = self.vars_of_group(name).iter().rev().find(|(name, _)| name == PRIORITY);
+            let priority = said.and_then(|(_, node)| word(node)?.trim().parse().ok()).unwrap_or(1);
             (ranks.depths.get(name).copied().unwrap_or(0), priority, name)
         };
         let mut of: Vec<(usize, i64, &str)> = ranks.groups_of(host).into_iter().map(rank).collect();
         of.sort_unstable();
-        let order = || [ALL].into_iter().chain(of.iter().map(|(_, _, name)| *name));
-        let mut vars = Vars::new();
-        vars.extend(order().filter_map(|name| self.groups.get(name)).flat_map(|group| group.vars.clone()));
-        vars.extend(order().filter_map(|name| self.beside_groups.get(name)).flatten().map(own));
-        vars.extend(self.host_vars.get(host).into_iter().flatten().map(own));
-        vars.extend(self.beside_hosts.get(host).into_iter().flatten().map(own));
-        vars
+        [ALL].into_iter().chain(of.into_iter().map(|(_, _, name)| name)).collect()
+    }
+
+    /// What the inventory itself says of a group.
+    #[must_use]
+    pub fn vars_of_group(&self, group: &str) -> &[(String, Node)] {
+        self.groups.get(group).map_or(&[], |group| &group.vars)
+    }
+
+    /// What the inventory itself says of a host.
+    #[must_use]
+    pub fn vars_of_host(&self, host: &str) -> &[(String, Node)] {
+        self.host_vars.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds the groups, hosts and variables of another inventory, which is read after this one.
+    ///
+    /// # Errors
+    /// When there are too many hosts.
+    pub fn merge(&mut self, other: Self) -> Result<(), String> {
+        for host in &other.hosts {
+            self.host(host)?;
+        }
+        for (host, vars) in other.host_vars {
+            self.host_vars.entry(host).or_default().extend(vars);
+        }
+        for (name, group) in other.groups {
+            let own = self.group(&name);
+            own.hosts.extend(group.hosts);
+            own.children.extend(group.children);
+            own.vars.extend(group.vars);
+            own.declared |= group.declared;
+        }
+        Ok(())
+    }
+
+    /// Whether a host is in no group that anybody named.
+    fn is_alone(&self, host: &str) -> bool {
+        self.groups.iter().all(|(name, group)| name == ALL || name == UNGROUPED || !group.hosts.contains(host))
     }
 
     /// Returns the relations between the groups. Visits each group once, regardless of the number of paths to it.
-    pub(super) fn ranks(&self) -> Ranks<'_> {
+    pub fn ranks(&self) -> Ranks<'_> {
         let named = || self.groups.iter().filter(|(name, _)| *name != ALL).map(|(name, group)| (name.as_str(), group));
         let (mut parents, mut groups) = (BTreeMap::<&str, BTreeSet<&str>>::new(), BTreeMap::<&str, Vec<&str>>::new());
         for (name, group) in named() {
@@ -158,6 +183,9 @@ impl Groups {
             for host in &group.hosts {
                 groups.entry(host).or_default().push(name);
             }
+        }
+        for of in groups.values_mut().filter(|of| of.len() > 1) {
+            of.retain(|name| *name != UNGROUPED);
         }
         // A group is ranked after all its parents; its depth is the number of groups on the longest path between it and
         // `all`.
@@ -181,6 +209,17 @@ impl Groups {
             }
         }
         Ranks { depths, parents, groups }
+    }
+
+    fn host(&mut self, host: &str) -> Result<(), String> {
+        if !self.host_vars.contains_key(host) {
+            if self.hosts.len() >= MOST {
+                return Err(format!("it has more than {MOST} hosts"));
+            }
+            self.hosts.push(host.to_owned());
+            self.host_vars.insert(host.to_owned(), Vars::new());
+        }
+        Ok(())
     }
 
     fn group(&mut self, name: &str) -> &mut Group {
@@ -207,7 +246,7 @@ impl Groups {
 }
 
 /// The relations between groups, without `all`.
-pub(super) struct Ranks<'a> {
+pub struct Ranks<'a> {
     /// The depth of each group below `all`. Groups in a cycle or below one are missing.
     depths: BTreeMap<&'a str, usize>,
     /// The parents of each group.
@@ -231,6 +270,13 @@ impl<'a> Ranks<'a> {
     }
 }
 
-fn own((name, value): (&String, &String)) -> (String, String) {
-    (name.clone(), value.clone())
+/// A scalar in the words that it would have in an INI file; nothing for what is none.
+#[must_use]
+pub fn word(node: &Node) -> Option<String> {
+    match &node.content {
+        Content::Value(Value::Str(text)) | Content::Template(text) => Some((**text).to_owned()),
+        Content::Value(Value::Bool(bool)) => Some(bool.to_string()),
+        Content::Value(number @ (Value::Int(_) | Value::Float(_))) => Some(number.to_string()),
+        Content::Value(_) | Content::List(_) | Content::Map(_) | Content::Tagged(_) => None,
+    }
 }
