@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use end_to_end::{Operator, run};
+use end_to_end::Operator;
 use lab::Containerd;
+use rigs::Run;
 use serde_json::{Value, json};
 
 #[test]
@@ -23,7 +24,7 @@ fn an_installation_is_compared_rolled_back_and_removed_and_installed_again() {
 
 /// How many objects differ in each way.
 fn differing(command: &mut Command, code: i32) -> Vec<(String, usize)> {
-    let document = run(command.args(["--output", "json"])).json(code);
+    let document = Run::of(command.args(["--output", "json"])).json_and(code);
     let mut counts = std::collections::BTreeMap::new();
     for object in document["objects"].as_array().unwrap() {
         if object["change"] != "unchanged" {
@@ -40,8 +41,8 @@ fn image(operator: &Operator) -> String {
 
 fn what_somebody_edits_is_found(operator: &Operator) {
     let kubectl = |arguments: &[&str]| operator.kubectl(&[&["-n", "vc-manager"], arguments].concat());
-    let drift = || run(operator.vcdist("diff").args(["--revision", "1", "--output", "json"]));
-    assert_eq!(drift().json(0)["differs"], false, "controllers' own fields are no drift");
+    let drift = || Run::of(operator.vcdist("diff").args(["--revision", "1", "--output", "json"]));
+    assert_eq!(drift().json()["differs"], false, "controllers' own fields are no drift");
     let _ = kubectl(&["set", "env", "deployment/vc-syncer", "DEBUG=1"]);
     let _ = kubectl(&[
         "patch",
@@ -51,7 +52,7 @@ fn what_somebody_edits_is_found(operator: &Operator) {
         "--patch",
         r#"[{"op":"remove","path":"/rules/0"}]"#,
     ]);
-    let found = drift().json(3);
+    let found = drift().json_and(3);
     let of = |kind: &str, name: &str| {
         let objects = found["objects"].as_array().unwrap();
         objects.iter().find(|one| one["kind"] == kind && one["name"] == name).unwrap().clone()
@@ -61,25 +62,25 @@ fn what_somebody_edits_is_found(operator: &Operator) {
     let role = of("ClusterRole", "vn-agent-role");
     assert!(role["change"] == "configured" && role["conflicts"].to_string().contains("kubectl"), "{role}");
     let _ = kubectl(&["set", "env", "deployment/vc-syncer", "DEBUG-"]);
-    let _ = run(operator.vcdist("deploy").args(["--timeout", "120s", "--force-conflicts"])).expect(0);
-    assert_eq!(drift().json(0)["differs"], false);
+    Run::of(operator.vcdist("deploy").args(["--timeout", "120s", "--force-conflicts"])).succeeded();
+    assert_eq!(drift().json()["differs"], false);
 }
 
 fn a_new_version_is_rolled_back(operator: &Operator, first: &str) {
     operator.stage.change("syncer");
     let _ = operator.stage.images(&["--base", "scratch"]);
     let _ = operator.pushed();
-    let _ = run(operator.vcdist("deploy").args(["--timeout", "120s", "--tolerate", "gpu"])).expect(0);
+    Run::of(operator.vcdist("deploy").args(["--timeout", "120s", "--tolerate", "gpu"])).succeeded();
     assert_ne!(image(operator), first);
     let config = operator.lab.ssh_config();
     let ssh = ["--ssh-config", config.as_str(), "--output", "json"];
-    let back = run(operator.vcdist("rollback").args(["--timeout", "120s"]).args(ssh)).json(0);
+    let back = Run::of(operator.vcdist("rollback").args(["--timeout", "120s"]).args(ssh)).json();
     assert_eq!((&back["from"], &back["to"], &back["revision"]), (&json!(2), &json!(1), &json!(3)), "{back}");
     assert_eq!(image(operator), first);
     let agent = operator.kubectl(&["-n", "vc-manager", "get", "daemonset", "vn-agent", "-o", "json"]);
     assert!(!agent.contains("\"gpu\""), "an added field goes: {agent}");
-    assert_eq!(run(operator.vcdist("diff").args(["--revision", "1", "--output", "json"])).json(0)["differs"], false);
-    let history = run(operator.vcdist("history").args(["--output", "json"])).json(0);
+    assert_eq!(Run::of(operator.vcdist("diff").args(["--revision", "1", "--output", "json"])).json()["differs"], false);
+    let history = Run::of(operator.vcdist("history").args(["--output", "json"])).json();
     let revisions = history["revisions"].as_array().unwrap();
     assert_eq!((revisions.len(), &revisions[0]["rollback_to"]), (3, &json!(1)));
     assert!(revisions.iter().all(|one| one["ready_at"].is_string() && one["user"].is_string()), "{history}");
@@ -105,7 +106,7 @@ fn everything_goes_and_comes_again(operator: &Operator) {
     let uninstall = |arguments: &[&str], code: i32| -> Value {
         let config = operator.lab.ssh_config();
         let ssh = ["--ssh-config", config.as_str(), "--output", "json", "--timeout", "120s"];
-        run(operator.vcdist("uninstall").args(ssh).args(arguments)).json(code)
+        Run::of(operator.vcdist("uninstall").args(ssh).args(arguments)).json_and(code)
     };
     // A webhook that nobody answers for may refuse it.
     if created.is_ok() {
