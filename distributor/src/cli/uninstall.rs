@@ -39,7 +39,9 @@ pub(super) struct Uninstall {
     #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
 
-    /// What to do if there are VirtualClusters
+    /// If there are tenants
+    ///
+    /// That is, VirtualClusters or namespaces of theirs.
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
     tenants: Tenants,
 

@@ -15,28 +15,32 @@ use vcvariables::{Definition, Explained, Given, Report, Repository, Resolver};
 /// The longest value that a line of the table shows, in characters.
 const LONGEST: usize = 60;
 
-/// Print the variables of the Ansible role k8s-virtual-cluster and its siblings, as they are for a host: each value, where it comes
-/// from, and what it replaced.
+/// Print the variables of the Ansible role for a host.
 ///
-/// Values are those that Ansible would use. Nothing is connected to, and nothing is changed. Exit codes: 0 all variables can be
-/// used, 2 some cannot.
+/// For each variable of the role k8s-virtual-cluster and its siblings: the value that Ansible would use, where it comes from, and
+/// what it replaced. vcdist connects to nothing and changes nothing. Exit codes: 0 all variables can be used, 2 some cannot.
 #[derive(Debug, Args)]
 pub(super) struct Vars {
-    /// A file of variables, which wins over all else as with Ansible's `-e @FILE`, or the folder of a repository of playbooks with
-    /// group_vars, host_vars, vars, roles; may be repeated
+    /// A file of variables, or a repository of playbooks
+    ///
+    /// A file overrides everything else, as with Ansible's `-e @FILE`. A repository is a folder with group_vars, host_vars, vars
+    /// and roles. Repeatable.
     #[arg(long, value_name = "PATH", required_unless_present = "inventory")]
     vars: Vec<Utf8PathBuf>,
 
-    /// The inventory of Ansible's (INI or YAML), a file or a folder [default: the repository's inventory/hosts or hosts]
+    /// Ansible's inventory, INI or YAML [default: inventory/hosts]
+    ///
+    /// A file or a folder. The default is the repository's inventory/hosts, else hosts.
     #[arg(long, value_name = "PATH")]
     inventory: Option<Utf8PathBuf>,
 
-    /// The host whose variables are meant [default: the first of the group k8s_ctrl_plane, k8s_ctrlplane or
-    /// k8s_management]
+    /// The host [default: the first control-plane host]
+    ///
+    /// The default is the first host of the group k8s_ctrl_plane, else k8s_ctrlplane, else k8s_management.
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
 
-    /// This variable only, with all its definitions
+    /// Only this variable, with all its definitions
     #[arg(long, value_name = "NAME")]
     explain: Option<String>,
 
