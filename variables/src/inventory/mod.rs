@@ -93,20 +93,40 @@ fn inventories(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Error> {
     Ok(found)
 }
 
-/// Reads an inventory. Ansible too takes a file for YAML by its name.
+/// Reads an inventory for the variables of its hosts.
 fn read_one(source: &Arc<Source>) -> Result<Groups, Error> {
-    let path = &source.path;
+    let path = source.path.clone();
+    parse(source, is_host).map_err(|invalid| match invalid {
+        Invalid::Dynamic(what) => Error::Dynamic { path, what },
+        Invalid::Line(line, why) => Error::Wrong { path, why: format!("line {line}: {why}") },
+        Invalid::Yaml(why) => Error::Wrong { path, why },
+    })
+}
+
+/// The reason why a file is not an inventory that can be read.
+#[derive(Debug)]
+pub enum Invalid {
+    /// Only Ansible can run it; the text describes it.
+    Dynamic(&'static str),
+    /// A line of an INI file is invalid: its number, from 1, and the reason.
+    Line(usize, String),
+    /// A YAML file is invalid.
+    Yaml(String),
+}
+
+/// Parses an inventory. Like Ansible, recognizes a YAML file by its extension. `is_host` accepts the names of hosts.
+///
+/// # Errors
+/// Returns an error if the file is a program or the configuration of a plugin, or if it is invalid.
+pub fn parse(source: &Arc<Source>, is_host: fn(&str) -> bool) -> Result<Groups, Invalid> {
     if source.text.starts_with("#!") {
-        return Err(Error::Dynamic { path: path.clone(), what: "a program" });
+        return Err(Invalid::Dynamic("a program"));
     }
-    match path.extension() {
-        Some("yml" | "yaml" | "json") => match yaml::parse(source, is_host) {
-            Ok(Some(groups)) => Ok(groups),
-            Ok(None) => Err(Error::Dynamic { path: path.clone(), what: "a plugin's configuration" }),
-            Err(why) => Err(Error::Wrong { path: path.clone(), why }),
-        },
-        _ => ini::parse(source, is_host)
-            .map_err(|(line, why)| Error::Wrong { path: path.clone(), why: format!("line {line}: {why}") }),
+    match source.path.extension() {
+        Some("yml" | "yaml" | "json") => {
+            yaml::parse(source, is_host).map_err(Invalid::Yaml)?.ok_or(Invalid::Dynamic("a plugin's configuration"))
+        }
+        _ => ini::parse(source, is_host).map_err(|(line, why)| Invalid::Line(line, why)),
     }
 }
 

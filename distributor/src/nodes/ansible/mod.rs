@@ -9,6 +9,8 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
+use vcvariables::inventory::{self, Invalid};
+#[cfg(any(test, fuzzing))]
 use vcvariables::inventory::{ini, yaml};
 use vcvariables::source::Source;
 
@@ -145,21 +147,11 @@ pub enum Error {
 /// host cannot be reached over SSH.
 pub fn read(path: &Utf8Path, group: &str, choice: &Choice) -> Result<Hosts, Error> {
     let source = source(path)?;
-    let dynamic = |what| Err(Error::Dynamic { path: path.to_owned(), what });
-    if source.text.starts_with("#!") {
-        return dynamic("a program");
-    }
-    // Like Ansible, recognizes a YAML file by its extension.
-    let groups = match path.extension() {
-        Some("yml" | "yaml" | "json") => {
-            let wrong = |why| Error::Yaml { path: path.to_owned(), why };
-            match yaml::parse(&source, is_host).map_err(wrong)? {
-                Some(groups) => groups,
-                None => return dynamic("a plugin's configuration"),
-            }
-        }
-        _ => ini::parse(&source, is_host).map_err(|(line, why)| Error::Line { path: path.to_owned(), line, why })?,
-    };
+    let groups = inventory::parse(&source, is_host).map_err(|invalid| match invalid {
+        Invalid::Dynamic(what) => Error::Dynamic { path: path.to_owned(), what },
+        Invalid::Line(line, why) => Error::Line { path: path.to_owned(), line, why },
+        Invalid::Yaml(why) => Error::Yaml { path: path.to_owned(), why },
+    })?;
     groups.check().map_err(|why| Error::Groups { path: path.to_owned(), why })?;
     let names = groups.members(group).ok_or_else(|| Error::NoGroup {
         path: path.to_owned(),
