@@ -8,9 +8,32 @@ use vcterminal::{Text, tell, tell_text};
 
 use crate::rollout::{Change, Kept, Outcomes, Plan, Progress, Ready, title};
 
+/// What a document says of a rollout, complete or not.
+#[derive(Debug, Serialize)]
+pub(super) struct Changes<'a> {
+    objects: Vec<ObjectEntry<'a>>,
+    kept: &'a [Kept],
+    ready: &'a [Ready],
+    restarted: &'a [String],
+    revision: Option<i64>,
+}
+
+impl<'a> Changes<'a> {
+    /// The changes that a plan makes, as far as they were made.
+    pub(super) fn of(plan: &'a Plan, outcomes: &'a Outcomes) -> Self {
+        Self {
+            objects: entries(plan, outcomes),
+            kept: &plan.kept,
+            ready: &outcomes.ready,
+            restarted: &outcomes.restarted,
+            revision: outcomes.revision,
+        }
+    }
+}
+
 /// One object of a document.
 #[derive(Debug, Serialize)]
-pub(super) struct ObjectEntry<'a> {
+struct ObjectEntry<'a> {
     kind: &'static str,
     name: &'a str,
     namespace: Option<&'a str>,
@@ -20,7 +43,7 @@ pub(super) struct ObjectEntry<'a> {
 }
 
 /// Every object of a plan, and whether what is to be done about it was done.
-pub(super) fn entries<'a>(plan: &'a Plan, outcomes: &Outcomes) -> Vec<ObjectEntry<'a>> {
+fn entries<'a>(plan: &'a Plan, outcomes: &Outcomes) -> Vec<ObjectEntry<'a>> {
     let entry = |object: &'a Object, change: &'a Change, applied: bool| ObjectEntry {
         kind: object.kind(),
         name: object.name(),

@@ -11,13 +11,13 @@ use thiserror::Error;
 use vcmanifests::Object;
 use vcterminal::{Exit, Output, tell};
 
-use crate::cli::changes::{self, ObjectEntry, entries};
+use crate::cli::changes::{self, Changes};
 use crate::cli::manifests::{self, ManifestArgs};
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::duration::parse_duration;
 use crate::nodes;
 use crate::push::report;
-use crate::rollout::{self, Kept, Outcomes, Permissions, Plan, Ready, Rollout};
+use crate::rollout::{self, Outcomes, Permissions, Plan, Rollout};
 
 /// What the help shows of its use.
 const EXAMPLES: &str = "\
@@ -129,11 +129,8 @@ pub(crate) enum Error {
 struct Document<'a> {
     namespace: &'a str,
     dry_run: bool,
-    objects: Vec<ObjectEntry<'a>>,
-    kept: &'a [Kept],
-    ready: &'a [Ready],
-    restarted: &'a [String],
-    revision: Option<i64>,
+    #[serde(flatten)]
+    changes: Changes<'a>,
     rolled_back_to: Option<i64>,
     files: &'a [Utf8PathBuf],
     elapsed_seconds: f64,
@@ -165,11 +162,7 @@ impl Deploy {
             Output::Json => vcterminal::print_json(&Document {
                 namespace: self.manifests.namespace.as_str(),
                 dry_run: self.dry_run,
-                objects: entries(&done.plan, &done.outcomes),
-                kept: &done.plan.kept,
-                ready: &done.outcomes.ready,
-                restarted: &done.outcomes.restarted,
-                revision: done.outcomes.revision,
+                changes: Changes::of(&done.plan, &done.outcomes),
                 rolled_back_to: done.rolled_back_to,
                 files: &done.files,
                 elapsed_seconds: started.elapsed().as_secs_f64(),

@@ -13,14 +13,14 @@ use thiserror::Error;
 use vcmanifests::NamespaceName;
 use vcterminal::{Exit, Output, tell};
 
-use crate::cli::changes::{self, ObjectEntry, entries};
+use crate::cli::changes::{self, Changes};
 use crate::cli::node_images::{self, NodeImages};
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::cli::values::namespace;
 use crate::cluster;
 use crate::duration::parse_duration;
 use crate::push::report;
-use crate::rollout::{self, Kept, Outcomes, Permissions, Plan, Ready};
+use crate::rollout::{self, Outcomes, Permissions, Plan};
 
 /// Return to an earlier revision, and wait until it runs.
 ///
@@ -128,11 +128,8 @@ struct Document<'a> {
     from: Option<i64>,
     to: Option<i64>,
     pushed: &'a BTreeMap<String, Vec<String>>,
-    objects: Vec<ObjectEntry<'a>>,
-    kept: &'a [Kept],
-    ready: &'a [Ready],
-    restarted: &'a [String],
-    revision: Option<i64>,
+    #[serde(flatten)]
+    changes: Changes<'a>,
     elapsed_seconds: f64,
     error: Option<String>,
 }
@@ -164,11 +161,7 @@ impl Rollback {
                 from: done.from,
                 to: done.to,
                 pushed: &done.pushed,
-                objects: entries(&done.plan, &done.outcomes),
-                kept: &done.plan.kept,
-                ready: &done.outcomes.ready,
-                restarted: &done.outcomes.restarted,
-                revision: done.outcomes.revision,
+                changes: Changes::of(&done.plan, &done.outcomes),
                 elapsed_seconds: started.elapsed().as_secs_f64(),
                 error: result.as_ref().err().map(report::one_line),
             })?,

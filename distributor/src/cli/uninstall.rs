@@ -17,9 +17,9 @@ use crate::cluster::{self, Cluster};
 use crate::duration::parse_duration;
 use crate::prune::{self, PruneReport};
 use crate::push::report;
-use crate::rollout::ImagesInUse;
+use crate::rollout::{ImagesInUse, Kept};
 use crate::session::Binary;
-use crate::uninstall::{self, Item, Kept, Outcomes, Plan, Progress};
+use crate::uninstall::{self, Item, Outcomes, Plan, Progress};
 use crate::{nodes, session, transport};
 
 /// How long containers may take to end whose pods are gone.

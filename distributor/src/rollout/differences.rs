@@ -21,7 +21,7 @@ const AT_ONCE: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: String,
     /// Its name.
     pub name: String,
     /// Its namespace.
@@ -53,7 +53,7 @@ impl Difference {
 
     fn new(object: &Object, change: Change) -> Self {
         Self {
-            kind: object.kind(),
+            kind: object.kind().to_owned(),
             name: object.name().to_owned(),
             namespace: object.namespace().map(str::to_owned),
             change,

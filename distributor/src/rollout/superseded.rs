@@ -24,11 +24,11 @@ pub struct Removal {
     uid: Option<String>,
 }
 
-/// An object that earlier revisions had and that stays all the same.
+/// An object that vcdist does not remove: one that only earlier revisions had, or one of an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: String,
     /// Its name.
     pub name: String,
     /// Its namespace.
@@ -65,7 +65,7 @@ pub(super) async fn superseded(
             Some(why) => why,
         };
         kept.push(Kept {
-            kind: object.kind(),
+            kind: object.kind().to_owned(),
             name: object.name().to_owned(),
             namespace: object.namespace().map(str::to_owned),
             why,

@@ -6,10 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use vcmanifests::{Component, Images, Object, Parameters, Stage};
 
-use super::item::{Item, Kept, Step, api, resource, resource_of};
+use super::item::{Item, Step, api, resource, resource_of};
 use super::{Error, namespace as contents};
 use crate::cluster::{Cluster, is_absent};
-use crate::rollout::{RecordedObject, not_ours, revision_selector, revisions_in};
+use crate::rollout::{Kept, RecordedObject, not_ours, revision_selector, revisions_in};
 
 /// The group of VirtualCluster's own kinds.
 const GROUP: &str = "tenancy.x-k8s.io";

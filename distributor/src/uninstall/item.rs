@@ -6,6 +6,7 @@ use serde::Serialize;
 use vcmanifests::Object;
 
 use crate::cluster::Cluster;
+use crate::rollout::Kept;
 
 /// A step of the removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,19 +64,6 @@ pub struct Item {
     /// The very object: one of the same name that comes after it is another's.
     #[serde(skip)]
     pub(super) uid: Option<String>,
-}
-
-/// An object that stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Kept {
-    /// Its kind.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: Option<String>,
-    /// Why it stays.
-    pub why: String,
 }
 
 impl Item {

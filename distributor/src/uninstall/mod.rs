@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use vcmanifests::NamespaceName;
 
 use crate::cluster::Cluster;
+use crate::rollout::Kept;
 
 pub use error::Error;
-pub use item::{Item, Kept, Step};
+pub use item::{Item, Step};
 
 /// What is to be removed.
 #[derive(Debug, Clone)]

@@ -258,7 +258,7 @@ async fn user(cluster: &Cluster) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(cluster.client());
     let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await;
     let review =
-        review.inspect_err(|error| tracing::debug!("asking whom the API server takes us for: {error}")).ok()?;
+        review.inspect_err(|error| tracing::debug!("asking the API server for the user name: {error}")).ok()?;
     review.status?.user_info?.username
 }
 
