@@ -20,7 +20,7 @@ pub enum Level {
     Host,
     /// `host_vars` of the host.
     HostVars,
-    /// `vars/main.yml` of a role, which wins over what is said of hosts.
+    /// `vars/main.yml` of a role, which overrides the variables of hosts.
     RoleVars,
     /// A file of `vars/` that the role includes.
     Included,

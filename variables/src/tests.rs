@@ -1,21 +1,11 @@
 //! Variables as people have them: precedence, templates, and the messages for those that have no value.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
+
+pub(crate) use rigs::folder;
 
 use crate::value::Value;
 use crate::{Error, Given, Level, Repository, Resolver};
-
-/// Files by name, and the folder that they are in.
-pub(crate) fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Utf8PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = Utf8Path::from_path(folder.path()).expect("UTF-8").to_owned();
-    for (name, text) in files {
-        let file = path.join(name);
-        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
-        std::fs::write(file, text).expect("a file");
-    }
-    (folder, path)
-}
 
 /// What is in the environment of the tests.
 pub(crate) fn environment(name: &str) -> Option<String> {

@@ -235,15 +235,7 @@ fn prune_keeps_what_any_object_of_the_cluster_names_and_needs_no_definitions() {
     };
     let digests: Vec<String> = (1..=5).map(|seed| pushed(&noise(seed, 1000))).collect();
     let reference = |at: usize| format!("docker.io/virtualcluster/manager-amd64@{}", digests[at]);
-    api.put(
-        "/api/v1/nodes/worker",
-        json!({
-            "kind": "Node",
-            "metadata": { "labels": { "kubernetes.io/os": "linux" } },
-            "status": { "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
-                        "conditions": [{ "type": "Ready", "status": "True" }] },
-        }),
-    );
+    api.put_worker();
     let volume = json!({ "name": "v", "image": { "reference": reference(0), "pullPolicy": "Never" } });
     api.put(
         "/api/v1/namespaces/a/pods/p",

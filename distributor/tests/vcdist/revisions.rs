@@ -343,15 +343,7 @@ fn an_atomic_deployment_that_fails_goes_back_to_what_was_ready_last() {
 fn a_node_without_the_revisions_images_gets_them_or_the_rollback_is_refused() {
     let rig = Rig::up();
     let api = Api::up();
-    api.put(
-        "/api/v1/nodes/worker",
-        json!({
-            "kind": "Node",
-            "metadata": { "labels": { "kubernetes.io/os": "linux" } },
-            "status": { "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
-                        "conditions": [{ "type": "Ready", "status": "True" }] },
-        }),
-    );
+    api.put_worker();
     let (config, socket, store) = (rig.path().join("ssh_config"), rig.path().join("containerd.sock"), rig.store());
     let ssh = ["--ssh-user", "root", "--ssh-config", config.as_str(), "--containerd-address", socket.as_str()];
     let deploy = |generation: &[u8], push: bool| -> Vec<String> {

@@ -1,5 +1,5 @@
-//! Removing an installation: in which order, what stays, what is taken from a controller that does not run, and after any
-//! interruption.
+//! Removing an installation: the order, the objects that stay, finalizers of a controller that does not run, and
+//! interruptions.
 
 use std::process::{Command, Output};
 

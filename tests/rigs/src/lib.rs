@@ -21,6 +21,7 @@ pub mod sshd;
 pub mod tcp;
 pub mod wait;
 
+pub use files::folder;
 pub use layers::{layer, store};
 pub use process::Daemon;
 pub use run::Run;

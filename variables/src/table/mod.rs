@@ -132,7 +132,7 @@ pub struct Row {
     pub effect: Effect,
     /// Its older names.
     pub older: &'static [&'static str],
-    /// Whether the role sets it itself, so that what is said of hosts does not count.
+    /// Whether the role sets it itself, so that the variables of hosts have no effect.
     pub is_constant: bool,
     /// Defaults of other roles that have a variable of this name.
     pub elsewhere: &'static [(Role, &'static str)],

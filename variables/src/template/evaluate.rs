@@ -9,7 +9,7 @@ use super::{Fail, filters, methods, predicates};
 use crate::value::{Key, Map, Value};
 use crate::yaml::{Content, Node};
 
-/// What an expression stands for: a value, or a list or mapping of which nothing is resolved yet.
+/// The result of an expression: a value, or a list or mapping whose items are not resolved yet.
 enum Thing {
     Value(Value),
     /// With the path to it.

@@ -1,7 +1,8 @@
 //! Realistic inventories in both formats, and the messages for invalid ones.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use miette::Diagnostic;
+use rigs::folder;
 
 use super::super::{Address, Choice, Reach};
 use super::{Error, Hosts, read};
@@ -52,18 +53,6 @@ all:
               ansible_user: admin
               ansible_ssh_common_args: '-o ProxyCommand=\"ssh -W %h:%p jump\" -C'
 ";
-
-/// Writes an inventory and the files beside it, by name.
-fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Utf8PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = Utf8Path::from_path(folder.path()).expect("UTF-8").to_owned();
-    for (name, text) in files {
-        let file = path.join(name);
-        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
-        std::fs::write(file, text).expect("a file");
-    }
-    (folder, path)
-}
 
 fn hosts(name: &str, text: &str, group: &str) -> Result<Hosts, Error> {
     let (_folder, path) = folder(&[(name, text)]);

@@ -33,7 +33,7 @@ pub(super) struct Connection {
     _through: Option<Box<Connection>>,
 }
 
-/// The reason why a connection ended, as far as it is known. Clones share it.
+/// The reason why a connection ended, if it is known. Clones share it.
 #[derive(Debug, Clone, Default)]
 struct CloseReason(Arc<Mutex<Option<String>>>);
 

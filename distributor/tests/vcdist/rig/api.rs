@@ -122,6 +122,19 @@ impl Api {
         self.state.objects.lock().expect("objects").put(path, object);
     }
 
+    /// Puts the node `worker`, which is Ready, at this machine's loopback address.
+    pub(crate) fn put_worker(&self) {
+        self.put(
+            "/api/v1/nodes/worker",
+            json!({
+                "kind": "Node",
+                "metadata": { "labels": { "kubernetes.io/os": "linux" } },
+                "status": { "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
+                            "conditions": [{ "type": "Ready", "status": "True" }] },
+            }),
+        );
+    }
+
     /// The object of a path.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.state.objects.lock().expect("objects").all.get(path).cloned()
