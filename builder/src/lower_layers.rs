@@ -172,7 +172,7 @@ impl Placement<'_> {
         })
     }
 
-    /// Returns the node at a resolved path, as far as it is known, and records an unknown path as required.
+    /// Returns the node at a resolved path, if it is known; records an unknown path as required.
     fn at(&self, path: &str) -> Option<(Node, Location)> {
         if let Some(node) = self.new.get(path).or_else(|| self.lower_layers.own.get(path)) {
             return Some((node.clone(), Location::Component));
@@ -317,6 +317,6 @@ mod tests {
         assert_eq!((data.mode, data.owner), (0o700, Owner { user: 5, group: 6 }));
         let mut asked = LayerSpec::new();
         asked.folder("/usr", 0o755, Owner::default(), FolderOverrides { mode: Some(0o711), owner: None });
-        assert_eq!(lower_layers.put(&asked).unwrap().items().next().unwrap().1.mode, 0o711, "what is said of it holds");
+        assert_eq!(lower_layers.put(&asked).unwrap().items().next().unwrap().1.mode, 0o711, "its own mode applies");
     }
 }

@@ -32,7 +32,7 @@ const STICKY: u32 = 0o1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct User {
     id: u32,
-    /// The ID of the user for whom root works.
+    /// The ID of the user who became root with sudo.
     sudo: Option<u32>,
 }
 

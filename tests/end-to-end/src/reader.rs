@@ -38,7 +38,7 @@ impl Reader {
         Self { stage, stands_for: Vec::new(), kubeconfig: None }
     }
 
-    /// A reader for whom a text of the pages is another one.
+    /// Replaces a text of the pages for this reader.
     #[must_use]
     pub fn with(mut self, text: &str, is: &str) -> Self {
         self.stands_for.push((text.to_owned(), is.to_owned()));
