@@ -14,6 +14,9 @@ use super::pattern;
 /// The maximum nesting of included files, as in ssh.
 const DEPTH: usize = 16;
 
+/// The maximum number of parts of an included path that may have wildcards.
+const WILDCARDS: usize = 3;
+
 /// The maximum number of lines in all files together.
 const LINES: usize = 100_000;
 
@@ -253,7 +256,8 @@ impl ConfigReader<'_> {
                 }
                 for argument in &arguments {
                     self.include(argument, folder, *holds, depth + 1).map_err(|error| match error {
-                        Included::Pattern => wrong("this is no pattern of files"),
+                        Included::Pattern => wrong("this is not a valid pattern of files"),
+                        Included::Wide => wrong(&format!("more than {WILDCARDS} parts of this path have wildcards")),
                         Included::File(error) => error,
                     })?;
                 }
@@ -273,6 +277,10 @@ impl ConfigReader<'_> {
         while pattern.contains("**") {
             pattern = pattern.replace("**", "*");
         }
+        // Each such part multiplies the folders to list, and links that lead back to `/` (as in /proc) leave no end to them.
+        if pattern.split('/').filter(|part| part.contains(['*', '?', '['])).count() > WILDCARDS {
+            return Err(Included::Wide);
+        }
         let found = glob::glob(&pattern).map_err(|_| Included::Pattern)?;
         let mut files: Vec<Utf8PathBuf> = found.flatten().filter_map(|path| Utf8PathBuf::try_from(path).ok()).collect();
         files.sort();
@@ -286,6 +294,7 @@ impl ConfigReader<'_> {
 /// Why an `Include` failed.
 enum Included {
     Pattern,
+    Wide,
     File(Error),
 }
 

@@ -111,6 +111,9 @@ fn what_cannot_be_done_is_refused_where_it_matters() {
     assert_eq!(end(refused("User")), "config:1: user lacks its value");
     assert_eq!(end(refused("IdentitiesOnly maybe")), "config:1: identitiesonly is yes or no, not maybe");
     assert!(refused("Include config").contains("too deep"));
+    // A walk through /*/*/*/* would meet /proc/self/root, and would not end.
+    let wide = end(refused(&format!("Include {}", "/*".repeat(300))));
+    assert_eq!(wide, "config:1: more than 3 parts of this path have wildcards");
     let elsewhere = read("Host other\nProxyCommand nc %h %p\nHost w1\nProxyCommand none\nCheckHostIP no", "w1", &[]);
     assert_eq!(elsewhere.expect("settings").host_name, "w1");
     let message = read("", "w1", &["ProxyCommand=nc %h %p"]).expect_err("refused").to_string();
