@@ -358,3 +358,29 @@ fn a_package_that_the_mirror_dropped_comes_from_a_snapshot_of_its_day() {
     archive.write("debian/20260711T101637Z/pool/base-passwd_1.deb", b"something else");
     assert!(!base("three", &snapshot).0);
 }
+
+#[test]
+fn changed_packages_are_refused_before_all_are_fetched() {
+    let (mirror, bench) = (Mirror::new(&BASE), Bench::new());
+    let project = |packages: &str| {
+        let text = format!(
+            "base = \"debian\"\n[debian]\nmirror = {:?}\nkeyring = {:?}\nsecurity = false\npackages = [{packages}]\n\
+             [components.none]\nimage = \"none\"\npackage = \"./none\"\n",
+            mirror.address(),
+            mirror.path("keyring.asc"),
+        );
+        bench.write("vcbuild.toml", &text);
+    };
+    project("");
+    bench.run(&["base"]).succeeded();
+    let asked = mirror.packages_asked();
+    let extra = ("extra", "", &[][..]);
+    mirror.publish(&[BASE[0], BASE[1], extra], "1");
+    project("\"extra\"");
+    let refused = bench.run(&["base", "--locked", "--store", "empty"]);
+    refused.failed(2, &["using lock file vcbuild.lock: it does not match", "extra"]);
+    // The scripts of a package that is new in the request are read before it is pinned.
+    assert_eq!(mirror.packages_asked(), asked + 1);
+    bench.run(&["base", "--store", "empty"]).succeeded();
+    assert!(mirror.packages_asked() > asked + 2);
+}

@@ -123,6 +123,20 @@ fn what_a_lock_lacks_is_named_where_nothing_may_be_resolved() {
 }
 
 #[test]
+fn an_image_is_not_named_whose_lock_file_cannot_be_saved() {
+    let bench = Bench::with_hello();
+    bench.commit("hello");
+    let url = format!("file://{}", bench.path("hello").display());
+    let build = ["images", "--project", "hello/vcbuild.toml", "--source-repo", &url];
+    let run = bench.run(&[&build[..], &["--lock", "absent/vcbuild.lock"]].concat());
+    run.failed(1, &["absent/vcbuild.lock"]);
+    assert!(run.ran("image") > 0, "{run:?}");
+    assert_eq!(bench.json(&["store", "list"])["images"], json!([]));
+    assert_eq!(bench.run(&build).code, Some(0));
+    assert_ne!(bench.json(&["store", "list"])["images"], json!([]));
+}
+
+#[test]
 fn inputs_are_moved_by_name() {
     let bench = Bench::with_hello();
     let first = bench.commit("hello");
