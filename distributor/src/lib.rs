@@ -11,6 +11,7 @@ mod duration;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 pub mod images;
+pub mod lock;
 pub mod nodes;
 mod protocol;
 pub mod prune;

@@ -15,6 +15,7 @@ use crate::cli::changes::{self, Changes};
 use crate::cli::manifests::{self, ManifestArgs};
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::duration::parse_duration;
+use crate::lock::{self, Lock, LockArgs};
 use crate::nodes;
 use crate::push::report;
 use crate::rollout::{self, Outcomes, Permissions, Plan, Rollout};
@@ -79,6 +80,9 @@ pub(crate) struct Deploy {
 
     #[command(flatten)]
     cluster: ClusterArgs,
+
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// Why nothing was deployed, or not all.
@@ -95,6 +99,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Rollout(#[from] rollout::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] lock::Error),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -178,7 +186,15 @@ impl Deploy {
         for file in done.files.iter().filter(|_| text) {
             tell(format_args!("wrote {file}"));
         }
-        if self.no_apply { Ok(()) } else { self.roll_out(objects, done, text).await }
+        if self.no_apply {
+            return Ok(());
+        }
+        let cluster = Cluster::connect(&self.cluster).await?;
+        if self.dry_run {
+            return self.roll_out(&cluster, objects, done, text).await;
+        }
+        let lock = Lock::acquire(&cluster, "deploy", &self.lock).await?;
+        lock.hold(self.roll_out(&cluster, objects, done, text)).await
     }
 
     fn write(&self, objects: &[Object]) -> Result<Vec<Utf8PathBuf>, Error> {
@@ -194,11 +210,16 @@ impl Deploy {
         Ok(written)
     }
 
-    async fn roll_out(&self, objects: Vec<Object>, done: &mut DeployProgress, text: bool) -> Result<(), Error> {
-        let cluster = Cluster::connect(&self.cluster).await?;
+    async fn roll_out(
+        &self,
+        cluster: &Cluster,
+        objects: Vec<Object>,
+        done: &mut DeployProgress,
+        text: bool,
+    ) -> Result<(), Error> {
         cluster.wait_until(Instant::now() + self.timeout);
-        self.manifests.check_nodes(&cluster).await?;
-        done.plan = rollout::plan(&cluster, objects, self.permissions()).await?;
+        self.manifests.check_nodes(cluster).await?;
+        done.plan = rollout::plan(cluster, objects, self.permissions()).await?;
         if text {
             changes::show_kept(&done.plan.kept);
         }
@@ -208,10 +229,10 @@ impl Deploy {
         }
         let (plan, outcomes) = (&done.plan, &mut done.outcomes);
         let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
-        match rollout::run(&cluster, plan, self.rollout(None), outcomes, show).await {
+        match rollout::run(cluster, plan, self.rollout(None), outcomes, show).await {
             Ok(()) => Ok(()),
             Err(failure) if self.atomic && outcomes.applied > 0 => {
-                Err(self.go_back(&cluster, failure, done, text).await)
+                Err(self.go_back(cluster, failure, done, text).await)
             }
             Err(failure) => Err(failure.into()),
         }

@@ -17,8 +17,9 @@ use crate::cli::changes::{self, Changes};
 use crate::cli::node_images::{self, NodeImages};
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::cli::values::namespace;
-use crate::cluster;
+use crate::cluster::{self, Cluster};
 use crate::duration::parse_duration;
+use crate::lock::{self, Lock, LockArgs};
 use crate::push::report;
 use crate::rollout::{self, Outcomes, Permissions, Plan};
 
@@ -81,6 +82,9 @@ pub(super) struct Rollback {
     #[command(flatten)]
     containerd: Containerd,
 
+    #[command(flatten)]
+    lock: LockArgs,
+
     /// Work on so many nodes at once
     #[arg(
         short = 'j',
@@ -107,6 +111,10 @@ pub(super) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cluster(#[from] cluster::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] lock::Error),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -148,7 +156,7 @@ impl Rollback {
     pub(super) async fn run(self) -> Result<Exit, Error> {
         let started = Instant::now();
         let mut done = RollbackProgress::default();
-        let result = self.roll_back(&mut done).await;
+        let result = self.locked(&mut done).await;
         match self.output {
             Output::Text if result.is_ok() => {
                 let RollbackProgress { plan, outcomes, .. } = &done;
@@ -169,10 +177,18 @@ impl Rollback {
         result.map(|()| Exit::Done)
     }
 
-    async fn roll_back(&self, done: &mut RollbackProgress) -> Result<(), Error> {
-        let text = self.output == Output::Text;
+    async fn locked(&self, done: &mut RollbackProgress) -> Result<(), Error> {
         let cluster = self.nodes.any_cluster().await?;
-        let revisions = rollout::revisions(&cluster, &self.namespace).await?;
+        if self.dry_run {
+            return self.roll_back(&cluster, done).await;
+        }
+        let lock = Lock::acquire(&cluster, "rollback", &self.lock).await?;
+        lock.hold(self.roll_back(&cluster, done)).await
+    }
+
+    async fn roll_back(&self, cluster: &Cluster, done: &mut RollbackProgress) -> Result<(), Error> {
+        let text = self.output == Output::Text;
+        let revisions = rollout::revisions(cluster, &self.namespace).await?;
         let target = rollout::rollback_target(&revisions, self.revision, self.namespace.as_str())?;
         let objects = target.to_apply()?;
         (done.from, done.to) = (revisions.last().map(|current| current.number), Some(target.origin()));
@@ -181,7 +197,7 @@ impl Rollback {
         }
         let permissions =
             Permissions { force_conflicts: self.force_conflicts, prune_definitions: self.prune_definitions };
-        done.plan = rollout::plan(&cluster, objects, permissions).await?;
+        done.plan = rollout::plan(cluster, objects, permissions).await?;
         if text {
             changes::show_kept(&done.plan.kept);
         }
@@ -208,7 +224,7 @@ impl Rollback {
             rollback_to: Some(target.origin()),
         };
         let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
-        rollout::run(&cluster, &done.plan, rollout, &mut done.outcomes, show).await?;
+        rollout::run(cluster, &done.plan, rollout, &mut done.outcomes, show).await?;
         Ok(())
     }
 }

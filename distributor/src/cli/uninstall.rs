@@ -15,6 +15,7 @@ use crate::cli::nodes::{Containerd, Nodes, Ssh};
 use crate::cli::values::namespace;
 use crate::cluster::{self, Cluster};
 use crate::duration::parse_duration;
+use crate::lock::{self, Lock, LockArgs};
 use crate::prune::{self, PruneReport};
 use crate::push::report;
 use crate::rollout::{ImagesInUse, Kept};
@@ -70,6 +71,9 @@ pub(super) struct Uninstall {
     #[command(flatten)]
     containerd: Containerd,
 
+    #[command(flatten)]
+    lock: LockArgs,
+
     /// Work on so many nodes at once
     #[arg(short = 'j', long, help_heading = "Speed", value_name = "N", default_value = "32", requires = "images")]
     parallel: NonZeroUsize,
@@ -99,6 +103,10 @@ pub(super) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cluster(#[from] cluster::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] lock::Error),
 
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -195,6 +203,17 @@ impl Uninstall {
             let is_asked_for = self.dry_run || (done.plan.items.is_empty() && !self.images);
             return if is_asked_for { Ok(Exit::Done) } else { Err(Error::Unconfirmed) };
         }
+        let lock = Lock::acquire(&cluster, "uninstall", &self.lock).await?;
+        lock.hold(self.remove(&uninstall, &cluster, done)).await
+    }
+
+    async fn remove(
+        &self,
+        uninstall: &uninstall::Uninstall,
+        cluster: &Cluster,
+        done: &mut UninstallProgress,
+    ) -> Result<Exit, Error> {
+        let text = self.output == Output::Text;
         let show = |progress: Progress<'_>| match progress {
             Progress::Removed(item) if text => tell(format_args!("{} removed", item.title())),
             Progress::Removed(_) => {}
@@ -204,11 +223,11 @@ impl Uninstall {
             }
             Progress::Waiting(object) => vcterminal::say(format_args!("waiting for {object}")),
         };
-        uninstall.run(&cluster, &mut done.outcomes, show).await?;
+        uninstall.run(cluster, &mut done.outcomes, show).await?;
         if text {
             show_kept(&done.outcomes.kept);
         }
-        if self.images { self.prune(&cluster, done).await } else { Ok(Exit::Done) }
+        if self.images { self.prune(cluster, done).await } else { Ok(Exit::Done) }
     }
 
     /// Removes every pushed image from the nodes that nothing in the cluster uses by now. Containers of pods that are gone from

@@ -3,6 +3,7 @@
 //! program runs. A request that fails temporarily is retried. Uses only `crate::duration`.
 
 mod error;
+mod fence;
 mod kubeconfig;
 mod proxy;
 mod retry;
@@ -21,6 +22,7 @@ use kube::{Client, Config};
 use crate::duration::parse_duration;
 pub use error::Error;
 pub(crate) use error::is_absent;
+pub(crate) use fence::{Begun, Fence};
 use kubeconfig::Access;
 use proxy::Variables;
 use retry::RetryClient;
@@ -91,13 +93,23 @@ impl Cluster {
         let client = Client::try_from(config).map_err(|error| failed(error.into()))?;
         tracing::info!("using {called} of {source}");
         let retry = RetryClient::new(client, server.clone(), token, args.api_timeout.unwrap_or(retry::DEFAULT));
-        Ok(Self { client: retry.client(), retry, server, called, source })
+        Ok(Self { client: retry.client(true), retry, server, called, source })
     }
 
     /// Returns the client; clones share its connections.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Returns a client whose changes do not wait for the fence.
+    pub(crate) fn unfenced_client(&self) -> Client {
+        self.retry.client(false)
+    }
+
+    /// Makes changes wait until the fence is open; without one, they wait for nothing. Clones of this value share it.
+    pub(crate) fn set_fence(&self, fence: Option<&Fence>) {
+        self.retry.set_gate(fence.map(Fence::gate));
     }
 
     /// The API server's address, `https://HOST:PORT`.

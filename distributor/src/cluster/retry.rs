@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, DATE, RETRY_AFTER};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::fmt::rfc2822;
 use kube::Client;
 use kube::client::Body;
 
+use super::fence::Gate;
 use super::token::TokenFile;
 
 /// The default time limit for retries: as long as a kubelet needs to restart an API server.
@@ -52,6 +54,8 @@ struct State {
     warned: Option<Instant>,
     /// The server's time in its last answer, and the local time of that answer.
     clock: Option<(Timestamp, Instant)>,
+    /// What changes wait for, while this process holds the lock on the cluster.
+    gate: Option<Gate>,
 }
 
 impl RetryClient {
@@ -59,10 +63,15 @@ impl RetryClient {
         Self { client, server, token: token.map(Arc::new), within, state: Arc::default() }
     }
 
-    /// Returns a client that sends its requests through this one.
-    pub(super) fn client(&self) -> Client {
+    /// Returns a client that sends its requests through this one. If `is_fenced`, changes wait for the gate.
+    pub(super) fn client(&self, is_fenced: bool) -> Client {
         let (this, namespace) = (self.clone(), self.client.default_namespace().to_owned());
-        Client::new(tower::service_fn(move |request| this.clone().send(request)), namespace)
+        Client::new(tower::service_fn(move |request| this.clone().send(request, is_fenced)), namespace)
+    }
+
+    /// Sets what changes wait for.
+    pub(super) fn set_gate(&self, gate: Option<Gate>) {
+        self.lock().gate = gate;
     }
 
     /// Makes requests be retried until this time, once the server has answered.
@@ -76,7 +85,7 @@ impl RetryClient {
         then.checked_add(seen.elapsed()).ok()
     }
 
-    async fn send(self, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
+    async fn send(self, request: Request<Body>, is_fenced: bool) -> Result<Response<Body>, kube::Error> {
         let begun = Instant::now();
         let (mut parts, body) = request.into_parts();
         let body = body.collect_bytes().await?;
@@ -86,8 +95,13 @@ impl RetryClient {
             .uri
             .query()
             .is_some_and(|query| query.split('&').any(|one| ["watch=true", "watch=1", "follow=true"].contains(&one)));
+        let waits = is_fenced && is_change(&parts);
         let mut pause = FIRST_PAUSE;
         loop {
+            let gate = self.lock().gate.clone().filter(|_| waits);
+            if let Some(gate) = gate {
+                gate.pass().await;
+            }
             if let Some(token) = &self.token {
                 parts.headers.insert(AUTHORIZATION, token.header());
             }
@@ -150,6 +164,12 @@ impl RetryClient {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a request changes something.
+fn is_change(parts: &Parts) -> bool {
+    let is_dry = parts.uri.query().is_some_and(|query| query.split('&').any(|one| one == "dryRun=All"));
+    parts.method != Method::GET && !is_dry
 }
 
 /// Sends a request. Reads the answer to its end, unless it is a stream.

@@ -150,17 +150,12 @@ fn deploy(api: &Api, arguments: &[&str]) -> Command {
     command
 }
 
-fn changes(api: &Api) -> Vec<String> {
-    let is_change = |request: &String| !request.starts_with("GET") && !request.contains("dryRun");
-    api.requests().into_iter().filter(is_change).collect()
-}
-
 #[test]
 fn a_second_namespace_does_not_take_the_first_installations_roles() {
     let api = Api::up();
     let (code, _, said) = output(&mut deploy(&api, &[]));
     assert_eq!(code, Some(0), "{said}");
-    let before = changes(&api).len();
+    let before = api.changes().len();
     for arguments in [&["-n", "second"][..], &["-n", "second", "--force-conflicts"], &["-n", "second", "--dry-run"]] {
         let (code, _, said) = output(&mut deploy(&api, arguments));
         assert_eq!(code, Some(1), "{said}");
@@ -170,7 +165,7 @@ fn a_second_namespace_does_not_take_the_first_installations_roles() {
         );
         assert!(said.contains("clusterrolebinding/vc-manager-rolebinding"), "{said}");
     }
-    assert_eq!(changes(&api).len(), before, "nothing was changed");
+    assert_eq!(api.changes().len(), before, "nothing was changed");
     let (code, _, said) = output(&mut deploy(&api, &[]));
     assert_eq!(code, Some(0), "the first is deployed again: {said}");
 
@@ -221,7 +216,7 @@ fn a_real_certificate_is_never_taken_away() {
     api.put(path, json!({ "metadata": {}, "kind": "Secret", "data": { "client.crt": "eA==", "client.key": "eQ==" } }));
     let (code, _, said) = output(&mut deploy(&api, &["--force-conflicts"]));
     assert_eq!(code, Some(0), "{said}");
-    assert!(changes(&api).iter().all(|request| !request.contains("empty-kubelet-client")), "{:?}", changes(&api));
+    assert!(api.changes().iter().all(|request| !request.contains("empty-kubelet-client")), "{:?}", api.changes());
 }
 
 #[test]
@@ -311,7 +306,7 @@ fn a_choice_of_nodes_that_there_are_not_is_refused_before_anything_is_applied() 
     }
     let (code, _, said) = output(&mut deploy(&api, &["--exclude", "w1"]));
     assert_eq!((code, said.contains("no worker is left")), (Some(1), true), "{said}");
-    assert_eq!(changes(&api), Vec::<String>::new());
+    assert_eq!(api.changes(), Vec::<String>::new());
     let (code, _, said) = output(&mut deploy(&api, &["--nodes", "w1"]));
     assert_eq!(code, Some(0), "{said}");
 }

@@ -11,6 +11,7 @@ mod garbage_collection;
 mod help_commands;
 mod hostile;
 mod interrupted_pushes;
+mod lock;
 mod many_nodes;
 mod matrix;
 mod placement;

@@ -83,11 +83,6 @@ fn with_tenant(api: &Api) {
     }
 }
 
-fn changes(api: &Api) -> Vec<String> {
-    let is_change = |request: &String| !request.starts_with("GET") && !request.contains("dryRun");
-    api.requests().into_iter().filter(is_change).collect()
-}
-
 /// What is left where only others have anything.
 fn is_theirs_alone(api: &Api) -> bool {
     let mut paths = api.paths();
@@ -98,19 +93,19 @@ fn is_theirs_alone(api: &Api) -> bool {
 #[test]
 fn everything_of_ours_goes_in_order_and_nothing_of_others_and_it_can_be_installed_again() {
     let api = installed();
-    let before = changes(&api).len();
+    let before = api.changes().len();
     let planned = uninstall(&api, &["--dry-run"], 0);
     let all = planned["planned"].as_array().expect("objects").len();
     let refused = uninstall(&api, &[], 1);
     assert!(refused["error"].as_str().expect("an error").contains("nobody has confirmed it"), "{refused}");
     let (_, said, _) = output(&mut api.vcdist(&["uninstall"]));
     assert!(said.contains("daemonset/vn-agent in vc-manager would be removed"), "{said}");
-    assert_eq!(changes(&api).len(), before, "nothing was changed");
+    assert_eq!(api.changes().len(), before, "nothing was changed");
 
     let done = uninstall(&api, &["--yes"], 0);
     assert_eq!(done["removed"].as_array().map(Vec::len), Some(all), "{done}");
     assert!(is_theirs_alone(&api), "{:?}", api.paths());
-    let requests = changes(&api);
+    let requests = api.changes();
     let at = |path: &str| {
         let found = requests.iter().position(|request| request.starts_with(&format!("DELETE {path}")));
         found.unwrap_or_else(|| panic!("{path} was removed: {requests:#?}"))
@@ -140,11 +135,11 @@ fn everything_of_ours_goes_in_order_and_nothing_of_others_and_it_can_be_installe
 fn tenants_stay_unless_it_is_said_and_a_controller_that_does_not_run_is_not_waited_for() {
     let api = installed();
     with_tenant(&api);
-    let before = changes(&api).len();
+    let before = api.changes().len();
     let refused = uninstall(&api, &["--yes"], 1);
     let error = refused["error"].as_str().expect("an error");
     assert!(error.contains("virtualcluster/a in tenants") && error.contains("namespace/tenants-1-a"), "{error}");
-    assert_eq!(changes(&api).len(), before, "nothing was changed");
+    assert_eq!(api.changes().len(), before, "nothing was changed");
 
     // It runs, and does not do its work.
     let waited = uninstall(&api, &["--yes", "--tenants", "delete", "--timeout", "1s"], 1);

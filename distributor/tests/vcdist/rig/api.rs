@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use stored::Stored;
 
 /// The groups that are served; of others it says in plain text that there is no such page, as a real one does.
-const GROUPS: [&str; 6] = [
+const GROUPS: [&str; 7] = [
+    "coordination.k8s.io/v1",
     "apps/v1",
     "batch/v1",
     "rbac.authorization.k8s.io/v1",
@@ -31,6 +32,9 @@ const GROUPS: [&str; 6] = [
 
 /// The digest of an image that never runs.
 pub(crate) const NEVER_RUNS: &str = "sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+
+/// The annotation of a DaemonSet whose pod never gets ready, so that one waits for it.
+pub(crate) const SLOW: &str = "slow";
 
 /// How it fails a request.
 #[derive(Debug, Clone)]
@@ -135,6 +139,11 @@ impl Api {
         );
     }
 
+    /// Takes an object away.
+    pub(crate) fn take(&self, path: &str) {
+        self.state.objects.lock().expect("objects").all.remove(path);
+    }
+
     /// The object of a path.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.state.objects.lock().expect("objects").all.get(path).cloned()
@@ -187,6 +196,13 @@ impl Api {
         // This value and the listener hold the state, and each thread that serves a request.
         wait::until("requests of ended commands are served to their end", || Arc::strong_count(&self.state) <= 2);
         self.state.faults.lock().expect("faults").extend(faults.iter().cloned());
+    }
+
+    /// What changed something, or was to: all but the lock of the command that did it.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        let is_change = |request: &String| !request.starts_with("GET") && !request.contains("dryRun");
+        let is_lock = |request: &String| request.contains("/leases");
+        self.requests().into_iter().filter(|request| is_change(request) && !is_lock(request)).collect()
     }
 
     /// What was asked: method, path and query, the Authorization.
@@ -259,6 +275,7 @@ fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) ->
         "PATCH" if kind.contains("apply-patch") => objects.apply(path, query, &body()),
         "PATCH" => objects.patch(path, &body()),
         "POST" => objects.create(path, body()),
+        "PUT" => objects.replace(path, body()),
         "DELETE" => objects.delete(path, &body()),
         _ => match objects.all.get(path) {
             Some(object) => (200, object.to_string()),
@@ -292,6 +309,9 @@ fn status_of(object: &Value) -> Option<Value> {
             Some(json!({ "replicas": 1, "conditions": condition }))
         }
         "Deployment" => Some(json!({ "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 })),
+        "DaemonSet" if object["metadata"]["annotations"][SLOW] == "true" => Some(
+            json!({ "currentNumberScheduled": 1, "desiredNumberScheduled": 1, "numberMisscheduled": 0, "numberReady": 0 }),
+        ),
         "DaemonSet" => {
             let counts = ["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"];
             Some(counts.iter().map(|count| ((*count).to_owned(), json!(0))).collect())

@@ -92,6 +92,18 @@ impl Stored {
         (201, object.to_string())
     }
 
+    /// Replaces an object, unless it is another by now than the one that was read.
+    pub(super) fn replace(&mut self, path: &str, mut object: Value) -> (u16, String) {
+        let Some(before) = self.all.get(path) else { return not_found() };
+        if object["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"] {
+            return refusal(409, "Conflict", "the object has been modified");
+        }
+        self.made += 1;
+        object["metadata"]["resourceVersion"] = json!(self.made.to_string());
+        self.all.insert(path.to_owned(), object.clone());
+        (200, object.to_string())
+    }
+
     pub(super) fn delete(&mut self, path: &str, options: &Value) -> (u16, String) {
         let Some(object) = self.all.get_mut(path) else { return not_found() };
         let uid = &options["preconditions"]["uid"];
@@ -145,7 +157,8 @@ impl Stored {
     /// What a server gives to each new object.
     fn given_metadata(&mut self) -> Value {
         self.made += 1;
-        json!({ "metadata": { "uid": format!("uid-{}", self.made), "creationTimestamp": "2024-01-01T00:00:00Z" } })
+        json!({ "metadata": { "uid": format!("uid-{}", self.made), "resourceVersion": self.made.to_string(),
+            "creationTimestamp": "2024-01-01T00:00:00Z" } })
     }
 }
 
