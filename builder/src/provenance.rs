@@ -15,7 +15,7 @@ use crate::base::Spec;
 use crate::error::ProvenanceError;
 use crate::image::About;
 use crate::lock::Lock;
-use crate::project::{Edit, Kind, Project, SourceTable};
+use crate::project::{Change, Edit, Kind, Project, SourceTable};
 use crate::request::Request;
 use crate::{Error, provenance_header};
 
@@ -150,8 +150,8 @@ impl Provenance {
         let project = Project::of_table(table, archive)?;
         let mut edits = Vec::new();
         for edit in project.edits {
-            edits.push(match edit {
-                Edit::Patch(name) => {
+            let change = match edit.change {
+                Change::Patch(name) => {
                     let unknown = || ProvenanceError::Unreadable {
                         archive: archive.to_string(),
                         made_by: self.vcbuild.clone(),
@@ -161,10 +161,11 @@ impl Provenance {
                     // The patch name is untrusted, so it is not used as a path.
                     let path = folder.join(format!("{}.patch", edits.len()));
                     fs::write(&path, text).map_err(Error::io("writing", &path))?;
-                    Edit::Patch(path)
+                    Change::Patch(path)
                 }
-                other @ Edit::Replace { .. } => other,
-            });
+                other @ (Change::Replace { .. } | Change::Create { .. }) => other,
+            };
+            edits.push(Edit { name: edit.name, change });
         }
         Ok(Project { edits, ..project })
     }

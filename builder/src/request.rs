@@ -13,7 +13,7 @@ use vcstore::{Compression, Platform, Store};
 use crate::Error;
 use crate::base::Spec;
 use crate::image::About;
-use crate::project::{Component, Edit, Project, SourceTable, VersionTable};
+use crate::project::{Change, Component, Project, SourceTable, VersionTable};
 use crate::source::{OUT, Source};
 
 /// A build request with all choices resolved.
@@ -64,6 +64,7 @@ impl<'a> Request<'a> {
             components,
             go: project.go.clone(),
             version: stamps(project, &source),
+            recipe: Recipe::of(project, place, &source)?,
             source: Arc::new(source),
             base,
             platforms: platforms(&[], project),
@@ -72,7 +73,6 @@ impl<'a> Request<'a> {
             outside: Vec::new(),
             project_dir: project.dir().map_or_else(Utf8PathBuf::new, ToOwned::to_owned),
             about: About::default(),
-            recipe: Recipe::of(project, place)?,
             epoch: 0,
             jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             sandbox: Sandbox::find(Mode::default(), Limits::default()),
@@ -129,12 +129,15 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
-    /// Creates the recipe of `project`, which includes the options of the command line.
+    /// Creates the recipe of `project`, which includes the options of the command line, without the edits that do not
+    /// apply to `source`.
     ///
     /// # Errors
     /// When a patch cannot be read.
-    pub(crate) fn of(project: &Project, place: &SourceTable) -> Result<Self, Error> {
-        let mut table = project.table.clone();
+    pub(crate) fn of(project: &Project, place: &SourceTable, source: &Source) -> Result<Self, Error> {
+        let mut project = project.clone();
+        project.keep_edits(|name| !source.skipped_edits.contains_key(name));
+        let mut table = project.table;
         // Neither locations on this machine, nor its build settings.
         if let Some(table) = table.as_object_mut() {
             for name in ["source", "caches", "sandbox"] {
@@ -143,7 +146,7 @@ impl Recipe {
         }
         let mut patches = BTreeMap::new();
         for (number, edit) in project.edits.iter().enumerate() {
-            if let Edit::Patch(path) = edit {
+            if let Change::Patch(path) = &edit.change {
                 let name = format!("{number}.patch");
                 patches.insert(name.clone(), text::read(path).map_err(Error::unreadable("patch", path))?);
                 table["edits"][number] = json!({ "patch": name });

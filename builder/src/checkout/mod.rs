@@ -19,7 +19,23 @@ use crate::{Error, go, go_names};
 /// # Errors
 /// When the folder does not exist, git or Go fails, or an edit does not match.
 pub(crate) fn open(asked: &SourceSpec, store: &Store, lock: &Lock, progress: &Progress) -> Result<Source, Error> {
-    Source::open(asked, fetch(asked, store, lock, progress)?, go::folders_beside, store)
+    let source = Source::open(asked, fetch(asked, store, lock, progress)?, go::folders_beside, store)?;
+    say_edits(&source, progress);
+    Ok(source)
+}
+
+/// Says which named edits changed the source, and which did not apply.
+fn say_edits(source: &Source, progress: &Progress) {
+    for (name, why) in &source.skipped_edits {
+        tracing::info!("not applying the edit {name}: {why}");
+    }
+    let list = |names: Vec<&str>| names.join(", ");
+    let applied: Vec<&str> = source.applied_edits.iter().map(String::as_str).collect();
+    if !applied.is_empty() {
+        let skipped: Vec<&str> = source.skipped_edits.keys().map(String::as_str).collect();
+        let others = if skipped.is_empty() { String::new() } else { format!("; not applicable: {}", list(skipped)) };
+        progress.say(&format!("edited the source: {}{others}", list(applied)));
+    }
 }
 
 /// A checked-out commit of a repository.

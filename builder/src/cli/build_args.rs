@@ -77,7 +77,7 @@ enum Stamp {
 impl BuildArgs {
     /// The project to build.
     pub(super) fn project(&self) -> Result<Project, Error> {
-        self.inputs.files.project(self.inputs.source_dir.as_ref())
+        self.inputs.project()
     }
 
     /// What to build of `project`, with its source opened, where and with which lock. Archives go to the folder `out`.

@@ -45,7 +45,7 @@ struct Document<'a> {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
     let Arguments { to, inputs, locked_args, common } = arguments;
-    let project = inputs.files.project(inputs.source_dir.as_ref())?;
+    let project = inputs.project()?;
     let resolve_args = ResolveArgs { locked_args: *locked_args, offline: false, inputs: None };
     let lock = inputs.files.lock(&project, &resolve_args, None)?;
     let writer = InputsDirWriter::begin(to, common.store()?)?;

@@ -50,6 +50,12 @@ pub(super) struct Inputs {
     #[command(flatten, next_help_heading = "Source")]
     pub(super) files: ProjectFiles,
 
+    /// Do not make this edit of the project, such as one of the preset
+    ///
+    /// Its `name` in [[edits]]. May be given several times.
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    without_edit: Vec<String>,
+
     #[command(flatten, next_help_heading = "Source")]
     pub(super) allow: AllowOptions,
 
@@ -105,6 +111,13 @@ pub(super) struct ResolveArgs {
 }
 
 impl Inputs {
+    /// The project to build, without the edits that are not wanted.
+    pub(super) fn project(&self) -> Result<Project, Error> {
+        let mut project = self.files.project(self.source_dir.as_ref())?;
+        project.leave_out_edits(&self.without_edit)?;
+        Ok(project)
+    }
+
     /// An option that says what goes into images, other than where the source is, if any was given.
     pub(super) fn decisive(&self) -> Option<&'static str> {
         let given = [
@@ -112,6 +125,7 @@ impl Inputs {
             ("--source-version", self.source_version.is_some()),
             ("--go", self.go.is_some()),
             ("--lock", self.files.lock.is_some()),
+            ("--without-edit", !self.without_edit.is_empty()),
             ("--base", self.base.is_some()),
             ("--platform", !self.platform.is_empty()),
         ];

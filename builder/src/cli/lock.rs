@@ -51,7 +51,7 @@ struct Document<'a> {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     let progress = Progress::start();
     let inputs = &arguments.inputs;
-    let project = inputs.files.project(inputs.source_dir.as_ref())?;
+    let project = inputs.project()?;
     let store = arguments.common.store()?;
     let lock = inputs.files.lock(&project, &arguments.resolve_args, arguments.update.as_deref())?;
     let asked = inputs.source(&project, OUT.into())?;

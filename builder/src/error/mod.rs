@@ -175,6 +175,10 @@ pub(crate) enum Error {
     #[diagnostic(help("name existing components, or add this one to vcbuild.toml"))]
     NoSuchComponent { name: String, known: Vec<String> },
 
+    #[error("leaving out edit {name}: the project {}", match known.as_slice() { [] => "has no named edits".to_owned(), known => format!("has {}", known.join(", ")) })]
+    #[diagnostic(help("name existing edits: `name` of an entry of [[edits]]"))]
+    NoSuchEdit { name: String, known: Vec<String> },
+
     #[error("{0}")]
     #[diagnostic(help("`vcbuild help images` lists the options"))]
     Usage(String),
@@ -332,6 +336,7 @@ impl Error {
             Self::ProjectSyntax { .. }
             | Self::ProjectContent { .. }
             | Self::NoSuchComponent { .. }
+            | Self::NoSuchEdit { .. }
             | Self::Usage(_)
             | Self::Environment { .. }
             | Self::Unreadable { .. }

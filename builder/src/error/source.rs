@@ -19,6 +19,13 @@ pub(crate) enum SourceError {
     ))]
     Matches { file: Utf8PathBuf, found: usize, find: String },
 
+    #[error("editing the source ({name}): {file}: {why}")]
+    #[diagnostic(help(
+        "this source differs from those that the edit is for: build it without the edit (--without-edit {name}), or write \
+         one that fits into vcbuild.toml (`vcbuild init --preset virtualcluster` writes the preset's)"
+    ))]
+    Named { name: String, file: Utf8PathBuf, why: String },
+
     #[error("editing {file}: {why}")]
     #[diagnostic(help("the path of an edited file is relative to the top of the source"))]
     File { file: Utf8PathBuf, why: String },
@@ -33,6 +40,16 @@ pub(crate) enum SourceError {
 }
 
 impl SourceError {
+    /// Says which named edit does not match.
+    pub(crate) fn of_edit(self, name: &str) -> Self {
+        let name = name.to_owned();
+        match self {
+            Self::Matches { file, found, find } => Self::Named { name, file, why: count(found, &find) },
+            Self::File { file, why } => Self::Named { name, file, why },
+            other => other,
+        }
+    }
+
     /// Returns whether an option or a file specifies an invalid source.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Module { .. } | Self::Repository { .. })

@@ -4,13 +4,26 @@ use camino::Utf8PathBuf;
 
 use super::file::EditTable;
 
-/// An edit of the source. Paths of files are relative to its top.
+/// An edit of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Edit {
+pub(crate) struct Edit {
+    /// Its name, which several edits may share: they then apply together. Their paths are relative to the folder with the
+    /// code, and they are skipped if the source has none of their files. Without a name, paths are relative to the top of
+    /// the source, and the edit must match.
+    pub(crate) name: Option<String>,
+    /// What changes.
+    pub(crate) change: Change,
+}
+
+/// What an edit changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
     /// The path of a patch file.
     Patch(Utf8PathBuf),
     /// A text in a file, and its replacement.
     Replace { file: Utf8PathBuf, find: String, replace: String },
+    /// A file that the source lacks.
+    Create { file: Utf8PathBuf, content: String },
 }
 
 impl Edit {
@@ -19,14 +32,27 @@ impl Edit {
     /// # Errors
     /// When its keys cannot be combined; the error is a message that names valid combinations.
     pub(super) fn of(table: EditTable) -> Result<Self, String> {
-        match table {
-            EditTable { patch: Some(patch), file: None, find: None, replace: None } => Ok(Self::Patch(patch)),
-            EditTable { patch: None, file: Some(file), find: Some(find), replace: Some(replace) }
-                if !find.is_empty() =>
-            {
-                Ok(Self::Replace { file, find, replace })
-            }
-            _ => Err("an entry of [[edits]] needs either patch, or file, find and replace".to_owned()),
+        let EditTable { name, patch, file, find, replace, content } = table;
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if let Some(name) = name.as_deref().filter(|name| name.is_empty() || !name.chars().all(word)) {
+            return Err(format!("the name {name:?} of an edit may contain only letters, digits, '-', '_' and '.'"));
         }
+        let change = match (patch, file, find, replace, content) {
+            (Some(_), None, None, None, None) if name.is_some() => {
+                return Err(
+                    "an entry of [[edits]] with a name cannot be a patch: use file, find and replace".to_owned()
+                );
+            }
+            (Some(patch), None, None, None, None) => Change::Patch(patch),
+            (None, Some(file), Some(find), Some(replace), None) if !find.is_empty() => {
+                Change::Replace { file, find, replace }
+            }
+            (None, Some(file), None, None, Some(content)) => Change::Create { file, content },
+            _ => {
+                return Err("an entry of [[edits]] needs either patch, or file, find and replace, or file and content"
+                    .to_owned());
+            }
+        };
+        Ok(Self { name, change })
     }
 }

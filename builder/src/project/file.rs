@@ -91,10 +91,13 @@ impl SourceTable {
     }
 }
 
-/// `[[edits]]`: a patch, or a text in a file and what takes its place.
+/// `[[edits]]`: a patch, a text in a file and what takes its place, or a new file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EditTable {
+    /// A name for `--without-edit`. Edits of one name apply together, below the folder with the code, and are skipped if
+    /// the source has none of their files.
+    pub(super) name: Option<String>,
     /// A file with a unified diff; beside the project file when relative.
     #[schemars(with = "Option<String>")]
     pub(super) patch: Option<Utf8PathBuf>,
@@ -105,6 +108,8 @@ pub(super) struct EditTable {
     pub(super) find: Option<String>,
     /// The text in its place.
     pub(super) replace: Option<String>,
+    /// The content of `file`, which the source lacks.
+    pub(super) content: Option<String>,
 }
 
 /// `[caches]`: where others may have built this project. Whose word is taken for it is not the project's to say.

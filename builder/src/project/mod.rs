@@ -9,7 +9,7 @@ mod run;
 mod schema;
 mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use vcdebian::Options;
@@ -17,7 +17,7 @@ use vcsandbox::Settings;
 use vcstore::text;
 use vcstore::{Compression, Platform};
 
-pub(crate) use self::edit::Edit;
+pub(crate) use self::edit::{Change, Edit};
 use self::file::{ComponentTable, File};
 pub(crate) use self::file::{SourceTable, VersionTable};
 pub(crate) use self::files::{Added, AddedKind, FileOrigin, Owner};
@@ -95,7 +95,7 @@ impl Project {
         let mut project = Self::parse(&text, path)?;
         let beside = path.parent().unwrap_or(Utf8Path::new(""));
         for edit in &mut project.edits {
-            if let Edit::Patch(patch) = edit {
+            if let Change::Patch(patch) = &mut edit.change {
                 *patch = beside.join(&patch);
             }
         }
@@ -142,6 +142,31 @@ impl Project {
         }
         let asked = |component: &&Component| names.is_empty() || names.contains(&component.name);
         Ok(self.components.values().filter(asked).collect())
+    }
+
+    /// Leaves out the edits with these names.
+    ///
+    /// # Errors
+    /// When no edit has one of the names; the message lists the existing ones.
+    pub(crate) fn leave_out_edits(&mut self, names: &[String]) -> Result<(), Error> {
+        let known: BTreeSet<String> = self.edits.iter().filter_map(|edit| edit.name.clone()).collect();
+        if let Some(name) = names.iter().find(|name| !known.contains(*name)) {
+            return Err(Error::NoSuchEdit { name: name.clone(), known: known.into_iter().collect() });
+        }
+        self.keep_edits(|name| !names.iter().any(|other| other == name));
+        Ok(())
+    }
+
+    /// Keeps the named edits whose name `keep` accepts, and all edits without a name.
+    pub(crate) fn keep_edits(&mut self, keep: impl Fn(&str) -> bool) {
+        let kept: Vec<bool> = self.edits.iter().map(|edit| edit.name.as_deref().is_none_or(&keep)).collect();
+        let mut each = kept.iter();
+        self.edits.retain(|_| each.next().is_none_or(|kept| *kept));
+        // The table is what a provenance records.
+        if let Some(tables) = self.table.get_mut("edits").and_then(serde_json::Value::as_array_mut) {
+            let mut each = kept.iter();
+            tables.retain(|_| each.next().is_none_or(|kept| *kept));
+        }
     }
 
     /// Resolves relative paths of this machine against `folder`.
@@ -410,6 +435,14 @@ mod tests {
             (
                 &format!("{image}[[edits]]\nfile = \"a\"\nfind = \"b\""),
                 "an entry of [[edits]] needs either patch, or file",
+            ),
+            (
+                &format!("{image}[[edits]]\nname = \"a b\"\nfile = \"a\"\ncontent = \"b\""),
+                "the name \"a b\" of an edit may contain only letters",
+            ),
+            (
+                &format!("{image}[[edits]]\nname = \"a\"\npatch = \"b\""),
+                "an entry of [[edits]] with a name cannot be a patch",
             ),
             (&format!("go = \"1.26\"\n{image}"), "\"1.26\" is not a Go version such as 1.26.3 or 1.26.x"),
         ];

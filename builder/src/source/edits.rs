@@ -1,6 +1,7 @@
-//! Edits of a source: patches and text replacements. Each must match exactly, or the build fails.
+//! Edits of a source: patches, text replacements and new files. Each must match exactly, or the build fails; named edits
+//! that do not concern a source are skipped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
@@ -9,29 +10,94 @@ use diffy::{Line, Patch};
 use vcstore::text;
 
 use crate::error::SourceError;
-use crate::project::Edit;
+use crate::project::{Change, Edit};
 
-/// Applies the edits in order to the files in the folder `top`, and returns the edited files.
+/// Separates the edits that apply to the source with its code in `dir` from the names of the others, with the reason. A named
+/// edit does not apply if the source has none of its files, or contains all its changes already.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(super) fn applicable(
+    edits: &[Edit],
+    dir: &Utf8Path,
+) -> Result<(Vec<Edit>, BTreeMap<String, String>), crate::Error> {
+    let mut skipped = BTreeMap::new();
+    let names: BTreeSet<&String> = edits.iter().filter_map(|edit| edit.name.as_ref()).collect();
+    for name in names {
+        let changes: Vec<&Change> =
+            edits.iter().filter(|edit| edit.name.as_ref() == Some(name)).map(|edit| &edit.change).collect();
+        let replaced: Vec<&Utf8PathBuf> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Replace { file, .. } => Some(file),
+                Change::Patch(_) | Change::Create { .. } => None,
+            })
+            .collect();
+        if !replaced.is_empty() && replaced.iter().all(|file| dir.join(file).symlink_metadata().is_err()) {
+            let files = replaced.iter().map(|file| file.as_str()).collect::<Vec<_>>().join(", ");
+            skipped.insert(name.clone(), format!("the source has no {files}"));
+            continue;
+        }
+        let mut contained = true;
+        for change in changes {
+            contained &= match change {
+                Change::Replace { file, replace, .. } => read(dir, file).is_ok_and(|text| text.contains(replace)),
+                Change::Create { file, content } => read(dir, file).is_ok_and(|text| text == *content),
+                Change::Patch(_) => false,
+            };
+        }
+        if contained {
+            skipped.insert(name.clone(), "the source contains it already".to_owned());
+        }
+    }
+    let applies = |edit: &&Edit| edit.name.as_ref().is_none_or(|name| !skipped.contains_key(name));
+    let kept = edits.iter().filter(applies).cloned().collect();
+    Ok((kept, skipped))
+}
+
+/// Applies the edits in order to the files in the folder `top`, with the code in its subfolder `below`. Returns the edited
+/// files, relative to `top`.
 ///
 /// # Errors
 /// When an edit does not match; the folder is then partly edited and must be discarded.
-pub(super) fn apply(edits: &[Edit], top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
+pub(super) fn apply(edits: &[Edit], top: &Utf8Path, below: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
     let mut edited = BTreeSet::new();
-    for edit in edits {
-        match edit {
-            Edit::Patch(path) => edited.extend(patch(path, top)?),
-            Edit::Replace { file, find, replace } => {
-                let text = read(top, file)?;
-                let found = text.matches(find.as_str()).count();
-                if found != 1 {
-                    return Err(SourceError::Matches { file: file.clone(), found, find: find.clone() }.into());
-                }
-                write(top, file, &text.replacen(find.as_str(), replace, 1))?;
-                edited.insert(file.clone());
-            }
-        }
+    for Edit { name, change } in edits {
+        let place = |file: &Utf8Path| if name.is_some() { below.join(file) } else { file.to_owned() };
+        let done = match change {
+            Change::Patch(path) => patch(path, top),
+            Change::Replace { file, find, replace } => replaced(top, place(file), find, replace),
+            Change::Create { file, content } => created(top, place(file), content),
+        };
+        edited.extend(match (done, name) {
+            (Err(crate::Error::Source(error)), Some(name)) => return Err(error.of_edit(name).into()),
+            (done, _) => done?,
+        });
     }
     Ok(edited)
+}
+
+fn replaced(
+    top: &Utf8Path,
+    file: Utf8PathBuf,
+    find: &str,
+    replace: &str,
+) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
+    let text = read(top, &file)?;
+    let found = text.matches(find).count();
+    if found != 1 {
+        return Err(SourceError::Matches { file, found, find: find.to_owned() }.into());
+    }
+    write(top, &file, &text.replacen(find, replace, 1))?;
+    Ok([file].into())
+}
+
+fn created(top: &Utf8Path, file: Utf8PathBuf, content: &str) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
+    if inside(top, &file)?.symlink_metadata().is_ok() {
+        return Err(SourceError::File { file, why: "it already exists".to_owned() }.into());
+    }
+    write(top, &file, content)?;
+    Ok([file].into())
 }
 
 fn patch(path: &Utf8Path, top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
@@ -190,8 +256,12 @@ mod tests {
     use camino::{Utf8Path, Utf8PathBuf};
     use proptest::prelude::*;
 
-    use super::apply;
-    use crate::project::Edit;
+    use super::applicable;
+    use crate::project::{Change, Edit};
+
+    fn apply(edits: &[Edit], top: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, crate::Error> {
+        super::apply(edits, top, "".into())
+    }
 
     /// Creates a folder with the file `a.txt`, and a patch next to it.
     fn folder(text: &str, patch: &str) -> (tempfile::TempDir, Utf8PathBuf, Vec<Edit>) {
@@ -201,7 +271,7 @@ mod tests {
         std::fs::write(top.join("a.txt"), text).unwrap();
         let path = top.with_file_name("x.patch");
         std::fs::write(&path, patch).unwrap();
-        (folder, top, vec![Edit::Patch(path)])
+        (folder, top, vec![Edit { name: None, change: Change::Patch(path) }])
     }
 
     fn read(top: &Utf8Path, file: &str) -> String {
@@ -213,7 +283,8 @@ mod tests {
     }
 
     fn replace(file: &str, find: &str) -> [Edit; 1] {
-        [Edit::Replace { file: file.into(), find: find.to_owned(), replace: "X".to_owned() }]
+        let change = Change::Replace { file: file.into(), find: find.to_owned(), replace: "X".to_owned() };
+        [Edit { name: None, change }]
     }
 
     #[test]
@@ -236,6 +307,45 @@ mod tests {
         let led = said(apply(&replace("out/x.patch", ""), &top), &top);
         assert_eq!(led, "editing out/x.patch: out in its path is not a folder");
         assert_eq!(said(apply(&replace("link", ""), &top), &top), "editing link: it is not a regular file");
+    }
+
+    #[test]
+    fn a_named_edit_applies_below_the_code_as_a_whole_or_not_at_all() {
+        let (_folder, top, _) = folder("", "");
+        std::fs::create_dir(top.join("code")).unwrap();
+        let code = top.join("code");
+        std::fs::write(code.join("b.txt"), "one two\n").unwrap();
+        let edit = |name: &str, change: Change| Edit { name: Some(name.to_owned()), change };
+        let replace = |file: &str, find: &str, replace: &str| Change::Replace {
+            file: file.into(),
+            find: find.to_owned(),
+            replace: replace.to_owned(),
+        };
+        let edits = [
+            edit("fits", replace("b.txt", "one", "ONE")),
+            edit("fits", Change::Create { file: "new.txt".into(), content: "new\n".to_owned() }),
+            edit("elsewhere", replace("c.txt", "one", "ONE")),
+            edit("elsewhere", Change::Create { file: "d.txt".into(), content: String::new() }),
+            edit("there", replace("b.txt", "zwei", "two")),
+        ];
+        let (kept, skipped) = applicable(&edits, &code).unwrap();
+        assert_eq!(kept, edits[..2]);
+        let why: Vec<_> = skipped.iter().map(|(name, why)| (name.as_str(), why.as_str())).collect();
+        let expected = [("elsewhere", "the source has no c.txt"), ("there", "the source contains it already")];
+        assert_eq!(why, expected);
+        let edited = super::apply(&kept, &top, "code".into()).unwrap();
+        assert_eq!(edited, ["code/b.txt", "code/new.txt"].map(Utf8PathBuf::from).into());
+        assert_eq!((read(&code, "b.txt"), read(&code, "new.txt")), ("ONE two\n".into(), "new\n".into()));
+        assert!(applicable(&edits, &code).unwrap().1.contains_key("fits"), "it is there now");
+
+        // A source that has the file in another form is refused: it may have the defect in another form.
+        let other = [edit("fits", replace("b.txt", "three", "3"))];
+        assert_eq!(applicable(&other, &code).unwrap().0, other);
+        let why = super::apply(&other, &top, "code".into()).unwrap_err().to_string();
+        assert_eq!(why, "editing the source (fits): code/b.txt: it does not contain \"three\"");
+        let again = [edits[1].clone()];
+        let why = super::apply(&again, &top, "code".into()).unwrap_err().to_string();
+        assert_eq!(why, "editing the source (fits): code/new.txt: it already exists");
     }
 
     #[test]

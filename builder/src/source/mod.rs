@@ -9,7 +9,7 @@ mod stage;
 mod tracked;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -47,6 +47,10 @@ pub(crate) struct Source {
     pub(crate) archives: BTreeSet<String>,
     /// The absolute paths of original files that edits change in the copy only.
     pub(crate) edited: BTreeSet<Utf8PathBuf>,
+    /// The names of the edits that were applied.
+    pub(crate) applied_edits: BTreeSet<String>,
+    /// The names of the edits that do not apply to this source, and why.
+    pub(crate) skipped_edits: BTreeMap<String, String>,
     /// The stage that contains `dir`, if it is a copy.
     _stage: Option<Stage>,
 }
@@ -141,6 +145,8 @@ impl Source {
         }
         let written: Vec<_> = parts.iter().flat_map(|part| part.outside.iter().cloned()).collect();
         let as_it_lies = parts.iter().all(|part| part.untracked.is_empty() && stage::is_plain(&part.dir));
+        let (edits, skipped_edits) = edits::applicable(edits, &dir)?;
+        let applied_edits = edits.iter().filter_map(|edit| edit.name.clone()).collect();
         let mut source = Self {
             dir,
             top: real_top.clone(),
@@ -151,6 +157,8 @@ impl Source {
             written,
             archives: archives.clone(),
             edited: BTreeSet::new(),
+            applied_edits,
+            skipped_edits,
             _stage: None,
         };
         if edits.is_empty() && as_it_lies {
@@ -163,8 +171,9 @@ impl Source {
             stage.keep_links(&dir, &files, &folders)?;
         }
         source.top = stage.place(&real_top);
+        let below = source.dir.strip_prefix(&real_top).unwrap_or(Utf8Path::new("")).to_owned();
         source.dir = stage.place(&source.dir);
-        let edited = edits::apply(edits, &source.top)?;
+        let edited = edits::apply(&edits, &source.top, &below)?;
         source.edited = edited.into_iter().map(|file| real_top.join(file)).collect();
         source.outside = Vec::new();
         source._stage = Some(stage);

@@ -237,6 +237,38 @@ fn edits_are_made_to_a_copy_and_must_fit() {
 }
 
 #[test]
+fn named_edits_are_made_where_they_apply_or_left_out_and_an_archive_says_which() {
+    let bench = Bench::with_hello();
+    let run = |more: &[&str]| {
+        let mut arguments = vec!["images", "--source-dir", "hello", "--components", "one", "--output", "json"];
+        arguments.extend(more);
+        bench.run(&arguments)
+    };
+    let plain = run(&[]).json();
+    let edits = "[[edits]]\nname = \"loud\"\nfile = \"cmd/one/main.go\"\nfind = '\"one\"'\nreplace = 'loud'\n\
+                 [[edits]]\nname = \"loud\"\nfile = \"cmd/one/loud.go\"\ncontent = \"package main\\n\\nconst loud = \\\"ONE\\\"\\n\"\n\
+                 [[edits]]\nname = \"other\"\nfile = \"cmd/two-not-there.go\"\nfind = \"a\"\nreplace = \"b\"\n";
+    let project = bench.read("hello/vcbuild.toml");
+    bench.write("hello/vcbuild.toml", &(project + edits));
+    let without = run(&["--without-edit", "loud"]);
+    assert_eq!(digests(&without.json()), digests(&plain));
+    assert!(!without.stderr.contains("edited the source"), "{without:?}");
+    let edited = run(&[]);
+    assert_ne!(digests(&edited.json()), digests(&plain));
+    assert!(edited.stderr.contains("edited the source: loud; not applicable: other"), "{edited:?}");
+    run(&["--without-edit", "quiet"]).failed(2, &["leaving out edit quiet: the project has loud, other"]);
+
+    // The archive is made again with the edit that it says, of a folder without a project file.
+    untar(&bench.path("out/one-amd64.tar"), &bench.path("archive"));
+    let provenance: serde_json::Value = serde_json::from_str(&bench.read("archive/provenance.json")).unwrap();
+    let names: Vec<_> = provenance["project"]["edits"].as_array().unwrap().iter().map(|edit| &edit["name"]).collect();
+    assert_eq!(names, ["loud", "loud"], "{provenance}");
+    std::fs::remove_file(bench.path("hello/vcbuild.toml")).unwrap();
+    let checked = bench.run(&["check", "out/one-amd64.tar", "--source-dir", "hello", "--store", "other"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+}
+
+#[test]
 fn a_module_of_a_proxy_is_its_own_main_module() {
     let bench = Bench::new();
     let main = "package main\n\nimport (\n\t\"example.org/part\"\n\t\"example.org/old\"\n)\n\n\
