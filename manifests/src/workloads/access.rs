@@ -126,7 +126,13 @@ fn syncer_rules() -> Vec<PolicyRule> {
 }
 
 fn vn_agent_rules() -> Vec<PolicyRule> {
-    vec![rule([""], ["pods", "pods/log", "pods/exec", "pods/portforward", "nodes/proxy"], ["get", "list", "create"])]
+    vec![
+        rule([""], ["pods", "pods/log", "pods/exec", "pods/portforward", "nodes/proxy"], ["get", "list", "create"]),
+        // Beyond upstream: vn-agent verifies a tenant's certificate against the root CA of that tenant, if it was built with
+        // vcbuild's edit `vn-agent-client-certificate`.
+        rule([""], ["namespaces"], ["get"]),
+        PolicyRule { resource_names: Some(vec!["root-ca".to_owned()]), ..rule([""], ["secrets"], ["get"]) },
+    ]
 }
 
 fn rule<const G: usize, const R: usize, const V: usize>(
