@@ -200,7 +200,7 @@ impl Tools<'_> {
 
     fn verify(&self) -> Result<((), String), Error> {
         command::run(&mut self.vcdist("verify"))?;
-        Ok(((), "five checks passed".to_owned()))
+        Ok(((), "nine checks passed".to_owned()))
     }
 
     fn show_pods(&self) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! `vcdist verify`: runs five checks of an installation and prints the results with their evidence.
+//! `vcdist verify`: runs nine checks of an installation and prints the results with their evidence.
 
 use std::io;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use miette::Diagnostic;
 use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
 use vcmanifests::NamespaceName;
 use vcterminal::{Exit, Output};
 
@@ -18,8 +19,8 @@ use crate::verify::{Report, fetch, verify};
 
 /// Check what runs, and print the evidence.
 ///
-/// Five checks: the namespace, the definitions, the pods, vn-agent on every worker, no Warning events. Exit code 3 if one
-/// fails.
+/// Nine checks: the namespace, the definitions, the pods, vn-agent on every worker, the webhook, the leaders, the logs, vn-agent
+/// refuses a self-signed client, no Warning events. Exit code 3 if one fails.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The namespace of the installation
@@ -32,7 +33,19 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     since: Duration,
 
+    /// Check again and again until interrupted, and print what changes
+    ///
+    /// Prints all checks, and then each check whose result changes. The exit code is that of the last round.
+    #[arg(long)]
+    watch: bool,
+
+    /// The pause between two rounds of --watch
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, requires = "watch")]
+    every: Duration,
+
     /// What to print
+    ///
+    /// With --watch, json is one document for each round in which something changes.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,
 
@@ -61,10 +74,40 @@ pub(crate) enum Error {
 impl Verify {
     pub(crate) async fn run(self) -> Result<Exit, Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
-        let (snapshot, choice) = (fetch(&cluster, &self.namespace).await?, self.choice.choice());
-        choice.check(&snapshot.nodes)?;
-        let report = verify(&snapshot, self.since, &choice);
+        let report = self.once(&cluster).await?;
         self.output.print(&report, Report::text)?;
-        Ok(if report.passed { Exit::Done } else { Exit::Difference })
+        let last = if self.watch { self.keep_watching(&cluster, report).await? } else { report };
+        Ok(if last.passed { Exit::Done } else { Exit::Difference })
+    }
+
+    async fn once(&self, cluster: &Cluster) -> Result<Report, Error> {
+        let (snapshot, choice) = (fetch(cluster, &self.namespace).await?, self.choice.choice());
+        choice.check(&snapshot.nodes)?;
+        Ok(verify(&snapshot, self.since, &choice))
+    }
+
+    /// Checks until SIGINT or SIGTERM; returns the last report.
+    async fn keep_watching(&self, cluster: &Cluster, first: Report) -> Result<Report, Error> {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut last = first;
+        loop {
+            let next = async {
+                tokio::time::sleep(self.every).await;
+                self.once(cluster).await
+            };
+            let report = tokio::select! {
+                report = next => report?,
+                _ = interrupt.recv() => return Ok(last),
+                _ = terminate.recv() => return Ok(last),
+            };
+            let changed = report.since(&last);
+            if !changed.checks.is_empty() {
+                match self.output {
+                    Output::Text => self.output.print(&changed, Report::changes)?,
+                    Output::Json => self.output.print(&report, Report::text)?,
+                }
+            }
+            last = report;
+        }
     }
 }

@@ -112,6 +112,11 @@ impl Cluster {
         self.retry.set_gate(fence.map(Fence::gate));
     }
 
+    /// Returns a client that sends each request once, for questions to which a failure is an answer.
+    pub(crate) fn client_without_retries(&self) -> Client {
+        self.retry.once().client(false)
+    }
+
     /// The API server's address, `https://HOST:PORT`.
     #[must_use]
     pub fn server(&self) -> &str {

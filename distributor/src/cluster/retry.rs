@@ -74,6 +74,11 @@ impl RetryClient {
         self.lock().gate = gate;
     }
 
+    /// Returns the same without retries.
+    pub(super) fn once(&self) -> Self {
+        Self { within: Duration::ZERO, state: Arc::default(), ..self.clone() }
+    }
+
     /// Makes requests be retried until this time, once the server has answered.
     pub(super) fn until(&self, moment: Instant) {
         self.lock().until = Some(moment);

@@ -21,5 +21,5 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
             Some((other, _)) => wrong.push(format!("{name}: {}", other.text())),
         }
     }
-    Check::of("crds", wrong, found)
+    Check::of("crds", wrong, found, "run `vcdist deploy`, which applies the definitions")
 }

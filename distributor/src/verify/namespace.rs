@@ -10,5 +10,10 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
         Some(Readiness::Ready(state)) => (vec![], vec![format!("{name} is {state}")]),
         Some(other) => (vec![format!("{name}: {}", other.text())], vec![]),
     };
-    Check::of("namespace", wrong, found)
+    Check::of(
+        "namespace",
+        wrong,
+        found,
+        "run `vcdist deploy`; a namespace that stays Terminating is removed by `vcdist uninstall`",
+    )
 }

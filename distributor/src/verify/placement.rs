@@ -66,7 +66,12 @@ pub(super) fn check(snapshot: &Snapshot, choice: &Choice) -> Check {
     for (node, there) in agents.iter().filter(|(node, _)| !known.contains(**node)) {
         wrong.push(format!("{}, and the cluster has no node {node}", there.join(", ")));
     }
-    Check::of("placement", wrong, found)
+    Check::of(
+        "placement",
+        wrong,
+        found,
+        "run `vcdist deploy` with the options for nodes (--nodes, --exclude, --selector, --tolerate) that are meant",
+    )
 }
 
 /// Describes a node by its role and name.

@@ -31,7 +31,12 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
             }
         }
     }
-    Check::of("pods", wrong, found)
+    Check::of(
+        "pods",
+        wrong,
+        found,
+        "`vcdist status` shows whether the nodes have the images, `vcdist deploy` rolls out again and says what is in the way",
+    )
 }
 
 /// The facts about a Deployment or DaemonSet that the check needs.

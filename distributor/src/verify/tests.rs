@@ -1,11 +1,12 @@
 //! Tests of the checks on states of a cluster: a healthy one, and one for each failure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use vcmanifests::Component;
 
-use super::{Check, Report, Snapshot, verify};
+use super::{Answer, Call, Check, Probe, Report, Snapshot, verify};
 use crate::nodes::Choice;
 use crate::rollout::pods::tests::{pod, ready};
 
@@ -17,7 +18,21 @@ fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
 }
 
 fn template() -> Value {
-    json!({ "spec": { "containers": [{ "name": "c", "image": IMAGE }] } })
+    let args = ["--enable-webhook=true"];
+    json!({ "spec": { "containers": [{ "name": "c", "image": IMAGE, "args": args }] } })
+}
+
+fn lease(name: &str, holder: &str) -> k8s_openapi::api::coordination::v1::Lease {
+    object(json!({ "metadata": { "name": name },
+        "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "2024-01-01T12:04:58.000000Z" } }))
+}
+
+fn log(pod: &str, lines: &[&str]) -> (String, super::PodLog) {
+    (pod.to_owned(), Ok(super::logs::lines(&lines.join("\n"))))
+}
+
+fn probe(node: &str, answer: Answer) -> Probe {
+    Probe { node: node.to_owned(), address: "192.0.2.1:10550".to_owned(), answer }
 }
 
 /// Returns a healthy installation on two workers and a control plane.
@@ -55,6 +70,17 @@ fn healthy() -> Snapshot {
             object(json!({ "metadata": { "name": "w2" } })),
         ],
         warnings: vec![],
+        leases: vec![
+            lease("vc-manager-leaderelection-lock", "vc-manager-1_a"),
+            lease("vc-syncer-leaderelection-lock", "vc-syncer-1_b"),
+        ],
+        webhook: Some(object(
+            json!({ "webhooks": [{ "name": "w", "admissionReviewVersions": [], "sideEffects": "None",
+            "clientConfig": { "caBundle": "AAAA" } }] }),
+        )),
+        webhook_call: Call::Answered,
+        logs: BTreeMap::from([log("vc-syncer-1", &["2024-01-01T12:01:00Z started"])]),
+        probes: vec![probe("w1", Answer::Refused("TLS alert BadCertificate".to_owned()))],
         now: "2024-01-01T12:05:00Z".parse().unwrap(),
     }
 }
@@ -97,9 +123,18 @@ fn a_healthy_installation_passes_with_evidence_for_each_answer() {
         worker w1 has vn-agent-1
         worker w2 has vn-agent-2
         control-plane node cp has none
+    ✓ webhook
+        virtualcluster-validating-webhook-configuration answers over TLS with its CA
+    ✓ leaders
+        vc-manager: vc-manager-1 leads and renews lease vc-manager-leaderelection-lock
+        vc-syncer: vc-syncer-1 leads and renews lease vc-syncer-leaderelection-lock
+    ✓ logs
+        no denied permission and no refused clusterIPs in the last 300 lines of 1 pods
+    ✓ clients
+        w1: vn-agent at 192.0.2.1:10550 refuses a self-signed client: TLS alert BadCertificate
     ✓ events
         no Warning event of the last 10m is still of concern
-    all 5 checks passed
+    all 9 checks passed
     ");
 }
 
@@ -108,9 +143,11 @@ fn the_report_keeps_its_contract() {
     let json = serde_json::to_value(report(&healthy())).unwrap();
     assert_eq!(json["passed"], true);
     let names: Vec<&Value> = json["checks"].as_array().unwrap().iter().map(|check| &check["name"]).collect();
-    assert_eq!(names, ["namespace", "crds", "pods", "placement", "events"]);
+    let expected = ["namespace", "crds", "pods", "placement", "webhook", "leaders", "logs", "clients", "events"];
+    assert_eq!(names, expected);
     for check in json["checks"].as_array().unwrap() {
-        assert_eq!(check.as_object().unwrap().len(), 3);
+        assert_eq!(check.as_object().unwrap().len(), 4);
+        assert_eq!(check["remedy"], Value::Null);
         assert!(check["passed"].is_boolean() && !check["evidence"].as_array().unwrap().is_empty());
     }
 }
@@ -123,26 +160,117 @@ fn an_empty_cluster_fails_with_what_is_missing() {
         deployments: vec![],
         daemonsets: vec![],
         pods: vec![],
+        leases: vec![],
+        webhook: None,
+        webhook_call: Call::None,
+        logs: BTreeMap::new(),
+        probes: vec![],
         ..healthy()
     };
     insta::assert_snapshot!(report(&empty).text(), @r"
     ✗ namespace
         vc-manager does not exist
+        to do: run `vcdist deploy`; a namespace that stays Terminating is removed by `vcdist uninstall`
     ✗ crds
         clusterversions.tenancy.x-k8s.io does not exist
         virtualclusters.tenancy.x-k8s.io does not exist
+        to do: run `vcdist deploy`, which applies the definitions
     ✗ pods
         deployment/vc-manager does not exist
         deployment/vc-syncer does not exist
         daemonset/vn-agent does not exist
+        to do: `vcdist status` shows whether the nodes have the images, `vcdist deploy` rolls out again and says what is in the way
     ✗ placement
         worker w1 has no vn-agent
         worker w2 has no vn-agent
         control-plane node cp has none
+        to do: run `vcdist deploy` with the options for nodes (--nodes, --exclude, --selector, --tolerate) that are meant
+    ✓ webhook
+        no vc-manager runs with --enable-webhook
+    ✓ leaders
+        vc-manager has no pod that could lead
+        vc-syncer has no pod that could lead
+    ✓ logs
+        no denied permission and no refused clusterIPs in the last 300 lines of 0 pods
+    ✓ clients
+        no vn-agent is ready
     ✓ events
         no Warning event of the last 10m is still of concern
-    4 of 5 checks failed
+    4 of 9 checks failed
     ");
+}
+
+#[test]
+fn a_vn_agent_that_accepts_a_client_nobody_vouches_for_fails() {
+    let mut open = healthy();
+    open.probes.push(probe("w2", Answer::Accepted(404)));
+    let check = failure(&open);
+    assert_eq!(check.name, "clients");
+    assert_eq!(
+        check.evidence[0],
+        "w2: vn-agent at 192.0.2.1:10550 accepts a self-signed client with the common name \"kube\" (HTTP 404): whoever \
+         reaches it can run commands in pods of every namespace"
+    );
+    assert!(check.remedy.unwrap().contains("vn-agent-client-certificate"), "{check:?}");
+    let mut far = healthy();
+    far.probes = vec![probe("w2", Answer::Unreachable("timed out".to_owned()))];
+    let said = "w2: vn-agent at 192.0.2.1:10550 was not asked, because it cannot be reached from here: timed out";
+    assert!(report(&far).passed && report(&far).checks[7].evidence == [said]);
+}
+
+#[test]
+fn a_component_without_a_leader_fails() {
+    let mut snapshot = healthy();
+    snapshot.leases[0] = lease("vc-manager-leaderelection-lock", "vc-manager-0_a");
+    assert_eq!(
+        failure(&snapshot).evidence[0],
+        "vc-manager has no leader: lease vc-manager-leaderelection-lock is held by vc-manager-0, which does not run"
+    );
+    snapshot.leases[0] = lease("vc-manager-leaderelection-lock", "");
+    assert!(failure(&snapshot).evidence[0].ends_with("lease vc-manager-leaderelection-lock has no holder"));
+    snapshot.leases.remove(0);
+    assert_eq!(failure(&snapshot).evidence[0], "vc-manager has no leader: no pod of it holds a lease");
+    assert!(super::leaders::is_pending(&snapshot));
+    let mut off = snapshot.clone();
+    let spec = off.deployments[0].spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+    spec.containers[0].args.as_mut().unwrap().push("--leader-election=false".to_owned());
+    assert!(report(&off).passed && !super::leaders::is_pending(&off));
+
+    let mut late = healthy();
+    late.now = "2024-01-01T12:05:58Z".parse().unwrap();
+    assert_eq!(
+        failure(&late).evidence[0],
+        "vc-manager: vc-manager-1 holds lease vc-manager-leaderelection-lock, but renewed it last 1m ago"
+    );
+}
+
+#[test]
+fn denied_permissions_and_refused_addresses_in_logs_fail() {
+    let denied =
+        "2024-01-01T12:04:00Z E1 pods is forbidden: User \"system:serviceaccount:a:b\" cannot list resource \"pods\"";
+    let addresses = "2024-01-01T12:04:30Z Service \"x\" is invalid: spec.clusterIPs[0]: Invalid value";
+    let mut snapshot = healthy();
+    snapshot.logs = BTreeMap::from([log("vc-syncer-1", &[denied, addresses]), log("vc-manager-1", &[addresses])]);
+    let check = failure(&snapshot);
+    assert_eq!((check.name, check.evidence.len()), ("logs", 2), "the manager may speak of clusterIPs: {check:?}");
+    assert!(check.evidence[0].starts_with("2024-01-01T12:04:00Z vc-syncer-1: E1 pods is forbidden"), "{check:?}");
+    let early = verify(&snapshot, Duration::from_secs(10), &Choice::default());
+    assert!(early.passed, "what is older than the window does not count: {early:?}");
+    snapshot.logs = BTreeMap::from([("vn-agent-1".to_owned(), Err("no route".to_owned()))]);
+    assert_eq!(failure(&snapshot).evidence[0], "the log of vn-agent-1 cannot be read: no route");
+}
+
+#[test]
+fn a_webhook_that_does_not_answer_fails() {
+    let mut snapshot = healthy();
+    snapshot.webhook_call = Call::Failed("failed calling webhook: x509".to_owned());
+    let said = "the API server cannot call the webhook: failed calling webhook: x509";
+    assert_eq!(failure(&snapshot).evidence[0], said);
+    snapshot.webhook = None;
+    assert!(failure(&snapshot).evidence[0].ends_with("webhook-configuration does not exist"));
+    let spec = snapshot.deployments[0].spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+    spec.containers[0].args = None;
+    assert!(report(&snapshot).passed, "a manager without a webhook needs none");
 }
 
 #[test]
@@ -223,7 +351,7 @@ fn warnings_of_a_rollout_that_ended_well_are_over() {
     ];
     let report = report(&snapshot);
     assert!(report.passed, "{report:?}");
-    assert_eq!(report.checks[4].evidence.len(), 4, "too old an event is not even shown: {report:?}");
+    assert_eq!(report.checks[8].evidence.len(), 4, "too old an event is not even shown: {report:?}");
 }
 
 #[test]

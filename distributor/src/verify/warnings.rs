@@ -43,7 +43,12 @@ pub(super) fn check(snapshot: &Snapshot, since: Duration) -> Check {
     if hidden > 0 {
         found.push(format!("over: {hidden} earlier ones"));
     }
-    Check::of("events", wrong, found)
+    Check::of(
+        "events",
+        wrong,
+        found,
+        "remove the cause that the events name; they stop counting once their pod is ready, or after --since",
+    )
 }
 
 fn is_over(snapshot: &Snapshot, event: &Event, seen: Timestamp, begin: Timestamp) -> bool {

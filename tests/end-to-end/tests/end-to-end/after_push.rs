@@ -20,6 +20,7 @@ fn nodes_that_join_later_get_the_images_and_what_no_revision_needs_goes() {
     a_watched_push_serves_who_comes_and_who_loses_something(&operator);
     a_watched_push_serves_them_by_way_of_a_relay_too(&operator);
     images_go_when_neither_revision_nor_workload_names_them(&operator, &built);
+    vn_agent_takes_nobody_for_a_tenant_whom_no_ca_of_that_tenant_signed(&operator);
 }
 
 fn a_watched_push_serves_who_comes_and_who_loses_something(operator: &Operator) {
@@ -128,6 +129,67 @@ fn images_go_when_neither_revision_nor_workload_names_them(operator: &Operator, 
     let lost = images(operator, "worker2").remove(0);
     let _ = operator.on("worker2", &["ctr", "--namespace", "k8s.io", "images", "rm", &lost]);
     assert_eq!(status(3)["drift"], true);
+}
+
+fn vn_agent_takes_nobody_for_a_tenant_whom_no_ca_of_that_tenant_signed(operator: &Operator) {
+    let roll_out = |arguments: &[&str]| {
+        let _ = operator.stage.images(&[&["--base", "scratch"], arguments].concat());
+        let _ = operator.pushed();
+        operator.deploy();
+    };
+    let failed = |report: &Value| {
+        let checks = report["checks"].as_array().unwrap().iter().filter(|check| check["passed"] == false);
+        checks.cloned().collect::<Vec<Value>>()
+    };
+    let node = operator.kubectl(&["get", "node", "worker1", "-o", "jsonpath={.status.addresses[0].address}"]);
+    let url = format!("https://{node}:10550/pods");
+    let folder = operator.stage.path().join("tenants");
+    std::fs::create_dir_all(&folder).unwrap();
+    let shell = |script: &str| {
+        let run = Run::of(Command::new("sh").args(["-euc", script]).current_dir(&folder));
+        run.stdout
+    };
+    // Two tenants, and a namespace of somebody who may create Secrets there.
+    for name in ["tenant-a", "tenant-b", "other"] {
+        shell(&format!(
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=kubernetes -keyout {name}.key -out {name}.crt"
+        ));
+        let _ = operator.kubectl(&["create", "namespace", name]);
+        if name != "other" {
+            let _ = operator.kubectl(&["annotate", "namespace", name, "tenancy.x-k8s.io/vcrootns=true"]);
+        }
+        let file = |kind: &str| {
+            format!("--{}={}", if kind == "crt" { "cert" } else { "key" }, folder.join(format!("{name}.{kind}")))
+        };
+        let _ = operator.kubectl(&["-n", name, "create", "secret", "tls", "root-ca", &file("crt"), &file("key")]);
+    }
+    // What a client with the name of one tenant, signed by the CA of another, gets.
+    let answer = |name: &str, authority: &str| {
+        shell(&format!(
+            "openssl req -new -newkey rsa:2048 -nodes -subj /CN={name} -keyout c.key -out c.csr\n\
+             printf 'extendedKeyUsage=clientAuth' > c.ext\n\
+             openssl x509 -req -days 2 -CA {authority}.crt -CAkey {authority}.key -CAcreateserial -in c.csr -extfile c.ext -out c.crt\n\
+             curl --silent --insecure --max-time 20 --cert c.crt --key c.key {url} || echo refused"
+        ))
+    };
+
+    roll_out(&["--without-edit", "vn-agent-client-certificate"]);
+    let open = operator.verify(3);
+    let [clients] = &failed(&open)[..] else { panic!("{open}") };
+    assert_eq!(clients["name"], "clients");
+    let said = clients["evidence"].to_string();
+    assert!(
+        said.contains("worker1: ") && said.contains("worker2: ") && said.contains("accepts a self-signed"),
+        "{said}"
+    );
+    assert!(answer("tenant-a", "tenant-b").contains("requests of tenant \"tenant-a\""), "upstream's hole");
+
+    roll_out(&[]);
+    assert_eq!(operator.verify(0)["passed"], true);
+    assert!(answer("tenant-a", "tenant-a").contains("requests of tenant \"tenant-a\""));
+    for (name, authority) in [("tenant-a", "tenant-b"), ("other", "other"), ("kube", "tenant-a"), ("..", "tenant-a")] {
+        assert_eq!(answer(name, authority), "refused\n", "{name} of {authority}");
+    }
 }
 
 fn deployed(operator: &Operator) -> Value {

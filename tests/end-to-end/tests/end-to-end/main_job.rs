@@ -50,7 +50,7 @@ fn main_job(operator: &Operator, base: &[&str]) {
     operator.deploy();
     let verified = operator.verify(0);
     assert_contract(&verified, &["checks", "passed"]);
-    assert_eq!((verified["checks"].as_array().unwrap().len(), &verified["passed"]), (5, &Value::Bool(true)));
+    assert_eq!((verified["checks"].as_array().unwrap().len(), &verified["passed"]), (9, &Value::Bool(true)));
     pods_run_by_digest(operator, &built);
 
     let again = operator.pushed();
