@@ -46,6 +46,74 @@ pub enum Error {
         name: String,
     },
 
+    /// An empty command.
+    #[error("the command of the {component} is empty")]
+    #[diagnostic(help("name the program, or leave the command out: the image then runs {component}"))]
+    NoCommand {
+        /// The component.
+        component: &'static str,
+    },
+
+    /// An argument that an option gives, or that contradicts the pods.
+    #[error("the argument {argument} of the {component} cannot be given")]
+    #[diagnostic(help("{instead}"))]
+    BadArgument {
+        /// The component.
+        component: &'static str,
+        /// The argument.
+        argument: String,
+        /// What to do.
+        instead: &'static str,
+    },
+
+    /// A folder that no volume can be mounted at.
+    #[error("{path:?} is not a folder that vn-agent's certificates can be in")]
+    #[diagnostic(help(
+        "give an absolute path without a colon: vn-agent writes its serving certificate into a volume there"
+    ))]
+    BadFolder {
+        /// The path.
+        path: String,
+    },
+
+    /// One folder for what vn-agent writes and for the Secret.
+    #[error("vn-agent's certificates and its Secret cannot both be in {path}")]
+    #[diagnostic(help("the Secret's folder cannot be written to: give two folders, such as {path} and {path}/pki"))]
+    SameFolder {
+        /// The path.
+        path: String,
+    },
+
+    /// A volume without an absolute path.
+    #[error("the path {path:?} of the PersistentVolume {name} is not absolute")]
+    #[diagnostic(help("give the path of the folder on its node, from the root"))]
+    BadVolume {
+        /// The volume.
+        name: String,
+        /// The path.
+        path: String,
+    },
+
+    /// More than one vc-manager.
+    #[error("{replicas} replicas of vc-manager cannot run")]
+    #[diagnostic(help(
+        "leave manager.replicas out: each vc-manager replaces the webhook's certificate in the cluster when it starts, so one more          would disable the first. Deployments replace a lost one within seconds"
+    ))]
+    Replicas {
+        /// How many were asked for.
+        replicas: u16,
+    },
+
+    /// Values that cannot be read.
+    #[error("reading the values of {origin}: {why}")]
+    #[diagnostic(help("`vcdist render --show-values` prints every value with its default"))]
+    Values {
+        /// The file or option.
+        origin: String,
+        /// Why.
+        why: String,
+    },
+
     /// The text is not a valid toleration.
     #[error("{text:?} is not a toleration")]
     #[diagnostic(help(

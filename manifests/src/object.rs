@@ -1,5 +1,4 @@
-//! An object of an installation, and the stage of a rollout in which it is applied. Stages are ordered: objects of a
-//! later stage depend on those of earlier ones.
+//! An object of an installation or of others' manifests: of a type where there is one here, and as JSON otherwise.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
@@ -9,20 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-/// The stage in which an object is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// The namespace of the other objects.
-    Namespace,
-    /// Custom resource definitions, which must be established before anything watches their objects.
-    Definitions,
-    /// Accounts, roles and secrets that pods need at their start.
-    Access,
-    /// Deployments and DaemonSets.
-    Workloads,
-}
+use crate::{AnyObject, Stage};
 
-/// A typed Kubernetes object. Serializes as the object itself.
+/// A Kubernetes object. Serializes as the object itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// v1 Namespace.
@@ -45,11 +33,13 @@ pub enum Object {
     Deployment(Box<Deployment>),
     /// apps/v1 DaemonSet.
     DaemonSet(Box<DaemonSet>),
+    /// Any other kind.
+    Other(Box<AnyObject>),
 }
 
-/// Evaluates an expression for the object of any variant.
+/// Evaluates an expression for the object of any variant with a type, and another one for an object without.
 macro_rules! each {
-    ($object:expr, $inner:ident => $result:expr) => {
+    ($object:expr, $inner:ident => $result:expr, $other:ident => $untyped:expr) => {
         match $object {
             Object::Namespace($inner) => $result,
             Object::CustomResourceDefinition(boxed) => {
@@ -70,6 +60,7 @@ macro_rules! each {
                 let $inner = &**boxed;
                 $result
             }
+            Object::Other($other) => $untyped,
         }
     };
 }
@@ -85,6 +76,12 @@ impl Object {
 
     pub(crate) fn daemon_set(daemon_set: DaemonSet) -> Self {
         Self::DaemonSet(Box::new(daemon_set))
+    }
+
+    /// An object of a kind that has no type here, and the plural name of the kind.
+    #[must_use]
+    pub fn other(value: Value, plural: &str) -> Self {
+        Self::Other(Box::new(AnyObject::new(value, plural)))
     }
 
     /// The object that a value describes; none where its kind is not one of these, in the version that is made here.
@@ -115,20 +112,20 @@ impl Object {
 
     /// The object's kind, as its `kind` field has it.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
-        each!(self, inner => kind_of(inner))
+    pub fn kind(&self) -> &str {
+        each!(self, inner => kind_of(inner), other => other.kind())
     }
 
     /// The value of the object's `apiVersion` field.
     #[must_use]
-    pub fn api_version(&self) -> &'static str {
-        each!(self, inner => api_version_of(inner))
+    pub fn api_version(&self) -> &str {
+        each!(self, inner => api_version_of(inner), other => other.api_version())
     }
 
     /// The plural name in request paths, such as `deployments`.
     #[must_use]
-    pub fn plural(&self) -> &'static str {
-        each!(self, inner => plural_of(inner))
+    pub fn plural(&self) -> &str {
+        each!(self, inner => plural_of(inner), other => other.plural())
     }
 
     /// The object's name. Empty if the server should generate it, which no object here uses.
@@ -156,17 +153,18 @@ impl Object {
             | Self::Role(_)
             | Self::RoleBinding(_)
             | Self::Secret(_) => Stage::Access,
+            Self::Other(other) => other.stage(),
         }
     }
 
     fn metadata(&self) -> &ObjectMeta {
-        each!(self, inner => &inner.metadata)
+        each!(self, inner => &inner.metadata, other => other.metadata())
     }
 }
 
 impl Serialize for Object {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        each!(self, inner => inner.serialize(serializer))
+        each!(self, inner => inner.serialize(serializer), other => other.value().serialize(serializer))
     }
 }
 

@@ -1,13 +1,13 @@
-//! The parameters of an installation: namespace, images, and the resources of each component. Every value has a
-//! documented default except the images, which only a build determines.
+//! The parameters of an installation: namespace, images, and what each component runs with. Every value has a documented
+//! default except the images, which only a build determines.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, ResourceRequirements, Toleration as CoreToleration};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration as CoreToleration};
+use serde::{Deserialize, Serialize};
 
-use crate::{Component, Error, ImageReference, NamespaceName};
+use crate::{Budgets, CommandLines, Component, Error, ImageReference, LocalVolume, NamespaceName};
 
 /// All parameters of the objects.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,25 @@ pub struct Parameters {
     /// The port on every worker at which vn-agent serves its metrics. Upstream's 9100 is also node-exporter's, and
     /// vn-agent exits if it cannot bind its port.
     pub vn_agent_metrics_port: u16,
+    /// The folders in vn-agent's container.
+    pub vn_agent_folders: VnAgentFolders,
+    /// When the kubelet pulls the images.
+    pub pull_policy: PullPolicy,
+    /// What each component runs, beside the arguments that it always has.
+    pub command_lines: CommandLines,
+    /// The syncer's feature gates.
+    pub feature_gates: BTreeMap<String, bool>,
+    /// How many syncers run: one leads, the others wait for its lease.
+    pub syncer_replicas: u16,
+    /// How vc-manager has tenants' etcd addressed; none leaves it to vc-manager. Only an image with the source edit for it
+    /// heeds this.
+    pub etcd_scheme: Option<EtcdScheme>,
+    /// PersistentVolumes for tenants.
+    pub volumes: Vec<LocalVolume>,
+    /// Whether NetworkPolicies close the ports of vc-manager and vc-syncer that nobody but their nodes needs.
+    pub network_policies: bool,
+    /// Whether a ServiceMonitor of the Prometheus operator collects the metrics.
+    pub service_monitors: bool,
 }
 
 impl Parameters {
@@ -44,6 +63,99 @@ impl Parameters {
             placement: Placement::default(),
             architectures: Architectures::default(),
             vn_agent_metrics_port: Self::METRICS_PORT,
+            vn_agent_folders: VnAgentFolders::default(),
+            pull_policy: PullPolicy::default(),
+            command_lines: CommandLines::default(),
+            feature_gates: BTreeMap::new(),
+            syncer_replicas: 1,
+            etcd_scheme: None,
+            volumes: Vec::new(),
+            network_policies: false,
+            service_monitors: false,
+        }
+    }
+
+    /// Refuses parameters that no pods run with.
+    ///
+    /// # Errors
+    /// Returns an error that says which, and what to do.
+    pub fn check(&self) -> Result<(), Error> {
+        self.command_lines.check()?;
+        self.vn_agent_folders.check()?;
+        self.volumes.iter().try_for_each(LocalVolume::check)
+    }
+}
+
+/// The folders in vn-agent's container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VnAgentFolders {
+    /// The folder of the serving certificate, which vn-agent writes.
+    pub certificates: String,
+    /// The folder that the Secret with the client certificate for kubelets is mounted at.
+    pub pki: String,
+}
+
+impl Default for VnAgentFolders {
+    /// Upstream's.
+    fn default() -> Self {
+        Self { certificates: "/etc/vn-agent".to_owned(), pki: "/etc/vn-agent/pki".to_owned() }
+    }
+}
+
+impl VnAgentFolders {
+    fn check(&self) -> Result<(), Error> {
+        let is_folder = |path: &str| path.len() > 1 && path.starts_with('/') && !path.contains(':');
+        match [&self.certificates, &self.pki].into_iter().find(|path| !is_folder(path)) {
+            Some(path) => Err(Error::BadFolder { path: path.clone() }),
+            None if self.certificates.trim_end_matches('/') == self.pki.trim_end_matches('/') => {
+                Err(Error::SameFolder { path: self.pki.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// When the kubelet pulls an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullPolicy {
+    /// Whenever a container starts.
+    Always,
+    /// When the node does not have it. The reference is a digest, so an image on the node cannot be outdated.
+    #[default]
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+impl PullPolicy {
+    /// The value of `imagePullPolicy`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// The scheme of the addresses of tenants' etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EtcdScheme {
+    /// Clear text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl EtcdScheme {
+    /// `http` or `https`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
         }
     }
 }
@@ -101,78 +213,6 @@ impl Images {
     /// The image of one component.
     #[must_use]
     pub fn of(&self, component: Component) -> &ImageReference {
-        match component {
-            Component::Manager => &self.manager,
-            Component::Syncer => &self.syncer,
-            Component::VnAgent => &self.vn_agent,
-        }
-    }
-}
-
-/// The resource requests and limits of one container, as Kubernetes quantities: `100m`, `1Gi`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Budget {
-    /// CPU that the scheduler reserves.
-    pub cpu_request: Quantity,
-    /// CPU beyond which the container is throttled.
-    pub cpu_limit: Quantity,
-    /// Memory that the scheduler reserves.
-    pub memory_request: Quantity,
-    /// Memory beyond which the container is killed.
-    pub memory_limit: Quantity,
-}
-
-impl Budget {
-    fn new([cpu_request, cpu_limit]: [&str; 2], [memory_request, memory_limit]: [&str; 2]) -> Self {
-        let quantity = |text: &str| Quantity(text.to_owned());
-        Self {
-            cpu_request: quantity(cpu_request),
-            cpu_limit: quantity(cpu_limit),
-            memory_request: quantity(memory_request),
-            memory_limit: quantity(memory_limit),
-        }
-    }
-
-    pub(crate) fn requirements(&self) -> ResourceRequirements {
-        let of = |cpu: &Quantity, memory: &Quantity| {
-            Some(BTreeMap::from([("cpu".to_owned(), cpu.clone()), ("memory".to_owned(), memory.clone())]))
-        };
-        ResourceRequirements {
-            requests: of(&self.cpu_request, &self.memory_request),
-            limits: of(&self.cpu_limit, &self.memory_limit),
-            claims: None,
-        }
-    }
-}
-
-/// One budget for each component.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Budgets {
-    /// vc-manager's.
-    pub manager: Budget,
-    /// vc-syncer's.
-    pub syncer: Budget,
-    /// vn-agent's.
-    pub vn_agent: Budget,
-}
-
-impl Default for Budgets {
-    /// Sufficient for tens of tenants: the manager is idle between the creation of tenants; the syncer caches the
-    /// objects of every tenant, so it needs mostly memory; vn-agent only relays streams. Requests are small, so that a
-    /// worker with two cores has room for tenants.
-    fn default() -> Self {
-        Self {
-            manager: Budget::new(["100m", "500m"], ["128Mi", "512Mi"]),
-            syncer: Budget::new(["100m", "1"], ["256Mi", "1Gi"]),
-            vn_agent: Budget::new(["50m", "500m"], ["64Mi", "256Mi"]),
-        }
-    }
-}
-
-impl Budgets {
-    /// The budget of one component.
-    #[must_use]
-    pub fn of(&self, component: Component) -> &Budget {
         match component {
             Component::Manager => &self.manager,
             Component::Syncer => &self.syncer,

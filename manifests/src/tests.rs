@@ -7,7 +7,10 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::{Component, Images, Object, Parameters, Placement, files, objects, yaml};
+use crate::{
+    Budget, CommandLine, Component, EtcdScheme, Images, LocalVolume, Object, Parameters, Placement, PullPolicy,
+    VnAgentFolders, files, objects, yaml,
+};
 
 /// Returns the YAML documents of one of upstream's files. If the file is missing, prints a message and returns `None`.
 pub(crate) fn upstream(file: &str) -> Option<Vec<Value>> {
@@ -25,7 +28,7 @@ pub(crate) fn upstream(file: &str) -> Option<Vec<Value>> {
     }
 }
 
-fn parameters() -> Parameters {
+pub(crate) fn parameters() -> Parameters {
     let image = |component: &str, digit: char| {
         let digest = String::from(digit).repeat(64);
         format!("docker.io/virtualcluster/{component}-amd64@sha256:{digest}").parse().unwrap()
@@ -179,6 +182,60 @@ fn what_is_asked_for_reaches_the_pods() {
     assert!(command_line(&agent["containers"][0]).contains("--metrics-addr=:9199"));
     assert!(agent["containers"][0]["ports"].as_array().unwrap().iter().any(|port| port["hostPort"] == 9199));
     assert_eq!(agent["tolerations"][0]["key"], "gpu");
+}
+
+#[test]
+fn every_option_reaches_an_object() {
+    let volume = LocalVolume::new("etcd-0", "1Gi", "/mnt/etcd-0", "w1");
+    let folders = VnAgentFolders { certificates: "/run/vn".to_owned(), pki: "/run/pki".to_owned() };
+    let mut asked = Parameters {
+        pull_policy: PullPolicy::Never,
+        etcd_scheme: Some(EtcdScheme::Https),
+        feature_gates: [("B".to_owned(), false), ("A".to_owned(), true)].into(),
+        syncer_replicas: 2,
+        vn_agent_folders: folders,
+        volumes: vec![volume],
+        network_policies: true,
+        service_monitors: true,
+        ..parameters()
+    };
+    asked.budgets.syncer = Budget::default();
+    asked.command_lines.0.insert(
+        Component::Manager,
+        CommandLine { command: Some(vec!["/app".to_owned()]), args: vec!["--enable-webhook=false".to_owned()] },
+    );
+    let ours = as_json(&objects(&asked));
+    let get = |kind: &str, name: &str| &ours[&(kind.to_owned(), name.to_owned())];
+    let container = |kind: &str, name: &str| get(kind, name)["spec"]["template"]["spec"]["containers"][0].clone();
+    let manager = container("Deployment", "vc-manager");
+    assert_eq!(manager["command"], serde_json::json!(["/app"]));
+    assert_eq!(manager["imagePullPolicy"], "Never");
+    assert_eq!(manager["env"][0], serde_json::json!({ "name": "VIRTUALCLUSTER_ETCD_SCHEME", "value": "https" }));
+    let words = command_line(&manager);
+    assert!(words.contains("--enable-webhook=false") && !words.contains("--enable-webhook=true"), "{words:?}");
+    let syncer = container("Deployment", "vc-syncer");
+    assert!(command_line(&syncer).contains("--feature-gates=A=true,B=false"));
+    assert_eq!(syncer["resources"], serde_json::json!({}));
+    assert_eq!(get("Deployment", "vc-syncer")["spec"]["replicas"], 2);
+    assert_eq!(get("PodDisruptionBudget", "vc-syncer")["spec"]["maxUnavailable"], 1);
+    let agent = container("DaemonSet", "vn-agent");
+    let words = command_line(&agent);
+    assert!(words.contains("--cert-dir=/run/vn/") && words.contains("--kubelet-client-key=/run/pki/client.key"));
+    let mounts: Vec<_> =
+        agent["volumeMounts"].as_array().unwrap().iter().map(|mount| text(&mount["mountPath"])).collect();
+    assert_eq!(mounts, ["/run/vn", "/run/pki"]);
+    let volume = &get("PersistentVolume", "etcd-0")["spec"];
+    let node = "/nodeAffinity/required/nodeSelectorTerms/0/matchExpressions/0/values/0";
+    assert_eq!((&volume["local"]["path"], volume.pointer(node).unwrap()), (&"/mnt/etcd-0".into(), &"w1".into()));
+    for (name, port) in [("vc-manager", 9443), ("vc-syncer", 80)] {
+        assert_eq!(get("NetworkPolicy", name)["spec"]["ingress"][0]["ports"][0]["port"], port);
+    }
+    let label = get("ServiceMonitor", "virtualcluster")["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    for name in ["vc-syncer-metrics", "vn-agent-metrics"] {
+        let labels = get("Service", name)["metadata"]["labels"].as_object().unwrap();
+        assert!(label.iter().all(|(key, value)| labels.get(key) == Some(value)), "{name}");
+    }
+    assert!(objects(&asked).is_sorted_by_key(Object::stage));
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl<'a> Changes<'a> {
 /// One object of a document.
 #[derive(Debug, Serialize)]
 struct ObjectEntry<'a> {
-    kind: &'static str,
+    kind: &'a str,
     name: &'a str,
     namespace: Option<&'a str>,
     #[serde(flatten)]
@@ -129,7 +129,7 @@ pub(super) fn summary(plan: &Plan, outcomes: &Outcomes, dry_run: bool, word: &st
 }
 
 fn workloads(ready: &[Ready]) -> impl Iterator<Item = &Ready> {
-    ready.iter().filter(|ready| matches!(ready.kind, "Deployment" | "DaemonSet"))
+    ready.iter().filter(|ready| matches!(ready.kind.as_str(), "Deployment" | "DaemonSet"))
 }
 
 #[cfg(test)]

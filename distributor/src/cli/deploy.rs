@@ -13,6 +13,7 @@ use vcterminal::{Exit, Output, tell};
 
 use crate::cli::changes::{self, Changes};
 use crate::cli::manifests::{self, ManifestArgs};
+use crate::cli::render;
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::duration::parse_duration;
 use crate::lock::{self, Lock, LockArgs};
@@ -124,9 +125,9 @@ pub(crate) enum Error {
     #[diagnostic(help("this is a defect: please report it"))]
     Yaml { source: Box<dyn std::error::Error + Send + Sync> },
 
-    #[error("writing {path}")]
-    #[diagnostic(help("give a folder that can be written to with --output-dir"))]
-    Write { path: Utf8PathBuf, source: io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Write(#[from] render::WriteError),
 
     #[error("printing the result")]
     Print(#[from] io::Error),
@@ -200,14 +201,7 @@ impl Deploy {
     fn write(&self, objects: &[Object]) -> Result<Vec<Utf8PathBuf>, Error> {
         let Some(folder) = &self.output_dir else { return Ok(Vec::new()) };
         let files = vcmanifests::files(objects).map_err(|error| Error::Yaml { source: error.into() })?;
-        std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
-        let mut written = Vec::new();
-        for (name, text) in files {
-            let path = folder.join(name);
-            std::fs::write(&path, text).map_err(|source| Error::Write { path: path.clone(), source })?;
-            written.push(path);
-        }
-        Ok(written)
+        Ok(render::write(&files, folder)?)
     }
 
     async fn roll_out(

@@ -28,7 +28,7 @@ pub(super) struct Diff {
     /// Compare with this revision instead
     ///
     /// Also shows what others added to its objects.
-    #[arg(long, value_name = "N", conflicts_with_all = ["images", "given", "store", "tolerate", "vn_agent_metrics_port", "nodes",
+    #[arg(long, value_name = "N", conflicts_with_all = ["images", "given", "store", "tolerate", "vn_agent_metrics_port", "values", "settings", "nodes",
         "selector", "exclude", "include_control_plane"])]
     revision: Option<i64>,
 

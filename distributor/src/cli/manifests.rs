@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use miette::Diagnostic;
 use thiserror::Error;
-use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, Toleration};
+use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, Toleration, Values};
 use vcstore::Store;
 
 use crate::cli::nodes::ChoiceArgs;
@@ -30,11 +30,24 @@ pub(super) struct ManifestArgs {
     #[arg(long = "image", value_name = "COMPONENT=NAME@DIGEST", value_parser = component_image)]
     given: Vec<(Component, ImageReference)>,
 
-    /// The port for vn-agent's metrics
+    /// The port for vn-agent's metrics [default: 9100]
     ///
-    /// On every worker. Choose another one if node-exporter uses it.
-    #[arg(long, value_name = "PORT", default_value_t = Parameters::METRICS_PORT)]
-    vn_agent_metrics_port: u16,
+    /// On every worker. Choose another one if node-exporter uses it. The same as --set vnAgent.metricsPort=PORT.
+    #[arg(long, value_name = "PORT")]
+    vn_agent_metrics_port: Option<u16>,
+
+    /// Read values from this YAML file
+    ///
+    /// Arguments, resources, replicas and others; `vcdist render --show-values` prints all with their defaults. Repeatable: a
+    /// later file overrides an earlier one.
+    #[arg(long, value_name = "FILE")]
+    values: Vec<Utf8PathBuf>,
+
+    /// Change one value, such as syncer.replicas=2
+    ///
+    /// VALUE is YAML. Repeatable; overrides the files.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
 
     /// The store [default: ~/.cache/vcbuild/store]
     ///
@@ -62,6 +75,14 @@ pub(super) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Nodes(#[from] nodes::Error),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Values(#[from] vcmanifests::Error),
+
+    #[error("reading the values of {path}")]
+    #[diagnostic(help("give a YAML file that can be read with --values"))]
+    Read { path: Utf8PathBuf, source: std::io::Error },
 }
 
 impl ManifestArgs {
@@ -69,14 +90,32 @@ impl ManifestArgs {
     pub(super) fn objects(&self) -> Result<Vec<Object>, Error> {
         let store = self.store.clone().unwrap_or_else(Store::default_path);
         let (images, architectures) = images::resolve(&self.given, &self.images, &store)?;
-        Ok(vcmanifests::objects(&Parameters {
+        let mut parameters = Parameters {
             namespace: self.namespace.clone(),
             tolerations: self.tolerate.clone(),
             placement: self.choice.choice().placement()?,
             architectures,
-            vn_agent_metrics_port: self.vn_agent_metrics_port,
             ..Parameters::new(images)
-        }))
+        };
+        self.all_values()?.apply(&mut parameters)?;
+        Ok(vcmanifests::objects(&parameters))
+    }
+
+    /// Every value of files and options, over the defaults.
+    pub(super) fn all_values(&self) -> Result<Values, Error> {
+        let mut values = Values::default();
+        for path in &self.values {
+            let text = vcstore::text::read(path);
+            let text = text.map_err(|source| Error::Read { path: path.clone(), source })?;
+            values = values.with_yaml(&text, path.as_str())?;
+        }
+        for setting in &self.settings {
+            values = values.with_setting(setting)?;
+        }
+        if let Some(port) = self.vn_agent_metrics_port {
+            values = values.with_setting(&format!("vnAgent.metricsPort={port}"))?;
+        }
+        Ok(values)
     }
 
     /// Refuses names that there are no nodes of, and a choice that leaves none.

@@ -16,6 +16,7 @@ mod progress;
 mod prune;
 mod push;
 mod relay;
+mod render;
 mod rollback;
 mod status;
 mod uninstall;
@@ -59,6 +60,7 @@ enum Command {
     Status(Box<status::Status>),
     Prune(Box<prune::Prune>),
     Deploy(deploy::Deploy),
+    Render(render::Render),
     History(history::History),
     Diff(diff::Diff),
     Rollback(Box<rollback::Rollback>),
@@ -87,6 +89,10 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Status(status) => ended(status.run()),
         Command::Prune(prune) => ended(prune.run()),
         Command::Deploy(deploy) => ended(deploy.run()),
+        Command::Render(render) => render.run().unwrap_or_else(|error| {
+            vcterminal::report(&error);
+            Exit::Failed
+        }),
         Command::History(history) => ended(history.run()),
         Command::Diff(diff) => ended(diff.run()),
         Command::Rollback(rollback) => ended(rollback.run()),

@@ -101,7 +101,7 @@ pub async fn run(
     let Rollout { force_conflicts, timeout, rollback_to } = rollout;
     let started = Instant::now();
     cluster.wait_until(started + timeout);
-    for stage in [Stage::Namespace, Stage::Definitions, Stage::Access, Stage::Workloads] {
+    for stage in Stage::ALL {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.object.stage() == stage).collect();
         let mut targets = Vec::new();
         for step in steps {
@@ -150,8 +150,8 @@ async fn record(cluster: &Cluster, plan: &Plan, rollback_to: Option<i64>) -> Res
     let Some(namespace) = namespace(plan) else { return Ok(None) };
     let value = |step: &Step| {
         let prepared = |source| Error::Prepare { object: title(&step.object), source };
-        serde_json::to_value(&step.object).map_err(prepared)
+        RecordedObject::of(&step.object).map_err(prepared)
     };
     let objects = plan.steps.iter().map(value).collect::<Result<Vec<_>, _>>()?;
-    revision::record(cluster, namespace, &objects, rollback_to).await.map(Some)
+    revision::record(cluster, namespace, objects, rollback_to).await.map(Some)
 }

@@ -116,7 +116,8 @@ fn is_shared(object: &Object) -> bool {
 
 /// What some revision had and `wanted` lacks, each once, in the reverse order of a rollout.
 fn candidates(revisions: &[Revision], wanted: &[Object]) -> Vec<Object> {
-    let id = |object: &Object| (object.kind(), object.namespace().map(str::to_owned), object.name().to_owned());
+    let id =
+        |object: &Object| (object.kind().to_owned(), object.namespace().map(str::to_owned), object.name().to_owned());
     let mut seen: BTreeSet<_> = wanted.iter().map(id).collect();
     let recorded = revisions.iter().rev().filter_map(|revision| revision.objects.as_ref().ok()).flatten();
     let mut candidates = Vec::new();

@@ -32,7 +32,7 @@ const LOOKS: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ready {
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: String,
     /// Its name.
     pub name: String,
     /// How: `1/1`, `Established`.
@@ -104,7 +104,7 @@ pub(super) async fn until_ready(
 }
 
 fn ready(object: &Object, state: &Readiness) -> Ready {
-    Ready { kind: object.kind(), name: object.name().to_owned(), ready: state.text().to_owned() }
+    Ready { kind: object.kind().to_owned(), name: object.name().to_owned(), ready: state.text().to_owned() }
 }
 
 fn unready<'a>(targets: &[&'a WaitTarget<'a>], states: &[Readiness]) -> Vec<(&'a WaitTarget<'a>, Readiness)> {

@@ -57,9 +57,9 @@ pub(super) async fn find(cluster: &Cluster, namespace: &str, step: Step) -> Resu
         Step::TenantNamespaces => tenant_namespaces(cluster, namespace).await,
         Step::ClusterVersions => ours_of(cluster, step, "ClusterVersion", "clusterversions").await,
         Step::Webhooks => webhooks(cluster, namespace).await,
-        Step::Workloads => applied(cluster, namespace, step, Stage::Workloads).await,
-        Step::Access => applied(cluster, namespace, step, Stage::Access).await,
-        Step::Definitions => applied(cluster, namespace, step, Stage::Definitions).await,
+        Step::Workloads => applied(cluster, namespace, step, &[Stage::Webhooks, Stage::Custom, Stage::Workloads]).await,
+        Step::Access => applied(cluster, namespace, step, &[Stage::Access]).await,
+        Step::Definitions => applied(cluster, namespace, step, &[Stage::Definitions]).await,
         Step::Revisions => recorded(cluster, namespace).await,
         Step::Namespace => last(cluster, namespace).await,
     }
@@ -125,9 +125,9 @@ fn leads_elsewhere(configuration: &DynamicObject, namespace: &str) -> Option<Str
 }
 
 /// What revisions recorded of a stage, and what this version would apply, as far as it is there.
-async fn applied(cluster: &Cluster, namespace: &str, step: Step, stage: Stage) -> Result<Found, Error> {
+async fn applied(cluster: &Cluster, namespace: &str, step: Step, stages: &[Stage]) -> Result<Found, Error> {
     let (mut items, mut kept) = Found::default();
-    for object in candidates(cluster, namespace).await?.iter().filter(|object| object.stage() == stage) {
+    for object in candidates(cluster, namespace).await?.iter().filter(|object| stages.contains(&object.stage())) {
         let kind = resource_of(object);
         let Some(found) = get(cluster, &kind, object.namespace(), object.name()).await? else { continue };
         let item = Item::new(step, &kind, &found);
@@ -174,7 +174,7 @@ async fn candidates(cluster: &Cluster, namespace: &str) -> Result<Vec<Object>, E
     let revisions = revisions_in(cluster, namespace).await?;
     let recorded = revisions.iter().filter_map(|revision| revision.objects.as_ref().ok()).flatten();
     for object in recorded.filter_map(RecordedObject::object).chain(usual(namespace)) {
-        if seen.insert((object.kind(), object.namespace().map(str::to_owned), object.name().to_owned())) {
+        if seen.insert((object.kind().to_owned(), object.namespace().map(str::to_owned), object.name().to_owned())) {
             objects.push(object);
         }
     }

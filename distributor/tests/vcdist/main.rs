@@ -19,6 +19,7 @@ mod plan;
 mod progress;
 mod prune;
 mod relay;
+mod render;
 mod revisions;
 mod rig;
 mod slow_links;

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
-use k8s_openapi::api::core::v1::ContainerPort;
+use k8s_openapi::api::core::v1::{ContainerPort, EnvVar};
 
 use crate::workloads::{label_selector, pod, workload_metadata};
 use crate::{Component, Parameters};
 
 /// The port of the webhook.
-const WEBHOOK_PORT: i32 = 9443;
+pub(super) const WEBHOOK_PORT: i32 = 9443;
 /// The port of `/healthz` and `/readyz`.
 const HEALTH_PORT: i32 = 8080;
 
@@ -20,11 +20,12 @@ pub fn manager(parameters: &Parameters) -> Deployment {
     // The Service that vc-manager creates for its webhook selects this label.
     let webhook = BTreeMap::from([("virtualcluster-webhook".to_owned(), "true".to_owned())]);
     let template = pod::template(parameters, Component::Manager, webhook, |container, spec| {
-        container.args = Some(
-            ["--disable-stacktrace=true", "--enable-webhook=true", "--leader-elect-resource-lock=leases"]
-                .map(str::to_owned)
-                .to_vec(),
-        );
+        let args = ["--disable-stacktrace=true", "--enable-webhook=true", "--leader-elect-resource-lock=leases"];
+        container.args = Some(parameters.command_lines.args(Component::Manager, args.map(str::to_owned).to_vec()));
+        container.env = parameters.etcd_scheme.map(|scheme| {
+            let value = Some(scheme.as_str().to_owned());
+            vec![EnvVar { name: "VIRTUALCLUSTER_ETCD_SCHEME".to_owned(), value, value_from: None }]
+        });
         container.ports = Some(vec![
             ContainerPort {
                 name: Some("webhook".to_owned()),

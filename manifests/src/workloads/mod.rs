@@ -4,6 +4,7 @@
 mod access;
 mod manager;
 mod pod;
+mod surroundings;
 mod syncer;
 mod vn_agent;
 
@@ -17,6 +18,7 @@ use crate::{Component, Parameters};
 pub use access::access;
 pub use manager::manager;
 pub use pod::{ARCHITECTURE_LABEL, CONTROL_PLANE_LABELS, ETCD_LABEL, OS_LABEL, VIRTUAL_NODE_LABEL};
+pub use surroundings::surroundings;
 pub use syncer::syncer;
 pub use vn_agent::{kubelet_client_secret, vn_agent};
 

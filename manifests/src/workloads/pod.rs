@@ -47,9 +47,8 @@ pub(super) fn template(
     let mut container = Container {
         name: component.workload().to_owned(),
         image: Some(parameters.images.of(component).to_string()),
-        // The reference is a digest, so an image on the node cannot be outdated.
-        image_pull_policy: Some("IfNotPresent".to_owned()),
-        command: Some(vec![component.name().to_owned()]),
+        image_pull_policy: Some(parameters.pull_policy.as_str().to_owned()),
+        command: Some(parameters.command_lines.command(component)),
         resources: Some(parameters.budgets.of(component).requirements()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),

@@ -12,16 +12,21 @@ use crate::{Component, Parameters};
 /// The port of `/healthz`.
 const HEALTH_PORT: i32 = 8080;
 /// The port of `/metrics`.
-const METRICS_PORT: i32 = 80;
+pub(super) const METRICS_PORT: i32 = 80;
 
 /// Returns vc-syncer's Deployment.
 #[must_use]
 pub fn syncer(parameters: &Parameters) -> Deployment {
     let template = pod::template(parameters, Component::Syncer, BTreeMap::new(), |container, spec| {
-        container.args = Some(vec![
+        let mut args = vec![
             "--leader-elect-resource-lock=leases".to_owned(),
             format!("--vn-agent-namespace-name={}/{}", parameters.namespace, Component::VnAgent.workload()),
-        ]);
+        ];
+        if !parameters.feature_gates.is_empty() {
+            let gates = parameters.feature_gates.iter().map(|(name, is_on)| format!("{name}={is_on}"));
+            args.push(format!("--feature-gates={}", gates.collect::<Vec<_>>().join(",")));
+        }
+        container.args = Some(parameters.command_lines.args(Component::Syncer, args));
         container.ports = Some(vec![
             ContainerPort { name: Some("health".to_owned()), container_port: HEALTH_PORT, ..ContainerPort::default() },
             ContainerPort {
@@ -44,9 +49,9 @@ pub fn syncer(parameters: &Parameters) -> Deployment {
     Deployment {
         metadata: workload_metadata(parameters, Component::Syncer),
         spec: Some(DeploymentSpec {
-            replicas: Some(1),
+            // One replica leads, and the others wait for its lease.
+            replicas: Some(parameters.syncer_replicas.into()),
             selector: label_selector(Component::Syncer),
-            // One replica leads, and a second would only wait for its lease.
             strategy: Some(pod::one_at_a_time()),
             template,
             ..DeploymentSpec::default()

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec};
 use k8s_openapi::api::core::v1::{ContainerPort, Secret, SecretVolumeSource, Volume, VolumeMount};
 
 use crate::workloads::{label_selector, metadata, pod, workload_metadata};
-use crate::{Component, Parameters};
+use crate::{Component, Parameters, VnAgentFolders};
 
 /// The port for tenants' API servers.
 const PORT: i32 = 10550;
@@ -32,19 +32,18 @@ pub fn kubelet_client_secret(parameters: &Parameters) -> Secret {
 /// Returns vn-agent's DaemonSet.
 #[must_use]
 pub fn vn_agent(parameters: &Parameters) -> DaemonSet {
+    let VnAgentFolders { certificates, pki } = &parameters.vn_agent_folders;
     let metrics_port = parameters.vn_agent_metrics_port;
     let template = pod::template(parameters, Component::VnAgent, BTreeMap::new(), |container, spec| {
-        let mut args = [
-            "--cert-dir=/etc/vn-agent/",
-            "--kubelet-client-certificate=/etc/vn-agent/pki/client.crt",
-            "--kubelet-client-key=/etc/vn-agent/pki/client.key",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+        let mut args = vec![
+            format!("--cert-dir={}/", certificates.trim_end_matches('/')),
+            format!("--kubelet-client-certificate={}/client.crt", pki.trim_end_matches('/')),
+            format!("--kubelet-client-key={}/client.key", pki.trim_end_matches('/')),
+        ];
         if metrics_port != Parameters::METRICS_PORT {
             args.push(format!("--metrics-addr=:{metrics_port}"));
         }
-        container.args = Some(args);
+        container.args = Some(parameters.command_lines.args(Component::VnAgent, args));
         // The ports are declared as host ports, so that a conflict results in an unschedulable pod with a reason
         // instead of a pod that crashes.
         let port = |name: &str, number: i32| ContainerPort {
@@ -57,10 +56,10 @@ pub fn vn_agent(parameters: &Parameters) -> DaemonSet {
             Some(vec![port("vn-agent", PORT), port("health", HEALTH_PORT), port("metrics", metrics_port.into())]);
         container.readiness_probe = Some(pod::tcp_probe(PORT, 5));
         // vn-agent writes its serving certificate beside the Secret's folder.
-        let (volume, mount) = pod::scratch("serving-certificate", "/etc/vn-agent");
+        let (volume, mount) = pod::scratch("serving-certificate", certificates);
         let client = VolumeMount {
             name: "kubelet-client-cert".to_owned(),
-            mount_path: "/etc/vn-agent/pki".to_owned(),
+            mount_path: pki.clone(),
             read_only: Some(true),
             ..VolumeMount::default()
         };

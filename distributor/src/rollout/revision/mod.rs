@@ -172,11 +172,10 @@ pub(crate) async fn list(cluster: &Cluster, namespace: &str) -> Result<Vec<Revis
 pub(super) async fn record(
     cluster: &Cluster,
     namespace: &str,
-    objects: &[Value],
+    objects: Vec<RecordedObject>,
     rollback_to: Option<i64>,
 ) -> Result<i64, Error> {
-    let images: BTreeSet<&str> = objects.iter().flat_map(references).collect();
-    let objects: Vec<RecordedObject> = objects.iter().map(RecordedObject::new).collect();
+    let images: BTreeSet<&str> = objects.iter().flat_map(|object| references(object.value())).collect();
     let mut attempts = 0;
     let mut data = None;
     loop {

@@ -24,12 +24,24 @@ pub(super) const LONGEST_WRITTEN: usize = 1024 * 1024;
 /// What stands in a Secret in the place of its values: their digest.
 const WITHHELD: &str = "withheld";
 
+/// What stands beside the fields of an object of which vcdist has no type: the plural name of its kind.
+const PLURAL: &str = "vcdist.virtualcluster.io/plural";
+
 /// One object as a revision holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedObject(Value);
+pub struct RecordedObject {
+    value: Value,
+    /// The plural name of its kind, of which vcdist has no type.
+    plural: Option<String>,
+}
 
 impl RecordedObject {
     /// The object as it is recorded: of a Secret with values only the metadata, and the digest of the values.
+    pub(in crate::rollout) fn of(object: &Object) -> serde_json::Result<Self> {
+        let plural = if let Object::Other(other) = object { Some(other.plural().to_owned()) } else { None };
+        Ok(Self { plural, ..Self::new(&serde_json::to_value(object)?) })
+    }
+
     pub(super) fn new(object: &Value) -> Self {
         let mut object = object.clone();
         let held = json!({ "data": object["data"], "stringData": object["stringData"] });
@@ -42,33 +54,49 @@ impl RecordedObject {
             fields.remove("stringData");
             fields.insert(WITHHELD.to_owned(), json!(Digest::of(held.to_string().as_bytes()).to_string()));
         }
-        Self(object)
+        Self { value: object, plural: None }
+    }
+
+    fn read(mut value: Value) -> Self {
+        let plural = value.as_object_mut().and_then(|fields| fields.remove(PLURAL));
+        Self { plural: plural.as_ref().and_then(Value::as_str).map(str::to_owned), value }
+    }
+
+    fn written(&self) -> Value {
+        let mut value = self.value.clone();
+        if let (Some(plural), Some(fields)) = (&self.plural, value.as_object_mut()) {
+            fields.insert(PLURAL.to_owned(), json!(plural));
+        }
+        value
     }
 
     /// `deployment/vc-manager`.
     #[must_use]
     pub fn title(&self) -> String {
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-        format!("{}/{}", text(&self.0["kind"]).to_lowercase(), text(&self.0["metadata"]["name"]))
+        format!("{}/{}", text(&self.value["kind"]).to_lowercase(), text(&self.value["metadata"]["name"]))
     }
 
     /// The digest of the values of a Secret, which are not recorded themselves.
     #[must_use]
     pub fn withheld(&self) -> Option<&str> {
-        self.0[WITHHELD].as_str()
+        self.value[WITHHELD].as_str()
     }
 
     /// The object as JSON; of a Secret with values without these.
     #[must_use]
     pub fn value(&self) -> &Value {
-        &self.0
+        &self.value
     }
 
     /// The object itself, of a Secret with values without these; none where this version does not know the object's kind, or
     /// a field of it.
     pub(crate) fn object(&self) -> Option<Object> {
-        let mut value = self.0.clone();
+        let mut value = self.value.clone();
         value.as_object_mut()?.remove(WITHHELD);
+        if let Some(plural) = &self.plural {
+            return Some(Object::other(value, plural));
+        }
         let object = Object::from_value(&value).ok()??;
         let is_whole = serde_json::to_value(&object).is_ok_and(|same| same == value);
         is_whole.then_some(object)
@@ -77,9 +105,9 @@ impl RecordedObject {
 
 /// The objects as one text.
 pub(super) fn encode(objects: &[RecordedObject]) -> std::io::Result<String> {
-    let values: Vec<&Value> = objects.iter().map(RecordedObject::value).collect();
+    let values: Vec<Value> = objects.iter().map(RecordedObject::written).collect();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(Value::from_iter(values.into_iter().cloned()).to_string().as_bytes())?;
+    encoder.write_all(Value::Array(values).to_string().as_bytes())?;
     Ok(BASE64.encode(encoder.finish()?))
 }
 
@@ -93,7 +121,7 @@ pub(super) fn decode(text: &str) -> Result<Vec<RecordedObject>, String> {
         return Err(format!("they are larger than {}", vcterminal::bytes(LONGEST)));
     }
     let values: Vec<Value> = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
-    Ok(values.into_iter().map(RecordedObject).collect())
+    Ok(values.into_iter().map(RecordedObject::read).collect())
 }
 
 #[cfg(test)]
@@ -110,9 +138,10 @@ mod tests {
     fn an_installation_is_read_as_it_was_recorded_and_is_small() {
         let image = |name: &str| format!("docker.io/a/{name}@sha256:{}", "0".repeat(64)).parse().unwrap();
         let images = Images { manager: image("manager"), syncer: image("syncer"), vn_agent: image("vn-agent") };
-        let objects = vcmanifests::objects(&Parameters::new(images));
-        let recorded: Vec<_> =
-            objects.iter().map(|object| RecordedObject::new(&serde_json::to_value(object).unwrap())).collect();
+        let parameters = Parameters { service_monitors: true, ..Parameters::new(images) };
+        let objects = vcmanifests::objects(&parameters);
+        assert!(objects.iter().any(|object| object.plural() == "servicemonitors"));
+        let recorded: Vec<_> = objects.iter().map(|object| RecordedObject::of(object).unwrap()).collect();
         let text = encode(&recorded).unwrap();
         assert!(text.len() < LONGEST_WRITTEN / 50, "{}", text.len());
         assert_eq!(text, encode(&recorded).unwrap(), "the same objects are the same text");
@@ -140,11 +169,11 @@ mod tests {
     #[test]
     fn what_this_version_does_not_know_is_not_read_as_something_less() {
         let known = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
-        assert!(RecordedObject(known.clone()).object().is_some());
+        assert!(RecordedObject::read(known.clone()).object().is_some());
         for (key, value) in [("kind", json!("Gateway")), ("apiVersion", json!("v2")), ("newer", json!(1))] {
             let mut unknown = known.clone();
             unknown[key] = value;
-            assert!(RecordedObject(unknown).object().is_none(), "{key}");
+            assert!(RecordedObject::read(unknown).object().is_none(), "{key}");
         }
     }
 
