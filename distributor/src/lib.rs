@@ -2,7 +2,8 @@
 //!
 //! `cli` parses the command line. `nodes` finds the nodes, `push` serves them in parallel, `runtime` works on each
 //! node's container runtime over a `transport`, and `agent` runs on a node. `rollout` applies the manifests,
-//! `verify` checks them, and `uninstall` removes them. Modules import each other in one direction only; `xtask/src/circles.rs` tests this.
+//! `verify` checks them, and `uninstall` removes them. `validate` finds beforehand what would fail, `rights` lists what a user
+//! needs. Modules import each other in one direction only; `xtask/src/circles.rs` tests this.
 
 pub mod agent;
 pub mod cli;
@@ -17,11 +18,13 @@ mod protocol;
 pub mod prune;
 pub mod push;
 pub mod relay;
+pub mod rights;
 pub mod rollout;
 pub mod runtime;
 pub mod session;
 pub mod status;
 pub mod transport;
 pub mod uninstall;
+pub mod validate;
 pub mod verify;
 pub mod watch;

@@ -48,10 +48,22 @@ pub(super) enum Error {
     Invalid { name: String, why: String },
 }
 
+impl Error {
+    /// Whether the images, or the store, are not there yet.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::NoStore { .. } | Self::Store(vcstore::Error::NoSuchImage { .. }))
+    }
+}
+
 impl Images {
+    /// The store's folder.
+    pub(super) fn store_path(&self) -> Utf8PathBuf {
+        self.store.clone().unwrap_or_else(Store::default_path)
+    }
+
     /// Returns the store and the requested images.
     pub(super) fn find(&self) -> Result<(Store, Vec<Image>), Error> {
-        let path = self.store.clone().unwrap_or_else(Store::default_path);
+        let path = self.store_path();
         // Opening would create a missing store, which should happen only if something is imported into it.
         if !path.join("oci-layout").exists() && !self.images.iter().any(|name| is_archive(name)) {
             return Err(Error::NoStore { path });
@@ -68,7 +80,7 @@ impl Images {
 
     /// Returns the requested images that the store has. It may lack some, because the caller may know of others.
     pub(super) fn known(&self) -> Result<Vec<Image>, Error> {
-        let path = self.store.clone().unwrap_or_else(Store::default_path);
+        let path = self.store_path();
         if !path.join("oci-layout").exists() && !self.images.iter().any(|name| is_archive(name)) {
             return Ok(Vec::new());
         }

@@ -15,11 +15,13 @@ mod nodes;
 mod progress;
 mod prune;
 mod push;
+mod rbac;
 mod relay;
 mod render;
 mod rollback;
 mod status;
 mod uninstall;
+mod validate;
 mod values;
 mod vars;
 mod verify;
@@ -35,6 +37,7 @@ use vcterminal::Exit;
 /// What the help shows of its use.
 const EXAMPLES: &str = "\
 Examples:
+  vcdist validate                              # find what would make the steps below fail
   vcdist plan                                  # show what a push would send
   vcdist push                                  # send what each worker lacks
   vcdist deploy                                # apply the manifests, and wait until everything runs
@@ -55,6 +58,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Validate(Box<validate::Validate>),
     Push(Box<push::Push>),
     Plan(Box<push::Plan>),
     Status(Box<status::Status>),
@@ -66,6 +70,7 @@ enum Command {
     Rollback(Box<rollback::Rollback>),
     Verify(verify::Verify),
     Uninstall(Box<uninstall::Uninstall>),
+    Rbac(rbac::Rbac),
     Vars(vars::Vars),
     #[command(hide = true)]
     Helper(helper::Helper),
@@ -84,6 +89,7 @@ pub fn run() -> Exit {
 fn dispatch(cli: Cli) -> Exit {
     vcterminal::log_to_stderr(cli.verbose);
     match cli.command {
+        Command::Validate(validate) => ended(validate.run()),
         Command::Push(push) => ended(push.run()),
         Command::Plan(plan) => ended(plan.run()),
         Command::Status(status) => ended(status.run()),
@@ -98,6 +104,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Rollback(rollback) => ended(rollback.run()),
         Command::Verify(verify) => ended(verify.run()),
         Command::Uninstall(uninstall) => ended(uninstall.run()),
+        Command::Rbac(rbac) => ended(async { rbac.run() }),
         Command::Vars(vars) => ended(vars.run()),
         Command::Helper(helper) => ended(helper.run()),
         Command::Join(join) => ended(join.run()),

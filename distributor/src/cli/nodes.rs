@@ -168,18 +168,24 @@ impl Nodes {
 
     /// The nodes that are meant.
     pub(super) async fn find(&self, ssh: &Ssh) -> Result<Vec<Node>, Error> {
+        match self.find_without_api(ssh)? {
+            Some(nodes) => Ok(nodes),
+            None => nodes::from_api(&Cluster::connect(&self.cluster).await?, &self.choice()).await,
+        }
+    }
+
+    /// The nodes of the command line or of an inventory; none if the API has to be asked for them.
+    pub(super) fn find_without_api(&self, ssh: &Ssh) -> Result<Option<Vec<Node>>, Error> {
         if !self.host.is_empty() {
-            return nodes::from_hosts(&self.host, ssh.is_unsaid());
+            return nodes::from_hosts(&self.host, ssh.is_unsaid()).map(Some);
         }
+        let Some(path) = &self.inventory else { return Ok(None) };
         let choice = self.choice();
-        if let Some(path) = &self.inventory {
-            let ansible::Hosts { hosts, notes } = ansible::read(path, &self.group, &choice)?;
-            for note in notes {
-                tracing::warn!("{path}: {note}");
-            }
-            return nodes::from_inventory(hosts, &choice);
+        let ansible::Hosts { hosts, notes } = ansible::read(path, &self.group, &choice)?;
+        for note in notes {
+            tracing::warn!("{path}: {note}");
         }
-        nodes::from_api(&Cluster::connect(&self.cluster).await?, &choice).await
+        nodes::from_inventory(hosts, &choice).map(Some)
     }
 }
 

@@ -5,9 +5,26 @@ use std::str::FromStr;
 use miette::Diagnostic;
 use vcmanifests::{Component, Error, ImageReference, NamespaceName, Toleration};
 
+use crate::rights::Subject;
+
 /// Parses the name of a namespace.
 pub(crate) fn namespace(text: &str) -> Result<NamespaceName, String> {
     read(text)
+}
+
+/// Parses `user:NAME`, `group:NAME` or `serviceaccount:NAMESPACE:NAME`.
+pub(crate) fn subject(text: &str) -> Result<Subject, String> {
+    let expected = || "write user:NAME, group:NAME or serviceaccount:NAMESPACE:NAME".to_owned();
+    let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(expected)?;
+    match kind {
+        "user" => Ok(Subject::User(name.to_owned())),
+        "group" => Ok(Subject::Group(name.to_owned())),
+        "serviceaccount" => {
+            let (at, name) = name.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(expected)?;
+            Ok(Subject::ServiceAccount { namespace: namespace(at)?.to_string(), name: name.to_owned() })
+        }
+        _ => Err(expected()),
+    }
 }
 
 /// Parses `KEY[=VALUE][:EFFECT]`.
@@ -30,7 +47,8 @@ fn read<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{component_image, namespace};
+    use super::{component_image, namespace, subject};
+    use crate::rights::Subject;
 
     #[test]
     fn what_cannot_be_read_is_refused_with_what_to_write() {
@@ -42,5 +60,15 @@ mod tests {
         assert!(component_image("manager").unwrap_err().starts_with("write COMPONENT="));
         assert!(component_image("etcd=x").unwrap_err().ends_with("the components are manager, syncer and vn-agent"));
         assert!(component_image("syncer=docker.io/a/b:latest").unwrap_err().contains("has no digest"));
+    }
+
+    #[test]
+    fn who_gets_rights_is_a_user_a_group_or_a_service_account() {
+        assert_eq!(subject("user:jane:doe"), Ok(Subject::User("jane:doe".to_owned())));
+        let account = Subject::ServiceAccount { namespace: "ci".to_owned(), name: "deployer".to_owned() };
+        assert_eq!(subject("serviceaccount:ci:deployer"), Ok(account));
+        for bad in ["jane", "user:", "serviceaccount:ci", "serviceaccount:CI:x", "role:x"] {
+            assert!(subject(bad).is_err(), "{bad}");
+        }
     }
 }

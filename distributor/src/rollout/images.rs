@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
-use vcmanifests::{Architectures, Component, ImageReference, Images};
+use vcmanifests::{Architectures, Component, ImageReference, Images, NamespaceName, Parameters};
 use vcstore::Store;
 
 /// Why no image can be named for a component.
@@ -77,6 +77,18 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Name(#[from] vcmanifests::Error),
+}
+
+/// Parameters of an installation of which only the names and rights of objects are asked: its images are not known.
+pub(crate) fn without_images(namespace: NamespaceName) -> Option<Parameters> {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let image = |component: Component| ImageReference::new(&format!("localhost/{component}:none"), &digest).ok();
+    let images = Images {
+        manager: image(Component::Manager)?,
+        syncer: image(Component::Syncer)?,
+        vn_agent: image(Component::VnAgent)?,
+    };
+    Some(Parameters { namespace, ..Parameters::new(images) })
 }
 
 /// The image of each component: from `given` first, then from the images in the store called `names`, then from the

@@ -24,7 +24,7 @@ const AT_ONCE: usize = 8;
 
 /// What runs images, or holds the form of what will: group, version, kind, plural. Read as the server has them, so that fields
 /// which this program does not know count too.
-const WORKLOADS: [(&str, &str, &str, &str); 8] = [
+pub(crate) const WORKLOADS: [(&str, &str, &str, &str); 8] = [
     ("", "v1", "PodTemplate", "podtemplates"),
     ("", "v1", "ReplicationController", "replicationcontrollers"),
     ("apps", "v1", "Deployment", "deployments"),

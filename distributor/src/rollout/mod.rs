@@ -33,6 +33,7 @@ pub use diff::FieldChange;
 pub use differences::{Difference, ForeignField, differences};
 pub use error::{Conflict, Conflicts, Error, Evidence, Outcome};
 pub use in_use::ImagesInUse;
+pub(crate) use in_use::WORKLOADS;
 pub use plan::{Change, Permissions, Plan, Step, plan, title};
 pub use revision::{RecordedObject, Revision, revisions};
 pub(crate) use revision::{list as revisions_in, selector as revision_selector};

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use vcmanifests::{Component, Images, Object, Parameters, Stage};
+use vcmanifests::{Component, Object, Stage};
 
 use super::item::{Item, Step, api, resource, resource_of};
 use super::{Error, namespace as contents};
 use crate::cluster::{Cluster, is_absent};
-use crate::rollout::{Kept, RecordedObject, not_ours, revision_selector, revisions_in};
+use crate::rollout::{Kept, RecordedObject, images, not_ours, revision_selector, revisions_in};
 
 /// The group of VirtualCluster's own kinds.
 const GROUP: &str = "tenancy.x-k8s.io";
@@ -18,7 +18,7 @@ const GROUP: &str = "tenancy.x-k8s.io";
 const TENANT: &str = "tenancy.x-k8s.io/vcuid";
 
 /// The webhook configurations that vc-manager makes.
-const WEBHOOKS: [(&str, &str, &str); 2] = [
+pub(crate) const WEBHOOKS: [(&str, &str, &str); 2] = [
     (
         "ValidatingWebhookConfiguration",
         "validatingwebhookconfigurations",
@@ -28,7 +28,7 @@ const WEBHOOKS: [(&str, &str, &str); 2] = [
 ];
 
 /// Their Service.
-const WEBHOOK_SERVICE: &str = "virtualcluster-webhook-service";
+pub(crate) const WEBHOOK_SERVICE: &str = "virtualcluster-webhook-service";
 
 /// The label of the pods that it leads to.
 const WEBHOOK_LABEL: &str = "virtualcluster-webhook";
@@ -183,16 +183,8 @@ async fn candidates(cluster: &Cluster, namespace: &str) -> Result<Vec<Object>, E
 
 /// What this version applies, by name: which images are in it says nothing here.
 fn usual(namespace: &str) -> Vec<Object> {
-    let image = |component: Component| {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        vcmanifests::ImageReference::new(&format!("localhost/{component}:none"), &digest)
-    };
-    let (Ok(namespace), Ok(manager), Ok(syncer), Ok(vn_agent)) =
-        (namespace.parse(), image(Component::Manager), image(Component::Syncer), image(Component::VnAgent))
-    else {
-        return Vec::new();
-    };
-    vcmanifests::objects(&Parameters { namespace, ..Parameters::new(Images { manager, syncer, vn_agent }) })
+    let namespace = namespace.parse().ok();
+    namespace.and_then(images::without_images).map(|parameters| vcmanifests::objects(&parameters)).unwrap_or_default()
 }
 
 async fn get(

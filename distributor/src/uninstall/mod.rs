@@ -17,7 +17,9 @@ use crate::cluster::Cluster;
 use crate::rollout::Kept;
 
 pub use error::Error;
+pub(crate) use find::{WEBHOOK_SERVICE, WEBHOOKS};
 pub use item::{Item, Step};
+pub(crate) use namespace::KINDS as NAMESPACE_KINDS;
 
 /// What is to be removed.
 #[derive(Debug, Clone)]

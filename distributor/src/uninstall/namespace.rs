@@ -10,7 +10,7 @@ use super::item::resource;
 use crate::cluster::Cluster;
 
 /// The kinds that are looked at: group, version, kind, plural. What else there may be, somebody has made by one of these.
-const KINDS: [(&str, &str, &str, &str); 16] = [
+pub(crate) const KINDS: [(&str, &str, &str, &str); 16] = [
     ("", "v1", "ConfigMap", "configmaps"),
     ("", "v1", "Secret", "secrets"),
     ("", "v1", "Service", "services"),

@@ -25,6 +25,7 @@ use crate::nodes::Choice;
 pub use logs::PodLog;
 pub use probe::{Answer, Probe};
 pub use snapshot::{Snapshot, fetch};
+pub(crate) use webhook::CONFIGURATION as WEBHOOK;
 pub use webhook::Call;
 
 /// The result of one check.

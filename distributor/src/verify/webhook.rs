@@ -10,7 +10,7 @@ use super::{Check, Snapshot};
 use crate::cluster::Cluster;
 
 /// The configuration that vc-manager creates at its start.
-pub(super) const CONFIGURATION: &str = "virtualcluster-validating-webhook-configuration";
+pub(crate) const CONFIGURATION: &str = "virtualcluster-validating-webhook-configuration";
 
 /// The name of the VirtualCluster in the dry run.
 const NAME: &str = "vcdist-verify";

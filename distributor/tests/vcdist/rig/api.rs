@@ -1,6 +1,7 @@
 //! An API server as far as `vcdist` asks one: it keeps objects by their paths, lists and watches them, takes what is applied, and
 //! deletes with finalizers and what is below. It can be away, refuse, break off, and never answer.
 
+mod admission;
 mod stored;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,16 +18,19 @@ use rigs::http::Request;
 use rigs::{port, tcp, wait};
 use serde_json::{Value, json};
 
+use admission::Admission;
 use stored::Stored;
 
 /// The groups that are served; of others it says in plain text that there is no such page, as a real one does.
-const GROUPS: [&str; 7] = [
+const GROUPS: [&str; 9] = [
     "coordination.k8s.io/v1",
     "apps/v1",
     "batch/v1",
     "rbac.authorization.k8s.io/v1",
     "apiextensions.k8s.io/v1",
     "admissionregistration.k8s.io/v1",
+    "authorization.k8s.io/v1",
+    "discovery.k8s.io/v1",
     "example.com/v1",
 ];
 
@@ -59,6 +63,7 @@ struct State {
     objects: Mutex<Stored>,
     requests: Mutex<Vec<String>>,
     faults: Mutex<VecDeque<ApiFault>>,
+    admission: Mutex<Admission>,
     /// After how many further changes it falls silent.
     changes_left: Mutex<Option<usize>>,
     /// Whether somebody waits for an answer that never comes.
@@ -144,6 +149,21 @@ impl Api {
         self.state.objects.lock().expect("objects").all.remove(path);
     }
 
+    /// Denies the user these rights: `create daemonsets.apps`, of any name and in any namespace.
+    pub(crate) fn deny(&self, rights: &[&str]) {
+        self.state.admission.lock().expect("rules").denied = rights.iter().map(|right| (*right).to_owned()).collect();
+    }
+
+    /// Refuses every pod from here on with this message.
+    pub(crate) fn refuse_pods(&self, message: &str) {
+        self.state.admission.lock().expect("rules").refuses_pods = Some(message.to_owned());
+    }
+
+    /// Answers with the present time from here on.
+    pub(crate) fn set_clock(&self) {
+        self.state.admission.lock().expect("rules").has_clock = true;
+    }
+
     /// The object of a path.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.state.objects.lock().expect("objects").all.get(path).cloned()
@@ -226,7 +246,7 @@ fn serve(state: &State, mut stream: &TcpStream) {
         _ => {
             let kind = request.field("content-type").unwrap_or_default();
             let (status, text) = answer(state, method, target, kind, &body);
-            let is_change = method != "GET" && !target.contains("dryRun") && !target.contains("selfsubjectreviews");
+            let is_change = method != "GET" && !target.contains("dryRun") && !target.contains("/selfsubject");
             if is_change && is_last(state) {
                 return never_answer(state, stream);
             }
@@ -238,7 +258,7 @@ fn serve(state: &State, mut stream: &TcpStream) {
         // As long as a real one might leave a quiet watch open, and much shorter.
         sleep(Duration::from_secs(1));
     } else {
-        let date = "Mon, 01 Jan 2024 00:00:00 GMT";
+        let date = state.admission.lock().expect("rules").date();
         let length = text.len();
         let _ = write!(
             stream,
@@ -271,10 +291,15 @@ fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) ->
         return (404, "404 page not found\n".to_owned());
     }
     let body = || serde_json::from_slice::<Value>(body).unwrap_or_default();
+    if method == "POST"
+        && let Some(answer) = state.admission.lock().expect("rules").answer(path, &body())
+    {
+        return answer;
+    }
     match method {
         "PATCH" if kind.contains("apply-patch") => objects.apply(path, query, &body()),
         "PATCH" => objects.patch(path, &body()),
-        "POST" => objects.create(path, body()),
+        "POST" => objects.create(path, query, body()),
         "PUT" => objects.replace(path, body()),
         "DELETE" => objects.delete(path, &body()),
         _ => match objects.all.get(path) {

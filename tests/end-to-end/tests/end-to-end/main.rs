@@ -10,3 +10,4 @@ mod life_cycle;
 mod main_job;
 mod nix;
 mod refusals;
+mod validate;

@@ -78,7 +78,7 @@ impl Stored {
         (200, object.to_string())
     }
 
-    pub(super) fn create(&mut self, path: &str, mut object: Value) -> (u16, String) {
+    pub(super) fn create(&mut self, path: &str, query: &str, mut object: Value) -> (u16, String) {
         let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
         if self.all.contains_key(&path) {
             return refusal(409, "AlreadyExists", "it already exists");
@@ -88,7 +88,9 @@ impl Stored {
         if let Some(at) = parts.iter().position(|part| *part == "namespaces").filter(|at| at + 2 < parts.len()) {
             object["metadata"]["namespace"] = json!(parts[at + 1]);
         }
-        self.all.insert(path, object.clone());
+        if !query.contains("dryRun") {
+            self.all.insert(path, object.clone());
+        }
         (201, object.to_string())
     }
 
