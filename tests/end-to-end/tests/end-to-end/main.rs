@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 mod after_push;
+mod ansible;
 mod archives;
 mod documents;
 mod kubelet;
