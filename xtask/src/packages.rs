@@ -15,7 +15,11 @@ pub(crate) const BUILD: &[Package] = &[
 
 /// The packages for tests: tools that must be able to read the images, and tools for comparison.
 pub(crate) const TEST: &[Package] = &[
-    Package { name: "ansible-core", provides: "ansible-playbook", reason: "the measure of the values of variables; runs the role of this repository" },
+    Package {
+        name: "ansible-core",
+        provides: "ansible-playbook",
+        reason: "the measure of the values of variables; runs the role of this repository",
+    },
     Package { name: "busybox-static", provides: "busybox", reason: "a shell and tools unlike dash and coreutils" },
     Package { name: "csh", provides: "/bin/csh", reason: "a login shell unlike sh" },
     Package { name: "diffoscope-minimal", provides: "diffoscope", reason: "says how outputs of a check differ" },

@@ -5,7 +5,7 @@ use std::io;
 use clap::Args;
 use miette::Diagnostic;
 use thiserror::Error;
-use vcmanifests::NamespaceName;
+use vcmanifests::{NamespaceName, Parameters};
 use vcterminal::{Exit, Text};
 
 use crate::cli::values::{namespace, subject};
@@ -56,8 +56,16 @@ pub(super) enum Error {
 
 impl Rbac {
     pub(super) fn run(self) -> Result<Exit, Error> {
-        let objects = images::without_images(self.namespace.clone());
-        let objects = objects.map(|parameters| vcmanifests::objects(&parameters)).unwrap_or_default();
+        let objects = images::without_images(self.namespace.clone()).map(|parameters| {
+            // With every object that a value of `vcdist deploy --values` adds.
+            vcmanifests::objects(&Parameters {
+                syncer_replicas: 2,
+                network_policies: true,
+                service_monitors: true,
+                ..parameters
+            })
+        });
+        let objects = objects.unwrap_or_default();
         let tasks = if self.tasks.is_empty() { Task::ALL.to_vec() } else { self.tasks };
         let manifest = rights::manifest(&objects, self.namespace.as_str(), &tasks, &self.subjects);
         let yaml = vcmanifests::yaml(&manifest).map_err(|error| Error::Yaml { source: error.into() })?;
