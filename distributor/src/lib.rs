@@ -20,6 +20,7 @@ pub mod push;
 pub mod relay;
 pub mod rights;
 pub mod rollout;
+pub mod run;
 pub mod runtime;
 pub mod session;
 pub mod status;

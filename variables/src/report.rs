@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::layers::{Definition, Level};
 use crate::repository::Repository;
 use crate::resolve::Resolver;
-use crate::settings::ReadSettings;
+use crate::settings::{ReadSettings, RoleSettings};
 use crate::table::{self, Effect, Row};
 use crate::value::Value;
 use crate::yaml::{Content, read_text};
@@ -18,6 +18,8 @@ pub struct Report {
     pub variables: Vec<Explained>,
     /// What to know, one sentence each.
     pub warnings: Vec<String>,
+    /// All variables, typed; nothing where one was asked for, or something is wrong.
+    pub settings: Option<RoleSettings>,
     /// What is wrong. Nothing can be done with these variables before it is corrected.
     pub errors: Vec<Error>,
 }
@@ -43,8 +45,13 @@ impl Report {
     /// Explains one variable, or all of the table, of the host that a resolver is for.
     #[must_use]
     pub fn of(repository: &Repository, resolver: &Resolver<'_>, name: Option<&str>) -> Self {
-        let mut report =
-            Self { host: resolver.host().to_owned(), variables: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+        let mut report = Self {
+            host: resolver.host().to_owned(),
+            variables: Vec::new(),
+            warnings: Vec::new(),
+            settings: None,
+            errors: Vec::new(),
+        };
         match name {
             Some(name) => {
                 let explained = explain(resolver, name);
@@ -61,6 +68,7 @@ impl Report {
                 report.errors = table::rows().iter().flat_map(|row| conflicts(resolver, row)).collect();
                 let read = ReadSettings::of(resolver);
                 report.errors.extend(read.errors);
+                report.settings = read.settings.filter(|_| report.errors.is_empty());
                 report.warnings = read.warnings;
                 report.warnings.extend(table::rows().iter().flat_map(|row| remarks(resolver, row)));
                 report.warnings.extend(slips(resolver));

@@ -19,7 +19,7 @@ use crate::duration::parse_duration;
 use crate::lock::{self, Lock, LockArgs};
 use crate::nodes;
 use crate::push::report;
-use crate::rollout::{self, Outcomes, Permissions, Plan, Rollout};
+use crate::rollout::{self, Outcomes, Part, Permissions, Plan, Rollout};
 
 /// What the help shows of its use.
 const EXAMPLES: &str = "\
@@ -169,7 +169,7 @@ impl Deploy {
             Output::Text => {}
             // Also where it failed: what was applied is applied.
             Output::Json => vcterminal::print_json(&Document {
-                namespace: self.manifests.namespace.as_str(),
+                namespace: self.manifests.namespace().as_str(),
                 dry_run: self.dry_run,
                 changes: Changes::of(&done.plan, &done.outcomes),
                 rolled_back_to: done.rolled_back_to,
@@ -242,7 +242,7 @@ impl Deploy {
     ) -> Error {
         // However much time the deployment took, the way back has as much again.
         cluster.wait_until(Instant::now() + self.timeout);
-        let revisions = match rollout::revisions(cluster, &self.manifests.namespace).await {
+        let revisions = match rollout::revisions(cluster, &self.manifests.namespace()).await {
             Ok(revisions) => revisions,
             Err(source) => {
                 tracing::warn!("looking for a revision to go back to: {}", report::one_line(&source));
@@ -274,7 +274,7 @@ impl Deploy {
     }
 
     fn rollout(&self, rollback_to: Option<i64>) -> Rollout {
-        Rollout { force_conflicts: self.force_conflicts, timeout: self.timeout, rollback_to }
+        Rollout { force_conflicts: self.force_conflicts, timeout: self.timeout, rollback_to, part: Part::All }
     }
 }
 

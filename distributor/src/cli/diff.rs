@@ -75,7 +75,7 @@ impl Diff {
     pub(super) async fn run(self) -> Result<Exit, Error> {
         let given = if self.revision.is_none() { Some(self.manifests.objects()?) } else { None };
         let cluster = Cluster::connect(&self.cluster).await?;
-        let namespace = &self.manifests.namespace;
+        let namespace = &self.manifests.namespace();
         let objects = match (given, self.revision) {
             (None, Some(number)) => {
                 let revisions = rollout::revisions(&cluster, namespace).await?;

@@ -116,7 +116,7 @@ fn known_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
 
 /// Returns the named images, each once, in the order of the command line. The images of an archive keep their names in
 /// the store.
-fn find_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
+pub(super) fn find_in(store: &Store, named: &[String]) -> Result<Vec<Image>, Error> {
     let mut images: Vec<Image> = Vec::new();
     let defaults = IMAGES.map(str::to_owned);
     let named = if named.is_empty() { &defaults[..] } else { named };

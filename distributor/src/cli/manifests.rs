@@ -4,7 +4,9 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use miette::Diagnostic;
 use thiserror::Error;
-use vcmanifests::{Component, ImageReference, NamespaceName, Object, Parameters, Toleration, Values};
+use vcmanifests::{
+    Architectures, Component, ImageReference, Images, NamespaceName, Object, Parameters, Toleration, Values,
+};
 use vcstore::Store;
 
 use crate::cli::nodes::ChoiceArgs;
@@ -20,9 +22,9 @@ pub(super) struct ManifestArgs {
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
 
-    /// The namespace to deploy to
-    #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
-    pub(super) namespace: NamespaceName,
+    /// The namespace to deploy to [default: vc-manager]
+    #[arg(short, long, value_name = "NAME", value_parser = namespace)]
+    namespace: Option<NamespaceName>,
 
     /// Run this image, which the nodes have
     ///
@@ -88,22 +90,34 @@ pub(super) enum Error {
 impl ManifestArgs {
     /// Every object, in dependency order.
     pub(super) fn objects(&self) -> Result<Vec<Object>, Error> {
-        let store = self.store.clone().unwrap_or_else(Store::default_path);
-        let (images, architectures) = images::resolve(&self.given, &self.images, &store)?;
+        let (images, architectures) = images::resolve(&self.given, &self.images, &self.store())?;
+        Ok(vcmanifests::objects(&self.parameters(images, architectures, &Values::default())?))
+    }
+
+    /// What the objects are made from, with these images, and these values where files and options say nothing else.
+    pub(super) fn parameters(
+        &self,
+        images: Images,
+        architectures: Architectures,
+        base: &Values,
+    ) -> Result<Parameters, Error> {
         let mut parameters = Parameters {
-            namespace: self.namespace.clone(),
+            namespace: self.namespace(),
             tolerations: self.tolerate.clone(),
             placement: self.choice.choice().placement()?,
             architectures,
             ..Parameters::new(images)
         };
-        self.all_values()?.apply(&mut parameters)?;
-        Ok(vcmanifests::objects(&parameters))
+        self.values_over(base.clone())?.apply(&mut parameters)?;
+        Ok(parameters)
     }
 
     /// Every value of files and options, over the defaults.
     pub(super) fn all_values(&self) -> Result<Values, Error> {
-        let mut values = Values::default();
+        self.values_over(Values::default())
+    }
+
+    fn values_over(&self, mut values: Values) -> Result<Values, Error> {
         for path in &self.values {
             let text = vcstore::text::read(path);
             let text = text.map_err(|source| Error::Read { path: path.clone(), source })?;
@@ -116,6 +130,36 @@ impl ManifestArgs {
             values = values.with_setting(&format!("vnAgent.metricsPort={port}"))?;
         }
         Ok(values)
+    }
+
+    /// The namespace of the installation.
+    pub(super) fn namespace(&self) -> NamespaceName {
+        self.named_namespace().cloned().unwrap_or_default()
+    }
+
+    /// The namespace, if an option names it.
+    pub(super) fn named_namespace(&self) -> Option<&NamespaceName> {
+        self.namespace.as_ref()
+    }
+
+    /// The store.
+    pub(super) fn store(&self) -> Utf8PathBuf {
+        self.store.clone().unwrap_or_else(Store::default_path)
+    }
+
+    /// The images that nodes have, by name and digest.
+    pub(super) fn given(&self) -> &[(Component, ImageReference)] {
+        &self.given
+    }
+
+    /// The images of the store that are named.
+    pub(super) fn named(&self) -> &[String] {
+        &self.images
+    }
+
+    /// The choice of nodes.
+    pub(super) fn choice(&self) -> Choice {
+        self.choice.choice()
     }
 
     /// Refuses names that there are no nodes of, and a choice that leaves none.

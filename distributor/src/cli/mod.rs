@@ -18,7 +18,9 @@ mod push;
 mod rbac;
 mod relay;
 mod render;
+mod role;
 mod rollback;
+mod run;
 mod status;
 mod uninstall;
 mod validate;
@@ -71,6 +73,7 @@ enum Command {
     Verify(verify::Verify),
     Uninstall(Box<uninstall::Uninstall>),
     Rbac(rbac::Rbac),
+    Run(Box<run::Run>),
     Vars(vars::Vars),
     #[command(hide = true)]
     Helper(helper::Helper),
@@ -105,6 +108,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Verify(verify) => ended(verify.run()),
         Command::Uninstall(uninstall) => ended(uninstall.run()),
         Command::Rbac(rbac) => ended(async { rbac.run() }),
+        Command::Run(run) => ended(run.run()),
         Command::Vars(vars) => ended(vars.run()),
         Command::Helper(helper) => ended(helper.run()),
         Command::Join(join) => ended(join.run()),

@@ -11,6 +11,9 @@ use crate::nodes::{self, Choice, Error, Node, ansible};
 use crate::session::{Namespace, Settings, SocketPath};
 use crate::transport::{Client, HostKeys, Keyring, SshOptions};
 
+/// The limit of a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Which of a cluster's nodes. Push, deploy and verify take the same choice.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
@@ -85,7 +88,7 @@ pub(super) struct Nodes {
 }
 
 /// How SSH gets there.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "SSH")]
 pub(super) struct Ssh {
     /// The client
@@ -112,9 +115,9 @@ pub(super) struct Ssh {
     #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
     host_keys: HostKeys,
 
-    /// Give up a connection attempt after this time
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    connect_timeout: Duration,
+    /// Give up a connection attempt after this time [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    connect_timeout: Option<Duration>,
 
     /// Treat a connection as lost after this silence
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
@@ -213,10 +216,15 @@ impl Ssh {
             options: self.ssh_option.clone(),
             config: self.ssh_config.clone(),
             host_keys: self.host_keys,
-            connect_timeout: self.connect_timeout,
+            connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             stall_timeout: self.stall_timeout,
             keyring: Keyring::default(),
         }
+    }
+
+    /// Has these be the login user and the limit of a connection attempt where no option says them.
+    pub(super) fn or(self, user: Option<String>, connect_timeout: Option<Duration>) -> Self {
+        Self { ssh_user: self.ssh_user.or(user), connect_timeout: self.connect_timeout.or(connect_timeout), ..self }
     }
 
     /// Whether no option is given that could change the meaning of a host name.

@@ -21,7 +21,7 @@ use crate::cluster::{self, Cluster};
 use crate::duration::parse_duration;
 use crate::lock::{self, Lock, LockArgs};
 use crate::push::report;
-use crate::rollout::{self, Outcomes, Permissions, Plan};
+use crate::rollout::{self, Outcomes, Part, Permissions, Plan};
 
 /// Return to an earlier revision, and wait until it runs.
 ///
@@ -222,6 +222,7 @@ impl Rollback {
             force_conflicts: self.force_conflicts,
             timeout: self.timeout,
             rollback_to: Some(target.origin()),
+            part: Part::All,
         };
         let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
         rollout::run(cluster, &done.plan, rollout, &mut done.outcomes, show).await?;

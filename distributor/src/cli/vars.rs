@@ -2,15 +2,16 @@
 
 use std::io;
 
-use camino::Utf8PathBuf;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use miette::Diagnostic;
 use serde::Serialize;
 use serde_json::Value as Json;
 use thiserror::Error;
 use vcterminal::{Exit, Output, Table, Text};
 use vcvariables::table::Effect;
-use vcvariables::{Definition, Explained, Given, Report, Repository, Resolver};
+use vcvariables::{Definition, Explained, Report};
+
+use crate::cli::role::RoleArgs;
 
 /// The longest value that a line of the table shows, in characters.
 const LONGEST: usize = 60;
@@ -20,25 +21,10 @@ const LONGEST: usize = 60;
 /// For each variable of the role k8s-virtual-cluster and its siblings: the value that Ansible would use, where it comes from, and
 /// what it replaced. vcdist connects to nothing and changes nothing. Exit codes: 0 all variables can be used, 2 some cannot.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("given").args(["vars", "inventory"]).required(true).multiple(true)))]
 pub(super) struct Vars {
-    /// A file of variables, or a repository of playbooks
-    ///
-    /// A file overrides everything else, as with Ansible's `-e @FILE`. A repository is a folder with group_vars, host_vars, vars
-    /// and roles. Repeatable.
-    #[arg(long, value_name = "PATH", required_unless_present = "inventory")]
-    vars: Vec<Utf8PathBuf>,
-
-    /// Ansible's inventory, INI or YAML [default: inventory/hosts]
-    ///
-    /// A file or a folder. The default is the repository's inventory/hosts, else hosts.
-    #[arg(long, value_name = "PATH")]
-    inventory: Option<Utf8PathBuf>,
-
-    /// The host [default: the first control-plane host]
-    ///
-    /// The default is the first host of the group k8s_ctrl_plane, else k8s_ctrlplane, else k8s_management.
-    #[arg(long, value_name = "NAME")]
-    host: Option<String>,
+    #[command(flatten)]
+    role: RoleArgs,
 
     /// Only this variable, with all its definitions
     #[arg(long, value_name = "NAME")]
@@ -90,7 +76,7 @@ struct Origin {
 impl Vars {
     #[expect(clippy::unused_async, reason = "every command is run as a future")]
     pub(super) async fn run(self) -> Result<Exit, Error> {
-        let report = match self.read() {
+        let report = match self.role.report(self.explain.as_deref()) {
             Ok(report) => report,
             Err(error) => {
                 vcterminal::report(&error);
@@ -110,13 +96,6 @@ impl Vars {
         }
         printed.map_err(Error::Print)?;
         Ok(if report.errors.is_empty() { Exit::Done } else { Exit::Usage })
-    }
-
-    fn read(&self) -> Result<Report, vcvariables::Error> {
-        let repository = Repository::open(&Given { vars: self.vars.clone(), inventory: self.inventory.clone() })?;
-        let host = repository.choose(self.host.as_deref())?;
-        let resolver = Resolver::new(&repository, &host, |name| std::env::var(name).ok())?;
-        Ok(Report::of(&repository, &resolver, self.explain.as_deref()))
     }
 }
 

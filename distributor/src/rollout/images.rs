@@ -102,6 +102,19 @@ pub fn resolve(
     names: &[String],
     store: &Utf8Path,
 ) -> Result<(Images, Architectures), Error> {
+    resolve_as(given, names, &BTreeMap::new(), store)
+}
+
+/// As [`resolve()`], where the store has the images of some components under these names of their own.
+///
+/// # Errors
+/// As [`resolve()`].
+pub fn resolve_as(
+    given: &[(Component, ImageReference)],
+    names: &[String],
+    own_names: &BTreeMap<Component, String>,
+    store: &Utf8Path,
+) -> Result<(Images, Architectures), Error> {
     let mut architectures: BTreeMap<Component, Vec<String>> = BTreeMap::new();
     let mut found: Vec<(Component, ImageReference)> = Vec::new();
     for (component, image) in given {
@@ -120,7 +133,9 @@ pub fn resolve(
             return Ok(found.swap_remove(at).1);
         }
         let missing = |source| Error::Missing { component, path: store.to_owned(), source };
-        let (full, digest, runs_on) = look_up(there(store)?, component.name()).map_err(missing)?;
+        let (full, digest, runs_on) =
+            look_up(there(store)?, own_names.get(&component).map_or(component.name(), String::as_str))
+                .map_err(missing)?;
         architectures.insert(component, runs_on);
         Ok(ImageReference::new(&full, &digest)?)
     };

@@ -70,6 +70,35 @@ pub struct Rollout {
     pub timeout: Duration,
     /// The revision that it goes back to, where it does.
     pub rollback_to: Option<i64>,
+    /// Which part of the plan is carried out.
+    pub part: Part,
+}
+
+/// A part of a plan. A rollout in parts carries out each, in this order, with one plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    All,
+    /// The namespace.
+    Namespace,
+    /// The definitions.
+    Definitions,
+    /// Everything else. Only now the rollout is recorded, and what it supersedes goes.
+    Rest,
+}
+
+impl Part {
+    /// Whether it has this stage.
+    #[must_use]
+    pub fn has(self, stage: Stage) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace => stage == Stage::Namespace,
+            Self::Definitions => stage == Stage::Definitions,
+            Self::Rest => stage > Stage::Definitions,
+        }
+    }
 }
 
 /// What a rollout came to.
@@ -99,10 +128,15 @@ pub async fn run(
     outcomes: &mut Outcomes,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<(), Error> {
-    let Rollout { force_conflicts, timeout, rollback_to } = rollout;
+    let Rollout { force_conflicts, timeout, rollback_to, part } = rollout;
+    let is_recorded = part.has(Stage::Workloads);
     let started = Instant::now();
     cluster.wait_until(started + timeout);
-    for stage in Stage::ALL {
+    for stage in Stage::ALL.into_iter().filter(|stage| part.has(*stage)) {
+        if is_recorded && stage > Stage::Namespace && outcomes.revision.is_none() {
+            // Before anything runs: from here on, nobody may take its images away.
+            outcomes.revision = record(cluster, plan, rollback_to).await?;
+        }
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.object.stage() == stage).collect();
         let mut targets = Vec::new();
         for step in steps {
@@ -125,10 +159,9 @@ pub async fn run(
         }
         let held = |object: &str, why: &str| progress(Progress::Held(object, why));
         outcomes.ready.extend(wait::until_ready(cluster, &targets, started, timeout, held).await?);
-        if stage == Stage::Namespace {
-            // Before anything runs: from here on, nobody may take its images away.
-            outcomes.revision = record(cluster, plan, rollback_to).await?;
-        }
+    }
+    if !is_recorded {
+        return Ok(());
     }
     for removal in &plan.removals {
         superseded::remove(cluster, removal).await?;

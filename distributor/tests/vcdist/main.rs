@@ -23,6 +23,7 @@ mod render;
 mod revisions;
 mod rig;
 mod rights;
+mod run;
 mod slow_links;
 mod status;
 mod traffic;

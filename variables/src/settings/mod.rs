@@ -5,7 +5,6 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use objects::{
@@ -47,14 +46,11 @@ settings! {
     /// How VirtualCluster's images are made.
     Building {
         from_source: bool = "virtualcluster_build_from_source",
-        kubectl_vc: bool = "virtualcluster_build_kubectl_vc",
         host: String = "virtualcluster_build_host",
         source_repo: String = "virtualcluster_source_repo",
         source_version: String = "virtualcluster_source_version",
         components: Vec<String> = "virtualcluster_build_components",
         timeout: Duration = "virtualcluster_build_timeout",
-        kubectl_vc_binary: String = "virtualcluster_kubectl_vc_binary",
-        kubectl_vc_install_dir: String = "virtualcluster_kubectl_vc_install_dir",
     }
 
     /// How VirtualCluster's images are called, and where they are.
@@ -67,6 +63,8 @@ settings! {
         manager_tar: String = "virtualcluster_manager_image_tar_path",
         syncer_tar: String = "virtualcluster_syncer_image_tar_path",
         vn_agent_tar: String = "virtualcluster_vn_agent_image_tar_path",
+        cache_dir: String = "virtualcluster_image_cache_dir",
+        skip_cache: bool = "virtualcluster_skip_cache_on_clean_build",
     }
 
     /// How images come to the nodes.
@@ -84,7 +82,6 @@ settings! {
     Deployment {
         namespace: Namespace = "virtualcluster_namespace",
         kubeconfig: String = "virtualcluster_supercluster_kubeconfig_path",
-        config_dir: String = "virtualcluster_config_dir",
         manifest: String = "virtualcluster_all_in_one_manifest_path",
         manager_args: Vec<String> = "virtualcluster_vc_manager_args",
         syncer_args: Vec<String> = "virtualcluster_vc_syncer_args",
@@ -102,10 +99,8 @@ settings! {
         volumes: Volumes = "virtualcluster_persistent_volumes",
     }
 
-    /// The API server, as far as no kubeconfig says it.
+    /// The API server.
     Api {
-        host: Option<String> = "k8s_api_wait_host",
-        port: u16 = "k8s_api_wait_port",
         timeout: Duration = "k8s_api_wait_timeout",
         retries: u32 = "k8s_api_wait_retries",
         kubeadm_config_store: String = "k8s_kubeadm_config_store",
@@ -162,26 +157,11 @@ settings! {
 
     /// How images are registered with nodes.
     RegisterImage {
-        components: BTreeMap<String, String> = "k8s_register_image_components",
-        expected_images: BTreeMap<String, String> = "k8s_register_image_expected_images",
-        control_plane_hosts: Vec<String> = "k8s_register_image_control_plane_hosts",
         worker_hosts: Vec<String> = "k8s_register_image_worker_hosts",
-        discover_workers: bool = "k8s_register_image_auto_discover_worker_hosts",
-        control_plane_group: String = "k8s_register_image_control_plane_group_name",
-        kubeconfig: String = "k8s_kubeconfig_to_discover_workers_path",
-        skip_discovery: bool = "k8s_register_image_skip_discovery",
-        unqualified_registry: String = "k8s_register_image_unqualified_image_registry",
-        connection_timeout: Duration = "k8s_register_image_connection_preflight_timeout",
         connect_timeout: Duration = "k8s_register_image_connection_preflight_connect_timeout",
         connection_retries: u32 = "k8s_register_image_connection_preflight_retries",
         transfer_retry: bool = "k8s_register_image_transfer_retry_enabled",
         transfer_retries: u32 = "k8s_register_image_transfer_retries",
-        wait_for_ready: bool = "k8s_register_image_wait_for_worker_ready_enabled",
-        ready_timeout: Duration = "k8s_register_image_wait_for_worker_ready_timeout",
-        fail_on_ready_timeout: bool = "k8s_register_image_wait_for_worker_ready_fail_on_timeout",
-        discovery_retry: bool = "k8s_register_image_worker_discovery_retry_enabled",
-        discovery_retries: u32 = "k8s_register_image_worker_discovery_retries",
-        discovery_interval: Duration = "k8s_register_image_worker_discovery_retry_interval_seconds",
     }
 
     /// Whether anything is done, and what the role would delete. It is shown, and never done without an option of vcdist's own.

@@ -36,12 +36,12 @@ fn the_defaults_are_settings() {
     assert!(!settings.switches.enabled && settings.switches.clean_build && settings.switches.force_recreate);
     assert_eq!(settings.building.timeout, Duration::from_secs(1800));
     assert_eq!(settings.deployment.namespace, Namespace("vc-manager".into()));
-    assert_eq!(settings.deployment.config_dir, "/home/ansible/kubeadm/virtual-cluster");
+    assert_eq!(settings.instances.config_dir, "/home/ansible/kubeadm/vc-instances");
     assert_eq!(settings.deployment.kubeconfig, "/etc/kubernetes/admin.conf");
     assert_eq!(settings.images.pull_policy, PullPolicy::Never);
     assert_eq!(settings.deployment.etcd_scheme, Scheme::Https);
-    assert_eq!(settings.api.host.as_deref(), Some("192.0.2.41"));
-    assert_eq!(settings.api.port, 6443);
+    assert_eq!(settings.api.endpoint.as_deref(), Some("192.0.2.41"));
+    assert_eq!(settings.api.endpoint_port, 6443);
     assert!(settings.tenant_dns.register_to_nodes);
     assert_eq!(settings.tenant_dns.image, "vc-tenant-dns:v1.11.3");
 }
@@ -100,8 +100,8 @@ fn a_value_of_another_kind_names_its_line() {
             "is null, and must be there",
         ),
         (
-            "virtualcluster_tenant_tools_enabled: maybe\nvirtualcluster_build_kubectl_vc: maybe\n",
-            "virtualcluster_build_kubectl_vc (",
+            "virtualcluster_tenant_tools_enabled: maybe\nvirtualcluster_build_from_source: maybe\n",
+            "virtualcluster_build_from_source (",
             "must be true or false",
         ),
     ];
@@ -113,7 +113,7 @@ fn a_value_of_another_kind_names_its_line() {
     let both = read("virtualcluster_build_timeout: x\nvirtualcluster_namespace: ''\n");
     assert_eq!((both.errors.len(), both.settings), (2, None));
     // What Ansible takes for a boolean.
-    let read = read("virtualcluster_build_kubectl_vc: 'no'\nvirtualcluster_build_from_source: 0\n");
-    let building = read.settings.expect("settings").building;
-    assert!(!building.kubectl_vc && !building.from_source);
+    let read = read("virtualcluster_skip_cache_on_clean_build: 'no'\nvirtualcluster_build_from_source: 0\n");
+    let settings = read.settings.expect("settings");
+    assert!(!settings.images.skip_cache && !settings.building.from_source);
 }

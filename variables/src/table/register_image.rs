@@ -9,48 +9,54 @@ const fn row(name: &'static str, kind: Kind, default: &'static str, effect: Effe
 }
 
 const NO_TAR: Effect = Nothing("images are written to the node's containerd; no archive is written on a node");
-const CONNECT: Effect = Does("vcdist push --connect-timeout");
-const RETRIES: Effect = Does("vcdist push --retries");
+const RETRIES: Effect = Does("vcdist push --retries, vcdist run: the larger of the two numbers");
+const PASSED: Effect =
+    Nothing("the roles pass it themselves; the images are those that virtualcluster_* and k8s_vc_tenant_dns_* name");
 const PAUSE: Effect = Nothing("vcdist waits longer after each attempt that failed");
-const READY: Effect = Does("whether and how long vcdist push waits for workers to be Ready first");
-const DISCOVERY: Effect = Does("vcdist push --api-timeout");
+const READY: Effect = Nothing("virtualcluster_wait_for_worker_ready_* says it");
+const DISCOVERY: Effect = Nothing("virtualcluster_worker_discovery_* says it");
 
 pub(super) const ROWS: &[Row] = &[
-    row("k8s_register_image_components", Map, "{}", Does("vcdist push ARCHIVE …")),
-    row("k8s_register_image_expected_images", Map, "{}", Does("the names of images in vcdist push")),
-    row("k8s_register_image_control_plane_hosts", Texts, "[]", Does("vcdist push --include-control-plane, --nodes")),
-    row("k8s_register_image_worker_hosts", Texts, "[]", Does("vcdist push --nodes")),
+    row("k8s_register_image_components", Map, "{}", PASSED),
+    row("k8s_register_image_expected_images", Map, "{}", PASSED),
+    row(
+        "k8s_register_image_control_plane_hosts",
+        Texts,
+        "[]",
+        Nothing("images go to workers; vcdist push --include-control-plane pushes to the control plane too"),
+    ),
+    row("k8s_register_image_worker_hosts", Texts, "[]", Does("vcdist push --nodes, vcdist run")),
     row(
         "k8s_register_image_auto_discover_worker_hosts",
         Switch,
         "false",
-        Does("vcdist push: the workers that the API lists"),
+        Nothing("vcdist finds the workers through the API, unless worker_hosts or --nodes names them"),
     ),
     row(
         "k8s_register_image_control_plane_group_name",
         Text,
         "k8s_ctrl_plane",
-        Does("vcdist --host: the group whose first host is meant"),
+        Nothing("vcdist vars --host names the host; the usual names of the group are known"),
     )
     .elsewhere(&[(Role::VirtualCluster, "k8s_ctrlplane")]),
     row(
         "k8s_kubeconfig_to_discover_workers_path",
         Text,
         "\"\"",
-        Does("vcdist push --kubeconfig; the path is one on the control plane"),
+        Nothing("virtualcluster_supercluster_kubeconfig_path says it"),
     ),
     row(
         "k8s_register_image_skip_discovery",
         Switch,
         "false",
-        Does("vcdist push --host or --inventory, without asking the API"),
+        Nothing("vcdist run finds the workers through the API; vcdist push --inventory does without it"),
     ),
     row("k8s_register_image_remote_cache_dir", Text, "/tmp/k8s-register-image", NO_TAR),
     row(
         "k8s_register_image_unqualified_image_registry",
         Text,
         "docker.io",
-        Does("the registry of a name without one in vcdist push"),
+        Nothing("virtualcluster_unqualified_image_registry says it"),
     ),
     row("k8s_register_image_cleanup_remote_tar", Switch, "true", NO_TAR),
     row(
@@ -59,8 +65,18 @@ pub(super) const ROWS: &[Row] = &[
         "true",
         Nothing("each connection is checked when it is made"),
     ),
-    row("k8s_register_image_connection_preflight_timeout", Seconds, "300", CONNECT),
-    row("k8s_register_image_connection_preflight_connect_timeout", Seconds, "15", CONNECT),
+    row(
+        "k8s_register_image_connection_preflight_timeout",
+        Seconds,
+        "300",
+        Nothing("each attempt ends after connect_timeout, and connection_preflight_retries says how many there are"),
+    ),
+    row(
+        "k8s_register_image_connection_preflight_connect_timeout",
+        Seconds,
+        "15",
+        Does("vcdist push --connect-timeout, vcdist run"),
+    ),
     row("k8s_register_image_connection_preflight_delay_seconds", Seconds, "0", PAUSE),
     row("k8s_register_image_connection_preflight_sleep_seconds", Seconds, "5", PAUSE),
     row("k8s_register_image_connection_preflight_retries", Number, "8", RETRIES),

@@ -8,26 +8,16 @@ const fn row(name: &'static str, kind: Kind, default: &'static str, effect: Effe
     super::row(Role::VirtualCluster, name, kind, default, effect)
 }
 
-const API_TIMEOUT: Effect = Does("vcdist --api-timeout: how long to wait for the API server");
+const API_TIMEOUT: Effect = Does("vcdist run, --api-timeout: how long to wait for the API server");
 const INPUT: Effect = Does("an input of other variables");
 
 pub(super) const ROWS: &[Row] = &[
-    row(
-        "k8s_api_wait_host",
-        Text,
-        "\"{{ k8s_ctrlplane_endpoint }}\"",
-        Does("the API server's address, where no kubeconfig says it"),
-    ),
-    row(
-        "k8s_api_wait_port",
-        Port,
-        "\"{{ k8s_ctrlplane_port }}\"",
-        Does("the API server's port, where no kubeconfig says it"),
-    ),
+    row("k8s_api_wait_host", Text, "\"{{ k8s_ctrlplane_endpoint }}\"", Nothing("the kubeconfig says it")),
+    row("k8s_api_wait_port", Port, "\"{{ k8s_ctrlplane_port }}\"", Nothing("the kubeconfig says it")),
     row("k8s_api_wait_timeout", Seconds, "600", API_TIMEOUT),
     row("k8s_api_wait_delay", Seconds, "2", Nothing("the first attempt is made at once")),
     row("k8s_api_wait_sleep", Seconds, "1", Nothing("vcdist waits longer after each attempt that failed")),
-    row("k8s_api_wait_retries", Number, "5", Does("vcdist --api-timeout: this many times k8s_api_wait_timeout")),
+    row("k8s_api_wait_retries", Number, "5", Does("vcdist run, --api-timeout: this many times k8s_api_wait_timeout")),
     row(
         "k8s_api_wait_delegate_to",
         Text,

@@ -18,17 +18,20 @@ const TOOLS: Effect = Nothing(
     "the role's scripts work in the super cluster and not in the tenant; use kubectl with the tenant's kubeconfig",
 );
 const PATCHED_COMMAND: Effect = Nothing("the image's own entry point is run");
+const PLUGIN: Effect = Nothing(
+    "vcdist does not need kubectl-vc, which creates VirtualClusters without the cluster's CA; `go build ./cmd/kubectl-vc` makes it",
+);
 const UNREAD: Effect = Nothing("the role reads it nowhere");
 
 pub(super) const ROWS: &[Row] = &[
     // Switches.
-    row("k8s_virtualcluster_enabled", Boolean, "false", Does("vcdist: whether anything is done for this cluster"))
+    row("k8s_virtualcluster_enabled", Boolean, "false", Does("vcdist run: whether anything is done for this host"))
         .older(&["virtualcluster_enabled"]),
     row(
         "virtualcluster_build_from_source",
         Switch,
         "true",
-        Does("vcbuild images, or images that are there: archives given to vcdist push"),
+        Does("vcdist run: whether images are built where neither archives nor a cache have them"),
     ),
     row(
         "virtualcluster_clean_build",
@@ -40,14 +43,9 @@ pub(super) const ROWS: &[Row] = &[
         "virtualcluster_skip_cache_on_clean_build",
         Switch,
         "false",
-        Nothing("vcbuild builds again exactly what has changed inputs"),
+        Does("vcdist run: with clean_build, the cache is passed over and the images are built"),
     ),
-    row(
-        "virtualcluster_build_kubectl_vc",
-        Switch,
-        "true",
-        Does("vcbuild images --components: the command kubectl-vc too"),
-    ),
+    row("virtualcluster_build_kubectl_vc", Switch, "true", PLUGIN),
     row("virtualcluster_auto_detect_supercluster_images", Switch, "true", DETECTED),
     row("virtualcluster_tenant_tools_enabled", Switch, "true", TOOLS),
     row("virtualcluster_tenant_tools_bash_completion_enabled", Switch, "true", TOOLS),
@@ -55,18 +53,23 @@ pub(super) const ROWS: &[Row] = &[
     row("virtualcluster_tenant_tools_install_dir", Text, "/usr/local/bin", TOOLS),
     row("virtualcluster_keep_image_cache", Switch, "false", Nothing("vcbuild gc removes what is no longer needed")),
     // Building.
-    row("virtualcluster_build_host", Text, "localhost", Does("vcbuild images --build-host; localhost is this machine")),
+    row(
+        "virtualcluster_build_host",
+        Text,
+        "localhost",
+        Does("vcdist run, vcbuild images --build-host; localhost is this machine"),
+    ),
     row(
         "virtualcluster_source_repo",
         Text,
         "https://github.com/kubernetes-retired/cluster-api-provider-nested",
-        Does("vcbuild images --source-repo"),
+        Does("vcdist run, vcbuild images --source-repo"),
     ),
     row(
         "virtualcluster_source_version",
         Text,
         "main",
-        Does("vcbuild images --source-version; vcbuild.lock pins the commit"),
+        Does("vcdist run, vcbuild images --source-version; vcbuild.lock pins the commit"),
     ),
     row(
         "virtualcluster_source_dir",
@@ -74,40 +77,65 @@ pub(super) const ROWS: &[Row] = &[
         "/tmp/cluster-api-provider-nested",
         Nothing("vcbuild keeps its own copy of the source"),
     ),
-    row("virtualcluster_build_components", Texts, "[manager, syncer, vn-agent]", Does("vcbuild images --components")),
-    row("virtualcluster_build_timeout", Seconds, "1800", Does("the time limit of vcbuild images")),
-    row("virtualcluster_kubectl_vc_binary", Text, "kubectl-vc", Does("the file name of the command kubectl-vc")),
-    row("virtualcluster_kubectl_vc_install_dir", Text, "/usr/local/bin", Does("the folder of the command kubectl-vc")),
+    row(
+        "virtualcluster_build_components",
+        Texts,
+        "[manager, syncer, vn-agent]",
+        Does("vcdist run, vcbuild images --components"),
+    ),
+    row("virtualcluster_build_timeout", Seconds, "1800", Does("vcdist run: the time limit of the build")),
+    row("virtualcluster_kubectl_vc_binary", Text, "kubectl-vc", PLUGIN),
+    row("virtualcluster_kubectl_vc_install_dir", Text, "/usr/local/bin", PLUGIN),
     // Images.
     row(
         "virtualcluster_manager_image",
         Text,
         "virtualcluster/manager-amd64:latest",
-        Does("the name of the manager's image in vcdist push and deploy"),
+        Does("vcdist run: the name of the manager's image"),
     ),
     row(
         "virtualcluster_syncer_image",
         Text,
         "virtualcluster/syncer-amd64:latest",
-        Does("the name of the syncer's image in vcdist push and deploy"),
+        Does("vcdist run: the name of the syncer's image"),
     ),
     row(
         "virtualcluster_vn_agent_image",
         Text,
         "virtualcluster/vn-agent-amd64:latest",
-        Does("the name of vn-agent's image in vcdist push and deploy"),
+        Does("vcdist run: the name of vn-agent's image"),
     ),
     row(
         "virtualcluster_unqualified_image_registry",
         Text,
         "docker.io",
-        Does("the registry of a name without one in vcdist push"),
+        Does("vcdist run: the registry of a name without one"),
     ),
     row("virtualcluster_image_pull_policy", Text, "Never", Does("vcdist deploy: imagePullPolicy of the workloads")),
-    row("virtualcluster_manager_image_tar_path", Text, "\"\"", Does("vcdist push ARCHIVE: the manager's")),
-    row("virtualcluster_syncer_image_tar_path", Text, "\"\"", Does("vcdist push ARCHIVE: the syncer's")),
-    row("virtualcluster_vn_agent_image_tar_path", Text, "\"\"", Does("vcdist push ARCHIVE: vn-agent's")),
-    row("virtualcluster_image_cache_dir", Text, "/opt/virtual-cluster/caches/images", DISK_FIRST),
+    row(
+        "virtualcluster_manager_image_tar_path",
+        Text,
+        "\"\"",
+        Does("vcdist run: the manager's archive; all three or none"),
+    ),
+    row(
+        "virtualcluster_syncer_image_tar_path",
+        Text,
+        "\"\"",
+        Does("vcdist run: the syncer's archive; all three or none"),
+    ),
+    row(
+        "virtualcluster_vn_agent_image_tar_path",
+        Text,
+        "\"\"",
+        Does("vcdist run: vn-agent's archive; all three or none"),
+    ),
+    row(
+        "virtualcluster_image_cache_dir",
+        Text,
+        "/opt/virtual-cluster/caches/images",
+        Does("vcdist run: its folder latest/images, if it has an archive of each component"),
+    ),
     row("virtualcluster_manifest_cache_dir", Text, "\"{{ virtualcluster_image_cache_dir }}/manifests\"", DISK_FIRST),
     row("virtualcluster_local_cache_dir", Text, "\"{{ lookup('env', 'HOME') }}/.ansible/vc-images-cache\"", DISK_FIRST),
     row(
@@ -127,7 +155,7 @@ pub(super) const ROWS: &[Row] = &[
         Nothing("host keys are checked as vcdist push --host-keys says"),
     )
     .absent(),
-    row("virtualcluster_ssh_user", Text, "\"{{ ansible_user }}\"", Does("vcdist push --ssh-user")).absent(),
+    row("virtualcluster_ssh_user", Text, "\"{{ ansible_user }}\"", Does("vcdist run, vcdist push --ssh-user")).absent(),
     row("virtualcluster_fetch_retry_enabled", Switch, "true", DISK_FIRST),
     row("virtualcluster_fetch_retries", Number, "3", DISK_FIRST),
     row("virtualcluster_fetch_retry_interval_seconds", Seconds, "5", DISK_FIRST)
@@ -136,46 +164,51 @@ pub(super) const ROWS: &[Row] = &[
         "virtualcluster_wait_for_worker_ready_enabled",
         Switch,
         "true",
-        Does("whether vcdist push waits for workers to be Ready first"),
+        Does("vcdist run: whether it waits for workers to be Ready before it pushes"),
     ),
     row(
         "virtualcluster_wait_for_worker_ready_timeout",
         Seconds,
         "180",
-        Does("how long vcdist push waits for workers to be Ready"),
+        Does("vcdist run: how long it waits for workers to be Ready; --wait-for-workers"),
     ),
     row(
         "virtualcluster_wait_for_worker_ready_fail_on_timeout",
         Switch,
         "false",
-        Does("whether vcdist push fails where a worker is not Ready in that time"),
+        Does("vcdist run: whether it fails if a worker is not Ready in that time"),
     ),
     row(
         "virtualcluster_worker_discovery_retry_enabled",
         Switch,
         "true",
-        Does("vcdist push --api-timeout: 0s where this is off"),
+        Does("vcdist run: whether it waits until the cluster has a worker"),
     ),
-    row("virtualcluster_worker_discovery_retries", Number, "3", Does("vcdist push --api-timeout: this many intervals")),
     row(
-        "virtualcluster_worker_discovery_retry_interval_seconds",
-        Seconds,
-        "5",
-        Does("vcdist push --api-timeout: the interval"),
+        "virtualcluster_worker_discovery_retries",
+        Number,
+        "3",
+        Does("vcdist run: how long it waits for that, in intervals"),
     ),
+    row("virtualcluster_worker_discovery_retry_interval_seconds", Seconds, "5", Does("vcdist run: the interval")),
     // Deployment.
-    row("virtualcluster_namespace", Text, "vc-manager", Does("vcdist deploy --namespace, vcdist verify --namespace")),
+    row(
+        "virtualcluster_namespace",
+        Text,
+        "vc-manager",
+        Does("vcdist run, vcdist deploy --namespace, vcdist verify --namespace"),
+    ),
     row(
         "virtualcluster_supercluster_kubeconfig_path",
         Text,
         "\"{{ k8s_admin_kubeconfig_path }}\"",
-        Does("vcdist deploy --kubeconfig; the path is one on the control plane"),
+        Does("vcdist run --kubeconfig, if this machine has the file, no option names one and KUBECONFIG is not set"),
     ),
     row(
         "virtualcluster_config_dir",
         Text,
         "\"{{ k8s_kubeadm_config_store }}/virtual-cluster\"",
-        Does("vcdist deploy --output-dir; the path is one on the control plane"),
+        Nothing("vcdist needs no files there; vcdist deploy --output-dir writes the manifests"),
     ),
     row(
         "virtualcluster_all_in_one_manifest_path",

@@ -285,6 +285,9 @@ fn never_answer(state: &State, mut stream: &TcpStream) {
 
 fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) -> (u16, String) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if path == "/version" {
+        return (200, version().to_string());
+    }
     let mut objects = state.objects.lock().expect("objects");
     let group = path.strip_prefix("/apis/").map(|rest| rest.split('/').take(2).collect::<Vec<_>>().join("/"));
     if group.is_some_and(|group| !GROUPS.contains(&group.as_str()) && !objects.defines(&group)) {
@@ -308,6 +311,14 @@ fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) ->
             None => not_found(),
         },
     }
+}
+
+/// What it says of itself.
+fn version() -> Value {
+    let texts = ["gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+    let mut version: Value = texts.iter().map(|key| ((*key).to_owned(), json!(""))).collect();
+    (version["major"], version["minor"], version["gitVersion"]) = (json!("1"), json!("34"), json!("v1.34.4"));
+    version
 }
 
 /// What a server answers that refuses.

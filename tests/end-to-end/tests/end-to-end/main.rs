@@ -11,4 +11,5 @@ mod life_cycle;
 mod main_job;
 mod nix;
 mod refusals;
+mod run;
 mod validate;

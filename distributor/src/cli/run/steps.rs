@@ -1,0 +1,330 @@
+//! The steps of a run, each one function: what it does, or would do.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use camino::Utf8Path;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{Api, ListParams};
+use tokio_util::sync::CancellationToken;
+use vcmanifests::Component;
+use vcstore::{Image, Store};
+use vcterminal::Output;
+
+use super::wishes::Wishes;
+use super::{Error, Run};
+use crate::cli::changes;
+use crate::cli::images::find_in;
+use crate::cli::nodes::Ssh;
+use crate::cli::progress::Progress;
+use crate::cluster::Cluster;
+use crate::images::push_label::Time;
+use crate::images::unpacked_size;
+use crate::nodes;
+use crate::push::{self, report};
+use crate::rollout::ready::{self, Readiness};
+use crate::rollout::{self, Change, Outcomes, Part, Permissions, Plan, Rollout, images};
+use crate::run::source::Source;
+use crate::run::{Ending, Step, vcbuild, workers};
+use crate::runtime::UseHelper;
+use crate::session::Binary;
+use crate::transport;
+use crate::verify::{fetch, verify};
+
+/// A run under way.
+pub(super) struct Flow<'a> {
+    pub(super) run: &'a Run,
+    pub(super) wishes: &'a Wishes,
+    pub(super) cluster: &'a Cluster,
+    pub(super) ssh: &'a Ssh,
+    /// What the rollout does, once it is known.
+    plan: Option<Plan>,
+}
+
+impl<'a> Flow<'a> {
+    pub(super) fn new(run: &'a Run, wishes: &'a Wishes, cluster: &'a Cluster, ssh: &'a Ssh) -> Self {
+        Self { run, wishes, cluster, ssh, plan: None }
+    }
+
+    /// Takes a step, or says what it would do.
+    pub(super) async fn step(&mut self, step: Step) -> Result<Ending, Error> {
+        match step {
+            Step::Validate => self.validate().await,
+            Step::Detect => self.detect().await,
+            Step::Build => self.build().await,
+            Step::Distribute => self.distribute().await,
+            Step::Namespace => self.roll_out(Part::Namespace).await,
+            Step::Crds => self.roll_out(Part::Definitions).await,
+            Step::Workloads => self.roll_out(Part::Rest).await,
+            Step::Verify => self.verify().await,
+        }
+    }
+
+    async fn validate(&self) -> Result<Ending, Error> {
+        let failed = |attempt: &str, error| self.cluster.failed(attempt, error);
+        let version = self.cluster.client().apiserver_version().await;
+        let version = version.map_err(|error| failed("asking the API server for its version", error))?.git_version;
+        let name = self.wishes.namespace.as_str();
+        let api: Api<Namespace> = Api::all(self.cluster.client());
+        let found = api.get_opt(name).await.map_err(|error| failed("reading the namespace", error))?;
+        let state = match found.as_ref().map(ready::namespace) {
+            Some(Readiness::Failed(why)) => {
+                return Err(rollout::Error::Unusable { object: format!("namespace/{name}"), why }.into());
+            }
+            Some(_) => "exists",
+            None => "is not there yet",
+        };
+        let workers = self.nodes().await?.len();
+        Ok(Ending::Unchanged(format!("Kubernetes {version}; namespace {name} {state}; {workers} workers")))
+    }
+
+    async fn detect(&self) -> Result<Ending, Error> {
+        let api: Api<Pod> = Api::namespaced(self.cluster.client(), "kube-system");
+        let labels = "component in (etcd,kube-apiserver,kube-controller-manager)";
+        let found = api.list(&ListParams::default().labels(labels)).await;
+        let found = found.map_err(|error| self.cluster.failed("listing the pods of the control plane", error))?;
+        let images: BTreeMap<&str, &str> = found
+            .items
+            .iter()
+            .filter_map(|pod| {
+                let component = pod.metadata.labels.as_ref()?.get("component")?;
+                let image = pod.spec.as_ref()?.containers.first()?.image.as_deref()?;
+                Some((component.as_str(), image))
+            })
+            .collect();
+        if images.is_empty() {
+            return Ok(Ending::Skipped("the control plane has no pods in kube-system".to_owned()));
+        }
+        Ok(Ending::Unchanged(images.into_values().collect::<Vec<_>>().join(", ")))
+    }
+
+    async fn build(&self) -> Result<Ending, Error> {
+        let path = self.run.manifests.store();
+        match &self.wishes.source {
+            Source::Store(why) => Ok(Ending::Skipped(why.clone())),
+            Source::Archives(archives) | Source::Cache(archives) => {
+                let of =
+                    if matches!(self.wishes.source, Source::Cache(_)) { "the cache's archives" } else { "archives" };
+                let names: Vec<&str> = archives.iter().map(|(_, path)| path.as_str()).collect();
+                let what = format!("images come from {of} {}", names.join(", "));
+                if self.run.plan {
+                    return Ok(Ending::WouldChange(what));
+                }
+                let store = Store::open(&path)?;
+                let mut changed = false;
+                for (component, archive) in archives {
+                    let before = store.images()?;
+                    let found = find_in(&store, std::slice::from_ref(&archive.to_string()))?;
+                    changed |= found.iter().any(|image| before.get(&image.name) != Some(&image.target));
+                    let Some(component) = component else { continue };
+                    let [image] = found.as_slice() else {
+                        return Err(Error::NotOne { archive: archive.clone(), count: found.len() });
+                    };
+                    changed |= self.named(&store, *component, image)?;
+                }
+                Ok(ended(changed, what))
+            }
+            Source::Build(arguments) => {
+                let line = vcbuild::command_line(arguments);
+                if self.run.plan {
+                    return Ok(Ending::WouldChange(format!("would run {line}")));
+                }
+                let before = tagged(&path);
+                let built = vcbuild::build(arguments, &path, self.wishes.build_timeout).await?;
+                let store = Store::open(&path)?;
+                let mut changed = false;
+                for built in &built.images {
+                    let image = store.image(&built.reference)?;
+                    changed |= before.get(&image.name) != Some(&image.target);
+                    if let Ok(component) = built.component.parse::<Component>() {
+                        changed |= self.named(&store, component, &image)?;
+                    }
+                }
+                Ok(ended(changed, line))
+            }
+        }
+    }
+
+    /// Has the name that is wanted for a component's image stand for this one. Whether it did not before.
+    fn named(&self, store: &Store, component: Component, image: &Image) -> Result<bool, Error> {
+        let Some(name) = self.wishes.names.get(&component) else { return Ok(false) };
+        let is_there = store.images()?.get(name) == Some(&image.target);
+        if !is_there {
+            store.tag(name, &image.target)?;
+        }
+        Ok(!is_there)
+    }
+
+    async fn distribute(&self) -> Result<Ending, Error> {
+        let names = self.names();
+        if names.is_empty() {
+            return Ok(Ending::Skipped("--image names what the nodes have".to_owned()));
+        }
+        let path = self.run.manifests.store();
+        if !path.join("oci-layout").exists() {
+            return self.not_built(crate::cli::images::Error::NoStore { path }.into());
+        }
+        let store = Store::open_to_give(&path)?;
+        let images = match find_in(&store, &names) {
+            Ok(images) => images,
+            Err(error) => return self.not_built(error.into()),
+        };
+        let push = push::Push {
+            store,
+            images,
+            binary: Binary::this()?,
+            settings: self.run.containerd.settings(self.ssh),
+            parallel: self.run.parallel.get(),
+            retries: self.wishes.retries,
+            helper: UseHelper::default(),
+            unpacked_sizes: unpacked_size::KnownSizes::default(),
+            rate: None,
+            connections: None,
+            rate_per_node: None,
+            at: Time::now(),
+            dry_run: self.run.plan,
+        };
+        let nodes = workers::wait(|| nodes::from_api(self.cluster, &self.wishes.choice), self.patience()).await?;
+        let cancel = CancellationToken::new();
+        let (progress, ssh, begun) = (Progress::new(self.run.output), self.ssh.options(), Instant::now());
+        let outcomes = tokio::select! {
+            outcomes = push.run(
+                nodes,
+                |node| transport::to_node(node, &ssh),
+                |node, event| progress.show(node, event),
+                &cancel,
+            ) => outcomes,
+            never = progress.draw() => match never {},
+        };
+        progress.end();
+        for error in report::errors(&outcomes, self.run.plan) {
+            vcterminal::report(&error);
+        }
+        let failed = outcomes.iter().filter(|outcome| outcome.error.is_some()).count();
+        if failed > 0 {
+            return Err(Error::Push { failed, all: outcomes.len(), exit: report::exit(&outcomes) });
+        }
+        if self.run.plan {
+            let needed = report::PlanReport::new(&outcomes).bytes_needed;
+            let detail = format!("{} to send to {} nodes", vcterminal::bytes(needed), outcomes.len());
+            return Ok(if needed > 0 { Ending::WouldChange(detail) } else { Ending::Unchanged(detail) });
+        }
+        let pushed = report::PushReport::new(&outcomes, begun.elapsed());
+        let changed = pushed.nodes.iter().any(|node| node.result != report::NodeResult::UpToDate);
+        let sent = vcterminal::bytes(pushed.bytes_sent);
+        Ok(ended(changed, format!("{} images on {} nodes, {sent} sent", names.len(), outcomes.len())))
+    }
+
+    /// What a plan says where the images are yet to be built; otherwise the error.
+    fn not_built(&self, error: Error) -> Result<Ending, Error> {
+        let is_to_come = !matches!(self.wishes.source, Source::Store(_));
+        if self.run.plan && is_to_come {
+            return Ok(Ending::WouldChange("known once the images are in the store".to_owned()));
+        }
+        Err(error)
+    }
+
+    /// The names of the images that are pushed.
+    fn names(&self) -> Vec<String> {
+        let given = self.run.manifests.given();
+        let is_given = |component: Component| given.iter().any(|(other, _)| *other == component);
+        let named = self.run.manifests.named();
+        let of = |component: Component| {
+            let own = named.iter().find(|name| Component::of_image(name) == Some(component));
+            let wanted = self.wishes.names.get(&component);
+            own.or(wanted).cloned().unwrap_or_else(|| component.name().to_owned())
+        };
+        Component::ALL.into_iter().filter(|component| !is_given(*component)).map(of).collect()
+    }
+
+    fn patience(&self) -> workers::Patience {
+        if self.run.plan { workers::Patience::default() } else { self.wishes.patience }
+    }
+
+    async fn nodes(&self) -> Result<Vec<nodes::Node>, Error> {
+        let patience =
+            workers::Patience { until_ready: std::time::Duration::ZERO, must_be_ready: false, ..self.patience() };
+        Ok(workers::wait(|| nodes::from_api(self.cluster, &self.wishes.choice), patience).await?)
+    }
+
+    async fn roll_out(&mut self, part: Part) -> Result<Ending, Error> {
+        let plan = match self.plan.take() {
+            Some(plan) => plan,
+            None => match self.rollout_plan().await {
+                Ok(plan) => plan,
+                Err(error @ Error::Components(_)) => return self.not_built(error),
+                Err(error) => return Err(error),
+            },
+        };
+        let plan = &*self.plan.insert(plan);
+        let text = self.run.output == Output::Text;
+        let steps: Vec<_> = plan.steps.iter().filter(|step| part.has(step.object.stage())).collect();
+        let removals = if part == Part::Rest { plan.removals.len() } else { 0 };
+        let (all, differing) = (steps.len(), steps.iter().filter(|step| !step.settled).count() + removals);
+        if self.run.plan {
+            for step in steps.iter().filter(|step| step.change != Change::Unchanged) {
+                changes::show(rollout::Progress::Applied(step), text);
+            }
+            if part == Part::Rest {
+                plan.removals.iter().for_each(|removal| changes::show(rollout::Progress::Removed(removal), text));
+            }
+            let detail = format!("{differing} of {} objects would change", all + removals);
+            return Ok(if differing > 0 { Ending::WouldChange(detail) } else { Ending::Unchanged(detail) });
+        }
+        let mut outcomes = Outcomes::default();
+        let is_told = |progress: &rollout::Progress<'_>| match progress {
+            rollout::Progress::Applied(step) => step.change != Change::Unchanged,
+            _ => true,
+        };
+        let mut woken = 0;
+        let show = |progress: rollout::Progress<'_>| {
+            woken += usize::from(matches!(progress, rollout::Progress::Woken(_)));
+            if is_told(&progress) {
+                changes::show(progress, text);
+            }
+        };
+        let rollout =
+            Rollout { force_conflicts: self.run.force_conflicts, timeout: self.run.timeout, rollback_to: None, part };
+        rollout::run(self.cluster, plan, rollout, &mut outcomes, show).await?;
+        let revision = outcomes.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
+        let changed = differing + outcomes.restarted.len() + woken > 0;
+        Ok(ended(changed, format!("{differing} of {} objects changed{revision}", all + removals)))
+    }
+
+    async fn rollout_plan(&self) -> Result<Plan, Error> {
+        let manifests = &self.run.manifests;
+        let (images, architectures) =
+            images::resolve_as(manifests.given(), manifests.named(), &self.wishes.names, &manifests.store())?;
+        let mut parameters = manifests.parameters(images, architectures)?;
+        parameters.namespace.clone_from(&self.wishes.namespace);
+        manifests.check_nodes(self.cluster).await?;
+        let permissions = Permissions { force_conflicts: self.run.force_conflicts, prune_definitions: false };
+        Ok(rollout::plan(self.cluster, vcmanifests::objects(&parameters), permissions).await?)
+    }
+
+    async fn verify(&self) -> Result<Ending, Error> {
+        if self.run.plan {
+            return Ok(Ending::Skipped("it checks what runs after the other steps".to_owned()));
+        }
+        let (snapshot, choice) = (fetch(self.cluster, &self.wishes.namespace).await?, self.run.manifests.choice());
+        choice.check(&snapshot.nodes)?;
+        let report = verify(&snapshot, super::SINCE, &choice);
+        if !report.passed {
+            vcterminal::say_text(&report.text());
+            let failed = report.checks.iter().filter(|check| !check.passed).map(|check| check.name);
+            return Err(Error::Verify { checks: failed.collect() });
+        }
+        Ok(Ending::Unchanged(format!("all {} checks passed", report.checks.len())))
+    }
+}
+
+fn ended(changed: bool, detail: String) -> Ending {
+    if changed { Ending::Changed(detail) } else { Ending::Unchanged(detail) }
+}
+
+/// The images of a store by name; none if there is no store.
+fn tagged(path: &Utf8Path) -> BTreeMap<String, oci_spec::image::Descriptor> {
+    let open = || Store::open_to_give(path).ok()?.images().ok();
+    let found = path.join("oci-layout").exists().then(open).flatten();
+    found.map(|images| images.into_iter().collect()).unwrap_or_default()
+}
