@@ -212,7 +212,7 @@ fn variables_become_options_of_vcbuild_and_options_have_precedence() {
     let mut planned = with_vars(&api, vars, &["--plan", "--step", "build", "--output", "json"]);
     let (_, out, _) = output(planned.args(["--", "--source-dir", "here", "--components=syncer"]));
     assert!(
-        out.contains("would run vcbuild images --build-host ssh://builder --source-dir here --components=syncer"),
+        out.contains("would run vcbuild images --build-host ssh://builder --source-dir here '--components=syncer'"),
         "{out}"
     );
 

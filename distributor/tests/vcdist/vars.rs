@@ -79,7 +79,7 @@ fn one_variable_is_explained_for_people() {
         text,
         "virtualcluster_namespace = \"of-all\"\n  host: k8sctrlplane01.local\n  from: ./vars/all-config.yml:3 (a file that the role \
          includes)\n    of-all\n  replaces: ./host_vars/k8sctrlplane01.local:2 (host_vars)\n    of-the-host\n  replaces: default (the \
-         role's default)\n    vc-manager\n  role: k8s-virtual-cluster\n  corresponds to: vcdist deploy --namespace, vcdist verify \
+         role's default)\n    vc-manager\n  role: k8s-virtual-cluster\n  corresponds to: vcdist run, vcdist deploy --namespace, vcdist verify \
          --namespace\n"
     );
 }

@@ -49,12 +49,12 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Run {
-    /// Only this step; repeatable
-    #[arg(long, value_enum, value_name = "STEP", conflicts_with = "from")]
+    /// Only this step, such as verify; repeatable
+    #[arg(long, value_enum, value_name = "STEP", conflicts_with = "from", hide_possible_values = true)]
     step: Vec<Step>,
 
     /// This step and those after it
-    #[arg(long, value_enum, value_name = "STEP")]
+    #[arg(long, value_enum, value_name = "STEP", hide_possible_values = true)]
     from: Option<Step>,
 
     /// Show what would be done, and change nothing

@@ -1,7 +1,7 @@
 //! The steps of a run, each one function: what it does, or would do.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -39,11 +39,19 @@ pub(super) struct Flow<'a> {
     pub(super) ssh: &'a Ssh,
     /// What the rollout does, once it is known.
     plan: Option<Plan>,
+    /// Whether workloads have just been changed, so that checks may need a moment to pass.
+    is_settling: bool,
 }
+
+/// For how long checks are repeated after workloads were changed.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// The interval at which they are repeated.
+const LOOK: Duration = Duration::from_secs(2);
 
 impl<'a> Flow<'a> {
     pub(super) fn new(run: &'a Run, wishes: &'a Wishes, cluster: &'a Cluster, ssh: &'a Ssh) -> Self {
-        Self { run, wishes, cluster, ssh, plan: None }
+        Self { run, wishes, cluster, ssh, plan: None, is_settling: false }
     }
 
     /// Takes a step, or says what it would do.
@@ -242,8 +250,7 @@ impl<'a> Flow<'a> {
     }
 
     async fn nodes(&self) -> Result<Vec<nodes::Node>, Error> {
-        let patience =
-            workers::Patience { until_ready: std::time::Duration::ZERO, must_be_ready: false, ..self.patience() };
+        let patience = workers::Patience { until_ready: Duration::ZERO, must_be_ready: false, ..self.patience() };
         Ok(workers::wait(|| nodes::from_api(self.cluster, &self.wishes.choice), patience).await?)
     }
 
@@ -288,6 +295,7 @@ impl<'a> Flow<'a> {
         rollout::run(self.cluster, plan, rollout, &mut outcomes, show).await?;
         let revision = outcomes.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
         let changed = differing + outcomes.restarted.len() + woken > 0;
+        self.is_settling |= changed && part == Part::Rest;
         Ok(ended(changed, format!("{differing} of {} objects changed{revision}", all + removals)))
     }
 
@@ -306,9 +314,16 @@ impl<'a> Flow<'a> {
         if self.run.plan {
             return Ok(Ending::Skipped("it checks what runs after the other steps".to_owned()));
         }
-        let (snapshot, choice) = (fetch(self.cluster, &self.wishes.namespace).await?, self.run.manifests.choice());
-        choice.check(&snapshot.nodes)?;
-        let report = verify(&snapshot, super::SINCE, &choice);
+        let (choice, deadline) = (self.run.manifests.choice(), Instant::now() + SETTLE);
+        let report = loop {
+            let snapshot = fetch(self.cluster, &self.wishes.namespace).await?;
+            choice.check(&snapshot.nodes)?;
+            let report = verify(&snapshot, super::SINCE, &choice);
+            if report.passed || !self.is_settling || Instant::now() > deadline {
+                break report;
+            }
+            tokio::time::sleep(LOOK).await;
+        };
         if !report.passed {
             vcterminal::say_text(&report.text());
             let failed = report.checks.iter().filter(|check| !check.passed).map(|check| check.name);
