@@ -227,3 +227,54 @@ fn variables_become_options_of_vcbuild_and_options_have_precedence() {
     apply(&["--namespace", "theirs"]);
     assert!(["ours", "theirs"].iter().all(|name| api.get(&format!("/api/v1/namespaces/{name}")).is_some()));
 }
+
+#[test]
+fn variables_become_what_runs_and_options_have_precedence() {
+    let api = Api::up();
+    let vars = "k8s_virtualcluster_enabled: true\nvirtualcluster_syncer_feature_gates: [A=true, B=false]\n\
+                virtualcluster_manager_resource_limits: {cpu: 3}\nvirtualcluster_vn_agent_cert_dir: /certificates\n\
+                virtualcluster_persistent_volumes: [{name: pv, capacity: 1Gi, host_path: /data, node_name: w, mode: '0700'}]\n";
+    let run = |vars: &str, arguments: &[&str]| {
+        let mut command = with_vars(&api, vars, &["--from", "namespace", "--plan", "--output", "json"]);
+        for component in COMPONENTS {
+            command.arg("--image").arg(format!("{component}=docker.io/a/{component}@sha256:{}", "0".repeat(64)));
+        }
+        command.args(arguments);
+        command
+    };
+    let mut command = with_vars(&api, vars, &["--step", "namespace", "--step", "crds", "--step", "workloads"]);
+    for component in COMPONENTS {
+        command.arg("--image").arg(format!("{component}=docker.io/a/{component}@sha256:{}", "0".repeat(64)));
+    }
+    let (code, _, said) = output(command.args(["--set", "syncer.replicas=2"]));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("the volume pv needs the folder /data on w, mode 0700"), "{said}");
+    let container =
+        |path: &str| api.get(path).expect("a workload")["spec"]["template"]["spec"]["containers"][0].clone();
+    let manager = container(MANAGER);
+    assert_eq!(
+        manager["resources"],
+        json!({ "limits": { "cpu": "3" }, "requests": { "cpu": "500m", "memory": "512Mi" } })
+    );
+    assert_eq!(manager["imagePullPolicy"], "Never");
+    let environment = manager["env"].to_string();
+    assert!(environment.contains("VIRTUALCLUSTER_ETCD_SCHEME") && environment.contains("https"), "{manager}");
+    let syncer = "/apis/apps/v1/namespaces/vc-manager/deployments/vc-syncer";
+    assert!(container(syncer)["args"].to_string().contains("--feature-gates=A=true,B=false"), "{}", container(syncer));
+    assert_eq!(
+        (&container(syncer)["resources"]["requests"], &api.get(syncer).expect("it")["spec"]["replicas"]),
+        (&Value::Null, &json!(2))
+    );
+    let agent = container("/apis/apps/v1/namespaces/vc-manager/daemonsets/vn-agent")["args"].to_string();
+    assert!(agent.contains("--metrics-addr=:9111") && agent.contains("--cert-dir=/certificates"), "{agent}");
+    assert!(api.get("/api/v1/persistentvolumes/pv").is_some(), "{:?}", api.paths());
+
+    for (vars, words) in [
+        ("k8s_virtualcluster_vc_etcd_scheme: http\n", "speak https to their etcd"),
+        ("virtualcluster_syncer_feature_gates: [A]\n", "is not a feature gate"),
+        ("virtualcluster_all_in_one_manifest_path: /x.yaml\n", "names /x.yaml"),
+    ] {
+        let (code, _, said) = output(&mut run(&format!("k8s_virtualcluster_enabled: true\n{vars}"), &[]));
+        assert_eq!((code, said.contains(words)), (1, true), "{said}");
+    }
+}

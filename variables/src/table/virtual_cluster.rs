@@ -111,7 +111,12 @@ pub(super) const ROWS: &[Row] = &[
         "docker.io",
         Does("vcdist run: the registry of a name without one"),
     ),
-    row("virtualcluster_image_pull_policy", Text, "Never", Does("vcdist deploy: imagePullPolicy of the workloads")),
+    row(
+        "virtualcluster_image_pull_policy",
+        Text,
+        "Never",
+        Does("vcdist run, vcdist deploy --values: imagePullPolicy of the workloads"),
+    ),
     row(
         "virtualcluster_manager_image_tar_path",
         Text,
@@ -210,12 +215,7 @@ pub(super) const ROWS: &[Row] = &[
         "\"{{ k8s_kubeadm_config_store }}/virtual-cluster\"",
         Nothing("vcdist needs no files there; vcdist deploy --output-dir writes the manifests"),
     ),
-    row(
-        "virtualcluster_all_in_one_manifest_path",
-        Text,
-        "\"\"",
-        Does("vcdist deploy: objects of this file in place of its own"),
-    ),
+    row("virtualcluster_all_in_one_manifest_path", Text, "\"\"", Does("vcdist run: refused unless it is empty")),
     row("virtualcluster_manager_cmd_path", Text, "/app", PATCHED_COMMAND),
     row("virtualcluster_syncer_cmd_path", Text, "/app", PATCHED_COMMAND),
     row("virtualcluster_vn_agent_cmd_path", Text, "/app", PATCHED_COMMAND),
@@ -223,19 +223,19 @@ pub(super) const ROWS: &[Row] = &[
         "virtualcluster_vc_manager_args",
         Texts,
         "[\"--enable-webhook=true\", \"--leader-election=true\"]",
-        Does("vcdist deploy: arguments of the manager"),
+        Does("vcdist run, vcdist deploy --values: arguments of the manager"),
     ),
     row(
         "virtualcluster_vc_syncer_args",
         Texts,
         "[syncer, \"--leader-elect-resource-lock=leases\"]",
-        Does("vcdist deploy: arguments of the syncer"),
+        Does("vcdist run, vcdist deploy --values: arguments of the syncer"),
     ),
     row(
         "virtualcluster_syncer_feature_gates",
         Texts,
         "[\"SyncTenantPVCStatusPhase=true\"]",
-        Does("vcdist deploy: --feature-gates of the syncer"),
+        Does("vcdist run, vcdist deploy --values: --feature-gates of the syncer"),
     ),
     row(
         "virtualcluster_vn_agent_args",
@@ -243,54 +243,64 @@ pub(super) const ROWS: &[Row] = &[
         "[vn-agent, \"--metrics-addr=:9111\", \"--cert-dir={{ virtualcluster_vn_agent_cert_dir }}\", \
          \"--kubelet-client-certificate={{ virtualcluster_vn_agent_pki_dir }}/client.crt\", \
          \"--kubelet-client-key={{ virtualcluster_vn_agent_pki_dir }}/client.key\"]",
-        Does("vcdist deploy: arguments of vn-agent; --metrics-addr is --vn-agent-metrics-port"),
+        Does("vcdist run, vcdist deploy --values: arguments of vn-agent; --metrics-addr is --vn-agent-metrics-port"),
     ),
     row(
         "virtualcluster_vn_agent_cert_dir",
         Text,
         "/etc/vn-agent",
-        Does("vcdist deploy: the folder of vn-agent's certificates"),
+        Does("vcdist run, vcdist deploy --values: the folder of vn-agent's certificates"),
     ),
     row(
         "virtualcluster_vn_agent_pki_dir",
         Text,
         "\"{{ virtualcluster_vn_agent_cert_dir }}/pki\"",
-        Does("vcdist deploy: the folder of the kubelet's client certificate"),
+        Does("vcdist run, vcdist deploy --values: the folder of the kubelet's client certificate"),
     ),
     row(
         "virtualcluster_manager_resource_requests",
         Resources,
         "{cpu: 500m, memory: 512Mi}",
-        Does("vcdist deploy: requests of the manager"),
+        Does("vcdist run, vcdist deploy --values: requests of the manager"),
     )
     .older(&["virtualcluster_pod_resource_requests"]),
     row(
         "virtualcluster_manager_resource_limits",
         Resources,
         "{cpu: 1000m, memory: 1Gi}",
-        Does("vcdist deploy: limits of the manager"),
+        Does("vcdist run, vcdist deploy --values: limits of the manager"),
     )
     .older(&["virtualcluster_pod_resource_limits"]),
-    row("virtualcluster_syncer_resource_requests", Resources, "{}", Does("vcdist deploy: requests of the syncer")),
-    row("virtualcluster_syncer_resource_limits", Resources, "{}", Does("vcdist deploy: limits of the syncer")),
+    row(
+        "virtualcluster_syncer_resource_requests",
+        Resources,
+        "{}",
+        Does("vcdist run, vcdist deploy --values: requests of the syncer"),
+    ),
+    row(
+        "virtualcluster_syncer_resource_limits",
+        Resources,
+        "{}",
+        Does("vcdist run, vcdist deploy --values: limits of the syncer"),
+    ),
     row(
         "virtualcluster_vn_agent_resource_requests",
         Resources,
         "{cpu: 100m, memory: 128Mi}",
-        Does("vcdist deploy: requests of vn-agent"),
+        Does("vcdist run, vcdist deploy --values: requests of vn-agent"),
     ),
     row(
         "virtualcluster_vn_agent_resource_limits",
         Resources,
         "{cpu: 500m, memory: 512Mi}",
-        Does("vcdist deploy: limits of vn-agent"),
+        Does("vcdist run, vcdist deploy --values: limits of vn-agent"),
     ),
     row(
         "k8s_virtualcluster_vc_etcd_scheme",
         Text,
         "https",
         Does(
-            "vcdist deploy: VIRTUALCLUSTER_ETCD_SCHEME of the manager; http is refused, since the tenants' API servers use https",
+            "vcdist run, vcdist deploy --values: VIRTUALCLUSTER_ETCD_SCHEME of the manager; http is refused, since the tenants' API servers use https",
         ),
     ),
     row("virtualcluster_etcd_replicas", Number, "1", UNREAD),
@@ -307,7 +317,7 @@ pub(super) const ROWS: &[Row] = &[
         "virtualcluster_persistent_volumes",
         Volumes,
         "[]",
-        Does("vcdist: PersistentVolumes to create where they are absent"),
+        Does("vcdist run, vcdist deploy --values: PersistentVolumes; their folders are not created"),
     )
     .absent(),
     // What the role sets itself.

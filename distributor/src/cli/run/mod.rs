@@ -1,5 +1,6 @@
 //! `vcdist run`: the whole flow from the check of the cluster to the check of what runs, in one command that can be repeated.
 
+mod deployment;
 mod steps;
 mod wishes;
 
@@ -142,6 +143,18 @@ pub(super) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Components(#[from] rollout::images::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Values(#[from] vcmanifests::Error),
+    #[error("k8s_virtualcluster_vc_etcd_scheme is http: the tenants' API servers speak https to their etcd")]
+    #[diagnostic(help("set it to https, the role's default"))]
+    EtcdScheme,
+    #[error("virtualcluster_syncer_feature_gates: {gate:?} is not a feature gate")]
+    #[diagnostic(help("write NAME=true or NAME=false"))]
+    FeatureGate { gate: String },
+    #[error("virtualcluster_all_in_one_manifest_path names {path}: vcdist run applies objects of its own")]
+    #[diagnostic(help("set it to \"\"; what the file changes, say with --values, --set or variables"))]
+    OwnManifest { path: String },
     #[error("importing {archive}: it has {count} images, and one component's is expected")]
     #[diagnostic(help("name an archive with one image for each component"))]
     NotOne { archive: Utf8PathBuf, count: usize },
@@ -255,6 +268,9 @@ impl Run {
     /// Takes the steps: those that change the cluster, and what is between them, under its lock.
     async fn flow(&self, role: Option<&RoleSettings>, done: &mut Vec<StepReport>) -> Result<(), Error> {
         let wishes = Wishes::of(self, role)?;
+        if let Some(role) = role {
+            deployment::folders(role).for_each(|folder| tracing::warn!("{folder}"));
+        }
         let cluster = Cluster::connect(&wishes.cluster).await?;
         let user = role.and_then(|role| role.distribution.ssh_user.clone());
         let connect_timeout = role.map(|role| role.register_image.connect_timeout);

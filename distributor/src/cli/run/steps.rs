@@ -303,7 +303,7 @@ impl<'a> Flow<'a> {
         let manifests = &self.run.manifests;
         let (images, architectures) =
             images::resolve_as(manifests.given(), manifests.named(), &self.wishes.names, &manifests.store())?;
-        let mut parameters = manifests.parameters(images, architectures)?;
+        let mut parameters = manifests.parameters(images, architectures, &self.wishes.values)?;
         parameters.namespace.clone_from(&self.wishes.namespace);
         manifests.check_nodes(self.cluster).await?;
         let permissions = Permissions { force_conflicts: self.run.force_conflicts, prune_definitions: false };

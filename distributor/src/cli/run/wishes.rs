@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use vcmanifests::{Component, NamespaceName};
+use vcmanifests::{Component, NamespaceName, Values};
 use vcvariables::settings::{Building, Images, RoleSettings};
 
-use super::Run;
+use super::{Error, Run, deployment};
 use crate::cluster::ClusterArgs;
 use crate::nodes::Choice;
 use crate::run::source::{self, Source, Wanted};
@@ -21,6 +21,8 @@ const RETRIES: u32 = 3;
 pub(super) struct Wishes {
     /// The namespace of the installation.
     pub(super) namespace: NamespaceName,
+    /// The values of the deployment where no option says them.
+    pub(super) values: Values,
     /// The cluster.
     pub(super) cluster: ClusterArgs,
     /// Names of images in the store that are not the components' own.
@@ -39,12 +41,13 @@ pub(super) struct Wishes {
 
 impl Wishes {
     /// Puts options and variables together.
-    pub(super) fn of(run: &Run, role: Option<&RoleSettings>) -> Result<Self, source::Error> {
+    pub(super) fn of(run: &Run, role: Option<&RoleSettings>) -> Result<Self, Error> {
         let named = run.manifests.named_namespace().cloned();
         let of_role = || role.and_then(|role| role.deployment.namespace.0.parse().ok());
         let names = role.map(|role| names(&role.images)).unwrap_or_default();
         Ok(Self {
             namespace: named.or_else(of_role).unwrap_or_default(),
+            values: role.map(deployment::values).transpose()?.unwrap_or_default(),
             cluster: cluster(run, role),
             source: source(run, role, &names)?,
             names,
