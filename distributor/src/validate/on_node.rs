@@ -122,7 +122,7 @@ impl Common<'_> {
             Finding::error(&node.name, one_line(&error), "no image can be pushed to the node", remedy(&error));
         match error {
             Error::Plan(plan::Error::DiskFull { .. } | plan::Error::InodesFull { .. }) => {
-                found.disk = Some(vec![finding])
+                found.disk = Some(vec![finding]);
             }
             _ => {
                 found.runtime = Some(vec![finding]);

@@ -30,7 +30,7 @@ pub(super) async fn check(cluster: &Cluster, objects: &[Object], namespace: &str
 async fn ask(cluster: &Cluster, objects: &[Object], namespace: &str) -> Result<(usize, Vec<Finding>), cluster::Error> {
     let needed = required(objects, namespace, &TASKS);
     let grants = granted(objects);
-    let escalations = grants.iter().map(|grant| escalation(grant)).collect::<BTreeSet<Right>>();
+    let escalations = grants.iter().map(escalation).collect::<BTreeSet<Right>>();
     let may_grant = lacking(cluster, escalations.clone()).await?;
     // Whoever may not grant everything must hold what each role grants.
     let held = grants.iter().filter(|grant| may_grant.contains(&escalation(grant))).flat_map(Grant::rights);

@@ -22,7 +22,8 @@ use admission::Admission;
 use stored::Stored;
 
 /// The groups that are served; of others it says in plain text that there is no such page, as a real one does.
-const GROUPS: [&str; 9] = [
+const GROUPS: [&str; 10] = [
+    "policy/v1",
     "coordination.k8s.io/v1",
     "apps/v1",
     "batch/v1",
