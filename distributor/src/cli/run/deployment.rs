@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use vcmanifests::Values;
+use vcmanifests::{Parameters, Values};
 use vcvariables::settings::{Deployment, PullPolicy, Resources, RoleSettings, Scheme, Volume};
 
 use super::Error;
@@ -35,7 +35,8 @@ pub(super) fn values(role: &RoleSettings) -> Result<Values, Error> {
             "resources": resources(&deployment.syncer_requests, &deployment.syncer_limits),
         },
         "vnAgent": {
-            "args": vn_agent_args(deployment),
+            "args": vn_agent_args(deployment).filter(|argument| metrics_port(argument).is_none()).collect::<Vec<_>>(),
+            "metricsPort": vn_agent_args(deployment).find_map(metrics_port).unwrap_or(Parameters::METRICS_PORT),
             "certDir": deployment.vn_agent_cert_dir,
             "pkiDir": deployment.vn_agent_pki_dir,
             "resources": resources(&deployment.vn_agent_requests, &deployment.vn_agent_limits),
@@ -72,12 +73,18 @@ fn feature_gates(deployment: &Deployment) -> Result<BTreeMap<String, bool>, Erro
 }
 
 /// The arguments of vn-agent. Without a folder for certificates, the role leaves out those that name it.
-fn vn_agent_args(deployment: &Deployment) -> Vec<&String> {
+fn vn_agent_args(deployment: &Deployment) -> impl Iterator<Item = &str> {
     let certificates = ["--cert-dir", "--kubelet-client-certificate", "--kubelet-client-key"];
-    let is_kept = |argument: &&String| {
+    let is_kept = move |argument: &&str| {
         !deployment.vn_agent_cert_dir.is_empty() || !certificates.iter().any(|name| argument.starts_with(name))
     };
-    deployment.vn_agent_args.iter().filter(is_kept).collect()
+    deployment.vn_agent_args.iter().map(String::as_str).filter(is_kept)
+}
+
+/// The port of an argument that says where metrics are: a value of its own, so that an option has precedence.
+fn metrics_port(argument: &str) -> Option<u16> {
+    let address = argument.strip_prefix("--metrics-addr=")?;
+    address.strip_prefix(':').or_else(|| address.strip_prefix("0.0.0.0:"))?.parse().ok()
 }
 
 fn volume(volume: &Volume) -> Value {
