@@ -1,5 +1,5 @@
 //! The flow of an installation from the check of the cluster to the check of what runs: its steps, where the images come from, and
-//! the report. The steps themselves are those of the other commands. Uses [`crate::cluster`] and [`crate::nodes`].
+//! the report. The steps themselves are those of the other commands. Uses [`crate::nodes`].
 
 pub mod source;
 pub mod vcbuild;
@@ -16,7 +16,7 @@ use vcterminal::Table;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
-    /// Check the API server, the namespace and the workers
+    /// Check the cluster and the workers, as vcdist validate
     Validate,
     /// Find the images of the cluster's own control plane
     Detect,

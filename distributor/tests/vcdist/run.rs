@@ -104,6 +104,7 @@ fn a_run_that_is_killed_after_any_change_is_completed_by_the_next() {
 fn images_of_archives_reach_the_nodes_and_a_node_that_fails_ends_the_run_before_anything_is_applied() {
     let rig = Rig::up();
     let api = Api::up();
+    api.set_clock();
     api.put_worker();
     let (config, socket, store) = (rig.path().join("ssh_config"), rig.path().join("containerd.sock"), rig.store());
     let mut vars = BASE.to_owned() + "k8s_virtualcluster_enabled: true\n";
@@ -129,7 +130,10 @@ fn images_of_archives_reach_the_nodes_and_a_node_that_fails_ends_the_run_before_
     assert!(never.contains("virtualcluster_clean_build") && never.contains("deletes every tenant"), "{never}");
     assert_eq!((api.changes(), empty.exists()), (Vec::new(), false), "a plan changes nothing");
 
-    let refused = json_of(&mut run(&["--ssh-option", "Port=1", "--retries", "0", "--connect-timeout", "2s"]), 1);
+    let refused = json_of(
+        &mut run(&["--from", "build", "--ssh-option", "Port=1", "--retries", "0", "--connect-timeout", "2s"]),
+        1,
+    );
     assert!(results(&refused).contains(&("distribute", "failed")), "{refused}");
     assert_eq!((api.changes(), api.get(LEASE)), (Vec::new(), None), "nothing was applied");
 

@@ -45,8 +45,8 @@ Examples:
 /// Do everything from the check of the cluster to running pods.
 ///
 /// The flow of the Ansible role: validate, detect, build, distribute, namespace, crds, workloads, verify. It can be repeated: each
-/// step does what is left to do, also after an interruption. Exit codes: 0 done, 1 failed, 2 a variable cannot be used, 3 verify
-/// found something, 4 some nodes could not be served.
+/// step does what is left to do, also after an interruption. Exit codes: 0 done, 1 failed, 2 a variable cannot be used, 3 validate
+/// or verify found something, 4 some nodes could not be served.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Run {
@@ -178,6 +178,9 @@ pub(super) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Rollout(#[from] rollout::Error),
+    #[error("validating the cluster: an installation would fail")]
+    #[diagnostic(help("see above; nothing was changed. `vcdist validate` checks again"))]
+    Validate,
     #[error("verifying the installation: {} failed", checks.join(", "))]
     #[diagnostic(help("see above; `vcdist verify` checks again"))]
     Verify { checks: Vec<&'static str> },
@@ -189,7 +192,7 @@ impl Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Push { exit, .. } => *exit,
-            Self::Verify { .. } => Exit::Difference,
+            Self::Validate | Self::Verify { .. } => Exit::Difference,
             _ => Exit::Failed,
         }
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use tokio_util::sync::CancellationToken;
-use vcmanifests::Component;
+use vcmanifests::{Architectures, Component, Images, Parameters};
 use vcstore::{Image, Store};
 use vcterminal::Output;
 
@@ -22,13 +22,13 @@ use crate::images::push_label::Time;
 use crate::images::unpacked_size;
 use crate::nodes;
 use crate::push::{self, report};
-use crate::rollout::ready::{self, Readiness};
 use crate::rollout::{self, Change, Outcomes, Part, Permissions, Plan, Rollout, images};
 use crate::run::source::Source;
 use crate::run::{Ending, Step, vcbuild, workers};
 use crate::runtime::UseHelper;
 use crate::session::Binary;
 use crate::transport;
+use crate::validate::{OnNodes, Validation};
 use crate::verify::{fetch, verify};
 
 /// A run under way.
@@ -69,21 +69,37 @@ impl<'a> Flow<'a> {
     }
 
     async fn validate(&self) -> Result<Ending, Error> {
-        let failed = |attempt: &str, error| self.cluster.failed(attempt, error);
-        let version = self.cluster.client().apiserver_version().await;
-        let version = version.map_err(|error| failed("asking the API server for its version", error))?.git_version;
-        let name = self.wishes.namespace.as_str();
-        let api: Api<Namespace> = Api::all(self.cluster.client());
-        let found = api.get_opt(name).await.map_err(|error| failed("reading the namespace", error))?;
-        let state = match found.as_ref().map(ready::namespace) {
-            Some(Readiness::Failed(why)) => {
-                return Err(rollout::Error::Unusable { object: format!("namespace/{name}"), why }.into());
-            }
-            Some(_) => "exists",
-            None => "is not there yet",
+        let manifests = &self.run.manifests;
+        let found = images::resolve_as(manifests.given(), manifests.named(), &self.wishes.names, &manifests.store());
+        let parameters = match found {
+            Ok((images, architectures)) => Some(self.parameters(images, architectures)?),
+            // They are yet to be built.
+            Err(_) => images::without_images(self.wishes.namespace.clone()),
         };
-        let workers = self.nodes().await?.len();
-        Ok(Ending::Unchanged(format!("Kubernetes {version}; namespace {name} {state}; {workers} workers")))
+        let objects = parameters.map(|parameters| vcmanifests::objects(&parameters)).unwrap_or_default();
+        let (binary, settings) = (Binary::this()?, self.run.containerd.settings(self.ssh));
+        let ssh = self.ssh.options();
+        let on_nodes = OnNodes {
+            nodes: None,
+            ssh: &ssh,
+            binary: &binary,
+            settings: &settings,
+            push: None,
+            parallel: self.run.parallel.get(),
+            retries: self.wishes.retries,
+        };
+        let (namespace, choice) = (&self.wishes.namespace, &self.wishes.choice);
+        let validation = Validation { namespace, objects: &objects, choice, on_nodes: Some(on_nodes) };
+        // Where there is no worker yet, one is waited for.
+        self.nodes().await?;
+        let report = validation.run(self.cluster, |check| tracing::info!("checking {check}")).await;
+        if report.checks.iter().any(|check| !check.findings.is_empty()) {
+            vcterminal::say_text(&report.text());
+        }
+        if !report.passed {
+            return Err(Error::Validate);
+        }
+        Ok(Ending::Unchanged(format!("{} checks found no error", report.checks.len())))
     }
 
     async fn detect(&self) -> Result<Ending, Error> {
@@ -303,11 +319,17 @@ impl<'a> Flow<'a> {
         let manifests = &self.run.manifests;
         let (images, architectures) =
             images::resolve_as(manifests.given(), manifests.named(), &self.wishes.names, &manifests.store())?;
-        let mut parameters = manifests.parameters(images, architectures, &self.wishes.values)?;
-        parameters.namespace.clone_from(&self.wishes.namespace);
+        let parameters = self.parameters(images, architectures)?;
         manifests.check_nodes(self.cluster).await?;
         let permissions = Permissions { force_conflicts: self.run.force_conflicts, prune_definitions: false };
         Ok(rollout::plan(self.cluster, vcmanifests::objects(&parameters), permissions).await?)
+    }
+
+    /// What the objects are made from, with these images.
+    fn parameters(&self, images: Images, architectures: Architectures) -> Result<Parameters, Error> {
+        let mut parameters = self.run.manifests.parameters(images, architectures, &self.wishes.values)?;
+        parameters.namespace.clone_from(&self.wishes.namespace);
+        Ok(parameters)
     }
 
     async fn verify(&self) -> Result<Ending, Error> {

@@ -221,7 +221,8 @@ impl Api {
 
     /// What changed something, or was to: all but the lock of the command that did it.
     pub(crate) fn changes(&self) -> Vec<String> {
-        let is_change = |request: &String| !request.starts_with("GET") && !request.contains("dryRun");
+        let is_question = |request: &String| request.contains("dryRun") || request.contains("/selfsubject");
+        let is_change = |request: &String| !request.starts_with("GET") && !is_question(request);
         let is_lock = |request: &String| request.contains("/leases");
         self.requests().into_iter().filter(|request| is_change(request) && !is_lock(request)).collect()
     }
