@@ -1,4 +1,4 @@
-//! Checks that every test that SECURITY.md and the threat model mention exists.
+//! Checks that every test that SECURITY.md, the threat model and the steps of the role mention exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::command::root;
 
 /// The documents that mention tests.
-const DOCUMENTS: [&str; 2] = ["SECURITY.md", "docs/explanation/trust.md"];
+const DOCUMENTS: [&str; 3] = ["SECURITY.md", "docs/explanation/trust.md", "docs/reference/role-steps.md"];
 
 /// Finds the Rust files of the repository.
 fn sources(folder: &Utf8Path, found: &mut Vec<Utf8PathBuf>) {
