@@ -2,12 +2,14 @@
 //!
 //! `cli` parses the command line. `nodes` finds the nodes, `push` serves them in parallel, `runtime` works on each
 //! node's container runtime over a `transport`, and `agent` runs on a node. `rollout` applies the manifests,
-//! `verify` checks them, and `uninstall` removes them. `validate` finds beforehand what would fail, `rights` lists what a user
-//! needs. Modules import each other in one direction only; `xtask/src/circles.rs` tests this.
+//! `verify` checks them, and `uninstall` removes them. `validate` finds beforehand what would fail, `detect` the images of the
+//! control plane, and `rights` lists what a user needs. Modules import each other in one direction only;
+//! `xtask/src/circles.rs` tests this.
 
 pub mod agent;
 pub mod cli;
 pub mod cluster;
+pub mod detect;
 mod duration;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;

@@ -2,7 +2,9 @@
 //! no other module uses it.
 
 mod changes;
+mod clusterversion;
 mod deploy;
+mod detect;
 mod diff;
 mod error;
 mod helper;
@@ -71,6 +73,8 @@ enum Command {
     Diff(diff::Diff),
     Rollback(Box<rollback::Rollback>),
     Verify(verify::Verify),
+    Detect(detect::Detect),
+    Clusterversion(Box<clusterversion::Clusterversion>),
     Uninstall(Box<uninstall::Uninstall>),
     Rbac(rbac::Rbac),
     Run(Box<run::Run>),
@@ -106,6 +110,8 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Diff(diff) => ended(diff.run()),
         Command::Rollback(rollback) => ended(rollback.run()),
         Command::Verify(verify) => ended(verify.run()),
+        Command::Detect(detect) => ended(detect.run()),
+        Command::Clusterversion(clusterversion) => ended(clusterversion.run()),
         Command::Uninstall(uninstall) => ended(uninstall.run()),
         Command::Rbac(rbac) => ended(async { rbac.run() }),
         Command::Run(run) => ended(run.run()),

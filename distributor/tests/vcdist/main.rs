@@ -3,6 +3,7 @@
 #![expect(clippy::duplicate_mod, reason = "what must hold over every SSH is one text, compiled once for each")]
 
 mod cluster;
+mod clusterversion;
 mod corrupt_blobs;
 mod ctr;
 mod embedded_ssh;

@@ -21,6 +21,7 @@ fn nodes_that_join_later_get_the_images_and_what_no_revision_needs_goes() {
     a_watched_push_serves_them_by_way_of_a_relay_too(&operator);
     images_go_when_neither_revision_nor_workload_names_them(&operator, &built);
     vn_agent_takes_nobody_for_a_tenant_whom_no_ca_of_that_tenant_signed(&operator);
+    a_cluster_version_is_accepted_by_the_cluster_that_it_is_for(&operator);
 }
 
 fn a_watched_push_serves_who_comes_and_who_loses_something(operator: &Operator) {
@@ -189,6 +190,32 @@ fn vn_agent_takes_nobody_for_a_tenant_whom_no_ca_of_that_tenant_signed(operator:
     assert!(answer("tenant-a", "tenant-a").contains("requests of tenant \"tenant-a\""));
     for (name, authority) in [("tenant-a", "tenant-b"), ("other", "other"), ("kube", "tenant-a"), ("..", "tenant-a")] {
         assert_eq!(answer(name, authority), "refused\n", "{name} of {authority}");
+    }
+}
+
+fn a_cluster_version_is_accepted_by_the_cluster_that_it_is_for(operator: &Operator) {
+    // The lab's control plane runs outside of pods, as one that somebody else manages.
+    let detected = Run::of(operator.vcdist("detect").args(["--output", "json"])).json();
+    let version = detected["server_version"].as_str().unwrap();
+    assert_eq!((&detected["images"][1]["source"], &detected["images"][1]["pod"]), (&"version".into(), &Value::Null));
+    assert_eq!(detected["images"][1]["image"], format!("registry.k8s.io/kube-apiserver:{version}"));
+    Run::of(operator.vcdist("clusterversion").args(["lab", "--apply"])).succeeded();
+    let image = "jsonpath={.spec.apiServer.statefulset.spec.template.spec.containers[0].image}";
+    let applied = operator.kubectl(&["get", "clusterversion", "lab", "-o", image]);
+    assert_eq!(applied, format!("registry.k8s.io/kube-apiserver:{version}"));
+    // The API server takes the objects in it too, as vc-manager will apply them.
+    let object: Value =
+        serde_json::from_str(&operator.kubectl(&["get", "clusterversion", "lab", "-o", "json"])).unwrap();
+    for (part, kind) in [
+        ("etcd", "statefulset"),
+        ("etcd", "service"),
+        ("apiServer", "statefulset"),
+        ("apiServer", "service"),
+        ("controllerManager", "statefulset"),
+    ] {
+        let created = ["-n", "tenant-a", "create", "--dry-run=server", "--validate=strict", "-f", "-"];
+        let said = operator.lab.kubectl_with(&created, &object["spec"][part][kind].to_string());
+        assert!(said.is_ok(), "{part} {kind}: {said:?}");
     }
 }
 
