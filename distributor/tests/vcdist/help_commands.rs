@@ -5,8 +5,18 @@ use std::path::Path;
 #[path = "../../../terminal/tests/shared/help_commands.rs"]
 mod shared;
 
-/// Options of vcbuild, kubectl and Ansible that messages speak of.
-const FOREIGN: [&str; 7] = ["--as", "--components", "--list", "--overwrite", "--platform", "--show-labels", "--yaml"];
+/// Options of vcbuild, kubectl, Ansible and VirtualCluster's components that messages speak of.
+const FOREIGN: [&str; 9] = [
+    "--as",
+    "--components",
+    "--enable-webhook",
+    "--leader-elect-resource-lock",
+    "--list",
+    "--overwrite",
+    "--platform",
+    "--show-labels",
+    "--yaml",
+];
 
 #[test]
 fn advice_can_be_followed() {

@@ -287,9 +287,6 @@ fn never_answer(state: &State, mut stream: &TcpStream) {
 
 fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) -> (u16, String) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    if path == "/version" {
-        return (200, version().to_string());
-    }
     let mut objects = state.objects.lock().expect("objects");
     let group = path.strip_prefix("/apis/").map(|rest| rest.split('/').take(2).collect::<Vec<_>>().join("/"));
     if group.is_some_and(|group| !GROUPS.contains(&group.as_str()) && !objects.defines(&group)) {
@@ -309,6 +306,7 @@ fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) ->
         "DELETE" => objects.delete(path, &body()),
         _ => match objects.all.get(path) {
             Some(object) => (200, object.to_string()),
+            None if path == "/version" => (200, version().to_string()),
             None if is_collection(path) => (200, list(&objects.all, path, query).to_string()),
             None => not_found(),
         },
