@@ -4,6 +4,7 @@
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::jiff::SignedDuration;
 use kube::api::{Api, PostParams};
+use tokio::time::Instant;
 use vcmanifests::api::{VirtualCluster, VirtualClusterSpec};
 
 use super::{Check, Snapshot};
@@ -14,6 +15,12 @@ pub(crate) const CONFIGURATION: &str = "virtualcluster-validating-webhook-config
 
 /// The name of the VirtualCluster in the dry run.
 const NAME: &str = "vcdist-verify";
+
+/// How long nodes may take to forward a Service to a pod that has just become ready. Until then, they refuse connections.
+const FORWARDED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The interval at which a refused call is repeated.
+const REPEAT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// How long the API server may take to call the webhook, and to give up.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(35);
@@ -56,8 +63,22 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
     )
 }
 
-/// Asks the API server to create a VirtualCluster in a dry run.
+/// Asks the API server to create a VirtualCluster in a dry run; again for a while if the connection to the webhook is refused.
 pub(super) async fn call(cluster: &Cluster, namespace: &str) -> Call {
+    let end = Instant::now() + FORWARDED_WITHIN;
+    loop {
+        match call_once(cluster, namespace).await {
+            Call::Failed(why) if is_refused(&why) && Instant::now() < end => tokio::time::sleep(REPEAT).await,
+            call => return call,
+        }
+    }
+}
+
+fn is_refused(why: &str) -> bool {
+    ["connection refused", "no endpoints available"].iter().any(|text| why.contains(text))
+}
+
+async fn call_once(cluster: &Cluster, namespace: &str) -> Call {
     let mut object = VirtualCluster::new(NAME, VirtualClusterSpec::default());
     object.spec.cluster_version_name = NAME.to_owned();
     let api = Api::<VirtualCluster>::namespaced(cluster.client_without_retries(), namespace);

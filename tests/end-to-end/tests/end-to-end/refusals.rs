@@ -74,7 +74,7 @@ fn not_enough_rights(operator: &Operator) {
         .without_panic()
         .refused(1, &["nodes", "list", "help:"]);
     let ended = Run::of(operator.stage.vcdist().args(["deploy", "--kubeconfig", path.as_str()]));
-    ended.without_panic().refused(1, &["namespaces", "help:"]);
+    ended.without_panic().refused(1, &["leases.coordination.k8s.io", "help:"]);
 }
 
 fn no_such_image(operator: &Operator) {
