@@ -16,10 +16,11 @@ pub(crate) const CONFIGURATION: &str = "virtualcluster-validating-webhook-config
 /// The name of the VirtualCluster in the dry run.
 const NAME: &str = "vcdist-verify";
 
-/// How long nodes may take to forward a Service to a pod that has just become ready. Until then, they refuse connections.
-const FORWARDED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long nodes may take to forward a Service to a pod that has just become ready. Until then, they refuse connections, or
+/// forward them to a pod that is gone.
+const FORWARDED_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// The interval at which a refused call is repeated.
+/// The interval at which the call is repeated then.
 const REPEAT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// How long the API server may take to call the webhook, and to give up.
@@ -63,19 +64,20 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
     )
 }
 
-/// Asks the API server to create a VirtualCluster in a dry run; again for a while if the connection to the webhook is refused.
+/// Asks the API server to create a VirtualCluster in a dry run; again for a while if no connection to the webhook
+/// comes about.
 pub(super) async fn call(cluster: &Cluster, namespace: &str) -> Call {
     let end = Instant::now() + FORWARDED_WITHIN;
     loop {
         match call_once(cluster, namespace).await {
-            Call::Failed(why) if is_refused(&why) && Instant::now() < end => tokio::time::sleep(REPEAT).await,
+            Call::Failed(why) if is_unconnected(&why) && Instant::now() < end => tokio::time::sleep(REPEAT).await,
             call => return call,
         }
     }
 }
 
-fn is_refused(why: &str) -> bool {
-    ["connection refused", "no endpoints available"].iter().any(|text| why.contains(text))
+fn is_unconnected(why: &str) -> bool {
+    ["dial tcp", "no endpoints available"].iter().any(|text| why.contains(text))
 }
 
 async fn call_once(cluster: &Cluster, namespace: &str) -> Call {
@@ -111,4 +113,23 @@ fn is_enabled(snapshot: &Snapshot) -> bool {
     let spec = found.and_then(|deployment| deployment.spec.as_ref()?.template.spec.as_ref());
     let mut arguments = spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.args.iter().flatten());
     arguments.any(|argument| argument == "--enable-webhook" || argument == "--enable-webhook=true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_unconnected;
+
+    #[test]
+    fn only_a_connection_that_does_not_come_about_is_repeated() {
+        for why in [
+            "dial tcp 10.96.91.205:9443: connect: connection refused",
+            "dial tcp 10.96.92.218:9443: connect: no route to host",
+        ] {
+            assert!(is_unconnected(&format!(
+                "failed to call webhook: Post \"https://a.b.svc:9443/c?timeout=10s\": {why}"
+            )));
+        }
+        assert!(is_unconnected("failed to call webhook: no endpoints available for service \"a\""));
+        assert!(!is_unconnected("failed to call webhook: tls: failed to verify certificate: x509: unknown authority"));
+    }
 }
