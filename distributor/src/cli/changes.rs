@@ -62,6 +62,7 @@ fn entries<'a>(plan: &'a Plan, outcomes: &Outcomes) -> Vec<ObjectEntry<'a>> {
 pub(super) fn show(progress: Progress<'_>, text: bool) {
     match progress {
         Progress::Held(object, why) => vcterminal::say(format_args!("waiting for {object}: {why}")),
+        Progress::Cause(object, why) => vcterminal::say(format_args!("{object} is not ready: {why}")),
         Progress::Applied(step) if text => tell_text(&describe(&title(&step.object), &step.change)),
         Progress::Restarted(stuck) if text => tell(format_args!("pod restarted: {stuck}")),
         Progress::Woken(object) if text => tell(format_args!("{object}: its controller tries again now")),
@@ -129,7 +130,7 @@ pub(super) fn summary(plan: &Plan, outcomes: &Outcomes, dry_run: bool, word: &st
 }
 
 fn workloads(ready: &[Ready]) -> impl Iterator<Item = &Ready> {
-    ready.iter().filter(|ready| matches!(ready.kind.as_str(), "Deployment" | "DaemonSet"))
+    ready.iter().filter(|ready| !matches!(ready.kind.as_str(), "Namespace" | "CustomResourceDefinition"))
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl RetryClient {
             let request = Request::from_parts(parts.clone(), Body::from(body.clone()));
             let answer = once(&self.client, request, is_stream).await;
             let (why, asked_for) = match &answer {
-                Ok(response) if is_transient_status(response.status()) => {
+                Ok(response) if is_transient_status(response.status()) && !is_proxied(parts.uri.path()) => {
                     (format!("it answers {}", response.status()), retry_after(response.headers()))
                 }
                 Ok(response) => {
@@ -190,6 +190,11 @@ async fn once(client: &Client, request: Request<Body>, is_stream: bool) -> Resul
 /// Whether the status is one of an API server that is starting, overloaded, or waiting for an unavailable backend.
 fn is_transient_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
+}
+
+/// Whether somebody else answers the request through the API server.
+fn is_proxied(path: &str) -> bool {
+    path.contains("/proxy/")
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

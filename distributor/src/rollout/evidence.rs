@@ -1,6 +1,8 @@
 //! Why something is not ready, as the cluster reports it: pods, the last lines of their logs, recent Warning events.
-//! Gathered only when a wait has failed, and bounded: evidence must not take longer than the reader's patience.
+//! Looked for every few seconds of a wait, and gathered when it has failed; bounded, for evidence must not take longer than the
+//! reader's patience.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -8,7 +10,6 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams, LogParams};
 use tokio::time::timeout;
-use vcmanifests::Object;
 
 use super::error::{Error, Evidence, Outcome};
 use super::plan::title;
@@ -29,30 +30,109 @@ const RECENT: Duration = Duration::from_secs(600);
 /// How long one question may take: a log comes from a kubelet that may itself be the trouble.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether a pod of something that is not ready will not get ready.
-pub(super) async fn any_hopeless(cluster: &Cluster, unready: &[(&WaitTarget<'_>, Readiness)]) -> Result<bool, Error> {
-    for (targets, _) in unready {
-        let found = pods_of(cluster, targets)
-            .await
-            .map_err(|error| cluster.failed(format!("listing the pods of {}", title(targets.object)), error))?;
-        if found.iter().any(|pod| pods::hopeless(pod).is_some()) || is_forbidden(cluster, targets).await {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Why an object is not ready, as it is seen while it is waited for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cause {
+    /// What tells it from other causes: the object, and what sort of cause it is.
+    pub(super) key: String,
+    /// The object, `deployment/vc-manager`.
+    pub(super) object: String,
+    /// The cause in one line.
+    pub(super) text: String,
+    /// A pod that fails and has output to show.
+    pub(super) pod: Option<Box<Pod>>,
 }
 
-/// Whether a DaemonSet's pods may not be made in its namespace. A Deployment's status reports it.
-async fn is_forbidden(cluster: &Cluster, targets: &WaitTarget<'_>) -> bool {
-    let (Object::DaemonSet(_), Some(namespace)) = (targets.object, targets.object.namespace()) else { return false };
-    let api: Api<Event> = Api::namespaced(cluster.client(), namespace);
-    let fields = format!("involvedObject.name={},reason=FailedCreate", targets.object.name());
-    let Ok(Ok(found)) = timeout(PATIENCE, api.list(&ListParams::default().fields(&fields))).await else { return false };
-    let forbids = |event: &Event| {
-        let error_text = event.message.as_deref().unwrap_or_default();
-        error_text.contains(POD_SECURITY) && is_since(event, targets.begun, Timestamp::now())
+/// What a look at things that are not ready shows.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Whether something will not get ready by itself.
+    pub(super) is_hopeless: bool,
+    /// Why they are not ready, as far as that is known.
+    pub(super) causes: Vec<Cause>,
+}
+
+/// Looks at the pods of what is not ready, and at what its controllers say.
+pub(super) async fn look(cluster: &Cluster, unready: &[(&WaitTarget<'_>, Readiness)]) -> Result<Look, Error> {
+    let mut look = Look::default();
+    let with_pods: Vec<&WaitTarget<'_>> =
+        unready.iter().filter(|(target, _)| selector(target.object).is_some()).map(|(target, _)| *target).collect();
+    let mut of_namespace: BTreeMap<&str, Vec<Event>> = BTreeMap::new();
+    for target in &with_pods {
+        let namespace = target.object.namespace().unwrap_or_default();
+        if !of_namespace.contains_key(namespace) {
+            of_namespace.insert(namespace, warning_events(cluster, namespace).await.unwrap_or_default());
+        }
+        let (object, now) = (title(target.object), Timestamp::now());
+        let found = pods_of(cluster, target).await;
+        let found = found.map_err(|error| cluster.failed(format!("listing the pods of {object}"), error))?;
+        let events = recent(&of_namespace[namespace], &[target], &found, now);
+        look.is_hopeless |= found.iter().any(|pod| pods::hopeless(pod).is_some());
+        look.is_hopeless |= target.object.kind() == "DaemonSet" && events.iter().any(|event| forbids(event));
+        look.causes.extend(causes_in_pods(&object, &found));
+        look.causes.extend(causes_in_events(&object, &events));
+    }
+    Ok(look)
+}
+
+/// Whether an event says that pods may not be made in their namespace. A Deployment's status reports that itself.
+fn forbids(event: &Event) -> bool {
+    event.reason.as_deref() == Some("FailedCreate")
+        && event.message.as_deref().is_some_and(|it| it.contains(POD_SECURITY))
+}
+
+/// One cause for each sort of trouble that an object's pods have.
+fn causes_in_pods(object: &str, found: &[Pod]) -> Vec<Cause> {
+    let mut sorts: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+    for pod in found.iter().filter(|pod| !pods::is_ready(pod)) {
+        if let Some(sort) = pods::trouble(pod) {
+            sorts.entry(sort).or_default().push(pod);
+        }
+    }
+    let cause = |(sort, pods): (&str, Vec<&Pod>)| {
+        let further = match pods.len() - 1 {
+            0 => String::new(),
+            n => format!(" (and {n} more pods)"),
+        };
+        Cause {
+            key: format!("{object} {sort}"),
+            object: object.to_owned(),
+            text: format!("{}{further}", pods::describe(pods[0])),
+            pod: (sort == pods::CRASHES).then(|| Box::new(pods[0].clone())),
+        }
     };
-    found.items.iter().any(forbids)
+    sorts.into_iter().map(cause).collect()
+}
+
+/// One cause for each reason of events about an object, its controllers and its pods.
+fn causes_in_events(object: &str, recent: &[&Event]) -> Vec<Cause> {
+    let mut reasons: BTreeMap<&str, &Event> = BTreeMap::new();
+    // That a pod does not fit anywhere, and that a probe fails, is seen in the pod.
+    let is_cause = |reason: &str| reason.starts_with("Failed") && reason != "FailedScheduling";
+    for event in recent {
+        if let Some(reason) = event.reason.as_deref().filter(|reason| is_cause(reason)) {
+            reasons.insert(reason, event);
+        }
+    }
+    let cause = |(reason, event): (&str, &Event)| Cause {
+        key: format!("{object} {reason}"),
+        object: object.to_owned(),
+        text: events::describe(event),
+        pod: None,
+    };
+    reasons.into_iter().map(cause).collect()
+}
+
+/// A cause with the last line that the program which fails has written.
+pub(super) async fn in_full(cluster: &Cluster, cause: &Cause) -> String {
+    let Some(pod) = &cause.pod else { return cause.text.clone() };
+    match log_of(cluster, pod).await {
+        Some(Ok(log)) => match log.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+            Some(line) => format!("{}; its last output: {line}", cause.text),
+            None => cause.text.clone(),
+        },
+        _ => cause.text.clone(),
+    }
 }
 
 /// The error that says what is not ready and why.
@@ -97,7 +177,17 @@ async fn pods_of(cluster: &Cluster, targets: &WaitTarget<'_>) -> Result<Vec<Pod>
 
 async fn about_pod(cluster: &Cluster, pod: &Pod) -> Vec<String> {
     let mut lines = vec![format!("  {}", pods::describe(pod))];
-    let Some((container, previous)) = pods::talkative(pod) else { return lines };
+    match log_of(cluster, pod).await {
+        Some(Ok(log)) => lines.extend(log.lines().map(|line| format!("    | {}", line.trim_end()))),
+        Some(Err(why)) => lines.push(format!("    its log cannot be read: {why}")),
+        None => {}
+    }
+    lines
+}
+
+/// The end of the log of the container that keeps a pod from being ready; none where it has written none.
+async fn log_of(cluster: &Cluster, pod: &Pod) -> Option<Result<String, String>> {
+    let (container, previous) = pods::talkative(pod)?;
     let api: Api<Pod> = Api::namespaced(cluster.client(), pod.metadata.namespace.as_deref().unwrap_or_default());
     let parameters = LogParams {
         container: Some(container.to_owned()),
@@ -106,27 +196,40 @@ async fn about_pod(cluster: &Cluster, pod: &Pod) -> Vec<String> {
         limit_bytes: Some(LOG_BYTES),
         ..LogParams::default()
     };
-    match timeout(PATIENCE, api.logs(pods::name(pod), &parameters)).await {
-        Ok(Ok(log)) => lines.extend(log.lines().map(|line| format!("    | {}", line.trim_end()))),
-        Ok(Err(error)) => lines.push(format!("    its log cannot be read: {}", error_text(&error))),
-        Err(_) => lines.push("    its log cannot be read: its node does not answer".to_owned()),
-    }
-    lines
+    Some(match timeout(PATIENCE, api.logs(pods::name(pod), &parameters)).await {
+        Ok(Ok(log)) => Ok(log),
+        Ok(Err(error)) => Err(error_text(&error)),
+        Err(_) => Err("its node does not answer".to_owned()),
+    })
 }
 
 async fn warnings(cluster: &Cluster, namespace: &str, targets: &[&WaitTarget<'_>], pods: &[Pod]) -> Vec<String> {
-    let api: Api<Event> = Api::namespaced(cluster.client(), namespace);
-    let listed = timeout(PATIENCE, api.list(&ListParams::default().fields("type=Warning"))).await;
-    match listed {
-        Ok(Ok(found)) => recent_warnings(found.items, targets, pods, Timestamp::now()),
-        Ok(Err(error)) => vec![format!("events cannot be listed: {}", error_text(&error))],
-        Err(_) => Vec::new(),
+    match warning_events(cluster, namespace).await {
+        Ok(found) => recent_warnings(&found, targets, pods, Timestamp::now()),
+        Err(why) => vec![format!("events cannot be listed: {why}")],
     }
 }
 
-/// The latest Warning events about these pods and, since the rollout began, about the objects and their ReplicaSets, which
-/// share their names' beginning. What befell the pods of an earlier attempt is none of it.
-fn recent_warnings(found: Vec<Event>, targets: &[&WaitTarget<'_>], pods: &[Pod], now: Timestamp) -> Vec<String> {
+/// The Warning events of a namespace; none where the API server does not answer soon.
+async fn warning_events(cluster: &Cluster, namespace: &str) -> Result<Vec<Event>, String> {
+    let api: Api<Event> = Api::namespaced(cluster.client(), namespace);
+    match timeout(PATIENCE, api.list(&ListParams::default().fields("type=Warning"))).await {
+        Ok(Ok(found)) => Ok(found.items),
+        Ok(Err(error)) => Err(error_text(&error)),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+/// The latest of those events, in words.
+fn recent_warnings(found: &[Event], targets: &[&WaitTarget<'_>], pods: &[Pod], now: Timestamp) -> Vec<String> {
+    let recent = recent(found, targets, pods, now);
+    let surplus = recent.len().saturating_sub(EVENTS);
+    recent.iter().skip(surplus).map(|event| events::describe(event)).collect()
+}
+
+/// The Warning events about these pods and, since the rollout began, about the objects and their ReplicaSets, which share their
+/// names' beginning, latest last. What befell the pods of an earlier attempt is none of it.
+fn recent<'a>(found: &'a [Event], targets: &[&WaitTarget<'_>], pods: &[Pod], now: Timestamp) -> Vec<&'a Event> {
     let ours = |event: &Event| {
         if matches!(event.reason.as_deref(), Some("Failed" | "BackOff")) {
             return false; // The pod's own line says the same.
@@ -141,11 +244,11 @@ fn recent_warnings(found: Vec<Event>, targets: &[&WaitTarget<'_>], pods: &[Pod],
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) && is_since(event, targets.begun, now)
         })
     };
-    let mut recent: Vec<(Timestamp, Event)> =
-        found.into_iter().filter(ours).filter_map(|event| Some((events::last_seen(&event)?, event))).collect();
+    let ours = found.iter().filter(|event| ours(event));
+    let mut recent: Vec<(Timestamp, &Event)> =
+        ours.filter_map(|event| Some((events::last_seen(event)?, event))).collect();
     recent.sort_by_key(|(seen, _)| *seen);
-    let surplus = recent.len().saturating_sub(EVENTS);
-    recent.iter().skip(surplus).map(|(_, event)| events::describe(event)).collect()
+    recent.into_iter().map(|(_, event)| event).collect()
 }
 
 /// Whether an event was seen since `begun`, both by the cluster's clock; where that is not known, lately by ours.
@@ -202,7 +305,7 @@ mod tests {
     use serde_json::json;
     use vcmanifests::{Images, Object, Parameters};
 
-    use super::{WaitTarget, advice, recent_warnings};
+    use super::{WaitTarget, advice, causes_in_events, causes_in_pods, recent_warnings};
     use crate::rollout::pods::tests::pod;
 
     fn objects() -> Vec<Object> {
@@ -238,7 +341,7 @@ mod tests {
         let now = "2024-01-01T00:10:30Z".parse().unwrap();
         let said = |begun: Option<&str>| {
             let begun = begun.map(|begun| begun.parse().unwrap());
-            recent_warnings(events(), &[&WaitTarget { object: manager, since: None, begun }], &pods, now)
+            recent_warnings(&events(), &[&WaitTarget { object: manager, since: None, begun }], &pods, now)
         };
         let of_this = [
             "FailedCreate of replicaset/vc-manager-1: vc-manager-1",
@@ -265,5 +368,52 @@ mod tests {
             assert!(of(line).contains(error_text) && !of(line).contains("--timeout"), "{line}: {}", of(line));
         }
         assert!(advice(&[], "vc").contains("--timeout"));
+    }
+
+    #[test]
+    fn each_sort_of_trouble_is_one_cause_however_many_pods_have_it() {
+        let waiting = |reason: &str| {
+            json!({ "phase": "Pending", "containerStatuses": [{ "name": "c", "image": "", "imageID": "", "ready": false,
+                "restartCount": 1, "state": { "waiting": { "reason": reason } } }] })
+        };
+        let unscheduled = json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/2 nodes: 1 node(s) didn't have free ports" }] });
+        let pods = [
+            pod("a", "p1", "w1", &waiting("ErrImageNeverPull")),
+            pod("a", "p2", "w2", &waiting("ErrImageNeverPull")),
+            pod("a", "p3", "w3", &waiting("CrashLoopBackOff")),
+            pod("a", "p4", "w4", &waiting("ContainerCreating")),
+            pod("a", "p5", "", &unscheduled),
+        ];
+        let causes = causes_in_pods("daemonset/a", &pods);
+        let texts: Vec<&str> = causes.iter().map(|cause| cause.text.as_str()).collect();
+        assert_eq!(causes.len(), 3, "{texts:?}");
+        assert!(texts.iter().any(|text| text.contains("p1 on w1") && text.ends_with("(and 1 more pods)")), "{texts:?}");
+        assert!(texts.iter().any(|text| text.contains("free ports")), "{texts:?}");
+        assert!(causes.iter().any(|cause| cause.pod.is_some() && cause.text.contains("p3")), "its output is shown");
+    }
+
+    #[test]
+    fn what_controllers_could_not_do_is_a_cause() {
+        let event = |reason: &str, message: &str| -> Event {
+            serde_json::from_value(json!({ "metadata": {}, "reason": reason, "message": message,
+                "involvedObject": { "kind": "ReplicaSet", "name": "a-1" } }))
+            .unwrap()
+        };
+        let events = [
+            event("FailedCreate", "forbidden: exceeded quota: small"),
+            event("FailedCreate", "forbidden: exceeded quota: small, again"),
+            event("FailedMount", "secret \"x\" not found"),
+            event("Unhealthy", "probe"),
+        ];
+        let causes = causes_in_events("deployment/a", &events.iter().collect::<Vec<_>>());
+        let texts: Vec<&str> = causes.iter().map(|cause| cause.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "FailedCreate of replicaset/a-1: forbidden: exceeded quota: small, again",
+                "FailedMount of replicaset/a-1: secret \"x\" not found"
+            ]
+        );
     }
 }

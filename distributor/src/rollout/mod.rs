@@ -22,6 +22,7 @@ mod rollback;
 mod stuck_pods;
 mod superseded;
 mod wait;
+mod webhooks;
 
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ pub enum Progress<'a> {
     Woken(&'a str),
     /// An object waits for people: which, and what for.
     Held(&'a str, &'a str),
+    /// An object does not get ready: which, and why, as far as the cluster tells.
+    Cause(&'a str, &'a str),
     /// It has removed this object, which only earlier revisions had.
     Removed(&'a Removal),
 }
@@ -157,8 +160,7 @@ pub async fn run(
             let begun = since.as_ref().map(|since| since.0).or_else(|| cluster.clock());
             targets.push(WaitTarget { object: &step.object, since, begun });
         }
-        let held = |object: &str, why: &str| progress(Progress::Held(object, why));
-        outcomes.ready.extend(wait::until_ready(cluster, &targets, started, timeout, held).await?);
+        outcomes.ready.extend(wait::until_ready(cluster, &targets, started, timeout, &mut progress).await?);
     }
     if !is_recorded {
         return Ok(());

@@ -1,7 +1,7 @@
 //! What a pod's status says, in the terms that a person needs: where it runs, what it waits for, how it died.
 //! All functions of the pod alone, shared by the rollout's evidence and by verification.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Restarts after which a crashing container is given up: the third comes about half a minute after the first, which is
@@ -100,18 +100,18 @@ fn state(pod: &Pod) -> String {
     }
     let waiting = containers(pod).find_map(|container| {
         let state = container.state.as_ref()?;
-        if let Some(waiting) = &state.waiting {
+        let text = if let Some(waiting) = &state.waiting {
             let (reason, message) = (waiting.reason.as_deref().unwrap_or("waiting"), waiting.message.as_deref());
-            return Some(
-                missing_image(pod, &container.name, reason, message).unwrap_or_else(|| with_message(reason, message)),
-            );
-        }
-        let ended = state.terminated.as_ref()?;
-        Some(with_message(&format!("ended with exit code {}", ended.exit_code), ended.message.as_deref()))
+            missing_image(pod, &container.name, reason, message).unwrap_or_else(|| with_message(reason, message))
+        } else {
+            // An init container that ended well is done.
+            let ended = state.terminated.as_ref().filter(|ended| ended.exit_code != 0 || !is_init(pod, container))?;
+            with_message(&format!("ended with exit code {}", ended.exit_code), ended.message.as_deref())
+        };
+        Some(format!("{}{text}", which(pod, container)))
     });
     let unscheduled = || {
-        let conditions = pod.status.as_ref()?.conditions.as_deref()?;
-        let condition = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+        let condition = unscheduled(pod)?;
         Some(with_message(condition.reason.as_deref().unwrap_or("not scheduled"), condition.message.as_deref()))
     };
     let why = || {
@@ -119,6 +119,50 @@ fn state(pod: &Pod) -> String {
         Some(with_message(status.reason.as_deref()?, status.message.as_deref()))
     };
     waiting.or_else(unscheduled).or_else(why).unwrap_or_else(|| format!("{}, not ready", phase(pod)))
+}
+
+/// The trouble of a container that ends again and again.
+pub(super) const CRASHES: &str = "crash";
+
+/// What sort of trouble keeps a pod from getting ready; none while nothing says that it will not.
+#[must_use]
+pub(super) fn trouble(pod: &Pod) -> Option<&'static str> {
+    let of_container = containers(pod).find_map(|container| {
+        let state = container.state.as_ref()?;
+        if let Some(waiting) = &state.waiting {
+            return match waiting.reason.as_deref()? {
+                reason if NO_IMAGE.contains(&reason) || reason == "InvalidImageName" => Some("image"),
+                "CrashLoopBackOff" => Some(CRASHES),
+                reason if HOPELESS.contains(&reason) => Some("configuration"),
+                _ => None,
+            };
+        }
+        state.terminated.as_ref().filter(|ended| ended.exit_code != 0).map(|_| CRASHES)
+    });
+    of_container.or_else(|| unscheduled(pod).map(|_| "place"))
+}
+
+/// The condition that says that no node takes the pod.
+fn unscheduled(pod: &Pod) -> Option<&PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+}
+
+/// Which container of a pod it is, where the pod has several.
+fn which(pod: &Pod, container: &ContainerStatus) -> String {
+    let count = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    if is_init(pod, container) {
+        format!("init container {}: ", container.name)
+    } else if count > 1 {
+        format!("container {}: ", container.name)
+    } else {
+        String::new()
+    }
+}
+
+fn is_init(pod: &Pod, container: &ContainerStatus) -> bool {
+    let mut init = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+    init.any(|one| one.name == container.name)
 }
 
 /// Why the pod will not become ready, as far as that can be known.
@@ -186,7 +230,7 @@ pub(crate) mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
-    use super::{describe, hopeless, is_current, last_restart, talkative};
+    use super::{describe, hopeless, is_current, last_restart, talkative, trouble};
 
     /// A pod of `app` called `name` on `node`, with this status.
     pub(crate) fn pod(app: &str, name: &str, node: &str, status: &Value) -> Pod {
@@ -267,5 +311,22 @@ pub(crate) mod tests {
         assert_eq!(talkative(&pod("a", "p", "w1", &ready("2024-01-01T00:00:00Z"))), None);
         assert_eq!(last_restart(&waiting("CrashLoopBackOff", 1)).unwrap().0.to_string(), "2024-01-01T00:00:00Z");
         assert_eq!(last_restart(&waiting("ContainerCreating", 0)), None);
+    }
+
+    #[test]
+    fn an_init_container_is_named_and_one_that_is_done_is_passed_over() {
+        let with = |init: &Value| {
+            let container = |name: &str, state: &Value| json!({ "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 1, "state": state });
+            let status = json!({ "phase": "Pending", "initContainerStatuses": [container("setup", init)],
+                "containerStatuses": [container("main", &json!({ "waiting": { "reason": "CreateContainerConfigError", "message": "secret \"x\" not found" } }))] });
+            pod("a", "p", "w1", &status)
+        };
+        let crashed = with(&json!({ "terminated": { "exitCode": 2 } }));
+        assert_eq!(describe(&crashed), "p on w1: init container setup: ended with exit code 2, restarted 2 times");
+        assert_eq!(trouble(&crashed), Some("crash"));
+        assert_eq!(talkative(&crashed), Some(("setup", false)));
+        let done = with(&json!({ "terminated": { "exitCode": 0 } }));
+        assert_eq!(describe(&done), "p on w1: CreateContainerConfigError: secret \"x\" not found, restarted 2 times");
+        assert_eq!(trouble(&done), Some("configuration"));
     }
 }

@@ -1,25 +1,26 @@
 //! Waiting until what was applied does what it was applied for, by watching it.
 //! The wait ends early where waiting cannot help: a controller that gave up, a pod whose image is not on its node.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Resource};
+use kube::api::{Api, DynamicObject, TypeMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 use vcmanifests::Object;
 
 use super::error::{Error, Outcome};
-use super::evidence;
-use super::plan::title;
+use super::evidence::{self, Cause};
+use super::plan::{api, title};
 use super::ready::{self, Readiness};
+use super::{Progress, webhooks};
 use crate::cluster::{Cluster, WATCH_SECONDS};
 
 /// How often the pods of what is not ready are looked at.
@@ -52,27 +53,26 @@ pub(super) struct WaitTarget<'a> {
     pub(super) begun: Option<Timestamp>,
 }
 
-/// Waits until every object is ready, at most until `timeout` after `started`. What waits for people is told to `held` at
-/// once: the object, and what it waits for.
+/// Waits until every object is ready, at most until `timeout` after `started`. Tells at once what waits for people, and within
+/// seconds what keeps something from getting ready.
 pub(super) async fn until_ready(
     cluster: &Cluster,
     targets: &[WaitTarget<'_>],
     started: Instant,
     timeout: Duration,
-    mut held: impl FnMut(&str, &str),
+    mut tell: impl FnMut(Progress<'_>),
 ) -> Result<Vec<Ready>, Error> {
-    let watches: Vec<_> = targets.iter().map(|targets| watch(cluster, targets.object)).collect();
+    let watches: Vec<_> = targets.iter().map(|target| watch(cluster, target)).collect();
     let targets: Vec<&WaitTarget<'_>> =
         targets.iter().zip(&watches).filter_map(|(targets, watch)| watch.is_some().then_some(targets)).collect();
     let numbered = watches.into_iter().flatten().enumerate();
     let mut watches = stream::select_all(numbered.map(|(i, watch)| watch.map_ok(move |now| (i, now)).boxed()));
     let mut states = vec![Readiness::Waiting("it is not there yet".to_owned()); targets.len()];
     let mut is_told = vec![false; targets.len()];
+    let mut causes = Causes::default();
     let mut look = interval_at(tokio::time::Instant::now() + LOOK, LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-
     let mut hopeless_looks = 0;
-
     let outcome = loop {
         if states.iter().all(Readiness::is_ready) {
             return Ok(targets.iter().zip(states).map(|(targets, state)| ready(targets.object, &state)).collect());
@@ -84,15 +84,19 @@ pub(super) async fn until_ready(
                 if let Readiness::Held(why) | Readiness::Stopped(why) = &now
                     && !std::mem::replace(&mut is_told[i], true)
                 {
-                    held(&title(targets[i].object), why);
+                    tell(Progress::Held(&title(targets[i].object), why));
                 }
                 states[i] = now;
             }
             _ = look.tick() => {
+                let unready = unready(&targets, &states);
+                let found = evidence::look(cluster, &unready).await?;
+                for cause in causes.lasting(found.causes) {
+                    tell(Progress::Cause(&cause.object, &evidence::in_full(cluster, &cause).await));
+                }
                 // What the last attempt left behind, such as a Deployment past its deadline, passes within seconds too.
-                let is_over = states.iter().any(Readiness::is_over);
-                let hopeless = is_over || evidence::any_hopeless(cluster, &unready(&targets, &states)).await?;
-                hopeless_looks = if hopeless { hopeless_looks + 1 } else { 0 };
+                let is_over = found.is_hopeless || states.iter().any(Readiness::is_over);
+                hopeless_looks = if is_over { hopeless_looks + 1 } else { 0 };
                 if hopeless_looks == LOOKS {
                     break Outcome::GaveUp(started.elapsed());
                 }
@@ -101,6 +105,21 @@ pub(super) async fn until_ready(
         }
     };
     Err(evidence::not_ready(cluster, &unready(&targets, &states), outcome).await)
+}
+
+/// The causes that were seen at the last look, and those that were told.
+#[derive(Debug, Default)]
+struct Causes {
+    seen: BTreeSet<String>,
+    told: BTreeSet<String>,
+}
+
+impl Causes {
+    /// Those that were there at the look before too, each once: what passes within seconds is not told.
+    fn lasting(&mut self, found: Vec<Cause>) -> Vec<Cause> {
+        let before = std::mem::replace(&mut self.seen, found.iter().map(|cause| cause.key.clone()).collect());
+        found.into_iter().filter(|cause| before.contains(&cause.key) && self.told.insert(cause.key.clone())).collect()
+    }
 }
 
 fn ready(object: &Object, state: &Readiness) -> Ready {
@@ -112,38 +131,48 @@ fn unready<'a>(targets: &[&'a WaitTarget<'a>], states: &[Readiness]) -> Vec<(&'a
     pairs.map(|(targets, state)| (*targets, state.clone())).collect()
 }
 
-type Watch<'a> = BoxStream<'a, Result<Readiness, Error>>;
+/// An object's readiness as it changes.
+pub(super) type Watch<'a> = BoxStream<'a, Result<Readiness, Error>>;
 
 /// The object's readiness as it changes; none for a kind that is ready by being there.
-fn watch<'a>(cluster: &'a Cluster, object: &'a Object) -> Option<Watch<'a>> {
-    let namespace = object.namespace().unwrap_or_default();
-    let client = cluster.client();
-    Some(match object {
-        Object::Namespace(_) => watch_one(cluster, object, Api::<Namespace>::all(client), ready::namespace),
-        Object::CustomResourceDefinition(_) => {
-            watch_one(cluster, object, Api::<CustomResourceDefinition>::all(client), ready::crd)
-        }
-        Object::Deployment(_) => watch_one(cluster, object, Api::namespaced(client, namespace), ready::deployment),
-        Object::DaemonSet(_) => watch_one(cluster, object, Api::namespaced(client, namespace), ready::daemonset),
-        _ => return None,
-    })
-}
-
-fn watch_one<'a, K>(cluster: &'a Cluster, object: &'a Object, api: Api<K>, rule: fn(&K) -> Readiness) -> Watch<'a>
-where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
-{
+fn watch<'a>(cluster: &'a Cluster, target: &'a WaitTarget<'a>) -> Option<Watch<'a>> {
+    let object = target.object;
+    if ready::by_being_there(object.api_version(), object.kind()) {
+        return None;
+    }
+    if webhooks::is_configuration(object) {
+        return Some(webhooks::watch(cluster, object));
+    }
     let config = watcher::Config::default().fields(&format!("metadata.name={}", object.name())).timeout(WATCH_SECONDS);
-    let events = watcher(api, config).default_backoff();
+    let events = watcher(api(cluster, object), config).default_backoff();
     let states = events.filter_map(move |event| async move {
         match event {
-            Ok(watcher::Event::Apply(found) | watcher::Event::InitApply(found)) => Some(Ok(rule(&found))),
+            Ok(watcher::Event::Apply(found) | watcher::Event::InitApply(found)) => {
+                Some(Ok(judge(cluster, object, found, target.begun).await))
+            }
             Ok(watcher::Event::Delete(_)) => Some(Ok(Readiness::Failed("somebody deleted it".to_owned()))),
             Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
             Err(error) => lasting(cluster, object, error).map(Err),
         }
     });
-    states.boxed()
+    Some(states.boxed())
+}
+
+/// How far an object is, as it was found.
+async fn judge(cluster: &Cluster, object: &Object, mut found: DynamicObject, begun: Option<Timestamp>) -> Readiness {
+    // The items of a list do not say what they are.
+    found.types = Some(TypeMeta { api_version: object.api_version().to_owned(), kind: object.kind().to_owned() });
+    let state = ready::of(&found, begun);
+    if object.kind() == "PersistentVolumeClaim"
+        && matches!(state, Readiness::Waiting(_))
+        && let Some(class) = found.data["spec"]["storageClassName"].as_str().filter(|class| !class.is_empty())
+        && let Ok(claim) = found.clone().try_parse::<PersistentVolumeClaim>()
+    {
+        // Whoever may not read storage classes waits for the volume.
+        let class = Api::<StorageClass>::all(cluster.client()).get_opt(class).await.ok().flatten();
+        return ready::pvc(&claim, class.and_then(|class| class.volume_binding_mode).as_deref());
+    }
+    state
 }
 
 /// A watch recovers from lost connections by itself, and not from a refusal.
@@ -166,5 +195,24 @@ fn lasting(cluster: &Cluster, object: &Object, error: watcher::Error) -> Option<
             tracing::debug!("watching {}: {cause}", title(object));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cause, Causes};
+
+    #[test]
+    fn a_cause_is_told_once_and_only_if_it_lasts() {
+        let cause = |key: &str| Cause { key: key.to_owned(), ..Cause::default() };
+        let mut causes = Causes::default();
+        let mut told = |keys: &[&str]| -> Vec<String> {
+            causes.lasting(keys.iter().map(|key| cause(key)).collect()).into_iter().map(|cause| cause.key).collect()
+        };
+        assert!(told(&["a"]).is_empty());
+        assert_eq!(told(&["a", "b"]), ["a"]);
+        assert!(told(&["a"]).is_empty(), "once; and b has passed");
+        assert!(told(&["b"]).is_empty());
+        assert_eq!(told(&["b"]), ["b"]);
     }
 }

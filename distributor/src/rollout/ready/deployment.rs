@@ -2,6 +2,7 @@
 //! and available, with no old one left.
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::jiff::Timestamp;
 
 use super::{Readiness, seen, within};
 
@@ -11,6 +12,12 @@ pub(crate) const POD_SECURITY: &str = "violates PodSecurity";
 /// The rule for Deployments.
 #[must_use]
 pub fn deployment(deployment: &Deployment) -> Readiness {
+    deployment_since(deployment, None)
+}
+
+/// The rule for Deployments during a rollout that began at `begun`: that an earlier one made no progress does not count.
+#[must_use]
+pub fn deployment_since(deployment: &Deployment, begun: Option<Timestamp>) -> Readiness {
     let status = deployment.status.clone().unwrap_or_default();
     if !seen(deployment.metadata.generation, status.observed_generation) {
         return Readiness::Waiting("its controller has not seen it yet".to_owned());
@@ -33,7 +40,10 @@ pub fn deployment(deployment: &Deployment) -> Readiness {
         return Readiness::Failed(message.to_owned());
     }
     let stalled = status.conditions.iter().flatten().find(|condition| {
-        condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
+        let is_older = begun
+            .zip(condition.last_update_time.as_ref())
+            .is_some_and(|(begun, updated)| updated.0.as_second() < begun.as_second());
+        condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded") && !is_older
     });
     if let Some(stalled) = stalled {
         return Readiness::Failed(stalled.message.clone().unwrap_or_else(|| "it makes no progress".to_owned()));
@@ -54,7 +64,7 @@ pub fn deployment(deployment: &Deployment) -> Readiness {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Readiness, deployment};
+    use super::{Readiness, deployment, deployment_since};
 
     fn with(generation: i64, status: &Value) -> Readiness {
         let object = json!({
@@ -135,6 +145,37 @@ mod tests {
         assert_eq!(
             with(1, &json!({ "observedGeneration": 1, "conditions": conditions })),
             Readiness::Failed("ReplicaSet \"x\" has timed out progressing.".to_owned())
+        );
+    }
+
+    #[test]
+    fn that_an_earlier_rollout_made_no_progress_does_not_fail_this_one() {
+        let conditions = json!([{ "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+            "message": "too slow", "lastUpdateTime": "2024-01-01T00:05:00Z" }]);
+        let object = json!({ "metadata": { "generation": 1 }, "spec": { "selector": {}, "template": {} },
+            "status": { "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "conditions": conditions } });
+        let found = serde_json::from_value(object).unwrap();
+        let at = |begun: &str| deployment_since(&found, begun.parse().ok());
+        assert_eq!(deployment(&found), Readiness::Failed("too slow".to_owned()));
+        assert_eq!(at("2024-01-01T00:05:00.7Z"), Readiness::Failed("too slow".to_owned()), "conditions have seconds");
+        assert!(matches!(at("2024-01-01T00:06:00Z"), Readiness::Waiting(_)));
+    }
+
+    #[test]
+    fn one_that_recreates_its_pods_waits_while_none_is_there() {
+        let with = |status: &Value| {
+            let object = json!({ "metadata": { "generation": 2 }, "status": status,
+                "spec": { "replicas": 1, "strategy": { "type": "Recreate" }, "selector": {}, "template": {} } });
+            deployment(&serde_json::from_value(object).unwrap())
+        };
+        assert!(matches!(
+            with(&json!({ "observedGeneration": 2, "replicas": 1, "availableReplicas": 1 })),
+            Readiness::Waiting(_)
+        ));
+        assert!(matches!(with(&json!({ "observedGeneration": 2 })), Readiness::Waiting(_)), "the old ones are gone");
+        assert!(
+            with(&json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 }))
+                .is_ready()
         );
     }
 }
