@@ -6,7 +6,7 @@ use serde::Serialize;
 use vcmanifests::Object;
 use vcterminal::{Text, tell, tell_text};
 
-use crate::rollout::{Change, Kept, Outcomes, Plan, Progress, Ready, title};
+use crate::rollout::{Change, Kept, Outcomes, Plan, Progress, Ready, Step, title};
 
 /// What a document says of a rollout, complete or not.
 #[derive(Debug, Serialize)]
@@ -40,21 +40,23 @@ struct ObjectEntry<'a> {
     #[serde(flatten)]
     change: &'a Change,
     applied: bool,
+    taken_over: bool,
 }
 
 /// Every object of a plan, and whether what is to be done about it was done.
 fn entries<'a>(plan: &'a Plan, outcomes: &Outcomes) -> Vec<ObjectEntry<'a>> {
-    let entry = |object: &'a Object, change: &'a Change, applied: bool| ObjectEntry {
+    let entry = |object: &'a Object, change: &'a Change, applied: bool, taken_over: bool| ObjectEntry {
         kind: object.kind(),
         name: object.name(),
         namespace: object.namespace(),
         change,
         applied,
+        taken_over,
     };
     let steps = plan.steps.iter().enumerate();
-    let steps = steps.map(|(i, step)| entry(&step.object, &step.change, i < outcomes.applied));
+    let steps = steps.map(|(i, step)| entry(&step.object, &step.change, i < outcomes.applied, step.taken_over));
     let removals = plan.removals.iter().enumerate();
-    let removals = removals.map(|(i, removal)| entry(&removal.object, &Change::Removed, i < outcomes.removed));
+    let removals = removals.map(|(i, removal)| entry(&removal.object, &Change::Removed, i < outcomes.removed, false));
     steps.chain(removals).collect()
 }
 
@@ -63,7 +65,7 @@ pub(super) fn show(progress: Progress<'_>, text: bool) {
     match progress {
         Progress::Held(object, why) => vcterminal::say(format_args!("waiting for {object}: {why}")),
         Progress::Cause(object, why) => vcterminal::say(format_args!("{object} is not ready: {why}")),
-        Progress::Applied(step) if text => tell_text(&describe(&title(&step.object), &step.change)),
+        Progress::Applied(step) if text => tell_text(&describe_step(step)),
         Progress::Restarted(stuck) if text => tell(format_args!("pod restarted: {stuck}")),
         Progress::Woken(object) if text => tell(format_args!("{object}: its controller tries again now")),
         Progress::Removed(removal) if text => tell_text(&describe(&title(&removal.object), &Change::Removed)),
@@ -85,6 +87,12 @@ pub(super) fn show_kept(kept: &[Kept]) {
     }
 }
 
+/// As [`describe()`], with whom the object is taken over from.
+fn describe_step(step: &Step) -> Text {
+    let from = if step.taken_over { " (taken over from kubectl apply)" } else { "" };
+    describe(&format!("{}{from}", title(&step.object)), &step.change)
+}
+
 /// One line for an object, and one below it for every field that differs.
 pub(super) fn describe(title: &str, change: &Change) -> Text {
     let (word, fields) = match change {
@@ -92,7 +100,7 @@ pub(super) fn describe(title: &str, change: &Change) -> Text {
         Change::Unchanged => ("unchanged", &[][..]),
         Change::Removed => ("removed", &[][..]),
         Change::Configured(fields) => ("configured", &fields[..]),
-        Change::Recreated(fields) => ("needs to be recreated", &fields[..]),
+        Change::Recreated(fields) => ("recreated (deleted, then created)", &fields[..]),
     };
     let mut text = Text::of(format_args!("{title} {word}"));
     for field in fields {
@@ -147,7 +155,7 @@ mod tests {
         assert_eq!(describe(&Change::Removed).as_str(), "namespace/vc-manager removed\n");
         assert_eq!(
             describe(&Change::Recreated(vec![field("x")])).as_str(),
-            "namespace/vc-manager needs to be recreated\n    a.b: (none) -> x\n"
+            "namespace/vc-manager recreated (deleted, then created)\n    a.b: (none) -> x\n"
         );
         assert_eq!(
             describe(&Change::Configured(vec![field("x"), field(&"ü".repeat(200))])).to_string(),

@@ -8,10 +8,12 @@ use clap::Args;
 use miette::Diagnostic;
 use serde::Serialize;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use vcmanifests::Object;
 use vcterminal::{Exit, Output, tell};
 
 use crate::cli::changes::{self, Changes};
+use crate::cli::interrupt::Interrupt;
 use crate::cli::manifests::{self, ManifestArgs};
 use crate::cli::render;
 use crate::cluster::{self, Cluster, ClusterArgs};
@@ -20,6 +22,9 @@ use crate::lock::{self, Lock, LockArgs};
 use crate::nodes;
 use crate::push::report;
 use crate::rollout::{self, Outcomes, Part, Permissions, Plan, Rollout};
+
+/// How long a request under way may take after a signal.
+const LAST_REQUEST: Duration = Duration::from_secs(10);
 
 /// What the help shows of its use.
 const EXAMPLES: &str = "\
@@ -50,6 +55,8 @@ pub(crate) struct Deploy {
     timeout: Duration,
 
     /// Return to the last ready revision if it fails
+    ///
+    /// Also on Ctrl-C and SIGTERM; a second one ends the command at once.
     #[arg(long)]
     atomic: bool,
 
@@ -58,6 +65,13 @@ pub(crate) struct Deploy {
     /// Such as kubectl, helm or a person.
     #[arg(long)]
     force_conflicts: bool,
+
+    /// Delete and create again what cannot change
+    ///
+    /// Objects of which a field would change that never can, such as a selector. Without this, the command refuses them
+    /// before it changes anything. Never namespaces, definitions and volumes.
+    #[arg(long)]
+    recreate: bool,
 
     /// Also remove old namespaces and definitions
     ///
@@ -72,7 +86,7 @@ pub(crate) struct Deploy {
     output_dir: Option<Utf8PathBuf>,
 
     /// Only write the manifests; no cluster is needed
-    #[arg(long, requires = "output_dir", conflicts_with_all = ["dry_run", "atomic", "prune_definitions", "kubeconfig", "context", "force_conflicts"])]
+    #[arg(long, requires = "output_dir", conflicts_with_all = ["dry_run", "atomic", "prune_definitions", "recreate", "kubeconfig", "context", "force_conflicts"])]
     no_apply: bool,
 
     /// What to print
@@ -120,6 +134,14 @@ pub(crate) enum Error {
     #[error("the deployment failed, and no earlier revision was ready that one could go back to")]
     #[diagnostic(help("what was applied stays; deploy again when the cause is removed"))]
     NothingBefore { source: Box<rollout::Error> },
+
+    #[error("going back was interrupted")]
+    #[diagnostic(help("what was applied stays; `vcdist rollback` goes on"))]
+    NotBack,
+
+    #[error("listening for signals")]
+    #[diagnostic(help("nothing was changed"))]
+    Listen(#[source] io::Error),
 
     #[error("writing the objects as YAML")]
     #[diagnostic(help("this is a defect: please report it"))]
@@ -223,10 +245,23 @@ impl Deploy {
         }
         let (plan, outcomes) = (&done.plan, &mut done.outcomes);
         let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
-        match rollout::run(cluster, plan, self.rollout(None), outcomes, show).await {
+        let rollout = self.rollout(None);
+        let run = rollout::run(cluster, plan, &rollout, outcomes, show);
+        if !self.atomic {
+            return Ok(run.await?);
+        }
+        let mut interrupt = Interrupt::listen().map_err(Error::Listen)?;
+        let result = tokio::select! {
+            result = run => result,
+            () = end(&mut interrupt, &rollout.cancel) => Err(rollout::Error::Interrupted),
+        };
+        match result {
             Ok(()) => Ok(()),
-            Err(failure) if self.atomic && outcomes.applied > 0 => {
-                Err(self.go_back(cluster, failure, done, text).await)
+            Err(failure) if done.outcomes.applied > 0 => {
+                tokio::select! {
+                    error = self.go_back(cluster, failure, done, text) => Err(error),
+                    () = interrupt.next() => Err(Error::NotBack),
+                }
             }
             Err(failure) => Err(failure.into()),
         }
@@ -256,7 +291,7 @@ impl Deploy {
         let back = async {
             let plan = rollout::plan(cluster, to.to_apply()?, self.permissions()).await?;
             let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
-            rollout::run(cluster, &plan, self.rollout(Some(to.number)), &mut Outcomes::default(), show).await
+            rollout::run(cluster, &plan, &self.rollout(Some(to.number)), &mut Outcomes::default(), show).await
         };
         match back.await {
             Ok(()) => {
@@ -274,8 +309,22 @@ impl Deploy {
     }
 
     fn rollout(&self, rollback_to: Option<i64>) -> Rollout {
-        Rollout { force_conflicts: self.force_conflicts, timeout: self.timeout, rollback_to, part: Part::All }
+        Rollout {
+            force_conflicts: self.force_conflicts,
+            recreate: self.recreate,
+            timeout: self.timeout,
+            rollback_to,
+            part: Part::All,
+            cancel: CancellationToken::new(),
+        }
     }
+}
+
+/// Ends a rollout at a signal: its request under way has some time to complete, so that it does not change anything later.
+async fn end(interrupt: &mut Interrupt, cancel: &CancellationToken) {
+    interrupt.next().await;
+    cancel.cancel();
+    tokio::time::sleep(LAST_REQUEST).await;
 }
 
 #[cfg(test)]

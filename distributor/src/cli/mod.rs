@@ -10,6 +10,7 @@ mod error;
 mod helper;
 mod history;
 mod images;
+mod interrupt;
 mod join;
 mod manifests;
 mod node_images;

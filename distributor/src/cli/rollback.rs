@@ -10,6 +10,7 @@ use clap::Args;
 use miette::Diagnostic;
 use serde::Serialize;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use vcmanifests::NamespaceName;
 use vcterminal::{Exit, Output, tell};
 
@@ -58,6 +59,13 @@ pub(super) struct Rollback {
     /// Such as kubectl, helm or a person.
     #[arg(long)]
     force_conflicts: bool,
+
+    /// Delete and create again what cannot change
+    ///
+    /// Objects of which a field would change that never can, such as a selector. Without this, the command refuses them
+    /// before it changes anything. Never namespaces, definitions and volumes.
+    #[arg(long)]
+    recreate: bool,
 
     /// Also remove later namespaces and definitions
     ///
@@ -201,6 +209,9 @@ impl Rollback {
         if text {
             changes::show_kept(&done.plan.kept);
         }
+        if !self.recreate && !self.dry_run {
+            done.plan.refuse_recreation()?;
+        }
         if !self.ignore_nodes {
             let images = NodeImages {
                 images: &target.images,
@@ -220,12 +231,14 @@ impl Rollback {
         cluster.wait_until(Instant::now() + self.timeout);
         let rollout = rollout::Rollout {
             force_conflicts: self.force_conflicts,
+            recreate: self.recreate,
             timeout: self.timeout,
             rollback_to: Some(target.origin()),
             part: Part::All,
+            cancel: CancellationToken::new(),
         };
         let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
-        rollout::run(cluster, &done.plan, rollout, &mut done.outcomes, show).await?;
+        rollout::run(cluster, &done.plan, &rollout, &mut done.outcomes, show).await?;
         Ok(())
     }
 }

@@ -2,16 +2,13 @@
 //! and fields that can never be changed are differences too.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::DynamicObject;
 use serde::Serialize;
-use serde_json::Value;
-use vcmanifests::{Object, Stage};
+use vcmanifests::Object;
 
+use super::Error;
 use super::diff::FieldChange;
 use super::foreign::foreign_fields;
-use super::plan::{Change, api, namespace_exists, step, title};
-use super::superseded::superseded;
-use super::{Error, revision};
+use super::plan::{Change, namespace_exists, read, removals, step};
 use crate::cluster::Cluster;
 
 /// Objects asked about at once.
@@ -75,14 +72,7 @@ pub async fn differences(
     prune_definitions: bool,
 ) -> Result<Vec<Difference>, Error> {
     let namespace_exists = namespace_exists(cluster, &objects).await?;
-    let namespace = objects.iter().find(|object| object.stage() == Stage::Namespace).map(Object::name);
-    let (removals, kept) = match namespace {
-        Some(namespace) if namespace_exists => {
-            let revisions = revision::list(cluster, namespace).await?;
-            superseded(cluster, &revisions, &objects, prune_definitions).await?
-        }
-        _ => (Vec::new(), Vec::new()),
-    };
+    let (removals, kept) = removals(cluster, &objects, namespace_exists, prune_definitions).await?;
     let each = stream::iter(objects).map(|object| one(cluster, object, namespace_exists, drift)).buffered(AT_ONCE);
     let mut found: Vec<Difference> = each.try_collect().await?;
     found.extend(removals.iter().map(|removal| Difference::new(&removal.object, Change::Removed)));
@@ -107,9 +97,9 @@ async fn one(cluster: &Cluster, object: Object, namespace_exists: bool, drift: b
     }
     let mut change = match stepped {
         Ok(step) => step.change,
+        // One that no rollout deletes.
         Err(Error::Immutable { fields, .. }) => {
-            let before = read(cluster, &object).await?;
-            Change::Recreated(fields.split(", ").map(|field| at(field, before.as_ref(), &object)).collect())
+            Change::Recreated(fields.into_iter().map(|field| FieldChange { field, from: None, to: None }).collect())
         }
         Err(error) => return Err(error),
     };
@@ -133,44 +123,15 @@ fn with(change: Change, further: Vec<FieldChange>) -> Change {
     if fields.is_empty() { Change::Unchanged } else { Change::Configured(fields) }
 }
 
-async fn read(cluster: &Cluster, object: &Object) -> Result<Option<DynamicObject>, Error> {
-    let found = api(cluster, object).get_opt(object.name()).await;
-    found.map_err(|error| cluster.failed(format!("reading {}", title(object)), error).into())
-}
-
-/// A field that cannot be changed, as it is and as it would be, where the server's path leads to it.
-fn at(field: &str, before: Option<&DynamicObject>, object: &Object) -> FieldChange {
-    let pointer = format!("/{}", field.replace('.', "/"));
-    let value = |object: Option<Value>| {
-        let object = object.unwrap_or_default();
-        object.pointer(&pointer).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    };
-    let before = before.and_then(|before| serde_json::to_value(before).ok());
-    FieldChange { field: field.to_owned(), from: value(before), to: value(serde_json::to_value(object).ok()) }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
     use vcmanifests::Object;
 
-    use super::{Change, Difference, FieldChange, at, with};
+    use super::{Change, Difference, FieldChange, with};
 
     fn field(path: &str) -> FieldChange {
         FieldChange { field: path.to_owned(), from: None, to: None }
-    }
-
-    #[test]
-    fn a_field_that_can_never_change_is_shown_as_it_is_and_as_it_would_be() {
-        let binding = |role: &str| {
-            json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": { "name": "b" }, "roleRef": { "apiGroup": "", "kind": "Role", "name": role } })
-        };
-        let object = Object::from_value(&binding("new")).unwrap().unwrap();
-        let before = serde_json::from_value(binding("old")).unwrap();
-        let change = at("roleRef.name", Some(&before), &object);
-        assert_eq!((change.from.as_deref(), change.to.as_deref()), (Some("old"), Some("new")));
-        assert_eq!(at("spec.x[0]", Some(&before), &object), field("spec.x[0]"));
     }
 
     #[test]

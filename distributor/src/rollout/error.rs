@@ -41,20 +41,57 @@ pub enum Error {
         binding: String,
     },
 
-    /// A field would change that never can.
-    #[error("applying {object}: {fields} cannot be changed once the object exists ({message})")]
-    #[diagnostic(help("delete the object with `{command}` and deploy again{ends}"))]
+    /// A field would change that never can, of an object that is not deleted for that.
+    #[error("applying {object}: {} cannot be changed once the object exists ({message})", fields.join(", "))]
+    #[diagnostic(help(
+        "vcdist does not delete the object by itself: {why}. If that is what you want, delete it with `{command}` and deploy \
+         again"
+    ))]
     Immutable {
         /// The object.
         object: String,
         /// The fields.
-        fields: String,
+        fields: Vec<String>,
+        /// Why it is not deleted.
+        why: &'static str,
         /// What deletes it.
         command: String,
-        /// What else that ends.
-        ends: &'static str,
         /// The server's message.
         message: String,
+    },
+
+    /// Objects have to be deleted and made anew.
+    #[error("{} would have to be deleted and created again", recreated(.0))]
+    #[diagnostic(help("nothing was changed; see the fields with --dry-run, and allow it with --recreate"))]
+    Recreate(#[source] Recreations),
+
+    /// An object that was deleted does not go.
+    #[error("waiting until {object} is gone: it is still there")]
+    #[diagnostic(help(
+        "its finalizers are [{finalizers}], which their controllers take away: see why they do not, then run the command again"
+    ))]
+    StillThere {
+        /// The object.
+        object: String,
+        /// What holds it.
+        finalizers: String,
+    },
+
+    /// Somebody ended it.
+    #[error("the rollout was interrupted")]
+    #[diagnostic(help("what was applied stays; run the command again to complete it"))]
+    Interrupted,
+
+    /// A new definition that living objects do not survive.
+    #[error("changing {object}: {why}")]
+    #[diagnostic(help("nothing was changed; {help}"))]
+    Definition {
+        /// The definition.
+        object: String,
+        /// Why it is refused.
+        why: String,
+        /// What to do.
+        help: String,
     },
 
     /// The namespace or a definition is on its way out.
@@ -159,6 +196,21 @@ pub struct Conflict {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct Conflicts(pub Vec<Conflict>);
 
+/// An object that has to be deleted and made anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recreation {
+    /// The object, `deployment/vc-manager`.
+    pub object: String,
+    /// The fields that would change and never can.
+    pub fields: Vec<String>,
+    /// What that ends.
+    pub ends: &'static str,
+}
+
+/// Every object of a rollout that has to be made anew.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct Recreations(pub Vec<Recreation>);
+
 /// How a wait ended without success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -196,6 +248,22 @@ impl fmt::Display for Conflicts {
     }
 }
 
+impl fmt::Display for Recreations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |one: &Recreation| {
+            format!("{}: {} cannot be changed once it exists; {}", one.object, one.fields.join(", "), one.ends)
+        };
+        f.write_str(&self.0.iter().map(line).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn recreated(recreations: &Recreations) -> String {
+    match &recreations.0[..] {
+        [one] => one.object.clone(),
+        all => format!("{} objects", all.len()),
+    }
+}
+
 fn fields(conflicts: &Conflicts) -> String {
     match conflicts.0.len() {
         1 => "a field would change that belongs to another manager".to_owned(),
@@ -208,7 +276,7 @@ mod tests {
     use std::error::Error as _;
     use std::time::Duration;
 
-    use super::{Conflict, Conflicts, Error, Outcome};
+    use super::{Conflict, Conflicts, Error, Outcome, Recreation, Recreations};
 
     #[test]
     fn a_conflict_names_object_field_and_owner() {
@@ -223,6 +291,21 @@ mod tests {
             error.source().unwrap().to_string(),
             "deployment/vc-manager: .spec.replicas belongs to \"kubectl\"\n\
              deployment/vc-manager: .spec.paused belongs to \"kubectl\""
+        );
+    }
+
+    #[test]
+    fn what_would_be_made_anew_names_object_fields_and_what_that_ends() {
+        let one = Recreation {
+            object: "deployment/vc-manager".to_owned(),
+            fields: vec!["spec.selector".to_owned()],
+            ends: "its pods end, and others are made",
+        };
+        let error = Error::Recreate(Recreations(vec![one]));
+        assert_eq!(error.to_string(), "deployment/vc-manager would have to be deleted and created again");
+        assert_eq!(
+            error.source().unwrap().to_string(),
+            "deployment/vc-manager: spec.selector cannot be changed once it exists; its pods end, and others are made"
         );
     }
 

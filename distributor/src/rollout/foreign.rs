@@ -32,23 +32,30 @@ pub(super) fn foreign_fields(object: &DynamicObject) -> Vec<FieldChange> {
         else {
             continue;
         };
-        for place in PLACES {
-            let Some(theirs) = fields.0.get(place) else { continue };
-            // Of metadata, labels alone: annotations are where everybody notes things.
-            let (theirs, place) = match place {
-                "f:metadata" => (theirs.get("f:labels").unwrap_or(&Value::Null), &["f:metadata", "f:labels"][..]),
-                _ => (theirs, std::slice::from_ref(&place)),
-            };
-            let ours: Vec<&Value> =
-                ours.iter().filter_map(|ours| place.iter().try_fold(*ours, |it, key| it.get(key))).collect();
-            let names = || place.iter().map(|key| &key[2..]);
-            let path = names().collect::<Vec<_>>().join(".");
-            let value = names().try_fold(&live, |it, name| it.get(name));
-            walk(theirs, &ours, value.unwrap_or(&Value::Null), &path, &mut found);
-        }
+        found.extend(fields_left(&fields.0, &ours, &live));
     }
     found.sort_by(|a, b| a.field.cmp(&b.field));
     found.dedup();
+    found
+}
+
+/// The fields of the managed fields `theirs` that none of `ours` has, as they are in the object `live`.
+pub(super) fn fields_left(theirs: &Value, ours: &[&Value], live: &Value) -> Vec<FieldChange> {
+    let mut found = Vec::new();
+    for place in PLACES {
+        let Some(theirs) = theirs.get(place) else { continue };
+        // Of metadata, labels alone: annotations are where everybody notes things.
+        let (theirs, place) = match place {
+            "f:metadata" => (theirs.get("f:labels").unwrap_or(&Value::Null), &["f:metadata", "f:labels"][..]),
+            _ => (theirs, std::slice::from_ref(&place)),
+        };
+        let ours: Vec<&Value> =
+            ours.iter().filter_map(|ours| place.iter().try_fold(*ours, |it, key| it.get(key))).collect();
+        let names = || place.iter().map(|key| &key[2..]);
+        let path = names().collect::<Vec<_>>().join(".");
+        let value = names().try_fold(live, |it, name| it.get(name));
+        walk(theirs, &ours, value.unwrap_or(&Value::Null), &path, &mut found);
+    }
     found
 }
 

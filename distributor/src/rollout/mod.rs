@@ -3,6 +3,7 @@
 //! this one lacks goes at its end. Each rollout is a revision, which one can compare the cluster with and go back to. Uses
 //! [`crate::cluster`], and the names of [`crate::images`].
 
+mod definitions;
 mod diff;
 mod differences;
 mod error;
@@ -14,25 +15,30 @@ mod in_use;
 mod owner;
 mod plan;
 pub mod pods;
+mod predecessors;
 pub mod ready;
+mod recreate;
 mod references;
 mod requeue;
 mod revision;
 mod rollback;
+mod schema;
 mod stuck_pods;
 mod superseded;
+mod takeover;
 mod wait;
 mod webhooks;
 
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
 use vcmanifests::Stage;
 
 use crate::cluster::Cluster;
 
 pub use diff::FieldChange;
 pub use differences::{Difference, ForeignField, differences};
-pub use error::{Conflict, Conflicts, Error, Evidence, Outcome};
+pub use error::{Conflict, Conflicts, Error, Evidence, Outcome, Recreation, Recreations};
 pub use in_use::ImagesInUse;
 pub(crate) use in_use::WORKLOADS;
 pub use plan::{Change, Permissions, Plan, Step, plan, title};
@@ -65,16 +71,20 @@ pub enum Progress<'a> {
 }
 
 /// How a plan is carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Rollout {
     /// Whether fields of other managers are taken over.
     pub force_conflicts: bool,
+    /// Whether objects are deleted and made anew where the plan says so.
+    pub recreate: bool,
     /// How long it may take in all.
     pub timeout: Duration,
     /// The revision that it goes back to, where it does.
     pub rollback_to: Option<i64>,
     /// Which part of the plan is carried out.
     pub part: Part,
+    /// Ends it before the next change, or in the middle of a wait.
+    pub cancel: CancellationToken,
 }
 
 /// A part of a plan. A rollout in parts carries out each, in this order, with one plan.
@@ -123,15 +133,19 @@ pub struct Outcomes {
 /// earlier attempt that are stuck are made anew. What it comes to is in `outcomes`, also where it fails.
 ///
 /// # Errors
-/// When the API server refuses an object, or one does not get ready in time or ever.
+/// When objects would have to be made anew and may not, before anything is changed; when the API server refuses an object, or
+/// one does not get ready in time or ever; when it is cancelled.
 pub async fn run(
     cluster: &Cluster,
     plan: &Plan,
-    rollout: Rollout,
+    rollout: &Rollout,
     outcomes: &mut Outcomes,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<(), Error> {
-    let Rollout { force_conflicts, timeout, rollback_to, part } = rollout;
+    let &Rollout { force_conflicts, recreate, timeout, rollback_to, part, ref cancel } = rollout;
+    if !recreate {
+        plan.refuse_recreation()?;
+    }
     let is_recorded = part.has(Stage::Workloads);
     let started = Instant::now();
     cluster.wait_until(started + timeout);
@@ -143,6 +157,13 @@ pub async fn run(
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.object.stage() == stage).collect();
         let mut targets = Vec::new();
         for step in steps {
+            go_on(cancel)?;
+            if let Some(uid) = &step.replaces {
+                recreate::delete(cluster, &step.object, uid, started + timeout).await?;
+            }
+            if step.taken_over {
+                takeover::take_over(cluster, &step.object).await?;
+            }
             let since = if step.settled {
                 None
             } else {
@@ -160,12 +181,13 @@ pub async fn run(
             let begun = since.as_ref().map(|since| since.0).or_else(|| cluster.clock());
             targets.push(WaitTarget { object: &step.object, since, begun });
         }
-        outcomes.ready.extend(wait::until_ready(cluster, &targets, started, timeout, &mut progress).await?);
+        outcomes.ready.extend(wait::until_ready(cluster, &targets, started, timeout, cancel, &mut progress).await?);
     }
     if !is_recorded {
         return Ok(());
     }
     for removal in &plan.removals {
+        go_on(cancel)?;
         superseded::remove(cluster, removal).await?;
         outcomes.removed += 1;
         progress(Progress::Removed(removal));
@@ -174,6 +196,10 @@ pub async fn run(
         revision::mark_ready(cluster, namespace, number).await?;
     }
     Ok(())
+}
+
+fn go_on(cancel: &CancellationToken) -> Result<(), Error> {
+    if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// The namespace that a plan makes.

@@ -12,10 +12,10 @@ use vcmanifests::{Object, Stage};
 
 use super::diff::{FieldChange, diff};
 use super::error::{Conflict, Conflicts};
-use super::owner;
+use super::predecessors::predecessors;
 use super::ready::{self, Readiness};
 use super::superseded::{Kept, Removal, superseded};
-use super::{Error, FIELD_MANAGER, revision};
+use super::{Error, FIELD_MANAGER, definitions, owner, recreate, revision, takeover};
 use crate::cluster::Cluster;
 
 /// Requests under way at once: enough to hide a long way to the API server, too few to be throttled.
@@ -33,7 +33,7 @@ pub enum Change {
     Unchanged,
     /// It is there, only earlier revisions had it, and it goes.
     Removed,
-    /// It is there and has to be deleted first, for these fields can never be changed. No rollout does that.
+    /// It is there and has to be deleted first, for these fields can never be changed. Only a rollout that may does that.
     Recreated(Vec<FieldChange>),
 }
 
@@ -46,6 +46,16 @@ pub struct Step {
     pub change: Change,
     /// Whether applying can be left out: nothing would change, not even who owns which field.
     pub settled: bool,
+    /// Whether `kubectl apply` made the object, and its fields become ours first.
+    pub taken_over: bool,
+    /// The UID of the object that has to be gone first; none where it is changed in place.
+    pub(super) replaces: Option<String>,
+}
+
+impl Step {
+    fn new(object: Object, change: Change) -> Self {
+        Self { object, settled: change == Change::Unchanged, change, taken_over: false, replaces: None }
+    }
 }
 
 /// One step for every object, in dependency order, and what goes after them.
@@ -57,6 +67,16 @@ pub struct Plan {
     pub removals: Vec<Removal>,
     /// What earlier revisions had, this one lacks, and stays.
     pub kept: Vec<Kept>,
+}
+
+impl Plan {
+    /// Refuses a plan that deletes objects and makes them anew, before anything is changed.
+    ///
+    /// # Errors
+    /// When it has such objects: with each, the fields that can never be changed, and what that ends.
+    pub fn refuse_recreation(&self) -> Result<(), Error> {
+        recreate::refuse(&self.steps)
+    }
 }
 
 /// What a plan may do beside applying its objects.
@@ -74,16 +94,7 @@ pub struct Permissions {
 /// When the API server cannot be asked, refuses an object, or another manager owns a field that would change.
 pub async fn plan(cluster: &Cluster, objects: Vec<Object>, permissions: Permissions) -> Result<Plan, Error> {
     let namespace_exists = namespace_exists(cluster, &objects).await?;
-    let (removals, kept) = if namespace_exists {
-        let namespace = objects.iter().find(|object| object.stage() == Stage::Namespace);
-        let revisions = match namespace {
-            Some(namespace) => revision::list(cluster, namespace.name()).await?,
-            None => Vec::new(),
-        };
-        superseded(cluster, &revisions, &objects, permissions.prune_definitions).await?
-    } else {
-        (Vec::new(), Vec::new())
-    };
+    let (removals, kept) = removals(cluster, &objects, namespace_exists, permissions.prune_definitions).await?;
     let answers: Vec<Result<Step, Error>> = stream::iter(objects)
         .map(|object| step(cluster, object, permissions.force_conflicts, namespace_exists))
         .buffered(AT_ONCE)
@@ -97,7 +108,27 @@ pub async fn plan(cluster: &Cluster, objects: Vec<Object>, permissions: Permissi
             Err(other) => return Err(other),
         }
     }
-    if conflicts.is_empty() { Ok(Plan { steps, removals, kept }) } else { Err(Error::Conflict(Conflicts(conflicts))) }
+    if !conflicts.is_empty() {
+        return Err(Error::Conflict(Conflicts(conflicts)));
+    }
+    definitions::check(cluster, &steps).await?;
+    Ok(Plan { steps, removals, kept })
+}
+
+/// What goes once `objects` are there: what earlier revisions had, and what an installation of another tool had under other
+/// names; and what of earlier revisions stays.
+pub(super) async fn removals(
+    cluster: &Cluster,
+    objects: &[Object],
+    namespace_exists: bool,
+    with_definitions: bool,
+) -> Result<(Vec<Removal>, Vec<Kept>), Error> {
+    let namespace = objects.iter().find(|object| object.stage() == Stage::Namespace);
+    let Some(namespace) = namespace.filter(|_| namespace_exists) else { return Ok((Vec::new(), Vec::new())) };
+    let revisions = revision::list(cluster, namespace.name()).await?;
+    let (mut removals, kept) = superseded(cluster, &revisions, objects, with_definitions).await?;
+    removals.extend(predecessors(cluster, namespace.name(), objects).await?);
+    Ok((removals, kept))
 }
 
 /// Applies one object for real, or in a dry run, and returns what the API server makes of it.
@@ -115,11 +146,11 @@ pub(super) async fn apply(
         kube::Error::Api(status) if status.is_conflict() && !conflicts(object, status).is_empty() => {
             Error::Conflict(Conflicts(conflicts(object, status)))
         }
-        kube::Error::Api(status) if !immutable(status).is_empty() => Error::Immutable {
+        kube::Error::Api(status) if !recreate::immutable_fields(status).is_empty() => Error::Immutable {
             object: title(object),
-            fields: immutable(status).join(", "),
+            fields: recreate::immutable_fields(status),
+            why: recreate::too_precious(object).unwrap_or("vcdist deletes it only where the plan says so"),
             command: deletion(object),
-            ends: if object.stage() == Stage::Workloads { "; its pods end until then" } else { "" },
             message: status.message.clone(),
         },
         _ => cluster.failed(format!("applying {}", title(object)), error).into(),
@@ -156,22 +187,66 @@ pub(super) async fn step(
 ) -> Result<Step, Error> {
     // Nothing can be in a namespace that is not there, nor be asked about: the server would only say so.
     if object.namespace().is_some() && !namespace_exists {
-        return Ok(Step { object, change: Change::Created, settled: false });
+        return Ok(Step::new(object, Change::Created));
     }
-    let attempt = format!("reading {}", title(&object));
-    let before = api(cluster, &object).get_opt(object.name()).await.map_err(|error| cluster.failed(attempt, error))?;
-    if let (Object::ClusterRoleBinding(binding), Some(before)) = (&object, &before) {
-        owner::check(cluster, binding, before).await?;
+    let Some(before) = read(cluster, &object).await? else {
+        apply(cluster, &object, force, true).await?;
+        return Ok(Step::new(object, Change::Created));
+    };
+    if let Object::ClusterRoleBinding(binding) = &object {
+        owner::check(cluster, binding, &before).await?;
     }
-    if before.as_ref().is_some_and(|before| holds_secrets(&object, before)) {
-        return Ok(Step { object, change: Change::Unchanged, settled: true });
+    if holds_secrets(&object, &before) {
+        return Ok(Step::new(object, Change::Unchanged));
     }
-    let after = apply(cluster, &object, force, true).await?;
-    let Some(before) = before else { return Ok(Step { object, change: Change::Created, settled: false }) };
-    let fields = diff(&value(&object, &before)?, &value(&object, &after)?);
-    let settled = fields.is_empty() && owned(&before) == owned(&after);
+    if before.metadata.deletion_timestamp.is_some() && recreate::too_precious(&object).is_none() {
+        return Ok(Step { replaces: before.metadata.uid, ..Step::new(object, Change::Created) });
+    }
+    let taken_over = takeover::is_of_client(&before);
+    let after = match apply(cluster, &object, force, true).await {
+        Err(Error::Conflict(found)) if taken_over => {
+            let (_, of_others): (Vec<_>, Vec<_>) =
+                found.0.into_iter().partition(|one| one.manager == takeover::CLIENT_SIDE);
+            if !of_others.is_empty() {
+                return Err(Error::Conflict(Conflicts(of_others)));
+            }
+            apply(cluster, &object, true, true).await
+        }
+        result => result,
+    };
+    let after = match after {
+        Err(Error::Immutable { fields, .. }) if recreate::too_precious(&object).is_none() => {
+            let fields = fields.iter().map(|field| at(field, &before, &object)).collect();
+            return Ok(Step { replaces: before.metadata.uid, ..Step::new(object, Change::Recreated(fields)) });
+        }
+        after => after?,
+    };
+    let mut fields = diff(&value(&object, &before)?, &value(&object, &after)?);
+    if taken_over {
+        for one in takeover::dropped(&before, &after) {
+            if !fields.iter().any(|known| one.field.starts_with(&known.field)) {
+                fields.push(one);
+            }
+        }
+    }
+    let settled = fields.is_empty() && owned(&before) == owned(&after) && !taken_over;
     let change = if fields.is_empty() { Change::Unchanged } else { Change::Configured(fields) };
-    Ok(Step { object, change, settled })
+    Ok(Step { settled, taken_over, ..Step::new(object, change) })
+}
+
+pub(super) async fn read(cluster: &Cluster, object: &Object) -> Result<Option<DynamicObject>, Error> {
+    let found = api(cluster, object).get_opt(object.name()).await;
+    found.map_err(|error| cluster.failed(format!("reading {}", title(object)), error).into())
+}
+
+/// A field that cannot be changed, as it is and as it would be, where the server's path leads to it.
+fn at(field: &str, before: &DynamicObject, object: &Object) -> FieldChange {
+    let pointer = format!("/{}", field.replace('.', "/"));
+    let value = |object: Value| {
+        object.pointer(&pointer).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    let [from, to] = [serde_json::to_value(before), serde_json::to_value(object)].map(Result::unwrap_or_default);
+    FieldChange { field: field.to_owned(), from: value(from), to: value(to) }
 }
 
 /// Whether an object is a Secret into which somebody has put what ours only has room for: a real certificate is never taken away.
@@ -227,18 +302,6 @@ fn conflicts(object: &Object, status: &Status) -> Vec<Conflict> {
         .collect()
 }
 
-/// The fields that a refusal says can never be changed.
-fn immutable(status: &Status) -> Vec<String> {
-    let is_final = |json: &str| json.contains("is immutable") || json.contains("cannot change roleRef");
-    if status.code != 422 || !is_final(&status.message) {
-        return Vec::new();
-    }
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    let fields: Vec<String> =
-        causes.filter(|cause| is_final(&cause.message)).map(|cause| cause.field.clone()).collect();
-    if fields.is_empty() { vec!["a field".to_owned()] } else { fields }
-}
-
 /// The command that deletes an object.
 fn deletion(object: &Object) -> String {
     let within = object.namespace().map(|namespace| format!(" --namespace {namespace}")).unwrap_or_default();
@@ -252,7 +315,7 @@ mod tests {
     use serde_json::json;
     use vcmanifests::Object;
 
-    use super::{Change, conflicts, deletion, holds_secrets, immutable};
+    use super::{Change, at, conflicts, deletion, holds_secrets};
     use crate::rollout::diff::FieldChange;
     use crate::rollout::error::Conflict;
 
@@ -276,21 +339,18 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_changed_is_named_and_how_to_delete_the_object() {
-        let refused = |field: &str, why: &str| -> Status {
-            serde_json::from_value(json!({
-                "status": "Failure", "code": 422, "reason": "Invalid", "message": format!("x is invalid: {field}: {why}"),
-                "details": { "causes": [{ "reason": "FieldValueInvalid", "field": field, "message": why }] },
-            }))
-            .unwrap()
+    fn a_field_that_can_never_change_is_shown_as_it_is_and_as_it_would_be() {
+        let binding = |role: &str| {
+            json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": { "name": "b", "namespace": "n" }, "roleRef": { "apiGroup": "", "kind": "Role", "name": role } })
         };
-        let selector = refused("spec.selector", "Invalid value: {\"app\":\"x\"}: field is immutable");
-        assert_eq!(immutable(&selector), ["spec.selector"]);
-        assert_eq!(immutable(&refused("roleRef", "Invalid value: {}: cannot change roleRef")), ["roleRef"]);
-        assert!(immutable(&refused("spec.replicas", "must be at least 0")).is_empty());
-        let binding = json!({ "metadata": { "name": "b", "namespace": "n" }, "roleRef": { "apiGroup": "", "kind": "Role", "name": "r" } });
-        let binding = Object::RoleBinding(serde_json::from_value(binding).unwrap());
-        assert_eq!(deletion(&binding), "kubectl delete rolebinding/b --namespace n");
+        let object = Object::from_value(&binding("new")).unwrap().unwrap();
+        let before = serde_json::from_value(binding("old")).unwrap();
+        let change = at("roleRef.name", &before, &object);
+        assert_eq!((change.from.as_deref(), change.to.as_deref()), (Some("old"), Some("new")));
+        let unknown = at("spec.x[0]", &before, &object);
+        assert_eq!((unknown.from, unknown.to), (None, None));
+        assert_eq!(deletion(&object), "kubectl delete rolebinding/b --namespace n");
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub struct Removal {
     uid: Option<String>,
 }
 
+impl Removal {
+    /// The removal of the object of this UID.
+    pub(super) fn new(object: Object, uid: Option<String>) -> Self {
+        Self { object, uid }
+    }
+}
+
 /// An object that vcdist does not remove: one that only earlier revisions had, or one of an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {

@@ -14,6 +14,7 @@ use kube::api::{Api, DynamicObject, TypeMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
+use tokio_util::sync::CancellationToken;
 use vcmanifests::Object;
 
 use super::error::{Error, Outcome};
@@ -60,6 +61,7 @@ pub(super) async fn until_ready(
     targets: &[WaitTarget<'_>],
     started: Instant,
     timeout: Duration,
+    cancel: &CancellationToken,
     mut tell: impl FnMut(Progress<'_>),
 ) -> Result<Vec<Ready>, Error> {
     let watches: Vec<_> = targets.iter().map(|target| watch(cluster, target)).collect();
@@ -101,6 +103,7 @@ pub(super) async fn until_ready(
                     break Outcome::GaveUp(started.elapsed());
                 }
             }
+            () = cancel.cancelled() => return Err(Error::Interrupted),
             () = sleep_until((started + timeout).into()) => break Outcome::TimedOut(started.elapsed()),
         }
     };

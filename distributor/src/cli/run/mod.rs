@@ -94,6 +94,13 @@ pub(super) struct Run {
     #[arg(long)]
     force_conflicts: bool,
 
+    /// Delete and create again what cannot change
+    ///
+    /// Objects of which a field would change that never can, such as a selector. Without this, the command refuses them
+    /// before it changes anything. Never namespaces, definitions and volumes.
+    #[arg(long)]
+    recreate: bool,
+
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,

@@ -306,9 +306,15 @@ impl<'a> Flow<'a> {
                 changes::show(progress, text);
             }
         };
-        let rollout =
-            Rollout { force_conflicts: self.run.force_conflicts, timeout: self.run.timeout, rollback_to: None, part };
-        rollout::run(self.cluster, plan, rollout, &mut outcomes, show).await?;
+        let rollout = Rollout {
+            force_conflicts: self.run.force_conflicts,
+            recreate: self.run.recreate,
+            timeout: self.run.timeout,
+            rollback_to: None,
+            part,
+            cancel: CancellationToken::new(),
+        };
+        rollout::run(self.cluster, plan, &rollout, &mut outcomes, show).await?;
         let revision = outcomes.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
         let changed = differing + outcomes.restarted.len() + woken > 0;
         self.is_settling |= changed && part == Part::Rest;
