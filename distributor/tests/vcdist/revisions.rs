@@ -242,7 +242,10 @@ fn diff_tells_what_differs_by_field_and_with_a_revision_what_others_changed() {
     api.put(path, binding);
     let (code, text, _) = output(&mut with_images(&api, "diff", &digest("a")));
     assert_eq!(code, 3);
-    assert!(text.contains("clusterrolebinding/vc-syncer-rolebinding needs to be recreated\n    roleRef: {"), "{text}");
+    assert!(
+        text.contains("clusterrolebinding/vc-syncer-rolebinding recreated (deleted, then created)\n    roleRef: {"),
+        "{text}"
+    );
     assert!(text.contains("\"other\"") && text.contains("\"vc-syncer-role\""), "{text}");
 }
 

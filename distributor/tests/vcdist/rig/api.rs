@@ -41,6 +41,9 @@ pub(crate) const NEVER_RUNS: &str = "sha256:ffffffffffffffffffffffffffffffffffff
 /// The annotation of a DaemonSet whose pod never gets ready, so that one waits for it.
 pub(crate) const SLOW: &str = "slow";
 
+/// The digest of an image that never gets ready, without any sign that it will not.
+pub(crate) const NEVER_READY: &str = "sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
+
 /// How it fails a request.
 #[derive(Debug, Clone)]
 pub(crate) enum ApiFault {
@@ -65,6 +68,7 @@ struct State {
     requests: Mutex<Vec<String>>,
     faults: Mutex<VecDeque<ApiFault>>,
     admission: Mutex<Admission>,
+    faults_of_changes: Mutex<VecDeque<ApiFault>>,
     /// After how many further changes it falls silent.
     changes_left: Mutex<Option<usize>>,
     /// Whether somebody waits for an answer that never comes.
@@ -227,6 +231,11 @@ impl Api {
         self.requests().into_iter().filter(|request| is_change(request) && !is_lock(request)).collect()
     }
 
+    /// Fails the next changes so; a dry run changes nothing.
+    pub(crate) fn fail_changes(&self, faults: &[ApiFault]) {
+        self.state.faults_of_changes.lock().expect("faults").extend(faults.iter().cloned());
+    }
+
     /// What was asked: method, path and query, the Authorization.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.state.requests.lock().expect("requests").clone()
@@ -241,14 +250,15 @@ fn serve(state: &State, mut stream: &TcpStream) {
     let _ = reader.read_exact(&mut body);
     let asked = format!("{method} {target} {}", request.field("authorization").unwrap_or_default());
     state.requests.lock().expect("requests").push(asked);
-    let fault = state.faults.lock().expect("faults").pop_front();
+    let is_change = method != "GET" && !target.contains("dryRun") && !target.contains("/selfsubject");
+    let faults = if is_change { state.faults_of_changes.lock().expect("faults").pop_front() } else { None };
+    let fault = faults.or_else(|| state.faults.lock().expect("faults").pop_front());
     let (status, headers, text) = match fault {
         Some(ApiFault::Hangs) => return drop(stream.shutdown(Shutdown::Both)),
         Some(ApiFault::Status(status, headers)) => (status, headers, "not now".to_owned()),
         _ => {
             let kind = request.field("content-type").unwrap_or_default();
             let (status, text) = answer(state, method, target, kind, &body);
-            let is_change = method != "GET" && !target.contains("dryRun") && !target.contains("/selfsubject");
             if is_change && is_last(state) {
                 return never_answer(state, stream);
             }
@@ -344,6 +354,7 @@ fn status_of(object: &Value) -> Option<Value> {
                 "message": "it does not start" }]);
             Some(json!({ "replicas": 1, "conditions": condition }))
         }
+        "Deployment" if object["spec"].to_string().contains(NEVER_READY) => Some(json!({ "replicas": 1 })),
         "Deployment" => Some(json!({ "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 })),
         "DaemonSet" if object["metadata"]["annotations"][SLOW] == "true" => Some(
             json!({ "currentNumberScheduled": 1, "desiredNumberScheduled": 1, "numberMisscheduled": 0, "numberReady": 0 }),

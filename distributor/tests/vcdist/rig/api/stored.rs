@@ -10,8 +10,6 @@ use super::{not_found, refusal, status_of};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stored {
     pub(super) all: BTreeMap<String, Value>,
-    /// What each manager applied last, by path and manager.
-    applied: BTreeMap<(String, String), Value>,
     made: u64,
 }
 
@@ -43,15 +41,23 @@ impl Stored {
             status["details"] = json!({ "causes": [cause] });
             return (code, status.to_string());
         }
-        let key = (path.to_owned(), manager.clone());
-        if let Some(before) = self.applied.get(&key) {
-            withdraw(&mut object, before, applied);
+        let managers = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        let (own, others): (Vec<&Value>, Vec<&Value>) = managers.iter().partition(|it| it["manager"] == *manager);
+        let conflicts: Vec<Value> =
+            others.iter().flat_map(|other| conflicts(other, &other["fieldsV1"], &object, applied, "")).collect();
+        if !conflicts.is_empty() && !query.contains("force=true") {
+            let (code, text) = refusal(409, "Conflict", "Apply failed");
+            let mut status: Value = serde_json::from_str(&text).expect("JSON");
+            status["details"] = json!({ "causes": conflicts });
+            return (code, status.to_string());
+        }
+        for own in own {
+            withdraw(&mut object, &own["fieldsV1"], applied, &others);
         }
         merge(&mut object, applied);
         if let Some(status) = status_of(&object) {
             object["status"] = status;
         }
-        let managers = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
         let mut managers: Vec<Value> = managers.into_iter().filter(|entry| entry["manager"] != *manager).collect();
         managers.push(
             json!({ "manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields(applied) }),
@@ -59,7 +65,6 @@ impl Stored {
         object["metadata"]["managedFields"] = json!(managers);
         if !query.contains("dryRun") {
             self.all.insert(path.to_owned(), object.clone());
-            self.applied.insert(key, applied.clone());
         }
         (200, object.to_string())
     }
@@ -147,7 +152,6 @@ impl Stored {
             return;
         }
         self.all.remove(path);
-        self.applied.retain(|(of, _), _| of != path);
         let waiting: Vec<String> = self.all.keys().cloned().collect();
         let is_parent =
             |other: &String| other.contains("/customresourcedefinitions/") || other.starts_with("/api/v1/namespaces/");
@@ -190,19 +194,42 @@ fn patch_merge(object: &mut Value, patch: &Value) {
     }
 }
 
-/// Takes away what was applied before and is not any more.
-fn withdraw(object: &mut Value, before: &Value, now: &Value) {
-    let (Value::Object(object), Value::Object(before)) = (object, before) else { return };
-    for (key, value) in before {
+/// Takes away the fields that a manager had and does not apply any more, unless another one has them.
+fn withdraw(object: &mut Value, had: &Value, now: &Value, others: &[&Value]) {
+    withdraw_below(object, had, now, &others.iter().map(|other| &other["fieldsV1"]).collect::<Vec<_>>());
+}
+
+fn withdraw_below(object: &mut Value, had: &Value, now: &Value, others: &[&Value]) {
+    let (Value::Object(object), Value::Object(had)) = (object, had) else { return };
+    for (field, below) in had {
+        let key = field.strip_prefix("f:").unwrap_or(field);
+        let others: Vec<&Value> = others.iter().filter_map(|other| other.get(field)).collect();
         match now.get(key) {
-            None => drop(object.remove(key)),
-            Some(now) => {
+            None if others.is_empty() => drop(object.remove(key)),
+            now => {
                 if let Some(object) = object.get_mut(key) {
-                    withdraw(object, value, now);
+                    withdraw_below(object, below, now.unwrap_or(&Value::Null), &others);
                 }
             }
         }
     }
+}
+
+/// The fields of another manager that would change, as a server names them.
+fn conflicts(manager: &Value, fields: &Value, object: &Value, applied: &Value, path: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    for (field, below) in fields.as_object().into_iter().flatten() {
+        let key = field.strip_prefix("f:").unwrap_or(field);
+        let (Some(is), Some(would)) = (object.get(key), applied.get(key)) else { continue };
+        let path = format!("{path}.{key}");
+        if below.as_object().is_some_and(|below| !below.is_empty()) {
+            found.extend(conflicts(manager, below, is, would, &path));
+        } else if is != would {
+            let message = format!("conflict with \"{}\" using v1", manager["manager"].as_str().unwrap_or_default());
+            found.push(json!({ "reason": "FieldManagerConflict", "field": path, "message": message }));
+        }
+    }
+    found
 }
 
 /// The fields of what is applied, as managed fields have them.
