@@ -160,8 +160,11 @@ mod tests {
     use super::violations;
 
     fn of(spec: Value, value: Value) -> Vec<String> {
-        let schema = json!({ "type": "object", "properties": { "metadata": { "type": "string" }, "spec": spec } });
-        violations(&schema, &json!({ "metadata": { "name": "x" }, "spec": value }))
+        let mut schema = json!({ "type": "object", "properties": { "metadata": { "type": "string" } } });
+        schema["properties"]["spec"] = spec;
+        let mut object = json!({ "metadata": { "name": "x" } });
+        object["spec"] = value;
+        violations(&schema, &object)
     }
 
     #[test]

@@ -78,8 +78,8 @@ fn what_kubectl_applied_becomes_ours_and_what_it_alone_had_goes() {
     let (code, plan, said) = deploy(&api, &["--dry-run"]);
     assert_eq!((code, requests()), (Some(0), before), "{said}");
     let of = |report: &Value, kind: &str, name: &str| -> Value {
-        let objects = report["objects"].as_array().expect("objects").iter();
-        objects.filter(|one| one["kind"] == kind && one["name"] == name).next_back().cloned().expect("it")
+        let mut objects = report["objects"].as_array().expect("objects").iter();
+        objects.rfind(|one| one["kind"] == kind && one["name"] == name).cloned().expect("it")
     };
     let syncer = of(&plan, "Deployment", "vc-syncer");
     let dropped = json!({ "field": "spec.minReadySeconds", "from": "7", "to": null });

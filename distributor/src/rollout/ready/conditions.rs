@@ -79,7 +79,9 @@ mod tests {
     use super::{Readiness, conditions};
 
     fn with(status: Value) -> Readiness {
-        conditions(&serde_json::from_value(json!({ "metadata": { "generation": 2 }, "status": status })).unwrap())
+        let mut object = json!({ "metadata": { "generation": 2 } });
+        object["status"] = status;
+        conditions(&serde_json::from_value(object).unwrap())
     }
 
     fn one(type_: &str, status: &str, observed: i64) -> Value {

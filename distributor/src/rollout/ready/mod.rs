@@ -156,7 +156,9 @@ mod tests {
     fn state(api_version: &str, kind: &str, rest: Value) -> Readiness {
         let mut object =
             json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": "x", "generation": 1 } });
-        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        if let Value::Object(rest) = rest {
+            object.as_object_mut().unwrap().extend(rest);
+        }
         of(&serde_json::from_value(object).unwrap(), None)
     }
 
