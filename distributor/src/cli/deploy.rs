@@ -217,7 +217,9 @@ impl Deploy {
             return self.roll_out(&cluster, objects, done, text).await;
         }
         let lock = Lock::acquire(&cluster, "deploy", &self.lock).await?;
-        lock.hold(self.roll_out(&cluster, objects, done, text)).await
+        let work = self.roll_out(&cluster, objects, done, text);
+        // At a signal, an atomic deployment goes back before it ends.
+        if self.atomic { lock.hold_to_the_end(work).await } else { lock.hold(work).await }
     }
 
     fn write(&self, objects: &[Object]) -> Result<Vec<Utf8PathBuf>, Error> {
@@ -235,7 +237,18 @@ impl Deploy {
     ) -> Result<(), Error> {
         cluster.wait_until(Instant::now() + self.timeout);
         self.manifests.check_nodes(cluster).await?;
-        done.plan = rollout::plan(cluster, objects, self.permissions()).await?;
+        let mut interrupt = match self.atomic && !self.dry_run {
+            true => Some(Interrupt::listen().map_err(Error::Listen)?),
+            false => None,
+        };
+        let plan = rollout::plan(cluster, objects, self.permissions());
+        done.plan = match &mut interrupt {
+            Some(interrupt) => tokio::select! {
+                plan = plan => plan?,
+                () = interrupt.next() => return Err(rollout::Error::Interrupted.into()),
+            },
+            None => plan.await?,
+        };
         if text {
             changes::show_kept(&done.plan.kept);
         }
@@ -247,10 +260,9 @@ impl Deploy {
         let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
         let rollout = self.rollout(None);
         let run = rollout::run(cluster, plan, &rollout, outcomes, show);
-        if !self.atomic {
+        let Some(mut interrupt) = interrupt else {
             return Ok(run.await?);
-        }
-        let mut interrupt = Interrupt::listen().map_err(Error::Listen)?;
+        };
         let result = tokio::select! {
             result = run => result,
             () = end(&mut interrupt, &rollout.cancel) => Err(rollout::Error::Interrupted),

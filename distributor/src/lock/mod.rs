@@ -137,11 +137,27 @@ impl<'a> Lock<'a> {
     ///
     /// # Errors
     /// Those of `work`; and when the lock is lost.
-    pub async fn hold<T, E: From<Error>>(mut self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    pub async fn hold<T, E: From<Error>>(self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        self.hold_until(work, stopped()).await
+    }
+
+    /// As [`Self::hold()`], for work that hears signals itself.
+    ///
+    /// # Errors
+    /// Those of `work`; and when the lock is lost.
+    pub async fn hold_to_the_end<T, E: From<Error>>(self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        self.hold_until(work, std::future::pending()).await
+    }
+
+    async fn hold_until<T, E: From<Error>>(
+        mut self,
+        work: impl Future<Output = Result<T, E>>,
+        stopped: impl Future<Output = i32>,
+    ) -> Result<T, E> {
         let result = tokio::select! {
             result = work => result,
             lost = self.renew() => return Err(lost.into()),
-            code = stopped() => {
+            code = stopped => {
                 self.release().await;
                 std::process::exit(code);
             }
