@@ -16,7 +16,7 @@ use super::predecessors::predecessors;
 use super::ready::{self, Readiness};
 use super::superseded::{Kept, Removal, superseded};
 use super::{Error, FIELD_MANAGER, definitions, owner, recreate, revision, takeover};
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 
 /// Requests under way at once: enough to hide a long way to the API server, too few to be throttled.
 const AT_ONCE: usize = 8;
@@ -218,6 +218,12 @@ pub(super) async fn step(
         Err(Error::Immutable { fields, .. }) if recreate::too_precious(&object).is_none() => {
             let fields = fields.iter().map(|field| at(field, &before, &object)).collect();
             return Ok(Step { replaces: before.metadata.uid, ..Step::new(object, Change::Recreated(fields)) });
+        }
+        Err(error @ Error::Cluster(cluster::Error::Refused { .. })) if taken_over => {
+            let Some(anew) = takeover::made_anew(cluster, &object).await else { return Err(error) };
+            let mut fields = diff(&value(&object, &before)?, &value(&object, &anew)?);
+            fields.retain(|field| !field.field.starts_with("metadata.annotations"));
+            return Ok(Step { taken_over, ..Step::new(object, Change::Configured(fields)) });
         }
         after => after?,
     };

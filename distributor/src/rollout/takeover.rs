@@ -2,7 +2,7 @@
 //! --server-side` does it. Otherwise each field would be in conflict, and one that we do not have would stay for ever.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Map, Value, json};
 use vcmanifests::Object;
 
@@ -44,6 +44,20 @@ pub(super) fn dropped(before: &DynamicObject, after: &DynamicObject) -> Vec<Fiel
         .collect();
     let live = serde_json::to_value(before).unwrap_or_default();
     theirs.flat_map(|theirs| fields_left(theirs, &kept, &live)).collect()
+}
+
+/// The object as it would be if it were made now, in a dry run under another name; none where the API server refuses that. Beside
+/// fields of the client that go with the takeover, ours may not be allowed, and no dry run can take these away first.
+pub(super) async fn made_anew(cluster: &Cluster, object: &Object) -> Option<DynamicObject> {
+    let mut anew: DynamicObject = serde_json::from_value(serde_json::to_value(object).ok()?).ok()?;
+    anew.metadata.name = Some(format!("{}-{FIELD_MANAGER}-dry-run", object.name()));
+    let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
+    let made = api(cluster, object).create(&parameters, &anew).await;
+    let mut made = made.inspect_err(|error| tracing::debug!("making {} in a dry run: {error}", title(object))).ok()?;
+    made.metadata.name = Some(object.name().to_owned());
+    // What others note on the object stays.
+    made.metadata.annotations = None;
+    Some(made)
 }
 
 /// Makes the fields of the client ours, unless it has none any more. Only this object: one that comes after it is another.

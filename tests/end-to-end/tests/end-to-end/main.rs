@@ -12,4 +12,5 @@ mod main_job;
 mod nix;
 mod refusals;
 mod run;
+mod takeover;
 mod validate;
