@@ -4,7 +4,7 @@ use vcmanifests::{Object, Stage};
 
 use super::{Right, Task};
 use crate::lock;
-use crate::rollout::WORKLOADS;
+use crate::rollout::{PREDECESSORS, WORKLOADS};
 use crate::uninstall::{NAMESPACE_KINDS, WEBHOOK_SERVICE, WEBHOOKS};
 use crate::verify;
 
@@ -53,6 +53,27 @@ fn deploy(objects: &[Object], here: Place<'_>) -> Vec<Right> {
     all.extend(rights("", "pods/log", &["get"], here));
     all.extend(rights("", "events", &["list"], here));
     all.extend(rights("apps", "replicasets", &["list", "patch"], here));
+    all.extend(takeover());
+    // Whether tenants' objects survive a change of their definitions.
+    for resource in ["virtualclusters", "clusterversions"] {
+        all.extend(rights(TENANCY, resource, &["list"], ANYWHERE));
+    }
+    all
+}
+
+/// The roles of an installation of another tool, which ours replace, and who else is bound to them.
+fn takeover() -> Vec<Right> {
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    let mut all = Vec::new();
+    for name in PREDECESSORS {
+        let place = Place { namespace: None, name: Some(name) };
+        for resource in ["clusterroles", "clusterrolebindings"] {
+            all.extend(rights(RBAC, resource, &["get", "delete"], place));
+        }
+    }
+    for resource in ["clusterrolebindings", "rolebindings"] {
+        all.extend(rights(RBAC, resource, &["list"], ANYWHERE));
+    }
     all
 }
 

@@ -42,6 +42,7 @@ pub use error::{Conflict, Conflicts, Error, Evidence, Outcome, Recreation, Recre
 pub use in_use::ImagesInUse;
 pub(crate) use in_use::WORKLOADS;
 pub use plan::{Change, Permissions, Plan, Step, plan, title};
+pub(crate) use predecessors::NAMES as PREDECESSORS;
 pub use revision::{RecordedObject, Revision, revisions};
 pub(crate) use revision::{list as revisions_in, selector as revision_selector};
 pub use rollback::{find, last_ready, rollback_target};

@@ -1,5 +1,6 @@
-//! The cluster-wide roles of an installation that an Ansible role made by `kubectl apply`, under names that vcdist does not use. They go once
-//! ours bind the same accounts. Only what is recognised by its name, its last applied configuration and its account goes.
+//! The cluster-wide roles of an installation that an Ansible role made by `kubectl apply`, under names that vcdist does not use.
+//! They go once ours bind the same accounts. Only what is recognised by its name, its last applied configuration and its
+//! account goes.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use kube::api::{Api, ListParams};
@@ -13,7 +14,7 @@ use super::takeover::LAST_APPLIED;
 use crate::cluster::Cluster;
 
 /// The names of its roles, which are those of its bindings and of its accounts.
-const NAMES: [&str; 4] = ["vc-manager", "vc-syncer", "syncer", "vn-agent"];
+pub(crate) const NAMES: [&str; 4] = ["vc-manager", "vc-syncer", "syncer", "vn-agent"];
 
 /// The roles and bindings of such an installation in `namespace` that the objects `wanted` replace: roles first, for a role is
 /// recognised by its binding.
@@ -94,7 +95,14 @@ where
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    let found = Api::<K>::all(cluster.client()).get_opt(name).await;
+    let found = match Api::<K>::all(cluster.client()).get_opt(name).await {
+        // Whoever may not look there takes nothing over.
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            tracing::debug!("reading {}/{name}: {}", K::KIND.to_lowercase(), status.message);
+            return Ok(None);
+        }
+        found => found,
+    };
     found.map_err(|error| cluster.failed(format!("reading {}/{name}", K::KIND.to_lowercase()), error).into())
 }
 
