@@ -15,6 +15,7 @@ mod duration;
 pub mod hostile;
 pub mod images;
 pub mod lock;
+pub mod manifests;
 pub mod nodes;
 mod protocol;
 pub mod prune;

@@ -38,7 +38,7 @@ pub struct AnyObject {
     api_version: String,
     kind: String,
     plural: String,
-    /// The name and the namespace alone.
+    /// The name, the namespace and the annotations alone.
     metadata: ObjectMeta,
     value: Value,
 }
@@ -55,6 +55,7 @@ impl AnyObject {
             metadata: ObjectMeta {
                 name: text(&value["metadata"]["name"]),
                 namespace: text(&value["metadata"]["namespace"]),
+                annotations: serde_json::from_value(value["metadata"]["annotations"].clone()).ok().flatten(),
                 ..ObjectMeta::default()
             },
             value,

@@ -114,6 +114,53 @@ pub enum Error {
         why: String,
     },
 
+    /// A manifest that cannot be read.
+    #[error("reading the manifest {origin}: {why}")]
+    #[diagnostic(help("give Kubernetes objects as YAML or JSON, as `kubectl apply` takes them"))]
+    Manifest {
+        /// The file, and which of its documents.
+        origin: String,
+        /// Why.
+        why: String,
+    },
+
+    /// An object whose name the server would make up.
+    #[error("the object of {origin} has a generateName and no name")]
+    #[diagnostic(help(
+        "give it a metadata.name: with a name of the server's, each deployment would make one more object, and none could be \
+         compared or removed"
+    ))]
+    GeneratedName {
+        /// The file, and which of its documents.
+        origin: String,
+    },
+
+    /// One object in two places.
+    #[error("{title} is there twice: in {first} and in {second}")]
+    #[diagnostic(help("remove one of the two"))]
+    TwoObjects {
+        /// `deployment/NAME`.
+        title: String,
+        /// The first place.
+        first: String,
+        /// The second.
+        second: String,
+    },
+
+    /// A kind that neither the cluster nor a definition among the manifests has.
+    #[error("the cluster has no kind {kind} in {api_version}, which {origin} is of")]
+    #[diagnostic(help(
+        "give the CustomResourceDefinition of the kind with the manifests or install it first; `kubectl api-resources` lists the kinds"
+    ))]
+    UnknownKind {
+        /// The kind.
+        kind: String,
+        /// Its `apiVersion`.
+        api_version: String,
+        /// The file, and which of its documents.
+        origin: String,
+    },
+
     /// The text is not a valid toleration.
     #[error("{text:?} is not a toleration")]
     #[diagnostic(help(

@@ -8,6 +8,7 @@ mod budget;
 mod command_line;
 mod component;
 mod control_plane;
+mod documents;
 mod error;
 mod image;
 mod names;
@@ -24,6 +25,9 @@ pub use budget::{Budget, Budgets};
 pub use command_line::{CommandLine, CommandLines};
 pub use component::Component;
 pub use control_plane::{ControlPlane, Storage, cluster_version};
+pub use documents::{
+    Document, RELEASE, ServedKind, ServedKinds, complete_images, defined_kinds, documents, hook, is_helm_test, placed,
+};
 pub use error::Error;
 pub use image::ImageReference;
 pub use names::NamespaceName;

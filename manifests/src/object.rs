@@ -140,6 +140,12 @@ impl Object {
         self.metadata().namespace.as_deref()
     }
 
+    /// The value of an annotation.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata().annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     /// The stage of a rollout that applies this object.
     #[must_use]
     pub fn stage(&self) -> Stage {

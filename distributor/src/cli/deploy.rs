@@ -14,14 +14,16 @@ use vcterminal::{Exit, Output, tell};
 
 use crate::cli::changes::{self, Changes};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::manifests::{self, ManifestArgs};
+use crate::cli::manifests::{self, Given, ManifestArgs};
+use crate::cli::release::{self, OtherManifests};
 use crate::cli::render;
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::duration::parse_duration;
 use crate::lock::{self, Lock, LockArgs};
+use crate::manifests::NamedImage;
 use crate::nodes;
 use crate::push::report;
-use crate::rollout::{self, Outcomes, Part, Permissions, Plan, Rollout};
+use crate::rollout::{self, Outcomes, Part, Permissions, Plan, Release, Rollout};
 
 /// How long a request under way may take after a signal.
 const LAST_REQUEST: Duration = Duration::from_secs(10);
@@ -32,7 +34,8 @@ Examples:
   vcdist deploy --dry-run
   vcdist deploy --atomic
   vcdist deploy --nodes worker1,worker2
-  vcdist deploy --no-apply --output-dir manifests";
+  vcdist deploy --no-apply --output-dir manifests
+  kubectl kustomize shop | vcdist deploy --manifests - --name shop --namespace shop";
 
 /// Apply VirtualCluster's manifests, with images by digest, and wait until they run.
 ///
@@ -43,6 +46,9 @@ Examples:
 pub(crate) struct Deploy {
     #[command(flatten)]
     manifests: ManifestArgs,
+
+    #[command(flatten)]
+    others: OtherManifests,
 
     /// Show what would change, and change nothing
     ///
@@ -73,7 +79,7 @@ pub(crate) struct Deploy {
     #[arg(long)]
     recreate: bool,
 
-    /// Also remove old namespaces and definitions
+    /// Also remove old namespaces, definitions, volumes
     ///
     /// Those that only earlier revisions had, with all objects in them and of them.
     #[arg(long)]
@@ -82,7 +88,7 @@ pub(crate) struct Deploy {
     /// Also write the manifests to this folder
     ///
     /// namespace.yaml, clusterversion-crd.yaml, virtualcluster-crd.yaml and all-in-one.yaml.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "manifests")]
     output_dir: Option<Utf8PathBuf>,
 
     /// Only write the manifests; no cluster is needed
@@ -159,9 +165,11 @@ pub(crate) enum Error {
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     namespace: &'a str,
+    release: Option<&'a str>,
     dry_run: bool,
     #[serde(flatten)]
     changes: Changes<'a>,
+    images: &'a [NamedImage],
     rolled_back_to: Option<i64>,
     files: &'a [Utf8PathBuf],
     elapsed_seconds: f64,
@@ -172,6 +180,7 @@ struct Document<'a> {
 #[derive(Debug, Default)]
 struct DeployProgress {
     files: Vec<Utf8PathBuf>,
+    images: Vec<NamedImage>,
     plan: Plan,
     outcomes: Outcomes,
     rolled_back_to: Option<i64>,
@@ -192,8 +201,10 @@ impl Deploy {
             // Also where it failed: what was applied is applied.
             Output::Json => vcterminal::print_json(&Document {
                 namespace: self.manifests.namespace().as_str(),
+                release: self.others.name.as_deref(),
                 dry_run: self.dry_run,
                 changes: Changes::of(&done.plan, &done.outcomes),
+                images: &done.images,
                 rolled_back_to: done.rolled_back_to,
                 files: &done.files,
                 elapsed_seconds: started.elapsed().as_secs_f64(),
@@ -204,8 +215,16 @@ impl Deploy {
     }
 
     async fn deploy(&self, done: &mut DeployProgress, text: bool) -> Result<(), Error> {
-        let objects = self.manifests.objects()?;
-        done.files = self.write(&objects)?;
+        let given = self.manifests.source(&self.others)?;
+        match &given {
+            Given::Installation(objects) => done.files = self.write(objects)?,
+            Given::Others(manifests) => {
+                if text {
+                    release::show_notes(manifests);
+                }
+                done.images.clone_from(&manifests.images);
+            }
+        }
         for file in done.files.iter().filter(|_| text) {
             tell(format_args!("wrote {file}"));
         }
@@ -214,10 +233,10 @@ impl Deploy {
         }
         let cluster = Cluster::connect(&self.cluster).await?;
         if self.dry_run {
-            return self.roll_out(&cluster, objects, done, text).await;
+            return self.roll_out(&cluster, given, done, text).await;
         }
         let lock = Lock::acquire(&cluster, "deploy", &self.lock).await?;
-        let work = self.roll_out(&cluster, objects, done, text);
+        let work = self.roll_out(&cluster, given, done, text);
         // At a signal, an atomic deployment goes back before it ends.
         if self.atomic { lock.hold_to_the_end(work).await } else { lock.hold(work).await }
     }
@@ -231,12 +250,13 @@ impl Deploy {
     async fn roll_out(
         &self,
         cluster: &Cluster,
-        objects: Vec<Object>,
+        given: Given,
         done: &mut DeployProgress,
         text: bool,
     ) -> Result<(), Error> {
         cluster.wait_until(Instant::now() + self.timeout);
         self.manifests.check_nodes(cluster).await?;
+        let objects = given.objects(cluster, &self.release()).await?;
         let mut interrupt = match self.atomic && !self.dry_run {
             true => Some(Interrupt::listen().map_err(Error::Listen)?),
             false => None,
@@ -289,7 +309,7 @@ impl Deploy {
     ) -> Error {
         // However much time the deployment took, the way back has as much again.
         cluster.wait_until(Instant::now() + self.timeout);
-        let revisions = match rollout::revisions(cluster, &self.manifests.namespace()).await {
+        let revisions = match rollout::revisions(cluster, &self.release()).await {
             Ok(revisions) => revisions,
             Err(source) => {
                 tracing::warn!("looking for a revision to go back to: {}", report::one_line(&source));
@@ -314,6 +334,10 @@ impl Deploy {
                 Error::Stuck { to: to.number, failure: report::one_line(&failure), source: Box::new(source) }
             }
         }
+    }
+
+    fn release(&self) -> Release {
+        self.others.release(&self.manifests.namespace())
     }
 
     fn permissions(&self) -> Permissions {

@@ -10,6 +10,7 @@ use vcterminal::{Exit, Output, Text};
 
 use crate::cli::changes::describe;
 use crate::cli::manifests::{self, ManifestArgs};
+use crate::cli::release::OtherManifests;
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::rollout::{self, Change, Difference};
 
@@ -23,12 +24,15 @@ pub(super) struct Diff {
     manifests: ManifestArgs,
 
     #[command(flatten)]
+    others: OtherManifests,
+
+    #[command(flatten)]
     cluster: ClusterArgs,
 
     /// Compare with this revision instead
     ///
     /// Also shows what others added to its objects.
-    #[arg(long, value_name = "N", conflicts_with_all = ["images", "given", "store", "tolerate", "vn_agent_metrics_port", "values", "settings", "nodes",
+    #[arg(long, value_name = "N", conflicts_with_all = ["images", "given", "store", "tolerate", "vn_agent_metrics_port", "values", "settings", "manifests", "nodes",
         "selector", "exclude", "include_control_plane"])]
     revision: Option<i64>,
 
@@ -73,15 +77,16 @@ struct Document<'a> {
 
 impl Diff {
     pub(super) async fn run(self) -> Result<Exit, Error> {
-        let given = if self.revision.is_none() { Some(self.manifests.objects()?) } else { None };
+        let given = if self.revision.is_none() { Some(self.manifests.source(&self.others)?) } else { None };
         let cluster = Cluster::connect(&self.cluster).await?;
         let namespace = &self.manifests.namespace();
         let objects = match (given, self.revision) {
             (None, Some(number)) => {
-                let revisions = rollout::revisions(&cluster, namespace).await?;
+                let revisions = rollout::revisions(&cluster, &self.others.release(namespace)).await?;
                 rollout::find(&revisions, number, namespace.as_str())?.to_apply()?
             }
-            (given, _) => given.unwrap_or_default(),
+            (Some(given), _) => given.objects(&cluster, &self.others.release(namespace)).await?,
+            (None, None) => Vec::new(),
         };
         let objects = rollout::differences(&cluster, objects, self.revision.is_some(), self.prune_definitions).await?;
         let differs = objects.iter().any(Difference::is_any);

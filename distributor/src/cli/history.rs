@@ -10,6 +10,7 @@ use thiserror::Error;
 use vcmanifests::{Component, NamespaceName};
 use vcterminal::{Exit, Output, Table, Text};
 
+use crate::cli::release::ReleaseName;
 use crate::cli::values::namespace;
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::rollout::{self, Revision};
@@ -30,6 +31,9 @@ pub(super) struct History {
     /// The namespace of the installation
     #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
+
+    #[command(flatten)]
+    release: ReleaseName,
 
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
@@ -99,7 +103,7 @@ struct ImageEntry<'a> {
 impl History {
     pub(super) async fn run(self) -> Result<Exit, Error> {
         let cluster = Cluster::connect(&self.cluster).await?;
-        let revisions = rollout::revisions(&cluster, &self.namespace).await?;
+        let revisions = rollout::revisions(&cluster, &self.release.release(&self.namespace)).await?;
         let namespace = self.namespace.as_str();
         let current = revisions.last().map(|revision| revision.number);
         if let Some(number) = self.revision {

@@ -10,10 +10,12 @@ use vcmanifests::{
 use vcstore::Store;
 
 use crate::cli::nodes::ChoiceArgs;
+use crate::cli::release::OtherManifests;
 use crate::cli::values::{component_image, namespace, toleration};
 use crate::cluster::Cluster;
+use crate::manifests::Manifests;
 use crate::nodes::{self, Choice};
-use crate::rollout::images;
+use crate::rollout::{Release, images};
 
 /// Which images, in which namespace, on which nodes.
 #[derive(Debug, Args)]
@@ -67,6 +69,25 @@ pub(super) struct ManifestArgs {
     tolerate: Vec<Toleration>,
 }
 
+/// What is rolled out.
+#[derive(Debug)]
+pub(super) enum Given {
+    /// The installation of VirtualCluster.
+    Installation(Vec<Object>),
+    /// Manifests of others.
+    Others(Manifests),
+}
+
+impl Given {
+    /// The objects, in dependency order.
+    pub(super) async fn objects(self, cluster: &Cluster, release: &Release) -> Result<Vec<Object>, Error> {
+        match self {
+            Self::Installation(objects) => Ok(objects),
+            Self::Others(manifests) => Ok(manifests.objects(cluster, release).await?),
+        }
+    }
+}
+
 /// Why there are no objects.
 #[derive(Debug, Error, Diagnostic)]
 pub(super) enum Error {
@@ -82,13 +103,36 @@ pub(super) enum Error {
     #[diagnostic(transparent)]
     Values(#[from] vcmanifests::Error),
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Others(#[from] crate::manifests::Error),
+
+    #[error("a release has a name only with --manifests")]
+    #[diagnostic(help(
+        "the installation of VirtualCluster is named by its namespace alone: leave --name out, or give --manifests"
+    ))]
+    NameAlone,
+
     #[error("reading the values of {path}")]
     #[diagnostic(help("give a YAML file that can be read with --values"))]
     Read { path: Utf8PathBuf, source: std::io::Error },
 }
 
 impl ManifestArgs {
-    /// Every object, in dependency order.
+    /// What the options say is rolled out.
+    pub(super) fn source(&self, others: &OtherManifests) -> Result<Given, Error> {
+        if others.manifests.is_empty() {
+            return if others.name.is_some() {
+                Err(Error::NameAlone)
+            } else {
+                Ok(Given::Installation(self.objects()?))
+            };
+        }
+        let store = self.store.clone().unwrap_or_else(Store::default_path);
+        Ok(Given::Others(Manifests::read(&others.manifests, &store)?))
+    }
+
+    /// Every object of the installation, in dependency order.
     pub(super) fn objects(&self) -> Result<Vec<Object>, Error> {
         let (images, architectures) = images::resolve(&self.given, &self.images, &self.store())?;
         Ok(vcmanifests::objects(&self.parameters(images, architectures, &Values::default())?))

@@ -20,6 +20,7 @@ mod prune;
 mod push;
 mod rbac;
 mod relay;
+mod release;
 mod render;
 mod role;
 mod rollback;

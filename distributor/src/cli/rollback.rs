@@ -17,6 +17,7 @@ use vcterminal::{Exit, Output, tell};
 use crate::cli::changes::{self, Changes};
 use crate::cli::node_images::{self, NodeImages};
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
+use crate::cli::release::ReleaseName;
 use crate::cli::values::namespace;
 use crate::cluster::{self, Cluster};
 use crate::duration::parse_duration;
@@ -37,6 +38,9 @@ pub(super) struct Rollback {
     /// The namespace of the installation
     #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
+
+    #[command(flatten)]
+    release: ReleaseName,
 
     /// Push the images that nodes lack, if the store has them
     #[arg(long, conflicts_with_all = ["dry_run", "ignore_nodes"])]
@@ -196,7 +200,7 @@ impl Rollback {
 
     async fn roll_back(&self, cluster: &Cluster, done: &mut RollbackProgress) -> Result<(), Error> {
         let text = self.output == Output::Text;
-        let revisions = rollout::revisions(cluster, &self.namespace).await?;
+        let revisions = rollout::revisions(cluster, &self.release.release(&self.namespace)).await?;
         let target = rollout::rollback_target(&revisions, self.revision, self.namespace.as_str())?;
         let objects = target.to_apply()?;
         (done.from, done.to) = (revisions.last().map(|current| current.number), Some(target.origin()));
@@ -213,8 +217,13 @@ impl Rollback {
             done.plan.refuse_recreation()?;
         }
         if !self.ignore_nodes {
+            let mut wanted = target.images.clone();
+            if self.release.name.is_some() {
+                // Nodes fetch the others from a registry.
+                wanted.retain(|image| image.contains('@'));
+            }
             let images = NodeImages {
-                images: &target.images,
+                images: &wanted,
                 nodes: &self.nodes,
                 ssh: &self.ssh,
                 containerd: &self.containerd,

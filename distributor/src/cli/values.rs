@@ -7,6 +7,9 @@ use vcmanifests::{Component, Error, ImageReference, NamespaceName, Toleration};
 
 use crate::rights::Subject;
 
+/// The longest name of a release: as long as Helm's.
+const LONGEST_RELEASE: usize = 53;
+
 /// Parses the name of a namespace.
 pub(crate) fn namespace(text: &str) -> Result<NamespaceName, String> {
     read(text)
@@ -24,6 +27,18 @@ pub(crate) fn subject(text: &str) -> Result<Subject, String> {
             Ok(Subject::ServiceAccount { namespace: namespace(at)?.to_string(), name: name.to_owned() })
         }
         _ => Err(expected()),
+    }
+}
+
+/// Parses the name of a release.
+pub(crate) fn release_name(text: &str) -> Result<String, String> {
+    let name: Result<NamespaceName, _> = text.parse();
+    match name {
+        Ok(_) if text.len() <= LONGEST_RELEASE => Ok(text.to_owned()),
+        _ => Err(format!(
+            "{text:?} is not a valid name of a release; use 1 to {LONGEST_RELEASE} lowercase letters, digits and dashes, with a \
+             letter or digit at both ends"
+        )),
     }
 }
 

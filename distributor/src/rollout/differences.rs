@@ -1,14 +1,17 @@
 //! What a rollout would change, field by field, without ending at what it would be refused for: fields that other managers own
 //! and fields that can never be changed are differences too.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use vcmanifests::Object;
+use vcmanifests::{Object, Stage};
 
 use super::Error;
+use super::defined::DefinedKinds;
 use super::diff::FieldChange;
 use super::foreign::foreign_fields;
-use super::plan::{Change, namespace_exists, read, removals, step};
+use super::plan::{Change, absent_namespaces, read, removals, step};
 use crate::cluster::Cluster;
 
 /// Objects asked about at once.
@@ -71,10 +74,17 @@ pub async fn differences(
     drift: bool,
     prune_definitions: bool,
 ) -> Result<Vec<Difference>, Error> {
-    let namespace_exists = namespace_exists(cluster, &objects).await?;
-    let (removals, kept) = removals(cluster, &objects, namespace_exists, prune_definitions).await?;
-    let each = stream::iter(objects).map(|object| one(cluster, object, namespace_exists, drift)).buffered(AT_ONCE);
+    let absent = absent_namespaces(cluster, &objects).await?;
+    let (removals, kept) = removals(cluster, &objects, &absent, prune_definitions).await?;
+    let (first, of_defined_kinds): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| object.stage() < Stage::Custom);
+    let none = DefinedKinds::default();
+    let each = stream::iter(&first).map(|object| one(cluster, object, &absent, &none, drift)).buffered(AT_ONCE);
     let mut found: Vec<Difference> = each.try_collect().await?;
+    let changed = first.iter().zip(&found).filter(|(_, found)| found.change != Change::Unchanged);
+    let defined = DefinedKinds::of(changed.map(|(object, _)| object));
+    let each = stream::iter(&of_defined_kinds).map(|object| one(cluster, object, &absent, &defined, drift));
+    found.extend(each.buffered(AT_ONCE).try_collect::<Vec<_>>().await?);
     found.extend(removals.iter().map(|removal| Difference::new(&removal.object, Change::Removed)));
     found.extend(kept.into_iter().map(|kept| Difference {
         kind: kept.kind,
@@ -87,13 +97,19 @@ pub async fn differences(
     Ok(found)
 }
 
-async fn one(cluster: &Cluster, object: Object, namespace_exists: bool, drift: bool) -> Result<Difference, Error> {
+async fn one(
+    cluster: &Cluster,
+    object: &Object,
+    absent: &BTreeSet<String>,
+    defined: &DefinedKinds,
+    drift: bool,
+) -> Result<Difference, Error> {
     let mut conflicts = Vec::new();
-    let mut stepped = step(cluster, object.clone(), false, namespace_exists).await;
+    let mut stepped = step(cluster, object.clone(), false, absent, defined).await;
     if let Err(Error::Conflict(found)) = &stepped {
         conflicts =
             found.0.iter().map(|one| ForeignField { field: one.field.clone(), manager: one.manager.clone() }).collect();
-        stepped = step(cluster, object.clone(), true, namespace_exists).await;
+        stepped = step(cluster, object.clone(), true, absent, defined).await;
     }
     let mut change = match stepped {
         Ok(step) => step.change,
@@ -105,11 +121,11 @@ async fn one(cluster: &Cluster, object: Object, namespace_exists: bool, drift: b
     };
     if drift
         && matches!(change, Change::Unchanged | Change::Configured(_))
-        && let Some(before) = read(cluster, &object).await?
+        && let Some(before) = read(cluster, object).await?
     {
         change = with(change, foreign_fields(&before));
     }
-    Ok(Difference { conflicts, ..Difference::new(&object, change) })
+    Ok(Difference { conflicts, ..Difference::new(object, change) })
 }
 
 /// A change with further fields, unless it speaks of them already.

@@ -41,6 +41,19 @@ pub enum Error {
         binding: String,
     },
 
+    /// An object of another release.
+    #[error("applying {object}: it belongs to {release}")]
+    #[diagnostic(help(
+        "nothing was changed; remove the object from one of the two, or give it another name or namespace. Each release removes \
+         what it no longer has, so an object belongs to one"
+    ))]
+    OtherRelease {
+        /// The object.
+        object: String,
+        /// Whose it is.
+        release: String,
+    },
+
     /// A field would change that never can, of an object that is not deleted for that.
     #[error("applying {object}: {} cannot be changed once the object exists ({message})", fields.join(", "))]
     #[diagnostic(help(

@@ -3,6 +3,7 @@
 //! this one lacks goes at its end. Each rollout is a revision, which one can compare the cluster with and go back to. Uses
 //! [`crate::cluster`], and the names of [`crate::images`].
 
+mod defined;
 mod definitions;
 mod diff;
 mod differences;
@@ -19,6 +20,7 @@ mod predecessors;
 pub mod ready;
 mod recreate;
 mod references;
+mod release;
 mod requeue;
 mod revision;
 mod rollback;
@@ -35,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use vcmanifests::Stage;
 
 use crate::cluster::Cluster;
+use defined::DefinedKinds;
 
 pub use diff::FieldChange;
 pub use differences::{Difference, ForeignField, differences};
@@ -43,6 +46,8 @@ pub use in_use::ImagesInUse;
 pub(crate) use in_use::WORKLOADS;
 pub use plan::{Change, Permissions, Plan, Step, plan, title};
 pub(crate) use predecessors::NAMES as PREDECESSORS;
+pub use release::Release;
+pub(crate) use release::is_of_a_release;
 pub use revision::{RecordedObject, Revision, revisions};
 pub(crate) use revision::{list as revisions_in, selector as revision_selector};
 pub use rollback::{find, last_ready, rollback_target};
@@ -150,10 +155,12 @@ pub async fn run(
     let is_recorded = part.has(Stage::Workloads);
     let started = Instant::now();
     cluster.wait_until(started + timeout);
+    let release = Release::of(plan.steps.iter().map(|step| &step.object));
+    let defined = DefinedKinds::changed(&plan.steps);
     for stage in Stage::ALL.into_iter().filter(|stage| part.has(*stage)) {
         if is_recorded && stage > Stage::Namespace && outcomes.revision.is_none() {
             // Before anything runs: from here on, nobody may take its images away.
-            outcomes.revision = record(cluster, plan, rollback_to).await?;
+            outcomes.revision = record(cluster, plan, release.as_ref(), rollback_to).await?;
         }
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.object.stage() == stage).collect();
         let mut targets = Vec::new();
@@ -168,7 +175,12 @@ pub async fn run(
             let since = if step.settled {
                 None
             } else {
-                plan::changed_at(&plan::apply(cluster, &step.object, force_conflicts, false).await?)
+                let applied = if defined.has(&step.object) {
+                    defined::apply_once_served(cluster, &step.object, force_conflicts).await?
+                } else {
+                    plan::apply(cluster, &step.object, force_conflicts, false).await?
+                };
+                plan::changed_at(&applied)
             };
             outcomes.applied += 1;
             progress(Progress::Applied(step));
@@ -193,8 +205,8 @@ pub async fn run(
         outcomes.removed += 1;
         progress(Progress::Removed(removal));
     }
-    if let (Some(number), Some(namespace)) = (outcomes.revision, namespace(plan)) {
-        revision::mark_ready(cluster, namespace, number).await?;
+    if let (Some(number), Some(release)) = (outcomes.revision, &release) {
+        revision::mark_ready(cluster, release, number).await?;
     }
     Ok(())
 }
@@ -203,18 +215,18 @@ fn go_on(cancel: &CancellationToken) -> Result<(), Error> {
     if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// The namespace that a plan makes.
-fn namespace(plan: &Plan) -> Option<&str> {
-    plan.steps.iter().find(|step| step.object.stage() == Stage::Namespace).map(|step| step.object.name())
-}
-
-/// Records the objects of a plan in the namespace it makes; nothing for a plan that makes none.
-async fn record(cluster: &Cluster, plan: &Plan, rollback_to: Option<i64>) -> Result<Option<i64>, Error> {
-    let Some(namespace) = namespace(plan) else { return Ok(None) };
+/// Records the objects of a plan as a revision of their release; nothing for objects that belong to none.
+async fn record(
+    cluster: &Cluster,
+    plan: &Plan,
+    release: Option<&Release>,
+    rollback_to: Option<i64>,
+) -> Result<Option<i64>, Error> {
+    let Some(release) = release else { return Ok(None) };
     let value = |step: &Step| {
         let prepared = |source| Error::Prepare { object: title(&step.object), source };
         RecordedObject::of(&step.object).map_err(prepared)
     };
     let objects = plan.steps.iter().map(value).collect::<Result<Vec<_>, _>>()?;
-    revision::record(cluster, namespace, objects, rollback_to).await.map(Some)
+    revision::record(cluster, release, objects, rollback_to).await.map(Some)
 }

@@ -1,6 +1,8 @@
 //! What applying the objects would do, asked of the API server before anything is done.
 //! Each object is applied in a dry run; refusals and conflicts show here, while nothing has changed.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
@@ -8,14 +10,15 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::{GroupVersionKind, Status};
 use serde::Serialize;
 use serde_json::Value;
-use vcmanifests::{Object, Stage};
+use vcmanifests::{Object, RELEASE, Stage};
 
+use super::defined::{DefinedKinds, is_refusal};
 use super::diff::{FieldChange, diff};
 use super::error::{Conflict, Conflicts};
 use super::predecessors::predecessors;
 use super::ready::{self, Readiness};
 use super::superseded::{Kept, Removal, superseded};
-use super::{Error, FIELD_MANAGER, definitions, owner, recreate, revision, takeover};
+use super::{Error, FIELD_MANAGER, Release, definitions, owner, recreate, release, revision, takeover};
 use crate::cluster::{self, Cluster};
 
 /// Requests under way at once: enough to hide a long way to the API server, too few to be throttled.
@@ -93,19 +96,24 @@ pub struct Permissions {
 /// # Errors
 /// When the API server cannot be asked, refuses an object, or another manager owns a field that would change.
 pub async fn plan(cluster: &Cluster, objects: Vec<Object>, permissions: Permissions) -> Result<Plan, Error> {
-    let namespace_exists = namespace_exists(cluster, &objects).await?;
-    let (removals, kept) = removals(cluster, &objects, namespace_exists, permissions.prune_definitions).await?;
-    let answers: Vec<Result<Step, Error>> = stream::iter(objects)
-        .map(|object| step(cluster, object, permissions.force_conflicts, namespace_exists))
-        .buffered(AT_ONCE)
-        .collect()
-        .await;
+    let absent = absent_namespaces(cluster, &objects).await?;
+    let (removals, kept) = removals(cluster, &objects, &absent, permissions.prune_definitions).await?;
     let (mut steps, mut conflicts) = (Vec::new(), Vec::new());
-    for answer in answers {
-        match answer {
-            Ok(step) => steps.push(step),
-            Err(Error::Conflict(found)) => conflicts.extend(found.0),
-            Err(other) => return Err(other),
+    let (first, of_defined_kinds): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| object.stage() < Stage::Custom);
+    for objects in [first, of_defined_kinds] {
+        let defined = DefinedKinds::changed(&steps);
+        let answers: Vec<Result<Step, Error>> = stream::iter(objects)
+            .map(|object| step(cluster, object, permissions.force_conflicts, &absent, &defined))
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        for answer in answers {
+            match answer {
+                Ok(step) => steps.push(step),
+                Err(Error::Conflict(found)) => conflicts.extend(found.0),
+                Err(other) => return Err(other),
+            }
         }
     }
     if !conflicts.is_empty() {
@@ -120,14 +128,16 @@ pub async fn plan(cluster: &Cluster, objects: Vec<Object>, permissions: Permissi
 pub(super) async fn removals(
     cluster: &Cluster,
     objects: &[Object],
-    namespace_exists: bool,
+    absent_namespaces: &BTreeSet<String>,
     with_definitions: bool,
 ) -> Result<(Vec<Removal>, Vec<Kept>), Error> {
-    let namespace = objects.iter().find(|object| object.stage() == Stage::Namespace);
-    let Some(namespace) = namespace.filter(|_| namespace_exists) else { return Ok((Vec::new(), Vec::new())) };
-    let revisions = revision::list(cluster, namespace.name()).await?;
+    let release = Release::of(objects).filter(|release| !absent_namespaces.contains(&release.namespace));
+    let Some(release) = release else { return Ok((Vec::new(), Vec::new())) };
+    let revisions = revision::list(cluster, &release).await?;
     let (mut removals, kept) = superseded(cluster, &revisions, objects, with_definitions).await?;
-    removals.extend(predecessors(cluster, namespace.name(), objects).await?);
+    if release.name.is_none() {
+        removals.extend(predecessors(cluster, &release.namespace, objects).await?);
+    }
     Ok((removals, kept))
 }
 
@@ -168,31 +178,41 @@ pub fn title(object: &Object) -> String {
     format!("{}/{}", object.kind().to_lowercase(), object.name())
 }
 
-pub(super) async fn namespace_exists(cluster: &Cluster, objects: &[Object]) -> Result<bool, Error> {
-    let Some(ours) = objects.iter().find(|object| object.stage() == Stage::Namespace) else { return Ok(true) };
+/// The namespaces among the objects that are not there yet.
+pub(super) async fn absent_namespaces(cluster: &Cluster, objects: &[Object]) -> Result<BTreeSet<String>, Error> {
     let api: Api<Namespace> = Api::all(cluster.client());
-    let found = api.get_opt(ours.name()).await;
-    let found = found.map_err(|error| cluster.failed(format!("reading {}", title(ours)), error))?;
-    if let Some(Readiness::Failed(why)) = found.as_ref().map(ready::namespace) {
-        return Err(Error::Unusable { object: title(ours), why });
+    let mut absent = BTreeSet::new();
+    for ours in objects.iter().filter(|object| object.stage() == Stage::Namespace) {
+        let found = api.get_opt(ours.name()).await;
+        let found = found.map_err(|error| cluster.failed(format!("reading {}", title(ours)), error))?;
+        if let Some(Readiness::Failed(why)) = found.as_ref().map(ready::namespace) {
+            return Err(Error::Unusable { object: title(ours), why });
+        }
+        if found.is_none() {
+            absent.insert(ours.name().to_owned());
+        }
     }
-    Ok(found.is_some())
+    Ok(absent)
 }
 
 pub(super) async fn step(
     cluster: &Cluster,
     object: Object,
     force: bool,
-    namespace_exists: bool,
+    absent_namespaces: &BTreeSet<String>,
+    defined: &DefinedKinds,
 ) -> Result<Step, Error> {
     // Nothing can be in a namespace that is not there, nor be asked about: the server would only say so.
-    if object.namespace().is_some() && !namespace_exists {
+    if object.namespace().is_some_and(|namespace| absent_namespaces.contains(namespace)) {
         return Ok(Step::new(object, Change::Created));
     }
     let Some(before) = read(cluster, &object).await? else {
-        apply(cluster, &object, force, true).await?;
-        return Ok(Step::new(object, Change::Created));
+        return match apply(cluster, &object, force, true).await {
+            Err(error) if !(defined.has(&object) && is_refusal(&error)) => Err(error),
+            _ => Ok(Step::new(object, Change::Created)),
+        };
     };
+    release::check(&object, &before)?;
     if let Object::ClusterRoleBinding(binding) = &object {
         owner::check(cluster, binding, &before).await?;
     }
@@ -215,6 +235,9 @@ pub(super) async fn step(
         result => result,
     };
     let after = match after {
+        Err(error) if defined.has(&object) && is_refusal(&error) => {
+            return Ok(Step::new(object, Change::Configured(Vec::new())));
+        }
         Err(Error::Immutable { fields, .. }) if recreate::too_precious(&object).is_none() => {
             let fields = fields.iter().map(|field| at(field, &before, &object)).collect();
             return Ok(Step { replaces: before.metadata.uid, ..Step::new(object, Change::Recreated(fields)) });
@@ -258,6 +281,9 @@ fn at(field: &str, before: &DynamicObject, object: &Object) -> FieldChange {
 /// Whether an object is a Secret into which somebody has put what ours only has room for: a real certificate is never taken away.
 fn holds_secrets(object: &Object, before: &DynamicObject) -> bool {
     let Object::Secret(secret) = object else { return false };
+    if object.annotation(RELEASE).is_some() {
+        return false;
+    }
     let is_held = |key: &String| before.data["data"][key].as_str().is_some_and(|value| !value.is_empty());
     secret.data.iter().flatten().any(|(key, _)| is_held(key))
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use kube::api::{DeleteParams, DynamicObject, Preconditions};
 use serde::Serialize;
-use vcmanifests::{Object, Stage};
+use vcmanifests::{Object, RELEASE, Stage};
 
 use super::plan::{api, ours, title};
 use super::revision::Revision;
-use super::{Error, FIELD_MANAGER};
+use super::{Error, FIELD_MANAGER, release};
 use crate::cluster::{Cluster, is_absent};
 
 /// The label of everything that vcdist applies.
@@ -61,9 +61,9 @@ pub(super) async fn superseded(
             found => found.map_err(|error| cluster.failed(attempt, error))?,
         };
         let Some(found) = found.filter(|found| found.metadata.deletion_timestamp.is_none()) else { continue };
-        let why = match not_ours(&found) {
+        let why = match not_ours_as(&object, &found) {
             None if is_shared(&object) && !with_definitions => {
-                "namespaces and definitions are removed only with --prune-definitions".to_owned()
+                "namespaces, definitions and volumes are removed only with --prune-definitions".to_owned()
             }
             None => {
                 removals.push(Removal { object, uid: found.metadata.uid });
@@ -95,12 +95,37 @@ pub(super) async fn remove(cluster: &Cluster, removal: &Removal) -> Result<(), E
     }
 }
 
+/// Why an object that a revision had is not ours to remove: of a release with a name, its mark says whose it is.
+fn not_ours_as(recorded: &Object, found: &DynamicObject) -> Option<String> {
+    let Some(release) = recorded.annotation(RELEASE) else { return not_ours(found) };
+    match release::mark(found) {
+        Some(mark) if mark == release => taken_over(found),
+        Some(other) => Some(format!("it belongs to the release {other}")),
+        None => Some(format!("it has no annotation {RELEASE}={release}")),
+    }
+}
+
 /// Why an object is not ours to remove; none where it is.
 pub(crate) fn not_ours(found: &DynamicObject) -> Option<String> {
+    if let Some(release) = release::mark(found) {
+        return Some(format!("it belongs to the release {release}"));
+    }
     let label = found.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL));
     if label.is_none_or(|label| label != FIELD_MANAGER) {
         return Some(format!("it has no label {LABEL}={FIELD_MANAGER}"));
     }
+    if let Some(why) = taken_over(found) {
+        return Some(why);
+    }
+    let holds = |key: &str| {
+        found.data[key].as_object().is_some_and(|data| data.values().any(|value| value.as_str() != Some("")))
+    };
+    let is_secret = found.types.as_ref().is_some_and(|types| types.kind == "Secret");
+    (is_secret && holds("data")).then(|| "somebody has put values into it".to_owned())
+}
+
+/// Who else an object belongs to by now.
+fn taken_over(found: &DynamicObject) -> Option<String> {
     if let Some(owner) = found.metadata.owner_references.iter().flatten().next() {
         return Some(format!("{} {} owns it", owner.kind, owner.name));
     }
@@ -110,15 +135,12 @@ pub(crate) fn not_ours(found: &DynamicObject) -> Option<String> {
         let others = others.into_iter().collect::<Vec<_>>().join(", ");
         return Some(format!("{FIELD_MANAGER} manages none of its fields; {others} does"));
     }
-    let holds = |key: &str| {
-        found.data[key].as_object().is_some_and(|data| data.values().any(|value| value.as_str() != Some("")))
-    };
-    let is_secret = found.types.as_ref().is_some_and(|types| types.kind == "Secret");
-    (is_secret && holds("data")).then(|| "somebody has put values into it".to_owned())
+    None
 }
 
 fn is_shared(object: &Object) -> bool {
     matches!(object.stage(), Stage::Namespace | Stage::Definitions)
+        || matches!(object.kind(), "PersistentVolume" | "PersistentVolumeClaim")
 }
 
 /// What some revision had and `wanted` lacks, each once, in the reverse order of a rollout.
@@ -145,7 +167,7 @@ mod tests {
     use serde_json::{Value, json};
     use vcmanifests::Object;
 
-    use super::{candidates, not_ours};
+    use super::{candidates, not_ours, not_ours_as};
     use crate::rollout::revision::tests::revision;
     use crate::rollout::title;
 
@@ -167,6 +189,26 @@ mod tests {
         let wanted = [Object::from_value(&account("kept")).unwrap().unwrap()];
         let titles: Vec<String> = candidates(&revisions, &wanted).iter().map(title).collect();
         assert_eq!(titles, ["daemonset/d", "serviceaccount/old"]);
+    }
+
+    #[test]
+    fn of_a_release_goes_what_has_its_mark_alone() {
+        let object = |release: &str| {
+            let metadata = json!({ "name": "s", "namespace": "n", "annotations": { vcmanifests::RELEASE: release },
+                "managedFields": [{ "manager": "vcdist", "operation": "Apply" }] });
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": { "key": "eA==" } })
+        };
+        let recorded = Object::other(object("n/shop"), "secrets");
+        let why = |found: Value| not_ours_as(&recorded, &serde_json::from_value::<DynamicObject>(found).unwrap());
+        assert_eq!(why(object("n/shop")), None, "its values are the release's");
+        assert!(why(object("n/other")).unwrap().contains("n/other"));
+        let mut changed = object("n/shop");
+        changed["metadata"]["managedFields"][0]["manager"] = json!("helm");
+        assert!(why(changed.clone()).unwrap().contains("helm"));
+        changed["metadata"]["annotations"] = json!({});
+        assert!(why(changed).unwrap().contains("no annotation"));
+        let found: DynamicObject = serde_json::from_value(object("n/shop")).unwrap();
+        assert!(not_ours(&found).unwrap().contains("n/shop"), "no part of an installation");
     }
 
     #[test]

@@ -9,7 +9,9 @@ use vcmanifests::{Component, Object, Stage};
 use super::item::{Item, Step, api, resource, resource_of};
 use super::{Error, namespace as contents};
 use crate::cluster::{Cluster, is_absent};
-use crate::rollout::{Kept, RecordedObject, images, not_ours, revision_selector, revisions_in};
+use crate::rollout::{
+    Kept, RecordedObject, Release, images, is_of_a_release, not_ours, revision_selector, revisions_in,
+};
 
 /// The group of VirtualCluster's own kinds.
 const GROUP: &str = "tenancy.x-k8s.io";
@@ -143,7 +145,8 @@ async fn applied(cluster: &Cluster, namespace: &str, step: Step, stages: &[Stage
 async fn recorded(cluster: &Cluster, namespace: &str) -> Result<Found, Error> {
     let kind = resource("apps", "v1", "ControllerRevision", "controllerrevisions");
     let found = list(cluster, &kind, Some(namespace), &revision_selector()).await?;
-    Ok((found.iter().map(|object| Item::new(Step::Revisions, &kind, object)).collect(), Vec::new()))
+    let found = found.iter().filter(|revision| !is_of_a_release(revision));
+    Ok((found.map(|object| Item::new(Step::Revisions, &kind, object)).collect(), Vec::new()))
 }
 
 /// The namespace itself, unless others have something in it.
@@ -171,7 +174,7 @@ async fn last(cluster: &Cluster, namespace: &str) -> Result<Found, Error> {
 async fn candidates(cluster: &Cluster, namespace: &str) -> Result<Vec<Object>, Error> {
     let mut seen = BTreeSet::new();
     let mut objects = Vec::new();
-    let revisions = revisions_in(cluster, namespace).await?;
+    let revisions = revisions_in(cluster, &Release { namespace: namespace.to_owned(), name: None }).await?;
     let recorded = revisions.iter().filter_map(|revision| revision.objects.as_ref().ok()).flatten();
     for object in recorded.filter_map(RecordedObject::object).chain(usual(namespace)) {
         if seen.insert((object.kind().to_owned(), object.namespace().map(str::to_owned), object.name().to_owned())) {

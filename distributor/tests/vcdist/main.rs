@@ -13,6 +13,7 @@ mod help_commands;
 mod hostile;
 mod interrupted_pushes;
 mod lock;
+mod manifests;
 mod many_nodes;
 mod matrix;
 mod placement;

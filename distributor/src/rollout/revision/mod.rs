@@ -12,11 +12,11 @@ use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use vcmanifests::{NamespaceName, Object};
+use vcmanifests::Object;
 
 use super::Error;
-use super::FIELD_MANAGER;
 use super::references::references;
+use super::{FIELD_MANAGER, Release, release};
 use crate::cluster::Cluster;
 
 pub use recorded::RecordedObject;
@@ -146,12 +146,12 @@ fn objects(data: &Value) -> Result<Vec<RecordedObject>, String> {
     }
 }
 
-/// The revisions of a namespace, the oldest first; none where there is no such namespace.
+/// The revisions of a release, the oldest first; none where there is no such namespace.
 ///
 /// # Errors
 /// When the API server does not tell.
-pub async fn revisions(cluster: &Cluster, namespace: &NamespaceName) -> Result<Vec<Revision>, Error> {
-    list(cluster, namespace.as_str()).await
+pub async fn revisions(cluster: &Cluster, release: &Release) -> Result<Vec<Revision>, Error> {
+    list(cluster, release).await
 }
 
 /// What selects our revisions.
@@ -160,10 +160,12 @@ pub(crate) fn selector() -> String {
 }
 
 /// As [`revisions()`].
-pub(crate) async fn list(cluster: &Cluster, namespace: &str) -> Result<Vec<Revision>, Error> {
-    let listed = api(cluster, namespace).list(&ListParams::default().labels(&selector())).await;
-    let listed = listed.map_err(|error| cluster.failed(format!("listing revisions in {namespace}"), error))?;
-    let mut revisions: Vec<Revision> = listed.items.iter().filter_map(Revision::read).collect();
+pub(crate) async fn list(cluster: &Cluster, release: &Release) -> Result<Vec<Revision>, Error> {
+    let listed = api(cluster, release).list(&ListParams::default().labels(&selector())).await;
+    let attempt = || format!("listing revisions in {}", release.namespace);
+    let listed = listed.map_err(|error| cluster.failed(attempt(), error))?;
+    let ours = listed.items.iter().filter(|revision| release.has(revision.metadata.labels.as_ref()));
+    let mut revisions: Vec<Revision> = ours.filter_map(Revision::read).collect();
     revisions.sort_by_key(|revision| revision.number);
     Ok(revisions)
 }
@@ -171,7 +173,7 @@ pub(crate) async fn list(cluster: &Cluster, namespace: &str) -> Result<Vec<Revis
 /// Records that a rollout applies these objects, unless the last revision says just that. Its number.
 pub(super) async fn record(
     cluster: &Cluster,
-    namespace: &str,
+    release: &Release,
     objects: Vec<RecordedObject>,
     rollback_to: Option<i64>,
 ) -> Result<i64, Error> {
@@ -179,7 +181,7 @@ pub(super) async fn record(
     let mut attempts = 0;
     let mut data = None;
     loop {
-        let revisions = list(cluster, namespace).await?;
+        let revisions = list(cluster, release).await?;
         if let Some(last) = revisions.last()
             && last.objects.as_ref() == Ok(&objects)
         {
@@ -192,12 +194,15 @@ pub(super) async fn record(
                 Some(json!({ "form": FORM, "images": &images, "objects": text, "version": env!("CARGO_PKG_VERSION"),
                 "user": user, "rollbackTo": rollback_to }));
         }
-        let revision =
-            ControllerRevision { metadata: metadata(number), data: data.clone().map(RawExtension), revision: number };
-        match api(cluster, namespace).create(&PostParams::default(), &revision).await {
+        let revision = ControllerRevision {
+            metadata: metadata(release, number),
+            data: data.clone().map(RawExtension),
+            revision: number,
+        };
+        match api(cluster, release).create(&PostParams::default(), &revision).await {
             Ok(_) => {
                 for old in superfluous(&revisions) {
-                    forget(cluster, namespace, old).await?;
+                    forget(cluster, release, old).await?;
                 }
                 return Ok(number);
             }
@@ -209,8 +214,8 @@ pub(super) async fn record(
 }
 
 /// Notes that all of a revision is ready, unless it says so already.
-pub(super) async fn mark_ready(cluster: &Cluster, namespace: &str, number: i64) -> Result<(), Error> {
-    let revisions = list(cluster, namespace).await?;
+pub(super) async fn mark_ready(cluster: &Cluster, release: &Release, number: i64) -> Result<(), Error> {
+    let revisions = list(cluster, release).await?;
     if revisions.iter().any(|revision| revision.number == number && revision.ready_at.is_some()) {
         return Ok(());
     }
@@ -218,7 +223,7 @@ pub(super) async fn mark_ready(cluster: &Cluster, namespace: &str, number: i64) 
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { READY_AT: now } } }));
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match api(cluster, namespace).patch(&name(number), &parameters, &patch).await {
+    match api(cluster, release).patch(&release.revision(number), &parameters, &patch).await {
         // What was rolled out runs all the same.
         Err(kube::Error::Api(status)) if status.code == 403 => {
             tracing::warn!("revision {number} is not marked as ready, for that is forbidden: {}", status.message);
@@ -231,8 +236,12 @@ pub(super) async fn mark_ready(cluster: &Cluster, namespace: &str, number: i64) 
     }
 }
 
-/// The images of a revision of ours, and its number; nothing for another's.
+/// The images of a revision of the installation, and its number; nothing for another's. All images of the revisions of other
+/// releases are in use.
 pub(super) fn read(revision: &ControllerRevision) -> Option<(i64, BTreeSet<String>)> {
+    if revision.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(release::LABEL)) {
+        return None;
+    }
     Revision::read(revision).map(|revision| (revision.number, revision.images))
 }
 
@@ -261,8 +270,8 @@ async fn user(cluster: &Cluster) -> Option<String> {
     review.status?.user_info?.username
 }
 
-async fn forget(cluster: &Cluster, namespace: &str, number: i64) -> Result<(), Error> {
-    match api(cluster, namespace).delete(&name(number), &DeleteParams::default()).await {
+async fn forget(cluster: &Cluster, release: &Release, number: i64) -> Result<(), Error> {
+    match api(cluster, release).delete(&release.revision(number), &DeleteParams::default()).await {
         Err(error) if !crate::cluster::is_absent(&error) => {
             Err(cluster.failed(format!("removing revision {number}"), error).into())
         }
@@ -270,17 +279,14 @@ async fn forget(cluster: &Cluster, namespace: &str, number: i64) -> Result<(), E
     }
 }
 
-fn api(cluster: &Cluster, namespace: &str) -> Api<ControllerRevision> {
-    Api::namespaced(cluster.client(), namespace)
+fn api(cluster: &Cluster, release: &Release) -> Api<ControllerRevision> {
+    Api::namespaced(cluster.client(), &release.namespace)
 }
 
-fn name(number: i64) -> String {
-    format!("vcdist-{number}")
-}
-
-fn metadata(number: i64) -> ObjectMeta {
-    let labels = LABELS.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    ObjectMeta { name: Some(name(number)), labels: Some(labels.into()), ..ObjectMeta::default() }
+fn metadata(release: &Release, number: i64) -> ObjectMeta {
+    let labels = LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter();
+    let labels = labels.chain(release.name.iter().map(|name| (release::LABEL.to_owned(), name.clone())));
+    ObjectMeta { name: Some(release.revision(number)), labels: Some(labels.collect()), ..ObjectMeta::default() }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! deletes with finalizers and what is below. It can be away, refuse, break off, and never answer.
 
 mod admission;
+mod discovery;
 mod stored;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,7 +23,7 @@ use admission::Admission;
 use stored::Stored;
 
 /// The groups that are served; of others it says in plain text that there is no such page, as a real one does.
-const GROUPS: [&str; 10] = [
+const GROUPS: [&str; 11] = [
     "policy/v1",
     "coordination.k8s.io/v1",
     "apps/v1",
@@ -32,6 +33,7 @@ const GROUPS: [&str; 10] = [
     "admissionregistration.k8s.io/v1",
     "authorization.k8s.io/v1",
     "discovery.k8s.io/v1",
+    "networking.k8s.io/v1",
     "example.com/v1",
 ];
 
@@ -318,6 +320,9 @@ fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) ->
         "POST" => objects.create(path, query, body()),
         "PUT" => objects.replace(path, body()),
         "DELETE" => objects.delete(path, &body()),
+        _ if discovery::kinds(path, &objects.all).is_some() => {
+            (200, discovery::kinds(path, &objects.all).unwrap_or_default().to_string())
+        }
         _ => match objects.all.get(path) {
             Some(object) => (200, object.to_string()),
             None if path == "/version" => (200, version().to_string()),
@@ -360,6 +365,10 @@ fn status_of(object: &Value) -> Option<Value> {
         }
         "Deployment" if object["spec"].to_string().contains(NEVER_READY) => Some(json!({ "replicas": 1 })),
         "Deployment" => Some(json!({ "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 })),
+        "StatefulSet" => {
+            Some(json!({ "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "availableReplicas": 1 }))
+        }
+        "PersistentVolumeClaim" => Some(json!({ "phase": "Bound" })),
         "DaemonSet" if object["metadata"]["annotations"][SLOW] == "true" => Some(
             json!({ "currentNumberScheduled": 1, "desiredNumberScheduled": 1, "numberMisscheduled": 0, "numberReady": 0 }),
         ),
