@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ::lab::{Containerd, Lab, Options};
+use ::lab::{Containerd, Kubernetes, Lab, Options};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 use vcterminal::{Exit, Table, Text, bytes, duration, tell, tell_text};
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
 /// Builds the two commands and the cluster's programs concurrently, because neither uses all CPUs.
 fn built(arguments: &Arguments) -> Result<(Binaries, String), Error> {
     std::thread::scope(|scope| {
-        let cluster = scope.spawn(|| ::lab::Binaries::ensure(arguments.containerd));
+        let cluster = scope.spawn(|| ::lab::Binaries::ensure(Kubernetes::default(), arguments.containerd));
         let binaries = if arguments.release { dist::build() } else { dist::build_for_this_machine() }?;
         let cluster =
             cluster.join().map_err(|_| Error::Unexpected { step: "compiling", why: "it panicked".to_owned() })?;

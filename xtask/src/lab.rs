@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ::lab::{Containerd, Error, Lab, Options};
+use ::lab::{Containerd, Error, Kubernetes, Lab, Options};
 use camino::Utf8PathBuf;
 use clap::Subcommand;
 use vcterminal::{Exit, Table, Text, duration, tell, tell_text};
@@ -17,6 +17,9 @@ pub(crate) enum Command {
         /// The number of workers, in addition to the control-plane node
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(::lab::MOST_WORKERS)))]
         workers: u8,
+        /// Which Kubernetes it runs
+        #[arg(long, value_enum, default_value_t)]
+        kubernetes: Kubernetes,
         /// Which containerd its nodes run: Debian's 1.6, or 1.7 or 2 compiled from their Go modules
         #[arg(long, value_enum, default_value_t)]
         containerd: Containerd,
@@ -50,9 +53,9 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: Command) -> Result<Exit, Error> {
     match command {
-        Command::Up { name, workers, containerd, dir, worker_disk } => {
+        Command::Up { name, workers, kubernetes, containerd, dir, worker_disk } => {
             let worker_disk = worker_disk.map(|mib| mib << 20);
-            up(&Options { name, workers, containerd, dir, worker_disk, ..Options::default() })
+            up(&Options { name, workers, kubernetes, containerd, dir, worker_disk, ..Options::default() })
         }
         Command::Down { name } => {
             let start = Instant::now();

@@ -12,6 +12,7 @@ mod fuzz;
 mod lab;
 #[cfg(test)]
 mod map;
+mod matrix;
 #[cfg(test)]
 mod named;
 mod packages;

@@ -10,14 +10,23 @@ use vcterminal::{Exit, Table, Text, duration, say};
 
 use crate::command::{cargo, root, run as run_command, run_beside};
 use crate::error::Error;
-use crate::{dependencies, dist, packages};
+use crate::{dependencies, dist, matrix, packages};
 
 /// Run every check.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     /// Run only these steps
     #[arg(value_enum)]
     steps: Vec<Step>,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    /// Run the end-to-end tests that need a cluster on each version of Kubernetes, and print a table
+    Matrix(matrix::Arguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,6 +103,9 @@ impl Step {
 
 /// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
+    if let Some(Other::Matrix(arguments)) = &arguments.other {
+        return matrix::run(arguments);
+    }
     ::lab::packages::ensure(packages::BUILD)?;
     ::lab::packages::ensure(packages::TEST)?;
     let steps = if arguments.steps.is_empty() { Step::value_variants() } else { &arguments.steps };

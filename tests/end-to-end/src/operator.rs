@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use lab::{Containerd, Lab, Options, ScopedLab};
+use lab::{Containerd, Kubernetes, Lab, Options, ScopedLab};
 use rigs::Run;
 use serde_json::Value;
 
@@ -25,10 +25,12 @@ impl Operator {
         Self::with(&Options { name: name.to_owned(), containerd, ..Options::default() })
     }
 
-    /// A new stage, and a lab as these options have it.
+    /// A new stage, and a lab as these options have it, with the version of Kubernetes that the environment names.
     #[must_use]
     pub fn with(options: &Options) -> Self {
-        let lab = Lab::up(options).unwrap_or_else(|error| panic!("bringing the lab up: {error:?}"));
+        let kubernetes = Kubernetes::of_environment().unwrap_or_else(|error| panic!("{error}"));
+        let lab = Lab::up(&Options { kubernetes, ..options.clone() })
+            .unwrap_or_else(|error| panic!("bringing the lab up: {error:?}"));
         Self { stage: Stage::new(), lab: lab.scoped() }
     }
 

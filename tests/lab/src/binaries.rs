@@ -36,23 +36,43 @@ macro_rules! module_files {
     ($name:literal: $($file:literal),+) => { &[$(($file, include_str!(concat!("../go/", $name, "/", $file)))),+] };
 }
 
-const KUBERNETES: Module = Module {
-    name: "kubernetes",
-    files: module_files!("kubernetes": "go.mod", "go.sum", "tools.go"),
-    packages: &[
-        "k8s.io/kubernetes/cmd/kube-apiserver",
-        "k8s.io/kubernetes/cmd/kube-controller-manager",
-        "k8s.io/kubernetes/cmd/kube-scheduler",
-        "k8s.io/kubernetes/cmd/kubelet",
-        "k8s.io/kubernetes/cmd/kube-proxy",
-        "k8s.io/kubernetes/cmd/kubectl",
-    ],
-    programs: &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"],
-    tags: "",
-    stamps: "-X k8s.io/component-base/version.gitVersion=v1.34.4 -X k8s.io/component-base/version.gitMajor=1 \
-             -X k8s.io/component-base/version.gitMinor=34",
-    duration: "5 min",
-};
+/// Returns the module of one version of Kubernetes. `$tags` leaves out what a lab never uses and old versions compile in: the
+/// cloud providers. `$package` is where programs have their version from; that which old API servers tell is in a second one.
+macro_rules! kubernetes {
+    ($name:literal, $version:literal, $minor:literal, $tags:literal, $($package:literal),+) => {
+        Module {
+            name: $name,
+            files: module_files!($name: "go.mod", "go.sum", "tools.go"),
+            packages: &[
+                "k8s.io/kubernetes/cmd/kube-apiserver",
+                "k8s.io/kubernetes/cmd/kube-controller-manager",
+                "k8s.io/kubernetes/cmd/kube-scheduler",
+                "k8s.io/kubernetes/cmd/kubelet",
+                "k8s.io/kubernetes/cmd/kube-proxy",
+                "k8s.io/kubernetes/cmd/kubectl",
+            ],
+            programs: &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"],
+            tags: $tags,
+            stamps: concat!($(
+                "-X ", $package, ".gitVersion=", $version, " -X ", $package, ".gitMajor=1 -X ", $package, ".gitMinor=", $minor, " "
+            ),+),
+            duration: "5 min",
+        }
+    };
+}
+
+const KUBERNETES_1_24: Module = kubernetes!(
+    "kubernetes124",
+    "v1.24.17",
+    "24",
+    "providerless",
+    "k8s.io/component-base/version",
+    "k8s.io/client-go/pkg/version"
+);
+const KUBERNETES_1_30: Module =
+    kubernetes!("kubernetes130", "v1.30.14", "30", "providerless", "k8s.io/component-base/version");
+const KUBERNETES_1_34: Module = kubernetes!("kubernetes", "v1.34.4", "34", "", "k8s.io/component-base/version");
+const KUBERNETES_1_37: Module = kubernetes!("kubernetes137", "v1.37.2", "37", "", "k8s.io/component-base/version");
 
 const ETCD: Module = Module {
     name: "etcd",
@@ -112,6 +132,67 @@ const CONTAINERD_1_7: Module = Module {
     duration: "1 min",
 };
 
+/// Which Kubernetes the lab runs: the control plane, the kubelets, kube-proxy and kubectl.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+pub enum Kubernetes {
+    /// 1.23: the oldest whose modules are all available.
+    #[value(name = "1.24")]
+    V1_24,
+    /// 1.30.
+    #[value(name = "1.30")]
+    V1_30,
+    /// 1.34.
+    #[default]
+    #[value(name = "1.34")]
+    V1_34,
+    /// 1.37: the newest.
+    #[value(name = "1.37")]
+    V1_37,
+}
+
+impl Kubernetes {
+    /// Its full version, such as `v1.34.4`.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::V1_24 => "v1.24.17",
+            Self::V1_30 => "v1.30.14",
+            Self::V1_34 => "v1.34.4",
+            Self::V1_37 => "v1.37.2",
+        }
+    }
+
+    /// Returns the version that the environment variable `VCLAB_KUBERNETES` names, such as `1.24`, or else the default.
+    ///
+    /// # Errors
+    /// Returns [`Error::BadOption`] if a lab cannot run that version.
+    pub fn of_environment() -> Result<Self, Error> {
+        match std::env::var("VCLAB_KUBERNETES").ok().filter(|value| !value.is_empty()) {
+            None => Ok(Self::default()),
+            Some(value) => Self::named(&value),
+        }
+    }
+
+    fn named(value: &str) -> Result<Self, Error> {
+        <Self as clap::ValueEnum>::from_str(value, false).map_err(|_| Error::BadOption {
+            what: "VCLAB_KUBERNETES",
+            value: value.to_owned(),
+            why: "`cargo xtask lab up --help` lists the versions of Kubernetes that a lab runs",
+        })
+    }
+
+    fn module(self) -> &'static Module {
+        match self {
+            Self::V1_24 => &KUBERNETES_1_24,
+            Self::V1_30 => &KUBERNETES_1_30,
+            Self::V1_34 => &KUBERNETES_1_34,
+            Self::V1_37 => &KUBERNETES_1_37,
+        }
+    }
+}
+
 /// Which containerd the lab's nodes run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 pub enum Containerd {
@@ -165,11 +246,11 @@ impl Binaries {
     /// # Errors
     /// Returns an error if there is no Go compiler, a module does not compile, or the cache folder cannot be
     /// written.
-    pub fn ensure(containerd: Containerd) -> Result<Self, Error> {
+    pub fn ensure(kubernetes: Kubernetes, containerd: Containerd) -> Result<Self, Error> {
         let compiler = compiler_version()?;
         let cache = cache_folder();
         fs::create_dir_all(&cache).map_err(file("creating", &cache))?;
-        let mut modules = vec![&KUBERNETES, &ETCD, &COREDNS, &PAUSE];
+        let mut modules = vec![kubernetes.module(), &ETCD, &COREDNS, &PAUSE];
         modules.extend(containerd.module());
         let mut binaries = Self { folders: BTreeMap::new(), programs: BTreeMap::new() };
         for module in modules {
@@ -303,6 +384,8 @@ fn compile(module: &Module, cache: &Utf8Path, folder: &Utf8Path) -> Result<(), E
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
@@ -314,6 +397,26 @@ mod tests {
         assert_ne!(first, key(&Module { stamps: "-X a=b", ..PAUSE }, "go1"));
         assert_ne!(first, key(&Module { files: &[("go.mod", "module other")], ..PAUSE }, "go1"));
         assert_ne!(first, key(&Module { packages: &["./x"], ..PAUSE }, "go1"));
+    }
+
+    #[test]
+    fn each_version_of_kubernetes_is_pinned_and_says_so() {
+        for version in Kubernetes::value_variants() {
+            let module = version.module();
+            let go_mod = module.files[0].1;
+            assert!(go_mod.contains(&format!("require k8s.io/kubernetes {}\n", version.version())), "{go_mod}");
+            assert!(
+                module
+                    .stamps
+                    .starts_with(&format!("-X k8s.io/component-base/version.gitVersion={} ", version.version()))
+            );
+            let name = version.to_possible_value().unwrap().get_name().to_owned();
+            assert!(version.version().starts_with(&format!("v{name}.")), "{name}");
+            assert!(module.stamps.ends_with(&format!(".gitMinor={} ", &name[2..])), "{name}");
+            assert_eq!(Kubernetes::named(&name).unwrap(), *version);
+        }
+        let error = Kubernetes::named("1.99").unwrap_err().to_string();
+        assert!(error.starts_with("VCLAB_KUBERNETES \"1.99\" cannot be used: "), "{error}");
     }
 
     #[test]

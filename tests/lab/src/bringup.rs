@@ -113,7 +113,7 @@ impl<'a> Bringup<'a> {
         self.start(0, &components::controller_manager())?;
         self.start(0, &components::scheduler())?;
         for index in 0..self.state.plan.nodes.len() {
-            self.start(index, &components::kubelet(&self.state.plan.nodes[index]))?;
+            self.start(index, &components::kubelet(self.state.plan.kubernetes, &self.state.plan.nodes[index]))?;
             self.start(index, &components::kube_proxy(&self.state.plan.nodes[index], self.bridged))?;
         }
         self.start(0, &components::coredns())?;

@@ -5,10 +5,13 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::binaries::Containerd;
+use crate::binaries::{Containerd, Kubernetes};
 use crate::error::{Error, file};
 use crate::pause;
 use crate::plan::{DNS_ADDRESS, Node, POD_RANGE, Plan, SERVICE_RANGE};
+
+/// The address of each node's containerd.
+const CONTAINERD_SOCKET: &str = "unix:///run/containerd/containerd.sock";
 
 /// A daemon: its name in logs and errors, and its command line.
 #[derive(Debug, Clone)]
@@ -77,10 +80,15 @@ pub(crate) fn containerd() -> Component {
     component("containerd", "containerd --config /etc/containerd/config.toml")
 }
 
-pub(crate) fn kubelet(node: &Node) -> Component {
+/// Before 1.27, the kubelet reads its runtime's address from a flag only.
+pub(crate) fn kubelet(kubernetes: Kubernetes, node: &Node) -> Component {
+    let runtime = match kubernetes {
+        Kubernetes::V1_24 => format!("--container-runtime-endpoint={CONTAINERD_SOCKET}"),
+        Kubernetes::V1_30 | Kubernetes::V1_34 | Kubernetes::V1_37 => String::new(),
+    };
     let command = format!(
         "kubelet --config /etc/kubernetes/kubelet.json --kubeconfig /etc/kubernetes/kubelet.conf \
-         --hostname-override {} --node-ip {}",
+         --hostname-override {} --node-ip {} {runtime}",
         node.name, node.address
     );
     component("kubelet", &command)
@@ -158,7 +166,7 @@ fn kubelet_config(plan: &Plan, node: &Node) -> serde_json::Value {
     let taint = json!({"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"});
     // The nodes share this machine's disk, so its usage says nothing about them.
     let room = if plan.collect_images && !node.control_plane { "99.99%" } else { "1Mi" };
-    json!({
+    let mut config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {
@@ -168,7 +176,6 @@ fn kubelet_config(plan: &Plan, node: &Node) -> serde_json::Value {
         },
         "tlsCertFile": "/etc/kubernetes/pki/kubelet.crt",
         "tlsPrivateKeyFile": "/etc/kubernetes/pki/kubelet.key",
-        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "cgroupDriver": "cgroupfs",
         "enforceNodeAllocatable": [],
         "failSwapOn": false,
@@ -182,7 +189,15 @@ fn kubelet_config(plan: &Plan, node: &Node) -> serde_json::Value {
             "memory.available": "1Mi", "nodefs.available": room, "imagefs.available": room,
             "nodefs.inodesFree": "1", "imagefs.inodesFree": "1",
         },
-    })
+    });
+    if plan.kubernetes >= Kubernetes::V1_30 {
+        config["containerRuntimeEndpoint"] = json!(CONTAINERD_SOCKET);
+    }
+    if plan.kubernetes >= Kubernetes::V1_34 {
+        // By default, 1.35 and later do not start on control groups version 1.
+        config["failCgroupV1"] = json!(false);
+    }
+    config
 }
 
 /// Serves `cluster.local` and the reverse zones of the lab's ranges. Refuses other names instead of forwarding them,
@@ -225,6 +240,20 @@ mod tests {
         let taints = |node: &Node| kubelet_config(&plan, node)["registerWithTaints"].clone();
         assert_eq!(taints(&plan.nodes[0])[0]["key"], "node-role.kubernetes.io/control-plane");
         assert_eq!(taints(&plan.nodes[1]), json!([]));
+    }
+
+    #[test]
+    fn each_kubelet_gets_the_options_that_its_version_reads() {
+        let of = |kubernetes: Kubernetes| {
+            let plan = Plan::new(&Options { kubernetes, ..Options::default() }, 0);
+            let flags = kubelet(kubernetes, &plan.nodes[1]).command;
+            let config = kubelet_config(&plan, &plan.nodes[1]);
+            let runtime = flags.iter().any(|flag| flag == &format!("--container-runtime-endpoint={CONTAINERD_SOCKET}"));
+            (runtime, config.get("containerRuntimeEndpoint").is_some(), config.get("failCgroupV1").cloned())
+        };
+        assert_eq!(of(Kubernetes::V1_24), (true, false, None));
+        assert_eq!(of(Kubernetes::V1_30), (false, true, None));
+        assert_eq!(of(Kubernetes::V1_37), (false, true, Some(json!(false))));
     }
 
     #[test]

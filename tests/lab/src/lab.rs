@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::binaries::{Binaries, Containerd};
+use crate::binaries::{Binaries, Containerd, Kubernetes};
 use crate::bringup::{self, Bringup};
 use crate::cgroups::Cgroups;
 use crate::error::Error;
@@ -48,7 +48,7 @@ impl Lab {
         let mut clock = Instant::now();
         let mut told = |step: &str| tell(step, std::mem::replace(&mut clock, Instant::now()).elapsed());
         packages::ensure(&packages::for_lab(options.containerd))?;
-        let binaries = Binaries::ensure(options.containerd)?;
+        let binaries = Binaries::ensure(options.kubernetes, options.containerd)?;
         told("packages and programs");
         let lock = Lock::of_lab(&options.name)?;
         if teardown::remove(&options.name)? {
@@ -127,6 +127,12 @@ impl Lab {
     #[must_use]
     pub fn dir(&self) -> &Utf8Path {
         &self.state.plan.dir
+    }
+
+    /// Its version of Kubernetes.
+    #[must_use]
+    pub fn kubernetes(&self) -> Kubernetes {
+        self.state.plan.kubernetes
     }
 
     /// The containerd version of its nodes.

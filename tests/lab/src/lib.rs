@@ -5,6 +5,7 @@
 //! it has a route out of the machine. It needs root, a few Debian packages ([`packages`]) and a Go compiler: the
 //! programs are compiled once from pinned modules ([`Binaries`]) into `VCLAB_CACHE`, by default `vcbuild/lab` in the
 //! user's cache folder. On a slow or busy machine, `VCLAB_PATIENCE=3` triples all time limits.
+//! `VCLAB_KUBERNETES=1.24` chooses the version of Kubernetes of the end-to-end tests' labs.
 //!
 //! ```no_run
 //! let lab = lab::Lab::up(&lab::Options::default())?.scoped();
@@ -29,7 +30,7 @@ mod ssh;
 mod state;
 mod teardown;
 
-pub use binaries::{Binaries, Containerd, cache_folder};
+pub use binaries::{Binaries, Containerd, Kubernetes, cache_folder};
 pub use error::Error;
 pub use lab::{Lab, ScopedLab};
 pub use pause::IMAGE as PAUSE_IMAGE;

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
-use crate::binaries::Containerd;
+use crate::binaries::{Containerd, Kubernetes};
 use crate::error::Error;
 use crate::process::Process;
 
@@ -35,6 +35,8 @@ pub struct Options {
     pub name: String,
     /// The number of workers, in addition to the control-plane node: 1 to [`MOST_WORKERS`].
     pub workers: u8,
+    /// Its version of Kubernetes.
+    pub kubernetes: Kubernetes,
     /// The containerd version of its nodes.
     pub containerd: Containerd,
     /// The folder of its files; `/var/lib/vclab/NAME` by default. If it is on an overlay, as in a container, the
@@ -52,6 +54,7 @@ impl Default for Options {
         Self {
             name: "lab".to_owned(),
             workers: 2,
+            kubernetes: Kubernetes::default(),
             containerd: Containerd::default(),
             dir: None,
             worker_disk: None,
@@ -152,6 +155,8 @@ pub(crate) struct Plan {
     /// The number of its subnet.
     pub(crate) slot: u8,
     pub(crate) dir: Utf8PathBuf,
+    #[serde(default)]
+    pub(crate) kubernetes: Kubernetes,
     pub(crate) containerd: Containerd,
     pub(crate) worker_disk: Option<u64>,
     pub(crate) collect_images: bool,
@@ -178,6 +183,7 @@ impl Plan {
         Self {
             name: options.name.clone(),
             slot,
+            kubernetes: options.kubernetes,
             containerd: options.containerd,
             worker_disk: options.worker_disk,
             collect_images: options.collect_images,
