@@ -1,12 +1,16 @@
-//! Checks that all three workloads run with the desired number of pods, each ready and with the image of its workload.
+//! Checks that all three workloads run with the desired number of pods, each ready, with the image of its workload, and with
+//! the digest that this names.
 
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
 use vcmanifests::Component;
 
 use super::snapshot::pods_of;
 use super::{Check, Snapshot};
 use crate::rollout::pods;
 use crate::rollout::ready::{self, Readiness};
+
+/// The names of an image that a node lists at most (Kubernetes, `MaxNamesPerImageInNodeStatus`).
+const MOST_NAMES: usize = 5;
 
 pub(super) fn check(snapshot: &Snapshot) -> Check {
     let (mut wrong, mut found) = (Vec::new(), Vec::new());
@@ -26,6 +30,8 @@ pub(super) fn check(snapshot: &Snapshot) -> Check {
                 wrong.push(line);
             } else if pods::images(pod) != images(template) {
                 wrong.push(format!("{line}, and {title} names {}", images(template).join(", ")));
+            } else if let Some(other) = other_digest(pod, &snapshot.nodes) {
+                wrong.push(format!("{line}, and {other} runs"));
             } else {
                 found.push(line);
             }
@@ -67,6 +73,30 @@ fn workload(snapshot: &Snapshot, component: Component) -> Option<Workload<'_>> {
             template: found.spec.as_ref().map(|spec| &spec.template),
         })
     }
+}
+
+/// Returns the image that a container of the pod runs, if its digest is another than that of the image it should run.
+fn other_digest<'a>(pod: &'a Pod, nodes: &[Node]) -> Option<&'a str> {
+    let node = nodes.iter().find(|node| node.metadata.name.as_deref() == pods::node(pod));
+    let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
+    pod.spec.as_ref()?.containers.iter().find_map(|container| {
+        let status = statuses.iter().find(|status| status.name == container.name)?;
+        let (meant, runs) = (digest(container.image.as_deref()?)?, digest(&status.image_id)?);
+        (meant != runs && are_two_images(node, meant, runs)).then_some(status.image_id.as_str())
+    })
+}
+
+/// Returns whether two digests certainly mean different images. Manifests with the same configuration, such as two that differ
+/// in compression, are one image with several names for a runtime, and a node lists it once.
+fn are_two_images(node: Option<&Node>, meant: &str, runs: &str) -> bool {
+    let listed = node.and_then(|node| node.status.as_ref()?.images.as_deref()).unwrap_or_default();
+    let has = |names: &[String], wanted: &str| names.iter().any(|name| digest(name) == Some(wanted));
+    let mut entries = listed.iter().filter_map(|image| image.names.as_deref());
+    entries.any(|names| has(names, runs) && !has(names, meant) && names.len() < MOST_NAMES)
+}
+
+fn digest(reference: &str) -> Option<&str> {
+    reference.split_once('@').map(|(_, digest)| digest)
 }
 
 fn title(component: Component) -> String {

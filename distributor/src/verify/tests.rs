@@ -295,6 +295,28 @@ fn a_pod_that_is_not_ready_or_of_another_image_fails() {
 }
 
 #[test]
+fn a_pod_that_runs_another_digest_than_its_image_names_fails() {
+    let runs = |names: &[&str]| {
+        let mut snapshot = healthy();
+        let mut status = ready(READY);
+        status["containerStatuses"][0]["name"] = json!("vc-syncer");
+        status["containerStatuses"][0]["imageID"] = json!("docker.io/a/b@sha256:02");
+        snapshot.pods[1] = pod("vc-syncer", "vc-syncer-1", "w2", &status);
+        snapshot.nodes[2].status = Some(object(json!({ "images": [{ "names": ["c:1"] }, { "names": names }] })));
+        snapshot
+    };
+    let other = failure(&runs(&["docker.io/a/b@sha256:02", "docker.io/a/b:latest"]));
+    assert_eq!(
+        other.evidence[0],
+        format!("vc-syncer-1 on w2: Running and ready, image {IMAGE}, and docker.io/a/b@sha256:02 runs")
+    );
+    // One image with two manifests; an image that may have more names; one that the node does not list.
+    assert!(report(&runs(&["docker.io/a/b@sha256:02", IMAGE])).passed);
+    assert!(report(&runs(&["docker.io/a/b@sha256:02", "a:1", "a:2", "a:3", "a:4"])).passed);
+    assert!(report(&runs(&[])).passed);
+}
+
+#[test]
 fn a_workload_scaled_to_nothing_fails() {
     let mut snapshot = healthy();
     snapshot.deployments[0].spec.as_mut().unwrap().replicas = Some(0);
