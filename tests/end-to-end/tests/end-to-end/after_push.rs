@@ -218,6 +218,14 @@ fn a_cluster_version_is_accepted_by_the_cluster_that_it_is_for(operator: &Operat
         let said = operator.lab.kubectl_with(&created, &object["spec"][part][kind].to_string());
         assert!(said.is_ok(), "{part} {kind}: {said:?}");
     }
+    // The programs know each of their flags: an unknown one fails before --help is reached.
+    for part in ["etcd", "apiServer", "controllerManager"] {
+        let container = &object["spec"][part]["statefulset"]["spec"]["template"]["spec"]["containers"][0];
+        let words = [&container["command"], &container["args"]].into_iter().flat_map(|list| list.as_array().unwrap());
+        let mut command: Vec<&str> = words.map(|word| word.as_str().unwrap()).collect();
+        command.push("--help");
+        let _ = operator.on(lab::CONTROL_PLANE, &command);
+    }
 }
 
 fn deployed(operator: &Operator) -> Value {
